@@ -1,0 +1,641 @@
+"""The whole schema on one page; `migrations/` makes it, and a test proves that the two agree.
+
+Every table has row-level security (see `db/security.py`): a row is seen in the system scope, or in the scope of
+the tenant whose id it carries. References between tenant-owned tables include `tenant_id`, so that no row can
+point at another tenant's. Columns that other programs need not know have defaults: a row inserted into
+`job_queue` by plain SQL is an enqueued job.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+TIERS = ("FREE", "STARTER", "PRO", "AGENCY")
+ROLES = ("ADMIN", "MEMBER")
+PLATFORMS = ("tiktok", "youtube-shorts", "instagram-reels")
+JOB_STATUSES = ("pending", "running", "completed", "failed", "cancelled")
+VIDEO_STATUSES = ("pending", "rendering", "completed", "failed")
+POST_STATUSES = (
+    "draft",
+    "scheduled",
+    "claimed",
+    "submitting",
+    "submitted",
+    "processing",
+    "published",
+    "failed",
+    "unconfirmed",
+)
+LEDGER_KINDS = ("grant", "hold", "settle", "release", "reset", "adjust")
+
+NOW = text("now()")
+EMPTY_OBJECT = text("'{}'::jsonb")
+EMPTY_LIST = text("'[]'::jsonb")
+IN_ONE_MONTH = text("((now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC'")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _id() -> Column[Any]:
+    return Column("id", UUID(), primary_key=True, server_default=text("gen_random_uuid()"))
+
+
+def _time(name: str, *, default: Any = None, nullable: bool = True) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), server_default=default, nullable=nullable)
+
+
+def _created() -> Column[Any]:
+    return _time("created_at", default=NOW, nullable=False)
+
+
+def _updated() -> Column[Any]:
+    return _time("updated_at", default=NOW, nullable=False)
+
+
+def _tenant() -> Column[Any]:
+    return Column("tenant_id", UUID(), ForeignKey("tenants.id"), nullable=False)
+
+
+def _text(name: str, *, default: str | None = None, nullable: bool = True, unique: bool = False) -> Column[Any]:
+    server_default = None if default is None else text(f"'{default}'")
+    return Column(name, Text, server_default=server_default, nullable=nullable and default is None, unique=unique)
+
+
+def _count(name: str, default: int = 0, kind: type[Integer] = Integer) -> Column[Any]:
+    return Column(name, kind, server_default=text(str(default)), nullable=False)
+
+
+def _flag(name: str) -> Column[Any]:
+    return Column(name, Boolean, server_default=text("false"), nullable=False)
+
+
+def _json(name: str, default: Any = None) -> Column[Any]:
+    return Column(name, JSONB, server_default=default, nullable=default is None)
+
+
+def _within_tenant(column: str, parent: str) -> ForeignKeyConstraint:
+    """A reference that cannot leave its tenant."""
+    return ForeignKeyConstraint(["tenant_id", column], [f"{parent}.tenant_id", f"{parent}.id"])
+
+
+# --- who ----------------------------------------------------------------------------------------------------
+
+tenants = Table(
+    "tenants",
+    metadata,
+    _id(),
+    _text("name", nullable=False),
+    _text("subscription_tier", default="FREE"),
+    _text("subscription_status", default="none"),
+    _text("stripe_customer_id", unique=True),
+    _text("stripe_subscription_id"),
+    _count("monthly_quota", 10),
+    _count("used_quota"),
+    _time("quota_anchor", default=NOW, nullable=False),
+    _time("quota_period_start", default=NOW, nullable=False),
+    _time("quota_reset_at", default=IN_ONE_MONTH, nullable=False),
+    _time("quota_paid_until"),
+    _created(),
+    _updated(),
+    _one_of("subscription_tier", TIERS),
+    CheckConstraint("used_quota >= 0", name="used_quota"),
+    CheckConstraint("monthly_quota >= 0", name="monthly_quota"),
+    Index("tenants_quota_reset_at_idx", "quota_reset_at"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    _id(),
+    _text("clerk_id", unique=True),
+    _text("email"),
+    _text("name"),
+    _text("image_url"),
+    Column("tenant_id", UUID(), ForeignKey("tenants.id")),
+    _text("role", default="MEMBER"),
+    _time("last_login_at"),
+    _time("source_updated_at"),
+    _time("deleted_at"),
+    _created(),
+    _updated(),
+    _one_of("role", ROLES),
+    CheckConstraint("tenant_id IS NOT NULL OR deleted_at IS NOT NULL", name="tenant_unless_deleted"),
+    Index("users_tenant_id_idx", "tenant_id"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    _tenant(),
+    _text("name", nullable=False),
+    _text("prefix", nullable=False),
+    Column("key_hash", LargeBinary, nullable=False, unique=True),
+    Column("scopes", ARRAY(Text), server_default=text("'{}'"), nullable=False),
+    _time("expires_at"),
+    _time("last_used_at"),
+    _time("revoked_at"),
+    _created(),
+    Index("api_keys_tenant_id_idx", "tenant_id"),
+)
+
+# --- what the outside told us -------------------------------------------------------------------------------
+
+webhook_events = Table(
+    "webhook_events",
+    metadata,
+    _id(),
+    _text("source", nullable=False),
+    _text("external_id", nullable=False),
+    _text("type", nullable=False),
+    _text("api_version"),
+    Column("livemode", Boolean),
+    _json("payload", EMPTY_OBJECT),
+    Column("body", LargeBinary),
+    _time("occurred_at"),
+    _time("received_at", default=NOW, nullable=False),
+    _text("status", default="received"),
+    _time("processed_at"),
+    Column("job_id", UUID()),
+    _text("subject"),
+    UniqueConstraint("source", "external_id"),
+    Index("webhook_events_received_at_idx", "received_at"),
+    Index("webhook_events_parked_idx", "source", "subject", postgresql_where=text("status LIKE 'parked:%'")),
+)
+
+stripe_subscriptions = Table(
+    "stripe_subscriptions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("customer_id", nullable=False),
+    _text("status", nullable=False),
+    Column("price_ids", ARRAY(Text), server_default=text("'{}'"), nullable=False),
+    _time("started_at", nullable=False),
+    _time("billing_cycle_anchor", nullable=False),
+    _time("period_start"),
+    _time("period_end"),
+    _time("trial_end"),
+    _time("cancel_at"),
+    _time("ended_at"),
+    _time("event_created", nullable=False),
+    Column("event_rank", SmallInteger, nullable=False),
+    _updated(),
+    Index("stripe_subscriptions_customer_id_idx", "customer_id"),
+)
+
+stripe_paid_periods = Table(
+    "stripe_paid_periods",
+    metadata,
+    Column("subscription_id", Text),
+    _time("period_start", nullable=False),
+    _time("period_end", nullable=False),
+    _text("customer_id", nullable=False),
+    _text("invoice_id", nullable=False),
+    _created(),
+    PrimaryKeyConstraint("subscription_id", "period_start"),
+    Index("stripe_paid_periods_customer_id_idx", "customer_id"),
+)
+
+# --- content ------------------------------------------------------------------------------------------------
+
+generations = Table(
+    "generations",
+    metadata,
+    _id(),
+    _tenant(),
+    _text("source_id"),
+    _time("date", default=NOW, nullable=False),
+    _json("concepts", EMPTY_LIST),
+    _json("trends", EMPTY_LIST),
+    _flag("is_favorite"),
+    _text("generator"),
+    Column("job_id", UUID()),
+    _created(),
+    UniqueConstraint("tenant_id", "id"),
+    UniqueConstraint("tenant_id", "source_id"),
+    UniqueConstraint("tenant_id", "job_id"),
+    Index("generations_history_idx", "tenant_id", "date", "id"),
+)
+
+videos = Table(
+    "videos",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("generation_id", UUID()),
+    _text("concept_id"),
+    _text("status", default="pending"),
+    _text("provider"),
+    _text("prompt"),
+    _text("video_url"),
+    _text("thumbnail_url"),
+    Column("duration_seconds", Numeric(8, 3)),
+    Column("cost_usd", Numeric(12, 6)),
+    _text("error_message"),
+    _json("details", EMPTY_OBJECT),
+    _created(),
+    _time("completed_at"),
+    UniqueConstraint("tenant_id", "id"),
+    _within_tenant("generation_id", "generations"),
+    _one_of("status", VIDEO_STATUSES),
+    Index("videos_generation_idx", "tenant_id", "generation_id"),
+)
+
+social_accounts = Table(
+    "social_accounts",
+    metadata,
+    _id(),
+    _tenant(),
+    _text("platform", nullable=False),
+    _text("external_id", nullable=False),
+    _text("username"),
+    _text("niche"),
+    _text("timezone", default="UTC"),
+    _text("status", default="active"),
+    Column("access_token", LargeBinary),
+    Column("refresh_token", LargeBinary),
+    _time("access_expires_at"),
+    _time("refresh_expires_at"),
+    Column("scopes", ARRAY(Text), server_default=text("'{}'"), nullable=False),
+    Column("daily_limit", Integer),
+    _created(),
+    _updated(),
+    UniqueConstraint("tenant_id", "id"),
+    UniqueConstraint("tenant_id", "platform", "external_id"),
+    _one_of("platform", PLATFORMS),
+)
+
+social_posts = Table(
+    "social_posts",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("video_id", UUID(), nullable=False),
+    Column("account_id", UUID(), nullable=False),
+    _count("attempt_group", 1),
+    _text("status", default="draft"),
+    _text("caption", default=""),
+    _time("scheduled_for"),
+    _json("handle"),
+    Column("request_hash", LargeBinary),
+    _text("external_id"),
+    _text("permalink"),
+    _json("prediction"),
+    _text("error_message"),
+    _time("submitted_at"),
+    _time("published_at"),
+    _created(),
+    UniqueConstraint("tenant_id", "id"),
+    UniqueConstraint("tenant_id", "video_id", "account_id", "attempt_group"),
+    _within_tenant("video_id", "videos"),
+    _within_tenant("account_id", "social_accounts"),
+    _one_of("status", POST_STATUSES),
+    Index("social_posts_account_idx", "tenant_id", "account_id"),
+    Index("social_posts_due_idx", "scheduled_for", postgresql_where=text("status = 'scheduled'")),
+)
+
+# --- learning -----------------------------------------------------------------------------------------------
+
+performance_feedback = Table(
+    "performance_feedback",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("generation_id", UUID()),
+    _text("concept_id"),
+    Column("post_id", UUID()),
+    _text("platform", nullable=False),
+    _text("horizon"),
+    _count("views", kind=BigInteger),
+    _count("likes", kind=BigInteger),
+    _count("shares", kind=BigInteger),
+    _count("comments", kind=BigInteger),
+    Column("predicted_score", Numeric(10, 4)),
+    Column("actual_score", Numeric(10, 4)),
+    _time("observed_at", default=NOW, nullable=False),
+    _created(),
+    _within_tenant("generation_id", "generations"),
+    _within_tenant("post_id", "social_posts"),
+    _one_of("platform", PLATFORMS),
+    Index("performance_feedback_observed_idx", "tenant_id", "observed_at"),
+    Index("performance_feedback_generation_idx", "tenant_id", "generation_id"),
+    Index(
+        "performance_feedback_once_idx",
+        "tenant_id",
+        "post_id",
+        "horizon",
+        unique=True,
+        postgresql_where=text("post_id IS NOT NULL AND horizon IS NOT NULL"),
+    ),
+)
+
+analytics_snapshots = Table(
+    "analytics_snapshots",
+    metadata,
+    _id(),
+    _tenant(),
+    Column("post_id", UUID(), nullable=False),
+    _time("captured_at", default=NOW, nullable=False),
+    Column("views", BigInteger),
+    Column("likes", BigInteger),
+    Column("shares", BigInteger),
+    Column("comments", BigInteger),
+    _json("details", EMPTY_OBJECT),
+    UniqueConstraint("tenant_id", "post_id", "captured_at"),
+    _within_tenant("post_id", "social_posts"),
+)
+
+self_critiques = Table(
+    "self_critiques",
+    metadata,
+    _id(),
+    _tenant(),
+    _text("source_id"),
+    _text("concept_id"),
+    _text("category"),
+    _text("platform"),
+    Column("predicted_score", Numeric(10, 4)),
+    Column("actual_score", Numeric(10, 4)),
+    _json("critique", EMPTY_OBJECT),
+    _text("model"),
+    _flag("applied"),
+    _created(),
+    UniqueConstraint("tenant_id", "source_id"),
+    Index("self_critiques_concept_idx", "tenant_id", "concept_id"),
+)
+
+reflexion_insights = Table(
+    "reflexion_insights",
+    metadata,
+    _id(),
+    _tenant(),
+    _text("source_id"),
+    _text("category", nullable=False),
+    _text("platform", nullable=False),
+    _text("pattern", nullable=False),
+    _text("recommendation", default=""),
+    _count("evidence_count"),
+    _json("evidence", EMPTY_LIST),
+    _flag("applied"),
+    _time("expires_at"),
+    _created(),
+    _updated(),
+    UniqueConstraint("tenant_id", "source_id"),
+    # Hashed: a btree entry holds 2,704 bytes at most, and a pattern may be longer.
+    Index("reflexion_insights_once_idx", "tenant_id", "category", "platform", text("md5(pattern)"), unique=True),
+)
+
+scoring_adjustments = Table(
+    "scoring_adjustments",
+    metadata,
+    _id(),
+    _tenant(),
+    _text("source_id"),
+    _text("category", nullable=False),
+    _text("platform", nullable=False),
+    Column("factor", Numeric(10, 4), nullable=False),
+    _text("reason", default=""),
+    _count("sample_size"),
+    _text("model_version"),
+    _created(),
+    UniqueConstraint("tenant_id", "source_id"),
+    Index("scoring_adjustments_cell_idx", "tenant_id", "category", "platform", "created_at"),
+)
+
+audio_trends = Table(
+    "audio_trends",
+    metadata,
+    _id(),
+    _text("platform", nullable=False),
+    _text("external_id", nullable=False),
+    _text("title", nullable=False),
+    _text("artist"),
+    _text("region", default="US"),
+    Column("usage_count", BigInteger),
+    Column("rank", Integer),
+    _time("captured_at", default=NOW, nullable=False),
+    UniqueConstraint("platform", "region", "external_id", "captured_at"),
+    _one_of("platform", PLATFORMS),
+)
+
+competitor_videos = Table(
+    "competitor_videos",
+    metadata,
+    _id(),
+    _tenant(),
+    _text("platform", nullable=False),
+    _text("external_id", nullable=False),
+    _text("url"),
+    _text("channel"),
+    _text("title"),
+    Column("views", BigInteger),
+    _json("details", EMPTY_OBJECT),
+    _time("captured_at", default=NOW, nullable=False),
+    UniqueConstraint("tenant_id", "platform", "external_id"),
+    _one_of("platform", PLATFORMS),
+)
+
+# --- quota and usage ----------------------------------------------------------------------------------------
+
+quota_holds = Table(
+    "quota_holds",
+    metadata,
+    Column("job_id", UUID(), primary_key=True),
+    _tenant(),
+    Column("count", Integer, nullable=False),
+    _time("period_start", nullable=False),
+    _text("status", default="held"),
+    _created(),
+    _time("closed_at"),
+    _one_of("status", ("held", "settled", "released")),
+    CheckConstraint("count > 0", name="count"),
+    Index("quota_holds_tenant_id_idx", "tenant_id", "status"),
+)
+
+quota_ledger = Table(
+    "quota_ledger",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _tenant(),
+    _text("kind", nullable=False),
+    Column("amount", Integer, nullable=False),
+    Column("used_after", Integer, nullable=False),
+    Column("quota_after", Integer, nullable=False),
+    _time("period_start", nullable=False),
+    _text("cause", nullable=False),
+    _time("at", default=NOW, nullable=False),
+    _one_of("kind", LEDGER_KINDS),
+    Index("quota_ledger_tenant_id_idx", "tenant_id", "id"),
+)
+
+api_usage = Table(
+    "api_usage",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _tenant(),
+    _text("kind", nullable=False),
+    _text("name", nullable=False),
+    Column("status_code", Integer),
+    Column("duration_ms", Integer),
+    Column("tokens_in", BigInteger),
+    Column("tokens_out", BigInteger),
+    Column("cost_usd", Numeric(12, 6)),
+    Column("job_id", UUID()),
+    _created(),
+    Index("api_usage_tenant_id_idx", "tenant_id", "created_at"),
+)
+
+# --- the engine ---------------------------------------------------------------------------------------------
+
+job_lease_token = Sequence("job_lease_token", metadata=metadata)
+
+job_queue = Table(
+    "job_queue",
+    metadata,
+    _id(),
+    Column("tenant_id", UUID(), ForeignKey("tenants.id")),
+    _text("job_type", nullable=False),
+    _text("queue", default="default"),
+    _text("status", default="pending"),
+    Column("priority", SmallInteger, server_default=text("5"), nullable=False),
+    _json("payload", EMPTY_OBJECT),
+    _json("result"),
+    _text("error_message"),
+    _count("attempts"),
+    _count("max_attempts", 3),
+    _time("scheduled_for", default=NOW, nullable=False),
+    _time("created_at", default=NOW, nullable=False),
+    _time("started_at"),
+    _time("completed_at"),
+    _text("unique_key"),
+    _text("ordering_key"),
+    # When the relay rings (again) for a pending job, and how often it has.
+    _time("ring_at", default=NOW, nullable=False),
+    _count("rings", kind=SmallInteger),
+    # The lease: which boot of which process runs it, and the token that its finish must show.
+    Column("worker_id", UUID()),
+    Column("lease_token", BigInteger),
+    _count("crashes", kind=SmallInteger),
+    _one_of("status", JOB_STATUSES),
+    CheckConstraint("max_attempts > 0", name="max_attempts"),
+    CheckConstraint("jsonb_typeof(payload) = 'object'", name="payload_object"),
+    CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
+    Index("job_queue_ring_idx", "ring_at", postgresql_where=text("status = 'pending'")),
+    Index("job_queue_worker_idx", "worker_id", postgresql_where=text("status = 'running'")),
+    Index(
+        "job_queue_unique_idx",
+        "job_type",
+        "unique_key",
+        unique=True,
+        postgresql_where=text("unique_key IS NOT NULL AND status IN ('pending', 'running')"),
+    ),
+    Index("job_queue_created_idx", "created_at"),
+    Index("job_queue_tenant_idx", "tenant_id", "created_at", postgresql_where=text("tenant_id IS NOT NULL")),
+    postgresql_with={
+        "fillfactor": "80",
+        "autovacuum_vacuum_scale_factor": "0.02",
+        "autovacuum_analyze_scale_factor": "0.02",
+        "autovacuum_vacuum_cost_delay": "0",
+    },
+)
+
+job_attempts = Table(
+    "job_attempts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("job_id", UUID(), ForeignKey("job_queue.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("worker_id", UUID()),
+    _text("outcome", nullable=False),
+    _text("error_class"),
+    _text("error_message"),
+    _text("traceback"),
+    _time("started_at"),
+    _time("ended_at", default=NOW, nullable=False),
+    _one_of("outcome", ("failed", "rejected", "lost", "returned")),
+    Index("job_attempts_job_id_idx", "job_id"),
+)
+
+job_steps = Table(
+    "job_steps",
+    metadata,
+    Column("job_id", UUID(), ForeignKey("job_queue.id", ondelete="CASCADE")),
+    Column("step", Text),
+    _text("status", default="intended"),
+    _text("idempotency_key", nullable=False),
+    _json("result"),
+    _created(),
+    _time("confirmed_at"),
+    PrimaryKeyConstraint("job_id", "step"),
+    _one_of("status", ("intended", "confirmed", "unknown")),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", UUID(), primary_key=True),
+    _text("hostname", nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    _text("version", default=""),
+    _time("started_at", default=NOW, nullable=False),
+    _time("heartbeat_at", default=NOW, nullable=False),
+    _time("lease_until", nullable=False),
+    _flag("draining"),
+)
+
+schedule_fires = Table(
+    "schedule_fires",
+    metadata,
+    Column("schedule", Text),
+    Column("fire_at", DateTime(timezone=True)),
+    Column("job_id", UUID()),
+    _created(),
+    PrimaryKeyConstraint("schedule", "fire_at"),
+)
+
+system_metrics = Table(
+    "system_metrics",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _text("name", nullable=False),
+    Column("value", Numeric, nullable=False),
+    _json("labels", EMPTY_OBJECT),
+    _time("at", default=NOW, nullable=False),
+    Index("system_metrics_name_idx", "name", "at"),
+)

@@ -1,0 +1,242 @@
+"""Transactions: who works on whose rows, what is told to the queue afterwards, and what a lost connection means."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from enum import Enum
+from functools import cached_property
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from db.events import Events
+from db.fires import Fires
+from db.jobs import Jobs
+from db.security import APP_ROLE, SCOPE_NOT_SET, SYSTEM_SCOPE
+from db.tenants import Tenants
+from db.workers import Workers
+from domain.errors import TenantContextNotSet, Unavailable
+
+Rings = Mapping[str, Sequence[UUID]]
+"""Ids of jobs that are due, by queue."""
+
+IDLE_BEFORE_PING = 2.0
+"""Seconds that a pooled connection may rest before it is tried on checkout: a server restart is noticed here."""
+
+KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+class System(Enum):
+    """The scope that sees every tenant's rows. It is named where it is used; there is no default scope."""
+
+    SCOPE = SYSTEM_SCOPE
+
+
+SYSTEM: Final = System.SCOPE
+Scope = UUID | System
+
+
+class DatabaseUnavailable(Unavailable):
+    """Postgres cannot be reached, or went away in the middle. Nothing of the transaction was kept."""
+
+
+class CommitUnknown(Unavailable):
+    """The connection was lost during COMMIT: the transaction may have happened. Read the rows before acting."""
+
+
+class Tx:
+    """One open transaction and its query groups. The hot paths and SQLAlchemy share one connection."""
+
+    def __init__(self, sql: Connection, driver: psycopg.Connection[Any], new_id: Callable[[], UUID]) -> None:
+        self.sql = sql
+        self.driver = driver
+        self.new_id = new_id
+        self.due: defaultdict[str, list[UUID]] = defaultdict(list)
+
+    def work_as(self, scope: Scope) -> None:
+        """See the rows of `scope` from here to the end of the transaction."""
+        value = scope.value if isinstance(scope, System) else str(scope)
+        self.driver.execute("SELECT set_config('app.tenant_id', %s, true)", (value,))
+
+    def now(self) -> datetime:
+        """The database's time at the start of this transaction."""
+        row = self.driver.execute("SELECT now()").fetchone()
+        assert row is not None
+        moment: datetime = row[0]
+        return moment
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        return Jobs(self.driver, self.due)
+
+    @cached_property
+    def workers(self) -> Workers:
+        return Workers(self.driver)
+
+    @cached_property
+    def fires(self) -> Fires:
+        return Fires(self.driver)
+
+    @cached_property
+    def events(self) -> Events:
+        return Events(self.driver)
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        return Tenants(self.sql)
+
+
+class Database:
+    """A pool of connections of the application's role.
+
+    `on_commit` is told, after a transaction committed, which of the jobs that it enqueued are due. It must neither
+    block nor raise: the relay finds whatever it loses.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int,
+        new_id: Callable[[], UUID],
+        on_commit: Callable[[Rings], None] = lambda rings: None,
+        statement_timeout_ms: int = 30_000,
+        application_name: str = "viral",
+    ) -> None:
+        self._url = conninfo(url)
+        self._new_id = new_id
+        self._on_commit = on_commit
+        self._settings = (
+            f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={statement_timeout_ms // 2}"
+            " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+        )
+        self._application_name = application_name
+        self._engine = create_engine(
+            "postgresql+psycopg://",
+            creator=self.connect,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=30,
+            pool_use_lifo=True,
+        )
+        event.listen(self._engine, "checkin", _remember_rest)
+        event.listen(self._engine, "checkout", _try_after_rest)
+
+    def connect(self, *, autocommit: bool = False) -> psycopg.Connection[Any]:
+        """A connection of its own, outside the pool (heartbeat, ingest), as the application's role.
+
+        Raises:
+            DatabaseUnavailable: the server does not answer.
+        """
+        try:
+            connection = psycopg.connect(
+                self._url,
+                autocommit=True,
+                connect_timeout=5,
+                application_name=self._application_name,
+                options=self._settings,
+                **KEEPALIVE,  # type: ignore[arg-type]
+            )
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable(f"Postgres does not answer: {_one_line(error)}") from error
+        _drop_privileges(connection)
+        connection.autocommit = autocommit
+        return connection
+
+    @contextmanager
+    def transaction(self, scope: Scope) -> Iterator[Tx]:
+        """Work on the rows of `scope`; commit at the end, roll back on any error.
+
+        Raises:
+            TenantContextNotSet: `scope` was None.
+            DatabaseUnavailable: the server went away before the commit: nothing happened.
+            CommitUnknown: the server went away during the commit.
+        """
+        if scope is None:
+            raise TenantContextNotSet("a transaction must name its tenant, or SYSTEM")
+        sql = self._engine.connect()
+        try:
+            driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
+            try:
+                tx = Tx(sql, driver, self._new_id)
+                tx.work_as(scope)
+                yield tx
+            except (psycopg.Error, DBAPIError) as error:
+                raise _translated(error, driver) from error
+            _commit(driver)
+        finally:
+            _put_back(sql)
+        if tx.due:
+            self._on_commit(tx.due)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def conninfo(url: str) -> str:
+    """The URL as libpq wants it: providers and SQLAlchemy decorate the scheme."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql://{rest}" if separator and scheme.startswith("postgres") else url
+
+
+def _commit(driver: psycopg.Connection[Any]) -> None:
+    try:
+        driver.commit()
+    except psycopg.OperationalError as error:
+        # A refusal that the server spoke (a deadlock, a deferred check) leaves the connection usable: rolled back.
+        if driver.broken or driver.closed:
+            raise CommitUnknown(f"the connection was lost during COMMIT: {_one_line(error)}") from error
+        raise
+
+
+def _put_back(sql: Connection) -> None:
+    driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
+    if driver.closed:
+        sql.invalidate()
+    else:
+        driver.rollback()
+    sql.close()
+
+
+def _translated(error: Exception, driver: psycopg.Connection[Any]) -> Exception:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if getattr(cause, "sqlstate", None) == SCOPE_NOT_SET:
+        return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
+    if isinstance(cause, psycopg.OperationalError) and driver.closed:
+        return DatabaseUnavailable(f"Postgres went away: {_one_line(cause)}")
+    return error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _drop_privileges(connection: psycopg.Connection[Any]) -> None:
+    """Whoever the URL says, work as the application's role, which cannot bypass row-level security."""
+    connection.execute(
+        """
+        SELECT set_config('role', rolname, false) FROM pg_roles
+        WHERE rolname = %s AND current_user <> rolname AND pg_has_role(current_user, oid, 'MEMBER')
+        """,
+        (APP_ROLE,),
+    )
+
+
+def _remember_rest(driver: psycopg.Connection[Any] | None, record: ConnectionPoolEntry) -> None:
+    record.info["rested_since"] = time.monotonic()
+
+
+def _try_after_rest(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, proxy: object) -> None:
+    if time.monotonic() - record.info.get("rested_since", time.monotonic()) < IDLE_BEFORE_PING:
+        return
+    try:
+        driver.execute("SELECT 1")
+        driver.rollback()
+    except psycopg.Error as error:
+        raise DisconnectionError from error

@@ -1,0 +1,137 @@
+"""Liveness: one row per worker process, renewed by its heartbeat; and the jobs of processes that fell silent.
+
+A row's id is new at every boot, never a host or dyno name: a restarted process must not keep a dead one's lease
+alive. A job is lost when it is running and no live row owns it.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+BEAT = """
+INSERT INTO workers (id, hostname, pid, queues, version, heartbeat_at, lease_until)
+VALUES (%(id)s, %(hostname)s, %(pid)s, %(queues)s, %(version)s, now(), now() + %(lease)s)
+ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until
+"""
+
+GIVE_BACK = """
+WITH returned AS (
+    UPDATE job_queue
+    SET status = 'pending', attempts = attempts - 1, scheduled_for = now(), ring_at = now(), rings = 0,
+        worker_id = NULL, lease_token = NULL
+    WHERE worker_id = %(id)s AND status = 'running'
+    RETURNING id, attempts + 1 AS attempt, started_at
+)
+INSERT INTO job_attempts (job_id, attempt, worker_id, outcome, error_message, started_at)
+SELECT id, attempt, %(id)s, 'returned', 'the process was asked to stop; the attempt was given back', started_at
+FROM returned RETURNING job_id
+"""
+
+# A claim whose answer was lost, or a failure that could not be recorded, leaves a row that its live owner does not
+# know of. The age spares a claim whose answer is still on its way.
+DISOWN = """
+UPDATE job_queue
+SET status = 'pending', scheduled_for = now(), ring_at = now(), rings = 0, worker_id = NULL, lease_token = NULL
+WHERE worker_id = %(id)s AND status = 'running' AND lease_token <> ALL(%(running)s)
+  AND started_at < now() - %(age)s::interval
+RETURNING id
+"""
+
+LOST = """
+SELECT j.id, j.tenant_id, j.job_type, j.payload, j.attempts AS attempt, j.max_attempts, j.crashes + 1 AS crashes,
+       j.lease_token, j.worker_id
+FROM job_queue j
+WHERE j.status = 'running'
+  AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())
+ORDER BY j.id LIMIT %s
+FOR UPDATE OF j SKIP LOCKED
+"""
+
+FORGET_DEAD = """
+DELETE FROM workers w
+WHERE w.lease_until < now() - interval '1 hour'
+  AND NOT EXISTS (SELECT FROM job_queue j WHERE j.worker_id = w.id AND j.status = 'running')
+"""
+
+
+@dataclass(frozen=True)
+class LostJob:
+    """A running job whose process is dead; `crashes` counts this death."""
+
+    id: UUID
+    tenant_id: UUID | None
+    job_type: str
+    payload: dict[str, Any]
+    attempt: int
+    max_attempts: int
+    crashes: int
+    lease_token: int
+    worker_id: UUID
+
+
+class Workers:
+    """Query group."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def beat(
+        self, worker_id: UUID, *, hostname: str, pid: int, queues: Sequence[str], version: str, lease: timedelta
+    ) -> None:
+        """Say that the process lives; its jobs are its own for `lease` from now."""
+        values = {
+            "id": worker_id,
+            "hostname": hostname,
+            "pid": pid,
+            "queues": list(queues),
+            "version": version,
+            "lease": lease,
+        }
+        self._driver.execute(BEAT, values)
+
+    def draining(self, worker_id: UUID) -> None:
+        self._driver.execute("UPDATE workers SET draining = true WHERE id = %s", (worker_id,))
+
+    def give_back(self, worker_id: UUID) -> list[UUID]:
+        """Return what a stopping process still runs: due at once, the attempt not counted."""
+        return [row[0] for row in self._driver.execute(GIVE_BACK, {"id": worker_id})]
+
+    def disown(self, worker_id: UUID, running: Collection[int], age: timedelta) -> list[UUID]:
+        """Return jobs that the table says this process runs, and that it does not; `running` are its lease tokens."""
+        values = {"id": worker_id, "running": list(running), "age": age}
+        return [row[0] for row in self._driver.execute(DISOWN, values)]
+
+    def lost(self, limit: int) -> list[LostJob]:
+        """Lock running jobs whose process is dead."""
+        with self._driver.cursor(row_factory=class_row(LostJob)) as cursor:
+            return cursor.execute(LOST, (limit,)).fetchall()
+
+    def count_crash(self, job_id: UUID) -> None:
+        self._driver.execute("UPDATE job_queue SET crashes = crashes + 1 WHERE id = %s", (job_id,))
+
+    def leave(self, worker_id: UUID) -> None:
+        """Delete the row of a process that owns no job any more."""
+        self._driver.execute(
+            "DELETE FROM workers w WHERE id = %s AND NOT EXISTS "
+            "(SELECT FROM job_queue j WHERE j.worker_id = w.id AND j.status = 'running')",
+            (worker_id,),
+        )
+
+    def forget_dead(self) -> None:
+        """Delete rows of processes that died long ago and own nothing."""
+        self._driver.execute(FORGET_DEAD)
+
+    def list(self) -> list[dict[str, Any]]:
+        """Newest boot first, with the number of jobs each runs."""
+        query = """
+            SELECT w.*, lease_until > now() AS alive,
+                   (SELECT count(*) FROM job_queue j WHERE j.worker_id = w.id AND j.status = 'running') AS running
+            FROM workers w ORDER BY started_at DESC
+        """
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query).fetchall()

@@ -1,0 +1,58 @@
+"""What can go wrong, sorted by the one question that matters: can trying again help?
+
+    ViralError
+    ├── Rejected        never retried: the answer will not change
+    └── Unavailable     retried with backoff, after `retry_after` if the other side gave one
+
+Anything else that escapes a handler is a bug: logged as an error, retried, then failed.
+"""
+
+from datetime import timedelta
+
+
+class ViralError(Exception):
+    """An error that this system foresees. Its text says what is wrong and, where a person can act, what to do."""
+
+
+class Rejected(ViralError):
+    """The same call with the same values will always be refused."""
+
+
+class QuotaExceeded(Rejected):
+    """The tenant's remaining concepts of this period are fewer than asked for."""
+
+
+class UnknownTenant(Rejected):
+    """No tenant has this id."""
+
+
+class TenantContextNotSet(Rejected):
+    """Tenant-owned rows were reached for without saying whose."""
+
+
+class SignatureInvalid(Rejected):
+    """A webhook's signature is missing, malformed, too old, too new or made with another secret."""
+
+
+class MalformedEvent(Rejected):
+    """A webhook body that its sender's documented format does not allow."""
+
+
+class PayloadInvalid(Rejected):
+    """A job's arguments do not fit its declaration."""
+
+
+class Unavailable(ViralError):
+    """The other side cannot answer now; it may later."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ProviderUnavailable(Unavailable):
+    """A provider is down, too slow or answered with a server error."""
+
+
+class RateLimited(Unavailable):
+    """A provider asked us to come back later."""

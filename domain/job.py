@@ -1,0 +1,81 @@
+"""What becomes of a job whose attempt did not succeed."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from random import Random
+
+from domain.errors import Rejected, Unavailable
+
+CRASHES_BEFORE_QUARANTINE = 2
+"""A job during which the process died this often is the likely cause, and is kept away from the fleet."""
+
+
+class JobStatus(StrEnum):
+    """The states of a row of `job_queue`. A retry goes back to `pending`; `failed` is the dead letter."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Waits between attempts: full jitter over an exponential ceiling."""
+
+    base: timedelta = timedelta(seconds=15)
+    cap: timedelta = timedelta(hours=1)
+
+    def ceiling(self, attempt: int) -> timedelta:
+        """The longest wait after attempt n (counted from 1): base · 2ⁿ⁻¹, at most `cap`."""
+        doublings = min(attempt - 1, 40)
+        return min(self.base * 2**doublings, self.cap)
+
+    def wait(self, attempt: int, rng: Random) -> timedelta:
+        """Anything between nothing and the ceiling, so that jobs that failed together do not return together.
+
+        Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("full jitter").
+        """
+        return self.ceiling(attempt) * rng.random()
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Run it again, no earlier than `after` from now."""
+
+    after: timedelta
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Never run it again; `reason` is for the person who reads the dead letter."""
+
+    reason: str
+
+
+def after_failure(
+    error: BaseException, *, attempt: int, max_attempts: int, backoff: Backoff, rng: Random
+) -> Retry | GiveUp:
+    """Whether an attempt that ended in `error` is followed by another, and when.
+
+    A `retry_after` given by the other side is a floor under our own wait.
+    """
+    if isinstance(error, Rejected):
+        return GiveUp("rejected: trying again cannot help")
+    if attempt >= max_attempts:
+        return GiveUp(f"failed {attempt} of {max_attempts} attempts")
+    wait = backoff.wait(attempt, rng)
+    if isinstance(error, Unavailable) and error.retry_after is not None:
+        wait = max(wait, error.retry_after)
+    return Retry(wait)
+
+
+def after_crash(*, attempt: int, max_attempts: int, crashes: int) -> Retry | GiveUp:
+    """What becomes of a job whose worker process died; `crashes` counts this one."""
+    if crashes >= CRASHES_BEFORE_QUARANTINE:
+        return GiveUp(f"quarantined: its worker process died {crashes} times while running it")
+    if attempt >= max_attempts:
+        return GiveUp(f"its worker process died during attempt {attempt} of {max_attempts}")
+    return Retry(timedelta(0))
