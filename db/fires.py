@@ -62,7 +62,7 @@ class Fires:
     def last(self) -> dict[str, datetime]:
         """The latest fire (or, for a schedule that never fired, its first sighting) of each schedule."""
         rows = self._driver.execute("SELECT schedule, max(fire_at) FROM schedule_fires GROUP BY schedule")
-        return {name: fire_at for name, fire_at in rows}
+        return dict(rows.fetchall())
 
     def record(self, schedule: str, fire_at: datetime, job_id: UUID | None) -> bool:
         """False if this fire has happened already: the caller must not enqueue."""

@@ -170,6 +170,14 @@ class Jobs:
     def _record(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> None:
         self._driver.execute(RECORD_ATTEMPT, vars(attempt) | {"id": job_id, "lease_token": lease_token})
 
+    def owns(self, job_id: UUID, lease_token: int) -> bool:
+        """Whether this lease still owns the job; it then does until the end of this transaction."""
+        found = self._driver.execute(
+            "SELECT FROM job_queue WHERE id = %s AND status = 'running' AND lease_token = %s FOR SHARE",
+            (job_id, lease_token),
+        )
+        return found.fetchone() is not None
+
     def completed_under(self, job_id: UUID, lease_token: int) -> bool:
         """After a COMMIT whose answer was lost: did this very lease complete the job?"""
         found = self._driver.execute(

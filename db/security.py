@@ -8,11 +8,12 @@ nothing may touch nothing: the rule itself raises `SQLSTATE VD001`, which `db.tr
 
 from collections.abc import Iterator
 
-from sqlalchemy import MetaData, Table
-
 APP_ROLE = "viral_app"
 SCOPE_NOT_SET = "VD001"
 SYSTEM_SCOPE = "*"
+
+# The privilege to `SET ROLE` is its own since Postgres 16.
+MAY_BECOME = "CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END"
 
 CREATE_SCOPE_FUNCTION = f"""
 CREATE FUNCTION app_scope() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
@@ -46,7 +47,7 @@ END $$
 # Lets the owner's connections drop to the application's role (`SET ROLE`), where only one URL is configured.
 GRANT_ROLE_TO_OWNER = f"""
 DO $$ BEGIN
-    IF NOT pg_has_role(current_user, '{APP_ROLE}', 'SET') THEN
+    IF NOT pg_has_role(current_user, '{APP_ROLE}', {MAY_BECOME}) THEN
         EXECUTE format('GRANT {APP_ROLE} TO %I', current_user);
     END IF;
 EXCEPTION WHEN insufficient_privilege THEN
@@ -55,19 +56,14 @@ END $$
 """
 
 
-def visible_rows(table: Table) -> str:
-    """The rule of one table, as a boolean SQL expression; evaluated once a statement, not once a row."""
-    if "tenant_id" in table.c:
-        return "(SELECT app_scope()) IN ('*', tenant_id::text)"
-    if table.name == "tenants":
-        return "(SELECT app_scope()) IN ('*', id::text)"
-    return "(SELECT app_scope()) = '*'"
+def protect(table: str, owner_column: str | None = "tenant_id") -> Iterator[str]:
+    """Statements that put one table under the rule and let the application's role work in it.
 
-
-def protect(metadata: MetaData) -> Iterator[str]:
-    """Statements that switch the rule on for every table and let the application's role work under it."""
-    for table in metadata.sorted_tables:
-        yield f"ALTER TABLE {table.name} ENABLE ROW LEVEL SECURITY"
-        yield f"CREATE POLICY scope ON {table.name} USING ({visible_rows(table)})"
-        yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table.name} TO {APP_ROLE}"
-    yield f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {APP_ROLE}"
+    `owner_column` names the tenant that a row belongs to; None keeps the table to the system scope. Migrations call
+    this: what it does for a table that exists must not change.
+    """
+    visible = f"IN ('*', {owner_column}::text)" if owner_column else "= '*'"
+    yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
+    # The sub-select is evaluated once a statement, not once a row.
+    yield f"CREATE POLICY scope ON {table} USING ((SELECT app_scope()) {visible})"
+    yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {APP_ROLE}"

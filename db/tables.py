@@ -63,7 +63,7 @@ LEDGER_KINDS = ("grant", "hold", "settle", "release", "reset", "adjust")
 NOW = text("now()")
 EMPTY_OBJECT = text("'{}'::jsonb")
 EMPTY_LIST = text("'[]'::jsonb")
-IN_ONE_MONTH = text("((now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC'")
+IN_ONE_MONTH = text("(((now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import psycopg
+from psycopg.rows import scalar_row
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -18,8 +19,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from db.events import Events
 from db.fires import Fires
 from db.jobs import Jobs
-from db.security import APP_ROLE, SCOPE_NOT_SET, SYSTEM_SCOPE
+from db.security import APP_ROLE, MAY_BECOME, SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.tenants import Tenants
+from db.url import libpq
 from db.workers import Workers
 from domain.errors import TenantContextNotSet, Unavailable
 
@@ -66,9 +68,8 @@ class Tx:
 
     def now(self) -> datetime:
         """The database's time at the start of this transaction."""
-        row = self.driver.execute("SELECT now()").fetchone()
-        assert row is not None
-        moment: datetime = row[0]
+        cursor = self.driver.cursor(row_factory=scalar_row)
+        moment: datetime = cursor.execute("SELECT now()").fetchone()
         return moment
 
     @cached_property
@@ -109,7 +110,7 @@ class Database:
         statement_timeout_ms: int = 30_000,
         application_name: str = "viral",
     ) -> None:
-        self._url = conninfo(url)
+        self._url = libpq(url)
         self._new_id = new_id
         self._on_commit = on_commit
         self._settings = (
@@ -179,12 +180,6 @@ class Database:
         self._engine.dispose()
 
 
-def conninfo(url: str) -> str:
-    """The URL as libpq wants it: providers and SQLAlchemy decorate the scheme."""
-    scheme, separator, rest = url.partition("://")
-    return f"postgresql://{rest}" if separator and scheme.startswith("postgres") else url
-
-
 def _commit(driver: psycopg.Connection[Any]) -> None:
     try:
         driver.commit()
@@ -220,10 +215,10 @@ def _one_line(error: BaseException) -> str:
 def _drop_privileges(connection: psycopg.Connection[Any]) -> None:
     """Whoever the URL says, work as the application's role, which cannot bypass row-level security."""
     connection.execute(
-        """
+        f"""
         SELECT set_config('role', rolname, false) FROM pg_roles
-        WHERE rolname = %s AND current_user <> rolname AND pg_has_role(current_user, oid, 'MEMBER')
-        """,
+        WHERE rolname = %s AND current_user <> rolname AND pg_has_role(current_user, oid, {MAY_BECOME})
+        """,  # noqa: S608
         (APP_ROLE,),
     )
 

@@ -1,0 +1,12 @@
+"""What the jobs may ask of the world outside, named for what they want. `workers.app` fills it in."""
+
+from dataclasses import dataclass
+
+from domain.billing import PriceBook
+
+
+@dataclass(frozen=True)
+class Ports:
+    """`prices` tells which plan a Stripe price buys."""
+
+    prices: PriceBook

@@ -1,0 +1,26 @@
+"""Runs migrations: on the connection that `db.migrate` hands over, else on DIRECT_URL or DATABASE_URL."""
+
+import os
+
+from alembic import context
+from sqlalchemy import Connection, create_engine
+
+from db.tables import metadata
+from db.url import sqlalchemy
+
+
+def run(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    url = os.environ.get("DIRECT_URL") or os.environ["DATABASE_URL"]
+    engine = create_engine(sqlalchemy(url))
+    with engine.connect() as connection:
+        run(connection)
+        connection.commit()

@@ -1,0 +1,94 @@
+"""Says every ten seconds that this process lives, and returns what the table believes it runs and it does not."""
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from db.transaction import SYSTEM, Database, DatabaseUnavailable
+from workers.runner import Runner
+
+INTERVAL = timedelta(seconds=10)
+LEASE = timedelta(seconds=30)
+CLAIM_IN_FLIGHT = timedelta(seconds=30)
+"""Longest that the answer to a claim can be on its way: the pool's own waits end before."""
+
+log = structlog.get_logger()
+
+
+class Heartbeat:
+    """A thread of its own, so that busy handlers cannot keep it from beating."""
+
+    def __init__(
+        self,
+        db: Database,
+        runner: Runner,
+        *,
+        queues: Sequence[str],
+        version: str,
+        interval: timedelta = INTERVAL,
+        lease: timedelta = LEASE,
+    ) -> None:
+        self._db = db
+        self._runner = runner
+        self._queues = queues
+        self._version = version
+        self._interval = interval
+        self._lease = lease
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    @property
+    def worker_id(self) -> UUID:
+        return self._runner.worker_id
+
+    def start(self) -> None:
+        """Beat once before any job is claimed, then go on in the background.
+
+        Raises:
+            DatabaseUnavailable: the first beat could not be written.
+        """
+        self.beat()
+        self._thread.start()
+
+    def beat(self) -> None:
+        """Renew the lease, and disown jobs that no thread of this process runs."""
+        with self._db.transaction(SYSTEM) as tx:
+            tx.workers.beat(
+                self.worker_id,
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                queues=self._queues,
+                version=self._version,
+                lease=self._lease,
+            )
+            disowned = tx.workers.disown(self.worker_id, self._runner.leases, CLAIM_IN_FLIGHT)
+        if disowned:
+            log.warning("worker.disowned", job_ids=[str(job_id) for job_id in disowned])
+
+    def drain(self) -> None:
+        """Show that this process is stopping. It goes on beating while its jobs run out."""
+        with self._db.transaction(SYSTEM) as tx:
+            tx.workers.draining(self.worker_id)
+
+    def leave(self) -> list[UUID]:
+        """Stop beating, give back what still runs (attempt uncounted), and sign off. Returns the jobs given back."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+        with self._db.transaction(SYSTEM) as tx:
+            returned = tx.workers.give_back(self.worker_id)
+            tx.workers.leave(self.worker_id)
+        return returned
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval.total_seconds()):
+            try:
+                self.beat()
+            except DatabaseUnavailable as error:
+                log.warning("worker.heartbeat_missed", reason=str(error))
+            except Exception:
+                log.exception("worker.heartbeat_failed")
