@@ -123,9 +123,9 @@ def enter_namespace(outside: Somebody, inside: Somebody) -> None:
     """Keep being `outside`, but be called `inside`, without any of root's powers once a program is started."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
-    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-    Path("/proc/self/uid_map").write_text(f"{inside.uid} {outside.uid} 1", encoding="ascii")
-    Path("/proc/self/gid_map").write_text(f"{inside.gid} {outside.gid} 1", encoding="ascii")
+    Path("/proc/self/setgroups").write_bytes(b"deny")
+    Path("/proc/self/uid_map").write_bytes(b"%d %d 1" % (inside.uid, outside.uid))
+    Path("/proc/self/gid_map").write_bytes(b"%d %d 1" % (inside.gid, outside.gid))
 
 
 def probe(how: str, who: Somebody, become: Callable[[], None] | None, binaries: Path, data: Path) -> Footing:

@@ -52,7 +52,7 @@ class State:
 def read_state(home: Path) -> State | None:
     """What `viral up` on this home has running; None if nothing is, or not all of it answers (yet)."""
     try:
-        with open(home / "lock", encoding="ascii") as lock:
+        with open(home / "lock", encoding="utf-8") as lock:
             if not is_locked(lock.fileno()):
                 return None
             holder = lock.read().strip()
@@ -172,7 +172,7 @@ def try_lock(file: int, kind: int) -> bool:
 
 
 def already_running(home: Path) -> EmbeddedError:
-    pid = (home / "lock").read_text(encoding="ascii").strip() or "unknown"
+    pid = (home / "lock").read_text(encoding="utf-8").strip() or "unknown"
     state = last_state(home)
     web = f" at {state.web_url}" if state is not None and str(state.pid) == pid and state.web_url else ""
     return EmbeddedError(

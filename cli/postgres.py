@@ -42,6 +42,7 @@ SETTINGS = {
 }
 FAST, IMMEDIATE = (signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0)
 START_WITHIN = 60.0  # seconds; crash recovery of a big database takes a while
+PORT_PATIENCE = 1.0  # seconds that a server which may not choose another port waits for its own
 
 
 def wheel_binaries() -> Path:
@@ -119,9 +120,9 @@ class EmbeddedPostgres:
             self._create_cluster(self._footing)
         self._refuse_other_version(self._footing)
         self._forget_stale_pid(self._footing)
-        deadline = time.monotonic() + START_WITHIN
-        while not self._start_once(self._footing, deadline):
-            if time.monotonic() > deadline:
+        began = time.monotonic()
+        while not self._start_once(self._footing, began):
+            if time.monotonic() > began + START_WITHIN:
                 raise self._failed("was not ready in time")
             time.sleep(0.05)
         self._pinned = True
@@ -177,7 +178,7 @@ class EmbeddedPostgres:
         shutil.rmtree(draft, ignore_errors=True)
         password_file.unlink(missing_ok=True)
         draft.mkdir(mode=0o700)
-        with open(os.open(password_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+        with open(os.open(password_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
             file.write(passwords(self._home)[SUPERUSER])
         try:
             for path in (draft, password_file):
@@ -221,7 +222,7 @@ class EmbeddedPostgres:
         )
 
     def _refuse_other_version(self, footing: Footing) -> None:
-        made_by = (footing.data / "PG_VERSION").read_text(encoding="ascii").strip()
+        made_by = (footing.data / "PG_VERSION").read_text(encoding="utf-8").strip()
         if made_by != str(footing.major):
             raise EmbeddedError(
                 f"{self._link} was made by Postgres {made_by}, but this is Postgres {footing.major}: set POSTGRES_BIN"
@@ -235,7 +236,7 @@ class EmbeddedPostgres:
                 return int(found[1])
         return None
 
-    def _start_once(self, footing: Footing, deadline: float) -> bool:
+    def _start_once(self, footing: Footing, began: float) -> bool:
         """False: try again, because somebody was quicker at the port, or a killed predecessor is not quite gone yet."""
         port = self.port if self._pinned else a_port(self._port or self._last_port(footing))
         words = ["-D", str(footing.data), "-h", LOOPBACK, "-p", str(port), "-k", ""]
@@ -245,7 +246,7 @@ class EmbeddedPostgres:
             self._process = self._spawn(footing, "postgres", words, signal.SIGINT, log)
         self._port = port
         try:
-            while time.monotonic() < deadline and self.alive():
+            while time.monotonic() < began + START_WITHIN and self.alive():
                 if self._is_ready():
                     return True
                 time.sleep(0.01)
@@ -257,15 +258,18 @@ class EmbeddedPostgres:
         self._process = None
         said = self._log.read_text(errors="replace")
         port_taken, predecessor = "could not bind" in said, "is still in use" in said
-        if port_taken and self._pinned and time.monotonic() + START_WITHIN - 5 > deadline:
+        if port_taken and self._pinned and time.monotonic() > began + PORT_PATIENCE:
             raise self._failed(f"needs port {port}, which somebody else uses")
         if not (port_taken or predecessor):
             raise self._failed("did not start")
         return False
 
     def _is_ready(self) -> bool:
+        """The server says so itself (else whoever answers at the port may be another one), and lets us in."""
         import psycopg
 
+        if not self._says_ready():
+            return False
         try:
             with self._connect(SUPERUSER, "postgres") as connection:
                 found = connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone()
@@ -279,6 +283,13 @@ class EmbeddedPostgres:
                 ) from error
             return False
         return True
+
+    def _says_ready(self) -> bool:
+        try:
+            lines = (self._link / "postmaster.pid").read_text(errors="replace").splitlines()
+        except OSError:
+            return False
+        return len(lines) >= 8 and lines[0].strip() == str(self.pid) and lines[7].strip() == "ready"
 
     def _connect(self, role: str, database: str) -> psycopg.Connection:
         import psycopg

@@ -192,7 +192,7 @@ def fresh_log(path: Path) -> IO[bytes]:
     return open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "wb")
 
 
-def tail(path: Path, lines: int = 4) -> str:
+def tail(path: Path, lines: int = 6) -> str:
     """The end of a log, on one line."""
     try:
         text = path.read_bytes()[-4096:].decode(errors="replace")

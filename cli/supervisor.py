@@ -161,8 +161,8 @@ class Supervisor:
         signal_group(process.pid, signal.SIGTERM)  # what it left behind
         if running.quick_deaths >= self._give_up_after:
             self._say(
-                f"{name} {how_it_ended(process.returncode)}, {running.quick_deaths} times in a row within {self._quick:g}"
-                f" s of its start; stopping. Its own last lines are above."
+                f"{name} {how_it_ended(process.returncode)}, {running.quick_deaths} times in a row within"
+                f" {self._quick:g} s of its start; stopping. Its own last lines are above."
             )
             self._failed = True
             return

@@ -88,7 +88,7 @@ class EmbeddedRedis:
             self._data.mkdir(mode=0o700, exist_ok=True)
             port = self.port if self._pinned else a_port(self._port or self._last_port())
             with open(
-                os.open(self._config, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="ascii"
+                os.open(self._config, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8"
             ) as file:
                 file.write(
                     CONFIG.format(
@@ -150,14 +150,14 @@ class EmbeddedRedis:
 
     def _leftover(self) -> int | None:
         try:
-            pid = int((self._data / "valkey.pid").read_text(encoding="ascii"))
+            pid = int((self._data / "valkey.pid").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return pid if command_of(pid).endswith(str(self._config)) else None
 
     def _last_port(self) -> int | None:
         try:
-            found = re.search(r"^port (\d+)$", self._config.read_text(encoding="ascii"), re.MULTILINE)
+            found = re.search(r"^port (\d+)$", self._config.read_text(encoding="utf-8"), re.MULTILINE)
         except OSError:
             return None
         return int(found[1]) if found else None

@@ -1,7 +1,7 @@
 """The clock's memory: which rings are owed to pending jobs, and which fires of which schedule have happened."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -64,10 +64,22 @@ class Fires:
         rows = self._driver.execute("SELECT schedule, max(fire_at) FROM schedule_fires GROUP BY schedule")
         return dict(rows.fetchall())
 
-    def record(self, schedule: str, fire_at: datetime, job_id: UUID | None) -> bool:
-        """False if this fire has happened already: the caller must not enqueue."""
+    def begin(self, schedule: str, at: datetime) -> None:
+        """A schedule is seen for the first time: it owes nothing for the time before `at`."""
+        self._record(schedule, at)
+
+    def fire(self, schedule: str, fire_at: datetime, enqueue: Callable[[], UUID]) -> bool:
+        """Make this fire with its job, in one transaction. False if it has been made already: nothing is enqueued."""
+        if not self._record(schedule, fire_at):
+            return False
+        self._driver.execute(
+            "UPDATE schedule_fires SET job_id = %s WHERE schedule = %s AND fire_at = %s",
+            (enqueue(), schedule, fire_at),
+        )
+        return True
+
+    def _record(self, schedule: str, fire_at: datetime) -> bool:
         inserted = self._driver.execute(
-            "INSERT INTO schedule_fires (schedule, fire_at, job_id) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-            (schedule, fire_at, job_id),
+            "INSERT INTO schedule_fires (schedule, fire_at) VALUES (%s, %s) ON CONFLICT DO NOTHING", (schedule, fire_at)
         )
         return inserted.rowcount == 1

@@ -16,8 +16,10 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from db.billing import Billing
 from db.events import Events
 from db.fires import Fires
+from db.identity import Identity
 from db.jobs import Jobs
 from db.security import APP_ROLE, MAY_BECOME, SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.tenants import Tenants
@@ -87,6 +89,14 @@ class Tx:
     @cached_property
     def events(self) -> Events:
         return Events(self.driver)
+
+    @cached_property
+    def billing(self) -> Billing:
+        return Billing(self.sql)
+
+    @cached_property
+    def identity(self) -> Identity:
+        return Identity(self.sql)
 
     @cached_property
     def tenants(self) -> Tenants:

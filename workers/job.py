@@ -36,6 +36,8 @@ P = ParamSpec("P")
 QUEUES = ("events", "default", "llm", "media", "social")
 """Few, and named by what their jobs wait for."""
 
+DEFAULT_BACKOFF = Backoff()
+
 
 class LeaseLost(Exception):
     """Another worker owns the job by now. Everything of this attempt is rolled back."""
@@ -78,7 +80,7 @@ class JobType(Generic[P]):
     ordering: str | None = None
     priority: int = 5
     max_attempts: int = 3
-    backoff: Backoff = Backoff()
+    backoff: Backoff = DEFAULT_BACKOFF
     on_failure: Callable[[Tx, FailedJob], None] | None = None
     options: Options = Options()
 
@@ -205,7 +207,7 @@ def job(
     ordering: str | None = None,
     priority: int = 5,
     max_attempts: int = 3,
-    backoff: Backoff = Backoff(),  # noqa: B008 - an immutable value
+    backoff: Backoff = DEFAULT_BACKOFF,
     on_failure: Callable[[Tx, FailedJob], None] | None = None,
 ) -> Callable[[Callable[Concatenate["Context", P], None]], JobType[P]]:
     """Declare the decorated handler as the job type `name`."""
@@ -248,6 +250,11 @@ class Context:
     def report(self, **facts: Any) -> None:
         """Say what was done; kept as the job's `result` when it completes. JSON values only."""
         self._result |= facts
+
+    def count(self, **more: int) -> None:
+        """Add to counters of the result."""
+        for name, n in more.items():
+            self._result[name] = self._result.get(name, 0) + n
 
     @contextmanager
     def begin(self) -> Iterator[Tx]:

@@ -1,0 +1,304 @@
+"""Readers: the body of a Stripe event, a plain dict, becomes the one fact that billing needs of it.
+
+They go by the presence of fields, never by `api_version`. Stripe moved many fields in 2025-03-31.basil (the billing
+period to the subscription's items, an invoice's subscription to `parent`, a line's proration to its `parent`), an
+event has the shape of its *endpoint's* version, and bodies that carry both shapes at once are real.
+
+Whatever a body holds, `read` answers with a fact or raises MalformedEvent naming the field; never the field's value,
+which may be a person's.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from domain.billing import ENTITLED, TERMINAL, PaidPeriod, Subscription
+from domain.errors import MalformedEvent
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionChanged:
+    subscription: Subscription
+    tenant_hint: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutCompleted:
+    """Says whose a customer is; whether anything was paid, the invoice says."""
+
+    customer_id: str
+    subscription_id: str | None
+    tenant_hint: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicePaid:
+    """At least one period; several when items of one subscription are billed for different stretches."""
+
+    customer_id: str
+    periods: tuple[PaidPeriod, ...]
+    tenant_hint: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerDeleted:
+    customer_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    reason: str
+
+
+Fact = SubscriptionChanged | CheckoutCompleted | InvoicePaid | CustomerDeleted | Ignored
+
+
+def read(body: Mapping[str, Any]) -> Fact:
+    """The fact in a Stripe event. Metadata's tenant is a hint: a stored mapping of the customer is stronger."""
+    event = Field(body)
+    kind = event["type"].required(Field.word)
+    if event["object"].value == "v2.core.event" or kind.startswith(("v1.", "v2.")):
+        return Ignored(f"thin event {kind}: it says what changed, not to what")
+    if event["account"].value is not None:
+        return Ignored("event of a connected account")
+    if kind in _RANKS:
+        return _subscription_changed(event, kind)
+    reader = _READERS.get(kind)
+    return reader(event) if reader else Ignored(_WHY_NOT.get(kind, f"unhandled type {kind}"))
+
+
+class Field:
+    """A value inside a body that knows its path. What is absent or null reads as None; what has the wrong form
+    raises MalformedEvent."""
+
+    __slots__ = ("path", "value")
+
+    def __init__(self, value: Any, path: str = "") -> None:
+        self.value = value
+        self.path = path
+
+    def __getitem__(self, key: str) -> "Field":
+        path = f"{self.path}.{key}" if self.path else key
+        if self.value is None:
+            return Field(None, path)
+        if not isinstance(self.value, Mapping):
+            raise self.malformed("an object")
+        return Field(self.value.get(key), path)
+
+    def __iter__(self) -> Iterator["Field"]:
+        if self.value is None:
+            return
+        if not isinstance(self.value, list):
+            raise self.malformed("a list")
+        for index, value in enumerate(self.value):
+            yield Field(value, f"{self.path}[{index}]")
+
+    def required(self, form: Callable[["Field"], T | None]) -> T:
+        value = form(self)
+        if value is None:
+            raise MalformedEvent(f"{self.path}: missing")
+        return value
+
+    def malformed(self, expected: str) -> MalformedEvent:
+        return MalformedEvent(f"{self.path or 'body'}: expected {expected}, found {type(self.value).__name__}")
+
+    def word(self) -> str | None:
+        """An id or a name of the sender's: visible ASCII, which every database column can hold."""
+        if self.value is None:
+            return None
+        if not isinstance(self.value, str) or not re.fullmatch(r"[\x21-\x7e]{1,255}", self.value):
+            raise self.malformed("a word of visible ASCII")
+        return self.value
+
+    def id(self) -> str | None:
+        """An id, or the id of the object that Stripe expanded in its place."""
+        return self["id"].required(Field.word) if isinstance(self.value, Mapping) else self.word()
+
+    def text(self) -> str | None:
+        """Anything a person may have typed, without what PostgreSQL cannot store; None if nothing is left."""
+        if self.value is None:
+            return None
+        if not isinstance(self.value, str):
+            raise self.malformed("a text")
+        return self.value.replace("\0", "").encode("utf-8", "replace").decode().strip() or None
+
+    def flag(self) -> bool:
+        if self.value is not None and not isinstance(self.value, bool):
+            raise self.malformed("true or false")
+        return bool(self.value)
+
+    def whole(self) -> int | None:
+        if self.value is not None and (not isinstance(self.value, int) or isinstance(self.value, bool)):
+            raise self.malformed("a whole number")
+        return self.value
+
+    def seconds(self) -> datetime | None:
+        return self._since_epoch(1)
+
+    def milliseconds(self) -> datetime | None:
+        return self._since_epoch(1000)
+
+    def _since_epoch(self, per_second: int) -> datetime | None:
+        value = self.whole()
+        if value is None:
+            return None
+        seconds, rest = divmod(value, per_second)
+        # The year 3000: far enough for any period, near enough that adding months to it stays a date.
+        if not 0 <= seconds < 32_503_680_000:
+            raise self.malformed("a time between 1970 and 3000")
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * (1_000_000 // per_second))
+
+
+def _subscription_changed(event: Field, kind: str) -> Fact:
+    row = event["data"]["object"]
+    created = event["created"].required(Field.seconds)
+    status = row["status"].required(Field.word)
+    if kind == "customer.subscription.deleted" and status not in TERMINAL:
+        status = "canceled"
+    items = list(row["items"]["data"])
+    prices = [price for item in items if (price := item["price"].id() or item["plan"].id())]
+    prices = prices or [price for price in [row["plan"].id()] if price]
+    if status in ENTITLED and not prices:
+        raise MalformedEvent(f"{row.path}.items.data: no item has a price")
+    start, end = _running_period(row, items)
+    started_at = row["start_date"].seconds() or row["created"].seconds() or start or created
+    cancel_at = row["cancel_at"].seconds() or (end if row["cancel_at_period_end"].flag() else None)
+    subscription = Subscription(
+        id=row["id"].required(Field.word),
+        customer_id=_customer(row),
+        status=status,
+        price_ids=tuple(dict.fromkeys(prices)),
+        started_at=started_at,
+        billing_cycle_anchor=row["billing_cycle_anchor"].seconds() or started_at,
+        period_start=start,
+        period_end=end,
+        trial_end=row["trial_end"].seconds(),
+        cancel_at=cancel_at,
+        ended_at=_ended_at(event, kind, status, created),
+        event_created=created,
+        event_rank=_RANKS[kind],
+    )
+    return SubscriptionChanged(subscription, _hint(row["metadata"]))
+
+
+def _running_period(row: Field, items: list[Field]) -> tuple[datetime | None, datetime | None]:
+    """On the subscription before basil, on its items since; of items that differ, the one that ends first, because
+    nothing promises more than that."""
+    periods = []
+    for place in (row, *items):
+        start, end = place["current_period_start"].seconds(), place["current_period_end"].seconds()
+        if start and end:
+            periods.append((start, end))
+    return min(periods, key=lambda period: (period[1], period[0]), default=(None, None))
+
+
+def _ended_at(event: Field, kind: str, status: str, created: datetime) -> datetime | None:
+    """When the entitlement ended, on the event that tells of it.
+
+    Stripe says `ended_at` for terminal statuses only (`canceled_at` is when someone asked for the end). `unpaid` and
+    `paused` begin with the event whose `previous_attributes` name an entitled status; later events do not say since
+    when, so they carry nothing.
+    """
+    if status in TERMINAL:
+        return event["data"]["object"]["ended_at"].seconds() or created
+    was = event["data"]["previous_attributes"]["status"].word()
+    left = status not in ENTITLED and (was in ENTITLED or kind == "customer.subscription.paused")
+    return created if left else None
+
+
+def _checkout_completed(event: Field) -> Fact:
+    session = event["data"]["object"]
+    mode = session["mode"].word() or "subscription"
+    if mode != "subscription":
+        return Ignored(f"checkout of mode {mode}")
+    hint = _hint(session["metadata"]) or _uuid(session["client_reference_id"])
+    return CheckoutCompleted(_customer(session), session["subscription"].id(), hint)
+
+
+def _invoice_paid(event: Field) -> Fact:
+    """Only an invoice that begins a period of a subscription counts: not a proration, not a trial's $0, not one
+    written by hand. Its own `period_start`/`period_end` are the *previous* period; what was paid for is on the line."""
+    invoice = event["data"]["object"]
+    details = invoice["parent"]["subscription_details"]
+    subscription_id = invoice["subscription"].id() or details["subscription"].id()
+    if subscription_id is None:
+        return Ignored("invoice without a subscription")
+    reason = invoice["billing_reason"].word()
+    if reason not in _BEGINS_A_PERIOD:
+        return Ignored(f"invoice of billing_reason {reason}")
+    ends: dict[datetime, datetime] = {}
+    for line in invoice["lines"]["data"]:
+        if _counts(line, subscription_id):
+            start = line["period"]["start"].required(Field.seconds)
+            end = line["period"]["end"].required(Field.seconds)
+            # Of lines that begin together (a yearly add-on, say) the first end is what all of them cover.
+            if end > start:
+                ends[start] = min(end, ends.get(start, end))
+    if not ends:
+        return Ignored("invoice without a paid line that begins a period")
+    customer_id, invoice_id = _customer(invoice), invoice["id"].required(Field.word)
+    periods = [PaidPeriod(subscription_id, start, ends[start], customer_id, invoice_id) for start in sorted(ends)]
+    hint = _hint(details["metadata"]) or _hint(invoice["subscription_details"]["metadata"])
+    return InvoicePaid(customer_id, tuple(periods), hint)
+
+
+def _counts(line: Field, subscription_id: str) -> bool:
+    """A line of this subscription's item, not a proration, with a price to pay: a trial's line says amount 0, one
+    that a coupon paid for says its full amount."""
+    parent = line["parent"]
+    item = parent["subscription_item_details"]
+    if line["proration"].flag() or item["proration"].flag() or parent["invoice_item_details"]["proration"].flag():
+        return False
+    if (line["type"].word() or parent["type"].word() or "subscription") not in _OF_A_SUBSCRIPTION:
+        return False
+    if (line["subscription"].id() or item["subscription"].id() or subscription_id) != subscription_id:
+        return False
+    amount = line["amount"].whole()
+    return amount is None or amount > 0
+
+
+def _customer_deleted(event: Field) -> Fact:
+    return CustomerDeleted(event["data"]["object"]["id"].required(Field.word), event["created"].required(Field.seconds))
+
+
+def _customer(place: Field) -> str:
+    return place["customer"].id() or place["customer"].required(lambda _: place["customer_account"].id())
+
+
+def _hint(metadata: Field) -> UUID | None:
+    return _uuid(metadata["tenantId"]) or _uuid(metadata["tenant_id"])
+
+
+def _uuid(field: Field) -> UUID | None:
+    """A hint that is no UUID is no hint: metadata and client_reference_id are free text."""
+    try:
+        return UUID(field.value) if isinstance(field.value, str) else None
+    except ValueError:
+        return None
+
+
+_RANKS = {
+    "customer.subscription.created": 0,
+    "customer.subscription.updated": 1,
+    "customer.subscription.paused": 1,
+    "customer.subscription.resumed": 1,
+    "customer.subscription.trial_will_end": 1,
+    "customer.subscription.pending_update_applied": 1,
+    "customer.subscription.pending_update_expired": 1,
+    "customer.subscription.deleted": 2,
+}
+_BEGINS_A_PERIOD = ("subscription_create", "subscription_cycle")
+_OF_A_SUBSCRIPTION = ("subscription", "subscription_item_details")
+_READERS: Mapping[str, Callable[[Field], Fact]] = {
+    "checkout.session.completed": _checkout_completed,
+    "checkout.session.async_payment_succeeded": _checkout_completed,
+    "customer.deleted": _customer_deleted,
+    "invoice.paid": _invoice_paid,
+}
+_WHY_NOT = {"invoice.payment_succeeded": "use invoice.paid: it also covers invoices paid out of band"}

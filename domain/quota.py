@@ -1,0 +1,144 @@
+"""A tenant's monthly quota: how many concepts are left, and when a new month of them begins.
+
+Periods are half-open, `[start, end)`, and their boundaries are *anchor + n months*, never *previous + 1 month* and
+never *+ 30 days*: an anchor on 31 January gives 28 February, then 31 March. This is how Stripe bills ("a subscription
+starting on January 31st will bill on February 28th, then March 31st"), so a paid period and a quota period agree.
+Everything is UTC, so daylight saving never matters.
+
+`period_start` is the identity of the counter `used`: it changes if and only if `used` begins again at 0. A hold
+carries it, and is given back only into the counter that it was taken from.
+"""
+
+from calendar import monthrange
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from domain.errors import QuotaExceeded
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Concepts of the running period. All times are aware.
+
+    `paid_until` is None for a tenant who does not pay; otherwise the first moment that no paid invoice (or trial)
+    covers, at which a new period waits for the next `invoice.paid`.
+    """
+
+    limit: int
+    used: int
+    anchor: datetime
+    period_start: datetime
+    resets_at: datetime
+    paid_until: datetime | None = None
+
+    @property
+    def remaining(self) -> int:
+        """Never negative: a plan that shrinks below what was used leaves nothing, and owes nothing."""
+        return max(0, self.limit - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Concepts reserved by one job until it settles or releases them, once; the caller's row says whether it has."""
+
+    count: int
+    period_start: datetime
+
+
+def begin(limit: int, at: datetime) -> Quota:
+    """The first period of a tenant created at this moment."""
+    return Quota(limit, 0, anchor=at, period_start=at, resets_at=next_reset(at, at))
+
+
+def is_due(quota: Quota, now: datetime) -> bool:
+    """Whether `reset` would begin a new period.
+
+    A paying tenant's period that begins when nothing is paid for waits for `invoice.paid`; within an annual (or
+    otherwise longer) paid stretch the anchor's months begin by themselves.
+    """
+    return quota.resets_at <= now and (quota.paid_until is None or quota.resets_at < quota.paid_until)
+
+
+def reset(quota: Quota, now: datetime) -> Quota:
+    """Begin the period that contains `now`, or the last one that is paid for; a period already begun is left alone.
+
+    However long nobody asked, this is one step to the right dates; asked again, it changes nothing.
+    """
+    if not is_due(quota, now):
+        return quota
+    paid_for = now if quota.paid_until is None else min(now, quota.paid_until - datetime.resolution)
+    n = _first_boundary_after(quota.anchor, paid_for)
+    # A row written by another program may say a `resets_at` that is no boundary of its anchor. The period then
+    # begins there: time that has been counted once must not be counted again.
+    start = max(add_months(quota.anchor, n - 1), quota.resets_at)
+    return replace(quota, used=0, period_start=start, resets_at=add_months(quota.anchor, n))
+
+
+def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
+    """Take concepts out of the period that contains `now`, beginning it first if it is due.
+
+    Raises QuotaExceeded, with figures, if fewer remain than are asked for.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
+    quota = reset(quota, now)
+    if count > quota.remaining:
+        raise QuotaExceeded(
+            f"{count} concepts asked for, {quota.remaining} of {quota.limit} left "
+            f"({quota.used} used since {quota.period_start:%Y-%m-%d}); {_more(quota, now)}"
+        )
+    return replace(quota, used=quota.used + count), Hold(count, quota.period_start)
+
+
+def settle(quota: Quota, hold: Hold, actual: int) -> Quota:
+    """Close a hold of which `actual` concepts were made; the rest is given back."""
+    if not 0 <= actual <= hold.count:
+        raise ValueError(f"actual must be between 0 and the {hold.count} held, not {actual}")
+    return _give_back(quota, hold, hold.count - actual)
+
+
+def release(quota: Quota, hold: Hold) -> Quota:
+    """Close a hold of which nothing was made."""
+    return _give_back(quota, hold, hold.count)
+
+
+def next_reset(anchor: datetime, after: datetime) -> datetime:
+    """The first boundary strictly later than `after`.
+
+    Counted backwards too: an anchor in the future (the end of a trial, say) has monthly boundaries before it.
+    """
+    return add_months(anchor, _first_boundary_after(anchor, after))
+
+
+def add_months(anchor: datetime, n: int) -> datetime:
+    """The anchor's day and time n calendar months later (earlier if negative), in UTC; the month's last day if that
+    month has no such day."""
+    anchor = _utc(anchor)
+    month = anchor.year * 12 + anchor.month - 1 + n
+    year, month = month // 12, month % 12 + 1
+    return anchor.replace(year=year, month=month, day=min(anchor.day, monthrange(year, month)[1]))
+
+
+def _first_boundary_after(anchor: datetime, after: datetime) -> int:
+    """The smallest n whose boundary is later than `after`: each calendar month holds exactly one boundary."""
+    anchor, after = _utc(anchor), _utc(after)
+    n = (after.year - anchor.year) * 12 + after.month - anchor.month
+    return n if add_months(anchor, n) > after else n + 1
+
+
+def _give_back(quota: Quota, hold: Hold, count: int) -> Quota:
+    if hold.period_start != quota.period_start:
+        return quota
+    return replace(quota, used=max(0, quota.used - count))
+
+
+def _more(quota: Quota, now: datetime) -> str:
+    if now < quota.resets_at and (quota.paid_until is None or quota.resets_at < quota.paid_until):
+        return f"more on {_utc(quota.resets_at):%Y-%m-%d %H:%M} UTC"
+    return "more when the next invoice is paid"
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone")
+    return moment.astimezone(UTC)

@@ -1,0 +1,68 @@
+"""What runs when: the whole calendar. All times are UTC.
+
+A fire is a row `(schedule, fire_at)` that is inserted together with its job, so any number of schedulers fire once.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from apscheduler.triggers.cron import CronTrigger
+
+from db.transaction import Tx
+from workers.jobs.quota import reset_due
+
+MOST_FIRES_AT_ONCE = 1000
+
+
+class CatchUp(StrEnum):
+    """What to do about fires that were missed while no scheduler ran."""
+
+    SKIP = "skip"
+    LATEST = "latest"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A timetable and what it enqueues. `grace` is how late a fire may come before it counts as missed."""
+
+    name: str
+    trigger: CronTrigger
+    enqueue: Callable[[Tx, datetime], UUID]
+    catch_up: CatchUp
+    grace: timedelta = timedelta(minutes=1)
+
+
+SCHEDULES = (
+    Schedule(
+        "quota.reset_due",
+        CronTrigger.from_crontab("0 * * * *", timezone="UTC"),
+        lambda tx, fire_at: reset_due.enqueue(tx),
+        CatchUp.LATEST,
+    ),
+)
+
+
+def fires_between(trigger: CronTrigger, after: datetime, until: datetime) -> Iterator[datetime]:
+    """Every fire time in (after, until]."""
+    while True:
+        fire_at = trigger.get_next_fire_time(None, after + timedelta(microseconds=1))
+        if fire_at is None or fire_at > until:
+            return
+        yield fire_at
+        after = fire_at
+
+
+def to_fire(schedule: Schedule, after: datetime, now: datetime) -> list[datetime]:
+    """The fires to make now, oldest first, given that `after` was the last one made."""
+    due = list(fires_between(schedule.trigger, after, now))
+    match schedule.catch_up:
+        case CatchUp.ALL:
+            return due[:MOST_FIRES_AT_ONCE]
+        case CatchUp.LATEST:
+            return due[-1:]
+        case CatchUp.SKIP:
+            return [fire_at for fire_at in due if now - fire_at <= schedule.grace]

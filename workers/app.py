@@ -1,0 +1,126 @@
+"""The composition root: the one place where engines, clients and settings are put together."""
+
+import importlib
+import pkgutil
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from random import Random
+from types import ModuleType
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+
+import workers.jobs
+from db.transaction import SYSTEM, Database
+from domain.ids import uuid7
+from domain.ports import Ports
+from workers.broker import Doorbell, connect
+from workers.job import JobType
+from workers.runner import JobTypes, Runner
+from workers.settings import Settings, require
+
+log = structlog.get_logger()
+
+
+class JobTypeTwice(Exception):
+    """Two modules declare job types of one name."""
+
+
+@dataclass(frozen=True)
+class App:
+    """What the doors (web, scheduler, cli) and the worker processes work with."""
+
+    settings: Settings
+    db: Database
+    doorbell: Doorbell
+    job_types: JobTypes
+    ports: Ports
+    version: str
+    clock: Callable[[], datetime] | None = None
+
+    def runner(self) -> Runner:
+        """A runner for this boot of this process: its id is new, so no restart can keep a dead lease alive."""
+        return Runner(
+            self.db,
+            self.job_types,
+            worker_id=uuid4(),
+            ports=self.ports,
+            rng=Random(),
+            clock=self.clock,
+        )
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def build(
+    settings: Settings,
+    *,
+    name: str,
+    pool_size: int = 4,
+    clock: Callable[[], datetime] | None = None,
+) -> App:
+    """Put an application together; nothing is connected yet. `name` is what Postgres shows as application_name.
+
+    `clock` replaces the database's clock as the source of `ctx.now()`; for tests and rehearsals.
+
+    Raises:
+        SettingsInvalid: a setting that every process needs is missing.
+        JobTypeTwice: two job types share a name.
+    """
+    require(settings, "database_url", "redis_url")
+    doorbell = Doorbell(connect(settings.redis_url))
+    db = Database(
+        settings.database_url,
+        pool_size=settings.db_pool_size or pool_size,
+        new_id=new_id,
+        on_commit=doorbell.ring,
+        application_name=name,
+    )
+    return App(
+        settings=settings,
+        db=db,
+        doorbell=doorbell,
+        job_types=discover(workers.jobs),
+        ports=Ports(prices=settings.prices),
+        version=version("viral-dashboard-workers"),
+        clock=clock,
+    )
+
+
+def discover(package: ModuleType) -> dict[str, JobType[Any]]:
+    """Import every module of the package and collect the job types that each declares.
+
+    Raises:
+        JobTypeTwice: names the job type and both modules.
+    """
+    found: dict[str, JobType[Any]] = {}
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        module = importlib.import_module(info.name)
+        for declared in vars(module).values():
+            if not isinstance(declared, JobType) or declared.handler.__module__ != module.__name__:
+                continue
+            twin = found.get(declared.name)
+            if twin is not None and twin is not declared:
+                raise JobTypeTwice(
+                    f"the job type {declared.name!r} is declared in {twin.handler.__module__} "
+                    f"and again in {module.__name__}: rename one"
+                )
+            found[declared.name] = declared
+    return found
+
+
+def new_id() -> UUID:
+    return uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
+
+
+def is_migrated(db: Database) -> bool:
+    """Whether the application's role finds its tables."""
+    with db.transaction(SYSTEM) as tx:
+        row = tx.driver.execute("SELECT to_regclass('public.job_queue') IS NOT NULL").fetchone()
+    return bool(row and row[0])

@@ -1,0 +1,199 @@
+"""All of Dramatiq and Redis: a doorbell.
+
+The row of `job_queue` is the job; a message only says "these jobs may be ready". So a queue is a plain Redis list:
+messages are popped, not leased, and need no acknowledgement, redelivery, delay or dead letters: a ring that is lost,
+with its worker or with all of Redis, is rung again from the table. Dramatiq brings the process model, the threads and
+the drain; its consumer here blocks on the list instead of polling it, which is what makes a quiet system answer in
+milliseconds (stock: up to a second).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+import redis
+import structlog
+from dramatiq.broker import Broker, Consumer, MessageProxy
+from dramatiq.errors import BrokerConnectionError, DecodeError
+from dramatiq.message import Message
+
+ACTOR = "run"
+IDS_PER_MESSAGE = 32
+BLOCK_SECONDS = 2.0
+"""Longest wait for a bell: bounds how long a stopping consumer takes, and costs half a command a second a queue."""
+
+EPOCH_KEY = "viral:epoch"
+"""Present as long as Redis has not lost what it was told."""
+
+log = structlog.get_logger()
+
+
+def connect(url: str) -> redis.Redis:
+    """A client whose every call fails within a second or so; only the consumer may wait longer."""
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=0.5,
+        socket_timeout=BLOCK_SECONDS + 1,
+        socket_keepalive=True,
+        retry=None,
+        client_name="viral",
+    )
+
+
+def bell_key(queue: str) -> str:
+    return f"viral:bell:{queue}"
+
+
+class Doorbell:
+    """The ringing side. After a failure it stays quiet for `rest` seconds instead of making every caller wait."""
+
+    def __init__(self, client: redis.Redis, *, rest: float = 1.0) -> None:
+        self._client = client
+        self._rest = rest
+        self._quiet_until = 0.0
+
+    def ring(self, rings: Mapping[str, Sequence[UUID]]) -> bool:
+        """Tell the workers of each queue which jobs are due. False if Redis could not be told; never raises."""
+        if time.monotonic() < self._quiet_until:
+            return False
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for queue, job_ids in rings.items():
+                    messages = [_message(queue, chunk).encode() for chunk in _chunks(job_ids, IDS_PER_MESSAGE)]
+                    pipe.rpush(bell_key(queue), *messages)
+                pipe.execute()
+        except redis.RedisError as error:
+            self._quiet_until = time.monotonic() + self._rest
+            log.warning("bell.unheard", reason=str(error), jobs=sum(map(len, rings.values())))
+            return False
+        return True
+
+    def waiting(self, queues: Iterable[str]) -> dict[str, int]:
+        """Messages that no worker has taken yet, by queue.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        names = list(queues)
+        with self._client.pipeline(transaction=False) as pipe:
+            for queue in names:
+                pipe.llen(bell_key(queue))
+            return dict(zip(names, pipe.execute(), strict=True))
+
+    def epoch(self, fresh: str) -> str:
+        """The sign that Redis still remembers; `fresh` is planted if there is none.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.set(EPOCH_KEY, fresh, nx=True)
+            pipe.get(EPOCH_KEY)
+            found: bytes = pipe.execute()[1]
+        return found.decode()
+
+    def ping(self) -> None:
+        """Raises:
+        redis.RedisError: Redis does not answer.
+        """
+        self._client.ping()
+
+
+class BellBroker(Broker):
+    """Dramatiq's broker over plain Redis lists."""
+
+    def __init__(self, client: redis.Redis, queues: Iterable[str]) -> None:
+        super().__init__(middleware=[])
+        self._client = client
+        for queue in queues:
+            self.declare_queue(queue)
+
+    def declare_queue(self, queue_name: str) -> None:
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues[queue_name] = None
+            self.emit_after("declare_queue", queue_name)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 0) -> "BellConsumer":
+        return BellConsumer(self._client, queue_name, prefetch)
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Raises:
+        ValueError: `delay` was given; a job's delay is its row's `scheduled_for`.
+        BrokerConnectionError: Redis does not answer.
+        """
+        if delay is not None:
+            raise ValueError("a message cannot be delayed here: give the job a later scheduled_for")
+        try:
+            self._client.rpush(bell_key(message.queue_name), message.encode())
+        except redis.RedisError as error:
+            raise BrokerConnectionError(str(error)) from error
+        return message
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class BellConsumer(Consumer):
+    """Waits for the bell of one queue, holding at most `prefetch` messages that no thread has finished with."""
+
+    def __init__(self, client: redis.Redis, queue: str, prefetch: int) -> None:
+        self._client = client
+        self._queue = queue
+        self._prefetch = prefetch
+        self._held = 0
+        self._room = threading.Condition()
+
+    def __next__(self) -> MessageProxy | None:
+        with self._room:
+            if not self._room.wait_for(lambda: self._held < self._prefetch, timeout=BLOCK_SECONDS):
+                return None
+        try:
+            popped = self._client.blpop([bell_key(self._queue)], timeout=BLOCK_SECONDS)
+        except redis.RedisError as error:
+            raise BrokerConnectionError(str(error)) from error
+        if popped is None:
+            return None
+        try:
+            message = Message.decode(popped[1])
+        except DecodeError:
+            log.warning("bell.unreadable", queue=self._queue)
+            return None
+        with self._room:
+            self._held += 1
+        return MessageProxy(message)
+
+    def ack(self, message: MessageProxy) -> None:
+        with self._room:
+            self._held -= 1
+            self._room.notify()
+
+    nack = ack
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Ring for what this process has not begun, so that another takes it at once."""
+        encoded = [message.encode() for message in messages]
+        if not encoded:
+            return
+        try:
+            self._client.lpush(bell_key(self._queue), *reversed(encoded))
+        except redis.RedisError as error:
+            raise BrokerConnectionError(str(error)) from error
+
+
+def declare_actor(broker: BellBroker, run: Callable[[list[str]], None]) -> None:
+    """Make `run` what Dramatiq's threads call for every message of every queue."""
+    dramatiq.actor(run, actor_name=ACTOR, queue_name=min(broker.queues), broker=broker)
+
+
+def _message(queue: str, job_ids: Sequence[UUID]) -> Message[Any]:
+    return Message(
+        queue_name=queue, actor_name=ACTOR, args=([str(job_id) for job_id in job_ids],), kwargs={}, options={}
+    )
+
+
+def _chunks(job_ids: Sequence[UUID], size: int) -> Iterable[Sequence[UUID]]:
+    return (job_ids[start : start + size] for start in range(0, len(job_ids), size))

@@ -1,0 +1,38 @@
+"""One log line per fact: `console` for people, `json` for machines, on standard error."""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+
+def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
+    """Send everything, the libraries' own logging included, through one renderer to `stream` (standard error)."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Any = structlog.processors.JSONRenderer()
+    last: list[Any] = [structlog.processors.format_exc_info, renderer]
+    if log_format == "console":
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for chatty in ("apscheduler", "httpx", "httpcore", "dramatiq", "alembic", "uvicorn.access"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
