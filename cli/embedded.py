@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cli.cluster import APP, OWNER
 from cli.home import (
     ChildRecord,
     EmbeddedUrls,
@@ -25,7 +26,7 @@ from cli.home import (
     read_state,
     write_state,
 )
-from cli.postgres import APP, OWNER, EmbeddedPostgres
+from cli.postgres import EmbeddedPostgres
 from cli.spawn import EmbeddedError, end_orphan_group
 from cli.valkey import EmbeddedRedis
 

@@ -8,18 +8,16 @@ row-level security).
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
+from cli.cluster import APP, DATABASE, OWNER, SUPERUSER, create_cluster, ensure_database, refuse_other_version
 from cli.footing import Footing, find_footing, server_environment
 from cli.home import passwords
 from cli.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orphan, fresh_log, spawn, tail
@@ -27,8 +25,8 @@ from cli.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orph
 if TYPE_CHECKING:
     import psycopg
 
-SUPERUSER, OWNER, APP = "postgres", "viral_owner", "viral_app"
-DATABASE = "viral"
+__all__ = ["APP", "DATABASE", "OWNER", "SUPERUSER", "EmbeddedPostgres", "wheel_binaries"]
+
 SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "128MB",
@@ -117,8 +115,8 @@ class EmbeddedPostgres:
             )
         self._footing = find_footing(self._link, binaries, private_root=self._private_root, only=self._only)
         if not (self._footing.data / "PG_VERSION").exists():
-            self._create_cluster(self._footing)
-        self._refuse_other_version(self._footing)
+            create_cluster(self._footing, passwords(self._home)[SUPERUSER], self._log)
+        refuse_other_version(self._footing)
         self._forget_stale_pid(self._footing)
         began = time.monotonic()
         while not self._start_once(self._footing, began):
@@ -171,64 +169,6 @@ class EmbeddedPostgres:
         if pid is not None and command_of(pid):
             (self._link / "postmaster.pid").unlink(missing_ok=True)
 
-    def _create_cluster(self, footing: Footing) -> None:
-        """All or nothing: initdb works in a folder beside, which then takes the name."""
-        draft = footing.data.with_name("postgres.new")
-        password_file = footing.data.with_name("postgres.new.password")
-        shutil.rmtree(draft, ignore_errors=True)
-        password_file.unlink(missing_ok=True)
-        draft.mkdir(mode=0o700)
-        with open(os.open(password_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-            file.write(passwords(self._home)[SUPERUSER])
-        try:
-            for path in (draft, password_file):
-                os.chown(path, footing.uid, footing.gid)
-            words = [
-                "--auth=scram-sha-256",
-                f"--pwfile={password_file}",
-                f"--username={SUPERUSER}",
-                "--no-sync",
-            ]
-            words += ["--encoding=UTF8", "--locale=C", "--no-instructions", f"--pgdata={draft}"]
-            with fresh_log(self._log) as log:
-                initdb = self._spawn(footing, "initdb", words, signal.SIGTERM, log)
-            try:
-                code = initdb.wait(120)
-            except BaseException:
-                end(initdb)
-                raise
-            if code != 0:
-                raise self._failed("could not create its data folder")
-            if footing.data.exists():
-                footing.data.rmdir()
-            draft.rename(footing.data)
-        except OSError as error:
-            raise EmbeddedError(f"The data folder {self._link} cannot be created: {error}.") from error
-        finally:
-            password_file.unlink(missing_ok=True)
-            shutil.rmtree(draft, ignore_errors=True)
-
-    def _spawn(
-        self, footing: Footing, program: str, words: Sequence[str], death_signal: signal.Signals, log: Any
-    ) -> subprocess.Popen[bytes]:
-        argv: list[str | Path] = [footing.binaries / program, *words]
-        return spawn(
-            argv,
-            env=server_environment(),
-            death_signal=death_signal,
-            stdout=log,
-            cwd=Path("/"),
-            become=footing.become,
-        )
-
-    def _refuse_other_version(self, footing: Footing) -> None:
-        made_by = (footing.data / "PG_VERSION").read_text(encoding="utf-8").strip()
-        if made_by != str(footing.major):
-            raise EmbeddedError(
-                f"{self._link} was made by Postgres {made_by}, but this is Postgres {footing.major}: set POSTGRES_BIN"
-                f" to the bin folder of a Postgres {made_by}, or move {self._link} away to start empty."
-            )
-
     def _last_port(self, footing: Footing) -> int | None:
         """From the command line that the server itself notes down."""
         with contextlib.suppress(OSError):
@@ -239,11 +179,18 @@ class EmbeddedPostgres:
     def _start_once(self, footing: Footing, began: float) -> bool:
         """False: try again, because somebody was quicker at the port, or a killed predecessor is not quite gone yet."""
         port = self.port if self._pinned else a_port(self._port or self._last_port(footing))
-        words = ["-D", str(footing.data), "-h", LOOPBACK, "-p", str(port), "-k", ""]
+        words = [str(footing.binaries / "postgres"), "-D", str(footing.data), "-h", LOOPBACK, "-p", str(port), "-k", ""]
         for name, value in (SETTINGS | ({} if self._durable else {"fsync": "off", "full_page_writes": "off"})).items():
             words += ["-c", f"{name}={value}"]
         with fresh_log(self._log) as log:
-            self._process = self._spawn(footing, "postgres", words, signal.SIGINT, log)
+            self._process = spawn(
+                words,
+                env=server_environment(),
+                death_signal=signal.SIGINT,  # to Postgres that is a fast shutdown
+                stdout=log,
+                cwd=Path("/"),
+                become=footing.become,
+            )
         self._port = port
         try:
             while time.monotonic() < began + START_WITHIN and self.alive():
@@ -272,9 +219,7 @@ class EmbeddedPostgres:
             return False
         try:
             with self._connect(SUPERUSER, "postgres") as connection:
-                found = connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone()
-                if found is None:
-                    self._create_database(connection)
+                ensure_database(connection, passwords(self._home))
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise EmbeddedError(
@@ -282,6 +227,8 @@ class EmbeddedPostgres:
                     f" or move {self._link} away to start empty."
                 ) from error
             return False
+        except psycopg.Error as error:
+            raise EmbeddedError(f"The embedded Postgres cannot be set up: {str(error).splitlines()[0]}") from error
         return True
 
     def _says_ready(self) -> bool:
@@ -295,24 +242,6 @@ class EmbeddedPostgres:
         import psycopg
 
         return psycopg.connect(self.url(role, database), sslmode="disable", autocommit=True, connect_timeout=5)
-
-    def _create_database(self, connection: psycopg.Connection) -> None:
-        """Roles first, the database last: that it exists says that all is done."""
-        from psycopg.sql import SQL, Identifier, Literal
-
-        for role, may in ((OWNER, "createrole createdb"), (APP, "nocreaterole nocreatedb")):
-            verb = (
-                "alter"
-                if connection.execute("select from pg_roles where rolname = %s", [role]).fetchone()
-                else "create"
-            )
-            connection.execute(
-                SQL("{} role {} login nosuperuser nobypassrls noreplication {} password {}").format(
-                    SQL(verb), Identifier(role), SQL(may), Literal(passwords(self._home)[role])
-                )
-            )
-        connection.execute(SQL("grant {} to {} with admin option").format(Identifier(APP), Identifier(OWNER)))
-        connection.execute(SQL("create database {} owner {}").format(Identifier(DATABASE), Identifier(OWNER)))
 
     def _failed(self, what: str) -> EmbeddedError:
         return EmbeddedError(f"The embedded Postgres {what}; its log ({self._log}) ends: {tail(self._log)}")

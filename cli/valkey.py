@@ -167,7 +167,7 @@ class EmbeddedRedis:
         if not self.alive():
             return False
         try:
-            with socket.create_connection((LOOPBACK, self.port), timeout=1) as connection:
+            with socket.create_connection((LOOPBACK, self.port), timeout=0.25) as connection:
                 connection.sendall(f"AUTH {passwords(self._home)['redis']}\r\nPING\r\n".encode())
                 said = b""
                 while said.count(b"\r\n") < 2:

@@ -212,7 +212,7 @@ class Jobs:
             query = "SELECT * FROM job_attempts WHERE job_id = %s ORDER BY id"
             return cursor.execute(query, (job_id,)).fetchall()
 
-    def list(
+    def recent(
         self,
         *,
         status: str | None = None,

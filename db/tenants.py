@@ -49,7 +49,7 @@ class Tenants:
             raise _unknown(tenant_id)
         return dict(row)
 
-    def list(self, *, tier: str | None = None, search: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+    def recent(self, *, tier: str | None = None, search: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """Newest first; `search` is part of a name."""
         query = select(tenants).order_by(tenants.c.created_at.desc(), tenants.c.id).limit(limit)
         if tier is not None:
@@ -118,7 +118,7 @@ class Tenants:
         return self._sql.execute(statement, rows).rowcount
 
     def record(self, kind: str, cause: str, changes: Iterable[tuple[UUID, Quota, Quota]]) -> None:
-        """Append (tenant, before, after) to the quota ledger; `cause` says who or what: `job:…`, `event:…`, `person:…`."""
+        """Append (tenant, before, after) to the ledger; `cause` says who or what: `job:…`, `event:…`, `person:…`."""
         rows = [
             {
                 "tenant_id": tenant_id,

@@ -126,7 +126,7 @@ class Workers:
         """Delete rows of processes that died long ago and own nothing."""
         self._driver.execute(FORGET_DEAD)
 
-    def list(self) -> list[dict[str, Any]]:
+    def all(self) -> list[dict[str, Any]]:
         """Newest boot first, with the number of jobs each runs."""
         query = """
             SELECT w.*, lease_until > now() AS alive,

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -50,7 +50,7 @@ class App:
             self.job_types,
             worker_id=uuid4(),
             ports=self.ports,
-            rng=Random(),
+            rng=Random(),  # noqa: S311 - jitter
             clock=self.clock,
         )
 
@@ -63,11 +63,13 @@ def build(
     *,
     name: str,
     pool_size: int = 4,
+    packages: Sequence[ModuleType] = (workers.jobs,),
     clock: Callable[[], datetime] | None = None,
 ) -> App:
     """Put an application together; nothing is connected yet. `name` is what Postgres shows as application_name.
 
-    `clock` replaces the database's clock as the source of `ctx.now()`; for tests and rehearsals.
+    `packages` are where job types are looked for; `clock` replaces the database's clock as the source of `ctx.now()`,
+    for tests and rehearsals.
 
     Raises:
         SettingsInvalid: a setting that every process needs is missing.
@@ -86,22 +88,22 @@ def build(
         settings=settings,
         db=db,
         doorbell=doorbell,
-        job_types=discover(workers.jobs),
+        job_types=discover(packages),
         ports=Ports(prices=settings.prices),
         version=version("viral-dashboard-workers"),
         clock=clock,
     )
 
 
-def discover(package: ModuleType) -> dict[str, JobType[Any]]:
-    """Import every module of the package and collect the job types that each declares.
+def discover(packages: Sequence[ModuleType]) -> dict[str, JobType[Any]]:
+    """Import every module of the packages and collect the job types that each declares.
 
     Raises:
         JobTypeTwice: names the job type and both modules.
     """
     found: dict[str, JobType[Any]] = {}
-    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        module = importlib.import_module(info.name)
+    for name in (name for package in packages for name in _modules(package)):
+        module = importlib.import_module(name)
         for declared in vars(module).values():
             if not isinstance(declared, JobType) or declared.handler.__module__ != module.__name__:
                 continue
@@ -113,6 +115,10 @@ def discover(package: ModuleType) -> dict[str, JobType[Any]]:
                 )
             found[declared.name] = declared
     return found
+
+
+def _modules(package: ModuleType) -> list[str]:
+    return [info.name for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
 
 
 def new_id() -> UUID:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import dramatiq
@@ -19,6 +19,7 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
 
+import workers.jobs
 from workers import logs
 from workers.app import build
 from workers.broker import BellBroker, connect, declare_actor
@@ -58,12 +59,16 @@ class Lifecycle(Middleware):
 
 def start() -> None:
     """Called by Dramatiq in each worker process, on its main thread, before its threads start."""
-    settings = load()
+    serve(load())
+
+
+def serve(settings: Settings, packages: Sequence[ModuleType] = (workers.jobs,)) -> None:
+    """Make this process a worker for the job types of `packages`."""
     logs.configure(settings.log_format, settings.log_level)
     _die_with_parent()
     _drain_once()
     queues = tuple(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))) or QUEUES
-    app = build(settings, name="viral worker", pool_size=settings.worker_threads + 2)
+    app = build(settings, name="viral worker", pool_size=settings.worker_threads + 2, packages=packages)
     runner = app.runner()
     broker = BellBroker(connect(settings.redis_url), queues)
     broker.add_middleware(Lifecycle(runner, Heartbeat(app.db, runner, queues=queues, version=app.version)))

@@ -1,0 +1,126 @@
+"""A real Postgres and a real Redis-compatible server for the whole run; a fresh database for every test."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+from hypothesis import settings as hypothesis_settings
+
+from cli.postgres import APP, OWNER, EmbeddedPostgres
+from cli.valkey import EmbeddedRedis
+from db import migrate
+from tests.drain import drain as drain_app
+from workers import logs
+from workers.app import App, build
+from workers.settings import Settings
+
+hypothesis_settings.register_profile("suite", deadline=None, max_examples=100)
+hypothesis_settings.load_profile("suite")
+
+TEMPLATE = "template_migrated"
+
+
+@dataclass(frozen=True)
+class Servers:
+    postgres: EmbeddedPostgres
+    redis: EmbeddedRedis
+
+    def admin(self) -> psycopg.Connection:
+        return psycopg.connect(self.postgres.url(OWNER, "postgres"), autocommit=True)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """The embedded servers; `POSTGRES_BIN` names the bin folder of another Postgres to run the suite on."""
+    home = tmp_path_factory.mktemp("servers")
+    bin_dir = os.environ.get("POSTGRES_BIN")
+    with (
+        EmbeddedPostgres(home, durable=False, bin_dir=Path(bin_dir) if bin_dir else None) as postgres,
+        EmbeddedRedis(home, persist=False) as cache,
+    ):
+        yield Servers(postgres, cache)
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
+    """A migrated, empty database that tests are copied from."""
+    with servers.admin() as connection:
+        connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    migrate.upgrade(servers.postgres.url(OWNER, TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def empty_database(servers: Servers) -> Iterator[str]:
+    """The name of a database with nothing in it, not even tables."""
+    yield from _database(servers, "template0")
+
+
+@pytest.fixture
+def database(servers: Servers, template: str) -> Iterator[str]:
+    """The name of a migrated database of this test's own."""
+    yield from _database(servers, template)
+
+
+def _database(servers: Servers, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex[:12]}"
+    with servers.admin() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    yield name
+    with servers.admin() as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def owner_url(servers: Servers, database: str) -> str:
+    """As the role that owns the tables (what the dashboard, and a migration, connect as)."""
+    return servers.postgres.url(OWNER, database)
+
+
+@pytest.fixture
+def database_url(servers: Servers, database: str) -> str:
+    """As the application's role."""
+    return servers.postgres.url(APP, database)
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> Iterator[str]:
+    """An empty Redis."""
+    url = servers.redis.url()
+    client = redis.Redis.from_url(url)
+    client.flushall()
+    client.close()
+    yield url
+
+
+@pytest.fixture
+def settings(database_url: str, owner_url: str, redis_url: str) -> Settings:
+    return Settings(
+        database_url=database_url,
+        direct_url=owner_url,
+        redis_url=redis_url,
+        stripe_webhook_secret="whsec_stripe",  # noqa: S106
+        clerk_webhook_signing_secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",  # noqa: S106
+        stripe_starter_price_id="price_starter",
+        stripe_pro_price_id="price_pro,price_pro_yearly",
+        stripe_agency_price_id="price_agency",
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[App]:
+    logs.configure("console", "WARNING")
+    app = build(settings, name="tests")
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def drain(app: App) -> Callable[[], int]:
+    """Run every due job in this thread; returns how many attempts were made."""
+    return lambda: drain_app(app)

@@ -1,0 +1,5 @@
+from workers.job import Context, job
+
+
+@job("twins.job")
+def twin(ctx: Context) -> None: ...
