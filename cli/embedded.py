@@ -115,6 +115,8 @@ class Embedded:
             self._held.callback(postgres.stop)
             postgres.start()
             self.postgres = postgres
+            if postgres.how == "a private folder":
+                say(f"{self.home} is closed to other users, so Postgres keeps its data in {postgres.data}")
         if redis is not None:
             redis.wait_until_ready()
             self.redis = redis

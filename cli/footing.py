@@ -63,7 +63,9 @@ def find_footing(
             try:
                 footing = attempt()
                 hand_over(footing)
-            except (OSError, subprocess.SubprocessError, EmbeddedError) as error:
+            except subprocess.SubprocessError:  # of the child before it started a program; it cannot say more
+                refused.append(f"{how}: not permitted")
+            except (OSError, EmbeddedError) as error:
                 refused.append(f"{how}: {error}")
             else:
                 return footing
@@ -175,25 +177,33 @@ def hand_over(footing: Footing) -> None:
 def settle_privately(link: Path, binaries: Path, root: Path, who: Somebody) -> Footing:
     """Move the data folder below `root`, leave a link, and copy the binaries there if they cannot be reached."""
     folder = root.resolve() / f"viral-{hashlib.sha256(str(link.absolute()).encode()).hexdigest()[:12]}"
+    is_new = not folder.exists()
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.geteuid():
         raise EmbeddedError(f"{folder} belongs to somebody else")
     folder.chmod(0o711)  # whatever the umask said; this folder is ours
     data = folder / "postgres"
     try:
-        footing = probe("a private folder", who, lambda: drop_to(who), binaries, data)
-    except (OSError, subprocess.SubprocessError, EmbeddedError):
-        footing = probe("a private folder", who, lambda: drop_to(who), copied(binaries, folder), data)
+        footing = probe_anywhere(binaries, folder, data, who)
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder)
+        raise
     if not link.is_symlink():
-        if (
-            data.exists()
-        ):  # of a home that has been deleted since: useless without its passwords, but not ours to delete
+        if data.exists():  # of a home deleted since: useless without its passwords, but not ours to throw away
             shutil.rmtree(folder / "postgres.old", ignore_errors=True)
             data.rename(folder / "postgres.old")
         if link.exists():
             shutil.move(link, data)
         link.symlink_to(data)
     return footing
+
+
+def probe_anywhere(binaries: Path, folder: Path, data: Path, who: Somebody) -> Footing:
+    try:
+        return probe("a private folder", who, lambda: drop_to(who), binaries, data)
+    except (OSError, EmbeddedError):
+        return probe("a private folder", who, lambda: drop_to(who), copied(binaries, folder), data)
 
 
 def copied(binaries: Path, folder: Path) -> Path:

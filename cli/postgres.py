@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from cli.cluster import APP, DATABASE, OWNER, SUPERUSER, create_cluster, ensure_database, refuse_other_version
 from cli.footing import Footing, find_footing, server_environment
-from cli.home import passwords
+from cli.home import make_home, passwords
 from cli.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orphan, fresh_log, spawn, tail
 
 if TYPE_CHECKING:
@@ -103,11 +103,17 @@ class EmbeddedPostgres:
         """As whom it runs; see `cli.footing`."""
         return self._footing.how if self._footing else "not started"
 
+    @property
+    def data(self) -> Path:
+        """Where the data really is: `home/postgres`, unless that is a link."""
+        return self._link.resolve()
+
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Ready when this returns. The port is the last one used if that is free; once started it never changes."""
+        make_home(self._home)
         binaries = self._bin_dir or wheel_binaries()
         if not (binaries / "initdb").exists():
             raise EmbeddedError(
@@ -140,7 +146,7 @@ class EmbeddedPostgres:
     def stop_leftover(self) -> int | None:
         """Stop the server that an earlier run left on this data folder and return its pid; None if there is none."""
         pid, where = self._recorded()
-        if pid is None or not is_postgres(pid, where) or where != str(self._link.resolve()):
+        if pid is None or not is_postgres(pid, where) or where != str(self.data):
             return None
         if not end_orphan(pid, FAST, IMMEDIATE, (signal.SIGKILL, 5.0)):
             raise EmbeddedError(f"A Postgres of an earlier run (pid {pid}) does not stop: stop it, then try again.")

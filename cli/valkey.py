@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cli.home import passwords
+from cli.home import make_home, passwords
 from cli.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orphan, fresh_log, spawn, tail
 
 TERM = (signal.SIGTERM, 10.0)
@@ -84,6 +84,7 @@ class EmbeddedRedis:
         """Begin to start, so that another server can start meanwhile; `wait_until_ready` has to follow."""
         if pid := self._leftover():
             raise EmbeddedError(f"A Redis of an earlier run (pid {pid}) is using {self._data}: stop it first.")
+        make_home(self._home)
         try:
             self._data.mkdir(mode=0o700, exist_ok=True)
             port = self.port if self._pinned else a_port(self._port or self._last_port())

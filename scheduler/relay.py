@@ -48,11 +48,11 @@ class Relay:
 
         Returns how many jobs were rung. Redis is asked first, so that a job's timer is not spent on a deaf bell.
         """
-        with self._db.transaction(SYSTEM) as tx:
-            queues = tx.fires.waiting_queues()
         try:
             self._notice_loss()
-            waiting = self._doorbell.waiting(queues) if queues else {}
+            with self._db.transaction(SYSTEM) as tx:
+                queues = tx.fires.waiting_queues()
+            waiting = self._doorbell.waiting(queues)
         except redis.RedisError as error:
             if self._heard:
                 log.warning("relay.redis_away", reason=str(error))

@@ -23,10 +23,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    database_url: str = ""
-    direct_url: str = ""
+    database_url: str = Field(default="", repr=False)
+    direct_url: str = Field(default="", repr=False)
     db_pool_size: int = Field(default=0, ge=0, le=1000)
-    redis_url: str = ""
+    redis_url: str = Field(default="", repr=False)
     port: int = Field(default=8000, ge=0, le=65535)
 
     stripe_webhook_secret: Secrets = ()

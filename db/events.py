@@ -1,0 +1,192 @@
+"""What the outside told us: rows of `webhook_events`, each stored once and together with the job that applies it.
+
+The pair (source, external_id) is kept for good and is unique, so a delivery can come any number of times. Storing is
+a hot path: one statement for a whole batch, spoken directly to psycopg.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from db.jobs import RING_GRACE
+from db.security import SYSTEM_SCOPE
+from domain.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be stored, and the job that is to apply it. `payload` is JSON text without U+0000."""
+
+    id: UUID
+    source: str
+    external_id: str
+    type: str
+    api_version: str | None
+    livemode: bool | None
+    occurred_at: datetime | None
+    subject: str | None
+    payload: str
+    body: bytes | None
+    job_id: UUID
+    job_type: str
+    queue: str
+    ordering_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where an event is kept: for a duplicate, the row and the job of its first delivery."""
+
+    event_id: UUID
+    job_id: UUID | None
+    queue: str
+    duplicate: bool
+
+
+COLUMNS = {
+    "id": "uuid",
+    "source": "text",
+    "external_id": "text",
+    "type": "text",
+    "api_version": "text",
+    "livemode": "boolean",
+    "occurred_at": "timestamptz",
+    "subject": "text",
+    "payload": "text",
+    "body": "bytea",
+    "job_id": "uuid",
+    "job_type": "text",
+    "queue": "text",
+    "ordering_key": "text",
+}
+
+# Binary arrays (%b): text arrays have to be quoted element by element, which costs twenty times as much.
+STORE = f"""
+WITH given AS (
+    SELECT * FROM unnest({", ".join(f"%b::{kind}[]" for kind in COLUMNS.values())}) AS given ({", ".join(COLUMNS)})
+), stored AS (
+    INSERT INTO webhook_events (id, source, external_id, type, api_version, livemode, occurred_at, subject, payload,
+                                body, job_id)
+    SELECT id, source, external_id, type, api_version, livemode, occurred_at, subject, payload::jsonb, body, job_id
+    FROM given
+    ON CONFLICT (source, external_id) DO NOTHING
+    RETURNING id
+)
+INSERT INTO job_queue (id, job_type, queue, payload, unique_key, ordering_key, ring_at)
+SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), external_id, ordering_key, now() + %s
+FROM given JOIN stored USING (id)
+RETURNING id
+"""  # noqa: S608
+
+FIRST_DELIVERIES = """
+SELECT source, external_id, id, job_id FROM webhook_events
+WHERE (source, external_id) IN (SELECT * FROM unnest(%b::text[], %b::text[]))
+"""
+
+
+def store(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
+    """Insert each event that is new, and its job, in the caller's transaction; the answers are in the batch's order.
+
+    An event that is already there under our own id (an earlier try whose COMMIT was not answered) is no duplicate.
+    """
+    # In one order, so that two processes that store the same events wait for each other instead of deadlocking.
+    ordered = sorted(batch, key=lambda event: (event.source, event.external_id))
+    arrays = [[getattr(event, column) for event in ordered] for column in COLUMNS]
+    with connection.pipeline():
+        connection.execute("SELECT set_config('app.tenant_id', %s, true)", (SYSTEM_SCOPE,))
+        inserted = connection.execute(STORE, [*arrays, RING_GRACE], prepare=True)
+    new_jobs = {job_id for (job_id,) in inserted.fetchall()}
+    known = [event for event in batch if event.job_id not in new_jobs]
+    first = _first_deliveries(connection, known) if known else {}
+    return [
+        Stored(event.id, event.job_id, event.queue, duplicate=False)
+        if event.job_id in new_jobs
+        else _as_first_delivered(event, *first.get((event.source, event.external_id), (event.id, None)))
+        for event in batch
+    ]
+
+
+def _first_deliveries(
+    connection: psycopg.Connection[Any], events: Sequence[NewEvent]
+) -> dict[tuple[str, str], tuple[UUID, UUID | None]]:
+    wanted = [[event.source for event in events], [event.external_id for event in events]]
+    return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(FIRST_DELIVERIES, wanted)}
+
+
+def _as_first_delivered(event: NewEvent, event_id: UUID, job_id: UUID | None) -> Stored:
+    return Stored(event_id, job_id, event.queue, duplicate=job_id != event.job_id)
+
+
+def store_and_commit(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
+    """`store` in a transaction of its own. Doing it again after any failure is safe: nothing can be stored twice.
+
+    Raises:
+        Unavailable: the connection is lost, and is closed. If that happened during COMMIT, the batch may be stored.
+        psycopg.Error: Postgres refused; nothing was stored, and the connection is usable.
+    """
+    try:
+        stored = store(connection, batch)
+        connection.commit()
+    except Exception as error:
+        _leave(connection)
+        if connection.closed and isinstance(error, psycopg.Error):
+            raise Unavailable(f"Postgres went away: {' '.join(str(error).split())}") from error
+        raise
+    return stored
+
+
+def _leave(connection: psycopg.Connection[Any]) -> None:
+    try:
+        connection.rollback()
+    except psycopg.Error:
+        connection.close()
+
+
+class Events:
+    """Query group."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def get(self, event_id: UUID) -> dict[str, Any] | None:
+        """All columns of one event."""
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute("SELECT * FROM webhook_events WHERE id = %s", (event_id,)).fetchone()
+
+    def by_external_id(self, source: str, external_id: str) -> dict[str, Any] | None:
+        """All columns of the event that `source` calls `external_id`."""
+        query = "SELECT * FROM webhook_events WHERE source = %s AND external_id = %s"
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, (source, external_id)).fetchone()
+
+    def list(
+        self,
+        *,
+        source: str | None = None,
+        type: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """Newest first, without payloads and bodies."""
+        given = {"source": source, "type": type, "status": status}
+        given = {column: value for column, value in given.items() if value is not None}
+        where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
+        query = f"""
+            SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status,
+                   processed_at, job_id, subject
+            FROM webhook_events WHERE {where} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
+        """  # noqa: S608
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query, given | {"limit": limit}).fetchall()
+
+    def mark(self, event_id: UUID, status: str, now: datetime) -> bool:
+        """Say what became of the event (`applied`, `stale`, `ignored:…`, `parked:…`). False if there is none."""
+        marked = self._driver.execute(
+            "UPDATE webhook_events SET status = %s, processed_at = %s WHERE id = %s", (status, now, event_id)
+        )
+        return marked.rowcount == 1

@@ -1,0 +1,103 @@
+"""Clerk's webhooks, which Svix sends (Standard Webhooks): is it really from Clerk, and what does its envelope say."""
+
+import binascii
+import hmac
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from domain.errors import SignatureInvalid
+from integrations.envelope import MAX_NAME, Envelope, moment, name, optional, read_object, subject
+
+HEADER_FAMILIES = ("svix", "webhook")
+TOLERANCE = 300
+"""Seconds that a signature's time may differ from ours, to either side. Each retry is signed anew."""
+
+SECRET_PREFIX = "whsec_"  # noqa: S105
+CARRY_CODES = frozenset({"email.created", "sms.created"})
+"""Types whose bodies contain one-time codes: only their envelope is kept."""
+
+
+def verify(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: float) -> str:
+    """Return the message's id if it was signed with one of `secrets` within `TOLERANCE` of `now` (Unix seconds).
+
+    `headers` has lower-case names or ignores case. The scheme: `svix-signature` (or `webhook-signature`, then with its
+    own id and timestamp) holds `v1,<base64>` entries between spaces, each HMAC-SHA256 over `id.timestamp.body`. The
+    id is the event's identity: the body has none, and the id stays the same when a message is sent again.
+
+    Raises:
+        SignatureInvalid: says which check failed.
+    """
+    family = next((each for each in HEADER_FAMILIES if headers.get(f"{each}-signature")), HEADER_FAMILIES[0])
+    message_id, time, signature = (headers.get(f"{family}-{part}") for part in ("id", "timestamp", "signature"))
+    if not (message_id and time and signature):
+        raise SignatureInvalid(f"one of the headers {family}-id, {family}-timestamp, {family}-signature is missing")
+    if not (message_id.isascii() and message_id.isprintable() and len(message_id) <= MAX_NAME):
+        raise SignatureInvalid(f"{family}-id is not an id")
+    if not (time.isascii() and time.isdigit() and len(time) <= 12):
+        raise SignatureInvalid(f"{family}-timestamp is not a Unix time")
+    signatures = [_decoded(entry[3:]) for entry in signature.split(" ") if entry.startswith("v1,")]
+    if not any(signatures):
+        raise SignatureInvalid(f"{family}-signature has no readable v1 entry")
+    keys = [found for secret in secrets if (found := key(secret))]
+    if not keys:
+        raise SignatureInvalid("no signing secret is set, and an empty one verifies nothing")
+    signed = f"{message_id}.{time}.".encode() + body
+    expected = [hmac.digest(each, signed, "sha256") for each in keys]
+    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in signatures):
+        raise SignatureInvalid("no v1 signature fits this body and the signing secrets")
+    age = now - int(time)
+    if abs(age) > TOLERANCE:
+        side = "in the past" if age > 0 else "in the future"
+        raise SignatureInvalid(f"the signature's time is {abs(age):.0f} s {side}; {TOLERANCE} are allowed")
+    return message_id
+
+
+def key(secret: str) -> bytes:
+    """The key inside a `whsec_…` secret; empty if there is none, and then nothing can be verified."""
+    return _decoded(secret.strip().removeprefix(SECRET_PREFIX))
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def sign(body: bytes, secret: str, message_id: str, timestamp: int) -> str:
+    """The value of the signature header that Svix would send at `timestamp` (Unix seconds)."""
+    mac = hmac.digest(key(secret), f"{message_id}.{timestamp}.".encode() + body, "sha256")
+    return f"v1,{b64encode(mac).decode()}"
+
+
+def parse_event(body: bytes, message_id: str) -> Envelope:
+    """The envelope of any event of Clerk. `message_id` is what `verify` returned.
+
+    Raises:
+        MalformedEvent: no event of Clerk looks like this.
+    """
+    event, payload = read_object(body)
+    kind = name(event, "type")
+    kept: bytes | None = body
+    if kind in CARRY_CODES:
+        payload, kept = orjson.dumps({"type": kind, "object": "event", "data": {}}).decode(), None
+    return Envelope(
+        external_id=message_id,
+        type=kind,
+        api_version=None,
+        livemode=None,
+        occurred_at=moment(event, "timestamp", per_second=1000),
+        subject=_person(event, optional(event, "data", dict) or {}),
+        payload=payload,
+        body=kept,
+    )
+
+
+def _person(event: dict[str, Any], data: dict[str, Any]) -> str | None:
+    """The user that the event is about, else the organization or whatever else it is about."""
+    public = data.get("public_user_data")
+    member = public.get("user_id") if isinstance(public, dict) else None
+    return subject(member, data.get("user_id"), data.get("id"))

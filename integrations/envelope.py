@@ -1,0 +1,134 @@
+"""A signed body, read: what every webhook event has whoever sent it, and its text in a form that Postgres keeps."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import orjson
+
+from domain.errors import MalformedEvent
+
+MAX_NAME = 255
+"""Characters of an id or a type. Stripe documents 255 for its ids; an index entry of Postgres holds 2,704 bytes."""
+
+NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One event. `payload` is JSON text that `jsonb` accepts; `body` is what was signed, byte for byte.
+
+    `subject` names whom it is about (a Stripe customer, a Clerk user or organization): events of one subject belong
+    in order. `body` is None for an event whose content must not be kept.
+    """
+
+    external_id: str
+    type: str
+    api_version: str | None
+    livemode: bool | None
+    occurred_at: datetime | None
+    subject: str | None
+    payload: str
+    body: bytes | None
+
+
+def read_object(body: bytes) -> tuple[dict[str, Any], str]:
+    """The JSON object of a signed body, and its text for `jsonb`.
+
+    What JSON or its dialects can say and Postgres cannot keep is replaced, not refused, because refusing makes the
+    sender try again for days: U+0000 and lone surrogates become U+FFFD; NaN, infinities and numbers too large for
+    a double become null. Of a key given twice the last counts.
+
+    Raises:
+        MalformedEvent: not UTF-8, not JSON, nested too deeply, or not an object.
+    """
+    try:
+        value: Any = orjson.loads(body)
+        text = orjson.dumps(value).decode()
+    except (orjson.JSONDecodeError, TypeError):
+        value, text = _read_leniently(body)
+    if "\\u0000" in text:
+        value, text = _read_leniently(body)
+    if not isinstance(value, dict):
+        raise MalformedEvent("the body is not a JSON object")
+    return value, text
+
+
+def _read_leniently(body: bytes) -> tuple[Any, str]:
+    try:
+        value = json.loads(
+            body.decode(),
+            parse_int=lambda digits: int(digits) if len(digits) <= 20 else _finite(digits),
+            parse_float=_finite,
+            parse_constant=lambda name: None,
+        )
+        # Non-ASCII characters are left as they are, so a surrogate in this text is a lone one.
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = SURROGATE.sub("\ufffd", NUL.sub("\\1\ufffd", text))
+        return json.loads(text), text
+    except UnicodeDecodeError as error:
+        raise MalformedEvent("the body is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise MalformedEvent(f"the body is not JSON: {error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise MalformedEvent("the body is nested too deeply") from error
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def name(event: dict[str, Any], key: str) -> str:
+    """The non-empty string at `key`.
+
+    Raises:
+        MalformedEvent: it is missing, of another kind, or too long.
+    """
+    value = event.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
+        raise MalformedEvent(f"the event's {key!r} is not a string of 1 to {MAX_NAME} characters")
+    return value
+
+
+def optional(event: dict[str, Any], key: str, kind: type[T]) -> T | None:
+    """The value at `key`, None if there is none.
+
+    Raises:
+        MalformedEvent: it is of another kind.
+    """
+    value = event.get(key)
+    if value is None or isinstance(value, kind):
+        return value
+    raise MalformedEvent(f"the event's {key!r} is not of type {kind.__name__}")
+
+
+def moment(event: dict[str, Any], key: str, *, per_second: int = 1) -> datetime | None:
+    """The time at `key`: a Unix time in seconds (or in `per_second`-ths) or RFC 3339; None if there is none.
+
+    Raises:
+        MalformedEvent: it is neither, or outside the years 1 to 9999.
+    """
+    value = event.get(key)
+    try:
+        match value:
+            case None:
+                return None
+            case int() | float() if not isinstance(value, bool):
+                return datetime.fromtimestamp(value / per_second, UTC)
+            case str() if (parsed := datetime.fromisoformat(value)).tzinfo:
+                return parsed.astimezone(UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise MalformedEvent(f"the event's {key!r} is not a time") from error
+    raise MalformedEvent(f"the event's {key!r} is not a time")
+
+
+def subject(*candidates: Any) -> str | None:
+    """The first candidate that can be an id."""
+    return next((each for each in candidates if isinstance(each, str) and 0 < len(each) <= MAX_NAME), None)

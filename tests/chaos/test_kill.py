@@ -1,0 +1,234 @@
+"""Real worker processes, a real Redis, a real Postgres, and signals at chosen moments."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+import pytest
+
+from db.transaction import SYSTEM
+from scheduler.main import tick
+from tests.builders import job_row
+from tests.chaos.jobs.slow import poison, quick, slow
+from tests.wait import until
+from workers.app import App
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Fleet:
+    """Worker dynos, and a scheduler in this process."""
+
+    def __init__(self, app: App, folder: Path) -> None:
+        self.app = app
+        self.folder = folder
+        self.dynos: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *, processes: int = 1, grace_ms: int = 20_000) -> subprocess.Popen[bytes]:
+        settings = self.app.settings
+        environment = os.environ | {
+            "DATABASE_URL": settings.database_url,
+            "REDIS_URL": settings.redis_url,
+            "LOG_FORMAT": "console",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "default",
+        }
+        with (self.folder / "workers.log").open("ab") as log:
+            dyno = subprocess.Popen(
+                [sys.executable, "-m", "dramatiq", "tests.chaos.worker:start", "--skip-logging", "--threads=2"]
+                + [f"--processes={processes}", f"--worker-shutdown-timeout={grace_ms}"],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.dynos.append(dyno)
+        return dyno
+
+    def start_and_sign_on(self, **options: int) -> subprocess.Popen[bytes]:
+        known = len(self.alive())
+        dyno = self.start(**options)
+        expected = known + options.get("processes", 1)
+        until(lambda: len(self.alive()) == expected, "the worker processes to sign on")
+        return dyno
+
+    def alive(self) -> list[int]:
+        """Pids of worker processes that have signed on and run still."""
+        with self.app.db.transaction(SYSTEM) as tx:
+            return [row["pid"] for row in tx.workers.all() if psutil.pid_exists(row["pid"])]
+
+    def expire_leases(self) -> None:
+        """Thirty seconds pass for processes that do not beat any more (the living beat again within ten)."""
+        with self.app.db.transaction(SYSTEM) as tx:
+            for row in tx.workers.all():
+                if not psutil.pid_exists(row["pid"]) or psutil.Process(row["pid"]).status() == psutil.STATUS_ZOMBIE:
+                    tx.driver.execute("UPDATE workers SET lease_until = now() WHERE id = %s", (row["id"],))
+
+    def enqueue(self, name: str) -> UUID:
+        with self.app.db.transaction(SYSTEM) as tx:
+            return slow.enqueue(tx, folder=str(self.folder), name=name)
+
+    def let(self, *files: str) -> None:
+        for file in files:
+            (self.folder / file).touch()
+
+    def await_file(self, file: str) -> None:
+        until(lambda: (self.folder / file).exists(), f"the handler to reach {file}")
+
+    def await_status(self, job_id: UUID, status: str) -> dict[str, object]:
+        until(lambda: job_row(self.app, job_id)["status"] == status, f"the job to be {status}", seconds=45)
+        return job_row(self.app, job_id)
+
+    def marks(self) -> list[str]:
+        with self.app.db.transaction(SYSTEM) as tx:
+            return [row[0] for row in tx.driver.execute("SELECT name FROM system_metrics ORDER BY id")]
+
+    def log(self) -> str:
+        return (self.folder / "workers.log").read_text()
+
+    def end(self) -> None:
+        for dyno in self.dynos:
+            if dyno.poll() is None:
+                os.killpg(dyno.pid, signal.SIGKILL)
+            dyno.wait()
+            until(lambda dyno=dyno: not _session_lives(dyno.pid), "the dyno's processes to be gone")
+
+
+def _session_lives(pgid: int) -> bool:
+    try:
+        os.killpg(pgid, 0)
+    except ProcessLookupError:
+        return False
+    return any(
+        process.info["status"] != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == pgid
+        for process in psutil.process_iter(["status"])
+        if _exists(process.pid)
+    )
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.getpgid(pid)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def fleet(app: App, tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(app, tmp_path)
+    clock = tick(app)
+    clock.start()
+    try:
+        yield fleet
+    finally:
+        clock.shutdown(wait=True)
+        fleet.end()
+
+
+Strike = Callable[[Fleet], None]
+
+
+@pytest.mark.parametrize("moment", ["begun", "effect"])
+def test_a_worker_killed_in_the_middle_of_a_handler_has_its_job_finished_once_by_another(
+    fleet: Fleet, moment: str
+) -> None:
+    """Before its effects, and after they were written but not committed."""
+    victim = fleet.start_and_sign_on()
+    job_id = fleet.enqueue("job")
+    if moment == "effect":
+        fleet.let("job.go")
+    fleet.await_file(f"job.{moment}.1")
+    [pid] = fleet.alive()
+    os.kill(pid, signal.SIGKILL)
+    assert victim.wait(timeout=30) != 0
+    assert fleet.marks() == []
+    fleet.expire_leases()
+    fleet.start_and_sign_on()
+    fleet.await_file("job.begun.2")
+    fleet.let("job.go", "job.commit")
+    row = fleet.await_status(job_id, "completed")
+    assert (row["attempts"], row["crashes"]) == (2, 1)
+    assert fleet.marks() == ["job"]
+
+
+def test_a_zombie_that_wakes_up_after_its_lease_commits_nothing(fleet: Fleet) -> None:
+    fleet.start_and_sign_on()
+    job_id = fleet.enqueue("job")
+    fleet.let("job.go")
+    fleet.await_file("job.effect.1")
+    [zombie] = fleet.alive()
+    os.kill(zombie, signal.SIGSTOP)
+    with fleet.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE workers SET lease_until = now()")
+    fleet.start_and_sign_on()
+    fleet.await_file("job.begun.2")
+    fleet.let("job.commit")
+    fleet.await_status(job_id, "completed")
+    os.kill(zombie, signal.SIGCONT)
+    until(lambda: "job.lease_lost" in fleet.log(), "the zombie to be refused")
+    assert fleet.marks() == ["job"]
+
+
+def test_a_poison_job_is_quarantined_and_the_others_run(fleet: Fleet) -> None:
+    with fleet.app.db.transaction(SYSTEM) as tx:
+        job_id = poison.enqueue(tx)
+    for _ in range(2):
+        assert fleet.start().wait(timeout=30) != 0
+        fleet.expire_leases()
+    row = fleet.await_status(job_id, "failed")
+    assert row["error_message"] == "quarantined: its worker process died 2 times while running it"
+    fleet.start_and_sign_on()
+    with fleet.app.db.transaction(SYSTEM) as tx:
+        other = quick.enqueue(tx, name="other")
+    fleet.await_status(other, "completed")
+
+
+def test_redis_emptied_while_jobs_wait_loses_none(fleet: Fleet) -> None:
+    from workers.broker import connect
+
+    with fleet.app.db.transaction(SYSTEM) as tx:
+        job_ids = [quick.enqueue(tx, name=str(n)) for n in range(50)]
+    client = connect(fleet.app.settings.redis_url)
+    client.flushall()
+    client.close()
+    fleet.start_and_sign_on()
+    for job_id in job_ids:
+        fleet.await_status(job_id, "completed")
+    assert sorted(fleet.marks(), key=int) == [str(n) for n in range(50)]
+
+
+def test_repeated_sigterms_to_every_process_drain_and_do_not_kill(fleet: Fleet) -> None:
+    """What a dyno manager does: every process is signalled, and the parent passes its own signal on as well."""
+    dyno = fleet.start_and_sign_on(processes=2)
+    job_id = fleet.enqueue("job")
+    fleet.await_file("job.begun.1")
+    for _ in range(3):
+        os.killpg(dyno.pid, signal.SIGTERM)
+    until(lambda: "worker.draining" in fleet.log(), "the drain to begin")
+    os.killpg(dyno.pid, signal.SIGTERM)
+    fleet.let("job.go", "job.commit")
+    assert dyno.wait(timeout=30) == 0
+    row = job_row(fleet.app, job_id)
+    assert (row["status"], row["attempts"], row["crashes"]) == ("completed", 1, 0)
+    assert fleet.alive() == []
+
+
+def test_a_job_that_outlasts_the_grace_is_given_back_with_its_attempt(fleet: Fleet) -> None:
+    dyno = fleet.start_and_sign_on(grace_ms=300)
+    job_id = fleet.enqueue("job")
+    fleet.await_file("job.begun.1")
+    dyno.terminate()
+    assert dyno.wait(timeout=30) == 0
+    row = job_row(fleet.app, job_id)
+    assert (row["status"], row["attempts"], row["crashes"]) == ("pending", 0, 0)
+    fleet.let("job.go", "job.commit")
+    fleet.start_and_sign_on()
+    assert fleet.await_status(job_id, "completed")["attempts"] == 1
+    assert fleet.marks() == ["job"]

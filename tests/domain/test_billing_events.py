@@ -1,0 +1,347 @@
+import copy
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.billing import PaidPeriod, Tier
+from domain.billing_events import (
+    CheckoutCompleted,
+    CustomerDeleted,
+    Ignored,
+    InvoicePaid,
+    SubscriptionChanged,
+    read,
+)
+from domain.errors import MalformedEvent
+from integrations.fakes import KINDS, Cast, Shape, checkout_session, invoice, lifecycle, stripe_event, subscription
+
+AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+END = datetime(2026, 4, 1, 8, 0, tzinfo=UTC)
+PERIOD = (AT, END)
+TENANT = UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+WHO = Cast(TENANT, "cus_1", "sub_1", "user_1", "ada@example.com", price_id="price_pro")
+
+SHAPES: list[Shape] = ["acacia", "basil", "hybrid"]
+in_every_shape = pytest.mark.parametrize("who", [replace(WHO, shape=shape) for shape in SHAPES], ids=SHAPES)
+
+
+def told(row: dict[str, Any], kind: str = "updated", **other: Any) -> SubscriptionChanged:
+    fact = read(stripe_event(f"customer.subscription.{kind}", row, at=AT, **other))
+    assert isinstance(fact, SubscriptionChanged)
+    return fact
+
+
+def bill(who: Cast = WHO, **other: Any) -> dict[str, Any]:
+    return stripe_event("invoice.paid", invoice(who, PERIOD, at=AT, **other), at=AT, shape=who.shape)
+
+
+# --- subscriptions
+
+
+@in_every_shape
+def test_a_subscription_reads_the_same_in_every_shape(who: Cast) -> None:
+    fact = told(subscription(who, AT, PERIOD))
+    row = fact.subscription
+    assert fact.tenant_hint == TENANT
+    assert (row.id, row.customer_id, row.status, row.price_ids) == ("sub_1", "cus_1", "active", ("price_pro",))
+    assert (row.started_at, row.billing_cycle_anchor, row.period_start, row.period_end) == (AT, AT, AT, END)
+    assert (row.trial_end, row.cancel_at, row.ended_at) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank"),
+    [("created", 0), ("updated", 1), ("paused", 1), ("resumed", 1), ("trial_will_end", 1), ("deleted", 2)],
+)
+def test_the_rank_follows_the_type(kind: str, rank: int) -> None:
+    row = told(subscription(WHO, AT, PERIOD), kind).subscription
+    assert (row.event_created, row.event_rank) == (AT, rank)
+
+
+def test_of_items_with_different_periods_the_first_end_counts() -> None:
+    row = subscription(WHO, AT, PERIOD)
+    yearly = copy.deepcopy(row["items"]["data"][0])
+    yearly["current_period_end"] += 300 * 86_400
+    yearly["price"] = {"id": "price_addon"}
+    row["items"]["data"].insert(0, yearly)
+    assert told(row).subscription.period_end == END
+    assert told(row).subscription.price_ids == ("price_addon", "price_pro")
+
+
+def test_a_price_may_stand_under_its_old_name_or_be_an_id() -> None:
+    row = subscription(replace(WHO, shape="acacia"), AT, PERIOD)
+    row["items"]["data"][0]["price"] = None
+    assert told(row).subscription.price_ids == ("price_pro",)
+    row["items"]["data"][0]["price"] = "price_pro"
+    assert told(row).subscription.price_ids == ("price_pro",)
+    row["items"] = None
+    assert told(row).subscription.price_ids == ("price_pro",)
+
+
+def test_an_expanded_customer_is_its_id() -> None:
+    assert told({**subscription(WHO, AT, PERIOD), "customer": {"id": "cus_9"}}).subscription.customer_id == "cus_9"
+
+
+def test_a_scheduled_end_is_read_from_either_way_of_scheduling_it() -> None:
+    row = subscription(WHO, AT, PERIOD)
+    assert told({**row, "cancel_at_period_end": True}).subscription.cancel_at == END
+    assert told({**row, "cancel_at": int(END.timestamp())}).subscription.cancel_at == END
+
+
+def test_the_end_is_ended_at_and_not_when_someone_asked_for_it() -> None:
+    asked = AT - timedelta(days=9)
+    ended = subscription(WHO, AT, PERIOD, status="canceled", asked_to_end_at=asked, ended_at=END)
+    assert told(ended, "deleted").subscription.ended_at == END
+    assert told({**ended, "ended_at": None}, "deleted").subscription.ended_at == AT
+
+
+def test_a_deleted_subscription_is_canceled_whatever_its_status_says() -> None:
+    assert told(subscription(WHO, AT, PERIOD), "deleted").subscription.status == "canceled"
+
+
+def test_an_entitlement_without_ended_at_ends_with_the_event_that_tells_of_it() -> None:
+    row = subscription(WHO, AT, PERIOD, status="unpaid")
+    assert told(row, previous={"status": "past_due"}).subscription.ended_at == AT
+    assert told(row, previous={"metadata": {}}).subscription.ended_at is None
+    assert told(row, previous={"status": "incomplete"}).subscription.ended_at is None
+    paused = subscription(WHO, AT, PERIOD, status="paused")
+    assert told(paused, "paused").subscription.ended_at == AT
+
+
+def test_an_entitled_subscription_needs_a_price_and_an_ended_one_does_not() -> None:
+    row = {**subscription(WHO, AT, PERIOD), "items": {"data": []}}
+    with pytest.raises(MalformedEvent, match=r"data.object.items.data: no item has a price"):
+        told(row)
+    assert told(row, "deleted").subscription.price_ids == ()
+
+
+# --- hints
+
+
+@pytest.mark.parametrize("key", ["tenantId", "tenant_id"])
+def test_metadata_names_the_tenant_in_either_spelling(key: str) -> None:
+    assert told({**subscription(WHO, AT, PERIOD), "metadata": {key: str(TENANT)}}).tenant_hint == TENANT
+
+
+@pytest.mark.parametrize("value", ["", "acme", 7, None, {"id": "x"}, "7c9e6679-7425-40de-944b"])
+def test_a_hint_that_is_no_uuid_is_no_hint(value: Any) -> None:
+    assert told({**subscription(WHO, AT, PERIOD), "metadata": {"tenantId": value}}).tenant_hint is None
+
+
+# --- checkout
+
+
+def test_a_checkout_links_customer_and_tenant() -> None:
+    body = stripe_event("checkout.session.completed", checkout_session(WHO, at=AT), at=AT)
+    assert read(body) == CheckoutCompleted("cus_1", "sub_1", TENANT)
+
+
+def test_a_checkout_may_name_the_tenant_by_client_reference_only() -> None:
+    session = {**checkout_session(WHO, at=AT), "metadata": {}}
+    assert read(stripe_event("checkout.session.completed", session, at=AT)) == CheckoutCompleted(
+        "cus_1", "sub_1", TENANT
+    )
+
+
+def test_a_checkout_that_sells_no_subscription_is_ignored() -> None:
+    session = {**checkout_session(WHO, at=AT), "mode": "payment", "customer": None}
+    assert read(stripe_event("checkout.session.completed", session, at=AT)) == Ignored("checkout of mode payment")
+
+
+# --- invoices
+
+
+@in_every_shape
+@pytest.mark.parametrize("reason", ["subscription_create", "subscription_cycle"])
+def test_a_paid_period_is_read_from_the_line_in_every_shape(who: Cast, reason: str) -> None:
+    fact = read(bill(who, billing_reason=reason))
+    assert isinstance(fact, InvoicePaid)
+    [period] = fact.periods
+    assert period == PaidPeriod("sub_1", AT, END, "cus_1", period.invoice_id)
+    assert (fact.customer_id, fact.tenant_hint) == ("cus_1", TENANT)
+
+
+@in_every_shape
+@pytest.mark.parametrize("reason", ["subscription_update", "subscription_threshold", "manual", None])
+def test_other_reasons_begin_no_period(who: Cast, reason: str | None) -> None:
+    body = bill(who)
+    body["data"]["object"]["billing_reason"] = reason
+    assert isinstance(read(body), Ignored)
+
+
+@in_every_shape
+def test_a_proration_line_and_a_trials_zero_line_begin_no_period(who: Cast) -> None:
+    assert isinstance(read(bill(who, proration=True)), Ignored)
+    assert isinstance(read(bill(who, amount=0, billing_reason="subscription_create")), Ignored)
+
+
+@in_every_shape
+def test_a_renewal_with_prorations_of_last_month_counts_for_its_own_line(who: Cast) -> None:
+    body = bill(who)
+    lines = body["data"]["object"]["lines"]["data"]
+    earlier = invoice(who, (AT - timedelta(days=9), AT), at=AT, proration=True)["lines"]["data"]
+    lines[:0] = earlier
+    fact = read(body)
+    assert isinstance(fact, InvoicePaid)
+    assert [(period.period_start, period.period_end) for period in fact.periods] == [PERIOD]
+
+
+def test_a_coupon_that_pays_everything_still_pays() -> None:
+    body = bill()
+    body["data"]["object"].update(total=0, amount_due=0, amount_paid=0)
+    assert isinstance(read(body), InvoicePaid)
+
+
+def test_lines_of_other_things_do_not_count() -> None:
+    body = bill()
+    [line] = body["data"]["object"]["lines"]["data"]
+    item_details = {"type": "invoice_item_details", "invoice_item_details": {"proration": False}}
+    line["parent"] = {**item_details, "subscription_item_details": None}
+    assert isinstance(read(body), Ignored)
+    line["parent"] = {"type": "subscription_item_details", "subscription_item_details": {"subscription": "sub_2"}}
+    assert isinstance(read(body), Ignored)
+
+
+def test_of_lines_that_begin_together_the_first_end_is_paid() -> None:
+    body = bill()
+    lines = body["data"]["object"]["lines"]["data"]
+    lines.append(copy.deepcopy(lines[0]))
+    lines[1]["period"]["end"] += 300 * 86_400
+    fact = read(body)
+    assert isinstance(fact, InvoicePaid)
+    assert [period.period_end for period in fact.periods] == [END]
+
+
+def test_an_invoice_without_a_subscription_is_ignored() -> None:
+    body = bill()
+    body["data"]["object"]["parent"] = None
+    assert read(body) == Ignored("invoice without a subscription")
+
+
+def test_the_twin_of_invoice_paid_is_ignored() -> None:
+    fact = read({**bill(), "type": "invoice.payment_succeeded"})
+    assert isinstance(fact, Ignored)
+    assert fact.reason.startswith("use invoice.paid")
+
+
+# --- the rest
+
+
+def test_a_deleted_customer() -> None:
+    assert read(stripe_event("customer.deleted", {"id": "cus_1"}, at=AT)) == CustomerDeleted("cus_1", AT)
+
+
+@pytest.mark.parametrize("kind", ["charge.refunded", "invoice.payment_failed", "a.type.of.next.year"])
+def test_types_that_change_no_plan_are_ignored_by_name(kind: str) -> None:
+    assert read(stripe_event(kind, {}, at=AT)) == Ignored(f"unhandled type {kind}")
+
+
+def test_a_thin_event_is_ignored_as_such() -> None:
+    thin = {
+        "id": "evt_1",
+        "object": "v2.core.event",
+        "type": "v1.customer.subscription.updated",
+        "created": "2026-10-01T00:00:00.000Z",
+        "related_object": {"id": "sub_1", "type": "subscription", "url": "/v1/subscriptions/sub_1"},
+    }
+    fact = read(thin)
+    assert isinstance(fact, Ignored)
+    assert fact.reason.startswith("thin event v1.customer.subscription.updated")
+
+
+def test_an_event_of_a_connected_account_is_ignored() -> None:
+    assert read({**bill(), "account": "acct_1"}) == Ignored("event of a connected account")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("status", None, "data.object.status: missing"),
+        ("customer", None, "data.object.customer: missing"),
+        ("customer", 7, "data.object.customer: expected a word of visible ASCII, found int"),
+        ("id", "sub\0", "data.object.id: expected a word of visible ASCII, found str"),
+        ("items", [], "data.object.items: expected an object, found list"),
+        ("items", {"data": {}}, "data.object.items.data: expected a list, found dict"),
+        ("items", {"data": [7]}, r"data.object.items.data\[0\]: expected an object, found int"),
+        ("start_date", "2026-01-01", "data.object.start_date: expected a whole number, found str"),
+        ("start_date", True, "data.object.start_date: expected a whole number, found bool"),
+        ("start_date", 10**15, "data.object.start_date: expected a time between 1970 and 3000, found int"),
+        ("cancel_at_period_end", 1, "data.object.cancel_at_period_end: expected true or false, found int"),
+    ],
+)
+def test_what_is_malformed_is_named(field: str, value: Any, complaint: str) -> None:
+    with pytest.raises(MalformedEvent, match=f"^{complaint}$"):
+        told({**subscription(WHO, AT, PERIOD), field: value})
+
+
+@pytest.mark.parametrize("body", [{}, {"type": None}, {"type": 7}, {"type": "invoice.paid", "data": "x"}])
+def test_a_body_that_is_no_event_is_malformed(body: dict[str, Any]) -> None:
+    with pytest.raises(MalformedEvent):
+        read(body)
+
+
+# --- whatever comes
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["active", 0, -1]),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "data", "object", "price", "period", "start", "x"]), children, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in pairs:
+        yield from places(child, (*path, key))
+
+
+def with_value(body: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    shallow = copy.copy(body)
+    shallow[path[0]] = with_value(body[path[0]], path[1:], value)
+    return shallow
+
+
+REAL = [
+    body
+    for shape in SHAPES
+    for body in lifecycle(replace(WHO, shape=shape), AT, dict.fromkeys(Tier, "price_pro"))
+    + [kind.build(replace(WHO, shape=shape), AT) for kind in KINDS["stripe"].values()]
+]
+READ = {"created", "type", "account", "object", "data", "id", "customer", "items", "period", "start", "end", "parent"}
+PLACES = [(body, path) for body in REAL for path in places(body) if READ & set(map(str, path[-1:])) or len(path) > 4]
+
+
+@given(st.sampled_from(PLACES), json_values)
+def test_any_json_in_any_place_gives_a_fact_or_names_the_field(
+    place: tuple[dict[str, Any], tuple[Any, ...]], value: Any
+) -> None:
+    body, path = place
+    with suppress(MalformedEvent):
+        read(with_value(body, path, value))
+
+
+EACH_KIND: list[Any] = [None, True, -1, 1.5, 10**30, "", "x\0", "\ud800", [], [None], {}, {"id": {}}]
+
+
+def test_no_value_of_no_kind_in_any_place_at_all_is_an_accident() -> None:
+    """Every place of every body, with one value of each JSON kind: exhaustive where the property test samples."""
+    for body in REAL:
+        for path in places(body):
+            for value in EACH_KIND:
+                with suppress(MalformedEvent):
+                    read(with_value(body, path, value))

@@ -1,0 +1,173 @@
+import random
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.billing_events import Ignored
+from domain.errors import MalformedEvent
+from domain.identity import Person, PersonChanged, PersonDeleted, apply, read, tenant_name
+from integrations.fakes import Cast, clerk_deleted_user, clerk_event, clerk_user
+
+AT = datetime(2026, 5, 4, 10, 0, 0, 250_000, tzinfo=UTC)
+LATER = AT + timedelta(minutes=5)
+WHO = Cast(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com")
+
+
+def created(**fields: Any) -> dict[str, Any]:
+    return clerk_event("user.created", {**clerk_user(WHO, created_at=AT), **fields}, at=AT)
+
+
+def changed(**fields: Any) -> PersonChanged:
+    fact = read(created(**fields))
+    assert isinstance(fact, PersonChanged)
+    return fact
+
+
+# --- reading
+
+
+def test_a_created_user_reads_to_the_millisecond_with_the_primary_address() -> None:
+    assert changed(last_sign_in_at=1_777_888_800_001) == PersonChanged(
+        clerk_id="user_1",
+        email="ada@example.com",
+        name="Ada Lovelace",
+        image_url=changed().image_url,
+        updated_at=AT,
+        last_login_at=datetime(2026, 5, 4, 10, 0, 0, 1000, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize("primary", [None, "idn_of_nobody"])
+def test_without_a_primary_address_there_is_no_second_choice(primary: str | None) -> None:
+    assert changed(primary_email_address_id=primary).email is None
+
+
+def test_a_person_without_a_name_goes_by_their_user_name() -> None:
+    assert changed(first_name=None, last_name=" ").name is None
+    assert changed(first_name=None, last_name=None, username="ada").name == "ada"
+    assert changed(first_name="Ada", last_name=None).name == "Ada"
+
+
+def test_what_a_database_cannot_store_is_left_out_of_names() -> None:
+    assert changed(first_name="A\0da", last_name="\ud800").name == "Ada ?"
+
+
+def test_a_deleted_user_is_its_id_and_the_time_of_the_event() -> None:
+    assert read(clerk_event("user.deleted", clerk_deleted_user(WHO), at=LATER)) == PersonDeleted("user_1", LATER)
+
+
+def test_a_body_without_a_timestamp_takes_the_deliverys() -> None:
+    body = {"type": "user.deleted", "data": clerk_deleted_user(WHO)}
+    assert read(body, sent_at=LATER) == PersonDeleted("user_1", LATER)
+    with pytest.raises(MalformedEvent, match="timestamp: missing"):
+        read(body)
+
+
+@pytest.mark.parametrize("kind", ["session.created", "organization.created", "subscription.created"])
+def test_other_types_are_ignored_by_name(kind: str) -> None:
+    assert read(clerk_event(kind, {"id": "x"}, at=AT)) == Ignored(f"unhandled type {kind}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"id": None}, "data.id: missing"),
+        ({"updated_at": "now"}, "data.updated_at: expected a whole number, found str"),
+        ({"email_addresses": {}}, "data.email_addresses: expected a list, found dict"),
+        ({"email_addresses": ["x"]}, r"data.email_addresses\[0\]: expected an object, found str"),
+        ({"first_name": 7}, "data.first_name: expected a text, found int"),
+    ],
+)
+def test_what_is_malformed_is_named(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(MalformedEvent, match=f"^{complaint}$"):
+        changed(**fields)
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(sorted(clerk_user(WHO, created_at=AT))), json_values)
+def test_any_json_in_any_field_gives_a_fact_or_is_malformed(field: str, value: Any) -> None:
+    with suppress(MalformedEvent):
+        assert isinstance(read(created(**{field: value})), PersonChanged)
+
+
+@given(st.sampled_from(["user.created", "user.deleted", 7, None]), json_values, json_values)
+def test_any_json_as_a_body_gives_a_fact_or_is_malformed(kind: Any, data: Any, timestamp: Any) -> None:
+    with suppress(MalformedEvent):
+        read({"type": kind, "data": data, "timestamp": timestamp})
+
+
+# --- applying
+
+
+def test_a_first_fact_makes_the_person() -> None:
+    person = apply(None, changed())
+    assert person is not None
+    assert (person.email, person.source_updated_at, person.deleted_at) == ("ada@example.com", AT, None)
+
+
+def test_a_stale_fact_and_a_repeated_one_change_nothing() -> None:
+    person = apply(None, changed())
+    assert apply(person, changed()) is None
+    assert apply(person, changed(updated_at=1, first_name="Old")) is None
+
+
+def test_a_row_that_another_program_made_takes_the_first_fact() -> None:
+    row = Person("user_1", email="typed@example.com", last_login_at=LATER)
+    person = apply(row, changed())
+    assert person is not None
+    assert (person.email, person.last_login_at) == ("ada@example.com", LATER)
+
+
+def test_a_deletion_leaves_nothing_of_the_person_and_is_final() -> None:
+    tombstone = apply(apply(None, changed()), PersonDeleted("user_1", LATER))
+    assert tombstone == Person("user_1", deleted_at=LATER)
+    assert apply(tombstone, changed(updated_at=10**13)) is None
+    assert apply(tombstone, PersonDeleted("user_1", LATER)) is None
+
+
+def test_a_deletion_of_somebody_unknown_is_remembered() -> None:
+    assert apply(None, PersonDeleted("user_1", LATER)) == Person("user_1", deleted_at=LATER)
+
+
+names = st.sampled_from([None, "a", "b"])
+times = st.sampled_from([AT, AT + timedelta(milliseconds=1), LATER])
+changes = st.builds(PersonChanged, st.just("user_1"), names, names, names, times, st.none() | times)
+deletions = st.builds(PersonDeleted, st.just("user_1"), times)
+
+
+@pytest.mark.parametrize("facts_of_a_life", [changes, changes | deletions], ids=["living", "perhaps deleted"])
+@given(data=st.data(), rng=st.randoms(use_true_random=False))
+def test_any_order_and_repetition_ends_in_the_same_person(
+    facts_of_a_life: st.SearchStrategy[Any], data: st.DataObject, rng: random.Random
+) -> None:
+    facts = data.draw(st.lists(facts_of_a_life, min_size=1, max_size=6))
+    again = facts + rng.choices(facts, k=3)
+    rng.shuffle(again)
+    assert fold(again) == fold(facts)
+
+
+def fold(facts: list[PersonChanged | PersonDeleted]) -> Person | None:
+    person = None
+    for fact in facts:
+        person = apply(person, fact) or person
+    return person
+
+
+# --- tenants
+
+
+def test_a_personal_account_is_named_by_mail_then_name_then_id() -> None:
+    assert tenant_name(Person("user_1", email="ada@example.com", name="Ada")) == "ada@example.com"
+    assert tenant_name(Person("user_1", name="Ada")) == "Ada"
+    assert tenant_name(Person("user_1")) == "user_1"

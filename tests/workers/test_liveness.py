@@ -1,0 +1,166 @@
+"""Processes that die, fall silent, or forget: their jobs go on elsewhere."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from db.transaction import SYSTEM
+from tests.builders import job_row
+from workers.app import App
+from workers.heartbeat import Heartbeat
+from workers.job import Context, FailedJob, Tx, job
+from workers.runner import Runner, rescue
+
+hooks: list[str]
+
+
+@pytest.fixture(autouse=True)
+def forget_hooks() -> None:
+    global hooks  # noqa: PLW0603
+    hooks = []
+
+
+def note_failure(tx: Tx, failed: FailedJob) -> None:
+    hooks.append(failed.reason)
+
+
+@job("testing.long", system=True, max_attempts=5, on_failure=note_failure)
+def long_job(ctx: Context) -> None:
+    with ctx.finish():
+        pass
+
+
+TYPES = {"testing.long": long_job}
+
+
+def enqueue(app: App, **options: object) -> UUID:
+    with app.db.transaction(SYSTEM) as tx:
+        return long_job.with_options(**options).enqueue(tx)  # type: ignore[arg-type]
+
+
+def claim(app: App, runner: Runner, job_id: UUID) -> int:
+    """What a process does right before it dies. Returns the lease token."""
+    with app.db.transaction(SYSTEM) as tx:
+        claimed = tx.jobs.claim(job_id, runner.worker_id, list(TYPES))
+    assert claimed is not None
+    return claimed.lease_token
+
+
+def a_process(app: App, lease: timedelta = timedelta(seconds=30)) -> tuple[Runner, Heartbeat]:
+    runner = app.runner()
+    heartbeat = Heartbeat(app.db, runner, queues=("default",), version="1", lease=lease)
+    heartbeat.beat()
+    return runner, heartbeat
+
+
+def reap(app: App) -> int:
+    with app.db.transaction(SYSTEM) as tx:
+        return rescue(tx, TYPES)
+
+
+def test_the_jobs_of_a_live_process_are_left_alone(app: App) -> None:
+    runner, _ = a_process(app)
+    job_id = enqueue(app)
+    claim(app, runner, job_id)
+    assert reap(app) == 0
+    assert job_row(app, job_id)["status"] == "running"
+
+
+def test_the_jobs_of_a_dead_process_become_due_at_once(app: App) -> None:
+    runner, _ = a_process(app, lease=timedelta(0))
+    job_id = enqueue(app)
+    claim(app, runner, job_id)
+    assert reap(app) == 1
+    row = job_row(app, job_id)
+    assert (row["status"], row["attempts"], row["crashes"], row["lease_token"]) == ("pending", 1, 1, None)
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.jobs.due_now() == [job_id]
+        [attempt] = tx.jobs.attempts(job_id)
+    assert (attempt["outcome"], attempt["worker_id"]) == ("lost", runner.worker_id)
+
+
+def test_a_process_without_a_row_is_dead(app: App) -> None:
+    job_id = enqueue(app)
+    claim(app, app.runner(), job_id)
+    assert reap(app) == 1
+
+
+def test_a_job_that_killed_two_processes_is_quarantined(app: App) -> None:
+    job_id = enqueue(app)
+    for _ in range(2):
+        claim(app, app.runner(), job_id)
+        reap(app)
+    row = job_row(app, job_id)
+    assert (row["status"], row["attempts"], row["crashes"]) == ("failed", 2, 2)
+    assert row["error_message"] == "quarantined: its worker process died 2 times while running it"
+    assert hooks == [row["error_message"]]
+
+
+def test_a_crash_in_the_last_attempt_fails_the_job(app: App) -> None:
+    job_id = enqueue(app, max_attempts=1)
+    claim(app, app.runner(), job_id)
+    reap(app)
+    assert job_row(app, job_id)["status"] == "failed"
+    assert hooks == ["its worker process died during attempt 1 of 1"]
+
+
+def test_an_unknown_type_is_rescued_too(app: App) -> None:
+    job_id = enqueue(app, max_attempts=1)
+    claim(app, app.runner(), job_id)
+    with app.db.transaction(SYSTEM) as tx:
+        assert rescue(tx, {}) == 1
+    assert job_row(app, job_id)["status"] == "failed"
+
+
+def test_two_reapers_rescue_a_job_once(app: App) -> None:
+    job_id = enqueue(app)
+    claim(app, app.runner(), job_id)
+    with app.db.transaction(SYSTEM) as first, app.db.transaction(SYSTEM) as second:
+        assert (rescue(first, TYPES), rescue(second, TYPES)) == (1, 0)
+    assert job_row(app, job_id)["crashes"] == 1
+
+
+def test_a_claim_whose_answer_was_lost_is_disowned_by_its_live_owner(app: App) -> None:
+    runner, heartbeat = a_process(app)
+    job_id = enqueue(app)
+    claim(app, runner, job_id)
+    heartbeat.beat()
+    assert job_row(app, job_id)["status"] == "running", "its answer may still be on its way"
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE job_queue SET started_at = now() - interval '1 hour'")
+    heartbeat.beat()
+    assert job_row(app, job_id)["status"] == "pending"
+
+
+def test_what_a_process_does_run_is_not_disowned(app: App) -> None:
+    runner, _ = a_process(app)
+    job_id = enqueue(app)
+    token = claim(app, runner, job_id)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE job_queue SET started_at = now() - interval '1 hour'")
+        assert tx.workers.disown(runner.worker_id, {token}, timedelta(seconds=30)) == []
+
+
+def test_a_stopping_process_gives_back_its_jobs_and_their_attempts(app: App) -> None:
+    runner, heartbeat = a_process(app)
+    job_id = enqueue(app)
+    claim(app, runner, job_id)
+    heartbeat._thread.start()
+    assert heartbeat.leave() == [job_id]
+    row = job_row(app, job_id)
+    assert (row["status"], row["attempts"], row["crashes"]) == ("pending", 0, 0)
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.workers.all() == []
+
+
+def test_the_row_of_a_dead_process_stays_as_long_as_it_owns_a_job(app: App) -> None:
+    runner, _ = a_process(app, lease=timedelta(hours=-2))
+    job_id = enqueue(app)
+    claim(app, runner, job_id)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.workers.forget_dead()
+        assert [row["running"] for row in tx.workers.all()] == [1]
+        rescue(tx, TYPES)
+        tx.workers.forget_dead()
+        assert tx.workers.all() == []
