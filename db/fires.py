@@ -8,7 +8,8 @@ from uuid import UUID
 
 import psycopg
 
-# Each ring that leads to nothing doubles the wait for the next, from 30 s to 10 min.
+# A ring may be swallowed by a process that is dying or stopped. Each one that leads to nothing doubles the wait for
+# the next, from 5 s to 10 min.
 TAKE_DUE_RINGS = """
 WITH due AS (
     SELECT id FROM job_queue
@@ -16,7 +17,7 @@ WITH due AS (
     ORDER BY ring_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 UPDATE job_queue j
-SET ring_at = now() + least(interval '30 seconds' * power(2, least(rings, 10)), interval '10 minutes'),
+SET ring_at = now() + least(interval '5 seconds' * power(2, least(rings, 10)), interval '10 minutes'),
     rings = least(rings + 1, 1000)
 FROM due WHERE j.id = due.id
 RETURNING j.queue, j.id, j.priority, j.scheduled_for

@@ -8,6 +8,7 @@ the answers, by a thread of its own; a ring that is lost or dropped is rung agai
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import defaultdict
@@ -24,6 +25,7 @@ from db.events import NewEvent, Stored, store_and_commit
 from domain.errors import Unavailable
 
 Rings = Mapping[str, Sequence[UUID]]
+"""Ids of jobs that are due, by queue."""
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 RECONNECT_EVERY = 0.2
@@ -66,11 +68,9 @@ class Ingest:
         self._max_waiting = max_waiting
         self._patience = patience
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
-        self._waiting = 0
         self._accepting = False
         self._connection: psycopg.Connection[Any] | None = None
         self._rings: Queue[Rings | None] = Queue(RINGS_WAITING)
-        self._stopping = threading.Event()
         self._writer = threading.Thread(target=self._write_all, name="ingest-writer", daemon=True)
         self._ringer = threading.Thread(target=self._ring_all, name="ingest-ringer", daemon=True)
 
@@ -86,7 +86,6 @@ class Ingest:
         Call it in a thread: the futures are resolved by the event loop.
         """
         self._accepting = False
-        self._stopping.set()
         self._queue.put(None)
         self._writer.join(self._patience)
         self._put_ring(None)
@@ -100,18 +99,15 @@ class Ingest:
         """
         if not self._accepting:
             raise Unavailable("this process is shutting down")
-        if self._waiting >= self._max_waiting:
+        if self._queue.qsize() >= self._max_waiting:
             raise Unavailable("too many events are waiting to be stored")
         answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        self._waiting += 1
         self._queue.put(Waiting(event, answer, time.monotonic() + self._patience))
         try:
             async with asyncio.timeout(self._patience):
                 return await answer
         except TimeoutError as error:
             raise Unavailable("the database did not answer in time") from error
-        finally:
-            self._waiting -= 1
 
     # --- the writer thread ---------------------------------------------------------------------------------
 
@@ -157,7 +153,7 @@ class Ingest:
             try:
                 stored = store_and_commit(self._connected(), [waiting.event])
             except Unavailable:
-                self._stopping.wait(RECONNECT_EVERY) or time.sleep(RECONNECT_EVERY)
+                time.sleep(RECONNECT_EVERY)
             except Exception as error:
                 event = waiting.event
                 log.exception("ingest.event_failed", source=event.source, external_id=event.external_id)
@@ -170,8 +166,10 @@ class Ingest:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = None
-            self._connection = self._connect()
+            try:
+                self._connection = self._connect()
+            except Exception as error:
+                raise Unavailable(f"Postgres cannot be reached: {_one_line(error)}") from error
         return self._connection
 
     def _answer(self, batch: Sequence[Waiting], stored: Sequence[Stored]) -> None:
@@ -206,3 +204,36 @@ class Ingest:
 
     def _ring_all(self) -> None:
         """Ring for what was stored; what gathers during a slow ring goes into the next one."""
+        heard = True
+        while True:
+            gathered: defaultdict[str, list[UUID]] = defaultdict(list)
+            rings = self._rings.get()
+            while rings is not None:
+                for queue, job_ids in rings.items():
+                    gathered[queue].extend(job_ids)
+                if self._rings.empty():
+                    break
+                rings = self._rings.get()
+            if gathered:
+                heard = self._ring_once(gathered, was_heard=heard)
+            if rings is None:
+                return
+
+    def _ring_once(self, rings: Rings, *, was_heard: bool) -> bool:
+        try:
+            self._ring(rings)
+        except Exception as error:
+            if was_heard:
+                log.warning("ingest.ring_failed", reason=_one_line(error))
+            return False
+        return True
+
+
+def _on_loop(batch: Sequence[Waiting], resolve: Callable[[], None]) -> None:
+    """One wake-up of the event loop for the whole batch. A loop that is closed has nobody left to tell."""
+    with contextlib.suppress(RuntimeError):
+        batch[0].answer.get_loop().call_soon_threadsafe(resolve)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

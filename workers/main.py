@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -92,11 +93,12 @@ def command(settings: Settings, queues: Sequence[str]) -> tuple[list[str], dict[
 
 
 def _drain_once() -> None:
-    drain: Any = signal.getsignal(signal.SIGTERM)
+    drains: list[Any] = [signal.getsignal(signal.SIGTERM)]
 
     def first_only(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        drain(signum, frame)
+        # A second signal may interrupt this very handler; taking the last element can happen only once.
+        with suppress(IndexError):
+            drains.pop()(signum, frame)
 
     signal.signal(signal.SIGTERM, first_only)
 

@@ -17,6 +17,7 @@ from tests.builders import job_row
 from tests.chaos.jobs.slow import poison, quick, slow
 from tests.wait import until
 from workers.app import App
+from workers.runner import rescue
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,12 +64,12 @@ class Fleet:
         with self.app.db.transaction(SYSTEM) as tx:
             return [row["pid"] for row in tx.workers.all() if psutil.pid_exists(row["pid"])]
 
-    def expire_leases(self) -> None:
-        """Thirty seconds pass for processes that do not beat any more (the living beat again within ten)."""
+    def reap(self) -> None:
+        """Thirty seconds pass for every process that does not beat, and the reaper comes by."""
         with self.app.db.transaction(SYSTEM) as tx:
-            for row in tx.workers.all():
-                if not psutil.pid_exists(row["pid"]) or psutil.Process(row["pid"]).status() == psutil.STATUS_ZOMBIE:
-                    tx.driver.execute("UPDATE workers SET lease_until = now() WHERE id = %s", (row["id"],))
+            tx.driver.execute("UPDATE workers SET lease_until = now()")
+        with self.app.db.transaction(SYSTEM) as tx:
+            assert rescue(tx, self.app.job_types) == 1
 
     def enqueue(self, name: str) -> UUID:
         with self.app.db.transaction(SYSTEM) as tx:
@@ -149,7 +150,7 @@ def test_a_worker_killed_in_the_middle_of_a_handler_has_its_job_finished_once_by
     os.kill(pid, signal.SIGKILL)
     assert victim.wait(timeout=30) != 0
     assert fleet.marks() == []
-    fleet.expire_leases()
+    fleet.reap()
     fleet.start_and_sign_on()
     fleet.await_file("job.begun.2")
     fleet.let("job.go", "job.commit")
@@ -165,8 +166,7 @@ def test_a_zombie_that_wakes_up_after_its_lease_commits_nothing(fleet: Fleet) ->
     fleet.await_file("job.effect.1")
     [zombie] = fleet.alive()
     os.kill(zombie, signal.SIGSTOP)
-    with fleet.app.db.transaction(SYSTEM) as tx:
-        tx.driver.execute("UPDATE workers SET lease_until = now()")
+    fleet.reap()
     fleet.start_and_sign_on()
     fleet.await_file("job.begun.2")
     fleet.let("job.commit")
@@ -181,7 +181,7 @@ def test_a_poison_job_is_quarantined_and_the_others_run(fleet: Fleet) -> None:
         job_id = poison.enqueue(tx)
     for _ in range(2):
         assert fleet.start().wait(timeout=30) != 0
-        fleet.expire_leases()
+        fleet.reap()
     row = fleet.await_status(job_id, "failed")
     assert row["error_message"] == "quarantined: its worker process died 2 times while running it"
     fleet.start_and_sign_on()

@@ -29,8 +29,9 @@ from cli.home import ChildRecord, State, make_home, new_state, write_state
 from cli.postgres import wheel_binaries
 from cli.spawn import answers, spawn, until
 
-REPOSITORY = Path(cli.__file__).parents[1]
+PYTHONPATH = os.pathsep.join([str(Path(cli.__file__).parents[1]), *sys.path])
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+in_a_used_home = pytest.mark.usefixtures("used")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 
 
@@ -44,6 +45,24 @@ def home() -> Iterator[Path]:
         process.kill()
     shutil.rmtree(home, ignore_errors=True)
     assert left == []
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[Path]:
+    """A home in which Postgres has been before: copying it is faster than making one."""
+    home = Path(tempfile.gettempdir()).resolve() / f"viral-test-{uuid.uuid4().hex[:12]}"
+    try:
+        with EmbeddedPostgres(home):
+            pass
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def used(home: Path, prepared: Path) -> None:
+    make_home(home)
+    shutil.copytree(prepared, home, dirs_exist_ok=True, symlinks=True)
 
 
 def processes_on(folder: Path) -> list[psutil.Process]:
@@ -85,26 +104,29 @@ except EmbeddedError as error:
 """
 
     def __init__(self, home: Path) -> None:
+        self.said = ""
         self.process = subprocess.Popen(
             [sys.executable, "-c", self.SCRIPT, str(home)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": PYTHONPATH},
         )
 
     def pids(self) -> list[int]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        found: list[int] = json.loads(line or "[]")
+        assert line, f"it did not start: {self.ends()}"
+        found: list[int] = json.loads(line)
         return found
 
     def ends(self, number: signal.Signals | None = None) -> tuple[int, str]:
         if number is not None:
             self.process.send_signal(number)
-        error = self.process.communicate(timeout=30)[1]  # closes stdin, which is the sign to stop
-        return self.process.returncode, error
+        if self.process.stdin is not None and not self.process.stdin.closed:
+            self.said = self.process.communicate(timeout=30)[1]  # closes stdin, which is the sign to stop
+        return self.process.returncode, self.said
 
 
 @pytest.fixture
@@ -117,8 +139,7 @@ def elsewhere(home: Path) -> Iterator[Callable[[], Elsewhere]]:
 
     yield start
     for one in started:
-        if one.process.poll() is None:
-            one.ends()
+        one.ends()
 
 
 def test_both_servers_start_and_stop_and_leave_only_the_home(home: Path) -> None:
@@ -157,6 +178,7 @@ def test_what_is_given_by_url_is_not_started(home: Path) -> None:
     assert not (home / "postgres").exists()
 
 
+@in_a_used_home
 def test_the_roles_can_do_what_they_must_and_no_more(home: Path) -> None:
     with start_embedded(home, redis=False) as embedded:
         owner, app = embedded.urls.database_url, embedded.urls.app_database_url
@@ -176,6 +198,7 @@ def test_the_roles_can_do_what_they_must_and_no_more(home: Path) -> None:
                 rows(app, forbidden)
 
 
+@in_a_used_home
 def test_nobody_comes_in_without_a_password(home: Path) -> None:
     with start_embedded(home) as embedded:
         known = embedded.urls
@@ -197,10 +220,11 @@ def test_redis_without_persistence_forgets(home: Path) -> None:
             redis_at(server.url()).set("gone", "1")
 
 
+@in_a_used_home
 def test_a_second_shell_finds_what_is_running(home: Path, elsewhere: Callable[[], Elsewhere]) -> None:
     assert read_state(home) is None
     up = elsewhere()
-    assert up.pids()
+    up.pids()
     state = read_state(home)
     assert isinstance(state, State)
     assert state.pid == up.process.pid
@@ -211,6 +235,7 @@ def test_a_second_shell_finds_what_is_running(home: Path, elsewhere: Callable[[]
     assert read_state(home) is None
 
 
+@in_a_used_home
 def test_a_second_start_is_refused_in_a_line_that_names_the_first(home: Path) -> None:
     with start_embedded(home, redis=False) as embedded:
         embedded.record(web_url="http://127.0.0.1:1234")
@@ -223,11 +248,12 @@ def test_a_second_start_is_refused_in_a_line_that_names_the_first(home: Path) ->
 
 
 @on_linux
+@in_a_used_home
 def test_killed_it_leaves_no_server_and_the_next_start_has_the_data(
     home: Path, elsewhere: Callable[[], Elsewhere]
 ) -> None:
     up = elsewhere()
-    assert up.pids()
+    up.pids()
     state = read_state(home)
     assert state is not None
     rows(state.urls.database_url, "create table kept as select 42 as answer")
@@ -255,7 +281,7 @@ def test_two_homes_can_start_at_the_same_moment(home: Path, elsewhere: Callable[
     up = elsewhere()
     with start_embedded(home.with_name(home.name + "-b")) as embedded:
         try:
-            assert up.pids()
+            up.pids()
             first = read_state(home)
             assert first is not None
             assert first.urls.database_url != embedded.urls.database_url
@@ -265,6 +291,7 @@ def test_two_homes_can_start_at_the_same_moment(home: Path, elsewhere: Callable[
             shutil.rmtree(embedded.home)
 
 
+@in_a_used_home
 def test_servers_that_a_dead_run_left_running_are_stopped(home: Path) -> None:
     make_home(home)
     said: list[str] = []
@@ -303,9 +330,8 @@ def test_children_that_a_dead_run_left_running_are_stopped_and_strangers_are_not
     assert said == [f"stopped worker (pid {ours.pid}), left running by an earlier `viral up`"]
 
 
+@in_a_used_home
 def test_the_pid_of_a_stranger_in_the_pid_file_does_not_matter(home: Path) -> None:
-    with start_embedded(home, redis=False):
-        pass
     # as after a reboot: the number belongs to a process of the same user now
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
     try:
@@ -320,6 +346,7 @@ def test_the_pid_of_a_stranger_in_the_pid_file_does_not_matter(home: Path) -> No
         stranger.wait()
 
 
+@in_a_used_home
 def test_another_port_is_taken_when_the_last_one_is_in_use(home: Path) -> None:
     with start_embedded(home) as embedded:
         assert embedded.postgres is not None
@@ -351,6 +378,7 @@ def test_a_server_that_cannot_start_says_what_its_log_says(
     assert "\n" not in str(refused.value)
 
 
+@in_a_used_home
 def test_a_server_that_dies_is_started_again_at_the_same_address(home: Path) -> None:
     with start_embedded(home) as embedded:
         before = embedded.urls
@@ -367,9 +395,8 @@ def test_a_server_that_dies_is_started_again_at_the_same_address(home: Path) -> 
         assert redis_at(before.redis_url).ping()
 
 
+@in_a_used_home
 def test_data_of_another_major_version_is_refused_with_advice(home: Path) -> None:
-    with start_embedded(home, redis=False):
-        pass
     (home / "postgres" / "PG_VERSION").write_text("14\n")
     with pytest.raises(
         EmbeddedError, match=r"was made by Postgres 14, but this is Postgres \d+: set POSTGRES_BIN"
@@ -378,9 +405,8 @@ def test_data_of_another_major_version_is_refused_with_advice(home: Path) -> Non
     assert "\n" not in str(refused.value)
 
 
+@in_a_used_home
 def test_passwords_that_do_not_fit_the_data_are_noticed_at_once(home: Path) -> None:
-    with start_embedded(home, redis=False):
-        pass
     (home / "secrets.json").unlink()
     with pytest.raises(EmbeddedError, match=r"passwords in .* do not fit the data"):
         start_embedded(home)
@@ -506,7 +532,7 @@ def as_user(uid: int, home: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
     )
 
 

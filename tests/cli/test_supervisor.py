@@ -21,7 +21,7 @@ import cli
 from cli.spawn import until
 from cli.supervisor import Child, Supervisor
 
-REPOSITORY = Path(cli.__file__).parents[1]
+PYTHONPATH = os.pathsep.join([str(Path(cli.__file__).parents[1]), *sys.path])
 HARNESS = """
 import json, os, sys
 from pathlib import Path
@@ -72,7 +72,7 @@ class Run:
                 [sys.executable, "-c", HARNESS, json.dumps(told)],
                 stdout=file if stdout is None else stdout,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY), "MARK": self.mark, "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**os.environ, "PYTHONPATH": PYTHONPATH, "MARK": self.mark, "PYTHONDONTWRITEBYTECODE": "1"},
             )
         return self
 

@@ -156,6 +156,11 @@ def test_created_and_updated_of_one_second_are_ordered_by_rank_not_by_arrival() 
     assert newer(updated, created) == newer(created, updated) == updated
 
 
+def test_rank_orders_only_events_of_one_second() -> None:
+    early, late = a_subscription(status="past_due"), a_subscription(event_created=month(1), event_rank=0)
+    assert newer(late, early) == newer(early, late) == late
+
+
 def test_two_updates_of_one_second_end_in_the_status_further_along() -> None:
     first, second = a_subscription(status="incomplete"), a_subscription(status="active")
     assert newer(second, first) == newer(first, second) == second
@@ -263,6 +268,13 @@ def test_another_purchase_of_the_customer_neither_gives_nor_resets_nor_keeps_any
     assert (pro.tier, over.tier, over.subscription_id) == (Tier.PRO, Tier.FREE, "sub_merch")
 
 
+def test_an_invoice_of_another_purchase_does_not_reset_the_plans_quota() -> None:
+    pro = plan([a_subscription()], [paid(0, 1)])
+    pro = replace(pro, quota=replace(pro.quota, used=40))
+    merch = a_subscription(id="sub_merch", price_ids=("price_merch",))
+    assert plan([a_subscription(), merch], [paid(0, 1), paid(1, 2, "sub_merch")], pro) == pro
+
+
 def test_a_mapped_price_beside_an_unknown_one_needs_no_parking() -> None:
     ended_and_odd = a_subscription(id="sub_2", status="canceled", price_ids=("price_new",))
     assert unknown_prices([a_subscription(price_ids=("price_pro", "price_addon")), ended_and_odd], PRICES) == ()
@@ -275,6 +287,17 @@ def test_a_first_payment_begins_a_period_with_nothing_used() -> None:
     quota = plan([a_subscription()], [paid(0, 1)]).quota
     assert (quota.used, quota.limit) == (0, 50)
     assert (quota.anchor, quota.period_start, quota.resets_at, quota.paid_until) == (START, START, month(1), month(1))
+
+
+def test_what_is_paid_for_one_subscription_covers_no_other() -> None:
+    old = a_subscription(id="sub_0", status="canceled", ended_at=month(1))
+    quota = plan([a_subscription(), old], [paid(0, 12, "sub_0"), paid(0, 1)]).quota
+    assert quota.paid_until == month(1)
+
+
+def test_of_two_ended_subscriptions_the_later_end_counts() -> None:
+    ends = [a_subscription(id=f"sub_{n}", status="canceled", ended_at=month(n)) for n in (3, 2)]
+    assert plan(ends).quota.anchor == month(3)
 
 
 def test_an_active_subscription_without_a_paid_invoice_begins_no_period() -> None:

@@ -192,6 +192,13 @@ def test_a_renewal_with_prorations_of_last_month_counts_for_its_own_line(who: Ca
     assert [(period.period_start, period.period_end) for period in fact.periods] == [PERIOD]
 
 
+@pytest.mark.parametrize("change", [{"proration": True}, {"period": {"start": 1_772_352_000, "end": 1_772_352_000}}])
+def test_an_old_proration_and_a_line_without_duration_begin_no_period(change: dict[str, Any]) -> None:
+    body = bill(replace(WHO, shape="acacia"))
+    body["data"]["object"]["lines"]["data"][0].update(change)
+    assert isinstance(read(body), Ignored)
+
+
 def test_a_coupon_that_pays_everything_still_pays() -> None:
     body = bill()
     body["data"]["object"].update(total=0, amount_due=0, amount_paid=0)

@@ -1,0 +1,143 @@
+"""The web application: webhooks in, and the answers to "are you up?" and "are you ready?"."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from integrations import clerk
+from web.ingest import Ingest, Rings
+from web.webhooks import Door, open_clerk, open_stripe, refusal, routes
+
+READY_FOR = 1.0
+"""Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""
+
+CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+MIGRATED = "SELECT to_regclass('webhook_events') IS NOT NULL AND to_regclass('job_queue') IS NOT NULL"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class WebDeps:
+    """What the web application works with. `connect` gives a connection of the application's role.
+
+    `ring` and `redis_ping` must have short timeouts of their own; `redis_ping` raises if Redis does not answer.
+    `clock` is Unix seconds. Several secrets of one source are valid at once while one is rolled.
+    """
+
+    stripe_secrets: tuple[str, ...]
+    clerk_secrets: tuple[str, ...]
+    connect: Callable[[], psycopg.Connection[Any]]
+    ring: Callable[[Rings], object]
+    redis_ping: Callable[[], None]
+    clock: Callable[[], float]
+    make_id: Callable[[], UUID]
+    stripe_job_type: str = "billing.apply_stripe_event"
+    clerk_job_type: str = "identity.apply_clerk_event"
+
+
+def create_app(web: WebDeps) -> Starlette:
+    """Nothing is connected or started before the application's lifespan begins."""
+    ingest = Ingest(web.connect, web.ring)
+    stripe_secrets = [secret for secret in web.stripe_secrets if secret.strip()]
+    clerk_secrets = [secret for secret in web.clerk_secrets if clerk.key(secret)]
+    doors = [
+        Door("stripe", open_stripe, stripe_secrets, web.stripe_job_type, ingest, web.clock, web.make_id),
+        Door("clerk", open_clerk, clerk_secrets, web.clerk_job_type, ingest, web.clock, web.make_id),
+    ]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        ingest.start()
+        yield
+        await asyncio.to_thread(ingest.stop)
+
+    return Starlette(
+        routes=[
+            Route("/", index),
+            Route("/healthz", healthz),
+            Route("/readyz", Readiness(web.connect, web.redis_ping).answer),
+            *routes(doors),
+        ],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error, Exception: _own_error},
+    )
+
+
+async def index(request: Request) -> Response:
+    return JSONResponse(
+        {
+            "name": "Viral Dashboard workers",
+            "links": {"health": "/healthz", "ready": "/readyz"},
+            "webhooks": ["/webhooks/stripe", "/webhooks/clerk"],
+        }
+    )
+
+
+async def healthz(request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+class Readiness:
+    """Asks Postgres and Redis, one request at a time and once a second at most."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], redis_ping: Callable[[], None]) -> None:
+        self._connect = connect
+        self._redis_ping = redis_ping
+        self._asking = asyncio.Lock()
+        self._asked_at = float("-inf")
+        self._parts: dict[str, str] = {}
+
+    async def answer(self, request: Request) -> Response:
+        """503 without Postgres. Without Redis still 200: webhooks are stored, and the relay rings when it is back."""
+        async with self._asking:
+            if time.monotonic() - self._asked_at > READY_FOR:
+                postgres, redis = await asyncio.gather(
+                    asyncio.to_thread(self._postgres), asyncio.to_thread(self._redis)
+                )
+                self._parts = {"postgres": postgres, "redis": redis}
+                self._asked_at = time.monotonic()
+        parts = self._parts
+        ready = parts["postgres"] == "ok"
+        status = "not ready" if not ready else "ready" if parts["redis"] == "ok" else "degraded"
+        return JSONResponse({"status": status, **parts}, status_code=200 if ready else 503)
+
+    def _postgres(self) -> str:
+        try:
+            with self._connect() as connection:
+                row = connection.execute(MIGRATED).fetchone()
+        except Exception as error:
+            log.warning("readiness.no_postgres", reason=str(error))
+            return "unreachable"
+        return "ok" if row and row[0] else "not migrated"
+
+    def _redis(self) -> str:
+        try:
+            self._redis_ping()
+        except Exception as error:
+            log.warning("readiness.no_redis", reason=str(error))
+            return "unreachable"
+        return "ok"
+
+
+async def _http_error(request: Request, exception: Exception) -> Response:
+    if not isinstance(exception, HTTPException):
+        raise exception
+    code = CODES.get(exception.status_code, "HTTP_ERROR")
+    return refusal(exception.status_code, exception.detail, code, exception.headers)
+
+
+async def _own_error(request: Request, exception: Exception) -> Response:
+    return refusal(500, "an error of our own; it has been logged", "INTERNAL")

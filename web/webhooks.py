@@ -1,0 +1,154 @@
+"""The two doors for events: verify, parse, store; then, and only then, 200.
+
+Plain ASGI endpoints rather than request handlers: the body is counted while it streams in, and the path stays lean.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from db.events import NewEvent
+from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
+from integrations import clerk, stripe
+from integrations.envelope import Envelope
+from web.ingest import Ingest
+
+MAX_BODY = 1024 * 1024
+"""Bytes. Both senders stay far below; Standard Webhooks suggests 20 kB."""
+
+RETRY_AFTER = 5
+QUEUE = "events"
+
+Opened = Callable[[bytes, Mapping[str, str], Sequence[str], float], Envelope]
+
+log = structlog.get_logger()
+
+
+class BodyTooLarge(Exception):
+    """The body is, or says that it is, larger than `MAX_BODY`."""
+
+
+class Disconnected(Exception):
+    """The sender hung up in the middle of the body."""
+
+
+def open_stripe(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: float) -> Envelope:
+    stripe.verify(body, headers, secrets, now)
+    return stripe.parse_event(body)
+
+
+def open_clerk(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: float) -> Envelope:
+    return clerk.parse_event(body, clerk.verify(body, headers, secrets, now))
+
+
+@dataclass
+class Door:
+    """The ASGI endpoint of one source. `secrets` are usable ones; without any, it stores nothing and says so."""
+
+    source: str
+    open: Opened
+    secrets: Sequence[str]
+    job_type: str
+    ingest: Ingest
+    clock: Callable[[], float]
+    make_id: Callable[[], UUID]
+    told_unset: bool = field(default=False, init=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._answer(Headers(scope=scope), receive)
+        except Disconnected:
+            return
+        await response(scope, receive, send)
+
+    async def _answer(self, headers: Headers, receive: Receive) -> Response:
+        if not self.secrets:
+            return self._unset()
+        try:
+            body = await _read(headers, receive)
+            envelope = self.open(body, headers, self.secrets, self.clock())
+        except BodyTooLarge:
+            return self._refused(413, f"the body is larger than {MAX_BODY} bytes", "BODY_TOO_LARGE")
+        except SignatureInvalid as error:
+            return self._refused(400, str(error), "SIGNATURE_INVALID")
+        except MalformedEvent as error:
+            return self._refused(400, str(error), "MALFORMED_EVENT")
+        facts = {"source": self.source, "external_id": envelope.external_id, "type": envelope.type}
+        try:
+            stored = await self.ingest.accept(self._event(envelope))
+        except Unavailable as error:
+            log.error("webhook.not_stored", **facts, reason=str(error))
+            return _unavailable("the event could not be stored now; send it again later", "NOT_STORED")
+        log.info("webhook.accepted", **facts, duplicate=stored.duplicate)
+        return Response(RECEIVED, media_type="application/json")
+
+    def _event(self, envelope: Envelope) -> NewEvent:
+        return NewEvent(
+            id=self.make_id(),
+            source=self.source,
+            external_id=envelope.external_id,
+            type=envelope.type,
+            api_version=envelope.api_version,
+            livemode=envelope.livemode,
+            occurred_at=envelope.occurred_at,
+            subject=envelope.subject,
+            payload=envelope.payload,
+            body=envelope.body,
+            job_id=self.make_id(),
+            job_type=self.job_type,
+            queue=QUEUE,
+            ordering_key=envelope.subject,
+        )
+
+    def _refused(self, status: int, text: str, code: str) -> Response:
+        log.warning("webhook.refused", source=self.source, code=code, reason=text)
+        return refusal(status, text, code)
+
+    def _unset(self) -> Response:
+        if not self.told_unset:
+            log.error("webhook.secret_not_set", source=self.source)
+            self.told_unset = True
+        return _unavailable(f"no usable signing secret is set for {self.source}", "SECRET_NOT_SET")
+
+
+RECEIVED: Final = b'{"received":true}'
+
+
+async def _read(headers: Headers, receive: Receive) -> bytes:
+    announced = headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > MAX_BODY:
+        raise BodyTooLarge
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise BodyTooLarge
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def refusal(status: int, text: str, code: str, headers: Mapping[str, str] | None = None) -> Response:
+    """What every refusal looks like."""
+    return JSONResponse({"error": text, "code": code}, status_code=status, headers=headers)
+
+
+def _unavailable(text: str, code: str) -> Response:
+    return refusal(503, text, code, {"Retry-After": str(RETRY_AFTER)})
+
+
+def routes(doors: Sequence[Door]) -> list[Route]:
+    """`POST /webhooks/<source>` for each door."""
+    return [Route(f"/webhooks/{door.source}", door, methods=["POST"], name=door.source) for door in doors]
