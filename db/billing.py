@@ -48,10 +48,10 @@ class Billing:
         return [PaidPeriod(*row) for row in rows]
 
     def add_paid_period(self, period: PaidPeriod) -> None:
-        """A period is paid once, by its start; should two invoices disagree on its end, what both cover counts."""
+        """A period is paid once, by its start; should two invoices disagree on its end, the later one counts."""
         statement = insert(stripe_paid_periods).values({name: getattr(period, name) for name in PaidPeriod.__slots__})
         agreed = {
-            name: func.least(stripe_paid_periods.c[name], statement.excluded[name])
+            name: func.greatest(stripe_paid_periods.c[name], statement.excluded[name])
             for name in ("period_end", "invoice_id")
         }
         self._sql.execute(

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from domain.billing_events import Field, Ignored
+from domain.billing_events import Ignored
+from domain.body import Field
 from domain.errors import MalformedEvent
 
 

@@ -74,6 +74,11 @@ def reset(quota: Quota, now: datetime) -> Quota:
     return replace(quota, used=0, period_start=start, resets_at=add_months(quota.anchor, n))
 
 
+def restart(quota: Quota, now: datetime) -> Quota:
+    """A person gives the tenant a fresh count for what is left of the running period; the next reset stays."""
+    return replace(quota, used=0, period_start=max(now, quota.period_start))
+
+
 def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
     """Take concepts out of the period that contains `now`, beginning it first if it is due.
 

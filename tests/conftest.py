@@ -11,8 +11,8 @@ import pytest
 import redis
 from hypothesis import settings as hypothesis_settings
 
-from cli.postgres import APP, OWNER, EmbeddedPostgres
-from cli.valkey import EmbeddedRedis
+from cli.local.postgres import APP, OWNER, EmbeddedPostgres
+from cli.local.valkey import EmbeddedRedis
 from db import migrate
 from tests.drain import drain as drain_app
 from workers import logs

@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.footing import Footing, server_environment
-from cli.spawn import EmbeddedError, end, fresh_log, spawn, tail
+from cli.local.footing import Footing, server_environment
+from cli.local.spawn import EmbeddedError, end, fresh_log, spawn, tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cli.spawn import EmbeddedError, answers
+from cli.local.spawn import EmbeddedError, answers
 
 ROLES = ("postgres", "viral_owner", "viral_app", "redis")
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.spawn import EmbeddedError, spawn
+from cli.local.spawn import EmbeddedError, spawn
 
 CLONE_NEWUSER = 0x10000000
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from cli.cluster import APP, DATABASE, OWNER, SUPERUSER, create_cluster, ensure_database, refuse_other_version
-from cli.footing import Footing, find_footing, server_environment
-from cli.home import make_home, passwords
-from cli.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orphan, fresh_log, spawn, tail
+from cli.local.cluster import APP, DATABASE, OWNER, SUPERUSER, create_cluster, ensure_database, refuse_other_version
+from cli.local.footing import Footing, find_footing, server_environment
+from cli.local.home import make_home, passwords
+from cli.local.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orphan, fresh_log, spawn, tail
 
 if TYPE_CHECKING:
     import psycopg
@@ -60,7 +60,7 @@ class EmbeddedPostgres:
     on the same home (`start_embedded` holds a lock).
 
     `durable=False` gives up surviving a power cut for speed; for tests. `footing` picks one way of running as root, by
-    its name in `cli.footing`.
+    its name in `cli.local.footing`.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class EmbeddedPostgres:
 
     @property
     def how(self) -> str:
-        """As whom it runs; see `cli.footing`."""
+        """As whom it runs; see `cli.local.footing`."""
         return self._footing.how if self._footing else "not started"
 
     @property

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cli.cluster import APP, OWNER
-from cli.home import (
+from cli.local.cluster import APP, OWNER
+from cli.local.home import (
     ChildRecord,
     EmbeddedUrls,
     State,
@@ -26,9 +26,9 @@ from cli.home import (
     read_state,
     write_state,
 )
-from cli.postgres import EmbeddedPostgres
-from cli.spawn import EmbeddedError, end_orphan_group
-from cli.valkey import EmbeddedRedis
+from cli.local.postgres import EmbeddedPostgres
+from cli.local.spawn import EmbeddedError, end_orphan_group
+from cli.local.valkey import EmbeddedRedis
 
 __all__ = [
     "ChildRecord",
@@ -145,7 +145,7 @@ def start_embedded(
     persist: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Embedded:
-    """Lock the home, end what a killed run left there, start the servers. For the main thread only (see `cli.spawn`).
+    """Lock the home, end what a killed run left there, start the servers. For the main thread only (see `cli.local.spawn`).
 
     `bin_dir`: another Postgres 15 to 18 (POSTGRES_BIN). `persist=False`: no durability in either server, for tests.
     `say` gets a line for whatever was unusual. Raises EmbeddedError, with nothing left running.

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cli.home import make_home, passwords
-from cli.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orphan, fresh_log, spawn, tail
+from cli.local.home import make_home, passwords
+from cli.local.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orphan, fresh_log, spawn, tail
 
 TERM = (signal.SIGTERM, 10.0)
 START_WITHIN = 60.0  # seconds; a long append-only file takes a while to load

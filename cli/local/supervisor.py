@@ -1,7 +1,7 @@
 """Runs the processes of `viral up` in the foreground: one log, restarts, and one orderly end.
 
 A single thread waits on everything at once (log lines, deaths, signals, deadlines), so nothing is polled and nothing
-races; and it is the main thread, on whose end the kernel ends the children (see `cli.spawn`).
+races; and it is the main thread, on whose end the kernel ends the children (see `cli.local.spawn`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import IO, TextIO
 
-from cli.home import ChildRecord
-from cli.spawn import signal_group, spawn
+from cli.local.home import ChildRecord
+from cli.local.spawn import signal_group, spawn
 
 COLOURS = (36, 33, 35, 32, 34, 31)
 LONGEST_LINE = 64 * 1024  # bytes; longer ones are broken

@@ -1,0 +1,135 @@
+"""`viral jobs`"""
+
+import json
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from cli.arguments import duration, moment, pairs
+from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.session import session
+
+if TYPE_CHECKING:
+    from workers.app import App
+
+app = typer.Typer(no_args_is_help=True)
+
+COLUMNS = ("id", "job_type", "status", "attempts", "tenant_id", "scheduled_for", "completed_at", "error_message")
+FINISHED = ("completed", "failed", "cancelled")
+
+JobId = Annotated[UUID, typer.Argument(help="The job's id.", show_default=False)]
+
+
+@app.command()
+def enqueue(
+    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="A job type; a wrong one lists them all.")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="The job's arguments.")] = None,
+    payload: Annotated[str | None, typer.Option(help="The arguments as a JSON object.")] = None,
+    tenant: Annotated[UUID | None, typer.Option(help="The tenant it works for.")] = None,
+    at: Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Not before this time.")] = None,
+    delay: Annotated[
+        timedelta | None, typer.Option("--in", parser=duration, metavar="DURATION", help="Not before: 90s, 10m, 2h, 1d.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(min=0, max=100, help="Lower runs first; 5 is usual.")] = None,
+    key: Annotated[str | None, typer.Option(help="While a job of this key is live, a second one is that first.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a job on its queue and print its id."""
+    from db.transaction import SYSTEM
+
+    if at is not None and delay is not None:
+        raise typer.BadParameter("--at and --in exclude each other")
+    given = pairs(arguments or [], payload)
+    with session() as current:
+        declared = current.job_types.get(job_type)
+        if declared is None:
+            known = "\n  ".join(sorted(current.job_types))
+            raise typer.BadParameter(f"there is no job type {job_type!r}; these are known:\n  {known}")
+        if tenant is not None:
+            if "tenant_id" not in declared.parameters:
+                raise typer.BadParameter(f"{job_type} works for the whole system: leave --tenant away")
+            given["tenant_id"] = str(tenant)
+        options = {"at": at, "delay": delay or timedelta(0), "priority": priority, "key": key}
+        with current.db.transaction(SYSTEM) as tx:
+            if tenant is not None:
+                tx.tenants.get(tenant)
+            job_id = declared.with_options(**options).enqueue_payload(tx, given)  # type: ignore[arg-type]
+        if not wait:
+            print_json({"id": job_id}) if as_json else console().print(str(job_id))
+            return
+        row = _await(current, job_id)
+        show_one(row, as_json=as_json)
+        if row["status"] != "completed":
+            raise typer.Exit(1)
+
+
+def _await(current: "App", job_id: UUID) -> dict[str, Any]:
+    """The job's row once it is finished. What it waits for is a row, so it looks often at first, then less."""
+    pause = 0.02
+    while True:
+        row = _job(current, job_id)
+        if row["status"] in FINISHED:
+            return row
+        time.sleep(pause)
+        pause = min(pause * 1.5, 1.0)
+
+
+@app.command("list")
+def list_jobs(
+    status: Annotated[str | None, typer.Option(help="pending, running, completed, failed or cancelled.")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Of this job type.")] = None,
+    queue: Annotated[str | None, typer.Option(help="On this queue.")] = None,
+    tenant: Annotated[UUID | None, typer.Option(help="Of this tenant.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """The newest jobs first."""
+    from db.tables import JOB_STATUSES
+    from db.transaction import SYSTEM
+
+    if status is not None and status not in JOB_STATUSES:
+        raise typer.BadParameter(f"no such status; there are {', '.join(JOB_STATUSES)}", param_hint="--status")
+    with session() as current, current.db.transaction(SYSTEM) as tx:
+        rows = tx.jobs.recent(status=status, job_type=job_type, queue=queue, tenant_id=tenant, limit=limit)
+    show(rows, COLUMNS, as_json=as_json, nothing="No such job.")
+
+
+@app.command("show")
+def show_job(job_id: JobId, as_json: AsJson = False) -> None:
+    """One job, and each of its attempts that did not complete."""
+    from db.transaction import SYSTEM
+
+    with session() as current:
+        row = _job(current, job_id)
+        with current.db.transaction(SYSTEM) as tx:
+            attempts = tx.jobs.attempts(job_id)
+    if as_json:
+        print_json(row | {"attempt_history": attempts})
+        return
+    show_one(row, as_json=False)
+    if attempts:
+        console().print("\n[bold]Attempts that did not complete[/bold]")
+        columns = ("attempt", "outcome", "error_class", "error_message", "started_at", "ended_at", "worker_id")
+        show(attempts, columns, as_json=False, nothing="")
+        if attempts[-1]["traceback"]:
+            console().print(f"\n{attempts[-1]['traceback']}", markup=False)
+
+
+@app.command()
+def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID…", help="Failed or cancelled jobs.")]) -> None:
+    """Make failed or cancelled jobs due now, with one more attempt."""
+    from db.transaction import SYSTEM
+
+    _each(job_ids, lambda current, job_id: _in_one(current, SYSTEM, "retry", job_id), "due again", "failed or cancelled")
+
+
+@app.command()
+def cancel(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID…", help="Pending jobs.")]) -> None:
+    """Take pending jobs off their queue for good."""
+    from db.transaction import SYSTEM
+
+    _each(job_ids, lambda current, job_id: _in_one(current, SYSTEM, "cancel", job_id), "cancelled", "pending")

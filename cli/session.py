@@ -1,0 +1,82 @@
+"""What a command works with: the settings, from the environment or from the servers that `viral up` runs here."""
+
+import json
+import os
+import secrets
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.local.home import State, make_home, read_state, write_private
+
+if TYPE_CHECKING:
+    from workers.app import App
+    from workers.settings import Settings
+
+
+def resolve() -> "tuple[Settings, State | None]":
+    """The settings of this shell. What has no URL in the environment is looked for under VIRAL_HOME.
+
+    Raises:
+        SettingsInvalid: a setting is malformed, or there is no database to talk to.
+    """
+    from workers.settings import SettingsInvalid, load
+
+    settings = load()
+    if settings.database_url and settings.redis_url:
+        return settings, None
+    state = read_state(settings.viral_home)
+    if state is None:
+        missing = [name for name in ("DATABASE_URL", "REDIS_URL") if not getattr(settings, name.lower())]
+        raise SettingsInvalid(
+            f"{' and '.join(missing)} not set, and nothing runs under {settings.viral_home.absolute()}: "
+            "start it with `viral up`, or set them."
+        )
+    completed = load(os.environ | environment_of(settings, state))
+    return completed, state
+
+
+def environment_of(settings: "Settings", state: State) -> dict[str, str]:
+    """What this shell's environment lacks and the servers under VIRAL_HOME provide."""
+    found = dict(development(settings.viral_home))
+    if not settings.database_url:
+        found |= {"DATABASE_URL": state.urls.app_database_url, "DIRECT_URL": state.urls.database_url}
+    if not settings.redis_url:
+        found["REDIS_URL"] = state.urls.redis_url
+    return {name: value for name, value in found.items() if not os.environ.get(name)}
+
+
+def development(home: Path) -> dict[str, str]:
+    """Secrets and prices for people without a Stripe or Clerk account: made once, kept under `home`."""
+    path = home / "development.json"
+    if not path.exists():
+        make_home(home)
+        write_private(
+            path,
+            {
+                "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(16)}",
+                "CLERK_WEBHOOK_SIGNING_SECRET": f"whsec_{b64encode(secrets.token_bytes(24)).decode()}",
+                "STRIPE_STARTER_PRICE_ID": "price_starter",
+                "STRIPE_PRO_PRICE_ID": "price_pro",
+                "STRIPE_AGENCY_PRICE_ID": "price_agency",
+            },
+        )
+    known: dict[str, str] = json.loads(path.read_text())
+    return known
+
+
+@contextmanager
+def session() -> "Iterator[App]":
+    """An application for the length of one command."""
+    from workers import logs
+    from workers.app import build
+
+    settings, _ = resolve()
+    logs.configure("console", "WARNING")
+    app = build(settings, name="viral shell", pool_size=2)
+    try:
+        yield app
+    finally:
+        app.close()
