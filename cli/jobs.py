@@ -1,7 +1,7 @@
 """`viral jobs`"""
 
-import json
 import time
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -11,8 +11,10 @@ import typer
 from cli.arguments import duration, moment, pairs
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
+from domain.errors import UnknownJob
 
 if TYPE_CHECKING:
+    from db.transaction import Tx
     from workers.app import App
 
 app = typer.Typer(no_args_is_help=True)
@@ -31,10 +33,11 @@ def enqueue(
     tenant: Annotated[UUID | None, typer.Option(help="The tenant it works for.")] = None,
     at: Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Not before this time.")] = None,
     delay: Annotated[
-        timedelta | None, typer.Option("--in", parser=duration, metavar="DURATION", help="Not before: 90s, 10m, 2h, 1d.")
+        timedelta | None,
+        typer.Option("--in", parser=duration, metavar="DURATION", help="Not before 90s, 10m, 2h, 1d."),
     ] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=100, help="Lower runs first; 5 is usual.")] = None,
-    key: Annotated[str | None, typer.Option(help="While a job of this key is live, a second one is that first.")] = None,
+    key: Annotated[str | None, typer.Option(help="A second live job of this key is the first.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -122,14 +125,44 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
 @app.command()
 def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID…", help="Failed or cancelled jobs.")]) -> None:
     """Make failed or cancelled jobs due now, with one more attempt."""
-    from db.transaction import SYSTEM
-
-    _each(job_ids, lambda current, job_id: _in_one(current, SYSTEM, "retry", job_id), "due again", "failed or cancelled")
+    _each(job_ids, lambda tx, job_id: tx.jobs.retry(job_id), done="due again", only="a failed or cancelled job")
 
 
 @app.command()
 def cancel(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID…", help="Pending jobs.")]) -> None:
-    """Take pending jobs off their queue for good."""
+    """Take pending jobs off their queue; `viral jobs retry` brings them back."""
+    _each(job_ids, lambda tx, job_id: tx.jobs.cancel(job_id), done="cancelled", only="a pending job")
+
+
+def _each(job_ids: Sequence[UUID], act: "Callable[[Tx, UUID], bool]", *, done: str, only: str) -> None:
+    """Act on every job, each on its own; say of each what became of it, and fail if any was not in the right state."""
+    from psycopg.errors import UniqueViolation
+
     from db.transaction import SYSTEM
 
-    _each(job_ids, lambda current, job_id: _in_one(current, SYSTEM, "cancel", job_id), "cancelled", "pending")
+    refused = 0
+    with session() as current:
+        for job_id in job_ids:
+            try:
+                with current.db.transaction(SYSTEM) as tx:
+                    changed = act(tx, job_id)
+                row = _job(current, job_id)
+                outcome = done if changed else f"it is {row['status']}, and only {only} can be"
+            except UniqueViolation:
+                changed, outcome = False, "another job of the same key is live; it does the same work"
+            except UnknownJob as error:
+                changed, outcome = False, str(error)
+            refused += not changed
+            console().print(f"{job_id}  {outcome}")
+    if refused:
+        raise typer.Exit(1)
+
+
+def _job(current: "App", job_id: UUID) -> dict[str, Any]:
+    from db.transaction import SYSTEM
+
+    with current.db.transaction(SYSTEM) as tx:
+        row = tx.jobs.get(job_id)
+    if row is None:
+        raise UnknownJob(f"no job has the id {job_id}; `viral jobs list` shows the newest")
+    return row

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.local.home import State, make_home, read_state, write_private
+from cli.local.home import EmbeddedUrls, State, make_home, read_state, write_private
 
 if TYPE_CHECKING:
     from workers.app import App
@@ -34,17 +34,17 @@ def resolve() -> "tuple[Settings, State | None]":
             f"{' and '.join(missing)} not set, and nothing runs under {settings.viral_home.absolute()}: "
             "start it with `viral up`, or set them."
         )
-    completed = load(os.environ | environment_of(settings, state))
+    completed = load(os.environ | environment_of(settings, state.urls))
     return completed, state
 
 
-def environment_of(settings: "Settings", state: State) -> dict[str, str]:
+def environment_of(settings: "Settings", urls: EmbeddedUrls) -> dict[str, str]:
     """What this shell's environment lacks and the servers under VIRAL_HOME provide."""
     found = dict(development(settings.viral_home))
     if not settings.database_url:
-        found |= {"DATABASE_URL": state.urls.app_database_url, "DIRECT_URL": state.urls.database_url}
+        found |= {"DATABASE_URL": urls.app_database_url, "DIRECT_URL": urls.database_url}
     if not settings.redis_url:
-        found["REDIS_URL"] = state.urls.redis_url
+        found["REDIS_URL"] = urls.redis_url
     return {name: value for name, value in found.items() if not os.environ.get(name)}
 
 

@@ -11,11 +11,11 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 
 from db.jobs import RING_GRACE
 from db.security import SYSTEM_SCOPE
-from domain.errors import Unavailable
+from domain.errors import Unavailable, UnknownEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,18 @@ class NewEvent:
     job_type: str
     queue: str
     ordering_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A stored event, as the job that applies it reads it."""
+
+    id: UUID
+    source: str
+    external_id: str
+    type: str
+    occurred_at: datetime | None
+    payload: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +90,7 @@ WITH given AS (
     RETURNING id
 )
 INSERT INTO job_queue (id, job_type, queue, payload, unique_key, ordering_key, ring_at)
-SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), external_id, ordering_key, now() + %s
+SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, ordering_key, now() + %s
 FROM given JOIN stored USING (id)
 RETURNING id
 """  # noqa: S608
@@ -87,6 +99,9 @@ FIRST_DELIVERIES = """
 SELECT source, external_id, id, job_id FROM webhook_events
 WHERE (source, external_id) IN (SELECT * FROM unnest(%b::text[], %b::text[]))
 """
+
+FIND_OURS = "SELECT * FROM webhook_events WHERE id = %s"
+FIND_THEIRS = "SELECT * FROM webhook_events WHERE (source, external_id) IN (('stripe', %(id)s), ('clerk', %(id)s))"
 
 
 def store(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
@@ -153,18 +168,26 @@ class Events:
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
-    def get(self, event_id: UUID) -> dict[str, Any] | None:
-        """All columns of one event."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute("SELECT * FROM webhook_events WHERE id = %s", (event_id,)).fetchone()
+    def get(self, event_id: UUID) -> Event:
+        """Raises:
+        UnknownEvent: no event has this id.
+        """
+        query = "SELECT id, source, external_id, type, occurred_at, payload FROM webhook_events WHERE id = %s"
+        with self._driver.cursor(row_factory=class_row(Event)) as cursor:
+            event = cursor.execute(query, (event_id,)).fetchone()
+        if event is None:
+            raise UnknownEvent(f"no event has the id {event_id}")
+        return event
 
-    def by_external_id(self, source: str, external_id: str) -> dict[str, Any] | None:
-        """All columns of the event that `source` calls `external_id`."""
-        query = "SELECT * FROM webhook_events WHERE source = %s AND external_id = %s"
+    def find(self, name: str) -> dict[str, Any] | None:
+        """All columns of the event that has this id, ours or the sender's."""
         with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, (source, external_id)).fetchone()
+            try:
+                return cursor.execute(FIND_OURS, (UUID(name),)).fetchone()
+            except ValueError:
+                return cursor.execute(FIND_THEIRS, {"id": name}).fetchone()
 
-    def list(
+    def recent(
         self,
         *,
         source: str | None = None,
@@ -172,21 +195,32 @@ class Events:
         status: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """Newest first, without payloads and bodies."""
-        given = {"source": source, "type": type, "status": status}
-        given = {column: value for column, value in given.items() if value is not None}
-        where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
+        """Newest first, without payloads and bodies; `status` may be the beginning of one ("parked")."""
+        given = {"source": source, "type": type}
+        wanted = {column: value for column, value in given.items() if value is not None}
+        where = [f"{column} = %({column})s" for column in wanted]
+        if status is not None:
+            where.append("starts_with(status, %(status)s)")
+            wanted["status"] = status
         query = f"""
             SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status,
                    processed_at, job_id, subject
-            FROM webhook_events WHERE {where} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
+            FROM webhook_events WHERE {" AND ".join(where) or "true"} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
         """  # noqa: S608
         with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, given | {"limit": limit}).fetchall()
+            return cursor.execute(query, {**wanted, "limit": limit}).fetchall()
 
-    def mark(self, event_id: UUID, status: str, now: datetime) -> bool:
-        """Say what became of the event (`applied`, `stale`, `ignored:…`, `parked:…`). False if there is none."""
-        marked = self._driver.execute(
-            "UPDATE webhook_events SET status = %s, processed_at = %s WHERE id = %s", (status, now, event_id)
+    def mark(self, event_id: UUID, status: str) -> None:
+        """Say what became of the event: `applied`, `stale`, `ignored:<reason>` or `parked:<reason>`."""
+        self._driver.execute(
+            "UPDATE webhook_events SET status = %s, processed_at = now() WHERE id = %s", (status, event_id)
         )
-        return marked.rowcount == 1
+
+    def release(self, source: str, subject: str, status: str) -> int:
+        """What events of this subject were parked for has come, and is applied. Returns how many there were."""
+        released = self._driver.execute(
+            "UPDATE webhook_events SET status = 'applied', processed_at = now() "
+            "WHERE source = %s AND subject = %s AND status = %s",
+            (source, subject, status),
+        )
+        return released.rowcount

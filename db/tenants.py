@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from db.tables import quota_ledger, tenants
 from domain.billing import TenantBilling, Tier
@@ -200,7 +200,7 @@ def _columns(quota: Quota) -> dict[str, Any]:
     }
 
 
-def _quota(row: Row[Any]) -> Quota:
+def _quota(row: Any) -> Quota:
     return Quota(
         limit=row.monthly_quota,
         used=row.used_quota,

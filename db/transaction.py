@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import psycopg
@@ -19,6 +19,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from db.billing import Billing
 from db.events import Events
 from db.fires import Fires
+from db.health import Health
 from db.identity import Identity
 from db.jobs import Jobs
 from db.security import APP_ROLE, MAY_BECOME, SCOPE_NOT_SET, SYSTEM_SCOPE
@@ -70,9 +71,8 @@ class Tx:
 
     def now(self) -> datetime:
         """The database's time at the start of this transaction."""
-        cursor = self.driver.cursor(row_factory=scalar_row)
-        moment: datetime = cursor.execute("SELECT now()").fetchone()
-        return moment
+        moment: Any = self.driver.cursor(row_factory=scalar_row).execute("SELECT now()").fetchone()
+        return cast(datetime, moment)
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -93,6 +93,10 @@ class Tx:
     @cached_property
     def billing(self) -> Billing:
         return Billing(self.sql)
+
+    @cached_property
+    def health(self) -> Health:
+        return Health(self.driver)
 
     @cached_property
     def identity(self) -> Identity:
@@ -116,7 +120,7 @@ class Database:
         *,
         pool_size: int,
         new_id: Callable[[], UUID],
-        on_commit: Callable[[Rings], None] = lambda rings: None,
+        on_commit: Callable[[Rings], object] = lambda rings: None,
         statement_timeout_ms: int = 30_000,
         application_name: str = "viral",
     ) -> None:

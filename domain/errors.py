@@ -26,6 +26,14 @@ class UnknownTenant(Rejected):
     """No tenant has this id."""
 
 
+class UnknownJob(Rejected):
+    """No job has this id."""
+
+
+class UnknownEvent(Rejected):
+    """No stored webhook event has this id."""
+
+
 class TenantContextNotSet(Rejected):
     """Tenant-owned rows were reached for without saying whose."""
 

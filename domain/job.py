@@ -30,15 +30,15 @@ class Backoff:
 
     def ceiling(self, attempt: int) -> timedelta:
         """The longest wait after attempt n (counted from 1): base · 2ⁿ⁻¹, at most `cap`."""
-        doublings = min(attempt - 1, 40)
-        return min(self.base * 2**doublings, self.cap)
+        doublings: int = 2 ** min(attempt - 1, 40)
+        return min(self.base * doublings, self.cap)
 
     def wait(self, attempt: int, rng: Random) -> timedelta:
         """Anything between nothing and the ceiling, so that jobs that failed together do not return together.
 
         Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("full jitter").
         """
-        return self.ceiling(attempt) * rng.random()
+        return timedelta(seconds=rng.uniform(0, self.ceiling(attempt).total_seconds()))
 
 
 @dataclass(frozen=True)

@@ -89,13 +89,13 @@ def database_url(servers: Servers, database: str) -> str:
 
 
 @pytest.fixture
-def redis_url(servers: Servers) -> Iterator[str]:
+def redis_url(servers: Servers) -> str:
     """An empty Redis."""
     url = servers.redis.url()
     client = redis.Redis.from_url(url)
     client.flushall()
     client.close()
-    yield url
+    return url
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def settings(database_url: str, owner_url: str, redis_url: str) -> Settings:
         database_url=database_url,
         direct_url=owner_url,
         redis_url=redis_url,
-        stripe_webhook_secret="whsec_stripe",  # noqa: S106
-        clerk_webhook_signing_secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",  # noqa: S106
+        stripe_webhook_secret="whsec_stripe",
+        clerk_webhook_signing_secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         stripe_starter_price_id="price_starter",
         stripe_pro_price_id="price_pro,price_pro_yearly",
         stripe_agency_price_id="price_agency",

@@ -27,6 +27,8 @@ from domain.errors import Unavailable
 Rings = Mapping[str, Sequence[UUID]]
 """Ids of jobs that are due, by queue."""
 
+Answer = asyncio.Future[Stored]
+
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 RECONNECT_EVERY = 0.2
 """Seconds between attempts to reach a Postgres that is away."""
@@ -42,7 +44,7 @@ class Waiting:
     """An event whose request awaits `answer`; after `deadline` (monotonic seconds) nobody does."""
 
     event: NewEvent
-    answer: asyncio.Future[Stored]
+    answer: Answer
     deadline: float
 
     def given_up(self) -> bool:
@@ -101,13 +103,15 @@ class Ingest:
             raise Unavailable("this process is shutting down")
         if self._queue.qsize() >= self._max_waiting:
             raise Unavailable("too many events are waiting to be stored")
-        answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: Answer = loop.create_future()
         self._queue.put(Waiting(event, answer, time.monotonic() + self._patience))
+        # A plain timer: `asyncio.timeout` would cost more than all the rest of this method.
+        timer = loop.call_later(self._patience, _refuse, [answer], "the database did not answer in time")
         try:
-            async with asyncio.timeout(self._patience):
-                return await answer
-        except TimeoutError as error:
-            raise Unavailable("the database did not answer in time") from error
+            return await answer
+        finally:
+            timer.cancel()
 
     # --- the writer thread ---------------------------------------------------------------------------------
 
@@ -117,7 +121,7 @@ class Ingest:
                 self._write(batch)
             except Exception:
                 log.exception("ingest.writer_failed", events=len(batch))
-                self._refuse(batch, "an error of our own")
+                _on_loop(batch, _refuse, "an error of our own")
         if self._connection is not None:
             self._connection.close()
 
@@ -157,12 +161,12 @@ class Ingest:
             except Exception as error:
                 event = waiting.event
                 log.exception("ingest.event_failed", source=event.source, external_id=event.external_id)
-                self._refuse([waiting], _one_line(error))
+                _on_loop([waiting], _refuse, _one_line(error))
                 return
             else:
                 self._answer([waiting], stored)
                 return
-        self._refuse([waiting], "the database is away")
+        _on_loop([waiting], _refuse, "the database is away")
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
@@ -173,26 +177,13 @@ class Ingest:
         return self._connection
 
     def _answer(self, batch: Sequence[Waiting], stored: Sequence[Stored]) -> None:
-        def resolve() -> None:
-            for waiting, each in zip(batch, stored, strict=True):
-                if not waiting.answer.done():
-                    waiting.answer.set_result(each)
-
-        _on_loop(batch, resolve)
+        _on_loop(batch, _resolve, stored)
         rings: defaultdict[str, list[UUID]] = defaultdict(list)
         for each in stored:
             if not each.duplicate and each.job_id is not None:
                 rings[each.queue].append(each.job_id)
         if rings:
             self._put_ring(rings)
-
-    def _refuse(self, batch: Sequence[Waiting], reason: str) -> None:
-        def resolve() -> None:
-            for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(Unavailable(reason))
-
-        _on_loop(batch, resolve)
 
     # --- the ringer thread ---------------------------------------------------------------------------------
 
@@ -229,10 +220,23 @@ class Ingest:
         return True
 
 
-def _on_loop(batch: Sequence[Waiting], resolve: Callable[[], None]) -> None:
+def _on_loop(batch: Sequence[Waiting], act: Callable[[list[Answer], Any], None], with_what: object) -> None:
     """One wake-up of the event loop for the whole batch. A loop that is closed has nobody left to tell."""
+    answers = [waiting.answer for waiting in batch]
     with contextlib.suppress(RuntimeError):
-        batch[0].answer.get_loop().call_soon_threadsafe(resolve)
+        answers[0].get_loop().call_soon_threadsafe(act, answers, with_what)
+
+
+def _resolve(answers: Sequence[Answer], stored: Sequence[Stored]) -> None:
+    for answer, each in zip(answers, stored, strict=True):
+        if not answer.done():
+            answer.set_result(each)
+
+
+def _refuse(answers: Sequence[Answer], reason: str) -> None:
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(Unavailable(reason))
 
 
 def _one_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 import structlog
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,6 +20,11 @@ from starlette.routing import Route
 from integrations import clerk
 from web.ingest import Ingest, Rings
 from web.webhooks import Door, open_clerk, open_stripe, refusal, routes
+from workers import logs
+from workers.app import build, new_id
+from workers.jobs.billing import apply_stripe_event
+from workers.jobs.identity import apply_clerk_event
+from workers.settings import Settings
 
 READY_FOR = 1.0
 """Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""
@@ -44,8 +50,39 @@ class WebDeps:
     redis_ping: Callable[[], None]
     clock: Callable[[], float]
     make_id: Callable[[], UUID]
-    stripe_job_type: str = "billing.apply_stripe_event"
-    clerk_job_type: str = "identity.apply_clerk_event"
+    stripe_job_type: str
+    clerk_job_type: str
+
+
+def run(settings: Settings) -> None:
+    """The web process: serve until SIGTERM or SIGINT; what was accepted is stored before it ends.
+
+    Raises:
+        SettingsInvalid: a setting that the process needs is missing.
+    """
+    logs.configure(settings.log_format, settings.log_level)
+    app = build(settings, name="viral web")
+    deps = WebDeps(
+        stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
+        clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
+        connect=app.db.connect,
+        ring=app.doorbell.ring,
+        redis_ping=app.doorbell.ping,
+        clock=time.time,
+        make_id=new_id,
+        stripe_job_type=apply_stripe_event.name,
+        clerk_job_type=apply_clerk_event.name,
+    )
+    uvicorn.run(
+        create_app(deps),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    app.close()
 
 
 def create_app(web: WebDeps) -> Starlette:

@@ -87,7 +87,7 @@ class Door:
             log.error("webhook.not_stored", **facts, reason=str(error))
             return _unavailable("the event could not be stored now; send it again later", "NOT_STORED")
         log.info("webhook.accepted", **facts, duplicate=stored.duplicate)
-        return Response(RECEIVED, media_type="application/json")
+        return RECEIVED
 
     def _event(self, envelope: Envelope) -> NewEvent:
         return NewEvent(
@@ -118,7 +118,7 @@ class Door:
         return _unavailable(f"no usable signing secret is set for {self.source}", "SECRET_NOT_SET")
 
 
-RECEIVED: Final = b'{"received":true}'
+RECEIVED: Final = JSONResponse({"received": True})
 
 
 async def _read(headers: Headers, receive: Receive) -> bytes:

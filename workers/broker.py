@@ -10,7 +10,7 @@ milliseconds (stock: up to a second).
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import dramatiq
@@ -130,7 +130,7 @@ class BellBroker(Broker):
         try:
             self._client.rpush(bell_key(message.queue_name), message.encode())
         except redis.RedisError as error:
-            raise BrokerConnectionError(str(error)) from error
+            raise _away(error) from error
         return message
 
     def close(self) -> None:
@@ -154,11 +154,11 @@ class BellConsumer(Consumer):
         try:
             popped = self._client.blpop([bell_key(self._queue)], timeout=BLOCK_SECONDS)
         except redis.RedisError as error:
-            raise BrokerConnectionError(str(error)) from error
+            raise _away(error) from error
         if popped is None:
             return None
         try:
-            message = Message.decode(popped[1])
+            message = Message.decode(cast(bytes, popped[1]))
         except DecodeError:
             log.warning("bell.unreadable", queue=self._queue)
             return None
@@ -181,12 +181,16 @@ class BellConsumer(Consumer):
         try:
             self._client.lpush(bell_key(self._queue), *reversed(encoded))
         except redis.RedisError as error:
-            raise BrokerConnectionError(str(error)) from error
+            raise _away(error) from error
 
 
 def declare_actor(broker: BellBroker, run: Callable[[list[str]], None]) -> None:
     """Make `run` what Dramatiq's threads call for every message of every queue."""
-    dramatiq.actor(run, actor_name=ACTOR, queue_name=min(broker.queues), broker=broker)
+    dramatiq.actor(actor_name=ACTOR, queue_name=min(broker.queues), broker=broker)(run)
+
+
+def _away(error: redis.RedisError) -> BrokerConnectionError:
+    return BrokerConnectionError(str(error))  # type: ignore[no-untyped-call]
 
 
 def _message(queue: str, job_ids: Sequence[UUID]) -> Message[Any]:

@@ -26,7 +26,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from db.jobs import ClaimedJob, NewJob
-from db.transaction import SYSTEM, Database, Scope, Tx
+from db.transaction import SYSTEM, Database, Scope
+from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from domain.job import Backoff
 from domain.ports import Ports

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     direct_url: str = Field(default="", repr=False)
     db_pool_size: int = Field(default=0, ge=0, le=1000)
     redis_url: str = Field(default="", repr=False)
+    host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
 
     stripe_webhook_secret: Secrets = ()
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     viral_home: Path = Path(".viral")
+    postgres_bin: Path | None = None
 
     worker_processes: int = Field(default=2, ge=1, le=64)
     worker_threads: int = Field(default=8, ge=1, le=256)

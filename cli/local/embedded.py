@@ -145,7 +145,7 @@ def start_embedded(
     persist: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Embedded:
-    """Lock the home, end what a killed run left there, start the servers. For the main thread only (see `cli.local.spawn`).
+    """Lock the home, end what a killed run left there, start the servers. For the main thread (see `cli.local.spawn`).
 
     `bin_dir`: another Postgres 15 to 18 (POSTGRES_BIN). `persist=False`: no durability in either server, for tests.
     `say` gets a line for whatever was unusual. Raises EmbeddedError, with nothing left running.

@@ -41,8 +41,11 @@ class Fleet:
         }
         with (self.folder / "workers.log").open("ab") as log:
             dyno = subprocess.Popen(
-                [sys.executable, "-m", "dramatiq", "tests.chaos.worker:start", "--skip-logging", "--threads=2"]
-                + [f"--processes={processes}", f"--worker-shutdown-timeout={grace_ms}"],
+                [
+                    *(sys.executable, "-m", "dramatiq", "tests.chaos.worker:start", "--skip-logging", "--threads=2"),
+                    f"--processes={processes}",
+                    f"--worker-shutdown-timeout={grace_ms}",
+                ],
                 cwd=ROOT,
                 env=environment,
                 stdout=log,

@@ -172,9 +172,7 @@ def test_each_fire_is_made_once(app: App) -> None:
     assert fired(app) == hours(1, 2)
 
 
-@pytest.mark.parametrize(
-    ("policy", "made"), [(CatchUp.ALL, [1, 2, 3]), (CatchUp.LATEST, [3]), (CatchUp.SKIP, [])]
-)
+@pytest.mark.parametrize(("policy", "made"), [(CatchUp.ALL, [1, 2, 3]), (CatchUp.LATEST, [3]), (CatchUp.SKIP, [])])
 def test_after_an_outage_the_policy_says_which_missed_fires_are_made(
     app: App, policy: CatchUp, made: list[int]
 ) -> None:

@@ -22,7 +22,7 @@ def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
         event = tx.events.get(event_id)
         fact = read(event.payload)
         if isinstance(fact, Ignored | CustomerDeleted):
-            outcome, customer = ignored(fact), None
+            outcome = ignored(fact)
         else:
             customer = customer_of(fact)
             tx.billing.lock_customer(customer)
@@ -30,7 +30,7 @@ def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
             outcome = follow(tx, fact, customer, ctx.ports.prices, cause=f"event:{event.external_id}")
             if outcome == "applied" and not mirrored:
                 outcome = "stale"
-        tx.events.mark(event_id, outcome, subject=customer)
+        tx.events.mark(event_id, outcome)
         ctx.report(outcome=outcome)
 
 

@@ -4,7 +4,8 @@ from uuid import UUID
 
 from domain import quota
 from domain.billing import PLANS, Tier
-from domain.identity import Ignored, Person, apply, read, tenant_name
+from domain.billing_events import Ignored
+from domain.identity import Person, apply, read, tenant_name
 from workers.job import Context, Tx, job
 
 
@@ -15,15 +16,14 @@ def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
         event = tx.events.get(event_id)
         fact = read(event.payload, sent_at=event.occurred_at)
         if isinstance(fact, Ignored):
-            outcome, subject = f"ignored:{fact.reason}", None
+            outcome = f"ignored:{fact.reason}"
         else:
-            subject = fact.clerk_id
             before, tenant_id = tx.identity.lock_person(fact.clerk_id)
             after = apply(before, fact)
             outcome = "stale" if after is None else "applied"
             if after is not None:
                 save(ctx, tx, before, after, tenant_id)
-        tx.events.mark(event_id, outcome, subject=subject)
+        tx.events.mark(event_id, outcome)
         ctx.report(outcome=outcome)
 
 

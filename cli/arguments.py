@@ -1,0 +1,60 @@
+"""What people type, read: durations, times, `key=value` pairs."""
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import typer
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration(text: str) -> timedelta:
+    """`90s`, `10m`, `2h`, `1d`, `1w`, or several: `1h30m`.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    if not re.fullmatch(r"(\d{1,6}[smhdw])+", text):
+        raise typer.BadParameter(f"{text!r} is no duration; write 90s, 10m, 2h, 1d or 1h30m")
+    parts = re.findall(r"(\d+)([smhdw])", text)
+    return sum((timedelta(**{UNITS[unit]: int(number)}) for number, unit in parts), timedelta(0))
+
+
+def moment(text: str) -> datetime:
+    """An ISO 8601 time; without an offset it is UTC.
+
+    Raises:
+        typer.BadParameter: it is not one.
+    """
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; write 2026-12-01T09:00Z or 2026-12-01") from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:
+    """The arguments of a job from `key=value` words (text, read by the job type itself) and a JSON object.
+
+    Raises:
+        typer.BadParameter: a word has no `=`, the JSON is no object, or a key is given twice.
+    """
+    given: dict[str, Any] = {}
+    if payload is not None:
+        try:
+            given = json.loads(payload)
+        except ValueError as error:
+            raise typer.BadParameter(f"not JSON: {error}", param_hint="--payload") from None
+        if not isinstance(given, dict):
+            raise typer.BadParameter("a JSON object is expected", param_hint="--payload")
+    for word in words:
+        key, separator, value = word.partition("=")
+        if not separator or not key:
+            raise typer.BadParameter(f"{word!r} is no argument; write key=value")
+        if key in given:
+            raise typer.BadParameter(f"{key} is given twice")
+        given[key] = value
+    return given

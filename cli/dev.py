@@ -1,0 +1,164 @@
+"""`viral dev`: play the outside. Events are built from Stripe's and Clerk's documented shapes, signed with the
+configured secret and posted to the running endpoint, as their real senders would."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from cli.arguments import moment
+from cli.output import console
+from cli.session import resolve
+from domain.errors import ViralError
+
+app = typer.Typer(no_args_is_help=True)
+
+Body = dict[str, Any]
+
+PURCHASE = "checkout"
+PURCHASE_HELP = "a whole purchase: checkout completed, subscription active, invoice paid"
+
+
+@app.callback()
+def dev() -> None:
+    """Keeps `send-event` a subcommand although it is the only one."""
+
+
+class NotDelivered(ViralError):
+    """The endpoint did not accept the event."""
+
+
+@app.command("send-event")
+def send_event(
+    source: Annotated[str, typer.Argument(metavar="stripe|clerk", help="Who sends it.")],
+    what: Annotated[
+        str, typer.Argument(metavar="KIND|FILE", help="An event type (a wrong one lists all), or a JSON file.")
+    ],
+    tenant: Annotated[UUID | None, typer.Option(help="Stripe: the tenant who pays.")] = None,
+    tier: Annotated[str, typer.Option(help="Stripe: the plan that is bought.")] = "PRO",
+    email: Annotated[str | None, typer.Option(help="Clerk: the person; the same address is the same person.")] = None,
+    customer: Annotated[
+        str | None, typer.Option(help="Stripe: a customer id, instead of one made for the tenant.")
+    ] = None,
+    at: Annotated[
+        datetime | None, typer.Option(parser=moment, metavar="TIME", help="When it happened. Default: now.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Also write the body to this file, to be sent again.")] = None,
+    url: Annotated[str | None, typer.Option(help="The endpoint's origin. Default: the one running here.")] = None,
+) -> None:
+    """Build, sign and post a realistic event (or a whole purchase: KIND `checkout`)."""
+    from integrations.fakes import KINDS
+
+    if source not in KINDS:
+        raise typer.BadParameter(f"{source!r} sends nothing here; there are {', '.join(KINDS)}")
+    file = Path(what)
+    if file.suffix == ".json" or file.is_file():
+        bodies = [_read(file)]
+    else:
+        kinds = [what] if what != PURCHASE or source != "stripe" else _purchase()
+        _check(source, kinds)
+        about = _people(tenant, tier, email, customer)
+        when = at or datetime.now(UTC)
+        bodies = [KINDS[source][kind].build(about, when) for kind in kinds]
+    for body in bodies:
+        if save is not None:
+            save.write_text(json.dumps(body, indent=2))
+        _post(source, body, url)
+
+
+def _purchase() -> list[str]:
+    return ["checkout.session.completed", "customer.subscription.updated", "invoice.paid"]
+
+
+def _check(source: str, kinds: list[str]) -> None:
+    from integrations.fakes import KINDS
+
+    known = {kind: each.description for kind, each in KINDS[source].items()}
+    if source == "stripe":
+        known = {PURCHASE: PURCHASE_HELP} | known
+    if not set(kinds) <= known.keys():
+        listed = "\n".join(f"  {kind:<32} {description}" for kind, description in known.items())
+        raise typer.BadParameter(f"no such kind or file: {kinds[0]}\n\n{source} can send:\n{listed}")
+
+
+def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | None) -> Any:
+    """Whom the events are about. All ids follow from the tenant or the address, so later events agree with these."""
+    from domain.billing import PLANS, Tier
+    from integrations.fakes import cast
+
+    settings, _ = resolve()
+    try:
+        plan = PLANS[Tier(tier.upper())]
+    except ValueError:
+        raise typer.BadParameter(f"no such tier; there are {', '.join(Tier)}", param_hint="--tier") from None
+    prices = {each: price for price, each in reversed(list(settings.prices.items()))}
+    known: dict[str, Any] = {"unit_amount": plan.usd_per_month * 100}
+    if plan.tier in prices:
+        known["price_id"] = prices[plan.tier]
+    given = {"tenant_id": tenant, "email": email, "customer_id": customer}
+    known |= {name: value for name, value in given.items() if value is not None}
+    return cast(Random(str(tenant or email or time.time_ns())), **known)  # noqa: S311 - ids of make-believe people
+
+
+def _read(file: Path) -> Body:
+    try:
+        body = json.loads(file.read_text())
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise typer.BadParameter(f"{file} is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise typer.BadParameter(f"{file} holds no JSON object")
+    return body
+
+
+def _post(source: str, body: Body, url: str | None) -> None:
+    import httpx
+
+    settings, state = resolve()
+    origin = url or (state.web_url if state else f"http://{settings.host}:{settings.port}")
+    target = f"{origin.rstrip('/')}/webhooks/{source}"
+    content = json.dumps(body).encode()
+    try:
+        answer = httpx.post(target, content=content, headers=dict(_signed(source, body, content, settings)), timeout=10)
+    except httpx.HTTPError as error:
+        raise NotDelivered(f"{target} does not answer ({error}): is `viral up` running?") from error
+    name = f"{body.get('type')} {body.get('id', '')}".strip()
+    if answer.status_code != httpx.codes.OK:
+        raise NotDelivered(f"{name}: {answer.status_code} {answer.text}")
+    console().print(f"{name}: {answer.status_code} {answer.text}", markup=False)
+
+
+def _signed(source: str, body: Body, content: bytes, settings: Any) -> Iterator[tuple[str, str]]:
+    from integrations import clerk, stripe
+
+    yield "content-type", "application/json"
+    now = int(time.time())
+    if source == "stripe":
+        secret = _secret(settings.reveal(settings.stripe_webhook_secret), "STRIPE_WEBHOOK_SECRET")
+        yield stripe.SIGNATURE_HEADER, stripe.sign(content, secret, now)
+    else:
+        secret = _secret(settings.reveal(settings.clerk_webhook_signing_secret), "CLERK_WEBHOOK_SIGNING_SECRET")
+        delivery = _delivery_id(body)
+        yield "svix-id", delivery
+        yield "svix-timestamp", str(now)
+        yield "svix-signature", clerk.sign(content, secret, delivery, now)
+
+
+def _delivery_id(body: Mapping[str, Any]) -> str:
+    """The same body is the same delivery: Clerk's bodies carry no id of their own."""
+    import hashlib
+
+    return f"msg_{hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:27]}"
+
+
+def _secret(secrets: tuple[str, ...], name: str) -> str:
+    if not secrets:
+        raise NotDelivered(f"{name} is not set, so nothing can be signed")
+    return secrets[0]

@@ -1,0 +1,115 @@
+"""`viral doctor`: what can be checked from here."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from cli.session import resolve
+from db.health import INVARIANTS
+from db.migrate import newest
+from db.transaction import SYSTEM
+from workers.app import App, build
+from workers.settings import Settings
+
+Finding = dict[str, str]
+Verdict = tuple[str, str]
+
+ABOUT = {
+    "no job waits for a person": "viral jobs list --status failed",
+    "no event is parked": "viral events list --status parked",
+    "due jobs are rung within a minute": "viral scheduler, which rings them",
+    "due quotas are reset within two hours": "viral scheduler, which resets them hourly",
+}
+
+
+def examine() -> list[Finding]:
+    """Every check's name, its state (`ok`, `warn`, `fail`) and what it says. Never raises for what it finds.
+
+    Raises:
+        SettingsInvalid: there is nothing to examine.
+    """
+    settings, _ = resolve()
+    app = build(settings, name="viral doctor", pool_size=1)
+    try:
+        postgres = _attempt("postgres", partial(_postgres, app))
+        findings = [*_configuration(settings), postgres, _attempt("redis", partial(_redis, app))]
+        if postgres["state"] == "fail":
+            return findings
+        schema = _attempt("schema", partial(_schema, app))
+        findings += [schema, _attempt("role", partial(_role, app))]
+        if schema["state"] == "fail":
+            return findings
+        findings.append(_attempt("workers", partial(_workers, app)))
+        return findings + [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
+    finally:
+        app.close()
+
+
+def _attempt(check: str, look: Callable[[], Verdict]) -> Finding:
+    try:
+        state, says = look()
+    except Exception as error:
+        state, says = "fail", " ".join(str(error).split()) or type(error).__name__
+    return {"check": check, "state": state, "says": says}
+
+
+def _configuration(settings: Settings) -> Iterator[Finding]:
+    needed = (
+        ("STRIPE_WEBHOOK_SECRET", settings.stripe_webhook_secret, "Stripe's webhooks are refused with 503"),
+        (
+            "CLERK_WEBHOOK_SIGNING_SECRET",
+            settings.clerk_webhook_signing_secret,
+            "Clerk's are refused with 503",
+        ),
+        ("STRIPE_{STARTER,PRO,AGENCY}_PRICE_ID", settings.prices, "no subscription can be mapped to a plan"),
+    )
+    for name, value, otherwise in needed:
+        state, says = ("ok", "set") if value else ("warn", f"not set: {otherwise}")
+        yield {"check": name, "state": state, "says": says}
+
+
+def _postgres(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        server = tx.health.identity()
+    if not server.durable:
+        return "warn", f"version {server.version}, with synchronous_commit off: what was answered with 200 can be lost"
+    return "ok", f"version {server.version} answers"
+
+
+def _redis(app: App) -> Verdict:
+    try:
+        app.doorbell.ping()
+    except Exception as error:
+        return "warn", f"does not answer ({error}): jobs wait in the table until it is back"
+    return "ok", "answers"
+
+
+def _schema(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.health.revision()
+    if found != newest():
+        return "fail", f"at {found or 'nothing'}, and this code expects {newest()}: run `viral migrate`"
+    return "ok", f"at {found}, as this code expects"
+
+
+def _role(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        server = tx.health.identity()
+    if server.unbound:
+        return "fail", f"{server.role} is not bound by row-level security: let DATABASE_URL connect as viral_app"
+    return "ok", f"{server.role} is bound by row-level security"
+
+
+def _workers(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        alive = [row for row in tx.workers.all() if row["alive"]]
+    return ("ok", f"{len(alive)} processes live") if alive else ("warn", "none lives, so jobs wait: viral worker")
+
+
+def _invariant(app: App, name: str) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        count = tx.health.violations(name)
+    if not count:
+        return "ok", "holds"
+    return (
+        ("warn", f"{count} contradict it; see {ABOUT[name]}") if name in ABOUT else ("fail", f"{count} contradict it")
+    )

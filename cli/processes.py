@@ -1,0 +1,132 @@
+"""`viral up|info|migrate|doctor|web|worker|scheduler`: the processes, and whether they are well."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import AsJson, console, print_json, show_one
+
+if TYPE_CHECKING:
+    from workers.settings import Settings
+
+Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Where the embedded servers keep their data.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="The web server's port; 0 picks a free one.")]
+Queues = Annotated[
+    list[str] | None, typer.Option("--queue", "-q", help="Work on this queue only; may be given again. Default: all.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these top-level commands."""
+    for command in (up, info, migrate, doctor, web, worker, scheduler):
+        app.command()(command)
+
+
+def up(home: Home = None, port: Port = None) -> None:
+    """Start everything: Postgres and Redis (unless their URLs are set), migrations, web, worker and scheduler."""
+    from cli.up import run
+
+    sys.exit(run(home, port))
+
+
+def info(as_json: AsJson = False) -> None:
+    """Where everything is. Passwords are shown with --json only."""
+    from importlib.metadata import version
+
+    from cli.session import resolve
+
+    settings, state = resolve()
+    facts = {
+        "database_url": settings.owner_url,
+        "app_database_url": settings.database_url,
+        "redis_url": settings.redis_url,
+        "web_url": state.web_url if state else f"http://{settings.host}:{settings.port}",
+        "version": version("viral-dashboard-workers"),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        show_one({name: without_password(value) for name, value in facts.items()}, as_json=False)
+
+
+def migrate() -> None:
+    """Bring the database to the newest schema (as the owner: DIRECT_URL, else DATABASE_URL)."""
+    from cli.session import resolve
+
+    settings, _ = resolve()
+    run_migrations(settings)
+
+
+def run_migrations(settings: "Settings") -> None:
+    """Raises:
+    DatabaseUnavailable: the server does not answer.
+    MigrationRefused: Postgres refused a step; nothing of that step was kept.
+    """
+    from db.migrate import upgrade
+
+    before, after = upgrade(settings.owner_url)
+    done = f"already at {after}" if before == after else f"from {before or 'nothing'} to {after}"
+    console().print(f"schema: {done}")
+
+
+def web(port: Port = None) -> None:
+    """Serve the webhooks and health checks."""
+    from cli.session import resolve
+    from web.main import run
+
+    settings, _ = resolve()
+    run(settings if port is None else settings.model_copy(update={"port": port}))
+
+
+def worker(queues: Queues = None) -> None:
+    """Work on jobs, with WORKER_PROCESSES processes of WORKER_THREADS threads."""
+    from cli.session import environment_of, resolve
+    from workers.job import QUEUES
+    from workers.main import command
+    from workers.settings import load
+
+    settings, state = resolve()
+    unknown = set(queues or ()) - set(QUEUES)
+    if unknown:
+        raise typer.BadParameter(f"there is no queue {', '.join(unknown)}; there are {', '.join(QUEUES)}")
+    argv, environment = command(settings, queues or QUEUES)
+    found = environment_of(load(), state.urls) if state else {}
+    sys.stdout.flush()
+    os.execve(argv[0], argv, os.environ | found | environment)  # noqa: S606 - Dramatiq takes this process over
+
+
+def scheduler() -> None:
+    """Ring what is due, rescue what is lost, and fire the calendar."""
+    from cli.session import resolve
+    from scheduler.main import run
+
+    settings, _ = resolve()
+    run(settings)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Check what can be checked from here, and say what to do about what is wrong."""
+    from cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print_json(findings)
+    else:
+        marks = {"ok": "[green]ok  [/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]FAIL[/red]"}
+        for finding in findings:
+            console().print(f"{marks[finding['state']]}  {finding['check']}: {finding['says']}")
+    if any(finding["state"] == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+def without_password(url: str) -> str:
+    """The URL with its password, if it has one, blotted out."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    return url.replace(f":{parts.password}@", ":***@", 1)

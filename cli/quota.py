@@ -1,0 +1,53 @@
+"""`viral quota`"""
+
+import getpass
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from cli.output import AsJson, console, print_json, show, show_one
+from cli.session import session
+
+app = typer.Typer(no_args_is_help=True)
+
+LEDGER = ("at", "kind", "amount", "used_after", "quota_after", "period_start", "cause")
+
+TenantId = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.", show_default=False)]
+
+
+@app.command("show")
+def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
+    """What is left, when more comes, and the latest entries of the ledger."""
+    with session() as current, current.db.transaction(tenant_id) as tx:
+        quota = tx.tenants.lock_quota(tenant_id)
+        ledger = tx.tenants.ledger(tenant_id)
+    row = {
+        "tenant_id": tenant_id,
+        "quota": quota.limit,
+        "used": quota.used,
+        "remaining": quota.remaining,
+        "period_start": quota.period_start,
+        "resets_at": quota.resets_at,
+        "paid_until": quota.paid_until,
+    }
+    if as_json:
+        print_json(row | {"ledger": ledger})
+        return
+    show_one(row, as_json=False)
+    console().print()
+    show(ledger, LEDGER, as_json=False, nothing="The ledger of this tenant is empty.")
+
+
+@app.command()
+def reset(tenant_id: TenantId, as_json: AsJson = False) -> None:
+    """Give the tenant a fresh count for the rest of the running period; the next reset stays where it is."""
+    from domain.quota import restart
+
+    with session() as current, current.db.transaction(tenant_id) as tx:
+        before = tx.tenants.lock_quota(tenant_id)
+        after = restart(before, tx.now())
+        tx.tenants.save_quota(tenant_id, after)
+        tx.tenants.record("reset", f"person:{getpass.getuser()}", [(tenant_id, before, after)])
+    row = {"tenant_id": tenant_id, "given_back": before.used, "used": after.used, "resets_at": after.resets_at}
+    show_one(row, as_json=as_json)

@@ -1,0 +1,48 @@
+"""`viral tenants`"""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.session import session
+
+app = typer.Typer(no_args_is_help=True)
+
+COLUMNS = ("id", "name", "subscription_tier", "subscription_status", "used_quota", "monthly_quota", "quota_reset_at")
+PEOPLE = ("id", "email", "name", "role", "clerk_id", "last_login_at")
+
+
+@app.command("list")
+def list_tenants(
+    tier: Annotated[str | None, typer.Option(help="FREE, STARTER, PRO or AGENCY.")] = None,
+    search: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """The newest tenants first."""
+    from db.tables import TIERS
+    from db.transaction import SYSTEM
+
+    if tier is not None and tier.upper() not in TIERS:
+        raise typer.BadParameter(f"no such tier; there are {', '.join(TIERS)}", param_hint="--tier")
+    with session() as current, current.db.transaction(SYSTEM) as tx:
+        rows = tx.tenants.recent(tier=tier and tier.upper(), search=search, limit=limit)
+    show(rows, COLUMNS, as_json=as_json, nothing="No such tenant.")
+
+
+@app.command("show")
+def show_tenant(
+    tenant_id: Annotated[UUID, typer.Argument(help="The tenant's id.", show_default=False)], as_json: AsJson = False
+) -> None:
+    """One tenant: plan, quota and people."""
+    with session() as current, current.db.transaction(tenant_id) as tx:
+        row = tx.tenants.get(tenant_id)
+        people = tx.identity.of_tenant(tenant_id)
+    if as_json:
+        print_json(row | {"users": people})
+        return
+    show_one(row, as_json=False)
+    console().print()
+    show(people, PEOPLE, as_json=False, nothing="No users.")

@@ -1,0 +1,93 @@
+"""`viral up`: everything on one machine, under one supervisor."""
+
+import os
+import sys
+from pathlib import Path
+
+from cli.local.embedded import Embedded, start_embedded
+from cli.local.spawn import EmbeddedError, a_port, answers
+from cli.local.supervisor import Child, Supervisor
+from cli.output import console
+from cli.processes import run_migrations, without_password
+from cli.session import environment_of
+from workers.job import QUEUES
+from workers.main import command as worker_command
+from workers.settings import Settings, load
+
+SUMMARY = """
+[bold]Viral Dashboard's workers are up.[/bold]
+
+  web        {web}  (webhooks at /webhooks/stripe and /webhooks/clerk, health at /healthz and /readyz)
+  postgres   {postgres}
+  redis      {redis}
+  data       {home}
+
+Next, in another shell:
+
+  viral info                       where everything is
+  viral dev send-event clerk user.created --email ada@example.com
+  viral tenants list
+  viral jobs list
+
+Ctrl-C stops all of it; the data stays.
+"""
+
+
+def run(home: Path | None, port: int | None) -> int:
+    """Start everything and keep it running until Ctrl-C. Returns the exit code.
+
+    Raises:
+        EmbeddedError: a server could not be started; nothing is left running.
+        SettingsInvalid: a setting is malformed.
+    """
+    if home is not None:
+        os.environ["VIRAL_HOME"] = str(home)
+    settings = load()
+    own = (not settings.database_url, not settings.redis_url)
+    with start_embedded(
+        settings.viral_home, postgres=own[0], redis=own[1], bin_dir=settings.postgres_bin, say=print
+    ) as embedded:
+        return _supervise(settings, embedded, port)
+
+
+def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
+    environment = os.environ | {"LOG_FORMAT": os.environ.get("LOG_FORMAT", "console")}
+    environment |= environment_of(settings, embedded.urls)
+    environment |= {"VIRAL_HOME": str(settings.viral_home.absolute()), "PORT": str(_web_port(settings, port))}
+    settings = load(environment)
+    run_migrations(settings)
+    worker, queues = worker_command(settings, QUEUES)
+    children = [
+        Child("web", [sys.executable, "-m", "cli.main", "web"], environment, grace=15),
+        Child("worker", worker, environment | queues, grace=settings.worker_grace_seconds + 5),
+        Child("scheduler", [sys.executable, "-m", "cli.main", "scheduler"], environment, grace=15),
+    ]
+
+    def announce() -> None:
+        web_url = f"http://{settings.host}:{settings.port}"
+        embedded.record(web_url=web_url)
+        postgres, redis = without_password(settings.owner_url), without_password(settings.redis_url)
+        home = settings.viral_home.absolute()
+        console().print(SUMMARY.format(web=web_url, postgres=postgres, redis=redis, home=home))
+
+    return Supervisor(
+        children,
+        tend=embedded.tend,
+        on_children=lambda running: embedded.record(children=running),
+        ready=lambda: answers(settings.port),
+    ).run(announce)
+
+
+def _web_port(settings: Settings, asked: int | None) -> int:
+    """The port asked for; PORT, or another free one if nobody asked.
+
+    Raises:
+        EmbeddedError: the port asked for is taken.
+    """
+    wanted = settings.port if asked is None else asked
+    found = a_port(wanted or None)
+    if wanted and found != wanted:
+        if asked is not None:
+            raise EmbeddedError(f"port {wanted} is taken: stop what listens there, or choose another with --port")
+        console().print(f"port {wanted} is taken; the web server listens on {found}")
+    return found

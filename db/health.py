@@ -1,0 +1,67 @@
+"""What a sound system never has, as questions to the tables; and who we are to Postgres."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+# What is true of a sound system, and how to count what contradicts it.
+INVARIANTS = {
+    "running jobs belong to a live worker": """
+        SELECT count(*) FROM job_queue j WHERE status = 'running' AND started_at < now() - interval '2 minutes'
+        AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())""",
+    "due jobs are rung within a minute": """
+        SELECT count(*) FROM job_queue
+        WHERE status = 'pending' AND ring_at < now() - interval '1 minute' AND scheduled_for < now()""",
+    "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",
+    "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
+    "a stored event has its job": """
+        SELECT count(*) FROM webhook_events e WHERE status = 'received' AND received_at < now() - interval '5 minutes'
+        AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = e.job_id)""",
+    "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",
+    "due quotas are reset within two hours": """
+        SELECT count(*) FROM tenants WHERE quota_reset_at < now() - interval '2 hours'
+        AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)""",
+}
+
+IDENTITY = """
+SELECT current_setting('server_version') AS version, current_setting('synchronous_commit') <> 'off' AS durable,
+       current_user AS role,
+       rolsuper OR rolbypassrls OR EXISTS (
+           SELECT FROM pg_class WHERE oid = to_regclass('tenants') AND pg_has_role(relowner, 'USAGE')
+       ) AS unbound
+FROM pg_roles WHERE rolname = current_user
+"""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The server, and the role that we work as; `unbound`: row-level security does not bind it."""
+
+    version: str
+    durable: bool
+    role: str
+    unbound: bool
+
+
+class Health:
+    """Query group. `violations` wants the system scope."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def identity(self) -> Identity:
+        with self._driver.cursor(row_factory=class_row(Identity)) as cursor:
+            return cursor.execute(IDENTITY).fetchall()[0]
+
+    def revision(self) -> str | None:
+        """Which schema the database has; None before the first migration."""
+        if self._driver.execute("SELECT to_regclass('alembic_version')").fetchall()[0][0] is None:
+            return None
+        row = self._driver.execute("SELECT version_num FROM alembic_version").fetchone()
+        return row and str(row[0])
+
+    def violations(self, invariant: str) -> int:
+        """How many rows contradict one of `INVARIANTS`."""
+        return int(self._driver.execute(INVARIANTS[invariant].encode()).fetchall()[0][0])
