@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
@@ -71,6 +72,14 @@ def cell(value: object) -> str:
         case str() if value in COLOURS:
             return f"[{COLOURS[value]}]{value}[/{COLOURS[value]}]"
     return escape(str(value))
+
+
+def without_password(url: str) -> str:
+    """The URL with its password, if it has one, blotted out."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    return url.replace(f":{parts.password}@", ":***@", 1)
 
 
 def _plain(value: object) -> object:

@@ -3,14 +3,11 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from cli.output import AsJson, console, print_json, show_one
-
-if TYPE_CHECKING:
-    from workers.settings import Settings
+from cli.output import AsJson, console, print_json, show_one, without_password
 
 Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Where the embedded servers keep their data.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="The web server's port; 0 picks a free one.")]
@@ -54,22 +51,10 @@ def info(as_json: AsJson = False) -> None:
 
 def migrate() -> None:
     """Bring the database to the newest schema (as the owner: DIRECT_URL, else DATABASE_URL)."""
-    from cli.session import resolve
+    from cli.session import resolve, run_migrations
 
     settings, _ = resolve()
     run_migrations(settings)
-
-
-def run_migrations(settings: "Settings") -> None:
-    """Raises:
-    DatabaseUnavailable: the server does not answer.
-    MigrationRefused: Postgres refused a step; nothing of that step was kept.
-    """
-    from db.migrate import upgrade
-
-    before, after = upgrade(settings.owner_url)
-    done = f"already at {after}" if before == after else f"from {before or 'nothing'} to {after}"
-    console().print(f"schema: {done}")
 
 
 def web(port: Port = None) -> None:
@@ -120,13 +105,3 @@ def doctor(as_json: AsJson = False) -> None:
             console().print(f"{marks[finding['state']]}  {finding['check']}: {finding['says']}")
     if any(finding["state"] == "fail" for finding in findings):
         raise typer.Exit(1)
-
-
-def without_password(url: str) -> str:
-    """The URL with its password, if it has one, blotted out."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return url.replace(f":{parts.password}@", ":***@", 1)

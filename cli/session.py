@@ -80,3 +80,16 @@ def session() -> "Iterator[App]":
         yield app
     finally:
         app.close()
+
+
+def run_migrations(settings: "Settings") -> None:
+    """Raises:
+    DatabaseUnavailable: the server does not answer.
+    MigrationRefused: Postgres refused a step; nothing of that step was kept.
+    """
+    from cli.output import console
+    from db.migrate import upgrade
+
+    before, after = upgrade(settings.owner_url)
+    done = f"already at {after}" if before == after else f"from {before or 'nothing'} to {after}"
+    console().print(f"schema: {done}")

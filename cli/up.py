@@ -7,9 +7,8 @@ from pathlib import Path
 from cli.local.embedded import Embedded, start_embedded
 from cli.local.spawn import EmbeddedError, a_port, answers
 from cli.local.supervisor import Child, Supervisor
-from cli.output import console
-from cli.processes import run_migrations, without_password
-from cli.session import environment_of
+from cli.output import console, without_password
+from cli.session import environment_of, run_migrations
 from workers.job import QUEUES
 from workers.main import command as worker_command
 from workers.settings import Settings, load

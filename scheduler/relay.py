@@ -78,7 +78,8 @@ class Relay:
             return
         with self._db.transaction(SYSTEM) as tx:
             owed = tx.fires.expect_rings_again()
-        log.info("relay.rings_owed_again", jobs=owed)
+        if owed:
+            log.info("relay.rings_owed_again", jobs=owed)
         self._epoch = epoch
 
     def rescue(self) -> int:
