@@ -84,8 +84,7 @@ def session() -> "Iterator[App]":
 
 def run_migrations(settings: "Settings") -> None:
     """Raises:
-    DatabaseUnavailable: the server does not answer.
-    MigrationRefused: Postgres refused a step; nothing of that step was kept.
+    MigrationRefused: the server does not answer, or refused a step, of which nothing was kept.
     """
     from cli.output import console
     from db.migrate import upgrade

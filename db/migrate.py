@@ -8,8 +8,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from db.url import sqlalchemy
+from domain.errors import Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
@@ -19,11 +21,15 @@ LOCK = text(f"SELECT pg_advisory_lock({0x766972616C02})")
 Revisions = tuple[str | None, str | None]
 
 
+class MigrationRefused(Unavailable):
+    """Postgres could not be brought to the schema asked for; what was done before the refused step stays."""
+
+
 def upgrade(url: str, revision: str = "head") -> Revisions:
     """Migrate up to `revision`. Returns the revisions before and after.
 
     Raises:
-        sqlalchemy.exc.OperationalError: the server cannot be reached, or a lock was not to be had in time.
+        MigrationRefused: the server cannot be reached or refused a step, of which nothing was kept.
     """
     return _run(url, lambda config: command.upgrade(config, revision))
 
@@ -39,17 +45,20 @@ def newest() -> str | None:
 
 
 def _run(url: str, act: Callable[[Config], None]) -> Revisions:
-    engine = create_engine(sqlalchemy(url), poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(LOCK)
-        connection.commit()
-        before = _current(connection)
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
-        act(config)
-        connection.commit()
-        return before, _current(connection)
+    engine = create_engine(sqlalchemy(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
+    try:
+        with engine.connect() as connection:
+            connection.execute(LOCK)
+            connection.commit()
+            before = _current(connection)
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.attributes["connection"] = connection
+            act(config)
+            connection.commit()
+            return before, _current(connection)
+    except DBAPIError as error:
+        raise MigrationRefused(f"the schema was not changed as asked: {' '.join(str(error.orig).split())}") from error
 
 
 def _current(connection: Connection) -> str | None:

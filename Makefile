@@ -1,0 +1,57 @@
+# Needs only Python 3.11 or later and make. `make help` lists what can be made.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check lint types format lock shell clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## Make .venv with everything that running and testing need
+
+$(READY): requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later (with venv) is needed; set PYTHON=/path/to/python"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+run: setup  ## Start everything here: Postgres, Redis, web, worker, scheduler (Ctrl-C stops it)
+	@$(BIN)/viral up $(ARGS)
+
+test: setup  ## Run the whole test suite on real servers (ARGS="-k quota" for a part)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: lint types test  ## All that CI runs
+
+lint: setup  ## Style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## Types
+	$(BIN)/mypy
+
+format: setup  ## Let ruff mend the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup  ## Pin every dependency anew, with hashes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --output-file requirements.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --constraint requirements.txt --all-extras \
+		--output-file requirements-dev.txt pyproject.toml
+
+shell: setup  ## Python with an `app` of the running system (see `viral up`)
+	@$(BIN)/python -i -c "from cli.session import session; app = session().__enter__(); print('app', app.version)"
+
+clean:  ## Remove what was made here, data of the embedded servers included
+	rm -rf $(VENV) .viral .pytest_cache .mypy_cache .ruff_cache .hypothesis reports
