@@ -13,6 +13,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import Tx
 from workers.jobs.quota import reset_due
+from workers.jobs.upkeep import prune
 
 MOST_FIRES_AT_ONCE = 1000
 
@@ -41,6 +42,12 @@ SCHEDULES = (
         "quota.reset_due",
         CronTrigger.from_crontab("0 * * * *", timezone="UTC"),
         lambda tx, fire_at: reset_due.enqueue(tx),
+        CatchUp.LATEST,
+    ),
+    Schedule(
+        "upkeep.prune",
+        CronTrigger.from_crontab("30 3 * * *", timezone="UTC"),
+        lambda tx, fire_at: prune.enqueue(tx),
         CatchUp.LATEST,
     ),
 )

@@ -2,7 +2,7 @@
 
 Dramatiq's parent forks the processes, and each calls `start`. A platform that stops a dyno signals every process,
 and Dramatiq's parent passes the signal on, so each process hears SIGTERM twice; Dramatiq takes the second for an
-order to die. Here only the first counts (docs/decisions/0004-the-drain-survives-repeated-signals.md).
+order to die. Here only the first counts (docs/decisions/0003-the-drain-survives-repeated-signals.md).
 """
 
 import ctypes

@@ -2,7 +2,7 @@
 
 Three things can be true of an attempt, and the row of `job_queue` alone decides which: it completed (its effects and
 its completion committed together), it failed (recorded, then rescheduled or kept as dead letter), or it is not ours
-any more (nothing of it is kept). See docs/decisions/0002-the-row-is-the-job.md.
+any more (nothing of it is kept). See docs/decisions/0001-the-row-is-the-job.md.
 """
 
 import threading
