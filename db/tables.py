@@ -553,6 +553,7 @@ job_queue = Table(
     _count("crashes", kind=SmallInteger),
     _one_of("status", JOB_STATUSES),
     CheckConstraint("max_attempts > 0", name="max_attempts"),
+    CheckConstraint("isfinite(scheduled_for) AND isfinite(ring_at)", name="finite_times"),
     CheckConstraint("jsonb_typeof(payload) = 'object'", name="payload_object"),
     CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
     Index("job_queue_ring_idx", "ring_at", postgresql_where=text("status = 'pending'")),

@@ -320,6 +320,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "status IN ('pending', 'running', 'completed', 'failed', 'cancelled')", name=op.f("job_queue_status_check")
         ),
+        sa.CheckConstraint("isfinite(scheduled_for) AND isfinite(ring_at)", name=op.f("job_queue_finite_times_check")),
         sa.CheckConstraint("max_attempts > 0", name=op.f("job_queue_max_attempts_check")),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("job_queue_tenant_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("job_queue_pkey")),

@@ -13,7 +13,7 @@ def a_job(app: App, status: str, days_ago: int) -> UUID:
     with app.db.transaction(SYSTEM) as tx:
         row = tx.driver.execute(
             "INSERT INTO job_queue (job_type, status, created_at, scheduled_for) "
-            "VALUES ('gone', %s, now() - %s * interval '1 day', 'infinity') RETURNING id",
+            "VALUES ('gone', %s, now() - %s * interval '1 day', '2999-01-01') RETURNING id",
             (status, days_ago),
         ).fetchone()
     assert row is not None
