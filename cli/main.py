@@ -12,7 +12,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 processes.add_to(app)
 app.add_typer(jobs.app, name="jobs", help="Enqueue jobs, and see what became of them.")
