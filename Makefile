@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types format lock shell clean
+.PHONY: help setup run test check lint types format lock bench shell clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ lock: setup  ## Pin every dependency anew, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--custom-compile-command "make lock" --constraint requirements.txt --all-extras \
 		--output-file requirements-dev.txt pyproject.toml
+
+bench: setup  ## Time the main walk on the system as it ships
+	$(BIN)/python -m benchmarks.walk
 
 shell: setup  ## Python with an `app` of the running system (see `viral up`)
 	@$(BIN)/python -i -c "from cli.session import session; app = session().__enter__(); print('app', app.version)"

@@ -36,6 +36,7 @@ class NewEvent:
     job_type: str
     queue: str
     ordering_key: str | None = None
+    max_attempts: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ COLUMNS = {
     "job_type": "text",
     "queue": "text",
     "ordering_key": "text",
+    "max_attempts": "int",
 }
 
 # Binary arrays (%b): text arrays have to be quoted element by element, which costs twenty times as much.
@@ -89,8 +91,9 @@ WITH given AS (
     ON CONFLICT (source, external_id) DO NOTHING
     RETURNING id
 )
-INSERT INTO job_queue (id, job_type, queue, payload, unique_key, ordering_key, ring_at)
-SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, ordering_key, now() + %s
+INSERT INTO job_queue (id, job_type, queue, payload, unique_key, ordering_key, max_attempts, ring_at)
+SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, ordering_key, max_attempts,
+       now() + %s
 FROM given JOIN stored USING (id)
 RETURNING id
 """  # noqa: S608

@@ -183,7 +183,10 @@ class Database:
                 tx.work_as(scope)
                 yield tx
             except (psycopg.Error, DBAPIError) as error:
-                raise _translated(error, driver) from error
+                translated = _translated(error, driver)
+                if translated is error:
+                    raise
+                raise translated from error
             _commit(driver)
         finally:
             _put_back(sql)
@@ -206,10 +209,10 @@ def _commit(driver: psycopg.Connection[Any]) -> None:
 
 def _put_back(sql: Connection) -> None:
     driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
-    if driver.closed:
-        sql.invalidate()
-    else:
+    try:
         driver.rollback()
+    except psycopg.Error:
+        sql.invalidate()
     sql.close()
 
 

@@ -73,7 +73,7 @@ def parse_event(body: bytes) -> Envelope:
         MalformedEvent: no event of Stripe looks like this.
     """
     event, payload = read_object(body)
-    if event.get("object") not in {SNAPSHOT, THIN}:
+    if event.get("object") not in (SNAPSHOT, THIN):
         raise MalformedEvent(f"the event's 'object' is neither {SNAPSHOT!r} nor {THIN!r}")
     return Envelope(
         external_id=name(event, "id"),
@@ -96,5 +96,5 @@ def _customer(event: dict[str, Any]) -> str | None:
     customer = about.get("customer")
     if isinstance(customer, dict):
         customer = customer.get("id")
-    is_customer = "customer" in {about.get("object"), about.get("type")}
+    is_customer = "customer" in (about.get("object"), about.get("type"))
     return subject(about.get("id") if is_customer else customer)

@@ -22,6 +22,7 @@ from web.ingest import Ingest, Rings
 from web.webhooks import Door, open_clerk, open_stripe, refusal, routes
 from workers import logs
 from workers.app import build, new_id
+from workers.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.settings import Settings
@@ -50,8 +51,8 @@ class WebDeps:
     redis_ping: Callable[[], None]
     clock: Callable[[], float]
     make_id: Callable[[], UUID]
-    stripe_job_type: str
-    clerk_job_type: str
+    stripe_job: JobType[Any]
+    clerk_job: JobType[Any]
 
 
 def run(settings: Settings) -> None:
@@ -70,8 +71,8 @@ def run(settings: Settings) -> None:
         redis_ping=app.doorbell.ping,
         clock=time.time,
         make_id=new_id,
-        stripe_job_type=apply_stripe_event.name,
-        clerk_job_type=apply_clerk_event.name,
+        stripe_job=apply_stripe_event,
+        clerk_job=apply_clerk_event,
     )
     uvicorn.run(
         create_app(deps),
@@ -91,8 +92,8 @@ def create_app(web: WebDeps) -> Starlette:
     stripe_secrets = [secret for secret in web.stripe_secrets if secret.strip()]
     clerk_secrets = [secret for secret in web.clerk_secrets if clerk.key(secret)]
     doors = [
-        Door("stripe", open_stripe, stripe_secrets, web.stripe_job_type, ingest, web.clock, web.make_id),
-        Door("clerk", open_clerk, clerk_secrets, web.clerk_job_type, ingest, web.clock, web.make_id),
+        Door("stripe", open_stripe, stripe_secrets, web.stripe_job, ingest, web.clock, web.make_id),
+        Door("clerk", open_clerk, clerk_secrets, web.clerk_job, ingest, web.clock, web.make_id),
     ]
 
     @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ Plain ASGI endpoints rather than request handlers: the body is counted while it 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -19,12 +19,12 @@ from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
 from integrations import clerk, stripe
 from integrations.envelope import Envelope
 from web.ingest import Ingest
+from workers.job import JobType
 
 MAX_BODY = 1024 * 1024
 """Bytes. Both senders stay far below; Standard Webhooks suggests 20 kB."""
 
 RETRY_AFTER = 5
-QUEUE = "events"
 
 Opened = Callable[[bytes, Mapping[str, str], Sequence[str], float], Envelope]
 
@@ -55,7 +55,7 @@ class Door:
     source: str
     open: Opened
     secrets: Sequence[str]
-    job_type: str
+    job: JobType[Any]
     ingest: Ingest
     clock: Callable[[], float]
     make_id: Callable[[], UUID]
@@ -102,9 +102,10 @@ class Door:
             payload=envelope.payload,
             body=envelope.body,
             job_id=self.make_id(),
-            job_type=self.job_type,
-            queue=QUEUE,
+            job_type=self.job.name,
+            queue=self.job.queue,
             ordering_key=envelope.subject,
+            max_attempts=self.job.max_attempts,
         )
 
     def _refused(self, status: int, text: str, code: str) -> Response:

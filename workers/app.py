@@ -56,6 +56,7 @@ class App:
 
     def close(self) -> None:
         self.db.close()
+        self.doorbell.close()
 
 
 def build(

@@ -10,7 +10,7 @@ milliseconds (stock: up to a second).
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import dramatiq
@@ -25,18 +25,21 @@ IDS_PER_MESSAGE = 32
 BLOCK_SECONDS = 2.0
 """Longest wait for a bell: bounds how long a stopping consumer takes, and costs half a command a second a queue."""
 
+DEAF_SECONDS = 0.5
+"""Between attempts to reach a Redis that is away."""
+
 EPOCH_KEY = "viral:epoch"
 """Present as long as Redis has not lost what it was told."""
 
 log = structlog.get_logger()
 
 
-def connect(url: str) -> redis.Redis:
-    """A client whose every call fails within a second or so; only the consumer may wait longer."""
+def connect(url: str, *, patience: float = 0.3) -> redis.Redis:
+    """A client whose every call fails within about `patience` seconds: nobody's commit waits for a bell."""
     return redis.Redis.from_url(
         url,
-        socket_connect_timeout=0.5,
-        socket_timeout=BLOCK_SECONDS + 1,
+        socket_connect_timeout=0.3,
+        socket_timeout=patience,
         socket_keepalive=True,
         retry=None,
         client_name="viral",
@@ -50,7 +53,7 @@ def bell_key(queue: str) -> str:
 class Doorbell:
     """The ringing side. After a failure it stays quiet for `rest` seconds instead of making every caller wait."""
 
-    def __init__(self, client: redis.Redis, *, rest: float = 1.0) -> None:
+    def __init__(self, client: redis.Redis, *, rest: float = 2.0) -> None:
         self._client = client
         self._rest = rest
         self._quiet_until = 0.0
@@ -101,13 +104,16 @@ class Doorbell:
         """
         self._client.ping()
 
+    def close(self) -> None:
+        self._client.close()
+
 
 class BellBroker(Broker):
     """Dramatiq's broker over plain Redis lists."""
 
-    def __init__(self, client: redis.Redis, queues: Iterable[str]) -> None:
+    def __init__(self, url: str, queues: Iterable[str]) -> None:
         super().__init__(middleware=[])
-        self._client = client
+        self._client = connect(url, patience=BLOCK_SECONDS + 1)
         for queue in queues:
             self.declare_queue(queue)
 
@@ -146,25 +152,38 @@ class BellConsumer(Consumer):
         self._prefetch = prefetch
         self._held = 0
         self._room = threading.Condition()
+        self._hears = True
 
     def __next__(self) -> MessageProxy | None:
         with self._room:
             if not self._room.wait_for(lambda: self._held < self._prefetch, timeout=BLOCK_SECONDS):
                 return None
-        try:
-            popped = self._client.blpop([bell_key(self._queue)], timeout=BLOCK_SECONDS)
-        except redis.RedisError as error:
-            raise _away(error) from error
+        popped = self._listen()
         if popped is None:
             return None
         try:
-            message = Message.decode(cast(bytes, popped[1]))
+            message = Message.decode(popped[1])
         except DecodeError:
             log.warning("bell.unreadable", queue=self._queue)
             return None
         with self._room:
             self._held += 1
         return MessageProxy(message)
+
+    def _listen(self) -> Any:
+        """The next message, or None after a while. An outage of Redis is waited out here, and told of once."""
+        try:
+            popped = self._client.blpop([bell_key(self._queue)], timeout=BLOCK_SECONDS)
+        except redis.RedisError as error:
+            if self._hears:
+                log.warning("bell.deaf", queue=self._queue, reason=str(error))
+            self._hears = False
+            time.sleep(DEAF_SECONDS)
+            return None
+        if not self._hears:
+            log.info("bell.hears_again", queue=self._queue)
+        self._hears = True
+        return popped
 
     def ack(self, message: MessageProxy) -> None:
         with self._room:

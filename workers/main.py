@@ -23,7 +23,7 @@ from dramatiq.worker import Worker
 import workers.jobs
 from workers import logs
 from workers.app import build
-from workers.broker import BellBroker, connect, declare_actor
+from workers.broker import BellBroker, declare_actor
 from workers.heartbeat import Heartbeat
 from workers.job import QUEUES
 from workers.runner import Runner
@@ -71,7 +71,7 @@ def serve(settings: Settings, packages: Sequence[ModuleType] = (workers.jobs,)) 
     queues = tuple(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))) or QUEUES
     app = build(settings, name="viral worker", pool_size=settings.worker_threads + 2, packages=packages)
     runner = app.runner()
-    broker = BellBroker(connect(settings.redis_url), queues)
+    broker = BellBroker(settings.redis_url, queues)
     broker.add_middleware(Lifecycle(runner, Heartbeat(app.db, runner, queues=queues, version=app.version)))
     declare_actor(broker, runner.run)
     dramatiq.set_broker(broker)

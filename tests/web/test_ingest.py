@@ -1,0 +1,391 @@
+"""Group commit: who waits together is stored together, and nobody is answered before, or kept waiting for ever."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from structlog.testing import capture_logs
+
+from db.events import NewEvent, Stored
+from domain.errors import Unavailable
+from tests.conftest import Servers
+from tests.proxy import Proxy, proxied
+from tests.wait import until
+from web.ingest import Ingest, Rings
+
+Connection = psycopg.Connection[Any]
+
+
+def an_event(external_id: str, payload: str = "{}") -> NewEvent:
+    return NewEvent(
+        id=uuid4(),
+        source="stripe",
+        external_id=external_id,
+        type="invoice.paid",
+        api_version=None,
+        livemode=None,
+        occurred_at=None,
+        subject=None,
+        payload=payload,
+        body=b"{}",
+        job_id=uuid4(),
+        job_type="billing.apply_stripe_event",
+        queue="events",
+    )
+
+
+POISON = '"\\u0000"'
+"""A payload that `jsonb` refuses."""
+
+
+class Postgres:
+    """How the ingest under test reaches the database: it can be shut, and it can be away."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.open = threading.Event()
+        self.open.set()
+        self.away = False
+        self.failures = 0
+        self.made: list[Connection] = []
+
+    def connect(self) -> Connection:
+        assert self.open.wait(30)
+        if self.away:
+            self.failures += 1
+            raise psycopg.OperationalError("connection refused")
+        self.made.append(psycopg.connect(self.url))
+        return self.made[-1]
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as connection:
+            connection.execute("SELECT set_config('app.tenant_id', '*', true)")
+            return connection.execute(query).fetchall()
+
+    def stored(self) -> set[str]:
+        return {name for (name,) in self.ask("SELECT external_id FROM webhook_events")}
+
+    def jobs(self) -> set[UUID]:
+        return {job_id for (job_id,) in self.ask("SELECT id FROM job_queue")}
+
+    def commits(self) -> int:
+        """How many transactions wrote the events that are there."""
+        return int(self.ask("SELECT count(DISTINCT xmin::text) FROM webhook_events")[0][0])
+
+
+@pytest.fixture
+def postgres(database_url: str) -> Postgres:
+    return Postgres(database_url)
+
+
+class Bell:
+    """Remembers what was rung."""
+
+    def __init__(self) -> None:
+        self.heard: list[Rings] = []
+
+    def __call__(self, rings: Rings) -> None:
+        self.heard.append(rings)
+
+    def ids(self) -> set[UUID]:
+        return {job_id for rings in self.heard for job_ids in rings.values() for job_id in job_ids}
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+@asynccontextmanager
+async def running(postgres: Postgres, ring: Callable[[Rings], object] = lambda rings: None, **bounds: Any) -> Any:
+    ingest = Ingest(postgres.connect, ring, **bounds)
+    ingest.start()
+    try:
+        yield ingest
+    finally:
+        await asyncio.to_thread(ingest.stop)
+
+
+@asynccontextmanager
+async def all_waiting(
+    ingest: Ingest, postgres: Postgres, events: list[NewEvent]
+) -> AsyncIterator[list[asyncio.Task[Stored]]]:
+    """The requests of all `events`, waiting for a shut Postgres that opens when the block is left."""
+    postgres.open.clear()
+    tasks = [asyncio.create_task(ingest.accept(event)) for event in events]
+    await asyncio.sleep(0)
+    yield tasks
+    postgres.open.set()
+
+
+async def answers(tasks: list[asyncio.Task[Stored]]) -> list[Stored | BaseException]:
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def in_a_loop(story: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await story()
+
+    asyncio.run(bounded())
+
+
+def test_an_accepted_event_is_committed_and_its_job_is_rung(postgres: Postgres, bell: Bell) -> None:
+    event = an_event("evt_1")
+
+    async def story() -> None:
+        async with running(postgres, bell) as ingest:
+            stored = await ingest.accept(event)
+            assert stored == Stored(event.id, event.job_id, "events", duplicate=False)
+            assert postgres.stored() == {"evt_1"}
+
+    in_a_loop(story)
+    assert bell.heard == [{"events": [event.job_id]}]
+
+
+def test_a_duplicate_is_accepted_and_not_rung(postgres: Postgres, bell: Bell) -> None:
+    first, again = an_event("evt_1"), an_event("evt_1")
+
+    async def story() -> None:
+        async with running(postgres, bell) as ingest:
+            await ingest.accept(first)
+            assert await ingest.accept(again) == Stored(first.id, first.job_id, "events", duplicate=True)
+
+    in_a_loop(story)
+    assert bell.ids() == {first.job_id}
+
+
+def test_events_that_wait_together_share_a_commit(postgres: Postgres) -> None:
+    events = [an_event(f"evt_{number}") for number in range(64)]
+
+    async def story() -> None:
+        async with running(postgres) as ingest:
+            async with all_waiting(ingest, postgres, events) as tasks:
+                pass
+            assert [stored.event_id for stored in await asyncio.gather(*tasks)] == [event.id for event in events]
+
+    in_a_loop(story)
+    # The writer may have gone off with the first ones before the others came.
+    assert postgres.commits() <= 2
+    assert len(postgres.made) == 1
+
+
+def test_a_batch_is_bounded(postgres: Postgres) -> None:
+    async def story() -> None:
+        async with running(postgres, max_batch=10) as ingest:
+            async with all_waiting(ingest, postgres, [an_event(f"evt_{number}") for number in range(40)]) as tasks:
+                pass
+            await asyncio.gather(*tasks)
+
+    in_a_loop(story)
+    assert 4 <= postgres.commits() <= 5
+
+
+def test_one_id_from_64_requests_at_once_is_one_event_and_one_job(postgres: Postgres, bell: Bell) -> None:
+    async def story() -> None:
+        async with running(postgres, bell) as ingest:
+            stored = await asyncio.gather(*(ingest.accept(an_event("evt_1")) for _ in range(64)))
+            assert [each.duplicate for each in stored].count(False) == 1
+            assert len({each.event_id for each in stored}) == 1
+
+    in_a_loop(story)
+    assert postgres.jobs() == bell.ids()
+    assert len(bell.ids()) == 1
+
+
+def test_a_poisonous_event_is_refused_alone(postgres: Postgres) -> None:
+    events = [an_event("good_1"), an_event("poison", POISON), an_event("good_2"), an_event("good_3")]
+
+    async def story() -> None:
+        async with running(postgres) as ingest:
+            async with all_waiting(ingest, postgres, events) as tasks:
+                pass
+            outcomes = await answers(tasks)
+            assert [isinstance(each, Stored) for each in outcomes] == [True, False, True, True]
+            assert isinstance(outcomes[1], Unavailable)
+            await ingest.accept(an_event("good_4"))
+
+    with capture_logs() as logs:
+        in_a_loop(story)
+    assert postgres.stored() == {"good_1", "good_2", "good_3", "good_4"}
+    [failed] = [entry for entry in logs if entry["event"] == "ingest.event_failed"]
+    assert (failed["source"], failed["external_id"], failed["log_level"]) == ("stripe", "poison", "error")
+
+
+# --- Postgres is away, slow or lost -------------------------------------------------------------------------
+
+
+def test_while_postgres_is_away_requests_are_refused_within_the_bound(postgres: Postgres) -> None:
+    async def story() -> None:
+        async with running(postgres, patience=0.5) as ingest:
+            postgres.away = True
+            began = time.monotonic()
+            outcomes = await answers([asyncio.create_task(ingest.accept(an_event(f"{n}"))) for n in range(20)])
+            assert time.monotonic() - began < 5
+            assert all(isinstance(each, Unavailable) for each in outcomes)
+            postgres.away = False
+            assert (await ingest.accept(an_event("later"))).duplicate is False
+
+    in_a_loop(story)
+    assert postgres.stored() == {"later"}
+
+
+def test_an_outage_shorter_than_the_patience_is_only_a_delay(postgres: Postgres) -> None:
+    async def story() -> None:
+        async with running(postgres, patience=30) as ingest:
+            postgres.away = True
+            tasks = [asyncio.create_task(ingest.accept(an_event(f"{n}"))) for n in range(5)]
+            await asyncio.to_thread(until, lambda: postgres.failures > 2, "attempts to connect")
+            postgres.away = False
+            await asyncio.gather(*tasks)
+
+    in_a_loop(story)
+    assert len(postgres.stored()) == 5
+
+
+def test_after_a_lost_connection_the_batch_is_stored_on_a_fresh_one(postgres: Postgres) -> None:
+    async def story() -> None:
+        async with running(postgres) as ingest:
+            await ingest.accept(an_event("before"))
+            postgres.made[0].pgconn.finish()
+            assert (await ingest.accept(an_event("after"))).duplicate is False
+
+    in_a_loop(story)
+    assert len(postgres.made) == 2
+    assert postgres.stored() == {"before", "after"}
+
+
+@pytest.fixture
+def proxy(servers: Servers) -> Iterator[Proxy]:
+    with proxied("127.0.0.1", servers.postgres.port) as proxy:
+        yield proxy
+
+
+def test_a_commit_whose_answer_is_lost_is_tried_again_and_happens_once(
+    proxy: Proxy, database_url: str, bell: Bell
+) -> None:
+    through = Postgres(proxy.url(database_url) + "?sslmode=disable")
+    events = [an_event(f"evt_{number}") for number in range(20)]
+
+    async def story() -> None:
+        async with running(through, bell) as ingest:
+            await ingest.accept(an_event("before"))
+            proxy.deaf_after = b"COMMIT"
+            stored = await asyncio.gather(*(ingest.accept(event) for event in events))
+            assert [each.event_id for each in stored] == [event.id for event in events]
+            assert not any(each.duplicate for each in stored)
+
+    in_a_loop(story)
+    assert proxy.cuts == 1
+    assert through.jobs() == bell.ids()
+    assert len(through.stored()) == 21
+
+
+def test_a_request_does_not_wait_for_a_slow_database_beyond_the_bound(postgres: Postgres) -> None:
+    with psycopg.connect(postgres.url) as rival:
+        rival.execute("SELECT set_config('app.tenant_id', '*', true)")
+        rival.execute("INSERT INTO webhook_events (source, external_id, type) VALUES ('stripe', 'held', 'x')")
+
+        async def story() -> None:
+            async with running(postgres, patience=0.5) as ingest:
+                with pytest.raises(Unavailable, match="did not answer in time"):
+                    await ingest.accept(an_event("held"))
+                rival.rollback()
+                assert (await ingest.accept(an_event("next"))).duplicate is False
+
+        in_a_loop(story)
+    assert postgres.stored() == {"held", "next"}
+
+
+# --- bounds and the end -------------------------------------------------------------------------------------
+
+
+def test_when_too_many_wait_the_next_is_refused_at_once(postgres: Postgres) -> None:
+    async def story() -> None:
+        async with running(postgres, max_batch=1, max_waiting=3) as ingest:
+            async with all_waiting(ingest, postgres, [an_event("0")]) as tasks:
+                await asyncio.to_thread(until, ingest._queue.empty, "the writer to take the first")
+                tasks += [asyncio.create_task(ingest.accept(an_event(f"{n}"))) for n in range(1, 4)]
+                await asyncio.sleep(0)
+                with pytest.raises(Unavailable, match="too many"):
+                    await ingest.accept(an_event("one too many"))
+            await asyncio.gather(*tasks)
+
+    in_a_loop(story)
+    assert postgres.stored() == {"0", "1", "2", "3"}
+
+
+def test_stopping_stores_what_was_accepted_and_takes_no_more(postgres: Postgres, bell: Bell) -> None:
+    events = [an_event(f"{number}") for number in range(30)]
+
+    async def story() -> None:
+        ingest = Ingest(postgres.connect, bell, max_batch=4, patience=30)
+        ingest.start()
+        async with all_waiting(ingest, postgres, events) as tasks:
+            stopping = asyncio.create_task(asyncio.to_thread(ingest.stop))
+            await asyncio.to_thread(until, lambda: not ingest._accepting, "the stop to begin")
+            with pytest.raises(Unavailable, match="shutting down"):
+                await ingest.accept(an_event("too late"))
+        await stopping
+        assert postgres.stored() == {event.external_id for event in events}
+        await asyncio.gather(*tasks)
+
+    in_a_loop(story)
+    assert bell.ids() == {event.job_id for event in events}
+    assert postgres.made[0].closed
+
+
+def test_a_request_that_hung_up_disturbs_nobody(postgres: Postgres) -> None:
+    async def story() -> None:
+        async with running(postgres) as ingest:
+            async with all_waiting(ingest, postgres, [an_event(f"{number}") for number in range(3)]) as tasks:
+                tasks[1].cancel()
+            outcomes = await answers(tasks)
+            assert [isinstance(each, Stored) for each in outcomes] == [True, False, True]
+            assert isinstance(outcomes[1], asyncio.CancelledError)
+
+    in_a_loop(story)
+
+
+# --- the bell -----------------------------------------------------------------------------------------------
+
+
+def test_a_bell_that_hangs_delays_no_answer_and_is_rung_for_all_afterwards(postgres: Postgres) -> None:
+    heard = Bell()
+    unblock = threading.Event()
+    events = [an_event(f"{number}") for number in range(10)]
+
+    def slow(rings: Rings) -> None:
+        assert unblock.wait(30)
+        heard(rings)
+
+    async def story() -> None:
+        async with running(postgres, slow) as ingest:
+            for event in events:
+                assert (await ingest.accept(event)).duplicate is False
+            unblock.set()
+
+    in_a_loop(story)
+    assert heard.ids() == {event.job_id for event in events}
+    assert len(heard.heard) <= 2
+
+
+def test_a_bell_that_fails_is_no_error_of_the_request_and_is_reported_once(postgres: Postgres) -> None:
+    def broken(rings: Rings) -> None:
+        raise ConnectionError("Redis is down")
+
+    async def story() -> None:
+        async with running(postgres, broken) as ingest:
+            for number in range(5):
+                await ingest.accept(an_event(f"{number}"))
+
+    with capture_logs() as logs:
+        in_a_loop(story)
+    assert len(postgres.stored()) == 5
+    assert [entry["reason"] for entry in logs if entry["event"] == "ingest.ring_failed"] == ["Redis is down"]

@@ -1,0 +1,130 @@
+"""The doorbell, with a real Redis and Dramatiq's own worker threads."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+from dramatiq import Worker
+from dramatiq.message import Message
+
+from tests.conftest import Servers
+from tests.wait import until
+from workers.broker import BLOCK_SECONDS, BellBroker, Doorbell, bell_key, connect, declare_actor
+
+
+class Listener:
+    """Dramatiq's threads behind the broker; notes what was rung."""
+
+    def __init__(self, url: str, *, threads: int = 2) -> None:
+        self.heard: list[UUID] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        self.broker = BellBroker(url, ["default", "events"])
+        declare_actor(self.broker, self._run)
+        self.worker = Worker(self.broker, worker_threads=threads, worker_timeout=100)
+
+    def _run(self, job_ids: list[str]) -> None:
+        self.hold.wait(10)
+        self.heard += [UUID(job_id) for job_id in job_ids]
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator["Listener"]:
+        self.worker.start()
+        try:
+            yield self
+        finally:
+            self.hold.set()
+            self.worker.stop(timeout=10_000)
+            self.broker.close()
+
+
+@pytest.fixture
+def doorbell(redis_url: str) -> Iterator[Doorbell]:
+    doorbell = Doorbell(connect(redis_url))
+    yield doorbell
+    doorbell.close()
+
+
+def ids(count: int) -> list[UUID]:
+    return [uuid4() for _ in range(count)]
+
+
+def test_every_queue_is_heard_and_many_ids_share_a_message(redis_url: str, doorbell: Doorbell) -> None:
+    first, second = ids(70), ids(1)
+    assert doorbell.ring({"default": first, "events": second})
+    assert doorbell.waiting(["default", "events", "llm"]) == {"default": 3, "events": 1, "llm": 0}
+    with Listener(redis_url).listening() as listener:
+        until(lambda: len(listener.heard) == 71, "all rings to be heard")
+    assert sorted(listener.heard) == sorted(first + second)
+
+
+def test_a_waiting_worker_answers_the_bell_at_once(redis_url: str, doorbell: Doorbell) -> None:
+    """It blocks on the list: it need not wake up to look. (How fast is a matter for `make bench`.)"""
+    with Listener(redis_url).listening() as listener:
+        client = connect(redis_url)
+        until(lambda: client.info("clients")["blocked_clients"] >= 2, "both consumers to wait")
+        began = time.monotonic()
+        doorbell.ring({"default": ids(1)})
+        until(lambda: listener.heard, "the bell to be heard", every=0.001)
+        assert time.monotonic() - began < BLOCK_SECONDS / 2
+        client.close()
+
+
+def test_what_was_taken_and_not_begun_is_put_back_for_others(redis_url: str, doorbell: Doorbell) -> None:
+    rung = ids(4)
+    for job_id in rung:
+        doorbell.ring({"default": [job_id]})
+    listener = Listener(redis_url, threads=1)
+    listener.hold.clear()
+    listener.worker.queue_prefetch = 3
+    listener.worker.start()
+    until(lambda: doorbell.waiting(["default"]) == {"default": 1}, "three messages to be taken")
+    threading.Timer(0.3, listener.hold.set).start()
+    listener.worker.stop(timeout=10_000)
+    left = doorbell.waiting(["default"])["default"]
+    assert len(listener.heard) + left == 4
+    assert listener.heard == rung[: len(listener.heard)]
+    assert left >= 1
+    listener.broker.close()
+
+
+def test_a_message_that_nobody_can_read_is_dropped(redis_url: str, doorbell: Doorbell) -> None:
+    client = connect(redis_url)
+    client.rpush(bell_key("default"), b"\xff not json")
+    client.close()
+    rung = ids(1)
+    doorbell.ring({"default": rung})
+    with Listener(redis_url).listening() as listener:
+        until(lambda: listener.heard == rung, "the next message to be heard")
+
+
+def test_an_outage_is_waited_out(servers: Servers, redis_url: str, doorbell: Doorbell) -> None:
+    """Connections are cut while the worker waits; it reconnects by itself and hears the next bell."""
+    with Listener(redis_url).listening() as listener:
+        client = connect(redis_url)
+        until(lambda: client.info("clients")["blocked_clients"] >= 2, "both consumers to wait")
+        client.client_kill_filter(_type="normal", skipme=True)
+        client.close()
+        rung = ids(1)
+        until(lambda: doorbell.ring({"default": rung}), "the doorbell to reconnect", seconds=10)
+        until(lambda: rung[0] in listener.heard, "the bell to be heard again", seconds=10)
+
+
+def test_a_delay_is_refused(redis_url: str) -> None:
+    broker = BellBroker(redis_url, ["default"])
+    message: Message[None] = Message(queue_name="default", actor_name="run", args=(), kwargs={}, options={})
+    with pytest.raises(ValueError, match="scheduled_for"):
+        broker.enqueue(message, delay=1000)
+    broker.close()
+
+
+def test_after_a_failure_the_bell_rests_instead_of_making_every_caller_wait() -> None:
+    doorbell = Doorbell(connect("redis://127.0.0.1:1/0"), rest=60)
+    assert not doorbell.ring({"default": ids(1)})
+    began = time.monotonic()
+    assert not any(doorbell.ring({"default": ids(1)}) for _ in range(1000))
+    assert time.monotonic() - began < 1
+    doorbell.close()
