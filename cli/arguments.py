@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+LONGEST = timedelta(days=3650)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -15,12 +16,15 @@ def duration(text: str) -> timedelta:
     """`90s`, `10m`, `2h`, `1d`, `1w`, or several: `1h30m`.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        typer.BadParameter: it is none of these, or more than ten years.
     """
-    if not re.fullmatch(r"(\d{1,6}[smhdw])+", text):
+    if not re.fullmatch(r"(\d{1,6}[smhdw]){1,5}", text):
         raise typer.BadParameter(f"{text!r} is no duration; write 90s, 10m, 2h, 1d or 1h30m")
     parts = re.findall(r"(\d+)([smhdw])", text)
-    return sum((timedelta(**{UNITS[unit]: int(number)}) for number, unit in parts), timedelta(0))
+    total = sum((timedelta(**{UNITS[unit]: int(number)}) for number, unit in parts), timedelta(0))
+    if total > LONGEST:
+        raise typer.BadParameter(f"{text!r} is too long; at most {LONGEST.days}d")
+    return total
 
 
 def moment(text: str) -> datetime:
@@ -31,9 +35,9 @@ def moment(text: str) -> datetime:
     """
     try:
         parsed = datetime.fromisoformat(text)
-    except ValueError:
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is no time; write 2026-12-01T09:00Z or 2026-12-01") from None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:
@@ -53,8 +57,8 @@ def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:
     for word in words:
         key, separator, value = word.partition("=")
         if not separator or not key:
-            raise typer.BadParameter(f"{word!r} is no argument; write key=value")
+            raise typer.BadParameter(f"{word!r} has no `=`", param_hint="KEY=VALUE")
         if key in given:
-            raise typer.BadParameter(f"{key} is given twice")
+            raise typer.BadParameter(f"{key} is given twice", param_hint="KEY=VALUE")
         given[key] = value
     return given

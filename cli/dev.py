@@ -15,9 +15,10 @@ import typer
 from cli.arguments import moment
 from cli.output import console
 from cli.session import resolve
+from cli.shell import Group
 from domain.errors import ViralError
 
-app = typer.Typer(no_args_is_help=True)
+app = Group()
 
 Body = dict[str, Any]
 
@@ -36,12 +37,14 @@ class NotDelivered(ViralError):
 
 @app.command("send-event")
 def send_event(
-    source: Annotated[str, typer.Argument(metavar="stripe|clerk", help="Who sends it.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Who sends it: stripe or clerk.")],
     what: Annotated[
         str, typer.Argument(metavar="KIND|FILE", help="An event type (a wrong one lists all), or a JSON file.")
     ],
-    tenant: Annotated[UUID | None, typer.Option(help="Stripe: the tenant who pays.")] = None,
-    tier: Annotated[str, typer.Option(help="Stripe: the plan that is bought.")] = "PRO",
+    tenant: Annotated[
+        UUID | None, typer.Option(help="Stripe: the tenant who pays. Default: one that nobody knows.")
+    ] = None,
+    tier: Annotated[str, typer.Option(help="Stripe: the plan bought: STARTER, PRO or AGENCY.")] = "PRO",
     email: Annotated[str | None, typer.Option(help="Clerk: the person; the same address is the same person.")] = None,
     customer: Annotated[
         str | None, typer.Option(help="Stripe: a customer id, instead of one made for the tenant.")
@@ -49,14 +52,22 @@ def send_event(
     at: Annotated[
         datetime | None, typer.Option(parser=moment, metavar="TIME", help="When it happened. Default: now.")
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="Also write the body to this file, to be sent again.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Also write the (last) body to this file, to be sent again.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="The endpoint's origin. Default: the one running here.")] = None,
 ) -> None:
-    """Build, sign and post a realistic event (or a whole purchase: KIND `checkout`)."""
+    """Build, sign and post a realistic event.
+
+    \b
+    viral dev send-event clerk user.created --email ada@example.com
+    viral dev send-event stripe checkout --tenant ID --tier PRO --save paid.json
+    viral dev send-event stripe paid.json
+    """
     from integrations.fakes import KINDS
 
     if source not in KINDS:
-        raise typer.BadParameter(f"{source!r} sends nothing here; there are {', '.join(KINDS)}")
+        raise typer.BadParameter(f"there are {' and '.join(KINDS)}", param_hint="SOURCE")
     file = Path(what)
     if file.suffix == ".json" or file.is_file():
         bodies = [_read(file)]
@@ -68,7 +79,7 @@ def send_event(
         bodies = [KINDS[source][kind].build(about, when) for kind in kinds]
     for body in bodies:
         if save is not None:
-            save.write_text(json.dumps(body, indent=2))
+            _write(save, body)
         _post(source, body, url)
 
 
@@ -84,7 +95,7 @@ def _check(source: str, kinds: list[str]) -> None:
         known = {PURCHASE: PURCHASE_HELP} | known
     if not set(kinds) <= known.keys():
         listed = "\n".join(f"  {kind:<32} {description}" for kind, description in known.items())
-        raise typer.BadParameter(f"no such kind or file: {kinds[0]}\n\n{source} can send:\n{listed}")
+        raise typer.BadParameter(f"no such event or file.\n\n{source} can send:\n{listed}", param_hint="KIND|FILE")
 
 
 def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | None) -> Any:
@@ -93,10 +104,10 @@ def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | N
     from integrations.fakes import cast
 
     settings, _ = resolve()
-    try:
-        plan = PLANS[Tier(tier.upper())]
-    except ValueError:
-        raise typer.BadParameter(f"no such tier; there are {', '.join(Tier)}", param_hint="--tier") from None
+    sold = [each.value for each, plan in PLANS.items() if plan.usd_per_month]
+    if tier.upper() not in sold:
+        raise typer.BadParameter(f"nobody can buy that; there are {', '.join(sold)}", param_hint="--tier")
+    plan = PLANS[Tier(tier.upper())]
     prices = {each: price for price, each in reversed(list(settings.prices.items()))}
     known: dict[str, Any] = {"unit_amount": plan.usd_per_month * 100}
     if plan.tier in prices:
@@ -110,12 +121,19 @@ def _read(file: Path) -> Body:
     try:
         body = json.loads(file.read_text())
     except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="KIND|FILE") from None
     except ValueError as error:
-        raise typer.BadParameter(f"{file} is not JSON: {error}") from None
+        raise typer.BadParameter(f"{file} is not JSON: {error}", param_hint="KIND|FILE") from None
     if not isinstance(body, dict):
-        raise typer.BadParameter(f"{file} holds no JSON object")
+        raise typer.BadParameter(f"{file} holds no JSON object", param_hint="KIND|FILE")
     return body
+
+
+def _write(file: Path, body: Body) -> None:
+    try:
+        file.write_text(json.dumps(body, indent=2))
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be written: {error.strerror}", param_hint="--save") from None
 
 
 def _post(source: str, body: Body, url: str | None) -> None:
@@ -127,8 +145,8 @@ def _post(source: str, body: Body, url: str | None) -> None:
     content = json.dumps(body).encode()
     try:
         answer = httpx.post(target, content=content, headers=dict(_signed(source, body, content, settings)), timeout=10)
-    except httpx.HTTPError as error:
-        raise NotDelivered(f"{target} does not answer ({error}): is `viral up` running?") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotDelivered(f"{target} does not answer ({error}): does `viral up` run?") from error
     name = f"{body.get('type')} {body.get('id', '')}".strip()
     if answer.status_code != httpx.codes.OK:
         raise NotDelivered(f"{name}: {answer.status_code} {answer.text}")

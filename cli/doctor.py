@@ -14,10 +14,10 @@ Finding = dict[str, str]
 Verdict = tuple[str, str]
 
 ABOUT = {
-    "no job waits for a person": "viral jobs list --status failed",
-    "no event is parked": "viral events list --status parked",
-    "due jobs are rung within a minute": "viral scheduler, which rings them",
-    "due quotas are reset within two hours": "viral scheduler, which resets them hourly",
+    "no job waits for a person": "see `viral jobs list --status failed`",
+    "no event is parked": "see `viral events list --status parked`",
+    "due jobs are rung within a minute": "does `viral scheduler` run?",
+    "due quotas are reset within two hours": "do `viral scheduler` and `viral worker` run?",
 }
 
 
@@ -102,7 +102,9 @@ def _role(app: App) -> Verdict:
 def _workers(app: App) -> Verdict:
     with app.db.transaction(SYSTEM) as tx:
         alive = [row for row in tx.workers.all() if row["alive"]]
-    return ("ok", f"{len(alive)} processes live") if alive else ("warn", "none lives, so jobs wait: viral worker")
+    if not alive:
+        return "warn", "none is alive, so jobs wait: start one with `viral worker`"
+    return "ok", "1 process is alive" if len(alive) == 1 else f"{len(alive)} processes are alive"
 
 
 def _invariant(app: App, name: str) -> Verdict:
@@ -110,6 +112,5 @@ def _invariant(app: App, name: str) -> Verdict:
         count = tx.health.violations(name)
     if not count:
         return "ok", "holds"
-    return (
-        ("warn", f"{count} contradict it; see {ABOUT[name]}") if name in ABOUT else ("fail", f"{count} contradict it")
-    )
+    against = "1 row contradicts it" if count == 1 else f"{count} rows contradict it"
+    return ("warn", f"{against}: {ABOUT[name]}") if name in ABOUT else ("fail", against)

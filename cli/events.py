@@ -7,10 +7,13 @@ import typer
 
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
+from cli.shell import Group
 from domain.errors import UnknownEvent
 
-app = typer.Typer(no_args_is_help=True)
+app = Group()
 
+SOURCES = ("stripe", "clerk")
+STATUSES = ("received", "applied", "stale", "ignored", "parked")
 COLUMNS = ("id", "source", "type", "status", "external_id", "subject", "received_at")
 
 
@@ -25,9 +28,12 @@ def list_events(
     """The newest events first."""
     from db.transaction import SYSTEM
 
+    for option, given, known in (("--source", source, SOURCES), ("--status", status, STATUSES)):
+        if given is not None and given.partition(":")[0] not in known:
+            raise typer.BadParameter(f"no such {option[2:]}; there are {', '.join(known)}", param_hint=option)
     with session() as current, current.db.transaction(SYSTEM) as tx:
         rows = tx.events.recent(source=source, type=event_type, status=status, limit=limit)
-    show(rows, COLUMNS, as_json=as_json, nothing="No such event.")
+    show(rows, COLUMNS, as_json=as_json, nothing="No events.")
 
 
 @app.command("show")

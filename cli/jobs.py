@@ -11,24 +11,25 @@ import typer
 from cli.arguments import duration, moment, pairs
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
+from cli.shell import Group
 from domain.errors import UnknownJob
 
 if TYPE_CHECKING:
     from db.transaction import Tx
     from workers.app import App
 
-app = typer.Typer(no_args_is_help=True)
+app = Group()
 
 COLUMNS = ("id", "job_type", "status", "attempts", "tenant_id", "scheduled_for", "completed_at", "error_message")
 FINISHED = ("completed", "failed", "cancelled")
 
-JobId = Annotated[UUID, typer.Argument(help="The job's id.", show_default=False)]
+JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]
 
 
 @app.command()
 def enqueue(
     job_type: Annotated[str, typer.Argument(metavar="TYPE", help="A job type; a wrong one lists them all.")],
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="The job's arguments.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="The job's arguments.")] = None,
     payload: Annotated[str | None, typer.Option(help="The arguments as a JSON object.")] = None,
     tenant: Annotated[UUID | None, typer.Option(help="The tenant it works for.")] = None,
     at: Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="Not before this time.")] = None,
@@ -37,29 +38,36 @@ def enqueue(
         typer.Option("--in", parser=duration, metavar="DURATION", help="Not before 90s, 10m, 2h, 1d."),
     ] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=100, help="Lower runs first; 5 is usual.")] = None,
-    key: Annotated[str | None, typer.Option(help="A second live job of this key is the first.")] = None,
+    key: Annotated[str | None, typer.Option(help="While a job of this key is live, it is this one.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a job on its queue and print its id."""
+    """Put a job on its queue and print its id.
+
+    \b
+    viral jobs enqueue quota.reset_due --wait
+    viral jobs enqueue upkeep.prune --at 2026-12-01T03:00Z
+    viral jobs enqueue billing.apply_stripe_event event_id=01a20417-5ccc-7850-9558-0a37b805228c
+    """
     from db.transaction import SYSTEM
 
     if at is not None and delay is not None:
-        raise typer.BadParameter("--at and --in exclude each other")
+        raise typer.BadParameter("give one of them, not both", param_hint="--at and --in")
     given = pairs(arguments or [], payload)
     with session() as current:
         declared = current.job_types.get(job_type)
         if declared is None:
             known = "\n  ".join(sorted(current.job_types))
-            raise typer.BadParameter(f"there is no job type {job_type!r}; these are known:\n  {known}")
+            raise typer.BadParameter(f"there is no {job_type!r}; these are known:\n  {known}", param_hint="TYPE")
         if tenant is not None:
             if "tenant_id" not in declared.parameters:
-                raise typer.BadParameter(f"{job_type} works for the whole system: leave --tenant away")
+                raise typer.BadParameter(f"{job_type} works for no tenant; leave it away", param_hint="--tenant")
             given["tenant_id"] = str(tenant)
+        whose = declared.validated(given).get("tenant_id")
         options = {"at": at, "delay": delay or timedelta(0), "priority": priority, "key": key}
         with current.db.transaction(SYSTEM) as tx:
-            if tenant is not None:
-                tx.tenants.get(tenant)
+            if whose is not None:
+                tx.tenants.get(UUID(whose))
             job_id = declared.with_options(**options).enqueue_payload(tx, given)  # type: ignore[arg-type]
         if not wait:
             print_json({"id": job_id}) if as_json else console().print(str(job_id))
@@ -93,12 +101,15 @@ def list_jobs(
     """The newest jobs first."""
     from db.tables import JOB_STATUSES
     from db.transaction import SYSTEM
+    from workers.job import QUEUES
 
     if status is not None and status not in JOB_STATUSES:
         raise typer.BadParameter(f"no such status; there are {', '.join(JOB_STATUSES)}", param_hint="--status")
+    if queue is not None and queue not in QUEUES:
+        raise typer.BadParameter(f"no such queue; there are {', '.join(QUEUES)}", param_hint="--queue")
     with session() as current, current.db.transaction(SYSTEM) as tx:
         rows = tx.jobs.recent(status=status, job_type=job_type, queue=queue, tenant_id=tenant, limit=limit)
-    show(rows, COLUMNS, as_json=as_json, nothing="No such job.")
+    show(rows, COLUMNS, as_json=as_json, nothing="No jobs.")
 
 
 @app.command("show")
@@ -116,21 +127,21 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
     show_one(row, as_json=False)
     if attempts:
         console().print("\n[bold]Attempts that did not complete[/bold]")
-        columns = ("attempt", "outcome", "error_class", "error_message", "started_at", "ended_at", "worker_id")
+        columns = ("attempt", "outcome", "started_at", "ended_at", "worker_id", "error_class", "error_message")
         show(attempts, columns, as_json=False, nothing="")
         if attempts[-1]["traceback"]:
             console().print(f"\n{attempts[-1]['traceback']}", markup=False)
 
 
 @app.command()
-def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID…", help="Failed or cancelled jobs.")]) -> None:
+def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Failed or cancelled jobs.")]) -> None:
     """Make failed or cancelled jobs due now, with one more attempt."""
     _each(job_ids, lambda tx, job_id: tx.jobs.retry(job_id), done="due again", only="a failed or cancelled job")
 
 
 @app.command()
-def cancel(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID…", help="Pending jobs.")]) -> None:
-    """Take pending jobs off their queue; `viral jobs retry` brings them back."""
+def cancel(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Pending jobs.")]) -> None:
+    """Take pending jobs off their queue; `retry` brings them back."""
     _each(job_ids, lambda tx, job_id: tx.jobs.cancel(job_id), done="cancelled", only="a pending job")
 
 
@@ -150,8 +161,8 @@ def _each(job_ids: Sequence[UUID], act: "Callable[[Tx, UUID], bool]", *, done: s
                 outcome = done if changed else f"it is {row['status']}, and only {only} can be"
             except UniqueViolation:
                 changed, outcome = False, "another job of the same key is live; it does the same work"
-            except UnknownJob as error:
-                changed, outcome = False, str(error)
+            except UnknownJob:
+                changed, outcome = False, "there is no such job"
             refused += not changed
             console().print(f"{job_id}  {outcome}")
     if refused:

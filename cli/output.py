@@ -1,44 +1,48 @@
 """Tables for people, JSON for programs."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Show at most this many.")]
 
-COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "dim", "applied": "green"}
+LONGEST_CELL = 60
+COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "dim", "-": "dim", "applied": "green"}
 
 
 def console() -> Console:
-    """Wide enough for whole ids when nobody watches."""
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    """Lines are as long as they are: a terminal wraps them by itself, a program wants them whole."""
+    return Console(highlight=False, soft_wrap=True)
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
-    """The rows as a table of `columns`, or all that is in them as a JSON list."""
+    """The rows as a table of `columns`, or all that is in them as a JSON list.
+
+    A column in which no row says anything is left out, and long texts are cut: JSON, and `show`, have all.
+    """
     if as_json:
         print_json(rows)
         return
     if not rows:
         console().print(nothing)
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column in ("id", "job_id"), overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(row.get(column)) for column in columns))
-    console().print(table)
+    said = [column for column in columns if any(row.get(column) is not None for row in rows)]
+    cells = [[shortened(cell(row.get(column))) for column in said] for row in rows]
+    widths = [max(cell_len(line[n]) for line in (said, *cells)) for n in range(len(said))]
+    print_line(said, widths, "bold")
+    for line in cells:
+        print_line(line, widths)
 
 
 def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:
@@ -46,13 +50,19 @@ def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(row)
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    width = max(len(name) for name in row)
     for name, value in row.items():
         if value is not None:
-            table.add_row(name, cell(value))
-    console().print(table)
+            print_line([name, cell(value)], [width, 0])
+
+
+def print_line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> None:
+    """Cells side by side; nothing follows the last one."""
+    line = Text(style=style)
+    for n, (text, width) in enumerate(zip(cells, widths, strict=True)):
+        line.append(text, COLOURS.get(text))
+        line.append(" " * (width - cell_len(text) + 2 if n < len(cells) - 1 else 0))
+    console().print(line)
 
 
 def print_json(value: object) -> None:
@@ -60,26 +70,26 @@ def print_json(value: object) -> None:
 
 
 def cell(value: object) -> str:
+    """One line of text, whatever control characters somebody else put into it."""
     match value:
         case None:
-            return "[dim]-[/dim]"
+            return "-"
         case datetime():
-            return escape(f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z")
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
         case bool():
             return "yes" if value else "no"
         case dict() | list():
-            return escape(json.dumps(value, default=_plain, ensure_ascii=False))
-        case str() if value in COLOURS:
-            return f"[{COLOURS[value]}]{value}[/{COLOURS[value]}]"
-    return escape(str(value))
+            return json.dumps(value, default=_plain, ensure_ascii=False)
+    return "".join(each if each.isprintable() else " " for each in str(value))
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}…"
 
 
 def without_password(url: str) -> str:
-    """The URL with its password, if it has one, blotted out."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return url.replace(f":{parts.password}@", ":***@", 1)
+    """The URL with its password, if it has one, blotted out; of a malformed one, rather too much than too little."""
+    return re.sub(r"(password=)[^&\s]+", r"\1***", re.sub(r"(://[^:/?#]*:).*@", r"\1***@", url))
 
 
 def _plain(value: object) -> object:

@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from cli.output import AsJson, console, print_json, show_one, without_password
 
-Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Where the embedded servers keep their data.")]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="The web server's port; 0 picks a free one.")]
+Home = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where the embedded servers keep their data. Default: VIRAL_HOME, or .viral."),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="The web server's port; 0 picks a free one. Default: PORT, or 8000."),
+]
 Queues = Annotated[
     list[str] | None, typer.Option("--queue", "-q", help="Work on this queue only; may be given again. Default: all.")
 ]
@@ -23,7 +30,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def up(home: Home = None, port: Port = None) -> None:
-    """Start everything: Postgres and Redis (unless their URLs are set), migrations, web, worker and scheduler."""
+    """Start everything here, and stop it with Ctrl-C.
+
+    Postgres and Redis (unless DATABASE_URL and REDIS_URL say where others are), migrations, web, worker and scheduler.
+    """
     from cli.up import run
 
     sys.exit(run(home, port))
@@ -31,8 +41,6 @@ def up(home: Home = None, port: Port = None) -> None:
 
 def info(as_json: AsJson = False) -> None:
     """Where everything is. Passwords are shown with --json only."""
-    from importlib.metadata import version
-
     from cli.session import resolve
 
     settings, state = resolve()
@@ -41,7 +49,7 @@ def info(as_json: AsJson = False) -> None:
         "app_database_url": settings.database_url,
         "redis_url": settings.redis_url,
         "web_url": state.web_url if state else f"http://{settings.host}:{settings.port}",
-        "version": version("viral-dashboard-workers"),
+        "version": our_version(),
     }
     if as_json:
         print_json(facts)
@@ -50,7 +58,10 @@ def info(as_json: AsJson = False) -> None:
 
 
 def migrate() -> None:
-    """Bring the database to the newest schema (as the owner: DIRECT_URL, else DATABASE_URL)."""
+    """Bring the database to the newest schema.
+
+    Connects as the owner of the tables: DIRECT_URL, else DATABASE_URL.
+    """
     from cli.session import resolve, run_migrations
 
     settings, _ = resolve()
@@ -67,7 +78,10 @@ def web(port: Port = None) -> None:
 
 
 def worker(queues: Queues = None) -> None:
-    """Work on jobs, with WORKER_PROCESSES processes of WORKER_THREADS threads."""
+    """Work on jobs.
+
+    In WORKER_PROCESSES processes of WORKER_THREADS threads each.
+    """
     from cli.session import environment_of, resolve
     from workers.job import QUEUES
     from workers.main import command
@@ -76,7 +90,7 @@ def worker(queues: Queues = None) -> None:
     settings, state = resolve()
     unknown = set(queues or ()) - set(QUEUES)
     if unknown:
-        raise typer.BadParameter(f"there is no queue {', '.join(unknown)}; there are {', '.join(QUEUES)}")
+        raise typer.BadParameter(f"no such queue; there are {', '.join(QUEUES)}", param_hint="--queue")
     argv, environment = command(settings, queues or QUEUES)
     found = environment_of(load(), state.urls) if state else {}
     sys.stdout.flush()
@@ -93,15 +107,24 @@ def scheduler() -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check what can be checked from here, and say what to do about what is wrong."""
+    """Check what can be checked, and say what to do about it.
+
+    Fails if something is broken; what only wants attention is a warning.
+    """
     from cli.doctor import examine
 
     findings = examine()
     if as_json:
         print_json(findings)
     else:
-        marks = {"ok": "[green]ok  [/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]FAIL[/red]"}
+        marks = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
         for finding in findings:
-            console().print(f"{marks[finding['state']]}  {finding['check']}: {finding['says']}")
+            console().print(Text.assemble(marks[finding["state"]], f"  {finding['check']}: {finding['says']}"))
     if any(finding["state"] == "fail" for finding in findings):
         raise typer.Exit(1)
+
+
+def our_version() -> str:
+    from importlib.metadata import version
+
+    return version("viral-dashboard-workers")

@@ -1,6 +1,7 @@
 """`viral quota`"""
 
 import getpass
+import os
 from typing import Annotated
 from uuid import UUID
 
@@ -8,12 +9,13 @@ import typer
 
 from cli.output import AsJson, console, print_json, show, show_one
 from cli.session import session
+from cli.shell import Group
 
-app = typer.Typer(no_args_is_help=True)
+app = Group()
 
 LEDGER = ("at", "kind", "amount", "used_after", "quota_after", "period_start", "cause")
 
-TenantId = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.", show_default=False)]
+TenantId = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")]
 
 
 @app.command("show")
@@ -41,13 +43,24 @@ def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
 
 @app.command()
 def reset(tenant_id: TenantId, as_json: AsJson = False) -> None:
-    """Give the tenant a fresh count for the rest of the running period; the next reset stays where it is."""
+    """Start the running period's count anew, by hand.
+
+    The next reset stays where it is; the ledger says who did it.
+    """
     from domain.quota import restart
 
     with session() as current, current.db.transaction(tenant_id) as tx:
         before = tx.tenants.lock_quota(tenant_id)
         after = restart(before, tx.now())
         tx.tenants.save_quota(tenant_id, after)
-        tx.tenants.record("reset", f"person:{getpass.getuser()}", [(tenant_id, before, after)])
+        tx.tenants.record("reset", f"person:{person()}", [(tenant_id, before, after)])
     row = {"tenant_id": tenant_id, "given_back": before.used, "used": after.used, "resets_at": after.resets_at}
     show_one(row, as_json=as_json)
+
+
+def person() -> str:
+    """Who runs this shell, as well as the system knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return f"uid {os.getuid()}"

@@ -7,8 +7,9 @@ import typer
 
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
+from cli.shell import Group
 
-app = typer.Typer(no_args_is_help=True)
+app = Group()
 
 COLUMNS = ("id", "name", "subscription_tier", "subscription_status", "used_quota", "monthly_quota", "quota_reset_at")
 PEOPLE = ("id", "email", "name", "role", "clerk_id", "last_login_at")
@@ -29,12 +30,12 @@ def list_tenants(
         raise typer.BadParameter(f"no such tier; there are {', '.join(TIERS)}", param_hint="--tier")
     with session() as current, current.db.transaction(SYSTEM) as tx:
         rows = tx.tenants.recent(tier=tier and tier.upper(), search=search, limit=limit)
-    show(rows, COLUMNS, as_json=as_json, nothing="No such tenant.")
+    show(rows, COLUMNS, as_json=as_json, nothing="No tenants.")
 
 
 @app.command("show")
 def show_tenant(
-    tenant_id: Annotated[UUID, typer.Argument(help="The tenant's id.", show_default=False)], as_json: AsJson = False
+    tenant_id: Annotated[UUID, typer.Argument(metavar="ID", help="The tenant's id.")], as_json: AsJson = False
 ) -> None:
     """One tenant: plan, quota and people."""
     with session() as current, current.db.transaction(tenant_id) as tx:

@@ -1,14 +1,17 @@
 """`viral up`: everything on one machine, under one supervisor."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
+
+from rich.markup import escape
 
 from cli.local.embedded import Embedded, start_embedded
 from cli.local.spawn import EmbeddedError, a_port, answers
 from cli.local.supervisor import Child, Supervisor
 from cli.output import console, without_password
-from cli.session import environment_of, run_migrations
+from cli.session import environment_of, run_migrations, well_formed
 from workers.job import QUEUES
 from workers.main import command as worker_command
 from workers.settings import Settings, load
@@ -22,7 +25,7 @@ SUMMARY = """
   data       {home}
 
 Next, in another shell:
-
+{elsewhere}
   viral info                       where everything is
   viral dev send-event clerk user.created --email ada@example.com
   viral tenants list
@@ -41,7 +44,7 @@ def run(home: Path | None, port: int | None) -> int:
     """
     if home is not None:
         os.environ["VIRAL_HOME"] = str(home)
-    settings = load()
+    settings = well_formed()
     own = (not settings.database_url, not settings.redis_url)
     with start_embedded(
         settings.viral_home, postgres=own[0], redis=own[1], bin_dir=settings.postgres_bin, say=print
@@ -67,7 +70,11 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
         embedded.record(web_url=web_url)
         postgres, redis = without_password(settings.owner_url), without_password(settings.redis_url)
         home = settings.viral_home.absolute()
-        console().print(SUMMARY.format(web=web_url, postgres=postgres, redis=redis, home=home))
+        console().print(
+            SUMMARY.format(
+                web=web_url, postgres=postgres, redis=redis, home=escape(str(home)), elsewhere=escape(_elsewhere(home))
+            )
+        )
 
     return Supervisor(
         children,
@@ -75,6 +82,12 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
         on_children=lambda running: embedded.record(children=running),
         ready=lambda: answers(settings.port),
     ).run(announce)
+
+
+def _elsewhere(home: Path) -> str:
+    """What another shell, started where this one was, has to be told to find us."""
+    usual = home == (Path.cwd() / Settings.model_fields["viral_home"].default)
+    return "" if usual else f"\n  export VIRAL_HOME={shlex.quote(str(home))}"
 
 
 def _web_port(settings: Settings, asked: int | None) -> int:

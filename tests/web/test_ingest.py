@@ -373,7 +373,8 @@ def test_a_bell_that_hangs_delays_no_answer_and_is_rung_for_all_afterwards(postg
 
     in_a_loop(story)
     assert heard.ids() == {event.job_id for event in events}
-    assert len(heard.heard) <= 2
+    # One for the first, one for those that gathered, and perhaps one for the last, which came as the bell was freed.
+    assert len(heard.heard) <= 3
 
 
 def test_a_bell_that_fails_is_no_error_of_the_request_and_is_reported_once(postgres: Postgres) -> None:

@@ -1,0 +1,442 @@
+"""Models, migrations and contract say the same of the database.
+
+The migrated schema is held against one made from `db.tables` in a second database, catalog against catalog: that sees
+what alembic's comparison does not (checks, index predicates, storage parameters, identities, sequences).
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from subprocess import PIPE, STDOUT
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import NullPool, create_engine
+
+from cli.local.postgres import APP, OWNER, EmbeddedPostgres
+from db import migrate
+from db.migrate import MIGRATIONS, MigrationRefused
+from db.tables import metadata
+from db.transaction import SYSTEM, Database
+from db.url import sqlalchemy
+from domain import quota
+from tests.builders import job_row
+from tests.conftest import Servers
+from workers.app import App
+
+SUPERUSER = "postgres"
+
+TABLES = """
+SELECT c.relname, c.relkind, coalesce(c.reloptions, '{}')
+FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
+  AND c.relname NOT LIKE 'alembic%'
+"""
+COLUMNS = """
+SELECT c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
+       pg_get_expr(d.adbin, d.adrelid)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+  AND c.relname NOT LIKE 'alembic%'
+"""
+CONSTRAINTS = """
+SELECT conrelid::regclass || ' ' || conname, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n' AND conname NOT LIKE 'alembic%'
+"""
+INDEXES = """
+SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE 'alembic%'
+"""
+EVERYTHING = """
+SELECT 'relation ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL SELECT 'type ' || typname FROM pg_type WHERE typnamespace = 'public'::regnamespace
+UNION ALL SELECT 'constraint ' || conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT 'policy ' || polname FROM pg_policy
+UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger
+UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)'
+UNION ALL SELECT 'extension ' || extname FROM pg_extension
+UNION ALL SELECT 'default privileges of ' || defaclrole::regrole FROM pg_default_acl
+"""
+
+
+def rows(url: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(query, values or None).fetchall()
+
+
+def catalog(url: str) -> dict[str, tuple[Any, ...]]:
+    """Every table, sequence, column, constraint and index, by name."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for query in (TABLES, COLUMNS, CONSTRAINTS, INDEXES):
+        found |= {f"{name}": tuple(facts) for name, *facts in rows(url, query)}
+    return found
+
+
+def anything(url: str) -> set[str]:
+    return {name for (name,) in rows(url, EVERYTHING)}
+
+
+def upgrade_at_once(urls: Sequence[str]) -> list[str]:
+    """`migrate.upgrade`, in a process for each (alembic keeps its context in a global). Returns what each printed."""
+    program = (
+        "import sys; from db import migrate; print('ready', flush=True); input(); print(*migrate.upgrade(sys.argv[1]))"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, url], stdin=PIPE, stdout=PIPE, stderr=STDOUT, text=True)
+        for url in urls
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [process.communicate()[0].strip() for process in processes]
+
+
+# --- models and migrations ----------------------------------------------------------------------------------
+
+
+def test_the_migrated_schema_is_the_one_that_the_models_describe(
+    servers: Servers, owner_url: str, empty_database: str
+) -> None:
+    drawn = servers.postgres.url(OWNER, empty_database)
+    engine = create_engine(sqlalchemy(drawn), poolclass=NullPool)
+    metadata.create_all(engine)
+    migrated, described = catalog(owner_url), catalog(drawn)
+    differences = {
+        name: (migrated.get(name), described.get(name))
+        for name in migrated.keys() | described.keys()
+        if migrated.get(name) != described.get(name)
+    }
+    assert differences == {}
+    assert {"job_queue", "job_lease_token", "job_queue.status", "job_queue_ring_idx"} <= migrated.keys()
+
+
+def test_alembic_finds_nothing_to_migrate(owner_url: str) -> None:
+    """What a developer would be offered by `alembic revision --autogenerate`."""
+    with create_engine(sqlalchemy(owner_url), poolclass=NullPool).connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+
+
+def test_there_is_one_migration_head() -> None:
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [migrate.newest()]
+
+
+def test_every_migration_and_the_template_give_up_rather_than_block(tmp_path: Path) -> None:
+    """They run while the system works. The template is judged by a revision made with it."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    command.revision(config, "a change", rev_id="zzzz")
+    careless = []
+    for path in (folder / "versions").glob("*.py"):
+        _, up, down = re.split(r"^def (?:upgrade|downgrade)\(\)", path.read_text(), flags=re.MULTILINE)
+        careless += [
+            f"{path.name}: {setting}"
+            for body in (up, down)
+            for setting in ("lock_timeout", "statement_timeout")
+            if f"SET LOCAL {setting} = '" not in body
+        ]
+    assert careless == []
+    assert any(path.name.startswith("zzzz") for path in (folder / "versions").iterdir())
+
+
+# --- up and down --------------------------------------------------------------------------------------------
+
+
+def test_up_down_and_up_again_leaves_nothing_behind_in_between(servers: Servers, empty_database: str) -> None:
+    url = servers.postgres.url(OWNER, empty_database)
+    before = anything(url)
+    assert migrate.upgrade(url) == (None, migrate.newest())
+    first = catalog(url)
+    assert migrate.downgrade(url, "base") == (migrate.newest(), None)
+    alembics_own = {name for name in anything(url) if "alembic_version" in name}
+    assert anything(url) - alembics_own == before
+    migrate.upgrade(url)
+    assert catalog(url) == first
+    assert migrate.upgrade(url) == (migrate.newest(), migrate.newest())
+
+
+def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:
+    url = servers.postgres.url(OWNER, empty_database)
+    newest = migrate.newest()
+    assert sorted(upgrade_at_once([url, url])) == [f"{newest} {newest}", f"None {newest}"]
+
+
+def test_an_unreachable_server_is_an_error_that_says_so() -> None:
+    with pytest.raises(MigrationRefused, match="the schema was not changed as asked"):
+        migrate.upgrade("postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+
+
+# --- a server that knows nothing of us ----------------------------------------------------------------------
+
+
+class BareServer:
+    """A Postgres of its own, on which the application's role does not exist: roles belong to the whole server."""
+
+    def __init__(self, postgres: EmbeddedPostgres) -> None:
+        self._postgres = postgres
+        self.forget_app_role()
+
+    def url(self, role: str, database: str) -> str:
+        return self._postgres.url(role, database)
+
+    def forget_app_role(self) -> None:
+        with psycopg.connect(self.url(SUPERUSER, "postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP ROLE IF EXISTS {APP}")
+
+    @property
+    def has_app_role(self) -> bool:
+        return bool(rows(self.url(SUPERUSER, "postgres"), "SELECT FROM pg_roles WHERE rolname = %s", APP))
+
+    def database(self) -> str:
+        name = f"bare_{uuid4().hex[:8]}"
+        with psycopg.connect(self.url(SUPERUSER, "postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} OWNER {OWNER}")
+        return name
+
+    def clear(self) -> None:
+        """Drop the databases, whose grants hold the role; then the role."""
+        with psycopg.connect(self.url(SUPERUSER, "postgres"), autocommit=True) as connection:
+            for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'bare%'").fetchall():
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self.forget_app_role()
+
+
+@pytest.fixture(scope="module")
+def own_postgres(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareServer]:
+    binaries = servers.postgres._footing.binaries
+    with EmbeddedPostgres(tmp_path_factory.mktemp("bare"), durable=False, bin_dir=binaries) as postgres:
+        yield BareServer(postgres)
+
+
+@pytest.fixture
+def bare(own_postgres: BareServer) -> Iterator[BareServer]:
+    yield own_postgres
+    own_postgres.clear()
+
+
+def usable(url: str) -> tuple[str, int]:
+    """Who works there, through `Database`, and how many tenants they see after adding one."""
+    database = Database(url, pool_size=1, new_id=uuid4)
+    with database.transaction(SYSTEM) as tx:
+        tx.driver.execute("INSERT INTO tenants (name) VALUES ('Ada')")
+        row = tx.driver.execute("SELECT current_user, count(*) FROM tenants").fetchone()
+    database.close()
+    assert row is not None
+    return row[0], row[1]
+
+
+@pytest.mark.parametrize("role", [OWNER, SUPERUSER])
+def test_the_applications_role_is_made_if_the_server_lacks_it(bare: BareServer, role: str) -> None:
+    url = bare.url(role, bare.database())
+    migrate.upgrade(url)
+    assert usable(url) == (APP, 1)
+
+
+def test_two_databases_of_one_such_server_can_be_migrated_at_once(bare: BareServer) -> None:
+    urls = [bare.url(OWNER, bare.database()) for _ in range(2)]
+    assert upgrade_at_once(urls) == [f"None {migrate.newest()}"] * 2
+    assert [usable(url) for url in urls] == [(APP, 1)] * 2
+
+
+def test_an_owner_who_may_not_make_the_role_is_told_what_to_ask_for(bare: BareServer) -> None:
+    name = bare.database()
+    with psycopg.connect(bare.url(SUPERUSER, "postgres"), autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE {OWNER} NOCREATEROLE")
+        try:
+            with pytest.raises(MigrationRefused, match=f"the role {APP} is missing and {OWNER} may not create it"):
+                migrate.upgrade(bare.url(OWNER, name))
+            connection.execute(f"CREATE ROLE {APP} NOLOGIN")
+            connection.execute(f"GRANT {APP} TO {OWNER}")
+            migrate.upgrade(bare.url(OWNER, name))
+        finally:
+            connection.execute(f"ALTER ROLE {OWNER} CREATEROLE")
+    assert usable(bare.url(OWNER, name)) == (APP, 1)
+
+
+# --- row-level security and grants --------------------------------------------------------------------------
+
+
+def test_every_table_is_under_the_one_rule(owner_url: str) -> None:
+    """A tenant's row by its `tenant_id` (its `id` in `tenants`); whatever has no tenant is the system's alone."""
+    rule = {
+        name: (enabled, policies)
+        for name, enabled, policies in rows(
+            owner_url,
+            """
+            SELECT c.relname, c.relrowsecurity,
+                   (SELECT array_agg(p.polname || ' ' || p.polcmd::text || ' ' || p.polpermissive || ' '
+                                     || pg_get_expr(p.polqual, p.polrelid) || coalesce(' check ' ||
+                                        pg_get_expr(p.polwithcheck, p.polrelid), ''))
+                    FROM pg_policy p WHERE p.polrelid = c.oid)
+            FROM pg_class c
+            WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+              AND c.relname <> 'alembic_version'
+            """,
+        )
+    }
+
+    def expected(name: str) -> str:
+        columns = metadata.tables[name].columns
+        owner = "id" if name == "tenants" else "tenant_id" if "tenant_id" in columns else None
+        scope = "( SELECT app_scope() AS app_scope)"
+        return f"(({scope} = '*'::text) OR ({scope} = ({owner})::text))" if owner else f"({scope} = '*'::text)"
+
+    assert rule == {name: (True, [f"scope * true {expected(name)}"]) for name in metadata.tables}
+
+
+def test_the_applications_role_may_work_in_the_tables_and_nothing_more(owner_url: str) -> None:
+    """Nor may everybody, through PUBLIC."""
+    granted = rows(
+        owner_url,
+        """
+        SELECT relname, relkind, given.privilege_type
+        FROM pg_class, LATERAL aclexplode(relacl) AS given
+        WHERE relnamespace = 'public'::regnamespace AND given.grantee IN (0, %s::regrole)
+        """,
+        APP,
+    )
+    sequences = {(name, privilege) for name, kind, privilege in granted if kind == "S"}
+    others = {(name, privilege) for name, kind, privilege in granted if kind != "S"}
+    work = {(name, privilege) for name in metadata.tables for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")}
+    assert others == {*work, ("alembic_version", "SELECT")}
+    assert {privilege for _, privilege in sequences} == {"USAGE"}
+    assert "job_lease_token" in {name for name, _ in sequences}
+
+
+def test_the_applications_role_owns_nothing_and_cannot_bypass(owner_url: str) -> None:
+    [(is_super, bypasses, makes_roles)] = rows(
+        owner_url, "SELECT rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname = %s", APP
+    )
+    assert (is_super, bypasses, makes_roles) == (False, False, False)
+    assert rows(owner_url, "SELECT objid FROM pg_shdepend WHERE refobjid = %s::regrole AND deptype = 'o'", APP) == []
+    [(may_create,)] = rows(owner_url, "SELECT has_schema_privilege(%s, 'public', 'CREATE')", APP)
+    assert not may_create
+
+
+# --- the contract with other programs -----------------------------------------------------------------------
+
+CONTRACT = {
+    "tenants": "name subscription_tier subscription_status stripe_customer_id stripe_subscription_id monthly_quota "
+    "used_quota quota_anchor quota_reset_at",
+    "users": "clerk_id email name image_url tenant_id role last_login_at",
+    "api_keys": "key_hash",
+    "webhook_events": "source external_id type api_version livemode payload occurred_at received_at status job_id",
+    "generations": "tenant_id date concepts trends is_favorite",
+    "videos": "",
+    "social_accounts": "",
+    "social_posts": "",
+    "performance_feedback": "",
+    "analytics_snapshots": "",
+    "self_critiques": "",
+    "reflexion_insights": "",
+    "scoring_adjustments": "",
+    "audio_trends": "",
+    "competitor_videos": "",
+    "quota_holds": "",
+    "quota_ledger": "",
+    "job_queue": "tenant_id job_type queue status priority payload result error_message attempts max_attempts "
+    "scheduled_for started_at completed_at created_at unique_key ordering_key",
+    "job_attempts": "",
+    "job_steps": "",
+    "workers": "",
+    "schedule_fires": "",
+    "system_metrics": "",
+    "api_usage": "",
+}
+
+
+def test_the_tables_and_columns_that_others_rely_on_are_there(owner_url: str) -> None:
+    there = {(table, column): kind for table, column, kind in rows(owner_url, INFORMATION)}
+    promised = {(table, column) for table, names in CONTRACT.items() for column in [*names.split(), *_ids(table)]}
+    assert promised - there.keys() == set()
+    assert [name for name, kind in there.items() if kind == "timestamp without time zone"] == []
+
+
+INFORMATION = """
+SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public'
+"""
+
+
+def _ids(table: str) -> list[str]:
+    keyed_otherwise = {"quota_holds", "job_steps", "schedule_fires"}
+    return [] if table in keyed_otherwise else ["id"]
+
+
+def owner(url: str, query: str, *values: Any) -> dict[str, Any]:
+    """One statement as the dashboard would send it: the owner's role, no scope, any session time zone."""
+    with psycopg.connect(url, autocommit=True, row_factory=psycopg.rows.dict_row) as connection:
+        connection.execute("SET timezone = 'America/New_York'")
+        row = connection.execute(query, values).fetchone()
+    assert row is not None
+    return row
+
+
+def test_a_job_inserted_by_plain_sql_is_enqueued_and_runs(app: App, owner_url: str, drain: Callable[[], int]) -> None:
+    row = owner(owner_url, "INSERT INTO job_queue (job_type) VALUES ('quota.reset_due') RETURNING *")
+    expected = {"status": "pending", "queue": "default", "priority": 5, "max_attempts": 3, "attempts": 0, "payload": {}}
+    assert {name: row[name] for name in expected} == expected
+    assert row["scheduled_for"] == row["ring_at"] == row["created_at"]
+    assert drain() == 1
+    assert job_row(app, row["id"])["status"] == "completed"
+
+
+def test_a_tenant_inserted_by_plain_sql_is_on_the_free_plan_from_now_on(owner_url: str) -> None:
+    row = owner(owner_url, "INSERT INTO tenants (name) VALUES ('Ada') RETURNING *")
+    now = row["created_at"]
+    free = quota.begin(10, now)
+    assert (row["subscription_tier"], row["subscription_status"]) == ("FREE", "none")
+    assert (row["monthly_quota"], row["used_quota"], row["quota_paid_until"]) == (free.limit, free.used, None)
+    assert (row["quota_anchor"], row["quota_period_start"]) == (now, now)
+    assert row["quota_reset_at"] == free.resets_at
+
+
+def test_a_user_inserted_by_plain_sql_is_a_member(owner_url: str) -> None:
+    tenant_id = owner(owner_url, "INSERT INTO tenants (name) VALUES ('Ada') RETURNING id")["id"]
+    row = owner(owner_url, "INSERT INTO users (clerk_id, tenant_id) VALUES ('user_1', %s) RETURNING *", tenant_id)
+    assert (row["role"], row["email"], row["deleted_at"]) == ("MEMBER", None, None)
+    # Mail addresses are reused after a deletion, and many people have none: they are not unique.
+    for clerk_id, email in (("user_2", "a@example.com"), ("user_3", "a@example.com"), ("user_4", ""), ("user_5", "")):
+        query = "INSERT INTO users (clerk_id, email, tenant_id) VALUES (%s, %s, %s) RETURNING id"
+        owner(owner_url, query, clerk_id, email, tenant_id)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("status", "'waiting'"),
+        ("status", "'running'"),
+        ("payload", "'[]'"),
+        ("payload", "'null'"),
+        ("max_attempts", "0"),
+        ("scheduled_for", "'infinity'"),
+        ("tenant_id", "gen_random_uuid()"),
+    ],
+)
+def test_a_job_that_could_never_run_is_refused_at_the_door(owner_url: str, column: str, value: str) -> None:
+    with pytest.raises(psycopg.errors.IntegrityError):
+        owner(owner_url, f"INSERT INTO job_queue (job_type, {column}) VALUES ('x', {value}) RETURNING id")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("used_quota", "-1"), ("monthly_quota", "-1"), ("subscription_tier", "'GOLD'")]
+)
+def test_a_tenant_cannot_have_what_no_plan_has(owner_url: str, column: str, value: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        owner(owner_url, f"INSERT INTO tenants (name, {column}) VALUES ('Ada', {value}) RETURNING id")
