@@ -74,7 +74,10 @@ def web(port: Port = None) -> None:
     from web.main import run
 
     settings, _ = resolve()
-    run(settings if port is None else settings.model_copy(update={"port": port}))
+    try:
+        run(settings if port is None else settings.model_copy(update={"port": port}))
+    except SystemExit as stopped:  # uvicorn has exit codes of its own
+        raise typer.Exit(1 if stopped.code else 0) from None
 
 
 def worker(queues: Queues = None) -> None:

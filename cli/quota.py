@@ -20,7 +20,7 @@ TenantId = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's i
 
 @app.command("show")
 def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
-    """What is left, when more comes, and the latest entries of the ledger."""
+    """What is left, when more comes, and how it came about."""
     with session() as current, current.db.transaction(tenant_id) as tx:
         quota = tx.tenants.lock_quota(tenant_id)
         ledger = tx.tenants.ledger(tenant_id)

@@ -1,23 +1,32 @@
 """Rows with readable defaults: a test states only the point."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import insert
 
+from db.events import NewEvent, store
 from db.tables import tenants
 from db.transaction import SYSTEM
 from domain import quota
 from domain.billing import PLANS, Tier
-from workers.app import App
+from integrations import clerk, stripe
+from integrations.envelope import Envelope
+from workers.app import App, new_id
+from workers.job import JobType
+from workers.jobs.billing import apply_stripe_event
+from workers.jobs.identity import apply_clerk_event
 
 NOV_22 = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 def a_tenant(app: App, *, created_at: datetime = NOV_22, name: str = "Ada's shop", **columns: Any) -> UUID:
     """A tenant on the free plan since `created_at`; `columns` of the row may say otherwise."""
-    tenant_id = uuid4()
+    tenant_id: UUID = columns.pop("id", None) or uuid4()
     free = quota.begin(PLANS[Tier.FREE].monthly_quota, created_at)
     row = {
         "id": tenant_id,
@@ -43,5 +52,42 @@ def job_row(app: App, job_id: UUID) -> dict[str, Any]:
     """The job's row as it is now."""
     with app.db.transaction(SYSTEM) as tx:
         row = tx.jobs.get(job_id)
+    assert row is not None
+    return row
+
+
+def a_stripe_event(app: App, body: Mapping[str, Any]) -> UUID:
+    """Store the event with its job, as the door does. Returns the job's id; of a duplicate, the first delivery's."""
+    envelope = stripe.parse_event(json.dumps(body).encode())
+    return _stored(app, "stripe", envelope, apply_stripe_event)
+
+
+def a_clerk_event(app: App, body: Mapping[str, Any], message_id: str) -> UUID:
+    """`a_stripe_event` for Clerk, whose events carry their id in a header."""
+    envelope = clerk.parse_event(json.dumps(body).encode(), message_id)
+    return _stored(app, "clerk", envelope, apply_clerk_event)
+
+
+def _stored(app: App, source: str, envelope: Envelope, job: JobType[Any]) -> UUID:
+    event = NewEvent(
+        id=new_id(),
+        source=source,
+        job_id=new_id(),
+        job_type=job.name,
+        queue=job.queue,
+        max_attempts=job.max_attempts,
+        ordering_key=envelope.subject,
+        **asdict(envelope),
+    )
+    with app.db.transaction(SYSTEM) as tx:
+        [stored] = store(tx.driver, [event])
+    assert stored.job_id is not None
+    return stored.job_id
+
+
+def event_row(app: App, job_id: UUID) -> dict[str, Any]:
+    """The stored event that this job applies, as it is now."""
+    with app.db.transaction(SYSTEM) as tx:
+        row = tx.events.find(str(job_row(app, job_id)["payload"]["event_id"]))
     assert row is not None
     return row

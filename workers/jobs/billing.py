@@ -63,7 +63,8 @@ def follow(tx: Tx, fact: Fact, customer: str, prices: PriceBook, cause: str) -> 
         if not tx.tenants.link_customer(hint, customer):
             return "parked:unknown_tenant"
         tenant_id = hint
-        tx.events.release("stripe", customer, "parked:unknown_customer")
+        for parked in ("parked:unknown_customer", "parked:unknown_tenant"):
+            tx.events.release("stripe", customer, parked)
     before = tx.tenants.lock_plan(tenant_id)
     subscriptions = tx.billing.subscriptions(customer)
     after = change_plan(before, subscriptions, tx.billing.paid_periods(customer), prices)

@@ -28,13 +28,14 @@ def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
 
 
 def save(ctx: Context, tx: Tx, before: Person | None, after: Person, tenant_id: UUID | None) -> None:
-    """Write the person. A personal account is called after its owner, as long as nobody gave it another name."""
+    """Write the person. A personal account is called after its owner, as long as nobody gave it another name; after
+    a person who is deleted, by their id."""
     if before is None:
         tenant_id = None if after.deleted_at else open_tenant(ctx, tx, tenant_name(after))
         tx.identity.add(tx.new_id(), after, tenant_id, role="ADMIN")
         return
     tx.identity.save(after)
-    if tenant_id is not None and not after.deleted_at and tenant_name(before) != tenant_name(after):
+    if tenant_id is not None and tenant_name(before) != tenant_name(after):
         tx.tenants.rename(tenant_id, was=tenant_name(before), name=tenant_name(after))
 
 

@@ -1,0 +1,90 @@
+"""`viral WORD …`, in this process (a process of its own costs most of a second) or in one of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from sysconfig import get_path
+from typing import Any
+
+import pytest
+
+from cli.main import main
+from workers.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHONPATH = f"{ROOT}:{get_path('purelib')}"
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+class Shell:
+    """`viral WORD …` with an environment of its own."""
+
+    def __init__(
+        self, environment: dict[str, str], patch: pytest.MonkeyPatch, read: pytest.CaptureFixture[str]
+    ) -> None:
+        self.environment = environment
+        self._patch = patch
+        self._read = read
+
+    def __call__(self, *words: object, **environment: str) -> Said:
+        with self._patch.context() as patch:
+            for name in Settings.model_fields:
+                patch.delenv(name.upper(), raising=False)
+            for name, value in (self.environment | environment).items():
+                patch.setenv(name, value)
+            self._read.readouterr()
+            with pytest.raises(SystemExit) as stopped:
+                main([str(word) for word in words])
+        code = stopped.value.code or 0
+        assert isinstance(code, int)
+        return Said(code, *self._read.readouterr())
+
+    def done(self, *words: object, **environment: str) -> Said:
+        said = self(*words, **environment)
+        assert (said.code, said.err) == (0, ""), said
+        return said
+
+    def json(self, *words: object) -> Any:
+        return json.loads(self.done(*words, "--json").out)
+
+    def refused(self, *words: object, **environment: str) -> str:
+        """The one line that says why."""
+        said = self(*words, **environment)
+        assert (said.code, said.out) == (1, ""), said
+        [line] = said.err.splitlines()
+        return line
+
+    def senseless(self, *words: object) -> str:
+        said = self(*words)
+        assert (said.code, said.out) == (2, ""), said
+        return said.err
+
+
+def without_settings() -> dict[str, str]:
+    """The environment of this process, without what would be a setting."""
+    return {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+
+
+def a_process(
+    environment: dict[str, str], *words: str, python: str = sys.executable, **options: Any
+) -> subprocess.Popen[str]:
+    """`viral` as a process of its own."""
+    return subprocess.Popen(
+        [python, "-m", "cli.main", *words],
+        env=without_settings() | {"PYTHONPATH": PYTHONPATH, "PYTHONWARNINGS": "default"} | environment,
+        text=True,
+        **options,
+    )

@@ -1,0 +1,325 @@
+"""`viral up` as a newcomer runs it: real servers, real processes, and nothing left of them afterwards."""
+
+import contextlib
+import getpass
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cli.local.spawn import answers
+from tests.cli.shell import PYTHONPATH, Shell, a_process
+from tests.wait import until
+
+NOBODY = 65534
+SMALL = {"WORKER_PROCESSES": "1", "WORKER_THREADS": "2"}
+
+
+class Up:
+    """One home, and every `viral up` that a test starts on it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.person: dict[str, Any] = {}  # who runs it and by which Python, if not we by ours
+        self.folder = folder
+        self.name = name
+        self.home = folder / name
+        self.log = folder / "log"
+        self._runs: list[subprocess.Popen[str]] = []
+        self._seen: set[psutil.Process] = set()
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """As a person does: in some folder, with a home relative to it."""
+        with self.log.open("w") as log:
+            run = a_process(
+                SMALL | environment,
+                *("up", "--home", self.name, *words),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self.person,
+            )
+        self._runs.append(run)
+        return run
+
+    def started(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        run = self.start(*words, **environment)
+        wanted = ("are up", "worker.ready", "scheduler.ready")
+        until(lambda: all(each in self.said() for each in wanted) or run.poll() is not None, "all to be up", seconds=60)
+        assert run.poll() is None, self.said()
+        self.processes()
+        return run
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def state(self) -> dict[str, Any]:
+        known: dict[str, Any] = json.loads((self.home / "state.json").read_text())
+        return known
+
+    def ports(self) -> list[int]:
+        """Of the web server, Postgres and Redis."""
+        state = self.state()
+        urls = [state["web_url"], state["urls"]["database_url"], state["urls"]["redis_url"]]
+        return [int(re.findall(r":(\d+)", url)[-1]) for url in urls]
+
+    def processes(self) -> set[psutil.Process]:
+        """All that run here: by descent, and by this home in their words or environment. Remembered for `left`."""
+        found = {each for each in psutil.process_iter() if each.pid != os.getpid() and self._is_mentioned_by(each)}
+        for run in self._runs:
+            with contextlib.suppress(psutil.Error):
+                found |= set(psutil.Process(run.pid).children(recursive=True))
+        self._seen |= found
+        return found
+
+    def left(self) -> list[str]:
+        """What runs still of all that was ever seen here."""
+        self.processes()
+        return [f"{each.pid} {words_of(each)}" for each in self._seen if is_alive(each)]
+
+    def end(self) -> None:
+        """Whatever a test did: no process and no file stays."""
+        self.processes()
+        for run in self._runs:
+            run.kill()
+            run.wait()
+        for each in self._seen:
+            with contextlib.suppress(psutil.Error):
+                each.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_mentioned_by(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            if any(str(self.home) in word for word in process.cmdline()):
+                return True
+            return process.environ().get("VIRAL_HOME") == str(self.home)
+        return False
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def words_of(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return "(gone)"
+
+
+def interrupted(run: subprocess.Popen[str]) -> int:
+    run.send_signal(signal.SIGINT)
+    return run.wait(timeout=60)
+
+
+@contextlib.contextmanager
+def a_home(name: str) -> Iterator[Up]:
+    """In a folder that others may pass through, as most are; pytest's own are closed to Postgres, if we are root."""
+    folder = Path(tempfile.mkdtemp(prefix="viral-up-")).resolve()
+    folder.chmod(0o755)
+    up = Up(folder, name)
+    try:
+        yield up
+    finally:
+        up.end()
+
+
+@pytest.fixture
+def up() -> Iterator[Up]:
+    with a_home("home") as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Up]:
+    """A system that several tests visit. Its home has a space in its name, and the port of PORT was taken."""
+    with a_home("a home") as up, socket.create_server(("127.0.0.1", 0)) as taken:
+        up.started(PORT=str(taken.getsockname()[1]))
+        yield up
+
+
+def shell(up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Another shell, which is told nothing but where the home is."""
+    return Shell({"VIRAL_HOME": str(up.home)}, monkeypatch, capsys)
+
+
+@pytest.fixture
+def viral(running: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return shell(running, monkeypatch, capsys)
+
+
+def signs_up(viral: Shell, email: str) -> str:
+    """The id of the tenant that Clerk's event makes."""
+    assert '200 {"received":true}' in viral.done("dev", "send-event", "clerk", "user.created", "--email", email).out
+    until(lambda: viral.json("tenants", "list", "--search", email), "the tenant to be made")
+    [row] = viral.json("tenants", "list", "--search", email)
+    tenant_id: str = row["id"]
+    return tenant_id
+
+
+def all_is_applied(viral: Shell) -> bool:
+    return "received" not in {event["status"] for event in viral.json("events", "list")}
+
+
+def test_a_taken_port_is_replaced_and_the_start_says_where_everything_is(running: Up) -> None:
+    web, _, _ = running.ports()
+    said = running.said()
+    assert re.search(rf"^port \d+ is taken; the web server listens on {web}$", said, re.MULTILINE)
+    assert f"  web        http://127.0.0.1:{web}  (" in said
+    assert f"  data       {running.home}\n" in said
+    assert f"  export VIRAL_HOME='{running.home}'\n" in said
+    assert "Traceback" not in said
+    passwords = json.loads((running.home / "secrets.json").read_text()).values()
+    assert not any(password in said for password in passwords)
+
+
+def test_the_first_five_minutes(viral: Shell, tmp_path: Path) -> None:
+    assert {finding["state"] for finding in viral.json("doctor")} == {"ok"}
+    tenant_id = signs_up(viral, "ada@example.com")
+    shown = viral.json("tenants", "show", tenant_id)
+    assert (shown["subscription_tier"], shown["monthly_quota"], shown["used_quota"]) == ("FREE", 10, 0)
+    assert [user["email"] for user in shown["users"]] == ["ada@example.com"]
+
+    body = tmp_path / "paid.json"
+    viral.done("dev", "send-event", "stripe", "checkout", "--tenant", tenant_id, "--save", body)
+    until(lambda: all_is_applied(viral), "the purchase to be applied")
+    paid = viral.json("tenants", "show", tenant_id)
+    assert (paid["subscription_tier"], paid["subscription_status"], paid["monthly_quota"]) == ("PRO", "active", 50)
+
+    events, jobs = viral.json("events", "list"), viral.json("jobs", "list", "--queue", "events")
+    assert len(events) == len(jobs) == 4
+    assert {event["status"] for event in events} == {"applied"}
+    viral.done("dev", "send-event", "stripe", body)
+    assert viral.json("events", "list") == events
+    assert viral.json("jobs", "list", "--queue", "events") == jobs
+    assert viral.json("tenants", "show", tenant_id) == paid
+
+    assert viral.json("quota", "reset", tenant_id)["used"] == 0
+    ledger = viral.json("quota", "show", tenant_id)["ledger"]
+    assert (ledger[0]["kind"], ledger[0]["cause"]) == ("reset", f"person:{getpass.getuser()}")
+    job = viral.json("jobs", "enqueue", "quota.reset_due", "--wait")
+    assert (job["status"], job["result"]) == ("completed", {"reset": 0})
+    assert {finding["state"] for finding in viral.json("doctor")} == {"ok"}
+
+
+def test_info_says_where_everything_is(running: Up, viral: Shell) -> None:
+    told = viral.json("info")
+    urls = running.state()["urls"]
+    assert told == {**urls, "web_url": running.state()["web_url"], "version": told["version"]}
+
+
+def test_a_second_start_on_the_same_home_is_refused(running: Up, viral: Shell) -> None:
+    state = running.state()
+    line = viral.refused("up")
+    assert line.startswith(f"viral: `viral up` is already running on {running.home} (pid {state['pid']})")
+    assert f"at {state['web_url']}: " in line
+    assert running.state() == state
+
+
+def test_a_worker_started_beside_it_finds_the_servers(running: Up, viral: Shell, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with (
+        log.open("w") as file,
+        a_process(SMALL | {"VIRAL_HOME": str(running.home)}, "worker", "-q", "social", stderr=file) as worker,
+    ):
+        try:
+            until(lambda: "worker.ready" in log.read_text(), "the worker to be ready")
+            findings = {finding["check"]: finding["says"] for finding in viral.json("doctor")}
+            assert findings["workers"] == "2 processes are alive"
+            worker.terminate()
+            assert worker.wait(timeout=30) == 0
+        finally:
+            worker.kill()
+
+
+def test_ctrl_c_stops_all_in_order_and_the_next_start_has_the_data(
+    up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    viral = shell(up, monkeypatch, capsys)
+    run = up.started(PORT="0")
+    tenant_id = signs_up(viral, "ada@example.com")
+    secrets = (up.home / "development.json").read_text()
+    ports = up.ports()
+    assert interrupted(run) == 0
+    assert up.left() == []
+    assert not any(answers(port) for port in ports)
+    assert not (up.home / "state.json").exists()
+    said = up.said()
+    assert re.findall(r"^viral     \| stopping (\w+) …$", said, re.MULTILINE) == ["scheduler", "worker", "web"]
+    assert "Traceback" not in said
+    assert "nothing runs under" in viral.refused("tenants", "list")
+
+    run = up.started(PORT="0")
+    assert "schema: already at " in up.said()
+    assert viral.json("tenants", "show", tenant_id)["name"] == "ada@example.com"
+    assert (up.home / "development.json").read_text() == secrets
+    assert interrupted(run) == 0
+    assert up.left() == []
+
+
+def test_after_a_kill_the_next_start_clears_away_and_works(
+    up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    viral = shell(up, monkeypatch, capsys)
+    run = up.started(PORT="0")
+    tenant_id = signs_up(viral, "ada@example.com")
+    first = up.processes()
+    assert len(first) > 5
+    run.kill()
+    run.wait()
+    run = up.started(PORT="0")
+    assert [words_of(each) for each in first if is_alive(each)] == []
+    assert viral.json("tenants", "show", tenant_id)["name"] == "ada@example.com"
+    assert viral.done("jobs", "enqueue", "quota.reset_due", "--wait").code == 0
+    assert interrupted(run) == 0
+    assert up.left() == []
+
+
+def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(up: Up) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert up.start("--port", str(port)).wait(timeout=60) == 1
+    assert up.said() == f"viral: port {port} is taken: stop what listens there, or choose another with --port\n"
+    assert up.left() == []
+    assert not (up.home / "state.json").exists()
+
+
+def a_python_for(person: dict[str, Any]) -> str:
+    """This one; or, if it is closed to that person, another of the same version."""
+    refused = []
+    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        look = [python, "-c", "import cli.up, web.main, scheduler.main, dramatiq"]
+        environment = {"PYTHONPATH": PYTHONPATH}
+        try:
+            subprocess.run(look, cwd="/", env=environment, capture_output=True, check=True, **person)
+        except (OSError, subprocess.CalledProcessError) as error:
+            refused.append(str(error))
+        else:
+            return python
+    pytest.skip(f"no Python here can be run by an ordinary user: {'; '.join(refused)}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="all other tests have run it as an ordinary user")
+def test_an_ordinary_user_can_run_it(
+    up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    up.person = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    up.person |= {"python": a_python_for(up.person)}
+    os.chown(up.folder, NOBODY, NOBODY)
+    run = up.started(PORT="0", HOME=str(up.folder))
+    assert {process.uids().real for process in up.processes()} == {NOBODY}
+    signs_up(shell(up, monkeypatch, capsys), "ada@example.com")
+    assert interrupted(run) == 0
+    assert up.left() == []

@@ -1,0 +1,287 @@
+"""Jobs as rows: identity, what people may do by hand, and lists. What a runner does is told in tests/workers."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from db.jobs import RING_GRACE, FailedAttempt, Jobs, NewJob
+from db.transaction import SYSTEM, Scope
+from tests.builders import a_tenant, job_row
+from tests.wait import until
+from workers.app import App
+
+KNOWN = ["t", "u"]
+
+
+def a_job(**options: Any) -> NewJob:
+    return NewJob(**{"id": uuid4(), "job_type": "t", "queue": "default", **options})
+
+
+def add(app: App, *, scope: Scope = SYSTEM, **options: Any) -> UUID:
+    with app.db.transaction(scope) as tx:
+        return tx.jobs.add(a_job(**options))
+
+
+def brought_to(app: App, status: str, **options: Any) -> UUID:
+    """A job that reached this state the way jobs do."""
+    job_id = add(app, **options)
+    with app.db.transaction(SYSTEM) as tx:
+        if status == "cancelled":
+            assert tx.jobs.cancel(job_id)
+        if status in ("running", "completed", "failed"):
+            claimed = tx.jobs.claim(job_id, uuid4(), KNOWN)
+            assert claimed is not None
+            if status == "completed":
+                assert tx.jobs.complete(job_id, claimed.lease_token, None)
+            if status == "failed":
+                assert tx.jobs.fail(job_id, claimed.lease_token, FailedAttempt("failed", "E", "broken"))
+    assert job_row(app, job_id)["status"] == status
+    return job_id
+
+
+ALL = ("pending", "running", "completed", "failed", "cancelled")
+
+# --- by hand ------------------------------------------------------------------------------------------------
+
+
+def test_only_a_pending_job_can_be_cancelled(app: App) -> None:
+    before = {status: job_row(app, brought_to(app, status)) for status in ALL}
+    with app.db.transaction(SYSTEM) as tx:
+        cancelled = [status for status, row in before.items() if tx.jobs.cancel(row["id"])]
+    assert cancelled == ["pending"]
+    after = {status: job_row(app, row["id"]) for status, row in before.items()}
+    assert after["pending"]["status"] == "cancelled"
+    assert after["pending"]["completed_at"] is not None
+    assert [status for status in ALL if after[status] != before[status]] == ["pending"]
+
+
+def test_only_a_failed_or_cancelled_job_can_be_retried(app: App) -> None:
+    before = {status: job_row(app, brought_to(app, status)) for status in ALL}
+    with app.db.transaction(SYSTEM) as tx:
+        retried = [status for status, row in before.items() if tx.jobs.retry(row["id"])]
+    assert retried == ["failed", "cancelled"]
+    after = {status: job_row(app, row["id"]) for status, row in before.items()}
+    assert {after[status]["status"] for status in retried} == {"pending"}
+    assert [status for status in ALL if after[status] != before[status]] == retried
+
+
+def test_a_retried_job_is_due_at_once_and_is_rung_for(app: App) -> None:
+    job_id = brought_to(app, "failed", queue="llm")
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.jobs.retry(job_id)
+        assert tx.due == {"llm": [job_id]}
+        assert tx.jobs.due_now() == [job_id]
+        now = tx.now()
+    row = job_row(app, job_id)
+    assert (row["completed_at"], row["worker_id"], row["lease_token"], row["rings"]) == (None, None, None, 0)
+    assert (row["scheduled_for"], row["ring_at"]) == (now, now + RING_GRACE)
+
+
+def test_a_retry_gives_one_attempt_more_than_there_were_and_forgives_crashes(app: App) -> None:
+    worn, fresh = brought_to(app, "failed", max_attempts=1), brought_to(app, "failed", max_attempts=5)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE job_queue SET crashes = 2")
+        assert tx.jobs.retry(worn)
+        assert tx.jobs.retry(fresh)
+    rows = [job_row(app, worn), job_row(app, fresh)]
+    assert [(row["attempts"], row["max_attempts"], row["crashes"]) for row in rows] == [(1, 2, 0), (1, 5, 0)]
+
+
+def test_a_job_cannot_be_retried_while_its_twin_lives(app: App) -> None:
+    failed = brought_to(app, "failed", unique_key="k")
+    twin = add(app, unique_key="k")
+    with pytest.raises(psycopg.errors.UniqueViolation), app.db.transaction(SYSTEM) as tx:
+        tx.jobs.retry(failed)
+    assert job_row(app, failed)["status"] == "failed"
+    assert job_row(app, twin)["status"] == "pending"
+
+
+def test_a_job_that_is_not_there_cannot_be_cancelled_or_retried(app: App) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        assert not tx.jobs.cancel(uuid4())
+        assert not tx.jobs.retry(uuid4())
+        assert tx.jobs.get(uuid4()) is None
+
+
+# --- identity -----------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_taken_while_its_job_lives_and_free_when_it_has_ended(app: App) -> None:
+    taken = {}
+    for status in ALL:
+        first = brought_to(app, status, unique_key=status)
+        taken[status] = add(app, unique_key=status, payload={"other": 1}) == first
+        assert job_row(app, first)["payload"] == {}
+    assert [status for status in ALL if taken[status]] == ["pending", "running"]
+
+
+def test_a_key_belongs_to_its_job_type(app: App) -> None:
+    assert add(app, unique_key="k") != add(app, unique_key="k", job_type="u")
+    assert add(app) != add(app)
+
+
+def test_of_many_that_enqueue_the_same_at_once_one_does_and_all_are_told_its_id(app: App) -> None:
+    together = threading.Barrier(4)
+    found: list[UUID] = []
+
+    def enqueue() -> None:
+        for n in range(10):
+            together.wait()
+            found.append(add(app, unique_key=f"k{n}"))
+
+    threads = [threading.Thread(target=enqueue) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 40
+    assert len(set(found)) == 10
+    with app.db.transaction(SYSTEM) as tx:
+        assert {row["id"] for row in tx.jobs.recent()} == set(found)
+
+
+@pytest.mark.parametrize("outcome", ["commit", "rollback"])
+def test_an_enqueuer_waits_for_what_becomes_of_the_twin(app: App, outcome: str) -> None:
+    found: list[UUID] = []
+    second = threading.Thread(target=lambda: found.append(add(app, unique_key="k")))
+    try:
+        with app.db.transaction(SYSTEM) as tx:
+            first = tx.jobs.add(a_job(unique_key="k"))
+            second.start()
+            until(lambda: waiting_for_a_lock(app), "the second enqueuer to wait for the first")
+            if outcome == "rollback":
+                raise _RollBack
+    except _RollBack:
+        pass
+    second.join()
+    assert (found == [first]) == (outcome == "commit")
+    with app.db.transaction(SYSTEM) as tx:
+        assert [row["id"] for row in tx.jobs.recent()] == found
+
+
+class _RollBack(Exception):
+    pass
+
+
+def waiting_for_a_lock(app: App) -> bool:
+    with psycopg.connect(app.settings.owner_url, autocommit=True) as other:
+        row = other.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE NOT granted AND datname = current_database()"
+        ).fetchone()
+    return row is not None and row[0] > 0
+
+
+class Meddled:
+    """A connection; `before` is called before its statements, with their number, from 1."""
+
+    def __init__(self, driver: psycopg.Connection[Any], before: Callable[[int], object]) -> None:
+        self._driver = driver
+        self._before = before
+        self._statements = 0
+
+    def execute(self, *args: Any) -> psycopg.Cursor[Any]:
+        self._statements += 1
+        self._before(self._statements)
+        return self._driver.execute(*args)
+
+
+def test_a_twin_that_ends_while_it_is_looked_for_does_not_swallow_the_job(app: App) -> None:
+    twin = add(app, unique_key="k")
+
+    def twin_ends(statement: int) -> None:
+        if statement == 2:
+            with app.db.transaction(SYSTEM) as tx:
+                assert tx.jobs.cancel(twin)
+
+    with app.db.transaction(SYSTEM) as tx:
+        jobs = Jobs(Meddled(tx.driver, twin_ends), tx.due)  # type: ignore[arg-type]
+        job = a_job(unique_key="k")
+        assert jobs.add(job) == job.id
+        assert tx.due == {"default": [job.id]}
+    assert job_row(app, job.id)["status"] == "pending"
+
+
+def test_two_tenants_may_use_the_same_key(app: App) -> None:
+    """Ada cannot see Bob's job: she must neither be given its id nor look for it for ever."""
+    ada, bob = a_tenant(app), a_tenant(app, name="Bob")
+    bobs = add(app, tenant_id=bob, unique_key="k")
+
+    def lose_patience(statement: int) -> None:
+        assert statement <= 10, "still looking for a twin that this tenant cannot see"
+
+    with app.db.transaction(ada) as tx:
+        jobs = Jobs(Meddled(tx.driver, lose_patience), tx.due)  # type: ignore[arg-type]
+        found = jobs.add(a_job(tenant_id=ada, unique_key="k"))
+    assert found != bobs
+    assert job_row(app, found)["tenant_id"] == ada
+
+
+# --- times --------------------------------------------------------------------------------------------------
+
+
+def test_a_delay_is_counted_from_the_moment_given_or_from_now(app: App) -> None:
+    hour, noon = timedelta(hours=1), datetime(2199, 11, 22, 12, tzinfo=UTC)
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+        given = [a_job(), a_job(delay=hour), a_job(scheduled_for=noon), a_job(scheduled_for=noon, delay=hour)]
+        ids = [tx.jobs.add(job) for job in given]
+        assert tx.due == {"default": [ids[0]]}
+    rows = [job_row(app, job_id) for job_id in ids]
+    assert [row["scheduled_for"] for row in rows] == [now, now + hour, noon, noon + hour]
+    assert [row["ring_at"] for row in rows] == [now + RING_GRACE, now + hour, noon, noon + hour]
+
+
+def test_due_jobs_come_by_priority_and_then_by_time(app: App) -> None:
+    hours = timedelta(hours=1)
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+        late = tx.jobs.add(a_job(scheduled_for=now - hours))
+        first = tx.jobs.add(a_job(priority=1, scheduled_for=now))
+        older = tx.jobs.add(a_job(scheduled_for=now - 2 * hours))
+        tx.jobs.add(a_job(priority=0, delay=hours))
+        assert tx.jobs.due_now() == [first, older, late]
+        assert tx.jobs.due_now(limit=1) == [first]
+
+
+# --- lists --------------------------------------------------------------------------------------------------
+
+
+def test_lists_are_newest_first_and_filtered(app: App) -> None:
+    ada, bob = a_tenant(app), a_tenant(app, name="Bob")
+    jobs = {
+        "plain": add(app),
+        "ada's": add(app, tenant_id=ada, queue="llm"),
+        "bob's": add(app, tenant_id=bob, job_type="u", queue="llm"),
+        "failed": brought_to(app, "failed", tenant_id=ada),
+    }
+
+    def listed(**wanted: Any) -> list[str]:
+        names = {job_id: name for name, job_id in jobs.items()}
+        with app.db.transaction(SYSTEM) as tx:
+            return [names[row["id"]] for row in tx.jobs.recent(**wanted)]
+
+    assert listed() == ["failed", "bob's", "ada's", "plain"]
+    assert listed(limit=2) == ["failed", "bob's"]
+    assert listed(status="failed") == ["failed"]
+    assert listed(job_type="u") == ["bob's"]
+    assert listed(queue="llm") == ["bob's", "ada's"]
+    assert listed(tenant_id=ada) == ["failed", "ada's"]
+    assert listed(tenant_id=ada, status="pending", queue="llm", job_type="t") == ["ada's"]
+    assert listed(job_type="none") == []
+
+
+def test_a_tenant_lists_only_their_own_jobs(app: App) -> None:
+    ada, bob = a_tenant(app), a_tenant(app, name="Bob")
+    add(app)
+    hers, his = add(app, tenant_id=ada), add(app, tenant_id=bob)
+    with app.db.transaction(ada) as tx:
+        assert [row["id"] for row in tx.jobs.recent()] == [hers]
+        assert tx.jobs.get(his) is None
+        assert not tx.jobs.cancel(his)
+    assert job_row(app, his)["status"] == "pending"

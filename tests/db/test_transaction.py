@@ -1,0 +1,256 @@
+"""`Database`: what is kept, what is told afterwards, and what a lost server looks like from here.
+
+A COMMIT whose answer is lost is told in tests/workers/test_lost_answers.py.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from db.jobs import NewJob
+from db.transaction import IDLE_BEFORE_PING, SYSTEM, Database, DatabaseUnavailable, Rings, Tx
+from domain.errors import TenantContextNotSet, Unavailable
+from tests.wait import until
+
+Open = Callable[..., Database]
+
+
+@pytest.fixture
+def opened(database_url: str) -> Iterator[Open]:
+    """Opens a `Database` on this test's database, with one connection if not told otherwise."""
+    databases: list[Database] = []
+
+    def open_database(**options: Any) -> Database:
+        databases.append(Database(database_url, **{"pool_size": 1, "new_id": uuid4, **options}))
+        return databases[-1]
+
+    yield open_database
+    for database in databases:
+        database.close()
+
+
+def leave_mark(tx: Tx) -> None:
+    tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES ('mark', 1)")
+
+
+def marks(database: Database) -> int:
+    with database.transaction(SYSTEM) as tx:
+        row = tx.driver.execute("SELECT count(*) FROM system_metrics").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def a_job(**options: Any) -> NewJob:
+    return NewJob(**{"id": uuid4(), "job_type": "t", "queue": "default", **options})
+
+
+def kill(owner_url: str, *pids: int) -> None:
+    """End these server processes, and return when they are gone."""
+    with psycopg.connect(owner_url, autocommit=True) as other:
+        for pid in pids:
+            assert other.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,)).fetchone() == (True,)
+
+
+def backend(database: Database) -> int:
+    """The server process behind the connection that the next transaction gets."""
+    with database.transaction(SYSTEM) as tx:
+        return tx.driver.info.backend_pid
+
+
+# --- what is kept -------------------------------------------------------------------------------------------
+
+
+def test_both_ways_to_speak_to_it_share_one_transaction(opened: Open) -> None:
+    database = opened()
+    with database.transaction(SYSTEM) as tx:
+        leave_mark(tx)
+        assert tx.sql.execute(text("SELECT count(*) FROM system_metrics")).scalar_one() == 1
+    assert marks(database) == 1
+
+
+def test_any_error_undoes_everything_and_is_passed_on(opened: Open) -> None:
+    database = opened()
+    for error in (RuntimeError("broken"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as raised, database.transaction(SYSTEM) as tx:
+            leave_mark(tx)
+            raise error
+        assert raised.value is error
+    assert marks(database) == 0
+
+
+def test_a_statement_that_fails_undoes_everything_and_the_connection_goes_on(opened: Open) -> None:
+    database = opened()
+    with pytest.raises(psycopg.errors.DivisionByZero), database.transaction(SYSTEM) as tx:
+        leave_mark(tx)
+        tx.driver.execute("SELECT 1 / 0")
+    with pytest.raises(IntegrityError), database.transaction(SYSTEM) as tx:
+        leave_mark(tx)
+        tx.sql.execute(text("INSERT INTO job_queue (job_type, status) VALUES ('t', 'no such')"))
+    assert marks(database) == 0
+
+
+def test_an_error_that_was_swallowed_inside_cannot_pass_for_a_commit(opened: Open) -> None:
+    told: list[Rings] = []
+    database = opened(on_commit=told.append)
+    with pytest.raises(psycopg.Error), database.transaction(SYSTEM) as tx:
+        tx.jobs.add(a_job())
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            tx.driver.execute("SELECT 1 / 0")
+    assert told == []
+
+
+def test_a_transaction_must_name_its_scope(opened: Open) -> None:
+    with pytest.raises(TenantContextNotSet, match="must name its tenant, or SYSTEM"):
+        with opened().transaction(None):  # type: ignore[arg-type]
+            pytest.fail("a transaction without a scope was begun")
+
+
+def test_a_scope_can_be_changed_on_the_way(opened: Open) -> None:
+    tenant_id = uuid4()
+    with opened().transaction(SYSTEM) as tx:
+        tx.driver.execute("INSERT INTO tenants (id, name) VALUES (%s, 'Ada'), (DEFAULT, 'Bob')", (tenant_id,))
+        seen = [len(tx.tenants.recent())]
+        tx.work_as(tenant_id)
+        seen.append(len(tx.tenants.recent()))
+        tx.work_as(SYSTEM)
+        seen.append(len(tx.tenants.recent()))
+    assert seen == [2, 1, 2]
+
+
+def test_times_are_the_databases_and_utc(opened: Open) -> None:
+    with opened().transaction(SYSTEM) as tx:
+        first = tx.now()
+        assert first == tx.now()
+        assert first.utcoffset() == timedelta(0)
+        assert tx.driver.execute("SHOW timezone").fetchone() == ("UTC",)
+
+
+def test_a_statement_that_takes_too_long_is_ended(opened: Open) -> None:
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        with opened(statement_timeout_ms=50).transaction(SYSTEM) as tx:
+            tx.driver.execute("SELECT pg_sleep(30)")
+
+
+# --- what is told afterwards --------------------------------------------------------------------------------
+
+
+def test_due_jobs_are_told_of_after_the_commit_by_queue(opened: Open) -> None:
+    reader, told, seen = opened(), [], []
+
+    def on_commit(rings: Rings) -> None:
+        told.append({queue: list(job_ids) for queue, job_ids in rings.items()})
+        with reader.transaction(SYSTEM) as tx:
+            seen.extend(tx.jobs.due_now())
+
+    database = opened(on_commit=on_commit)
+    first, second, third, later = a_job(), a_job(queue="llm"), a_job(), a_job(delay=timedelta(hours=1))
+    with database.transaction(SYSTEM) as tx:
+        for job in (first, second, third, later):
+            tx.jobs.add(job)
+        assert told == []
+    assert told == [{"default": [first.id, third.id], "llm": [second.id]}]
+    assert set(seen) == {first.id, second.id, third.id}
+
+
+def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:
+    told: list[Rings] = []
+    database = opened(on_commit=told.append)
+    with database.transaction(SYSTEM):
+        pass
+    with database.transaction(SYSTEM) as tx:
+        tx.jobs.add(a_job(delay=timedelta(hours=1)))
+    with pytest.raises(RuntimeError), database.transaction(SYSTEM) as tx:
+        tx.jobs.add(a_job())
+        raise RuntimeError
+    assert told == []
+
+
+def test_a_job_that_was_there_already_is_not_told_of_again(opened: Open) -> None:
+    told: list[Rings] = []
+    database = opened(on_commit=told.append)
+    for _ in range(2):
+        with database.transaction(SYSTEM) as tx:
+            tx.jobs.add(a_job(unique_key="k"))
+    assert len(told) == 1
+
+
+# --- a server that goes away --------------------------------------------------------------------------------
+
+
+def test_a_closed_port_is_database_unavailable() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    database = Database(f"postgresql://nobody:hush@127.0.0.1:{port}/none", pool_size=1, new_id=uuid4)
+    for attempt in (lambda: database.transaction(SYSTEM).__enter__(), database.connect):
+        with pytest.raises(DatabaseUnavailable, match="Postgres does not answer") as refusal:
+            attempt()
+        assert isinstance(refusal.value, Unavailable)
+        assert "hush" not in str(refusal.value)
+    database.close()
+
+
+def test_a_server_that_goes_away_in_the_middle_is_database_unavailable(opened: Open, owner_url: str) -> None:
+    database = opened()
+    speak: list[Callable[[Tx], object]] = [leave_mark, lambda tx: tx.sql.execute(text("SELECT 1"))]
+    for say in speak:
+        with pytest.raises(DatabaseUnavailable, match="Postgres went away"), database.transaction(SYSTEM) as tx:
+            leave_mark(tx)
+            kill(owner_url, tx.driver.info.backend_pid)
+            say(tx)
+    assert marks(database) == 0
+
+
+def test_an_error_of_ones_own_is_not_hidden_by_a_connection_that_died_meanwhile(opened: Open, owner_url: str) -> None:
+    """Nor is the connection lost to the pool, which has only this one."""
+    database = opened()
+    with pytest.raises(RuntimeError, match="mine"), database.transaction(SYSTEM) as tx:
+        kill(owner_url, tx.driver.info.backend_pid)
+        raise RuntimeError("mine")
+    assert marks(database) == 0
+
+
+def test_a_restart_while_the_pool_rested_is_not_noticed(opened: Open, owner_url: str) -> None:
+    database = opened(pool_size=2)
+    with database.transaction(SYSTEM) as one, database.transaction(SYSTEM) as two:
+        pids = {one.driver.info.backend_pid, two.driver.info.backend_pid}
+    rested_at = time.monotonic()
+    kill(owner_url, *pids)
+    until(lambda: time.monotonic() > rested_at + IDLE_BEFORE_PING, "the pool's connections to have rested")
+    with database.transaction(SYSTEM) as one, database.transaction(SYSTEM) as two:
+        leave_mark(one)
+        leave_mark(two)
+        assert pids.isdisjoint({one.driver.info.backend_pid, two.driver.info.backend_pid})
+    assert marks(database) == 2
+
+
+def test_before_that_it_costs_one_error_that_says_so(opened: Open, owner_url: str) -> None:
+    database = opened()
+    kill(owner_url, backend(database))
+    with pytest.raises(DatabaseUnavailable), database.transaction(SYSTEM) as tx:
+        leave_mark(tx)
+    with database.transaction(SYSTEM) as tx:
+        leave_mark(tx)
+    assert marks(database) == 1
+
+
+def test_a_connection_is_used_again(opened: Open) -> None:
+    database = opened()
+    assert backend(database) == backend(database)
+
+
+def test_a_connection_of_ones_own_is_the_applications_and_outside_the_pool(opened: Open) -> None:
+    database = opened(application_name="viral tests")
+    with database.transaction(SYSTEM) as tx, database.connect(autocommit=True) as own:
+        assert own.info.backend_pid != tx.driver.info.backend_pid
+        assert own.autocommit
+        query = "SELECT current_user, current_setting('application_name')"
+        assert own.execute(query).fetchone() == ("viral_app", "viral tests")

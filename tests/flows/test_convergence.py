@@ -1,0 +1,212 @@
+"""However events are delivered, the database ends the same: permuted, told twice, and applied by two at once.
+
+The rules alone are held to this by tests/domain/test_billing.py; here it is storage, the jobs and their locks.
+"""
+
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from random import Random, SystemRandom
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from db.transaction import SYSTEM
+from domain.billing import Tier
+from domain.quota import add_months
+from integrations.fakes import Body, Cast, Shape, clerk_deleted_user, clerk_event, clerk_user, lifecycle
+from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row
+from tests.drain import drain
+from workers.app import App
+
+WHO = Cast(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
+START = add_months(NOV_22, 1)
+SOLD = {Tier.STARTER: "price_starter", Tier.PRO: "price_pro"}
+SHAPES: list[Shape] = ["acacia", "basil", "hybrid"]
+CHECKOUT = 3
+"""Events of a life up to and including the checkout, the one that always names the tenant."""
+
+State = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@pytest.fixture
+def rng() -> Random:
+    seed = SystemRandom().randrange(2**32)
+    sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails
+    return Random(seed)
+
+
+def life(shape: Shape) -> list[Body]:
+    return lifecycle(replace(WHO, shape=shape), START, SOLD)
+
+
+def told_badly(events: Sequence[Body], rng: Random) -> list[Body]:
+    """In any order; some delivered twice, some told by two event objects."""
+    again = rng.choices(events, k=2)
+    twins = [{**body, "id": f"evt_twin{n}"} for n, body in enumerate(rng.choices(events, k=2))]
+    told = [*events, *again, *twins]
+    rng.shuffle(told)
+    return told
+
+
+def unnamed(body: Body) -> Body:
+    """As the original dashboard has it: the tenant stands on the checkout session alone."""
+    about = dict(body["data"]["object"])
+    if about["object"] == "checkout.session":
+        return body
+    about["metadata"] = {}
+    about.pop("subscription_details", None)
+    if "parent" in about:
+        details = about["parent"]["subscription_details"] | {"metadata": {}}
+        about["parent"] = about["parent"] | {"subscription_details": details}
+    return {**body, "data": {**body["data"], "object": about}}
+
+
+def begin(app: App) -> None:
+    """One tenant on the free plan, 7 of 10 used, and nothing else."""
+    with app.db.transaction(SYSTEM) as tx:
+        for table in ("webhook_events", "stripe_subscriptions", "stripe_paid_periods", "job_queue", "quota_ledger"):
+            tx.driver.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
+        tx.driver.execute("DELETE FROM users")
+        tx.driver.execute("DELETE FROM tenants")
+    a_tenant(app, id=WHO.tenant_id, used_quota=7)
+
+
+def state(app: App) -> State:
+    """Everything that the events decide, without the times of writing."""
+    written = {"tenants": {"updated_at"}, "stripe_subscriptions": {"updated_at"}, "stripe_paid_periods": {"created_at"}}
+    found = {}
+    with app.db.transaction(SYSTEM) as tx:
+        for table, columns in written.items():
+            rows = tx.driver.execute(f"SELECT to_jsonb(t) FROM {table} t").fetchall()  # type: ignore[call-overload]
+            found[table] = sorted(({k: v for k, v in row.items() if k not in columns} for (row,) in rows), key=str)
+    return found
+
+
+def deliver(app: App, events: Sequence[Body]) -> State:
+    """One after the other, each applied before the next comes."""
+    begin(app)
+    jobs = []
+    for body in events:
+        jobs.append(a_stripe_event(app, body))
+        drain(app)
+    assert_applied_at_the_first_attempt(app, jobs)
+    return state(app)
+
+
+def assert_applied_at_the_first_attempt(app: App, jobs: Sequence[UUID]) -> None:
+    rows = [job_row(app, job_id) for job_id in jobs]
+    assert {(row["status"], row["attempts"], row["error_message"]) for row in rows} == {("completed", 1, None)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_life_ends_the_same_in_any_order(app: App, shape: Shape, rng: Random) -> None:
+    events = life(shape)
+    in_order: dict[int, State] = {}
+    for _ in range(20):
+        length = rng.randint(CHECKOUT, len(events))
+        if length not in in_order:
+            in_order[length] = deliver(app, events[:length])
+        told = told_badly(events[:length], rng)
+        if rng.random() < 0.5:
+            told = [unnamed(body) for body in told]
+        assert deliver(app, told) == in_order[length], [body["type"] for body in told]
+
+
+def test_the_end_of_that_life_is_the_free_plan(app: App) -> None:
+    """So that the comparison above is not one of two empty tables."""
+    [tenant], [mirrored], periods = deliver(app, life("basil")).values()
+    assert (tenant["subscription_tier"], tenant["subscription_status"], tenant["used_quota"]) == ("FREE", "canceled", 0)
+    assert (tenant["stripe_customer_id"], tenant["stripe_subscription_id"]) == ("cus_1", None)
+    assert (mirrored["id"], mirrored["status"], mirrored["price_ids"]) == ("sub_1", "canceled", ["price_pro"])
+    assert len(periods) == 2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_ends_the_same_when_two_workers_apply_it_at_once(app: App, shape: Shape, rng: Random) -> None:
+    events = life(shape)
+    expected = deliver(app, events)
+    for _ in range(4):
+        begin(app)
+        told = told_badly(events, rng)
+        jobs = list(dict.fromkeys(a_stripe_event(app, unnamed(body)) for body in told))
+        run_at_once(app, jobs)
+        assert_applied_at_the_first_attempt(app, jobs)
+        assert state(app) == expected, [body["type"] for body in told]
+
+
+def run_at_once(app: App, jobs: Sequence[UUID]) -> None:
+    """Two workers, each of which was told of all the jobs."""
+    start = threading.Barrier(2)
+
+    def work(order: Sequence[UUID]) -> None:
+        runner = app.runner()
+        start.wait()
+        runner.run(str(job_id) for job_id in order)
+
+    threads = [threading.Thread(target=work, args=(order,)) for order in (jobs, jobs[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+# --- people -------------------------------------------------------------------------------------------------
+
+
+def person() -> list[Body]:
+    """Signs up, moves to another address, signs in, is deleted."""
+    hour = timedelta(hours=1)
+    moved = replace(WHO, email="ada@example.org")
+    created = clerk_user(WHO, created_at=NOV_22)
+    changed = clerk_user(moved, created_at=NOV_22, updated_at=NOV_22 + hour)
+    signed_in = clerk_user(moved, created_at=NOV_22, updated_at=NOV_22 + 2 * hour, last_sign_in_at=NOV_22 + 2 * hour)
+    return [
+        clerk_event("user.created", created, at=NOV_22),
+        clerk_event("user.updated", changed, at=NOV_22 + hour),
+        clerk_event("user.updated", signed_in, at=NOV_22 + 2 * hour),
+        clerk_event("user.deleted", clerk_deleted_user(WHO), at=NOV_22 + 3 * hour),
+    ]
+
+
+def users(app: App) -> list[dict[str, Any]]:
+    """What Clerk decides of the rows; a person of whom only the deletion was told first never had a tenant."""
+    ours = ("id", "tenant_id", "created_at", "updated_at")
+    with app.db.transaction(SYSTEM) as tx:
+        rows = tx.driver.execute("SELECT to_jsonb(u) FROM users u").fetchall()
+    return [{k: v for k, v in row.items() if k not in ours} for (row,) in rows]
+
+
+def store_people(app: App, events: Sequence[Body], order: Sequence[int]) -> list[UUID]:
+    """Each delivery of an event has its message's id, but for every third, which is sent anew as one of its own."""
+    begin(app)
+    return [
+        a_clerk_event(app, events[index], f"msg_{index}" if n % 3 else f"msg_{index}_again_{n}")
+        for n, index in enumerate(order)
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_a_person_ends_the_same_in_any_order(app: App, length: int, rng: Random) -> None:
+    events = person()[:length]
+    store_people(app, events, range(length))
+    drain(app)
+    expected = users(app)
+    assert len(expected) == 1
+    for at_once in (False, False, False, True, True, True):
+        order = [*range(length), *rng.choices(range(length), k=2)]
+        rng.shuffle(order)
+        jobs = list(dict.fromkeys(store_people(app, events, order)))
+        if at_once:
+            run_at_once(app, jobs)
+        else:
+            drain(app)
+        assert_applied_at_the_first_attempt(app, jobs)
+        assert users(app) == expected, order
+        with app.db.transaction(SYSTEM) as tx:
+            tenants = len(tx.tenants.recent()) - 1
+        assert tenants <= 1
+        assert tenants == 1 or expected[0]["deleted_at"], "a person who is there has a tenant, and only one"
