@@ -4,15 +4,13 @@ import json
 import os
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from cli.local.home import EmbeddedUrls, State, make_home, read_state, write_private
 from cli.local.spawn import EmbeddedError
-from db.url import libpq
 from domain.errors import ViralError
 
 if TYPE_CHECKING:
@@ -33,82 +31,26 @@ def resolve() -> "tuple[Settings, State | None]":
     Raises:
         SettingsInvalid: names every setting that is malformed or missing.
     """
-    from workers.settings import SettingsInvalid, load
+    from workers.settings import Settings, SettingsInvalid, load
 
-    settings, faults = read_settings()
+    faults: tuple[str, ...] = ()
+    try:
+        settings = load()
+    except SettingsInvalid as error:
+        faults = error.faults
+        settings = Settings.model_construct(viral_home=Path(os.environ.get("VIRAL_HOME") or ".viral"))
     missing = [name for name in NEEDED if not os.environ.get(name)]
-    home = settings.viral_home if settings else Path(os.environ.get("VIRAL_HOME") or ".viral")
-    state = read_state(home) if missing else None
+    state = read_state(settings.viral_home) if missing else None
     if missing and state is None:
-        faults.append(
-            f"{' and '.join(missing)} not set, and nothing runs under {home.absolute()}: "
-            "start it with `viral up`, or set them"
+        where = settings.viral_home.absolute()
+        faults += (
+            f"{' and '.join(missing)} not set, and nothing runs under {where}: start it with `viral up`, or set them",
         )
-    if settings is None or faults:
-        raise SettingsInvalid(told(faults))
+    if faults:
+        raise SettingsInvalid(faults)
     if state is None:
         return settings, None
     return load(os.environ | environment_of(settings, state.urls)), state
-
-
-def well_formed() -> "Settings":
-    """The settings, for whoever brings what is missing.
-
-    Raises:
-        SettingsInvalid: names every setting that is malformed.
-    """
-    from workers.settings import SettingsInvalid
-
-    settings, faults = read_settings()
-    if settings is None or faults:
-        raise SettingsInvalid(told(faults))
-    return settings
-
-
-def read_settings() -> "tuple[Settings | None, list[str]]":
-    """The settings, and what is wrong with them. No fault repeats a value: it may be a secret in the wrong place."""
-    from workers.settings import SettingsInvalid, load
-
-    faults = [
-        f"{name}: should look like {shape}"
-        for name, fits, shape in URLS
-        if os.environ.get(name) and not fits(os.environ[name])
-    ]
-    try:
-        return load(), faults
-    except SettingsInvalid as error:
-        return None, [line.strip() for line in str(error).splitlines()[1:]] + faults
-
-
-def told(faults: list[str]) -> str:
-    return faults[0] if len(faults) == 1 else "\n  ".join(["these settings cannot be used:", *faults])
-
-
-def is_postgres(url: str) -> bool:
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    try:
-        ports = str(conninfo_to_dict(libpq(url)).get("port") or 5432)
-    except psycopg.Error:
-        return False
-    return "://" in url and all(port.isdigit() for port in ports.split(","))
-
-
-def is_redis(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
-
-
-POSTGRES = "postgresql://user:password@host:5432/database"
-URLS: tuple[tuple[str, Callable[[str], bool], str], ...] = (
-    ("DATABASE_URL", is_postgres, POSTGRES),
-    ("DIRECT_URL", is_postgres, POSTGRES),
-    ("REDIS_URL", is_redis, "redis://:password@host:6379/0"),
-)
 
 
 def environment_of(settings: "Settings", urls: EmbeddedUrls) -> dict[str, str]:

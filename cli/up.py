@@ -11,7 +11,7 @@ from cli.local.embedded import Embedded, start_embedded
 from cli.local.spawn import EmbeddedError, a_port, answers
 from cli.local.supervisor import Child, Supervisor
 from cli.output import console, without_password
-from cli.session import environment_of, run_migrations, well_formed
+from cli.session import environment_of, run_migrations
 from workers.job import QUEUES
 from workers.main import command as worker_command
 from workers.settings import Settings, load
@@ -44,7 +44,7 @@ def run(home: Path | None, port: int | None) -> int:
     """
     if home is not None:
         os.environ["VIRAL_HOME"] = str(home)
-    settings = well_formed()
+    settings = load()
     own = (not settings.database_url, not settings.redis_url)
     with start_embedded(
         settings.viral_home, postgres=own[0], redis=own[1], bin_dir=settings.postgres_bin, say=print

@@ -195,7 +195,7 @@ webhook_events = Table(
     _text("subject"),
     UniqueConstraint("source", "external_id"),
     Index("webhook_events_received_at_idx", "received_at"),
-    Index("webhook_events_parked_idx", "source", "subject", postgresql_where=text("status LIKE 'parked:%'")),
+    Index("webhook_events_subject_idx", "subject", postgresql_where=text("subject IS NOT NULL")),
 )
 
 stripe_subscriptions = Table(
@@ -553,7 +553,9 @@ job_queue = Table(
     _count("crashes", kind=SmallInteger),
     _one_of("status", JOB_STATUSES),
     CheckConstraint("max_attempts > 0", name="max_attempts"),
-    CheckConstraint("isfinite(scheduled_for) AND isfinite(ring_at)", name="finite_times"),
+    # Times that no program can read would make the row, and every list that it is in, unreadable.
+    CheckConstraint("scheduled_for BETWEEN '1970-01-01Z' AND '9999-01-01Z'", name="scheduled_for"),
+    CheckConstraint("ring_at BETWEEN '1970-01-01Z' AND '9999-01-01Z'", name="ring_at"),
     CheckConstraint("jsonb_typeof(payload) = 'object'", name="payload_object"),
     CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
     Index("job_queue_ring_idx", "ring_at", postgresql_where=text("status = 'pending'")),

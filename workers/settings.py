@@ -1,12 +1,14 @@
 """Settings from the environment: every missing or malformed one reported at once, by name, and never its value."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from db.url import is_postgres
 from domain.billing import PriceBook, Tier
 from domain.errors import ViralError
 
@@ -15,13 +17,18 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
 class SettingsInvalid(ViralError):
-    """The environment does not describe a system that can start."""
+    """The environment does not describe a system that can start. No fault repeats a value: it may be a secret."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        one = len(self.faults) == 1
+        super().__init__(self.faults[0] if one else "\n  ".join(["these settings cannot be used:", *self.faults]))
 
 
 class Settings(BaseSettings):
     """What the processes are told from outside. Lists are comma-separated."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
 
     database_url: str = Field(default="", repr=False)
     direct_url: str = Field(default="", repr=False)
@@ -59,6 +66,20 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("database_url", "direct_url")
+    @classmethod
+    def _postgres(cls, value: str) -> str:
+        if value and not is_postgres(value):
+            raise ValueError("should look like postgresql://user:password@host:5432/database")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        if value and not _is_redis(value):
+            raise ValueError("should look like redis://:password@host:6379/0")
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
@@ -91,13 +112,16 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     try:
         if environment is None:
             return Settings()
-        given = {name.lower(): value for name, value in environment.items() if name.lower() in Settings.model_fields}
+        known = Settings.model_fields
+        given = {name.lower(): value for name, value in environment.items() if value and name.lower() in known}
         return Settings.model_validate(given)
     except ValidationError as error:
-        faults = [
-            f"  {'_'.join(str(part) for part in fault['loc'][:1]).upper()}: {fault['msg']}" for fault in error.errors()
-        ]
-        raise SettingsInvalid("these settings cannot be used:\n" + "\n".join(faults)) from None
+        raise SettingsInvalid(
+            [
+                f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors()
+            ]
+        ) from None
 
 
 def require(settings: Settings, *names: str) -> None:
@@ -107,7 +131,13 @@ def require(settings: Settings, *names: str) -> None:
     missing = [name.upper() for name in names if not getattr(settings, name)]
     if missing:
         raise SettingsInvalid(
-            "these settings are missing:\n"
-            + "\n".join(f"  {name}" for name in missing)
-            + "\nSet them, or start everything here with `viral up`."
+            [f"{name} is not set; set it, or start everything here with `viral up`" for name in missing]
         )
+
+
+def _is_redis(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import signal
@@ -53,6 +54,8 @@ class EmbeddedRedis:
         self._home = home.absolute()
         self._data = self._home / "redis"
         self._config = self._data / "valkey.conf"
+        # Valkey takes the path for a pattern, and starts with its defaults, open to all, if nothing matches.
+        self._pattern = glob.escape(str(self._config))
         self._log = self._home / "redis.log"
         self._port = port
         self._pinned = port is not None
@@ -104,7 +107,7 @@ class EmbeddedRedis:
         self._port = port
         with fresh_log(self._log) as log:
             self._process = spawn(
-                [wheel_binary(), self._config],
+                [wheel_binary(), self._pattern],
                 env=dict(os.environ) | {"LC_ALL": "C"},
                 death_signal=signal.SIGTERM,
                 stdout=log,
@@ -154,7 +157,7 @@ class EmbeddedRedis:
             pid = int((self._data / "valkey.pid").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return pid if command_of(pid).endswith(str(self._config)) else None
+        return pid if command_of(pid).endswith(self._pattern) else None
 
     def _last_port(self) -> int | None:
         try:

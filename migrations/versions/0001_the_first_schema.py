@@ -186,11 +186,11 @@ def upgrade() -> None:
         sa.UniqueConstraint("source", "external_id", name=op.f("webhook_events_source_external_id_key")),
     )
     op.create_index(
-        "webhook_events_parked_idx",
+        "webhook_events_subject_idx",
         "webhook_events",
-        ["source", "subject"],
+        ["subject"],
         unique=False,
-        postgresql_where=sa.text("status LIKE 'parked:%%'"),
+        postgresql_where=sa.text("subject IS NOT NULL"),
     )
     op.create_index("webhook_events_received_at_idx", "webhook_events", ["received_at"], unique=False)
     op.create_table(
@@ -320,7 +320,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "status IN ('pending', 'running', 'completed', 'failed', 'cancelled')", name=op.f("job_queue_status_check")
         ),
-        sa.CheckConstraint("isfinite(scheduled_for) AND isfinite(ring_at)", name=op.f("job_queue_finite_times_check")),
+        sa.CheckConstraint(
+            "scheduled_for BETWEEN '1970-01-01Z' AND '9999-01-01Z'", name=op.f("job_queue_scheduled_for_check")
+        ),
+        sa.CheckConstraint("ring_at BETWEEN '1970-01-01Z' AND '9999-01-01Z'", name=op.f("job_queue_ring_at_check")),
         sa.CheckConstraint("max_attempts > 0", name=op.f("job_queue_max_attempts_check")),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("job_queue_tenant_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("job_queue_pkey")),
@@ -761,9 +764,7 @@ def downgrade() -> None:
     op.drop_table("api_keys")
     op.drop_table("workers")
     op.drop_index("webhook_events_received_at_idx", table_name="webhook_events")
-    op.drop_index(
-        "webhook_events_parked_idx", table_name="webhook_events", postgresql_where=sa.text("status LIKE 'parked:%%'")
-    )
+    op.drop_index("webhook_events_subject_idx", table_name="webhook_events")
     op.drop_table("webhook_events")
     op.drop_index("tenants_quota_reset_at_idx", table_name="tenants")
     op.drop_table("tenants")

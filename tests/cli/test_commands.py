@@ -607,7 +607,7 @@ def test_all_faults_of_the_settings_are_told_at_once(nothing_runs: Shell, tmp_pa
         assert (said.code, said.out) == (1, "")
         header, *faults = said.err.splitlines()
         assert header == "viral: these settings cannot be used:"
-        assert [fault.split()[0] for fault in faults] == ["PORT:", "LOG_FORMAT:", "DATABASE_URL:", "REDIS_URL"]
+        assert [fault.split()[0] for fault in faults] == ["DATABASE_URL:", "PORT:", "LOG_FORMAT:", "REDIS_URL"]
         assert "sekret" not in said.err
 
 
