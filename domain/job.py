@@ -31,7 +31,8 @@ class Backoff:
     def ceiling(self, attempt: int) -> timedelta:
         """The longest wait after attempt n (counted from 1): base · 2ⁿ⁻¹, at most `cap`."""
         factor: int = 2 ** min(attempt - 1, 64)
-        return self.cap if factor >= self.cap / self.base else self.base * factor
+        # Compared as floats: a product of durations may be longer than a duration can be.
+        return self.cap if self.base.total_seconds() * factor >= self.cap.total_seconds() else self.base * factor
 
     def wait(self, attempt: int, rng: Random) -> timedelta:
         """Anything between nothing and the ceiling, so that jobs that failed together do not return together.

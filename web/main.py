@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -74,8 +75,12 @@ def run(settings: Settings) -> None:
         stripe_job=apply_stripe_event,
         clerk_job=apply_clerk_event,
     )
+    web_app = create_app(deps)
+    # What is loaded by now stays. Unfrozen, every full collection walks it, and all requests stand still for 70 ms.
+    gc.collect()
+    gc.freeze()
     uvicorn.run(
-        create_app(deps),
+        web_app,
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -14,7 +14,7 @@ from domain.job import Backoff, GiveUp, Retry, after_crash, after_failure
 ATTEMPTS = st.integers(1, 10_000)
 SEEDS = st.integers(0, 2**32).map(Random)
 SPANS = st.timedeltas(min_value=timedelta(seconds=1), max_value=timedelta(days=1))
-BACKOFFS = st.builds(Backoff, base=SPANS, cap=SPANS)
+BACKOFFS = st.builds(Backoff, base=SPANS | st.just(timedelta(0)), cap=SPANS)
 
 
 @given(BACKOFFS, ATTEMPTS, SEEDS)
