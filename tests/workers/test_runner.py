@@ -132,7 +132,8 @@ def test_after_the_last_attempt_a_job_is_a_dead_letter_and_its_hook_has_run(benc
         raise Unavailable("no answer")
 
     job_id = bench.run(breaks)
-    bench.runner.run("default", [str(job_id)] * 5)
+    for _ in range(5):
+        bench.runner.run("default", [str(job_id)])
     row = job_row(bench.app, job_id)
     assert (row["status"], row["attempts"], row["error_message"]) == ("failed", 3, "no answer")
     assert [attempt.attempt for attempt in attempts(bench.app, job_id)] == [1, 2, 3]
