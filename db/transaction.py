@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 import psycopg
+from psycopg.pq import ExecStatus
 from psycopg.rows import scalar_row
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -59,9 +60,12 @@ class Tx:
     """One transaction and its query groups; it opens when it is first used. The hot paths and SQLAlchemy share one
     connection."""
 
-    def __init__(self, connect: Callable[[], Connection], scope: Scope, new_id: Callable[[], UUID]) -> None:
+    def __init__(
+        self, connect: Callable[[], Connection], scope: Scope, new_id: Callable[[], UUID], *, durable: bool
+    ) -> None:
         self._connect = connect
         self._scope = scope
+        self._durable = durable
         self.new_id = new_id
         self.due: defaultdict[str, list[UUID]] = defaultdict(list)
 
@@ -73,7 +77,7 @@ class Tx:
     def sql(self) -> Connection:
         connection = self._connect()
         try:
-            _work_as(_driver(connection), self._scope)
+            _begin(_driver(connection), self._scope, durable=self._durable)
         except BaseException:
             _put_back(connection)
             raise
@@ -85,7 +89,9 @@ class Tx:
 
     def work_as(self, scope: Scope) -> None:
         """See the rows of `scope` from here to the end of the transaction."""
-        _work_as(self.driver, scope)
+        if scope != self._scope:
+            self.driver.execute("SELECT set_config('app.tenant_id', %s, true)", (_name(scope),))
+            self._scope = scope
 
     def now(self) -> datetime:
         """The database's time at the start of this transaction."""
@@ -183,8 +189,10 @@ class Database:
         return connection
 
     @contextmanager
-    def transaction(self, scope: Scope) -> Iterator[Tx]:
+    def transaction(self, scope: Scope, *, durable: bool = True) -> Iterator[Tx]:
         """Work on the rows of `scope`; commit at the end, roll back on any error.
+
+        `durable=False`: the commit is not waited for to reach the disk; a crash of the server may forget it.
 
         Raises:
             TenantContextNotSet: `scope` was None.
@@ -193,7 +201,7 @@ class Database:
         """
         if scope is None:
             raise TenantContextNotSet("a transaction must name its tenant, or SYSTEM")
-        tx = Tx(self._engine.connect, scope, self._new_id)
+        tx = Tx(self._engine.connect, scope, self._new_id, durable=durable)
         try:
             try:
                 yield tx
@@ -218,9 +226,18 @@ def _driver(sql: Connection) -> psycopg.Connection[Any]:
     return sql.connection.driver_connection  # type: ignore[return-value]
 
 
-def _work_as(driver: psycopg.Connection[Any], scope: Scope) -> None:
-    value = scope.value if isinstance(scope, System) else str(scope)
-    driver.execute("SELECT set_config('app.tenant_id', %s, true)", (value,))
+def _name(scope: Scope) -> str:
+    return SYSTEM_SCOPE if isinstance(scope, System) else str(UUID(int=scope.int))
+
+
+def _begin(driver: psycopg.Connection[Any], scope: Scope, *, durable: bool) -> None:
+    """Begin and set the scope in one round trip: every transaction of the engine pays for this."""
+    commands = f"BEGIN; SET LOCAL app.tenant_id = '{_name(scope)}'"
+    if not durable:
+        commands += "; SET LOCAL synchronous_commit = off"
+    result = driver.pgconn.exec_(commands.encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.OperationalError(result.get_error_message())
 
 
 def _commit(driver: psycopg.Connection[Any]) -> None:

@@ -48,5 +48,7 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for chatty in ("apscheduler", "httpx", "httpcore", "dramatiq", "alembic", "uvicorn.access"):
+    # A tick that takes longer than its interval is skipped on purpose.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    for chatty in ("httpx", "httpcore", "dramatiq", "alembic", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))

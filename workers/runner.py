@@ -138,9 +138,8 @@ class Runner:
         return monotonic() - began
 
     def _claim(self, requests: Sequence[Sequence[UUID]]) -> list[list[ClaimedJob]]:
-        with self._db.transaction(SYSTEM) as tx:
-            # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
-            tx.driver.execute("SET LOCAL synchronous_commit = off")
+        # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
+        with self._db.transaction(SYSTEM, durable=False) as tx:
             claimed = tx.jobs.claim([job_id for job_ids in requests for job_id in job_ids], self.worker_id, self._known)
         self._leases.update(job.lease_token for job in claimed)
         if len(requests) == 1:
