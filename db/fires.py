@@ -11,16 +11,15 @@ import psycopg
 # A ring may be swallowed by a process that is dying or stopped. Each one that leads to nothing doubles the wait for
 # the next, from 5 s to 10 min.
 TAKE_DUE_RINGS = """
-WITH due AS (
+UPDATE job_queue
+SET ring_at = now() + least(interval '5 seconds' * power(2, least(rings, 10)), interval '10 minutes'),
+    rings = least(rings + 1, 1000)
+WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
     WHERE status = 'pending' AND ring_at <= now() AND queue = ANY(%(queues)s)
     ORDER BY ring_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
-UPDATE job_queue j
-SET ring_at = now() + least(interval '5 seconds' * power(2, least(rings, 10)), interval '10 minutes'),
-    rings = least(rings + 1, 1000)
-FROM due WHERE j.id = due.id
-RETURNING j.queue, j.id, j.priority, j.scheduled_for
+))
+RETURNING queue, id, priority, scheduled_for
 """
 
 EXPECT_RINGS_AGAIN = """

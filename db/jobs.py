@@ -5,6 +5,7 @@ two that race exactly one wins and the other sees no row. Times are the database
 psycopg directly, in the caller's transaction.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import class_row, dict_row, scalar_row
+from psycopg.rows import dict_row, scalar_row
 from psycopg.types.json import Jsonb
 
 RING_GRACE = timedelta(seconds=10)
@@ -36,7 +37,7 @@ class NewJob:
     ordering_key: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClaimedJob:
     """A job that this process runs; `lease_token` is what its finish must show. `now` is the database's clock."""
 
@@ -51,6 +52,15 @@ class ClaimedJob:
     started_at: datetime
     lease_token: int
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A job that its handler has finished, and under which lease."""
+
+    id: UUID
+    lease_token: int
+    result: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -77,18 +87,27 @@ LIVE_TWIN = """
 SELECT id FROM job_queue WHERE job_type = %s AND unique_key = %s AND status IN ('pending', 'running')
 """
 
+# A row that is locked is being claimed by somebody else, or cancelled: not ours, and not waited for. Arrays instead of
+# joins, here and below: whatever the statistics say, the plan is a probe of the primary key for each id.
 CLAIM = """
 UPDATE job_queue
 SET status = 'running', attempts = attempts + 1, started_at = now(), worker_id = %(worker_id)s,
     lease_token = nextval('job_lease_token'), error_message = NULL
-WHERE id = %(id)s AND status = 'pending' AND scheduled_for <= now() AND job_type = ANY(%(known)s)
-RETURNING id, tenant_id, job_type, queue, payload, attempts AS attempt, max_attempts, scheduled_for, started_at,
-          lease_token, clock_timestamp() AS now
+WHERE id = ANY(ARRAY(
+    SELECT id FROM job_queue
+    WHERE id = ANY(%(ids)b::uuid[]) AND status = 'pending' AND scheduled_for <= now() AND job_type = ANY(%(known)s)
+    FOR UPDATE SKIP LOCKED
+))
+RETURNING id, tenant_id, job_type, queue, payload, attempts, max_attempts, scheduled_for, started_at, lease_token,
+          clock_timestamp(), priority
 """
 
+# A lease token belongs to one job, so a row whose token is among the tokens is the very job that bears it.
 COMPLETE = """
-UPDATE job_queue SET status = 'completed', completed_at = now(), result = %(result)s, error_message = NULL
-WHERE id = %(id)s AND status = 'running' AND lease_token = %(lease_token)s
+UPDATE job_queue
+SET status = 'completed', completed_at = now(), result = %(results)s::jsonb -> id::text, error_message = NULL
+WHERE id = ANY(%(ids)b::uuid[]) AND status = 'running' AND lease_token = ANY(%(tokens)b::bigint[])
+RETURNING id
 """
 
 RESCHEDULE = """
@@ -151,16 +170,21 @@ class Jobs:
                 return found
             # The twin finished between the two statements: the key is free again.
 
-    def claim(self, job_id: UUID, worker_id: UUID, known: Sequence[str]) -> ClaimedJob | None:
-        """Take the job for one attempt; None if it is not pending, not due, or of a type not in `known`."""
-        values = {"id": job_id, "worker_id": worker_id, "known": list(known)}
-        with self._driver.cursor(row_factory=class_row(ClaimedJob)) as cursor:
-            return cursor.execute(CLAIM, values).fetchone()
+    def claim(self, job_ids: Sequence[UUID], worker_id: UUID, known: Sequence[str]) -> list[ClaimedJob]:
+        """Take those of the jobs that are pending, due and of a `known` type for one attempt each, in their order."""
+        values = {"ids": list(job_ids), "worker_id": worker_id, "known": list(known)}
+        rows = self._driver.execute(CLAIM, values, prepare=True).fetchall()
+        rows.sort(key=lambda row: (row[-1], row[7], row[0]))
+        return [ClaimedJob(*row[:-1]) for row in rows]
 
-    def complete(self, job_id: UUID, lease_token: int, result: Mapping[str, Any] | None) -> bool:
-        """False if this lease no longer owns the job: the caller must roll back."""
-        values = {"id": job_id, "lease_token": lease_token, "result": None if result is None else Jsonb(result)}
-        return self._driver.execute(COMPLETE, values).rowcount == 1
+    def complete(self, done: Sequence[Done]) -> set[UUID]:
+        """The jobs that are completed hereby; a lease that is missing lost its job, and its effects must not stay."""
+        values = {
+            "ids": [each.id for each in done],
+            "tokens": [each.lease_token for each in done],
+            "results": json.dumps({str(each.id): each.result for each in done if each.result is not None}),
+        }
+        return {row[0] for row in self._driver.execute(COMPLETE, values, prepare=True)}
 
     def reschedule(self, job_id: UUID, lease_token: int, attempt: FailedAttempt, wait: timedelta) -> bool:
         """Record the attempt and make the job due again after `wait`. False if the lease was lost."""

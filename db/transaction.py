@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 import psycopg
+from psycopg.pq import ExecStatus
 from psycopg.rows import scalar_row
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -56,18 +57,41 @@ class CommitUnknown(Unavailable):
 
 
 class Tx:
-    """One open transaction and its query groups. The hot paths and SQLAlchemy share one connection."""
+    """One transaction and its query groups; it opens when it is first used. The hot paths and SQLAlchemy share one
+    connection."""
 
-    def __init__(self, sql: Connection, driver: psycopg.Connection[Any], new_id: Callable[[], UUID]) -> None:
-        self.sql = sql
-        self.driver = driver
+    def __init__(
+        self, connect: Callable[[], Connection], scope: Scope, new_id: Callable[[], UUID], *, durable: bool
+    ) -> None:
+        self._connect = connect
+        self._scope = scope
+        self._durable = durable
         self.new_id = new_id
         self.due: defaultdict[str, list[UUID]] = defaultdict(list)
 
+    @property
+    def used(self) -> bool:
+        return "sql" in vars(self)
+
+    @cached_property
+    def sql(self) -> Connection:
+        connection = self._connect()
+        try:
+            _begin(_driver(connection), self._scope, durable=self._durable)
+        except BaseException:
+            _put_back(connection)
+            raise
+        return connection
+
+    @cached_property
+    def driver(self) -> psycopg.Connection[Any]:
+        return _driver(self.sql)
+
     def work_as(self, scope: Scope) -> None:
         """See the rows of `scope` from here to the end of the transaction."""
-        value = scope.value if isinstance(scope, System) else str(scope)
-        self.driver.execute("SELECT set_config('app.tenant_id', %s, true)", (value,))
+        if scope != self._scope:
+            self.driver.execute("SELECT set_config('app.tenant_id', %s, true)", (_name(scope),))
+            self._scope = scope
 
     def now(self) -> datetime:
         """The database's time at the start of this transaction."""
@@ -165,8 +189,10 @@ class Database:
         return connection
 
     @contextmanager
-    def transaction(self, scope: Scope) -> Iterator[Tx]:
+    def transaction(self, scope: Scope, *, durable: bool = True) -> Iterator[Tx]:
         """Work on the rows of `scope`; commit at the end, roll back on any error.
+
+        `durable=False`: the commit is not waited for to reach the disk; a crash of the server may forget it.
 
         Raises:
             TenantContextNotSet: `scope` was None.
@@ -175,26 +201,43 @@ class Database:
         """
         if scope is None:
             raise TenantContextNotSet("a transaction must name its tenant, or SYSTEM")
-        sql = self._engine.connect()
+        tx = Tx(self._engine.connect, scope, self._new_id, durable=durable)
         try:
-            driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
             try:
-                tx = Tx(sql, driver, self._new_id)
-                tx.work_as(scope)
                 yield tx
             except (psycopg.Error, DBAPIError) as error:
-                translated = _translated(error, driver)
+                translated = _translated(error, tx)
                 if translated is error:
                     raise
                 raise translated from error
-            _commit(driver)
+            if tx.used:
+                _commit(tx.driver)
         finally:
-            _put_back(sql)
+            if tx.used:
+                _put_back(tx.sql)
         if tx.due:
             self._on_commit(tx.due)
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _driver(sql: Connection) -> psycopg.Connection[Any]:
+    return sql.connection.driver_connection  # type: ignore[return-value]
+
+
+def _name(scope: Scope) -> str:
+    return SYSTEM_SCOPE if isinstance(scope, System) else str(UUID(int=scope.int))
+
+
+def _begin(driver: psycopg.Connection[Any], scope: Scope, *, durable: bool) -> None:
+    """Begin and set the scope in one round trip: every transaction of the engine pays for this."""
+    commands = f"BEGIN; SET LOCAL app.tenant_id = '{_name(scope)}'"
+    if not durable:
+        commands += "; SET LOCAL synchronous_commit = off"
+    result = driver.pgconn.exec_(commands.encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.OperationalError(result.get_error_message())
 
 
 def _commit(driver: psycopg.Connection[Any]) -> None:
@@ -208,19 +251,18 @@ def _commit(driver: psycopg.Connection[Any]) -> None:
 
 
 def _put_back(sql: Connection) -> None:
-    driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
     try:
-        driver.rollback()
+        _driver(sql).rollback()
     except psycopg.Error:
         sql.invalidate()
     sql.close()
 
 
-def _translated(error: Exception, driver: psycopg.Connection[Any]) -> Exception:
+def _translated(error: Exception, tx: Tx) -> Exception:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if getattr(cause, "sqlstate", None) == SCOPE_NOT_SET:
         return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
-    if isinstance(cause, psycopg.OperationalError) and driver.closed:
+    if isinstance(cause, psycopg.OperationalError) and tx.used and tx.driver.closed:
         return DatabaseUnavailable(f"Postgres went away: {_one_line(cause)}")
     return error
 

@@ -13,10 +13,9 @@ import structlog
 
 from db.transaction import SYSTEM, Database
 from scheduler.schedule import Schedule, to_fire
-from workers.broker import Doorbell
+from workers.broker import IDS_PER_MESSAGE, Doorbell
 from workers.runner import JobTypes, rescue
 
-RINGS_PER_TICK = 1000
 WINDOW = 64
 """Messages a queue may hold in Redis before the relay stops adding: order and fairness are decided in the table."""
 
@@ -62,14 +61,15 @@ class Relay:
         if not self._heard:
             log.info("relay.redis_back")
         self._heard = True
-        open_queues = [queue for queue in queues if waiting[queue] < WINDOW]
-        if not open_queues:
-            return 0
-        with self._db.transaction(SYSTEM) as tx:
-            rings = tx.fires.take_due_rings(open_queues, RINGS_PER_TICK)
-        if rings and not self._doorbell.ring(rings):
-            self._epoch = None
-        return sum(map(len, rings.values()))
+        room = {queue: WINDOW - waiting[queue] for queue in queues if waiting[queue] < WINDOW}
+        rung = 0
+        for queue, messages in room.items():
+            with self._db.transaction(SYSTEM) as tx:
+                rings = tx.fires.take_due_rings([queue], messages * IDS_PER_MESSAGE)
+            if rings and not self._doorbell.ring(rings):
+                self._epoch = None
+            rung += sum(map(len, rings.values()))
+        return rung
 
     def _notice_loss(self) -> None:
         """Redis forgot (or we cannot know what it heard): every ring of the past is owed again."""

@@ -51,6 +51,7 @@ class App:
             worker_id=uuid4(),
             ports=self.ports,
             rng=Random(),  # noqa: S311 - jitter
+            ring=self.doorbell.ring,
             clock=self.clock,
         )
 

@@ -21,7 +21,7 @@ from dramatiq.errors import BrokerConnectionError, DecodeError
 from dramatiq.message import Message
 
 ACTOR = "run"
-IDS_PER_MESSAGE = 32
+IDS_PER_MESSAGE = 200
 BLOCK_SECONDS = 2.0
 """Longest wait for a bell: bounds how long a stopping consumer takes, and costs half a command a second a queue."""
 
@@ -203,7 +203,7 @@ class BellConsumer(Consumer):
             raise _away(error) from error
 
 
-def declare_actor(broker: BellBroker, run: Callable[[list[str]], None]) -> None:
+def declare_actor(broker: BellBroker, run: Callable[[str, list[str]], None]) -> None:
     """Make `run` what Dramatiq's threads call for every message of every queue."""
     dramatiq.actor(actor_name=ACTOR, queue_name=min(broker.queues), broker=broker)(run)
 
@@ -214,7 +214,7 @@ def _away(error: redis.RedisError) -> BrokerConnectionError:
 
 def _message(queue: str, job_ids: Sequence[UUID]) -> Message[Any]:
     return Message(
-        queue_name=queue, actor_name=ACTOR, args=([str(job_id) for job_id in job_ids],), kwargs={}, options={}
+        queue_name=queue, actor_name=ACTOR, args=(queue, [str(job_id) for job_id in job_ids]), kwargs={}, options={}
     )
 
 

@@ -25,7 +25,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from db.jobs import ClaimedJob, NewJob
+from db.jobs import ClaimedJob, Done, NewJob
 from db.transaction import SYSTEM, Database, Scope
 from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
@@ -140,6 +140,8 @@ class JobType(Generic[P]):
         Raises:
             PayloadInvalid: the row does not fit the declaration.
         """
+        if not self.parameters and not payload:
+            return {}
         row = dict(payload)
         if "tenant_id" in self.parameters and tenant_id is not None:
             row["tenant_id"] = tenant_id
@@ -222,21 +224,33 @@ def job(
 class Context:
     """What a handler may do: read the time, draw random numbers, ask the ports, `begin`, and `finish`.
 
-    `ports` is everything outside; `rng` is seeded by the job's id, so a retry draws the same numbers.
+    `ports` is everything outside; `rng` is seeded by the job's id, so a retry draws the same numbers. `complete`
+    completes, together with others, a job whose finish did nothing in the database.
     """
 
     def __init__(
-        self, db: Database, claimed: ClaimedJob, scope: Scope, ports: Ports, clock: Callable[[], datetime] | None
+        self,
+        db: Database,
+        claimed: ClaimedJob,
+        scope: Scope,
+        ports: Ports,
+        clock: Callable[[], datetime] | None,
+        complete: Callable[[Done], object],
     ) -> None:
         self.job = claimed
         self.ports = ports
-        self.log = structlog.get_logger()
         self.finished = False
+        self.deferred = False
         self._db = db
         self._scope = scope
         self._clock = clock
+        self._complete = complete
         self._claimed_at = monotonic()
         self._result: dict[str, Any] = {}
+
+    @cached_property
+    def log(self) -> Any:
+        return structlog.get_logger()
 
     def now(self) -> datetime:
         """The database's clock: what it said at the claim, plus the time gone by since."""
@@ -269,9 +283,14 @@ class Context:
     @contextmanager
     def finish(self) -> Iterator[Tx]:
         """The last block of every handler: its effects and the job's completion are one commit, or nothing."""
+        done = Done(self.job.id, self.job.lease_token, self._result or None)
         with self._db.transaction(self._scope) as tx:
             yield tx
-            tx.work_as(SYSTEM)
-            if not tx.jobs.complete(self.job.id, self.job.lease_token, self._result or None):
-                raise LeaseLost
+            if tx.used:
+                tx.work_as(SYSTEM)
+                if not tx.jobs.complete([done]):
+                    raise LeaseLost
         self.finished = True
+        self.deferred = not tx.used
+        if self.deferred:
+            self._complete(done)

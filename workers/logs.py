@@ -2,15 +2,29 @@
 
 import logging
 import sys
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 import structlog
+
+from db.jobs import ClaimedJob
+
+current_job: ContextVar[ClaimedJob | None] = ContextVar("current_job", default=None)
+"""The job that this thread is running; every line it logs says which."""
+
+
+def add_job(logger: Any, method: str, fields: Any) -> Any:
+    job = current_job.get()
+    if job is not None:
+        fields |= {"job_id": str(job.id), "job_type": job.job_type, "attempt": job.attempt}
+    return fields
 
 
 def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
     """Send everything, the libraries' own logging included, through one renderer to `stream` (standard error)."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_job,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -34,5 +48,7 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for chatty in ("apscheduler", "httpx", "httpcore", "dramatiq", "alembic", "uvicorn.access"):
+    # A tick that takes longer than its interval is skipped on purpose.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    for chatty in ("httpx", "httpcore", "dramatiq", "alembic", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))

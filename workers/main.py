@@ -44,6 +44,7 @@ class Lifecycle(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self._heartbeat.start()
+        self._runner.start()
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         log.info("worker.ready", worker_id=str(self._runner.worker_id), threads=worker.worker_threads)
@@ -54,6 +55,7 @@ class Lifecycle(Middleware):
         self._heartbeat.drain()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self._runner.close()
         returned = self._heartbeat.leave()
         log.info("worker.stopped", given_back=[str(job_id) for job_id in returned])
 

@@ -7,21 +7,32 @@ any more (nothing of it is kept). See docs/decisions/0001-the-row-is-the-job.md.
 
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from random import Random
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
 import structlog
 
-from db.jobs import ClaimedJob, FailedAttempt
-from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable, Tx
+from db.jobs import ClaimedJob, Done, FailedAttempt
+from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable, Rings, Tx
 from db.workers import LostJob
 from domain.errors import Rejected, ViralError
 from domain.job import GiveUp, Retry, after_crash, after_failure
 from domain.ports import Ports
+from workers import logs
 from workers.job import Context, FailedJob, JobType, LeaseLost
+from workers.merge import Merger
+
+FIRST_CHUNK = 8
+"""Jobs claimed at once while nothing is known of a queue."""
+
+MOST_AT_ONCE = 200
+QUICK_CHUNK, SLOW_CHUNK = 0.02, 0.1
+"""Seconds that a chunk's handlers may take: below the first it grows, above the second it shrinks."""
 
 JobTypes = Mapping[str, JobType[Any]]
 
@@ -33,7 +44,11 @@ class HandlerDidNotFinish(Exception):
 
 
 class Runner:
-    """Runs jobs on behalf of one worker process, from any number of threads."""
+    """Runs jobs on behalf of one worker process, from any number of threads.
+
+    Claims of all threads are merged, and so are completions of jobs without effects in the database: what is asked
+    for while one commit is under way shares the next.
+    """
 
     def __init__(
         self,
@@ -43,6 +58,7 @@ class Runner:
         worker_id: UUID,
         ports: Ports,
         rng: Random,
+        ring: Callable[[Rings], object] = lambda rings: None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         self.worker_id = worker_id
@@ -51,55 +67,109 @@ class Runner:
         self._known = sorted(job_types)
         self._ports = ports
         self._rng = rng
+        self._ring = ring
         self._clock = clock
         self._stopping = threading.Event()
         self._leases: set[int] = set()
+        self._at_once: defaultdict[str, int] = defaultdict(lambda: FIRST_CHUNK)
+        self._claims = Merger(self._claim, name="claims", most=64)
+        self._completions = Merger(self._complete, name="completions", most=1000)
 
     @property
     def leases(self) -> frozenset[int]:
         """Lease tokens of the jobs that threads of this process are running now."""
         return frozenset(self._leases)
 
+    def start(self) -> None:
+        """Merge from here on. Before, everything happens in the caller's own thread, at once."""
+        self._claims.start()
+        self._completions.start()
+
     def stop(self) -> None:
         """Take no further job. Those left over in a message stay pending, and are rung again."""
         self._stopping.set()
 
-    def run(self, job_ids: Iterable[str]) -> None:
-        """Run each job of a message that is there to be run; the others are dropped. Never raises."""
-        for job_id in job_ids:
-            if self._stopping.is_set():
-                return
+    def close(self) -> None:
+        """Write down what has been completed."""
+        self._claims.stop(timeout=5)
+        self._completions.stop(timeout=5)
+
+    def run(self, queue: str, job_ids: Sequence[str]) -> None:
+        """Run each job of a message that is there to be run; the others are dropped. Never raises.
+
+        As many are claimed at once as this process gets through in a moment, by its experience with the queue; if
+        that turns out too many, the rest is rung on for others.
+        """
+        left = [UUID(job_id) for job_id in job_ids]
+        while left and not self._stopping.is_set():
+            size = self._at_once[queue]
+            chunk, left = left[:size], left[size:]
             try:
-                self.run_one(UUID(job_id))
+                took = self._run_chunk(chunk)
             except DatabaseUnavailable as error:
-                log.warning("job.postponed", job_id=job_id, reason=str(error))
+                log.warning("job.postponed", jobs=len(chunk) + len(left), reason=str(error))
+                return
             except Exception:
-                log.exception("job.runner_failed", job_id=job_id)
+                log.exception("job.runner_failed")
+                return
+            if took < QUICK_CHUNK:
+                self._at_once[queue] = min(max(size, len(chunk) * 2), MOST_AT_ONCE)
+            elif took > SLOW_CHUNK:
+                self._at_once[queue] = max(1, size // 4)
+                if left:
+                    self._ring({queue: left})
+                    return
 
     def run_one(self, job_id: UUID) -> bool:
         """Claim the job and carry it to the end of this attempt. False if there was nothing to claim."""
-        claimed = self._claim(job_id)
-        if claimed is None:
-            return False
-        self._leases.add(claimed.lease_token)
-        try:
-            with structlog.contextvars.bound_contextvars(
-                job_id=str(claimed.id), job_type=claimed.job_type, attempt=claimed.attempt
-            ):
-                self._attempt(claimed)
-        finally:
-            self._leases.discard(claimed.lease_token)
-        return True
+        claimed = self._claims.ask([job_id]).result()
+        for job in claimed:
+            self._attempt(job)
+        return bool(claimed)
 
-    def _claim(self, job_id: UUID) -> ClaimedJob | None:
-        with self._db.transaction(SYSTEM) as tx:
-            # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
-            tx.driver.execute("SET LOCAL synchronous_commit = off")
-            return tx.jobs.claim(job_id, self.worker_id, self._known)
+    def _run_chunk(self, job_ids: Sequence[UUID]) -> float:
+        """Claim and run these. Returns the seconds that their handlers took."""
+        claimed = self._claims.ask(job_ids).result()
+        began = monotonic()
+        for job in claimed:
+            if self._stopping.is_set():
+                break
+            self._attempt(job)
+        return monotonic() - began
+
+    def _claim(self, requests: Sequence[Sequence[UUID]]) -> list[list[ClaimedJob]]:
+        # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
+        with self._db.transaction(SYSTEM, durable=False) as tx:
+            claimed = tx.jobs.claim([job_id for job_ids in requests for job_id in job_ids], self.worker_id, self._known)
+        self._leases.update(job.lease_token for job in claimed)
+        if len(requests) == 1:
+            return [claimed]
+        asker = {job_id: n for n, job_ids in enumerate(requests) for job_id in job_ids}
+        answers: list[list[ClaimedJob]] = [[] for _ in requests]
+        for job in claimed:
+            answers[asker[job.id]].append(job)
+        return answers
+
+    def _complete(self, done: Sequence[Done]) -> list[bool]:
+        """Completions that cannot be written are forgotten: the jobs are disowned, and run again."""
+        try:
+            with self._db.transaction(SYSTEM) as tx:
+                completed = tx.jobs.complete(done)
+        except Exception as error:
+            log.warning("jobs.completions_lost", count=len(done), reason=str(error))
+            completed = set()
+        else:
+            log.info("jobs.completed", count=len(completed))
+            if lost := [str(each.id) for each in done if each.id not in completed]:
+                log.warning("jobs.lease_lost", job_ids=lost)
+        self._leases.difference_update(each.lease_token for each in done)
+        return [each.id in completed for each in done]
 
     def _attempt(self, claimed: ClaimedJob) -> None:
+        token = logs.current_job.set(claimed)
+        deferred = False
         try:
-            self._handle(claimed)
+            deferred = self._handle(claimed)
         except LeaseLost:
             log.warning("job.lease_lost", kept="nothing of this attempt")
         except CommitUnknown as error:
@@ -107,14 +177,23 @@ class Runner:
         except Exception as error:
             self._fail(claimed, error)
         else:
-            log.info("job.completed")
+            if not deferred:
+                log.info("job.completed")
+        finally:
+            logs.current_job.reset(token)
+            if not deferred:
+                self._leases.discard(claimed.lease_token)
 
-    def _handle(self, claimed: ClaimedJob) -> None:
+    def _handle(self, claimed: ClaimedJob) -> bool:
+        """True if the job's completion is on its way, together with others'."""
         job_type = self._types[claimed.job_type]
-        ctx = Context(self._db, claimed, job_type.scope(claimed.tenant_id), self._ports, self._clock)
+        ctx = Context(
+            self._db, claimed, job_type.scope(claimed.tenant_id), self._ports, self._clock, self._completions.ask
+        )
         job_type.handler(ctx, **job_type.arguments(claimed.payload, claimed.tenant_id))
         if not ctx.finished:
             raise HandlerDidNotFinish(f"the handler of {claimed.job_type} returned without `ctx.finish()`")
+        return ctx.deferred
 
     def _resolve(self, claimed: ClaimedJob, error: CommitUnknown) -> None:
         """The answer to a COMMIT was lost: read what became of it, on another connection."""

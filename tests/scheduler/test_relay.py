@@ -40,7 +40,7 @@ def rung(app: App, queue: str = "default") -> list[UUID]:
     client = connect(app.settings.redis_url)
     messages = client.lpop(bell_key(queue), 1000) or []
     client.close()
-    return [UUID(job_id) for message in messages for job_id in orjson.loads(message)["args"][0]]
+    return [UUID(job_id) for message in messages for job_id in orjson.loads(message)["args"][1]]
 
 
 def enqueue(app: App, **options: object) -> UUID:

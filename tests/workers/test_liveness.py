@@ -42,8 +42,7 @@ def enqueue(app: App, **options: object) -> UUID:
 def claim(app: App, runner: Runner, job_id: UUID) -> int:
     """What a process does right before it dies. Returns the lease token."""
     with app.db.transaction(SYSTEM) as tx:
-        claimed = tx.jobs.claim(job_id, runner.worker_id, list(TYPES))
-    assert claimed is not None
+        [claimed] = tx.jobs.claim([job_id], runner.worker_id, list(TYPES))
     return claimed.lease_token
 
 

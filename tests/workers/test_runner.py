@@ -132,7 +132,8 @@ def test_after_the_last_attempt_a_job_is_a_dead_letter_and_its_hook_has_run(benc
         raise Unavailable("no answer")
 
     job_id = bench.run(breaks)
-    bench.runner.run([str(job_id)] * 5)
+    for _ in range(5):
+        bench.runner.run("default", [str(job_id)])
     row = job_row(bench.app, job_id)
     assert (row["status"], row["attempts"], row["error_message"]) == ("failed", 3, "no answer")
     assert [attempt.attempt for attempt in attempts(bench.app, job_id)] == [1, 2, 3]
@@ -268,8 +269,8 @@ def test_a_connection_lost_before_the_commit_is_a_failure_without_effects(bench:
 
 def test_run_drops_what_cannot_be_claimed_and_stops_when_told(bench: Bench) -> None:
     first, second = bench.enqueue(), bench.enqueue()
-    bench.runner.run([str(uuid4()), str(first)])
+    bench.runner.run("default", [str(uuid4()), str(first)])
     bench.runner.stop()
-    bench.runner.run([str(second)])
+    bench.runner.run("default", [str(second)])
     assert job_row(bench.app, first)["status"] == "completed"
     assert job_row(bench.app, second)["status"] == "pending"

@@ -1,0 +1,67 @@
+"""Group commit for worker threads: what they ask for while one round is under way shares the next."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Merger(Generic[T, R]):
+    """Does many small requests in few large rounds, on a thread of its own.
+
+    `act` gets the requests of a round and answers each, in their order; if it raises, every request of the round
+    fails with that. Before `start`, each request is a round of its own, in the caller's thread.
+    """
+
+    def __init__(self, act: Callable[[Sequence[T]], Sequence[R]], *, name: str, most: int) -> None:
+        self._act = act
+        self._most = most
+        self._queue: SimpleQueue[tuple[T, Future[R]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._running = False
+
+    def start(self) -> None:
+        self._running = True
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Do what was asked for until now, and end. Requests that come later are rounds of their own."""
+        if self._running:
+            self._running = False
+            self._queue.put(None)
+            self._thread.join(timeout)
+
+    def ask(self, request: T) -> Future[R]:
+        future: Future[R] = Future()
+        if self._running:
+            self._queue.put((request, future))
+        else:
+            self._round([(request, future)])
+        return future
+
+    def _run(self) -> None:
+        while True:
+            asked = [self._queue.get()]
+            while len(asked) < self._most and asked[-1] is not None:
+                try:
+                    asked.append(self._queue.get_nowait())
+                except Empty:
+                    break
+            if batch := [each for each in asked if each is not None]:
+                self._round(batch)
+            if asked[-1] is None:
+                return
+
+    def _round(self, batch: Sequence[tuple[T, Future[R]]]) -> None:
+        try:
+            answers = self._act([request for request, _ in batch])
+        except Exception as error:
+            for _, future in batch:
+                future.set_exception(error)
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                future.set_result(answer)
