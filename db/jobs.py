@@ -79,12 +79,14 @@ INSERT INTO job_queue (id, tenant_id, job_type, queue, payload, priority, max_at
 SELECT %(id)s, %(tenant_id)s, %(job_type)s, %(queue)s, %(payload)s, %(priority)s, %(max_attempts)s, %(unique_key)s,
        %(ordering_key)s, due, CASE WHEN due <= now() THEN now() + %(grace)s ELSE due END
 FROM (SELECT coalesce(%(scheduled_for)s::timestamptz, now()) + %(delay)s::interval AS due) AS moment
-ON CONFLICT (job_type, unique_key) WHERE unique_key IS NOT NULL AND status IN ('pending', 'running') DO NOTHING
+ON CONFLICT (job_type, tenant_id, unique_key) WHERE unique_key IS NOT NULL AND status IN ('pending', 'running')
+DO NOTHING
 RETURNING scheduled_for <= now()
 """
 
 LIVE_TWIN = """
-SELECT id FROM job_queue WHERE job_type = %s AND unique_key = %s AND status IN ('pending', 'running')
+SELECT id FROM job_queue
+WHERE job_type = %s AND tenant_id IS NOT DISTINCT FROM %s AND unique_key = %s AND status IN ('pending', 'running')
 """
 
 # A row that is locked is being claimed by somebody else, or cancelled: not ours, and not waited for. Arrays instead of
@@ -156,7 +158,7 @@ class Jobs:
         self._due = due
 
     def add(self, job: NewJob) -> UUID:
-        """Insert the job; if one of the same type and unique key is live, do nothing and return that one's id."""
+        """Insert the job; if the tenant has a live one of this type and unique key, return that one's id instead."""
         values = vars(job) | {"payload": Jsonb(dict(job.payload)), "grace": RING_GRACE}
         while True:
             added = self._driver.execute(ADD, values).fetchone()
@@ -164,7 +166,7 @@ class Jobs:
                 if added[0]:
                     self._due[job.queue].append(job.id)
                 return job.id
-            twin = self._driver.execute(LIVE_TWIN, (job.job_type, job.unique_key)).fetchone()
+            twin = self._driver.execute(LIVE_TWIN, (job.job_type, job.tenant_id, job.unique_key)).fetchone()
             if twin is not None:
                 found: UUID = twin[0]
                 return found

@@ -563,8 +563,10 @@ job_queue = Table(
     Index(
         "job_queue_unique_idx",
         "job_type",
+        "tenant_id",
         "unique_key",
         unique=True,
+        postgresql_nulls_not_distinct=True,
         postgresql_where=text("unique_key IS NOT NULL AND status IN ('pending', 'running')"),
     ),
     Index("job_queue_created_idx", "created_at"),

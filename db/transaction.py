@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 import psycopg
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import scalar_row
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -71,21 +71,26 @@ class Tx:
 
     @property
     def used(self) -> bool:
-        return "sql" in vars(self)
+        return "_opened" in vars(self)
 
-    @cached_property
+    @property
     def sql(self) -> Connection:
-        connection = self._connect()
-        try:
-            _begin(_driver(connection), self._scope, durable=self._durable)
-        except BaseException:
-            _put_back(connection)
-            raise
-        return connection
+        return self._opened[0]
+
+    @property
+    def driver(self) -> psycopg.Connection[Any]:
+        return self._opened[1]
 
     @cached_property
-    def driver(self) -> psycopg.Connection[Any]:
-        return _driver(self.sql)
+    def _opened(self) -> tuple[Connection, psycopg.Connection[Any]]:
+        sql = self._connect()
+        driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
+        try:
+            _begin(driver, self._scope, durable=self._durable)
+        except psycopg.Error as error:
+            _put_back(sql, driver)
+            raise DatabaseUnavailable(f"Postgres went away: {_one_line(error)}") from error
+        return sql, driver
 
     def work_as(self, scope: Scope) -> None:
         """See the rows of `scope` from here to the end of the transaction."""
@@ -214,16 +219,12 @@ class Database:
                 _commit(tx.driver)
         finally:
             if tx.used:
-                _put_back(tx.sql)
+                _put_back(tx.sql, tx.driver)
         if tx.due:
             self._on_commit(tx.due)
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def _driver(sql: Connection) -> psycopg.Connection[Any]:
-    return sql.connection.driver_connection  # type: ignore[return-value]
 
 
 def _name(scope: Scope) -> str:
@@ -241,6 +242,9 @@ def _begin(driver: psycopg.Connection[Any], scope: Scope, *, durable: bool) -> N
 
 
 def _commit(driver: psycopg.Connection[Any]) -> None:
+    if driver.info.transaction_status == TransactionStatus.INERROR:
+        # COMMIT would be answered with a silent ROLLBACK.
+        raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
     try:
         driver.commit()
     except psycopg.OperationalError as error:
@@ -250,9 +254,9 @@ def _commit(driver: psycopg.Connection[Any]) -> None:
         raise
 
 
-def _put_back(sql: Connection) -> None:
+def _put_back(sql: Connection, driver: psycopg.Connection[Any]) -> None:
     try:
-        _driver(sql).rollback()
+        driver.rollback()
     except psycopg.Error:
         sql.invalidate()
     sql.close()

@@ -232,6 +232,7 @@ class Context:
         self,
         db: Database,
         claimed: ClaimedJob,
+        *,
         scope: Scope,
         ports: Ports,
         clock: Callable[[], datetime] | None,

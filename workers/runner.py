@@ -188,7 +188,12 @@ class Runner:
         """True if the job's completion is on its way, together with others'."""
         job_type = self._types[claimed.job_type]
         ctx = Context(
-            self._db, claimed, job_type.scope(claimed.tenant_id), self._ports, self._clock, self._completions.ask
+            self._db,
+            claimed,
+            scope=job_type.scope(claimed.tenant_id),
+            ports=self._ports,
+            clock=self._clock,
+            complete=self._completions.ask,
         )
         job_type.handler(ctx, **job_type.arguments(claimed.payload, claimed.tenant_id))
         if not ctx.finished:

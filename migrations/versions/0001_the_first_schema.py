@@ -348,8 +348,9 @@ def upgrade() -> None:
     op.create_index(
         "job_queue_unique_idx",
         "job_queue",
-        ["job_type", "unique_key"],
+        ["job_type", "tenant_id", "unique_key"],
         unique=True,
+        postgresql_nulls_not_distinct=True,
         postgresql_where=sa.text("unique_key IS NOT NULL AND status IN ('pending', 'running')"),
     )
     op.create_index(

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from db.jobs import RING_GRACE, FailedAttempt, Jobs, NewJob
+from db.jobs import RING_GRACE, Done, FailedAttempt, Jobs, NewJob
 from db.transaction import SYSTEM, Scope
 from tests.builders import a_tenant, job_row
 from tests.wait import until
@@ -34,10 +34,9 @@ def brought_to(app: App, status: str, **options: Any) -> UUID:
         if status == "cancelled":
             assert tx.jobs.cancel(job_id)
         if status in ("running", "completed", "failed"):
-            claimed = tx.jobs.claim(job_id, uuid4(), KNOWN)
-            assert claimed is not None
+            [claimed] = tx.jobs.claim([job_id], uuid4(), KNOWN)
             if status == "completed":
-                assert tx.jobs.complete(job_id, claimed.lease_token, None)
+                assert tx.jobs.complete([Done(job_id, claimed.lease_token, None)]) == {job_id}
             if status == "failed":
                 assert tx.jobs.fail(job_id, claimed.lease_token, FailedAttempt("failed", "E", "broken"))
     assert job_row(app, job_id)["status"] == status

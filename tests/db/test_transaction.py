@@ -190,7 +190,7 @@ def test_a_closed_port_is_database_unavailable() -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     database = Database(f"postgresql://nobody:hush@127.0.0.1:{port}/none", pool_size=1, new_id=uuid4)
-    for attempt in (lambda: database.transaction(SYSTEM).__enter__(), database.connect):
+    for attempt in (lambda: marks(database), database.connect):
         with pytest.raises(DatabaseUnavailable, match="Postgres does not answer") as refusal:
             attempt()
         assert isinstance(refusal.value, Unavailable)
@@ -254,3 +254,18 @@ def test_a_connection_of_ones_own_is_the_applications_and_outside_the_pool(opene
         assert own.autocommit
         query = "SELECT current_user, current_setting('application_name')"
         assert own.execute(query).fetchone() == ("viral_app", "viral tests")
+
+
+def test_a_transaction_that_is_not_used_asks_nothing_of_the_server() -> None:
+    database = Database("postgresql://nobody@127.0.0.1:1/none", pool_size=1, new_id=uuid4)
+    with database.transaction(SYSTEM) as tx:
+        assert not tx.used
+    database.close()
+
+
+def test_only_a_commit_that_says_so_may_be_forgotten_by_a_crash_of_the_server(opened: Open) -> None:
+    database, settings = opened(), []
+    for durable in (True, False, True):
+        with database.transaction(SYSTEM, durable=durable) as tx:
+            settings.append(tx.driver.execute("SHOW synchronous_commit").fetchone())
+    assert settings == [("on",), ("off",), ("on",)]

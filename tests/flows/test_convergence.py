@@ -145,7 +145,8 @@ def run_at_once(app: App, jobs: Sequence[UUID]) -> None:
     def work(order: Sequence[UUID]) -> None:
         runner = app.runner()
         start.wait()
-        runner.run(str(job_id) for job_id in order)
+        for job_id in order:
+            runner.run_one(job_id)
 
     threads = [threading.Thread(target=work, args=(order,)) for order in (jobs, jobs[::-1])]
     for thread in threads:

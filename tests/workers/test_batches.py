@@ -1,0 +1,160 @@
+"""Many jobs at once: claimed and completed together, and shared out again when they take their time."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from db.transaction import SYSTEM, Rings
+from workers.app import App
+from workers.job import Context, job
+from workers.runner import SLOW, Runner
+
+ran: list[UUID]
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    global ran  # noqa: PLW0603
+    ran = []
+
+
+@job("testing.nothing", system=True)
+def nothing(ctx: Context) -> None:
+    ran.append(ctx.job.id)
+    with ctx.finish():
+        pass
+
+
+@job("testing.slow", system=True)
+def slow(ctx: Context) -> None:
+    ran.append(ctx.job.id)
+    time.sleep(SLOW * 1.2)  # what is under test is how long a handler takes
+    with ctx.finish():
+        pass
+
+
+@job("testing.effect", system=True)
+def effect(ctx: Context) -> None:
+    with ctx.finish() as tx:
+        tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES ('effect', 1)")
+
+
+TYPES = {declared.name: declared for declared in (nothing, slow, effect)}
+
+
+class Process:
+    """A worker process's runner; notes what it rings on."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.rung: list[UUID] = []
+        self.runner: Runner = replace(app, job_types=TYPES).runner()
+        self.runner._ring = self._note
+        with app.db.transaction(SYSTEM) as tx:
+            lease = timedelta(seconds=30)
+            tx.workers.beat(self.runner.worker_id, hostname="h", pid=1, queues=(), version="", lease=lease)
+
+    def _note(self, rings: Rings) -> None:
+        self.rung += [job_id for job_ids in rings.values() for job_id in job_ids]
+
+
+@pytest.fixture
+def process(app: App) -> Iterator[Process]:
+    process = Process(app)
+    process.runner.start()
+    yield process
+    process.runner.close()
+
+
+def enqueue(app: App, job_type: str, count: int) -> list[UUID]:
+    with app.db.transaction(SYSTEM) as tx:
+        return [TYPES[job_type].enqueue(tx) for _ in range(count)]
+
+
+def statuses(app: App, job_ids: list[UUID]) -> dict[str, int]:
+    with app.db.transaction(SYSTEM) as tx:
+        query = "SELECT status, count(*)::int FROM job_queue WHERE id = ANY(%s) GROUP BY 1"
+        return dict(tx.driver.execute(query, (job_ids,)).fetchall())
+
+
+def test_quick_jobs_are_all_run_and_completed(app: App, process: Process) -> None:
+    job_ids = enqueue(app, "testing.nothing", 300)
+    process.runner.run("default", [str(job_id) for job_id in job_ids])
+    process.runner.close()
+    assert ran == job_ids
+    assert statuses(app, job_ids) == {"completed": 300}
+    assert process.runner.leases == frozenset()
+    with app.db.transaction(SYSTEM) as tx:
+        rows = tx.driver.execute("SELECT count(DISTINCT started_at), sum(attempts) FROM job_queue").fetchall()
+    assert rows[0][0] < 30, "they are claimed in few commits"
+    assert rows[0][1] == 300
+
+
+def test_two_threads_told_of_the_same_jobs_run_each_once(app: App, process: Process) -> None:
+    job_ids = enqueue(app, "testing.nothing", 200)
+    orders = (job_ids, job_ids[::-1])
+    threads = [
+        threading.Thread(target=process.runner.run, args=("default", [str(job_id) for job_id in order]))
+        for order in orders
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    process.runner.close()
+    assert sorted(ran) == sorted(job_ids)
+    assert statuses(app, job_ids) == {"completed": 200}
+
+
+def test_behind_a_slow_job_nothing_waits(app: App, process: Process) -> None:
+    """It met quick ones before, so it claims several at once; the first turns out slow: the others go back."""
+    process.runner.run("default", [str(job_id) for job_id in enqueue(app, "testing.nothing", 100)])
+    slow_ones, quick_ones = enqueue(app, "testing.slow", 1), enqueue(app, "testing.nothing", 40)
+    ran.clear()
+    process.runner.run("default", [str(job_id) for job_id in slow_ones + quick_ones])
+    process.runner.close()
+    assert ran == slow_ones
+    assert statuses(app, quick_ones) == {"pending": 40}
+    assert sorted(process.rung) >= sorted(quick_ones[-1:])
+    with app.db.transaction(SYSTEM) as tx:
+        used = tx.driver.execute("SELECT sum(attempts) FROM job_queue WHERE id = ANY(%s)", (quick_ones,)).fetchone()
+    assert used == (0,), "an attempt that was not begun is not counted"
+
+
+def test_jobs_of_a_slow_queue_are_taken_one_by_one(app: App, process: Process) -> None:
+    first, second = enqueue(app, "testing.slow", 2)
+    process.runner.run("llm", [str(first), str(second)])
+    process.runner.close()
+    assert ran == [first]
+    assert statuses(app, [first, second]) == {"completed": 1, "pending": 1}
+    assert process.rung == [second]
+
+
+def test_a_lease_lost_before_the_completion_is_written_completes_nothing(app: App) -> None:
+    process = Process(app)
+    [job_id] = enqueue(app, "testing.nothing", 1)
+
+    def lose_it(ctx: Context) -> None:
+        with app.db.transaction(SYSTEM) as tx:
+            tx.workers.give_back(process.runner.worker_id)
+        with ctx.finish():
+            pass
+
+    process.runner._types = {"testing.nothing": job("testing.nothing", system=True)(lose_it)}
+    process.runner.run_one(job_id)
+    assert statuses(app, [job_id]) == {"pending": 1}
+
+
+def test_effects_still_commit_with_their_own_completion(app: App, process: Process) -> None:
+    job_ids = enqueue(app, "testing.effect", 50)
+    process.runner.run("default", [str(job_id) for job_id in job_ids])
+    with app.db.transaction(SYSTEM) as tx:
+        query = """
+            SELECT count(*) FROM system_metrics m JOIN job_queue j ON j.completed_at = m.at AND j.xmin = m.xmin
+        """
+        assert tx.driver.execute(query).fetchone() == (50,)
