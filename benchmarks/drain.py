@@ -1,7 +1,8 @@
 """Drains a filled queue: jobs a second, by the database's own count of completions.
 
-`python -m benchmarks.drain [JOBS] [--effect]`. Starts servers of its own in a temporary home, with fsync and
-synchronous_commit on, fills the queue, starts a worker dyno (2 processes of 8 threads) and a scheduler.
+`python -m benchmarks.drain [JOBS] [--effect] [--single]`. Starts servers of its own in a temporary home, with fsync
+and synchronous_commit on, fills the queue, starts a worker dyno (2 processes of 8 threads) and a scheduler. With
+`--single` every job has been rung in a message of its own, as producers do that enqueue one at a time.
 """
 
 import os
@@ -15,6 +16,7 @@ import psycopg
 
 from cli.local.embedded import start_embedded
 from db import migrate
+from workers.broker import Doorbell, connect
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,8 +28,17 @@ def main() -> None:
         migrate.upgrade(servers.urls.database_url)
         with psycopg.connect(servers.urls.database_url, autocommit=True) as owner:
             owner.execute("INSERT INTO job_queue (job_type) SELECT %s FROM generate_series(1, %s)", (job_type, jobs))
+            if "--single" in sys.argv:
+                ring_one_by_one(owner, servers.urls.redis_url)
             owner.execute("VACUUM ANALYZE job_queue")
             print(f"{job_type}: {drain(owner, servers.urls.app_database_url, servers.urls.redis_url, jobs):.0f} jobs/s")
+
+
+def ring_one_by_one(owner: psycopg.Connection, redis_url: str) -> None:
+    doorbell = Doorbell(connect(redis_url, patience=5))
+    for (job_id,) in owner.execute("UPDATE job_queue SET ring_at = now() + interval '1 hour' RETURNING id").fetchall():
+        doorbell.ring({"default": [job_id]})
+    doorbell.close()
 
 
 def drain(owner: psycopg.Connection, database_url: str, redis_url: str, jobs: int) -> float:
@@ -41,6 +52,9 @@ def drain(owner: psycopg.Connection, database_url: str, redis_url: str, jobs: in
         [sys.executable, "-m", "dramatiq", "benchmarks.worker:start", "--skip-logging", "--processes=2", "--threads=8"],
         [sys.executable, "-m", "cli.main", "scheduler"],
     ]
+    if "--single" in sys.argv:
+        # All has been rung: a scheduler that starts would ring it again, in bulk.
+        commands.pop()
     processes = [subprocess.Popen(command, cwd=ROOT, env=environment) for command in commands]
     try:
         began = wait_until(owner, "SELECT EXISTS (SELECT FROM job_queue WHERE status = 'completed')")

@@ -119,6 +119,13 @@ SET status = 'pending', scheduled_for = now() + %(wait)s::interval, ring_at = no
 WHERE id = %(id)s AND status = 'running' AND lease_token = %(lease_token)s
 """
 
+GIVE_BACK = """
+UPDATE job_queue
+SET status = 'pending', attempts = attempts - 1, ring_at = now() + %(grace)s, rings = 0, worker_id = NULL,
+    lease_token = NULL
+WHERE id = ANY(%(ids)b::uuid[]) AND status = 'running' AND lease_token = ANY(%(tokens)b::bigint[])
+"""
+
 FAIL = """
 UPDATE job_queue SET status = 'failed', completed_at = now(), worker_id = NULL, error_message = %(error_message)s
 WHERE id = %(id)s AND status = 'running' AND lease_token = %(lease_token)s
@@ -187,6 +194,13 @@ class Jobs:
             "results": json.dumps({str(each.id): each.result for each in done if each.result is not None}),
         }
         return {row[0] for row in self._driver.execute(COMPLETE, values, prepare=True)}
+
+    def give_back(self, claimed: Sequence[ClaimedJob]) -> None:
+        """Return jobs that were claimed and not begun; the attempt is not counted, and they are rung again."""
+        values = {"ids": [job.id for job in claimed], "tokens": [job.lease_token for job in claimed]}
+        self._driver.execute(GIVE_BACK, values | {"grace": RING_GRACE})
+        for job in claimed:
+            self._due[job.queue].append(job.id)
 
     def reschedule(self, job_id: UUID, lease_token: int, attempt: FailedAttempt, wait: timedelta) -> bool:
         """Record the attempt and make the job due again after `wait`. False if the lease was lost."""

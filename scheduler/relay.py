@@ -13,7 +13,8 @@ import structlog
 
 from db.transaction import SYSTEM, Database
 from scheduler.schedule import Schedule, to_fire
-from workers.broker import IDS_PER_MESSAGE, Doorbell
+from workers.broker import Doorbell
+from workers.job import QUEUES
 from workers.runner import JobTypes, rescue
 
 WINDOW = 64
@@ -63,9 +64,9 @@ class Relay:
         self._heard = True
         room = {queue: WINDOW - waiting[queue] for queue in queues if waiting[queue] < WINDOW}
         rung = 0
-        for queue, messages in room.items():
+        for queue, bells in room.items():
             with self._db.transaction(SYSTEM) as tx:
-                rings = tx.fires.take_due_rings([queue], messages * IDS_PER_MESSAGE)
+                rings = tx.fires.take_due_rings([queue], bells * QUEUES.get(queue, 1))
             if rings and not self._doorbell.ring(rings):
                 self._epoch = None
             rung += sum(map(len, rings.values()))

@@ -17,11 +17,13 @@ import dramatiq
 import redis
 import structlog
 from dramatiq.broker import Broker, Consumer, MessageProxy
-from dramatiq.errors import BrokerConnectionError, DecodeError
+from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
 
+from workers.job import QUEUES
+
 ACTOR = "run"
-IDS_PER_MESSAGE = 200
+UUID_LENGTH = 36
 BLOCK_SECONDS = 2.0
 """Longest wait for a bell: bounds how long a stopping consumer takes, and costs half a command a second a queue."""
 
@@ -65,8 +67,7 @@ class Doorbell:
         try:
             with self._client.pipeline(transaction=False) as pipe:
                 for queue, job_ids in rings.items():
-                    messages = [_message(queue, chunk).encode() for chunk in _chunks(job_ids, IDS_PER_MESSAGE)]
-                    pipe.rpush(bell_key(queue), *messages)
+                    pipe.rpush(bell_key(queue), *_bells(queue, job_ids))
                 pipe.execute()
         except redis.RedisError as error:
             self._quiet_until = time.monotonic() + self._rest
@@ -128,27 +129,25 @@ class BellBroker(Broker):
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Raises:
-        ValueError: `delay` was given; a job's delay is its row's `scheduled_for`.
-        BrokerConnectionError: Redis does not answer.
+        NotImplementedError: a worker rings through its `Doorbell`; nothing is sent as a Dramatiq message.
         """
-        if delay is not None:
-            raise ValueError("a message cannot be delayed here: give the job a later scheduled_for")
-        try:
-            self._client.rpush(bell_key(message.queue_name), message.encode())
-        except redis.RedisError as error:
-            raise _away(error) from error
-        return message
+        raise NotImplementedError("enqueue the job type instead")
 
     def close(self) -> None:
         self._client.close()
 
 
 class BellConsumer(Consumer):
-    """Waits for the bell of one queue, holding at most `prefetch` messages that no thread has finished with."""
+    """Waits for the bell of one queue, holding at most `prefetch` messages that no thread has finished with.
+
+    What was rung one by one is handed to a thread together, as many ids as the queue allows.
+    """
 
     def __init__(self, client: redis.Redis, queue: str, prefetch: int) -> None:
         self._client = client
         self._queue = queue
+        self._key = bell_key(queue)
+        self._most = QUEUES.get(queue, 1)
         self._prefetch = prefetch
         self._held = 0
         self._room = threading.Condition()
@@ -158,32 +157,36 @@ class BellConsumer(Consumer):
         with self._room:
             if not self._room.wait_for(lambda: self._held < self._prefetch, timeout=BLOCK_SECONDS):
                 return None
-        popped = self._listen()
-        if popped is None:
-            return None
-        try:
-            message = Message.decode(popped[1])
-        except DecodeError:
-            log.warning("bell.unreadable", queue=self._queue)
+        bells = self._listen()
+        if not bells:
             return None
         with self._room:
             self._held += 1
-        return MessageProxy(message)
+        ids = b",".join(bells).decode(errors="replace").split(",")
+        return MessageProxy(Message(self._queue, ACTOR, (self._queue, ids), {}, {}))
 
-    def _listen(self) -> Any:
-        """The next message, or None after a while. An outage of Redis is waited out here, and told of once."""
+    def _listen(self) -> list[bytes]:
+        """The next bells, or none after a while. An outage of Redis is waited out here, and told of once."""
+        bells: list[bytes] = []
         try:
-            popped = self._client.blpop([bell_key(self._queue)], timeout=BLOCK_SECONDS)
+            popped: Any = self._client.blpop([self._key], timeout=BLOCK_SECONDS)
+            if popped is not None:
+                bells.append(popped[1])
+                # A bell with many ids is a whole helping; of small ones, those that are there are taken along.
+                if self._most > 1 and len(popped[1]) < UUID_LENGTH * 2:
+                    more: Any = self._client.lpop(self._key, self._most // 4)
+                    bells += more or []
         except redis.RedisError as error:
             if self._hears:
                 log.warning("bell.deaf", queue=self._queue, reason=str(error))
             self._hears = False
-            time.sleep(DEAF_SECONDS)
-            return None
+            if not bells:
+                time.sleep(DEAF_SECONDS)
+            return bells
         if not self._hears:
             log.info("bell.hears_again", queue=self._queue)
         self._hears = True
-        return popped
+        return bells
 
     def ack(self, message: MessageProxy) -> None:
         with self._room:
@@ -194,13 +197,13 @@ class BellConsumer(Consumer):
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Ring for what this process has not begun, so that another takes it at once."""
-        encoded = [message.encode() for message in messages]
-        if not encoded:
+        bells = [",".join(message.args[1]) for message in messages]
+        if not bells:
             return
         try:
-            self._client.lpush(bell_key(self._queue), *reversed(encoded))
+            self._client.lpush(self._key, *reversed(bells))
         except redis.RedisError as error:
-            raise _away(error) from error
+            raise BrokerConnectionError(str(error)) from error  # type: ignore[no-untyped-call]
 
 
 def declare_actor(broker: BellBroker, run: Callable[[str, list[str]], None]) -> None:
@@ -208,15 +211,7 @@ def declare_actor(broker: BellBroker, run: Callable[[str, list[str]], None]) -> 
     dramatiq.actor(actor_name=ACTOR, queue_name=min(broker.queues), broker=broker)(run)
 
 
-def _away(error: redis.RedisError) -> BrokerConnectionError:
-    return BrokerConnectionError(str(error))  # type: ignore[no-untyped-call]
-
-
-def _message(queue: str, job_ids: Sequence[UUID]) -> Message[Any]:
-    return Message(
-        queue_name=queue, actor_name=ACTOR, args=(queue, [str(job_id) for job_id in job_ids]), kwargs={}, options={}
-    )
-
-
-def _chunks(job_ids: Sequence[UUID], size: int) -> Iterable[Sequence[UUID]]:
-    return (job_ids[start : start + size] for start in range(0, len(job_ids), size))
+def _bells(queue: str, job_ids: Sequence[UUID]) -> list[str]:
+    """What is put on the list: ids, comma-separated, as many as a thread may take at once."""
+    size = QUEUES.get(queue, 1)
+    return [",".join(map(str, job_ids[start : start + size])) for start in range(0, len(job_ids), size)]

@@ -34,8 +34,9 @@ from domain.ports import Ports
 
 P = ParamSpec("P")
 
-QUEUES = ("events", "default", "llm", "media", "social")
-"""Few, and named by what their jobs wait for."""
+QUEUES = {"events": 200, "default": 200, "llm": 1, "media": 1, "social": 1}
+"""Few, and named by what their jobs wait for. The number: how many a thread may take at once. Jobs that wait for the
+outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred."""
 
 DEFAULT_BACKOFF = Backoff()
 

@@ -70,7 +70,7 @@ def serve(settings: Settings, packages: Sequence[ModuleType] = (workers.jobs,)) 
     logs.configure(settings.log_format, settings.log_level)
     _die_with_parent()
     _drain_once()
-    queues = tuple(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))) or QUEUES
+    queues = tuple(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))) or tuple(QUEUES)
     app = build(settings, name="viral worker", pool_size=settings.worker_threads + 2, packages=packages)
     runner = app.runner()
     broker = BellBroker(settings.redis_url, queues)

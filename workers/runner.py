@@ -24,15 +24,11 @@ from domain.errors import Rejected, ViralError
 from domain.job import GiveUp, Retry, after_crash, after_failure
 from domain.ports import Ports
 from workers import logs
-from workers.job import Context, FailedJob, JobType, LeaseLost
+from workers.job import QUEUES, Context, FailedJob, JobType, LeaseLost
 from workers.merge import Merger
 
-FIRST_CHUNK = 8
-"""Jobs claimed at once while nothing is known of a queue."""
-
-MOST_AT_ONCE = 200
-QUICK_CHUNK, SLOW_CHUNK = 0.02, 0.1
-"""Seconds that a chunk's handlers may take: below the first it grows, above the second it shrinks."""
+QUICK, SLOW = 0.025, 0.25
+"""Seconds that jobs claimed together take: below the first, more are claimed next time; above the second, one."""
 
 JobTypes = Mapping[str, JobType[Any]]
 
@@ -71,7 +67,7 @@ class Runner:
         self._clock = clock
         self._stopping = threading.Event()
         self._leases: set[int] = set()
-        self._at_once: defaultdict[str, int] = defaultdict(lambda: FIRST_CHUNK)
+        self._at_once: defaultdict[str, int] = defaultdict(lambda: 1)
         self._claims = Merger(self._claim, name="claims", most=64)
         self._completions = Merger(self._complete, name="completions", most=1000)
 
@@ -97,8 +93,7 @@ class Runner:
     def run(self, queue: str, job_ids: Sequence[str]) -> None:
         """Run each job of a message that is there to be run; the others are dropped. Never raises.
 
-        As many are claimed at once as this process gets through in a moment, by its experience with the queue; if
-        that turns out too many, the rest is rung on for others.
+        As many are claimed at once as this process gets through in a moment, by its experience with the queue.
         """
         left = [UUID(job_id) for job_id in job_ids]
         while left and not self._stopping.is_set():
@@ -112,13 +107,16 @@ class Runner:
             except Exception:
                 log.exception("job.runner_failed")
                 return
-            if took < QUICK_CHUNK:
-                self._at_once[queue] = min(max(size, len(chunk) * 2), MOST_AT_ONCE)
-            elif took > SLOW_CHUNK:
-                self._at_once[queue] = max(1, size // 4)
-                if left:
-                    self._ring({queue: left})
-                    return
+            if took < QUICK:
+                if len(chunk) == size:
+                    self._at_once[queue] = min(size * 2, QUEUES.get(queue, 1))
+                continue
+            if took > SLOW:
+                self._at_once[queue] = 1
+            if left:
+                # These take their time: let other threads and processes have a share.
+                self._ring({queue: left})
+                return
 
     def run_one(self, job_id: UUID) -> bool:
         """Claim the job and carry it to the end of this attempt. False if there was nothing to claim."""
@@ -128,11 +126,14 @@ class Runner:
         return bool(claimed)
 
     def _run_chunk(self, job_ids: Sequence[UUID]) -> float:
-        """Claim and run these. Returns the seconds that their handlers took."""
+        """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds."""
         claimed = self._claims.ask(job_ids).result()
         began = monotonic()
-        for job in claimed:
-            if self._stopping.is_set():
+        for n, job in enumerate(claimed):
+            if n and (self._stopping.is_set() or monotonic() - began > SLOW):
+                with self._db.transaction(SYSTEM) as tx:
+                    tx.jobs.give_back(claimed[n:])
+                self._leases.difference_update(each.lease_token for each in claimed[n:])
                 break
             self._attempt(job)
         return monotonic() - began
@@ -159,7 +160,10 @@ class Runner:
             log.warning("jobs.completions_lost", count=len(done), reason=str(error))
             completed = set()
         else:
-            log.info("jobs.completed", count=len(completed))
+            if len(done) == 1 and completed:
+                log.info("job.completed", job_id=str(done[0].id))
+            elif completed:
+                log.info("jobs.completed", count=len(completed))
             if lost := [str(each.id) for each in done if each.id not in completed]:
                 log.warning("jobs.lease_lost", job_ids=lost)
         self._leases.difference_update(each.lease_token for each in done)
