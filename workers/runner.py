@@ -8,7 +8,7 @@ any more (nothing of it is kept). See docs/decisions/0001-the-row-is-the-job.md.
 import threading
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from random import Random
 from time import monotonic
@@ -95,7 +95,7 @@ class Runner:
 
         As many are claimed at once as this process gets through in a moment, by its experience with the queue.
         """
-        left = [UUID(job_id) for job_id in job_ids]
+        left = list(_readable(job_ids))
         while left and not self._stopping.is_set():
             size = self._at_once[queue]
             chunk, left = left[:size], left[size:]
@@ -243,6 +243,15 @@ class Runner:
             retry_in_s=round(decision.after.total_seconds(), 1) if isinstance(decision, Retry) else None,
             exc_info=None if isinstance(error, ViralError) else error,
         )
+
+
+def _readable(words: Iterable[str]) -> Iterator[UUID]:
+    """The ids in a bell; whatever else somebody put into Redis is no reason to stop."""
+    for word in words:
+        try:
+            yield UUID(word)
+        except ValueError:
+            log.warning("bell.unreadable", word=word[:40])
 
 
 def rescue(tx: Tx, job_types: JobTypes, limit: int = 100) -> int:

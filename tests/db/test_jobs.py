@@ -119,8 +119,11 @@ def test_a_key_is_taken_while_its_job_lives_and_free_when_it_has_ended(app: App)
     assert [status for status in ALL if taken[status]] == ["pending", "running"]
 
 
-def test_a_key_belongs_to_its_job_type(app: App) -> None:
-    assert add(app, unique_key="k") != add(app, unique_key="k", job_type="u")
+def test_a_key_belongs_to_its_job_type_and_its_tenant(app: App) -> None:
+    owners = [{"tenant_id": a_tenant(app)}, {"tenant_id": a_tenant(app)}, {}, {"job_type": "u"}]
+    first = [add(app, unique_key="k", **owner) for owner in owners]
+    assert len(set(first)) == len(owners)
+    assert [add(app, unique_key="k", **owner) for owner in owners] == first
     assert add(app) != add(app)
 
 
@@ -207,7 +210,7 @@ def test_a_twin_that_ends_while_it_is_looked_for_does_not_swallow_the_job(app: A
 
 
 def test_two_tenants_may_use_the_same_key(app: App) -> None:
-    """Ada cannot see Bob's job: she must neither be given its id nor look for it for ever."""
+    """In her scope, Ada cannot see Bob's job: she must neither be given its id nor look for it for ever."""
     ada, bob = a_tenant(app), a_tenant(app, name="Bob")
     bobs = add(app, tenant_id=bob, unique_key="k")
 

@@ -4,6 +4,7 @@ The migrated schema is held against one made from `db.tables` in a second databa
 what alembic's comparison does not (checks, index predicates, storage parameters, identities, sequences).
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -219,9 +220,10 @@ class BareServer:
 
 
 @pytest.fixture(scope="module")
-def own_postgres(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareServer]:
-    binaries = servers.postgres._footing.binaries
-    with EmbeddedPostgres(tmp_path_factory.mktemp("bare"), durable=False, bin_dir=binaries) as postgres:
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareServer]:
+    bin_dir = os.environ.get("POSTGRES_BIN")
+    home = tmp_path_factory.mktemp("bare")
+    with EmbeddedPostgres(home, durable=False, bin_dir=Path(bin_dir) if bin_dir else None) as postgres:
         yield BareServer(postgres)
 
 

@@ -269,7 +269,7 @@ def test_a_connection_lost_before_the_commit_is_a_failure_without_effects(bench:
 
 def test_run_drops_what_cannot_be_claimed_and_stops_when_told(bench: Bench) -> None:
     first, second = bench.enqueue(), bench.enqueue()
-    bench.runner.run("default", [str(uuid4()), str(first)])
+    bench.runner.run("default", [str(uuid4()), "no id", "", str(first)])
     bench.runner.stop()
     bench.runner.run("default", [str(second)])
     assert job_row(bench.app, first)["status"] == "completed"
