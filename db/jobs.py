@@ -6,7 +6,7 @@ psycopg directly, in the caller's transaction.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -195,7 +195,7 @@ class Jobs:
         }
         return {row[0] for row in self._driver.execute(COMPLETE, values, prepare=True)}
 
-    def give_back(self, claimed: Sequence[ClaimedJob]) -> None:
+    def give_back(self, claimed: Collection[ClaimedJob]) -> None:
         """Return jobs that were claimed and not begun; the attempt is not counted, and they are rung again."""
         values = {"ids": [job.id for job in claimed], "tokens": [job.lease_token for job in claimed]}
         self._driver.execute(GIVE_BACK, values | {"grace": RING_GRACE})

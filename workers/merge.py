@@ -23,6 +23,7 @@ class Merger(Generic[T, R]):
         self._queue: SimpleQueue[tuple[T, Future[R]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._running = False
+        self._lock = threading.Lock()  # so that nothing is asked behind the last request
 
     def start(self) -> None:
         self._running = True
@@ -30,17 +31,20 @@ class Merger(Generic[T, R]):
 
     def stop(self, timeout: float) -> None:
         """Do what was asked for until now, and end. Requests that come later are rounds of their own."""
-        if self._running:
-            self._running = False
-            self._queue.put(None)
+        with self._lock:
+            was_running, self._running = self._running, False
+            if was_running:
+                self._queue.put(None)
+        if was_running:
             self._thread.join(timeout)
 
     def ask(self, request: T) -> Future[R]:
         future: Future[R] = Future()
-        if self._running:
-            self._queue.put((request, future))
-        else:
-            self._round([(request, future)])
+        with self._lock:
+            if self._running:
+                self._queue.put((request, future))
+                return future
+        self._round([(request, future)])
         return future
 
     def _run(self) -> None:

@@ -7,7 +7,7 @@ any more (nothing of it is kept). See docs/decisions/0001-the-row-is-the-job.md.
 
 import threading
 import traceback
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from random import Random
@@ -127,15 +127,18 @@ class Runner:
 
     def _run_chunk(self, job_ids: Sequence[UUID]) -> float:
         """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds."""
-        claimed = self._claims.ask(job_ids).result()
+        waiting = deque(self._claims.ask(job_ids).result())
         began = monotonic()
-        for n, job in enumerate(claimed):
-            if n and (self._stopping.is_set() or monotonic() - began > SLOW):
-                with self._db.transaction(SYSTEM) as tx:
-                    tx.jobs.give_back(claimed[n:])
-                self._leases.difference_update(each.lease_token for each in claimed[n:])
-                break
-            self._attempt(job)
+        try:
+            while waiting:
+                self._attempt(waiting.popleft())
+                if waiting and (self._stopping.is_set() or monotonic() - began > SLOW):
+                    with self._db.transaction(SYSTEM) as tx:
+                        tx.jobs.give_back(waiting)
+                    break
+        finally:
+            # What could not be given back is disowned by the heartbeat, now that nobody here claims to run it.
+            self._leases.difference_update(job.lease_token for job in waiting)
         return monotonic() - began
 
     def _claim(self, requests: Sequence[Sequence[UUID]]) -> list[list[ClaimedJob]]:

@@ -10,9 +10,10 @@ from uuid import UUID
 import pytest
 
 from db.transaction import SYSTEM, Rings
+from domain.errors import Rejected
 from workers.app import App
 from workers.broker import bell_key, connect
-from workers.job import Context, job
+from workers.job import Context, FailedJob, Tx, job
 from workers.runner import SLOW, Runner
 
 ran: list[UUID]
@@ -154,6 +155,28 @@ def test_a_lease_lost_before_the_completion_is_written_completes_nothing(app: Ap
     process.runner._types = {"testing.nothing": job("testing.nothing", system=True)(lose_it)}
     process.runner.run_one(job_id)
     assert statuses(app, [job_id]) == {"pending": 1}
+
+
+def test_when_an_attempt_cannot_even_be_recorded_nothing_stays_claimed_in_secret(app: App, process: Process) -> None:
+    """Whatever this process does not run any more, its heartbeat must be able to disown."""
+
+    def refuse(ctx: Context) -> None:
+        raise Rejected("never")
+
+    def break_down(tx: Tx, failed: FailedJob) -> None:
+        raise RuntimeError("the hook itself is broken")
+
+    process.runner.run("default", [str(job_id) for job_id in enqueue(app, "testing.nothing", 50)])
+    job_ids = enqueue(app, "testing.nothing", 10)
+    broken = job("testing.nothing", system=True, on_failure=break_down)(refuse)
+    process.runner._types = {"testing.nothing": broken}
+    process.runner.run("default", [str(job_id) for job_id in job_ids])
+    process.runner.close()
+    assert process.runner.leases == frozenset()
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE job_queue SET started_at = started_at - interval '1 hour' WHERE status = 'running'")
+        tx.workers.disown(process.runner.worker_id, process.runner.leases, timedelta(seconds=30))
+    assert statuses(app, job_ids) == {"pending": 10}
 
 
 def test_effects_still_commit_with_their_own_completion(app: App, process: Process) -> None:
