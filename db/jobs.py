@@ -59,6 +59,7 @@ class Done:
     """A job that its handler has finished, and under which lease."""
 
     id: UUID
+    job_type: str
     lease_token: int
     result: Mapping[str, Any] | None
 

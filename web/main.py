@@ -104,6 +104,7 @@ def create_app(web: WebDeps) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         ingest.start()
+        log.info("web.ready", doors=[door.source for door in doors if door.secrets])
         yield
         await asyncio.to_thread(ingest.stop)
 

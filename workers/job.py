@@ -285,7 +285,7 @@ class Context:
     @contextmanager
     def finish(self) -> Iterator[Tx]:
         """The last block of every handler: its effects and the job's completion are one commit, or nothing."""
-        done = Done(self.job.id, self.job.lease_token, self._result or None)
+        done = Done(self.job.id, self.job.job_type, self.job.lease_token, self._result or None)
         with self._db.transaction(self._scope) as tx:
             yield tx
             if tx.used:

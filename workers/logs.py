@@ -50,5 +50,5 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     root.setLevel(level)
     # A tick that takes longer than its interval is skipped on purpose.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
-    for chatty in ("httpx", "httpcore", "dramatiq", "alembic", "uvicorn.access"):
+    for chatty in ("uvicorn", "httpx", "httpcore", "dramatiq", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))

@@ -164,7 +164,7 @@ class Runner:
             completed = set()
         else:
             if len(done) == 1 and completed:
-                log.info("job.completed", job_id=str(done[0].id))
+                log.info("job.completed", job_id=str(done[0].id), job_type=done[0].job_type)
             elif completed:
                 log.info("jobs.completed", count=len(completed))
             if lost := [str(each.id) for each in done if each.id not in completed]:

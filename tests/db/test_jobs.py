@@ -36,7 +36,7 @@ def brought_to(app: App, status: str, **options: Any) -> UUID:
         if status in ("running", "completed", "failed"):
             [claimed] = tx.jobs.claim([job_id], uuid4(), KNOWN)
             if status == "completed":
-                assert tx.jobs.complete([Done(job_id, claimed.lease_token, None)]) == {job_id}
+                assert tx.jobs.complete([Done(job_id, claimed.job_type, claimed.lease_token, None)]) == {job_id}
             if status == "failed":
                 assert tx.jobs.fail(job_id, claimed.lease_token, FailedAttempt("failed", "E", "broken"))
     assert job_row(app, job_id)["status"] == status

@@ -344,12 +344,13 @@ def test_one_log_line_tells_of_each_webhook_and_nothing_of_its_content(web: Web)
         web.stripe(orjson.dumps(EVENT))
         web.stripe(b"{}", "whsec_wrong")
     facts = {"source": "stripe", "external_id": "evt_1", "type": "invoice.paid", "log_level": "info"}
-    assert logs[:2] == [
+    told = [line for line in logs if line["event"].startswith("webhook.")]
+    assert told[:2] == [
         {"event": "webhook.accepted", "duplicate": False, **facts},
         {"event": "webhook.accepted", "duplicate": True, **facts},
     ]
-    assert logs[2]["event"] == "webhook.refused"
-    assert logs[2].keys() == {"event", "source", "code", "reason", "log_level"}
+    assert told[2]["event"] == "webhook.refused"
+    assert told[2].keys() == {"event", "source", "code", "reason", "log_level"}
     assert "private" not in str(logs)
 
 
