@@ -27,7 +27,8 @@ run: setup  ## Start everything here: Postgres, Redis, web, worker, scheduler (C
 	@$(BIN)/viral up $(ARGS)
 
 test: setup  ## Run the whole test suite on real servers (ARGS="-k quota" for a part)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@folder=$$(mktemp -d) && { $(BIN)/python -m pytest -n 2 --dist loadfile --basetemp=$$folder/tests $(ARGS); \
+	outcome=$$?; rm -rf $$folder; exit $$outcome; }
 
 check: lint types test  ## All that CI runs
 

@@ -15,6 +15,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import scalar_row
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.billing import Billing
@@ -83,7 +84,10 @@ class Tx:
 
     @cached_property
     def _opened(self) -> tuple[Connection, psycopg.Connection[Any]]:
-        sql = self._connect()
+        try:
+            sql = self._connect()
+        except PoolExhausted as error:
+            raise DatabaseUnavailable("every connection of the pool is in use; see DB_POOL_SIZE") from error
         driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
         try:
             _begin(driver, self._scope, durable=self._durable)
@@ -151,6 +155,7 @@ class Database:
         new_id: Callable[[], UUID],
         on_commit: Callable[[Rings], object] = lambda rings: None,
         statement_timeout_ms: int = 30_000,
+        pool_timeout: float = 30,
         application_name: str = "viral",
     ) -> None:
         self._url = libpq(url)
@@ -166,7 +171,7 @@ class Database:
             creator=self.connect,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=30,
+            pool_timeout=pool_timeout,
             pool_use_lifo=True,
         )
         event.listen(self._engine, "checkin", _remember_rest)

@@ -269,3 +269,12 @@ def test_only_a_commit_that_says_so_may_be_forgotten_by_a_crash_of_the_server(op
         with database.transaction(SYSTEM, durable=durable) as tx:
             settings.append(tx.driver.execute("SHOW synchronous_commit").fetchone())
     assert settings == [("on",), ("off",), ("on",)]
+
+
+def test_a_pool_that_is_used_up_is_database_unavailable(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, new_id=uuid4, pool_timeout=0.05)
+    with database.transaction(SYSTEM) as first:
+        leave_mark(first)
+        with pytest.raises(DatabaseUnavailable, match="DB_POOL_SIZE"), database.transaction(SYSTEM) as second:
+            leave_mark(second)
+    database.close()
