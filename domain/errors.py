@@ -56,11 +56,3 @@ class Unavailable(ViralError):
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-
-
-class ProviderUnavailable(Unavailable):
-    """A provider is down, too slow or answered with a server error."""
-
-
-class RateLimited(Unavailable):
-    """A provider asked us to come back later."""

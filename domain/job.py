@@ -2,23 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from random import Random
 
 from domain.errors import Rejected, Unavailable
 
 CRASHES_BEFORE_QUARANTINE = 2
 """A job during which the process died this often is the likely cause, and is kept away from the fleet."""
-
-
-class JobStatus(StrEnum):
-    """The states of a row of `job_queue`. A retry goes back to `pending`; `failed` is the dead letter."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True)

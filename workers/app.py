@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import structlog
 
 import workers.jobs
-from db.transaction import SYSTEM, Database
+from db.transaction import Database
 from domain.ids import uuid7
 from domain.ports import Ports
 from workers.broker import Doorbell, connect
@@ -125,10 +125,3 @@ def _modules(package: ModuleType) -> list[str]:
 
 def new_id() -> UUID:
     return uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
-
-
-def is_migrated(db: Database) -> bool:
-    """Whether the application's role finds its tables."""
-    with db.transaction(SYSTEM) as tx:
-        row = tx.driver.execute("SELECT to_regclass('public.job_queue') IS NOT NULL").fetchone()
-    return bool(row and row[0])

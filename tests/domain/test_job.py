@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import QuotaExceeded, RateLimited, Rejected, Unavailable
+from domain.errors import QuotaExceeded, Rejected, Unavailable
 from domain.job import Backoff, GiveUp, Retry, after_crash, after_failure
 
 ATTEMPTS = st.integers(1, 10_000)
@@ -60,7 +60,7 @@ def test_what_is_rejected_is_given_up_at_once(error: Rejected) -> None:
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=2)), SEEDS)
 def test_retry_after_is_a_floor(asked: timedelta, rng: Random) -> None:
     verdict = after_failure(
-        RateLimited("slow down", retry_after=asked), attempt=1, max_attempts=3, backoff=Backoff(), rng=rng
+        Unavailable("slow down", retry_after=asked), attempt=1, max_attempts=3, backoff=Backoff(), rng=rng
     )
     assert isinstance(verdict, Retry)
     assert verdict.after >= asked
