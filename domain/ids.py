@@ -12,3 +12,18 @@ def uuid7(unix_ms: int, randomness: int) -> UUID:
     value |= 0x7 << 76 | ((randomness >> 62) & 0xFFF) << 64
     value |= 0b10 << 62 | randomness & ((1 << 62) - 1)
     return UUID(int=value)
+
+
+def next_uuid7(previous: UUID, unix_ms: int, randomness: int) -> UUID:
+    """A version 7 UUID that sorts after `previous`, also within one millisecond or after the clock was set back.
+
+    Then the random part of `previous` goes up by one (RFC 9562 §6.2, method 2), so that jobs that are enqueued
+    together run in the order in which they were enqueued.
+    """
+    made = uuid7(unix_ms, randomness)
+    if made > previous:
+        return made
+    before = previous.int
+    following = ((before >> 64 & 0xFFF) << 62 | before & ((1 << 62) - 1)) + 1
+    # 2⁷⁴ ids later, in the same millisecond, the next millisecond is borrowed.
+    return uuid7((before >> 80) + (following >> 74), following & ((1 << 74) - 1))

@@ -16,11 +16,12 @@ from domain import quota
 from domain.billing import PLANS, Tier
 from integrations import clerk, stripe
 from integrations.envelope import Envelope
-from workers.app import App, new_id
+from workers.app import App, Ids
 from workers.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 
+new_id = Ids()
 NOV_22 = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 

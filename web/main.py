@@ -22,7 +22,7 @@ from integrations import clerk
 from web.ingest import Ingest, Rings
 from web.webhooks import Door, open_clerk, open_stripe, refusal, routes
 from workers import logs
-from workers.app import build, new_id
+from workers.app import Ids, build
 from workers.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
@@ -71,7 +71,7 @@ def run(settings: Settings) -> None:
         ring=app.doorbell.ring,
         redis_ping=app.doorbell.ping,
         clock=time.time,
-        make_id=new_id,
+        make_id=Ids(),
         stripe_job=apply_stripe_event,
         clerk_job=apply_clerk_event,
     )

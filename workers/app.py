@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import structlog
 
 import workers.jobs
 from db.transaction import Database
-from domain.ids import uuid7
+from domain.ids import next_uuid7
 from domain.ports import Ports
 from workers.broker import Doorbell, connect
 from workers.job import JobType
@@ -82,7 +83,7 @@ def build(
     db = Database(
         settings.database_url,
         pool_size=settings.db_pool_size or pool_size,
-        new_id=new_id,
+        new_id=Ids(),
         on_commit=doorbell.ring,
         application_name=name,
     )
@@ -123,5 +124,14 @@ def _modules(package: ModuleType) -> list[str]:
     return [info.name for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
 
 
-def new_id() -> UUID:
-    return uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
+class Ids:
+    """Ids of this process, each sorting after the one before."""
+
+    def __init__(self) -> None:
+        self._last = UUID(int=0)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> UUID:
+        with self._lock:
+            self._last = next_uuid7(self._last, time.time_ns() // 1_000_000, secrets.randbits(74))
+            return self._last

@@ -34,7 +34,7 @@ from tests.drain import drain
 from tests.wait import until
 from web.ingest import Rings
 from web.main import WebDeps, create_app
-from workers.app import App, new_id
+from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 
@@ -61,7 +61,7 @@ class House:
             ring=self.rung.append,
             redis_ping=app.doorbell.ping,
             clock=lambda: self.now.timestamp(),
-            make_id=new_id,
+            make_id=Ids(),
             stripe_job=apply_stripe_event,
             clerk_job=apply_clerk_event,
         )

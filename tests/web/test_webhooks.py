@@ -26,7 +26,7 @@ from tests.wait import until
 from web.ingest import Rings
 from web.main import WebDeps, create_app
 from web.webhooks import MAX_BODY
-from workers.app import new_id
+from workers.app import Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 
@@ -108,7 +108,7 @@ def deps(database_url: str, rung: Heard) -> WebDeps:
         ring=rung.append,
         redis_ping=lambda: None,
         clock=time.time,
-        make_id=new_id,
+        make_id=Ids(),
         stripe_job=apply_stripe_event,
         clerk_job=apply_clerk_event,
     )

@@ -88,7 +88,7 @@ def test_quick_jobs_are_all_run_and_completed(app: App, process: Process) -> Non
     job_ids = enqueue(app, "testing.nothing", 300)
     process.runner.run("default", [str(job_id) for job_id in job_ids])
     process.runner.close()
-    assert sorted(ran) == sorted(job_ids)
+    assert ran == job_ids, "in the order in which they were enqueued"
     assert statuses(app, job_ids) == {"completed": 300}
     assert process.runner.leases == frozenset()
     with app.db.transaction(SYSTEM) as tx:
