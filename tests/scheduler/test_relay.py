@@ -92,6 +92,16 @@ def test_a_row_inserted_by_another_program_is_rung(app: App) -> None:
     assert rung(app) == [row[0]]
 
 
+def test_a_row_for_a_queue_that_nobody_works_on_is_rung_on_the_default_one(app: App) -> None:
+    """Another program may misspell it; a job that waits for ever without a word is as good as lost."""
+    with app.db.transaction(SYSTEM) as tx:
+        insert = "INSERT INTO job_queue (job_type, queue) VALUES ('testing.noop', 'deafult') RETURNING id"
+        row = tx.driver.execute(insert).fetchone()
+    assert row is not None
+    a_relay(app).ring()
+    assert rung(app) == [row[0]]
+
+
 def test_redis_flushed_between_commit_and_ring_is_noticed_at_the_next_tick(app: App) -> None:
     relay = a_relay(app)
     relay.ring()
