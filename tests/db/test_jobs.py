@@ -9,13 +9,14 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from db.jobs import RING_GRACE, Done, FailedAttempt, Jobs, NewJob
+from db.claims import Done, Terms, known
+from db.jobs import FailedAttempt, Jobs, NewJob
 from db.transaction import SYSTEM, Scope
 from tests.builders import a_tenant, job_row
 from tests.wait import until
 from workers.app import App
 
-KNOWN = ["t", "u"]
+KNOWN = known({"t": Terms(), "u": Terms()})
 
 
 def a_job(**options: Any) -> NewJob:
@@ -32,11 +33,11 @@ def brought_to(app: App, status: str, **options: Any) -> UUID:
     job_id = add(app, **options)
     with app.db.transaction(SYSTEM) as tx:
         if status == "cancelled":
-            assert tx.jobs.cancel(job_id)
+            assert tx.jobs.cancel(job_id) == "cancelled"
         if status in ("running", "completed", "failed"):
-            [claimed] = tx.jobs.claim([job_id], uuid4(), KNOWN)
+            [claimed] = tx.claims.claim([job_id], uuid4(), KNOWN)
             if status == "completed":
-                assert tx.jobs.complete([Done(job_id, claimed.job_type, claimed.lease_token, None)]) == {job_id}
+                assert tx.claims.complete([Done(claimed, None)]) == {job_id}
             if status == "failed":
                 assert tx.jobs.fail(job_id, claimed.lease_token, FailedAttempt("failed", "E", "broken"))
     assert job_row(app, job_id)["status"] == status
@@ -73,12 +74,12 @@ def test_a_retried_job_is_due_at_once_and_is_rung_for(app: App) -> None:
     job_id = brought_to(app, "failed", queue="llm")
     with app.db.transaction(SYSTEM) as tx:
         assert tx.jobs.retry(job_id)
-        assert tx.due == {"llm": [job_id]}
+        assert tx.due == {"llm": {job_id: 5}}
         assert tx.jobs.due_now() == [job_id]
         now = tx.now()
     row = job_row(app, job_id)
     assert (row["completed_at"], row["worker_id"], row["lease_token"], row["rings"]) == (None, None, None, 0)
-    assert (row["scheduled_for"], row["ring_at"]) == (now, now + RING_GRACE)
+    assert (row["scheduled_for"], row["ring_at"]) == (now, None)
 
 
 def test_a_retry_gives_one_attempt_more_than_there_were_and_forgives_crashes(app: App) -> None:

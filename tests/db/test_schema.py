@@ -122,7 +122,7 @@ def test_the_migrated_schema_is_the_one_that_the_models_describe(
         if migrated.get(name) != described.get(name)
     }
     assert differences == {}
-    assert {"job_queue", "job_lease_token", "job_queue.status", "job_queue_ring_idx"} <= migrated.keys()
+    assert {"job_queue", "job_lease_token", "job_queue.status", "job_queue_turn_idx"} <= migrated.keys()
 
 
 def test_alembic_finds_nothing_to_migrate(owner_url: str) -> None:
