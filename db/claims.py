@@ -36,7 +36,9 @@ Known = str
 
 def known(job_types: Mapping[str, Terms]) -> Known:
     """What a claim may take. A type that is missing here, or a payload that is newer, waits for another process."""
-    return json.dumps({name: [terms.payload_version, terms.timeout.total_seconds()] for name, terms in job_types.items()})
+    return json.dumps(
+        {name: [terms.payload_version, terms.timeout.total_seconds()] for name, terms in job_types.items()}
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row, scalar_row
 
 from db.claims import Claims, Due
 
+
 @dataclass(frozen=True)
 class NewJob:
     """A job to be added. `scheduled_for` None means now; `delay` is added to either."""

@@ -1,6 +1,5 @@
 """Transactions: who works on whose rows, what is told to the queue afterwards, and what a lost connection means."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -12,13 +11,13 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import scalar_row
-from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.billing import Billing
 from db.claims import Claims, Due
+from db.connection import connect, try_after_rest
 from db.events import Events
 from db.fires import Fires
 from db.health import Health
@@ -26,7 +25,7 @@ from db.identity import Identity
 from db.jobs import Jobs
 from db.queues import Queues
 from db.rates import Rates
-from db.security import APP_ROLE, MAY_BECOME, SCOPE_NOT_SET, SYSTEM_SCOPE
+from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.steps import Steps
 from db.tenants import Tenants
 from db.turns import Turns
@@ -36,11 +35,6 @@ from domain.errors import TenantContextNotSet, Unavailable
 
 Rings = Mapping[str, Mapping[UUID, int]]
 """Jobs that are due and their priorities, by queue. A queue without jobs: somebody should look what waits in it."""
-
-IDLE_BEFORE_PING = 2.0
-"""Seconds that a pooled connection may rest before it is tried on checkout: a server restart is noticed here."""
-
-KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class System(Enum):
@@ -205,8 +199,7 @@ class Database:
             pool_timeout=pool_timeout,
             pool_use_lifo=True,
         )
-        event.listen(self._engine, "checkin", _remember_rest)
-        event.listen(self._engine, "checkout", _try_after_rest)
+        try_after_rest(self._engine)
 
     def connect(self, *, autocommit: bool = False) -> psycopg.Connection[Any]:
         """A connection of its own, outside the pool (heartbeat, ingest), as the application's role.
@@ -215,19 +208,11 @@ class Database:
             DatabaseUnavailable: the server does not answer.
         """
         try:
-            connection = psycopg.connect(
-                self._url,
-                autocommit=True,
-                connect_timeout=5,
-                application_name=self._application_name,
-                options=self._settings,
-                **KEEPALIVE,  # type: ignore[arg-type]
+            return connect(
+                self._url, application_name=self._application_name, options=self._settings, autocommit=autocommit
             )
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"Postgres does not answer: {_one_line(error)}") from error
-        _drop_privileges(connection)
-        connection.autocommit = autocommit
-        return connection
 
     @contextmanager
     def transaction(self, scope: Scope, *, durable: bool = True, timeout: timedelta | None = None) -> Iterator[Tx]:
@@ -312,28 +297,3 @@ def _translated(error: Exception, tx: Tx) -> Exception:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _drop_privileges(connection: psycopg.Connection[Any]) -> None:
-    """Whoever the URL says, work as the application's role, which cannot bypass row-level security."""
-    connection.execute(
-        f"""
-        SELECT set_config('role', rolname, false) FROM pg_roles
-        WHERE rolname = %s AND current_user <> rolname AND pg_has_role(current_user, oid, {MAY_BECOME})
-        """,  # noqa: S608
-        (APP_ROLE,),
-    )
-
-
-def _remember_rest(driver: psycopg.Connection[Any] | None, record: ConnectionPoolEntry) -> None:
-    record.info["rested_since"] = time.monotonic()
-
-
-def _try_after_rest(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, proxy: object) -> None:
-    if time.monotonic() - record.info.get("rested_since", time.monotonic()) < IDLE_BEFORE_PING:
-        return
-    try:
-        driver.execute("SELECT 1")
-        driver.rollback()
-    except psycopg.Error as error:
-        raise DisconnectionError from error

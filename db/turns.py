@@ -17,8 +17,7 @@ from uuid import UUID
 
 import psycopg
 
-LANE = "coalesce(tenant_id, '00000000-0000-0000-0000-000000000000'::uuid)"
-"""As in the index `job_queue_turn_idx`."""
+from db.tables import LANE
 
 AWAKE = "status = 'pending' AND ring_at IS NULL"
 
@@ -80,7 +79,7 @@ FROM whole CROSS JOIN open CROSS JOIN LATERAL (
         ORDER BY scheduled_for, id LIMIT greatest(least(whole.share, open.room), 0)
     ) AS first
 ) AS job
-ORDER BY job.priority, rank, job.scheduled_for, job.id LIMIT greatest(least(%(most)s, whole.room), 0)
+ORDER BY job.priority, rank, job.scheduled_for, job.id LIMIT greatest(least(%(most)s, (SELECT room FROM whole)), 0)
 """  # noqa: S608
 
 
@@ -112,3 +111,9 @@ class Turns:
         """The first `most` jobs in line; `weights` says how much more than one a plan's tenant gets."""
         values = {"queue": queue, "most": most, "weights": json.dumps(weights)}
         return [Turn(*row) for row in self._driver.execute(TURNS, values, prepare=True)]
+
+    def explain(self, queue: str, most: int, weights: Mapping[str, float]) -> str:
+        """How Postgres finds the turns, and what it reads for it."""
+        values = {"queue": queue, "most": most, "weights": json.dumps(weights)}
+        plan = self._driver.execute(f"EXPLAIN (ANALYZE, BUFFERS) {TURNS}".encode(), values)
+        return "\n".join(row[0] for row in plan)

@@ -40,11 +40,13 @@ def admit(waiting: Sequence[tuple[UUID, Place]], running: Mapping[Place, int], p
         in_queue[queue] += count
     admitted = []
     for job, place in waiting:
-        if in_queue[place[0]] < _most(policies, (place[0], None)) and started[place] < _most_of_tenant(policies, place):
-            if not paused(policies, place):
-                admitted.append(job)
-                started[place] += 1
-                in_queue[place[0]] += 1
+        queue = place[0]
+        if paused(policies, place) or started[place] >= _most_of_tenant(policies, place):
+            continue
+        if in_queue[queue] < _most(policies, (queue, None)):
+            admitted.append(job)
+            started[place] += 1
+            in_queue[queue] += 1
     return admitted
 
 

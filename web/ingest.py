@@ -24,7 +24,7 @@ import structlog
 from db.events import NewEvent, Stored, store_and_commit
 from domain.errors import Unavailable
 
-Rings = Mapping[str, Sequence[UUID]]
+Rings = Mapping[str, Mapping[UUID, int]]
 """Ids of jobs that are due, by queue."""
 
 Answer = asyncio.Future[Stored]

@@ -1,10 +1,10 @@
 """What a handler may do: read the time, ask the ports, `begin`, `step`, `snooze`, and `finish`.
 
-    def publish(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
-        ctx.take(f"tiktok:{account}", TIKTOK_POSTS)
-        receipt = ctx.step("upload", lambda key: tiktok.upload(video, idempotency_key=key), look=tiktok.find)
-        with ctx.finish() as tx:
-            tx.content.mark_published(post_id, receipt)
+def publish(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
+    ctx.take(f"tiktok:{account}", TIKTOK_POSTS)
+    receipt = ctx.step("upload", lambda key: tiktok.upload(video, idempotency_key=key), look=tiktok.find)
+    with ctx.finish() as tx:
+        tx.content.mark_published(post_id, receipt)
 """
 
 from collections.abc import Callable, Iterator

@@ -1,5 +1,6 @@
 """How jobs end other than by completing: their process died, they overran, somebody cancelled them, they failed."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,16 @@ from domain.job import GiveUp, Retry, after_crash, after_overrun
 from workers.job import FailedJob, JobType, JobTypes
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class CancelledJob:
+    """A job that was taken off its queue."""
+
+    id: UUID
+    tenant_id: UUID | None
+    payload: dict[str, Any]
+    payload_version: int
 
 
 def rescue(tx: Tx, job_types: JobTypes, limit: int = 100) -> int:
@@ -55,33 +66,21 @@ def cancel(tx: Tx, job_types: JobTypes, job_id: UUID) -> str | None:
     state = tx.jobs.cancel(job_id)
     row = tx.jobs.get(job_id) if state == "cancelled" else None
     if row is not None and row["job_type"] in job_types:
-        job_type = job_types[row["job_type"]]
-        _tell(tx, job_type, job_id, row["tenant_id"], row["payload"], row["payload_version"], "cancelled")
+        ended = CancelledJob(job_id, row["tenant_id"], row["payload"], row["payload_version"])
+        notify_failure(tx, job_types[row["job_type"]], ended, "cancelled")
     return state
 
 
-def notify_failure(tx: Tx, job_type: JobType[Any], job: ClaimedJob | LostJob, reason: str) -> None:
-    """Run the type's `on_failure` in the transaction that fails the job, in the job's own scope."""
-    _tell(tx, job_type, job.id, job.tenant_id, job.payload, job.payload_version, reason)
-
-
-def _tell(
-    tx: Tx,
-    job_type: JobType[Any],
-    job_id: UUID,
-    tenant_id: UUID | None,
-    payload: dict[str, Any],
-    version: int,
-    reason: str,
-) -> None:
+def notify_failure(tx: Tx, job_type: JobType[Any], job: ClaimedJob | LostJob | CancelledJob, reason: str) -> None:
+    """Run the type's `on_failure` in the transaction that ends the job, in the job's own scope."""
     if job_type.on_failure is None:
         return
     try:
-        arguments = job_type.arguments(payload, tenant_id, version)
-        tx.work_as(job_type.scope(tenant_id))
+        arguments = job_type.arguments(job.payload, job.tenant_id, job.payload_version)
+        tx.work_as(job_type.scope(job.tenant_id))
     except Rejected:
         return
-    job_type.on_failure(tx, FailedJob(job_id, tenant_id, arguments, reason))
+    job_type.on_failure(tx, FailedJob(job.id, job.tenant_id, arguments, reason))
     tx.work_as(SYSTEM)
 
 

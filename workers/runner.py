@@ -147,7 +147,9 @@ class Runner:
     def _claim(self, requests: Sequence[Sequence[UUID]]) -> list[list[ClaimedJob]]:
         # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
         with self._db.transaction(SYSTEM, durable=False) as tx:
-            claimed = tx.claims.claim([job_id for job_ids in requests for job_id in job_ids], self.worker_id, self._known)
+            claimed = tx.claims.claim(
+                [job_id for job_ids in requests for job_id in job_ids], self.worker_id, self._known
+            )
         self._leases.update(job.lease_token for job in claimed)
         if len(requests) == 1:
             return [claimed]
@@ -256,7 +258,6 @@ class Runner:
             retry_in_s=round(decision.after.total_seconds(), 1) if isinstance(decision, Retry) else None,
             exc_info=None if isinstance(error, ViralError) else error,
         )
-
 
     def _snooze(self, claimed: ClaimedJob, snoozed: Snoozed) -> None:
         attempt = FailedAttempt("snoozed", "Snoozed", str(snoozed))

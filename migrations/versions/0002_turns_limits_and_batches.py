@@ -28,6 +28,7 @@ OUTCOMES = "'failed', 'rejected', 'lost', 'returned'"
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("SET LOCAL statement_timeout = '15min'")
     for name, kind in COLUMNS.items():
         op.execute(f"ALTER TABLE job_queue ADD COLUMN {name} {kind}")
     op.execute("ALTER TABLE job_queue ALTER COLUMN ring_at DROP NOT NULL, ALTER COLUMN ring_at DROP DEFAULT")
@@ -69,6 +70,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("SET LOCAL statement_timeout = '15min'")
     op.drop_table("rate_buckets")
     op.drop_table("queue_policies")
     op.execute("UPDATE job_attempts SET outcome = 'returned' WHERE outcome IN ('snoozed', 'cancelled')")

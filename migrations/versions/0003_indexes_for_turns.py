@@ -1,6 +1,7 @@
 """indexes for turns
 
-Built and dropped concurrently, so outside a transaction; every step can be repeated after a failure.
+Built and dropped concurrently, so outside a transaction, and without making anyone wait; every step can be repeated
+after a failure. Rows whose ring was owed by the release before are woken by this one's relay when it is due.
 """
 
 from alembic import op
@@ -12,7 +13,8 @@ depends_on = None
 
 LIVE = "status IN ('pending', 'running')"
 INDEXES = {
-    "job_queue_turn_idx": "(queue, priority, COALESCE(tenant_id, '00000000-0000-0000-0000-000000000000'::uuid), "
+    "job_queue_turn_idx": "(queue, priority, "
+    "(CASE WHEN (tenant_id IS NULL) THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE tenant_id END), "
     "scheduled_for, id) WHERE status = 'pending' AND ring_at IS NULL",
     "job_queue_asleep_idx": "(ring_at) WHERE status = 'pending' AND ring_at IS NOT NULL",
     "job_queue_running_idx": "(queue, tenant_id) WHERE status = 'running'",
@@ -27,12 +29,9 @@ REPLACED = {
 
 def upgrade() -> None:
     _replace(drop=REPLACED, create=INDEXES)
-    # Rows that were waiting for a ring wait for their turn now; those of the future sleep on until they are due.
-    op.execute("UPDATE job_queue SET ring_at = NULL WHERE status = 'pending' AND scheduled_for <= now()")
 
 
 def downgrade() -> None:
-    op.execute("UPDATE job_queue SET ring_at = now() WHERE ring_at IS NULL AND status = 'pending'")
     _replace(drop=INDEXES, create=REPLACED)
 
 

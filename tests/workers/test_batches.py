@@ -124,9 +124,9 @@ def test_behind_a_slow_job_nothing_waits(app: App, process: Process) -> None:
     process.runner.close()
     assert ran == slow_ones
     assert statuses(app, quick_ones) == {"pending": 40}
-    bells = client.lrange(bell_key("default"), 0, -1)
+    bells = client.zrange(bell_key("default"), 0, -1)
     client.close()
-    rung = {UUID(job_id) for bell in bells for job_id in bell.decode().split(",")} | set(process.rung)
+    rung = {UUID(bell.decode()) for bell in bells} | set(process.rung)
     assert rung == set(quick_ones)
     with app.db.transaction(SYSTEM) as tx:
         used = tx.driver.execute("SELECT sum(attempts) FROM job_queue WHERE id = ANY(%s)", (quick_ones,)).fetchone()
