@@ -68,7 +68,7 @@ WITH RECURSIVE lanes AS (
     WHERE own.paused_at IS NULL AND everyones.paused_at IS NULL
 ), whole AS (
     SELECT (SELECT max_running FROM policy WHERE tenant_id IS NULL) - (SELECT coalesce(sum(jobs), 0) FROM busy) AS room,
-           greatest(8, 4 * %(most)s / (SELECT count(*) FROM lanes)) AS share
+           greatest(8, 4 * %(most)s / (SELECT greatest(count(*), 1) FROM lanes)) AS share
 )
 SELECT job.id::text, job.priority * {BAND} + least((open.busy + job.ahead) / open.weight, {BAND} - 1) AS score,
        open.room IS NOT NULL OR whole.room IS NOT NULL AS limited

@@ -189,6 +189,11 @@ def test_one_tenants_thousands_do_not_delay_anothers_one(app: App) -> None:
     assert many
 
 
+def test_a_queue_that_was_emptied_in_the_meantime_has_no_turns(app: App) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.turns.next("default", 64, {}) == []
+
+
 def test_tenants_share_by_the_weight_of_their_plans(app: App) -> None:
     free, agency = a_tenant(app), a_tenant(app, subscription_tier="AGENCY")
     shares = {free: set(backlog(app, 200, free)), agency: set(backlog(app, 200, agency))}
