@@ -167,6 +167,11 @@ WHERE id = ANY(%(batch_ids)b::uuid[]) AND status = 'pending' AND scheduled_for <
 RETURNING queue, id, priority
 """
 
+STANDING = """
+SELECT CASE WHEN cancel_requested_at IS NULL THEN 'wanted' ELSE 'cancel requested' END
+FROM job_queue WHERE id = %s AND status = 'running' AND lease_token = %s FOR SHARE
+"""
+
 GIVE_BACK = """
 UPDATE job_queue
 SET status = 'pending', attempts = attempts - 1, ring_at = NULL, worker_id = NULL, lease_token = NULL
@@ -266,13 +271,10 @@ class Claims:
         for job in claimed:
             self._due.setdefault(job.queue, {})[job.id] = job.priority
 
-    def owns(self, job: ClaimedJob) -> bool:
-        """Whether this lease still owns the job; it then does until the end of this transaction."""
-        found = self._driver.execute(
-            "SELECT FROM job_queue WHERE id = %s AND status = 'running' AND lease_token = %s FOR SHARE",
-            (job.id, job.lease_token),
-        )
-        return found.fetchone() is not None
+    def standing(self, job: ClaimedJob) -> str | None:
+        """Of a job that this lease owns, until the end of this transaction: "wanted" or "cancel requested". Else None."""
+        found = self._driver.execute(STANDING, (job.id, job.lease_token), prepare=True).fetchone()
+        return None if found is None else str(found[0])
 
     def completed(self, job: ClaimedJob) -> bool:
         """After a COMMIT whose answer was lost: did this very lease complete the job?"""

@@ -218,11 +218,6 @@ class Jobs:
             self._let_follow(*row[1:])
         return str(row[0])
 
-    def cancel_requested(self, job_id: UUID) -> bool:
-        """Whether somebody asked the running job to stop."""
-        query = "SELECT FROM job_queue WHERE id = %s AND cancel_requested_at IS NOT NULL"
-        return self._driver.execute(query, (job_id,)).fetchone() is not None
-
     def retry(self, job_id: UUID) -> bool:
         """Make a failed or cancelled job due now, with one attempt more than it had. False in any other state.
 

@@ -112,9 +112,10 @@ class Context:
         with self._transaction() as tx:
             yield tx
             tx.work_as(SYSTEM)
-            if not tx.claims.owns(self.job):
+            standing = tx.claims.standing(self.job)
+            if standing is None:
                 raise LeaseLost
-            if tx.jobs.cancel_requested(self.job.id):
+            if standing == "cancel requested":
                 raise JobCancelled
 
     @contextmanager
