@@ -67,9 +67,9 @@ EMPTY_LIST = text("'[]'::jsonb")
 LIVE = "status IN ('pending', 'running')"
 LANE = """
 CASE
-    WHEN (tenant_id IS NULL) THEN '00000000-0000-0000-0000-000000000000'::uuid
+    WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000'::uuid
     ELSE tenant_id
-END""".strip()
+END"""
 """Whose turn it is among the jobs of a queue; what belongs to no tenant has a lane of its own. Not COALESCE: under
 row-level security the planner does not take that for safe, and would not look it up in an index. Written as Postgres
 writes it, so that Alembic finds no difference."""

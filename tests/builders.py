@@ -65,6 +65,15 @@ def an_ended_job(app: App, status: str = "completed", *, ended: datetime, **colu
     return job_id
 
 
+def where(app: App, *job_ids: UUID) -> list[str]:
+    """In which tables each of the jobs is: "hot", "archived", none, or (which must not be) both."""
+    with app.db.transaction(SYSTEM) as tx:
+        return [
+            " and ".join(name for name, group in (("hot", tx.jobs), ("archived", tx.archive)) if group.get(job_id))
+            for job_id in job_ids
+        ]
+
+
 def a_stripe_event(app: App, body: Mapping[str, Any]) -> UUID:
     """Store the event with its job, as the door does. Returns the job's id; of a duplicate, the first delivery's."""
     envelope = stripe.parse_event(json.dumps(body).encode())

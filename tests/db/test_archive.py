@@ -14,7 +14,7 @@ from db.archive import MOVE, WALK_THE_INDEX, Moved
 from db.claims import Done, Terms, known
 from db.jobs import FailedAttempt, NewJob
 from db.transaction import SYSTEM, DatabaseUnavailable
-from tests.builders import a_tenant, an_ended_job, job_row
+from tests.builders import a_tenant, an_ended_job, job_row, where
 from tests.wait import until
 from workers.app import App
 from workers.jobs.upkeep import BEGINNING
@@ -27,14 +27,6 @@ ALL_OVER = MONDAY + 52 * WEEK
 def move(app: App, *, status: str = "completed", before: datetime = ALL_OVER, limit: int = 100) -> Moved:
     with app.db.transaction(SYSTEM) as tx:
         return tx.archive.move(status, BEGINNING, before, limit)
-
-
-def where(app: App, *job_ids: UUID) -> list[str]:
-    with app.db.transaction(SYSTEM) as tx:
-        return [
-            " and ".join(name for name, group in (("hot", tx.jobs), ("archived", tx.archive)) if group.get(job_id))
-            for job_id in job_ids
-        ]
 
 
 def ids(app: App, table: str) -> list[UUID]:
