@@ -35,8 +35,8 @@ SELECT completed_at, least(%(before)s, date_trunc('week', completed_at, 'UTC') +
 FROM (SELECT completed_at FROM job_queue j WHERE {ENDED} ORDER BY completed_at LIMIT 1) AS oldest
 """  # noqa: S608
 
-# The rule of row-level security makes the planner expect a hundredth of the rows. It would then read all that has ended
-# and sort it, for every batch, instead of walking the index until there are enough.
+# The rule of row-level security makes the planner expect a hundredth of the rows. On a big table it then reads all that
+# has ended and sorts it, for every batch, instead of walking the index until there are enough.
 WALK_THE_INDEX = "SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true)"
 
 # Attempts and steps go with their job (ON DELETE CASCADE), at the end of the statement: they can still be read.

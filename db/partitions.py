@@ -3,7 +3,7 @@
 The application's role may not make or drop tables. Two functions of the owner's do this one thing for it, with the
 owner's rights, a `search_path` of their own, and little patience: who reads or fills the archive is not kept waiting.
 A partition is reached through `job_archive` only: nobody is granted anything on it, and it is under row-level security
-without any policy.
+without any policy. A migration makes them: what they do in a database that exists is changed by another migration.
 """
 
 from db.security import APP_ROLE

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from db.archive import MOVE, WALK_THE_INDEX, Moved
+from db.archive import MOVE, Moved
 from db.claims import Done, Terms, known
 from db.jobs import FailedAttempt, NewJob
 from db.transaction import SYSTEM, DatabaseUnavailable
@@ -205,22 +205,26 @@ def test_fifty_thousand_are_moved_along_the_index_and_claims_do_not_wait(app: Ap
             INSERT INTO job_queue (job_type, status, created_at, completed_at)
             SELECT 't', 'completed', done, done FROM generate_series(1, 50000) AS n,
             LATERAL (SELECT now() - interval '6 days' + n * interval '1 second') AS times (done)
+            ORDER BY md5(n::text)
         """)
         for statement in ("SELECT 1", "ANALYZE job_queue"):
             owner.execute(statement.encode())
             with app.db.transaction(SYSTEM) as tx:
                 now = tx.now()
                 values = {"status": "completed", "since": BEGINNING, "before": now, "limit": 1000}
-                tx.driver.execute(WALK_THE_INDEX)
+                # A planner that is afraid of indexes; what `move` tells it holds to the end of the transaction.
+                tx.driver.execute("SET LOCAL random_page_cost = 100")
+                tx.archive.move("completed", BEGINNING, now, 1)
                 plan = "\n".join(row[0] for row in tx.driver.execute(f"EXPLAIN {MOVE}".encode(), values))
                 picked = MOVE.partition("(")[2].partition("), gone AS")[0]
                 explain = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) {picked}"
                 read = "\n".join(row[0] for row in tx.driver.execute(explain.encode(), values))
+                tx.driver.rollback()
             assert "Seq Scan" not in plan
             assert "Index Scan using job_queue_ended_idx" in read
             assert "Sort" not in read
-            # Locking a row touches its page once more.
-            assert int(re.findall(r"Buffers: shared hit=(\d+)", read)[0]) < 2500
+            # The thousand rows lie scattered, and locking each touches its page once or twice more.
+            assert int(re.findall(r"Buffers: shared hit=(\d+)", read)[0]) < 4000
     with app.db.transaction(SYSTEM) as tx:
         due = tx.jobs.due_now(100)
     moved, reached = 0, BEGINNING
@@ -359,18 +363,23 @@ def test_weeks_that_are_over_are_dropped_and_younger_ones_stay(app: App) -> None
     assert where(app, *jobs) == ["", "", "", "archived"]
 
 
-def test_two_who_drop_at_once_drop_each_once(app: App) -> None:
+def test_who_drops_what_somebody_is_dropping_waits_and_each_week_is_dropped_once(app: App) -> None:
     dropped: list[int] = []
     with app.db.transaction(SYSTEM) as tx:
         for n in range(6):
             tx.archive.make_week(MONDAY + n * WEEK)
 
-    def dropper() -> None:
+    def second() -> None:
         with app.db.transaction(SYSTEM) as tx:
             dropped.append(tx.archive.drop_weeks(MONDAY + 5 * WEEK))
 
-    at_once(dropper, dropper)
-    assert sorted(dropped) == [0, 5]
+    thread = threading.Thread(target=second)
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.archive.drop_weeks(MONDAY + 5 * WEEK) == 5
+        thread.start()
+        until(lambda: waiting_for_a_lock(app), "the second to wait for the first")
+    thread.join()
+    assert dropped == [0]
     assert weeks(app) == ["2026_04_06"]
 
 
