@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
 from db.queues import read_policies
 from domain.admission import Place, admit, bounds, paused
@@ -67,6 +68,11 @@ class ClaimedJob:
     deadline_at: datetime | None = None
     cancel_requested_at: datetime | None = None
     limited: bool = False
+
+    @property
+    def holds_others_up(self) -> bool:
+        """Whether something may have to be done for others when it ends."""
+        return self.limited or self.ordering_key is not None or self.batch_id is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,9 @@ SET status = 'completed', completed_at = now(), result = %(results)s::jsonb -> i
 WHERE id = ANY(%(ids)b::uuid[]) AND status = 'running' AND lease_token = ANY(%(tokens)b::bigint[])
 RETURNING id
 """
+
+NO_LEASE = "VD002"
+"""SQLSTATE that the function `complete_job` raises when the lease does not own the job any more."""
 
 # A follower that is locked is just being claimed, by somebody who waits for the lock that we hold: it sees for itself.
 WAKE_NEXT = """
@@ -272,7 +281,7 @@ class Claims:
             self._due.setdefault(job.queue, {})[job.id] = job.priority
 
     def standing(self, job: ClaimedJob) -> str | None:
-        """Of a job that this lease owns, until the end of this transaction: "wanted" or "cancel requested". Else None."""
+        """Of a job that this lease owns until the transaction ends: "wanted" or "cancel requested". Else None."""
         found = self._driver.execute(STANDING, (job.id, job.lease_token), prepare=True).fetchone()
         return None if found is None else str(found[0])
 
@@ -283,6 +292,13 @@ class Claims:
             (job.id, job.lease_token),
         )
         return found.fetchone() is not None
+
+
+def completing(done: Done, driver: psycopg.Connection[Any]) -> bytes:
+    """`COMPLETE` of one job, as the text of a statement that can be sent together with COMMIT."""
+    result = None if done.result is None else json.dumps(done.result)
+    call = sql.SQL("SELECT complete_job({}, {}, {}::jsonb); ")
+    return call.format(str(done.job.id), done.job.lease_token, result).as_bytes(driver)
 
 
 def _order(tenant_id: UUID | None, key: str) -> str:
