@@ -28,7 +28,7 @@ CREATE_COMPLETE_JOB = """
 CREATE FUNCTION complete_job(job_id uuid, token bigint, outcome jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE job_queue SET status = 'completed', completed_at = now(), result = outcome, error_message = NULL
-    WHERE id = job_id AND status = 'running' AND lease_token = token;
+    WHERE id = job_id AND status || '' = 'running' AND lease_token = token;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the lease does not own the job any more' USING ERRCODE = 'VD002';
     END IF;
