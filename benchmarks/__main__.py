@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks import install
-from benchmarks.measures import drain, enqueue, latency
+from benchmarks.measures import drain, enqueue, history, ingest, latency, standing, up
 from benchmarks.plan import QUICK, Plan, Sizes
 from benchmarks.report import Report, machine
 from benchmarks.servers import ROOT, BenchError, Servers
@@ -28,8 +28,14 @@ DRAINS = tuple(drain.CONTESTS)
 OTHERS: Measures = {
     "enqueue": enqueue.measure,
     "latency": latency.measure,
+    "idle": standing.idle,
+    "memory": standing.memory,
+    "ingest": ingest.measure,
+    "up": up.measure,
+    "bloat": history.bloat,
+    "growth": history.growth,
 }
-BARS = (*drain.BARS, *enqueue.BARS, *latency.BARS)
+BARS = tuple(bar for module in (drain, enqueue, latency, standing, ingest, up, history) for bar in module.BARS)
 OWN_LIBRARIES = ("dramatiq", "psycopg", "redis", "hiredis", "sqlalchemy", "starlette", "uvicorn", "uvloop", "orjson")
 
 

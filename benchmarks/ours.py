@@ -4,42 +4,23 @@ DATABASE_URL is the engine's role, DIRECT_URL the owner; BENCH_JOB names the job
 """
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from benchmarks import worker
+from benchmarks.engine import enqueue_many
 from benchmarks.jobs import bench
 from benchmarks.peers.driving import drive, paced, parts, timed
 from db import migrate
-from db.transaction import SYSTEM, Tx
+from db.transaction import SYSTEM
 from workers.app import App, build
 from workers.job import JobType
 from workers.settings import load
 
-LEFT = """
-SELECT (SELECT count(*) FROM job_queue WHERE status = 'pending')
-     + (SELECT count(*) FROM job_queue WHERE status = 'running')
-"""
-"""How many jobs are not finished: one index for each half, however many rows of history there are."""
-
-DONE = "SELECT count(*) FROM job_queue WHERE job_type LIKE 'bench.%' AND status = 'completed' AND attempts = 1"
-"""How many have completed at their first attempt; wherever finished jobs are kept."""
-
-EFFECTS = "SELECT count(*) FROM system_metrics WHERE name = 'bench'"
-
-
-def enqueue_many(tx: Tx, job_type: JobType[Any], arguments: Sequence[dict[str, Any]]) -> None:
-    """In bulk, if the engine knows how."""
-    if (in_bulk := getattr(job_type, "enqueue_many", None)) is not None:
-        in_bulk(tx, arguments)
-        return
-    for each in arguments:
-        job_type.enqueue(tx, **each)
-
 
 @contextmanager
-def producer() -> Any:
+def producer() -> Iterator[App]:
     app = build(load(), name="bench producer")
     try:
         with app.db.transaction(SYSTEM) as tx:
@@ -73,9 +54,10 @@ def fill(jobs: int, how: str) -> None:
 def send(pauses: Sequence[float]) -> list[tuple[int, int]]:
     with producer() as app:
 
-        def enqueue(number: int) -> None:
+        def enqueue(number: int) -> int:
             with app.db.transaction(SYSTEM) as tx:
                 bench.stamp.enqueue(tx, number)
+                return time.monotonic_ns()
 
         return paced(pauses, enqueue)
 

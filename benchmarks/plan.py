@@ -22,6 +22,7 @@ class Sizes:
     memory_jobs: int = 1000
     bloat_rows: int = 1_000_000
     bloat_seconds: float = 600.0
+    bloat_window: float = 10.0
     growth_rows: int = 10_000_000
     walks: int = 12
     patience: float = 5.0

@@ -109,6 +109,10 @@ class Running:
         if self.process.poll() is not None:
             raise BenchError(f"ended by itself: {self.command}\n{self.said()}")
 
+    def stop(self) -> None:
+        if self.process.returncode is None:
+            end(self.process, (signal.SIGTERM, 30.0))
+
     def said(self) -> str:
         return self.log.read_bytes()[-4000:].decode(errors="replace")
 
@@ -131,10 +135,11 @@ def running(command: Sequence[str | Path], environment: Mapping[str, str], folde
     log = folder / f"{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = spawn(command, env=environment, death_signal=signal.SIGTERM, stdout=output, cwd=ROOT)
+    started = Running(process, " ".join(map(str, command)), log)
     try:
-        yield Running(process, " ".join(map(str, command)), log)
+        yield started
     finally:
-        end(process, (signal.SIGTERM, 30.0))
+        started.stop()
         log.unlink()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import one_commit, ours
+from benchmarks import engine, one_commit
 from benchmarks.install import NODE, PEERS, PYTHON
 from benchmarks.peers.driving import COUNTED, MARKS
 from benchmarks.servers import BenchError, Running, Servers, Urls, answer, one, running, until
@@ -40,9 +40,9 @@ OURS = Kind(
     "benchmarks.ours",
     "2 processes x 8 threads and a scheduler, as shipped (log at INFO to a file)",
     workers=1,
-    left=ours.LEFT,
-    done=ours.DONE,
-    effects=ours.EFFECTS,
+    left=engine.LEFT,
+    done=engine.DONE,
+    effects=engine.EFFECTS,
 )
 ONE_COMMIT = Kind(
     "one-commit",
@@ -100,6 +100,7 @@ class System:
     kind: Kind
     servers: Servers
     folder: Path
+    suffix: str = ""
     prepared: bool = field(default=False, init=False)
 
     @property
@@ -108,7 +109,7 @@ class System:
 
     @cached_property
     def database(self) -> str:
-        return f"bench_{self.name.replace('-', '_')}"
+        return f"bench_{self.name.replace('-', '_')}{self.suffix}"
 
     @cached_property
     def urls(self) -> Urls:
@@ -144,7 +145,7 @@ class System:
                 connection.execute("VACUUM ANALYZE")
 
     def send(self, pauses: Sequence[float]) -> list[tuple[int, int, int]]:
-        """Enqueue a job after each pause: before the call, after it, and when its handler started, in ns."""
+        """Enqueue a job after each pause: when called, committing, and in its handler, in ns."""
         sent = self._ask("send", json.dumps(list(pauses)))["sent"]
         starts: dict[int, int] = {}
 
@@ -155,7 +156,7 @@ class System:
             return len(starts) >= len(sent)
 
         until(all_started, f"the last jobs of {self.name}", within=30)
-        return [(before, after, starts[number]) for number, (before, after) in enumerate(sent, 1)]
+        return [(called, committing, starts[number]) for number, (called, committing) in enumerate(sent, 1)]
 
     @contextmanager
     def working(self, purpose: str) -> Iterator[list[Running]]:

@@ -2,7 +2,7 @@
 
     SCRIPT setup                   make the tables
     SCRIPT fill JOBS bulk|single   enqueue no-op jobs; answers {"seconds": …}
-    SCRIPT send PAUSES             enqueue job 1, 2, … after these pauses; answers {"sent": [[before, after], …]}
+    SCRIPT send PAUSES             enqueue job 1, 2, … after these pauses; answers {"sent": [[called, committing], …]}
     SCRIPT work drain|latency      be a worker until SIGTERM
 
 DATABASE_URL and REDIS_URL say where. The answer is the last line of standard output, as JSON. Standard library only:
@@ -57,13 +57,14 @@ def timed(act: Callable[[], object]) -> None:
 
 
 def paced(pauses: Sequence[float], enqueue: Callable[[int], object]) -> list[tuple[int, int]]:
-    """Enqueue the jobs 1, 2, … each after its pause; the instants before and after each call."""
+    """Enqueue the jobs 1, 2, … each after its pause: the instants of each call, and of its asking for the commit. That
+    is what `enqueue` returns; if it returns anything else, the call is one statement and so both instants are one."""
     sent = []
     for number, pause in enumerate(pauses, 1):
         time.sleep(pause)
-        before = time.monotonic_ns()
-        enqueue(number)
-        sent.append((before, time.monotonic_ns()))
+        called = time.monotonic_ns()
+        committing = enqueue(number)
+        sent.append((called, committing if isinstance(committing, int) else called))
     return sent
 
 
