@@ -59,7 +59,7 @@ def send(pauses: Sequence[float]) -> list[tuple[int, int]]:
                 bench.stamp.enqueue(tx, number)
                 return time.monotonic_ns()
 
-        return paced(pauses, enqueue)
+        return paced(pauses, enqueue, says_when=True)
 
 
 def work(purpose: str) -> None:

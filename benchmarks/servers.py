@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ class Running:
         self.process = process
         self.command = command
         self.log = log
+        self.asked = False
 
     def cpu(self) -> float:
         """Seconds of user and system time so far."""
@@ -109,9 +110,17 @@ class Running:
         if self.process.poll() is not None:
             raise BenchError(f"ended by itself: {self.command}\n{self.said()}")
 
+    def ask_to_stop(self) -> None:
+        if not self.asked and self.process.poll() is None:
+            self.process.terminate()
+        self.asked = True
+
     def stop(self) -> None:
-        if self.process.returncode is None:
-            end(self.process, (signal.SIGTERM, 30.0))
+        """Twice asked, some would drop what they are doing: so it is asked once, then waited for, then killed."""
+        self.ask_to_stop()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(30.0)
+        end(self.process)
 
     def said(self) -> str:
         return self.log.read_bytes()[-4000:].decode(errors="replace")

@@ -170,6 +170,9 @@ class System:
             if self.kind is OURS:
                 begun.append(start(sys.executable, "-m", "cli.main", "scheduler"))
             yield begun
+            # All at once: one after the other, each would wait for its own end.
+            for each in begun:
+                each.ask_to_stop()
 
     def connect(self) -> psycopg.Connection:
         return psycopg.connect(self.urls.owner, autocommit=True)

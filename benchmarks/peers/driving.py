@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 MARKS = "BENCH_MARKS"
 """The file that handlers append to: a dot for each job, or number and instant of those whose latency is measured."""
@@ -56,15 +57,15 @@ def timed(act: Callable[[], object]) -> None:
     answer({"seconds": time.perf_counter() - began})
 
 
-def paced(pauses: Sequence[float], enqueue: Callable[[int], object]) -> list[tuple[int, int]]:
-    """Enqueue the jobs 1, 2, … each after its pause: the instants of each call, and of its asking for the commit. That
-    is what `enqueue` returns; if it returns anything else, the call is one statement and so both instants are one."""
+def paced(pauses: Sequence[float], enqueue: Callable[[int], Any], *, says_when: bool = False) -> list[tuple[int, int]]:
+    """Enqueue the jobs 1, 2, … each after its pause: the instants of each call, and of its asking for the commit. If
+    `says_when`, the call returns the latter; else it is one statement, and both instants are one."""
     sent = []
     for number, pause in enumerate(pauses, 1):
         time.sleep(pause)
         called = time.monotonic_ns()
-        committing = enqueue(number)
-        sent.append((called, committing if isinstance(committing, int) else called))
+        returned = enqueue(number)
+        sent.append((called, returned if says_when else called))
     return sent
 
 
