@@ -58,4 +58,4 @@ shell: setup  ## Python with an `app` of the running system (see `viral up`)
 	@$(BIN)/python -i -c "from cli.session import session; app = session().__enter__(); print('app', app.version)"
 
 clean:  ## Remove what was made here, data of the embedded servers included
-	rm -rf $(VENV) .viral .pytest_cache .mypy_cache .ruff_cache .hypothesis reports
+	rm -rf $(VENV) .viral .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench reports

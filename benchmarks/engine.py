@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.jobs import bench
-from db.jobs import Done
+from db.claims import ClaimedJob, Done, known
 from db.transaction import Tx
 from workers.job import JobType
 
@@ -33,16 +33,14 @@ FROM generate_series(%(first)s::bigint, %(last)s) AS n, LATERAL (
 
 
 def enqueue_many(tx: Tx, job_type: JobType[Any], arguments: Sequence[dict[str, Any]]) -> list[UUID]:
-    """In bulk, if the engine knows how. Returns the ids."""
-    if (in_bulk := getattr(job_type, "enqueue_many", None)) is not None:
-        return list(in_bulk(tx, arguments))
-    return [job_type.enqueue(tx, **each) for each in arguments]
+    """In bulk. Returns the ids."""
+    return job_type.enqueue_many(tx, arguments)
 
 
-def claim(tx: Tx, job_ids: Sequence[UUID], worker_id: UUID) -> list[Any]:
+def claim(tx: Tx, job_ids: Sequence[UUID], worker_id: UUID) -> list[ClaimedJob]:
     """As a worker does that knows one type of job."""
-    return tx.jobs.claim(job_ids, worker_id, [bench.noop.name])
+    return tx.claims.claim(job_ids, worker_id, known({bench.noop.name: bench.noop.terms}))
 
 
-def complete(tx: Tx, claimed: Sequence[Any]) -> None:
-    tx.jobs.complete([Done(job.id, job.job_type, job.lease_token, None) for job in claimed])
+def complete(tx: Tx, claimed: Sequence[ClaimedJob]) -> None:
+    tx.claims.complete([Done(job, None) for job in claimed])
