@@ -12,7 +12,7 @@ import psycopg
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import scalar_row
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
@@ -66,14 +66,14 @@ class Tx:
 
     def __init__(
         self,
-        connect: Callable[[], Connection],
+        engine: Engine,
         scope: Scope,
         new_id: Callable[[], UUID],
         *,
         durable: bool,
         timeout: timedelta | None,
     ) -> None:
-        self._connect = connect
+        self._engine = engine
         self._scope = scope
         self._durable = durable
         self._timeout = timeout
@@ -85,27 +85,32 @@ class Tx:
     def used(self) -> bool:
         return "_opened" in vars(self)
 
-    @property
+    @cached_property
     def sql(self) -> Connection:
-        return self._opened[0]
+        return Connection(self._engine, connection=self._opened[0])
 
     @property
     def driver(self) -> psycopg.Connection[Any]:
         return self._opened[1]
 
     @cached_property
-    def _opened(self) -> tuple[Connection, psycopg.Connection[Any]]:
+    def _opened(self) -> tuple[PoolProxiedConnection, psycopg.Connection[Any]]:
         try:
-            sql = self._connect()
+            pooled = self._engine.raw_connection()
         except PoolExhausted as error:
             raise DatabaseUnavailable("every connection of the pool is in use; see DB_POOL_SIZE") from error
-        driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
+        driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
         try:
             _begin(driver, self._scope, durable=self._durable, timeout=self._timeout)
         except psycopg.Error as error:
-            _put_back(sql, driver)
+            _put_back(pooled, driver)
             raise DatabaseUnavailable(f"Postgres went away: {_one_line(error)}") from error
-        return sql, driver
+        return pooled, driver
+
+    def close(self) -> None:
+        """Give the connection back; what is not committed is rolled back."""
+        if self.used:
+            _put_back(*self._opened)
 
     def complete(self, done: Done) -> None:
         """Complete the job as the last act of this transaction, in one round trip with its COMMIT.
@@ -217,6 +222,7 @@ class Database:
             max_overflow=0,
             pool_timeout=pool_timeout,
             pool_use_lifo=True,
+            pool_reset_on_return=None,  # `_put_back` does
         )
         try_after_rest(self._engine)
 
@@ -247,7 +253,7 @@ class Database:
         """
         if scope is None:
             raise TenantContextNotSet("a transaction must name its tenant, or SYSTEM")
-        tx = Tx(self._engine.connect, scope, self._new_id, durable=durable, timeout=timeout)
+        tx = Tx(self._engine, scope, self._new_id, durable=durable, timeout=timeout)
         try:
             try:
                 yield tx
@@ -259,8 +265,7 @@ class Database:
             if tx.used:
                 _commit(tx.driver, tx.last)
         finally:
-            if tx.used:
-                _put_back(tx.sql, tx.driver)
+            tx.close()
         if tx.due:
             self._on_commit(tx.due)
 
@@ -303,12 +308,13 @@ def _commit(driver: psycopg.Connection[Any], last: bytes) -> None:
     raise refusal
 
 
-def _put_back(sql: Connection, driver: psycopg.Connection[Any]) -> None:
+def _put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> None:
     try:
         driver.rollback()
     except psycopg.Error:
-        sql.invalidate()
-    sql.close()
+        if pooled.is_valid:
+            pooled.invalidate()
+    pooled.close()
 
 
 def _translated(error: Exception, tx: Tx) -> Exception:
