@@ -15,6 +15,7 @@ from cli.main import main
 from workers.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+NOWHERE = "postgresql://viral:sekret@127.0.0.1:1/viral"
 PYTHONPATH = f"{ROOT}:{get_path('purelib')}"
 
 
