@@ -97,23 +97,23 @@ def _ended(facts: Facts) -> Reason:
     status = str(job["status"])
     when = f"at {_ago(facts, job['completed_at'])}" if job["completed_at"] else "at some time"
     if status == "completed":
-        return Reason(status, f"completed {when}, in attempt {job['attempts']}")
+        return Reason(status, f"it completed {when}, in attempt {job['attempts']}")
     last = facts.attempts[-1] if facts.attempts else {}
     why = _error(job["error_message"], last)
     if status == "cancelled":
         said = f": {why}" if job["error_message"] else ""
         return Reason(
-            status, f"cancelled {when}, after {_attempts(job)}{said}", f"to run it after all: {_retry(job_id)}"
+            status, f"it was cancelled {when}, after {_attempts(job)}{said}", f"to run it after all: {_retry(job_id)}"
         )
     if last.get("outcome") == "rejected":
         return Reason(
             status,
-            f"failed {when}, in attempt {job['attempts']}, and trying again alone cannot help: {why}",
+            f"it failed {when}, in attempt {job['attempts']}, and trying again alone cannot help: {why}",
             f"mend what it says, then {_retry(job_id)}",
         )
     return Reason(
         status,
-        f"failed {when}, after {_attempts(job)} of {job['max_attempts']}: {why}",
+        f"it failed {when}, after {_attempts(job)} of {job['max_attempts']}: {why}",
         f"`viral jobs show {job_id}` has each attempt; once its cause is mended, {_retry(job_id)}",
     )
 
@@ -235,18 +235,23 @@ def _decided(facts: Facts) -> Iterator[Reason]:
 def _before_it(facts: Facts) -> Iterator[Reason]:
     job = facts.job
     if (first := facts.order_ahead) is not None:
-        says = f"jobs of the ordering key {cell(job['ordering_key'])} run one after another: {_first(first)}"
-        yield Reason("ordered", f"{says} before it", f"`viral jobs explain {first.id}`")
+        says = (
+            f"jobs of the ordering key {cell(job['ordering_key'])} run one after another, and before it {_first(first)}"
+        )
+        yield Reason("ordered", says, f"`viral jobs explain {first.id}`")
     if (first := facts.batch_ahead) is not None:
-        yield Reason("follows_batch", f"it follows a batch: {_first(first)} of it", f"`viral jobs explain {first.id}`")
+        yield Reason(
+            "follows_batch", f"it follows a batch, of which {_first(first)}", f"`viral jobs explain {first.id}`"
+        )
     held = facts.order_ahead or facts.batch_ahead or job["scheduled_for"] > facts.now
     if not held and job["ring_at"] is not None and job["ring_at"] > facts.now:
         yield Reason("asleep", f"what held it back is gone; it is looked at again at {_in(facts, job['ring_at'])}")
 
 
 def _first(holder: "Holder") -> str:
-    others = "" if holder.count == 1 else f" and {holder.count - 1} more"
-    return f"{holder.id} ({holder.status}){others} {'is' if holder.count == 1 else 'are'} to end"
+    if holder.count == 1:
+        return f"{holder.id} ({holder.status}) has not ended"
+    return f"{holder.id} ({holder.status}) and {holder.count - 1} more have not ended"
 
 
 # --- nothing holds it back
@@ -266,10 +271,10 @@ def _turn(facts: Facts) -> Iterator[Reason]:
     total, queue = sum(counts.values()), cell(facts.job["queue"])
     listed = ", ".join(f"{count} {whose}" for whose, count in counts.items() if count)
     ahead = f"about {total} jobs are ahead of it ({listed})" if total else "no job is ahead of it"
-    by = f"{facts.serving} live {'process works' if facts.serving == 1 else 'processes work'} on the queue"
+    by = f", and {facts.serving} live worker {'process serves' if facts.serving == 1 else 'processes serve'} it"
     stuck = not total and facts.serving and facts.now - facts.job["scheduled_for"] > 3 * PATIENCE
     advice = "its bell may be lost: does `viral scheduler` run? `viral doctor` looks at the rest" if stuck else ""
-    yield Reason("turn", f"{since}, it waits for its turn in {queue}: {ahead}, and {by}", advice)
+    yield Reason("turn", f"{since}, it waits for its turn in {queue}: {ahead}{by if facts.serving else ''}", advice)
 
 
 def _nobody(facts: Facts) -> Iterator[Reason]:
@@ -288,8 +293,8 @@ def _nobody(facts: Facts) -> Iterator[Reason]:
     elif all(row["draining"] for row in alive):
         yield Reason("no_worker", "all live worker processes are stopping", "start one with `viral worker`")
     else:
-        says = f"none of the {len(alive)} live worker processes works on the queue {cell(job['queue'])}"
-        yield Reason("no_worker", says, "start one that does with `viral worker`")
+        says = f"of {len(alive)} live worker processes none works on the queue {cell(job['queue'])}"
+        yield Reason("no_worker", says, "start one with `viral worker`, which works on all queues")
 
 
 # --- words for moments

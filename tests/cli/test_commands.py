@@ -9,9 +9,7 @@ import json
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from db.events import NewEvent, store_and_commit
 from db.transaction import SYSTEM
 from domain.identity import Person
 from tests.builders import NOV_22, a_tenant, job_row, tenant
-from tests.cli.shell import NOWHERE, Said, Shell, a_process
+from tests.cli.shell import NOWHERE, Said, Shell, a_process, working
 from tests.conftest import Servers
 from tests.drain import drain as drain_app
 from tests.wait import until
@@ -38,24 +36,6 @@ from workers.jobs.upkeep import prune
 from workers.settings import Settings
 
 NOBODY = uuid4()
-
-
-@contextmanager
-def working(app: App) -> Iterator[None]:
-    """A worker in a thread."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.02):
-            drain_app(app)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def a_failed_job(app: App) -> UUID:
