@@ -20,6 +20,7 @@ from db.billing import Billing
 from db.claims import NO_LEASE, Claims, Done, Due, completing
 from db.connection import connect, try_after_rest
 from db.events import Events
+from db.explain import Explain
 from db.fires import Fires
 from db.health import Health
 from db.identity import Identity
@@ -151,6 +152,10 @@ class Tx:
     @cached_property
     def queues(self) -> Queues:
         return Queues(self.driver)
+
+    @cached_property
+    def explain(self) -> Explain:
+        return Explain(self.driver)
 
     @cached_property
     def steps(self) -> Steps:
