@@ -51,7 +51,7 @@ SELECT (SELECT count(*) FROM job_queue j WHERE priority < %(priority)s AND {DUE}
        count(line.id) FILTER (WHERE line.tenant_id IS DISTINCT FROM %(tenant_id)s)
 FROM mine LEFT JOIN line ON (line.rank, line.scheduled_for, line.id) < (mine.rank, mine.scheduled_for, mine.id)
 HAVING count(mine.id) > 0
-"""  # noqa: S608
+"""
 
 RUNNING = "SELECT tenant_id, count(*) FROM job_queue WHERE status = 'running' AND queue = %s GROUP BY tenant_id"
 
