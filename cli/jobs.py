@@ -131,7 +131,7 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
     with session() as current:
         row = _job(current, job_id)
         with current.db.transaction(SYSTEM) as tx:
-            attempts = tx.jobs.attempts(job_id)
+            attempts = row.pop("attempt_history", None) or tx.jobs.attempts(job_id)
     if as_json:
         print_json(row | {"attempt_history": attempts})
         return
@@ -226,7 +226,7 @@ def _each(job_ids: Sequence[UUID], act: "Callable[[App, Tx, UUID], str | None]",
                 with current.db.transaction(SYSTEM) as tx:
                     done = act(current, tx, job_id)
                 row = _job(current, job_id)
-                outcome = done or f"it is {row['status']}, and only {only} can be"
+                outcome = done or f"it is {'archived' if 'archived' in row else row['status']}, and only {only} can be"
             except UniqueViolation:
                 done, outcome = None, "another job of the same key is live; it does the same work"
             except UnknownJob:
@@ -241,7 +241,7 @@ def _job(current: "App", job_id: UUID) -> dict[str, Any]:
     from db.transaction import SYSTEM
 
     with current.db.transaction(SYSTEM) as tx:
-        row = tx.jobs.get(job_id)
+        row = tx.jobs.get(job_id) or tx.archive.get(job_id)
     if row is None:
         raise _unknown(job_id)
     return row

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from db.archive import Archive
 from db.billing import Billing
 from db.claims import Claims, Done, Due, completing
 from db.connection import CommitUnknown as CommitUnknown
@@ -129,6 +130,10 @@ class Tx:
     @cached_property
     def jobs(self) -> Jobs:
         return Jobs(self.driver, self.due, self.claims)
+
+    @cached_property
+    def archive(self) -> Archive:
+        return Archive(self.driver)
 
     @cached_property
     def claims(self) -> Claims:
