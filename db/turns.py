@@ -40,7 +40,7 @@ WITH RECURSIVE queues AS (
     FROM queues WHERE queues.queue IS NOT NULL
 )
 SELECT queue FROM queues WHERE queue IS NOT NULL
-"""  # noqa: S608
+"""
 
 # In the same way from lane to lane; of each lane no more is read than may be given a turn.
 TURNS = f"""
@@ -82,7 +82,7 @@ FROM whole CROSS JOIN open CROSS JOIN LATERAL (
     ) AS first
 ) AS job
 ORDER BY score, job.scheduled_for, job.id LIMIT greatest(least(%(most)s, (SELECT room FROM whole)), 0)
-"""  # noqa: S608
+"""
 
 
 class Turn(NamedTuple):
