@@ -33,7 +33,7 @@ MAKE_WEEK_OF_OLDEST = f"""
 SELECT completed_at, least(%(before)s, date_trunc('week', completed_at, 'UTC') + interval '7 days'),
        make_job_archive_week(completed_at)
 FROM (SELECT completed_at FROM job_queue j WHERE {ENDED} ORDER BY completed_at LIMIT 1) AS oldest
-"""  # noqa: S608
+"""
 
 # The rule of row-level security makes the planner expect a hundredth of the rows. On a big table it then reads all that
 # has ended and sorts it, for every batch, instead of walking the index until there are enough.
@@ -56,7 +56,7 @@ WITH ended AS (
     RETURNING completed_at
 )
 SELECT count(*), max(completed_at) FROM kept
-"""  # noqa: S608
+"""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ BEGIN
 EXCEPTION WHEN lock_not_available THEN
     RETURN 0;
 END $$
-"""  # noqa: S608
+"""
 
 SIGNATURES = ("make_job_archive_week(timestamptz)", "drop_job_archive_weeks(timestamptz)")
 

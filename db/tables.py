@@ -580,7 +580,7 @@ job_queue = Table(
     CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
     Index(
         "job_queue_turn_idx",
-        *("queue", "priority", text(f"(\n{LANE})"), "scheduled_for", "id"),
+        *("queue", "priority", text(f"({LANE})"), "scheduled_for", "id"),
         postgresql_where=text("status = 'pending' AND ring_at IS NULL"),
     ),
     Index("job_queue_asleep_idx", "ring_at", postgresql_where=text("status = 'pending' AND ring_at IS NOT NULL")),

@@ -1,6 +1,5 @@
 """`viral jobs` about a job that has left the queue's table."""
 
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,19 +9,6 @@ from tests.cli.shell import Shell
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.billing import apply_stripe_event
-from workers.settings import Settings
-
-
-@pytest.fixture
-def viral(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Shell:
-    urls = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
-    secrets = {
-        "STRIPE_WEBHOOK_SECRET": "whsec_stripe",
-        "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILA==",
-    }
-    return Shell({**urls, **secrets, "VIRAL_HOME": str(tmp_path / "home")}, monkeypatch, capsys)
 
 
 @pytest.fixture
