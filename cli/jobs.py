@@ -179,7 +179,7 @@ def prune(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete old finished jobs now: a job of upkeep.prune."""
+    """Archive old finished jobs now: a job of upkeep.prune."""
     from db.transaction import SYSTEM
 
     with session() as current:

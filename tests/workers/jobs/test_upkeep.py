@@ -24,9 +24,9 @@ def now(app: App) -> datetime:
         return tx.now()
 
 
-def pruned(app: App, drain: Callable[[], int]) -> object:
+def pruned(app: App, drain: Callable[[], int], older_than: timedelta | None = None) -> object:
     with app.db.transaction(SYSTEM) as tx:
-        job_id = prune.enqueue(tx)
+        job_id = prune.enqueue(tx, older_than=older_than)
     drain()
     return job_row(app, job_id)["result"]
 
@@ -45,6 +45,16 @@ def test_what_ended_a_while_ago_is_archived_and_dead_letters_wait_longer(
     ]
     assert pruned(app, drain) == {"moved": 3, "dropped": 0}
     assert where(app, *gone, *kept) == ["archived"] * 3 + ["hot"] * 4
+
+
+def test_another_age_can_be_given_and_dead_letters_still_wait(
+    app: App, drain: Callable[[], int], now: datetime
+) -> None:
+    gone = an_ended_job(app, "completed", ended=now - timedelta(hours=2))
+    kept = [an_ended_job(app, status, ended=now - timedelta(minutes=50)) for status in ("completed", "cancelled")]
+    kept += [an_ended_job(app, "failed", ended=now - timedelta(days=3))]
+    assert pruned(app, drain, older_than=timedelta(hours=1)) == {"moved": 1, "dropped": 0}
+    assert where(app, gone, *kept) == ["archived"] + ["hot"] * 3
 
 
 def test_every_old_job_goes_however_many_there_are(
