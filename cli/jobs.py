@@ -1,6 +1,5 @@
 """`viral jobs`"""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ import typer
 
 from cli.arguments import duration, moment, pairs
 from cli.output import AsJson, Limit, cell, console, print_json, show, show_one
-from cli.session import session
+from cli.session import rest, session
 from cli.shell import Group
 from domain.errors import UnknownJob
 
@@ -95,7 +94,7 @@ def _await(current: "App", job_id: UUID) -> dict[str, Any]:
         row = _job(current, job_id)
         if row["status"] in FINISHED:
             return row
-        time.sleep(pause)
+        rest(pause)
         pause = min(pause * 1.5, 1.0)
 
 
