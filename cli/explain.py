@@ -56,7 +56,7 @@ def gather(tx: "Tx", job_id: UUID, *, version: str, known: Mapping[str, int]) ->
     from scheduler.relay import WEIGHTS
 
     tx.explain.stand_still()
-    job = tx.jobs.get(job_id)
+    job = tx.jobs.get(job_id) or tx.archive.get(job_id)
     if job is None:
         return None
     facts: dict[str, Any] = {"now": tx.now(), "job": job, "version": version, "known": known}
@@ -96,6 +96,8 @@ def _ended(facts: Facts) -> Reason:
     job, job_id = facts.job, facts.job["id"]
     status = str(job["status"])
     when = f"at {_ago(facts, job['completed_at'])}" if job["completed_at"] else "at some time"
+    if "archived" in job:
+        return Reason("archived", f"it ended {when} ({status}), and is archived: it can be read, not retried")
     if status == "completed":
         return Reason(status, f"it completed {when}, in attempt {job['attempts']}")
     last = facts.attempts[-1] if facts.attempts else {}

@@ -37,3 +37,9 @@ def test_it_is_shown_with_its_attempts_and_said_to_be_archived(viral: Shell, arc
 def test_it_cannot_be_retried(viral: Shell, archived: UUID) -> None:
     said = viral("jobs", "retry", archived)
     assert (said.code, said.lines) == (1, [f"{archived}  it is archived, and only a failed or cancelled job can be"])
+
+
+def test_it_is_explained(viral: Shell, archived: UUID) -> None:
+    [reason] = viral.json("jobs", "explain", archived)["reasons"]
+    assert reason["code"] == "archived"
+    assert reason["says"].endswith("(failed), and is archived: it can be read, not retried")
