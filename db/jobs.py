@@ -259,7 +259,7 @@ class Jobs:
         wanted = {"status": status, "job_type": job_type, "queue": queue, "tenant_id": tenant_id}
         given = {column: value for column, value in wanted.items() if value is not None}
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
-        query = f"SELECT * FROM job_queue WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s"
+        query = f"SELECT * FROM job_queue WHERE {where} ORDER BY id DESC LIMIT %(limit)s"
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, given | {"limit": limit}).fetchall()
 

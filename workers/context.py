@@ -8,7 +8,7 @@ def publish(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from random import Random
@@ -208,11 +208,9 @@ class Context:
         with self._db.transaction(SYSTEM) as tx:
             return tx.jobs.batch(self.job.id)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Tx]:
+    def _transaction(self) -> AbstractContextManager[Tx]:
         left = self.remaining
-        with self._db.transaction(self._scope, timeout=left if left < USUAL_STATEMENT else None) as tx:
-            yield tx
+        return self._db.transaction(self._scope, timeout=left if left < USUAL_STATEMENT else None)
 
     def _settle(self, step: str, status: str, result: Any = None) -> None:
         with self._db.transaction(SYSTEM) as tx:

@@ -12,7 +12,7 @@ import pytest
 from db.claims import Done, Terms, known
 from db.jobs import FailedAttempt, Jobs, NewJob
 from db.transaction import SYSTEM, Scope
-from tests.builders import a_tenant, job_row
+from tests.builders import a_tenant, job_row, new_id
 from tests.wait import until
 from workers.app import App
 
@@ -20,7 +20,7 @@ KNOWN = known({"t": Terms(), "u": Terms()})
 
 
 def a_job(**options: Any) -> NewJob:
-    return NewJob(**{"id": uuid4(), "job_type": "t", "queue": "default", **options})
+    return NewJob(**{"id": new_id(), "job_type": "t", "queue": "default", **options})
 
 
 def add(app: App, *, scope: Scope = SYSTEM, **options: Any) -> UUID:

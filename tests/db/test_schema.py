@@ -431,6 +431,8 @@ def test_a_job_inserted_by_plain_sql_is_enqueued_and_runs(app: App, owner_url: s
     expected = {"status": "pending", "queue": "default", "priority": 5, "max_attempts": 3, "attempts": 0, "payload": {}}
     assert {name: row[name] for name in expected} == expected
     assert (row["scheduled_for"], row["ring_at"]) == (row["created_at"], None)
+    assert row["id"].version == 7
+    assert abs((row["id"].int >> 80) / 1000 - row["created_at"].timestamp()) < 60
     assert drain() == 1
     assert job_row(app, row["id"])["status"] == "completed"
 
