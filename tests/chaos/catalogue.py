@@ -1,0 +1,29 @@
+"""All experiments, in the order in which they run, with the seconds that each may take in the full form."""
+
+from dataclasses import dataclass
+
+from tests.chaos.experiments import drain, kills, postgres_loss, redis_loss, sabotage, zombies
+from tests.chaos.stage import Experiment
+
+
+@dataclass(frozen=True)
+class Entry:
+    name: str
+    story: str
+    experiment: Experiment
+    budget_s: float
+    sabotage: str = ""
+
+
+CATALOGUE = (
+    Entry("R1", "kill -9 of random workers", kills.kills, 240),
+    Entry("R3", "Redis forgets, Redis is away", redis_loss.forgetting, 130),
+    Entry("R4", "Redis hangs, connections reset", redis_loss.hanging, 120),
+    Entry("R5", "Postgres crashes, COMMITs cut", postgres_loss.restarts, 200),
+    Entry("R6", "zombies past their lease", zombies.zombies, 140),
+    Entry("R11", "poison jobs", kills.poison, 60),
+    Entry("R12", "SIGTERM to all processes", drain.drain, 60),
+    Entry("fence", "finish without the lease token", sabotage.caught, 60, sabotage="fence"),
+    Entry("sweeper", "a relay that never rings again", sabotage.caught, 60, sabotage="sweeper"),
+    Entry("reaper", "a reaper that never rescues", sabotage.caught, 60, sabotage="reaper"),
+)

@@ -1,0 +1,87 @@
+"""Counting: what was promised, what came of it, how often each effect happened."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from db.transaction import SYSTEM
+from tests.chaos.ground import Place
+
+UNFINISHED = "SELECT count(*) FROM job_queue WHERE status IN ('pending', 'running') AND scheduled_for <= now()"
+LEASE, SWEEP, MARGIN = 30, 10, 60
+BAR = LEASE + SWEEP + MARGIN
+"""Seconds after the last fault in which everything must be finished."""
+
+COUNTED = "('chaos.effect', 'chaos.alone', 'chaos.parent', 'chaos.hold', 'chaos.tenant')"
+
+# `effects` may be none only of a job that is not counted, or not finished.
+AUDIT = f"""
+WITH effects AS (SELECT job_id, count(*) AS n FROM chaos_ledger GROUP BY job_id)
+SELECT count(*) AS jobs,
+       count(*) FILTER (WHERE n > 1) AS doubled,
+       count(*) FILTER (WHERE status IN ('pending', 'running')) AS unfinished,
+       count(*) FILTER (WHERE status = 'failed' AND crashes >= 2) AS quarantined,
+       count(*) FILTER (WHERE status = 'failed' AND crashes < 2) AS failed,
+       count(*) FILTER (WHERE status = 'completed' AND n IS NULL) AS empty,
+       count(*) FILTER (WHERE status <> 'completed' AND n > 0) AS half,
+       (SELECT count(*) FROM chaos_ledger l WHERE NOT EXISTS (SELECT FROM job_queue q WHERE q.id = l.job_id)) AS orphans
+FROM job_queue LEFT JOIN effects ON job_id = id WHERE job_type IN {COUNTED}
+"""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """`vanished`: its enqueuer was told that it is there, and it is not. `empty`: completed without its effect.
+    `half`: an effect without its completion. `quarantined`: kept away after two crashes, visibly, for a person."""
+
+    jobs: int
+    doubled: int
+    unfinished: int
+    quarantined: int
+    failed: int
+    empty: int
+    half: int
+    orphans: int
+    vanished: int
+
+    @property
+    def lost(self) -> int:
+        return self.vanished + self.unfinished + self.failed + self.empty
+
+    @property
+    def twice(self) -> int:
+        return self.doubled + self.half + self.orphans
+
+
+def audit(place: Place, promised: Collection[UUID] = ()) -> Audit:
+    there = place.value("SELECT count(*) FROM job_queue WHERE id = ANY(%s)", (list(promised),))
+    return Audit(*place.rows(AUDIT)[0], vanished=len(promised) - there)
+
+
+def await_finished(place: Place, seconds: float = BAR) -> float | None:
+    """Seconds until no job that is due is unfinished; None if that did not come true in time."""
+    began = time.monotonic()
+    while place.value(UNFINISHED):
+        if time.monotonic() - began > seconds:
+            return None
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def retry_quarantined(place: Place) -> int:
+    """What a person does about dead letters that were innocent. Returns how many there were."""
+    ids = [row[0] for row in place.rows(f"SELECT id FROM job_queue WHERE status = 'failed' AND job_type IN {COUNTED}")]
+    for job_id in ids:
+        with place.app.db.transaction(SYSTEM) as tx:
+            tx.jobs.retry(job_id)
+    return len(ids)
+
+
+def attempts(place: Place, outcome: str) -> int:
+    return int(place.value("SELECT count(*) FROM job_attempts WHERE outcome = %s", (outcome,)))
+
+
+def landed(place: Place) -> int:
+    """Processes that died while they ran something: kills that hit."""
+    return int(place.value("SELECT count(DISTINCT worker_id) FROM job_attempts WHERE outcome = 'lost'"))
