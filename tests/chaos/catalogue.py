@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.chaos.experiments import drain, kills, postgres_loss, redis_loss, sabotage, zombies
+from tests.chaos.experiments import calendar, drain, kills, points, postgres_loss, redis_loss, sabotage, zombies
 from tests.chaos.stage import Experiment
 
 
@@ -17,10 +17,12 @@ class Entry:
 
 CATALOGUE = (
     Entry("R1", "kill -9 of random workers", kills.kills, 240),
+    Entry("R2", "death at every named point", points.points, 300),
     Entry("R3", "Redis forgets, Redis is away", redis_loss.forgetting, 130),
     Entry("R4", "Redis hangs, connections reset", redis_loss.hanging, 120),
     Entry("R5", "Postgres crashes, COMMITs cut", postgres_loss.restarts, 200),
     Entry("R6", "zombies past their lease", zombies.zombies, 140),
+    Entry("R8", "killed schedulers, a simulated day", calendar.day, 120),
     Entry("R11", "poison jobs", kills.poison, 60),
     Entry("R12", "SIGTERM to all processes", drain.drain, 60),
     Entry("fence", "finish without the lease token", sabotage.caught, 60, sabotage="fence"),

@@ -2,6 +2,7 @@
 seconds), to fire a calendar with seconds in it (`CHAOS_CALENDAR`), or to break its promises (`CHAOS_SABOTAGE`)."""
 
 import os
+from typing import Any
 
 from apscheduler.triggers.cron import CronTrigger
 
@@ -15,13 +16,14 @@ from workers.settings import load
 EVERY_SECOND_ONE = 2
 
 
-def main() -> None:
+def run() -> None:
     seams.install_in_scheduler()
-    scheduler.main.RESCUE_EVERY = seconds("CHAOS_SWEEP", scheduler.main.RESCUE_EVERY)
+    main: Any = scheduler.main
+    main.RESCUE_EVERY = seconds("CHAOS_SWEEP", main.RESCUE_EVERY)
     if os.environ.get("CHAOS_CALENDAR"):
-        scheduler.main.SCHEDULES = (every_two_seconds(),)
-        scheduler.main.FIRE_EVERY = seconds("CHAOS_CALENDAR", scheduler.main.FIRE_EVERY)
-    scheduler.main.run(load())
+        main.SCHEDULES = (every_two_seconds(),)
+        main.FIRE_EVERY = seconds("CHAOS_CALENDAR", main.FIRE_EVERY)
+    main.run(load())
 
 
 def every_two_seconds() -> Schedule:
@@ -34,4 +36,4 @@ def every_two_seconds() -> Schedule:
 
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from cli.local.spawn import a_port, answers, signal_group
-from tests.chaos.ground import STRIPE_SECRET, Place
-from tests.chaos.nursery import ROOT, die_with_parent
+from cli.local.spawn import a_port, answers, signal_group, spawn
+from tests.chaos.ground import Place
+from tests.chaos.nursery import ROOT
 from tests.wait import until
 
 FAST = {"CHAOS_INTERVAL": "0.7", "CHAOS_LEASE": "2.5", "CHAOS_SWEEP": "0.7"}
@@ -48,15 +48,8 @@ class Fleet:
     def __init__(self, place: Place, **environment: str) -> None:
         self.place = place
         self.nursery = place.ground.nursery
-        settings = place.settings
         self.environment = {
-            "DATABASE_URL": settings.database_url,
-            "DIRECT_URL": settings.owner_url,
-            "REDIS_URL": settings.redis_url,
-            "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
-            "STRIPE_STARTER_PRICE_ID": "price_starter",
-            "STRIPE_PRO_PRICE_ID": "price_pro",
-            "STRIPE_AGENCY_PRICE_ID": "price_agency",
+            **place.environment,
             "LOG_FORMAT": "json",
             "PYTHONPATH": str(ROOT),
             **environment,
@@ -80,7 +73,7 @@ class Fleet:
         return [self.dyno(**options) for _ in range(number)]
 
     def scheduler(self, *, warm: bool = True, **env: str) -> Member:
-        return self.start(Order("scheduler", "tests.chaos.clock:main", (), env, warm))
+        return self.start(Order("scheduler", "tests.chaos.clock:run", (), env, warm))
 
     def web(self) -> str:
         """A real web process. Returns its origin."""
@@ -98,15 +91,12 @@ class Fleet:
         else:
             module = order.call.partition(":")[0].removesuffix(".cli")
             with log.open("ab") as file:
-                process = subprocess.Popen(
+                process = spawn(
                     [sys.executable, "-m", module, *order.argv],
-                    cwd=ROOT,
                     env=os.environ | env,
-                    stdin=subprocess.DEVNULL,
+                    death_signal=signal.SIGKILL,
                     stdout=file,
-                    stderr=file,
-                    start_new_session=True,
-                    preexec_fn=die_with_parent,
+                    cwd=ROOT,
                 )
             member = Member(order, process.pid, log, process)
         self.members.append(member)

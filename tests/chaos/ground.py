@@ -22,7 +22,7 @@ from db import migrate
 from tests.chaos.nursery import Nursery
 from workers import logs
 from workers.app import App, build
-from workers.settings import Settings
+from workers.settings import load
 
 TEMPLATE = "template_chaos"
 STRIPE_SECRET = "whsec_chaos"
@@ -47,15 +47,16 @@ class Place:
         self.folder = ground.home / "places" / name
         self.folder.mkdir(parents=True)
         self.owner_url = ground.postgres.url(OWNER, name)
-        self.settings = Settings(
-            database_url=ground.postgres.url(APP, name),
-            direct_url=self.owner_url,
-            redis_url=ground.redis.url(),
-            stripe_webhook_secret=STRIPE_SECRET,
-            stripe_starter_price_id="price_starter",
-            stripe_pro_price_id="price_pro",
-            stripe_agency_price_id="price_agency",
-        )
+        self.environment = {
+            "DATABASE_URL": ground.postgres.url(APP, name),
+            "DIRECT_URL": self.owner_url,
+            "REDIS_URL": ground.redis.url(),
+            "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
+            "STRIPE_STARTER_PRICE_ID": "price_starter",
+            "STRIPE_PRO_PRICE_ID": "price_pro",
+            "STRIPE_AGENCY_PRICE_ID": "price_agency",
+        }
+        self.settings = load(self.environment)
         self.app: App = build(self.settings, name="chaos", pool_size=6, packages=(workers.jobs, tests.chaos.jobs))
         self._eye: psycopg.Connection[Any] | None = None
 
@@ -66,7 +67,7 @@ class Place:
             try:
                 if self._eye is None or self._eye.closed:
                     self._eye = psycopg.connect(self.owner_url, autocommit=True, connect_timeout=5)
-                cursor = self._eye.execute(query, values)  # type: ignore[call-overload]
+                cursor = self._eye.execute(query, values)
                 return cursor.fetchall() if cursor.description else []
             except psycopg.OperationalError:
                 if time.monotonic() > deadline:
@@ -100,7 +101,7 @@ class Ground:
             self.redis.start()
             self.nursery = Nursery(self.home / "nursery.log")
             with self.admin() as connection:
-                connection.execute(f"CREATE DATABASE {TEMPLATE}")  # type: ignore[arg-type]
+                connection.execute(f"CREATE DATABASE {TEMPLATE}")
             url = self.postgres.url(OWNER, TEMPLATE)
             migrate.upgrade(url)
             with psycopg.connect(url, autocommit=True) as owner:
@@ -123,20 +124,20 @@ class Ground:
         database = f"chaos_{self._places}_{name.lower()}"
         self.forget_redis()
         with self.admin() as connection:
-            connection.execute(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
         place = Place(self, database)
         try:
             yield place
         finally:
             place.close()
             with self.admin() as connection:
-                connection.execute(f"DROP DATABASE {database} WITH (FORCE)")  # type: ignore[arg-type]
+                connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
     def forget_redis(self) -> int:
         """FLUSHALL. Returns how many messages were thrown away by it."""
         client = redis.Redis.from_url(self.redis.url(), socket_timeout=5)
         try:
-            lists = [key for key in client.scan_iter(_type="list")]
+            lists = list(client.scan_iter(_type="list"))
             with client.pipeline(transaction=True) as pipe:
                 for key in lists:
                     pipe.llen(key)

@@ -56,7 +56,7 @@ class Audit:
 
 def audit(place: Place, promised: Collection[UUID] = ()) -> Audit:
     there = place.value("SELECT count(*) FROM job_queue WHERE id = ANY(%s)", (list(promised),))
-    return Audit(*place.rows(AUDIT)[0], vanished=len(promised) - there)
+    return Audit(*(*place.rows(AUDIT)[0], len(promised) - there))
 
 
 def await_finished(place: Place, seconds: float = BAR) -> float | None:

@@ -39,6 +39,8 @@ class Feeder:
     ) -> None:
         self.place = place
         self.promised: list[UUID] = []
+        self.promised_besides: list[UUID] = []
+        """By whoever enqueues beside this thread."""
         self.unknown: list[UUID] = []
         """Of transactions whose COMMIT was not answered: there or not there, but never half."""
         self.outages = 0
@@ -79,8 +81,8 @@ class Feeder:
         ids: list[UUID] = []
         try:
             with self.place.app.db.transaction(SYSTEM) as tx:
-                for n in range(number):
-                    ids.append(self._enqueue(tx, f"job{len(self.promised) + n}", self._rng))
+                first = len(self.promised)
+                ids = [self._enqueue(tx, f"job{n}", self._rng) for n in range(first, first + number)]
         except DatabaseUnavailable:
             self.outages += 1
             self._stop.wait(0.1)

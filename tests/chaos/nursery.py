@@ -22,7 +22,7 @@ from cli.local.spawn import end
 from tests.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
-WARM = ("dramatiq.cli", "tests.chaos.worker", "tests.chaos.clock")
+WARM = ("dramatiq.cli", "tests.chaos.worker", "tests.chaos.clock", "tests.chaos.almanac")
 PR_SET_PDEATHSIG = 1
 
 
@@ -38,7 +38,7 @@ class Nursery:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - no other thread has begun
             )
         self.ended: dict[int, int] = {}
         """How each process ended: its exit code, or minus the signal that ended it."""

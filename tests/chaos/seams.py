@@ -134,7 +134,7 @@ _shipped_pipeline = redis.client.Pipeline.execute
 def install_in_worker() -> None:
     cheat()
     if folder() is not None:
-        psycopg.Connection.commit = _commit  # type: ignore[method-assign]
+        psycopg.Connection.commit = _commit  # type: ignore[method-assign, assignment]
         workers.job.Context.__init__ = _begin_context  # type: ignore[method-assign, assignment]
     if folder() is not None or os.environ.get("CHAOS_TIMINGS"):
         db.jobs.Jobs.claim = _claim  # type: ignore[method-assign]

@@ -59,7 +59,7 @@ def settle(finding: Finding, place: Place, fleet: Fleet, feeder: Feeder | None, 
         finding.figures["quarantined_innocent"] = quarantined
         finding.notes.append(f"{quarantined} innocent jobs were quarantined, and completed when retried by hand")
         await_finished(place, 30)
-    found = audit(place, feeder.promised if feeder else ())
+    found = audit(place, [*feeder.promised, *feeder.promised_besides] if feeder else ())
     finding.lost, finding.doubled = found.lost, found.twice
     finding.figures |= {"jobs": found.jobs, "audit": vars(found), "respawns": fleet.respawns}
     finding.figures["attempts_lost"] = attempts(place, "lost")

@@ -7,6 +7,7 @@ import os
 from datetime import timedelta
 
 import tests.chaos.jobs
+import workers.heartbeat
 import workers.jobs
 from tests.chaos import seams
 from workers.heartbeat import INTERVAL, LEASE
@@ -16,6 +17,7 @@ from workers.settings import load
 
 def start() -> None:
     seams.install_in_worker()
+    workers.heartbeat.CLAIM_IN_FLIGHT = seconds("CHAOS_IN_FLIGHT", workers.heartbeat.CLAIM_IN_FLIGHT)
     serve(
         load(),
         (workers.jobs, tests.chaos.jobs),

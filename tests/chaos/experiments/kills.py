@@ -15,6 +15,11 @@ from tests.chaos.report import Finding
 from tests.chaos.stage import Stage, landed, settle
 from tests.wait import until
 
+STATUS = "SELECT status FROM job_queue WHERE id = %s"
+P95_WAIT = """
+SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY started_at - created_at) FROM job_queue WHERE id = ANY(%s)
+"""
+
 
 def kills(stage: Stage, finding: Finding) -> None:
     """R1 with a short lease; then again, a few kills with everything as shipped."""
@@ -98,9 +103,8 @@ def poison(stage: Stage, finding: Finding) -> None:
             for n in range(number):
                 with place.app.db.transaction(SYSTEM) as tx:
                     ids.append(deadly.enqueue(tx, way="exit" if n % 2 else "kill"))
-                query = "SELECT status FROM job_queue WHERE id = %s"
                 until(
-                    lambda: (fleet.tend(), place.value(query, (ids[-1],)) == "failed")[1],
+                    lambda: (fleet.tend(), place.value(STATUS, (ids[-1],)) == "failed")[1],
                     "the poison job to be quarantined",
                     seconds=60,
                 )
@@ -115,7 +119,6 @@ def poison(stage: Stage, finding: Finding) -> None:
         finding.expect(all(row[0] <= 2 for row in crashes), f"a poison job crashed more than twice: {crashes}")
         finding.expect(all("quarantined" in row[2] for row in crashes), f"not quarantined: {crashes}")
         finding.saw("poison crashes", sum(row[0] for row in crashes), least=2 * number)
-        waits = "SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY started_at - created_at) FROM job_queue WHERE id = ANY(%s)"
-        p95 = place.value(waits, (after,)).total_seconds()
+        p95 = place.value(P95_WAIT, (after,)).total_seconds()
         finding.figures["p95_wait_after_restart_s"] = round(p95, 3)
         finding.expect(p95 < 2, f"p95 of the others' wait after the restart (from {calm}) is {p95:.2f} s")

@@ -40,9 +40,8 @@ def crash_recovery(stage: Stage, finding: Finding) -> None:
             finding.trials = number
             settle(finding, place, fleet, feeder)
         finding.saw("transactions of the enqueuer cut off", feeder.outages)
-        finding.saw(
-            "outages noticed by workers", fleet.said("job.postponed", "worker.heartbeat_missed", "job.runner_failed")
-        )
+        noticed = fleet.said("job.postponed", "worker.heartbeat_missed", "job.runner_failed")
+        finding.saw("outages noticed by workers", noticed)
         there = place.value("SELECT count(*) FROM job_queue WHERE id = ANY(%s)", (feeder.unknown,))
         finding.figures["enqueues_unknown"] = {"asked": len(feeder.unknown), "there": there}
         finding.figures["ambiguous_by_crash"] = fleet.said("job.commit_unknown")

@@ -17,6 +17,7 @@ from tests.wait import until
 
 WAYS = ("before", "written", "nothing", "written")
 """Where a zombie of each round stands: see `hold`."""
+OPEN = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
 
 
 def zombies(stage: Stage, finding: Finding) -> None:
@@ -67,13 +68,10 @@ def one_round(place: Place, fleet: Fleet, number: int, dynos: int, threads: int)
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
-    settled = (
-        "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
-    )
     try:
-        until(lambda: refusals(fleet) - before >= len(ids), "every zombie to be refused", seconds=15)
+        until(lambda: refusals(fleet) - before >= len(ids), "every zombie to be refused", seconds=6)
     except AssertionError:
-        until(lambda: place.value(settled) == 0, "the zombies to come to an end", seconds=30)
+        until(lambda: place.value(OPEN) == 0, "the zombies to come to an end", seconds=30)
     found = refusals(fleet) - before
     for member in [*sleepers, *others]:
         member.respawned = True
