@@ -67,7 +67,7 @@ class Place:
             try:
                 if self._eye is None or self._eye.closed:
                     self._eye = psycopg.connect(self.owner_url, autocommit=True, connect_timeout=5)
-                cursor = self._eye.execute(query, values)
+                cursor = self._eye.execute(query, values or None)
                 return cursor.fetchall() if cursor.description else []
             except psycopg.OperationalError:
                 if time.monotonic() > deadline:

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 from time import sleep
+from uuid import UUID
 
 from tests.chaos import seams
 from tests.chaos.jobs.slow import wait_for
@@ -22,8 +23,8 @@ def alone(ctx: Context, name: str, ms: int = 0) -> None:
     work(ctx, name, ms)
 
 
-@job("chaos.tenant", system=False, max_attempts=20)
-def of_tenant(ctx: Context, name: str, ms: int = 0) -> None:
+@job("chaos.tenant", max_attempts=20)
+def of_tenant(ctx: Context, tenant_id: UUID, name: str, ms: int = 0) -> None:
     work(ctx, name, ms)
 
 
