@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from random import SystemRandom
 
@@ -38,11 +39,14 @@ def main() -> int:
     say(f"seed {seed}   ({'slice' if asked.slice else 'full'} run; the same again: --seed {seed})\n")
     say(line(HEADINGS))
     findings: list[Finding] = []
-    with Ground() as ground:
+    with suppress(OutOfTime), Ground() as ground:
         for entry in chosen:
-            finding = run(entry, ground, seed, full=not asked.slice)
+            finding = Finding(entry.name, entry.story)
             findings.append(finding)
-            say(row(finding))
+            try:
+                run(entry, finding, ground, seed, full=not asked.slice)
+            finally:
+                say(row(finding))
             facts = {
                 "seed": seed,
                 "form": "slice" if asked.slice else "full",
@@ -61,9 +65,8 @@ def main() -> int:
     return 1 if failed or len(findings) < len(chosen) else 0
 
 
-def run(entry: Entry, ground: Ground, seed: int, *, full: bool) -> Finding:
+def run(entry: Entry, finding: Finding, ground: Ground, seed: int, *, full: bool) -> None:
     """One experiment, to its end or its failure; whatever it raises is in its finding."""
-    finding = Finding(entry.name, entry.story)
     began = time.monotonic()
     stage = Stage(ground, entry.name, seed, full, began + entry.budget_s, entry.sabotage)
     try:
@@ -75,8 +78,8 @@ def run(entry: Entry, ground: Ground, seed: int, *, full: bool) -> Finding:
         finding.expect(False, f"{type(error).__name__}: {error}")
         if os.environ.get("CHAOS_DEBUG"):
             traceback.print_exc()
-    finding.took_s = round(time.monotonic() - began, 1)
-    return finding
+    finally:
+        finding.took_s = round(time.monotonic() - began, 1)
 
 
 def select(only: str, sabotage: str) -> list[Entry]:
