@@ -47,16 +47,16 @@ def main() -> int:
                 run(entry, finding, ground, seed, full=not asked.slice)
             finally:
                 say(row(finding))
-            facts = {
-                "seed": seed,
-                "form": "slice" if asked.slice else "full",
-                "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "took_s": round(time.monotonic() - began),
-                "python": platform.python_version(),
-                "cores": os.cpu_count(),
-                "complete": len(findings) == len(chosen),
-            }
-            write(ROOT / "reports" / "chaos.json", facts, findings)
+                facts = {
+                    "seed": seed,
+                    "form": "slice" if asked.slice else "full",
+                    "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "took_s": round(time.monotonic() - began),
+                    "python": platform.python_version(),
+                    "cores": os.cpu_count(),
+                    "complete": len(findings) == len(chosen),
+                }
+                write(ROOT / "reports" / "chaos.json", facts, findings)
     failed = [finding.name for finding in findings if finding.verdict == FAILED]
     say(
         f"\n{len(findings)} experiments in {time.monotonic() - began:.0f} s, seed {seed}: "

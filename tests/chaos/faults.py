@@ -91,11 +91,15 @@ class Wire:
         self._part(pair)
 
     def _part(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        """Called by both directions; the second closes."""
         with self._lock:
+            first = pair in self._pairs
             self._pairs.discard(pair)
         for end in pair:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+            if not first:
+                end.close()
 
     def _reset(self, ends: tuple[socket.socket, ...]) -> None:
         for end in ends:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ class Nursery:
     """The harness's end."""
 
     def __init__(self, log: Path) -> None:
-        with log.open("wb") as file:
+        with log.open("wb") as file, warnings.catch_warnings():
+            # Python 3.12 warns of any fork beside threads; `die_with_parent` takes no lock.
+            warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.nursery"],
                 cwd=ROOT,
@@ -38,13 +41,14 @@ class Nursery:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - no other thread has begun
+                preexec_fn=die_with_parent,  # noqa: PLW1509
             )
         self.ended: dict[int, int] = {}
         """How each process ended: its exit code, or minus the signal that ended it."""
         self._born: list[int] = []
         self._lock = threading.Lock()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def fork(self, call: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -> int:
         """Start `module:function` in a process of its own. Returns its pid, which leads a process group."""
@@ -59,6 +63,10 @@ class Nursery:
 
     def close(self) -> None:
         end(self._process, (signal.SIGTERM, 2.0))
+        self._listener.join(5)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

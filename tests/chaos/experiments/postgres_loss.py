@@ -52,7 +52,8 @@ def cut_commits(stage: Stage, finding: Finding) -> None:
     rng = stage.rng()
     wanted = stage.size(100, 5)
     part = Finding(finding.name, "cut commits")
-    with Wire(stage.ground.postgres.port, rng) as wire, stage.place_and_fleet(**FAST) as (place, fleet):
+    patience = stage.size({}, {"CHAOS_IN_FLIGHT": "4"})
+    with Wire(stage.ground.postgres.port, rng) as wire, stage.place_and_fleet(**FAST, **patience) as (place, fleet):
         fleet.environment["DATABASE_URL"] = wire.url(place.settings.database_url, "sslmode=disable")
         fleet.scheduler()
         fleet.dynos(2)
