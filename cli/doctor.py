@@ -16,7 +16,7 @@ Verdict = tuple[str, str]
 ABOUT = {
     "no job waits for a person": "see `viral jobs list --status failed`",
     "no event is parked": "see `viral events list --status parked`",
-    "due jobs are rung within a minute": "does `viral scheduler` run?",
+    "sleeping jobs are woken within a minute": "does `viral scheduler` run?",
     "due quotas are reset within two hours": "do `viral scheduler` and `viral worker` run?",
 }
 

@@ -136,16 +136,27 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
 @app.command()
 def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Failed or cancelled jobs.")]) -> None:
     """Make failed or cancelled jobs due now, with one more attempt."""
-    _each(job_ids, lambda tx, job_id: tx.jobs.retry(job_id), done="due again", only="a failed or cancelled job")
+    _each(
+        job_ids,
+        lambda app, tx, job_id: "due again" if tx.jobs.retry(job_id) else None,
+        only="a failed or cancelled job",
+    )
 
 
 @app.command()
-def cancel(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Pending jobs.")]) -> None:
-    """Take pending jobs off their queue; `retry` brings them back."""
-    _each(job_ids, lambda tx, job_id: tx.jobs.cancel(job_id), done="cancelled", only="a pending job")
+def cancel(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Pending or running jobs.")]) -> None:
+    """Take pending jobs off their queue, ask running ones to stop."""
+    from workers.endings import cancel as cancel_job
+
+    answers = {"cancelled": "cancelled", "running": "asked to stop; it does when its handler next looks up"}
+    _each(
+        job_ids,
+        lambda app, tx, job_id: answers.get(cancel_job(tx, app.job_types, job_id) or ""),
+        only="a pending or running job",
+    )
 
 
-def _each(job_ids: Sequence[UUID], act: "Callable[[Tx, UUID], bool]", *, done: str, only: str) -> None:
+def _each(job_ids: Sequence[UUID], act: "Callable[[App, Tx, UUID], str | None]", *, only: str) -> None:
     """Act on every job, each on its own; say of each what became of it, and fail if any was not in the right state."""
     from psycopg.errors import UniqueViolation
 
@@ -156,14 +167,14 @@ def _each(job_ids: Sequence[UUID], act: "Callable[[Tx, UUID], bool]", *, done: s
         for job_id in job_ids:
             try:
                 with current.db.transaction(SYSTEM) as tx:
-                    changed = act(tx, job_id)
+                    done = act(current, tx, job_id)
                 row = _job(current, job_id)
-                outcome = done if changed else f"it is {row['status']}, and only {only} can be"
+                outcome = done or f"it is {row['status']}, and only {only} can be"
             except UniqueViolation:
-                changed, outcome = False, "another job of the same key is live; it does the same work"
+                done, outcome = None, "another job of the same key is live; it does the same work"
             except UnknownJob:
-                changed, outcome = False, "there is no such job"
-            refused += not changed
+                done, outcome = None, "there is no such job"
+            refused += done is None
             console().print(f"{job_id}  {outcome}")
     if refused:
         raise typer.Exit(1)

@@ -13,7 +13,6 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from db.jobs import RING_GRACE
 from db.security import SYSTEM_SCOPE
 from domain.errors import Unavailable, UnknownEvent
 
@@ -35,7 +34,6 @@ class NewEvent:
     job_id: UUID
     job_type: str
     queue: str
-    ordering_key: str | None = None
     max_attempts: int = 3
 
 
@@ -75,7 +73,6 @@ COLUMNS = {
     "job_id": "uuid",
     "job_type": "text",
     "queue": "text",
-    "ordering_key": "text",
     "max_attempts": "int",
 }
 
@@ -91,9 +88,8 @@ WITH given AS (
     ON CONFLICT (source, external_id) DO NOTHING
     RETURNING id
 )
-INSERT INTO job_queue (id, job_type, queue, payload, unique_key, ordering_key, max_attempts, ring_at)
-SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, ordering_key, max_attempts,
-       now() + %s
+INSERT INTO job_queue (id, job_type, queue, payload, unique_key, max_attempts)
+SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, max_attempts
 FROM given JOIN stored USING (id)
 RETURNING id
 """  # noqa: S608
@@ -117,7 +113,7 @@ def store(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> lis
     arrays = [[getattr(event, column) for event in ordered] for column in COLUMNS]
     with connection.pipeline():
         connection.execute("SELECT set_config('app.tenant_id', %s, true)", (SYSTEM_SCOPE,))
-        inserted = connection.execute(STORE, [*arrays, RING_GRACE], prepare=True)
+        inserted = connection.execute(STORE, arrays, prepare=True)
     new_jobs = {job_id for (job_id,) in inserted.fetchall()}
     known = [event for event in batch if event.job_id not in new_jobs]
     first = _first_deliveries(connection, known) if known else {}

@@ -1,31 +1,11 @@
-"""The clock's memory: which rings are owed to pending jobs, and which fires of which schedule have happened."""
+"""The clock's memory: which fires of which schedule have happened."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
-
-# A ring may be swallowed by a process that is dying or stopped. Each one that leads to nothing doubles the wait for
-# the next, from 5 s to 10 min.
-TAKE_DUE_RINGS = """
-UPDATE job_queue
-SET ring_at = now() + least(interval '5 seconds' * power(2, least(rings, 10)), interval '10 minutes'),
-    rings = least(rings + 1, 1000)
-WHERE id = ANY(ARRAY(
-    SELECT id FROM job_queue
-    WHERE status = 'pending' AND ring_at <= now() AND queue = ANY(%(queues)s)
-    ORDER BY ring_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-))
-RETURNING queue, id, priority, scheduled_for
-"""
-
-EXPECT_RINGS_AGAIN = """
-UPDATE job_queue SET ring_at = now(), rings = 0
-WHERE status = 'pending' AND scheduled_for <= now() AND ring_at > now()
-"""
 
 CLOCK_LOCK = 0x766972616C01
 """Key of the advisory lock under which one scheduler at a time works out the fires."""
@@ -36,23 +16,6 @@ class Fires:
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
-
-    def take_due_rings(self, queues: Sequence[str], limit: int) -> dict[str, list[UUID]]:
-        """Jobs to ring now, by queue, in the order in which they should run; each is next due after its timer."""
-        rows = self._driver.execute(TAKE_DUE_RINGS, {"queues": list(queues), "limit": limit}).fetchall()
-        rings: defaultdict[str, list[UUID]] = defaultdict(list)
-        for queue, job_id, _, _ in sorted(rows, key=lambda row: (row[2], row[3], row[1])):
-            rings[queue].append(job_id)
-        return rings
-
-    def expect_rings_again(self) -> int:
-        """Every ring sent so far may be lost: make all due jobs ring at the next tick. Returns how many."""
-        return self._driver.execute(EXPECT_RINGS_AGAIN).rowcount
-
-    def waiting_queues(self) -> list[str]:
-        """Queues with a pending job whose ring is owed now."""
-        query = "SELECT DISTINCT queue FROM job_queue WHERE status = 'pending' AND ring_at <= now()"
-        return [row[0] for row in self._driver.execute(query)]
 
     def try_lock(self) -> bool:
         """Until the end of this transaction, be the one scheduler that works out fires."""

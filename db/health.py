@@ -11,9 +11,8 @@ INVARIANTS = {
     "running jobs belong to a live worker": """
         SELECT count(*) FROM job_queue j WHERE status = 'running' AND started_at < now() - interval '2 minutes'
         AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())""",
-    "due jobs are rung within a minute": """
-        SELECT count(*) FROM job_queue
-        WHERE status = 'pending' AND ring_at < now() - interval '1 minute' AND scheduled_for < now()""",
+    "sleeping jobs are woken within a minute": """
+        SELECT count(*) FROM job_queue WHERE status = 'pending' AND ring_at < now() - interval '1 minute'""",
     "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",
     "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
     "a stored event has its job": """

@@ -1,4 +1,4 @@
-"""One job's life in `job_queue`: added, claimed, completed; rescheduled, failed, cancelled, retried by hand.
+"""One job's life in `job_queue`: added; rescheduled, failed, cancelled, retried; read. Claims are in `db/claims.py`.
 
 Every change of state is a compare-and-set on the state (and, for whoever runs the job, on the lease token), so of
 two that race exactly one wins and the other sees no row. Times are the database's. This is a hot path: it speaks
@@ -6,7 +6,7 @@ psycopg directly, in the caller's transaction.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,10 +14,8 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row, scalar_row
-from psycopg.types.json import Jsonb
 
-RING_GRACE = timedelta(seconds=10)
-"""How long the relay leaves a fresh job to the ring that its enqueuer sends after the commit."""
+from db.claims import Claims, Due
 
 
 @dataclass(frozen=True)
@@ -35,33 +33,10 @@ class NewJob:
     delay: timedelta = timedelta(0)
     unique_key: str | None = None
     ordering_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
-    """A job that this process runs; `lease_token` is what its finish must show. `now` is the database's clock."""
-
-    id: UUID
-    tenant_id: UUID | None
-    job_type: str
-    queue: str
-    payload: dict[str, Any]
-    attempt: int
-    max_attempts: int
-    scheduled_for: datetime
-    started_at: datetime
-    lease_token: int
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A job that its handler has finished, and under which lease."""
-
-    id: UUID
-    job_type: str
-    lease_token: int
-    result: Mapping[str, Any] | None
+    cost: int = 1
+    payload_version: int = 1
+    batch_id: UUID | None = None
+    follows_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,62 +49,63 @@ class FailedAttempt:
     traceback: str | None = None
 
 
+# What is due waits for its turn; what is not sleeps until it is.
+COLUMNS = {
+    "id": "uuid",
+    "tenant_id": "uuid",
+    "job_type": "text",
+    "queue": "text",
+    "payload": "text",
+    "priority": "int",
+    "max_attempts": "int",
+    "scheduled_for": "timestamptz",
+    "delay": "interval",
+    "unique_key": "text",
+    "ordering_key": "text",
+    "cost": "int",
+    "payload_version": "int",
+    "batch_id": "uuid",
+    "follows_batch": "boolean",
+}
+
 ADD = """
-INSERT INTO job_queue (id, tenant_id, job_type, queue, payload, priority, max_attempts, unique_key, ordering_key,
-                       scheduled_for, ring_at)
-SELECT %(id)s, %(tenant_id)s, %(job_type)s, %(queue)s, %(payload)s, %(priority)s, %(max_attempts)s, %(unique_key)s,
-       %(ordering_key)s, due, CASE WHEN due <= now() THEN now() + %(grace)s ELSE due END
-FROM (SELECT coalesce(%(scheduled_for)s::timestamptz, now()) + %(delay)s::interval AS due) AS moment
+INSERT INTO job_queue (id, tenant_id, job_type, queue, payload, priority, max_attempts, unique_key, ordering_key, cost,
+                       payload_version, batch_id, follows_batch, scheduled_for, ring_at)
+SELECT id, tenant_id, job_type, queue, payload::jsonb, priority, max_attempts, unique_key, ordering_key, cost,
+       payload_version, batch_id, follows_batch, due, CASE WHEN due > now() THEN due END
+FROM (SELECT {given}) AS given, LATERAL (SELECT coalesce(given.scheduled_for, now()) + given.delay AS due) AS moment
 ON CONFLICT (job_type, tenant_id, unique_key) WHERE unique_key IS NOT NULL AND status IN ('pending', 'running')
 DO NOTHING
-RETURNING scheduled_for <= now()
+RETURNING id, scheduled_for <= now()
 """
+
+ADD_ONE = ADD.format(given=", ".join(f"%({name})s::{kind} AS {name}" for name, kind in COLUMNS.items()))
+
+# Binary arrays: text arrays have to be quoted element by element, which costs twenty times as much.
+ADD_MANY = ADD.format(
+    given=f"* FROM unnest({', '.join(f'%({name})b::{kind}[]' for name, kind in COLUMNS.items())})"
+    f" AS arrays ({', '.join(COLUMNS)})"
+)
 
 LIVE_TWIN = """
 SELECT id FROM job_queue
 WHERE job_type = %s AND tenant_id IS NOT DISTINCT FROM %s AND unique_key = %s AND status IN ('pending', 'running')
 """
 
-# A row that is locked is being claimed by somebody else, or cancelled: not ours, and not waited for. Arrays instead of
-# joins, here and below: whatever the statistics say, the plan is a probe of the primary key for each id.
-CLAIM = """
-UPDATE job_queue
-SET status = 'running', attempts = attempts + 1, started_at = now(), worker_id = %(worker_id)s,
-    lease_token = nextval('job_lease_token'), error_message = NULL
-WHERE id = ANY(ARRAY(
-    SELECT id FROM job_queue
-    WHERE id = ANY(%(ids)b::uuid[]) AND status = 'pending' AND scheduled_for <= now() AND job_type = ANY(%(known)s)
-    FOR UPDATE SKIP LOCKED
-))
-RETURNING id, tenant_id, job_type, queue, payload, attempts, max_attempts, scheduled_for, started_at, lease_token,
-          clock_timestamp(), priority
-"""
-
-# A lease token belongs to one job, so a row whose token is among the tokens is the very job that bears it.
-COMPLETE = """
-UPDATE job_queue
-SET status = 'completed', completed_at = now(), result = %(results)s::jsonb -> id::text, error_message = NULL
-WHERE id = ANY(%(ids)b::uuid[]) AND status = 'running' AND lease_token = ANY(%(tokens)b::bigint[])
-RETURNING id
-"""
-
 RESCHEDULE = """
 UPDATE job_queue
-SET status = 'pending', scheduled_for = now() + %(wait)s::interval, ring_at = now() + %(wait)s::interval, rings = 0,
+SET status = 'pending', scheduled_for = now() + %(wait)s::interval,
+    ring_at = CASE WHEN %(wait)s::interval > interval '0' THEN now() + %(wait)s::interval END, rings = 0,
+    attempts = attempts - %(uncounted)s, snoozes = snoozes + %(uncounted)s,
     worker_id = NULL, lease_token = NULL, error_message = %(error_message)s
 WHERE id = %(id)s AND status = 'running' AND lease_token = %(lease_token)s
+RETURNING queue, priority
 """
 
-GIVE_BACK = """
-UPDATE job_queue
-SET status = 'pending', attempts = attempts - 1, ring_at = now() + %(grace)s, rings = 0, worker_id = NULL,
-    lease_token = NULL
-WHERE id = ANY(%(ids)b::uuid[]) AND status = 'running' AND lease_token = ANY(%(tokens)b::bigint[])
-"""
-
-FAIL = """
-UPDATE job_queue SET status = 'failed', completed_at = now(), worker_id = NULL, error_message = %(error_message)s
+END = """
+UPDATE job_queue SET status = %(status)s, completed_at = now(), worker_id = NULL, error_message = %(error_message)s
 WHERE id = %(id)s AND status = 'running' AND lease_token = %(lease_token)s
+RETURNING tenant_id, ordering_key, batch_id
 """
 
 RECORD_ATTEMPT = """
@@ -139,15 +115,20 @@ FROM job_queue WHERE id = %(id)s AND status = 'running' AND lease_token = %(leas
 """
 
 CANCEL = """
-UPDATE job_queue SET status = 'cancelled', completed_at = now() WHERE id = %s AND status = 'pending'
+UPDATE job_queue
+SET status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
+    completed_at = CASE status WHEN 'pending' THEN now() END,
+    cancel_requested_at = coalesce(cancel_requested_at, now())
+WHERE id = %s AND status IN ('pending', 'running')
+RETURNING status, tenant_id, ordering_key, batch_id
 """
 
 RETRY = """
 UPDATE job_queue
-SET status = 'pending', scheduled_for = now(), ring_at = now() + %(grace)s, rings = 0, completed_at = NULL,
-    worker_id = NULL, lease_token = NULL, crashes = 0, max_attempts = greatest(max_attempts, attempts + 1)
+SET status = 'pending', scheduled_for = now(), ring_at = NULL, rings = 0, completed_at = NULL, worker_id = NULL,
+    lease_token = NULL, crashes = 0, cancel_requested_at = NULL, max_attempts = greatest(max_attempts, attempts + 1)
 WHERE id = %(id)s AND status IN ('failed', 'cancelled')
-RETURNING queue
+RETURNING queue, priority
 """
 
 PRUNE = """
@@ -161,81 +142,93 @@ DELETE FROM job_queue WHERE id IN (
 class Jobs:
     """Query group. `due` collects the jobs that become due with this transaction, by queue, to be rung after it."""
 
-    def __init__(self, driver: psycopg.Connection[Any], due: dict[str, list[UUID]]) -> None:
+    def __init__(self, driver: psycopg.Connection[Any], due: Due, claims: Claims) -> None:
         self._driver = driver
         self._due = due
+        self._claims = claims
 
     def add(self, job: NewJob) -> UUID:
         """Insert the job; if the tenant has a live one of this type and unique key, return that one's id instead."""
-        values = vars(job) | {"payload": Jsonb(dict(job.payload)), "grace": RING_GRACE}
-        while True:
-            added = self._driver.execute(ADD, values).fetchone()
-            if added is not None:
-                if added[0]:
-                    self._due[job.queue].append(job.id)
-                return job.id
-            twin = self._driver.execute(LIVE_TWIN, (job.job_type, job.tenant_id, job.unique_key)).fetchone()
-            if twin is not None:
-                found: UUID = twin[0]
-                return found
+        [job_id] = self._insert([job], ADD_ONE, vars(job) | {"payload": json.dumps(job.payload)})
+        return job_id
+
+    def add_many(self, jobs: Sequence[NewJob]) -> list[UUID]:
+        """`add` for any number of jobs at once: a few statements in all. Returns their ids, in their order."""
+        arrays = {name: [getattr(job, name) for job in jobs] for name in COLUMNS}
+        return self._insert(jobs, ADD_MANY, arrays | {"payload": [json.dumps(job.payload) for job in jobs]})
+
+    def _insert(self, jobs: Sequence[NewJob], statement: str, values: Mapping[str, Any]) -> list[UUID]:
+        added = dict(self._driver.execute(statement.encode(), values, prepare=True).fetchall())
+        ids = []
+        for job in jobs:
+            if job.id not in added:
+                ids.append(self._twin_or_add(job))
+                continue
+            ids.append(job.id)
+            if added[job.id]:
+                self._due.setdefault(job.queue, {})[job.id] = job.priority
+        return ids
+
+    def _twin_or_add(self, job: NewJob) -> UUID:
+        twin = self._driver.execute(LIVE_TWIN, (job.job_type, job.tenant_id, job.unique_key)).fetchone()
+        if twin is None:
             # The twin finished between the two statements: the key is free again.
+            return self.add(job)
+        found: UUID = twin[0]
+        return found
 
-    def claim(self, job_ids: Sequence[UUID], worker_id: UUID, known: Sequence[str]) -> list[ClaimedJob]:
-        """Take those of the jobs that are pending, due and of a `known` type for one attempt each, in their order."""
-        values = {"ids": list(job_ids), "worker_id": worker_id, "known": list(known)}
-        rows = self._driver.execute(CLAIM, values, prepare=True).fetchall()
-        rows.sort(key=lambda row: (row[-1], row[7], row[0]))
-        return [ClaimedJob(*row[:-1]) for row in rows]
+    def reschedule(
+        self, job_id: UUID, lease_token: int, attempt: FailedAttempt, wait: timedelta, *, counted: bool = True
+    ) -> bool:
+        """Record the attempt and make the job due again after `wait`. False if the lease was lost.
 
-    def complete(self, done: Sequence[Done]) -> set[UUID]:
-        """The jobs that are completed hereby; a lease that is missing lost its job, and its effects must not stay."""
-        values = {
-            "ids": [each.id for each in done],
-            "tokens": [each.lease_token for each in done],
-            "results": json.dumps({str(each.id): each.result for each in done if each.result is not None}),
-        }
-        return {row[0] for row in self._driver.execute(COMPLETE, values, prepare=True)}
-
-    def give_back(self, claimed: Collection[ClaimedJob]) -> None:
-        """Return jobs that were claimed and not begun; the attempt is not counted, and they are rung again."""
-        values = {"ids": [job.id for job in claimed], "tokens": [job.lease_token for job in claimed]}
-        self._driver.execute(GIVE_BACK, values | {"grace": RING_GRACE})
-        for job in claimed:
-            self._due[job.queue].append(job.id)
-
-    def reschedule(self, job_id: UUID, lease_token: int, attempt: FailedAttempt, wait: timedelta) -> bool:
-        """Record the attempt and make the job due again after `wait`. False if the lease was lost."""
+        `counted=False`: it does not count as one of the job's attempts (a snooze).
+        """
         self._record(job_id, lease_token, attempt)
         values = {"id": job_id, "lease_token": lease_token, "wait": wait, "error_message": attempt.error_message}
-        return self._driver.execute(RESCHEDULE, values).rowcount == 1
+        row = self._driver.execute(RESCHEDULE, values | {"uncounted": int(not counted)}).fetchone()
+        if row is not None and wait <= timedelta(0):
+            self._due.setdefault(row[0], {})[job_id] = row[1]
+        return row is not None
 
     def fail(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> bool:
         """Record the attempt and keep the job as dead letter. False if the lease was lost."""
+        return self._end("failed", job_id, lease_token, attempt)
+
+    def cancel_mine(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> bool:
+        """Stop a job that this lease runs, as somebody asked for. False if the lease was lost."""
+        return self._end("cancelled", job_id, lease_token, attempt)
+
+    def _end(self, status: str, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> bool:
         self._record(job_id, lease_token, attempt)
-        values = {"id": job_id, "lease_token": lease_token, "error_message": attempt.error_message}
-        return self._driver.execute(FAIL, values).rowcount == 1
+        values = {"id": job_id, "lease_token": lease_token, "error_message": attempt.error_message, "status": status}
+        row = self._driver.execute(END, values).fetchone()
+        if row is not None:
+            self._let_follow(*row)
+        return row is not None
+
+    def _let_follow(self, tenant_id: UUID | None, ordering_key: str | None, batch_id: UUID | None) -> None:
+        orders = [(tenant_id, ordering_key)] if ordering_key is not None else []
+        batches = [batch_id] if batch_id is not None else []
+        if orders or batches:
+            self._claims.wake(orders, batches)
 
     def _record(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> None:
         self._driver.execute(RECORD_ATTEMPT, vars(attempt) | {"id": job_id, "lease_token": lease_token})
 
-    def owns(self, job_id: UUID, lease_token: int) -> bool:
-        """Whether this lease still owns the job; it then does until the end of this transaction."""
-        found = self._driver.execute(
-            "SELECT FROM job_queue WHERE id = %s AND status = 'running' AND lease_token = %s FOR SHARE",
-            (job_id, lease_token),
-        )
-        return found.fetchone() is not None
+    def cancel(self, job_id: UUID) -> str | None:
+        """Cancel a pending job at once ("cancelled"), ask a running one to stop ("running"); None if it has ended."""
+        row = self._driver.execute(CANCEL, (job_id,)).fetchone()
+        if row is None:
+            return None
+        if row[0] == "cancelled":
+            self._let_follow(*row[1:])
+        return str(row[0])
 
-    def completed_under(self, job_id: UUID, lease_token: int) -> bool:
-        """After a COMMIT whose answer was lost: did this very lease complete the job?"""
-        found = self._driver.execute(
-            "SELECT FROM job_queue WHERE id = %s AND status = 'completed' AND lease_token = %s", (job_id, lease_token)
-        )
-        return found.fetchone() is not None
-
-    def cancel(self, job_id: UUID) -> bool:
-        """False if it is not pending any more."""
-        return self._driver.execute(CANCEL, (job_id,)).rowcount == 1
+    def cancel_requested(self, job_id: UUID) -> bool:
+        """Whether somebody asked the running job to stop."""
+        query = "SELECT FROM job_queue WHERE id = %s AND cancel_requested_at IS NOT NULL"
+        return self._driver.execute(query, (job_id,)).fetchone() is not None
 
     def retry(self, job_id: UUID) -> bool:
         """Make a failed or cancelled job due now, with one attempt more than it had. False in any other state.
@@ -243,11 +236,16 @@ class Jobs:
         Raises:
             psycopg.errors.UniqueViolation: a job of the same unique key is live.
         """
-        row = self._driver.execute(RETRY, {"id": job_id, "grace": RING_GRACE}).fetchone()
+        row = self._driver.execute(RETRY, {"id": job_id}).fetchone()
         if row is None:
             return False
-        self._due[row[0]].append(job_id)
+        self._due.setdefault(row[0], {})[job_id] = row[1]
         return True
+
+    def batch(self, batch_id: UUID) -> dict[str, int]:
+        """How many jobs of the batch are in each state."""
+        query = "SELECT status, count(*) FROM job_queue WHERE batch_id = %s GROUP BY status"
+        return dict(self._driver.execute(query, (batch_id,)).fetchall())
 
     def get(self, job_id: UUID) -> dict[str, Any] | None:
         """All columns of one job."""

@@ -1,5 +1,6 @@
 """Brings a database to the newest schema."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from domain.errors import Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
-# Two release dynos may start at once: the second waits, and then finds nothing to do.
-LOCK = text(f"SELECT pg_advisory_lock({0x766972616C02})")
+# Two release dynos may start at once: the second waits, and then finds nothing to do. It asks again and again, since
+# an index that is built concurrently would wait for the end of a statement that waits for it.
+TRY_LOCK = text(f"SELECT pg_try_advisory_lock({0x766972616C02})")
+ASK_EVERY = 0.2
 
 Revisions = tuple[str | None, str | None]
 
@@ -48,8 +51,7 @@ def _run(url: str, act: Callable[[Config], None]) -> Revisions:
     engine = create_engine(sqlalchemy(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
     try:
         with engine.connect() as connection:
-            connection.execute(LOCK)
-            connection.commit()
+            _wait_for_lock(connection)
             before = _current(connection)
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
@@ -59,6 +61,15 @@ def _run(url: str, act: Callable[[Config], None]) -> Revisions:
             return before, _current(connection)
     except DBAPIError as error:
         raise MigrationRefused(f"the schema was not changed as asked: {' '.join(str(error.orig).split())}") from error
+
+
+def _wait_for_lock(connection: Connection) -> None:
+    while True:
+        locked = connection.execute(TRY_LOCK).scalar_one()
+        connection.commit()
+        if locked:
+            return
+        time.sleep(ASK_EVERY)
 
 
 def _current(connection: Connection) -> str | None:

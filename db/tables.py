@@ -58,11 +58,21 @@ POST_STATUSES = (
     "failed",
     "unconfirmed",
 )
+ATTEMPT_OUTCOMES = ("failed", "rejected", "lost", "returned", "snoozed", "cancelled")
 LEDGER_KINDS = ("grant", "hold", "settle", "release", "reset", "adjust")
 
 NOW = text("now()")
 EMPTY_OBJECT = text("'{}'::jsonb")
 EMPTY_LIST = text("'[]'::jsonb")
+LIVE = "status IN ('pending', 'running')"
+LANE = """
+CASE
+    WHEN (tenant_id IS NULL) THEN '00000000-0000-0000-0000-000000000000'::uuid
+    ELSE tenant_id
+END""".strip()
+"""Whose turn it is among the jobs of a queue; what belongs to no tenant has a lane of its own. Not COALESCE: under
+row-level security the planner does not take that for safe, and would not look it up in an index. Written as Postgres
+writes it, so that Alembic finds no difference."""
 IN_ONE_MONTH = text("(((now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')")
 
 
@@ -544,22 +554,45 @@ job_queue = Table(
     _time("completed_at"),
     _text("unique_key"),
     _text("ordering_key"),
-    # When the relay rings (again) for a pending job, and how often it has.
-    _time("ring_at", default=NOW, nullable=False),
+    # Awake (NULL): the job waits for its turn. Asleep: when the relay wakes it; and how often it woke too early.
+    _time("ring_at"),
     _count("rings", kind=SmallInteger),
+    # What it weighs among its tenant's jobs, and which version of its type's payload it has.
+    _count("cost", 1),
+    _count("payload_version", 1, kind=SmallInteger),
+    # The batch that it belongs to is known by the job that follows it.
+    Column("batch_id", UUID()),
+    _flag("follows_batch"),
     # The lease: which boot of which process runs it, and the token that its finish must show.
     Column("worker_id", UUID()),
     Column("lease_token", BigInteger),
+    _time("deadline_at"),
     _count("crashes", kind=SmallInteger),
+    _count("snoozes", kind=Integer),
+    _time("cancel_requested_at"),
     _one_of("status", JOB_STATUSES),
+    CheckConstraint("cost > 0", name="cost"),
     CheckConstraint("max_attempts > 0", name="max_attempts"),
     # Times that no program can read would make the row, and every list that it is in, unreadable.
     CheckConstraint("scheduled_for BETWEEN '1970-01-01Z' AND '9999-01-01Z'", name="scheduled_for"),
     CheckConstraint("ring_at BETWEEN '1970-01-01Z' AND '9999-01-01Z'", name="ring_at"),
     CheckConstraint("jsonb_typeof(payload) = 'object'", name="payload_object"),
     CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
-    Index("job_queue_ring_idx", "ring_at", postgresql_where=text("status = 'pending'")),
-    Index("job_queue_worker_idx", "worker_id", postgresql_where=text("status = 'running'")),
+    Index(
+        "job_queue_turn_idx",
+        *("queue", "priority", text(f"({LANE})"), "scheduled_for", "id"),
+        postgresql_where=text("status = 'pending' AND ring_at IS NULL"),
+    ),
+    Index("job_queue_asleep_idx", "ring_at", postgresql_where=text("status = 'pending' AND ring_at IS NOT NULL")),
+    Index("job_queue_running_idx", "queue", "tenant_id", postgresql_where=text("status = 'running'")),
+    Index(
+        "job_queue_ordering_idx",
+        "ordering_key",
+        "status",
+        "id",
+        postgresql_where=text(f"ordering_key IS NOT NULL AND {LIVE}"),
+    ),
+    Index("job_queue_batch_idx", "batch_id", "status", postgresql_where=text("batch_id IS NOT NULL")),
     Index(
         "job_queue_unique_idx",
         "job_type",
@@ -567,7 +600,7 @@ job_queue = Table(
         "unique_key",
         unique=True,
         postgresql_nulls_not_distinct=True,
-        postgresql_where=text("unique_key IS NOT NULL AND status IN ('pending', 'running')"),
+        postgresql_where=text(f"unique_key IS NOT NULL AND {LIVE}"),
     ),
     Index("job_queue_created_idx", "created_at"),
     Index("job_queue_tenant_idx", "tenant_id", "created_at", postgresql_where=text("tenant_id IS NOT NULL")),
@@ -592,7 +625,7 @@ job_attempts = Table(
     _text("traceback"),
     _time("started_at"),
     _time("ended_at", default=NOW, nullable=False),
-    _one_of("outcome", ("failed", "rejected", "lost", "returned")),
+    _one_of("outcome", ATTEMPT_OUTCOMES),
     Index("job_attempts_job_id_idx", "job_id"),
 )
 
@@ -608,6 +641,33 @@ job_steps = Table(
     _time("confirmed_at"),
     PrimaryKeyConstraint("job_id", "step"),
     _one_of("status", ("intended", "confirmed", "unknown")),
+)
+
+# What operators decided of a queue (no tenant), or of one tenant's jobs in it.
+queue_policies = Table(
+    "queue_policies",
+    metadata,
+    _text("queue", nullable=False),
+    Column("tenant_id", UUID(), ForeignKey("tenants.id")),
+    _time("paused_at"),
+    Column("max_running", Integer),
+    Column("max_running_per_tenant", Integer),
+    _updated(),
+    UniqueConstraint("queue", "tenant_id", postgresql_nulls_not_distinct=True),
+    CheckConstraint("max_running > 0", name="max_running"),
+    CheckConstraint("max_running_per_tenant > 0", name="max_running_per_tenant"),
+    CheckConstraint("tenant_id IS NULL OR max_running_per_tenant IS NULL", name="per_tenant_of_a_queue"),
+)
+
+# What the outside lets us do a moment, by account: see `domain/rate.py`.
+rate_buckets = Table(
+    "rate_buckets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _time("used_until", nullable=False),
+    _time("promised_until", nullable=False),
+    _time("closed_until"),
+    _updated(),
 )
 
 workers = Table(

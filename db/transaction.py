@@ -1,10 +1,8 @@
 """Transactions: who works on whose rows, what is told to the queue afterwards, and what a lost connection means."""
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property
 from typing import Any, Final, cast
@@ -13,30 +11,30 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import scalar_row
-from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.billing import Billing
+from db.claims import Claims, Due
+from db.connection import connect, try_after_rest
 from db.events import Events
 from db.fires import Fires
 from db.health import Health
 from db.identity import Identity
 from db.jobs import Jobs
-from db.security import APP_ROLE, MAY_BECOME, SCOPE_NOT_SET, SYSTEM_SCOPE
+from db.queues import Queues
+from db.rates import Rates
+from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
+from db.steps import Steps
 from db.tenants import Tenants
+from db.turns import Turns
 from db.url import libpq
 from db.workers import Workers
 from domain.errors import TenantContextNotSet, Unavailable
 
-Rings = Mapping[str, Sequence[UUID]]
-"""Ids of jobs that are due, by queue."""
-
-IDLE_BEFORE_PING = 2.0
-"""Seconds that a pooled connection may rest before it is tried on checkout: a server restart is noticed here."""
-
-KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+Rings = Mapping[str, Mapping[UUID, int]]
+"""Jobs that are due and their priorities, by queue. A queue without jobs: somebody should look what waits in it."""
 
 
 class System(Enum):
@@ -62,13 +60,20 @@ class Tx:
     connection."""
 
     def __init__(
-        self, connect: Callable[[], Connection], scope: Scope, new_id: Callable[[], UUID], *, durable: bool
+        self,
+        connect: Callable[[], Connection],
+        scope: Scope,
+        new_id: Callable[[], UUID],
+        *,
+        durable: bool,
+        timeout: timedelta | None,
     ) -> None:
         self._connect = connect
         self._scope = scope
         self._durable = durable
+        self._timeout = timeout
         self.new_id = new_id
-        self.due: defaultdict[str, list[UUID]] = defaultdict(list)
+        self.due: Due = {}
 
     @property
     def used(self) -> bool:
@@ -90,7 +95,7 @@ class Tx:
             raise DatabaseUnavailable("every connection of the pool is in use; see DB_POOL_SIZE") from error
         driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
         try:
-            _begin(driver, self._scope, durable=self._durable)
+            _begin(driver, self._scope, durable=self._durable, timeout=self._timeout)
         except psycopg.Error as error:
             _put_back(sql, driver)
             raise DatabaseUnavailable(f"Postgres went away: {_one_line(error)}") from error
@@ -109,7 +114,27 @@ class Tx:
 
     @cached_property
     def jobs(self) -> Jobs:
-        return Jobs(self.driver, self.due)
+        return Jobs(self.driver, self.due, self.claims)
+
+    @cached_property
+    def claims(self) -> Claims:
+        return Claims(self.driver, self.due)
+
+    @cached_property
+    def turns(self) -> Turns:
+        return Turns(self.driver)
+
+    @cached_property
+    def queues(self) -> Queues:
+        return Queues(self.driver)
+
+    @cached_property
+    def steps(self) -> Steps:
+        return Steps(self.driver)
+
+    @cached_property
+    def rates(self) -> Rates:
+        return Rates(self.driver)
 
     @cached_property
     def workers(self) -> Workers:
@@ -174,8 +199,7 @@ class Database:
             pool_timeout=pool_timeout,
             pool_use_lifo=True,
         )
-        event.listen(self._engine, "checkin", _remember_rest)
-        event.listen(self._engine, "checkout", _try_after_rest)
+        try_after_rest(self._engine)
 
     def connect(self, *, autocommit: bool = False) -> psycopg.Connection[Any]:
         """A connection of its own, outside the pool (heartbeat, ingest), as the application's role.
@@ -184,25 +208,18 @@ class Database:
             DatabaseUnavailable: the server does not answer.
         """
         try:
-            connection = psycopg.connect(
-                self._url,
-                autocommit=True,
-                connect_timeout=5,
-                application_name=self._application_name,
-                options=self._settings,
-                **KEEPALIVE,  # type: ignore[arg-type]
+            return connect(
+                self._url, application_name=self._application_name, options=self._settings, autocommit=autocommit
             )
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"Postgres does not answer: {_one_line(error)}") from error
-        _drop_privileges(connection)
-        connection.autocommit = autocommit
-        return connection
 
     @contextmanager
-    def transaction(self, scope: Scope, *, durable: bool = True) -> Iterator[Tx]:
+    def transaction(self, scope: Scope, *, durable: bool = True, timeout: timedelta | None = None) -> Iterator[Tx]:
         """Work on the rows of `scope`; commit at the end, roll back on any error.
 
         `durable=False`: the commit is not waited for to reach the disk; a crash of the server may forget it.
+        `timeout` is the longest that one statement may take, where less than usual.
 
         Raises:
             TenantContextNotSet: `scope` was None.
@@ -211,7 +228,7 @@ class Database:
         """
         if scope is None:
             raise TenantContextNotSet("a transaction must name its tenant, or SYSTEM")
-        tx = Tx(self._engine.connect, scope, self._new_id, durable=durable)
+        tx = Tx(self._engine.connect, scope, self._new_id, durable=durable, timeout=timeout)
         try:
             try:
                 yield tx
@@ -236,11 +253,13 @@ def _name(scope: Scope) -> str:
     return SYSTEM_SCOPE if isinstance(scope, System) else str(UUID(int=scope.int))
 
 
-def _begin(driver: psycopg.Connection[Any], scope: Scope, *, durable: bool) -> None:
+def _begin(driver: psycopg.Connection[Any], scope: Scope, *, durable: bool, timeout: timedelta | None) -> None:
     """Begin and set the scope in one round trip: every transaction of the engine pays for this."""
     commands = f"BEGIN; SET LOCAL app.tenant_id = '{_name(scope)}'"
     if not durable:
         commands += "; SET LOCAL synchronous_commit = off"
+    if timeout is not None:
+        commands += f"; SET LOCAL statement_timeout = {max(1, int(timeout.total_seconds() * 1000))}"
     result = driver.pgconn.exec_(commands.encode())
     if result.status != ExecStatus.COMMAND_OK:
         raise psycopg.OperationalError(result.get_error_message())
@@ -278,28 +297,3 @@ def _translated(error: Exception, tx: Tx) -> Exception:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _drop_privileges(connection: psycopg.Connection[Any]) -> None:
-    """Whoever the URL says, work as the application's role, which cannot bypass row-level security."""
-    connection.execute(
-        f"""
-        SELECT set_config('role', rolname, false) FROM pg_roles
-        WHERE rolname = %s AND current_user <> rolname AND pg_has_role(current_user, oid, {MAY_BECOME})
-        """,  # noqa: S608
-        (APP_ROLE,),
-    )
-
-
-def _remember_rest(driver: psycopg.Connection[Any] | None, record: ConnectionPoolEntry) -> None:
-    record.info["rested_since"] = time.monotonic()
-
-
-def _try_after_rest(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, proxy: object) -> None:
-    if time.monotonic() - record.info.get("rested_since", time.monotonic()) < IDLE_BEFORE_PING:
-        return
-    try:
-        driver.execute("SELECT 1")
-        driver.rollback()
-    except psycopg.Error as error:
-        raise DisconnectionError from error

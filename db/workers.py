@@ -22,7 +22,7 @@ ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, lease_until
 GIVE_BACK = """
 WITH returned AS (
     UPDATE job_queue
-    SET status = 'pending', attempts = attempts - 1, scheduled_for = now(), ring_at = now(), rings = 0,
+    SET status = 'pending', attempts = attempts - 1, scheduled_for = now(), ring_at = NULL, rings = 0,
         worker_id = NULL, lease_token = NULL
     WHERE worker_id = %(id)s AND status = 'running'
     RETURNING id, attempts + 1 AS attempt, started_at
@@ -36,19 +36,22 @@ FROM returned RETURNING job_id
 # know of. The age spares a claim whose answer is still on its way.
 DISOWN = """
 UPDATE job_queue
-SET status = 'pending', scheduled_for = now(), ring_at = now(), rings = 0, worker_id = NULL, lease_token = NULL
+SET status = 'pending', scheduled_for = now(), ring_at = NULL, rings = 0, worker_id = NULL, lease_token = NULL
 WHERE worker_id = %(id)s AND status = 'running' AND lease_token <> ALL(%(running)s)
   AND started_at < now() - %(age)s::interval
 RETURNING id
 """
 
 LOST = """
-SELECT j.id, j.tenant_id, j.job_type, j.payload, j.attempts AS attempt, j.max_attempts, j.crashes + 1 AS crashes,
-       j.lease_token, j.worker_id
+SELECT j.id, j.tenant_id, j.job_type, j.payload, j.payload_version, j.attempts AS attempt, j.max_attempts,
+       j.crashes + 1 AS crashes, j.lease_token, j.worker_id,
+       EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now()) AS overran
 FROM job_queue j
-WHERE j.status = 'running'
-  AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())
-ORDER BY j.id LIMIT %s
+WHERE j.status = 'running' AND (
+    j.deadline_at < now() - %(grace)s::interval
+    OR NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())
+)
+ORDER BY j.id LIMIT %(limit)s
 FOR UPDATE OF j SKIP LOCKED
 """
 
@@ -59,19 +62,28 @@ WHERE w.lease_until < now() - interval '1 hour'
 """
 
 
+OVERRUN_GRACE = timedelta(seconds=30)
+"""How far past its deadline a job of a live process is given up: its own time limits had their chance by then."""
+
+
 @dataclass(frozen=True)
 class LostJob:
-    """A running job whose process is dead; `crashes` counts this death."""
+    """A running job whose process is dead, or (`overran`) lives and is past the job's deadline.
+
+    `crashes` counts this death.
+    """
 
     id: UUID
     tenant_id: UUID | None
     job_type: str
     payload: dict[str, Any]
+    payload_version: int
     attempt: int
     max_attempts: int
     crashes: int
     lease_token: int
     worker_id: UUID
+    overran: bool
 
 
 class Workers:
@@ -107,9 +119,9 @@ class Workers:
         return [row[0] for row in self._driver.execute(DISOWN, values)]
 
     def lost(self, limit: int) -> list[LostJob]:
-        """Lock running jobs whose process is dead."""
+        """Lock running jobs whose process is dead, or that should have ended a while ago."""
         with self._driver.cursor(row_factory=class_row(LostJob)) as cursor:
-            return cursor.execute(LOST, (limit,)).fetchall()
+            return cursor.execute(LOST, {"limit": limit, "grace": OVERRUN_GRACE}).fetchall()
 
     def count_crash(self, job_id: UUID) -> None:
         self._driver.execute("UPDATE job_queue SET crashes = crashes + 1 WHERE id = %s", (job_id,))

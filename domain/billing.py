@@ -44,17 +44,20 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """`weight`: its tenants' share of the workers, when there is more to do than they manage."""
+
     tier: Tier
     monthly_quota: int
     usd_per_month: int
+    weight: int
 
 
 PLANS: Mapping[Tier, Plan] = MappingProxyType(
     {
-        Tier.FREE: Plan(Tier.FREE, 10, 0),
-        Tier.STARTER: Plan(Tier.STARTER, 10, 49),
-        Tier.PRO: Plan(Tier.PRO, 50, 149),
-        Tier.AGENCY: Plan(Tier.AGENCY, 500, 499),
+        Tier.FREE: Plan(Tier.FREE, 10, 0, 1),
+        Tier.STARTER: Plan(Tier.STARTER, 10, 49, 2),
+        Tier.PRO: Plan(Tier.PRO, 50, 149, 4),
+        Tier.AGENCY: Plan(Tier.AGENCY, 500, 499, 8),
     }
 )
 

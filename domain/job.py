@@ -62,6 +62,13 @@ def after_failure(
     return Retry(wait)
 
 
+def after_overrun(*, attempt: int, max_attempts: int) -> Retry | GiveUp:
+    """What becomes of a job that its live process still runs long after its deadline."""
+    if attempt >= max_attempts:
+        return GiveUp(f"it ran past its deadline in attempt {attempt} of {max_attempts}")
+    return Retry(timedelta(0))
+
+
 def after_crash(*, attempt: int, max_attempts: int, crashes: int) -> Retry | GiveUp:
     """What becomes of a job whose worker process died; `crashes` counts this one."""
     if crashes >= CRASHES_BEFORE_QUARANTINE:

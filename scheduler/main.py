@@ -11,13 +11,13 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from db.transaction import DatabaseUnavailable
-from scheduler.relay import Relay
+from scheduler.relay import TICK, Relay
 from scheduler.schedule import SCHEDULES
 from workers import logs
 from workers.app import App, build
+from workers.broker import Doorbell, connect
 from workers.settings import Settings
 
-RING_EVERY = timedelta(milliseconds=500)
 RESCUE_EVERY = timedelta(seconds=10)
 FIRE_EVERY = timedelta(seconds=5)
 
@@ -35,30 +35,45 @@ def run(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, asked_to_stop)
     signal.signal(signal.SIGINT, asked_to_stop)
-    clock = tick(app)
-    clock.start()
+    ticker = Ticker(app)
+    ticker.start()
     log.info("scheduler.ready", schedules=len(SCHEDULES))
     stop.wait()
-    clock.shutdown(wait=True)
+    ticker.stop()
     app.close()
     log.info("scheduler.stopped")
 
 
-def tick(app: App) -> BackgroundScheduler:
-    """APScheduler with the relay's three duties on it, not started yet."""
-    relay = Relay(app.db, app.doorbell, app.job_types, SCHEDULES, clock=app.clock)
-    clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(3)})
-    for duty, every in ((relay.ring, RING_EVERY), (relay.rescue, RESCUE_EVERY), (relay.fire, FIRE_EVERY)):
-        clock.add_job(
-            _guarded(duty),
-            "interval",
-            seconds=every.total_seconds(),
-            id=duty.__name__,
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-        )
-    return clock
+class Ticker:
+    """The relay at work: its ringing on a thread of its own, which waits to be called; the rest on APScheduler."""
+
+    def __init__(self, app: App) -> None:
+        self._doorbell = Doorbell(connect(app.settings.redis_url, patience=TICK + 1))
+        relay = Relay(app.db, self._doorbell, app.job_types, SCHEDULES, clock=app.clock)
+        self._stop = threading.Event()
+        self._ringer = threading.Thread(target=relay.run, args=(self._stop,), name="relay", daemon=True)
+        self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
+        for duty, every in ((relay.rescue, RESCUE_EVERY), (relay.fire, FIRE_EVERY)):
+            self._clock.add_job(
+                _guarded(duty),
+                "interval",
+                seconds=every.total_seconds(),
+                id=duty.__name__,
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=None,
+            )
+
+    def start(self) -> None:
+        self._clock.start()
+        self._ringer.start()
+
+    def stop(self) -> None:
+        """What has begun is finished first."""
+        self._stop.set()
+        self._clock.shutdown(wait=True)
+        self._ringer.join()
+        self._doorbell.close()
 
 
 def _guarded(duty: Callable[[], int]) -> Callable[[], None]:

@@ -1,24 +1,34 @@
-"""Keeps promises that others may have lost: rings again, rescues the jobs of dead workers, fires the calendar.
+"""Keeps the promises of the table: rings in its order, rescues the jobs of dead workers, fires the calendar.
 
-Any number of copies may run. Each of the three works in one short transaction that skips what another copy holds.
+Any number of copies may run: to ring twice is to ring once, and the other two skip what another copy holds.
 """
 
 import secrets
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
+from time import monotonic
 
 import redis
 import structlog
 
-from db.transaction import SYSTEM, Database
+from db.transaction import SYSTEM, Database, DatabaseUnavailable
+from domain.billing import PLANS
+from scheduler.line import Line
 from scheduler.schedule import Schedule, to_fire
-from workers.broker import Doorbell
-from workers.job import QUEUES
-from workers.runner import JobTypes, rescue
+from workers.broker import FEW, Doorbell
+from workers.endings import rescue
+from workers.job import JobTypes
 
-WINDOW = 64
-"""Messages a queue may hold in Redis before the relay stops adding: order and fairness are decided in the table."""
+TICK, TICK_BUSY = 0.5, 0.05
+"""Seconds between two looks at the table when nobody calls: when all that waits fits in Redis, and when it does not."""
+
+SHORTEST_REST = 0.005
+MOST_WOKEN = 5000
+
+WEIGHTS = {tier.value: float(plan.weight) for tier, plan in PLANS.items()}
 
 log = structlog.get_logger()
 
@@ -40,47 +50,77 @@ class Relay:
         self._types = job_types
         self._schedules = schedules
         self._clock = clock
+        self._lines: defaultdict[str, Line] = defaultdict(Line)
         self._epoch: str | None = None
+        self._called = False
         self._heard = True
 
-    def ring(self) -> int:
-        """Ring for pending jobs whose ring is owed: delayed ones that became due, and those whose ring was lost.
+    def run(self, stop: threading.Event) -> None:
+        """Ring until `stop`: twice a second, faster while more waits than fits in Redis, at once when called."""
+        while not stop.is_set():
+            began = monotonic()
+            try:
+                self.ring()
+            except DatabaseUnavailable as error:
+                log.warning("relay.tick_missed", reason=str(error))
+            except Exception:
+                log.exception("relay.tick_failed")
+            # However long a look at the table takes, the database is left alone for four times as long.
+            if stop.wait(max(SHORTEST_REST, 4 * (monotonic() - began))):
+                return
+            try:
+                self._called = self._doorbell.await_call(TICK_BUSY if self._backlog() else TICK)
+            except redis.RedisError:
+                stop.wait(TICK)
 
-        Returns how many jobs were rung. Redis is asked first, so that a job's timer is not spent on a deaf bell.
+    def ring(self) -> int:
+        """Ring for the jobs whose turn it is, as many as the workers get through in a moment.
+
+        Returns how many jobs were rung that had not been, as far as this relay knows.
         """
+        called, self._called = self._called, False
+        with self._db.transaction(SYSTEM) as tx:
+            tx.turns.wake(MOST_WOKEN)
+            queues = tx.turns.awake_queues()
+        for gone in self._lines.keys() - set(queues):
+            del self._lines[gone]
         try:
             self._notice_loss()
-            with self._db.transaction(SYSTEM) as tx:
-                queues = tx.fires.waiting_queues()
             waiting = self._doorbell.waiting(queues)
+            rung = sum(self._ring_queue(queue, waiting[queue], called=called) for queue in queues)
         except redis.RedisError as error:
             if self._heard:
                 log.warning("relay.redis_away", reason=str(error))
             self._heard = False
-            self._epoch = None
+            self._lines.clear()
             return 0
         if not self._heard:
             log.info("relay.redis_back")
         self._heard = True
-        room = {queue: WINDOW - waiting[queue] for queue in queues if waiting[queue] < WINDOW}
-        rung = 0
-        for queue, bells in room.items():
-            with self._db.transaction(SYSTEM) as tx:
-                rings = tx.fires.take_due_rings([queue], bells * QUEUES.get(queue, 1))
-            if rings and not self._doorbell.ring(rings):
-                self._epoch = None
-            rung += sum(map(len, rings.values()))
         return rung
+
+    def _ring_queue(self, queue: str, waiting: int, *, called: bool) -> int:
+        line, now = self._lines[queue], monotonic()
+        fill = line.wants(waiting)
+        if not fill and not called:
+            return 0
+        if fill:
+            line.resize(waiting, now)
+        with self._db.transaction(SYSTEM) as tx:
+            turns = tx.turns.next(queue, line.window if fill else FEW, WEIGHTS)
+        new, known = line.place(turns, now, all_of_it=fill)
+        if new or known:
+            self._doorbell.line_up(queue, new, known)
+        return len(new)
+
+    def _backlog(self) -> bool:
+        return any(line.backlog for line in self._lines.values())
 
     def _notice_loss(self) -> None:
         """Redis forgot (or we cannot know what it heard): every ring of the past is owed again."""
         epoch = self._doorbell.epoch(secrets.token_hex(8))
-        if epoch == self._epoch:
-            return
-        with self._db.transaction(SYSTEM) as tx:
-            owed = tx.fires.expect_rings_again()
-        if owed:
-            log.info("relay.rings_owed_again", jobs=owed)
+        if epoch != self._epoch:
+            self._lines.clear()
         self._epoch = epoch
 
     def rescue(self) -> int:

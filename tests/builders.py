@@ -77,7 +77,6 @@ def _stored(app: App, source: str, envelope: Envelope, job: JobType[Any]) -> UUI
         job_type=job.name,
         queue=job.queue,
         max_attempts=job.max_attempts,
-        ordering_key=envelope.subject,
         **asdict(envelope),
     )
     with app.db.transaction(SYSTEM) as tx:

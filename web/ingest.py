@@ -24,7 +24,7 @@ import structlog
 from db.events import NewEvent, Stored, store_and_commit
 from domain.errors import Unavailable
 
-Rings = Mapping[str, Sequence[UUID]]
+Rings = Mapping[str, Mapping[UUID, int]]
 """Ids of jobs that are due, by queue."""
 
 Answer = asyncio.Future[Stored]
@@ -34,6 +34,7 @@ RECONNECT_EVERY = 0.2
 """Seconds between attempts to reach a Postgres that is away."""
 
 RINGS_WAITING = 1000
+USUAL_PRIORITY = 5
 """Rings that a slow Redis may fall behind; more are dropped."""
 
 log = structlog.get_logger()
@@ -178,10 +179,10 @@ class Ingest:
 
     def _answer(self, batch: Sequence[Waiting], stored: Sequence[Stored]) -> None:
         _on_loop(batch, _resolve, stored)
-        rings: defaultdict[str, list[UUID]] = defaultdict(list)
+        rings: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
         for each in stored:
             if not each.duplicate and each.job_id is not None:
-                rings[each.queue].append(each.job_id)
+                rings[each.queue][each.job_id] = USUAL_PRIORITY
         if rings:
             self._put_ring(rings)
 
@@ -197,11 +198,11 @@ class Ingest:
         """Ring for what was stored; what gathers during a slow ring goes into the next one."""
         heard = True
         while True:
-            gathered: defaultdict[str, list[UUID]] = defaultdict(list)
+            gathered: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
             rings = self._rings.get()
             while rings is not None:
-                for queue, job_ids in rings.items():
-                    gathered[queue].extend(job_ids)
+                for queue, jobs in rings.items():
+                    gathered[queue].update(jobs)
                 if self._rings.empty():
                     break
                 rings = self._rings.get()

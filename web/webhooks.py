@@ -104,7 +104,6 @@ class Door:
             job_id=self.make_id(),
             job_type=self.job.name,
             queue=self.job.queue,
-            ordering_key=envelope.subject,
             max_attempts=self.job.max_attempts,
         )
 

@@ -21,8 +21,8 @@ from db.transaction import Database
 from domain.ids import next_uuid7
 from domain.ports import Ports
 from workers.broker import Doorbell, connect
-from workers.job import JobType
-from workers.runner import JobTypes, Runner
+from workers.job import JobType, JobTypes
+from workers.runner import Runner
 from workers.settings import Settings, require
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ class App:
             worker_id=uuid4(),
             ports=self.ports,
             rng=Random(),  # noqa: S311 - jitter
-            ring=self.doorbell.ring,
+            put_back=self.doorbell.put_back,
             clock=self.clock,
         )
 

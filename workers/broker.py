@@ -1,16 +1,21 @@
 """All of Dramatiq and Redis: a doorbell.
 
-The row of `job_queue` is the job; a message only says "these jobs may be ready". So a queue is a plain Redis list:
-messages are popped, not leased, and need no acknowledgement, redelivery, delay or dead letters: a ring that is lost,
-with its worker or with all of Redis, is rung again from the table. Dramatiq brings the process model, the threads and
-the drain; its consumer here blocks on the list instead of polling it, which is what makes a quiet system answer in
-milliseconds (stock: up to a second).
+The row of `job_queue` is the job; a message only says "this job may be ready". So a queue is a sorted set of ids, and
+ringing twice is ringing once: the most urgent are popped, not leased, and need no acknowledgement, redelivery, delay
+or dead letters. A ring that is lost, with its worker or with all of Redis, is rung again from the table. Dramatiq
+brings the process model, the threads and the drain; its consumer here blocks on the set instead of polling it, which
+is what makes a quiet system answer in milliseconds (stock: up to a second).
+
+While little waits, whoever enqueues rings. When more waits than the workers get through in a moment, the relay alone
+rings, in the order that the table decides (see `db/turns.py`), and an enqueuer only calls the relay.
 """
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, cast
 from uuid import UUID
 
 import dramatiq
@@ -20,18 +25,40 @@ from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
 
+from db.transaction import Rings
 from workers.job import QUEUES
 
 ACTOR = "run"
-UUID_LENGTH = 36
 BLOCK_SECONDS = 2.0
 """Longest wait for a bell: bounds how long a stopping consumer takes, and costs half a command a second a queue."""
 
 DEAF_SECONDS = 0.5
 """Between attempts to reach a Redis that is away."""
 
+FEW = 64
+"""Ids that wait in Redis: with fewer, an enqueuer may ring by itself; with more, the relay decides who is next."""
+
 EPOCH_KEY = "viral:epoch"
 """Present as long as Redis has not lost what it was told."""
+
+CALL_KEY = "viral:call"
+"""Where the relay waits to be called."""
+
+BAND = 1_000_000.0
+"""Scores: priority times this, plus the rank within the priority."""
+
+# KEYS: the queue's set, the relay's call. ARGV: how many may wait, how many there are in all, (score, id) pairs.
+RING = """
+local room = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1])
+local rung = 0
+for i = 3, #ARGV, 2 do
+    if rung >= room then break end
+    redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
+    rung = rung + 1
+end
+if rung < tonumber(ARGV[2]) and redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], '1') end
+return rung
+"""
 
 log = structlog.get_logger()
 
@@ -49,8 +76,13 @@ def connect(url: str, *, patience: float = 0.3) -> redis.Redis:
 
 
 def bell_key(queue: str) -> str:
-    """The list of a queue. A row may name a queue that nobody works on; its job is rung for on the default one."""
-    return f"viral:bell:{queue if queue in QUEUES else 'default'}"
+    """The set of a queue. A row may name a queue that nobody works on; its job is rung for on the default one."""
+    return f"viral:bells:{queue if queue in QUEUES else 'default'}"
+
+
+def score(priority: int, rank: float = 0.0) -> float:
+    """Lower is popped first."""
+    return priority * BAND + min(rank, BAND - 1)
 
 
 class Doorbell:
@@ -61,14 +93,23 @@ class Doorbell:
         self._rest = rest
         self._quiet_until = 0.0
 
-    def ring(self, rings: Mapping[str, Sequence[UUID]]) -> bool:
-        """Tell the workers of each queue which jobs are due. False if Redis could not be told; never raises."""
+    def ring(self, rings: Rings) -> bool:
+        """Tell the workers of each queue which jobs are due, or the relay, if that is not for us to decide.
+
+        False if Redis could not be told; never raises.
+        """
         if time.monotonic() < self._quiet_until:
             return False
         try:
             with self._client.pipeline(transaction=False) as pipe:
-                for queue, job_ids in rings.items():
-                    pipe.rpush(bell_key(queue), *_bells(queue, job_ids))
+                for queue, jobs in rings.items():
+                    first = [
+                        word
+                        for job_id, priority in itertools.islice(jobs.items(), FEW)
+                        for word in (score(priority), str(job_id))
+                    ]
+                    # A queue named without jobs: something may run there that could not before.
+                    pipe.eval(RING, 2, bell_key(queue), CALL_KEY, FEW, max(len(jobs), 1), *first)
                 pipe.execute()
         except redis.RedisError as error:
             self._quiet_until = time.monotonic() + self._rest
@@ -76,8 +117,28 @@ class Doorbell:
             return False
         return True
 
+    def put_back(self, queue: str, job_ids: Iterable[UUID]) -> None:
+        """Return to the front what was taken and not begun; never raises: the relay finds what is lost here."""
+        try:
+            self._client.zadd(bell_key(queue), {str(job_id): 0.0 for job_id in job_ids})
+        except redis.RedisError as error:
+            log.warning("bell.unheard", reason=str(error))
+
+    def line_up(self, queue: str, new: Mapping[UUID, float], known: Mapping[UUID, float]) -> None:
+        """Ring for `new` jobs; those that are `known` to have been rung change places if they still wait. By score.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            if known:
+                pipe.zadd(bell_key(queue), {str(job_id): at for job_id, at in known.items()}, xx=True)
+            if new:
+                pipe.zadd(bell_key(queue), {str(job_id): at for job_id, at in new.items()})
+            pipe.execute()
+
     def waiting(self, queues: Iterable[str]) -> dict[str, int]:
-        """Messages that no worker has taken yet, by queue.
+        """Jobs that have been rung and that no worker has taken yet, by queue.
 
         Raises:
             redis.RedisError: Redis does not answer.
@@ -85,8 +146,16 @@ class Doorbell:
         names = list(queues)
         with self._client.pipeline(transaction=False) as pipe:
             for queue in names:
-                pipe.llen(bell_key(queue))
+                pipe.zcard(bell_key(queue))
             return dict(zip(names, pipe.execute(), strict=True))
+
+    def await_call(self, seconds: float) -> bool:
+        """Wait until an enqueuer calls the relay; False if none did.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        return self._client.blpop([CALL_KEY], timeout=seconds) is not None
 
     def epoch(self, fresh: str) -> str:
         """The sign that Redis still remembers; `fresh` is planted if there is none.
@@ -111,11 +180,12 @@ class Doorbell:
 
 
 class BellBroker(Broker):
-    """Dramatiq's broker over plain Redis lists."""
+    """Dramatiq's broker over Redis' sorted sets. `helping` says how many of a queue's jobs a thread takes at once."""
 
-    def __init__(self, url: str, queues: Iterable[str]) -> None:
+    def __init__(self, url: str, queues: Iterable[str], helping: Callable[[str], int]) -> None:
         super().__init__(middleware=[])
         self._client = connect(url, patience=BLOCK_SECONDS + 1)
+        self._helping = helping
         for queue in queues:
             self.declare_queue(queue)
 
@@ -126,7 +196,8 @@ class BellBroker(Broker):
             self.emit_after("declare_queue", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 0) -> "BellConsumer":
-        return BellConsumer(self._client, queue_name, prefetch)
+        # Dramatiq asks for two messages a thread; what is held here, no other process can take.
+        return BellConsumer(self._client, queue_name, max(1, prefetch // 2), partial(self._helping, queue_name))
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Raises:
@@ -139,17 +210,17 @@ class BellBroker(Broker):
 
 
 class BellConsumer(Consumer):
-    """Waits for the bell of one queue, holding at most `prefetch` messages that no thread has finished with.
+    """Waits for the bells of one queue, holding at most `prefetch` messages that no thread has finished with.
 
-    What was rung one by one is handed to a thread together, as many ids as the queue allows.
+    What was rung is handed to a thread by the helping: as many ids as `helping` says it takes at once.
     """
 
-    def __init__(self, client: redis.Redis, queue: str, prefetch: int) -> None:
+    def __init__(self, client: redis.Redis, queue: str, prefetch: int, helping: Callable[[], int]) -> None:
         self._client = client
         self._queue = queue
         self._key = bell_key(queue)
-        self._most = QUEUES.get(queue, 1)
         self._prefetch = prefetch
+        self._helping = helping
         self._held = 0
         self._room = threading.Condition()
         self._hears = True
@@ -158,36 +229,34 @@ class BellConsumer(Consumer):
         with self._room:
             if not self._room.wait_for(lambda: self._held < self._prefetch, timeout=BLOCK_SECONDS):
                 return None
-        bells = self._listen()
-        if not bells:
+        ids = self._listen()
+        if not ids:
             return None
         with self._room:
             self._held += 1
-        ids = b",".join(bells).decode(errors="replace").split(",")
         return MessageProxy(Message(self._queue, ACTOR, (self._queue, ids), {}, {}))
 
-    def _listen(self) -> list[bytes]:
-        """The next bells, or none after a while. An outage of Redis is waited out here, and told of once."""
-        bells: list[bytes] = []
+    def _listen(self) -> list[str]:
+        """The ids of the next helping, or none after a while. An outage of Redis is waited out here, and told once."""
+        popped: list[Any] = []
         try:
-            popped: Any = self._client.blpop([self._key], timeout=BLOCK_SECONDS)
-            if popped is not None:
-                bells.append(popped[1])
-                # A bell with many ids is a whole helping; of small ones, those that are there are taken along.
-                if self._most > 1 and len(popped[1]) < UUID_LENGTH * 2:
-                    more: Any = self._client.lpop(self._key, self._most // 4)
-                    bells += more or []
+            first: Any = self._client.bzpopmin([self._key], timeout=BLOCK_SECONDS)
+            if first is not None:
+                popped.append(first[1])
+                more = self._helping() - 1
+                if more > 0:
+                    popped += [member for member, _ in cast(Any, self._client.zpopmin(self._key, more))]
         except redis.RedisError as error:
             if self._hears:
                 log.warning("bell.deaf", queue=self._queue, reason=str(error))
             self._hears = False
-            if not bells:
+            if not popped:
                 time.sleep(DEAF_SECONDS)
-            return bells
-        if not self._hears:
-            log.info("bell.hears_again", queue=self._queue)
-        self._hears = True
-        return bells
+        else:
+            if not self._hears:
+                log.info("bell.hears_again", queue=self._queue)
+            self._hears = True
+        return [member.decode(errors="replace") for member in popped]
 
     def ack(self, message: MessageProxy) -> None:
         with self._room:
@@ -198,11 +267,11 @@ class BellConsumer(Consumer):
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Ring for what this process has not begun, so that another takes it at once."""
-        bells = [",".join(message.args[1]) for message in messages]
-        if not bells:
+        ids = {job_id: 0.0 for message in messages for job_id in message.args[1]}
+        if not ids:
             return
         try:
-            self._client.lpush(self._key, *reversed(bells))
+            self._client.zadd(self._key, ids)
         except redis.RedisError as error:
             raise BrokerConnectionError(str(error)) from error  # type: ignore[no-untyped-call]
 
@@ -210,9 +279,3 @@ class BellConsumer(Consumer):
 def declare_actor(broker: BellBroker, run: Callable[[str, list[str]], None]) -> None:
     """Make `run` what Dramatiq's threads call for every message of every queue."""
     dramatiq.actor(actor_name=ACTOR, queue_name=min(broker.queues), broker=broker)(run)
-
-
-def _bells(queue: str, job_ids: Sequence[UUID]) -> list[str]:
-    """What is put on the list: ids, comma-separated, as many as a thread may take at once."""
-    size = QUEUES.get(queue, 1)
-    return [",".join(map(str, job_ids[start : start + size])) for start in range(0, len(job_ids), size)]

@@ -1,4 +1,4 @@
-"""How a job is declared, enqueued and handled: `@job` and the `Context` that its handler is given.
+"""How a job is declared and enqueued: `@job`. What its handler may do is told in `workers/context.py`.
 
     @job("quota.reset_quota", queue="default", unique=("tenant_id", "period"))
     def reset_quota(ctx: Context, tenant_id: UUID, period: str) -> None:
@@ -12,25 +12,22 @@ handler's own arguments, so a typo is a type error.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from random import Random
-from time import monotonic
 from typing import Any, Concatenate, Generic, ParamSpec
 from uuid import UUID
 
-import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from db.jobs import ClaimedJob, Done, NewJob
-from db.transaction import SYSTEM, Database, Scope
+from db.claims import Terms
+from db.jobs import NewJob
+from db.transaction import SYSTEM, Scope
 from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from domain.job import Backoff
-from domain.ports import Ports
+from workers.context import Context as Context
 
 P = ParamSpec("P")
 
@@ -39,10 +36,10 @@ QUEUES = {"events": 200, "default": 200, "llm": 1, "media": 1, "social": 1}
 outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred."""
 
 DEFAULT_BACKOFF = Backoff()
+DEFAULT_TIMEOUT = timedelta(minutes=10)
 
-
-class LeaseLost(Exception):
-    """Another worker owns the job by now. Everything of this attempt is rolled back."""
+Payload = Mapping[str, Any]
+Upgrade = Callable[[Payload], Payload]
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,8 @@ class Options:
     priority: int | None = None
     max_attempts: int | None = None
     key: str | None = None
+    batch_id: UUID | None = None
+    follows_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,14 @@ class JobType(Generic[P]):
     """A declared kind of job.
 
     `unique` and `ordering` name arguments of the handler: a second live job with equal `unique` arguments is a no-op
-    that returns the first. A job works within its tenant's scope; one declared `system` sees every tenant's rows.
+    that returns the first; jobs of the tenant with an equal `ordering` argument run one after another, in the order
+    in which they were enqueued. A job works within its tenant's scope; one declared `system` sees every tenant's rows.
+    `cost` is what it weighs against other jobs of its tenant; `timeout` how long an attempt may take. `upgrades` bring
+    a payload of version 1 to version 2, and so on: a job that an older release enqueued runs in this one.
     """
 
     name: str
-    handler: Callable[Concatenate["Context", P], None]
+    handler: Callable[Concatenate[Context, P], None]
     queue: str = "default"
     system: bool = False
     unique: tuple[str, ...] = ()
@@ -84,6 +86,9 @@ class JobType(Generic[P]):
     max_attempts: int = 3
     backoff: Backoff = DEFAULT_BACKOFF
     on_failure: Callable[[Tx, FailedJob], None] | None = None
+    cost: int = 1
+    timeout: timedelta = DEFAULT_TIMEOUT
+    upgrades: tuple[Upgrade, ...] = ()
     options: Options = Options()
 
     def __post_init__(self) -> None:
@@ -102,26 +107,46 @@ class JobType(Generic[P]):
         bound = self._signature.bind(*args, **kwargs)
         return self.enqueue_payload(tx, bound.arguments)
 
-    def enqueue_payload(self, tx: Tx, payload: Mapping[str, Any]) -> UUID:
+    def enqueue_payload(self, tx: Tx, payload: Payload) -> UUID:
         """`enqueue` for arguments that come as text or JSON (the shell, the API)."""
+        return tx.jobs.add(self._new(tx.new_id(), payload))
+
+    def enqueue_many(self, tx: Tx, payloads: Iterable[Payload]) -> list[UUID]:
+        """`enqueue` for any number of jobs, in a few statements. Returns their ids, in their order."""
+        jobs = [self._new(tx.new_id(), payload) for payload in payloads]
+        return tx.jobs.add_many(jobs) if jobs else []
+
+    def _new(self, job_id: UUID, payload: Payload) -> NewJob:
         values = self.validated(payload)
-        tenant_id = values.pop("tenant_id", None)
         options = self.options
-        return tx.jobs.add(
-            NewJob(
-                id=tx.new_id(),
-                job_type=self.name,
-                queue=self.queue,
-                tenant_id=None if tenant_id is None else UUID(tenant_id),
-                payload=values,
-                priority=self.priority if options.priority is None else options.priority,
-                max_attempts=self.max_attempts if options.max_attempts is None else options.max_attempts,
-                scheduled_for=options.at,
-                delay=options.delay,
-                unique_key=options.key or self._key(values | {"tenant_id": tenant_id}),
-                ordering_key=None if self.ordering is None else str(values[self.ordering]),
-            )
+        key = options.key or self._key(values)
+        tenant_id = values.pop("tenant_id", None)
+        return NewJob(
+            id=job_id,
+            job_type=self.name,
+            queue=self.queue,
+            tenant_id=None if tenant_id is None else UUID(tenant_id),
+            payload=values,
+            priority=self.priority if options.priority is None else options.priority,
+            max_attempts=self.max_attempts if options.max_attempts is None else options.max_attempts,
+            scheduled_for=options.at,
+            delay=options.delay,
+            unique_key=key,
+            ordering_key=None if self.ordering is None else str(values[self.ordering]),
+            cost=self.cost,
+            payload_version=self.payload_version,
+            batch_id=options.batch_id,
+            follows_batch=options.follows_batch,
         )
+
+    @property
+    def payload_version(self) -> int:
+        return 1 + len(self.upgrades)
+
+    @property
+    def terms(self) -> Terms:
+        """On which terms a worker can run jobs of this type."""
+        return Terms(self.payload_version, self.timeout)
 
     def with_options(
         self,
@@ -131,24 +156,39 @@ class JobType(Generic[P]):
         priority: int | None = None,
         max_attempts: int | None = None,
         key: str | None = None,
+        batch_id: UUID | None = None,
     ) -> "JobType[P]":
-        """The same job type, to be enqueued once in another way than it declares."""
-        return replace(self, options=Options(at, delay, priority, max_attempts, key))
+        """The same job type, to be enqueued once in another way than it declares.
 
-    def arguments(self, payload: Mapping[str, Any], tenant_id: UUID | None) -> dict[str, Any]:
-        """The handler's arguments, typed, from a row of `job_queue`.
+        `batch_id`: as part of the batch that this job (see `after_batch`) follows.
+        """
+        options = Options(at, delay, priority, max_attempts, key, batch_id, self.options.follows_batch)
+        return replace(self, options=options)
+
+    def after_batch(self) -> "JobType[P]":
+        """The same job type, to be enqueued as what follows a batch. Its id is the batch's.
+
+        Enqueue it first, then the batch's jobs `with_options(batch_id=...)` in the same transaction; any of them may
+        enqueue more as it finishes. It runs when none of them is pending or running any more, however they ended.
+        """
+        return replace(self, options=replace(self.options, follows_batch=True))
+
+    def arguments(self, payload: Payload, tenant_id: UUID | None, version: int) -> dict[str, Any]:
+        """The handler's arguments, typed, from a row of `job_queue` whose payload has this version.
 
         Raises:
             PayloadInvalid: the row does not fit the declaration.
         """
         if not self.parameters and not payload:
             return {}
+        for upgrade in self.upgrades[version - 1 :]:
+            payload = upgrade(payload)
         row = dict(payload)
         if "tenant_id" in self.parameters and tenant_id is not None:
             row["tenant_id"] = tenant_id
         return dict(self._parse(row))
 
-    def validated(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+    def validated(self, payload: Payload) -> dict[str, Any]:
         """The arguments as JSON values.
 
         Raises:
@@ -185,7 +225,7 @@ class JobType(Generic[P]):
         }
         return create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields)
 
-    def _parse(self, payload: Mapping[str, Any]) -> BaseModel:
+    def _parse(self, payload: Payload) -> BaseModel:
         try:
             return self._model.model_validate(dict(payload))
         except ValidationError as error:
@@ -196,10 +236,14 @@ class JobType(Generic[P]):
             expected = ", ".join(str(parameter) for parameter in self.parameters.values()) or "no arguments"
             raise PayloadInvalid(f"{self.name}: {faults} (it takes {expected})") from error
 
-    def _key(self, values: Mapping[str, Any]) -> str | None:
+    def _key(self, values: Payload) -> str | None:
         if not self.unique:
             return None
         return "/".join(str(values[name]) for name in self.unique)
+
+
+JobTypes = Mapping[str, JobType[Any]]
+"""What a process can run, by name."""
 
 
 def job(
@@ -213,86 +257,27 @@ def job(
     max_attempts: int = 3,
     backoff: Backoff = DEFAULT_BACKOFF,
     on_failure: Callable[[Tx, FailedJob], None] | None = None,
-) -> Callable[[Callable[Concatenate["Context", P], None]], JobType[P]]:
+    cost: int = 1,
+    timeout: timedelta = DEFAULT_TIMEOUT,
+    upgrades: tuple[Upgrade, ...] = (),
+) -> Callable[[Callable[Concatenate[Context, P], None]], JobType[P]]:
     """Declare the decorated handler as the job type `name`."""
 
     def declare(handler: Callable[Concatenate[Context, P], None]) -> JobType[P]:
-        return JobType(name, handler, queue, system, unique, ordering, priority, max_attempts, backoff, on_failure)
+        return JobType(
+            name,
+            handler,
+            queue=queue,
+            system=system,
+            unique=unique,
+            ordering=ordering,
+            priority=priority,
+            max_attempts=max_attempts,
+            backoff=backoff,
+            on_failure=on_failure,
+            cost=cost,
+            timeout=timeout,
+            upgrades=upgrades,
+        )
 
     return declare
-
-
-class Context:
-    """What a handler may do: read the time, draw random numbers, ask the ports, `begin`, and `finish`.
-
-    `ports` is everything outside; `rng` is seeded by the job's id, so a retry draws the same numbers. `complete`
-    completes, together with others, a job whose finish did nothing in the database.
-    """
-
-    def __init__(
-        self,
-        db: Database,
-        claimed: ClaimedJob,
-        *,
-        scope: Scope,
-        ports: Ports,
-        clock: Callable[[], datetime] | None,
-        complete: Callable[[Done], object],
-    ) -> None:
-        self.job = claimed
-        self.ports = ports
-        self.finished = False
-        self.deferred = False
-        self._db = db
-        self._scope = scope
-        self._clock = clock
-        self._complete = complete
-        self._claimed_at = monotonic()
-        self._result: dict[str, Any] = {}
-
-    @cached_property
-    def log(self) -> Any:
-        return structlog.get_logger()
-
-    def now(self) -> datetime:
-        """The database's clock: what it said at the claim, plus the time gone by since."""
-        if self._clock is not None:
-            return self._clock()
-        return self.job.now + timedelta(seconds=monotonic() - self._claimed_at)
-
-    @cached_property
-    def rng(self) -> Random:
-        return Random(self.job.id.int)  # noqa: S311 - reproducible on purpose, nothing secret
-
-    def report(self, **facts: Any) -> None:
-        """Say what was done; kept as the job's `result` when it completes. JSON values only."""
-        self._result |= facts
-
-    def count(self, **more: int) -> None:
-        """Add to counters of the result."""
-        for name, n in more.items():
-            self._result[name] = self._result.get(name, 0) + n
-
-    @contextmanager
-    def begin(self) -> Iterator[Tx]:
-        """A short transaction before the end (a reservation, a chunk), committed only if the job is still ours."""
-        with self._db.transaction(self._scope) as tx:
-            yield tx
-            tx.work_as(SYSTEM)
-            if not tx.jobs.owns(self.job.id, self.job.lease_token):
-                raise LeaseLost
-
-    @contextmanager
-    def finish(self) -> Iterator[Tx]:
-        """The last block of every handler: its effects and the job's completion are one commit, or nothing."""
-        done = Done(self.job.id, self.job.job_type, self.job.lease_token, self._result or None)
-        with self._db.transaction(self._scope) as tx:
-            yield tx
-            if tx.used:
-                tx.work_as(SYSTEM)
-                if not tx.jobs.complete([done]):
-                    raise LeaseLost
-        self.finished = True
-        self.deferred = not tx.used
-        if self.deferred:
-            self._complete(done)

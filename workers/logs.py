@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from db.jobs import ClaimedJob
+from db.claims import ClaimedJob
 
 current_job: ContextVar[ClaimedJob | None] = ContextVar("current_job", default=None)
 """The job that this thread is running; every line it logs says which."""

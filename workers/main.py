@@ -80,7 +80,7 @@ def serve(
     queues = tuple(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))) or tuple(QUEUES)
     app = build(settings, name="viral worker", pool_size=settings.worker_threads + 2, packages=packages)
     runner = app.runner()
-    broker = BellBroker(settings.redis_url, queues)
+    broker = BellBroker(settings.redis_url, queues, runner.helping)
     heartbeat = Heartbeat(app.db, runner, queues=queues, version=app.version, interval=interval, lease=lease)
     broker.add_middleware(Lifecycle(runner, heartbeat))
     declare_actor(broker, runner.run)

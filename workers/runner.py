@@ -8,29 +8,28 @@ any more (nothing of it is kept). See docs/decisions/0001-the-row-is-the-job.md.
 import threading
 import traceback
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from random import Random
 from time import monotonic
-from typing import Any
 from uuid import UUID
 
 import structlog
 
-from db.jobs import ClaimedJob, Done, FailedAttempt
-from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable, Rings, Tx
-from db.workers import LostJob
+from db.claims import ClaimedJob, Done, known
+from db.jobs import FailedAttempt
+from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable
 from domain.errors import Rejected, ViralError
-from domain.job import GiveUp, Retry, after_crash, after_failure
+from domain.job import Retry, after_failure
 from domain.ports import Ports
 from workers import logs
-from workers.job import QUEUES, Context, FailedJob, JobType, LeaseLost
+from workers.context import Context, JobCancelled, LeaseLost, Snoozed
+from workers.endings import notify_failure
+from workers.job import QUEUES, JobTypes
 from workers.merge import Merger
 
 QUICK, SLOW = 0.025, 0.25
 """Seconds that jobs claimed together take: below the first, more are claimed next time; above the second, one."""
-
-JobTypes = Mapping[str, JobType[Any]]
 
 log = structlog.get_logger()
 
@@ -54,16 +53,16 @@ class Runner:
         worker_id: UUID,
         ports: Ports,
         rng: Random,
-        ring: Callable[[Rings], object] = lambda rings: None,
+        put_back: Callable[[str, Sequence[UUID]], object] = lambda queue, job_ids: None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         self.worker_id = worker_id
         self._db = db
         self._types = job_types
-        self._known = sorted(job_types)
+        self._known = known({name: job_type.terms for name, job_type in job_types.items()})
         self._ports = ports
         self._rng = rng
-        self._ring = ring
+        self._put_back = put_back
         self._clock = clock
         self._stopping = threading.Event()
         self._leases: set[int] = set()
@@ -90,6 +89,10 @@ class Runner:
         self._claims.stop(timeout=5)
         self._completions.stop(timeout=5)
 
+    def helping(self, queue: str) -> int:
+        """How many jobs of the queue a thread should be given at once."""
+        return self._at_once[queue]
+
     def run(self, queue: str, job_ids: Sequence[str]) -> None:
         """Run each job of a message that is there to be run; the others are dropped. Never raises.
 
@@ -115,7 +118,7 @@ class Runner:
                 self._at_once[queue] = 1
             if left:
                 # These take their time: let other threads and processes have a share.
-                self._ring({queue: left})
+                self._put_back(queue, left)
                 return
 
     def run_one(self, job_id: UUID) -> bool:
@@ -134,7 +137,7 @@ class Runner:
                 self._attempt(waiting.popleft())
                 if waiting and (self._stopping.is_set() or monotonic() - began > SLOW):
                     with self._db.transaction(SYSTEM) as tx:
-                        tx.jobs.give_back(waiting)
+                        tx.claims.give_back(waiting)
                     break
         finally:
             # What could not be given back is disowned by the heartbeat, now that nobody here claims to run it.
@@ -144,7 +147,9 @@ class Runner:
     def _claim(self, requests: Sequence[Sequence[UUID]]) -> list[list[ClaimedJob]]:
         # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
         with self._db.transaction(SYSTEM, durable=False) as tx:
-            claimed = tx.jobs.claim([job_id for job_ids in requests for job_id in job_ids], self.worker_id, self._known)
+            claimed = tx.claims.claim(
+                [job_id for job_ids in requests for job_id in job_ids], self.worker_id, self._known
+            )
         self._leases.update(job.lease_token for job in claimed)
         if len(requests) == 1:
             return [claimed]
@@ -158,19 +163,19 @@ class Runner:
         """Completions that cannot be written are forgotten: the jobs are disowned, and run again."""
         try:
             with self._db.transaction(SYSTEM) as tx:
-                completed = tx.jobs.complete(done)
+                completed = tx.claims.complete(done)
         except Exception as error:
             log.warning("jobs.completions_lost", count=len(done), reason=str(error))
             completed = set()
         else:
             if len(done) == 1 and completed:
-                log.info("job.completed", job_id=str(done[0].id), job_type=done[0].job_type)
+                log.info("job.completed", job_id=str(done[0].job.id), job_type=done[0].job.job_type)
             elif completed:
                 log.info("jobs.completed", count=len(completed))
-            if lost := [str(each.id) for each in done if each.id not in completed]:
+            if lost := [str(each.job.id) for each in done if each.job.id not in completed]:
                 log.warning("jobs.lease_lost", job_ids=lost)
-        self._leases.difference_update(each.lease_token for each in done)
-        return [each.id in completed for each in done]
+        self._leases.difference_update(each.job.lease_token for each in done)
+        return [each.job.id in completed for each in done]
 
     def _attempt(self, claimed: ClaimedJob) -> None:
         token = logs.current_job.set(claimed)
@@ -179,6 +184,10 @@ class Runner:
             deferred = self._handle(claimed)
         except LeaseLost:
             log.warning("job.lease_lost", kept="nothing of this attempt")
+        except Snoozed as snoozed:
+            self._snooze(claimed, snoozed)
+        except JobCancelled:
+            self._cancel(claimed)
         except CommitUnknown as error:
             self._resolve(claimed, error)
         except Exception as error:
@@ -193,6 +202,8 @@ class Runner:
 
     def _handle(self, claimed: ClaimedJob) -> bool:
         """True if the job's completion is on its way, together with others'."""
+        if claimed.cancel_requested_at is not None:
+            raise JobCancelled
         job_type = self._types[claimed.job_type]
         ctx = Context(
             self._db,
@@ -202,7 +213,7 @@ class Runner:
             clock=self._clock,
             complete=self._completions.ask,
         )
-        job_type.handler(ctx, **job_type.arguments(claimed.payload, claimed.tenant_id))
+        job_type.handler(ctx, **job_type.arguments(claimed.payload, claimed.tenant_id, claimed.payload_version))
         if not ctx.finished:
             raise HandlerDidNotFinish(f"the handler of {claimed.job_type} returned without `ctx.finish()`")
         return ctx.deferred
@@ -210,7 +221,7 @@ class Runner:
     def _resolve(self, claimed: ClaimedJob, error: CommitUnknown) -> None:
         """The answer to a COMMIT was lost: read what became of it, on another connection."""
         with self._db.transaction(SYSTEM) as tx:
-            completed = tx.jobs.completed_under(claimed.id, claimed.lease_token)
+            completed = tx.claims.completed(claimed)
         log.warning("job.commit_unknown", completed=completed)
         if not completed:
             self._fail(claimed, error)
@@ -231,6 +242,7 @@ class Runner:
             traceback=None if isinstance(error, ViralError) else "".join(traceback.format_exception(error)),
         )
         with self._db.transaction(SYSTEM) as tx:
+            tx.claims.leave(claimed)
             if isinstance(decision, Retry):
                 mine = tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, decision.after)
             else:
@@ -247,6 +259,23 @@ class Runner:
             exc_info=None if isinstance(error, ViralError) else error,
         )
 
+    def _snooze(self, claimed: ClaimedJob, snoozed: Snoozed) -> None:
+        attempt = FailedAttempt("snoozed", "Snoozed", str(snoozed))
+        with self._db.transaction(SYSTEM) as tx:
+            tx.claims.leave(claimed)
+            mine = tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, snoozed.after, counted=False)
+        wait = round(snoozed.after.total_seconds(), 1)
+        log.info("job.snoozed" if mine else "job.lease_lost", reason=str(snoozed), retry_in_s=wait)
+
+    def _cancel(self, claimed: ClaimedJob) -> None:
+        attempt = FailedAttempt("cancelled", "JobCancelled", "stopped as somebody asked for")
+        with self._db.transaction(SYSTEM) as tx:
+            tx.claims.leave(claimed)
+            mine = tx.jobs.cancel_mine(claimed.id, claimed.lease_token, attempt)
+            if mine:
+                notify_failure(tx, self._types[claimed.job_type], claimed, "cancelled")
+        log.info("job.cancelled" if mine else "job.lease_lost")
+
 
 def _readable(words: Iterable[str]) -> Iterator[UUID]:
     """The ids in a bell; whatever else somebody put into Redis is no reason to stop."""
@@ -255,37 +284,3 @@ def _readable(words: Iterable[str]) -> Iterator[UUID]:
             yield UUID(word)
         except ValueError:
             log.warning("bell.unreadable", word=word[:40])
-
-
-def rescue(tx: Tx, job_types: JobTypes, limit: int = 100) -> int:
-    """Return the jobs of dead processes to the queue, or fail those that keep killing. Returns how many there were.
-
-    Runs in the system scope, in the reaper's transaction.
-    """
-    lost = tx.workers.lost(limit)
-    for job in lost:
-        tx.workers.count_crash(job.id)
-        decision = after_crash(attempt=job.attempt, max_attempts=job.max_attempts, crashes=job.crashes)
-        reason = decision.reason if isinstance(decision, GiveUp) else "its worker process died"
-        attempt = FailedAttempt("lost", "WorkerLost", reason)
-        if isinstance(decision, Retry):
-            tx.jobs.reschedule(job.id, job.lease_token, attempt, decision.after)
-        else:
-            tx.jobs.fail(job.id, job.lease_token, attempt)
-            if job.job_type in job_types:
-                notify_failure(tx, job_types[job.job_type], job, reason)
-        log.warning("job.lost", job_id=str(job.id), job_type=job.job_type, worker_id=str(job.worker_id), next=reason)
-    return len(lost)
-
-
-def notify_failure(tx: Tx, job_type: JobType[Any], job: ClaimedJob | LostJob, reason: str) -> None:
-    """Run the type's `on_failure` in the transaction that fails the job, in the job's own scope."""
-    if job_type.on_failure is None:
-        return
-    try:
-        arguments = job_type.arguments(job.payload, job.tenant_id)
-        tx.work_as(job_type.scope(job.tenant_id))
-    except Rejected:
-        return
-    job_type.on_failure(tx, FailedJob(job.id, job.tenant_id, arguments, reason))
-    tx.work_as(SYSTEM)

@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from db.transaction import SYSTEM
-from scheduler.main import tick
+from scheduler.main import Ticker
 from tests.builders import job_row
 from tests.chaos.jobs.slow import poison, quick, slow
 from tests.wait import until
 from workers.app import App
-from workers.runner import rescue
+from workers.endings import rescue
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -127,12 +127,12 @@ def _exists(pid: int) -> bool:
 @pytest.fixture
 def fleet(app: App, tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(app, tmp_path)
-    clock = tick(app)
-    clock.start()
+    ticker = Ticker(app)
+    ticker.start()
     try:
         yield fleet
     finally:
-        clock.shutdown(wait=True)
+        ticker.stop()
         fleet.end()
 
 

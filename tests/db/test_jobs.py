@@ -9,13 +9,14 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from db.jobs import RING_GRACE, Done, FailedAttempt, Jobs, NewJob
+from db.claims import Done, Terms, known
+from db.jobs import FailedAttempt, Jobs, NewJob
 from db.transaction import SYSTEM, Scope
 from tests.builders import a_tenant, job_row
 from tests.wait import until
 from workers.app import App
 
-KNOWN = ["t", "u"]
+KNOWN = known({"t": Terms(), "u": Terms()})
 
 
 def a_job(**options: Any) -> NewJob:
@@ -32,11 +33,11 @@ def brought_to(app: App, status: str, **options: Any) -> UUID:
     job_id = add(app, **options)
     with app.db.transaction(SYSTEM) as tx:
         if status == "cancelled":
-            assert tx.jobs.cancel(job_id)
+            assert tx.jobs.cancel(job_id) == "cancelled"
         if status in ("running", "completed", "failed"):
-            [claimed] = tx.jobs.claim([job_id], uuid4(), KNOWN)
+            [claimed] = tx.claims.claim([job_id], uuid4(), KNOWN)
             if status == "completed":
-                assert tx.jobs.complete([Done(job_id, claimed.job_type, claimed.lease_token, None)]) == {job_id}
+                assert tx.claims.complete([Done(claimed, None)]) == {job_id}
             if status == "failed":
                 assert tx.jobs.fail(job_id, claimed.lease_token, FailedAttempt("failed", "E", "broken"))
     assert job_row(app, job_id)["status"] == status
@@ -48,15 +49,17 @@ ALL = ("pending", "running", "completed", "failed", "cancelled")
 # --- by hand ------------------------------------------------------------------------------------------------
 
 
-def test_only_a_pending_job_can_be_cancelled(app: App) -> None:
+def test_a_pending_job_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(app: App) -> None:
     before = {status: job_row(app, brought_to(app, status)) for status in ALL}
     with app.db.transaction(SYSTEM) as tx:
-        cancelled = [status for status, row in before.items() if tx.jobs.cancel(row["id"])]
-    assert cancelled == ["pending"]
+        answers = {status: tx.jobs.cancel(row["id"]) for status, row in before.items()}
+        assert [tx.jobs.cancel_requested(before[status]["id"]) for status in ("running", "completed")] == [True, False]
+    assert answers == dict.fromkeys(ALL) | {"pending": "cancelled", "running": "running"}
     after = {status: job_row(app, row["id"]) for status, row in before.items()}
     assert after["pending"]["status"] == "cancelled"
     assert after["pending"]["completed_at"] is not None
-    assert [status for status in ALL if after[status] != before[status]] == ["pending"]
+    assert (after["running"]["status"], after["running"]["completed_at"]) == ("running", None)
+    assert [status for status in ALL if after[status] != before[status]] == ["pending", "running"]
 
 
 def test_only_a_failed_or_cancelled_job_can_be_retried(app: App) -> None:
@@ -73,12 +76,12 @@ def test_a_retried_job_is_due_at_once_and_is_rung_for(app: App) -> None:
     job_id = brought_to(app, "failed", queue="llm")
     with app.db.transaction(SYSTEM) as tx:
         assert tx.jobs.retry(job_id)
-        assert tx.due == {"llm": [job_id]}
+        assert tx.due == {"llm": {job_id: 5}}
         assert tx.jobs.due_now() == [job_id]
         now = tx.now()
     row = job_row(app, job_id)
     assert (row["completed_at"], row["worker_id"], row["lease_token"], row["rings"]) == (None, None, None, 0)
-    assert (row["scheduled_for"], row["ring_at"]) == (now, now + RING_GRACE)
+    assert (row["scheduled_for"], row["ring_at"]) == (now, None)
 
 
 def test_a_retry_gives_one_attempt_more_than_there_were_and_forgives_crashes(app: App) -> None:
@@ -187,10 +190,10 @@ class Meddled:
         self._before = before
         self._statements = 0
 
-    def execute(self, *args: Any) -> psycopg.Cursor[Any]:
+    def execute(self, *args: Any, **options: Any) -> psycopg.Cursor[Any]:
         self._statements += 1
         self._before(self._statements)
-        return self._driver.execute(*args)
+        return self._driver.execute(*args, **options)
 
 
 def test_a_twin_that_ends_while_it_is_looked_for_does_not_swallow_the_job(app: App) -> None:
@@ -199,13 +202,13 @@ def test_a_twin_that_ends_while_it_is_looked_for_does_not_swallow_the_job(app: A
     def twin_ends(statement: int) -> None:
         if statement == 2:
             with app.db.transaction(SYSTEM) as tx:
-                assert tx.jobs.cancel(twin)
+                assert tx.jobs.cancel(twin) == "cancelled"
 
     with app.db.transaction(SYSTEM) as tx:
-        jobs = Jobs(Meddled(tx.driver, twin_ends), tx.due)  # type: ignore[arg-type]
+        jobs = Jobs(Meddled(tx.driver, twin_ends), tx.due, tx.claims)  # type: ignore[arg-type]
         job = a_job(unique_key="k")
         assert jobs.add(job) == job.id
-        assert tx.due == {"default": [job.id]}
+        assert tx.due == {"default": {job.id: 5}}
     assert job_row(app, job.id)["status"] == "pending"
 
 
@@ -218,7 +221,7 @@ def test_two_tenants_may_use_the_same_key(app: App) -> None:
         assert statement <= 10, "still looking for a twin that this tenant cannot see"
 
     with app.db.transaction(ada) as tx:
-        jobs = Jobs(Meddled(tx.driver, lose_patience), tx.due)  # type: ignore[arg-type]
+        jobs = Jobs(Meddled(tx.driver, lose_patience), tx.due, tx.claims)  # type: ignore[arg-type]
         found = jobs.add(a_job(tenant_id=ada, unique_key="k"))
     assert found != bobs
     assert job_row(app, found)["tenant_id"] == ada
@@ -233,10 +236,10 @@ def test_a_delay_is_counted_from_the_moment_given_or_from_now(app: App) -> None:
         now = tx.now()
         given = [a_job(), a_job(delay=hour), a_job(scheduled_for=noon), a_job(scheduled_for=noon, delay=hour)]
         ids = [tx.jobs.add(job) for job in given]
-        assert tx.due == {"default": [ids[0]]}
+        assert tx.due == {"default": {ids[0]: 5}}
     rows = [job_row(app, job_id) for job_id in ids]
     assert [row["scheduled_for"] for row in rows] == [now, now + hour, noon, noon + hour]
-    assert [row["ring_at"] for row in rows] == [now + RING_GRACE, now + hour, noon, noon + hour]
+    assert [row["ring_at"] for row in rows] == [None, now + hour, noon, noon + hour]
 
 
 def test_due_jobs_come_by_priority_and_then_by_time(app: App) -> None:

@@ -122,7 +122,7 @@ def test_the_migrated_schema_is_the_one_that_the_models_describe(
         if migrated.get(name) != described.get(name)
     }
     assert differences == {}
-    assert {"job_queue", "job_lease_token", "job_queue.status", "job_queue_ring_idx"} <= migrated.keys()
+    assert {"job_queue", "job_lease_token", "job_queue.status", "job_queue_turn_idx"} <= migrated.keys()
 
 
 def test_alembic_finds_nothing_to_migrate(owner_url: str) -> None:
@@ -146,6 +146,8 @@ def test_every_migration_and_the_template_give_up_rather_than_block(tmp_path: Pa
     command.revision(config, "a change", rev_id="zzzz")
     careless = []
     for path in (folder / "versions").glob("*.py"):
+        if "CONCURRENTLY" in path.read_text():
+            continue  # makes nobody wait, and may itself have to wait for long
         _, up, down = re.split(r"^def (?:upgrade|downgrade)\(\)", path.read_text(), flags=re.MULTILINE)
         careless += [
             f"{path.name}: {setting}"
@@ -394,7 +396,7 @@ def test_a_job_inserted_by_plain_sql_is_enqueued_and_runs(app: App, owner_url: s
     row = owner(owner_url, "INSERT INTO job_queue (job_type) VALUES ('quota.reset_due') RETURNING *")
     expected = {"status": "pending", "queue": "default", "priority": 5, "max_attempts": 3, "attempts": 0, "payload": {}}
     assert {name: row[name] for name in expected} == expected
-    assert row["scheduled_for"] == row["ring_at"] == row["created_at"]
+    assert (row["scheduled_for"], row["ring_at"]) == (row["created_at"], None)
     assert drain() == 1
     assert job_row(app, row["id"])["status"] == "completed"
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from domain.ids import next_uuid7, uuid7
 
-MOMENTS = st.integers(0, 2**48 - 1)
+MOMENTS = st.integers(0, 2**48 - 2)
 RANDOMNESS = st.integers(0, 2**74 - 1)
 
 

@@ -1,22 +1,30 @@
 """Rings that were lost are rung again, and the calendar fires once, whoever looks at it."""
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from uuid import UUID
 
+import psycopg
 import pytest
 import redis
 from apscheduler.triggers.cron import CronTrigger
 from hypothesis import given
 from hypothesis import strategies as st
 
+from db.claims import Terms, known
+from db.jobs import NewJob
 from db.transaction import SYSTEM
+from db.turns import Turn
+from scheduler.line import Line
 from scheduler.relay import Relay
 from scheduler.schedule import CatchUp, Schedule, fires_between, to_fire
+from tests.builders import a_tenant, new_id
 from workers.app import App
-from workers.broker import Doorbell, bell_key, connect
+from workers.broker import FEW, Doorbell, bell_key, connect
 from workers.job import Context, job
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -37,9 +45,9 @@ def a_relay(app: App, *schedules: Schedule, now: datetime = NOON, url: str | Non
 def rung(app: App, queue: str = "default") -> list[UUID]:
     """Takes every message of the queue out of Redis; returns the ids in them."""
     client = connect(app.settings.redis_url)
-    bells = client.lpop(bell_key(queue), 1000) or []
+    bells = client.zpopmin(bell_key(queue), 100_000)
     client.close()
-    return [UUID(job_id) for bell in bells for job_id in bell.decode().split(",")]
+    return [UUID(job_id.decode()) for job_id, _ in bells]
 
 
 def enqueue(app: App, **options: object) -> UUID:
@@ -56,12 +64,9 @@ def let_time_pass(app: App, seconds: int) -> None:
         )
 
 
-def test_an_enqueuer_rings_after_its_commit_and_the_relay_does_not_ring_too(app: App) -> None:
-    relay = a_relay(app)
-    relay.ring()
+def test_an_enqueuer_rings_after_its_commit(app: App) -> None:
     job_id = enqueue(app)
     assert rung(app) == [job_id]
-    assert relay.ring() == 0
 
 
 def test_a_transaction_that_is_rolled_back_rings_for_nothing(app: App) -> None:
@@ -102,51 +107,160 @@ def test_a_row_for_a_queue_that_nobody_works_on_is_rung_on_the_default_one(app: 
     assert rung(app) == [row[0]]
 
 
-def test_redis_flushed_between_commit_and_ring_is_noticed_at_the_next_tick(app: App) -> None:
+def test_redis_flushed_is_noticed_at_the_next_tick(app: App) -> None:
     relay = a_relay(app)
+    job_ids = [enqueue(app) for _ in range(3)]
     relay.ring()
-    job_id = enqueue(app)
     client = connect(app.settings.redis_url)
     client.flushall()
     client.close()
+    assert relay.ring() == 3
+    assert rung(app) == job_ids
+
+
+def test_what_was_rung_is_not_rung_again_while_it_may_be_on_its_way(app: App) -> None:
+    relay = a_relay(app)
+    job_id = enqueue(app)
     assert relay.ring() == 1
     assert rung(app) == [job_id]
+    assert relay.ring() == 0
+    assert rung(app) == []
 
 
-def test_a_ring_that_was_lost_silently_is_repeated_and_the_waits_double(app: App) -> None:
-    relay = a_relay(app)
-    relay.ring()
-    job_id = enqueue(app)
-    heard = [len(rung(app))]
-    for seconds in (9, 1, 4, 1, 9, 1):
-        let_time_pass(app, seconds)
-        relay.ring()
-        heard.append(len(rung(app)))
-    assert heard == [1, 0, 1, 0, 1, 0, 1]
-    assert job_id
+def test_a_ring_that_was_lost_silently_is_repeated_and_the_waits_double() -> None:
+    line = Line()
+    turn = Turn(UUID(int=1), priority=5, rank=1.0, limited=False)
+    moments = [0, 0.5, 1, 2, 2.9, 3, 6.9, 7]
+    heard = [bool(line.place([turn], now, all_of_it=True)[0]) for now in moments]
+    assert heard == [True, False, True, False, False, True, False, True]
 
 
 def test_with_redis_away_no_ring_is_spent_and_all_are_made_when_it_is_back(app: App) -> None:
     job_id = enqueue(app)
     rung(app)
     relay = a_relay(app, url="redis://127.0.0.1:1/0")
-    let_time_pass(app, 10)
     assert relay.ring() == 0
     relay._doorbell = app.doorbell
     assert relay.ring() == 1
     assert rung(app) == [job_id]
 
 
-def test_a_queue_that_is_full_in_redis_is_left_alone(app: App) -> None:
+# --- turns --------------------------------------------------------------------------------------------------
+
+
+def backlog(app: App, count: int, tenant_id: UUID | None = None, **columns: object) -> list[UUID]:
+    """Rows that nobody rings for."""
+    jobs = [NewJob(new_id(), "testing.noop", "default", tenant_id, **columns) for _ in range(count)]  # type: ignore[arg-type]
+    with app.db.transaction(SYSTEM) as tx:
+        tx.jobs.add_many(jobs)
+        tx.due.clear()
+    return [job.id for job in jobs]
+
+
+def run(app: App, job_ids: list[UUID]) -> list[UUID]:
+    with app.db.transaction(SYSTEM) as tx:
+        claimed = tx.claims.claim(job_ids, UUID(int=7), known({"testing.noop": Terms()}))
+    return [job.id for job in claimed]
+
+
+def test_only_a_window_waits_in_redis_and_it_moves_on_as_jobs_are_taken(app: App) -> None:
+    jobs = backlog(app, 300)
     relay = a_relay(app)
-    client = connect(app.settings.redis_url)
-    client.rpush(bell_key("default"), *[b"x"] * 64)
-    enqueue(app)
-    let_time_pass(app, 10)
+    assert relay.ring() == FEW
     assert relay.ring() == 0
-    client.ltrim(bell_key("default"), 1, 0)
-    client.close()
-    assert relay.ring() == 1
+    assert run(app, rung(app)) == jobs[:FEW]
+    relay.ring()
+    assert rung(app)[0] == jobs[FEW]
+
+
+def test_what_the_workers_get_through_in_a_moment_widens_the_window_and_narrows_it_again(app: App) -> None:
+    backlog(app, 2000)
+    relay = a_relay(app)
+    sizes = []
+    for _ in range(4):
+        relay.ring()
+        sizes.append(len(run(app, rung(app))))
+    assert sizes == [64, 128, 256, 512]
+    line = relay._lines["default"]
+    line.resize(0, monotonic() + 10)
+    line.resize(1, monotonic() + 20)
+    assert line.window == 512
+
+
+def test_one_tenants_thousands_do_not_delay_anothers_one(app: App) -> None:
+    noisy, quiet = a_tenant(app), a_tenant(app)
+    many = backlog(app, 1000, noisy)
+    relay = a_relay(app)
+    relay.ring()
+    [one] = backlog(app, 1, quiet)
+    relay._called = True
+    relay.ring()
+    assert one in rung(app)[:2]
+    assert many
+
+
+def test_tenants_share_by_the_weight_of_their_plans(app: App) -> None:
+    free, agency = a_tenant(app), a_tenant(app, subscription_tier="AGENCY")
+    shares = {free: set(backlog(app, 200, free)), agency: set(backlog(app, 200, agency))}
+    a_relay(app).ring()
+    first = set(rung(app)[:45])
+    assert (len(first & shares[agency]), len(first & shares[free])) == (40, 5)
+
+
+def test_dear_jobs_count_for_more_and_so_do_those_that_run(app: App) -> None:
+    dear, cheap = a_tenant(app), a_tenant(app)
+    dears, cheaps = backlog(app, 10, dear, cost=3), backlog(app, 10, cheap)
+    a_relay(app).ring()
+    assert rung(app)[:4] == [cheaps[0], cheaps[1], dears[0], cheaps[2]]
+    run(app, dears[:1] + cheaps[:1])
+    a_relay(app).ring()
+    assert rung(app)[:4] == [cheaps[1], cheaps[2], cheaps[3], cheaps[4]]
+
+
+def test_priority_goes_before_fairness(app: App) -> None:
+    noisy, quiet = a_tenant(app), a_tenant(app)
+    run(app, backlog(app, 50, noisy))
+    urgent, usual = backlog(app, 1, noisy, priority=1), backlog(app, 1, quiet)
+    a_relay(app).ring()
+    assert rung(app) == urgent + usual
+
+
+def test_what_is_paused_or_full_is_not_rung(app: App) -> None:
+    ada, bob, eve = a_tenant(app), a_tenant(app), a_tenant(app)
+    jobs = {tenant: backlog(app, 5, tenant) for tenant in (ada, bob, eve)}
+    with app.db.transaction(SYSTEM) as tx:
+        tx.queues.pause("default", ada)
+        tx.queues.limit("default", per_tenant=2)
+        tx.queues.limit("default", eve, max_running=4)
+    run(app, jobs[bob][:1])
+    relay = a_relay(app)
+    relay.ring()
+    assert sorted(rung(app)) == sorted([jobs[bob][1], *jobs[eve][:4]])
+    relay.ring()
+    assert sorted(rung(app)) == sorted([jobs[bob][1], *jobs[eve][:4]]), "a limit may have refused it before"
+    with app.db.transaction(SYSTEM) as tx:
+        tx.queues.limit("default", max_running=2)
+    relay.ring()
+    assert len(rung(app)) == 1
+    with app.db.transaction(SYSTEM) as tx:
+        tx.queues.pause("default")
+    relay.ring()
+    assert rung(app) == []
+
+
+def test_the_relay_reads_the_index_and_no_more_of_it_than_it_rings(app: App, owner_url: str) -> None:
+    """Whether the statistics say nothing, or what a full table holds."""
+    tenants = [a_tenant(app) for _ in range(20)]
+    backlog(app, 20_000, tenants[0])
+    for tenant_id in tenants[1:]:
+        backlog(app, 3, tenant_id)
+    for statement in ("SELECT 1", "ANALYZE job_queue"):
+        with psycopg.connect(owner_url, autocommit=True) as owner:
+            owner.execute(statement)
+        with app.db.transaction(SYSTEM) as tx:
+            plan = tx.turns.explain("default", 64, {})
+        assert "Seq Scan on job_queue" not in plan
+        assert int(re.findall(r"Buffers: shared hit=(\d+)", plan)[0]) < 1500
 
 
 # --- fires --------------------------------------------------------------------------------------------------
@@ -253,4 +367,4 @@ def test_a_day_has_24_hourly_fires_and_catching_up_is_bounded() -> None:
 def test_no_redis_at_all_is_survived(app: App) -> None:
     with pytest.raises(redis.RedisError):
         Doorbell(connect("redis://127.0.0.1:1/0")).ping()
-    assert Doorbell(connect("redis://127.0.0.1:1/0")).ring({"default": [UUID(int=1)]}) is False
+    assert Doorbell(connect("redis://127.0.0.1:1/0")).ring({"default": {UUID(int=1): 5}}) is False

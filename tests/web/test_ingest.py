@@ -146,7 +146,7 @@ def test_an_accepted_event_is_committed_and_its_job_is_rung(postgres: Postgres, 
             assert postgres.stored() == {"evt_1"}
 
     in_a_loop(story)
-    assert bell.heard == [{"events": [event.job_id]}]
+    assert bell.heard == [{"events": {event.job_id: 5}}]
 
 
 def test_a_duplicate_is_accepted_and_not_rung(postgres: Postgres, bell: Bell) -> None:

@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
-from db.transaction import SYSTEM, Rings
+from db.transaction import SYSTEM
 from domain.errors import Rejected
 from workers.app import App
 from workers.broker import bell_key, connect
@@ -56,13 +56,13 @@ class Process:
         self.app = app
         self.rung: list[UUID] = []
         self.runner: Runner = replace(app, job_types=TYPES).runner()
-        self.runner._ring = self._note
+        self.runner._put_back = self._note
         with app.db.transaction(SYSTEM) as tx:
             lease = timedelta(seconds=30)
             tx.workers.beat(self.runner.worker_id, hostname="h", pid=1, queues=(), version="", lease=lease)
 
-    def _note(self, rings: Rings) -> None:
-        self.rung += [job_id for job_ids in rings.values() for job_id in job_ids]
+    def _note(self, queue: str, job_ids: Sequence[UUID]) -> None:
+        self.rung += job_ids
 
 
 @pytest.fixture
@@ -124,9 +124,9 @@ def test_behind_a_slow_job_nothing_waits(app: App, process: Process) -> None:
     process.runner.close()
     assert ran == slow_ones
     assert statuses(app, quick_ones) == {"pending": 40}
-    bells = client.lrange(bell_key("default"), 0, -1)
+    bells = client.zrange(bell_key("default"), 0, -1)
     client.close()
-    rung = {UUID(job_id) for bell in bells for job_id in bell.decode().split(",")} | set(process.rung)
+    rung = {UUID(bell.decode()) for bell in bells} | set(process.rung)
     assert rung == set(quick_ones)
     with app.db.transaction(SYSTEM) as tx:
         used = tx.driver.execute("SELECT sum(attempts) FROM job_queue WHERE id = ANY(%s)", (quick_ones,)).fetchone()

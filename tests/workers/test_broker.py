@@ -3,26 +3,28 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
-from uuid import UUID, uuid4
+from collections.abc import Iterator, Sequence
+from uuid import UUID
 
 import pytest
 from dramatiq import Worker
 
+from db.transaction import Rings
+from tests.builders import new_id
 from tests.conftest import Servers
 from tests.wait import until
-from workers.broker import BLOCK_SECONDS, BellBroker, Doorbell, connect, declare_actor
+from workers.broker import BLOCK_SECONDS, FEW, BellBroker, Doorbell, connect, declare_actor, score
 
 
 class Listener:
     """Dramatiq's threads behind the broker; notes what was rung."""
 
-    def __init__(self, url: str, *, threads: int = 2) -> None:
+    def __init__(self, url: str, *, threads: int = 2, helping: int = 200) -> None:
         self.heard: list[UUID] = []
         self.messages = 0
         self.hold = threading.Event()
         self.hold.set()
-        self.broker = BellBroker(url, ["default", "llm"])
+        self.broker = BellBroker(url, ["default", "llm"], lambda queue: helping if queue == "default" else 1)
         declare_actor(self.broker, self._run)
         self.worker = Worker(self.broker, worker_threads=threads, worker_timeout=100)
 
@@ -50,25 +52,72 @@ def doorbell(redis_url: str) -> Iterator[Doorbell]:
 
 
 def ids(count: int) -> list[UUID]:
-    return [uuid4() for _ in range(count)]
+    return [new_id() for _ in range(count)]
+
+
+def rings(job_ids: Sequence[UUID], queue: str = "default", priority: int = 5) -> Rings:
+    return {queue: dict.fromkeys(job_ids, priority)}
+
+
+def called(doorbell: Doorbell) -> bool:
+    return doorbell.await_call(0.01)
 
 
 def test_every_queue_is_heard_and_many_ids_share_a_message(redis_url: str, doorbell: Doorbell) -> None:
-    first, second = ids(450), ids(1)
-    assert doorbell.ring({"default": first, "llm": second})
-    assert doorbell.waiting(["default", "llm", "media"]) == {"default": 3, "llm": 1, "media": 0}
+    first, second = ids(60), ids(1)
+    assert doorbell.ring({**rings(first), **rings(second, "llm")})
+    assert doorbell.waiting(["default", "llm", "media"]) == {"default": 60, "llm": 1, "media": 0}
+    assert not called(doorbell)
     with Listener(redis_url).listening() as listener:
-        until(lambda: len(listener.heard) == 451, "all rings to be heard")
-    assert sorted(listener.heard) == sorted(first + second)
+        until(lambda: len(listener.heard) == 61, "all rings to be heard")
+    assert sorted(listener.heard) == first + second
+    assert listener.messages == 2
+
+
+def test_when_more_waits_than_a_few_the_relay_is_called_instead(doorbell: Doorbell) -> None:
+    assert doorbell.ring(rings(ids(FEW + 1000)))
+    assert doorbell.waiting(["default"]) == {"default": FEW}
+    assert called(doorbell)
+    assert not called(doorbell)
+    for _ in range(3):
+        assert doorbell.ring(rings(ids(1)))
+    assert doorbell.waiting(["default"]) == {"default": FEW}
+    assert called(doorbell)
+    assert not called(doorbell), "once is enough"
+
+
+def test_a_queue_that_something_may_have_changed_in_is_looked_at(doorbell: Doorbell) -> None:
+    assert doorbell.ring({"llm": {}})
+    assert doorbell.waiting(["llm"]) == {"llm": 0}
+    assert called(doorbell)
+
+
+def test_ringing_twice_is_ringing_once(doorbell: Doorbell) -> None:
+    rung = ids(3)
+    for _ in range(3):
+        doorbell.ring(rings(rung))
+        doorbell.line_up("default", dict.fromkeys(rung, 1.0), {})
+    assert doorbell.waiting(["default"]) == {"default": 3}
+
+
+def test_the_most_urgent_is_heard_first(redis_url: str, doorbell: Doorbell) -> None:
+    usual, urgent, back, ranked = ids(4)
+    doorbell.ring(rings([usual]))
+    doorbell.ring(rings([urgent], priority=1))
+    doorbell.put_back("default", [back])
+    doorbell.line_up("default", {ranked: score(1, 2.5)}, {usual: score(1, 2.0), new_id(): 0.0})
+    with Listener(redis_url, threads=1).listening() as listener:
+        until(lambda: len(listener.heard) == 4, "all rings to be heard")
+    assert listener.heard == [back, urgent, usual, ranked], "and what was only known has not been rung"
 
 
 def test_a_waiting_worker_answers_the_bell_at_once(redis_url: str, doorbell: Doorbell) -> None:
-    """It blocks on the list: it need not wake up to look. (How fast is a matter for `make bench`.)"""
+    """It blocks on the set: it need not wake up to look. (How fast is a matter for `make bench`.)"""
     with Listener(redis_url).listening() as listener:
         client = connect(redis_url)
         until(lambda: client.info("clients")["blocked_clients"] >= 2, "both consumers to wait")
         began = time.monotonic()
-        doorbell.ring({"default": ids(1)})
+        doorbell.ring(rings(ids(1)))
         until(lambda: listener.heard, "the bell to be heard", every=0.001)
         assert time.monotonic() - began < BLOCK_SECONDS / 2
         client.close()
@@ -77,10 +126,10 @@ def test_a_waiting_worker_answers_the_bell_at_once(redis_url: str, doorbell: Doo
 def test_what_was_taken_and_not_begun_is_put_back_for_others(redis_url: str, doorbell: Doorbell) -> None:
     rung = ids(4)
     for job_id in rung:
-        doorbell.ring({"llm": [job_id]})
+        doorbell.ring(rings([job_id], "llm"))
     listener = Listener(redis_url, threads=1)
     listener.hold.clear()
-    listener.worker.queue_prefetch = 3
+    listener.worker.queue_prefetch = 6
     listener.worker.start()
     until(lambda: doorbell.waiting(["llm"]) == {"llm": 1}, "three messages to be taken")
     threading.Timer(0.3, listener.hold.set).start()
@@ -95,7 +144,7 @@ def test_what_was_taken_and_not_begun_is_put_back_for_others(redis_url: str, doo
 def test_bells_that_were_rung_one_by_one_are_taken_together(redis_url: str, doorbell: Doorbell) -> None:
     rung = ids(40)
     for job_id in rung:
-        doorbell.ring({"default": [job_id]})
+        doorbell.ring(rings([job_id]))
     listener = Listener(redis_url, threads=1)
     listener.hold.clear()
     with listener.listening():
@@ -113,14 +162,14 @@ def test_an_outage_is_waited_out(servers: Servers, redis_url: str, doorbell: Doo
         client.client_kill_filter(_type="normal", skipme=True)
         client.close()
         rung = ids(1)
-        until(lambda: doorbell.ring({"default": rung}), "the doorbell to reconnect", seconds=10)
+        until(lambda: doorbell.ring(rings(rung)), "the doorbell to reconnect", seconds=10)
         until(lambda: rung[0] in listener.heard, "the bell to be heard again", seconds=10)
 
 
 def test_after_a_failure_the_bell_rests_instead_of_making_every_caller_wait() -> None:
     doorbell = Doorbell(connect("redis://127.0.0.1:1/0"), rest=60)
-    assert not doorbell.ring({"default": ids(1)})
+    assert not doorbell.ring(rings(ids(1)))
     began = time.monotonic()
-    assert not any(doorbell.ring({"default": ids(1)}) for _ in range(1000))
+    assert not any(doorbell.ring(rings(ids(1))) for _ in range(1000))
     assert time.monotonic() - began < 1
     doorbell.close()

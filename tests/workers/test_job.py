@@ -37,7 +37,7 @@ def test_the_row_says_what_the_declaration_says(app: App) -> None:
 
 def test_arguments_come_back_typed_from_the_row() -> None:
     tenant_id, video_id = uuid4(), uuid4()
-    arguments = thumbnail.arguments({"video_id": str(video_id), "at": "2026-12-01T12:00:00Z"}, tenant_id)
+    arguments = thumbnail.arguments({"video_id": str(video_id), "at": "2026-12-01T12:00:00Z"}, tenant_id, 1)
     assert arguments == {"tenant_id": tenant_id, "video_id": video_id, "width": 320, "at": NOON}
 
 

@@ -5,12 +5,14 @@ from uuid import UUID
 
 import pytest
 
+from db.claims import known
 from db.transaction import SYSTEM
 from tests.builders import job_row
 from workers.app import App
+from workers.endings import rescue
 from workers.heartbeat import Heartbeat
 from workers.job import Context, FailedJob, Tx, job
-from workers.runner import Runner, rescue
+from workers.runner import Runner
 
 hooks: list[str]
 
@@ -42,7 +44,9 @@ def enqueue(app: App, **options: object) -> UUID:
 def claim(app: App, runner: Runner, job_id: UUID) -> int:
     """What a process does right before it dies. Returns the lease token."""
     with app.db.transaction(SYSTEM) as tx:
-        [claimed] = tx.jobs.claim([job_id], runner.worker_id, list(TYPES))
+        [claimed] = tx.claims.claim(
+            [job_id], runner.worker_id, known({name: declared.terms for name, declared in TYPES.items()})
+        )
     return claimed.lease_token
 
 

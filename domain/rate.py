@@ -1,0 +1,57 @@
+"""What an outside lets one account do a moment: a bucket that all jobs of the account draw from.
+
+The generic cell rate algorithm (ITU-T I.371, annex A), with a second horizon: whoever is refused is promised a moment
+of its own, so that a thousand waiting jobs come back one by one instead of all at once.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`burst` uses at once, and one more every `every`."""
+
+    every: timedelta
+    burst: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every <= timedelta(0) or self.burst < 1:
+            raise ValueError("a rate needs a positive interval and a burst of at least 1")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """`used_until`: when what was used is made up for. `promised_until`: the last moment promised to a waiting job.
+    `closed_until`: the other side said "not before"."""
+
+    used_until: datetime
+    promised_until: datetime
+    closed_until: datetime | None = None
+
+
+def fresh(now: datetime) -> Bucket:
+    """A bucket that nobody has drawn from."""
+    return Bucket(now, now)
+
+
+def take(
+    bucket: Bucket, rate: Rate, now: datetime, *, cost: int = 1, promised: bool = False
+) -> tuple[Bucket, datetime | None]:
+    """Draw `cost` uses. Returns the bucket afterwards, and None if they were there, else when to come back.
+
+    `promised`: the caller comes at a moment that it was given here. Others wait behind those who were.
+    """
+    price = rate.every * cost
+    used_until = max(bucket.used_until, now)
+    opens_at = max(used_until + price - rate.every * max(rate.burst, cost), bucket.closed_until or now)
+    in_line = promised or bucket.promised_until <= now
+    if opens_at <= now and in_line:
+        return replace(bucket, used_until=used_until + price), None
+    come_back = max(opens_at, bucket.promised_until + price)
+    return replace(bucket, promised_until=come_back), come_back
+
+
+def close(bucket: Bucket, until: datetime) -> Bucket:
+    """The other side refused, and named a moment before which nobody need ask again."""
+    return replace(bucket, closed_until=max(until, bucket.closed_until or until))

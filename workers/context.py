@@ -1,0 +1,227 @@
+"""What a handler may do: read the time, ask the ports, `begin`, `step`, `snooze`, and `finish`.
+
+def publish(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
+    ctx.take(f"tiktok:{account}", TIKTOK_POSTS)
+    receipt = ctx.step("upload", lambda key: tiktok.upload(video, idempotency_key=key), look=tiktok.find)
+    with ctx.finish() as tx:
+        tx.content.mark_published(post_id, receipt)
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cached_property, partial
+from random import Random
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from db.claims import ClaimedJob, Done
+from db.transaction import SYSTEM, Database, Scope, Tx
+from domain import rate
+from domain.errors import Rejected
+from domain.ports import Ports
+
+USUAL_STATEMENT = timedelta(seconds=30)
+"""What a statement may take anyway; near a deadline it may take less."""
+
+
+class LeaseLost(Exception):
+    """Another worker owns the job by now. Everything of this attempt is rolled back."""
+
+
+class JobCancelled(Exception):
+    """Somebody asked for the job to be stopped."""
+
+
+class Snoozed(Exception):
+    """The handler wants to be called again later; this attempt does not count."""
+
+    def __init__(self, after: timedelta, reason: str) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class StepUnknown(Rejected):
+    """Nobody can tell whether an earlier attempt's step happened: a person has to look."""
+
+
+class Context:
+    """One attempt at one job, as its handler sees it.
+
+    `ports` is everything outside; `rng` is seeded by the job's id, so a retry draws the same numbers. `complete`
+    completes, together with others, a job whose finish did nothing in the database.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        claimed: ClaimedJob,
+        *,
+        scope: Scope,
+        ports: Ports,
+        clock: Callable[[], datetime] | None,
+        complete: Callable[[Done], object],
+    ) -> None:
+        self.job = claimed
+        self.ports = ports
+        self.finished = False
+        self.deferred = False
+        self._db = db
+        self._scope = scope
+        self._clock = clock
+        self._complete = complete
+        self._claimed_at = monotonic()
+        self._result: dict[str, Any] = {}
+
+    @cached_property
+    def log(self) -> Any:
+        return structlog.get_logger()
+
+    def now(self) -> datetime:
+        """The database's clock: what it said at the claim, plus the time gone by since."""
+        return self._clock() if self._clock is not None else self._real_now()
+
+    @property
+    def remaining(self) -> timedelta:
+        """How long this attempt may still take: give it to whatever waits for the outside."""
+        deadline = self.job.deadline_at
+        return timedelta.max if deadline is None else deadline - self._real_now()
+
+    @cached_property
+    def rng(self) -> Random:
+        return Random(self.job.id.int)  # noqa: S311 - reproducible on purpose, nothing secret
+
+    def report(self, **facts: Any) -> None:
+        """Say what was done; kept as the job's `result` when it completes. JSON values only."""
+        self._result |= facts
+
+    def count(self, **more: int) -> None:
+        """Add to counters of the result."""
+        for name, n in more.items():
+            self._result[name] = self._result.get(name, 0) + n
+
+    @contextmanager
+    def begin(self) -> Iterator[Tx]:
+        """A short transaction before the end (a reservation, a chunk), committed only if the job is still ours.
+
+        Raises:
+            JobCancelled: somebody asked for the job to be stopped; nothing of the block is kept.
+        """
+        with self._transaction() as tx:
+            yield tx
+            tx.work_as(SYSTEM)
+            if not tx.claims.owns(self.job):
+                raise LeaseLost
+            if tx.jobs.cancel_requested(self.job.id):
+                raise JobCancelled
+
+    @contextmanager
+    def finish(self) -> Iterator[Tx]:
+        """The last block of every handler: its effects and the job's completion are one commit, or nothing."""
+        done = Done(self.job, self._result or None)
+        with self._transaction() as tx:
+            yield tx
+            if tx.used:
+                tx.work_as(SYSTEM)
+                if not tx.claims.complete([done]):
+                    raise LeaseLost
+        self.finished = True
+        self.deferred = not tx.used
+        if self.deferred:
+            self._complete(done)
+
+    def step(self, name: str, act: Callable[[str], Any], *, look: Callable[[str], Any] | None = None) -> Any:
+        """Do something outside the database, at most once as far as anybody can tell. Returns its result.
+
+        `act` is called with an idempotency key, the same in every attempt, and with no transaction open; what it
+        returns (a JSON value) is kept, and a later attempt gets it without acting again. If an earlier attempt
+        began and did not tell how it went, `look` is asked first, with the key: it returns the result, or None if
+        nothing happened, or raises `StepUnknown`. Without `look` the other side is trusted to know its keys.
+
+        Raises:
+            StepUnknown: nobody can tell whether it happened; the job fails and waits for a person.
+            JobCancelled: somebody asked for the job to be stopped.
+        """
+        with self.begin() as tx:
+            tx.work_as(SYSTEM)
+            known = tx.steps.intend(self.job.id, name)
+        if known.status == "confirmed":
+            return known.result
+        result = None
+        if known.begun_before and look is not None:
+            try:
+                result = look(known.idempotency_key)
+            except StepUnknown:
+                self._settle(name, "unknown")
+                raise
+        if result is None:
+            result = act(known.idempotency_key)
+        self._settle(name, "confirmed", result)
+        return result
+
+    def snooze(self, after: timedelta, reason: str) -> None:
+        """End this attempt, uncounted, and be called again `after` that long.
+
+        Raises:
+            Snoozed: always.
+        """
+        raise Snoozed(after, reason)
+
+    def take(self, bucket: str, at: rate.Rate, *, cost: int = 1) -> None:
+        """Draw from a rate that all jobs of an account share; if it is used up, come back when it is our turn.
+
+        Raises:
+            Snoozed: until the moment that is promised to this job.
+        """
+        draw = partial(_draw, at=at, cost=cost, promised=self.job.snoozes > 0)
+        with self._db.transaction(SYSTEM) as tx:
+            wait = tx.rates.change(bucket, draw)
+        if wait is not None:
+            raise Snoozed(wait, f"{bucket} is used up")
+
+    def close(self, bucket: str, wait: timedelta) -> None:
+        """The other side refused and said how long: let every job of the account wait, not only this one.
+
+        Raises:
+            Snoozed: for that long.
+        """
+        with self._db.transaction(SYSTEM) as tx:
+            tx.rates.change(bucket, lambda found, now: (rate.close(found, now + wait), None))
+        raise Snoozed(wait, f"{bucket} is closed")
+
+    def check(self) -> None:
+        """In a long computation, now and then.
+
+        Raises:
+            JobCancelled: somebody asked for the job to be stopped.
+            LeaseLost: the job is not ours any more.
+        """
+        with self.begin():
+            pass
+
+    def batch(self) -> dict[str, int]:
+        """Of the batch that this job follows: how many of its jobs ended in each state."""
+        with self._db.transaction(SYSTEM) as tx:
+            return tx.jobs.batch(self.job.id)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Tx]:
+        left = self.remaining
+        with self._db.transaction(self._scope, timeout=left if left < USUAL_STATEMENT else None) as tx:
+            yield tx
+
+    def _settle(self, step: str, status: str, result: Any = None) -> None:
+        with self._db.transaction(SYSTEM) as tx:
+            tx.steps.settle(self.job.id, step, status, result)
+
+    def _real_now(self) -> datetime:
+        return self.job.now + timedelta(seconds=monotonic() - self._claimed_at)
+
+
+def _draw(
+    bucket: rate.Bucket, now: datetime, *, at: rate.Rate, cost: int, promised: bool
+) -> tuple[rate.Bucket, timedelta | None]:
+    bucket, come_back = rate.take(bucket, at, now, cost=cost, promised=promised)
+    return bucket, None if come_back is None else come_back - now
