@@ -74,6 +74,9 @@ def run(entry: Entry, finding: Finding, ground: Ground, seed: int, *, full: bool
     except OutOfTime:
         finding.expect(False, "the time of the whole run was up")
         raise
+    except (KeyboardInterrupt, SystemExit):
+        finding.expect(False, "interrupted")
+        raise
     except Exception as error:
         finding.expect(False, f"{type(error).__name__}: {error}")
         if os.environ.get("CHAOS_DEBUG"):

@@ -137,10 +137,10 @@ class Ground:
         """FLUSHALL. Returns how many messages were thrown away by it."""
         client = redis.Redis.from_url(self.redis.url(), socket_timeout=5)
         try:
-            lists = list(client.scan_iter(_type="list"))
+            waiting = [key for key in client.scan_iter() if b"bell" in key]
             with client.pipeline(transaction=True) as pipe:
-                for key in lists:
-                    pipe.llen(key)
+                for key in waiting:
+                    pipe.zcard(key)
                 pipe.flushall()
                 return sum(pipe.execute()[:-1])
         finally:

@@ -20,10 +20,9 @@ import redis
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.middleware import Middleware
 
-import db.jobs
+import db.claims
 import scheduler.relay
-import workers.job
-from workers.job import Context
+from workers.context import Context
 
 PUSHES = {"RPUSH", "LPUSH", "ZADD", "XADD", "PUBLISH", "EVALSHA", "EVAL"}
 """Redis commands by which somebody is told of a job."""
@@ -96,7 +95,7 @@ def _commit(connection: psycopg.Connection[Any]) -> None:
         die(point, jobs)
 
 
-def _claim(self: db.jobs.Jobs, *args: Any, **kwargs: Any) -> Any:
+def _claim(self: db.claims.Claims, *args: Any, **kwargs: Any) -> Any:
     began = time.perf_counter()
     claimed = _shipped_claim(self, *args, **kwargs)
     _time_claim(time.perf_counter() - began)
@@ -126,8 +125,8 @@ def _execute_pipeline(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 _shipped_commit = psycopg.Connection.commit
-_shipped_claim = db.jobs.Jobs.claim
-_shipped_context = workers.job.Context.__init__
+_shipped_claim = db.claims.Claims.claim
+_shipped_context = Context.__init__
 _shipped_pipeline = redis.client.Pipeline.execute
 
 
@@ -135,9 +134,9 @@ def install_in_worker() -> None:
     cheat()
     if folder() is not None:
         psycopg.Connection.commit = _commit  # type: ignore[method-assign, assignment]
-        workers.job.Context.__init__ = _begin_context  # type: ignore[method-assign, assignment]
+        Context.__init__ = _begin_context  # type: ignore[method-assign, assignment]
     if folder() is not None or os.environ.get("CHAOS_TIMINGS"):
-        db.jobs.Jobs.claim = _claim  # type: ignore[method-assign]
+        db.claims.Claims.claim = _claim  # type: ignore[method-assign]
 
 
 def install_in_scheduler() -> None:
@@ -170,7 +169,7 @@ def cheat() -> None:
     """Break the protocol as `CHAOS_SABOTAGE` says, to prove that the harness would notice."""
     how = os.environ.get("CHAOS_SABOTAGE", "")
     if how == "fence":
-        db.jobs.Jobs.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
+        db.claims.Claims.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
     elif how == "sweeper":
         scheduler.relay.Relay.ring = _do_nothing  # type: ignore[method-assign]
     elif how == "reaper":
@@ -179,8 +178,8 @@ def cheat() -> None:
         raise SystemExit(f"no such sabotage: {how}")
 
 
-def _complete_whoever_owns_it(self: db.jobs.Jobs, done: Any) -> set[UUID]:
-    ids = [each.id for each in done]
+def _complete_whoever_owns_it(self: db.claims.Claims, done: Any) -> set[UUID]:
+    ids = [each.job.id for each in done]
     self._driver.execute(
         "UPDATE job_queue SET status = 'completed', completed_at = now() WHERE id = ANY(%s::uuid[])", (ids,)
     )

@@ -10,16 +10,18 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from db.jobs import ClaimedJob, Done, FailedAttempt, NewJob
+from db.claims import ClaimedJob, Done, Terms, known
+from db.jobs import FailedAttempt, NewJob
 from db.transaction import SYSTEM
 from domain.job import CRASHES_BEFORE_QUARANTINE
 from tests.chaos.ground import Place
 from tests.chaos.report import Finding
 from tests.chaos.stage import Stage
-from workers.runner import rescue
+from workers.endings import rescue
 
 TYPE, QUEUE = "chaos.model", "default"
 HOUR = timedelta(hours=1)
+KNOWN = known({TYPE: Terms(timeout=timedelta(days=1))})
 ROWS = """
 SELECT id, status, attempts, max_attempts, crashes, CASE WHEN status = 'running' THEN lease_token END,
        (SELECT count(*) FROM job_attempts a WHERE a.job_id = q.id)
@@ -126,7 +128,7 @@ class Queue(RuleBasedStateMachine):
         ids = self.some(data)
         worker = data.draw(st.sampled_from(list(self.workers)))
         with self.begin() as tx:
-            claimed = tx.jobs.claim([*ids, uuid4()], worker, [TYPE])
+            claimed = tx.claims.claim([*ids, uuid4()], worker, KNOWN)
         expected = {job_id for job_id in ids if self.jobs[job_id].status == "pending" and self.jobs[job_id].due}
         assert {each.id for each in claimed} == expected
         for each in claimed:
@@ -155,7 +157,7 @@ class Queue(RuleBasedStateMachine):
         if (claimed := self.a_claim(data)) is None:
             return
         with self.begin() as tx:
-            done = tx.jobs.complete([Done(claimed.id, TYPE, claimed.lease_token, None)])
+            done = tx.claims.complete([Done(claimed, None)])
         assert done == ({claimed.id} if self.owned(claimed) else set())
         if done:
             self.jobs[claimed.id].leave("completed")
@@ -180,7 +182,7 @@ class Queue(RuleBasedStateMachine):
         if (claimed := self.a_claim(data)) is None:
             return
         with self.begin() as tx:
-            tx.jobs.give_back([claimed])
+            tx.claims.give_back([claimed])
         if self.owned(claimed):
             self.jobs[claimed.id].leave("pending")
             self.jobs[claimed.id].attempts -= 1
@@ -189,9 +191,9 @@ class Queue(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         for job_id in self.some(data)[:1]:
             with self.begin() as tx:
-                cancelled = tx.jobs.cancel(job_id)
-            assert cancelled == (self.jobs[job_id].status == "pending")
-            if cancelled:
+                said = tx.jobs.cancel(job_id)
+            assert said == {"pending": "cancelled", "running": "running"}.get(self.jobs[job_id].status)
+            if said == "cancelled":
                 self.jobs[job_id].leave("cancelled")
 
     @rule(data=st.data())

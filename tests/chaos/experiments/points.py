@@ -31,6 +31,10 @@ IN_WORKERS = (
     "finished_not_acked",
 )
 IN_SCHEDULERS = ("relay_before_ring", BETWEEN)
+AHEAD = 150
+"""Jobs that are enqueued and not finished: some for every process, and no backlog."""
+
+ENDED = "SELECT count(*) FROM job_queue WHERE job_type IN ('chaos.alone', 'chaos.parent') AND status = 'completed'"
 BY_THE_HARNESS = "rung_not_fetched"
 
 AFTERWARDS = """
@@ -52,7 +56,7 @@ def points(stage: Stage, finding: Finding) -> None:
         fleet.scheduler()
         fleet.dynos(5, threads=2)
         fleet.await_signed_on(5)
-        with feeding(place, rng, one_by_one, per_second=stage.size(90, 60), batch=5) as feeder:
+        with feeding(place, rng, one_by_one, target=AHEAD, batch=5) as feeder:
             crashes = Crashes(stage, place, fleet, flags, time_file, rng)
             crashes.all_of_them(times, feeder)
             until(lambda: not fleet.tend(), "every process to be up again")
@@ -101,6 +105,7 @@ class Crashes:
                     self.thrown += bool(self.stage.ground.forget_redis())
                 else:
                     (self.flags / point).touch()
+            feeder.target = self.place.value(ENDED) + AHEAD
             self.next_minutes()
             self.await_taken()
             if feeder.failure is not None:

@@ -9,8 +9,10 @@ from tests.chaos.report import Finding
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
 
-CLAIM_IN_FLIGHT = 30
-"""Seconds after which a claim whose answer was lost is returned by its own process."""
+
+def patience(stage: Stage) -> dict[str, str]:
+    """How long a process waits for the answer to a claim until it disowns the job: 30 s as shipped."""
+    return stage.size({}, {"CHAOS_IN_FLIGHT": "4"})
 
 
 def restarts(stage: Stage, finding: Finding) -> None:
@@ -22,7 +24,7 @@ def restarts(stage: Stage, finding: Finding) -> None:
 def crash_recovery(stage: Stage, finding: Finding) -> None:
     rng = stage.rng()
     number = stage.size(20, 2)
-    with stage.place_and_fleet(**FAST) as (place, fleet):
+    with stage.place_and_fleet(**FAST, **patience(stage)) as (place, fleet):
         fleet.scheduler()
         fleet.dynos(2)
         fleet.await_signed_on(2)
@@ -52,8 +54,10 @@ def cut_commits(stage: Stage, finding: Finding) -> None:
     rng = stage.rng()
     wanted = stage.size(100, 5)
     part = Finding(finding.name, "cut commits")
-    patience = stage.size({}, {"CHAOS_IN_FLIGHT": "4"})
-    with Wire(stage.ground.postgres.port, rng) as wire, stage.place_and_fleet(**FAST, **patience) as (place, fleet):
+    with (
+        Wire(stage.ground.postgres.port, rng) as wire,
+        stage.place_and_fleet(**FAST, **patience(stage)) as (place, fleet),
+    ):
         fleet.environment["DATABASE_URL"] = wire.url(place.settings.database_url, "sslmode=disable")
         fleet.scheduler()
         fleet.dynos(2)

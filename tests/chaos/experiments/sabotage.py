@@ -2,7 +2,7 @@
 
 import time
 
-from tests.chaos.experiments.kills import kill_one
+from tests.chaos.experiments.kills import kill_a_busy_one
 from tests.chaos.experiments.zombies import zombies
 from tests.chaos.fleet import FAST
 from tests.chaos.load import feeding
@@ -43,8 +43,9 @@ def killed(stage: Stage, finding: Finding) -> None:
         with feeding(place, rng, per_second=200) as feeder:
             for n in range(4):
                 until(lambda n=n: len(feeder.promised) > 100 * (n + 1), "jobs to be enqueued")  # type: ignore[misc]
-                kill_one(fleet, rng)
+                kill_a_busy_one(place)
                 until(lambda: (fleet.tend(), len(fleet.up()) == 2)[1], "both dynos to be back")
+            finding.saw("kills amid jobs", 4)
             settle(finding, place, fleet, feeder, bar=PATIENCE)
 
 

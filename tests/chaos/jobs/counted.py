@@ -7,9 +7,11 @@ from pathlib import Path
 from time import sleep
 from uuid import UUID
 
+from db.transaction import Tx
 from tests.chaos import seams
 from tests.chaos.jobs.slow import wait_for
-from workers.job import Context, Tx, job
+from workers.context import Context
+from workers.job import job
 
 
 @job("chaos.effect", system=True, max_attempts=20)
