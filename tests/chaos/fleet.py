@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from tests.wait import until
 
 FAST = {"CHAOS_INTERVAL": "0.7", "CHAOS_LEASE": "2.5", "CHAOS_SWEEP": "0.7"}
 """Heartbeat, lease and sweep of experiments with many trials; shipped are 10 s, 30 s and 10 s."""
+
+HUNG_AFTER = 3.0
+"""Seconds that a dyno may be without a worker process; longer than it takes to boot one, or to end."""
 
 SHIPPED: Mapping[str, str] = {}
 
@@ -42,6 +46,7 @@ class Member:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     respawned: bool = False
+    childless_since: float | None = None
 
 
 class Fleet:
@@ -55,7 +60,8 @@ class Fleet:
             **environment,
         }
         self.members: list[Member] = []
-        self.respawns = 0
+        self.respawns = self.hung = 0
+        self._looked = 0.0
 
     def dyno(
         self, *, processes: int = 1, threads: int = 4, grace_s: float = 20, warm: bool = True, **env: str
@@ -119,6 +125,7 @@ class Fleet:
 
     def tend(self) -> int:
         """Start again what has ended, as a dyno manager does. Returns how many."""
+        self._end_hung_parents()
         fallen = [member for member in self.members if not member.respawned and not self.runs(member)]
         for member in fallen:
             member.respawned = True
@@ -127,11 +134,31 @@ class Fleet:
         self.respawns += len(fallen)
         return len(fallen)
 
+    def _end_hung_parents(self) -> None:
+        """Dramatiq's parent waits for ever, deaf to every signal but SIGKILL, if a child is killed at the very moment
+        at which it reports that it has booted: a dyno without workers, which its manager believes to be up."""
+        now = time.monotonic()
+        if now < self._looked + 1:
+            return
+        self._looked = now
+        for member in self.up():
+            if self.processes(member):
+                member.childless_since = None
+            elif member.childless_since is None:
+                member.childless_since = now
+            elif now - member.childless_since > HUNG_AFTER:
+                self.hung += 1
+                signal_group(member.pid, signal.SIGKILL)
+
     def processes(self, member: Member) -> list[int]:
         """The worker processes of a dyno: the children of Dramatiq's parent."""
+        found = []
         with suppress(psutil.NoSuchProcess):
-            return [child.pid for child in psutil.Process(member.pid).children()]
-        return []
+            for child in psutil.Process(member.pid).children():
+                with suppress(psutil.NoSuchProcess):
+                    if child.status() != psutil.STATUS_ZOMBIE:
+                        found.append(child.pid)
+        return found
 
     def signed_on(self) -> list[int]:
         """Pids of live worker processes, by the table."""

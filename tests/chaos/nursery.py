@@ -5,6 +5,7 @@ talk in lines of JSON: an order `{"call", "argv", "env", "log"}` is answered by 
 """
 
 import ctypes
+import faulthandler
 import importlib
 import json
 import os
@@ -133,6 +134,7 @@ def begin(order: Mapping[str, Any]) -> int:
         sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         os.environ.update(order["env"])
+        faulthandler.register(signal.SIGUSR1)  # tells where it stands, should it hang
         module, _, function = order["call"].partition(":")
         sys.argv = [module, *order["argv"]]
         code = getattr(importlib.import_module(module), function)() or 0

@@ -63,6 +63,9 @@ def settle(finding: Finding, place: Place, fleet: Fleet, feeder: Feeder | None, 
     finding.lost, finding.doubled = found.lost, found.twice
     finding.figures |= {"jobs": found.jobs, "audit": vars(found), "respawns": fleet.respawns}
     finding.figures["attempts_lost"] = attempts(place, "lost")
+    if fleet.hung:
+        finding.figures["dramatiq_parents_hung"] = fleet.hung
+        finding.notes.append(f"{fleet.hung} dynos hung without workers, killed by the harness (see Fleet.tend)")
     finding.figures["troubles"] = fleet.troubles()[:8]
     finding.expect(finding.recovery_s is not None, f"not everything was finished {bar:g} s after the last fault")
     finding.expect(found.lost == 0, f"{found.lost} lost: {found}")

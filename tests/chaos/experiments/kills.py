@@ -16,6 +16,9 @@ from tests.chaos.report import Finding
 from tests.chaos.stage import Stage, landed, settle
 from tests.wait import until
 
+BACKLOG = 400
+"""Jobs that wait while the kills go on, so that most of those killed are in the middle of something."""
+
 BUSY = "SELECT w.pid FROM workers w JOIN job_queue q ON q.worker_id = w.id AND q.status = 'running' LIMIT 1"
 STATUS = "SELECT status FROM job_queue WHERE id = %s"
 P95_WAIT = """
@@ -32,9 +35,9 @@ def kills(stage: Stage, finding: Finding) -> None:
         fleet.dynos(2, processes=2)
         fleet.dynos(2)
         fleet.await_signed_on(6)
-        with feeding(place, rng, target=jobs // number) as feeder:
+        with feeding(place, rng, target=BACKLOG) as feeder:
             for n in range(number):
-                feeder.target = round(jobs * (n + 1) / number)
+                feeder.target = min(jobs, BACKLOG + round(jobs * (n + 1) / number))
                 time.sleep(rng.uniform(0.05, 0.35))  # the moment of the kill is left to chance
                 kill_one(fleet, rng)
                 fleet.tend()
