@@ -51,8 +51,8 @@ lock: setup  ## Pin every dependency anew, with hashes
 		--custom-compile-command "make lock" --constraint requirements.txt --all-extras \
 		--output-file requirements-dev.txt pyproject.toml
 
-bench: setup  ## Time the main walk on the system as it ships
-	$(BIN)/python -m benchmarks.walk
+bench: setup  ## Measure speed, ours beside the peers' (ARGS="--only drain,latency --runs 5 --quick" for parts)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 --seed 7"; half an hour)
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -61,4 +61,4 @@ shell: setup  ## Python with an `app` of the running system (see `viral up`)
 	@$(BIN)/python -i -c "from cli.session import session; app = session().__enter__(); print('app', app.version)"
 
 clean:  ## Remove what was made here, data of the embedded servers included
-	rm -rf $(VENV) .viral .pytest_cache .mypy_cache .ruff_cache .hypothesis reports
+	rm -rf $(VENV) .viral .pytest_cache .mypy_cache .ruff_cache .hypothesis .bench reports

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
 from db.queues import read_policies
 from domain.admission import Place, admit, bounds, paused
@@ -68,6 +69,11 @@ class ClaimedJob:
     cancel_requested_at: datetime | None = None
     limited: bool = False
 
+    @property
+    def holds_others_up(self) -> bool:
+        """Whether something may have to be done for others when it ends."""
+        return self.limited or self.ordering_key is not None or self.batch_id is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -81,8 +87,12 @@ COLUMNS = """id, tenant_id, job_type, queue, payload, attempts, max_attempts, sc
           clock_timestamp(), priority, payload_version, ordering_key, batch_id, snoozes, deadline_at,
           cancel_requested_at"""
 
-READY = """
-id = ANY(%(ids)b::uuid[]) AND status = 'pending' AND scheduled_for <= now()
+# Written so that the planner cannot see through it: knowing that a partial index holds no other rows, and believing it
+# nearly empty, it would walk that index, and with it every dead entry of jobs that passed through the state.
+PENDING, RUNNING = "status || '' = 'pending'", "status || '' = 'running'"
+
+READY = f"""
+id = ANY(%(ids)b::uuid[]) AND {PENDING} AND scheduled_for <= now()
     AND payload_version <= (%(known)s::jsonb -> job_type ->> 0)::int
 """
 
@@ -104,12 +114,12 @@ WHERE id = ANY(ARRAY(
     FOR UPDATE SKIP LOCKED
 ))
 RETURNING {COLUMNS}
-"""  # noqa: S608
+"""
 
 LEFT_OVER = f"""
 SELECT id, queue, tenant_id, ordering_key FROM job_queue WHERE {READY}
 ORDER BY priority, scheduled_for, id FOR UPDATE SKIP LOCKED
-"""  # noqa: S608
+"""
 
 LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
 
@@ -134,19 +144,22 @@ SET ring_at = now() + least(interval '5 seconds' * power(2, least(rings, 10)),
 WHERE id = ANY(%(ids)b::uuid[])
 """
 
-RUNNING = """
+COUNT_RUNNING = """
 SELECT queue, tenant_id, count(*) FROM job_queue WHERE status = 'running' AND queue = ANY(%s) GROUP BY queue, tenant_id
 """
 
 TAKE_ADMITTED = f"{TAKE} WHERE id = ANY(%(ids)b::uuid[]) RETURNING {COLUMNS}"
 
 # A lease token belongs to one job, so a row whose token is among the tokens is the very job that bears it.
-COMPLETE = """
+COMPLETE = f"""
 UPDATE job_queue
 SET status = 'completed', completed_at = now(), result = %(results)s::jsonb -> id::text, error_message = NULL
-WHERE id = ANY(%(ids)b::uuid[]) AND status = 'running' AND lease_token = ANY(%(tokens)b::bigint[])
+WHERE id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND lease_token = ANY(%(tokens)b::bigint[])
 RETURNING id
 """
+
+NO_LEASE = "VD002"
+"""SQLSTATE that the function `complete_job` raises when the lease does not own the job any more."""
 
 # A follower that is locked is just being claimed, by somebody who waits for the lock that we hold: it sees for itself.
 WAKE_NEXT = """
@@ -167,10 +180,15 @@ WHERE id = ANY(%(batch_ids)b::uuid[]) AND status = 'pending' AND scheduled_for <
 RETURNING queue, id, priority
 """
 
-GIVE_BACK = """
+STANDING = f"""
+SELECT CASE WHEN cancel_requested_at IS NULL THEN 'wanted' ELSE 'cancel requested' END
+FROM job_queue WHERE id = %s AND {RUNNING} AND lease_token = %s FOR SHARE
+"""
+
+GIVE_BACK = f"""
 UPDATE job_queue
 SET status = 'pending', attempts = attempts - 1, ring_at = NULL, worker_id = NULL, lease_token = NULL
-WHERE id = ANY(%(ids)b::uuid[]) AND status = 'running' AND lease_token = ANY(%(tokens)b::bigint[])
+WHERE id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND lease_token = ANY(%(tokens)b::bigint[])
 """
 
 
@@ -211,7 +229,7 @@ class Claims:
         return [ClaimedJob(*(*row, (row[3], row[1]) in limited)) for row in taken]
 
     def _running(self, bound: Collection[Place]) -> dict[Place, int]:
-        rows = self._driver.execute(RUNNING, (list({queue for queue, _ in bound}),))
+        rows = self._driver.execute(COUNT_RUNNING, (list({queue for queue, _ in bound}),))
         return {(queue, tenant_id): count for queue, tenant_id, count in rows}
 
     def _lock(self, names: Iterable[str]) -> None:
@@ -266,13 +284,10 @@ class Claims:
         for job in claimed:
             self._due.setdefault(job.queue, {})[job.id] = job.priority
 
-    def owns(self, job: ClaimedJob) -> bool:
-        """Whether this lease still owns the job; it then does until the end of this transaction."""
-        found = self._driver.execute(
-            "SELECT FROM job_queue WHERE id = %s AND status = 'running' AND lease_token = %s FOR SHARE",
-            (job.id, job.lease_token),
-        )
-        return found.fetchone() is not None
+    def standing(self, job: ClaimedJob) -> str | None:
+        """Of a job that this lease owns until the transaction ends: "wanted" or "cancel requested". Else None."""
+        found = self._driver.execute(STANDING, (job.id, job.lease_token), prepare=True).fetchone()
+        return None if found is None else str(found[0])
 
     def completed(self, job: ClaimedJob) -> bool:
         """After a COMMIT whose answer was lost: did this very lease complete the job?"""
@@ -281,6 +296,13 @@ class Claims:
             (job.id, job.lease_token),
         )
         return found.fetchone() is not None
+
+
+def completing(done: Done, driver: psycopg.Connection[Any]) -> bytes:
+    """`COMPLETE` of one job, as the text of a statement that can be sent together with COMMIT."""
+    result = None if done.result is None else json.dumps(done.result)
+    call = sql.SQL("SELECT complete_job({}, {}, {}::jsonb); ")
+    return call.format(str(done.job.id), done.job.lease_token, result).as_bytes(driver)
 
 
 def _order(tenant_id: UUID | None, key: str) -> str:

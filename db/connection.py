@@ -47,7 +47,7 @@ def _drop_privileges(connection: psycopg.Connection[Any]) -> None:
         f"""
         SELECT set_config('role', rolname, false) FROM pg_roles
         WHERE rolname = %s AND current_user <> rolname AND pg_has_role(current_user, oid, {MAY_BECOME})
-        """,  # noqa: S608
+        """,
         (APP_ROLE,),
     )
 

@@ -92,7 +92,7 @@ INSERT INTO job_queue (id, job_type, queue, payload, unique_key, max_attempts)
 SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, max_attempts
 FROM given JOIN stored USING (id)
 RETURNING id
-"""  # noqa: S608
+"""
 
 FIRST_DELIVERIES = """
 SELECT source, external_id, id, job_id FROM webhook_events
@@ -205,7 +205,7 @@ class Events:
             SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status,
                    processed_at, job_id, subject
             FROM webhook_events WHERE {" AND ".join(where) or "true"} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
-        """  # noqa: S608
+        """
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, {**wanted, "limit": limit}).fetchall()
 

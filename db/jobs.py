@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row, scalar_row
 
-from db.claims import Claims, Due
+from db.claims import RUNNING, Claims, Due
 
 
 @dataclass(frozen=True)
@@ -92,26 +92,26 @@ SELECT id FROM job_queue
 WHERE job_type = %s AND tenant_id IS NOT DISTINCT FROM %s AND unique_key = %s AND status IN ('pending', 'running')
 """
 
-RESCHEDULE = """
+RESCHEDULE = f"""
 UPDATE job_queue
 SET status = 'pending', scheduled_for = now() + %(wait)s::interval,
     ring_at = CASE WHEN %(wait)s::interval > interval '0' THEN now() + %(wait)s::interval END, rings = 0,
     attempts = attempts - %(uncounted)s, snoozes = snoozes + %(uncounted)s,
     worker_id = NULL, lease_token = NULL, error_message = %(error_message)s
-WHERE id = %(id)s AND status = 'running' AND lease_token = %(lease_token)s
+WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
 RETURNING queue, priority
 """
 
-END = """
+END = f"""
 UPDATE job_queue SET status = %(status)s, completed_at = now(), worker_id = NULL, error_message = %(error_message)s
-WHERE id = %(id)s AND status = 'running' AND lease_token = %(lease_token)s
+WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
 RETURNING tenant_id, ordering_key, batch_id
 """
 
-RECORD_ATTEMPT = """
+RECORD_ATTEMPT = f"""
 INSERT INTO job_attempts (job_id, attempt, worker_id, outcome, error_class, error_message, traceback, started_at)
 SELECT id, attempts, worker_id, %(outcome)s, %(error_class)s, %(error_message)s, %(traceback)s, started_at
-FROM job_queue WHERE id = %(id)s AND status = 'running' AND lease_token = %(lease_token)s
+FROM job_queue WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
 """
 
 CANCEL = """
@@ -225,11 +225,6 @@ class Jobs:
             self._let_follow(*row[1:])
         return str(row[0])
 
-    def cancel_requested(self, job_id: UUID) -> bool:
-        """Whether somebody asked the running job to stop."""
-        query = "SELECT FROM job_queue WHERE id = %s AND cancel_requested_at IS NOT NULL"
-        return self._driver.execute(query, (job_id,)).fetchone() is not None
-
     def retry(self, job_id: UUID) -> bool:
         """Make a failed or cancelled job due now, with one attempt more than it had. False in any other state.
 
@@ -271,7 +266,7 @@ class Jobs:
         wanted = {"status": status, "job_type": job_type, "queue": queue, "tenant_id": tenant_id}
         given = {column: value for column, value in wanted.items() if value is not None}
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
-        query = f"SELECT * FROM job_queue WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s"  # noqa: S608
+        query = f"SELECT * FROM job_queue WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s"
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, given | {"limit": limit}).fetchall()
 

@@ -67,7 +67,7 @@ EMPTY_LIST = text("'[]'::jsonb")
 LIVE = "status IN ('pending', 'running')"
 LANE = """
 CASE
-    WHEN (tenant_id IS NULL) THEN '00000000-0000-0000-0000-000000000000'::uuid
+    WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000'::uuid
     ELSE tenant_id
 END""".strip()
 """Whose turn it is among the jobs of a queue; what belongs to no tenant has a lane of its own. Not COALESCE: under
@@ -580,7 +580,7 @@ job_queue = Table(
     CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
     Index(
         "job_queue_turn_idx",
-        *("queue", "priority", text(f"({LANE})"), "scheduled_for", "id"),
+        *("queue", "priority", text(f"(\n{LANE})"), "scheduled_for", "id"),
         postgresql_where=text("status = 'pending' AND ring_at IS NULL"),
     ),
     Index("job_queue_asleep_idx", "ring_at", postgresql_where=text("status = 'pending' AND ring_at IS NOT NULL")),

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 import psycopg
+from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import scalar_row
 from sqlalchemy import Connection, create_engine
@@ -16,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from db.billing import Billing
-from db.claims import Claims, Due
+from db.claims import NO_LEASE, Claims, Done, Due, completing
 from db.connection import connect, try_after_rest
 from db.events import Events
 from db.fires import Fires
@@ -51,6 +52,10 @@ class DatabaseUnavailable(Unavailable):
     """Postgres cannot be reached, or went away in the middle. Nothing of the transaction was kept."""
 
 
+class LeaseMissing(Exception):
+    """What was to be completed by the COMMIT is not ours any more: the transaction was rolled back."""
+
+
 class CommitUnknown(Unavailable):
     """The connection was lost during COMMIT: the transaction may have happened. Read the rows before acting."""
 
@@ -74,6 +79,7 @@ class Tx:
         self._timeout = timeout
         self.new_id = new_id
         self.due: Due = {}
+        self.last = b""
 
     @property
     def used(self) -> bool:
@@ -100,6 +106,19 @@ class Tx:
             _put_back(sql, driver)
             raise DatabaseUnavailable(f"Postgres went away: {_one_line(error)}") from error
         return sql, driver
+
+    def complete(self, done: Done) -> None:
+        """Complete the job as the last act of this transaction, in one round trip with its COMMIT.
+
+        Raises:
+            LeaseMissing: here or at the commit: the lease does not own the job any more.
+        """
+        self.work_as(SYSTEM)
+        if done.job.holds_others_up:
+            if not self.claims.complete([done]):
+                raise LeaseMissing
+            return
+        self.last = completing(done, self.driver)
 
     def work_as(self, scope: Scope) -> None:
         """See the rows of `scope` from here to the end of the transaction."""
@@ -238,7 +257,7 @@ class Database:
                     raise
                 raise translated from error
             if tx.used:
-                _commit(tx.driver)
+                _commit(tx.driver, tx.last)
         finally:
             if tx.used:
                 _put_back(tx.sql, tx.driver)
@@ -265,17 +284,23 @@ def _begin(driver: psycopg.Connection[Any], scope: Scope, *, durable: bool, time
         raise psycopg.OperationalError(result.get_error_message())
 
 
-def _commit(driver: psycopg.Connection[Any]) -> None:
+def _commit(driver: psycopg.Connection[Any], last: bytes) -> None:
     if driver.info.transaction_status == TransactionStatus.INERROR:
         # COMMIT would be answered with a silent ROLLBACK.
         raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
     try:
-        driver.commit()
+        result = driver.pgconn.exec_(last + b"COMMIT")
     except psycopg.OperationalError as error:
-        # A refusal that the server spoke (a deadlock, a deferred check) leaves the connection usable: rolled back.
-        if driver.broken or driver.closed:
-            raise CommitUnknown(f"the connection was lost during COMMIT: {_one_line(error)}") from error
-        raise
+        raise CommitUnknown(f"the connection was lost during COMMIT: {_one_line(error)}") from error
+    if result.status == ExecStatus.COMMAND_OK:
+        return
+    refusal = error_from_result(result)
+    # A refusal that the server spoke (a deadlock, a deferred check) leaves the connection usable: rolled back.
+    if driver.closed:
+        raise CommitUnknown(f"the connection was lost during COMMIT: {_one_line(refusal)}") from refusal
+    if last and refusal.sqlstate == NO_LEASE:
+        raise LeaseMissing from refusal
+    raise refusal
 
 
 def _put_back(sql: Connection, driver: psycopg.Connection[Any]) -> None:

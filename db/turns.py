@@ -11,13 +11,15 @@ What cannot run yet is *asleep* until `ring_at`: it is scheduled for later, or a
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
+from itertools import starmap
+from typing import Any, NamedTuple
 
 import psycopg
 
 from db.tables import LANE
+
+BAND = 1_000_000
+"""A score is the priority times this, plus the rank within the priority."""
 
 AWAKE = "status = 'pending' AND ring_at IS NULL"
 
@@ -38,7 +40,7 @@ WITH RECURSIVE queues AS (
     FROM queues WHERE queues.queue IS NOT NULL
 )
 SELECT queue FROM queues WHERE queue IS NOT NULL
-"""  # noqa: S608
+"""
 
 # In the same way from lane to lane; of each lane no more is read than may be given a turn.
 TURNS = f"""
@@ -66,9 +68,9 @@ WITH RECURSIVE lanes AS (
     WHERE own.paused_at IS NULL AND everyones.paused_at IS NULL
 ), whole AS (
     SELECT (SELECT max_running FROM policy WHERE tenant_id IS NULL) - (SELECT coalesce(sum(jobs), 0) FROM busy) AS room,
-           greatest(8, 4 * %(most)s / (SELECT count(*) FROM lanes)) AS share
+           greatest(8, 4 * %(most)s / (SELECT greatest(count(*), 1) FROM lanes)) AS share
 )
-SELECT job.id, job.priority, (open.busy + job.ahead) / open.weight AS rank,
+SELECT job.id::text, job.priority * {BAND} + least((open.busy + job.ahead) / open.weight, {BAND} - 1) AS score,
        open.room IS NOT NULL OR whole.room IS NOT NULL AS limited
 FROM whole CROSS JOIN open CROSS JOIN LATERAL (
     SELECT id, priority, scheduled_for, sum(cost) OVER (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING) AS ahead
@@ -79,17 +81,18 @@ FROM whole CROSS JOIN open CROSS JOIN LATERAL (
         ORDER BY scheduled_for, id LIMIT greatest(least(whole.share, open.room), 0)
     ) AS first
 ) AS job
-ORDER BY job.priority, rank, job.scheduled_for, job.id LIMIT greatest(least(%(most)s, (SELECT room FROM whole)), 0)
-"""  # noqa: S608
+ORDER BY score, job.scheduled_for, job.id LIMIT greatest(least(%(most)s, (SELECT room FROM whole)), 0)
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A job that may run, and its place in line: by priority, then by rank. `limited`: a limit lets only so many."""
+class Turn(NamedTuple):
+    """A job (its id as Redis is told it) that may run, and its place in line: lower goes first.
 
-    job_id: UUID
-    priority: int
-    rank: float
+    `limited`: a limit lets only so many run.
+    """
+
+    job_id: str
+    score: float
     limited: bool
 
 
@@ -110,7 +113,7 @@ class Turns:
     def next(self, queue: str, most: int, weights: Mapping[str, float]) -> list[Turn]:
         """The first `most` jobs in line; `weights` says how much more than one a plan's tenant gets."""
         values = {"queue": queue, "most": most, "weights": json.dumps(weights)}
-        return [Turn(*row) for row in self._driver.execute(TURNS, values, prepare=True)]
+        return list(starmap(Turn, self._driver.execute(TURNS, values, prepare=True)))
 
     def explain(self, queue: str, most: int, weights: Mapping[str, float]) -> str:
         """How Postgres finds the turns, and what it reads for it."""

@@ -16,13 +16,13 @@ import structlog
 
 from db.transaction import SYSTEM, Database, DatabaseUnavailable
 from domain.billing import PLANS
-from scheduler.line import Line
+from scheduler.line import WINDOW, Line
 from scheduler.schedule import Schedule, to_fire
 from workers.broker import FEW, Doorbell
 from workers.endings import rescue
 from workers.job import JobTypes
 
-TICK, TICK_BUSY = 0.5, 0.05
+TICK, TICK_BUSY = 0.5, 0.03
 """Seconds between two looks at the table when nobody calls: when all that waits fits in Redis, and when it does not."""
 
 SHORTEST_REST = 0.005
@@ -53,6 +53,7 @@ class Relay:
         self._lines: defaultdict[str, Line] = defaultdict(Line)
         self._epoch: str | None = None
         self._called = False
+        self._looked_at = float("-inf")
         self._heard = True
 
     def run(self, stop: threading.Event) -> None:
@@ -65,8 +66,8 @@ class Relay:
                 log.warning("relay.tick_missed", reason=str(error))
             except Exception:
                 log.exception("relay.tick_failed")
-            # However long a look at the table takes, the database is left alone for four times as long.
-            if stop.wait(max(SHORTEST_REST, 4 * (monotonic() - began))):
+            # However long a look at the table takes, the database is left alone for as long.
+            if stop.wait(max(SHORTEST_REST, monotonic() - began)):
                 return
             try:
                 self._called = self._doorbell.await_call(TICK_BUSY if self._backlog() else TICK)
@@ -74,11 +75,14 @@ class Relay:
                 stop.wait(TICK)
 
     def ring(self) -> int:
-        """Ring for the jobs whose turn it is, as many as the workers get through in a moment.
+        """Ring for the jobs whose turn it is, and put those that have been rung in their order.
 
         Returns how many jobs were rung that had not been, as far as this relay knows.
         """
         called, self._called = self._called, False
+        if self._backlog() and not called and self._still_full():
+            return 0
+        self._looked_at = monotonic()
         with self._db.transaction(SYSTEM) as tx:
             tx.turns.wake(MOST_WOKEN)
             queues = tx.turns.awake_queues()
@@ -101,17 +105,26 @@ class Relay:
 
     def _ring_queue(self, queue: str, waiting: int, *, called: bool) -> int:
         line, now = self._lines[queue], monotonic()
-        fill = line.wants(waiting)
-        if not fill and not called:
+        all_of_it = line.wants(waiting, now)
+        if not all_of_it and not called:
             return 0
-        if fill:
-            line.resize(waiting, now)
         with self._db.transaction(SYSTEM) as tx:
-            turns = tx.turns.next(queue, line.window if fill else FEW, WEIGHTS)
-        new, known = line.place(turns, now, all_of_it=fill)
+            turns = tx.turns.next(queue, WINDOW if all_of_it else FEW, WEIGHTS)
+        new, known = line.place(turns, now, all_of_it=all_of_it)
         if new or known:
             self._doorbell.line_up(queue, new, known)
         return len(new)
+
+    def _still_full(self) -> bool:
+        """With all there is to do already known, Redis tells whether there is anything to add."""
+        now = monotonic()
+        if now - self._looked_at > TICK:
+            return False
+        try:
+            waiting = self._doorbell.waiting(self._lines)
+        except redis.RedisError:
+            return False
+        return not any(line.wants(waiting[queue], now) for queue, line in self._lines.items())
 
     def _backlog(self) -> bool:
         return any(line.backlog for line in self._lines.values())

@@ -26,6 +26,7 @@ from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
 
 from db.transaction import Rings
+from db.turns import BAND
 from workers.job import QUEUES
 
 ACTOR = "run"
@@ -43,9 +44,6 @@ EPOCH_KEY = "viral:epoch"
 
 CALL_KEY = "viral:call"
 """Where the relay waits to be called."""
-
-BAND = 1_000_000.0
-"""Scores: priority times this, plus the rank within the priority."""
 
 # KEYS: the queue's set, the relay's call. ARGV: how many may wait, how many there are in all, (score, id) pairs.
 RING = """
@@ -80,11 +78,6 @@ def bell_key(queue: str) -> str:
     return f"viral:bells:{queue if queue in QUEUES else 'default'}"
 
 
-def score(priority: int, rank: float = 0.0) -> float:
-    """Lower is popped first."""
-    return priority * BAND + min(rank, BAND - 1)
-
-
 class Doorbell:
     """The ringing side. After a failure it stays quiet for `rest` seconds instead of making every caller wait."""
 
@@ -106,7 +99,7 @@ class Doorbell:
                     first = [
                         word
                         for job_id, priority in itertools.islice(jobs.items(), FEW)
-                        for word in (score(priority), str(job_id))
+                        for word in (priority * BAND, str(job_id))
                     ]
                     # A queue named without jobs: something may run there that could not before.
                     pipe.eval(RING, 2, bell_key(queue), CALL_KEY, FEW, max(len(jobs), 1), *first)
@@ -124,17 +117,19 @@ class Doorbell:
         except redis.RedisError as error:
             log.warning("bell.unheard", reason=str(error))
 
-    def line_up(self, queue: str, new: Mapping[UUID, float], known: Mapping[UUID, float]) -> None:
-        """Ring for `new` jobs; those that are `known` to have been rung change places if they still wait. By score.
+    def line_up(self, queue: str, new: Mapping[str, float], known: Mapping[str, float]) -> None:
+        """Ring for `new` jobs; those that are `known` to have been rung change places if they still wait.
+
+        Both with their scores: lower is taken first.
 
         Raises:
             redis.RedisError: Redis does not answer.
         """
         with self._client.pipeline(transaction=False) as pipe:
             if known:
-                pipe.zadd(bell_key(queue), {str(job_id): at for job_id, at in known.items()}, xx=True)
+                pipe.zadd(bell_key(queue), dict(known), xx=True)
             if new:
-                pipe.zadd(bell_key(queue), {str(job_id): at for job_id, at in new.items()})
+                pipe.zadd(bell_key(queue), dict(new))
             pipe.execute()
 
     def waiting(self, queues: Iterable[str]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from db.claims import ClaimedJob, Done
-from db.transaction import SYSTEM, Database, Scope, Tx
+from db.transaction import SYSTEM, Database, LeaseMissing, Scope, Tx
 from domain import rate
 from domain.errors import Rejected
 from domain.ports import Ports
@@ -112,21 +112,23 @@ class Context:
         with self._transaction() as tx:
             yield tx
             tx.work_as(SYSTEM)
-            if not tx.claims.owns(self.job):
+            standing = tx.claims.standing(self.job)
+            if standing is None:
                 raise LeaseLost
-            if tx.jobs.cancel_requested(self.job.id):
+            if standing == "cancel requested":
                 raise JobCancelled
 
     @contextmanager
     def finish(self) -> Iterator[Tx]:
         """The last block of every handler: its effects and the job's completion are one commit, or nothing."""
         done = Done(self.job, self._result or None)
-        with self._transaction() as tx:
-            yield tx
-            if tx.used:
-                tx.work_as(SYSTEM)
-                if not tx.claims.complete([done]):
-                    raise LeaseLost
+        try:
+            with self._transaction() as tx:
+                yield tx
+                if tx.used:
+                    tx.complete(done)
+        except LeaseMissing as error:
+            raise LeaseLost from error
         self.finished = True
         self.deferred = not tx.used
         if self.deferred:

@@ -31,7 +31,7 @@ from workers.context import Context as Context
 
 P = ParamSpec("P")
 
-QUEUES = {"events": 200, "default": 200, "llm": 1, "media": 1, "social": 1}
+QUEUES = {"events": 100, "default": 100, "llm": 1, "media": 1, "social": 1}
 """Few, and named by what their jobs wait for. The number: how many a thread may take at once. Jobs that wait for the
 outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred."""
 

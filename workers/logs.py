@@ -32,9 +32,11 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     last: list[Any] = [structlog.processors.format_exc_info, renderer]
     if log_format == "console":
         last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)]
+    # Our own lines go straight to the stream: by way of the standard library each would cost four times as much, which
+    # is a third of what accepting a webhook costs.
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, *last],
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         cache_logger_on_first_use=False,
     )

@@ -20,7 +20,7 @@ class Merger(Generic[T, R]):
     def __init__(self, act: Callable[[Sequence[T]], Sequence[R]], *, name: str, most: int) -> None:
         self._act = act
         self._most = most
-        self._queue: SimpleQueue[tuple[T, Future[R]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[T, Future[R] | None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._running = False
         self._lock = threading.Lock()  # so that nothing is asked behind the last request
@@ -37,6 +37,14 @@ class Merger(Generic[T, R]):
                 self._queue.put(None)
         if was_running:
             self._thread.join(timeout)
+
+    def tell(self, request: T) -> None:
+        """`ask` by somebody who does not need the answer: it costs less."""
+        with self._lock:
+            if self._running:
+                self._queue.put((request, None))
+                return
+        self._round([(request, None)])
 
     def ask(self, request: T) -> Future[R]:
         future: Future[R] = Future()
@@ -60,12 +68,14 @@ class Merger(Generic[T, R]):
             if asked[-1] is None:
                 return
 
-    def _round(self, batch: Sequence[tuple[T, Future[R]]]) -> None:
+    def _round(self, batch: Sequence[tuple[T, Future[R] | None]]) -> None:
         try:
             answers = self._act([request for request, _ in batch])
         except Exception as error:
             for _, future in batch:
-                future.set_exception(error)
+                if future is not None:
+                    future.set_exception(error)
         else:
             for (_, future), answer in zip(batch, answers, strict=True):
-                future.set_result(answer)
+                if future is not None:
+                    future.set_result(answer)

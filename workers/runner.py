@@ -211,7 +211,7 @@ class Runner:
             scope=job_type.scope(claimed.tenant_id),
             ports=self._ports,
             clock=self._clock,
-            complete=self._completions.ask,
+            complete=self._completions.tell,
         )
         job_type.handler(ctx, **job_type.arguments(claimed.payload, claimed.tenant_id, claimed.payload_version))
         if not ctx.finished:

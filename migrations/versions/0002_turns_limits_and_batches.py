@@ -23,6 +23,17 @@ COLUMNS = {
     "snoozes": "integer NOT NULL DEFAULT 0",
     "cancel_requested_at": "timestamptz",
 }
+# A function, so that it can be sent as text together with COMMIT, and its plan is kept by the session all the same.
+CREATE_COMPLETE_JOB = """
+CREATE FUNCTION complete_job(job_id uuid, token bigint, outcome jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE job_queue SET status = 'completed', completed_at = now(), result = outcome, error_message = NULL
+    WHERE id = job_id AND status || '' = 'running' AND lease_token = token;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the lease does not own the job any more' USING ERRCODE = 'VD002';
+    END IF;
+END $$
+"""
 OUTCOMES = "'failed', 'rejected', 'lost', 'returned'"
 
 
@@ -64,6 +75,7 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("rate_buckets_pkey")),
     )
+    op.execute(CREATE_COMPLETE_JOB)
     for statement in (*protect("queue_policies"), *protect("rate_buckets", owner_column=None)):
         op.execute(statement)
 
@@ -71,6 +83,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
+    op.execute("DROP FUNCTION complete_job(uuid, bigint, jsonb)")
     op.drop_table("rate_buckets")
     op.drop_table("queue_policies")
     op.execute("UPDATE job_attempts SET outcome = 'returned' WHERE outcome IN ('snoozed', 'cancelled')")

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from uuid import UUID
 
 import psycopg
@@ -24,7 +23,7 @@ from scheduler.relay import Relay
 from scheduler.schedule import CatchUp, Schedule, fires_between, to_fire
 from tests.builders import a_tenant, new_id
 from workers.app import App
-from workers.broker import FEW, Doorbell, bell_key, connect
+from workers.broker import Doorbell, bell_key, connect
 from workers.job import Context, job
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -42,10 +41,10 @@ def a_relay(app: App, *schedules: Schedule, now: datetime = NOON, url: str | Non
     return Relay(app.db, doorbell, {"testing.noop": noop}, schedules, clock=lambda: now)
 
 
-def rung(app: App, queue: str = "default") -> list[UUID]:
-    """Takes every message of the queue out of Redis; returns the ids in them."""
+def rung(app: App, queue: str = "default", most: int = 100_000) -> list[UUID]:
+    """Takes what was rung out of Redis, in its order."""
     client = connect(app.settings.redis_url)
-    bells = client.zpopmin(bell_key(queue), 100_000)
+    bells = client.zpopmin(bell_key(queue), most)
     client.close()
     return [UUID(job_id.decode()) for job_id, _ in bells]
 
@@ -129,7 +128,7 @@ def test_what_was_rung_is_not_rung_again_while_it_may_be_on_its_way(app: App) ->
 
 def test_a_ring_that_was_lost_silently_is_repeated_and_the_waits_double() -> None:
     line = Line()
-    turn = Turn(UUID(int=1), priority=5, rank=1.0, limited=False)
+    turn = Turn("a", 5.0, limited=False)
     moments = [0, 0.5, 1, 2, 2.9, 3, 6.9, 7]
     heard = [bool(line.place([turn], now, all_of_it=True)[0]) for now in moments]
     assert heard == [True, False, True, False, False, True, False, True]
@@ -163,28 +162,19 @@ def run(app: App, job_ids: list[UUID]) -> list[UUID]:
     return [job.id for job in claimed]
 
 
-def test_only_a_window_waits_in_redis_and_it_moves_on_as_jobs_are_taken(app: App) -> None:
+def test_only_a_window_waits_in_redis_and_it_moves_on_as_jobs_are_taken(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("scheduler.line", "scheduler.relay"):
+        monkeypatch.setattr(f"{module}.WINDOW", 100)
     jobs = backlog(app, 300)
     relay = a_relay(app)
-    assert relay.ring() == FEW
-    assert relay.ring() == 0
-    assert run(app, rung(app)) == jobs[:FEW]
-    relay.ring()
-    assert rung(app)[0] == jobs[FEW]
-
-
-def test_what_the_workers_get_through_in_a_moment_widens_the_window_and_narrows_it_again(app: App) -> None:
-    backlog(app, 2000)
-    relay = a_relay(app)
-    sizes = []
-    for _ in range(4):
-        relay.ring()
-        sizes.append(len(run(app, rung(app))))
-    assert sizes == [64, 128, 256, 512]
-    line = relay._lines["default"]
-    line.resize(0, monotonic() + 10)
-    line.resize(1, monotonic() + 20)
-    assert line.window == 512
+    assert (relay.ring(), relay.ring()) == (100, 0)
+    assert run(app, rung(app, most=49)) == jobs[:49]
+    assert relay.ring() == 0, "there is enough to do"
+    assert run(app, rung(app, most=1)) == jobs[49:50]
+    assert relay.ring() == 50
+    assert rung(app) == jobs[50:150]
 
 
 def test_one_tenants_thousands_do_not_delay_anothers_one(app: App) -> None:
@@ -197,6 +187,11 @@ def test_one_tenants_thousands_do_not_delay_anothers_one(app: App) -> None:
     relay.ring()
     assert one in rung(app)[:2]
     assert many
+
+
+def test_a_queue_that_was_emptied_in_the_meantime_has_no_turns(app: App) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.turns.next("default", 64, {}) == []
 
 
 def test_tenants_share_by_the_weight_of_their_plans(app: App) -> None:

@@ -10,10 +10,11 @@ import pytest
 from dramatiq import Worker
 
 from db.transaction import Rings
+from db.turns import BAND
 from tests.builders import new_id
 from tests.conftest import Servers
 from tests.wait import until
-from workers.broker import BLOCK_SECONDS, FEW, BellBroker, Doorbell, connect, declare_actor, score
+from workers.broker import BLOCK_SECONDS, FEW, BellBroker, Doorbell, connect, declare_actor
 
 
 class Listener:
@@ -96,7 +97,7 @@ def test_ringing_twice_is_ringing_once(doorbell: Doorbell) -> None:
     rung = ids(3)
     for _ in range(3):
         doorbell.ring(rings(rung))
-        doorbell.line_up("default", dict.fromkeys(rung, 1.0), {})
+        doorbell.line_up("default", dict.fromkeys(map(str, rung), 1.0), {})
     assert doorbell.waiting(["default"]) == {"default": 3}
 
 
@@ -105,7 +106,7 @@ def test_the_most_urgent_is_heard_first(redis_url: str, doorbell: Doorbell) -> N
     doorbell.ring(rings([usual]))
     doorbell.ring(rings([urgent], priority=1))
     doorbell.put_back("default", [back])
-    doorbell.line_up("default", {ranked: score(1, 2.5)}, {usual: score(1, 2.0), new_id(): 0.0})
+    doorbell.line_up("default", {str(ranked): BAND + 2.5}, {str(usual): BAND + 2.0, str(new_id()): 0.0})
     with Listener(redis_url, threads=1).listening() as listener:
         until(lambda: len(listener.heard) == 4, "all rings to be heard")
     assert listener.heard == [back, urgent, usual, ranked], "and what was only known has not been rung"

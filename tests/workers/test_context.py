@@ -358,7 +358,7 @@ def test_an_interrupted_statement_of_a_zombie_is_no_reason_to_stop(stage: Stage)
     """The runner outlives whatever a handler's transaction raises."""
 
     def cut(ctx: Context) -> None:
-        with ctx.finish() as tx:
+        with ctx.finish():
             raise psycopg.errors.QueryCanceled("canceling statement due to user request")
 
     assert stage.run(cut)["status"] == "pending"

@@ -1,5 +1,6 @@
-"""What is measured when the engine itself is: jobs that do nothing, or write one row."""
+"""What is measured when the engine itself is: jobs that do nothing, write one row, or note when they started."""
 
+from benchmarks.peers.driving import started
 from workers.job import Context, job
 
 
@@ -13,3 +14,10 @@ def noop(ctx: Context) -> None:
 def effect(ctx: Context) -> None:
     with ctx.finish() as tx:
         tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES ('bench', 1)")
+
+
+@job("bench.stamp", system=True)
+def stamp(ctx: Context, number: int) -> None:
+    started(number)
+    with ctx.finish():
+        pass

@@ -1,0 +1,46 @@
+"""Every call into the inside of the engine, and every word about its tables, that the measures need: the one place to
+mend when the engine changes."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from benchmarks.jobs import bench
+from db.claims import ClaimedJob, Done, known
+from db.transaction import Tx
+from workers.job import JobType
+
+LEFT = """
+SELECT (SELECT count(*) FROM job_queue WHERE status = 'pending')
+     + (SELECT count(*) FROM job_queue WHERE status = 'running')
+"""
+"""How many jobs are not finished: one index for each half, however many rows of history there are."""
+
+DONE = "SELECT count(*) FROM job_queue WHERE job_type LIKE 'bench.%' AND status = 'completed' AND attempts = 1"
+"""How many have completed at their first attempt; wherever finished jobs are kept."""
+
+EFFECTS = "SELECT count(*) FROM system_metrics WHERE name = 'bench'"
+
+HISTORY = """
+INSERT INTO job_queue (id, job_type, status, attempts, created_at, scheduled_for, ring_at, started_at, completed_at)
+SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
+       'history.noop', 'completed', 1, at, at, at, at, at + interval '5 milliseconds'
+FROM generate_series(%(first)s::bigint, %(last)s) AS n, LATERAL (
+    SELECT now() - interval '1 day' + interval '1 day' * (n::float / %(rows)s) AS at
+) AS moment
+"""
+"""Jobs that finished during the last day, where finished jobs are kept, with ids that grow with time as ours do."""
+
+
+def enqueue_many(tx: Tx, job_type: JobType[Any], arguments: Sequence[dict[str, Any]]) -> list[UUID]:
+    """In bulk. Returns the ids."""
+    return job_type.enqueue_many(tx, arguments)
+
+
+def claim(tx: Tx, job_ids: Sequence[UUID], worker_id: UUID) -> list[ClaimedJob]:
+    """As a worker does that knows one type of job."""
+    return tx.claims.claim(job_ids, worker_id, known({bench.noop.name: bench.noop.terms}))
+
+
+def complete(tx: Tx, claimed: Sequence[ClaimedJob]) -> None:
+    tx.claims.complete([Done(job, None) for job in claimed])

@@ -1,0 +1,80 @@
+"""A full queue is worked off: jobs a second, by the database's own count of completions."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import psycopg
+
+from benchmarks.plan import Plan
+from benchmarks.report import Bar
+from benchmarks.servers import BenchError, Running
+from benchmarks.systems import CELERY, DRAMATIQ, GRAPHILE, ONE_COMMIT, OURS, PGQUEUER, PROCRASTINATE, Kind, System
+
+UNIT = "jobs/s"
+WITHIN = 300.0
+
+BARS = (
+    Bar("drain", at_least=1.5, against=("drain", "pgqueuer")),
+    Bar("drain", at_least=1.0, against=("drain", "graphile-worker")),
+    Bar("drain-single", at_least=10, against=("drain", "procrastinate")),
+    Bar("effect", at_least=5, against=("drain", "procrastinate")),
+    Bar("effect", at_least=2, against=("effect", "one-commit")),
+)
+
+
+class Contest(NamedTuple):
+    measure: str
+    kind: Kind
+    how: str = "bulk"
+    job: str = "noop"
+
+
+CONTESTS = {
+    "drain": [Contest("drain", kind) for kind in (OURS, PGQUEUER, GRAPHILE, PROCRASTINATE, CELERY, DRAMATIQ)],
+    "drain-single": [Contest("drain-single", OURS, "single"), Contest("drain", PROCRASTINATE)],
+    "effect": [
+        Contest("effect", OURS, job="effect"),
+        Contest("effect", ONE_COMMIT),
+        Contest("drain", PROCRASTINATE),
+    ],
+}
+
+
+def measure(plan: Plan, wanted: Sequence[str]) -> None:
+    contests = dict.fromkeys(contest for name in wanted for contest in CONTESTS[name])
+    kinds = (OURS, ONE_COMMIT, *plan.peers)
+    for _ in plan.rounds():
+        for contest in contests:
+            if contest.kind in kinds:
+                plan.report.add(contest.measure, contest.kind.name, drained(plan, contest), UNIT)
+
+
+def drained(plan: Plan, contest: Contest) -> float:
+    system = plan.system(contest.kind)
+    jobs = round(plan.sizes.jobs * contest.kind.share)
+    system.fresh()
+    system.fill(jobs, contest.how if contest.kind.bulk else "single", contest.job)
+    system.vacuum()
+    plan.settle()
+    with system.connect() as connection, system.working("drain") as workers:
+        rate = watch(system, connection, jobs, workers)
+        system.check_done(connection, jobs, effects=contest.job == "effect")
+    return rate
+
+
+def watch(system: System, connection: psycopg.Connection, jobs: int, workers: Sequence[Running]) -> float:
+    """From the first completion that is seen to the last: what had been completed by the first look is not counted,
+    nor is the start of the workers. Looking costs a little, so it is frequent only near the end."""
+    deadline = time.monotonic() + WITHIN
+    began, at_first, left = 0.0, jobs, jobs
+    while left > 0:
+        time.sleep(0.1 if jobs / 4 < left < jobs else 0.01)
+        left = system.left(connection, jobs)
+        if left < jobs and not began:
+            began, at_first = time.perf_counter(), left
+        if time.monotonic() > deadline:
+            raise BenchError(f"{system.name} still has {left} jobs of {jobs}\n{workers[0].said()}")
+        for worker in workers:
+            worker.check()
+    return at_first / (time.perf_counter() - began)
