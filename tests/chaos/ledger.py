@@ -1,14 +1,20 @@
 """Counting: what was promised, what came of it, how often each effect happened."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from uuid import UUID
 
 from db.transaction import SYSTEM
 from tests.chaos.ground import Place
 
-UNFINISHED = "SELECT count(*) FROM job_queue WHERE status IN ('pending', 'running') AND scheduled_for <= now()"
+UNFINISHED = "SELECT count(*) FROM job_queue WHERE status IN ('pending', 'running')"
+STUCK = """
+SELECT q.queue, q.job_type, q.status, q.attempts, q.rings, q.ring_at - now() AS rings_in,
+       q.scheduled_for - now() AS due_in, w.lease_until - now() AS lease_left, count(*) OVER () AS in_all
+FROM job_queue q LEFT JOIN workers w ON w.id = q.worker_id WHERE q.status IN ('pending', 'running')
+ORDER BY q.created_at LIMIT 5
+"""
 LEASE, SWEEP, MARGIN = 30, 10, 60
 BAR = LEASE + SWEEP + MARGIN
 """Seconds after the last fault in which everything must be finished."""
@@ -59,14 +65,22 @@ def audit(place: Place, promised: Collection[UUID] = ()) -> Audit:
     return Audit(*(*place.rows(AUDIT)[0], len(promised) - there))
 
 
-def await_finished(place: Place, seconds: float = BAR) -> float | None:
-    """Seconds until no job that is due is unfinished; None if that did not come true in time."""
+def await_finished(
+    place: Place, seconds: float = BAR, *, meanwhile: Callable[[], object] = lambda: None
+) -> float | None:
+    """Seconds until no job is unfinished, those that wait to be retried included; None if that took too long."""
     began = time.monotonic()
     while place.value(UNFINISHED):
         if time.monotonic() - began > seconds:
             return None
+        meanwhile()
         time.sleep(0.1)
     return time.monotonic() - began
+
+
+def stuck(place: Place) -> list[str]:
+    """What the first unfinished jobs wait for, for whoever has to find out."""
+    return [", ".join(map(str, row)) for row in place.rows(STUCK)]
 
 
 def retry_quarantined(place: Place) -> int:

@@ -21,6 +21,7 @@ from dramatiq.broker import Broker, MessageProxy
 from dramatiq.middleware import Middleware
 
 import db.claims
+import db.transaction
 import scheduler.relay
 from workers.context import Context
 
@@ -80,17 +81,18 @@ def reach_commit(ctx: Context, *points: str) -> None:
                 return
 
 
-def _commit(connection: psycopg.Connection[Any]) -> None:
+def _commit(driver: psycopg.Connection[Any], *before: bytes) -> None:
+    """`before`: what the product sends in one breath with its COMMIT."""
     moment, point, jobs = getattr(_armed, "at_commit", None) or ("", "", [])
     _armed.at_commit = None
     if moment == "before":
         die(point, jobs)
     if moment == "sent":
-        connection.pgconn.send_query(b"COMMIT")
-        while connection.pgconn.flush():
+        driver.pgconn.send_query(b"".join(before) + b"COMMIT")
+        while driver.pgconn.flush():
             pass
         die(point, jobs)
-    _shipped_commit(connection)
+    _shipped_commit(driver, *before)
     if moment == "after":
         die(point, jobs)
 
@@ -124,7 +126,7 @@ def _execute_pipeline(self: Any, *args: Any, **kwargs: Any) -> Any:
     return _shipped_pipeline(self, *args, **kwargs)
 
 
-_shipped_commit = psycopg.Connection.commit
+_shipped_commit = db.transaction._commit
 _shipped_claim = db.claims.Claims.claim
 _shipped_context = Context.__init__
 _shipped_pipeline = redis.client.Pipeline.execute
@@ -133,7 +135,7 @@ _shipped_pipeline = redis.client.Pipeline.execute
 def install_in_worker() -> None:
     cheat()
     if folder() is not None:
-        psycopg.Connection.commit = _commit  # type: ignore[method-assign, assignment]
+        db.transaction._commit = _commit  # type: ignore[assignment]
         Context.__init__ = _begin_context  # type: ignore[method-assign, assignment]
     if folder() is not None or os.environ.get("CHAOS_TIMINGS"):
         db.claims.Claims.claim = _claim  # type: ignore[method-assign]
@@ -170,6 +172,7 @@ def cheat() -> None:
     how = os.environ.get("CHAOS_SABOTAGE", "")
     if how == "fence":
         db.claims.Claims.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
+        db.transaction.Tx.complete = _complete_alone  # type: ignore[method-assign]
     elif how == "sweeper":
         scheduler.relay.Relay.ring = _do_nothing  # type: ignore[method-assign]
     elif how == "reaper":
@@ -184,6 +187,11 @@ def _complete_whoever_owns_it(self: db.claims.Claims, done: Any) -> set[UUID]:
         "UPDATE job_queue SET status = 'completed', completed_at = now() WHERE id = ANY(%s::uuid[])", (ids,)
     )
     return set(ids)
+
+
+def _complete_alone(self: db.transaction.Tx, done: Any) -> None:
+    self.work_as(db.transaction.SYSTEM)
+    self.claims.complete([done])
 
 
 def _do_nothing(self: scheduler.relay.Relay) -> int:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tests.chaos.fleet import Fleet, fleet_of
 from tests.chaos.ground import Ground, Place
-from tests.chaos.ledger import BAR, Audit, attempts, audit, await_finished, landed, retry_quarantined
+from tests.chaos.ledger import BAR, Audit, attempts, audit, await_finished, landed, retry_quarantined, stuck
 from tests.chaos.load import Feeder
 from tests.chaos.report import Finding
 
@@ -45,20 +45,25 @@ class Stage:
 Experiment = Callable[[Stage, Finding], None]
 
 
-def settle(finding: Finding, place: Place, fleet: Fleet, feeder: Feeder | None, *, bar: float = BAR) -> Audit:
+def settle(
+    finding: Finding, place: Place, fleet: Fleet, feeder: Feeder | None, *, bar: float = BAR, tended: bool = False
+) -> Audit:
     """After the last fault: wait for the rest, count, and hold it against the bar.
 
     Innocent jobs that were near two crashes stand in the dead letters, by design. They are counted, retried as a person
-    would, and must then happen exactly once like all others.
+    would, and must then happen exactly once like all others. `tended`: dynos that fall are started again meanwhile.
     """
+    meanwhile: Callable[[], object] = fleet.tend if tended else (lambda: None)
     if feeder is not None:
         feeder.stop()
-    finding.recovery_s = await_finished(place, bar)
+    finding.recovery_s = await_finished(place, bar, meanwhile=meanwhile)
+    if finding.recovery_s is None:
+        finding.figures["stuck"] = [f"{len(fleet.signed_on())} workers signed on", *stuck(place)]
     quarantined = retry_quarantined(place)
     if quarantined:
         finding.figures["quarantined_innocent"] = quarantined
         finding.notes.append(f"{quarantined} innocent jobs were quarantined, and completed when retried by hand")
-        await_finished(place, 30)
+        await_finished(place, 30, meanwhile=meanwhile)
     found = audit(place, [*feeder.promised, *feeder.promised_besides] if feeder else ())
     finding.lost, finding.doubled = found.lost, found.twice
     finding.figures |= {"jobs": found.jobs, "audit": vars(found), "respawns": fleet.respawns}

@@ -11,7 +11,7 @@ from tests.chaos.fleet import FAST, SHIPPED, Fleet, Member
 from tests.chaos.ground import Place
 from tests.chaos.jobs.counted import deadly, effect
 from tests.chaos.ledger import attempts, await_finished
-from tests.chaos.load import Feeder, feeding
+from tests.chaos.load import feeding
 from tests.chaos.report import Finding
 from tests.chaos.stage import Stage, landed, settle
 from tests.wait import until
@@ -46,16 +46,11 @@ def kills(stage: Stage, finding: Finding) -> None:
                     break
             finding.trials = n + 1
             until(lambda: len(feeder.promised) >= feeder.target, "all jobs to be enqueued", seconds=60)
-            tended_settle(finding, place, fleet, feeder)
+            settle(finding, place, fleet, feeder, tended=True)
         finding.saw("kills amid jobs", landed(place), least=number // 4)
         finding.saw("attempts lost", attempts(place, "lost"))
     if stage.full and not stage.sabotage:
         shipped(stage, finding, rng)
-
-
-def tended_settle(finding: Finding, place: Place, fleet: Fleet, feeder: Feeder) -> None:
-    until(lambda: not fleet.tend(), "every dyno to be up again")
-    settle(finding, place, fleet, feeder)
 
 
 def shipped(stage: Stage, finding: Finding, rng: Random) -> None:
@@ -68,7 +63,7 @@ def shipped(stage: Stage, finding: Finding, rng: Random) -> None:
             for _ in range(3):
                 kill_a_busy_one(place)
                 until(lambda: fleet.tend() or len(fleet.signed_on()) >= 2, "the dyno to be back", seconds=60)
-            tended_settle(part, place, fleet, feeder)
+            settle(part, place, fleet, feeder, tended=True)
         part.saw("kills amid jobs, lease as shipped", landed(place))
     finding.hit |= part.hit
     finding.figures["as_shipped"] = {"recovery_s": part.recovery_s, **part.figures}
@@ -128,7 +123,7 @@ def poison(stage: Stage, finding: Finding) -> None:
             with place.app.db.transaction(SYSTEM) as tx:
                 after = [effect.enqueue(tx, name=f"after{n}") for n in range(200)]
             await_finished(place, 60)
-            settle(finding, place, fleet, feeder)
+            settle(finding, place, fleet, feeder, tended=True)
         finding.trials = number
         crashes = place.rows("SELECT crashes, attempts, error_message FROM job_queue WHERE id = ANY(%s)", (ids,))
         finding.expect(all(row[0] <= 2 for row in crashes), f"a poison job crashed more than twice: {crashes}")

@@ -53,8 +53,7 @@ def migrating(stage: Stage, finding: Finding) -> None:
             finding.trials = 2 * rounds
             finding.saw("migrations up under load", up, least=rounds)
             finding.saw("migrations down under load", down, least=rounds)
-            until(lambda: not fleet.tend(), "every dyno to be up again")
-            settle(finding, place, fleet, feeder)
+            settle(finding, place, fleet, feeder, tended=True)
         finding.figures |= {"slowest_migration_s": round(slowest, 2), "kills_amid_jobs": landed(place)}
 
 

@@ -59,11 +59,11 @@ def points(stage: Stage, finding: Finding) -> None:
         with feeding(place, rng, one_by_one, target=AHEAD, batch=5) as feeder:
             crashes = Crashes(stage, place, fleet, flags, time_file, rng)
             crashes.all_of_them(times, feeder)
-            until(lambda: not fleet.tend(), "every process to be up again")
+            until(lambda: place.value(FIRES) >= crashes.fires or (fleet.tend() and False), "the last fires")
             for member in fleet.up("almanac"):
                 member.respawned = True
                 os.kill(member.pid, signal.SIGKILL)
-            settle(finding, place, fleet, feeder)
+            settle(finding, place, fleet, feeder, tended=True)
         for point in (*IN_WORKERS, *IN_SCHEDULERS, BY_THE_HARNESS):
             finding.saw(point, crashes.hits(point), least=times)
         finding.trials = sum(finding.hit.values())

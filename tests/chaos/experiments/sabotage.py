@@ -46,7 +46,7 @@ def killed(stage: Stage, finding: Finding) -> None:
                 kill_a_busy_one(place)
                 until(lambda: (fleet.tend(), len(fleet.up()) == 2)[1], "both dynos to be back")
             finding.saw("kills amid jobs", 4)
-            settle(finding, place, fleet, feeder, bar=PATIENCE)
+            settle(finding, place, fleet, feeder, bar=PATIENCE, tended=True)
 
 
 CASES: dict[str, tuple[Experiment, str]] = {

@@ -23,6 +23,9 @@ PACE = """
 SELECT count(*), extract(epoch FROM clock_timestamp() - min(started_at))::float FROM job_queue
 WHERE tenant_id = %s AND created_at > %s AND status = 'completed'
 """
+UNNOTICED = 0.05
+"""Seconds of waiting that count as none: on a machine whose cores are all busy, single milliseconds say nothing."""
+
 P95 = """
 SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - created_at))::float FROM job_queue
 WHERE tenant_id = ANY(%s) AND created_at > %s AND started_at IS NOT NULL
@@ -68,7 +71,9 @@ def noisy(stage: Stage, finding: Finding) -> None:
         finding.figures |= {"p95_unloaded_s": unloaded, "p95_loaded_s": loaded, "most_running": samples.most}
         finding.notes.append(f"p95 wait of B..J {unloaded * 1000:.0f} -> {loaded * 1000:.0f} ms")
         finding.expect(not samples.violations, f"{len(samples.violations)} violations: {samples.violations[:3]}")
-        finding.expect(loaded <= 2 * unloaded, f"p95 wait of B..J rose from {unloaded:.3f} to {loaded:.3f} s")
+        finding.expect(
+            loaded <= max(2 * unloaded, UNNOTICED), f"p95 wait of B..J rose from {unloaded:.3f} to {loaded:.3f} s"
+        )
 
 
 class Samples:
