@@ -1,7 +1,6 @@
 """`viral jobs`"""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -9,8 +8,8 @@ from uuid import UUID
 import typer
 
 from cli.arguments import duration, moment, pairs
-from cli.output import AsJson, Limit, console, print_json, show, show_one
-from cli.session import session
+from cli.output import AsJson, Limit, cell, console, print_json, show, show_one
+from cli.session import rest, session
 from cli.shell import Group
 from domain.errors import UnknownJob
 
@@ -20,8 +19,13 @@ if TYPE_CHECKING:
 
 app = Group()
 
-COLUMNS = ("id", "job_type", "status", "attempts", "tenant_id", "scheduled_for", "completed_at", "error_message")
+COLUMNS = ("id", "job_type", "status", "attempts", "tenant_id", "scheduled_for", "completed_at")
+SPECIAL = ("ordering_key", "batch_id", "cost", "snoozes")
+"""Columns that few jobs use, and those show."""
+
+ORDINARY = {"cost": 1, "payload_version": 1, "snoozes": 0, "crashes": 0, "rings": 0, "follows_batch": False}
 FINISHED = ("completed", "failed", "cancelled")
+PRUNE = "upkeep.prune"
 
 JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]
 
@@ -69,13 +73,18 @@ def enqueue(
             if whose is not None:
                 tx.tenants.get(UUID(whose))
             job_id = declared.with_options(**options).enqueue_payload(tx, given)  # type: ignore[arg-type]
-        if not wait:
-            print_json({"id": job_id}) if as_json else console().print(str(job_id))
-            return
-        row = _await(current, job_id)
-        show_one(row, as_json=as_json)
-        if row["status"] != "completed":
-            raise typer.Exit(1)
+        _tell(current, job_id, wait=wait, as_json=as_json)
+
+
+def _tell(current: "App", job_id: UUID, *, wait: bool, as_json: bool) -> None:
+    """The id of a job that has just been enqueued; or what became of it, once it is finished."""
+    if not wait:
+        print_json({"id": job_id}) if as_json else console().print(str(job_id))
+        return
+    row = _await(current, job_id)
+    show_one(row if as_json else _told(row), as_json=as_json)
+    if row["status"] != "completed":
+        raise typer.Exit(1)
 
 
 def _await(current: "App", job_id: UUID) -> dict[str, Any]:
@@ -85,7 +94,7 @@ def _await(current: "App", job_id: UUID) -> dict[str, Any]:
         row = _job(current, job_id)
         if row["status"] in FINISHED:
             return row
-        time.sleep(pause)
+        rest(pause)
         pause = min(pause * 1.5, 1.0)
 
 
@@ -109,7 +118,8 @@ def list_jobs(
         raise typer.BadParameter(f"no such queue; there are {', '.join(QUEUES)}", param_hint="--queue")
     with session() as current, current.db.transaction(SYSTEM) as tx:
         rows = tx.jobs.recent(status=status, job_type=job_type, queue=queue, tenant_id=tenant, limit=limit)
-    show(rows, COLUMNS, as_json=as_json, nothing="No jobs.")
+    columns = (*COLUMNS, *SPECIAL, "error_message")
+    show(rows if as_json else [_told(row) for row in rows], columns, as_json=as_json, nothing="No jobs.")
 
 
 @app.command("show")
@@ -120,17 +130,63 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
     with session() as current:
         row = _job(current, job_id)
         with current.db.transaction(SYSTEM) as tx:
-            attempts = tx.jobs.attempts(job_id)
+            attempts = row.pop("attempt_history", None) or tx.jobs.attempts(job_id)
     if as_json:
         print_json(row | {"attempt_history": attempts})
         return
-    show_one(row, as_json=False)
+    show_one(_told(row), as_json=False)
     if attempts:
         console().print("\n[bold]Attempts that did not complete[/bold]")
         columns = ("attempt", "outcome", "started_at", "ended_at", "worker_id", "error_class", "error_message")
         show(attempts, columns, as_json=False, nothing="")
         if attempts[-1]["traceback"]:
             console().print(f"\n{attempts[-1]['traceback']}", markup=False)
+
+
+@app.command()
+def explain(job_id: JobId, as_json: AsJson = False) -> None:
+    """Why a job is where it is, and what to do about it.
+
+    A reason a line. How many jobs are ahead of it is an estimate: as if none began, ended or came in meanwhile.
+    """
+    from cli.explain import gather, reasons
+    from db.transaction import SYSTEM
+
+    with session() as current, current.db.transaction(SYSTEM) as tx:
+        known = {name: declared.payload_version for name, declared in current.job_types.items()}
+        facts = gather(tx, job_id, version=current.version, known=known)
+    if facts is None:
+        raise _unknown(job_id)
+    found, job = reasons(facts), facts.job
+    if as_json:
+        about = {name: job[name] for name in ("id", "job_type", "queue", "tenant_id", "status")}
+        print_json(about | {"at": facts.now, "reasons": [vars(reason) for reason in found]})
+        return
+    width = max(len(reason.code) for reason in found)
+    console().print(f"{cell(job['job_type'])} on {cell(job['queue'])}: {job['status']}", markup=False)
+    for reason in found:
+        advice = f" — {reason.advice}" if reason.advice else ""
+        console().print(f"{reason.code:<{width}}  {reason.says}{advice}", markup=False)
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        timedelta | None,
+        typer.Option(parser=duration, metavar="DURATION", help="90d, 2w. Default: what the job type keeps."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Archive old finished jobs now: a job of upkeep.prune."""
+    from db.transaction import SYSTEM
+
+    with session() as current:
+        declared = current.job_types[PRUNE]
+        given = {} if older_than is None else {"older_than": older_than}
+        with current.db.transaction(SYSTEM) as tx:
+            job_id = declared.enqueue_payload(tx, given)
+        _tell(current, job_id, wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -169,7 +225,7 @@ def _each(job_ids: Sequence[UUID], act: "Callable[[App, Tx, UUID], str | None]",
                 with current.db.transaction(SYSTEM) as tx:
                     done = act(current, tx, job_id)
                 row = _job(current, job_id)
-                outcome = done or f"it is {row['status']}, and only {only} can be"
+                outcome = done or f"it is {'archived' if 'archived' in row else row['status']}, and only {only} can be"
             except UniqueViolation:
                 done, outcome = None, "another job of the same key is live; it does the same work"
             except UnknownJob:
@@ -184,7 +240,16 @@ def _job(current: "App", job_id: UUID) -> dict[str, Any]:
     from db.transaction import SYSTEM
 
     with current.db.transaction(SYSTEM) as tx:
-        row = tx.jobs.get(job_id)
+        row = tx.jobs.get(job_id) or tx.archive.get(job_id)
     if row is None:
-        raise UnknownJob(f"no job has the id {job_id}; `viral jobs list` shows the newest")
+        raise _unknown(job_id)
     return row
+
+
+def _unknown(job_id: UUID) -> UnknownJob:
+    return UnknownJob(f"no job has the id {job_id}; `viral jobs list` shows the newest")
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row, without what is as with every other job."""
+    return {name: None if ORDINARY.get(name) == value and name in ORDINARY else value for name, value in row.items()}

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from cli import dev, events, jobs, processes, quota, tenants
+from cli import dev, events, jobs, processes, queues, quota, schedules, tenants, workers
 from cli.shell import Group
 
 app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
 processes.add_to(app)
 app.add_typer(jobs.app, name="jobs", help="Enqueue jobs, and see what became of them.")
+app.add_typer(queues.app, name="queues", help="How much waits where; pause, resume and limit it.")
+app.add_typer(schedules.app, name="schedules", help="What the calendar fires, and when.")
+app.add_typer(workers.app, name="workers", help="The worker processes, alive and dead.")
 app.add_typer(tenants.app, name="tenants", help="Who uses the system, on which plan.")
 app.add_typer(quota.app, name="quota", help="What is left of a tenant's concepts, and since when.")
 app.add_typer(events.app, name="events", help="What Stripe and Clerk told us, and what we made of it.")

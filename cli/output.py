@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -19,6 +19,7 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Sh
 
 LONGEST_CELL = 60
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "dim", "-": "dim", "applied": "green"}
+COLOURS |= {"alive": "green", "draining": "yellow", "dead": "red"}
 
 
 def console() -> Console:
@@ -76,11 +77,22 @@ def cell(value: object) -> str:
             return "-"
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+        case timedelta():
+            return span(value)
         case bool():
             return "yes" if value else "no"
         case dict() | list():
             return json.dumps(value, default=_plain, ensure_ascii=False)
     return "".join(each if each.isprintable() else " " for each in str(value))
+
+
+def span(length: timedelta) -> str:
+    """A duration in its two largest units: `3d 4h`, `2h`, `59s`. Less than a second is `0s`."""
+    seconds = max(0, int(length.total_seconds()))
+    units = (("d", seconds // 86400), ("h", seconds // 3600 % 24), ("m", seconds // 60 % 60), ("s", seconds % 60))
+    first = next((n for n, (_, count) in enumerate(units) if count), len(units) - 1)
+    shown = [f"{count}{unit}" for unit, count in units[first : first + 2] if count]
+    return " ".join(shown) or "0s"
 
 
 def shortened(text: str) -> str:
@@ -98,6 +110,8 @@ def _plain(value: object) -> object:
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case UUID():
             return str(value)
+        case timedelta():
+            return value.total_seconds()
         case Decimal():
             return float(value)
         case bytes() | memoryview():

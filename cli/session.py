@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import signal
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,9 +87,32 @@ def development(home: Path) -> dict[str, str]:
     return known
 
 
+def rest(seconds: float) -> None:
+    """Sleep in the middle of a session; an interrupt is heeded here.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, now or since the last rest.
+    """
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        time.sleep(seconds)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits for the end: in the middle of a commit it would leave connections open and doubt behind."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def session() -> "Iterator[App]":
-    """An application for the length of one command.
+    """An application for the length of one command. An interrupt is heeded where it rests, and at its end.
 
     Raises:
         SchemaTooOld: the command met a table or column that is not there.
@@ -99,15 +124,17 @@ def session() -> "Iterator[App]":
 
     settings, _ = resolve()
     logs.configure("console", "WARNING")
-    app = build(settings, name="viral shell", pool_size=2)
-    try:
-        yield app
-    except Exception as error:
-        if isinstance(getattr(error, "orig", error), UndefinedTable | UndefinedColumn):
-            raise SchemaTooOld("the database's schema is not what this code expects: run `viral migrate`") from error
-        raise
-    finally:
-        app.close()
+    with _undisturbed():
+        app = build(settings, name="viral shell", pool_size=2)
+        try:
+            yield app
+        except Exception as error:
+            if isinstance(getattr(error, "orig", error), UndefinedTable | UndefinedColumn):
+                old = "the database's schema is not what this code expects: run `viral migrate`"
+                raise SchemaTooOld(old) from error
+            raise
+        finally:
+            app.close()
 
 
 def run_migrations(settings: "Settings") -> None:

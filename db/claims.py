@@ -67,6 +67,7 @@ class ClaimedJob:
     snoozes: int = 0
     deadline_at: datetime | None = None
     cancel_requested_at: datetime | None = None
+    crashes: int = 0
     limited: bool = False
 
     @property
@@ -85,7 +86,7 @@ class Done:
 
 COLUMNS = """id, tenant_id, job_type, queue, payload, attempts, max_attempts, scheduled_for, started_at, lease_token,
           clock_timestamp(), priority, payload_version, ordering_key, batch_id, snoozes, deadline_at,
-          cancel_requested_at"""
+          cancel_requested_at, crashes"""
 
 # Written so that the planner cannot see through it: knowing that a partial index holds no other rows, and believing it
 # nearly empty, it would walk that index, and with it every dead entry of jobs that passed through the state.

@@ -1,19 +1,37 @@
-"""Connections: as the application's role, kept alive, and tried before use when they have rested."""
+"""Connections: as the application's role, kept alive, tried before use when they have rested. Each transaction is begun
+and committed in one round trip; and here is what it means when the connection is lost in between."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, event
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
+from sqlalchemy import Engine, PoolProxiedConnection, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from db.claims import NO_LEASE
 from db.security import APP_ROLE, MAY_BECOME
+from domain.errors import Unavailable
 
 IDLE_BEFORE_PING = 2.0
 """Seconds that a pooled connection may rest before it is tried on checkout: a server restart is noticed here."""
 
 KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+class DatabaseUnavailable(Unavailable):
+    """Postgres cannot be reached, or went away in the middle. Nothing of the transaction was kept."""
+
+
+class LeaseMissing(Exception):
+    """What was to be completed by the COMMIT is not ours any more: the transaction was rolled back."""
+
+
+class CommitUnknown(Unavailable):
+    """The connection was lost during COMMIT: the transaction may have happened. Read the rows before acting."""
 
 
 def connect(url: str, *, application_name: str, options: str, autocommit: bool) -> psycopg.Connection[Any]:
@@ -33,6 +51,50 @@ def connect(url: str, *, application_name: str, options: str, autocommit: bool) 
     _drop_privileges(connection)
     connection.autocommit = autocommit
     return connection
+
+
+def begin(driver: psycopg.Connection[Any], scope: str, *, durable: bool, timeout: timedelta | None) -> None:
+    """Begin and set the scope in one round trip: every transaction of the engine pays for this."""
+    commands = f"BEGIN; SET LOCAL app.tenant_id = '{scope}'"
+    if not durable:
+        commands += "; SET LOCAL synchronous_commit = off"
+    if timeout is not None:
+        commands += f"; SET LOCAL statement_timeout = {max(1, int(timeout.total_seconds() * 1000))}"
+    result = driver.pgconn.exec_(commands.encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.OperationalError(result.get_error_message())
+
+
+def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
+    if driver.info.transaction_status == TransactionStatus.INERROR:
+        # COMMIT would be answered with a silent ROLLBACK.
+        raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
+    try:
+        result = driver.pgconn.exec_(last + b"COMMIT")
+    except psycopg.OperationalError as error:
+        raise CommitUnknown(f"the connection was lost during COMMIT: {one_line(error)}") from error
+    if result.status == ExecStatus.COMMAND_OK:
+        return
+    refusal = error_from_result(result)
+    # A refusal that the server spoke (a deadlock, a deferred check) leaves the connection usable: rolled back.
+    if driver.closed:
+        raise CommitUnknown(f"the connection was lost during COMMIT: {one_line(refusal)}") from refusal
+    if last and refusal.sqlstate == NO_LEASE:
+        raise LeaseMissing from refusal
+    raise refusal
+
+
+def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> None:
+    try:
+        driver.rollback()
+    except psycopg.Error:
+        if pooled.is_valid:
+            pooled.invalidate()
+    pooled.close()
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def try_after_rest(engine: Engine) -> None:

@@ -10,6 +10,10 @@ import psycopg
 CLOCK_LOCK = 0x766972616C01
 """Key of the advisory lock under which one scheduler at a time works out the fires."""
 
+BY_HAND = " by hand"
+"""Fires that a person makes are remembered under the schedule's name and this. The timetable goes on from its own last
+fire: one by hand at 12:30 must swallow neither the 12:00 that was missed nor the 13:00 to come."""
+
 
 class Fires:
     """Query group."""
@@ -40,6 +44,20 @@ class Fires:
             (enqueue(), schedule, fire_at),
         )
         return True
+
+    def by_hand(self, schedule: str, at: datetime, enqueue: Callable[[], UUID]) -> UUID:
+        """Make a fire off the timetable, which does not notice. Returns its job's id."""
+        job_id = enqueue()
+        self.fire(schedule + BY_HAND, at, lambda: job_id)
+        return job_id
+
+    def made(self) -> dict[str, tuple[datetime, UUID]]:
+        """The latest fire of each schedule that enqueued a job, and that job."""
+        rows = self._driver.execute(
+            "SELECT DISTINCT ON (schedule) schedule, fire_at, job_id FROM schedule_fires WHERE job_id IS NOT NULL "
+            "ORDER BY schedule, fire_at DESC"
+        )
+        return {schedule: (fire_at, job_id) for schedule, fire_at, job_id in rows}
 
     def _record(self, schedule: str, fire_at: datetime) -> bool:
         inserted = self._driver.execute(

@@ -15,9 +15,12 @@ INVARIANTS = {
         SELECT count(*) FROM job_queue WHERE status = 'pending' AND ring_at < now() - interval '1 minute'""",
     "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",
     "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
+    # As long as an ended job is surely kept.
     "a stored event has its job": """
-        SELECT count(*) FROM webhook_events e WHERE status = 'received' AND received_at < now() - interval '5 minutes'
-        AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = e.job_id)""",
+        SELECT count(*) FROM webhook_events e WHERE status = 'received'
+        AND received_at BETWEEN now() - interval '12 weeks' AND now() - interval '5 minutes'
+        AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = e.job_id)
+        AND NOT EXISTS (SELECT FROM job_archive a WHERE a.id = e.job_id)""",
     "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",
     "due quotas are reset within two hours": """
         SELECT count(*) FROM tenants WHERE quota_reset_at < now() - interval '2 hours'

@@ -131,13 +131,6 @@ WHERE id = %(id)s AND status IN ('failed', 'cancelled')
 RETURNING queue, priority
 """
 
-PRUNE = """
-DELETE FROM job_queue WHERE id IN (
-    SELECT id FROM job_queue WHERE created_at < %(before)s AND status IN ('completed', 'cancelled')
-    ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
-"""
-
 
 class Jobs:
     """Query group. `due` collects the jobs that become due with this transaction, by queue, to be rung after it."""
@@ -269,13 +262,6 @@ class Jobs:
         query = f"SELECT * FROM job_queue WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s"
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, given | {"limit": limit}).fetchall()
-
-    def prune(self, before: datetime, limit: int) -> int:
-        """Delete up to `limit` jobs created before this moment that completed or were cancelled, and their attempts.
-
-        Dead letters stay: they wait for a person. Returns how many were deleted.
-        """
-        return self._driver.execute(PRUNE, {"before": before, "limit": limit}).rowcount
 
     def due_now(self, limit: int = 100) -> Sequence[UUID]:
         """Ids of pending jobs that are due, in the order in which they should run. For draining in one thread."""

@@ -69,7 +69,7 @@ LANE = """
 CASE
     WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000'::uuid
     ELSE tenant_id
-END""".strip()
+END"""
 """Whose turn it is among the jobs of a queue; what belongs to no tenant has a lane of its own. Not COALESCE: under
 row-level security the planner does not take that for safe, and would not look it up in an index. Written as Postgres
 writes it, so that Alembic finds no difference."""
@@ -580,7 +580,7 @@ job_queue = Table(
     CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
     Index(
         "job_queue_turn_idx",
-        *("queue", "priority", text(f"(\n{LANE})"), "scheduled_for", "id"),
+        *("queue", "priority", text(f"({LANE})"), "scheduled_for", "id"),
         postgresql_where=text("status = 'pending' AND ring_at IS NULL"),
     ),
     Index("job_queue_asleep_idx", "ring_at", postgresql_where=text("status = 'pending' AND ring_at IS NOT NULL")),
@@ -603,6 +603,8 @@ job_queue = Table(
         postgresql_where=text(f"unique_key IS NOT NULL AND {LIVE}"),
     ),
     Index("job_queue_created_idx", "created_at"),
+    # See `db/archive.py`.
+    Index("job_queue_ended_idx", "status", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
     Index("job_queue_tenant_idx", "tenant_id", "created_at", postgresql_where=text("tenant_id IS NOT NULL")),
     postgresql_with={
         "fillfactor": "80",
@@ -641,6 +643,37 @@ job_steps = Table(
     _time("confirmed_at"),
     PrimaryKeyConstraint("job_id", "step"),
     _one_of("status", ("intended", "confirmed", "unknown")),
+)
+
+# Jobs that ended a while ago, whole, by the week in which they ended: see `db/archive.py` and `db/partitions.py`.
+# It refers to nothing: making and dropping a week would lock the table referred to.
+job_archive = Table(
+    "job_archive",
+    metadata,
+    Column("id", UUID(), nullable=False),
+    Column("tenant_id", UUID()),
+    _text("job_type", nullable=False),
+    _text("queue", nullable=False),
+    _text("status", nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    _json("result"),
+    _text("error_message"),
+    Column("attempts", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    _time("scheduled_for", nullable=False),
+    _time("created_at", nullable=False),
+    _time("started_at"),
+    _time("completed_at", nullable=False),
+    _text("unique_key"),
+    _text("ordering_key"),
+    Column("batch_id", UUID()),
+    # What `job_attempts` and `job_steps` said of it, oldest first.
+    _json("attempt_history", EMPTY_LIST),
+    _json("steps", EMPTY_LIST),
+    Index("job_archive_id_idx", "id"),
+    Index("job_archive_tenant_idx", "tenant_id", "completed_at"),
+    postgresql_partition_by="RANGE (completed_at)",
 )
 
 # What operators decided of a queue (no tenant), or of one tenant's jobs in it.

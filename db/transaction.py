@@ -9,17 +9,20 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 import psycopg
-from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import scalar_row
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from db.archive import Archive
 from db.billing import Billing
-from db.claims import NO_LEASE, Claims, Done, Due, completing
-from db.connection import connect, try_after_rest
+from db.claims import Claims, Done, Due, completing
+from db.connection import CommitUnknown as CommitUnknown
+from db.connection import DatabaseUnavailable as DatabaseUnavailable
+from db.connection import LeaseMissing as LeaseMissing
+from db.connection import begin, commit, connect, one_line, put_back, try_after_rest
 from db.events import Events
+from db.explain import Explain
 from db.fires import Fires
 from db.health import Health
 from db.identity import Identity
@@ -32,7 +35,7 @@ from db.tenants import Tenants
 from db.turns import Turns
 from db.url import libpq
 from db.workers import Workers
-from domain.errors import TenantContextNotSet, Unavailable
+from domain.errors import TenantContextNotSet
 
 Rings = Mapping[str, Mapping[UUID, int]]
 """Jobs that are due and their priorities, by queue. A queue without jobs: somebody should look what waits in it."""
@@ -48,32 +51,20 @@ SYSTEM: Final = System.SCOPE
 Scope = UUID | System
 
 
-class DatabaseUnavailable(Unavailable):
-    """Postgres cannot be reached, or went away in the middle. Nothing of the transaction was kept."""
-
-
-class LeaseMissing(Exception):
-    """What was to be completed by the COMMIT is not ours any more: the transaction was rolled back."""
-
-
-class CommitUnknown(Unavailable):
-    """The connection was lost during COMMIT: the transaction may have happened. Read the rows before acting."""
-
-
 class Tx:
     """One transaction and its query groups; it opens when it is first used. The hot paths and SQLAlchemy share one
     connection."""
 
     def __init__(
         self,
-        connect: Callable[[], Connection],
+        engine: Engine,
         scope: Scope,
         new_id: Callable[[], UUID],
         *,
         durable: bool,
         timeout: timedelta | None,
     ) -> None:
-        self._connect = connect
+        self._engine = engine
         self._scope = scope
         self._durable = durable
         self._timeout = timeout
@@ -85,27 +76,32 @@ class Tx:
     def used(self) -> bool:
         return "_opened" in vars(self)
 
-    @property
+    @cached_property
     def sql(self) -> Connection:
-        return self._opened[0]
+        return Connection(self._engine, connection=self._opened[0])
 
     @property
     def driver(self) -> psycopg.Connection[Any]:
         return self._opened[1]
 
     @cached_property
-    def _opened(self) -> tuple[Connection, psycopg.Connection[Any]]:
+    def _opened(self) -> tuple[PoolProxiedConnection, psycopg.Connection[Any]]:
         try:
-            sql = self._connect()
+            pooled = self._engine.raw_connection()
         except PoolExhausted as error:
             raise DatabaseUnavailable("every connection of the pool is in use; see DB_POOL_SIZE") from error
-        driver: psycopg.Connection[Any] = sql.connection.driver_connection  # type: ignore[assignment]
+        driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
         try:
-            _begin(driver, self._scope, durable=self._durable, timeout=self._timeout)
+            begin(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
         except psycopg.Error as error:
-            _put_back(sql, driver)
-            raise DatabaseUnavailable(f"Postgres went away: {_one_line(error)}") from error
-        return sql, driver
+            put_back(pooled, driver)
+            raise DatabaseUnavailable(f"Postgres went away: {one_line(error)}") from error
+        return pooled, driver
+
+    def close(self) -> None:
+        """Give the connection back; what is not committed is rolled back."""
+        if self.used:
+            put_back(*self._opened)
 
     def complete(self, done: Done) -> None:
         """Complete the job as the last act of this transaction, in one round trip with its COMMIT.
@@ -136,6 +132,10 @@ class Tx:
         return Jobs(self.driver, self.due, self.claims)
 
     @cached_property
+    def archive(self) -> Archive:
+        return Archive(self.driver)
+
+    @cached_property
     def claims(self) -> Claims:
         return Claims(self.driver, self.due)
 
@@ -146,6 +146,10 @@ class Tx:
     @cached_property
     def queues(self) -> Queues:
         return Queues(self.driver)
+
+    @cached_property
+    def explain(self) -> Explain:
+        return Explain(self.driver)
 
     @cached_property
     def steps(self) -> Steps:
@@ -217,6 +221,7 @@ class Database:
             max_overflow=0,
             pool_timeout=pool_timeout,
             pool_use_lifo=True,
+            pool_reset_on_return=None,  # `put_back` does
         )
         try_after_rest(self._engine)
 
@@ -231,7 +236,7 @@ class Database:
                 self._url, application_name=self._application_name, options=self._settings, autocommit=autocommit
             )
         except psycopg.OperationalError as error:
-            raise DatabaseUnavailable(f"Postgres does not answer: {_one_line(error)}") from error
+            raise DatabaseUnavailable(f"Postgres does not answer: {one_line(error)}") from error
 
     @contextmanager
     def transaction(self, scope: Scope, *, durable: bool = True, timeout: timedelta | None = None) -> Iterator[Tx]:
@@ -247,7 +252,7 @@ class Database:
         """
         if scope is None:
             raise TenantContextNotSet("a transaction must name its tenant, or SYSTEM")
-        tx = Tx(self._engine.connect, scope, self._new_id, durable=durable, timeout=timeout)
+        tx = Tx(self._engine, scope, self._new_id, durable=durable, timeout=timeout)
         try:
             try:
                 yield tx
@@ -257,10 +262,9 @@ class Database:
                     raise
                 raise translated from error
             if tx.used:
-                _commit(tx.driver, tx.last)
+                commit(tx.driver, tx.last)
         finally:
-            if tx.used:
-                _put_back(tx.sql, tx.driver)
+            tx.close()
         if tx.due:
             self._on_commit(tx.due)
 
@@ -272,53 +276,10 @@ def _name(scope: Scope) -> str:
     return SYSTEM_SCOPE if isinstance(scope, System) else str(UUID(int=scope.int))
 
 
-def _begin(driver: psycopg.Connection[Any], scope: Scope, *, durable: bool, timeout: timedelta | None) -> None:
-    """Begin and set the scope in one round trip: every transaction of the engine pays for this."""
-    commands = f"BEGIN; SET LOCAL app.tenant_id = '{_name(scope)}'"
-    if not durable:
-        commands += "; SET LOCAL synchronous_commit = off"
-    if timeout is not None:
-        commands += f"; SET LOCAL statement_timeout = {max(1, int(timeout.total_seconds() * 1000))}"
-    result = driver.pgconn.exec_(commands.encode())
-    if result.status != ExecStatus.COMMAND_OK:
-        raise psycopg.OperationalError(result.get_error_message())
-
-
-def _commit(driver: psycopg.Connection[Any], last: bytes) -> None:
-    if driver.info.transaction_status == TransactionStatus.INERROR:
-        # COMMIT would be answered with a silent ROLLBACK.
-        raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
-    try:
-        result = driver.pgconn.exec_(last + b"COMMIT")
-    except psycopg.OperationalError as error:
-        raise CommitUnknown(f"the connection was lost during COMMIT: {_one_line(error)}") from error
-    if result.status == ExecStatus.COMMAND_OK:
-        return
-    refusal = error_from_result(result)
-    # A refusal that the server spoke (a deadlock, a deferred check) leaves the connection usable: rolled back.
-    if driver.closed:
-        raise CommitUnknown(f"the connection was lost during COMMIT: {_one_line(refusal)}") from refusal
-    if last and refusal.sqlstate == NO_LEASE:
-        raise LeaseMissing from refusal
-    raise refusal
-
-
-def _put_back(sql: Connection, driver: psycopg.Connection[Any]) -> None:
-    try:
-        driver.rollback()
-    except psycopg.Error:
-        sql.invalidate()
-    sql.close()
-
-
 def _translated(error: Exception, tx: Tx) -> Exception:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if getattr(cause, "sqlstate", None) == SCOPE_NOT_SET:
         return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
     if isinstance(cause, psycopg.OperationalError) and tx.used and tx.driver.closed:
-        return DatabaseUnavailable(f"Postgres went away: {_one_line(cause)}")
+        return DatabaseUnavailable(f"Postgres went away: {one_line(cause)}")
     return error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

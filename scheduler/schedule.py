@@ -46,7 +46,7 @@ SCHEDULES = (
     ),
     Schedule(
         "upkeep.prune",
-        CronTrigger.from_crontab("30 3 * * *", timezone="UTC"),
+        CronTrigger.from_crontab("30 * * * *", timezone="UTC"),
         lambda tx, fire_at: prune.enqueue(tx),
         CatchUp.LATEST,
     ),

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import insert
 
 from db.events import NewEvent, store
-from db.tables import tenants
+from db.tables import job_queue, tenants
 from db.transaction import SYSTEM
 from domain import quota
 from domain.billing import PLANS, Tier
@@ -55,6 +55,23 @@ def job_row(app: App, job_id: UUID) -> dict[str, Any]:
         row = tx.jobs.get(job_id)
     assert row is not None
     return row
+
+
+def an_ended_job(app: App, status: str = "completed", *, ended: datetime, **columns: Any) -> UUID:
+    """A job of which nothing is said but its state, which it is in since `ended`."""
+    row = {"job_type": "gone", "status": status, "completed_at": ended, "created_at": ended, "scheduled_for": ended}
+    with app.db.transaction(SYSTEM) as tx:
+        job_id: UUID = tx.sql.execute(insert(job_queue).values(row | columns).returning(job_queue.c.id)).scalar_one()
+    return job_id
+
+
+def where(app: App, *job_ids: UUID) -> list[str]:
+    """In which tables each of the jobs is: "hot", "archived", none, or (which must not be) both."""
+    with app.db.transaction(SYSTEM) as tx:
+        return [
+            " and ".join(name for name, group in (("hot", tx.jobs), ("archived", tx.archive)) if group.get(job_id))
+            for job_id in job_ids
+        ]
 
 
 def a_stripe_event(app: App, body: Mapping[str, Any]) -> UUID:

@@ -15,6 +15,7 @@ from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from cli.local.valkey import EmbeddedRedis
 from db import migrate
 from tests.drain import drain as drain_app
+from tests.wait import until
 from workers import logs
 from workers.app import App, build
 from workers.settings import Settings
@@ -72,8 +73,17 @@ def _database(servers: Servers, template: str) -> Iterator[str]:
     with servers.admin() as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     yield name
+    until(lambda: _dropped(servers, name), f"{name} to be dropped")
+
+
+def _dropped(servers: Servers, name: str) -> bool:
+    """Even FORCE may not end a superuser's process, and autovacuum is one for as long as it looks at a table."""
     with servers.admin() as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        try:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+    return True
 
 
 @pytest.fixture

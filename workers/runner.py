@@ -8,7 +8,7 @@ any more (nothing of it is kept). See docs/decisions/0001-the-row-is-the-job.md.
 import threading
 import traceback
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from random import Random
 from time import monotonic
@@ -129,20 +129,31 @@ class Runner:
         return bool(claimed)
 
     def _run_chunk(self, job_ids: Sequence[UUID]) -> float:
-        """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds."""
+        """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds.
+
+        A job during which a process died runs alone: if another dies, no innocent one is held for the cause.
+        """
         waiting = deque(self._claims.ask(job_ids).result())
         began = monotonic()
         try:
+            suspect = next((job for job in waiting if job.crashes), None)
+            if suspect is not None and len(waiting) > 1:
+                self._give_back([job for job in waiting if job is not suspect])
+                waiting = deque([suspect])
             while waiting:
                 self._attempt(waiting.popleft())
                 if waiting and (self._stopping.is_set() or monotonic() - began > SLOW):
-                    with self._db.transaction(SYSTEM) as tx:
-                        tx.claims.give_back(waiting)
+                    self._give_back(waiting)
                     break
         finally:
             # What could not be given back is disowned by the heartbeat, now that nobody here claims to run it.
             self._leases.difference_update(job.lease_token for job in waiting)
         return monotonic() - began
+
+    def _give_back(self, jobs: Collection[ClaimedJob]) -> None:
+        with self._db.transaction(SYSTEM) as tx:
+            tx.claims.give_back(jobs)
+        self._leases.difference_update(job.lease_token for job in jobs)
 
     def _claim(self, requests: Sequence[Sequence[UUID]]) -> list[list[ClaimedJob]]:
         # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.

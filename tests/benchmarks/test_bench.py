@@ -49,7 +49,7 @@ def test_a_quick_run_counts_every_job_once_and_reports_it(tmp_path: Path) -> Non
 def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     with (tmp_path / "out").open("wb") as out:
         environment = os.environ | {"TMPDIR": str(tmp_path)}
-        command = [*QUICK, "--only", "drain", "--jobs", "200", "--report", tmp_path / "bench.json"]
+        command = [*QUICK, "--only", "drain", "--jobs", "4000", "--report", tmp_path / "bench.json"]
         run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out)
     try:
         family = psutil.Process(run.pid)

@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from sysconfig import get_path
@@ -12,9 +15,12 @@ from typing import Any
 import pytest
 
 from cli.main import main
+from tests.drain import drain as drain_app
+from workers.app import App
 from workers.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+NOWHERE = "postgresql://viral:sekret@127.0.0.1:1/viral"
 PYTHONPATH = f"{ROOT}:{get_path('purelib')}"
 
 
@@ -88,3 +94,21 @@ def a_process(
         text=True,
         **options,
     )
+
+
+@contextmanager
+def working(app: App) -> Iterator[None]:
+    """A worker in a thread."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.02):
+            drain_app(app)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -9,9 +9,7 @@ import json
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from db.events import NewEvent, store_and_commit
 from db.transaction import SYSTEM
 from domain.identity import Person
 from tests.builders import NOV_22, a_tenant, job_row, tenant
-from tests.cli.shell import Said, Shell, a_process
+from tests.cli.shell import NOWHERE, Said, Shell, a_process, working
 from tests.conftest import Servers
 from tests.drain import drain as drain_app
 from tests.wait import until
@@ -38,56 +36,6 @@ from workers.jobs.upkeep import prune
 from workers.settings import Settings
 
 NOBODY = uuid4()
-NOWHERE = "postgresql://viral:sekret@127.0.0.1:1/viral"
-
-
-@pytest.fixture
-def environment(settings: Settings, tmp_path: Path) -> dict[str, str]:
-    return {
-        "DATABASE_URL": settings.database_url,
-        "DIRECT_URL": settings.direct_url,
-        "REDIS_URL": settings.redis_url,
-        "VIRAL_HOME": str(tmp_path / "home"),
-        "STRIPE_WEBHOOK_SECRET": "whsec_stripe",
-        "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        "STRIPE_PRO_PRICE_ID": "price_pro",
-    }
-
-
-@pytest.fixture
-def viral(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(environment, monkeypatch, capsys)
-
-
-@pytest.fixture
-def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """A shell that is told of no database, beside an empty home."""
-    return Shell({"VIRAL_HOME": str(tmp_path / "home")}, monkeypatch, capsys)
-
-
-@pytest.fixture
-def away(nothing_runs: Shell) -> Shell:
-    """A shell whose servers do not answer: what it refuses, it refuses before it asks them."""
-    nothing_runs.environment |= {"DATABASE_URL": NOWHERE, "REDIS_URL": "redis://127.0.0.1:1/0"}
-    return nothing_runs
-
-
-@contextmanager
-def working(app: App) -> Iterator[None]:
-    """A worker in a thread."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.02):
-            drain_app(app)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def a_failed_job(app: App) -> UUID:

@@ -26,6 +26,8 @@ from workers.app import App
 TENANT_OWNED = [table for table in metadata.sorted_tables if "tenant_id" in table.c or table is tenants]
 SYSTEM_ONLY = [table for table in metadata.sorted_tables if table not in TENANT_OWNED]
 
+MOMENT = datetime(2026, 11, 22, tzinfo=UTC)
+
 Row = Mapping[str, Any]
 
 
@@ -67,6 +69,7 @@ def world(app: App) -> World:
     a, b = uuid4(), uuid4()
     rows: dict[tuple[UUID | None, str], Row] = {}
     with app.db.transaction(SYSTEM) as tx:
+        tx.archive.make_week(MOMENT)
         for owner in (a, b, None):
             for table in TENANT_OWNED if owner else SYSTEM_ONLY:
                 values = _values(table, owner, {name: row for (of, name), row in rows.items() if of in (owner, a)})
@@ -105,8 +108,9 @@ def _value(table: Table, column: Column[Any]) -> Any:
         Decimal: 1,
         bytes: uuid4().bytes,
         list: [],
+        object: {},
         UUID: uuid4(),
-        datetime: datetime(2026, 11, 22, tzinfo=UTC),
+        datetime: MOMENT,
     }
     return kinds[column.type.python_type]
 
@@ -315,6 +319,10 @@ ESCAPES = [
     "TRUNCATE system_metrics",
     "DROP TABLE tenants",
     "GRANT viral_owner TO viral_app",
+    "DROP TABLE job_archive",
+    "CREATE TABLE job_archive_mine PARTITION OF job_archive DEFAULT",
+    "CREATE OR REPLACE FUNCTION drop_job_archive_weeks(timestamptz) RETURNS integer LANGUAGE sql AS $$ SELECT 0 $$",
+    "ALTER FUNCTION make_job_archive_week(timestamptz) SET search_path = mine",
 ]
 
 

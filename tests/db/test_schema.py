@@ -38,7 +38,7 @@ from workers.app import App
 SUPERUSER = "postgres"
 
 TABLES = """
-SELECT c.relname, c.relkind, coalesce(c.reloptions, '{}')
+SELECT c.relname, c.relkind, coalesce(c.reloptions, '{}'), pg_get_partkeydef(c.oid)
 FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
   AND c.relname NOT LIKE 'alembic%'
 """
@@ -47,7 +47,7 @@ SELECT c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod), a.at
        pg_get_expr(d.adbin, d.adrelid)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
   AND c.relname NOT LIKE 'alembic%'
 """
 CONSTRAINTS = """
@@ -123,6 +123,7 @@ def test_the_migrated_schema_is_the_one_that_the_models_describe(
     }
     assert differences == {}
     assert {"job_queue", "job_lease_token", "job_queue.status", "job_queue_turn_idx"} <= migrated.keys()
+    assert {"job_archive", "job_archive.steps", "job_archive_id_idx"} <= migrated.keys()
 
 
 def test_alembic_finds_nothing_to_migrate(owner_url: str) -> None:
@@ -131,6 +132,21 @@ def test_alembic_finds_nothing_to_migrate(owner_url: str) -> None:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+
+
+def test_what_a_developer_is_offered_does_not_touch_the_archives_weeks(owner_url: str, tmp_path: Path) -> None:
+    """`alembic check`, as a person runs it, with `migrations/env.py`."""
+    rows(owner_url, "SELECT make_job_archive_week(now())")
+    environment = os.environ | {"DIRECT_URL": owner_url}
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "check"],
+        cwd=MIGRATIONS.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_there_is_one_migration_head() -> None:
@@ -167,6 +183,7 @@ def test_up_down_and_up_again_leaves_nothing_behind_in_between(servers: Servers,
     before = anything(url)
     assert migrate.upgrade(url) == (None, migrate.newest())
     first = catalog(url)
+    rows(url, "SELECT make_job_archive_week(now())")
     assert migrate.downgrade(url, "base") == (migrate.newest(), None)
     alembics_own = {name for name in anything(url) if "alembic_version" in name}
     assert anything(url) - alembics_own == before
@@ -324,6 +341,21 @@ def test_the_applications_role_may_work_in_the_tables_and_nothing_more(owner_url
     assert "job_lease_token" in {name for name, _ in sequences}
 
 
+def test_what_runs_with_the_owners_rights_is_named_here_and_nobody_else_may_call_it(owner_url: str) -> None:
+    """It finds its tables on a path of its own, whatever the caller's is."""
+    found = rows(
+        owner_url,
+        """
+        SELECT proname, proowner::regrole::text, proconfig[1],
+               ARRAY(SELECT grantee::regrole::text FROM aclexplode(proacl) ORDER BY 1)
+        FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef ORDER BY 1
+        """,
+    )
+    path = "search_path=public, pg_temp"
+    names = ("drop_job_archive_weeks", "make_job_archive_week")
+    assert found == [(name, OWNER, path, [APP, OWNER]) for name in names]
+
+
 def test_the_applications_role_owns_nothing_and_cannot_bypass(owner_url: str) -> None:
     [(is_super, bypasses, makes_roles)] = rows(
         owner_url, "SELECT rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname = %s", APP
@@ -359,6 +391,8 @@ CONTRACT = {
     "scheduled_for started_at completed_at created_at unique_key ordering_key",
     "job_attempts": "",
     "job_steps": "",
+    "job_archive": "tenant_id job_type queue status priority payload result error_message attempts max_attempts "
+    "scheduled_for started_at completed_at created_at unique_key ordering_key batch_id attempt_history steps",
     "workers": "",
     "schedule_fires": "",
     "system_metrics": "",

@@ -1,20 +1,41 @@
 """Nothing that is finished is kept for ever."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from workers.job import Context, job
 
-KEEP_FINISHED_JOBS = timedelta(days=30)
+KEEP_ENDED = {
+    # Somebody who asks "what happened?" asks within a weekend. What claims read every moment stays small.
+    "completed": timedelta(days=2),
+    "cancelled": timedelta(days=2),
+    # Dead letters wait for a person, who can retry them only while they are here.
+    "failed": timedelta(days=90),
+}
+KEEP_ARCHIVED = timedelta(weeks=16)
+"""After a job's end. A dead letter that nobody wanted can still be read for three weeks."""
+
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 JOBS_PER_TRANSACTION = 1000
 
 
 @job("upkeep.prune", system=True)
-def prune(ctx: Context) -> None:
-    """Delete jobs that finished well and are old. Events stay: their ids are what makes a duplicate known."""
-    deleted = JOBS_PER_TRANSACTION
-    while deleted == JOBS_PER_TRANSACTION:
-        with ctx.begin() as tx:
-            deleted = tx.jobs.prune(ctx.now() - KEEP_FINISHED_JOBS, JOBS_PER_TRANSACTION)
-        ctx.count(deleted=deleted)
+def prune(ctx: Context, older_than: timedelta | None = None) -> None:
+    """Archive what ended a while ago; drop old archives. Events stay: their ids are what makes a duplicate known.
+
+    `older_than` replaces what is usual for jobs that wait for nobody.
+    """
+    with ctx.begin() as tx:
+        tx.archive.make_week(ctx.now() + timedelta(weeks=1))
+    for status, keep in KEEP_ENDED.items():
+        kept = keep if older_than is None or status == "failed" else older_than
+        before, reached = ctx.now() - kept, BEGINNING
+        while reached < before:
+            with ctx.begin() as tx:
+                moved = tx.archive.move(status, reached, before, JOBS_PER_TRANSACTION)
+            reached = moved.until
+            ctx.count(moved=moved.count)
+    with ctx.begin() as tx:
+        dropped = tx.archive.drop_weeks(ctx.now() - KEEP_ARCHIVED)
+    ctx.count(dropped=dropped)
     with ctx.finish():
         pass

@@ -1,32 +1,150 @@
-"""Old jobs that finished well are deleted; what may still matter to somebody stays."""
+"""Jobs that ended a while ago are archived, old archives dropped; what may still matter to somebody stays."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from uuid import UUID
 
+import psycopg
+import pytest
+
 from db.transaction import SYSTEM
-from tests.builders import job_row
+from tests.builders import an_ended_job, job_row, where
+from tests.wait import until
 from workers.app import App
-from workers.jobs.upkeep import prune
+from workers.jobs.upkeep import JOBS_PER_TRANSACTION, KEEP_ARCHIVED, KEEP_ENDED, prune
+
+DAY = timedelta(days=1)
 
 
-def a_job(app: App, status: str, days_ago: int) -> UUID:
+@pytest.fixture
+def now(app: App) -> datetime:
     with app.db.transaction(SYSTEM) as tx:
-        row = tx.driver.execute(
-            "INSERT INTO job_queue (job_type, status, created_at, scheduled_for) "
-            "VALUES ('gone', %s, now() - %s * interval '1 day', '2999-01-01') RETURNING id",
-            (status, days_ago),
-        ).fetchone()
-    assert row is not None
-    job_id: UUID = row[0]
-    return job_id
+        return tx.now()
 
 
-def test_old_jobs_that_finished_well_are_deleted(app: App, drain: Callable[[], int]) -> None:
-    gone = [a_job(app, status, 31) for status in ("completed", "cancelled")]
-    kept = [a_job(app, status, 31) for status in ("failed", "pending")] + [a_job(app, "completed", 29)]
+def pruned(app: App, drain: Callable[[], int], older_than: timedelta | None = None) -> object:
     with app.db.transaction(SYSTEM) as tx:
-        job_id = prune.enqueue(tx)
+        job_id = prune.enqueue(tx, older_than=older_than)
     drain()
-    assert job_row(app, job_id)["result"] == {"deleted": 2}
+    return job_row(app, job_id)["result"]
+
+
+def test_what_ended_a_while_ago_is_archived_and_dead_letters_wait_longer(
+    app: App, drain: Callable[[], int], now: datetime
+) -> None:
+    gone = [an_ended_job(app, status, ended=now - 2 * DAY) for status in ("completed", "cancelled")]
+    gone += [an_ended_job(app, "failed", ended=now - 90 * DAY)]
+    later = now + DAY
+    kept = [
+        an_ended_job(app, "completed", ended=now - 1.9 * DAY),
+        an_ended_job(app, "completed", ended=now - 1.9 * DAY, created_at=now - 40 * DAY),
+        an_ended_job(app, "failed", ended=now - 89 * DAY),
+        an_ended_job(app, "pending", ended=now - 40 * DAY, completed_at=None, scheduled_for=later, ring_at=later),
+    ]
+    assert pruned(app, drain) == {"moved": 3, "dropped": 0}
+    assert where(app, *gone, *kept) == ["archived"] * 3 + ["hot"] * 4
+
+
+def test_another_age_can_be_given_and_dead_letters_still_wait(
+    app: App, drain: Callable[[], int], now: datetime
+) -> None:
+    gone = an_ended_job(app, "completed", ended=now - timedelta(hours=2))
+    kept = [an_ended_job(app, status, ended=now - timedelta(minutes=50)) for status in ("completed", "cancelled")]
+    kept += [an_ended_job(app, "failed", ended=now - timedelta(days=3))]
+    assert pruned(app, drain, older_than=timedelta(hours=1)) == {"moved": 1, "dropped": 0}
+    assert where(app, gone, *kept) == ["archived"] + ["hot"] * 3
+
+
+def test_every_old_job_goes_however_many_there_are(
+    app: App, drain: Callable[[], int], now: datetime, owner_url: str
+) -> None:
+    many = 2 * JOBS_PER_TRANSACTION + 500
+    with psycopg.connect(owner_url) as owner:
+        owner.execute(
+            "INSERT INTO job_queue (job_type, status, completed_at) SELECT 'gone', 'completed', %s - n * interval '1s' "
+            "FROM generate_series(1, %s) AS n",
+            (now - 10 * DAY, many),
+        )
+    assert pruned(app, drain) == {"moved": many, "dropped": 0}
+
+
+def test_archives_that_are_past_keeping_are_dropped_week_by_week(
+    app: App, drain: Callable[[], int], now: datetime
+) -> None:
+    past, young = now - KEEP_ARCHIVED - 7 * DAY, now - KEEP_ARCHIVED + DAY
+    jobs = [an_ended_job(app, ended=moment) for moment in (past - 70 * DAY, past, young)]
+    assert pruned(app, drain) == {"moved": 3, "dropped": 2}
+    assert where(app, *jobs) == ["", "", "archived"]
+    assert pruned(app, drain) == {"moved": 0, "dropped": 0}
+
+
+def test_the_archive_keeps_what_the_queue_kept_longest() -> None:
+    assert max(KEEP_ENDED.values()) + timedelta(weeks=1) < KEEP_ARCHIVED
+
+
+def test_the_week_to_come_is_there_before_it_comes(app: App, drain: Callable[[], int], now: datetime) -> None:
+    pruned(app, drain)
     with app.db.transaction(SYSTEM) as tx:
-        assert [tx.jobs.get(each) is None for each in gone + kept] == [True, True, False, False, False]
+        assert not tx.archive.make_week(now + timedelta(weeks=1))
+
+
+# --- stopped in between -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def between_batches(
+    app: App, owner_url: str, drain: Callable[[], int], now: datetime
+) -> Iterator[tuple[UUID, list[UUID]]]:
+    """Prune, up to its second batch, which is of another week and held up; then go on."""
+    weeks = (now - 30 * DAY, now - 20 * DAY)
+    jobs = [an_ended_job(app, ended=moment) for moment in weeks]
+    with app.db.transaction(SYSTEM) as tx:
+        tx.archive.make_week(weeks[1])
+        job_id = prune.enqueue(tx)
+    run = threading.Thread(target=drain)
+    with psycopg.connect(owner_url) as owner:
+        second = owner.execute(
+            "SELECT 'job_archive_' || to_char(date_trunc('week', %s AT TIME ZONE 'UTC'), 'YYYY_MM_DD')", (weeks[1],)
+        ).fetchall()[0][0]
+        owner.execute(f"LOCK TABLE {second}".encode())
+        run.start()
+        until(lambda: held_up(owner_url), "the second batch to be held up")
+        yield job_id, jobs
+        owner.rollback()
+        run.join()
+
+
+def held_up(owner_url: str) -> int | None:
+    """The server process that waits for a lock."""
+    with psycopg.connect(owner_url, autocommit=True) as other:
+        row = other.execute(
+            "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE NOT granted AND datname = current_database()"
+        ).fetchone()
+    return row and int(row[0])
+
+
+def test_cancelled_between_batches_it_stops_and_each_job_is_in_one_place(
+    app: App, owner_url: str, drain: Callable[[], int], now: datetime
+) -> None:
+    with between_batches(app, owner_url, drain, now) as (job_id, jobs), app.db.transaction(SYSTEM) as tx:
+        assert tx.jobs.cancel(job_id) == "running"
+    assert job_row(app, job_id)["status"] == "cancelled"
+    assert where(app, *jobs) == ["archived", "hot"]
+
+
+def test_killed_between_batches_it_goes_on_where_it_was(
+    app: App, owner_url: str, drain: Callable[[], int], now: datetime
+) -> None:
+    with between_batches(app, owner_url, drain, now) as (job_id, jobs):
+        with psycopg.connect(owner_url, autocommit=True) as owner:
+            owner.execute("SELECT pg_terminate_backend(%s, 10000)", (held_up(owner_url),))
+    assert where(app, *jobs) == ["archived", "hot"]
+    assert job_row(app, job_id)["status"] == "pending"
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE job_queue SET scheduled_for = now() WHERE id = %s", (job_id,))
+    drain()
+    assert where(app, *jobs) == ["archived", "archived"]
+    assert job_row(app, job_id)["result"] == {"moved": 1, "dropped": 0}

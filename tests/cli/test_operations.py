@@ -1,0 +1,438 @@
+"""What operators see and decide: queues, schedules, workers, and why a job is where it is. On a real database."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from apscheduler.triggers.cron import CronTrigger
+
+from cli.output import span
+from cli.schedules import timetable
+from db.claims import known
+from db.jobs import FailedAttempt, NewJob
+from db.transaction import SYSTEM
+from scheduler.relay import WEIGHTS, Relay
+from scheduler.schedule import SCHEDULES
+from tests.builders import a_tenant, job_row, new_id
+from tests.cli.shell import Shell, working
+from tests.drain import drain as drain_app
+from workers.app import App
+from workers.job import QUEUES
+from workers.jobs.billing import apply_stripe_event
+from workers.jobs.quota import reset_due
+
+NOBODY = uuid4()
+MINUTE = timedelta(minutes=1)
+
+
+def a_job(app: App, **columns: Any) -> UUID:
+    job_id: UUID = columns.pop("id", None) or new_id()
+    job = NewJob(**{"id": job_id, "job_type": "quota.reset_due", "queue": "default"} | columns)
+    with app.db.transaction(SYSTEM) as tx:
+        return tx.jobs.add(job)
+
+
+def a_worker(app: App, *, lease: timedelta = MINUTE, queues: tuple[str, ...] = tuple(QUEUES), **more: Any) -> UUID:
+    worker_id = uuid4()
+    with app.db.transaction(SYSTEM) as tx:
+        tx.workers.beat(worker_id, hostname="dyno-1", pid=42, queues=queues, version=app.version, lease=lease)
+    return worker_id
+
+
+def running(app: App, worker_id: UUID, *job_ids: UUID) -> None:
+    release = known({name: job_type.terms for name, job_type in app.job_types.items()})
+    with app.db.transaction(SYSTEM) as tx:
+        assert len(tx.claims.claim(job_ids, worker_id, release)) == len(job_ids)
+
+
+def sql(app: App, statement: str, *values: object) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute(statement.encode(), values)
+
+
+# --- queues
+
+
+def queue(viral: Shell, name: str) -> dict[str, Any]:
+    return next(row for row in viral.json("queues", "list") if row["queue"] == name)
+
+
+def test_every_queue_is_listed_with_what_is_in_it(viral: Shell, app: App) -> None:
+    assert [row["queue"] for row in viral.json("queues", "list")] == list(QUEUES)
+    worker_id = a_worker(app, queues=("default",))
+    waiting, runs = a_job(app), a_job(app)
+    running(app, worker_id, runs)
+    a_job(app, delay=timedelta(hours=1))
+    a_job(app, queue="of_the_dashboard")
+    sql(app, "UPDATE job_queue SET scheduled_for = now() - interval '2 hours' WHERE id = %s", waiting)
+    found = queue(viral, "default")
+    assert [found[name] for name in ("waiting", "scheduled", "running", "workers")] == [1, 1, 1, 1]
+    assert 7200 <= found["oldest_age"] < 7300
+    assert [queue(viral, "of_the_dashboard")[name] for name in ("waiting", "workers")] == [1, 1]
+    assert queue(viral, "events")["workers"] == 0
+    header, *lines = viral.done("queues", "list").lines
+    assert header.split() == ["queue", "waiting", "scheduled", "running", "oldest_age", "workers"]
+    assert lines[1].split() == ["default", "1", "1", "1", "2h", "1"]
+
+
+def test_a_paused_queue_begins_no_job_until_it_is_resumed(viral: Shell, app: App) -> None:
+    job_id = a_job(app)
+    said = viral.done("queues", "pause", "default").out
+    assert said == "default is paused; what runs goes on. To undo it: `viral queues resume default`\n"
+    since = queue(viral, "default")["paused_at"]
+    assert drain_app(app) == 0
+    assert "already" in viral.done("queues", "pause", "default").out
+    assert queue(viral, "default")["paused_at"] == since
+    assert viral.done("queues", "resume", "default").lines == ["default goes on"]
+    assert drain_app(app) == 1
+    assert job_row(app, job_id)["status"] == "completed"
+    assert "default is not paused" in viral.refused("queues", "resume", "default")
+
+
+def test_one_tenant_can_be_paused_in_a_queue(viral: Shell, app: App) -> None:
+    ada = a_tenant(app)
+    assert f"tenant {ada} in default is paused" in viral.done("queues", "pause", "default", "--tenant", ada).out
+    [decided] = queue(viral, "default")["tenants"]
+    assert (decided["tenant_id"], decided["max_running"]) == (str(ada), None)
+    assert queue(viral, "default")["paused_at"] is None
+    heading, header, line = viral.done("queues", "list").lines[-3:]
+    assert heading == "Decided of single tenants"
+    assert (header.split(), line.split()[:2]) == (["queue", "tenant_id", "paused_at"], ["default", str(ada)])
+    viral.done("queues", "pause", "default")
+    said = viral.done("queues", "resume", "default", "--tenant", ada).out
+    assert "goes on, but the whole queue is paused: `viral queues resume default`" in said
+    assert f"tenant {ada} in default is not paused" in viral.refused("queues", "resume", "default", "--tenant", ada)
+
+
+def test_limits_are_set_kept_and_lifted(viral: Shell, app: App) -> None:
+    def limit(*words: object) -> str:
+        return viral.done("queues", "limit", "llm", *words).out.strip()
+
+    ada = a_tenant(app)
+    assert limit("--running", 8) == "llm: at most 8 at once"
+    assert limit("--per-tenant", 2) == "llm: at most 8 at once, at most 2 of each tenant"
+    assert limit("--running", 9) == "llm: at most 9 at once, at most 2 of each tenant"
+    assert limit("--tenant", ada, "--running", 4) == f"tenant {ada} in llm: at most 4 at once"
+    found = queue(viral, "llm")
+    assert (found["max_running"], found["max_running_per_tenant"]) == (9, 2)
+    assert [each["max_running"] for each in found["tenants"]] == [4]
+    assert limit("--tenant", ada, "--none") == f"tenant {ada} in llm: no limit"
+    assert limit("--none") == "llm: no limit"
+    assert (queue(viral, "llm")["max_running"], queue(viral, "llm")["tenants"]) == (None, [])
+
+
+def test_a_limit_does_not_end_a_pause(viral: Shell, app: App) -> None:
+    viral.done("queues", "pause", "llm")
+    viral.done("queues", "limit", "llm", "--running", 2)
+    viral.done("queues", "limit", "llm", "--none")
+    assert queue(viral, "llm")["paused_at"] is not None
+
+
+@pytest.mark.parametrize("words", [("pause",), ("resume",), ("limit", "--running", 1)])
+def test_a_queue_or_tenant_that_nobody_knows(viral: Shell, app: App, words: tuple[object, ...]) -> None:
+    verb, *options = words
+    a_job(app, queue="of_the_dashboard")
+    assert "QUEUE: no such queue; there are events, default" in viral.senseless("queues", verb, "nope", *options)
+    assert "social, of_the_dashboard" in viral.senseless("queues", verb, "nope", *options)
+    assert "no tenant has the id" in viral.refused("queues", verb, "default", "--tenant", NOBODY, *options)
+
+
+def test_a_queue_that_another_program_named_can_be_paused(viral: Shell, app: App) -> None:
+    a_job(app, queue="of_the_dashboard")
+    viral.done("queues", "pause", "of_the_dashboard")
+    assert drain_app(app) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ([], "give the first, the second or both; or the third"),
+        (["--none", "--running", "1"], "give the first, the second or both; or the third"),
+        (["--running", "0"], "--running"),
+        (["--per-tenant", "1", "--tenant", str(NOBODY)], "--per-tenant: a tenant's own limit is --running"),
+        (["--running", "1", "--tenant", "abc"], "--tenant"),
+    ],
+)
+def test_a_senseless_limit(away: Shell, options: list[str], why: str) -> None:
+    assert why in away.senseless("queues", "limit", "llm", *options)
+
+
+# --- schedules
+
+HOURLY = next(schedule for schedule in SCHEDULES if schedule.name == "quota.reset_due")
+
+
+def a_relay(app: App) -> Relay:
+    return Relay(app.db, app.doorbell, app.job_types, (HOURLY,))
+
+
+def schedule(viral: Shell, name: str = "quota.reset_due") -> dict[str, Any]:
+    return next(row for row in viral.json("schedules", "list") if row["name"] == name)
+
+
+def seen_hours_ago(app: App, hours: int) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        tx.fires.begin("quota.reset_due", tx.now() - timedelta(hours=hours))
+
+
+def test_schedules_are_listed_with_their_timetable(viral: Shell, app: App) -> None:
+    assert [row["name"] for row in viral.json("schedules", "list")] == [each.name for each in SCHEDULES]
+    row = schedule(viral)
+    assert (row["timetable"], row["catch_up"], row["last_fire"], row["overdue_since"]) == (
+        *("0 * * * *", "latest"),
+        *(None, None),
+    )
+    assert row["next_fire"].endswith(":00:00Z")
+    header, *lines = viral.done("schedules", "list").lines
+    assert header.split() == ["name", "timetable", "catch_up", "next_fire"]
+    assert len(lines) == len(SCHEDULES)
+
+
+def test_what_nobody_fires_is_overdue(viral: Shell, app: App) -> None:
+    seen_hours_ago(app, 3)
+    assert schedule(viral)["last_fire"] is None
+    assert schedule(viral)["overdue_since"].endswith(":00:00Z")
+    assert "`viral scheduler`" in viral.done("schedules", "list").lines[-1]
+    assert a_relay(app).fire() == 1
+    row = schedule(viral)
+    assert row["overdue_since"] is None
+    assert job_row(app, UUID(row["last_job_id"]))["job_type"] == "quota.reset_due"
+
+
+def test_the_next_fires_of_one_and_of_all(away: Shell) -> None:
+    before = datetime.now(UTC)
+    rows = away.json("schedules", "next", "upkeep.prune", "--count", 3)
+    moments = [datetime.fromisoformat(row["fire_at"]) for row in rows]
+    assert [each.minute for each in moments] == [30] * 3
+    assert before < moments[0] <= before + timedelta(hours=1) + MINUTE
+    header, *lines = away.done("schedules", "next", "-n", 26).lines
+    assert (header.split(), len(lines)) == (["fire_at", "name"], 26)
+    assert lines == sorted(lines)
+    assert {line.split()[-1] for line in lines} == {each.name for each in SCHEDULES}
+
+
+def test_a_fire_by_hand_makes_its_job_and_is_remembered(viral: Shell, app: App) -> None:
+    [job_id] = viral.done("schedules", "fire", "quota.reset_due").lines
+    assert job_row(app, UUID(job_id))["status"] == "pending"
+    row = schedule(viral)
+    assert (row["last_by_hand_job_id"], row["last_fire"]) == (job_id, None)
+    again = viral.json("schedules", "fire", "quota.reset_due")
+    assert schedule(viral)["last_by_hand_job_id"] == again["id"] != job_id
+    assert schedule(viral)["last_by_hand"] == again["fire_at"]
+
+
+def test_the_timetable_does_not_notice_a_fire_by_hand(viral: Shell, app: App) -> None:
+    """Neither is a missed fire swallowed by it, nor does a schedule begin with it, nor is the next one moved."""
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+    top = now.replace(minute=0, second=0, microsecond=0)
+    seen_hours_ago(app, 2)
+    viral.done("schedules", "fire", "quota.reset_due")
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.fires.last()["quota.reset_due"] < now - timedelta(hours=1)
+    assert a_relay(app).fire() == 1, "the missed one"
+    assert schedule(viral)["last_fire"] >= f"{top:%Y-%m-%dT%H:%M:%S}Z"
+    viral.done("schedules", "fire", "quota.reset_due")
+    soon = Relay(app.db, app.doorbell, app.job_types, (HOURLY,), clock=lambda: top + timedelta(hours=2))
+    assert soon.fire() == 1, "the next one"
+
+
+def test_a_fire_by_hand_is_no_first_sight_of_a_schedule(viral: Shell, app: App) -> None:
+    viral.done("schedules", "fire", "quota.reset_due")
+    with app.db.transaction(SYSTEM) as tx:
+        assert "quota.reset_due" not in tx.fires.last()
+
+
+def test_a_schedule_that_nobody_knows(away: Shell) -> None:
+    for verb in ("next", "fire"):
+        text = away.senseless("schedules", verb, "nope")
+        assert "NAME: no such schedule; there are quota.reset_due, upkeep.prune" in text
+
+
+@pytest.mark.parametrize("written", ["0 * * * *", "*/5 3 1 */2 mon-fri", "30 3 * * *"])
+def test_a_timetable_is_told_as_crontab_writes_it(written: str) -> None:
+    assert timetable(CronTrigger.from_crontab(written, timezone="UTC")) == written
+
+
+def test_what_crontab_cannot_write_is_told_in_full() -> None:
+    assert timetable(CronTrigger(second="*/10", timezone="UTC")) == "cron[second='*/10']"
+
+
+# --- workers
+
+
+def test_workers_are_listed_alive_draining_and_dead(viral: Shell, app: App) -> None:
+    assert viral.done("workers", "list").out.startswith("No worker process has signed on")
+    dead, draining, alive = a_worker(app, lease=-MINUTE), a_worker(app), a_worker(app, queues=("events", "default"))
+    with app.db.transaction(SYSTEM) as tx:
+        tx.workers.draining(draining)
+    running(app, alive, a_job(app))
+    rows = {row["id"]: row for row in viral.json("workers", "list")}
+    assert {each: row["state"] for each, row in rows.items()} == {
+        str(dead): "dead",
+        str(draining): "draining",
+        str(alive): "alive",
+    }
+    assert (rows[str(alive)]["running"], rows[str(alive)]["queues"]) == (1, ["events", "default"])
+    assert 0 <= rows[str(alive)]["heartbeat_age"] < 60
+    header, first, *_ = viral.done("workers", "list").lines
+    assert header.split()[:4] == ["hostname", "pid", "state", "running"]
+    assert first.split()[:6] == ["dyno-1", "42", "alive", "1", "events", "default"]
+    assert first.split()[-1] == str(alive)
+
+
+# --- jobs explain
+
+
+def codes(viral: Shell, job_id: UUID) -> list[str]:
+    return [reason["code"] for reason in viral.json("jobs", "explain", job_id)["reasons"]]
+
+
+def test_each_state_of_a_job_is_explained(viral: Shell, app: App) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        failed = apply_stripe_event.enqueue(tx, event_id=NOBODY)
+        completed = reset_due.enqueue(tx)
+    drain_app(app)
+    assert codes(viral, completed) == ["completed"]
+    heading, line = viral.done("jobs", "explain", failed).lines
+    assert heading == "billing.apply_stripe_event on events: failed"
+    assert f"UnknownEvent: no event has the id {NOBODY}" in line
+    assert f"`viral jobs retry {failed}`" in line
+    cancelled = a_job(app)
+    viral.done("jobs", "cancel", cancelled)
+    assert codes(viral, cancelled) == ["cancelled"]
+    runs, lost = a_job(app), a_job(app)
+    running(app, a_worker(app), runs)
+    running(app, a_worker(app, lease=-MINUTE), lost)
+    viral.done("jobs", "cancel", runs)
+    assert codes(viral, runs) == ["running", "alive", "cancel_requested", "deadline"]
+    assert codes(viral, lost) == ["running", "lost"]
+
+
+def test_a_job_that_is_not_due_is_explained(viral: Shell, app: App) -> None:
+    a_worker(app)
+    assert codes(viral, a_job(app, delay=MINUTE)) == ["scheduled"]
+    worker_id = a_worker(app)
+    for outcome, counted, code in (("failed", True, "backoff"), ("snoozed", False, "snoozed")):
+        job_id = a_job(app)
+        running(app, worker_id, job_id)
+        attempt = FailedAttempt(outcome, "ProviderUnavailable", "come back later")
+        with app.db.transaction(SYSTEM) as tx:
+            assert tx.jobs.reschedule(job_id, job_row(app, job_id)["lease_token"], attempt, MINUTE, counted=counted)
+        [reason] = viral.json("jobs", "explain", job_id)["reasons"]
+        assert reason["code"] == code
+        assert "come back later" in reason["says"]
+
+
+def test_a_job_that_operators_hold_back_is_explained(viral: Shell, app: App) -> None:
+    ada, worker_id = a_tenant(app), a_worker(app)
+    first, held = a_job(app, tenant_id=ada), a_job(app, tenant_id=ada)
+    assert codes(viral, held) == ["turn"]
+    viral.done("queues", "limit", "default", "--running", 1, "--per-tenant", 1)
+    running(app, worker_id, first)
+    assert codes(viral, held) == ["limit", "limit"]
+    viral.done("queues", "pause", "default", "--tenant", ada)
+    viral.done("queues", "pause", "default")
+    assert codes(viral, held) == ["paused", "paused", "limit", "limit"]
+
+
+def test_a_job_that_another_holds_back_is_explained(viral: Shell, app: App) -> None:
+    worker_id = a_worker(app)
+    first, second, third = (a_job(app, ordering_key="cus_ada") for _ in range(3))
+    assert codes(viral, first) == ["turn"]
+    [reason] = viral.json("jobs", "explain", third)["reasons"]
+    assert reason["code"] == "ordered"
+    assert f"{first} (pending) and 1 more have not ended" in reason["says"]
+    running(app, worker_id, first)
+    assert f"{first} (running) has not ended" in viral.done("jobs", "explain", second).out
+    follower = a_job(app, follows_batch=True)
+    member = a_job(app, batch_id=follower)
+    [reason] = viral.json("jobs", "explain", follower)["reasons"]
+    assert reason["code"] == "follows_batch"
+    assert reason["advice"] == f"`viral jobs explain {member}`"
+
+
+def test_a_job_of_another_release_is_explained(viral: Shell, app: App) -> None:
+    a_worker(app)
+    assert codes(viral, a_job(app, job_type="videos.rerender")) == ["unknown_type"]
+    assert codes(viral, a_job(app, payload_version=9)) == ["newer_payload"]
+
+
+def test_a_job_that_nobody_works_on_is_explained(viral: Shell, app: App) -> None:
+    job_id, elsewhere = a_job(app), a_job(app, queue="of_the_dashboard")
+    assert codes(viral, job_id) == ["turn", "no_worker"]
+    a_worker(app, queues=("events",))
+    assert "of 1 live worker processes none works on the queue default" in viral.done("jobs", "explain", job_id).out
+    a_worker(app, queues=("default",))
+    assert codes(viral, job_id) == codes(viral, elsewhere) == ["turn"]
+
+
+def test_a_job_that_nobody_wakes_is_explained(viral: Shell, app: App) -> None:
+    a_worker(app)
+    job_id = a_job(app)
+    sql(app, "UPDATE job_queue SET ring_at = now() - interval '1 minute' WHERE id = %s", job_id)
+    assert codes(viral, job_id) == ["turn", "no_scheduler"]
+    other = a_job(app, delay=MINUTE)
+    assert codes(viral, other) == ["scheduled", "no_scheduler"]
+
+
+def test_a_job_that_is_not_there_is_one_line(viral: Shell) -> None:
+    assert "no job has the id" in viral.refused("jobs", "explain", NOBODY)
+
+
+def test_the_place_in_line_is_the_one_that_the_turns_give(viral: Shell, app: App) -> None:
+    """While nothing runs and nothing is added, what is ahead of a job is what the relay would ring before it."""
+    agency, free = a_tenant(app, subscription_tier="AGENCY"), a_tenant(app)
+    for n, tenant_id in enumerate((agency, free, None, free, agency, agency, free, None, agency)):
+        a_job(app, tenant_id=tenant_id, priority=5 if n % 4 else 3, cost=1 + n % 3)
+    paused = a_tenant(app)
+    a_job(app, tenant_id=paused)
+    viral.done("queues", "pause", "default", "--tenant", paused)
+    running(app, a_worker(app), a_job(app, tenant_id=agency, cost=4))
+    with app.db.transaction(SYSTEM) as tx:
+        line = [turn.job_id for turn in tx.turns.next("default", 1000, WEIGHTS)]
+        places = [tx.explain.ahead(job_row(app, job_id), WEIGHTS) for job_id in line]
+    assert len(line) == 9
+    assert [place and place.more_urgent + place.of_its_tenant + place.of_others for place in places] == list(range(9))
+
+
+# --- jobs prune, and what few jobs have
+
+
+def test_pruning_by_hand_is_a_job_of_its_type(viral: Shell, app: App) -> None:
+    [job_id] = viral.done("jobs", "prune").lines
+    assert job_row(app, UUID(job_id))["job_type"] == "upkeep.prune"
+    with working(app):
+        assert viral.json("jobs", "prune", "--wait")["status"] == "completed"
+    assert "'--older-than': '5' is no duration" in viral.senseless("jobs", "prune", "--older-than", "5")
+
+
+def test_what_is_pruned_by_age_is_for_the_job_type_to_say(viral: Shell, app: App) -> None:
+    [job_id] = viral.done("jobs", "prune", "--older-than", "90d").lines
+    assert job_row(app, UUID(job_id))["payload"] == {"older_than": "P90D"}
+
+
+def test_the_special_about_a_job_is_shown_where_there_is_something(viral: Shell, app: App) -> None:
+    plain = a_job(app)
+    assert not {"cost", "snoozes", "ordering_key", "batch_id"} & set(viral.done("jobs", "list").lines[0].split())
+    assert "snoozes" not in viral.done("jobs", "show", plain).out
+    batch = uuid4()
+    special = a_job(app, ordering_key="cus_ada", cost=7, batch_id=batch)
+    sql(app, "UPDATE job_queue SET snoozes = 2 WHERE id = %s", special)
+    header, first, second = viral.done("jobs", "list").lines
+    assert header.split()[-4:] == ["ordering_key", "batch_id", "cost", "snoozes"]
+    assert first.split()[-4:] == ["cus_ada", str(batch), "7", "2"]
+    assert second.split()[-4:] == ["-", "-", "-", "-"]
+    shown = [line.split() for line in viral.done("jobs", "show", special).lines]
+    assert ["cost", "7"] in shown
+    assert ["snoozes", "2"] in shown
+    assert viral.json("jobs", "show", plain)["cost"] == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0s"), (-3, "0s"), (59, "59s"), (184, "3m 4s"), (7200, "2h"), (7205, "2h"), (90000, "1d 1h")],
+)
+def test_a_span_is_told_in_its_two_largest_units(seconds: float, said: str) -> None:
+    assert span(timedelta(seconds=seconds)) == said
