@@ -21,7 +21,7 @@ BAR = LEASE + SWEEP + MARGIN
 
 COUNTED = "('chaos.effect', 'chaos.alone', 'chaos.parent', 'chaos.hold', 'chaos.tenant')"
 
-# `effects` may be none only of a job that is not counted, or not finished.
+# A job may have no effect only if it is not finished, or is one that was asked to have none.
 AUDIT = f"""
 WITH effects AS (SELECT job_id, count(*) AS n FROM chaos_ledger GROUP BY job_id)
 SELECT count(*) AS jobs,
@@ -29,7 +29,8 @@ SELECT count(*) AS jobs,
        count(*) FILTER (WHERE status IN ('pending', 'running')) AS unfinished,
        count(*) FILTER (WHERE status = 'failed' AND crashes >= 2) AS quarantined,
        count(*) FILTER (WHERE status = 'failed' AND crashes < 2) AS failed,
-       count(*) FILTER (WHERE status = 'completed' AND n IS NULL) AS empty,
+       count(*) FILTER (WHERE status = 'completed' AND n IS NULL
+                        AND payload ->> 'how' IS DISTINCT FROM 'nothing') AS empty,
        count(*) FILTER (WHERE status <> 'completed' AND n > 0) AS half,
        (SELECT count(*) FROM chaos_ledger l WHERE NOT EXISTS (SELECT FROM job_queue q WHERE q.id = l.job_id)) AS orphans
 FROM job_queue LEFT JOIN effects ON job_id = id WHERE job_type IN {COUNTED}

@@ -21,6 +21,7 @@ from dramatiq.broker import Broker, MessageProxy
 from dramatiq.middleware import Middleware
 
 import db.claims
+import db.connection
 import db.transaction
 import scheduler.relay
 from workers.context import Context
@@ -126,7 +127,7 @@ def _execute_pipeline(self: Any, *args: Any, **kwargs: Any) -> Any:
     return _shipped_pipeline(self, *args, **kwargs)
 
 
-_shipped_commit = db.transaction._commit
+_shipped_commit = db.connection.commit
 _shipped_claim = db.claims.Claims.claim
 _shipped_context = Context.__init__
 _shipped_pipeline = redis.client.Pipeline.execute
@@ -135,7 +136,7 @@ _shipped_pipeline = redis.client.Pipeline.execute
 def install_in_worker() -> None:
     cheat()
     if folder() is not None:
-        db.transaction._commit = _commit  # type: ignore[assignment]
+        vars(db.transaction)["commit"] = _commit  # where the product looks it up
         Context.__init__ = _begin_context  # type: ignore[method-assign, assignment]
     if folder() is not None or os.environ.get("CHAOS_TIMINGS"):
         db.claims.Claims.claim = _claim  # type: ignore[method-assign]

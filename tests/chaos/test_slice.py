@@ -11,7 +11,7 @@ from tests.chaos.catalogue import CATALOGUE, Entry
 from tests.chaos.ground import Ground
 from tests.chaos.report import CAUGHT, PASSED, Finding, row
 
-SLICE = ("R1", "R3", "R5", "R6", "R14", "fence")
+SLICE = ("R1", "R2", "R3", "R5", "R6", "R8", "R14", "fence")
 
 
 @pytest.fixture(scope="module")

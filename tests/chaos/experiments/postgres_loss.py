@@ -72,6 +72,9 @@ def cut_commits(stage: Stage, finding: Finding) -> None:
         resolved = [line["completed"] for line in fleet.lines() if line.get("event") == "job.commit_unknown"]
         finding.saw("ambiguous finishes resolved", len(resolved))
         finding.figures["found_completed"] = sum(resolved)
+        # The others were claims, heartbeats and sweeps: whoever sent them was told that nobody knows.
+        unknown = sum("CommitUnknown" in str(line.get("exception")) for line in fleet.lines())
+        finding.figures["answers_accounted_for"] = f"{len(resolved)} finishes + {unknown} others, of {wire.cuts}"
         if stage.full:
             finding.saw("claims disowned", fleet.said("worker.disowned"))
     finding.lost = (finding.lost or 0) + (part.lost or 0)

@@ -69,6 +69,7 @@ def noisy(stage: Stage, finding: Finding) -> None:
         finding.saw("samples", samples.taken, least=20)
         finding.saw("samples at the cap of one tenant", samples.at_cap)
         finding.figures |= {"p95_unloaded_s": unloaded, "p95_loaded_s": loaded, "most_running": samples.most}
+        finding.figures["mean_running"] = round(samples.running / samples.taken, 1)
         finding.notes.append(f"p95 wait of B..J {unloaded * 1000:.0f} -> {loaded * 1000:.0f} ms")
         finding.expect(not samples.violations, f"{len(samples.violations)} violations: {samples.violations[:3]}")
         finding.expect(
@@ -80,7 +81,7 @@ class Samples:
     """Looks ten times a second how many jobs run, of whom."""
 
     def __init__(self, place: Place) -> None:
-        self.taken = self.at_cap = 0
+        self.taken = self.at_cap = self.running = 0
         self.most: dict[str, int] = {"queue": 0, "tenant": 0}
         self.violations: list[str] = []
         self._place = place
@@ -98,6 +99,7 @@ class Samples:
         of_one = max((count for _, count in rows), default=0)
         self.taken += 1
         self.at_cap += of_one == MOST_OF_ONE
+        self.running += together
         self.most = {"queue": max(self.most["queue"], together), "tenant": max(self.most["tenant"], of_one)}
         if together > MOST or of_one > MOST_OF_ONE:
             self.violations.append(f"{together} running, {of_one} of one tenant")
