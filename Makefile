@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types format lock bench shell clean
+.PHONY: help setup run test check lint types format lock bench chaos shell clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ lock: setup  ## Pin every dependency anew, with hashes
 
 bench: setup  ## Measure speed, ours beside the peers' (ARGS="--only drain,latency --runs 5 --quick" for parts)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 --seed 7"; half an hour)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 shell: setup  ## Python with an `app` of the running system (see `viral up`)
 	@$(BIN)/python -i -c "from cli.session import session; app = session().__enter__(); print('app', app.version)"

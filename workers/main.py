@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -24,7 +25,7 @@ import workers.jobs
 from workers import logs
 from workers.app import build
 from workers.broker import BellBroker, declare_actor
-from workers.heartbeat import Heartbeat
+from workers.heartbeat import INTERVAL, LEASE, Heartbeat
 from workers.job import QUEUES
 from workers.runner import Runner
 from workers.settings import Settings, load
@@ -65,8 +66,14 @@ def start() -> None:
     serve(load())
 
 
-def serve(settings: Settings, packages: Sequence[ModuleType] = (workers.jobs,)) -> None:
-    """Make this process a worker for the job types of `packages`."""
+def serve(
+    settings: Settings,
+    packages: Sequence[ModuleType] = (workers.jobs,),
+    *,
+    interval: timedelta = INTERVAL,
+    lease: timedelta = LEASE,
+) -> None:
+    """Make this process a worker for the job types of `packages`; `interval` and `lease` are its heartbeat's."""
     logs.configure(settings.log_format, settings.log_level)
     _die_with_parent()
     _drain_once()
@@ -74,7 +81,8 @@ def serve(settings: Settings, packages: Sequence[ModuleType] = (workers.jobs,)) 
     app = build(settings, name="viral worker", pool_size=settings.worker_threads + 2, packages=packages)
     runner = app.runner()
     broker = BellBroker(settings.redis_url, queues, runner.helping)
-    broker.add_middleware(Lifecycle(runner, Heartbeat(app.db, runner, queues=queues, version=app.version)))
+    heartbeat = Heartbeat(app.db, runner, queues=queues, version=app.version, interval=interval, lease=lease)
+    broker.add_middleware(Lifecycle(runner, heartbeat))
     declare_actor(broker, runner.run)
     dramatiq.set_broker(broker)
 

@@ -1,10 +1,31 @@
-"""Worker processes that also know the chaos jobs: `dramatiq tests.chaos.worker:start`."""
+"""Worker processes that also know the chaos jobs: `dramatiq tests.chaos.worker:start`.
+
+`CHAOS_INTERVAL` and `CHAOS_LEASE` (seconds) shorten the heartbeat, where an experiment needs many trials.
+"""
+
+import os
+from datetime import timedelta
 
 import tests.chaos.jobs
+import workers.heartbeat
 import workers.jobs
+from tests.chaos import seams
+from workers.heartbeat import INTERVAL, LEASE
 from workers.main import serve
 from workers.settings import load
 
 
 def start() -> None:
-    serve(load(), (workers.jobs, tests.chaos.jobs))
+    seams.install_in_worker()
+    workers.heartbeat.CLAIM_IN_FLIGHT = seconds("CHAOS_IN_FLIGHT", workers.heartbeat.CLAIM_IN_FLIGHT)
+    serve(
+        load(),
+        (workers.jobs, tests.chaos.jobs),
+        interval=seconds("CHAOS_INTERVAL", INTERVAL),
+        lease=seconds("CHAOS_LEASE", LEASE),
+    )
+    seams.watch_messages()
+
+
+def seconds(variable: str, shipped: timedelta) -> timedelta:
+    return timedelta(seconds=float(os.environ.get(variable) or shipped.total_seconds()))

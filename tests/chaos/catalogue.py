@@ -1,0 +1,52 @@
+"""All experiments, in the order in which they run, with the seconds that each may take in the full form."""
+
+from dataclasses import dataclass
+
+from tests.chaos.experiments import (
+    bloat,
+    calendar,
+    clocks,
+    drain,
+    kills,
+    migrations,
+    model,
+    points,
+    postgres_loss,
+    redis_loss,
+    sabotage,
+    tenants,
+    webhooks,
+    zombies,
+)
+from tests.chaos.stage import Experiment
+
+
+@dataclass(frozen=True)
+class Entry:
+    name: str
+    story: str
+    experiment: Experiment
+    budget_s: float
+    sabotage: str = ""
+
+
+CATALOGUE = (
+    Entry("R1", "kill -9 of random workers", kills.kills, 240),
+    Entry("R2", "death at every named point", points.points, 300),
+    Entry("R3", "Redis forgets, Redis is away", redis_loss.forgetting, 130),
+    Entry("R4", "Redis hangs, connections reset", redis_loss.hanging, 120),
+    Entry("R5", "Postgres crashes, COMMITs cut", postgres_loss.restarts, 240),
+    Entry("R6", "zombies past their lease", zombies.zombies, 150),
+    Entry("R7", "clocks ten minutes wrong", clocks.skewed, 60),
+    Entry("R8", "killed schedulers, a simulated day", calendar.day, 120),
+    Entry("R9", "a forgotten transaction, 1M rows", bloat.bloated, 220),
+    Entry("R10", "a noisy tenant", tenants.noisy, 180),
+    Entry("R11", "poison jobs", kills.poison, 60),
+    Entry("R12", "SIGTERM to all processes", drain.drain, 80),
+    Entry("R13", "webhooks five times, shuffled", webhooks.shuffled, 60),
+    Entry("R14", "any operations in any order", model.agreement, 120),
+    Entry("R15", "migrations up and down under load", migrations.migrating, 90),
+    Entry("fence", "finish without the lease token", sabotage.caught, 60, sabotage="fence"),
+    Entry("sweeper", "a relay that never rings again", sabotage.caught, 60, sabotage="sweeper"),
+    Entry("reaper", "a reaper that never rescues", sabotage.caught, 60, sabotage="reaper"),
+)

@@ -1,0 +1,99 @@
+"""R6: processes that are stopped inside their handlers past their lease, and wake up when others have done the work."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from uuid import UUID
+
+from db.transaction import SYSTEM
+from tests.chaos.fleet import FAST, SHIPPED, Fleet
+from tests.chaos.ground import Place
+from tests.chaos.jobs.counted import hold
+from tests.chaos.ledger import attempts
+from tests.chaos.report import Finding
+from tests.chaos.stage import Stage, settle
+from tests.wait import until
+
+WAYS = ("before", "written", "nothing", "written")
+"""Where a zombie of each round stands: see `hold`."""
+OPEN = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
+
+
+def zombies(stage: Stage, finding: Finding) -> None:
+    """R6: every commit of a zombie is refused."""
+    dynos, threads, rounds = stage.size((4, 8, 7), (1, 4, 2))
+    if stage.sabotage:
+        rounds = 1  # one is enough to be caught
+    refused = trials = 0
+    with stage.place_and_fleet(**FAST) as (place, fleet):
+        fleet.scheduler()
+        for n in range(rounds):
+            trials += dynos * threads
+            refused += one_round(place, fleet, n, dynos, threads)
+        settle(finding, place, fleet, None)
+        finding.saw("attempts lost", attempts(place, "lost"), least=trials)
+    if stage.full and not stage.sabotage:
+        with stage.place_and_fleet(**SHIPPED) as (place, fleet):
+            fleet.scheduler()
+            trials += threads
+            refused += one_round(place, fleet, 1, 1, threads)
+            part = Finding(finding.name, "as shipped")
+            settle(part, place, fleet, None)
+            finding.expect(part.verdict == "passed", f"as shipped: {'; '.join(part.broken)}")
+            finding.figures["as_shipped"] = part.figures
+    finding.trials = trials
+    finding.saw("zombies woken", trials)
+    finding.hit["refused"] = refused
+    finding.expect(refused == trials, f"{trials - refused} of {trials} zombies were not refused")
+
+
+def one_round(place: Place, fleet: Fleet, number: int, dynos: int, threads: int) -> int:
+    """Returns how many zombies said that they were refused."""
+    folder = place.folder / f"round{number}"
+    folder.mkdir()
+    folder.chmod(0o755)
+    way = WAYS[number % len(WAYS)]
+    before = refusals(fleet)
+    sleepers = fleet.dynos(dynos, threads=threads)
+    fleet.await_signed_on(dynos)
+    ids = enqueue(place, folder, dynos * threads, way)
+    until(lambda: len(list(folder.glob("*.held"))) == len(ids), "every thread to be inside a handler")
+    pids = [pid for sleeper in sleepers for pid in fleet.processes(sleeper)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        others = fleet.dynos(1, threads=threads)
+        done = "SELECT count(*) FROM job_queue WHERE id = ANY(%s) AND status = 'completed'"
+        until(lambda: place.value(done, (ids,)) == len(ids), "others to do the work", seconds=100)
+        (folder / "go").touch()
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    try:
+        until(lambda: refusals(fleet) - before >= len(ids), "every zombie to be refused", seconds=6)
+    except AssertionError:
+        until(lambda: place.value(OPEN) == 0, "the zombies to come to an end", seconds=30)
+    found = refusals(fleet) - before
+    for member in [*sleepers, *others]:
+        member.respawned = True
+        os.killpg(member.pid, signal.SIGKILL)
+        for pid in fleet.processes(member):
+            os.kill(pid, signal.SIGKILL)
+    place.rows("UPDATE workers SET lease_until = now()")
+    shutil.rmtree(folder)
+    return found
+
+
+def enqueue(place: Place, folder: Path, number: int, way: str) -> list[UUID]:
+    with place.app.db.transaction(SYSTEM) as tx:
+        return [hold.enqueue(tx, folder=str(folder), name=str(n), how=way) for n in range(number)]
+
+
+def refusals(fleet: Fleet) -> int:
+    """Jobs whose finish was refused, alone or together with others."""
+    alone = together = 0
+    for line in fleet.lines():
+        alone += line.get("event") == "job.lease_lost"
+        together += len(line["job_ids"]) if line.get("event") == "jobs.lease_lost" else 0
+    return alone + together

@@ -1,0 +1,212 @@
+"""The processes of an experiment: worker dynos, schedulers, a web process. Each writes its log to a file of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cli.local.spawn import a_port, answers, signal_group, spawn
+from tests.chaos.ground import Place
+from tests.chaos.nursery import ROOT
+from tests.wait import until
+
+FAST = {"CHAOS_INTERVAL": "0.7", "CHAOS_LEASE": "2.5", "CHAOS_SWEEP": "0.7"}
+"""Heartbeat, lease and sweep of experiments with many trials; shipped are 10 s, 30 s and 10 s."""
+
+HUNG_AFTER = 3.0
+"""Seconds that a dyno may be without a worker process; longer than it takes to boot one, or to end."""
+
+SHIPPED: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Order:
+    """How to start a process. A `warm` one is forked from the nursery; the others begin from nothing."""
+
+    role: str
+    call: str
+    argv: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    warm: bool = True
+
+
+@dataclass
+class Member:
+    order: Order
+    pid: int
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    respawned: bool = False
+    childless_since: float | None = None
+
+
+class Fleet:
+    def __init__(self, place: Place, **environment: str) -> None:
+        self.place = place
+        self.nursery = place.ground.nursery
+        self.environment = {
+            **place.environment,
+            "LOG_FORMAT": "json",
+            "PYTHONPATH": str(ROOT),
+            **environment,
+        }
+        self.members: list[Member] = []
+        self.respawns = self.hung = 0
+        self._looked = 0.0
+
+    def dyno(
+        self, *, processes: int = 1, threads: int = 4, grace_s: float = 20, warm: bool = True, **env: str
+    ) -> Member:
+        argv = [
+            "tests.chaos.worker:start",
+            "--skip-logging",
+            f"--processes={processes}",
+            f"--threads={threads}",
+            f"--worker-shutdown-timeout={round(grace_s * 1000)}",
+        ]
+        return self.start(Order("worker", "dramatiq.cli:main", argv, env | {"WORKER_THREADS": str(threads)}, warm))
+
+    def dynos(self, number: int, **options: Any) -> list[Member]:
+        return [self.dyno(**options) for _ in range(number)]
+
+    def scheduler(self, *, warm: bool = True, **env: str) -> Member:
+        return self.start(Order("scheduler", "tests.chaos.clock:run", (), env, warm))
+
+    def web(self) -> str:
+        """A real web process. Returns its origin."""
+        port = a_port()
+        self.start(Order("web", "cli.main", ["web"], {"PORT": str(port)}, warm=False))
+        until(lambda: answers(port), "the web process to listen")
+        return f"http://127.0.0.1:{port}"
+
+    def start(self, order: Order) -> Member:
+        log = self.place.folder / f"{order.role}.{len(self.members)}.log"
+        env = {**self.environment, **order.env}
+        if order.warm:
+            assert self.nursery is not None
+            member = Member(order, self.nursery.fork(order.call, order.argv, env, log), log)
+        else:
+            module = order.call.partition(":")[0].removesuffix(".cli")
+            with log.open("ab") as file:
+                process = spawn(
+                    [sys.executable, "-m", module, *order.argv],
+                    env=os.environ | env,
+                    death_signal=signal.SIGKILL,
+                    stdout=file,
+                    cwd=ROOT,
+                )
+            member = Member(order, process.pid, log, process)
+        self.members.append(member)
+        return member
+
+    def runs(self, member: Member) -> bool:
+        if member.process is not None:
+            return member.process.poll() is None
+        assert self.nursery is not None
+        return member.pid not in self.nursery.ended
+
+    def exit_code(self, member: Member) -> int | None:
+        if member.process is not None:
+            return member.process.poll()
+        assert self.nursery is not None
+        return self.nursery.ended.get(member.pid)
+
+    def up(self, role: str = "worker") -> list[Member]:
+        return [member for member in self.members if member.order.role == role and self.runs(member)]
+
+    def tend(self) -> int:
+        """Start again what has ended, as a dyno manager does. Returns how many."""
+        self._end_hung_parents()
+        fallen = [member for member in self.members if not member.respawned and not self.runs(member)]
+        for member in fallen:
+            member.respawned = True
+            signal_group(member.pid, signal.SIGKILL)
+            self.start(member.order)
+        self.respawns += len(fallen)
+        return len(fallen)
+
+    def _end_hung_parents(self) -> None:
+        """Dramatiq's parent waits for ever, deaf to every signal but SIGKILL, if a child is killed at the very moment
+        at which it reports that it has booted: a dyno without workers, which its manager believes to be up."""
+        now = time.monotonic()
+        if now < self._looked + 1:
+            return
+        self._looked = now
+        for member in self.up():
+            if self.processes(member):
+                member.childless_since = None
+            elif member.childless_since is None:
+                member.childless_since = now
+            elif now - member.childless_since > HUNG_AFTER:
+                self.hung += 1
+                signal_group(member.pid, signal.SIGKILL)
+
+    def processes(self, member: Member) -> list[int]:
+        """The worker processes of a dyno: the children of Dramatiq's parent."""
+        found = []
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(member.pid).children():
+                with suppress(psutil.NoSuchProcess):
+                    if child.status() != psutil.STATUS_ZOMBIE:
+                        found.append(child.pid)
+        return found
+
+    def signed_on(self) -> list[int]:
+        """Pids of live worker processes, by the table."""
+        rows = self.place.rows("SELECT pid FROM workers WHERE lease_until > now()")
+        return [pid for (pid,) in rows if psutil.pid_exists(pid)]
+
+    def await_signed_on(self, number: int) -> None:
+        until(lambda: len(self.signed_on()) >= number, f"{number} worker processes to sign on", seconds=60)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """What all processes have logged."""
+        for path in sorted(self.place.folder.glob("*.log")):
+            with path.open(errors="replace") as file:
+                for line in file:
+                    if line.startswith("{"):
+                        with suppress(ValueError):
+                            yield json.loads(line) | {"process": path.stem}
+
+    def said(self, *events: str) -> int:
+        """How often one of these was logged."""
+        return sum(line.get("event") in events for line in self.lines())
+
+    def troubles(self) -> list[str]:
+        """Kinds of tracebacks and errors in the logs, with how often: what an operator would be woken by."""
+        found: dict[str, int] = {}
+        for line in self.lines():
+            if line.get("level") in {"error", "critical"}:
+                last = str(line.get("exception", "")).strip().rpartition("\n")[2]
+                key = f"{line.get('event')}: {last or line.get('error', '')}"[:160]
+                found[key] = found.get(key, 0) + 1
+        return [f"{count} x {what}" for what, count in sorted(found.items(), key=lambda each: -each[1])]
+
+    def end(self) -> None:
+        for member in self.members:
+            for pid in self.processes(member):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            signal_group(member.pid, signal.SIGKILL)
+        for member in self.members:
+            if member.process is not None:
+                member.process.wait()
+        until(lambda: not any(self.runs(member) for member in self.members), "every process to be gone")
+
+
+@contextmanager
+def fleet_of(place: Place, **environment: str) -> Iterator[Fleet]:
+    fleet = Fleet(place, **environment)
+    try:
+        yield fleet
+    finally:
+        fleet.end()

@@ -1,0 +1,80 @@
+"""Jobs whose effects are counted: each is one row of a ledger that has no unique constraint, so that one too many
+would show."""
+
+import os
+import signal
+from pathlib import Path
+from time import sleep
+from uuid import UUID
+
+from db.transaction import Tx
+from tests.chaos import seams
+from tests.chaos.jobs.slow import wait_for
+from workers.context import Context
+from workers.job import job
+
+
+@job("chaos.effect", system=True, max_attempts=20)
+def effect(ctx: Context, name: str, ms: int = 0) -> None:
+    work(ctx, name, ms)
+
+
+@job("chaos.alone", system=True, queue="llm", max_attempts=20)
+def alone(ctx: Context, name: str, ms: int = 0) -> None:
+    """On a queue whose jobs are claimed one by one."""
+    work(ctx, name, ms)
+
+
+@job("chaos.tenant", max_attempts=20)
+def of_tenant(ctx: Context, tenant_id: UUID, name: str, ms: int = 0) -> None:
+    work(ctx, name, ms)
+
+
+def work(ctx: Context, name: str, ms: int) -> None:
+    seams.reach("in_handler", ctx)
+    sleep(ms / 1000)
+    with ctx.finish() as tx:
+        note(tx, ctx, name)
+        seams.reach("effects_written", ctx)
+        seams.reach_commit(ctx, "commit_sent", "commit_answer_lost")
+
+
+@job("chaos.parent", system=True, queue="llm", max_attempts=20)
+def parent(ctx: Context, name: str) -> None:
+    """Enqueues another: its commit is an enqueuer's commit too."""
+    with ctx.finish() as tx:
+        note(tx, ctx, name)
+        alone.enqueue(tx, name=f"{name}/child")
+        seams.reach_commit(ctx, "before_enqueue_commit", "committed_not_rung")
+
+
+@job("chaos.hold", system=True, queue="llm", max_attempts=20)
+def hold(ctx: Context, folder: str, name: str, how: str) -> None:
+    """A first attempt stands still until the harness lets it go: before its effects, with them written and not
+    committed, or with no effects in the database at all."""
+    here = Path(folder)
+    if ctx.job.attempt == 1 and how != "written":
+        (here / f"{name}.held").touch()
+        wait_for(here / "go", seconds=120)
+    with ctx.finish() as tx:
+        if how == "nothing":
+            return
+        note(tx, ctx, name)
+        if ctx.job.attempt == 1 and how == "written":
+            (here / f"{name}.held").touch()
+            wait_for(here / "go", seconds=120)
+
+
+@job("chaos.deadly", system=True, max_attempts=20)
+def deadly(ctx: Context, way: str) -> None:
+    """Takes its process down, as a leak or a broken C library would."""
+    if way == "exit":
+        os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def note(tx: Tx, ctx: Context, name: str) -> None:
+    tx.driver.execute(
+        "INSERT INTO chaos_ledger (job_id, attempt, name, pid) VALUES (%s, %s, %s, %s)",
+        (ctx.job.id, ctx.job.attempt, name, os.getpid()),
+    )

@@ -1,0 +1,199 @@
+"""The named moments at which a process of the harness kills itself, and the ways in which it can be made to cheat.
+
+The product has no test code in it: these wrap it from outside, in the chaos processes only. To strike, the harness
+puts a flag named after the point into the folder `CHAOS_FLAGS`; the first process that comes by takes it away, leaves
+a note of what it was about to do in `hits/`, and is gone by SIGKILL.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+import psycopg
+import redis
+from dramatiq.broker import Broker, MessageProxy
+from dramatiq.middleware import Middleware
+
+import db.claims
+import db.connection
+import db.transaction
+import scheduler.relay
+from workers.context import Context
+
+PUSHES = {"RPUSH", "LPUSH", "ZADD", "XADD", "PUBLISH", "EVALSHA", "EVAL"}
+"""Redis commands by which somebody is told of a job."""
+
+IN_HANDLERS = ("in_handler", "effects_written")
+AT_COMMIT = {
+    "before_enqueue_commit": "before",
+    "committed_not_rung": "after",
+    "commit_sent": "sent",
+    "commit_answer_lost": "after",
+}
+"""What happens to the next COMMIT of the thread that took the flag."""
+
+_armed = threading.local()
+
+
+def folder() -> Path | None:
+    named = os.environ.get("CHAOS_FLAGS")
+    return Path(named) if named else None
+
+
+def take(point: str) -> bool:
+    """Whether it is this process that has to die at this point, now."""
+    flags = folder()
+    if flags is None:
+        return False
+    try:
+        (flags / point).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def die(point: str, jobs: Iterable[object]) -> None:
+    flags = folder()
+    if flags is not None:
+        note = flags / "hits" / f"{point}.{os.getpid()}.{time.monotonic_ns()}"
+        note.write_text(" ".join(map(str, jobs)))
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+def reach(point: str, ctx: Context) -> None:
+    """A handler of the harness is at this point. Only first attempts die, so that no job is quarantined."""
+    if ctx.job.attempt == 1 and take(point):
+        die(point, [ctx.job.id])
+
+
+def reach_commit(ctx: Context, *points: str) -> None:
+    """The next COMMIT of this thread is the finish of this job."""
+    if ctx.job.attempt == 1:
+        for point in points:
+            if take(point):
+                _armed.at_commit = (AT_COMMIT[point], point, [ctx.job.id])
+                return
+
+
+def _commit(driver: psycopg.Connection[Any], *before: bytes) -> None:
+    """`before`: what the product sends in one breath with its COMMIT."""
+    moment, point, jobs = getattr(_armed, "at_commit", None) or ("", "", [])
+    _armed.at_commit = None
+    if moment == "before":
+        die(point, jobs)
+    if moment == "sent":
+        driver.pgconn.send_query(b"".join(before) + b"COMMIT")
+        while driver.pgconn.flush():
+            pass
+        die(point, jobs)
+    _shipped_commit(driver, *before)
+    if moment == "after":
+        die(point, jobs)
+
+
+def _claim(self: db.claims.Claims, *args: Any, **kwargs: Any) -> Any:
+    began = time.perf_counter()
+    claimed = _shipped_claim(self, *args, **kwargs)
+    _time_claim(time.perf_counter() - began)
+    fresh = [job.id for job in claimed if job.attempt == 1]
+    if fresh and take("claim_answer_lost"):
+        _armed.at_commit = ("after", "claim_answer_lost", fresh)
+    return claimed
+
+
+def _time_claim(seconds: float) -> None:
+    if path := os.environ.get("CHAOS_TIMINGS"):
+        with Path(path).open("a") as file:
+            file.write(f"{time.time():.3f} {seconds * 1000:.3f}\n")
+
+
+def _begin_context(self: Context, database: Any, claimed: Any, **kwargs: Any) -> None:
+    if claimed.attempt == 1 and take("claimed_before_handler"):
+        die("claimed_before_handler", [claimed.id])
+    _shipped_context(self, database, claimed, **kwargs)
+
+
+def _execute_pipeline(self: Any, *args: Any, **kwargs: Any) -> Any:
+    commands = {str(command[0][0]).upper() for command in self.command_stack}
+    if commands & PUSHES and take("relay_before_ring"):
+        die("relay_before_ring", sorted(commands))
+    return _shipped_pipeline(self, *args, **kwargs)
+
+
+_shipped_commit = db.connection.commit
+_shipped_claim = db.claims.Claims.claim
+_shipped_context = Context.__init__
+_shipped_pipeline = redis.client.Pipeline.execute
+
+
+def install_in_worker() -> None:
+    cheat()
+    if folder() is not None:
+        vars(db.transaction)["commit"] = _commit  # where the product looks it up
+        Context.__init__ = _begin_context  # type: ignore[method-assign, assignment]
+    if folder() is not None or os.environ.get("CHAOS_TIMINGS"):
+        db.claims.Claims.claim = _claim  # type: ignore[method-assign]
+
+
+def install_in_scheduler() -> None:
+    cheat()
+    if folder() is not None:
+        redis.client.Pipeline.execute = _execute_pipeline  # type: ignore[method-assign]
+
+
+class Messages(Middleware):
+    """The two points that only Dramatiq sees."""
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        if take("fetched_not_claimed"):
+            die("fetched_not_claimed", message.args[1])
+
+    def before_ack(self, broker: Broker, message: MessageProxy) -> None:
+        if take("finished_not_acked"):
+            die("finished_not_acked", message.args[1])
+
+
+def watch_messages() -> None:
+    if folder() is not None:
+        dramatiq.get_broker().add_middleware(Messages())
+
+
+# --- sabotage -----------------------------------------------------------------------------------------------
+
+
+def cheat() -> None:
+    """Break the protocol as `CHAOS_SABOTAGE` says, to prove that the harness would notice."""
+    how = os.environ.get("CHAOS_SABOTAGE", "")
+    if how == "fence":
+        db.claims.Claims.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
+        db.transaction.Tx.complete = _complete_alone  # type: ignore[method-assign]
+    elif how == "sweeper":
+        scheduler.relay.Relay.ring = _do_nothing  # type: ignore[method-assign]
+    elif how == "reaper":
+        scheduler.relay.Relay.rescue = _do_nothing  # type: ignore[method-assign]
+    elif how:
+        raise SystemExit(f"no such sabotage: {how}")
+
+
+def _complete_whoever_owns_it(self: db.claims.Claims, done: Any) -> set[UUID]:
+    ids = [each.job.id for each in done]
+    self._driver.execute(
+        "UPDATE job_queue SET status = 'completed', completed_at = now() WHERE id = ANY(%s::uuid[])", (ids,)
+    )
+    return set(ids)
+
+
+def _complete_alone(self: db.transaction.Tx, done: Any) -> None:
+    self.work_as(db.transaction.SYSTEM)
+    self.claims.complete([done])
+
+
+def _do_nothing(self: scheduler.relay.Relay) -> int:
+    return 0

@@ -1,0 +1,81 @@
+"""What an experiment is given: the ground, its share of randomness and time, and whether it is the full form."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+from tests.chaos.fleet import Fleet, fleet_of
+from tests.chaos.ground import Ground, Place
+from tests.chaos.ledger import BAR, Audit, attempts, audit, await_finished, landed, retry_quarantined, stuck
+from tests.chaos.load import Feeder
+from tests.chaos.report import Finding
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Stage:
+    ground: Ground
+    name: str
+    seed: int
+    full: bool
+    deadline: float
+    sabotage: str = ""
+
+    def rng(self) -> Random:
+        return Random(f"{self.seed}/{self.name}")
+
+    def size(self, full: T, slice_: T) -> T:
+        return full if self.full else slice_
+
+    def left(self) -> float:
+        """Seconds of this experiment's budget."""
+        return self.deadline - time.monotonic()
+
+    @contextmanager
+    def place_and_fleet(self, **environment: str) -> Iterator[tuple[Place, Fleet]]:
+        cheat = {"CHAOS_SABOTAGE": self.sabotage} if self.sabotage else {}
+        with self.ground.place(self.name) as place, fleet_of(place, **environment, **cheat) as fleet:
+            yield place, fleet
+
+
+Experiment = Callable[[Stage, Finding], None]
+
+
+def settle(
+    finding: Finding, place: Place, fleet: Fleet, feeder: Feeder | None, *, bar: float = BAR, tended: bool = False
+) -> Audit:
+    """After the last fault: wait for the rest, count, and hold it against the bar.
+
+    Innocent jobs that were near two crashes stand in the dead letters, by design. They are counted, retried as a person
+    would, and must then happen exactly once like all others. `tended`: dynos that fall are started again meanwhile.
+    """
+    meanwhile: Callable[[], object] = fleet.tend if tended else (lambda: None)
+    if feeder is not None:
+        feeder.stop()
+    finding.recovery_s = await_finished(place, bar, meanwhile=meanwhile)
+    if finding.recovery_s is None:
+        finding.figures["stuck"] = [f"{len(fleet.signed_on())} workers signed on", *stuck(place)]
+    quarantined = retry_quarantined(place)
+    if quarantined:
+        finding.figures["quarantined_innocent"] = quarantined
+        finding.notes.append(f"{quarantined} innocent jobs were quarantined, and completed when retried by hand")
+        await_finished(place, 30, meanwhile=meanwhile)
+    found = audit(place, [*feeder.promised, *feeder.promised_besides] if feeder else ())
+    finding.lost, finding.doubled = found.lost, found.twice
+    finding.figures |= {"jobs": found.jobs, "audit": vars(found), "respawns": fleet.respawns}
+    finding.figures["attempts_lost"] = attempts(place, "lost")
+    if fleet.hung:
+        finding.figures["dramatiq_parents_hung"] = fleet.hung
+        finding.notes.append(f"{fleet.hung} dynos hung without workers, killed by the harness (see Fleet.tend)")
+    finding.figures["troubles"] = fleet.troubles()[:8]
+    finding.expect(finding.recovery_s is not None, f"not everything was finished {bar:g} s after the last fault")
+    finding.expect(found.lost == 0, f"{found.lost} lost: {found}")
+    finding.expect(found.twice == 0, f"{found.twice} effects without their one completion: {found}")
+    return found
+
+
+__all__ = ["BAR", "Experiment", "Stage", "landed", "settle"]

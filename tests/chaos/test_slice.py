@@ -1,0 +1,29 @@
+"""A short form of the main experiments of `make chaos`, by the same code, in every run of the suite."""
+
+import sys
+from collections.abc import Iterator
+from random import SystemRandom
+
+import pytest
+
+from tests.chaos.__main__ import run
+from tests.chaos.catalogue import CATALOGUE, Entry
+from tests.chaos.ground import Ground
+from tests.chaos.report import CAUGHT, PASSED, Finding, row
+
+SLICE = ("R1", "R2", "R3", "R5", "R6", "R8", "R14", "fence")
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with Ground() as ground:
+        yield ground
+
+
+@pytest.mark.parametrize("entry", [entry for entry in CATALOGUE if entry.name in SLICE], ids=lambda entry: entry.name)
+def test_what_breaks_is_mended(ground: Ground, entry: Entry) -> None:
+    seed = SystemRandom().randrange(2**32)
+    sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails
+    finding = Finding(entry.name, entry.story)
+    run(entry, finding, ground, seed, full=False)
+    assert finding.verdict == (CAUGHT if entry.sabotage else PASSED), "\n" + row(finding)
