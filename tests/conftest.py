@@ -1,6 +1,7 @@
 """A real Postgres and a real Redis-compatible server for the whole run; a fresh database for every test."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,13 @@ class Servers:
 
     def admin(self) -> psycopg.Connection:
         return psycopg.connect(self.postgres.url(OWNER, "postgres"), autocommit=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
