@@ -41,7 +41,9 @@ def kills(stage: Stage, finding: Finding) -> None:
             for n in range(number):
                 feeder.target = min(jobs, BACKLOG + round(jobs * (n + 1) / number))
                 time.sleep(rng.uniform(0.05, 0.35))  # the moment of the kill is left to chance
-                kill_one(fleet, rng)
+                # Every other kill is of a process that runs something, if there is one just now.
+                if n % 2 == 0 or not kill_if_busy(place):
+                    kill_one(fleet, rng)
                 fleet.tend()
                 until(lambda: fleet.tend() or len(fleet.signed_on()) >= 2, "a worker to be left", seconds=30)
                 if stage.left() < 0:
@@ -49,7 +51,7 @@ def kills(stage: Stage, finding: Finding) -> None:
             finding.trials = n + 1
             until(lambda: len(feeder.promised) >= feeder.target, "all jobs to be enqueued", seconds=60)
             settle(finding, place, fleet, feeder, tended=True)
-        finding.saw("kills amid jobs", landed(place), least=number // 4)
+        finding.saw("kills amid jobs", landed(place), least=number // 8)
         finding.saw("attempts lost", attempts(place, "lost"))
     if stage.full and not stage.sabotage:
         shipped(stage, finding, rng)
@@ -92,16 +94,16 @@ def kill_one(fleet: Fleet, rng: Random) -> None:
 
 def kill_a_busy_one(place: Place) -> None:
     """A process that lives and runs something at this moment."""
+    until(lambda: kill_if_busy(place), "a worker to be busy", every=0.001)
 
-    def strike() -> bool:
-        for (pid,) in place.rows(BUSY):
-            with suppress(ProcessLookupError, psutil.NoSuchProcess):
-                if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                    os.kill(pid, signal.SIGKILL)
-                    return True
-        return False
 
-    until(strike, "a worker to be busy", every=0.001)
+def kill_if_busy(place: Place) -> bool:
+    for (pid,) in place.rows(BUSY):
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                os.kill(pid, signal.SIGKILL)
+                return True
+    return False
 
 
 def poison(stage: Stage, finding: Finding) -> None:
