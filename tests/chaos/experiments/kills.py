@@ -66,8 +66,7 @@ def shipped(stage: Stage, finding: Finding, rng: Random) -> None:
         with feeding(place, rng, per_second=100) as feeder:
             for n in range(3):
                 until(lambda n=n: len(feeder.promised) > 300 * (n + 1), "some load")  # type: ignore[misc]
-                kill_a_busy_one(place)
-                until(lambda: fleet.tend() or len(fleet.signed_on()) >= 2, "the dyno to be back", seconds=60)
+                kill_a_busy_one(place, fleet)
             settle(part, place, fleet, feeder, tended=True)
         part.saw("kills amid jobs, lease as shipped", landed(place), least=2)
     finding.hit |= part.hit
@@ -92,9 +91,9 @@ def kill_one(fleet: Fleet, rng: Random) -> None:
             os.kill(rng.choice(processes), signal.SIGKILL)
 
 
-def kill_a_busy_one(place: Place) -> None:
-    """A process that lives and runs something at this moment."""
-    until(lambda: kill_if_busy(place), "a worker to be busy", every=0.001)
+def kill_a_busy_one(place: Place, fleet: Fleet) -> None:
+    """A process that lives and runs something at this moment; dynos that have fallen before are started again."""
+    until(lambda: kill_if_busy(place) or (fleet.tend() and False), "a worker to be busy", every=0.001)
 
 
 def kill_if_busy(place: Place) -> bool:

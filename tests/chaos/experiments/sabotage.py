@@ -43,7 +43,7 @@ def killed(stage: Stage, finding: Finding) -> None:
         with feeding(place, rng, per_second=200) as feeder:
             for n in range(4):
                 until(lambda n=n: len(feeder.promised) > 100 * (n + 1), "jobs to be enqueued")  # type: ignore[misc]
-                kill_a_busy_one(place)
+                kill_a_busy_one(place, fleet)
                 until(lambda: (fleet.tend(), len(fleet.up()) == 2)[1], "both dynos to be back")
             finding.saw("kills amid jobs", 4)
             settle(finding, place, fleet, feeder, bar=PATIENCE, tended=True)
