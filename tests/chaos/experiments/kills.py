@@ -67,7 +67,6 @@ def shipped(stage: Stage, finding: Finding, rng: Random) -> None:
             for n in range(3):
                 until(lambda n=n: len(feeder.promised) > 300 * (n + 1), "some load")  # type: ignore[misc]
                 kill_a_busy_one(place, fleet)
-                until(lambda: fleet.tend() or len(fleet.signed_on()) >= 2, "the dyno to be back", seconds=60)
             settle(part, place, fleet, feeder, tended=True)
         part.saw("kills amid jobs, lease as shipped", landed(place), least=2)
     finding.hit |= part.hit
@@ -93,8 +92,8 @@ def kill_one(fleet: Fleet, rng: Random) -> None:
 
 
 def kill_a_busy_one(place: Place, fleet: Fleet) -> None:
-    """A process that lives and runs something at this moment; dynos that fell are started again meanwhile."""
-    until(lambda: (fleet.tend(), kill_if_busy(place))[1], "a worker to be busy", every=0.002)
+    """A process that lives and runs something at this moment; dynos that have fallen before are started again."""
+    until(lambda: kill_if_busy(place) or (fleet.tend() and False), "a worker to be busy", every=0.001)
 
 
 def kill_if_busy(place: Place) -> bool:

@@ -150,7 +150,8 @@ class Queue(RuleBasedStateMachine):
         if not self.claims:
             return None
         live = [claimed for claimed in self.claims if self.jobs[claimed.id].token == claimed.lease_token]
-        return data.draw(st.sampled_from(live or self.claims) | st.sampled_from(self.claims))
+        chosen: ClaimedJob = data.draw(st.sampled_from(live or self.claims) | st.sampled_from(self.claims))
+        return chosen
 
     @rule(data=st.data())
     def complete(self, data: st.DataObject) -> None:
