@@ -69,9 +69,7 @@ def begin(driver: psycopg.Connection[Any], scope: str, *, durable: bool, timeout
 
 
 def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
-    if driver.info.transaction_status == TransactionStatus.INERROR:
-        # COMMIT would be answered with a silent ROLLBACK.
-        raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
+    refuse_failed(driver)
     try:
         result = driver.pgconn.exec_(last + b"COMMIT")
     except psycopg.OperationalError as error:
@@ -85,6 +83,31 @@ def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
     if last and refusal.sqlstate == NO_LEASE:
         raise LeaseMissing from refusal
     raise refusal
+
+
+def refuse_failed(driver: psycopg.Connection[Any]) -> None:
+    """A COMMIT now would be answered with a silent ROLLBACK.
+
+    Raises:
+        psycopg.errors.InFailedSqlTransaction: an error of a statement was caught.
+    """
+    if driver.info.transaction_status == TransactionStatus.INERROR:
+        raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
+
+
+def mark(driver: psycopg.Connection[Any], scope: str, *, first: bool) -> None:
+    """Set a savepoint, instead of the one before it, and the scope, in one round trip."""
+    release = "" if first else "RELEASE SAVEPOINT job; "
+    result = driver.pgconn.exec_(f"{release}SAVEPOINT job; SET LOCAL app.tenant_id = '{scope}'".encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        raise error_from_result(result)
+
+
+def unmark(driver: psycopg.Connection[Any]) -> None:
+    """Undo what was done since the savepoint, which stays."""
+    result = driver.pgconn.exec_(b"ROLLBACK TO SAVEPOINT job")
+    if result.status != ExecStatus.COMMAND_OK:
+        raise error_from_result(result)
 
 
 def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> None:

@@ -20,7 +20,7 @@ from db.claims import Claims, Done, Due, completing
 from db.connection import CommitUnknown as CommitUnknown
 from db.connection import DatabaseUnavailable as DatabaseUnavailable
 from db.connection import LeaseMissing as LeaseMissing
-from db.connection import begin, commit, connect, one_line, put_back, try_after_rest
+from db.connection import begin, commit, connect, mark, one_line, put_back, refuse_failed, try_after_rest, unmark
 from db.events import Events
 from db.explain import Explain
 from db.fires import Fires
@@ -71,6 +71,7 @@ class Tx:
         self.new_id = new_id
         self.due: Due = {}
         self.last = b""
+        self._marked = False
 
     @property
     def used(self) -> bool:
@@ -115,6 +116,22 @@ class Tx:
                 raise LeaseMissing
             return
         self.last = completing(done, self.driver)
+
+    @contextmanager
+    def savepoint(self, scope: Scope) -> Iterator[None]:
+        """Work on the rows of `scope` for the block; on any error only what the block did is undone.
+
+        What it wanted rung is rung nevertheless: a ring for a job that is not there is dropped.
+        """
+        mark(self.driver, _name(scope), first=not self._marked)
+        self._marked, self._scope = True, scope
+        try:
+            yield
+            refuse_failed(self.driver)
+        except BaseException:
+            if not self.driver.closed:
+                unmark(self.driver)
+            raise
 
     def work_as(self, scope: Scope) -> None:
         """See the rows of `scope` from here to the end of the transaction."""

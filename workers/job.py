@@ -73,7 +73,8 @@ class JobType(Generic[P]):
     that returns the first; jobs of the tenant with an equal `ordering` argument run one after another, in the order
     in which they were enqueued. A job works within its tenant's scope; one declared `system` sees every tenant's rows.
     `cost` is what it weighs against other jobs of its tenant; `timeout` how long an attempt may take. `upgrades` bring
-    a payload of version 1 to version 2, and so on: a job that an older release enqueued runs in this one.
+    a payload of version 1 to version 2, and so on: a job that an older release enqueued runs in this one. A `grouped`
+    handler does nothing outside of `ctx.finish()`; then many such jobs share a commit (see `workers/groups.py`).
     """
 
     name: str
@@ -89,6 +90,7 @@ class JobType(Generic[P]):
     cost: int = 1
     timeout: timedelta = DEFAULT_TIMEOUT
     upgrades: tuple[Upgrade, ...] = ()
+    grouped: bool = False
     options: Options = Options()
 
     def __post_init__(self) -> None:
@@ -260,6 +262,7 @@ def job(
     cost: int = 1,
     timeout: timedelta = DEFAULT_TIMEOUT,
     upgrades: tuple[Upgrade, ...] = (),
+    grouped: bool = False,
 ) -> Callable[[Callable[Concatenate[Context, P], None]], JobType[P]]:
     """Declare the decorated handler as the job type `name`."""
 
@@ -278,6 +281,7 @@ def job(
             cost=cost,
             timeout=timeout,
             upgrades=upgrades,
+            grouped=grouped,
         )
 
     return declare
