@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row, scalar_row
 
 from db.claims import RUNNING, Claims, Due
@@ -38,6 +39,11 @@ class NewJob(NamedTuple):
     payload_version: int = 1
     batch_id: UUID | None = None
     follows_batch: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is due at once and cannot have a twin: adding it leaves nothing to be asked."""
+        return self.unique_key is None and self.scheduled_for is None and not self.delay
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,15 @@ def adding(usual: frozenset[str], varying: tuple[str, ...]) -> bytes:
     if not usual >= TIMES | {KEY}:
         statement += DUE
     return statement.encode()
+
+
+def adding_plain(job: NewJob, driver: psycopg.Connection[Any]) -> bytes:
+    """The statement that adds one plain job, as text that can be sent together with BEGIN and COMMIT."""
+    given = {name: value for name, value in job._asdict().items() if value != NewJob._field_defaults.get(name, ...)}
+    if "payload" in given:
+        given["payload"] = json.dumps(given["payload"])
+    values = b", ".join(sql.Literal(value).as_bytes(driver) for value in given.values())
+    return f"INSERT INTO job_queue ({', '.join(given)}) VALUES (".encode() + values + b"); "
 
 
 LIVE_TWIN = """

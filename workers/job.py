@@ -111,7 +111,7 @@ class JobType(Generic[P]):
 
     def enqueue_payload(self, tx: Tx, payload: Payload) -> UUID:
         """`enqueue` for arguments that come as text or JSON (the shell, the API)."""
-        return tx.jobs.add(self._new(tx.new_id(), payload))
+        return tx.enqueue(self._new(tx.new_id(), payload))
 
     def enqueue_many(self, tx: Tx, payloads: Iterable[Payload]) -> list[UUID]:
         """`enqueue` for any number of jobs, in a few statements. Returns their ids, in their order."""
