@@ -1,7 +1,7 @@
 """Video concepts: what a generator is asked for, what it must deliver, and the rows that are kept.
 
 Whoever writes the drafts (a language model, or the grammar of `domain/grammar.py`), the same rules hold: exactly as
-many as asked for, at most two of a category, every topic one of the trends, no banned claim, no figure without a source.
+many as asked for, at most two of a category, every topic one of the trends, no banned claim, no unsourced figure.
 """
 
 import re

@@ -176,6 +176,6 @@ def _prompt(script: tuple[Segment, ...], trend: Trend) -> str:
         for n, shot in enumerate(script, 1)
     )
     return (
-        f"Vertical 9:16 video, {script[-1].end} seconds, natural light, realistic, about {_spoken(trend.topic)}. {shots} "
-        "Leave calm space in the upper third for text added later; no text, logos, brands or known people in the picture."
+        f"Vertical 9:16 video, {script[-1].end} seconds, natural light, realistic, about {_spoken(trend.topic)}. "
+        f"{shots} Leave calm space in the upper third for text added later; no text, logos, brands or known people."
     )

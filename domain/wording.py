@@ -9,9 +9,9 @@ SAME = 0.6
 """Two texts that share this part of their words (Jaccard index) say the same."""
 
 _STOP_WORDS = """
-a about after all an and are as at be been but by can did do does for from had has have he her his how i if in into is it
-its just me my new no not now of on or our out over she so than that the their them they this to up us vs was we were what
-when where which who why will with you your
+a about after all an and are as at be been but by can did do does for from had has have he her his how i if in
+into is it its just me my new no not now of on or our out over she so than that the their them they this to up
+us vs was we were what when where which who why will with you your
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 

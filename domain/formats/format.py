@@ -1,7 +1,7 @@
 """Video formats: ways to tell a topic in half a minute that one person with a phone can film.
 
 `{topic}` is the trend's topic, `{Topic}` the same with a capital; `{fact}` is what a source says of it. Nothing
-here states anything about a topic: facts come from `{fact}` alone, and a beat that shows one has other words without it.
+here states anything about a topic: facts come from `{fact}` alone, and a beat that shows one has other words too.
 """
 
 from dataclasses import dataclass
