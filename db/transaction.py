@@ -24,6 +24,7 @@ from db.connection import begin, commit, connect, one_line, put_back, try_after_
 from db.events import Events
 from db.explain import Explain
 from db.fires import Fires
+from db.generating import Generating
 from db.health import Health
 from db.identity import Identity
 from db.jobs import Jobs
@@ -32,6 +33,7 @@ from db.rates import Rates
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.steps import Steps
 from db.tenants import Tenants
+from db.trends import TrendSources
 from db.turns import Turns
 from db.url import libpq
 from db.workers import Workers
@@ -174,6 +176,14 @@ class Tx:
     @cached_property
     def billing(self) -> Billing:
         return Billing(self.sql)
+
+    @cached_property
+    def generating(self) -> Generating:
+        return Generating(self.driver)
+
+    @cached_property
+    def trends(self) -> TrendSources:
+        return TrendSources(self.driver)
 
     @cached_property
     def health(self) -> Health:

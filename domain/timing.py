@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+LATE = timedelta(hours=3)
+"""A daily fire that comes later than this after its hour is left out: tomorrow's is closer."""
+SPREAD = timedelta(minutes=40)
 LEAD = timedelta(hours=2)
 """A concept has to be filmed first."""
 
@@ -44,10 +48,20 @@ def post_times(zone: ZoneInfo, now: datetime, count: int) -> list[PostTime]:
     return [next(slots) for _ in range(count)]
 
 
-def local_hour(zone: ZoneInfo, now: datetime) -> tuple[date, int]:
-    """Which day and hour it is there."""
+def due_day(zone: ZoneInfo, hour: int, last_on: date | None, now: datetime) -> date | None:
+    """The day (there) whose daily concepts are due now; None if it is too early, too late, or done.
+
+    It is due from the hour on, for `LATE`: an hour that the change to summer time skips is served by the next one, and
+    one that comes twice is served once.
+    """
     local = now.astimezone(zone)
-    return local.date(), local.hour
+    since = timedelta(hours=local.hour - hour, minutes=local.minute)
+    return local.date() if timedelta(0) <= since < LATE and last_on != local.date() else None
+
+
+def spread(tenant_id: UUID, within: timedelta) -> timedelta:
+    """A tenant's own delay, always the same, so that not everybody's nine o'clock is the same second."""
+    return within * (tenant_id.int % 9973 / 9973)
 
 
 def _slots(zone: ZoneInfo, after: datetime) -> Iterator[PostTime]:

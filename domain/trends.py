@@ -80,6 +80,28 @@ class Trend:
         return bool(_SENSITIVE.search(told.casefold()))
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a source fared. `state`: "live" (asked now), "cached" (asked a while ago), "stale" (it fails, or is slow; an
+    older list is used) or "failed" (nothing can be used)."""
+
+    source: str
+    state: str
+    count: int
+    answered_at: datetime | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What all sources saw, at one moment."""
+
+    region: str
+    at: datetime
+    sightings: tuple[Sighting, ...]
+    reports: tuple[Report, ...]
+
+
 def merge(sightings: Iterable[Sighting], *, region: str, now: datetime) -> list[Trend]:
     """One trend for each topic, hottest first, at most `MOST_TRENDS`. The order of the sightings does not matter."""
     groups: list[tuple[frozenset[str], list[Sighting]]] = []
@@ -161,6 +183,43 @@ def sighting_row(sighting: Sighting) -> dict[str, Any]:
 def sighting_of(row: Mapping[str, Any]) -> Sighting:
     at = row["published_at"]
     return Sighting(**{**row, "published_at": None if at is None else datetime.fromisoformat(at)})
+
+
+def report_row(report: Report) -> dict[str, Any]:
+    """JSON values, in the names of the API."""
+    at = report.answered_at
+    return {
+        "source": report.source,
+        "state": report.state,
+        "count": report.count,
+        "answeredAt": None if at is None else at.isoformat(),
+        "error": report.error,
+    }
+
+
+def collected_row(collected: Collected) -> dict[str, Any]:
+    """JSON values; `collected_of` reads them."""
+    return {
+        "region": collected.region,
+        "at": collected.at.isoformat(),
+        "sightings": [sighting_row(sighting) for sighting in collected.sightings],
+        "reports": [report_row(report) for report in collected.reports],
+    }
+
+
+def collected_of(row: Mapping[str, Any]) -> Collected:
+    reports = tuple(
+        Report(
+            report["source"],
+            report["state"],
+            report["count"],
+            None if report["answeredAt"] is None else datetime.fromisoformat(report["answeredAt"]),
+            report["error"],
+        )
+        for report in row["reports"]
+    )
+    sightings = tuple(sighting_of(sighting) for sighting in row["sightings"])
+    return Collected(row["region"], datetime.fromisoformat(row["at"]), sightings, reports)
 
 
 def _readable(sightings: Iterable[Sighting]) -> Iterable[Sighting]:

@@ -94,6 +94,10 @@ class LanguageModels:
         self._key = anthropic_key
         self._base_url = anthropic_base_url or None
 
+    @property
+    def providers(self) -> tuple[str, ...]:
+        return ("anthropic",)
+
     def write(self, model: Model, brief: Brief) -> Written:
         """One request to the model. Blocks for as long as the brief's patience, at most.
 
@@ -101,8 +105,6 @@ class LanguageModels:
             Unavailable: overloaded, limited (with the wait it asked for), unreachable or too slow.
             ModelRefused: the provider does not accept the key, the model or the request.
         """
-        if model.provider != "anthropic":
-            raise ModelRefused(f"no key and no client for the provider {model.provider!r}")
         return asyncio.run(self._ask(model, brief))
 
     async def _ask(self, model: Model, brief: Brief) -> Written:

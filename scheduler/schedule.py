@@ -12,6 +12,7 @@ from uuid import UUID
 from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import Tx
+from workers.jobs.generation import daily
 from workers.jobs.quota import reset_due
 from workers.jobs.upkeep import prune
 
@@ -42,6 +43,12 @@ SCHEDULES = (
         "quota.reset_due",
         CronTrigger.from_crontab("0 * * * *", timezone="UTC"),
         lambda tx, fire_at: reset_due.enqueue(tx),
+        CatchUp.LATEST,
+    ),
+    Schedule(
+        "generation.daily",
+        CronTrigger.from_crontab("1 * * * *", timezone="UTC"),
+        lambda tx, fire_at: daily.enqueue(tx),
         CatchUp.LATEST,
     ),
     Schedule(

@@ -12,7 +12,10 @@ from defusedxml.ElementTree import ParseError, fromstring
 
 from domain.errors import Unavailable
 from domain.trends import MOST_TRENDS, Sighting
+from domain.wording import clean
 from integrations.http import Answer, Http, RefusedOutside, Request
+
+LONGEST_TEXT = 2000
 
 
 class SourceBroken(Unavailable):
@@ -92,8 +95,8 @@ def parse_xml(body: bytes) -> Element:
 
 
 def text_of(value: object) -> str | None:
-    """A string that says something, else None."""
-    return value.strip() or None if isinstance(value, str) else None
+    """A string that says something, on one line and not endless; else None."""
+    return clean(value[:LONGEST_TEXT])[:LONGEST_TEXT] or None if isinstance(value, str) else None
 
 
 def count_of(value: object) -> int | None:
@@ -119,4 +122,4 @@ def moment_of(value: object) -> datetime | None:
 def link_of(value: object) -> str | None:
     """A web address, else None: nothing else is ever shown as a link."""
     link = text_of(value)
-    return link if link and link.startswith(("https://", "http://")) and len(link) <= 2000 else None
+    return link if link and link.startswith(("https://", "http://")) and " " not in link else None
