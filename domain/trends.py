@@ -30,7 +30,8 @@ _SENSITIVE = re.compile(rf"\b(?:{SENSITIVE})\b")
 _PREFIX = re.compile(
     r"^(?:(?:show|ask|tell|launch) hn:|\[[^\]]{1,20}\]|til(?: that)?\b|(?:breaking|watch|live):)\s*", re.I
 )
-_SUFFIX = re.compile(r"\s+[-|–—]\s+[^-|–—]{2,30}$|\s*[\[(](?:video|pdf|oc|\d{4}|official[^\])]*)[\])]\s*$", re.I)
+_PUBLISHER = re.compile(r"\s+[-|–—]\s+[^-|–—]{2,30}$")
+_LABEL = re.compile(r"\s*[\[(](?:video|pdf|oc|\d{4}|official[^\])]*)[\])]\s*$", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,10 @@ def classify(text: str) -> str | None:
 def topic_of(title: str) -> str:
     """A source's title as a topic: without its labels and its publisher, on one line, at most 80 characters."""
     text = clean(title)
-    bare = _SUFFIX.sub("", _PREFIX.sub("", text)).strip()
+    bare = _LABEL.sub("", _PREFIX.sub("", text)).strip()
+    unsigned = _PUBLISHER.sub("", bare)
+    # "Celtics – Lakers" is no headline with its publisher.
+    bare = unsigned if len(unsigned.split()) >= 3 else bare
     return shorten(bare or text, LONGEST_TOPIC)
 
 

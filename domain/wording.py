@@ -91,4 +91,6 @@ def invented(text: str, facts: Iterable[str], *, allowed: int = 10) -> set[str]:
 
 
 def _singular(word: str) -> str:
+    if word.endswith(("ches", "shes", "sses", "xes")):
+        return word[:-2]
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
