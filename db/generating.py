@@ -1,6 +1,6 @@
 """What a generation needs of a tenant, what it costs, and who gets one every day."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -9,6 +9,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from domain.errors import UnknownTenant
 from domain.generation import Past, Usage
@@ -44,6 +45,11 @@ FROM (
 ) AS current
 WHERE enabled AND (sunset_at IS NULL OR sunset_at > %(now)s)
 ORDER BY rank, provider, model LIMIT 1
+"""
+
+SAVE = """
+INSERT INTO generations (id, tenant_id, job_id, date, concepts, trends, sources, generator)
+VALUES (%(id)s, %(tenant_id)s, %(job_id)s, %(date)s, %(concepts)s, %(trends)s, %(sources)s, %(generator)s)
 """
 
 # Who has fewer left than they want gets those; who has none left is left out.
@@ -121,6 +127,23 @@ class Generating:
         values = {"tenant_id": tenant_id, "job_id": job_id, "call": call, "model": usage.model}
         values |= {"tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out, "cost_usd": usage.cost_usd}
         self._driver.execute(RECORD, values)
+
+    def save(
+        self,
+        generation_id: UUID,
+        tenant_id: UUID,
+        *,
+        job_id: UUID,
+        date: datetime,
+        concepts: Sequence[Mapping[str, Any]],
+        trends: Sequence[Mapping[str, Any]],
+        sources: Sequence[Mapping[str, Any]],
+        generator: str,
+    ) -> None:
+        """Keep what the job made; the rows are JSON values."""
+        values = {"id": generation_id, "tenant_id": tenant_id, "job_id": job_id, "date": date, "generator": generator}
+        made = {"concepts": concepts, "trends": trends, "sources": sources}
+        self._driver.execute(SAVE, values | {name: Jsonb(list(rows)) for name, rows in made.items()})
 
     def model(self, providers: Sequence[str], now: datetime) -> PricedModel | None:
         """The model to ask now, of these providers, at today's price. System scope."""

@@ -29,6 +29,7 @@ from db.health import Health
 from db.identity import Identity
 from db.jobs import Jobs
 from db.queues import Queues
+from db.quota import Holds
 from db.rates import Rates
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.steps import Steps
@@ -192,6 +193,10 @@ class Tx:
     @cached_property
     def identity(self) -> Identity:
         return Identity(self.sql)
+
+    @cached_property
+    def quota(self) -> Holds:
+        return Holds(self.sql, self.tenants)
 
     @cached_property
     def tenants(self) -> Tenants:

@@ -5,7 +5,7 @@ What it gets wrong on purpose is asked for by `misbehave`; broken transport by `
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,6 +24,7 @@ class FakeLlm:
 
     server: Loopback
     tricks: deque[Trick] = field(default_factory=deque)
+    before_answering: Callable[[], None] = lambda: None
 
     @property
     def calls(self) -> int:
@@ -39,18 +40,18 @@ class FakeLlm:
 
 @contextmanager
 def fake_llm() -> Iterator[FakeLlm]:
-    tricks: deque[Trick] = deque()
-
     def answer(asked: Asked) -> Reply:
+        fake.before_answering()
         if asked.path != "/v1/messages":
             return Reply(b"{}", 404)
         # Clients of Anthropic's send the key in either header, by their age.
         if "a-key" not in (asked.headers.get("x-api-key"), asked.headers.get("authorization", "")[7:]):
             return error(401, "authentication_error", "invalid x-api-key")
-        return _message(json.loads(asked.body), tricks.popleft() if tricks else None)
+        return _message(json.loads(asked.body), fake.tricks.popleft() if fake.tricks else None)
 
     with Loopback(answer) as server:
-        yield FakeLlm(server, tricks)
+        fake = FakeLlm(server)
+        yield fake
 
 
 def error(status: int, kind: str, message: str, **headers: str) -> Reply:

@@ -105,7 +105,7 @@ class Collector:
 
 def _wait(row: Known, error: Exception) -> timedelta:
     """Before it is asked again; never sooner than it asked for itself."""
-    usual = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(row.failures, 10))
+    usual: timedelta = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(row.failures, 10))
     asked = error.retry_after if isinstance(error, Unavailable) else None
     return max(usual, asked or usual)
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from domain import trends
 from domain.generation import (
@@ -68,9 +68,12 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
     written = _write(ctx, writer, brief, tenant_id)
 
     sources = [trends.report_row(report) for report in found.reports]
-    ctx.report(concepts=count, generator=written.generator, **_told(known, sources))
+    # Known beforehand, so that the job's result can name it.
+    generation_id = uuid5(ctx.job.id, "generation")
+    ctx.report(generation_id=str(generation_id), concepts=count, generator=written.generator, **_told(known, sources))
     with ctx.finish() as tx:
-        generation_id = tx.content.save_generation(
+        tx.generating.save(
+            generation_id,
             tenant_id,
             job_id=ctx.job.id,
             date=found.at,
@@ -79,8 +82,7 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
             sources=sources,
             generator=written.generator,
         )
-        tx.quota.settle(tenant_id, ctx.job.id, count, ctx.now())
-    ctx.log.info("generation.saved", generation_id=str(generation_id), generator=written.generator, concepts=count)
+        tx.quota.settle(tenant_id, ctx.job.id, count)
 
 
 @job("generation.daily", system=True)
