@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
     ForeignKeyConstraint,
@@ -153,12 +154,22 @@ tenants = Table(
     _time("quota_period_start", default=NOW, nullable=False),
     _time("quota_reset_at", default=IN_ONE_MONTH, nullable=False),
     _time("quota_paid_until"),
+    # Whose trends they see, whose clock they live by, and whether they want concepts every day.
+    _text("region", default="US"),
+    _text("timezone", default="UTC"),
+    _flag("daily_enabled"),
+    Column("daily_hour", SmallInteger, server_default=text("9"), nullable=False),
+    _count("daily_count", 5),
+    Column("daily_last_on", Date),
     _created(),
     _updated(),
     _one_of("subscription_tier", TIERS),
+    CheckConstraint("daily_hour BETWEEN 0 AND 23", name="daily_hour"),
+    CheckConstraint("daily_count BETWEEN 1 AND 20", name="daily_count"),
     CheckConstraint("used_quota >= 0", name="used_quota"),
     CheckConstraint("monthly_quota >= 0", name="monthly_quota"),
     Index("tenants_quota_reset_at_idx", "quota_reset_at"),
+    Index("tenants_daily_idx", "id", postgresql_where=text("daily_enabled")),
 )
 
 users = Table(
@@ -280,6 +291,8 @@ generations = Table(
     _time("date", default=NOW, nullable=False),
     _json("concepts", EMPTY_LIST),
     _json("trends", EMPTY_LIST),
+    # What each trend source answered, the ones that failed included.
+    _json("sources", EMPTY_LIST),
     _flag("is_favorite"),
     _text("generator"),
     Column("job_id", UUID()),
@@ -556,6 +569,42 @@ api_usage = Table(
     Column("job_id", UUID()),
     _created(),
     Index("api_usage_tenant_id_idx", "tenant_id", "created_at"),
+    Index("api_usage_job_id_idx", "job_id", postgresql_where=text("job_id IS NOT NULL")),
+)
+
+# --- what generations are made from -------------------------------------------------------------------------
+
+# The last answer of each trend source for each region, shared by all tenants, and how it is doing.
+trend_sources = Table(
+    "trend_sources",
+    metadata,
+    Column("source", Text),
+    Column("region", Text),
+    _json("sightings", EMPTY_LIST),
+    _text("etag"),
+    _text("modified"),
+    _time("answered_at"),
+    _time("tried_at"),
+    _time("asked_until"),
+    _count("failures"),
+    _text("error"),
+    _time("retry_at"),
+    PrimaryKeyConstraint("source", "region"),
+)
+
+# Models and their prices, by the day from which they hold; the first by rank is asked.
+language_models = Table(
+    "language_models",
+    metadata,
+    Column("provider", Text),
+    Column("model", Text),
+    Column("valid_from", DateTime(timezone=True)),
+    Column("rank", SmallInteger, nullable=False),
+    Column("usd_per_million_in", Numeric(12, 6), nullable=False),
+    Column("usd_per_million_out", Numeric(12, 6), nullable=False),
+    _time("sunset_at"),
+    Column("enabled", Boolean, server_default=text("true"), nullable=False),
+    PrimaryKeyConstraint("provider", "model", "valid_from"),
 )
 
 # --- the engine ---------------------------------------------------------------------------------------------

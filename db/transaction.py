@@ -24,14 +24,17 @@ from db.connection import begin, commit, connect, one_line, opening, put_back, s
 from db.events import Events
 from db.explain import Explain
 from db.fires import Fires
+from db.generating import Generating
 from db.health import Health
 from db.identity import Identity
 from db.jobs import Jobs, NewJob, adding_plain
 from db.queues import Queues
+from db.quota import Holds
 from db.rates import Rates
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.steps import Steps
 from db.tenants import Tenants
+from db.trends import TrendSources
 from db.turns import Turns
 from db.url import libpq
 from db.workers import Workers
@@ -183,6 +186,10 @@ class Tx:
     def claims(self) -> Claims:
         return Claims(self.driver, self.due)
 
+    @cached_property
+    def quota(self) -> Holds:
+        return Holds(self.sql, self.tenants)
+
     archive = _on_driver(Archive)
     turns = _on_driver(Turns)
     queues = _on_driver(Queues)
@@ -192,6 +199,8 @@ class Tx:
     workers = _on_driver(Workers)
     fires = _on_driver(Fires)
     events = _on_driver(Events)
+    generating = _on_driver(Generating)
+    trends = _on_driver(TrendSources)
     health = _on_driver(Health)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)

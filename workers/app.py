@@ -21,11 +21,16 @@ import workers.jobs
 from db.transaction import Database, Rings
 from domain.ids import next_uuid7
 from domain.ports import Ports
+from integrations.http import Http
+from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
+from integrations.trends.source import Source
 from workers.broker import Doorbell, connect
 from workers.job import JobType, JobTypes
 from workers.merge import Merger
 from workers.runner import Runner
 from workers.settings import Settings, require
+from workers.trends import Collector
+from workers.writers import writers
 
 log = structlog.get_logger()
 
@@ -44,6 +49,7 @@ class App:
     bells: Merger[Rings, None]
     job_types: JobTypes
     ports: Ports
+    http: Http
     version: str
     clock: Callable[[], datetime] | None = None
 
@@ -67,6 +73,7 @@ class App:
         self.db.close()
         self.bells.stop(timeout=1)
         self.doorbell.close()
+        self.http.close()
 
 
 def build(
@@ -96,16 +103,44 @@ def build(
         on_commit=bells.tell,
         application_name=name,
     )
+    http = Http(settings.trends_contact)
     return App(
         settings=settings,
         db=db,
         doorbell=doorbell,
         bells=bells,
         job_types=discover(packages),
-        ports=Ports(prices=settings.prices, livemode=settings.stripe_livemode),
+        ports=Ports(
+            prices=settings.prices,
+            livemode=settings.stripe_livemode,
+            trends=Collector(db, http, trend_sources(settings)),
+            writers=writers(settings, db),
+        ),
+        http=http,
         version=version("viral-dashboard-workers"),
         clock=clock,
     )
+
+
+def trend_sources(settings: Settings) -> list[Source]:
+    """The sources that are wanted and that there are keys for."""
+    wanted = settings.trend_sources
+    youtube_key, gnews_key, secret = settings.youtube_api_key, settings.gnews_api_key, settings.reddit_client_secret
+    known = {
+        "google-trends": google.source(settings.google_trends_base_url),
+        "wikimedia": wikimedia.source(settings.wikimedia_base_url),
+        "hacker-news": hackernews.source(settings.hacker_news_base_url),
+        "reddit": reddit.source(settings.reddit_base_url),
+    }
+    if settings.reddit_client_id and secret:
+        known["reddit"] = reddit.source_with_key(
+            settings.reddit_base_url, settings.reddit_api_base_url, settings.reddit_client_id, secret.get_secret_value()
+        )
+    if youtube_key:
+        known["youtube"] = youtube.source(settings.youtube_base_url, youtube_key.get_secret_value())
+    if gnews_key:
+        known["gnews"] = gnews.source(settings.gnews_base_url, gnews_key.get_secret_value())
+    return [source for name, source in known.items() if name in wanted]
 
 
 def discover(packages: Sequence[ModuleType]) -> dict[str, JobType[Any]]:

@@ -44,6 +44,23 @@ class Settings(BaseSettings):
     stripe_agency_price_id: Words = ()
     clerk_webhook_signing_secret: Secrets = ()
 
+    anthropic_api_key: SecretStr | None = None
+    anthropic_base_url: str = ""
+
+    trend_sources: Words = ("google-trends", "wikimedia", "hacker-news", "reddit", "youtube", "gnews")
+    trends_contact: str = "viral-dashboard-workers/0.1 (trend collector; contact the operator of this service)"
+    google_trends_base_url: str = "https://trends.google.com"
+    wikimedia_base_url: str = "https://wikimedia.org"
+    hacker_news_base_url: str = "https://hn.algolia.com"
+    reddit_base_url: str = "https://www.reddit.com"
+    reddit_api_base_url: str = "https://oauth.reddit.com"
+    reddit_client_id: str = ""
+    reddit_client_secret: SecretStr | None = None
+    youtube_api_key: SecretStr | None = None
+    youtube_base_url: str = "https://www.googleapis.com"
+    gnews_api_key: SecretStr | None = None
+    gnews_base_url: str = "https://gnews.io"
+
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     viral_home: Path = Path(".viral")
@@ -59,6 +76,7 @@ class Settings(BaseSettings):
         "stripe_starter_price_id",
         "stripe_pro_price_id",
         "stripe_agency_price_id",
+        "trend_sources",
         mode="before",
     )
     @classmethod
