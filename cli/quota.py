@@ -22,8 +22,8 @@ TenantId = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's i
 def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
     """What is left, when more comes, and how it came about."""
     with session() as current, current.db.transaction(tenant_id) as tx:
-        quota = tx.tenants.lock_quota(tenant_id)
-        ledger = tx.tenants.ledger(tenant_id)
+        quota = tx.quota.lock(tenant_id)
+        ledger = tx.quota.ledger(tenant_id)
     row = {
         "tenant_id": tenant_id,
         "quota": quota.limit,
@@ -50,10 +50,9 @@ def reset(tenant_id: TenantId, as_json: AsJson = False) -> None:
     from domain.quota import restart
 
     with session() as current, current.db.transaction(tenant_id) as tx:
-        before = tx.tenants.lock_quota(tenant_id)
+        before = tx.quota.lock(tenant_id)
         after = restart(before, tx.now())
-        tx.tenants.save_quota(tenant_id, after)
-        tx.tenants.record("reset", f"person:{person()}", [(tenant_id, before, after)])
+        tx.quota.write(tenant_id, before, after, "reset", f"person:{person()}")
     row = {"tenant_id": tenant_id, "given_back": before.used, "used": after.used, "resets_at": after.resets_at}
     show_one(row, as_json=as_json)
 

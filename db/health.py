@@ -21,6 +21,12 @@ INVARIANTS = {
         AND received_at BETWEEN now() - interval '12 weeks' AND now() - interval '5 minutes'
         AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = e.job_id)
         AND NOT EXISTS (SELECT FROM job_archive a WHERE a.id = e.job_id)""",
+    "what a tenant has used is what the ledger says": """
+        SELECT count(*) FROM tenants t WHERE used_quota <> greatest(0, (
+            SELECT coalesce(sum(amount), 0) FROM quota_ledger l
+            WHERE l.tenant_id = t.id AND l.taken_at >= t.quota_period_start
+            AND l.kind IN ('hold', 'settle', 'release', 'adjust')
+        ))""",
     "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",
     "due quotas are reset within two hours": """
         SELECT count(*) FROM tenants WHERE quota_reset_at < now() - interval '2 hours'

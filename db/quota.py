@@ -1,21 +1,92 @@
-"""Holds: concepts that a job has taken out of the quota, until it settles or releases them, once."""
+"""The quota ledger: every concept taken, given back or granted, and why. `tenants.used_quota` is its fold.
+
+An entry counts in the period in which its concepts were taken (`taken_at`), whenever it was written. Whoever writes a
+quota here holds the tenant's row lock, so a tenant's entries are in one order. What another program writes into
+`tenants.used_quota` by plain SQL becomes an entry too, an `adjust` (a trigger, migration 0007).
+"""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
-from db.tables import quota_holds
-from db.tenants import Tenants
-from domain.quota import Hold, Quota, release, reserve, settle
+from db.tables import quota_holds, quota_ledger, tenants
+from db.tenants import QUOTA_COLUMNS, quota_of, quota_values, unknown
+from domain.quota import Hold, Quota, carry_over, release, reserve, reset, settle
+
+CONSUMPTION = ("hold", "settle", "release", "adjust")
+
+# `domain.quota.reset`, for many tenants at once; a test holds the two against each other. `months` is how many calendar
+# months lie between the anchor and the last moment that is paid for: that month's boundary or the next is the reset.
+RESET_DUE = text("""
+WITH due AS MATERIALIZED (
+    SELECT id, monthly_quota, used_quota, quota_reset_at, quota_anchor AT TIME ZONE 'UTC' AS anchor,
+           least(:now, quota_paid_until - interval '1 microsecond') AT TIME ZONE 'UTC' AS paid_for
+    FROM tenants
+    WHERE quota_reset_at <= :now AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)
+    ORDER BY quota_reset_at LIMIT :limit FOR UPDATE SKIP LOCKED
+), begun AS (
+    SELECT due.*, greatest((anchor + make_interval(months => n - 1)) AT TIME ZONE 'UTC', quota_reset_at) AS starts_at,
+           (anchor + make_interval(months => n)) AT TIME ZONE 'UTC' AS ends_at
+    FROM due,
+    LATERAL (SELECT ((extract(year FROM paid_for) - extract(year FROM anchor)) * 12
+                     + extract(month FROM paid_for) - extract(month FROM anchor))::int AS months) AS apart,
+    LATERAL (SELECT months + (anchor + make_interval(months => months) <= paid_for)::int AS n) AS boundary
+), moved AS (
+    UPDATE tenants t
+    SET quota_period_start = starts_at, quota_reset_at = ends_at, updated_at = now(), used_quota = greatest(0, (
+        SELECT coalesce(sum(amount), 0) FROM quota_ledger l
+        WHERE l.tenant_id = begun.id AND l.taken_at >= starts_at AND l.kind IN ('hold', 'settle', 'release', 'adjust')
+    ))
+    FROM begun WHERE t.id = begun.id
+    RETURNING t.id, t.used_quota AS used, begun.used_quota AS was, t.monthly_quota, starts_at
+)
+INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause)
+SELECT id, 'reset', used - was, used, monthly_quota, starts_at, :cause FROM moved
+""")
 
 
-class Holds:
+class Quotas:
     """Query group."""
 
-    def __init__(self, sql: Connection, tenants: Tenants) -> None:
+    def __init__(self, sql: Connection) -> None:
         self._sql = sql
-        self._tenants = tenants
+
+    def lock(self, tenant_id: UUID) -> Quota:
+        """The quota, locked until the transaction ends.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+        """
+        query = select(*QUOTA_COLUMNS).where(tenants.c.id == tenant_id).with_for_update()
+        row = self._sql.execute(query).one_or_none()
+        if row is None:
+            raise unknown(tenant_id)
+        return quota_of(row)
+
+    def write(self, tenant_id: UUID, before: Quota, after: Quota, kind: str, cause: str) -> None:
+        """Save a quota that `lock` returned and a rule changed, with the entry that says why."""
+        values = quota_values(after) | {"updated_at": func.now()}
+        self._sql.execute(update(tenants).where(tenants.c.id == tenant_id).values(values))
+        self.record(tenant_id, kind, cause, after, amount=after.used - before.used)
+
+    def record(
+        self, tenant_id: UUID, kind: str, cause: str, after: Quota, *, amount: int, taken_at: datetime | None = None
+    ) -> None:
+        """Append to the ledger; `cause` says who or what: `job:…`, `event:…`, `person:…`."""
+        entry: dict[str, Any] = {
+            "tenant_id": tenant_id,
+            "kind": kind,
+            "amount": amount,
+            "used_after": after.used,
+            "quota_after": after.limit,
+            "period_start": after.period_start,
+            "cause": cause,
+        }
+        if taken_at is not None:
+            entry["taken_at"] = taken_at
+        self._sql.execute(insert(quota_ledger).values(entry))
 
     def hold(self, tenant_id: UUID, job_id: UUID, count: int, now: datetime) -> None:
         """Take `count` concepts for the job, unless an earlier attempt did.
@@ -24,38 +95,78 @@ class Holds:
             QuotaExceeded: fewer are left; with figures.
             UnknownTenant: there is none of this id.
         """
-        quota = self._tenants.lock_quota(tenant_id)
+        quota = self.lock(tenant_id)
         if self._sql.execute(select(quota_holds.c.job_id).where(quota_holds.c.job_id == job_id)).first():
             return
-        after, hold = reserve(quota, count, now)
-        values = {"job_id": job_id, "tenant_id": tenant_id, "count": count, "period_start": hold.period_start}
+        begun = reset(quota, now)
+        if begun != quota:
+            begun = carry_over(begun, self.used_since(tenant_id, begun.period_start))
+            self.write(tenant_id, quota, begun, "reset", f"job:{job_id}")
+        after, hold = reserve(begun, count, now)
+        values = {"job_id": job_id, "tenant_id": tenant_id, "count": count, "taken_at": hold.taken_at}
         self._sql.execute(insert(quota_holds).values(values))
-        self._save("hold", tenant_id, job_id, quota, after)
+        self._count(tenant_id, after)
+        self.record(tenant_id, "hold", f"job:{job_id}", after, amount=count, taken_at=hold.taken_at)
 
     def settle(self, tenant_id: UUID, job_id: UUID, actual: int) -> None:
         """`actual` concepts were made; the rest of the hold is given back."""
-        quota = self._tenants.lock_quota(tenant_id)
+        quota = self.lock(tenant_id)
         hold = self._close(job_id, "settled")
         if hold is not None:
-            self._save("settle", tenant_id, job_id, quota, settle(quota, hold, actual))
+            after = self._count(tenant_id, settle(quota, hold, actual))
+            back = actual - hold.count
+            self.record(tenant_id, "settle", f"job:{job_id}", after, amount=back, taken_at=hold.taken_at)
 
     def release(self, tenant_id: UUID, job_id: UUID) -> None:
         """Nothing was made: the whole hold is given back, if there is one."""
-        quota = self._tenants.lock_quota(tenant_id)
+        quota = self.lock(tenant_id)
         hold = self._close(job_id, "released")
         if hold is not None:
-            self._save("release", tenant_id, job_id, quota, release(quota, hold))
+            after = self._count(tenant_id, release(quota, hold))
+            self.record(tenant_id, "release", f"job:{job_id}", after, amount=-hold.count, taken_at=hold.taken_at)
+
+    def used_since(self, tenant_id: UUID, moment: datetime) -> int:
+        """What was taken at that moment or later, less what of it was given back."""
+        query = select(func.coalesce(func.sum(quota_ledger.c.amount), 0)).where(
+            quota_ledger.c.tenant_id == tenant_id,
+            quota_ledger.c.taken_at >= moment,
+            quota_ledger.c.kind.in_(CONSUMPTION),
+        )
+        return int(self._sql.execute(query).scalar_one())
+
+    def reset_due(self, now: datetime, limit: int, cause: str) -> int:
+        """Begin the period that contains `now` for tenants whose next one is due, longest overdue first; those in use
+        are left. Returns how many."""
+        return self._sql.execute(RESET_DUE, {"now": now, "limit": limit, "cause": cause}).rowcount
+
+    def ledger(self, tenant_id: UUID, limit: int = 20, *, since: datetime | None = None) -> list[dict[str, Any]]:
+        """The latest entries, newest first; `since` a moment, those whose concepts were taken then or later."""
+        query = select(quota_ledger).where(quota_ledger.c.tenant_id == tenant_id)
+        if since is not None:
+            query = query.where(quota_ledger.c.taken_at >= since)
+        query = query.order_by(quota_ledger.c.id.desc()).limit(limit)
+        return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    def held(self, tenant_id: UUID) -> list[dict[str, Any]]:
+        """Holds of jobs that have not ended, oldest first."""
+        query = (
+            select(quota_holds)
+            .where(quota_holds.c.tenant_id == tenant_id, quota_holds.c.status == "held")
+            .order_by(quota_holds.c.taken_at)
+        )
+        return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    def _count(self, tenant_id: UUID, after: Quota) -> Quota:
+        values = {"used_quota": after.used, "updated_at": func.now()}
+        self._sql.execute(update(tenants).where(tenants.c.id == tenant_id).values(values))
+        return after
 
     def _close(self, job_id: UUID, status: str) -> Hold | None:
         statement = (
             update(quota_holds)
             .where(quota_holds.c.job_id == job_id, quota_holds.c.status == "held")
             .values(status=status, closed_at=func.now())
-            .returning(quota_holds.c.count, quota_holds.c.period_start)
+            .returning(quota_holds.c.count, quota_holds.c.taken_at)
         )
         row = self._sql.execute(statement).one_or_none()
         return None if row is None else Hold(*row)
-
-    def _save(self, kind: str, tenant_id: UUID, job_id: UUID, before: Quota, after: Quota) -> None:
-        self._tenants.save_quota(tenant_id, after)
-        self._tenants.record(kind, f"job:{job_id}", [(tenant_id, before, after)])

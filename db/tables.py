@@ -529,7 +529,7 @@ quota_holds = Table(
     Column("job_id", UUID(), primary_key=True),
     _tenant(),
     Column("count", Integer, nullable=False),
-    _time("period_start", nullable=False),
+    _time("taken_at", default=NOW, nullable=False),
     _text("status", default="held"),
     _created(),
     _time("closed_at"),
@@ -550,8 +550,10 @@ quota_ledger = Table(
     _time("period_start", nullable=False),
     _text("cause", nullable=False),
     _time("at", default=NOW, nullable=False),
+    _time("taken_at", default=NOW, nullable=False),
     _one_of("kind", LEDGER_KINDS),
     Index("quota_ledger_tenant_id_idx", "tenant_id", "id"),
+    Index("quota_ledger_tenant_id_taken_at_idx", "tenant_id", "taken_at"),
 )
 
 api_usage = Table(

@@ -29,7 +29,7 @@ from db.health import Health
 from db.identity import Identity
 from db.jobs import Jobs, NewJob, adding_plain
 from db.queues import Queues
-from db.quota import Holds
+from db.quota import Quotas
 from db.rates import Rates
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.steps import Steps
@@ -186,10 +186,6 @@ class Tx:
     def claims(self) -> Claims:
         return Claims(self.driver, self.due)
 
-    @cached_property
-    def quota(self) -> Holds:
-        return Holds(self.sql, self.tenants)
-
     archive = _on_driver(Archive)
     turns = _on_driver(Turns)
     queues = _on_driver(Queues)
@@ -204,6 +200,7 @@ class Tx:
     health = _on_driver(Health)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)
+    quota = _on_sql(Quotas)
     tenants = _on_sql(Tenants)
 
 

@@ -5,8 +5,9 @@ never *+ 30 days*: an anchor on 31 January gives 28 February, then 31 March. Thi
 starting on January 31st will bill on February 28th, then March 31st"), so a paid period and a quota period agree.
 Everything is UTC, so daylight saving never matters.
 
-`period_start` is the identity of the counter `used`: it changes if and only if `used` begins again at 0. A hold
-carries it, and is given back only into the counter that it was taken from.
+`used` is a fold over the ledger: what was taken at `period_start` or later, less what of it was given back. So it does
+not matter when we learn that a period has begun: what was consumed since its start, before its invoice was told,
+counts in it (`carry_over`), and a hold is given back only into the period in which it was taken.
 """
 
 from calendar import monthrange
@@ -42,7 +43,7 @@ class Hold:
     """Concepts reserved by one job until it settles or releases them, once; the caller's row says whether it has."""
 
     count: int
-    period_start: datetime
+    taken_at: datetime
 
 
 def begin(limit: int, at: datetime) -> Quota:
@@ -92,7 +93,13 @@ def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
             f"{count} concepts asked for, {quota.remaining} of {quota.limit} left "
             f"({quota.used} used since {quota.period_start:%Y-%m-%d}); {_more(quota, now)}"
         )
-    return replace(quota, used=quota.used + count), Hold(count, quota.period_start)
+    # Never before the period that it is counted in, whatever the clocks say.
+    return replace(quota, used=quota.used + count), Hold(count, max(now, quota.period_start))
+
+
+def carry_over(quota: Quota, taken: int) -> Quota:
+    """A period that has just been learned of, `taken` of which were consumed since its start."""
+    return replace(quota, used=max(0, taken))
 
 
 def settle(quota: Quota, hold: Hold, actual: int) -> Quota:
@@ -132,7 +139,7 @@ def _first_boundary_after(anchor: datetime, after: datetime) -> int:
 
 
 def _give_back(quota: Quota, hold: Hold, count: int) -> Quota:
-    if hold.period_start != quota.period_start:
+    if hold.taken_at < quota.period_start:
         return quota
     return replace(quota, used=max(0, quota.used - count))
 

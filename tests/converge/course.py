@@ -8,6 +8,8 @@ from random import Random
 from typing import Any, Literal
 from uuid import UUID
 
+import psycopg
+
 from db.transaction import SYSTEM
 from domain.billing import Tier
 from domain.errors import QuotaExceeded
@@ -81,9 +83,9 @@ def arranged(events: Sequence[Body], order: Order, rng: Random) -> list[Body]:
 def begin(app: App) -> None:
     """One tenant on the free plan, some of its month used, and nothing else."""
     tables = ("webhook_events", "stripe_subscriptions", "stripe_paid_periods", "stripe_customers", "job_queue")
-    with app.db.transaction(SYSTEM) as tx:
-        for table in (*tables, "quota_ledger", "users", "tenants"):
-            tx.driver.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
+    with psycopg.connect(app.settings.direct_url) as owner:
+        for table in (*tables, "quota_ledger", "quota_holds", "users", "tenants"):
+            owner.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
     a_tenant(app, id=WHO.tenant_id, created_at=CREATED, used_quota=USED_BEFORE)
 
 
@@ -105,7 +107,7 @@ def check(app: App, jobs: Sequence[UUID]) -> None:
     used, and the stored events alone give the same mirror and plan."""
     with app.db.transaction(SYSTEM) as tx:
         waiting = tx.events.recent(status="parked") + tx.events.recent(status="received")
-        entries = tx.tenants.ledger(WHO.tenant_id, limit=1000)
+        entries = tx.quota.ledger(WHO.tenant_id, limit=1000)
         tenant = tx.tenants.get(WHO.tenant_id)
     rows = [job_row(app, job_id) for job_id in jobs]
     attempts = {(row["status"], row["attempts"], row["error_message"]) for row in rows}

@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
 from db.transaction import SYSTEM
 from domain.billing import Tier
-from domain.quota import add_months, reserve
+from domain.quota import add_months
 from integrations import clerk, stripe
 from integrations.fakes.clerk import clerk_event, clerk_user
 from integrations.fakes.lives import lifecycle
@@ -102,8 +102,7 @@ class House:
 
     def consumes(self, tenant_id: UUID, count: int) -> None:
         with self.app.db.transaction(tenant_id) as tx:
-            held, _ = reserve(tx.tenants.lock_quota(tenant_id), count, self.now)
-            tx.tenants.save_quota(tenant_id, held)
+            tx.quota.hold(tenant_id, uuid4(), count, self.now)
 
     def jobs(self) -> dict[str, int]:
         """How many jobs there are of each type and state."""
@@ -180,7 +179,7 @@ def test_a_scheduler_that_slept_for_three_months_lands_everybody_on_the_right_da
         assert house.plan(tenant_id)[2] == 0
         assert house.period(tenant_id) == (add_months(anchor, 3), add_months(anchor, 4))
         with house.app.db.transaction(SYSTEM) as tx:
-            assert len(tx.tenants.ledger(tenant_id)) == 1
+            assert [entry["kind"] for entry in tx.quota.ledger(tenant_id)] == ["reset", "adjust"]
 
 
 def test_the_life_of_a_customer_from_signing_up_to_leaving(house: House) -> None:

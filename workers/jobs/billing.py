@@ -18,6 +18,7 @@ from domain.billing_events import (
     read,
 )
 from domain.customers import Customer, concerns, ended, pay_as
+from domain.quota import carry_over
 from workers.job import Context, Tx, job
 
 EVENTS_PER_TRANSACTION = 1000
@@ -163,17 +164,23 @@ def derive(
     """The tenant as the mirror says, and the subscriptions that say it."""
     gone = {each.id: each.deleted_at for each in tx.billing.customers_that_count(tenant_id, before.customer_id)}
     rows = [ended(row, gone[row.customer_id]) for row in tx.billing.subscriptions(*gone)]
-    return change_plan(before, rows, tx.billing.paid_periods(*gone), prices), rows
+    after = change_plan(before, rows, tx.billing.paid_periods(*gone), prices)
+    begins = after.quota.period_start
+    if begins != before.quota.period_start:
+        after = replace(after, quota=carry_over(after.quota, tx.quota.used_since(tenant_id, begins)))
+    return after, rows
 
 
 def save(tx: Tx, tenant_id: UUID, before: TenantBilling, after: TenantBilling, cause: str) -> None:
     if after != before:
         tx.tenants.save_plan(tenant_id, after)
-    change = (tenant_id, before.quota, after.quota)
-    if after.quota.limit != before.quota.limit:
-        tx.tenants.record("grant", cause, [change])
-    elif after.quota.period_start != before.quota.period_start:
-        tx.tenants.record("reset", cause, [change])
+    granted, begun = (
+        after.quota.limit != before.quota.limit,
+        after.quota.period_start != before.quota.period_start,
+    )
+    if granted or begun:
+        change = after.quota.used - before.quota.used
+        tx.quota.record(tenant_id, "grant" if granted else "reset", cause, after.quota, amount=change)
 
 
 def release(tx: Tx, customer: Customer) -> None:

@@ -76,7 +76,7 @@ def plan(app: App, tenant_id: UUID) -> tuple[Any, ...]:
 
 def ledger(app: App, tenant_id: UUID) -> list[tuple[Any, ...]]:
     with app.db.transaction(SYSTEM) as tx:
-        entries = tx.tenants.ledger(tenant_id)
+        entries = tx.quota.ledger(tenant_id)
     return [(e["kind"], e["amount"], e["used_after"], e["quota_after"], e["cause"]) for e in reversed(entries)]
 
 
@@ -114,7 +114,7 @@ def test_an_upgrade_counts_at_once_and_its_proration_resets_nothing(app: App, ad
     starter, pro = people(ada, "price_starter"), people(ada, "price_pro")
     apply(app, active(starter), paid(starter))
     with app.db.transaction(ada) as tx:
-        tx.tenants.save_quota(ada, replace(tx.tenants.lock_quota(ada), used=8))
+        tx.quota.hold(ada, uuid4(), 8, NOV_22)
     later = START + timedelta(days=10)
     bill = invoice(pro, (later, month(1)), at=later, billing_reason="subscription_update", proration=True)
     proration = stripe_event("invoice.paid", bill, at=later)
@@ -141,7 +141,7 @@ def test_when_it_has_ended_the_free_plan_holds_and_what_was_used_stays_used(app:
     who = people(ada)
     apply(app, active(who), paid(who))
     with app.db.transaction(ada) as tx:
-        tx.tenants.save_quota(ada, replace(tx.tenants.lock_quota(ada), used=40))
+        tx.quota.hold(ada, uuid4(), 40, NOV_22)
     apply(app, active(who, at=month(1), kind="deleted", status="canceled", ended_at=month(1)))
     assert plan(app, ada) == ("FREE", "canceled", "cus_1", None, 10, 40)
     with app.db.transaction(SYSTEM) as tx:

@@ -41,9 +41,9 @@ def period(app: App, tenant_id: UUID) -> tuple[int, datetime, datetime]:
     return row["used_quota"], row["quota_period_start"], row["quota_reset_at"]
 
 
-def ledger(app: App, tenant_id: UUID) -> list[dict[str, Any]]:
+def resets(app: App, tenant_id: UUID) -> list[dict[str, Any]]:
     with app.db.transaction(SYSTEM) as tx:
-        return tx.tenants.ledger(tenant_id)
+        return [entry for entry in tx.quota.ledger(tenant_id) if entry["kind"] == "reset"]
 
 
 def test_a_period_that_is_due_begins_with_nothing_used(app: App) -> None:
@@ -51,7 +51,7 @@ def test_a_period_that_is_due_begins_with_nothing_used(app: App) -> None:
     job_id = run(app, month(1))
     assert period(app, tenant_id) == (0, month(1), month(2))
     assert job_row(app, job_id)["result"] == {"reset": 1}
-    [entry] = ledger(app, tenant_id)
+    [entry] = resets(app, tenant_id)
     told = [entry[name] for name in ("kind", "amount", "used_after", "quota_after", "period_start", "cause")]
     assert told == ["reset", -9, 0, 10, month(1), f"job:{job_id}"]
 
@@ -61,19 +61,18 @@ def test_a_period_that_is_not_due_is_left_alone(app: App) -> None:
     job_id = run(app, month(1) - SECOND)
     assert period(app, tenant_id) == (9, month(0), month(1))
     assert job_row(app, job_id)["result"] == {"reset": 0}
-    assert ledger(app, tenant_id) == []
+    assert resets(app, tenant_id) == []
 
 
 def test_asked_again_nothing_changes(app: App) -> None:
     tenant_id = a_tenant(app, used_quota=9)
     run(app, month(1))
     with app.db.transaction(tenant_id) as tx:
-        held, _ = reserve(tx.tenants.lock_quota(tenant_id), 3, month(1))
-        tx.tenants.save_quota(tenant_id, held)
+        tx.quota.hold(tenant_id, UUID(int=1), 3, month(1))
     run(app, month(1))
     run(app, month(2) - SECOND)
     assert period(app, tenant_id) == (3, month(1), month(2))
-    assert len(ledger(app, tenant_id)) == 1
+    assert len(resets(app, tenant_id)) == 1
 
 
 def test_after_three_months_outage_one_reset_lands_on_the_right_date(app: App) -> None:
@@ -81,7 +80,7 @@ def test_after_three_months_outage_one_reset_lands_on_the_right_date(app: App) -
     run(app, datetime(2026, 5, 15, tzinfo=UTC))
     april, may = datetime(2026, 4, 30, 9, 30, tzinfo=UTC), datetime(2026, 5, 31, 9, 30, tzinfo=UTC)
     assert period(app, tenant_id) == (0, april, may)
-    assert len(ledger(app, tenant_id)) == 1
+    assert len(resets(app, tenant_id)) == 1
 
 
 def test_a_paid_month_waits_for_its_invoice(app: App) -> None:
@@ -90,7 +89,8 @@ def test_a_paid_month_waits_for_its_invoice(app: App) -> None:
         run(app, late)
     assert period(app, tenant_id) == (9, month(0), month(1))
     with app.db.transaction(SYSTEM) as tx:
-        tx.tenants.save_quota(tenant_id, replace(tx.tenants.lock_quota(tenant_id), paid_until=month(2)))
+        quota = tx.quota.lock(tenant_id)
+        tx.quota.write(tenant_id, quota, replace(quota, paid_until=month(2)), "grant", "person:test")
     run(app, month(1) + timedelta(days=20))
     assert period(app, tenant_id) == (0, month(1), month(2))
 
@@ -128,8 +128,9 @@ def crowd(app: App) -> dict[str, Any]:
         row = tx.driver.execute(
             """
             SELECT (SELECT count(*) FROM tenants WHERE used_quota = 0 AND quota_period_start = %s),
-                   (SELECT count(*) FROM tenants), (SELECT count(*) FROM quota_ledger),
-                   (SELECT count(DISTINCT tenant_id) FROM quota_ledger),
+                   (SELECT count(*) FROM tenants),
+                   (SELECT count(*) FROM quota_ledger WHERE kind = 'reset'),
+                   (SELECT count(DISTINCT tenant_id) FROM quota_ledger WHERE kind = 'reset'),
                    (SELECT array_agg(n ORDER BY n) FROM (SELECT count(*) AS n FROM tenants GROUP BY updated_at) AS c)
             """,
             (month(1),),
@@ -139,21 +140,21 @@ def crowd(app: App) -> dict[str, Any]:
 
 
 def test_many_are_reset_in_chunks_each_a_commit_of_its_own(app: App) -> None:
-    a_crowd(app, 1200)
+    a_crowd(app, 2400)
     job_id = run(app, month(1))
-    assert job_row(app, job_id)["result"] == {"reset": 1200}
-    assert TENANTS_PER_TRANSACTION == 500
+    assert job_row(app, job_id)["result"] == {"reset": 2400}
+    assert TENANTS_PER_TRANSACTION == 1000
     assert crowd(app) == {
-        "reset": 1200,
-        "tenants": 1200,
-        "ledger": 1200,
-        "in_ledger": 1200,
-        "chunks": [200, 500, 500],
+        "reset": 2400,
+        "tenants": 2400,
+        "ledger": 2400,
+        "in_ledger": 2400,
+        "chunks": [400, 1000, 1000],
     }
 
 
 def test_jobs_that_run_at_once_reset_everybody_once(app: App) -> None:
-    a_crowd(app, 1200)
+    a_crowd(app, 2400)
     with app.db.transaction(SYSTEM) as tx:
         ids = [reset_due.enqueue(tx) for _ in range(2)]
     start = threading.Barrier(2)
@@ -170,15 +171,15 @@ def test_jobs_that_run_at_once_reset_everybody_once(app: App) -> None:
         thread.join()
     rows = [job_row(app, job_id) for job_id in ids]
     assert [row["status"] for row in rows] == ["completed", "completed"]
-    assert sum(row["result"]["reset"] for row in rows) == 1200
+    assert sum(row["result"]["reset"] for row in rows) == 2400
     found = crowd(app)
-    assert (found["reset"], found["ledger"], found["in_ledger"]) == (1200, 1200, 1200)
+    assert (found["reset"], found["ledger"], found["in_ledger"]) == (2400, 2400, 2400)
 
 
 def test_a_tenant_in_use_is_not_waited_for_and_has_their_turn_the_next_time(app: App) -> None:
     busy, idle = a_tenant(app, used_quota=4), a_tenant(app, used_quota=4)
     with app.db.transaction(busy) as tx:
-        tx.tenants.lock_quota(busy)
+        tx.quota.lock(busy)
         run(app, month(1))
     assert [period(app, busy)[0], period(app, idle)[0]] == [4, 0]
     run(app, month(1) + timedelta(hours=1))
@@ -187,18 +188,18 @@ def test_a_tenant_in_use_is_not_waited_for_and_has_their_turn_the_next_time(app:
 
 def test_a_crash_after_the_first_chunk_loses_none_and_resets_none_twice(app: App) -> None:
     """The clock breaks after the first chunk; the retry does the rest."""
-    a_crowd(app, 700)
+    a_crowd(app, 1400)
     answers = [month(1)]
     with app.db.transaction(SYSTEM) as tx:
         job_id = reset_due.enqueue(tx)
     replace(app, clock=answers.pop).runner().run_one(job_id)
-    assert crowd(app)["reset"] == 500
+    assert crowd(app)["reset"] == 1000
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE job_queue SET scheduled_for = now()")
     at(app, month(1)).runner().run_one(job_id)
     assert job_row(app, job_id)["status"] == "completed"
     found = crowd(app)
-    assert (found["reset"], found["ledger"], found["in_ledger"]) == (700, 700, 700)
+    assert (found["reset"], found["ledger"], found["in_ledger"]) == (1400, 1400, 1400)
 
 
 @pytest.mark.parametrize("now", [month(1), month(1) + timedelta(days=3)])
@@ -207,4 +208,4 @@ def test_what_the_job_does_is_what_a_consumer_would_have_done(app: App, now: dat
     by_consumer, _ = reserve(replace(begin(10, month(0)), used=9), 1, now)
     run(app, now)
     with app.db.transaction(tenant_id) as tx:
-        assert tx.tenants.lock_quota(tenant_id) == replace(by_consumer, used=0)
+        assert tx.quota.lock(tenant_id) == replace(by_consumer, used=0)
