@@ -24,6 +24,7 @@ class Sizes:
     bloat_seconds: float = 600.0
     bloat_window: float = 10.0
     growth_rows: int = 10_000_000
+    tenants: int = 1_000_000
     walks: int = 12
     patience: float = 5.0
 
@@ -37,6 +38,7 @@ QUICK = Sizes(
     bloat_rows=100_000,
     bloat_seconds=60,
     growth_rows=1_000_000,
+    tenants=20_000,
     walks=5,
     patience=0,
 )

@@ -42,6 +42,27 @@ def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
+    """Say in plain words how the number came about: for a person who asks, or who answers them."""
+    from domain.quota_story import tell
+
+    with session() as current, current.db.transaction(tenant_id) as tx:
+        tenant = tx.tenants.get(tenant_id)
+        quota = tx.quota.lock(tenant_id)
+        entries = tx.quota.ledger(tenant_id, limit=10_000, since=quota.period_start)
+        held = tx.quota.held(tenant_id)
+        status = tenant["subscription_status"]
+        plan = tenant["subscription_tier"] + (f" ({status})" if status != "none" else "")
+        story = tell(plan, quota, entries, held, tx.now())
+    if as_json:
+        print_json({"tenant_id": tenant_id, "used": quota.used, "remaining": quota.remaining, "story": story})
+        return
+    console().print(tenant["name"], style="bold", markup=False)
+    for sentence in story:
+        console().print(sentence, markup=False, highlight=False)
+
+
+@app.command()
 def reset(tenant_id: TenantId, as_json: AsJson = False) -> None:
     """Start the running period's count anew, by hand.
 

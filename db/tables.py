@@ -556,6 +556,39 @@ quota_ledger = Table(
     Index("quota_ledger_tenant_id_taken_at_idx", "tenant_id", "taken_at"),
 )
 
+QUOTA_AGREES = """
+CREATE FUNCTION quota_agrees() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    tenant tenants;
+    told integer;
+BEGIN
+    -- Not NEW: a row that is written twice in one transaction gets here twice, after both.
+    SELECT * INTO tenant FROM tenants WHERE id = NEW.id;
+    SELECT used_after INTO told FROM quota_ledger WHERE tenant_id = NEW.id ORDER BY id DESC LIMIT 1;
+    IF tenant.used_quota <> coalesce(told, 0) THEN
+        INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause, taken_at)
+        VALUES (tenant.id, 'adjust', tenant.used_quota - coalesce(told, 0), tenant.used_quota, tenant.monthly_quota,
+                tenant.quota_period_start, 'sql:' || session_user,
+                CASE TG_OP WHEN 'INSERT' THEN tenant.quota_period_start
+                ELSE greatest(now(), tenant.quota_period_start) END);
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+
+QUOTA_AGREES_ON_INSERT = """
+CREATE CONSTRAINT TRIGGER quota_agrees_with_ledger AFTER INSERT ON tenants
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.used_quota <> 0) EXECUTE FUNCTION quota_agrees()
+"""
+QUOTA_AGREES_ON_UPDATE = """
+CREATE CONSTRAINT TRIGGER quota_still_agrees_with_ledger AFTER UPDATE ON tenants
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.used_quota <> NEW.used_quota) EXECUTE FUNCTION quota_agrees()
+"""
+"""What another program writes into `tenants.used_quota` is entered into the ledger when it commits."""
+for statement in (QUOTA_AGREES, QUOTA_AGREES_ON_INSERT, QUOTA_AGREES_ON_UPDATE):
+    event.listen(metadata, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
+
 api_usage = Table(
     "api_usage",
     metadata,

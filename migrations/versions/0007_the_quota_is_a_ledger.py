@@ -26,7 +26,9 @@ BEGIN
     IF tenant.used_quota <> coalesce(told, 0) THEN
         INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause, taken_at)
         VALUES (tenant.id, 'adjust', tenant.used_quota - coalesce(told, 0), tenant.used_quota, tenant.monthly_quota,
-                tenant.quota_period_start, 'sql:' || session_user, greatest(now(), tenant.quota_period_start));
+                tenant.quota_period_start, 'sql:' || session_user,
+                CASE TG_OP WHEN 'INSERT' THEN tenant.quota_period_start
+                ELSE greatest(now(), tenant.quota_period_start) END);
     END IF;
     RETURN NULL;
 END

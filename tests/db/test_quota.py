@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
@@ -167,7 +167,7 @@ def overdue(draw: st.DrawFn) -> tuple[Quota, datetime]:
     return Quota(10, 7, anchor, start, resets_at, paid_until), now
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(overdue(), min_size=1, max_size=20))
 def test_the_reset_in_sql_is_the_rule(app: App, cases: list[tuple[Quota, datetime]]) -> None:
     for before, now in cases:

@@ -13,6 +13,7 @@ from random import Random, SystemRandom
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from db.transaction import SYSTEM
@@ -68,18 +69,10 @@ def unnamed(body: Body) -> Body:
 
 def begin(app: App) -> None:
     """One tenant on the free plan, 7 of 10 used, and nothing else."""
-    with app.db.transaction(SYSTEM) as tx:
-        for table in (
-            "webhook_events",
-            "stripe_subscriptions",
-            "stripe_paid_periods",
-            "stripe_customers",
-            "job_queue",
-            "quota_ledger",
-        ):
-            tx.driver.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
-        tx.driver.execute("DELETE FROM users")
-        tx.driver.execute("DELETE FROM tenants")
+    tables = ("webhook_events", "stripe_subscriptions", "stripe_paid_periods", "stripe_customers", "job_queue")
+    with psycopg.connect(app.settings.direct_url) as owner:
+        for table in (*tables, "quota_ledger", "users", "tenants"):
+            owner.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
     a_tenant(app, id=WHO.tenant_id, used_quota=7)
 
 

@@ -1,0 +1,85 @@
+"""A tenant's quota in plain sentences: what it is, why, and where it went."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from domain.quota import Quota, is_due
+
+Entry = Mapping[str, Any]
+"""A row of the ledger."""
+
+WHO = {"job": "jobs", "event": "events", "person": "people", "sql": "other programs", "migration": "a migration"}
+
+
+def tell(plan: str, quota: Quota, entries: Sequence[Entry], held: Sequence[Entry], now: datetime) -> list[str]:
+    """Sentences that add up to `quota.remaining`. `entries` are the ledger's of the running period, `held` the holds
+    that are open."""
+    story = [f"On {plan}: {_concepts(quota.limit)} a month."]
+    story.append(f"This month began on {_day(quota.period_start)}{_why(entries, quota)}; {_until(quota, now)}")
+    story += _went(entries)
+    if held:
+        count = sum(hold["count"] for hold in held)
+        oldest = min(hold["taken_at"] for hold in held)
+        story.append(
+            f"{count} of these are held by {len(held)} jobs at work, the oldest since {_day(oldest)}."
+        )
+    over = f" ({quota.used - quota.limit} more than this plan has: nothing is owed)" if quota.used > quota.limit else ""
+    story.append(f"So {quota.used} of {quota.limit} are used{over}, and {quota.remaining} are left.")
+    return story
+
+
+def _until(quota: Quota, now: datetime) -> str:
+    if is_due(quota, now):
+        return f"the next was due on {_day(quota.resets_at)} and begins with the next reset, or the next concept."
+    if quota.paid_until is None:
+        return f"the next begins on {_day(quota.resets_at)}."
+    if quota.resets_at < quota.paid_until:
+        return f"the next begins on {_day(quota.resets_at)} (paid until {_day(quota.paid_until)})."
+    if quota.resets_at <= now:
+        return f"the next was due on {_day(quota.resets_at)} and waits for its invoice to be paid."
+    return f"the next begins when the invoice due on {_day(quota.resets_at)} is paid."
+
+
+def _why(entries: Iterable[Entry], quota: Quota) -> str:
+    causes = [
+        each["cause"] for each in entries if each["kind"] == "reset" and each["period_start"] == quota.period_start
+    ]
+    kind, _, name = causes[0].partition(":") if causes else ("", "", "")
+    told = {
+        "event": f", by a paid invoice (event {name})",
+        "job": ", by the calendar",
+        "person": f", as {name} gave a fresh count",
+    }
+    return told.get(kind, "")
+
+
+def _went(entries: Iterable[Entry]) -> list[str]:
+    """What was taken and given back, by whom; grants and resets take nothing."""
+    sums: defaultdict[tuple[str, str], int] = defaultdict(int)
+    times: Counter[tuple[str, str]] = Counter()
+    for entry in entries:
+        if entry["kind"] in ("hold", "settle", "release", "adjust") and entry["amount"]:
+            key = entry["kind"], entry["cause"].partition(":")[0]
+            sums[key] += entry["amount"]
+            times[key] += 1
+    return [_sentence(kind, WHO.get(who, who), sums[kind, who], times[kind, who]) for kind, who in sums]
+
+
+def _sentence(kind: str, who: str, amount: int, times: int) -> str:
+    if kind == "hold":
+        return f"{amount} were taken by {times} {who}."
+    if kind == "settle":
+        return f"{-amount} came back from {times} {who} that made fewer than they had taken."
+    if kind == "release":
+        return f"{-amount} came back from {times} {who} that failed or were cancelled."
+    return f"{amount:+} were entered by {who} ({times} times): see `viral quota show`."
+
+
+def _concepts(count: int) -> str:
+    return f"{count} concept{'' if count == 1 else 's'}"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,60 @@
+"""The story of a quota tells every concept, and adds up."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from domain.quota import Quota
+from domain.quota_story import tell
+
+NOV, DEC = datetime(2026, 11, 5, 10, tzinfo=UTC), datetime(2026, 12, 5, 10, tzinfo=UTC)
+NOW = NOV + timedelta(days=3)
+PAID = Quota(50, 12, NOV, NOV, DEC, paid_until=DEC)
+
+
+def entry(kind: str, amount: int, cause: str, start: datetime = NOV) -> dict[str, Any]:
+    return {"kind": kind, "amount": amount, "cause": cause, "period_start": start}
+
+
+def test_it_tells_where_every_concept_went() -> None:
+    entries = [
+        entry("adjust", 1, "sql:dashboard"),
+        entry("release", -5, "job:3"),
+        entry("hold", 5, "job:3"),
+        entry("settle", -1, "job:1"),
+        entry("hold", 5, "job:2"),
+        entry("hold", 7, "job:1"),
+        entry("reset", -44, "event:evt_1"),
+    ]
+    held = [{"count": 5, "taken_at": NOW - timedelta(hours=1)}]
+    assert tell("PRO (active)", PAID, entries, held, NOW) == [
+        "On PRO (active): 50 concepts a month.",
+        "This month began on 2026-11-05 10:00 UTC, by a paid invoice (event evt_1); "
+        "the next begins when the invoice due on 2026-12-05 10:00 UTC is paid.",
+        "+1 were entered by other programs (1 times): see `viral quota show`.",
+        "5 came back from 1 jobs that failed or were cancelled.",
+        "17 were taken by 3 jobs.",
+        "1 came back from 1 jobs that made fewer than they had taken.",
+        "5 of these are held by 1 jobs at work, the oldest since 2026-11-08 09:00 UTC.",
+        "So 12 of 50 are used, and 38 are left.",
+    ]
+
+
+def test_it_says_what_the_next_month_waits_for() -> None:
+    late = DEC + timedelta(hours=1)
+    told = {
+        "free": tell("FREE", replace(PAID, paid_until=None), [], [], NOW)[1],
+        "late": tell("FREE", replace(PAID, paid_until=None), [], [], late)[1],
+        "unpaid": tell("PRO (past_due)", PAID, [], [], late)[1],
+        "annual": tell("PRO (active)", replace(PAID, paid_until=DEC + timedelta(days=300)), [], [], NOW)[1],
+    }
+    assert "the next begins on 2026-12-05" in told["free"]
+    assert "begins with the next reset" in told["late"]
+    assert "waits for its invoice" in told["unpaid"]
+    assert "the next begins on 2026-12-05 10:00 UTC (paid until 2027-10-01" in told["annual"]
+
+
+def test_more_used_than_the_plan_has_leaves_nothing_and_owes_nothing() -> None:
+    assert tell("FREE (canceled)", replace(PAID, limit=10), [], [], NOW)[-1] == (
+        "So 12 of 10 are used (2 more than this plan has: nothing is owed), and 0 are left."
+    )
