@@ -35,7 +35,9 @@ def setup() -> None:
 
 
 def fill(jobs: int, how: str) -> None:
-    job_type: JobType[[]] = {"noop": bench.noop, "effect": bench.effect, "grouped": bench.grouped}[os.environ.get("BENCH_JOB", "noop")]
+    job_type: JobType[[]] = {"noop": bench.noop, "effect": bench.effect, "grouped": bench.grouped}[
+        os.environ.get("BENCH_JOB", "noop")
+    ]
 
     def bulk(app: App) -> None:
         for part in parts(jobs):

@@ -92,7 +92,7 @@ def build(
         db=db,
         doorbell=doorbell,
         job_types=discover(packages),
-        ports=Ports(prices=settings.prices),
+        ports=Ports(prices=settings.prices, clerk_instance=settings.clerk_instance_id),
         version=version("viral-dashboard-workers"),
         clock=clock,
     )
