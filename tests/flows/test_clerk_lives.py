@@ -1,4 +1,4 @@
-"""However Clerk's events are delivered, the database ends the same: permuted, told twice, and applied by two at once."""
+"""However Clerk tells a life, the database ends the same: permuted, told twice, and applied by two workers at once."""
 
 import sys
 import threading
