@@ -101,6 +101,20 @@ SELECT source, external_id, id, job_id FROM webhook_events
 WHERE (source, external_id) IN (SELECT * FROM unnest(%b::text[], %b::text[]))
 """
 
+# Ids, times and roles: enough to apply the event again, and nothing that a person wrote.
+FORGET = """
+UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_object(
+    'type', type, 'object', 'event', 'timestamp', payload -> 'timestamp', 'instance_id', payload -> 'instance_id',
+    'data', jsonb_build_object(
+        'id', payload -> 'data' -> 'id', 'user_id', payload -> 'data' -> 'user_id',
+        'created_at', payload -> 'data' -> 'created_at', 'updated_at', payload -> 'data' -> 'updated_at',
+        'role', payload -> 'data' -> 'role',
+        'organization', jsonb_build_object('id', payload -> 'data' -> 'organization' -> 'id'),
+        'public_user_data', jsonb_build_object('user_id', payload -> 'data' -> 'public_user_data' -> 'user_id')
+    )))
+WHERE source = 'clerk' AND subject = %s AND body IS NOT NULL
+"""
+
 FIND_OURS = "SELECT * FROM webhook_events WHERE id = %s"
 FIND_THEIRS = "SELECT * FROM webhook_events WHERE (source, external_id) IN (('stripe', %(id)s), ('clerk', %(id)s))"
 
@@ -228,6 +242,10 @@ class Events:
         """
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:
             return cursor.execute(query, (source, status, list(subjects), Jsonb(dict(containing)))).fetchall()
+
+    def forget(self, subject: str) -> None:
+        """Of what Clerk told of this person or organization, keep what happened and nothing that says who it was."""
+        self._driver.execute(FORGET, (subject,))
 
     def release(self, source: str, subject: str, status: str) -> int:
         """What events of this subject were parked for has come, and is applied. Returns how many there were."""

@@ -90,9 +90,11 @@ class Identity:
         row = self._sql.execute(select(*PERSON).where(users.c.clerk_id == clerk_id)).one_or_none()
         return None if row is None else Person(*row)
 
-    def add_person(self, user_id: UUID, person: Person, at: Seat) -> None:
+    def add_person(self, user_id: UUID, person: Person, at: Seat) -> bool:
+        """False: another program, which knows no lock of ours, has just added them."""
         values = {"id": user_id, "tenant_id": at.tenant_id, "role": at.role, **_columns(person)}
-        self._sql.execute(insert(users).values(values))
+        statement = upsert(users).values(values).on_conflict_do_nothing(index_elements=["clerk_id"])
+        return self._sql.execute(statement.returning(users.c.id)).one_or_none() is not None
 
     def save_person(self, person: Person) -> None:
         values = _columns(person) | {"updated_at": func.now()}

@@ -1,11 +1,13 @@
 """What Clerk tells us becomes users and organizations, each with a tenant of its own, and who works where."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from uuid import UUID
 
 from domain import quota
 from domain.billing import PLANS, Tier
 from domain.billing_events import Ignored
+from domain.errors import Unavailable
 from domain.identity import Membership, Organization, Person, Role, Seat, merged, seat, tenant_name
 from domain.identity_events import SignedIn, read
 from workers.job import Context, Event, Tx, job
@@ -48,11 +50,15 @@ def apply(ctx: Context, tx: Tx, event: Event) -> str:
 def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
     before = tx.identity.person(told.clerk_id)
     after = merged(before, told)
+    if after.deleted_at:
+        tx.events.forget(told.clerk_id)
     if after == before:
         return "stale"
     if before is None:
         home = None if after.deleted_at else open_tenant(ctx, tx, after)
-        tx.identity.add_person(tx.new_id(), after, Seat(home, Role.MEMBER if after.deleted_at else Role.ADMIN))
+        at = Seat(home, Role.MEMBER if after.deleted_at else Role.ADMIN)
+        if not tx.identity.add_person(tx.new_id(), after, at):
+            raise Unavailable("another program has added this person meanwhile", retry_after=timedelta(seconds=1))
     else:
         tx.identity.save_person(after)
         rename_tenant(tx, before, after)
@@ -71,6 +77,8 @@ def follow_membership(tx: Tx, told: Membership) -> str:
     person = tx.identity.person(told.user_id)
     if person is None:
         return UNKNOWN_USER
+    if person.deleted_at:
+        tx.events.forget(told.user_id)
     if tx.identity.organization(told.organization_id) is None:
         return UNKNOWN_ORGANIZATION
     take_seat(tx, person)
@@ -80,6 +88,8 @@ def follow_membership(tx: Tx, told: Membership) -> str:
 def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
     before = tx.identity.organization(told.clerk_id)
     after = merged(before, told)
+    if after.deleted_at:
+        tx.events.forget(told.clerk_id)
     if after == before:
         return "stale"
     tx.identity.save_organization(after)
