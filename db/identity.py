@@ -30,7 +30,7 @@ CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c a
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class SignedIn:
     """Who signed in: our id of the user, the tenant they work in, and as what."""
 
     user_id: UUID
@@ -46,7 +46,7 @@ class Identity:
 
     # --- signing in
 
-    def caller(self, user_id: str, organization_id: str | None = None) -> Caller | None:
+    def signed_in(self, user_id: str, organization_id: str | None = None) -> SignedIn | None:
         """Whom a session of this Clerk user acts as: in the organization that is active in it, or, without one, in
         the tenant that the person belongs to. None: such a person, or their membership, is not known (any more)."""
         person = and_(users.c.clerk_id == user_id, users.c.deleted_at.is_(None))
@@ -59,7 +59,7 @@ class Identity:
                 .where(person, organizations.c.clerk_id == organization_id)
             )
         row = self._sql.execute(query.limit(1)).one_or_none()
-        return None if row is None else Caller(row[0], row[1], Role(row[2]))
+        return None if row is None else SignedIn(row[0], row[1], Role(row[2]))
 
     def tenant_of_organization(self, organization_id: str) -> UUID | None:
         """None: there is no such organization, or not any more."""

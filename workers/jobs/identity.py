@@ -9,7 +9,7 @@ from domain.billing import PLANS, Tier
 from domain.billing_events import Ignored
 from domain.errors import Unavailable
 from domain.identity import Membership, Organization, Person, Role, Seat, merged, seat, tenant_name
-from domain.identity_events import SignedIn, read
+from domain.identity_events import Login, read
 from workers.job import Context, Event, Tx, job
 
 UNKNOWN_USER = "parked:unknown_user"
@@ -33,7 +33,7 @@ def apply(ctx: Context, tx: Tx, event: Event) -> str:
         case Person():
             tx.identity.lock_person(fact.clerk_id)
             outcome = follow_person(ctx, tx, fact)
-        case SignedIn(clerk_id, at):
+        case Login(clerk_id, at):
             tx.identity.lock_person(clerk_id)
             known = tx.identity.person(clerk_id) is not None
             outcome = follow_person(ctx, tx, Person(clerk_id, last_login_at=at)) if known else UNKNOWN_USER

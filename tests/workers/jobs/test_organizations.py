@@ -47,7 +47,7 @@ def joined(who: Cast = ADA, role: str = "org:member") -> Body:
 
 def caller(app: App, organization_id: str | None = None) -> tuple[UUID, str] | None:
     with app.db.transaction(SYSTEM) as tx:
-        found = tx.identity.caller("user_ada", organization_id)
+        found = tx.identity.signed_in("user_ada", organization_id)
     return None if found is None else (found.tenant_id, found.role)
 
 
