@@ -1,6 +1,5 @@
 """What Clerk tells us becomes users and organizations, each with a tenant of its own, and who works where."""
 
-from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
@@ -43,6 +42,8 @@ def apply(ctx: Context, tx: Tx, event: Event) -> str:
         case Organization():
             tx.identity.lock_organizations()
             outcome = follow_organization(ctx, tx, fact)
+    if outcome == "stale" and event.status.startswith("parked:"):
+        outcome = "applied"  # the mirror knew it because it had waited
     tx.events.mark(event.id, outcome)
     return outcome
 
@@ -51,7 +52,7 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
     before = tx.identity.person(told.clerk_id)
     after = merged(before, told)
     if after.deleted_at:
-        tx.events.forget(told.clerk_id)
+        tx.identity.forget(told.clerk_id)
     if after == before:
         return "stale"
     if before is None:
@@ -64,7 +65,8 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
         rename_tenant(tx, before, after)
     take_seat(tx, after)
     if before is None or before.source_updated_at is None:
-        admit(ctx, tx, tx.events.waiting("clerk", UNKNOWN_USER, [told.clerk_id]))
+        for event in tx.events.waiting("clerk", UNKNOWN_USER, [told.clerk_id]):
+            apply(ctx, tx, event)
     return "applied"
 
 
@@ -78,7 +80,7 @@ def follow_membership(tx: Tx, told: Membership) -> str:
     if person is None:
         return UNKNOWN_USER
     if person.deleted_at:
-        tx.events.forget(told.user_id)
+        tx.identity.forget(told.user_id)
     if tx.identity.organization(told.organization_id) is None:
         return UNKNOWN_ORGANIZATION
     take_seat(tx, person)
@@ -89,7 +91,7 @@ def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
     before = tx.identity.organization(told.clerk_id)
     after = merged(before, told)
     if after.deleted_at:
-        tx.events.forget(told.clerk_id)
+        tx.identity.forget(told.clerk_id)
     if after == before:
         return "stale"
     tx.identity.save_organization(after)
@@ -104,7 +106,8 @@ def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
             take_seat(tx, person)
     if before is None:
         about = {"data": {"organization": {"id": told.clerk_id}}}
-        admit(ctx, tx, tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about))
+        for event in tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about):
+            apply(ctx, tx, event)
     return "applied"
 
 
@@ -123,13 +126,6 @@ def take_seat(tx: Tx, person: Person) -> None:
     then = seat(person, now, home, home_in_use=in_use, offered=offered)
     if then != now:
         tx.identity.save_seat(person.clerk_id, then)
-
-
-def admit(ctx: Context, tx: Tx, waiting: Iterable[Event]) -> None:
-    """Apply what has waited. The mirror knows it already, so nothing of it is stale."""
-    for event in waiting:
-        if apply(ctx, tx, event) == "stale":
-            tx.events.mark(event.id, "applied")
 
 
 def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:
