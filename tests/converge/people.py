@@ -36,7 +36,7 @@ WRITTEN = {
     "tenants": TENANTS,
     "organizations": "SELECT to_jsonb(o) - 'updated_at' FROM organizations o",
     "memberships": "SELECT to_jsonb(m) - 'updated_at' FROM organization_memberships m",
-    "waiting": "SELECT to_jsonb(e.type || ' ' || e.status) FROM webhook_events e WHERE status LIKE 'parked%'",
+    "waiting": "SELECT DISTINCT to_jsonb(e.type || ' ' || e.status) FROM webhook_events e WHERE status LIKE 'parked%'",
 }
 """Everything that the events decide. An account whose end was told first never had a tenant: those of ended ones are
 left out."""
