@@ -130,7 +130,7 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: bool) ->
     stored = tx.tenants.lock_plan(customer.tenant_id)
     before = pay_as(stored, customer)
     if before is None:
-        return Outcome("parked:other_customer", f"the tenant pays as {stored.customer_id}")
+        return Outcome("parked:other_customer")
     after, rows = derive(tx, customer.tenant_id, before, ctx.ports.prices)
     save(tx, customer.tenant_id, stored, after, cause)
     if claimed_now or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
