@@ -7,6 +7,7 @@ a hot path: one statement for a whole batch, spoken directly to psycopg.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -267,6 +268,18 @@ class Events:
             "UPDATE webhook_events SET status = %s, flag = coalesce(%s, flag), processed_at = now() WHERE id = %s",
             (status, flag, event_id),
         )
+
+    def waiting(
+        self, source: str, status: str, subjects: Sequence[str], *, containing: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[Event]:
+        """Events about any of these that are parked with this status, in the order in which they came; only those
+        whose payload contains `containing`."""
+        query = """
+            SELECT id, source, external_id, type, occurred_at, payload, status FROM webhook_events
+            WHERE source = %s AND status = %s AND subject = ANY(%s) AND payload @> %s ORDER BY received_at, id
+        """
+        with self._driver.cursor(row_factory=class_row(Event)) as cursor:
+            return cursor.execute(query, (source, status, list(subjects), Jsonb(dict(containing)))).fetchall()
 
     def replace_payload(self, event_id: UUID, payload: Mapping[str, Any], subject: str | None) -> None:
         """Keep what a thin event turned out to stand for, and whom it is about; `body` stays what was signed."""

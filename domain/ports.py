@@ -48,6 +48,7 @@ Raises ProviderUnavailable (tried again later) or Rejected (it will not get bett
 class Ports:
     """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both);
     `writers` are the generators by name, the usual one first.
+    `clerk_instance` is the id of our Clerk instance, if set.
 
     `fetch_event` is None where there is no key to ask Stripe with: thin events then wait, parked.
     """
@@ -57,3 +58,4 @@ class Ports:
     writers: Mapping[str, ConceptWriter]
     livemode: bool | None = None
     fetch_event: FetchEvent | None = None
+    clerk_instance: str | None = None

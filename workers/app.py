@@ -113,6 +113,7 @@ def build(
         ports=Ports(
             prices=settings.prices,
             livemode=settings.stripe_livemode,
+            clerk_instance=settings.clerk_instance_id,
             trends=Collector(db, http, trend_sources(settings)),
             writers=writers(settings, db),
         ),

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     stripe_pro_price_id: Words = ()
     stripe_agency_price_id: Words = ()
     clerk_webhook_signing_secret: Secrets = ()
+    clerk_instance_id: str | None = None
 
     anthropic_api_key: SecretStr | None = None
     anthropic_base_url: str = ""

@@ -1,0 +1,55 @@
+"""However Clerk tells a life, the database ends the same: permuted, told twice, halved, and by two workers at once.
+
+A slice of `make converge`.
+"""
+
+import sys
+from random import Random, SystemRandom
+
+import pytest
+
+from tests.converge.course import ORDERS
+from tests.converge.people import LIVES, deliver, run
+from workers.app import App
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_a_life_ends_the_same_in_any_order(app: App, life: str) -> None:
+    seed = SystemRandom().randrange(2**32)
+    sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails
+    rng, expected = Random(seed), {}
+    for order in (*ORDERS, "shuffled", "doubled", "shuffled", "doubled"):
+        run(app, life, order, rng, expected)
+
+
+def ends(app: App, life: str) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """Who works where and as what, and what the tenants are called."""
+    found = deliver(app, LIVES[life], range(len(LIVES[life])))
+    people = {user["clerk_id"]: (user["works for"], user["role"]) for user in found["users"]}
+    return people, {tenant["of"]: tenant["name"] for tenant in found["tenants"]}
+
+
+def test_the_ends_of_these_lives(app: App) -> None:
+    """So that the comparison above is not one of empty tables."""
+    homes = {"user_ada": "ada@example.com"}
+    assert ends(app, "a_career") == ({"user_ada": (None, "MEMBER")}, {"org_acme": "Acme"})
+    assert ends(app, "an_organization") == (
+        {"user_ada": ("user_ada", "ADMIN"), "user_adaFriend": ("user_adaFriend", "ADMIN")},
+        homes | {"user_adaFriend": "friend.ada@example.com"},
+    )
+    assert ends(app, "a_member_before_anything_else") == (
+        {"user_ada": ("org_acme", "ADMIN")},
+        homes | {"org_acme": "Acme"},
+    )
+    assert ends(app, "an_address_used_again") == (
+        {"user_ada": (None, "MEMBER"), "user_adaFriend": ("user_adaFriend", "ADMIN")},
+        {"user_adaFriend": "ada@example.com"},
+    )
+    assert ends(app, "two_organizations") == (
+        {"user_ada": ("org_acmeElsewhere", "ADMIN")},
+        homes | {"org_acme": "Acme", "org_acmeElsewhere": "Elsewhere"},
+    )
+    assert ends(app, "leaves_and_joins_again") == (
+        {"user_ada": ("org_acme", "MEMBER")},
+        homes | {"org_acme": "Acme"},
+    )
