@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import structlog
 import uvicorn
+from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
@@ -112,6 +113,7 @@ def deps(database_url: str, rung: Heard) -> WebDeps:
         make_id=Ids(),
         stripe_job=apply_stripe_event,
         clerk_job=apply_clerk_event,
+        api=Starlette(),
     )
 
 

@@ -1,0 +1,77 @@
+"""`/api/keys`: the tenant's API keys. A key's text is told once, when it is made; only its hash is kept."""
+
+from datetime import datetime
+from secrets import token_bytes
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+from pydantic import AwareDatetime, BaseModel
+
+from domain.access import KEY_BYTES, MAX_KEYS, ApiScope, Caller, check_key, new_key
+from domain.errors import KeyInvalid, NotAllowed, UnknownKey
+from web.access import Running, requires
+
+routes = APIRouter(prefix="/keys", tags=["keys"])
+
+Keeper = Annotated[Caller, requires(ApiScope.KEYS_WRITE)]
+
+
+class Wish(BaseModel):
+    """A key to be made; without `expires_at` it is good until it is revoked."""
+
+    name: str
+    scopes: list[str]
+    expires_at: AwareDatetime | None = None
+
+
+class KeyInfo(BaseModel):
+    """A key as it is listed. `last_used_at` is exact to ten minutes."""
+
+    id: UUID
+    name: str
+    prefix: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class MadeKey(KeyInfo):
+    """`key` is the secret itself, and is not told again."""
+
+    key: str
+
+
+@routes.get("")
+def list_keys(caller: Keeper, app: Running) -> list[KeyInfo]:
+    """Every key of the tenant, newest first, those that are over included."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        return [KeyInfo(**row) for row in tx.access.keys(caller.tenant_id)]
+
+
+@routes.post("", status_code=201)
+def create_key(wish: Wish, caller: Keeper, app: Running, response: Response) -> MadeKey:
+    """Make a key that may do what the caller may, or less."""
+    key = new_key(token_bytes(KEY_BYTES))
+    with app.db.transaction(caller.tenant_id) as tx:
+        now = tx.now()
+        scopes = check_key(wish.name, wish.scopes, wish.expires_at, now)
+        if beyond := sorted(scopes - caller.scopes):
+            raise NotAllowed("SCOPE_MISSING", f"a key cannot get {beyond[0]}, which the caller does not have")
+        if tx.access.count_usable(caller.tenant_id, now) >= MAX_KEYS:
+            raise KeyInvalid(f"the tenant has {MAX_KEYS} keys already: revoke one that nobody uses")
+        row = tx.access.add_key(
+            tx.new_id(), caller.tenant_id, key, name=wish.name.strip(), scopes=scopes, expires_at=wish.expires_at
+        )
+    response.headers["Cache-Control"] = "no-store"
+    return MadeKey(**row, key=key.text)
+
+
+@routes.delete("/{key_id}", status_code=204)
+def revoke_key(key_id: UUID, caller: Keeper, app: Running) -> None:
+    """From the next request on, nobody comes in with it. It stays listed."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        if not tx.access.revoke_key(caller.tenant_id, key_id):
+            raise UnknownKey(f"the tenant has no API key with the id {key_id}")
