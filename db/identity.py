@@ -1,14 +1,24 @@
 """Users as Clerk knows them."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from db.tables import users
-from domain.identity import Person
+from domain.identity import Person, Role
 
 COLUMNS = tuple(users.c[name] for name in Person.__slots__)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who signed in: our id of the user, the tenant they work in, and as what."""
+
+    user_id: UUID
+    tenant_id: UUID
+    role: Role
 
 
 class Identity:
@@ -16,6 +26,17 @@ class Identity:
 
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
+
+    def signed_in(self, user_id: str, organization_id: str | None = None) -> SignedIn | None:
+        """Whom a session of this Clerk user acts as, in the tenant that the person belongs to. None: such a person is
+        not known (any more)."""
+        query = select(users.c.id, users.c.tenant_id, users.c.role)
+        row = self._sql.execute(query.where(users.c.clerk_id == user_id, users.c.deleted_at.is_(None))).one_or_none()
+        return None if row is None else SignedIn(row.id, row.tenant_id, Role(row.role))
+
+    def person(self, clerk_id: str) -> Person | None:
+        row = self._sql.execute(select(*COLUMNS).where(users.c.clerk_id == clerk_id)).one_or_none()
+        return None if row is None else Person(*row)
 
     def lock_person(self, clerk_id: str) -> tuple[Person | None, UUID | None]:
         """The person and their tenant. Until the transaction ends, nobody else applies events of this person, even

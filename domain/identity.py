@@ -8,11 +8,19 @@ sequence, but says when the person's data last changed. A deleted person leaves 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from domain.billing_events import Ignored
 from domain.body import Field
 from domain.errors import MalformedEvent
+
+
+class Role(StrEnum):
+    """What somebody may do in a tenant."""
+
+    ADMIN = "ADMIN"
+    MEMBER = "MEMBER"
 
 
 @dataclass(frozen=True, slots=True)

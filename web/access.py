@@ -61,14 +61,16 @@ class Doorman:
         return caller
 
     def _by_session(self, session: Session) -> Caller:
-        """The tenant of the person's account; what they may do there follows from their role."""
+        """The tenant of the session's organization, or else of the person; what they may do there is their role's."""
+        organization_id = session.organization.id if session.organization else None
         with self.db.transaction(SYSTEM) as tx:
-            member = tx.access.member(session.user)
-        if member is None:
-            raise AccountPending("this account is still being set up; try again in a moment", retry_after=WEBHOOK_TAKES)
-        if member.deleted or member.tenant_id is None:
+            found = tx.identity.signed_in(session.user, organization_id)
+            person = None if found else tx.identity.person(session.user)
+        if found is not None:
+            return Caller(found.tenant_id, found.user_id, found.role, scopes_of(found.role))
+        if person is not None and person.deleted_at is not None:
             raise NotAllowed("ACCOUNT_DELETED", "this account was deleted")
-        return Caller(member.tenant_id, member.user_id, member.role, scopes_of(member.role))
+        raise AccountPending("this account is still being set up; try again in a moment", retry_after=WEBHOOK_TAKES)
 
 
 def running(request: Request) -> App:
