@@ -136,7 +136,7 @@ class Verifier:
         `parties`: origins that may ask for tokens (`azp`); none: all of the instance's."""
         self._keys = keys
         self._issuer = issuer
-        self._parties = frozenset(parties)
+        self._parties = tuple(parties)
 
     def verify(self, token: str, now: float) -> Session:
         """The session, if the token is good at `now` (Unix seconds).
