@@ -4,14 +4,16 @@ The pair (source, external_id) is kept for good and is unique, so a delivery can
 a hot path: one statement for a whole batch, spoken directly to psycopg.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row, dict_row
+from psycopg.types.json import Jsonb
 
 from db.security import SYSTEM_SCOPE
 from domain.errors import Unavailable, UnknownEvent
@@ -214,6 +216,18 @@ class Events:
         self._driver.execute(
             "UPDATE webhook_events SET status = %s, processed_at = now() WHERE id = %s", (status, event_id)
         )
+
+    def waiting(
+        self, source: str, status: str, subjects: Sequence[str], *, containing: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[Event]:
+        """Events about any of these that are parked with this status, in the order in which they came; only those
+        whose payload contains `containing`."""
+        query = """
+            SELECT id, source, external_id, type, occurred_at, payload FROM webhook_events
+            WHERE source = %s AND status = %s AND subject = ANY(%s) AND payload @> %s ORDER BY received_at, id
+        """
+        with self._driver.cursor(row_factory=class_row(Event)) as cursor:
+            return cursor.execute(query, (source, status, list(subjects), Jsonb(dict(containing)))).fetchall()
 
     def release(self, source: str, subject: str, status: str) -> int:
         """What events of this subject were parked for has come, and is applied. Returns how many there were."""

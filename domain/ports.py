@@ -7,6 +7,7 @@ from domain.billing import PriceBook
 
 @dataclass(frozen=True)
 class Ports:
-    """`prices` tells which plan a Stripe price buys."""
+    """`prices` tells which plan a Stripe price buys; `clerk_instance` is the id of our Clerk instance, if set."""
 
     prices: PriceBook
+    clerk_instance: str | None = None

@@ -102,7 +102,7 @@ def build(
         doorbell=doorbell,
         bells=bells,
         job_types=discover(packages),
-        ports=Ports(prices=settings.prices),
+        ports=Ports(prices=settings.prices, clerk_instance=settings.clerk_instance_id),
         version=version("viral-dashboard-workers"),
         clock=clock,
     )

@@ -11,7 +11,7 @@ from stripe import WebhookSignature
 
 from db.transaction import SYSTEM
 from domain.access import hash_of
-from integrations.fake_clerk import LIFE, FakeClerk
+from integrations.fakes.clerk_sessions import LIFE, FakeClerk
 from tests.builders import a_tenant
 from tests.cli.shell import Shell
 from workers.app import App

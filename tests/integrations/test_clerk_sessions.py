@@ -27,7 +27,7 @@ from integrations.clerk_sessions import (
     issuer_of,
     read_jwks,
 )
-from integrations.fake_clerk import LIFE, FakeClerk
+from integrations.fakes.clerk_sessions import LIFE, FakeClerk
 
 NOW = 1_800_000_000.0
 PAGE = "https://app.example.com"

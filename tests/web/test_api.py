@@ -18,7 +18,7 @@ from db.transaction import SYSTEM
 from domain.access import KEY_BYTES, NOTE_USE_EVERY, new_key
 from domain.errors import Unavailable
 from integrations.clerk_sessions import JwksKeys, PemKeys, Verifier
-from integrations.fake_clerk import FakeClerk
+from integrations.fakes.clerk_sessions import FakeClerk
 from tests.builders import a_tenant
 from web.api import MAX_BODY, create_api
 from workers.app import App

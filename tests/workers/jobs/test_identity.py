@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from db.transaction import SYSTEM
-from integrations.fakes import Body, Cast, clerk_deleted_user, clerk_event, clerk_user
+from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_user
+from integrations.fakes.people import Body, Cast
 from tests.builders import NOV_22, a_clerk_event, a_tenant, event_row, job_row, tenant
 from tests.drain import drain
 from workers.app import App
@@ -154,8 +155,8 @@ def test_an_address_can_be_used_again_after_its_owner_was_deleted(app: App) -> N
 
 
 def test_what_is_not_about_a_person_is_kept_and_says_so(app: App) -> None:
-    body = clerk_event("session.created", {"id": "sess_1", "user_id": "user_ada"}, at=NOV_22)
-    assert apply(app, body) == ["ignored:unhandled type session.created"]
+    body = clerk_event("session.ended", {"id": "sess_1", "user_id": "user_ada"}, at=NOV_22)
+    assert apply(app, body) == ["ignored:only session.created tells of a login"]
     assert users(app) == []
 
 
