@@ -61,7 +61,10 @@ class Doorman:
         return caller
 
     def _by_session(self, session: Session) -> Caller:
-        """The tenant of the session's organization, or else of the person; what they may do there is their role's."""
+        """In the tenant of the session's organization, or else in the person's; what they may do there is their role's.
+
+        Never in another tenant instead: what was meant for the organization would end up in the person's own.
+        """
         organization_id = session.organization.id if session.organization else None
         with self.db.transaction(SYSTEM) as tx:
             found = tx.identity.signed_in(session.user, organization_id)
@@ -70,7 +73,8 @@ class Doorman:
             return Caller(found.tenant_id, found.user_id, found.role, scopes_of(found.role))
         if person is not None and person.deleted_at is not None:
             raise NotAllowed("ACCOUNT_DELETED", "this account was deleted")
-        raise AccountPending("this account is still being set up; try again in a moment", retry_after=WEBHOOK_TAKES)
+        what = "this account" if person is None else "the membership in this organization"
+        raise AccountPending(f"{what} is still being set up; try again in a moment", retry_after=WEBHOOK_TAKES)
 
 
 def running(request: Request) -> App:

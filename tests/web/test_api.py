@@ -18,8 +18,11 @@ from db.transaction import SYSTEM
 from domain.access import KEY_BYTES, NOTE_USE_EVERY, new_key
 from domain.errors import Unavailable
 from integrations.clerk_sessions import JwksKeys, PemKeys, Verifier
+from integrations.fakes.clerk import clerk_event, clerk_membership, clerk_organization
 from integrations.fakes.clerk_sessions import FakeClerk
-from tests.builders import a_tenant
+from integrations.fakes.people import Cast
+from tests.builders import a_clerk_event, a_tenant
+from tests.drain import drain
 from web.api import MAX_BODY, create_api
 from workers.app import App
 
@@ -139,6 +142,27 @@ def test_a_person_whose_webhook_is_not_here_yet_may_try_again(api: Api) -> None:
     answer = api("GET", "/user", a_session(sub="user_new"))
     assert refused(answer) == (403, "ACCOUNT_PENDING")
     assert (answer.json()["details"], answer.headers["retry-after"]) == ({"retry_after": 2}, "2")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_session_in_an_organization_comes_to_the_organizations_tenant(app: App, api: Api, version: int) -> None:
+    own = a_user(app)
+    a_user(app, "user_bob")
+    ada = Cast(own, "cus_1", "sub_1", "user_ada", "ada@example.com", organization_id="org_1")
+    claims = {"o": {"id": "org_1", "rol": "admin"}} if version == 2 else {"org_id": "org_1", "org_role": "org:admin"}
+    answer = api("GET", "/user", a_session(**claims))
+    assert refused(answer) == (403, "ACCOUNT_PENDING")
+    assert "organization" in answer.json()["error"]
+
+    a_clerk_event(app, clerk_event("organization.created", clerk_organization(ada, created_at=NOW), at=NOW), "msg_1")
+    member = clerk_membership(ada, created_at=NOW)
+    a_clerk_event(app, clerk_event("organizationMembership.created", member, at=NOW), "msg_2")
+    drain(app)
+    said = api("GET", "/user", a_session(**claims)).json()
+    assert said["tenant"]["name"] == "Acme"
+    # The token's role is a claim about Clerk's roles; ours says what they may do here.
+    assert (said["tenant"]["id"] != str(own), said["role"]) == (True, "MEMBER")
+    assert refused(api("GET", "/user", a_session(sub="user_bob", **claims))) == (403, "ACCOUNT_PENDING")
 
 
 def test_a_deleted_person_is_told_so(app: App, api: Api) -> None:
