@@ -44,8 +44,10 @@ def verify_token(
     accepted; 1: refused, and the line says why.
     """
     from domain.errors import NotAuthenticated, Unavailable
+    from workers import logs
     from workers.signin import verifier
 
+    logs.configure("console", "ERROR")
     judge = verifier(known())
     if judge is None:
         raise Refused("UNAVAILABLE", "sign-in is not set up: set CLERK_JWKS_URL or CLERK_JWT_KEY")

@@ -77,7 +77,7 @@ class Doorman:
         raise AccountPending(f"{what} is still being set up; try again in a moment", retry_after=WEBHOOK_TAKES)
 
 
-def running(request: Request) -> App:
+async def running(request: Request) -> App:
     app: App = request.app.state.app
     return app
 
@@ -97,7 +97,7 @@ def caller(request: Request, credential: Annotated[HTTPAuthorizationCredentials 
 def requires(scope: ApiScope) -> Any:
     """A dependency: the caller, if they have this scope."""
 
-    def allowed(who: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def allowed(who: Annotated[Caller, Depends(caller)]) -> Caller:
         if scope not in who.scopes:
             raise NotAllowed("SCOPE_MISSING", f"this needs the scope {scope}, which the caller does not have")
         return who

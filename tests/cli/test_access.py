@@ -92,7 +92,9 @@ def test_the_keys_may_be_published(nothing_runs: Shell) -> None:
     with CLERK.serving() as url:
         words = ("dev", "verify-token", "--at", AT, CLERK.token(NOW))
         assert "TOKEN_ISSUER" in nothing_runs.refused(*words, CLERK_JWKS_URL=url)
-        nothing_runs.done(*words, CLERK_JWKS_URL=url, CLERK_ISSUER=CLERK.issuer)
+        said = nothing_runs.done(*words, CLERK_JWKS_URL=url, CLERK_ISSUER=CLERK.issuer)
+    assert len(said.lines) == 1
+    assert "UNAVAILABLE: Clerk's keys cannot be fetched: 127.0.0.1/" in nothing_runs.refused(*words, CLERK_JWKS_URL=url)
 
 
 def test_a_pem_key_that_cannot_be_used_is_named(nothing_runs: Shell) -> None:

@@ -308,6 +308,30 @@ def test_a_storm_of_unknown_keys_is_one_fetch(published: Published) -> None:
     assert published.good()
 
 
+def test_who_comes_during_the_first_fetch_waits_for_it() -> None:
+    said: list[str] = []
+
+    def come() -> None:
+        try:
+            said.append(judge.verify(CLERK.token(NOW), NOW).user)
+        except NotAuthenticated as error:
+            said.append(error.code)
+
+    others = [threading.Thread(target=come) for _ in range(4)]
+
+    def fetch() -> bytes:
+        for other in others:
+            other.start()
+        others[0].join(0.1)  # long enough for a refusal, had they not waited
+        return json.dumps(CLERK.jwks()).encode()
+
+    judge = Verifier(JwksKeys(fetch), issuer=CLERK.issuer, parties=())
+    come()
+    for other in others:
+        other.join()
+    assert said == ["user_ada"] * 5
+
+
 def test_a_token_must_say_which_key_signed_it(published: Published) -> None:
     claims = json.dumps(published.clerk.claims(NOW)).encode()
     assert published.refusal(published.clerk.sign(claims, header={})) == "TOKEN_KEY_UNKNOWN"
