@@ -21,6 +21,7 @@ from domain.errors import (
     NotAllowed,
     NotAuthenticated,
     Rejected,
+    TenantContextNotSet,
     Unavailable,
     UnknownKey,
     UnknownTenant,
@@ -28,7 +29,7 @@ from domain.errors import (
 )
 from integrations.clerk_sessions import Verifier
 from web import keys, user
-from web.access import Doorman
+from web.access import Authenticator
 from workers.app import App
 
 MAX_BODY = 1024 * 1024
@@ -66,7 +67,7 @@ def create_api(
         },
     )
     api.state.app = app
-    api.state.doorman = Doorman(app.db, sessions, clock)
+    api.state.authenticator = Authenticator(app.db, sessions, clock)
     for group in (user, keys):
         api.include_router(group.routes)
     if not origins:
@@ -122,6 +123,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     """What our own rules refuse."""
+    if isinstance(error, NotAuthenticated | NotAllowed):
+        log.info("api.refused", path=request.url.path, code=error.code)
     match error:
         case NotAuthenticated():
             challenge = CHALLENGE if error.code == "CREDENTIAL_MISSING" else f'{CHALLENGE}, error="invalid_token"'
@@ -133,6 +136,8 @@ async def _refused(request: Request, error: Exception) -> Response:
             return refusal(403, str(error), error.code)
         case UnknownTenant() | UnknownKey():
             return refusal(404, str(error), "NOT_FOUND")
+        case TenantContextNotSet():  # a bug of ours
+            raise error
         case Rejected():
             return refusal(422, str(error), "INVALID")
         case Unavailable():
