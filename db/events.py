@@ -4,7 +4,7 @@ The pair (source, external_id) is kept for good and is unique, so a delivery can
 a hot path: one statement for a whole batch, spoken directly to psycopg.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -49,6 +49,7 @@ class Event:
     type: str
     occurred_at: datetime | None
     payload: dict[str, Any]
+    status: str = "received"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,47 @@ WHERE (source, external_id) IN (SELECT * FROM unnest(%b::text[], %b::text[]))
 
 FIND_OURS = "SELECT * FROM webhook_events WHERE id = %s"
 FIND_THEIRS = "SELECT * FROM webhook_events WHERE (source, external_id) IN (('stripe', %(id)s), ('clerk', %(id)s))"
+
+
+PARKED = """
+SELECT id, source FROM webhook_events
+WHERE status LIKE 'parked:%%' AND starts_with(status, %(status)s) ORDER BY id LIMIT %(limit)s
+"""
+
+WAITING_FOR_A_LINK = """
+SELECT id FROM webhook_events
+WHERE source = 'stripe' AND subject = ANY(%s) AND status LIKE 'parked:%%'
+      AND status IN ('parked:unknown_customer', 'parked:unknown_tenant', 'parked:other_customer')
+ORDER BY id
+"""
+
+OUTCOMES = """
+SELECT source, status, count(*) AS events, count(flag) AS flagged
+FROM webhook_events WHERE received_at >= %s GROUP BY source, status ORDER BY source, events DESC, status
+"""
+
+RELEASABLE = """
+SELECT event.id FROM webhook_events event
+WHERE status LIKE 'parked:%%' AND source = 'stripe' AND CASE status
+    WHEN 'parked:unknown_customer' THEN EXISTS (
+        SELECT FROM tenants WHERE stripe_customer_id = event.subject
+        UNION ALL SELECT FROM stripe_customers customer WHERE customer.id = event.subject AND tenant_id IS NOT NULL)
+    WHEN 'parked:unknown_tenant' THEN EXISTS (
+        SELECT FROM stripe_customers customer JOIN tenants tenant ON tenant.id = customer.tenant_id
+        WHERE customer.id = event.subject)
+    WHEN 'parked:other_customer' THEN EXISTS (
+        SELECT FROM stripe_customers customer JOIN tenants tenant ON tenant.id = customer.tenant_id
+        WHERE customer.id = event.subject
+              AND (deleted_at IS NOT NULL OR coalesce(tenant.stripe_customer_id = customer.id, true)))
+    WHEN 'parked:unknown_price' THEN EXISTS (
+        SELECT FROM stripe_subscriptions subscription
+        WHERE subscription.id = event.payload #>> '{data,object,id}'
+              AND (price_ids && %(prices)s::text[] OR status NOT IN ('active', 'trialing', 'past_due')))
+    WHEN 'parked:thin' THEN %(can_fetch)s
+    ELSE false
+END
+ORDER BY event.id LIMIT %(limit)s
+"""
 
 
 def store(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
@@ -173,7 +215,7 @@ class Events:
         """Raises:
         UnknownEvent: no event has this id.
         """
-        query = "SELECT id, source, external_id, type, occurred_at, payload FROM webhook_events WHERE id = %s"
+        query = "SELECT id, source, external_id, type, occurred_at, payload, status FROM webhook_events WHERE id = %s"
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:
             event = cursor.execute(query, (event_id,)).fetchone()
         if event is None:
@@ -194,6 +236,7 @@ class Events:
         source: str | None = None,
         type: str | None = None,
         status: str | None = None,
+        flagged: bool = False,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """Newest first, without payloads and bodies; `status` may be the beginning of one ("parked")."""
@@ -203,18 +246,27 @@ class Events:
         if status is not None:
             where.append("starts_with(status, %(status)s)")
             wanted["status"] = status
+        if flagged:
+            where.append("flag IS NOT NULL")
         query = f"""
-            SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status,
+            SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status, flag,
                    processed_at, job_id, subject
             FROM webhook_events WHERE {" AND ".join(where) or "true"} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
         """
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, {**wanted, "limit": limit}).fetchall()
 
-    def mark(self, event_id: UUID, status: str) -> None:
-        """Say what became of the event: `applied`, `stale`, `ignored:<reason>` or `parked:<reason>`."""
+    def outcomes(self, since: datetime) -> list[dict[str, Any]]:
+        """How many events were received since, by source and status, and how many of them carry a flag."""
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(OUTCOMES, (since,)).fetchall()
+
+    def mark(self, event_id: UUID, status: str, flag: str | None = None) -> None:
+        """Say what became of the event: `applied`, `stale`, `ignored:<reason>` or `parked:<reason>`; a flag that
+        was raised stays."""
         self._driver.execute(
-            "UPDATE webhook_events SET status = %s, processed_at = now() WHERE id = %s", (status, event_id)
+            "UPDATE webhook_events SET status = %s, flag = coalesce(%s, flag), processed_at = now() WHERE id = %s",
+            (status, flag, event_id),
         )
 
     def waiting(
@@ -223,17 +275,39 @@ class Events:
         """Events about any of these that are parked with this status, in the order in which they came; only those
         whose payload contains `containing`."""
         query = """
-            SELECT id, source, external_id, type, occurred_at, payload FROM webhook_events
+            SELECT id, source, external_id, type, occurred_at, payload, status FROM webhook_events
             WHERE source = %s AND status = %s AND subject = ANY(%s) AND payload @> %s ORDER BY received_at, id
         """
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:
             return cursor.execute(query, (source, status, list(subjects), Jsonb(dict(containing)))).fetchall()
 
-    def release(self, source: str, subject: str, status: str) -> int:
-        """What events of this subject were parked for has come, and is applied. Returns how many there were."""
-        released = self._driver.execute(
-            "UPDATE webhook_events SET status = 'applied', processed_at = now() "
-            "WHERE source = %s AND subject = %s AND status = %s",
-            (source, subject, status),
+    def replace_payload(self, event_id: UUID, payload: Mapping[str, Any], subject: str | None) -> None:
+        """Keep what a thin event turned out to stand for, and whom it is about; `body` stays what was signed."""
+        self._driver.execute(
+            "UPDATE webhook_events SET payload = %s, subject = coalesce(%s, subject) WHERE id = %s",
+            (Jsonb(payload), subject, event_id),
         )
-        return released.rowcount
+
+    def subjects(self, source: str) -> list[str]:
+        """Everybody that stored events of this source are about."""
+        query = "SELECT DISTINCT subject FROM webhook_events WHERE source = %s AND subject IS NOT NULL ORDER BY subject"
+        return [subject for (subject,) in self._driver.execute(query, (source,))]
+
+    def about(self, source: str, subject: str) -> Iterator[dict[str, Any]]:
+        """The payloads of all events about a subject, oldest first."""
+        query = "SELECT payload FROM webhook_events WHERE source = %s AND subject = %s ORDER BY id"
+        return (payload for (payload,) in self._driver.execute(query, (source, subject)))
+
+    def parked(self, reason: str, limit: int) -> list[tuple[UUID, str]]:
+        """(id, source) of parked events, oldest first, whose reason begins with this."""
+        given = {"status": f"parked:{reason}", "limit": limit}
+        return [(row[0], row[1]) for row in self._driver.execute(PARKED, given)]
+
+    def waiting_for_a_link(self, customer_ids: Sequence[str]) -> list[UUID]:
+        """Parked Stripe events of these customers, oldest first, that waited to learn whose customer it is."""
+        return [event_id for (event_id,) in self._driver.execute(WAITING_FOR_A_LINK, (list(customer_ids),))]
+
+    def releasable(self, prices: Sequence[str], *, can_fetch: bool, limit: int) -> list[UUID]:
+        """Parked Stripe events for which the missing thing is there by now, oldest first."""
+        given = {"prices": list(prices), "can_fetch": can_fetch, "limit": limit}
+        return [event_id for (event_id,) in self._driver.execute(RELEASABLE, given)]

@@ -102,7 +102,9 @@ def build(
         doorbell=doorbell,
         bells=bells,
         job_types=discover(packages),
-        ports=Ports(prices=settings.prices, clerk_instance=settings.clerk_instance_id),
+        ports=Ports(
+            prices=settings.prices, livemode=settings.stripe_livemode, clerk_instance=settings.clerk_instance_id
+        ),
         version=version("viral-dashboard-workers"),
         clock=clock,
     )

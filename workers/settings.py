@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
 
     stripe_webhook_secret: Secrets = ()
+    stripe_livemode: bool | None = None
     stripe_starter_price_id: Words = ()
     stripe_pro_price_id: Words = ()
     stripe_agency_price_id: Words = ()
