@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from db.access import Access
 from db.archive import Archive
 from db.billing import Billing
 from db.claims import Claims, Done, Due, completing
@@ -177,6 +178,10 @@ class Tx:
         """The database's time at the start of this transaction."""
         moment: Any = self.driver.cursor(row_factory=scalar_row).execute("SELECT now()").fetchone()
         return cast(datetime, moment)
+
+    @cached_property
+    def access(self) -> Access:
+        return Access(self.sql)
 
     @cached_property
     def jobs(self) -> Jobs:

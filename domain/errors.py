@@ -34,6 +34,10 @@ class UnknownEvent(Rejected):
     """No stored webhook event has this id."""
 
 
+class UnknownKey(Rejected):
+    """The tenant has no API key of this id."""
+
+
 class TenantContextNotSet(Rejected):
     """Tenant-owned rows were reached for without saying whose."""
 
@@ -44,6 +48,34 @@ class SignatureInvalid(Rejected):
 
 class MalformedEvent(Rejected):
     """A webhook body that its sender's documented format does not allow."""
+
+
+class NotAuthenticated(Rejected):
+    """The caller is not who they should be, or does not say who they are; `code` is the reason in one word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotAllowed(Rejected):
+    """We know the caller, and they may not do this; `code` is the reason in one word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class AccountPending(NotAllowed):
+    """Clerk signed the caller in before its webhook told us of them. `retry_after`: when it should have."""
+
+    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+        super().__init__("ACCOUNT_PENDING", message)
+        self.retry_after = retry_after
+
+
+class KeyInvalid(Rejected):
+    """An API key that must not be made: its name, its scopes or its end."""
 
 
 class PayloadInvalid(Rejected):

@@ -16,20 +16,25 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
-from integrations import clerk
+from web.api import create_api
 from web.ingest import Ingest, Rings
-from web.webhooks import Door, open_clerk, open_stripe, refusal, routes
+from web.webhooks import OPENERS, Door, refusal, routes, usable
 from workers import logs
 from workers.app import Ids, build
 from workers.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.settings import Settings
+from workers.signin import verifier
 
 READY_FOR = 1.0
 """Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""
+
+API_CONNECTIONS = 8
+"""The API's threads share them: one is held for milliseconds. Ingest has a connection of its own."""
 
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 MIGRATED = "SELECT to_regclass('webhook_events') IS NOT NULL AND to_regclass('job_queue') IS NOT NULL"
@@ -54,6 +59,7 @@ class WebDeps:
     make_id: Callable[[], UUID]
     stripe_job: JobType[Any]
     clerk_job: JobType[Any]
+    api: ASGIApp
 
 
 def run(settings: Settings) -> None:
@@ -63,7 +69,7 @@ def run(settings: Settings) -> None:
         SettingsInvalid: a setting that the process needs is missing.
     """
     logs.configure(settings.log_format, settings.log_level)
-    app = build(settings, name="viral web")
+    app = build(settings, name="viral web", pool_size=API_CONNECTIONS)
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
         clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
@@ -74,6 +80,7 @@ def run(settings: Settings) -> None:
         make_id=Ids(),
         stripe_job=apply_stripe_event,
         clerk_job=apply_clerk_event,
+        api=create_api(app, sessions=verifier(settings), clock=time.time, origins=settings.clerk_authorized_parties),
     )
     web_app = create_app(deps)
     # What is loaded by now stays. Unfrozen, every full collection walks it, and all requests stand still for 70 ms.
@@ -94,11 +101,10 @@ def run(settings: Settings) -> None:
 def create_app(web: WebDeps) -> Starlette:
     """Nothing is connected or started before the application's lifespan begins."""
     ingest = Ingest(web.connect, web.ring)
-    stripe_secrets = [secret for secret in web.stripe_secrets if secret.strip()]
-    clerk_secrets = [secret for secret in web.clerk_secrets if clerk.key(secret)]
+    given = {"stripe": (web.stripe_secrets, web.stripe_job), "clerk": (web.clerk_secrets, web.clerk_job)}
     doors = [
-        Door("stripe", open_stripe, stripe_secrets, web.stripe_job, ingest, web.clock, web.make_id),
-        Door("clerk", open_clerk, clerk_secrets, web.clerk_job, ingest, web.clock, web.make_id),
+        Door(source, OPENERS[source], usable(source, secrets), job, ingest, web.clock, web.make_id)
+        for source, (secrets, job) in given.items()
     ]
 
     @contextlib.asynccontextmanager
@@ -114,6 +120,7 @@ def create_app(web: WebDeps) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", Readiness(web.connect, web.redis_ping).answer),
             *routes(doors),
+            Mount("/api", web.api),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _own_error},
@@ -124,7 +131,7 @@ async def index(request: Request) -> Response:
     return JSONResponse(
         {
             "name": "Viral Dashboard workers",
-            "links": {"health": "/healthz", "ready": "/readyz"},
+            "links": {"health": "/healthz", "ready": "/readyz", "api": "/api/docs"},
             "webhooks": ["/webhooks/stripe", "/webhooks/clerk"],
         }
     )

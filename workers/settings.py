@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     stripe_agency_price_id: Words = ()
     clerk_webhook_signing_secret: Secrets = ()
     clerk_instance_id: str | None = None
+    clerk_jwks_url: str = ""
+    clerk_jwt_key: str = Field(default="", repr=False)
+    clerk_issuer: str = ""
+    clerk_authorized_parties: Words = ()
 
     anthropic_api_key: SecretStr | None = None
     anthropic_base_url: str = ""
@@ -74,6 +78,7 @@ class Settings(BaseSettings):
     @field_validator(
         "stripe_webhook_secret",
         "clerk_webhook_signing_secret",
+        "clerk_authorized_parties",
         "stripe_starter_price_id",
         "stripe_pro_price_id",
         "stripe_agency_price_id",
@@ -98,6 +103,27 @@ class Settings(BaseSettings):
     def _redis(cls, value: str) -> str:
         if value and not _is_redis(value):
             raise ValueError("should look like redis://:password@host:6379/0")
+        return value
+
+    @field_validator("clerk_jwks_url", "clerk_issuer")
+    @classmethod
+    def _https(cls, value: str) -> str:
+        if value and not _is_https(value):
+            raise ValueError("should look like https://clerk.example.com/…")
+        return value.rstrip("/")
+
+    @field_validator("clerk_jwt_key")
+    @classmethod
+    def _pem(cls, value: str) -> str:
+        if value and "-----BEGIN " not in value:
+            raise ValueError("should be a PEM public key: -----BEGIN PUBLIC KEY----- …")
+        return value
+
+    @field_validator("clerk_authorized_parties")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_is_origin(each) for each in value):
+            raise ValueError("should be origins, comma-separated: https://app.example.com,http://localhost:3000")
         return value
 
     @field_validator("log_level", mode="before")
@@ -159,5 +185,25 @@ def _is_redis(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _is_https(url: str) -> bool:
+    """Plain http is for this machine only: whoever can change an answer on the way chooses the keys."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (
+            parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
+        )
+    except ValueError:
+        return False
+
+
+def _is_origin(text: str) -> bool:
+    """As browsers write it: no path, no slash at the end. Extensions and apps have schemes of their own."""
+    try:
+        parts = urlsplit(text)
+        return bool(parts.scheme and parts.netloc) and text == f"{parts.scheme}://{parts.netloc}"
     except ValueError:
         return False

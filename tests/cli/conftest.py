@@ -17,6 +17,8 @@ def environment(settings: Settings, tmp_path: Path) -> dict[str, str]:
         "VIRAL_HOME": str(tmp_path / "home"),
         "STRIPE_WEBHOOK_SECRET": "whsec_stripe",
         "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "CLERK_JWKS_URL": "https://clerk.example.com/.well-known/jwks.json",
+        "CLERK_AUTHORIZED_PARTIES": "https://app.example.com",
         "STRIPE_PRO_PRICE_ID": "price_pro",
     }
 

@@ -397,6 +397,9 @@ def test_the_doctor_says_which_settings_are_missing(viral: Shell) -> None:
     assert finding(said, "STRIPE_WEBHOOK_SECRET")[0] == "warn"
     assert finding(said, "STRIPE_{STARTER,PRO,AGENCY}_PRICE_ID")[0] == "warn"
     assert finding(said, "CLERK_WEBHOOK_SIGNING_SECRET") == ("ok", "set")
+    assert finding(said, "CLERK_ISSUER") == ("ok", "set")
+    said = viral.done("doctor", "--json", CLERK_JWKS_URL="")
+    assert finding(said, "CLERK_JWKS_URL or CLERK_JWT_KEY")[0] == "warn"
     assert finding(said, "workers") == ("warn", "none is alive, so jobs wait: start one with `viral worker`")
 
 

@@ -25,6 +25,7 @@ from scheduler.schedule import SCHEDULES
 from tests.builders import NOV_22, a_tenant, tenant
 from tests.drain import drain
 from tests.wait import until
+from web.api import create_api
 from web.ingest import Rings
 from web.main import WebDeps, create_app
 from workers.app import App, Ids
@@ -57,6 +58,7 @@ class House:
             make_id=Ids(),
             stripe_job=apply_stripe_event,
             clerk_job=apply_clerk_event,
+            api=create_api(app, sessions=None, clock=lambda: self.now.timestamp()),
         )
         self._web = create_app(deps)
         self._client = httpx.AsyncClient(transport=httpx.ASGITransport(self._web), base_url="http://house")

@@ -1,0 +1,163 @@
+"""The JSON API, mounted at `/api`: how it is put together, and what its refusals look like.
+
+Handlers are plain functions: FastAPI runs them in threads, so they may wait for the database. Each group of routes is a
+module beside `web/keys.py`, listed in `create_api`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from domain.errors import (
+    AccountPending,
+    NotAllowed,
+    NotAuthenticated,
+    Rejected,
+    TenantContextNotSet,
+    Unavailable,
+    UnknownKey,
+    UnknownTenant,
+    ViralError,
+)
+from integrations.clerk_sessions import Verifier
+from web import keys, user
+from web.access import Authenticator
+from workers.app import App
+
+MAX_BODY = 1024 * 1024
+"""Bytes."""
+
+CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+RETRY_AFTER = 5
+CHALLENGE = 'Bearer realm="viral"'
+
+log = structlog.get_logger()
+
+
+class Refusal(BaseModel):
+    """What every refusal says: why, in a sentence and in a word, and what else there is to know."""
+
+    error: str
+    code: str
+    details: Any = None
+
+
+def create_api(
+    app: App, *, sessions: Verifier | None, clock: Callable[[], float], origins: Sequence[str] = ()
+) -> ASGIApp:
+    """`origins`: of the pages whose scripts may call; `clock` is Unix seconds."""
+    api = FastAPI(
+        title="Viral Dashboard",
+        version=app.version,
+        description="Send `Authorization: Bearer` with an API key or a session token of Clerk.",
+        responses={status: {"model": Refusal} for status in (401, 403, 422, 503)},
+        exception_handlers={
+            HTTPException: _http_error,
+            RequestValidationError: _invalid,
+            ViralError: _refused,
+            Exception: _own_error,
+        },
+    )
+    api.state.app = app
+    api.state.authenticator = Authenticator(app.db, sessions, clock)
+    for group in (user, keys):
+        api.include_router(group.routes)
+    if not origins:
+        return Bounded(api)
+    # Outermost, so that a page's script can read refusals and failures too.
+    return CORSMiddleware(
+        Bounded(api),
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        expose_headers=["Retry-After"],
+        max_age=600,
+    )
+
+
+class Bounded:
+    """Refuses a body as soon as more than `MAX_BODY` bytes of it have come, so that it is not held in memory."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MAX_BODY:
+                raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
+            return message
+
+        await self._app(scope, counted, send)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What the framework refuses: no such path, another method, a body that is too large."""
+    if not isinstance(error, HTTPException):
+        raise error
+    return refusal(error.status_code, error.detail, CODES.get(error.status_code, "HTTP_ERROR"), headers=error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """Names each place and what is wrong there. The values are not repeated: they may be secret."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    faults = [
+        {"where": ".".join(str(part) for part in fault["loc"]), "what": fault["msg"].removeprefix("Value error, ")}
+        for fault in error.errors()
+    ]
+    return refusal(422, f"{faults[0]['where']}: {faults[0]['what']}", "INVALID", faults)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What our own rules refuse."""
+    if isinstance(error, NotAuthenticated | NotAllowed):
+        log.info("api.refused", path=request.url.path, code=error.code)
+    match error:
+        case NotAuthenticated():
+            challenge = CHALLENGE if error.code == "CREDENTIAL_MISSING" else f'{CHALLENGE}, error="invalid_token"'
+            return refusal(401, str(error), error.code, headers={"WWW-Authenticate": challenge})
+        case AccountPending():
+            seconds = round(error.retry_after.total_seconds())
+            return refusal(403, str(error), error.code, {"retry_after": seconds}, {"Retry-After": str(seconds)})
+        case NotAllowed():
+            return refusal(403, str(error), error.code)
+        case UnknownTenant() | UnknownKey():
+            return refusal(404, str(error), "NOT_FOUND")
+        case TenantContextNotSet():  # a bug of ours
+            raise error
+        case Rejected():
+            return refusal(422, str(error), "INVALID")
+        case Unavailable():
+            log.warning("api.unavailable", path=request.url.path, reason=str(error))
+            seconds = round(error.retry_after.total_seconds()) if error.retry_after else RETRY_AFTER
+            return refusal(
+                503,
+                "this cannot be answered now; try again later",
+                "UNAVAILABLE",
+                {"retry_after": seconds},
+                {"Retry-After": str(seconds)},
+            )
+    raise error
+
+
+async def _own_error(request: Request, error: Exception) -> Response:
+    return refusal(500, "an error of our own; it has been logged", "INTERNAL")
+
+
+def refusal(
+    status: int, text: str, code: str, details: Any = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    return JSONResponse({"error": text, "code": code, "details": details}, status, headers)

@@ -1,0 +1,75 @@
+"""`/api/user`: who am I, and what is left?"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from domain.access import ApiScope, Caller
+from domain.identity import Role
+from web.access import Running, requires
+
+routes = APIRouter(prefix="/user", tags=["user"])
+
+AccountReader = Annotated[Caller, requires(ApiScope.ACCOUNT_READ)]
+
+
+class Usage(BaseModel):
+    """Concepts of the running period."""
+
+    quota: int
+    used: int
+    remaining: int
+    period_start: datetime
+    resets_at: datetime
+
+
+class Tenant(BaseModel):
+    id: UUID
+    name: str
+    tier: str
+    status: str
+
+
+class Me(BaseModel):
+    """The caller. An API key has neither a person nor a role."""
+
+    user_id: UUID | None
+    role: Role | None
+    scopes: list[ApiScope]
+    tenant: Tenant
+    usage: Usage
+
+
+@routes.get("")
+def me(caller: AccountReader, app: Running) -> Me:
+    """Who the caller is, for which tenant, on which plan."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        row = tx.tenants.get(caller.tenant_id)
+    return Me(
+        user_id=caller.user_id,
+        role=caller.role,
+        scopes=sorted(caller.scopes),
+        tenant=Tenant(id=row["id"], name=row["name"], tier=row["subscription_tier"], status=row["subscription_status"]),
+        usage=_usage(row),
+    )
+
+
+@routes.get("/usage")
+def usage(caller: AccountReader, app: Running) -> Usage:
+    """How much of this period's quota is left, and when more comes."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        return _usage(tx.tenants.get(caller.tenant_id))
+
+
+def _usage(row: Mapping[str, Any]) -> Usage:
+    return Usage(
+        quota=row["monthly_quota"],
+        used=row["used_quota"],
+        remaining=max(0, row["monthly_quota"] - row["used_quota"]),
+        period_start=row["quota_period_start"],
+        resets_at=row["quota_reset_at"],
+    )
