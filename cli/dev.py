@@ -64,7 +64,7 @@ def send_event(
     viral dev send-event stripe checkout --tenant ID --tier PRO --save paid.json
     viral dev send-event stripe paid.json
     """
-    from integrations.fakes import KINDS
+    from integrations.fakes.kinds import KINDS
 
     if source not in KINDS:
         raise typer.BadParameter(f"there are {' and '.join(KINDS)}", param_hint="SOURCE")
@@ -88,7 +88,7 @@ def _purchase() -> list[str]:
 
 
 def _check(source: str, kinds: list[str]) -> None:
-    from integrations.fakes import KINDS
+    from integrations.fakes.kinds import KINDS
 
     known = {kind: each.description for kind, each in KINDS[source].items()}
     if source == "stripe":
@@ -101,7 +101,7 @@ def _check(source: str, kinds: list[str]) -> None:
 def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | None) -> Any:
     """Whom the events are about. All ids follow from the tenant or the address, so later events agree with these."""
     from domain.billing import PLANS, Tier
-    from integrations.fakes import cast
+    from integrations.fakes.people import cast
 
     settings, _ = resolve()
     sold = [each.value for each, plan in PLANS.items() if plan.usd_per_month]

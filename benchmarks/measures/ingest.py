@@ -20,7 +20,8 @@ from benchmarks.servers import BenchError, answer, one, ours, running, until
 from benchmarks.systems import OURS
 from cli.local.spawn import a_port, answers
 from integrations import stripe
-from integrations.fakes import KINDS, cast
+from integrations.fakes.kinds import KINDS
+from integrations.fakes.people import cast
 
 SECRET = "whsec_bench"  # noqa: S105 - of a server that lives for a minute
 CONNECTIONS = 64

@@ -19,7 +19,8 @@ from benchmarks.report import Bar, percentile
 from benchmarks.servers import BenchError, Running, ours, running, until
 from cli.local.home import State, read_state
 from integrations import stripe
-from integrations.fakes import KINDS, cast
+from integrations.fakes.kinds import KINDS
+from integrations.fakes.people import cast
 
 SECRET = "whsec_bench"  # noqa: S105 - of a server that lives for a minute
 WARM_UP = 3

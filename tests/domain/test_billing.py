@@ -22,7 +22,9 @@ from domain.billing import (
 )
 from domain.billing_events import InvoicePaid, SubscriptionChanged, read
 from domain.quota import add_months, begin, reset
-from integrations.fakes import Cast, Shape, invoice, lifecycle, stripe_event, subscription
+from integrations.fakes.lives import lifecycle
+from integrations.fakes.people import Cast, Shape
+from integrations.fakes.stripe import invoice, stripe_event, subscription
 
 PRICES = {"price_starter": Tier.STARTER, "price_pro": Tier.PRO, "price_agency": Tier.AGENCY, "price_pro_year": Tier.PRO}
 SOLD = {tier: price_id for price_id, tier in reversed(PRICES.items())}

@@ -20,7 +20,10 @@ from domain.billing_events import (
     read,
 )
 from domain.errors import MalformedEvent
-from integrations.fakes import KINDS, Cast, Shape, checkout_session, invoice, lifecycle, stripe_event, subscription
+from integrations.fakes.kinds import KINDS
+from integrations.fakes.lives import lifecycle
+from integrations.fakes.people import Cast, Shape
+from integrations.fakes.stripe import checkout_session, invoice, stripe_event, subscription
 
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 END = datetime(2026, 4, 1, 8, 0, tzinfo=UTC)

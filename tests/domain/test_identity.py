@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from domain.billing_events import Ignored
 from domain.errors import MalformedEvent
 from domain.identity import Person, PersonChanged, PersonDeleted, apply, read, tenant_name
-from integrations.fakes import Cast, clerk_deleted_user, clerk_event, clerk_user
+from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_user
+from integrations.fakes.people import Cast
 
 AT = datetime(2026, 5, 4, 10, 0, 0, 250_000, tzinfo=UTC)
 LATER = AT + timedelta(minutes=5)

@@ -17,7 +17,9 @@ import pytest
 from db.transaction import SYSTEM
 from domain.billing import Tier
 from domain.quota import add_months
-from integrations.fakes import Body, Cast, Shape, clerk_deleted_user, clerk_event, clerk_user, lifecycle
+from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_user
+from integrations.fakes.lives import lifecycle
+from integrations.fakes.people import Body, Cast, Shape
 from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row
 from tests.drain import drain
 from workers.app import App

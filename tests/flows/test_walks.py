@@ -16,17 +16,10 @@ from db.transaction import SYSTEM
 from domain.billing import Tier
 from domain.quota import add_months, reserve
 from integrations import clerk, stripe
-from integrations.fakes import (
-    Body,
-    Cast,
-    checkout_session,
-    clerk_event,
-    clerk_user,
-    invoice,
-    lifecycle,
-    stripe_event,
-    subscription,
-)
+from integrations.fakes.clerk import clerk_event, clerk_user
+from integrations.fakes.lives import lifecycle
+from integrations.fakes.people import Body, Cast
+from integrations.fakes.stripe import checkout_session, invoice, stripe_event, subscription
 from scheduler.relay import Relay
 from scheduler.schedule import SCHEDULES
 from tests.builders import NOV_22, a_tenant, tenant

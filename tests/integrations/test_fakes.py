@@ -11,20 +11,11 @@ import stripe
 
 from domain import billing_events, identity
 from domain.billing import Tier
-from integrations.fakes import (
-    API_VERSIONS,
-    KINDS,
-    Cast,
-    Shape,
-    cast,
-    checkout_session,
-    clerk_user,
-    customer,
-    invoice,
-    lifecycle,
-    stripe_event,
-    subscription,
-)
+from integrations.fakes.clerk import clerk_user
+from integrations.fakes.kinds import KINDS
+from integrations.fakes.lives import lifecycle
+from integrations.fakes.people import API_VERSIONS, Cast, Shape, cast
+from integrations.fakes.stripe import checkout_session, customer, invoice, stripe_event, subscription
 
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 PERIOD = (AT, datetime(2026, 4, 1, 8, 0, tzinfo=UTC))

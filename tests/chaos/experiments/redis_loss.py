@@ -14,7 +14,8 @@ import httpx
 
 from db.transaction import SYSTEM
 from integrations import stripe
-from integrations.fakes import KINDS, cast
+from integrations.fakes.kinds import KINDS
+from integrations.fakes.people import cast
 from tests.chaos.faults import Wire
 from tests.chaos.fleet import FAST
 from tests.chaos.ground import STRIPE_SECRET, Place

@@ -15,7 +15,8 @@ import httpx
 
 from domain.billing import Tier
 from integrations import stripe
-from integrations.fakes import Body, Shape, cast, lifecycle
+from integrations.fakes.lives import lifecycle
+from integrations.fakes.people import Body, Shape, cast
 from tests.builders import a_stripe_event, a_tenant
 from tests.chaos.fleet import FAST
 from tests.chaos.ground import STRIPE_SECRET, Place

@@ -9,14 +9,8 @@ import pytest
 
 from db.transaction import SYSTEM
 from domain.quota import add_months
-from integrations.fakes import (
-    Body,
-    Cast,
-    checkout_session,
-    invoice,
-    stripe_event,
-    subscription,
-)
+from integrations.fakes.people import Body, Cast
+from integrations.fakes.stripe import checkout_session, invoice, stripe_event, subscription
 from tests.builders import NOV_22, a_stripe_event, a_tenant, event_row, job_row, tenant
 from tests.drain import drain
 from workers.app import App

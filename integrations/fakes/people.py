@@ -1,0 +1,65 @@
+"""Who the made-up events of Stripe and Clerk are about, and how ids and times are written in them."""
+
+import hashlib
+import json
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from random import Random
+from types import MappingProxyType
+from typing import Any, Literal
+from uuid import UUID
+
+Body = dict[str, Any]
+Shape = Literal["acacia", "basil", "hybrid"]
+API_VERSIONS: Mapping[Shape, str] = MappingProxyType(
+    {"acacia": "2024-12-18.acacia", "basil": "2025-03-31.basil", "hybrid": "2022-11-15"}
+)
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who a story is about, so that its events agree. `unit_amount` is in cents."""
+
+    tenant_id: UUID
+    customer_id: str
+    subscription_id: str
+    user_id: str
+    email: str
+    price_id: str = "price_pro"
+    unit_amount: int = 14_900
+    shape: Shape = "basil"
+
+
+def cast(rng: Random, **known: Any) -> Cast:
+    """New people with random ids; whatever is known (`tenant_id=…, price_id=…`) stays as given."""
+    number = rng.randrange(10**6)
+    made = Cast(
+        tenant_id=UUID(int=rng.getrandbits(128), version=4),
+        customer_id=new_id("cus", rng, 14),
+        subscription_id=new_id("sub", rng),
+        user_id=new_id("user", rng, 27),
+        email=f"person{number}@example.com",
+    )
+    return replace(made, **known)
+
+
+def new_id(prefix: str, rng: Random, length: int = 24) -> str:
+    return f"{prefix}_" + "".join(rng.choices(string.ascii_letters + string.digits, k=length))
+
+
+def digest(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, default=str, sort_keys=True).encode()).hexdigest()[:23]
+
+
+def seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
+
+
+def milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def maybe_seconds(moment: datetime | None) -> int | None:
+    return None if moment is None else seconds(moment)
