@@ -1,12 +1,80 @@
-"""What the jobs may ask of the world outside, named for what they want. `workers.app` fills it in."""
+"""What the jobs and the API may ask of the world outside, named for what they want. `workers.app` fills it in."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
 
 from domain.billing import PriceBook
+
+FetchEvent = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+"""Given the body of a thin Stripe event, the body of the snapshot event that says the same; None if Stripe has none.
+
+Raises ProviderUnavailable (tried again later) or Rejected (it will not get better).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of Stripe's objects, as they were at `as_of` or later by Stripe's clock."""
+
+    as_of: datetime
+    items: tuple[Mapping[str, Any], ...]
+
+
+class Cashier(Protocol):
+    """Sells plans. Each call may raise ProviderUnavailable, ProviderRefused, or Conflict (a key used for another
+    request); the same `key` is the same act, however often it is asked for."""
+
+    def add_customer(self, tenant_id: UUID, *, key: str) -> str:
+        """The id of a new customer that pays for this tenant."""
+
+    def statuses(self, customer_id: str) -> list[str]:
+        """Of each subscription that the customer has or had, as of now."""
+
+    def checkout(self, order: "Order", *, key: str) -> str:
+        """The address of a page that sells this."""
+
+    def portal(self, customer_id: str, return_url: str, *, key: str) -> str:
+        """The address of a page where the customer sees and changes what they pay for."""
+
+
+class BillingRecords(Protocol):
+    """What the seller's own books say, in pages, oldest or newest first. May raise ProviderUnavailable, ProviderRefused.
+
+    Without `customer_id` it is everybody's; `since` is when the object was made.
+    """
+
+    def subscriptions(self, customer_id: str | None = None) -> Iterator[Page]:
+        """All, also those that ended."""
+
+    def paid_invoices(self, customer_id: str | None = None, since: datetime | None = None) -> Iterator[Page]: ...
+
+    def undelivered_events(self, since: datetime) -> Iterator[Page]:
+        """Events that a webhook endpoint has not accepted; those of the last 30 days are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A subscription to one price, once; whoever pays comes back to one of our own pages."""
+
+    tenant_id: UUID
+    customer_id: str
+    price_id: str
+    success_url: str
+    cancel_url: str
 
 
 @dataclass(frozen=True)
 class Ports:
-    """`prices` tells which plan a Stripe price buys."""
+    """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both).
+
+    The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
+    """
 
     prices: PriceBook
+    livemode: bool | None = None
+    fetch_event: FetchEvent | None = None
+    cashier: Cashier | None = None
+    records: BillingRecords | None = None

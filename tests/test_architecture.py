@@ -37,7 +37,7 @@ HOMES = {
     "pydantic": ("workers", "web"),
     "pydantic_settings": ("workers.settings",),
     "orjson": ("integrations", "web"),
-    "stripe": ("integrations.stripe",),
+    "stripe": ("integrations.stripe_api",),
     "jwt": ("integrations.clerk_sessions", "integrations.fake_clerk"),
     "cryptography": ("integrations.clerk_sessions", "integrations.fake_clerk"),
     "httpx": ("integrations", "cli.dev"),
