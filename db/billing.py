@@ -1,16 +1,19 @@
-"""The mirror of Stripe: one row a subscription, one row a paid period. The tenant's plan is derived from these."""
+"""The mirror of Stripe: one row a customer, a subscription, a paid period. The tenant's plan is derived from these."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
-from db.tables import stripe_paid_periods, stripe_subscriptions
+from db.tables import stripe_customers, stripe_paid_periods, stripe_subscriptions
 from domain.billing import PaidPeriod, Subscription
+from domain.customers import Customer
 
 COLUMNS = tuple(stripe_subscriptions.c[name] for name in Subscription.__slots__)
+CUSTOMER_COLUMNS = tuple(stripe_customers.c[name] for name in Customer.__slots__)
 PERIOD_COLUMNS = tuple(stripe_paid_periods.c[name] for name in PaidPeriod.__slots__)
 
 
@@ -24,13 +27,35 @@ class Billing:
         """Until the transaction ends, be the only one that applies events of this Stripe customer."""
         self._sql.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"stripe:{customer_id}", 0))))
 
+    def customer(self, customer_id: str) -> Customer:
+        """What is known of it; nothing yet, perhaps."""
+        query = select(*CUSTOMER_COLUMNS).where(stripe_customers.c.id == customer_id)
+        row = self._sql.execute(query).one_or_none()
+        return Customer(customer_id) if row is None else Customer(*row)
+
+    def save_customer(self, customer: Customer) -> None:
+        values = {name: getattr(customer, name) for name in Customer.__slots__} | {"updated_at": func.now()}
+        statement = insert(stripe_customers).values(values)
+        self._sql.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+
+    def customers_that_count(self, tenant_id: UUID, linked: str | None) -> list[Customer]:
+        """Whose subscriptions make the tenant's plan: the linked customer's, and those of its deleted ones."""
+        of_tenant = stripe_customers.c.tenant_id == tenant_id
+        counts = or_(stripe_customers.c.id == linked, of_tenant & stripe_customers.c.deleted_at.is_not(None))
+        return [Customer(*row) for row in self._sql.execute(select(*CUSTOMER_COLUMNS).where(counts))]
+
+    def customers_of(self, tenant_id: UUID) -> list[str]:
+        """Customers that events say pay for this tenant and that were not deleted, linked or not."""
+        of_tenant = (stripe_customers.c.tenant_id == tenant_id) & stripe_customers.c.deleted_at.is_(None)
+        return list(self._sql.execute(select(stripe_customers.c.id).where(of_tenant)).scalars())
+
     def subscription(self, subscription_id: str) -> Subscription | None:
         row = self._sql.execute(select(*COLUMNS).where(stripe_subscriptions.c.id == subscription_id)).one_or_none()
         return None if row is None else _subscription(row)
 
-    def subscriptions(self, customer_id: str) -> list[Subscription]:
-        """All that were ever mirrored for this customer."""
-        rows = self._sql.execute(select(*COLUMNS).where(stripe_subscriptions.c.customer_id == customer_id))
+    def subscriptions(self, *customer_ids: str) -> list[Subscription]:
+        """All that were ever mirrored for these customers."""
+        rows = self._sql.execute(select(*COLUMNS).where(stripe_subscriptions.c.customer_id.in_(customer_ids)))
         return [_subscription(row) for row in rows]
 
     def save_subscription(self, subscription: Subscription) -> None:
@@ -43,8 +68,8 @@ class Billing:
             )
         )
 
-    def paid_periods(self, customer_id: str) -> list[PaidPeriod]:
-        rows = self._sql.execute(select(*PERIOD_COLUMNS).where(stripe_paid_periods.c.customer_id == customer_id))
+    def paid_periods(self, *customer_ids: str) -> list[PaidPeriod]:
+        rows = self._sql.execute(select(*PERIOD_COLUMNS).where(stripe_paid_periods.c.customer_id.in_(customer_ids)))
         return [PaidPeriod(*row) for row in rows]
 
     def add_paid_period(self, period: PaidPeriod) -> None:

@@ -4,7 +4,7 @@ The pair (source, external_id) is kept for good and is unique, so a delivery can
 a hot path: one statement for a whole batch, spoken directly to psycopg.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row, dict_row
+from psycopg.types.json import Jsonb
 
 from db.security import SYSTEM_SCOPE
 from domain.errors import Unavailable, UnknownEvent
@@ -47,6 +48,7 @@ class Event:
     type: str
     occurred_at: datetime | None
     payload: dict[str, Any]
+    status: str = "received"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,46 @@ WHERE (source, external_id) IN (SELECT * FROM unnest(%b::text[], %b::text[]))
 
 FIND_OURS = "SELECT * FROM webhook_events WHERE id = %s"
 FIND_THEIRS = "SELECT * FROM webhook_events WHERE (source, external_id) IN (('stripe', %(id)s), ('clerk', %(id)s))"
+
+
+PARKED = """
+SELECT id, source FROM webhook_events
+WHERE status LIKE 'parked:%%' AND starts_with(status, %(status)s) ORDER BY id LIMIT %(limit)s
+"""
+
+WAITING_FOR_A_LINK = """
+SELECT id FROM webhook_events
+WHERE source = 'stripe' AND subject = ANY(%s) AND status LIKE 'parked:%%'
+      AND status IN ('parked:unknown_customer', 'parked:unknown_tenant', 'parked:other_customer')
+ORDER BY id
+"""
+
+OUTCOMES = """
+SELECT source, status, count(*) AS events, count(flag) AS flagged
+FROM webhook_events WHERE received_at >= %s GROUP BY source, status ORDER BY source, events DESC, status
+"""
+
+RELEASABLE = """
+SELECT event.id FROM webhook_events event
+WHERE status LIKE 'parked:%%' AND source = 'stripe' AND CASE status
+    WHEN 'parked:unknown_customer' THEN EXISTS (
+        SELECT FROM tenants WHERE stripe_customer_id = event.subject
+        UNION ALL SELECT FROM stripe_customers customer WHERE customer.id = event.subject AND tenant_id IS NOT NULL)
+    WHEN 'parked:unknown_tenant' THEN EXISTS (
+        SELECT FROM stripe_customers customer JOIN tenants tenant ON tenant.id = customer.tenant_id
+        WHERE customer.id = event.subject)
+    WHEN 'parked:other_customer' THEN EXISTS (
+        SELECT FROM stripe_customers customer JOIN tenants tenant ON tenant.id = customer.tenant_id
+        WHERE customer.id = event.subject AND coalesce(tenant.stripe_customer_id = customer.id, true))
+    WHEN 'parked:unknown_price' THEN EXISTS (
+        SELECT FROM stripe_subscriptions subscription
+        WHERE subscription.id = event.payload #>> '{data,object,id}'
+              AND (price_ids && %(prices)s::text[] OR status NOT IN ('active', 'trialing', 'past_due')))
+    WHEN 'parked:thin' THEN %(can_fetch)s
+    ELSE false
+END
+ORDER BY event.id LIMIT %(limit)s
+"""
 
 
 def store(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
@@ -171,7 +213,7 @@ class Events:
         """Raises:
         UnknownEvent: no event has this id.
         """
-        query = "SELECT id, source, external_id, type, occurred_at, payload FROM webhook_events WHERE id = %s"
+        query = "SELECT id, source, external_id, type, occurred_at, payload, status FROM webhook_events WHERE id = %s"
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:
             event = cursor.execute(query, (event_id,)).fetchone()
         if event is None:
@@ -192,6 +234,7 @@ class Events:
         source: str | None = None,
         type: str | None = None,
         status: str | None = None,
+        flagged: bool = False,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """Newest first, without payloads and bodies; `status` may be the beginning of one ("parked")."""
@@ -201,25 +244,48 @@ class Events:
         if status is not None:
             where.append("starts_with(status, %(status)s)")
             wanted["status"] = status
+        if flagged:
+            where.append("flag IS NOT NULL")
         query = f"""
-            SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status,
+            SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status, flag,
                    processed_at, job_id, subject
             FROM webhook_events WHERE {" AND ".join(where) or "true"} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
         """
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, {**wanted, "limit": limit}).fetchall()
 
-    def mark(self, event_id: UUID, status: str) -> None:
-        """Say what became of the event: `applied`, `stale`, `ignored:<reason>` or `parked:<reason>`."""
+    def outcomes(self, since: datetime) -> list[dict[str, Any]]:
+        """How many events were received since, by source and status, and how many of them carry a flag."""
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(OUTCOMES, (since,)).fetchall()
+
+    def mark(self, event_id: UUID, status: str, flag: str | None = None) -> None:
+        """Say what became of the event: `applied`, `stale`, `ignored:<reason>` or `parked:<reason>`; a flag that
+        was raised stays."""
         self._driver.execute(
-            "UPDATE webhook_events SET status = %s, processed_at = now() WHERE id = %s", (status, event_id)
+            "UPDATE webhook_events SET status = %s, flag = coalesce(%s, flag), processed_at = now() WHERE id = %s",
+            (status, flag, event_id),
         )
 
-    def release(self, source: str, subject: str, status: str) -> int:
-        """What events of this subject were parked for has come, and is applied. Returns how many there were."""
-        released = self._driver.execute(
-            "UPDATE webhook_events SET status = 'applied', processed_at = now() "
-            "WHERE source = %s AND subject = %s AND status = %s",
-            (source, subject, status),
-        )
-        return released.rowcount
+    def replace_payload(self, event_id: UUID, payload: Mapping[str, Any]) -> None:
+        """Keep what a thin event turned out to stand for; `body` stays what was signed."""
+        self._driver.execute("UPDATE webhook_events SET payload = %s WHERE id = %s", (Jsonb(payload), event_id))
+
+    def set_subject(self, event_id: UUID, subject: str) -> None:
+        """Whom the event is about, if the door could not tell."""
+        query = "UPDATE webhook_events SET subject = %s WHERE id = %s AND subject IS DISTINCT FROM %s"
+        self._driver.execute(query, (subject, event_id, subject))
+
+    def parked(self, reason: str, limit: int) -> list[tuple[UUID, str]]:
+        """(id, source) of parked events, oldest first, whose reason begins with this."""
+        given = {"status": f"parked:{reason}", "limit": limit}
+        return [(row[0], row[1]) for row in self._driver.execute(PARKED, given)]
+
+    def waiting_for_a_link(self, customer_ids: Sequence[str]) -> list[UUID]:
+        """Parked Stripe events of these customers, oldest first, that waited to learn whose customer it is."""
+        return [event_id for (event_id,) in self._driver.execute(WAITING_FOR_A_LINK, (list(customer_ids),))]
+
+    def releasable(self, prices: Sequence[str], *, can_fetch: bool, limit: int) -> list[UUID]:
+        """Parked Stripe events for which the missing thing is there by now, oldest first."""
+        given = {"prices": list(prices), "can_fetch": can_fetch, "limit": limit}
+        return [event_id for (event_id,) in self._driver.execute(RELEASABLE, given)]

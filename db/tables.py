@@ -216,9 +216,24 @@ webhook_events = Table(
     _time("processed_at"),
     Column("job_id", UUID()),
     _text("subject"),
+    _text("flag"),
     UniqueConstraint("source", "external_id"),
     Index("webhook_events_received_at_idx", "received_at"),
+    Index("webhook_events_parked_idx", "status", "subject", postgresql_where=text("status LIKE 'parked:%'")),
+    Index("webhook_events_flag_idx", "received_at", postgresql_where=text("flag IS NOT NULL")),
     Index("webhook_events_subject_idx", "subject", postgresql_where=text("subject IS NOT NULL")),
+)
+
+# A customer may be known before its tenant is, so this refers to none.
+stripe_customers = Table(
+    "stripe_customers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", UUID()),
+    _time("deleted_at"),
+    _created(),
+    _updated(),
+    Index("stripe_customers_tenant_id_idx", "tenant_id", postgresql_where=text("tenant_id IS NOT NULL")),
 )
 
 stripe_subscriptions = Table(

@@ -159,6 +159,9 @@ class Tenants:
         )
         return self._sql.execute(statement).rowcount == 1
 
+    def exists(self, tenant_id: UUID) -> bool:
+        return self._sql.execute(select(tenants.c.id).where(tenants.c.id == tenant_id)).one_or_none() is not None
+
     def lock_plan(self, tenant_id: UUID) -> TenantBilling:
         """What billing may change, locked until the transaction ends.
 
@@ -182,6 +185,7 @@ class Tenants:
         values = {
             "subscription_tier": billing.tier.value,
             "subscription_status": billing.status,
+            "stripe_customer_id": billing.customer_id,
             "stripe_subscription_id": billing.subscription_id,
             "updated_at": func.now(),
             **_columns(billing.quota),

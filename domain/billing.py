@@ -71,7 +71,7 @@ TERMINAL = frozenset({"canceled", "incomplete_expired"})
 """Stripe: a subscription never leaves these; its customer needs a new one."""
 
 _NEVER_ENTITLED = frozenset({"incomplete", "incomplete_expired"})
-_LIFE = ("incomplete", "trialing", "active", "past_due", "paused", "unpaid", "incomplete_expired", "canceled")
+LIFE = ("incomplete", "trialing", "active", "past_due", "paused", "unpaid", "incomplete_expired", "canceled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +143,6 @@ def newer(stored: Subscription | None, incoming: Subscription) -> Subscription:
         return incoming
     ends = [row.ended_at for row in (stored, incoming) if row.ended_at]
     return replace(max(stored, incoming, key=_age), ended_at=max(ends, default=None))
-
-
-def ended(subscription: Subscription, at: datetime) -> Subscription:
-    """The row that says that this subscription ended with its customer (`customer.deleted`); merge it with `newer`."""
-    return replace(subscription, status="canceled", ended_at=at, event_created=at, event_rank=2)
 
 
 def change_plan(
@@ -273,7 +268,7 @@ def _start(subscription: Subscription) -> tuple[datetime, str]:
 
 def _age(row: Subscription) -> tuple[Any, ...]:
     """A total order over all fields but `ended_at`."""
-    life = _LIFE.index(row.status) if row.status in _LIFE else -1
+    life = LIFE.index(row.status) if row.status in LIFE else -1
     times = (row.period_start, row.period_end, row.trial_end, row.cancel_at, row.started_at, row.billing_cycle_anchor)
     numbers = tuple(float("-inf") if time is None else time.timestamp() for time in times)
     order = (row.status in TERMINAL, row.event_created, row.event_rank, life)

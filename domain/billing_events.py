@@ -24,6 +24,18 @@ class SubscriptionChanged:
     subscription: Subscription
     tenant_hint: UUID | None
 
+    @property
+    def customer_id(self) -> str:
+        return self.subscription.customer_id
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerNamed:
+    """`customer.created` and `.updated`, where their metadata say whose the customer is."""
+
+    customer_id: str
+    tenant_hint: UUID
+
 
 @dataclass(frozen=True, slots=True)
 class CheckoutCompleted:
@@ -47,6 +59,28 @@ class InvoicePaid:
 class CustomerDeleted:
     customer_id: str
     at: datetime
+    tenant_hint: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """Changes no plan, but a person should know."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRetired:
+    """Nobody can buy at this price any more: bad news if it is one of ours."""
+
+    price_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thin:
+    """It says that something changed, and not to what: that has to be fetched."""
+
+    type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +88,37 @@ class Ignored:
     reason: str
 
 
-Fact = SubscriptionChanged | CheckoutCompleted | InvoicePaid | CustomerDeleted | Ignored
+OfCustomer = SubscriptionChanged | CheckoutCompleted | CustomerNamed | InvoicePaid | CustomerDeleted
+Fact = OfCustomer | Flagged | PriceRetired | Thin | Ignored
 
 
-def read(body: Mapping[str, Any]) -> Fact:
-    """The fact in a Stripe event. Metadata's tenant is a hint: a stored mapping of the customer is stronger."""
+def read(body: Mapping[str, Any], *, livemode: bool | None = None) -> Fact:
+    """The fact in a Stripe event. Metadata's tenant is a hint: a stored mapping of the customer is stronger.
+
+    `livemode` is the mode that this installation serves; None serves both.
+    """
     event = Field(body)
     kind = event["type"].required(Field.word)
-    if event["object"].value == "v2.core.event" or kind.startswith(("v1.", "v2.")):
-        return Ignored(f"thin event {kind}: it says what changed, not to what")
+    sent_live = event["livemode"].value
+    if livemode is not None and isinstance(sent_live, bool) and sent_live != livemode:
+        return Ignored("test event on a live endpoint" if livemode else "live event on a test endpoint")
     if event["account"].value is not None:
         return Ignored("event of a connected account")
+    if event["object"].value == "v2.core.event" or kind.startswith(("v1.", "v2.")):
+        return _thin(kind)
     if kind in _RANKS:
         return _subscription_changed(event, kind)
+    if kind.startswith(_FLAGGED):
+        return Flagged(kind)
     reader = _READERS.get(kind)
     return reader(event) if reader else Ignored(_WHY_NOT.get(kind, f"unhandled type {kind}"))
+
+
+def _thin(kind: str) -> Fact:
+    """Worth a fetch if it is about something that is acted on. Of a subscription there are about fifty types."""
+    snapshot = kind.removeprefix("v1.") if kind.startswith("v1.") else ""
+    acted_on = snapshot.startswith(("customer.subscription.", *_FLAGGED)) or snapshot in _READERS
+    return Thin(kind) if acted_on else Ignored(_WHY_NOT.get(snapshot, f"unhandled type {kind}"))
 
 
 def _subscription_changed(event: Field, kind: str) -> Fact:
@@ -180,7 +230,27 @@ def _counts(line: Field, subscription_id: str) -> bool:
 
 
 def _customer_deleted(event: Field) -> Fact:
-    return CustomerDeleted(event["data"]["object"]["id"].required(Field.word), event["created"].required(Field.seconds))
+    customer = event["data"]["object"]
+    at = event["created"].required(Field.seconds)
+    return CustomerDeleted(customer["id"].required(Field.word), at, _hint(customer["metadata"]))
+
+
+def _customer_named(event: Field) -> Fact:
+    customer = event["data"]["object"]
+    hint = _hint(customer["metadata"])
+    if hint is None:
+        return Ignored("customer names no tenant")
+    return CustomerNamed(customer["id"].required(Field.word), hint)
+
+
+def _price_updated(event: Field) -> Fact:
+    price = event["data"]["object"]
+    price_id = price.id() if price["active"].value is False else None
+    return PriceRetired(price_id) if price_id else Ignored("price is for sale")
+
+
+def _price_deleted(event: Field) -> Fact:
+    return PriceRetired(event["data"]["object"]["id"].required(Field.word))
 
 
 def _customer(place: Field) -> str:
@@ -214,7 +284,21 @@ _OF_A_SUBSCRIPTION = ("subscription", "subscription_item_details")
 _READERS: Mapping[str, Callable[[Field], Fact]] = {
     "checkout.session.completed": _checkout_completed,
     "checkout.session.async_payment_succeeded": _checkout_completed,
+    "checkout.session.async_payment_failed": _checkout_completed,
+    "customer.created": _customer_named,
+    "customer.updated": _customer_named,
     "customer.deleted": _customer_deleted,
     "invoice.paid": _invoice_paid,
+    "price.updated": _price_updated,
+    "price.deleted": _price_deleted,
 }
-_WHY_NOT = {"invoice.payment_succeeded": "use invoice.paid: it also covers invoices paid out of band"}
+_FLAGGED = ("charge.refunded", "charge.dispute.", "charge.refund.", "refund.", "radar.early_fraud_warning.")
+_STATUS_FOLLOWS = "its subscription tells the status"
+_WHY_NOT = {
+    "invoice.payment_succeeded": "use invoice.paid: it also covers invoices paid out of band",
+    "invoice.payment_failed": _STATUS_FOLLOWS,
+    "invoice.payment_action_required": _STATUS_FOLLOWS,
+    "invoice.marked_uncollectible": _STATUS_FOLLOWS,
+    "invoice.voided": _STATUS_FOLLOWS,
+    "invoice.upcoming": "nothing has happened yet",
+}

@@ -12,6 +12,7 @@ from uuid import UUID
 from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import Tx
+from workers.jobs.billing import release_parked
 from workers.jobs.quota import reset_due
 from workers.jobs.upkeep import prune
 
@@ -38,6 +39,12 @@ class Schedule:
 
 
 SCHEDULES = (
+    Schedule(
+        "billing.release_parked",
+        CronTrigger.from_crontab("*/5 * * * *", timezone="UTC"),
+        lambda tx, fire_at: release_parked.enqueue(tx),
+        CatchUp.LATEST,
+    ),
     Schedule(
         "quota.reset_due",
         CronTrigger.from_crontab("0 * * * *", timezone="UTC"),

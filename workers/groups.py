@@ -60,7 +60,7 @@ def run_group(
                 try:
                     finished.append(handle(job, tx).done)
                 except Exception:
-                    if tx.driver.closed:
+                    if tx.lost:
                         raise
                     alone.append(job)
             tx.work_as(SYSTEM)

@@ -111,12 +111,12 @@ class JobType(Generic[P]):
 
     def enqueue_payload(self, tx: Tx, payload: Payload) -> UUID:
         """`enqueue` for arguments that come as text or JSON (the shell, the API)."""
-        return tx.jobs.add(self._new(tx.new_id(), payload))
+        return tx.enqueue(self._new(tx.new_id(), payload))
 
     def enqueue_many(self, tx: Tx, payloads: Iterable[Payload]) -> list[UUID]:
         """`enqueue` for any number of jobs, in a few statements. Returns their ids, in their order."""
         jobs = [self._new(tx.new_id(), payload) for payload in payloads]
-        return tx.jobs.add_many(jobs) if jobs else []
+        return tx.jobs.add_many(jobs)
 
     def _new(self, job_id: UUID, payload: Payload) -> NewJob:
         values = self.validated(payload)
@@ -196,6 +196,8 @@ class JobType(Generic[P]):
         Raises:
             PayloadInvalid: names every argument that is missing, unknown or of the wrong kind.
         """
+        if not self.parameters and not payload:
+            return {}
         return self._parse(payload).model_dump(mode="json")
 
     def scope(self, tenant_id: UUID | None) -> Scope:

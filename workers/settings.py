@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     stripe_secret_key: SecretStr = SecretStr("")
     stripe_api_base: str = ""
     stripe_webhook_secret: Secrets = ()
+    stripe_livemode: bool | None = None
     stripe_starter_price_id: Words = ()
     stripe_pro_price_id: Words = ()
     stripe_agency_price_id: Words = ()

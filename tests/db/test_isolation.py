@@ -103,7 +103,7 @@ def _value(table: Table, column: Column[Any]) -> Any:
         if isinstance(constraint, CheckConstraint) and listed:
             return listed[1]
     kinds: dict[type, Any] = {
-        str: "x",
+        str: f"x{uuid4().hex}",
         int: 1,
         Decimal: 1,
         bytes: uuid4().bytes,

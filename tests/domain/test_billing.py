@@ -16,11 +16,11 @@ from domain.billing import (
     TenantBilling,
     Tier,
     change_plan,
-    ended,
     newer,
     unknown_prices,
 )
 from domain.billing_events import InvoicePaid, SubscriptionChanged, read
+from domain.customers import ended
 from domain.quota import add_months, begin, reset
 from integrations.fakes.lives import lifecycle
 from integrations.fakes.people import Cast, Shape
@@ -238,9 +238,10 @@ def test_the_tier_is_that_of_the_best_mapped_price_among_the_items() -> None:
 
 
 def test_a_deleted_customers_subscriptions_end_with_it() -> None:
-    row = newer(a_subscription(), ended(a_subscription(), month(1)))
-    assert plan([row]).tier == Tier.FREE
-    assert newer(row, a_subscription(event_created=month(2))) == row
+    over = ended(a_subscription(), month(1))
+    assert (plan([over]).tier, plan([over]).quota.anchor) == (Tier.FREE, month(1))
+    assert ended(a_subscription(), None) == a_subscription()
+    assert ended(over, month(2)) == over, "what had ended before ended then"
 
 
 # --- unknown prices

@@ -14,16 +14,20 @@ from domain.billing import PaidPeriod, Tier
 from domain.billing_events import (
     CheckoutCompleted,
     CustomerDeleted,
+    CustomerNamed,
+    Flagged,
     Ignored,
     InvoicePaid,
+    PriceRetired,
     SubscriptionChanged,
+    Thin,
     read,
 )
 from domain.errors import MalformedEvent
 from integrations.fakes.kinds import KINDS
 from integrations.fakes.lives import lifecycle
 from integrations.fakes.people import Cast, Shape
-from integrations.fakes.stripe import checkout_session, invoice, stripe_event, subscription
+from integrations.fakes.stripe import checkout_session, customer, invoice, stripe_event, subscription
 
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 END = datetime(2026, 4, 1, 8, 0, tzinfo=UTC)
@@ -244,25 +248,73 @@ def test_the_twin_of_invoice_paid_is_ignored() -> None:
 
 
 def test_a_deleted_customer() -> None:
-    assert read(stripe_event("customer.deleted", {"id": "cus_1"}, at=AT)) == CustomerDeleted("cus_1", AT)
+    told = stripe_event("customer.deleted", customer(WHO, created_at=AT), at=AT)
+    assert read(told) == CustomerDeleted("cus_1", AT, WHO.tenant_id)
+    bare = stripe_event("customer.deleted", {"id": "cus_1"}, at=AT)
+    assert read(bare) == CustomerDeleted("cus_1", AT, None)
 
 
-@pytest.mark.parametrize("kind", ["charge.refunded", "invoice.payment_failed", "a.type.of.next.year"])
-def test_types_that_change_no_plan_are_ignored_by_name(kind: str) -> None:
-    assert read(stripe_event(kind, {}, at=AT)) == Ignored(f"unhandled type {kind}")
+@pytest.mark.parametrize("kind", ["customer.created", "customer.updated"])
+def test_a_customer_that_names_its_tenant_is_linked_to_it(kind: str) -> None:
+    assert read(stripe_event(kind, customer(WHO, created_at=AT), at=AT)) == CustomerNamed("cus_1", WHO.tenant_id)
+    assert isinstance(read(stripe_event(kind, {"id": "cus_1"}, at=AT)), Ignored)
 
 
-def test_a_thin_event_is_ignored_as_such() -> None:
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("invoice.payment_failed", "its subscription tells the status"),
+        ("invoice.upcoming", "nothing has happened yet"),
+        ("entitlements.active_entitlement_summary.updated", None),
+        ("a.type.of.next.year", None),
+    ],
+)
+def test_types_that_change_no_plan_are_ignored_by_name(kind: str, why: str | None) -> None:
+    assert read(stripe_event(kind, {}, at=AT)) == Ignored(why or f"unhandled type {kind}")
+
+
+@pytest.mark.parametrize("kind", ["charge.refunded", "charge.dispute.created", "radar.early_fraud_warning.created"])
+def test_refunds_and_disputes_are_for_a_person(kind: str) -> None:
+    assert read(stripe_event(kind, {}, at=AT)) == Flagged(kind)
+
+
+def test_a_price_that_is_no_longer_sold_is_told() -> None:
+    assert read(stripe_event("price.updated", {"id": "price_pro", "active": False}, at=AT)) == PriceRetired("price_pro")
+    assert isinstance(read(stripe_event("price.updated", {"id": "price_pro", "active": True}, at=AT)), Ignored)
+
+
+@pytest.mark.parametrize(
+    ("kind", "worth_a_fetch"),
+    [
+        ("v1.customer.subscription.updated", True),
+        ("v1.customer.subscription.past_due", True),
+        ("v1.invoice.paid", True),
+        ("v1.charge.dispute.created", True),
+        ("v1.product.created", False),
+        ("v2.core.account.updated", False),
+    ],
+)
+def test_a_thin_event_is_worth_a_fetch_if_its_type_is_acted_on(kind: str, worth_a_fetch: bool) -> None:
     thin = {
         "id": "evt_1",
         "object": "v2.core.event",
-        "type": "v1.customer.subscription.updated",
+        "type": kind,
         "created": "2026-10-01T00:00:00.000Z",
         "related_object": {"id": "sub_1", "type": "subscription", "url": "/v1/subscriptions/sub_1"},
     }
-    fact = read(thin)
+    assert isinstance(read(thin), Thin if worth_a_fetch else Ignored)
+
+
+@pytest.mark.parametrize(
+    ("served", "sent", "why"), [(True, False, "test event"), (False, True, "live event")]
+)
+def test_an_event_of_the_other_mode_is_ignored(served: bool, sent: bool, why: str) -> None:
+    body = stripe_event("customer.deleted", {"id": "cus_1"}, at=AT) | {"livemode": sent}
+    fact = read(body, livemode=served)
     assert isinstance(fact, Ignored)
-    assert fact.reason.startswith("thin event v1.customer.subscription.updated")
+    assert fact.reason.startswith(why)
+    assert isinstance(read(body, livemode=sent), CustomerDeleted)
+    assert isinstance(read(body), CustomerDeleted)
 
 
 def test_an_event_of_a_connected_account_is_ignored() -> None:

@@ -1,40 +1,104 @@
 """What Stripe tells us becomes the tenant's plan."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.billing import PriceBook, change_plan, newer, unknown_prices
+from domain.billing import PriceBook, Subscription, TenantBilling, change_plan, newer, unknown_prices
 from domain.billing_events import (
-    CheckoutCompleted,
     CustomerDeleted,
-    Fact,
+    Flagged,
     Ignored,
     InvoicePaid,
+    OfCustomer,
+    PriceRetired,
     SubscriptionChanged,
+    Thin,
     read,
 )
+from domain.customers import Customer, concerns, ended, pay_as
 from workers.job import Context, Tx, job
+
+EVENTS_PER_TRANSACTION = 1000
+
+
+class Outcome(NamedTuple):
+    """What is said of an event, and what a person should know of it."""
+
+    status: str
+    flag: str | None = None
 
 
 @job("billing.apply_stripe_event", queue="events", system=True, unique=("event_id",), max_attempts=10)
 def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
-    """Mirror what the event says, then derive the tenant anew from the whole mirror of its customer."""
+    """Mirror what the event says, then derive the tenant anew from the whole mirror of its customers."""
     with ctx.finish() as tx:
         event = tx.events.get(event_id)
-        fact = read(event.payload)
-        if isinstance(fact, Ignored | CustomerDeleted):
-            outcome = ignored(fact)
-        else:
-            customer = customer_of(fact)
-            tx.billing.lock_customer(customer)
-            mirrored = mirror(tx, fact)
-            outcome = follow(tx, fact, customer, ctx.ports.prices, cause=f"event:{event.external_id}")
-            if outcome == "applied" and not mirrored:
-                outcome = "stale"
-        tx.events.mark(event_id, outcome)
-        ctx.report(outcome=outcome)
+        outcome = apply(ctx, tx, event.payload, cause=f"event:{event.external_id}")
+        if outcome.status == "parked:thin" and ctx.ports.fetch_event is not None:
+            fetch_stripe_event.enqueue(tx, event_id=event_id)
+        settle(ctx, tx, event_id, event.status, outcome)
 
 
-def mirror(tx: Tx, fact: Fact) -> bool:
+@job("billing.fetch_stripe_event", system=True, unique=("event_id",), max_attempts=10)
+def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
+    """Ask Stripe what a thin event is about, keep the answer as the event's payload, and apply that."""
+    with ctx.begin() as tx:
+        event = tx.events.get(event_id)
+    fetch = ctx.ports.fetch_event
+    body = fetch(event.payload) if fetch is not None and isinstance(read(event.payload), Thin) else None
+    with ctx.finish() as tx:
+        if body is not None:
+            tx.events.replace_payload(event_id, body)
+        outcome = apply(ctx, tx, body or event.payload, cause=f"event:{event.external_id}")
+        settle(ctx, tx, event_id, event.status, outcome)
+
+
+@job("billing.release_parked", system=True)
+def release_parked(ctx: Context) -> None:
+    """Apply again what was parked for something that is there now: a price that the settings map since, a tenant or a
+    link that another program wrote, a key to fetch thin events with. What is parked again waits for the next round."""
+    with ctx.finish() as tx:
+        found = tx.events.releasable(
+            list(ctx.ports.prices), can_fetch=ctx.ports.fetch_event is not None, limit=EVENTS_PER_TRANSACTION
+        )
+        apply_stripe_event.enqueue_many(tx, [{"event_id": event_id} for event_id in found])
+        ctx.report(released=len(found))
+
+
+def settle(ctx: Context, tx: Tx, event_id: UUID, before: str, outcome: Outcome) -> None:
+    """Say what became of the event. One that was applied once, or waited parked, is not stale when it comes again."""
+    status = outcome.status
+    if status == "stale" and before.startswith(("applied", "parked")):
+        status = "applied"
+    tx.events.mark(event_id, status, outcome.flag)
+    ctx.report(outcome=status)
+    if outcome.flag:
+        ctx.log.warning("billing.flagged", event_id=str(event_id), flag=outcome.flag)
+
+
+def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
+    match read(body, livemode=ctx.ports.livemode):
+        case Ignored(reason):
+            return Outcome(f"ignored:{reason}")
+        case Thin():
+            return Outcome("parked:thin")
+        case Flagged(reason):
+            return Outcome("applied", reason)
+        case PriceRetired(price_id):
+            ours = price_id in ctx.ports.prices
+            return Outcome("applied", f"{price_id} is retired, and settings name it") if ours else NOT_OURS
+        case fact:
+            tx.billing.lock_customer(fact.customer_id)
+            news = mirror(tx, fact)
+            return follow(ctx, tx, fact, cause, news=news)
+
+
+NOT_OURS = Outcome("ignored:price of another product")
+
+
+def mirror(tx: Tx, fact: OfCustomer) -> bool:
     """Store the fact itself. False if the mirror knew something newer."""
     match fact:
         case SubscriptionChanged(subscription=incoming):
@@ -46,28 +110,63 @@ def mirror(tx: Tx, fact: Fact) -> bool:
         case InvoicePaid(periods=periods):
             for period in periods:
                 tx.billing.add_paid_period(period)
+        case CustomerDeleted(customer_id, at):
+            stored_customer = tx.billing.customer(customer_id)
+            tx.billing.save_customer(replace(stored_customer, deleted_at=max(at, stored_customer.deleted_at or at)))
     return True
 
 
-def follow(tx: Tx, fact: Fact, customer: str, prices: PriceBook, cause: str) -> str:
-    """Let the customer's tenant follow the mirror. Returns the event's outcome.
+def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: bool) -> Outcome:
+    """Let the customer's tenant follow the mirror.
 
     An event of a customer that is nobody's yet is parked: the mirror keeps what it said, and the event that links
     the customer to a tenant derives the tenant from all of it.
     """
-    tenant_id = tx.tenants.of_customer(customer)
-    if tenant_id is None:
-        hint = getattr(fact, "tenant_hint", None)
-        if hint is None:
-            return "parked:unknown_customer"
-        if not tx.tenants.link_customer(hint, customer):
-            return "parked:unknown_tenant"
-        tenant_id = hint
-        for parked in ("parked:unknown_customer", "parked:unknown_tenant"):
-            tx.events.release("stripe", customer, parked)
-    before = tx.tenants.lock_plan(tenant_id)
-    subscriptions = tx.billing.subscriptions(customer)
-    after = change_plan(before, subscriptions, tx.billing.paid_periods(customer), prices)
+    customer, claimed_now = claim(tx, fact)
+    if customer.tenant_id is None:
+        return Outcome("applied" if isinstance(fact, CustomerDeleted) else "parked:unknown_customer")
+    if not tx.tenants.exists(customer.tenant_id):
+        return Outcome("parked:unknown_tenant")
+    stored = tx.tenants.lock_plan(customer.tenant_id)
+    before = pay_as(stored, customer)
+    if before is None:
+        return Outcome("parked:other_customer", f"the tenant pays as {stored.customer_id}")
+    after, rows = derive(tx, customer.tenant_id, before, ctx.ports.prices)
+    save(tx, customer.tenant_id, stored, after, cause)
+    if claimed_now or after.customer_id != stored.customer_id:
+        release(tx, customer)
+    flag = concerns(rows, customer.tenant_id, fact.tenant_hint)
+    if isinstance(fact, SubscriptionChanged):
+        its = [row for row in rows if row.id == fact.subscription.id]
+        if unknown_prices(its, ctx.ports.prices):
+            return Outcome("parked:unknown_price", flag)
+    old = customer.deleted_at is not None and not isinstance(fact, CustomerDeleted)
+    return Outcome("applied" if news and not old else "stale", flag)
+
+
+def claim(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:
+    """The customer with the tenant it pays for, and whether that is known only now. What tells, strongest first: the
+    tenant's own row, what was claimed before, this event. A claim on a tenant that does not exist gives way."""
+    known = tx.billing.customer(fact.customer_id)
+    tenant_id = tx.tenants.of_customer(known.id) or known.tenant_id or fact.tenant_hint
+    if tenant_id is not None and fact.tenant_hint not in (None, tenant_id) and not tx.tenants.exists(tenant_id):
+        tenant_id = fact.tenant_hint
+    customer = replace(known, tenant_id=tenant_id)
+    if customer != known:
+        tx.billing.save_customer(customer)
+    return customer, customer != known
+
+
+def derive(
+    tx: Tx, tenant_id: UUID, before: TenantBilling, prices: PriceBook
+) -> tuple[TenantBilling, list[Subscription]]:
+    """The tenant as the mirror says, and the subscriptions that say it."""
+    gone = {each.id: each.deleted_at for each in tx.billing.customers_that_count(tenant_id, before.customer_id)}
+    rows = [ended(row, gone[row.customer_id]) for row in tx.billing.subscriptions(*gone)]
+    return change_plan(before, rows, tx.billing.paid_periods(*gone), prices), rows
+
+
+def save(tx: Tx, tenant_id: UUID, before: TenantBilling, after: TenantBilling, cause: str) -> None:
     if after != before:
         tx.tenants.save_plan(tenant_id, after)
     change = (tenant_id, before.quota, after.quota)
@@ -75,13 +174,12 @@ def follow(tx: Tx, fact: Fact, customer: str, prices: PriceBook, cause: str) -> 
         tx.tenants.record("grant", cause, [change])
     elif after.quota.period_start != before.quota.period_start:
         tx.tenants.record("reset", cause, [change])
-    return "parked:unknown_price" if unknown_prices(subscriptions, prices) else "applied"
 
 
-def customer_of(fact: SubscriptionChanged | CheckoutCompleted | InvoicePaid) -> str:
-    return fact.subscription.customer_id if isinstance(fact, SubscriptionChanged) else fact.customer_id
-
-
-def ignored(fact: Ignored | CustomerDeleted) -> str:
-    reason = fact.reason if isinstance(fact, Ignored) else "its subscriptions end by events of their own"
-    return f"ignored:{reason}"
+def release(tx: Tx, customer: Customer) -> None:
+    """Apply again what waited for this customer's link; once it is deleted, also what waited for its place."""
+    waiting = [customer.id]
+    if customer.deleted_at is not None and customer.tenant_id is not None:
+        waiting += tx.billing.customers_of(customer.tenant_id)
+    parked = tx.events.waiting_for_a_link(waiting)
+    apply_stripe_event.enqueue_many(tx, [{"event_id": event_id} for event_id in parked])
