@@ -1,6 +1,6 @@
 """Buying a plan: what is for sale, to whom, and to which pages the buyer may be sent back.
 
-Stripe sends people wherever a checkout says, and Stripe's name lends that page trust: only pages of our own are allowed.
+Stripe sends people wherever a checkout says, and its name lends that page trust: only pages of our own are allowed.
 """
 
 from collections.abc import Collection, Iterable
@@ -49,7 +49,9 @@ def check_return(url: str, origins: Collection[str], name: str) -> str:
         NotSetUp: there are no origins.
     """
     if not origins:
-        raise NotSetUp("nobody can be sent back from Stripe: CLERK_AUTHORIZED_PARTIES, the app's own origins, is not set")
+        raise NotSetUp(
+            "nobody can be sent back from Stripe: CLERK_AUTHORIZED_PARTIES, the app's own origins, is not set"
+        )
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise CheckoutInvalid(f"{name}: an address of at most {MAX_URL} visible ASCII characters, without a backslash")
     try:

@@ -41,7 +41,7 @@ class Cashier(Protocol):
 
 
 class BillingRecords(Protocol):
-    """What the seller's own books say, in pages, oldest or newest first. May raise ProviderUnavailable, ProviderRefused.
+    """What Stripe's own books say, page by page. May raise ProviderUnavailable or ProviderRefused.
 
     Without `customer_id` it is everybody's; `since` is when the object was made.
     """

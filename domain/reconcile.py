@@ -12,6 +12,7 @@ from typing import Any
 from domain.billing import TERMINAL, PaidPeriod, Subscription
 from domain.billing_events import InvoicePaid, SubscriptionChanged, read
 from domain.body import Field
+from domain.errors import MalformedEvent
 
 COMPARED = tuple(
     each.name for each in fields(Subscription) if each.name not in ("id", "ended_at", "event_created", "event_rank")
@@ -54,7 +55,8 @@ def read_subscription(about: Json, as_of: datetime) -> tuple[Subscription, Json]
     """
     event = as_event("customer.subscription.updated", about, at=as_of)
     fact = read(event)
-    assert isinstance(fact, SubscriptionChanged)
+    if not isinstance(fact, SubscriptionChanged):
+        raise MalformedEvent("Stripe lists something among the subscriptions that is none")
     return fact.subscription, event
 
 
@@ -70,7 +72,7 @@ def read_invoice(about: Json, as_of: datetime) -> tuple[tuple[PaidPeriod, ...], 
 
 
 def compare_subscription(ours: Subscription | None, theirs: Subscription, event: Json) -> Difference | None:
-    """None if they agree, or if ours is from a later moment than theirs. What is over cannot begin again by an event."""
+    """None if they agree, or if ours is of a later moment. What is over does not begin again, whatever it is told."""
     if ours is None:
         return Difference("subscription", theirs.id, theirs.customer_id, event, {"status": (None, theirs.status)})
     if ours.event_created > theirs.event_created:
@@ -86,9 +88,7 @@ def compare_subscription(ours: Subscription | None, theirs: Subscription, event:
     return Difference("subscription", theirs.id, theirs.customer_id, None if hopeless else event, changes)
 
 
-def compare_periods(
-    ours: Collection[PaidPeriod], theirs: Collection[PaidPeriod], invoice: Json, event: Json
-) -> Difference | None:
+def compare_periods(ours: Collection[PaidPeriod], theirs: Collection[PaidPeriod], event: Json) -> Difference | None:
     """None if we know each period that the invoice paid for, at least to its end."""
     ends = {(period.subscription_id, period.period_start): period.period_end for period in ours}
     for period in theirs:
@@ -99,8 +99,14 @@ def compare_periods(
     return None
 
 
+def gone(subscription_id: str, customer_id: str) -> Difference:
+    """We have it running, and Stripe does not have it at all: another account's, or another mode's, key was asked."""
+    return Difference("subscription", subscription_id, customer_id, None, {"at Stripe": ("running", None)})
+
+
 def missed_event(event: Json) -> Difference:
-    return Difference("event", str(event["id"]), subject(event), event)
+    """Stripe could not deliver it, and we do not have it."""
+    return Difference("event", str(event["id"]), subject(event), event, {str(event["type"]): (None, event["id"])})
 
 
 def subject(event: Json) -> str | None:

@@ -27,7 +27,7 @@ from domain.errors import (
 from domain.ports import Order, Page
 from domain.rate import Rate, fresh, take
 from domain.reconcile import as_event
-from integrations.envelope import read_object
+from integrations.envelope import moment, read_object
 
 if TYPE_CHECKING:
     from stripe import StripeClient
@@ -144,15 +144,14 @@ class StripeApi:
             if found is not None:
                 return found[0]
         match thin.get("related_object"):
-            case {"type": str(kind), "url": str(url)} if url.startswith("/v1/") and kind in _TYPES:
+            case {"url": str(url)} if url.startswith("/v1/"):
                 found = self._find(url)
             case _:
                 return None
         if found is None:
             return None
         about, as_of = found
-        said = str(thin.get("type")).removeprefix("v1.")
-        return as_event(_TYPES[kind](said, about), about, at=as_of, event_id=str(thin.get("id")))
+        return as_event(_snapshot_type(thin, about), about, at=_deletion(thin, about) or as_of, event_id=thin["id"])
 
     def _find(self, path: str) -> tuple[dict[str, Any], datetime] | None:
         try:
@@ -199,7 +198,7 @@ class StripeApi:
         """The object at `path`, and a moment, by Stripe's clock, that is not later than the one it was read at."""
         began = time.monotonic()
         with self._asking():
-            response: Any = self._sdk.raw_request("get", path, **params)  # type: ignore[no-untyped-call]
+            response: Any = self._sdk.raw_request("get", path, **params)
         took = ceil(time.monotonic() - began)
         try:
             body, _ = read_object(response.body.encode())
@@ -215,7 +214,7 @@ class StripeApi:
 
     @cached_property
     def _sdk(self) -> "StripeClient":
-        import stripe
+        import stripe  # noqa: PLC0415 - at the first call
 
         # Else the SDK writes an id into the home folder, and tells Stripe about this machine with each request.
         stripe.enable_telemetry = False
@@ -230,7 +229,7 @@ class StripeApi:
     def _asking(self) -> Iterator[None]:
         """Stripe's errors, sorted by whether trying again can help. What the SDK tries again (no answer, 409, 5xx)
         it has tried again by then, with the same key. Stripe's texts are for developers, and name no secret."""
-        import stripe
+        import stripe  # noqa: PLC0415 - at the first call
 
         try:
             yield
@@ -270,22 +269,14 @@ def _from(since: datetime | None) -> dict[str, int] | None:
     return None if since is None else {"gte": int(since.timestamp())}
 
 
-def _subscription_type(said: str, about: Json) -> str:
-    """Thin types go further than the snapshot ones (`….active`, `….past_due`): the object says the rest."""
-    return said if said.startswith("customer.subscription.deleted") else "customer.subscription.updated"
+def _snapshot_type(thin: Json, about: Json) -> str:
+    """Of subscriptions, thin types go further than snapshot ones (`….active`, `….past_due`): the object says it."""
+    said = str(thin.get("type")).removeprefix("v1.")
+    if about.get("object") != "subscription" or said == "customer.subscription.deleted":
+        return said
+    return "customer.subscription.updated"
 
 
-def _invoice_type(said: str, about: Json) -> str:
-    return said
-
-
-def _customer_type(said: str, about: Json) -> str:
-    return "customer.deleted" if about.get("deleted") else said
-
-
-_TYPES: Mapping[str, Callable[[str, Json], str]] = {
-    "subscription": _subscription_type,
-    "invoice": _invoice_type,
-    "customer": _customer_type,
-    "checkout.session": _invoice_type,
-}
+def _deletion(thin: Json, about: Json) -> datetime | None:
+    """What is gone can be asked for, but not since when; the event was made then."""
+    return moment(dict(thin), "created") if about.get("deleted") is True else None

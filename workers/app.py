@@ -21,6 +21,7 @@ import workers.jobs
 from db.transaction import Database, Rings
 from domain.ids import next_uuid7
 from domain.ports import Ports
+from integrations.stripe_api import StripeApi
 from workers.broker import Doorbell, connect
 from workers.job import JobType, JobTypes
 from workers.merge import Merger
@@ -102,9 +103,22 @@ def build(
         doorbell=doorbell,
         bells=bells,
         job_types=discover(packages),
-        ports=Ports(prices=settings.prices, livemode=settings.stripe_livemode),
+        ports=outside(settings),
         version=version("viral-dashboard-workers"),
         clock=clock,
+    )
+
+
+def outside(settings: Settings) -> Ports:
+    """The world outside, as far as these settings open it. Nothing is asked yet."""
+    key = settings.stripe_secret_key.get_secret_value()
+    stripe = StripeApi(key, base=settings.stripe_api_base) if key else None
+    return Ports(
+        prices=settings.prices,
+        livemode=settings.stripe_livemode,
+        fetch_event=stripe.fetch_event if stripe else None,
+        cashier=stripe,
+        records=stripe,
     )
 
 

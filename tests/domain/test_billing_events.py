@@ -305,9 +305,7 @@ def test_a_thin_event_is_worth_a_fetch_if_its_type_is_acted_on(kind: str, worth_
     assert isinstance(read(thin), Thin if worth_a_fetch else Ignored)
 
 
-@pytest.mark.parametrize(
-    ("served", "sent", "why"), [(True, False, "test event"), (False, True, "live event")]
-)
+@pytest.mark.parametrize(("served", "sent", "why"), [(True, False, "test event"), (False, True, "live event")])
 def test_an_event_of_the_other_mode_is_ignored(served: bool, sent: bool, why: str) -> None:
     body = stripe_event("customer.deleted", {"id": "cus_1"}, at=AT) | {"livemode": sent}
     fact = read(body, livemode=served)
