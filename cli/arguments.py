@@ -28,16 +28,18 @@ def duration(text: str) -> timedelta:
 
 
 def moment(text: str) -> datetime:
-    """An ISO 8601 time; without an offset it is UTC.
+    """An ISO 8601 time, in UTC if it has no offset; or a Unix time, of which nine digits or more tell that it is one.
 
     Raises:
         typer.BadParameter: it is not one.
     """
     try:
+        if re.fullmatch(r"[0-9]{9,12}", text):
+            return datetime.fromtimestamp(int(text), UTC)
         parsed = datetime.fromisoformat(text)
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is no time; write 2026-12-01T09:00Z or 2026-12-01") from None
+        raise typer.BadParameter(f"{text!r} is no time; write 2026-12-01T09:00Z, 2026-12-01 or a Unix time") from None
 
 
 def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:

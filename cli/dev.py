@@ -26,11 +26,6 @@ PURCHASE = "checkout"
 PURCHASE_HELP = "a whole purchase: checkout completed, subscription active, invoice paid"
 
 
-@app.callback()
-def dev() -> None:
-    """Keeps `send-event` a subcommand although it is the only one."""
-
-
 class NotDelivered(ViralError):
     """The endpoint did not accept the event."""
 

@@ -9,6 +9,7 @@ from db.migrate import newest
 from db.transaction import SYSTEM
 from workers.app import App, build
 from workers.settings import Settings
+from workers.signin import issuer
 
 Finding = dict[str, str]
 Verdict = tuple[str, str]
@@ -53,15 +54,29 @@ def _attempt(check: str, look: Callable[[], Verdict]) -> Finding:
 
 
 def _configuration(settings: Settings) -> Iterator[Finding]:
-    needed = (
+    needed: tuple[tuple[str, object, str], ...] = (
         ("STRIPE_WEBHOOK_SECRET", settings.stripe_webhook_secret, "Stripe's webhooks are refused with 503"),
         (
             "CLERK_WEBHOOK_SIGNING_SECRET",
             settings.clerk_webhook_signing_secret,
             "Clerk's are refused with 503",
         ),
+        (
+            "CLERK_JWKS_URL or CLERK_JWT_KEY",
+            settings.clerk_jwks_url or settings.clerk_jwt_key,
+            "nobody can sign in to the API; only API keys are good",
+        ),
         ("STRIPE_{STARTER,PRO,AGENCY}_PRICE_ID", settings.prices, "no subscription can be mapped to a plan"),
     )
+    if settings.clerk_jwks_url or settings.clerk_jwt_key:
+        needed += (
+            ("CLERK_ISSUER", issuer(settings), "session tokens of any https issuer are good, if the key signed them"),
+            (
+                "CLERK_AUTHORIZED_PARTIES",
+                settings.clerk_authorized_parties,
+                "pages of any origin may use session tokens, and no browser may call the API",
+            ),
+        )
     for name, value, otherwise in needed:
         state, says = ("ok", "set") if value else ("warn", f"not set: {otherwise}")
         yield {"check": name, "state": state, "says": says}

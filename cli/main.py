@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import dev, events, jobs, processes, queues, quota, schedules, tenants, workers
+from cli import dev, events, jobs, keys, processes, queues, quota, schedules, tenants, verify, workers
 from cli.shell import Group
 
 app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
@@ -17,9 +17,11 @@ app.add_typer(queues.app, name="queues", help="How much waits where; pause, resu
 app.add_typer(schedules.app, name="schedules", help="What the calendar fires, and when.")
 app.add_typer(workers.app, name="workers", help="The worker processes, alive and dead.")
 app.add_typer(tenants.app, name="tenants", help="Who uses the system, on which plan.")
+app.add_typer(keys.app, name="keys", help="API keys: how programs come in, in a tenant's name.")
 app.add_typer(quota.app, name="quota", help="What is left of a tenant's concepts, and since when.")
 app.add_typer(events.app, name="events", help="What Stripe and Clerk told us, and what we made of it.")
-app.add_typer(dev.app, name="dev", help="Play the outside: signed events without an account.")
+verify.add_to(dev.app)
+app.add_typer(dev.app, name="dev", help="Play the outside, without an account; judge what it signed.")
 
 
 def say_version(wanted: bool) -> None:

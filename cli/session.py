@@ -55,6 +55,19 @@ def resolve() -> "tuple[Settings, State | None]":
     return load(os.environ | environment_of(settings, state.urls)), state
 
 
+def known() -> "Settings":
+    """The settings of this shell, and of what runs here if anything does, for commands that need no server.
+
+    Raises:
+        SettingsInvalid: names every setting that is malformed.
+    """
+    from workers.settings import load
+
+    settings = load()
+    state = read_state(settings.viral_home)
+    return settings if state is None else load(os.environ | environment_of(settings, state.urls))
+
+
 def environment_of(settings: "Settings", urls: EmbeddedUrls) -> dict[str, str]:
     """What this shell's environment lacks and the servers under VIRAL_HOME provide."""
     found = dict(development(settings.viral_home))

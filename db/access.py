@@ -1,27 +1,15 @@
-"""Who may come in: API keys, and the people whom Clerk signed in."""
+"""API keys. Their texts are not kept, only hashes."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
-from db.tables import api_keys, users
-from domain.access import Key, NewKey, Role
+from db.tables import api_keys
+from domain.access import Key, NewKey
 
 SHOWN = tuple(column for column in api_keys.c if column is not api_keys.c.key_hash)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A person of ours. A deleted one may have no tenant any more."""
-
-    user_id: UUID
-    tenant_id: UUID | None
-    role: Role
-    deleted: bool
 
 
 class Access:
@@ -29,11 +17,6 @@ class Access:
 
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
-
-    def member(self, clerk_id: str) -> Member | None:
-        query = select(users.c.id, users.c.tenant_id, users.c.role, users.c.deleted_at)
-        row = self._sql.execute(query.where(users.c.clerk_id == clerk_id)).one_or_none()
-        return None if row is None else Member(row.id, row.tenant_id, Role(row.role), row.deleted_at is not None)
 
     def key(self, key_hash: bytes) -> Key | None:
         row = self._sql.execute(select(*SHOWN).where(api_keys.c.key_hash == key_hash)).one_or_none()
@@ -54,25 +37,16 @@ class Access:
         of_tenant = select(func.count()).where(api_keys.c.tenant_id == tenant_id, _is_usable(now))
         return self._sql.execute(of_tenant).scalar_one()
 
-    def add_key(
-        self,
-        key_id: UUID,
-        tenant_id: UUID,
-        key: NewKey,
-        *,
-        name: str,
-        scopes: Iterable[str],
-        expires_at: datetime | None,
-    ) -> dict[str, Any]:
+    def add_key(self, key_id: UUID, tenant_id: UUID, key: NewKey) -> dict[str, Any]:
         """The row as it is stored, without the hash."""
         values = {
             "id": key_id,
             "tenant_id": tenant_id,
-            "name": name,
+            "name": key.name,
             "prefix": key.prefix,
             "key_hash": key.hash,
-            "scopes": sorted(scopes),
-            "expires_at": expires_at,
+            "scopes": sorted(key.scopes),
+            "expires_at": key.expires_at,
         }
         return dict(self._sql.execute(insert(api_keys).values(values).returning(*SHOWN)).mappings().one())
 

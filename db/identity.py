@@ -1,37 +1,100 @@
-"""Users as Clerk knows them."""
+"""The mirror of Clerk: people, organizations and who is a member of what; and which tenant each of them has."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.tables import users
-from domain.identity import Person
+from db.tables import account_tenants, metadata, organization_memberships, organizations, tenants, users
+from domain.identity import Membership, Organization, Person, Role, Seat
 
-COLUMNS = tuple(users.c[name] for name in Person.__slots__)
+PERSON = tuple(users.c[name] for name in Person.__slots__)
+ORGANIZATION = tuple(organizations.c[name] for name in Organization.__slots__)
+MEMBERSHIP = (
+    organization_memberships.c.clerk_id,
+    organization_memberships.c.organization_clerk_id,
+    organization_memberships.c.user_clerk_id,
+    organization_memberships.c.role,
+    organization_memberships.c.joined_at,
+    organization_memberships.c.source_updated_at,
+    organization_memberships.c.deleted_at,
+)
+
+BOOKKEEPING = frozenset({"users", "quota_holds", "quota_ledger", "api_usage", "system_metrics"}) | {
+    name for name in metadata.tables if name.startswith("job_")
+}
+"""Tables whose rows a tenant has without having made anything."""
+CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c and table.name not in BOOKKEEPING]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who signed in: our id of the user, the tenant they work in, and as what."""
+
+    user_id: UUID
+    tenant_id: UUID
+    role: Role
 
 
 class Identity:
-    """Query group."""
+    """Query group of the system scope. `clerk_id`s are ids at Clerk: `user_…`, `org_…`, `orgmem_…`."""
 
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
 
-    def lock_person(self, clerk_id: str) -> tuple[Person | None, UUID | None]:
-        """The person and their tenant. Until the transaction ends, nobody else applies events of this person, even
-        of one who has no row yet."""
-        self._sql.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"clerk:{clerk_id}", 0))))
-        row = self._sql.execute(select(*COLUMNS, users.c.tenant_id).where(users.c.clerk_id == clerk_id)).one_or_none()
-        if row is None:
-            return None, None
-        *fields, tenant_id = row
-        return Person(*fields), tenant_id
+    # --- signing in
 
-    def add(self, user_id: UUID, person: Person, tenant_id: UUID | None, role: str) -> None:
-        values = {"id": user_id, "tenant_id": tenant_id, "role": role, **_columns(person)}
+    def signed_in(self, user_id: str, organization_id: str | None = None) -> SignedIn | None:
+        """Whom a session of this Clerk user acts as: in the organization that is active in it, or, without one, in
+        the tenant that the person belongs to. None: such a person, or their membership, is not known (any more)."""
+        person = and_(users.c.clerk_id == user_id, users.c.deleted_at.is_(None))
+        if organization_id is None:
+            query: Select[Any] = select(users.c.id, users.c.tenant_id, users.c.role).where(person)
+        else:
+            query = (
+                _live_memberships(select(users.c.id, account_tenants.c.home_id, organization_memberships.c.role))
+                .join(users, users.c.clerk_id == organization_memberships.c.user_clerk_id)
+                .where(person, organizations.c.clerk_id == organization_id)
+            )
+        row = self._sql.execute(query.limit(1)).one_or_none()
+        return None if row is None else SignedIn(row[0], row[1], Role(row[2]))
+
+    def tenant_of_organization(self, organization_id: str) -> UUID | None:
+        """None: there is no such organization, or not any more."""
+        live = organizations.c.clerk_id == account_tenants.c.clerk_id
+        query = (
+            select(account_tenants.c.home_id)
+            .join(organizations, live)
+            .where(organizations.c.clerk_id == organization_id, organizations.c.deleted_at.is_(None))
+        )
+        return self._sql.execute(query).scalar_one_or_none()
+
+    # --- locks
+
+    def lock_person(self, clerk_id: str) -> None:
+        """Until the transaction ends, nobody else applies events of this person, even of one who has no row yet, and
+        no organization begins, changes or ends."""
+        self._sql.execute(select(func.pg_advisory_xact_lock_shared(_lock("clerk"))))
+        self._sql.execute(select(func.pg_advisory_xact_lock(_lock(f"clerk:{clerk_id}"))))
+
+    def lock_organizations(self) -> None:
+        """Until the transaction ends, nobody else applies any event of Clerk. Events of organizations are few, and
+        each may concern all the people in one: a lock for each of these would deadlock with `lock_person`."""
+        self._sql.execute(select(func.pg_advisory_xact_lock(_lock("clerk"))))
+
+    # --- people
+
+    def person(self, clerk_id: str) -> Person | None:
+        row = self._sql.execute(select(*PERSON).where(users.c.clerk_id == clerk_id)).one_or_none()
+        return None if row is None else Person(*row)
+
+    def add_person(self, user_id: UUID, person: Person, at: Seat) -> None:
+        values = {"id": user_id, "tenant_id": at.tenant_id, "role": at.role, **_columns(person)}
         self._sql.execute(insert(users).values(values))
 
-    def save(self, person: Person) -> None:
+    def save_person(self, person: Person) -> None:
         values = _columns(person) | {"updated_at": func.now()}
         self._sql.execute(update(users).where(users.c.clerk_id == person.clerk_id).values(values))
 
@@ -40,6 +103,93 @@ class Identity:
         query = select(users).where(users.c.tenant_id == tenant_id).order_by(users.c.created_at, users.c.id)
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
+    # --- organizations and their members
 
-def _columns(person: Person) -> dict[str, Any]:
-    return {name: getattr(person, name) for name in Person.__slots__}
+    def organization(self, clerk_id: str) -> Organization | None:
+        query = select(*ORGANIZATION).where(organizations.c.clerk_id == clerk_id)
+        row = self._sql.execute(query).one_or_none()
+        return None if row is None else Organization(*row)
+
+    def save_organization(self, organization: Organization) -> None:
+        values = {**_columns(organization), "updated_at": func.now()}
+        statement = upsert(organizations).values(values)
+        self._sql.execute(statement.on_conflict_do_update(index_elements=["clerk_id"], set_=values))
+
+    def membership(self, clerk_id: str) -> Membership | None:
+        query = select(*MEMBERSHIP).where(organization_memberships.c.clerk_id == clerk_id)
+        row = self._sql.execute(query).one_or_none()
+        if row is None:
+            return None
+        membership_id, organization_id, user_id, role, *times = row
+        return Membership(membership_id, organization_id, user_id, Role(role), *times)
+
+    def save_membership(self, membership: Membership) -> None:
+        columns = zip(MEMBERSHIP, Membership.__slots__, strict=True)
+        values = {column.name: getattr(membership, name) for column, name in columns} | {"updated_at": func.now()}
+        statement = upsert(organization_memberships).values(values)
+        self._sql.execute(statement.on_conflict_do_update(index_elements=["clerk_id"], set_=values))
+
+    def members(self, organization_id: str) -> list[str]:
+        """Who is, was or will be a member as far as we were told, known to us or not."""
+        user_id = organization_memberships.c.user_clerk_id
+        query = select(user_id).where(organization_memberships.c.organization_clerk_id == organization_id).distinct()
+        return list(self._sql.execute(query.order_by(user_id)).scalars())
+
+    # --- who works where
+
+    def home(self, clerk_id: str) -> UUID | None:
+        """The account's own tenant: the personal one of a person, or that of an organization."""
+        query = select(account_tenants.c.home_id).where(account_tenants.c.clerk_id == clerk_id)
+        return self._sql.execute(query).scalar_one_or_none()
+
+    def set_home(self, clerk_id: str, tenant_id: UUID) -> None:
+        self._sql.execute(insert(account_tenants).values(clerk_id=clerk_id, home_id=tenant_id))
+
+    def seat(self, clerk_id: str) -> Seat:
+        """Where the person, who is known, works now."""
+        query = select(users.c.tenant_id, users.c.role).where(users.c.clerk_id == clerk_id)
+        row = self._sql.execute(query).one()
+        return Seat(row.tenant_id, Role(row.role))
+
+    def save_seat(self, clerk_id: str, seat: Seat) -> None:
+        values = {"tenant_id": seat.tenant_id, "role": seat.role, "updated_at": func.now()}
+        self._sql.execute(update(users).where(users.c.clerk_id == clerk_id).values(values))
+
+    def seats_in_organizations(self, clerk_id: str) -> list[Seat]:
+        """What the person's live memberships give them, oldest first."""
+        query = _live_memberships(select(account_tenants.c.home_id, organization_memberships.c.role)).where(
+            organization_memberships.c.user_clerk_id == clerk_id
+        )
+        return [Seat(row.home_id, Role(row.role)) for row in self._sql.execute(query)]
+
+    def in_use(self, tenant_id: UUID, *, but_for: str) -> bool:
+        """Whether the tenant is a customer, has made something, or is somebody else's too."""
+        customer = exists().where(
+            tenants.c.id == tenant_id,
+            or_(tenants.c.subscription_tier != "FREE", tenants.c.stripe_customer_id.is_not(None)),
+        )
+        shared = exists().where(
+            users.c.tenant_id == tenant_id, users.c.clerk_id.is_distinct_from(but_for), users.c.deleted_at.is_(None)
+        )
+        made = [exists().where(table.c.tenant_id == tenant_id) for table in CONTENT]
+        return bool(self._sql.execute(select(or_(customer, shared, *made))).scalar_one())
+
+
+def _live_memberships(query: Select[Any]) -> Select[Any]:
+    """Memberships in force, oldest first, with their organizations and these organizations' tenants."""
+    member = organization_memberships.c
+    return (
+        query.select_from(organization_memberships)
+        .join(organizations, organizations.c.clerk_id == member.organization_clerk_id)
+        .join(account_tenants, account_tenants.c.clerk_id == member.organization_clerk_id)
+        .where(member.deleted_at.is_(None), organizations.c.deleted_at.is_(None))
+        .order_by(member.joined_at, member.clerk_id)
+    )
+
+
+def _lock(name: str) -> ColumnElement[int]:
+    return func.hashtextextended(name, 0)
+
+
+def _columns(row: Person | Organization) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__slots__}

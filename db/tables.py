@@ -269,6 +269,42 @@ stripe_paid_periods = Table(
     Index("stripe_paid_periods_customer_id_idx", "customer_id"),
 )
 
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("clerk_id", Text, primary_key=True),
+    _text("name"),
+    _time("source_updated_at"),
+    _time("deleted_at"),
+    _updated(),
+)
+
+organization_memberships = Table(
+    "organization_memberships",
+    metadata,
+    Column("clerk_id", Text, primary_key=True),
+    _text("organization_clerk_id", nullable=False),
+    _text("user_clerk_id", nullable=False),
+    _text("role", nullable=False),
+    _time("joined_at", nullable=False),
+    _time("source_updated_at", nullable=False),
+    _time("deleted_at"),
+    _updated(),
+    _one_of("role", ROLES),
+    Index("organization_memberships_organization_idx", "organization_clerk_id"),
+    Index("organization_memberships_user_idx", "user_clerk_id"),
+)
+
+account_tenants = Table(
+    "account_tenants",
+    metadata,
+    Column("clerk_id", Text, primary_key=True),
+    # Not `tenant_id`: the row is not the tenant's, who could take another account's place by changing it.
+    Column("home_id", UUID(), ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
+    _created(),
+    Index("account_tenants_home_id_idx", "home_id"),
+)
+
 # --- content ------------------------------------------------------------------------------------------------
 
 generations = Table(

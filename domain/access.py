@@ -10,6 +10,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 from domain.errors import KeyInvalid, NotAuthenticated
+from domain.identity import Role
 
 
 class ApiScope(StrEnum):
@@ -18,13 +19,6 @@ class ApiScope(StrEnum):
     ACCOUNT_READ = "account:read"
     BILLING_WRITE = "billing:write"
     KEYS_WRITE = "keys:write"
-
-
-class Role(StrEnum):
-    """What a person is in their tenant."""
-
-    ADMIN = "ADMIN"
-    MEMBER = "MEMBER"
 
 
 SCOPES: Mapping[ApiScope, str] = MappingProxyType(
@@ -52,8 +46,9 @@ KEY = re.compile(rf"{KEY_START}[0-9a-f]{{{2 * KEY_BYTES}}}")
 
 
 @dataclass(frozen=True, slots=True)
-class Organization:
-    """The Clerk organization that a session is active in. `role` is without `org:`; `slug` may be missing."""
+class ActiveOrganization:
+    """The Clerk organization that a session works in. `role` is Clerk's, without `org:`; what counts is our own
+    table's, which Clerk's webhooks keep."""
 
     id: str
     role: str
@@ -67,7 +62,7 @@ class Session:
     id: str
     user: str
     expires_at: datetime
-    organization: Organization | None = None
+    organization: ActiveOrganization | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +77,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key at the only moment when its text is known. `prefix` and `hash` are what is stored."""
+    """A key at the only moment when its text is known: all but that is stored."""
 
     text: str
     prefix: str
     hash: bytes
+    name: str
+    scopes: frozenset[ApiScope]
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +103,28 @@ def scopes_of(role: Role) -> frozenset[ApiScope]:
     return frozenset(SCOPES) if role is Role.ADMIN else frozenset(SCOPES) - ADMINS_ONLY
 
 
-def role_in(organization: Organization) -> Role:
-    """Clerk's `admin` administrates; every other role, also one that the application invented, is a member's."""
-    return Role.ADMIN if organization.role == "admin" else Role.MEMBER
+def new_key(
+    randomness: bytes, *, name: str, scopes: Iterable[str], expires_at: datetime | None, now: datetime, others: int
+) -> NewKey:
+    """`randomness`: `KEY_BYTES` from a cryptographic source; `others`: how many usable keys the tenant has.
 
-
-def new_key(randomness: bytes) -> NewKey:
-    """`randomness`: `KEY_BYTES` from a cryptographic source."""
+    Raises:
+        KeyInvalid: says what about it is wrong.
+    """
     if len(randomness) != KEY_BYTES:
         raise ValueError(f"a key is made of {KEY_BYTES} bytes")
+    if not 0 < len(name.strip()) <= MAX_KEY_NAME or not name.isprintable():
+        raise KeyInvalid(f"name: 1 to {MAX_KEY_NAME} printable characters")
+    asked = set(scopes)
+    if not asked or (unknown := sorted(asked - set(SCOPES))):
+        wrong = f"there is no {unknown[0]!r}" if asked else "none is given"
+        raise KeyInvalid(f"scopes: {wrong}; there are {', '.join(SCOPES)}")
+    if expires_at is not None and not now < expires_at <= now + LONGEST_LIFE:
+        raise KeyInvalid(f"expires_at: must be in the future, and within {LONGEST_LIFE.days} days")
+    if others >= MAX_KEYS:
+        raise KeyInvalid(f"the tenant has {others} usable keys already: revoke one that nobody uses")
     text = f"{KEY_START}{randomness.hex()}"
-    return NewKey(text, text[:SHOWN], sha256(text.encode()).digest())
+    return NewKey(text, text[:SHOWN], _hash(text), name.strip(), frozenset(map(ApiScope, asked)), expires_at)
 
 
 def hash_of(text: str) -> bytes | None:
@@ -123,25 +132,7 @@ def hash_of(text: str) -> bytes | None:
 
     Nobody can choose a text by its hash, so how long the search in an index takes tells nothing about other keys.
     """
-    return sha256(text.encode()).digest() if KEY.fullmatch(text) else None
-
-
-def check_key(name: str, scopes: Iterable[str], expires_at: datetime | None, now: datetime) -> frozenset[ApiScope]:
-    """The scopes of a key that may be made.
-
-    Raises:
-        KeyInvalid: says what about it is wrong.
-    """
-    if not 0 < len(name.strip()) <= MAX_KEY_NAME or not name.isprintable():
-        raise KeyInvalid(f"name: 1 to {MAX_KEY_NAME} printable characters")
-    asked = set(scopes)
-    if not asked:
-        raise KeyInvalid(f"scopes: at least one of {', '.join(SCOPES)}")
-    if unknown := sorted(asked - set(SCOPES)):
-        raise KeyInvalid(f"scopes: there is no {unknown[0]!r}; there are {', '.join(SCOPES)}")
-    if expires_at is not None and not now < expires_at <= now + LONGEST_LIFE:
-        raise KeyInvalid("expires_at: must be in the future, by ten years at most")
-    return frozenset(map(ApiScope, asked))
+    return _hash(text) if KEY.fullmatch(text) else None
 
 
 def use(key: Key | None, now: datetime) -> Caller:
@@ -163,3 +154,7 @@ def use(key: Key | None, now: datetime) -> Caller:
 def use_is_news(key: Key, now: datetime) -> bool:
     """Whether `last_used_at` is old enough to be written again: it is coarse, so that requests need not write."""
     return key.last_used_at is None or now - key.last_used_at >= NOTE_USE_EVERY
+
+
+def _hash(text: str) -> bytes:
+    return sha256(text.encode()).digest()

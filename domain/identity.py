@@ -1,37 +1,27 @@
-"""Who a person is: a pure function of what Clerk told us, whatever the order it was told in.
+"""Who a person is and where they belong: a pure function of what Clerk told us, whatever the order it was told in.
 
 Clerk's webhooks are "eventually consistent" and may come late, twice or in any order; a body has no event id and no
-sequence, but says when the person's data last changed. A deleted person leaves a tombstone, so that a late
-`user.created` does not bring them back.
+sequence, but says when its object last changed. Every event becomes a mirror row (`Person`, `Organization`,
+`Membership`), and `merged` joins rows of one object so that any permutation and repetition of its events ends in the
+same row. What is deleted leaves a tombstone, so that a late `created` does not bring it back. `seat` derives from the
+rows which tenant a person works in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TypeVar
+from uuid import UUID
 
-from domain.billing_events import Ignored
-from domain.body import Field
-from domain.errors import MalformedEvent
-
-
-@dataclass(frozen=True, slots=True)
-class PersonChanged:
-    clerk_id: str
-    email: str | None
-    name: str | None
-    image_url: str | None
-    updated_at: datetime
-    last_login_at: datetime | None
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class PersonDeleted:
-    clerk_id: str
-    at: datetime
+class Role(StrEnum):
+    """What somebody may do in a tenant."""
 
-
-Fact = PersonChanged | PersonDeleted | Ignored
+    ADMIN = "ADMIN"
+    MEMBER = "MEMBER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,82 +40,85 @@ class Person:
     deleted_at: datetime | None = None
 
 
-def read(body: Mapping[str, Any], *, sent_at: datetime | None = None) -> Fact:
-    """The fact in a Clerk event, or MalformedEvent naming the field.
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """Deleted, nothing is left of it but the id and the time."""
 
-    `sent_at` is when the delivery says the event happened (the header `svix-timestamp`), for bodies without their
-    own `timestamp`, which Clerk added later.
+    clerk_id: str
+    name: str | None = None
+    source_updated_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """That a person belongs to an organization. Who leaves and joins again has a new one, with an id of its own."""
+
+    clerk_id: str
+    organization_id: str
+    user_id: str
+    role: Role
+    joined_at: datetime
+    source_updated_at: datetime
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a person works, and as what."""
+
+    tenant_id: UUID | None
+    role: Role
+
+
+Row = TypeVar("Row", Person, Organization, Membership)
+
+
+def merged(stored: Row | None, told: Row) -> Row:
+    """Merge two rows of one object: commutative, associative and idempotent, so order and repeats do not matter.
+
+    The later `updated_at` wins; of two equal ones, the greater values, which is arbitrary but the same everywhere.
+    A deletion is final, and of two, the first is the one that happened.
     """
-    event = Field(body)
-    kind = event["type"].required(Field.word)
-    user = event["data"]
-    if kind in ("user.created", "user.updated"):
-        return _person_changed(user, event["timestamp"].milliseconds() or sent_at)
-    if kind == "user.deleted":
-        at = event["timestamp"].milliseconds() or sent_at
-        return PersonDeleted(user["id"].required(Field.word), event["timestamp"].required(lambda _: at))
-    return Ignored(f"unhandled type {kind}")
-
-
-def apply(stored: Person | None, fact: PersonChanged | PersonDeleted) -> Person | None:
-    """The row after this fact, or None if the fact changes nothing: stale, a duplicate, or about a deleted person.
-
-    Any permutation and repetition of a person's facts ends in the same row.
-    """
-    merged = _bury(stored, fact) if isinstance(fact, PersonDeleted) else _change(stored, fact)
-    return None if merged == stored else merged
-
-
-def tenant_name(person: Person) -> str:
-    """What the tenant of a personal account is called."""
-    return person.email or person.name or person.clerk_id
-
-
-def _person_changed(user: Field, happened_at: datetime | None) -> PersonChanged:
-    updated_at = user["updated_at"].milliseconds() or user["created_at"].milliseconds() or happened_at
-    if updated_at is None:
-        raise MalformedEvent(f"{user.path}.updated_at: missing")
-    full_name = " ".join(filter(None, (user["first_name"].text(), user["last_name"].text())))
-    return PersonChanged(
-        clerk_id=user["id"].required(Field.word),
-        email=_primary_email(user),
-        name=full_name or user["username"].text(),
-        image_url=user["image_url"].text() or user["profile_image_url"].text(),
-        updated_at=updated_at,
-        last_login_at=user["last_sign_in_at"].milliseconds(),
-    )
-
-
-def _primary_email(user: Field) -> str | None:
-    """The address that `primary_email_address_id` names. The list's order means nothing, and it holds addresses that
-    nobody has verified, so there is no second choice."""
-    primary = user["primary_email_address_id"].word()
-    addresses = [(address["id"].word(), address["email_address"].text()) for address in user["email_addresses"]]
-    return next((email for address_id, email in addresses if primary and address_id == primary), None)
-
-
-def _bury(stored: Person | None, fact: PersonDeleted) -> Person:
-    """Told twice, the first deletion is the one that happened."""
-    earlier = stored.deleted_at if stored and stored.deleted_at else fact.at
-    return Person(fact.clerk_id, deleted_at=min(earlier, fact.at))
-
-
-def _change(stored: Person | None, fact: PersonChanged) -> Person:
-    """The later `updated_at` wins; of two equal ones, the greater values, which is arbitrary but the same everywhere.
-
-    The last login is merged by itself: it only moves forward, and the dashboard writes it too.
-    """
-    told = Person(
-        fact.clerk_id, fact.email, fact.name, fact.image_url, fact.last_login_at, source_updated_at=fact.updated_at
-    )
     if stored is None:
         return told
-    if stored.deleted_at:
-        return stored
-    logins = [row.last_login_at for row in (stored, told) if row.last_login_at]
-    return replace(max(stored, told, key=_age), last_login_at=max(logins, default=None))
+    newest = max(stored, told, key=_age)
+    if isinstance(newest, Person):
+        # The last login only moves forward, and the dashboard writes it too.
+        logins = [login for row in (stored, told) if (login := getattr(row, "last_login_at", None))]
+        newest = replace(newest, last_login_at=max(logins, default=None))
+    deletions = [row.deleted_at for row in (stored, told) if row.deleted_at]
+    return _tombstone(newest, min(deletions)) if deletions else newest
 
 
-def _age(row: Person) -> tuple[float, str, str, str]:
-    told_at = row.source_updated_at.timestamp() if row.source_updated_at else float("-inf")
-    return told_at, row.email or "", row.name or "", row.image_url or ""
+def seat(person: Person, now: Seat, home: UUID | None, *, home_in_use: bool, offered: Iterable[Seat]) -> Seat:
+    """Where the person belongs: in the tenant of the organization that they joined first, else in their own.
+
+    `now` is where they are, `home` the tenant of their personal account, and `offered` are the seats that their live
+    memberships give them, oldest first. Who pays for a home or keeps content there stays in it: a membership then
+    gives access to the organization and moves nobody. At home, the role is what it was.
+    """
+    if person.deleted_at:
+        return Seat(home, Role.MEMBER)
+    at_home = now.tenant_id == home
+    first = None if at_home and home_in_use else next(iter(offered), None)
+    if first is not None:
+        return first
+    return now if at_home else Seat(home, Role.ADMIN)
+
+
+def tenant_name(account: Person | Organization) -> str:
+    """What the tenant of an account is called."""
+    email = account.email if isinstance(account, Person) else None
+    return email or account.name or account.clerk_id
+
+
+def _age(row: Row) -> tuple[datetime, list[str]]:
+    return row.source_updated_at or LONG_AGO, [str(getattr(row, name) or "") for name in row.__slots__]
+
+
+def _tombstone(row: Row, at: datetime) -> Row:
+    """What is left. A membership holds nothing but ids."""
+    if isinstance(row, Membership):
+        return replace(row, deleted_at=at)
+    return type(row)(row.clerk_id, deleted_at=at)

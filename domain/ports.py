@@ -70,11 +70,12 @@ class Order:
 class Ports:
     """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both).
 
-    The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
+    `clerk_instance` is the id of our Clerk instance, if set. The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
 
     prices: PriceBook
     livemode: bool | None = None
+    clerk_instance: str | None = None
     fetch_event: FetchEvent | None = None
     cashier: Cashier | None = None
     records: BillingRecords | None = None

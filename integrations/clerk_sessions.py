@@ -18,7 +18,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from domain.access import Organization, Session
+from domain.access import ActiveOrganization, Session
 from domain.errors import NotAuthenticated, Unavailable, ViralError
 
 LEEWAY = 5
@@ -35,8 +35,9 @@ PEM = re.compile(r"-----BEGIN (PUBLIC KEY|RSA PUBLIC KEY)-----(.+?)-----END \1--
 FRESH_FOR = 3600.0
 """Seconds until a kept JWKS is fetched again, so that a key withdrawn by Clerk is withdrawn here."""
 
-REFRESH_EVERY = 30.0
-"""Seconds between fetches for whatever reason: tokens with invented key ids cannot make us ask more often."""
+REFRESH_EVERY, RETRY_EVERY = 30.0, 5.0
+"""Seconds after a fetch, and after one that failed, without another: tokens with invented key ids cannot make us ask
+more often."""
 
 MAX_JWKS = 256 * 1024
 
@@ -83,7 +84,7 @@ class JwksKeys:
     """Clerk's JWKS, fetched when first needed and kept.
 
     It is fetched again when it is old, or once when a token names a key that is not in it (Clerk rotated its keys);
-    by one thread at a time, and never more often than every `REFRESH_EVERY` seconds. If Clerk does not answer, the keys
+    by one thread at a time, and with a rest after each fetch. If Clerk does not answer, the keys
     that are known stay good.
     """
 
@@ -113,11 +114,12 @@ class JwksKeys:
         if not self._fetching.acquire(blocking=wait):
             return
         try:
-            if self._monotonic() - self._tried_at < REFRESH_EVERY:
+            now = self._monotonic()
+            if now - self._tried_at < (RETRY_EVERY if self._trouble else REFRESH_EVERY):
                 return
-            self._tried_at = self._monotonic()
+            self._tried_at = now
             self._keys, self._trouble = read_jwks(self._fetch()), None
-            self._fetched_at = self._tried_at
+            self._fetched_at = now
             log.info("clerk.jwks_fetched", keys=sorted(self._keys))
         except (Unavailable, KeyUnusable) as error:
             self._trouble = Unavailable(f"Clerk's keys cannot be fetched: {error}")
@@ -134,7 +136,7 @@ class Verifier:
         `parties`: origins that may ask for tokens (`azp`); none: all of the instance's."""
         self._keys = keys
         self._issuer = issuer
-        self._parties = frozenset(parties)
+        self._parties = tuple(parties)
 
     def verify(self, token: str, now: float) -> Session:
         """The session, if the token is good at `now` (Unix seconds).
@@ -195,7 +197,7 @@ class Verifier:
             raise NotAuthenticated("TOKEN_PARTY", "the token's azp is not one of CLERK_AUTHORIZED_PARTIES")
 
 
-def organization(claims: Mapping[str, Any]) -> Organization | None:
+def organization(claims: Mapping[str, Any]) -> ActiveOrganization | None:
     """The active organization: `o.{id, rol, slg}` (version 2 of the claims), else `org_id`, `org_role`, `org_slug`.
 
     Roles come with `org:` in version 1 and without it in version 2.
@@ -210,7 +212,7 @@ def organization(claims: Mapping[str, Any]) -> Organization | None:
         return None
     organization_id, role = (_id(found, name) for name in names[:2])
     slug = found.get(names[2])
-    return Organization(organization_id, role.removeprefix("org:"), slug if isinstance(slug, str) else None)
+    return ActiveOrganization(organization_id, role.removeprefix("org:"), slug if isinstance(slug, str) else None)
 
 
 def read_jwks(document: bytes) -> Mapping[str, RSAPublicKey]:

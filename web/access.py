@@ -61,17 +61,23 @@ class Doorman:
         return caller
 
     def _by_session(self, session: Session) -> Caller:
-        """The tenant of the person's account; what they may do there follows from their role."""
+        """In the tenant of the session's organization, or else in the person's; what they may do there is their role's.
+
+        Never in another tenant instead: what was meant for the organization would end up in the person's own.
+        """
+        organization_id = session.organization.id if session.organization else None
         with self.db.transaction(SYSTEM) as tx:
-            member = tx.access.member(session.user)
-        if member is None:
-            raise AccountPending("this account is still being set up; try again in a moment", retry_after=WEBHOOK_TAKES)
-        if member.deleted or member.tenant_id is None:
+            found = tx.identity.signed_in(session.user, organization_id)
+            person = None if found else tx.identity.person(session.user)
+        if found is not None:
+            return Caller(found.tenant_id, found.user_id, found.role, scopes_of(found.role))
+        if person is not None and person.deleted_at is not None:
             raise NotAllowed("ACCOUNT_DELETED", "this account was deleted")
-        return Caller(member.tenant_id, member.user_id, member.role, scopes_of(member.role))
+        what = "this account" if person is None else "the membership in this organization"
+        raise AccountPending(f"{what} is still being set up; try again in a moment", retry_after=WEBHOOK_TAKES)
 
 
-def running(request: Request) -> App:
+async def running(request: Request) -> App:
     app: App = request.app.state.app
     return app
 
@@ -91,7 +97,7 @@ def caller(request: Request, credential: Annotated[HTTPAuthorizationCredentials 
 def requires(scope: ApiScope) -> Any:
     """A dependency: the caller, if they have this scope."""
 
-    def allowed(who: Annotated[Caller, Depends(caller)]) -> Caller:
+    async def allowed(who: Annotated[Caller, Depends(caller)]) -> Caller:
         if scope not in who.scopes:
             raise NotAllowed("SCOPE_MISSING", f"this needs the scope {scope}, which the caller does not have")
         return who

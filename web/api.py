@@ -5,7 +5,6 @@ module beside `web/keys.py`, listed in `create_api`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -38,6 +37,7 @@ from workers.app import App
 MAX_BODY = 1024 * 1024
 """Bytes."""
 
+CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
 RETRY_AFTER = 5
 CHALLENGE = 'Bearer realm="viral"'
 
@@ -109,7 +109,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses: no such path, another method, a body that is too large."""
     if not isinstance(error, HTTPException):
         raise error
-    return refusal(error.status_code, error.detail, HTTPStatus(error.status_code).name, headers=error.headers)
+    return refusal(error.status_code, error.detail, CODES.get(error.status_code, "HTTP_ERROR"), headers=error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

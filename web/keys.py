@@ -8,8 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, BaseModel
 
-from domain.access import KEY_BYTES, MAX_KEYS, ApiScope, Caller, check_key, new_key
-from domain.errors import KeyInvalid, NotAllowed, UnknownKey
+from domain.access import KEY_BYTES, ApiScope, Caller, new_key
+from domain.errors import NotAllowed, UnknownKey
 from web.access import Running, requires
 
 routes = APIRouter(prefix="/keys", tags=["keys"])
@@ -54,17 +54,13 @@ def list_keys(caller: Keeper, app: Running) -> list[KeyInfo]:
 @routes.post("", status_code=201)
 def create_key(wish: Wish, caller: Keeper, app: Running, response: Response) -> MadeKey:
     """Make a key that may do what the caller may, or less."""
-    key = new_key(token_bytes(KEY_BYTES))
     with app.db.transaction(caller.tenant_id) as tx:
         now = tx.now()
-        scopes = check_key(wish.name, wish.scopes, wish.expires_at, now)
-        if beyond := sorted(scopes - caller.scopes):
+        others = tx.access.count_usable(caller.tenant_id, now)
+        key = new_key(token_bytes(KEY_BYTES), **wish.model_dump(), now=now, others=others)
+        if beyond := sorted(key.scopes - caller.scopes):
             raise NotAllowed("SCOPE_MISSING", f"a key cannot get {beyond[0]}, which the caller does not have")
-        if tx.access.count_usable(caller.tenant_id, now) >= MAX_KEYS:
-            raise KeyInvalid(f"the tenant has {MAX_KEYS} keys already: revoke one that nobody uses")
-        row = tx.access.add_key(
-            tx.new_id(), caller.tenant_id, key, name=wish.name.strip(), scopes=scopes, expires_at=wish.expires_at
-        )
+        row = tx.access.add_key(tx.new_id(), caller.tenant_id, key)
     response.headers["Cache-Control"] = "no-store"
     return MadeKey(**row, key=key.text)
 

@@ -19,10 +19,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from integrations import clerk
 from web.api import create_api
 from web.ingest import Ingest, Rings
-from web.webhooks import Door, open_clerk, open_stripe, refusal, routes
+from web.webhooks import OPENERS, Door, refusal, routes, usable
 from workers import logs
 from workers.app import Ids, build
 from workers.job import JobType
@@ -102,11 +101,10 @@ def run(settings: Settings) -> None:
 def create_app(web: WebDeps) -> Starlette:
     """Nothing is connected or started before the application's lifespan begins."""
     ingest = Ingest(web.connect, web.ring)
-    stripe_secrets = [secret for secret in web.stripe_secrets if secret.strip()]
-    clerk_secrets = [secret for secret in web.clerk_secrets if clerk.key(secret)]
+    given = {"stripe": (web.stripe_secrets, web.stripe_job), "clerk": (web.clerk_secrets, web.clerk_job)}
     doors = [
-        Door("stripe", open_stripe, stripe_secrets, web.stripe_job, ingest, web.clock, web.make_id),
-        Door("clerk", open_clerk, clerk_secrets, web.clerk_job, ingest, web.clock, web.make_id),
+        Door(source, OPENERS[source], usable(source, secrets), job, ingest, web.clock, web.make_id)
+        for source, (secrets, job) in given.items()
     ]
 
     @contextlib.asynccontextmanager

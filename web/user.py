@@ -8,7 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from domain.access import ApiScope, Caller, Role
+from domain.access import ApiScope, Caller
+from domain.identity import Role
 from web.access import Running, requires
 
 routes = APIRouter(prefix="/user", tags=["user"])

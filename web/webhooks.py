@@ -48,6 +48,14 @@ def open_clerk(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], 
     return clerk.parse_event(body, clerk.verify(body, headers, secrets, now))
 
 
+OPENERS: Final[Mapping[str, Opened]] = {"stripe": open_stripe, "clerk": open_clerk}
+
+
+def usable(source: str, secrets: Sequence[str]) -> list[str]:
+    """Those that can verify anything."""
+    return [secret for secret in secrets if (clerk.key(secret) if source == "clerk" else secret.strip())]
+
+
 @dataclass
 class Door:
     """The ASGI endpoint of one source. `secrets` are usable ones; without any, it stores nothing and says so."""

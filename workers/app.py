@@ -116,6 +116,7 @@ def outside(settings: Settings) -> Ports:
     return Ports(
         prices=settings.prices,
         livemode=settings.stripe_livemode,
+        clerk_instance=settings.clerk_instance_id,
         fetch_event=stripe.fetch_event if stripe else None,
         cashier=stripe,
         records=stripe,

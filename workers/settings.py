@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     stripe_pro_price_id: Words = ()
     stripe_agency_price_id: Words = ()
     clerk_webhook_signing_secret: Secrets = ()
+    clerk_instance_id: str | None = None
     clerk_jwks_url: str = ""
     clerk_jwt_key: str = Field(default="", repr=False)
     clerk_issuer: str = ""

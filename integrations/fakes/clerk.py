@@ -1,6 +1,6 @@
 """What Clerk would send: event bodies as plain dicts, made from explicit times and ids, without a network."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from integrations.fakes.people import Body, Cast, digest, milliseconds
 
@@ -84,3 +84,76 @@ def clerk_user(
 def clerk_deleted_user(who: Cast) -> Body:
     """All that Clerk says of a deleted user."""
     return {"deleted": True, "id": who.user_id, "object": "user"}
+
+
+def clerk_organization(
+    who: Cast, *, created_at: datetime, updated_at: datetime | None = None, name: str = "Acme"
+) -> Body:
+    """An organization as `organization.created` and `.updated` carry it, and every membership inside it."""
+    return {
+        "id": who.organization_id,
+        "object": "organization",
+        "admin_delete_enabled": True,
+        "created_at": milliseconds(created_at),
+        "created_by": who.user_id,
+        "has_image": False,
+        "image_url": f"https://img.clerk.com/{digest(who.organization_id)}",
+        "logo_url": None,
+        "max_allowed_memberships": 5,
+        "members_count": 1,
+        "name": name,
+        "pending_invitations_count": 0,
+        "private_metadata": {},
+        "public_metadata": {},
+        "slug": name.lower(),
+        "updated_at": milliseconds(updated_at or created_at),
+    }
+
+
+def clerk_deleted_organization(who: Cast) -> Body:
+    """All that Clerk says of a deleted organization."""
+    return {"deleted": True, "id": who.organization_id, "object": "organization", "slug": "acme"}
+
+
+def clerk_membership(
+    who: Cast, *, created_at: datetime, updated_at: datetime | None = None, role: str = "org:member", number: int = 1
+) -> Body:
+    """A membership, whole also when it is deleted; `number` counts how often this person has joined."""
+    return {
+        "id": f"orgmem_{digest(who.organization_id, who.user_id, number)}",
+        "object": "organization_membership",
+        "created_at": milliseconds(created_at),
+        "organization": clerk_organization(who, created_at=created_at),
+        "permissions": [],
+        "private_metadata": {},
+        "public_metadata": {},
+        "public_user_data": {
+            "first_name": "Ada",
+            "has_image": True,
+            "identifier": who.email,
+            "image_url": f"https://img.clerk.com/{digest(who.user_id)}",
+            "last_name": "Lovelace",
+            "profile_image_url": f"https://images.clerk.dev/{digest(who.user_id)}",
+            "user_id": who.user_id,
+        },
+        "role": role,
+        "role_name": role.removeprefix("org:").capitalize(),
+        "updated_at": milliseconds(updated_at or created_at),
+    }
+
+
+def clerk_session(who: Cast, *, created_at: datetime) -> Body:
+    """A session as `session.created` carries it."""
+    return {
+        "id": f"sess_{digest(who.user_id, created_at)}",
+        "object": "session",
+        "abandon_at": milliseconds(created_at + timedelta(days=30)),
+        "actor": None,
+        "client_id": f"client_{digest(who.user_id)}",
+        "created_at": milliseconds(created_at),
+        "expire_at": milliseconds(created_at + timedelta(days=7)),
+        "last_active_at": milliseconds(created_at),
+        "status": "active",
+        "updated_at": milliseconds(created_at),
+        "user_id": who.user_id,
+    }

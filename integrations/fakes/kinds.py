@@ -6,7 +6,15 @@ from datetime import datetime
 from types import MappingProxyType
 
 from domain.quota import add_months
-from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_user
+from integrations.fakes.clerk import (
+    clerk_deleted_organization,
+    clerk_deleted_user,
+    clerk_event,
+    clerk_membership,
+    clerk_organization,
+    clerk_session,
+    clerk_user,
+)
 from integrations.fakes.people import Body, Cast
 from integrations.fakes.stripe import checkout_session, customer, invoice, stripe_event, subscription
 
@@ -79,6 +87,27 @@ KINDS: Mapping[str, Mapping[str, Kind]] = MappingProxyType(
                     _clerk("user.created", "a person signed up", lambda who, at: clerk_user(who, created_at=at)),
                     _clerk("user.updated", "a person changed", lambda who, at: clerk_user(who, created_at=at)),
                     _clerk("user.deleted", "a person's account was deleted", lambda who, _: clerk_deleted_user(who)),
+                    _clerk("session.created", "a person signed in", lambda who, at: clerk_session(who, created_at=at)),
+                    _clerk(
+                        "organization.created",
+                        "an organization was made",
+                        lambda who, at: clerk_organization(who, created_at=at),
+                    ),
+                    _clerk(
+                        "organization.deleted",
+                        "the organization was deleted",
+                        lambda who, _: clerk_deleted_organization(who),
+                    ),
+                    _clerk(
+                        "organizationMembership.created",
+                        "the person joined the organization",
+                        lambda who, at: clerk_membership(who, created_at=at),
+                    ),
+                    _clerk(
+                        "organizationMembership.deleted",
+                        "the person left the organization",
+                        lambda who, at: clerk_membership(who, created_at=at),
+                    ),
                 ]
             )
         ),

@@ -30,6 +30,7 @@ class Cast:
     price_id: str = "price_pro"
     unit_amount: int = 14_900
     shape: Shape = "basil"
+    organization_id: str = "org_2fakeOrganization"
 
 
 def cast(rng: Random, **known: Any) -> Cast:
@@ -41,6 +42,7 @@ def cast(rng: Random, **known: Any) -> Cast:
         subscription_id=new_id("sub", rng),
         user_id=new_id("user", rng, 27),
         email=f"person{number}@example.com",
+        organization_id=new_id("org", rng, 27),
     )
     return replace(made, **known)
 

@@ -84,8 +84,9 @@ def _values(table: Table, owner: UUID | None, rows: Mapping[str, Row]) -> dict[s
         for column in table.columns
         if not column.nullable and column.server_default is None and not isinstance(column.identity, Identity)
     }
-    for constraint in _references(table):
-        values |= {e.parent.name: rows[e.column.table.name][e.column.name] for e in constraint.elements}
+    for constraint in table.foreign_key_constraints:
+        if constraint.referred_table.name in rows:
+            values |= {e.parent.name: rows[e.column.table.name][e.column.name] for e in constraint.elements}
     return values | ({owner_of(table).name: owner} if owner else {})
 
 

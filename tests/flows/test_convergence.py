@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from random import Random, SystemRandom
 from typing import Any
 from uuid import UUID
@@ -17,10 +16,9 @@ import pytest
 from db.transaction import SYSTEM
 from domain.billing import Tier
 from domain.quota import add_months
-from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_user
 from integrations.fakes.lives import lifecycle
 from integrations.fakes.people import Body, Cast, Shape
-from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row
+from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row
 from tests.drain import drain
 from workers.app import App
 
@@ -155,61 +153,3 @@ def run_at_once(app: App, jobs: Sequence[UUID]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-
-
-# --- people -------------------------------------------------------------------------------------------------
-
-
-def person() -> list[Body]:
-    """Signs up, moves to another address, signs in, is deleted."""
-    hour = timedelta(hours=1)
-    moved = replace(WHO, email="ada@example.org")
-    created = clerk_user(WHO, created_at=NOV_22)
-    changed = clerk_user(moved, created_at=NOV_22, updated_at=NOV_22 + hour)
-    signed_in = clerk_user(moved, created_at=NOV_22, updated_at=NOV_22 + 2 * hour, last_sign_in_at=NOV_22 + 2 * hour)
-    return [
-        clerk_event("user.created", created, at=NOV_22),
-        clerk_event("user.updated", changed, at=NOV_22 + hour),
-        clerk_event("user.updated", signed_in, at=NOV_22 + 2 * hour),
-        clerk_event("user.deleted", clerk_deleted_user(WHO), at=NOV_22 + 3 * hour),
-    ]
-
-
-def users(app: App) -> list[dict[str, Any]]:
-    """What Clerk decides of the rows; a person of whom only the deletion was told first never had a tenant."""
-    ours = ("id", "tenant_id", "created_at", "updated_at")
-    with app.db.transaction(SYSTEM) as tx:
-        rows = tx.driver.execute("SELECT to_jsonb(u) FROM users u").fetchall()
-    return [{k: v for k, v in row.items() if k not in ours} for (row,) in rows]
-
-
-def store_people(app: App, events: Sequence[Body], order: Sequence[int]) -> list[UUID]:
-    """Each delivery of an event has its message's id, but for every third, which is sent anew as one of its own."""
-    begin(app)
-    return [
-        a_clerk_event(app, events[index], f"msg_{index}" if n % 3 else f"msg_{index}_again_{n}")
-        for n, index in enumerate(order)
-    ]
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 4])
-def test_a_person_ends_the_same_in_any_order(app: App, length: int, rng: Random) -> None:
-    events = person()[:length]
-    store_people(app, events, range(length))
-    drain(app)
-    expected = users(app)
-    assert len(expected) == 1
-    for at_once in (False, False, False, True, True, True):
-        order = [*range(length), *rng.choices(range(length), k=2)]
-        rng.shuffle(order)
-        jobs = list(dict.fromkeys(store_people(app, events, order)))
-        if at_once:
-            run_at_once(app, jobs)
-        else:
-            drain(app)
-        assert_applied_at_the_first_attempt(app, jobs)
-        assert users(app) == expected, order
-        with app.db.transaction(SYSTEM) as tx:
-            tenants = len(tx.tenants.recent()) - 1
-        assert tenants <= 1
-        assert tenants == 1 or expected[0]["deleted_at"], "a person who is there has a tenant, and only one"

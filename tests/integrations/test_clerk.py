@@ -203,7 +203,7 @@ def test_the_subject_is_the_user_or_else_the_organization(data: object, subject:
     assert parse_event(body_of(data=data), "msg_1").subject == subject
 
 
-@pytest.mark.parametrize("kind", ["email.created", "sms.created"])
+@pytest.mark.parametrize("kind", ["email.created", "sms.created", "organizationInvitation.created"])
 def test_one_time_codes_are_not_kept(kind: str) -> None:
     event = parse_event(body_of(type=kind, data={"body": "your code is 424242"}), "msg_1")
     assert (event.type, event.body) == (kind, None)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,19 +17,21 @@ import httpx
 import orjson
 import psycopg
 import pytest
+import standardwebhooks
 import structlog
 import uvicorn
-from starlette.applications import Starlette
+from stripe import WebhookSignature
 from structlog.testing import capture_logs
 
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from db import migrate
 from integrations import clerk, stripe
 from tests.wait import until
+from web.api import create_api
 from web.ingest import Rings
 from web.main import WebDeps, create_app
 from web.webhooks import MAX_BODY
-from workers.app import Ids
+from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 
@@ -102,7 +105,7 @@ def rung() -> Heard:
 
 
 @pytest.fixture
-def deps(database_url: str, rung: Heard) -> WebDeps:
+def deps(app: App, database_url: str, rung: Heard) -> WebDeps:
     return WebDeps(
         stripe_secrets=(STRIPE_SECRET,),
         clerk_secrets=(CLERK_SECRET,),
@@ -113,7 +116,7 @@ def deps(database_url: str, rung: Heard) -> WebDeps:
         make_id=Ids(),
         stripe_job=apply_stripe_event,
         clerk_job=apply_clerk_event,
-        api=Starlette(),
+        api=create_api(app, sessions=None, clock=time.time),
     )
 
 
@@ -160,6 +163,17 @@ def test_a_clerk_event_is_stored_with_its_job_and_rung(web: Web, rung: Heard, fa
     [(job_id, job_type)] = web.ask("SELECT id, job_type FROM job_queue")
     assert job_type == "identity.apply_clerk_event"
     until(lambda: rung.ids() == {job_id}, "the bell")
+
+
+def test_what_the_official_signers_sign_is_received(web: Web) -> None:
+    body, at = orjson.dumps(EVENT), datetime.now(UTC)
+    theirs = WebhookSignature.generate_signature_header(body.decode(), STRIPE_SECRET, int(at.timestamp()))
+    assert web.client.post("/webhooks/stripe", content=body, headers={"Stripe-Signature": theirs}).status_code == 200
+    body = orjson.dumps(USER)
+    theirs = standardwebhooks.Webhook(CLERK_SECRET).sign("msg_1", at, body.decode())
+    headers = {"svix-id": "msg_1", "svix-timestamp": str(int(at.timestamp())), "svix-signature": theirs}
+    assert web.client.post("/webhooks/clerk", content=body, headers=headers).status_code == 200
+    assert web.counts() == (2, 2)
 
 
 def test_a_duplicate_is_received_too_and_changes_nothing(web: Web) -> None:

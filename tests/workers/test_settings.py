@@ -4,6 +4,7 @@ import pytest
 
 from domain.billing import Tier
 from workers.settings import SettingsInvalid, load, require
+from workers.signin import issuer
 
 
 def test_lists_are_separated_by_commas() -> None:
@@ -43,3 +44,52 @@ def test_the_owner_is_who_the_direct_url_names() -> None:
     app, owner = "postgresql://app@h/d", "postgresql://owner@h/d"
     assert load({"DATABASE_URL": app}).owner_url == app
     assert load({"DATABASE_URL": app, "DIRECT_URL": owner}).owner_url == owner
+
+
+def test_what_sign_in_is_told_is_checked_by_name() -> None:
+    settings = load(
+        {
+            "CLERK_JWKS_URL": "https://clerk.example.com/.well-known/jwks.json",
+            "CLERK_ISSUER": "https://clerk.example.com/",
+            "CLERK_AUTHORIZED_PARTIES": "https://app.example.com, http://localhost:3000,capacitor://localhost",
+        }
+    )
+    assert settings.clerk_issuer == "https://clerk.example.com"
+    assert len(settings.clerk_authorized_parties) == 3
+    with pytest.raises(SettingsInvalid) as refusal:
+        load(
+            {
+                "CLERK_JWKS_URL": "http://clerk.example.com/.well-known/jwks.json",
+                "CLERK_ISSUER": "clerk.example.com",
+                "CLERK_JWT_KEY": "pk_live_s3cret",
+                "CLERK_AUTHORIZED_PARTIES": "https://app.example.com/",
+            }
+        )
+    assert [fault.partition(":")[0] for fault in refusal.value.faults] == [
+        "CLERK_JWKS_URL",
+        "CLERK_JWT_KEY",
+        "CLERK_ISSUER",
+        "CLERK_AUTHORIZED_PARTIES",
+    ]
+    assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"CLERK_JWKS_URL": "https://clerk.example.com/.well-known/jwks.json"}, "https://clerk.example.com"),
+        ({"CLERK_JWKS_URL": "https://api.clerk.com/v1/jwks"}, None),
+        (
+            {
+                "CLERK_JWKS_URL": "https://proxy.example.com/.well-known/jwks.json",
+                "CLERK_ISSUER": "https://c.example.com",
+            },
+            "https://c.example.com",
+        ),
+    ],
+)
+def test_the_issuer_is_told_or_follows_from_where_the_keys_are(
+    environment: dict[str, str], expected: str | None
+) -> None:
+    assert issuer(load(environment)) == expected

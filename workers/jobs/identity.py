@@ -1,46 +1,138 @@
-"""What Clerk tells us becomes users, each with a tenant of their own."""
+"""What Clerk tells us becomes users and organizations, each with a tenant of its own, and who works where."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from domain import quota
 from domain.billing import PLANS, Tier
 from domain.billing_events import Ignored
-from domain.identity import Person, apply, read, tenant_name
-from workers.job import Context, Tx, job
+from domain.identity import Membership, Organization, Person, Role, Seat, merged, seat, tenant_name
+from domain.identity_events import SignedIn, read
+from workers.job import Context, Event, Tx, job
+
+UNKNOWN_USER = "parked:unknown_user"
+UNKNOWN_ORGANIZATION = "parked:unknown_organization"
 
 
 @job("identity.apply_clerk_event", queue="events", system=True, unique=("event_id",), max_attempts=10)
 def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
-    """Let the user's row follow the event; a person seen for the first time gets a tenant."""
+    """Mirror what the event says, then derive from the whole mirror where the people that it concerns work."""
     with ctx.finish() as tx:
-        event = tx.events.get(event_id)
-        fact = read(event.payload, sent_at=event.occurred_at)
-        if isinstance(fact, Ignored):
-            outcome = f"ignored:{fact.reason}"
-        else:
-            before, tenant_id = tx.identity.lock_person(fact.clerk_id)
-            after = apply(before, fact)
-            outcome = "stale" if after is None else "applied"
-            if after is not None:
-                save(ctx, tx, before, after, tenant_id)
-        tx.events.mark(event_id, outcome)
+        outcome = apply(ctx, tx, tx.events.get(event_id))
         ctx.report(outcome=outcome)
 
 
-def save(ctx: Context, tx: Tx, before: Person | None, after: Person, tenant_id: UUID | None) -> None:
-    """Write the person. A personal account is called after its owner, as long as nobody gave it another name; after
-    a person who is deleted, by their id."""
+def apply(ctx: Context, tx: Tx, event: Event) -> str:
+    """Apply one event, and with it those that have waited for what it brings. Returns its outcome."""
+    fact = read(event.payload, sent_at=event.occurred_at, instance=ctx.ports.clerk_instance)
+    match fact:
+        case Ignored(reason):
+            outcome = f"ignored:{reason}"
+        case Person():
+            tx.identity.lock_person(fact.clerk_id)
+            outcome = follow_person(ctx, tx, fact)
+        case SignedIn(clerk_id, at):
+            tx.identity.lock_person(clerk_id)
+            known = tx.identity.person(clerk_id) is not None
+            outcome = follow_person(ctx, tx, Person(clerk_id, last_login_at=at)) if known else UNKNOWN_USER
+        case Membership():
+            tx.identity.lock_person(fact.user_id)
+            outcome = follow_membership(tx, fact)
+        case Organization():
+            tx.identity.lock_organizations()
+            outcome = follow_organization(ctx, tx, fact)
+    tx.events.mark(event.id, outcome)
+    return outcome
+
+
+def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
+    before = tx.identity.person(told.clerk_id)
+    after = merged(before, told)
+    if after == before:
+        return "stale"
     if before is None:
-        tenant_id = None if after.deleted_at else open_tenant(ctx, tx, tenant_name(after))
-        tx.identity.add(tx.new_id(), after, tenant_id, role="ADMIN")
-        return
-    tx.identity.save(after)
-    if tenant_id is not None and tenant_name(before) != tenant_name(after):
-        tx.tenants.rename(tenant_id, was=tenant_name(before), name=tenant_name(after))
+        home = None if after.deleted_at else open_tenant(ctx, tx, after)
+        tx.identity.add_person(tx.new_id(), after, Seat(home, Role.MEMBER if after.deleted_at else Role.ADMIN))
+    else:
+        tx.identity.save_person(after)
+        rename_tenant(tx, before, after)
+    take_seat(tx, after)
+    if before is None or before.source_updated_at is None:
+        admit(ctx, tx, tx.events.waiting("clerk", UNKNOWN_USER, [told.clerk_id]))
+    return "applied"
 
 
-def open_tenant(ctx: Context, tx: Tx, name: str) -> UUID:
-    """A new tenant on the free plan, whose months count from now."""
+def follow_membership(tx: Tx, told: Membership) -> str:
+    """The mirror keeps it, whoever is not there yet: where somebody works is derived again when they appear."""
+    before = tx.identity.membership(told.clerk_id)
+    after = merged(before, told)
+    if after != before:
+        tx.identity.save_membership(after)
+    person = tx.identity.person(told.user_id)
+    if person is None:
+        return UNKNOWN_USER
+    if tx.identity.organization(told.organization_id) is None:
+        return UNKNOWN_ORGANIZATION
+    take_seat(tx, person)
+    return "stale" if after == before else "applied"
+
+
+def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
+    before = tx.identity.organization(told.clerk_id)
+    after = merged(before, told)
+    if after == before:
+        return "stale"
+    tx.identity.save_organization(after)
+    if before is None:
+        if not after.deleted_at:
+            open_tenant(ctx, tx, after)
+    else:
+        rename_tenant(tx, before, after)
+    members = tx.identity.members(told.clerk_id)
+    if after.deleted_at:
+        for person in filter(None, map(tx.identity.person, members)):
+            take_seat(tx, person)
+    if before is None:
+        about = {"data": {"organization": {"id": told.clerk_id}}}
+        admit(ctx, tx, tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about))
+    return "applied"
+
+
+def take_seat(tx: Tx, person: Person) -> None:
+    """Let the person work where the mirror says that they belong."""
+    now = tx.identity.seat(person.clerk_id)
+    home = tx.identity.home(person.clerk_id)
+    if home is None and now.tenant_id is not None:
+        # A row that another program made: where it has put the person is where they belong.
+        home = now.tenant_id
+        tx.identity.set_home(person.clerk_id, home)
+    offered = tx.identity.seats_in_organizations(person.clerk_id)
+    in_use = False
+    if offered and home is not None and home == now.tenant_id:
+        in_use = tx.identity.in_use(home, but_for=person.clerk_id)
+    then = seat(person, now, home, home_in_use=in_use, offered=offered)
+    if then != now:
+        tx.identity.save_seat(person.clerk_id, then)
+
+
+def admit(ctx: Context, tx: Tx, waiting: Iterable[Event]) -> None:
+    """Apply what has waited. The mirror knows it already, so nothing of it is stale."""
+    for event in waiting:
+        if apply(ctx, tx, event) == "stale":
+            tx.events.mark(event.id, "applied")
+
+
+def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:
+    """The account's own tenant, new, on the free plan; its months count from now."""
     tenant_id = tx.new_id()
-    tx.tenants.create(tenant_id, name, quota.begin(PLANS[Tier.FREE].monthly_quota, ctx.now()))
+    tx.tenants.create(tenant_id, tenant_name(account), quota.begin(PLANS[Tier.FREE].monthly_quota, ctx.now()))
+    tx.identity.set_home(account.clerk_id, tenant_id)
     return tenant_id
+
+
+def rename_tenant(tx: Tx, before: Person | Organization, after: Person | Organization) -> None:
+    """The account's own tenant is called after it, as long as nobody gave it another name; after an account that is
+    deleted, by its id."""
+    home = tx.identity.home(after.clerk_id)
+    if home is not None and tenant_name(before) != tenant_name(after):
+        tx.tenants.rename(home, was=tenant_name(before), name=tenant_name(after))

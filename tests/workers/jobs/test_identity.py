@@ -155,8 +155,8 @@ def test_an_address_can_be_used_again_after_its_owner_was_deleted(app: App) -> N
 
 
 def test_what_is_not_about_a_person_is_kept_and_says_so(app: App) -> None:
-    body = clerk_event("session.created", {"id": "sess_1", "user_id": "user_ada"}, at=NOV_22)
-    assert apply(app, body) == ["ignored:unhandled type session.created"]
+    body = clerk_event("session.ended", {"id": "sess_1", "user_id": "user_ada"}, at=NOV_22)
+    assert apply(app, body) == ["ignored:only session.created tells of a login"]
     assert users(app) == []
 
 

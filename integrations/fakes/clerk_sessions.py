@@ -54,9 +54,14 @@ class FakeClerk:
         return {name: value for name, value in (claims | changes).items() if value is not None}
 
     def token(self, now: float, *, header: Mapping[str, Any] | None = None, **changes: Any) -> str:
-        claims = self.claims(now, **changes)
+        """A session token; `changes` are of its claims, `header` adds to its header."""
         headers = {"kid": self._signing, "cat": "cl_B7d4PD111AAA", **(header or {})}
-        return jwt.encode(claims, self._keys[self._signing], "RS256", headers=headers)
+        return self.sign(json.dumps(self.claims(now, **changes)).encode(), header=headers)
+
+    def sign(self, content: bytes, *, header: Mapping[str, Any] | None = None, algorithm: str = "RS256") -> str:
+        """Any content, signed as a token is; without a `header` it names the key and nothing else."""
+        headers = {"kid": self._signing} if header is None else dict(header)
+        return jwt.PyJWS().encode(content, self._keys[self._signing], algorithm, headers=headers)
 
     def jwks(self) -> dict[str, Any]:
         keys = [

@@ -1,0 +1,104 @@
+"""API keys as values: which can be made, what they may do, and when they are over."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.access import (
+    KEY_BYTES,
+    LONGEST_LIFE,
+    MAX_KEYS,
+    NOTE_USE_EVERY,
+    SCOPES,
+    SHOWN,
+    ApiScope,
+    Key,
+    NewKey,
+    hash_of,
+    new_key,
+    scopes_of,
+    use,
+    use_is_news,
+)
+from domain.errors import KeyInvalid, NotAuthenticated
+from domain.identity import Role
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+STORED = Key(UUID(int=1), UUID(int=2), ("account:read",), expires_at=None, revoked_at=None, last_used_at=None)
+
+
+def made(randomness: bytes = bytes(KEY_BYTES), **wish: Any) -> NewKey:
+    given = {"name": "export", "scopes": ["account:read"], "expires_at": None, "now": NOW, "others": 0}
+    return new_key(randomness, **(given | wish))
+
+
+@given(st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES))
+def test_a_key_is_found_by_its_hash_and_its_prefix_hides_most_of_it(randomness: bytes) -> None:
+    key = made(randomness)
+    assert hash_of(key.text) == key.hash
+    assert key.text.startswith(key.prefix)
+    assert (len(key.prefix), len(key.text)) == (SHOWN, len("viral_") + 2 * KEY_BYTES)
+
+
+@given(st.text())
+def test_what_is_no_key_has_no_hash(text: str) -> None:
+    assert hash_of(text) is None
+    assert hash_of(made().text + text) is None or not text
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        *({"name": name} for name in ("", "  ", "a\nb", "x" * 101)),
+        *({"scopes": scopes} for scopes in ([], ["all"], ["account:read", ""])),
+        *({"expires_at": at} for at in (NOW - SECOND, NOW, NOW + LONGEST_LIFE + SECOND)),
+        {"others": MAX_KEYS},
+    ],
+    ids=str,
+)
+def test_a_key_that_makes_no_sense_is_not_made(wish: dict[str, Any]) -> None:
+    with pytest.raises(KeyInvalid):
+        made(**wish)
+
+
+def test_a_weak_key_is_a_bug() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        made(b"short")
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        (None, "KEY_UNKNOWN"),
+        (replace(STORED, revoked_at=NOW), "KEY_REVOKED"),
+        (replace(STORED, expires_at=NOW), "KEY_EXPIRED"),
+        (replace(STORED, expires_at=NOW - SECOND, revoked_at=NOW), "KEY_REVOKED"),
+    ],
+)
+def test_a_key_that_is_over_lets_nobody_in(key: Key | None, code: str) -> None:
+    with pytest.raises(NotAuthenticated) as refused:
+        use(key, NOW)
+    assert refused.value.code == code
+
+
+def test_a_scope_of_another_release_allows_nothing() -> None:
+    caller = use(replace(STORED, scopes=("account:read", "later:write"), expires_at=NOW + SECOND), NOW)
+    assert (caller.tenant_id, caller.scopes) == (STORED.tenant_id, {ApiScope.ACCOUNT_READ})
+
+
+def test_use_is_written_now_and_then() -> None:
+    assert use_is_news(STORED, NOW)
+    assert not use_is_news(replace(STORED, last_used_at=NOW), NOW + NOTE_USE_EVERY - SECOND)
+    assert use_is_news(replace(STORED, last_used_at=NOW), NOW + NOTE_USE_EVERY)
+
+
+def test_admins_may_all_and_members_less() -> None:
+    assert scopes_of(Role.ADMIN) == set(SCOPES) == set(ApiScope)
+    assert scopes_of(Role.MEMBER) < scopes_of(Role.ADMIN)
+    assert not {ApiScope.BILLING_WRITE, ApiScope.KEYS_WRITE} & scopes_of(Role.MEMBER)
