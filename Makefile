@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types format lock bench chaos shell clean
+.PHONY: help setup run test check lint types format lock bench chaos converge shell clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ bench: setup  ## Measure speed, ours beside the peers' (ARGS="--only drain,laten
 
 chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 --seed 7"; half an hour)
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+converge: setup  ## Deliver whole lives of Stripe customers in every order (ARGS="--seconds 600 --seed 7")
+	@$(BIN)/python -m tests.converge $(ARGS)
 
 shell: setup  ## Python with an `app` of the running system (see `viral up`)
 	@$(BIN)/python -i -c "from cli.session import session; app = session().__enter__(); print('app', app.version)"

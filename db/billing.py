@@ -50,6 +50,13 @@ class Billing:
         of_tenant = (stripe_customers.c.tenant_id == tenant_id) & stripe_customers.c.deleted_at.is_(None)
         return list(self._sql.execute(select(stripe_customers.c.id).where(of_tenant)).scalars())
 
+    def claims(self) -> dict[str, UUID]:
+        """Which tenant each customer pays for, or paid for before it was deleted."""
+        query = select(stripe_customers.c.id, stripe_customers.c.tenant_id)
+        return {
+            row.id: row.tenant_id for row in self._sql.execute(query.where(stripe_customers.c.tenant_id.is_not(None)))
+        }
+
     def subscription(self, subscription_id: str) -> Subscription | None:
         row = self._sql.execute(select(*COLUMNS).where(stripe_subscriptions.c.id == subscription_id)).one_or_none()
         return None if row is None else _subscription(row)

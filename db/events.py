@@ -4,7 +4,7 @@ The pair (source, external_id) is kept for good and is unique, so a delivery can
 a hot path: one statement for a whole batch, spoken directly to psycopg.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -291,14 +291,22 @@ class Events:
             (status, flag, event_id),
         )
 
-    def replace_payload(self, event_id: UUID, payload: Mapping[str, Any]) -> None:
-        """Keep what a thin event turned out to stand for; `body` stays what was signed."""
-        self._driver.execute("UPDATE webhook_events SET payload = %s WHERE id = %s", (Jsonb(payload), event_id))
+    def replace_payload(self, event_id: UUID, payload: Mapping[str, Any], subject: str | None) -> None:
+        """Keep what a thin event turned out to stand for, and whom it is about; `body` stays what was signed."""
+        self._driver.execute(
+            "UPDATE webhook_events SET payload = %s, subject = coalesce(%s, subject) WHERE id = %s",
+            (Jsonb(payload), subject, event_id),
+        )
 
-    def set_subject(self, event_id: UUID, subject: str) -> None:
-        """Whom the event is about, if the door could not tell."""
-        query = "UPDATE webhook_events SET subject = %s WHERE id = %s AND subject IS DISTINCT FROM %s"
-        self._driver.execute(query, (subject, event_id, subject))
+    def subjects(self, source: str) -> list[str]:
+        """Everybody that stored events of this source are about."""
+        query = "SELECT DISTINCT subject FROM webhook_events WHERE source = %s AND subject IS NOT NULL ORDER BY subject"
+        return [subject for (subject,) in self._driver.execute(query, (source,))]
+
+    def about(self, source: str, subject: str) -> Iterator[dict[str, Any]]:
+        """The payloads of all events about a subject, oldest first."""
+        query = "SELECT payload FROM webhook_events WHERE source = %s AND subject = %s ORDER BY id"
+        return (payload for (payload,) in self._driver.execute(query, (source, subject)))
 
     def parked(self, reason: str, limit: int) -> list[tuple[UUID, str]]:
         """(id, source) of parked events, oldest first, whose reason begins with this."""

@@ -12,10 +12,21 @@ from typing import Any, Literal
 from uuid import UUID
 
 Body = dict[str, Any]
-Shape = Literal["acacia", "basil", "hybrid"]
+Shape = Literal["classic", "acacia", "hybrid", "basil", "endive"]
 API_VERSIONS: Mapping[Shape, str] = MappingProxyType(
-    {"acacia": "2024-12-18.acacia", "basil": "2025-03-31.basil", "hybrid": "2022-11-15"}
+    {
+        "classic": "2022-11-15",
+        "acacia": "2024-12-18.acacia",
+        "hybrid": "2022-11-15",
+        "basil": "2025-03-31.basil",
+        "endive": "2026-10-28.endive",
+    }
 )
+SHAPES: tuple[Shape, ...] = tuple(API_VERSIONS)
+SINCE_BASIL: frozenset[Shape] = frozenset({"hybrid", "basil", "endive"})
+"""Shapes with the fields of since 2025-03-31."""
+BEFORE_BASIL: frozenset[Shape] = frozenset({"classic", "acacia", "hybrid"})
+"""Shapes with the fields of before."""
 
 
 @dataclass(frozen=True)

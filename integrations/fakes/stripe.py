@@ -1,14 +1,27 @@
 """What Stripe would send: event bodies as plain dicts, made from explicit times and ids, without a network.
 
-Bodies come in three shapes. `acacia`: as before 2025-03-31. `basil`: as since then (the period on the items, an
-invoice's subscription and a line's proration under `parent`). `hybrid`: both at once under an old `api_version`, as
-some endpoints really get them. An event built twice from the same values is the same event, id included.
+Bodies come in five shapes. `classic` and `acacia`: as before 2025-03-31, with and without the customer expanded.
+`basil`: as since then (the period on the items, an invoice's subscription and a line's proration under `parent`).
+`endive`: as since 2026-09-30, in flexible billing. `hybrid`: old and new at once under an old `api_version`, as some
+endpoints really get them. An event built twice from the same values is the same event, id included.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from domain.quota import add_months
-from integrations.fakes.people import API_VERSIONS, Body, Cast, Shape, digest, maybe_seconds, seconds
+from integrations.fakes.people import (
+    API_VERSIONS,
+    BEFORE_BASIL,
+    SINCE_BASIL,
+    Body,
+    Cast,
+    Shape,
+    digest,
+    maybe_seconds,
+    seconds,
+)
 
 
 def stripe_event(kind: str, about: Body, *, at: datetime, shape: Shape = "basil", previous: Body | None = None) -> Body:
@@ -39,21 +52,17 @@ def subscription(
     asked_to_end_at: datetime | None = None,
     ended_at: datetime | None = None,
     interval: str = "month",
+    beside: Sequence[str] = (),
+    pause_collection: Body | None = None,
 ) -> Body:
-    """A subscription as `customer.subscription.*` carries it; `cancel_at` is scheduled at the period's end."""
+    """A subscription as `customer.subscription.*` carries it; `cancel_at` is scheduled at the period's end. `beside`
+    are the prices of further items."""
+    flexible = who.shape == "endive"
     running = {"current_period_start": seconds(period[0]), "current_period_end": seconds(period[1])}
-    item: Body = {
-        "id": f"si_{digest(who.subscription_id)[:14]}",
-        "object": "subscription_item",
-        "billing_thresholds": None,
-        "created": seconds(started_at),
-        "metadata": {},
-        "plan": _plan(who, started_at, interval),
-        "price": _price(who, started_at, interval),
-        "quantity": 1,
-        "subscription": who.subscription_id,
-        "tax_rates": [],
-    }
+    items = [
+        _item(who, started_at, interval),
+        *(_item(replace(who, price_id=price), started_at, interval, n) for n, price in enumerate(beside, 1)),
+    ]
     row: Body = {
         "id": who.subscription_id,
         "object": "subscription",
@@ -63,7 +72,7 @@ def subscription(
         "billing_cycle_anchor": seconds(anchor or trial_end or started_at),
         "billing_thresholds": None,
         "cancel_at": maybe_seconds(cancel_at),
-        "cancel_at_period_end": cancel_at is not None,
+        "cancel_at_period_end": cancel_at is not None and not flexible,
         "canceled_at": maybe_seconds(asked_to_end_at),
         "cancellation_details": {"comment": None, "feedback": None, "reason": None},
         "collection_method": "charge_automatically",
@@ -77,13 +86,19 @@ def subscription(
         "description": None,
         "discounts": [],
         "ended_at": maybe_seconds(ended_at),
-        "items": {"object": "list", "data": [item], "has_more": False, "total_count": 1, "url": _items_url(who)},
+        "items": {
+            "object": "list",
+            "data": items,
+            "has_more": False,
+            "total_count": len(items),
+            "url": _items_url(who),
+        },
         "latest_invoice": f"in_1{digest(who.subscription_id, period[0])}",
         "livemode": False,
         "metadata": {"tenantId": str(who.tenant_id)},
         "next_pending_invoice_item_invoice": None,
         "on_behalf_of": None,
-        "pause_collection": None,
+        "pause_collection": pause_collection,
         "payment_settings": {"payment_method_options": None, "payment_method_types": None},
         "pending_invoice_item_interval": None,
         "pending_setup_intent": None,
@@ -97,11 +112,17 @@ def subscription(
         "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
         "trial_start": seconds(started_at) if trial_end else None,
     }
-    if who.shape != "acacia":
-        item.update(running, discounts=[])
+    if who.shape in SINCE_BASIL:
+        for item in items:
+            item.update(running, discounts=[])
         row["billing_mode"] = {"type": "classic", "flexible": None}
-    if who.shape != "basil":
-        row.update(running, discount=None, plan=item["plan"], quantity=1)
+    if who.shape in BEFORE_BASIL:
+        alone = len(items) == 1
+        row.update(running, discount=None, plan=items[0]["plan"] if alone else None, quantity=1 if alone else None)
+    if who.shape == "classic":
+        row["customer"] = {"id": who.customer_id, "object": "customer"}
+    if flexible:
+        row.update(billing_mode={"type": "flexible", "flexible": {}}, customer_account=None)
     return row
 
 
@@ -179,11 +200,11 @@ def invoice(
         "total_discount_amounts": [],
         "webhooks_delivered_at": seconds(at),
     }
-    if who.shape != "acacia":
+    if who.shape in SINCE_BASIL:
         details = {"metadata": metadata, "subscription": who.subscription_id}
         bill["parent"] = {"quote_details": None, "subscription_details": details, "type": "subscription_details"}
         bill["total_taxes"] = []
-    if who.shape != "basil":
+    if who.shape in BEFORE_BASIL:
         bill.update(subscription=who.subscription_id, subscription_details={"metadata": metadata}, tax=None)
         bill.update(paid=paid, paid_out_of_band=False, charge=None, payment_intent=None, discount=None)
     return bill
@@ -222,7 +243,7 @@ def checkout_session(who: Cast, *, at: datetime) -> Body:
         "subscription": who.subscription_id,
         "success_url": "https://example.com/billing?success=1",
         "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
-        "ui_mode": "hosted",
+        "ui_mode": "hosted_page" if who.shape == "endive" else "hosted",
         "url": None,
     }
 
@@ -251,8 +272,23 @@ def customer(who: Cast, *, created_at: datetime) -> Body:
     }
 
 
+def _item(who: Cast, started_at: datetime, interval: str, number: int = 0) -> Body:
+    return {
+        "id": f"si_{digest(who.subscription_id, number)[:14]}",
+        "object": "subscription_item",
+        "billing_thresholds": None,
+        "created": seconds(started_at),
+        "metadata": {},
+        "plan": _plan(who, started_at, interval),
+        "price": _price(who, started_at, interval),
+        "quantity": 1,
+        "subscription": who.subscription_id,
+        "tax_rates": [],
+    }
+
+
 def _line(who: Cast, period: tuple[datetime, datetime], invoice_id: str, cents: int, *, proration: bool) -> Body:
-    item_id = f"si_{digest(who.subscription_id)[:14]}"
+    item_id = f"si_{digest(who.subscription_id, 0)[:14]}"
     line: Body = {
         "id": f"il_1{digest(invoice_id)}",
         "object": "line_item",
@@ -268,7 +304,7 @@ def _line(who: Cast, period: tuple[datetime, datetime], invoice_id: str, cents: 
         "period": {"end": seconds(period[1]), "start": seconds(period[0])},
         "quantity": 1,
     }
-    if who.shape != "acacia":
+    if who.shape in SINCE_BASIL:
         of_item = {
             "invoice_item": f"ii_1{digest(invoice_id)}" if proration else None,
             "proration": proration,
@@ -284,7 +320,7 @@ def _line(who: Cast, period: tuple[datetime, datetime], invoice_id: str, cents: 
         sold = {"price": who.price_id, "product": _product(who)}
         line["pricing"] = {"price_details": sold, "type": "price_details", "unit_amount_decimal": str(cents)}
         line["taxes"] = []
-    if who.shape != "basil":
+    if who.shape in BEFORE_BASIL:
         line.update(plan=_plan(who, period[0], "month"), price=_price(who, period[0], "month"))
         line.update(proration=proration, type="invoiceitem" if proration else "subscription", tax_amounts=[])
         line.update(subscription=who.subscription_id, subscription_item=item_id, proration_details=None)

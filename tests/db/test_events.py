@@ -245,9 +245,21 @@ def test_an_event_is_marked_with_what_became_of_it(connection: Connection, event
     assert found["processed_at"] is not None
 
 
-def test_what_was_parked_for_a_subject_is_released_together(connection: Connection, events: Events) -> None:
-    [mine, other] = stored(connection, an_event("1", subject="cus_1"), an_event("2", subject="cus_2"))
-    for event_id in (mine, other):
-        events.mark(event_id, "parked:unknown_customer")
-    assert events.release("stripe", "cus_1", "parked:unknown_customer") == 1
-    assert [row["id"] for row in events.recent(status="applied")] == [mine]
+def test_what_waits_for_a_link_is_found_by_customer(connection: Connection, events: Events) -> None:
+    batch = [an_event(str(n), subject=subject) for n, subject in enumerate(["cus_1", "cus_2", "cus_1"])]
+    mine, other, odd = stored(connection, *batch)
+    for event_id, reason in ((mine, "unknown_customer"), (other, "unknown_customer"), (odd, "unknown_price")):
+        events.mark(event_id, f"parked:{reason}")
+    assert events.waiting_for_a_link(["cus_1"]) == [mine]
+    assert {event_id for event_id, _ in events.parked("unknown_", 10)} == {mine, other, odd}
+    assert events.parked("unknown_price", 10) == [(odd, "stripe")]
+    assert len(events.parked("unknown_", 1)) == 1
+
+
+def test_a_flag_stays_when_the_event_is_applied_again(connection: Connection, events: Events) -> None:
+    [event_id] = stored(connection, an_event())
+    events.mark(event_id, "applied", "look")
+    events.mark(event_id, "applied")
+    assert [row["flag"] for row in events.recent(flagged=True)] == ["look"]
+    [counted] = events.outcomes(datetime(2000, 1, 1, tzinfo=UTC))
+    assert (counted["status"], counted["events"], counted["flagged"]) == ("applied", 1, 1)

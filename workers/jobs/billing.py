@@ -50,7 +50,7 @@ def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
     body = fetch(event.payload) if fetch is not None and isinstance(read(event.payload), Thin) else None
     with ctx.finish() as tx:
         if body is not None:
-            tx.events.replace_payload(event_id, body)
+            tx.events.replace_payload(event_id, body, getattr(read(body), "customer_id", None))
         outcome = apply(ctx, tx, body or event.payload, cause=f"event:{event.external_id}")
         settle(ctx, tx, event_id, event.status, outcome)
 

@@ -1,0 +1,46 @@
+"""`viral billing`"""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from cli.output import AsJson, console, print_json, show
+from cli.quota import person
+from cli.session import session
+from cli.shell import Group
+
+app = Group()
+
+COLUMNS = ("tenant_id", "what", "column", "stored", "derived")
+
+
+@app.callback()
+def billing() -> None:
+    """Keeps `rebuild` a subcommand although it is the only one."""
+
+
+@app.command("rebuild")
+def rebuild_plans(
+    tenant: Annotated[UUID | None, typer.Option(help="Only this tenant. Default: all.")] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Also write what the events say. Default: only report.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Derive mirror and plans anew from the stored events alone, and report what differs. Asks Stripe nothing.
+
+    On a healthy system nothing does. A row of which no stored event tells, or that says something newer (written by
+    `reconcile`, say), is left as it is. What a person wrote into a plan by hand counts as a difference.
+    """
+    from workers import rebuild
+
+    with session() as current:
+        found = rebuild.rebuild(current.db, current.ports, tenant_id=tenant, apply=apply, cause=f"person:{person()}")
+    rows = [vars(each) for each in found]
+    if as_json:
+        print_json(rows)
+        return
+    show(rows, COLUMNS, as_json=False, nothing="Mirror and plans are what the events say.")
+    if rows:
+        console().print("\nWritten." if apply else "\nNothing was written: --apply does.")

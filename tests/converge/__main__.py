@@ -1,0 +1,142 @@
+"""`make converge`, or `python -m tests.converge [--seed N] [--seconds N] [--only NAME,NAME]`: delivers every recorded
+life of a Stripe customer in many orders, on servers of its own. The report is `reports/converge.json`."""
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any
+
+from cli.local.postgres import APP, OWNER, EmbeddedPostgres
+from cli.local.valkey import EmbeddedRedis
+from db import migrate
+from integrations.fakes.lives import LIVES
+from integrations.fakes.people import SHAPES
+from tests.converge.course import ORDERS, Diverged, State, run, told
+from workers import logs
+from workers.app import App, build
+from workers.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+USUAL, LONGEST = 300, 3600
+"""Seconds."""
+FAILURES_KEPT = 5
+
+
+@dataclass
+class Course:
+    """Of one life: how many runs in which order, and what went wrong."""
+
+    life: str
+    events: int
+    runs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ORDERS, 0))
+    failed: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    asked = arguments()
+    seed = asked.seed if asked.seed is not None else SystemRandom().randrange(2**32)
+    names = asked.only.split(",") if asked.only else list(LIVES)
+    if unknown := set(names) - set(LIVES):
+        say(f"no such life: {', '.join(sorted(unknown))}; there are {', '.join(LIVES)}")
+        return 2
+    say(f"seed {seed}   (the same again: --seed {seed}; {asked.seconds} s, {len(SHAPES)} shapes)\n")
+    began = time.monotonic()
+    courses = {name: Course(name, len(told(name, "basil"))) for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        with (
+            EmbeddedPostgres(Path(folder), durable=False) as postgres,
+            EmbeddedRedis(Path(folder), persist=False) as redis,
+        ):
+            app = application(postgres, redis)
+            try:
+                rounds = walk(app, courses, Random(seed), began + asked.seconds)
+            finally:
+                app.close()
+    table(courses)
+    failed = sum(course.failed for course in courses.values())
+    total = sum(sum(course.runs.values()) for course in courses.values())
+    took = round(time.monotonic() - began)
+    write({"seed": seed, "rounds": rounds, "runs": total, "failed": failed, "took_s": took}, courses)
+    say(
+        f"\n{total} runs in {rounds} rounds, {took} s, seed {seed}: "
+        + (f"{failed} FAILED" if failed else "all converge")
+    )
+    return 1 if failed or not rounds else 0
+
+
+def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int:
+    """Every life in every shape and order, again and again until the time is up. Returns the full rounds made."""
+    expected: dict[Any, State] = {}
+    rounds = 0
+    while True:
+        for shape in SHAPES:
+            for name, course in courses.items():
+                for order in ORDERS:
+                    if time.monotonic() > until:
+                        return rounds
+                    course.runs[order] += 1
+                    try:
+                        run(app, name, shape, order, rng, expected)
+                    except Diverged as error:
+                        course.failed += 1
+                        if len(course.failures) < FAILURES_KEPT:
+                            course.failures.append(f"{shape}, {order}: {error}")
+        rounds += 1
+
+
+def application(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> App:
+    migrate.upgrade(postgres.url(OWNER))
+    logs.configure("console", "ERROR")
+    settings = Settings(
+        database_url=postgres.url(APP),
+        direct_url=postgres.url(OWNER),
+        redis_url=redis.url(),
+        stripe_starter_price_id="price_starter",
+        stripe_pro_price_id="price_pro",
+        stripe_agency_price_id="price_agency",
+    )
+    return build(settings, name="converge")
+
+
+def table(courses: dict[str, Course]) -> None:
+    width = max(len(name) for name in courses)
+    headings = "  ".join(f"{order:>9}" for order in ORDERS)
+    say(f"{'life':<{width}}  events  {headings}  failures")
+    for course in courses.values():
+        counts = "  ".join(f"{course.runs[order]:>9}" for order in ORDERS)
+        say(f"{course.life:<{width}}  {course.events:>6}  {counts}  {course.failed or '-'}")
+        for failure in course.failures:
+            say(f"    {failure[:400]}")
+
+
+def write(facts: dict[str, Any], courses: dict[str, Course]) -> None:
+    path = ROOT / "reports" / "converge.json"
+    path.parent.mkdir(exist_ok=True)
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    about = {"at": at, "python": platform.python_version(), **facts}
+    path.write_text(json.dumps(about | {"lives": [asdict(course) for course in courses.values()]}, indent=2) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make converge", description=__doc__)
+    parser.add_argument("--seed", type=int, help="default: a new one")
+    parser.add_argument("--seconds", type=int, default=USUAL, choices=range(1, LONGEST + 1), metavar="N")
+    parser.add_argument("--only", help="these lives, comma-separated")
+    return parser.parse_args()
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""One run over a life: its events delivered in one order, each through storage, job and locks, and what comes of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any, Literal
+from uuid import UUID
+
+from db.transaction import SYSTEM
+from domain.billing import Tier
+from domain.errors import QuotaExceeded
+from domain.quota import reserve, settle
+from integrations.fakes.lives import LIVES
+from integrations.fakes.people import Body, Cast, Shape
+from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row
+from tests.drain import drain
+from workers.app import App
+from workers.rebuild import rebuild
+
+CREATED = NOV_22
+START = datetime.fromisoformat("2027-01-31T12:00:00+00:00")
+WHO = Cast(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
+SOLD = {Tier.STARTER: "price_starter", Tier.PRO: "price_pro", Tier.AGENCY: "price_agency"}
+USED_BEFORE = 7
+
+Order = Literal["in order", "reversed", "shuffled", "doubled"]
+ORDERS: tuple[Order, ...] = ("in order", "reversed", "shuffled", "doubled")
+TABLES = {
+    "tenants": {"updated_at"},
+    "stripe_customers": {"created_at", "updated_at"},
+    "stripe_subscriptions": {"updated_at"},
+    "stripe_paid_periods": {"created_at"},
+}
+"""What the events decide, and the columns that only say when somebody wrote."""
+
+State = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+class Diverged(AssertionError):
+    """The same events, and another end."""
+
+
+def told(name: str, shape: Shape, *, named: bool = True) -> list[Body]:
+    """The life in order. Not `named`: only checkout sessions (and customers) name the tenant, as the original
+    dashboard has it; of a life without either, nothing would come at all."""
+    events = LIVES[name](replace(WHO, shape=shape), START, SOLD)
+    has_link = any(body["data"]["object"]["object"] in ("checkout.session", "customer") for body in events)
+    return events if named or not has_link else [unnamed(body) for body in events]
+
+
+def unnamed(body: Body) -> Body:
+    about = dict(body["data"]["object"])
+    if about["object"] in ("checkout.session", "customer"):
+        return body
+    about["metadata"] = {}
+    about.pop("subscription_details", None)
+    if about.get("parent"):
+        details = about["parent"]["subscription_details"] | {"metadata": {}}
+        about["parent"] = about["parent"] | {"subscription_details": details}
+    return {**body, "data": {**body["data"], "object": about}}
+
+
+def arranged(events: Sequence[Body], order: Order, rng: Random) -> list[Body]:
+    """In this order; `doubled` is shuffled too, each event twice: delivered again, or told by a second object."""
+    arranged = list(events)
+    if order == "reversed":
+        arranged.reverse()
+    elif order == "doubled":
+        arranged += [body if rng.random() < 0.5 else {**body, "id": f"{body['id']}_twin"} for body in events]
+    if order in ("shuffled", "doubled"):
+        rng.shuffle(arranged)
+    return arranged
+
+
+def begin(app: App) -> None:
+    """One tenant on the free plan, some of its month used, and nothing else."""
+    tables = ("webhook_events", "stripe_subscriptions", "stripe_paid_periods", "stripe_customers", "job_queue")
+    with app.db.transaction(SYSTEM) as tx:
+        for table in (*tables, "quota_ledger", "users", "tenants"):
+            tx.driver.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
+    a_tenant(app, id=WHO.tenant_id, created_at=CREATED, used_quota=USED_BEFORE)
+
+
+def deliver(app: App, events: Sequence[Body], consume: Callable[[], object] = lambda: None) -> State:
+    """One after the other, each applied before the next comes; `consume` runs before each and at the end."""
+    begin(app)
+    jobs = []
+    for body in events:
+        consume()
+        jobs.append(a_stripe_event(app, body))
+        drain(app)
+    consume()
+    check(app, jobs)
+    return state(app)
+
+
+def check(app: App, jobs: Sequence[UUID]) -> None:
+    """What has to hold whatever the order: no job needed a second attempt, nothing waits, the ledger's sum is what is
+    used, and the stored events alone give the same mirror and plan."""
+    with app.db.transaction(SYSTEM) as tx:
+        waiting = tx.events.recent(status="parked") + tx.events.recent(status="received")
+        entries = tx.tenants.ledger(WHO.tenant_id, limit=1000)
+        tenant = tx.tenants.get(WHO.tenant_id)
+    rows = [job_row(app, job_id) for job_id in jobs]
+    attempts = {(row["status"], row["attempts"], row["error_message"]) for row in rows}
+    expect(attempts <= {("completed", 1, None)}, f"jobs ended as {attempts}")
+    expect(not waiting, f"left behind: {[(row['type'], row['status']) for row in waiting]}")
+    balance = USED_BEFORE + sum(entry["amount"] for entry in entries)
+    expect(balance == tenant["used_quota"] >= 0, f"the ledger says {balance}, the tenant {tenant['used_quota']}")
+    differences = rebuild(app.db, app.ports, cause="test")
+    expect(not differences, f"rebuilt from the events it would differ: {differences}")
+
+
+def expect(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise Diverged(otherwise)
+
+
+def state(app: App) -> State:
+    found = {}
+    with app.db.transaction(SYSTEM) as tx:
+        for table, columns in TABLES.items():
+            rows = tx.driver.execute(f"SELECT to_jsonb(t) FROM {table} t").fetchall()  # type: ignore[call-overload]
+            found[table] = sorted(({k: v for k, v in row.items() if k not in columns} for (row,) in rows), key=str)
+    return found
+
+
+def without_use(found: State) -> State:
+    """Consumption that happens before a payment is told counts for the period before it: with it interleaved, how
+    much is used depends on when, as it should."""
+    tenants = [{k: v for k, v in row.items() if k != "used_quota"} for row in found["tenants"]]
+    return {**found, "tenants": tenants}
+
+
+class Consumer:
+    """A tenant that goes on working while its events come: holds up to three concepts and settles for fewer."""
+
+    def __init__(self, app: App, rng: Random) -> None:
+        self._app, self._rng = app, rng
+        self.refused = self.taken = 0
+
+    def __call__(self) -> None:
+        count = self._rng.randint(1, 3)
+        now = CREATED + timedelta(hours=1)
+        with self._app.db.transaction(WHO.tenant_id) as tx:
+            before = tx.tenants.lock_quota(WHO.tenant_id)
+            try:
+                held, hold = reserve(before, count, now)
+            except QuotaExceeded:
+                self.refused += 1
+                return
+            after = settle(held, hold, self._rng.randint(0, count))
+            tx.tenants.save_quota(WHO.tenant_id, after)
+            tx.tenants.record("hold", "job:test", [(WHO.tenant_id, before, after)])
+            self.taken += 1
+
+
+def compare(expected: State, found: State, order: Sequence[Body]) -> None:
+    if found != expected:
+        differing = {table: (expected[table], found[table]) for table in expected if expected[table] != found[table]}
+        raise Diverged(f"{[(body['id'][-6:], body['type']) for body in order]}: {differing}")
+
+
+def run(app: App, name: str, shape: Shape, order: Order, rng: Random, expected: dict[Any, State]) -> None:
+    """One life in one order, with and without consumption in between.
+
+    Raises:
+        Diverged: says what differs, or what does not hold.
+    """
+    if (name, shape) not in expected:
+        expected[name, shape] = deliver(app, told(name, shape))
+    events = arranged(told(name, shape, named=rng.random() < 0.5), order, rng)
+    compare(expected[name, shape], deliver(app, events), events)
+    busy = deliver(app, events, Consumer(app, rng))
+    compare(without_use(expected[name, shape]), without_use(busy), events)
