@@ -278,11 +278,6 @@ class Events:
         """Say which job applies the event."""
         self._driver.execute("UPDATE webhook_events SET job_id = %s WHERE id = %s", (job_id, event_id))
 
-    def known(self, source: str, external_ids: Sequence[str]) -> set[str]:
-        """Those of the ids under which an event is stored."""
-        query = "SELECT external_id FROM webhook_events WHERE source = %s AND external_id = ANY(%s)"
-        return {row[0] for row in self._driver.execute(query, (source, list(external_ids)))}
-
     def mark(self, event_id: UUID, status: str, flag: str | None = None) -> None:
         """Say what became of the event: `applied`, `stale`, `ignored:<reason>` or `parked:<reason>`; a flag that
         was raised stays."""

@@ -68,9 +68,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Ports:
-    """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both).
+    """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both);
+    `clerk_instance` is the id of our Clerk instance, if set.
 
-    `clerk_instance` is the id of our Clerk instance, if set. The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
+    The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
 
     prices: PriceBook

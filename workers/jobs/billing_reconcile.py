@@ -101,8 +101,7 @@ def repair(tx: Tx, differences: tuple[Difference, ...]) -> int:
 
 
 def _events(tx: Tx, page: Page, customer_id: str | None) -> Compared:
-    known = tx.events.known("stripe", [event["id"] for event in page.items])
-    missed = [missed_event(event) for event in page.items if event["id"] not in known]
+    missed = [missed_event(event) for event in page.items if tx.events.find(event["id"]) is None]
     mine = tuple(each for each in missed if customer_id in (None, each.customer_id))
     return Compared("event", len(page.items), mine)
 
