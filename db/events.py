@@ -286,6 +286,18 @@ class Events:
             (status, flag, event_id),
         )
 
+    def waiting(
+        self, source: str, status: str, subjects: Sequence[str], *, containing: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[Event]:
+        """Events about any of these that are parked with this status, in the order in which they came; only those
+        whose payload contains `containing`."""
+        query = """
+            SELECT id, source, external_id, type, occurred_at, payload, status FROM webhook_events
+            WHERE source = %s AND status = %s AND subject = ANY(%s) AND payload @> %s ORDER BY received_at, id
+        """
+        with self._driver.cursor(row_factory=class_row(Event)) as cursor:
+            return cursor.execute(query, (source, status, list(subjects), Jsonb(dict(containing)))).fetchall()
+
     def replace_payload(self, event_id: UUID, payload: Mapping[str, Any], subject: str | None) -> None:
         """Keep what a thin event turned out to stand for, and whom it is about; `body` stays what was signed."""
         self._driver.execute(
@@ -316,15 +328,3 @@ class Events:
         """Parked Stripe events for which the missing thing is there by now, oldest first."""
         given = {"prices": list(prices), "can_fetch": can_fetch, "limit": limit}
         return [event_id for (event_id,) in self._driver.execute(RELEASABLE, given)]
-
-    def waiting(
-        self, source: str, status: str, subjects: Sequence[str], *, containing: Mapping[str, Any] = MappingProxyType({})
-    ) -> list[Event]:
-        """Events about any of these that are parked with this status, in the order in which they came; only those
-        whose payload contains `containing`."""
-        query = """
-            SELECT id, source, external_id, type, occurred_at, payload FROM webhook_events
-            WHERE source = %s AND status = %s AND subject = ANY(%s) AND payload @> %s ORDER BY received_at, id
-        """
-        with self._driver.cursor(row_factory=class_row(Event)) as cursor:
-            return cursor.execute(query, (source, status, list(subjects), Jsonb(dict(containing)))).fetchall()

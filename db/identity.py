@@ -28,6 +28,20 @@ BOOKKEEPING = frozenset({"users", "quota_holds", "quota_ledger", "api_usage", "s
 """Tables whose rows a tenant has without having made anything."""
 CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c and table.name not in BOOKKEEPING]
 
+# Ids, times and roles: enough to apply the event again, and nothing that a person wrote.
+FORGET = """
+UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_object(
+    'type', type, 'object', 'event', 'timestamp', payload -> 'timestamp', 'instance_id', payload -> 'instance_id',
+    'data', jsonb_build_object(
+        'id', payload -> 'data' -> 'id', 'user_id', payload -> 'data' -> 'user_id',
+        'created_at', payload -> 'data' -> 'created_at', 'updated_at', payload -> 'data' -> 'updated_at',
+        'role', payload -> 'data' -> 'role',
+        'organization', jsonb_build_object('id', payload -> 'data' -> 'organization' -> 'id'),
+        'public_user_data', jsonb_build_object('user_id', payload -> 'data' -> 'public_user_data' -> 'user_id')
+    )))
+WHERE source = 'clerk' AND subject = %s AND body IS NOT NULL
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
@@ -90,9 +104,11 @@ class Identity:
         row = self._sql.execute(select(*PERSON).where(users.c.clerk_id == clerk_id)).one_or_none()
         return None if row is None else Person(*row)
 
-    def add_person(self, user_id: UUID, person: Person, at: Seat) -> None:
+    def add_person(self, user_id: UUID, person: Person, at: Seat) -> bool:
+        """False: another program, which knows no lock of ours, has just added them."""
         values = {"id": user_id, "tenant_id": at.tenant_id, "role": at.role, **_columns(person)}
-        self._sql.execute(insert(users).values(values))
+        statement = upsert(users).values(values).on_conflict_do_nothing(index_elements=["clerk_id"])
+        return self._sql.execute(statement.returning(users.c.id)).one_or_none() is not None
 
     def save_person(self, person: Person) -> None:
         values = _columns(person) | {"updated_at": func.now()}
@@ -102,6 +118,11 @@ class Identity:
         """The tenant's users, oldest first."""
         query = select(users).where(users.c.tenant_id == tenant_id).order_by(users.c.created_at, users.c.id)
         return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    def forget(self, clerk_id: str) -> None:
+        """Of the stored events about this person or organization, keep what happened and nothing that says who it
+        was."""
+        self._sql.exec_driver_sql(FORGET, (clerk_id,))
 
     # --- organizations and their members
 

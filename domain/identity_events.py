@@ -16,12 +16,12 @@ from domain.identity import Membership, Organization, Person, Role
 
 
 @dataclass(frozen=True, slots=True)
-class SignedIn:
+class Login:
     clerk_id: str
     at: datetime
 
 
-Fact = Person | Organization | Membership | SignedIn | Ignored
+Fact = Person | Organization | Membership | Login | Ignored
 
 
 def read(body: Mapping[str, Any], *, sent_at: datetime | None = None, instance: str | None = None) -> Fact:
@@ -89,7 +89,7 @@ def _signed_in(session: Field, timestamp: Field, sent_at: datetime | None) -> Fa
     if session["actor"].value is not None:
         return Ignored("session of somebody who acts as the person")
     at = session["created_at"].milliseconds() or _happened_at(timestamp, sent_at)
-    return SignedIn(session["user_id"].required(Field.word), at)
+    return Login(session["user_id"].required(Field.word), at)
 
 
 def _updated_at(about: Field, timestamp: Field, sent_at: datetime | None) -> datetime:

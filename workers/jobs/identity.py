@@ -1,13 +1,14 @@
 """What Clerk tells us becomes users and organizations, each with a tenant of its own, and who works where."""
 
-from collections.abc import Iterable
+from datetime import timedelta
 from uuid import UUID
 
 from domain import quota
 from domain.billing import PLANS, Tier
 from domain.billing_events import Ignored
+from domain.errors import Unavailable
 from domain.identity import Membership, Organization, Person, Role, Seat, merged, seat, tenant_name
-from domain.identity_events import SignedIn, read
+from domain.identity_events import Login, read
 from workers.job import Context, Event, Tx, job
 
 UNKNOWN_USER = "parked:unknown_user"
@@ -31,7 +32,7 @@ def apply(ctx: Context, tx: Tx, event: Event) -> str:
         case Person():
             tx.identity.lock_person(fact.clerk_id)
             outcome = follow_person(ctx, tx, fact)
-        case SignedIn(clerk_id, at):
+        case Login(clerk_id, at):
             tx.identity.lock_person(clerk_id)
             known = tx.identity.person(clerk_id) is not None
             outcome = follow_person(ctx, tx, Person(clerk_id, last_login_at=at)) if known else UNKNOWN_USER
@@ -41,6 +42,8 @@ def apply(ctx: Context, tx: Tx, event: Event) -> str:
         case Organization():
             tx.identity.lock_organizations()
             outcome = follow_organization(ctx, tx, fact)
+    if outcome == "stale" and event.status.startswith("parked:"):
+        outcome = "applied"  # the mirror knew it because it had waited
     tx.events.mark(event.id, outcome)
     return outcome
 
@@ -48,17 +51,22 @@ def apply(ctx: Context, tx: Tx, event: Event) -> str:
 def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
     before = tx.identity.person(told.clerk_id)
     after = merged(before, told)
+    if after.deleted_at:
+        tx.identity.forget(told.clerk_id)
     if after == before:
         return "stale"
     if before is None:
         home = None if after.deleted_at else open_tenant(ctx, tx, after)
-        tx.identity.add_person(tx.new_id(), after, Seat(home, Role.MEMBER if after.deleted_at else Role.ADMIN))
+        at = Seat(home, Role.MEMBER if after.deleted_at else Role.ADMIN)
+        if not tx.identity.add_person(tx.new_id(), after, at):
+            raise Unavailable("another program has added this person meanwhile", retry_after=timedelta(seconds=1))
     else:
         tx.identity.save_person(after)
         rename_tenant(tx, before, after)
     take_seat(tx, after)
     if before is None or before.source_updated_at is None:
-        admit(ctx, tx, tx.events.waiting("clerk", UNKNOWN_USER, [told.clerk_id]))
+        for event in tx.events.waiting("clerk", UNKNOWN_USER, [told.clerk_id]):
+            apply(ctx, tx, event)
     return "applied"
 
 
@@ -71,6 +79,8 @@ def follow_membership(tx: Tx, told: Membership) -> str:
     person = tx.identity.person(told.user_id)
     if person is None:
         return UNKNOWN_USER
+    if person.deleted_at:
+        tx.identity.forget(told.user_id)
     if tx.identity.organization(told.organization_id) is None:
         return UNKNOWN_ORGANIZATION
     take_seat(tx, person)
@@ -80,6 +90,8 @@ def follow_membership(tx: Tx, told: Membership) -> str:
 def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
     before = tx.identity.organization(told.clerk_id)
     after = merged(before, told)
+    if after.deleted_at:
+        tx.identity.forget(told.clerk_id)
     if after == before:
         return "stale"
     tx.identity.save_organization(after)
@@ -94,7 +106,8 @@ def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
             take_seat(tx, person)
     if before is None:
         about = {"data": {"organization": {"id": told.clerk_id}}}
-        admit(ctx, tx, tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about))
+        for event in tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about):
+            apply(ctx, tx, event)
     return "applied"
 
 
@@ -113,13 +126,6 @@ def take_seat(tx: Tx, person: Person) -> None:
     then = seat(person, now, home, home_in_use=in_use, offered=offered)
     if then != now:
         tx.identity.save_seat(person.clerk_id, then)
-
-
-def admit(ctx: Context, tx: Tx, waiting: Iterable[Event]) -> None:
-    """Apply what has waited. The mirror knows it already, so nothing of it is stale."""
-    for event in waiting:
-        if apply(ctx, tx, event) == "stale":
-            tx.events.mark(event.id, "applied")
 
 
 def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:

@@ -1,0 +1,152 @@
+"""No query group reaches another tenant's rows: every public method of every group, with all that is known of them."""
+
+import enum
+import inspect
+import types
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from db.tables import tenants
+from db.transaction import SYSTEM, Scope, Tx
+from tests.db.test_isolation import MOMENT, TENANT_OWNED, World, world
+
+__all__ = ["world"]
+
+Method = Callable[..., Any]
+
+
+def groups() -> dict[str, type]:
+    """The query groups of a transaction, by the name by which they are reached."""
+    found = {name: each for name, each in vars(Tx).items() if isinstance(each, cached_property)}
+    made = {name: get_type_hints(each.func)["return"] for name, each in found.items() if not name.startswith("_")}
+    return {name: kind for name, kind in made.items() if kind.__module__.startswith("db.")}
+
+
+def methods() -> Iterator[tuple[str, str, Method]]:
+    for group, kind in groups().items():
+        for name, method in inspect.getmembers(kind, inspect.isfunction):
+            if not name.startswith("_"):
+                yield group, name, method
+
+
+def known_of(world: World, owner: UUID) -> dict[str, Any]:
+    """What can be known of the rows of a tenant, by the names of their columns; ids also as `job_id`, `video_id`, …"""
+    known: dict[str, Any] = {}
+    for table in TENANT_OWNED:
+        row = world.row(owner, table)
+        known |= {name: value for name, value in row.items() if value is not None and name != "id"}
+        known |= {f"{word}_id": row["id"] for word in (table.name.rstrip("s"), table.name.split("_")[0]) if "id" in row}
+    return known | {"tenant_id": owner, "id": known["job_id"], "name": str(known["job_id"])}
+
+
+def argument(kind: Any, name: str, known: Mapping[str, Any]) -> Any:
+    """A value of this type: the one that is known under this name, or some other."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return known.get(name)
+    if origin in (Union, types.UnionType):
+        return argument(next(each for each in inner if each is not type(None)), name, known)
+    if origin is tuple:
+        return tuple(argument(each, name, known) for each in inner if each is not Ellipsis)
+    if origin in (Sequence, Collection, Iterable, list):
+        return [argument(inner[0], name, known)]
+    if Mapping in (origin, kind) or dict in (origin, kind):
+        return {}
+    if inspect.isclass(kind) and isinstance(known.get(name), kind):
+        return known[name]
+    if inspect.isclass(kind) and issubclass(kind, enum.Enum):
+        return next(iter(kind))
+    if is_dataclass(kind) or hasattr(kind, "_fields"):
+        hints = get_type_hints(kind)
+        names = kind._fields if hasattr(kind, "_fields") else [each.name for each in fields(kind) if each.init]
+        return kind(**{each: argument(hints[each], each, known) for each in names})
+    if origin is Callable:
+        return lambda *_: known["id"]
+    plain: Mapping[Any, Any] = {
+        UUID: known["id"],
+        str: "x",
+        int: 1,
+        float: 1.0,
+        bool: True,
+        bytes: b"x",
+        datetime: MOMENT,
+        timedelta: timedelta(hours=1),
+    }
+    return None if isinstance(kind, TypeVar) else plain[kind]
+
+
+def call(world: World, scope: Scope, group: str, name: str, method: Method, known: Mapping[str, Any]) -> Any:
+    """What the method returns; None if it refuses."""
+    hints = get_type_hints(method)
+    given = {each: argument(kind, each, known) for each, kind in hints.items() if each != "return"}
+    returned = None
+    with suppress(Refused), world.app.db.transaction(scope) as tx:
+        try:
+            returned = getattr(getattr(tx, group), name)(**given)
+            returned = list(returned) if isinstance(returned, Iterator) else returned
+        except Exception as error:
+            raise Refused from error
+    return returned
+
+
+class Refused(Exception):
+    pass
+
+
+def rows_of(world: World, owner: UUID) -> list[Any]:
+    """Every row of the tenant, as text."""
+    owned = [(table.name, "id" if table is tenants else "tenant_id") for table in TENANT_OWNED]
+    query = " UNION ALL ".join(
+        f"SELECT to_jsonb(t)::text FROM {name} t WHERE {column} = %(owner)s" for name, column in owned
+    )
+    with world.app.db.transaction(SYSTEM) as tx:
+        return sorted(tx.driver.execute(query, {"owner": owner}).fetchall())  # type: ignore[call-overload]
+
+
+def test_in_a_tenants_scope_no_query_reads_or_changes_anothers_rows(world: World) -> None:
+    known, before = known_of(world, world.b), rows_of(world, world.b)
+    answers = 0
+    for group, name, method in methods():
+        returned = call(world, world.a, group, name, method, known)
+        assert str(world.b) not in repr(returned), f"{group}.{name} told of another tenant: {returned}"
+        assert rows_of(world, world.b) == before, f"{group}.{name} changed another tenant's rows"
+        answers += returned is not None
+    assert answers > 40, "most of them did something"
+
+
+def test_without_row_level_security_a_query_for_one_tenant_stays_with_that_tenant(world: World) -> None:
+    """In the system scope, where the rule lets everything through: the queries' own conditions hold all the same."""
+    known, before = known_of(world, world.b) | {"tenant_id": world.a}, rows_of(world, world.b)
+    of_a_tenant = [each for each in methods() if get_type_hints(each[2]).get("tenant_id") is UUID]
+    for group, name, method in of_a_tenant:
+        returned = call(world, SYSTEM, group, name, method, known)
+        assert str(world.b) not in repr(returned), f"{group}.{name} told of another tenant: {returned}"
+        assert rows_of(world, world.b) == before, f"{group}.{name} changed another tenant's rows"
+    assert len(of_a_tenant) >= 10
+
+
+KNOWN_OUTSIDE = {
+    "tenants_stripe_customer_id_key",
+    "users_clerk_id_key",
+    "api_keys_key_hash_key",
+}
+"""Unique across tenants, because they are another system's name for one of ours, or are 256 random bits."""
+
+
+def test_nothing_unique_tells_whether_another_tenant_has_it(world: World) -> None:
+    """A refused insert must not answer "somebody else has this": uniqueness ends at the tenant, or is of random ids."""
+    query = """
+        SELECT i.relname, array_agg(a.attname::text)
+        FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
+        JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY(x.indkey)
+        WHERE x.indisunique AND t.relname = ANY(%s) GROUP BY i.relname
+    """
+    with world.app.db.transaction(SYSTEM) as tx:
+        indexes = tx.driver.execute(query, ([table.name for table in TENANT_OWNED],)).fetchall()
+    telling = {name for name, columns in indexes if "tenant_id" not in columns and columns not in (["id"], ["job_id"])}
+    assert telling == KNOWN_OUTSIDE

@@ -1,0 +1,182 @@
+"""Stored events of organizations and their members, applied: who works where, what waits, and what is forgotten."""
+
+import threading
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from db.transaction import SYSTEM
+from integrations.fakes.clerk import (
+    clerk_deleted_organization,
+    clerk_event,
+    clerk_membership,
+    clerk_organization,
+    clerk_session,
+)
+from integrations.fakes.people import Body, Cast
+from tests.builders import NOV_22, a_clerk_event, a_tenant, event_row, job_row, tenant
+from tests.drain import drain
+from tests.wait import until
+from tests.workers.jobs.test_identity import (
+    ADA,
+    HOUR,
+    apply,
+    created,
+    deleted,
+    names_of_tenants,
+    the_user,
+    updated,
+    users,
+)
+from workers.app import App
+from workers.jobs.identity import apply_clerk_event
+
+
+def organization(what: str = "created", at: datetime = NOV_22, **fields: Any) -> Body:
+    return clerk_event(f"organization.{what}", clerk_organization(ADA, created_at=at, **fields), at=at)
+
+
+def joined(who: Cast = ADA, role: str = "org:member") -> Body:
+    row = clerk_membership(who, created_at=NOV_22, role=role)
+    return clerk_event("organizationMembership.created", row, at=NOV_22)
+
+
+def caller(app: App, organization_id: str | None = None) -> tuple[UUID, str] | None:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.identity.signed_in("user_ada", organization_id)
+    return None if found is None else (found.tenant_id, found.role)
+
+
+def of_organization(app: App) -> UUID | None:
+    with app.db.transaction(SYSTEM) as tx:
+        return tx.identity.tenant_of_organization(ADA.organization_id)
+
+
+def test_who_joins_an_organization_works_in_its_tenant(app: App) -> None:
+    assert apply(app, created(), organization(), joined()) == ["applied"] * 3
+    acme = of_organization(app)
+    assert acme is not None
+    assert tenant(app, acme)["name"] == "Acme"
+    assert (the_user(app)["tenant_id"], the_user(app)["role"]) == (acme, "MEMBER")
+    assert caller(app) == caller(app, ADA.organization_id) == (acme, "MEMBER")
+
+
+@pytest.mark.parametrize("use", ["customer", "content", "shared"])
+def test_a_personal_account_that_is_in_use_is_kept_and_the_membership_recorded(app: App, use: str) -> None:
+    apply(app, created(), organization())
+    home = the_user(app)["tenant_id"]
+    with app.db.transaction(SYSTEM) as tx:
+        if use == "customer":
+            assert tx.tenants.link_customer(home, "cus_1")
+        elif use == "content":
+            tx.driver.execute("INSERT INTO generations (tenant_id) VALUES (%s)", (home,))
+        else:
+            tx.driver.execute("INSERT INTO users (tenant_id) VALUES (%s)", (home,))
+    assert apply(app, joined(role="org:admin")) == ["applied"]
+    assert caller(app) == (home, "ADMIN")
+    assert caller(app, ADA.organization_id) == (of_organization(app), "ADMIN")
+    assert apply(app, updated()) == ["applied"]
+    assert caller(app) == (home, "ADMIN")
+
+
+def test_what_is_about_somebody_unknown_waits_and_is_released_in_one_commit(app: App) -> None:
+    session = clerk_event("session.created", clerk_session(ADA, created_at=NOV_22 + HOUR), at=NOV_22 + HOUR)
+    waiting = [a_clerk_event(app, joined(), "msg_joined"), a_clerk_event(app, session, "msg_session")]
+    drain(app)
+    assert [event_row(app, job)["status"] for job in waiting] == ["parked:unknown_user"] * 2
+    assert apply(app, created()) == ["applied"]
+    assert [event_row(app, job)["status"] for job in waiting] == ["parked:unknown_organization", "applied"]
+    assert the_user(app)["last_login_at"] == NOV_22 + HOUR
+    assert apply(app, organization()) == ["applied"]
+    assert event_row(app, waiting[0])["status"] == "applied"
+    assert caller(app) == (of_organization(app), "MEMBER")
+
+
+def test_a_row_that_another_program_made_releases_what_has_waited(app: App) -> None:
+    apply(app, organization(), joined())
+    theirs = a_tenant(app, name="A team")
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("INSERT INTO users (clerk_id, tenant_id) VALUES ('user_ada', %s)", (theirs,))
+    apply(app, created())
+    assert caller(app) == (of_organization(app), "MEMBER")
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.events.recent(status="parked") == []
+        assert tx.identity.home("user_ada") == theirs
+
+
+def test_a_person_whom_another_program_adds_meanwhile_has_one_tenant(app: App, owner_url: str) -> None:
+    """The dashboard's first request and Clerk's webhook come at the same moment, and it knows no lock of ours."""
+    theirs = a_tenant(app, name="Ada's")
+    job_id = a_clerk_event(app, created(), "msg_1")
+    with psycopg.connect(owner_url) as dashboard:
+        dashboard.execute("SET LOCAL app.tenant_id = '*'")
+        dashboard.execute("INSERT INTO users (clerk_id, tenant_id) VALUES ('user_ada', %s)", (theirs,))
+        worker = threading.Thread(target=drain, args=(app,))
+        worker.start()
+        until(lambda: waits_for_a_lock(app), "the worker to meet the other's row")
+    worker.join()
+    assert job_row(app, job_id)["status"] == "pending"
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE job_queue SET scheduled_for = now()")
+    drain(app)
+    assert event_row(app, job_id)["status"] == "applied"
+    assert (the_user(app)["tenant_id"], the_user(app)["email"]) == (theirs, "ada@example.com")
+    assert names_of_tenants(app) == ["Ada's"]
+
+
+def waits_for_a_lock(app: App) -> bool:
+    with app.db.transaction(SYSTEM) as tx:
+        return tx.driver.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone() is not None
+
+
+def test_a_deleted_organization_is_anonymous_keeps_its_tenant_and_has_no_members(app: App) -> None:
+    apply(app, created(), organization(), joined())
+    acme = of_organization(app)
+    assert acme is not None
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.tenants.link_customer(acme, "cus_1")
+    gone = clerk_event("organization.deleted", clerk_deleted_organization(ADA), at=NOV_22 + HOUR)
+    assert apply(app, gone, organization("updated", NOV_22 + 2 * HOUR)) == ["applied", "stale"]
+    assert (tenant(app, acme)["name"], tenant(app, acme)["stripe_customer_id"]) == (ADA.organization_id, "cus_1")
+    assert of_organization(app) is None
+    assert caller(app, ADA.organization_id) is None
+    assert tenant(app, the_user(app)["tenant_id"])["name"] == "ada@example.com"
+
+
+def test_a_deleted_person_is_nobody_and_what_was_told_of_them_is_forgotten(app: App) -> None:
+    apply(app, created(), organization(), joined(), deleted())
+    assert caller(app) is None
+    assert caller(app, ADA.organization_id) is None
+    assert apply(app, updated(), joined()) == ["stale", "stale"]
+    with app.db.transaction(SYSTEM) as tx:
+        kept = tx.driver.execute("SELECT payload::text || body::text FROM webhook_events WHERE subject = 'user_ada'")
+        assert [text for (text,) in kept.fetchall() if text] == []
+        told = tx.driver.execute("SELECT payload::text FROM webhook_events").fetchall()
+    assert [text for (text,) in told if "ada@" in text or "Lovelace" in text] == []
+    with app.db.transaction(SYSTEM) as tx:
+        events = [row["id"] for row in tx.events.recent()]
+        for event_id in events:
+            apply_clerk_event.enqueue(tx, event_id=event_id)
+    before = users(app)
+    drain(app)
+    assert users(app) == before, "what is left of the events can be applied again"
+
+
+def test_what_is_not_ours_changes_nothing(app: App) -> None:
+    elsewhere = replace(app, ports=replace(app.ports, clerk_instance="ins_other"))
+    assert apply(elsewhere, created()) == ["ignored:event of another Clerk instance"]
+    row = {"id": "sub_1", "customer": "cus_1", "status": "active", "items": {"data": [{"price": "price_pro"}]}}
+    bought = clerk_event("subscription.created", row, at=NOV_22)
+    assert apply(app, bought) == ["ignored:Clerk's own billing: plans are sold through Stripe"]
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.billing.subscription("sub_1") is None
+    acting = clerk_session(ADA, created_at=NOV_22) | {"actor": {"sub": "user_support"}}
+    assert apply(app, created(), clerk_event("session.created", acting, at=NOV_22)) == [
+        "applied",
+        "ignored:session of somebody who acts as the person",
+    ]
+    assert the_user(app)["last_login_at"] is None
