@@ -51,7 +51,7 @@ def verify_token(
     judge = verifier(known())
     if judge is None:
         raise Refused("UNAVAILABLE", "sign-in is not set up: set CLERK_JWKS_URL or CLERK_JWT_KEY")
-    text = sys.stdin.read() if token == STDIN else token
+    text = sys.stdin.buffer.read().decode(errors="replace") if token == STDIN else token
     try:
         session = judge.verify(text.strip(), _unix(at))
     except NotAuthenticated as error:

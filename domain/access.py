@@ -135,7 +135,7 @@ def hash_of(text: str) -> bytes | None:
     return _hash(text) if KEY.fullmatch(text) else None
 
 
-def use(key: Key | None, now: datetime) -> Caller:
+def caller_of(key: Key | None, now: datetime) -> Caller:
     """The caller that a stored key makes of a request.
 
     Raises:
@@ -151,7 +151,7 @@ def use(key: Key | None, now: datetime) -> Caller:
     return Caller(key.tenant_id, user_id=None, role=None, scopes=known)
 
 
-def use_is_news(key: Key, now: datetime) -> bool:
+def use_is_due(key: Key, now: datetime) -> bool:
     """Whether `last_used_at` is old enough to be written again: it is coarse, so that requests need not write."""
     return key.last_used_at is None or now - key.last_used_at >= NOTE_USE_EVERY
 

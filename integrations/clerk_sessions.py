@@ -84,8 +84,7 @@ class JwksKeys:
     """Clerk's JWKS, fetched when first needed and kept.
 
     It is fetched again when it is old, or once when a token names a key that is not in it (Clerk rotated its keys);
-    by one thread at a time, and with a rest after each fetch. If Clerk does not answer, the keys
-    that are known stay good.
+    by one thread at a time, and with a rest after each fetch. If Clerk does not answer, known keys stay good.
     """
 
     def __init__(self, fetch: Callable[[], bytes], *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -95,7 +94,7 @@ class JwksKeys:
         self._fetching = threading.Lock()
         self._keys: Mapping[str, RSAPublicKey] = {}
         self._fetched_at = self._tried_at = float("-inf")
-        self._trouble: Unavailable | None = None
+        self._trouble = ""
 
     def candidates(self, key_id: str | None) -> Sequence[RSAPublicKey]:
         if key_id is None:
@@ -105,8 +104,8 @@ class JwksKeys:
             self._refresh(wait=not known)
         if found := self._keys.get(key_id):
             return [found]
-        if self._trouble is not None:
-            raise self._trouble
+        if self._trouble:
+            raise Unavailable(f"Clerk's keys cannot be fetched: {self._trouble}")
         return ()
 
     def _refresh(self, *, wait: bool) -> None:
@@ -118,12 +117,12 @@ class JwksKeys:
             if now - self._tried_at < (RETRY_EVERY if self._trouble else REFRESH_EVERY):
                 return
             self._tried_at = now
-            self._keys, self._trouble = read_jwks(self._fetch()), None
+            self._keys, self._trouble = read_jwks(self._fetch()), ""
             self._fetched_at = now
             log.info("clerk.jwks_fetched", keys=sorted(self._keys))
         except (Unavailable, KeyUnusable) as error:
-            self._trouble = Unavailable(f"Clerk's keys cannot be fetched: {error}")
-            log.warning("clerk.jwks_not_fetched", reason=str(error), keys_kept=len(self._keys))
+            self._trouble = str(error)
+            log.warning("clerk.jwks_not_fetched", reason=self._trouble, keys_kept=len(self._keys))
         finally:
             self._fetching.release()
 
@@ -252,8 +251,9 @@ def fetch_jwks(url: str, *, timeout: float = 3.0) -> bytes:
 
 
 def issuer_of(jwks_url: str) -> str | None:
-    """The issuer that a JWKS belongs to: the origin of `<frontend API>/.well-known/jwks.json`, else unknown."""
-    return jwks_url.removesuffix(JWKS_PATH) if urlsplit(jwks_url).path == JWKS_PATH else None
+    """The issuer that a JWKS belongs to: what stands before `/.well-known/jwks.json` (Clerk's frontend API, which may
+    be proxied under a path), else unknown."""
+    return jwks_url.removesuffix(JWKS_PATH) if jwks_url.endswith(JWKS_PATH) else None
 
 
 def _place(url: str) -> str:

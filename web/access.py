@@ -14,7 +14,7 @@ from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
 from db.transaction import SYSTEM, Database
-from domain.access import KEY_START, ApiScope, Caller, Session, hash_of, scopes_of, use, use_is_news
+from domain.access import KEY_START, ApiScope, Caller, Session, caller_of, hash_of, scopes_of, use_is_due
 from domain.errors import AccountPending, NotAllowed, NotAuthenticated, Unavailable
 from integrations.clerk_sessions import Verifier
 from workers.app import App
@@ -26,14 +26,14 @@ BEARER = HTTPBearer(auto_error=False, description="An API key (`viral_…`), or 
 
 
 @dataclass(frozen=True)
-class Doorman:
+class Authenticator:
     """Finds out who calls. `sessions` is None where sign-in is not set up; `clock` is Unix seconds."""
 
     db: Database
     sessions: Verifier | None
     clock: Callable[[], float]
 
-    def identify(self, credential: str) -> Caller:
+    def authenticate(self, credential: str) -> Caller:
         """The caller with this key or token.
 
         Raises:
@@ -54,8 +54,8 @@ class Doorman:
         if key_hash is not None:
             with self.db.transaction(SYSTEM) as tx:
                 key = tx.access.key(key_hash)
-        caller = use(key, now)
-        if key is not None and use_is_news(key, now):
+        caller = caller_of(key, now)
+        if key is not None and use_is_due(key, now):
             with self.db.transaction(key.tenant_id, durable=False) as tx:
                 tx.access.note_use(key.id, now)
         return caller
@@ -90,8 +90,8 @@ def caller(request: Request, credential: Annotated[HTTPAuthorizationCredentials 
     """Whoever may do whatever: for routes that ask for no scope."""
     if credential is None:
         raise NotAuthenticated("CREDENTIAL_MISSING", "send `Authorization: Bearer` with an API key or a session token")
-    doorman: Doorman = request.app.state.doorman
-    return doorman.identify(credential.credentials)
+    authenticator: Authenticator = request.app.state.authenticator
+    return authenticator.authenticate(credential.credentials)
 
 
 def requires(scope: ApiScope) -> Any:

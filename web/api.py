@@ -24,6 +24,7 @@ from domain.errors import (
     NotSetUp,
     ProviderRefused,
     Rejected,
+    TenantContextNotSet,
     Unavailable,
     UnknownKey,
     UnknownTenant,
@@ -31,7 +32,7 @@ from domain.errors import (
 )
 from integrations.clerk_sessions import Verifier
 from web import billing, keys, user
-from web.access import Doorman
+from web.access import Authenticator
 from workers.app import App
 
 MAX_BODY = 1024 * 1024
@@ -69,7 +70,7 @@ def create_api(
         },
     )
     api.state.app = app
-    api.state.doorman = Doorman(app.db, sessions, clock)
+    api.state.authenticator = Authenticator(app.db, sessions, clock)
     for group in (user, keys, billing):
         api.include_router(group.routes)
     if not origins:
@@ -125,6 +126,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     """What our own rules refuse."""
+    if isinstance(error, NotAuthenticated | NotAllowed):
+        log.info("api.refused", path=request.url.path, code=error.code)
     match error:
         case NotAuthenticated():
             challenge = CHALLENGE if error.code == "CREDENTIAL_MISSING" else f'{CHALLENGE}, error="invalid_token"'
@@ -142,6 +145,8 @@ async def _refused(request: Request, error: Exception) -> Response:
             log.error("api.provider_refused", path=request.url.path, code=error.code, reason=str(error))
             text = "somebody that we rely on refuses this; it has been logged"
             return refusal(502, text, "PROVIDER_REFUSED", {"reason": error.code})
+        case TenantContextNotSet():  # a bug of ours
+            raise error
         case Rejected():
             return refusal(422, str(error), "INVALID")
         case NotSetUp():

@@ -14,10 +14,10 @@ from web.access import Running, requires
 
 routes = APIRouter(prefix="/keys", tags=["keys"])
 
-Keeper = Annotated[Caller, requires(ApiScope.KEYS_WRITE)]
+KeyWriter = Annotated[Caller, requires(ApiScope.KEYS_WRITE)]
 
 
-class Wish(BaseModel):
+class KeyRequest(BaseModel):
     """A key to be made; without `expires_at` it is good until it is revoked."""
 
     name: str
@@ -25,7 +25,7 @@ class Wish(BaseModel):
     expires_at: AwareDatetime | None = None
 
 
-class KeyInfo(BaseModel):
+class ApiKey(BaseModel):
     """A key as it is listed. `last_used_at` is exact to ten minutes."""
 
     id: UUID
@@ -38,21 +38,21 @@ class KeyInfo(BaseModel):
     revoked_at: datetime | None
 
 
-class MadeKey(KeyInfo):
+class CreatedKey(ApiKey):
     """`key` is the secret itself, and is not told again."""
 
     key: str
 
 
 @routes.get("")
-def list_keys(caller: Keeper, app: Running) -> list[KeyInfo]:
+def list_keys(caller: KeyWriter, app: Running) -> list[ApiKey]:
     """Every key of the tenant, newest first, those that are over included."""
     with app.db.transaction(caller.tenant_id) as tx:
-        return [KeyInfo(**row) for row in tx.access.keys(caller.tenant_id)]
+        return [ApiKey(**row) for row in tx.access.keys(caller.tenant_id)]
 
 
 @routes.post("", status_code=201)
-def create_key(wish: Wish, caller: Keeper, app: Running, response: Response) -> MadeKey:
+def create_key(wish: KeyRequest, caller: KeyWriter, app: Running, response: Response) -> CreatedKey:
     """Make a key that may do what the caller may, or less."""
     with app.db.transaction(caller.tenant_id) as tx:
         now = tx.now()
@@ -62,11 +62,11 @@ def create_key(wish: Wish, caller: Keeper, app: Running, response: Response) -> 
             raise NotAllowed("SCOPE_MISSING", f"a key cannot get {beyond[0]}, which the caller does not have")
         row = tx.access.add_key(tx.new_id(), caller.tenant_id, key)
     response.headers["Cache-Control"] = "no-store"
-    return MadeKey(**row, key=key.text)
+    return CreatedKey(**row, key=key.text)
 
 
 @routes.delete("/{key_id}", status_code=204)
-def revoke_key(key_id: UUID, caller: Keeper, app: Running) -> None:
+def revoke_key(key_id: UUID, caller: KeyWriter, app: Running) -> None:
     """From the next request on, nobody comes in with it. It stays listed."""
     with app.db.transaction(caller.tenant_id) as tx:
         if not tx.access.revoke_key(caller.tenant_id, key_id):

@@ -14,7 +14,7 @@ from web.access import Running, requires
 
 routes = APIRouter(prefix="/user", tags=["user"])
 
-Reader = Annotated[Caller, requires(ApiScope.ACCOUNT_READ)]
+AccountReader = Annotated[Caller, requires(ApiScope.ACCOUNT_READ)]
 
 
 class Usage(BaseModel):
@@ -45,7 +45,7 @@ class Me(BaseModel):
 
 
 @routes.get("")
-def me(caller: Reader, app: Running) -> Me:
+def me(caller: AccountReader, app: Running) -> Me:
     """Who the caller is, for which tenant, on which plan."""
     with app.db.transaction(caller.tenant_id) as tx:
         row = tx.tenants.get(caller.tenant_id)
@@ -59,7 +59,7 @@ def me(caller: Reader, app: Running) -> Me:
 
 
 @routes.get("/usage")
-def usage(caller: Reader, app: Running) -> Usage:
+def usage(caller: AccountReader, app: Running) -> Usage:
     """How much of this period's quota is left, and when more comes."""
     with app.db.transaction(caller.tenant_id) as tx:
         return _usage(tx.tenants.get(caller.tenant_id))

@@ -19,11 +19,11 @@ from domain.access import (
     ApiScope,
     Key,
     NewKey,
+    caller_of,
     hash_of,
     new_key,
     scopes_of,
-    use,
-    use_is_news,
+    use_is_due,
 )
 from domain.errors import KeyInvalid, NotAuthenticated
 from domain.identity import Role
@@ -83,19 +83,19 @@ def test_a_weak_key_is_a_bug() -> None:
 )
 def test_a_key_that_is_over_lets_nobody_in(key: Key | None, code: str) -> None:
     with pytest.raises(NotAuthenticated) as refused:
-        use(key, NOW)
+        caller_of(key, NOW)
     assert refused.value.code == code
 
 
 def test_a_scope_of_another_release_allows_nothing() -> None:
-    caller = use(replace(STORED, scopes=("account:read", "later:write"), expires_at=NOW + SECOND), NOW)
+    caller = caller_of(replace(STORED, scopes=("account:read", "later:write"), expires_at=NOW + SECOND), NOW)
     assert (caller.tenant_id, caller.scopes) == (STORED.tenant_id, {ApiScope.ACCOUNT_READ})
 
 
 def test_use_is_written_now_and_then() -> None:
-    assert use_is_news(STORED, NOW)
-    assert not use_is_news(replace(STORED, last_used_at=NOW), NOW + NOTE_USE_EVERY - SECOND)
-    assert use_is_news(replace(STORED, last_used_at=NOW), NOW + NOTE_USE_EVERY)
+    assert use_is_due(STORED, NOW)
+    assert not use_is_due(replace(STORED, last_used_at=NOW), NOW + NOTE_USE_EVERY - SECOND)
+    assert use_is_due(replace(STORED, last_used_at=NOW), NOW + NOTE_USE_EVERY)
 
 
 def test_admins_may_all_and_members_less() -> None:

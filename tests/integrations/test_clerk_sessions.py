@@ -147,6 +147,7 @@ def test_without_a_known_issuer_any_https_origin_will_do() -> None:
 
 def test_the_issuer_follows_from_where_the_keys_are_published() -> None:
     assert issuer_of("https://clerk.example.com/.well-known/jwks.json") == "https://clerk.example.com"
+    assert issuer_of("https://example.com/__clerk/.well-known/jwks.json") == "https://example.com/__clerk"
     assert issuer_of("https://api.clerk.com/v1/jwks") is None
     assert issuer_of("") is None
 

@@ -16,7 +16,7 @@ from starlette.routing import Mount
 from db.tables import api_keys, users
 from db.transaction import SYSTEM
 from domain.access import KEY_BYTES, NOTE_USE_EVERY, new_key
-from domain.errors import Unavailable
+from domain.errors import TenantContextNotSet, Unavailable
 from integrations.clerk_sessions import JwksKeys, PemKeys, Verifier
 from integrations.fakes.clerk import clerk_event, clerk_membership, clerk_organization
 from integrations.fakes.clerk_sessions import FakeClerk
@@ -319,3 +319,10 @@ def test_the_api_describes_itself(api: Api) -> None:
     assert create["security"] == [{"HTTPBearer": []}]
     assert create["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Refusal")
     assert "/api/openapi.json" in api("GET", "/docs").text
+
+
+def test_a_forgotten_tenant_is_our_bug_and_not_the_callers(app: App) -> None:
+    def forgetful() -> float:
+        raise TenantContextNotSet("in whose name?")
+
+    assert refused(Api(app, clock=forgetful)("GET", "/user", a_session())) == (500, "INTERNAL")
