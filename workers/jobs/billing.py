@@ -133,7 +133,7 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: bool) ->
         return Outcome("parked:other_customer", f"the tenant pays as {stored.customer_id}")
     after, rows = derive(tx, customer.tenant_id, before, ctx.ports.prices)
     save(tx, customer.tenant_id, stored, after, cause)
-    if claimed_now or after.customer_id != stored.customer_id:
+    if claimed_now or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
         release(tx, customer)
     flag = concerns(rows, customer.tenant_id, fact.tenant_hint)
     if isinstance(fact, SubscriptionChanged):

@@ -1,0 +1,61 @@
+"""A short slice of `make converge`, and the proof that its comparisons are not of empty tables."""
+
+import sys
+from random import Random, SystemRandom
+from typing import Any
+
+import pytest
+
+from integrations.fakes.lives import LIVES
+from integrations.fakes.people import SHAPES
+from tests.converge.course import ORDERS, Diverged, State, deliver, run, told
+from workers.app import App
+
+# (tier, status, customer, subscription, limit, used) when all has been told, in order.
+ENDS = {
+    "lifecycle": ("FREE", "canceled", "cus_1", None, 10, 0),
+    "a_checkout": ("PRO", "active", "cus_1", "sub_1", 50, 0),
+    "renewals": ("STARTER", "active", "cus_1", "sub_1", 10, 0),
+    "changes_mid_period": ("PRO", "active", "cus_1", "sub_1", 50, 0),
+    "downgrade_at_period_end": ("STARTER", "active", "cus_1", "sub_1", 10, 0),
+    "dunning_to_cancellation": ("FREE", "canceled", "cus_1", None, 10, 0),
+    "dunning_and_recovery": ("PRO", "active", "cus_1", "sub_1", 50, 0),
+    "trial_with_card": ("PRO", "active", "cus_1", "sub_1", 50, 0),
+    "trial_without_card": ("PRO", "active", "cus_1", "sub_1", 50, 0),
+    "portal_cancellation": ("FREE", "canceled", "cus_1", None, 10, 0),
+    "incomplete_expired": ("FREE", "incomplete_expired", "cus_1", None, 10, 7),
+    "several_items": ("PRO", "active", "cus_1", "sub_1", 50, 0),
+    "resubscribes": ("AGENCY", "active", "cus_1", "sub_1_2", 500, 0),
+    "two_at_once": ("AGENCY", "active", "cus_1", "sub_1_2", 500, 0),
+    "customer_deleted": ("STARTER", "active", "cus_1_2", "sub_1_2", 10, 0),
+    "customer_deleted_for_good": ("FREE", "canceled", None, None, 10, 0),
+    "collection_paused": ("PRO", "active", "cus_1", "sub_1", 50, 0),
+    "annual": ("PRO", "active", "cus_1", "sub_1", 50, 0),
+}
+COLUMNS = ("subscription_tier", "subscription_status", "stripe_customer_id", "stripe_subscription_id")
+
+
+@pytest.fixture
+def rng() -> Random:
+    seed = SystemRandom().randrange(2**32)
+    sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails
+    return Random(seed)
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_every_life_ends_as_it_should_and_the_same_in_any_order(app: App, name: str, rng: Random) -> None:
+    shape = rng.choice(SHAPES)
+    life = told(name, shape)
+    in_order = deliver(app, life)
+    [tenant] = in_order["tenants"]
+    ended = tuple(tenant[column] for column in (*COLUMNS, "monthly_quota", "used_quota"))
+    assert ended == ENDS[name], shape
+    expected: dict[Any, State] = {(name, shape, len(life)): in_order}
+    run(app, name, shape, rng.choice(ORDERS[1:]), rng, expected)
+
+
+def test_the_harness_sees_a_mirror_that_goes_by_arrival(app: App, rng: Random, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sabotage: the last one told wins. Somebody has to notice."""
+    monkeypatch.setattr("workers.jobs.billing.newer", lambda stored, incoming: incoming)
+    with pytest.raises(Diverged):
+        run(app, "dunning_to_cancellation", "basil", "reversed", rng, {})
