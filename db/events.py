@@ -272,8 +272,7 @@ class Events:
 
     def add(self, event_id: UUID, body: Mapping[str, Any], *, subject: str | None) -> bool:
         """Store a snapshot event that Stripe was asked for instead of delivering it. False if it is there already."""
-        added = self._driver.execute(ADD, {"id": event_id, "payload": Jsonb(body), "subject": subject})
-        return added.rowcount == 1
+        return self._driver.execute(ADD, {"id": event_id, "payload": Jsonb(body), "subject": subject}).rowcount == 1
 
     def assign(self, event_id: UUID, job_id: UUID) -> None:
         """Say which job applies the event."""

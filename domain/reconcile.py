@@ -72,16 +72,13 @@ def read_invoice(about: Json, as_of: datetime) -> tuple[tuple[PaidPeriod, ...], 
 
 
 def compare_subscription(ours: Subscription | None, theirs: Subscription, event: Json) -> Difference | None:
-    """None if they agree, or if ours is of a later moment. What is over does not begin again, whatever it is told."""
+    """None if they agree, or if ours is not older. What is over does not begin again, whatever it is told."""
     if ours is None:
         return Difference("subscription", theirs.id, theirs.customer_id, event, {"status": (None, theirs.status)})
-    if ours.event_created > theirs.event_created:
+    if ours.event_created >= theirs.event_created:
         return None
-    changes = {
-        name: (getattr(ours, name), getattr(theirs, name))
-        for name in COMPARED
-        if getattr(ours, name) != getattr(theirs, name)
-    }
+    pairs = {name: (_comparable(ours, name), _comparable(theirs, name)) for name in COMPARED}
+    changes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if not changes:
         return None
     hopeless = ours.status in TERMINAL and theirs.status not in TERMINAL
@@ -113,3 +110,8 @@ def subject(event: Json) -> str | None:
     """The customer that an event of `as_event` is about."""
     about = Field(event)["data"]["object"]
     return about["id"].id() if about["object"].value == "customer" else about["customer"].id()
+
+
+def _comparable(row: Subscription, name: str) -> Any:
+    """Stripe's order of the items says nothing."""
+    return sorted(row.price_ids) if name == "price_ids" else getattr(row, name)

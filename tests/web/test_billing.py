@@ -1,7 +1,7 @@
 """Buying a plan through the API: the door is ours, Stripe is an account on this machine, asked by its own SDK."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -15,25 +15,9 @@ from integrations.fakes.stripe_server import FakeStripe, Fault
 from tests.builders import NOV_22, a_stripe_event, a_tenant, tenant
 from tests.wait import until
 from tests.web.test_api import PAGE, Api, a_key, a_session, a_user, refused
-from workers.app import App, build
-from workers.settings import Settings
+from workers.app import App
 
 PURCHASE = {"tier": "PRO", "success_url": f"{PAGE}/paid?s={{CHECKOUT_SESSION_ID}}", "cancel_url": f"{PAGE}/plans"}
-
-
-@pytest.fixture
-def stripe() -> FakeStripe:
-    return FakeStripe(NOV_22)
-
-
-@pytest.fixture
-def selling(settings: Settings, stripe: FakeStripe) -> Iterator[App]:
-    """An application with a key for the fake."""
-    known = settings.model_dump() | {"stripe_secret_key": stripe.key, "clerk_authorized_parties": (PAGE,)}
-    with stripe.serving() as base:
-        app = build(Settings.model_validate(known | {"stripe_api_base": base}), name="tests")
-        yield app
-        app.close()
 
 
 @pytest.fixture
