@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from db.url import is_postgres
@@ -37,10 +37,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
 
+    stripe_livemode: bool | None = None
     stripe_secret_key: SecretStr = SecretStr("")
     stripe_api_base: str = ""
     stripe_webhook_secret: Secrets = ()
-    stripe_livemode: bool | None = None
     stripe_starter_price_id: Words = ()
     stripe_pro_price_id: Words = ()
     stripe_agency_price_id: Words = ()
@@ -91,10 +91,13 @@ class Settings(BaseSettings):
 
     @field_validator("stripe_secret_key")
     @classmethod
-    def _secret_key(cls, value: SecretStr) -> SecretStr:
+    def _secret_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         key = value.get_secret_value()
         if key and not (key.isascii() and key.isprintable() and key.startswith(("sk_", "rk_"))):
             raise ValueError("should be a secret or restricted key of Stripe: sk_live_…, sk_test_… or rk_…")
+        livemode = info.data.get("stripe_livemode")
+        if key and livemode is not None and livemode != ("_live_" in key):
+            raise ValueError("is a key of the other mode than STRIPE_LIVEMODE says")
         return value
 
     @field_validator("clerk_jwks_url", "clerk_issuer", "stripe_api_base")

@@ -47,10 +47,14 @@ def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
     with ctx.begin() as tx:
         event = tx.events.get(event_id)
     fetch = ctx.ports.fetch_event
-    body = fetch(event.payload) if fetch is not None and isinstance(read(event.payload), Thin) else None
+    asked = fetch is not None and isinstance(read(event.payload), Thin)
+    body = fetch(event.payload) if fetch is not None and asked else None
     with ctx.finish() as tx:
         if body is not None:
             tx.events.replace_payload(event_id, body, getattr(read(body), "customer_id", None))
+        elif asked:
+            settle(ctx, tx, event_id, event.status, GONE)
+            return
         outcome = apply(ctx, tx, body or event.payload, cause=f"event:{event.external_id}")
         settle(ctx, tx, event_id, event.status, outcome)
 
@@ -96,6 +100,7 @@ def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
 
 
 NOT_OURS = Outcome("ignored:price of another product")
+GONE = Outcome("ignored:Stripe does not have it any more")
 
 
 def mirror(tx: Tx, fact: OfCustomer) -> bool:
@@ -130,7 +135,7 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: bool) ->
     stored = tx.tenants.lock_plan(customer.tenant_id)
     before = pay_as(stored, customer)
     if before is None:
-        return Outcome("parked:other_customer", f"the tenant pays as {stored.customer_id}")
+        return Outcome("parked:other_customer")
     after, rows = derive(tx, customer.tenant_id, before, ctx.ports.prices)
     save(tx, customer.tenant_id, stored, after, cause)
     if claimed_now or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):

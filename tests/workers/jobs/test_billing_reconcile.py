@@ -184,7 +184,7 @@ def test_a_thin_event_without_a_key_waits_for_one(app: App, selling: App, stripe
     assert plan(selling, who.tenant_id)[:2] == ("PRO", "past_due")
 
 
-def test_a_thin_event_about_what_is_gone_stays_parked(selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_a_thin_event_about_what_is_gone_waits_for_nothing(selling: App, stripe: FakeStripe, who: Cast) -> None:
     job_id = a_stripe_event(selling, thin(who))
     drain(selling)
-    assert event_row(selling, job_id)["status"] == "parked:thin"
+    assert event_row(selling, job_id)["status"] == "ignored:Stripe does not have it any more"

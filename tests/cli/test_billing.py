@@ -1,0 +1,129 @@
+"""Replaying stored events and deriving everything from them once more, as an operator types it."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from db.transaction import SYSTEM
+from integrations.fakes.lives import LIVES
+from tests.builders import a_stripe_event, tenant
+from tests.cli.shell import Shell
+from tests.converge.course import SOLD, START, WHO, begin, state
+from tests.drain import drain
+from workers.app import App
+
+TENANT = WHO.tenant_id
+
+
+@pytest.fixture
+def viral(viral: Shell) -> Shell:
+    """A shell that knows the prices."""
+    viral.environment |= {f"STRIPE_{tier}_PRICE_ID": price for tier, price in SOLD.items()}
+    return viral
+
+
+@pytest.fixture
+def life(app: App) -> list[UUID]:
+    """All events of a customer who was deleted and came back, applied. Returns their jobs."""
+    begin(app)
+    jobs = [a_stripe_event(app, body) for body in LIVES["customer_deleted"](WHO, START, SOLD)]
+    drain(app)
+    return jobs
+
+
+def everything(app: App) -> dict[str, Any]:
+    """The mirror and the plan, every outcome, and the ledger."""
+    with app.db.transaction(SYSTEM) as tx:
+        outcomes = {row["external_id"]: row["status"] for row in tx.events.recent()}
+        return {"state": state(app), "outcomes": outcomes, "ledger": tx.tenants.ledger(TENANT)}
+
+
+def sql(app: App, statement: str) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute(statement.encode())
+
+
+def test_a_replay_of_everything_changes_nothing(viral: Shell, app: App, life: list[UUID]) -> None:
+    before = everything(app)
+    names = [row["external_id"] for row in viral.json("events", "list")]
+    replayed = viral.json("events", "replay", *names)
+    assert len({row["job_id"] for row in replayed}) == len(life)
+    assert drain(app) == len(life)
+    assert everything(app) == before
+
+
+def test_only_what_is_parked_for_a_reason_is_replayed(viral: Shell, app: App) -> None:
+    begin(app)
+    [created, *_] = LIVES["a_checkout"](WHO, START, {tier: f"{price}_new" for tier, price in SOLD.items()})
+    a_stripe_event(app, created)
+    drain(app)
+    assert viral.json("events", "replay", "--parked", "unknown_customer") == []
+    [replayed] = viral.json("events", "replay", "--parked", "unknown_price")
+    assert replayed["source"] == "stripe"
+    assert len(viral.json("events", "replay", "--parked", "any")) == 1, "the job that waits already, once more"
+    assert drain(app) == 1
+    assert viral.json("events", "stats") == [
+        {"source": "stripe", "status": "parked:unknown_price", "events": 1, "flagged": 0}
+    ]
+
+
+def test_one_unknown_id_replays_none(viral: Shell, app: App, life: list[UUID]) -> None:
+    known = viral.json("events", "list")[0]["external_id"]
+    said = viral("events", "replay", known, "evt_nope")
+    assert (said.code, said.out) == (1, "")
+    assert "no event has the id evt_nope; nothing was replayed" in said.err
+    assert drain(app) == 0
+
+
+@pytest.mark.parametrize("words", [[], ["evt_1", "--parked", "thin"]])
+def test_replay_wants_ids_or_a_reason(viral: Shell, words: list[str]) -> None:
+    assert viral("events", "replay", *words).code == 2
+
+
+def test_flagged_events_are_listed(viral: Shell, app: App) -> None:
+    begin(app)
+    for body in LIVES["two_at_once"](WHO, START, SOLD):
+        a_stripe_event(app, body)
+    drain(app)
+    flagged = viral.json("events", "list", "--flagged")
+    assert flagged
+    assert {row["flag"] for row in flagged} == {"several subscriptions at once"}
+
+
+def test_rebuilding_a_healthy_system_changes_nothing(viral: Shell, app: App, life: list[UUID]) -> None:
+    before = everything(app)
+    for options in ([], ["--apply"], ["--tenant", TENANT]):
+        assert viral.json("billing", "rebuild", *options) == []
+    assert everything(app) == before
+    assert viral.done("billing", "rebuild").lines == ["Mirror and plans are what the events say."]
+
+
+def test_rebuilding_finds_and_mends_what_was_damaged(viral: Shell, app: App, life: list[UUID]) -> None:
+    before = everything(app)["state"]
+    sql(app, "UPDATE tenants SET subscription_tier = 'AGENCY', monthly_quota = 500, stripe_customer_id = NULL")
+    sql(app, "UPDATE stripe_subscriptions SET status = 'canceled' WHERE id = 'sub_1_2'")
+    sql(app, "DELETE FROM stripe_paid_periods WHERE subscription_id = 'sub_1'")
+    sql(app, "DELETE FROM stripe_customers WHERE id = 'cus_1'")
+    damaged = state(app)
+    found = viral.json("billing", "rebuild")
+    assert {(row["what"], row["column"]) for row in found} >= {
+        ("plan", "tier"),
+        ("plan", "customer_id"),
+        ("quota", "limit"),
+        ("subscription sub_1_2", "status"),
+        ("paid period of sub_1", "period_start"),
+        ("customer cus_1", "tenant_id"),
+        ("customer cus_1", "deleted_at"),
+    }
+    assert state(app) == damaged, "without --apply nothing is written"
+    viral.json("billing", "rebuild", "--apply")
+    assert viral.json("billing", "rebuild") == []
+    assert state(app) == before
+    assert tenant(app, TENANT)["stripe_customer_id"] == "cus_1_2"
+
+
+def test_rebuilding_for_nobody_is_refused(viral: Shell) -> None:
+    said = viral("billing", "rebuild", "--tenant", UUID(int=404))
+    assert said.code == 1
+    assert "no tenant has the id" in said.err
