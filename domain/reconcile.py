@@ -48,7 +48,7 @@ def as_event(kind: str, about: Json, *, at: datetime, event_id: str | None = Non
 
 
 def read_subscription(about: Json, as_of: datetime) -> tuple[Subscription, Json]:
-    """A listed subscription as the mirror would have it, and the event that tells so.
+    """A listed subscription as the mirror would have it, and the event that would tell it.
 
     Raises:
         MalformedEvent: Stripe's answer lacks something.
@@ -61,7 +61,7 @@ def read_subscription(about: Json, as_of: datetime) -> tuple[Subscription, Json]
 
 
 def read_invoice(about: Json, as_of: datetime) -> tuple[tuple[PaidPeriod, ...], Json]:
-    """The periods that a listed, paid invoice covers (often none), and the event that tells so.
+    """The periods that a listed, paid invoice covers (often none), and the event that would tell it.
 
     Raises:
         MalformedEvent: Stripe's answer lacks something.
@@ -99,6 +99,11 @@ def compare_periods(ours: Collection[PaidPeriod], theirs: Collection[PaidPeriod]
 def gone(subscription_id: str, customer_id: str) -> Difference:
     """We have it running, and Stripe does not have it at all: another account's, or another mode's, key was asked."""
     return Difference("subscription", subscription_id, customer_id, None, {"at Stripe": ("running", None)})
+
+
+def unreadable(kind: str, about: Json, error: MalformedEvent) -> Difference:
+    """One odd object is a difference, and no reason not to compare the others."""
+    return Difference(kind, str(about.get("id")), None, None, {"unreadable": (None, str(error))})
 
 
 def missed_event(event: Json) -> Difference:

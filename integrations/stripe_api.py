@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = (3.0, 9.0)
 RETRIES = 2
-"""Seconds to connect and to answer, thrice at most: less than the 30 s after which a caller's router gives up."""
+"""Seconds to connect and to answer, thrice at most: a call ends before the router in front of us gives up (30 s)."""
 
 PAGE = 100
 LIVE_READS, TEST_READS = Rate(timedelta(seconds=1 / 50), burst=5), Rate(timedelta(seconds=1 / 12), burst=5)

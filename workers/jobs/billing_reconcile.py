@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from domain.errors import MalformedEvent
 from domain.ports import BillingRecords, Page
 from domain.reconcile import (
     Difference,
@@ -15,6 +16,7 @@ from domain.reconcile import (
     read_invoice,
     read_subscription,
     subject,
+    unreadable,
 )
 from workers.job import Context, Tx, job
 from workers.jobs.billing import apply_stripe_event
@@ -107,15 +109,25 @@ def _events(tx: Tx, page: Page, customer_id: str | None) -> Compared:
 
 
 def _subscriptions(tx: Tx, page: Page) -> Compared:
-    found = []
+    found: list[Difference | None] = []
     for about in page.items:
-        theirs, event = read_subscription(about, page.as_of)
-        found.append(compare_subscription(tx.billing.subscription(theirs.id), theirs, event))
+        try:
+            theirs, event = read_subscription(about, page.as_of)
+        except MalformedEvent as error:
+            found.append(unreadable("subscription", about, error))
+        else:
+            found.append(compare_subscription(tx.billing.subscription(theirs.id), theirs, event))
     return Compared("subscription", len(page.items), tuple(each for each in found if each))
 
 
 def _invoices(tx: Tx, page: Page) -> Compared:
-    read = [read_invoice(about, page.as_of) for about in page.items]
-    ours = tx.billing.paid_periods(*{period.customer_id for periods, _ in read for period in periods})
-    found = [compare_periods(ours, theirs, event) for theirs, event in read]
+    found: list[Difference | None] = []
+    for about in page.items:
+        try:
+            theirs, event = read_invoice(about, page.as_of)
+        except MalformedEvent as error:
+            found.append(unreadable("invoice", about, error))
+        else:
+            ours = tx.billing.paid_periods(*{period.customer_id for period in theirs})
+            found.append(compare_periods(ours, theirs, event))
     return Compared("invoice", len(page.items), tuple(each for each in found if each))

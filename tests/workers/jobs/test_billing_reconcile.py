@@ -133,6 +133,17 @@ def test_what_stripe_does_not_have_is_said_and_left(selling: App, stripe: FakeSt
     assert plan(selling, who.tenant_id)[0] == "PRO"
 
 
+def test_one_odd_object_does_not_keep_the_others_from_being_compared(
+    selling: App, stripe: FakeStripe, who: Cast
+) -> None:
+    row, bill = bought(who)
+    no_items = {"object": "list", "data": []}
+    stripe.books["subscriptions"] = [{**row, "id": "sub_odd", "items": no_items}, row]
+    stripe.books["invoices"] = [{**bill, "id": "in_odd", "customer": None}, bill]
+    assert run(selling) == {"compared": 4, "different": 4, "repaired": 2}
+    assert plan(selling, who.tenant_id) == ("PRO", "active", 50, 0)
+
+
 def test_a_stripe_that_is_away_is_asked_again_later(selling: App, stripe: FakeStripe, who: Cast) -> None:
     stripe.faults.extend([Fault(503)] * 3)
     with selling.db.transaction(SYSTEM) as tx:
