@@ -25,7 +25,9 @@ def rebuild_plans(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Derive mirror and plans anew from the stored events alone, and report what differs. Asks Stripe nothing.
+    """Derive plans anew from stored events; report differences.
+
+    Mirror and plans are read off the events that Stripe sent once, and compared; Stripe is asked nothing.
 
     On a healthy system nothing does. A row of which no stored event tells, or that says something newer (written by
     `reconcile`, say), is left as it is. What a person wrote into a plan by hand counts as a difference.
