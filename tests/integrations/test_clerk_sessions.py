@@ -222,7 +222,7 @@ def test_while_a_pem_key_is_rotated_both_are_good() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", CLERK.pem().replace("A", "B", 9)],
-    ids=repr,
+    ids=["empty", "not PEM", "cut off", "damaged"],
 )
 def test_pem_text_without_a_good_key_is_unusable(text: str) -> None:
     with pytest.raises(KeyUnusable):
