@@ -57,7 +57,7 @@ bench: setup  ## Measure speed, ours beside the peers' (ARGS="--only drain,laten
 chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 --seed 7"; half an hour)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-converge: setup  ## Deliver whole lives of Stripe customers in every order (ARGS="--seconds 600 --seed 7")
+converge: setup  ## Deliver whole lives of Stripe customers and Clerk's people in every order (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m tests.converge $(ARGS)
 
 shell: setup  ## Python with an `app` of the running system (see `viral up`)

@@ -22,7 +22,7 @@ def lives(who: Cast, start: datetime) -> Mapping[str, list[Body]]:
     elsewhere = replace(who, organization_id=f"{who.organization_id}Elsewhere")
     tell = _Teller(start)
     return {
-        "a person alone": [
+        "a_person_alone": [
             tell.user("created", who, 0),
             tell.user("updated", replace(who, email=f"new.{who.email}"), 1),
             tell.signed_in(who, 2),
@@ -30,7 +30,7 @@ def lives(who: Cast, start: datetime) -> Mapping[str, list[Body]]:
             tell.signed_in(who, 4),
             tell.user("deleted", who, 5),
         ],
-        "a career": [
+        "a_career": [
             tell.user("created", who, 0),
             tell.user("updated", replace(who, email=f"new.{who.email}"), 1),
             tell.signed_in(who, 2),
@@ -41,7 +41,7 @@ def lives(who: Cast, start: datetime) -> Mapping[str, list[Body]]:
             tell.member("deleted", who, 4, changed=5, told=7, role="org:admin"),
             tell.user("deleted", who, 8),
         ],
-        "an organization": [
+        "an_organization": [
             tell.user("created", who, 0),
             tell.organization("created", who, 1),
             tell.member("created", who, 1, role="admin"),
@@ -51,26 +51,26 @@ def lives(who: Cast, start: datetime) -> Mapping[str, list[Body]]:
             tell.member("updated", friend, 3, changed=5, role="org:editor"),
             tell.organization("deleted", who, 6),
         ],
-        "a member before anything else": [
+        "a_member_before_anything_else": [
             tell.member("created", who, 0, role="org:admin"),
             tell.signed_in(who, 0),
             tell.organization("updated", who, 1),
             tell.user("updated", who, 2),
         ],
-        "deleted before the membership is told": [
+        "deleted_before_the_membership_is_told": [
             tell.user("created", who, 0),
             tell.organization("created", who, 0),
             tell.user("deleted", who, 1),
             tell.member("created", who, 2),
             tell.member("deleted", who, 2, told=3),
         ],
-        "an address used again": [
+        "an_address_used_again": [
             tell.user("created", who, 0),
             tell.user("deleted", who, 1),
             tell.user("created", replace(friend, email=who.email), 2),
             tell.signed_in(friend, 3),
         ],
-        "two organizations": [
+        "two_organizations": [
             tell.user("created", who, 0),
             tell.organization("created", who, 1),
             tell.member("created", who, 2),
@@ -78,7 +78,7 @@ def lives(who: Cast, start: datetime) -> Mapping[str, list[Body]]:
             tell.member("created", elsewhere, 4, role="org:admin"),
             tell.member("deleted", who, 2, told=5),
         ],
-        "leaves and joins again": [
+        "leaves_and_joins_again": [
             tell.organization("created", who, 0),
             tell.user("created", who, 1),
             tell.member("created", who, 2, role="org:admin"),

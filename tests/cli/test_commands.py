@@ -23,7 +23,7 @@ from cli.main import app as shell
 from db import migrate
 from db.events import NewEvent, store_and_commit
 from db.transaction import SYSTEM
-from domain.identity import Person
+from domain.identity import Person, Role, Seat
 from tests.builders import NOV_22, a_tenant, job_row, tenant
 from tests.cli.shell import NOWHERE, Said, Shell, a_process, working
 from tests.conftest import Servers
@@ -273,7 +273,7 @@ def test_tenants_are_listed_and_shown_with_their_people(viral: Shell, app: App) 
     ada, bob = a_tenant(app, name="Ada's shop"), a_tenant(app, name="Bob's", subscription_tier="PRO")
     person = Person("user_ada", email="ada@example.com", name="Ada Lovelace")
     with app.db.transaction(SYSTEM) as tx:
-        tx.identity.add(uuid4(), person, ada, role="ADMIN")
+        assert tx.identity.add_person(uuid4(), person, Seat(ada, Role.ADMIN))
     assert {row["id"] for row in viral.json("tenants", "list")} == {str(ada), str(bob)}
     assert [row["id"] for row in viral.json("tenants", "list", "--tier", "pro")] == [str(bob)]
     assert [row["name"] for row in viral.json("tenants", "list", "--search", "ADA")] == ["Ada's shop"]

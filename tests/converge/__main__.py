@@ -1,5 +1,5 @@
 """`make converge`, or `python -m tests.converge [--seed N] [--seconds N] [--only NAME,NAME]`: delivers every recorded
-life of a Stripe customer in many orders, on servers of its own. The report is `reports/converge.json`."""
+life of a Stripe customer and of Clerk's people in many orders, on own servers. Report: `reports/converge.json`."""
 
 import argparse
 import json
@@ -18,6 +18,7 @@ from cli.local.valkey import EmbeddedRedis
 from db import migrate
 from integrations.fakes.lives import LIVES
 from integrations.fakes.people import SHAPES
+from tests.converge import people
 from tests.converge.course import ORDERS, Diverged, State, run, told
 from workers import logs
 from workers.app import App, build
@@ -43,13 +44,14 @@ class Course:
 def main() -> int:
     asked = arguments()
     seed = asked.seed if asked.seed is not None else SystemRandom().randrange(2**32)
-    names = asked.only.split(",") if asked.only else list(LIVES)
-    if unknown := set(names) - set(LIVES):
-        say(f"no such life: {', '.join(sorted(unknown))}; there are {', '.join(LIVES)}")
+    known = [*LIVES, *people.LIVES]
+    names = asked.only.split(",") if asked.only else known
+    if unknown := set(names) - set(known):
+        say(f"no such life: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         return 2
     say(f"seed {seed}   (the same again: --seed {seed}; {asked.seconds} s, {len(SHAPES)} shapes)\n")
     began = time.monotonic()
-    courses = {name: Course(name, len(told(name, "basil"))) for name in names}
+    courses = {name: Course(name, len(told(name, "basil") if name in LIVES else people.LIVES[name])) for name in names}
     with tempfile.TemporaryDirectory() as folder:
         with (
             EmbeddedPostgres(Path(folder), durable=False) as postgres,
@@ -77,18 +79,23 @@ def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int
     expected: dict[Any, State] = {}
     rounds = 0
     while True:
-        for shape in SHAPES:
+        for shape in (*SHAPES, None):
             for name, course in courses.items():
+                if (name in LIVES) == (shape is None):
+                    continue  # what Clerk tells has one shape only
                 for order in ORDERS:
                     if time.monotonic() > until:
                         return rounds
                     course.runs[order] += 1
                     try:
-                        run(app, name, shape, order, rng, expected)
+                        if shape is None:
+                            people.run(app, name, order, rng, expected)
+                        else:
+                            run(app, name, shape, order, rng, expected)
                     except Diverged as error:
                         course.failed += 1
                         if len(course.failures) < FAILURES_KEPT:
-                            course.failures.append(f"{shape}, {order}: {error}")
+                            course.failures.append(f"{shape or 'Clerk'}, {order}: {error}")
         rounds += 1
 
 

@@ -164,7 +164,7 @@ class Consumer:
 def compare(expected: State, found: State, order: Sequence[Body]) -> None:
     if found != expected:
         differing = {table: (expected[table], found[table]) for table in expected if expected[table] != found[table]}
-        raise Diverged(f"{[(body['id'][-6:], body['type']) for body in order]}: {differing}")
+        raise Diverged(f"{[(body.get('id', '')[-6:], body['type']) for body in order]}: {differing}")
 
 
 def run(app: App, name: str, shape: Shape, order: Order, rng: Random, expected: dict[Any, State]) -> None:

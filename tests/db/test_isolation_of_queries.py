@@ -20,17 +20,14 @@ __all__ = ["world"]
 Method = Callable[..., Any]
 
 
-def groups() -> dict[str, type]:
-    """The query groups of a transaction, by the name by which they are reached."""
-    found = {name: each for name, each in vars(Tx).items() if isinstance(each, cached_property)}
-    made = {name: get_type_hints(each.func)["return"] for name, each in found.items() if not name.startswith("_")}
-    return {name: kind for name, kind in made.items() if kind.__module__.startswith("db.")}
-
-
-def methods() -> Iterator[tuple[str, str, Method]]:
-    for group, kind in groups().items():
+def methods(world: World) -> Iterator[tuple[str, str, Method]]:
+    """Every public method of every query group, with the name by which the group is reached."""
+    with world.app.db.transaction(SYSTEM) as tx:
+        members = [name for name, each in vars(Tx).items() if isinstance(each, cached_property)]
+        groups = {name: type(getattr(tx, name)) for name in members if not name.startswith("_")}
+    for group, kind in groups.items():
         for name, method in inspect.getmembers(kind, inspect.isfunction):
-            if not name.startswith("_"):
+            if kind.__module__.startswith("db.") and not name.startswith("_"):
                 yield group, name, method
 
 
@@ -111,7 +108,7 @@ def rows_of(world: World, owner: UUID) -> list[Any]:
 def test_in_a_tenants_scope_no_query_reads_or_changes_anothers_rows(world: World) -> None:
     known, before = known_of(world, world.b), rows_of(world, world.b)
     answers = 0
-    for group, name, method in methods():
+    for group, name, method in methods(world):
         returned = call(world, world.a, group, name, method, known)
         assert str(world.b) not in repr(returned), f"{group}.{name} told of another tenant: {returned}"
         assert rows_of(world, world.b) == before, f"{group}.{name} changed another tenant's rows"
@@ -122,7 +119,7 @@ def test_in_a_tenants_scope_no_query_reads_or_changes_anothers_rows(world: World
 def test_without_row_level_security_a_query_for_one_tenant_stays_with_that_tenant(world: World) -> None:
     """In the system scope, where the rule lets everything through: the queries' own conditions hold all the same."""
     known, before = known_of(world, world.b) | {"tenant_id": world.a}, rows_of(world, world.b)
-    of_a_tenant = [each for each in methods() if get_type_hints(each[2]).get("tenant_id") is UUID]
+    of_a_tenant = [each for each in methods(world) if get_type_hints(each[2]).get("tenant_id") is UUID]
     for group, name, method in of_a_tenant:
         returned = call(world, SYSTEM, group, name, method, known)
         assert str(world.b) not in repr(returned), f"{group}.{name} told of another tenant: {returned}"

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 import stripe
 
-from domain import billing_events, identity
+from domain import billing_events, identity_events
 from domain.billing import Tier
 from integrations.fakes.clerk import clerk_user
 from integrations.fakes.kinds import KINDS
@@ -73,7 +73,7 @@ def test_every_clerk_kind_is_an_event_that_the_reader_understands(kind: str) -> 
     body = json.loads(json.dumps(KINDS["clerk"][kind].build(WHO, AT)))
     assert (body["type"], body["timestamp"]) == (kind, int(AT.timestamp() * 1000))
     assert "id" not in body
-    assert not isinstance(identity.read(body), billing_events.Ignored)
+    assert not isinstance(identity_events.read(body), identity_events.Ignored)
 
 
 def test_kinds_are_described_on_one_line() -> None:

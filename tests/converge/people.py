@@ -1,0 +1,118 @@
+"""One run over a life that Clerk tells: its events in one order, one after the other or by two workers at once."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from db.transaction import SYSTEM
+from integrations.fakes.clerk_lives import lives
+from integrations.fakes.people import Body, Cast
+from tests.builders import NOV_22, a_clerk_event, job_row
+from tests.converge.course import Order, compare, expect
+from tests.drain import drain
+from workers.app import App
+
+WHO = Cast(UUID(int=7), "cus_1", "sub_1", "user_ada", "ada@example.com", organization_id="org_acme")
+LIVES = lives(WHO, NOV_22)
+
+State = Mapping[str, Sequence[Mapping[str, Any]]]
+
+USERS = """
+SELECT to_jsonb(u) - '{id,tenant_id,created_at,updated_at}'::text[]
+       || jsonb_build_object('works for', CASE WHEN u.deleted_at IS NULL THEN a.clerk_id END)
+FROM users u LEFT JOIN account_tenants a ON a.home_id = u.tenant_id
+"""
+TENANTS = """
+SELECT to_jsonb(t) - '{id,updated_at}'::text[] || jsonb_build_object('of', a.clerk_id)
+FROM account_tenants a JOIN tenants t ON t.id = a.home_id
+WHERE NOT EXISTS (SELECT FROM users WHERE clerk_id = a.clerk_id AND deleted_at IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM organizations WHERE clerk_id = a.clerk_id AND deleted_at IS NOT NULL)
+"""
+WRITTEN = {
+    "users": USERS,
+    "tenants": TENANTS,
+    "organizations": "SELECT to_jsonb(o) - 'updated_at' FROM organizations o",
+    "memberships": "SELECT to_jsonb(m) - 'updated_at' FROM organization_memberships m",
+    "waiting": "SELECT DISTINCT to_jsonb(e.type || ' ' || e.status) FROM webhook_events e WHERE status LIKE 'parked%'",
+}
+"""Everything that the events decide. An account whose end was told first never had a tenant: those of ended ones are
+left out."""
+
+
+def begin(app: App) -> None:
+    tables = "webhook_events, job_queue, organizations, organization_memberships, account_tenants, users, tenants"
+    with app.db.transaction(SYSTEM) as tx:
+        for table in tables.split(", "):
+            tx.driver.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
+
+
+def state(app: App) -> State:
+    with app.db.transaction(SYSTEM) as tx:
+        found = {name: [row for (row,) in tx.driver.execute(query).fetchall()] for name, query in WRITTEN.items()}  # type: ignore[call-overload]
+    return {name: sorted(rows, key=str) for name, rows in found.items()}
+
+
+def deliver(app: App, events: Sequence[Body], order: Sequence[int], *, at_once: bool = False) -> State:
+    """In this order; every third time the message has an id of its own, as when Clerk sends an event anew."""
+    app = replace(app, clock=lambda: NOV_22)
+    begin(app)
+    jobs = []
+    for n, index in enumerate(order):
+        jobs.append(a_clerk_event(app, events[index], f"msg_{index}" if n % 3 else f"msg_{index}_again_{n}"))
+        if not at_once:
+            drain(app)
+    if at_once:
+        run_at_once(app, list(dict.fromkeys(jobs)))
+    rows = [job_row(app, job_id) for job_id in jobs]
+    attempts = {(row["status"], row["attempts"], row["error_message"]) for row in rows}
+    expect(attempts == {("completed", 1, None)}, f"jobs ended as {attempts}")
+    return state(app)
+
+
+def run_at_once(app: App, jobs: Sequence[UUID]) -> None:
+    """Two workers, each of which was told of all the jobs."""
+    start = threading.Barrier(2)
+
+    def work(order: Sequence[UUID]) -> None:
+        runner = app.runner()
+        start.wait()
+        for job_id in order:
+            runner.run_one(job_id)
+
+    threads = [threading.Thread(target=work, args=(order,)) for order in (jobs, jobs[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def arranged(count: int, order: Order, rng: Random) -> list[int]:
+    """Indexes of events in this order; `doubled` is shuffled too."""
+    indexes = list(range(count)) * (2 if order == "doubled" else 1)
+    if order == "reversed":
+        indexes.reverse()
+    if order in ("shuffled", "doubled"):
+        rng.shuffle(indexes)
+    return indexes
+
+
+def run(app: App, name: str, order: Order, rng: Random, expected: dict[Any, State]) -> None:
+    """One life, or some of its events, in one order, by one worker and by two.
+
+    Raises:
+        Diverged: says what differs, or what does not hold.
+    """
+    chosen = tuple(index for index in range(len(LIVES[name])) if rng.random() < 0.8)
+    if not chosen or rng.random() < 0.5:
+        chosen = tuple(range(len(LIVES[name])))
+    events = [LIVES[name][index] for index in chosen]
+    if (name, chosen) not in expected:
+        expected[name, chosen] = deliver(app, events, range(len(events)))
+        whole = len(events) == len(LIVES[name])
+        expect(not whole or not expected[name, chosen]["waiting"], "somebody is waited for who does not come")
+    told = arranged(len(events), order, rng)
+    for at_once in (False, True):
+        compare(expected[name, chosen], deliver(app, events, told, at_once=at_once), [events[index] for index in told])
