@@ -21,6 +21,7 @@ from tests.builders import event_row, job_row
 from tests.converge.course import SOLD, START, WHO, begin, state
 from tests.drain import drain
 from tests.web.test_webhooks import CLERK_SECRET, STRIPE_SECRET, Web, serving
+from web.api import create_api
 from web.main import WebDeps
 from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
@@ -49,6 +50,7 @@ def web(app: App, database_url: str) -> Iterator[Web]:
         make_id=Ids(),
         stripe_job=apply_stripe_event,
         clerk_job=apply_clerk_event,
+        api=create_api(app, sessions=None, clock=time.time),
     )
     begin(app)
     with serving(deps) as web:
