@@ -71,7 +71,7 @@ def main() -> int:
         f"\n{total} runs in {rounds} rounds, {took} s, seed {seed}: "
         + (f"{failed} FAILED" if failed else "all converge")
     )
-    return 1 if failed or not rounds else 0
+    return 1 if failed or not total else 0
 
 
 def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int:

@@ -18,7 +18,7 @@ from domain.billing_events import (
     read,
 )
 from domain.customers import Customer, concerns, ended, pay_as
-from workers.job import Context, Tx, job
+from workers.job import Context, FailedJob, Tx, job
 
 EVENTS_PER_TRANSACTION = 1000
 
@@ -41,21 +41,33 @@ def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
         settle(ctx, tx, event_id, event.status, outcome)
 
 
-@job("billing.fetch_stripe_event", system=True, unique=("event_id",), max_attempts=10)
+def leave_unfetched(tx: Tx, failed: FailedJob) -> None:
+    """Nobody asks again by itself: a person sees to it (the key may lack a permission) and replays."""
+    tx.events.mark(UUID(str(failed.arguments["event_id"])), "parked:unfetchable")
+
+
+@job(
+    "billing.fetch_stripe_event",
+    system=True,
+    unique=("event_id",),
+    max_attempts=10,
+    on_failure=leave_unfetched,
+)
 def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
     """Ask Stripe what a thin event is about, keep the answer as the event's payload, and apply that."""
     with ctx.begin() as tx:
         event = tx.events.get(event_id)
     fetch = ctx.ports.fetch_event
-    asked = fetch is not None and isinstance(read(event.payload), Thin)
-    body = fetch(event.payload) if fetch is not None and asked else None
+    body: Mapping[str, Any] | None = event.payload
+    if fetch is not None and isinstance(read(event.payload), Thin):
+        body = fetch(event.payload)
     with ctx.finish() as tx:
-        if body is not None:
-            tx.events.replace_payload(event_id, body, getattr(read(body), "customer_id", None))
-        elif asked:
-            settle(ctx, tx, event_id, event.status, GONE)
-            return
-        outcome = apply(ctx, tx, body or event.payload, cause=f"event:{event.external_id}")
+        if body is None:
+            outcome = Outcome("ignored:Stripe has no more of it")
+        else:
+            if body is not event.payload:
+                tx.events.replace_payload(event_id, body, getattr(read(body), "customer_id", None))
+            outcome = apply(ctx, tx, body, cause=f"event:{event.external_id}")
         settle(ctx, tx, event_id, event.status, outcome)
 
 
@@ -100,7 +112,6 @@ def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
 
 
 NOT_OURS = Outcome("ignored:price of another product")
-GONE = Outcome("ignored:Stripe does not have it any more")
 
 
 def mirror(tx: Tx, fact: OfCustomer) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from db.transaction import SYSTEM
 from domain.billing import Tier
+from domain.errors import Rejected
 from domain.quota import add_months
 from integrations.fakes.people import Body, Cast
 from integrations.fakes.stripe import checkout_session, customer, invoice, stripe_event, subscription
@@ -420,6 +421,26 @@ def test_a_thin_event_waits_for_a_key_and_is_applied_by_what_is_fetched(app: App
         again = tx.events.get(stored["id"])
     assert (stored["status"], again.payload["object"]) == ("applied", "event")
     assert sweep(able) == 0
+
+
+def test_a_thin_event_that_cannot_be_fetched_is_asked_for_once(app: App, ada: UUID) -> None:
+    def refuse(body: Mapping[str, Any]) -> Body:
+        raise Rejected("the key lacks a permission")
+
+    apply(app, thin(people(ada)))
+    able = with_ports(app, fetch_event=refuse)
+    assert [sweep(able), sweep(able)] == [1, 0]
+    with app.db.transaction(SYSTEM) as tx:
+        [stored] = tx.events.recent()
+    assert stored["status"] == "parked:unfetchable"
+
+
+def test_a_thin_event_of_which_nothing_is_left_is_ignored(app: App, ada: UUID) -> None:
+    apply(app, thin(people(ada)))
+    assert sweep(with_ports(app, fetch_event=lambda body: None)) == 1
+    with app.db.transaction(SYSTEM) as tx:
+        [stored] = tx.events.recent()
+    assert stored["status"] == "ignored:Stripe has no more of it"
 
 
 # --- what a person should know ------------------------------------------------------------------------------
