@@ -7,17 +7,14 @@ import typer
 
 from cli.output import AsJson, console, print_json, show
 from cli.quota import person
+from cli.reconcile import reconcile
 from cli.session import session
 from cli.shell import Group
 
 app = Group()
+app.command("reconcile")(reconcile)
 
 COLUMNS = ("tenant_id", "what", "column", "stored", "derived")
-
-
-@app.callback()
-def billing() -> None:
-    """Keeps `rebuild` a subcommand although it is the only one."""
 
 
 @app.command("rebuild")

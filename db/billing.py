@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from db.tables import stripe_customers, stripe_paid_periods, stripe_subscriptions
-from domain.billing import PaidPeriod, Subscription
+from domain.billing import TERMINAL, PaidPeriod, Subscription
 from domain.customers import Customer
 
 COLUMNS = tuple(stripe_subscriptions.c[name] for name in Subscription.__slots__)
@@ -64,6 +65,18 @@ class Billing:
         """All that were ever mirrored for these customers."""
         rows = self._sql.execute(select(*COLUMNS).where(stripe_subscriptions.c.customer_id.in_(customer_ids)))
         return [_subscription(row) for row in rows]
+
+    def running(self, *, before: datetime, customer_id: str | None = None) -> list[tuple[str, str]]:
+        """(subscription, customer) of all, or of this customer's, that had not ended when we were told, before then."""
+        deleted = select(stripe_customers.c.id).where(stripe_customers.c.deleted_at.is_not(None))
+        query = select(stripe_subscriptions.c.id, stripe_subscriptions.c.customer_id).where(
+            stripe_subscriptions.c.status.not_in(sorted(TERMINAL)),
+            stripe_subscriptions.c.event_created < before,
+            stripe_subscriptions.c.customer_id.not_in(deleted),
+        )
+        if customer_id is not None:
+            query = query.where(stripe_subscriptions.c.customer_id == customer_id)
+        return [(row.id, row.customer_id) for row in self._sql.execute(query)]
 
     def save_subscription(self, subscription: Subscription) -> None:
         values = {name: getattr(subscription, name) for name in Subscription.__slots__}

@@ -147,6 +147,15 @@ ORDER BY event.id LIMIT %(limit)s
 """
 
 
+ADD = """
+INSERT INTO webhook_events (id, source, external_id, type, api_version, livemode, occurred_at, subject, payload)
+SELECT %(id)s, 'stripe', body ->> 'id', body ->> 'type', body ->> 'api_version', (body ->> 'livemode')::boolean,
+       to_timestamp((body ->> 'created')::bigint), %(subject)s, body
+FROM (SELECT %(payload)s::jsonb AS body) AS given
+ON CONFLICT (source, external_id) DO NOTHING
+"""
+
+
 def store(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
     """Insert each event that is new, and its job, in the caller's transaction; the answers are in the batch's order.
 
@@ -260,6 +269,14 @@ class Events:
         """How many events were received since, by source and status, and how many of them carry a flag."""
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(OUTCOMES, (since,)).fetchall()
+
+    def add(self, event_id: UUID, body: Mapping[str, Any], *, subject: str | None) -> bool:
+        """Store a snapshot event that Stripe was asked for instead of delivering it. False if it is there already."""
+        return self._driver.execute(ADD, {"id": event_id, "payload": Jsonb(body), "subject": subject}).rowcount == 1
+
+    def assign(self, event_id: UUID, job_id: UUID) -> None:
+        """Say which job applies the event."""
+        self._driver.execute("UPDATE webhook_events SET job_id = %s WHERE id = %s", (job_id, event_id))
 
     def mark(self, event_id: UUID, status: str, flag: str | None = None) -> None:
         """Say what became of the event: `applied`, `stale`, `ignored:<reason>` or `parked:<reason>`; a flag that

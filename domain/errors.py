@@ -74,6 +74,26 @@ class AccountPending(NotAllowed):
         self.retry_after = retry_after
 
 
+class Conflict(Rejected):
+    """What is asked for does not go with how things stand; `code` is the reason in one word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ProviderRefused(Rejected):
+    """Somebody outside understood the request and will not do it; `code` is their word for the reason."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CheckoutInvalid(Rejected):
+    """A checkout that must not be begun: a plan that is not for sale, a return to a page that is not ours."""
+
+
 class KeyInvalid(Rejected):
     """An API key that must not be made: its name, its scopes or its end."""
 
@@ -88,3 +108,15 @@ class Unavailable(ViralError):
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NotSetUp(Unavailable):
+    """This installation was not given what it takes; the text names the setting."""
+
+
+class ProviderUnavailable(Unavailable):
+    """Somebody outside does not answer, or answers that it cannot."""
+
+
+class RateLimited(ProviderUnavailable):
+    """Somebody outside is asked too often."""

@@ -1,9 +1,10 @@
-"""What the jobs may ask of the world outside, named for what they want. `workers.app` fills it in."""
+"""What the jobs and the API may ask of the world outside, named for what they want. `workers.app` fills it in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 from domain.billing import PriceBook
 from domain.errors import Rejected
@@ -44,18 +45,71 @@ Raises ProviderUnavailable (tried again later) or Rejected (it will not get bett
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of Stripe's objects, as they were at `as_of` or later by Stripe's clock."""
+
+    as_of: datetime
+    items: tuple[Mapping[str, Any], ...]
+
+
+class Cashier(Protocol):
+    """Sells plans. Each call may raise ProviderUnavailable, ProviderRefused, or Conflict (a key used for another
+    request); the same `key` is the same act, however often it is asked for."""
+
+    def add_customer(self, tenant_id: UUID, *, key: str) -> str:
+        """The id of a new customer that pays for this tenant."""
+
+    def statuses(self, customer_id: str) -> list[str]:
+        """Of each subscription that the customer has or had, as of now."""
+
+    def checkout(self, order: "Order", *, key: str) -> str:
+        """The address of a page that sells this."""
+
+    def portal(self, customer_id: str, return_url: str, *, key: str) -> str:
+        """The address of a page where the customer sees and changes what they pay for."""
+
+
+class BillingRecords(Protocol):
+    """What Stripe's own books say, page by page. May raise ProviderUnavailable or ProviderRefused.
+
+    Without `customer_id` it is everybody's; `since` is when the object was made.
+    """
+
+    def subscriptions(self, customer_id: str | None = None) -> Iterator[Page]:
+        """All, also those that ended."""
+
+    def paid_invoices(self, customer_id: str | None = None, since: datetime | None = None) -> Iterator[Page]: ...
+
+    def undelivered_events(self, since: datetime) -> Iterator[Page]:
+        """Events that a webhook endpoint has not accepted; those of the last 30 days are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A subscription to one price, once; whoever pays comes back to one of our own pages."""
+
+    tenant_id: UUID
+    customer_id: str
+    price_id: str
+    success_url: str
+    cancel_url: str
+
+
 @dataclass(frozen=True)
 class Ports:
     """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both);
     `writers` are the generators by name, the usual one first.
     `clerk_instance` is the id of our Clerk instance, if set.
 
-    `fetch_event` is None where there is no key to ask Stripe with: thin events then wait, parked.
+    The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
 
     prices: PriceBook
     trends: TrendCollector
     writers: Mapping[str, ConceptWriter]
     livemode: bool | None = None
-    fetch_event: FetchEvent | None = None
     clerk_instance: str | None = None
+    fetch_event: FetchEvent | None = None
+    cashier: Cashier | None = None
+    records: BillingRecords | None = None

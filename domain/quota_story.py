@@ -22,9 +22,7 @@ def tell(plan: str, quota: Quota, entries: Sequence[Entry], held: Sequence[Entry
     if held:
         count = sum(hold["count"] for hold in held)
         oldest = min(hold["taken_at"] for hold in held)
-        story.append(
-            f"{count} of these are held by {len(held)} jobs at work, the oldest since {_day(oldest)}."
-        )
+        story.append(f"{count} of these are held by {len(held)} jobs at work, the oldest since {_day(oldest)}.")
     over = f" ({quota.used - quota.limit} more than this plan has: nothing is owed)" if quota.used > quota.limit else ""
     story.append(f"So {quota.used} of {quota.limit} are used{over}, and {quota.remaining} are left.")
     return story

@@ -15,6 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from cli.local.valkey import EmbeddedRedis
 from db import migrate
+from integrations.fakes.stripe_server import FakeStripe
+from tests.builders import NOV_22
 from tests.drain import drain as drain_app
 from tests.wait import until
 from workers import logs
@@ -136,6 +138,24 @@ def app(settings: Settings) -> Iterator[App]:
     app = build(settings, name="tests")
     yield app
     app.close()
+
+
+@pytest.fixture
+def stripe() -> FakeStripe:
+    """A Stripe account on this machine, whose clock stands."""
+    return FakeStripe(NOV_22)
+
+
+@pytest.fixture
+def selling(settings: Settings, stripe: FakeStripe) -> Iterator[App]:
+    """An application with the key of `stripe`, pages to come back to, and the clock of that account."""
+    logs.configure("console", "ERROR")
+    given = {"stripe_secret_key": stripe.key, "clerk_authorized_parties": ("https://app.example.com",)}
+    with stripe.serving() as base:
+        known = Settings.model_validate(settings.model_dump() | given | {"stripe_api_base": base})
+        app = build(known, name="tests", clock=lambda: stripe.now)
+        yield app
+        app.close()
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ HOMES = {
     "anthropic": ("integrations.llm",),
     "pydantic_settings": ("workers.settings",),
     "orjson": ("integrations", "web"),
-    "stripe": ("integrations.stripe",),
+    "stripe": ("integrations.stripe_api",),
     "jwt": ("integrations.clerk_sessions", "integrations.fakes.clerk_sessions"),
     "cryptography": ("integrations.clerk_sessions", "integrations.fakes.clerk_sessions"),
     "httpx": ("integrations", "cli.dev"),

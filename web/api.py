@@ -18,8 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from domain.errors import (
     AccountPending,
+    Conflict,
     NotAllowed,
     NotAuthenticated,
+    NotSetUp,
+    ProviderRefused,
     Rejected,
     TenantContextNotSet,
     Unavailable,
@@ -28,7 +31,7 @@ from domain.errors import (
     ViralError,
 )
 from integrations.clerk_sessions import Verifier
-from web import keys, user
+from web import billing, keys, user
 from web.access import Authenticator
 from workers.app import App
 
@@ -68,7 +71,7 @@ def create_api(
     )
     api.state.app = app
     api.state.authenticator = Authenticator(app.db, sessions, clock)
-    for group in (user, keys):
+    for group in (user, keys, billing):
         api.include_router(group.routes)
     if not origins:
         return Bounded(api)
@@ -136,10 +139,18 @@ async def _refused(request: Request, error: Exception) -> Response:
             return refusal(403, str(error), error.code)
         case UnknownTenant() | UnknownKey():
             return refusal(404, str(error), "NOT_FOUND")
+        case Conflict():
+            return refusal(409, str(error), error.code)
+        case ProviderRefused():
+            log.error("api.provider_refused", path=request.url.path, code=error.code, reason=str(error))
+            text = "somebody that we rely on refuses this; it has been logged"
+            return refusal(502, text, "PROVIDER_REFUSED", {"reason": error.code})
         case TenantContextNotSet():  # a bug of ours
             raise error
         case Rejected():
             return refusal(422, str(error), "INVALID")
+        case NotSetUp():
+            return refusal(503, str(error), "NOT_SET_UP")
         case Unavailable():
             log.warning("api.unavailable", path=request.url.path, reason=str(error))
             seconds = round(error.retry_after.total_seconds()) if error.retry_after else RETRY_AFTER

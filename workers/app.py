@@ -22,6 +22,7 @@ from db.transaction import Database, Rings
 from domain.ids import next_uuid7
 from domain.ports import Ports
 from integrations.http import Http
+from integrations.stripe_api import StripeApi
 from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
 from integrations.trends.source import Source
 from workers.broker import Doorbell, connect
@@ -110,16 +111,26 @@ def build(
         doorbell=doorbell,
         bells=bells,
         job_types=discover(packages),
-        ports=Ports(
-            prices=settings.prices,
-            livemode=settings.stripe_livemode,
-            clerk_instance=settings.clerk_instance_id,
-            trends=Collector(db, http, trend_sources(settings)),
-            writers=writers(settings, db),
-        ),
+        ports=outside(settings, db, http),
         http=http,
         version=version("viral-dashboard-workers"),
         clock=clock,
+    )
+
+
+def outside(settings: Settings, db: Database, http: Http) -> Ports:
+    """The world outside, as far as these settings open it. Nothing is asked yet."""
+    key = settings.stripe_secret_key.get_secret_value()
+    stripe = StripeApi(key, base=settings.stripe_api_base) if key else None
+    return Ports(
+        prices=settings.prices,
+        trends=Collector(db, http, trend_sources(settings)),
+        writers=writers(settings, db),
+        livemode=settings.stripe_livemode,
+        clerk_instance=settings.clerk_instance_id,
+        fetch_event=stripe.fetch_event if stripe else None,
+        cashier=stripe,
+        records=stripe,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from db.url import is_postgres
@@ -37,8 +37,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
 
-    stripe_webhook_secret: Secrets = ()
     stripe_livemode: bool | None = None
+    stripe_secret_key: SecretStr = SecretStr("")
+    stripe_api_base: str = ""
+    stripe_webhook_secret: Secrets = ()
     stripe_starter_price_id: Words = ()
     stripe_pro_price_id: Words = ()
     stripe_agency_price_id: Words = ()
@@ -105,11 +107,22 @@ class Settings(BaseSettings):
             raise ValueError("should look like redis://:password@host:6379/0")
         return value
 
-    @field_validator("clerk_jwks_url", "clerk_issuer")
+    @field_validator("stripe_secret_key")
+    @classmethod
+    def _secret_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        key = value.get_secret_value()
+        if key and not (key.isascii() and key.isprintable() and key.startswith(("sk_", "rk_"))):
+            raise ValueError("should be a secret or restricted key of Stripe: sk_live_…, sk_test_… or rk_…")
+        livemode = info.data.get("stripe_livemode")
+        if key and livemode is not None and livemode != ("_live_" in key):
+            raise ValueError("is a key of the other mode than STRIPE_LIVEMODE says")
+        return value
+
+    @field_validator("clerk_jwks_url", "clerk_issuer", "stripe_api_base")
     @classmethod
     def _https(cls, value: str) -> str:
         if value and not _is_https(value):
-            raise ValueError("should look like https://clerk.example.com/…")
+            raise ValueError("should be an https address (plain http is for this machine only)")
         return value.rstrip("/")
 
     @field_validator("clerk_jwt_key")

@@ -314,7 +314,14 @@ def test_scripts_of_our_pages_may_call_and_others_may_not(api: Api) -> None:
 def test_the_api_describes_itself(api: Api) -> None:
     described = api("GET", "/openapi.json").json()
     assert described["servers"] == [{"url": "/api"}]
-    assert set(described["paths"]) == {"/user", "/user/usage", "/keys", "/keys/{key_id}"}
+    assert set(described["paths"]) == {
+        "/user",
+        "/user/usage",
+        "/keys",
+        "/keys/{key_id}",
+        "/billing/checkout",
+        "/billing/portal",
+    }
     create = described["paths"]["/keys"]["post"]
     assert create["security"] == [{"HTTPBearer": []}]
     assert create["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Refusal")

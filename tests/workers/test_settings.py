@@ -93,3 +93,20 @@ def test_the_issuer_is_told_or_follows_from_where_the_keys_are(
     environment: dict[str, str], expected: str | None
 ) -> None:
     assert issuer(load(environment)) == expected
+
+
+def test_a_key_of_stripe_is_a_secret_one_and_of_the_mode_that_is_served() -> None:
+    for known in ("sk_test_s3cret", "rk_test_s3cret"):
+        assert (
+            load({"STRIPE_SECRET_KEY": known, "STRIPE_LIVEMODE": "false"}).stripe_secret_key.get_secret_value() == known
+        )
+    assert "s3cret" not in repr(load({"STRIPE_SECRET_KEY": "sk_test_s3cret"}))
+    for wrong in (
+        {"STRIPE_SECRET_KEY": "pk_test_s3cret"},
+        {"STRIPE_SECRET_KEY": "sk_test_s3cret", "STRIPE_LIVEMODE": "1"},
+    ):
+        with pytest.raises(SettingsInvalid, match="STRIPE_SECRET_KEY") as refusal:
+            load(wrong)
+        assert "s3cret" not in str(refusal.value)
+    with pytest.raises(SettingsInvalid, match="STRIPE_API_BASE"):
+        load({"STRIPE_API_BASE": "http://stripe.example.com"})

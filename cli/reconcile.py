@@ -1,0 +1,106 @@
+"""`viral billing reconcile`"""
+
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from cli.arguments import moment
+from cli.output import AsJson, console, print_json, show
+from cli.session import rest, session
+from domain.errors import NotSetUp
+
+if TYPE_CHECKING:
+    from domain.reconcile import Difference
+    from workers.app import App
+    from workers.jobs.billing_reconcile import Compared
+
+COLUMNS = ("kind", "id", "customer_id", "field", "ours", "stripe", "repairable")
+
+
+def reconcile(
+    tenant: Annotated[UUID | None, typer.Option(help="Only this tenant. Default: all.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=moment, metavar="TIME", help="Invoices and events from here on. Default: all there are."),
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Also tell the mirror. Default: only report.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the mirror with Stripe's own books: subscriptions, paid periods, and events that were not delivered.
+
+    Subscriptions are compared whatever their age, because Stripe does not tell when one changed; Stripe keeps events
+    for 30 days. A repair is an event: stored, applied by a worker, known to `viral billing rebuild`. The nightly job
+    billing.reconcile does the same for everybody.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from db.transaction import SYSTEM
+    from workers.jobs import billing_reconcile
+
+    differences: list[Difference] = []
+    compared = told = 0
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty())
+    with session() as current, bar:
+        shown = bar.add_task("Stripe's books", total=None)
+        for page in _pages(current, tenant, since):
+            compared += page.count
+            differences += page.differences
+            if repair and page.differences:
+                with current.db.transaction(SYSTEM) as tx:
+                    told += billing_reconcile.repair(tx, page.differences)
+            bar.update(shown, advance=page.count, description=f"{page.kind}s")
+            rest(0)
+    if as_json:
+        print_json({"compared": compared, "repaired": told, "differences": [_as_json(each) for each in differences]})
+        return
+    rows = [line for each in differences for line in _lines(each)]
+    show(rows, COLUMNS, as_json=False, nothing=f"The mirror is what Stripe's books say ({compared} compared).")
+    if rows and repair:
+        console().print(f"\n{told} of {len(differences)} told to the mirror; a worker applies them.")
+    elif rows:
+        console().print("\nNothing was changed: --repair tells the mirror.")
+
+
+def _pages(current: "App", tenant: UUID | None, since: datetime | None) -> "Iterator[Compared]":
+    """Raises:
+    NotSetUp: there is no key to ask Stripe with.
+    UnknownTenant: there is no such tenant.
+    """
+    from functools import partial
+
+    from db.transaction import SYSTEM
+    from workers.jobs.billing_reconcile import compare
+
+    records = current.ports.records
+    if records is None:
+        raise NotSetUp("Stripe cannot be asked: STRIPE_SECRET_KEY is not set")
+    with current.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+        customer_id = None if tenant is None else tx.tenants.get(tenant)["stripe_customer_id"]
+    if tenant is not None and customer_id is None:
+        return
+    begin = partial(current.db.transaction, SYSTEM)
+    yield from compare(begin, records, now, customer_id=customer_id, since=since)
+
+
+def _as_json(found: "Difference") -> dict[str, Any]:
+    changes = {name: {"ours": ours, "stripe": theirs} for name, (ours, theirs) in found.changes.items()}
+    return {
+        "kind": found.kind,
+        "id": found.id,
+        "customer_id": found.customer_id,
+        "repairable": found.event is not None,
+        "changes": changes,
+    }
+
+
+def _lines(found: "Difference") -> Iterator[dict[str, Any]]:
+    of_it = {"kind": found.kind, "id": found.id, "customer_id": found.customer_id}
+    for name, (ours, theirs) in found.changes.items():
+        yield of_it | {"field": name, "ours": ours, "stripe": theirs, "repairable": found.event is not None}

@@ -1,0 +1,122 @@
+"""What Stripe's own books say, held against our mirror of them.
+
+A difference is repaired by telling it to the mirror as an event, so that there is one way in which it changes, and so
+that whoever derives everything from the stored events again gets the same.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+from domain.billing import TERMINAL, PaidPeriod, Subscription
+from domain.billing_events import InvoicePaid, SubscriptionChanged, read
+from domain.body import Field
+from domain.errors import MalformedEvent
+
+COMPARED = tuple(
+    each.name for each in fields(Subscription) if each.name not in ("id", "ended_at", "event_created", "event_rank")
+)
+"""Not when we were told, and not `ended_at`: of an end that was recovered from, Stripe's books say nothing."""
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`changes`: field → (ours, Stripe's). `event` is what to tell the mirror; None if that would not help."""
+
+    kind: str
+    id: str
+    customer_id: str | None
+    event: Json | None
+    changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+def as_event(kind: str, about: Json, *, at: datetime, event_id: str | None = None) -> dict[str, Any]:
+    """A snapshot event of this type, as if Stripe had sent it: the object as it was `at` (not earlier)."""
+    stamp = int(at.timestamp())
+    return {
+        "id": event_id or f"reconcile_{about.get('id')}_{stamp}",
+        "object": "event",
+        "api_version": None,
+        "created": stamp,
+        "data": {"object": about},
+        "livemode": about.get("livemode"),
+        "type": kind,
+    }
+
+
+def read_subscription(about: Json, as_of: datetime) -> tuple[Subscription, Json]:
+    """A listed subscription as the mirror would have it, and the event that would tell it.
+
+    Raises:
+        MalformedEvent: Stripe's answer lacks something.
+    """
+    event = as_event("customer.subscription.updated", about, at=as_of)
+    fact = read(event)
+    if not isinstance(fact, SubscriptionChanged):
+        raise MalformedEvent("Stripe lists something among the subscriptions that is none")
+    return fact.subscription, event
+
+
+def read_invoice(about: Json, as_of: datetime) -> tuple[tuple[PaidPeriod, ...], Json]:
+    """The periods that a listed, paid invoice covers (often none), and the event that would tell it.
+
+    Raises:
+        MalformedEvent: Stripe's answer lacks something.
+    """
+    event = as_event("invoice.paid", about, at=as_of)
+    fact = read(event)
+    return (fact.periods if isinstance(fact, InvoicePaid) else ()), event
+
+
+def compare_subscription(ours: Subscription | None, theirs: Subscription, event: Json) -> Difference | None:
+    """None if they agree, or if ours is not older. What is over does not begin again, whatever it is told."""
+    if ours is None:
+        return Difference("subscription", theirs.id, theirs.customer_id, event, {"status": (None, theirs.status)})
+    if ours.event_created >= theirs.event_created:
+        return None
+    pairs = {name: (_comparable(ours, name), _comparable(theirs, name)) for name in COMPARED}
+    changes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if not changes:
+        return None
+    hopeless = ours.status in TERMINAL and theirs.status not in TERMINAL
+    return Difference("subscription", theirs.id, theirs.customer_id, None if hopeless else event, changes)
+
+
+def compare_periods(ours: Collection[PaidPeriod], theirs: Collection[PaidPeriod], event: Json) -> Difference | None:
+    """None if we know each period that the invoice paid for, at least to its end."""
+    ends = {(period.subscription_id, period.period_start): period.period_end for period in ours}
+    for period in theirs:
+        known = ends.get((period.subscription_id, period.period_start))
+        if known is None or known < period.period_end:
+            changes = {f"paid from {period.period_start:%Y-%m-%d %H:%M:%SZ} to": (known, period.period_end)}
+            return Difference("invoice", period.invoice_id, period.customer_id, event, changes)
+    return None
+
+
+def gone(subscription_id: str, customer_id: str) -> Difference:
+    """We have it running, and Stripe does not have it at all: another account's, or another mode's, key was asked."""
+    return Difference("subscription", subscription_id, customer_id, None, {"at Stripe": ("running", None)})
+
+
+def unreadable(kind: str, about: Json, error: MalformedEvent) -> Difference:
+    """One odd object is a difference, and no reason not to compare the others."""
+    return Difference(kind, str(about.get("id")), None, None, {"unreadable": (None, str(error))})
+
+
+def missed_event(event: Json) -> Difference:
+    """Stripe could not deliver it, and we do not have it."""
+    return Difference("event", str(event["id"]), subject(event), event, {str(event["type"]): (None, event["id"])})
+
+
+def subject(event: Json) -> str | None:
+    """The customer that an event of `as_event` is about."""
+    about = Field(event)["data"]["object"]
+    return about["id"].id() if about["object"].value == "customer" else about["customer"].id()
+
+
+def _comparable(row: Subscription, name: str) -> Any:
+    """Stripe's order of the items says nothing."""
+    return sorted(row.price_ids) if name == "price_ids" else getattr(row, name)
