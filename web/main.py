@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from integrations import clerk
 from web.ingest import Ingest, Rings
-from web.webhooks import Door, open_clerk, open_stripe, refusal, routes
+from web.webhooks import Door, DoorsFirst, open_clerk, open_stripe, own_error, refusal
 from workers import logs
 from workers.app import Ids, build
 from workers.job import JobType
@@ -91,7 +91,7 @@ def run(settings: Settings) -> None:
     app.close()
 
 
-def create_app(web: WebDeps) -> Starlette:
+def create_app(web: WebDeps) -> DoorsFirst:
     """Nothing is connected or started before the application's lifespan begins."""
     ingest = Ingest(web.connect, web.ring)
     stripe_secrets = [secret for secret in web.stripe_secrets if secret.strip()]
@@ -108,16 +108,16 @@ def create_app(web: WebDeps) -> Starlette:
         yield
         await asyncio.to_thread(ingest.stop)
 
-    return Starlette(
+    rest = Starlette(
         routes=[
             Route("/", index),
             Route("/healthz", healthz),
             Route("/readyz", Readiness(web.connect, web.redis_ping).answer),
-            *routes(doors),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _own_error},
     )
+    return DoorsFirst(doors, rest)
 
 
 async def index(request: Request) -> Response:
@@ -184,4 +184,4 @@ async def _http_error(request: Request, exception: Exception) -> Response:
 
 
 async def _own_error(request: Request, exception: Exception) -> Response:
-    return refusal(500, "an error of our own; it has been logged", "INTERNAL")
+    return own_error()
