@@ -14,7 +14,7 @@ import dramatiq.__main__
 from dramatiq.cli import main
 
 import workers.jobs
-import workers.main  # noqa: F401 - what each process calls
+import workers.main
 from workers.app import discover
 
 BOOT_SECONDS = 60
@@ -31,12 +31,12 @@ def begin(boot_seconds: int = BOOT_SECONDS) -> None:
     signal.alarm(boot_seconds)
     # On SIGHUP Dramatiq executes itself again, and this is how it knows how it was begun.
     sys.argv[0] = dramatiq.__main__.__file__
-    sys.exit(main())
+    sys.exit(main())  # type: ignore[no-untyped-call]
 
 
 def _give_up_booting(signum: int, frame: FrameType | None) -> None:
-    """A process that is killed at the moment when it reports that it has booted leaves its parent waiting for ever, deaf
-    to SIGTERM. Then the parent ends; its other processes notice that and drain, and the platform starts the dyno anew.
+    """A process that is killed just when it reports that it has booted leaves its parent waiting for ever, deaf to
+    SIGTERM. So the parent ends: its other processes notice and drain, and the platform starts the dyno anew.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # once all have booted, it is Dramatiq's
         sys.stderr.write("viral worker: a process died while it started\n")
