@@ -75,7 +75,7 @@ class Servers:
         said: Any = self.redis.info("server")
         return f"{said.get('server_name', 'redis')} {said.get('valkey_version', said['redis_version'])}"
 
-    def postgres_cpu(self, but: int) -> float:
+    def postgres_cpu(self, but: int | None = None) -> float:
         """Seconds of user and system time that Postgres has used, those of backends that are gone included, but not
         those of the backend `but`: the one that asks how far everything is."""
         own = self.postmaster.cpu_times()

@@ -97,6 +97,8 @@ FROM given JOIN stored USING (id)
 RETURNING id
 """
 
+AS_SYSTEM = "SELECT set_config('app.tenant_id', %s, true)"
+
 FIRST_DELIVERIES = """
 SELECT source, external_id, id, job_id FROM webhook_events
 WHERE (source, external_id) IN (SELECT * FROM unnest(%b::text[], %b::text[]))
@@ -156,20 +158,27 @@ ON CONFLICT (source, external_id) DO NOTHING
 """
 
 
-def store(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
-    """Insert each event that is new, and its job, in the caller's transaction; the answers are in the batch's order.
+def store_and_commit(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
+    """Insert each event that is new, and its job, in one transaction; the answers are in the batch's order.
 
-    An event that is already there under our own id (an earlier try whose COMMIT was not answered) is no duplicate.
+    The connection should be in autocommit mode: then everything, BEGIN and COMMIT too, is one round trip.
+
+    Doing it again after any failure is safe: nothing can be stored twice. An event that is already there under our own
+    id (an earlier try whose COMMIT was not answered) is no duplicate.
+
+    Raises:
+        Unavailable: the connection is lost, and is closed. If that happened during COMMIT, the batch may be stored.
+        psycopg.Error: Postgres refused; nothing was stored, and the connection is usable.
     """
-    # In one order, so that two processes that store the same events wait for each other instead of deadlocking.
-    ordered = sorted(batch, key=lambda event: (event.source, event.external_id))
-    arrays = [[getattr(event, column) for event in ordered] for column in COLUMNS]
-    with connection.pipeline():
-        connection.execute("SELECT set_config('app.tenant_id', %s, true)", (SYSTEM_SCOPE,))
-        inserted = connection.execute(STORE, arrays, prepare=True)
-    new_jobs = {job_id for (job_id,) in inserted.fetchall()}
-    known = [event for event in batch if event.job_id not in new_jobs]
-    first = _first_deliveries(connection, known) if known else {}
+    try:
+        new_jobs = _insert(connection, batch)
+        known = [event for event in batch if event.job_id not in new_jobs]
+        first = _first_deliveries(connection, known) if known else {}
+    except Exception as error:
+        _leave(connection)
+        if connection.closed and isinstance(error, psycopg.Error):
+            raise Unavailable(f"Postgres went away: {' '.join(str(error).split())}") from error
+        raise
     return [
         Stored(event.id, event.job_id, event.queue, duplicate=False)
         if event.job_id in new_jobs
@@ -178,33 +187,30 @@ def store(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> lis
     ]
 
 
+def _insert(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> set[UUID]:
+    """Commit what is new; returns the ids of the jobs that were inserted."""
+    # In one order, so that two processes that store the same events wait for each other instead of deadlocking.
+    ordered = sorted(batch, key=lambda event: (event.source, event.external_id))
+    arrays = [[getattr(event, column) for event in ordered] for column in COLUMNS]
+    with connection.pipeline():
+        connection.execute("BEGIN")
+        connection.execute(AS_SYSTEM, (SYSTEM_SCOPE,))
+        inserted = connection.execute(STORE, arrays, prepare=True)
+        connection.execute("COMMIT")
+    return {job_id for (job_id,) in inserted}
+
+
 def _first_deliveries(
     connection: psycopg.Connection[Any], events: Sequence[NewEvent]
 ) -> dict[tuple[str, str], tuple[UUID, UUID | None]]:
     wanted = [[event.source for event in events], [event.external_id for event in events]]
-    return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(FIRST_DELIVERIES, wanted)}
+    with connection.transaction():
+        connection.execute(AS_SYSTEM, (SYSTEM_SCOPE,))
+        return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(FIRST_DELIVERIES, wanted)}
 
 
 def _as_first_delivered(event: NewEvent, event_id: UUID, job_id: UUID | None) -> Stored:
     return Stored(event_id, job_id, event.queue, duplicate=job_id != event.job_id)
-
-
-def store_and_commit(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
-    """`store` in a transaction of its own. Doing it again after any failure is safe: nothing can be stored twice.
-
-    Raises:
-        Unavailable: the connection is lost, and is closed. If that happened during COMMIT, the batch may be stored.
-        psycopg.Error: Postgres refused; nothing was stored, and the connection is usable.
-    """
-    try:
-        stored = store(connection, batch)
-        connection.commit()
-    except Exception as error:
-        _leave(connection)
-        if connection.closed and isinstance(error, psycopg.Error):
-            raise Unavailable(f"Postgres went away: {' '.join(str(error).split())}") from error
-        raise
-    return stored
 
 
 def _leave(connection: psycopg.Connection[Any]) -> None:

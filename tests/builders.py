@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert
 
-from db.events import NewEvent, store
+from db.events import NewEvent, store_and_commit
 from db.tables import job_queue, tenants
 from db.transaction import SYSTEM
 from domain import quota
@@ -96,8 +96,8 @@ def _stored(app: App, source: str, envelope: Envelope, job: JobType[Any]) -> UUI
         max_attempts=job.max_attempts,
         **asdict(envelope),
     )
-    with app.db.transaction(SYSTEM) as tx:
-        [stored] = store(tx.driver, [event])
+    with app.db.connect(autocommit=True) as connection:
+        [stored] = store_and_commit(connection, [event])
     assert stored.job_id is not None
     return stored.job_id
 

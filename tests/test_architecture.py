@@ -28,7 +28,7 @@ HOMES = {
     "sqlalchemy": ("db",),
     "alembic": ("db.migrate",),
     "psycopg": ("db", "web", "cli"),
-    "dramatiq": ("workers.broker", "workers.main"),
+    "dramatiq": ("workers.broker", "workers.main", "workers.__main__"),
     "redis": ("workers.broker", "scheduler.relay"),
     "apscheduler": ("scheduler",),
     "starlette": ("web",),

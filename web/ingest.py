@@ -173,6 +173,7 @@ class Ingest:
         if self._connection is None or self._connection.closed:
             try:
                 self._connection = self._connect()
+                self._connection.autocommit = True
             except Exception as error:
                 raise Unavailable(f"Postgres cannot be reached: {_one_line(error)}") from error
         return self._connection

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from web.api import create_api
 from web.ingest import Ingest, Rings
-from web.webhooks import OPENERS, Door, refusal, routes, usable
+from web.webhooks import OPENERS, Door, DoorsFirst, own_error, refusal, usable
 from workers import logs
 from workers.app import Ids, build
 from workers.job import JobType
@@ -98,7 +98,7 @@ def run(settings: Settings) -> None:
     app.close()
 
 
-def create_app(web: WebDeps) -> Starlette:
+def create_app(web: WebDeps) -> DoorsFirst:
     """Nothing is connected or started before the application's lifespan begins."""
     ingest = Ingest(web.connect, web.ring)
     given = {"stripe": (web.stripe_secrets, web.stripe_job), "clerk": (web.clerk_secrets, web.clerk_job)}
@@ -114,17 +114,17 @@ def create_app(web: WebDeps) -> Starlette:
         yield
         await asyncio.to_thread(ingest.stop)
 
-    return Starlette(
+    rest = Starlette(
         routes=[
             Route("/", index),
             Route("/healthz", healthz),
             Route("/readyz", Readiness(web.connect, web.redis_ping).answer),
-            *routes(doors),
             Mount("/api", web.api),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _own_error},
     )
+    return DoorsFirst(doors, rest)
 
 
 async def index(request: Request) -> Response:
@@ -191,4 +191,4 @@ async def _http_error(request: Request, exception: Exception) -> Response:
 
 
 async def _own_error(request: Request, exception: Exception) -> Response:
-    return refusal(500, "an error of our own; it has been logged", "INTERNAL")
+    return own_error()

@@ -1,4 +1,4 @@
-"""One worker process: `dramatiq workers.main:start` (what `viral worker` runs).
+"""One worker process, and the command line that begins them (what `viral worker` runs).
 
 Dramatiq's parent forks the processes, and each calls `start`. A platform that stops a dyno signals every process,
 and Dramatiq's parent passes the signal on, so each process hears SIGTERM twice; Dramatiq takes the second for an
@@ -95,7 +95,7 @@ def command(settings: Settings, queues: Sequence[str]) -> tuple[list[str], dict[
     arguments = [
         sys.executable,
         "-m",
-        "dramatiq",
+        "workers",
         "workers.main:start",
         "--skip-logging",
         f"--processes={settings.worker_processes}",

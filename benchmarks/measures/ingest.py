@@ -16,7 +16,7 @@ from benchmarks import load
 from benchmarks.install import PEERS, PYTHON
 from benchmarks.plan import Plan
 from benchmarks.report import Bar
-from benchmarks.servers import BenchError, answer, one, ours, running, until
+from benchmarks.servers import BenchError, Running, answer, one, ours, running, until
 from benchmarks.systems import OURS
 from cli.local.spawn import a_port, answers
 from integrations import stripe
@@ -55,10 +55,12 @@ def measure_one(plan: Plan, form: str) -> None:
     environment = ours(
         DATABASE_URL=urls.app if form == "ours" else urls.owner, REDIS_URL=urls.redis, STRIPE_WEBHOOK_SECRET=SECRET
     )
-    with serving(plan, form, environment) as port:
+    with serving(plan, form, environment) as (web, port):
         before = post(plan, port, "warm-up.tsv", WARM_UP_SECONDS)
         plan.settle()
+        used = [web.cpu(), plan.servers.postgres_cpu()]
         found = post(plan, port, "load.tsv", plan.sizes.load_seconds)
+        costs = [after - before for after, before in zip([web.cpu(), plan.servers.postgres_cpu()], used, strict=True)]
         time.sleep(0.2)
         with psycopg.connect(urls.owner) as connection:
             rows = one(connection, "SELECT count(*) FROM webhook_events")
@@ -69,11 +71,13 @@ def measure_one(plan: Plan, form: str) -> None:
     plan.report.add("ingest", form, found["requests"] / found["seconds"], "webhooks/s")
     plan.report.add("ingest-p50", form, found["p50"], "ms")
     plan.report.add("ingest-p99", form, found["p99"], "ms")
+    for name, seconds in zip(("ingest-cpu-web", "ingest-cpu-postgres"), costs, strict=True):
+        plan.report.add(name, form, 1e6 * seconds / found["requests"], "us/webhook")
 
 
 @contextmanager
-def serving(plan: Plan, form: str, environment: dict[str, str]) -> Iterator[int]:
-    """One web process; yields its port."""
+def serving(plan: Plan, form: str, environment: dict[str, str]) -> Iterator[tuple[Running, int]]:
+    """One web process, and its port."""
     port = a_port()
     own = [sys.executable, "-m", "cli.main", "web", "--port", str(port)]
     command = own if form == "ours" else [str(PYTHON), str(PEERS / "webhooks.py"), form, str(port)]
@@ -84,7 +88,7 @@ def serving(plan: Plan, form: str, environment: dict[str, str]) -> Iterator[int]
             return answers(port)
 
         until(listens, f"{form} to listen", within=30)
-        yield port
+        yield web, port
 
 
 def post(plan: Plan, port: int, events: str, seconds: float) -> Any:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from db.events import Events, NewEvent, Stored, store, store_and_commit
+from db.events import Events, NewEvent, Stored, store_and_commit
 from domain.errors import Unavailable, UnknownEvent
 from tests.conftest import Servers
 from tests.proxy import proxied
@@ -117,12 +117,6 @@ def test_storing_what_an_unanswered_commit_had_stored_is_no_duplicate(connection
     event = an_event()
     assert store_and_commit(connection, [event]) == store_and_commit(connection, [event])
     assert len(rows(connection, "job_queue")) == 1
-
-
-def test_event_and_job_belong_to_the_caller_s_transaction(connection: Connection) -> None:
-    store(connection, [an_event()])
-    connection.rollback()
-    assert rows(connection, "webhook_events") == rows(connection, "job_queue") == []
 
 
 def test_a_batch_that_postgres_refuses_leaves_nothing_and_a_usable_connection(connection: Connection) -> None:
