@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert
 
-from db.events import NewEvent, store_and_commit
+from db.intake import NewEvent, store_and_commit
 from db.tables import job_queue, tenants
 from db.transaction import SYSTEM
 from domain import quota

@@ -21,7 +21,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from db.events import NewEvent, Stored, store_and_commit
+from db.intake import NewEvent, Stored, store_and_commit
 from domain.errors import Unavailable
 
 Rings = Mapping[str, Mapping[UUID, int]]

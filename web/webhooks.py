@@ -13,7 +13,7 @@ import structlog
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from db.events import NewEvent
+from db.intake import NewEvent
 from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
 from integrations import clerk, stripe
 from integrations.envelope import Envelope

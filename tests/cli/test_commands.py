@@ -21,7 +21,7 @@ from typer.main import get_command
 
 from cli.main import app as shell
 from db import migrate
-from db.events import NewEvent, store_and_commit
+from db.intake import NewEvent, store_and_commit
 from db.transaction import SYSTEM
 from domain.identity import Person, Role, Seat
 from tests.builders import NOV_22, a_tenant, job_row, tenant

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from db.events import Events, NewEvent, Stored, store_and_commit
+from db.events import Events
+from db.intake import NewEvent, Stored, store_and_commit
 from domain.errors import Unavailable, UnknownEvent
 from tests.conftest import Servers
 from tests.proxy import proxied

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from db.events import NewEvent, Stored
+from db.intake import NewEvent, Stored
 from domain.errors import Unavailable
 from tests.conftest import Servers
 from tests.proxy import Proxy, proxied
