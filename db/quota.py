@@ -111,7 +111,7 @@ class Quotas:
     def settle(self, tenant_id: UUID, job_id: UUID, actual: int) -> None:
         """`actual` concepts were made; the rest of the hold is given back."""
         quota = self.lock(tenant_id)
-        hold = self._close(job_id, "settled")
+        hold = self._close(tenant_id, job_id, "settled")
         if hold is not None:
             after = self._count(tenant_id, settle(quota, hold, actual))
             back = actual - hold.count
@@ -120,7 +120,7 @@ class Quotas:
     def release(self, tenant_id: UUID, job_id: UUID) -> None:
         """Nothing was made: the whole hold is given back, if there is one."""
         quota = self.lock(tenant_id)
-        hold = self._close(job_id, "released")
+        hold = self._close(tenant_id, job_id, "released")
         if hold is not None:
             after = self._count(tenant_id, release(quota, hold))
             self.record(tenant_id, "release", f"job:{job_id}", after, amount=-hold.count, taken_at=hold.taken_at)
@@ -161,10 +161,11 @@ class Quotas:
         self._sql.execute(update(tenants).where(tenants.c.id == tenant_id).values(values))
         return after
 
-    def _close(self, job_id: UUID, status: str) -> Hold | None:
+    def _close(self, tenant_id: UUID, job_id: UUID, status: str) -> Hold | None:
+        its = (quota_holds.c.tenant_id == tenant_id, quota_holds.c.job_id == job_id)
         statement = (
             update(quota_holds)
-            .where(quota_holds.c.job_id == job_id, quota_holds.c.status == "held")
+            .where(*its, quota_holds.c.status == "held")
             .values(status=status, closed_at=func.now())
             .returning(quota_holds.c.count, quota_holds.c.taken_at)
         )

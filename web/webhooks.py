@@ -10,8 +10,9 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
+from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from db.intake import NewEvent
 from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
@@ -169,10 +170,10 @@ def own_error() -> Response:
 class DoorsFirst:
     """The whole application: what is sent to `/webhooks/<source>` goes to its door, everything else to `rest`."""
 
-    def __init__(self, doors: Sequence[Door], rest: ASGIApp) -> None:
+    def __init__(self, doors: Sequence[Door], rest: Starlette) -> None:
         self._doors = {f"/webhooks/{door.source}": door for door in doors}
-        self._rest = rest
+        self.rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         door = self._doors.get(scope["path"]) if scope["type"] == "http" else None
-        await (door or self._rest)(scope, receive, send)
+        await (door or self.rest)(scope, receive, send)

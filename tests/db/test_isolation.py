@@ -225,8 +225,10 @@ def test_a_tenant_that_does_not_exist_sees_nothing(world: World) -> None:
 
 
 def statements(table: Table) -> dict[str, str]:
-    return {
-        f"SELECT {table.name}": f"SELECT * FROM {table.name}",
+    reading = {f"SELECT {table.name}": f"SELECT * FROM {table.name}"}
+    if table is quota_ledger:  # nobody may change it anyway
+        return reading
+    return reading | {
         f"UPDATE {table.name}": f"UPDATE {table.name} SET {_harmless(table)}",
         f"DELETE {table.name}": f"DELETE FROM {table.name}",
     }

@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -52,6 +52,8 @@ def argument(kind: Any, name: str, known: Mapping[str, Any]) -> Any:
         return tuple(argument(each, name, known) for each in inner if each is not Ellipsis)
     if origin in (Sequence, Collection, Iterable, list):
         return [argument(inner[0], name, known)]
+    if origin is frozenset:
+        return frozenset({argument(inner[0], name, known)})
     if Mapping in (origin, kind) or dict in (origin, kind):
         return {}
     if inspect.isclass(kind) and isinstance(known.get(name), kind):
@@ -72,6 +74,7 @@ def argument(kind: Any, name: str, known: Mapping[str, Any]) -> Any:
         bool: True,
         bytes: b"x",
         datetime: MOMENT,
+        date: MOMENT.date(),
         timedelta: timedelta(hours=1),
     }
     return None if isinstance(kind, TypeVar) else plain[kind]

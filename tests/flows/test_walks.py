@@ -66,7 +66,7 @@ class House:
 
     def __enter__(self) -> "House":
         self._open = AsyncExitStack()
-        self._loop.run(self._open.enter_async_context(self._web.router.lifespan_context(self._web)))
+        self._loop.run(self._open.enter_async_context(self._web.rest.router.lifespan_context(self._web.rest)))
         return self
 
     def __exit__(self, *reason: object) -> None:
