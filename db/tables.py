@@ -96,8 +96,8 @@ lower(
     || jsonb_path_query_array(concepts, '$[*].trendSource'::jsonpath)::text
     || jsonb_path_query_array(trends, '$[*].topic'::jsonpath)::text
 )"""
-"""What a search looks through: texts as JSON writes them, in small letters. No index serves it: under row-level security
-an index may only be asked by operators that cannot leak, and neither LIKE nor a text search is one of them."""
+"""What a search looks through: texts as JSON writes them, in small letters. No index would serve it: under row-level
+security an index is only asked by operators that cannot leak, and neither LIKE nor a text search is one of them."""
 
 IN_ONE_MONTH = text("(((now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')")
 

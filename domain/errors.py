@@ -34,6 +34,10 @@ class UnknownEvent(Rejected):
     """No stored webhook event has this id."""
 
 
+class IdTaken(Rejected):
+    """What was to be saved has the id of something else, which may be another tenant's."""
+
+
 class TenantContextNotSet(Rejected):
     """Tenant-owned rows were reached for without saying whose."""
 

@@ -14,7 +14,7 @@ class _Absent:
 def revive(row: Any) -> tuple[Any, list[str]]:
     """The row as plain JSON, and which of its values had no plain JSON form, each as `path: what became of it`.
 
-    A Date becomes its ISO text, a value of a type that JSON cannot say at all stays in the form that it was exported in.
+    A Date becomes its ISO text; what JSON cannot say at all stays in the form in which it was exported.
     """
     if not isinstance(row, Mapping) or "$types" not in row:
         return row, []
