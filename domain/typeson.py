@@ -33,11 +33,11 @@ def revive(row: Any) -> tuple[Any, list[str]]:
     for path in sorted(paths, key=len, reverse=True):
         kinds = paths[path] if isinstance(paths[path], list) else [paths[path]]
         for kind in kinds:
-            _revive_at(holder, path, kind, notes)
+            _revive_at(holder, path, str(kind), notes)
     return holder[""], notes
 
 
-def _revive_at(holder: dict[str, Any], path: tuple[str, ...], kind: Any, notes: list[str]) -> None:
+def _revive_at(holder: dict[str, Any], path: tuple[str, ...], kind: str, notes: list[str]) -> None:
     parent = _at(holder, path[:-1])
     key: Any = path[-1]
     if isinstance(parent, list) and key.isdecimal() and int(key) < len(parent):
@@ -75,7 +75,7 @@ def _whole(value: Any) -> Any:
 SILENT = {"arrayNonindexKeys", "userObject"}
 """Every array is said to be the first; neither changes what JSON says."""
 
-REVIVERS: dict[Any, Callable[[Any], Any]] = {
+REVIVERS: dict[str, Callable[[Any], Any]] = {
     "date": _date,
     "bigint": _whole,
     "undef": lambda value: _Absent,

@@ -27,6 +27,8 @@ MARGIN = 16
 """Characters before the end of what was read in which an error may only mean that a token was cut: `-Infinity`, a pair
 of \\u escapes."""
 
+WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
+
 LONGEST_INTEGER = 4000
 """Digits; Python itself reads 4,300."""
 
@@ -189,10 +191,12 @@ class _Text:
             try:
                 value, end = self._decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
-                if not (_open_ended(error) or error.pos >= len(self._buffer) - MARGIN):
-                    raise _Malformed(f"not JSON at character {self._gone + error.pos}: {error.msg}") from error
-                if self._ended:
+                open_ended = error.msg.startswith("Unterminated string")
+                rest = self._buffer[error.pos :].rstrip()
+                if self._ended and (open_ended or any(word.startswith(rest) for word in WORDS)):
                     raise _Malformed("the file was cut off") from error
+                if self._ended or not (open_ended or len(rest) <= MARGIN):
+                    raise _Malformed(f"not JSON at character {self._gone + error.pos}: {error.msg}") from error
             except RecursionError as error:
                 raise _Malformed(f"nested too deep after character {self._gone + self._at}") from error
             else:
@@ -240,10 +244,6 @@ class _Text:
         self._gone += self._at
         self._buffer = self._buffer[self._at :] + more
         self._at = 0
-
-
-def _open_ended(error: json.JSONDecodeError) -> bool:
-    return error.msg.startswith("Unterminated string")
 
 
 def _integer(digits: str) -> float:
