@@ -8,7 +8,24 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Date, Select, cast, delete, func, not_, select, tuple_, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Date,
+    FromClause,
+    Select,
+    cast,
+    column,
+    delete,
+    func,
+    not_,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.saving import put
@@ -128,20 +145,17 @@ class Content:
     ) -> Analytics:
         """Totals, concepts by category, the `trends` most frequent topics, generations by day."""
         mine = (generations.c.tenant_id == tenant_id, *_between(since, until))
-        concept = func.jsonb_path_query(generations.c.concepts, "$[*]", type_=JSONB).column_valued("concept")
-        topic = func.jsonb_path_query(generations.c.trends, "$[*].topic", type_=JSONB).column_valued("topic")
-        category = concept["category"].astext
+        concepts, category = _each(generations.c.concepts, "category")
+        topics, topic = _each(generations.c.trends, "topic")
         day = cast(func.timezone("UTC", generations.c.date), Date)
-        categories = self._counts(select(category, func.count()).where(*mine).group_by(category))
-        common = (
-            select(topic[()].astext, func.count()).where(*mine).group_by(topic).order_by(func.count().desc(), topic)
-        )
+        categories = self._counts(select(category, func.count()).select_from(concepts).where(*mine).group_by(category))
+        common = select(topic, func.count()).select_from(topics).where(*mine).group_by(topic)
         days = self._counts(select(day, func.count()).where(*mine).group_by(day).order_by(day))
         return Analytics(
             generations=sum(days.values()),
             concepts=sum(categories.values()),
             categories={name: count for name, count in categories.items() if name is not None},
-            trends=self._counts(common.limit(trends)),
+            trends=self._counts(common.where(topic.is_not(None)).order_by(func.count().desc(), topic).limit(trends)),
             days=days,
         )
 
@@ -169,6 +183,13 @@ def _between(since: datetime | None, until: datetime | None) -> list[ColumnEleme
     if until is not None:
         bounds.append(generations.c.date <= until)
     return bounds
+
+
+def _each(listed: Column[Any], field: str) -> tuple[FromClause, ColumnElement[str]]:
+    """Generations, once for each object in a list of theirs, and this field of it."""
+    objects = func.jsonb_path_query(listed, text("'$[*]'")).table_valued(column("value", JSONB))
+    each = objects.render_derived(name="each").lateral()
+    return generations.join(each, true()), each.c.value[field].astext
 
 
 def _as_in_json(search: str) -> str:

@@ -15,7 +15,8 @@ def put(sql: Connection, table: Table, values: Mapping[str, Any], this: ColumnEl
     Raises:
         IdTaken: it is in use by a row that is not `this`.
     """
-    if sql.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount:
+    added = sql.execute(insert(table).values(values).on_conflict_do_nothing().returning(table.c.id)).one_or_none()
+    if added is not None:
         return
     changes = {name: value for name, value in values.items() if name not in ("id", "tenant_id")}
     if not sql.execute(update(table).where(table.c.tenant_id == values["tenant_id"], this).values(changes)).rowcount:

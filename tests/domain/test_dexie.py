@@ -28,7 +28,7 @@ IDS = st.one_of(st.uuids().map(str), st.text(st.characters(codec=None), min_size
 @st.composite
 def records(draw: st.DrawFn, table: str) -> dict[str, Any]:
     """Any of the fields, holding anything at all, among others that the old app's types do not know."""
-    known = {field: VALUES for field in FIELDS[table]}
+    known = dict.fromkeys(FIELDS[table], VALUES)
     record = draw(st.fixed_dictionaries({}, optional=known))
     return {"id": draw(IDS)} | record | draw(st.dictionaries(TEXTS.filter(lambda key: key != "id"), VALUES, max_size=2))
 
