@@ -160,7 +160,7 @@ class Content:
         )
 
     def _counts(self, query: Select[*tuple[Any, ...]]) -> dict[Any, int]:
-        return dict(self._sql.execute(query).tuples())
+        return {what: count for what, count in self._sql.execute(query)}  # noqa: C416 - rows, not pairs, to a type checker
 
     def _favorite(self, tenant_id: UUID, generation_id: UUID, value: Any) -> bool | None:
         statement = (

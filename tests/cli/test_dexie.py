@@ -134,14 +134,17 @@ def test_another_tenants_rows_stay_theirs(viral: Shell, ada: UUID, app: App, sav
 
 
 TRICKY = b"""\xef\xbb\xbf{"generations": [
-    {"id": "00000000-0000-4000-8000-000000000001", "date": "2025-01-15T10:00:00.000Z", "concepts": [], "trends": [], "isFavorite": true},
-    {"id": "legacy-1", "date": "not a date", "concepts": [{"title": "a\\u0000b \\ud800", "score": NaN}], "trends": [{"score": 1e400}], "isFavorite": 1},
+    {"id": "00000000-0000-4000-8000-000000000001", "date": "2025-01-15T10:00:00.000Z",
+     "concepts": [], "trends": [], "isFavorite": true},
+    {"id": "legacy-1", "date": "not a date", "isFavorite": 1,
+     "concepts": [{"title": "a\\u0000b \\ud800", "score": NaN}], "trends": [{"score": 1e400}]},
     {"id": "00000000-0000-4000-8000-000000000001", "date": "2020-01-01", "concepts": [], "trends": [], "isFavorite": 0},
     null,
     {"date": "2025-01-15T10:00:00.000Z"},
     {"id": 17, "date": 1736935200000, "concepts": "none", "trends": null}
 ], "critiques": [
-    {"id": "c", "conceptId": "%s", "performanceGap": {"predictedVirality": 123456789, "actualViralityScore": -Infinity}, "createdAt": ""}
+    {"id": "c", "conceptId": "%s", "createdAt": "",
+     "performanceGap": {"predictedVirality": 123456789, "actualViralityScore": -Infinity}}
 ], "insights": [
     {"id": "i1", "category": "tech", "platform": "tiktok", "pattern": "%s", "evidenceCount": 1e30},
     {"id": "i2", "category": "tech", "platform": "tiktok", "pattern": "%s"}
