@@ -168,11 +168,12 @@ OBJECTS = Kind(_objects)
 # --- what Postgres can store, and JSON can say ----------------------------------------------------------------
 
 SURROGATE = re.compile("[\ud800-\udfff]")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 UNSTORABLE_SIGNS = {"a NUL character": re.compile("\0"), "half a surrogate pair": SURROGATE}
 
 
 def is_storable(text: str) -> bool:
-    return not any(sign.search(text) for sign in UNSTORABLE_SIGNS.values())
+    return not UNSTORABLE.search(text)
 
 
 def storable(value: Any, depth: int = 0) -> tuple[Any, set[str]]:

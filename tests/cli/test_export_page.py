@@ -33,7 +33,8 @@ FILL = """
   });
   const data = %s;
   for (const table of Object.keys(data)) await db.table(table).bulkPut(data[table]);
-  await db.generations.put({ id: "odd", date: new Date(0), concepts: [{ score: NaN, gone: undefined }], isFavorite: 1 });
+  const concepts = [{ score: NaN, gone: undefined }];
+  await db.generations.put({ id: "odd", date: new Date(0), concepts, isFavorite: 1 });
   db.close();
 })()
 """
@@ -123,6 +124,6 @@ def test_what_dexie_holds_is_exported_and_imported(
 def test_where_the_old_app_never_ran_the_page_says_so(page: browser.Page, origin: str) -> None:
     page.open(f"{origin}/export-dexie.html")
     page.run("document.getElementById('export').click()")
-    said = "new Promise(done => setInterval(() => document.getElementById('said').textContent && done(said.textContent), 5))"
-    assert page.run(said) == f"The old app has no data in this browser at {origin}"
+    answer = "new Promise((done) => setInterval(() => said.textContent && done(said.textContent), 5))"
+    assert page.run(answer) == f"The old app has no data in this browser at {origin}"
     assert page.run("indexedDB.databases().then(all => all.length)") == 0
