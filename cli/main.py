@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import billing, dev, events, jobs, keys, processes, queues, quota, schedules, tenants, verify, workers
+from cli import billing, dev, dexie, events, jobs, keys, processes, queues, quota, schedules, tenants, verify, workers
 from cli.shell import Group
 
 app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
@@ -25,6 +25,7 @@ app.add_typer(
 app.add_typer(events.app, name="events", help="What Stripe and Clerk told us, and what we made of it.")
 verify.add_to(dev.app)
 app.add_typer(dev.app, name="dev", help="Play the outside, without an account; judge what it signed.")
+dexie.add_to(app)
 
 
 def say_version(wanted: bool) -> None:
