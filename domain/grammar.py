@@ -16,6 +16,7 @@ from domain.formats.played import PLAYED
 from domain.formats.shared import SHARED
 from domain.formats.staged import STAGED
 from domain.generation import (
+    LOCAL_GRAMMAR,
     MOST_PER_CATEGORY,
     Brief,
     Draft,
@@ -28,7 +29,6 @@ from domain.generation import (
 from domain.trends import SOURCE_NAMES, Trend
 from domain.wording import same_subject, shorten, words
 
-NAME = "local-grammar/v1"
 FORMATS: tuple[Format, ...] = (*STAGED, *DRAWN, *PLAYED, *SHARED, *NATIVE)
 LONG = 6
 """A topic of more words is a sentence, and is quoted."""
@@ -36,8 +36,6 @@ LONG = 6
 
 class LocalGrammar:
     """A `ConceptWriter` that asks nobody."""
-
-    name = NAME
 
     def write(self, brief: Brief) -> Written:
         """As many drafts as the brief asks for; fewer only if everything that fits was told within 90 days."""
@@ -53,7 +51,7 @@ class LocalGrammar:
                 drafts.append(draft)
                 known.append(Past(draft.title, draft.topic, draft.format))
                 used.update([draft.category])
-        return Written(self.name, tuple(drafts))
+        return Written(LOCAL_GRAMMAR, tuple(drafts))
 
 
 def _in_turn(brief: Brief) -> Iterator[Trend]:
@@ -81,7 +79,9 @@ def _formats(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -
     ]
 
     def rank(each: Format) -> tuple[int, float]:
-        fit = 12.0 if each.native else 8.0 if each.category == trend.category else 1.0
+        # An evergreen topic belongs to its category; a live one may be told in any tone.
+        own = 12.0 if trend.live else 60.0
+        fit = own if each.category == trend.category else 1.0
         return told[each.name], -(rng.random() ** (1 / fit))
 
     return sorted(fitting, key=rank)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from random import Random
 from types import ModuleType
@@ -20,14 +21,11 @@ import workers.jobs
 from db.transaction import Database
 from domain.ids import next_uuid7
 from domain.ports import Ports
-from integrations.http import Http
-from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
-from integrations.trends.source import Source
 from workers.broker import Doorbell, connect
 from workers.job import JobType, JobTypes
 from workers.runner import Runner
 from workers.settings import Settings, require
-from workers.trends import Collector
+from workers.trends import Collector, Outside
 from workers.writers import writers
 
 log = structlog.get_logger()
@@ -46,7 +44,7 @@ class App:
     doorbell: Doorbell
     job_types: JobTypes
     ports: Ports
-    http: Http
+    trends: Collector
     version: str
     clock: Callable[[], datetime] | None = None
 
@@ -65,7 +63,7 @@ class App:
     def close(self) -> None:
         self.db.close()
         self.doorbell.close()
-        self.http.close()
+        self.trends.close()
 
 
 def build(
@@ -94,7 +92,7 @@ def build(
         on_commit=doorbell.ring,
         application_name=name,
     )
-    http = Http(settings.trends_contact)
+    trends = Collector(db, partial(_trend_sources, settings))
     return App(
         settings=settings,
         db=db,
@@ -102,34 +100,19 @@ def build(
         job_types=discover(packages),
         ports=Ports(
             prices=settings.prices,
-            trends=Collector(db, http, trend_sources(settings)),
+            trends=trends,
             writers=writers(settings, db),
         ),
-        http=http,
+        trends=trends,
         version=version("viral-dashboard-workers"),
         clock=clock,
     )
 
 
-def trend_sources(settings: Settings) -> list[Source]:
-    """The sources that are wanted and that there are keys for."""
-    wanted = settings.trend_sources
-    youtube_key, gnews_key, secret = settings.youtube_api_key, settings.gnews_api_key, settings.reddit_client_secret
-    known = {
-        "google-trends": google.source(settings.google_trends_base_url),
-        "wikimedia": wikimedia.source(settings.wikimedia_base_url),
-        "hacker-news": hackernews.source(settings.hacker_news_base_url),
-        "reddit": reddit.source(settings.reddit_base_url),
-    }
-    if settings.reddit_client_id and secret:
-        known["reddit"] = reddit.source_with_key(
-            settings.reddit_base_url, settings.reddit_api_base_url, settings.reddit_client_id, secret.get_secret_value()
-        )
-    if youtube_key:
-        known["youtube"] = youtube.source(settings.youtube_base_url, youtube_key.get_secret_value())
-    if gnews_key:
-        known["gnews"] = gnews.source(settings.gnews_base_url, gnews_key.get_secret_value())
-    return [source for name, source in known.items() if name in wanted]
+def _trend_sources(settings: Settings) -> Outside:
+    from workers.sources import outside  # noqa: PLC0415 - a worker process that generates nothing does not pay for it
+
+    return outside(settings)
 
 
 def discover(packages: Sequence[ModuleType]) -> dict[str, JobType[Any]]:

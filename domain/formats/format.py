@@ -21,7 +21,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`native`: only for topics of its own category. `reports`: only where there is something to report. Titles and
+    """`native`: only for topics of its own category. `reports`: only for live topics. Titles and
     captions are for the variants A, B, C."""
 
     name: str

@@ -82,6 +82,7 @@ NATIVE = (
         "controller clicks, own commentary",
         ("firstplaythrough", "nospoilers"),
         native=True,
+        reports=True,
     ),
     Format(
         "lazy-and-slow",
@@ -144,6 +145,7 @@ NATIVE = (
         "muffled headphones only; play music that you have the rights to",
         ("firstlisten", "reaction"),
         native=True,
+        reports=True,
     ),
     Format(
         "no-jargon",

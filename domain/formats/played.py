@@ -250,5 +250,6 @@ PLAYED = (
         "Close-ups of food stop the thumb; the three flags tell an opinion without a lecture.",
         "quiet kitchen, tweezers on porcelain, one bell",
         ("plating", "foodart"),
+        reports=True,
     ),
 )

@@ -45,6 +45,7 @@ STAGED = (
         "It answers one question quickly, admits what is open, and ends with a question that is easy to answer.",
         "quiet room tone, cards on wood, one soft piano chord at the end",
         ("explained", "newsinshort"),
+        reports=True,
     ),
     Format(
         "two-chairs",
@@ -211,6 +212,7 @@ STAGED = (
         "Slow close-ups hold the eye, and the contrast of an ordinary topic with a ceremony is the joke.",
         "cloth on marble, a soft click, low strings",
         ("quietluxury", "unboxing"),
+        reports=True,
     ),
     Format(
         "five-star-concierge",
