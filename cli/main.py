@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import dev, events, jobs, processes, queues, quota, schedules, tenants, workers
+from cli import dev, events, generations, jobs, processes, queues, quota, schedules, tenants, workers
 from cli.shell import Group
 
 app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
@@ -18,6 +18,7 @@ app.add_typer(schedules.app, name="schedules", help="What the calendar fires, an
 app.add_typer(workers.app, name="workers", help="The worker processes, alive and dead.")
 app.add_typer(tenants.app, name="tenants", help="Who uses the system, on which plan.")
 app.add_typer(quota.app, name="quota", help="What is left of a tenant's concepts, and since when.")
+app.add_typer(generations.app, name="generations", help="Concepts that were made, from what, and daily ones.")
 app.add_typer(events.app, name="events", help="What Stripe and Clerk told us, and what we made of it.")
 app.add_typer(dev.app, name="dev", help="Play the outside: signed events without an account.")
 

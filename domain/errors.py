@@ -34,6 +34,10 @@ class UnknownEvent(Rejected):
     """No stored webhook event has this id."""
 
 
+class UnknownGeneration(Rejected):
+    """No generation has this id."""
+
+
 class TenantContextNotSet(Rejected):
     """Tenant-owned rows were reached for without saying whose."""
 
