@@ -10,7 +10,7 @@ from random import Random
 
 from domain import trends
 from domain.formats.drawn import DRAWN
-from domain.formats.format import Beat, Format
+from domain.formats.format import HEADLINE, Beat, Format
 from domain.formats.native import NATIVE
 from domain.formats.played import PLAYED
 from domain.formats.shared import SHARED
@@ -55,13 +55,13 @@ class LocalGrammar:
 
 
 def _in_turn(brief: Brief) -> Iterator[Trend]:
-    """New topics before those told lately, live ones before evergreen ones, names before whole sentences; each once,
-    before any a second time."""
+    """New topics before those told lately, live ones before evergreen ones, names before whole sentences, what several
+    sources see before what one does; each once, before any a second time."""
     told = [words(past.topic) for past in brief.past]
     fresh = [not any(same_subject(words(trend.topic), each) for each in told) for trend in brief.trends]
     ranked = sorted(
         zip(brief.trends, fresh, strict=True),
-        key=lambda each: (not each[1], not each[0].live, _is_sentence(each[0].topic)),
+        key=lambda each: (not each[1], not each[0].live, _is_sentence(each[0].topic), -len(each[0].sources)),
     )
     for _ in range(len(FORMATS)):
         yield from (trend for trend, _ in ranked)
@@ -75,7 +75,7 @@ def _formats(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -
         for each in FORMATS
         if used[each.category] < MOST_PER_CATEGORY
         and (not each.native or each.category == trend.category)
-        and (not each.reports or trend.live)
+        and _has(trend, each.needs)
     ]
 
     def rank(each: Format) -> tuple[int, float]:
@@ -121,6 +121,11 @@ def _fact(trend: Trend) -> str | None:
     """The fact to show: somebody's words before a figure."""
     known = trends.facts(trend)
     return next((fact for fact in known if fact.startswith("“")), known[0] if known else None)
+
+
+def _has(trend: Trend, needed: str | None) -> bool:
+    quoted = (_fact(trend) or "").startswith("“")
+    return needed is None or (quoted if needed == HEADLINE else trend.live)
 
 
 def _segment(beat: Beat, trend: Trend, fact: str | None) -> Segment:

@@ -1,6 +1,6 @@
 """Formats for topics of their own category only. See `domain/formats/format.py`."""
 
-from domain.formats.format import Beat, Format
+from domain.formats.format import HEADLINE, LIVE, Beat, Format
 
 NATIVE = (
     Format(
@@ -31,7 +31,7 @@ NATIVE = (
         "paper, pins, calm pulse",
         ("newsliteracy", "sources"),
         native=True,
-        reports=True,
+        needs=HEADLINE,
     ),
     Format(
         "one-real-task",
@@ -82,7 +82,7 @@ NATIVE = (
         "controller clicks, own commentary",
         ("firstplaythrough", "nospoilers"),
         native=True,
-        reports=True,
+        needs=LIVE,
     ),
     Format(
         "lazy-and-slow",
@@ -145,7 +145,7 @@ NATIVE = (
         "muffled headphones only; play music that you have the rights to",
         ("firstlisten", "reaction"),
         native=True,
-        reports=True,
+        needs=LIVE,
     ),
     Format(
         "no-jargon",

@@ -51,7 +51,11 @@ def test_a_tenant_gets_daily_concepts_at_an_hour_of_their_clock(viral: Shell, ap
 
 @pytest.mark.parametrize(
     ("words", "why"),
-    [(("--zone", "Mars/Olympus"), "is no zone"), (("--region", "Germany"), "is no country"), (("--hour", "24"), "--hour")],
+    [
+        (("--zone", "Mars/Olympus"), "is no zone"),
+        (("--region", "Germany"), "is no country"),
+        (("--hour", "24"), "--hour"),
+    ],
 )
 def test_wishes_that_make_no_sense_are_told(away: Shell, words: tuple[str, ...], why: str) -> None:
     said = away("generations", "daily", "00000000-0000-0000-0000-000000000000", *words)
