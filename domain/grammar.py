@@ -27,7 +27,7 @@ from domain.generation import (
     near_duplicate,
 )
 from domain.trends import SOURCE_NAMES, Trend
-from domain.wording import same_subject, shorten, words
+from domain.wording import STOP_WORDS, same_subject, shorten, words
 
 FORMATS: tuple[Format, ...] = (*STAGED, *DRAWN, *PLAYED, *SHARED, *NATIVE)
 LONG = 6
@@ -154,7 +154,10 @@ def _spoken(topic: str) -> str:
 
 
 def _is_sentence(topic: str) -> bool:
-    return len(topic.split()) > LONG or bool(re.search(r"[.!?:;](?:\s|$)", topic))
+    """A title that somebody wrote, not a name: long, with a sentence's marks, or "Every coffee I drank"."""
+    first, *others = topic.split()
+    plain = sum(word.islower() and word not in STOP_WORDS for word in others)
+    return len(others) >= LONG or bool(re.search(r"[.!?:;](?:\s|$)", topic)) or (first[0].isupper() and plain >= 2)
 
 
 def _has_own_case(topic: str) -> bool:
