@@ -25,6 +25,7 @@ def producer() -> Iterator[App]:
     try:
         with app.db.transaction(SYSTEM) as tx:
             tx.now()
+        app.start()
         yield app
     finally:
         app.close()
@@ -35,7 +36,8 @@ def setup() -> None:
 
 
 def fill(jobs: int, how: str) -> None:
-    job_type: JobType[[]] = {"noop": bench.noop, "effect": bench.effect}[os.environ.get("BENCH_JOB", "noop")]
+    job_types: dict[str, JobType[[]]] = {"noop": bench.noop, "effect": bench.effect, "grouped": bench.grouped}
+    job_type = job_types[os.environ.get("BENCH_JOB", "noop")]
 
     def bulk(app: App) -> None:
         for part in parts(jobs):

@@ -3,6 +3,8 @@ and committed in one round trip; and here is what it means when the connection i
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -56,22 +58,31 @@ def connect(url: str, *, application_name: str, options: str, autocommit: bool) 
     return connection
 
 
-def begin(driver: psycopg.Connection[Any], scope: str, *, durable: bool, timeout: timedelta | None) -> None:
-    """Begin and set the scope in one round trip: every transaction of the engine pays for this."""
-    commands = f"BEGIN; SET LOCAL app.tenant_id = '{scope}'"
+def opening(scope: str, *, durable: bool, timeout: timedelta | None) -> bytes:
+    """What begins a transaction and sets its scope: one round trip, as every transaction of the engine pays for it."""
+    commands = f"BEGIN; SET LOCAL app.tenant_id = '{scope}'; "
     if not durable:
-        commands += "; SET LOCAL synchronous_commit = off"
+        commands += "SET LOCAL synchronous_commit = off; "
     if timeout is not None:
-        commands += f"; SET LOCAL statement_timeout = {max(1, int(timeout.total_seconds() * 1000))}"
-    result = driver.pgconn.exec_(commands.encode())
+        commands += f"SET LOCAL statement_timeout = {max(1, int(timeout.total_seconds() * 1000))}; "
+    return commands.encode()
+
+
+def begin(driver: psycopg.Connection[Any], commands: bytes) -> None:
+    result = driver.pgconn.exec_(commands)
     if result.status != ExecStatus.COMMAND_OK:
         raise psycopg.OperationalError(result.get_error_message())
 
 
 def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
-    if driver.info.transaction_status == TransactionStatus.INERROR:
-        # COMMIT would be answered with a silent ROLLBACK.
-        raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
+    """Commit, in one round trip with the statements `last`.
+
+    Raises:
+        CommitUnknown: the connection was lost.
+        LeaseMissing: the job that was to be completed is not ours any more.
+        psycopg.Error: the server refused; nothing is kept.
+    """
+    refuse_failed(driver)
     try:
         result = driver.pgconn.exec_(last + b"COMMIT")
     except psycopg.OperationalError as error:
@@ -85,6 +96,36 @@ def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
     if last and refusal.sqlstate == NO_LEASE:
         raise LeaseMissing from refusal
     raise refusal
+
+
+def refuse_failed(driver: psycopg.Connection[Any]) -> None:
+    """A COMMIT now would be answered with a silent ROLLBACK.
+
+    Raises:
+        psycopg.errors.InFailedSqlTransaction: an error of a statement was caught.
+    """
+    if driver.info.transaction_status == TransactionStatus.INERROR:
+        raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
+
+
+@contextmanager
+def savepoint(driver: psycopg.Connection[Any], scope: str, *, first: bool) -> Iterator[None]:
+    """Set a savepoint, instead of the one before it, and the scope, in one round trip. An error undoes the block."""
+    release = "" if first else "RELEASE SAVEPOINT job; "
+    _tell(driver, f"{release}SAVEPOINT job; SET LOCAL app.tenant_id = '{scope}'")
+    try:
+        yield
+        refuse_failed(driver)
+    except BaseException:
+        if not driver.closed:
+            _tell(driver, "ROLLBACK TO SAVEPOINT job")
+        raise
+
+
+def _tell(driver: psycopg.Connection[Any], commands: str) -> None:
+    result = driver.pgconn.exec_(commands.encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        raise error_from_result(result)
 
 
 def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> None:

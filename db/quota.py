@@ -13,9 +13,9 @@ from domain.quota import Hold, Quota, release, reserve, settle
 class Holds:
     """Query group."""
 
-    def __init__(self, sql: Connection, tenants: Tenants) -> None:
+    def __init__(self, sql: Connection) -> None:
         self._sql = sql
-        self._tenants = tenants
+        self._tenants = Tenants(sql)
 
     def hold(self, tenant_id: UUID, job_id: UUID, count: int, now: datetime) -> None:
         """Take `count` concepts for the job, unless an earlier attempt did.

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import psycopg
@@ -20,14 +20,14 @@ from db.claims import Claims, Done, Due, completing
 from db.connection import CommitUnknown as CommitUnknown
 from db.connection import DatabaseUnavailable as DatabaseUnavailable
 from db.connection import LeaseMissing as LeaseMissing
-from db.connection import begin, commit, connect, one_line, put_back, try_after_rest
+from db.connection import begin, commit, connect, one_line, opening, put_back, savepoint, try_after_rest
 from db.events import Events
 from db.explain import Explain
 from db.fires import Fires
 from db.generating import Generating
 from db.health import Health
 from db.identity import Identity
-from db.jobs import Jobs
+from db.jobs import Jobs, NewJob, adding_plain
 from db.queues import Queues
 from db.quota import Holds
 from db.rates import Rates
@@ -54,6 +54,18 @@ SYSTEM: Final = System.SCOPE
 Scope = UUID | System
 
 
+Group = TypeVar("Group")
+
+
+def _on_driver(group: Callable[[psycopg.Connection[Any]], Group]) -> "cached_property[Group]":
+    """A query group on a hot path: it speaks psycopg."""
+    return cached_property(lambda tx: group(tx.driver))
+
+
+def _on_sql(group: Callable[[Connection], Group]) -> "cached_property[Group]":
+    return cached_property(lambda tx: group(tx.sql))
+
+
 class Tx:
     """One transaction and its query groups; it opens when it is first used. The hot paths and SQLAlchemy share one
     connection."""
@@ -69,15 +81,16 @@ class Tx:
     ) -> None:
         self._engine = engine
         self._scope = scope
-        self._durable = durable
-        self._timeout = timeout
+        self._opening = opening(_name(scope), durable=durable, timeout=timeout)
         self.new_id = new_id
         self.due: Due = {}
         self.last = b""
+        self._marked = False
+        self._plain: NewJob | None = None
 
     @property
     def used(self) -> bool:
-        return "_opened" in vars(self)
+        return self._plain is not None or "_opened" in vars(self)
 
     @cached_property
     def sql(self) -> Connection:
@@ -89,22 +102,47 @@ class Tx:
 
     @cached_property
     def _opened(self) -> tuple[PoolProxiedConnection, psycopg.Connection[Any]]:
+        pooled, driver = self._connection
+        try:
+            begin(driver, self._opening)
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(f"Postgres went away: {one_line(error)}") from error
+        if self._plain is not None:
+            Jobs(driver, self.due, Claims(driver, self.due)).add(self._plain)
+        return pooled, driver
+
+    @cached_property
+    def _connection(self) -> tuple[PoolProxiedConnection, psycopg.Connection[Any]]:
         try:
             pooled = self._engine.raw_connection()
         except PoolExhausted as error:
             raise DatabaseUnavailable("every connection of the pool is in use; see DB_POOL_SIZE") from error
-        driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
-        try:
-            begin(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
-        except psycopg.Error as error:
-            put_back(pooled, driver)
-            raise DatabaseUnavailable(f"Postgres went away: {one_line(error)}") from error
-        return pooled, driver
+        return pooled, pooled.driver_connection  # type: ignore[return-value]
+
+    def commit(self) -> None:
+        if "_opened" in vars(self):
+            commit(self.driver, self.last)
+        elif self._plain is not None:
+            driver = self._connection[1]
+            commit(driver, self._opening + adding_plain(self._plain, driver))
+            self.due[self._plain.queue] = {self._plain.id: self._plain.priority}
 
     def close(self) -> None:
         """Give the connection back; what is not committed is rolled back."""
-        if self.used:
-            put_back(*self._opened)
+        if "_connection" in vars(self):
+            put_back(*self._connection)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is."""
+        return "_connection" in vars(self) and self._connection[1].closed
+
+    def enqueue(self, job: NewJob) -> UUID:
+        """`jobs.add`; a plain job that is all that the transaction does is one round trip, together with its commit."""
+        if self.used or not job.plain:
+            return self.jobs.add(job)
+        self._plain = job
+        return job.id
 
     def complete(self, done: Done) -> None:
         """Complete the job as the last act of this transaction, in one round trip with its COMMIT.
@@ -118,6 +156,16 @@ class Tx:
                 raise LeaseMissing
             return
         self.last = completing(done, self.driver)
+
+    @contextmanager
+    def savepoint(self, scope: Scope) -> Iterator[None]:
+        """Work on the rows of `scope` for the block; on any error only what the block did is undone.
+
+        What it wanted rung is rung nevertheless: a ring for a job that is not there is dropped.
+        """
+        with savepoint(self.driver, _name(scope), first=not self._marked):
+            self._marked, self._scope = True, scope
+            yield
 
     def work_as(self, scope: Scope) -> None:
         """See the rows of `scope` from here to the end of the transaction."""
@@ -135,72 +183,25 @@ class Tx:
         return Jobs(self.driver, self.due, self.claims)
 
     @cached_property
-    def archive(self) -> Archive:
-        return Archive(self.driver)
-
-    @cached_property
     def claims(self) -> Claims:
         return Claims(self.driver, self.due)
 
-    @cached_property
-    def turns(self) -> Turns:
-        return Turns(self.driver)
-
-    @cached_property
-    def queues(self) -> Queues:
-        return Queues(self.driver)
-
-    @cached_property
-    def explain(self) -> Explain:
-        return Explain(self.driver)
-
-    @cached_property
-    def steps(self) -> Steps:
-        return Steps(self.driver)
-
-    @cached_property
-    def rates(self) -> Rates:
-        return Rates(self.driver)
-
-    @cached_property
-    def workers(self) -> Workers:
-        return Workers(self.driver)
-
-    @cached_property
-    def fires(self) -> Fires:
-        return Fires(self.driver)
-
-    @cached_property
-    def events(self) -> Events:
-        return Events(self.driver)
-
-    @cached_property
-    def billing(self) -> Billing:
-        return Billing(self.sql)
-
-    @cached_property
-    def generating(self) -> Generating:
-        return Generating(self.driver)
-
-    @cached_property
-    def trends(self) -> TrendSources:
-        return TrendSources(self.driver)
-
-    @cached_property
-    def health(self) -> Health:
-        return Health(self.driver)
-
-    @cached_property
-    def identity(self) -> Identity:
-        return Identity(self.sql)
-
-    @cached_property
-    def quota(self) -> Holds:
-        return Holds(self.sql, self.tenants)
-
-    @cached_property
-    def tenants(self) -> Tenants:
-        return Tenants(self.sql)
+    archive = _on_driver(Archive)
+    turns = _on_driver(Turns)
+    queues = _on_driver(Queues)
+    explain = _on_driver(Explain)
+    steps = _on_driver(Steps)
+    rates = _on_driver(Rates)
+    workers = _on_driver(Workers)
+    fires = _on_driver(Fires)
+    events = _on_driver(Events)
+    generating = _on_driver(Generating)
+    trends = _on_driver(TrendSources)
+    health = _on_driver(Health)
+    billing = _on_sql(Billing)
+    identity = _on_sql(Identity)
+    quota = _on_sql(Holds)
+    tenants = _on_sql(Tenants)
 
 
 class Database:
@@ -276,8 +277,7 @@ class Database:
                 if translated is error:
                     raise
                 raise translated from error
-            if tx.used:
-                commit(tx.driver, tx.last)
+            tx.commit()
         finally:
             tx.close()
         if tx.due:
@@ -295,6 +295,6 @@ def _translated(error: Exception, tx: Tx) -> Exception:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if getattr(cause, "sqlstate", None) == SCOPE_NOT_SET:
         return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
-    if isinstance(cause, psycopg.OperationalError) and tx.used and tx.driver.closed:
+    if isinstance(cause, psycopg.OperationalError) and tx.lost:
         return DatabaseUnavailable(f"Postgres went away: {one_line(cause)}")
     return error

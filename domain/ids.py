@@ -1,5 +1,6 @@
 """Ids that sort by the time they were made."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 
@@ -14,16 +15,15 @@ def uuid7(unix_ms: int, randomness: int) -> UUID:
     return UUID(int=value)
 
 
-def next_uuid7(previous: UUID, unix_ms: int, randomness: int) -> UUID:
+def next_uuid7(previous: UUID, unix_ms: int, randomness: Callable[[], int]) -> UUID:
     """A version 7 UUID that sorts after `previous`, also within one millisecond or after the clock was set back.
 
     Then the random part of `previous` goes up by one (RFC 9562 §6.2, method 2), so that jobs that are enqueued
     together run in the order in which they were enqueued.
     """
-    made = uuid7(unix_ms, randomness)
-    if made > previous:
-        return made
     before = previous.int
+    if unix_ms > before >> 80:
+        return uuid7(unix_ms, randomness())
     following = ((before >> 64 & 0xFFF) << 62 | before & ((1 << 62) - 1)) + 1
     # 2⁷⁴ ids later, in the same millisecond, the next millisecond is borrowed.
     return uuid7((before >> 80) + (following >> 74), following & ((1 << 74) - 1))

@@ -18,11 +18,12 @@ from uuid import UUID, uuid4
 import structlog
 
 import workers.jobs
-from db.transaction import Database
+from db.transaction import Database, Rings
 from domain.ids import next_uuid7
 from domain.ports import Ports
 from workers.broker import Doorbell, connect
 from workers.job import JobType, JobTypes
+from workers.merge import Merger
 from workers.runner import Runner
 from workers.settings import Settings, require
 from workers.trends import Collector, Outside
@@ -42,6 +43,7 @@ class App:
     settings: Settings
     db: Database
     doorbell: Doorbell
+    bells: Merger[Rings, None]
     job_types: JobTypes
     ports: Ports
     trends: Collector
@@ -60,8 +62,13 @@ class App:
             clock=self.clock,
         )
 
+    def start(self) -> None:
+        """In a process that lives on: from here on no commit waits for its bell; a thread of its own rings."""
+        self.bells.start()
+
     def close(self) -> None:
         self.db.close()
+        self.bells.stop(timeout=1)
         self.doorbell.close()
         self.trends.close()
 
@@ -85,11 +92,12 @@ def build(
     """
     require(settings, "database_url", "redis_url")
     doorbell = Doorbell(connect(settings.redis_url))
+    bells = Merger(doorbell.ring_all, name="bells", most=1000)
     db = Database(
         settings.database_url,
         pool_size=settings.db_pool_size or pool_size,
         new_id=Ids(),
-        on_commit=doorbell.ring,
+        on_commit=bells.tell,
         application_name=name,
     )
     trends = Collector(db, partial(_trend_sources, settings))
@@ -97,6 +105,7 @@ def build(
         settings=settings,
         db=db,
         doorbell=doorbell,
+        bells=bells,
         job_types=discover(packages),
         ports=Ports(
             prices=settings.prices,
@@ -147,8 +156,9 @@ class Ids:
     def __init__(self) -> None:
         self._last = UUID(int=0)
         self._lock = threading.Lock()
+        self._randomness = partial(secrets.randbits, 74)
 
     def __call__(self) -> UUID:
         with self._lock:
-            self._last = next_uuid7(self._last, time.time_ns() // 1_000_000, secrets.randbits(74))
+            self._last = next_uuid7(self._last, time.time_ns() // 1_000_000, self._randomness)
             return self._last

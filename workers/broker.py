@@ -13,7 +13,8 @@ rings, in the order that the table decides (see `db/turns.py`), and an enqueuer 
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 from uuid import UUID
@@ -109,6 +110,15 @@ class Doorbell:
             log.warning("bell.unheard", reason=str(error), jobs=sum(map(len, rings.values())))
             return False
         return True
+
+    def ring_all(self, commits: Sequence[Rings]) -> list[None]:
+        """`ring` for several commits at once."""
+        jobs: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
+        for rings in commits:
+            for queue, due in rings.items():
+                jobs[queue].update(due)
+        self.ring(jobs)
+        return [None] * len(commits)
 
     def put_back(self, queue: str, job_ids: Iterable[UUID]) -> None:
         """Return to the front what was taken and not begun; never raises: the relay finds what is lost here."""

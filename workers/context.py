@@ -89,6 +89,10 @@ class Context:
         deadline = self.job.deadline_at
         return timedelta.max if deadline is None else deadline - self._real_now()
 
+    @property
+    def done(self) -> Done:
+        return Done(self.job, self._result or None)
+
     @cached_property
     def rng(self) -> Random:
         return Random(self.job.id.int)  # noqa: S311 - reproducible on purpose, nothing secret
@@ -121,18 +125,17 @@ class Context:
     @contextmanager
     def finish(self) -> Iterator[Tx]:
         """The last block of every handler: its effects and the job's completion are one commit, or nothing."""
-        done = Done(self.job, self._result or None)
         try:
             with self._transaction() as tx:
                 yield tx
                 if tx.used:
-                    tx.complete(done)
+                    tx.complete(self.done)
         except LeaseMissing as error:
             raise LeaseLost from error
         self.finished = True
         self.deferred = not tx.used
         if self.deferred:
-            self._complete(done)
+            self._complete(self.done)
 
     def step(self, name: str, act: Callable[[str], Any], *, look: Callable[[str], Any] | None = None) -> Any:
         """Do something outside the database, at most once as far as anybody can tell. Returns its result.
@@ -178,7 +181,7 @@ class Context:
             Snoozed: until the moment that is promised to this job.
         """
         draw = partial(_draw, at=at, cost=cost, promised=self.job.snoozes > 0)
-        with self._db.transaction(SYSTEM) as tx:
+        with self._open(SYSTEM) as tx:
             wait = tx.rates.change(bucket, draw)
         if wait is not None:
             raise Snoozed(wait, f"{bucket} is used up")
@@ -189,7 +192,7 @@ class Context:
         Raises:
             Snoozed: for that long.
         """
-        with self._db.transaction(SYSTEM) as tx:
+        with self._open(SYSTEM) as tx:
             tx.rates.change(bucket, lambda found, now: (rate.close(found, now + wait), None))
         raise Snoozed(wait, f"{bucket} is closed")
 
@@ -205,15 +208,18 @@ class Context:
 
     def batch(self) -> dict[str, int]:
         """Of the batch that this job follows: how many of its jobs ended in each state."""
-        with self._db.transaction(SYSTEM) as tx:
+        with self._open(SYSTEM) as tx:
             return tx.jobs.batch(self.job.id)
 
     def _transaction(self) -> AbstractContextManager[Tx]:
         left = self.remaining
-        return self._db.transaction(self._scope, timeout=left if left < USUAL_STATEMENT else None)
+        return self._open(self._scope, timeout=left if left < USUAL_STATEMENT else None)
+
+    def _open(self, scope: Scope, timeout: timedelta | None = None) -> AbstractContextManager[Tx]:
+        return self._db.transaction(scope, timeout=timeout)
 
     def _settle(self, step: str, status: str, result: Any = None) -> None:
-        with self._db.transaction(SYSTEM) as tx:
+        with self._open(SYSTEM) as tx:
             tx.steps.settle(self.job.id, step, status, result)
 
     def _real_now(self) -> datetime:

@@ -73,7 +73,8 @@ class JobType(Generic[P]):
     that returns the first; jobs of the tenant with an equal `ordering` argument run one after another, in the order
     in which they were enqueued. A job works within its tenant's scope; one declared `system` sees every tenant's rows.
     `cost` is what it weighs against other jobs of its tenant; `timeout` how long an attempt may take. `upgrades` bring
-    a payload of version 1 to version 2, and so on: a job that an older release enqueued runs in this one.
+    a payload of version 1 to version 2, and so on: a job that an older release enqueued runs in this one. A `grouped`
+    handler does nothing outside of `ctx.finish()`; then many such jobs share a commit (see `workers/groups.py`).
     """
 
     name: str
@@ -89,6 +90,7 @@ class JobType(Generic[P]):
     cost: int = 1
     timeout: timedelta = DEFAULT_TIMEOUT
     upgrades: tuple[Upgrade, ...] = ()
+    grouped: bool = False
     options: Options = Options()
 
     def __post_init__(self) -> None:
@@ -109,12 +111,12 @@ class JobType(Generic[P]):
 
     def enqueue_payload(self, tx: Tx, payload: Payload) -> UUID:
         """`enqueue` for arguments that come as text or JSON (the shell, the API)."""
-        return tx.jobs.add(self._new(tx.new_id(), payload))
+        return tx.enqueue(self._new(tx.new_id(), payload))
 
     def enqueue_many(self, tx: Tx, payloads: Iterable[Payload]) -> list[UUID]:
         """`enqueue` for any number of jobs, in a few statements. Returns their ids, in their order."""
         jobs = [self._new(tx.new_id(), payload) for payload in payloads]
-        return tx.jobs.add_many(jobs) if jobs else []
+        return tx.jobs.add_many(jobs)
 
     def _new(self, job_id: UUID, payload: Payload) -> NewJob:
         values = self.validated(payload)
@@ -194,6 +196,8 @@ class JobType(Generic[P]):
         Raises:
             PayloadInvalid: names every argument that is missing, unknown or of the wrong kind.
         """
+        if not self.parameters and not payload:
+            return {}
         return self._parse(payload).model_dump(mode="json")
 
     def scope(self, tenant_id: UUID | None) -> Scope:
@@ -260,6 +264,7 @@ def job(
     cost: int = 1,
     timeout: timedelta = DEFAULT_TIMEOUT,
     upgrades: tuple[Upgrade, ...] = (),
+    grouped: bool = False,
 ) -> Callable[[Callable[Concatenate[Context, P], None]], JobType[P]]:
     """Declare the decorated handler as the job type `name`."""
 
@@ -278,6 +283,7 @@ def job(
             cost=cost,
             timeout=timeout,
             upgrades=upgrades,
+            grouped=grouped,
         )
 
     return declare

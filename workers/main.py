@@ -23,7 +23,7 @@ from dramatiq.worker import Worker
 
 import workers.jobs
 from workers import logs
-from workers.app import build
+from workers.app import App, build
 from workers.broker import BellBroker, declare_actor
 from workers.heartbeat import INTERVAL, LEASE, Heartbeat
 from workers.job import QUEUES
@@ -39,11 +39,13 @@ log = structlog.get_logger()
 class Lifecycle(Middleware):
     """Ties a runner and its heartbeat to the boot and the drain of a Dramatiq worker."""
 
-    def __init__(self, runner: Runner, heartbeat: Heartbeat) -> None:
+    def __init__(self, app: App, runner: Runner, heartbeat: Heartbeat) -> None:
+        self._app = app
         self._runner = runner
         self._heartbeat = heartbeat
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        self._app.start()
         self._heartbeat.start()
         self._runner.start()
 
@@ -58,6 +60,7 @@ class Lifecycle(Middleware):
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._runner.close()
         returned = self._heartbeat.leave()
+        self._app.close()
         log.info("worker.stopped", given_back=[str(job_id) for job_id in returned])
 
 
@@ -82,7 +85,7 @@ def serve(
     runner = app.runner()
     broker = BellBroker(settings.redis_url, queues, runner.helping)
     heartbeat = Heartbeat(app.db, runner, queues=queues, version=app.version, interval=interval, lease=lease)
-    broker.add_middleware(Lifecycle(runner, heartbeat))
+    broker.add_middleware(Lifecycle(app, runner, heartbeat))
     declare_actor(broker, runner.run)
     dramatiq.set_broker(broker)
 

@@ -10,26 +10,31 @@ import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from random import Random
 from time import monotonic
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
 
 from db.claims import ClaimedJob, Done, known
 from db.jobs import FailedAttempt
-from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable
+from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable, Tx
 from domain.errors import Rejected, ViralError
 from domain.job import Retry, after_failure
 from domain.ports import Ports
 from workers import logs
 from workers.context import Context, JobCancelled, LeaseLost, Snoozed
 from workers.endings import notify_failure
+from workers.groups import MOST, GroupedContext, run_group
 from workers.job import QUEUES, JobTypes
 from workers.merge import Merger
 
 QUICK, SLOW = 0.025, 0.25
 """Seconds that jobs claimed together take: below the first, more are claimed next time; above the second, one."""
+
+AnyContext = TypeVar("AnyContext", bound=Context)
 
 log = structlog.get_logger()
 
@@ -141,7 +146,11 @@ class Runner:
                 self._give_back([job for job in waiting if job is not suspect])
                 waiting = deque([suspect])
             while waiting:
-                self._attempt(waiting.popleft())
+                group = self._group(waiting)
+                if len(group) > 1:
+                    self._attempt_together(group)
+                else:
+                    self._attempt(group[0])
                 if waiting and (self._stopping.is_set() or monotonic() - began > SLOW):
                     self._give_back(waiting)
                     break
@@ -192,7 +201,7 @@ class Runner:
         token = logs.current_job.set(claimed)
         deferred = False
         try:
-            deferred = self._handle(claimed)
+            deferred = self._handle(claimed, Context).deferred
         except LeaseLost:
             log.warning("job.lease_lost", kept="nothing of this attempt")
         except Snoozed as snoozed:
@@ -211,12 +220,33 @@ class Runner:
             if not deferred:
                 self._leases.discard(claimed.lease_token)
 
-    def _handle(self, claimed: ClaimedJob) -> bool:
-        """True if the job's completion is on its way, together with others'."""
+    def _group(self, waiting: deque[ClaimedJob]) -> list[ClaimedJob]:
+        """Take the first of these, and those behind it that may share a transaction with it."""
+        group = [waiting.popleft()]
+        if self._types[group[0].job_type].grouped:
+            while waiting and len(group) < MOST and waiting[0].job_type == group[0].job_type:
+                group.append(waiting.popleft())
+        return group
+
+    def _attempt_together(self, group: Sequence[ClaimedJob]) -> None:
+        try:
+            for claimed in run_group(self._db, group, self._handle_in_group):
+                self._attempt(claimed)
+        finally:
+            self._leases.difference_update(job.lease_token for job in group)
+
+    def _handle_in_group(self, claimed: ClaimedJob, tx: Tx) -> GroupedContext:
+        token = logs.current_job.set(claimed)
+        try:
+            return self._handle(claimed, partial(GroupedContext, shared=tx))
+        finally:
+            logs.current_job.reset(token)
+
+    def _handle(self, claimed: ClaimedJob, context: Callable[..., AnyContext]) -> AnyContext:
         if claimed.cancel_requested_at is not None:
             raise JobCancelled
         job_type = self._types[claimed.job_type]
-        ctx = Context(
+        ctx = context(
             self._db,
             claimed,
             scope=job_type.scope(claimed.tenant_id),
@@ -227,7 +257,7 @@ class Runner:
         job_type.handler(ctx, **job_type.arguments(claimed.payload, claimed.tenant_id, claimed.payload_version))
         if not ctx.finished:
             raise HandlerDidNotFinish(f"the handler of {claimed.job_type} returned without `ctx.finish()`")
-        return ctx.deferred
+        return ctx
 
     def _resolve(self, claimed: ClaimedJob, error: CommitUnknown) -> None:
         """The answer to a COMMIT was lost: read what became of it, on another connection."""

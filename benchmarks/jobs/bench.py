@@ -16,6 +16,12 @@ def effect(ctx: Context) -> None:
         tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES ('bench', 1)")
 
 
+@job("bench.grouped", system=True, grouped=True)
+def grouped(ctx: Context) -> None:
+    with ctx.finish() as tx:
+        tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES ('bench', 1)")
+
+
 @job("bench.stamp", system=True)
 def stamp(ctx: Context, number: int) -> None:
     started(number)

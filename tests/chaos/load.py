@@ -9,14 +9,17 @@ from uuid import UUID
 
 from db.transaction import SYSTEM, CommitUnknown, DatabaseUnavailable, Tx
 from tests.chaos.ground import Place
-from tests.chaos.jobs.counted import alone, effect, parent
+from tests.chaos.jobs.counted import alone, effect, grouped, parent
 
 Enqueue = Callable[[Tx, str, Random], UUID]
 
 
 def mixed(tx: Tx, name: str, rng: Random) -> UUID:
-    """Two of three do nothing but their effect; the others take 5 to 50 ms."""
-    return effect.enqueue(tx, name=name, ms=0 if rng.random() < 2 / 3 else rng.randint(5, 50))
+    """One of three shares its commit; one does nothing but its effect; the third takes 5 to 50 ms besides."""
+    kind = rng.randrange(3)
+    if kind == 0:
+        return grouped.enqueue(tx, name=name)
+    return effect.enqueue(tx, name=name, ms=0 if kind == 1 else rng.randint(5, 50))
 
 
 def one_by_one(tx: Tx, name: str, rng: Random) -> UUID:

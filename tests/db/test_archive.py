@@ -94,7 +94,7 @@ def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
     assert left == (0, 0, 0)
     history, [step] = archived.pop("attempt_history"), archived.pop("steps")
     assert archived == {name: row[name] for name in archived if name != "archived"} | {"archived": True}
-    assert archived.keys() >= set(vars(job)) - {"delay", "cost", "payload_version", "follows_batch"}
+    assert archived.keys() >= set(job._fields) - {"delay", "cost", "payload_version", "follows_batch"}
     assert [each["error_message"] for each in history] == ["broken 1", "broken 2"]
     assert [read(each) for each in history] == [
         {name: value for name, value in each.items() if name != "job_id"} for each in attempts

@@ -161,6 +161,39 @@ def test_due_jobs_are_told_of_after_the_commit_by_queue(opened: Open) -> None:
     assert set(seen) == {first.id, second.id, third.id}
 
 
+def test_jobs_that_are_enqueued_are_there_for_whoever_asks_in_the_same_transaction(opened: Open) -> None:
+    """The first one is sent together with the commit, unless something else is asked before."""
+    told: list[Rings] = []
+    jobs = [a_job(payload={"n": [n, "it's"]}, priority=n) for n in (1, 2)]
+    with opened(on_commit=told.append).transaction(SYSTEM) as tx:
+        for job in jobs:
+            assert tx.enqueue(job) == job.id
+        assert [row and row["payload"] for row in (tx.jobs.get(job.id) for job in jobs)] == [
+            job.payload for job in jobs
+        ]
+    assert told == [{"default": {job.id: job.priority for job in jobs}}]
+
+
+def test_a_job_that_is_sent_with_the_commit_is_added_once_or_not_at_all(opened: Open) -> None:
+    told: list[Rings] = []
+    database = opened(on_commit=told.append)
+    tenant_id = uuid4()
+    with pytest.raises(psycopg.errors.ForeignKeyViolation), database.transaction(SYSTEM) as tx:
+        tx.enqueue(a_job(tenant_id=tenant_id))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), database.transaction(tenant_id) as tx:
+        tx.enqueue(a_job())
+    with pytest.raises(KeyError), database.transaction(SYSTEM) as tx:
+        tx.enqueue(a_job())
+        raise KeyError
+    assert told == []
+    with database.transaction(SYSTEM) as tx:
+        tx.enqueue(job := a_job(payload={"n": "it's \\"}))
+    assert told == [{"default": {job.id: 5}}]
+    with database.transaction(SYSTEM) as tx:
+        [row] = tx.jobs.recent()
+    assert (row["id"], row["payload"], row["ring_at"]) == (job.id, job.payload, None)
+
+
 def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:
     told: list[Rings] = []
     database = opened(on_commit=told.append)

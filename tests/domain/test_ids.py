@@ -33,10 +33,10 @@ def test_every_random_bit_counts(moment: int, a: int, b: int) -> None:
 def test_each_sorts_after_the_one_before_whatever_the_clock_says(draws: list[tuple[int, int]]) -> None:
     made = [UUID(int=0)]
     for moment, randomness in draws:
-        made.append(next_uuid7(made[-1], moment, randomness))
+        made.append(next_uuid7(made[-1], moment, lambda drawn=randomness: drawn))
     assert made == sorted(set(made))
     assert {each.version for each in made[1:]} == {7}
 
 
 def test_the_last_of_a_millisecond_is_followed_by_the_first_of_the_next() -> None:
-    assert next_uuid7(uuid7(5, 2**74 - 1), 5, 0) == uuid7(6, 0)
+    assert next_uuid7(uuid7(5, 2**74 - 1), 5, lambda: 0) == uuid7(6, 0)

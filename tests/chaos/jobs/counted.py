@@ -19,6 +19,14 @@ def effect(ctx: Context, name: str, ms: int = 0) -> None:
     work(ctx, name, ms)
 
 
+@job("chaos.grouped", system=True, grouped=True, max_attempts=20)
+def grouped(ctx: Context, name: str) -> None:
+    """Its commit is that of many."""
+    seams.reach("in_handler", ctx)
+    with ctx.finish() as tx:
+        note(tx, ctx, name)
+
+
 @job("chaos.alone", system=True, queue="llm", max_attempts=20)
 def alone(ctx: Context, name: str, ms: int = 0) -> None:
     """On a queue whose jobs are claimed one by one."""
