@@ -64,7 +64,10 @@ def set_daily(
     on: Annotated[bool, typer.Option("--on/--off", help="Whether they want them at all.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Let a tenant have concepts every day at their own hour, or not any more. They count like any other."""
+    """Let a tenant have concepts every day, or not any more.
+
+    They come at an hour of the tenant's own clock, and count like any other.
+    """
     from domain.timing import zone_of
 
     if zone is not None and zone_of(zone).key != zone:
