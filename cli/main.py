@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import dev, events, generations, jobs, processes, queues, quota, schedules, tenants, workers
+from cli import dev, dexie, events, generations, jobs, processes, queues, quota, schedules, tenants, workers
 from cli.shell import Group
 
 app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
@@ -21,6 +21,7 @@ app.add_typer(quota.app, name="quota", help="What is left of a tenant's concepts
 app.add_typer(generations.app, name="generations", help="Concepts that were made, from what, and daily ones.")
 app.add_typer(events.app, name="events", help="What Stripe and Clerk told us, and what we made of it.")
 app.add_typer(dev.app, name="dev", help="Play the outside: signed events without an account.")
+dexie.add_to(app)
 
 
 def say_version(wanted: bool) -> None:

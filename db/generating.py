@@ -10,7 +10,6 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL, Identifier
-from psycopg.types.json import Jsonb
 
 from domain.errors import UnknownTenant
 from domain.generation import Past, Usage
@@ -27,7 +26,8 @@ FROM tenants t WHERE t.id = %s
 
 PAST = """
 SELECT coalesce(concept->>'title', '') AS title, coalesce(concept->>'topic', '') AS topic, concept->>'format' AS format
-FROM generations g, jsonb_array_elements(g.concepts) AS concept
+FROM generations g,
+    jsonb_array_elements(CASE jsonb_typeof(g.concepts) WHEN 'array' THEN g.concepts ELSE '[]' END) AS concept
 WHERE g.tenant_id = %s AND g.date >= %s AND jsonb_typeof(concept) = 'object'
 ORDER BY g.date
 """
@@ -50,13 +50,8 @@ WHERE enabled AND (sunset_at IS NULL OR sunset_at > %(now)s)
 ORDER BY rank, provider, model LIMIT 1
 """
 
-SAVE = """
-INSERT INTO generations (id, tenant_id, job_id, date, concepts, trends, sources, generator)
-VALUES (%(id)s, %(tenant_id)s, %(job_id)s, %(date)s, %(concepts)s, %(trends)s, %(sources)s, %(generator)s)
-"""
-
 RECENT = """
-SELECT id, date, tenant_id, jsonb_array_length(concepts) AS concepts, generator, job_id
+SELECT id, date, tenant_id, CASE jsonb_typeof(concepts) WHEN 'array' THEN jsonb_array_length(concepts) END AS concepts, generator, job_id
 FROM generations ORDER BY date DESC, id LIMIT %s
 """
 
@@ -137,23 +132,6 @@ class Generating:
         values = {"tenant_id": tenant_id, "job_id": job_id, "call": call, "model": usage.model}
         values |= {"tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out, "cost_usd": usage.cost_usd}
         self._driver.execute(RECORD, values)
-
-    def save(
-        self,
-        generation_id: UUID,
-        tenant_id: UUID,
-        *,
-        job_id: UUID,
-        date: datetime,
-        concepts: Sequence[Mapping[str, Any]],
-        trends: Sequence[Mapping[str, Any]],
-        sources: Sequence[Mapping[str, Any]],
-        generator: str,
-    ) -> None:
-        """Keep what the job made; the rows are JSON values."""
-        values = {"id": generation_id, "tenant_id": tenant_id, "job_id": job_id, "date": date, "generator": generator}
-        made = {"concepts": concepts, "trends": trends, "sources": sources}
-        self._driver.execute(SAVE, values | {name: Jsonb(list(rows)) for name, rows in made.items()})
 
     def recent(self, limit: int) -> list[dict[str, Any]]:
         """Of the newest generations in scope: how many concepts, by whom."""

@@ -14,8 +14,10 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     Date,
     DateTime,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -86,6 +88,17 @@ $$
 """
 """A version 7 UUID (RFC 9562), as in `domain/ids.py`: 48 bits of time in front. Postgres 18 has a function for it."""
 event.listen(metadata, "before_create", DDL(NEW_JOB_ID))  # type: ignore[no-untyped-call]
+
+SEARCHED = """
+lower(
+    jsonb_path_query_array(concepts, '$[*].title'::jsonpath)::text
+    || jsonb_path_query_array(concepts, '$[*].caption'::jsonpath)::text
+    || jsonb_path_query_array(concepts, '$[*].hashtags[*]'::jsonpath)::text
+    || jsonb_path_query_array(concepts, '$[*].trendSource'::jsonpath)::text
+    || jsonb_path_query_array(trends, '$[*].topic'::jsonpath)::text
+)"""
+"""What a search looks through: texts as JSON writes them, in small letters. No index would serve it: under row-level
+security an index is only asked by operators that cannot leak, and neither LIKE nor a text search is one of them."""
 
 IN_ONE_MONTH = text("(((now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')")
 
@@ -281,11 +294,14 @@ generations = Table(
     _flag("is_favorite"),
     _text("generator"),
     Column("job_id", UUID()),
+    _text("kept"),  # see `domain/dexie.py`, also for the tables of learning
+    Column("searched", Text, Computed(SEARCHED, persisted=True)),
     _created(),
     UniqueConstraint("tenant_id", "id"),
     UniqueConstraint("tenant_id", "source_id"),
     UniqueConstraint("tenant_id", "job_id"),
     Index("generations_history_idx", "tenant_id", "date", "id"),
+    Index("generations_favorites_idx", "tenant_id", "date", "id", postgresql_where=text("is_favorite")),
 )
 
 videos = Table(
@@ -427,12 +443,20 @@ self_critiques = Table(
     _text("platform"),
     Column("predicted_score", Numeric(10, 4)),
     Column("actual_score", Numeric(10, 4)),
-    _json("critique", EMPTY_OBJECT),
+    _json("performance_gap", EMPTY_OBJECT),
+    _text("critique", default=""),
+    _json("hypothesized_reasons", EMPTY_LIST),
+    _json("scoring_issues", EMPTY_LIST),
+    _text("adjustment_plan", default=""),
+    _text("confidence_level", default="low"),
     _text("model"),
-    _flag("applied"),
+    _time("applied_at"),
+    _text("kept"),
     _created(),
     UniqueConstraint("tenant_id", "source_id"),
     Index("self_critiques_concept_idx", "tenant_id", "concept_id"),
+    Index("self_critiques_created_idx", "tenant_id", "created_at", "id"),
+    Index("self_critiques_unapplied_idx", "tenant_id", "created_at", postgresql_where=text("applied_at IS NULL")),
 )
 
 reflexion_insights = Table(
@@ -444,14 +468,19 @@ reflexion_insights = Table(
     _text("category", nullable=False),
     _text("platform", nullable=False),
     _text("pattern", nullable=False),
+    _text("impact", default="neutral"),
     _text("recommendation", default=""),
-    _count("evidence_count"),
+    _count("evidence_count", kind=BigInteger),
     _json("evidence", EMPTY_LIST),
-    _flag("applied"),
+    _flag("applied_to_scoring"),
+    _time("discovered_at", default=NOW, nullable=False),
+    _time("last_seen_at", default=NOW, nullable=False),
     _time("expires_at"),
+    _text("kept"),
     _created(),
     _updated(),
     UniqueConstraint("tenant_id", "source_id"),
+    Index("reflexion_insights_seen_idx", "tenant_id", "last_seen_at", "id"),
     # Hashed: a btree entry holds 2,704 bytes at most, and a pattern may be longer.
     Index("reflexion_insights_once_idx", "tenant_id", "category", "platform", text("md5(pattern)"), unique=True),
 )
@@ -463,14 +492,20 @@ scoring_adjustments = Table(
     _tenant(),
     _text("source_id"),
     _text("category", nullable=False),
-    _text("platform", nullable=False),
-    Column("factor", Numeric(10, 4), nullable=False),
+    _text("platform"),
+    _text("adjustment_type", default="category-weight"),
+    Column("old_value", Double),
+    Column("new_value", Double),
     _text("reason", default=""),
+    _text("critique_id"),
     _count("sample_size"),
     _text("model_version"),
+    _time("applied_at", default=NOW, nullable=False),
+    _text("kept"),
     _created(),
     UniqueConstraint("tenant_id", "source_id"),
-    Index("scoring_adjustments_cell_idx", "tenant_id", "category", "platform", "created_at"),
+    Index("scoring_adjustments_cell_idx", "tenant_id", "category", "platform", "applied_at"),
+    Index("scoring_adjustments_applied_idx", "tenant_id", "applied_at", "id"),
 )
 
 audio_trends = Table(

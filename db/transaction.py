@@ -21,6 +21,8 @@ from db.connection import CommitUnknown as CommitUnknown
 from db.connection import DatabaseUnavailable as DatabaseUnavailable
 from db.connection import LeaseMissing as LeaseMissing
 from db.connection import begin, commit, connect, one_line, opening, put_back, savepoint, try_after_rest
+from db.content import Content
+from db.dexie import Dexie
 from db.events import Events
 from db.explain import Explain
 from db.fires import Fires
@@ -28,6 +30,7 @@ from db.generating import Generating
 from db.health import Health
 from db.identity import Identity
 from db.jobs import Jobs, NewJob, adding_plain
+from db.learning import Learning
 from db.queues import Queues
 from db.quota import Holds
 from db.rates import Rates
@@ -202,6 +205,9 @@ class Tx:
     identity = _on_sql(Identity)
     quota = _on_sql(Holds)
     tenants = _on_sql(Tenants)
+    content = _on_sql(Content)
+    learning = _on_sql(Learning)
+    dexie = _on_sql(Dexie)
 
 
 class Database:

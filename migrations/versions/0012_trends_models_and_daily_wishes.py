@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from db.security import protect
 
 revision = "0012"
-down_revision = "0005"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
