@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from cli import billing, dev, dexie, events, jobs, keys, processes, queues, quota, schedules, tenants, verify, workers
+from cli import (
+    billing,
+    dev,
+    dexie,
+    events,
+    generations,
+    jobs,
+    keys,
+    processes,
+    queues,
+    quota,
+    schedules,
+    tenants,
+    verify,
+    workers,
+)
 from cli.shell import Group
 
 app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
@@ -22,6 +37,7 @@ app.add_typer(quota.app, name="quota", help="What is left of a tenant's concepts
 app.add_typer(
     billing.app, name="billing", help="What we know of Stripe: derived anew, or compared with Stripe's books."
 )
+app.add_typer(generations.app, name="generations", help="Concepts that were made, from what, and daily ones.")
 app.add_typer(events.app, name="events", help="What Stripe and Clerk told us, and what we made of it.")
 verify.add_to(dev.app)
 app.add_typer(dev.app, name="dev", help="Play the outside, without an account; judge what it signed.")

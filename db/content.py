@@ -3,7 +3,7 @@ generates holds and settles it."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -35,7 +35,8 @@ from domain.dexie_kinds import storable
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """`concepts` and `trends` are as the old app's types have them, in camelCase."""
+    """`concepts` and `trends` are as the old app's types have them, in camelCase; `sources`: how each trend source
+    fared."""
 
     id: UUID
     date: datetime
@@ -44,6 +45,7 @@ class Generation:
     is_favorite: bool = False
     generator: str | None = None
     job_id: UUID | None = None
+    sources: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Place(NamedTuple):
@@ -71,7 +73,7 @@ class Analytics:
     days: Mapping[date, int]
 
 
-COLUMNS = tuple(generations.c[field.name] for field in fields(Generation))
+COLUMNS = tuple(generations.c[each.name] for each in fields(Generation))
 
 
 class Content:

@@ -8,11 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
+from psycopg.rows import class_row, dict_row
+from psycopg.sql import SQL, Identifier
 
 from domain.errors import UnknownTenant
 from domain.generation import Past, Usage
+
+WISHED = ("region", "timezone", "daily_enabled", "daily_hour", "daily_count", "daily_last_on")
 
 WISHES = """
 SELECT t.region, t.timezone, (
@@ -24,7 +26,8 @@ FROM tenants t WHERE t.id = %s
 
 PAST = """
 SELECT coalesce(concept->>'title', '') AS title, coalesce(concept->>'topic', '') AS topic, concept->>'format' AS format
-FROM generations g, jsonb_array_elements(g.concepts) AS concept
+FROM generations g,
+    jsonb_array_elements(CASE jsonb_typeof(g.concepts) WHEN 'array' THEN g.concepts ELSE '[]' END) AS concept
 WHERE g.tenant_id = %s AND g.date >= %s AND jsonb_typeof(concept) = 'object'
 ORDER BY g.date
 """
@@ -47,10 +50,13 @@ WHERE enabled AND (sunset_at IS NULL OR sunset_at > %(now)s)
 ORDER BY rank, provider, model LIMIT 1
 """
 
-SAVE = """
-INSERT INTO generations (id, tenant_id, job_id, date, concepts, trends, sources, generator)
-VALUES (%(id)s, %(tenant_id)s, %(job_id)s, %(date)s, %(concepts)s, %(trends)s, %(sources)s, %(generator)s)
+RECENT = """
+SELECT id, date, tenant_id, generator, job_id,
+       CASE jsonb_typeof(concepts) WHEN 'array' THEN jsonb_array_length(concepts) END AS concepts
+FROM generations ORDER BY date DESC, id LIMIT %s
 """
+
+GET = "SELECT id, tenant_id, date, concepts, trends, sources, generator, job_id FROM generations WHERE id = %s"
 
 # Who has fewer left than they want gets those; who has none left is left out.
 DAILY = """
@@ -111,7 +117,7 @@ class Generating:
         """
         row = self._driver.execute(WISHES, (tenant_id,)).fetchone()
         if row is None:
-            raise UnknownTenant(f"no tenant has the id {tenant_id}; `viral tenants list` shows them")
+            raise _unknown(tenant_id)
         region, own, account = row
         return Wishes(region, account or own)
 
@@ -128,22 +134,30 @@ class Generating:
         values |= {"tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out, "cost_usd": usage.cost_usd}
         self._driver.execute(RECORD, values)
 
-    def save(
-        self,
-        generation_id: UUID,
-        tenant_id: UUID,
-        *,
-        job_id: UUID,
-        date: datetime,
-        concepts: Sequence[Mapping[str, Any]],
-        trends: Sequence[Mapping[str, Any]],
-        sources: Sequence[Mapping[str, Any]],
-        generator: str,
-    ) -> None:
-        """Keep what the job made; the rows are JSON values."""
-        values = {"id": generation_id, "tenant_id": tenant_id, "job_id": job_id, "date": date, "generator": generator}
-        made = {"concepts": concepts, "trends": trends, "sources": sources}
-        self._driver.execute(SAVE, values | {name: Jsonb(list(rows)) for name, rows in made.items()})
+    def recent(self, limit: int) -> list[dict[str, Any]]:
+        """Of the newest generations in scope: how many concepts, by whom."""
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(RECENT, (limit,)).fetchall()
+
+    def get(self, generation_id: UUID) -> dict[str, Any] | None:
+        """All of one generation."""
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(GET, (generation_id,)).fetchone()
+
+    def wish(self, tenant_id: UUID, wishes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some of the tenant's wishes (columns of `tenants`). Returns all of them.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+        """
+        names = SQL(", ").join(map(Identifier, WISHED))
+        changes = SQL(", ").join(SQL("{} = {}").format(Identifier(name), value) for name, value in wishes.items())
+        statement = SQL("UPDATE tenants SET {}, updated_at = now() WHERE id = {} RETURNING {}")
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(statement.format(changes, tenant_id, names)).fetchone()
+        if row is None:
+            raise _unknown(tenant_id)
+        return row
 
     def model(self, providers: Sequence[str], now: datetime) -> PricedModel | None:
         """The model to ask now, of these providers, at today's price. System scope."""
@@ -159,3 +173,7 @@ class Generating:
         """Note the day (theirs) for which each gets concepts; those who have been noted before are left out."""
         values = {"ids": [tenant_id for tenant_id, _ in given], "days": [day for _, day in given]}
         return {tenant_id for (tenant_id,) in self._driver.execute(MARK_DAILY, values)}
+
+
+def _unknown(tenant_id: UUID) -> UnknownTenant:
+    return UnknownTenant(f"no tenant has the id {tenant_id}; `viral tenants list` shows them")

@@ -21,6 +21,8 @@ from domain.trends import Trend
 from domain.virality import Prediction, predict
 from domain.wording import claims, invented, likeness, same_subject, words
 
+LOCAL_GRAMMAR = "local-grammar/v1"
+"""The generator of `domain/grammar.py`."""
 DEFAULT_COUNT = 5
 MOST_PER_CATEGORY = 2
 MOST_CONCEPTS = 20

@@ -10,12 +10,13 @@ from random import Random
 
 from domain import trends
 from domain.formats.drawn import DRAWN
-from domain.formats.format import Beat, Format
+from domain.formats.format import HEADLINE, Beat, Format
 from domain.formats.native import NATIVE
 from domain.formats.played import PLAYED
 from domain.formats.shared import SHARED
 from domain.formats.staged import STAGED
 from domain.generation import (
+    LOCAL_GRAMMAR,
     MOST_PER_CATEGORY,
     Brief,
     Draft,
@@ -26,9 +27,8 @@ from domain.generation import (
     near_duplicate,
 )
 from domain.trends import SOURCE_NAMES, Trend
-from domain.wording import same_subject, shorten, words
+from domain.wording import STOP_WORDS, same_subject, shorten, words
 
-NAME = "local-grammar/v1"
 FORMATS: tuple[Format, ...] = (*STAGED, *DRAWN, *PLAYED, *SHARED, *NATIVE)
 LONG = 6
 """A topic of more words is a sentence, and is quoted."""
@@ -36,8 +36,6 @@ LONG = 6
 
 class LocalGrammar:
     """A `ConceptWriter` that asks nobody."""
-
-    name = NAME
 
     def write(self, brief: Brief) -> Written:
         """As many drafts as the brief asks for; fewer only if everything that fits was told within 90 days."""
@@ -53,17 +51,17 @@ class LocalGrammar:
                 drafts.append(draft)
                 known.append(Past(draft.title, draft.topic, draft.format))
                 used.update([draft.category])
-        return Written(self.name, tuple(drafts))
+        return Written(LOCAL_GRAMMAR, tuple(drafts))
 
 
 def _in_turn(brief: Brief) -> Iterator[Trend]:
-    """New topics before those told lately, live ones before evergreen ones, names before whole sentences; each once,
-    before any a second time."""
+    """New topics before those told lately, live ones before evergreen ones, names before whole sentences, what several
+    sources see before what one does; each once, before any a second time."""
     told = [words(past.topic) for past in brief.past]
     fresh = [not any(same_subject(words(trend.topic), each) for each in told) for trend in brief.trends]
     ranked = sorted(
         zip(brief.trends, fresh, strict=True),
-        key=lambda each: (not each[1], not each[0].live, _is_sentence(each[0].topic)),
+        key=lambda each: (not each[1], not each[0].live, _is_sentence(each[0].topic), -len(each[0].sources)),
     )
     for _ in range(len(FORMATS)):
         yield from (trend for trend, _ in ranked)
@@ -77,11 +75,13 @@ def _formats(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -
         for each in FORMATS
         if used[each.category] < MOST_PER_CATEGORY
         and (not each.native or each.category == trend.category)
-        and (not each.reports or trend.live)
+        and _has(trend, each.needs)
     ]
 
     def rank(each: Format) -> tuple[int, float]:
-        fit = 12.0 if each.native else 8.0 if each.category == trend.category else 1.0
+        # An evergreen topic belongs to its category; a live one may be told in any tone.
+        own = 12.0 if trend.live else 60.0
+        fit = own if each.category == trend.category else 1.0
         return told[each.name], -(rng.random() ** (1 / fit))
 
     return sorted(fitting, key=rank)
@@ -123,6 +123,11 @@ def _fact(trend: Trend) -> str | None:
     return next((fact for fact in known if fact.startswith("“")), known[0] if known else None)
 
 
+def _has(trend: Trend, needed: str | None) -> bool:
+    quoted = (_fact(trend) or "").startswith("“")
+    return needed is None or (quoted if needed == HEADLINE else trend.live)
+
+
 def _segment(beat: Beat, trend: Trend, fact: str | None) -> Segment:
     text = beat.unproven if beat.unproven is not None and fact is None else beat.text
     shown = None if text is None else shorten(_filled(text, trend, fact), 160)
@@ -149,7 +154,10 @@ def _spoken(topic: str) -> str:
 
 
 def _is_sentence(topic: str) -> bool:
-    return len(topic.split()) > LONG or bool(re.search(r"[.!?:;](?:\s|$)", topic))
+    """A title that somebody wrote, not a name: long, with a sentence's marks, or "Every coffee I drank"."""
+    first, *others = topic.split()
+    plain = sum(word.islower() and word not in STOP_WORDS for word in others)
+    return len(others) >= LONG or bool(re.search(r"[.!?:;](?:\s|$)", topic)) or (first[0].isupper() and plain >= 2)
 
 
 def _has_own_case(topic: str) -> bool:

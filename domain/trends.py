@@ -234,7 +234,7 @@ def _readable(sightings: Iterable[Sighting]) -> Iterable[Sighting]:
 
 
 def _heat_first(sighting: Sighting) -> tuple[Any, ...]:
-    return (sighting.rank, sighting.source, sighting.topic, sighting.url or "")
+    return (sighting.rank, sighting.source, sighting.topic, repr(sighting))
 
 
 def _trend(members: Sequence[Sighting], region: str, now: datetime) -> Trend:

@@ -21,16 +21,13 @@ import workers.jobs
 from db.transaction import Database, Rings
 from domain.ids import next_uuid7
 from domain.ports import Ports
-from integrations.http import Http
 from integrations.stripe_api import StripeApi
-from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
-from integrations.trends.source import Source
 from workers.broker import Doorbell, connect
 from workers.job import JobType, JobTypes
 from workers.merge import Merger
 from workers.runner import Runner
 from workers.settings import Settings, require
-from workers.trends import Collector
+from workers.trends import Collector, Outside
 from workers.writers import writers
 
 log = structlog.get_logger()
@@ -50,7 +47,7 @@ class App:
     bells: Merger[Rings, None]
     job_types: JobTypes
     ports: Ports
-    http: Http
+    trends: Collector
     version: str
     clock: Callable[[], datetime] | None = None
 
@@ -74,7 +71,7 @@ class App:
         self.db.close()
         self.bells.stop(timeout=1)
         self.doorbell.close()
-        self.http.close()
+        self.trends.close()
 
 
 def build(
@@ -104,27 +101,27 @@ def build(
         on_commit=bells.tell,
         application_name=name,
     )
-    http = Http(settings.trends_contact)
+    trends = Collector(db, partial(_trend_sources, settings))
     return App(
         settings=settings,
         db=db,
         doorbell=doorbell,
         bells=bells,
         job_types=discover(packages),
-        ports=outside(settings, db, http),
-        http=http,
+        ports=outside(settings, db, trends),
+        trends=trends,
         version=version("viral-dashboard-workers"),
         clock=clock,
     )
 
 
-def outside(settings: Settings, db: Database, http: Http) -> Ports:
+def outside(settings: Settings, db: Database, trends: Collector) -> Ports:
     """The world outside, as far as these settings open it. Nothing is asked yet."""
     key = settings.stripe_secret_key.get_secret_value()
     stripe = StripeApi(key, base=settings.stripe_api_base) if key else None
     return Ports(
         prices=settings.prices,
-        trends=Collector(db, http, trend_sources(settings)),
+        trends=trends,
         writers=writers(settings, db),
         livemode=settings.stripe_livemode,
         clerk_instance=settings.clerk_instance_id,
@@ -134,25 +131,10 @@ def outside(settings: Settings, db: Database, http: Http) -> Ports:
     )
 
 
-def trend_sources(settings: Settings) -> list[Source]:
-    """The sources that are wanted and that there are keys for."""
-    wanted = settings.trend_sources
-    youtube_key, gnews_key, secret = settings.youtube_api_key, settings.gnews_api_key, settings.reddit_client_secret
-    known = {
-        "google-trends": google.source(settings.google_trends_base_url),
-        "wikimedia": wikimedia.source(settings.wikimedia_base_url),
-        "hacker-news": hackernews.source(settings.hacker_news_base_url),
-        "reddit": reddit.source(settings.reddit_base_url),
-    }
-    if settings.reddit_client_id and secret:
-        known["reddit"] = reddit.source_with_key(
-            settings.reddit_base_url, settings.reddit_api_base_url, settings.reddit_client_id, secret.get_secret_value()
-        )
-    if youtube_key:
-        known["youtube"] = youtube.source(settings.youtube_base_url, youtube_key.get_secret_value())
-    if gnews_key:
-        known["gnews"] = gnews.source(settings.gnews_base_url, gnews_key.get_secret_value())
-    return [source for name, source in known.items() if name in wanted]
+def _trend_sources(settings: Settings) -> Outside:
+    from workers.sources import outside  # noqa: PLC0415 - a worker process that generates nothing does not pay for it
+
+    return outside(settings)
 
 
 def discover(packages: Sequence[ModuleType]) -> dict[str, JobType[Any]]:

@@ -22,6 +22,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from db.claims import Terms
+from db.content import Generation as Generation
 from db.events import Event as Event
 from db.jobs import NewJob
 from db.transaction import SYSTEM, Scope
@@ -123,6 +124,7 @@ class JobType(Generic[P]):
         values = self.validated(payload)
         options = self.options
         key = options.key or self._key(values)
+        ordering_key = None if self.ordering is None else str(values[self.ordering])
         tenant_id = values.pop("tenant_id", None)
         return NewJob(
             id=job_id,
@@ -135,7 +137,7 @@ class JobType(Generic[P]):
             scheduled_for=options.at,
             delay=options.delay,
             unique_key=key,
-            ordering_key=None if self.ordering is None else str(values[self.ordering]),
+            ordering_key=ordering_key,
             cost=self.cost,
             payload_version=self.payload_version,
             batch_id=options.batch_id,

@@ -16,6 +16,10 @@ Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
+TREND_SOURCES = ("google-trends", "wikimedia", "hacker-news", "reddit", "youtube", "gnews")
+NO_SOURCES = ("none",)
+
+
 class SettingsInvalid(ViralError):
     """The environment does not describe a system that can start. No fault repeats a value: it may be a secret."""
 
@@ -54,7 +58,7 @@ class Settings(BaseSettings):
     anthropic_api_key: SecretStr | None = None
     anthropic_base_url: str = ""
 
-    trend_sources: Words = ("google-trends", "wikimedia", "hacker-news", "reddit", "youtube", "gnews")
+    trend_sources: Words = TREND_SOURCES
     trends_contact: str = "viral-dashboard-workers/0.1 (trend collector; contact the operator of this service)"
     google_trends_base_url: str = "https://trends.google.com"
     wikimedia_base_url: str = "https://wikimedia.org"
@@ -137,6 +141,13 @@ class Settings(BaseSettings):
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(_is_origin(each) for each in value):
             raise ValueError("should be origins, comma-separated: https://app.example.com,http://localhost:3000")
+        return value
+
+    @field_validator("trend_sources")
+    @classmethod
+    def _known_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != NO_SOURCES and set(value) - set(TREND_SOURCES):
+            raise ValueError(f"should name some of {', '.join(TREND_SOURCES)}, or be none")
         return value
 
     @field_validator("log_level", mode="before")

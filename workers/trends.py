@@ -4,9 +4,12 @@ The cache is a row of `trend_sources` for each source and region, so all process
 time; the others use what there is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,8 +17,10 @@ from db.transaction import SYSTEM, Database
 from db.trends import Known
 from domain.errors import Rejected, Unavailable
 from domain.trends import Collected, Report, Sighting, sighting_of, sighting_row
-from integrations.http import Http
-from integrations.trends.source import Found, Source
+
+if TYPE_CHECKING:
+    from integrations.http import Http
+    from integrations.trends.source import Found, Source
 
 WORLD = "world"
 """The region of lists that are the same everywhere."""
@@ -28,13 +33,32 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 log = structlog.get_logger()
 
 
-class Collector:
-    """The `TrendCollector` of the composition root."""
+@dataclass(frozen=True)
+class Outside:
+    """Whom to ask, and with what."""
 
-    def __init__(self, db: Database, http: Http, sources: Sequence[Source]) -> None:
+    http: "Http"
+    sources: "Sequence[Source]"
+
+
+class Collector:
+    """The `TrendCollector` of the composition root. `make` is called when somebody first collects."""
+
+    def __init__(self, db: Database, make: Callable[[], Outside]) -> None:
         self._db = db
-        self._http = http
-        self._sources = {source.name: source for source in sources}
+        self._make = make
+
+    @cached_property
+    def _outside(self) -> Outside:
+        return self._make()
+
+    @cached_property
+    def _sources(self) -> "dict[str, Source]":
+        return {source.name: source for source in self._outside.sources}
+
+    def close(self) -> None:
+        if "_outside" in vars(self):
+            self._outside.http.close()
 
     def collect(self, region: str, now: datetime) -> Collected:
         places = [(source.name, region if source.regional else WORLD) for source in self._sources.values()]
@@ -51,7 +75,7 @@ class Collector:
             for row in rows:
                 outcome = outcomes.get(row.source)
                 known = [sighting_of(each) for each in row.sightings]
-                if isinstance(outcome, Found):
+                if outcome is not None and not isinstance(outcome, Exception):
                     fresh = None if outcome.sightings is None else [sighting_row(each) for each in outcome.sightings]
                     tx.trends.answered(row, now=now, sightings=fresh, etag=outcome.etag, modified=outcome.modified)
                     found = known if outcome.sightings is None else list(outcome.sightings)
@@ -74,15 +98,15 @@ class Collector:
         # With nothing to use meanwhile, asking twice is better than having nothing.
         return row.asked_until is None or row.asked_until <= now or not row.sightings
 
-    def _ask(self, due: Sequence[Known], region: str, now: datetime) -> dict[str, Found | Exception]:
+    def _ask(self, due: Sequence[Known], region: str, now: datetime) -> "dict[str, Found | Exception]":
         if not due:
             return {}
 
-        def ask(row: Known) -> Found | Exception:
+        def ask(row: Known) -> "Found | Exception":
             # What was not kept cannot be left unchanged.
             etag, modified = (row.etag, row.modified) if row.sightings else (None, None)
             try:
-                return self._sources[row.source].fetch(self._http, region, now, etag=etag, modified=modified)
+                return self._sources[row.source].fetch(self._outside.http, region, now, etag=etag, modified=modified)
             except (Unavailable, Rejected) as error:
                 log.warning("trends.source_failed", source=row.source, region=row.region, reason=str(error))
                 return error

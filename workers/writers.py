@@ -1,14 +1,20 @@
-"""The generators that concepts come from: a language model where there is a key for one, and the offline grammar."""
+"""The generators that concepts come from: a language model where there is a key for one, and the offline grammar.
 
-from collections.abc import Mapping
+Neither is imported before it is asked: most worker processes never generate, and each would be larger by it.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from db.transaction import SYSTEM, Database
-from domain import grammar
 from domain.errors import Rejected
-from domain.generation import Brief, Written
+from domain.generation import LOCAL_GRAMMAR, Brief, Written
 from domain.ports import ConceptWriter
-from integrations.llm import LanguageModels, Model
 from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from integrations.llm import LanguageModels
 
 LANGUAGE_MODEL = "language-model"
 
@@ -20,11 +26,17 @@ class NoModel(Rejected):
 class LanguageModelWriter:
     """Asks the model that the dated rows of `language_models` name for today."""
 
-    def __init__(self, db: Database, models: LanguageModels) -> None:
+    def __init__(self, db: Database, make: "Callable[[], LanguageModels]") -> None:
         self._db = db
-        self._models = models
+        self._make = make
+
+    @cached_property
+    def _models(self) -> "LanguageModels":
+        return self._make()
 
     def write(self, brief: Brief) -> Written:
+        from integrations.llm import Model  # noqa: PLC0415 - see the module's first lines
+
         with self._db.transaction(SYSTEM) as tx:
             chosen = tx.generating.model(self._models.providers, brief.now)
         if chosen is None:
@@ -32,11 +44,27 @@ class LanguageModelWriter:
         return self._models.write(Model(chosen.provider, chosen.name, chosen.usd_in, chosen.usd_out), brief)
 
 
+class GrammarWriter:
+    """The offline grammar."""
+
+    def write(self, brief: Brief) -> Written:
+        from domain.grammar import LocalGrammar  # noqa: PLC0415 - see the module's first lines
+
+        return LocalGrammar().write(brief)
+
+
 def writers(settings: Settings, db: Database) -> Mapping[str, ConceptWriter]:
     """By name, the usual one first."""
     found: dict[str, ConceptWriter] = {}
     key = settings.anthropic_api_key
     if key is not None:
-        models = LanguageModels(anthropic_key=key.get_secret_value(), anthropic_base_url=settings.anthropic_base_url)
-        found[LANGUAGE_MODEL] = LanguageModelWriter(db, models)
-    return found | {grammar.NAME: grammar.LocalGrammar()}
+        found[LANGUAGE_MODEL] = LanguageModelWriter(
+            db, partial(_language_models, key.get_secret_value(), settings.anthropic_base_url)
+        )
+    return found | {LOCAL_GRAMMAR: GrammarWriter()}
+
+
+def _language_models(key: str, base_url: str) -> "LanguageModels":
+    from integrations.llm import LanguageModels  # noqa: PLC0415 - see the module's first lines
+
+    return LanguageModels(anthropic_key=key, anthropic_base_url=base_url)

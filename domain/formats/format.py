@@ -6,6 +6,8 @@ here states anything about a topic: facts come from `{fact}` alone, and a beat t
 
 from dataclasses import dataclass
 
+LIVE, HEADLINE = "live", "headline"
+
 
 @dataclass(frozen=True, slots=True)
 class Beat:
@@ -21,8 +23,8 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`native`: only for topics of its own category. `reports`: only where there is something to report. Titles and
-    captions are for the variants A, B, C."""
+    """`native`: only for topics of its own category; `needs`: only for live ones, or for those with a headline. Titles
+    and captions are for the variants A, B, C."""
 
     name: str
     category: str
@@ -33,4 +35,4 @@ class Format:
     sound: str
     tags: tuple[str, ...]
     native: bool = False
-    reports: bool = False
+    needs: str | None = None

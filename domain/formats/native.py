@@ -1,6 +1,6 @@
 """Formats for topics of their own category only. See `domain/formats/format.py`."""
 
-from domain.formats.format import Beat, Format
+from domain.formats.format import HEADLINE, LIVE, Beat, Format
 
 NATIVE = (
     Format(
@@ -31,31 +31,35 @@ NATIVE = (
         "paper, pins, calm pulse",
         ("newsliteracy", "sources"),
         native=True,
-        reports=True,
+        needs=HEADLINE,
     ),
     Format(
-        "one-real-task",
+        "engineers-questions",
         "tech",
-        ("{Topic}: does it help with one real task?", "One task, one timer: {topic}", "I gave {topic} one honest try"),
         (
-            Beat(0, 3, "A sticky note with one task is pressed onto a screen edge", "One task. {topic}.", "close"),
-            Beat(3, 11, "The maker's or reporter's own words are shown", "{fact}", "screen", "What it is said to be"),
+            "Three questions an engineer would ask about {topic}",
+            "{Topic}: what I would ask whoever built it",
+            "If I met the people behind {topic}",
+        ),
+        (
+            Beat(0, 3, "A toolbox opens; a notebook lies on top", "Three questions: {topic}", "close, from above"),
+            Beat(3, 11, "The notebook's first page is read aloud", "{fact}", "over the shoulder", "What I know so far"),
             Beat(
                 11,
                 24,
-                "The task is done without cuts, a kitchen timer in the picture",
-                "real time, no cuts",
-                "over the shoulder",
+                "Three cards are filled in by hand and clipped to the lid",
+                "How does it fail? · What did it replace? · Who keeps it running?",
+                "close, real time",
             ),
-            Beat(24, 30, "The note is moved to one of two columns", "Keep · Not for me", "wide"),
+            Beat(24, 30, "A fourth card is blank and turned to the lens", "Your question?", "locked"),
         ),
         (
-            "No hype, one task, one timer: {topic}. Which task should I try it on next?",
-            "Keep or not for me? {Topic}, tried on something I had to do anyway.",
+            "How does it fail, what did it replace, who keeps it running: {topic}. What is your question?",
+            "Whoever can answer one of the three about {topic}: the comments are yours.",
         ),
-        "A visible timer and an unedited try are believable, and people suggest the next task.",
-        "keyboard, kitchen timer, room tone",
-        ("techreview", "honesttest"),
+        "Good questions make those who know answer, and those who do not curious.",
+        "toolbox latches, pen on card, light pulse",
+        ("engineering", "goodquestions"),
         native=True,
     ),
     Format(
@@ -82,6 +86,7 @@ NATIVE = (
         "controller clicks, own commentary",
         ("firstplaythrough", "nospoilers"),
         native=True,
+        needs=LIVE,
     ),
     Format(
         "lazy-and-slow",
@@ -107,34 +112,40 @@ NATIVE = (
         native=True,
     ),
     Format(
-        "complete-beginner",
+        "one-squat-each",
         "fitness",
         (
-            "A complete beginner meets {topic}",
-            "{Topic}: what it looks like from the cheap seats",
-            "Day one of {topic}, honestly",
+            "One squat every time somebody says {topic}",
+            "{Topic}, but the living room is the gym",
+            "The {topic} living-room challenge",
         ),
         (
-            Beat(0, 3, "Brand-new shoes, squeaking", "Day one: {topic}", "low, at the shoes"),
-            Beat(3, 11, "A card with what made them look", "{fact}", "close", "Why today? Why not."),
-            Beat(11, 23, "Three tries: stiff, better, laughing", "1 · 2 · 3", "locked wide"),
-            Beat(23, 28, "Water, a towel, a small nod", "What should a beginner know?", "medium"),
+            Beat(0, 3, "A sofa is pushed aside; a friend with a phone stands ready", "“{topic}” = one squat", "wide"),
+            Beat(3, 11, "The friend reads out the first line", "{fact}", "from floor level", "Round one"),
+            Beat(
+                11,
+                23,
+                "The friend sneaks the word into every sentence; the squats get slower",
+                "again · again · AGAIN",
+                "quick cuts",
+            ),
+            Beat(23, 28, "Both lie on the carpet, laughing", "How many would you last?", "straight from above"),
         ),
         (
-            "I know nothing about {topic} yet. One thing that a beginner should know?",
-            "Day one with {topic}: nobody was impressed, everybody had fun.",
+            "Everybody talks about {topic}, so my legs hurt. How many would you last?",
+            "Tag the person who says {topic} most often. Sorry for their knees.",
         ),
-        "Being bad at something in public is likeable, and those who are good at it give advice.",
-        "squeaking shoes, breath, a referee's whistle",
-        ("dayone", "beginner"),
+        "A rule that anybody can copy, a friend who cheats, and a number to compare.",
+        "natural voices, carpet thuds, breath",
+        ("livingroomgym", "squatchallenge"),
         native=True,
     ),
     Format(
         "first-listen",
         "music",
-        ("First listen: {topic}", "{Topic}: only my face, no talking", "I wrote down one word for {topic}"),
+        ("One face, one word: {topic}", "{Topic}: only my face, no talking", "I wrote down one word for {topic}"),
         (
-            Beat(0, 3, "Headphones on, eyes closed, pen ready", "First listen: {topic}", "close"),
+            Beat(0, 3, "Headphones on, eyes closed, pen ready", "{topic}", "close"),
             Beat(3, 9, "A card with what is known", "{fact}", "close on the card", "No talking. One word at the end."),
             Beat(9, 22, "Only the face, in one take", None, "close, locked"),
             Beat(22, 27, "One word is written and turned to the lens", "Your word?", "close"),
@@ -144,6 +155,7 @@ NATIVE = (
         "muffled headphones only; play music that you have the rights to",
         ("firstlisten", "reaction"),
         native=True,
+        needs=LIVE,
     ),
     Format(
         "no-jargon",

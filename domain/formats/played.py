@@ -1,6 +1,6 @@
 """Formats for any topic that are played, moved or cooked: gaming, fitness, food. See `domain/formats/format.py`."""
 
-from domain.formats.format import Beat, Format
+from domain.formats.format import LIVE, Beat, Format
 
 PLAYED = (
     Format(
@@ -250,5 +250,6 @@ PLAYED = (
         "Close-ups of food stop the thumb; the three flags tell an opinion without a lecture.",
         "quiet kitchen, tweezers on porcelain, one bell",
         ("plating", "foodart"),
+        needs=LIVE,
     ),
 )

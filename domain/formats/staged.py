@@ -1,6 +1,6 @@
 """Formats for any topic that are staged: news, absurd, luxury. See `domain/formats/format.py`."""
 
-from domain.formats.format import Beat, Format
+from domain.formats.format import LIVE, Beat, Format
 
 STAGED = (
     Format(
@@ -45,6 +45,7 @@ STAGED = (
         "It answers one question quickly, admits what is open, and ends with a question that is easy to answer.",
         "quiet room tone, cards on wood, one soft piano chord at the end",
         ("explained", "newsinshort"),
+        needs=LIVE,
     ),
     Format(
         "two-chairs",
@@ -61,7 +62,7 @@ STAGED = (
             Beat(
                 3,
                 10,
-                "The left one slides a printed headline across the table",
+                "The left one slides a printed page across the table",
                 "{fact}",
                 "close on the paper",
                 "Why people bring it up",
@@ -211,6 +212,7 @@ STAGED = (
         "Slow close-ups hold the eye, and the contrast of an ordinary topic with a ceremony is the joke.",
         "cloth on marble, a soft click, low strings",
         ("quietluxury", "unboxing"),
+        needs=LIVE,
     ),
     Format(
         "five-star-concierge",

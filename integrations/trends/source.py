@@ -15,7 +15,7 @@ from domain.trends import MOST_TRENDS, Sighting
 from domain.wording import clean
 from integrations.http import Answer, Http, RefusedOutside, Request
 
-LONGEST_TEXT = 2000
+LONGEST_TEXT = 500
 
 
 class SourceBroken(Unavailable):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from domain.categories import CATEGORIES
 from domain.errors import Rejected
+from domain.formats.format import HEADLINE
 from domain.generation import (
     MOST_CONCEPTS,
     MOST_PER_CATEGORY,
@@ -87,6 +88,21 @@ def test_without_any_source_there_are_still_five_that_claim_nothing() -> None:
     assert not any("Seen on" in draft.caption for draft in written.drafts)
 
 
+@pytest.mark.parametrize(
+    ("topic", "told"),
+    [
+        ("Every coffee I drank this year", "“Every coffee I drank this year”"),
+        ("The Lord of the Rings", "the Lord of the Rings"),
+        ("iPhone 18", "iPhone 18"),
+        ("Is this it? Yes.", "“Is this it? Yes.”"),
+    ],
+)
+def test_titles_are_quoted_and_names_are_not(topic: str, told: str) -> None:
+    brief = a_brief(Sighting("reddit", topic, 1))
+    [draft] = [draft for draft in grammar(brief).drafts if draft.topic == topic]
+    assert told in draft.caption or told[0].upper() + told[1:] in draft.caption
+
+
 def test_one_seed_one_answer() -> None:
     assert grammar(a_brief(*LIVE, seed=7)) == grammar(a_brief(*LIVE, seed=7))
     assert grammar(a_brief(*LIVE, seed=7)) != grammar(a_brief(*LIVE, seed=8))
@@ -129,7 +145,7 @@ def test_the_formats_are_sound() -> None:
         told = json.dumps([each.titles, each.captions, each.why, [beat.text for beat in each.beats]])
         assert claims(told) == [], each.name
         for beat in each.beats:
-            assert ("{fact}" in (beat.text or "")) <= (beat.unproven is not None or each.reports), each.name
+            assert ("{fact}" in (beat.text or "")) <= (beat.unproven is not None or each.needs == HEADLINE), each.name
 
 
 # --- the rules ----------------------------------------------------------------------------------------------

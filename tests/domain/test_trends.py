@@ -162,7 +162,7 @@ sightings = st.builds(
 )
 
 
-@given(st.lists(sightings, max_size=40), st.randoms())
+@given(st.lists(sightings, max_size=40), st.randoms(use_true_random=True))
 def test_whatever_was_seen_in_any_order_becomes_the_same_sound_trends(found: list[Sighting], rng: Any) -> None:
     trends = merge(found, region="US", now=NOW)
     shuffled = list(found)

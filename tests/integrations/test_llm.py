@@ -124,7 +124,8 @@ def test_a_wrong_key_is_not_tried_again(fake: FakeLlm) -> None:
 
 def test_nothing_heavy_is_imported_before_a_model_is_asked() -> None:
     program = (
-        "import sys, workers.app, workers.main, workers.jobs.billing, integrations.llm, integrations.http\n"
+        "import sys, workers.app, workers.main, workers.jobs, integrations.llm, integrations.http\n"
+        "workers.app.discover([workers.jobs])\n"
         "print([name for name in ('pydantic_ai', 'anthropic', 'httpx2', 'httpx') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

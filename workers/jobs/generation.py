@@ -30,7 +30,7 @@ from domain.generation import (
 from domain.ports import ConceptWriter, choose
 from domain.timing import SPREAD, due_day, spread, zone_of
 from domain.trends import Trend, collected_of, collected_row
-from workers.job import Context, FailedJob, Tx, job
+from workers.job import Context, FailedJob, Generation, Tx, job
 
 ANSWERS = 3
 """How often a generator may try to keep the rules; each answer of a model is paid for."""
@@ -72,16 +72,16 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
     generation_id = uuid5(ctx.job.id, "generation")
     ctx.report(generation_id=str(generation_id), concepts=count, generator=written.generator, **_told(known, sources))
     with ctx.finish() as tx:
-        tx.generating.save(
-            generation_id,
-            tenant_id,
-            job_id=ctx.job.id,
+        generation = Generation(
+            id=generation_id,
             date=found.at,
             concepts=compose(written, brief, job_id=ctx.job.id, timezone=wishes.timezone),
             trends=[trends.as_row(trend) for trend in known],
-            sources=sources,
             generator=written.generator,
+            job_id=ctx.job.id,
+            sources=sources,
         )
+        tx.content.save(tenant_id, generation)
         tx.quota.settle(tenant_id, ctx.job.id, count)
 
 
