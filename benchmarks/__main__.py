@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks import install
-from benchmarks.measures import drain, enqueue, history, ingest, latency, quota, standing, up
+from benchmarks.measures import apply, drain, enqueue, history, ingest, latency, quota, standing, up
 from benchmarks.plan import QUICK, Plan, Sizes
 from benchmarks.report import Report, machine
 from benchmarks.servers import ROOT, BenchError, Servers
@@ -35,6 +35,7 @@ OTHERS: Measures = {
     "bloat": history.bloat,
     "growth": history.growth,
     "quota": quota.measure,
+    "apply": apply.measure,
 }
 BARS = tuple(bar for module in (drain, enqueue, latency, standing, ingest, up, history) for bar in module.BARS)
 OWN_LIBRARIES = ("dramatiq", "psycopg", "redis", "hiredis", "sqlalchemy", "starlette", "uvicorn", "uvloop", "orjson")

@@ -159,12 +159,14 @@ class System:
         return [(called, committing, starts[number]) for number, (called, committing) in enumerate(sent, 1)]
 
     @contextmanager
-    def working(self, purpose: str) -> Iterator[list[Running]]:
+    def working(self, purpose: str, **settings: str) -> Iterator[list[Running]]:
         """Its workers, and whatever else it needs to work."""
         with ExitStack() as stack:
 
             def start(*words: str, **more: str) -> Running:
-                return stack.enter_context(running(words, self._environment(self.urls, **more), self.folder))
+                return stack.enter_context(
+                    running(words, self._environment(self.urls, **settings, **more), self.folder)
+                )
 
             begun = [start(*self._script, "work", purpose, BENCH_WORKER=str(n)) for n in range(self.kind.workers)]
             if self.kind is OURS:
