@@ -47,11 +47,12 @@ def import_dexie(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take over the old app's data: what docs/export-dexie.html or dexie-export-import saved.
+    """Take over what the old app kept in the browser.
 
-    Everything or, if the file turns out to be damaged or foreign, nothing. What is there already stays as it is, so the
-    same file may be imported again. Quota is not consumed. Records that had to be changed (coerced), or could not be
-    taken (skipped, rejected), are listed with the reason; the exit code is 0 all the same. 1: the file was refused.
+    FILE is what docs/export-dexie.html or dexie-export-import saved. Everything in it is taken or, if it turns out to be
+    damaged or foreign, nothing. What is there already stays as it is, so the same file may be imported again. Quota is
+    not consumed. Records that had to be changed (coerced), or could not be taken (skipped, rejected), are listed with
+    the reason; the exit code is 0 all the same. 1: the file was refused.
     """
     from integrations.dexie import ExportFile
 
@@ -87,9 +88,10 @@ def export_dexie(
     path: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="Where to write it.")],
     tenant: Annotated[UUID, typer.Option("--tenant", metavar="ID", help="Whose data.")],
 ) -> None:
-    """Write a tenant's data as the old app's export, from which it can be imported again.
+    """Write a tenant's data as the old app kept it.
 
-    A record that was imported is written as it was, unless it has changed here since.
+    The file can be imported again, here or there. A record that was imported is written as it was, unless it has
+    changed here since.
     """
     from domain.dexie import TABLES
     from integrations.dexie import write_export

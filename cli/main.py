@@ -34,9 +34,7 @@ app.add_typer(workers.app, name="workers", help="The worker processes, alive and
 app.add_typer(tenants.app, name="tenants", help="Who uses the system, on which plan.")
 app.add_typer(keys.app, name="keys", help="API keys: how programs come in, in a tenant's name.")
 app.add_typer(quota.app, name="quota", help="What is left of a tenant's concepts, and since when.")
-app.add_typer(
-    billing.app, name="billing", help="What we know of Stripe: derived anew, or compared with Stripe's books."
-)
+app.add_typer(billing.app, name="billing", help="Derive what we know of Stripe anew, or compare it.")
 app.add_typer(generations.app, name="generations", help="Concepts that were made, from what, and daily ones.")
 app.add_typer(events.app, name="events", help="What Stripe and Clerk told us, and what we made of it.")
 verify.add_to(dev.app)

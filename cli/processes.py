@@ -101,7 +101,7 @@ def worker(queues: Queues = None) -> None:
 
 
 def scheduler() -> None:
-    """Ring what is due, rescue what is lost, and fire the calendar."""
+    """Ring what is due, rescue what is lost, fire the calendar."""
     from cli.session import resolve
     from scheduler.main import run
 

@@ -43,7 +43,7 @@ def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
 
 @app.command()
 def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
-    """Say in plain words how the number came about: for a person who asks, or who answers them."""
+    """Say in plain words how the number came about."""
     from domain.quota_story import tell
 
     with session() as current, current.db.transaction(tenant_id) as tx:

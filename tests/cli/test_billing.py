@@ -36,7 +36,7 @@ def everything(app: App) -> dict[str, Any]:
     """The mirror and the plan, every outcome, and the ledger."""
     with app.db.transaction(SYSTEM) as tx:
         outcomes = {row["external_id"]: row["status"] for row in tx.events.recent()}
-        return {"state": state(app), "outcomes": outcomes, "ledger": tx.tenants.ledger(TENANT)}
+        return {"state": state(app), "outcomes": outcomes, "ledger": tx.quota.ledger(TENANT)}
 
 
 def sql(app: App, statement: str) -> None:

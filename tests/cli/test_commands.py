@@ -291,9 +291,21 @@ def test_a_reset_by_hand_begins_the_count_anew_and_names_the_person(viral: Shell
     assert viral.json("quota", "reset", tenant_id)["given_back"] == 9
     row = tenant(app, tenant_id)
     assert (row["used_quota"], row["quota_reset_at"]) == (0, resets_at)
-    [entry] = viral.json("quota", "show", tenant_id)["ledger"]
+    [entry, before] = viral.json("quota", "show", tenant_id)["ledger"]
     assert (entry["kind"], entry["amount"], entry["cause"]) == ("reset", -9, f"person:{getpass.getuser()}")
+    assert (before["kind"], before["amount"]) == ("adjust", 9)
     assert f"person:{getpass.getuser()}" in viral.done("quota", "show", tenant_id).out
+
+
+def test_a_quota_is_explained_in_plain_words(viral: Shell, app: App) -> None:
+    tenant_id = a_tenant(app, name="Ada's shop", quota_reset_at=datetime.now(UTC) + timedelta(days=3))
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.hold(tenant_id, uuid4(), 4, datetime.now(UTC))
+    told = viral.done("quota", "explain", tenant_id).out
+    assert told.startswith("Ada's shop\nOn FREE: 10 concepts a month.\n")
+    assert "4 were taken by 1 jobs." in told
+    assert "4 of these are held by 1 jobs at work" in told
+    assert viral.json("quota", "explain", tenant_id)["remaining"] == 6
 
 
 # --- events
