@@ -49,8 +49,8 @@ def import_dexie(
 ) -> None:
     """Take over what the old app kept in the browser.
 
-    FILE is what docs/export-dexie.html or dexie-export-import saved. Everything in it is taken or, if it turns out to be
-    damaged or foreign, nothing. What is there already stays as it is, so the same file may be imported again. Quota is
+    FILE is what docs/export-dexie.html or dexie-export-import saved. Everything in it is taken or, if it is damaged or
+    foreign, nothing. What is there already stays as it is, so the same file may be imported again. Quota is
     not consumed. Records that had to be changed (coerced), or could not be taken (skipped, rejected), are listed with
     the reason; the exit code is 0 all the same. 1: the file was refused.
     """

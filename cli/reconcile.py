@@ -30,7 +30,9 @@ def reconcile(
     repair: Annotated[bool, typer.Option("--repair", help="Also tell the mirror. Default: only report.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the mirror with Stripe's own books: subscriptions, paid periods, and events that were not delivered.
+    """Compare the mirror with Stripe's own books.
+
+    These are .
 
     Subscriptions are compared whatever their age, because Stripe does not tell when one changed; Stripe keeps events
     for 30 days. A repair is an event: stored, applied by a worker, known to `viral billing rebuild`. The nightly job
