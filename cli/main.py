@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from cli import billing, dev, events, jobs, keys, processes, queues, quota, schedules, tenants, verify, workers
+from cli import (
+    billing,
+    dev,
+    dexie,
+    events,
+    generations,
+    jobs,
+    keys,
+    processes,
+    queues,
+    quota,
+    schedules,
+    tenants,
+    verify,
+    workers,
+)
 from cli.shell import Group
 
 app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
@@ -20,9 +35,11 @@ app.add_typer(tenants.app, name="tenants", help="Who uses the system, on which p
 app.add_typer(keys.app, name="keys", help="API keys: how programs come in, in a tenant's name.")
 app.add_typer(quota.app, name="quota", help="What is left of a tenant's concepts, and since when.")
 app.add_typer(billing.app, name="billing", help="Plans as the stored events tell them.")
+app.add_typer(generations.app, name="generations", help="Concepts that were made, from what, and daily ones.")
 app.add_typer(events.app, name="events", help="What Stripe and Clerk told us, and what we made of it.")
 verify.add_to(dev.app)
 app.add_typer(dev.app, name="dev", help="Play the outside, without an account; judge what it signed.")
+dexie.add_to(app)
 
 
 def say_version(wanted: bool) -> None:

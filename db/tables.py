@@ -14,7 +14,10 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
+    Date,
     DateTime,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -86,6 +89,17 @@ $$
 """A version 7 UUID (RFC 9562), as in `domain/ids.py`: 48 bits of time in front. Postgres 18 has a function for it."""
 event.listen(metadata, "before_create", DDL(NEW_JOB_ID))  # type: ignore[no-untyped-call]
 
+SEARCHED = """
+lower(
+    jsonb_path_query_array(concepts, '$[*].title'::jsonpath)::text
+    || jsonb_path_query_array(concepts, '$[*].caption'::jsonpath)::text
+    || jsonb_path_query_array(concepts, '$[*].hashtags[*]'::jsonpath)::text
+    || jsonb_path_query_array(concepts, '$[*].trendSource'::jsonpath)::text
+    || jsonb_path_query_array(trends, '$[*].topic'::jsonpath)::text
+)"""
+"""What a search looks through: texts as JSON writes them, in small letters. No index would serve it: under row-level
+security an index is only asked by operators that cannot leak, and neither LIKE nor a text search is one of them."""
+
 IN_ONE_MONTH = text("(((now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')")
 
 
@@ -153,12 +167,22 @@ tenants = Table(
     _time("quota_period_start", default=NOW, nullable=False),
     _time("quota_reset_at", default=IN_ONE_MONTH, nullable=False),
     _time("quota_paid_until"),
+    # Whose trends they see, whose clock they live by, and whether they want concepts every day.
+    _text("region", default="US"),
+    _text("timezone", default="UTC"),
+    _flag("daily_enabled"),
+    Column("daily_hour", SmallInteger, server_default=text("9"), nullable=False),
+    _count("daily_count", 5),
+    Column("daily_last_on", Date),
     _created(),
     _updated(),
     _one_of("subscription_tier", TIERS),
+    CheckConstraint("daily_hour BETWEEN 0 AND 23", name="daily_hour"),
+    CheckConstraint("daily_count BETWEEN 1 AND 20", name="daily_count"),
     CheckConstraint("used_quota >= 0", name="used_quota"),
     CheckConstraint("monthly_quota >= 0", name="monthly_quota"),
     Index("tenants_quota_reset_at_idx", "quota_reset_at"),
+    Index("tenants_daily_idx", "id", postgresql_where=text("daily_enabled")),
 )
 
 users = Table(
@@ -316,14 +340,19 @@ generations = Table(
     _time("date", default=NOW, nullable=False),
     _json("concepts", EMPTY_LIST),
     _json("trends", EMPTY_LIST),
+    # What each trend source answered, the ones that failed included.
+    _json("sources", EMPTY_LIST),
     _flag("is_favorite"),
     _text("generator"),
     Column("job_id", UUID()),
+    _text("kept"),  # see `domain/dexie.py`, also for the tables of learning
+    Column("searched", Text, Computed(SEARCHED, persisted=True)),
     _created(),
     UniqueConstraint("tenant_id", "id"),
     UniqueConstraint("tenant_id", "source_id"),
     UniqueConstraint("tenant_id", "job_id"),
     Index("generations_history_idx", "tenant_id", "date", "id"),
+    Index("generations_favorites_idx", "tenant_id", "date", "id", postgresql_where=text("is_favorite")),
 )
 
 videos = Table(
@@ -465,12 +494,20 @@ self_critiques = Table(
     _text("platform"),
     Column("predicted_score", Numeric(10, 4)),
     Column("actual_score", Numeric(10, 4)),
-    _json("critique", EMPTY_OBJECT),
+    _json("performance_gap", EMPTY_OBJECT),
+    _text("critique", default=""),
+    _json("hypothesized_reasons", EMPTY_LIST),
+    _json("scoring_issues", EMPTY_LIST),
+    _text("adjustment_plan", default=""),
+    _text("confidence_level", default="low"),
     _text("model"),
-    _flag("applied"),
+    _time("applied_at"),
+    _text("kept"),
     _created(),
     UniqueConstraint("tenant_id", "source_id"),
     Index("self_critiques_concept_idx", "tenant_id", "concept_id"),
+    Index("self_critiques_created_idx", "tenant_id", "created_at", "id"),
+    Index("self_critiques_unapplied_idx", "tenant_id", "created_at", postgresql_where=text("applied_at IS NULL")),
 )
 
 reflexion_insights = Table(
@@ -482,14 +519,19 @@ reflexion_insights = Table(
     _text("category", nullable=False),
     _text("platform", nullable=False),
     _text("pattern", nullable=False),
+    _text("impact", default="neutral"),
     _text("recommendation", default=""),
-    _count("evidence_count"),
+    _count("evidence_count", kind=BigInteger),
     _json("evidence", EMPTY_LIST),
-    _flag("applied"),
+    _flag("applied_to_scoring"),
+    _time("discovered_at", default=NOW, nullable=False),
+    _time("last_seen_at", default=NOW, nullable=False),
     _time("expires_at"),
+    _text("kept"),
     _created(),
     _updated(),
     UniqueConstraint("tenant_id", "source_id"),
+    Index("reflexion_insights_seen_idx", "tenant_id", "last_seen_at", "id"),
     # Hashed: a btree entry holds 2,704 bytes at most, and a pattern may be longer.
     Index("reflexion_insights_once_idx", "tenant_id", "category", "platform", text("md5(pattern)"), unique=True),
 )
@@ -501,14 +543,20 @@ scoring_adjustments = Table(
     _tenant(),
     _text("source_id"),
     _text("category", nullable=False),
-    _text("platform", nullable=False),
-    Column("factor", Numeric(10, 4), nullable=False),
+    _text("platform"),
+    _text("adjustment_type", default="category-weight"),
+    Column("old_value", Double),
+    Column("new_value", Double),
     _text("reason", default=""),
+    _text("critique_id"),
     _count("sample_size"),
     _text("model_version"),
+    _time("applied_at", default=NOW, nullable=False),
+    _text("kept"),
     _created(),
     UniqueConstraint("tenant_id", "source_id"),
-    Index("scoring_adjustments_cell_idx", "tenant_id", "category", "platform", "created_at"),
+    Index("scoring_adjustments_cell_idx", "tenant_id", "category", "platform", "applied_at"),
+    Index("scoring_adjustments_applied_idx", "tenant_id", "applied_at", "id"),
 )
 
 audio_trends = Table(
@@ -592,6 +640,42 @@ api_usage = Table(
     Column("job_id", UUID()),
     _created(),
     Index("api_usage_tenant_id_idx", "tenant_id", "created_at"),
+    Index("api_usage_job_id_idx", "job_id", postgresql_where=text("job_id IS NOT NULL")),
+)
+
+# --- what generations are made from -------------------------------------------------------------------------
+
+# The last answer of each trend source for each region, shared by all tenants, and how it is doing.
+trend_sources = Table(
+    "trend_sources",
+    metadata,
+    Column("source", Text),
+    Column("region", Text),
+    _json("sightings", EMPTY_LIST),
+    _text("etag"),
+    _text("modified"),
+    _time("answered_at"),
+    _time("tried_at"),
+    _time("asked_until"),
+    _count("failures"),
+    _text("error"),
+    _time("retry_at"),
+    PrimaryKeyConstraint("source", "region"),
+)
+
+# Models and their prices, by the day from which they hold; the first by rank is asked.
+language_models = Table(
+    "language_models",
+    metadata,
+    Column("provider", Text),
+    Column("model", Text),
+    Column("valid_from", DateTime(timezone=True)),
+    Column("rank", SmallInteger, nullable=False),
+    Column("usd_per_million_in", Numeric(12, 6), nullable=False),
+    Column("usd_per_million_out", Numeric(12, 6), nullable=False),
+    _time("sunset_at"),
+    Column("enabled", Boolean, server_default=text("true"), nullable=False),
+    PrimaryKeyConstraint("provider", "model", "valid_from"),
 )
 
 # --- the engine ---------------------------------------------------------------------------------------------

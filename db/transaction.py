@@ -22,17 +22,23 @@ from db.connection import CommitUnknown as CommitUnknown
 from db.connection import DatabaseUnavailable as DatabaseUnavailable
 from db.connection import LeaseMissing as LeaseMissing
 from db.connection import begin, commit, connect, one_line, opening, put_back, savepoint, try_after_rest
+from db.content import Content
+from db.dexie import Dexie
 from db.events import Events
 from db.explain import Explain
 from db.fires import Fires
+from db.generating import Generating
 from db.health import Health
 from db.identity import Identity
 from db.jobs import Jobs, NewJob, adding_plain
+from db.learning import Learning
 from db.queues import Queues
+from db.quota import Holds
 from db.rates import Rates
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.steps import Steps
 from db.tenants import Tenants
+from db.trends import TrendSources
 from db.turns import Turns
 from db.url import libpq
 from db.workers import Workers
@@ -177,10 +183,6 @@ class Tx:
         return cast(datetime, moment)
 
     @cached_property
-    def access(self) -> Access:
-        return Access(self.sql)
-
-    @cached_property
     def jobs(self) -> Jobs:
         return Jobs(self.driver, self.due, self.claims)
 
@@ -197,10 +199,17 @@ class Tx:
     workers = _on_driver(Workers)
     fires = _on_driver(Fires)
     events = _on_driver(Events)
+    generating = _on_driver(Generating)
+    trends = _on_driver(TrendSources)
     health = _on_driver(Health)
+    access = _on_sql(Access)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)
+    quota = _on_sql(Holds)
     tenants = _on_sql(Tenants)
+    content = _on_sql(Content)
+    learning = _on_sql(Learning)
+    dexie = _on_sql(Dexie)
 
 
 class Database:

@@ -38,6 +38,14 @@ class UnknownKey(Rejected):
     """The tenant has no API key of this id."""
 
 
+class UnknownGeneration(Rejected):
+    """No generation has this id."""
+
+
+class IdTaken(Rejected):
+    """What was to be saved has the id of something else, which may be another tenant's."""
+
+
 class TenantContextNotSet(Rejected):
     """Tenant-owned rows were reached for without saying whose."""
 

@@ -13,6 +13,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import Tx
 from workers.jobs.billing import release_parked
+from workers.jobs.generation import daily
 from workers.jobs.quota import reset_due
 from workers.jobs.upkeep import prune
 
@@ -49,6 +50,12 @@ SCHEDULES = (
         "quota.reset_due",
         CronTrigger.from_crontab("0 * * * *", timezone="UTC"),
         lambda tx, fire_at: reset_due.enqueue(tx),
+        CatchUp.LATEST,
+    ),
+    Schedule(
+        "generation.daily",
+        CronTrigger.from_crontab("1 * * * *", timezone="UTC"),
+        lambda tx, fire_at: daily.enqueue(tx),
         CatchUp.LATEST,
     ),
     Schedule(

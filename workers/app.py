@@ -26,6 +26,8 @@ from workers.job import JobType, JobTypes
 from workers.merge import Merger
 from workers.runner import Runner
 from workers.settings import Settings, require
+from workers.trends import Collector, Outside
+from workers.writers import writers
 
 log = structlog.get_logger()
 
@@ -44,6 +46,7 @@ class App:
     bells: Merger[Rings, None]
     job_types: JobTypes
     ports: Ports
+    trends: Collector
     version: str
     clock: Callable[[], datetime] | None = None
 
@@ -67,6 +70,7 @@ class App:
         self.db.close()
         self.bells.stop(timeout=1)
         self.doorbell.close()
+        self.trends.close()
 
 
 def build(
@@ -96,6 +100,7 @@ def build(
         on_commit=bells.tell,
         application_name=name,
     )
+    trends = Collector(db, partial(_trend_sources, settings))
     return App(
         settings=settings,
         db=db,
@@ -103,11 +108,22 @@ def build(
         bells=bells,
         job_types=discover(packages),
         ports=Ports(
-            prices=settings.prices, livemode=settings.stripe_livemode, clerk_instance=settings.clerk_instance_id
+            prices=settings.prices,
+            trends=trends,
+            writers=writers(settings, db),
+            livemode=settings.stripe_livemode,
+            clerk_instance=settings.clerk_instance_id,
         ),
+        trends=trends,
         version=version("viral-dashboard-workers"),
         clock=clock,
     )
+
+
+def _trend_sources(settings: Settings) -> Outside:
+    from workers.sources import outside  # noqa: PLC0415 - a worker process that generates nothing does not pay for it
+
+    return outside(settings)
 
 
 def discover(packages: Sequence[ModuleType]) -> dict[str, JobType[Any]]:

@@ -22,6 +22,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from db.claims import Terms
+from db.content import Generation as Generation
 from db.events import Event as Event
 from db.jobs import NewJob
 from db.transaction import SYSTEM, Scope

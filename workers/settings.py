@@ -16,6 +16,10 @@ Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
+TREND_SOURCES = ("google-trends", "wikimedia", "hacker-news", "reddit", "youtube", "gnews")
+NO_SOURCES = ("none",)
+
+
 class SettingsInvalid(ViralError):
     """The environment does not describe a system that can start. No fault repeats a value: it may be a secret."""
 
@@ -49,6 +53,23 @@ class Settings(BaseSettings):
     clerk_issuer: str = ""
     clerk_authorized_parties: Words = ()
 
+    anthropic_api_key: SecretStr | None = None
+    anthropic_base_url: str = ""
+
+    trend_sources: Words = TREND_SOURCES
+    trends_contact: str = "viral-dashboard-workers/0.1 (trend collector; contact the operator of this service)"
+    google_trends_base_url: str = "https://trends.google.com"
+    wikimedia_base_url: str = "https://wikimedia.org"
+    hacker_news_base_url: str = "https://hn.algolia.com"
+    reddit_base_url: str = "https://www.reddit.com"
+    reddit_api_base_url: str = "https://oauth.reddit.com"
+    reddit_client_id: str = ""
+    reddit_client_secret: SecretStr | None = None
+    youtube_api_key: SecretStr | None = None
+    youtube_base_url: str = "https://www.googleapis.com"
+    gnews_api_key: SecretStr | None = None
+    gnews_base_url: str = "https://gnews.io"
+
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     viral_home: Path = Path(".viral")
@@ -65,6 +86,7 @@ class Settings(BaseSettings):
         "stripe_starter_price_id",
         "stripe_pro_price_id",
         "stripe_agency_price_id",
+        "trend_sources",
         mode="before",
     )
     @classmethod
@@ -106,6 +128,13 @@ class Settings(BaseSettings):
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(_is_origin(each) for each in value):
             raise ValueError("should be origins, comma-separated: https://app.example.com,http://localhost:3000")
+        return value
+
+    @field_validator("trend_sources")
+    @classmethod
+    def _known_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != NO_SOURCES and set(value) - set(TREND_SOURCES):
+            raise ValueError(f"should name some of {', '.join(TREND_SOURCES)}, or be none")
         return value
 
     @field_validator("log_level", mode="before")

@@ -1,0 +1,211 @@
+"""`viral import-dexie`, `viral export-dexie`: out of the old app's browser database, and back into it."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID, uuid4
+
+import typer
+
+from cli.output import AsJson, cell, console, show
+from cli.session import rest, session
+
+if TYPE_CHECKING:
+    from db.transaction import Tx
+    from integrations.dexie import ExportFile, Record
+
+BATCH = 250
+"""Records that go to Postgres at once."""
+
+LISTED = 20
+"""Records that people are shown; programs get all."""
+
+OUTCOMES = ("imported", "coerced", "skipped", "rejected")
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("import-dexie")(import_dexie)
+    app.command("export-dexie")(export_dexie)
+
+
+def import_dexie(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True, help="An export of the old app."),
+    ],
+    tenant: Annotated[
+        UUID | None, typer.Option("--tenant", metavar="ID", help="The tenant that gets the data.")
+    ] = None,
+    new_tenant: Annotated[
+        str | None, typer.Option("--new-tenant", metavar="NAME", help="Make a tenant of this name for it.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take over the old app's data: what docs/export-dexie.html or dexie-export-import saved.
+
+    Everything or, if the file turns out to be damaged or foreign, nothing. What is there already stays as it is, so the
+    same file may be imported again. Quota is not consumed. Records that had to be changed (coerced), or could not be
+    taken (skipped, rejected), are listed with the reason; the exit code is 0 all the same. 1: the file was refused.
+    """
+    from integrations.dexie import ExportFile
+
+    if (tenant is None) == (new_tenant is None):
+        raise typer.BadParameter("say either --tenant ID or --new-tenant NAME", param_hint="--tenant")
+    if new_tenant is not None and not new_tenant.strip():
+        raise typer.BadParameter("a tenant needs a name", param_hint="--new-tenant")
+    file = ExportFile(path)
+    with _Report() as report:
+        with session() as current:
+            tenant_id: UUID = tenant or uuid4()
+            try:
+                with current.db.transaction(tenant_id) as tx, _progress(file) as step:
+                    if new_tenant is not None:
+                        _create(tx, tenant_id, new_tenant)
+                    tx.tenants.get(tenant_id)
+                    for table, batch in _batches(file.records()):
+                        _add(tx, tenant_id, table, batch, report)
+                        step()
+                        rest(0)
+                    if dry_run:
+                        raise _Undo
+            except _Undo:
+                pass
+        made = None if dry_run and tenant is None else tenant_id
+        if as_json:
+            report.print_json(made)
+        else:
+            report.print(made, dry_run=dry_run)
+
+
+def export_dexie(
+    path: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="Where to write it.")],
+    tenant: Annotated[UUID, typer.Option("--tenant", metavar="ID", help="Whose data.")],
+) -> None:
+    """Write a tenant's data as the old app's export, from which it can be imported again.
+
+    A record that was imported is written as it was, unless it has changed here since.
+    """
+    from domain.dexie import TABLES
+    from integrations.dexie import write_export
+
+    with session() as current, current.db.transaction(tenant) as tx:
+        tx.tenants.get(tenant)
+        count = write_export(path, ((table, tx.dexie.records(tenant, table)) for table in TABLES))
+    console().print(f"{count} records written to {path}")
+
+
+class _Undo(Exception):
+    pass
+
+
+def _create(tx: "Tx", tenant_id: UUID, name: str) -> None:
+    from domain import quota
+    from domain.billing import PLANS, Tier
+
+    tx.tenants.create(tenant_id, name, quota.begin(PLANS[Tier.FREE].monthly_quota, tx.now()))
+
+
+def _batches(records: "Iterable[Record]") -> "Iterator[tuple[str, list[Record]]]":
+    for table, group in groupby(records, key=lambda record: record.table):
+        while batch := list(islice(group, BATCH)):
+            yield table, batch
+
+
+def _add(tx: "Tx", tenant_id: UUID, table: str, batch: "list[Record]", report: "_Report") -> None:
+    from dataclasses import replace
+
+    from domain.dexie import TABLES, read
+    from domain.dexie_kinds import Unfit
+
+    if table not in TABLES:
+        for record in batch:
+            report.note(record, "skipped", "the old app's types have no such table")
+        return
+    rows, taken = [], []
+    for record in batch:
+        try:
+            row = read(table, record.value)
+        except Unfit as error:
+            report.note(record, "rejected", str(error))
+            continue
+        rows.append(replace(row, notes=(*record.notes, *row.notes)))
+        taken.append(record)
+    for record, outcome in zip(taken, tx.dexie.add(tenant_id, table, rows), strict=True):
+        report.note(record, outcome.outcome, outcome.reason)
+
+
+class _Report:
+    """What became of each record. Those that were not plainly imported wait in a file: there may be many."""
+
+    def __init__(self) -> None:
+        from domain.dexie import TABLES
+
+        self.tables = {table: dict.fromkeys(OUTCOMES, 0) for table in TABLES}
+        self.listed = 0
+        self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
+
+    def __enter__(self) -> "_Report":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def note(self, record: "Record", outcome: str, reason: str) -> None:
+        self.tables.setdefault(record.table, dict.fromkeys(OUTCOMES, 0))[outcome] += 1
+        if outcome == "imported":
+            return
+        name = record.value.get("id") if isinstance(record.value, dict) else None
+        line = {"table": record.table, "index": record.index, "id": name, "outcome": outcome, "reason": reason}
+        self._file.write(json.dumps(line) + "\n")
+        self.listed += 1
+
+    def print_json(self, tenant_id: UUID | None) -> None:
+        """In ASCII: an id may hold what no terminal can."""
+        head = {"tenant_id": tenant_id and str(tenant_id), "tables": self.tables}
+        sys.stdout.write(f'{json.dumps(head)[:-1]}, "records": [')
+        for n, line in enumerate(self._lines()):
+            sys.stdout.write(f"{',' if n else ''}\n{line.rstrip()}")
+        sys.stdout.write("]}\n")
+
+    def print(self, tenant_id: UUID | None, *, dry_run: bool) -> None:
+        rows = [{"table": table, **counts} for table, counts in self.tables.items()]
+        show(rows, ("table", *OUTCOMES), as_json=False, nothing="")
+        listed: list[dict[str, Any]] = [json.loads(line) for line in islice(self._lines(), LISTED)]
+        if listed:
+            console().print()
+        for each in listed:
+            where = f"{each['table']}[{each['index']}]"
+            console().print(f"{where} {cell(each['id'])}: {each['outcome']}: {cell(each['reason'])}", markup=False)
+        if self.listed > LISTED:
+            console().print(f"… and {self.listed - LISTED} more; --json lists them all")
+        done = "Nothing was changed: a dry run." if dry_run else f"The data is tenant {tenant_id}'s."
+        console().print(f"\n{done}")
+
+    def _lines(self) -> Iterator[str]:
+        self._file.seek(0)
+        return iter(self._file)
+
+
+@contextmanager
+def _progress(file: "ExportFile") -> "Iterator[Any]":
+    """A bar on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    errors = Console(stderr=True)
+    with Progress(
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+    ) as bar:
+        task = bar.add_task("import", total=file.size)
+        yield lambda: bar.update(task, completed=file.position)

@@ -1,0 +1,200 @@
+"""Generations: what the old app's storage did, for one tenant and in their scope. Saving consumes no quota: who
+generates holds and settles it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import date, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Date,
+    FromClause,
+    Select,
+    cast,
+    column,
+    delete,
+    func,
+    not_,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from db.saving import put
+from db.tables import generations
+from domain.dexie_kinds import storable
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """`concepts` and `trends` are as the old app's types have them, in camelCase; `sources`: how each trend source
+    fared."""
+
+    id: UUID
+    date: datetime
+    concepts: list[dict[str, Any]]
+    trends: list[dict[str, Any]]
+    is_favorite: bool = False
+    generator: str | None = None
+    job_id: UUID | None = None
+    sources: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Place(NamedTuple):
+    """Where in the history a page ended."""
+
+    date: datetime
+    id: UUID
+
+
+class Page(NamedTuple):
+    """`next` is where the next page begins after; None on the last one."""
+
+    generations: list[Generation]
+    next: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Analytics:
+    """Counts. `trends` holds the most frequent ones only; `days` are UTC."""
+
+    generations: int
+    concepts: int
+    categories: Mapping[str, int]
+    trends: Mapping[str, int]
+    days: Mapping[date, int]
+
+
+COLUMNS = tuple(generations.c[each.name] for each in fields(Generation))
+
+
+class Content:
+    """Query group."""
+
+    def __init__(self, sql: Connection) -> None:
+        self._sql = sql
+
+    def save(self, tenant_id: UUID, generation: Generation) -> None:
+        """Add it, or change the tenant's own of this id.
+
+        Raises:
+            IdTaken: another tenant has the id, or the job has another generation.
+        """
+        values = {"tenant_id": tenant_id, **asdict(generation)}
+        put(self._sql, generations, values, generations.c.id == generation.id)
+
+    def get(self, tenant_id: UUID, generation_id: UUID) -> Generation | None:
+        row = self._sql.execute(select(*COLUMNS).where(_this(tenant_id, generation_id))).one_or_none()
+        return None if row is None else Generation(*row)
+
+    def by_source(self, tenant_id: UUID, source_id: str) -> Generation | None:
+        """The one that had this id in the old app."""
+        this = (generations.c.tenant_id == tenant_id) & (generations.c.source_id == source_id)
+        row = self._sql.execute(select(*COLUMNS).where(this)).one_or_none()
+        return None if row is None else Generation(*row)
+
+    def delete(self, tenant_id: UUID, generation_id: UUID) -> bool:
+        """Whether there was one.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: videos or feedback refer to it.
+        """
+        return bool(self._sql.execute(delete(generations).where(_this(tenant_id, generation_id))).rowcount)
+
+    def toggle_favorite(self, tenant_id: UUID, generation_id: UUID) -> bool | None:
+        """Whether it is a favourite now; None if there is no such generation."""
+        return self._favorite(tenant_id, generation_id, not_(generations.c.is_favorite))
+
+    def set_favorite(self, tenant_id: UUID, generation_id: UUID, favorite: bool) -> bool | None:
+        """`toggle_favorite` for callers that say what they want, and may say it twice."""
+        return self._favorite(tenant_id, generation_id, favorite)
+
+    def history(
+        self,
+        tenant_id: UUID,
+        *,
+        limit: int = 50,
+        after: Place | None = None,
+        favorites: bool = False,
+        search: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Page:
+        """Newest first, a page at a time. `search` is part of a title, caption, hashtag, trend source or trend topic,
+        in any case of letters; `since` and `until` are both within."""
+        query = select(*COLUMNS).where(generations.c.tenant_id == tenant_id, *_between(since, until))
+        if favorites:
+            query = query.where(generations.c.is_favorite)
+        if search:
+            query = query.where(generations.c.searched.contains(func.lower(_as_in_json(search)), escape="/"))
+        if after is not None:
+            query = query.where(tuple_(generations.c.date, generations.c.id) < after)
+        ordered = query.order_by(generations.c.date.desc(), generations.c.id.desc()).limit(limit + 1)
+        found = [Generation(*row) for row in self._sql.execute(ordered)]
+        page = found[:limit]
+        return Page(page, Place(page[-1].date, page[-1].id) if len(found) > limit else None)
+
+    def analytics(
+        self, tenant_id: UUID, *, since: datetime | None = None, until: datetime | None = None, trends: int = 100
+    ) -> Analytics:
+        """Totals, concepts by category, the `trends` most frequent topics, generations by day."""
+        mine = (generations.c.tenant_id == tenant_id, *_between(since, until))
+        concepts, category = _each(generations.c.concepts, "category")
+        topics, topic = _each(generations.c.trends, "topic")
+        day = cast(func.timezone("UTC", generations.c.date), Date)
+        categories = self._counts(select(category, func.count()).select_from(concepts).where(*mine).group_by(category))
+        common = select(topic, func.count()).select_from(topics).where(*mine).group_by(topic)
+        days = self._counts(select(day, func.count()).where(*mine).group_by(day).order_by(day))
+        return Analytics(
+            generations=sum(days.values()),
+            concepts=sum(categories.values()),
+            categories={name: count for name, count in categories.items() if name is not None},
+            trends=self._counts(common.where(topic.is_not(None)).order_by(func.count().desc(), topic).limit(trends)),
+            days=days,
+        )
+
+    def _counts(self, query: Select[*tuple[Any, ...]]) -> dict[Any, int]:
+        return {what: count for what, count in self._sql.execute(query)}  # noqa: C416 - rows, not pairs, to a type checker
+
+    def _favorite(self, tenant_id: UUID, generation_id: UUID, value: Any) -> bool | None:
+        statement = (
+            update(generations)
+            .where(_this(tenant_id, generation_id))
+            .values(is_favorite=value)
+            .returning(generations.c.is_favorite)
+        )
+        return self._sql.execute(statement).scalar_one_or_none()
+
+
+def _this(tenant_id: UUID, generation_id: UUID) -> ColumnElement[bool]:
+    return (generations.c.tenant_id == tenant_id) & (generations.c.id == generation_id)
+
+
+def _between(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    bounds = []
+    if since is not None:
+        bounds.append(generations.c.date >= since)
+    if until is not None:
+        bounds.append(generations.c.date <= until)
+    return bounds
+
+
+def _each(listed: Column[Any], field: str) -> tuple[FromClause, ColumnElement[str]]:
+    """Generations, once for each object in a list of theirs, and this field of it."""
+    objects = func.jsonb_path_query(listed, text("'$[*]'")).table_valued(column("value", JSONB))
+    each = objects.render_derived(name="each").lateral()
+    return generations.join(each, true()), each.c.value[field].astext
+
+
+def _as_in_json(search: str) -> str:
+    """As jsonb writes the text, ready for LIKE."""
+    text = json.dumps(storable(search)[0], ensure_ascii=False)[1:-1]
+    return text.replace("/", "//").replace("%", "/%").replace("_", "/_")

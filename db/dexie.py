@@ -1,0 +1,104 @@
+"""The old app's records as rows, a batch at a time; and back. What a record becomes is `domain.dexie`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Table, Text, cast, select, union_all
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+
+from db.connection import one_line
+from db.tables import metadata
+from domain.dexie import TABLES, Row, own_id, row_id, write
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`outcome` is imported, coerced, skipped or rejected; plainly imported needs no reason."""
+
+    outcome: str
+    reason: str = ""
+
+
+class Dexie:
+    """Query group."""
+
+    def __init__(self, sql: Connection) -> None:
+        self._sql = sql
+
+    def add(self, tenant_id: UUID, table: str, rows: Sequence[Row]) -> list[Outcome]:
+        """Add what is not there, in the tenant's scope; no row that is there is changed. One outcome for each row.
+
+        `table` is the old app's name. A row that Postgres refuses does not keep the others out.
+        """
+        try:
+            with self._sql.begin_nested():
+                return self._add(tenant_id, table, rows)
+        except DBAPIError as error:
+            if error.connection_invalidated or len(rows) == 0:
+                raise
+            if len(rows) == 1:
+                return [Outcome("rejected", f"Postgres refuses it: {one_line(error.orig or error)}")]
+        return [outcome for row in rows for outcome in self.add(tenant_id, table, [row])]
+
+    def records(self, tenant_id: UUID, table: str) -> Iterator[dict[str, Any]]:
+        """All of the tenant's rows as the old app's records, fetched as they are asked for."""
+        ours = _table(table)
+        query = select(ours).where(ours.c.tenant_id == tenant_id).execution_options(stream_results=True, yield_per=PAGE)
+        for row in self._sql.execute(query).mappings():
+            yield write(table, dict(row))
+
+    def _add(self, tenant_id: UUID, table: str, rows: Sequence[Row]) -> list[Outcome]:
+        there = self._there(tenant_id, table, [row.source_id for row in rows])
+        new: dict[str, Row] = {}
+        for row in rows:
+            if row.source_id not in there:
+                new.setdefault(row.source_id, row)
+        own = {source_id: own_id(source_id) or row_id(tenant_id, table, source_id) for source_id in new}
+        added = self._insert(tenant_id, table, {own[source_id]: row for source_id, row in new.items()})
+        # The id may be another tenant's; that is not for this one to know, nor a reason to lose the record.
+        again = {row_id(tenant_id, table, source_id): row for source_id, row in new.items() if source_id not in added}
+        renamed = self._insert(tenant_id, table, again)
+        outcomes = []
+        for row in rows:
+            first = new.pop(row.source_id, None)
+            notes = [*row.notes, *(["id: taken; the row has one made from it"] if row.source_id in renamed else [])]
+            if first is None:
+                outcomes.append(Outcome("skipped", "a record of this id is there already"))
+            elif row.source_id not in added | renamed:
+                outcomes.append(
+                    Outcome("skipped", "a record of the same category, platform and pattern is there already")
+                )
+            else:
+                outcomes.append(Outcome("coerced" if notes else "imported", "; ".join(notes)))
+        return outcomes
+
+    def _there(self, tenant_id: UUID, table: str, source_ids: Sequence[str]) -> set[str]:
+        """Which of the records are there: imported ones by their source id, our own (once exported) by their id."""
+        ours = _table(table)
+        ids = [uuid for uuid in map(own_id, source_ids) if uuid]
+        mine = ours.c.tenant_id == tenant_id
+        imported = select(ours.c.source_id).where(mine, ours.c.source_id.in_(source_ids))
+        # Two questions: asked as one, with OR, neither index would be used.
+        own = select(cast(ours.c.id, Text)).where(mine, ours.c.id.in_(ids), ours.c.source_id.is_(None))
+        return set(self._sql.execute(union_all(imported, own)).scalars())
+
+    def _insert(self, tenant_id: UUID, table: str, rows: dict[UUID, Row]) -> set[str]:
+        """Returns the source ids of those that were added."""
+        if not rows:
+            return set()
+        ours = _table(table)
+        values = [
+            {"id": id, "tenant_id": tenant_id, "source_id": row.source_id, "kept": row.kept, **row.columns}
+            for id, row in rows.items()
+        ]
+        statement = insert(ours).on_conflict_do_nothing().returning(ours.c.source_id)
+        return set(self._sql.execute(statement, values).scalars())
+
+
+def _table(name: str) -> Table:
+    return metadata.tables[TABLES[name]]

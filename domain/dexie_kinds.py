@@ -1,0 +1,232 @@
+"""What the fields of the old app's records hold: each kind reads anything, says what it had to change, and writes back.
+
+And what a value of JSON must lose before Postgres can store it, or JSON can say it.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+LONGEST_WORD = 200
+"""Characters of what is looked up by an index: an entry of a btree holds 2,704 bytes."""
+
+DEEPEST = 200
+"""Levels of lists and objects in a record."""
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for a date that cannot be read: it sorts last, and is plainly no date of the old app's."""
+
+
+class Unfit(Exception):
+    """The record cannot become a row; the text says why."""
+
+
+Reading = tuple[Any, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`read` gets None for what is absent. `optional` says that absent is as good as null."""
+
+    read: Callable[[Any], Reading]
+    write: Callable[[Any], Any] = lambda value: value
+    optional: bool = False
+
+
+def _time(value: Any) -> Reading:
+    note = None
+    match value:
+        case None:
+            return LONG_AGO, f"no date; {_moment(LONG_AGO)} in its place"
+        case bool():
+            moment = None
+        case int() | float():
+            moment, note = _since_epoch(value), "a number, read as milliseconds since 1970"
+        case str():
+            moment = _parsed(value)
+            if moment is not None and moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+                note = None if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else "no time zone; read as UTC"
+        case _:
+            moment = None
+    try:
+        if moment is not None:
+            return moment.astimezone(UTC), note
+    except OverflowError:
+        pass
+    return LONG_AGO, f"{shown(value)} is no date; {_moment(LONG_AGO)} in its place"
+
+
+def _time_if_any(value: Any) -> Reading:
+    """None for what JavaScript takes for no: the old app asked `!appliedAt`."""
+    return _time(value) if value else (None, None if value is None else f"{shown(value)} read as no date")
+
+
+def _parsed(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+
+
+def _since_epoch(ms: float) -> datetime | None:
+    try:
+        return LONG_AGO + timedelta(milliseconds=ms)
+    except (OverflowError, ValueError):
+        return None
+
+
+def _moment(value: datetime | None) -> str | None:
+    """As JavaScript's toISOString; with microseconds where there are any."""
+    if value is None:
+        return None
+    text = value.astimezone(UTC).isoformat(timespec="microseconds" if value.microsecond % 1000 else "milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _flag(value: Any) -> Reading:
+    if isinstance(value, bool):
+        return value, None
+    meant = value in (1, "1", "true") if isinstance(value, int | float | str) else False
+    return meant, f"{shown(value)} read as {'true' if meant else 'false'}"
+
+
+def _number(value: Any) -> Reading:
+    number = finite(value)
+    if number is None:
+        return None, f"{shown(value)} is no number that fits"
+    return number, None if isinstance(value, int | float) and number == value else f"{shown(value)} read as {number:g}"
+
+
+def _count(value: Any) -> Reading:
+    number = finite(value)
+    if number is None or not 0 <= number < 2**53:
+        return 0, f"{shown(value)} is no count; 0 in its place"
+    whole = int(number)
+    return whole, None if isinstance(value, int | float) and whole == value else f"{shown(value)} read as {whole}"
+
+
+def finite(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _plain_number(value: float | None) -> float | int | None:
+    return int(value) if value is not None and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _text(value: Any) -> Reading:
+    if isinstance(value, str):
+        return value, None
+    text = "" if value is None else json.dumps(value, ensure_ascii=False)
+    return text, f"expected a text, found {named(value)}"
+
+
+def _word(value: Any) -> Reading:
+    text, note = _text(value)
+    if len(text) <= LONGEST_WORD:
+        return text, note
+    return text[:LONGEST_WORD], f"cut to {LONGEST_WORD} characters, of {len(text)}"
+
+
+def _object(value: Any) -> Reading:
+    return (value, None) if isinstance(value, dict) else ({}, f"expected an object, found {named(value)}")
+
+
+def _list(value: Any) -> Reading:
+    return (value, None) if isinstance(value, list) else ([], f"expected a list, found {named(value)}")
+
+
+def _objects(value: Any) -> Reading:
+    listed, note = _list(value)
+    fit = [each for each in listed if isinstance(each, dict)]
+    if len(fit) == len(listed):
+        return listed, note
+    return fit, f"{len(listed) - len(fit)} of {len(listed)} left out: not objects"
+
+
+TIME = Kind(_time, _moment)
+TIME_IF_ANY = Kind(_time_if_any, _moment, optional=True)
+FLAG = Kind(_flag)
+NUMBER = Kind(_number, _plain_number)
+COUNT = Kind(_count)
+TEXT = Kind(_text)
+WORD = Kind(_word)
+OBJECT = Kind(_object)
+LIST = Kind(_list)
+OBJECTS = Kind(_objects)
+
+# --- what Postgres can store, and JSON can say ----------------------------------------------------------------
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+UNSTORABLE_SIGNS = {"a NUL character": re.compile("\0"), "half a surrogate pair": SURROGATE}
+
+
+def is_storable(text: str) -> bool:
+    return not UNSTORABLE.search(text)
+
+
+def storable(value: Any, depth: int = 0) -> tuple[Any, set[str]]:
+    """The value as jsonb can hold it, and what had to be taken out. What needs no change is not copied."""
+    match value:
+        case str():
+            if is_storable(value):
+                return value, set()
+            lost = {what for what, sign in UNSTORABLE_SIGNS.items() if sign.search(value)}
+            return SURROGATE.sub("\ufffd", value.replace("\0", "")), lost
+        case float() if not math.isfinite(value):
+            return None, {"a number that is not finite"}
+        case dict() | list():
+            if depth == DEEPEST:
+                raise Unfit(f"nested more than {DEEPEST} levels deep")
+            return _storable_parts(value, depth + 1)
+    return value, set()
+
+
+def _storable_parts(value: dict[str, Any] | list[Any], depth: int) -> tuple[Any, set[str]]:
+    lost: set[str] = set()
+
+    def part(each: Any) -> Any:
+        kept, without = storable(each, depth)
+        lost.update(without)
+        return kept
+
+    copy = [part(each) for each in value] if isinstance(value, list) else {part(k): part(v) for k, v in value.items()}
+    return (copy if lost else value), lost
+
+
+def sayable(value: Any) -> Any:
+    """As JSON.stringify would say it: null for a number that is not finite."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: sayable(each) for key, each in value.items()}
+        case list():
+            return [sayable(each) for each in value]
+    return value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal as JSON: 1 is 1.0, but true is not 1."""
+    return one is other or (isinstance(one, bool) == isinstance(other, bool) and bool(one == other))
+
+
+def named(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "nothing"}
+    return names.get(type(value), "a number")
+
+
+def shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

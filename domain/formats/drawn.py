@@ -1,0 +1,268 @@
+"""Formats for any topic that are talked through or drawn: emotional, tech, cartoon. See `domain/formats/format.py`."""
+
+from domain.formats.format import Beat, Format
+
+DRAWN = (
+    Format(
+        "someone-older",
+        "emotional",
+        (
+            "Asking someone twice my age about {topic}",
+            "What my family makes of {topic}",
+            "One question about {topic}, two generations",
+        ),
+        (
+            Beat(
+                0,
+                3,
+                "Two people on a garden bench, one much older; a phone is passed over",
+                "“What do you make of this?”",
+                "locked, from the side",
+            ),
+            Beat(
+                3,
+                10,
+                "The older one reads the screen at arm's length, glasses pushed up",
+                "{fact}",
+                "close on the face",
+                "{topic}",
+            ),
+            Beat(
+                10,
+                24,
+                "They answer with a story of their own; hands draw it in the air",
+                "“In my day…” (let them finish)",
+                "close, no cuts",
+            ),
+            Beat(
+                24,
+                30,
+                "Both laugh at the same thing; the phone lies face down between them",
+                "Who would you ask?",
+                "wide, evening light",
+            ),
+        ),
+        (
+            "I asked about {topic} and got a better story than I came for. Who would you ask?",
+            "Ask somebody twice your age about {topic}, film nothing but the answer, and send it to me.",
+        ),
+        "A real answer in one take feels like being there, and people tag the person that they would ask.",
+        "garden birds, natural voices, no music until the last five seconds",
+        ("generations", "familystories"),
+    ),
+    Format(
+        "first-call",
+        "emotional",
+        (
+            "The first person I would call about {topic}",
+            "{Topic}, and the friend who needs to hear it",
+            "Call them. Start with {topic}",
+        ),
+        (
+            Beat(
+                0,
+                3,
+                "A thumb hovers over a contact; the name is blurred",
+                "{topic} made me think of you",
+                "macro of the screen",
+            ),
+            Beat(
+                3,
+                9,
+                "It rings. On the desk lies a page with one line underlined",
+                "{fact}",
+                "slow pan over the desk",
+                "When did we last talk?",
+            ),
+            Beat(
+                9,
+                20,
+                "Somebody picks up; we see only the caller's face change",
+                "“Hey. I just saw this and…”",
+                "close, window light",
+            ),
+            Beat(
+                20,
+                26,
+                "The caller walks out of the door, still talking",
+                "Who did you think of?",
+                "locked, door closing",
+            ),
+        ),
+        (
+            "You thought of somebody at the word “{topic}”. This is your sign to call.",
+            "Send this to the person that you would call first about {topic}. No text, call.",
+        ),
+        "It asks for one small act, and sending the video to somebody is that act.",
+        "a phone ringing, one breath, warm room tone",
+        ("callafriend", "smallthings"),
+    ),
+    Format(
+        "one-diagram",
+        "tech",
+        (
+            "{Topic} as a diagram anyone can draw",
+            "I can draw {topic} in four boxes",
+            "Four boxes and an arrow: {topic}",
+        ),
+        (
+            Beat(0, 3, "A blank sheet, a marker uncapped", "{topic} in four boxes", "straight from above"),
+            Beat(
+                3,
+                11,
+                "The first box is drawn and labelled with what a source says",
+                "{fact}",
+                "from above, hands only",
+                "Box one: what it is",
+            ),
+            Beat(
+                11,
+                22,
+                "Three more boxes and their arrows: who it touches, what changes, what is unclear",
+                "Who · What changes · ?",
+                "from above, time-lapse",
+            ),
+            Beat(
+                22,
+                28,
+                "The sheet is turned to the lens; one box has only a question mark",
+                "Fill in the last box",
+                "tilt up",
+            ),
+        ),
+        (
+            "Four boxes, one question mark: {topic} drawn for the dinner table. What goes in the last box?",
+            "Screenshot the diagram of {topic} and correct me in the comments.",
+        ),
+        "Watching a drawing grow keeps people to the end, and an open box invites a correction.",
+        "marker on paper, light electronic pulse",
+        ("explained", "diagram"),
+    ),
+    Format(
+        "explain-to-a-robot",
+        "tech",
+        (
+            "Explaining {topic} to my robot vacuum",
+            "My robot vacuum has questions about {topic}",
+            "A robot tries to understand {topic}",
+        ),
+        (
+            Beat(
+                0,
+                3,
+                "A person kneels in front of a robot vacuum with a serious face",
+                "“So. {topic}.”",
+                "floor level, locked",
+            ),
+            Beat(
+                3,
+                10,
+                "They hold a phone to its sensor",
+                "{fact}",
+                "floor level, slow push in",
+                "“Where do I even start?”",
+            ),
+            Beat(
+                10,
+                18,
+                "The robot turns, drives into a chair leg, and comes back",
+                "“Define ‘why’.”",
+                "following the robot",
+            ),
+            Beat(
+                18,
+                24,
+                "The person takes notes; the robot carries them away",
+                "Better question than mine.",
+                "locked, low",
+            ),
+        ),
+        (
+            "One question about {topic}, and I found out what I do not understand. What would you tell the robot?",
+            "Explain {topic} to a robot vacuum in one sentence. Best one gets pinned.",
+        ),
+        "Explaining something to a machine shows one's own gaps; viewers try it in one sentence.",
+        "motor hum, small bumps, a curious beep",
+        ("techhumor", "explainlikeimfive"),
+    ),
+    Format(
+        "paper-cut-outs",
+        "cartoon",
+        ("{Topic}, told with paper cut-outs", "Scissors, paper, {topic}", "I cut {topic} out of paper"),
+        (
+            Beat(
+                0,
+                3,
+                "Scissors cut a shape out of bright paper; it stands up by itself",
+                "{topic}",
+                "from above, stop motion",
+            ),
+            Beat(
+                3,
+                11,
+                "Paper people gather around a paper sign",
+                "{fact}",
+                "stop motion, side view",
+                "Here is how it goes",
+            ),
+            Beat(
+                11,
+                20,
+                "A paper wind turns the scene around: everybody ends up somewhere else",
+                "Then this happened.",
+                "stop motion, quick",
+            ),
+            Beat(
+                20,
+                25,
+                "A hand blows the pieces off the table; one small figure stays and waves",
+                "What do I cut next?",
+                "from above",
+            ),
+        ),
+        (
+            "Every frame cut by hand: {topic} in paper. What should be the next story?",
+            "Wait for the little one who stays. {Topic}, in paper.",
+        ),
+        "Handmade stop motion is watched twice, once for the story and once for how it was done.",
+        "scissors, rustling paper, a toy piano",
+        ("stopmotion", "papercraft"),
+    ),
+    Format(
+        "sticky-flip-book",
+        "cartoon",
+        (
+            "{Topic} as a flip-book on sticky notes",
+            "One block of sticky notes: {topic}",
+            "I drew {topic} on an office supply",
+        ),
+        (
+            Beat(
+                0, 2, "A thumb rests on a block of sticky notes; a stick figure waits on the first", "{topic}", "macro"
+            ),
+            Beat(
+                2,
+                8,
+                "The pages run: the figure finds a note lying on the ground and reads it",
+                "{fact}",
+                "macro, flipping",
+                "It starts like this",
+            ),
+            Beat(
+                8,
+                15,
+                "The figure runs, jumps off the paper's edge and lands on the next block",
+                None,
+                "macro, two blocks",
+            ),
+            Beat(15, 20, "The last note: the figure holds up a blank sign", "Write its sign", "macro, hold"),
+        ),
+        (
+            "The figure has something to say about {topic}, and its sign is still blank. Write it.",
+            "One block of sticky notes, no eraser: {topic}.",
+        ),
+        "It is short enough to loop, and the blank sign is a caption contest.",
+        "flipping pages in a steady rhythm, a pop at the jump",
+        ("flipbook", "doodle"),
+    ),
+)

@@ -1,0 +1,250 @@
+"""The old app's export files, read and written a record at a time: a file of any size takes as little memory as its
+largest record.
+
+Two shapes are read: an object of lists (`{"generations": […], "critiques": […], …}`), and the envelope of
+dexie-export-import. The standard library's own decoder reads each record from a buffer that slides over the file.
+(ijson was tried: it gives the file up at NaN and at 1e400, and its C parser makes "?" of half a surrogate pair.)
+"""
+
+import codecs
+import io
+import json
+import math
+import os
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from domain.dexie import TABLES
+from domain.errors import Rejected
+from domain.typeson import revive
+
+CHUNK = 1 << 16
+"""Characters that are read at once, at first; twice as many each time that a record does not fit."""
+
+MARGIN = 16
+"""Characters before the end of what was read in which an error may only mean that a token was cut: `-Infinity`, a pair
+of \\u escapes."""
+
+WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
+
+LONGEST_INTEGER = 4000
+"""Digits; Python itself reads 4,300."""
+
+ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+class FileRefused(Rejected):
+    """The file is no export of the old app, or not the whole of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What stands at `index` of the list of `table`. `notes` says what in it had no plain form in JSON."""
+
+    table: str
+    index: int
+    value: Any
+    notes: tuple[str, ...] = ()
+
+
+class ExportFile:
+    """How many of its `size` bytes were read is `position`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = path.stat().st_size
+        self.position = 0
+        with path.open("rb") as file:
+            start = file.read(3)
+        self.encoding = next((name for bom, name in ENCODINGS.items() if start.startswith(bom)), "utf-8")
+
+    def records(self) -> Iterator[Record]:
+        """All records, in the order of the file.
+
+        Raises:
+            FileRefused: as soon as the file shows that it is damaged, cut off or foreign; at its end at the latest.
+        """
+        with (
+            self._path.open("rb") as raw,
+            io.TextIOWrapper(raw, encoding=self.encoding, errors="surrogateescape", newline="") as file,
+        ):
+            text = _Text(file)
+            try:
+                for record in _records(text):
+                    yield record
+                    self.position = raw.tell()
+                text.end()
+            except (_Malformed, UnicodeError) as error:
+                raise FileRefused(f"{self._path}: {error}; nothing was imported") from error
+
+
+def write_export(path: Path, tables: Iterable[tuple[str, Iterable[Mapping[str, Any]]]]) -> int:
+    """Write an object of lists, whole or not at all; in ASCII, which carries everything. Returns how many records."""
+    count = 0
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("w", encoding="ascii") as file:
+            for n, (table, records) in enumerate(tables):
+                file.write(f"{',' if n else '{'}\n{json.dumps(table)}: [")
+                for m, record in enumerate(records):
+                    file.write(f"{',' if m else ''}\n{json.dumps(record, allow_nan=False)}")
+                    count += 1
+                file.write("\n]")
+            file.write("\n}\n")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count
+
+
+class _Malformed(Exception):
+    pass
+
+
+def _records(text: "_Text") -> Iterator[Record]:
+    known = False
+    for key in text.members("an export of the old app begins with {"):
+        if key == "data" and text.next() == "{":
+            for inner in text.members():
+                if inner != "data":
+                    text.value()
+                    continue
+                for _ in text.elements("data.data is no list"):
+                    known |= yield from _enveloped(text)
+        elif text.next() == "[":
+            known |= key in TABLES
+            for index in text.elements():
+                yield Record(key, index, text.value())
+        elif key in TABLES:
+            raise _Malformed(f"{key} is no list")
+        else:
+            text.value()
+    if not known:
+        raise _Malformed(f"no export of the old app: it has none of {', '.join(TABLES)}")
+
+
+def _enveloped(text: "_Text") -> Generator[Record, None, bool]:
+    """One of the envelope's tables; `rows` are records, or (where the key is not inside) pairs of a key and a record.
+    Returns whether the table is one of the old app's."""
+    table, inbound = None, True
+    for key in text.members():
+        if key == "tableName":
+            table = text.value()
+        elif key == "inbound":
+            inbound = bool(text.value())
+        elif key == "rows":
+            if not isinstance(table, str):
+                raise _Malformed("rows come before their tableName")
+            for index in text.elements(f"the rows of {table} are no list"):
+                row = text.value()
+                if not inbound:
+                    row = row[1] if isinstance(row, list) and len(row) == 2 else None
+                value, notes = revive(row)
+                yield Record(table, index, value, tuple(notes))
+        else:
+            text.value()
+    return table in TABLES
+
+
+class _Text:
+    """A cursor over JSON text, read as it goes. Who walks `members` or `elements` takes each value before the next.
+
+    Raises:
+        _Malformed: from everywhere.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._buffer = ""
+        self._at = 0
+        self._gone = 0
+        self._ended = False
+        self._decode = json.JSONDecoder(parse_int=_integer, strict=False).raw_decode
+
+    def next(self) -> str:
+        """The next character that is not white space, not yet taken; empty at the end."""
+        while True:
+            while self._at < len(self._buffer):
+                if self._buffer[self._at] not in " \t\r\n":
+                    return self._buffer[self._at]
+                self._at += 1
+            if self._ended:
+                return ""
+            self._read(CHUNK)
+
+    def take(self, wanted: str, otherwise: str | None = None) -> str:
+        """One of the characters of `wanted`."""
+        found = self.next()
+        if not found:
+            raise _Malformed("the file was cut off" if self._gone + self._at else "the file is empty")
+        if found not in wanted:
+            raise _Malformed(otherwise or f"not JSON at character {self._gone + self._at}")
+        self._at += 1
+        return found
+
+    def value(self) -> Any:
+        self.next()
+        chunk = CHUNK
+        while True:
+            try:
+                value, end = self._decode(self._buffer, self._at)
+            except json.JSONDecodeError as error:
+                open_ended = error.msg.startswith("Unterminated string")
+                rest = self._buffer[error.pos :].rstrip()
+                if self._ended and (open_ended or any(word.startswith(rest) for word in WORDS)):
+                    raise _Malformed("the file was cut off") from error
+                if self._ended or not (open_ended or len(rest) <= MARGIN):
+                    raise _Malformed(f"not JSON at character {self._gone + error.pos}: {error.msg}") from error
+            except RecursionError as error:
+                raise _Malformed(f"nested too deep after character {self._gone + self._at}") from error
+            else:
+                if end < len(self._buffer) or self._ended:  # else a number may go on
+                    self._at = end
+                    return value
+            self._read(chunk)
+            chunk *= 2
+
+    def members(self, otherwise: str | None = None) -> Iterator[str]:
+        """The keys of an object, each with its colon taken."""
+        self.take("{", otherwise)
+        if self.next() == "}":
+            self.take("}")
+            return
+        while True:
+            if self.next() not in ('"', ""):
+                raise _Malformed(f"not JSON at character {self._gone + self._at}")
+            key = self.value()
+            self.take(":")
+            yield key
+            if self.take(",}") == "}":
+                return
+
+    def elements(self, otherwise: str | None = None) -> Iterator[int]:
+        """The places in a list, from 0."""
+        self.take("[", otherwise)
+        if self.next() == "]":
+            self.take("]")
+            return
+        index = 0
+        while True:
+            yield index
+            if self.take(",]") == "]":
+                return
+            index += 1
+
+    def end(self) -> None:
+        if self.next():
+            raise _Malformed(f"more follows after its end, at character {self._gone + self._at}")
+
+    def _read(self, count: int) -> None:
+        more = self._file.read(count)
+        self._ended = not more
+        self._gone += self._at
+        self._buffer = self._buffer[self._at :] + more
+        self._at = 0
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) <= LONGEST_INTEGER else math.copysign(math.inf, -1 if digits[0] == "-" else 1)

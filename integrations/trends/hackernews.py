@@ -1,0 +1,42 @@
+"""Hacker News: its front page, by Algolia's search. No key. One list for the world, and mostly of technology."""
+
+from datetime import timedelta
+
+from domain.trends import Sighting
+from integrations.http import Request
+from integrations.trends.source import Source, count_of, link_of, moment_of, parse_json, text_of
+
+
+def source(base_url: str) -> Source:
+    return Source(
+        "hacker-news",
+        fresh_for=timedelta(minutes=60),
+        regional=False,
+        requests=lambda region, now: [
+            Request("hacker-news", f"{base_url}/api/v1/search", {"tags": "front_page", "hitsPerPage": "30"})
+        ],
+        read=read,
+    )
+
+
+def read(body: bytes) -> list[Sighting]:
+    found: list[Sighting] = []
+    hits = sorted(parse_json(body)["hits"], key=lambda hit: -(count_of(hit.get("points")) or 0))
+    for hit in hits:
+        title = text_of(hit.get("title"))
+        if title is None:
+            continue
+        points = count_of(hit.get("points"))
+        found.append(
+            Sighting(
+                "hacker-news",
+                title,
+                len(found) + 1,
+                url=link_of(hit.get("url")),
+                published_at=moment_of(hit.get("created_at")),
+                count=points,
+                measure=None if points is None else "points",
+                category="tech",
+            )
+        )
+    return found

@@ -1,0 +1,125 @@
+"""Headless Chromium by its own protocol, over a pipe: https://chromedevtools.github.io/devtools-protocol/"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+# The pipes have to be 3 and 4 in the browser.
+PLUG = """
+import os, sys
+orders, answers = int(sys.argv[1]), int(sys.argv[2])
+orders, answers = os.dup(orders), os.dup(answers)
+while min(orders, answers) < 5:
+    orders, answers = os.dup(orders), os.dup(answers)
+os.dup2(orders, 3)
+os.dup2(answers, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+
+
+def find() -> str | None:
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+class Page:
+    """One page of a browser that saves what is downloaded in a folder."""
+
+    def __init__(self, orders: int, answers: BinaryIO, downloads: Path) -> None:
+        self._orders = orders
+        self._answers = answers
+        self._count = 0
+        self._session: str | None = None
+        self._events: list[dict[str, Any]] = []
+        behavior = {"behavior": "allow", "downloadPath": str(downloads), "eventsEnabled": True}
+        self._order("Browser.setDownloadBehavior", **behavior)
+        target = self._order("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._order("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._order("Page.enable")
+
+    def open(self, url: str) -> None:
+        self._order("Page.navigate", url=url)
+        self._event("Page.loadEventFired")
+
+    def run(self, script: str) -> Any:
+        """The value of an expression, or what its promise comes to."""
+        answer = self._order("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def downloaded(self) -> str:
+        """The name that the next download was saved under."""
+        name: str = self._event("Browser.downloadWillBegin")["suggestedFilename"]
+        while self._event("Browser.downloadProgress")["state"] != "completed":
+            pass
+        return name
+
+    def _order(self, method: str, **params: Any) -> Any:
+        self._count += 1
+        order = {"id": self._count, "method": method, "params": params}
+        if self._session and not method.startswith(("Browser.", "Target.")):
+            order["sessionId"] = self._session
+        rest = memoryview(json.dumps(order).encode() + b"\0")
+        while rest:
+            rest = rest[os.write(self._orders, rest) :]
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self._events.append(answer)
+
+    def _event(self, method: str) -> Mapping[str, Any]:
+        while True:
+            event = self._events.pop(0) if self._events else self._next()
+            if event.get("method") == method:
+                params: dict[str, Any] = event["params"]
+                return params
+
+    def _next(self) -> dict[str, Any]:
+        text = bytearray()
+        while (byte := self._answers.read(1)) != b"\0":
+            assert byte, "the browser has gone"
+            text += byte
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+
+@contextmanager
+def a_page(chromium: str, home: Path) -> Iterator[Page]:
+    """A browser with a profile and a folder `downloads` of its own, under `home`."""
+    downloads = home / "downloads"
+    downloads.mkdir(parents=True)
+    (order_out, order_in), (answer_out, answer_in) = os.pipe(), os.pipe()
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
+    browser = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            PLUG,
+            str(order_out),
+            str(answer_in),
+            chromium,
+            *options,
+            f"--user-data-dir={home}/profile",
+        ],
+        pass_fds=(order_out, answer_in),
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(order_out)
+    os.close(answer_in)
+    answers = os.fdopen(answer_out, "rb")
+    try:
+        yield Page(order_in, answers, downloads)
+    finally:
+        browser.kill()
+        browser.wait()
+        os.close(order_in)
+        answers.close()

@@ -1,0 +1,256 @@
+"""The old app's data comes in whole, says what it had to change, and goes out as it was."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain.dexie_kinds import sayable
+from tests.builders import a_tenant, tenant
+from tests.cli.shell import Shell
+from workers.app import App
+
+OUTCOMES = ("imported", "coerced", "skipped", "rejected")
+
+
+def a_generation(**fields: Any) -> dict[str, Any]:
+    concept = {"id": "k1", "title": "Cats rule", "category": "absurd", "hashtags": ["#cats"], "caption": "Meow"}
+    plain = {"id": str(uuid4()), "date": "2025-01-15T10:00:00.000Z", "concepts": [concept], "isFavorite": False}
+    return plain | {"trends": [{"id": "t1", "topic": "Cats"}]} | fields
+
+
+def a_critique(**fields: Any) -> dict[str, Any]:
+    gap = {"category": "tech", "platform": "tiktok", "predictedVirality": 85, "actualViralityScore": 62.5}
+    plain = {"id": str(uuid4()), "conceptId": "k1", "performanceGap": gap, "critique": "Too sure."}
+    plain |= {"hypothesizedReasons": ["late"], "scoringIssues": [], "adjustmentPlan": "less"}
+    return plain | {"confidenceLevel": "high", "createdAt": "2025-01-16T10:00:00.000Z"} | fields
+
+
+def an_insight(**fields: Any) -> dict[str, Any]:
+    plain = {"id": str(uuid4()), "category": "tech", "platform": "tiktok", "pattern": "tech-tiktok-over"}
+    plain |= {"evidenceCount": 3, "impact": "negative", "recommendation": "apply", "appliedToScoring": False}
+    seen = {"discoveredAt": "2025-01-16T10:00:00.000Z", "lastSeenAt": "2025-01-17T10:00:00.000Z"}
+    return plain | seen | fields
+
+
+def an_adjustment(**fields: Any) -> dict[str, Any]:
+    plain = {"id": str(uuid4()), "category": "tech", "adjustmentType": "category-weight", "oldValue": 0.9}
+    plain |= {"newValue": 0.8100000000000001, "reason": "over", "critiqueId": "c1"}
+    return plain | {"appliedAt": "2025-01-17T10:00:00.000Z"} | fields
+
+
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Write an export of these lists."""
+
+    def write(content: bytes | None = None, **tables: list[Any]) -> Path:
+        path = tmp_path / f"{uuid4().hex[:6]}.json"
+        path.write_bytes(json.dumps(tables).encode() if content is None else content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def ada(app: App) -> UUID:
+    return a_tenant(app)
+
+
+def outcomes(report: dict[str, Any], table: str = "generations") -> list[int]:
+    return [report["tables"][table][outcome] for outcome in OUTCOMES]
+
+
+def exported(viral: Shell, tenant_id: UUID | str, folder: Path) -> dict[str, list[Any]]:
+    path = folder / f"{uuid4().hex[:6]}.out.json"
+    viral.done("export-dexie", "--tenant", tenant_id, path)
+    written: dict[str, list[Any]] = json.loads(path.read_text())
+    return {table: sorted(records, key=lambda record: str(record["id"])) for table, records in written.items()}
+
+
+def in_order(records: list[Any]) -> list[Any]:
+    return sorted(records, key=lambda record: str(record["id"]))
+
+
+def test_an_export_comes_in_and_goes_out_as_it_was(
+    viral: Shell, ada: UUID, app: App, save: Save, tmp_path: Path
+) -> None:
+    whole = {
+        "generations": [a_generation(), a_generation(isFavorite=True, mood="unknown to us")],
+        "critiques": [a_critique(), a_critique(appliedAt="2025-02-01T00:00:00.000Z")],
+        "insights": [an_insight()],
+        "adjustments": [an_adjustment()],
+    }
+    before = tenant(app, ada)
+    report = viral.json("import-dexie", save(**whole), "--tenant", ada)
+    assert report == {
+        "tenant_id": str(ada),
+        "tables": {t: dict.fromkeys(OUTCOMES, 0) | {"imported": len(records)} for t, records in whole.items()},
+        "records": [],
+    }
+    assert exported(viral, ada, tmp_path) == {table: in_order(records) for table, records in whole.items()}
+    assert tenant(app, ada) == before
+
+
+def test_importing_again_changes_nothing_and_says_so(viral: Shell, ada: UUID, app: App, save: Save) -> None:
+    kept = a_generation(id="not-a-uuid")
+    viral.json("import-dexie", save(generations=[kept]), "--tenant", ada)
+    with app.db.transaction(ada) as tx:
+        mine = tx.content.by_source(ada, "not-a-uuid")
+        assert mine is not None
+        tx.content.toggle_favorite(ada, mine.id)
+    report = viral.json("import-dexie", save(generations=[kept | {"concepts": []}]), "--tenant", ada)
+    assert outcomes(report) == [0, 0, 1, 0]
+    with app.db.transaction(ada) as tx:
+        after = tx.content.by_source(ada, "not-a-uuid")
+    assert after is not None
+    assert (after.is_favorite, len(after.concepts)) == (True, 1)
+
+
+def test_what_was_made_here_and_exported_is_known_when_it_comes_back(
+    viral: Shell, ada: UUID, app: App, tmp_path: Path
+) -> None:
+    with app.db.transaction(ada) as tx:
+        tx.driver.execute("INSERT INTO generations (tenant_id) VALUES (%s)", (ada,))
+    viral.done("export-dexie", "--tenant", ada, tmp_path / "out.json")
+    assert outcomes(viral.json("import-dexie", tmp_path / "out.json", "--tenant", ada)) == [0, 0, 1, 0]
+
+
+def test_another_tenants_rows_stay_theirs(viral: Shell, ada: UUID, app: App, save: Save, tmp_path: Path) -> None:
+    """The original overwrote them: its ids were unique for all tenants together."""
+    bob = a_tenant(app, name="Bob")
+    record = a_generation()
+    viral.json("import-dexie", save(generations=[record]), "--tenant", ada)
+    report = viral.json("import-dexie", save(generations=[record | {"concepts": []}]), "--tenant", bob)
+    assert outcomes(report) == [0, 1, 0, 0]
+    assert report["records"][0]["reason"] == "id: taken; the row has one made from it"
+    assert exported(viral, ada, tmp_path)["generations"] == [record]
+    assert exported(viral, bob, tmp_path)["generations"] == [record | {"concepts": []}]
+
+
+TRICKY = b"""\xef\xbb\xbf{"generations": [
+    {"id": "00000000-0000-4000-8000-000000000001", "date": "2025-01-15T10:00:00.000Z",
+     "concepts": [], "trends": [], "isFavorite": true},
+    {"id": "legacy-1", "date": "not a date", "isFavorite": 1,
+     "concepts": [{"title": "a\\u0000b \\ud800", "score": NaN}], "trends": [{"score": 1e400}]},
+    {"id": "00000000-0000-4000-8000-000000000001", "date": "2020-01-01", "concepts": [], "trends": [], "isFavorite": 0},
+    null,
+    {"date": "2025-01-15T10:00:00.000Z"},
+    {"id": 17, "date": 1736935200000, "concepts": "none", "trends": null}
+], "critiques": [
+    {"id": "c", "conceptId": "%s", "createdAt": "",
+     "performanceGap": {"predictedVirality": 123456789, "actualViralityScore": -Infinity}}
+], "insights": [
+    {"id": "i1", "category": "tech", "platform": "tiktok", "pattern": "%s", "evidenceCount": 1e30},
+    {"id": "i2", "category": "tech", "platform": "tiktok", "pattern": "%s"}
+], "adjustments": [
+    {"id": "a1", "category": "tech", "oldValue": 99999999.99999, "newValue": 1e400}
+], "settings": [{"id": 1}], "exportedAt": "2025-02-01"}
+""" % (b"x" * 3000, b"p" * 5000, b"p" * 5000)
+
+
+def test_every_record_of_a_tricky_file_is_accounted_for(viral: Shell, ada: UUID, save: Save, tmp_path: Path) -> None:
+    report = viral.json("import-dexie", save(TRICKY), "--tenant", ada)
+    assert {table: outcomes(report, table) for table in report["tables"]} == {
+        "generations": [1, 2, 1, 2],
+        "critiques": [0, 1, 0, 0],
+        "insights": [0, 1, 1, 0],
+        "adjustments": [0, 1, 0, 0],
+        "settings": [0, 0, 1, 0],
+    }
+    reasons = {(each["table"], each["index"]): each["reason"] for each in report["records"]}
+    assert "half a surrogate pair taken out" in reasons["generations", 1]
+    assert "a NUL character taken out" in reasons["generations", 1]
+    assert 'date: "not a date" is no date' in reasons["generations", 1]
+    assert reasons["generations", 2] == "a record of this id is there already"
+    assert reasons["generations", 3] == "expected an object, found nothing"
+    assert reasons["generations", 4] == "no id"
+    assert "concepts: expected a list, found a text" in reasons["generations", 5]
+    assert reasons["insights", 1] == "a record of the same category, platform and pattern is there already"
+    assert all(reasons.values())
+    # And what was coerced goes out as it came, but for numbers that JSON does not have.
+    file = json.loads(TRICKY[3:])
+    out = exported(viral, ada, tmp_path)
+    assert out["generations"] == in_order([sayable(file["generations"][n]) for n in (0, 1, 5)])
+    assert out["critiques"] == [sayable(file["critiques"][0])]
+    assert out["insights"] == [file["insights"][0]]
+    assert out["adjustments"] == [sayable(file["adjustments"][0])]
+
+
+def test_the_envelope_of_dexie_export_import_is_read(viral: Shell, ada: UUID, save: Save, tmp_path: Path) -> None:
+    record = a_generation(date=1736935200000)
+    types = {"date": "date", "concepts": "arrayNonindexKeys", "concepts.0.hashtags": "arrayNonindexKeys"}
+    rows = [record | {"$types": types}]
+    tables = [{"name": "generations", "schema": "id,date,isFavorite", "rowCount": 1}]
+    data = [{"tableName": "generations", "inbound": True, "rows": rows}]
+    data += [{"tableName": "critiques", "inbound": False, "rows": [["k", a_critique()]]}]
+    body = {"databaseName": "ViralDashboard", "databaseVersion": 2, "tables": tables, "data": data}
+    path = save(json.dumps({"formatName": "dexie", "formatVersion": 1, "data": body}).encode())
+    report = viral.json("import-dexie", path, "--tenant", ada)
+    assert (outcomes(report), outcomes(report, "critiques")) == ([0, 1, 0, 0], [1, 0, 0, 0])
+    assert report["records"][0]["reason"] == "date: was a JavaScript date"
+    assert exported(viral, ada, tmp_path)["generations"] == [record | {"date": "2025-01-15T10:00:00.000Z"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "the file is empty"),
+        (b"[]", "an export of the old app begins with {"),
+        (b"\x1f\x8b\x08\x00\x00", "an export of the old app begins with {"),
+        (b'{"users": []}', "no export of the old app: it has none of generations, critiques, insights, adjustments"),
+        (b'{"generations": {}}', "generations is no list"),
+        (b'{"generations": [%s, {"id": "b", "da', "the file was cut off"),
+        (b'{"generations": [%s', "the file was cut off"),
+        (b'{"generations": [%s]', "the file was cut off"),
+        (b'{"generations": [%s]} {}', "more follows after its end"),
+        (b'{"generations": [%s, {"id": tru3}]}', "not JSON at character"),
+        (b'{"formatName": "dexie", "data": {"data": [{"rows": []}]}}', "rows come before their tableName"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_refused_in_one_line_and_nothing_is_done(
+    viral: Shell, app: App, ada: UUID, save: Save, tmp_path: Path, content: bytes, why: str
+) -> None:
+    if b"%s" in content:
+        content %= json.dumps(a_generation()).encode()
+    path = save(content)
+    line = viral.refused("import-dexie", path, "--new-tenant", "Bob")
+    assert line.startswith(f"viral: {path}: {why}")
+    assert line.endswith("; nothing was imported")
+    assert [row["name"] for row in viral.json("tenants", "list")] == ["Ada's shop"]
+
+
+def test_a_new_tenant_is_made_for_it(viral: Shell, app: App, save: Save) -> None:
+    path = save(generations=[a_generation()])
+    dry = viral.json("import-dexie", path, "--new-tenant", "Bob", "--dry-run")
+    assert (dry["tenant_id"], outcomes(dry)) == (None, [1, 0, 0, 0])
+    assert viral.json("tenants", "list") == []
+    bob = UUID(viral.json("import-dexie", path, "--new-tenant", "Bob")["tenant_id"])
+    row = tenant(app, bob)
+    assert (row["name"], row["used_quota"], row["monthly_quota"]) == ("Bob", 0, 10)
+    with app.db.transaction(bob) as tx:
+        assert len(tx.content.history(bob).generations) == 1
+
+
+def test_a_dry_run_says_what_would_happen_and_changes_nothing(viral: Shell, ada: UUID, app: App, save: Save) -> None:
+    said = viral.done("import-dexie", save(TRICKY), "--tenant", ada, "--dry-run")
+    assert "generations  1         2        1        2" in said.lines
+    assert "generations[4] -: rejected: no id" in said.lines
+    assert "Nothing was changed: a dry run." in said.lines
+    with app.db.transaction(ada) as tx:
+        assert tx.content.history(ada).generations == []
+
+
+def test_senseless_words_are_usage_errors(viral: Shell, save: Save) -> None:
+    path = save(generations=[])
+    assert "either --tenant ID or --new-tenant NAME" in viral.senseless("import-dexie", path)
+    viral.senseless("import-dexie", path, "--tenant", uuid4(), "--new-tenant", "Bob")
+    viral.senseless("import-dexie", path.with_name("none.json"), "--new-tenant", "Bob")
+    viral.senseless("export-dexie", path)
+    assert "no tenant has the id" in viral.refused("import-dexie", path, "--tenant", uuid4())
+    assert "no tenant has the id" in viral.refused("export-dexie", path, "--tenant", uuid4())

@@ -1,0 +1,154 @@
+"""The old app's storage, for one tenant: what is saved is found again, and nobody else's is touched."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from db.content import Generation
+from db.learning import Adjustment, Critique, Insight
+from db.transaction import Tx
+from domain.errors import IdTaken
+from tests.builders import a_tenant, tenant
+from workers.app import App
+
+NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def ada(app: App) -> UUID:
+    return a_tenant(app)
+
+
+@pytest.fixture
+def tx(app: App, ada: UUID) -> Iterator[Tx]:
+    with app.db.transaction(ada) as tx:
+        yield tx
+
+
+def a_generation(day: int = 0, title: str = "Cats", category: str = "absurd", **columns: Any) -> Generation:
+    concept = {"title": title, "caption": "Meow 100%", "hashtags": ["#Purr"], "trendSource": "x", "category": category}
+    plain = Generation(uuid4(), NOON + timedelta(days=day), [concept], [{"topic": "Kittens"}])
+    return replace(plain, **columns)
+
+
+def test_saved_twice_is_changed_and_no_quota_is_consumed(app: App, ada: UUID) -> None:
+    one = a_generation()
+    with app.db.transaction(ada) as tx:
+        tx.content.save(ada, one)
+        tx.content.save(ada, replace(one, is_favorite=True))
+        assert tx.content.get(ada, one.id) == replace(one, is_favorite=True)
+        assert tx.content.toggle_favorite(ada, one.id) is False
+        assert tx.content.set_favorite(ada, one.id, True) is True
+        assert tx.content.delete(ada, one.id)
+        assert not tx.content.delete(ada, one.id)
+        assert tx.content.toggle_favorite(ada, one.id) is None
+    assert tenant(app, ada)["used_quota"] == 0
+
+
+def test_another_tenants_id_is_refused_and_their_rows_are_left_alone(app: App, ada: UUID) -> None:
+    bob = a_tenant(app, name="Bob")
+    one = a_generation()
+    critique = Critique(uuid4(), "k", "text", NOON)
+    with app.db.transaction(ada) as tx:
+        tx.content.save(ada, one)
+        tx.learning.save_critique(ada, critique)
+    with app.db.transaction(bob) as tx:
+        with pytest.raises(IdTaken):
+            tx.content.save(bob, replace(one, concepts=[]))
+        with pytest.raises(IdTaken):
+            tx.learning.save_critique(bob, replace(critique, critique="theirs"))
+        assert tx.content.get(ada, one.id) is None
+        assert not tx.content.delete(ada, one.id)
+    with app.db.transaction(ada) as tx:
+        assert tx.content.get(ada, one.id) == one
+        assert tx.learning.critiques(ada) == [critique]
+
+
+def test_pages_together_are_the_history_also_where_dates_are_equal(tx: Tx, ada: UUID) -> None:
+    saved = [a_generation(day=n // 3) for n in range(10)]
+    for one in saved:
+        tx.content.save(ada, one)
+    found, after = [], None
+    while True:
+        page = tx.content.history(ada, limit=4, after=after)
+        found += page.generations
+        after = page.next
+        if after is None:
+            break
+    assert [one.id for one in found] == [
+        one.id for one in sorted(saved, key=lambda one: (one.date, one.id), reverse=True)
+    ]
+
+
+def test_favorites_and_dates_both_ends_within(tx: Tx, ada: UUID) -> None:
+    first, second, third = (a_generation(day=n, is_favorite=n == 1) for n in range(3))
+    for one in (first, second, third):
+        tx.content.save(ada, one)
+    assert tx.content.history(ada, favorites=True).generations == [second]
+    assert tx.content.history(ada, since=first.date, until=second.date).generations == [second, first]
+
+
+@pytest.mark.parametrize("search", ["cAtS", "MEOW", "#purr", "100%", "kittens", 'say "hi"', "\\o/", "ünder_", "X"])
+def test_a_search_finds_parts_of_texts_in_any_case(tx: Tx, ada: UUID, search: str) -> None:
+    one = a_generation(title='Cats say "hi" \\o/ ünder_score')
+    tx.content.save(ada, one)
+    tx.content.save(ada, replace(a_generation(title="Dogs"), concepts=[], trends=[]))
+    assert tx.content.history(ada, search=search).generations == [one]
+
+
+@pytest.mark.parametrize("search", ["zebra", "100_", "%", "absurd", "title", "a\0b\ud800"])
+def test_a_search_takes_its_text_literally(tx: Tx, ada: UUID, search: str) -> None:
+    bare = {"title": "Cats", "category": "absurd"}
+    tx.content.save(ada, replace(a_generation(), concepts=[bare]))
+    assert tx.content.history(ada, search=search).generations == []
+
+
+def test_analytics_count_what_is_there(tx: Tx, ada: UUID) -> None:
+    for one in (a_generation(), a_generation(day=1, category="tech"), a_generation(day=1, concepts=[{}, {}])):
+        tx.content.save(ada, one)
+    counted = tx.content.analytics(ada)
+    assert (counted.generations, counted.concepts) == (3, 4)
+    assert counted.categories == {"absurd": 1, "tech": 1}
+    assert counted.trends == {"Kittens": 3}
+    assert counted.days == {NOON.date(): 1, NOON.date() + timedelta(days=1): 2}
+    assert tx.content.analytics(ada, since=NOON + timedelta(hours=1)).generations == 2
+
+
+def test_critiques_by_concept_and_not_yet_applied(tx: Tx, ada: UUID) -> None:
+    first = Critique(uuid4(), "k1", "text", NOON, performance_gap={"gap": 1}, scoring_issues=["hook"])
+    second = Critique(uuid4(), "k2", "text", NOON + timedelta(days=1))
+    for critique in (first, second):
+        tx.learning.save_critique(ada, critique)
+    assert tx.learning.critiques(ada) == [second, first]
+    assert tx.learning.critiques_of_concept(ada, "k1") == [first]
+    applied = replace(second, applied_at=NOON)
+    tx.learning.save_critique(ada, applied)
+    assert tx.learning.unapplied_critiques(ada) == [first]
+    assert tx.learning.critiques(ada, limit=1) == [applied]
+
+
+def test_an_insight_is_one_for_its_category_platform_and_pattern(tx: Tx, ada: UUID) -> None:
+    first = Insight(uuid4(), "tech", "tiktok", "p" * 5000, NOON, NOON)
+    again = replace(first, id=uuid4(), evidence_count=2, last_seen_at=NOON + timedelta(days=1))
+    tx.learning.save_insight(ada, first)
+    tx.learning.save_insight(ada, again)
+    assert tx.learning.insights(ada) == tx.learning.insights(ada, "tech") == [replace(again, id=first.id)]
+    assert tx.learning.insights(ada, "food") == []
+    assert tx.learning.insight_by_pattern(ada, first.pattern) == replace(again, id=first.id)
+    assert tx.learning.insight_by_pattern(ada, "none") is None
+
+
+def test_adjustments_and_what_there_is_of_each(tx: Tx, ada: UUID) -> None:
+    first = Adjustment(uuid4(), "tech", "category-weight", 0.9, 0.8100000000000001, NOON)
+    second = replace(first, id=uuid4(), category="food", applied_at=NOON + timedelta(days=1))
+    for adjustment in (first, second):
+        tx.learning.save_adjustment(ada, adjustment)
+    tx.learning.save_critique(ada, Critique(uuid4(), "k", "text", NOON))
+    assert tx.learning.adjustments(ada) == [second, first]
+    assert tx.learning.adjustments_of_category(ada, "tech") == [first]
+    assert tuple(tx.learning.stats(ada, NOON - timedelta(days=7))) == (1, 0, 2, 1)
+    assert tx.learning.stats(ada, NOON).recent_critiques == 0

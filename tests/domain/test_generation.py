@@ -1,0 +1,231 @@
+"""What concepts must be, whoever writes them; and that the offline grammar's are, whatever people look at."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.categories import CATEGORIES
+from domain.errors import Rejected
+from domain.formats.format import HEADLINE
+from domain.generation import (
+    MOST_CONCEPTS,
+    MOST_PER_CATEGORY,
+    Brief,
+    Past,
+    Segment,
+    Usage,
+    Variant,
+    Written,
+    check_count,
+    compose,
+    faults,
+    usable,
+    written_of,
+    written_row,
+)
+from domain.grammar import FORMATS, LocalGrammar
+from domain.trends import Sighting, fill, merge
+from domain.wording import claims
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+LIVE = (
+    Sighting(
+        "google-trends",
+        "artemis iii",
+        1,
+        headline="NASA rolls the Artemis III rocket to the pad",
+        publisher="Space Daily",
+        count=20_000,
+        measure="searches",
+    ),
+    Sighting("wikimedia", "Artemis III", 3, count=91_000, measure="page views"),
+    Sighting("hacker-news", "Show HN: A tiny Postgres in Rust", 1, count=412, measure="points", category="tech"),
+    Sighting("reddit", "My cat learned to open the fridge and now nobody is safe", 1, category="emotional"),
+    Sighting("gnews", "Plane crash kills twelve", 1),
+)
+
+
+def a_brief(*sightings: Sighting, seed: int = 1, **known: Any) -> Brief:
+    trends = fill(merge(sightings, region="US", now=NOW), region="US", rng=Random(seed), now=NOW)
+    return Brief(**{"count": 5, "past": (), "region": "US", "now": NOW} | known, seed=seed, trends=usable(trends))
+
+
+def grammar(brief: Brief) -> Written:
+    return LocalGrammar().write(brief)
+
+
+# --- the grammar --------------------------------------------------------------------------------------------
+
+
+def test_concepts_from_live_trends_name_their_sources_and_facts() -> None:
+    brief = a_brief(*LIVE)
+    written = grammar(brief)
+    assert faults(written, brief) == []
+    live = [draft for draft in written.drafts if draft.topic == "Artemis III"]
+    assert live
+    told = json.dumps(written_row(written), ensure_ascii=False)
+    assert "“NASA rolls the Artemis III rocket to the pad” (Space Daily)." in told
+    assert "Seen on: Space Daily, Wikipedia." in live[0].caption
+
+
+def test_nobodys_disaster_becomes_a_concept() -> None:
+    for seed in range(20):
+        assert not any("crash" in draft.topic.casefold() for draft in grammar(a_brief(*LIVE, seed=seed)).drafts)
+
+
+def test_without_any_source_there_are_still_five_that_claim_nothing() -> None:
+    brief = a_brief()
+    written = grammar(brief)
+    assert faults(written, brief) == []
+    assert not any("Seen on" in draft.caption for draft in written.drafts)
+
+
+@pytest.mark.parametrize(
+    ("topic", "told"),
+    [
+        ("Every coffee I drank this year", "“Every coffee I drank this year”"),
+        ("The Lord of the Rings", "the Lord of the Rings"),
+        ("iPhone 18", "iPhone 18"),
+        ("Is this it? Yes.", "“Is this it? Yes.”"),
+    ],
+)
+def test_titles_are_quoted_and_names_are_not(topic: str, told: str) -> None:
+    brief = a_brief(Sighting("reddit", topic, 1))
+    [draft] = [draft for draft in grammar(brief).drafts if draft.topic == topic]
+    assert told in draft.caption or told[0].upper() + told[1:] in draft.caption
+
+
+def test_one_seed_one_answer() -> None:
+    assert grammar(a_brief(*LIVE, seed=7)) == grammar(a_brief(*LIVE, seed=7))
+    assert grammar(a_brief(*LIVE, seed=7)) != grammar(a_brief(*LIVE, seed=8))
+
+
+topics = st.text(max_size=90) | st.sampled_from(
+    ["{topic}", "{0}", "%s", "#1 hit", "50% off", "Breaking: leaked miracle cure", "日本のニュース", "a", "1999"]
+)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.builds(Sighting, st.just("reddit"), topics, st.integers(1, 30), headline=st.none() | topics), max_size=15
+    ),
+    st.integers(0, 2**64),
+    st.integers(1, MOST_CONCEPTS),
+)
+def test_whatever_people_look_at_it_keeps_the_rules(found: list[Sighting], seed: int, count: int) -> None:
+    brief = a_brief(*found, seed=seed, count=count)
+    written = grammar(brief)
+    assert faults(written, brief) == []
+    assert max(Counter(draft.category for draft in written.drafts).values()) <= MOST_PER_CATEGORY
+
+
+def test_a_tenant_with_fifty_concepts_a_month_sees_none_twice_in_90_days() -> None:
+    past: tuple[Past, ...] = ()
+    for day in range(30):
+        brief = a_brief(*LIVE, seed=day, past=past)
+        written = grammar(brief)
+        assert faults(written, brief) == [], f"day {day}"
+        past += tuple(Past(draft.title, draft.topic, draft.format) for draft in written.drafts)
+    assert len({past.title for past in past}) == 150
+
+
+def test_the_formats_are_sound() -> None:
+    assert Counter(each.category for each in FORMATS if not each.native) == dict.fromkeys(CATEGORIES, 2)
+    assert len({each.name for each in FORMATS}) == len(FORMATS)
+    for each in FORMATS:
+        told = json.dumps([each.titles, each.captions, each.why, [beat.text for beat in each.beats]])
+        assert claims(told) == [], each.name
+        for beat in each.beats:
+            assert ("{fact}" in (beat.text or "")) <= (beat.unproven is not None or each.needs == HEADLINE), each.name
+
+
+# --- the rules ----------------------------------------------------------------------------------------------
+
+
+def broken(written: Written, brief: Brief, **changes: Any) -> str:
+    """The faults, if the first draft were different in this."""
+    first, *others = written.drafts
+    return "; ".join(faults(replace(written, drafts=(replace(first, **changes), *others)), brief))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"category": "sports"}, "unknown category"),
+        ({"topic": "the moon"}, "not among the trends"),
+        ({"title": "Short"}, "title has 5 characters"),
+        ({"hashtags": ("#one", "two words", "#three")}, "malformed hashtag"),
+        ({"hashtags": ("#one",)}, "1 hashtags"),
+        ({"script": ()}, "0 script segments"),
+        ({"script": tuple(Segment(n, n + 2, "x" * 20, None, "close") for n in (0, 3, 6))}, "without gaps"),
+        ({"script": tuple(Segment(n, n + 1, "x" * 20, None, "close") for n in (0, 1, 2))}, "lasts 3 s"),
+        ({"variants": (Variant("A title, guaranteed", "Get rich with this one, they say."),)}, "claims a guarantee"),
+        ({"caption": "Doctors hate this one, and 97% of them agree."}, "claims what professionals"),
+        ({"caption": "A fine thing, of which 97% of people say so."}, "figures that no source gave: 97"),
+    ],
+)
+def test_every_rule_is_looked_at(changes: dict[str, Any], fault: str) -> None:
+    brief = a_brief(*LIVE)
+    assert fault in broken(grammar(brief), brief, **changes)
+
+
+def test_a_topic_that_is_never_mentioned_is_seen() -> None:
+    brief = a_brief(*LIVE)
+    script = tuple(Segment(n, n + 5, "x" * 20, "look", "close") for n in (0, 5, 10))
+    blank = {"title": "Something to see here", "caption": "Nothing in particular, again.", "variants": ()}
+    assert "never mentions its topic" in broken(grammar(brief), brief, script=script, **blank)
+
+
+def test_what_a_source_says_may_be_quoted() -> None:
+    brief = a_brief(
+        Sighting("gnews", "Miracle cure leaked", 1, headline="Miracle cure leaked: 97% sure", publisher="X")
+    )
+    assert faults(grammar(brief), brief) == []
+
+
+def test_too_few_too_many_of_one_category_and_twice_the_same() -> None:
+    brief = a_brief(*LIVE)
+    written = grammar(brief)
+    first = written.drafts[0]
+    assert faults(replace(written, drafts=written.drafts[:3]), brief) == ["5 concepts were asked for, and 3 delivered"]
+    found = "; ".join(faults(replace(written, drafts=(first,) * 5), brief))
+    assert f"5 concepts in {first.category}: at most 2" in found
+    assert "concept 2: too close to one" in found
+
+
+@pytest.mark.parametrize("count", [0, -1, MOST_CONCEPTS + 1])
+def test_a_count_that_cannot_be_had_is_refused(count: int) -> None:
+    with pytest.raises(Rejected, match=f"count is {count}"):
+        check_count(count)
+
+
+def test_an_answer_survives_as_json() -> None:
+    written = replace(grammar(a_brief(*LIVE)), usage=Usage("anthropic/x", 10, 20, "0.000220"))
+    assert written_of(json.loads(json.dumps(written_row(written)))) == written
+
+
+# --- what is kept -------------------------------------------------------------------------------------------
+
+
+def test_the_old_app_can_read_what_is_kept() -> None:
+    brief = a_brief(*LIVE)
+    rows = compose(grammar(brief), brief, job_id=UUID(int=1), timezone="Europe/Berlin")
+    assert len({row["id"] for row in rows}) == 5
+    for row in rows:
+        assert {"timeRange", "visual", "onScreenText", "camera"} == row["script"][0].keys()
+        assert row["veoPrompt"].startswith(row["soraPrompt"])
+        assert [variant["label"] for variant in row["variants"]] == ["A", "B", "C"]
+        assert row["variants"][0]["title"] == row["title"]
+        assert row["platformVirality"].keys() == {"tiktok", "youtubeShorts", "instagramReels"}
+        assert row["generator"] == "local-grammar/v1"
+        assert datetime.fromisoformat(row["postTime"]["utc"]) == datetime.fromisoformat(row["postTime"]["local"])
+    assert json.loads(json.dumps(rows)) == rows

@@ -1,0 +1,132 @@
+"""The language model's client, with pydantic-ai and Anthropic's own client, against a loopback messages API."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
+
+import pytest
+
+from domain.errors import Unavailable
+from domain.generation import Brief, faults
+from domain.trends import fill
+from integrations.fake_llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
+from integrations.llm import LanguageModels, Model, ModelRefused
+from integrations.loopback import Reply
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+MODEL = Model("anthropic", "claude-sonnet-5-5", Decimal(2), Decimal(10))
+BRIEF = Brief(
+    count=5,
+    trends=tuple(fill([], region="US", rng=Random(1), now=NOW)),
+    past=(),
+    region="US",
+    seed=1,
+    now=NOW,
+    patience=timedelta(seconds=10),
+)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeLlm]:
+    with fake_llm() as fake:
+        yield fake
+
+
+@pytest.fixture
+def models(fake: FakeLlm) -> LanguageModels:
+    return LanguageModels(anthropic_key="a-key", anthropic_base_url=fake.server.url)
+
+
+def test_the_answer_is_typed_and_its_cost_known(fake: FakeLlm, models: LanguageModels) -> None:
+    written = models.write(MODEL, BRIEF)
+    assert faults(written, BRIEF) == []
+    assert (written.generator, len(written.drafts)) == ("anthropic/claude-sonnet-5-5", 5)
+    assert (written.usage.tokens_in, written.usage.tokens_out) == (TOKENS_IN, TOKENS_OUT)
+    assert written.usage.cost_usd == "0.056800"
+    assert fake.calls == 1
+
+
+def test_the_topics_are_data_and_the_faults_are_told(fake: FakeLlm, models: LanguageModels) -> None:
+    models.write(MODEL, replace(BRIEF, faults=("concept 2: it claims a guarantee",)))
+    [question] = fake.questions()
+    assert all(trend.topic in question for trend in BRIEF.trends)
+    assert "- concept 2: it claims a guarantee" in question
+
+
+UNUSABLE: list[tuple[Trick, str]] = [
+    ("too few", "5 concepts were asked for, and 3 delivered"),
+    ("invented figure", "figures that no source gave: 83"),
+    ("banned claim", "it claims a guarantee"),
+    ("unknown topic", "is not among the trends"),
+    ("wrong shape", "could not be read"),
+    ("prose", "could not be read"),
+]
+
+
+@pytest.mark.parametrize(("trick", "fault"), UNUSABLE, ids=[trick for trick, _ in UNUSABLE])
+def test_an_answer_that_cannot_be_used_was_paid_for(
+    fake: FakeLlm, models: LanguageModels, trick: Trick, fault: str
+) -> None:
+    fake.misbehave(trick)
+    written = models.write(MODEL, BRIEF)
+    assert fault in "; ".join(faults(written, BRIEF))
+    assert written.usage.tokens_out == TOKENS_OUT
+    assert fake.calls == 1
+
+
+def test_a_refusal_is_one(fake: FakeLlm, models: LanguageModels) -> None:
+    fake.misbehave("refusal")
+    written = models.write(MODEL, BRIEF)
+    assert written.refusal
+    assert written.usage.tokens_in == TOKENS_IN
+
+
+NOT_NOW = {
+    "limited": error(429, "rate_limit_error", "slow down", retry_after="45"),
+    "overloaded": error(529, "overloaded_error", "Overloaded"),
+    "down": error(500, "api_error", "Internal server error"),
+    "no JSON": Reply(b"<html>bad gateway</html>", 502),
+    "gone": Reply(hang_up=True),
+}
+
+
+@pytest.mark.parametrize("reply", NOT_NOW.values(), ids=NOT_NOW.keys())
+def test_trouble_is_the_jobs_to_wait_for(fake: FakeLlm, models: LanguageModels, reply: Reply) -> None:
+    fake.server.fail(reply)
+    with pytest.raises(Unavailable) as caught:
+        models.write(MODEL, BRIEF)
+    assert caught.value.retry_after == (timedelta(seconds=45) if reply is NOT_NOW["limited"] else None)
+    assert fake.calls == 1
+
+
+def test_its_patience_ends(fake: FakeLlm, models: LanguageModels) -> None:
+    fake.server.fail(Reply(after=10))
+    with pytest.raises(Unavailable, match="did not answer"):
+        models.write(MODEL, replace(BRIEF, patience=timedelta(seconds=0.5)))
+
+
+def test_a_broken_body_is_no_answer(fake: FakeLlm, models: LanguageModels) -> None:
+    fake.server.fail(Reply(b'{"id": "msg_1", "type": "mess', headers={"Content-Type": "application/json"}))
+    with pytest.raises(Unavailable):
+        models.write(MODEL, BRIEF)
+
+
+def test_a_wrong_key_is_not_tried_again(fake: FakeLlm) -> None:
+    models = LanguageModels(anthropic_key="wrong", anthropic_base_url=fake.server.url)
+    with pytest.raises(ModelRefused, match="401") as caught:
+        models.write(MODEL, BRIEF)
+    assert "wrong" not in str(caught.value)
+
+
+def test_nothing_heavy_is_imported_before_a_model_is_asked() -> None:
+    program = (
+        "import sys, workers.app, workers.main, workers.jobs, integrations.llm, integrations.http\n"
+        "workers.app.discover([workers.jobs])\n"
+        "print([name for name in ('pydantic_ai', 'anthropic', 'httpx2', 'httpx') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
