@@ -159,6 +159,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses: no such path, another method, a body that is too large."""
     if not isinstance(error, HTTPException):
         raise error
+    if error.status_code == 400:  # a body that is not UTF-8: to a caller as wrong as any other
+        return refusal(422, "body: it cannot be read as JSON", "INVALID")
     return refusal(error.status_code, error.detail, CODES.get(error.status_code, "HTTP_ERROR"), headers=error.headers)
 
 

@@ -133,7 +133,7 @@ class Analytics(BaseModel):
     "/generate",
     status_code=202,
     responses=documented(
-        _402="`QUOTA_EXCEEDED`: fewer concepts are left than asked for; `details` has limit, used, remaining, resets_at",
+        _402="`QUOTA_EXCEEDED`: fewer are left than asked for; `details` has limit, used, remaining, resets_at",
     ),
 )
 def generate(
@@ -179,7 +179,7 @@ def history(caller: Reader, app: Running, asked: Annotated[HistoryQuery, Query()
         )
     return History(
         generations=[Generation.model_validate(each) for each in page.generations],
-        next=page.next and _cursor(page.next),
+        next=page.next and cursor_of(page.next),
     )
 
 
@@ -263,7 +263,7 @@ def _exceeded(left: quota.Quota, count: int) -> Refused:
     return Refused(402, text, "QUOTA_EXCEEDED", figures)
 
 
-def _cursor(place: Place) -> str:
+def cursor_of(place: Place) -> str:
     return urlsafe_b64encode(json.dumps([place.date.isoformat(), str(place.id)]).encode()).decode().rstrip("=")
 
 

@@ -12,6 +12,7 @@ import structlog
 
 from db.requests import Request
 from db.transaction import SYSTEM, Database
+from domain.errors import Unavailable
 
 MOST_WAITING = 10_000
 MOST_AT_ONCE = 500
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 
 
 class UsageLog:
-    """Start it in a process that serves; what is recorded before or after is dropped when the queue is full."""
+    """Of one process, for as long as it serves."""
 
     def __init__(self, db: Database, *, most_waiting: int = MOST_WAITING) -> None:
         self._db = db
@@ -69,9 +70,11 @@ class UsageLog:
         try:
             with self._db.transaction(SYSTEM, durable=False) as tx:
                 tx.requests.record(requests)
-        except Exception as error:
-            log.warning("usage.not_written", requests=len(requests), reason=str(error))
-            return requests[:MOST_AT_ONCE] if len(requests) <= MOST_AT_ONCE else []
+        except Unavailable as error:
+            log.warning("usage.waits", requests=len(requests), reason=str(error))
+            return requests
+        except Exception:
+            log.exception("usage.lost", requests=len(requests))
         return []
 
 
