@@ -31,7 +31,8 @@ INSERT INTO generations (tenant_id, date, concepts, trends, is_favorite)
 SELECT %(tenant_id)s, now() - n * interval '1 minute', %(concepts)s, %(trends)s, n %% 100 = 0
 FROM generate_series(1, %(generations)s) AS n
 """
-KINDS = {
+HALFWAY = "SELECT date, id FROM generations ORDER BY date, id OFFSET %s LIMIT 1"
+KINDS: dict[str, dict[str, str | int]] = {
     "api-history": {"limit": 20},
     "api-history-favorites": {"limit": 20, "favorites": "true"},
     "api-history-search": {"limit": 20, "search": "sourdough 3"},
@@ -98,10 +99,7 @@ def filled(url: str) -> tuple[list[str], str]:
             )
         connection.execute(FILL, values)
         connection.execute("VACUUM ANALYZE generations")
-        middle = connection.execute(
-            "SELECT date, id FROM generations ORDER BY date, id OFFSET %s LIMIT 1", (GENERATIONS // 2,)
-        )
-        place = middle.fetchone()
+        place = connection.execute(HALFWAY, (GENERATIONS // 2,)).fetchone()
     if place is None:
         raise BenchError("nothing was filled in")
     return [key.text for key in keys], cursor_of(Place(*place))
