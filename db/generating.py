@@ -52,7 +52,7 @@ ORDER BY rank, provider, model LIMIT 1
 
 RECENT = """
 SELECT id, date, tenant_id, generator, job_id,
-    CASE jsonb_typeof(concepts) WHEN 'array' THEN jsonb_array_length(concepts) END AS concepts
+       CASE jsonb_typeof(concepts) WHEN 'array' THEN jsonb_array_length(concepts) END AS concepts
 FROM generations ORDER BY date DESC, id LIMIT %s
 """
 
