@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks import install
-from benchmarks.measures import apply, drain, enqueue, history, ingest, latency, quota, standing, up
+from benchmarks.measures import api, apply, drain, enqueue, history, ingest, latency, quota, standing, up
 from benchmarks.plan import QUICK, Plan, Sizes
 from benchmarks.report import Report, machine
 from benchmarks.servers import ROOT, BenchError, Servers
@@ -31,13 +31,14 @@ OTHERS: Measures = {
     "idle": standing.idle,
     "memory": standing.memory,
     "ingest": ingest.measure,
+    "api-history": api.measure,
     "up": up.measure,
     "bloat": history.bloat,
     "growth": history.growth,
     "quota": quota.measure,
     "apply": apply.measure,
 }
-BARS = tuple(bar for module in (drain, enqueue, latency, standing, ingest, up, history) for bar in module.BARS)
+BARS = tuple(bar for module in (drain, enqueue, latency, standing, ingest, api, up, history) for bar in module.BARS)
 OWN_LIBRARIES = ("dramatiq", "psycopg", "redis", "hiredis", "sqlalchemy", "starlette", "uvicorn", "uvloop", "orjson")
 
 

@@ -27,10 +27,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import IntegrityError
 
 from db.saving import put
 from db.tables import generations
 from domain.dexie_kinds import storable
+from domain.errors import StillUsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,12 @@ class Content:
         """Whether there was one.
 
         Raises:
-            sqlalchemy.exc.IntegrityError: videos or feedback refer to it.
+            StillUsed: videos or feedback refer to it.
         """
-        return bool(self._sql.execute(delete(generations).where(_this(tenant_id, generation_id))).rowcount)
+        try:
+            return bool(self._sql.execute(delete(generations).where(_this(tenant_id, generation_id))).rowcount)
+        except IntegrityError as error:
+            raise StillUsed(f"videos or feedback refer to the generation {generation_id}") from error
 
     def toggle_favorite(self, tenant_id: UUID, generation_id: UUID) -> bool | None:
         """Whether it is a favourite now; None if there is no such generation."""

@@ -26,6 +26,7 @@ from db.content import Content
 from db.dexie import Dexie
 from db.events import Events
 from db.explain import Explain
+from db.feedback import Feedback
 from db.fires import Fires
 from db.generating import Generating
 from db.health import Health
@@ -35,6 +36,7 @@ from db.learning import Learning
 from db.queues import Queues
 from db.quota import Quotas
 from db.rates import Rates
+from db.requests import Requests
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.steps import Steps
 from db.tenants import Tenants
@@ -183,10 +185,6 @@ class Tx:
         return cast(datetime, moment)
 
     @cached_property
-    def access(self) -> Access:
-        return Access(self.sql)
-
-    @cached_property
     def jobs(self) -> Jobs:
         return Jobs(self.driver, self.due, self.claims)
 
@@ -206,6 +204,9 @@ class Tx:
     generating = _on_driver(Generating)
     trends = _on_driver(TrendSources)
     health = _on_driver(Health)
+    requests = _on_driver(Requests)
+    access = _on_sql(Access)
+    feedback = _on_sql(Feedback)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)
     quota = _on_sql(Quotas)

@@ -19,6 +19,8 @@ class ApiScope(StrEnum):
     ACCOUNT_READ = "account:read"
     BILLING_WRITE = "billing:write"
     KEYS_WRITE = "keys:write"
+    GENERATIONS_READ = "generations:read"
+    GENERATIONS_WRITE = "generations:write"
 
 
 SCOPES: Mapping[ApiScope, str] = MappingProxyType(
@@ -26,6 +28,8 @@ SCOPES: Mapping[ApiScope, str] = MappingProxyType(
         ApiScope.ACCOUNT_READ: "see the tenant, its plan and what is left of its quota",
         ApiScope.BILLING_WRITE: "start a checkout, open the billing portal",
         ApiScope.KEYS_WRITE: "list, make and revoke API keys",
+        ApiScope.GENERATIONS_READ: "see generations, their jobs and analytics",
+        ApiScope.GENERATIONS_WRITE: "generate concepts, keep, delete and rate them",
     }
 )
 ADMINS_ONLY = frozenset({ApiScope.BILLING_WRITE, ApiScope.KEYS_WRITE})

@@ -42,6 +42,10 @@ class UnknownGeneration(Rejected):
     """No generation has this id."""
 
 
+class StillUsed(Rejected):
+    """What was to be deleted is referred to by something else."""
+
+
 class IdTaken(Rejected):
     """What was to be saved has the id of something else, which may be another tenant's."""
 

@@ -29,7 +29,7 @@ HOMES = {
     "alembic": ("db.migrate",),
     "psycopg": ("db", "web", "cli"),
     "dramatiq": ("workers.broker", "workers.main", "workers.__main__"),
-    "redis": ("workers.broker", "scheduler.relay"),
+    "redis": ("workers.broker", "workers.throttle", "scheduler.relay"),
     "apscheduler": ("scheduler",),
     "starlette": ("web",),
     "uvicorn": ("web",),

@@ -17,7 +17,9 @@ from db.transaction import SYSTEM, Database
 from domain.access import KEY_START, ApiScope, Caller, Session, caller_of, hash_of, scopes_of, use_is_due
 from domain.errors import AccountPending, NotAllowed, NotAuthenticated, Unavailable
 from integrations.clerk_sessions import Verifier
+from web.limits import limit, too_many
 from workers.app import App
+from workers.throttle import Throttle
 
 WEBHOOK_TAKES = timedelta(seconds=2)
 """How soon after a sign-up Clerk's webhook has usually been applied."""
@@ -91,7 +93,15 @@ def caller(request: Request, credential: Annotated[HTTPAuthorizationCredentials 
     if credential is None:
         raise NotAuthenticated("CREDENTIAL_MISSING", "send `Authorization: Bearer` with an API key or a session token")
     authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.authenticate(credential.credentials)
+    who = authenticator.authenticate(credential.credentials)
+    request.state.caller = who
+    throttle: Throttle | None = request.app.state.throttle
+    taken = None if throttle is None else limit(throttle, who, credential.credentials)
+    if taken is not None:
+        request.state.taken = taken
+        if taken.wait:
+            raise too_many(taken)
+    return who
 
 
 def requires(scope: ApiScope) -> Any:

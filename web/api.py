@@ -4,18 +4,20 @@ Handlers are plain functions: FastAPI runs them in threads, so they may wait for
 module beside `web/keys.py`, listed in `create_api`.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from db.requests import Request as Answered
 from domain.errors import (
     AccountPending,
     Conflict,
@@ -24,6 +26,7 @@ from domain.errors import (
     NotSetUp,
     ProviderRefused,
     Rejected,
+    StillUsed,
     TenantContextNotSet,
     Unavailable,
     UnknownKey,
@@ -31,57 +34,73 @@ from domain.errors import (
     ViralError,
 )
 from integrations.clerk_sessions import Verifier
-from web import billing, keys, user
+from web import billing, feedback, generations, jobs, keys, limits, user
 from web.access import Authenticator
+from web.refusals import Refusal, Refused
+from web.usage import UsageLog, milliseconds_since
 from workers.app import App
+from workers.throttle import Throttle
 
 MAX_BODY = 1024 * 1024
 """Bytes."""
 
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+REFUSALS = {
+    401: "who calls is not known: `code` says what is wrong with the credential",
+    403: "the caller lacks the scope, or is still being set up",
+    413: "the body is larger than a megabyte",
+    422: "something that was sent is not as it should be: `details` says where",
+    429: "`RATE_LIMITED`: too many requests; try again after `Retry-After` seconds",
+    503: "this cannot be answered now; try again after `Retry-After` seconds",
+}
+"""Of every route."""
 RETRY_AFTER = 5
 CHALLENGE = 'Bearer realm="viral"'
 
 log = structlog.get_logger()
 
 
-class Refusal(BaseModel):
-    """What every refusal says: why, in a sentence and in a word, and what else there is to know."""
-
-    error: str
-    code: str
-    details: Any = None
-
-
 def create_api(
-    app: App, *, sessions: Verifier | None, clock: Callable[[], float], origins: Sequence[str] = ()
+    app: App,
+    *,
+    sessions: Verifier | None,
+    clock: Callable[[], float],
+    origins: Sequence[str] = (),
+    throttle: Throttle | None = None,
+    usage: UsageLog | None = None,
 ) -> ASGIApp:
-    """`origins`: of the pages whose scripts may call; `clock` is Unix seconds."""
+    """`origins`: of the pages whose scripts may call; `clock` is Unix seconds.
+
+    Without `throttle` nobody is limited; without `usage` no request is recorded.
+    """
     api = FastAPI(
         title="Viral Dashboard",
         version=app.version,
         description="Send `Authorization: Bearer` with an API key or a session token of Clerk.",
-        responses={status: {"model": Refusal} for status in (401, 403, 422, 503)},
+        responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},
         exception_handlers={
             HTTPException: _http_error,
             RequestValidationError: _invalid,
+            Refused: _only_here,
             ViralError: _refused,
             Exception: _own_error,
         },
     )
     api.state.app = app
+    api.state.throttle = throttle
     api.state.authenticator = Authenticator(app.db, sessions, clock)
-    for group in (user, keys, billing):
+    for group in (user, keys, generations, jobs, feedback, billing):
         api.include_router(group.routes)
+    served = Observed(Bounded(api), usage)
     if not origins:
-        return Bounded(api)
+        return served
     # Outermost, so that a page's script can read refusals and failures too.
     return CORSMiddleware(
-        Bounded(api),
+        served,
         allow_origins=list(origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-        expose_headers=["Retry-After"],
+        expose_headers=["Location", "RateLimit", "RateLimit-Policy", "Retry-After"],
         max_age=600,
     )
 
@@ -106,10 +125,45 @@ class Bounded:
         await self._app(scope, counted, send)
 
 
+class Observed:
+    """Tells every known caller what is left of their requests, and keeps that they asked."""
+
+    def __init__(self, app: ASGIApp, usage: UsageLog | None) -> None:
+        self._app = app
+        self._usage = usage
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        state = scope["state"] = dict(scope.get("state", {}))
+        began = time.monotonic()
+
+        async def observed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if "taken" in state:
+                    MutableHeaders(scope=message).update(limits.headers(state["taken"]))
+                if self._usage is not None and "caller" in state:
+                    route = getattr(scope.get("route"), "path", "?")
+                    name = f"{scope['method']} {route}"
+                    duration = milliseconds_since(began)
+                    self._usage.record(Answered(state["caller"].tenant_id, name, message["status"], duration))
+            await send(message)
+
+        return await self._app(scope, receive, observed)
+
+
+async def _only_here(request: Request, error: Exception) -> Response:
+    if not isinstance(error, Refused):
+        raise error
+    return refusal(error.status, str(error), error.code, error.details, error.headers)
+
+
 async def _http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses: no such path, another method, a body that is too large."""
     if not isinstance(error, HTTPException):
         raise error
+    if error.status_code == 400:  # a body that is not UTF-8: to a caller as wrong as any other
+        return refusal(422, "body: it cannot be read as JSON", "INVALID")
     return refusal(error.status_code, error.detail, CODES.get(error.status_code, "HTTP_ERROR"), headers=error.headers)
 
 
@@ -137,6 +191,8 @@ async def _refused(request: Request, error: Exception) -> Response:
             return refusal(403, str(error), error.code, {"retry_after": seconds}, {"Retry-After": str(seconds)})
         case NotAllowed():
             return refusal(403, str(error), error.code)
+        case StillUsed():
+            return refusal(409, str(error), "STILL_USED")
         case UnknownTenant() | UnknownKey():
             return refusal(404, str(error), "NOT_FOUND")
         case Conflict():

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel
 from domain.access import KEY_BYTES, ApiScope, Caller, new_key
 from domain.errors import NotAllowed, UnknownKey
 from web.access import Running, requires
+from web.refusals import documented
 
 routes = APIRouter(prefix="/keys", tags=["keys"])
 
@@ -65,7 +66,7 @@ def create_key(wish: KeyRequest, caller: KeyWriter, app: Running, response: Resp
     return CreatedKey(**row, key=key.text)
 
 
-@routes.delete("/{key_id}", status_code=204)
+@routes.delete("/{key_id}", status_code=204, responses=documented(_404="no such key of yours"))
 def revoke_key(key_id: UUID, caller: KeyWriter, app: Running) -> None:
     """From the next request on, nobody comes in with it. It stays listed."""
     with app.db.transaction(caller.tenant_id) as tx:

@@ -21,14 +21,17 @@ from starlette.types import ASGIApp
 
 from web.api import create_api
 from web.ingest import Ingest, Rings
+from web.usage import UsageLog
 from web.webhooks import OPENERS, Door, DoorsFirst, own_error, refusal, usable
 from workers import logs
 from workers.app import Ids, build
+from workers.broker import connect
 from workers.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.settings import Settings
 from workers.signin import verifier
+from workers.throttle import Throttle
 
 READY_FOR = 1.0
 """Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""
@@ -70,6 +73,8 @@ def run(settings: Settings) -> None:
     """
     logs.configure(settings.log_format, settings.log_level)
     app = build(settings, name="viral web", pool_size=API_CONNECTIONS)
+    usage = UsageLog(app.db)
+    throttle = Throttle(connect(settings.redis_url))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
         clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
@@ -80,9 +85,17 @@ def run(settings: Settings) -> None:
         make_id=Ids(),
         stripe_job=apply_stripe_event,
         clerk_job=apply_clerk_event,
-        api=create_api(app, sessions=verifier(settings), clock=time.time, origins=settings.clerk_authorized_parties),
+        api=create_api(
+            app,
+            sessions=verifier(settings),
+            clock=time.time,
+            origins=settings.clerk_authorized_parties,
+            throttle=throttle,
+            usage=usage,
+        ),
     )
     web_app = create_app(deps)
+    usage.start()
     # What is loaded by now stays. Unfrozen, every full collection walks it, and all requests stand still for 70 ms.
     gc.collect()
     gc.freeze()
@@ -95,6 +108,8 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+    usage.stop()
+    throttle.close()
     app.close()
 
 

@@ -1,0 +1,63 @@
+"""What the API keeps of its requests: which job an idempotency key made, and who asked what, how often."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+KEPT = timedelta(hours=24)
+"""How long a key brings back its job, counted from when it was enqueued."""
+
+# Through the indexes by tenant and time: only the tenant's own jobs of a day are read.
+BY_KEY = """
+SELECT id, payload FROM job_queue
+WHERE tenant_id = %(tenant_id)s AND created_at > now() - %(kept)s AND job_type = %(job_type)s AND unique_key = %(key)s
+UNION ALL
+SELECT id, payload FROM job_archive
+WHERE tenant_id = %(tenant_id)s AND completed_at > now() - %(kept)s AND created_at > now() - %(kept)s
+    AND job_type = %(job_type)s AND unique_key = %(key)s
+LIMIT 1
+"""
+
+RECORD = "INSERT INTO api_usage (tenant_id, kind, name, status_code, duration_ms) VALUES (%s, 'api', %s, %s, %s)"
+
+FIELDS = "id, job_type, status, attempts, result, error_message, scheduled_for, created_at, started_at, completed_at"
+JOB = f"""
+SELECT {FIELDS} FROM job_queue WHERE id = %(id)s AND tenant_id = %(tenant_id)s
+UNION ALL
+SELECT {FIELDS} FROM job_archive WHERE id = %(id)s AND tenant_id = %(tenant_id)s
+"""
+
+
+class Request(NamedTuple):
+    """One request that was answered; `name` is its method and route, `duration` milliseconds."""
+
+    tenant_id: UUID
+    name: str
+    status: int
+    duration: int
+
+
+class Requests:
+    """Query group."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def job_of(self, tenant_id: UUID, job_type: str, key: str) -> tuple[UUID, dict[str, Any]] | None:
+        """The job that this unique key made in the last 24 hours, whether it has ended or not, and its payload."""
+        values = {"tenant_id": tenant_id, "job_type": job_type, "key": key, "kept": KEPT}
+        return self._driver.execute(BY_KEY, values).fetchone()
+
+    def job(self, tenant_id: UUID, job_id: UUID) -> dict[str, Any] | None:
+        """The tenant's own job of this id, in the queue or in the archive."""
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(JOB, {"id": job_id, "tenant_id": tenant_id}).fetchone()
+
+    def record(self, requests: Sequence[Request]) -> None:
+        """System scope: requests of any tenants."""
+        with self._driver.cursor() as cursor:
+            cursor.executemany(RECORD, requests)

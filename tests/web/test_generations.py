@@ -1,0 +1,248 @@
+"""Generating through the API, and what came of it: real rows, real jobs, real buckets."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from threading import Thread
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import redis
+from sqlalchemy import func, select
+
+from db.content import Generation
+from db.tables import api_usage, performance_feedback
+from db.transaction import SYSTEM
+from tests.builders import a_tenant, tenant
+from tests.drain import drain
+from tests.wait import until
+from tests.web.test_api import NOW, Api, a_key, refused
+from web.limits import PER_CALLER
+from web.usage import UsageLog
+from workers.app import App
+from workers.broker import connect
+from workers.throttle import Throttle
+
+LOCAL = {"count": 2, "generator": "local-grammar/v1"}
+READ, WRITE = "generations:read", "generations:write"
+
+
+class Tenant:
+    """Somebody with a key of every scope, and their way into the API."""
+
+    def __init__(self, app: App, **options: Any) -> None:
+        self.id = a_tenant(app)
+        self.key = a_key(app, self.id, READ, WRITE, "account:read")
+        self._api = Api(app, **options)
+
+    def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._api(method, path, self.key, **options)
+
+
+@pytest.fixture
+def ada(app: App) -> Tenant:
+    return Tenant(app)
+
+
+def a_generation(app: App, tenant_id: UUID, days_ago: int = 0, **fields: Any) -> Generation:
+    concept = {"id": "c1", "title": "Bread", "category": "Food", "platformVirality": {"tiktok": {"score": 61.5}}}
+    given: dict[str, Any] = {"concepts": [concept], "trends": [{"topic": "sourdough"}]} | fields
+    generation = Generation(id=uuid4(), date=NOW - timedelta(days=days_ago), **given)
+    with app.db.transaction(tenant_id) as tx:
+        tx.content.save(tenant_id, generation)
+    return generation
+
+
+def test_concepts_are_asked_for_made_and_found(app: App, ada: Tenant) -> None:
+    answer = ada("POST", "/generate", json=LOCAL)
+    assert answer.status_code == 202
+    job = answer.json()
+    assert (job["status"], answer.headers["location"]) == ("pending", f"/api/jobs/{job['id']}")
+    assert ada("GET", "/user/usage").json()["used"] == 2
+    drain(app)
+    job = ada("GET", f"/jobs/{job['id']}").json()
+    assert (job["status"], job["error"]) == ("completed", None)
+    [made] = ada("GET", "/history").json()["generations"]
+    assert (made["id"], len(made["concepts"])) == (job["result"]["generation_id"], 2)
+    assert ada("GET", f"/generations/{made['id']}").json() == made
+    assert ada("GET", "/analytics").json()["concepts"] == 2
+    assert tenant(app, ada.id)["used_quota"] == 2
+
+
+def test_an_idempotency_key_brings_back_its_job_also_when_it_has_ended(app: App, ada: Tenant) -> None:
+    def ask(body: dict[str, Any], key: str = "mine") -> httpx.Response:
+        return ada("POST", "/generate", json=body, headers={"Idempotency-Key": key})
+
+    first = ask(LOCAL).json()
+    assert ask(LOCAL).json()["id"] == first["id"]
+    drain(app)
+    again = ask(LOCAL).json()
+    assert (again["id"], again["status"]) == (first["id"], "completed")
+    assert refused(ask(LOCAL | {"count": 3})) == (422, "IDEMPOTENCY_KEY_REUSED")
+    with app.db.transaction(SYSTEM) as tx:
+        moved = tx.archive.move("completed", NOW - timedelta(days=3650), NOW + timedelta(days=3650), 10)
+    assert moved.count == 1
+    assert ask(LOCAL).json()["id"] == first["id"]
+    assert ada("GET", f"/jobs/{first['id']}").json()["status"] == "completed"
+    assert ask(LOCAL, "another").json()["id"] != first["id"]
+    assert Tenant(app)("POST", "/generate", json=LOCAL, headers={"Idempotency-Key": "mine"}).json()["id"] != first["id"]
+    assert tenant(app, ada.id)["used_quota"] == 4
+
+
+def test_who_has_too_few_left_is_told_how_many(app: App, ada: Tenant) -> None:
+    assert ada("POST", "/generate", json=LOCAL | {"count": 9}).status_code == 202
+    answer = ada("POST", "/generate", json=LOCAL)
+    assert refused(answer) == (402, "QUOTA_EXCEEDED")
+    resets_at = answer.json()["details"].pop("resets_at")
+    assert resets_at.endswith("Z")
+    assert answer.json()["details"] | {"resets_at": 0} == {"limit": 10, "used": 9, "remaining": 1, "resets_at": 0}
+
+
+def test_of_two_at_once_one_gets_the_last(app: App, ada: Tenant) -> None:
+    answers: list[int] = []
+    asking = [
+        Thread(target=lambda: answers.append(ada("POST", "/generate", json=LOCAL | {"count": 6}).status_code))
+        for _ in range(2)
+    ]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert sorted(answers) == [202, 402]
+
+
+@pytest.mark.parametrize("body", [{"count": 0}, {"count": 21}, {"generator": "nobody"}, {"count": 1, "more": 1}])
+def test_a_wish_that_makes_no_sense_costs_nothing(app: App, ada: Tenant, body: dict[str, Any]) -> None:
+    assert refused(ada("POST", "/generate", json=body)) == (422, "INVALID")
+    assert tenant(app, ada.id)["used_quota"] == 0
+
+
+def test_history_comes_in_pages_and_can_be_narrowed(app: App, ada: Tenant) -> None:
+    made = [str(a_generation(app, ada.id, days_ago=n).id) for n in range(5)]
+    seen, cursor = [], None
+    while True:
+        page = ada("GET", "/history", params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        seen += [each["id"] for each in page["generations"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert seen == made
+
+    def ids(**asked: Any) -> list[str]:
+        return [each["id"] for each in ada("GET", "/history", params=asked).json()["generations"]]
+
+    assert ids(since=(NOW - timedelta(days=1)).isoformat()) == made[:2]
+    assert ids(until=(NOW - timedelta(days=3)).isoformat()) == made[3:]
+    assert (ids(search="SOURD"), ids(search="rye")) == (made, [])
+    for _ in range(2):
+        assert ada("PUT", f"/generations/{made[2]}/favorite", json={"is_favorite": True}).json() == {
+            "is_favorite": True
+        }
+    assert ids(favorites=True) == [made[2]]
+    for cursor in ("x", "W10", "WzEsMl0", "é"):
+        assert refused(ada("GET", "/history", params={"cursor": cursor})) == (422, "INVALID")
+
+
+def test_feedback_is_kept_beside_what_was_predicted(app: App, ada: Tenant) -> None:
+    made = a_generation(app, ada.id)
+    seen = {"generation_id": str(made.id), "concept_id": "c1", "platform": "tiktok", "views": 5, "actual_score": 71.5}
+    answer = ada("POST", "/feedback", json=seen)
+    assert (answer.status_code, answer.json()["predicted_score"]) == (201, 61.5)
+    with app.db.transaction(SYSTEM) as tx:
+        [row] = tx.sql.execute(select(performance_feedback)).mappings()
+    assert (row["tenant_id"], row["views"], float(row["actual_score"])) == (ada.id, 5, 71.5)
+    assert refused(ada("POST", "/feedback", json=seen | {"concept_id": "c2"})) == (404, "NOT_FOUND")
+    assert refused(ada("DELETE", f"/generations/{made.id}")) == (409, "STILL_USED")
+    other = a_generation(app, ada.id)
+    assert ada("DELETE", f"/generations/{other.id}").status_code == 204
+    assert refused(ada("GET", f"/generations/{other.id}")) == (404, "NOT_FOUND")
+
+
+def test_what_is_anothers_is_not_there(app: App, ada: Tenant) -> None:
+    theirs = Tenant(app)
+    job_id = theirs("POST", "/generate", json=LOCAL).json()["id"]
+    made = a_generation(app, theirs.id).id
+    seen = {"generation_id": str(made), "concept_id": "c1", "platform": "tiktok"}
+    for method, path, body in [
+        ("GET", f"/jobs/{job_id}", None),
+        ("GET", f"/generations/{made}", None),
+        ("DELETE", f"/generations/{made}", None),
+        ("PUT", f"/generations/{made}/favorite", {"is_favorite": True}),
+        ("POST", "/feedback", seen),
+    ]:
+        assert refused(ada(method, path, json=body)) == (404, "NOT_FOUND")
+    assert ada("GET", "/history").json() == {"generations": [], "next": None}
+    assert ada("GET", "/analytics").json()["generations"] == 0
+    assert theirs("GET", f"/generations/{made}").json()["is_favorite"] is False
+
+
+def test_a_key_that_may_only_read_changes_nothing(app: App) -> None:
+    reader = a_key(app, a_tenant(app), READ)
+    assert refused(Api(app)("POST", "/generate", reader, json=LOCAL)) == (403, "SCOPE_MISSING")
+    assert Api(app)("GET", "/history", reader).status_code == 200
+
+
+# --- limits and usage -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def throttle(redis_url: str) -> Iterator[Throttle]:
+    throttle = Throttle(connect(redis_url))
+    yield throttle
+    throttle.close()
+
+
+def test_answers_tell_what_is_left_and_too_many_are_refused(app: App, throttle: Throttle) -> None:
+    ada = Tenant(app, throttle=throttle)
+    first = ada("GET", "/user")
+    assert first.headers["ratelimit-policy"] == '"key";q=120;w=60, "tenant";q=600;w=60'
+    assert first.headers["ratelimit"] == '"key";r=119;t=1, "tenant";r=599;t=1'
+    caller = next(key for key in scan(app) if key.startswith("viral:rate:key:"))
+    while not (taken := throttle.take([(PER_CALLER, caller.removeprefix("viral:rate:key:"))])) or not taken.wait:
+        pass
+    answer = ada("GET", "/user")
+    assert refused(answer) == (429, "RATE_LIMITED")
+    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["ratelimit"].startswith('"key";r=0;t=60, "tenant";r=59')
+    assert Tenant(app, throttle=throttle)("GET", "/user").status_code == 200
+
+
+def scan(app: App) -> list[str]:
+    with redis.Redis.from_url(app.settings.redis_url, decode_responses=True) as client:
+        return list(client.scan_iter())
+
+
+def test_without_redis_nobody_is_refused(app: App) -> None:
+    throttle = Throttle(connect("redis://127.0.0.1:1/0"))
+    ada = Tenant(app, throttle=throttle)
+    answer = ada("GET", "/user")
+    assert answer.status_code == 200
+    assert "ratelimit" not in answer.headers
+    throttle.close()
+
+
+def test_requests_are_recorded_without_being_waited_for(app: App) -> None:
+    usage = UsageLog(app.db)
+    usage.start()
+    ada = Tenant(app, usage=usage)
+    ada("GET", f"/generations/{uuid4()}")
+    ada("GET", "/user", headers={})
+
+    def written() -> int:
+        with app.db.transaction(SYSTEM) as tx:
+            return int(tx.sql.execute(select(func.count()).select_from(api_usage)).scalar_one())
+
+    until(lambda: written() == 2, "both requests", seconds=10)
+    Api(app, usage=usage)("GET", "/user")  # nobody's: it is not recorded
+    ada("POST", "/generate", json=LOCAL)
+    usage.stop()
+    with app.db.transaction(SYSTEM) as tx:
+        rows = tx.sql.execute(select(api_usage).order_by(api_usage.c.id)).mappings().all()
+    assert [(row["kind"], row["name"], row["status_code"]) for row in rows] == [
+        ("api", "GET /generations/{generation_id}", 404),
+        ("api", "GET /user", 200),
+        ("api", "POST /generate", 202),
+    ]
+    assert {row["tenant_id"] for row in rows} == {ada.id}
+    assert all(row["duration_ms"] >= 0 for row in rows)

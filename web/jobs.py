@@ -1,0 +1,63 @@
+"""`/api/jobs`: what became of what was asked for."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from domain.access import ApiScope, Caller
+from web.access import Running, requires
+from web.refusals import documented, not_found
+
+routes = APIRouter(prefix="/jobs", tags=["jobs"])
+
+EXAMPLE: JsonDict = {
+    "id": "01937f3c-5a30-7cc0-8f2e-0d9b0e4f6a11",
+    "type": "generation.generate_concepts",
+    "status": "completed",
+    "attempts": 1,
+    "result": {
+        "generation_id": "6f0f5c6e-8d4e-5a3b-9a3f-1f0f5c6e8d4e",
+        "concepts": 5,
+        "generator": "local-grammar/v1",
+        "live_trends": 12,
+        "evergreen_trends": 8,
+        "failed_sources": {},
+    },
+    "error": None,
+    "scheduled_for": "2026-11-22T12:00:00Z",
+    "created_at": "2026-11-22T12:00:00Z",
+    "started_at": "2026-11-22T12:00:01Z",
+    "completed_at": "2026-11-22T12:00:09Z",
+}
+
+
+class Job(BaseModel):
+    """`pending` and `running` go on: ask again in a second or two. `error` says in words why a job failed, or why its
+    last attempt did; `result` of a generation names it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    id: UUID
+    type: str = Field(validation_alias="job_type", serialization_alias="type")
+    status: Literal["pending", "running", "completed", "failed", "cancelled"]
+    attempts: int
+    result: Any
+    error: str | None = Field(validation_alias="error_message", serialization_alias="error")
+    scheduled_for: datetime
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+@routes.get("/{job_id}", responses=documented(_404="no such job of yours"))
+def get_job(job_id: UUID, caller: Annotated[Caller, requires(ApiScope.GENERATIONS_READ)], app: Running) -> Job:
+    """How far a job is. Ended ones are found for as long as the archive keeps them."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        row = tx.requests.job(caller.tenant_id, job_id)
+    if row is None:
+        raise not_found(f"job {job_id}")
+    return Job.model_validate(row)
