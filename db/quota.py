@@ -17,15 +17,20 @@ from domain.quota import Hold, Quota, carry_over, release, reserve, reset, settl
 
 CONSUMPTION = ("hold", "settle", "release", "adjust")
 
+LOCK_DUE = text("""
+SELECT id FROM tenants
+WHERE quota_reset_at <= :now AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)
+ORDER BY quota_reset_at LIMIT :limit FOR UPDATE SKIP LOCKED
+""")
+
 # `domain.quota.reset`, for many tenants at once; a test holds the two against each other. `months` is how many calendar
 # months lie between the anchor and the last moment that is paid for: that month's boundary or the next is the reset.
-RESET_DUE = text("""
-WITH due AS MATERIALIZED (
+# A statement of its own, after the locks: it sees what was consumed until then.
+RESET = text("""
+WITH due AS (
     SELECT id, monthly_quota, used_quota, quota_reset_at, quota_anchor AT TIME ZONE 'UTC' AS anchor,
            least(:now, quota_paid_until - interval '1 microsecond') AT TIME ZONE 'UTC' AS paid_for
-    FROM tenants
-    WHERE quota_reset_at <= :now AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)
-    ORDER BY quota_reset_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    FROM tenants WHERE id = ANY(:tenants)
 ), begun AS (
     SELECT due.*, greatest((anchor + make_interval(months => n - 1)) AT TIME ZONE 'UTC', quota_reset_at) AS starts_at,
            (anchor + make_interval(months => n)) AT TIME ZONE 'UTC' AS ends_at
@@ -137,7 +142,9 @@ class Quotas:
     def reset_due(self, now: datetime, limit: int, cause: str) -> int:
         """Begin the period that contains `now` for tenants whose next one is due, longest overdue first; those in use
         are left. Returns how many."""
-        return self._sql.execute(RESET_DUE, {"now": now, "limit": limit, "cause": cause}).rowcount
+        due = self._sql.execute(LOCK_DUE, {"now": now, "limit": limit}).scalars().all()
+        self._sql.execute(RESET, {"now": now, "tenants": due, "cause": cause})
+        return len(due)
 
     def ledger(self, tenant_id: UUID, limit: int = 20, *, since: datetime | None = None) -> list[dict[str, Any]]:
         """The latest entries, newest first; `since` a moment, those whose concepts were taken then or later."""
