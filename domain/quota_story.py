@@ -10,7 +10,13 @@ from domain.quota import Quota, is_due
 Entry = Mapping[str, Any]
 """A row of the ledger."""
 
-WHO = {"job": "jobs", "event": "events", "person": "people", "sql": "other programs", "migration": "a migration"}
+WHO = {
+    "job": ("a job", "jobs"),
+    "event": ("an event", "events"),
+    "person": ("a person", "people"),
+    "sql": ("another program", "other programs"),
+    "migration": ("a migration", "migrations"),
+}
 
 
 def tell(plan: str, quota: Quota, entries: Sequence[Entry], held: Sequence[Entry], now: datetime) -> list[str]:
@@ -22,7 +28,7 @@ def tell(plan: str, quota: Quota, entries: Sequence[Entry], held: Sequence[Entry
     if held:
         count = sum(hold["count"] for hold in held)
         oldest = min(hold["taken_at"] for hold in held)
-        story.append(f"{count} of these are held by {len(held)} jobs at work, the oldest since {_day(oldest)}.")
+        story.append(f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}.")
     over = f" ({quota.used - quota.limit} more than this plan has: nothing is owed)" if quota.used > quota.limit else ""
     story.append(f"So {quota.used} of {quota.limit} are used{over}, and {quota.remaining} are left.")
     return story
@@ -62,17 +68,22 @@ def _went(entries: Iterable[Entry]) -> list[str]:
             key = entry["kind"], entry["cause"].partition(":")[0]
             sums[key] += entry["amount"]
             times[key] += 1
-    return [_sentence(kind, WHO.get(who, who), sums[kind, who], times[kind, who]) for kind, who in sums]
+    return [_sentence(kind, _by(who, times[kind, who]), sums[kind, who]) for kind, who in sums]
 
 
-def _sentence(kind: str, who: str, amount: int, times: int) -> str:
+def _by(who: str, times: int) -> str:
+    one, many = WHO.get(who, (who, who))
+    return one if times == 1 else f"{times} {many}"
+
+
+def _sentence(kind: str, who: str, amount: int) -> str:
     if kind == "hold":
-        return f"{amount} were taken by {times} {who}."
+        return f"{amount} were taken by {who}."
     if kind == "settle":
-        return f"{-amount} came back from {times} {who} that made fewer than they had taken."
+        return f"{-amount} came back from {who}: fewer were made than taken."
     if kind == "release":
-        return f"{-amount} came back from {times} {who} that failed or were cancelled."
-    return f"{amount:+} were entered by {who} ({times} times): see `viral quota show`."
+        return f"{-amount} came back from {who}: failed, or cancelled."
+    return f"{amount:+} were entered by {who}: see `viral quota show`."
 
 
 def _concepts(count: int) -> str:

@@ -15,7 +15,7 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 
 from db.transaction import SYSTEM, Database
 from domain.access import KEY_START, ApiScope, Caller, Session, caller_of, hash_of, scopes_of, use_is_due
-from domain.errors import AccountPending, NotAllowed, NotAuthenticated, Unavailable
+from domain.errors import AccountPending, NotAllowed, NotAuthenticated
 from integrations.clerk_sessions import Verifier
 from web.limits import limit, too_many
 from workers.app import App
@@ -45,7 +45,7 @@ class Authenticator:
         if credential.startswith(KEY_START):
             return self._by_key(credential)
         if self.sessions is None:
-            raise Unavailable("sign-in is not set up here: CLERK_JWKS_URL or CLERK_JWT_KEY must be set")
+            raise NotAuthenticated("SIGN_IN_NOT_SET_UP", "only API keys are known here: no Clerk account is set up")
         return self._by_session(self.sessions.verify(credential, self.clock()))
 
     def _by_key(self, text: str) -> Caller:

@@ -303,8 +303,8 @@ def test_a_quota_is_explained_in_plain_words(viral: Shell, app: App) -> None:
         tx.quota.hold(tenant_id, uuid4(), 4, datetime.now(UTC))
     told = viral.done("quota", "explain", tenant_id).out
     assert told.startswith("Ada's shop\nOn FREE: 10 concepts a month.\n")
-    assert "4 were taken by 1 jobs." in told
-    assert "4 of these are held by 1 jobs at work" in told
+    assert "4 were taken by a job." in told
+    assert "4 of these are held by a job at work" in told
     assert viral.json("quota", "explain", tenant_id)["remaining"] == 6
 
 

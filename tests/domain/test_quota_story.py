@@ -31,11 +31,11 @@ def test_it_tells_where_every_concept_went() -> None:
         "On PRO (active): 50 concepts a month.",
         "This month began on 2026-11-05 10:00 UTC, by a paid invoice (event evt_1); "
         "the next begins when the invoice due on 2026-12-05 10:00 UTC is paid.",
-        "+1 were entered by other programs (1 times): see `viral quota show`.",
-        "5 came back from 1 jobs that failed or were cancelled.",
+        "+1 were entered by another program: see `viral quota show`.",
+        "5 came back from a job: failed, or cancelled.",
         "17 were taken by 3 jobs.",
-        "1 came back from 1 jobs that made fewer than they had taken.",
-        "5 of these are held by 1 jobs at work, the oldest since 2026-11-08 09:00 UTC.",
+        "1 came back from a job: fewer were made than taken.",
+        "5 of these are held by a job at work, the oldest since 2026-11-08 09:00 UTC.",
         "So 12 of 50 are used, and 38 are left.",
     ]
 

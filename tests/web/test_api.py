@@ -176,7 +176,7 @@ def test_a_deleted_person_is_told_so(app: App, api: Api) -> None:
 
 def test_without_sign_in_only_keys_are_good(app: App) -> None:
     api = Api(app, sessions=None)
-    assert refused(api("GET", "/user", a_session())) == (503, "UNAVAILABLE")
+    assert refused(api("GET", "/user", a_session())) == (401, "SIGN_IN_NOT_SET_UP")
     assert api("GET", "/user", a_key(app, a_tenant(app), "account:read")).status_code == 200
 
 
