@@ -16,6 +16,7 @@ from scheduler.main import Ticker
 from tests.builders import job_row
 from tests.chaos.jobs.slow import poison, quick, slow
 from tests.wait import until
+from workers.__main__ import BOOT_SECONDS
 from workers.app import App
 from workers.endings import rescue
 
@@ -42,7 +43,7 @@ class Fleet:
         with (self.folder / "workers.log").open("ab") as log:
             dyno = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "dramatiq", "tests.chaos.worker:start", "--skip-logging", "--threads=2"),
+                    *(sys.executable, "-m", "workers", "tests.chaos.worker:start", "--skip-logging", "--threads=2"),
                     f"--processes={processes}",
                     f"--worker-shutdown-timeout={grace_ms}",
                 ],
@@ -183,7 +184,8 @@ def test_a_poison_job_is_quarantined_and_the_others_run(fleet: Fleet) -> None:
     with fleet.app.db.transaction(SYSTEM) as tx:
         job_id = poison.enqueue(tx)
     for _ in range(2):
-        assert fleet.start().wait(timeout=30) != 0
+        # It may die in the very instant in which it reports its boot: its parent then gives up after a while.
+        assert fleet.start().wait(timeout=BOOT_SECONDS + 30) != 0
         fleet.reap()
     row = fleet.await_status(job_id, "failed")
     assert row["error_message"] == "quarantined: its worker process died 2 times while running it"
