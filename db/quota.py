@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from db.tables import quota_holds, quota_ledger, tenants
 from db.tenants import QUOTA_COLUMNS, quota_of, quota_values, unknown
@@ -94,22 +95,25 @@ class Quotas:
         self._sql.execute(insert(quota_ledger).values(entry))
 
     def hold(self, tenant_id: UUID, job_id: UUID, count: int, now: datetime) -> None:
-        """Take `count` concepts for the job, unless an earlier attempt did.
+        """Take `count` concepts for the job, unless an earlier attempt did. A job that gave them back when it failed,
+        and is run again, takes them again.
 
         Raises:
             QuotaExceeded: fewer are left; with figures.
             UnknownTenant: there is none of this id.
         """
         quota = self.lock(tenant_id)
-        if self._sql.execute(select(quota_holds.c.job_id).where(quota_holds.c.job_id == job_id)).first():
+        its = (quota_holds.c.tenant_id == tenant_id, quota_holds.c.job_id == job_id)
+        if self._sql.execute(select(quota_holds.c.job_id).where(*its, quota_holds.c.status != "released")).first():
             return
         begun = reset(quota, now)
         if begun != quota:
             begun = carry_over(begun, self.used_since(tenant_id, begun.period_start))
             self.write(tenant_id, quota, begun, "reset", f"job:{job_id}")
         after, hold = reserve(begun, count, now)
-        values = {"job_id": job_id, "tenant_id": tenant_id, "count": count, "taken_at": hold.taken_at}
-        self._sql.execute(insert(quota_holds).values(values))
+        values = {"count": count, "taken_at": hold.taken_at, "status": "held", "closed_at": None}
+        statement = insert(quota_holds).values(values | {"job_id": job_id, "tenant_id": tenant_id})
+        self._sql.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=values))
         self._count(tenant_id, after)
         self.record(tenant_id, "hold", f"job:{job_id}", after, amount=count, taken_at=hold.taken_at)
 

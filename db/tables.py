@@ -628,20 +628,37 @@ quota_ledger = Table(
 )
 
 QUOTA_AGREES = """
-CREATE FUNCTION quota_agrees() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION quota_agrees() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     tenant tenants;
     told integer;
+    happened timestamptz;
 BEGIN
     -- Not NEW: a row that is written twice in one transaction gets here twice, after both.
     SELECT * INTO tenant FROM tenants WHERE id = NEW.id;
     SELECT used_after INTO told FROM quota_ledger WHERE tenant_id = NEW.id ORDER BY id DESC LIMIT 1;
-    IF tenant.used_quota <> coalesce(told, 0) THEN
+    told := coalesce(told, 0);
+    IF tenant.used_quota = told THEN
+        RETURN NULL;
+    END IF;
+    happened := CASE TG_OP WHEN 'INSERT' THEN tenant.quota_period_start
+                ELSE greatest(clock_timestamp(), tenant.quota_period_start) END;
+    IF tenant.used_quota < told THEN
+        -- The old count ends with its last moment; the new one begins with what is left.
         INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause, taken_at)
-        VALUES (tenant.id, 'adjust', tenant.used_quota - coalesce(told, 0), tenant.used_quota, tenant.monthly_quota,
-                tenant.quota_period_start, 'sql:' || session_user,
-                CASE TG_OP WHEN 'INSERT' THEN tenant.quota_period_start
-                ELSE greatest(now(), tenant.quota_period_start) END);
+        VALUES (tenant.id, 'adjust', -told, 0, tenant.monthly_quota, tenant.quota_period_start, 'sql:' || session_user,
+                CASE WHEN happened < tenant.quota_reset_at THEN happened ELSE tenant.quota_period_start END);
+        told := 0;
+        IF happened < tenant.quota_reset_at THEN
+            happened := happened + interval '1 microsecond';
+            UPDATE tenants SET quota_period_start = happened WHERE id = tenant.id;
+        END IF;
+    END IF;
+    IF tenant.used_quota > told THEN
+        INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause, taken_at)
+        VALUES (tenant.id, 'adjust', tenant.used_quota - told, tenant.used_quota, tenant.monthly_quota,
+                tenant.quota_period_start, 'sql:' || session_user, happened);
     END IF;
     RETURN NULL;
 END
@@ -657,7 +674,32 @@ CREATE CONSTRAINT TRIGGER quota_still_agrees_with_ledger AFTER UPDATE ON tenants
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.used_quota <> NEW.used_quota) EXECUTE FUNCTION quota_agrees()
 """
 """What another program writes into `tenants.used_quota` is entered into the ledger when it commits."""
-for statement in (QUOTA_AGREES, QUOTA_AGREES_ON_INSERT, QUOTA_AGREES_ON_UPDATE):
+QUOTA_ENTRY_AGREES = """
+CREATE FUNCTION quota_entry_agrees() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    used integer;
+    told integer;
+BEGIN
+    SELECT used_quota INTO used FROM tenants WHERE id = NEW.tenant_id;
+    SELECT used_after INTO told FROM quota_ledger WHERE tenant_id = NEW.tenant_id ORDER BY id DESC LIMIT 1;
+    IF used <> told THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = format(
+            'tenant %%s has used %%s, and its quota ledger says %%s', NEW.tenant_id, used, told);
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+QUOTA_ENTRY_AGREES_ON_INSERT = """
+CREATE CONSTRAINT TRIGGER quota_entry_agrees_with_tenant AFTER INSERT ON quota_ledger
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION quota_entry_agrees()
+"""
+"""An entry that is not what `tenants.used_quota` says when it commits is refused."""
+for statement in (
+    *(QUOTA_AGREES, QUOTA_AGREES_ON_INSERT, QUOTA_AGREES_ON_UPDATE),
+    *(QUOTA_ENTRY_AGREES, QUOTA_ENTRY_AGREES_ON_INSERT),
+):
     event.listen(metadata, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
 
 api_usage = Table(

@@ -87,6 +87,8 @@ def _values(table: Table, owner: UUID | None, rows: Mapping[str, Row]) -> dict[s
     for constraint in table.foreign_key_constraints:
         if constraint.referred_table.name in rows:
             values |= {e.parent.name: rows[e.column.table.name][e.column.name] for e in constraint.elements}
+    # The ledger's row says that one concept is used, and the tenant's has to agree.
+    values |= {"used_quota": 1} if table is tenants else {}
     return values | ({owner_of(table).name: owner} if owner else {})
 
 

@@ -61,6 +61,21 @@ def test_a_job_that_fails_gives_all_of_it_back(app: App) -> None:
     assert entries(app, tenant_id) == [("hold", 5, 5), ("release", -5, 0)]
 
 
+def test_a_job_that_failed_and_is_run_again_pays_again(app: App) -> None:
+    """`viral jobs retry` runs the same job."""
+    tenant_id, job_id = a_tenant(app), uuid4()
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.hold(tenant_id, job_id, 5, NOV_22)
+        tx.quota.release(tenant_id, job_id)
+    for _ in range(2):
+        with app.db.transaction(tenant_id) as tx:
+            tx.quota.hold(tenant_id, job_id, 4, NOV_22 + HOUR)
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.settle(tenant_id, job_id, 4)
+    assert entries(app, tenant_id) == [("hold", 5, 5), ("release", -5, 0), ("hold", 4, 4), ("settle", 0, 4)]
+    assert (used(app, tenant_id), disagreeing(app)) == (4, 0)
+
+
 def test_what_is_not_there_cannot_be_held(app: App) -> None:
     tenant_id = a_tenant(app, used_quota=8)
     with pytest.raises(QuotaExceeded, match="3 concepts asked for, 2 of 10 left"), app.db.transaction(tenant_id) as tx:
@@ -179,3 +194,40 @@ def test_the_reset_in_sql_is_the_rule(app: App, cases: list[tuple[Quota, datetim
             tx.driver.rollback()
         # What another program wrote into `used_quota`, as here, is entered only at the commit.
         assert replace(found, used=0) == replace(quota.reset(before, now), used=0), (before, now)
+
+
+# --- the triggers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", [0, 2])
+def test_less_used_by_plain_sql_is_a_fresh_count_into_which_nothing_old_is_given_back(
+    app: App, owner_url: str, left: int
+) -> None:
+    tenant_id, job_id = a_tenant(app, created_at=datetime.now(UTC)), uuid4()
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.hold(tenant_id, job_id, 5, tx.now())
+    with psycopg.connect(owner_url) as connection:
+        connection.execute("UPDATE tenants SET used_quota = %s", (left,))
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.release(tenant_id, job_id)
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.hold(tenant_id, uuid4(), 3, tx.now())
+    assert (used(app, tenant_id), disagreeing(app)) == (left + 3, 0)
+
+
+def test_the_ledger_is_told_whatever_scope_the_transaction_ends_in(app: App) -> None:
+    """Jobs may share a commit (docs/decisions/0007): the last one's scope is that of the triggers."""
+    tenant_id, other = a_tenant(app), a_tenant(app)
+    with app.db.transaction(tenant_id) as tx:
+        tx.driver.execute("UPDATE tenants SET used_quota = 2 WHERE id = %s", (tenant_id,))
+        tx.work_as(other)
+    assert entries(app, tenant_id) == [("adjust", 2, 2)]
+
+
+def test_an_entry_that_does_not_agree_with_the_count_is_refused(app: App, owner_url: str) -> None:
+    a_tenant(app)
+    with psycopg.connect(owner_url, autocommit=True) as connection, pytest.raises(psycopg.errors.CheckViolation):
+        connection.execute(
+            "INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause) "
+            "SELECT id, 'adjust', 4, 4, 10, now(), 'person:x' FROM tenants"
+        )

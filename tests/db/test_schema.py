@@ -354,7 +354,11 @@ def test_what_runs_with_the_owners_rights_is_named_here_and_nobody_else_may_call
     )
     path = "search_path=public, pg_temp"
     names = ("drop_job_archive_weeks", "make_job_archive_week")
-    assert found == [(name, OWNER, path, [APP, OWNER]) for name in names]
+    triggers = ("quota_agrees", "quota_entry_agrees")
+    assert found == [
+        *((name, OWNER, path, [APP, OWNER]) for name in names),
+        *((name, OWNER, path, [OWNER]) for name in triggers),
+    ]
 
 
 def test_the_applications_role_owns_nothing_and_cannot_bypass(owner_url: str) -> None:
