@@ -11,6 +11,8 @@ from functools import cached_property
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
+import psycopg
+
 from db.tables import tenants
 from db.transaction import SYSTEM, Scope, Tx
 from tests.db.test_isolation import MOMENT, TENANT_OWNED, World, world
@@ -85,7 +87,7 @@ def call(world: World, scope: Scope, group: str, name: str, method: Method, know
     hints = get_type_hints(method)
     given = {each: argument(kind, each, known) for each, kind in hints.items() if each != "return"}
     returned = None
-    with suppress(Refused), world.app.db.transaction(scope) as tx:
+    with suppress(Refused, psycopg.IntegrityError), world.app.db.transaction(scope) as tx:  # a COMMIT may refuse too
         try:
             returned = getattr(getattr(tx, group), name)(**given)
             returned = list(returned) if isinstance(returned, Iterator) else returned
