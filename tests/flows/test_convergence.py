@@ -5,7 +5,6 @@ test_lives.py; here it is two workers at once, and people.
 """
 
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random, SystemRandom
@@ -21,6 +20,7 @@ from domain.quota import add_months
 from integrations.fakes.lives import lifecycle
 from integrations.fakes.people import Body, Cast, Shape
 from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row
+from tests.converge.people import run_at_once
 from tests.drain import drain
 from workers.app import App
 
@@ -112,20 +112,3 @@ def test_it_ends_the_same_when_two_workers_apply_it_at_once(app: App, shape: Sha
         run_at_once(app, jobs)
         assert_applied_at_the_first_attempt(app, jobs)
         assert state(app) == expected, [body["type"] for body in told]
-
-
-def run_at_once(app: App, jobs: Sequence[UUID]) -> None:
-    """Two workers, each of which was told of all the jobs."""
-    start = threading.Barrier(2)
-
-    def work(order: Sequence[UUID]) -> None:
-        runner = app.runner()
-        start.wait()
-        for job_id in order:
-            runner.run_one(job_id)
-
-    threads = [threading.Thread(target=work, args=(order,)) for order in (jobs, jobs[::-1])]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
