@@ -50,7 +50,7 @@ def verify_token(
     logs.configure("console", "ERROR")
     judge = verifier(known())
     if judge is None:
-        raise Refused("UNAVAILABLE", "sign-in is not set up: set CLERK_JWKS_URL or CLERK_JWT_KEY")
+        raise Refused("SIGN_IN_NOT_SET_UP", "no Clerk account is set up: set CLERK_JWKS_URL or CLERK_JWT_KEY")
     text = sys.stdin.buffer.read().decode(errors="replace") if token == STDIN else token
     try:
         session = judge.verify(text.strip(), _unix(at))

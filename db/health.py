@@ -6,6 +6,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
+from db.tables import CONSUMPTION
+
 # What is true of a sound system, and how to count what contradicts it.
 INVARIANTS = {
     "running jobs belong to a live worker": """
@@ -21,11 +23,11 @@ INVARIANTS = {
         AND received_at BETWEEN now() - interval '12 weeks' AND now() - interval '5 minutes'
         AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = e.job_id)
         AND NOT EXISTS (SELECT FROM job_archive a WHERE a.id = e.job_id)""",
-    "what a tenant has used is what the ledger says": """
+    "what a tenant has used is what the ledger says": f"""
         SELECT count(*) FROM tenants t WHERE used_quota <> greatest(0, (
             SELECT coalesce(sum(amount), 0) FROM quota_ledger l
             WHERE l.tenant_id = t.id AND l.taken_at >= t.quota_period_start
-            AND l.kind IN ('hold', 'settle', 'release', 'adjust')
+            AND l.{CONSUMPTION}
         ))""",
     "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",
     "due quotas are reset within two hours": """

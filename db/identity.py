@@ -75,16 +75,6 @@ class Identity:
         row = self._sql.execute(query.limit(1)).one_or_none()
         return None if row is None else SignedIn(row[0], row[1], Role(row[2]))
 
-    def tenant_of_organization(self, organization_id: str) -> UUID | None:
-        """None: there is no such organization, or not any more."""
-        live = organizations.c.clerk_id == account_tenants.c.clerk_id
-        query = (
-            select(account_tenants.c.home_id)
-            .join(organizations, live)
-            .where(organizations.c.clerk_id == organization_id, organizations.c.deleted_at.is_(None))
-        )
-        return self._sql.execute(query).scalar_one_or_none()
-
     # --- locks
 
     def lock_person(self, clerk_id: str) -> None:

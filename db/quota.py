@@ -12,11 +12,9 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from db.tables import quota_holds, quota_ledger, tenants
+from db.tables import CONSUMPTION, quota_holds, quota_ledger, tenants
 from db.tenants import QUOTA_COLUMNS, quota_of, quota_values, unknown
 from domain.quota import Hold, Quota, carry_over, release, reserve, reset, settle
-
-CONSUMPTION = ("hold", "settle", "release", "adjust")
 
 LOCK_DUE = text("""
 SELECT id FROM tenants
@@ -27,7 +25,7 @@ ORDER BY quota_reset_at LIMIT :limit FOR UPDATE SKIP LOCKED
 # `domain.quota.reset`, for many tenants at once; a test holds the two against each other. `months` is how many calendar
 # months lie between the anchor and the last moment that is paid for: that month's boundary or the next is the reset.
 # A statement of its own, after the locks: it sees what was consumed until then.
-RESET = text("""
+RESET = text(f"""
 WITH due AS (
     SELECT id, monthly_quota, used_quota, quota_reset_at, quota_anchor AT TIME ZONE 'UTC' AS anchor,
            least(:now, quota_paid_until - interval '1 microsecond') AT TIME ZONE 'UTC' AS paid_for
@@ -43,7 +41,7 @@ WITH due AS (
     UPDATE tenants t
     SET quota_period_start = starts_at, quota_reset_at = ends_at, updated_at = now(), used_quota = greatest(0, (
         SELECT coalesce(sum(amount), 0) FROM quota_ledger l
-        WHERE l.tenant_id = begun.id AND l.taken_at >= starts_at AND l.kind IN ('hold', 'settle', 'release', 'adjust')
+        WHERE l.tenant_id = begun.id AND l.taken_at >= starts_at AND l.{CONSUMPTION}
     ))
     FROM begun WHERE t.id = begun.id
     RETURNING t.id, t.used_quota AS used, begun.used_quota AS was, t.monthly_quota, starts_at
@@ -139,7 +137,7 @@ class Quotas:
         query = select(func.coalesce(func.sum(quota_ledger.c.amount), 0)).where(
             quota_ledger.c.tenant_id == tenant_id,
             quota_ledger.c.taken_at >= moment,
-            quota_ledger.c.kind.in_(CONSUMPTION),
+            text(CONSUMPTION),
         )
         return int(self._sql.execute(query).scalar_one())
 

@@ -65,6 +65,8 @@ POST_STATUSES = (
 )
 ATTEMPT_OUTCOMES = ("failed", "rejected", "lost", "returned", "snoozed", "cancelled")
 LEDGER_KINDS = ("grant", "hold", "settle", "release", "reset", "adjust")
+CONSUMPTION = "kind IN ('hold', 'settle', 'release', 'adjust')"
+"""The entries whose sum is what a tenant has used; the others say why it began anew, or what there is."""
 
 NOW = text("now()")
 EMPTY_OBJECT = text("'{}'::jsonb")

@@ -77,7 +77,7 @@ def test_a_good_token_is_accepted(nothing_runs: Shell) -> None:
         (0, {"CLERK_AUTHORIZED_PARTIES": "https://other.example.com"}, "TOKEN_PARTY: "),
         (0, {"CLERK_ISSUER": "https://other.example.com"}, "TOKEN_ISSUER: "),
         (0, {"CLERK_JWT_KEY": FakeClerk().pem()}, "TOKEN_SIGNATURE: "),
-        (0, {"CLERK_JWT_KEY": ""}, "UNAVAILABLE: sign-in is not set up"),
+        (0, {"CLERK_JWT_KEY": ""}, "SIGN_IN_NOT_SET_UP: no Clerk account is set up"),
     ],
 )
 def test_a_token_is_refused_and_the_line_says_why(
