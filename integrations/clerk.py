@@ -97,7 +97,9 @@ def parse_event(body: bytes, message_id: str) -> Envelope:
 
 
 def _person(event: dict[str, Any], data: dict[str, Any]) -> str | None:
-    """The user that the event is about, else the organization or whatever else it is about."""
-    public = data.get("public_user_data")
-    member = public.get("user_id") if isinstance(public, dict) else None
-    return subject(member, data.get("user_id"), data.get("id"))
+    """The user that the event is about, else the organization or whatever else it is about: whoever is deleted takes
+    with them what their events say. Those of Clerk's own billing name and address a payer."""
+    member, payer = (found if isinstance(found := data.get(key), dict) else {} for key in ("public_user_data", "payer"))
+    return subject(
+        member.get("user_id"), data.get("user_id"), payer.get("user_id"), payer.get("organization_id"), data.get("id")
+    )

@@ -29,6 +29,8 @@ def apply(ctx: Context, tx: Tx, event: Event) -> str:
     match fact:
         case Ignored(reason):
             outcome = f"ignored:{reason}"
+            if event.subject is not None:
+                forget_if_deleted(tx, event.subject)
         case Person():
             tx.identity.lock_person(fact.clerk_id)
             outcome = follow_person(ctx, tx, fact)
@@ -109,6 +111,14 @@ def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
         for event in tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about):
             apply(ctx, tx, event)
     return "applied"
+
+
+def forget_if_deleted(tx: Tx, clerk_id: str) -> None:
+    """Of somebody who is deleted, nothing is kept that is told afterwards, whatever it is."""
+    tx.identity.lock_person(clerk_id)
+    account = tx.identity.person(clerk_id) or tx.identity.organization(clerk_id)
+    if account is not None and account.deleted_at:
+        tx.identity.forget(clerk_id)
 
 
 def take_seat(tx: Tx, person: Person) -> None:

@@ -171,6 +171,24 @@ def test_a_deleted_person_is_nobody_and_what_was_told_of_them_is_forgotten(app: 
     assert users(app) == before, "what is left of the events can be applied again"
 
 
+@pytest.mark.parametrize("deleted_first", [True, False])
+def test_what_nothing_follows_from_is_forgotten_with_the_person_or_organization(app: App, deleted_first: bool) -> None:
+    payer = {"user_id": "user_ada", "first_name": "Ada", "email": "ada@example.com"}
+    team = {"organization_id": ADA.organization_id, "organization_name": "Lovelace & Co", "email": "ada@example.com"}
+    told = [
+        clerk_event("session.removed", {"id": "sess_1", "user_id": "user_ada"}, at=NOV_22 + HOUR),
+        clerk_event("subscription.created", {"id": "csub_1", "payer": payer}, at=NOV_22 + HOUR),
+        clerk_event("subscription.created", {"id": "csub_2", "payer": team}, at=NOV_22 + HOUR),
+    ]
+    gone = [deleted(), clerk_event("organization.deleted", clerk_deleted_organization(ADA), at=NOV_22 + HOUR)]
+    apply(app, *(gone + told if deleted_first else told + gone))
+    with app.db.transaction(SYSTEM) as tx:
+        kept = tx.driver.execute("SELECT payload::text || coalesce(convert_from(body, 'UTF8'), '') FROM webhook_events")
+        texts = [text for (text,) in kept]
+    assert len(texts) == 5
+    assert [text for text in texts if any(word in text for word in ("ada@", "Lovelace", "203.0.113.7"))] == []
+
+
 def test_what_is_not_ours_changes_nothing(app: App) -> None:
     elsewhere = replace(app, ports=replace(app.ports, clerk_instance="ins_other"))
     assert apply(elsewhere, created()) == ["ignored:event of another Clerk instance"]
