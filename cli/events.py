@@ -62,7 +62,7 @@ def show_outcomes(
 @app.command("replay")
 def replay(
     event_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Our ids, or the senders' (evt_…, msg_…).")
+        list[str] | None, typer.Argument(metavar="ID", help="Our ids, or the senders' (evt_…, msg_…).")
     ] = None,
     parked: Annotated[
         str | None, typer.Option(metavar="REASON", help="All that are parked for it: unknown_price, thin, … or any.")

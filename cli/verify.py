@@ -70,7 +70,8 @@ def verify_webhook(
         list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="A header that came with it; repeat it.")
     ] = None,
     secret: Annotated[
-        list[str] | None, typer.Option(help="A signing secret instead of those that are set; repeat it.")
+        list[str] | None,
+        typer.Option(metavar="SECRET", help="A signing secret instead of those that are set; repeat it."),
     ] = None,
     at: At = None,
 ) -> None:

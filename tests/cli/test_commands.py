@@ -626,6 +626,9 @@ def test_help_tells_everything_that_a_command_takes(nothing_runs: Shell) -> None
             assert name in said.out, (path, name)
             assert parameter.help, (path, name)
         assert command.help
+        assert said.out.replace("\n", "").isprintable(), path
+        assert "[[" not in said.out, path
+        assert "<list[" not in said.out.partition("Options:")[2], path
         assert "{" not in said.out
         assert "..." not in said.out.partition("Commands:")[2], "the first sentence fits its line"
         seen += 1
