@@ -435,6 +435,20 @@ def test_the_doctor_sends_whoever_forgot_to_migrate_to_do_it(
     assert "run `viral migrate`" in viral.refused("jobs", "list", DATABASE_URL=url)
 
 
+def test_after_a_rollback_the_schema_may_be_newer_than_the_code(
+    viral: Shell, servers: Servers, database: str, owner_url: str
+) -> None:
+    with psycopg.connect(owner_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    said = viral("doctor", "--json")
+    assert said.code == 1
+    state, says = finding(said, "schema")
+    assert state == "fail"
+    assert "at 9999, which this release does not know" in says
+    assert "viral migrate" not in says
+    assert "at 9999, which this release does not know" in viral.refused("migrate", DIRECT_URL=owner_url)
+
+
 @pytest.fixture
 def unbound_url(servers: Servers, database: str, owner_url: str) -> Iterator[str]:
     """As an owner of tables who may not become the application's role: row-level security does not bind it."""
