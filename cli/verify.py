@@ -87,7 +87,7 @@ def verify_webhook(
         raise typer.BadParameter(f"there are {' and '.join(OPENERS)}", param_hint="SOURCE")
     headers = dict(_header(each) for each in header or ())
     body = _body(file)
-    secrets = usable(source, secret or _secrets(source))
+    secrets = usable(source, [each.strip() for each in secret or _secrets(source)])
     if not secrets:
         raise Refused("SECRET_NOT_SET", f"no usable signing secret is set for {source}; see --secret")
     if len(body) > MAX_BODY:

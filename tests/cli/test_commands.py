@@ -388,6 +388,16 @@ def test_an_event_that_nobody_takes_is_one_line(away: Shell) -> None:
     assert "STRIPE_WEBHOOK_SECRET is not set" in away.refused(*send)
 
 
+def test_an_event_made_by_hand_is_of_the_account_that_is_set_up(away: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "event.json"
+    send = ("dev", "send-event", "--save", file, "--url", "http://127.0.0.1:1")
+    secrets = {"STRIPE_WEBHOOK_SECRET": "whsec_stripe", "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_c3ZpeA=="}
+    away.refused(*send, "clerk", "user.created", CLERK_INSTANCE_ID="ins_ours", **secrets)
+    assert json.loads(file.read_text())["instance_id"] == "ins_ours"
+    away.refused(*send, "stripe", "invoice.paid", STRIPE_LIVEMODE="true", **secrets)
+    assert json.loads(file.read_text())["livemode"] is True
+
+
 # --- doctor
 
 
