@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from cli.arguments import moment
-from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
 from domain.errors import UnknownEvent
@@ -122,4 +122,4 @@ def show_event(
     payload = row.pop("payload")
     show_one(row | {"body": f"{len(body)} bytes as signed" if body else "not kept"}, as_json=False)
     console().print("\n[bold]payload[/bold]")
-    console().print(json.dumps(payload, indent=2, ensure_ascii=False), markup=False)
+    console().print(lines(json.dumps(payload, indent=2, ensure_ascii=False)), markup=False)

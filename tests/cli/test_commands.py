@@ -24,7 +24,8 @@ from db import migrate
 from db.intake import NewEvent, store_and_commit
 from db.transaction import SYSTEM
 from domain.identity import Person, Role, Seat
-from tests.builders import NOV_22, a_tenant, job_row, tenant
+from integrations.fakes.stripe import stripe_event
+from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row, tenant
 from tests.cli.shell import NOWHERE, Said, Shell, a_process, working
 from tests.conftest import Servers
 from tests.drain import drain as drain_app
@@ -295,6 +296,17 @@ def test_a_reset_by_hand_begins_the_count_anew_and_names_the_person(viral: Shell
     assert (entry["kind"], entry["amount"], entry["cause"]) == ("reset", -9, f"person:{getpass.getuser()}")
     assert (before["kind"], before["amount"]) == ("adjust", 9)
     assert f"person:{getpass.getuser()}" in viral.done("quota", "show", tenant_id).out
+
+
+def test_what_somebody_else_wrote_does_not_reach_the_terminal_as_commands(viral: Shell, app: App) -> None:
+    hostile = "Ada \x1b[31m\x9b31m\u202e"
+    tenant_id = a_tenant(app, name=hostile)
+    body = stripe_event("customer.updated", {"id": "cus_1", "object": "customer", "name": hostile}, at=NOV_22)
+    a_stripe_event(app, body)
+    for words in (("quota", "explain", tenant_id), ("events", "show", body["id"])):
+        out = viral.done(*words).out
+        assert "Ada " in out
+        assert all(line.isprintable() for line in out.split("\n")), words
 
 
 def test_a_quota_is_explained_in_plain_words(viral: Shell, app: App) -> None:
