@@ -66,6 +66,8 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
         tx.identity.save_person(after)
         rename_tenant(tx, before, after)
     take_seat(tx, after)
+    if after.deleted_at:
+        tx.identity.close_home(told.clerk_id)
     if before is None or before.source_updated_at is None:
         for event in tx.events.waiting("clerk", UNKNOWN_USER, [told.clerk_id]):
             apply(ctx, tx, event)
@@ -106,6 +108,7 @@ def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
     if after.deleted_at:
         for person in filter(None, map(tx.identity.person, members)):
             take_seat(tx, person)
+        tx.identity.close_home(told.clerk_id)
     if before is None:
         about = {"data": {"organization": {"id": told.clerk_id}}}
         for event in tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about):
