@@ -393,6 +393,8 @@ def test_an_event_that_nobody_takes_is_one_line(away: Shell) -> None:
 
 def test_the_doctor_finds_nothing_wrong_with_a_fresh_system(viral: Shell, app: App) -> None:
     drain_app(app)  # a worker has signed on
+    with app.db.transaction(SYSTEM) as tx:
+        tx.fires.begin(reset_due.name, tx.now())  # and a scheduler
     findings = viral.json("doctor")
     assert {finding["state"] for finding in findings} == {"ok"}, findings
     lines = viral.done("doctor").lines
