@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -148,7 +149,7 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: bool) ->
     before = pay_as(stored, customer)
     if before is None:
         return Outcome("parked:other_customer")
-    after, rows = derive(tx, customer.tenant_id, before, ctx.ports.prices)
+    after, rows = derive(tx, customer.tenant_id, before, ctx.ports.prices, ctx.now())
     save(tx, customer.tenant_id, stored, after, cause)
     if claimed_now or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
         release(tx, customer)
@@ -175,14 +176,14 @@ def claim(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:
 
 
 def derive(
-    tx: Tx, tenant_id: UUID, before: TenantBilling, prices: PriceBook
+    tx: Tx, tenant_id: UUID, before: TenantBilling, prices: PriceBook, now: datetime
 ) -> tuple[TenantBilling, list[Subscription]]:
     """The tenant as the mirror says, and the subscriptions that say it."""
     gone = {each.id: each.deleted_at for each in tx.billing.customers_that_count(tenant_id, before.customer_id)}
     rows = [ended(row, gone[row.customer_id]) for row in tx.billing.subscriptions(*gone)]
-    after = change_plan(before, rows, tx.billing.paid_periods(*gone), prices)
-    begins = after.quota.period_start
-    if begins != before.quota.period_start:
+    after = change_plan(before, rows, tx.billing.paid_periods(*gone), prices, now)
+    begins = after.quota.counts_from
+    if begins != before.quota.counts_from:
         after = replace(after, quota=carry_over(after.quota, tx.quota.used_since(tenant_id, begins)))
     return after, rows
 
