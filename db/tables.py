@@ -244,6 +244,8 @@ webhook_events = Table(
     Column("job_id", UUID()),
     _text("subject"),
     _text("flag"),
+    _count("duplicates"),
+    _time("duplicate_at"),
     UniqueConstraint("source", "external_id"),
     Index("webhook_events_received_at_idx", "received_at"),
     Index("webhook_events_parked_idx", "status", "subject", postgresql_where=text("status LIKE 'parked:%'")),
