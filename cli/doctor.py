@@ -7,6 +7,7 @@ from cli.session import resolve
 from db.health import INVARIANTS
 from db.migrate import knows, newest
 from db.transaction import SYSTEM
+from scheduler.schedule import SCHEDULES, overdue_since
 from workers.app import App, build
 from workers.settings import Settings
 from workers.signin import issuer
@@ -39,7 +40,7 @@ def examine() -> list[Finding]:
         findings += [schema, _attempt("role", partial(_role, app))]
         if schema["state"] == "fail":
             return findings
-        findings.append(_attempt("workers", partial(_workers, app)))
+        findings += [_attempt("workers", partial(_workers, app)), _attempt("scheduler", partial(_scheduler, app))]
         return findings + [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
     finally:
         app.close()
@@ -122,6 +123,17 @@ def _workers(app: App) -> Verdict:
     if not alive:
         return "warn", "none is alive, so jobs wait: start one with `viral worker`"
     return "ok", "1 process is alive" if len(alive) == 1 else f"{len(alive)} processes are alive"
+
+
+def _scheduler(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        last, now = tx.fires.last(), tx.now()
+    if not last:
+        return "warn", "none has ever run: start one with `viral scheduler`"
+    late = [schedule.name for schedule in SCHEDULES if overdue_since(schedule, last, now)]
+    if late:
+        return "warn", f"{', '.join(late)} is overdue, so none runs: start one with `viral scheduler`"
+    return "ok", "fires in time"
 
 
 def _invariant(app: App, name: str) -> Verdict:

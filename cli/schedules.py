@@ -1,6 +1,6 @@
 """`viral schedules`"""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 app = Group()
 
 COLUMNS = ("name", "timetable", "catch_up", "last_fire", "last_by_hand", "next_fire", "overdue_since")
-PATIENCE = timedelta(seconds=15)
-"""A scheduler that runs makes a fire within seconds."""
-
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -30,13 +27,12 @@ def list_schedules(as_json: AsJson = False) -> None:
     """
     from db.fires import BY_HAND
     from db.transaction import SYSTEM
-    from scheduler.schedule import SCHEDULES, to_fire
+    from scheduler.schedule import SCHEDULES, overdue_since
 
     with session() as current, current.db.transaction(SYSTEM) as tx:
         now, last, made = tx.now(), tx.fires.last(), tx.fires.made()
     rows = []
     for schedule in SCHEDULES:
-        due = to_fire(schedule, last[schedule.name], now - PATIENCE) if schedule.name in last else []
         fire_at, job_id = made.get(schedule.name, (None, None))
         by_hand_at, by_hand_job_id = made.get(schedule.name + BY_HAND, (None, None))
         rows.append(
@@ -49,7 +45,7 @@ def list_schedules(as_json: AsJson = False) -> None:
                 "last_by_hand": by_hand_at,
                 "last_by_hand_job_id": by_hand_job_id,
                 "next_fire": next(iter(_fires(schedule, now, 1)), None),
-                "overdue_since": due[0] if due else None,
+                "overdue_since": overdue_since(schedule, last, now),
             }
         )
     show(rows, COLUMNS, as_json=as_json, nothing="No schedules.")

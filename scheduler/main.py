@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import wraps
 from types import FrameType
 
 import structlog
@@ -53,9 +54,10 @@ class Ticker:
         self._stop = threading.Event()
         self._ringer = threading.Thread(target=relay.run, args=(self._stop,), name="relay", daemon=True)
         self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
-        for duty, every in ((relay.rescue, RESCUE_EVERY), (relay.fire, FIRE_EVERY)):
+        self._duties = [_guarded(relay.rescue), _guarded(relay.fire)]
+        for duty, every in zip(self._duties, (RESCUE_EVERY, FIRE_EVERY), strict=True):
             self._clock.add_job(
-                _guarded(duty),
+                duty,
                 "interval",
                 seconds=every.total_seconds(),
                 id=duty.__name__,
@@ -65,6 +67,9 @@ class Ticker:
             )
 
     def start(self) -> None:
+        """Every duty is done once before this returns: who finds a scheduler ready finds the calendar begun."""
+        for duty in self._duties:
+            duty()
         self._clock.start()
         self._ringer.start()
 
@@ -77,6 +82,7 @@ class Ticker:
 
 
 def _guarded(duty: Callable[[], int]) -> Callable[[], None]:
+    @wraps(duty)
     def tick_once() -> None:
         try:
             duty()

@@ -3,7 +3,7 @@
 A fire is a row `(schedule, fire_at)` that is inserted together with its job, so any number of schedulers fire once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,6 +19,9 @@ from workers.jobs.quota import reset_due
 from workers.jobs.upkeep import prune
 
 MOST_FIRES_AT_ONCE = 1000
+
+PATIENCE = timedelta(seconds=15)
+"""A scheduler that runs makes a fire within seconds."""
 
 
 class CatchUp(StrEnum):
@@ -94,3 +97,9 @@ def to_fire(schedule: Schedule, after: datetime, now: datetime) -> list[datetime
             return due[-1:]
         case CatchUp.SKIP:
             return [fire_at for fire_at in due if now - fire_at <= schedule.grace]
+
+
+def overdue_since(schedule: Schedule, last: Mapping[str, datetime], now: datetime) -> datetime | None:
+    """The fire that should have been made a while ago and was not, which means that no scheduler runs."""
+    due = to_fire(schedule, last[schedule.name], now - PATIENCE) if schedule.name in last else []
+    return due[0] if due else None

@@ -200,6 +200,17 @@ def test_what_nobody_fires_is_overdue(viral: Shell, app: App) -> None:
     assert job_row(app, UUID(row["last_job_id"]))["job_type"] == "quota.reset_due"
 
 
+def test_the_doctor_notices_that_no_scheduler_runs(viral: Shell, app: App) -> None:
+    def verdict() -> tuple[str, str]:
+        return next((each["state"], each["says"]) for each in viral.json("doctor") if each["check"] == "scheduler")
+
+    assert verdict() == ("warn", "none has ever run: start one with `viral scheduler`")
+    seen_hours_ago(app, 3)
+    assert verdict() == ("warn", "quota.reset_due is overdue, so none runs: start one with `viral scheduler`")
+    a_relay(app).fire()
+    assert verdict() == ("ok", "fires in time")
+
+
 def test_the_next_fires_of_one_and_of_all(away: Shell) -> None:
     before = datetime.now(UTC)
     rows = away.json("schedules", "next", "upkeep.prune", "--count", 3)

@@ -133,7 +133,14 @@ def test_what_was_taken_and_not_begun_is_put_back_for_others(redis_url: str, doo
     listener.worker.queue_prefetch = 6
     listener.worker.start()
     until(lambda: doorbell.waiting(["llm"]) == {"llm": 1}, "three messages to be taken")
-    threading.Timer(0.3, listener.hold.set).start()
+
+    [thread] = listener.worker.workers
+
+    def let_go() -> None:
+        until(lambda: not thread.running, "the worker to be told to stop", seconds=8)
+        listener.hold.set()
+
+    threading.Thread(target=let_go).start()
     listener.worker.stop(timeout=10_000)
     left = doorbell.waiting(["llm"])["llm"]
     assert len(listener.heard) + left == 4
