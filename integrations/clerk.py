@@ -4,6 +4,7 @@ import binascii
 import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import orjson
@@ -51,7 +52,7 @@ def verify(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now:
     age = now - int(time)
     if abs(age) > TOLERANCE:
         side = "in the past" if age > 0 else "in the future"
-        raise SignatureInvalid(f"the signature's time is {abs(age):.0f} s {side}; {TOLERANCE} are allowed")
+        raise SignatureInvalid(f"the signature's time is {ceil(abs(age))} s {side}; {TOLERANCE} are allowed")
     return message_id
 
 

@@ -148,6 +148,7 @@ def test_an_event_of_clerk_is_accepted(nothing_runs: Shell, user: Path, family: 
     ("words", "reason"),
     [
         (("--at", NOW + 301), "SIGNATURE_INVALID: the signature's time is 301 s in the past; 300 are allowed"),
+        (("--at", NOW + 300.25), "SIGNATURE_INVALID: the signature's time is 301 s in the past; 300 are allowed"),
         (("--at", NOW - 301), "SIGNATURE_INVALID: the signature's time is 301 s in the future; 300 are allowed"),
         (("--at", NOW, "--secret", "whsec_other"), "SIGNATURE_INVALID: no v1 signature fits"),
         (("--at", NOW, "--secret", " "), "SECRET_NOT_SET: "),
