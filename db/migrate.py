@@ -59,8 +59,8 @@ def _run(url: str, act: Callable[[Config], None]) -> Revisions:
             _wait_for_lock(connection)
             before = _current(connection)
             if before is not None and not knows(before):
-                text = f"the schema is at {before}, which this release does not know: a newer release made it"
-                raise MigrationRefused(text)
+                unknown = f"the schema is at {before}, which this release does not know: a newer release made it"
+                raise MigrationRefused(unknown)
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
             config.attributes["connection"] = connection
