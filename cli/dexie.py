@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import typer
 
+from cli.arguments import existing
 from cli.output import AsJson, cell, console, show
 from cli.session import rest, session
 
@@ -35,15 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 def import_dexie(
     path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            readable=True,
-            allow_dash=True,
-            help="An export of the old app; - is standard input.",
-        ),
+        Path, typer.Argument(parser=existing, metavar="FILE", help="An export of the old app; - is standard input.")
     ],
     tenant: Annotated[
         UUID | None, typer.Option("--tenant", metavar="ID", help="The tenant that gets the data.")

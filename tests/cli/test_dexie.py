@@ -252,6 +252,10 @@ def test_a_file_may_come_through_a_pipe(viral: Shell, ada: UUID, tmp_path: Path)
     with ThreadPoolExecutor() as pool:
         pool.submit(pipe.write_text, content)
         assert outcomes(viral.json("import-dexie", pipe, "--tenant", ada)) == [300, 0, 0, 0]
+    words = ("import-dexie", "-", "--tenant", str(ada), "--json")
+    importing = a_process(viral.environment, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    out, _ = importing.communicate(content, timeout=60)
+    assert outcomes(json.loads(out)) == [0, 0, 300, 0]
 
 
 def test_an_error_that_is_not_the_records_loses_none(app: App, ada: UUID) -> None:
@@ -302,6 +306,7 @@ def test_senseless_words_are_usage_errors(viral: Shell, save: Save) -> None:
     assert "either --tenant ID or --new-tenant NAME" in viral.senseless("import-dexie", path)
     viral.senseless("import-dexie", path, "--tenant", uuid4(), "--new-tenant", "Bob")
     viral.senseless("import-dexie", path.with_name("none.json"), "--new-tenant", "Bob")
+    assert "is a directory" in viral.senseless("import-dexie", path.parent, "--new-tenant", "Bob")
     viral.senseless("export-dexie", path)
     assert "no tenant has the id" in viral.refused("import-dexie", path, "--tenant", uuid4())
     assert "no tenant has the id" in viral.refused("export-dexie", path, "--tenant", uuid4())
