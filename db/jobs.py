@@ -6,10 +6,11 @@ psycopg directly, in the caller's transaction.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -74,6 +75,9 @@ COLUMNS = {
     "follows_batch": ("boolean", "false"),
 }
 """The type of each field of a `NewJob`, and its default."""
+
+PART = 250
+"""Jobs that are sent at once: few enough that Postgres starts early, enough that a statement costs little a job."""
 
 TIMES, KEY = frozenset({"scheduled_for", "delay"}), "unique_key"
 
@@ -181,34 +185,43 @@ class Jobs:
 
     def add(self, job: NewJob) -> UUID:
         """Insert the job; if the tenant has a live one of this type and unique key, return that one's id instead."""
-        [job_id] = self.add_many([job])
+        [job_id] = self._added([job], self._insert([job]))
         return job_id
 
-    def add_many(self, jobs: Sequence[NewJob]) -> list[UUID]:
-        """`add` for any number of jobs at once: a few statements in all. Returns their ids, in their order."""
-        if not jobs:
-            return []
+    def add_many(self, jobs: Iterable[NewJob]) -> list[UUID]:
+        """`add` for any number of jobs, in one round trip. Returns their ids, in their order.
+
+        The next part is put together while Postgres inserts the one before.
+        """
+        remaining = iter(jobs)
+        with self._driver.pipeline():
+            sent = [(part, self._insert(part)) for part in iter(lambda: list(islice(remaining, PART)), [])]
+        return [job_id for part, cursor in sent for job_id in self._added(part, cursor)]
+
+    def _insert(self, jobs: Sequence[NewJob]) -> psycopg.Cursor[Any]:
         values: dict[str, Any] = {}
         usual, varying = [], []
         for name, column in zip(NewJob._fields, zip(*jobs, strict=True), strict=True):
-            if column.count(column[0]) < len(column):
+            if column[0] != column[-1] or column.count(column[0]) < len(column):
                 varying.append(name)
                 values[name] = [json.dumps(payload) for payload in column] if name == "payload" else list(column)
             elif column[0] == NewJob._field_defaults.get(name, ...):
                 usual.append(name)
             else:
                 values[name] = json.dumps(column[0]) if name == "payload" else column[0]
-        statement = adding(frozenset(usual), tuple(varying))
-        cursor = self._driver.execute(statement, values, prepare=True)
-        added = dict.fromkeys(job.id for job in jobs) if cursor.description is None else dict(cursor.fetchall())
-        ids = []
-        for job in jobs:
-            if job.id not in added:
-                ids.append(self._twin_or_add(job))
-                continue
-            ids.append(job.id)
-            if added[job.id] is not False:
-                self._due.setdefault(job.queue, {})[job.id] = job.priority
+        return self._driver.execute(adding(frozenset(usual), tuple(varying)), values, prepare=True)
+
+    def _added(self, jobs: Sequence[NewJob], cursor: psycopg.Cursor[Any]) -> list[UUID]:
+        """The ids of the jobs, or of their twins."""
+        if cursor.description is None:
+            due = jobs
+            ids = [job.id for job in jobs]
+        else:
+            is_due: dict[UUID, bool] = dict(cursor.fetchall())
+            due = [job for job in jobs if is_due.get(job.id)]
+            ids = [job.id if job.id in is_due else self._twin_or_add(job) for job in jobs]
+        for job in due:
+            self._due.setdefault(job.queue, {})[job.id] = job.priority
         return ids
 
     def _twin_or_add(self, job: NewJob) -> UUID:
