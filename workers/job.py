@@ -21,10 +21,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from db.adding import NewJob
 from db.claims import Terms
 from db.content import Generation as Generation
 from db.events import Event as Event
-from db.jobs import NewJob
 from db.transaction import SYSTEM, Scope
 from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet

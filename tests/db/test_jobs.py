@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from db.adding import NewJob
 from db.claims import Done, Terms, known
-from db.jobs import PART, FailedAttempt, Jobs, NewJob
+from db.jobs import PART, FailedAttempt, Jobs
 from db.transaction import SYSTEM, Scope
 from tests.builders import a_tenant, job_row, new_id
 from tests.wait import until
