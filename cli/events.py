@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from cli.arguments import moment
-from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
 from domain.errors import UnknownEvent
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = Group()
 
 SOURCES = ("stripe", "clerk")
-STATUSES = ("received", "applied", "stale", "ignored", "parked")
+STATUSES = ("received", "applied", "stale", "duplicate", "ignored", "parked")
 APPLIED_BY = {"stripe": "billing.apply_stripe_event", "clerk": "identity.apply_clerk_event"}
 COLUMNS = ("id", "source", "type", "status", "flag", "external_id", "subject", "received_at")
 
@@ -28,7 +28,7 @@ COLUMNS = ("id", "source", "type", "status", "flag", "external_id", "subject", "
 def list_events(
     source: Annotated[str | None, typer.Option(help="stripe or clerk.")] = None,
     event_type: Annotated[str | None, typer.Option("--type", help="invoice.paid, user.created, …")] = None,
-    status: Annotated[str | None, typer.Option(help="received, applied, stale, ignored or parked.")] = None,
+    status: Annotated[str | None, typer.Option(help="received, applied, stale, duplicate, ignored or parked.")] = None,
     flagged: Annotated[bool, typer.Option("--flagged", help="Only those that a person should look at.")] = False,
     limit: Limit = 50,
     as_json: AsJson = False,
@@ -51,18 +51,20 @@ def show_outcomes(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """How many events came, and what became of them."""
+    """How many events came, what became of them, and how often they came again."""
     from db.transaction import SYSTEM
 
     with session() as current, current.db.transaction(SYSTEM) as tx:
         rows = tx.events.outcomes(since or tx.now() - timedelta(days=1))
-    show(rows, ("source", "status", "events", "flagged"), as_json=as_json, nothing="No events since then.")
+    show(
+        rows, ("source", "status", "events", "flagged", "duplicates"), as_json=as_json, nothing="No events since then."
+    )
 
 
 @app.command("replay")
 def replay(
     event_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Our ids, or the senders' (evt_…, msg_…).")
+        list[str] | None, typer.Argument(metavar="ID", help="Our ids, or the senders' (evt_…, msg_…).")
     ] = None,
     parked: Annotated[
         str | None, typer.Option(metavar="REASON", help="All that are parked for it: unknown_price, thin, … or any.")
@@ -122,4 +124,4 @@ def show_event(
     payload = row.pop("payload")
     show_one(row | {"body": f"{len(body)} bytes as signed" if body else "not kept"}, as_json=False)
     console().print("\n[bold]payload[/bold]")
-    console().print(json.dumps(payload, indent=2, ensure_ascii=False), markup=False)
+    console().print(lines(json.dumps(payload, indent=2, ensure_ascii=False)), markup=False)

@@ -23,10 +23,12 @@ class Event:
     external_id: str
     type: str
     occurred_at: datetime | None
+    subject: str | None
     payload: dict[str, Any]
     status: str = "received"
 
 
+EVENT = ", ".join(Event.__slots__)
 FIND_OURS = "SELECT * FROM webhook_events WHERE id = %s"
 FIND_THEIRS = "SELECT * FROM webhook_events WHERE (source, external_id) IN (('stripe', %(id)s), ('clerk', %(id)s))"
 
@@ -44,7 +46,7 @@ ORDER BY id
 """
 
 OUTCOMES = """
-SELECT source, status, count(*) AS events, count(flag) AS flagged
+SELECT source, status, count(*) AS events, count(flag) AS flagged, sum(duplicates)::int AS duplicates
 FROM webhook_events WHERE received_at >= %s GROUP BY source, status ORDER BY source, events DESC, status
 """
 
@@ -91,7 +93,7 @@ class Events:
         """Raises:
         UnknownEvent: no event has this id.
         """
-        query = "SELECT id, source, external_id, type, occurred_at, payload, status FROM webhook_events WHERE id = %s"
+        query = f"SELECT {EVENT} FROM webhook_events WHERE id = %s"
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:
             event = cursor.execute(query, (event_id,)).fetchone()
         if event is None:
@@ -126,14 +128,15 @@ class Events:
             where.append("flag IS NOT NULL")
         query = f"""
             SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status, flag,
-                   processed_at, job_id, subject
+                   processed_at, job_id, subject, duplicates, duplicate_at
             FROM webhook_events WHERE {" AND ".join(where) or "true"} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
         """
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, {**wanted, "limit": limit}).fetchall()
 
     def outcomes(self, since: datetime) -> list[dict[str, Any]]:
-        """How many events were received since, by source and status, and how many of them carry a flag."""
+        """How many events were received since, by source and status; how many of them carry a flag; how often they came
+        again."""
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(OUTCOMES, (since,)).fetchall()
 
@@ -146,8 +149,8 @@ class Events:
         self._driver.execute("UPDATE webhook_events SET job_id = %s WHERE id = %s", (job_id, event_id))
 
     def mark(self, event_id: UUID, status: str, flag: str | None = None) -> None:
-        """Say what became of the event: `applied`, `stale`, `ignored:<reason>` or `parked:<reason>`; a flag that
-        was raised stays."""
+        """Say what became of the event: `applied`, `stale`, `duplicate`, `ignored:<reason>` or `parked:<reason>`; a
+        flag that was raised stays."""
         self._driver.execute(
             "UPDATE webhook_events SET status = %s, flag = coalesce(%s, flag), processed_at = now() WHERE id = %s",
             (status, flag, event_id),
@@ -158,8 +161,8 @@ class Events:
     ) -> list[Event]:
         """Events about any of these that are parked with this status, in the order in which they came; only those
         whose payload contains `containing`."""
-        query = """
-            SELECT id, source, external_id, type, occurred_at, payload, status FROM webhook_events
+        query = f"""
+            SELECT {EVENT} FROM webhook_events
             WHERE source = %s AND status = %s AND subject = ANY(%s) AND payload @> %s ORDER BY received_at, id
         """
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:
