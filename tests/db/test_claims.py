@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from db.adding import NewJob
 from db.claims import CLAIM, COMPLETE, GIVE_BACK, ClaimedJob, Done, Terms, known
-from db.jobs import FailedAttempt, NewJob
+from db.jobs import FailedAttempt
 from db.transaction import SYSTEM
 from tests.builders import a_tenant, job_row, new_id
 from tests.wait import until

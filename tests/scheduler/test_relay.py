@@ -14,8 +14,8 @@ from apscheduler.triggers.cron import CronTrigger
 from hypothesis import given
 from hypothesis import strategies as st
 
+from db.adding import NewJob
 from db.claims import Terms, known
-from db.jobs import NewJob
 from db.transaction import SYSTEM
 from db.turns import Turn
 from scheduler.line import Line
