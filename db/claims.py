@@ -103,13 +103,13 @@ SET status = 'running', attempts = attempts + 1, started_at = now(), worker_id =
     deadline_at = now() + (%(known)s::jsonb -> job_type ->> 1)::float * interval '1 second'
 """
 
-# A row that is locked is being claimed by somebody else, or cancelled: not ours, and not waited for. Arrays instead of
-# joins, here and below: whatever the statistics say, the plan is a probe of the primary key for each id.
+# A locked row is being claimed by somebody else, or cancelled: not ours, and not waited for. Arrays instead of joins,
+# here and below: whatever the statistics say, the plan is a probe of the primary key for each id.
 CLAIM = f"""
 {TAKE}
 WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
-    WHERE {READY} AND ordering_key IS NULL AND NOT follows_batch
+    WHERE {READY} AND crashes = 0 AND ordering_key IS NULL AND NOT follows_batch
       AND queue <> ALL(ARRAY(SELECT queue FROM queue_policies))
     FOR UPDATE SKIP LOCKED
 ))
@@ -117,9 +117,13 @@ RETURNING {COLUMNS}
 """
 
 LEFT_OVER = f"""
-SELECT id, queue, tenant_id, ordering_key FROM job_queue WHERE {READY}
+SELECT id, queue, tenant_id, ordering_key FROM job_queue WHERE {READY} AND (crashes = 0 OR %(suspects)s)
 ORDER BY priority, scheduled_for, id FOR UPDATE SKIP LOCKED
 """
+
+SUSPECTS = f"SELECT id FROM job_queue WHERE {READY} AND crashes > 0 ORDER BY priority, scheduled_for, id"
+
+PUT_OFF = f"UPDATE job_queue SET ring_at = now() + interval '1 second' WHERE id = ANY(%s) AND {PENDING}"
 
 LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
 
@@ -199,9 +203,11 @@ class Claims:
         self._driver = driver
         self._due = due
 
-    def claim(self, job_ids: Sequence[UUID], worker_id: UUID, known: Known) -> list[ClaimedJob]:
-        """Take those of the jobs that may run now for one attempt each, in their order."""
-        values: dict[str, Any] = {"ids": list(job_ids), "worker_id": worker_id, "known": known}
+    def claim(
+        self, job_ids: Sequence[UUID], worker_id: UUID, known: Known, *, suspects: bool = True
+    ) -> list[ClaimedJob]:
+        """Take those that may run now for one attempt each, in their order; `suspects`: those too that crashed before."""
+        values: dict[str, Any] = {"ids": list(job_ids), "worker_id": worker_id, "known": known, "suspects": suspects}
         claimed = list(starmap(ClaimedJob, self._driver.execute(CLAIM, values, prepare=True)))
         if len(claimed) < len(job_ids):
             taken = {job.id for job in claimed}
@@ -209,8 +215,17 @@ class Claims:
         claimed.sort(key=lambda job: (job.priority, job.scheduled_for, job.id))
         return claimed
 
+    def suspects(self, job_ids: Sequence[UUID], known: Known) -> list[UUID]:
+        """Those of the jobs that are due and during which a process has died, in their order."""
+        found = self._driver.execute(SUSPECTS, {"ids": list(job_ids), "known": known}, prepare=True)
+        return [row[0] for row in found]
+
+    def put_off(self, job_ids: Sequence[UUID]) -> None:
+        """Let the jobs be rung again in a second, if they still wait then."""
+        self._driver.execute(PUT_OFF, (list(job_ids),))
+
     def _claim_bound(self, values: dict[str, Any]) -> list[ClaimedJob]:
-        """Claim what an order, a batch, a pause or a limit may forbid."""
+        """Claim what an order, a batch, a pause or a limit may forbid, and suspects."""
         rows = self._driver.execute(LEFT_OVER, values, prepare=True).fetchall()
         if not rows:
             return []

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from db.transaction import SYSTEM
+from domain.job import CRASHES_BEFORE_QUARANTINE
 from scheduler.main import Ticker
 from tests.builders import job_row
 from tests.chaos.jobs.slow import poison, quick, slow
@@ -183,7 +184,7 @@ def test_a_zombie_that_wakes_up_after_its_lease_commits_nothing(fleet: Fleet) ->
 def test_a_poison_job_is_quarantined_and_the_others_run(fleet: Fleet) -> None:
     with fleet.app.db.transaction(SYSTEM) as tx:
         job_id = poison.enqueue(tx)
-    for _ in range(2):
+    for _ in range(CRASHES_BEFORE_QUARANTINE):
         # Unrung until the process has booted: killed in the very instant in which it reports that, its parent would
         # take a minute to notice (tests/workers/test_start.py).
         connect(fleet.app.settings.redis_url).flushdb()
@@ -193,7 +194,7 @@ def test_a_poison_job_is_quarantined_and_the_others_run(fleet: Fleet) -> None:
         assert dyno.wait(timeout=30) != 0
         fleet.reap()
     row = fleet.await_status(job_id, "failed")
-    assert row["error_message"] == "quarantined: its worker process died 2 times while running it"
+    assert row["error_message"] == "quarantined: its worker process died 3 times while running it"
     fleet.start_and_sign_on()
     with fleet.app.db.transaction(SYSTEM) as tx:
         other = quick.enqueue(tx, name="other")

@@ -133,20 +133,6 @@ def test_behind_a_slow_job_nothing_waits(app: App, process: Process) -> None:
     assert used == (0,), "an attempt that was not begun is not counted"
 
 
-def test_a_job_during_which_a_process_died_runs_alone(app: App, process: Process) -> None:
-    """If it kills again, it alone was running: the others are not held for the cause."""
-    process.runner.run("default", [str(job_id) for job_id in enqueue(app, "testing.nothing", 100)])
-    before, suspect, after = enqueue(app, "testing.nothing", 3)
-    with app.db.transaction(SYSTEM) as tx:
-        tx.driver.execute("UPDATE job_queue SET crashes = 1 WHERE id = %s", (suspect,))
-    ran.clear()
-    process.runner.run("default", [str(job_id) for job_id in (before, suspect, after)])
-    process.runner.close()
-    assert ran == [suspect]
-    assert statuses(app, [before, after]) == {"pending": 2}
-    assert process.runner.leases == frozenset()
-
-
 def test_jobs_of_a_slow_queue_are_taken_one_by_one(app: App, process: Process) -> None:
     first, second = enqueue(app, "testing.slow", 2)
     process.runner.run("llm", [str(first), str(second)])
