@@ -96,6 +96,9 @@ id = ANY(%(ids)b::uuid[]) AND {PENDING} AND scheduled_for <= now()
     AND payload_version <= (%(known)s::jsonb -> job_type ->> 0)::int
 """
 
+# A suspect: a process has died during it before.
+WANTED = f"{READY} AND (crashes = 0 OR %(suspects)s)"
+
 TAKE = """
 UPDATE job_queue
 SET status = 'running', attempts = attempts + 1, started_at = now(), worker_id = %(worker_id)s,
@@ -109,7 +112,7 @@ CLAIM = f"""
 {TAKE}
 WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
-    WHERE {READY} AND crashes = 0 AND ordering_key IS NULL AND NOT follows_batch
+    WHERE {WANTED} AND ordering_key IS NULL AND NOT follows_batch
       AND queue <> ALL(ARRAY(SELECT queue FROM queue_policies))
     FOR UPDATE SKIP LOCKED
 ))
@@ -117,7 +120,7 @@ RETURNING {COLUMNS}
 """
 
 LEFT_OVER = f"""
-SELECT id, queue, tenant_id, ordering_key FROM job_queue WHERE {READY} AND (crashes = 0 OR %(suspects)s)
+SELECT id, queue, tenant_id, ordering_key FROM job_queue WHERE {WANTED}
 ORDER BY priority, scheduled_for, id FOR UPDATE SKIP LOCKED
 """
 
@@ -206,7 +209,7 @@ class Claims:
     def claim(
         self, job_ids: Sequence[UUID], worker_id: UUID, known: Known, *, suspects: bool = True
     ) -> list[ClaimedJob]:
-        """Take those that may run now for one attempt each, in their order; `suspects`: those too that crashed before."""
+        """Take those that may run now for one attempt each, in their order; with `suspects`, or without."""
         values: dict[str, Any] = {"ids": list(job_ids), "worker_id": worker_id, "known": known, "suspects": suspects}
         claimed = list(starmap(ClaimedJob, self._driver.execute(CLAIM, values, prepare=True)))
         if len(claimed) < len(job_ids):
@@ -217,15 +220,14 @@ class Claims:
 
     def suspects(self, job_ids: Sequence[UUID], known: Known) -> list[UUID]:
         """Those of the jobs that are due and during which a process has died, in their order."""
-        found = self._driver.execute(SUSPECTS, {"ids": list(job_ids), "known": known}, prepare=True)
-        return [row[0] for row in found]
+        return [row[0] for row in self._driver.execute(SUSPECTS, {"ids": list(job_ids), "known": known})]
 
     def put_off(self, job_ids: Sequence[UUID]) -> None:
         """Let the jobs be rung again in a second, if they still wait then."""
         self._driver.execute(PUT_OFF, (list(job_ids),))
 
     def _claim_bound(self, values: dict[str, Any]) -> list[ClaimedJob]:
-        """Claim what an order, a batch, a pause or a limit may forbid, and suspects."""
+        """Claim what an order, a batch, a pause or a limit may forbid."""
         rows = self._driver.execute(LEFT_OVER, values, prepare=True).fetchall()
         if not rows:
             return []

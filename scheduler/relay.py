@@ -19,7 +19,7 @@ from domain.billing import PLANS
 from scheduler.line import WINDOW, Line
 from scheduler.schedule import Schedule, to_fire
 from workers.broker import FEW, Doorbell
-from workers.endings import rescue
+from workers.endings import RESCUED_AT_ONCE, rescue
 from workers.job import JobTypes
 
 TICK, TICK_BUSY = 0.5, 0.03
@@ -138,9 +138,12 @@ class Relay:
 
     def rescue(self) -> int:
         """Return the jobs of dead workers to their queues. Returns how many."""
-        with self._db.transaction(SYSTEM) as tx:
-            rescued = rescue(tx, self._types)
-            tx.workers.forget_dead()
+        rescued, more = 0, RESCUED_AT_ONCE
+        while more == RESCUED_AT_ONCE:
+            with self._db.transaction(SYSTEM) as tx:
+                more = rescue(tx, self._types)
+                tx.workers.forget_dead()
+            rescued += more
         return rescued
 
     def fire(self) -> int:

@@ -141,8 +141,7 @@ class Runner:
     def _run_chunk(self, queue: str, job_ids: Sequence[UUID]) -> float:
         """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds."""
         claimed, suspects = self._claims.do(job_ids)
-        waiting = deque(claimed)
-        began = monotonic()
+        waiting, began = deque(claimed), monotonic()
         try:
             while waiting:
                 group = take_group(waiting, self._types)
@@ -156,9 +155,10 @@ class Runner:
         finally:
             # What could not be given back is disowned by the heartbeat, now that nobody here claims to run it.
             self._leases.difference_update(job.lease_token for job in waiting)
+        took = monotonic() - began
         if suspects:
             self._suspects.run(queue, suspects, self._stopping)
-        return monotonic() - began
+        return took
 
     def _run_suspect(self, job_id: UUID) -> bool:
         for job in (claimed := self._take([job_id], suspects=True)[0]):

@@ -14,7 +14,8 @@ from uuid import UUID
 from db.transaction import SYSTEM, Database
 
 SHARE = 0.25
-"""Seconds for which a thread goes on with one suspect after another, before it lets other processes have the rest."""
+"""Seconds for which a thread goes on with one suspect after another, before it lets others have the rest; and for which
+another thread waits for that."""
 
 
 class Suspects:
@@ -29,12 +30,12 @@ class Suspects:
         self._turn = threading.Lock()
 
     def run(self, queue: str, job_ids: Sequence[UUID], stopping: threading.Event) -> None:
-        """Run them one after another, unless another thread is at it: then they are rung again a little later.
+        """Run them one after another. If another thread is at a suspect that takes its time, they are rung again later.
 
         Raises:
             DatabaseUnavailable: those that are left stay pending.
         """
-        if not self._turn.acquire(blocking=False):
+        if not self._turn.acquire(timeout=SHARE * 2):
             with self._db.transaction(SYSTEM) as tx:
                 tx.claims.put_off(job_ids)
             return

@@ -20,7 +20,7 @@ LEASE, SWEEP, MARGIN = 30, 10, 60
 BAR = LEASE + SWEEP + MARGIN
 """Seconds after the last fault in which everything must be finished."""
 
-COUNTED = "('chaos.effect', 'chaos.alone', 'chaos.parent', 'chaos.hold', 'chaos.tenant')"
+COUNTED = "('chaos.effect', 'chaos.grouped', 'chaos.alone', 'chaos.parent', 'chaos.hold', 'chaos.tenant')"
 
 # A job may have no effect only if it is not finished, or is one that was asked to have none.
 AUDIT = f"""
@@ -35,6 +35,10 @@ SELECT count(*) AS jobs,
        count(*) FILTER (WHERE status <> 'completed' AND n > 0) AS half,
        (SELECT count(*) FROM chaos_ledger l WHERE NOT EXISTS (SELECT FROM job_queue q WHERE q.id = l.job_id)) AS orphans
 FROM job_queue LEFT JOIN effects ON job_id = id WHERE job_type IN {COUNTED}
+"""
+
+QUARANTINED = f"""
+SELECT id FROM job_queue WHERE status = 'failed' AND crashes >= {CRASHES_BEFORE_QUARANTINE} AND job_type IN {COUNTED}
 """
 
 
@@ -87,7 +91,7 @@ def stuck(place: Place) -> list[str]:
 
 def retry_quarantined(place: Place) -> int:
     """What a person does about dead letters that were innocent. Returns how many there were."""
-    ids = [row[0] for row in place.rows(f"SELECT id FROM job_queue WHERE status = 'failed' AND job_type IN {COUNTED}")]
+    ids = [row[0] for row in place.rows(QUARANTINED)]
     for job_id in ids:
         with place.app.db.transaction(SYSTEM) as tx:
             tx.jobs.retry(job_id)

@@ -162,6 +162,12 @@ def run(app: App, job_ids: list[UUID]) -> list[UUID]:
     return [job.id for job in claimed]
 
 
+def test_a_dead_process_has_all_its_jobs_rescued_at_once_however_many(app: App) -> None:
+    jobs = backlog(app, 250)
+    assert run(app, jobs) == jobs
+    assert a_relay(app).rescue() == 250
+
+
 def test_only_a_window_waits_in_redis_and_it_moves_on_as_jobs_are_taken(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
