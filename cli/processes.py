@@ -94,10 +94,10 @@ def worker(queues: Queues = None) -> None:
     unknown = set(queues or ()) - set(QUEUES)
     if unknown:
         raise typer.BadParameter(f"no such queue; there are {', '.join(QUEUES)}", param_hint="--queue")
-    argv, environment = command(settings, queues or tuple(QUEUES))
+    argv, environment = command(queues or tuple(QUEUES))
     found = environment_of(load(), state.urls) if state else {}
     sys.stdout.flush()
-    os.execve(argv[0], argv, os.environ | found | environment)  # noqa: S606 - Dramatiq takes this process over
+    os.execve(argv[0], argv, os.environ | found | environment)  # noqa: S606 - it takes this process over
 
 
 def scheduler() -> None:

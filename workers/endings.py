@@ -31,7 +31,7 @@ class CancelledJob:
 
 
 def rescue(tx: Tx, job_types: JobTypes, limit: int = RESCUED_AT_ONCE) -> int:
-    """Return the jobs of dead processes to the queue, or fail those that keep killing. Returns how many: at most `limit`.
+    """Return the jobs of dead processes to the queue, or fail those that keep killing. Returns their number.
 
     So it does with jobs that are long past their deadline, though their process lives. Runs in the system scope, in
     the reaper's transaction.

@@ -51,7 +51,7 @@ def settle(
     """After the last fault: wait for the rest, count, and hold it against the bar.
 
     An innocent job that was near too many crashes stands in the dead letters, by design. Such are counted, retried as a
-    person would, and must then happen exactly once like all others. `tended`: dynos that fall are started again meanwhile.
+    person would, and must then happen exactly once like all others. `tended`: dynos that fall are started again.
     """
     meanwhile: Callable[[], object] = fleet.tend if tended else (lambda: None)
     if feeder is not None:
@@ -68,9 +68,6 @@ def settle(
     finding.lost, finding.doubled = found.lost, found.twice
     finding.figures |= {"jobs": found.jobs, "audit": vars(found), "respawns": fleet.respawns}
     finding.figures |= {"attempts_lost": attempts(place, "lost"), "suspected": suspected(place)}
-    if fleet.hung:
-        finding.figures["dramatiq_parents_hung"] = fleet.hung
-        finding.notes.append(f"{fleet.hung} dynos hung without workers, killed by the harness (see Fleet.tend)")
     finding.figures["troubles"] = fleet.troubles()[:8]
     finding.expect(finding.recovery_s is not None, f"not everything was finished {bar:g} s after the last fault")
     finding.expect(found.lost == 0, f"{found.lost} lost: {found}")

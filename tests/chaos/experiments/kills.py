@@ -77,7 +77,7 @@ def shipped(stage: Stage, finding: Finding, rng: Random) -> None:
 
 
 def kill_one(fleet: Fleet, rng: Random) -> None:
-    """A worker process, usually; one time in ten a whole dyno at once, one time in twenty Dramatiq's parent."""
+    """A worker process, usually; one time in ten a whole dyno at once, one time in twenty the parent."""
     dynos = fleet.up()
     if not dynos:
         return
