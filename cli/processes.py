@@ -90,7 +90,7 @@ def worker(queues: Queues = None) -> None:
     from workers.main import command
     from workers.settings import load
 
-    settings, state = resolve()
+    _, state = resolve()
     unknown = set(queues or ()) - set(QUEUES)
     if unknown:
         raise typer.BadParameter(f"no such queue; there are {', '.join(QUEUES)}", param_hint="--queue")
