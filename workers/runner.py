@@ -50,8 +50,7 @@ class HandlerDidNotFinish(Exception):
 class Runner:
     """Runs jobs on behalf of one worker process, from any number of threads.
 
-    Claims of all threads are merged, and so are completions of jobs without effects in the database: what is asked
-    for while one commit is under way shares the next.
+    Claims of all threads, and completions without effects in the database, are merged: they share commits.
     """
 
     def __init__(
@@ -73,6 +72,7 @@ class Runner:
         self._rng = rng
         self._put_back = put_back
         self._clock = clock
+        self._stopwatch = monotonic
         self._stopping = threading.Event()
         self._leases: set[int] = set()
         self._at_once: defaultdict[str, int] = defaultdict(lambda: 1)
@@ -141,7 +141,7 @@ class Runner:
     def _run_chunk(self, queue: str, job_ids: Sequence[UUID]) -> float:
         """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds."""
         claimed, suspects = self._claims.do(job_ids)
-        waiting, began = deque(claimed), monotonic()
+        waiting, began = deque(claimed), self._stopwatch()
         try:
             while waiting:
                 group = take_group(waiting, self._types)
@@ -149,13 +149,13 @@ class Runner:
                     self._attempt_together(group)
                 else:
                     self._attempt(group[0])
-                if waiting and (self._stopping.is_set() or monotonic() - began > SLOW):
+                if waiting and (self._stopping.is_set() or self._stopwatch() - began > SLOW):
                     self._give_back(waiting)
                     break
         finally:
             # What could not be given back is disowned by the heartbeat, now that nobody here claims to run it.
             self._leases.difference_update(job.lease_token for job in waiting)
-        took = monotonic() - began
+        took = self._stopwatch() - began
         if suspects:
             self._suspects.run(queue, suspects, self._stopping)
         return took

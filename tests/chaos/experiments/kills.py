@@ -32,7 +32,7 @@ SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY started_at - created_at) FRO
 def kills(stage: Stage, finding: Finding) -> None:
     """R1 with a short lease; then again, a few kills with everything as shipped."""
     rng = stage.rng()
-    number, jobs = stage.size((200, 20_000), (8, 500))
+    number, jobs = stage.size((200, 20_000), (8, 1000))
     with stage.place_and_fleet(**FAST) as (place, fleet):
         fleet.scheduler()
         fleet.dynos(2, processes=2)
@@ -40,10 +40,12 @@ def kills(stage: Stage, finding: Finding) -> None:
         fleet.await_signed_on(6)
         with feeding(place, rng, target=BACKLOG) as feeder:
             for n in range(number):
-                feeder.target = min(jobs, BACKLOG + round(jobs * (n + 1) / number))
                 time.sleep(rng.uniform(0.05, 0.35))  # the moment of the kill is left to chance
-                # Every other kill is of a process that runs something, if there is one just now.
-                if n % 2 == 0 or not kill_if_busy(place):
+                feeder.target = BACKLOG + round((jobs - BACKLOG) * (n + 1) / number)
+                # Every other kill is of a process that runs something: some of what is enqueued just now.
+                if n % 2:
+                    kill_a_busy_one(place, fleet)
+                else:
                     kill_one(fleet, rng)
                 fleet.tend()
                 until(lambda: fleet.tend() or len(fleet.signed_on()) >= 2, "a worker to be left", seconds=30)
