@@ -17,7 +17,7 @@ from workers.runner import SLOW, Runner
 
 ran: list[UUID]
 spent: float
-"""Seconds that handlers have taken, by the runner's own stopwatch: however busy the machine is, the others took none."""
+"""Seconds that handlers have taken by the runner's stopwatch: however busy the machine is, the others took none."""
 
 
 @pytest.fixture(autouse=True)
