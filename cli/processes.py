@@ -83,7 +83,8 @@ def web(port: Port = None) -> None:
 def worker(queues: Queues = None) -> None:
     """Work on jobs.
 
-    In WORKER_PROCESSES processes of WORKER_THREADS threads each.
+    In WORKER_PROCESSES processes of WORKER_THREADS threads each. SIGTERM, SIGINT and SIGHUP let them finish what they
+    have begun, within WORKER_GRACE_SECONDS.
     """
     from cli.session import environment_of, resolve
     from workers.job import QUEUES

@@ -27,6 +27,7 @@ class Suspects:
         self._db = db
         self._run = run
         self._put_back = put_back
+        self._stopwatch = monotonic
         self._turn = threading.Lock()
 
     def run(self, queue: str, job_ids: Sequence[UUID], stopping: threading.Event) -> None:
@@ -41,8 +42,8 @@ class Suspects:
             return
         left = deque(job_ids)
         try:
-            began = monotonic()
-            while left and not stopping.is_set() and monotonic() - began < SHARE:
+            began = self._stopwatch()
+            while left and not stopping.is_set() and self._stopwatch() - began < SHARE:
                 self._run(left.popleft())
         finally:
             self._turn.release()

@@ -47,6 +47,7 @@ class Fleet:
         with self.app.db.transaction(SYSTEM) as tx:
             tx.workers.beat(runner.worker_id, hostname="h", pid=1, queues=(), version="", lease=lease)
         runner._at_once["default"] = 100
+        runner._suspects._stopwatch = lambda: 0.0  # however busy the machine is, no suspect takes its time
         return runner
 
     def enqueue(self, names: str, *, crashes: int = 0) -> dict[str, UUID]:
