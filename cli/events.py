@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = Group()
 
 SOURCES = ("stripe", "clerk")
-STATUSES = ("received", "applied", "stale", "ignored", "parked")
+STATUSES = ("received", "applied", "stale", "duplicate", "ignored", "parked")
 APPLIED_BY = {"stripe": "billing.apply_stripe_event", "clerk": "identity.apply_clerk_event"}
 COLUMNS = ("id", "source", "type", "status", "flag", "external_id", "subject", "received_at")
 
@@ -28,7 +28,7 @@ COLUMNS = ("id", "source", "type", "status", "flag", "external_id", "subject", "
 def list_events(
     source: Annotated[str | None, typer.Option(help="stripe or clerk.")] = None,
     event_type: Annotated[str | None, typer.Option("--type", help="invoice.paid, user.created, …")] = None,
-    status: Annotated[str | None, typer.Option(help="received, applied, stale, ignored or parked.")] = None,
+    status: Annotated[str | None, typer.Option(help="received, applied, stale, duplicate, ignored or parked.")] = None,
     flagged: Annotated[bool, typer.Option("--flagged", help="Only those that a person should look at.")] = False,
     limit: Limit = 50,
     as_json: AsJson = False,
@@ -51,12 +51,14 @@ def show_outcomes(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """How many events came, and what became of them."""
+    """How many events came, what became of them, and how often they came again."""
     from db.transaction import SYSTEM
 
     with session() as current, current.db.transaction(SYSTEM) as tx:
         rows = tx.events.outcomes(since or tx.now() - timedelta(days=1))
-    show(rows, ("source", "status", "events", "flagged"), as_json=as_json, nothing="No events since then.")
+    show(
+        rows, ("source", "status", "events", "flagged", "duplicates"), as_json=as_json, nothing="No events since then."
+    )
 
 
 @app.command("replay")

@@ -30,6 +30,7 @@ def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
         "used": quota.used,
         "remaining": quota.remaining,
         "period_start": quota.period_start,
+        "restarted_at": quota.restarted_at,
         "resets_at": quota.resets_at,
         "paid_until": quota.paid_until,
     }
@@ -68,12 +69,8 @@ def reset(tenant_id: TenantId, as_json: AsJson = False) -> None:
 
     The next reset stays where it is; the ledger says who did it.
     """
-    from domain.quota import restart
-
     with session() as current, current.db.transaction(tenant_id) as tx:
-        before = tx.quota.lock(tenant_id)
-        after = restart(before, tx.now())
-        tx.quota.write(tenant_id, before, after, "reset", f"person:{person()}")
+        before, after = tx.quota.restart(tenant_id, f"person:{person()}")
     row = {"tenant_id": tenant_id, "given_back": before.used, "used": after.used, "resets_at": after.resets_at}
     show_one(row, as_json=as_json)
 

@@ -92,16 +92,18 @@ class Billing:
         rows = self._sql.execute(select(*PERIOD_COLUMNS).where(stripe_paid_periods.c.customer_id.in_(customer_ids)))
         return [PaidPeriod(*row) for row in rows]
 
-    def add_paid_period(self, period: PaidPeriod) -> None:
-        """A period is paid once, by its start; should two invoices disagree on its end, the later one counts."""
+    def add_paid_period(self, period: PaidPeriod) -> bool:
+        """A period is paid once, by its start; should two invoices disagree on its end, the later one counts. False if
+        this says nothing new."""
         statement = insert(stripe_paid_periods).values({name: getattr(period, name) for name in PaidPeriod.__slots__})
-        agreed = {
-            name: func.greatest(stripe_paid_periods.c[name], statement.excluded[name])
-            for name in ("period_end", "invoice_id")
-        }
-        self._sql.execute(
-            statement.on_conflict_do_update(index_elements=["subscription_id", "period_start"], set_=agreed)
+        known, told = stripe_paid_periods.c, statement.excluded
+        agreed = {name: func.greatest(known[name], told[name]) for name in ("period_end", "invoice_id")}
+        adding = statement.on_conflict_do_update(
+            index_elements=["subscription_id", "period_start"],
+            set_=agreed,
+            where=or_(*(told[name] > known[name] for name in agreed)),
         )
+        return self._sql.execute(adding.returning(known.subscription_id)).first() is not None
 
 
 def _subscription(values: Sequence[Any]) -> Subscription:

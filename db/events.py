@@ -44,7 +44,7 @@ ORDER BY id
 """
 
 OUTCOMES = """
-SELECT source, status, count(*) AS events, count(flag) AS flagged
+SELECT source, status, count(*) AS events, count(flag) AS flagged, sum(duplicates)::int AS duplicates
 FROM webhook_events WHERE received_at >= %s GROUP BY source, status ORDER BY source, events DESC, status
 """
 
@@ -126,14 +126,15 @@ class Events:
             where.append("flag IS NOT NULL")
         query = f"""
             SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status, flag,
-                   processed_at, job_id, subject
+                   processed_at, job_id, subject, duplicates, duplicate_at
             FROM webhook_events WHERE {" AND ".join(where) or "true"} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
         """
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query, {**wanted, "limit": limit}).fetchall()
 
     def outcomes(self, since: datetime) -> list[dict[str, Any]]:
-        """How many events were received since, by source and status, and how many of them carry a flag."""
+        """How many events were received since, by source and status; how many of them carry a flag; how often they came
+        again."""
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(OUTCOMES, (since,)).fetchall()
 
@@ -146,8 +147,8 @@ class Events:
         self._driver.execute("UPDATE webhook_events SET job_id = %s WHERE id = %s", (job_id, event_id))
 
     def mark(self, event_id: UUID, status: str, flag: str | None = None) -> None:
-        """Say what became of the event: `applied`, `stale`, `ignored:<reason>` or `parked:<reason>`; a flag that
-        was raised stays."""
+        """Say what became of the event: `applied`, `stale`, `duplicate`, `ignored:<reason>` or `parked:<reason>`; a
+        flag that was raised stays."""
         self._driver.execute(
             "UPDATE webhook_events SET status = %s, flag = coalesce(%s, flag), processed_at = now() WHERE id = %s",
             (status, flag, event_id),

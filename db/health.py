@@ -26,7 +26,7 @@ INVARIANTS = {
     "what a tenant has used is what the ledger says": f"""
         SELECT count(*) FROM tenants t WHERE used_quota <> greatest(0, (
             SELECT coalesce(sum(amount), 0) FROM quota_ledger l
-            WHERE l.tenant_id = t.id AND l.taken_at >= t.quota_period_start
+            WHERE l.tenant_id = t.id AND l.taken_at >= greatest(t.quota_period_start, t.quota_restarted_at)
             AND l.{CONSUMPTION}
         ))""",
     "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",

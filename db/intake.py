@@ -82,9 +82,22 @@ RETURNING id
 
 AS_SYSTEM = "SELECT set_config('app.tenant_id', %s, true)"
 
+# Counted in passing: a row that somebody has locked is not waited for, or a worker that was stopped while it applies an
+# event could hold up all that is delivered. Our own earlier try (its job is the row's) was no delivery.
 FIRST_DELIVERIES = """
-SELECT source, external_id, id, job_id FROM webhook_events
-WHERE (source, external_id) IN (SELECT * FROM unnest(%b::text[], %b::text[]))
+WITH given AS (
+    SELECT * FROM unnest(%b::text[], %b::text[], %b::uuid[]) AS given (source, external_id, job_id)
+), first AS (
+    SELECT e.source, e.external_id, e.id, e.job_id,
+           count(*) FILTER (WHERE e.job_id IS DISTINCT FROM given.job_id) AS again
+    FROM given JOIN webhook_events e USING (source, external_id) GROUP BY e.id
+), free AS (
+    SELECT id FROM webhook_events WHERE id IN (SELECT id FROM first WHERE again > 0) FOR UPDATE SKIP LOCKED
+), counted AS (
+    UPDATE webhook_events e SET duplicates = duplicates + again, duplicate_at = now()
+    FROM first JOIN free USING (id) WHERE e.id = first.id
+)
+SELECT source, external_id, id, job_id FROM first
 """
 
 
@@ -133,7 +146,7 @@ def _insert(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> s
 def _first_deliveries(
     connection: psycopg.Connection[Any], events: Sequence[NewEvent]
 ) -> dict[tuple[str, str], tuple[UUID, UUID | None]]:
-    wanted = [[event.source for event in events], [event.external_id for event in events]]
+    wanted = [[getattr(event, column) for event in events] for column in ("source", "external_id", "job_id")]
     with connection.transaction():
         connection.execute(AS_SYSTEM, (SYSTEM_SCOPE,))
         return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(FIRST_DELIVERIES, wanted)}

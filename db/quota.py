@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db.tables import CONSUMPTION, quota_holds, quota_ledger, tenants
 from db.tenants import QUOTA_COLUMNS, quota_of, quota_values, unknown
-from domain.quota import Hold, Quota, carry_over, release, reserve, reset, settle
+from domain.quota import Hold, Quota, carry_over, release, reserve, reset, restart, settle
 
 LOCK_DUE = text("""
 SELECT id FROM tenants
@@ -27,7 +27,8 @@ ORDER BY quota_reset_at LIMIT :limit FOR UPDATE SKIP LOCKED
 # A statement of its own, after the locks: it sees what was consumed until then.
 RESET = text(f"""
 WITH due AS (
-    SELECT id, monthly_quota, used_quota, quota_reset_at, quota_anchor AT TIME ZONE 'UTC' AS anchor,
+    SELECT id, monthly_quota, used_quota, quota_reset_at, quota_restarted_at,
+           quota_anchor AT TIME ZONE 'UTC' AS anchor,
            least(:now, quota_paid_until - interval '1 microsecond') AT TIME ZONE 'UTC' AS paid_for
     FROM tenants WHERE id = ANY(:tenants)
 ), begun AS (
@@ -41,7 +42,7 @@ WITH due AS (
     UPDATE tenants t
     SET quota_period_start = starts_at, quota_reset_at = ends_at, updated_at = now(), used_quota = greatest(0, (
         SELECT coalesce(sum(amount), 0) FROM quota_ledger l
-        WHERE l.tenant_id = begun.id AND l.taken_at >= starts_at AND l.{CONSUMPTION}
+        WHERE l.tenant_id = begun.id AND l.taken_at >= greatest(starts_at, begun.quota_restarted_at) AND l.{CONSUMPTION}
     ))
     FROM begun WHERE t.id = begun.id
     RETURNING t.id, t.used_quota AS used, begun.used_quota AS was, t.monthly_quota, starts_at
@@ -101,13 +102,9 @@ class Quotas:
             UnknownTenant: there is none of this id.
         """
         quota = self.lock(tenant_id)
-        its = (quota_holds.c.tenant_id == tenant_id, quota_holds.c.job_id == job_id)
-        if self._sql.execute(select(quota_holds.c.job_id).where(*its, quota_holds.c.status != "released")).first():
+        if self._status(tenant_id, job_id) in ("held", "settled"):
             return
-        begun = reset(quota, now)
-        if begun != quota:
-            begun = carry_over(begun, self.used_since(tenant_id, begun.period_start))
-            self.write(tenant_id, quota, begun, "reset", f"job:{job_id}")
+        begun = self._begin(tenant_id, quota, now, f"job:{job_id}")
         after, hold = reserve(begun, count, now)
         values = {"count": count, "taken_at": hold.taken_at, "status": "held", "closed_at": None}
         statement = insert(quota_holds).values(values | {"job_id": job_id, "tenant_id": tenant_id})
@@ -116,13 +113,20 @@ class Quotas:
         self.record(tenant_id, "hold", f"job:{job_id}", after, amount=count, taken_at=hold.taken_at)
 
     def settle(self, tenant_id: UUID, job_id: UUID, actual: int) -> None:
-        """`actual` concepts were made; the rest of the hold is given back."""
+        """`actual` concepts were made; the rest of the hold is given back. Settled already: nothing.
+
+        Raises:
+            LookupError: the job holds nothing, so nobody would pay for what it made.
+        """
         quota = self.lock(tenant_id)
         hold = self._close(tenant_id, job_id, "settled")
-        if hold is not None:
-            after = self._count(tenant_id, settle(quota, hold, actual))
-            back = actual - hold.count
-            self.record(tenant_id, "settle", f"job:{job_id}", after, amount=back, taken_at=hold.taken_at)
+        if hold is None:
+            if self._status(tenant_id, job_id) != "settled":
+                raise LookupError(f"job {job_id} holds no concepts: it has to `hold` them before it makes any")
+            return
+        after = self._count(tenant_id, settle(quota, hold, actual))
+        back = actual - hold.count
+        self.record(tenant_id, "settle", f"job:{job_id}", after, amount=back, taken_at=hold.taken_at)
 
     def release(self, tenant_id: UUID, job_id: UUID) -> None:
         """Nothing was made: the whole hold is given back, if there is one."""
@@ -131,6 +135,27 @@ class Quotas:
         if hold is not None:
             after = self._count(tenant_id, release(quota, hold))
             self.record(tenant_id, "release", f"job:{job_id}", after, amount=-hold.count, taken_at=hold.taken_at)
+
+    def restart(self, tenant_id: UUID, cause: str) -> tuple[Quota, Quota]:
+        """Give the tenant a fresh count for what is left of the running period. Returns the quota before and after.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+        """
+        quota = self.lock(tenant_id)
+        # Not the transaction's time: it may have waited for the lock.
+        now = self._sql.execute(select(func.clock_timestamp())).scalar_one()
+        before = self._begin(tenant_id, quota, now, cause)
+        after = restart(before, now)
+        self.write(tenant_id, before, after, "reset", cause)
+        return before, after
+
+    def begun(self, tenant_id: UUID, quota: Quota, now: datetime) -> Quota:
+        """The quota with its next period begun, if that is due, and what has been consumed in it already."""
+        begun = reset(quota, now)
+        if begun.counts_from == quota.counts_from:
+            return begun
+        return carry_over(begun, self.used_since(tenant_id, begun.counts_from))
 
     def used_since(self, tenant_id: UUID, moment: datetime) -> int:
         """What was taken at that moment or later, less what of it was given back."""
@@ -165,10 +190,22 @@ class Quotas:
         )
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
+    def _begin(self, tenant_id: UUID, quota: Quota, now: datetime, cause: str) -> Quota:
+        """`begun`, as an entry of its own."""
+        begun = self.begun(tenant_id, quota, now)
+        if begun != quota:
+            self.write(tenant_id, quota, begun, "reset", cause)
+        return begun
+
     def _count(self, tenant_id: UUID, after: Quota) -> Quota:
         values = {"used_quota": after.used, "updated_at": func.now()}
         self._sql.execute(update(tenants).where(tenants.c.id == tenant_id).values(values))
         return after
+
+    def _status(self, tenant_id: UUID, job_id: UUID) -> str | None:
+        """What became of the job's hold; None if it never had one."""
+        its = (quota_holds.c.tenant_id == tenant_id, quota_holds.c.job_id == job_id)
+        return self._sql.execute(select(quota_holds.c.status).where(*its)).scalar_one_or_none()
 
     def _close(self, tenant_id: UUID, job_id: UUID, status: str) -> Hold | None:
         its = (quota_holds.c.tenant_id == tenant_id, quota_holds.c.job_id == job_id)

@@ -169,6 +169,7 @@ tenants = Table(
     _time("quota_period_start", default=NOW, nullable=False),
     _time("quota_reset_at", default=IN_ONE_MONTH, nullable=False),
     _time("quota_paid_until"),
+    _time("quota_restarted_at"),
     # Whose trends they see, whose clock they live by, and whether they want concepts every day.
     _text("region", default="US"),
     _text("timezone", default="UTC"),
@@ -243,6 +244,8 @@ webhook_events = Table(
     Column("job_id", UUID()),
     _text("subject"),
     _text("flag"),
+    _count("duplicates"),
+    _time("duplicate_at"),
     UniqueConstraint("source", "external_id"),
     Index("webhook_events_received_at_idx", "received_at"),
     Index("webhook_events_parked_idx", "status", "subject", postgresql_where=text("status LIKE 'parked:%'")),
@@ -644,18 +647,16 @@ BEGIN
     IF tenant.used_quota = told THEN
         RETURN NULL;
     END IF;
-    happened := CASE TG_OP WHEN 'INSERT' THEN tenant.quota_period_start
-                ELSE greatest(clock_timestamp(), tenant.quota_period_start) END;
+    happened := greatest(tenant.quota_period_start, tenant.quota_restarted_at,
+                         CASE TG_OP WHEN 'UPDATE' THEN clock_timestamp() END);
     IF tenant.used_quota < told THEN
         -- The old count ends with its last moment; the new one begins with what is left.
         INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause, taken_at)
         VALUES (tenant.id, 'adjust', -told, 0, tenant.monthly_quota, tenant.quota_period_start, 'sql:' || session_user,
-                CASE WHEN happened < tenant.quota_reset_at THEN happened ELSE tenant.quota_period_start END);
+                happened);
         told := 0;
-        IF happened < tenant.quota_reset_at THEN
-            happened := happened + interval '1 microsecond';
-            UPDATE tenants SET quota_period_start = happened WHERE id = tenant.id;
-        END IF;
+        happened := happened + interval '1 microsecond';
+        UPDATE tenants SET quota_restarted_at = happened WHERE id = tenant.id;
     END IF;
     IF tenant.used_quota > told THEN
         INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause, taken_at)

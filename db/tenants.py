@@ -17,6 +17,7 @@ QUOTA_COLUMNS = (
     tenants.c.quota_period_start,
     tenants.c.quota_reset_at,
     tenants.c.quota_paid_until,
+    tenants.c.quota_restarted_at,
 )
 
 
@@ -112,6 +113,7 @@ def quota_values(quota: Quota) -> dict[str, Any]:
         "quota_period_start": quota.period_start,
         "quota_reset_at": quota.resets_at,
         "quota_paid_until": quota.paid_until,
+        "quota_restarted_at": quota.restarted_at,
     }
 
 
@@ -123,6 +125,7 @@ def quota_of(row: Any) -> Quota:
         period_start=row.quota_period_start,
         resets_at=row.quota_reset_at,
         paid_until=row.quota_paid_until,
+        restarted_at=row.quota_restarted_at,
     )
 
 

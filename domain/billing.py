@@ -13,7 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from domain.quota import Quota, next_reset
+from domain.periods import Stretch, latest_start
+from domain.quota import Quota, next_reset, recount, reset
 
 
 class Tier(StrEnum):
@@ -131,6 +132,14 @@ class TenantBilling:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What a period is derived from besides its terms: the latest beginning that Stripe tells of, and the clock."""
+
+    start: datetime
+    now: datetime
+
+
 def newer(stored: Subscription | None, incoming: Subscription) -> Subscription:
     """Merge two rows of one subscription: commutative, associative and idempotent, so order and repeats do not matter.
 
@@ -150,32 +159,36 @@ def change_plan(
     subscriptions: Iterable[Subscription],
     paid_periods: Iterable[PaidPeriod],
     prices: PriceBook,
+    now: datetime,
 ) -> TenantBilling:
-    """The tenant as all of its customer's subscriptions and paid periods say.
+    """The tenant as all of its customer's subscriptions and paid periods say, at this moment.
 
     The best entitled subscription counts: tier, then newest start, then id; quantity does not multiply. Without
     one, FREE limits hold at once and what was used stays used. Where only unmapped prices are entitled, tier and
     quota stay as they were, the subscription is linked, and `unknown_prices` says what to park the event for.
     A tenant without any subscription is left alone.
+
+    The quota's period follows from the same rows and from `now`, not from the period that the tenant is in. One that
+    counts from elsewhere has nothing used: `domain.quota.carry_over`.
     """
     rows, paid = list(subscriptions), list(paid_periods)
     tiers = {row.id: tier for row in rows if (tier := tier_of(row, prices))}
-    begun = [period.period_start for period in paid if period.subscription_id in tiers]
+    past = _Past(_started(tenant, rows, tiers, paid), now)
     entitled = [row for row in rows if row.entitled]
     if mapped := [row for row in entitled if row.id in tiers]:
         best = max(mapped, key=lambda row: (tiers[row.id], row.started_at, row.id))
         quota = _derive(
             tenant.quota,
             tiers[best.id],
-            begun,
+            past,
             anchor=best.billing_cycle_anchor,
             cycle_start=best.cycle_start,
             paid_until=_paid_until(best, paid),
         )
         return replace(tenant, tier=tiers[best.id], status=best.status, subscription_id=best.id, quota=quota)
     if entitled:
-        return _link_unmapped(tenant, rows, entitled, begun)
-    return _without_plan(tenant, rows, begun) if rows else tenant
+        return _link_unmapped(tenant, rows, entitled, past)
+    return _without_plan(tenant, rows, past) if rows else tenant
 
 
 def unknown_prices(subscriptions: Iterable[Subscription], prices: PriceBook) -> tuple[str, ...]:
@@ -189,20 +202,20 @@ def tier_of(subscription: Subscription, prices: PriceBook) -> Tier | None:
     return max((prices[price_id] for price_id in subscription.price_ids if price_id in prices), default=None)
 
 
-def _without_plan(tenant: TenantBilling, rows: list[Subscription], begun: list[datetime]) -> TenantBilling:
+def _without_plan(tenant: TenantBilling, rows: list[Subscription], past: _Past) -> TenantBilling:
     """FREE, its months counted from the newest end that the events tell.
 
     A subscription whose end no event told goes on by its own anchor; one that never began changes no anchor.
     """
     over = [row for row in rows if not row.entitled and row.status not in _NEVER_ENTITLED]
-    anchor = max((row.ended_at or row.billing_cycle_anchor for row in over), default=tenant.quota.anchor)
-    quota = _derive(tenant.quota, Tier.FREE, begun, anchor=anchor, cycle_start=anchor, paid_until=None)
+    anchor = max((_over(row) for row in over), default=tenant.quota.anchor)
+    quota = _derive(tenant.quota, Tier.FREE, past, anchor=anchor, cycle_start=anchor, paid_until=None)
     latest = max(rows, key=_start)
     return replace(tenant, tier=Tier.FREE, status=latest.status, subscription_id=None, quota=quota)
 
 
 def _link_unmapped(
-    tenant: TenantBilling, rows: list[Subscription], unmapped: list[Subscription], begun: list[datetime]
+    tenant: TenantBilling, rows: list[Subscription], unmapped: list[Subscription], past: _Past
 ) -> TenantBilling:
     """Tier and quota as they were, if nothing else has ended or if they came from this very subscription.
 
@@ -211,34 +224,56 @@ def _link_unmapped(
     linked = next((row for row in unmapped if row.id == tenant.subscription_id), max(unmapped, key=_start))
     came_from_it = linked.id == tenant.subscription_id and tenant.tier != Tier.FREE
     stands = came_from_it or len(unmapped) == len(rows)
-    terms = tenant if stands else _without_plan(tenant, rows, begun)
+    terms = tenant if stands else _without_plan(tenant, rows, past)
     return replace(terms, status=linked.status, subscription_id=linked.id)
 
 
 def _derive(
     quota: Quota,
     tier: Tier,
-    begun: list[datetime],
+    past: _Past,
     *,
     anchor: datetime,
     cycle_start: datetime,
     paid_until: datetime | None,
 ) -> Quota:
-    """The quota under these terms. A period begins, with nothing used, only when a paid one starts later than it;
-    periods of all the customer's subscriptions count, since one that was once the best cannot be taken back.
-
-    Boundaries before `cycle_start` are not boundaries: moving the anchor (a trial, a change from monthly to yearly,
-    the end of a subscription) gives no period away.
-    """
-    period_start = max([quota.period_start, *begun])
-    return Quota(
+    """The quota under these terms, which begin no month before `cycle_start`: moving the anchor (a trial, a change from
+    monthly to yearly, the end of a subscription) gives no period away."""
+    terms = replace(
+        quota,
         limit=PLANS[tier].monthly_quota,
-        used=quota.used if period_start == quota.period_start else 0,
         anchor=anchor,
-        period_start=period_start,
-        resets_at=next_reset(anchor, max(period_start, cycle_start)),
+        period_start=past.start,
+        resets_at=next_reset(anchor, max(past.start, cycle_start)),
         paid_until=paid_until,
     )
+    return recount(quota, reset(terms, past.now))
+
+
+def _started(
+    tenant: TenantBilling, rows: Iterable[Subscription], tiers: Mapping[str, Tier], paid: list[PaidPeriod]
+) -> datetime:
+    """When the period began that the present terms go on from. Paid periods of all the customer's subscriptions
+    count, since one that was once the best cannot be taken back."""
+    stretches = [
+        Stretch(
+            rank=(tiers[row.id], row.started_at, row.id),
+            begins=row.started_at,
+            ends=None if row.entitled else _over(row),
+            anchor=row.billing_cycle_anchor,
+            cycle_start=row.cycle_start,
+            paid_until=_paid_until(row, paid),
+        )
+        for row in rows
+        if row.id in tiers and row.status not in _NEVER_ENTITLED
+    ]
+    begun = [period.period_start for period in paid if period.subscription_id in tiers]
+    return latest_start(tenant.created_at, stretches, begun)
+
+
+def _over(subscription: Subscription) -> datetime:
+    """When its entitlement ended; where no event told, its own anchor goes on."""
+    return subscription.ended_at or subscription.billing_cycle_anchor
 
 
 def _paid_until(subscription: Subscription, paid_periods: list[PaidPeriod]) -> datetime:

@@ -5,9 +5,9 @@ never *+ 30 days*: an anchor on 31 January gives 28 February, then 31 March. Thi
 starting on January 31st will bill on February 28th, then March 31st"), so a paid period and a quota period agree.
 Everything is UTC, so daylight saving never matters.
 
-`used` is a fold over the ledger: what was taken at `period_start` or later, less what of it was given back. So it does
+`used` is a fold over the ledger: what was taken at `counts_from` or later, less what of it was given back. So it does
 not matter when we learn that a period has begun: what was consumed since its start, before its invoice was told,
-counts in it (`carry_over`), and a hold is given back only into the period in which it was taken.
+counts in it (`carry_over`), and a hold is given back only into the count in which it was taken.
 """
 
 from calendar import monthrange
@@ -22,7 +22,8 @@ class Quota:
     """Concepts of the running period. All times are aware.
 
     `paid_until` is None for a tenant who does not pay; otherwise the first moment that no paid invoice (or trial)
-    covers, at which a new period waits for the next `invoice.paid`.
+    covers, at which a new period waits for the next `invoice.paid`. `restarted_at`: when a person (or another program)
+    last gave a fresh count.
     """
 
     limit: int
@@ -31,6 +32,12 @@ class Quota:
     period_start: datetime
     resets_at: datetime
     paid_until: datetime | None = None
+    restarted_at: datetime | None = None
+
+    @property
+    def counts_from(self) -> datetime:
+        """The period's start, or a later restart."""
+        return self.period_start if self.restarted_at is None else max(self.period_start, self.restarted_at)
 
     @property
     def remaining(self) -> int:
@@ -72,12 +79,20 @@ def reset(quota: Quota, now: datetime) -> Quota:
     # A row written by another program may say a `resets_at` that is no boundary of its anchor. The period then
     # begins there: time that has been counted once must not be counted again.
     start = max(add_months(quota.anchor, n - 1), quota.resets_at)
-    return replace(quota, used=0, period_start=start, resets_at=add_months(quota.anchor, n))
+    return recount(quota, replace(quota, period_start=start, resets_at=add_months(quota.anchor, n)))
+
+
+def recount(before: Quota, after: Quota) -> Quota:
+    """`after`, with nothing used if it does not count from where `before` did."""
+    return replace(after, used=before.used if after.counts_from == before.counts_from else 0)
 
 
 def restart(quota: Quota, now: datetime) -> Quota:
-    """A person gives the tenant a fresh count for what is left of the running period; the next reset stays."""
-    return replace(quota, used=0, period_start=max(now, quota.period_start))
+    """A person gives the tenant a fresh count for what is left of the running period; the next reset stays.
+
+    Later than anything that has been consumed: of one moment, what came first is not counted.
+    """
+    return replace(quota, used=0, restarted_at=max(now, quota.counts_from) + datetime.resolution)
 
 
 def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
@@ -93,12 +108,12 @@ def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
             f"{count} concepts asked for, {quota.remaining} of {quota.limit} left "
             f"({quota.used} used since {quota.period_start:%Y-%m-%d}); {_more(quota, now)}"
         )
-    # Never before the period that it is counted in, whatever the clocks say.
-    return replace(quota, used=quota.used + count), Hold(count, max(now, quota.period_start))
+    # Never before the count that it is in, whatever the clocks say.
+    return replace(quota, used=quota.used + count), Hold(count, max(now, quota.counts_from))
 
 
 def carry_over(quota: Quota, taken: int) -> Quota:
-    """A period that has just been learned of, `taken` of which were consumed since its start."""
+    """A count that has just begun, with what was `taken` since the moment from which it counts."""
     return replace(quota, used=max(0, taken))
 
 
@@ -122,6 +137,11 @@ def next_reset(anchor: datetime, after: datetime) -> datetime:
     return add_months(anchor, _first_boundary_after(anchor, after))
 
 
+def boundary_before(anchor: datetime, moment: datetime) -> datetime:
+    """The last boundary strictly earlier than `moment`."""
+    return add_months(anchor, _first_boundary_after(anchor, moment - datetime.resolution) - 1)
+
+
 def add_months(anchor: datetime, n: int) -> datetime:
     """The anchor's day and time n calendar months later (earlier if negative), in UTC; the month's last day if that
     month has no such day."""
@@ -139,7 +159,7 @@ def _first_boundary_after(anchor: datetime, after: datetime) -> int:
 
 
 def _give_back(quota: Quota, hold: Hold, count: int) -> Quota:
-    if hold.taken_at < quota.period_start:
+    if hold.taken_at < quota.counts_from:
         return quota
     return replace(quota, used=max(0, quota.used - count))
 

@@ -24,7 +24,10 @@ def tell(plan: str, quota: Quota, entries: Sequence[Entry], held: Sequence[Entry
     that are open."""
     story = [f"On {plan}: {_concepts(quota.limit)} a month."]
     story.append(f"This month began on {_day(quota.period_start)}{_why(entries, quota)}; {_until(quota, now)}")
-    story += _went(entries)
+    if quota.counts_from > quota.period_start:
+        story.append(f"{_who_restarted(entries)} gave a fresh count on {_day(quota.counts_from)}.")
+    story += _went(entry for entry in entries if entry["taken_at"] >= quota.counts_from)
+    held = [hold for hold in held if hold["taken_at"] >= quota.counts_from]
     if held:
         count = sum(hold["count"] for hold in held)
         oldest = min(hold["taken_at"] for hold in held)
@@ -48,15 +51,27 @@ def _until(quota: Quota, now: datetime) -> str:
 
 def _why(entries: Iterable[Entry], quota: Quota) -> str:
     causes = [
-        each["cause"] for each in entries if each["kind"] == "reset" and each["period_start"] == quota.period_start
+        each["cause"]
+        for each in entries
+        if each["kind"] == "reset"
+        and each["period_start"] == quota.period_start
+        and not each["cause"].startswith("person:")
     ]
     kind, _, name = causes[0].partition(":") if causes else ("", "", "")
     told = {
         "event": f", by a paid invoice (event {name})",
         "job": ", by the calendar",
-        "person": f", as {name} gave a fresh count",
     }
     return told.get(kind, "")
+
+
+def _who_restarted(entries: Iterable[Entry]) -> str:
+    names = (
+        entry["cause"].removeprefix("person:")
+        for entry in entries
+        if entry["kind"] == "reset" and entry["cause"].startswith("person:")
+    )
+    return next(names, "Another program")
 
 
 def _went(entries: Iterable[Entry]) -> list[str]:

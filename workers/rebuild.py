@@ -124,9 +124,12 @@ def _follow(tx: Tx, ports: Ports, customers: Sequence[Customer], cause: str, fou
     before = stored
     for customer in sorted(customers, key=lambda customer: customer.deleted_at is None):
         before = pay_as(before, customer) or before
-    after, _ = derive(tx, tenant_id, before, ports.prices)
+    now = tx.now()
+    # A month that is due, and that nobody has asked for yet, is no difference.
+    due = tx.quota.begun(tenant_id, stored.quota, now)
+    after, _ = derive(tx, tenant_id, before, ports.prices, now)
     found += _differences(tenant_id, "plan", stored, replace(after, quota=stored.quota))
-    found += _differences(tenant_id, "quota", stored.quota, after.quota)
+    found += _differences(tenant_id, "quota", due, after.quota)
     save(tx, tenant_id, stored, after, cause)
 
 

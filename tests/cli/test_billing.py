@@ -64,7 +64,7 @@ def test_only_what_is_parked_for_a_reason_is_replayed(viral: Shell, app: App) ->
     assert len(viral.json("events", "replay", "--parked", "any")) == 1, "the job that waits already, once more"
     assert drain(app) == 1
     assert viral.json("events", "stats") == [
-        {"source": "stripe", "status": "parked:unknown_price", "events": 1, "flagged": 0}
+        {"source": "stripe", "status": "parked:unknown_price", "events": 1, "flagged": 0, "duplicates": 0}
     ]
 
 

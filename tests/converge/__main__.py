@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Any
+from typing import Any, Final
 
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from cli.local.valkey import EmbeddedRedis
 from db import migrate
 from integrations.fakes.lives import LIVES
 from integrations.fakes.people import SHAPES
-from tests.converge import people
+from tests.converge import late, people
 from tests.converge.course import ORDERS, Diverged, State, run, told
 from workers import logs
 from workers.app import App, build
@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 USUAL, LONGEST = 300, 3600
 """Seconds."""
 FAILURES_KEPT = 5
+LATE: Final = "late"
+"""Not an order: the life by the clock, its events in time and then late (`tests/converge/late.py`)."""
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Course:
 
     life: str
     events: int
-    runs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ORDERS, 0))
+    runs: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*ORDERS, LATE), 0))
     failed: int = 0
     failures: list[str] = field(default_factory=list)
 
@@ -83,13 +85,15 @@ def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int
             for name, course in courses.items():
                 if (name in LIVES) == (shape is None):
                     continue  # what Clerk tells has one shape only
-                for order in ORDERS:
+                for order in ORDERS if shape is None else (*ORDERS, LATE):
                     if time.monotonic() > until:
                         return rounds
                     course.runs[order] += 1
                     try:
                         if shape is None:
                             people.run(app, name, order, rng, expected)
+                        elif order == LATE:
+                            late.run(app, name, shape, rng)
                         else:
                             run(app, name, shape, order, rng, expected)
                     except Diverged as error:
@@ -115,10 +119,10 @@ def application(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> App:
 
 def table(courses: dict[str, Course]) -> None:
     width = max(len(name) for name in courses)
-    headings = "  ".join(f"{order:>9}" for order in ORDERS)
+    headings = "  ".join(f"{order:>9}" for order in (*ORDERS, LATE))
     say(f"{'life':<{width}}  events  {headings}  failures")
     for course in courses.values():
-        counts = "  ".join(f"{course.runs[order]:>9}" for order in ORDERS)
+        counts = "  ".join(f"{course.runs[order]:>9}" for order in (*ORDERS, LATE))
         say(f"{course.life:<{width}}  {course.events:>6}  {counts}  {course.failed or '-'}")
         for failure in course.failures:
             say(f"    {failure[:400]}")

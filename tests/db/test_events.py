@@ -106,7 +106,25 @@ def test_a_batch_may_hold_new_known_and_repeated_events_in_any_order(connection:
     assert [each.event_id for each in stored] == [
         *(batch[0].id, known.id, batch[2].id, batch[0].id, batch[4].id, batch[2].id)
     ]
-    assert len(rows(connection, "webhook_events")) == len(rows(connection, "job_queue")) == 4
+    events = rows(connection, "webhook_events")
+    assert len(events) == len(rows(connection, "job_queue")) == 4
+    assert {row["external_id"]: row["duplicates"] for row in events} == {"known": 1, "z": 1, "a": 1, "m": 0}
+    assert {row["duplicates"]: row["duplicate_at"] is not None for row in events} == {0: False, 1: True}
+
+
+def test_a_duplicate_of_an_event_that_is_being_applied_waits_for_nobody(connect: Connect) -> None:
+    """Whoever applies it may have been stopped in the middle of it."""
+    first, again = an_event(), an_event()
+    ours, theirs = connect(), connect()
+    store_and_commit(ours, [first])
+    ours.execute("SET statement_timeout = '10s'")
+    with theirs.transaction():
+        theirs.execute("SELECT set_config('app.tenant_id', '*', true)")
+        theirs.execute("SELECT FROM webhook_events FOR UPDATE")
+        assert store_and_commit(ours, [again])[0].duplicate
+    assert [row["duplicates"] for row in rows(ours, "webhook_events")] == [0], "not counted, but known"
+    store_and_commit(ours, [again])
+    assert [row["duplicates"] for row in rows(ours, "webhook_events")] == [1]
 
 
 def test_the_same_id_from_another_source_is_another_event(connection: Connection) -> None:
@@ -118,6 +136,7 @@ def test_storing_what_an_unanswered_commit_had_stored_is_no_duplicate(connection
     event = an_event()
     assert store_and_commit(connection, [event]) == store_and_commit(connection, [event])
     assert len(rows(connection, "job_queue")) == 1
+    assert rows(connection, "webhook_events")[0]["duplicates"] == 0
 
 
 def test_a_batch_that_postgres_refuses_leaves_nothing_and_a_usable_connection(connection: Connection) -> None:

@@ -76,6 +76,12 @@ def test_a_job_that_failed_and_is_run_again_pays_again(app: App) -> None:
     assert (used(app, tenant_id), disagreeing(app)) == (4, 0)
 
 
+def test_a_job_that_holds_nothing_cannot_settle(app: App) -> None:
+    tenant_id, job_id = a_tenant(app), uuid4()
+    with pytest.raises(LookupError, match=f"job {job_id} holds no concepts"), app.db.transaction(tenant_id) as tx:
+        tx.quota.settle(tenant_id, job_id, 1)
+
+
 def test_what_is_not_there_cannot_be_held(app: App) -> None:
     tenant_id = a_tenant(app, used_quota=8)
     with pytest.raises(QuotaExceeded, match="3 concepts asked for, 2 of 10 left"), app.db.transaction(tenant_id) as tx:
@@ -112,6 +118,21 @@ def test_a_hold_of_the_month_before_is_given_back_to_that_month(app: App) -> Non
         tx.quota.release(tenant_id, job_id)
     assert entries(app, tenant_id) == [("hold", 5, 5), ("reset", -5, 0), ("hold", 2, 2), ("release", -5, 2)]
     assert (used(app, tenant_id), disagreeing(app)) == (2, 0)
+
+
+def test_a_fresh_count_survives_the_month_that_is_due_and_what_is_told_of_it(app: App) -> None:
+    tenant_id, job_id = a_tenant(app), uuid4()
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.hold(tenant_id, job_id, 5, tx.now())
+    with app.db.transaction(tenant_id) as tx:
+        before, after = tx.quota.restart(tenant_id, "person:ada")
+    assert (before.used, after.used, after.resets_at) == (5, 0, before.resets_at)
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.release(tenant_id, job_id)
+        tx.quota.hold(tenant_id, uuid4(), 2, tx.now())
+    assert (used(app, tenant_id), disagreeing(app)) == (2, 0)
+    assert reset_due(app, after.resets_at) == 1
+    assert (used(app, tenant_id), disagreeing(app)) == (0, 0)
 
 
 # --- the ledger ---------------------------------------------------------------------------------------------
@@ -179,7 +200,8 @@ def overdue(draw: st.DrawFn) -> tuple[Quota, datetime]:
     boundary = st.integers(-1, 14).map(lambda n: quota.add_months(resets_at, n))
     now = draw(st.builds(lambda at, by: at + by, boundary, beside) | MOMENTS)
     paid_until = draw(st.none() | st.builds(lambda at, by: at + by, boundary, beside) | MOMENTS)
-    return Quota(10, 7, anchor, start, resets_at, paid_until), now
+    restarted_at = draw(st.none() | st.builds(lambda at, by: at + by, boundary, beside) | MOMENTS)
+    return Quota(10, 7, anchor, start, resets_at, paid_until, restarted_at), now
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

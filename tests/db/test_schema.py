@@ -192,6 +192,32 @@ def test_up_down_and_up_again_leaves_nothing_behind_in_between(servers: Servers,
     assert migrate.upgrade(url) == (migrate.newest(), migrate.newest())
 
 
+def test_a_fresh_count_given_before_the_period_was_derived_stays_one(servers: Servers, empty_database: str) -> None:
+    """0014: until then it began a period, which the next event would derive away."""
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url, "0013")
+    given = (
+        "INSERT INTO tenants (name, quota_period_start) VALUES ('by hand', now()), ('by SQL', now()), ('not', now())"
+    )
+    told = """
+        INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause, taken_at)
+        SELECT id, kind, amount, 0, 10, period_start, cause, quota_period_start - interval '1 microsecond'
+        FROM tenants JOIN (
+            VALUES ('by hand', 'reset', 0, now(), 'person:ada'), ('by SQL', 'adjust', -3, now(), 'sql:x'),
+                   ('not', 'reset', 0, now(), 'job:1')
+        ) AS v (name, kind, amount, period_start, cause) USING (name)
+    """
+    with psycopg.connect(url) as owner:
+        owner.execute("SET LOCAL app.tenant_id = '*'")
+        owner.execute(given)
+        owner.execute(told)
+    migrate.upgrade(url)
+    with psycopg.connect(url) as owner:
+        owner.execute("SET LOCAL app.tenant_id = '*'")
+        found = owner.execute("SELECT name, quota_restarted_at = quota_period_start FROM tenants").fetchall()
+    assert dict(found) == {"by hand": True, "by SQL": True, "not": None}
+
+
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:
     url = servers.postgres.url(OWNER, empty_database)
     newest = migrate.newest()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from domain.billing import (
     PLANS,
     PaidPeriod,
+    PriceBook,
     Subscription,
     TenantBilling,
     Tier,
@@ -21,7 +22,7 @@ from domain.billing import (
 )
 from domain.billing_events import InvoicePaid, SubscriptionChanged, read
 from domain.customers import ended
-from domain.quota import add_months, begin, reset
+from domain.quota import add_months, begin, carry_over, reset
 from integrations.fakes.lives import lifecycle
 from integrations.fakes.people import Cast, Shape
 from integrations.fakes.stripe import invoice, stripe_event, subscription
@@ -65,9 +66,19 @@ def paid(start: int, end: int, subscription_id: str = "sub_1") -> PaidPeriod:
 
 
 def plan(
-    subscriptions: Iterable[Subscription], periods: Iterable[PaidPeriod] = (), tenant: TenantBilling | None = None
+    subscriptions: Iterable[Subscription],
+    periods: Iterable[PaidPeriod] = (),
+    tenant: TenantBilling | None = None,
+    *,
+    prices: PriceBook = PRICES,
+    now: datetime = START,
 ) -> TenantBilling:
-    return change_plan(tenant or a_tenant(), subscriptions, periods, PRICES)
+    """Of a tenant who used 7 when it was created, and nothing later."""
+    before = tenant or a_tenant()
+    after = change_plan(before, subscriptions, periods, prices, now)
+    if after.quota.counts_from != before.quota.counts_from:
+        return replace(after, quota=carry_over(after.quota, 7 if after.quota.counts_from <= CREATED else 0))
+    return after
 
 
 class Books:
@@ -84,7 +95,7 @@ class Books:
                 self.mirror[row.id] = newer(self.mirror.get(row.id), row)
             case InvoicePaid(_, periods):
                 self.paid.update({(period.subscription_id, period.period_start): period for period in periods})
-        self.tenant = change_plan(self.tenant, self.mirror.values(), self.paid.values(), PRICES)
+        self.tenant = plan(self.mirror.values(), self.paid.values(), self.tenant)
 
 
 def after(events: Iterable[dict[str, Any]], tenant: TenantBilling | None = None) -> TenantBilling:
@@ -228,9 +239,9 @@ def test_of_equal_tiers_the_newest_counts_then_the_greater_id() -> None:
 
 
 def test_a_late_end_of_an_old_subscription_does_not_touch_the_new_one() -> None:
-    new = a_subscription(id="sub_2", started_at=month(3))
-    tenant = plan([new])
-    assert plan([new, a_subscription(status="canceled", ended_at=month(2))], (), tenant) == tenant
+    new, its = a_subscription(id="sub_2", started_at=month(3), billing_cycle_anchor=month(3)), paid(3, 4, "sub_2")
+    tenant = plan([new], [its])
+    assert plan([new, a_subscription(status="canceled", ended_at=month(2))], [its], tenant) == tenant
 
 
 def test_the_tier_is_that_of_the_best_mapped_price_among_the_items() -> None:
@@ -258,7 +269,7 @@ def test_an_unknown_price_leaves_tier_and_quota_and_links_the_subscription() -> 
 def test_once_the_price_is_mapped_a_replay_gives_what_should_have_been() -> None:
     odd = a_subscription(price_ids=("price_new",))
     parked = plan([odd], [paid(0, 1)])
-    mapped = change_plan(parked, [odd], [paid(0, 1)], {**PRICES, "price_new": Tier.AGENCY})
+    mapped = plan([odd], [paid(0, 1)], parked, prices={**PRICES, "price_new": Tier.AGENCY})
     assert (mapped.tier, mapped.quota.limit, mapped.quota.used) == (Tier.AGENCY, 500, 0)
 
 
@@ -337,7 +348,7 @@ def test_an_annual_plan_gets_its_months_by_the_anchor_until_the_year_is_over() -
     tenant = plan([annual], [paid(0, 12)])
     in_june = replace(tenant, quota=reset(tenant.quota, month(5)))
     assert (in_june.quota.period_start, in_june.quota.resets_at) == (month(5), month(6))
-    assert plan([annual], [paid(0, 12)], in_june) == in_june
+    assert plan([annual], [paid(0, 12)], in_june, now=month(5)) == in_june
     assert reset(in_june.quota, month(20)).resets_at == month(12)
 
 
@@ -497,8 +508,8 @@ def test_any_news_end_the_same_in_any_order(told: list[Subscription | PaidPeriod
     assert outcome(again) == outcome(told)
 
 
-def test_a_free_period_that_has_begun_since_is_not_taken_back_by_late_events() -> None:
+def test_a_free_month_that_had_begun_before_the_plan_was_told_leaves_no_trace() -> None:
     tenant = a_tenant()
     tenant = replace(tenant, quota=replace(reset(tenant.quota, add_months(CREATED, 5)), used=4))
-    late = after(lifecycle(WHO, START, SOLD), tenant)
-    assert (late.quota.used, late.quota.period_start) == (4, add_months(CREATED, 5))
+    events = lifecycle(WHO, START, SOLD)
+    assert after(events, tenant) == after(events)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import QuotaExceeded
-from domain.quota import Hold, Quota, add_months, begin, next_reset, release, reserve, reset, settle
+from domain.quota import Hold, Quota, add_months, begin, next_reset, release, reserve, reset, restart, settle
 
 JAN_31 = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 
@@ -178,6 +178,20 @@ def test_a_hold_of_the_last_period_gives_nothing_back_to_this_one() -> None:
     assert release(later, hold) == later == settle(later, hold, 0)
 
 
+def test_a_restart_counts_anew_and_keeps_the_dates() -> None:
+    quota, hold = reserve(a_quota(used=2), 5, at(2, 1))
+    fresh = restart(quota, at(2, 1))
+    assert (fresh.used, fresh.period_start, fresh.resets_at) == (0, quota.period_start, quota.resets_at)
+    assert release(fresh, hold) == fresh, "what was held before is given back before"
+    assert reserve(fresh, 1, at(2, 1))[1].taken_at == fresh.counts_from
+
+
+def test_a_period_that_began_before_a_restart_goes_on_counting_from_it() -> None:
+    fresh, _ = reserve(restart(a_quota(used=7), at(3, 5)), 2, at(2, 1))
+    begun = reset(fresh, at(3, 6))
+    assert (begun.used, begun.period_start, begun.counts_from) == (2, at(2, 28), fresh.counts_from)
+
+
 def test_a_limit_below_what_was_used_leaves_nothing_and_never_less() -> None:
     quota = replace(a_quota(used=40), limit=10)
     assert quota.remaining == 0
@@ -203,6 +217,7 @@ acts = st.one_of(
     st.tuples(st.just("settle"), st.integers(0, 20)),
     st.tuples(st.just("release"), st.integers(0, 20)),
     st.tuples(st.just("wait"), st.integers(0, 70)),
+    st.tuples(st.just("restart"), st.just(0)),
     st.tuples(st.just("limit"), limits),
 )
 
@@ -232,10 +247,12 @@ def test_the_counter_equals_what_is_held_and_made_in_its_period(
         elif act == "wait":
             now += timedelta(days=number)
             quota = reset(quota, now)
+        elif act == "restart":
+            quota = restart(quota, now)
         elif act == "limit":
             lowered = lowered or number < quota.limit
             quota = replace(quota, limit=number)
         # Exactly: so nothing is lost, nothing is given back twice or into another period, and it is never below 0.
-        assert quota.used == sum(h.count for h in held + made if h.taken_at >= quota.period_start)
+        assert quota.used == sum(h.count for h in held + made if h.taken_at >= quota.counts_from)
         assert quota.remaining >= 0
         assert quota.used <= quota.limit or lowered

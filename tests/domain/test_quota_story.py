@@ -12,8 +12,8 @@ NOW = NOV + timedelta(days=3)
 PAID = Quota(50, 12, NOV, NOV, DEC, paid_until=DEC)
 
 
-def entry(kind: str, amount: int, cause: str, start: datetime = NOV) -> dict[str, Any]:
-    return {"kind": kind, "amount": amount, "cause": cause, "period_start": start}
+def entry(kind: str, amount: int, cause: str, taken_at: datetime = NOV) -> dict[str, Any]:
+    return {"kind": kind, "amount": amount, "cause": cause, "period_start": NOV, "taken_at": taken_at}
 
 
 def test_it_tells_where_every_concept_went() -> None:
@@ -52,6 +52,25 @@ def test_it_says_what_the_next_month_waits_for() -> None:
     assert "begins with the next reset" in told["late"]
     assert "waits for its invoice" in told["unpaid"]
     assert "the next begins on 2026-12-05 10:00 UTC (paid until 2027-10-01" in told["annual"]
+
+
+def test_a_fresh_count_has_a_name_and_forgets_what_was_before() -> None:
+    restarted = replace(PAID, used=5, restarted_at=NOW)
+    entries = [
+        entry("hold", 5, "job:2", NOW),
+        entry("reset", -12, "person:ada", NOW),
+        entry("hold", 12, "job:1"),
+        entry("reset", -44, "event:evt_1"),
+    ]
+    held = [{"count": 12, "taken_at": NOV}, {"count": 5, "taken_at": NOW}]
+    told = tell("PRO (active)", restarted, entries, held, NOW)
+    assert "by a paid invoice (event evt_1)" in told[1]
+    assert told[2:] == [
+        "ada gave a fresh count on 2026-11-08 10:00 UTC.",
+        "5 were taken by a job.",
+        "5 of these are held by a job at work, the oldest since 2026-11-08 10:00 UTC.",
+        "So 5 of 50 are used, and 45 are left.",
+    ]
 
 
 def test_more_used_than_the_plan_has_leaves_nothing_and_owes_nothing() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from integrations.fakes.lives import LIVES
 from integrations.fakes.people import SHAPES
+from tests.converge import late
 from tests.converge.course import ORDERS, Diverged, State, compare, deliver, run, told
 from workers.app import App
 
@@ -52,6 +53,13 @@ def test_every_life_ends_as_it_should_and_the_same_in_any_order(app: App, name: 
     assert ended == ENDS[name], shape
     expected: dict[Any, State] = {(name, shape, len(life)): in_order}
     run(app, name, shape, rng.choice(ORDERS[1:]), rng, expected)
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_whenever_it_is_told_and_whenever_the_clock_strikes_one_quota_comes_of_it(
+    app: App, name: str, rng: Random
+) -> None:
+    late.run(app, name, rng.choice(SHAPES), rng)
 
 
 def test_the_harness_sees_that_an_event_is_missing(app: App) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -85,9 +86,9 @@ def release_parked(ctx: Context) -> None:
 
 
 def settle(ctx: Context, tx: Tx, event_id: UUID, before: str, outcome: Outcome) -> None:
-    """Say what became of the event. One that was applied once, or waited parked, is not stale when it comes again."""
+    """Say what became of the event. One that was applied once, or waited parked, is no old news when it comes again."""
     status = outcome.status
-    if status == "stale" and before.startswith(("applied", "parked")):
+    if status in (STALE, DUPLICATE) and before.startswith(("applied", "parked")):
         status = "applied"
     tx.events.mark(event_id, status, outcome.flag)
     ctx.report(outcome=status)
@@ -113,42 +114,46 @@ def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
 
 
 NOT_OURS = Outcome("ignored:price of another product")
+APPLIED, STALE, DUPLICATE = "applied", "stale", "duplicate"
 
 
-def mirror(tx: Tx, fact: OfCustomer) -> bool:
-    """Store the fact itself. False if the mirror knew something newer."""
+def mirror(tx: Tx, fact: OfCustomer) -> str:
+    """Store the fact itself. `STALE` if the mirror knew something newer; `DUPLICATE` if it knew just this: Stripe may
+    tell one change by two events."""
     match fact:
         case SubscriptionChanged(subscription=incoming):
             stored = tx.billing.subscription(incoming.id)
             merged = newer(stored, incoming)
             if merged == stored:
-                return False
+                return DUPLICATE if replace(incoming, ended_at=stored.ended_at) == stored else STALE
             tx.billing.save_subscription(merged)
         case InvoicePaid(periods=periods):
-            for period in periods:
-                tx.billing.add_paid_period(period)
+            added = [tx.billing.add_paid_period(period) for period in periods]
+            return APPLIED if any(added) else DUPLICATE
         case CustomerDeleted(customer_id, at):
-            stored_customer = tx.billing.customer(customer_id)
-            tx.billing.save_customer(replace(stored_customer, deleted_at=max(at, stored_customer.deleted_at or at)))
-    return True
+            known = tx.billing.customer(customer_id)
+            if known.deleted_at is not None and known.deleted_at >= at:
+                return DUPLICATE if known.deleted_at == at else STALE
+            tx.billing.save_customer(replace(known, deleted_at=at))
+    return APPLIED
 
 
-def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: bool) -> Outcome:
-    """Let the customer's tenant follow the mirror.
+def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: str) -> Outcome:
+    """Let the customer's tenant follow the mirror; `news` is what `mirror` said.
 
     An event of a customer that is nobody's yet is parked: the mirror keeps what it said, and the event that links
     the customer to a tenant derives the tenant from all of it.
     """
     customer, claimed_now = claim(tx, fact)
     if customer.tenant_id is None:
-        return Outcome("applied" if isinstance(fact, CustomerDeleted) else "parked:unknown_customer")
+        return Outcome(news if isinstance(fact, CustomerDeleted) else "parked:unknown_customer")
     if not tx.tenants.exists(customer.tenant_id):
         return Outcome("parked:unknown_tenant")
     stored = tx.tenants.lock_plan(customer.tenant_id)
     before = pay_as(stored, customer)
     if before is None:
         return Outcome("parked:other_customer")
-    after, rows = derive(tx, customer.tenant_id, before, ctx.ports.prices)
+    after, rows = derive(tx, customer.tenant_id, before, ctx.ports.prices, ctx.now())
     save(tx, customer.tenant_id, stored, after, cause)
     if claimed_now or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
         release(tx, customer)
@@ -158,7 +163,7 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: bool) ->
         if unknown_prices(its, ctx.ports.prices):
             return Outcome("parked:unknown_price", flag)
     old = customer.deleted_at is not None and not isinstance(fact, CustomerDeleted)
-    return Outcome("applied" if news and not old else "stale", flag)
+    return Outcome(STALE if old and news == APPLIED else news, flag)
 
 
 def claim(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:
@@ -175,14 +180,14 @@ def claim(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:
 
 
 def derive(
-    tx: Tx, tenant_id: UUID, before: TenantBilling, prices: PriceBook
+    tx: Tx, tenant_id: UUID, before: TenantBilling, prices: PriceBook, now: datetime
 ) -> tuple[TenantBilling, list[Subscription]]:
     """The tenant as the mirror says, and the subscriptions that say it."""
     gone = {each.id: each.deleted_at for each in tx.billing.customers_that_count(tenant_id, before.customer_id)}
     rows = [ended(row, gone[row.customer_id]) for row in tx.billing.subscriptions(*gone)]
-    after = change_plan(before, rows, tx.billing.paid_periods(*gone), prices)
-    begins = after.quota.period_start
-    if begins != before.quota.period_start:
+    after = change_plan(before, rows, tx.billing.paid_periods(*gone), prices, now)
+    begins = after.quota.counts_from
+    if begins != before.quota.counts_from:
         after = replace(after, quota=carry_over(after.quota, tx.quota.used_since(tenant_id, begins)))
     return after, rows
 

@@ -224,11 +224,11 @@ def test_an_unknown_price_is_parked_and_leaves_tier_and_quota(app: App, ada: UUI
     assert ledger(app, ada) == []
 
 
-def test_an_older_event_is_stale_and_a_second_object_for_one_change_too(app: App, ada: UUID) -> None:
+def test_an_older_event_is_stale_and_a_second_object_for_one_change_is_a_duplicate(app: App, ada: UUID) -> None:
     newest = active(people(ada, "price_agency"), at=START + 2 * SOON)
     twin = newest | {"id": "evt_twin"}
     older = active(people(ada), at=START + SOON)
-    assert apply(app, newest, twin, older) == ["applied", "stale", "stale"]
+    assert apply(app, newest, twin, older) == ["applied", "duplicate", "stale"]
     assert plan(app, ada)[0] == "AGENCY"
 
 
@@ -344,7 +344,7 @@ def test_the_next_customer_takes_over_in_whatever_order_it_is_told(app: App, ada
     apply(app, *[{**body, "id": f"{body['id']}_again"} for body in first])
     assert plan(app, ada) == ("AGENCY", "active", "cus_2", "sub_2", 500, 0)
     with app.db.transaction(SYSTEM) as tx:
-        assert {row["status"] for row in tx.events.recent()} == {"applied", "stale"}
+        assert {row["status"] for row in tx.events.recent()} == {"applied", "duplicate"}
 
 
 # --- what waits is released ---------------------------------------------------------------------------------

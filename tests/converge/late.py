@@ -1,0 +1,90 @@
+"""One run over a life by the clock: each event told when it happened or up to months later, with consumption and the
+hourly reset at any moment in between. One quota and one ledger of consumption come of it (docs/decisions/0012)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
+from uuid import UUID
+
+from db.tables import CONSUMPTION
+from db.transaction import SYSTEM
+from integrations.fakes.people import Body, Shape
+from tests.builders import a_stripe_event
+from tests.converge.course import CREATED, WHO, State, begin, expect, told
+from tests.drain import drain
+from workers.app import App
+from workers.jobs.quota import reset_due
+
+TENANT = "SELECT to_jsonb(t) - 'updated_at' FROM tenants t"
+CONSUMED = f"""
+SELECT jsonb_build_array(kind, cause, amount, taken_at) FROM quota_ledger
+WHERE {CONSUMPTION} ORDER BY taken_at, cause, id
+"""
+PERIODS = f"""
+SELECT jsonb_build_object(p.subscription_id, p.period_start, 'consumed', (
+    SELECT sum(amount) FROM quota_ledger
+    WHERE {CONSUMPTION} AND taken_at >= p.period_start AND taken_at < p.period_end
+)) FROM stripe_paid_periods p ORDER BY p.subscription_id, p.period_start
+"""
+
+Act = tuple[datetime, Callable[[App, datetime], None]]
+
+
+def run(app: App, name: str, shape: Shape, rng: Random) -> None:
+    """The life in time, then told a day late and months late.
+
+    Raises:
+        Diverged: says what differs, or that the count is not what the ledger says.
+    """
+    life = [(datetime.fromtimestamp(body["created"], UTC), partial(tell, body)) for body in told(name, shape)]
+    end = max(at for at, _ in life) + timedelta(days=200)
+
+    def some_moment() -> datetime:
+        return CREATED + (end - timedelta(days=30) - CREATED) * rng.random()
+
+    # No more than FREE allows, so that none is refused by what is not known yet.
+    uses = [
+        (some_moment(), partial(use, UUID(int=rng.getrandbits(128)), held, made))
+        for held, made in ((3, 2), (2, 2), (1, 0), (2, 1), (2, 2))
+    ]
+    in_time = lived(app, [*uses, *life], end)
+    for days in (1, 150):
+        late = [(at + timedelta(days=rng.uniform(0, days)), act) for at, act in life]
+        strikes = [(some_moment(), ask_who_is_due) for _ in range(4)]
+        found = lived(app, [*uses, *late, *strikes], end)
+        differing = {what: (in_time[what], found[what]) for what in found if found[what] != in_time[what]}
+        expect(not differing, f"{name} told up to {days} days late: {differing}")
+
+
+def tell(body: Body, app: App, now: datetime) -> None:
+    a_stripe_event(app, body)
+    drain(replace(app, clock=lambda: now))
+
+
+def ask_who_is_due(app: App, now: datetime) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        reset_due.enqueue(tx)
+    drain(replace(app, clock=lambda: now))
+
+
+def use(job_id: UUID, held: int, made: int, app: App, now: datetime) -> None:
+    with app.db.transaction(WHO.tenant_id) as tx:
+        tx.quota.hold(WHO.tenant_id, job_id, held, now)
+        tx.quota.settle(WHO.tenant_id, job_id, made)
+
+
+def lived(app: App, acts: Sequence[Act], end: datetime) -> State:
+    """All of it, each at its time; the hourly reset once more at the end."""
+    begin(app, used=0)
+    for now, act in sorted([*acts, (end, ask_who_is_due)], key=lambda act: act[0]):
+        act(app, now)
+        with app.db.transaction(SYSTEM) as tx:
+            wrong = tx.health.violations("what a tenant has used is what the ledger says")
+        expect(not wrong, f"at {now} the ledger's sum is not what is used")
+    with app.db.transaction(SYSTEM) as tx:
+        return {
+            what: [row for (row,) in tx.driver.execute(query.encode()).fetchall()]
+            for what, query in {"tenant": TENANT, "consumed": CONSUMED, "paid periods": PERIODS}.items()
+        }

@@ -1,0 +1,108 @@
+"""Events and consumption, each with its own clock and in any interleaving, end in one quota."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.billing import PaidPeriod, Subscription, TenantBilling, Tier, change_plan, newer
+from domain.billing_events import InvoicePaid, SubscriptionChanged, read
+from domain.quota import Hold, Quota, add_months, begin, carry_over, release, reserve, reset, settle
+from integrations.fakes.lives import LIVES
+from integrations.fakes.people import Cast
+
+PRICES = {"price_starter": Tier.STARTER, "price_pro": Tier.PRO, "price_agency": Tier.AGENCY}
+SOLD = {tier: price_id for price_id, tier in PRICES.items()}
+CREATED = datetime(2026, 1, 10, tzinfo=UTC)
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+WHO = Cast(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com")
+END = add_months(START, 15)
+FREE = TenantBilling(Tier.FREE, "none", "cus_1", None, begin(10, CREATED), CREATED)
+
+
+@dataclass
+class Tenant:
+    """What the database keeps of one tenant."""
+
+    mirror: dict[str, Subscription] = field(default_factory=dict)
+    paid: dict[Any, PaidPeriod] = field(default_factory=dict)
+    holds: dict[int, Hold] = field(default_factory=dict)
+    row: TenantBilling = FREE
+
+    def consumed(self, since: datetime) -> int:
+        return sum(hold.count for hold in self.holds.values() if hold.taken_at >= since)
+
+    def counts(self, quota: Quota) -> Quota:
+        """With what was consumed since, if its count begins elsewhere than that of the row."""
+        if quota.counts_from == self.row.quota.counts_from:
+            return quota
+        return carry_over(quota, self.consumed(quota.counts_from))
+
+    def told(self, body: dict[str, Any], now: datetime) -> None:
+        match read(body):
+            case SubscriptionChanged(row):
+                self.mirror[row.id] = newer(self.mirror.get(row.id), row)
+            case InvoicePaid(_, periods):
+                self.paid |= {(period.subscription_id, period.period_start): period for period in periods}
+        after = change_plan(self.row, self.mirror.values(), self.paid.values(), PRICES, now)
+        self.row = replace(after, quota=self.counts(after.quota))
+
+    def holds_one(self, job: int, now: datetime) -> None:
+        quota, hold = reserve(self.counts(reset(self.row.quota, now)), 1, now)
+        self.holds[job] = hold
+        self.row = replace(self.row, quota=quota)
+
+    def closes(self, job: int, *, made: bool) -> None:
+        hold = self.holds[job]
+        quota = settle(self.row.quota, hold, 1) if made else release(self.row.quota, hold)
+        self.holds[job] = replace(hold, count=int(made))
+        self.row = replace(self.row, quota=quota)
+
+    def asked_who_is_due(self, now: datetime) -> None:
+        self.row = replace(self.row, quota=self.counts(reset(self.row.quota, now)))
+
+
+seconds = st.integers(0, int((END - CREATED).total_seconds()))
+moments = seconds.map(lambda after: CREATED + timedelta(seconds=after))
+uses = st.lists(st.tuples(moments, st.integers(0, 40), st.booleans()), max_size=5)
+lives = st.sampled_from([name for name in LIVES if not name.startswith("customer_deleted")])
+
+
+def lived(deliveries: Iterable[tuple[datetime, dict[str, Any]]], used: Any, asked: Iterable[datetime]) -> Tenant:
+    """All of it, by the clock."""
+    tenant = Tenant()
+    acts: list[tuple[datetime, Any]] = [(at, lambda now, body=body: tenant.told(body, now)) for at, body in deliveries]
+    for job, (at, days, made) in enumerate(used):
+        acts.append((at, lambda now, job=job: tenant.holds_one(job, now)))
+        closed = at + timedelta(days=days)
+        acts.append((closed, lambda now, job=job, made=made: tenant.closes(job, made=made)))
+    acts += [(at, tenant.asked_who_is_due) for at in asked]
+    for at, act in sorted(acts, key=lambda act: act[0]):
+        act(at)
+        assert tenant.row.quota.used == tenant.consumed(tenant.row.quota.counts_from)
+    tenant.asked_who_is_due(END + timedelta(days=365))
+    return tenant
+
+
+@settings(max_examples=300)
+@given(lives, uses, st.lists(moments, max_size=3), st.data())
+def test_whenever_events_come_and_whatever_is_consumed_meanwhile_one_quota_comes_of_it(
+    name: str, used: list[Any], asked: list[datetime], data: st.DataObject
+) -> None:
+    events = LIVES[name](WHO, START, SOLD)
+    in_time = [(datetime.fromtimestamp(body["created"], UTC), body) for body in events]
+    late = [(at + timedelta(hours=data.draw(st.integers(0, 24 * 200))), body) for at, body in in_time]
+    assert lived(late, used, asked).row == lived(in_time, used, []).row
+
+
+def test_months_of_the_free_plan_before_a_trial_are_not_counted_into_it() -> None:
+    trial = LIVES["trial_without_card"](WHO, add_months(START, 3), SOLD)[:1]
+    tenant = Tenant()
+    tenant.holds_one(1, CREATED)
+    tenant.told(trial[0], add_months(START, 3))
+    assert tenant.row.status == "trialing"
+    assert (tenant.row.quota.used, tenant.row.quota.period_start) == (0, add_months(CREATED, 3))
