@@ -13,7 +13,7 @@ import structlog
 from dramatiq.worker import Worker
 
 import workers.jobs
-from db.transaction import DatabaseUnavailable
+from db.transaction import CommitUnknown, DatabaseUnavailable
 from workers import logs
 from workers.app import build
 from workers.broker import BellBroker, declare_actor
@@ -23,6 +23,7 @@ from workers.settings import Settings, load
 
 QUEUES_VARIABLE = "WORKER_QUEUES"
 SIGN_ON_AGAIN_SECONDS = 1.0
+NO_ANSWER = (DatabaseUnavailable, CommitUnknown)
 
 log = structlog.get_logger()
 
@@ -75,7 +76,7 @@ class WorkerProcess:
         while True:
             try:
                 self._heartbeat.start()
-            except DatabaseUnavailable as error:
+            except NO_ANSWER as error:
                 log.warning("worker.waits", reason=str(error))
             else:
                 return True
@@ -88,13 +89,13 @@ class WorkerProcess:
     def _drain(self, threads: Worker) -> None:
         log.info("worker.draining", running=len(self._runner.leases))
         self._runner.stop()
-        with suppress(DatabaseUnavailable):
+        with suppress(*NO_ANSWER):
             self._heartbeat.drain()
         threads.stop(timeout=self._settings.worker_grace_seconds * 1000)
         self._runner.close()
         try:
             returned = self._heartbeat.leave()
-        except DatabaseUnavailable as error:
+        except NO_ANSWER as error:
             log.warning("worker.not_signed_off", reason=str(error), next="its jobs are rescued when its lease is over")
         else:
             log.info("worker.stopped", given_back=[str(job_id) for job_id in returned])
