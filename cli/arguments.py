@@ -34,8 +34,8 @@ def moment(text: str) -> datetime:
         typer.BadParameter: it is not one.
     """
     try:
-        if re.fullmatch(r"[0-9]{9,12}", text):
-            return datetime.fromtimestamp(int(text), UTC)
+        if re.fullmatch(r"[0-9]{9,12}(\.[0-9]{1,9})?", text):
+            return datetime.fromtimestamp(float(text), UTC)
         parsed = datetime.fromisoformat(text)
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -29,7 +29,7 @@ def rebuild_plans(
 
     Mirror and plans are read off the events that Stripe sent once, and compared; Stripe is asked nothing.
 
-    On a healthy system nothing does. A row of which no stored event tells, or that says something newer (written by
+    On a healthy system nothing differs. A row of which no stored event tells, or that says something newer (written by
     `reconcile`, say), is left as it is. What a person wrote into a plan by hand counts as a difference.
     """
     from workers import rebuild

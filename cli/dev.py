@@ -71,7 +71,7 @@ def send_event(
         _check(source, kinds)
         about = _people(tenant, tier, email, customer)
         when = at or datetime.now(UTC)
-        bodies = [KINDS[source][kind].build(about, when) for kind in kinds]
+        bodies = [KINDS[source][kind].build(about, when) | _account(source) for kind in kinds]
     for body in bodies:
         if save is not None:
             _write(save, body)
@@ -110,6 +110,15 @@ def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | N
     given = {"tenant_id": tenant, "email": email, "customer_id": customer}
     known |= {name: value for name, value in given.items() if value is not None}
     return cast(Random(str(tenant or email or time.time_ns())), **known)  # noqa: S311 - ids of make-believe people
+
+
+def _account(source: str) -> Body:
+    """The account that is set up here, as its events name it: those of another are ignored."""
+    settings, _ = resolve()
+    named = (
+        {"livemode": settings.stripe_livemode} if source == "stripe" else {"instance_id": settings.clerk_instance_id}
+    )
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _read(file: Path) -> Body:

@@ -5,7 +5,7 @@ from functools import partial
 
 from cli.session import resolve
 from db.health import INVARIANTS
-from db.migrate import newest
+from db.migrate import knows, newest
 from db.transaction import SYSTEM
 from scheduler.schedule import SCHEDULES, overdue_since
 from workers.app import App, build
@@ -102,6 +102,8 @@ def _redis(app: App) -> Verdict:
 def _schema(app: App) -> Verdict:
     with app.db.transaction(SYSTEM) as tx:
         found = tx.health.revision()
+    if found is not None and not knows(found):
+        return "fail", f"at {found}, which this release does not know: run the newer release that made it"
     if found != newest():
         return "fail", f"at {found or 'nothing'}, and this code expects {newest()}: run `viral migrate`"
     return "ok", f"at {found}, as this code expects"

@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from cli.arguments import moment
-from cli.output import AsJson, Limit, console, print_json, show, show_one
+from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
 from domain.errors import UnknownEvent
@@ -51,7 +51,7 @@ def show_outcomes(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """How many events came, what became of them, and how often they came again."""
+    """How many events came, how often again, and what became of them."""
     from db.transaction import SYSTEM
 
     with session() as current, current.db.transaction(SYSTEM) as tx:
@@ -64,7 +64,7 @@ def show_outcomes(
 @app.command("replay")
 def replay(
     event_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Our ids, or the senders' (evt_…, msg_…).")
+        list[str] | None, typer.Argument(metavar="ID", help="Our ids, or the senders' (evt_…, msg_…).")
     ] = None,
     parked: Annotated[
         str | None, typer.Option(metavar="REASON", help="All that are parked for it: unknown_price, thin, … or any.")
@@ -124,4 +124,4 @@ def show_event(
     payload = row.pop("payload")
     show_one(row | {"body": f"{len(body)} bytes as signed" if body else "not kept"}, as_json=False)
     console().print("\n[bold]payload[/bold]")
-    console().print(json.dumps(payload, indent=2, ensure_ascii=False), markup=False)
+    console().print(lines(json.dumps(payload, indent=2, ensure_ascii=False)), markup=False)

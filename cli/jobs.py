@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from cli.arguments import duration, moment, pairs
-from cli.output import AsJson, Limit, cell, console, print_json, show, show_one
+from cli.output import AsJson, Limit, cell, console, lines, print_json, show, show_one
 from cli.session import rest, session
 from cli.shell import Group
 from domain.errors import UnknownJob
@@ -140,7 +140,7 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
         columns = ("attempt", "outcome", "started_at", "ended_at", "worker_id", "error_class", "error_message")
         show(attempts, columns, as_json=False, nothing="")
         if attempts[-1]["traceback"]:
-            console().print(f"\n{attempts[-1]['traceback']}", markup=False)
+            console().print(f"\n{lines(attempts[-1]['traceback'])}", markup=False)
 
 
 @app.command()

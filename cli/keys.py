@@ -22,7 +22,9 @@ Tenant = Annotated[UUID, typer.Option(help="The tenant's id.")]
 @app.command()
 def create(
     tenant: Tenant,
-    scope: Annotated[list[str], typer.Option(help="What it may do; repeat it. A wrong one lists all.")],
+    scope: Annotated[
+        list[str], typer.Option(metavar="SCOPE", help="What it may do; repeat it. A wrong one lists all.")
+    ],
     name: Annotated[str, typer.Option(help="What it is for.")],
     expires_in: Annotated[
         timedelta | None, typer.Option(parser=duration, metavar="DURATION", help="Default: until it is revoked.")
@@ -54,7 +56,7 @@ def create(
 
 @app.command("list")
 def list_keys(tenant: Tenant, as_json: AsJson = False) -> None:
-    """The tenant's keys, newest first, those that are over included."""
+    """All keys of the tenant, newest first, also those that are over."""
     with session() as current, current.db.transaction(tenant) as tx:
         tx.tenants.get(tenant)
         rows = tx.access.keys(tenant)
@@ -65,7 +67,7 @@ def list_keys(tenant: Tenant, as_json: AsJson = False) -> None:
 def revoke(
     key_id: Annotated[UUID, typer.Argument(metavar="ID", help="The key's id.")], tenant: Tenant, as_json: AsJson = False
 ) -> None:
-    """From the next request on, nobody comes in with this key."""
+    """Revoke an API key. From the next request on, nobody comes in with it."""
     with session() as current, current.db.transaction(tenant) as tx:
         if not tx.access.revoke_key(tenant, key_id):
             raise UnknownKey(f"the tenant has no API key with the id {key_id}; `viral keys list` shows them")

@@ -86,6 +86,11 @@ def cell(value: object) -> str:
     return "".join(each if each.isprintable() else " " for each in str(value))
 
 
+def lines(text: str) -> str:
+    """Text of several lines, whatever other control characters somebody else put into it."""
+    return "\n".join(map(cell, text.split("\n")))
+
+
 def span(length: timedelta) -> str:
     """A duration in its two largest units: `3d 4h`, `2h`, `59s`. Less than a second is `0s`."""
     seconds = max(0, int(length.total_seconds()))

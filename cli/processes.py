@@ -19,7 +19,8 @@ Port = Annotated[
     typer.Option(min=0, max=65535, help="The web server's port; 0 picks a free one. Default: PORT, or 8000."),
 ]
 Queues = Annotated[
-    list[str] | None, typer.Option("--queue", "-q", help="Work on this queue only; may be given again. Default: all.")
+    list[str] | None,
+    typer.Option("--queue", "-q", metavar="QUEUE", help="Work on this queue only; may be given again. Default: all."),
 ]
 
 

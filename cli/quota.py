@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from cli.output import AsJson, console, print_json, show, show_one
+from cli.output import AsJson, cell, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
 
@@ -58,9 +58,9 @@ def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"tenant_id": tenant_id, "used": quota.used, "remaining": quota.remaining, "story": story})
         return
-    console().print(tenant["name"], style="bold", markup=False)
+    console().print(cell(tenant["name"]), style="bold", markup=False)
     for sentence in story:
-        console().print(sentence, markup=False, highlight=False)
+        console().print(cell(sentence), markup=False, highlight=False)
 
 
 @app.command()

@@ -32,7 +32,7 @@ def reconcile(
 ) -> None:
     """Compare the mirror with Stripe's own books.
 
-    These are .
+    Compared are subscriptions, paid invoices, and events that were not delivered.
 
     Subscriptions are compared whatever their age, because Stripe does not tell when one changed; Stripe keeps events
     for 30 days. A repair is an event: stored, applied by a worker, known to `viral billing rebuild`. The nightly job

@@ -70,7 +70,8 @@ def verify_webhook(
         list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="A header that came with it; repeat it.")
     ] = None,
     secret: Annotated[
-        list[str] | None, typer.Option(help="A signing secret instead of those that are set; repeat it.")
+        list[str] | None,
+        typer.Option(metavar="SECRET", help="A signing secret instead of those that are set; repeat it."),
     ] = None,
     at: At = None,
 ) -> None:
@@ -86,7 +87,7 @@ def verify_webhook(
         raise typer.BadParameter(f"there are {' and '.join(OPENERS)}", param_hint="SOURCE")
     headers = dict(_header(each) for each in header or ())
     body = _body(file)
-    secrets = usable(source, secret or _secrets(source))
+    secrets = usable(source, [each.strip() for each in secret or _secrets(source)])
     if not secrets:
         raise Refused("SECRET_NOT_SET", f"no usable signing secret is set for {source}; see --secret")
     if len(body) > MAX_BODY:

@@ -23,10 +23,12 @@ class Event:
     external_id: str
     type: str
     occurred_at: datetime | None
+    subject: str | None
     payload: dict[str, Any]
     status: str = "received"
 
 
+EVENT = ", ".join(Event.__slots__)
 FIND_OURS = "SELECT * FROM webhook_events WHERE id = %s"
 FIND_THEIRS = "SELECT * FROM webhook_events WHERE (source, external_id) IN (('stripe', %(id)s), ('clerk', %(id)s))"
 
@@ -91,7 +93,7 @@ class Events:
         """Raises:
         UnknownEvent: no event has this id.
         """
-        query = "SELECT id, source, external_id, type, occurred_at, payload, status FROM webhook_events WHERE id = %s"
+        query = f"SELECT {EVENT} FROM webhook_events WHERE id = %s"
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:
             event = cursor.execute(query, (event_id,)).fetchone()
         if event is None:
@@ -159,8 +161,8 @@ class Events:
     ) -> list[Event]:
         """Events about any of these that are parked with this status, in the order in which they came; only those
         whose payload contains `containing`."""
-        query = """
-            SELECT id, source, external_id, type, occurred_at, payload, status FROM webhook_events
+        query = f"""
+            SELECT {EVENT} FROM webhook_events
             WHERE source = %s AND status = %s AND subject = ANY(%s) AND payload @> %s ORDER BY received_at, id
         """
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.tables import account_tenants, metadata, organization_memberships, organizations, tenants, users
+from db.tables import account_tenants, api_keys, metadata, organization_memberships, organizations, tenants, users
 from domain.identity import Membership, Organization, Person, Role, Seat
 
 PERSON = tuple(users.c[name] for name in Person.__slots__)
@@ -156,6 +156,15 @@ class Identity:
     def set_home(self, clerk_id: str, tenant_id: UUID) -> None:
         self._sql.execute(insert(account_tenants).values(clerk_id=clerk_id, home_id=tenant_id))
 
+    def close_home(self, clerk_id: str) -> None:
+        """No key opens the account's own tenant any more, and nothing is made in it every day, unless somebody else
+        works there."""
+        home = self.home(clerk_id)
+        deserted = ~exists().where(_works_in(home, but_for=clerk_id))
+        keys = update(api_keys).where(api_keys.c.tenant_id == home, api_keys.c.revoked_at.is_(None), deserted)
+        self._sql.execute(keys.values(revoked_at=func.now()))
+        self._sql.execute(update(tenants).where(tenants.c.id == home, deserted).values(daily_enabled=False))
+
     def seat(self, clerk_id: str) -> Seat:
         """Where the person, who is known, works now."""
         query = select(users.c.tenant_id, users.c.role).where(users.c.clerk_id == clerk_id)
@@ -179,11 +188,14 @@ class Identity:
             tenants.c.id == tenant_id,
             or_(tenants.c.subscription_tier != "FREE", tenants.c.stripe_customer_id.is_not(None)),
         )
-        shared = exists().where(
-            users.c.tenant_id == tenant_id, users.c.clerk_id.is_distinct_from(but_for), users.c.deleted_at.is_(None)
-        )
+        shared = exists().where(_works_in(tenant_id, but_for=but_for))
         made = [exists().where(table.c.tenant_id == tenant_id) for table in CONTENT]
         return bool(self._sql.execute(select(or_(customer, shared, *made))).scalar_one())
+
+
+def _works_in(tenant_id: UUID | None, *, but_for: str) -> ColumnElement[bool]:
+    somebody_else = users.c.clerk_id.is_distinct_from(but_for)
+    return and_(users.c.tenant_id == tenant_id, somebody_else, users.c.deleted_at.is_(None))
 
 
 def _live_memberships(query: Select[Any]) -> Select[Any]:

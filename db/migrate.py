@@ -47,12 +47,20 @@ def newest() -> str | None:
     return ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
+def knows(revision: str) -> bool:
+    """Whether the code in this folder has this revision. If not, a newer release made it."""
+    return any(each.revision == revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+
+
 def _run(url: str, act: Callable[[Config], None]) -> Revisions:
     engine = create_engine(sqlalchemy(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
     try:
         with engine.connect() as connection:
             _wait_for_lock(connection)
             before = _current(connection)
+            if before is not None and not knows(before):
+                unknown = f"the schema is at {before}, which this release does not know: a newer release made it"
+                raise MigrationRefused(unknown)
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
             config.attributes["connection"] = connection

@@ -165,13 +165,18 @@ class Tx:
 
     @contextmanager
     def savepoint(self, scope: Scope) -> Iterator[None]:
-        """Work on the rows of `scope` for the block; on any error only what the block did is undone.
+        """Work on the rows of `scope` from here on; on any error what the block did is undone, the change of scope too.
 
         What it wanted rung is rung nevertheless: a ring for a job that is not there is dropped.
         """
-        with savepoint(self.driver, _name(scope), first=not self._marked):
-            self._marked, self._scope = True, scope
-            yield
+        before = self._scope
+        try:
+            with savepoint(self.driver, _name(scope), first=not self._marked):
+                self._marked, self._scope = True, scope
+                yield
+        except BaseException:
+            self._scope = before
+            raise
 
     def work_as(self, scope: Scope) -> None:
         """See the rows of `scope` from here to the end of the transaction."""

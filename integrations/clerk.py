@@ -4,6 +4,7 @@ import binascii
 import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import orjson
@@ -51,7 +52,7 @@ def verify(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now:
     age = now - int(time)
     if abs(age) > TOLERANCE:
         side = "in the past" if age > 0 else "in the future"
-        raise SignatureInvalid(f"the signature's time is {abs(age):.0f} s {side}; {TOLERANCE} are allowed")
+        raise SignatureInvalid(f"the signature's time is {ceil(abs(age))} s {side}; {TOLERANCE} are allowed")
     return message_id
 
 
@@ -97,7 +98,9 @@ def parse_event(body: bytes, message_id: str) -> Envelope:
 
 
 def _person(event: dict[str, Any], data: dict[str, Any]) -> str | None:
-    """The user that the event is about, else the organization or whatever else it is about."""
-    public = data.get("public_user_data")
-    member = public.get("user_id") if isinstance(public, dict) else None
-    return subject(member, data.get("user_id"), data.get("id"))
+    """The user that the event is about, else the organization or whatever else it is about: whoever is deleted takes
+    with them what their events say. Those of Clerk's own billing name and address a payer."""
+    member, payer = (found if isinstance(found := data.get(key), dict) else {} for key in ("public_user_data", "payer"))
+    return subject(
+        member.get("user_id"), data.get("user_id"), payer.get("user_id"), payer.get("organization_id"), data.get("id")
+    )

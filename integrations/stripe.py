@@ -6,6 +6,7 @@ malformed input escape as other exceptions. The tests hold it against the SDK's 
 
 import hmac
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from domain.errors import MalformedEvent, SignatureInvalid
@@ -41,7 +42,7 @@ def verify(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now:
     age = now - int(time)
     if abs(age) > TOLERANCE:
         side = "in the past" if age > 0 else "in the future"
-        raise SignatureInvalid(f"the signature's time is {abs(age):.0f} s {side}; {TOLERANCE} are allowed")
+        raise SignatureInvalid(f"the signature's time is {ceil(abs(age))} s {side}; {TOLERANCE} are allowed")
 
 
 def _parts(header: str) -> tuple[str, list[bytes]]:

@@ -71,10 +71,13 @@ class Authenticator:
         with self.db.transaction(SYSTEM) as tx:
             found = tx.identity.signed_in(session.user, organization_id)
             person = None if found else tx.identity.person(session.user)
+            organization = None if found or not organization_id else tx.identity.organization(organization_id)
         if found is not None:
             return Caller(found.tenant_id, found.user_id, found.role, scopes_of(found.role))
         if person is not None and person.deleted_at is not None:
             raise NotAllowed("ACCOUNT_DELETED", "this account was deleted")
+        if organization is not None and organization.deleted_at is not None:
+            raise NotAllowed("ORGANIZATION_DELETED", "this organization was deleted")
         what = "this account" if person is None else "the membership in this organization"
         raise AccountPending(f"{what} is still being set up; try again in a moment", retry_after=WEBHOOK_TAKES)
 

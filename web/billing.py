@@ -15,6 +15,7 @@ from domain.checkout import check_return, customer_key, price_for, refuse_second
 from domain.errors import Conflict, NotSetUp
 from domain.ports import Cashier, Order
 from web.access import Running, requires
+from web.refusals import documented
 from workers.app import App
 
 routes = APIRouter(prefix="/billing", tags=["billing"])
@@ -30,6 +31,9 @@ RequestKey = Annotated[
         description="Of your choice. A request sent again with the same key gets the same page.",
     ),
 ]
+
+
+REFUSED = "`PROVIDER_REFUSED`: Stripe will not do it, and trying again does not help"
 
 
 class Purchase(BaseModel):
@@ -54,7 +58,7 @@ class Page(BaseModel):
     url: str
 
 
-@routes.post("/checkout", responses={409: {"description": "ALREADY_SUBSCRIBED, IDEMPOTENCY_KEY_REUSED"}})
+@routes.post("/checkout", responses=documented(_409="`ALREADY_SUBSCRIBED`, `IDEMPOTENCY_KEY_REUSED`", _502=REFUSED))
 def checkout(wish: Purchase, caller: Buyer, app: Running, response: Response, key: RequestKey = None) -> Page:
     """The page where this tenant buys a plan. Whoever has one changes it in the portal."""
     cashier = _cashier(app)
@@ -70,7 +74,7 @@ def checkout(wish: Purchase, caller: Buyer, app: Running, response: Response, ke
     return Page(url=cashier.checkout(order, key=request_key("checkout", caller.tenant_id, key or str(uuid4()))))
 
 
-@routes.post("/portal", responses={409: {"description": "NO_CUSTOMER"}})
+@routes.post("/portal", responses=documented(_409="`NO_CUSTOMER`, `IDEMPOTENCY_KEY_REUSED`", _502=REFUSED))
 def portal(visit: Visit, caller: Buyer, app: Running, response: Response, key: RequestKey = None) -> Page:
     """The page where this tenant changes, pays or ends its plan, and finds its invoices."""
     cashier = _cashier(app)

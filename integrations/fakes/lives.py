@@ -136,12 +136,19 @@ def changes_mid_period(told: Story) -> None:
         told.pays(who, (at, told.month(1)), "subscription_update", at=at + SOON, proration=True)
 
 
+def upgrade_at_period_end(told: Story) -> None:
+    _changes_at_period_end(told, told.on(Tier.STARTER), told.on(Tier.AGENCY))
+
+
 def downgrade_at_period_end(told: Story) -> None:
-    agency, starter = told.on(Tier.AGENCY), told.on(Tier.STARTER)
-    told.buys(agency, told.span(0))
-    told.is_(agency, told.start + 9 * DAY, told.span(0))  # its schedule is attached
-    told.is_(starter, told.month(1), told.span(1))
-    told.pays(starter, told.span(1))
+    _changes_at_period_end(told, told.on(Tier.AGENCY), told.on(Tier.STARTER))
+
+
+def _changes_at_period_end(told: Story, before: Cast, after: Cast) -> None:
+    told.buys(before, told.span(0))
+    told.is_(before, told.start + 9 * DAY, told.span(0))  # its schedule is attached
+    told.is_(after, told.month(1), told.span(1))
+    told.pays(after, told.span(1))
 
 
 def _overdue(told: Story) -> Cast:
@@ -281,6 +288,7 @@ TELLERS: tuple[Callable[[Story], None], ...] = (
     a_checkout,
     renewals,
     changes_mid_period,
+    upgrade_at_period_end,
     downgrade_at_period_end,
     dunning_to_cancellation,
     dunning_and_recovery,

@@ -24,7 +24,8 @@ from db import migrate
 from db.intake import NewEvent, store_and_commit
 from db.transaction import SYSTEM
 from domain.identity import Person, Role, Seat
-from tests.builders import NOV_22, a_tenant, job_row, tenant
+from integrations.fakes.stripe import stripe_event
+from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row, tenant
 from tests.cli.shell import NOWHERE, Said, Shell, a_process, working
 from tests.conftest import Servers
 from tests.drain import drain as drain_app
@@ -297,6 +298,17 @@ def test_a_reset_by_hand_begins_the_count_anew_and_names_the_person(viral: Shell
     assert f"person:{getpass.getuser()}" in viral.done("quota", "show", tenant_id).out
 
 
+def test_what_somebody_else_wrote_does_not_reach_the_terminal_as_commands(viral: Shell, app: App) -> None:
+    hostile = "Ada \x1b[31m\x9b31m\u202e"
+    tenant_id = a_tenant(app, name=hostile)
+    body = stripe_event("customer.updated", {"id": "cus_1", "object": "customer", "name": hostile}, at=NOV_22)
+    a_stripe_event(app, body)
+    for words in (("quota", "explain", tenant_id), ("events", "show", body["id"])):
+        out = viral.done(*words).out
+        assert "Ada " in out
+        assert all(line.isprintable() for line in out.split("\n")), words
+
+
 def test_a_quota_is_explained_in_plain_words(viral: Shell, app: App) -> None:
     tenant_id = a_tenant(app, name="Ada's shop", quota_reset_at=datetime.now(UTC) + timedelta(days=3))
     with app.db.transaction(tenant_id) as tx:
@@ -388,6 +400,16 @@ def test_an_event_that_nobody_takes_is_one_line(away: Shell) -> None:
     assert "STRIPE_WEBHOOK_SECRET is not set" in away.refused(*send)
 
 
+def test_an_event_made_by_hand_is_of_the_account_that_is_set_up(away: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "event.json"
+    send = ("dev", "send-event", "--save", file, "--url", "http://127.0.0.1:1")
+    secrets = {"STRIPE_WEBHOOK_SECRET": "whsec_stripe", "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_c3ZpeA=="}
+    away.refused(*send, "clerk", "user.created", CLERK_INSTANCE_ID="ins_ours", **secrets)
+    assert json.loads(file.read_text())["instance_id"] == "ins_ours"
+    away.refused(*send, "stripe", "invoice.paid", STRIPE_LIVEMODE="true", **secrets)
+    assert json.loads(file.read_text())["livemode"] is True
+
+
 # --- doctor
 
 
@@ -435,6 +457,20 @@ def test_the_doctor_sends_whoever_forgot_to_migrate_to_do_it(
     assert state == "fail"
     assert "run `viral migrate`" in says
     assert "run `viral migrate`" in viral.refused("jobs", "list", DATABASE_URL=url)
+
+
+def test_after_a_rollback_the_schema_may_be_newer_than_the_code(
+    viral: Shell, servers: Servers, database: str, owner_url: str
+) -> None:
+    with psycopg.connect(owner_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    said = viral("doctor", "--json")
+    assert said.code == 1
+    state, says = finding(said, "schema")
+    assert state == "fail"
+    assert "at 9999, which this release does not know" in says
+    assert "viral migrate" not in says
+    assert "at 9999, which this release does not know" in viral.refused("migrate", DIRECT_URL=owner_url)
 
 
 @pytest.fixture
@@ -628,6 +664,9 @@ def test_help_tells_everything_that_a_command_takes(nothing_runs: Shell) -> None
             assert name in said.out, (path, name)
             assert parameter.help, (path, name)
         assert command.help
+        assert said.out.replace("\n", "").isprintable(), path
+        assert "[[" not in said.out, path
+        assert "<list[" not in said.out.partition("Options:")[2], path
         assert "{" not in said.out
         assert "..." not in said.out.partition("Commands:")[2], "the first sentence fits its line"
         seen += 1

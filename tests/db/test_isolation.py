@@ -277,7 +277,7 @@ def test_no_scope_is_left_behind_by_a_transaction(app: App, world: World) -> Non
         rng = random.Random(seed)
         for _ in range(25):
             tenant_id = rng.choice([world.a, world.b])
-            with _ending(rng.choice(["commit", "error", "sql error"]), app, tenant_id) as tx:
+            with _ending(rng.choice(["commit", "error", "sql error", "cancelled", "savepoint"]), app, tenant_id) as tx:
                 connections.add(tx.driver)
                 seen.append((tenant_id, list(tx.sql.execute(select(tenants.c.id)).scalars())))
 
@@ -304,8 +304,28 @@ def _ending(how: str, app: App, tenant_id: UUID) -> Iterator[Tx]:
                 raise _Undo
             if how == "sql error":
                 tx.driver.execute("SELECT 1 / 0")
-    except (_Undo, psycopg.errors.DivisionByZero):
+            if how == "cancelled":
+                tx.driver.execute("SET LOCAL statement_timeout = 1")
+                tx.driver.execute("SELECT pg_sleep(60)")
+            if how == "savepoint":
+                with tx.savepoint(SYSTEM):
+                    tx.driver.execute("SELECT 1 / 0")
+    except (_Undo, psycopg.errors.DivisionByZero, psycopg.errors.QueryCanceled):
         pass
+
+
+def test_a_savepoint_that_failed_leaves_the_scope_as_it_was(world: World) -> None:
+    def seen(tx: Tx) -> list[UUID]:
+        return list(tx.sql.execute(select(tenants.c.id)).scalars())
+
+    with world.app.db.transaction(world.a) as tx:
+        for end in ("SELECT 1 / 0", "SET LOCAL app.tenant_id = '*'; SELECT 1 / 0"):
+            with pytest.raises(psycopg.errors.DivisionByZero), tx.savepoint(world.b):
+                assert seen(tx) == [world.b]
+                tx.driver.execute(end)
+            assert seen(tx) == [world.a]
+        tx.work_as(world.b)
+        assert seen(tx) == [world.b]
 
 
 # --- the role -----------------------------------------------------------------------------------------------

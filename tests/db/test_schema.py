@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any
@@ -227,6 +228,17 @@ def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Server
 def test_an_unreachable_server_is_an_error_that_says_so() -> None:
     with pytest.raises(MigrationRefused, match="the schema was not changed as asked"):
         migrate.upgrade("postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+
+
+def test_a_schema_of_a_newer_release_is_left_alone(servers: Servers, empty_database: str) -> None:
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    for move in (migrate.upgrade, partial(migrate.downgrade, revision="base")):
+        with pytest.raises(MigrationRefused, match="at 9999, which this release does not know"):
+            move(url)
+    assert rows(url, "SELECT version_num FROM alembic_version") == [("9999",)]
 
 
 # --- a server that knows nothing of us ----------------------------------------------------------------------

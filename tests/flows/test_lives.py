@@ -18,6 +18,7 @@ ENDS = {
     "a_checkout": ("PRO", "active", "cus_1", "sub_1", 50, 0),
     "renewals": ("STARTER", "active", "cus_1", "sub_1", 10, 0),
     "changes_mid_period": ("PRO", "active", "cus_1", "sub_1", 50, 0),
+    "upgrade_at_period_end": ("AGENCY", "active", "cus_1", "sub_1", 500, 0),
     "downgrade_at_period_end": ("STARTER", "active", "cus_1", "sub_1", 10, 0),
     "dunning_to_cancellation": ("FREE", "canceled", "cus_1", None, 10, 0),
     "dunning_and_recovery": ("PRO", "active", "cus_1", "sub_1", 50, 0),

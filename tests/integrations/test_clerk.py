@@ -194,6 +194,8 @@ def test_an_event_is_known_by_the_id_of_its_message() -> None:
         ({"id": "orgmem_1", "public_user_data": {"user_id": "user_2"}}, "user_2"),
         ({"id": "sess_1", "user_id": "user_3"}, "user_3"),
         ({"id": "org_1"}, "org_1"),
+        ({"id": "csub_1", "payer": {"user_id": "user_4"}}, "user_4"),
+        ({"id": "csub_1", "payer": {"user_id": "", "organization_id": "org_1"}}, "org_1"),
         ({"id": 4, "public_user_data": []}, None),
         ({}, None),
         (None, None),

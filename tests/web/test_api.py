@@ -18,7 +18,7 @@ from db.transaction import SYSTEM
 from domain.access import KEY_BYTES, NOTE_USE_EVERY, new_key
 from domain.errors import TenantContextNotSet, Unavailable
 from integrations.clerk_sessions import JwksKeys, PemKeys, Verifier
-from integrations.fakes.clerk import clerk_event, clerk_membership, clerk_organization
+from integrations.fakes.clerk import clerk_deleted_organization, clerk_event, clerk_membership, clerk_organization
 from integrations.fakes.clerk_sessions import FakeClerk
 from integrations.fakes.people import Cast
 from tests.builders import a_clerk_event, a_tenant
@@ -167,6 +167,11 @@ def test_a_session_in_an_organization_comes_to_the_organizations_tenant(app: App
     # The token's role is a claim about Clerk's roles; ours says what they may do here.
     assert (said["tenant"]["id"] != str(own), said["role"]) == (True, "MEMBER")
     assert refused(api("GET", "/user", a_session(sub="user_bob", **claims))) == (403, "ACCOUNT_PENDING")
+
+    gone = clerk_event("organization.deleted", clerk_deleted_organization(ada), at=NOW)
+    a_clerk_event(app, gone, "msg_3")
+    drain(app)
+    assert refused(api("GET", "/user", a_session(**claims))) == (403, "ORGANIZATION_DELETED")
 
 
 def test_a_deleted_person_is_told_so(app: App, api: Api) -> None:

@@ -172,6 +172,8 @@ def test_what_stripe_says_no_to_is_not_the_callers_fault(selling: App, api: Api,
     stripe.faults.append(Fault(400, path="/v1/checkout", error=no))
     answer = api("POST", "/billing/checkout", a_session(), json=PURCHASE)
     assert refused(answer) == (502, "PROVIDER_REFUSED")
+    described = api("GET", "/openapi.json").json()["paths"]
+    assert all("502" in described[f"/billing/{page}"]["post"]["responses"] for page in ("checkout", "portal"))
     stripe.faults.append(Fault(429, path="/v1/checkout", headers={"Retry-After": "9"}))
     answer = api("POST", "/billing/checkout", a_session(), json=PURCHASE)
     assert refused(answer) == (503, "UNAVAILABLE")

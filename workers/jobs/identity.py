@@ -29,6 +29,8 @@ def apply(ctx: Context, tx: Tx, event: Event) -> str:
     match fact:
         case Ignored(reason):
             outcome = f"ignored:{reason}"
+            if event.subject is not None:
+                forget_if_deleted(tx, event.subject)
         case Person():
             tx.identity.lock_person(fact.clerk_id)
             outcome = follow_person(ctx, tx, fact)
@@ -64,6 +66,8 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
         tx.identity.save_person(after)
         rename_tenant(tx, before, after)
     take_seat(tx, after)
+    if after.deleted_at:
+        tx.identity.close_home(told.clerk_id)
     if before is None or before.source_updated_at is None:
         for event in tx.events.waiting("clerk", UNKNOWN_USER, [told.clerk_id]):
             apply(ctx, tx, event)
@@ -104,11 +108,20 @@ def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
     if after.deleted_at:
         for person in filter(None, map(tx.identity.person, members)):
             take_seat(tx, person)
+        tx.identity.close_home(told.clerk_id)
     if before is None:
         about = {"data": {"organization": {"id": told.clerk_id}}}
         for event in tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about):
             apply(ctx, tx, event)
     return "applied"
+
+
+def forget_if_deleted(tx: Tx, clerk_id: str) -> None:
+    """Of somebody who is deleted, nothing is kept that is told afterwards, whatever it is."""
+    tx.identity.lock_person(clerk_id)
+    account = tx.identity.person(clerk_id) or tx.identity.organization(clerk_id)
+    if account is not None and account.deleted_at:
+        tx.identity.forget(clerk_id)
 
 
 def take_seat(tx: Tx, person: Person) -> None:

@@ -98,7 +98,8 @@ def outage(
 ) -> None:
     """No scheduler for three hours; then each policy owes something else."""
     for member in fleet.up("almanac"):
-        os.kill(member.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has struck itself dead meanwhile
+            os.kill(member.pid, signal.SIGKILL)
     until(lambda: not fleet.up("almanac"), "all schedulers to be dead")
     back = (now + OUTAGE).replace(second=0)
     owed: set[Fire] = set()

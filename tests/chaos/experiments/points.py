@@ -62,7 +62,8 @@ def points(stage: Stage, finding: Finding) -> None:
             until(lambda: place.value(FIRES) >= crashes.fires or (fleet.tend() and False), "the last fires", seconds=60)
             for member in fleet.up("almanac"):
                 member.respawned = True
-                os.kill(member.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has struck itself dead meanwhile
+                    os.kill(member.pid, signal.SIGKILL)
             settle(finding, place, fleet, feeder, tended=True)
         for point in (*IN_WORKERS, *IN_SCHEDULERS, BY_THE_HARNESS):
             finding.saw(point, crashes.hits(point), least=times)

@@ -2,7 +2,8 @@
 
 import threading
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from os import urandom
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 
 from db.transaction import SYSTEM
+from domain.access import KEY_BYTES, new_key
 from integrations.fakes.clerk import (
     clerk_deleted_organization,
     clerk_event,
@@ -169,6 +171,72 @@ def test_a_deleted_person_is_nobody_and_what_was_told_of_them_is_forgotten(app: 
     before = users(app)
     drain(app)
     assert users(app) == before, "what is left of the events can be applied again"
+
+
+def test_after_a_deletion_no_key_opens_the_accounts_tenant_and_nothing_is_made_in_it(app: App) -> None:
+    apply(app, created(), organization(), joined())
+    acme, home = of_organization(app), home_of(app, "user_ada")
+    assert acme is not None
+    for tenant_id in (acme, home):
+        a_key(app, tenant_id)
+        with app.db.transaction(tenant_id) as tx:
+            tx.driver.execute("UPDATE tenants SET daily_enabled = true WHERE id = %s", (tenant_id,))
+    apply(app, deleted())
+    assert [is_closed(app, each) for each in (home, acme)] == [True, False]
+    apply(app, clerk_event("organization.deleted", clerk_deleted_organization(ADA), at=NOV_22 + HOUR))
+    assert is_closed(app, acme)
+
+
+def test_a_tenant_that_somebody_else_works_in_stays_open(app: App) -> None:
+    apply(app, created())
+    home = home_of(app, "user_ada")
+    a_key(app, home)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("INSERT INTO users (clerk_id, tenant_id) VALUES ('user_bob', %s)", (home,))
+        tx.driver.execute("UPDATE tenants SET daily_enabled = true WHERE id = %s", (home,))
+    apply(app, deleted())
+    assert not is_closed(app, home)
+
+
+def a_key(app: App, tenant_id: UUID) -> None:
+    now = datetime.now(UTC)
+    key = new_key(urandom(KEY_BYTES), name="x", scopes=["account:read"], expires_at=None, now=now, others=0)
+    with app.db.transaction(tenant_id) as tx:
+        tx.access.add_key(tx.new_id(), tenant_id, key)
+
+
+def home_of(app: App, clerk_id: str) -> UUID:
+    with app.db.transaction(SYSTEM) as tx:
+        home = tx.identity.home(clerk_id)
+    assert home is not None
+    return home
+
+
+def is_closed(app: App, tenant_id: UUID) -> bool:
+    """Neither a key nor a daily wish is left; or both are."""
+    with app.db.transaction(tenant_id) as tx:
+        [key] = tx.access.keys(tenant_id)
+        daily = tx.tenants.get(tenant_id)["daily_enabled"]
+    assert daily is (key["revoked_at"] is None)
+    return not daily
+
+
+@pytest.mark.parametrize("deleted_first", [True, False])
+def test_what_nothing_follows_from_is_forgotten_with_the_person_or_organization(app: App, deleted_first: bool) -> None:
+    payer = {"user_id": "user_ada", "first_name": "Ada", "email": "ada@example.com"}
+    team = {"organization_id": ADA.organization_id, "organization_name": "Lovelace & Co", "email": "ada@example.com"}
+    told = [
+        clerk_event("session.removed", {"id": "sess_1", "user_id": "user_ada"}, at=NOV_22 + HOUR),
+        clerk_event("subscription.created", {"id": "csub_1", "payer": payer}, at=NOV_22 + HOUR),
+        clerk_event("subscription.created", {"id": "csub_2", "payer": team}, at=NOV_22 + HOUR),
+    ]
+    gone = [deleted(), clerk_event("organization.deleted", clerk_deleted_organization(ADA), at=NOV_22 + HOUR)]
+    apply(app, *(gone + told if deleted_first else told + gone))
+    with app.db.transaction(SYSTEM) as tx:
+        kept = tx.driver.execute("SELECT payload::text || coalesce(convert_from(body, 'UTF8'), '') FROM webhook_events")
+        texts = [text for (text,) in kept]
+    assert len(texts) == 5
+    assert [text for text in texts if any(word in text for word in ("ada@", "Lovelace", "203.0.113.7"))] == []
 
 
 def test_what_is_not_ours_changes_nothing(app: App) -> None:
