@@ -109,7 +109,7 @@ def kill_if_busy(place: Place) -> bool:
 
 
 def poison(stage: Stage, finding: Finding) -> None:
-    """R11: each poison job is away after three crashes, and the others finish after the restart."""
+    """R11: each poison job is away after two crashes, and the others finish after the restart."""
     rng = stage.rng()
     number = stage.size(10, 2)
     with stage.place_and_fleet(**FAST) as (place, fleet):
