@@ -6,44 +6,18 @@ psycopg directly, in the caller's transaction.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Any, NamedTuple
+from datetime import timedelta
+from itertools import islice
+from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
 from psycopg.rows import dict_row, scalar_row
 
+from db.adding import NewJob, adding
 from db.claims import RUNNING, Claims, Due
-
-
-class NewJob(NamedTuple):
-    """A job to be added. `scheduled_for` None means now; `delay` is added to either. (A named tuple: they are made by
-    the ten thousand a second.)"""
-
-    id: UUID
-    job_type: str
-    queue: str
-    tenant_id: UUID | None = None
-    payload: Mapping[str, Any] = {}
-    priority: int = 5
-    max_attempts: int = 3
-    scheduled_for: datetime | None = None
-    delay: timedelta = timedelta(0)
-    unique_key: str | None = None
-    ordering_key: str | None = None
-    cost: int = 1
-    payload_version: int = 1
-    batch_id: UUID | None = None
-    follows_batch: bool = False
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is due at once and cannot have a twin: adding it leaves nothing to be asked."""
-        return self.unique_key is None and self.scheduled_for is None and not self.delay
 
 
 @dataclass(frozen=True)
@@ -56,75 +30,8 @@ class FailedAttempt:
     traceback: str | None = None
 
 
-COLUMNS = {
-    "id": ("uuid", ""),
-    "job_type": ("text", ""),
-    "queue": ("text", ""),
-    "tenant_id": ("uuid", "NULL"),
-    "payload": ("text", "'{}'"),
-    "priority": ("int", "5"),
-    "max_attempts": ("int", "3"),
-    "scheduled_for": ("timestamptz", "NULL"),
-    "delay": ("interval", "'0'"),
-    "unique_key": ("text", "NULL"),
-    "ordering_key": ("text", "NULL"),
-    "cost": ("int", "1"),
-    "payload_version": ("int", "1"),
-    "batch_id": ("uuid", "NULL"),
-    "follows_batch": ("boolean", "false"),
-}
-"""The type of each field of a `NewJob`, and its default."""
-
-TIMES, KEY = frozenset({"scheduled_for", "delay"}), "unique_key"
-
-# What is due waits for its turn; what is not sleeps until it is.
-ADD = """
-INSERT INTO job_queue (id, tenant_id, job_type, queue, payload, priority, max_attempts, unique_key, ordering_key, cost,
-                       payload_version, batch_id, follows_batch, scheduled_for, ring_at)
-SELECT id, tenant_id, job_type, queue, payload::jsonb, priority, max_attempts, unique_key, ordering_key, cost,
-       payload_version, batch_id, follows_batch, due, CASE WHEN due > now() THEN due END
-FROM ({given}) AS given, LATERAL (SELECT coalesce(given.scheduled_for, now()) + given.delay AS due) AS moment
-"""
-
-UNLESS_LIVE = """
-ON CONFLICT (job_type, tenant_id, unique_key) WHERE unique_key IS NOT NULL AND status IN ('pending', 'running')
-DO NOTHING
-"""
-
-DUE = "RETURNING id, scheduled_for <= now()"
-
-
-@lru_cache(maxsize=128)
-def adding(usual: frozenset[str], varying: tuple[str, ...]) -> bytes:
-    """The statement that adds jobs, of which the `usual` fields have their defaults in all, and the `varying` ones, an
-    array each, differ. What is the same in all is sent once; jobs that must be due, and cannot have a twin, return
-    nothing."""
-    fields = [
-        f"{default if name in usual else f'%({name})s'}::{kind} AS {name}"
-        for name, (kind, default) in COLUMNS.items()
-        if name not in varying
-    ]
-    given = f"SELECT {', '.join([*fields, *varying])}"
-    if varying:
-        # Binary arrays: text arrays have to be quoted element by element, which costs twenty times as much.
-        arrays = ", ".join(f"%({name})b::{COLUMNS[name][0]}[]" for name in varying)
-        given += f" FROM unnest({arrays}) AS arrays ({', '.join(varying)})"
-    statement = ADD.format(given=given)
-    if KEY not in usual:
-        statement += UNLESS_LIVE
-    if not usual >= TIMES | {KEY}:
-        statement += DUE
-    return statement.encode()
-
-
-def adding_plain(job: NewJob, driver: psycopg.Connection[Any]) -> bytes:
-    """The statement that adds one plain job, as text that can be sent together with BEGIN and COMMIT."""
-    given = {name: value for name, value in job._asdict().items() if value != NewJob._field_defaults.get(name, ...)}
-    if "payload" in given:
-        given["payload"] = json.dumps(given["payload"])
-    values = b", ".join(sql.Literal(value).as_bytes(driver) for value in given.values())
-    return f"INSERT INTO job_queue ({', '.join(given)}) VALUES (".encode() + values + b"); "
-
+PART = 250
+"""Jobs that are sent at once: few enough that Postgres starts early, enough that a statement costs little a job."""
 
 LIVE_TWIN = """
 SELECT id FROM job_queue
@@ -181,34 +88,43 @@ class Jobs:
 
     def add(self, job: NewJob) -> UUID:
         """Insert the job; if the tenant has a live one of this type and unique key, return that one's id instead."""
-        [job_id] = self.add_many([job])
+        [job_id] = self._added([job], self._insert([job]))
         return job_id
 
-    def add_many(self, jobs: Sequence[NewJob]) -> list[UUID]:
-        """`add` for any number of jobs at once: a few statements in all. Returns their ids, in their order."""
-        if not jobs:
-            return []
+    def add_many(self, jobs: Iterable[NewJob]) -> list[UUID]:
+        """`add` for any number of jobs, in one round trip. Returns their ids, in their order.
+
+        The next part is put together while Postgres inserts the one before.
+        """
+        remaining = iter(jobs)
+        with self._driver.pipeline():
+            sent = [(part, self._insert(part)) for part in iter(lambda: list(islice(remaining, PART)), [])]
+        return [job_id for part, cursor in sent for job_id in self._added(part, cursor)]
+
+    def _insert(self, jobs: Sequence[NewJob]) -> psycopg.Cursor[Any]:
         values: dict[str, Any] = {}
         usual, varying = [], []
         for name, column in zip(NewJob._fields, zip(*jobs, strict=True), strict=True):
-            if column.count(column[0]) < len(column):
+            if column[0] != column[-1] or column.count(column[0]) < len(column):
                 varying.append(name)
                 values[name] = [json.dumps(payload) for payload in column] if name == "payload" else list(column)
             elif column[0] == NewJob._field_defaults.get(name, ...):
                 usual.append(name)
             else:
                 values[name] = json.dumps(column[0]) if name == "payload" else column[0]
-        statement = adding(frozenset(usual), tuple(varying))
-        cursor = self._driver.execute(statement, values, prepare=True)
-        added = dict.fromkeys(job.id for job in jobs) if cursor.description is None else dict(cursor.fetchall())
-        ids = []
-        for job in jobs:
-            if job.id not in added:
-                ids.append(self._twin_or_add(job))
-                continue
-            ids.append(job.id)
-            if added[job.id] is not False:
-                self._due.setdefault(job.queue, {})[job.id] = job.priority
+        return self._driver.execute(adding(frozenset(usual), tuple(varying)), values, prepare=True)
+
+    def _added(self, jobs: Sequence[NewJob], cursor: psycopg.Cursor[Any]) -> list[UUID]:
+        """The ids of the jobs, or of their twins."""
+        if cursor.description is None:
+            due = jobs
+            ids = [job.id for job in jobs]
+        else:
+            is_due: dict[UUID, bool] = dict(cursor.fetchall())
+            due = [job for job in jobs if is_due.get(job.id)]
+            ids = [job.id if job.id in is_due else self._twin_or_add(job) for job in jobs]
+        for job in due:
+            self._due.setdefault(job.queue, {})[job.id] = job.priority
         return ids
 
     def _twin_or_add(self, job: NewJob) -> UUID:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from db.access import Access
+from db.adding import NewJob, adding_plain
 from db.archive import Archive
 from db.billing import Billing
 from db.claims import Claims, Done, Due, completing
@@ -31,7 +32,7 @@ from db.fires import Fires
 from db.generating import Generating
 from db.health import Health
 from db.identity import Identity
-from db.jobs import Jobs, NewJob, adding_plain
+from db.jobs import Jobs
 from db.learning import Learning
 from db.queues import Queues
 from db.quota import Quotas

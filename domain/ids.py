@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from uuid import UUID
 
+LOW = (1 << 62) - 1
+"""The random bits behind the variant."""
+
 
 def uuid7(unix_ms: int, randomness: int) -> UUID:
     """A version 7 UUID (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 random bits.
@@ -11,7 +14,7 @@ def uuid7(unix_ms: int, randomness: int) -> UUID:
     """
     value = (unix_ms & ((1 << 48) - 1)) << 80
     value |= 0x7 << 76 | ((randomness >> 62) & 0xFFF) << 64
-    value |= 0b10 << 62 | randomness & ((1 << 62) - 1)
+    value |= 0b10 << 62 | randomness & LOW
     return UUID(int=value)
 
 
@@ -24,6 +27,8 @@ def next_uuid7(previous: UUID, unix_ms: int, randomness: Callable[[], int]) -> U
     before = previous.int
     if unix_ms > before >> 80:
         return uuid7(unix_ms, randomness())
-    following = ((before >> 64 & 0xFFF) << 62 | before & ((1 << 62) - 1)) + 1
+    if 0 < before & LOW < LOW:
+        return UUID(int=before + 1)  # the usual case: nothing is carried over the variant
+    following = ((before >> 64 & 0xFFF) << 62 | before & LOW) + 1
     # 2⁷⁴ ids later, in the same millisecond, the next millisecond is borrowed.
     return uuid7((before >> 80) + (following >> 74), following & ((1 << 74) - 1))

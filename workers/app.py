@@ -30,6 +30,9 @@ from workers.settings import Settings, require
 from workers.trends import Collector, Outside
 from workers.writers import writers
 
+BELLS_REST = 0.002
+"""Seconds between two rings of a process: one costs as much as the enqueueing of a job, and rings for any number."""
+
 log = structlog.get_logger()
 
 
@@ -93,7 +96,7 @@ def build(
     """
     require(settings, "database_url", "redis_url")
     doorbell = Doorbell(connect(settings.redis_url))
-    bells = Merger(doorbell.ring_all, name="bells", most=1000)
+    bells = Merger(doorbell.ring_all, name="bells", most=1000, rest=partial(time.sleep, BELLS_REST))
     db = Database(
         settings.database_url,
         pool_size=settings.db_pool_size or pool_size,

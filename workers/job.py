@@ -21,10 +21,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from db.adding import NewJob
 from db.claims import Terms
 from db.content import Generation as Generation
 from db.events import Event as Event
-from db.jobs import NewJob
 from db.transaction import SYSTEM, Scope
 from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
@@ -113,38 +113,42 @@ class JobType(Generic[P]):
 
     def enqueue_payload(self, tx: Tx, payload: Payload) -> UUID:
         """`enqueue` for arguments that come as text or JSON (the shell, the API)."""
-        return tx.enqueue(self._new(tx.new_id(), payload))
+        return tx.enqueue(self._new(tx.new_id(), self.validated(payload)))
 
     def enqueue_many(self, tx: Tx, payloads: Iterable[Payload]) -> list[UUID]:
-        """`enqueue` for any number of jobs, in a few statements. Returns their ids, in their order."""
-        jobs = [self._new(tx.new_id(), payload) for payload in payloads]
-        return tx.jobs.add_many(jobs)
+        """`enqueue` for any number of jobs, in one round trip. Returns their ids, in their order.
 
-    def _new(self, job_id: UUID, payload: Payload) -> NewJob:
-        values = self.validated(payload)
+        Raises:
+            PayloadInvalid: an argument of one of them does not fit; none is enqueued.
+        """
+        validated = [self.validated(payload) for payload in payloads]
+        return tx.jobs.add_many(self._new(tx.new_id(), values) for values in validated)
+
+    def _new(self, job_id: UUID, values: dict[str, Any]) -> NewJob:
         options = self.options
-        key = options.key or self._key(values)
+        unique_key = options.key or self._key(values)
         ordering_key = None if self.ordering is None else str(values[self.ordering])
         tenant_id = values.pop("tenant_id", None)
+        # By position: with names, it takes twice as long.
         return NewJob(
-            id=job_id,
-            job_type=self.name,
-            queue=self.queue,
-            tenant_id=None if tenant_id is None else UUID(tenant_id),
-            payload=values,
-            priority=self.priority if options.priority is None else options.priority,
-            max_attempts=self.max_attempts if options.max_attempts is None else options.max_attempts,
-            scheduled_for=options.at,
-            delay=options.delay,
-            unique_key=key,
-            ordering_key=ordering_key,
-            cost=self.cost,
-            payload_version=self.payload_version,
-            batch_id=options.batch_id,
-            follows_batch=options.follows_batch,
+            job_id,
+            self.name,
+            self.queue,
+            None if tenant_id is None else UUID(tenant_id),
+            values,
+            self.priority if options.priority is None else options.priority,
+            self.max_attempts if options.max_attempts is None else options.max_attempts,
+            options.at,
+            options.delay,
+            unique_key,
+            ordering_key,
+            self.cost,
+            self.payload_version,
+            options.batch_id,
+            options.follows_batch,
         )
 
-    @property
+    @cached_property
     def payload_version(self) -> int:
         return 1 + len(self.upgrades)
 

@@ -15,11 +15,21 @@ class Merger(Generic[T, R]):
 
     `act` gets the requests of a round and answers each, in their order; if it raises, every request of the round
     fails with that. Before `start`, each request is a round of its own, in the caller's thread.
+
+    `rest` is called after each round: while it lasts, more gathers for the next.
     """
 
-    def __init__(self, act: Callable[[Sequence[T]], Sequence[R]], *, name: str, most: int) -> None:
+    def __init__(
+        self,
+        act: Callable[[Sequence[T]], Sequence[R]],
+        *,
+        name: str,
+        most: int,
+        rest: Callable[[], object] = lambda: None,
+    ) -> None:
         self._act = act
         self._most = most
+        self._rest = rest
         self._queue: SimpleQueue[tuple[T, Future[R] | None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._running = False
@@ -55,6 +65,10 @@ class Merger(Generic[T, R]):
         self._round([(request, future)])
         return future
 
+    def do(self, request: T) -> R:
+        """Ask, and wait for the answer."""
+        return self.ask(request).result()
+
     def _run(self) -> None:
         while True:
             asked = [self._queue.get()]
@@ -67,6 +81,7 @@ class Merger(Generic[T, R]):
                 self._round(batch)
             if asked[-1] is None:
                 return
+            self._rest()
 
     def _round(self, batch: Sequence[tuple[T, Future[R] | None]]) -> None:
         try:

@@ -9,8 +9,9 @@ from apscheduler.triggers.cron import CronTrigger
 
 from cli.output import span
 from cli.schedules import timetable
+from db.adding import NewJob
 from db.claims import known
-from db.jobs import FailedAttempt, NewJob
+from db.jobs import FailedAttempt
 from db.transaction import SYSTEM
 from scheduler.relay import WEIGHTS, Relay
 from scheduler.schedule import SCHEDULES

@@ -1,7 +1,7 @@
 """Jobs as rows: identity, what people may do by hand, and lists. What a runner does is told in tests/workers."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from db.adding import NewJob
 from db.claims import Done, Terms, known
-from db.jobs import FailedAttempt, Jobs, NewJob
-from db.transaction import SYSTEM, Scope
+from db.jobs import PART, FailedAttempt, Jobs
+from db.transaction import SYSTEM, DatabaseUnavailable, Scope
 from tests.builders import a_tenant, job_row, new_id
 from tests.wait import until
 from workers.app import App
@@ -255,6 +256,39 @@ def test_due_jobs_come_by_priority_and_then_by_time(app: App) -> None:
 
 
 # --- lists --------------------------------------------------------------------------------------------------
+
+
+def test_in_bulk_jobs_keep_their_order_and_all_are_rung_for(app: App) -> None:
+    keys = [None if n % 3 else f"k{n % 2}" for n in range(2 * PART + 1)]
+    jobs = [a_job(payload={"n": n}, unique_key=key) for n, key in enumerate(keys)]
+    first = {key: job.id for key, job in reversed(list(zip(keys, jobs, strict=True)))}
+    with app.db.transaction(SYSTEM) as tx:
+        ids = tx.jobs.add_many(iter(jobs))
+        assert ids == [job.id if key is None else first[key] for key, job in zip(keys, jobs, strict=True)]
+        assert tx.due == {"default": dict.fromkeys(ids, 5)}
+        assert tx.jobs.add_many([]) == []
+
+
+@pytest.mark.parametrize("unlucky", [0, PART + 1, 2 * PART])
+def test_in_bulk_one_that_is_refused_takes_all_with_it(app: App, unlucky: int) -> None:
+    jobs = [a_job(tenant_id=uuid4() if n == unlucky else None) for n in range(2 * PART + 1)]
+    with pytest.raises(psycopg.errors.ForeignKeyViolation), app.db.transaction(SYSTEM) as tx:
+        tx.jobs.add_many(jobs)
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.jobs.recent() == []
+
+
+def test_in_bulk_a_connection_that_is_lost_is_told_as_such(app: App) -> None:
+    def until_cut_off(backend: int) -> Iterator[NewJob]:
+        yield from (a_job() for _ in range(PART))
+        with app.db.connect(autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (backend,))
+        yield from (a_job() for _ in range(PART))
+
+    with pytest.raises(DatabaseUnavailable), app.db.transaction(SYSTEM) as tx:
+        tx.jobs.add_many(until_cut_off(tx.driver.info.backend_pid))
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.jobs.recent() == []
 
 
 def test_lists_are_newest_first_and_filtered(app: App) -> None:

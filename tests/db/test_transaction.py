@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from db.adding import NewJob
 from db.connection import IDLE_BEFORE_PING
-from db.jobs import NewJob
 from db.transaction import SYSTEM, Database, DatabaseUnavailable, Rings, Tx
 from domain.errors import TenantContextNotSet, Unavailable
 from tests.wait import until

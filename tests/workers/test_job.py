@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from db.jobs import PART
 from db.transaction import SYSTEM, Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from tests.builders import a_tenant, job_row
@@ -76,6 +77,17 @@ def test_arguments_that_do_not_fit_are_all_named(payload: dict[str, object], com
         thumbnail.validated(payload)
     assert complaint in str(refusal.value)
     assert "it takes tenant_id" in str(refusal.value)
+
+
+def test_in_bulk_one_that_does_not_fit_refuses_all_and_leaves_the_transaction_as_it_was(app: App) -> None:
+    tenant_id = a_tenant(app)
+    payloads = [{"tenant_id": tenant_id, "video_id": uuid4()} for _ in range(2 * PART)]
+    with app.db.transaction(tenant_id) as tx:
+        with pytest.raises(PayloadInvalid):
+            thumbnail.enqueue_many(tx, [*payloads, {"tenant_id": tenant_id}])
+        kept = thumbnail.enqueue_many(tx, payloads[:2])
+    with app.db.transaction(tenant_id) as tx:
+        assert {row["id"] for row in tx.jobs.recent()} == set(kept)
 
 
 def test_a_tenants_job_without_a_tenant_is_refused() -> None:

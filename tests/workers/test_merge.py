@@ -53,6 +53,19 @@ def test_a_round_is_bounded(rounds: Rounds) -> None:
     merger.stop(5)
 
 
+def test_while_it_rests_more_gathers_for_the_next_round(rounds: Rounds) -> None:
+    rounds.go.set()
+    awake = threading.Event()
+    merger = Merger(rounds, name="m", most=100, rest=lambda: awake.wait(10))
+    merger.start()
+    assert merger.ask(1).result(5) == 2
+    others = [merger.ask(number) for number in range(10)]
+    awake.set()
+    assert [each.result(5) for each in others] == [2 * number for number in range(10)]
+    assert rounds.sizes == [1, 10]
+    merger.stop(5)
+
+
 def test_a_round_that_fails_fails_for_all_of_it_and_the_next_goes_on(rounds: Rounds) -> None:
     rounds.go.set()
     merger = Merger(rounds, name="m", most=10)

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from db.adding import NewJob
 from db.claims import ClaimedJob, Done, Terms, known
-from db.jobs import FailedAttempt, NewJob
+from db.jobs import FailedAttempt
 from db.transaction import SYSTEM
 from domain.job import CRASHES_BEFORE_QUARANTINE
 from tests.chaos.ground import Place
