@@ -204,12 +204,14 @@ def test_answers_tell_what_is_left_and_too_many_are_refused(app: App, throttle: 
     assert first.headers["ratelimit-policy"] == '"key";q=120;w=60, "tenant";q=600;w=60'
     assert first.headers["ratelimit"] == '"key";r=119;t=1, "tenant";r=599;t=1'
     caller = next(key for key in scan(app) if key.startswith("viral:rate:key:"))
-    while not (taken := throttle.take([(PER_CALLER, caller.removeprefix("viral:rate:key:"))])) or not taken.wait:
-        pass
-    answer = ada("GET", "/user")
+    answer = first
+    while answer.status_code == 200:  # a slow machine gets a token back in between
+        while not (taken := throttle.take([(PER_CALLER, caller.removeprefix("viral:rate:key:"))])) or not taken.wait:
+            pass
+        answer = ada("GET", "/user")
     assert refused(answer) == (429, "RATE_LIMITED")
     assert answer.headers["retry-after"] == "1"
-    assert answer.headers["ratelimit"].startswith('"key";r=0;t=60, "tenant";r=59')
+    assert answer.headers["ratelimit"].startswith('"key";r=0;t=60, "tenant";r=')
     assert Tenant(app, throttle=throttle)("GET", "/user").status_code == 200
 
 
@@ -286,8 +288,7 @@ def test_a_body_of_another_type_is_told_so(ada: Tenant) -> None:
 
 
 def test_the_description_tells_the_headers(ada: Tenant) -> None:
-    paths = ada("GET", "/openapi.json").json()["paths"]
-    generate = paths["/generate"]["post"]["responses"]
+    generate = ada("GET", "/openapi.json").json()["paths"]["/generate"]["post"]["responses"]
     assert "Location" in generate["202"]["headers"]
     assert "Retry-After" in generate["429"]["headers"]
     assert {"RateLimit", "RateLimit-Policy"} <= generate["402"]["headers"].keys()
