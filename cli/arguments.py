@@ -1,9 +1,11 @@
 """What people type, read: durations, times, `key=value` pairs."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -40,6 +42,23 @@ def moment(text: str) -> datetime:
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is no time; write 2026-12-01T09:00Z, 2026-12-01 or a Unix time") from None
+
+
+def existing(text: str) -> Path:
+    """A file or a pipe that is there and can be read; `-` is standard input.
+
+    Raises:
+        typer.BadParameter: it is not.
+    """
+    path = Path(text)
+    if text != "-":
+        if not path.exists():
+            raise typer.BadParameter(f"file {text!r} does not exist")
+        if path.is_dir():
+            raise typer.BadParameter(f"{text!r} is a directory")
+        if not os.access(path, os.R_OK):
+            raise typer.BadParameter(f"file {text!r} is not readable")
+    return path
 
 
 def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:

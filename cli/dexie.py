@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import typer
 
+from cli.arguments import existing
 from cli.output import AsJson, cell, console, show
 from cli.session import rest, session
 
@@ -35,8 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 def import_dexie(
     path: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True, help="An export of the old app."),
+        Path, typer.Argument(parser=existing, metavar="FILE", help="An export of the old app; - is standard input.")
     ],
     tenant: Annotated[
         UUID | None, typer.Option("--tenant", metavar="ID", help="The tenant that gets the data.")
@@ -66,6 +66,7 @@ def import_dexie(
             tenant_id: UUID = tenant or uuid4()
             try:
                 with current.db.transaction(tenant_id) as tx, _progress(file) as step:
+                    _wait_for_others(tx)
                     if new_tenant is not None:
                         _create(tx, tenant_id, new_tenant)
                     tx.tenants.get(tenant_id)
@@ -106,6 +107,15 @@ class _Undo(Exception):
     pass
 
 
+def _wait_for_others(tx: "Tx") -> None:
+    """Two imports of the same records would each hold rows that the other wants."""
+    if tx.dexie.try_lock():
+        return
+    typer.echo("Another import is under way; waiting for its end.", err=True)
+    while not tx.dexie.try_lock():
+        rest(0.2)
+
+
 def _create(tx: "Tx", tenant_id: UUID, name: str) -> None:
     from domain import quota
     from domain.billing import PLANS, Tier
@@ -131,6 +141,9 @@ def _add(tx: "Tx", tenant_id: UUID, table: str, batch: "list[Record]", report: "
         return
     rows, taken = [], []
     for record in batch:
+        if record.unfit:
+            report.note(record, "rejected", record.unfit)
+            continue
         try:
             row = read(table, record.value)
         except Unfit as error:
@@ -159,10 +172,13 @@ class _Report:
         self._file.close()
 
     def note(self, record: "Record", outcome: str, reason: str) -> None:
+        from domain.dexie_kinds import sayable
+
         self.tables.setdefault(record.table, dict.fromkeys(OUTCOMES, 0))[outcome] += 1
         if outcome == "imported":
             return
         name = record.value.get("id") if isinstance(record.value, dict) else None
+        name = sayable(name) if isinstance(name, str | int | float) else None
         line = {"table": record.table, "index": record.index, "id": name, "outcome": outcome, "reason": reason}
         self._file.write(json.dumps(line) + "\n")
         self.listed += 1

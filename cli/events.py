@@ -51,7 +51,7 @@ def show_outcomes(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """How many events came, what became of them, and how often they came again."""
+    """How many events came, how often again, and what became of them."""
     from db.transaction import SYSTEM
 
     with session() as current, current.db.transaction(SYSTEM) as tx:

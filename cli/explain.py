@@ -247,7 +247,12 @@ def _before_it(facts: Facts) -> Iterator[Reason]:
         )
     held = facts.order_ahead or facts.batch_ahead or job["scheduled_for"] > facts.now
     if not held and job["ring_at"] is not None and job["ring_at"] > facts.now:
-        yield Reason("asleep", f"what held it back is gone; it is looked at again at {_in(facts, job['ring_at'])}")
+        again = f"it is looked at again at {_in(facts, job['ring_at'])}"
+        if job["crashes"]:
+            died = f"worker processes that died while they had it in hand: {job['crashes']}"
+            yield Reason("suspect", f"{died}. It waits until no other such job runs in its process; {again}")
+        else:
+            yield Reason("asleep", f"what held it back is gone; {again}")
 
 
 def _first(holder: "Holder") -> str:

@@ -84,21 +84,22 @@ def web(port: Port = None) -> None:
 def worker(queues: Queues = None) -> None:
     """Work on jobs.
 
-    In WORKER_PROCESSES processes of WORKER_THREADS threads each.
+    In WORKER_PROCESSES processes of WORKER_THREADS threads each. SIGTERM, SIGINT and SIGHUP let them finish what they
+    have begun, within WORKER_GRACE_SECONDS.
     """
     from cli.session import environment_of, resolve
     from workers.job import QUEUES
     from workers.main import command
     from workers.settings import load
 
-    settings, state = resolve()
+    _, state = resolve()
     unknown = set(queues or ()) - set(QUEUES)
     if unknown:
         raise typer.BadParameter(f"no such queue; there are {', '.join(QUEUES)}", param_hint="--queue")
-    argv, environment = command(settings, queues or tuple(QUEUES))
+    argv, environment = command(queues or tuple(QUEUES))
     found = environment_of(load(), state.urls) if state else {}
     sys.stdout.flush()
-    os.execve(argv[0], argv, os.environ | found | environment)  # noqa: S606 - Dramatiq takes this process over
+    os.execve(argv[0], argv, os.environ | found | environment)  # noqa: S606 - it takes this process over
 
 
 def scheduler() -> None:

@@ -58,7 +58,7 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
     environment |= {"VIRAL_HOME": str(settings.viral_home.absolute()), "PORT": str(_web_port(settings, port))}
     settings = load(environment)
     run_migrations(settings)
-    worker, queues = worker_command(settings, tuple(QUEUES))
+    worker, queues = worker_command(tuple(QUEUES))
     children = [
         Child("web", [sys.executable, "-m", "cli.main", "web"], environment, grace=15),
         Child("worker", worker, environment | queues, grace=settings.worker_grace_seconds + 5),

@@ -96,6 +96,9 @@ id = ANY(%(ids)b::uuid[]) AND {PENDING} AND scheduled_for <= now()
     AND payload_version <= (%(known)s::jsonb -> job_type ->> 0)::int
 """
 
+# A suspect: a process has died during it before.
+WANTED = f"{READY} AND (crashes = 0 OR %(suspects)s)"
+
 TAKE = """
 UPDATE job_queue
 SET status = 'running', attempts = attempts + 1, started_at = now(), worker_id = %(worker_id)s,
@@ -103,13 +106,13 @@ SET status = 'running', attempts = attempts + 1, started_at = now(), worker_id =
     deadline_at = now() + (%(known)s::jsonb -> job_type ->> 1)::float * interval '1 second'
 """
 
-# A row that is locked is being claimed by somebody else, or cancelled: not ours, and not waited for. Arrays instead of
-# joins, here and below: whatever the statistics say, the plan is a probe of the primary key for each id.
+# A locked row is being claimed by somebody else, or cancelled: not ours, and not waited for. Arrays instead of joins,
+# here and below: whatever the statistics say, the plan is a probe of the primary key for each id.
 CLAIM = f"""
 {TAKE}
 WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
-    WHERE {READY} AND ordering_key IS NULL AND NOT follows_batch
+    WHERE {WANTED} AND ordering_key IS NULL AND NOT follows_batch
       AND queue <> ALL(ARRAY(SELECT queue FROM queue_policies))
     FOR UPDATE SKIP LOCKED
 ))
@@ -117,9 +120,13 @@ RETURNING {COLUMNS}
 """
 
 LEFT_OVER = f"""
-SELECT id, queue, tenant_id, ordering_key FROM job_queue WHERE {READY}
+SELECT id, queue, tenant_id, ordering_key FROM job_queue WHERE {WANTED}
 ORDER BY priority, scheduled_for, id FOR UPDATE SKIP LOCKED
 """
+
+SUSPECTS = f"SELECT id FROM job_queue WHERE {READY} AND crashes > 0 ORDER BY priority, scheduled_for, id"
+
+PUT_OFF = f"UPDATE job_queue SET ring_at = now() + interval '1 second' WHERE id = ANY(%s) AND {PENDING}"
 
 LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
 
@@ -199,15 +206,25 @@ class Claims:
         self._driver = driver
         self._due = due
 
-    def claim(self, job_ids: Sequence[UUID], worker_id: UUID, known: Known) -> list[ClaimedJob]:
-        """Take those of the jobs that may run now for one attempt each, in their order."""
-        values: dict[str, Any] = {"ids": list(job_ids), "worker_id": worker_id, "known": known}
+    def claim(
+        self, job_ids: Sequence[UUID], worker_id: UUID, known: Known, *, suspects: bool = True
+    ) -> list[ClaimedJob]:
+        """Take those that may run now for one attempt each, in their order; with `suspects`, or without."""
+        values: dict[str, Any] = {"ids": list(job_ids), "worker_id": worker_id, "known": known, "suspects": suspects}
         claimed = list(starmap(ClaimedJob, self._driver.execute(CLAIM, values, prepare=True)))
         if len(claimed) < len(job_ids):
             taken = {job.id for job in claimed}
             claimed += self._claim_bound(values | {"ids": [each for each in job_ids if each not in taken]})
         claimed.sort(key=lambda job: (job.priority, job.scheduled_for, job.id))
         return claimed
+
+    def suspects(self, job_ids: Sequence[UUID], known: Known) -> list[UUID]:
+        """Those of the jobs that are due and during which a process has died, in their order."""
+        return [row[0] for row in self._driver.execute(SUSPECTS, {"ids": list(job_ids), "known": known})]
+
+    def put_off(self, job_ids: Sequence[UUID]) -> None:
+        """Let the jobs be rung again in a second, if they still wait then."""
+        self._driver.execute(PUT_OFF, (list(job_ids),))
 
     def _claim_bound(self, values: dict[str, Any]) -> list[ClaimedJob]:
         """Claim what an order, a batch, a pause or a limit may forbid."""

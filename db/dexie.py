@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Table, Text, cast, select, union_all
+import psycopg
+from sqlalchemy import Connection, Table, Text, cast, func, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -14,6 +15,12 @@ from db.tables import metadata
 from domain.dexie import TABLES, Row, own_id, row_id, write
 
 PAGE = 500
+
+IMPORT_LOCK = 0x766972616C03
+"""Key of the advisory lock that one import at a time holds."""
+
+FAULTS_OF_THE_ROW = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+"""Any other error (a deadlock, a statement that took too long) says nothing about what was to be added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,10 @@ class Dexie:
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
 
+    def try_lock(self) -> bool:
+        """Until the end of this transaction, be the one that imports."""
+        return bool(self._sql.execute(select(func.pg_try_advisory_xact_lock(IMPORT_LOCK))).scalar())
+
     def add(self, tenant_id: UUID, table: str, rows: Sequence[Row]) -> list[Outcome]:
         """Add what is not there, in the tenant's scope; no row that is there is changed. One outcome for each row.
 
@@ -39,7 +50,7 @@ class Dexie:
             with self._sql.begin_nested():
                 return self._add(tenant_id, table, rows)
         except DBAPIError as error:
-            if error.connection_invalidated or len(rows) == 0:
+            if not isinstance(error.orig, FAULTS_OF_THE_ROW) or len(rows) == 0:
                 raise
             if len(rows) == 1:
                 return [Outcome("rejected", f"Postgres refuses it: {one_line(error.orig or error)}")]

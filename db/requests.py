@@ -31,6 +31,15 @@ UNION ALL
 SELECT {FIELDS} FROM job_archive WHERE id = %(id)s AND tenant_id = %(tenant_id)s
 """
 
+# An error that nobody foresaw is recorded with its traceback; those of ours about Postgres tell where it is.
+UNSAID = ["DatabaseUnavailable", "CommitUnknown"]
+LAST_ATTEMPT = """
+(SELECT traceback, error_class FROM job_attempts WHERE job_id = %(id)s ORDER BY id DESC LIMIT 1)
+UNION ALL
+SELECT attempt_history -> -1 ->> 'traceback', attempt_history -> -1 ->> 'error_class'
+FROM job_archive WHERE id = %(id)s
+"""
+
 
 class Request(NamedTuple):
     """One request that was answered; `name` is its method and route, `duration` milliseconds."""
@@ -56,6 +65,11 @@ class Requests:
         """The tenant's own job of this id, in the queue or in the archive."""
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(JOB, {"id": job_id, "tenant_id": tenant_id}).fetchone()
+
+    def ended_as_foreseen(self, job_id: UUID) -> bool:
+        """System scope: whether the last attempt's error is one whose text was written for people."""
+        last = self._driver.execute(LAST_ATTEMPT, {"id": job_id}).fetchone()
+        return last is not None and last[0] is None and last[1] not in UNSAID
 
     def record(self, requests: Sequence[Request]) -> None:
         """System scope: requests of any tenants."""

@@ -106,8 +106,8 @@ def read(table: str, record: Any) -> Row:
     """
     if not isinstance(record, dict):
         raise Unfit(f"expected an object, found {named(record)}")
-    source_id, id_note = _source_id(record.get("id"))
     clean, taken_out = storable(record)
+    source_id, id_note = _source_id(record.get("id"))
     columns: dict[str, Any] = {}
     was: dict[str, list[Any]] = {} if same(source_id, record["id"]) else {"id": [source_id, record["id"]]}
     notes = [id_note, *(f"{what} taken out" for what in sorted(taken_out))]

@@ -5,7 +5,6 @@ It knows no facts and invents none. The same brief gives the same drafts; anothe
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from random import Random
 
 from domain import trends
@@ -43,28 +42,33 @@ class LocalGrammar:
         drafts: list[Draft] = []
         known = list(brief.past)
         used = Counter[str]()
-        for trend in _in_turn(brief):
-            if len(drafts) == brief.count:
-                break
-            draft = _first_new(trend, _formats(trend, rng, used, known), known, rng)
-            if draft is not None:
+        trends_in_turn = _in_turn(brief)
+        found_one = True
+        while found_one and len(drafts) < brief.count:  # each topic once, before any a second time
+            found_one = False
+            for trend in trends_in_turn:
+                draft = _first_new(trend, _formats(trend, rng, used, known), known, rng)
+                if draft is None:
+                    continue
+                found_one = True
                 drafts.append(draft)
                 known.append(Past(draft.title, draft.topic, draft.format))
                 used.update([draft.category])
+                if len(drafts) == brief.count:
+                    break
         return Written(LOCAL_GRAMMAR, tuple(drafts))
 
 
-def _in_turn(brief: Brief) -> Iterator[Trend]:
+def _in_turn(brief: Brief) -> list[Trend]:
     """New topics before those told lately, live ones before evergreen ones, names before whole sentences, what several
-    sources see before what one does; each once, before any a second time."""
+    sources see before what one does."""
     told = [words(past.topic) for past in brief.past]
     fresh = [not any(same_subject(words(trend.topic), each) for each in told) for trend in brief.trends]
     ranked = sorted(
         zip(brief.trends, fresh, strict=True),
         key=lambda each: (not each[1], not each[0].live, _is_sentence(each[0].topic), -len(each[0].sources)),
     )
-    for _ in range(len(FORMATS)):
-        yield from (trend for trend, _ in ranked)
+    return [trend for trend, _ in ranked]
 
 
 def _formats(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -> list[Format]:

@@ -7,7 +7,8 @@ from random import Random
 from domain.errors import Rejected, Unavailable
 
 CRASHES_BEFORE_QUARANTINE = 2
-"""A job during which the process died this often is the likely cause, and is kept away from the fleet."""
+"""A job during which the process died this often is held for the cause, and is kept away from the fleet: the first time
+it may have been any of those that ran there, the second time it was the only suspect (docs/decisions/0013)."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 SAME = 0.6
 """Two texts that share this part of their words (Jaccard index) say the same."""
@@ -54,6 +55,7 @@ def shorten(text: str, most: int) -> str:
     return whole.rstrip(" ,;:-–—") + "…"
 
 
+@lru_cache(maxsize=1 << 14)  # a draft is held against thousands of texts, again and again the same
 def words(text: str) -> frozenset[str]:
     """The words that a text is about: lower case, without accents, plurals and stop words."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))

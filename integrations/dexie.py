@@ -11,12 +11,15 @@ import io
 import json
 import math
 import os
+import re
+import stat
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from domain.dexie import TABLES
+from domain.dexie_kinds import DEEPEST
 from domain.errors import Rejected
 from domain.typeson import revive
 
@@ -33,6 +36,14 @@ LONGEST_INTEGER = 4000
 """Digits; Python itself reads 4,300."""
 
 ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+GZIP = b"\x1f\x8b"
+
+BRACKET = re.compile(r'["\[\]{}]')
+END_OF_STRING = re.compile(r'(?:[^"\\]|\\.)*+"', re.DOTALL)
+CLOSING = {"{": "}", "[": "]"}
+
+TOO_DEEP = object()
+"""Stands for a value that is JSON, but nested deeper than Python's own decoder goes."""
 
 
 class FileRefused(Rejected):
@@ -41,43 +52,49 @@ class FileRefused(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What stands at `index` of the list of `table`. `notes` says what in it had no plain form in JSON."""
+    """What stands at `index` of the list of `table`. `notes` says what in it had no plain form in JSON; `unfit`, why it
+    could not be read at all."""
 
     table: str
     index: int
     value: Any
     notes: tuple[str, ...] = ()
+    unfit: str | None = None
 
 
 class ExportFile:
-    """How many of its `size` bytes were read is `position`."""
+    """How many of its `size` bytes were read is `position`. Nobody knows the size of a pipe: None.
+
+    The path `-` is standard input.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.size = path.stat().st_size
+        self._source: int | Path = 0 if path == Path("-") else path
+        self._name = "standard input" if self._source == 0 else str(path)
+        status = os.stat(self._source)
+        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
         self.position = 0
-        with path.open("rb") as file:
-            start = file.read(3)
-        self.encoding = next((name for bom, name in ENCODINGS.items() if start.startswith(bom)), "utf-8")
 
     def records(self) -> Iterator[Record]:
-        """All records, in the order of the file.
+        """All records, in the order of the file, which is opened once: a pipe cannot be read twice.
 
         Raises:
             FileRefused: as soon as the file shows that it is damaged, cut off or foreign; at its end at the latest.
         """
-        with (
-            self._path.open("rb") as raw,
-            io.TextIOWrapper(raw, encoding=self.encoding, errors="surrogateescape", newline="") as file,
-        ):
-            text = _Text(file)
-            try:
-                for record in _records(text):
-                    yield record
-                    self.position = raw.tell()
-                text.end()
-            except (_Malformed, UnicodeError) as error:
-                raise FileRefused(f"{self._path}: {error}; nothing was imported") from error
+        with open(self._source, "rb") as raw:
+            start = raw.peek(3)[:3]
+            if start.startswith(GZIP):
+                raise FileRefused(f"{self._name}: it is compressed: unpack it first (gunzip); nothing was imported")
+            encoding = next((name for bom, name in ENCODINGS.items() if start.startswith(bom)), "utf-8")
+            with io.TextIOWrapper(raw, encoding=encoding, errors="surrogateescape", newline="") as file:
+                text = _Text(file)
+                try:
+                    for record in _records(text):
+                        yield record
+                        self.position = 0 if self.size is None else raw.tell()
+                    text.end()
+                except (_Malformed, UnicodeError) as error:
+                    raise FileRefused(f"{self._name}: {error}; nothing was imported") from error
 
 
 def write_export(path: Path, tables: Iterable[tuple[str, Iterable[Mapping[str, Any]]]]) -> int:
@@ -116,7 +133,7 @@ def _records(text: "_Text") -> Iterator[Record]:
         elif text.next() == "[":
             known |= key in TABLES
             for index in text.elements():
-                yield Record(key, index, text.value())
+                yield _record(key, index, text.value())
         elif key in TABLES:
             raise _Malformed(f"{key} is no list")
         else:
@@ -139,13 +156,19 @@ def _enveloped(text: "_Text") -> Generator[Record, None, bool]:
                 raise _Malformed("rows come before their tableName")
             for index in text.elements(f"the rows of {table} are no list"):
                 row = text.value()
-                if not inbound:
+                if not inbound and row is not TOO_DEEP:
                     row = row[1] if isinstance(row, list) and len(row) == 2 else None
                 value, notes = revive(row)
-                yield Record(table, index, value, tuple(notes))
+                yield _record(table, index, value, tuple(notes))
         else:
             text.value()
     return table in TABLES
+
+
+def _record(table: str, index: int, value: Any, notes: tuple[str, ...] = ()) -> Record:
+    if value is TOO_DEEP:
+        return Record(table, index, None, unfit=f"nested more than {DEEPEST} levels deep")
+    return Record(table, index, value, notes)
 
 
 class _Text:
@@ -185,6 +208,7 @@ class _Text:
         return found
 
     def value(self) -> Any:
+        """A value, or TOO_DEEP."""
         self.next()
         chunk = CHUNK
         while True:
@@ -197,14 +221,40 @@ class _Text:
                     raise _Malformed("the file was cut off") from error
                 if self._ended or not (open_ended or len(rest) <= MARGIN):
                     raise _Malformed(f"not JSON at character {self._gone + error.pos}: {error.msg}") from error
-            except RecursionError as error:
-                raise _Malformed(f"nested too deep after character {self._gone + self._at}") from error
+            except RecursionError:
+                self._skip()
+                return TOO_DEEP
             else:
                 if end < len(self._buffer) or self._ended:  # else a number may go on
                     self._at = end
                     return value
             self._read(chunk)
             chunk *= 2
+
+    def _skip(self) -> None:
+        """Take an object or a list without a look at what is between its brackets."""
+        awaited = [CLOSING[self.take("{[")]]
+        while awaited:
+            found = BRACKET.search(self._buffer, self._at)
+            if found is None:
+                self._at = len(self._buffer)
+                self.next()
+                self._or_cut_off()
+                continue
+            self._at = found.end()
+            if found[0] == '"':
+                while (end := END_OF_STRING.match(self._buffer, self._at)) is None:
+                    self._or_cut_off()
+                    self._read(CHUNK)
+                self._at = end.end()
+            elif found[0] in CLOSING:
+                awaited.append(CLOSING[found[0]])
+            elif found[0] != awaited.pop():
+                raise _Malformed(f"not JSON at character {self._gone + self._at - 1}")
+
+    def _or_cut_off(self) -> None:
+        if self._ended:
+            raise _Malformed("the file was cut off")
 
     def members(self, otherwise: str | None = None) -> Iterator[str]:
         """The keys of an object, each with its colon taken."""

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
+from queue import SimpleQueue
 from types import FrameType
 
 import structlog
@@ -29,17 +30,18 @@ def run(settings: Settings) -> None:
     """Tick until SIGTERM or SIGINT; a tick that has begun is finished."""
     logs.configure(settings.log_format, settings.log_level)
     app = build(settings, name="viral scheduler", pool_size=4)
-    stop = threading.Event()
+    # Not an event: a signal that interrupts `set` or `wait` would wait for the event's own lock, for ever.
+    asked: SimpleQueue[int] = SimpleQueue()
 
     def asked_to_stop(signum: int, frame: FrameType | None) -> None:
-        stop.set()
+        asked.put(signum)
 
     signal.signal(signal.SIGTERM, asked_to_stop)
     signal.signal(signal.SIGINT, asked_to_stop)
     ticker = Ticker(app)
     ticker.start()
     log.info("scheduler.ready", schedules=len(SCHEDULES))
-    stop.wait()
+    asked.get()
     ticker.stop()
     app.close()
     log.info("scheduler.stopped")

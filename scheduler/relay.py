@@ -19,7 +19,7 @@ from domain.billing import PLANS
 from scheduler.line import WINDOW, Line
 from scheduler.schedule import Schedule, to_fire
 from workers.broker import FEW, Doorbell
-from workers.endings import rescue
+from workers.endings import RESCUED_AT_ONCE, rescue
 from workers.job import JobTypes
 
 TICK, TICK_BUSY = 0.5, 0.03
@@ -50,6 +50,7 @@ class Relay:
         self._types = job_types
         self._schedules = schedules
         self._clock = clock
+        self._stopwatch = monotonic
         self._lines: defaultdict[str, Line] = defaultdict(Line)
         self._epoch: str | None = None
         self._called = False
@@ -59,7 +60,7 @@ class Relay:
     def run(self, stop: threading.Event) -> None:
         """Ring until `stop`: twice a second, faster while more waits than fits in Redis, at once when called."""
         while not stop.is_set():
-            began = monotonic()
+            began = self._stopwatch()
             try:
                 self.ring()
             except DatabaseUnavailable as error:
@@ -67,7 +68,7 @@ class Relay:
             except Exception:
                 log.exception("relay.tick_failed")
             # However long a look at the table takes, the database is left alone for as long.
-            if stop.wait(max(SHORTEST_REST, monotonic() - began)):
+            if stop.wait(max(SHORTEST_REST, self._stopwatch() - began)):
                 return
             try:
                 self._called = self._doorbell.await_call(TICK_BUSY if self._backlog() else TICK)
@@ -82,7 +83,7 @@ class Relay:
         called, self._called = self._called, False
         if self._backlog() and not called and self._still_full():
             return 0
-        self._looked_at = monotonic()
+        self._looked_at = self._stopwatch()
         with self._db.transaction(SYSTEM) as tx:
             tx.turns.wake(MOST_WOKEN)
             queues = tx.turns.awake_queues()
@@ -104,7 +105,7 @@ class Relay:
         return rung
 
     def _ring_queue(self, queue: str, waiting: int, *, called: bool) -> int:
-        line, now = self._lines[queue], monotonic()
+        line, now = self._lines[queue], self._stopwatch()
         all_of_it = line.wants(waiting, now)
         if not all_of_it and not called:
             return 0
@@ -117,7 +118,7 @@ class Relay:
 
     def _still_full(self) -> bool:
         """With all there is to do already known, Redis tells whether there is anything to add."""
-        now = monotonic()
+        now = self._stopwatch()
         if now - self._looked_at > TICK:
             return False
         try:
@@ -138,9 +139,12 @@ class Relay:
 
     def rescue(self) -> int:
         """Return the jobs of dead workers to their queues. Returns how many."""
-        with self._db.transaction(SYSTEM) as tx:
-            rescued = rescue(tx, self._types)
-            tx.workers.forget_dead()
+        rescued, more = 0, RESCUED_AT_ONCE
+        while more == RESCUED_AT_ONCE:
+            with self._db.transaction(SYSTEM) as tx:
+                more = rescue(tx, self._types)
+                tx.workers.forget_dead()
+            rescued += more
         return rescued
 
     def fire(self) -> int:

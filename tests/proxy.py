@@ -9,11 +9,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 class Proxy:
     """Forwards to one server. Once `deaf_after` is set, the next client message containing it is delivered, and the
-    connection is cut instead of the answer being passed back."""
+    connection is cut instead of the answer being passed back. `bound`: a socket that is to listen only from now on."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, bound: socket.socket | None = None) -> None:
         self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = bound or socket.create_server(("127.0.0.1", 0))
+        self._listener.listen()
         self.port: int = self._listener.getsockname()[1]
         self.deaf_after: bytes | None = None
         self.cuts = 0
@@ -56,8 +57,8 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxied(host: str, port: int) -> Iterator[Proxy]:
-    proxy = Proxy(host, port)
+def proxied(host: str, port: int, bound: socket.socket | None = None) -> Iterator[Proxy]:
+    proxy = Proxy(host, port, bound)
     try:
         yield proxy
     finally:

@@ -28,7 +28,7 @@ HOMES = {
     "sqlalchemy": ("db",),
     "alembic": ("db.migrate",),
     "psycopg": ("db", "web", "cli"),
-    "dramatiq": ("workers.broker", "workers.main", "workers.__main__"),
+    "dramatiq": ("workers.broker", "workers.main"),
     "redis": ("workers.broker", "workers.throttle", "scheduler.relay"),
     "apscheduler": ("scheduler",),
     "starlette": ("web",),

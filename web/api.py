@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -36,6 +36,7 @@ from domain.errors import (
 from integrations.clerk_sessions import Verifier
 from web import billing, feedback, generations, jobs, keys, limits, user
 from web.access import Authenticator
+from web.description import Described
 from web.refusals import Refusal, Refused
 from web.usage import UsageLog, milliseconds_since
 from workers.app import App
@@ -49,6 +50,7 @@ REFUSALS = {
     401: "who calls is not known: `code` says what is wrong with the credential",
     403: "the caller lacks the scope, or is still being set up",
     413: "the body is larger than a megabyte",
+    415: "`NOT_JSON`: the body's `Content-Type` is not `application/json`",
     422: "something that was sent is not as it should be: `details` says where",
     429: "`RATE_LIMITED`: too many requests; try again after `Retry-After` seconds",
     503: "this cannot be answered now; try again after `Retry-After` seconds",
@@ -73,7 +75,7 @@ def create_api(
 
     Without `throttle` nobody is limited; without `usage` no request is recorded.
     """
-    api = FastAPI(
+    api = Described(
         title="Viral Dashboard",
         version=app.version,
         description="Send `Authorization: Bearer` with an API key or a session token of Clerk.",
@@ -171,6 +173,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
     """Names each place and what is wrong there. The values are not repeated: they may be secret."""
     if not isinstance(error, RequestValidationError):
         raise error
+    if any(isinstance(fault.get("input"), bytes) for fault in error.errors()):  # FastAPI did not try to read the body
+        return refusal(415, "send the body as JSON, with `Content-Type: application/json`", "NOT_JSON")
     faults = [
         {"where": ".".join(str(part) for part in fault["loc"]), "what": fault["msg"].removeprefix("Value error, ")}
         for fault in error.errors()

@@ -17,7 +17,7 @@ from domain.access import ApiScope, Caller
 from domain.generation import DEFAULT_COUNT, MOST_CONCEPTS
 from domain.ports import choose
 from web.access import Running, requires
-from web.jobs import Job
+from web.jobs import Job, own_job
 from web.refusals import Refused, documented, not_found
 from workers.job import Tx
 from workers.jobs.generation import generate_concepts
@@ -159,9 +159,9 @@ def generate(
             job_type = generate_concepts.with_options(key=key)
             job_id = job_type.enqueue(tx, tenant_id=caller.tenant_id, count=wish.count, generator=wish.generator)
             tx.quota.hold(caller.tenant_id, job_id, wish.count, now=tx.now())
-        row = tx.requests.job(caller.tenant_id, job_id)
+        job = own_job(tx, caller.tenant_id, job_id)
     response.headers["Location"] = f"/api/jobs/{job_id}"
-    return Job.model_validate(row)
+    return job
 
 
 @routes.get("/history")

@@ -1,47 +1,132 @@
-"""`python -m workers workers.main:start …`: Dramatiq's command line, as `viral worker` runs it.
+"""`python -m workers`: the worker processes and their parent; what `viral worker` becomes.
 
-Dramatiq forks its processes and lets each import the application for itself. Here it is imported before, so that it is
-in memory once: a dyno of two processes needs 100 MB instead of 125.
+Dramatiq's command line forks processes too, but shares locks and pipes with them: one that is killed while it holds a
+lock leaves the others waiting for ever. Here they share nothing, and the kernel tells who has ended
+(docs/decisions/0014-a-parent-of-our-own.md). The application is imported before the fork, so that it is in memory once:
+a dyno of two processes needs 100 MB instead of 125.
 """
 
+import ctypes
 import gc
+import importlib
 import os
 import signal
 import sys
-from types import FrameType
-
-import dramatiq.__main__
-from dramatiq.cli import main
+import traceback
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
 
 import workers.jobs
-import workers.main
 from workers.app import discover
+from workers.settings import load
 
-BOOT_SECONDS = 60
-"""Dramatiq itself waits 30 s for its processes."""
+SIGN_OFF_SECONDS = 10
+"""How long after the grace period a process may take to give back its jobs and sign off, before it is killed."""
+
+PR_SET_PDEATHSIG = 1
+
+Asked = SimpleQueue[signal.Signals]
+"""Where a process hears that it is to stop; unlike an event's lock, its `put` suits a signal handler."""
 
 
-def begin(boot_seconds: int = BOOT_SECONDS) -> None:
-    """Never returns."""
+def begin() -> int:
+    """Run worker processes until they are asked to stop, or one of them ends.
+
+    The first argument of the command line, if there is one, names another function than `workers.main:start`.
+    """
+    settings = load()
+    module, _, function = (sys.argv[1] if len(sys.argv) > 1 else "workers.main:start").partition(":")
+    start = getattr(importlib.import_module(module), function)
     discover((workers.jobs,))
     # A collection writes to every object that it looks at, and a page that is written to is shared no longer.
     gc.collect()
     gc.freeze()
-    signal.signal(signal.SIGALRM, _give_up_booting)
-    signal.alarm(boot_seconds)
-    # On SIGHUP Dramatiq executes itself again, and this is how it knows how it was begun.
-    sys.argv[0] = dramatiq.__main__.__file__
-    sys.exit(main())  # type: ignore[no-untyped-call]
+    parent = Parent(lambda asked: start().run(asked), patience=settings.worker_grace_seconds + SIGN_OFF_SECONDS)
+    return parent.run(settings.worker_processes)
 
 
-def _give_up_booting(signum: int, frame: FrameType | None) -> None:
-    """A process that is killed just when it reports that it has booted leaves its parent waiting for ever, deaf to
-    SIGTERM. So the parent ends: its other processes notice and drain, and the platform starts the dyno anew.
+class Parent:
+    """Forks processes, each of which does `work`, and lives as long as they do.
+
+    SIGTERM, SIGINT and SIGHUP, however often, ask all of them to finish what they have begun; so does the end of one
+    of them. `patience`: seconds after which those that are left are killed.
     """
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # once all have booted, it is Dramatiq's
-        sys.stderr.write("viral worker: a process died while it started\n")
-        os._exit(1)
+
+    def __init__(self, work: Callable[[Asked], object], *, patience: int) -> None:
+        self._work = work
+        self._patience = patience
+        self._stops = {signal.SIGTERM, signal.SIGINT}
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` wants it
+            self._stops.add(signal.SIGHUP)
+        self._children: set[int] = set()
+        self._failed = False
+
+    def run(self, processes: int) -> int:
+        """The exit code: 1 if a process failed or was killed, else 0."""
+        heard = self._stops | {signal.SIGCHLD, signal.SIGALRM}
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # what is ignored need not be kept until asked for
+        # A signal waits until it is asked for: none comes between a fork and the note of it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+        for _ in range(processes):
+            self._fork(mask)
+        stopping = False
+        while self._children:
+            number = signal.sigwait(heard)
+            ended = self._note_ended()
+            if number == signal.SIGALRM:
+                self._tell(signal.SIGKILL)
+            elif (ended or number in self._stops) and not stopping:
+                stopping = True
+                signal.alarm(self._patience)
+                self._tell(signal.SIGTERM)
+        return int(self._failed)
+
+    def _note_ended(self) -> bool:
+        before = len(self._children)
+        for child in list(self._children):
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                self._children.remove(child)
+                if code := os.waitstatus_to_exitcode(status):
+                    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                    sys.stderr.write(f"viral worker: process {child} {how}\n")
+                    self._failed = True
+        return len(self._children) < before
+
+    def _tell(self, number: signal.Signals) -> None:
+        for child in self._children:
+            os.kill(child, number)
+
+    def _fork(self, mask: Iterable[int]) -> None:
+        parent = os.getpid()
+        if child := os.fork():
+            self._children.add(child)
+            return
+        code = 1
+        try:
+            asked: Asked = SimpleQueue()
+            for stop in self._stops:
+                signal.signal(stop, lambda number, frame: asked.put(signal.Signals(number)))
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _stop_with(parent)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self._work(asked)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+def _stop_with(parent: int) -> None:
+    """A process whose parent was killed must drain too, or it would work on unseen (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
-    begin()
+    sys.exit(begin())

@@ -14,6 +14,9 @@ from domain.errors import Rejected
 from domain.job import GiveUp, Retry, after_crash, after_overrun
 from workers.job import FailedJob, JobType, JobTypes
 
+RESCUED_AT_ONCE = 100
+"""Jobs whose rows one transaction of the reaper locks."""
+
 log = structlog.get_logger()
 
 
@@ -27,8 +30,8 @@ class CancelledJob:
     payload_version: int
 
 
-def rescue(tx: Tx, job_types: JobTypes, limit: int = 100) -> int:
-    """Return the jobs of dead processes to the queue, or fail those that keep killing. Returns how many there were.
+def rescue(tx: Tx, job_types: JobTypes, limit: int = RESCUED_AT_ONCE) -> int:
+    """Return the jobs of dead processes to the queue, or fail those that keep killing. Returns their number.
 
     So it does with jobs that are long past their deadline, though their process lives. Runs in the system scope, in
     the reaper's transaction.

@@ -5,6 +5,7 @@ its price. A group shares them; each job has a savepoint. Being in a group never
 go well there is undone and run alone, as if it had never been in the group.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -16,6 +17,7 @@ from db.claims import ClaimedJob
 from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable, LeaseMissing, Scope, Tx
 from domain.errors import ViralError
 from workers.context import Context
+from workers.job import JobTypes
 
 MOST = 50
 """Jobs of a group. Postgres keeps 64 subtransactions of a transaction where others can see them cheaply."""
@@ -43,6 +45,15 @@ class GroupedContext(Context):
     def _open(self, scope: Scope, timeout: timedelta | None = None) -> AbstractContextManager[Tx]:
         # It would wait for locks that the group holds, and so for itself.
         raise OnlyFinish(f"{self.job.job_type} is grouped: its handler may use nothing of its context but `finish`")
+
+
+def take_group(waiting: deque[ClaimedJob], job_types: JobTypes) -> list[ClaimedJob]:
+    """Take the first of these, and those behind it that may share a transaction with it."""
+    group = [waiting.popleft()]
+    if job_types[group[0].job_type].grouped:
+        while waiting and len(group) < MOST and waiting[0].job_type == group[0].job_type:
+            group.append(waiting.popleft())
+    return group
 
 
 def run_group(

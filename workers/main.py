@@ -1,122 +1,106 @@
-"""One worker process, and the command line that begins them (what `viral worker` runs).
+"""One worker process: Dramatiq's threads, a runner for what they are handed, a heartbeat (`__main__` is its parent)."""
 
-Dramatiq's parent forks the processes, and each calls `start`. A platform that stops a dyno signals every process,
-and Dramatiq's parent passes the signal on, so each process hears SIGTERM twice; Dramatiq takes the second for an
-order to die. Here only the first counts (docs/decisions/0003-the-drain-survives-repeated-signals.md).
-"""
-
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from types import FrameType, ModuleType
+from queue import Empty, SimpleQueue
+from types import ModuleType
 from typing import Any
 
-import dramatiq
 import structlog
-from dramatiq.broker import Broker
-from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
 
 import workers.jobs
+from db.transaction import CommitUnknown, DatabaseUnavailable
 from workers import logs
-from workers.app import App, build
+from workers.app import build
 from workers.broker import BellBroker, declare_actor
 from workers.heartbeat import INTERVAL, LEASE, Heartbeat
 from workers.job import QUEUES
-from workers.runner import Runner
 from workers.settings import Settings, load
 
 QUEUES_VARIABLE = "WORKER_QUEUES"
-PR_SET_PDEATHSIG = 1
+SIGN_ON_AGAIN_SECONDS = 1.0
+NO_ANSWER = (DatabaseUnavailable, CommitUnknown)
 
 log = structlog.get_logger()
 
 
-class Lifecycle(Middleware):
-    """Ties a runner and its heartbeat to the boot and the drain of a Dramatiq worker."""
+def start() -> "WorkerProcess":
+    """Called in each worker process."""
+    return WorkerProcess(load())
 
-    def __init__(self, app: App, runner: Runner, heartbeat: Heartbeat) -> None:
-        self._app = app
-        self._runner = runner
-        self._heartbeat = heartbeat
 
-    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+class WorkerProcess:
+    """For the job types of `packages`; `interval` and `lease` are its heartbeat's."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        packages: Sequence[ModuleType] = (workers.jobs,),
+        *,
+        interval: timedelta = INTERVAL,
+        lease: timedelta = LEASE,
+    ) -> None:
+        logs.configure(settings.log_format, settings.log_level)
+        queues = tuple(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))) or tuple(QUEUES)
+        self._settings = settings
+        self._app = build(settings, name="viral worker", pool_size=settings.worker_threads + 2, packages=packages)
+        self._runner = self._app.runner()
+        self._heartbeat = Heartbeat(
+            self._app.db, self._runner, queues=queues, version=self._app.version, interval=interval, lease=lease
+        )
+        self.broker = BellBroker(settings.redis_url, queues, self._runner.helping)
+        declare_actor(self.broker, self._runner.run)
+
+    def run(self, asked_to_stop: SimpleQueue[Any]) -> None:
+        """Work until asked to stop; then finish what was begun, and give back what outlasts the grace period."""
         self._app.start()
-        self._heartbeat.start()
-        self._runner.start()
+        if self._sign_on(asked_to_stop):
+            self._runner.start()
+            threads = Worker(self.broker, worker_threads=self._settings.worker_threads)
+            threads.start()
+            log.info("worker.ready", worker_id=str(self._runner.worker_id), threads=threads.worker_threads)
+            asked_to_stop.get()
+            self._drain(threads)
+        self.broker.close()
+        self._app.close()
 
-    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        log.info("worker.ready", worker_id=str(self._runner.worker_id), threads=worker.worker_threads)
+    def _sign_on(self, asked_to_stop: SimpleQueue[Any]) -> bool:
+        """No job is claimed before the first heartbeat is written: without one, a process is dead to the others.
 
-    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        False if it was asked to stop before the database answered.
+        """
+        while True:
+            try:
+                self._heartbeat.start()
+            except NO_ANSWER as error:
+                log.warning("worker.waits", reason=str(error))
+            else:
+                return True
+            try:
+                asked_to_stop.get(timeout=SIGN_ON_AGAIN_SECONDS)
+            except Empty:
+                continue
+            return False
+
+    def _drain(self, threads: Worker) -> None:
         log.info("worker.draining", running=len(self._runner.leases))
         self._runner.stop()
-        self._heartbeat.drain()
-
-    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        with suppress(*NO_ANSWER):
+            self._heartbeat.drain()
+        threads.stop(timeout=self._settings.worker_grace_seconds * 1000)
         self._runner.close()
-        returned = self._heartbeat.leave()
-        self._app.close()
-        log.info("worker.stopped", given_back=[str(job_id) for job_id in returned])
+        try:
+            returned = self._heartbeat.leave()
+        except NO_ANSWER as error:
+            log.warning("worker.not_signed_off", reason=str(error), next="its jobs are rescued when its lease is over")
+        else:
+            log.info("worker.stopped", given_back=[str(job_id) for job_id in returned])
 
 
-def start() -> None:
-    """Called by Dramatiq in each worker process, on its main thread, before its threads start."""
-    serve(load())
-
-
-def serve(
-    settings: Settings,
-    packages: Sequence[ModuleType] = (workers.jobs,),
-    *,
-    interval: timedelta = INTERVAL,
-    lease: timedelta = LEASE,
-) -> None:
-    """Make this process a worker for the job types of `packages`; `interval` and `lease` are its heartbeat's."""
-    logs.configure(settings.log_format, settings.log_level)
-    _die_with_parent()
-    _drain_once()
-    queues = tuple(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))) or tuple(QUEUES)
-    app = build(settings, name="viral worker", pool_size=settings.worker_threads + 2, packages=packages)
-    runner = app.runner()
-    broker = BellBroker(settings.redis_url, queues, runner.helping)
-    heartbeat = Heartbeat(app.db, runner, queues=queues, version=app.version, interval=interval, lease=lease)
-    broker.add_middleware(Lifecycle(app, runner, heartbeat))
-    declare_actor(broker, runner.run)
-    dramatiq.set_broker(broker)
-
-
-def command(settings: Settings, queues: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The Dramatiq command line of a worker, and what to add to its environment."""
-    arguments = [
-        sys.executable,
-        "-m",
-        "workers",
-        "workers.main:start",
-        "--skip-logging",
-        f"--processes={settings.worker_processes}",
-        f"--threads={settings.worker_threads}",
-        f"--worker-shutdown-timeout={settings.worker_grace_seconds * 1000}",
-    ]
-    return arguments, {QUEUES_VARIABLE: ",".join(queues)}
-
-
-def _drain_once() -> None:
-    drains: list[Any] = [signal.getsignal(signal.SIGTERM)]
-
-    def first_only(signum: int, frame: FrameType | None) -> None:
-        # A second signal may interrupt this very handler; taking the last element can happen only once.
-        with suppress(IndexError):
-            drains.pop()(signum, frame)
-
-    signal.signal(signal.SIGTERM, first_only)
-
-
-def _die_with_parent() -> None:
-    """A worker whose Dramatiq parent was killed must drain too, or it would work on unseen (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def command(queues: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The command line of a worker dyno, and what to add to its environment."""
+    return [sys.executable, "-m", "workers"], {QUEUES_VARIABLE: ",".join(queues)}

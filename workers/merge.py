@@ -65,6 +65,10 @@ class Merger(Generic[T, R]):
         self._round([(request, future)])
         return future
 
+    def do(self, request: T) -> R:
+        """Ask, and wait for the answer."""
+        return self.ask(request).result()
+
     def _run(self) -> None:
         while True:
             asked = [self._queue.get()]

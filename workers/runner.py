@@ -27,14 +27,18 @@ from domain.ports import Ports
 from workers import logs
 from workers.context import Context, JobCancelled, LeaseLost, Snoozed
 from workers.endings import notify_failure
-from workers.groups import MOST, GroupedContext, run_group
+from workers.groups import GroupedContext, run_group, take_group
 from workers.job import QUEUES, JobTypes
 from workers.merge import Merger
+from workers.suspects import Suspects
 
 QUICK, SLOW = 0.025, 0.25
 """Seconds that jobs claimed together take: below the first, more are claimed next time; above the second, one."""
 
 AnyContext = TypeVar("AnyContext", bound=Context)
+
+Claim = tuple[list[ClaimedJob], list[UUID]]
+"""What was claimed of the jobs asked for; and their suspects, which are claimed one by one (`Suspects`)."""
 
 log = structlog.get_logger()
 
@@ -46,8 +50,7 @@ class HandlerDidNotFinish(Exception):
 class Runner:
     """Runs jobs on behalf of one worker process, from any number of threads.
 
-    Claims of all threads are merged, and so are completions of jobs without effects in the database: what is asked
-    for while one commit is under way shares the next.
+    Claims of all threads, and completions without effects in the database, are merged: they share commits.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class Runner:
         self._rng = rng
         self._put_back = put_back
         self._clock = clock
+        self._stopwatch = monotonic
         self._stopping = threading.Event()
         self._leases: set[int] = set()
         self._at_once: defaultdict[str, int] = defaultdict(lambda: 1)
         self._claims = Merger(self._claim, name="claims", most=64)
         self._completions = Merger(self._complete, name="completions", most=1000)
+        self._suspects = Suspects(db, run=self._run_suspect, put_back=put_back)
 
     @property
     def leases(self) -> frozenset[int]:
@@ -108,7 +113,7 @@ class Runner:
             size = self._at_once[queue]
             chunk, left = left[:size], left[size:]
             try:
-                took = self._run_chunk(chunk)
+                took = self._run_chunk(queue, chunk)
             except DatabaseUnavailable as error:
                 log.warning("job.postponed", jobs=len(chunk) + len(left), reason=str(error))
                 return
@@ -128,55 +133,61 @@ class Runner:
 
     def run_one(self, job_id: UUID) -> bool:
         """Claim the job and carry it to the end of this attempt. False if there was nothing to claim."""
-        claimed = self._claims.ask([job_id]).result()
+        claimed, suspects = self._claims.do([job_id])
         for job in claimed:
             self._attempt(job)
-        return bool(claimed)
+        return bool(claimed) or any(map(self._run_suspect, suspects))
 
-    def _run_chunk(self, job_ids: Sequence[UUID]) -> float:
-        """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds.
-
-        A job during which a process died runs alone: if another dies, no innocent one is held for the cause.
-        """
-        waiting = deque(self._claims.ask(job_ids).result())
-        began = monotonic()
+    def _run_chunk(self, queue: str, job_ids: Sequence[UUID]) -> float:
+        """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds."""
+        claimed, suspects = self._claims.do(job_ids)
+        waiting, began = deque(claimed), self._stopwatch()
         try:
-            suspect = next((job for job in waiting if job.crashes), None)
-            if suspect is not None and len(waiting) > 1:
-                self._give_back([job for job in waiting if job is not suspect])
-                waiting = deque([suspect])
             while waiting:
-                group = self._group(waiting)
+                group = take_group(waiting, self._types)
                 if len(group) > 1:
                     self._attempt_together(group)
                 else:
                     self._attempt(group[0])
-                if waiting and (self._stopping.is_set() or monotonic() - began > SLOW):
+                if waiting and (self._stopping.is_set() or self._stopwatch() - began > SLOW):
                     self._give_back(waiting)
                     break
         finally:
             # What could not be given back is disowned by the heartbeat, now that nobody here claims to run it.
             self._leases.difference_update(job.lease_token for job in waiting)
-        return monotonic() - began
+        took = self._stopwatch() - began
+        if suspects:
+            self._suspects.run(queue, suspects, self._stopping)
+        return took
+
+    def _run_suspect(self, job_id: UUID) -> bool:
+        for job in (claimed := self._take([job_id], suspects=True)[0]):
+            self._attempt(job)
+        return bool(claimed)
 
     def _give_back(self, jobs: Collection[ClaimedJob]) -> None:
         with self._db.transaction(SYSTEM) as tx:
             tx.claims.give_back(jobs)
         self._leases.difference_update(job.lease_token for job in jobs)
 
-    def _claim(self, requests: Sequence[Sequence[UUID]]) -> list[list[ClaimedJob]]:
+    def _take(self, job_ids: Sequence[UUID], *, suspects: bool) -> Claim:
         # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
         with self._db.transaction(SYSTEM, durable=False) as tx:
-            claimed = tx.claims.claim(
-                [job_id for job_ids in requests for job_id in job_ids], self.worker_id, self._known
-            )
+            claimed = tx.claims.claim(job_ids, self.worker_id, self._known, suspects=suspects)
+            left = tx.claims.suspects(job_ids, self._known) if len(claimed) < len(job_ids) else []
         self._leases.update(job.lease_token for job in claimed)
+        return claimed, left
+
+    def _claim(self, requests: Sequence[Sequence[UUID]]) -> list[Claim]:
         if len(requests) == 1:
-            return [claimed]
+            return [self._take(requests[0], suspects=False)]
+        claimed, suspects = self._take([job_id for job_ids in requests for job_id in job_ids], suspects=False)
         asker = {job_id: n for n, job_ids in enumerate(requests) for job_id in job_ids}
-        answers: list[list[ClaimedJob]] = [[] for _ in requests]
+        answers: list[Claim] = [([], []) for _ in requests]
         for job in claimed:
-            answers[asker[job.id]].append(job)
+            answers[asker[job.id]][0].append(job)
+        for job_id in suspects:
+            answers[asker[job_id]][1].append(job_id)
         return answers
 
     def _complete(self, done: Sequence[Done]) -> list[bool]:
@@ -220,14 +231,6 @@ class Runner:
             if not deferred:
                 self._leases.discard(claimed.lease_token)
 
-    def _group(self, waiting: deque[ClaimedJob]) -> list[ClaimedJob]:
-        """Take the first of these, and those behind it that may share a transaction with it."""
-        group = [waiting.popleft()]
-        if self._types[group[0].job_type].grouped:
-            while waiting and len(group) < MOST and waiting[0].job_type == group[0].job_type:
-                group.append(waiting.popleft())
-        return group
-
     def _attempt_together(self, group: Sequence[ClaimedJob]) -> None:
         try:
             for claimed in run_group(self._db, group, self._handle_in_group):
@@ -252,7 +255,7 @@ class Runner:
             scope=job_type.scope(claimed.tenant_id),
             ports=self._ports,
             clock=self._clock,
-            complete=self._completions.tell,
+            complete=self._completions.do if claimed.crashes else self._completions.tell,
         )
         job_type.handler(ctx, **job_type.arguments(claimed.payload, claimed.tenant_id, claimed.payload_version))
         if not ctx.finished:

@@ -90,7 +90,7 @@ DRAWN = (
             ),
         ),
         (
-            "You thought of somebody at the word “{topic}”. This is your sign to call.",
+            "Somebody came to mind at “{topic}”. This is your sign to call.",
             "Send this to the person that you would call first about {topic}. No text, call.",
         ),
         "It asks for one small act, and sending the video to somebody is that act.",

@@ -53,7 +53,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number:
         run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out)
     try:
         family = psutil.Process(run.pid)
-        until(lambda: any(map(works, family.children(recursive=True))), "servers and workers")
+        until(lambda: any(map(works, family.children(recursive=True))), "servers and workers", seconds=90)
         begun = family.children(recursive=True)
         run.send_signal(number)
         assert run.wait(60) == 128 + number

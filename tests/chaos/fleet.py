@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,9 +20,6 @@ from tests.wait import until
 
 FAST = {"CHAOS_INTERVAL": "0.7", "CHAOS_LEASE": "2.5", "CHAOS_SWEEP": "0.7"}
 """Heartbeat, lease and sweep of experiments with many trials; shipped are 10 s, 30 s and 10 s."""
-
-HUNG_AFTER = 3.0
-"""Seconds that a dyno may be without a worker process; longer than it takes to boot one, or to end."""
 
 SHIPPED: Mapping[str, str] = {}
 
@@ -46,7 +42,6 @@ class Member:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     respawned: bool = False
-    childless_since: float | None = None
 
 
 class Fleet:
@@ -60,20 +55,12 @@ class Fleet:
             **environment,
         }
         self.members: list[Member] = []
-        self.respawns = self.hung = 0
-        self._looked = 0.0
+        self.respawns = 0
 
-    def dyno(
-        self, *, processes: int = 1, threads: int = 4, grace_s: float = 20, warm: bool = True, **env: str
-    ) -> Member:
-        argv = [
-            "tests.chaos.worker:start",
-            "--skip-logging",
-            f"--processes={processes}",
-            f"--threads={threads}",
-            f"--worker-shutdown-timeout={round(grace_s * 1000)}",
-        ]
-        return self.start(Order("worker", "dramatiq.cli:main", argv, env | {"WORKER_THREADS": str(threads)}, warm))
+    def dyno(self, *, processes: int = 1, threads: int = 4, grace_s: int = 20, warm: bool = True, **env: str) -> Member:
+        size = {"WORKER_PROCESSES": processes, "WORKER_THREADS": threads, "WORKER_GRACE_SECONDS": grace_s}
+        env |= {name: str(number) for name, number in size.items()}
+        return self.start(Order("worker", "workers.__main__:begin", ["tests.chaos.worker:start"], env, warm))
 
     def dynos(self, number: int, **options: Any) -> list[Member]:
         return [self.dyno(**options) for _ in range(number)]
@@ -95,7 +82,7 @@ class Fleet:
             assert self.nursery is not None
             member = Member(order, self.nursery.fork(order.call, order.argv, env, log), log)
         else:
-            module = order.call.partition(":")[0].removesuffix(".cli")
+            module = order.call.partition(":")[0].removesuffix(".__main__")
             with log.open("ab") as file:
                 process = spawn(
                     [sys.executable, "-m", module, *order.argv],
@@ -125,7 +112,6 @@ class Fleet:
 
     def tend(self) -> int:
         """Start again what has ended, as a dyno manager does. Returns how many."""
-        self._end_hung_parents()
         fallen = [member for member in self.members if not member.respawned and not self.runs(member)]
         for member in fallen:
             member.respawned = True
@@ -134,24 +120,8 @@ class Fleet:
         self.respawns += len(fallen)
         return len(fallen)
 
-    def _end_hung_parents(self) -> None:
-        """Dramatiq's parent waits for ever, deaf to every signal but SIGKILL, if a child is killed at the very moment
-        at which it reports that it has booted: a dyno without workers, which its manager believes to be up."""
-        now = time.monotonic()
-        if now < self._looked + 1:
-            return
-        self._looked = now
-        for member in self.up():
-            if self.processes(member):
-                member.childless_since = None
-            elif member.childless_since is None:
-                member.childless_since = now
-            elif now - member.childless_since > HUNG_AFTER:
-                self.hung += 1
-                signal_group(member.pid, signal.SIGKILL)
-
     def processes(self, member: Member) -> list[int]:
-        """The worker processes of a dyno: the children of Dramatiq's parent."""
+        """The worker processes of a dyno."""
         found = []
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(member.pid).children():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from db.transaction import SYSTEM
+from domain.job import CRASHES_BEFORE_QUARANTINE
 from tests.chaos.ground import Place
 
 UNFINISHED = "SELECT count(*) FROM job_queue WHERE status IN ('pending', 'running')"
@@ -19,7 +20,7 @@ LEASE, SWEEP, MARGIN = 30, 10, 60
 BAR = LEASE + SWEEP + MARGIN
 """Seconds after the last fault in which everything must be finished."""
 
-COUNTED = "('chaos.effect', 'chaos.alone', 'chaos.parent', 'chaos.hold', 'chaos.tenant')"
+COUNTED = "('chaos.effect', 'chaos.grouped', 'chaos.alone', 'chaos.parent', 'chaos.hold', 'chaos.tenant')"
 
 # A job may have no effect only if it is not finished, or is one that was asked to have none.
 AUDIT = f"""
@@ -27,8 +28,8 @@ WITH effects AS (SELECT job_id, count(*) AS n FROM chaos_ledger GROUP BY job_id)
 SELECT count(*) AS jobs,
        count(*) FILTER (WHERE n > 1) AS doubled,
        count(*) FILTER (WHERE status IN ('pending', 'running')) AS unfinished,
-       count(*) FILTER (WHERE status = 'failed' AND crashes >= 2) AS quarantined,
-       count(*) FILTER (WHERE status = 'failed' AND crashes < 2) AS failed,
+       count(*) FILTER (WHERE status = 'failed' AND crashes >= {CRASHES_BEFORE_QUARANTINE}) AS quarantined,
+       count(*) FILTER (WHERE status = 'failed' AND crashes < {CRASHES_BEFORE_QUARANTINE}) AS failed,
        count(*) FILTER (WHERE status = 'completed' AND n IS NULL
                         AND payload ->> 'how' IS DISTINCT FROM 'nothing') AS empty,
        count(*) FILTER (WHERE status <> 'completed' AND n > 0) AS half,
@@ -36,11 +37,15 @@ SELECT count(*) AS jobs,
 FROM job_queue LEFT JOIN effects ON job_id = id WHERE job_type IN {COUNTED}
 """
 
+QUARANTINED = f"""
+SELECT id FROM job_queue WHERE status = 'failed' AND crashes >= {CRASHES_BEFORE_QUARANTINE} AND job_type IN {COUNTED}
+"""
+
 
 @dataclass(frozen=True)
 class Audit:
     """`vanished`: its enqueuer was told that it is there, and it is not. `empty`: completed without its effect.
-    `half`: an effect without its completion. `quarantined`: kept away after two crashes, visibly, for a person."""
+    `half`: an effect without its completion. `quarantined`: kept away after too many crashes, visibly, for a person."""
 
     jobs: int
     doubled: int
@@ -86,11 +91,17 @@ def stuck(place: Place) -> list[str]:
 
 def retry_quarantined(place: Place) -> int:
     """What a person does about dead letters that were innocent. Returns how many there were."""
-    ids = [row[0] for row in place.rows(f"SELECT id FROM job_queue WHERE status = 'failed' AND job_type IN {COUNTED}")]
+    ids = [row[0] for row in place.rows(QUARANTINED)]
     for job_id in ids:
         with place.app.db.transaction(SYSTEM) as tx:
             tx.jobs.retry(job_id)
     return len(ids)
+
+
+def suspected(place: Place) -> dict[str, int]:
+    """How many jobs had so many processes die while they were claimed; those that were retried by hand left out."""
+    rows = place.rows("SELECT crashes, count(*) FROM job_queue WHERE crashes > 0 GROUP BY 1 ORDER BY 1")
+    return {str(crashes): count for crashes, count in rows}
 
 
 def attempts(place: Place, outcome: str) -> int:

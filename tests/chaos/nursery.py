@@ -1,7 +1,7 @@
 """A process that has imported everything and forks others from itself: a dyno is there in 50 ms instead of a second.
 
-What is forked runs the same entry (`dramatiq.cli.main`, say) that the command line would. The harness and the nursery
-talk in lines of JSON: an order `{"call", "argv", "env", "log"}` is answered by a pid, and later by how it ended.
+What is forked runs the same entry (`workers.__main__:begin`, say) as the command line. The harness and the nursery talk
+in lines of JSON: an order `{"call", "argv", "env", "log"}` is answered by a pid, and later by how it ended.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ from cli.local.spawn import end
 from tests.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
-WARM = ("dramatiq.cli", "tests.chaos.worker", "tests.chaos.clock", "tests.chaos.almanac")
+WARM = ("workers.__main__", "tests.chaos.worker", "tests.chaos.clock", "tests.chaos.almanac")
 PR_SET_PDEATHSIG = 1
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import dramatiq
 import psycopg
 import redis
 from dramatiq.broker import Broker, MessageProxy
@@ -160,9 +159,9 @@ class Messages(Middleware):
             die("finished_not_acked", message.args[1])
 
 
-def watch_messages() -> None:
+def watch_messages(broker: Broker) -> None:
     if folder() is not None:
-        dramatiq.get_broker().add_middleware(Messages())
+        broker.add_middleware(Messages())
 
 
 # --- sabotage -----------------------------------------------------------------------------------------------

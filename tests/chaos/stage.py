@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tests.chaos.fleet import Fleet, fleet_of
 from tests.chaos.ground import Ground, Place
-from tests.chaos.ledger import BAR, Audit, attempts, audit, await_finished, landed, retry_quarantined, stuck
+from tests.chaos.ledger import BAR, Audit, attempts, audit, await_finished, landed, retry_quarantined, stuck, suspected
 from tests.chaos.load import Feeder
 from tests.chaos.report import Finding
 
@@ -50,8 +50,8 @@ def settle(
 ) -> Audit:
     """After the last fault: wait for the rest, count, and hold it against the bar.
 
-    Innocent jobs that were near two crashes stand in the dead letters, by design. They are counted, retried as a person
-    would, and must then happen exactly once like all others. `tended`: dynos that fall are started again meanwhile.
+    An innocent job that was near too many crashes stands in the dead letters, by design. Such are counted, retried as a
+    person would, and must then happen exactly once like all others. `tended`: dynos that fall are started again.
     """
     meanwhile: Callable[[], object] = fleet.tend if tended else (lambda: None)
     if feeder is not None:
@@ -67,10 +67,7 @@ def settle(
     found = audit(place, [*feeder.promised, *feeder.promised_besides] if feeder else ())
     finding.lost, finding.doubled = found.lost, found.twice
     finding.figures |= {"jobs": found.jobs, "audit": vars(found), "respawns": fleet.respawns}
-    finding.figures["attempts_lost"] = attempts(place, "lost")
-    if fleet.hung:
-        finding.figures["dramatiq_parents_hung"] = fleet.hung
-        finding.notes.append(f"{fleet.hung} dynos hung without workers, killed by the harness (see Fleet.tend)")
+    finding.figures |= {"attempts_lost": attempts(place, "lost"), "suspected": suspected(place)}
     finding.figures["troubles"] = fleet.troubles()[:8]
     finding.expect(finding.recovery_s is not None, f"not everything was finished {bar:g} s after the last fault")
     finding.expect(found.lost == 0, f"{found.lost} lost: {found}")

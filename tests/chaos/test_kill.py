@@ -2,19 +2,24 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import psutil
 import pytest
 
 from db.transaction import SYSTEM
+from domain.job import CRASHES_BEFORE_QUARANTINE
 from scheduler.main import Ticker
 from tests.builders import job_row
 from tests.chaos.jobs.slow import poison, quick, slow
+from tests.conftest import Servers
+from tests.proxy import proxied
 from tests.wait import until
 from workers.app import App
 from workers.broker import connect
@@ -31,22 +36,22 @@ class Fleet:
         self.folder = folder
         self.dynos: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *, processes: int = 1, grace_ms: int = 20_000) -> subprocess.Popen[bytes]:
+    def start(self, *, processes: int = 1, grace: int = 20, **env: str) -> subprocess.Popen[bytes]:
         settings = self.app.settings
         environment = os.environ | {
             "DATABASE_URL": settings.database_url,
             "REDIS_URL": settings.redis_url,
             "LOG_FORMAT": "console",
+            "WORKER_PROCESSES": str(processes),
+            "WORKER_THREADS": "2",
+            "WORKER_GRACE_SECONDS": str(grace),
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "default",
+            **env,
         }
         with (self.folder / "workers.log").open("ab") as log:
             dyno = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "workers", "tests.chaos.worker:start", "--skip-logging", "--threads=2"),
-                    f"--processes={processes}",
-                    f"--worker-shutdown-timeout={grace_ms}",
-                ],
+                [sys.executable, "-m", "workers", "tests.chaos.worker:start"],
                 cwd=ROOT,
                 env=environment,
                 stdout=log,
@@ -72,8 +77,7 @@ class Fleet:
         """Thirty seconds pass for every process that does not beat, and the reaper comes by."""
         with self.app.db.transaction(SYSTEM) as tx:
             tx.driver.execute("UPDATE workers SET lease_until = now()")
-        with self.app.db.transaction(SYSTEM) as tx:
-            assert rescue(tx, self.app.job_types) == 1
+            rescue(tx, self.app.job_types)
 
     def enqueue(self, name: str) -> UUID:
         with self.app.db.transaction(SYSTEM) as tx:
@@ -183,17 +187,12 @@ def test_a_zombie_that_wakes_up_after_its_lease_commits_nothing(fleet: Fleet) ->
 def test_a_poison_job_is_quarantined_and_the_others_run(fleet: Fleet) -> None:
     with fleet.app.db.transaction(SYSTEM) as tx:
         job_id = poison.enqueue(tx)
-    for _ in range(2):
-        # Unrung until the process has booted: killed in the very instant in which it reports that, its parent would
-        # take a minute to notice (tests/workers/test_start.py).
-        connect(fleet.app.settings.redis_url).flushdb()
-        dyno = fleet.start_and_sign_on()
-        until(lambda: fleet.log().count("worker.ready") == len(fleet.dynos), "the worker to have booted")
-        fleet.app.doorbell.ring({"default": {job_id: 5}})
+    for _ in range(CRASHES_BEFORE_QUARANTINE):
+        dyno = fleet.start()
         assert dyno.wait(timeout=30) != 0
         fleet.reap()
     row = fleet.await_status(job_id, "failed")
-    assert row["error_message"] == "quarantined: its worker process died 2 times while running it"
+    assert row["error_message"] == "quarantined: its worker process died 3 times while running it"
     fleet.start_and_sign_on()
     with fleet.app.db.transaction(SYSTEM) as tx:
         other = quick.enqueue(tx, name="other")
@@ -201,8 +200,6 @@ def test_a_poison_job_is_quarantined_and_the_others_run(fleet: Fleet) -> None:
 
 
 def test_redis_emptied_while_jobs_wait_loses_none(fleet: Fleet) -> None:
-    from workers.broker import connect
-
     with fleet.app.db.transaction(SYSTEM) as tx:
         job_ids = [quick.enqueue(tx, name=str(n)) for n in range(50)]
     client = connect(fleet.app.settings.redis_url)
@@ -212,6 +209,24 @@ def test_redis_emptied_while_jobs_wait_loses_none(fleet: Fleet) -> None:
     for job_id in job_ids:
         fleet.await_status(job_id, "completed")
     assert sorted(fleet.marks(), key=int) == [str(n) for n in range(50)]
+
+
+def test_a_worker_whose_database_is_away_waits_for_it_and_claims_nothing_before_it_has_signed_on(
+    fleet: Fleet, servers: Servers
+) -> None:
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    there = urlsplit(fleet.app.settings.database_url)
+    away = there._replace(netloc=f"{there.netloc.rpartition('@')[0]}@127.0.0.1:{bound.getsockname()[1]}").geturl()
+    with fleet.app.db.transaction(SYSTEM) as tx:
+        job_id = quick.enqueue(tx, name="job")
+    dyno = fleet.start(DATABASE_URL=away)
+    until(lambda: "worker.waits" in fleet.log(), "the worker to find its database away")
+    with proxied("127.0.0.1", servers.postgres.port, bound):
+        fleet.await_status(job_id, "completed")
+        dyno.terminate()
+        assert dyno.wait(timeout=30) == 0
+    assert fleet.log().index("worker.waits") < fleet.log().index("worker.ready")
 
 
 def test_repeated_sigterms_to_every_process_drain_and_do_not_kill(fleet: Fleet) -> None:
@@ -231,7 +246,7 @@ def test_repeated_sigterms_to_every_process_drain_and_do_not_kill(fleet: Fleet) 
 
 
 def test_a_job_that_outlasts_the_grace_is_given_back_with_its_attempt(fleet: Fleet) -> None:
-    dyno = fleet.start_and_sign_on(grace_ms=300)
+    dyno = fleet.start_and_sign_on(grace=1)
     job_id = fleet.enqueue("job")
     fleet.await_file("job.begun.1")
     dyno.terminate()

@@ -1,4 +1,4 @@
-"""Worker processes that also know the chaos jobs: `dramatiq tests.chaos.worker:start`.
+"""Worker processes that also know the chaos jobs: `python -m workers tests.chaos.worker:start`.
 
 `CHAOS_INTERVAL` and `CHAOS_LEASE` (seconds) shorten the heartbeat, where an experiment needs many trials.
 """
@@ -11,20 +11,21 @@ import workers.heartbeat
 import workers.jobs
 from tests.chaos import seams
 from workers.heartbeat import INTERVAL, LEASE
-from workers.main import serve
+from workers.main import WorkerProcess
 from workers.settings import load
 
 
-def start() -> None:
+def start() -> WorkerProcess:
     seams.install_in_worker()
     workers.heartbeat.CLAIM_IN_FLIGHT = seconds("CHAOS_IN_FLIGHT", workers.heartbeat.CLAIM_IN_FLIGHT)
-    serve(
+    process = WorkerProcess(
         load(),
         (workers.jobs, tests.chaos.jobs),
         interval=seconds("CHAOS_INTERVAL", INTERVAL),
         lease=seconds("CHAOS_LEASE", LEASE),
     )
-    seams.watch_messages()
+    seams.watch_messages(process.broker)
+    return process
 
 
 def seconds(variable: str, shipped: timedelta) -> timedelta:

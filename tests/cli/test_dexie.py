@@ -1,16 +1,21 @@
 """The old app's data comes in whole, says what it had to change, and goes out as it was."""
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
+from domain.dexie import read
 from domain.dexie_kinds import sayable
 from tests.builders import a_tenant, tenant
-from tests.cli.shell import Shell
+from tests.cli.shell import Shell, a_process
 from workers.app import App
 
 OUTCOMES = ("imported", "coerced", "skipped", "rejected")
@@ -202,12 +207,14 @@ def test_the_envelope_of_dexie_export_import_is_read(viral: Shell, ada: UUID, sa
     [
         (b"", "the file is empty"),
         (b"[]", "an export of the old app begins with {"),
-        (b"\x1f\x8b\x08\x00\x00", "an export of the old app begins with {"),
+        (b"\x1f\x8b\x08\x00\x00", "it is compressed: unpack it first"),
         (b'{"users": []}', "no export of the old app: it has none of generations, critiques, insights, adjustments"),
         (b'{"generations": {}}', "generations is no list"),
         (b'{"generations": [%s, {"id": "b", "da', "the file was cut off"),
         (b'{"generations": [%s', "the file was cut off"),
         (b'{"generations": [%s]', "the file was cut off"),
+        (b'{"generations": [%s, ' + b'{"a":' * 5000 + b'"', "the file was cut off"),
+        (b'{"generations": [%s, ' + b'{"a":' * 5000 + b"]", "not JSON at character"),
         (b'{"generations": [%s]} {}', "more follows after its end"),
         (b'{"generations": [%s, {"id": tru3}]}', "not JSON at character"),
         (b'{"formatName": "dexie", "data": {"data": [{"rows": []}]}}', "rows come before their tableName"),
@@ -223,6 +230,54 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line_and_nothing_is_done(
     assert line.startswith(f"viral: {path}: {why}")
     assert line.endswith("; nothing was imported")
     assert [row["name"] for row in viral.json("tenants", "list")] == ["Ada's shop"]
+
+
+def test_a_record_that_is_nested_too_deep_does_not_lose_the_others(viral: Shell, ada: UUID, save: Save) -> None:
+    deep = b'{"id": "d", "]\\"": ' + b'{"a": [' * 10_000 + b'"}]' + b"x" * 100_000 + b'\\""' + b"]}" * 10_000 + b"}"
+    deep_id = b'{"id": ' + b"[" * 900 + b"]" * 900 + b"}"
+    first, last = (json.dumps(a_generation()).encode() for _ in range(2))
+    content = b'{"odd": %s, "generations": [%s]}' % (deep, b", ".join([first, deep, deep_id, last]))
+    report = viral.json("import-dexie", save(content), "--tenant", ada)
+    assert outcomes(report) == [2, 0, 0, 2]
+    assert [(each["index"], each["id"], each["reason"]) for each in report["records"]] == [
+        (1, None, "nested more than 200 levels deep"),
+        (2, None, "nested more than 200 levels deep"),
+    ]
+
+
+def test_a_file_may_come_through_a_pipe(viral: Shell, ada: UUID, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = json.dumps({"generations": [a_generation() for _ in range(300)]})
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_text, content)
+        assert outcomes(viral.json("import-dexie", pipe, "--tenant", ada)) == [300, 0, 0, 0]
+    words = ("import-dexie", "-", "--tenant", str(ada), "--json")
+    importing = a_process(viral.environment, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    out, _ = importing.communicate(content, timeout=60)
+    assert outcomes(json.loads(out)) == [0, 0, 300, 0]
+
+
+def test_an_error_that_is_not_the_records_loses_none(app: App, ada: UUID) -> None:
+    """Somebody else has the rows: whoever cannot wait for them must not say that the record was bad."""
+    row = read("generations", a_generation())
+    with app.db.transaction(ada) as other:
+        other.dexie.add(ada, "generations", [row])
+        with app.db.transaction(ada) as tx, pytest.raises(DBAPIError, match="lock timeout"):
+            tx.driver.execute("SET LOCAL lock_timeout = '1ms'")
+            tx.dexie.add(ada, "generations", [row])
+
+
+def test_imports_go_one_by_one(viral: Shell, app: App, ada: UUID, save: Save) -> None:
+    """In opposite orders they would wait for each other, until Postgres ends one of them."""
+    words = ("import-dexie", str(save(generations=[a_generation()])), "--tenant", str(ada), "--json")
+    with app.db.transaction(ada) as tx:
+        assert tx.dexie.try_lock()
+        importing = a_process(viral.environment, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert importing.stderr is not None
+        assert importing.stderr.readline() == "Another import is under way; waiting for its end.\n"
+    out, _ = importing.communicate(timeout=60)
+    assert outcomes(json.loads(out)) == [1, 0, 0, 0]
 
 
 def test_a_new_tenant_is_made_for_it(viral: Shell, app: App, save: Save) -> None:
@@ -251,6 +306,7 @@ def test_senseless_words_are_usage_errors(viral: Shell, save: Save) -> None:
     assert "either --tenant ID or --new-tenant NAME" in viral.senseless("import-dexie", path)
     viral.senseless("import-dexie", path, "--tenant", uuid4(), "--new-tenant", "Bob")
     viral.senseless("import-dexie", path.with_name("none.json"), "--new-tenant", "Bob")
+    assert "is a directory" in viral.senseless("import-dexie", path.parent, "--new-tenant", "Bob")
     viral.senseless("export-dexie", path)
     assert "no tenant has the id" in viral.refused("import-dexie", path, "--tenant", uuid4())
     assert "no tenant has the id" in viral.refused("export-dexie", path, "--tenant", uuid4())

@@ -26,7 +26,7 @@ def of_a_job(facts: dict[str, Any], **columns: Any) -> list[Reason]:
         **{"id": JOB, "job_type": "videos.render", "queue": "llm", "tenant_id": TENANT, "status": "pending"},
         **{"attempts": 0, "max_attempts": 3, "payload_version": 1, "ordering_key": None, "error_message": None},
         **{"ring_at": None, "scheduled_for": NOV_22 - timedelta(seconds=20), "started_at": None, "completed_at": None},
-        **{"deadline_at": None, "cancel_requested_at": None, "worker_id": None},
+        **{"deadline_at": None, "cancel_requested_at": None, "worker_id": None, "crashes": 0},
     }
     usual: dict[str, Any] = {"workers": [a_worker()], "serving": 1, "ahead": NOBODY_AHEAD}
     known = {"videos.render": 1}
@@ -157,6 +157,12 @@ def test_a_scheduler_is_missed_when_a_job_is_long_past_its_deadline() -> None:
             f"it follows a batch, of which {WORKER} (pending) has not ended",
         ),
         ({"ahead": None}, {"ring_at": NOV_22 + MINUTE}, "asleep", "looked at again at 2026-11-22 12:01:00Z (in 1m)"),
+        (
+            {"ahead": None},
+            {"ring_at": NOV_22 + MINUTE, "crashes": 2},
+            "suspect",
+            "died while they had it in hand: 2. It waits until no other such job runs in its process; it is looked at",
+        ),
     ],
 )
 def test_what_holds_a_job_back_is_the_reason(

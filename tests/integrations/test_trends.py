@@ -36,7 +36,7 @@ def server() -> Iterator[Loopback]:
 
 @pytest.fixture
 def http() -> Iterator[Http]:
-    http = Http("viral-tests (tests@example.com)", seconds=(0.5, 0.3, 1.0))
+    http = Http("viral-tests (tests@example.com)")
     yield http
     http.close()
 

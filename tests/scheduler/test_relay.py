@@ -37,8 +37,11 @@ def noop(ctx: Context, fire_at: datetime | None = None) -> None:
 
 
 def a_relay(app: App, *schedules: Schedule, now: datetime = NOON, url: str | None = None) -> Relay:
+    """One for which no time passes between two looks, however busy the machine is."""
     doorbell = Doorbell(connect(url), rest=0) if url else app.doorbell
-    return Relay(app.db, doorbell, {"testing.noop": noop}, schedules, clock=lambda: now)
+    relay = Relay(app.db, doorbell, {"testing.noop": noop}, schedules, clock=lambda: now)
+    relay._stopwatch = lambda: 0.0
+    return relay
 
 
 def rung(app: App, queue: str = "default", most: int = 100_000) -> list[UUID]:
@@ -80,9 +83,9 @@ def test_a_delayed_job_is_rung_when_it_is_due_and_not_before(app: App) -> None:
     relay.ring()
     job_id = enqueue(app, delay=timedelta(minutes=5))
     assert (rung(app), relay.ring()) == ([], 0)
-    let_time_pass(app, 299)
+    let_time_pass(app, 200)
     assert relay.ring() == 0
-    let_time_pass(app, 1)
+    let_time_pass(app, 100)
     assert relay.ring() == 1
     assert rung(app) == [job_id]
 
@@ -160,6 +163,12 @@ def run(app: App, job_ids: list[UUID]) -> list[UUID]:
     with app.db.transaction(SYSTEM) as tx:
         claimed = tx.claims.claim(job_ids, UUID(int=7), known({"testing.noop": Terms()}))
     return [job.id for job in claimed]
+
+
+def test_a_dead_process_has_all_its_jobs_rescued_at_once_however_many(app: App) -> None:
+    jobs = backlog(app, 250)
+    assert run(app, jobs) == jobs
+    assert a_relay(app).rescue() == 250
 
 
 def test_only_a_window_waits_in_redis_and_it_moves_on_as_jobs_are_taken(

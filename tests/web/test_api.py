@@ -290,7 +290,9 @@ def test_every_refusal_looks_alike(app: App, api: Api) -> None:
     assert refused(api("GET", "/nothing")) == (404, "NOT_FOUND")
     assert refused(api("PUT", "/user")) == (405, "METHOD_NOT_ALLOWED")
     assert refused(api("DELETE", "/keys/7", a_session())) == (422, "INVALID")
-    assert refused(api("POST", "/keys", a_session(), content=b"{")) == (422, "INVALID")
+    assert refused(api("POST", "/keys", a_session(), content=b"{")) == (415, "NOT_JSON")
+    as_json = {"Content-Type": "application/json"}
+    assert refused(api("POST", "/keys", a_session(), content=b"{", headers=as_json)) == (422, "INVALID")
     assert refused(api("POST", "/keys", a_session(), content=b" " * (MAX_BODY + 1))) == (413, "BODY_TOO_LARGE")
 
 

@@ -104,7 +104,7 @@ def assert_done_or_nothing_done(app: App, job_id: UUID, before: Any) -> None:
         assert state(app) == before
         return
     assert row["status"] == "completed"
-    assert event["status"].startswith(("applied", "stale", "ignored:", "parked:"))
+    assert event["status"].startswith(("applied", "stale", "duplicate", "ignored:", "parked:"))
 
 
 @given(

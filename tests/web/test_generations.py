@@ -1,6 +1,7 @@
 """Generating through the API, and what came of it: real rows, real jobs, real buckets."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Thread
 from typing import Any
@@ -11,13 +12,17 @@ import pytest
 import redis
 from sqlalchemy import func, select
 
+from db.connection import DatabaseUnavailable
 from db.content import Generation
 from db.tables import api_usage, performance_feedback
 from db.transaction import SYSTEM
+from domain.errors import Unavailable
+from domain.generation import Brief, Written
 from tests.builders import a_tenant, tenant
 from tests.drain import drain
 from tests.wait import until
 from tests.web.test_api import NOW, Api, a_key, refused
+from web.jobs import OWN_ERROR
 from web.limits import PER_CALLER
 from web.usage import UsageLog
 from workers.app import App
@@ -246,3 +251,43 @@ def test_requests_are_recorded_without_being_waited_for(app: App) -> None:
     ]
     assert {row["tenant_id"] for row in rows} == {ada.id}
     assert all(row["duration_ms"] >= 0 for row in rows)
+
+
+@dataclass
+class Broken:
+    """A generator that fails."""
+
+    error: Exception
+
+    def write(self, brief: Brief) -> Written:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Unavailable("claude did not answer"), "claude did not answer"),
+        (DatabaseUnavailable("Postgres does not answer: 10.0.0.7, user viral_app"), OWN_ERROR),
+        (RuntimeError("SELECT * FROM tenants -- Bob's"), OWN_ERROR),
+    ],
+)
+def test_what_a_failed_job_says_was_written_for_people(app: App, error: Exception, said: str) -> None:
+    """The text of an error that nobody foresaw may quote anything: a query, an address, a row of somebody else."""
+    app = replace(app, ports=replace(app.ports, writers={LOCAL["generator"]: Broken(error)}))
+    ada = Tenant(app)
+    job = ada("POST", "/generate", json=LOCAL).json()
+    drain(app)
+    assert ada("GET", f"/jobs/{job['id']}").json()["error"] == said
+
+
+def test_a_body_of_another_type_is_told_so(ada: Tenant) -> None:
+    answer = ada("POST", "/generate", content='{"count": 2}', headers={"Content-Type": "text/plain"})
+    assert refused(answer) == (415, "NOT_JSON")
+
+
+def test_the_description_tells_the_headers(ada: Tenant) -> None:
+    paths = ada("GET", "/openapi.json").json()["paths"]
+    generate = paths["/generate"]["post"]["responses"]
+    assert "Location" in generate["202"]["headers"]
+    assert "Retry-After" in generate["429"]["headers"]
+    assert {"RateLimit", "RateLimit-Policy"} <= generate["402"]["headers"].keys()

@@ -1,8 +1,8 @@
 """The doorbell, with a real Redis and Dramatiq's own worker threads."""
 
 import contextlib
+import socket
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from db.turns import BAND
 from tests.builders import new_id
 from tests.conftest import Servers
 from tests.wait import until
-from workers.broker import BLOCK_SECONDS, FEW, BellBroker, Doorbell, connect, declare_actor
+from workers.broker import FEW, BellBroker, Doorbell, connect, declare_actor
 
 
 class Listener:
@@ -113,15 +113,13 @@ def test_the_most_urgent_is_heard_first(redis_url: str, doorbell: Doorbell) -> N
 
 
 def test_a_waiting_worker_answers_the_bell_at_once(redis_url: str, doorbell: Doorbell) -> None:
-    """It blocks on the set: it need not wake up to look. (How fast is a matter for `make bench`.)"""
+    """It blocks on the set, so Redis wakes it: it need not wake up to look. (How fast is a matter for `make bench`.)"""
     with Listener(redis_url).listening() as listener:
         client = connect(redis_url)
         until(lambda: client.info("clients")["blocked_clients"] >= 2, "both consumers to wait")
-        began = time.monotonic()
-        doorbell.ring(rings(ids(1)))
-        until(lambda: listener.heard, "the bell to be heard", every=0.001)
-        assert time.monotonic() - began < BLOCK_SECONDS / 2
         client.close()
+        doorbell.ring(rings(ids(1)))
+        until(lambda: listener.heard, "the bell to be heard")
 
 
 def test_what_was_taken_and_not_begun_is_put_back_for_others(redis_url: str, doorbell: Doorbell) -> None:
@@ -175,9 +173,12 @@ def test_an_outage_is_waited_out(servers: Servers, redis_url: str, doorbell: Doo
 
 
 def test_after_a_failure_the_bell_rests_instead_of_making_every_caller_wait() -> None:
-    doorbell = Doorbell(connect("redis://127.0.0.1:1/0"), rest=60)
-    assert not doorbell.ring(rings(ids(1)))
-    began = time.monotonic()
-    assert not any(doorbell.ring(rings(ids(1))) for _ in range(1000))
-    assert time.monotonic() - began < 1
-    doorbell.close()
+    """Of a Redis that accepts and says nothing: a second attempt would be a second connection."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        doorbell = Doorbell(connect(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"), rest=3600)
+        assert not any(doorbell.ring(rings(ids(1))) for _ in range(10))
+        silent.accept()[0].close()
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+        doorbell.close()

@@ -27,7 +27,7 @@ class Desk:
     def __init__(self, app: App, server: Loopback) -> None:
         self.server = server
         self.app = app
-        self.http = Http("viral-tests (tests@example.com)", seconds=(0.5, 0.3, 1.0))
+        self.http = Http("viral-tests (tests@example.com)")
         self.collector = self.another()
 
     def another(self) -> Collector:

@@ -79,7 +79,7 @@ def ours(stage: Stage, finding: Finding) -> None:
 
 
 def stop_everything(fleet: Fleet, *, repeat: bool) -> dict[str, float]:
-    """SIGTERM to every process; Dramatiq's parents pass theirs on, so workers hear two, and here a third. Returns the
+    """SIGTERM to every process; parents pass theirs on, so workers hear two, and here a third. Returns the
     seconds until each member had exited; those that the budget did not suffice for are killed."""
     everybody = [pid for member in fleet.members for pid in (member.pid, *fleet.processes(member))]
     began = time.monotonic()

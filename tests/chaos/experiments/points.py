@@ -59,10 +59,11 @@ def points(stage: Stage, finding: Finding) -> None:
         with feeding(place, rng, one_by_one, target=AHEAD, batch=5) as feeder:
             crashes = Crashes(stage, place, fleet, flags, time_file, rng)
             crashes.all_of_them(times, feeder)
-            until(lambda: place.value(FIRES) >= crashes.fires or (fleet.tend() and False), "the last fires")
+            until(lambda: place.value(FIRES) >= crashes.fires or (fleet.tend() and False), "the last fires", seconds=60)
             for member in fleet.up("almanac"):
                 member.respawned = True
-                os.kill(member.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has struck itself dead meanwhile
+                    os.kill(member.pid, signal.SIGKILL)
             settle(finding, place, fleet, feeder, tended=True)
         for point in (*IN_WORKERS, *IN_SCHEDULERS, BY_THE_HARNESS):
             finding.saw(point, crashes.hits(point), least=times)
@@ -113,7 +114,7 @@ class Crashes:
 
     def next_minutes(self) -> None:
         """Five simulated minutes: the calendar owes what fires in them."""
-        until(lambda: self.place.value(FIRES) >= self.fires or (self.fleet.tend() and False), "the fires", seconds=20)
+        until(lambda: self.place.value(FIRES) >= self.fires or (self.fleet.tend() and False), "the fires", seconds=60)
         before, self.now = self.now, self.now + timedelta(minutes=5)
         self.fires += sum(len(list(fires_between(each.trigger, before, self.now))) for each in ALMANAC)
         tell(self.time_file, self.now)

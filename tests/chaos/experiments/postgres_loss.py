@@ -64,7 +64,13 @@ def cut_commits(stage: Stage, finding: Finding) -> None:
         fleet.await_signed_on(2)
         with feeding(place, rng, per_second=80) as feeder:
             wire.cut_commits = 0.02
-            until(lambda: wire.cuts >= wanted, "enough answers to be swallowed", seconds=stage.size(60, 20))
+            # Chance decides whose COMMIT is cut: there must have been a finish among them.
+            until(
+                lambda: wire.cuts >= wanted and fleet.said("job.commit_unknown"),
+                "enough answers to be swallowed",
+                seconds=60,
+                every=0.2,
+            )
             wire.cut_commits = 0
             settle(part, place, fleet, feeder)
         finding.trials += wire.cuts
