@@ -76,7 +76,7 @@ def mutated(draw: st.DrawFn) -> Body:
         if isinstance(at, dict) and draw(st.booleans()):
             del at[path[-1]]
         else:
-            at[path[-1]] = draw(st.sampled_from(ODD))
+            at[path[-1]] = copy.deepcopy(draw(st.sampled_from(ODD)))
     return body
 
 

@@ -1,5 +1,6 @@
 """Whatever is signed as Clerk's: never a 500, never a job that hangs, never half an effect."""
 
+import copy
 import json
 from itertools import count
 from typing import Any
@@ -39,7 +40,7 @@ def nearly(draw: st.DrawFn) -> bytes:
         for key in parents:
             place = place[key]
         if draw(st.booleans()):
-            place[last] = draw(json_values | st.sampled_from(ODD))
+            place[last] = copy.deepcopy(draw(json_values | st.sampled_from(ODD)))
         else:
             del place[last]
     text = json.dumps(body)

@@ -6,7 +6,7 @@ from uuid import UUID
 from domain import quota
 from domain.billing import PLANS, Tier
 from domain.billing_events import Ignored
-from domain.errors import Unavailable
+from domain.errors import Rejected, Unavailable
 from domain.identity import Membership, Organization, Person, Role, Seat, merged, seat, tenant_name
 from domain.identity_events import Login, read
 from workers.job import Context, Event, Tx, job
@@ -142,7 +142,13 @@ def take_seat(tx: Tx, person: Person) -> None:
 
 
 def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:
-    """The account's own tenant, new, on the free plan; its months count from now."""
+    """The account's own tenant, new, on the free plan; its months count from now.
+
+    Raises:
+        Rejected: the id is another account's, as no id of Clerk's is: people's and organizations' differ.
+    """
+    if tx.identity.home(account.clerk_id) is not None:
+        raise Rejected(f"{account.clerk_id} is the id of another account")
     tenant_id = tx.new_id()
     tx.tenants.create(tenant_id, tenant_name(account), quota.begin(PLANS[Tier.FREE].monthly_quota, ctx.now()))
     tx.identity.set_home(account.clerk_id, tenant_id)

@@ -239,6 +239,18 @@ def test_what_nothing_follows_from_is_forgotten_with_the_person_or_organization(
     assert [text for text in texts if any(word in text for word in ("ada@", "Lovelace", "203.0.113.7"))] == []
 
 
+def test_an_id_of_two_kinds_of_account_is_refused_once_and_changes_nothing(app: App) -> None:
+    apply(app, created())
+    before = names_of_tenants(app)
+    row = clerk_organization(replace(ADA, organization_id="user_ada"), created_at=NOV_22)
+    job_id = a_clerk_event(app, clerk_event("organization.created", row, at=NOV_22), "msg_1")
+    drain(app)
+    job = job_row(app, job_id)
+    assert (job["status"], job["attempts"]) == ("failed", 1)
+    assert job["error_message"] == "user_ada is the id of another account"
+    assert names_of_tenants(app) == before
+
+
 def test_what_is_not_ours_changes_nothing(app: App) -> None:
     elsewhere = replace(app, ports=replace(app.ports, clerk_instance="ins_other"))
     assert apply(elsewhere, created()) == ["ignored:event of another Clerk instance"]
