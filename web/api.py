@@ -5,8 +5,7 @@ module beside `web/keys.py`, listed in `create_api`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import structlog
 from fastapi import Request
@@ -14,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from db.requests import Request as Answered
@@ -37,7 +36,7 @@ from integrations.clerk_sessions import Verifier
 from web import billing, feedback, generations, jobs, keys, limits, user
 from web.access import Authenticator
 from web.description import Described
-from web.refusals import Refusal, Refused
+from web.refusals import Refusal, Refused, refusal
 from web.usage import UsageLog, milliseconds_since
 from workers.app import App
 from workers.throttle import Throttle
@@ -226,9 +225,3 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _own_error(request: Request, error: Exception) -> Response:
     return refusal(500, "an error of our own; it has been logged", "INTERNAL")
-
-
-def refusal(
-    status: int, text: str, code: str, details: Any = None, headers: Mapping[str, str] | None = None
-) -> Response:
-    return JSONResponse({"error": text, "code": code, "details": details}, status, headers)

@@ -21,8 +21,9 @@ from starlette.types import ASGIApp
 
 from web.api import create_api
 from web.ingest import Ingest, Rings
+from web.refusals import refusal
 from web.usage import UsageLog
-from web.webhooks import OPENERS, Door, DoorsFirst, own_error, refusal, usable
+from web.webhooks import OPENERS, Door, DoorsFirst, own_error, usable
 from workers import logs
 from workers.app import Ids, build
 from workers.broker import connect
@@ -137,7 +138,7 @@ def create_app(web: WebDeps) -> DoorsFirst:
             Mount("/api", web.api),
         ],
         lifespan=lifespan,
-        exception_handlers={HTTPException: _http_error, Exception: _own_error},
+        exception_handlers={HTTPException: http_error, Exception: _own_error},
     )
     return DoorsFirst(doors, rest)
 
@@ -198,11 +199,11 @@ class Readiness:
         return "ok"
 
 
-async def _http_error(request: Request, exception: Exception) -> Response:
+async def http_error(request: Request, exception: Exception) -> Response:
     if not isinstance(exception, HTTPException):
         raise exception
     code = CODES.get(exception.status_code, "HTTP_ERROR")
-    return refusal(exception.status_code, exception.detail, code, exception.headers)
+    return refusal(exception.status_code, exception.detail, code, headers=exception.headers)
 
 
 async def _own_error(request: Request, exception: Exception) -> Response:

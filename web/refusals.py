@@ -1,9 +1,10 @@
-"""What a refusal of the API is: to its callers, in its description, and in code."""
+"""What a refusal is: to its callers, in the API's description, and in code."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
 
 
 class Refusal(BaseModel):
@@ -25,6 +26,13 @@ class Refused(Exception):
         self.code = code
         self.details = details
         self.headers = headers
+
+
+def refusal(
+    status: int, text: str, code: str, details: Any = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """What every refusal looks like, of the API and of the doors beside it."""
+    return JSONResponse({"error": text, "code": code, "details": details}, status, headers)
 
 
 def not_found(what: str) -> Refused:

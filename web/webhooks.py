@@ -19,6 +19,7 @@ from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
 from integrations import clerk, stripe
 from integrations.envelope import Envelope
 from web.ingest import Ingest
+from web.refusals import refusal
 from workers.job import JobType
 
 MAX_BODY = 1024 * 1024
@@ -81,7 +82,7 @@ class Door:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         if scope["method"] != "POST":
-            return refusal(405, "Method Not Allowed", "METHOD_NOT_ALLOWED", {"Allow": "POST"})
+            return refusal(405, "Method Not Allowed", "METHOD_NOT_ALLOWED", headers={"Allow": "POST"})
         if not self.secrets:
             return self._unset()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -154,13 +155,8 @@ async def _read(headers: Mapping[str, str], receive: Receive) -> bytes:
             return b"".join(chunks)
 
 
-def refusal(status: int, text: str, code: str, headers: Mapping[str, str] | None = None) -> Response:
-    """What every refusal looks like."""
-    return JSONResponse({"error": text, "code": code}, status_code=status, headers=headers)
-
-
 def _unavailable(text: str, code: str) -> Response:
-    return refusal(503, text, code, {"Retry-After": str(RETRY_AFTER)})
+    return refusal(503, text, code, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def own_error() -> Response:

@@ -130,7 +130,7 @@ def refused(response: httpx.Response) -> tuple[int, str]:
     """Status and code of a refusal, whose shape is checked on the way."""
     body = response.json()
     assert response.headers["content-type"] == "application/json"
-    assert body.keys() == {"error", "code"}
+    assert body.keys() == {"error", "code", "details"}
     assert body["error"]
     return response.status_code, body["code"]
 
