@@ -44,11 +44,14 @@ def run(app: App, name: str, shape: Shape, rng: Random) -> None:
     def some_moment() -> datetime:
         return CREATED + (end - timedelta(days=30) - CREATED) * rng.random()
 
+    uses: list[Act] = []
     # No more than FREE allows, so that none is refused by what is not known yet.
-    uses = [
-        (some_moment(), partial(use, UUID(int=rng.getrandbits(128)), held, made))
-        for held, made in ((3, 2), (2, 2), (1, 0), (2, 1), (2, 2))
-    ]
+    for held, made in ((3, 2), (2, 2), (1, 0), (2, None), (2, 1)):
+        at, job_id = some_moment(), UUID(int=rng.getrandbits(128))
+        uses += [
+            (at, partial(hold, job_id, held)),
+            (at + timedelta(days=rng.choice([0, rng.uniform(0, 60)])), partial(close, job_id, made)),
+        ]
     in_time = lived(app, [*uses, *life], end)
     for days in (1, 150):
         late = [(at + timedelta(days=rng.uniform(0, days)), act) for at, act in life]
@@ -69,10 +72,18 @@ def ask_who_is_due(app: App, now: datetime) -> None:
     drain(replace(app, clock=lambda: now))
 
 
-def use(job_id: UUID, held: int, made: int, app: App, now: datetime) -> None:
+def hold(job_id: UUID, count: int, app: App, now: datetime) -> None:
     with app.db.transaction(WHO.tenant_id) as tx:
-        tx.quota.hold(WHO.tenant_id, job_id, held, now)
-        tx.quota.settle(WHO.tenant_id, job_id, made)
+        tx.quota.hold(WHO.tenant_id, job_id, count, now)
+
+
+def close(job_id: UUID, made: int | None, app: App, now: datetime) -> None:
+    """The job made so many of the concepts that it holds; or it failed."""
+    with app.db.transaction(WHO.tenant_id) as tx:
+        if made is None:
+            tx.quota.release(WHO.tenant_id, job_id)
+        else:
+            tx.quota.settle(WHO.tenant_id, job_id, made)
 
 
 def lived(app: App, acts: Sequence[Act], end: datetime) -> State:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domain.billing import PaidPeriod, Subscription, TenantBilling, Tier, change_plan, newer
 from domain.billing_events import InvoicePaid, SubscriptionChanged, read
-from domain.quota import Hold, Quota, add_months, begin, carry_over, release, reserve, reset, settle
+from domain.quota import Hold, Quota, add_months, begin, carry_over, release, reserve, reset, restart, settle
 from integrations.fakes.lives import LIVES
 from integrations.fakes.people import Cast
 
@@ -62,6 +62,9 @@ class Tenant:
         self.holds[job] = replace(hold, count=int(made))
         self.row = replace(self.row, quota=quota)
 
+    def starts_anew(self, now: datetime) -> None:
+        self.row = replace(self.row, quota=restart(self.counts(reset(self.row.quota, now)), now))
+
     def asked_who_is_due(self, now: datetime) -> None:
         self.row = replace(self.row, quota=self.counts(reset(self.row.quota, now)))
 
@@ -72,7 +75,12 @@ uses = st.lists(st.tuples(moments, st.integers(0, 40), st.booleans()), max_size=
 lives = st.sampled_from([name for name in LIVES if not name.startswith("customer_deleted")])
 
 
-def lived(deliveries: Iterable[tuple[datetime, dict[str, Any]]], used: Any, asked: Iterable[datetime]) -> Tenant:
+def lived(
+    deliveries: Iterable[tuple[datetime, dict[str, Any]]],
+    used: Any,
+    fresh: Iterable[datetime],
+    asked: Iterable[datetime],
+) -> Tenant:
     """All of it, by the clock."""
     tenant = Tenant()
     acts: list[tuple[datetime, Any]] = [(at, lambda now, body=body: tenant.told(body, now)) for at, body in deliveries]
@@ -80,6 +88,7 @@ def lived(deliveries: Iterable[tuple[datetime, dict[str, Any]]], used: Any, aske
         acts.append((at, lambda now, job=job: tenant.holds_one(job, now)))
         closed = at + timedelta(days=days)
         acts.append((closed, lambda now, job=job, made=made: tenant.closes(job, made=made)))
+    acts += [(at, tenant.starts_anew) for at in fresh]
     acts += [(at, tenant.asked_who_is_due) for at in asked]
     for at, act in sorted(acts, key=lambda act: act[0]):
         act(at)
@@ -89,14 +98,14 @@ def lived(deliveries: Iterable[tuple[datetime, dict[str, Any]]], used: Any, aske
 
 
 @settings(max_examples=300)
-@given(lives, uses, st.lists(moments, max_size=3), st.data())
+@given(lives, uses, st.lists(moments, max_size=1), st.lists(moments, max_size=3), st.data())
 def test_whenever_events_come_and_whatever_is_consumed_meanwhile_one_quota_comes_of_it(
-    name: str, used: list[Any], asked: list[datetime], data: st.DataObject
+    name: str, used: list[Any], fresh: list[datetime], asked: list[datetime], data: st.DataObject
 ) -> None:
     events = LIVES[name](WHO, START, SOLD)
     in_time = [(datetime.fromtimestamp(body["created"], UTC), body) for body in events]
     late = [(at + timedelta(hours=data.draw(st.integers(0, 24 * 200))), body) for at, body in in_time]
-    assert lived(late, used, asked).row == lived(in_time, used, []).row
+    assert lived(late, used, fresh, asked).row == lived(in_time, used, fresh, []).row
 
 
 def test_months_of_the_free_plan_before_a_trial_are_not_counted_into_it() -> None:
