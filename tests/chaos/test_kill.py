@@ -16,7 +16,8 @@ import pytest
 from db.transaction import SYSTEM
 from domain.job import CRASHES_BEFORE_QUARANTINE
 from scheduler.main import Ticker
-from tests.builders import job_row
+from tests.builders import a_tenant, job_row
+from tests.chaos.jobs.paid import paid
 from tests.chaos.jobs.slow import poison, quick, slow
 from tests.conftest import Servers
 from tests.proxy import proxied
@@ -165,6 +166,33 @@ def test_a_worker_killed_in_the_middle_of_a_handler_has_its_job_finished_once_by
     row = fleet.await_status(job_id, "completed")
     assert (row["attempts"], row["crashes"]) == (2, 1)
     assert fleet.marks() == ["job"]
+
+
+@pytest.mark.parametrize("moment", ["held", "settled"])
+def test_a_worker_killed_after_it_took_concepts_has_them_taken_and_paid_once(fleet: Fleet, moment: str) -> None:
+    """Between hold and settlement, and after the settlement was written but not committed."""
+    ada = a_tenant(fleet.app)
+
+    def entries() -> list[tuple[str, int]]:
+        with fleet.app.db.transaction(ada) as tx:
+            return [(entry["kind"], entry["amount"]) for entry in reversed(tx.quota.ledger(ada))]
+
+    victim = fleet.start_and_sign_on()
+    with fleet.app.db.transaction(ada) as tx:
+        job_id = paid.enqueue(tx, tenant_id=ada, folder=str(fleet.folder), count=5)
+    if moment == "settled":
+        fleet.let("go")
+    fleet.await_file(f"{moment}.1")
+    [pid] = fleet.alive()
+    os.kill(pid, signal.SIGKILL)
+    assert victim.wait(timeout=30) != 0
+    fleet.reap()
+    assert entries() == [("hold", 5)]
+    fleet.start_and_sign_on()
+    fleet.await_file("held.2")
+    fleet.let("go", "commit")
+    fleet.await_status(job_id, "completed")
+    assert entries() == [("hold", 5), ("settle", -1)]
 
 
 def test_a_zombie_that_wakes_up_after_its_lease_commits_nothing(fleet: Fleet) -> None:
