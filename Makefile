@@ -54,7 +54,7 @@ lock: setup  ## Pin every dependency anew, with hashes
 bench: setup  ## Measure speed, ours beside the peers' (ARGS="--only drain,latency --runs 5 --quick" for parts)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 --seed 7"; half an hour)
+chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 --seed 7"; 15 minutes)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 converge: setup  ## Deliver whole lives of Stripe customers and Clerk's people in every order (ARGS="--seconds 600 --seed 7")
