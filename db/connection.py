@@ -1,10 +1,15 @@
-"""Connections: as the application's role, kept alive, tried before use when they have rested. Each transaction is begun
-and committed in one round trip; and here is what it means when the connection is lost in between."""
+"""Connections: kept alive, tried before use when they have rested, and bound to nothing of a session.
+
+Between us and Postgres there may be a pooler that gives each transaction another session (Neon's pooled address,
+PgBouncer). So each transaction sets its own role, timeouts, time zone and scope, in the round trip that begins it, and
+no statement is prepared by name where a pooler was found. Here is also what it means when a connection is lost.
+"""
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +22,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.claims import NO_LEASE
-from db.security import APP_ROLE, MAY_BECOME
+from db.security import IDENTIFY, Login, role_to_take
 from domain.errors import Unavailable
 
 IDLE_BEFORE_PING = 2.0
@@ -38,34 +43,86 @@ class CommitUnknown(Unavailable):
     """The connection was lost during COMMIT: the transaction may have happened. Read the rows before acting."""
 
 
-def connect(url: str, *, application_name: str, options: str, autocommit: bool) -> psycopg.Connection[Any]:
-    """Connect to a libpq URL, and work as the application's role.
+@dataclass(frozen=True)
+class TransactionSettings:
+    """The settings of every transaction: how long a statement may take, or wait for a lock, and we may let it wait."""
+
+    statement_timeout: timedelta = timedelta(seconds=30)
+    lock_timeout: timedelta = timedelta(seconds=15)
+    idle_in_transaction_session_timeout: timedelta = timedelta(seconds=60)
+
+    def values(self, role: str) -> dict[str, str]:
+        """Each parameter of Postgres and its value; `role` is empty where the login role itself does the work."""
+        timeouts = {name: str(_milliseconds(limit)) for name, limit in vars(self).items()}
+        return ({"role": role} if role else {}) | timeouts | {"TimeZone": "UTC"}
+
+
+DEFAULT_SETTINGS = TransactionSettings()
+
+
+class AppConnection(psycopg.Connection[Any]):
+    """A connection that knows how each of its transactions begins.
+
+    `pooled`: its transactions may run in different sessions of the server.
+    """
+
+    pooled = False
+    settings: dict[str, str]
+    beginning: str
+
+    def work_as(self, role: str, settings: TransactionSettings) -> None:
+        """Let every transaction that `opening` or `begin_in_pipeline` begins run as `role`, with these settings."""
+        self.settings = settings.values(role)
+        self.beginning = "BEGIN; " + "".join(f"SET LOCAL {name} = '{value}'; " for name, value in self.settings.items())
+
+
+def connect(url: str, *, application_name: str, settings: TransactionSettings, autocommit: bool) -> AppConnection:
+    """Connect to a libpq URL, and find out how transactions are to be begun there.
 
     Raises:
         psycopg.OperationalError: the server does not answer.
+        RoleRefused: nothing would keep one tenant's rows from another.
     """
-    connection = psycopg.connect(
+    connection = AppConnection.connect(
         url,
         autocommit=True,
         connect_timeout=5,
         application_name=application_name,
-        options=options,
         **KEEPALIVE,  # type: ignore[arg-type]
     )
-    set_json_loads(_json, connection)
-    _drop_privileges(connection)
-    connection.autocommit = autocommit
+    try:
+        set_json_loads(_json, connection)
+        login = Login(*connection.execute(IDENTIFY, prepare=False).fetchall()[0])
+        connection.work_as(role_to_take(login), settings)
+        # A pooler deals out cancel keys of its own, so the process that it names is not the one that answers.
+        connection.pooled = login.backend_pid != connection.info.backend_pid
+        if connection.pooled:
+            connection.prepare_threshold = None
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def opening(scope: str, *, durable: bool, timeout: timedelta | None) -> bytes:
-    """What begins a transaction and sets its scope: one round trip, as every transaction of the engine pays for it."""
-    commands = f"BEGIN; SET LOCAL app.tenant_id = '{scope}'; "
+def opening(driver: AppConnection, scope: str, *, durable: bool, timeout: timedelta | None) -> bytes:
+    """The commands that begin a transaction and give it its role, settings and scope, in one round trip."""
+    commands = f"{driver.beginning}SET LOCAL app.tenant_id = '{scope}'; "
     if not durable:
         commands += "SET LOCAL synchronous_commit = off; "
     if timeout is not None:
-        commands += f"SET LOCAL statement_timeout = {max(1, int(timeout.total_seconds() * 1000))}; "
+        commands += f"SET LOCAL statement_timeout = {_milliseconds(timeout)}; "
     return commands.encode()
+
+
+def begin_in_pipeline(driver: AppConnection, scope: str) -> None:
+    """`opening` for a connection in pipeline mode, where a message holds one statement."""
+    settings = driver.settings | {"app.tenant_id": scope}
+    driver.execute("BEGIN")
+    driver.execute(
+        f"SELECT {', '.join(['set_config(%s, %s, true)'] * len(settings))}",
+        [word for setting in settings.items() for word in setting],
+    )
 
 
 def begin(driver: psycopg.Connection[Any], commands: bytes) -> None:
@@ -153,15 +210,8 @@ def try_after_rest(engine: Engine) -> None:
     event.listen(engine, "checkout", _try_after_rest)
 
 
-def _drop_privileges(connection: psycopg.Connection[Any]) -> None:
-    """Whoever the URL says, work as the application's role, which cannot bypass row-level security."""
-    connection.execute(
-        f"""
-        SELECT set_config('role', rolname, false) FROM pg_roles
-        WHERE rolname = %s AND current_user <> rolname AND pg_has_role(current_user, oid, {MAY_BECOME})
-        """,
-        (APP_ROLE,),
-    )
+def _milliseconds(limit: timedelta) -> int:
+    return max(1, int(limit.total_seconds() * 1000))
 
 
 def _remember_rest(driver: psycopg.Connection[Any] | None, record: ConnectionPoolEntry) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
+from db.security import APP_ROLE, MISSING_RIGHTS
 from db.tables import CONSUMPTION
 
 # What is true of a sound system, and how to count what contradicts it.
@@ -40,6 +41,7 @@ SELECT current_setting('server_version') AS version, current_setting('synchronou
        current_user AS role,
        rolsuper OR rolbypassrls OR EXISTS (
            SELECT FROM pg_class WHERE oid = to_regclass('tenants') AND pg_has_role(relowner, 'USAGE')
+           AND NOT relforcerowsecurity
        ) AS unbound
 FROM pg_roles WHERE rolname = current_user
 """
@@ -54,6 +56,11 @@ class Identity:
     role: str
     unbound: bool
 
+    @property
+    def mode(self) -> str:
+        """Whose role does the work: the application's ("application"), or that of the URL ("owner")."""
+        return "application" if self.role == APP_ROLE else "owner"
+
 
 class Health:
     """Query group. `violations` wants the system scope."""
@@ -64,6 +71,12 @@ class Health:
     def identity(self) -> Identity:
         with self._driver.cursor(row_factory=class_row(Identity)) as cursor:
             return cursor.execute(IDENTITY).fetchall()[0]
+
+    def missing_rights(self) -> list[str]:
+        """The statements that would give our role what it lacks on our tables."""
+        role = self.identity().role
+        rows = self._driver.execute(MISSING_RIGHTS, (role,)).fetchall()
+        return [f"GRANT {privileges} ON {table} TO {role}" for privileges, table in rows]
 
     def revision(self) -> str | None:
         """Which schema the database has; None before the first migration."""

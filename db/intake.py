@@ -6,11 +6,11 @@ number of times.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import psycopg
 
+from db.connection import AppConnection, begin_in_pipeline
 from db.security import SYSTEM_SCOPE
 from domain.errors import Unavailable
 
@@ -80,8 +80,6 @@ FROM given JOIN stored USING (id)
 RETURNING id
 """
 
-AS_SYSTEM = "SELECT set_config('app.tenant_id', %s, true)"
-
 # Counted in passing: a row that somebody has locked is not waited for, or a worker that was stopped while it applies an
 # event could hold up all that is delivered. Our own earlier try (its job is the row's) was no delivery.
 FIRST_DELIVERIES = """
@@ -101,7 +99,7 @@ SELECT source, external_id, id, job_id FROM first
 """
 
 
-def store_and_commit(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> list[Stored]:
+def store_and_commit(connection: AppConnection, batch: Sequence[NewEvent]) -> list[Stored]:
     """Insert each event that is new, and its job, in one transaction; the answers are in the batch's order.
 
     The connection should be in autocommit mode: then everything, BEGIN and COMMIT too, is one round trip.
@@ -130,33 +128,34 @@ def store_and_commit(connection: psycopg.Connection[Any], batch: Sequence[NewEve
     ]
 
 
-def _insert(connection: psycopg.Connection[Any], batch: Sequence[NewEvent]) -> set[UUID]:
+def _insert(connection: AppConnection, batch: Sequence[NewEvent]) -> set[UUID]:
     """Commit what is new; returns the ids of the jobs that were inserted."""
     # In one order, so that two processes that store the same events wait for each other instead of deadlocking.
     ordered = sorted(batch, key=lambda event: (event.source, event.external_id))
     arrays = [[getattr(event, column) for event in ordered] for column in COLUMNS]
     with connection.pipeline():
-        connection.execute("BEGIN")
-        connection.execute(AS_SYSTEM, (SYSTEM_SCOPE,))
+        begin_in_pipeline(connection, SYSTEM_SCOPE)
         inserted = connection.execute(STORE, arrays, prepare=True)
         connection.execute("COMMIT")
     return {job_id for (job_id,) in inserted}
 
 
 def _first_deliveries(
-    connection: psycopg.Connection[Any], events: Sequence[NewEvent]
+    connection: AppConnection, events: Sequence[NewEvent]
 ) -> dict[tuple[str, str], tuple[UUID, UUID | None]]:
     wanted = [[getattr(event, column) for event in events] for column in ("source", "external_id", "job_id")]
-    with connection.transaction():
-        connection.execute(AS_SYSTEM, (SYSTEM_SCOPE,))
-        return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(FIRST_DELIVERIES, wanted)}
+    with connection.pipeline():
+        begin_in_pipeline(connection, SYSTEM_SCOPE)
+        found = connection.execute(FIRST_DELIVERIES, wanted)
+        connection.execute("COMMIT")
+    return {(row[0], row[1]): (row[2], row[3]) for row in found}
 
 
 def _as_first_delivered(event: NewEvent, event_id: UUID, job_id: UUID | None) -> Stored:
     return Stored(event_id, job_id, event.queue, duplicate=job_id != event.job_id)
 
 
-def _leave(connection: psycopg.Connection[Any]) -> None:
+def _leave(connection: AppConnection) -> None:
     try:
         connection.rollback()
     except psycopg.Error:

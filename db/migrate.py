@@ -11,14 +11,17 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from db.security import CREATE_APP_ROLE, GRANT_RIGHTS, GRANT_ROLE_TO_OWNER
 from db.url import sqlalchemy
 from domain.errors import Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 # Two release dynos may start at once: the second waits, and then finds nothing to do. It asks again and again, since
-# an index that is built concurrently would wait for the end of a statement that waits for it.
-TRY_LOCK = text(f"SELECT pg_try_advisory_lock({0x766972616C02})")
+# an index that is built concurrently would wait for the end of a statement that waits for it. The lock is held by a
+# transaction of its own, which is all that holds a place behind a pooler.
+TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({0x766972616C02})")
+HOLD = text("SET LOCAL idle_in_transaction_session_timeout = 0")
 ASK_EVERY = 0.2
 
 Revisions = tuple[str | None, str | None]
@@ -53,10 +56,12 @@ def knows(revision: str) -> bool:
 
 
 def _run(url: str, act: Callable[[Config], None]) -> Revisions:
-    engine = create_engine(sqlalchemy(url), poolclass=NullPool, connect_args={"connect_timeout": 10})
+    engine = create_engine(
+        sqlalchemy(url), poolclass=NullPool, connect_args={"connect_timeout": 10, "prepare_threshold": None}
+    )
     try:
-        with engine.connect() as connection:
-            _wait_for_lock(connection)
+        with engine.connect() as guard, engine.connect() as connection:
+            _wait_for_lock(guard)
             before = _current(connection)
             if before is not None and not knows(before):
                 unknown = f"the schema is at {before}, which this release does not know: a newer release made it"
@@ -66,18 +71,29 @@ def _run(url: str, act: Callable[[Config], None]) -> Revisions:
             config.attributes["connection"] = connection
             act(config)
             connection.commit()
-            return before, _current(connection)
+            after = _current(connection)
+            if after is not None:
+                _give_rights(connection)
+            return before, after
     except DBAPIError as error:
         raise MigrationRefused(f"the schema was not changed as asked: {' '.join(str(error.orig).split())}") from error
 
 
-def _wait_for_lock(connection: Connection) -> None:
+def _wait_for_lock(guard: Connection) -> None:
+    """Hold the lock until the transaction of `guard` ends."""
     while True:
-        locked = connection.execute(TRY_LOCK).scalar_one()
-        connection.commit()
-        if locked:
+        guard.execute(HOLD)
+        if guard.execute(TRY_LOCK).scalar_one():
             return
+        guard.rollback()
         time.sleep(ASK_EVERY)
+
+
+def _give_rights(connection: Connection) -> None:
+    """Make the application's role, where that is allowed, and give it its rights: it may be newer than the tables."""
+    for statement in (CREATE_APP_ROLE, GRANT_ROLE_TO_OWNER, GRANT_RIGHTS):
+        connection.execute(text(statement))
+    connection.commit()
 
 
 def _current(connection: Connection) -> str | None:

@@ -2,11 +2,12 @@
 
 The application's role may not make or drop tables. Two functions of the owner's do this one thing for it, with the
 owner's rights, a `search_path` of their own, and little patience: who reads or fills the archive is not kept waiting.
-A partition is reached through `job_archive` only: nobody is granted anything on it, and it is under row-level security
-without any policy. A migration makes them: what they do in a database that exists is changed by another migration.
+A partition is reached through `job_archive` only: nobody is granted anything on it. Its owner, who dumps it by itself,
+is under the same rule there. A migration makes the functions: what they do in a database that exists is changed by
+another migration.
 """
 
-from db.security import APP_ROLE
+from db.security import APP_ROLE, for_app_role
 
 PARTITION = r"job_archive_(\d{4}_\d\d_\d\d)"
 """What partitions are called: after their Monday."""
@@ -18,7 +19,7 @@ SECURITY DEFINER SET search_path = public, pg_temp SET timezone = 'UTC' SET date
 # Attached, not made as a partition: that would lock out who reads the archive. Of two who make the same week the
 # second waits for the lock, and then finds it there.
 MAKE_WEEK = f"""
-CREATE FUNCTION make_job_archive_week(moment timestamptz) RETURNS boolean
+CREATE OR REPLACE FUNCTION make_job_archive_week(moment timestamptz) RETURNS boolean
 LANGUAGE plpgsql STRICT {OWNERS_RIGHTS} AS $$
 DECLARE
     monday timestamptz := date_trunc('week', moment);
@@ -32,8 +33,12 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE job_archive INCLUDING ALL)', week);
-    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', week);
-    EXECUTE format('REVOKE ALL ON %I FROM PUBLIC, {APP_ROLE}', week);
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', week);
+    EXECUTE format('CREATE POLICY scope ON %I USING ((SELECT app_scope()) IN (''*'', tenant_id::text))', week);
+    EXECUTE format('REVOKE ALL ON %I FROM PUBLIC', week);
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN
+        EXECUTE format('REVOKE ALL ON %I FROM {APP_ROLE}', week);
+    END IF;
     EXECUTE format('ALTER TABLE job_archive ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                    week, monday, monday + interval '7 days');
     RETURN true;
@@ -42,7 +47,7 @@ END $$
 
 # Where somebody uses the archive for longer than the patience lasts (a dump), nothing is dropped this time.
 DROP_WEEKS = f"""
-CREATE FUNCTION drop_job_archive_weeks(before timestamptz) RETURNS integer
+CREATE OR REPLACE FUNCTION drop_job_archive_weeks(before timestamptz) RETURNS integer
 LANGUAGE plpgsql STRICT {OWNERS_RIGHTS} AS $$
 DECLARE
     week name;
@@ -72,7 +77,7 @@ CREATE_PARTITIONING = (
     MAKE_WEEK,
     DROP_WEEKS,
     *(f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC" for signature in SIGNATURES),
-    *(f"GRANT EXECUTE ON FUNCTION {signature} TO {APP_ROLE}" for signature in SIGNATURES),
+    *(for_app_role(f"GRANT EXECUTE ON FUNCTION {signature} TO {APP_ROLE}") for signature in SIGNATURES),
 )
 
 DROP_PARTITIONING = tuple(f"DROP FUNCTION {signature}" for signature in SIGNATURES)

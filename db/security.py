@@ -1,12 +1,17 @@
-"""Row-level security: one rule for every table.
+"""Row-level security: one rule for every table, and which role works under it.
 
 A transaction says in whose name it works by setting `app.tenant_id`, for its own length only:
 a tenant's id (that tenant's rows), or `*` (the system scope: engine, ingest, operators). A transaction that says
 nothing may touch nothing: the rule itself raises `SQLSTATE VD001`, which `db.transaction` turns into
-`TenantContextNotSet`. The role below owns no table and cannot bypass the rule.
+`TenantContextNotSet`. The rule is forced: it binds the owner of the tables as well. The role below owns no table and
+cannot bypass the rule; where it cannot be had (a host whose owner may not create roles), the owner itself works under
+the rule.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
+
+from domain.errors import ViralError
 
 APP_ROLE = "viral_app"
 SCOPE_NOT_SET = "VD001"
@@ -16,13 +21,15 @@ SYSTEM_SCOPE = "*"
 MAY_BECOME = "CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END"
 
 CREATE_SCOPE_FUNCTION = f"""
-CREATE FUNCTION app_scope() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+CREATE OR REPLACE FUNCTION app_scope() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     scope text := current_setting('app.tenant_id', true);
 BEGIN
     IF scope IS NULL OR scope = '' THEN
         RAISE EXCEPTION 'tenant context not set: set app.tenant_id in this transaction first'
-            USING ERRCODE = '{SCOPE_NOT_SET}';
+            USING ERRCODE = '{SCOPE_NOT_SET}',
+                  HINT = 'A tenant''s id, or * for the rows of all: SET LOCAL app.tenant_id = ''*'', or on a direct '
+                         'connection options=-c%20app.tenant_id=* in the URL.';
     END IF;
     RETURN scope;
 END $$
@@ -30,7 +37,8 @@ END $$
 
 DROP_SCOPE_FUNCTION = "DROP FUNCTION app_scope()"
 
-# Two databases of one server may be migrated at once, and roles belong to the server: hence the handler.
+# Two databases of one server may be migrated at once, and roles belong to the server: hence the handler. An owner who
+# may not create roles works itself, under the forced rule; one whom the rule cannot bind must not.
 CREATE_APP_ROLE = f"""
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN
@@ -39,20 +47,35 @@ DO $$ BEGIN
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;
     WHEN insufficient_privilege THEN
-        RAISE EXCEPTION 'the role {APP_ROLE} is missing and % may not create it', current_user
-            USING HINT = 'As a superuser: CREATE ROLE {APP_ROLE} NOLOGIN; GRANT {APP_ROLE} TO ' || current_user;
+        IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND rolbypassrls) THEN
+            RAISE EXCEPTION 'the role {APP_ROLE} is missing, and % may bypass row-level security but not create it',
+                current_user
+                USING HINT = 'As a superuser: CREATE ROLE {APP_ROLE} NOLOGIN; GRANT {APP_ROLE} TO ' || current_user;
+        END IF;
 END $$
 """
 
-# Lets the owner's connections drop to the application's role (`SET ROLE`), where only one URL is configured.
+# Lets the owner's transactions take the application's role (`SET LOCAL ROLE`), where only one URL is configured.
+# A refusal is told by `migrate`, and by the processes if it is the owner's URL that they are given.
 GRANT_ROLE_TO_OWNER = f"""
 DO $$ BEGIN
-    IF NOT pg_has_role(current_user, '{APP_ROLE}', {MAY_BECOME}) THEN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}')
+       AND NOT pg_has_role(current_user, (SELECT oid FROM pg_roles WHERE rolname = '{APP_ROLE}'), {MAY_BECOME}) THEN
         EXECUTE format('GRANT {APP_ROLE} TO %I', current_user);
     END IF;
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE WARNING '% is not a member of {APP_ROLE}; connect the application as {APP_ROLE} itself', current_user;
+EXCEPTION WHEN insufficient_privilege THEN NULL;
 END $$
+"""
+
+
+def for_app_role(statement: str) -> str:
+    """The GRANT or REVOKE `statement`, run only if the application's role exists."""
+    return f"""
+DO $do$ BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN
+        {statement};
+    END IF;
+END $do$
 """
 
 
@@ -60,10 +83,110 @@ def protect(table: str, owner_column: str | None = "tenant_id") -> Iterator[str]
     """Statements that put one table under the rule and let the application's role work in it.
 
     `owner_column` names the tenant that a row belongs to; None keeps the table to the system scope. Migrations call
-    this: what it does for a table that exists must not change.
+    this: what it does for a table that exists must not change. A migration after 0018 also forces the rule.
     """
     visible = f"IN ('*', {owner_column}::text)" if owner_column else "= '*'"
     yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
     # The sub-select is evaluated once a statement, not once a row.
     yield f"CREATE POLICY scope ON {table} USING ((SELECT app_scope()) {visible})"
-    yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {APP_ROLE}"
+    yield for_app_role(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {APP_ROLE}")
+
+
+def force(table: str) -> str:
+    """The statement that lets the rule bind the owner of the table too."""
+    return f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY"
+
+
+# --- who works under the rule -------------------------------------------------------------------------------
+
+IDENTIFY = f"""
+SELECT current_user, pg_backend_pid(), coalesce(app.rolname = current_user, false), app.oid IS NOT NULL,
+       app.oid IS NOT NULL AND pg_has_role(current_user, app.oid, {MAY_BECOME}),
+       login.rolsuper OR login.rolbypassrls, coalesce(app.rolsuper OR app.rolbypassrls, false),
+       EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('tenants') AND pg_has_role(relowner, 'USAGE')),
+       EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('tenants') AND relforcerowsecurity)
+FROM pg_roles login LEFT JOIN pg_roles app ON app.rolname = '{APP_ROLE}' WHERE login.rolname = current_user
+"""
+
+
+class Login(NamedTuple):
+    """The role that a connection logged in as, and what it may do; the fields are the columns of `IDENTIFY`."""
+
+    role: str
+    backend_pid: int
+    is_app_role: bool
+    app_role_exists: bool
+    may_become_app_role: bool
+    bypasses: bool
+    app_role_bypasses: bool
+    owns_tables: bool
+    rule_is_forced: bool
+
+
+class RoleRefused(ViralError):
+    """Row-level security would not bind the role that the database's URL logs in as. Only a person can mend that."""
+
+
+def role_to_take(login: Login) -> str:
+    """The role that each transaction takes: the application's, or none ("") where the login role is bound itself.
+
+    Raises:
+        RoleRefused: neither is bound by row-level security.
+    """
+    if login.is_app_role or login.may_become_app_role:
+        if login.app_role_bypasses:
+            mend = f"ALTER ROLE {APP_ROLE} NOSUPERUSER NOBYPASSRLS"
+            raise RoleRefused(f"{APP_ROLE} may bypass row-level security: {mend}")
+        return APP_ROLE
+    grant = f"GRANT {APP_ROLE} TO {login.role}"
+    if login.bypasses:
+        create = "" if login.app_role_exists else f"CREATE ROLE {APP_ROLE} NOLOGIN, run `viral migrate`, and "
+        raise RoleRefused(f"{login.role} may bypass row-level security: {create}{grant}, as a superuser")
+    if login.owns_tables and login.app_role_exists:
+        raise RoleRefused(
+            f"{login.role} owns the tables and is no member of {APP_ROLE}: {grant}, as a superuser,"
+            f" or let DATABASE_URL log in as {APP_ROLE}"
+        )
+    if login.owns_tables and not login.rule_is_forced:
+        raise RoleRefused(f"{login.role} owns the tables and is not bound by row-level security: run `viral migrate`")
+    return ""
+
+
+# --- the rights of the application's role -------------------------------------------------------------------
+
+# Tables under the rule, and what is needed of each: what has been entered into the ledger is never changed.
+RIGHTS = """
+SELECT c.oid::regclass::text AS name, needed.privilege
+FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed (privilege)
+WHERE p.polname = 'scope' AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace
+  AND NOT (c.relname = 'quota_ledger' AND needed.privilege IN ('UPDATE', 'DELETE'))
+"""
+
+MISSING_RIGHTS = f"""
+SELECT string_agg(DISTINCT privilege, ', '), name FROM ({RIGHTS}) AS rights
+WHERE NOT has_table_privilege(%s, name, privilege) GROUP BY name ORDER BY name
+"""
+
+# Where the role was made after the tables.
+GRANT_RIGHTS = f"""
+DO $$
+DECLARE
+    missing record;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN
+        RETURN;
+    END IF;
+    FOR missing IN SELECT * FROM ({RIGHTS}) AS rights WHERE NOT has_table_privilege('{APP_ROLE}', name, privilege) LOOP
+        EXECUTE format('GRANT %s ON %s TO {APP_ROLE}', missing.privilege, missing.name);
+    END LOOP;
+    IF NOT has_schema_privilege('{APP_ROLE}', 'public', 'USAGE') THEN
+        GRANT USAGE ON SCHEMA public TO {APP_ROLE};
+    END IF;
+    IF NOT has_table_privilege('{APP_ROLE}', 'alembic_version', 'SELECT') THEN
+        GRANT SELECT ON alembic_version TO {APP_ROLE};
+    END IF;
+    GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {APP_ROLE};
+    GRANT EXECUTE ON FUNCTION make_job_archive_week(timestamptz), drop_job_archive_weeks(timestamptz) TO {APP_ROLE};
+END $$
+"""

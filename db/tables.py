@@ -632,21 +632,22 @@ quota_ledger = Table(
     Index("quota_ledger_tenant_id_taken_at_idx", "tenant_id", "taken_at"),
 )
 
+# The owner's rights do not exceed row-level security, and a transaction may end in another tenant's scope: hence the
+# scope for the length of the function.
 QUOTA_AGREES = """
 CREATE FUNCTION quota_agrees() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
+    scope text := current_setting('app.tenant_id', true);
     tenant tenants;
     told integer;
     happened timestamptz;
 BEGIN
+    PERFORM set_config('app.tenant_id', NEW.id::text, true);
     -- Not NEW: a row that is written twice in one transaction gets here twice, after both.
     SELECT * INTO tenant FROM tenants WHERE id = NEW.id;
     SELECT used_after INTO told FROM quota_ledger WHERE tenant_id = NEW.id ORDER BY id DESC LIMIT 1;
     told := coalesce(told, 0);
-    IF tenant.used_quota = told THEN
-        RETURN NULL;
-    END IF;
     happened := greatest(tenant.quota_period_start, tenant.quota_restarted_at,
                          CASE TG_OP WHEN 'UPDATE' THEN clock_timestamp() END);
     IF tenant.used_quota < told THEN
@@ -663,6 +664,7 @@ BEGIN
         VALUES (tenant.id, 'adjust', tenant.used_quota - told, tenant.used_quota, tenant.monthly_quota,
                 tenant.quota_period_start, 'sql:' || session_user, happened);
     END IF;
+    PERFORM set_config('app.tenant_id', scope, true);
     RETURN NULL;
 END
 $$
@@ -681,15 +683,18 @@ QUOTA_ENTRY_AGREES = """
 CREATE FUNCTION quota_entry_agrees() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
+    scope text := current_setting('app.tenant_id', true);
     used integer;
     told integer;
 BEGIN
+    PERFORM set_config('app.tenant_id', NEW.tenant_id::text, true);
     SELECT used_quota INTO used FROM tenants WHERE id = NEW.tenant_id;
     SELECT used_after INTO told FROM quota_ledger WHERE tenant_id = NEW.tenant_id ORDER BY id DESC LIMIT 1;
     IF used <> told THEN
         RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = format(
             'tenant %%s has used %%s, and its quota ledger says %%s', NEW.tenant_id, used, told);
     END IF;
+    PERFORM set_config('app.tenant_id', scope, true);
     RETURN NULL;
 END
 $$

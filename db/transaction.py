@@ -19,10 +19,22 @@ from db.adding import NewJob, adding_plain
 from db.archive import Archive
 from db.billing import Billing
 from db.claims import Claims, Done, Due, completing
+from db.connection import (
+    DEFAULT_SETTINGS,
+    AppConnection,
+    TransactionSettings,
+    begin,
+    commit,
+    connect,
+    one_line,
+    opening,
+    put_back,
+    savepoint,
+    try_after_rest,
+)
 from db.connection import CommitUnknown as CommitUnknown
 from db.connection import DatabaseUnavailable as DatabaseUnavailable
 from db.connection import LeaseMissing as LeaseMissing
-from db.connection import begin, commit, connect, one_line, opening, put_back, savepoint, try_after_rest
 from db.content import Content
 from db.dexie import Dexie
 from db.events import Events
@@ -88,7 +100,8 @@ class Tx:
     ) -> None:
         self._engine = engine
         self._scope = scope
-        self._opening = opening(_name(scope), durable=durable, timeout=timeout)
+        self._durable = durable
+        self._timeout = timeout
         self.new_id = new_id
         self.due: Due = {}
         self.last = b""
@@ -108,10 +121,10 @@ class Tx:
         return self._opened[1]
 
     @cached_property
-    def _opened(self) -> tuple[PoolProxiedConnection, psycopg.Connection[Any]]:
+    def _opened(self) -> tuple[PoolProxiedConnection, AppConnection]:
         pooled, driver = self._connection
         try:
-            begin(driver, self._opening)
+            begin(driver, self._opening(driver))
         except psycopg.Error as error:
             raise DatabaseUnavailable(f"Postgres went away: {one_line(error)}") from error
         if self._plain is not None:
@@ -119,19 +132,22 @@ class Tx:
         return pooled, driver
 
     @cached_property
-    def _connection(self) -> tuple[PoolProxiedConnection, psycopg.Connection[Any]]:
+    def _connection(self) -> tuple[PoolProxiedConnection, AppConnection]:
         try:
             pooled = self._engine.raw_connection()
         except PoolExhausted as error:
             raise DatabaseUnavailable("every connection of the pool is in use; see DB_POOL_SIZE") from error
-        return pooled, pooled.driver_connection  # type: ignore[return-value]
+        return pooled, cast(AppConnection, pooled.driver_connection)
+
+    def _opening(self, driver: AppConnection) -> bytes:
+        return opening(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
 
     def commit(self) -> None:
         if "_opened" in vars(self):
             commit(self.driver, self.last)
         elif self._plain is not None:
             driver = self._connection[1]
-            commit(driver, self._opening + adding_plain(self._plain, driver))
+            commit(driver, self._opening(driver) + adding_plain(self._plain, driver))
             self.due[self._plain.queue] = {self._plain.id: self._plain.priority}
 
     def close(self) -> None:
@@ -236,17 +252,14 @@ class Database:
         pool_size: int,
         new_id: Callable[[], UUID],
         on_commit: Callable[[Rings], object] = lambda rings: None,
-        statement_timeout_ms: int = 30_000,
+        settings: TransactionSettings = DEFAULT_SETTINGS,
         pool_timeout: float = 30,
         application_name: str = "viral",
     ) -> None:
         self._url = libpq(url)
         self._new_id = new_id
         self._on_commit = on_commit
-        self._settings = (
-            f"-c statement_timeout={statement_timeout_ms} -c lock_timeout={statement_timeout_ms // 2}"
-            " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
-        )
+        self._settings = settings
         self._application_name = application_name
         self._engine = create_engine(
             "postgresql+psycopg://",
@@ -259,15 +272,16 @@ class Database:
         )
         try_after_rest(self._engine)
 
-    def connect(self, *, autocommit: bool = False) -> psycopg.Connection[Any]:
-        """A connection of its own, outside the pool (heartbeat, ingest), as the application's role.
+    def connect(self, *, autocommit: bool = False) -> AppConnection:
+        """A connection of its own, outside the pool. Its user begins each transaction with `opening`.
 
         Raises:
             DatabaseUnavailable: the server does not answer.
+            RoleRefused: nothing would keep one tenant's rows from another.
         """
         try:
             return connect(
-                self._url, application_name=self._application_name, options=self._settings, autocommit=autocommit
+                self._url, application_name=self._application_name, settings=self._settings, autocommit=autocommit
             )
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"Postgres does not answer: {one_line(error)}") from error

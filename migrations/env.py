@@ -4,9 +4,10 @@ import os
 import re
 
 from alembic import context
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, event
 
 from db.partitions import PARTITION
+from db.security import SYSTEM_SCOPE
 from db.tables import metadata
 from db.url import sqlalchemy
 
@@ -16,7 +17,13 @@ def ours(name: str | None, kind: str, parents: object) -> bool:
     return kind != "table" or name is None or re.fullmatch(PARTITION, name) is None
 
 
+def see_all_tenants(connection: Connection) -> None:
+    """Row-level security binds the owner too, and a migration works on everybody's rows."""
+    connection.exec_driver_sql(f"SET LOCAL app.tenant_id = '{SYSTEM_SCOPE}'")
+
+
 def run(connection: Connection) -> None:
+    event.listen(connection, "begin", see_all_tenants)
     context.configure(
         connection=connection, target_metadata=metadata, include_name=ours, transaction_per_migration=True
     )

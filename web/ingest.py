@@ -18,9 +18,9 @@ from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import structlog
 
+from db.connection import AppConnection
 from db.intake import NewEvent, Stored, store_and_commit
 from domain.errors import Unavailable
 
@@ -57,7 +57,7 @@ class Ingest:
 
     def __init__(
         self,
-        connect: Callable[[], psycopg.Connection[Any]],
+        connect: Callable[[], AppConnection],
         ring: Callable[[Rings], object],
         *,
         max_batch: int = 128,
@@ -72,7 +72,7 @@ class Ingest:
         self._patience = patience
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
         self._accepting = False
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: AppConnection | None = None
         self._rings: Queue[Rings | None] = Queue(RINGS_WAITING)
         self._writer = threading.Thread(target=self._write_all, name="ingest-writer", daemon=True)
         self._ringer = threading.Thread(target=self._ring_all, name="ingest-ringer", daemon=True)
@@ -169,7 +169,7 @@ class Ingest:
                 return
         _on_loop([waiting], _refuse, "the database is away")
 
-    def _connected(self) -> psycopg.Connection[Any]:
+    def _connected(self) -> AppConnection:
         if self._connection is None or self._connection.closed:
             try:
                 self._connection = self._connect()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import structlog
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from db.connection import AppConnection
 from web.api import create_api
 from web.ingest import Ingest, Rings
 from web.refusals import refusal
@@ -56,7 +56,7 @@ class WebDeps:
 
     stripe_secrets: tuple[str, ...]
     clerk_secrets: tuple[str, ...]
-    connect: Callable[[], psycopg.Connection[Any]]
+    connect: Callable[[], AppConnection]
     ring: Callable[[Rings], object]
     redis_ping: Callable[[], None]
     clock: Callable[[], float]
@@ -160,7 +160,7 @@ async def healthz(request: Request) -> Response:
 class Readiness:
     """Asks Postgres and Redis, one request at a time and once a second at most."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], redis_ping: Callable[[], None]) -> None:
+    def __init__(self, connect: Callable[[], AppConnection], redis_ping: Callable[[], None]) -> None:
         self._connect = connect
         self._redis_ping = redis_ping
         self._asking = asyncio.Lock()

@@ -14,6 +14,7 @@ from db.security import (
     CREATE_SCOPE_FUNCTION,
     DROP_SCOPE_FUNCTION,
     GRANT_ROLE_TO_OWNER,
+    for_app_role,
     protect,
 )
 
@@ -704,8 +705,8 @@ def upgrade() -> None:
     protect_table("tenants", "id")
     for table in SYSTEM_ONLY:
         protect_table(table, None)
-    op.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {APP_ROLE}")
-    op.execute(f"GRANT SELECT ON alembic_version TO {APP_ROLE}")
+    op.execute(for_app_role(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {APP_ROLE}"))
+    op.execute(for_app_role(f"GRANT SELECT ON alembic_version TO {APP_ROLE}"))
 
 
 def protect_table(table: str, owner_column: str | None) -> None:

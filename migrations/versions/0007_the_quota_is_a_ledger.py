@@ -7,7 +7,7 @@ so is, once, what has been used until now. What Stripe or a clock began before s
 
 from alembic import op
 
-from db.security import APP_ROLE
+from db.security import APP_ROLE, for_app_role
 
 revision = "0007"
 down_revision = "0006"
@@ -67,7 +67,7 @@ def upgrade() -> None:
     op.execute("ALTER TABLE quota_ledger ADD COLUMN taken_at timestamptz NOT NULL DEFAULT now()")
     op.execute('UPDATE quota_ledger SET taken_at = "at"')
     op.execute("CREATE INDEX quota_ledger_tenant_id_taken_at_idx ON quota_ledger (tenant_id, taken_at)")
-    op.execute(f"REVOKE UPDATE, DELETE, TRUNCATE ON quota_ledger FROM {APP_ROLE}")
+    op.execute(for_app_role(f"REVOKE UPDATE, DELETE, TRUNCATE ON quota_ledger FROM {APP_ROLE}"))
     op.execute("LOCK TABLE tenants IN SHARE ROW EXCLUSIVE MODE")
     op.execute(AGREE)
     op.execute(ON_INSERT)
@@ -81,7 +81,7 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER quota_still_agrees_with_ledger ON tenants")
     op.execute("DROP TRIGGER quota_agrees_with_ledger ON tenants")
     op.execute("DROP FUNCTION quota_agrees()")
-    op.execute(f"GRANT UPDATE, DELETE ON quota_ledger TO {APP_ROLE}")
+    op.execute(for_app_role(f"GRANT UPDATE, DELETE ON quota_ledger TO {APP_ROLE}"))
     op.execute("DROP INDEX quota_ledger_tenant_id_taken_at_idx")
     op.execute("ALTER TABLE quota_ledger DROP COLUMN taken_at")
     op.execute(

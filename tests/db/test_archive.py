@@ -277,12 +277,14 @@ def test_a_week_is_under_row_level_security_and_nobody_but_its_owner_has_rights(
         tx.archive.make_week(MONDAY)
     with psycopg.connect(owner_url) as owner:
         found = owner.execute("""
-            SELECT relrowsecurity, EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid),
+            SELECT relrowsecurity AND relforcerowsecurity,
+                   (SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polrelid = 'job_archive'::regclass)
+                   = (SELECT pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polrelid = c.oid),
                    ARRAY(SELECT DISTINCT grantee::regrole::text FROM aclexplode(relacl)), relowner::regrole::text
             FROM pg_class c WHERE relname = 'job_archive_2026_03_02'
         """).fetchone()
         indexed = owner.execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'job_archive_2026_03_02'").fetchone()
-    assert found == (True, False, ["viral_owner"], "viral_owner")
+    assert found == (True, True, ["viral_owner"], "viral_owner")
     assert indexed == (2,), "the archive's own, and each once"
 
 

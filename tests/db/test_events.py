@@ -11,21 +11,22 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from db.connection import AppConnection
 from db.events import Events
 from db.intake import NewEvent, Stored, store_and_commit
 from domain.errors import Unavailable, UnknownEvent
-from tests.conftest import Servers
+from tests.conftest import Servers, connection_to
 from tests.proxy import proxied
 from tests.wait import until
 
-Connection = psycopg.Connection[Any]
+Connection = AppConnection
 Connect = Callable[[], Connection]
 
 
 @pytest.fixture
 def connect(database_url: str) -> Iterator[Connect]:
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(psycopg.connect(database_url))
+        yield lambda: stack.enter_context(connection_to(database_url))
 
 
 @pytest.fixture
@@ -192,11 +193,11 @@ def backends(connection: Connection) -> set[int]:
 def test_a_commit_whose_answer_is_lost_can_be_tried_again(servers: Servers, database_url: str) -> None:
     event = an_event()
     with proxied("127.0.0.1", servers.postgres.port) as proxy:
-        with psycopg.connect(proxy.url(database_url) + "?sslmode=disable") as cut:
+        with connection_to(proxy.url(database_url) + "?sslmode=disable") as cut:
             proxy.deaf_after = b"COMMIT"
             with pytest.raises(Unavailable):
                 store_and_commit(cut, [event])
-        with psycopg.connect(database_url) as fresh:
+        with connection_to(database_url) as fresh:
             until(lambda: len(rows(fresh, "webhook_events")) == 1, "the commit that was not answered")
             assert store_and_commit(fresh, [event])[0].duplicate is False
             assert len(rows(fresh, "job_queue")) == 1

@@ -16,11 +16,12 @@ import pytest
 from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Identity, Table, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
-from cli.local.postgres import APP
+from cli.local.postgres import APP, OWNER
 from db.security import SCOPE_NOT_SET
 from db.tables import metadata, quota_ledger, tenants
 from db.transaction import SYSTEM, Database, Scope, Tx
 from domain.errors import TenantContextNotSet
+from tests.conftest import Servers
 from workers.app import App
 
 TENANT_OWNED = [table for table in metadata.sorted_tables if "tenant_id" in table.c or table is tenants]
@@ -378,7 +379,30 @@ def test_with_the_owners_url_the_applications_role_is_at_work_all_the_same(world
         with database.transaction(world.a) as tx:
             row = tx.driver.execute("SELECT current_user, session_user, count(*) FROM tenants").fetchone()
             assert row == (APP, "viral_owner", 1)
-    with database.connect() as connection, pytest.raises(psycopg.Error) as refusal:
-        connection.execute("SELECT * FROM tenants")
-    assert refusal.value.sqlstate == SCOPE_NOT_SET
     database.close()
+
+
+def test_nothing_of_a_transaction_stays_in_the_session(world: World, owner_url: str) -> None:
+    """Behind a pooler the next transaction of the session is somebody else's."""
+    database = Database(owner_url, pool_size=1, new_id=uuid4)
+    names = ("role", "app.tenant_id", "statement_timeout", "lock_timeout", "TimeZone")
+    asked = "SELECT " + ", ".join(f"current_setting('{name}', true)" for name in names)
+    with database.connect(autocommit=True) as fresh:
+        before = fresh.execute(asked).fetchone()
+    with database.transaction(world.a) as tx:
+        driver = tx.driver
+        assert driver.execute(asked).fetchone() == (APP, str(world.a), "30s", "15s", "UTC")
+    assert driver.execute(asked).fetchone() == before
+    driver.rollback()
+    database.close()
+
+
+def test_the_owner_who_names_no_scope_reaches_nothing(world: World, servers: Servers, database: str) -> None:
+    with psycopg.connect(servers.postgres.url(OWNER, database), autocommit=True) as owner:
+        for table in metadata.sorted_tables:
+            with pytest.raises(psycopg.Error, match="tenant context not set") as refusal:
+                owner.execute(f"SELECT * FROM {table.name}")  # type: ignore[call-overload]
+            assert refusal.value.sqlstate == SCOPE_NOT_SET
+            assert refusal.value.diag.message_hint is not None
+        owner.execute("SELECT set_config('app.tenant_id', %s, false)", (str(world.a),))
+        assert owner.execute("SELECT id FROM tenants").fetchall() == [(world.a,)]

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE, STDOUT
@@ -28,6 +30,7 @@ from sqlalchemy import NullPool, create_engine
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from db import migrate
 from db.migrate import MIGRATIONS, MigrationRefused
+from db.security import RoleRefused
 from db.tables import metadata
 from db.transaction import SYSTEM, Database
 from db.url import sqlalchemy
@@ -292,11 +295,9 @@ def bare(own_postgres: BareServer) -> Iterator[BareServer]:
 
 def usable(url: str) -> tuple[str, int]:
     """Who works there, through `Database`, and how many tenants they see after adding one."""
-    database = Database(url, pool_size=1, new_id=uuid4)
-    with database.transaction(SYSTEM) as tx:
+    with closing(Database(url, pool_size=1, new_id=uuid4)) as database, database.transaction(SYSTEM) as tx:
         tx.driver.execute("INSERT INTO tenants (name) VALUES ('Ada')")
         row = tx.driver.execute("SELECT current_user, count(*) FROM tenants").fetchone()
-    database.close()
     assert row is not None
     return row[0], row[1]
 
@@ -314,19 +315,96 @@ def test_two_databases_of_one_such_server_can_be_migrated_at_once(bare: BareServ
     assert [usable(url) for url in urls] == [(APP, 1)] * 2
 
 
-def test_an_owner_who_may_not_make_the_role_is_told_what_to_ask_for(bare: BareServer) -> None:
-    name = bare.database()
+@pytest.fixture
+def superuser(bare: BareServer) -> Iterator[psycopg.Connection[Any]]:
+    """Of the bare server, whose owner may not make roles as long as this lasts."""
     with psycopg.connect(bare.url(SUPERUSER, "postgres"), autocommit=True) as connection:
         connection.execute(f"ALTER ROLE {OWNER} NOCREATEROLE")
-        try:
-            with pytest.raises(MigrationRefused, match=f"the role {APP} is missing and {OWNER} may not create it"):
-                migrate.upgrade(bare.url(OWNER, name))
-            connection.execute(f"CREATE ROLE {APP} NOLOGIN")
-            connection.execute(f"GRANT {APP} TO {OWNER}")
-            migrate.upgrade(bare.url(OWNER, name))
-        finally:
-            connection.execute(f"ALTER ROLE {OWNER} CREATEROLE")
-    assert usable(bare.url(OWNER, name)) == (APP, 1)
+        yield connection
+        connection.execute(f"ALTER ROLE {OWNER} CREATEROLE NOBYPASSRLS")
+
+
+def test_an_owner_who_may_not_make_the_role_works_under_the_rule_itself(
+    bare: BareServer, superuser: psycopg.Connection[Any]
+) -> None:
+    """A host that gives one role and no more. Should the role come later, the next migration lets it work."""
+    url = bare.url(OWNER, bare.database())
+    migrate.upgrade(url)
+    assert usable(url) == (OWNER, 1)
+    database = Database(url, pool_size=1, new_id=uuid4)
+    with database.transaction(uuid4()) as tx:
+        assert tx.driver.execute("SELECT count(*) FROM tenants").fetchone() == (0,)
+    with database.transaction(SYSTEM) as tx:
+        assert tx.archive.make_week(datetime(2026, 3, 4, tzinfo=UTC))
+        assert tx.health.identity().mode == "owner"
+    database.close()
+    superuser.execute(f"CREATE ROLE {APP} NOLOGIN")
+    superuser.execute(f"GRANT {APP} TO {OWNER}")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        usable(url)
+    migrate.upgrade(url)
+    assert usable(url) == (APP, 2)
+
+
+@pytest.mark.parametrize(
+    ("statements", "refusal"),
+    [
+        ((f"CREATE ROLE {APP}",), f"GRANT {APP} TO {OWNER}, as a superuser"),
+        (
+            (f"CREATE ROLE {APP}", f"ALTER ROLE {OWNER} BYPASSRLS"),
+            f"{OWNER} may bypass row-level security: GRANT {APP}",
+        ),
+        ((f"ALTER ROLE {OWNER} BYPASSRLS",), f"{OWNER} may bypass row-level security: CREATE ROLE {APP}"),
+        (
+            (f"CREATE ROLE {APP} BYPASSRLS", f"GRANT {APP} TO {OWNER}"),
+            f"{APP} may bypass row-level security: ALTER ROLE {APP} NOSUPERUSER NOBYPASSRLS",
+        ),
+    ],
+)
+def test_a_role_that_the_rule_would_not_bind_is_refused(
+    bare: BareServer, superuser: psycopg.Connection[Any], statements: tuple[str, ...], refusal: str
+) -> None:
+    url = bare.url(OWNER, bare.database())
+    migrate.upgrade(url)
+    for statement in statements:
+        superuser.execute(statement)  # type: ignore[call-overload]
+    with pytest.raises(RoleRefused, match=refusal):
+        usable(url)
+
+
+def test_an_owner_of_tables_without_the_forced_rule_is_refused(
+    bare: BareServer, superuser: psycopg.Connection[Any]
+) -> None:
+    """The schema of the release before, with its owner's URL."""
+    url = bare.url(OWNER, bare.database())
+    migrate.upgrade(url)
+    with psycopg.connect(url) as owner:
+        owner.execute("ALTER TABLE tenants NO FORCE ROW LEVEL SECURITY")
+    with pytest.raises(RoleRefused, match="run `viral migrate`"):
+        usable(url)
+
+
+def test_an_owner_who_may_bypass_the_rule_and_not_make_the_role_is_told_what_to_ask_for(
+    bare: BareServer, superuser: psycopg.Connection[Any]
+) -> None:
+    superuser.execute(f"ALTER ROLE {OWNER} BYPASSRLS")
+    with pytest.raises(MigrationRefused, match=f"the role {APP} is missing, and {OWNER} may bypass"):
+        migrate.upgrade(bare.url(OWNER, bare.database()))
+
+
+def test_rights_that_the_application_s_role_lacks_are_named_and_given_again(owner_url: str, app: App) -> None:
+    with psycopg.connect(owner_url) as owner:
+        owner.execute(f"REVOKE INSERT, UPDATE ON webhook_events FROM {APP}")
+        owner.execute(f"REVOKE SELECT ON tenants FROM {APP}")
+    with app.db.transaction(SYSTEM) as tx:
+        missing = tx.health.missing_rights()
+    assert missing == [
+        f"GRANT SELECT ON tenants TO {APP}",
+        f"GRANT INSERT, UPDATE ON webhook_events TO {APP}",
+    ]
+    migrate.upgrade(owner_url)
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.health.missing_rights() == []
 
 
 # --- row-level security and grants --------------------------------------------------------------------------
@@ -335,11 +413,11 @@ def test_an_owner_who_may_not_make_the_role_is_told_what_to_ask_for(bare: BareSe
 def test_every_table_is_under_the_one_rule(owner_url: str) -> None:
     """A tenant's row by its `tenant_id` (its `id` in `tenants`); whatever has no tenant is the system's alone."""
     rule = {
-        name: (enabled, policies)
-        for name, enabled, policies in rows(
+        name: (enabled, forced, policies)
+        for name, enabled, forced, policies in rows(
             owner_url,
             """
-            SELECT c.relname, c.relrowsecurity,
+            SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity,
                    (SELECT array_agg(p.polname || ' ' || p.polcmd::text || ' ' || p.polpermissive || ' '
                                      || pg_get_expr(p.polqual, p.polrelid) || coalesce(' check ' ||
                                         pg_get_expr(p.polwithcheck, p.polrelid), ''))
@@ -357,7 +435,7 @@ def test_every_table_is_under_the_one_rule(owner_url: str) -> None:
         scope = "( SELECT app_scope() AS app_scope)"
         return f"(({scope} = '*'::text) OR ({scope} = ({owner})::text))" if owner else f"({scope} = '*'::text)"
 
-    assert rule == {name: (True, [f"scope * true {expected(name)}"]) for name in metadata.tables}
+    assert rule == {name: (True, True, [f"scope * true {expected(name)}"]) for name in metadata.tables}
 
 
 def test_the_applications_role_may_work_in_the_tables_and_nothing_more(owner_url: str) -> None:

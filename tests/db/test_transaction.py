@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from db.adding import NewJob
-from db.connection import IDLE_BEFORE_PING
+from db.connection import IDLE_BEFORE_PING, TransactionSettings
 from db.transaction import SYSTEM, Database, DatabaseUnavailable, Rings, Tx
 from domain.errors import TenantContextNotSet, Unavailable
 from tests.wait import until
@@ -136,7 +136,9 @@ def test_times_are_the_databases_and_utc(opened: Open) -> None:
 
 def test_a_statement_that_takes_too_long_is_ended(opened: Open) -> None:
     with pytest.raises(psycopg.errors.QueryCanceled):
-        with opened(statement_timeout_ms=50).transaction(SYSTEM) as tx:
+        with opened(settings=TransactionSettings(statement_timeout=timedelta(milliseconds=50))).transaction(
+            SYSTEM
+        ) as tx:
             tx.driver.execute("SELECT pg_sleep(30)")
 
 

@@ -9,7 +9,6 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from db.transaction import SYSTEM
 from integrations.fakes.lives import LIVES
 from integrations.fakes.people import SHAPES, Body
 from tests.builders import event_row, job_row
+from tests.conftest import connection_to
 from tests.converge.course import SOLD, START, WHO, begin, state
 from tests.drain import drain
 from tests.web.test_webhooks import CLERK_SECRET, STRIPE_SECRET, Web, serving
@@ -43,7 +43,7 @@ def web(app: App, database_url: str) -> Iterator[Web]:
     deps = WebDeps(
         stripe_secrets=(STRIPE_SECRET,),
         clerk_secrets=(CLERK_SECRET,),
-        connect=lambda: psycopg.connect(database_url, connect_timeout=2),
+        connect=lambda: connection_to(database_url),
         ring=lambda rings: None,
         redis_ping=lambda: None,
         clock=time.time,

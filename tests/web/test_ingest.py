@@ -12,14 +12,15 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from db.connection import AppConnection
 from db.intake import NewEvent, Stored
 from domain.errors import Unavailable
-from tests.conftest import Servers
+from tests.conftest import Servers, connection_to
 from tests.proxy import Proxy, proxied
 from tests.wait import until
 from web.ingest import Ingest, Rings
 
-Connection = psycopg.Connection[Any]
+Connection = AppConnection
 
 
 def an_event(external_id: str, payload: str = "{}") -> NewEvent:
@@ -60,7 +61,7 @@ class Postgres:
         if self.away:
             self.failures += 1
             raise psycopg.OperationalError("connection refused")
-        self.made.append(psycopg.connect(self.url))
+        self.made.append(connection_to(self.url))
         return self.made[-1]
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:

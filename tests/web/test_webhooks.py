@@ -15,7 +15,6 @@ from uuid import UUID
 
 import httpx
 import orjson
-import psycopg
 import pytest
 import standardwebhooks
 import structlog
@@ -25,7 +24,9 @@ from structlog.testing import capture_logs
 
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from db import migrate
+from db.connection import AppConnection
 from integrations import clerk, stripe
+from tests.conftest import connection_to
 from tests.wait import until
 from web.api import create_api
 from web.ingest import Rings
@@ -58,7 +59,7 @@ class Heard(list[Rings]):
 class Web:
     """A running web process, seen from outside."""
 
-    def __init__(self, port: int, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+    def __init__(self, port: int, connect: Callable[[], AppConnection]) -> None:
         self.port = port
         self._connect = connect
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
@@ -109,7 +110,7 @@ def deps(app: App, database_url: str, rung: Heard) -> WebDeps:
     return WebDeps(
         stripe_secrets=(STRIPE_SECRET,),
         clerk_secrets=(CLERK_SECRET,),
-        connect=lambda: psycopg.connect(database_url, connect_timeout=2),
+        connect=lambda: connection_to(database_url),
         ring=rung.append,
         redis_ping=lambda: None,
         clock=time.time,
@@ -396,7 +397,7 @@ def test_without_postgres_webhooks_are_refused_for_now_and_received_when_it_is_b
     migrate.upgrade(postgres.url(OWNER))
     url = postgres.url(APP)
     try:
-        with serving(replace(deps, connect=lambda: psycopg.connect(url, connect_timeout=2))) as web:
+        with serving(replace(deps, connect=lambda: connection_to(url))) as web:
             assert web.stripe(orjson.dumps(EVENT)).status_code == 200
             postgres.stop()
             began = time.monotonic()
@@ -429,7 +430,7 @@ def test_a_process_that_is_up_and_ready_says_so(web: Web) -> None:
 
 def test_a_database_without_tables_is_not_ready(deps: WebDeps, servers: Any, empty_database: str) -> None:
     url = servers.postgres.url(APP, empty_database)
-    with serving(replace(deps, connect=lambda: psycopg.connect(url))) as web:
+    with serving(replace(deps, connect=lambda: connection_to(url))) as web:
         ready = web.client.get("/readyz")
         assert (ready.status_code, ready.json()["postgres"]) == (503, "not migrated")
         assert refused(web.stripe(orjson.dumps(EVENT))) == (503, "NOT_STORED")
