@@ -16,6 +16,7 @@ from benchmarks.install import NODE, PEERS, PYTHON
 from benchmarks.peers.driving import COUNTED, MARKS
 from benchmarks.servers import BenchError, Running, Servers, Urls, answer, one, running, until
 from benchmarks.servers import ours as our_environment
+from db.security import seeing_all_tenants
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class System:
                 each.ask_to_stop()
 
     def connect(self) -> psycopg.Connection:
-        return psycopg.connect(self.urls.owner, autocommit=True)
+        return psycopg.connect(seeing_all_tenants(self.urls.owner), autocommit=True)
 
     def left(self, connection: psycopg.Connection, jobs: int) -> int:
         """How many of `jobs` are not done."""

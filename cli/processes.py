@@ -41,12 +41,17 @@ def up(home: Home = None, port: Port = None) -> None:
 
 
 def info(as_json: AsJson = False) -> None:
-    """Where everything is. Passwords are shown with --json only."""
+    """Where everything is. Passwords are shown with --json only.
+
+    The database's owner, as which the embedded servers' database_url logs in, sees all tenants only in a session that
+    says so; the URL does.
+    """
     from cli.session import resolve
+    from db.security import seeing_all_tenants
 
     settings, state = resolve()
     facts = {
-        "database_url": settings.owner_url,
+        "database_url": seeing_all_tenants(settings.owner_url) if state else settings.owner_url,
         "app_database_url": settings.database_url,
         "redis_url": settings.redis_url,
         "web_url": state.web_url if state else f"http://{settings.host}:{settings.port}",

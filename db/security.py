@@ -79,6 +79,11 @@ END $do$
 """
 
 
+def seeing_all_tenants(url: str) -> str:
+    """The URL of a direct connection whose session names the system scope: for people and programs with plain SQL."""
+    return f"{url}{'&' if '?' in url else '?'}options=-c%20app.tenant_id%3D{SYSTEM_SCOPE}"
+
+
 def protect(table: str, owner_column: str | None = "tenant_id") -> Iterator[str]:
     """Statements that put one table under the rule and let the application's role work in it.
 

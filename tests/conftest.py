@@ -16,6 +16,7 @@ from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from cli.local.valkey import EmbeddedRedis
 from db import migrate
 from db.connection import AppConnection, TransactionSettings, connect
+from db.security import seeing_all_tenants
 from integrations.fakes.stripe_server import FakeStripe
 from tests.builders import NOV_22
 from tests.drain import drain as drain_app
@@ -28,8 +29,6 @@ hypothesis_settings.register_profile("suite", deadline=None, max_examples=100)
 hypothesis_settings.load_profile("suite")
 
 TEMPLATE = "template_migrated"
-ALL_TENANTS = "options=-c%20app.tenant_id%3D*"
-"""Of a URL: row-level security binds the owner too, so its sessions name their scope."""
 
 
 def connection_to(url: str) -> AppConnection:
@@ -107,7 +106,7 @@ def _dropped(servers: Servers, name: str) -> bool:
 @pytest.fixture
 def owner_url(servers: Servers, database: str) -> str:
     """As the role that owns the tables (what the dashboard, and a migration, connect as), for all tenants."""
-    return f"{servers.postgres.url(OWNER, database)}?{ALL_TENANTS}"
+    return seeing_all_tenants(servers.postgres.url(OWNER, database))
 
 
 @pytest.fixture

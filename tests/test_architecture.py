@@ -199,10 +199,3 @@ def test_every_queue_is_worked_on_and_every_command_of_the_procfile_exists() -> 
         "worker": "viral worker",
         "scheduler": "viral scheduler",
     }
-
-
-def test_no_file_is_so_long_that_it_tells_two_stories() -> None:
-    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources}
-    schema_and_bodies = {"db/tables.py", "integrations/fakes/stripe.py"}
-    assert {name: n for name, n in lengths.items() if n > 330 and name not in schema_and_bodies} == {}

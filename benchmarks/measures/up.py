@@ -18,6 +18,7 @@ from benchmarks.plan import Plan
 from benchmarks.report import Bar, percentile
 from benchmarks.servers import BenchError, Running, ours, running, until
 from cli.local.home import State, read_state
+from db.security import seeing_all_tenants
 from integrations import stripe
 from integrations.fakes.kinds import KINDS
 from integrations.fakes.people import cast
@@ -93,7 +94,10 @@ def post(client: httpx.Client, state: State, body: bytes) -> int:
 
 def walk(state: State) -> tuple[float, float]:
     """A new tenant pays for PRO: milliseconds until Stripe has its answer, and until the tenant's row says so."""
-    with psycopg.connect(state.urls.database_url, autocommit=True) as owner, httpx.Client() as client:
+    with (
+        psycopg.connect(seeing_all_tenants(state.urls.database_url), autocommit=True) as owner,
+        httpx.Client() as client,
+    ):
         tenant = owner.execute("INSERT INTO tenants (name) VALUES ('bench') RETURNING id").fetchone()
         tenant_id: UUID = tenant[0] if tenant else UUID(int=0)
         who = cast(Random(str(tenant_id)), tenant_id=tenant_id, price_id="price_pro")

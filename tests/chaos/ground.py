@@ -19,6 +19,7 @@ import workers.jobs
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from cli.local.valkey import EmbeddedRedis
 from db import migrate
+from db.security import seeing_all_tenants
 from tests.chaos.nursery import Nursery
 from workers import logs
 from workers.app import App, build
@@ -46,7 +47,7 @@ class Place:
         self.name = name
         self.folder = ground.home / "places" / name
         self.folder.mkdir(parents=True)
-        self.owner_url = ground.postgres.url(OWNER, name)
+        self.owner_url = seeing_all_tenants(ground.postgres.url(OWNER, name))
         self.environment = {
             "DATABASE_URL": ground.postgres.url(APP, name),
             "DIRECT_URL": self.owner_url,
