@@ -6,6 +6,7 @@ from functools import partial
 from cli.session import resolve
 from db.health import INVARIANTS
 from db.migrate import knows, newest
+from db.security import RoleRefused
 from db.transaction import SYSTEM
 from scheduler.schedule import SCHEDULES, overdue_since
 from workers.app import App, build
@@ -49,6 +50,8 @@ def examine() -> list[Finding]:
 def _attempt(check: str, look: Callable[[], Verdict]) -> Finding:
     try:
         state, says = look()
+    except RoleRefused as refusal:  # the server answers, and we must not work there
+        return {"check": "role", "state": "fail", "says": str(refusal)}
     except Exception as error:
         state, says = "fail", " ".join(str(error).split()) or type(error).__name__
     return {"check": check, "state": state, "says": says}
@@ -88,7 +91,8 @@ def _postgres(app: App) -> Verdict:
         server = tx.health.identity()
     if not server.durable:
         return "warn", f"version {server.version}, with synchronous_commit off: what was answered with 200 can be lost"
-    return "ok", f"version {server.version} answers"
+    pooler = ", through a pooler: no statements are prepared by name" if server.pooled else ""
+    return "ok", f"version {server.version} answers{pooler}"
 
 
 def _redis(app: App) -> Verdict:
@@ -112,8 +116,13 @@ def _schema(app: App) -> Verdict:
 def _role(app: App) -> Verdict:
     with app.db.transaction(SYSTEM) as tx:
         server = tx.health.identity()
+        missing = tx.health.missing_rights()
     if server.unbound:
         return "fail", f"{server.role} is not bound by row-level security: let DATABASE_URL connect as viral_app"
+    if missing:
+        return "fail", f"{server.role} lacks rights: run `viral migrate`, or as the tables' owner: {'; '.join(missing)}"
+    if server.mode == "owner":
+        return "ok", f"{server.role} is bound by row-level security, which is forced (there is no role viral_app here)"
     return "ok", f"{server.role} is bound by row-level security"
 
 

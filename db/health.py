@@ -1,11 +1,10 @@
 """What a sound system never has, as questions to the tables; and who we are to Postgres."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import psycopg
 from psycopg.rows import class_row
 
+from db.connection import AppConnection
 from db.security import APP_ROLE, MISSING_RIGHTS
 from db.tables import CONSUMPTION
 
@@ -38,7 +37,7 @@ INVARIANTS = {
 
 IDENTITY = """
 SELECT current_setting('server_version') AS version, current_setting('synchronous_commit') <> 'off' AS durable,
-       current_user AS role,
+       current_user AS role, %(pooled)s AS pooled,
        rolsuper OR rolbypassrls OR EXISTS (
            SELECT FROM pg_class WHERE oid = to_regclass('tenants') AND pg_has_role(relowner, 'USAGE')
            AND NOT relforcerowsecurity
@@ -49,11 +48,15 @@ FROM pg_roles WHERE rolname = current_user
 
 @dataclass(frozen=True)
 class Identity:
-    """The server, and the role that we work as; `unbound`: row-level security does not bind it."""
+    """The server, and the role that we work as.
+
+    `pooled`: a pooler deals out the server's sessions. `unbound`: row-level security does not bind the role.
+    """
 
     version: str
     durable: bool
     role: str
+    pooled: bool
     unbound: bool
 
     @property
@@ -65,12 +68,13 @@ class Identity:
 class Health:
     """Query group. `violations` wants the system scope."""
 
-    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+    def __init__(self, driver: AppConnection) -> None:
         self._driver = driver
 
     def identity(self) -> Identity:
+        values = {"pooled": self._driver.pooled}
         with self._driver.cursor(row_factory=class_row(Identity)) as cursor:
-            return cursor.execute(IDENTITY).fetchall()[0]
+            return cursor.execute(IDENTITY, values).fetchall()[0]
 
     def missing_rights(self) -> list[str]:
         """The statements that would give our role what it lacks on our tables."""

@@ -76,7 +76,7 @@ Scope = UUID | System
 Group = TypeVar("Group")
 
 
-def _on_driver(group: Callable[[psycopg.Connection[Any]], Group]) -> "cached_property[Group]":
+def _on_driver(group: Callable[[AppConnection], Group]) -> "cached_property[Group]":
     """A query group on a hot path: it speaks psycopg."""
     return cached_property(lambda tx: group(tx.driver))
 
@@ -117,7 +117,7 @@ class Tx:
         return Connection(self._engine, connection=self._opened[0])
 
     @property
-    def driver(self) -> psycopg.Connection[Any]:
+    def driver(self) -> AppConnection:
         return self._opened[1]
 
     @cached_property
