@@ -21,6 +21,7 @@ from cli.local.valkey import EmbeddedRedis
 from db import migrate
 from db.security import seeing_all_tenants
 from tests.chaos.nursery import Nursery
+from tests.pooler import OBSERVER
 from workers import logs
 from workers.app import App, build
 from workers.settings import load
@@ -67,7 +68,7 @@ class Place:
         while True:
             try:
                 if self._eye is None or self._eye.closed:
-                    self._eye = psycopg.connect(self.owner_url, autocommit=True, connect_timeout=5)
+                    self._eye = psycopg.connect(self.owner_url, autocommit=True, connect_timeout=5, options=OBSERVER)
                 cursor = self._eye.execute(query, values or None)
                 return cursor.fetchall() if cursor.description else []
             except psycopg.OperationalError:

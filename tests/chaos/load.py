@@ -1,15 +1,25 @@
 """Enqueuers under load: they remember what the database promised them, through every outage."""
 
+import itertools
+import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from random import Random
 from uuid import UUID
 
+import httpx
+
 from db.transaction import SYSTEM, CommitUnknown, DatabaseUnavailable, Tx
-from tests.chaos.ground import Place
+from integrations import stripe
+from integrations.fakes.kinds import KINDS
+from integrations.fakes.people import cast
+from tests.chaos.ground import STRIPE_SECRET, Place
 from tests.chaos.jobs.counted import alone, effect, grouped, parent
+from tests.chaos.report import Finding
 
 Enqueue = Callable[[Tx, str, Random], UUID]
 
@@ -103,3 +113,75 @@ def feeding(place: Place, rng: Random, enqueue: Enqueue = mixed, **how: float) -
         yield feeder
     finally:
         feeder.stop()
+
+
+class Deliveries:
+    """Distinct signed Stripe events, each sent until it is answered with 200, as Stripe does, by several at once."""
+
+    def __init__(self, origin: str, rng: Random, number: int, *, threads: int) -> None:
+        self._url = f"{origin}/webhooks/stripe"
+        self._number = number
+        self._bodies = [
+            json.dumps(KINDS["stripe"]["customer.deleted"].build(cast(rng), datetime.now(UTC))).encode()
+            for _ in range(number)
+        ]
+        self._turn = itertools.count()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.answers: Counter[int] = Counter()
+        """How often each status was answered; 0 is no answer at all."""
+        self._threads = [threading.Thread(target=self._send_all, daemon=True) for _ in range(threads)]
+
+    @property
+    def accepted(self) -> int:
+        return self.answers[200]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _send_all(self) -> None:
+        with httpx.Client(timeout=10) as client:
+            while (n := next(self._turn)) < self._number and not self._stop.is_set():
+                while self._send(client, self._bodies[n]) != 200 and not self._stop.wait(0.05):
+                    pass
+
+    def _send(self, client: httpx.Client, body: bytes) -> int:
+        headers = {stripe.SIGNATURE_HEADER: stripe.sign(body, STRIPE_SECRET, int(time.time()))}
+        try:
+            status = client.post(self._url, content=body, headers=headers).status_code
+        except httpx.TransportError:
+            status = 0
+        with self._lock:
+            self.answers[status] += 1
+        return status
+
+    def judge(self, finding: Finding, place: Place) -> None:
+        """Each accepted event is stored once, and its one job is completed; nothing was answered but 200 and 503."""
+        finding.figures["webhooks"] = dict(self.answers)
+        events, jobs = place.rows(EVENTS_AND_JOBS)[0]
+        finding.lost = (finding.lost or 0) + max(0, self.accepted - jobs)
+        finding.doubled = (finding.doubled or 0) + max(0, jobs - self.accepted)
+        finding.expect(events == self.accepted == jobs, f"{self.accepted} accepted, {events} stored, {jobs} completed")
+        finding.expect(set(self.answers) <= {0, 200, 503}, f"webhook answers, by status: {dict(self.answers)}")
+
+
+EVENTS_AND_JOBS = """
+SELECT (SELECT count(*) FROM webhook_events),
+       (SELECT count(*) FROM job_queue WHERE job_type = 'billing.apply_stripe_event' AND status = 'completed')
+"""
+
+
+@contextmanager
+def delivering(origin: str, rng: Random, number: int, *, threads: int = 8) -> Iterator[Deliveries]:
+    deliveries = Deliveries(origin, rng, number, threads=threads)
+    deliveries.start()
+    try:
+        yield deliveries
+    finally:
+        deliveries.stop()

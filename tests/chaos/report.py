@@ -36,6 +36,10 @@ class Finding:
         self.hit[kind] = self.hit.get(kind, 0) + count
         self.expect(count >= least, f"{kind}: seen {count} times, wanted at least {least}")
 
+    def worst(self, figure: str, value: float) -> None:
+        """Keep the greatest value of a figure."""
+        self.figures[figure] = max(self.figures.get(figure, 0.0), round(value, 2))
+
     def skip(self, reason: str) -> None:
         self.verdict = SKIPPED
         self.notes.append(reason)

@@ -18,24 +18,11 @@ from domain.errors import Unavailable
 from tests.builders import a_tenant
 from tests.conftest import connection_to
 from tests.db.test_events import an_event
-from tests.pooler import NOT_RUN, Pooler, find, pooling, version
+from tests.pooler import ASK_EVERY_STATEMENT, NOT_RUN, OBSERVER, Pooler, find, pooling, version
 from tests.wait import until
 from workers.app import App
 
 pytestmark = pytest.mark.skipif(find() is None, reason=NOT_RUN)
-
-# Called by the rule of every table in every statement, and within the owner's functions too: none goes unasked.
-ASK_EVERY_STATEMENT = """
-CREATE OR REPLACE FUNCTION app_scope() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
-BEGIN
-    IF current_setting('role') <> 'viral_app' OR current_setting('statement_timeout') = '0'
-       OR current_setting('TimeZone') <> 'UTC' OR coalesce(current_setting('app.tenant_id', true), '') = '' THEN
-        RAISE EXCEPTION 'asked by %, role %, scope %, timeout %', session_user, current_setting('role'),
-            current_setting('app.tenant_id', true), current_setting('statement_timeout');
-    END IF;
-    RETURN current_setting('app.tenant_id');
-END $$
-"""
 
 WHO = "SELECT session_user = current_user, current_setting('app.tenant_id', true)"
 THREADS, TRANSACTIONS = 12, 40
@@ -131,8 +118,7 @@ def test_events_are_stored_through_it_however_many_store_at_once(pooler: Pooler,
     for thread in threads:
         thread.join()
     assert faults == []
-    with psycopg.connect(owner_url) as owner:
-        owner.execute("SET LOCAL ROLE viral_app; SET LOCAL statement_timeout = '30s'; SET LOCAL TimeZone = 'UTC'")
+    with psycopg.connect(owner_url, options=OBSERVER) as owner:
         counted = owner.execute("SELECT count(*), count(DISTINCT external_id) FROM webhook_events").fetchone()
     assert counted == (8 * 30 * 3 + 30,) * 2
 
