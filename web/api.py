@@ -36,6 +36,7 @@ from integrations.clerk_sessions import Verifier
 from web import billing, feedback, generations, jobs, keys, limits, user
 from web.access import Authenticator
 from web.description import Described
+from web.docs import add_docs
 from web.refusals import Refusal, Refused, refusal
 from web.usage import UsageLog, milliseconds_since
 from workers.app import App
@@ -78,6 +79,8 @@ def create_api(
         title="Viral Dashboard",
         version=app.version,
         description="Send `Authorization: Bearer` with an API key or a session token of Clerk.",
+        docs_url=None,
+        redoc_url=None,
         responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},
         exception_handlers={
             HTTPException: _http_error,
@@ -92,6 +95,7 @@ def create_api(
     api.state.authenticator = Authenticator(app.db, sessions, clock)
     for group in (user, keys, generations, jobs, feedback, billing):
         api.include_router(group.routes)
+    add_docs(api)
     served = Observed(Bounded(api), usage)
     if not origins:
         return served

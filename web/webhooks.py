@@ -12,12 +12,13 @@ from uuid import UUID
 import structlog
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.intake import NewEvent
 from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
 from integrations import clerk, stripe
 from integrations.envelope import Envelope
+from web.headers import secured
 from web.ingest import Ingest
 from web.refusals import refusal
 from workers.job import JobType
@@ -164,12 +165,17 @@ def own_error() -> Response:
 
 
 class DoorsFirst:
-    """The whole application: what is sent to `/webhooks/<source>` goes to its door, everything else to `rest`."""
+    """The whole application: what is sent to `/webhooks/<source>` goes to its door, everything else to `rest`.
+
+    Whichever answers, the security headers are added here.
+    """
 
     def __init__(self, doors: Sequence[Door], rest: Starlette) -> None:
-        self._doors = {f"/webhooks/{door.source}": door for door in doors}
+        self._doors: dict[str, ASGIApp] = {f"/webhooks/{door.source}": door for door in doors}
         self.rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door = self._doors.get(scope["path"]) if scope["type"] == "http" else None
-        await (door or self.rest)(scope, receive, send)
+        if scope["type"] != "http":
+            return await self.rest(scope, receive, send)
+        answering = self._doors.get(scope["path"], self.rest)
+        return await answering(scope, receive, secured(scope, send))

@@ -38,11 +38,13 @@ class Page:
         self._count = 0
         self._session: str | None = None
         self._events: list[dict[str, Any]] = []
+        self._seen: list[dict[str, Any]] = []
         behavior = {"behavior": "allow", "downloadPath": str(downloads), "eventsEnabled": True}
         self._order("Browser.setDownloadBehavior", **behavior)
         target = self._order("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._order("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self._order("Page.enable")
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self._order(f"{domain}.enable")
 
     def open(self, url: str) -> None:
         self._order("Page.navigate", url=url)
@@ -53,6 +55,17 @@ class Page:
         answer = self._order("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def complaints(self) -> list[str]:
+        """Errors and warnings so far: the scripts', and the browser's own (a breach of a Content-Security-Policy)."""
+        said = [str(params["exceptionDetails"]) for params in self._all("Runtime.exceptionThrown")]
+        said += [str(params["args"]) for params in self._all("Runtime.consoleAPICalled") if params["type"] == "error"]
+        entries = [params["entry"] for params in self._all("Log.entryAdded")]
+        return said + [entry["text"] for entry in entries if entry["level"] in ("error", "warning")]
+
+    def requested(self) -> list[str]:
+        """The address of every request so far."""
+        return [params["request"]["url"] for params in self._all("Network.requestWillBeSent")]
 
     def downloaded(self) -> str:
         """The name that the next download was saved under."""
@@ -83,12 +96,17 @@ class Page:
                 params: dict[str, Any] = event["params"]
                 return params
 
+    def _all(self, method: str) -> list[Mapping[str, Any]]:
+        self.run("null")  # whatever happened before has been told by then
+        return [event["params"] for event in self._seen if event.get("method") == method]
+
     def _next(self) -> dict[str, Any]:
         text = bytearray()
         while (byte := self._answers.read(1)) != b"\0":
             assert byte, "the browser has gone"
             text += byte
         answer: dict[str, Any] = json.loads(text)
+        self._seen.append(answer)
         return answer
 
 
@@ -99,6 +117,8 @@ def a_page(chromium: str, home: Path) -> Iterator[Page]:
     downloads.mkdir(parents=True)
     (order_out, order_in), (answer_out, answer_in) = os.pipe(), os.pipe()
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
+    options += ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    options += ["--disable-quic"]
     browser = subprocess.Popen(
         [
             sys.executable,

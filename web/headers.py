@@ -1,0 +1,42 @@
+"""Security headers: every answer of the web process carries them, whichever part gives it.
+
+The answers are data for programs, so a browser that shows one may load nothing for it, frame it nowhere, keep no copy
+and guess no type. An answer that needs something else (a page, a file to keep) says so itself and is not overruled.
+"""
+
+from typing import Final
+
+from starlette.types import Message, Scope, Send
+
+Header = tuple[bytes, bytes]
+
+ALWAYS: Final[tuple[Header, ...]] = (
+    (b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),  # CORS, where it is allowed, is not concerned
+    (b"cache-control", b"no-store"),
+)
+OVER_HTTPS: Final[tuple[Header, ...]] = (*ALWAYS, (b"strict-transport-security", b"max-age=31536000"))
+"""For this host only and without preload: what its neighbours do is not ours to decide."""
+
+
+def secured(scope: Scope, send: Send) -> Send:
+    """A `send` that adds the security headers which the answer does not have."""
+
+    async def send_secured(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = list(message.get("headers", ()))
+            named = {name for name, _ in given}
+            wanted = OVER_HTTPS if _is_https(scope) else ALWAYS
+            message = {**message, "headers": given + [header for header in wanted if header[0] not in named]}
+        await send(message)
+
+    return send_secured
+
+
+def _is_https(scope: Scope) -> bool:
+    """Whoever forges the proxy's header is told something that browsers ignore over plain http."""
+    return scope["scheme"] == "https" or (b"x-forwarded-proto", b"https") in scope["headers"]
