@@ -144,7 +144,7 @@ def _post(source: str, body: Body, url: str | None) -> None:
     import httpx
 
     settings, state = resolve()
-    origin = url or (state.web_url if state else f"http://{settings.host}:{settings.port}")
+    origin = url or (state.web_url if state else settings.web_url)
     target = f"{origin.rstrip('/')}/webhooks/{source}"
     content = json.dumps(body).encode()
     try:

@@ -54,7 +54,7 @@ def info(as_json: AsJson = False) -> None:
         "database_url": seeing_all_tenants(settings.owner_url) if state else settings.owner_url,
         "app_database_url": settings.database_url,
         "redis_url": settings.redis_url,
-        "web_url": state.web_url if state else f"http://{settings.host}:{settings.port}",
+        "web_url": state.web_url if state else settings.web_url,
         "version": our_version(),
     }
     if as_json:
@@ -75,13 +75,18 @@ def migrate() -> None:
 
 
 def web(port: Port = None) -> None:
-    """Serve the webhooks and health checks."""
+    """Serve the webhooks, the API and health checks.
+
+    On the address HOST. Without it: on every address if PORT is set, as platforms with a router do, else on this
+    machine's own (127.0.0.1).
+    """
     from cli.session import resolve
     from web.main import run
 
     settings, _ = resolve()
+    given = {} if port is None else {"port": port, "host": settings.web_host}
     try:
-        run(settings if port is None else settings.model_copy(update={"port": port}))
+        run(settings.model_copy(update=given))
     except SystemExit as stopped:  # uvicorn has exit codes of its own
         raise typer.Exit(1 if stopped.code else 0) from None
 
@@ -135,6 +140,6 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def our_version() -> str:
-    from importlib.metadata import version
+    from workers.version import VERSION
 
-    return version("viral-dashboard-workers")
+    return VERSION

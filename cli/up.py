@@ -4,11 +4,12 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.markup import escape
 
 from cli.local.embedded import Embedded, start_embedded
-from cli.local.spawn import EmbeddedError, a_port, answers
+from cli.local.spawn import LOOPBACK, EmbeddedError, a_port, answers
 from cli.local.supervisor import Child, Supervisor
 from cli.output import console, without_password
 from cli.session import environment_of, run_migrations
@@ -55,7 +56,9 @@ def run(home: Path | None, port: int | None) -> int:
 def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
     environment = os.environ | {"LOG_FORMAT": os.environ.get("LOG_FORMAT", "console")}
     environment |= environment_of(settings, embedded.urls)
-    environment |= {"VIRAL_HOME": str(settings.viral_home.absolute()), "PORT": str(_web_port(settings, port))}
+    host = settings.host or LOOPBACK
+    environment |= {"VIRAL_HOME": str(settings.viral_home.absolute())}
+    environment |= {"HOST": host, "PORT": str(_web_port(settings, host, port))}
     settings = load(environment)
     run_migrations(settings)
     worker, queues = worker_command(tuple(QUEUES))
@@ -66,7 +69,7 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
     ]
 
     def announce() -> None:
-        web_url = f"http://{settings.host}:{settings.port}"
+        web_url = settings.web_url
         embedded.record(web_url=web_url)
         postgres, redis = without_password(settings.owner_url), without_password(settings.redis_url)
         home = settings.viral_home.absolute()
@@ -80,7 +83,7 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
         children,
         tend=embedded.tend,
         on_children=lambda running: embedded.record(children=running),
-        ready=lambda: answers(settings.port),
+        ready=lambda: answers(settings.port, urlsplit(settings.web_url).hostname or LOOPBACK),
     ).run(announce)
 
 
@@ -90,14 +93,14 @@ def _elsewhere(home: Path) -> str:
     return "" if usual else f"\n  export VIRAL_HOME={shlex.quote(str(home))}"
 
 
-def _web_port(settings: Settings, asked: int | None) -> int:
+def _web_port(settings: Settings, host: str, asked: int | None) -> int:
     """The port asked for; PORT, or another free one if nobody asked.
 
     Raises:
         EmbeddedError: the port asked for is taken.
     """
     wanted = settings.port if asked is None else asked
-    found = a_port(wanted or None)
+    found = a_port(wanted or None, host)
     if wanted and found != wanted:
         if asked is not None:
             raise EmbeddedError(f"port {wanted} is taken: stop what listens there, or choose another with --port")

@@ -194,8 +194,8 @@ def test_our_names_are_ours() -> None:
 def test_every_queue_is_worked_on_and_every_command_of_the_procfile_exists() -> None:
     lines = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines() if line)
     assert lines == {
-        "release": "viral migrate",
-        "web": "viral web",
-        "worker": "viral worker",
-        "scheduler": "viral scheduler",
+        "release": "python -m cli.main migrate",
+        "web": "python -m cli.main web",
+        "worker": "python -m cli.main worker",
+        "scheduler": "python -m cli.main scheduler",
     }

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import gc
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +23,7 @@ from starlette.types import ASGIApp
 from db.connection import AppConnection
 from web.api import create_api
 from web.ingest import Ingest, Rings
+from web.listen import bind
 from web.refusals import refusal
 from web.usage import UsageLog
 from web.webhooks import OPENERS, Door, DoorsFirst, own_error, usable
@@ -71,8 +74,11 @@ def run(settings: Settings) -> None:
 
     Raises:
         SettingsInvalid: a setting that the process needs is missing.
+        CannotListen: HOST or PORT cannot be had.
     """
     logs.configure(settings.log_format, settings.log_level)
+    sockets = bind(settings.web_host, settings.port)
+    log.info("web.starting", addresses=[each.getsockname()[:2] for each in sockets])
     app = build(settings, name="viral web", pool_size=API_CONNECTIONS)
     usage = UsageLog(app.db)
     throttle = Throttle(connect(settings.redis_url))
@@ -95,23 +101,30 @@ def run(settings: Settings) -> None:
             usage=usage,
         ),
     )
-    web_app = create_app(deps)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(deps), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10
+        )
+    )
+    _stop_on_signals(server)
     usage.start()
     # What is loaded by now stays. Unfrozen, every full collection walks it, and all requests stand still for 70 ms.
     gc.collect()
     gc.freeze()
-    uvicorn.run(
-        web_app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    server.run(sockets)
     usage.stop()
     throttle.close()
     app.close()
+
+
+def _stop_on_signals(server: uvicorn.Server) -> None:
+    """uvicorn stops in order and then raises the signal again, which would end the process before its last acts."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 def create_app(web: WebDeps) -> DoorsFirst:

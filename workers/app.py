@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from random import Random
 from types import ModuleType
 from typing import Any
@@ -28,6 +27,7 @@ from workers.merge import Merger
 from workers.runner import Runner
 from workers.settings import Settings, require
 from workers.trends import Collector, Outside
+from workers.version import VERSION
 from workers.writers import writers
 
 BELLS_REST = 0.002
@@ -113,7 +113,7 @@ def build(
         job_types=discover(packages),
         ports=outside(settings, db, trends),
         trends=trends,
-        version=version("viral-dashboard-workers"),
+        version=VERSION,
         clock=clock,
     )
 

@@ -31,7 +31,9 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     renderer: Any = structlog.processors.JSONRenderer()
     last: list[Any] = [structlog.processors.format_exc_info, renderer]
     if log_format == "console":
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)]
+        # By default a traceback shows the variables too: secrets among them.
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22, exception_formatter=plain)]
     # Our own lines go straight to the stream: by way of the standard library each would cost four times as much, which
     # is a third of what accepting a webhook costs.
     structlog.configure(

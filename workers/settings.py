@@ -18,6 +18,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 TREND_SOURCES = ("google-trends", "wikimedia", "hacker-news", "reddit", "youtube", "gnews")
 NO_SOURCES = ("none",)
+LOOPBACK = "127.0.0.1"
 
 
 class SettingsInvalid(ViralError):
@@ -38,7 +39,7 @@ class Settings(BaseSettings):
     direct_url: str = Field(default="", repr=False)
     db_pool_size: int = Field(default=0, ge=0, le=1000)
     redis_url: str = Field(default="", repr=False)
-    host: str = "127.0.0.1"
+    host: str = ""
     port: int = Field(default=8000, ge=0, le=65535)
 
     stripe_livemode: bool | None = None
@@ -159,6 +160,20 @@ class Settings(BaseSettings):
     def owner_url(self) -> str:
         """For migrations: the role that owns the tables."""
         return self.direct_url or self.database_url
+
+    @property
+    def web_host(self) -> str:
+        """What the web server listens on; empty: every address of this machine.
+
+        Who sets PORT without HOST is a platform whose router calls from outside.
+        """
+        return self.host or ("" if "port" in self.model_fields_set else LOOPBACK)
+
+    @property
+    def web_url(self) -> str:
+        """Where programs on this machine reach the web server."""
+        host = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(self.web_host, self.web_host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def prices(self) -> PriceBook:

@@ -163,23 +163,23 @@ def until(condition: Callable[[], bool], seconds: float, every: float = 0.01) ->
     return True
 
 
-def a_port(preferred: int | None = None) -> int:
-    """`preferred` if it is free, else one that is. Free now is not free later: be ready to ask again."""
+def a_port(preferred: int | None = None, host: str = LOOPBACK) -> int:
+    """`preferred` if it is free on `host`, else one that is. Free now is not free later: be ready to ask again."""
     for port in (preferred or 0, 0):
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((LOOPBACK, port))
+                probe.bind((host, port))
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise EmbeddedError("no free port on 127.0.0.1")
+    raise EmbeddedError(f"no free port on {host}: is it an address of this machine?")
 
 
-def answers(port: int) -> bool:
+def answers(port: int, host: str = LOOPBACK) -> bool:
     """Somebody accepts connections there."""
     try:
-        socket.create_connection((LOOPBACK, port), timeout=1).close()
+        socket.create_connection((host, port), timeout=1).close()
     except OSError:
         return False
     return True

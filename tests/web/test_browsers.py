@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from domain.errors import TenantContextNotSet
 from tests.builders import a_tenant
@@ -111,7 +112,7 @@ def test_whatever_is_answered_has_the_security_headers(web: Web, deps: WebDeps, 
         raise TenantContextNotSet("in whose name?")
 
     broken = replace(deps, stripe_secrets=(), clock=forgetful, api=create_api(app, sessions=None, clock=forgetful))
-    with serving(broken) as failing:
+    with capture_logs(), serving(broken) as failing:
         answers = [
             (503, failing.stripe(b"{}")),
             (500, failing.clerk(b"{}")),

@@ -1,0 +1,67 @@
+"""The sockets of the web server, bound before anything is started: what is in the way is one line, not a traceback."""
+
+import errno
+import socket
+
+from domain.errors import ViralError
+
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+class CannotListen(ViralError):
+    """Why the web server gets no socket, and what to do about it."""
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """One socket for each address of `host`; without a host, for every address of this machine.
+
+    That takes one of IPv4 and one of IPv6, as far as the machine has both. A single socket for both would show a caller
+    over IPv4 (a router, say) under an IPv6 address that nobody has listed as a proxy's.
+
+    Raises:
+        CannotListen: in one line.
+    """
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise CannotListen(_elsewhere(host)) from None
+    bound: list[socket.socket] = []
+    for family, _, _, _, (name, _, *scope) in dict.fromkeys(found):
+        try:
+            bound.append(_bind(family, (name, port, *scope)))
+        except OSError as error:
+            if error.errno in NOT_HERE:
+                continue
+            for each in bound:
+                each.close()
+            raise CannotListen(_why(error, port)) from None
+        port = bound[0].getsockname()[1]  # where any port will do, all addresses have the same
+    if not bound:
+        raise CannotListen(_elsewhere(host))
+    return bound
+
+
+def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
+    """Bound, and not listening yet: nobody is kept waiting by a server that is still starting."""
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _why(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is taken: stop what listens there, or choose another with --port or PORT"
+    if error.errno == errno.EACCES:
+        return f"port {port} is not for ordinary users: choose one above 1023 with --port or PORT"
+    return f"port {port} cannot be listened on: {error.strerror}"
+
+
+def _elsewhere(host: str) -> str:
+    return f"HOST: {host or 'none'} is not an address of this machine"

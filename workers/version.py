@@ -1,0 +1,3 @@
+"""The release. Written here, since a host that runs the code from its folder has no package to ask for it."""
+
+VERSION = "0.1.0"
