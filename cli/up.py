@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 from rich.markup import escape
 
 from cli.local.embedded import Embedded, start_embedded
-from cli.local.spawn import LOOPBACK, EmbeddedError, a_port, answers
+from cli.local.spawn import LOOPBACK, answers
 from cli.local.supervisor import Child, Supervisor
 from cli.output import console, without_password
 from cli.session import environment_of, run_migrations
+from web.listen import PortTaken, bind
 from workers.job import QUEUES
 from workers.main import command as worker_command
 from workers.settings import Settings, load
@@ -40,7 +41,7 @@ def run(home: Path | None, port: int | None) -> int:
     """Start everything and keep it running until Ctrl-C. Returns the exit code.
 
     Raises:
-        EmbeddedError: a server could not be started; nothing is left running.
+        EmbeddedError, CannotListen: a server could not be started; nothing is left running.
         SettingsInvalid: a setting is malformed.
     """
     if home is not None:
@@ -94,15 +95,25 @@ def _elsewhere(home: Path) -> str:
 
 
 def _web_port(settings: Settings, host: str, asked: int | None) -> int:
-    """The port asked for; PORT, or another free one if nobody asked.
+    """The port asked for; PORT, or another free one if nobody asked. Free now is not free later: `web` looks again.
 
     Raises:
-        EmbeddedError: the port asked for is taken.
+        CannotListen: the port asked for is taken, or none can be had.
     """
     wanted = settings.port if asked is None else asked
-    found = a_port(wanted or None, host)
-    if wanted and found != wanted:
+    try:
+        return _free(host, wanted)
+    except PortTaken:
         if asked is not None:
-            raise EmbeddedError(f"port {wanted} is taken: stop what listens there, or choose another with --port")
-        console().print(f"port {wanted} is taken; the web server listens on {found}")
+            raise
+    found = _free(host, 0)
+    console().print(f"port {wanted} is taken; the web server listens on {found}")
+    return found
+
+
+def _free(host: str, port: int) -> int:
+    sockets = bind(host, port)
+    found: int = sockets[0].getsockname()[1]
+    for each in sockets:
+        each.close()
     return found

@@ -8,8 +8,15 @@ from domain.errors import ViralError
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
+NOT_OURS = "HOST: should be an address of this machine, or a name of one"
+
+
 class CannotListen(ViralError):
     """Why the web server gets no socket, and what to do about it."""
+
+
+class PortTaken(CannotListen):
+    """Somebody listens there already."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -19,12 +26,13 @@ def bind(host: str, port: int) -> list[socket.socket]:
     over IPv4 (a router, say) under an IPv6 address that nobody has listed as a proxy's.
 
     Raises:
-        CannotListen: in one line.
+        PortTaken: somebody listens on that port.
+        CannotListen: the host is not ours, or the port not for us.
     """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise CannotListen(_elsewhere(host)) from None
+        raise CannotListen(NOT_OURS) from None
     bound: list[socket.socket] = []
     for family, _, _, _, (name, _, *scope) in dict.fromkeys(found):
         try:
@@ -34,10 +42,10 @@ def bind(host: str, port: int) -> list[socket.socket]:
                 continue
             for each in bound:
                 each.close()
-            raise CannotListen(_why(error, port)) from None
+            raise _refused(error, port) from None
         port = bound[0].getsockname()[1]  # where any port will do, all addresses have the same
     if not bound:
-        raise CannotListen(_elsewhere(host))
+        raise CannotListen(NOT_OURS)
     return bound
 
 
@@ -55,13 +63,9 @@ def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
     return made
 
 
-def _why(error: OSError, port: int) -> str:
+def _refused(error: OSError, port: int) -> CannotListen:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} is taken: stop what listens there, or choose another with --port or PORT"
+        return PortTaken(f"port {port} is taken: stop what listens there, or choose another with --port or PORT")
     if error.errno == errno.EACCES:
-        return f"port {port} is not for ordinary users: choose one above 1023 with --port or PORT"
-    return f"port {port} cannot be listened on: {error.strerror}"
-
-
-def _elsewhere(host: str) -> str:
-    return f"HOST: {host or 'none'} is not an address of this machine"
+        return CannotListen(f"port {port} is not for ordinary users: choose one above 1023 with --port or PORT")
+    return CannotListen(f"port {port} cannot be listened on: {error.strerror}")

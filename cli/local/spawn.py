@@ -163,17 +163,17 @@ def until(condition: Callable[[], bool], seconds: float, every: float = 0.01) ->
     return True
 
 
-def a_port(preferred: int | None = None, host: str = LOOPBACK) -> int:
-    """`preferred` if it is free on `host`, else one that is. Free now is not free later: be ready to ask again."""
+def a_port(preferred: int | None = None) -> int:
+    """`preferred` if it is free, else one that is. Free now is not free later: be ready to ask again."""
     for port in (preferred or 0, 0):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((host, port))
+                probe.bind((LOOPBACK, port))
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise EmbeddedError(f"no free port on {host}: is it an address of this machine?")
+    raise EmbeddedError("no free port on 127.0.0.1")
 
 
 def answers(port: int, host: str = LOOPBACK) -> bool:

@@ -106,14 +106,11 @@ def host(bin_folder: Path, tmp_path: Path, servers: Servers, empty_database: str
 
 
 def own_addresses() -> list[str]:
-    """Of this machine and not of its loopback; where there are none, another loopback address than the usual."""
-    found = [
-        address.address
-        for addresses in psutil.net_if_addrs().values()
-        for address in addresses
-        if address.family == socket.AF_INET and not address.address.startswith("127.")
-    ]
-    return found or ["127.0.0.2"]
+    """Addresses of this machine that `web` would not listen on by default, as a URL has them."""
+    known = [each for addresses in psutil.net_if_addrs().values() for each in addresses]
+    outer = [each.address for each in known if each.family == socket.AF_INET and each.address[:4] != "127."]
+    inner = ["[::1]" for each in known if each.address == "::1"]
+    return outer + inner or ["127.0.0.2"]
 
 
 def test_neither_the_project_nor_the_embedded_servers_are_installed_there(bin_folder: Path) -> None:

@@ -301,7 +301,7 @@ def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(up: Up) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert up.start("--port", str(port)).wait(timeout=60) == 1
-    assert up.said() == f"viral: port {port} is taken: stop what listens there, or choose another with --port\n"
+    assert up.said() == f"viral: port {port} is taken: stop what listens there, or choose another with --port or PORT\n"
     assert up.left() == []
     assert not (up.home / "state.json").exists()
 

@@ -57,3 +57,17 @@ def test_below_the_level_nothing_is_said() -> None:
     assert "quiet" not in out.getvalue()
     assert "loud" in out.getvalue()
     assert "because" in out.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_traceback_shows_no_variables(log_format: str) -> None:
+    out = io.StringIO()
+    logs.configure(log_format, "INFO", out)
+    secret = "whsec_" + "sekret"
+    try:
+        raise RuntimeError(len(secret))
+    except RuntimeError:
+        structlog.get_logger().exception("door.failed")
+        logging.getLogger("uvicorn.error").exception("door.failed")
+    assert out.getvalue().count("RuntimeError: 12") == 2
+    assert "whsec_sekret" not in out.getvalue()
