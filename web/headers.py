@@ -22,16 +22,20 @@ ALWAYS: Final[tuple[Header, ...]] = (
 OVER_HTTPS: Final[tuple[Header, ...]] = (*ALWAYS, (b"strict-transport-security", b"max-age=31536000"))
 """For this host only and without preload: what its neighbours do is not ours to decide."""
 
+NAMES: Final = frozenset(name for name, _ in OVER_HTTPS)
+
 
 def secured(scope: Scope, send: Send) -> Send:
     """A `send` that adds the security headers which the answer does not have."""
 
     async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":
-            given = list(message.get("headers", ()))
-            named = {name for name, _ in given}
+            given = message.get("headers", ())
             wanted = OVER_HTTPS if _is_https(scope) else ALWAYS
-            message = {**message, "headers": given + [header for header in wanted if header[0] not in named]}
+            said = NAMES.intersection([name for name, _ in given])
+            if said:
+                wanted = tuple(header for header in wanted if header[0] not in said)
+            message["headers"] = [*given, *wanted]
         await send(message)
 
     return send_secured
