@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 import orjson
-import psycopg
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -45,11 +44,11 @@ ANOTHER_ORIGIN = re.compile(r"https?://|[\"'(=]//")
 
 
 @pytest.fixture
-def deps(app: App, database_url: str) -> WebDeps:
+def deps(app: App) -> WebDeps:
     return WebDeps(
         stripe_secrets=(STRIPE_SECRET,),
         clerk_secrets=(CLERK_SECRET,),
-        connect=lambda: psycopg.connect(database_url, connect_timeout=2),
+        connect=app.db.connect,
         ring=lambda rings: None,
         redis_ping=lambda: None,
         clock=time.time,
