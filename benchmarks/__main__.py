@@ -1,7 +1,7 @@
-"""`make bench`, or `python -m benchmarks --only drain,latency --runs 5 --jobs 20000 [--quick]`.
+"""`make bench`, or `python -m benchmarks --only drain,latency --runs 5 --jobs 20000 [--quick] [--strict]`.
 
 Starts a Postgres and a Redis of its own, installs the peers into .bench, measures ours and theirs on the same servers
-in turn, prints a table and writes reports/bench.json.
+in turn, prints a table and writes reports/bench.json. docs/performance.md says what each row is.
 """
 
 import argparse
@@ -15,110 +15,118 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks import install
-from benchmarks.measures import api, apply, drain, enqueue, history, ingest, latency, quota, standing, up
+from benchmarks.figures import FIGURES
+from benchmarks.measures.ingest import FORMS
 from benchmarks.plan import QUICK, Plan, Sizes
 from benchmarks.report import Report, machine
+from benchmarks.run import MEASURES, attempt
 from benchmarks.servers import ROOT, BenchError, Servers
-from benchmarks.systems import GRAPHILE, ONE_COMMIT, OURS, RIVALS, Kind
+from benchmarks.systems import GRAPHILE, ONE_COMMIT, OURS, RIVALS
 from cli.local.embedded import start_embedded
 
-Measures = dict[str, Callable[[Plan], None]]
-
-DRAINS = tuple(drain.CONTESTS)
-OTHERS: Measures = {
-    "enqueue": enqueue.measure,
-    "latency": latency.measure,
-    "idle": standing.idle,
-    "memory": standing.memory,
-    "ingest": ingest.measure,
-    "api-history": api.measure,
-    "up": up.measure,
-    "bloat": history.bloat,
-    "growth": history.growth,
-    "quota": quota.measure,
-    "apply": apply.measure,
-}
-BARS = tuple(bar for module in (drain, enqueue, latency, standing, ingest, api, up, history) for bar in module.BARS)
+PEERS = (*(kind.name for kind in RIVALS), *FORMS)
 OWN_LIBRARIES = ("dramatiq", "psycopg", "redis", "hiredis", "sqlalchemy", "starlette", "uvicorn", "uvloop", "orjson")
 
 
 def main(words: Sequence[str] | None = None) -> int:
     asked = arguments(words)
+    if asked.figures:
+        print("\n".join(figure.documented for all_of in FIGURES.values() for figure in all_of))
+        return 0
     signal.signal(signal.SIGTERM, _leave)
-    peers = chosen(asked.peers)
     base = QUICK if asked.quick else Sizes()
-    given = {"runs": asked.runs, "jobs": asked.jobs, "bloat_seconds": asked.bloat_seconds}
+    given = {"runs": asked.runs, "jobs": asked.jobs}
     sizes = replace(base, **{name: value for name, value in given.items() if value is not None})
-    report = Report(BARS)
+    report = Report(asked.only, absent(asked.peers))
     with tempfile.TemporaryDirectory(prefix="viral-bench-") as folder:
         # Postgres, run by root, becomes somebody else, who has to find its data here.
         Path(folder).chmod(0o755)
         with start_embedded(Path(folder) / "home") as embedded:
-            servers = Servers(embedded)
-            plan = Plan(sizes, servers, report, Path(folder), peers, asked.seed)
-            report.facts |= facts(plan, asked.only)
-            try:
-                measure_all(plan, asked.only)
-            finally:
+            plan = Plan(sizes, Servers(embedded), report, Path(folder), asked.seed)
+            report.facts |= facts(plan)
+            for name in asked.only:
+                attempt(plan, name, MEASURES[name])
+                # What is measured is kept, whatever becomes of the next one.
                 report.write(asked.report)
     print(f"\n{report.table()}\n\nwritten to {asked.report}")
-    return 0
-
-
-def measure_all(plan: Plan, only: Sequence[str]) -> None:
-    wanted: Measures = {}
-    if drains := [name for name in DRAINS if name in only]:
-        wanted["drain"] = lambda plan: drain.measure(plan, drains)
-    wanted |= {name: measure for name, measure in OTHERS.items() if name in only}
-    for name, measure in wanted.items():
-        print(f"{name}:", flush=True)
-        measure(plan)
+    return 1 if asked.strict and report.unmet() else 0
 
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    names = (*DRAINS, *OTHERS)
+    def several(what: str, names: Sequence[str]) -> Callable[[str], list[str]]:
+        def parsed(text: str) -> list[str]:
+            given = text.split(",")
+            if unknown := set(given) - set(names):
+                raise argparse.ArgumentTypeError(
+                    f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(names)}"
+                )
+            return [name for name in names if name in given]
 
-    def measures(text: str) -> list[str]:
-        given = text.split(",")
-        if unknown := set(given) - set(names):
-            raise argparse.ArgumentTypeError(f"no measure {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-        return given
+        return parsed
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", type=measures, default=list(names), help=f"comma-separated, of {', '.join(names)}")
-    parser.add_argument("--runs", type=int, help=f"of everything, in turn (default: {Sizes.runs})")
-    parser.add_argument("--jobs", type=int, help=f"in a full queue (default: {Sizes.jobs})")
-    parser.add_argument("--bloat-seconds", type=float, help=f"age of the open transaction ({Sizes.bloat_seconds:g})")
-    parser.add_argument("--quick", action="store_true", help="one small run of each, without peers unless asked for")
-    parser.add_argument("--peers", help="comma-separated, or `all`, or `none`")
+    def peers(text: str) -> list[str]:
+        words: dict[str, list[str]] = {"all": list(PEERS), "none": []}
+        return words[text] if text in words else several("peer", PEERS)(text)
+
+    def positive(text: str) -> int:
+        if not text.isdecimal() or int(text) < 1:
+            raise argparse.ArgumentTypeError(f"not a number from 1 on: {text}")
+        return int(text)
+
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    measures = several("measure", list(MEASURES))
+    parser.add_argument("--only", type=measures, default=list(MEASURES), help=f"some of {', '.join(MEASURES)}")
+    parser.add_argument("--runs", type=positive, help=f"of everything, in turn, as time allows (default: {Sizes.runs})")
+    parser.add_argument("--jobs", type=positive, help=f"in a full queue (default: {Sizes.jobs})")
+    parser.add_argument(
+        "--quick", action="store_true", help="the smallest run of each, without peers unless asked for (2 minutes)"
+    )
+    parser.add_argument("--peers", type=peers, help=f"`all`, `none`, or some of {', '.join(PEERS)}")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a bar is missed or a measure failed")
     parser.add_argument("--seed", type=int, default=1, help="of everything random")
     parser.add_argument("--report", type=Path, default=ROOT / "reports" / "bench.json")
+    parser.add_argument("--figures", action="store_true", help="measure nothing; list the figures as the docs do")
     asked = parser.parse_args(words)
-    asked.peers = asked.peers or ("none" if asked.quick else "all")
+    if asked.peers is None:
+        asked.peers = [] if asked.quick else list(PEERS)
     return asked
 
 
-def chosen(peers: str) -> tuple[Kind, ...]:
-    """The peers asked for, installed."""
-    if peers == "none":
-        return ()
-    has_graphile = install.install_peers()
-    asked = [kind.name for kind in RIVALS] if peers == "all" else peers.split(",")
-    return tuple(kind for kind in RIVALS if kind.name in asked and (kind is not GRAPHILE or has_graphile))
+def absent(peers: Sequence[str]) -> dict[str, str]:
+    """The peers that take no part, each with the reason. Those that do are installed."""
+    left_out = {name: "not asked for" for name in PEERS if name not in peers}
+    if not peers:
+        return left_out
+    try:
+        install.install_python()
+    except install.CannotInstall as error:
+        # All of them are driven by scripts of that environment.
+        return left_out | dict.fromkeys(peers, str(error))
+    if GRAPHILE.name in peers:
+        try:
+            install.install_node()
+        except install.CannotInstall as error:
+            left_out[GRAPHILE.name] = str(error)
+    return left_out
 
 
-def facts(plan: Plan, only: Sequence[str]) -> dict[str, object]:
+def facts(plan: Plan) -> dict[str, object]:
     """All that somebody needs who wants to see the same figures."""
+    report = plan.report
+    kinds = [OURS, ONE_COMMIT, *(kind for kind in RIVALS if kind.name not in report.absent)]
     return {
         "machine": machine(),
-        "measures": list(only),
+        "measures": list(report.measures),
+        "absent": dict(report.absent),
         "sizes": asdict(plan.sizes),
         "seed": plan.seed,
         "postgres": plan.servers.settings(),
         "redis": plan.servers.redis_version(),
         "versions": {name: metadata.version(name) for name in OWN_LIBRARIES},
-        "peers": install.versions() if plan.peers else {},
-        "systems": {kind.name: kind.config for kind in (OURS, ONE_COMMIT, *plan.peers)},
+        "peers": install.versions() if len(report.absent) < len(PEERS) else {},
+        "systems": {kind.name: kind.config for kind in kinds},
     }
 
 

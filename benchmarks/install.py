@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.servers import ROOT
@@ -14,28 +15,53 @@ INSTALLED = ROOT / ".bench"
 
 PYTHON = INSTALLED / "peers" / "bin" / "python"
 NODE = INSTALLED / "node"
+WITHIN = 600.0
+"""Seconds for each command."""
 
 
-def install_peers() -> bool:
-    """Install what is pinned, unless it is there. Returns whether graphile-worker is, and says why not."""
+class CannotInstall(Exception):
+    """The text says what is missing."""
+
+
+def install_python() -> None:
+    """Install what is pinned for Python, unless it is there.
+
+    Raises:
+        CannotInstall: the package index refuses or is out of reach.
+    """
     INSTALLED.mkdir(exist_ok=True)
     (INSTALLED / ".gitignore").write_text("*\n")
-    wanted = PEERS / "requirements.txt"
-    if differ(wanted, INSTALLED / "requirements.txt"):
-        print("installing the peers into .bench (once)", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", INSTALLED / "peers"], check=True)
-        pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-r", str(wanted)], check=True)
-        shutil.copy(wanted, INSTALLED / "requirements.txt")
+    wanted, installed = PEERS / "requirements.txt", INSTALLED / "requirements.txt"
+    if not differ(wanted, installed):
+        return
+    print("installing the peers into .bench (once)", flush=True)
+    run([sys.executable, "-m", "venv", str(INSTALLED / "peers")])
+    run([str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-r", str(wanted)])
+    shutil.copy(wanted, installed)
+
+
+def install_node() -> None:
+    """Install graphile-worker, unless it is there.
+
+    Raises:
+        CannotInstall: there is no npm, or its registry refuses or is out of reach.
+    """
     if shutil.which("node") is None or shutil.which("npm") is None:
-        print("graphile-worker is left out: it needs node and npm, which are not here", flush=True)
-        return False
+        raise CannotInstall("it needs node and npm, which are not here")
     if differ(PEERS / "package.json", NODE / "package.json") or not (NODE / "node_modules").is_dir():
         NODE.mkdir(exist_ok=True)
-        npm = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"]
         shutil.copy(PEERS / "package.json", NODE / "package.json")
-        subprocess.run(npm, cwd=NODE, check=True)
-    return True
+        run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"], NODE)
+
+
+def run(command: Sequence[str], folder: Path = ROOT) -> None:
+    try:
+        ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=WITHIN, check=False)
+    except subprocess.TimeoutExpired:
+        raise CannotInstall(f"{command[0]} was not done within {WITHIN:g} s") from None
+    if ran.returncode != 0:
+        lines = (ran.stderr or ran.stdout).strip().splitlines()
+        raise CannotInstall(f"{' '.join(command)}: {lines[-1] if lines else f'exit code {ran.returncode}'}")
 
 
 def differ(wanted: Path, installed: Path) -> bool:

@@ -1,12 +1,15 @@
 """How much is measured, and with what: handed to every measure."""
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from benchmarks.report import OURS as OUR_NAME
 from benchmarks.report import Report
-from benchmarks.servers import Servers, settle
+from benchmarks.servers import Servers, TookTooLong, reason, settle
 from benchmarks.systems import OURS, RIVALS, Kind, System
 
 
@@ -21,27 +24,36 @@ class Sizes:
     load_seconds: float = 5.0
     memory_jobs: int = 1000
     bloat_rows: int = 1_000_000
-    bloat_seconds: float = 600.0
+    bloat_jobs: int = 600_000
     bloat_window: float = 10.0
     growth_rows: int = 10_000_000
+    generations: int = 100_000
+    requests: int = 100
     tenants: int = 1_000_000
+    holds: int = 2000
     walks: int = 12
     patience: float = 5.0
 
 
 QUICK = Sizes(
     runs=1,
-    jobs=2000,
-    latency_jobs=5,
-    idle_seconds=5,
-    load_seconds=2,
-    bloat_rows=100_000,
-    bloat_seconds=60,
-    growth_rows=1_000_000,
-    tenants=20_000,
-    walks=5,
+    jobs=1000,
+    latency_jobs=3,
+    idle_seconds=1,
+    load_seconds=1,
+    memory_jobs=200,
+    bloat_rows=10_000,
+    bloat_jobs=2000,
+    bloat_window=0.5,
+    growth_rows=50_000,
+    generations=5000,
+    requests=5,
+    tenants=5000,
+    holds=50,
+    walks=2,
     patience=0,
 )
+"""The smallest run in which every measure still takes all its steps: the suite makes it. Its figures say little."""
 
 
 @dataclass
@@ -52,21 +64,50 @@ class Plan:
     servers: Servers
     report: Report
     folder: Path
-    peers: tuple[Kind, ...]
     seed: int
+    measure: str = ""
     known: dict[str, System] = field(default_factory=dict)
+    deadline: float = float("inf")
+
+    def begin(self, measure: str, budget: float) -> None:
+        """From now on it is this measure's turn, for about so many seconds."""
+        self.measure = measure
+        self.deadline = time.monotonic() + budget
 
     def system(self, kind: Kind) -> System:
         """The one of this kind on these servers."""
         return self.known.setdefault(kind.name, System(kind, self.servers, self.folder))
 
     def systems(self, *wanted: Kind) -> list[System]:
-        """Ours, and those of the wanted (or all) peers that are to be measured."""
-        return [self.system(kind) for kind in (OURS, *(wanted or RIVALS)) if kind is OURS or kind in self.peers]
+        """Ours, and those of the wanted (or all) peers that take part."""
+        return [self.system(kind) for kind in (OURS, *(wanted or RIVALS)) if self.takes_part(kind.name)]
+
+    def takes_part(self, system: str) -> bool:
+        """Whether the system is here, and has not failed in this measure."""
+        return system not in self.report.absent and (self.measure, system) not in self.report.failures
+
+    @contextmanager
+    def turn_of(self, system: str) -> Iterator[None]:
+        """A peer that fails in the block costs its own rows only; a failure of ours ends the measure."""
+        try:
+            yield
+        except TookTooLong:
+            raise
+        except Exception as error:
+            if system == OUR_NAME:
+                raise
+            self.report.fail(self.measure, system, reason(error))
 
     def rounds(self) -> Iterator[int]:
-        """One for each run; within it every system has its turn, so that the noise of the hour meets all alike."""
-        yield from range(self.sizes.runs)
+        """One for each run; within it every system has its turn, so that the noise of the hour meets all alike. A round
+        is left out if the measure's budget would not last for one like the last one."""
+        for n in range(self.sizes.runs):
+            began = time.monotonic()
+            yield n
+            now = time.monotonic()
+            if n + 1 < self.sizes.runs and now + (now - began) > self.deadline:
+                print(f"  {n + 1} of {self.sizes.runs} runs: the time for {self.measure} is used up", flush=True)
+                return
 
     def settle(self) -> None:
         settle(self.sizes.patience)

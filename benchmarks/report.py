@@ -6,94 +6,76 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import FIGURES, Comparison, Figure
 from benchmarks.servers import ROOT
 
-
-@dataclass(frozen=True)
-class Bar:
-    """What is asked of `measure`: in the unit measured, or as a multiple of `against` = (measure, system)."""
-
-    measure: str
-    at_least: float | None = None
-    at_most: float | None = None
-    against: tuple[str, str] | None = None
-
-    def met(self, value: float) -> bool:
-        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
-
-    def __str__(self) -> str:
-        times = " x" if self.against else ""
-        return f">= {self.at_least:g}{times}" if self.at_least is not None else f"<= {self.at_most:g}{times}"
+OURS = "ours"
+COLUMNS = ("measure", "figure", "unit", "ours", "peer", "theirs", "ratio", "bar", "verdict")
+MET, MISSED, MEASURED, FAILED, SKIPPED = "met", "missed", "measured", "failed", "skipped"
+WIDEST = 72
+"""Characters of a verdict in the table; the file has it whole."""
 
 
 @dataclass
 class Report:
-    """Figures by (measure, system), each a list of runs."""
+    """The figures that were found, and why others were not.
 
-    bars: Sequence[Bar]
+    `measures`: those asked for. `absent`: peers that take no part, each with the reason.
+    """
+
+    measures: Sequence[str]
+    absent: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, Sequence[Figure]] = field(default_factory=lambda: FIGURES)
     facts: dict[str, Any] = field(default_factory=dict)
     runs: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    units: dict[str, str] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, measure: str, system: str, value: float, unit: str) -> None:
-        """Keep the figure of one run."""
-        self.units[measure] = unit
-        self.runs.setdefault((measure, system), []).append(value)
-        print(f"  {measure:<24} {system:<16} {value:>12,.2f} {unit}", flush=True)
+    def add(self, figure: str, system: str, value: float) -> None:
+        """Keep the figure of one run.
 
-    def median(self, measure: str, system: str) -> float | None:
-        values = self.runs.get((measure, system))
-        return statistics.median(values) if values else None
+        Raises:
+            LookupError: `benchmarks/figures.py` has no such figure.
+        """
+        unit = next((known.unit for all_of in self.figures.values() for known in all_of if known.name == figure), None)
+        if unit is None:
+            raise LookupError(f"benchmarks/figures.py does not know the figure {figure}")
+        self.runs.setdefault((figure, system), []).append(value)
+        print(f"  {figure:<25} {system:<16} {value:>12,.2f} {unit}", flush=True)
+
+    def fail(self, measure: str, system: str, reason: str) -> None:
+        """Note that the system could not be measured; if it is ours, that the whole measure could not."""
+        self.failures.setdefault((measure, system), reason)
+        print(f"  {measure:<25} {system:<16} FAILED: {reason}", flush=True)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One for each of our figures and whatever it is compared with."""
-        rows = []
-        for measure, ours in self._ours():
-            bars = [bar for bar in self.bars if bar.measure == measure]
-            compared = {bar.against for bar in bars}
-            alone = [bar for bar in bars if bar.against is None]
-            rows += [self._row(measure, ours, None, bar) for bar in alone]
-            rows += [self._row(measure, ours, bar.against, bar) for bar in bars if bar.against in self.runs]
-            others = [key for key in self.runs if key[0] == measure and key[1] != "ours" and key not in compared]
-            rows += [self._row(measure, ours, key, None) for key in others]
-            if not alone and not others and not any(key in self.runs for key in compared):
-                rows.append(self._row(measure, ours, None, None))
-        return rows
+        """One for each comparison of each figure of the measures asked for, whatever became of it."""
+        return [
+            self._row(measure, figure, comparison)
+            for measure in self.measures
+            for figure in self.figures[measure]
+            for comparison in figure.comparisons
+        ]
 
-    def _ours(self) -> Iterable[tuple[str, float]]:
-        return [(measure, statistics.median(runs)) for (measure, system), runs in self.runs.items() if system == "ours"]
-
-    def _row(self, measure: str, ours: float, peer: tuple[str, str] | None, bar: Bar | None) -> dict[str, Any]:
-        theirs = self.median(*peer) if peer else None
-        ratio = ours / theirs if theirs else None
-        judged = ratio if bar and bar.against else ours
-        return {
-            "measure": measure,
-            "unit": self.units[measure],
-            "ours": ours,
-            "peer": None if peer is None else peer[1] if peer[0] == measure else f"{peer[1]} ({peer[0]})",
-            "theirs": theirs,
-            "ratio": ratio,
-            "bar": str(bar) if bar else None,
-            "met": bar.met(judged) if bar and judged is not None else None,
-        }
+    def unmet(self) -> list[dict[str, Any]]:
+        """The rows whose bar is missed, or that could not be measured."""
+        return [row for row in self.rows() if row["verdict"].partition(":")[0] in (MISSED, FAILED)]
 
     def table(self) -> str:
-        words = ("measure", "unit", "ours", "peer", "theirs", "ratio", "bar", "met")
-        lines = [words, *(tuple(_cell(row[word]) for word in words) for row in self.rows())]
-        widths = [max(len(line[n]) for line in lines) for n in range(len(words))]
+        cells = [[_cell(row[column])[:WIDEST] for column in COLUMNS] for row in self.rows()]
+        lines = [list(COLUMNS), *cells]
+        widths = [max(len(line[n]) for line in lines) for n in range(len(COLUMNS))]
         right = {"ours", "theirs", "ratio"}
         return "\n".join(
             "  ".join(
-                cell.rjust(width) if word in right else cell.ljust(width)
-                for cell, width, word in zip(line, widths, words, strict=True)
+                cell.rjust(width) if column in right else cell.ljust(width)
+                for cell, width, column in zip(line, widths, COLUMNS, strict=True)
             ).rstrip()
             for line in lines
         )
@@ -101,20 +83,55 @@ class Report:
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         medians = [
-            {"measure": measure, "system": system, "unit": self.units[measure], "median": statistics.median(runs)}
+            {"figure": figure, "system": system, "median": statistics.median(runs)}
             | {"min": min(runs), "max": max(runs), "runs": runs}
-            for (measure, system), runs in self.runs.items()
+            for (figure, system), runs in self.runs.items()
         ]
-        document = self.facts | {"figures": medians, "compared": self.rows(), "details": self.details}
+        document = self.facts | {"rows": self.rows(), "figures": medians, "details": self.details}
         path.write_text(json.dumps(document, indent=2) + "\n")
+
+    def _row(self, measure: str, figure: Figure, comparison: Comparison) -> dict[str, Any]:
+        peer = comparison.peer
+        ours = self._median(figure.name, OURS)
+        theirs = self._median(comparison.figure or figure.name, peer) if peer else None
+        ratio = ours / theirs if ours is not None and theirs else None
+        return {
+            "measure": measure,
+            "figure": figure.name,
+            "unit": figure.unit,
+            "meaning": figure.meaning,
+            "ours": ours,
+            "peer": peer,
+            "theirs": theirs,
+            "ratio": ratio,
+            "bar": comparison.bar,
+            "verdict": self._verdict(measure, comparison, ratio if peer else ours),
+            "runs": len(self.runs.get((figure.name, OURS), ())),
+        }
+
+    def _verdict(self, measure: str, comparison: Comparison, judged: float | None) -> str:
+        peer = comparison.peer
+        if reason := self.failures.get((measure, OURS)):
+            return f"{FAILED}: {reason}"
+        if peer and (reason := self.failures.get((measure, peer))):
+            return f"{FAILED}: {peer}: {reason}"
+        if peer is not None and peer in self.absent:
+            return f"{SKIPPED}: {self.absent[peer]}"
+        if judged is None:
+            return f"{FAILED}: not measured"
+        if comparison.bar is None:
+            return MEASURED
+        return MET if comparison.met(judged) else MISSED
+
+    def _median(self, figure: str, system: str) -> float | None:
+        values = self.runs.get((figure, system))
+        return statistics.median(values) if values else None
 
 
 def _cell(value: object) -> str:
     match value:
         case None:
             return ""
-        case bool():
-            return "yes" if value else "NO"
         case float():
             return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
         case _:

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import psycopg
 import redis
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 
 from cli.local.embedded import Embedded
 from cli.local.spawn import end, spawn
@@ -24,6 +24,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 class BenchError(Exception):
     """A measure could not be made; the text says what to look at."""
+
+
+class TookTooLong(BenchError):
+    """A measure was broken off."""
+
+
+def reason(error: Exception) -> str:
+    """The error in one line."""
+    first = str(error).strip().partition("\n")[0]
+    return first if isinstance(error, BenchError) else f"{type(error).__name__}: {first}".removesuffix(": ")
 
 
 @dataclass(frozen=True)
@@ -56,14 +66,26 @@ class Servers:
         down first, so no run pays for what another left behind."""
         self.redis.flushall()
         self.drop(database)
-        with self._admin() as admin:
-            statement = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-            admin.execute(statement.format(Identifier(database), Identifier(template)))
+        names = Identifier(database), Identifier(template)
+        self._alter(SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*names))
         return self.urls(database)
 
     def drop(self, database: str) -> None:
-        with self._admin() as admin:
-            admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(database)))
+        self._alter(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(database)))
+
+    def _alter(self, statement: Composed) -> None:
+        """Autovacuum is a superuser's process for as long as it looks at a database: not even FORCE may end it, and no
+        database is copied beside it. It leaves by itself."""
+
+        def altered() -> bool:
+            with self._admin() as admin:
+                try:
+                    admin.execute(statement)
+                except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectInUse):
+                    return False
+            return True
+
+        until(altered, f"autovacuum to leave: {statement.as_string()}", within=120, every=0.2)
 
     def settings(self) -> dict[str, str]:
         """Those of Postgres that speed depends on."""

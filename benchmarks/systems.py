@@ -156,7 +156,7 @@ class System:
                 starts.setdefault(number, instant)
             return len(starts) >= len(sent)
 
-        until(all_started, f"the last jobs of {self.name}", within=30)
+        until(all_started, f"the last jobs of {self.name}", within=60)
         return [(called, committing, starts[number]) for number, (called, committing) in enumerate(sent, 1)]
 
     @contextmanager

@@ -3,7 +3,6 @@
 import time
 from datetime import UTC, datetime
 from secrets import token_bytes
-from statistics import quantiles
 from uuid import uuid4
 
 import httpx
@@ -12,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from benchmarks.measures.ingest import serving
 from benchmarks.plan import Plan
-from benchmarks.report import Bar
+from benchmarks.report import percentile
 from benchmarks.servers import BenchError, ours
 from benchmarks.systems import OURS
 from db.content import Place
@@ -21,11 +20,6 @@ from domain.access import KEY_BYTES, new_key
 from web.generations import cursor_of
 
 DATABASE = "bench_api"
-GENERATIONS = 100_000
-REQUESTS = 100
-"""Of each kind: with a key for each kind, less than a key may ask in a minute."""
-
-BARS = (Bar("api-history-p95", at_most=50), Bar("api-history-deep-p95", at_most=50))
 
 FILL = """
 INSERT INTO generations (tenant_id, date, concepts, trends, is_favorite)
@@ -41,24 +35,29 @@ KINDS: dict[str, dict[str, str | int]] = {
 
 
 def measure(plan: Plan) -> None:
+    """With a key for each kind of request, no key asks more often than it may in a minute."""
+    requests = plan.sizes.requests
     urls = plan.servers.create(DATABASE, plan.system(OURS).template)
-    keys, halfway = filled(seeing_all_tenants(urls.owner))
+    keys, halfway = filled(seeing_all_tenants(urls.owner), plan.sizes.generations)
     environment = ours(DATABASE_URL=urls.app, REDIS_URL=urls.redis, STRIPE_WEBHOOK_SECRET="whsec_bench")  # noqa: S106
-    with serving(plan, "ours", environment) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}/api") as client:
+    with (
+        serving(plan, "ours", environment) as (_, port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as client,
+    ):
         plan.settle()
         for kind, asked in KINDS.items():
             key = keys.pop()
-            p95(plan, kind, [ask(client, key, asked)[0] for _ in range(REQUESTS)])
+            p95(plan, kind, [ask(client, key, asked)[0] for _ in range(requests)])
         # Each page after the one before it.
         times, key, cursor = [], keys.pop(), halfway
-        for _ in range(REQUESTS):
+        for _ in range(requests):
             seconds, cursor = ask(client, key, {"limit": 20, "cursor": cursor})
             times.append(seconds)
         p95(plan, "api-history-deep", times)
 
 
 def p95(plan: Plan, kind: str, times: list[float]) -> None:
-    plan.report.add(f"{kind}-p95", "ours", quantiles(times, n=20)[-1] * 1000, "ms")
+    plan.report.add(f"{kind}-p95", "ours", percentile(times, 95) * 1000)
 
 
 def ask(client: httpx.Client, key: str, asked: dict[str, str | int]) -> tuple[float, str]:
@@ -70,7 +69,7 @@ def ask(client: httpx.Client, key: str, asked: dict[str, str | int]) -> tuple[fl
     return seconds, answer.json()["next"]
 
 
-def filled(url: str) -> tuple[list[str], str]:
+def filled(url: str, generations: int) -> tuple[list[str], str]:
     """A tenant with generations of about 3 KB, and a key for each kind of request. Returns the keys, and the cursor
     of the middle of the history."""
     tenant_id, now = uuid4(), datetime.now(UTC)
@@ -84,7 +83,7 @@ def filled(url: str) -> tuple[list[str], str]:
         "tenant_id": tenant_id,
         "concepts": Jsonb([concept | {"id": str(n), "hashtags": ["#bread", "#night"]} for n in range(5)]),
         "trends": Jsonb([{"topic": f"sourdough {n}", "live": True} for n in range(8)]),
-        "generations": GENERATIONS,
+        "generations": generations,
     }
     keys = [
         new_key(token_bytes(KEY_BYTES), name="bench", scopes=["generations:read"], expires_at=None, now=now, others=0)
@@ -100,7 +99,7 @@ def filled(url: str) -> tuple[list[str], str]:
             )
         connection.execute(FILL, values)
         connection.execute("VACUUM ANALYZE generations")
-        place = connection.execute(HALFWAY, (GENERATIONS // 2,)).fetchone()
+        place = connection.execute(HALFWAY, (generations // 2,)).fetchone()
     if place is None:
         raise BenchError("nothing was filled in")
     return [key.text for key in keys], cursor_of(Place(*place))

@@ -40,7 +40,7 @@ def measure(plan: Plan) -> None:
         system.vacuum()
         plan.settle()
         with system.connect() as connection, system.working("apply", STRIPE_PRO_PRICE_ID="price_pro") as workers:
-            plan.report.add("apply", "ours", watch(system, connection, len(events), workers), "events/s")
+            plan.report.add("apply", "ours", watch(system, connection, len(events), workers))
             if one(connection, "SELECT count(*) FROM webhook_events WHERE status = 'applied'") != len(events):
                 raise BenchError("not every event was applied")
 

@@ -7,24 +7,14 @@ from typing import NamedTuple
 import psycopg
 
 from benchmarks.plan import Plan
-from benchmarks.report import Bar
 from benchmarks.servers import BenchError, Running
 from benchmarks.systems import CELERY, DRAMATIQ, GRAPHILE, ONE_COMMIT, OURS, PGQUEUER, PROCRASTINATE, Kind, System
 
-UNIT = "jobs/s"
 WITHIN = 300.0
-
-BARS = (
-    Bar("drain", at_least=1.5, against=("drain", "pgqueuer")),
-    Bar("drain", at_least=1.0, against=("drain", "graphile-worker")),
-    Bar("drain-single", at_least=10, against=("drain", "procrastinate")),
-    Bar("effect", at_least=5, against=("drain", "procrastinate")),
-    Bar("effect", at_least=2, against=("effect-alone", "one-commit")),
-)
 
 
 class Contest(NamedTuple):
-    measure: str
+    figure: str
     kind: Kind
     how: str = "bulk"
     job: str = "noop"
@@ -32,24 +22,24 @@ class Contest(NamedTuple):
 
 CONTESTS = {
     "drain": [Contest("drain", kind) for kind in (OURS, PGQUEUER, GRAPHILE, PROCRASTINATE, CELERY, DRAMATIQ)],
-    "drain-single": [Contest("drain-single", OURS, "single"), Contest("drain", PROCRASTINATE)],
+    "drain-single": [Contest("drain-single", kind, "single") for kind in (OURS, PROCRASTINATE)],
     # Jobs that opted in to sharing a commit, and jobs that have a commit each.
     "effect": [
         Contest("effect", OURS, job="grouped"),
         Contest("effect-alone", OURS, job="effect"),
-        Contest("effect-alone", ONE_COMMIT),
-        Contest("drain", PROCRASTINATE),
+        Contest("effect", ONE_COMMIT, job="effect"),
+        Contest("effect", PROCRASTINATE),
     ],
 }
 
 
-def measure(plan: Plan, wanted: Sequence[str]) -> None:
-    contests = dict.fromkeys(contest for name in wanted for contest in CONTESTS[name])
-    kinds = (OURS, ONE_COMMIT, *plan.peers)
+def measure(plan: Plan, name: str) -> None:
     for _ in plan.rounds():
-        for contest in contests:
-            if contest.kind in kinds:
-                plan.report.add(contest.measure, contest.kind.name, drained(plan, contest), UNIT)
+        for contest in CONTESTS[name]:
+            system = contest.kind.name
+            if plan.takes_part(system):
+                with plan.turn_of(system):
+                    plan.report.add(contest.figure, system, drained(plan, contest))
 
 
 def drained(plan: Plan, contest: Contest) -> float:

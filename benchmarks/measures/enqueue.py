@@ -7,27 +7,20 @@ from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
 from benchmarks.plan import Plan
-from benchmarks.report import Bar
 from benchmarks.servers import BenchError
 from benchmarks.systems import OURS, System
 from db.security import seeing_all_tenants
-
-UNIT = "jobs/s"
-
-BARS = (
-    Bar("enqueue-single", at_least=1.2, against=("enqueue-single", "pgqueuer")),
-    Bar("enqueue-bulk", at_least=0.8, against=("enqueue-bulk", "copy")),
-)
 
 
 def measure(plan: Plan) -> None:
     for _ in plan.rounds():
         for system in plan.systems():
-            enqueue(plan, system, "single", max(1000, round(plan.sizes.jobs / 4 * system.kind.share)))
-            if system.kind.bulk:
-                enqueue(plan, system, "bulk", plan.sizes.jobs)
-            if system.kind is OURS:
-                plan.report.add("enqueue-bulk", "copy", plan.sizes.jobs / copied(plan, system), UNIT)
+            with plan.turn_of(system.name):
+                enqueue(plan, system, "single", max(1000, round(plan.sizes.jobs / 4 * system.kind.share)))
+                if system.kind.bulk:
+                    enqueue(plan, system, "bulk", plan.sizes.jobs)
+                if system.kind is OURS:
+                    plan.report.add("enqueue-bulk", "copy", plan.sizes.jobs / copied(plan, system))
 
 
 def enqueue(plan: Plan, system: System, how: str, jobs: int) -> None:
@@ -37,7 +30,7 @@ def enqueue(plan: Plan, system: System, how: str, jobs: int) -> None:
     with system.connect() as connection:
         if system.kind.left is not None and system.left(connection, jobs) != jobs:
             raise BenchError(f"{system.name} enqueued other than {jobs} jobs")
-    plan.report.add(f"enqueue-{how}", system.name, jobs / seconds, UNIT)
+    plan.report.add(f"enqueue-{how}", system.name, jobs / seconds)
 
 
 def copied(plan: Plan, system: System) -> float:

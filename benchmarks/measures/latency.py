@@ -4,14 +4,12 @@ and, as `latency-call`, from the beginning of the call that enqueues it."""
 from collections import defaultdict
 
 from benchmarks.plan import Plan
-from benchmarks.report import Bar, percentile
+from benchmarks.report import percentile
 from benchmarks.servers import until_idle
 from benchmarks.systems import DRAMATIQ, GRAPHILE, PROCRASTINATE
 
 WARM_UP = 3
 """Jobs that find cold caches and connections yet to be made; not counted."""
-
-BARS = (Bar("latency-p50", at_most=4), Bar("latency-p99", at_most=20))
 
 
 def measure(plan: Plan) -> None:
@@ -21,14 +19,15 @@ def measure(plan: Plan) -> None:
     waits: defaultdict[str, dict[str, list[float]]] = defaultdict(lambda: {"latency": [], "latency-call": []})
     for _ in plan.rounds():
         for system in plan.systems(GRAPHILE, PROCRASTINATE, DRAMATIQ):
-            system.fresh()
-            with system.working("latency") as workers:
-                until_idle(workers)
-                for called, committing, started in system.send(pauses)[WARM_UP:]:
-                    waits[system.name]["latency"].append((started - committing) / 1e6)
-                    waits[system.name]["latency-call"].append((started - called) / 1e6)
+            with plan.turn_of(system.name):
+                system.fresh()
+                with system.working("latency") as workers:
+                    until_idle(workers)
+                    for called, committing, started in system.send(pauses)[WARM_UP:]:
+                        waits[system.name]["latency"].append((started - committing) / 1e6)
+                        waits[system.name]["latency-call"].append((started - called) / 1e6)
     for name, found in waits.items():
-        for measure, values in found.items():
+        for figure, values in found.items():
             for percent in (50, 99):
-                plan.report.add(f"{measure}-p{percent}", name, percentile(values, percent), "ms")
+                plan.report.add(f"{figure}-p{percent}", name, percentile(values, percent))
     plan.report.details["latency_ms"] = waits

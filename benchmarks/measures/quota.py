@@ -15,7 +15,6 @@ from db.transaction import SYSTEM
 from workers.app import App
 from workers.jobs.quota import TENANTS_PER_TRANSACTION
 
-HELD = 2000
 CROWD = """
 INSERT INTO tenants (name, used_quota, quota_anchor, quota_period_start, quota_reset_at)
 SELECT n::text, 5, at, at, at + interval '1 month'
@@ -36,12 +35,12 @@ def measure(plan: Plan) -> None:
             ).fetchall()
         plan.settle()
         with producing(system) as app:
-            waits = list(held(app, tenant_id, HELD))
-            plan.report.add("hold", "ours", HELD / sum(waits), "holds/s")
+            waits = list(held(app, tenant_id, plan.sizes.holds))
+            plan.report.add("hold", "ours", len(waits) / sum(waits))
             with consuming(app, tenant_id) as beside:
                 seconds = reset_all(app)
-            plan.report.add("reset", "ours", plan.sizes.tenants / seconds, "tenants/s")
-            plan.report.add("hold-p99-beside-reset", "ours", percentile(beside, 99) * 1000, "ms")
+            plan.report.add("reset", "ours", plan.sizes.tenants / seconds)
+            plan.report.add("hold-p99-beside-reset", "ours", percentile(beside, 99) * 1000)
 
 
 def reset_all(app: App) -> float:

@@ -1,8 +1,8 @@
-"""What others write to take Stripe's webhooks: `webhooks.py fastapi|by-hand|by-hand-unrung PORT`.
+"""What others write to take Stripe's webhooks: `webhooks.py fastapi|by-hand|by-hand-no-push PORT`.
 
     fastapi          FastAPI, the SDK's construct_event, one insert, one push
     by-hand          Starlette, HMAC by hand, orjson, one insert, one push
-    by-hand-unrung   the same without the push
+    by-hand-no-push  the same without the push
 
 Each request has its insert committed before it is answered. uvicorn with uvloop and httptools, a pool of 8 connections.
 """
@@ -83,7 +83,7 @@ def fastapi():
     return app
 
 
-FORMS = {"fastapi": fastapi, "by-hand": lambda: by_hand(True), "by-hand-unrung": lambda: by_hand(False)}
+FORMS = {"fastapi": fastapi, "by-hand": lambda: by_hand(True), "by-hand-no-push": lambda: by_hand(False)}
 
 if __name__ == "__main__":
     with psycopg.connect(URL) as owner:

@@ -1,55 +1,254 @@
-"""The benchmark itself: that it measures what it says, and leaves nothing running. Never how fast anything is."""
+"""The benchmark itself: that every measure can be made, that none costs another its rows, and that a run leaves nothing
+running. Never how fast anything is."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
-from benchmarks.report import Bar, Report, percentile
+from benchmarks.__main__ import absent
+from benchmarks.figures import FIGURES, Comparison, Figure
+from benchmarks.install import CannotInstall, run
+from benchmarks.plan import QUICK, Plan
+from benchmarks.report import OURS, Report, percentile
+from benchmarks.run import MEASURES, Measure, attempt
+from benchmarks.servers import BenchError, Servers
+from cli.local.cluster import SUPERUSER
+from cli.local.embedded import Embedded, start_embedded
 from tests.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = [sys.executable, "-m", "benchmarks", "--quick"]
+QUICKLY = [sys.executable, "-m", "benchmarks", "--quick"]
+OUTSIDE = absent(peers=[])
 
 
-def test_a_quick_run_counts_every_job_once_and_reports_it(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    with start_embedded(tmp_path_factory.mktemp("bench") / "home") as embedded:
+        yield embedded
+
+
+@pytest.fixture(scope="module")
+def shared(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return Plan(QUICK, Servers(embedded), Report([]), tmp_path_factory.mktemp("work"), seed=1)
+
+
+@pytest.fixture
+def plan(shared: Plan) -> Plan:
+    """The smallest plan, without peers, on servers and migrated tables that all tests here share."""
+    return replace(shared, report=Report([], OUTSIDE), known=shared.known)
+
+
+# --- every measure ---------------------------------------------------------------------------------------
+
+
+def test_the_measures_are_those_that_have_figures() -> None:
+    assert MEASURES.keys() == FIGURES.keys()
+    names = [figure.name for figures in FIGURES.values() for figure in figures]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_measure_finds_its_figures(plan: Plan, name: str) -> None:
+    plan.report.measures = [name]
+    # A measure in which a job was lost, or done twice, fails.
+    attempt(plan, name, MEASURES[name])
+    assert plan.report.failures == {}
+    rows = plan.report.rows()
+    assert [row for row in rows if row["ours"] is None or row["verdict"].startswith("failed")] == []
+    assert {row["peer"] for row in rows if row["verdict"].startswith("skipped")} <= OUTSIDE.keys()
+
+
+def test_the_whole_bench_is_planned_to_end_within_45_minutes() -> None:
+    assert sum(measure.budget for measure in MEASURES.values()) <= 45 * 60
+
+
+@pytest.mark.parametrize("figure", [figure for figures in FIGURES.values() for figure in figures], ids=lambda f: f.name)
+def test_every_figure_is_documented(figure: Figure) -> None:
+    """`python -m benchmarks --figures` prints the lines."""
+    assert figure.documented in (ROOT / "docs" / "performance.md").read_text().splitlines()
+
+
+# --- one that breaks -------------------------------------------------------------------------------------
+
+
+def broken(plan: Plan) -> None:
+    plan.report.add("reset", OURS, 5)
+    raise ValueError("no such tenant\nand more that is not for a table")
+
+
+def test_a_measure_that_breaks_costs_only_its_own_rows(plan: Plan, capfd: pytest.CaptureFixture[str]) -> None:
+    plan.report.measures = ["quota", "apply"]
+    attempt(plan, "quota", Measure(broken, 60))
+    attempt(plan, "apply", Measure(lambda plan: plan.report.add("apply", OURS, 300), 60))
+    verdicts = {row["figure"]: (row["ours"], row["verdict"]) for row in plan.report.rows()}
+    assert verdicts == {
+        "hold": (None, "failed: ValueError: no such tenant"),
+        "reset": (5, "failed: ValueError: no such tenant"),
+        "hold-p99-beside-reset": (None, "failed: ValueError: no such tenant"),
+        "apply": (300, "measured"),
+    }
+    assert "in broken" in plan.report.details["failures"]["quota"]
+    assert "in broken" in capfd.readouterr().err
+
+
+def test_a_measure_that_hangs_is_broken_off(plan: Plan) -> None:
+    plan.report.measures = ["apply"]
+
+    def hang(plan: Plan) -> None:
+        # Also where it waits for a peer: then it is not the peer's failure.
+        with plan.turn_of("pgqueuer"):
+            threading.Event().wait()
+
+    attempt(plan, "apply", Measure(hang, 0.1))
+    assert [row["verdict"] for row in plan.report.rows()] == ["failed: not done within 0.2 s"]
+
+
+def test_a_peer_that_breaks_costs_only_the_rows_beside_it(plan: Plan) -> None:
+    plan.report = Report(["effect"], {"procrastinate": "the package index is out of reach"})
+    plan.sizes = replace(QUICK, runs=3)
+    turns = []
+
+    def measure(plan: Plan) -> None:
+        for _ in plan.rounds():
+            for system in filter(plan.takes_part, (OURS, "one-commit", "procrastinate")):
+                with plan.turn_of(system):
+                    turns.append(system)
+                    if system != OURS:
+                        raise BenchError("ended by itself\nits log")
+                    plan.report.add("effect", system, 10)
+
+    attempt(plan, "effect", Measure(measure, 60))
+    assert turns == [OURS, "one-commit", OURS, OURS]
+    verdicts = {(row["figure"], row["peer"]): (row["ours"], row["verdict"]) for row in plan.report.rows()}
+    assert verdicts == {
+        ("effect", "procrastinate"): (10, "skipped: the package index is out of reach"),
+        ("effect", "one-commit"): (10, "failed: one-commit: ended by itself"),
+        ("effect-alone", "one-commit"): (None, "failed: one-commit: ended by itself"),
+    }
+
+
+def test_no_round_begins_that_the_budget_does_not_hold(plan: Plan) -> None:
+    plan.sizes = replace(QUICK, runs=5)
+    plan.begin("apply", budget=0)
+    assert list(plan.rounds()) == [0]
+    plan.begin("apply", budget=60)
+    assert list(plan.rounds()) == [0, 1, 2, 3, 4]
+
+
+def test_a_figure_that_nobody_declared_is_an_error() -> None:
+    with pytest.raises(LookupError, match="does not know the figure speed"):
+        Report(["apply"]).add("speed", OURS, 1)
+
+
+def test_a_peer_that_cannot_be_installed_says_why() -> None:
+    with pytest.raises(CannotInstall, match="no index here"):
+        run([sys.executable, "-c", "import sys; sys.exit('much\\nno index here')"])
+
+
+def test_a_database_that_a_superuser_sits_in_is_dropped_when_they_have_left(embedded: Embedded, plan: Plan) -> None:
+    """Autovacuum is one, for as long as it looks at a table."""
+    urls = plan.servers.create("bench_sat_in")
+    assert embedded.postgres is not None
+    with psycopg.connect(embedded.postgres.url(SUPERUSER, "bench_sat_in")) as sitting:
+        with psycopg.connect(plan.servers.urls("postgres").owner, autocommit=True) as admin:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                admin.execute("DROP DATABASE bench_sat_in WITH (FORCE)")
+        dropping = threading.Thread(target=plan.servers.drop, args=("bench_sat_in",))
+        dropping.start()
+        sitting.close()
+    dropping.join(60)
+    assert not dropping.is_alive()
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(urls.owner)
+
+
+# --- the verdicts ----------------------------------------------------------------------------------------
+
+
+def report_of(*comparisons: Comparison, absent: dict[str, str] | None = None) -> Report:
+    return Report(["m"], absent or {}, {"m": [Figure("speed", "jobs/s", "speed", comparisons)]})
+
+
+def test_a_bar_is_held_against_the_ratio_of_medians() -> None:
+    report = report_of(Comparison("peer", at_least=2), Comparison("other", at_least=1.5), Comparison(None, at_most=5))
+    for ours, theirs in ((10, 5), (30, 5), (20, 50)):
+        report.add("speed", OURS, ours)
+        report.add("speed", "peer", theirs)
+        report.add("speed", "other", 16)
+    peer, other, alone = report.rows()
+    assert (peer["ours"], peer["theirs"], peer["ratio"], peer["bar"], peer["verdict"]) == (20, 5, 4, ">= 2 x", "met")
+    assert (other["ratio"], other["verdict"]) == (1.25, "missed")
+    assert (alone["ours"], alone["peer"], alone["bar"], alone["verdict"]) == (20, None, "<= 5", "missed")
+    assert report.unmet() == [other, alone]
+
+
+def test_without_a_bar_a_figure_is_measured_and_without_a_figure_it_failed() -> None:
+    report = report_of(Comparison(), Comparison("peer"), Comparison("gone"), absent={"gone": "no npm"})
+    report.add("speed", OURS, 10)
+    assert [row["verdict"] for row in report.rows()] == ["measured", "failed: not measured", "skipped: no npm"]
+    assert [row["peer"] for row in report.unmet()] == ["peer"]
+
+
+def test_percentiles_are_values_that_were_measured() -> None:
+    values = [float(n) for n in range(1, 61)]
+    assert (percentile(values, 50), percentile(values, 99), percentile([7.0], 99)) == (30, 60, 7)
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+def test_a_quick_run_writes_its_report_and_strict_is_about_the_bars(tmp_path: Path) -> None:
     ran = subprocess.run(
-        [*QUICK, "--only", "drain,enqueue", "--report", tmp_path / "bench.json"],
+        [*QUICKLY, "--only", "enqueue", "--strict", "--report", tmp_path / "bench.json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    # A run in which a job was lost, or done twice, is an error and no figure.
-    assert ran.returncode == 0, ran.stdout + ran.stderr
     report = json.loads((tmp_path / "bench.json").read_text())
-    found = {(figure["measure"], figure["system"]): figure for figure in report["figures"]}
-    assert found.keys() == {
-        ("drain", "ours"),
-        ("enqueue-single", "ours"),
-        ("enqueue-bulk", "ours"),
-        ("enqueue-bulk", "copy"),
-    }
-    assert all(figure["runs"] == [figure["median"]] and figure["median"] > 0 for figure in found.values())
+    rows = {(row["figure"], row["peer"]): row for row in report["rows"]}
+    beside_copy = rows["enqueue-bulk", "copy"]
+    assert beside_copy["ratio"] == pytest.approx(beside_copy["ours"] / beside_copy["theirs"])
+    assert beside_copy["verdict"] in ("met", "missed")
+    assert {row["verdict"] for pair, row in rows.items() if pair[1] != "copy"} == {"skipped: not asked for"}
+    assert ran.returncode == (beside_copy["verdict"] == "missed"), ran.stdout + ran.stderr
+    assert all(figure["runs"] == [figure["median"]] and figure["median"] > 0 for figure in report["figures"])
     assert report["postgres"]["fsync"] == report["postgres"]["synchronous_commit"] == "on"
-    assert report["sizes"]["jobs"] == 2000
+    assert report["sizes"]["jobs"] == 1000
     assert report["machine"]["cpus"] == os.cpu_count()
-    (against_copy,) = (row for row in report["compared"] if row["bar"])
-    assert against_copy["ratio"] == pytest.approx(against_copy["ours"] / against_copy["theirs"])
-    assert against_copy["met"] is (against_copy["ratio"] >= 0.8)
-    assert "enqueue-bulk" in ran.stdout
+    assert "verdict" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--only", "drain,speed"], "no measure speed; there are drain, "),
+        (["--peers", "rq"], "no peer rq; there are pgqueuer, "),
+        (["--runs", "0"], "not a number from 1 on: 0"),
+    ],
+)
+def test_what_is_not_understood_is_named(words: list[str], answer: str) -> None:
+    ran = subprocess.run([*QUICKLY, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert answer in ran.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     with (tmp_path / "out").open("wb") as out:
         environment = os.environ | {"TMPDIR": str(tmp_path)}
-        command = [*QUICK, "--only", "drain", "--jobs", "4000", "--report", tmp_path / "bench.json"]
+        command = [*QUICKLY, "--only", "drain", "--jobs", "4000", "--report", tmp_path / "bench.json"]
         run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out)
     try:
         family = psutil.Process(run.pid)
@@ -72,26 +271,3 @@ def works(process: psutil.Process) -> bool:
 
 def alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-
-
-def test_a_bar_is_held_against_the_ratio_of_medians() -> None:
-    report = Report((Bar("speed", at_least=2, against=("speed", "peer")), Bar("wait", at_most=5)))
-    for ours, theirs in ((10, 5), (30, 5), (20, 50)):
-        report.add("speed", "ours", ours, "jobs/s")
-        report.add("speed", "peer", theirs, "jobs/s")
-    report.add("wait", "ours", 6, "ms")
-    speed, wait = report.rows()
-    assert (speed["ours"], speed["theirs"], speed["ratio"], speed["met"]) == (20, 5, 4, True)
-    assert (wait["ours"], wait["peer"], wait["met"]) == (6, None, False)
-
-
-def test_a_bar_whose_peer_was_not_measured_is_not_met_either_way() -> None:
-    report = Report((Bar("speed", at_least=2, against=("speed", "peer")),))
-    report.add("speed", "ours", 10, "jobs/s")
-    (row,) = report.rows()
-    assert row["met"] is None
-
-
-def test_percentiles_are_values_that_were_measured() -> None:
-    values = [float(n) for n in range(1, 61)]
-    assert (percentile(values, 50), percentile(values, 99), percentile([7.0], 99)) == (30, 60, 7)

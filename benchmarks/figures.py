@@ -1,0 +1,219 @@
+"""All that the benchmark reports: by measure, its figures, what each is compared with, and the bars.
+
+The one place for bars: whoever moves one changes its line here. docs/performance.md has a line for each figure (a test
+compares them; `python -m benchmarks --figures` prints those lines).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure of ours beside a peer's, or alone. The bar is a multiple of the peer's figure; without a peer, a value
+    in the figure's own unit. `figure` names the peer's figure where it is another one of the same measure."""
+
+    peer: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    figure: str | None = None
+
+    def met(self, value: float) -> bool:
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+    @property
+    def bar(self) -> str | None:
+        times = " x" if self.peer else ""
+        if self.at_least is not None:
+            return f">= {self.at_least:g}{times}"
+        return None if self.at_most is None else f"<= {self.at_most:g}{times}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that a measure finds; `meaning` completes the sentence "The figure is …"."""
+
+    name: str
+    unit: str
+    meaning: str
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def documented(self) -> str:
+        """Its line in docs/performance.md."""
+        return f"| `{self.name}` | {self.unit} | {self.meaning} |"
+
+
+def figure(name: str, unit: str, meaning: str, *comparisons: Comparison) -> Figure:
+    return Figure(name, unit, meaning, comparisons or (Comparison(),))
+
+
+def alone(*, at_least: float | None = None, at_most: float | None = None) -> Comparison:
+    return Comparison(None, at_least, at_most)
+
+
+Beside = Comparison
+
+FIGURES: dict[str, tuple[Figure, ...]] = {
+    "drain": (
+        figure(
+            "drain",
+            "jobs/s",
+            "no-op jobs completed from a full queue that was filled in bulk, counted in the database",
+            Beside("pgqueuer", at_least=1.5),
+            Beside("graphile-worker", at_least=1.0),
+            Beside("procrastinate"),
+            Beside("celery"),
+            Beside("dramatiq"),
+        ),
+    ),
+    "drain-single": (
+        figure(
+            "drain-single",
+            "jobs/s",
+            "the same, where every job was enqueued in a transaction and with a notification of its own",
+            Beside("procrastinate", at_least=10),
+        ),
+    ),
+    "effect": (
+        figure(
+            "effect",
+            "jobs/s",
+            "jobs completed that insert a row in the commit of their completion, and have opted in to sharing that "
+            "commit; procrastinate's jobs do nothing",
+            Beside("procrastinate", at_least=5),
+            Beside("one-commit", at_least=2),
+        ),
+        figure(
+            "effect-alone",
+            "jobs/s",
+            "the same without opting in: a commit for each job; `one-commit` is our own hand-written form of it",
+            Beside("one-commit", figure="effect"),
+        ),
+    ),
+    "enqueue": (
+        figure(
+            "enqueue-single",
+            "jobs/s",
+            "jobs enqueued by one thread, each in a transaction of its own",
+            Beside("pgqueuer", at_least=1.2),
+            Beside("graphile-worker"),
+            Beside("procrastinate"),
+            Beside("celery"),
+            Beside("dramatiq"),
+        ),
+        figure(
+            "enqueue-bulk",
+            "jobs/s",
+            "jobs enqueued by one thread, a thousand in a call; `copy` is COPY of the very same rows",
+            Beside("copy", at_least=0.8),
+            Beside("pgqueuer"),
+            Beside("graphile-worker"),
+            Beside("procrastinate"),
+        ),
+    ),
+    "latency": (
+        figure(
+            "latency-p50",
+            "ms",
+            "from asking for the commit that enqueues a job to the start of its handler, median; jobs come 0.5 to 1 s "
+            "apart",
+            alone(at_most=4),
+            Beside("graphile-worker"),
+            Beside("procrastinate"),
+            Beside("dramatiq"),
+        ),
+        figure(
+            "latency-p99",
+            "ms",
+            "the same, 99th percentile",
+            alone(at_most=20),
+            Beside("graphile-worker"),
+            Beside("procrastinate"),
+            Beside("dramatiq"),
+        ),
+        figure("latency-call-p50", "ms", "the same from the beginning of the call that enqueues, median"),
+        figure("latency-call-p99", "ms", "the same, 99th percentile"),
+    ),
+    "idle": (
+        figure("idle-cpu", "% of a core", "the processor time of a worker dyno with nothing to do", alone(at_most=1)),
+        figure("idle-redis", "commands/s", "the Redis commands of that dyno", alone(at_most=10)),
+        figure("idle-cpu-scheduler", "% of a core", "the processor time of a scheduler with nothing to do"),
+        figure("idle-redis-all", "commands/s", "the Redis commands of dyno and scheduler together"),
+    ),
+    "memory": (
+        figure("memory-started", "MB", "the memory (PSS) of a worker dyno that has just started", alone(at_most=120)),
+        figure("memory-worked", "MB", "the same after a thousand jobs", alone(at_most=120)),
+        figure("memory-scheduler", "MB", "the memory (PSS) of a scheduler"),
+    ),
+    "ingest": (
+        figure(
+            "ingest",
+            "webhooks/s",
+            "signed webhooks stored durably and answered by one web process over 64 connections; `fastapi` is FastAPI "
+            "with the SDK's `construct_event`, `by-hand` Starlette with an HMAC, each with an insert and a push; "
+            "`by-hand-no-push` is without the push",
+            Beside("fastapi", at_least=10),
+            Beside("by-hand", at_least=2.5),
+            Beside("by-hand-no-push"),
+        ),
+        figure(
+            "ingest-p50", "ms", "how long a sender waits for that answer, median", Beside("fastapi"), Beside("by-hand")
+        ),
+        figure(
+            "ingest-p99",
+            "ms",
+            "the same, 99th percentile",
+            alone(at_most=50),
+            Beside("fastapi"),
+            Beside("by-hand"),
+        ),
+        figure("ingest-cpu-web", "us/webhook", "the processor time of the web process", Beside("by-hand")),
+        figure("ingest-cpu-postgres", "us/webhook", "the processor time of Postgres", Beside("by-hand")),
+    ),
+    "api-history": (
+        figure(
+            "api-history-p95",
+            "ms",
+            "how long `GET /api/history` takes a tenant of 100,000 generations, first page, 95th percentile",
+            alone(at_most=50),
+        ),
+        figure("api-history-deep-p95", "ms", "the same, page after page from the middle", alone(at_most=50)),
+        figure("api-history-favorites-p95", "ms", "the same, favorites only"),
+        figure("api-history-search-p95", "ms", "the same with a search"),
+    ),
+    "up": (
+        figure("up-cold", "s", "from `viral up` in an empty folder to the first accepted webhook", alone(at_most=5)),
+        figure("up-warm", "s", "the same where it has run before", alone(at_most=3)),
+        figure("walk-accepted-p50", "ms", "from sending a webhook to its answer on that quiet system, median"),
+        figure("walk-accepted-p95", "ms", "the same, 95th percentile"),
+        figure("walk-changed-p50", "ms", "from sending a webhook to the changed plan of its tenant, median"),
+        figure("walk-changed-p95", "ms", "the same, 95th percentile"),
+    ),
+    "bloat": (
+        figure(
+            "bloat-claim-p50",
+            "ms",
+            "how long a claim of 20 jobs takes beside a million finished ones and a transaction that was opened "
+            "600,000 jobs ago, median; `quiet` is a fresh database",
+            Beside("quiet"),
+        ),
+        figure("bloat-claim-p99", "ms", "the same, 99th percentile", Beside("quiet", at_most=2)),
+    ),
+    "growth": (
+        figure(
+            "growth",
+            "us/job",
+            "the processor time of worker, scheduler and Postgres for a job beside 10 million finished ones; `little` "
+            "is beside 10,000",
+            Beside("little", at_most=1.2),
+        ),
+    ),
+    "quota": (
+        figure("hold", "holds/s", "concepts of one tenant held and settled one after another, two commits each"),
+        figure("reset", "tenants/s", "the quota reset of a million tenants that are due at once"),
+        figure(
+            "hold-p99-beside-reset", "ms", "how long a hold and its settlement take during that reset, 99th percentile"
+        ),
+    ),
+    "apply": (figure("apply", "events/s", "stored events of Stripe applied to tenants' plans by one worker dyno"),),
+}
