@@ -6,14 +6,39 @@
 It runs for real on a socket, so that time-outs, broken connections and headers are what they are in life.
 """
 
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+
+class Server(ThreadingHTTPServer):
+    """A client that hangs up is an ordinary thing; whatever else goes wrong in a handler is printed."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+@contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on a free port of this machine, each connection on a thread of its own; yields `http://127.0.0.1:PORT`."""
+    with Server(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @dataclass(frozen=True)
@@ -48,13 +73,8 @@ class Loopback:
         self._faults: deque[tuple[str, Reply]] = deque()
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._serving = ExitStack()
+        self.url = ""
 
     def fail(self, reply: Reply, *, times: int = 1, path: str = "") -> None:
         """Give this reply to the next requests (whose path has `path` in it) instead of the usual one."""
@@ -62,16 +82,14 @@ class Loopback:
             self._faults.extend([(path, reply)] * times)
 
     def __enter__(self) -> "Loopback":
-        self._thread.start()
+        self.url = self._serving.enter_context(serving(self._handler()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._serving.close()
 
     def _reply(self, asked: Asked) -> Reply:
         with self._lock:
@@ -98,10 +116,7 @@ class Loopback:
                 if reply.hang_up or server._over.is_set():
                     self.close_connection = True
                     return
-                try:
-                    self._send(reply)
-                except OSError:
-                    self.close_connection = True
+                self._send(reply)
 
             def _send(self, reply: Reply) -> None:
                 self.send_response(reply.status)

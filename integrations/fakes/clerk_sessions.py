@@ -1,15 +1,16 @@
 """A Clerk instance on this machine: it signs session tokens and publishes its keys."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from integrations.loopback import serving
 
 JWKS_PATH = "/.well-known/jwks.json"
 LIFE = 60
@@ -88,12 +89,5 @@ class FakeClerk:
             def log_message(self, *args: object) -> None:
                 """Says nothing."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}{JWKS_PATH}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+        with serving(Handler) as base:
+            yield f"{base}{JWKS_PATH}"

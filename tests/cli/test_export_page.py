@@ -3,15 +3,15 @@
 import json
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from integrations.loopback import serving
 from tests.builders import a_tenant
 from tests.cli import browser
 from tests.cli.shell import ROOT, Shell
@@ -80,13 +80,8 @@ def origin(tmp_path: Path, dexie: Path) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(partial(Quiet, directory=str(folder))) as base:
+        yield base
 
 
 @pytest.mark.parametrize("way", ["page", "snippet"])
