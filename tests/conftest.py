@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import redis
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
@@ -25,7 +26,10 @@ from workers import logs
 from workers.app import App, build
 from workers.settings import Settings
 
-hypothesis_settings.register_profile("suite", deadline=None, max_examples=100)
+# How fast examples are made is the machine's affair.
+hypothesis_settings.register_profile(
+    "suite", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
+)
 hypothesis_settings.load_profile("suite")
 
 TEMPLATE = "template_migrated"

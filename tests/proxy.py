@@ -27,13 +27,20 @@ class Proxy:
         return urlunsplit(parts._replace(netloc=f"{place}@127.0.0.1:{self.port}"))
 
     def close(self) -> None:
+        # A socket that is closed while a thread waits in `accept` would still accept once.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
+                try:
+                    server = socket.create_connection(self._target)
+                except OSError:
+                    client.close()
+                    continue
                 deaf = threading.Event()
                 threading.Thread(target=self._send, args=(client, server, deaf), daemon=True).start()
                 threading.Thread(target=self._answer, args=(client, server, deaf), daemon=True).start()

@@ -45,6 +45,9 @@ class Wire:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        # A socket that is closed while a thread waits in `accept` would still accept once.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.reset_all()
 

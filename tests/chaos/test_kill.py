@@ -92,7 +92,7 @@ class Fleet:
         until(lambda: (self.folder / file).exists(), f"the handler to reach {file}")
 
     def await_status(self, job_id: UUID, status: str) -> dict[str, object]:
-        until(lambda: job_row(self.app, job_id)["status"] == status, f"the job to be {status}", seconds=45)
+        until(lambda: job_row(self.app, job_id)["status"] == status, f"the job to be {status}", seconds=90)
         return job_row(self.app, job_id)
 
     def marks(self) -> list[str]:
@@ -157,7 +157,7 @@ def test_a_worker_killed_in_the_middle_of_a_handler_has_its_job_finished_once_by
     fleet.await_file(f"job.{moment}.1")
     [pid] = fleet.alive()
     os.kill(pid, signal.SIGKILL)
-    assert victim.wait(timeout=30) != 0
+    assert victim.wait(timeout=90) != 0
     assert fleet.marks() == []
     fleet.reap()
     fleet.start_and_sign_on()
@@ -185,7 +185,7 @@ def test_a_worker_killed_after_it_took_concepts_has_them_taken_and_paid_once(fle
     fleet.await_file(f"{moment}.1")
     [pid] = fleet.alive()
     os.kill(pid, signal.SIGKILL)
-    assert victim.wait(timeout=30) != 0
+    assert victim.wait(timeout=90) != 0
     fleet.reap()
     assert entries() == [("hold", 5)]
     fleet.start_and_sign_on()
@@ -217,7 +217,7 @@ def test_a_poison_job_is_quarantined_and_the_others_run(fleet: Fleet) -> None:
         job_id = poison.enqueue(tx)
     for _ in range(CRASHES_BEFORE_QUARANTINE):
         dyno = fleet.start()
-        assert dyno.wait(timeout=30) != 0
+        assert dyno.wait(timeout=90) != 0
         fleet.reap()
     row = fleet.await_status(job_id, "failed")
     assert row["error_message"] == "quarantined: its worker process died 2 times while running it"
@@ -253,7 +253,7 @@ def test_a_worker_whose_database_is_away_waits_for_it_and_claims_nothing_before_
     with proxied("127.0.0.1", servers.postgres.port, bound):
         fleet.await_status(job_id, "completed")
         dyno.terminate()
-        assert dyno.wait(timeout=30) == 0
+        assert dyno.wait(timeout=90) == 0
     assert fleet.log().index("worker.waits") < fleet.log().index("worker.ready")
 
 
@@ -267,7 +267,7 @@ def test_repeated_sigterms_to_every_process_drain_and_do_not_kill(fleet: Fleet) 
     until(lambda: "worker.draining" in fleet.log(), "the drain to begin")
     os.killpg(dyno.pid, signal.SIGTERM)
     fleet.let("job.go", "job.commit")
-    assert dyno.wait(timeout=30) == 0
+    assert dyno.wait(timeout=90) == 0
     row = job_row(fleet.app, job_id)
     assert (row["status"], row["attempts"], row["crashes"]) == ("completed", 1, 0)
     assert fleet.alive() == []
@@ -278,7 +278,7 @@ def test_a_job_that_outlasts_the_grace_is_given_back_with_its_attempt(fleet: Fle
     job_id = fleet.enqueue("job")
     fleet.await_file("job.begun.1")
     dyno.terminate()
-    assert dyno.wait(timeout=30) == 0
+    assert dyno.wait(timeout=90) == 0
     row = job_row(fleet.app, job_id)
     assert (row["status"], row["attempts"], row["crashes"]) == ("pending", 0, 0)
     fleet.let("job.go", "job.commit")

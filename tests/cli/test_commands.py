@@ -699,7 +699,7 @@ def test_a_reader_who_has_seen_enough_causes_no_traceback(environment: dict[str,
             assert process.stdout.readline()
             process.stdout.close()
             assert process.stderr.read() == ""
-            assert process.wait(timeout=30) in (0, 1)
+            assert process.wait(timeout=90) in (0, 1)
 
 
 def test_ctrl_c_while_waiting_is_quiet(environment: dict[str, str], app: App) -> None:
@@ -709,7 +709,7 @@ def test_ctrl_c_while_waiting_is_quiet(environment: dict[str, str], app: App) ->
         try:
             until(lambda: count(app, "job_queue"), "the job to be enqueued")
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=90)
         finally:
             process.kill()
     assert (process.returncode, out, err) == (130, "", "")
@@ -731,7 +731,7 @@ def test_a_worker_of_one_queue_works_on_that_queue(environment: dict[str, str], 
         try:
             until(lambda: job_row(app, ours)["status"] == "failed", "the events queue to be worked on")
             worker.terminate()
-            assert worker.wait(timeout=30) == 0
+            assert worker.wait(timeout=90) == 0
         finally:
             worker.kill()
     assert job_row(app, other)["status"] == "pending"

@@ -254,7 +254,7 @@ def test_a_file_may_come_through_a_pipe(viral: Shell, ada: UUID, tmp_path: Path)
         assert outcomes(viral.json("import-dexie", pipe, "--tenant", ada)) == [300, 0, 0, 0]
     words = ("import-dexie", "-", "--tenant", str(ada), "--json")
     importing = a_process(viral.environment, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    out, _ = importing.communicate(content, timeout=60)
+    out, _ = importing.communicate(content, timeout=90)
     assert outcomes(json.loads(out)) == [0, 0, 300, 0]
 
 
@@ -276,7 +276,7 @@ def test_imports_go_one_by_one(viral: Shell, app: App, ada: UUID, save: Save) ->
         importing = a_process(viral.environment, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert importing.stderr is not None
         assert importing.stderr.readline() == "Another import is under way; waiting for its end.\n"
-    out, _ = importing.communicate(timeout=60)
+    out, _ = importing.communicate(timeout=90)
     assert outcomes(json.loads(out)) == [1, 0, 0, 0]
 
 

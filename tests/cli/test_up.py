@@ -121,7 +121,7 @@ def words_of(process: psutil.Process) -> str:
 
 def interrupted(run: subprocess.Popen[str]) -> int:
     run.send_signal(signal.SIGINT)
-    return run.wait(timeout=60)
+    return run.wait(timeout=90)
 
 
 @contextlib.contextmanager
@@ -249,7 +249,7 @@ def test_a_worker_started_beside_it_finds_the_servers(running: Up, viral: Shell,
             findings = {finding["check"]: finding["says"] for finding in viral.json("doctor")}
             assert findings["workers"] == "2 processes are alive"
             worker.terminate()
-            assert worker.wait(timeout=30) == 0
+            assert worker.wait(timeout=90) == 0
         finally:
             worker.kill()
 
@@ -300,7 +300,7 @@ def test_after_a_kill_the_next_start_clears_away_and_works(
 def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(up: Up) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert up.start("--port", str(port)).wait(timeout=60) == 1
+        assert up.start("--port", str(port)).wait(timeout=90) == 1
     assert up.said() == f"viral: port {port} is taken: stop what listens there, or choose another with --port or PORT\n"
     assert up.left() == []
     assert not (up.home / "state.json").exists()

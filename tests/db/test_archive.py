@@ -232,7 +232,7 @@ def test_fifty_thousand_are_moved_along_the_index_and_claims_do_not_wait(app: Ap
     while reached < now:
         with app.db.transaction(SYSTEM) as tx:
             batch = tx.archive.move("completed", reached, now, 1000)
-            with app.db.transaction(SYSTEM, timeout=timedelta(seconds=1)) as other:
+            with app.db.transaction(SYSTEM, timeout=timedelta(seconds=10)) as other:
                 assert len(other.claims.claim(due[:1], uuid4(), known({"t": Terms()}))) == 1
         moved, reached, due = moved + batch.count, batch.until, due[1:]
     assert moved == 50_000

@@ -204,7 +204,7 @@ def overdue(draw: st.DrawFn) -> tuple[Quota, datetime]:
     return Quota(10, 7, anchor, start, resets_at, paid_until, restarted_at), now
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(overdue(), min_size=1, max_size=20))
 def test_the_reset_in_sql_is_the_rule(app: App, cases: list[tuple[Quota, datetime]]) -> None:
     for before, now in cases:

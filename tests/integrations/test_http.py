@@ -73,11 +73,11 @@ def test_a_long_wait_is_told_to_the_caller_at_once(server: Loopback, http: Http,
 
 
 def test_a_server_that_stays_down_is_given_up_within_the_time(server: Loopback, http: Http) -> None:
-    server.fail(Reply(after=5), times=9)
+    server.fail(Reply(after=60), times=9)
     began = monotonic()
     with pytest.raises(Unavailable):
         http.send(request(server))
-    assert monotonic() - began < 2.5
+    assert monotonic() - began < 30
 
 
 def test_an_answer_that_drips_is_cut_off(server: Loopback, http: Http) -> None:

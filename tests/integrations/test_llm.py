@@ -26,7 +26,7 @@ BRIEF = Brief(
     region="US",
     seed=1,
     now=NOW,
-    patience=timedelta(seconds=10),
+    patience=timedelta(seconds=60),
 )
 
 
@@ -104,7 +104,7 @@ def test_trouble_is_the_jobs_to_wait_for(fake: FakeLlm, models: LanguageModels, 
 
 
 def test_its_patience_ends(fake: FakeLlm, models: LanguageModels) -> None:
-    fake.server.fail(Reply(after=10))
+    fake.server.fail(Reply(after=60))
     with pytest.raises(Unavailable, match="did not answer"):
         models.write(MODEL, replace(BRIEF, patience=timedelta(seconds=0.5)))
 

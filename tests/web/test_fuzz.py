@@ -27,7 +27,7 @@ from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 
-HERE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+HERE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 EVENTS = [
     body
     for name in ("lifecycle", "customer_deleted")

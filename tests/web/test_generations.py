@@ -240,7 +240,7 @@ def test_requests_are_recorded_without_being_waited_for(app: App) -> None:
         with app.db.transaction(SYSTEM) as tx:
             return int(tx.sql.execute(select(func.count()).select_from(api_usage)).scalar_one())
 
-    until(lambda: written() == 2, "both requests", seconds=10)
+    until(lambda: written() == 2, "both requests")
     Api(app, usage=usage)("GET", "/user")  # nobody's: it is not recorded
     ada("POST", "/generate", json=LOCAL)
     usage.stop()

@@ -404,7 +404,7 @@ def test_without_postgres_webhooks_are_refused_for_now_and_received_when_it_is_b
             response = web.stripe(orjson.dumps(EVENT | {"id": "evt_2"}))
             assert refused(response) == (503, "NOT_STORED")
             assert response.headers["retry-after"] == "5"
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 25
             ready = web.client.get("/readyz")
             assert (ready.status_code, ready.json()["postgres"]) == (503, "unreachable")
             assert web.client.get("/healthz").status_code == 200

@@ -179,7 +179,7 @@ def test_all_jobs_of_an_account_draw_from_one_bucket_and_come_back_one_by_one(st
     rows = [stage.run(post) for _ in range(3)]
     assert [row["status"] for row in rows] == ["completed", "pending", "pending"]
     gap = rows[2]["scheduled_for"] - rows[1]["scheduled_for"]
-    assert abs(gap - timedelta(hours=1)) < timedelta(seconds=5)
+    assert abs(gap - timedelta(hours=1)) < timedelta(minutes=2)
     assert stage.run(lambda ctx: (ctx.take("tiktok:bob", hourly), finish(ctx))[0])["status"] == "completed"
 
 
@@ -246,11 +246,11 @@ def test_a_pending_job_is_cancelled_with_its_hook(stage: Stage) -> None:
 
 
 def test_near_its_deadline_a_job_gives_statements_no_more_time_than_is_left(stage: Stage) -> None:
-    stage.declare(timeout=timedelta(seconds=1))
+    stage.declare(timeout=timedelta(seconds=2))
     stage.runner = stage.new_runner()
 
     def dawdle(ctx: Context) -> None:
-        assert ctx.remaining <= timedelta(seconds=1)
+        assert ctx.remaining <= timedelta(seconds=2)
         with ctx.finish() as tx:
             tx.driver.execute("SELECT pg_sleep(30)")
 

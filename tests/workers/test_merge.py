@@ -17,7 +17,7 @@ class Rounds:
         self.go = threading.Event()
 
     def __call__(self, numbers: Sequence[int]) -> list[int]:
-        self.go.wait(10)
+        self.go.wait(60)
         self.sizes.append(len(numbers))
         if 13 in numbers:
             raise RuntimeError("unlucky")
@@ -36,9 +36,9 @@ def test_what_is_asked_meanwhile_shares_the_next_round(rounds: Rounds) -> None:
     until(merger._queue.empty, "the first round to begin")
     others = [merger.ask(number) for number in range(101, 151)]
     rounds.go.set()
-    assert [each.result(5) for each in [first, *others]] == [0, *(2 * number for number in range(101, 151))]
+    assert [each.result(30) for each in [first, *others]] == [0, *(2 * number for number in range(101, 151))]
     assert rounds.sizes == [1, 50]
-    merger.stop(5)
+    merger.stop(30)
 
 
 def test_a_round_is_bounded(rounds: Rounds) -> None:
@@ -48,22 +48,22 @@ def test_a_round_is_bounded(rounds: Rounds) -> None:
     until(merger._queue.empty, "the first round to begin")
     others = [merger.ask(number) for number in range(100, 125)]
     rounds.go.set()
-    assert [each.result(5) for each in [first, *others]][1:] == [2 * number for number in range(100, 125)]
+    assert [each.result(30) for each in [first, *others]][1:] == [2 * number for number in range(100, 125)]
     assert rounds.sizes == [1, 10, 10, 5]
-    merger.stop(5)
+    merger.stop(30)
 
 
 def test_while_it_rests_more_gathers_for_the_next_round(rounds: Rounds) -> None:
     rounds.go.set()
     awake = threading.Event()
-    merger = Merger(rounds, name="m", most=100, rest=lambda: awake.wait(10))
+    merger = Merger(rounds, name="m", most=100, rest=lambda: awake.wait(60))
     merger.start()
-    assert merger.ask(1).result(5) == 2
+    assert merger.ask(1).result(30) == 2
     others = [merger.ask(number) for number in range(10)]
     awake.set()
-    assert [each.result(5) for each in others] == [2 * number for number in range(10)]
+    assert [each.result(30) for each in others] == [2 * number for number in range(10)]
     assert rounds.sizes == [1, 10]
-    merger.stop(5)
+    merger.stop(30)
 
 
 def test_a_round_that_fails_fails_for_all_of_it_and_the_next_goes_on(rounds: Rounds) -> None:
@@ -71,9 +71,9 @@ def test_a_round_that_fails_fails_for_all_of_it_and_the_next_goes_on(rounds: Rou
     merger = Merger(rounds, name="m", most=10)
     merger.start()
     with pytest.raises(RuntimeError, match="unlucky"):
-        merger.ask(13).result(5)
-    assert merger.ask(1).result(5) == 2
-    merger.stop(5)
+        merger.ask(13).result(30)
+    assert merger.ask(1).result(30) == 2
+    merger.stop(30)
 
 
 def test_stopping_does_what_was_asked_for_before(rounds: Rounds) -> None:
@@ -81,7 +81,7 @@ def test_stopping_does_what_was_asked_for_before(rounds: Rounds) -> None:
     merger.start()
     asked = [merger.ask(number) for number in range(5)]
     threading.Timer(0.05, rounds.go.set).start()
-    merger.stop(5)
+    merger.stop(30)
     assert [each.result(0) for each in asked] == [0, 2, 4, 6, 8]
     assert not merger._thread.is_alive()
 
@@ -91,5 +91,5 @@ def test_before_the_start_and_after_the_stop_each_request_is_a_round_in_the_call
     merger = Merger(rounds, name="m", most=10)
     assert merger.ask(1).result(0) == 2
     merger.start()
-    merger.stop(5)
+    merger.stop(30)
     assert merger.ask(2).result(0) == 4

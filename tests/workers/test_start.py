@@ -31,7 +31,7 @@ def await_works(parent: "subprocess.Popen[str]") -> None:
 
 def said(parent: "subprocess.Popen[str]") -> tuple[list[str], str]:
     """What the processes have said by the time that all of them are gone, and what standard error has."""
-    told, errors = parent.communicate(timeout=30)
+    told, errors = parent.communicate(timeout=90)
     return [line.split()[1] for line in told.splitlines()], errors
 
 

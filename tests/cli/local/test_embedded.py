@@ -125,7 +125,7 @@ except EmbeddedError as error:
         if number is not None:
             self.process.send_signal(number)
         if self.process.stdin is not None and not self.process.stdin.closed:
-            self.said = self.process.communicate(timeout=30)[1]  # closes stdin, which is the sign to stop
+            self.said = self.process.communicate(timeout=90)[1]  # closes stdin, which is the sign to stop
         return self.process.returncode, self.said
 
 
@@ -321,7 +321,7 @@ def test_children_that_a_dead_run_left_running_are_stopped_and_strangers_are_not
         children = [ChildRecord("worker", ours.pid, sleeper), ChildRecord("web", stranger.pid, ["viral", "web"])]
         write_state(home, State(**{**vars(new_state()), "children": children}))
         with start_embedded(home, postgres=False, redis=False, say=said.append):
-            assert ours.wait(5) == -signal.SIGTERM
+            assert ours.wait(60) == -signal.SIGTERM
             assert stranger.poll() is None
     finally:
         for process in (ours, stranger):

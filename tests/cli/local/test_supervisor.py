@@ -86,7 +86,7 @@ class Run:
         return found
 
     def says(self, text: str, times: int = 1) -> None:
-        assert until(lambda: self.text.count(text) >= times, 20), f"never said {text!r}:\n{self.text}"
+        assert until(lambda: self.text.count(text) >= times, 60), f"never said {text!r}:\n{self.text}"
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -94,7 +94,7 @@ class Run:
 
     def ends(self) -> int:
         assert self.process is not None
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def marked(self) -> list[psutil.Process]:
         return [process for process in psutil.process_iter() if is_marked(process, self.mark)]
@@ -115,7 +115,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     if it.process is not None and it.process.poll() is None:
         it.process.kill()
         it.process.wait()
-    left = [] if until(lambda: not it.marked(), 5) else it.marked()
+    left = [] if until(lambda: not it.marked(), 30) else it.marked()
     for process in left:
         process.kill()
     assert left == []
@@ -210,7 +210,7 @@ def test_a_child_that_does_not_stop_is_killed_with_all_it_started(run: Run) -> N
 
 
 def test_after_the_longest_grace_another_signal_kills_at_once(run: Run) -> None:
-    run.start({"a": STUBBORN, "b": STUBBORN, "c": STUBBORN}, grace=1.0)
+    run.start({"a": STUBBORN, "b": STUBBORN, "c": STUBBORN}, grace=3.0)
     run.says("here", times=3)
     run.send(signal.SIGINT)
     run.says("c did not stop in time")
