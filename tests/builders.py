@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert
 
+from db.connection import AppConnection
 from db.intake import NewEvent, store_and_commit
 from db.tables import job_queue, tenants
 from db.transaction import SYSTEM
@@ -74,19 +76,20 @@ def where(app: App, *job_ids: UUID) -> list[str]:
         ]
 
 
-def a_stripe_event(app: App, body: Mapping[str, Any]) -> UUID:
-    """Store the event with its job, as the door does. Returns the job's id; of a duplicate, the first delivery's."""
+def a_stripe_event(app: App, body: Mapping[str, Any], over: AppConnection | None = None) -> UUID:
+    """Store the event with its job, as the door does. Returns the job's id; of a duplicate, the first delivery's.
+    `over`: a connection in autocommit mode, for whoever stores many."""
     envelope = stripe.parse_event(json.dumps(body).encode())
-    return _stored(app, "stripe", envelope, apply_stripe_event)
+    return _stored(app, "stripe", envelope, apply_stripe_event, over)
 
 
-def a_clerk_event(app: App, body: Mapping[str, Any], message_id: str) -> UUID:
+def a_clerk_event(app: App, body: Mapping[str, Any], message_id: str, over: AppConnection | None = None) -> UUID:
     """`a_stripe_event` for Clerk, whose events carry their id in a header."""
     envelope = clerk.parse_event(json.dumps(body).encode(), message_id)
-    return _stored(app, "clerk", envelope, apply_clerk_event)
+    return _stored(app, "clerk", envelope, apply_clerk_event, over)
 
 
-def _stored(app: App, source: str, envelope: Envelope, job: JobType[Any]) -> UUID:
+def _stored(app: App, source: str, envelope: Envelope, job: JobType[Any], over: AppConnection | None) -> UUID:
     event = NewEvent(
         id=new_id(),
         source=source,
@@ -96,7 +99,7 @@ def _stored(app: App, source: str, envelope: Envelope, job: JobType[Any]) -> UUI
         max_attempts=job.max_attempts,
         **asdict(envelope),
     )
-    with app.db.connect(autocommit=True) as connection:
+    with nullcontext(over) if over else app.db.connect(autocommit=True) as connection:
         [stored] = store_and_commit(connection, [event])
     assert stored.job_id is not None
     return stored.job_id

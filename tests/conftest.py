@@ -1,12 +1,14 @@
 """A real Postgres and a real Redis-compatible server for the whole run; a fresh database for every test."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
 import psycopg
 import pytest
 import redis
@@ -33,6 +35,7 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("suite")
 
 TEMPLATE = "template_migrated"
+MEMORY, IN_MEMORY = Path("/dev/shm"), "viral-tests-"
 
 
 def connection_to(url: str) -> AppConnection:
@@ -57,9 +60,37 @@ def _heed_interrupts() -> None:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory, if there is room. Each test copies the six hundred files of a database, which costs a disk
+    that others use too more than the test itself."""
+    if not room_in_memory():
+        yield tmp_path_factory.mktemp("servers")
+        return
+    for left in MEMORY.glob(f"{IN_MEMORY}*"):
+        # Of a run that was killed. Nobody's number is used again as soon as that.
+        if not psutil.pid_exists(int(left.name.removeprefix(IN_MEMORY))):
+            shutil.rmtree(left, ignore_errors=True)
+    home = MEMORY / f"{IN_MEMORY}{os.getpid()}"
+    home.mkdir()
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def room_in_memory() -> bool:
+    """Whether there is a file system in memory with room for the servers: a container's often has 64 MB."""
+    try:
+        free = shutil.disk_usage(MEMORY).free
+    except OSError:
+        return False
+    return os.access(MEMORY, os.W_OK) and min(free, psutil.virtual_memory().available) > 4 * 2**30
+
+
+@pytest.fixture(scope="session")
+def servers(servers_home: Path) -> Iterator[Servers]:
     """The embedded servers; `POSTGRES_BIN` names the bin folder of another Postgres to run the suite on."""
-    home = tmp_path_factory.mktemp("servers")
+    home = servers_home
     bin_dir = os.environ.get("POSTGRES_BIN")
     with (
         EmbeddedPostgres(home, durable=False, bin_dir=Path(bin_dir) if bin_dir else None) as postgres,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], what: str, *, seconds: float = 60, every: float = 0.02) -> None:
+def until(condition: Callable[[], object], what: str, *, seconds: float = 90, every: float = 0.02) -> None:
     """Return as soon as `condition` holds.
 
     Raises:

@@ -91,10 +91,11 @@ def deliver(app: App, events: Sequence[Body], consume: Callable[[], object] = la
     """One after the other, each applied before the next comes; `consume` runs before each and at the end."""
     begin(app)
     jobs = []
-    for body in events:
-        consume()
-        jobs.append(a_stripe_event(app, body))
-        drain(app)
+    with app.db.connect(autocommit=True) as connection:
+        for body in events:
+            consume()
+            jobs.append(a_stripe_event(app, body, connection))
+            drain(app)
     consume()
     check(app, jobs)
     return state(app)

@@ -8,6 +8,7 @@ from functools import partial
 from random import Random
 from uuid import UUID
 
+from db.connection import AppConnection
 from db.tables import CONSUMPTION
 from db.transaction import SYSTEM
 from integrations.fakes.people import Body, Shape
@@ -38,7 +39,14 @@ def run(app: App, name: str, shape: Shape, rng: Random) -> None:
     Raises:
         Diverged: says what differs, or that the count is not what the ledger says.
     """
-    life = [(datetime.fromtimestamp(body["created"], UTC), partial(tell, body)) for body in told(name, shape)]
+    with app.db.connect(autocommit=True) as connection:
+        _run(app, name, shape, rng, connection)
+
+
+def _run(app: App, name: str, shape: Shape, rng: Random, connection: AppConnection) -> None:
+    life: list[Act] = [
+        (datetime.fromtimestamp(body["created"], UTC), partial(tell, body, connection)) for body in told(name, shape)
+    ]
     end = max(at for at, _ in life) + timedelta(days=200)
 
     def some_moment() -> datetime:
@@ -61,8 +69,8 @@ def run(app: App, name: str, shape: Shape, rng: Random) -> None:
         expect(not differing, f"{name} told up to {days} days late: {differing}")
 
 
-def tell(body: Body, app: App, now: datetime) -> None:
-    a_stripe_event(app, body)
+def tell(body: Body, connection: AppConnection, app: App, now: datetime) -> None:
+    a_stripe_event(app, body, connection)
     drain(replace(app, clock=lambda: now))
 
 

@@ -60,10 +60,12 @@ def deliver(app: App, events: Sequence[Body], order: Sequence[int], *, at_once: 
     app = replace(app, clock=lambda: NOV_22)
     begin(app)
     jobs = []
-    for n, index in enumerate(order):
-        jobs.append(a_clerk_event(app, events[index], f"msg_{index}" if n % 3 else f"msg_{index}_again_{n}"))
-        if not at_once:
-            drain(app)
+    with app.db.connect(autocommit=True) as connection:
+        for n, index in enumerate(order):
+            message_id = f"msg_{index}" if n % 3 else f"msg_{index}_again_{n}"
+            jobs.append(a_clerk_event(app, events[index], message_id, connection))
+            if not at_once:
+                drain(app)
     if at_once:
         run_at_once(app, list(dict.fromkeys(jobs)))
     rows = [job_row(app, job_id) for job_id in jobs]

@@ -303,9 +303,11 @@ def test_a_kill_between_the_models_answer_and_the_save_asks_and_counts_once(
         # Once the model is asked, the save's way is blocked; what comes before it needs no such lock.
         llm.before_answering = lambda: _block_saving(owner)
         worker = subprocess.Popen([sys.executable, "-c", A_WORKER], env=environment)
-        until(confirmed, "the model's answer to be a confirmed step")
-        worker.kill()
-        worker.wait()
+        try:
+            until(confirmed, "the model's answer to be a confirmed step")
+        finally:
+            worker.kill()
+            worker.wait()
     assert (llm.calls, kept(online, tenant_id), used(online, tenant_id)) == (1, [], 5)
 
     with online.db.transaction(SYSTEM) as tx:
