@@ -139,7 +139,7 @@ class Ground:
         """FLUSHALL. Returns how many messages were thrown away by it."""
         client = redis.Redis.from_url(self.redis.url(), socket_timeout=5)
         try:
-            waiting = [key for key in client.scan_iter() if b"bell" in key]
+            waiting = [key for key in client.scan_iter() if b":notifications:" in key]
             with client.pipeline(transaction=True) as pipe:
                 for key in waiting:
                     pipe.zcard(key)

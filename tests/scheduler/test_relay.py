@@ -23,8 +23,9 @@ from scheduler.relay import Relay
 from scheduler.schedule import CatchUp, Schedule, fires_between, to_fire
 from tests.builders import a_tenant, new_id
 from workers.app import App
-from workers.broker import Doorbell, bell_key, connect
+from workers.broker import Doorbell, bell_key
 from workers.job import Context, job
+from workers.redis_client import connect
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOURLY = CronTrigger.from_crontab("0 * * * *", timezone="UTC")
