@@ -10,6 +10,7 @@ from db.migrate import knows, newest
 from db.security import RoleRefused
 from db.transaction import SYSTEM
 from scheduler.schedule import SCHEDULES, overdue_since
+from workers import logs
 from workers.app import App, build
 from workers.settings import Settings
 from workers.signin import issuer
@@ -36,6 +37,7 @@ def examine() -> list[Finding]:
         SettingsInvalid: there is nothing to examine.
     """
     settings, _ = resolve()
+    logs.configure("console", "ERROR")  # what would be logged is found
     app = build(settings, name="viral doctor", pool_size=1)
     try:
         postgres = _attempt("postgres", partial(_postgres, app))

@@ -80,7 +80,7 @@ WORDS = {
 
 CODE = re.compile(rf"\b({'|'.join(CODES)})\b")
 OF_PIPELINE = re.compile(r"^Command # \d+ .* of pipeline caused error: ", re.DOTALL)
-OF_SCRIPT = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.$")
+OF_SCRIPT = re.compile(r" script: .*@user_script:\d+\.$")
 
 USE_INSTEAD = (
     "use one without cluster mode (a primary, with replicas if you like), or a host whose one address speaks for "

@@ -47,7 +47,7 @@ def checked(url: str) -> str:
     _check(given, parts.scheme, allowed)
     if "ssl_cert_reqs" in given:
         given["ssl_cert_reqs"] = given["ssl_cert_reqs"].lower().removeprefix("cert_")
-    return parts._replace(query=urlencode(given)).geturl() if given else url
+    return f"{url.partition('?')[0]}?{urlencode(given)}" if given else url
 
 
 def _check(given: dict[str, str], scheme: str, allowed: set[str]) -> None:
