@@ -27,7 +27,7 @@ Scores = dict[str, float]
 
 
 class Rung(NamedTuple):
-    """`missing_since`: when it was rung, or first not found in Redis after it had been; None: it was there last."""
+    """`missing_since`: when it was first not found in Redis, since it was put there; None: it was, or has just been."""
 
     missing_since: float | None
     wait: float
@@ -57,11 +57,11 @@ class Line:
             before = self._rung.get(job_id)
             if before is None:
                 new[job_id] = score
-                rung[job_id] = Rung(now, FIRST_WAIT)
+                rung[job_id] = Rung(None, FIRST_WAIT)
             # A limit may have refused what it would admit now.
-            elif before.missing_since is not None and (limited or now - before.missing_since >= before.wait):
+            elif limited or (before.missing_since is not None and now - before.missing_since >= before.wait):
                 new[job_id] = score
-                rung[job_id] = Rung(now, min(before.wait * 2, LONGEST_WAIT))
+                rung[job_id] = Rung(None, min(before.wait * 2, LONGEST_WAIT))
             else:
                 known[job_id] = score
                 rung[job_id] = before

@@ -55,7 +55,7 @@ PROBE_KEY, PROBE_SECONDS = "{viral}:probe", 60
 """Written to see whether Redis takes writes."""
 
 MOVED_AT_ONCE = 1000
-"""Ids of one script call: others are served between two calls."""
+"""Ids of one script call: others are served between two calls, and Lua hands on no more than a few thousand words."""
 
 # KEYS: the queue's set, the relay's call. ARGV: how many may wait, how many there are in all, (score, id) pairs.
 RING = """
@@ -73,16 +73,12 @@ return rung
 # KEYS: the queue's set. ARGV: (score, id) pairs of jobs that should be in it. Moves those that are, and answers with
 # the places in ARGV, counted in pairs from 1, of those that are not.
 MOVE = """
-local absent = {}
-for i = 1, #ARGV, 2 do
-    local score = redis.call('ZSCORE', KEYS[1], ARGV[i + 1])
-    if not score then
-        absent[#absent + 1] = (i + 1) / 2
-    elseif tonumber(score) ~= tonumber(ARGV[i]) then
-        redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
-    end
+local missing = {}
+for i = 2, #ARGV, 2 do
+    if not redis.call('ZSCORE', KEYS[1], ARGV[i]) then missing[#missing + 1] = i / 2 end
 end
-return absent
+if #missing < #ARGV / 2 then redis.call('ZADD', KEYS[1], 'XX', unpack(ARGV)) end
+return missing
 """
 
 log = structlog.get_logger()
