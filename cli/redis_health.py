@@ -13,24 +13,27 @@ NEARLY_FULL = 0.9
 
 def verdict(doorbell: Doorbell) -> tuple[str, str]:
     """The state (`ok`, `warn`, `fail`) and what it says. A Redis that is merely away is a warning: no work is lost."""
+    server = _told_by(doorbell)
+    if server.get("cluster_enabled"):
+        return "fail", f"Redis is in cluster mode: {USE_INSTEAD}"
     try:
         doorbell.ping()
     except Exception as error:
-        trouble, says = diagnose(error), describe(error)
-        if trouble is Trouble.REFUSES_US:
+        says = describe(error)
+        if diagnose(error) is Trouble.REFUSES_US:
             return "fail", f"{says}: password, database or certificate are not the ones of REDIS_URL"
-        if trouble is Trouble.IS_CLUSTER:
-            return "fail", f"{says}: {USE_INSTEAD}"
         return "warn", f"{says}: jobs wait in the table until it is back, and requests of the API are not limited"
-    try:
-        server = doorbell.server()
-    except Exception:  # some hosts keep INFO to themselves
-        return "ok", "takes writes"
-    if server.get("cluster_enabled"):
-        return "fail", f"Redis is in cluster mode: {USE_INSTEAD}"
     if doubts := list(_doubts(server)):
         return "warn", f"takes writes, but {'; '.join(doubts)}"
     return "ok", f"version {server.get('redis_version', 'unknown')} takes writes"
+
+
+def _told_by(doorbell: Doorbell) -> Mapping[str, Any]:
+    """Nothing of a server that is away, or of a host that keeps INFO to itself."""
+    try:
+        return doorbell.server()
+    except Exception:
+        return {}
 
 
 def _doubts(server: Mapping[str, Any]) -> Iterator[str]:
