@@ -19,8 +19,10 @@ def verdict(doorbell: Doorbell) -> tuple[str, str]:
     try:
         doorbell.ping()
     except Exception as error:
-        says = describe(error)
-        if diagnose(error) is Trouble.REFUSES_US:
+        trouble, says = diagnose(error), describe(error)
+        if trouble is Trouble.IS_CLUSTER:
+            return "fail", f"{says}: {USE_INSTEAD}"
+        if trouble is Trouble.REFUSES_US:
             return "fail", f"{says}: password, database or certificate are not the ones of REDIS_URL"
         return "warn", f"{says}: jobs wait in the table until it is back, and requests of the API are not limited"
     if doubts := list(_doubts(server)):
