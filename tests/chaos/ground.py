@@ -123,7 +123,7 @@ class Ground:
     def place(self, name: str) -> Iterator[Place]:
         """A migrated database with an empty ledger, and an empty Redis."""
         self._places += 1
-        database = f"chaos_{self._places}_{name.lower()}"
+        database = f"chaos_{self._places}_{name.lower().replace('-', '_')}"
         self.forget_redis()
         with self.admin() as connection:
             connection.execute(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
