@@ -74,7 +74,7 @@ def promoted(stage: Stage, finding: Finding) -> None:
                     until(lambda old=old: in_step(old), "the demoted server to be in step")  # type: ignore[misc]
                 until(lambda: deliveries.accepted >= events, "every event to be accepted", seconds=180)
                 until(lambda: len(feeder.promised) >= jobs, "every job to be promised", seconds=60)
-                settle(finding, place, fleet, feeder, bar=60)
+                settle(finding, place, fleet, feeder, bar=stage.size(150, 60))
                 answers = Counter(client.get(f"{origin}/api/user").status_code for _ in range(PER_MINUTE + 60))
             finding.trials = events + jobs
             deliveries.judge(finding, place)
