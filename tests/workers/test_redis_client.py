@@ -25,6 +25,7 @@ from tests.proxy import Proxy, proxied
 from tests.redis_servers import RedisServer, a_redis
 from tests.wait import until
 from tests.workers.test_broker import Listener
+from workers import logs
 from workers.app import build
 from workers.broker import Doorbell
 from workers.job import Context, job
@@ -33,6 +34,11 @@ from workers.settings import Settings, SettingsInvalid, load
 from workers.throttle import Policy, Throttle
 
 MANY = Policy("key", 10_000, 10_000)
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> None:
+    logs.configure("console", "INFO")
 
 
 @job("testing.told", system=True)
@@ -234,15 +240,15 @@ def test_a_full_redis_is_told_once_and_enqueueing_goes_on(own: RedisServer, sett
 def test_a_replica_that_has_lost_its_primary_is_not_ready(own: RedisServer) -> None:
     own.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
     own.ask("REPLICAOF", "127.0.0.1", "1")
-    with pytest.raises(redis.RedisError) as caught:
-        Doorbell(connect(own.url)).waiting(["default"])
+    with connect(own.url) as client, pytest.raises(redis.RedisError) as caught:
+        Doorbell(client).waiting(["default"])
     assert diagnose(caught.value) is Trouble.NOT_READY
 
 
 def test_a_wrong_password_and_a_wrong_database_are_ours_to_mend(own: RedisServer) -> None:
     for url in (own.url.replace("sekret", "seckret"), own.url.replace(":sekret@", ""), own.url[:-1] + "99"):
-        with pytest.raises(redis.RedisError) as caught:
-            connect(url).ping()
+        with connect(url) as client, pytest.raises(redis.RedisError) as caught:
+            client.ping()
         assert diagnose(caught.value) is Trouble.REFUSES_US
         assert "kret" not in describe(caught.value)
 
@@ -356,8 +362,8 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
             throttle.close()
         with Listener(url).listening() as listener:
             until(lambda: len(listener.heard) == 2, "the rings to be heard")
-        with pytest.raises(redis.RedisError) as caught:
-            connect(server.url).ping()
+        with connect(server.url) as client, pytest.raises(redis.RedisError) as caught:
+            client.ping()
         assert diagnose(caught.value) is Trouble.REFUSES_US
         assert "certificate verify failed" in describe(caught.value)
     finally:
