@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from cli.redis_health import verdict
 from cli.session import resolve
 from db.health import INVARIANTS
 from db.migrate import knows, newest
 from db.security import RoleRefused
 from db.transaction import SYSTEM
 from scheduler.schedule import SCHEDULES, overdue_since
+from workers import logs
 from workers.app import App, build
 from workers.settings import Settings
 from workers.signin import issuer
@@ -19,6 +21,10 @@ Verdict = tuple[str, str]
 ABOUT = {
     "no job waits for a person": "see `viral jobs list --status failed`",
     "no event is parked": "see `viral events list --status parked`",
+    "a ready job is begun within a minute": (
+        "more is enqueued than the workers get done, or they are not told of it: see `viral queues list`, "
+        "and `viral jobs explain` of one"
+    ),
     "sleeping jobs are woken within a minute": "does `viral scheduler` run?",
     "due quotas are reset within two hours": "do `viral scheduler` and `viral worker` run?",
 }
@@ -31,10 +37,11 @@ def examine() -> list[Finding]:
         SettingsInvalid: there is nothing to examine.
     """
     settings, _ = resolve()
+    logs.configure("console", "ERROR")  # what would be logged is found
     app = build(settings, name="viral doctor", pool_size=1)
     try:
         postgres = _attempt("postgres", partial(_postgres, app))
-        findings = [*_configuration(settings), postgres, _attempt("redis", partial(_redis, app))]
+        findings = [*_configuration(settings), postgres, _attempt("redis", partial(verdict, app.doorbell))]
         if postgres["state"] == "fail":
             return findings
         schema = _attempt("schema", partial(_schema, app))
@@ -93,14 +100,6 @@ def _postgres(app: App) -> Verdict:
         return "warn", f"version {server.version}, with synchronous_commit off: what was answered with 200 can be lost"
     pooler = ", through a pooler: no statements are prepared by name" if server.pooled else ""
     return "ok", f"version {server.version} answers{pooler}"
-
-
-def _redis(app: App) -> Verdict:
-    try:
-        app.doorbell.ping()
-    except Exception as error:
-        return "warn", f"does not answer ({error}): jobs wait in the table until it is back"
-    return "ok", "answers"
 
 
 def _schema(app: App) -> Verdict:

@@ -1,7 +1,7 @@
 """Why a job is where it is, in plain words: its facts, gathered at one moment, and what follows from them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -40,6 +40,7 @@ class Facts:
     batch_ahead: "Holder | None" = None
     ahead: "Ahead | None" = None
     overslept: datetime | None = None
+    redis: "Reason | None" = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Reason:
     advice: str = ""
 
 
-def gather(tx: "Tx", job_id: UUID, *, version: str, known: Mapping[str, int]) -> Facts | None:
+def gather(
+    tx: "Tx", job_id: UUID, *, version: str, known: Mapping[str, int], redis: Reason | None = None
+) -> Facts | None:
     """None: there is no such job. The first thing of its transaction, so that all facts are of one moment."""
     from scheduler.relay import WEIGHTS
 
@@ -73,6 +76,7 @@ def gather(tx: "Tx", job_id: UUID, *, version: str, known: Mapping[str, int]) ->
             "batch_ahead": tx.explain.batch_ahead(job),
             "ahead": tx.explain.ahead(job, WEIGHTS),
             "overslept": tx.explain.overslept(PATIENCE),
+            "redis": redis,
         }
     return Facts(**facts)
 
@@ -266,6 +270,9 @@ def _first(holder: "Holder") -> str:
 
 def _turn(facts: Facts) -> Iterator[Reason]:
     since = f"due since {_ago(facts, facts.job['scheduled_for'])}"
+    if facts.redis is not None:
+        yield replace(facts.redis, says=f"{since}, and {facts.redis.says}")
+        return
     if facts.ahead is None:
         # Its alarm went off, and nobody has looked.
         yield Reason("turn", f"{since}, and about to be woken")

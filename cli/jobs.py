@@ -150,11 +150,14 @@ def explain(job_id: JobId, as_json: AsJson = False) -> None:
     A reason a line. How many jobs are ahead of it is an estimate: as if none began, ended or came in meanwhile.
     """
     from cli.explain import gather, reasons
+    from cli.redis_health import unheard
     from db.transaction import SYSTEM
 
-    with session() as current, current.db.transaction(SYSTEM) as tx:
+    with session() as current:
         known = {name: declared.payload_version for name, declared in current.job_types.items()}
-        facts = gather(tx, job_id, version=current.version, known=known)
+        redis = unheard(current.doorbell.ping)
+        with current.db.transaction(SYSTEM) as tx:
+            facts = gather(tx, job_id, version=current.version, known=known, redis=redis)
     if facts is None:
         raise _unknown(job_id)
     found, job = reasons(facts), facts.job

@@ -82,8 +82,10 @@ def web(port: Port = None) -> None:
     """
     from cli.session import resolve
     from web.main import run
+    from workers.redis_client import refuse_cluster
 
     settings, _ = resolve()
+    refuse_cluster(settings.redis_url)
     given = {} if port is None else {"port": port, "host": settings.web_host}
     try:
         run(settings.model_copy(update=given))
@@ -100,12 +102,14 @@ def worker(queues: Queues = None) -> None:
     from cli.session import environment_of, resolve
     from workers.job import QUEUES
     from workers.main import command
+    from workers.redis_client import refuse_cluster
     from workers.settings import load
 
-    _, state = resolve()
+    settings, state = resolve()
     unknown = set(queues or ()) - set(QUEUES)
     if unknown:
         raise typer.BadParameter(f"no such queue; there are {', '.join(QUEUES)}", param_hint="--queue")
+    refuse_cluster(settings.redis_url)
     argv, environment = command(queues or tuple(QUEUES))
     found = environment_of(load(), state.urls) if state else {}
     sys.stdout.flush()
@@ -116,8 +120,10 @@ def scheduler() -> None:
     """Ring what is due, rescue what is lost, fire the calendar."""
     from cli.session import resolve
     from scheduler.main import run
+    from workers.redis_client import refuse_cluster
 
     settings, _ = resolve()
+    refuse_cluster(settings.redis_url)
     run(settings)
 
 

@@ -16,6 +16,7 @@ from cli.session import environment_of, run_migrations
 from web.listen import PortTaken, bind
 from workers.job import QUEUES
 from workers.main import command as worker_command
+from workers.redis_client import refuse_cluster
 from workers.settings import Settings, load
 
 SUMMARY = """
@@ -61,6 +62,7 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
     environment |= {"VIRAL_HOME": str(settings.viral_home.absolute())}
     environment |= {"HOST": host, "PORT": str(_web_port(settings, host, port))}
     settings = load(environment)
+    refuse_cluster(settings.redis_url)
     run_migrations(settings)
     worker, queues = worker_command(tuple(QUEUES))
     children = [

@@ -8,11 +8,39 @@ from db.connection import AppConnection
 from db.security import APP_ROLE, MISSING_RIGHTS
 from db.tables import CONSUMPTION
 
+# A job may be due for long and wait rightly: a limit lets others run, or what it had to follow has only just ended.
+READY_TOO_LONG = """
+WITH busy AS (
+    SELECT queue, tenant_id FROM job_queue WHERE status = 'running' GROUP BY 1, 2
+), ended AS (
+    SELECT ordering_key, tenant_id, batch_id FROM job_queue
+    WHERE status IN ('completed', 'failed', 'cancelled') AND completed_at > now() - interval '1 minute'
+)
+SELECT count(*) FROM job_queue j
+WHERE status = 'pending' AND ring_at IS NULL AND scheduled_for < now() - interval '1 minute'
+AND EXISTS (
+    SELECT FROM workers w WHERE w.lease_until > now() AND NOT w.draining AND j.queue = ANY(w.queues)
+    AND w.started_at < now() - interval '1 minute'
+)
+AND NOT EXISTS (
+    SELECT FROM queue_policies p WHERE p.queue = j.queue AND (p.tenant_id IS NULL OR p.tenant_id = j.tenant_id)
+    AND (p.paused_at IS NOT NULL
+        OR (p.max_running IS NOT NULL AND EXISTS (
+            SELECT FROM busy b WHERE b.queue = j.queue AND (p.tenant_id IS NULL OR b.tenant_id = p.tenant_id)))
+        OR (p.max_running_per_tenant IS NOT NULL AND EXISTS (
+            SELECT FROM busy b WHERE b.queue = j.queue AND b.tenant_id = j.tenant_id)))
+)
+AND (j.ordering_key IS NULL OR NOT EXISTS (
+    SELECT FROM ended e WHERE e.ordering_key = j.ordering_key AND e.tenant_id IS NOT DISTINCT FROM j.tenant_id))
+AND (NOT j.follows_batch OR NOT EXISTS (SELECT FROM ended e WHERE e.batch_id = j.id))
+"""
+
 # What is true of a sound system, and how to count what contradicts it.
 INVARIANTS = {
     "running jobs belong to a live worker": """
         SELECT count(*) FROM job_queue j WHERE status = 'running' AND started_at < now() - interval '2 minutes'
         AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())""",
+    "a ready job is begun within a minute": READY_TOO_LONG,
     "sleeping jobs are woken within a minute": """
         SELECT count(*) FROM job_queue WHERE status = 'pending' AND ring_at < now() - interval '1 minute'""",
     "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",

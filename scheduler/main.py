@@ -17,7 +17,8 @@ from scheduler.relay import TICK, Relay
 from scheduler.schedule import SCHEDULES
 from workers import logs
 from workers.app import App, build
-from workers.broker import Doorbell, connect
+from workers.broker import Doorbell
+from workers.redis_client import connect
 from workers.settings import Settings
 
 RESCUE_EVERY = timedelta(seconds=10)
@@ -51,7 +52,7 @@ class Ticker:
     """The relay at work: its ringing on a thread of its own, which waits to be called; the rest on APScheduler."""
 
     def __init__(self, app: App) -> None:
-        self._doorbell = Doorbell(connect(app.settings.redis_url, patience=TICK + 1))
+        self._doorbell = Doorbell(connect(app.settings.redis_url, patience=TICK + 1, used_for="dispatching"))
         relay = Relay(app.db, self._doorbell, app.job_types, SCHEDULES, clock=app.clock)
         self._stop = threading.Event()
         self._ringer = threading.Thread(target=relay.run, args=(self._stop,), name="relay", daemon=True)

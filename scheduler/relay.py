@@ -55,7 +55,6 @@ class Relay:
         self._epoch: str | None = None
         self._called = False
         self._looked_at = float("-inf")
-        self._heard = True
 
     def run(self, stop: threading.Event) -> None:
         """Ring until `stop`: twice a second, faster while more waits than fits in Redis, at once when called."""
@@ -93,15 +92,9 @@ class Relay:
             self._notice_loss()
             waiting = self._doorbell.waiting(queues)
             rung = sum(self._ring_queue(queue, waiting[queue], called=called) for queue in queues)
-        except redis.RedisError as error:
-            if self._heard:
-                log.warning("relay.redis_away", reason=str(error))
-            self._heard = False
+        except redis.RedisError:  # the client has logged it
             self._lines.clear()
             return 0
-        if not self._heard:
-            log.info("relay.redis_back")
-        self._heard = True
         return rung
 
     def _ring_queue(self, queue: str, waiting: int, *, called: bool) -> int:
@@ -113,7 +106,7 @@ class Relay:
             turns = tx.turns.next(queue, WINDOW if all_of_it else FEW, WEIGHTS)
         new, known = line.place(turns, now, all_of_it=all_of_it)
         if new or known:
-            self._doorbell.line_up(queue, new, known)
+            line.note(known, self._doorbell.line_up(queue, new, known), now)
         return len(new)
 
     def _still_full(self) -> bool:

@@ -12,7 +12,8 @@ class Proxy:
     connection is cut instead of the answer being passed back. `bound`: a socket that is to listen only from now on."""
 
     def __init__(self, host: str, port: int, bound: socket.socket | None = None) -> None:
-        self._target = (host, port)
+        self.target = (host, port)
+        """Where new connections are led; those that there are stay where they are, as behind a name that changes."""
         self._listener = bound or socket.create_server(("127.0.0.1", 0))
         self._listener.listen()
         self.port: int = self._listener.getsockname()[1]
@@ -37,7 +38,7 @@ class Proxy:
             while True:
                 client, _ = self._listener.accept()
                 try:
-                    server = socket.create_connection(self._target)
+                    server = socket.create_connection(self.target)
                 except OSError:
                     client.close()
                     continue

@@ -29,7 +29,7 @@ HOMES = {
     "alembic": ("db.migrate",),
     "psycopg": ("db", "web", "cli"),
     "dramatiq": ("workers.broker", "workers.main"),
-    "redis": ("workers.broker", "workers.throttle", "scheduler.relay"),
+    "redis": ("workers.redis_client", "workers.broker", "workers.throttle", "scheduler.relay"),
     "apscheduler": ("scheduler",),
     "starlette": ("web",),
     "uvicorn": ("web",),

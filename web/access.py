@@ -99,10 +99,9 @@ def caller(request: Request, credential: Annotated[HTTPAuthorizationCredentials 
     who = authenticator.authenticate(credential.credentials)
     request.state.caller = who
     throttle: Throttle | None = request.app.state.throttle
-    taken = None if throttle is None else limit(throttle, who, credential.credentials)
-    if taken is not None:
-        request.state.taken = taken
-        if taken.wait:
+    if throttle is not None:
+        taken = request.state.taken = limit(throttle, who, credential.credentials)
+        if taken is not None and taken.wait:
             raise too_many(taken)
     return who
 

@@ -105,7 +105,7 @@ def create_api(
         allow_origins=list(origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-        expose_headers=["Location", "RateLimit", "RateLimit-Policy", "Retry-After"],
+        expose_headers=["Location", "RateLimit", "RateLimit-Policy", "RateLimit-Status", "Retry-After"],
         max_age=600,
     )
 

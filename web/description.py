@@ -11,6 +11,7 @@ LOCATION = {"Location": {"description": "Where the job is.", "schema": TEXT}}
 RATE_LIMIT = {
     "RateLimit-Policy": {"description": 'What is allowed: `"key";q=120;w=60`, 120 in 60 s.', "schema": TEXT},
     "RateLimit": {"description": 'What is left: `"key";r=119;t=1`, all of it again in 1 s.', "schema": TEXT},
+    "RateLimit-Status": {"description": "`uncounted`: it passed, as nobody can count at the moment.", "schema": TEXT},
 }
 RETRY_AFTER = {"Retry-After": {"description": "Seconds after which it is worth trying again.", "schema": SECONDS}}
 CHALLENGE = {"WWW-Authenticate": {"description": "How to come in, as in RFC 6750.", "schema": TEXT}}

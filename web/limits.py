@@ -1,7 +1,8 @@
 """How many requests a caller may make, and what every answer says about it.
 
 The fields are those of draft-ietf-httpapi-ratelimit-headers (-10): `RateLimit-Policy: "key";q=120;w=60` is what is
-allowed, `RateLimit: "key";r=119;t=1` what is left, and in how many seconds all of it is back.
+allowed, `RateLimit: "key";r=119;t=1` what is left, and in how many seconds all of it is back. Where nobody can count
+(Redis is away, or refuses) the request passes, and `RateLimit-Status: uncounted` says so.
 """
 
 from hashlib import sha256
@@ -17,7 +18,7 @@ PER_TENANT = Policy("tenant", 600, 60)
 
 
 def limit(throttle: Throttle, caller: Caller, credential: str) -> Taken | None:
-    """Count the request. None while nobody counts.
+    """Count the request. None while nobody can count.
 
     Sessions have a new token every minute, so people are counted by who they are, and programs by their key.
     """
@@ -25,7 +26,9 @@ def limit(throttle: Throttle, caller: Caller, credential: str) -> Taken | None:
     return throttle.take([(PER_CALLER, f"{own}:{caller.tenant_id}"), (PER_TENANT, str(caller.tenant_id))])
 
 
-def headers(taken: Taken) -> dict[str, str]:
+def headers(taken: Taken | None) -> dict[str, str]:
+    if taken is None:
+        return {"RateLimit-Status": "uncounted"}
     policies = [f'"{left.policy.name}";q={left.policy.requests};w={left.policy.seconds}' for left in taken.left]
     rest = [f'"{left.policy.name}";r={left.requests};t={left.full_in}' for left in taken.left]
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(rest)}

@@ -29,10 +29,10 @@ from web.usage import UsageLog
 from web.webhooks import OPENERS, Door, DoorsFirst, own_error, usable
 from workers import logs
 from workers.app import Ids, build
-from workers.broker import connect
 from workers.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.redis_client import SAYS, Trouble, connect, diagnose
 from workers.settings import Settings
 from workers.signin import verifier
 from workers.throttle import Throttle
@@ -81,7 +81,7 @@ def run(settings: Settings) -> None:
     log.info("web.starting", addresses=[each.getsockname()[:2] for each in sockets])
     app = build(settings, name="viral web", pool_size=API_CONNECTIONS)
     usage = UsageLog(app.db)
-    throttle = Throttle(connect(settings.redis_url))
+    throttle = Throttle(connect(settings.redis_url, used_for="the limits of requests"))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
         clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
@@ -207,8 +207,8 @@ class Readiness:
         try:
             self._redis_ping()
         except Exception as error:
-            log.warning("readiness.no_redis", reason=str(error))
-            return "unreachable"
+            trouble = diagnose(error)  # the client has logged it
+            return "unreachable" if trouble is Trouble.AWAY else SAYS[trouble].removeprefix("Redis ")
         return "ok"
 
 

@@ -21,9 +21,10 @@ from db.transaction import Database, Rings
 from domain.ids import next_uuid7
 from domain.ports import Ports
 from integrations.stripe_api import StripeApi
-from workers.broker import Doorbell, connect
+from workers.broker import Doorbell
 from workers.job import JobType, JobTypes
 from workers.merge import Merger
+from workers.redis_client import connect
 from workers.runner import Runner
 from workers.settings import Settings, require
 from workers.trends import Collector, Outside

@@ -8,6 +8,9 @@ is what makes a quiet system answer in milliseconds (stock: up to a second).
 
 While little waits, whoever enqueues rings. When more waits than the workers get through in a moment, the relay alone
 rings, in the order that the table decides (see `db/turns.py`), and an enqueuer only calls the relay.
+
+All keys have the hash tag `{viral}`: on a host that spreads keys over a cluster behind one address, a script may use
+several of them (docs/decisions/0021-redis-that-is-not-the-one-on-the-table.md).
 """
 
 import itertools
@@ -15,6 +18,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 from uuid import UUID
@@ -29,6 +33,7 @@ from dramatiq.message import Message
 from db.transaction import Rings
 from db.turns import BAND
 from workers.job import QUEUES
+from workers.redis_client import RedisClient, connect
 
 ACTOR = "run"
 BLOCK_SECONDS = 2.0
@@ -40,11 +45,17 @@ DEAF_SECONDS = 0.5
 FEW = 64
 """Ids that wait in Redis: with fewer, an enqueuer may ring by itself; with more, the relay decides who is next."""
 
-EPOCH_KEY = "viral:epoch"
+EPOCH_KEY = "{viral}:epoch"
 """Present as long as Redis has not lost what it was told."""
 
-CALL_KEY = "viral:call"
+CALL_KEY = "{viral}:dispatcher"
 """Where the relay waits to be called."""
+
+PROBE_KEY, PROBE_SECONDS = "{viral}:probe", 60
+"""Written to see whether Redis takes writes."""
+
+MOVED_AT_ONCE = 1000
+"""Ids of one script call: others are served between two calls, and Lua hands on no more than a few thousand words."""
 
 # KEYS: the queue's set, the relay's call. ARGV: how many may wait, how many there are in all, (score, id) pairs.
 RING = """
@@ -59,30 +70,29 @@ if rung < tonumber(ARGV[2]) and redis.call('LLEN', KEYS[2]) == 0 then redis.call
 return rung
 """
 
+# KEYS: the queue's set. ARGV: (score, id) pairs of jobs that should be in it. Moves those that are, and answers with
+# the places in ARGV, counted in pairs from 1, of those that are not.
+MOVE = """
+local missing = {}
+for i = 2, #ARGV, 2 do
+    if not redis.call('ZSCORE', KEYS[1], ARGV[i]) then missing[#missing + 1] = i / 2 end
+end
+if #missing < #ARGV / 2 then redis.call('ZADD', KEYS[1], 'XX', unpack(ARGV)) end
+return missing
+"""
+
 log = structlog.get_logger()
-
-
-def connect(url: str, *, patience: float = 0.3) -> redis.Redis:
-    """A client whose every call fails within about `patience` seconds: nobody's commit waits for a bell."""
-    return redis.Redis.from_url(
-        url,
-        socket_connect_timeout=0.3,
-        socket_timeout=patience,
-        socket_keepalive=True,
-        retry=None,
-        client_name="viral",
-    )
 
 
 def bell_key(queue: str) -> str:
     """The set of a queue. A row may name a queue that nobody works on; its job is rung for on the default one."""
-    return f"viral:bells:{queue if queue in QUEUES else 'default'}"
+    return f"{{viral}}:notifications:{queue if queue in QUEUES else 'default'}"
 
 
 class Doorbell:
     """The ringing side. After a failure it stays quiet for `rest` seconds instead of making every caller wait."""
 
-    def __init__(self, client: redis.Redis, *, rest: float = 2.0) -> None:
+    def __init__(self, client: RedisClient, *, rest: float = 2.0) -> None:
         self._client = client
         self._rest = rest
         self._quiet_until = 0.0
@@ -105,9 +115,8 @@ class Doorbell:
                     # A queue named without jobs: something may run there that could not before.
                     pipe.eval(RING, 2, bell_key(queue), CALL_KEY, FEW, max(len(jobs), 1), *first)
                 pipe.execute()
-        except redis.RedisError as error:
+        except redis.RedisError:
             self._quiet_until = time.monotonic() + self._rest
-            log.warning("bell.unheard", reason=str(error), jobs=sum(map(len, rings.values())))
             return False
         return True
 
@@ -122,25 +131,27 @@ class Doorbell:
 
     def put_back(self, queue: str, job_ids: Iterable[UUID]) -> None:
         """Return to the front what was taken and not begun; never raises: the relay finds what is lost here."""
-        try:
+        with suppress(redis.RedisError):
             self._client.zadd(bell_key(queue), {str(job_id): 0.0 for job_id in job_ids})
-        except redis.RedisError as error:
-            log.warning("bell.unheard", reason=str(error))
 
-    def line_up(self, queue: str, new: Mapping[str, float], known: Mapping[str, float]) -> None:
+    def line_up(self, queue: str, new: Mapping[str, float], known: Mapping[str, float]) -> set[str]:
         """Ring for `new` jobs; those that are `known` to have been rung change places if they still wait.
 
-        Both with their scores: lower is taken first.
+        Both with their scores: lower is taken first. Returns those of the known that do not wait in Redis.
 
         Raises:
             redis.RedisError: Redis does not answer.
         """
+        ids = list(known)
+        chunks = [ids[first : first + MOVED_AT_ONCE] for first in range(0, len(ids), MOVED_AT_ONCE)]
         with self._client.pipeline(transaction=False) as pipe:
-            if known:
-                pipe.zadd(bell_key(queue), dict(known), xx=True)
+            for chunk in chunks:
+                pairs = [word for job_id in chunk for word in (known[job_id], job_id)]
+                pipe.eval(MOVE, 1, bell_key(queue), *pairs)
             if new:
                 pipe.zadd(bell_key(queue), dict(new))
-            pipe.execute()
+            answers = pipe.execute()
+        return {chunk[place - 1] for chunk, places in zip(chunks, answers, strict=False) for place in places}
 
     def waiting(self, queues: Iterable[str]) -> dict[str, int]:
         """Jobs that have been rung and that no worker has taken yet, by queue.
@@ -175,10 +186,21 @@ class Doorbell:
         return found.decode()
 
     def ping(self) -> None:
-        """Raises:
-        redis.RedisError: Redis does not answer.
+        """Write something: a server that only reads answers a PING as if all were well.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
         """
-        self._client.ping()
+        self._client.set(PROBE_KEY, "1", ex=PROBE_SECONDS)
+
+    def server(self) -> Mapping[str, Any]:
+        """What Redis says of itself (INFO).
+
+        Raises:
+            redis.RedisError: Redis does not answer, or does not tell.
+        """
+        found: Mapping[str, Any] = self._client.info()
+        return found
 
     def close(self) -> None:
         self._client.close()
@@ -189,7 +211,7 @@ class BellBroker(Broker):
 
     def __init__(self, url: str, queues: Iterable[str], helping: Callable[[str], int]) -> None:
         super().__init__(middleware=[])
-        self._client = connect(url, patience=BLOCK_SECONDS + 1)
+        self._client = connect(url, patience=BLOCK_SECONDS + 1, used_for="taking jobs")
         self._helping = helping
         for queue in queues:
             self.declare_queue(queue)
@@ -220,7 +242,7 @@ class BellConsumer(Consumer):
     What was rung is handed to a thread by the helping: as many ids as `helping` says it takes at once.
     """
 
-    def __init__(self, client: redis.Redis, queue: str, prefetch: int, helping: Callable[[], int]) -> None:
+    def __init__(self, client: RedisClient, queue: str, prefetch: int, helping: Callable[[], int]) -> None:
         self._client = client
         self._queue = queue
         self._key = bell_key(queue)
@@ -228,7 +250,6 @@ class BellConsumer(Consumer):
         self._helping = helping
         self._held = 0
         self._room = threading.Condition()
-        self._hears = True
 
     def __next__(self) -> MessageProxy | None:
         with self._room:
@@ -242,7 +263,7 @@ class BellConsumer(Consumer):
         return MessageProxy(Message(self._queue, ACTOR, (self._queue, ids), {}, {}))
 
     def _listen(self) -> list[str]:
-        """The ids of the next helping, or none after a while. An outage of Redis is waited out here, and told once."""
+        """The ids of the next helping, or none after a while. An outage of Redis is waited out here."""
         popped: list[Any] = []
         try:
             first: Any = self._client.bzpopmin([self._key], timeout=BLOCK_SECONDS)
@@ -251,16 +272,9 @@ class BellConsumer(Consumer):
                 more = self._helping() - 1
                 if more > 0:
                     popped += [member for member, _ in cast(Any, self._client.zpopmin(self._key, more))]
-        except redis.RedisError as error:
-            if self._hears:
-                log.warning("bell.deaf", queue=self._queue, reason=str(error))
-            self._hears = False
+        except redis.RedisError:
             if not popped:
                 time.sleep(DEAF_SECONDS)
-        else:
-            if not self._hears:
-                log.info("bell.hears_again", queue=self._queue)
-            self._hears = True
         return [member.decode(errors="replace") for member in popped]
 
     def ack(self, message: MessageProxy) -> None:

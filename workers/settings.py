@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from db.url import is_postgres
 from domain.billing import PriceBook, Tier
 from domain.errors import ViralError
+from workers import redis_url
 
 Words = Annotated[tuple[str, ...], NoDecode]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -108,9 +109,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        if value and not _is_redis(value):
-            raise ValueError("should look like redis://:password@host:6379/0")
-        return value
+        return redis_url.checked(value) if value else value
 
     @field_validator("stripe_secret_key")
     @classmethod
@@ -218,14 +217,6 @@ def require(settings: Settings, *names: str) -> None:
         raise SettingsInvalid(
             [f"{name} is not set; set it, or start everything here with `viral up`" for name in missing]
         )
-
-
-def _is_redis(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
 
 
 def _is_https(url: str) -> bool:

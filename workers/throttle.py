@@ -1,9 +1,13 @@
 """How many requests somebody may make: token buckets in Redis, taken from in one script, by Redis's own clock.
 
-While Redis is away everybody passes, and a log says so: what costs money is held against the quota, in Postgres, and a
-limit that nobody can count is no reason to refuse customers.
+The policy is to fail open: while Redis is away, or refuses to write, everybody passes. What costs money is held against
+the quota, in Postgres, and a limit that nobody can count is no reason to refuse customers. `Throttle.uncounted` counts
+who passed so, a log line tells it once a minute, and the answer has a header (`web/limits.py`).
+
+The keys have the hash tag `{viral}`, since one script takes from the buckets of a key and of its tenant.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +16,11 @@ from typing import cast
 
 import redis
 import structlog
+
+from workers.redis_client import RedisClient
+
+TELL_EVERY = 60.0
+"""Seconds between two log lines about requests that passed uncounted."""
 
 # KEYS: the buckets. ARGV: capacity and tokens a second of each. One token is taken of every bucket, or of none.
 TAKE = """
@@ -70,28 +79,42 @@ class Taken:
 class Throttle:
     """After a failure Redis is left alone for `rest` seconds, instead of making every request wait for it."""
 
-    def __init__(self, client: redis.Redis, *, rest: float = 2.0) -> None:
+    def __init__(self, client: RedisClient, *, rest: float = 2.0) -> None:
         self._client = client
         self._rest = rest
         self._quiet_until = 0.0
+        self.uncounted = 0
+        """Requests that passed although a limit could not be counted, since the process began."""
+        self._told, self._tell_at = 0, float("-inf")
+        self._lock = threading.Lock()
 
     def take(self, buckets: Sequence[tuple[Policy, str]]) -> Taken | None:
-        """Take a token of each bucket (a policy, and whose), or of none. None if Redis is away; never raises."""
+        """Take a token of each bucket (a policy, and whose), or of none. None if nobody can count; never raises."""
         if time.monotonic() < self._quiet_until:
+            self._note_uncounted()
             return None
-        keys = [f"viral:rate:{policy.name}:{whose}" for policy, whose in buckets]
+        keys = [f"{{viral}}:rate:{policy.name}:{whose}" for policy, whose in buckets]
         rates = [number for policy, _ in buckets for number in (policy.requests, policy.requests / policy.seconds)]
         try:
             told = cast("list[int]", self._client.eval(TAKE, len(keys), *keys, *map(str, rates)))
-        except redis.RedisError as error:
+        except redis.RedisError:
             self._quiet_until = time.monotonic() + self._rest
-            log.warning("throttle.unlimited", reason=str(error), seconds=self._rest)
+            self._note_uncounted()
             return None
         left = tuple(
             Left(policy, *figures)
             for (policy, _), figures in zip(buckets, zip(told[1::2], told[2::2], strict=True), strict=True)
         )
         return Taken(ceil(told[0] / 1000), left)
+
+    def _note_uncounted(self) -> None:
+        with self._lock:
+            self.uncounted += 1
+            now = time.monotonic()
+            if now < self._tell_at:
+                return
+            requests, self._told, self._tell_at = self.uncounted - self._told, self.uncounted, now + TELL_EVERY
+        log.warning("throttle.uncounted", requests=requests, in_all=self.uncounted)
 
     def close(self) -> None:
         self._client.close()

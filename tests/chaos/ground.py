@@ -123,7 +123,7 @@ class Ground:
     def place(self, name: str) -> Iterator[Place]:
         """A migrated database with an empty ledger, and an empty Redis."""
         self._places += 1
-        database = f"chaos_{self._places}_{name.lower()}"
+        database = f"chaos_{self._places}_{name.lower().replace('-', '_')}"
         self.forget_redis()
         with self.admin() as connection:
             connection.execute(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
@@ -139,7 +139,7 @@ class Ground:
         """FLUSHALL. Returns how many messages were thrown away by it."""
         client = redis.Redis.from_url(self.redis.url(), socket_timeout=5)
         try:
-            waiting = [key for key in client.scan_iter() if b"bell" in key]
+            waiting = [key for key in client.scan_iter() if b":notifications:" in key]
             with client.pipeline(transaction=True) as pipe:
                 for key in waiting:
                     pipe.zcard(key)

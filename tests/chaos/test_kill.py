@@ -23,8 +23,8 @@ from tests.conftest import Servers
 from tests.proxy import proxied
 from tests.wait import until
 from workers.app import App
-from workers.broker import connect
 from workers.endings import rescue
+from workers.redis_client import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,6 +16,7 @@ import pytest
 
 from cli.main import main
 from tests.drain import drain as drain_app
+from workers import logs
 from workers.app import App
 from workers.settings import Settings
 
@@ -54,6 +55,7 @@ class Shell:
             self._read.readouterr()
             with pytest.raises(SystemExit) as stopped:
                 main([str(word) for word in words])
+            logs.configure("console", "WARNING")  # a command has its own idea, and this process lives on
         code = stopped.value.code or 0
         assert isinstance(code, int)
         return Said(code, *self._read.readouterr())

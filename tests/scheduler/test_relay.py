@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import psycopg
@@ -17,14 +18,14 @@ from hypothesis import strategies as st
 from db.adding import NewJob
 from db.claims import Terms, known
 from db.transaction import SYSTEM
-from db.turns import Turn
-from scheduler.line import Line
 from scheduler.relay import Relay
 from scheduler.schedule import CatchUp, Schedule, fires_between, to_fire
 from tests.builders import a_tenant, new_id
+from tests.redis_servers import a_redis
 from workers.app import App
-from workers.broker import Doorbell, bell_key, connect
+from workers.broker import Doorbell, bell_key
 from workers.job import Context, job
+from workers.redis_client import connect
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOURLY = CronTrigger.from_crontab("0 * * * *", timezone="UTC")
@@ -129,12 +130,64 @@ def test_what_was_rung_is_not_rung_again_while_it_may_be_on_its_way(app: App) ->
     assert rung(app) == []
 
 
-def test_a_ring_that_was_lost_silently_is_repeated_and_the_waits_double() -> None:
-    line = Line()
-    turn = Turn("a", 5.0, limited=False)
-    moments = [0, 0.5, 1, 2, 2.9, 3, 6.9, 7]
-    heard = [bool(line.place([turn], now, all_of_it=True)[0]) for now in moments]
-    assert heard == [True, False, True, False, False, True, False, True]
+class Clock:
+    """The relay's stopwatch, which goes on half a second before each look, as in life."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.now = 0.0
+        self._relay = relay
+        relay._stopwatch = lambda: self.now
+
+    def look(self, times: int = 1) -> list[int]:
+        """How many jobs were rung at each look."""
+        rung_then = []
+        for _ in range(times):
+            self.now += 0.5
+            rung_then.append(self._relay.ring())
+        return rung_then
+
+
+def waiting(app: App) -> int:
+    return app.doorbell.waiting(["default"])["default"]
+
+
+def test_a_set_that_was_deleted_is_whole_again_within_two_seconds_though_the_epoch_is_kept(app: App) -> None:
+    jobs, clock = backlog(app, 500), Clock(a_relay(app))
+    assert clock.look(40) == [500] + [0] * 39, "what waits is not sent again"
+    client = connect(app.settings.redis_url)
+    assert client.delete(bell_key("default")) == 1
+    client.close()
+    assert clock.look(4) == [0, 0, 500, 0]
+    assert rung(app) == jobs
+
+
+def test_an_evicted_set_is_whole_again_too(app: App, tmp_path: Path) -> None:
+    with a_redis(tmp_path, "--maxmemory-policy", "allkeys-random") as server:
+        backlog(app, 500)
+        relay = a_relay(app, url=server.url)
+        clock = Clock(relay)
+        assert clock.look() == [500]
+        used = int(server.ask("INFO", "memory")["used_memory"])
+        server.ask("CONFIG", "SET", "maxmemory", used + 500_000)
+        for n in range(10_000):
+            if not server.ask("EXISTS", bell_key("default")):
+                break
+            server.ask("SET", f"{n}", "x" * 100_000)
+        assert not server.ask("EXISTS", bell_key("default"))
+        server.ask("CONFIG", "SET", "maxmemory", 0)
+        clock.look(4)
+        assert server.ask("ZCARD", bell_key("default")) == 500
+        relay._doorbell.close()
+
+
+def test_rings_that_were_popped_and_swallowed_are_back_within_seconds_however_often(app: App) -> None:
+    """Killed, stopped or starved workers do that; the waits double, and end at five seconds instead of ten minutes."""
+    jobs, clock = backlog(app, 391), Clock(a_relay(app))
+    clock.look()
+    for _ in range(5):
+        assert rung(app) == jobs
+        clock.look(12)
+        assert waiting(app) == 391
 
 
 def test_with_redis_away_no_ring_is_spent_and_all_are_made_when_it_is_back(app: App) -> None:

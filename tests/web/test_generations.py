@@ -26,7 +26,7 @@ from web.jobs import OWN_ERROR
 from web.limits import PER_CALLER
 from web.usage import UsageLog
 from workers.app import App
-from workers.broker import connect
+from workers.redis_client import connect
 from workers.throttle import Throttle
 
 LOCAL = {"count": 2, "generator": "local-grammar/v1"}
@@ -203,10 +203,10 @@ def test_answers_tell_what_is_left_and_too_many_are_refused(app: App, throttle: 
     first = ada("GET", "/user")
     assert first.headers["ratelimit-policy"] == '"key";q=120;w=60, "tenant";q=600;w=60'
     assert first.headers["ratelimit"] == '"key";r=119;t=1, "tenant";r=599;t=1'
-    caller = next(key for key in scan(app) if key.startswith("viral:rate:key:"))
+    caller = next(key for key in scan(app) if key.startswith("{viral}:rate:key:"))
     answer = first
     while answer.status_code == 200:  # a slow machine gets a token back in between
-        while not (taken := throttle.take([(PER_CALLER, caller.removeprefix("viral:rate:key:"))])) or not taken.wait:
+        while not (taken := throttle.take([(PER_CALLER, caller.removeprefix("{viral}:rate:key:"))])) or not taken.wait:
             pass
         answer = ada("GET", "/user")
     assert refused(answer) == (429, "RATE_LIMITED")
@@ -226,6 +226,8 @@ def test_without_redis_nobody_is_refused(app: App) -> None:
     answer = ada("GET", "/user")
     assert answer.status_code == 200
     assert "ratelimit" not in answer.headers
+    assert answer.headers["ratelimit-status"] == "uncounted"
+    assert throttle.uncounted == 1
     throttle.close()
 
 

@@ -27,14 +27,17 @@ from db import migrate
 from db.connection import AppConnection
 from integrations import clerk, stripe
 from tests.conftest import connection_to
+from tests.redis_servers import a_redis
 from tests.wait import until
 from web.api import create_api
 from web.ingest import Rings
 from web.main import WebDeps, create_app
 from web.webhooks import MAX_BODY
 from workers.app import App, Ids
+from workers.broker import Doorbell
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.redis_client import connect
 
 STRIPE_SECRET = "whsec_stripe"
 CLERK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -387,6 +390,16 @@ def test_without_redis_webhooks_are_received_and_the_process_is_ready_but_degrad
             200,
             {"status": "degraded", "postgres": "ok", "redis": "unreachable"},
         )
+
+
+def test_readiness_writes_to_redis_and_says_what_it_refuses(deps: WebDeps, tmp_path: Path) -> None:
+    with a_redis(tmp_path) as server:
+        doorbell = Doorbell(connect(server.url))
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        with serving(replace(deps, redis_ping=doorbell.ping)) as web:
+            ready = web.client.get("/readyz")
+        doorbell.close()
+    assert (ready.status_code, ready.json()["status"], ready.json()["redis"]) == (200, "degraded", "refuses writes")
 
 
 def test_without_postgres_webhooks_are_refused_for_now_and_received_when_it_is_back(

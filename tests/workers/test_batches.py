@@ -11,8 +11,9 @@ import pytest
 from db.transaction import SYSTEM
 from domain.errors import Rejected
 from workers.app import App
-from workers.broker import bell_key, connect
+from workers.broker import bell_key
 from workers.job import Context, FailedJob, Tx, job
+from workers.redis_client import connect
 from workers.runner import SLOW, Runner
 
 ran: list[UUID]

@@ -14,7 +14,8 @@ from db.turns import BAND
 from tests.builders import new_id
 from tests.conftest import Servers
 from tests.wait import until
-from workers.broker import FEW, BellBroker, Doorbell, connect, declare_actor
+from workers.broker import FEW, BellBroker, Doorbell, declare_actor
+from workers.redis_client import connect
 
 
 class Listener:

@@ -139,7 +139,7 @@ def hanging(stage: Stage, finding: Finding) -> None:
             finding.trials = 1 + resets
             finding.saw("connections reset", wire.cuts, least=resets)
             settle(finding, place, fleet, feeder, bar=60)
-        heard = fleet.said("bell.deaf", "relay.redis_away", "bell.unheard")
+        heard = fleet.said("redis.away")
         finding.saw("times that a process noticed", heard)
         finding.figures["oldest_pending_s"] = round(oldest, 1)
         finding.expect(oldest < 60, f"a job was stranded for {oldest:.0f} s")

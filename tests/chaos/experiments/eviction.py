@@ -1,0 +1,87 @@
+"""eviction: Redis throws away what waits there, and keeps the mark by which its loss would be seen; then its memory is
+full, and it refuses writes."""
+
+import time
+from contextlib import suppress
+from uuid import UUID
+
+import redis
+
+from db.transaction import SYSTEM
+from tests.chaos.experiments.redis_failover import ask
+from tests.chaos.fleet import FAST
+from tests.chaos.ground import Ground, Place
+from tests.chaos.jobs.counted import alone
+from tests.chaos.load import Feeder, feeding
+from tests.chaos.report import Finding
+from tests.chaos.stage import Stage, settle
+from tests.wait import until
+from workers.broker import EPOCH_KEY, bell_key
+
+RECOVERY_BAR = 5.0
+"""Seconds until what had waited in Redis is begun beside free workers, and until the first job moves in a Redis that
+takes writes again."""
+
+STILL_THERE = "SELECT count(*) FROM job_queue WHERE id = ANY(%s) AND status = 'pending'"
+
+
+def evicted(stage: Stage, finding: Finding) -> None:
+    rng = stage.rng()
+    rounds, full_s = stage.size((12, 10.0), (2, 2.0))
+    with stage.place_and_fleet(**FAST) as (place, fleet):
+        fleet.scheduler()
+        fleet.dynos(2)
+        fleet.await_signed_on(2)
+        with feeding(place, rng, per_second=60) as feeder:
+            try:
+                for _ in range(rounds):
+                    waited = burst(place, feeder)
+                    thrown = evict(stage.ground)
+                    finding.saw("jobs that waited in an evicted set", thrown)
+                    began = time.monotonic()
+                    until(lambda waited=waited: not place.value(STILL_THERE, (waited,)), "what had waited to be begun")  # type: ignore[misc]
+                    finding.worst("evicted_begun_s", time.monotonic() - began)
+                set_memory(stage.ground, "noeviction", 1)
+                waited = burst(place, feeder)
+                began = time.monotonic()
+                until(lambda: time.monotonic() - began > full_s, "the memory to be full for a while", seconds=60)
+                finding.saw("jobs that waited for memory", place.value(STILL_THERE, (waited,)))
+            finally:
+                set_memory(stage.ground, "noeviction", 0)
+            back = place.value("SELECT clock_timestamp()")
+            moved = "SELECT min(started_at) FROM job_queue WHERE started_at > %s"
+            until(lambda: place.value(moved, (back,)), "the first job to move", seconds=60)
+            finding.worst("first_move_s", (place.value(moved, (back,)) - back).total_seconds())
+            settle(finding, place, fleet, feeder)
+        finding.trials = rounds + 1
+        finding.saw("refusals that a process noticed", fleet.said("redis.refuses_writes"))
+        for figure in ("evicted_begun_s", "first_move_s"):
+            took = finding.figures[figure]
+            finding.expect(took <= RECOVERY_BAR, f"{figure} {took:.1f}, more than {RECOVERY_BAR:g}")
+
+
+def burst(place: Place, feeder: Feeder, number: int = 80) -> list[UUID]:
+    """More jobs than threads, on the queue where each is a message, so that some wait in Redis."""
+    with place.app.db.transaction(SYSTEM) as tx:
+        ids = [alone.enqueue(tx, name=f"burst{n}", ms=20) for n in range(number)]
+    feeder.promised_besides += ids
+    return ids
+
+
+def evict(ground: Ground) -> int:
+    """Redis is so small for a moment that it evicts all it has. Returns how many jobs waited in what it threw away."""
+    sets = [bell_key(queue) for queue in ("llm", "default")]
+    until(lambda: sum(int(ask(ground.redis, "ZCARD", key)) for key in sets) > 10, "jobs to wait in Redis", seconds=10)
+    mark = ask(ground.redis, "GET", EPOCH_KEY)
+    waiting = sum(int(ask(ground.redis, "ZCARD", key)) for key in sets)
+    set_memory(ground, "allkeys-random", 1)
+    with suppress(redis.exceptions.OutOfMemoryError):  # nothing is left to evict
+        ask(ground.redis, "SET", "junk", "1")
+    set_memory(ground, "noeviction", 0)
+    if mark is not None:
+        ask(ground.redis, "SET", EPOCH_KEY, mark)
+    return waiting
+
+
+def set_memory(ground: Ground, policy: str, most: int) -> None:
+    ask(ground.redis, "CONFIG", "SET", "maxmemory-policy", policy, "maxmemory", most)

@@ -1,0 +1,141 @@
+"""redis-failover: of two Redis servers the replica is promoted, and the old primary lives on as its replica.
+
+Clients reach the primary by one name. What is connected at that moment stays connected to the server that only reads.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from secrets import token_bytes
+from shutil import copy
+from typing import Any
+
+import httpx
+import redis
+
+import tests.chaos.jobs
+import workers.jobs
+from cli.local.home import passwords
+from cli.local.valkey import EmbeddedRedis
+from db.transaction import SYSTEM
+from domain.access import KEY_BYTES, new_key
+from tests.builders import a_tenant
+from tests.chaos.fleet import FAST
+from tests.chaos.ground import Ground, Place
+from tests.chaos.jobs.counted import alone
+from tests.chaos.load import Feeder, delivering, feeding
+from tests.chaos.report import Finding
+from tests.chaos.stage import Stage, settle
+from tests.proxy import proxied
+from tests.wait import until
+from workers.app import build
+
+RECOVERY_BAR = 5.0
+"""Seconds from a promotion until a new job is begun, and until the API's limit is counted."""
+
+PER_MINUTE = 120
+"""Requests that one API key may make."""
+
+
+def promoted(stage: Stage, finding: Finding) -> None:
+    rng = stage.rng()
+    jobs, events, promotions = stage.size((1000, 10_000, 4), (60, 150, 1))
+    with two_servers(stage.ground) as pair, proxied("127.0.0.1", pair[0].port) as name:
+        with stage.place_and_fleet(**FAST) as (place, fleet):
+            reach_redis_at(place, name.url(place.settings.redis_url))
+            fleet.environment["REDIS_URL"] = place.settings.redis_url
+            key = an_api_key(place)
+            origin = fleet.web()
+            fleet.scheduler()
+            fleet.dynos(2)
+            fleet.await_signed_on(2)
+            with (
+                httpx.Client(timeout=10, headers={"Authorization": f"Bearer {key}"}) as client,
+                feeding(place, rng, target=jobs, per_second=stage.size(40, 80)) as feeder,
+                delivering(origin, rng, events, threads=16) as deliveries,
+            ):
+
+                def counted() -> bool:
+                    return "ratelimit" in client.get(f"{origin}/api/user").headers
+
+                until(counted, "the API to count requests")
+                for n in range(promotions):
+                    share = (n + 1) * events // (promotions + 1)
+                    until(lambda share=share: deliveries.accepted >= share, "webhooks between promotions", seconds=120)  # type: ignore[misc]
+                    old, new = pair[n % 2], pair[(n + 1) % 2]
+                    ask(new, "REPLICAOF", "NO", "ONE")
+                    ask(old, "REPLICAOF", "127.0.0.1", new.port)
+                    name.target = ("127.0.0.1", new.port)
+                    finding.worst("job_begun_s", pickup(place, feeder))
+                    began = time.monotonic()
+                    until(counted, "the API to count requests again", seconds=60)
+                    finding.worst("limit_counted_s", time.monotonic() - began)
+                    until(lambda old=old: in_step(old), "the demoted server to be in step")  # type: ignore[misc]
+                until(lambda: deliveries.accepted >= events, "every event to be accepted", seconds=180)
+                until(lambda: len(feeder.promised) >= jobs, "every job to be promised", seconds=60)
+                settle(finding, place, fleet, feeder, bar=stage.size(150, 60))
+                answers = Counter(client.get(f"{origin}/api/user").status_code for _ in range(PER_MINUTE + 60))
+            finding.trials = events + jobs
+            deliveries.judge(finding, place)
+            finding.saw("promotions", promotions)
+            finding.saw("refusals that a process noticed", fleet.said("redis.refuses_writes", "redis.not_ready"))
+            finding.saw("requests over the limit refused", answers[429])
+            for figure in ("job_begun_s", "limit_counted_s"):
+                took = finding.figures[figure]
+                finding.expect(took <= RECOVERY_BAR, f"{figure} {took:.1f}, more than {RECOVERY_BAR:g}")
+
+
+def pickup(place: Place, feeder: Feeder) -> float:
+    """Seconds until a job that is enqueued now is begun."""
+    with place.app.db.transaction(SYSTEM) as tx:
+        job_id = alone.enqueue(tx, name="after the promotion")
+    feeder.promised_besides.append(job_id)
+    begun = "SELECT extract(epoch FROM started_at - created_at)::float FROM job_queue WHERE id = %s"
+    until(lambda: place.value(begun, (job_id,)) is not None, "a new job to be begun", seconds=60)
+    return float(place.value(begun, (job_id,)))
+
+
+def an_api_key(place: Place) -> str:
+    tenant_id = a_tenant(place.app)
+    with place.app.db.transaction(tenant_id) as tx:
+        key = new_key(
+            token_bytes(KEY_BYTES), name="chaos", scopes=["account:read"], expires_at=None, now=tx.now(), others=0
+        )
+        tx.access.add_key(tx.new_id(), tenant_id, key)
+    return key.text
+
+
+def reach_redis_at(place: Place, url: str) -> None:
+    """The harness itself enqueues through the name too."""
+    place.app.close()
+    place.settings = place.settings.model_copy(update={"redis_url": url})
+    place.app = build(place.settings, name="chaos", pool_size=6, packages=(workers.jobs, tests.chaos.jobs))
+
+
+@contextmanager
+def two_servers(ground: Ground) -> Iterator[tuple[EmbeddedRedis, EmbeddedRedis]]:
+    """The ground's own Redis, and a replica of it with the same password."""
+    home = ground.home / "second"
+    home.mkdir(mode=0o700, exist_ok=True)
+    copy(ground.home / "secrets.json", home)
+    with EmbeddedRedis(home, persist=False) as second:
+        pair = (ground.redis, second)
+        for server in pair:
+            ask(server, "CONFIG", "SET", "masterauth", passwords(home)["redis"])
+            ask(server, "CONFIG", "SET", "repl-diskless-sync-delay", 0)
+        ask(second, "REPLICAOF", "127.0.0.1", ground.redis.port)
+        until(lambda: in_step(second), "the replica to be in step")
+        try:
+            yield pair
+        finally:
+            ask(ground.redis, "REPLICAOF", "NO", "ONE")
+
+
+def in_step(server: EmbeddedRedis) -> bool:
+    return bool(ask(server, "INFO", "replication").get("master_link_status") == "up")
+
+
+def ask(server: EmbeddedRedis, *command: Any) -> Any:
+    with redis.Redis.from_url(server.url(), decode_responses=True) as client:
+        return client.execute_command(*command)

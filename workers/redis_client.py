@@ -1,0 +1,237 @@
+"""How every process reaches Redis, and what is made of an answer that refuses.
+
+A server that answers and refuses (a demoted primary, a full memory, one that still loads its data) is away. All idle
+connections to it are dropped, and the command is tried once more over a new one, which reaches whoever the name leads
+to by now. What still fails is logged once for each kind of trouble, not for each call, until it has been good for a
+while. So callers catch `redis.RedisError` and know nothing of kinds.
+"""
+
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from time import monotonic
+from typing import Any, TypeVar
+
+import redis
+import structlog
+from redis.client import Pipeline
+
+from domain.errors import ViralError
+
+T = TypeVar("T")
+
+REOPEN_EVERY = 30.0
+"""Seconds that a connection is used at most: the address behind a name may change while the old server lives on."""
+
+CALM = 5.0
+"""Seconds without a failure after which the trouble is over. Reads succeed in between where only writes are refused."""
+
+log = structlog.get_logger()
+
+
+class Trouble(StrEnum):
+    """Kinds of failure, as the log names them."""
+
+    AWAY = "away"
+    NOT_READY = "not_ready"
+    REFUSES_WRITES = "refuses_writes"
+    REFUSES_US = "refuses_us"
+    IS_CLUSTER = "is_cluster"
+    REFUSES = "refuses"
+
+
+SAYS = {
+    Trouble.AWAY: "Redis does not answer",
+    Trouble.NOT_READY: "Redis is not ready",
+    Trouble.REFUSES_WRITES: "Redis refuses writes",
+    Trouble.REFUSES_US: "Redis does not let us in",
+    Trouble.IS_CLUSTER: "Redis is in cluster mode",
+    Trouble.REFUSES: "Redis refuses a command",
+}
+
+CODES = {
+    "READONLY": Trouble.REFUSES_WRITES,
+    "OOM": Trouble.REFUSES_WRITES,
+    "MISCONF": Trouble.REFUSES_WRITES,
+    "NOREPLICAS": Trouble.REFUSES_WRITES,
+    "LOADING": Trouble.NOT_READY,
+    "MASTERDOWN": Trouble.NOT_READY,
+    "CLUSTERDOWN": Trouble.NOT_READY,
+    "TRYAGAIN": Trouble.NOT_READY,
+    "BUSY": Trouble.NOT_READY,
+    "UNBLOCKED": Trouble.NOT_READY,
+    "NOAUTH": Trouble.REFUSES_US,
+    "WRONGPASS": Trouble.REFUSES_US,
+    "NOPERM": Trouble.REFUSES_US,
+    "MOVED": Trouble.IS_CLUSTER,
+    "ASK": Trouble.IS_CLUSTER,
+    "CROSSSLOT": Trouble.IS_CLUSTER,
+}
+"""The first word of an error answer. Redis before 7 has it further back if a script met the error."""
+
+WORDS = {
+    "max number of clients reached": Trouble.NOT_READY,
+    "DB index is out of range": Trouble.REFUSES_US,
+    "SELECT is not allowed in cluster mode": Trouble.IS_CLUSTER,
+}
+"""Answers that begin with no more than ERR."""
+
+CODE = re.compile(rf"\b({'|'.join(CODES)})\b")
+OF_PIPELINE = re.compile(r"^Command # \d+ .* of pipeline caused error: ", re.DOTALL)
+OF_SCRIPT = re.compile(r" script: .*@user_script:\d+\.$")
+
+USE_INSTEAD = (
+    "use one without cluster mode (a primary, with replicas if you like), or a host whose one address speaks for "
+    "the whole cluster as a plain Redis"
+)
+
+
+class RedisUnusable(ViralError):
+    """The Redis that REDIS_URL names can never serve."""
+
+
+CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""The other side went away in the middle of a handshake, which says nothing about certificates."""
+
+
+def diagnose(error: BaseException) -> Trouble:
+    """The one classification of what redis-py raises."""
+    if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, CUT_SHORT) for cause in _causes(error)):
+        return Trouble.REFUSES_US
+    text = f"{getattr(error, 'status_code', None) or ''} {OF_PIPELINE.sub('', str(error))}"
+    for words, trouble in WORDS.items():
+        if words in text:
+            return trouble
+    if found := CODE.search(text):
+        return CODES[found[1]]
+    if isinstance(error, redis.AuthenticationError):
+        return Trouble.REFUSES_US
+    return Trouble.REFUSES if isinstance(error, redis.ResponseError) else Trouble.AWAY
+
+
+def reason(error: BaseException) -> str:
+    """What the server said, in one line: without the command, which may be a long script."""
+    said = OF_SCRIPT.sub("", " ".join(OF_PIPELINE.sub("", str(error)).split()))
+    code = getattr(error, "status_code", None)
+    return f"{code} {said}" if code and code != "ERR" else said or type(error).__name__
+
+
+def describe(error: BaseException) -> str:
+    return f"{SAYS[diagnose(error)]} ({reason(error)})"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+class RedisClient(redis.Redis):
+    """Every command, and every pipeline, goes through `attempt`. `used_for` is what a log line calls this client."""
+
+    def __init__(self, pool: redis.ConnectionPool, *, used_for: str) -> None:
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True
+        self._used_for = used_for
+        self._reopen_at = monotonic() + REOPEN_EVERY
+        self._told: set[Trouble] = set()
+        self._failed_at = 0.0
+        self._lock = threading.Lock()
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        run: Callable[..., Any] = super().execute_command
+        return self.attempt(lambda: run(*args, **options))
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "RedisPipeline":
+        return RedisPipeline(self, transaction, shard_hint)
+
+    def attempt(self, act: Callable[[], T]) -> T:
+        """Do it; if Redis answers and refuses, or the connection broke, do it again over a new connection.
+
+        A timeout is not tried again: it has cost its caller all of its patience.
+
+        Raises:
+            redis.RedisError: it failed.
+        """
+        if monotonic() > self._reopen_at:
+            self._reopen()
+        try:
+            answer = act()
+        except redis.RedisError as error:
+            self._tell(error)
+            self.connection_pool.disconnect(inuse_connections=False)
+            if isinstance(error, redis.TimeoutError):
+                raise
+            try:
+                answer = act()
+            except redis.RedisError as again:
+                self._tell(again)
+                raise
+        if self._told:
+            self._calm_down()
+        return answer
+
+    def _reopen(self) -> None:
+        self._reopen_at = monotonic() + REOPEN_EVERY
+        self.connection_pool.disconnect_free_connections()
+        self.connection_pool.update_active_connections_for_reconnect()
+
+    def _tell(self, error: redis.RedisError) -> None:
+        trouble = diagnose(error)
+        with self._lock:
+            self._failed_at = monotonic()
+            if trouble in self._told:
+                return
+            self._told.add(trouble)
+        log.warning(f"redis.{trouble}", used_for=self._used_for, reason=reason(error))
+
+    def _calm_down(self) -> None:
+        with self._lock:
+            if not self._told or monotonic() - self._failed_at < CALM:
+                return
+            self._told.clear()
+        log.info("redis.back", used_for=self._used_for)
+
+
+class RedisPipeline(Pipeline):
+    def __init__(self, client: RedisClient, transaction: bool, shard_hint: Any) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
+        self._client = client
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        commands, run = self.command_stack, super().execute
+
+        def all_of_them() -> list[Any]:
+            self.command_stack = commands  # a failed execution has forgotten them
+            return run(raise_on_error)
+
+        return self._client.attempt(all_of_them)
+
+
+def connect(url: str, *, patience: float = 0.3, used_for: str = "notifications") -> RedisClient:
+    """A client whose every call fails within about `patience` seconds: nobody's commit waits for a notification."""
+    return RedisClient(_pool(url, patience), used_for=used_for)
+
+
+def _pool(url: str, patience: float) -> redis.ConnectionPool:
+    of_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return redis.ConnectionPool.from_url(
+        url, socket_connect_timeout=0.3, socket_timeout=patience, retry=None, client_name="viral", **of_tcp
+    )
+
+
+def refuse_cluster(url: str) -> None:
+    """A Redis that is away may turn out to be anything; it is used, or warned of, when it answers.
+
+    Raises:
+        RedisUnusable: it answers, and is a node of a cluster.
+    """
+    with _pool(url, 0.3) as pool:
+        try:
+            answer = redis.Redis(connection_pool=pool).info("cluster")
+        except redis.RedisError:
+            return
+    if answer.get("cluster_enabled"):
+        raise RedisUnusable(f"REDIS_URL: this Redis is in cluster mode: {USE_INSTEAD}")
