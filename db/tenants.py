@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from db.locks import against_changes
 from db.tables import tenants
 from domain.billing import TenantBilling, Tier
 from domain.errors import UnknownTenant
@@ -80,7 +81,8 @@ class Tenants:
         Raises:
             UnknownTenant: there is none of this id.
         """
-        row = self._sql.execute(select(tenants).where(tenants.c.id == tenant_id).with_for_update()).one_or_none()
+        query = select(tenants).where(tenants.c.id == tenant_id)
+        row = self._sql.execute(against_changes(query)).one_or_none()
         if row is None:
             raise unknown(tenant_id)
         return TenantBilling(
