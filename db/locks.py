@@ -10,11 +10,10 @@
 
 What cannot follow the order does not wait: it says SKIP LOCKED (claims, the reaper, the monthly reset), or tries.
 
-A row that will be changed is locked with `against_changes`, before or after its children are added: adding a child locks
-the parent FOR KEY SHARE, and of two who have done that, each would wait for the other if they asked FOR UPDATE. That is
-for rows that are deleted, and only `db/archive.py` does so. A change of a column of a unique index takes the same lock as
-a deletion, unless the index is partial: so tables that others refer to have no other whole unique index than that of
-their ids.
+A row that will be changed is locked with `against_changes`, before or after its children are added: adding a child
+locks the parent FOR KEY SHARE, and of two who have done that, each would wait for the other if they asked FOR UPDATE.
+That is for rows that are deleted, and only `db/archive.py` does so. A change of a column of a unique index takes the
+same lock as a deletion, unless the index is partial: so no column of a whole unique index is ever changed.
 """
 
 from typing import Any, TypeVar

@@ -99,7 +99,7 @@ def caller(request: Request, credential: Annotated[HTTPAuthorizationCredentials 
     who = authenticator.authenticate(credential.credentials)
     request.state.caller = who
     throttle: Throttle | None = request.app.state.throttle
-    taken = None if throttle is None else limit(throttle, who, credential.credentials)
+    taken = None if throttle is None else limit(throttle, request.app.state.policies, who, credential.credentials)
     if taken is not None:
         request.state.taken = taken
         if taken.wait:

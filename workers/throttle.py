@@ -74,19 +74,25 @@ class Throttle:
         self._client = client
         self._rest = rest
         self._quiet_until = 0.0
+        self._failing = False
 
     def take(self, buckets: Sequence[tuple[Policy, str]]) -> Taken | None:
         """Take a token of each bucket (a policy, and whose), or of none. None if Redis is away; never raises."""
-        if time.monotonic() < self._quiet_until:
+        now = time.monotonic()
+        if now < self._quiet_until:
             return None
+        if self._failing:
+            # One request finds out whether Redis is back; the others do not wait with it.
+            self._quiet_until = now + self._rest
         keys = [f"viral:rate:{policy.name}:{whose}" for policy, whose in buckets]
         rates = [number for policy, _ in buckets for number in (policy.requests, policy.requests / policy.seconds)]
         try:
             told = cast("list[int]", self._client.eval(TAKE, len(keys), *keys, *map(str, rates)))
         except redis.RedisError as error:
-            self._quiet_until = time.monotonic() + self._rest
+            self._failing, self._quiet_until = True, time.monotonic() + self._rest
             log.warning("throttle.unlimited", reason=str(error), seconds=self._rest)
             return None
+        self._failing, self._quiet_until = False, 0.0
         left = tuple(
             Left(policy, *figures)
             for (policy, _), figures in zip(buckets, zip(told[1::2], told[2::2], strict=True), strict=True)

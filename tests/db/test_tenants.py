@@ -6,10 +6,9 @@ from operator import attrgetter
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 
-from db.transaction import SYSTEM
+from db.transaction import SYSTEM, Contended
 from domain import quota
 from domain.billing import TenantBilling, Tier
 from domain.errors import UnknownTenant
@@ -85,8 +84,10 @@ def test_a_lock_keeps_others_out_until_the_end(app: App, lock: str) -> None:
     tenant_id, other = a_tenant(app), a_tenant(app)
     with app.db.transaction(SYSTEM) as tx:
         attrgetter(lock)(tx)(tenant_id)
-        with pytest.raises(psycopg.errors.LockNotAvailable), app.db.transaction(tenant_id) as second:
-            second.driver.execute("SELECT FROM tenants WHERE id = %s FOR UPDATE NOWAIT", (tenant_id,))
+        with pytest.raises(Contended), app.db.transaction(tenant_id) as second:
+            second.driver.execute("SELECT FROM tenants WHERE id = %s FOR NO KEY UPDATE NOWAIT", (tenant_id,))
+        with app.db.transaction(tenant_id) as second:
+            second.driver.execute("SELECT FROM tenants WHERE id = %s FOR KEY SHARE NOWAIT", (tenant_id,))
         with app.db.transaction(other) as second:
             second.driver.execute("SELECT FROM tenants WHERE id = %s FOR UPDATE NOWAIT", (other,))
 

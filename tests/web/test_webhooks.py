@@ -29,9 +29,9 @@ from integrations import clerk, stripe
 from tests.conftest import connection_to
 from tests.wait import until
 from web.api import create_api
+from web.body import MAX_BODY
 from web.ingest import Rings
 from web.main import WebDeps, create_app
-from web.webhooks import MAX_BODY
 from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
