@@ -40,11 +40,13 @@ from domain.access import KEY_BYTES, ApiScope, new_key
 from integrations.fakes.stripe_server import FakeStripe
 from tests.wait import until
 from workers.app import Ids
+from workers.jobs.generation import generate_concepts
 from workers.settings import Settings, load
 
 PAGE = "https://app.example.com"
-KEYS_OF_A_TENANT = 8
-GENERATIONS = 400
+KEYS_OF_A_TENANT, SPARE = 6, 2
+"""Of which some are there to be revoked."""
+GENERATIONS = 200
 """Of all tenants together, to be read, liked and deleted."""
 MOST_GROWTH = 48 * 1024
 """KiB that the process may grow by between the first third of a stage and its end."""
@@ -196,9 +198,10 @@ def make_members(settings: Settings, count: int) -> list[Member]:
                 new_key(os.urandom(KEY_BYTES), name="crowd", scopes=list(ApiScope), expires_at=None, now=now, others=0)
                 for _ in range(KEYS_OF_A_TENANT)
             ]
-            for key in made:
-                tx.access.add_key(uuid4(), tenant_id, key)
-            member = Member(tenant_id, [key.text for key in made])
+            added = [str(tx.access.add_key(uuid4(), tenant_id, key)["id"]) for key in made]
+            member = Member(tenant_id, [key.text for key in made[SPARE:]])
+            member.ids["key_id"] = added[:SPARE]
+            member.ids["job_id"] = [str(generate_concepts.enqueue(tx, tenant_id=tenant_id))]
             for _ in range(max(2, GENERATIONS // count)):
                 generation = Generation(uuid4(), now, [{"id": "c1", "title": "Bread", "caption": "x" * 500}], [])
                 tx.content.save(tenant_id, generation)

@@ -5,7 +5,7 @@ limit that nobody can count is no reason to refuse customers.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import cast
@@ -70,15 +70,18 @@ class Taken:
 class Throttle:
     """After a failure Redis is left alone for `rest` seconds, instead of making every request wait for it."""
 
-    def __init__(self, client: redis.Redis, *, rest: float = 2.0) -> None:
+    def __init__(
+        self, client: redis.Redis, *, rest: float = 2.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client = client
         self._rest = rest
+        self._monotonic = monotonic
         self._quiet_until = 0.0
         self._failing = False
 
     def take(self, buckets: Sequence[tuple[Policy, str]]) -> Taken | None:
         """Take a token of each bucket (a policy, and whose), or of none. None if Redis is away; never raises."""
-        now = time.monotonic()
+        now = self._monotonic()
         if now < self._quiet_until:
             return None
         if self._failing:
@@ -89,7 +92,7 @@ class Throttle:
         try:
             told = cast("list[int]", self._client.eval(TAKE, len(keys), *keys, *map(str, rates)))
         except redis.RedisError as error:
-            self._failing, self._quiet_until = True, time.monotonic() + self._rest
+            self._failing, self._quiet_until = True, self._monotonic() + self._rest
             log.warning("throttle.unlimited", reason=str(error), seconds=self._rest)
             return None
         self._failing, self._quiet_until = False, 0.0

@@ -39,7 +39,7 @@ from workers.jobs.quota import reset_due
 from workers.runner import Runner
 from workers.settings import Settings
 
-THREADS, TIMES = 12, 2
+THREADS, TIMES = 8, 2
 MONTH = timedelta(days=30)
 EVERYTHING = ("account:read", "generations:read", "generations:write", "keys:write")
 
