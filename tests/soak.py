@@ -38,6 +38,7 @@ from db.transaction import SYSTEM, Database
 from domain import quota
 from domain.access import KEY_BYTES, ApiScope, new_key
 from integrations.fakes.stripe_server import FakeStripe
+from integrations.stripe_api import StripeApi
 from tests.wait import until
 from workers.app import Ids
 from workers.jobs.generation import generate_concepts
@@ -188,12 +189,15 @@ def _ready(base: str, process: subprocess.Popen[bytes]) -> bool:
 
 def make_members(settings: Settings, count: int) -> list[Member]:
     db = Database(settings.database_url, pool_size=1, new_id=Ids(), application_name="soak")
+    stripe = StripeApi(settings.stripe_secret_key.get_secret_value(), base=settings.stripe_api_base)
     now = datetime.now(UTC)
     members = []
     for number in range(count):
         tenant_id = uuid4()
         with db.transaction(SYSTEM) as tx:
             tx.tenants.create(tenant_id, f"member {number} of the crowd", quota.begin(UNLIMITED, now))
+            if count > 1 and number % 2:  # the others become customers by their first checkout
+                tx.tenants.link_customer(tenant_id, stripe.add_customer(tenant_id, key=str(tenant_id)))
             made = [
                 new_key(os.urandom(KEY_BYTES), name="crowd", scopes=list(ApiScope), expires_at=None, now=now, others=0)
                 for _ in range(KEYS_OF_A_TENANT)
