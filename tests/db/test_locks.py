@@ -1,6 +1,7 @@
 """The order of locks (`db/__init__.py`): each write path with many threads on *one* tenant, customer, person or key,
 alone and all together. Postgres counts its deadlocks, also those that a retry hides."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from sqlalchemy import select
 
 import db.locks
 from db.adding import NewJob
+from db.claims import _order
 from db.content import Generation
 from db.tables import job_attempts
 from db.transaction import SYSTEM
@@ -300,3 +302,61 @@ def test_no_change_of_a_column_is_a_change_of_a_key(owner_url: str) -> None:
         "social_accounts_tenant_id_platform_external_id_key",
         "social_posts_tenant_id_video_id_account_id_attempt_group_key",
     }
+
+
+# --- who would have waited in a circle ----------------------------------------------------------------------
+
+
+def test_a_new_link_waits_for_nobody_who_has_added_something_to_the_tenant(crowd: Crowd) -> None:
+    """A change of the customer was a change of a key: this waited for the other, who then waited for this."""
+    job_id = crowd.enqueue(generate_concepts, tenant_id=str(crowd.id), count=1)
+    with crowd.app.db.transaction(crowd.id) as tx:
+        tx.quota.hold(crowd.id, job_id, 1, NOV_22)
+    with crowd.app.db.transaction(crowd.id) as saving:
+        saving.content.save(crowd.id, Generation(UUID(int=8), NOV_22, [], [], job_id=job_id))
+        with crowd.app.db.transaction(SYSTEM) as linking:
+            before = linking.tenants.lock_plan(crowd.id)
+            linking.driver.execute("SET LOCAL lock_timeout = '5s'")
+            linking.tenants.save_plan(crowd.id, replace(before, customer_id="cus_new"))
+        saving.quota.settle(crowd.id, job_id, 1)
+
+
+def test_who_ends_a_job_holds_no_lock_of_an_order_while_waiting_for_a_follower(crowd: Crowd) -> None:
+    """Whoever claims holds the rows first and then waits for the locks of their orders."""
+    with crowd.app.db.transaction(SYSTEM) as tx:
+        follower = NewJob(new_id(), reset_due.name, "default", follows_batch=True)
+        member = NewJob(new_id(), reset_due.name, "default", batch_id=follower.id, ordering_key="key")
+        tx.jobs.add_many([follower, member])
+    ending = threading.Thread(target=crowd.run, args=(member.id,))
+    with crowd.app.db.transaction(SYSTEM) as claiming:
+        held = "SELECT FROM job_queue WHERE id = %s FOR NO KEY UPDATE"
+        claiming.driver.execute(held, (follower.id,))
+        ending.start()
+        until(lambda: waits_for_a_row(crowd), "the other to wait for the follower")
+        claiming.driver.execute("SET LOCAL lock_timeout = '5s'")
+        claiming.claims._lock([_order(None, "key")])
+    ending.join(30)
+    assert not ending.is_alive()
+
+
+def test_events_that_are_told_twice_at_once_are_stored_in_one_order(crowd: Crowd) -> None:
+    """Each of two holds the first, and waits for one that is being stored, if they do not agree which is the first."""
+
+    def tell(*names: str) -> None:
+        bodies = [{"id": name, "object": "event", "type": "plan.created", "data": {}} for name in names]
+        with crowd.app.db.transaction(SYSTEM) as tx:
+            repair(tx, tuple(Difference("event", body["id"], None, body) for body in bodies))
+
+    with ThreadPoolExecutor(2) as pool:
+        with crowd.app.db.transaction(SYSTEM) as tx:
+            tx.events.add(new_id(), {"id": "evt_m", "type": "plan.created"}, subject=None)
+            told = [pool.submit(tell, "evt_a", "evt_m", "evt_z"), pool.submit(tell, "evt_z", "evt_m", "evt_a")]
+            until(lambda: waits_for_a_row(crowd, 2), "both to wait")
+        for each in told:
+            each.result()
+
+
+def waits_for_a_row(crowd: Crowd, count: int = 1) -> bool:
+    with crowd.app.db.transaction(SYSTEM) as tx:
+        query = "SELECT count(*) FROM pg_locks WHERE locktype IN ('transactionid', 'tuple') AND NOT granted"
+        return int(tx.driver.execute(query).fetchall()[0][0]) >= count
