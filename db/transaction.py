@@ -363,5 +363,5 @@ def _translated(error: Exception, tx: Tx) -> Exception:
     if isinstance(cause, psycopg.OperationalError) and tx.lost:
         return DatabaseUnavailable(f"Postgres went away: {one_line(cause)}")
     if isinstance(cause, CONTENTION):
-        return Contended(f"others hold what this needs, so nothing was done; try again ({one_line(cause)})")
+        return Contended(f"others hold what this needs, so nothing was done; try again ({cause.diag.message_primary})")
     return error
