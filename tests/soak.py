@@ -119,7 +119,7 @@ class Stage:
             f"  p50 {_at(ordered, 0.5):.0f} ms, p99 {_at(ordered, 0.99):.0f} ms, slowest {_at(ordered, 1):.0f} ms; "
             f"memory {self.memory[0] // 1024} MiB at first, {self.memory[-1] // 1024} MiB at last",
         ]
-        return "\n".join([*told, *(f"  BROKEN: {each}" for each in self.broken[:20])])
+        return "\n".join([*told, *(f"  BROKEN: {each}" for each in (*self.broken[:20], *self.broken[20:][-3:]))])
 
 
 def soak(urls: "Urls", *, folder: Path, seconds: float, clients: int, tenants: int, raised: bool) -> Stage:
@@ -130,10 +130,14 @@ def soak(urls: "Urls", *, folder: Path, seconds: float, clients: int, tenants: i
         limits = {"RATE_LIMIT_PER_CALLER": str(UNLIMITED), "RATE_LIMIT_PER_TENANT": str(UNLIMITED)} if raised else {}
         environment = urls.environment | limits | {"STRIPE_API_BASE": stripe_base}
         members = make_members(load(environment), tenants)
-        with web(environment, folder / f"web-{tenants}.log") as (base, process):
+        log = folder / f"web-{tenants}.log"
+        with web(environment, log) as (base, process):
             operations = asyncio.run(_crowd(stage, members, base, process.pid, seconds, clients))
     until(lambda: not connected(urls), "the web process's connections to end")
     stage.judge(operations, deadlocks(urls) - before)
+    if stage.broken:
+        errors = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
+        stage.broken += [f"in the log: {line}" for line in errors[-3:]]
     return stage
 
 
