@@ -122,17 +122,19 @@ class Stage:
         return "\n".join([*told, *(f"  BROKEN: {each}" for each in (*self.broken[:20], *self.broken[20:][-3:]))])
 
 
-def soak(urls: "Urls", *, folder: Path, seconds: float, clients: int, tenants: int, raised: bool) -> Stage:
-    """Let a crowd loose for so long, on a web process of its own. `raised`: without the usual rate limits."""
+def soak(urls: "Urls", *, stripe: str, folder: Path, seconds: float, clients: int, tenants: int, raised: bool) -> Stage:
+    """Let a crowd loose for so long, on a web process of its own that asks the account at `stripe`.
+
+    `raised`: without the usual rate limits.
+    """
     stage = Stage(f"{clients} clients of {tenants} tenant{'s' if tenants > 1 else ''} for {seconds:g} s")
     before = deadlocks(urls)
-    with FakeStripe(datetime.now(UTC).replace(microsecond=0)).serving() as stripe_base:
-        limits = {"RATE_LIMIT_PER_CALLER": str(UNLIMITED), "RATE_LIMIT_PER_TENANT": str(UNLIMITED)} if raised else {}
-        environment = urls.environment | limits | {"STRIPE_API_BASE": stripe_base}
-        members = make_members(load(environment), tenants)
-        log = folder / f"web-{tenants}.log"
-        with web(environment, log) as (base, process):
-            operations = asyncio.run(_crowd(stage, members, base, process.pid, seconds, clients))
+    limits = {"RATE_LIMIT_PER_CALLER": str(UNLIMITED), "RATE_LIMIT_PER_TENANT": str(UNLIMITED)} if raised else {}
+    environment = urls.environment | limits | {"STRIPE_API_BASE": stripe}
+    members = make_members(load(environment), tenants)
+    log = folder / f"web-{tenants}.log"
+    with web(environment, log) as (base, process):
+        operations = asyncio.run(_crowd(stage, members, base, process.pid, seconds, clients))
     until(lambda: not connected(urls), "the web process's connections to end")
     stage.judge(operations, deadlocks(urls) - before)
     if stage.broken:
@@ -337,13 +339,23 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="viral-soak-") as name:
         home = Path(name)
-        with EmbeddedPostgres(home) as postgres, EmbeddedRedis(home, persist=False) as cache:
+        with (
+            EmbeddedPostgres(home) as postgres,
+            EmbeddedRedis(home, persist=False) as cache,
+            FakeStripe(datetime.now(UTC).replace(microsecond=0)).serving() as stripe,
+        ):
             migrate.upgrade(postgres.url(OWNER))
             urls = Urls(postgres.url("postgres", DATABASE), postgres.url(APP), cache.url())
             failed = False
             for tenants, raised in ((given.tenants, False), (1, True)):
                 stage = soak(
-                    urls, folder=home, seconds=given.seconds, clients=given.clients, tenants=tenants, raised=raised
+                    urls,
+                    stripe=stripe,
+                    folder=home,
+                    seconds=given.seconds,
+                    clients=given.clients,
+                    tenants=tenants,
+                    raised=raised,
                 )
                 sys.stdout.write(f"{stage}\n")
                 sys.stdout.flush()

@@ -11,7 +11,7 @@ import pytest
 from db.transaction import SYSTEM, Contended
 from domain import quota
 from domain.billing import TenantBilling, Tier
-from domain.errors import UnknownTenant
+from domain.errors import Conflict, UnknownTenant
 from domain.quota import Quota
 from tests.builders import NOV_22, a_tenant, tenant
 from workers.app import App
@@ -101,5 +101,8 @@ def test_a_customer_is_linked_once_and_to_one_tenant(app: App) -> None:
         assert not tx.tenants.link_customer(uuid4(), "cus_2")
         assert tx.tenants.of_customer("cus_1") == tenant_id
         assert tx.tenants.of_customer("cus_2") is None
-    with pytest.raises(Exception, match="tenants_stripe_customer_id_key"), app.db.transaction(SYSTEM) as tx:
+    with (
+        pytest.raises(Conflict, match="pays as the Stripe customer cus_1"),
+        app.db.transaction(SYSTEM) as tx,
+    ):
         tx.tenants.link_customer(other, "cus_1")

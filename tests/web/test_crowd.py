@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from cli.local.postgres import SUPERUSER
 from db.requests import Request
 from db.transaction import SYSTEM
+from integrations.fakes.stripe_server import FakeStripe
 from tests.builders import a_tenant
 from tests.conftest import Servers
 from tests.soak import Urls, soak
@@ -44,10 +45,19 @@ SECONDS, CLIENTS = 4, 200
 
 @pytest.mark.parametrize("tenants", [50, 1])
 def test_whatever_a_crowd_asks_it_is_answered(
-    servers: Servers, database: str, database_url: str, redis_url: str, tmp_path: Path, tenants: int
+    servers: Servers, database: str, database_url: str, redis_url: str, stripe: FakeStripe, tmp_path: Path, tenants: int
 ) -> None:
     urls = Urls(servers.postgres.url(SUPERUSER, database), database_url, redis_url)
-    stage = soak(urls, folder=tmp_path, seconds=SECONDS, clients=CLIENTS, tenants=tenants, raised=tenants == 1)
+    with stripe.serving() as base:
+        stage = soak(
+            urls,
+            stripe=base,
+            folder=tmp_path,
+            seconds=SECONDS,
+            clients=CLIENTS,
+            tenants=tenants,
+            raised=tenants == 1,
+        )
     assert stage.broken == [], str(stage)
 
 
