@@ -86,7 +86,7 @@ def replay(
         if parked is not None:
             found = tx.events.parked("" if parked == "any" else parked, limit)
         else:
-            found = [_known(tx, name) for name in dict.fromkeys(event_ids or ())]
+            found = sorted({_known(tx, name) for name in event_ids or ()})  # in the order in which all enqueue them
         rows = [
             {
                 "event_id": event_id,

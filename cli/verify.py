@@ -81,7 +81,8 @@ def verify_webhook(
     viral dev verify-webhook stripe --header 'Stripe-Signature: t=…,v1=…' event.json
     """
     from domain.errors import MalformedEvent, SignatureInvalid
-    from web.webhooks import MAX_BODY, OPENERS, usable
+    from web.body import MAX_BODY
+    from web.webhooks import OPENERS, usable
 
     if source not in OPENERS:
         raise typer.BadParameter(f"there are {' and '.join(OPENERS)}", param_hint="SOURCE")

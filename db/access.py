@@ -6,7 +6,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
-from db.tables import api_keys
+from db.locks import against_changes
+from db.tables import api_keys, tenants
 from domain.access import Key, NewKey
 
 SHOWN = tuple(column for column in api_keys.c if column is not api_keys.c.key_hash)
@@ -34,6 +35,8 @@ class Access:
         return [dict(row) for row in self._sql.execute(newest_first).mappings()]
 
     def count_usable(self, tenant_id: UUID, now: datetime) -> int:
+        """How many keys the tenant has; it gets no other one until this transaction ends."""
+        self._sql.execute(against_changes(select(tenants.c.id).where(tenants.c.id == tenant_id)))
         of_tenant = select(func.count()).where(api_keys.c.tenant_id == tenant_id, _is_usable(now))
         return self._sql.execute(of_tenant).scalar_one()
 

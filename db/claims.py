@@ -114,19 +114,23 @@ WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
     WHERE {WANTED} AND ordering_key IS NULL AND NOT follows_batch
       AND queue <> ALL(ARRAY(SELECT queue FROM queue_policies))
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
 ))
 RETURNING {COLUMNS}
 """
 
 LEFT_OVER = f"""
 SELECT id, queue, tenant_id, ordering_key FROM job_queue WHERE {WANTED}
-ORDER BY priority, scheduled_for, id FOR UPDATE SKIP LOCKED
+ORDER BY priority, scheduled_for, id FOR NO KEY UPDATE SKIP LOCKED
 """
 
 SUSPECTS = f"SELECT id FROM job_queue WHERE {READY} AND crashes > 0 ORDER BY priority, scheduled_for, id"
 
-PUT_OFF = f"UPDATE job_queue SET ring_at = now() + interval '1 second' WHERE id = ANY(%s) AND {PENDING}"
+# One that is locked is being claimed, or changed by somebody who rings for it.
+PUT_OFF = f"""
+UPDATE job_queue SET ring_at = now() + interval '1 second'
+WHERE id = ANY(ARRAY(SELECT id FROM job_queue WHERE id = ANY(%s) AND {PENDING} FOR NO KEY UPDATE SKIP LOCKED))
+"""
 
 LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
 
@@ -174,16 +178,20 @@ UPDATE job_queue SET ring_at = NULL, rings = 0
 WHERE id = (
     SELECT id FROM job_queue
     WHERE ordering_key = %(key)s AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s AND status = 'pending'
-    ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 ) AND scheduled_for <= now()
 RETURNING queue, id, priority
 """
 
 WAKE_FOLLOWERS = """
-UPDATE job_queue f SET ring_at = NULL, rings = 0
-WHERE id = ANY(%(batch_ids)b::uuid[]) AND status = 'pending' AND scheduled_for <= now() AND NOT EXISTS (
-    SELECT FROM job_queue m WHERE m.batch_id = f.id AND m.status IN ('pending', 'running')
-)
+UPDATE job_queue SET ring_at = NULL, rings = 0
+WHERE id = ANY(ARRAY(
+    SELECT id FROM job_queue f
+    WHERE id = ANY(%(batch_ids)b::uuid[]) AND status = 'pending' AND scheduled_for <= now() AND NOT EXISTS (
+        SELECT FROM job_queue m WHERE m.batch_id = f.id AND m.status IN ('pending', 'running')
+    )
+    ORDER BY id FOR NO KEY UPDATE
+))
 RETURNING queue, id, priority
 """
 
@@ -285,12 +293,13 @@ class Claims:
 
     def wake(self, orders: Collection[tuple[UUID | None, str]], batches: Collection[UUID]) -> None:
         """Let the next of each order run, and the followers of those of the batches that are through."""
-        self._lock(_order(tenant_id, key) for tenant_id, key in orders)
         woken = []
-        for tenant_id, key in orders:
-            woken += self._driver.execute(WAKE_NEXT, {"key": key, "tenant_id": tenant_id}).fetchall()
+        # Followers first: whoever claims one holds its row while waiting for the locks of orders.
         if batches:
             woken += self._driver.execute(WAKE_FOLLOWERS, {"batch_ids": list(batches)}).fetchall()
+        self._lock(_order(tenant_id, key) for tenant_id, key in orders)
+        for tenant_id, key in orders:
+            woken += self._driver.execute(WAKE_NEXT, {"key": key, "tenant_id": tenant_id}).fetchall()
         for queue, job_id, priority in woken:
             self._due.setdefault(queue, {})[job_id] = priority
 

@@ -35,6 +35,14 @@ class DatabaseUnavailable(Unavailable):
     """Postgres cannot be reached, or went away in the middle. Nothing of the transaction was kept."""
 
 
+class PoolTimeout(DatabaseUnavailable):
+    """Every connection of the pool was in use for as long as one may wait for it. Postgres itself may be well."""
+
+
+class Contended(Unavailable):
+    """Somebody else held, for too long, what this needs. Nothing of the transaction was kept; try again."""
+
+
 class LeaseMissing(Exception):
     """What was to be completed by the COMMIT is not ours any more: the transaction was rolled back."""
 

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 
+from db.locks import against_deletion
 from db.saving import put
 from db.tables import generations
 from domain.dexie_kinds import storable
@@ -93,8 +94,10 @@ class Content:
         values = {"tenant_id": tenant_id, **asdict(generation)}
         put(self._sql, generations, values, generations.c.id == generation.id)
 
-    def get(self, tenant_id: UUID, generation_id: UUID) -> Generation | None:
-        row = self._sql.execute(select(*COLUMNS).where(_this(tenant_id, generation_id))).one_or_none()
+    def get(self, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> Generation | None:
+        """`keep`: it cannot be deleted before this transaction ends, so something that refers to it can be added."""
+        query = select(*COLUMNS).where(_this(tenant_id, generation_id))
+        row = self._sql.execute(against_deletion(query) if keep else query).one_or_none()
         return None if row is None else Generation(*row)
 
     def by_source(self, tenant_id: UUID, source_id: str) -> Generation | None:

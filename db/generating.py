@@ -68,8 +68,13 @@ FROM tenants WHERE daily_enabled AND id > %(after)s ORDER BY id LIMIT %(limit)s
 """
 
 MARK_DAILY = """
+WITH given AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(days)s::date[]) AS given (id, day)
+), locked AS MATERIALIZED (
+    SELECT id FROM tenants WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+)
 UPDATE tenants SET daily_last_on = given.day
-FROM unnest(%(ids)s::uuid[], %(days)s::date[]) AS given (id, day)
+FROM given JOIN locked USING (id)
 WHERE tenants.id = given.id AND tenants.daily_last_on IS DISTINCT FROM given.day
 RETURNING tenants.id
 """

@@ -161,9 +161,9 @@ class Identity:
         works there."""
         home = self.home(clerk_id)
         deserted = ~exists().where(_works_in(home, but_for=clerk_id))
+        self._sql.execute(update(tenants).where(tenants.c.id == home, deserted).values(daily_enabled=False))
         keys = update(api_keys).where(api_keys.c.tenant_id == home, api_keys.c.revoked_at.is_(None), deserted)
         self._sql.execute(keys.values(revoked_at=func.now()))
-        self._sql.execute(update(tenants).where(tenants.c.id == home, deserted).values(daily_enabled=False))
 
     def seat(self, clerk_id: str) -> Seat:
         """Where the person, who is known, works now."""

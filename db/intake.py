@@ -90,7 +90,7 @@ WITH given AS (
            count(*) FILTER (WHERE e.job_id IS DISTINCT FROM given.job_id) AS again
     FROM given JOIN webhook_events e USING (source, external_id) GROUP BY e.id
 ), free AS (
-    SELECT id FROM webhook_events WHERE id IN (SELECT id FROM first WHERE again > 0) FOR UPDATE SKIP LOCKED
+    SELECT id FROM webhook_events WHERE id IN (SELECT id FROM first WHERE again > 0) FOR NO KEY UPDATE SKIP LOCKED
 ), counted AS (
     UPDATE webhook_events e SET duplicates = duplicates + again, duplicate_at = now()
     FROM first JOIN free USING (id) WHERE e.id = first.id

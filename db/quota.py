@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from db.locks import against_changes
 from db.tables import CONSUMPTION, quota_holds, quota_ledger, tenants
 from db.tenants import QUOTA_COLUMNS, quota_of, quota_values, unknown
 from domain.quota import Hold, Quota, carry_over, release, reserve, reset, restart, settle
@@ -19,7 +20,7 @@ from domain.quota import Hold, Quota, carry_over, release, reserve, reset, resta
 LOCK_DUE = text("""
 SELECT id FROM tenants
 WHERE quota_reset_at <= :now AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)
-ORDER BY quota_reset_at LIMIT :limit FOR UPDATE SKIP LOCKED
+ORDER BY quota_reset_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
 """)
 
 # `domain.quota.reset`, for many tenants at once; a test holds the two against each other. `months` is how many calendar
@@ -64,8 +65,8 @@ class Quotas:
         Raises:
             UnknownTenant: there is none of this id.
         """
-        query = select(*QUOTA_COLUMNS).where(tenants.c.id == tenant_id).with_for_update()
-        row = self._sql.execute(query).one_or_none()
+        query = select(*QUOTA_COLUMNS).where(tenants.c.id == tenant_id)
+        row = self._sql.execute(against_changes(query)).one_or_none()
         if row is None:
             raise unknown(tenant_id)
         return quota_of(row)

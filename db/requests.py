@@ -32,7 +32,7 @@ SELECT {FIELDS} FROM job_archive WHERE id = %(id)s AND tenant_id = %(tenant_id)s
 """
 
 # An error that nobody foresaw is recorded with its traceback; those of ours about Postgres tell where it is.
-UNSAID = ["DatabaseUnavailable", "CommitUnknown"]
+UNSAID = ["DatabaseUnavailable", "PoolTimeout", "Contended", "CommitUnknown"]
 LAST_ATTEMPT = """
 (SELECT traceback, error_class FROM job_attempts WHERE job_id = %(id)s ORDER BY id DESC LIMIT 1)
 UNION ALL

@@ -8,6 +8,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from domain.errors import IdTaken
 
+TRIES = 3
+"""What was in use may be deleted before it can be changed."""
+
 
 def put(sql: Connection, table: Table, values: Mapping[str, Any], this: ColumnElement[bool]) -> None:
     """Add a row of these values; where something of it is in use already, change the row `this` instead.
@@ -15,9 +18,10 @@ def put(sql: Connection, table: Table, values: Mapping[str, Any], this: ColumnEl
     Raises:
         IdTaken: it is in use by a row that is not `this`.
     """
-    added = sql.execute(insert(table).values(values).on_conflict_do_nothing().returning(table.c.id)).one_or_none()
-    if added is not None:
-        return
+    adding = insert(table).values(values).on_conflict_do_nothing().returning(table.c.id)
     changes = {name: value for name, value in values.items() if name not in ("id", "tenant_id")}
-    if not sql.execute(update(table).where(table.c.tenant_id == values["tenant_id"], this).values(changes)).rowcount:
-        raise IdTaken(f"{table.name}: the id {values['id']} is in use")
+    changing = update(table).where(table.c.tenant_id == values["tenant_id"], this).values(changes)
+    for _ in range(TRIES):
+        if sql.execute(adding).one_or_none() is not None or sql.execute(changing).rowcount:
+            return
+    raise IdTaken(f"{table.name}: the id {values['id']} is in use")

@@ -161,7 +161,7 @@ tenants = Table(
     _text("name", nullable=False),
     _text("subscription_tier", default="FREE"),
     _text("subscription_status", default="none"),
-    _text("stripe_customer_id", unique=True),
+    _text("stripe_customer_id"),
     _text("stripe_subscription_id"),
     _count("monthly_quota", 10),
     _count("used_quota"),
@@ -184,6 +184,13 @@ tenants = Table(
     CheckConstraint("daily_count BETWEEN 1 AND 20", name="daily_count"),
     CheckConstraint("used_quota >= 0", name="used_quota"),
     CheckConstraint("monthly_quota >= 0", name="monthly_quota"),
+    # Partial, so that to change it is no change of a key: see `db/locks.py`.
+    Index(
+        "tenants_stripe_customer_id_key",
+        "stripe_customer_id",
+        unique=True,
+        postgresql_where=text("stripe_customer_id IS NOT NULL"),
+    ),
     Index("tenants_quota_reset_at_idx", "quota_reset_at"),
     Index("tenants_daily_idx", "id", postgresql_where=text("daily_enabled")),
 )

@@ -4,10 +4,12 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
+from db.locks import against_changes
 from db.tables import tenants
 from domain.billing import TenantBilling, Tier
-from domain.errors import UnknownTenant
+from domain.errors import Conflict, UnknownTenant
 from domain.quota import Quota
 
 QUOTA_COLUMNS = (
@@ -63,13 +65,20 @@ class Tenants:
         ).scalar_one_or_none()
 
     def link_customer(self, tenant_id: UUID, customer_id: str) -> bool:
-        """Let the tenant pay as this customer, unless it is unknown or pays as another already."""
+        """Let the tenant pay as this customer, unless it is unknown or pays as another already.
+
+        Raises:
+            Conflict: another tenant pays as this customer.
+        """
         statement = (
             update(tenants)
             .where(tenants.c.id == tenant_id, tenants.c.stripe_customer_id.is_(None))
             .values(stripe_customer_id=customer_id, updated_at=func.now())
         )
-        return self._sql.execute(statement).rowcount == 1
+        try:
+            return self._sql.execute(statement).rowcount == 1
+        except IntegrityError as error:
+            raise Conflict("CUSTOMER_TAKEN", f"another tenant pays as the Stripe customer {customer_id}") from error
 
     def exists(self, tenant_id: UUID) -> bool:
         return self._sql.execute(select(tenants.c.id).where(tenants.c.id == tenant_id)).one_or_none() is not None
@@ -80,7 +89,8 @@ class Tenants:
         Raises:
             UnknownTenant: there is none of this id.
         """
-        row = self._sql.execute(select(tenants).where(tenants.c.id == tenant_id).with_for_update()).one_or_none()
+        query = select(tenants).where(tenants.c.id == tenant_id)
+        row = self._sql.execute(against_changes(query)).one_or_none()
         if row is None:
             raise unknown(tenant_id)
         return TenantBilling(

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import cached_property
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Generic, Self, TypeVar, cast, overload
 from uuid import UUID
 
 import psycopg
@@ -33,8 +32,10 @@ from db.connection import (
     try_after_rest,
 )
 from db.connection import CommitUnknown as CommitUnknown
+from db.connection import Contended as Contended
 from db.connection import DatabaseUnavailable as DatabaseUnavailable
 from db.connection import LeaseMissing as LeaseMissing
+from db.connection import PoolTimeout as PoolTimeout
 from db.content import Content
 from db.dexie import Dexie
 from db.events import Events
@@ -69,6 +70,12 @@ class System(Enum):
     SCOPE = SYSTEM_SCOPE
 
 
+CONTENTION = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+
 SYSTEM: Final = System.SCOPE
 Scope = UUID | System
 
@@ -76,13 +83,37 @@ Scope = UUID | System
 Group = TypeVar("Group")
 
 
-def _on_driver(group: Callable[[AppConnection], Group]) -> "cached_property[Group]":
+class lazy(Generic[Group]):
+    """An attribute that is made when it is first read, by the one thread that has the object.
+
+    Not `functools.cached_property`: until Python 3.12 that holds one lock for all objects of the class while it makes
+    one's attribute, so a thread that waits for a connection would stop every other, those with one included.
+    """
+
+    def __init__(self, make: Callable[[Any], Group]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, owned: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, owned: object, owner: type) -> Group: ...
+    def __get__(self, owned: object | None, owner: type) -> Self | Group:
+        if owned is None:
+            return self
+        made = vars(owned)[self._name] = self._make(owned)
+        return made
+
+
+def _on_driver(group: Callable[[AppConnection], Group]) -> lazy[Group]:
     """A query group on a hot path: it speaks psycopg."""
-    return cached_property(lambda tx: group(tx.driver))
+    return lazy(lambda tx: group(tx.driver))
 
 
-def _on_sql(group: Callable[[Connection], Group]) -> "cached_property[Group]":
-    return cached_property(lambda tx: group(tx.sql))
+def _on_sql(group: Callable[[Connection], Group]) -> lazy[Group]:
+    return lazy(lambda tx: group(tx.sql))
 
 
 class Tx:
@@ -112,7 +143,7 @@ class Tx:
     def used(self) -> bool:
         return self._plain is not None or "_opened" in vars(self)
 
-    @cached_property
+    @lazy
     def sql(self) -> Connection:
         return Connection(self._engine, connection=self._opened[0])
 
@@ -120,7 +151,7 @@ class Tx:
     def driver(self) -> AppConnection:
         return self._opened[1]
 
-    @cached_property
+    @lazy
     def _opened(self) -> tuple[PoolProxiedConnection, AppConnection]:
         pooled, driver = self._connection
         try:
@@ -131,12 +162,12 @@ class Tx:
             Jobs(driver, self.due, Claims(driver, self.due)).add(self._plain)
         return pooled, driver
 
-    @cached_property
+    @lazy
     def _connection(self) -> tuple[PoolProxiedConnection, AppConnection]:
         try:
             pooled = self._engine.raw_connection()
         except PoolExhausted as error:
-            raise DatabaseUnavailable("every connection of the pool is in use; see DB_POOL_SIZE") from error
+            raise PoolTimeout("every connection of the pool is in use; see DB_POOL_SIZE") from error
         return pooled, cast(AppConnection, pooled.driver_connection)
 
     def _opening(self, driver: AppConnection) -> bytes:
@@ -206,11 +237,11 @@ class Tx:
         moment: Any = self.driver.cursor(row_factory=scalar_row).execute("SELECT now()").fetchone()
         return cast(datetime, moment)
 
-    @cached_property
+    @lazy
     def jobs(self) -> Jobs:
         return Jobs(self.driver, self.due, self.claims)
 
-    @cached_property
+    @lazy
     def claims(self) -> Claims:
         return Claims(self.driver, self.due)
 
@@ -296,6 +327,8 @@ class Database:
         Raises:
             TenantContextNotSet: `scope` was None.
             DatabaseUnavailable: the server went away before the commit: nothing happened.
+            PoolTimeout: no connection was free in time.
+            Contended: others held what the transaction needs, for too long or in a circle: nothing happened.
             CommitUnknown: the server went away during the commit.
         """
         if scope is None:
@@ -304,12 +337,12 @@ class Database:
         try:
             try:
                 yield tx
+                tx.commit()
             except (psycopg.Error, DBAPIError) as error:
                 translated = _translated(error, tx)
                 if translated is error:
                     raise
                 raise translated from error
-            tx.commit()
         finally:
             tx.close()
         if tx.due:
@@ -329,4 +362,6 @@ def _translated(error: Exception, tx: Tx) -> Exception:
         return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
     if isinstance(cause, psycopg.OperationalError) and tx.lost:
         return DatabaseUnavailable(f"Postgres went away: {one_line(cause)}")
+    if isinstance(cause, CONTENTION):
+        return Contended(f"others hold what this needs, so nothing was done; try again ({cause.diag.message_primary})")
     return error

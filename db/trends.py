@@ -18,7 +18,7 @@ READ = """
 SELECT source, region, sightings, etag, modified, answered_at, failures, error, retry_at, asked_until
 FROM trend_sources
 WHERE (source, region) IN (SELECT unnest(%(sources)s::text[]), unnest(%(regions)s::text[]))
-ORDER BY source FOR UPDATE
+ORDER BY source, region FOR NO KEY UPDATE
 """
 
 ASKING = """

@@ -27,7 +27,7 @@ WAKE = """
 UPDATE job_queue SET ring_at = NULL
 WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue WHERE status = 'pending' AND ring_at <= now() ORDER BY ring_at LIMIT %s
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
 ))
 """
 

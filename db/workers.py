@@ -33,12 +33,17 @@ FROM returned RETURNING job_id
 """
 
 # A claim whose answer was lost, or a failure that could not be recorded, leaves a row that its live owner does not
-# know of. The age spares a claim whose answer is still on its way.
+# know of. The age spares a claim whose answer is still on its way. Somebody who holds such a row is just ending it, and
+# may wait for the row of this worker.
 DISOWN = """
 UPDATE job_queue
 SET status = 'pending', scheduled_for = now(), ring_at = NULL, rings = 0, worker_id = NULL, lease_token = NULL
-WHERE worker_id = %(id)s AND status = 'running' AND lease_token <> ALL(%(running)s)
-  AND started_at < now() - %(age)s::interval
+WHERE id = ANY(ARRAY(
+    SELECT id FROM job_queue
+    WHERE worker_id = %(id)s AND status = 'running' AND lease_token <> ALL(%(running)s)
+      AND started_at < now() - %(age)s::interval
+    FOR NO KEY UPDATE SKIP LOCKED
+))
 RETURNING id
 """
 
@@ -52,7 +57,7 @@ WHERE j.status = 'running' AND (
     OR NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())
 )
 ORDER BY j.id LIMIT %(limit)s
-FOR UPDATE OF j SKIP LOCKED
+FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
 FORGET_DEAD = """

@@ -39,6 +39,7 @@ def run(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, asked_to_stop)
     signal.signal(signal.SIGINT, asked_to_stop)
+    app.start()
     ticker = Ticker(app)
     ticker.start()
     log.info("scheduler.ready", schedules=len(SCHEDULES))

@@ -100,7 +100,8 @@ def caller(request: Request, credential: Annotated[HTTPAuthorizationCredentials 
     request.state.caller = who
     throttle: Throttle | None = request.app.state.throttle
     if throttle is not None:
-        taken = request.state.taken = limit(throttle, who, credential.credentials)
+        taken = limit(throttle, request.app.state.policies, who, credential.credentials)
+        request.state.taken = taken
         if taken is not None and taken.wait:
             raise too_many(taken)
     return who

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from db.requests import Request as Answered
+from db.transaction import PoolTimeout
 from domain.errors import (
     AccountPending,
     Conflict,
@@ -35,6 +36,7 @@ from domain.errors import (
 from integrations.clerk_sessions import Verifier
 from web import billing, feedback, generations, jobs, keys, limits, user
 from web.access import Authenticator
+from web.admission import RETRY_AFTER, Admission, overloaded
 from web.description import Described
 from web.docs import add_docs
 from web.refusals import Refusal, Refused, refusal
@@ -42,10 +44,7 @@ from web.usage import UsageLog, milliseconds_since
 from workers.app import App
 from workers.throttle import Throttle
 
-MAX_BODY = 1024 * 1024
-"""Bytes."""
-
-CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 REFUSALS = {
     401: "who calls is not known: `code` says what is wrong with the credential",
     403: "the caller lacks the scope, or is still being set up",
@@ -53,10 +52,9 @@ REFUSALS = {
     415: "`NOT_JSON`: the body's `Content-Type` is not `application/json`",
     422: "something that was sent is not as it should be: `details` says where",
     429: "`RATE_LIMITED`: too many requests; try again after `Retry-After` seconds",
-    503: "this cannot be answered now; try again after `Retry-After` seconds",
+    503: "this cannot be answered now (`OVERLOADED`: too much is asked at once); try again after `Retry-After` seconds",
 }
 """Of every route."""
-RETRY_AFTER = 5
 CHALLENGE = 'Bearer realm="viral"'
 
 log = structlog.get_logger()
@@ -86,17 +84,19 @@ def create_api(
             HTTPException: _http_error,
             RequestValidationError: _invalid,
             Refused: _only_here,
+            PoolTimeout: _too_busy,
             ViralError: _refused,
             Exception: _own_error,
         },
     )
     api.state.app = app
     api.state.throttle = throttle
+    api.state.policies = limits.policies(app.settings)
     api.state.authenticator = Authenticator(app.db, sessions, clock)
     for group in (user, keys, generations, jobs, feedback, billing):
         api.include_router(group.routes)
     add_docs(api)
-    served = Observed(Bounded(api), usage)
+    served = Observed(Admission(api), usage)
     if not origins:
         return served
     # Outermost, so that a page's script can read refusals and failures too.
@@ -108,26 +108,6 @@ def create_api(
         expose_headers=["Location", "RateLimit", "RateLimit-Policy", "RateLimit-Status", "Retry-After"],
         max_age=600,
     )
-
-
-class Bounded:
-    """Refuses a body as soon as more than `MAX_BODY` bytes of it have come, so that it is not held in memory."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size = 0
-
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > MAX_BODY:
-                raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
-            return message
-
-        await self._app(scope, counted, send)
 
 
 class Observed:
@@ -164,7 +144,7 @@ async def _only_here(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """What the framework refuses: no such path, another method, a body that is too large."""
+    """What the framework refuses: no such path, another method."""
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == 400:  # a body that is not UTF-8: to a caller as wrong as any other
@@ -225,6 +205,11 @@ async def _refused(request: Request, error: Exception) -> Response:
                 {"Retry-After": str(seconds)},
             )
     raise error
+
+
+async def _too_busy(request: Request, error: Exception) -> Response:
+    log.warning("api.unavailable", path=request.url.path, reason=str(error))
+    return overloaded()
 
 
 async def _own_error(request: Request, error: Exception) -> Response:

@@ -63,7 +63,7 @@ def give_feedback(
 ) -> Feedback:
     """Tell how a concept did, as often as you like; the scores learn from it."""
     with app.db.transaction(caller.tenant_id) as tx:
-        generation = own(tx, caller.tenant_id, seen.generation_id)
+        generation = own(tx, caller.tenant_id, seen.generation_id, keep=True)
         concept = next((each for each in generation.concepts if _id(each) == seen.concept_id), None)
         if concept is None:
             raise not_found(f"such concept in the generation {seen.generation_id}")

@@ -226,11 +226,13 @@ def analytics(caller: Reader, app: Running, since: Since = None, until: Until = 
     )
 
 
-def own(tx: Tx, tenant_id: UUID, generation_id: UUID) -> Stored:
-    """Raises:
+def own(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> Stored:
+    """`keep`: nobody deletes it meanwhile.
+
+    Raises:
     Refused: the tenant has no such generation.
     """
-    found = tx.content.get(tenant_id, generation_id)
+    found = tx.content.get(tenant_id, generation_id, keep=keep)
     if found is None:
         raise not_found(f"generation {generation_id}")
     return found

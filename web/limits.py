@@ -9,21 +9,25 @@ from hashlib import sha256
 
 from domain.access import Caller
 from web.refusals import Refused
+from workers.settings import Settings
 from workers.throttle import Policy, Taken, Throttle
 
-PER_CALLER = Policy("key", 120, 60)
-"""Of one API key, or of one person."""
-
-PER_TENANT = Policy("tenant", 600, 60)
+Policies = tuple[Policy, Policy]
+"""Of one API key or one person; and of one tenant."""
 
 
-def limit(throttle: Throttle, caller: Caller, credential: str) -> Taken | None:
+def policies(settings: Settings) -> Policies:
+    return (Policy("key", settings.rate_limit_per_caller, 60), Policy("tenant", settings.rate_limit_per_tenant, 60))
+
+
+def limit(throttle: Throttle, policies: Policies, caller: Caller, credential: str) -> Taken | None:
     """Count the request. None while nobody can count.
 
     Sessions have a new token every minute, so people are counted by who they are, and programs by their key.
     """
     own = caller.user_id or sha256(credential.encode()).hexdigest()[:32]
-    return throttle.take([(PER_CALLER, f"{own}:{caller.tenant_id}"), (PER_TENANT, str(caller.tenant_id))])
+    per_caller, per_tenant = policies
+    return throttle.take([(per_caller, f"{own}:{caller.tenant_id}"), (per_tenant, str(caller.tenant_id))])
 
 
 def headers(taken: Taken | None) -> dict[str, str]:
@@ -35,6 +39,7 @@ def headers(taken: Taken | None) -> dict[str, str]:
 
 
 def too_many(taken: Taken) -> Refused:
-    text = f"too many requests: at most {PER_CALLER.requests} a minute for a key or person, "
-    text += f"{PER_TENANT.requests} for a tenant; try again in {taken.wait} s"
+    per_caller, per_tenant = (left.policy for left in taken.left)
+    text = f"too many requests: at most {per_caller.requests} a minute for a key or person, "
+    text += f"{per_tenant.requests} for a tenant; try again in {taken.wait} s"
     return Refused(429, text, "RATE_LIMITED", {"retry_after": taken.wait}, {"Retry-After": str(taken.wait)})

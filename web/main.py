@@ -5,10 +5,10 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
@@ -21,6 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from db.connection import AppConnection
+from web.admission import PATIENCE
 from web.api import create_api
 from web.ingest import Ingest, Rings
 from web.listen import bind
@@ -28,7 +29,7 @@ from web.refusals import refusal
 from web.usage import UsageLog
 from web.webhooks import OPENERS, Door, DoorsFirst, own_error, usable
 from workers import logs
-from workers.app import Ids, build
+from workers.app import Ids, build, own_database
 from workers.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
@@ -41,7 +42,7 @@ READY_FOR = 1.0
 """Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""
 
 API_CONNECTIONS = 8
-"""The API's threads share them: one is held for milliseconds. Ingest has a connection of its own."""
+"""The API's threads share them: one is held for milliseconds. Webhooks and usage have one each of their own."""
 
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 MIGRATED = "SELECT to_regclass('webhook_events') IS NOT NULL AND to_regclass('job_queue') IS NOT NULL"
@@ -49,12 +50,22 @@ MIGRATED = "SELECT to_regclass('webhook_events') IS NOT NULL AND to_regclass('jo
 log = structlog.get_logger()
 
 
+class Background(Protocol):
+    """Threads of their own."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        """Finish what was begun; blocks for some seconds at most."""
+
+
 @dataclass(frozen=True)
 class WebDeps:
     """What the web application works with. `connect` gives a connection of the application's role.
 
     `ring` and `redis_ping` must have short timeouts of their own; `redis_ping` raises if Redis does not answer.
-    `clock` is Unix seconds. Several secrets of one source are valid at once while one is rolled.
+    `clock` is Unix seconds. Several secrets of one source are valid at once while one is rolled. `background` is what
+    works beside the requests, from the first to the last of them.
     """
 
     stripe_secrets: tuple[str, ...]
@@ -67,6 +78,7 @@ class WebDeps:
     stripe_job: JobType[Any]
     clerk_job: JobType[Any]
     api: ASGIApp
+    background: Sequence[Background] = ()
 
 
 def run(settings: Settings) -> None:
@@ -79,8 +91,9 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level)
     sockets = bind(settings.web_host, settings.port)
     log.info("web.starting", addresses=[each.getsockname()[:2] for each in sockets])
-    app = build(settings, name="viral web", pool_size=API_CONNECTIONS)
-    usage = UsageLog(app.db)
+    app = build(settings, name="viral web", pool_size=API_CONNECTIONS, pool_timeout=PATIENCE)
+    usage_db = own_database(settings, name="viral web usage")
+    usage = UsageLog(usage_db)
     throttle = Throttle(connect(settings.redis_url, used_for="the limits of requests"))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
@@ -100,6 +113,7 @@ def run(settings: Settings) -> None:
             throttle=throttle,
             usage=usage,
         ),
+        background=(app, usage),
     )
     server = uvicorn.Server(
         uvicorn.Config(
@@ -107,13 +121,12 @@ def run(settings: Settings) -> None:
         )
     )
     _stop_on_signals(server)
-    usage.start()
     # What is loaded by now stays. Unfrozen, every full collection walks it, and all requests stand still for 70 ms.
     gc.collect()
     gc.freeze()
     server.run(sockets)
-    usage.stop()
     throttle.close()
+    usage_db.close()
     app.close()
 
 
@@ -138,10 +151,13 @@ def create_app(web: WebDeps) -> DoorsFirst:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        ingest.start()
+        background = (*web.background, ingest)
+        for each in background:
+            each.start()
         log.info("web.ready", doors=[door.source for door in doors if door.secrets])
         yield
-        await asyncio.to_thread(ingest.stop)
+        for each in reversed(background):
+            await asyncio.to_thread(each.stop)
 
     rest = Starlette(
         routes=[

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class UsageLog:
-    """Of one process, for as long as it serves."""
+    """Of one process, for as long as it serves. Its `db` is its own: requests may take every connection of theirs."""
 
     def __init__(self, db: Database, *, most_waiting: int = MOST_WAITING) -> None:
         self._db = db
@@ -73,8 +73,12 @@ class UsageLog:
         except Unavailable as error:
             log.warning("usage.waits", requests=len(requests), reason=str(error))
             return requests
-        except Exception:
-            log.exception("usage.lost", requests=len(requests))
+        except Exception as error:
+            if len(requests) == 1:
+                log.warning("usage.lost", tenant_id=str(requests[0].tenant_id), reason=str(error))
+                return []
+            # One that cannot be written (its tenant is gone) takes no other with it.
+            return [left for each in requests for left in self._write([each])]
         return []
 
 

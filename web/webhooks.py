@@ -18,27 +18,17 @@ from db.intake import NewEvent
 from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
 from integrations import clerk, stripe
 from integrations.envelope import Envelope
+from web.body import BodyTooLarge, Disconnected, read_body
 from web.headers import secured
 from web.ingest import Ingest
 from web.refusals import refusal
 from workers.job import JobType
-
-MAX_BODY = 1024 * 1024
-"""Bytes. Both senders stay far below; Standard Webhooks suggests 20 kB."""
 
 RETRY_AFTER = 5
 
 Opened = Callable[[bytes, Mapping[str, str], Sequence[str], float], Envelope]
 
 log = structlog.get_logger()
-
-
-class BodyTooLarge(Exception):
-    """The body is, or says that it is, larger than `MAX_BODY`."""
-
-
-class Disconnected(Exception):
-    """The sender hung up in the middle of the body."""
 
 
 def open_stripe(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: float) -> Envelope:
@@ -88,10 +78,10 @@ class Door:
             return self._unset()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            body = await _read(headers, receive)
+            body = await read_body(scope, receive)
             envelope = self.open(body, headers, self.secrets, self.clock())
-        except BodyTooLarge:
-            return self._refused(413, f"the body is larger than {MAX_BODY} bytes", "BODY_TOO_LARGE")
+        except BodyTooLarge as error:
+            return self._refused(413, str(error), "BODY_TOO_LARGE")
         except SignatureInvalid as error:
             return self._refused(400, str(error), "SIGNATURE_INVALID")
         except MalformedEvent as error:
@@ -135,25 +125,6 @@ class Door:
 
 
 RECEIVED: Final = JSONResponse({"received": True})
-
-
-async def _read(headers: Mapping[str, str], receive: Receive) -> bytes:
-    announced = headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_BODY:
-        raise BodyTooLarge
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise BodyTooLarge
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
 
 
 def _unavailable(text: str, code: str) -> Response:

@@ -34,6 +34,8 @@ from workers.writers import writers
 BELLS_REST = 0.002
 """Seconds between two rings of a process: one costs as much as the enqueueing of a job, and rings for any number."""
 
+POOL_TIMEOUT = 30.0
+
 log = structlog.get_logger()
 
 
@@ -68,12 +70,16 @@ class App:
         )
 
     def start(self) -> None:
-        """In a process that lives on: from here on no commit waits for its bell; a thread of its own rings."""
+        """In a process that lives on: from here on no commit waits for Redis; a thread of its own notifies."""
         self.bells.start()
+
+    def stop(self) -> None:
+        """Notify of what has been committed; from here on each commit does so itself."""
+        self.bells.stop(timeout=1)
 
     def close(self) -> None:
         self.db.close()
-        self.bells.stop(timeout=1)
+        self.stop()
         self.doorbell.close()
         self.trends.close()
 
@@ -85,9 +91,11 @@ def build(
     pool_size: int = 4,
     packages: Sequence[ModuleType] = (workers.jobs,),
     clock: Callable[[], datetime] | None = None,
+    pool_timeout: float = POOL_TIMEOUT,
 ) -> App:
     """Put an application together; nothing is connected yet. `name` is what Postgres shows as application_name.
 
+    `pool_timeout`: seconds that a thread waits for a connection while all of them are in use.
     `packages` are where job types are looked for; `clock` replaces the database's clock as the source of `ctx.now()`,
     for tests and rehearsals.
 
@@ -103,6 +111,7 @@ def build(
         pool_size=settings.db_pool_size or pool_size,
         new_id=Ids(),
         on_commit=bells.tell,
+        pool_timeout=pool_timeout,
         application_name=name,
     )
     trends = Collector(db, partial(_trend_sources, settings))
@@ -117,6 +126,11 @@ def build(
         version=VERSION,
         clock=clock,
     )
+
+
+def own_database(settings: Settings, *, name: str) -> Database:
+    """One connection apart from the application's pool, for a background thread that gets on however busy that is."""
+    return Database(settings.database_url, pool_size=1, new_id=Ids(), application_name=name)
 
 
 def outside(settings: Settings, db: Database, trends: Collector) -> Ports:

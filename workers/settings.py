@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     gnews_api_key: SecretStr | None = None
     gnews_base_url: str = "https://gnews.io"
 
+    rate_limit_per_caller: int = Field(default=120, ge=1, le=10_000_000)
+    rate_limit_per_tenant: int = Field(default=600, ge=1, le=10_000_000)
+    """Requests a minute."""
+
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     viral_home: Path = Path(".viral")

@@ -9,7 +9,7 @@ The keys have the hash tag `{viral}`, since one script takes from the buckets of
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import cast
@@ -79,10 +79,14 @@ class Taken:
 class Throttle:
     """After a failure Redis is left alone for `rest` seconds, instead of making every request wait for it."""
 
-    def __init__(self, client: RedisClient, *, rest: float = 2.0) -> None:
+    def __init__(
+        self, client: RedisClient, *, rest: float = 2.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client = client
         self._rest = rest
+        self._monotonic = monotonic
         self._quiet_until = 0.0
+        self._failing = False
         self.uncounted = 0
         """Requests that passed although a limit could not be counted, since the process began."""
         self._told, self._tell_at = 0, float("-inf")
@@ -90,17 +94,22 @@ class Throttle:
 
     def take(self, buckets: Sequence[tuple[Policy, str]]) -> Taken | None:
         """Take a token of each bucket (a policy, and whose), or of none. None if nobody can count; never raises."""
-        if time.monotonic() < self._quiet_until:
+        now = self._monotonic()
+        if now < self._quiet_until:
             self._note_uncounted()
             return None
+        if self._failing:
+            # One request finds out whether Redis is back; the others do not wait with it.
+            self._quiet_until = now + self._rest
         keys = [f"{{viral}}:rate:{policy.name}:{whose}" for policy, whose in buckets]
         rates = [number for policy, _ in buckets for number in (policy.requests, policy.requests / policy.seconds)]
         try:
             told = cast("list[int]", self._client.eval(TAKE, len(keys), *keys, *map(str, rates)))
         except redis.RedisError:
-            self._quiet_until = time.monotonic() + self._rest
+            self._failing, self._quiet_until = True, self._monotonic() + self._rest
             self._note_uncounted()
             return None
+        self._failing, self._quiet_until = False, 0.0
         left = tuple(
             Left(policy, *figures)
             for (policy, _), figures in zip(buckets, zip(told[1::2], told[2::2], strict=True), strict=True)

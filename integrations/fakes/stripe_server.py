@@ -4,6 +4,7 @@ It knows what we ask of Stripe, keeps what it made, honours idempotency keys as 
 again; 409 while the first request is under way; 400 for another request), pages its lists, and fails on demand.
 """
 
+import itertools
 import json
 import re
 import threading
@@ -63,6 +64,7 @@ class FakeStripe:
         self.hold.set()
         self._answers: dict[str, tuple[str, tuple[int, Body] | None]] = {}
         self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
 
     def answer(self, asked: Asked) -> tuple[int, Body]:
         if asked.method == "POST" and asked.key is not None:
@@ -133,7 +135,8 @@ class FakeStripe:
             return self.books[book][0]
 
     def _id(self, prefix: str) -> str:
-        return f"{prefix}_{len(self.asked)}{sha256(repr(self.asked[-1]).encode()).hexdigest()[:16]}"
+        number = next(self._numbers)
+        return f"{prefix}_{number}{sha256(f'{prefix}{number}'.encode()).hexdigest()[:16]}"
 
     @contextmanager
     def serving(self) -> Iterator[str]:

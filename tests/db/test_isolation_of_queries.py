@@ -7,14 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
-from functools import cached_property
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import psycopg
 
 from db.tables import tenants
-from db.transaction import SYSTEM, Scope, Tx
+from db.transaction import SYSTEM, Scope, Tx, lazy
 from tests.db.test_isolation import MOMENT, TENANT_OWNED, World, world
 
 __all__ = ["world"]
@@ -25,7 +24,7 @@ Method = Callable[..., Any]
 def methods(world: World) -> Iterator[tuple[str, str, Method]]:
     """Every public method of every query group, with the name by which the group is reached."""
     with world.app.db.transaction(SYSTEM) as tx:
-        members = [name for name, each in vars(Tx).items() if isinstance(each, cached_property)]
+        members = [name for name, each in vars(Tx).items() if isinstance(each, lazy)]
         groups = {name: type(getattr(tx, name)) for name in members if not name.startswith("_")}
     for group, kind in groups.items():
         for name, method in inspect.getmembers(kind, inspect.isfunction):

@@ -6,13 +6,12 @@ from operator import attrgetter
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 
-from db.transaction import SYSTEM
+from db.transaction import SYSTEM, Contended
 from domain import quota
 from domain.billing import TenantBilling, Tier
-from domain.errors import UnknownTenant
+from domain.errors import Conflict, UnknownTenant
 from domain.quota import Quota
 from tests.builders import NOV_22, a_tenant, tenant
 from workers.app import App
@@ -85,8 +84,10 @@ def test_a_lock_keeps_others_out_until_the_end(app: App, lock: str) -> None:
     tenant_id, other = a_tenant(app), a_tenant(app)
     with app.db.transaction(SYSTEM) as tx:
         attrgetter(lock)(tx)(tenant_id)
-        with pytest.raises(psycopg.errors.LockNotAvailable), app.db.transaction(tenant_id) as second:
-            second.driver.execute("SELECT FROM tenants WHERE id = %s FOR UPDATE NOWAIT", (tenant_id,))
+        with pytest.raises(Contended), app.db.transaction(tenant_id) as second:
+            second.driver.execute("SELECT FROM tenants WHERE id = %s FOR NO KEY UPDATE NOWAIT", (tenant_id,))
+        with app.db.transaction(tenant_id) as second:
+            second.driver.execute("SELECT FROM tenants WHERE id = %s FOR KEY SHARE NOWAIT", (tenant_id,))
         with app.db.transaction(other) as second:
             second.driver.execute("SELECT FROM tenants WHERE id = %s FOR UPDATE NOWAIT", (other,))
 
@@ -100,5 +101,8 @@ def test_a_customer_is_linked_once_and_to_one_tenant(app: App) -> None:
         assert not tx.tenants.link_customer(uuid4(), "cus_2")
         assert tx.tenants.of_customer("cus_1") == tenant_id
         assert tx.tenants.of_customer("cus_2") is None
-    with pytest.raises(Exception, match="tenants_stripe_customer_id_key"), app.db.transaction(SYSTEM) as tx:
+    with (
+        pytest.raises(Conflict, match="pays as the Stripe customer cus_1"),
+        app.db.transaction(SYSTEM) as tx,
+    ):
         tx.tenants.link_customer(other, "cus_1")

@@ -23,7 +23,8 @@ from integrations.fakes.clerk_sessions import FakeClerk
 from integrations.fakes.people import Cast
 from tests.builders import a_clerk_event, a_tenant
 from tests.drain import drain
-from web.api import MAX_BODY, create_api
+from web.api import create_api
+from web.body import MAX_BODY
 from workers.app import App
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -30,9 +30,9 @@ from tests.conftest import connection_to
 from tests.redis_servers import a_redis
 from tests.wait import until
 from web.api import create_api
+from web.body import MAX_BODY
 from web.ingest import Rings
 from web.main import WebDeps, create_app
-from web.webhooks import MAX_BODY
 from workers.app import App, Ids
 from workers.broker import Doorbell
 from workers.jobs.billing import apply_stripe_event

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 from domain.errors import MalformedEvent
 from domain.ports import BillingRecords, Page
@@ -92,11 +93,10 @@ def compare(
 def repair(tx: Tx, differences: tuple[Difference, ...]) -> int:
     """Tell the mirror, as an event that is stored and applied like any other. Returns how many could be told."""
     told = 0
-    for found in differences:
-        if found.event is None:
-            continue
+    # In the order in which deliveries are stored.
+    for event in sorted((found.event for found in differences if found.event is not None), key=itemgetter("id")):
         event_id = tx.new_id()
-        if tx.events.add(event_id, found.event, subject=subject(found.event)):
+        if tx.events.add(event_id, event, subject=subject(event)):
             tx.events.assign(event_id, apply_stripe_event.enqueue(tx, event_id=event_id))
             told += 1
     return told

@@ -1,0 +1,370 @@
+"""A crowd at the API: many clients at once on one web process, over every route of its description.
+
+python -m tests.soak --seconds 60 [--tenants 50] [--clients 200]
+
+First the clients belong to many tenants, under the usual rate limits; then all to one, with the limits raised by
+setting. Whatever they do to each other, no answer is a 5xx but 503 with `Retry-After`, Postgres counts no deadlock, and
+the process does not grow.
+"""
+
+import argparse
+import asyncio
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+
+from cli.local.postgres import APP, DATABASE, OWNER, EmbeddedPostgres
+from cli.local.spawn import a_port, end
+from cli.local.valkey import EmbeddedRedis
+from db import migrate
+from db.content import Generation
+from db.transaction import SYSTEM, Database
+from domain import quota
+from domain.access import KEY_BYTES, ApiScope, new_key
+from integrations.fakes.stripe_server import FakeStripe
+from integrations.stripe_api import StripeApi
+from tests.wait import until
+from workers.app import Ids
+from workers.jobs.generation import generate_concepts
+from workers.settings import Settings, load
+
+PAGE = "https://app.example.com"
+KEYS_OF_A_TENANT, SPARE = 6, 2
+"""Of which some are there to be revoked."""
+GENERATIONS = 200
+"""Of all tenants together, to be read, liked and deleted."""
+MOST_GROWTH = 48 * 1024
+"""KiB that the process may grow by between the first third of a stage and its end."""
+UNLIMITED = 1_000_000
+
+KNOWN: Mapping[str, Any] = {
+    "concept_id": "c1",
+    "scopes": ["account:read"],
+    "name": "a key of the crowd",
+    "tier": "PRO",
+    "success_url": f"{PAGE}/thanks",
+    "cancel_url": f"{PAGE}/plans",
+    "return_url": f"{PAGE}/plans",
+    "is_favorite": True,
+}
+"""What fields of bodies are sent as, where the description has no example."""
+
+LEARNED = {"POST /generate": "job_id", "POST /keys": "key_id"}
+"""Which ids answers tell."""
+
+
+@dataclass
+class Member:
+    """A tenant of the crowd: a key for each of some clients, and the ids that they have learned."""
+
+    id: UUID
+    keys: list[str]
+    ids: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+@dataclass
+class Stage:
+    """What was seen while the crowd was there."""
+
+    name: str
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    """KiB, once a second."""
+
+    @property
+    def growth(self) -> int:
+        return self.memory[-1] - max(self.memory[: max(1, len(self.memory) // 3)])
+
+    def note(self, name: str, answer: httpx.Response) -> None:
+        status = answer.status_code
+        self.answers[name, status] += 1
+        if status >= 500 and not (status == 503 and "retry-after" in answer.headers):
+            self.broken.append(f"{name}: {status} {answer.text[:200]}")
+
+    def judge(self, operations: set[str], deadlocks: int) -> None:
+        succeeded = {name for (name, status) in self.answers if status < 300}
+        if never := sorted(operations - succeeded):
+            self.broken.append(f"never succeeded: {', '.join(never)}")
+        if deadlocks:
+            self.broken.append(f"Postgres counts {deadlocks} deadlocks")
+        if self.growth > MOST_GROWTH:
+            self.broken.append(f"the web process grew by {self.growth // 1024} MiB")
+
+    def __str__(self) -> str:
+        by_status = Counter[int]()
+        for (_, status), count in self.answers.items():
+            by_status[status] += count
+        ordered = sorted(self.seconds)
+        told = [
+            f"{self.name}: {len(ordered)} answers: "
+            + ", ".join(f"{count} × {status}" for status, count in sorted(by_status.items())),
+            f"  p50 {_at(ordered, 0.5):.0f} ms, p99 {_at(ordered, 0.99):.0f} ms, slowest {_at(ordered, 1):.0f} ms; "
+            f"memory {self.memory[0] // 1024} MiB at first, {self.memory[-1] // 1024} MiB at last",
+        ]
+        return "\n".join([*told, *(f"  BROKEN: {each}" for each in (*self.broken[:20], *self.broken[20:][-3:]))])
+
+
+def soak(urls: "Urls", *, stripe: str, folder: Path, seconds: float, clients: int, tenants: int, raised: bool) -> Stage:
+    """Let a crowd loose for so long, on a web process of its own that asks the account at `stripe`.
+
+    `raised`: without the usual rate limits.
+    """
+    stage = Stage(f"{clients} clients of {tenants} tenant{'s' if tenants > 1 else ''} for {seconds:g} s")
+    before = deadlocks(urls)
+    limits = {"RATE_LIMIT_PER_CALLER": str(UNLIMITED), "RATE_LIMIT_PER_TENANT": str(UNLIMITED)} if raised else {}
+    environment = urls.environment | limits | {"STRIPE_API_BASE": stripe}
+    members = make_members(load(environment), tenants)
+    log = folder / f"web-{tenants}.log"
+    with web(environment, log) as (base, process):
+        operations = asyncio.run(_crowd(stage, members, base, process.pid, seconds, clients))
+    until(lambda: not connected(urls), "the web process's connections to end")
+    stage.judge(operations, deadlocks(urls) - before)
+    if stage.broken:
+        errors = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
+        stage.broken += [f"in the log: {line}" for line in errors[-3:]]
+    return stage
+
+
+@dataclass(frozen=True)
+class Urls:
+    """`superuser` may count deadlocks."""
+
+    superuser: str
+    app: str
+    redis: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "DATABASE_URL": self.app,
+            "REDIS_URL": self.redis,
+            "STRIPE_SECRET_KEY": "sk_test_fake",
+            "STRIPE_PRO_PRICE_ID": "price_pro",
+            "CLERK_AUTHORIZED_PARTIES": PAGE,
+            "TREND_SOURCES": "none",
+            "LOG_LEVEL": "WARNING",
+        }
+
+
+@contextmanager
+def web(environment: Mapping[str, str], log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`viral web` on a port of its own."""
+    port = a_port()
+    base = f"http://127.0.0.1:{port}"
+    inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("viral")), "web"],
+            env={**inherited, **environment, "PORT": str(port)},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until(lambda: _ready(base, process), "the web process to be ready", seconds=60, every=0.1)
+        yield base, process
+    finally:
+        end(process, (signal.SIGTERM, 20.0))
+
+
+def _ready(base: str, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, f"the web process ended with {process.returncode}"
+    try:
+        return httpx.get(f"{base}/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def make_members(settings: Settings, count: int) -> list[Member]:
+    db = Database(settings.database_url, pool_size=1, new_id=Ids(), application_name="soak")
+    stripe = StripeApi(settings.stripe_secret_key.get_secret_value(), base=settings.stripe_api_base)
+    now = datetime.now(UTC)
+    members = []
+    for number in range(count):
+        tenant_id = uuid4()
+        with db.transaction(SYSTEM) as tx:
+            tx.tenants.create(tenant_id, f"member {number} of the crowd", quota.begin(UNLIMITED, now))
+            if count > 1 and number % 2:  # the others become customers by their first checkout
+                tx.tenants.link_customer(tenant_id, stripe.add_customer(tenant_id, key=str(tenant_id)))
+            made = [
+                new_key(os.urandom(KEY_BYTES), name="crowd", scopes=list(ApiScope), expires_at=None, now=now, others=0)
+                for _ in range(KEYS_OF_A_TENANT)
+            ]
+            added = [str(tx.access.add_key(uuid4(), tenant_id, key)["id"]) for key in made]
+            member = Member(tenant_id, [key.text for key in made[SPARE:]])
+            member.ids["key_id"] = added[:SPARE]
+            member.ids["job_id"] = [str(generate_concepts.enqueue(tx, tenant_id=tenant_id))]
+            for _ in range(max(2, GENERATIONS // count)):
+                generation = Generation(uuid4(), now, [{"id": "c1", "title": "Bread", "caption": "x" * 500}], [])
+                tx.content.save(tenant_id, generation)
+                member.ids["generation_id"].append(str(generation.id))
+            members.append(member)
+    db.close()
+    return members
+
+
+async def _crowd(stage: Stage, members: list[Member], base: str, pid: int, seconds: float, clients: int) -> set[str]:
+    async with httpx.AsyncClient(base_url=base) as client:
+        described = (await client.get("/api/openapi.json")).json()
+    operations = list(walk(described))
+    ends_at = time.monotonic() + seconds
+    watching = asyncio.create_task(_watch(stage, pid))
+    visits = (_visit(stage, members[n % len(members)], n, operations, described, base, ends_at) for n in range(clients))
+    await asyncio.gather(*visits)
+    watching.cancel()
+    stage.memory.append(_resident(pid))
+    return {name for name, _, _, _ in operations}
+
+
+def walk(described: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """Every operation of an OpenAPI document: its name, method and path, and itself."""
+    [server] = described["servers"]
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", method.upper(), server["url"] + path, operation
+
+
+async def _visit(
+    stage: Stage,
+    member: Member,
+    number: int,
+    operations: list[tuple[str, str, str, Mapping[str, Any]]],
+    described: Mapping[str, Any],
+    base: str,
+    ends_at: float,
+) -> None:
+    """One client, with a connection of its own: every operation, in an order of its own, again and again."""
+    rng = Random(number)
+    headers = {"Authorization": f"Bearer {member.keys[number % len(member.keys)]}"}
+    async with httpx.AsyncClient(base_url=base, headers=headers, timeout=60, verify=False) as client:
+        while True:
+            for name, method, path, operation in rng.sample(operations, len(operations)):
+                if time.monotonic() > ends_at:
+                    return
+                given: dict[str, Any] = {}
+                if "requestBody" in operation:
+                    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                    given = {"json": body(schema, described, member, rng)}
+                began = time.monotonic()
+                try:
+                    answer = await client.request(method, _filled(path, method, member, rng), **given)
+                except httpx.HTTPError as error:
+                    stage.broken.append(f"{name}: {type(error).__name__} {error}")
+                    continue
+                stage.seconds.append(time.monotonic() - began)
+                stage.note(name, answer)
+                if answer.status_code in (201, 202) and name in LEARNED:
+                    member.ids[LEARNED[name]].append(answer.json()["id"])
+
+
+def _filled(path: str, method: str, member: Member, rng: Random) -> str:
+    """The path with ids of this tenant. One that is deleted is not known any more; of generations, some always are."""
+    while "{" in path:
+        name = path[path.index("{") + 1 : path.index("}")]
+        known = member.ids[name]
+        if method == "DELETE" and known and (name != "generation_id" or len(known) > 1):
+            found = known.pop()
+        else:
+            found = rng.choice(known[:20]) if known and method != "DELETE" else str(uuid4())
+        path = path.replace(f"{{{name}}}", found)
+    return path
+
+
+def body(schema: Mapping[str, Any], described: Mapping[str, Any], member: Member, rng: Random) -> dict[str, Any]:
+    """What the description gives as an example, or else what it requires; with ids of this tenant."""
+    if "$ref" in schema:
+        schema = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    made = dict(schema.get("examples", [{}])[0])
+    made |= {name: KNOWN[name] for name in schema["properties"] if name in KNOWN}
+    if "generation_id" in made:
+        made["generation_id"] = rng.choice(member.ids["generation_id"][:20])
+    missing = set(schema.get("required", ())) - made.keys()
+    assert not missing, f"say in KNOWN what {', '.join(sorted(missing))} may be"
+    return made
+
+
+async def _watch(stage: Stage, pid: int) -> None:
+    while True:
+        stage.memory.append(_resident(pid))
+        await asyncio.sleep(1)
+
+
+def _resident(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise AssertionError(f"process {pid} has no memory")
+
+
+def deadlocks(urls: Urls) -> int:
+    with psycopg.connect(urls.superuser) as connection:
+        query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        return int(connection.execute(query).fetchall()[0][0])
+
+
+def connected(urls: Urls) -> bool:
+    with psycopg.connect(urls.superuser) as connection:
+        query = "SELECT FROM pg_stat_activity WHERE application_name LIKE 'viral web%'"
+        return connection.execute(f"{query} AND datname = current_database()").fetchone() is not None
+
+
+def _at(ordered: list[float], share: float) -> float:
+    """Milliseconds at this share of all."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] * 1000 if ordered else 0.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60, help="for each of the two crowds (60)")
+    parser.add_argument("--tenants", type=int, default=50, help="of the first crowd (50); the second is of one")
+    parser.add_argument("--clients", type=int, default=200, help="at once (200)")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="viral-soak-") as name:
+        home = Path(name)
+        with (
+            EmbeddedPostgres(home) as postgres,
+            EmbeddedRedis(home, persist=False) as cache,
+            FakeStripe(datetime.now(UTC).replace(microsecond=0)).serving() as stripe,
+        ):
+            migrate.upgrade(postgres.url(OWNER))
+            urls = Urls(postgres.url("postgres", DATABASE), postgres.url(APP), cache.url())
+            failed = False
+            for tenants, raised in ((given.tenants, False), (1, True)):
+                stage = soak(
+                    urls,
+                    stripe=stripe,
+                    folder=home,
+                    seconds=given.seconds,
+                    clients=given.clients,
+                    tenants=tenants,
+                    raised=raised,
+                )
+                sys.stdout.write(f"{stage}\n")
+                sys.stdout.flush()
+                failed = failed or bool(stage.broken)
+            if "deadlock detected" in (home / "postgres.log").read_text(errors="replace"):
+                sys.stdout.write("BROKEN: the log of Postgres tells of deadlocks\n")
+                failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""Many at once: everybody is answered, late or with 503 and `Retry-After`; what works beside the requests gets on."""
+
+import asyncio
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from cli.local.postgres import SUPERUSER
+from db.requests import Request
+from db.transaction import SYSTEM
+from integrations.fakes.stripe_server import FakeStripe
+from tests.builders import a_tenant
+from tests.conftest import Servers
+from tests.soak import Urls, soak
+from tests.wait import until
+from tests.web.test_api import Api, a_key, refused
+from tests.web.test_webhooks import deps, rung, serving
+from web.admission import Admission
+from web.api import create_api
+from web.main import WebDeps
+from web.usage import UsageLog
+from workers.app import App, build, own_database
+from workers.broker import connect
+from workers.settings import Settings
+from workers.throttle import Policy, Throttle
+
+__all__ = ["deps", "rung"]
+
+SECONDS, CLIENTS = 4, 200
+
+
+# --- the slice of `python -m tests.soak` --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tenants", [50, 1])
+def test_whatever_a_crowd_asks_it_is_answered(
+    servers: Servers, database: str, database_url: str, redis_url: str, stripe: FakeStripe, tmp_path: Path, tenants: int
+) -> None:
+    urls = Urls(servers.postgres.url(SUPERUSER, database), database_url, redis_url)
+    with stripe.serving() as base:
+        stage = soak(
+            urls,
+            stripe=base,
+            folder=tmp_path,
+            seconds=SECONDS,
+            clients=CLIENTS,
+            tenants=tenants,
+            raised=tenants == 1,
+        )
+    assert stage.broken == [], str(stage)
+
+
+# --- places and connections ---------------------------------------------------------------------------------
+
+
+class Asked:
+    """A request to an ASGI application, whose body comes and whose answer is taken when the test says so."""
+
+    def __init__(self, app: Any) -> None:
+        self.body: asyncio.Queue[bytes] = asyncio.Queue()
+        self.taking = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.answer: list[dict[str, Any]] = []
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        self.task = asyncio.create_task(app(scope, self._receive, self._send))
+
+    @property
+    def status(self) -> int:
+        return int(self.answer[0]["status"])
+
+    async def _receive(self) -> dict[str, Any]:
+        return {"type": "http.request", "body": await self.body.get(), "more_body": False}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self.answer.append(message)
+        self.begun.set()
+        await self.taking.wait()
+
+
+class Slow:
+    """An application that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.inside = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["body"] == b"all of it"
+        self.inside += 1
+        await self.may_answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+def test_only_so_many_are_worked_on_and_who_waits_in_vain_is_told_when_to_come_back() -> None:
+    async def story() -> None:
+        app = Slow()
+        admitted = Admission(app, places=2, patience=0.2)
+        asked = [Asked(admitted) for _ in range(3)]
+        for each in asked:
+            each.taking.set()
+            each.body.put_nowait(b"all of it")
+        await asyncio.wait_for(asked[2].begun.wait(), 30)
+        assert (app.inside, asked[2].status) == (2, 503)
+        start, body = asked[2].answer[:2]
+        assert (b"retry-after", b"5") in start["headers"]
+        assert json.loads(body["body"])["code"] == "OVERLOADED"
+        app.may_answer.set()
+        await asyncio.gather(*(each.task for each in asked))
+        assert [each.status for each in asked] == [200, 200, 503]
+
+    asyncio.run(story())
+
+
+def test_who_sends_or_takes_slowly_keeps_no_place() -> None:
+    async def story() -> None:
+        app = Slow()
+        app.may_answer.set()
+        admitted = Admission(app, places=1, patience=30)
+        sending, taking = Asked(admitted), Asked(admitted)
+        taking.body.put_nowait(b"all of it")
+        await asyncio.wait_for(taking.begun.wait(), 30)
+        quick = Asked(admitted)
+        quick.taking.set()
+        quick.body.put_nowait(b"all of it")
+        await asyncio.wait_for(quick.task, 30)
+        assert (quick.status, sending.answer, taking.task.done()) == (200, [], False)
+        for each in (sending, taking):
+            each.taking.set()
+            each.body.put_nowait(b"all of it")
+            await asyncio.wait_for(each.task, 30)
+
+    asyncio.run(story())
+
+
+@contextmanager
+def small(settings: Settings, pool_timeout: float) -> Iterator[App]:
+    """An application with one connection."""
+    app = build(settings, name="tests", pool_size=1, pool_timeout=pool_timeout)
+    yield app
+    app.close()
+
+
+def test_while_all_connections_are_in_use_requests_wait_and_are_then_told_503(settings: Settings) -> None:
+    with small(settings, pool_timeout=0.1) as app:
+        key = a_key(app, a_tenant(app), "account:read")
+        with app.db.transaction(SYSTEM) as tx:
+            tx.now()
+            answer = Api(app)("GET", "/user", key)
+        assert refused(answer) == (503, "OVERLOADED")
+        assert answer.headers["retry-after"] == "5"
+        assert Api(app)("GET", "/user", key).status_code == 200
+
+
+def test_who_waits_for_a_connection_stops_nobody_who_has_one(settings: Settings) -> None:
+    """On Python 3.11 a cached property holds a lock of its class while it is made."""
+    with small(settings, pool_timeout=30) as app:
+        tenant_id = a_tenant(app)
+
+        def wait() -> None:
+            with app.db.transaction(SYSTEM) as tx:
+                tx.now()
+
+        waiting = threading.Thread(target=wait)
+        with app.db.transaction(SYSTEM) as tx:
+            tx.now()
+            waiting.start()
+            until(lambda: _is_in(waiting, "sqlalchemy/util/queue.py"), "the other to wait for the connection")
+            assert tx.tenants.exists(tenant_id)
+            assert tx.quota.held(tenant_id) == []
+            assert waiting.is_alive()
+        waiting.join(30)
+        assert not waiting.is_alive()
+
+
+def _is_in(thread: threading.Thread, file: str) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(file):
+            return True
+        frame = frame.f_back
+    return False
+
+
+# --- beside the requests ------------------------------------------------------------------------------------
+
+
+def test_usage_is_written_while_requests_hold_every_connection(settings: Settings, owner_url: str) -> None:
+    with small(settings, pool_timeout=30) as app:
+        tenant_id = a_tenant(app)
+        own = own_database(settings, name="tests")
+        usage = UsageLog(own)
+        usage.start()
+        with app.db.transaction(SYSTEM) as tx:
+            tx.now()
+            usage.record(Request(tenant_id, "GET /user", 200, 3))
+            with psycopg.connect(make_conninfo(owner_url, options="-c app.tenant_id=*"), autocommit=True) as owner:
+                count = "SELECT count(*) FROM api_usage"
+                until(lambda: owner.execute(count).fetchone() == (1,), "the request to be recorded")
+        usage.stop()
+        own.close()
+
+
+def test_a_request_that_cannot_be_recorded_takes_no_other_with_it(app: App) -> None:
+    usage = UsageLog(app.db)
+    tenant_id = a_tenant(app)
+    for each in (tenant_id, uuid4(), tenant_id):
+        usage.record(Request(each, "GET /user", 200, 3))
+    usage.start()
+    usage.stop()
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.driver.execute("SELECT count(*) FROM api_usage").fetchone() == (2,)
+
+
+class BlackHole:
+    """A Redis that accepts connections, and never says anything; while it `hangs_up`, it closes them at once."""
+
+    def __init__(self) -> None:
+        self.hangs_up = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.heard: list[socket.socket] = []
+        # Longer than any test waits: an answer that comes did not wait for Redis.
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0?socket_timeout=60"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                heard = self._listener.accept()[0]
+                if self.hangs_up:
+                    heard.close()
+                else:
+                    self.heard.append(heard)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Also ends what waits for an answer."""
+        self._listener.close()
+        for each in self.heard:
+            each.close()
+
+
+@pytest.fixture
+def black_hole() -> Iterator[BlackHole]:
+    hole = BlackHole()
+    yield hole
+    hole.close()
+
+
+def test_a_redis_that_hangs_delays_no_commit_of_the_api(
+    settings: Settings, deps: WebDeps, black_hole: BlackHole
+) -> None:
+    app = build(settings.model_copy(update={"redis_url": black_hole.url}), name="tests")
+    key = a_key(app, a_tenant(app), "generations:write", "generations:read")
+    api = create_api(app, sessions=None, clock=deps.clock)
+    with serving(replace(deps, api=api, background=(app,))) as web:
+        for _ in range(3):
+            answer = web.client.post(
+                "/api/generate",
+                json={"count": 1, "generator": "local-grammar/v1"},
+                headers={"Authorization": f"Bearer {key}"},
+            )
+            assert answer.status_code == 202
+        until(lambda: black_hole.heard, "Redis to be told")
+        black_hole.close()
+    app.close()
+
+
+def test_of_many_requests_one_finds_out_whether_redis_is_back(black_hole: BlackHole) -> None:
+    now = 0.0
+    throttle = Throttle(connect(black_hole.url), rest=2, monotonic=lambda: now)
+    bucket = [(Policy("key", 5, 60), "ada")]
+    black_hole.hangs_up = True
+    assert throttle.take(bucket) is None
+    black_hole.hangs_up, now = False, 3.0
+    finding_out = threading.Thread(target=throttle.take, args=(bucket,))
+    finding_out.start()
+    until(lambda: black_hole.heard, "Redis to be asked")
+    assert throttle.take(bucket) is None
+    assert finding_out.is_alive()
+    black_hole.close()
+    finding_out.join(30)
+    throttle.close()
+
+
+def test_how_many_requests_are_allowed_is_a_setting(settings: Settings) -> None:
+    app = build(settings.model_copy(update={"rate_limit_per_caller": 2, "rate_limit_per_tenant": 30}), name="tests")
+    throttle = Throttle(connect(settings.redis_url))
+    key = a_key(app, a_tenant(app), "account:read")
+    answers = [Api(app, throttle=throttle)("GET", "/user", key) for _ in range(3)]
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    assert answers[0].headers["ratelimit-policy"] == '"key";q=2;w=60, "tenant";q=30;w=60'
+    assert "at most 2 a minute for a key or person, 30 for a tenant" in answers[2].json()["error"]
+    throttle.close()
+    app.close()
