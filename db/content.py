@@ -31,7 +31,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.saving import put
 from db.tables import generations
-from domain.dexie_kinds import storable
+from domain.storable import storable_text
 from domain.errors import StillUsed
 
 
@@ -201,5 +201,5 @@ def _each(listed: Column[Any], field: str) -> tuple[FromClause, ColumnElement[st
 
 def _as_in_json(search: str) -> str:
     """As jsonb writes the text, ready for LIKE."""
-    text = json.dumps(storable(search)[0], ensure_ascii=False)[1:-1]
+    text = json.dumps(storable_text(search), ensure_ascii=False)[1:-1]
     return text.replace("/", "//").replace("%", "/%").replace("_", "/_")

@@ -79,8 +79,8 @@ def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
                 assert tx.jobs.reschedule(job.id, claimed.lease_token, attempt, timedelta(0))
             else:
                 tx.steps.intend(job.id, "upload")
-                tx.steps.settle(job.id, "upload", "confirmed", {"post": 7})
-                assert tx.claims.complete([Done(claimed, {"done": True})]) == {job.id}
+                tx.steps.settle(job.id, "upload", "confirmed", '{"post": 7}')
+                assert tx.claims.complete([Done(claimed, '{"done": true}')]) == {job.id}
     with app.db.transaction(SYSTEM) as tx:
         row, attempts = tx.jobs.get(job.id), tx.jobs.attempts(job.id)
         now = tx.now()
@@ -100,7 +100,7 @@ def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
     assert [read(each) for each in history] == [
         {name: value for name, value in each.items() if name != "job_id"} for each in attempts
     ]
-    assert (step["step"], step["status"], step["result"]) == ("upload", "confirmed", {"post": 7})
+    assert (step["step"], step["status"], step["result"]) == ("upload", "confirmed", '{"post": 7}')
     assert step["idempotency_key"] == f"{job.id}:upload"
 
 
