@@ -31,8 +31,8 @@ from sqlalchemy.exc import IntegrityError
 
 from db.saving import put
 from db.tables import generations
-from domain.storable import storable_text
 from domain.errors import StillUsed
+from domain.storable import storable_text
 
 
 @dataclass(frozen=True, slots=True)

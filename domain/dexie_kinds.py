@@ -1,4 +1,5 @@
-"""What the fields of the old app's records hold: each kind reads anything, says what it had to change, and writes back."""
+"""What the fields of the old app's records hold: each kind reads anything, says what it had to change, and writes
+back."""
 
 import json
 import math
@@ -158,6 +159,7 @@ WORD = Kind(_word)
 OBJECT = Kind(_object)
 LIST = Kind(_list)
 OBJECTS = Kind(_objects)
+
 
 def sayable(value: Any) -> Any:
     """As JSON.stringify would say it: null for a number that is not finite."""

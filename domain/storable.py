@@ -39,7 +39,7 @@ def is_storable(text: str) -> bool:
 
 
 def storable_text(text: str) -> str:
-    """Replace what no text of Postgres can hold; two halves of a surrogate pair, side by side, become their character."""
+    """Replace what no text of Postgres can hold; two halves of a pair, side by side, become their character."""
     if is_storable(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", REPLACEMENT)

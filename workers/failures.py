@@ -15,7 +15,7 @@ def described(error: Exception) -> FailedAttempt:
     name = type(error).__name__
     return FailedAttempt(
         outcome="rejected" if isinstance(error, Rejected) else "failed",
-        error_class=storable_text(name),
+        error_class=name,
         error_message=_cut(_text(error) or name, LONGEST_MESSAGE),
         traceback=None if isinstance(error, ViralError) else _cut(_traceback(error), LONGEST_TRACEBACK),
     )

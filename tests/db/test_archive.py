@@ -100,7 +100,7 @@ def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
     assert [read(each) for each in history] == [
         {name: value for name, value in each.items() if name != "job_id"} for each in attempts
     ]
-    assert (step["step"], step["status"], step["result"]) == ("upload", "confirmed", '{"post": 7}')
+    assert (step["step"], step["status"], step["result"]) == ("upload", "confirmed", {"post": 7})
     assert step["idempotency_key"] == f"{job.id}:upload"
 
 

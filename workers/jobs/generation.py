@@ -121,6 +121,7 @@ def _write(ctx: Context, writer: ConceptWriter, brief: Brief, tenant_id: UUID) -
         asked = replace(brief, faults=tuple(wrong), patience=min(PATIENCE, ctx.remaining))
         paid = partial(_record_usage, tenant_id, ctx.job.id, call)
         written = written_of(ctx.step(f"concepts {call}", partial(_answer, writer, asked), keep=paid))
+        ctx.check()
         if written.refusal:
             raise GenerationRefused(f"{written.generator} declines to write about these topics: {written.refusal}")
         wrong = faults(written, brief)
