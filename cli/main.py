@@ -59,7 +59,7 @@ def viral(
 
 
 def say_what_cannot_be_said() -> None:
-    """Where the output is not UTF-8, have it write what it has no letter for as an escape, and not stop in the middle."""
+    """Where the output is not UTF-8, have it escape what it has no letter for, instead of stopping in the middle."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
