@@ -11,7 +11,7 @@ CRASHES_BEFORE_QUARANTINE = 2
 it may have been any of those that ran there, the second time it was the only suspect (docs/decisions/0013)."""
 
 
-LONGEST_RETRY_AFTER = timedelta(days=1)
+LONGEST_RETRY_AFTER = timedelta(days=30)
 """The other side may ask for centuries, which are no time that Postgres could hold."""
 
 
