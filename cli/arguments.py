@@ -61,6 +61,23 @@ def existing(text: str) -> Path:
     return path
 
 
+def parsed(text: str, name: str, *, hint: str) -> Any:
+    """Read JSON; `name` stands for it in the refusal.
+
+    Raises:
+        typer.BadParameter: it is none, or none that Python can hold.
+    """
+    subject = f"{name} is " if name else ""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"{subject}not JSON: {error}", param_hint=hint) from None
+    except RecursionError:
+        raise typer.BadParameter(f"{subject}nested too deeply", param_hint=hint) from None
+    except ValueError:
+        raise typer.BadParameter(f"{subject}not usable: a number has more than 4,300 digits", param_hint=hint) from None
+
+
 def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:
     """The arguments of a job from `key=value` words (text, read by the job type itself) and a JSON object.
 
@@ -69,10 +86,7 @@ def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:
     """
     given: dict[str, Any] = {}
     if payload is not None:
-        try:
-            given = json.loads(payload)
-        except ValueError as error:
-            raise typer.BadParameter(f"not JSON: {error}", param_hint="--payload") from None
+        given = parsed(payload, "", hint="--payload")
         if not isinstance(given, dict):
             raise typer.BadParameter("a JSON object is expected", param_hint="--payload")
     for word in words:

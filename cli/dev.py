@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import moment
+from cli.arguments import moment, parsed
 from cli.output import console
 from cli.session import resolve
 from cli.shell import Group
@@ -123,11 +123,12 @@ def _account(source: str) -> Body:
 
 def _read(file: Path) -> Body:
     try:
-        body = json.loads(file.read_text())
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise typer.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="KIND|FILE") from None
-    except ValueError as error:
-        raise typer.BadParameter(f"{file} is not JSON: {error}", param_hint="KIND|FILE") from None
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{file} is not UTF-8: {error.reason}", param_hint="KIND|FILE") from None
+    body = parsed(text, str(file), hint="KIND|FILE")
     if not isinstance(body, dict):
         raise typer.BadParameter(f"{file} holds no JSON object", param_hint="KIND|FILE")
     return body

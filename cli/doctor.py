@@ -9,6 +9,7 @@ from db.health import INVARIANTS
 from db.migrate import knows, newest
 from db.security import RoleRefused
 from db.transaction import SYSTEM
+from domain.timing import is_zone
 from scheduler.schedule import SCHEDULES, overdue_since
 from workers import logs
 from workers.app import App, build
@@ -30,6 +31,11 @@ ABOUT = {
 }
 
 
+ABOUT_ZONES = "`viral generations daily TENANT --zone ZONE` sets a tenant's"
+SHOWN = 5
+"""Odd values that are named; the others are counted."""
+
+
 def examine() -> list[Finding]:
     """Every check's name, its state (`ok`, `warn`, `fail`) and what it says. Never raises for what it finds.
 
@@ -48,7 +54,13 @@ def examine() -> list[Finding]:
         findings += [schema, _attempt("role", partial(_role, app))]
         if schema["state"] == "fail":
             return findings
-        findings += [_attempt("workers", partial(_workers, app)), _attempt("scheduler", partial(_scheduler, app))]
+        for name, check in (
+            ("workers", _workers),
+            ("scheduler", _scheduler),
+            ("calendar", _calendar),
+            ("time zones", _zones),
+        ):
+            findings.append(_attempt(name, partial(check, app)))
         return findings + [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
     finally:
         app.close()
@@ -135,13 +147,45 @@ def _workers(app: App) -> Verdict:
 
 def _scheduler(app: App) -> Verdict:
     with app.db.transaction(SYSTEM) as tx:
-        last, now = tx.fires.last(), tx.now()
+        now = tx.now()
+        last = tx.fires.last(now)
     if not last:
         return "warn", "none has ever run: start one with `viral scheduler`"
     late = [schedule.name for schedule in SCHEDULES if overdue_since(schedule, last, now)]
     if late:
         return "warn", f"{', '.join(late)} is overdue, so none runs: start one with `viral scheduler`"
     return "ok", "fires in time"
+
+
+def _calendar(app: App) -> Verdict:
+    """What fires are recorded that say nothing of what was done."""
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+        ahead, made = tx.fires.still_to_come(now), tx.fires.made(now)
+    known = {schedule.name for schedule in SCHEDULES}
+    wrong = []
+    if gone := sorted(known & {name for name, fire in made.items() if fire.status is None}):
+        wrong.append(
+            f"the job of the last fire of {', '.join(gone)} is gone: `viral schedules fire NAME` makes another"
+        )
+    if early := sorted(known & ahead.keys()):
+        wrong.append(
+            f"fires of {', '.join(early)} are recorded for a time still to come (a clock ran ahead, or a backup is of "
+            "another time): the schedules go on by the clock of the database"
+        )
+    return ("warn", "; ".join(wrong)) if wrong else ("ok", "every last fire has its job, and none lies in the future")
+
+
+def _zones(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.health.time_zones()
+    unknown = {name: count for name, count in found.items() if not is_zone(name)}
+    if not unknown:
+        return "ok", "known to this system"
+    named = ", ".join(repr(name) for name in sorted(unknown)[:SHOWN])
+    more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+    count = sum(unknown.values())
+    return "warn", f"{count} {'row names' if count == 1 else 'rows name'} {named}{more}: UTC is used; {ABOUT_ZONES}"
 
 
 def _invariant(app: App, name: str) -> Verdict:

@@ -68,9 +68,9 @@ def set_daily(
 
     They come at an hour of the tenant's own clock, and count like any other.
     """
-    from domain.timing import zone_of
+    from domain.timing import is_zone
 
-    if zone is not None and zone_of(zone).key != zone:
+    if zone is not None and not is_zone(zone):
         raise typer.BadParameter(f"{zone!r} is no zone that this system knows", param_hint="--zone")
     if region is not None and not (len(region) == 2 and region.isascii() and region.isalpha()):
         raise typer.BadParameter(f"{region!r} is no country; write two letters, such as DE", param_hint="--region")

@@ -1,5 +1,6 @@
 """`viral`: the shell of operators. Exit code 0: done; 1: failed; 2: the command line makes no sense."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -57,11 +58,30 @@ def viral(
     """Options of the shell itself."""
 
 
+def say_what_cannot_be_said() -> None:
+    """Where the output is not UTF-8, have it escape what it has no letter for, instead of stopping in the middle."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def refuse_undecodable(words: Sequence[str]) -> None:
+    """Exit with 2 if a word is not text: nothing that it could name or become is known to Postgres, or to a sender."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = repr(os.fsencode(word)).removeprefix("b")
+            sys.stderr.write(f"viral: the argument {shown} is not UTF-8: write it as UTF-8 text\n")
+            sys.exit(2)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command; what this system foresees is one clear message on standard error, and never a traceback."""
     from cli.local.spawn import EmbeddedError
     from domain.errors import ViralError
 
+    say_what_cannot_be_said()
+    refuse_undecodable(sys.argv[1:] if words is None else words)
     try:
         try:
             app(words, prog_name="viral")

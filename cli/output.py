@@ -67,7 +67,8 @@ def print_line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> 
 
 
 def print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n")
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=not unicode) + "\n")
 
 
 def cell(value: object) -> str:

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
 app = Group()
 
-COLUMNS = ("name", "timetable", "catch_up", "last_fire", "last_by_hand", "next_fire", "overdue_since")
+COLUMNS = (
+    "name",
+    "timetable",
+    "catch_up",
+    "last_fire",
+    "last_job",
+    "last_by_hand",
+    "next_fire",
+    "overdue_since",
+    "ahead",
+)
+AHEAD_SAYS = "Fires are recorded for a time still to come: a clock ran ahead, or a backup is of another time"
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -23,34 +34,39 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 def list_schedules(as_json: AsJson = False) -> None:
     """What fires when, what fired last, and what is overdue.
 
-    All times are UTC. Overdue is a fire that should have been made and was not: no scheduler runs.
+    All times are UTC. Overdue is a fire that should have been made and was not: no scheduler runs. Ahead are fires
+    that are recorded for a time still to come; they count for nothing. The last job is gone if somebody deleted it.
     """
     from db.fires import BY_HAND
     from db.transaction import SYSTEM
     from scheduler.schedule import SCHEDULES, overdue_since
 
     with session() as current, current.db.transaction(SYSTEM) as tx:
-        now, last, made = tx.now(), tx.fires.last(), tx.fires.made()
+        now = tx.now()
+        last, made, ahead = tx.fires.last(now), tx.fires.made(now), tx.fires.still_to_come(now)
     rows = []
     for schedule in SCHEDULES:
-        fire_at, job_id = made.get(schedule.name, (None, None))
-        by_hand_at, by_hand_job_id = made.get(schedule.name + BY_HAND, (None, None))
+        latest, by_hand = made.get(schedule.name), made.get(schedule.name + BY_HAND)
         rows.append(
             {
                 "name": schedule.name,
                 "timetable": timetable(schedule.trigger),
                 "catch_up": schedule.catch_up.value,
-                "last_fire": fire_at,
-                "last_job_id": job_id,
-                "last_by_hand": by_hand_at,
-                "last_by_hand_job_id": by_hand_job_id,
+                "last_fire": latest and latest.fire_at,
+                "last_job": latest and (latest.status or "gone"),
+                "last_job_id": latest and latest.job_id,
+                "last_by_hand": by_hand and by_hand.fire_at,
+                "last_by_hand_job_id": by_hand and by_hand.job_id,
                 "next_fire": next(iter(_fires(schedule, now, 1)), None),
                 "overdue_since": overdue_since(schedule, last, now),
+                "ahead": ahead.get(schedule.name),
             }
         )
     show(rows, COLUMNS, as_json=as_json, nothing="No schedules.")
     if not as_json and any(row["overdue_since"] for row in rows):
         console().print("\nNo scheduler seems to run: start one with `viral scheduler`.")
+    if not as_json and any(row["ahead"] for row in rows):
+        console().print(f"\n{AHEAD_SAYS}; the schedules go on by the clock of the database.")
 
 
 @app.command("next")

@@ -38,12 +38,16 @@ def show_tenant(
     tenant_id: Annotated[UUID, typer.Argument(metavar="ID", help="The tenant's id.")], as_json: AsJson = False
 ) -> None:
     """One tenant: plan, quota and people."""
+    from domain.timing import is_zone
+
     with session() as current, current.db.transaction(tenant_id) as tx:
         row = tx.tenants.get(tenant_id)
         people = tx.identity.of_tenant(tenant_id)
     if as_json:
-        print_json(row | {"users": people})
+        print_json(row | {"timezone_known": is_zone(row["timezone"]), "users": people})
         return
+    if not is_zone(row["timezone"]):
+        row["timezone"] = f"{row['timezone']!r}, which is no zone that this system knows: UTC is used"
     show_one(row, as_json=False)
     console().print()
     show(people, PEOPLE, as_json=False, nothing="No users.")

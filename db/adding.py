@@ -1,6 +1,5 @@
 """What a job is when it is added, and the statements that add it."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -9,6 +8,8 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
+
+from domain.storable import to_json
 
 
 class NewJob(NamedTuple):
@@ -102,6 +103,6 @@ def adding_plain(job: NewJob, driver: psycopg.Connection[Any]) -> bytes:
     """The statement that adds one plain job, as text that can be sent together with BEGIN and COMMIT."""
     given = {name: value for name, value in job._asdict().items() if value != NewJob._field_defaults.get(name, ...)}
     if "payload" in given:
-        given["payload"] = json.dumps(given["payload"])
+        given["payload"] = to_json(given["payload"])
     values = b", ".join(sql.Literal(value).as_bytes(driver) for value in given.values())
     return f"INSERT INTO job_queue ({', '.join(given)}) VALUES (".encode() + values + b"); "

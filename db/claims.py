@@ -77,10 +77,10 @@ class ClaimedJob(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A job that its handler has finished."""
+    """A job that its handler has finished; `result` is JSON text (`domain.storable.to_json`)."""
 
     job: ClaimedJob
-    result: Mapping[str, Any] | None
+    result: str | None
 
 
 COLUMNS = """id, tenant_id, job_type, queue, payload, attempts, max_attempts, scheduled_for, started_at, lease_token,
@@ -265,10 +265,11 @@ class Claims:
 
     def complete(self, done: Sequence[Done]) -> set[UUID]:
         """The jobs that are completed hereby; a lease that is missing lost its job, and its effects must not stay."""
+        results = ", ".join([f'"{each.job.id}": {each.result}' for each in done if each.result is not None])
         values = {
             "ids": [each.job.id for each in done],
             "tokens": [each.job.lease_token for each in done],
-            "results": json.dumps({str(each.job.id): each.result for each in done if each.result is not None}),
+            "results": f"{{{results}}}",
         }
         completed = {row[0] for row in self._driver.execute(COMPLETE, values, prepare=True)}
         self._release(each.job for each in done if each.job.id in completed)
@@ -326,9 +327,8 @@ class Claims:
 
 def completing(done: Done, driver: psycopg.Connection[Any]) -> bytes:
     """`COMPLETE` of one job, as the text of a statement that can be sent together with COMMIT."""
-    result = None if done.result is None else json.dumps(done.result)
     call = sql.SQL("SELECT complete_job({}, {}, {}::jsonb); ")
-    return call.format(str(done.job.id), done.job.lease_token, result).as_bytes(driver)
+    return call.format(str(done.job.id), done.job.lease_token, done.result).as_bytes(driver)
 
 
 def _order(tenant_id: UUID | None, key: str) -> str:

@@ -5,7 +5,6 @@ PgBouncer). So each transaction sets its own role, timeouts, time zone and scope
 no statement is prepared by name where a pooler was found. Here is also what it means when a connection is lost.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +15,11 @@ from typing import Any
 import psycopg
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
-from psycopg.types.json import set_json_loads
 from sqlalchemy import Engine, PoolProxiedConnection, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from db.adapters import adapt
 from db.claims import NO_LEASE
 from db.security import IDENTIFY, Login, role_to_take
 from domain.errors import Unavailable
@@ -99,7 +98,7 @@ def connect(url: str, *, application_name: str, settings: TransactionSettings, a
         **KEEPALIVE,  # type: ignore[arg-type]
     )
     try:
-        set_json_loads(_json, connection)
+        adapt(connection)
         login = Login(*connection.execute(IDENTIFY, prepare=False).fetchall()[0])
         connection.work_as(role_to_take(login), settings)
         # A pooler deals out cancel keys of its own, so the process that it names is not the one that answers.
@@ -204,12 +203,6 @@ def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> 
 
 def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _json(data: str | bytes) -> Any:
-    """Without the guess at the encoding, which takes as long as all the rest of a small value. (orjson would be faster
-    still, but refuses numbers that Postgres takes: one such payload would stop the claim of all jobs beside it.)"""
-    return json.loads(data if isinstance(data, str) else str(data, "utf-8"))
 
 
 def try_after_rest(engine: Engine) -> None:

@@ -32,8 +32,8 @@ from sqlalchemy.exc import IntegrityError
 from db.locks import against_deletion
 from db.saving import put
 from db.tables import generations
-from domain.dexie_kinds import storable
 from domain.errors import StillUsed
+from domain.storable import storable_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,5 +204,5 @@ def _each(listed: Column[Any], field: str) -> tuple[FromClause, ColumnElement[st
 
 def _as_in_json(search: str) -> str:
     """As jsonb writes the text, ready for LIKE."""
-    text = json.dumps(storable(search)[0], ensure_ascii=False)[1:-1]
+    text = json.dumps(storable_text(search), ensure_ascii=False)[1:-1]
     return text.replace("/", "//").replace("%", "/%").replace("_", "/_")

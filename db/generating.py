@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Identifier
 
 from domain.errors import UnknownTenant
 from domain.generation import Past, Usage
+from domain.timing import is_zone
 
 WISHED = ("region", "timezone", "daily_enabled", "daily_hour", "daily_count", "daily_last_on")
 
@@ -82,7 +83,7 @@ RETURNING tenants.id
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """Whose trends and whose clock: the first active account's zone, else the tenant's own."""
+    """Whose trends and whose clock: the first active account's zone, else the tenant's own; UTC if neither is known."""
 
     region: str
     timezone: str
@@ -124,7 +125,8 @@ class Generating:
         if row is None:
             raise _unknown(tenant_id)
         region, own, account = row
-        return Wishes(region, account or own)
+        known = (zone for zone in (account, own) if zone and is_zone(zone))
+        return Wishes(region, next(known, "UTC"))
 
     def past(self, tenant_id: UUID, since: datetime) -> tuple[Past, ...]:
         """The tenant's concepts since then, oldest first."""

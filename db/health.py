@@ -94,7 +94,7 @@ class Identity:
 
 
 class Health:
-    """Query group. `violations` wants the system scope."""
+    """Query group. `violations` and `time_zones` want the system scope."""
 
     def __init__(self, driver: AppConnection) -> None:
         self._driver = driver
@@ -116,6 +116,15 @@ class Health:
             return None
         row = self._driver.execute("SELECT version_num FROM alembic_version").fetchone()
         return row and str(row[0])
+
+    def time_zones(self) -> dict[str, int]:
+        """The names of time zones that tenants and social accounts have, and how many have each. System scope."""
+        query = """
+            SELECT timezone, count(*) FROM (
+                SELECT timezone FROM tenants UNION ALL SELECT timezone FROM social_accounts
+            ) AS named GROUP BY timezone
+        """
+        return dict(self._driver.execute(query).fetchall())
 
     def violations(self, invariant: str) -> int:
         """How many rows contradict one of `INVARIANTS`."""

@@ -5,7 +5,6 @@ two that race exactly one wins and the other sees no row. Times are the database
 psycopg directly, in the caller's transaction.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +17,7 @@ from psycopg.rows import dict_row, scalar_row
 
 from db.adding import NewJob, adding
 from db.claims import RUNNING, Claims, Due
+from domain.storable import to_json
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ class Jobs:
         for name, column in zip(NewJob._fields, zip(*jobs, strict=True), strict=True):
             if column[0] != column[-1] or column.count(column[0]) < len(column):
                 varying.append(name)
-                values[name] = [json.dumps(payload) for payload in column] if name == "payload" else list(column)
+                values[name] = [to_json(payload) for payload in column] if name == "payload" else list(column)
             elif column[0] == NewJob._field_defaults.get(name, ...):
                 usual.append(name)
             else:
-                values[name] = json.dumps(column[0]) if name == "payload" else column[0]
+                values[name] = to_json(column[0]) if name == "payload" else column[0]
         return self._driver.execute(adding(frozenset(usual), tuple(varying)), values, prepare=True)
 
     def _added(self, jobs: Sequence[NewJob], cursor: psycopg.Cursor[Any]) -> list[UUID]:

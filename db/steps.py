@@ -10,7 +10,6 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
 INTEND = """
 INSERT INTO job_steps (job_id, step, idempotency_key) VALUES (%(job_id)s, %(step)s, %(key)s)
@@ -50,7 +49,7 @@ class Steps:
         with self._driver.cursor(row_factory=class_row(Step)) as cursor:
             return cursor.execute(query, (not new, job_id, step)).fetchall()[0]
 
-    def settle(self, job_id: UUID, step: str, status: str, result: Any = None) -> None:
-        """Write down how it went: "confirmed" with its result, or "unknown"."""
-        values = {"job_id": job_id, "step": step, "status": status, "result": Jsonb(result)}
+    def settle(self, job_id: UUID, step: str, status: str, result: str | None = None) -> None:
+        """Write down how it went: "confirmed" with its result as JSON text, or "unknown"."""
+        values = {"job_id": job_id, "step": step, "status": status, "result": result}
         self._driver.execute(SETTLE, values)

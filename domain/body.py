@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from domain.errors import MalformedEvent
+from domain.storable import storable_text
 
 T = TypeVar("T")
 
@@ -58,12 +59,12 @@ class Field:
         return self["id"].required(Field.word) if isinstance(self.value, Mapping) else self.word()
 
     def text(self) -> str | None:
-        """Anything a person may have typed, without what PostgreSQL cannot store; None if nothing is left."""
+        """Anything a person may have typed, as PostgreSQL can store it; None if nothing is left."""
         if self.value is None:
             return None
         if not isinstance(self.value, str):
             raise self.malformed("a text")
-        return self.value.replace("\0", "").encode("utf-8", "replace").decode().strip() or None
+        return storable_text(self.value).strip() or None
 
     def flag(self) -> bool:
         if self.value is not None and not isinstance(self.value, bool):

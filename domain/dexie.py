@@ -30,13 +30,12 @@ from domain.dexie_kinds import (
     Kind,
     Unfit,
     finite,
-    is_storable,
     named,
     same,
     sayable,
     shown,
-    storable,
 )
+from domain.storable import Unstorable, is_storable, storable
 
 TABLES = {
     "generations": "generations",
@@ -106,11 +105,14 @@ def read(table: str, record: Any) -> Row:
     """
     if not isinstance(record, dict):
         raise Unfit(f"expected an object, found {named(record)}")
-    clean, taken_out = storable(record)
+    try:
+        clean, replaced = storable(record)
+    except Unstorable as error:
+        raise Unfit(str(error)) from error
     source_id, id_note = _source_id(record.get("id"))
     columns: dict[str, Any] = {}
     was: dict[str, list[Any]] = {} if same(source_id, record["id"]) else {"id": [source_id, record["id"]]}
-    notes = [id_note, *(f"{what} taken out" for what in sorted(taken_out))]
+    notes = [id_note, *sorted(replaced)]
     for field, kind in FIELDS[table].items():
         value, note = kind.read(clean.get(field))
         columns[column(field)] = value

@@ -1,7 +1,5 @@
-"""What the fields of the old app's records hold: each kind reads anything, says what it had to change, and writes back.
-
-And what a value of JSON must lose before Postgres can store it, or JSON can say it.
-"""
+"""What the fields of the old app's records hold: each kind reads anything, says what it had to change, and writes
+back."""
 
 import json
 import math
@@ -13,9 +11,6 @@ from typing import Any
 
 LONGEST_WORD = 200
 """Characters of what is looked up by an index: an entry of a btree holds 2,704 bytes."""
-
-DEEPEST = 200
-"""Levels of lists and objects in a record."""
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for a date that cannot be read: it sorts last, and is plainly no date of the old app's."""
@@ -164,45 +159,6 @@ WORD = Kind(_word)
 OBJECT = Kind(_object)
 LIST = Kind(_list)
 OBJECTS = Kind(_objects)
-
-# --- what Postgres can store, and JSON can say ----------------------------------------------------------------
-
-SURROGATE = re.compile("[\ud800-\udfff]")
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-UNSTORABLE_SIGNS = {"a NUL character": re.compile("\0"), "half a surrogate pair": SURROGATE}
-
-
-def is_storable(text: str) -> bool:
-    return not UNSTORABLE.search(text)
-
-
-def storable(value: Any, depth: int = 0) -> tuple[Any, set[str]]:
-    """The value as jsonb can hold it, and what had to be taken out. What needs no change is not copied."""
-    match value:
-        case str():
-            if is_storable(value):
-                return value, set()
-            lost = {what for what, sign in UNSTORABLE_SIGNS.items() if sign.search(value)}
-            return SURROGATE.sub("\ufffd", value.replace("\0", "")), lost
-        case float() if not math.isfinite(value):
-            return None, {"a number that is not finite"}
-        case dict() | list():
-            if depth == DEEPEST:
-                raise Unfit(f"nested more than {DEEPEST} levels deep")
-            return _storable_parts(value, depth + 1)
-    return value, set()
-
-
-def _storable_parts(value: dict[str, Any] | list[Any], depth: int) -> tuple[Any, set[str]]:
-    lost: set[str] = set()
-
-    def part(each: Any) -> Any:
-        kept, without = storable(each, depth)
-        lost.update(without)
-        return kept
-
-    copy = [part(each) for each in value] if isinstance(value, list) else {part(k): part(v) for k, v in value.items()}
-    return (copy if lost else value), lost
 
 
 def sayable(value: Any) -> Any:

@@ -11,6 +11,10 @@ CRASHES_BEFORE_QUARANTINE = 2
 it may have been any of those that ran there, the second time it was the only suspect (docs/decisions/0013)."""
 
 
+LONGEST_RETRY_AFTER = timedelta(days=30)
+"""The other side may ask for centuries, which are no time that Postgres could hold."""
+
+
 @dataclass(frozen=True)
 class Backoff:
     """Waits between attempts: full jitter over an exponential ceiling."""
@@ -51,7 +55,7 @@ def after_failure(
 ) -> Retry | GiveUp:
     """Whether an attempt that ended in `error` is followed by another, and when.
 
-    A `retry_after` given by the other side is a floor under our own wait.
+    A `retry_after` given by the other side, up to `LONGEST_RETRY_AFTER`, is a floor under our own wait.
     """
     if isinstance(error, Rejected):
         return GiveUp("rejected: trying again cannot help")
@@ -59,7 +63,7 @@ def after_failure(
         return GiveUp(f"failed {attempt} of {max_attempts} attempts")
     wait = backoff.wait(attempt, rng)
     if isinstance(error, Unavailable) and error.retry_after is not None:
-        wait = max(wait, error.retry_after)
+        wait = max(wait, min(error.retry_after, LONGEST_RETRY_AFTER))
     return Retry(wait)
 
 

@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+DAY = timedelta(days=1)
 LATE = timedelta(hours=3)
-"""A daily fire that comes later than this after its hour is left out: tomorrow's is closer."""
+"""A day is served until so long after its hour, on whichever date that is; later, it is left out."""
 SPREAD = timedelta(minutes=40)
 LEAD = timedelta(hours=2)
 """A concept has to be filmed first."""
@@ -35,11 +36,16 @@ class PostTime:
 
 
 def zone_of(name: str | None) -> ZoneInfo:
-    """The zone of this IANA name; UTC for a name that nobody knows."""
+    """Return the zone of this IANA name; UTC for a name that nobody knows (`is_zone`)."""
     try:
         return ZoneInfo(name or "UTC")
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return ZoneInfo("UTC")
+
+
+def is_zone(name: str) -> bool:
+    """Whether this is the name of a zone that this system knows."""
+    return zone_of(name).key == name
 
 
 def post_times(zone: ZoneInfo, now: datetime, count: int) -> list[PostTime]:
@@ -49,19 +55,34 @@ def post_times(zone: ZoneInfo, now: datetime, count: int) -> list[PostTime]:
 
 
 def due_day(zone: ZoneInfo, hour: int, last_on: date | None, now: datetime) -> date | None:
-    """The day (there) whose daily concepts are due now; None if it is too early, too late, or done.
+    """Return the day (there) whose daily concepts are due now; None if it is too early, too late, or done.
 
-    It is due from the hour on, for `LATE`: an hour that the change to summer time skips is served by the next one, and
-    one that comes twice is served once.
+    A day is due from its hour on, for `LATE`, past midnight too. An hour that the change to summer time skips begins
+    when the clock has skipped it; of one that comes twice the first counts. A day that was served (`last_on`) is never
+    served again, nor is the day before it, which a move to a zone further west brings back.
     """
-    local = now.astimezone(zone)
-    since = timedelta(hours=local.hour - hour, minutes=local.minute)
-    return local.date() if timedelta(0) <= since < LATE and last_on != local.date() else None
+    today = now.astimezone(zone).date()
+    for day in (today - DAY, today):
+        since = now - _begins(zone, day, hour)
+        served = last_on is not None and day <= last_on <= day + DAY
+        if timedelta(0) <= since < LATE and _exists(zone, day) and not served:
+            return day
+    return None
 
 
 def spread(tenant_id: UUID, within: timedelta) -> timedelta:
     """A tenant's own delay, always the same, so that not everybody's nine o'clock is the same second."""
     return within * (tenant_id.int % 9973 / 9973)
+
+
+def _begins(zone: ZoneInfo, day: date, hour: int) -> datetime:
+    """Return the first moment at which the clock has reached this hour of the day."""
+    return datetime.combine(day, time(hour), zone).astimezone(UTC)
+
+
+def _exists(zone: ZoneInfo, day: date) -> bool:
+    """Whether the zone has this day: where the date line was moved, one was skipped."""
+    return _begins(zone, day, 0) < _begins(zone, day + DAY, 0)
 
 
 def _slots(zone: ZoneInfo, after: datetime) -> Iterator[PostTime]:

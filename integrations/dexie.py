@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from domain.dexie import TABLES
-from domain.dexie_kinds import DEEPEST
 from domain.errors import Rejected
+from domain.storable import DEEPEST
 from domain.typeson import revive
 
 CHUNK = 1 << 16

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -10,12 +9,13 @@ from typing import Any, TypeVar
 import orjson
 
 from domain.errors import MalformedEvent
+from domain.storable import Unstorable, storable
+
+DEEPEST = 900
+"""Levels of a body. Few decoders read more."""
 
 MAX_NAME = 255
 """Characters of an id or a type. Stripe documents 255 for its ids; an index entry of Postgres holds 2,704 bytes."""
-
-NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 T = TypeVar("T")
 
@@ -68,15 +68,13 @@ def _read_leniently(body: bytes) -> tuple[Any, str]:
             parse_float=_finite,
             parse_constant=lambda name: None,
         )
-        # Non-ASCII characters are left as they are, so a surrogate in this text is a lone one.
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        text = SURROGATE.sub("\ufffd", NUL.sub("\\1\ufffd", text))
-        return json.loads(text), text
+        value, _ = storable(value, deepest=DEEPEST)
+        return value, json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except UnicodeDecodeError as error:
         raise MalformedEvent("the body is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise MalformedEvent(f"the body is not JSON: {error.msg} at character {error.pos}") from error
-    except RecursionError as error:
+    except (RecursionError, Unstorable) as error:
         raise MalformedEvent("the body is nested too deeply") from error
 
 

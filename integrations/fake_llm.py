@@ -13,7 +13,18 @@ from typing import Any, Literal
 from domain.categories import CATEGORIES
 from integrations.loopback import Asked, Loopback, Reply
 
-Trick = Literal["too few", "invented figure", "banned claim", "unknown topic", "refusal", "prose", "wrong shape"]
+Trick = Literal[
+    "too few",
+    "invented figure",
+    "banned claim",
+    "unknown topic",
+    "refusal",
+    "prose",
+    "wrong shape",
+    "NUL",
+    "half a surrogate pair",
+    "bare control character",
+]
 
 TOKENS_IN, TOKENS_OUT = 2400, 5200
 
@@ -70,6 +81,8 @@ def _message(request: Mapping[str, Any], trick: Trick | None) -> Reply:
         content, reason = [], "refusal"
     elif trick == "prose":
         content = [{"type": "text", "text": "Here are some lovely ideas."}]
+    elif trick == "bare control character":
+        content = [{"type": "text", "text": answer.replace("A quiet look", "A quiet\0 look")}]
     body = {
         "id": "msg_1",
         "type": "message",
@@ -104,6 +117,10 @@ def _input(brief: Mapping[str, Any], trick: Trick | None) -> dict[str, Any]:
         concepts[0]["caption"] += " 83% of people agree."
     if trick == "banned claim":
         concepts[0]["caption"] += " Results guaranteed!"
+    if trick == "NUL":
+        concepts[0]["title"] += " a\0b"
+    if trick == "half a surrogate pair":
+        concepts[0]["title"] += " a\ud83db"
     if trick == "unknown topic":
         concepts[0]["topic"] = "something nobody mentioned"
     return {"concepts": concepts}

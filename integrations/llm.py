@@ -28,6 +28,7 @@ from domain.generation import (
     Written,
     draft_of,
 )
+from domain.storable import Unstorable, storable, to_json
 from domain.wording import BANNED
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 TOKENS_PER_CONCEPT, TOKENS_BESIDES = 1500, 1000
 MILLION = Decimal(1_000_000)
+LONGEST_WAIT = 86_400.0
+"""Seconds: a longer Retry-After is not believed."""
 LAST_TITLES = 60
 """Of what the customer has already, as many titles are shown to the model."""
 
@@ -112,6 +115,7 @@ class LanguageModels:
         from anthropic import AsyncAnthropic  # noqa: PLC0415
         from pydantic_ai import Agent, capture_run_messages  # noqa: PLC0415
         from pydantic_ai import exceptions as failures  # noqa: PLC0415
+        from pydantic_ai.capabilities import Hooks  # noqa: PLC0415
         from pydantic_ai.models.anthropic import AnthropicModel  # noqa: PLC0415
         from pydantic_ai.providers.anthropic import AnthropicProvider  # noqa: PLC0415
 
@@ -122,6 +126,7 @@ class LanguageModels:
                 output_type=ConceptsAnswer,
                 instructions=INSTRUCTIONS,
                 retries=0,
+                capabilities=[Hooks(before_output_validate=_readable)],
                 model_settings={"max_tokens": TOKENS_BESIDES + TOKENS_PER_CONCEPT * brief.count},
             )
             with capture_run_messages() as messages:
@@ -175,6 +180,18 @@ captions: at most {LENGTHS["caption"][1]}; {HASHTAGS[0]} to {HASHTAGS[1]} hashta
 - Do not repeat a title that was delivered already, nor its idea."""
 
 
+def _readable(ctx: object, /, *, output_context: object, output: str | dict[str, Any]) -> str | dict[str, Any]:
+    """Pass on an answer without what cannot be stored: the reader of the answers refuses half a surrogate pair, or a
+    bare control character, and with it all that was paid for."""
+    if isinstance(output, dict):
+        whole: dict[str, Any] = storable(output)[0]
+        return whole
+    try:
+        return to_json(json.loads(output, strict=False))
+    except (ValueError, RecursionError, Unstorable):
+        return output
+
+
 def _usage(model: Model, messages: "Sequence[ModelMessage]") -> Usage:
     from pydantic_ai.messages import ModelResponse  # noqa: PLC0415 - as above
 
@@ -188,7 +205,7 @@ def _usage(model: Model, messages: "Sequence[ModelMessage]") -> Usage:
 def _translated(error: Any, model: Model) -> Exception:
     status: int = error.status_code
     if status in (408, 409, 429) or status >= 500:
-        wait = None if error.retry_after is None else timedelta(seconds=error.retry_after)
+        wait = None if error.retry_after is None else timedelta(seconds=min(error.retry_after, LONGEST_WAIT))
         return Unavailable(f"{model.generator} answers {status}", retry_after=wait)
     return ModelRefused(f"{model.generator} answers {status}: {_one_line(error)}")
 

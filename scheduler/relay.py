@@ -14,10 +14,10 @@ from time import monotonic
 import redis
 import structlog
 
-from db.transaction import SYSTEM, Database, DatabaseUnavailable
+from db.transaction import SYSTEM, Database, DatabaseUnavailable, Tx
 from domain.billing import PLANS
 from scheduler.line import WINDOW, Line
-from scheduler.schedule import Schedule, to_fire
+from scheduler.schedule import Schedule, latest_before, skipped, to_fire
 from workers.broker import FEW, Doorbell
 from workers.endings import RESCUED_AT_ONCE, rescue
 from workers.job import JobTypes
@@ -147,12 +147,31 @@ class Relay:
             if not tx.fires.try_lock():
                 return 0
             now = self._clock() if self._clock is not None else tx.now()
-            last = tx.fires.last()
+            early = tx.fires.set_aside([schedule.name for schedule in self._schedules], now)
+            last = tx.fires.last(now)
             for schedule in self._schedules:
-                if schedule.name not in last:
-                    # First sight of a schedule: it begins now, and owes nothing for the time before.
-                    tx.fires.begin(schedule.name, now)
-                    continue
-                for fire_at in to_fire(schedule, last[schedule.name], now):
-                    fired += tx.fires.fire(schedule.name, fire_at, partial(schedule.enqueue, tx, fire_at))
+                if schedule.name in early:
+                    reason = "they are of a time still to come; it goes on by the clock of the database"
+                    log.warning("schedule.set_aside", schedule=schedule.name, fires=early[schedule.name], reason=reason)
+                if schedule.name in last:
+                    fired += _fire_due(tx, schedule, last[schedule.name], now)
+                else:
+                    _begin(tx, schedule, now)
         return fired
+
+
+def _begin(tx: Tx, schedule: Schedule, now: datetime) -> None:
+    """First sight of a schedule: it begins now, and owes nothing for the time before."""
+    tx.fires.begin(schedule.name, now)
+    missed = latest_before(schedule, now)
+    log.info("schedule.begun", schedule=schedule.name, not_made_until=missed and missed.isoformat())
+
+
+def _fire_due(tx: Tx, schedule: Schedule, last: datetime, now: datetime) -> int:
+    fired = 0
+    for fire_at in to_fire(schedule, last, now):
+        fired += tx.fires.fire(schedule.name, fire_at, partial(schedule.enqueue, tx, fire_at))
+    if fired and (missed := skipped(schedule, last, now)):
+        span = {"first": missed[0].isoformat(), "last": missed[-1].isoformat()}
+        log.warning("schedule.skipped", schedule=schedule.name, fires=len(missed), **span)
+    return fired

@@ -99,6 +99,22 @@ def to_fire(schedule: Schedule, after: datetime, now: datetime) -> list[datetime
             return [fire_at for fire_at in due if now - fire_at <= schedule.grace]
 
 
+def skipped(schedule: Schedule, after: datetime, now: datetime) -> list[datetime]:
+    """The fires that were missed and that the schedule's policy leaves out."""
+    if schedule.catch_up is CatchUp.ALL:
+        return []
+    made = set(to_fire(schedule, after, now))
+    return [fire_at for fire_at in fires_between(schedule.trigger, after, now) if fire_at not in made]
+
+
+def latest_before(schedule: Schedule, now: datetime) -> datetime | None:
+    """The last fire until `now`, of a year; None if there is none."""
+    for days in (1, 32, 366):
+        if fires := list(fires_between(schedule.trigger, now - timedelta(days=days), now)):
+            return fires[-1]
+    return None
+
+
 def overdue_since(schedule: Schedule, last: Mapping[str, datetime], now: datetime) -> datetime | None:
     """The fire that should have been made a while ago and was not, which means that no scheduler runs."""
     due = to_fire(schedule, last[schedule.name], now - PATIENCE) if schedule.name in last else []

@@ -7,6 +7,7 @@ def publish(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
         tx.content.mark_published(post_id, receipt)
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
@@ -20,8 +21,9 @@ import structlog
 from db.claims import ClaimedJob, Done
 from db.transaction import SYSTEM, Database, LeaseMissing, Scope, Tx
 from domain import rate
-from domain.errors import Rejected
+from domain.errors import Rejected, Unavailable
 from domain.ports import Ports
+from domain.storable import to_json
 
 USUAL_STATEMENT = timedelta(seconds=30)
 """What a statement may take anyway; near a deadline it may take less."""
@@ -45,6 +47,10 @@ class Snoozed(Exception):
 
 class StepUnknown(Rejected):
     """Nobody can tell whether an earlier attempt's step happened: a person has to look."""
+
+
+class StepNotKept(Rejected):
+    """A step happened, and Postgres does not take its result: another attempt would do it a second time."""
 
 
 class Context:
@@ -91,7 +97,7 @@ class Context:
 
     @property
     def done(self) -> Done:
-        return Done(self.job, self._result or None)
+        return Done(self.job, to_json(self._result) if self._result else None)
 
     @cached_property
     def rng(self) -> Random:
@@ -137,16 +143,26 @@ class Context:
         if self.deferred:
             self._complete(self.done)
 
-    def step(self, name: str, act: Callable[[str], Any], *, look: Callable[[str], Any] | None = None) -> Any:
+    def step(
+        self,
+        name: str,
+        act: Callable[[str], Any],
+        *,
+        look: Callable[[str], Any] | None = None,
+        keep: Callable[[Any, Tx], object] | None = None,
+    ) -> Any:
         """Do something outside the database, at most once as far as anybody can tell. Returns its result.
 
         `act` is called with an idempotency key, the same in every attempt, and with no transaction open; what it
         returns (a JSON value) is kept, and a later attempt gets it without acting again. If an earlier attempt
         began and did not tell how it went, `look` is asked first, with the key: it returns the result, or None if
         nothing happened, or raises `StepUnknown`. Without `look` the other side is trusted to know its keys.
+        `keep` is given the result and the transaction that keeps it, and writes what else follows from it: what it
+        cost. It is called even if the result itself cannot be kept, or somebody wants the job stopped.
 
         Raises:
             StepUnknown: nobody can tell whether it happened; the job fails and waits for a person.
+            StepNotKept: it happened, and its result cannot be kept.
             JobCancelled: somebody asked for the job to be stopped.
         """
         with self.begin() as tx:
@@ -163,8 +179,7 @@ class Context:
                 raise
         if result is None:
             result = act(known.idempotency_key)
-        self._settle(name, "confirmed", result)
-        return result
+        return self._confirm(name, result, None if keep is None else partial(keep, result))
 
     def snooze(self, after: timedelta, reason: str) -> None:
         """End this attempt, uncounted, and be called again `after` that long.
@@ -218,9 +233,26 @@ class Context:
     def _open(self, scope: Scope, timeout: timedelta | None = None) -> AbstractContextManager[Tx]:
         return self._db.transaction(scope, timeout=timeout)
 
-    def _settle(self, step: str, status: str, result: Any = None) -> None:
+    def _confirm(self, step: str, result: Any, keep: Callable[[Tx], object] | None) -> Any:
+        """Keep the result of a step that was just taken; return it as every later attempt will get it."""
+        try:
+            text = to_json(result)
+            self._settle(step, "confirmed", text, keep)
+        except Unavailable:
+            raise
+        except Exception as error:
+            self._settle(step, "unknown", keep=keep)
+            raise StepNotKept(f"{step!r} was done, and its result cannot be kept: {error}") from error
+        return json.loads(text)
+
+    def _settle(
+        self, step: str, status: str, result: str | None = None, keep: Callable[[Tx], object] | None = None
+    ) -> None:
         with self._open(SYSTEM) as tx:
             tx.steps.settle(self.job.id, step, status, result)
+            if keep is not None:
+                tx.work_as(self._scope)
+                keep(tx)
 
     def _real_now(self) -> datetime:
         return self.job.now + timedelta(seconds=monotonic() - self._claimed_at)

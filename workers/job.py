@@ -234,7 +234,8 @@ class JobType(Generic[P]):
             name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
             for name, parameter in self.parameters.items()
         }
-        return create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields)
+        # JSON has no word for a number that is not finite, so no worker could read it.
+        return create_model(self.name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
 
     def _parse(self, payload: Payload) -> BaseModel:
         try:

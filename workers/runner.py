@@ -6,7 +6,6 @@ any more (nothing of it is kept). See docs/decisions/0001-the-row-is-the-job.md.
 """
 
 import threading
-import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -21,12 +20,13 @@ import structlog
 from db.claims import ClaimedJob, Done, known
 from db.jobs import FailedAttempt
 from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable, Tx
-from domain.errors import Rejected, ViralError
-from domain.job import Retry, after_failure
+from domain.errors import Unavailable, ViralError
+from domain.job import GiveUp, Retry, after_failure
 from domain.ports import Ports
 from workers import logs
 from workers.context import Context, JobCancelled, LeaseLost, Snoozed
 from workers.endings import notify_failure
+from workers.failures import described, named
 from workers.groups import GroupedContext, run_group, take_group
 from workers.job import QUEUES, JobTypes
 from workers.merge import Merger
@@ -191,13 +191,15 @@ class Runner:
         return answers
 
     def _complete(self, done: Sequence[Done]) -> list[bool]:
-        """Completions that cannot be written are forgotten: the jobs are disowned, and run again."""
+        """Write down completions. While Postgres is away they are forgotten: the jobs are disowned, and run again."""
         try:
             with self._db.transaction(SYSTEM) as tx:
                 completed = tx.claims.complete(done)
-        except Exception as error:
+        except Unavailable as error:
             log.warning("jobs.completions_lost", count=len(done), reason=str(error))
             completed = set()
+        except Exception as error:
+            return self._complete_without_the_refused(done, error)
         else:
             if len(done) == 1 and completed:
                 log.info("job.completed", job_id=str(done[0].job.id), job_type=done[0].job.job_type)
@@ -208,6 +210,21 @@ class Runner:
         self._leases.difference_update(each.job.lease_token for each in done)
         return [each.job.id in completed for each in done]
 
+    def _complete_without_the_refused(self, done: Sequence[Done], error: Exception) -> list[bool]:
+        """Halve what Postgres refuses as a whole until what it refuses stands alone, and has failed with that."""
+        if len(done) > 1:
+            half = len(done) // 2
+            return self._complete(done[:half]) + self._complete(done[half:])
+        token = logs.current_job.set(done[0].job)
+        try:
+            self._fail(done[0].job, error)
+        except Exception:
+            log.exception("job.failure_not_recorded")
+        finally:
+            logs.current_job.reset(token)
+            self._leases.discard(done[0].job.lease_token)
+        return [False]
+
     def _attempt(self, claimed: ClaimedJob) -> None:
         token = logs.current_job.set(claimed)
         deferred = False
@@ -215,10 +232,8 @@ class Runner:
             deferred = self._handle(claimed, Context).deferred
         except LeaseLost:
             log.warning("job.lease_lost", kept="nothing of this attempt")
-        except Snoozed as snoozed:
-            self._snooze(claimed, snoozed)
-        except JobCancelled:
-            self._cancel(claimed)
+        except (Snoozed, JobCancelled) as wish:
+            self._heed(claimed, wish)
         except CommitUnknown as error:
             self._resolve(claimed, error)
         except Exception as error:
@@ -279,20 +294,15 @@ class Runner:
             backoff=job_type.backoff,
             rng=self._rng,
         )
-        attempt = FailedAttempt(
-            outcome="rejected" if isinstance(error, Rejected) else "failed",
-            error_class=type(error).__name__,
-            error_message=str(error) or type(error).__name__,
-            traceback=None if isinstance(error, ViralError) else "".join(traceback.format_exception(error)),
-        )
-        with self._db.transaction(SYSTEM) as tx:
-            tx.claims.leave(claimed)
-            if isinstance(decision, Retry):
-                mine = tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, decision.after)
-            else:
-                mine = tx.jobs.fail(claimed.id, claimed.lease_token, attempt)
-                if mine:
-                    notify_failure(tx, job_type, claimed, attempt.error_message)
+        attempt = described(error)
+        try:
+            mine = self._record_failure(claimed, attempt, decision)
+        except Unavailable:
+            raise
+        except Exception as refusal:
+            log.exception("job.failure_not_recorded", error_class=attempt.error_class)
+            attempt = named(attempt, refusal)
+            mine = self._record_failure(claimed, attempt, decision)
         level = log.warning if isinstance(error, ViralError) else log.error
         level(
             "job.failed" if mine else "job.lease_lost",
@@ -302,6 +312,29 @@ class Runner:
             retry_in_s=round(decision.after.total_seconds(), 1) if isinstance(decision, Retry) else None,
             exc_info=None if isinstance(error, ViralError) else error,
         )
+
+    def _record_failure(self, claimed: ClaimedJob, attempt: FailedAttempt, decision: Retry | GiveUp) -> bool:
+        """False if the job is not ours any more."""
+        with self._db.transaction(SYSTEM) as tx:
+            tx.claims.leave(claimed)
+            if isinstance(decision, Retry):
+                return tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, decision.after)
+            mine = tx.jobs.fail(claimed.id, claimed.lease_token, attempt)
+            if mine:
+                notify_failure(tx, self._types[claimed.job_type], claimed, attempt.error_message)
+            return mine
+
+    def _heed(self, claimed: ClaimedJob, wish: Snoozed | JobCancelled) -> None:
+        """What is asked for and cannot be written is a failure: no attempt may end without a trace."""
+        try:
+            if isinstance(wish, Snoozed):
+                self._snooze(claimed, wish)
+            else:
+                self._cancel(claimed)
+        except Unavailable:
+            raise
+        except Exception as error:
+            self._fail(claimed, error)
 
     def _snooze(self, claimed: ClaimedJob, snoozed: Snoozed) -> None:
         attempt = FailedAttempt("snoozed", "Snoozed", str(snoozed))

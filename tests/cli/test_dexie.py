@@ -169,8 +169,8 @@ def test_every_record_of_a_tricky_file_is_accounted_for(viral: Shell, ada: UUID,
         "settings": [0, 0, 1, 0],
     }
     reasons = {(each["table"], each["index"]): each["reason"] for each in report["records"]}
-    assert "half a surrogate pair taken out" in reasons["generations", 1]
-    assert "a NUL character taken out" in reasons["generations", 1]
+    assert "half a surrogate pair replaced by U+FFFD" in reasons["generations", 1]
+    assert "a NUL character replaced by U+FFFD" in reasons["generations", 1]
     assert 'date: "not a date" is no date' in reasons["generations", 1]
     assert reasons["generations", 2] == "a record of this id is there already"
     assert reasons["generations", 3] == "expected an object, found nothing"

@@ -212,6 +212,59 @@ def test_the_doctor_notices_that_no_scheduler_runs(viral: Shell, app: App) -> No
     assert verdict() == ("ok", "fires in time")
 
 
+def finding(viral: Shell, check: str) -> tuple[str, str]:
+    return next((each["state"], each["says"]) for each in viral.json("doctor") if each["check"] == check)
+
+
+def test_fires_of_a_time_to_come_are_told_before_and_after_they_are_set_aside(viral: Shell, app: App) -> None:
+    seen_hours_ago(app, 3)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.fires.begin("quota.reset_due", tx.now() + timedelta(days=400))
+    assert schedule(viral)["overdue_since"] is not None
+    for fires in (1, 0):
+        assert schedule(viral)["ahead"] == 1
+        assert viral.done("schedules", "list").lines[-1] == (
+            "Fires are recorded for a time still to come: a clock ran ahead, or a backup is of another time; "
+            "the schedules go on by the clock of the database."
+        )
+        state, says = finding(viral, "calendar")
+        assert state == "warn"
+        assert says.startswith("fires of quota.reset_due are recorded for a time still to come")
+        assert a_relay(app).fire() == fires
+    assert schedule(viral)["overdue_since"] is None
+
+
+def test_a_fire_whose_job_is_gone_is_told_until_the_next(viral: Shell, app: App) -> None:
+    seen_hours_ago(app, 3)
+    a_relay(app).fire()
+    assert schedule(viral)["last_job"] == "pending"
+    assert finding(viral, "calendar") == ("ok", "every last fire has its job, and none lies in the future")
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("DELETE FROM job_queue")
+    assert schedule(viral)["last_job"] == "gone"
+    gone = "the job of the last fire of quota.reset_due is gone: `viral schedules fire NAME` makes another"
+    assert finding(viral, "calendar") == ("warn", gone)
+
+
+def test_time_zones_that_nobody_knows_are_told(viral: Shell, app: App) -> None:
+    a_tenant(app)
+    assert finding(viral, "time zones") == ("ok", "known to this system")
+    odd = a_tenant(app, timezone="Mars/Phobos")
+    assert finding(viral, "time zones")[1].startswith("1 row names 'Mars/Phobos': UTC is used;")
+    for n in range(6):
+        a_tenant(app, timezone="Europe/Berlin" + n * "\n")
+    state, says = finding(viral, "time zones")
+    assert state == "warn"
+    assert says.startswith(r"6 rows name 'Europe/Berlin\n', 'Europe/Berlin\n\n',")
+    assert " and 1 more: UTC is used; `viral generations daily TENANT --zone ZONE` sets a tenant's" in says
+    [line] = [line for line in viral.done("tenants", "show", odd).lines if line.startswith("timezone")]
+    assert line.endswith("'Mars/Phobos', which is no zone that this system knows: UTC is used")
+    assert viral.json("tenants", "show", odd)["timezone_known"] is False
+    assert "is no zone that this system knows" in viral.senseless("generations", "daily", odd, "--zone", "Mars/Phobos")
+    viral.done("generations", "daily", odd, "--zone", "Europe/Berlin")
+    assert viral.json("tenants", "show", odd)["timezone_known"] is True
+
+
 def test_the_next_fires_of_one_and_of_all(away: Shell) -> None:
     before = datetime.now(UTC)
     rows = away.json("schedules", "next", "upkeep.prune", "--count", 3)
@@ -242,7 +295,7 @@ def test_the_timetable_does_not_notice_a_fire_by_hand(viral: Shell, app: App) ->
     seen_hours_ago(app, 2)
     viral.done("schedules", "fire", "quota.reset_due")
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.fires.last()["quota.reset_due"] < now - timedelta(hours=1)
+        assert tx.fires.last(now)["quota.reset_due"] < now - timedelta(hours=1)
     assert a_relay(app).fire() == 1, "the missed one"
     assert schedule(viral)["last_fire"] >= f"{top:%Y-%m-%dT%H:%M:%S}Z"
     viral.done("schedules", "fire", "quota.reset_due")
@@ -253,7 +306,7 @@ def test_the_timetable_does_not_notice_a_fire_by_hand(viral: Shell, app: App) ->
 def test_a_fire_by_hand_is_no_first_sight_of_a_schedule(viral: Shell, app: App) -> None:
     viral.done("schedules", "fire", "quota.reset_due")
     with app.db.transaction(SYSTEM) as tx:
-        assert "quota.reset_due" not in tx.fires.last()
+        assert "quota.reset_due" not in tx.fires.last(tx.now())
 
 
 def test_a_schedule_that_nobody_knows(away: Shell) -> None:

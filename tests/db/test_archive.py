@@ -79,8 +79,8 @@ def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
                 assert tx.jobs.reschedule(job.id, claimed.lease_token, attempt, timedelta(0))
             else:
                 tx.steps.intend(job.id, "upload")
-                tx.steps.settle(job.id, "upload", "confirmed", {"post": 7})
-                assert tx.claims.complete([Done(claimed, {"done": True})]) == {job.id}
+                tx.steps.settle(job.id, "upload", "confirmed", '{"post": 7}')
+                assert tx.claims.complete([Done(claimed, '{"done": true}')]) == {job.id}
     with app.db.transaction(SYSTEM) as tx:
         row, attempts = tx.jobs.get(job.id), tx.jobs.attempts(job.id)
         now = tx.now()

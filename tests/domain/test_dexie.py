@@ -92,8 +92,8 @@ def test_a_plain_record_is_columns_and_nothing_else() -> None:
         ({"date": "0001-01-01T00:00:00+14:00"}, "date", LONG_AGO, "date: .*is no date"),
         ({"concepts": None}, "concepts", [], "concepts: expected a list, found nothing"),
         ({"concepts": [{}, None]}, "concepts", [{}], "concepts: 1 of 2 left out: not objects"),
-        ({"concepts": [{"a": float("nan")}]}, "concepts", [{"a": None}], "a number that is not finite taken out"),
-        ({"trends": [{"a": "x\0\ud800"}]}, "trends", [{"a": "x\ufffd"}], "a NUL character taken out"),
+        ({"concepts": [{"a": float("nan")}]}, "concepts", [{"a": None}], "not finite replaced by null"),
+        ({"trends": [{"a": "x\0\ud800"}]}, "trends", [{"a": "x\ufffd\ufffd"}], r"a NUL character replaced by U\+FFFD"),
     ],
 )
 def test_what_had_to_be_changed_is_said(fields: dict[str, Any], name: str, value: Any, note: str) -> None:

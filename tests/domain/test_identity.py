@@ -57,8 +57,8 @@ def test_a_person_without_a_name_goes_by_their_user_name() -> None:
     assert changed(first_name="Ada", last_name=None).name == "Ada"
 
 
-def test_what_a_database_cannot_store_is_left_out_of_names() -> None:
-    assert changed(first_name="A\0da", last_name="\ud800").name == "Ada ?"
+def test_what_a_database_cannot_store_is_replaced_in_names() -> None:
+    assert changed(first_name="A\0da", last_name="\ud800").name == "A\ufffdda \ufffd"
 
 
 def test_a_deleted_user_is_its_id_and_the_time_of_the_event() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from domain.errors import Unavailable
 from domain.generation import Brief, faults
+from domain.storable import storable_text
 from domain.trends import fill
 from integrations.fake_llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
 from integrations.llm import LanguageModels, Model, ModelRefused
@@ -85,6 +86,25 @@ def test_a_refusal_is_one(fake: FakeLlm, models: LanguageModels) -> None:
     assert written.usage.tokens_in == TOKENS_IN
 
 
+@pytest.mark.parametrize(
+    ("trick", "said"),
+    [
+        ("NUL", "title a�b"),
+        ("half a surrogate pair", "title a�b"),
+        ("bare control character", "caption A quiet� look"),
+    ],
+)
+def test_what_cannot_be_stored_is_replaced_and_the_answer_used(
+    fake: FakeLlm, models: LanguageModels, trick: Trick, said: str
+) -> None:
+    fake.misbehave(trick)
+    written = models.write(MODEL, BRIEF)
+    assert written.unreadable is None
+    field, _, text = said.partition(" ")
+    assert text in storable_text(getattr(written.drafts[0], field))
+    assert written.usage.tokens_out == TOKENS_OUT
+
+
 NOT_NOW = {
     "limited": error(429, "rate_limit_error", "slow down", retry_after="45"),
     "overloaded": error(529, "overloaded_error", "Overloaded"),
@@ -101,6 +121,13 @@ def test_trouble_is_the_jobs_to_wait_for(fake: FakeLlm, models: LanguageModels, 
         models.write(MODEL, BRIEF)
     assert caught.value.retry_after == (timedelta(seconds=45) if reply is NOT_NOW["limited"] else None)
     assert fake.calls == 1
+
+
+def test_nobody_is_waited_for_longer_than_a_day(fake: FakeLlm, models: LanguageModels) -> None:
+    fake.server.fail(error(429, "rate_limit_error", "later", retry_after="9" * 300))
+    with pytest.raises(Unavailable) as caught:
+        models.write(MODEL, BRIEF)
+    assert caught.value.retry_after == timedelta(days=1)
 
 
 def test_its_patience_ends(fake: FakeLlm, models: LanguageModels) -> None:

@@ -1,11 +1,13 @@
 """Rings that were lost are rung again, and the calendar fires once, whoever looks at it."""
 
+import json
 import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -22,6 +24,7 @@ from scheduler.relay import Relay
 from scheduler.schedule import CatchUp, Schedule, fires_between, to_fire
 from tests.builders import a_tenant, new_id
 from tests.redis_servers import a_redis
+from workers import logs
 from workers.app import App
 from workers.broker import Doorbell, bell_key
 from workers.job import Context, job
@@ -360,6 +363,67 @@ def test_after_an_outage_the_policy_says_which_missed_fires_are_made(
     assert fired(app) == hours(*made)
     fire(app, NOON + timedelta(hours=4, seconds=5), schedule=hourly(policy))
     assert fired(app) == hours(*made, 4)
+
+
+def record(app: App, *moments: str, schedule: str = "hourly", job_id: UUID | None = None) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        for moment in moments:
+            values = (schedule, moment, job_id)
+            tx.driver.execute("INSERT INTO schedule_fires (schedule, fire_at, job_id) VALUES (%s, %s, %s)", values)
+
+
+@pytest.mark.parametrize("policy", CatchUp)
+def test_fires_recorded_in_the_future_stop_nothing(app: App, policy: CatchUp) -> None:
+    """A clock ran ahead for a day, and made what belonged to it; each fire is made again when its time comes."""
+    fire(app, NOON, schedule=hourly(policy))
+    record(app, *(str(moment) for moment in hours(*range(2, 26))), "3000-01-01Z", "infinity")
+    fire(app, *hours(1, 1, 2, 2, 3, 4, 25), schedule=hourly(policy))
+    assert fired(app)[:4] == hours(1, 2, 3, 4)
+    assert fired(app)[-1] == hours(25)[0]
+    assert len(set(fired(app))) == len(fired(app))
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.fires.still_to_come(hours(25)[0]) == {"hourly": 2}
+
+
+def test_a_fire_of_a_clock_that_is_a_little_ahead_is_not_made_again(app: App) -> None:
+    """The server that took over is four minutes behind the one that made it."""
+    fire(app, NOON, *hours(1))
+    before = NOON + timedelta(minutes=56)
+    fire(app, before, before + timedelta(minutes=4), *hours(1, 2))
+    assert fired(app) == hours(1, 2)
+
+
+def test_a_schedule_that_is_known_only_from_the_future_begins_now(app: App) -> None:
+    record(app, str(NOON + timedelta(days=365)))
+    fire(app, NOON + timedelta(minutes=30), *hours(1))
+    assert fired(app) == hours(1)
+
+
+@pytest.mark.parametrize("moment", ["-infinity", "0044-03-15 BC", "0001-01-01"])
+def test_a_fire_of_long_ago_stops_nothing(app: App, moment: str) -> None:
+    record(app, moment)
+    fire(app, NOON, schedule=hourly(CatchUp.LATEST))
+    fire(app, *hours(1), schedule=hourly(CatchUp.LATEST))
+    assert fired(app)[-1:] == hours(1)
+
+
+def told(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, filter(None, capsys.readouterr().err.splitlines()))
+    return [line for line in lines if line["event"] == event]
+
+
+def test_what_is_skipped_is_told_once(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "INFO")
+    fire(app, NOON + timedelta(minutes=30), NOON + timedelta(minutes=31))
+    [begun] = told(capsys, "schedule.begun")
+    assert (begun["schedule"], begun["not_made_until"]) == ("hourly", NOON.isoformat())
+    fire(app, *hours(5, 5), schedule=hourly(CatchUp.LATEST))
+    [skipped] = told(capsys, "schedule.skipped")
+    assert (skipped["fires"], skipped["first"], skipped["last"]) == (4, *(each.isoformat() for each in hours(1, 4)))
+    record(app, *(str(moment) for moment in hours(7, 8)))
+    fire(app, *hours(5, 6))
+    [aside] = told(capsys, "schedule.set_aside")
+    assert (aside["schedule"], aside["fires"]) == ("hourly", 2)
 
 
 def test_two_schedulers_at_the_same_moment_fire_once(app: App) -> None:

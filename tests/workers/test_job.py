@@ -107,3 +107,23 @@ def test_a_name_used_twice_stops_the_start() -> None:
 
     with pytest.raises(JobTypeTwice, match=r"'twins.job' is declared in tests.workers.twins.one and again in .*two"):
         discover([twins])
+
+
+@job("testing.scored", system=True, unique=("name",))
+def scored(ctx: Context, name: str, score: float = 0.0) -> None:
+    raise AssertionError("never run here")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), "-Infinity"])
+def test_a_number_that_json_cannot_say_is_refused_by_name(number: object) -> None:
+    with pytest.raises(PayloadInvalid, match=r"testing\.scored: score: input should be a finite number"):
+        scored.validated({"name": "x", "score": number})
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud83db"])
+def test_a_text_that_cannot_be_stored_is_replaced_and_is_the_jobs_identity_all_the_same(app: App, name: str) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        first, second = (scored.enqueue(tx, name=name) for _ in range(2))
+    assert first == second
+    row = job_row(app, first)
+    assert (row["payload"]["name"], row["unique_key"]) == ("a\ufffdb", "a\ufffdb")

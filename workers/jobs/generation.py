@@ -19,6 +19,7 @@ from domain.generation import (
     Brief,
     ConceptsInvalid,
     GenerationRefused,
+    Usage,
     Written,
     check_count,
     compose,
@@ -118,9 +119,9 @@ def _write(ctx: Context, writer: ConceptWriter, brief: Brief, tenant_id: UUID) -
     wrong: list[str] = []
     for call in range(1, ANSWERS + 1):
         asked = replace(brief, faults=tuple(wrong), patience=min(PATIENCE, ctx.remaining))
-        written = written_of(ctx.step(f"concepts {call}", partial(_answer, writer, asked)))
-        with ctx.begin() as tx:
-            tx.generating.record(tenant_id, ctx.job.id, call, written.usage)
+        paid = partial(_record_usage, tenant_id, ctx.job.id, call)
+        written = written_of(ctx.step(f"concepts {call}", partial(_answer, writer, asked), keep=paid))
+        ctx.check()
         if written.refusal:
             raise GenerationRefused(f"{written.generator} declines to write about these topics: {written.refusal}")
         wrong = faults(written, brief)
@@ -134,6 +135,10 @@ def _write(ctx: Context, writer: ConceptWriter, brief: Brief, tenant_id: UUID) -
 
 def _answer(writer: ConceptWriter, brief: Brief, key: str) -> dict[str, Any]:
     return written_row(writer.write(brief))
+
+
+def _record_usage(tenant_id: UUID, job_id: UUID, call: int, answer: dict[str, Any], tx: Tx) -> None:
+    tx.generating.record(tenant_id, job_id, call, Usage(**answer["usage"]))
 
 
 def _told(known: Iterable[Trend], sources: list[dict[str, Any]]) -> dict[str, Any]:

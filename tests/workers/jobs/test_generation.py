@@ -17,14 +17,14 @@ from sqlalchemy import insert, select, update
 
 from db.tables import api_usage, generations, quota_holds, social_accounts, tenants
 from db.transaction import SYSTEM
-from integrations.fake_llm import TOKENS_IN, TOKENS_OUT, FakeLlm, error, fake_llm
+from integrations.fake_llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
 from integrations.fake_trends import fake_trends
 from integrations.loopback import Loopback, Reply
 from tests.builders import NOV_22, a_tenant, job_row, tenant
 from tests.drain import drain
 from tests.wait import until
 from workers.app import App, build
-from workers.endings import rescue
+from workers.endings import cancel, rescue
 from workers.jobs.generation import daily, generate_concepts
 from workers.settings import Settings
 
@@ -234,6 +234,33 @@ def test_a_model_that_never_keeps_the_rules_costs_the_tenant_nothing(online: App
     assert "broke the rules in 3 answers" in row["error_message"]
     assert (used(online, tenant_id), holds(online, tenant_id)) == (0, ["released"])
     assert (kept(online, tenant_id), len(usage(online, tenant_id))) == ([], 3)
+
+
+@pytest.mark.parametrize("trick", ["NUL", "half a surrogate pair", "bare control character"])
+def test_an_answer_that_cannot_be_stored_as_it_is_is_asked_for_and_paid_once(
+    online: App, llm: FakeLlm, trick: Trick
+) -> None:
+    llm.misbehave(trick)
+    tenant_id = a_tenant(online)
+    row = run(online, tenant_id)
+    assert (row["status"], row["attempts"], llm.calls) == ("completed", 1, 1), row["error_message"]
+    [generation] = kept(online, tenant_id)
+    assert any("\ufffd" in text for text in (generation.concepts[0]["title"], generation.concepts[0]["caption"]))
+    assert (len(usage(online, tenant_id)), used(online, tenant_id)) == (1, 5)
+
+
+def test_what_a_model_was_paid_is_kept_although_the_job_was_cancelled_meanwhile(online: App, llm: FakeLlm) -> None:
+    tenant_id = a_tenant(online)
+    job_id = enqueue(online, tenant_id)
+
+    def cancel_it() -> None:
+        with online.db.transaction(SYSTEM) as tx:
+            assert cancel(tx, online.job_types, job_id) == "running"
+
+    llm.before_answering = cancel_it
+    drain(online)
+    assert (job_row(online, job_id)["status"], llm.calls) == ("cancelled", 1)
+    assert (len(usage(online, tenant_id)), used(online, tenant_id)) == (1, 0)
 
 
 def test_a_refusal_is_told_and_costs_the_tenant_nothing(online: App, llm: FakeLlm) -> None:
