@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from cli.output import cell
 from cli.session import resolve
 from db.health import INVARIANTS
 from db.migrate import knows, newest
@@ -42,7 +43,8 @@ def examine() -> list[Finding]:
         if schema["state"] == "fail":
             return findings
         findings += [_attempt("workers", partial(_workers, app)), _attempt("scheduler", partial(_scheduler, app))]
-        return findings + [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
+        findings += [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
+        return [*findings, _attempt("rows hold only what can be meant", partial(_odd_rows, app))]
     finally:
         app.close()
 
@@ -143,6 +145,15 @@ def _scheduler(app: App) -> Verdict:
     if late:
         return "warn", f"{', '.join(late)} is overdue, so none runs: start one with `viral scheduler`"
     return "ok", "fires in time"
+
+
+def _odd_rows(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.health.odd_rows()
+    if not found:
+        return "ok", "holds"
+    rows = "; ".join(f"{table} {row}: {', '.join(columns)}" for table, row, columns in found)
+    return "warn", cell(f"mend these by SQL, or delete them, and look again for more: {rows}")
 
 
 def _invariant(app: App, name: str) -> Verdict:

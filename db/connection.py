@@ -5,7 +5,6 @@ PgBouncer). So each transaction sets its own role, timeouts, time zone and scope
 no statement is prepared by name where a pooler was found. Here is also what it means when a connection is lost.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +13,14 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
-from psycopg.errors import error_from_result
+from psycopg.errors import DeadlockDetected, LockNotAvailable, error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
-from psycopg.types.json import set_json_loads
 from sqlalchemy import Engine, PoolProxiedConnection, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.claims import NO_LEASE
+from db.loading import load_leniently
 from db.security import IDENTIFY, Login, role_to_take
 from domain.errors import Unavailable
 
@@ -33,6 +32,10 @@ KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "
 
 class DatabaseUnavailable(Unavailable):
     """Postgres cannot be reached, or went away in the middle. Nothing of the transaction was kept."""
+
+
+class RowLocked(Unavailable):
+    """Another transaction holds a lock that this one has waited for in vain. Nothing of it was kept."""
 
 
 class LeaseMissing(Exception):
@@ -91,7 +94,7 @@ def connect(url: str, *, application_name: str, settings: TransactionSettings, a
         **KEEPALIVE,  # type: ignore[arg-type]
     )
     try:
-        set_json_loads(_json, connection)
+        load_leniently(connection)
         login = Login(*connection.execute(IDENTIFY, prepare=False).fetchall()[0])
         connection.work_as(role_to_take(login), settings)
         # A pooler deals out cancel keys of its own, so the process that it names is not the one that answers.
@@ -194,14 +197,21 @@ def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> 
     pooled.close()
 
 
+def is_locked(error: BaseException) -> bool:
+    """Whether a statement waited in vain for a lock, or for one that waited for it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, LockNotAvailable | DeadlockDetected)
+
+
+def is_stale_plan(error: BaseException) -> bool:
+    """Whether a migration has changed what a prepared statement returns: on this connection it fails from now on."""
+    return (
+        isinstance(error, psycopg.errors.FeatureNotSupported) and error.diag.source_function == "RevalidateCachedQuery"
+    )
+
+
 def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _json(data: str | bytes) -> Any:
-    """Without the guess at the encoding, which takes as long as all the rest of a small value. (orjson would be faster
-    still, but refuses numbers that Postgres takes: one such payload would stop the claim of all jobs beside it.)"""
-    return json.loads(data if isinstance(data, str) else str(data, "utf-8"))
 
 
 def try_after_rest(engine: Engine) -> None:
