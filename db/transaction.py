@@ -26,6 +26,7 @@ from db.connection import (
     begin,
     commit,
     connect,
+    is_stale_plan,
     one_line,
     opening,
     put_back,
@@ -35,6 +36,8 @@ from db.connection import (
 from db.connection import CommitUnknown as CommitUnknown
 from db.connection import DatabaseUnavailable as DatabaseUnavailable
 from db.connection import LeaseMissing as LeaseMissing
+from db.connection import RowLocked as RowLocked
+from db.connection import is_locked as is_locked
 from db.content import Content
 from db.dexie import Dexie
 from db.events import Events
@@ -325,8 +328,13 @@ def _name(scope: Scope) -> str:
 
 def _translated(error: Exception, tx: Tx) -> Exception:
     cause = error.orig if isinstance(error, DBAPIError) else error
+    if is_locked(error):
+        return RowLocked(f"a lock is held by another transaction: try again ({one_line(cause or error)})")
     if getattr(cause, "sqlstate", None) == SCOPE_NOT_SET:
         return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
+    if cause is not None and is_stale_plan(cause):
+        tx.driver.close()
+        return DatabaseUnavailable("a migration changed what a prepared statement returns: try again")
     if isinstance(cause, psycopg.OperationalError) and tx.lost:
         return DatabaseUnavailable(f"Postgres went away: {one_line(cause)}")
     return error
