@@ -5,12 +5,14 @@ import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import typer
 
 LONGEST = timedelta(days=3650)
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -33,15 +35,22 @@ def moment(text: str) -> datetime:
     """An ISO 8601 time, in UTC if it has no offset; or a Unix time, of which nine digits or more tell that it is one.
 
     Raises:
-        typer.BadParameter: it is not one.
+        typer.BadParameter: it is not one, or no time in which this system could work.
     """
     try:
-        if re.fullmatch(r"[0-9]{9,12}(\.[0-9]{1,9})?", text):
-            return datetime.fromtimestamp(float(text), UTC)
-        parsed = datetime.fromisoformat(text)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+        found = _moment(text)
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is no time; write 2026-12-01T09:00Z, 2026-12-01 or a Unix time") from None
+    if not FIRST <= found < LAST:
+        raise typer.BadParameter(f"{text!r} is not between {FIRST.year} and {LAST.year}")
+    return found
+
+
+def _moment(text: str) -> datetime:
+    if re.fullmatch(r"[0-9]{9,12}(\.[0-9]{1,9})?", text):
+        return datetime.fromtimestamp(float(text), UTC)
+    parsed = datetime.fromisoformat(text)
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def existing(text: str) -> Path:
@@ -65,17 +74,32 @@ def parsed(text: str, name: str, *, hint: str) -> Any:
     """Read JSON; `name` stands for it in the refusal.
 
     Raises:
-        typer.BadParameter: it is none, or none that Python can hold.
+        typer.BadParameter: it is none, or none that Python and Postgres can hold.
     """
     subject = f"{name} is " if name else ""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_number, parse_float=_number)
     except json.JSONDecodeError as error:
         raise typer.BadParameter(f"{subject}not JSON: {error}", param_hint=hint) from None
     except RecursionError:
         raise typer.BadParameter(f"{subject}nested too deeply", param_hint=hint) from None
+    except NotANumber as error:
+        raise typer.BadParameter(f"{subject}not JSON that this system takes: {error}", param_hint=hint) from None
     except ValueError:
         raise typer.BadParameter(f"{subject}not usable: a number has more than 4,300 digits", param_hint=hint) from None
+
+
+class NotANumber(ValueError):
+    """What JSON takes for a number, by its word or its size, and is none."""
+
+
+def _no_number(word: str) -> float:
+    raise NotANumber(f"{word} is no number")
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _no_number(text)
 
 
 def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from cli.output import cell
 from cli.redis_health import verdict
 from cli.session import resolve
 from db.health import INVARIANTS
@@ -61,7 +62,8 @@ def examine() -> list[Finding]:
             ("time zones", _zones),
         ):
             findings.append(_attempt(name, partial(check, app)))
-        return findings + [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
+        findings += [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
+        return [*findings, _attempt("rows hold only what can be meant", partial(_odd_rows, app))]
     finally:
         app.close()
 
@@ -186,6 +188,15 @@ def _zones(app: App) -> Verdict:
     more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
     count = sum(unknown.values())
     return "warn", f"{count} {'row names' if count == 1 else 'rows name'} {named}{more}: UTC is used; {ABOUT_ZONES}"
+
+
+def _odd_rows(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.health.odd_rows()
+    if not found:
+        return "ok", "holds"
+    rows = "; ".join(f"{table} {row}: {', '.join(columns)}" for table, row, columns in found)
+    return "warn", cell(f"mend these by SQL, or delete them, and look again for more: {rows}")
 
 
 def _invariant(app: App, name: str) -> Verdict:

@@ -41,6 +41,7 @@ class Facts:
     ahead: "Ahead | None" = None
     overslept: datetime | None = None
     redis: "Reason | None" = None
+    later: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def gather(
         return None
     facts: dict[str, Any] = {"now": tx.now(), "job": job, "version": version, "known": known}
     workers = tx.workers.all()
-    facts |= {"attempts": tx.jobs.attempts(job_id), "workers": workers}
+    facts |= {"attempts": tx.jobs.attempts(job_id), "workers": workers, "later": tx.explain.overtaken_by(job)}
     if job["status"] == "pending":
         policies = {row["tenant_id"]: row for row in tx.queues.policies() if row["queue"] == job["queue"]}
         facts |= {
@@ -83,14 +84,18 @@ def gather(
 
 def reasons(facts: Facts) -> list[Reason]:
     """Why the job is where it is: what holds it back first, then who should work on it and does not."""
-    match facts.job["status"]:
-        case "pending":
-            holds = [*_unreadable(facts), *_later(facts), *_decided(facts), *_before_it(facts)]
-            return [*(holds or _turn(facts)), *_nobody(facts)]
-        case "running":
-            return list(_running(facts))
-        case _:
-            return [_ended(facts)]
+    if facts.job["status"] == "pending":
+        holds = [*_unreadable(facts), *_later(facts), *_decided(facts), *_before_it(facts)]
+        return [*(holds or _turn(facts)), *_nobody(facts), *overtaken(facts.later)]
+    found = _running(facts) if facts.job["status"] == "running" else [_ended(facts)]
+    return [*found, *overtaken(facts.later)]
+
+
+def overtaken(later: int) -> list[Reason]:
+    """What there is to know of a job of whose ordering key so many jobs were added later, and have completed."""
+    jobs = "1 later job of its ordering key has" if later == 1 else f"{later} later jobs of its ordering key have"
+    says = f"{jobs} run already: a job that failed holds up none of those behind it"
+    return [Reason("overtaken", says, "what it does now comes after what they did")] if later else []
 
 
 # --- it has ended
@@ -148,6 +153,10 @@ def _running(facts: Facts) -> Iterator[Reason]:
     yield Reason(
         "running", f"{who} began attempt {job['attempts']} of {job['max_attempts']} at {_when(facts, 'started_at')}"
     )
+    if job["worker_id"] == UUID(int=0):  # `NOBODY` of `db/workers.py`
+        advice = "the scheduler ends it; if it does not: who holds a lock on the rows of its tenant?"
+        yield Reason("abandoned", "that process has done with it, and could not record its end", advice)
+        return
     if worker is None:
         yield Reason("lost", f"that process ({job['worker_id']}) is not known any more: it died", rescue)
         return
@@ -256,7 +265,7 @@ def _before_it(facts: Facts) -> Iterator[Reason]:
             died = f"worker processes that died while they had it in hand: {job['crashes']}"
             yield Reason("suspect", f"{died}. It waits until no other such job runs in its process; {again}")
         else:
-            yield Reason("asleep", f"what held it back is gone; {again}")
+            yield Reason("asleep", again if any(_unreadable(facts)) else f"what held it back is gone; {again}")
 
 
 def _first(holder: "Holder") -> str:

@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 from cli.arguments import duration, moment, pairs
+from cli.explain import overtaken
 from cli.output import AsJson, Limit, cell, console, lines, print_json, show, show_one
 from cli.session import rest, session
 from cli.shell import Group
@@ -194,12 +195,40 @@ def prune(
 
 @app.command()
 def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Failed or cancelled jobs.")]) -> None:
-    """Make failed or cancelled jobs due now, with one more attempt."""
-    _each(
-        job_ids,
-        lambda app, tx, job_id: "due again" if tx.jobs.retry(job_id) else None,
-        only="a failed or cancelled job",
-    )
+    """Make failed or cancelled jobs due now, with one more attempt.
+
+    Those of one ordering key run in the order of their ids, in whichever order they are named.
+    """
+    from db.transaction import SYSTEM
+
+    outcomes: dict[UUID, tuple[bool, str]] = {}
+    # One transaction: none of them may begin before all are due.
+    with session() as current, current.db.transaction(SYSTEM) as tx:
+        for job_id in sorted(set(job_ids)):
+            outcomes[job_id] = _retried(tx, job_id)
+    for job_id, (_, outcome) in outcomes.items():
+        console().print(f"{job_id}  {outcome}", markup=False)
+    if not all(done for done, _ in outcomes.values()):
+        raise typer.Exit(1)
+
+
+def _retried(tx: "Tx", job_id: UUID) -> tuple[bool, str]:
+    """Whether the job is due again, and a sentence that says so, or why not."""
+    from psycopg.errors import UniqueViolation
+
+    from db.transaction import SYSTEM
+
+    row = tx.jobs.get(job_id) or tx.archive.get(job_id)
+    if row is None:
+        return False, "there is no such job"
+    try:
+        with tx.savepoint(SYSTEM):
+            done = tx.jobs.retry(job_id)
+    except UniqueViolation:
+        return False, "another job of the same key is live; it does the same work"
+    if not done:
+        return False, f"it is {_state(row)}, and only a failed or cancelled job can be"
+    return True, "; ".join(["due again", *(reason.says for reason in overtaken(tx.explain.overtaken_by(row)))])
 
 
 @app.command()
@@ -217,8 +246,6 @@ def cancel(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Pen
 
 def _each(job_ids: Sequence[UUID], act: "Callable[[App, Tx, UUID], str | None]", *, only: str) -> None:
     """Act on every job, each on its own; say of each what became of it, and fail if any was not in the right state."""
-    from psycopg.errors import UniqueViolation
-
     from db.transaction import SYSTEM
 
     refused = 0
@@ -228,9 +255,7 @@ def _each(job_ids: Sequence[UUID], act: "Callable[[App, Tx, UUID], str | None]",
                 with current.db.transaction(SYSTEM) as tx:
                     done = act(current, tx, job_id)
                 row = _job(current, job_id)
-                outcome = done or f"it is {'archived' if 'archived' in row else row['status']}, and only {only} can be"
-            except UniqueViolation:
-                done, outcome = None, "another job of the same key is live; it does the same work"
+                outcome = done or f"it is {_state(row)}, and only {only} can be"
             except UnknownJob:
                 done, outcome = None, "there is no such job"
             refused += done is None
@@ -247,6 +272,10 @@ def _job(current: "App", job_id: UUID) -> dict[str, Any]:
     if row is None:
         raise _unknown(job_id)
     return row
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    return "archived" if "archived" in row else str(row["status"])
 
 
 def _unknown(job_id: UUID) -> UnknownJob:

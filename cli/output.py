@@ -4,10 +4,11 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
+from math import isfinite
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
 from rich.cells import cell_len
@@ -18,6 +19,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Show at most this many.")]
 
 LONGEST_CELL = 60
+WITHOUT_END = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "dim", "-": "dim", "applied": "green"}
 COLOURS |= {"alive": "green", "draining": "yellow", "dead": "red"}
 
@@ -68,7 +70,7 @@ def print_line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> 
 
 def print_json(value: object) -> None:
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=not unicode) + "\n")
+    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=not unicode, allow_nan=False) + "\n")
 
 
 def cell(value: object) -> str:
@@ -83,7 +85,7 @@ def cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case dict() | list():
-            return json.dumps(value, default=_plain, ensure_ascii=False)
+            return json.dumps(_plain(value), ensure_ascii=False)
     return "".join(each if each.isprintable() else " " for each in str(value))
 
 
@@ -110,20 +112,28 @@ def without_password(url: str) -> str:
     return re.sub(r"(password=)[^&\s]+", r"\1***", re.sub(r"(://[^:/?#]*:).*@", r"\1***@", url))
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: what JSON has no form for is text, as Postgres' own `to_json` writes it."""
     match value:
+        case None | bool() | int():
+            return value
+        case Enum():
+            return _plain(value.value)
+        case str():
+            return str(value)
+        case float() | Decimal():
+            number = float(value)
+            return number if isfinite(number) else WITHOUT_END[str(number)]
         case datetime():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        case UUID():
-            return str(value)
+        case date() | time():
+            return value.isoformat()
         case timedelta():
             return value.total_seconds()
-        case Decimal():
-            return float(value)
-        case bytes() | memoryview():
+        case bytes() | bytearray() | memoryview():
             return bytes(value).decode(errors="replace")
-        case tuple() | set() | frozenset():
-            return list(value)
+        case Mapping():
+            return {str(key): _plain(each) for key, each in value.items()}
         case Iterable():
-            return list(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+            return [_plain(each) for each in value]
+    return str(value)

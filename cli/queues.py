@@ -20,6 +20,7 @@ COLUMNS = (
     *("queue", "waiting", "scheduled", "running", "oldest_age", "workers"),
     *("paused_at", "max_running", "max_running_per_tenant"),
 )
+MOST = 1_000_000
 DECISIONS = ("queue", "tenant_id", "paused_at", "max_running")
 
 Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="A queue; a wrong one lists them all.")]
@@ -106,10 +107,10 @@ def resume(queue: Queue, tenant: Tenant = None) -> None:
 def limit(
     queue: Queue,
     running: Annotated[
-        int | None, typer.Option("--running", metavar="N", min=1, help="At most so many jobs at once.")
+        int | None, typer.Option("--running", metavar="N", min=1, max=MOST, help="At most so many jobs at once.")
     ] = None,
     per_tenant: Annotated[
-        int | None, typer.Option("--per-tenant", metavar="N", min=1, help="At most so many of each tenant.")
+        int | None, typer.Option("--per-tenant", metavar="N", min=1, max=MOST, help="At most so many of each tenant.")
     ] = None,
     tenant: Tenant = None,
     none: Annotated[bool, typer.Option("--none", help="Lift the limits.")] = False,

@@ -3,12 +3,11 @@
 The one border for everything that is written or asked: no query has to think of U+0000, half a surrogate pair or NaN.
 """
 
-import json
 from typing import Any
 
 import psycopg
 from psycopg.adapt import Buffer
-from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.json import set_json_dumps
 from psycopg.types.string import StrBinaryDumper, StrDumperUnknown
 
 from domain.storable import storable_text, to_json
@@ -25,11 +24,10 @@ class _BinaryText(StrBinaryDumper):
 
 
 def adapt(connection: psycopg.Connection[Any]) -> None:
-    """Have the connection write texts and JSON in a form that Postgres takes, and read JSON quickly."""
+    """Have the connection write texts and JSON in a form that Postgres takes."""
     connection.adapters.register_dumper(str, _BinaryText)
     connection.adapters.register_dumper(str, _Text)  # the last one is the usual one
     set_json_dumps(to_json, connection)
-    set_json_loads(_from_json, connection)
 
 
 def _encoded(text: str, encoding: str) -> bytes:
@@ -40,9 +38,3 @@ def _encoded(text: str, encoding: str) -> bytes:
     except UnicodeEncodeError:
         pass
     return storable_text(text).encode(encoding, "replace")
-
-
-def _from_json(data: str | bytes) -> Any:
-    """Without the guess at the encoding, which takes as long as all the rest of a small value. (orjson would be faster
-    still, but refuses numbers that Postgres takes: one such payload would stop the claim of all jobs beside it.)"""
-    return json.loads(data if isinstance(data, str) else str(data, "utf-8"))

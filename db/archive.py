@@ -17,7 +17,8 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
+
+from db.rows import row_of
 
 COLUMNS = """id, tenant_id, job_type, queue, status, priority, payload, result, error_message, attempts, max_attempts,
     scheduled_for, created_at, started_at, completed_at, unique_key, ordering_key, batch_id"""
@@ -97,6 +98,4 @@ class Archive:
 
     def get(self, job_id: UUID) -> dict[str, Any] | None:
         """One job as it was, with its `attempt_history` and `steps`; `archived` says that it is here."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            query = "SELECT *, true AS archived FROM job_archive WHERE id = %s"
-            return cursor.execute(query, (job_id,)).fetchone()
+        return row_of(self._driver, "SELECT *, true AS archived FROM job_archive WHERE id = %s", (job_id,))

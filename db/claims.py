@@ -5,10 +5,8 @@ left over may be bound by an order, a batch, a pause or a limit; that is looked 
 see what every earlier holder of those locks has committed, so no limit is ever exceeded.
 """
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from itertools import starmap
 from typing import Any, NamedTuple
@@ -17,30 +15,15 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from db.loading import UnreadableJson
 from db.queues import read_policies
+from db.terms import Known as Known
+from db.terms import Terms as Terms
+from db.terms import known as known
 from domain.admission import Place, admit, bounds, paused
 
 Due = dict[str, dict[UUID, int]]
 """Jobs that are to be rung, and their priorities, by queue. A queue without jobs: the relay should look at it."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a worker knows of a job type: the newest payload version that it reads, and how long a run may take."""
-
-    payload_version: int = 1
-    timeout: timedelta = timedelta(minutes=10)
-
-
-Known = str
-"""The job types that a process can run, and on which terms; see `known`."""
-
-
-def known(job_types: Mapping[str, Terms]) -> Known:
-    """What a claim may take. A type that is missing here, or a payload that is newer, waits for another process."""
-    return json.dumps(
-        {name: [terms.payload_version, terms.timeout.total_seconds()] for name, terms in job_types.items()}
-    )
 
 
 class ClaimedJob(NamedTuple):
@@ -53,7 +36,7 @@ class ClaimedJob(NamedTuple):
     tenant_id: UUID | None
     job_type: str
     queue: str
-    payload: dict[str, Any]
+    payload: Mapping[str, Any] | UnreadableJson
     attempt: int
     max_attempts: int
     scheduled_for: datetime
@@ -83,6 +66,10 @@ class Done(NamedTuple):
     result: str | None
 
 
+# What another program may write is taken as it is meant: nothing in one row may make the statement fail for the others.
+ONE_MORE = "least(attempts, 2147483646) + 1"
+ONE_LESS = "greatest(attempts - 1, 0)"
+
 COLUMNS = """id, tenant_id, job_type, queue, payload, attempts, max_attempts, scheduled_for, started_at, lease_token,
           clock_timestamp(), priority, payload_version, ordering_key, batch_id, snoozes, deadline_at,
           cancel_requested_at, crashes"""
@@ -91,17 +78,18 @@ COLUMNS = """id, tenant_id, job_type, queue, payload, attempts, max_attempts, sc
 # nearly empty, it would walk that index, and with it every dead entry of jobs that passed through the state.
 PENDING, RUNNING = "status || '' = 'pending'", "status || '' = 'running'"
 
-READY = f"""
-id = ANY(%(ids)b::uuid[]) AND {PENDING} AND scheduled_for <= now()
-    AND payload_version <= (%(known)s::jsonb -> job_type ->> 0)::int
-"""
+# No row of a type that we do not know, nor of a payload that is newer than what we read.
+READABLE = "coalesce(payload_version <= (%(known)s::jsonb -> job_type ->> 0)::int, false)"
+
+DUE = f"id = ANY(%(ids)b::uuid[]) AND {PENDING} AND scheduled_for <= now()"
+READY = f"{DUE} AND {READABLE}"
 
 # A suspect: a process has died during it before.
-WANTED = f"{READY} AND (crashes = 0 OR %(suspects)s)"
+UNSUSPECTED = "(crashes <= 0 OR %(suspects)s)"
 
-TAKE = """
+TAKE = f"""
 UPDATE job_queue
-SET status = 'running', attempts = attempts + 1, started_at = now(), worker_id = %(worker_id)s,
+SET status = 'running', attempts = {ONE_MORE}, started_at = now(), worker_id = %(worker_id)s,
     lease_token = nextval('job_lease_token'), error_message = NULL,
     deadline_at = now() + (%(known)s::jsonb -> job_type ->> 1)::float * interval '1 second'
 """
@@ -112,7 +100,7 @@ CLAIM = f"""
 {TAKE}
 WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
-    WHERE {WANTED} AND ordering_key IS NULL AND NOT follows_batch
+    WHERE {READY} AND {UNSUSPECTED} AND ordering_key IS NULL AND NOT follows_batch
       AND queue <> ALL(ARRAY(SELECT queue FROM queue_policies))
     FOR NO KEY UPDATE SKIP LOCKED
 ))
@@ -120,7 +108,7 @@ RETURNING {COLUMNS}
 """
 
 LEFT_OVER = f"""
-SELECT id, queue, tenant_id, ordering_key FROM job_queue WHERE {WANTED}
+SELECT id, queue, tenant_id, ordering_key, {READABLE} FROM job_queue WHERE {DUE} AND {UNSUSPECTED}
 ORDER BY priority, scheduled_for, id FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -146,10 +134,11 @@ WHERE id = ANY(%(ids)b::uuid[]) AND (
 )
 """
 
-# What blocks a job wakes it when it ends; the alarm is for whoever slipped in between.
+# What blocks a job wakes it when it ends; the alarm is for whoever slipped in between. What this release cannot read
+# has nothing but the alarm.
 SLEEP = """
 UPDATE job_queue
-SET ring_at = now() + least(interval '5 seconds' * power(2, least(rings, 10)),
+SET ring_at = now() + least(interval '5 seconds' * power(2, greatest(least(rings, 10), 0)),
                             CASE WHEN follows_batch THEN interval '15 seconds' ELSE interval '10 minutes' END),
     rings = least(rings + 1, 1000)
 WHERE id = ANY(%(ids)b::uuid[])
@@ -202,7 +191,7 @@ FROM job_queue WHERE id = %s AND {RUNNING} AND lease_token = %s FOR SHARE
 
 GIVE_BACK = f"""
 UPDATE job_queue
-SET status = 'pending', attempts = attempts - 1, ring_at = NULL, worker_id = NULL, lease_token = NULL
+SET status = 'pending', attempts = {ONE_LESS}, ring_at = NULL, worker_id = NULL, lease_token = NULL
 WHERE id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND lease_token = ANY(%(tokens)b::bigint[])
 """
 
@@ -235,8 +224,12 @@ class Claims:
         self._driver.execute(PUT_OFF, (list(job_ids),))
 
     def _claim_bound(self, values: dict[str, Any]) -> list[ClaimedJob]:
-        """Claim what an order, a batch, a pause or a limit may forbid."""
-        rows = self._driver.execute(LEFT_OVER, values, prepare=True).fetchall()
+        """Claim what an order, a batch, a pause or a limit may forbid. What this release cannot read is looked at again
+        later, and ever more rarely: however much of it there is, it does not stand in the way of the others."""
+        found = self._driver.execute(LEFT_OVER, values, prepare=True).fetchall()
+        rows = [row for row in found if row[4]]
+        if len(rows) < len(found):
+            self._driver.execute(SLEEP, {"ids": [row[0] for row in found if not row[4]]})
         if not rows:
             return []
         policies = read_policies(self._driver, {row[1] for row in rows})

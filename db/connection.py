@@ -13,14 +13,15 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
-from psycopg.errors import error_from_result
+from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure, error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import Engine, PoolProxiedConnection, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.adapters import adapt
 from db.claims import NO_LEASE
+from db.loading import load_leniently
 from db.security import IDENTIFY, Login, role_to_take
 from domain.errors import Unavailable
 
@@ -99,6 +100,7 @@ def connect(url: str, *, application_name: str, settings: TransactionSettings, a
     )
     try:
         adapt(connection)
+        load_leniently(connection)
         login = Login(*connection.execute(IDENTIFY, prepare=False).fetchall()[0])
         connection.work_as(role_to_take(login), settings)
         # A pooler deals out cancel keys of its own, so the process that it names is not the one that answers.
@@ -199,6 +201,19 @@ def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> 
         if pooled.is_valid:
             pooled.invalidate()
     pooled.close()
+
+
+def is_contended(error: BaseException) -> bool:
+    """Whether a statement waited in vain for what another transaction holds, or for one that waited for it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, LockNotAvailable | DeadlockDetected | SerializationFailure)
+
+
+def is_stale_plan(error: BaseException) -> bool:
+    """Whether a migration has changed what a prepared statement returns: on this connection it fails from now on."""
+    return (
+        isinstance(error, psycopg.errors.FeatureNotSupported) and error.diag.source_function == "RevalidateCachedQuery"
+    )
 
 
 def one_line(error: BaseException) -> str:

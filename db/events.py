@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from db.rows import row_of, rows_of
 from domain.errors import UnknownEvent
 
 
@@ -102,11 +103,10 @@ class Events:
 
     def find(self, name: str) -> dict[str, Any] | None:
         """All columns of the event that has this id, ours or the sender's."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            try:
-                return cursor.execute(FIND_OURS, (UUID(name),)).fetchone()
-            except ValueError:
-                return cursor.execute(FIND_THEIRS, {"id": name}).fetchone()
+        try:
+            return row_of(self._driver, FIND_OURS, (UUID(name),))
+        except ValueError:
+            return row_of(self._driver, FIND_THEIRS, {"id": name})
 
     def recent(
         self,
@@ -131,14 +131,12 @@ class Events:
                    processed_at, job_id, subject, duplicates, duplicate_at
             FROM webhook_events WHERE {" AND ".join(where) or "true"} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
         """
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, {**wanted, "limit": limit}).fetchall()
+        return rows_of(self._driver, query, {**wanted, "limit": limit})
 
     def outcomes(self, since: datetime) -> list[dict[str, Any]]:
         """How many events were received since, by source and status; how many of them carry a flag; how often they came
         again."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(OUTCOMES, (since,)).fetchall()
+        return rows_of(self._driver, OUTCOMES, (since,))
 
     def add(self, event_id: UUID, body: Mapping[str, Any], *, subject: str | None) -> bool:
         """Store a snapshot event that Stripe was asked for instead of delivering it. False if it is there already."""

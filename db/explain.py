@@ -55,6 +55,17 @@ HAVING count(mine.id) > 0
 
 RUNNING = "SELECT tenant_id, count(*) FROM job_queue WHERE status = 'running' AND queue = %s GROUP BY tenant_id"
 
+# An id tells when its job was added, and the primary key finds those that were added later.
+OVERTAKEN_BY = """
+SELECT count(*) FROM (
+    SELECT FROM job_queue WHERE id > %(id)s AND ordering_key = %(ordering_key)s AND status = 'completed'
+        AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s
+    UNION ALL
+    SELECT FROM job_archive WHERE id > %(id)s AND ordering_key = %(ordering_key)s AND status = 'completed'
+        AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s
+) AS later
+"""
+
 OVERSLEPT = "SELECT min(ring_at) FROM job_queue WHERE status = 'pending' AND ring_at < now() - %s::interval"
 
 
@@ -89,6 +100,13 @@ class Explain:
     def order_ahead(self, job: Mapping[str, Any]) -> Holder | None:
         """Who goes before it in its order."""
         return self._holder(ORDER_AHEAD, job) if job["ordering_key"] is not None else None
+
+    def overtaken_by(self, job: Mapping[str, Any]) -> int:
+        """How many jobs of its order were added later, and have completed: it failed, and they did not wait for it."""
+        if job["ordering_key"] is None or job["status"] == "completed":
+            return 0
+        values = {name: job[name] for name in ("id", "tenant_id", "ordering_key")}
+        return int(self._driver.execute(OVERTAKEN_BY, values).fetchall()[0][0])
 
     def batch_ahead(self, job: Mapping[str, Any]) -> Holder | None:
         """Who of the batch that it follows is still to end."""

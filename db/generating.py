@@ -11,6 +11,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL, Identifier
 
+from db.rows import row_of, rows_of
 from domain.errors import UnknownTenant
 from domain.generation import Past, Usage
 from domain.timing import is_zone
@@ -143,13 +144,11 @@ class Generating:
 
     def recent(self, limit: int) -> list[dict[str, Any]]:
         """Of the newest generations in scope: how many concepts, by whom."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(RECENT, (limit,)).fetchall()
+        return rows_of(self._driver, RECENT, (limit,))
 
     def get(self, generation_id: UUID) -> dict[str, Any] | None:
         """All of one generation."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(GET, (generation_id,)).fetchone()
+        return row_of(self._driver, GET, (generation_id,))
 
     def wish(self, tenant_id: UUID, wishes: Mapping[str, Any]) -> dict[str, Any]:
         """Change some of the tenant's wishes (columns of `tenants`). Returns all of them.

@@ -1,12 +1,15 @@
 """What a sound system never has, as questions to the tables; and who we are to Postgres."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg.rows import class_row
+from sqlalchemy import Date, DateTime, Table
 
 from db.connection import AppConnection
+from db.loading import DEEPEST
 from db.security import APP_ROLE, MISSING_RIGHTS
-from db.tables import CONSUMPTION
+from db.tables import CONSUMPTION, EARLIEST, LATEST, job_queue, schedule_fires, tenants, users
 
 # A job may be due for long and wait rightly: a limit lets others run, or what it had to follow has only just ended.
 READY_TOO_LONG = """
@@ -62,6 +65,46 @@ INVARIANTS = {
         SELECT count(*) FROM tenants WHERE quota_reset_at < now() - interval '2 hours'
         AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)""",
 }
+
+SHOWN = 5
+"""Rows of each table that are named; a person who has seen five knows the kind."""
+
+COUNTS = ("attempts", "max_attempts", "rings", "crashes", "snoozes", "cost", "payload_version")
+
+# What is no breach of a rule, and still costs its row: it is run beyond its attempts, it fails because nobody can read
+# its payload, or it follows a batch that it belongs to.
+ODD_JOBS = {
+    "attempts": f"status = 'pending' AND attempts >= max_attempts OR attempts > {10**6}",
+    "payload": f"""
+        status IN ('pending', 'running')
+        AND (payload @? '$.**{{{DEEPEST + 1}}}' OR payload @? '$.** ? (@ >= 1e4300 || @ <= -1e4300)')""",
+    "batch_id": "follows_batch AND batch_id = id",
+}
+
+
+def _odd(table: Table, name: str, more: Mapping[str, str]) -> str:
+    """A query for rows that hold what can never be meant: the table, what names the row, and the columns."""
+    conditions = {
+        column.name: f"{column.name} NOT BETWEEN '{EARLIEST}' AND '{LATEST}'"
+        for column in table.columns
+        if isinstance(column.type, DateTime | Date)
+    }
+    for column, condition in (*((each, f"{each} < 0") for each in COUNTS if each in table.columns), *more.items()):
+        conditions[column] = f"{conditions[column]} OR {condition}" if column in conditions else condition
+    named = ", ".join(f"CASE WHEN {condition} THEN '{column}' END" for column, condition in conditions.items())
+    return f"""
+        (SELECT '{table.name}', {name}, array_remove(ARRAY[{named}], NULL) FROM {table.name}
+         WHERE {" OR ".join(f"({condition})" for condition in conditions.values())} LIMIT {SHOWN})"""
+
+
+ODD_ROWS = " UNION ALL ".join(
+    (
+        _odd(job_queue, "id::text", ODD_JOBS),
+        _odd(tenants, "id::text", {}),
+        _odd(users, "id::text", {}),
+        _odd(schedule_fires, "schedule || ' at ' || fire_at", {}),
+    )
+)
 
 IDENTITY = """
 SELECT current_setting('server_version') AS version, current_setting('synchronous_commit') <> 'off' AS durable,
@@ -129,3 +172,8 @@ class Health:
     def violations(self, invariant: str) -> int:
         """How many rows contradict one of `INVARIANTS`."""
         return int(self._driver.execute(INVARIANTS[invariant].encode()).fetchall()[0][0])
+
+    def odd_rows(self) -> list[tuple[str, str, list[str]]]:
+        """Rows of the tables that other programs write which hold what can never be meant, a few of each table: the
+        table, what names the row in it, and the columns."""
+        return self._driver.execute(ODD_ROWS.encode(), prepare=False).fetchall()

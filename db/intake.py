@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 
-from db.connection import AppConnection, begin_in_pipeline
+from db.connection import AppConnection, begin_in_pipeline, is_stale_plan
 from db.security import SYSTEM_SCOPE
 from domain.errors import Unavailable
 
@@ -116,7 +116,7 @@ def store_and_commit(connection: AppConnection, batch: Sequence[NewEvent]) -> li
         known = [event for event in batch if event.job_id not in new_jobs]
         first = _first_deliveries(connection, known) if known else {}
     except Exception as error:
-        _leave(connection)
+        _leave(connection, error)
         if connection.closed and isinstance(error, psycopg.Error):
             raise Unavailable(f"Postgres went away: {' '.join(str(error).split())}") from error
         raise
@@ -155,7 +155,9 @@ def _as_first_delivered(event: NewEvent, event_id: UUID, job_id: UUID | None) ->
     return Stored(event_id, job_id, event.queue, duplicate=job_id != event.job_id)
 
 
-def _leave(connection: AppConnection) -> None:
+def _leave(connection: AppConnection, error: Exception) -> None:
+    if is_stale_plan(error):
+        connection.close()
     try:
         connection.rollback()
     except psycopg.Error:

@@ -13,10 +13,11 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row, scalar_row
+from psycopg.rows import scalar_row
 
 from db.adding import NewJob, adding
-from db.claims import RUNNING, Claims, Due
+from db.claims import ONE_MORE, RUNNING, Claims, Due
+from db.rows import row_of, rows_of
 from domain.storable import to_json
 
 
@@ -42,7 +43,7 @@ RESCHEDULE = f"""
 UPDATE job_queue
 SET status = 'pending', scheduled_for = now() + %(wait)s::interval,
     ring_at = CASE WHEN %(wait)s::interval > interval '0' THEN now() + %(wait)s::interval END, rings = 0,
-    attempts = attempts - %(uncounted)s, snoozes = snoozes + %(uncounted)s,
+    attempts = greatest(attempts - %(uncounted)s, 0), snoozes = least(snoozes, 2147483646) + %(uncounted)s,
     worker_id = NULL, lease_token = NULL, error_message = %(error_message)s
 WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
 RETURNING queue, priority
@@ -60,6 +61,16 @@ SELECT id, attempts, worker_id, %(outcome)s, %(error_class)s, %(error_message)s,
 FROM job_queue WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
 """
 
+# Of the attempt that this transaction has recorded, if it has.
+ADD_TO_ATTEMPT = """
+UPDATE job_attempts
+SET error_message = concat_ws('; ', error_message, %(said)s::text),
+    traceback = concat_ws(E'\\n', traceback, %(traceback)s::text)
+WHERE id = (SELECT max(id) FROM job_attempts WHERE job_id = %(id)s) AND ended_at = now()
+"""
+
+ADD_TO_ERROR = "UPDATE job_queue SET error_message = concat_ws('; ', error_message, %(said)s::text) WHERE id = %(id)s"
+
 CANCEL = """
 UPDATE job_queue
 SET status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
@@ -69,10 +80,10 @@ WHERE id = %s AND status IN ('pending', 'running')
 RETURNING status, tenant_id, ordering_key, batch_id
 """
 
-RETRY = """
+RETRY = f"""
 UPDATE job_queue
 SET status = 'pending', scheduled_for = now(), ring_at = NULL, rings = 0, completed_at = NULL, worker_id = NULL,
-    lease_token = NULL, crashes = 0, cancel_requested_at = NULL, max_attempts = greatest(max_attempts, attempts + 1)
+    lease_token = NULL, crashes = 0, cancel_requested_at = NULL, max_attempts = greatest(max_attempts, {ONE_MORE})
 WHERE id = %(id)s AND status IN ('failed', 'cancelled')
 RETURNING queue, priority
 """
@@ -149,16 +160,17 @@ class Jobs:
             self._due.setdefault(row[0], {})[job_id] = row[1]
         return row is not None
 
-    def fail(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> bool:
-        """Record the attempt and keep the job as dead letter. False if the lease was lost."""
-        return self._end("failed", job_id, lease_token, attempt)
+    def fail(self, job_id: UUID, lease_token: int, attempt: FailedAttempt, *, recorded: bool = False) -> bool:
+        """Record the attempt, unless it is `recorded`, and keep the job as dead letter. False if the lease was lost."""
+        return self._end("failed", job_id, lease_token, attempt, recorded=recorded)
 
-    def cancel_mine(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> bool:
+    def cancel_mine(self, job_id: UUID, lease_token: int, attempt: FailedAttempt, *, recorded: bool = False) -> bool:
         """Stop a job that this lease runs, as somebody asked for. False if the lease was lost."""
-        return self._end("cancelled", job_id, lease_token, attempt)
+        return self._end("cancelled", job_id, lease_token, attempt, recorded=recorded)
 
-    def _end(self, status: str, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> bool:
-        self._record(job_id, lease_token, attempt)
+    def _end(self, status: str, job_id: UUID, lease_token: int, attempt: FailedAttempt, *, recorded: bool) -> bool:
+        if not recorded:
+            self._record(job_id, lease_token, attempt)
         values = {"id": job_id, "lease_token": lease_token, "error_message": attempt.error_message, "status": status}
         row = self._driver.execute(END, values).fetchone()
         if row is not None:
@@ -173,6 +185,12 @@ class Jobs:
 
     def _record(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> None:
         self._driver.execute(RECORD_ATTEMPT, vars(attempt) | {"id": job_id, "lease_token": lease_token})
+
+    def add_to_error(self, job_id: UUID, said: str, traceback: str) -> None:
+        """Append to what is kept of the error of a job, and of its attempt, that this transaction has ended."""
+        values = {"id": job_id, "said": said, "traceback": traceback}
+        self._driver.execute(ADD_TO_ATTEMPT, values)
+        self._driver.execute(ADD_TO_ERROR, values)
 
     def cancel(self, job_id: UUID) -> str | None:
         """Cancel a pending job at once ("cancelled"), ask a running one to stop ("running"); None if it has ended."""
@@ -202,14 +220,11 @@ class Jobs:
 
     def get(self, job_id: UUID) -> dict[str, Any] | None:
         """All columns of one job."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute("SELECT * FROM job_queue WHERE id = %s", (job_id,)).fetchone()
+        return row_of(self._driver, "SELECT * FROM job_queue WHERE id = %s", (job_id,))
 
     def attempts(self, job_id: UUID) -> list[dict[str, Any]]:
         """The attempts that did not complete, oldest first."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            query = "SELECT * FROM job_attempts WHERE job_id = %s ORDER BY id"
-            return cursor.execute(query, (job_id,)).fetchall()
+        return rows_of(self._driver, "SELECT * FROM job_attempts WHERE job_id = %s ORDER BY id", (job_id,))
 
     def recent(
         self,
@@ -225,8 +240,7 @@ class Jobs:
         given = {column: value for column, value in wanted.items() if value is not None}
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
         query = f"SELECT * FROM job_queue WHERE {where} ORDER BY id DESC LIMIT %(limit)s"
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query, given | {"limit": limit}).fetchall()
+        return rows_of(self._driver, query, given | {"limit": limit})
 
     def due_now(self, limit: int = 100) -> Sequence[UUID]:
         """Ids of pending jobs that are due, in the order in which they should run. For draining in one thread."""

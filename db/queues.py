@@ -5,8 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
 
+from db.rows import rows_of
 from domain.admission import Place, Policy
 
 READ = """
@@ -82,13 +82,11 @@ class Queues:
 
     def policies(self) -> list[dict[str, Any]]:
         """All decisions in force."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute("SELECT * FROM queue_policies ORDER BY queue, tenant_id NULLS FIRST").fetchall()
+        return rows_of(self._driver, "SELECT * FROM queue_policies ORDER BY queue, tenant_id NULLS FIRST")
 
     def overview(self) -> list[dict[str, Any]]:
         """Of each queue with live jobs: how many wait, are scheduled and run; and since when the oldest is due."""
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(OVERVIEW).fetchall()
+        return rows_of(self._driver, OVERVIEW)
 
 
 def read_policies(driver: psycopg.Connection[Any], queues: Collection[str]) -> dict[Place, Policy]:

@@ -13,9 +13,11 @@ from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.locks import against_changes
-from db.tables import CONSUMPTION, quota_holds, quota_ledger, tenants
+from db.tables import CONSUMPTION, EARLIEST, LATEST, quota_holds, quota_ledger, tenants
 from db.tenants import QUOTA_COLUMNS, quota_of, quota_values, unknown
 from domain.quota import Hold, Quota, carry_over, release, reserve, reset, restart, settle
+
+MOST = 2**31 - 1
 
 LOCK_DUE = text("""
 SELECT id FROM tenants
@@ -25,12 +27,14 @@ ORDER BY quota_reset_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
 
 # `domain.quota.reset`, for many tenants at once; a test holds the two against each other. `months` is how many calendar
 # months lie between the anchor and the last moment that is paid for: that month's boundary or the next is the reset.
-# A statement of its own, after the locks: it sees what was consumed until then.
+# A statement of its own, after the locks: it sees what was consumed until then. Times that nobody can have meant count
+# as the nearest that somebody could, so that one such row does not keep the others from their month.
 RESET = text(f"""
 WITH due AS (
     SELECT id, monthly_quota, used_quota, quota_reset_at, quota_restarted_at,
-           quota_anchor AT TIME ZONE 'UTC' AS anchor,
-           least(:now, quota_paid_until - interval '1 microsecond') AT TIME ZONE 'UTC' AS paid_for
+           least(greatest(quota_anchor, '{EARLIEST}'), '{LATEST}') AT TIME ZONE 'UTC' AS anchor,
+           greatest(least(:now, quota_paid_until - interval '1 microsecond'), '{EARLIEST}') AT TIME ZONE 'UTC'
+               AS paid_for
     FROM tenants WHERE id = ANY(:tenants)
 ), begun AS (
     SELECT due.*, greatest((anchor + make_interval(months => n - 1)) AT TIME ZONE 'UTC', quota_reset_at) AS starts_at,
@@ -41,10 +45,11 @@ WITH due AS (
     LATERAL (SELECT months + (anchor + make_interval(months => months) <= paid_for)::int AS n) AS boundary
 ), moved AS (
     UPDATE tenants t
-    SET quota_period_start = starts_at, quota_reset_at = ends_at, updated_at = now(), used_quota = greatest(0, (
+    SET quota_period_start = starts_at, quota_reset_at = ends_at, updated_at = now(),
+        used_quota = greatest(0, least({MOST}, (
         SELECT coalesce(sum(amount), 0) FROM quota_ledger l
         WHERE l.tenant_id = begun.id AND l.taken_at >= greatest(starts_at, begun.quota_restarted_at) AND l.{CONSUMPTION}
-    ))
+    )))
     FROM begun WHERE t.id = begun.id
     RETURNING t.id, t.used_quota AS used, begun.used_quota AS was, t.monthly_quota, starts_at
 )

@@ -68,6 +68,9 @@ LEDGER_KINDS = ("grant", "hold", "settle", "release", "reset", "adjust")
 CONSUMPTION = "kind IN ('hold', 'settle', 'release', 'adjust')"
 """The entries whose sum is what a tenant has used; the others say why it began anew, or what there is."""
 
+EARLIEST, LATEST = "1970-01-01Z", "9999-01-01Z"
+"""Between these is every time that other programs may write: what lies outside, or is infinite, not all can read."""
+
 NOW = text("now()")
 EMPTY_OBJECT = text("'{}'::jsonb")
 EMPTY_LIST = text("'[]'::jsonb")
@@ -108,6 +111,13 @@ IN_ONE_MONTH = text("(((now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _meant(*times: str) -> CheckConstraint:
+    """The times are within those that every program can read. One constraint for all of them: what a statement pays for
+    a constraint, it pays again each time that it is executed."""
+    listed = ", ".join(times)
+    return CheckConstraint(f"least({listed}) >= '{EARLIEST}' AND greatest({listed}) <= '{LATEST}'", name="times")
 
 
 def _id() -> Column[Any]:
@@ -191,6 +201,11 @@ tenants = Table(
         unique=True,
         postgresql_where=text("stripe_customer_id IS NOT NULL"),
     ),
+    CheckConstraint("daily_last_on BETWEEN '1970-01-01' AND '9999-01-01'", name="daily_last_on"),
+    _meant(
+        *("quota_anchor", "quota_period_start", "quota_reset_at", "quota_paid_until", "quota_restarted_at"),
+        *("created_at", "updated_at"),
+    ),
     Index("tenants_quota_reset_at_idx", "quota_reset_at"),
     Index("tenants_daily_idx", "id", postgresql_where=text("daily_enabled")),
 )
@@ -212,6 +227,7 @@ users = Table(
     _updated(),
     _one_of("role", ROLES),
     CheckConstraint("tenant_id IS NOT NULL OR deleted_at IS NOT NULL", name="tenant_unless_deleted"),
+    _meant("last_login_at", "source_updated_at", "deleted_at", "created_at", "updated_at"),
     Index("users_tenant_id_idx", "tenant_id"),
 )
 
@@ -813,9 +829,11 @@ job_queue = Table(
     _one_of("status", JOB_STATUSES),
     CheckConstraint("cost > 0", name="cost"),
     CheckConstraint("max_attempts > 0", name="max_attempts"),
-    # Times that no program can read would make the row, and every list that it is in, unreadable.
-    CheckConstraint("scheduled_for BETWEEN '1970-01-01Z' AND '9999-01-01Z'", name="scheduled_for"),
-    CheckConstraint("ring_at BETWEEN '1970-01-01Z' AND '9999-01-01Z'", name="ring_at"),
+    CheckConstraint("least(attempts, rings, crashes, snoozes, payload_version - 1) >= 0", name="counts"),
+    _meant(
+        *("scheduled_for", "ring_at", "created_at", "started_at", "completed_at", "deadline_at"),
+        "cancel_requested_at",
+    ),
     CheckConstraint("jsonb_typeof(payload) = 'object'", name="payload_object"),
     CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
     Index(
@@ -964,6 +982,7 @@ schedule_fires = Table(
     Column("job_id", UUID()),
     _created(),
     PrimaryKeyConstraint("schedule", "fire_at"),
+    _meant("fire_at", "created_at"),
 )
 
 system_metrics = Table(

@@ -25,6 +25,7 @@ from db.connection import (
     begin,
     commit,
     connect,
+    is_stale_plan,
     one_line,
     opening,
     put_back,
@@ -36,6 +37,7 @@ from db.connection import Contended as Contended
 from db.connection import DatabaseUnavailable as DatabaseUnavailable
 from db.connection import LeaseMissing as LeaseMissing
 from db.connection import PoolTimeout as PoolTimeout
+from db.connection import is_contended as is_contended
 from db.content import Content
 from db.dexie import Dexie
 from db.events import Events
@@ -69,12 +71,6 @@ class System(Enum):
 
     SCOPE = SYSTEM_SCOPE
 
-
-CONTENTION = (
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
-)
 
 SYSTEM: Final = System.SCOPE
 Scope = UUID | System
@@ -360,8 +356,11 @@ def _translated(error: Exception, tx: Tx) -> Exception:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if getattr(cause, "sqlstate", None) == SCOPE_NOT_SET:
         return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
+    if cause is not None and is_stale_plan(cause):
+        tx.driver.close()
+        return DatabaseUnavailable("a migration changed what a prepared statement returns: try again")
     if isinstance(cause, psycopg.OperationalError) and tx.lost:
         return DatabaseUnavailable(f"Postgres went away: {one_line(cause)}")
-    if isinstance(cause, CONTENTION):
-        return Contended(f"others hold what this needs, so nothing was done; try again ({cause.diag.message_primary})")
+    if is_contended(error):
+        return Contended(f"others hold what this needs, so nothing was done; try again ({one_line(cause or error)})")
     return error

@@ -10,7 +10,7 @@ What cannot run yet is *asleep* until `ring_at`: it is scheduled for later, or a
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import starmap
 from typing import Any, NamedTuple
 
@@ -33,13 +33,16 @@ WHERE id = ANY(ARRAY(
 
 # Skips from queue to queue through the index: as many probes as there are queues, however many jobs wait.
 AWAKE_QUEUES = f"""
-WITH RECURSIVE queues AS (
-    (SELECT queue FROM job_queue WHERE {AWAKE} ORDER BY queue LIMIT 1)
+WITH RECURSIVE strange AS (
+    (SELECT queue FROM job_queue WHERE {AWAKE} AND queue >= %(after)s ORDER BY queue LIMIT 1)
     UNION ALL
-    SELECT (SELECT queue FROM job_queue WHERE {AWAKE} AND queue > queues.queue ORDER BY queue LIMIT 1)
-    FROM queues WHERE queues.queue IS NOT NULL
+    SELECT (SELECT queue FROM job_queue WHERE {AWAKE} AND queue > strange.queue ORDER BY queue LIMIT 1)
+    FROM strange WHERE strange.queue IS NOT NULL
 )
-SELECT queue FROM queues WHERE queue IS NOT NULL
+(SELECT queue FROM unnest(%(known)s::text[]) AS known (queue)
+ WHERE (SELECT true FROM job_queue j WHERE j.queue = known.queue AND {AWAKE} ORDER BY priority LIMIT 1))
+UNION ALL
+(SELECT queue FROM strange WHERE queue <> ALL(%(known)s) LIMIT %(most)s)
 """
 
 # In the same way from lane to lane; of each lane no more is read than may be given a turn.
@@ -70,7 +73,7 @@ WITH RECURSIVE lanes AS (
     SELECT (SELECT max_running FROM policy WHERE tenant_id IS NULL) - (SELECT coalesce(sum(jobs), 0) FROM busy) AS room,
            greatest(8, 4 * %(most)s / (SELECT greatest(count(*), 1) FROM lanes)) AS share
 )
-SELECT job.id::text, job.priority * {BAND} + least((open.busy + job.ahead) / open.weight, {BAND} - 1) AS score,
+SELECT job.id::text, job.priority::float * {BAND} + least((open.busy + job.ahead) / open.weight, {BAND} - 1) AS score,
        open.room IS NOT NULL OR whole.room IS NOT NULL AS limited
 FROM whole CROSS JOIN open CROSS JOIN LATERAL (
     SELECT id, priority, scheduled_for, sum(cost) OVER (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING) AS ahead
@@ -106,9 +109,11 @@ class Turns:
         """Let jobs whose alarm has gone off wait for their turn. Returns how many there were."""
         return self._driver.execute(WAKE, (most,)).rowcount
 
-    def awake_queues(self) -> list[str]:
-        """The queues in which a job waits for its turn, or is awake before it is due."""
-        return [row[0] for row in self._driver.execute(AWAKE_QUEUES)]
+    def awake_queues(self, known: Collection[str], *, after: str, most: int) -> list[str]:
+        """The queues in which a job waits for its turn, or is awake before it is due: those that are `known` first,
+        then at most so many others, by name, from the name `after` on."""
+        values = {"known": list(known), "after": after, "most": most}
+        return [row[0] for row in self._driver.execute(AWAKE_QUEUES, values)]
 
     def next(self, queue: str, most: int, weights: Mapping[str, float]) -> list[Turn]:
         """The first `most` jobs in line; `weights` says how much more than one a plan's tenant gets."""

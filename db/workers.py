@@ -4,14 +4,18 @@ A row's id is new at every boot, never a host or dyno name: a restarted process 
 alive. A job is lost when it is running and no live row owns it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
+
+from db.claims import ONE_LESS, ONE_MORE
+from db.loading import UnreadableJson
+from db.rows import rows_of
 
 BEAT = """
 INSERT INTO workers (id, hostname, pid, queues, version, heartbeat_at, lease_until)
@@ -19,13 +23,27 @@ VALUES (%(id)s, %(hostname)s, %(pid)s, %(queues)s, %(version)s, now(), now() + %
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until
 """
 
-GIVE_BACK = """
+NOBODY = UUID(int=0)
+"""Owns running jobs that have used up their attempts, and whose end could not be recorded: the reaper ends them."""
+
+
+def _back(left: str) -> str:
+    """The changes of a job whose attempt is over: due again if an attempt is `left`, else for the reaper to end."""
+    return f"""
+        status = CASE WHEN {left} THEN 'pending' ELSE status END,
+        scheduled_for = CASE WHEN {left} THEN now() ELSE scheduled_for END,
+        worker_id = CASE WHEN NOT {left} THEN '{NOBODY}'::uuid END,
+        lease_token = CASE WHEN NOT {left} THEN nextval('job_lease_token') END,
+        ring_at = NULL, rings = 0"""
+
+
+GIVE_BACK = f"""
 WITH returned AS (
-    UPDATE job_queue
-    SET status = 'pending', attempts = attempts - 1, scheduled_for = now(), ring_at = NULL, rings = 0,
-        worker_id = NULL, lease_token = NULL
-    WHERE worker_id = %(id)s AND status = 'running'
-    RETURNING id, attempts + 1 AS attempt, started_at
+    UPDATE job_queue SET attempts = {ONE_LESS}, {_back("(attempts <= max_attempts)")}
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM job_queue WHERE worker_id = %(id)s AND status = 'running' FOR NO KEY UPDATE SKIP LOCKED
+    ))
+    RETURNING id, {ONE_MORE} AS attempt, started_at
 )
 INSERT INTO job_attempts (job_id, attempt, worker_id, outcome, error_message, started_at)
 SELECT id, attempt, %(id)s, 'returned', 'the process was asked to stop; the attempt was given back', started_at
@@ -34,30 +52,41 @@ FROM returned RETURNING job_id
 
 # A claim whose answer was lost, or a failure that could not be recorded, leaves a row that its live owner does not
 # know of. The age spares a claim whose answer is still on its way. Somebody who holds such a row is just ending it, and
-# may wait for the row of this worker.
-DISOWN = """
-UPDATE job_queue
-SET status = 'pending', scheduled_for = now(), ring_at = NULL, rings = 0, worker_id = NULL, lease_token = NULL
+# may wait for the row of this worker: it is left to the next beat.
+DISOWN = f"""
+UPDATE job_queue SET {_back("(attempts < max_attempts)")}
 WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
     WHERE worker_id = %(id)s AND status = 'running' AND lease_token <> ALL(%(running)s)
-      AND started_at < now() - %(age)s::interval
+      AND coalesce(started_at, '-infinity') < now() - %(age)s::interval
     FOR NO KEY UPDATE SKIP LOCKED
 ))
 RETURNING id
 """
 
 LOST = """
-SELECT j.id, j.tenant_id, j.job_type, j.payload, j.payload_version, j.attempts AS attempt, j.max_attempts,
-       j.crashes + 1 AS crashes, j.lease_token, j.worker_id,
-       EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now()) AS overran
-FROM job_queue j
-WHERE j.status = 'running' AND (
+j.status = 'running' AND (
     j.deadline_at < now() - %(grace)s::interval
     OR NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())
 )
-ORDER BY j.id LIMIT %(limit)s
+"""
+
+WAIT_BRIEFLY = "SET LOCAL lock_timeout = '200ms'"
+
+FIND_LOST = f"SELECT id, tenant_id FROM job_queue j WHERE {LOST} ORDER BY id"
+
+LOCK_LOST = f"""
+SELECT j.id, j.tenant_id, j.job_type, j.payload, j.payload_version, j.attempts AS attempt, j.max_attempts,
+       j.crashes + 1 AS crashes, j.lease_token, j.worker_id, j.error_message,
+       j.cancel_requested_at IS NOT NULL AS unwanted,
+       EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now()) AS overran
+FROM job_queue j WHERE j.id = %(id)s AND {LOST}
 FOR NO KEY UPDATE OF j SKIP LOCKED
+"""
+
+LEAVE_TO_REAPER = """
+UPDATE job_queue SET status = 'running', completed_at = NULL, worker_id = %s, lease_token = nextval('job_lease_token')
+WHERE id = %s AND status IN ('failed', 'cancelled')
 """
 
 FORGET_DEAD = """
@@ -75,19 +104,22 @@ OVERRUN_GRACE = timedelta(seconds=30)
 class LostJob:
     """A running job whose process is dead, or (`overran`) lives and is past the job's deadline.
 
-    `crashes` counts this death.
+    `crashes` counts this death. A job of `NOBODY` has no process any more; its `error_message`, if there is one, is why
+    its attempt, which has been recorded, was the last.
     """
 
     id: UUID
     tenant_id: UUID | None
     job_type: str
-    payload: dict[str, Any]
+    payload: Mapping[str, Any] | UnreadableJson
     payload_version: int
     attempt: int
     max_attempts: int
     crashes: int
     lease_token: int
     worker_id: UUID
+    error_message: str | None
+    unwanted: bool
     overran: bool
 
 
@@ -119,17 +151,32 @@ class Workers:
         return [row[0] for row in self._driver.execute(GIVE_BACK, {"id": worker_id})]
 
     def disown(self, worker_id: UUID, running: Collection[int], age: timedelta) -> list[UUID]:
-        """Return jobs that the table says this process runs, and that it does not; `running` are its lease tokens."""
+        """Give up jobs that the table says this process runs, and that it does not; `running` are its lease tokens.
+
+        Those that have an attempt left are due again; the others belong to `NOBODY`.
+        """
         values = {"id": worker_id, "running": list(running), "age": age}
         return [row[0] for row in self._driver.execute(DISOWN, values)]
 
-    def lost(self, limit: int) -> list[LostJob]:
-        """Lock running jobs whose process is dead, or that should have ended a while ago."""
+    def lost(self) -> list[tuple[UUID, UUID | None]]:
+        """Running jobs whose process is dead, or that should have ended a while ago, and whose they are."""
+        return self._driver.execute(FIND_LOST, {"grace": OVERRUN_GRACE}).fetchall()
+
+    def wait_briefly(self) -> None:
+        """Let no statement of this transaction wait for a lock for longer than a moment."""
+        self._driver.execute(WAIT_BRIEFLY)
+
+    def lock_lost(self, job_id: UUID) -> LostJob | None:
+        """One of them, locked; None if it is not lost any more, or somebody else has locked it."""
         with self._driver.cursor(row_factory=class_row(LostJob)) as cursor:
-            return cursor.execute(LOST, {"limit": limit, "grace": OVERRUN_GRACE}).fetchall()
+            return cursor.execute(LOCK_LOST, {"id": job_id, "grace": OVERRUN_GRACE}).fetchone()
 
     def count_crash(self, job_id: UUID) -> None:
-        self._driver.execute("UPDATE job_queue SET crashes = crashes + 1 WHERE id = %s", (job_id,))
+        self._driver.execute("UPDATE job_queue SET crashes = least(crashes, 32766) + 1 WHERE id = %s", (job_id,))
+
+    def leave_to_reaper(self, job_id: UUID) -> None:
+        """Undo the end of a job that this transaction has ended, except for what was recorded of its attempt."""
+        self._driver.execute(LEAVE_TO_REAPER, (NOBODY, job_id))
 
     def leave(self, worker_id: UUID) -> None:
         """Delete the row of a process that owns no job any more."""
@@ -150,5 +197,4 @@ class Workers:
                    (SELECT count(*) FROM job_queue j WHERE j.worker_id = w.id AND j.status = 'running') AS running
             FROM workers w ORDER BY started_at DESC
         """
-        with self._driver.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query).fetchall()
+        return rows_of(self._driver, query)

@@ -74,6 +74,13 @@ def after_overrun(*, attempt: int, max_attempts: int) -> Retry | GiveUp:
     return Retry(timedelta(0))
 
 
+def after_abandonment(*, attempt: int, max_attempts: int) -> Retry | GiveUp:
+    """What becomes of a job that no process runs any more, and whose attempt ended nobody knows how."""
+    if attempt >= max_attempts:
+        return GiveUp(f"how attempt {attempt} of {max_attempts} ended could not be recorded")
+    return Retry(timedelta(0))
+
+
 def after_crash(*, attempt: int, max_attempts: int, crashes: int) -> Retry | GiveUp:
     """What becomes of a job whose worker process died; `crashes` counts this one."""
     if crashes >= CRASHES_BEFORE_QUARANTINE:

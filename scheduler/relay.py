@@ -19,11 +19,15 @@ from domain.billing import PLANS
 from scheduler.line import WINDOW, Line
 from scheduler.schedule import Schedule, latest_before, skipped, to_fire
 from workers.broker import FEW, Doorbell
-from workers.endings import RESCUED_AT_ONCE, rescue
-from workers.job import JobTypes
+from workers.endings import rescue
+from workers.job import QUEUES, JobTypes
 
 TICK, TICK_BUSY = 0.5, 0.03
 """Seconds between two looks at the table when nobody calls: when all that waits fits in Redis, and when it does not."""
+
+STRANGE_AT_ONCE = 20
+"""Queues that nobody declares, and that are looked at in one tick; the rest have theirs in the next ones. However many
+names another program makes up, the declared queues do not wait for them."""
 
 SHORTEST_REST = 0.005
 MOST_WOKEN = 5000
@@ -51,6 +55,7 @@ class Relay:
         self._schedules = schedules
         self._clock = clock
         self._stopwatch = monotonic
+        self._next_strange = ""
         self._lines: defaultdict[str, Line] = defaultdict(Line)
         self._epoch: str | None = None
         self._called = False
@@ -70,7 +75,7 @@ class Relay:
             if stop.wait(max(SHORTEST_REST, self._stopwatch() - began)):
                 return
             try:
-                self._called = self._doorbell.await_call(TICK_BUSY if self._backlog() else TICK)
+                self._called = self._doorbell.await_call(TICK_BUSY if self._next_strange or self._backlog() else TICK)
             except redis.RedisError:
                 stop.wait(TICK)
 
@@ -80,22 +85,34 @@ class Relay:
         Returns how many jobs were rung that had not been, as far as this relay knows.
         """
         called, self._called = self._called, False
-        if self._backlog() and not called and self._still_full():
+        if self._backlog() and not called and not self._next_strange and self._still_full():
             return 0
         self._looked_at = self._stopwatch()
         with self._db.transaction(SYSTEM) as tx:
             tx.turns.wake(MOST_WOKEN)
-            queues = tx.turns.awake_queues()
+            queues = tx.turns.awake_queues(tuple(QUEUES), after=self._next_strange, most=STRANGE_AT_ONCE)
+        strange = [queue for queue in queues if queue not in QUEUES]
+        self._next_strange = strange[-1] if len(strange) == STRANGE_AT_ONCE else ""
         for gone in self._lines.keys() - set(queues):
             del self._lines[gone]
         try:
             self._notice_loss()
             waiting = self._doorbell.waiting(queues)
-            rung = sum(self._ring_queue(queue, waiting[queue], called=called) for queue in queues)
+            rung = sum(self._ring_alone(queue, waiting[queue], called=called) for queue in queues)
         except redis.RedisError:  # the client has logged it
             self._lines.clear()
             return 0
         return rung
+
+    def _ring_alone(self, queue: str, waiting: int, *, called: bool) -> int:
+        """A queue that cannot be read costs itself."""
+        try:
+            return self._ring_queue(queue, waiting, called=called)
+        except (redis.RedisError, DatabaseUnavailable):
+            raise
+        except Exception as error:
+            log.error("relay.queue_failed", queue=queue, error=str(error))
+            return 0
 
     def _ring_queue(self, queue: str, waiting: int, *, called: bool) -> int:
         line, now = self._lines[queue], self._stopwatch()
@@ -132,12 +149,9 @@ class Relay:
 
     def rescue(self) -> int:
         """Return the jobs of dead workers to their queues. Returns how many."""
-        rescued, more = 0, RESCUED_AT_ONCE
-        while more == RESCUED_AT_ONCE:
-            with self._db.transaction(SYSTEM) as tx:
-                more = rescue(tx, self._types)
-                tx.workers.forget_dead()
-            rescued += more
+        rescued = rescue(self._db, self._types)
+        with self._db.transaction(SYSTEM) as tx:
+            tx.workers.forget_dead()
         return rescued
 
     def fire(self) -> int:

@@ -25,6 +25,7 @@ from db.adding import NewJob
 from db.claims import Terms
 from db.content import Generation as Generation
 from db.events import Event as Event
+from db.loading import UnreadableJson
 from db.transaction import SYSTEM, Scope
 from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
@@ -182,7 +183,7 @@ class JobType(Generic[P]):
         """
         return replace(self, options=replace(self.options, follows_batch=True))
 
-    def arguments(self, payload: Payload, tenant_id: UUID | None, version: int) -> dict[str, Any]:
+    def arguments(self, payload: Payload | UnreadableJson, tenant_id: UUID | None, version: int) -> dict[str, Any]:
         """The handler's arguments, typed, from a row of `job_queue` whose payload has this version.
 
         Raises:
@@ -190,6 +191,10 @@ class JobType(Generic[P]):
         """
         if not self.parameters and not payload:
             return {}
+        if isinstance(payload, UnreadableJson):
+            raise PayloadInvalid(f"{self.name}: the payload is JSON that cannot be read: {payload[:40]}…")
+        if version < 1:
+            raise PayloadInvalid(f"{self.name}: there is no payload of version {version}")
         for upgrade in self.upgrades[version - 1 :]:
             payload = upgrade(payload)
         row = dict(payload)

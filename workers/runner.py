@@ -17,13 +17,14 @@ from uuid import UUID
 
 import structlog
 
-from db.claims import ClaimedJob, Done, known
+from db.claims import ClaimedJob, Done
 from db.jobs import FailedAttempt
 from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable, Tx
 from domain.errors import Unavailable, ViralError
 from domain.job import GiveUp, Retry, after_failure
 from domain.ports import Ports
 from workers import logs
+from workers.claiming import Claimer
 from workers.context import Context, JobCancelled, LeaseLost, Snoozed
 from workers.endings import notify_failure
 from workers.failures import described, named
@@ -36,9 +37,6 @@ QUICK, SLOW = 0.025, 0.25
 """Seconds that jobs claimed together take: below the first, more are claimed next time; above the second, one."""
 
 AnyContext = TypeVar("AnyContext", bound=Context)
-
-Claim = tuple[list[ClaimedJob], list[UUID]]
-"""What was claimed of the jobs asked for; and their suspects, which are claimed one by one (`Suspects`)."""
 
 log = structlog.get_logger()
 
@@ -67,7 +65,6 @@ class Runner:
         self.worker_id = worker_id
         self._db = db
         self._types = job_types
-        self._known = known({name: job_type.terms for name, job_type in job_types.items()})
         self._ports = ports
         self._rng = rng
         self._put_back = put_back
@@ -76,7 +73,8 @@ class Runner:
         self._stopping = threading.Event()
         self._leases: set[int] = set()
         self._at_once: defaultdict[str, int] = defaultdict(lambda: 1)
-        self._claims = Merger(self._claim, name="claims", most=64)
+        self._claimer = Claimer(db, worker_id, job_types, self._leases)
+        self._claims = Merger(self._claimer.take_for_all, name="claims", most=64)
         self._completions = Merger(self._complete, name="completions", most=1000)
         self._suspects = Suspects(db, run=self._run_suspect, put_back=put_back)
 
@@ -161,7 +159,7 @@ class Runner:
         return took
 
     def _run_suspect(self, job_id: UUID) -> bool:
-        for job in (claimed := self._take([job_id], suspects=True)[0]):
+        for job in (claimed := self._claimer.take([job_id], suspects=True)[0]):
             self._attempt(job)
         return bool(claimed)
 
@@ -169,26 +167,6 @@ class Runner:
         with self._db.transaction(SYSTEM) as tx:
             tx.claims.give_back(jobs)
         self._leases.difference_update(job.lease_token for job in jobs)
-
-    def _take(self, job_ids: Sequence[UUID], *, suspects: bool) -> Claim:
-        # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
-        with self._db.transaction(SYSTEM, durable=False) as tx:
-            claimed = tx.claims.claim(job_ids, self.worker_id, self._known, suspects=suspects)
-            left = tx.claims.suspects(job_ids, self._known) if len(claimed) < len(job_ids) else []
-        self._leases.update(job.lease_token for job in claimed)
-        return claimed, left
-
-    def _claim(self, requests: Sequence[Sequence[UUID]]) -> list[Claim]:
-        if len(requests) == 1:
-            return [self._take(requests[0], suspects=False)]
-        claimed, suspects = self._take([job_id for job_ids in requests for job_id in job_ids], suspects=False)
-        asker = {job_id: n for n, job_ids in enumerate(requests) for job_id in job_ids}
-        answers: list[Claim] = [([], []) for _ in requests]
-        for job in claimed:
-            answers[asker[job.id]][0].append(job)
-        for job_id in suspects:
-            answers[asker[job_id]][1].append(job_id)
-        return answers
 
     def _complete(self, done: Sequence[Done]) -> list[bool]:
         """Write down completions. While Postgres is away they are forgotten: the jobs are disowned, and run again."""

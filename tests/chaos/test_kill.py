@@ -78,7 +78,7 @@ class Fleet:
         """Thirty seconds pass for every process that does not beat, and the reaper comes by."""
         with self.app.db.transaction(SYSTEM) as tx:
             tx.driver.execute("UPDATE workers SET lease_until = now()")
-            rescue(tx, self.app.job_types)
+        rescue(self.app.db, self.app.job_types)
 
     def enqueue(self, name: str) -> UUID:
         with self.app.db.transaction(SYSTEM) as tx:

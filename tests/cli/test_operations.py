@@ -1,6 +1,7 @@
 """What operators see and decide: queues, schedules, workers, and why a job is where it is. On a real database."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,8 +19,9 @@ from scheduler.schedule import SCHEDULES
 from tests.builders import a_tenant, job_row, new_id
 from tests.cli.shell import Shell, working
 from tests.drain import drain as drain_app
+from tests.wait import until
 from workers.app import App
-from workers.job import QUEUES
+from workers.job import QUEUES, Context, job
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.quota import reset_due
 
@@ -501,3 +503,88 @@ def test_the_special_about_a_job_is_shown_where_there_is_something(viral: Shell,
 )
 def test_a_span_is_told_in_its_two_largest_units(seconds: float, said: str) -> None:
     assert span(timedelta(seconds=seconds)) == said
+
+
+# --- retry, in order
+
+
+def test_retried_jobs_of_one_ordering_key_run_in_their_order_however_they_are_named(viral: Shell, app: App) -> None:
+    ran: list[UUID] = []
+    probe = job("testing.ordered", system=True)(lambda ctx: _note(ctx, ran))
+    ordered = replace(app, job_types={"testing.ordered": probe})
+    jobs = [a_job(app, job_type="testing.ordered", ordering_key="k") for _ in range(5)]
+    sql(app, "UPDATE job_queue SET status = 'failed', completed_at = now()")
+    # A worker takes what it is rung for at once: none may be due before all are.
+    with working(ordered):
+        said = viral.done("jobs", "retry", *(jobs[n] for n in (2, 1, 0, 4, 3)))
+        until(lambda: len(ran) == 5, "the jobs to run")
+    assert ran == jobs
+    assert said.lines == [f"{job_id}  due again" for job_id in jobs]
+
+
+def _note(ctx: Context, ran: list[UUID]) -> None:
+    ran.append(ctx.job.id)
+    with ctx.finish():
+        pass
+
+
+def test_who_retries_a_job_is_told_that_later_ones_of_its_key_have_run(viral: Shell, app: App) -> None:
+    first, second, third = (a_job(app, ordering_key="k") for _ in range(3))
+    other = a_job(app, ordering_key="other")
+    sql(app, "UPDATE job_queue SET status = 'failed', completed_at = now() WHERE id IN (%s, %s)", first, other)
+    sql(app, "UPDATE job_queue SET status = 'completed', completed_at = now() WHERE id IN (%s, %s)", second, third)
+    overtaken = "2 later jobs of its ordering key have run already"
+    assert viral.json("jobs", "explain", first)["reasons"][-1]["code"] == "overtaken"
+    assert [reason["code"] for reason in viral.json("jobs", "explain", other)["reasons"]] == ["failed"]
+    said = viral.done("jobs", "retry", first, other).lines
+    assert said[0].startswith(f"{first}  due again; {overtaken}")
+    assert said[1] == f"{other}  due again"
+    assert overtaken in viral.json("jobs", "explain", first)["reasons"][-1]["says"]
+
+
+# --- what is typed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("jobs", "prune", "--older-than", length) for length in ("-1", "-1d", "1", "1e9d", "999999w", "inf", "")),
+        *(("jobs", "enqueue", "upkeep.prune", "--in", length) for length in ("-5s", "3651d", "1.5h")),
+        *(("jobs", "enqueue", "upkeep.prune", "--at", time) for time in ("0001-01-01", "9999-12-31T23:59Z", "1e12")),
+        *(("jobs", "enqueue", "upkeep.prune", "--priority", n) for n in ("-1", "101", "2148", "99999999999999999999")),
+        *(
+            ("jobs", "enqueue", "upkeep.prune", "--payload", n)
+            for n in ('{"n": Infinity}', '{"n": 1e999}', '{"n": NaN}')
+        ),
+        ("jobs", "enqueue", "upkeep.prune", "--payload", '{"n": ' + "[" * 5000 + "]" * 5000 + "}"),
+        ("jobs", "enqueue", "upkeep.prune", "--payload", '{"n": ' + "9" * 5000 + "}"),
+        *(("jobs", "list", "--limit", n) for n in ("0", "-1", "10001", "99999999999999999999")),
+        *(("queues", "limit", "llm", "--running", n) for n in ("0", "-1", "2147483648")),
+        *(("queues", "limit", "llm", "--per-tenant", n) for n in ("0", "-1", "2147483648")),
+        *(("schedules", "next", "-n", n) for n in ("0", "-1", "1001")),
+        *(("web", "--port", n) for n in ("-1", "65536")),
+    ],
+    ids=lambda words: " ".join(words)[:60],
+)
+def test_numbers_and_durations_out_of_bounds_make_no_sense(away: Shell, words: tuple[str, ...]) -> None:
+    """Told before anything is asked of anybody, in one line that names the option."""
+    said = away.senseless(*words).splitlines()
+    assert said[-1].startswith("Error: Invalid value for ")
+    assert len(said) == 4
+
+
+@pytest.mark.parametrize("length", ["-PT1S", "-P1D", "P99999D"])
+def test_a_job_is_not_pruned_by_what_is_no_age(viral: Shell, app: App, length: str) -> None:
+    old = a_job(app)
+    sql(app, "UPDATE job_queue SET status = 'completed', completed_at = now() - interval '1 day'")
+    with working(app):
+        said = viral("jobs", "enqueue", "upkeep.prune", f"older_than={length}", "--wait")
+    assert said.code == 1
+    assert "older_than is between 0 and 3650 days" in said.out
+    assert job_row(app, old)["status"] == "completed"
+
+
+def test_the_json_of_tenants_has_their_dates(viral: Shell, app: App) -> None:
+    tenant_id = a_tenant(app, daily_last_on=date(2026, 11, 22))
+    assert viral.json("tenants", "list")[0]["daily_last_on"] == "2026-11-22"
+    assert viral.json("tenants", "show", tenant_id)["daily_last_on"] == "2026-11-22"

@@ -173,7 +173,7 @@ def test_every_migration_and_the_template_give_up_rather_than_block(tmp_path: Pa
             f"{path.name}: {setting}"
             for body in (up, down)
             for setting in ("lock_timeout", "statement_timeout")
-            if f"SET LOCAL {setting} = '" not in body
+            if not re.search(f"SET (LOCAL )?{setting} = '", body)
         ]
     assert careless == []
     assert any(path.name.startswith("zzzz") for path in (folder / "versions").iterdir())
@@ -220,6 +220,39 @@ def test_a_fresh_count_given_before_the_period_was_derived_stays_one(servers: Se
         owner.execute("SET LOCAL app.tenant_id = '*'")
         found = owner.execute("SELECT name, quota_restarted_at = quota_period_start FROM tenants").fetchall()
     assert dict(found) == {"by hand": True, "by SQL": True, "not": None}
+
+
+def test_what_could_never_be_meant_is_mended_where_it_is_already(servers: Servers, empty_database: str) -> None:
+    """0016, on a database in which other programs have left such rows: nothing is lost, and nothing fails."""
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url, "0015")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            """
+        SET app.tenant_id = '*';
+        INSERT INTO tenants (name, quota_anchor, quota_reset_at, daily_last_on, created_at)
+        VALUES ('odd', '-infinity', 'infinity', 'infinity', '0044-03-15 BC');
+        INSERT INTO users (tenant_id, last_login_at) SELECT id, 'infinity' FROM tenants;
+        INSERT INTO schedule_fires (schedule, fire_at)
+        VALUES ('s', 'infinity'), ('s', '-infinity'), ('s', '4000-01-01 BC'), ('s', '2026-01-01Z');
+        INSERT INTO job_queue (job_type, attempts, crashes, rings, snoozes, payload_version, cancel_requested_at)
+        VALUES ('odd', -1, -32768, -5, -2147483648, -1, 'infinity'), ('plain', 0, 0, 0, 0, 1, NULL);
+        """
+        )
+    migrate.upgrade(url)
+    url += "&" if "?" in url else "?"
+    url += "options=-c%20app.tenant_id%3D*"
+    found = rows(
+        url,
+        "SELECT attempts, crashes, rings, snoozes, payload_version, extract(year FROM cancel_requested_at)::int "
+        "FROM job_queue ORDER BY job_type",
+    )
+    assert found == [(0, 0, 0, 0, 1, 9999), (0, 0, 0, 0, 1, None)]
+    years = "extract(year FROM quota_anchor)::int, extract(year FROM quota_reset_at)::int, daily_last_on::text"
+    assert rows(url, f"SELECT {years} FROM tenants") == [(1970, 9999, "9999-01-01")]
+    assert rows(url, "SELECT extract(year FROM last_login_at)::int, name FROM users") == [(9999, None)]
+    assert rows(url, "SELECT extract(year FROM fire_at)::int FROM schedule_fires") == [(2026,)]
+    assert rows(url, "SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
 
 
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:
@@ -587,6 +620,11 @@ def test_a_user_inserted_by_plain_sql_is_a_member(owner_url: str) -> None:
         ("payload", "'null'"),
         ("max_attempts", "0"),
         ("scheduled_for", "'infinity'"),
+        ("cancel_requested_at", "'infinity'"),
+        ("created_at", "'0044-03-15 BC'"),
+        ("attempts", "-1"),
+        ("crashes", "-1"),
+        ("payload_version", "0"),
         ("tenant_id", "gen_random_uuid()"),
     ],
 )
@@ -596,7 +634,11 @@ def test_a_job_that_could_never_run_is_refused_at_the_door(owner_url: str, colum
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("used_quota", "-1"), ("monthly_quota", "-1"), ("subscription_tier", "'GOLD'")]
+    ("column", "value"),
+    [
+        *(("used_quota", "-1"), ("monthly_quota", "-1"), ("subscription_tier", "'GOLD'")),
+        *(("quota_anchor", "'-infinity'"), ("quota_reset_at", "'infinity'"), ("daily_last_on", "'infinity'")),
+    ],
 )
 def test_a_tenant_cannot_have_what_no_plan_has(owner_url: str, column: str, value: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):

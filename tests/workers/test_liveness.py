@@ -1,5 +1,6 @@
 """Processes that die, fall silent, or forget: their jobs go on elsewhere."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
@@ -58,8 +59,7 @@ def a_process(app: App, lease: timedelta = timedelta(seconds=30)) -> tuple[Runne
 
 
 def reap(app: App) -> int:
-    with app.db.transaction(SYSTEM) as tx:
-        return rescue(tx, TYPES)
+    return rescue(app.db, TYPES)
 
 
 def test_the_jobs_of_a_live_process_are_left_alone(app: App) -> None:
@@ -111,16 +111,18 @@ def test_a_crash_in_the_last_attempt_fails_the_job(app: App) -> None:
 def test_an_unknown_type_is_rescued_too(app: App) -> None:
     job_id = enqueue(app, max_attempts=1)
     claim(app, app.runner(), job_id)
-    with app.db.transaction(SYSTEM) as tx:
-        assert rescue(tx, {}) == 1
+    assert rescue(app.db, {}) == 1
     assert job_row(app, job_id)["status"] == "failed"
 
 
 def test_two_reapers_rescue_a_job_once(app: App) -> None:
     job_id = enqueue(app)
     claim(app, app.runner(), job_id)
-    with app.db.transaction(SYSTEM) as first, app.db.transaction(SYSTEM) as second:
-        assert (rescue(first, TYPES), rescue(second, TYPES)) == (1, 0)
+    with app.db.transaction(SYSTEM) as other:
+        other.workers.lock_lost(job_id)
+        assert reap(app) == 0
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(lambda _: reap(app), range(8))) == 1
     assert job_row(app, job_id)["crashes"] == 1
 
 
@@ -164,6 +166,7 @@ def test_the_row_of_a_dead_process_stays_as_long_as_it_owns_a_job(app: App) -> N
     with app.db.transaction(SYSTEM) as tx:
         tx.workers.forget_dead()
         assert [row["running"] for row in tx.workers.all()] == [1]
-        rescue(tx, TYPES)
+    reap(app)
+    with app.db.transaction(SYSTEM) as tx:
         tx.workers.forget_dead()
         assert tx.workers.all() == []

@@ -61,7 +61,7 @@ class Fleet:
         """Every process that is there is given up for dead."""
         with self.app.db.transaction(SYSTEM) as tx:
             tx.driver.execute("UPDATE workers SET lease_until = now()")
-            rescue(tx, self.app.job_types)
+        rescue(self.app.db, self.app.job_types)
 
     def told(self, column: str, jobs: dict[str, UUID]) -> dict[str, object]:
         return {name: job_row(self.app, job_id)[column] for name, job_id in jobs.items()}

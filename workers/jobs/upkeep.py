@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from domain.errors import Rejected
 from workers.job import Context, job
 
 KEEP_ENDED = {
@@ -14,6 +15,7 @@ KEEP_ENDED = {
 KEEP_ARCHIVED = timedelta(weeks=16)
 """After a job's end. A dead letter that nobody wanted can still be read for three weeks."""
 
+LONGEST = timedelta(days=3650)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 JOBS_PER_TRANSACTION = 1000
 
@@ -24,6 +26,8 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
 
     `older_than` replaces what is usual for jobs that wait for nobody.
     """
+    if older_than is not None and not timedelta(0) <= older_than <= LONGEST:
+        raise Rejected(f"older_than is between 0 and {LONGEST.days} days, not {older_than.total_seconds():g} seconds")
     with ctx.begin() as tx:
         tx.archive.make_week(ctx.now() + timedelta(weeks=1))
     for status, keep in KEEP_ENDED.items():

@@ -227,8 +227,8 @@ class Queue(RuleBasedStateMachine):
     @rule()
     def reap(self) -> None:
         lost = [job for job in self.jobs.values() if job.worker and not self.workers[job.worker]]
-        with self.begin() as tx:
-            assert rescue(tx, {}, limit=1000) == len(lost)
+        type(self).steps += 1
+        assert rescue(self.place.app.db, {}) == len(lost)
         for job in lost:
             job.crashes += 1
             job.notes += 1

@@ -339,7 +339,7 @@ def test_a_kill_between_the_models_answer_and_the_save_asks_and_counts_once(
 
     with online.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE workers SET lease_until = now() - interval '1 second'")
-        assert rescue(tx, online.job_types) == 1
+    assert rescue(online.db, online.job_types) == 1
     row = again(online, job_id)
     assert (row["status"], row["crashes"]) == ("completed", 1)
     assert (llm.calls, len(usage(online, tenant_id)), used(online, tenant_id)) == (1, 1, 5)
