@@ -14,7 +14,7 @@ from db.security import CREATE_SCOPE_FUNCTION
 from db.tables import QUOTA_AGREES, QUOTA_ENTRY_AGREES
 
 revision = "0018"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
