@@ -23,12 +23,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from db.claims import NO_LEASE
 from db.security import IDENTIFY, Login, role_to_take
+from db.url import DatabaseUrl
 from domain.errors import Unavailable
 
 IDLE_BEFORE_PING = 2.0
 """Seconds that a pooled connection may rest before it is tried on checkout: a server restart is noticed here."""
-
-KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class DatabaseUnavailable(Unavailable):
@@ -76,26 +75,26 @@ class AppConnection(psycopg.Connection[Any]):
         self.beginning = "BEGIN; " + "".join(f"SET LOCAL {name} = '{value}'; " for name, value in self.settings.items())
 
 
-def connect(url: str, *, application_name: str, settings: TransactionSettings, autocommit: bool) -> AppConnection:
-    """Connect to a libpq URL, and find out how transactions are to be begun there.
+def connect(
+    url: DatabaseUrl, *, application_name: str, settings: TransactionSettings, autocommit: bool
+) -> AppConnection:
+    """Connect to a database, and find out how transactions are to be begun there.
 
     Raises:
         psycopg.OperationalError: the server does not answer.
         RoleRefused: nothing would keep one tenant's rows from another.
     """
     connection = AppConnection.connect(
-        url,
+        url.conninfo,
         autocommit=True,
-        connect_timeout=5,
         application_name=application_name,
-        **KEEPALIVE,  # type: ignore[arg-type]
     )
     try:
         set_json_loads(_json, connection)
         login = Login(*connection.execute(IDENTIFY, prepare=False).fetchall()[0])
         connection.work_as(role_to_take(login), settings)
         # A pooler deals out cancel keys of its own, so the process that it names is not the one that answers.
-        connection.pooled = login.backend_pid != connection.info.backend_pid
+        connection.pooled = url.pooled or login.backend_pid != connection.info.backend_pid
         if connection.pooled:
             connection.prepare_threshold = None
         connection.autocommit = autocommit

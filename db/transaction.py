@@ -55,7 +55,7 @@ from db.steps import Steps
 from db.tenants import Tenants
 from db.trends import TrendSources
 from db.turns import Turns
-from db.url import libpq
+from db.url import parse
 from db.workers import Workers
 from domain.errors import TenantContextNotSet
 
@@ -256,7 +256,7 @@ class Database:
         pool_timeout: float = 30,
         application_name: str = "viral",
     ) -> None:
-        self._url = libpq(url)
+        self._url = parse(url)
         self._new_id = new_id
         self._on_commit = on_commit
         self._settings = settings
