@@ -104,7 +104,8 @@ def _stored(app: App, source: str, envelope: Envelope, job: JobType[Any]) -> UUI
 
 def event_row(app: App, job_id: UUID) -> dict[str, Any]:
     """The stored event that this job applies, as it is now."""
+    event_id = str(job_row(app, job_id)["payload"]["event_id"])
     with app.db.transaction(SYSTEM) as tx:
-        row = tx.events.find(str(job_row(app, job_id)["payload"]["event_id"]))
+        row = tx.events.find(event_id)
     assert row is not None
     return row

@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from db.connection import AppConnection
+from domain.connections import Role, usual_pool
 from web.api import create_api
 from web.ingest import Ingest, Rings
 from web.refusals import refusal
@@ -36,9 +37,6 @@ from workers.throttle import Throttle
 
 READY_FOR = 1.0
 """Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""
-
-API_CONNECTIONS = 8
-"""The API's threads share them: one is held for milliseconds. Ingest has a connection of its own."""
 
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 MIGRATED = "SELECT to_regclass('webhook_events') IS NOT NULL AND to_regclass('job_queue') IS NOT NULL"
@@ -73,7 +71,7 @@ def run(settings: Settings) -> None:
         SettingsInvalid: a setting that the process needs is missing.
     """
     logs.configure(settings.log_format, settings.log_level)
-    app = build(settings, name="viral web", pool_size=API_CONNECTIONS)
+    app = build(settings, name="viral web", pool_size=usual_pool(Role.WEB))
     usage = UsageLog(app.db)
     throttle = Throttle(connect(settings.redis_url))
     deps = WebDeps(

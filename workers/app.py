@@ -18,7 +18,8 @@ from uuid import UUID, uuid4
 import structlog
 
 import workers.jobs
-from db.transaction import Database, Rings
+from db.transaction import POOL_TIMEOUT, Database, Rings
+from db.url import parse
 from domain.ids import next_uuid7
 from domain.ports import Ports
 from integrations.stripe_api import StripeApi
@@ -87,6 +88,7 @@ def build(
 ) -> App:
     """Put an application together; nothing is connected yet. `name` is what Postgres shows as application_name.
 
+    `pool_size` holds where no setting says another (`domain.connections`).
     `packages` are where job types are looked for; `clock` replaces the database's clock as the source of `ctx.now()`,
     for tests and rehearsals.
 
@@ -99,7 +101,8 @@ def build(
     bells = Merger(doorbell.ring_all, name="bells", most=1000, rest=partial(time.sleep, BELLS_REST))
     db = Database(
         settings.database_url,
-        pool_size=settings.db_pool_size or pool_size,
+        pool_size=settings.pool_size or pool_size,
+        pool_timeout=parse(settings.database_url).pool_timeout or POOL_TIMEOUT,
         new_id=Ids(),
         on_commit=bells.tell,
         application_name=name,

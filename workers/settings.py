@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.url import parse
 from domain.billing import PriceBook, Tier
+from domain.connections import PROCESSES, THREADS
 from domain.errors import ViralError
 from workers.checks import (
     ApiKey,
@@ -91,8 +92,8 @@ class Settings(BaseSettings):
     viral_home: Path = Path(".viral")
     postgres_bin: Path | None = None
 
-    worker_processes: int = Field(default=2, ge=1, le=64)
-    worker_threads: int = Field(default=8, ge=1, le=256)
+    worker_processes: int = Field(default=PROCESSES, ge=1, le=64)
+    worker_threads: int = Field(default=THREADS, ge=1, le=256)
     worker_grace_seconds: int = Field(default=20, ge=1, le=3600)
 
     # What several settings say together is checked at the last of them: `data` has those before it that are sound.
@@ -100,8 +101,6 @@ class Settings(BaseSettings):
     @field_validator("direct_url")
     @classmethod
     def _of_the_same_database(cls, value: str, info: ValidationInfo) -> str:
-        if value and parse(value).pooled:
-            raise ValueError("migrations need a session of their own, and this is a pooler; give the direct address")
         if value and info.data.get("database_url") == "":
             raise ValueError("is set and DATABASE_URL is not: what is migrated would not be what is worked on")
         return value
@@ -148,6 +147,11 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @property
+    def pool_size(self) -> int:
+        """DB_POOL_SIZE, else `connection_limit` of DATABASE_URL; 0: neither says."""
+        return self.db_pool_size or parse(self.database_url).pool_size or 0
 
     @property
     def owner_url(self) -> str:

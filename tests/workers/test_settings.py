@@ -117,7 +117,7 @@ def test_a_key_of_stripe_is_a_secret_one_and_of_the_mode_that_is_served() -> Non
 
 FAULTY = {
     "DATABASE_URL": ("postgresql://u:s3cret@h/db?sslmode=requir", "sslmode=requir: should be one of"),
-    "DIRECT_URL": ("postgresql://u:s3cret@h1:5432,h2:5433/db?pgbouncer=true", "give the direct address"),
+    "DIRECT_URL": ("postgresql://u:s3cret@h1:5432,h2:5433/db?foo=true", "foo: no parameter of a Postgres URL"),
     "REDIS_URL": ("redis://:s3cret@h:6379/cache", "redis://:password@host:6379/0"),
     "HOST": ("http://0.0.0.0:80", "without a port"),
     "STRIPE_WEBHOOK_SECRET": ("whsec_good,sk_live_s3cret", "whsec_…"),
