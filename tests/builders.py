@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -41,6 +41,11 @@ def a_tenant(app: App, *, created_at: datetime = NOV_22, name: str = "Ada's shop
     with app.db.transaction(SYSTEM) as tx:
         tx.sql.execute(insert(tenants).values(row | columns))
     return tenant_id
+
+
+def beside(app: App) -> App:
+    """The same with connections of its own: as another process, while this thread is in a transaction."""
+    return replace(app, db=app.db.separate())
 
 
 def tenant(app: App, tenant_id: UUID) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def test_an_unknown_type_is_rescued_too(app: App) -> None:
 def test_two_reapers_rescue_a_job_once(app: App) -> None:
     job_id = enqueue(app)
     claim(app, app.runner(), job_id)
-    with app.db.transaction(SYSTEM) as first, app.db.transaction(SYSTEM) as second:
+    with app.db.transaction(SYSTEM) as first, app.db.separate().transaction(SYSTEM) as second:
         assert (rescue(first, TYPES), rescue(second, TYPES)) == (1, 0)
     assert job_row(app, job_id)["crashes"] == 1
 
