@@ -23,11 +23,14 @@ ENCODE = "in a user name, password or database name write % as %25, @ as %40, / 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "connect_timeout": 5,
     "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
     "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "target_session_attrs": "read-write",
 }
-"""Seconds, and probes, after which a server that is silent is away. The URL may say otherwise."""
+"""A server that is gone without a word is noticed in about ten seconds, and one that does not write is none of ours: of
+several hosts the one that does is found. A URL may say otherwise."""
 
 # Values that libpq would refuse only when it connects, or with which it would connect to what is of no use to us.
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -128,8 +131,6 @@ def parse(url: str) -> DatabaseUrl:
     pooled = ours.get("pgbouncer") == "true" or any(map(POOLED_HOST.search, hosts))
     if pooled and found.get("options", "").lstrip().startswith("-"):
         faults.append("options: a pooler lets no -c through; remove it")
-    if len(hosts) > 1:
-        found.setdefault("target_session_attrs", "read-write")
     if faults and "@" in (parts["query"] or ""):  # what looks like parameters may be the end of a password
         raise UrlInvalid(f"there is an @ after the ?: {ENCODE}, ? as %3F")
     if faults:

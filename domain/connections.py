@@ -18,20 +18,20 @@ class Role(StrEnum):
     SCHEDULER = "scheduler"
 
 
-BESIDE_THE_POOL: Final = {Role.WEB: 2, Role.WORKER: 1, Role.SCHEDULER: 0}
-"""Connections that must not wait for the others: of web the webhook writer's and the readiness check's, of a worker the
-heartbeat's."""
+BESIDE_THE_POOL: Final = {Role.WEB: 3, Role.WORKER: 1, Role.SCHEDULER: 0}
+"""Connections that must not wait for the others: of web the webhook writer's, the usage writer's and the readiness
+check's, of a worker the heartbeat's."""
 
 
 def usual_pool(role: Role, threads: int = THREADS) -> int:
     """The size of a process's pool where DB_POOL_SIZE says nothing. `threads` are those of a worker process."""
     match role:
         case Role.WEB:
-            return 5
+            return 4
         case Role.WORKER:
             return max(2, (threads + 1) // 2)
         case Role.SCHEDULER:
-            return 3  # one for each of its threads
+            return 2
 
 
 def of_process(role: Role, *, pool: int = 0, threads: int = THREADS) -> int:

@@ -56,7 +56,6 @@ def test_the_url_of_the_old_app_means_what_it_meant() -> None:
         ("options=endpoint%3Dep-cool-1", {"options": "endpoint=ep-cool-1"}),
         ("options=-c%20search_path%3Dpublic", {"options": "-c search_path=public"}),
         ("ssl=true", {"sslmode": "require"}),
-        ("target_session_attrs=primary", {"target_session_attrs": "primary"}),
         ("application_name=shop&supa=base-pooler.x&pgbouncer=false", {}),
     ],
 )
@@ -69,16 +68,13 @@ def test_providers_and_libraries_have_names_of_their_own_for_it(scheme: str) -> 
     assert told(PLACE.replace("postgresql", scheme, 1)) == told(PLACE)
 
 
-def test_of_several_hosts_the_one_that_writes_is_meant_unless_the_url_says_otherwise() -> None:
-    url = "postgresql://ada:s3cret@h1:5432,h2:5433/shop"
-    assert told(url)["target_session_attrs"] == "read-write"
-    assert told(f"{url}?target_session_attrs=any")["target_session_attrs"] == "any"
-    assert "target_session_attrs" not in told(PLACE)
-
-
-def test_a_server_that_is_silent_is_away_after_seconds_and_the_url_may_say_how_many() -> None:
-    assert conninfo_to_dict(parse(PLACE).conninfo)["connect_timeout"] == "5"
-    assert conninfo_to_dict(parse(f"{PLACE}?connect_timeout=15").conninfo)["connect_timeout"] == "15"
+@pytest.mark.parametrize("place", [PLACE, "postgresql://ada:s3cret@h1:5432,h2:5433/shop"])
+@pytest.mark.parametrize("said", ["target_session_attrs=any", "connect_timeout=15", "keepalives=0"])
+def test_what_is_usual_here_holds_where_the_url_says_nothing(place: str, said: str) -> None:
+    usual = {name: str(value) for name, value in DEFAULTS.items()}
+    assert conninfo_to_dict(parse(place).conninfo).items() >= usual.items()
+    name, _, value = said.partition("=")
+    assert conninfo_to_dict(parse(f"{place}?{said}").conninfo).items() >= (usual | {name: value}).items()
 
 
 @pytest.mark.parametrize(
