@@ -10,6 +10,8 @@ from db.health import INVARIANTS
 from db.migrate import knows, newest
 from db.security import RoleRefused
 from db.transaction import SYSTEM
+from db.url import parse
+from domain.connections import of_fleet
 from domain.timing import is_zone
 from scheduler.schedule import SCHEDULES, overdue_since
 from workers import logs
@@ -53,6 +55,7 @@ def examine() -> list[Finding]:
             return findings
         schema = _attempt("schema", partial(_schema, app))
         findings += [schema, _attempt("role", partial(_role, app))]
+        findings += [_attempt("connections", partial(_connections, app))]
         if schema["state"] == "fail":
             return findings
         for name, check in (
@@ -102,6 +105,8 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
                 "pages of any origin may use session tokens, and no browser may call the API",
             ),
         )
+    if ignored := parse(settings.database_url).ignored:
+        yield {"check": "DATABASE_URL", "state": "ok", "says": f"set; without effect here: {'; '.join(ignored)}"}
     for name, value, otherwise in needed:
         state, says = ("ok", "set") if value else ("warn", f"not set: {otherwise}")
         yield {"check": name, "state": state, "says": says}
@@ -137,6 +142,23 @@ def _role(app: App) -> Verdict:
     if server.mode == "owner":
         return "ok", f"{server.role} is bound by row-level security, which is forced (there is no role viral_app here)"
     return "ok", f"{server.role} is bound by row-level security"
+
+
+def _connections(app: App) -> Verdict:
+    """A web dyno, a scheduler, and as many worker processes as are alive, but at least those of one dyno."""
+    settings = app.settings
+    with app.db.transaction(SYSTEM) as tx:
+        server = tx.health.connections()
+        alive = sum(row["alive"] for row in tx.workers.all())
+    workers = max(alive, settings.worker_processes)
+    need = of_fleet(workers=workers, processes=1, threads=settings.worker_threads, pool=settings.pool_size)
+    says = f"one web, {workers} worker processes and one scheduler hold up to {need} with these settings"
+    if parse(settings.database_url).pooled:
+        return "ok", f"{says}; a pooler is in front, and has to allow as many clients"
+    says += f"; the server allows {server.allowed}, of which {server.used} are in use"
+    if need > server.allowed:
+        return "warn", f"{says}: lower WORKER_PROCESSES or DB_POOL_SIZE"
+    return "ok", says
 
 
 def _workers(app: App) -> Verdict:

@@ -23,12 +23,11 @@ from db.adapters import adapt
 from db.claims import NO_LEASE
 from db.loading import load_leniently
 from db.security import IDENTIFY, Login, role_to_take
+from db.url import DatabaseUrl
 from domain.errors import Unavailable
 
 IDLE_BEFORE_PING = 2.0
 """Seconds that a pooled connection may rest before it is tried on checkout: a server restart is noticed here."""
-
-KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
 class DatabaseUnavailable(Unavailable):
@@ -84,19 +83,19 @@ class AppConnection(psycopg.Connection[Any]):
         self.beginning = "BEGIN; " + "".join(f"SET LOCAL {name} = '{value}'; " for name, value in self.settings.items())
 
 
-def connect(url: str, *, application_name: str, settings: TransactionSettings, autocommit: bool) -> AppConnection:
-    """Connect to a libpq URL, and find out how transactions are to be begun there.
+def connect(
+    url: DatabaseUrl, *, application_name: str, settings: TransactionSettings, autocommit: bool
+) -> AppConnection:
+    """Connect to a database, and find out how transactions are to be begun there.
 
     Raises:
         psycopg.OperationalError: the server does not answer.
         RoleRefused: nothing would keep one tenant's rows from another.
     """
     connection = AppConnection.connect(
-        url,
+        url.conninfo,
         autocommit=True,
-        connect_timeout=5,
         application_name=application_name,
-        **KEEPALIVE,  # type: ignore[arg-type]
     )
     try:
         adapt(connection)
@@ -104,7 +103,7 @@ def connect(url: str, *, application_name: str, settings: TransactionSettings, a
         login = Login(*connection.execute(IDENTIFY, prepare=False).fetchall()[0])
         connection.work_as(role_to_take(login), settings)
         # A pooler deals out cancel keys of its own, so the process that it names is not the one that answers.
-        connection.pooled = login.backend_pid != connection.info.backend_pid
+        connection.pooled = url.pooled or login.backend_pid != connection.info.backend_pid
         if connection.pooled:
             connection.prepare_threshold = None
         connection.autocommit = autocommit

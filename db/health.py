@@ -116,6 +116,25 @@ SELECT current_setting('server_version') AS version, current_setting('synchronou
 FROM pg_roles WHERE rolname = current_user
 """
 
+# Those that are kept for superusers are not ours; the role that logs in and the database may have limits of their own.
+CONNECTIONS = """
+SELECT least(
+           current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+           - coalesce(current_setting('reserved_connections', true)::int, 0),
+           nullif((SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user), -1),
+           nullif((SELECT datconnlimit FROM pg_database WHERE datname = current_database()), -1)
+       ) AS allowed,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used
+"""
+
+
+@dataclass(frozen=True)
+class Connections:
+    """How many the server allows us, and how many it has now, whoever holds them."""
+
+    allowed: int
+    used: int
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -152,6 +171,10 @@ class Health:
         role = self.identity().role
         rows = self._driver.execute(MISSING_RIGHTS, (role,)).fetchall()
         return [f"GRANT {privileges} ON {table} TO {role}" for privileges, table in rows]
+
+    def connections(self) -> Connections:
+        with self._driver.cursor(row_factory=class_row(Connections)) as cursor:
+            return cursor.execute(CONNECTIONS).fetchall()[0]
 
     def revision(self) -> str | None:
         """Which schema the database has; None before the first migration."""

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from db.security import CREATE_APP_ROLE, GRANT_RIGHTS, GRANT_ROLE_TO_OWNER
-from db.url import sqlalchemy
+from db.url import parse
 from domain.errors import Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -55,10 +57,15 @@ def knows(revision: str) -> bool:
     return any(each.revision == revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 
 
+def owners_engine(url: str) -> Engine:
+    """For migrations; nothing is connected yet. SQLAlchemy sees no URL: it knows neither several hosts nor a % in the
+    name of a database."""
+    connect = partial(psycopg.connect, parse(url).conninfo, prepare_threshold=None)
+    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+
+
 def _run(url: str, act: Callable[[Config], None]) -> Revisions:
-    engine = create_engine(
-        sqlalchemy(url), poolclass=NullPool, connect_args={"connect_timeout": 10, "prepare_threshold": None}
-    )
+    engine = owners_engine(url)
     try:
         with engine.connect() as guard, engine.connect() as connection:
             _wait_for_lock(guard)

@@ -1,9 +1,11 @@
 """Transactions: who works on whose rows, what is told to the queue afterwards, and what a lost connection means."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, Final, Generic, Self, TypeVar, cast, overload
 from uuid import UUID
 
@@ -58,7 +60,7 @@ from db.steps import Steps
 from db.tenants import Tenants
 from db.trends import TrendSources
 from db.turns import Turns
-from db.url import libpq
+from db.url import parse
 from db.workers import Workers
 from domain.errors import TenantContextNotSet
 
@@ -75,6 +77,9 @@ class System(Enum):
 SYSTEM: Final = System.SCOPE
 Scope = UUID | System
 
+
+POOL_TIMEOUT = 30.0
+"""Seconds that a thread waits for a connection that others hold."""
 
 Group = TypeVar("Group")
 
@@ -112,6 +117,20 @@ def _on_sql(group: Callable[[Connection], Group]) -> lazy[Group]:
     return lazy(lambda tx: group(tx.sql))
 
 
+class SecondConnection(RuntimeError):
+    """A thread that is in a transaction begins another: a bug. Were all of the pool's connections held by threads that
+    wait for a second one, none would ever be given back."""
+
+    def __init__(self) -> None:
+        super().__init__("this thread is in a transaction already; end it first, or do the work in it")
+
+
+class Held(threading.local):
+    """Whether the current thread holds a connection of the pool."""
+
+    by_this_thread = False
+
+
 class Tx:
     """One transaction and its query groups; it opens when it is first used. The hot paths and SQLAlchemy share one
     connection."""
@@ -122,10 +141,12 @@ class Tx:
         scope: Scope,
         new_id: Callable[[], UUID],
         *,
+        held: Held,
         durable: bool,
         timeout: timedelta | None,
     ) -> None:
         self._engine = engine
+        self._held = held
         self._scope = scope
         self._durable = durable
         self._timeout = timeout
@@ -160,10 +181,13 @@ class Tx:
 
     @lazy
     def _connection(self) -> tuple[PoolProxiedConnection, AppConnection]:
+        if self._held.by_this_thread:
+            raise SecondConnection
         try:
             pooled = self._engine.raw_connection()
         except PoolExhausted as error:
             raise PoolTimeout("every connection of the pool is in use; see DB_POOL_SIZE") from error
+        self._held.by_this_thread = True
         return pooled, cast(AppConnection, pooled.driver_connection)
 
     def _opening(self, driver: AppConnection) -> bytes:
@@ -180,6 +204,7 @@ class Tx:
     def close(self) -> None:
         """Give the connection back; what is not committed is rolled back."""
         if "_connection" in vars(self):
+            self._held.by_this_thread = False
             put_back(*self._connection)
 
     @property
@@ -280,12 +305,24 @@ class Database:
         new_id: Callable[[], UUID],
         on_commit: Callable[[Rings], object] = lambda rings: None,
         settings: TransactionSettings = DEFAULT_SETTINGS,
-        pool_timeout: float = 30,
+        pool_timeout: float = POOL_TIMEOUT,
         application_name: str = "viral",
     ) -> None:
-        self._url = libpq(url)
+        self.pool_size = pool_size
+        self._url = parse(url)
+        self._another = partial(
+            Database,
+            url,
+            new_id=new_id,
+            on_commit=on_commit,
+            settings=settings,
+            pool_timeout=pool_timeout,
+            application_name=application_name,
+        )
+        self._separate: list[Database] = []
         self._new_id = new_id
         self._on_commit = on_commit
+        self._held = Held()
         self._settings = settings
         self._application_name = application_name
         self._engine = create_engine(
@@ -325,11 +362,12 @@ class Database:
             DatabaseUnavailable: the server went away before the commit: nothing happened.
             PoolTimeout: no connection was free in time.
             Contended: others held what the transaction needs, for too long or in a circle: nothing happened.
+            SecondConnection: this thread is in another transaction of this pool, and uses both.
             CommitUnknown: the server went away during the commit.
         """
         if scope is None:
             raise TenantContextNotSet("a transaction must name its tenant, or SYSTEM")
-        tx = Tx(self._engine, scope, self._new_id, durable=durable, timeout=timeout)
+        tx = Tx(self._engine, scope, self._new_id, held=self._held, durable=durable, timeout=timeout)
         try:
             try:
                 yield tx
@@ -344,8 +382,14 @@ class Database:
         if tx.due:
             self._on_commit(tx.due)
 
+    def separate(self, pool_size: int = 1) -> "Database":
+        """A pool beside this one, for work that must not wait for it; it is closed with this one."""
+        self._separate.append(self._another(pool_size=pool_size))
+        return self._separate[-1]
+
     def close(self) -> None:
-        self._engine.dispose()
+        for each in (self, *self._separate):
+            each._engine.dispose()
 
 
 def _name(scope: Scope) -> str:

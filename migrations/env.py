@@ -4,12 +4,12 @@ import os
 import re
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, event
 
+from db.migrate import owners_engine
 from db.partitions import PARTITION
 from db.security import SYSTEM_SCOPE
 from db.tables import metadata
-from db.url import sqlalchemy
 
 
 def ours(name: str | None, kind: str, parents: object) -> bool:
@@ -35,8 +35,6 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    url = os.environ.get("DIRECT_URL") or os.environ["DATABASE_URL"]
-    engine = create_engine(sqlalchemy(url))
-    with engine.connect() as connection:
+    with owners_engine(os.environ.get("DIRECT_URL") or os.environ["DATABASE_URL"]).connect() as connection:
         run(connection)
         connection.commit()

@@ -13,6 +13,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from db.transaction import DatabaseUnavailable
+from domain.connections import Role, usual_pool
 from scheduler.relay import TICK, Relay
 from scheduler.schedule import SCHEDULES
 from workers import logs
@@ -30,7 +31,7 @@ log = structlog.get_logger()
 def run(settings: Settings) -> None:
     """Tick until SIGTERM or SIGINT; a tick that has begun is finished."""
     logs.configure(settings.log_format, settings.log_level)
-    app = build(settings, name="viral scheduler", pool_size=4)
+    app = build(settings, name="viral scheduler", pool_size=usual_pool(Role.SCHEDULER))
     # Not an event: a signal that interrupts `set` or `wait` would wait for the event's own lock, for ever.
     asked: SimpleQueue[int] = SimpleQueue()
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -43,6 +43,11 @@ def a_tenant(app: App, *, created_at: datetime = NOV_22, name: str = "Ada's shop
     with app.db.transaction(SYSTEM) as tx:
         tx.sql.execute(insert(tenants).values(row | columns))
     return tenant_id
+
+
+def beside(app: App) -> App:
+    """The same with connections of its own: as another process, while this thread is in a transaction."""
+    return replace(app, db=app.db.separate())
 
 
 def tenant(app: App, tenant_id: UUID) -> dict[str, Any]:
@@ -107,7 +112,8 @@ def _stored(app: App, source: str, envelope: Envelope, job: JobType[Any], over: 
 
 def event_row(app: App, job_id: UUID) -> dict[str, Any]:
     """The stored event that this job applies, as it is now."""
+    event_id = str(job_row(app, job_id)["payload"]["event_id"])
     with app.db.transaction(SYSTEM) as tx:
-        row = tx.events.find(str(job_row(app, job_id)["payload"]["event_id"]))
+        row = tx.events.find(event_id)
     assert row is not None
     return row

@@ -20,6 +20,7 @@ from cli.local.valkey import EmbeddedRedis
 from db import migrate
 from db.connection import AppConnection, TransactionSettings, connect
 from db.security import seeing_all_tenants
+from db.url import parse
 from integrations.fakes.stripe_server import FakeStripe
 from tests.builders import NOV_22
 from tests.drain import drain as drain_app
@@ -40,7 +41,7 @@ MEMORY, IN_MEMORY = Path("/dev/shm"), "viral-tests-"
 
 def connection_to(url: str) -> AppConnection:
     """A connection as the processes have them outside their pools."""
-    return connect(url, application_name="tests", settings=TransactionSettings(), autocommit=False)
+    return connect(parse(url), application_name="tests", settings=TransactionSettings(), autocommit=False)
 
 
 @dataclass(frozen=True)

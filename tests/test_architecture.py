@@ -37,7 +37,7 @@ HOMES = {
     "pydantic": ("workers", "web", "integrations.llm"),
     "pydantic_ai": ("integrations.llm",),
     "anthropic": ("integrations.llm",),
-    "pydantic_settings": ("workers.settings",),
+    "pydantic_settings": ("workers.settings", "workers.checks"),
     "orjson": ("integrations", "web"),
     "stripe": ("integrations.stripe_api",),
     "jwt": ("integrations.clerk_sessions", "integrations.fakes.clerk_sessions"),

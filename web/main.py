@@ -21,6 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from db.connection import AppConnection
+from domain.connections import Role, usual_pool
 from web.admission import PATIENCE
 from web.api import create_api
 from web.ingest import Ingest, Rings
@@ -29,7 +30,7 @@ from web.refusals import refusal
 from web.usage import UsageLog
 from web.webhooks import OPENERS, Door, DoorsFirst, own_error, usable
 from workers import logs
-from workers.app import Ids, build, own_database
+from workers.app import Ids, build
 from workers.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
@@ -40,9 +41,6 @@ from workers.throttle import Throttle
 
 READY_FOR = 1.0
 """Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""
-
-API_CONNECTIONS = 8
-"""The API's threads share them: one is held for milliseconds. Webhooks and usage have one each of their own."""
 
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 MIGRATED = "SELECT to_regclass('webhook_events') IS NOT NULL AND to_regclass('job_queue') IS NOT NULL"
@@ -91,9 +89,8 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level)
     sockets = bind(settings.web_host, settings.port)
     log.info("web.starting", addresses=[each.getsockname()[:2] for each in sockets])
-    app = build(settings, name="viral web", pool_size=API_CONNECTIONS, pool_timeout=PATIENCE)
-    usage_db = own_database(settings, name="viral web usage")
-    usage = UsageLog(usage_db)
+    app = build(settings, name="viral web", pool_size=usual_pool(Role.WEB), pool_timeout=PATIENCE)
+    usage = UsageLog(app.db.separate())
     throttle = Throttle(connect(settings.redis_url, used_for="the limits of requests"))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
@@ -126,7 +123,6 @@ def run(settings: Settings) -> None:
     gc.freeze()
     server.run(sockets)
     throttle.close()
-    usage_db.close()
     app.close()
 
 

@@ -17,7 +17,8 @@ from uuid import UUID, uuid4
 import structlog
 
 import workers.jobs
-from db.transaction import Database, Rings
+from db.transaction import POOL_TIMEOUT, Database, Rings
+from db.url import parse
 from domain.ids import next_uuid7
 from domain.ports import Ports
 from integrations.stripe_api import StripeApi
@@ -33,8 +34,6 @@ from workers.writers import writers
 
 BELLS_REST = 0.002
 """Seconds between two rings of a process: one costs as much as the enqueueing of a job, and rings for any number."""
-
-POOL_TIMEOUT = 30.0
 
 log = structlog.get_logger()
 
@@ -95,7 +94,8 @@ def build(
 ) -> App:
     """Put an application together; nothing is connected yet. `name` is what Postgres shows as application_name.
 
-    `pool_timeout`: seconds that a thread waits for a connection while all of them are in use.
+    `pool_size` holds where no setting says another (`domain.connections`). `pool_timeout` is the seconds that a thread
+    waits for a connection while all of them are in use, where the URL says no other.
     `packages` are where job types are looked for; `clock` replaces the database's clock as the source of `ctx.now()`,
     for tests and rehearsals.
 
@@ -108,10 +108,10 @@ def build(
     bells = Merger(doorbell.ring_all, name="bells", most=1000, rest=partial(time.sleep, BELLS_REST))
     db = Database(
         settings.database_url,
-        pool_size=settings.db_pool_size or pool_size,
+        pool_size=settings.pool_size or pool_size,
+        pool_timeout=parse(settings.database_url).pool_timeout or pool_timeout,
         new_id=Ids(),
         on_commit=bells.tell,
-        pool_timeout=pool_timeout,
         application_name=name,
     )
     trends = Collector(db, partial(_trend_sources, settings))
@@ -126,11 +126,6 @@ def build(
         version=VERSION,
         clock=clock,
     )
-
-
-def own_database(settings: Settings, *, name: str) -> Database:
-    """One connection apart from the application's pool, for a background thread that gets on however busy that is."""
-    return Database(settings.database_url, pool_size=1, new_id=Ids(), application_name=name)
 
 
 def outside(settings: Settings, db: Database, trends: Collector) -> Ports:

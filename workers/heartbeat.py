@@ -21,7 +21,8 @@ log = structlog.get_logger()
 
 
 class Heartbeat:
-    """A thread of its own, so that busy handlers cannot keep it from beating."""
+    """A thread of its own, so that busy handlers cannot keep it from beating; for the same reason `db` should be a pool
+    of its own."""
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from dramatiq.worker import Worker
 
 import workers.jobs
 from db.transaction import CommitUnknown, DatabaseUnavailable
+from domain.connections import Role, usual_pool
 from workers import logs
 from workers.app import build
 from workers.broker import BellBroker, declare_actor
@@ -47,10 +48,16 @@ class WorkerProcess:
         logs.configure(settings.log_format, settings.log_level)
         queues = tuple(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))) or tuple(QUEUES)
         self._settings = settings
-        self._app = build(settings, name="viral worker", pool_size=settings.worker_threads + 2, packages=packages)
+        pool_size = usual_pool(Role.WORKER, settings.worker_threads)
+        self._app = build(settings, name="viral worker", pool_size=pool_size, packages=packages)
         self._runner = self._app.runner()
         self._heartbeat = Heartbeat(
-            self._app.db, self._runner, queues=queues, version=self._app.version, interval=interval, lease=lease
+            self._app.db.separate(),
+            self._runner,
+            queues=queues,
+            version=self._app.version,
+            interval=interval,
+            lease=lease,
         )
         self.broker = BellBroker(settings.redis_url, queues, self._runner.helping)
         declare_actor(self.broker, self._runner.run)
@@ -62,7 +69,12 @@ class WorkerProcess:
             self._runner.start()
             threads = Worker(self.broker, worker_threads=self._settings.worker_threads)
             threads.start()
-            log.info("worker.ready", worker_id=str(self._runner.worker_id), threads=threads.worker_threads)
+            log.info(
+                "worker.ready",
+                worker_id=str(self._runner.worker_id),
+                threads=threads.worker_threads,
+                connections=self._app.db.pool_size,
+            )
             asked_to_stop.get()
             self._drain(threads)
         self.broker.close()

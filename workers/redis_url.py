@@ -40,7 +40,8 @@ def checked(url: str) -> str:
     except ValueError:
         raise ValueError(FORM) from None
     allowed = PARAMETERS.get(parts.scheme)
-    if allowed is None or port == 0 or not host:
+    # An @ behind the ? is the end of a password that holds one: no part of it may be repeated.
+    if allowed is None or port == 0 or not host or "@" in parts.query:
         raise ValueError(FORM)
     if parts.scheme != "unix" and not _is_number(parts.path.strip("/")):
         raise ValueError("its path is the number of a database: redis://:password@host:6379/0")

@@ -1,24 +1,38 @@
 """Settings from the environment: every missing or malformed one reported at once, by name, and never its value."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from db.url import is_postgres
+from db.url import parse
 from domain.billing import PriceBook, Tier
+from domain.connections import PROCESSES, THREADS
 from domain.errors import ViralError
-from workers import redis_url
-
-Words = Annotated[tuple[str, ...], NoDecode]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
-
+from workers.checks import (
+    ApiKey,
+    ClerkInstance,
+    ClerkSigningSecrets,
+    Header,
+    Host,
+    Https,
+    Origins,
+    PostgresUrl,
+    Prices,
+    PublicKey,
+    RedisUrl,
+    StripeKey,
+    StripeSigningSecrets,
+    Words,
+)
 
 TREND_SOURCES = ("google-trends", "wikimedia", "hacker-news", "reddit", "youtube", "gnews")
 NO_SOURCES = ("none",)
+NEED_A_KEY = {"youtube": "youtube_api_key", "gnews": "gnews_api_key"}
+"""Sources, and the setting without which whoever names them gets nothing."""
 LOOPBACK = "127.0.0.1"
 
 
@@ -36,43 +50,43 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
 
-    database_url: str = Field(default="", repr=False)
-    direct_url: str = Field(default="", repr=False)
+    database_url: PostgresUrl = Field(default="", repr=False)
+    direct_url: PostgresUrl = Field(default="", repr=False)
     db_pool_size: int = Field(default=0, ge=0, le=1000)
-    redis_url: str = Field(default="", repr=False)
-    host: str = ""
+    redis_url: RedisUrl = Field(default="", repr=False)
+    host: Host = ""
     port: int = Field(default=8000, ge=0, le=65535)
 
     stripe_livemode: bool | None = None
-    stripe_secret_key: SecretStr = SecretStr("")
-    stripe_api_base: str = ""
-    stripe_webhook_secret: Secrets = ()
-    stripe_starter_price_id: Words = ()
-    stripe_pro_price_id: Words = ()
-    stripe_agency_price_id: Words = ()
-    clerk_webhook_signing_secret: Secrets = ()
-    clerk_instance_id: str | None = None
-    clerk_jwks_url: str = ""
-    clerk_jwt_key: str = Field(default="", repr=False)
-    clerk_issuer: str = ""
-    clerk_authorized_parties: Words = ()
+    stripe_secret_key: StripeKey = SecretStr("")
+    stripe_api_base: Https = ""
+    stripe_webhook_secret: StripeSigningSecrets = ()
+    stripe_starter_price_id: Prices = ()
+    stripe_pro_price_id: Prices = ()
+    stripe_agency_price_id: Prices = ()
+    clerk_webhook_signing_secret: ClerkSigningSecrets = ()
+    clerk_instance_id: ClerkInstance = None
+    clerk_jwks_url: Https = ""
+    clerk_jwt_key: PublicKey = Field(default="", repr=False)
+    clerk_issuer: Https = ""
+    clerk_authorized_parties: Origins = ()
 
-    anthropic_api_key: SecretStr | None = None
-    anthropic_base_url: str = ""
+    anthropic_api_key: ApiKey | None = None
+    anthropic_base_url: Https = ""
 
-    trend_sources: Words = TREND_SOURCES
-    trends_contact: str = "viral-dashboard-workers/0.1 (trend collector; contact the operator of this service)"
-    google_trends_base_url: str = "https://trends.google.com"
-    wikimedia_base_url: str = "https://wikimedia.org"
-    hacker_news_base_url: str = "https://hn.algolia.com"
-    reddit_base_url: str = "https://www.reddit.com"
-    reddit_api_base_url: str = "https://oauth.reddit.com"
+    trends_contact: Header = "viral-dashboard-workers/0.1 (trend collector; contact the operator of this service)"
+    google_trends_base_url: Https = "https://trends.google.com"
+    wikimedia_base_url: Https = "https://wikimedia.org"
+    hacker_news_base_url: Https = "https://hn.algolia.com"
+    reddit_base_url: Https = "https://www.reddit.com"
+    reddit_api_base_url: Https = "https://oauth.reddit.com"
     reddit_client_id: str = ""
-    reddit_client_secret: SecretStr | None = None
-    youtube_api_key: SecretStr | None = None
-    youtube_base_url: str = "https://www.googleapis.com"
-    gnews_api_key: SecretStr | None = None
-    gnews_base_url: str = "https://gnews.io"
+    reddit_client_secret: ApiKey | None = None
+    youtube_api_key: ApiKey | None = None
+    youtube_base_url: Https = "https://www.googleapis.com"
+    gnews_api_key: ApiKey | None = None
+    gnews_base_url: Https = "https://gnews.io"
+    trend_sources: Words = TREND_SOURCES
 
     rate_limit_per_caller: int = Field(default=120, ge=1, le=10_000_000)
     rate_limit_per_tenant: int = Field(default=600, ge=1, le=10_000_000)
@@ -83,81 +97,66 @@ class Settings(BaseSettings):
     viral_home: Path = Path(".viral")
     postgres_bin: Path | None = None
 
-    worker_processes: int = Field(default=2, ge=1, le=64)
-    worker_threads: int = Field(default=8, ge=1, le=256)
+    worker_processes: int = Field(default=PROCESSES, ge=1, le=64)
+    worker_threads: int = Field(default=THREADS, ge=1, le=256)
     worker_grace_seconds: int = Field(default=20, ge=1, le=3600)
 
-    @field_validator(
-        "stripe_webhook_secret",
-        "clerk_webhook_signing_secret",
-        "clerk_authorized_parties",
-        "stripe_starter_price_id",
-        "stripe_pro_price_id",
-        "stripe_agency_price_id",
-        "trend_sources",
-        mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+    # What several settings say together is checked at the last of them: `data` has those before it that are sound.
 
-    @field_validator("database_url", "direct_url")
+    @field_validator("direct_url")
     @classmethod
-    def _postgres(cls, value: str) -> str:
-        if value and not is_postgres(value):
-            raise ValueError("should look like postgresql://user:password@host:5432/database")
+    def _of_the_same_database(cls, value: str, info: ValidationInfo) -> str:
+        if value and info.data.get("database_url") == "":
+            raise ValueError("is set and DATABASE_URL is not: what is migrated would not be what is worked on")
         return value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _redis(cls, value: str) -> str:
-        return redis_url.checked(value) if value else value
 
     @field_validator("stripe_secret_key")
     @classmethod
-    def _secret_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        key = value.get_secret_value()
-        if key and not (key.isascii() and key.isprintable() and key.startswith(("sk_", "rk_"))):
-            raise ValueError("should be a secret or restricted key of Stripe: sk_live_…, sk_test_… or rk_…")
-        livemode = info.data.get("stripe_livemode")
+    def _of_this_mode(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        key, livemode = value.get_secret_value(), info.data.get("stripe_livemode")
         if key and livemode is not None and livemode != ("_live_" in key):
             raise ValueError("is a key of the other mode than STRIPE_LIVEMODE says")
         return value
 
-    @field_validator("clerk_jwks_url", "clerk_issuer", "stripe_api_base")
+    @field_validator("stripe_pro_price_id", "stripe_agency_price_id")
     @classmethod
-    def _https(cls, value: str) -> str:
-        if value and not _is_https(value):
-            raise ValueError("should be an https address (plain http is for this machine only)")
-        return value.rstrip("/")
-
-    @field_validator("clerk_jwt_key")
-    @classmethod
-    def _pem(cls, value: str) -> str:
-        if value and "-----BEGIN " not in value:
-            raise ValueError("should be a PEM public key: -----BEGIN PUBLIC KEY----- …")
+    def _one_plan_each(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for other in ("stripe_starter_price_id", "stripe_pro_price_id"):
+            if info.field_name != other and (both := set(value).intersection(info.data.get(other, ()))):
+                raise ValueError(f"{min(both)} is in {other.upper()} too, and a price buys one plan")
         return value
 
-    @field_validator("clerk_authorized_parties")
+    @field_validator("reddit_client_secret")
     @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(_is_origin(each) for each in value):
-            raise ValueError("should be origins, comma-separated: https://app.example.com,http://localhost:3000")
+    def _both_of_reddit(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if bool(value) != bool(info.data.get("reddit_client_id")):
+            raise ValueError("REDDIT_CLIENT_ID and REDDIT_CLIENT_SECRET belong together; set both or neither")
         return value
 
     @field_validator("trend_sources")
     @classmethod
-    def _known_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_sources(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if value != NO_SOURCES and set(value) - set(TREND_SOURCES):
             raise ValueError(f"should name some of {', '.join(TREND_SOURCES)}, or be none")
+        for source, key in NEED_A_KEY.items():
+            if value != TREND_SOURCES and source in value and info.data.get(key, ...) is None:
+                raise ValueError(f"names {source}, which needs {key.upper()}")
         return value
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def pool_size(self) -> int:
+        """DB_POOL_SIZE, else `connection_limit` of DATABASE_URL; 0: neither says."""
+        return self.db_pool_size or parse(self.database_url).pool_size or 0
 
     @property
     def owner_url(self) -> str:
@@ -192,16 +191,15 @@ class Settings(BaseSettings):
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings; `environment` stands in for the process's own.
+    """Read the settings; `environment` stands in for the process's own. What stands around a value is not part of it.
 
     Raises:
         SettingsInvalid: names every variable that is malformed, and what it should be.
     """
+    found = os.environ if environment is None else environment
+    stripped = {name.lower(): value.strip() for name, value in found.items()}
+    given = {name: value for name, value in stripped.items() if value and name in Settings.model_fields}
     try:
-        if environment is None:
-            return Settings()
-        known = Settings.model_fields
-        given = {name.lower(): value for name, value in environment.items() if value and name.lower() in known}
         return Settings.model_validate(given)
     except ValidationError as error:
         raise SettingsInvalid(
@@ -221,23 +219,3 @@ def require(settings: Settings, *names: str) -> None:
         raise SettingsInvalid(
             [f"{name} is not set; set it, or start everything here with `viral up`" for name in missing]
         )
-
-
-def _is_https(url: str) -> bool:
-    """Plain http is for this machine only: whoever can change an answer on the way chooses the keys."""
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and (
-            parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
-        )
-    except ValueError:
-        return False
-
-
-def _is_origin(text: str) -> bool:
-    """As browsers write it: no path, no slash at the end. Extensions and apps have schemes of their own."""
-    try:
-        parts = urlsplit(text)
-        return bool(parts.scheme and parts.netloc) and text == f"{parts.scheme}://{parts.netloc}"
-    except ValueError:
-        return False

@@ -14,7 +14,7 @@ from db.adding import NewJob
 from db.claims import CLAIM, COMPLETE, GIVE_BACK, ClaimedJob, Done, Terms, known
 from db.jobs import FailedAttempt
 from db.transaction import SYSTEM
-from tests.builders import a_tenant, job_row, new_id
+from tests.builders import a_tenant, beside, job_row, new_id
 from tests.wait import until
 from workers.app import App
 
@@ -215,13 +215,14 @@ def test_a_claim_that_is_not_committed_yet_counts_already(app: App, bound_by: st
     latecomer = new_id()
     [first] = add(app, **options)
     answers: list[list[UUID]] = []
+    others = beside(app)
     with app.db.transaction(SYSTEM) as tx:
         assert [job.id for job in tx.claims.claim([first], WORKER, KNOWN)] == [first]
         # Older by its id, and committed only now: its order must see what runs, not only what is ahead of it.
-        [second] = add(app, id=latecomer, **options)
+        [second] = add(others, id=latecomer, **options)
         other = threading.Thread(target=lambda: answers.append(claimed_ids(app, [second])))
         other.start()
-        until(lambda: waits_for_a_lock(app), "the other claimer to wait")
+        until(lambda: waits_for_a_lock(others), "the other claimer to wait")
     other.join(30)
     assert answers == [[]]
     assert [job_row(app, job_id)["status"] for job_id in (first, second)] == ["running", "pending"]
@@ -256,7 +257,7 @@ def test_two_that_end_at_once_may_both_overlook_that_they_were_the_last_and_the_
     [follower] = add(app, follows_batch=True)
     members = claim(app, add(app, 2, batch_id=follower))
     assert claimed_ids(app, [follower]) == []
-    with app.db.transaction(SYSTEM) as one, app.db.transaction(SYSTEM) as other:
+    with app.db.transaction(SYSTEM) as one, app.db.separate().transaction(SYSTEM) as other:
         one.claims.complete([Done(members[0], None)])
         other.claims.complete([Done(members[1], None)])
         assert (one.due, other.due) == ({}, {})

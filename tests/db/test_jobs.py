@@ -202,7 +202,7 @@ def test_a_twin_that_ends_while_it_is_looked_for_does_not_swallow_the_job(app: A
 
     def twin_ends(statement: int) -> None:
         if statement == 2:
-            with app.db.transaction(SYSTEM) as tx:
+            with app.db.separate().transaction(SYSTEM) as tx:
                 assert tx.jobs.cancel(twin) == "cancelled"
 
     with app.db.transaction(SYSTEM) as tx:

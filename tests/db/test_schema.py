@@ -25,15 +25,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import NullPool, create_engine
 
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from db import migrate
-from db.migrate import MIGRATIONS, MigrationRefused
+from db.migrate import MIGRATIONS, MigrationRefused, owners_engine
 from db.security import RoleRefused
 from db.tables import metadata
 from db.transaction import SYSTEM, Database
-from db.url import sqlalchemy
 from domain import quota
 from tests.builders import job_row
 from tests.conftest import Servers
@@ -117,7 +115,7 @@ def test_the_migrated_schema_is_the_one_that_the_models_describe(
     servers: Servers, owner_url: str, empty_database: str
 ) -> None:
     drawn = servers.postgres.url(OWNER, empty_database)
-    engine = create_engine(sqlalchemy(drawn), poolclass=NullPool)
+    engine = owners_engine(drawn)
     metadata.create_all(engine)
     migrated, described = catalog(owner_url), catalog(drawn)
     differences = {
@@ -132,7 +130,7 @@ def test_the_migrated_schema_is_the_one_that_the_models_describe(
 
 def test_alembic_finds_nothing_to_migrate(owner_url: str) -> None:
     """What a developer would be offered by `alembic revision --autogenerate`."""
-    with create_engine(sqlalchemy(owner_url), poolclass=NullPool).connect() as connection:
+    with owners_engine(owner_url).connect() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []

@@ -82,13 +82,14 @@ def test_a_plan_is_read_as_it_was_written(app: App) -> None:
 @pytest.mark.parametrize("lock", ["quota.lock", "tenants.lock_plan"])
 def test_a_lock_keeps_others_out_until_the_end(app: App, lock: str) -> None:
     tenant_id, other = a_tenant(app), a_tenant(app)
+    others = app.db.separate()
     with app.db.transaction(SYSTEM) as tx:
         attrgetter(lock)(tx)(tenant_id)
-        with pytest.raises(Contended), app.db.transaction(tenant_id) as second:
+        with pytest.raises(Contended), others.transaction(tenant_id) as second:
             second.driver.execute("SELECT FROM tenants WHERE id = %s FOR NO KEY UPDATE NOWAIT", (tenant_id,))
-        with app.db.transaction(tenant_id) as second:
+        with others.transaction(tenant_id) as second:
             second.driver.execute("SELECT FROM tenants WHERE id = %s FOR KEY SHARE NOWAIT", (tenant_id,))
-        with app.db.transaction(other) as second:
+        with others.transaction(other) as second:
             second.driver.execute("SELECT FROM tenants WHERE id = %s FOR UPDATE NOWAIT", (other,))
 
 

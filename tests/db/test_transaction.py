@@ -3,9 +3,12 @@
 A COMMIT whose answer is lost is told in tests/workers/test_lost_answers.py.
 """
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -17,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.adding import NewJob
 from db.connection import IDLE_BEFORE_PING, TransactionSettings
-from db.transaction import SYSTEM, Database, DatabaseUnavailable, Rings, Tx
+from db.transaction import SYSTEM, Database, DatabaseUnavailable, Rings, SecondConnection, Tx
 from domain.errors import TenantContextNotSet, Unavailable
 from tests.wait import until
 
@@ -58,6 +61,25 @@ def kill(owner_url: str, *pids: int) -> None:
     with psycopg.connect(owner_url, autocommit=True) as other:
         for pid in pids:
             assert other.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,)).fetchone() == (True,)
+
+
+def backends(database: Database, count: int) -> list[int]:
+    """The server processes behind so many connections, held at once by as many threads."""
+    together = threading.Barrier(count)
+
+    def hold(n: int) -> int:
+        with database.transaction(SYSTEM) as tx:
+            pid = tx.driver.info.backend_pid
+            together.wait(30)
+        return pid
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(hold, range(count)))
+
+
+def living(database: Database) -> set[int]:
+    with database.transaction(SYSTEM) as tx:
+        return {row[0] for row in tx.driver.execute("SELECT pid FROM pg_stat_activity")}
 
 
 def backend(database: Database) -> int:
@@ -256,16 +278,14 @@ def test_an_error_of_ones_own_is_not_hidden_by_a_connection_that_died_meanwhile(
 
 def test_a_restart_while_the_pool_rested_is_not_noticed(opened: Open, owner_url: str) -> None:
     database = opened(pool_size=2)
-    with database.transaction(SYSTEM) as one, database.transaction(SYSTEM) as two:
-        pids = {one.driver.info.backend_pid, two.driver.info.backend_pid}
+    pids = set(backends(database, 2))
     rested_at = time.monotonic()
     kill(owner_url, *pids)
     until(lambda: time.monotonic() > rested_at + IDLE_BEFORE_PING, "the pool's connections to have rested")
-    with database.transaction(SYSTEM) as one, database.transaction(SYSTEM) as two:
-        leave_mark(one)
-        leave_mark(two)
-        assert pids.isdisjoint({one.driver.info.backend_pid, two.driver.info.backend_pid})
-    assert marks(database) == 2
+    assert pids.isdisjoint(backends(database, 2))
+    with database.transaction(SYSTEM) as tx:
+        leave_mark(tx)
+    assert marks(database) == 1
 
 
 def test_before_that_it_costs_one_error_that_says_so(opened: Open, owner_url: str) -> None:
@@ -307,10 +327,73 @@ def test_only_a_commit_that_says_so_may_be_forgotten_by_a_crash_of_the_server(op
     assert settings == [("on",), ("off",), ("on",)]
 
 
-def test_a_pool_that_is_used_up_is_database_unavailable(database_url: str) -> None:
-    database = Database(database_url, pool_size=1, new_id=uuid4, pool_timeout=0.05)
-    with database.transaction(SYSTEM) as first:
+def test_a_pool_that_is_used_up_is_database_unavailable(opened: Open) -> None:
+    database = opened(pool_timeout=0.05)
+    with database.transaction(SYSTEM) as first, ThreadPoolExecutor(1) as another:
         leave_mark(first)
-        with pytest.raises(DatabaseUnavailable, match="DB_POOL_SIZE"), database.transaction(SYSTEM) as second:
-            leave_mark(second)
+        with pytest.raises(DatabaseUnavailable, match="DB_POOL_SIZE"):
+            another.submit(backend, database).result()
+
+
+# --- one connection a thread --------------------------------------------------------------------------------
+
+
+def test_a_thread_that_is_in_a_transaction_gets_no_second_connection_however_many_there_are(opened: Open) -> None:
+    """It is told at once: with enough connections it would work, until as many threads do so as there are."""
+    database = opened(pool_size=4)
+    with database.transaction(SYSTEM) as tx:
+        leave_mark(tx)
+        with pytest.raises(SecondConnection), database.transaction(SYSTEM) as nested:
+            leave_mark(nested)
+        with pytest.raises(SecondConnection), database.transaction(SYSTEM) as nested:
+            nested.enqueue(a_job())
+    assert marks(database) == 1, "what the thread was at is not disturbed"
+
+
+def test_a_transaction_that_is_begun_and_not_used_holds_nothing(opened: Open) -> None:
+    database = opened()
+    with database.transaction(SYSTEM), database.transaction(SYSTEM) as used:
+        leave_mark(used)
+    assert marks(database) == 1
+
+
+@pytest.mark.parametrize("trouble", ["an error", "a lost connection", "no server"])
+def test_after_any_trouble_the_thread_is_free(opened: Open, owner_url: str, trouble: str) -> None:
+    database = opened() if trouble != "no server" else Database("postgresql://127.0.0.1:1/d", pool_size=1, new_id=uuid4)
+    with contextlib.suppress(DatabaseUnavailable, KeyError), database.transaction(SYSTEM) as tx:
+        if trouble == "a lost connection":
+            kill(owner_url, tx.driver.info.backend_pid)
+        leave_mark(tx)
+        raise KeyError
+    if trouble == "no server":
+        with pytest.raises(DatabaseUnavailable, match="does not answer"):
+            marks(database)
+        database.close()
+    else:
+        assert marks(database) == 0
+
+
+def test_a_separate_pool_does_not_wait_for_this_one_and_is_closed_with_it(opened: Open) -> None:
+    database = opened()
+    separate = database.separate()
+    with database.transaction(SYSTEM) as tx, separate.transaction(SYSTEM) as other:
+        pids = {tx.driver.info.backend_pid, other.driver.info.backend_pid}
+    assert len(pids) == 2
     database.close()
+    until(lambda: pids.isdisjoint(living(opened())), "the connections of both to be closed")
+
+
+def test_many_threads_take_turns_with_one_connection(opened: Open) -> None:
+    database = opened()
+
+    def work(n: int) -> int:
+        with database.transaction(SYSTEM) as tx:
+            leave_mark(tx)
+            tx.sql.execute(text("SELECT 1"))
+        with database.transaction(SYSTEM) as tx:
+            tx.enqueue(a_job())
+        return n
+
+    with ThreadPoolExecutor(16) as threads:
+        assert sum(threads.map(work, range(200))) == sum(range(200))
+    assert marks(database) == 200

@@ -30,7 +30,7 @@ from web.admission import Admission
 from web.api import create_api
 from web.main import WebDeps
 from web.usage import UsageLog
-from workers.app import App, build, own_database
+from workers.app import App, build
 from workers.broker import connect
 from workers.settings import Settings
 from workers.throttle import Policy, Throttle
@@ -198,8 +198,7 @@ def _is_in(thread: threading.Thread, file: str) -> bool:
 def test_usage_is_written_while_requests_hold_every_connection(settings: Settings, owner_url: str) -> None:
     with small(settings, pool_timeout=30) as app:
         tenant_id = a_tenant(app)
-        own = own_database(settings, name="tests")
-        usage = UsageLog(own)
+        usage = UsageLog(app.db.separate())
         usage.start()
         with app.db.transaction(SYSTEM) as tx:
             tx.now()
@@ -208,7 +207,6 @@ def test_usage_is_written_while_requests_hold_every_connection(settings: Setting
                 count = "SELECT count(*) FROM api_usage"
                 until(lambda: owner.execute(count).fetchone() == (1,), "the request to be recorded")
         usage.stop()
-        own.close()
 
 
 def test_a_request_that_cannot_be_recorded_takes_no_other_with_it(app: App) -> None:

@@ -29,6 +29,7 @@ class Process:
     """A worker process whose jobs, one a name, do as they are told."""
 
     def __init__(self, app: App) -> None:
+        self.before: dict[str, Callable[[Context], object]] = {}
         self.acts: dict[str, Act] = {}
         self.ran: list[str] = []
         self.type: JobType[[str]] = job("testing.grouped", system=True, grouped=True, max_attempts=1)(self._handle)
@@ -42,6 +43,8 @@ class Process:
 
     def _handle(self, ctx: Context, name: str) -> None:
         self.ran.append(name)
+        if name in self.before:
+            self.before[name](ctx)
         with ctx.finish() as tx:
             mark(tx, name)
             if name in self.acts:
@@ -110,11 +113,11 @@ def test_one_that_fails_fails_alone(process: Process, app: App, act: Act) -> Non
 def test_what_does_not_suit_a_group_is_done_alone(process: Process, app: App) -> None:
     """A second transaction would wait for the locks that the group's own holds."""
 
-    def open_another(ctx: Context, tx: Tx, name: str) -> None:
-        with ctx.begin() as other:
-            mark(other, "z")
+    def begin_another(ctx: Context) -> None:
+        with ctx.begin() as tx:
+            mark(tx, "z")
 
-    process.acts["b"] = open_another
+    process.before["b"] = begin_another
     ids = process.run("abc")
     assert set(statuses(app, ids).values()) == {"completed"}
     assert (marks(app), process.ran) == ("abcz", list("abcb"))
@@ -122,7 +125,7 @@ def test_what_does_not_suit_a_group_is_done_alone(process: Process, app: App) ->
 
 def test_one_whose_lease_is_lost_keeps_nothing_and_the_others_lose_nothing(process: Process, app: App) -> None:
     def lose_the_lease(ctx: Context, tx: Tx, name: str) -> None:
-        with app.db.transaction(SYSTEM) as other:
+        with app.db.separate().transaction(SYSTEM) as other:
             other.driver.execute(
                 "UPDATE job_queue SET status = 'pending', lease_token = NULL WHERE id = %s", (ctx.job.id,)
             )

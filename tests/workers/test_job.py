@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from db.jobs import PART
-from db.transaction import SYSTEM, Tx
+from db.transaction import SYSTEM
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from tests.builders import a_tenant, job_row
 from workers.app import App, JobTypeTwice, discover
@@ -52,15 +52,11 @@ def test_options_change_one_enqueueing_only(app: App) -> None:
     tenant_id, video_id = a_tenant(app), uuid4()
     with app.db.transaction(tenant_id) as tx:
         later = thumbnail.with_options(at=NOON, delay=timedelta(hours=1), priority=1, max_attempts=1, key="mine")
-        row = job_row(app, _committed(tx, later.enqueue(tx, tenant_id=tenant_id, video_id=video_id)))
+        job_id = later.enqueue(tx, tenant_id=tenant_id, video_id=video_id)
+    row = job_row(app, job_id)
     assert row["scheduled_for"] == NOON + timedelta(hours=1)
     assert (row["priority"], row["max_attempts"], row["unique_key"]) == (1, 1, "mine")
     assert thumbnail.options.key is None
-
-
-def _committed(tx: Tx, job_id: UUID) -> UUID:
-    tx.driver.commit()
-    return job_id
 
 
 @pytest.mark.parametrize(

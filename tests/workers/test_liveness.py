@@ -118,7 +118,7 @@ def test_an_unknown_type_is_rescued_too(app: App) -> None:
 def test_two_reapers_rescue_a_job_once(app: App) -> None:
     job_id = enqueue(app)
     claim(app, app.runner(), job_id)
-    with app.db.transaction(SYSTEM) as other:
+    with app.db.separate().transaction(SYSTEM) as other:
         other.workers.lock_lost(job_id)
         assert reap(app) == 0
     with ThreadPoolExecutor(8) as threads:

@@ -3,6 +3,7 @@
 import pytest
 
 from domain.billing import Tier
+from integrations.fakes.clerk_sessions import FakeClerk
 from workers.settings import SettingsInvalid, load, require
 from workers.signin import issuer
 
@@ -110,3 +111,98 @@ def test_a_key_of_stripe_is_a_secret_one_and_of_the_mode_that_is_served() -> Non
         assert "s3cret" not in str(refusal.value)
     with pytest.raises(SettingsInvalid, match="STRIPE_API_BASE"):
         load({"STRIPE_API_BASE": "http://stripe.example.com"})
+
+
+# --- what would do nothing, or fail later -------------------------------------------------------------------
+
+FAULTY = {
+    "DATABASE_URL": ("postgresql://u:s3cret@h/db?sslmode=requir", "sslmode=requir: should be one of"),
+    "DIRECT_URL": ("postgresql://u:s3cret@h1:5432,h2:5433/db?foo=true", "foo: no parameter of a Postgres URL"),
+    "REDIS_URL": ("redis://:s3cret@h:6379/cache", "redis://:password@host:6379/0"),
+    "HOST": ("http://0.0.0.0:80", "without a port"),
+    "STRIPE_WEBHOOK_SECRET": ("whsec_good,sk_live_s3cret", "whsec_…"),
+    "STRIPE_STARTER_PRICE_ID": ("prod_NWjs8kKbJWmuuc", "prod_NWjs8kKbJWmuuc is a product; give the id of one of its"),
+    "STRIPE_PRO_PRICE_ID": ("$49.00", "an amount is no price"),
+    "STRIPE_AGENCY_PRICE_ID": ("s3cret", "should be ids of prices"),
+    "CLERK_WEBHOOK_SIGNING_SECRET": ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw,whsec_s3cret!", "and then base64"),
+    "CLERK_INSTANCE_ID": ("app_s3cret", "ins_…"),
+    "CLERK_JWT_KEY": ("-----BEGIN PRIVATE KEY-----s3cret-----END PRIVATE KEY-----", "is a private key"),
+    "ANTHROPIC_API_KEY": ("s3cret key", "without spaces"),
+    "ANTHROPIC_BASE_URL": ("http://llm.example.com", "https"),
+    "TREND_SOURCES": ("reddit,gnews", "names gnews, which needs GNEWS_API_KEY"),
+    "TRENDS_CONTACT": ("Zoë <zoe@example.com>", "ASCII"),
+    "REDDIT_CLIENT_SECRET": ("s3cret", "set both or neither"),
+    "GNEWS_BASE_URL": ("gnews.io", "https"),
+}
+
+
+def test_whatever_would_fail_later_or_do_nothing_is_told_at_the_start_a_line_each_all_at_once() -> None:
+    with pytest.raises(SettingsInvalid) as refusal:
+        load({name: value for name, (value, _) in FAULTY.items()})
+    faults = dict(fault.split(": ", 1) for fault in refusal.value.faults)
+    assert faults.keys() == FAULTY.keys()
+    for name, (_, says) in FAULTY.items():
+        assert says in faults[name]
+        assert "\n" not in faults[name]
+    assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_each_is_refused_by_itself_too(name: str) -> None:
+    sound = {"DATABASE_URL": "postgresql://u:s3cret@h/db"}
+    with pytest.raises(SettingsInvalid, match=f"^{name}: ") as refusal:
+        load(sound | {name: FAULTY[name][0]})
+    assert len(refusal.value.faults) == 1
+
+
+def test_a_price_buys_one_plan_and_a_plan_has_several_prices() -> None:
+    with pytest.raises(SettingsInvalid, match=r"^STRIPE_AGENCY_PRICE_ID: price_a is in STRIPE_STARTER_PRICE_ID too"):
+        load({"STRIPE_STARTER_PRICE_ID": "price_a,price_c", "STRIPE_AGENCY_PRICE_ID": "price_b,price_a"})
+    settings = load({"STRIPE_STARTER_PRICE_ID": "price_a,price_a,price_b"})
+    assert settings.prices == {"price_a": Tier.STARTER, "price_b": Tier.STARTER}
+
+
+def test_what_is_migrated_is_what_is_worked_on() -> None:
+    with pytest.raises(SettingsInvalid, match=r"^DIRECT_URL: is set and DATABASE_URL is not"):
+        load({"DIRECT_URL": "postgresql://owner@h/d"})
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("rediss://h?ssl_cert_reqs=never", "its parameter ssl_cert_reqs is one of none, optional, required"),
+        ("redis://h?ssl_cert_reqs=none", "its parameter ssl_cert_reqs is for TLS: begin the URL with rediss://"),
+        ("redis://h?colour=blue", "its parameter 'colour' is not one of db, protocol"),
+        ("redis://h?socket_timeout=s3cret", "its parameter 'socket_timeout' is not one of db, protocol"),
+        ("redis://:s3cret@h:99999/0", "should look like redis://"),
+        ("redis://:pa?s3cret=x@h:6379/0", "should look like redis://"),
+        ("http://h:6379", "should look like redis://"),
+    ],
+)
+def test_an_address_that_the_client_of_redis_would_refuse_later_is_refused_now(url: str, says: str) -> None:
+    with pytest.raises(SettingsInvalid, match=f"^REDIS_URL: {says}") as refusal:
+        load({"REDIS_URL": url})
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_what_stands_around_a_value_is_no_part_of_it() -> None:
+    """As in a file that was written by hand, or a value that was copied with the end of its line."""
+    settings = load({"DATABASE_URL": " postgresql://u@h/d\n", "LOG_FORMAT": "Console", "ANTHROPIC_API_KEY": "  "})
+    assert (settings.database_url, settings.log_format) == ("postgresql://u@h/d", "console")
+    assert settings.anthropic_api_key is None
+
+
+def test_good_settings_of_every_kind_are_taken() -> None:
+    good = {
+        "DATABASE_URL": "postgres://u:p@h1,h2:5433/d%25?target_session_attrs=read-write&connection_limit=4",
+        "DIRECT_URL": "postgresql://u:p@h1:5432,h2:5433/d%25?target_session_attrs=read-write",
+        "REDIS_URL": "rediss://:p@h:6380/1?ssl_cert_reqs=none",
+        "HOST": "::",
+        "TREND_SOURCES": "youtube",
+        "YOUTUBE_API_KEY": "AIza-1",
+        "REDDIT_CLIENT_ID": "id",
+        "REDDIT_CLIENT_SECRET": "secret",
+        "CLERK_JWT_KEY": FakeClerk().pem().replace("\n", "\\n"),
+        "CLERK_INSTANCE_ID": "ins_1",
+    }
+    assert load(good).youtube_api_key is not None

@@ -11,10 +11,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import NullPool, create_engine
 
-from db.migrate import MIGRATIONS, newest
-from db.url import sqlalchemy
+from db.migrate import MIGRATIONS, newest, owners_engine
 from tests.chaos.experiments.kills import kill_one
 from tests.chaos.fleet import FAST
 from tests.chaos.load import feeding
@@ -59,7 +57,7 @@ def migrating(stage: Stage, finding: Finding) -> None:
 
 def migrate(url: str, revision: str) -> None:
     """What `db.migrate` does, with the throwaway chain in sight."""
-    engine = create_engine(sqlalchemy(url), poolclass=NullPool)
+    engine = owners_engine(url)
     with engine.connect() as connection:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))

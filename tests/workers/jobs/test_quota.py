@@ -178,7 +178,7 @@ def test_jobs_that_run_at_once_reset_everybody_once(app: App) -> None:
 
 def test_a_tenant_in_use_is_not_waited_for_and_has_their_turn_the_next_time(app: App) -> None:
     busy, idle = a_tenant(app, used_quota=4), a_tenant(app, used_quota=4)
-    with app.db.transaction(busy) as tx:
+    with app.db.separate().transaction(busy) as tx:
         tx.quota.lock(busy)
         run(app, month(1))
     assert [period(app, busy)[0], period(app, idle)[0]] == [4, 0]
