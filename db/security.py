@@ -88,7 +88,7 @@ def protect(table: str, owner_column: str | None = "tenant_id") -> Iterator[str]
     """Statements that put one table under the rule and let the application's role work in it.
 
     `owner_column` names the tenant that a row belongs to; None keeps the table to the system scope. Migrations call
-    this: what it does for a table that exists must not change. A migration after 0018 also forces the rule.
+    this: what it does for a table that exists must not change. A migration after 0016 also forces the rule.
     """
     visible = f"IN ('*', {owner_column}::text)" if owner_column else "= '*'"
     yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"

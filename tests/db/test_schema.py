@@ -221,7 +221,7 @@ def test_a_fresh_count_given_before_the_period_was_derived_stays_one(servers: Se
 
 
 def test_what_could_never_be_meant_is_mended_where_it_is_already(servers: Servers, empty_database: str) -> None:
-    """0016, on a database in which other programs have left such rows: nothing is lost, and nothing fails."""
+    """0017, on a database in which other programs have left such rows: nothing is lost, and nothing fails."""
     url = servers.postgres.url(OWNER, empty_database)
     migrate.upgrade(url, "0015")
     with psycopg.connect(url, autocommit=True) as connection:

@@ -10,8 +10,8 @@ making anyone wait. Outside a transaction, so that no lock lasts; every step can
 
 from alembic import op
 
-revision = "0016"
-down_revision = "0018"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
@@ -38,43 +38,54 @@ REPLACED = {
 }
 
 
+# Each statement is a transaction of its own, and brings its settings: behind a pooler the next one has another session.
+ALONE = """
+DO $alone$ BEGIN
+    SET LOCAL lock_timeout = '5s';
+    SET LOCAL app.tenant_id = '*';
+    {statement};
+END $alone$
+"""
+
+
 def upgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("SET LOCAL statement_timeout = '15min'")
     with op.get_context().autocommit_block():
-        op.execute("SET lock_timeout = '5s'")
-        op.execute("SET statement_timeout = '15min'")
-        op.execute("SET app.tenant_id = '*'")
         for table, rules in _rules().items():
             for name, (condition, _) in rules.items():
                 _add(table, name, condition)
         # A fire is the memory of a moment: one of no moment is no memory.
-        op.execute(f"DELETE FROM schedule_fires WHERE NOT fire_at BETWEEN {EARLIEST} AND {LATEST}")  # noqa: S608
+        _alone(f"DELETE FROM schedule_fires WHERE NOT fire_at BETWEEN {EARLIEST} AND {LATEST}")  # noqa: S608
         for table, rules in _rules().items():
             broken = " OR ".join(f"NOT ({condition})" for condition, _ in rules.values())
             mended = ", ".join(changes for _, changes in rules.values())
-            op.execute(f"UPDATE {table} SET {mended} WHERE {broken}")  # noqa: S608
+            _alone(f"UPDATE {table} SET {mended} WHERE {broken}")  # noqa: S608
             for name in rules:
-                op.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {table}_{name}_check")
+                _alone(f"ALTER TABLE {table} VALIDATE CONSTRAINT {table}_{name}_check")
         for name in REPLACED:
-            op.execute(f"ALTER TABLE job_queue DROP CONSTRAINT IF EXISTS job_queue_{name}_check")
-        _forget_settings()
+            _alone(f"ALTER TABLE job_queue DROP CONSTRAINT IF EXISTS job_queue_{name}_check")
 
 
 def downgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("SET LOCAL statement_timeout = '15min'")
     with op.get_context().autocommit_block():
-        op.execute("SET lock_timeout = '5s'")
-        op.execute("SET statement_timeout = '15min'")
         for name, condition in REPLACED.items():
             _add("job_queue", name, condition)
-            op.execute(f"ALTER TABLE job_queue VALIDATE CONSTRAINT job_queue_{name}_check")
+            _alone(f"ALTER TABLE job_queue VALIDATE CONSTRAINT job_queue_{name}_check")
         for table, rules in _rules().items():
             for name in rules:
-                op.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_{name}_check")
-        _forget_settings()
+                _alone(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_{name}_check")
+
+
+def _alone(statement: str) -> None:
+    op.execute(ALONE.format(statement=statement))
 
 
 def _add(table: str, name: str, condition: str) -> None:
     constraint = f"{table}_{name}_check"
-    op.execute(
+    _alone(
         f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {constraint}, "
         f"ADD CONSTRAINT {constraint} CHECK ({condition}) NOT VALID"
     )
@@ -101,8 +112,3 @@ def _rules() -> dict[str, dict[str, tuple[str, str]]]:
 
 def _nearest(column: str, earliest: str = "1970-01-01Z", latest: str = "9999-01-01Z") -> str:
     return f"CASE WHEN {column} < '{earliest}' THEN '{earliest}' WHEN {column} > '{latest}' THEN '{latest}' ELSE {column} END"
-
-
-def _forget_settings() -> None:
-    for name in ("lock_timeout", "statement_timeout", "app.tenant_id"):
-        op.execute(f"RESET {name}")

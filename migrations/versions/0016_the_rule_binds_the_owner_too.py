@@ -13,8 +13,8 @@ from db.partitions import CREATE_PARTITIONING
 from db.security import CREATE_SCOPE_FUNCTION
 from db.tables import QUOTA_AGREES, QUOTA_ENTRY_AGREES
 
-revision = "0018"
-down_revision = "0016"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
