@@ -25,6 +25,9 @@ T = TypeVar("T")
 REOPEN_EVERY = 30.0
 """Seconds that a connection is used at most: the address behind a name may change while the old server lives on."""
 
+CONNECT_WITHIN = 1.0
+"""Seconds at most that a patient client waits for a connection: the name may lead elsewhere at the next attempt."""
+
 CALM = 5.0
 """Seconds without a failure after which the trouble is over. Reads succeed in between where only writes are refused."""
 
@@ -218,7 +221,12 @@ def connect(url: str, *, patience: float = 0.3, used_for: str = "notifications")
 def _pool(url: str, patience: float) -> redis.ConnectionPool:
     of_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
     return redis.ConnectionPool.from_url(
-        url, socket_connect_timeout=0.3, socket_timeout=patience, retry=None, client_name="viral", **of_tcp
+        url,
+        socket_connect_timeout=min(patience, CONNECT_WITHIN),
+        socket_timeout=patience,
+        retry=None,
+        client_name="viral",
+        **of_tcp,
     )
 
 

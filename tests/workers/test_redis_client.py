@@ -35,6 +35,9 @@ from workers.throttle import Policy, Throttle
 
 MANY = Policy("key", 10_000, 10_000)
 
+PATIENCE = 10.0
+"""Seconds: what is tried here is not how fast a busy machine is."""
+
 
 @pytest.fixture(autouse=True)
 def _heard() -> None:
@@ -112,10 +115,6 @@ def promote(old: RedisServer, new: RedisServer, name: Proxy) -> None:
     name.target = ("127.0.0.1", new.port)
 
 
-def a_throttle(url: str) -> Throttle:
-    return Throttle(connect(url, used_for="the limits of requests"))
-
-
 def said(lines: Sequence[Mapping[str, Any]], used_for: str = "notifications") -> list[str]:
     """What clients of this kind have logged."""
     return [line["event"] for line in lines if line.get("used_for") == used_for]
@@ -140,7 +139,8 @@ def in_threads(number: int, act: Any) -> list[Any]:
 def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) -> None:
     """Every thread has an idle connection to it; the first call of each already reaches the new primary."""
     with pair(tmp_path) as (old, new, name):
-        doorbell, throttle = Doorbell(connect(name.url(old.url))), a_throttle(name.url(old.url))
+        doorbell = Doorbell(connect(name.url(old.url), patience=PATIENCE))
+        throttle = Throttle(connect(name.url(old.url), patience=PATIENCE, used_for="the limits of requests"))
 
         def ring() -> bool:
             return doorbell.ring({"default": {new_id(): 5}})
@@ -168,7 +168,7 @@ def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) 
 
 def test_a_demoted_server_that_nobody_replaces_is_told_once_and_left_for_the_new_one(tmp_path: Path) -> None:
     with pair(tmp_path) as (old, new, name):
-        doorbell = Doorbell(connect(name.url(old.url)), rest=0)
+        doorbell = Doorbell(connect(name.url(old.url), patience=PATIENCE), rest=0)
         assert doorbell.ring({"default": {new_id(): 5}})
         old.ask("REPLICAOF", "127.0.0.1", new.port)
         with capture_logs() as lines:
@@ -183,7 +183,7 @@ def test_a_demoted_server_that_nobody_replaces_is_told_once_and_left_for_the_new
 
 def test_an_address_that_changes_is_found_though_the_old_server_lives_on(tmp_path: Path) -> None:
     with pair(tmp_path) as (old, new, name):
-        doorbell = Doorbell(client := connect(name.url(old.url)))
+        doorbell = Doorbell(client := connect(name.url(old.url), patience=PATIENCE))
         doorbell.ping()
         new.promote()
         name.target = ("127.0.0.1", new.port)
@@ -199,7 +199,7 @@ def test_an_address_that_changes_is_found_though_the_old_server_lives_on(tmp_pat
 
 def test_a_connection_that_broke_is_replaced_within_the_call(tmp_path: Path) -> None:
     with a_redis(tmp_path) as server:
-        client = connect(server.url)
+        client = connect(server.url, patience=PATIENCE)
         until(lambda: client.set("a", "1"), "a first answer")
         assert not any(in_threads(4, lambda: client.blpop(["empty"], timeout=0.05)))
         server.ask("CLIENT", "KILL", "TYPE", "normal")
@@ -254,7 +254,7 @@ def test_a_wrong_password_and_a_wrong_database_are_ours_to_mend(own: RedisServer
 
 
 def test_requests_that_nobody_can_count_are_counted_at_least_in_all(own: RedisServer) -> None:
-    throttle = Throttle(connect(own.url))
+    throttle = Throttle(connect(own.url, patience=PATIENCE))
     assert throttle.take([(MANY, "ada")]) is not None
     own.ask("CONFIG", "SET", "maxmemory", "1")
     with capture_logs() as lines:
@@ -280,7 +280,7 @@ def cluster(tmp_path: Path) -> Iterator[RedisServer]:
 
 def test_all_keys_of_a_command_are_in_one_slot(cluster: RedisServer) -> None:
     """For hosts that speak for a cluster as a plain Redis."""
-    doorbell, throttle = Doorbell(connect(cluster.url)), Throttle(connect(cluster.url))
+    doorbell, throttle = Doorbell(connect(cluster.url)), Throttle(connect(cluster.url, patience=PATIENCE))
     queues = ("default", "llm", "events")
     assert doorbell.ring({queue: {new_id(): 5} for queue in queues})
     assert doorbell.waiting(queues) == dict.fromkeys(queues, 1)
@@ -355,7 +355,7 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
     try:
         for query in ("ssl_cert_reqs=none", f"ssl_cert_reqs=required&ssl_ca_certs={tmp_path}/cert.pem"):
             url = load({"REDIS_URL": f"{server.url}?{query}"}).redis_url
-            doorbell, throttle = Doorbell(connect(url)), Throttle(connect(url))
+            doorbell, throttle = Doorbell(connect(url, patience=PATIENCE)), Throttle(connect(url, patience=PATIENCE))
             assert doorbell.ring({"default": {new_id(): 5}})
             assert throttle.take([(MANY, "ada")]) is not None
             doorbell.close()
