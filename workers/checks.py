@@ -41,8 +41,9 @@ def redis_url(value: str) -> str:
 
 
 def host(value: str) -> str:
+    """Empty is well: the web server then decides (`Settings.web_host`)."""
     try:
-        ip_address(value)
+        ip_address(value or "::")
     except ValueError:
         if not re.fullmatch("[A-Za-z0-9._-]+", value):
             text = "should be an address or a name to listen on, such as 0.0.0.0, and without a port"
