@@ -136,7 +136,7 @@ class Fleet:
         return [pid for (pid,) in rows if psutil.pid_exists(pid)]
 
     def await_signed_on(self, number: int) -> None:
-        until(lambda: len(self.signed_on()) >= number, f"{number} worker processes to sign on", seconds=60)
+        until(lambda: len(self.signed_on()) >= number, f"{number} worker processes to sign on")
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """What all processes have logged."""

@@ -80,7 +80,7 @@ def test_what_the_output_has_no_letter_for_is_escaped(environment: dict[str, str
     ascii_only = environment | {"PYTHONIOENCODING": "ascii"}
     table = a_process(ascii_only, "tenants", "list", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     as_json = a_process(ascii_only, "tenants", "list", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    said, errors = table.communicate(timeout=60)
+    said, errors = table.communicate(timeout=90)
     assert (table.returncode, errors) == (0, "")
     assert r"Zo\xeb \U0001f3ac" in said
-    assert json.loads(as_json.communicate(timeout=60)[0])[0]["name"] == "Zoë 🎬"
+    assert json.loads(as_json.communicate(timeout=90)[0])[0]["name"] == "Zoë 🎬"

@@ -137,7 +137,7 @@ def test_the_four_lines_start_work_and_end(host: Host, servers: Servers, empty_d
         dynos = {name: host.start(name, stack, PORT=str(port)) for name in ("web", "worker", "scheduler")}
         for name, dyno in dynos.items():
             ready = partial(host.says, name, f"{name}.ready", dyno)
-            until(ready, f"{name} to be ready", seconds=60)
+            until(ready, f"{name} to be ready")
             assert dyno.poll() is None, host.log(name)
         for address in own_addresses():
             assert httpx.get(f"http://{address}:{port}/readyz", timeout=30).json()["status"] == "ready"

@@ -56,7 +56,7 @@ class Up:
     def started(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         run = self.start(*words, **environment)
         wanted = ("are up", "worker.ready", "scheduler.ready")
-        until(lambda: all(each in self.said() for each in wanted) or run.poll() is not None, "all to be up", seconds=60)
+        until(lambda: all(each in self.said() for each in wanted) or run.poll() is not None, "all to be up")
         assert run.poll() is None, self.said()
         self.processes()
         return run

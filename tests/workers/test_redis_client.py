@@ -155,7 +155,7 @@ def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) 
             promote(old, new, name)
             with capture_logs() as lines:
                 assert in_threads(8, ring) == in_threads(8, take) == [True] * 8
-                until(lambda: len(listener.heard) == 32, "the consumers to be with the new primary", seconds=10)
+                until(lambda: len(listener.heard) == 32, "the consumers to be with the new primary")
         for used_for in ("notifications", "the limits of requests"):
             assert said(lines, used_for) == ["redis.refuses_writes"]
         told_of_workers = said(lines, "taking jobs")

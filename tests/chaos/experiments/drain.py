@@ -142,7 +142,7 @@ def plain(place: Place, name: str, whom: Callable[[int], list[int]]) -> dict[str
     client = redis.Redis.from_url(place.settings.redis_url)
     try:
         send(env, 4)
-        until(lambda: len(list(folder.glob("*.begun"))) == 4, "the plain worker to be busy", seconds=30)
+        until(lambda: len(list(folder.glob("*.begun"))) == 4, "the plain worker to be busy")
         began = time.monotonic()
         for pid in whom(dyno.pid):
             os.kill(pid, signal.SIGTERM)

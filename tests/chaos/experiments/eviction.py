@@ -44,13 +44,13 @@ def evicted(stage: Stage, finding: Finding) -> None:
                 set_memory(stage.ground, "noeviction", 1)
                 waited = burst(place, feeder)
                 began = time.monotonic()
-                until(lambda: time.monotonic() - began > full_s, "the memory to be full for a while", seconds=60)
+                until(lambda: time.monotonic() - began > full_s, "the memory to be full for a while")
                 finding.saw("jobs that waited for memory", place.value(STILL_THERE, (waited,)))
             finally:
                 set_memory(stage.ground, "noeviction", 0)
             back = place.value("SELECT clock_timestamp()")
             moved = "SELECT min(started_at) FROM job_queue WHERE started_at > %s"
-            until(lambda: place.value(moved, (back,)), "the first job to move", seconds=60)
+            until(lambda: place.value(moved, (back,)), "the first job to move")
             finding.worst("first_move_s", (place.value(moved, (back,)) - back).total_seconds())
             settle(finding, place, fleet, feeder)
         finding.trials = rounds + 1
@@ -71,7 +71,7 @@ def burst(place: Place, feeder: Feeder, number: int = 80) -> list[UUID]:
 def evict(ground: Ground) -> int:
     """Redis is so small for a moment that it evicts all it has. Returns how many jobs waited in what it threw away."""
     sets = [bell_key(queue) for queue in ("llm", "default")]
-    until(lambda: sum(int(ask(ground.redis, "ZCARD", key)) for key in sets) > 10, "jobs to wait in Redis", seconds=10)
+    until(lambda: sum(int(ask(ground.redis, "ZCARD", key)) for key in sets) > 10, "jobs to wait in Redis")
     mark = ask(ground.redis, "GET", EPOCH_KEY)
     waiting = sum(int(ask(ground.redis, "ZCARD", key)) for key in sets)
     set_memory(ground, "allkeys-random", 1)

@@ -48,11 +48,11 @@ def kills(stage: Stage, finding: Finding) -> None:
                 else:
                     kill_one(fleet, rng)
                 fleet.tend()
-                until(lambda: fleet.tend() or len(fleet.signed_on()) >= 2, "a worker to be left", seconds=30)
+                until(lambda: fleet.tend() or len(fleet.signed_on()) >= 2, "a worker to be left")
                 if stage.left() < 0:
                     break
             finding.trials = n + 1
-            until(lambda: len(feeder.promised) >= feeder.target, "all jobs to be enqueued", seconds=60)
+            until(lambda: len(feeder.promised) >= feeder.target, "all jobs to be enqueued")
             settle(finding, place, fleet, feeder, tended=True)
         finding.saw("kills amid jobs", landed(place), least=number // 8)
         finding.saw("attempts lost", attempts(place, "lost"))

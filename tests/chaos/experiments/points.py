@@ -59,7 +59,7 @@ def points(stage: Stage, finding: Finding) -> None:
         with feeding(place, rng, one_by_one, target=AHEAD, batch=5) as feeder:
             crashes = Crashes(stage, place, fleet, flags, time_file, rng)
             crashes.all_of_them(times, feeder)
-            until(lambda: place.value(FIRES) >= crashes.fires or (fleet.tend() and False), "the last fires", seconds=60)
+            until(lambda: place.value(FIRES) >= crashes.fires or (fleet.tend() and False), "the last fires")
             for member in fleet.up("almanac"):
                 member.respawned = True
                 with suppress(ProcessLookupError):  # it has struck itself dead meanwhile
@@ -114,7 +114,7 @@ class Crashes:
 
     def next_minutes(self) -> None:
         """Five simulated minutes: the calendar owes what fires in them."""
-        until(lambda: self.place.value(FIRES) >= self.fires or (self.fleet.tend() and False), "the fires", seconds=60)
+        until(lambda: self.place.value(FIRES) >= self.fires or (self.fleet.tend() and False), "the fires")
         before, self.now = self.now, self.now + timedelta(minutes=5)
         self.fires += sum(len(list(fires_between(each.trigger, before, self.now))) for each in ALMANAC)
         tell(self.time_file, self.now)

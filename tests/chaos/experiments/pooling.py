@@ -39,10 +39,10 @@ def pooled(stage: Stage, finding: Finding) -> None:
                 time.sleep(0.3)
                 pooler.start()
                 back, before = time.monotonic(), deliveries.accepted
-                until(lambda before=before: deliveries.accepted > before, "a webhook to be accepted", seconds=60)  # type: ignore[misc]
+                until(lambda before=before: deliveries.accepted > before, "a webhook to be accepted")  # type: ignore[misc]
                 finding.worst("webhooks_again_s", time.monotonic() - back)
             until(lambda: deliveries.accepted >= events, "every event to be accepted", seconds=180)
-            until(lambda: len(feeder.promised) >= jobs, "every job to be promised", seconds=60)
+            until(lambda: len(feeder.promised) >= jobs, "every job to be promised")
             settle(finding, place, fleet, feeder, bar=60)
         finding.trials = events + jobs
         deliveries.judge(finding, place)

@@ -69,11 +69,11 @@ def promoted(stage: Stage, finding: Finding) -> None:
                     name.target = ("127.0.0.1", new.port)
                     finding.worst("job_begun_s", pickup(place, feeder))
                     began = time.monotonic()
-                    until(counted, "the API to count requests again", seconds=60)
+                    until(counted, "the API to count requests again")
                     finding.worst("limit_counted_s", time.monotonic() - began)
                     until(lambda old=old: in_step(old), "the demoted server to be in step")  # type: ignore[misc]
                 until(lambda: deliveries.accepted >= events, "every event to be accepted", seconds=180)
-                until(lambda: len(feeder.promised) >= jobs, "every job to be promised", seconds=60)
+                until(lambda: len(feeder.promised) >= jobs, "every job to be promised")
                 settle(finding, place, fleet, feeder, bar=stage.size(150, 60))
                 answers = Counter(client.get(f"{origin}/api/user").status_code for _ in range(PER_MINUTE + 60))
             finding.trials = events + jobs
@@ -92,7 +92,7 @@ def pickup(place: Place, feeder: Feeder) -> float:
         job_id = alone.enqueue(tx, name="after the promotion")
     feeder.promised_besides.append(job_id)
     begun = "SELECT extract(epoch FROM started_at - created_at)::float FROM job_queue WHERE id = %s"
-    until(lambda: place.value(begun, (job_id,)) is not None, "a new job to be begun", seconds=60)
+    until(lambda: place.value(begun, (job_id,)) is not None, "a new job to be begun")
     return float(place.value(begun, (job_id,)))
 
 
