@@ -45,7 +45,7 @@ def host(value: str) -> str:
     try:
         ip_address(value or "::")
     except ValueError:
-        if not re.fullmatch("[A-Za-z0-9._-]+", value):
+        if not re.fullmatch("[A-Za-z0-9._-]*", value):
             text = "should be an address or a name to listen on, such as 0.0.0.0, and without a port"
             raise ValueError(text) from None
     return value
