@@ -92,7 +92,7 @@ def reasons(facts: Facts) -> list[Reason]:
 
 
 def overtaken(later: int) -> list[Reason]:
-    """What there is to know of a job of whose ordering key so many jobs were added later, and have completed."""
+    """Tell that so many jobs of a job's ordering key were added after it, and have completed before it."""
     jobs = "1 later job of its ordering key has" if later == 1 else f"{later} later jobs of its ordering key have"
     says = f"{jobs} run already: a job that failed holds up none of those behind it"
     return [Reason("overtaken", says, "what it does now comes after what they did")] if later else []

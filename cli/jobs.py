@@ -206,8 +206,8 @@ def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Fail
     with session() as current, current.db.transaction(SYSTEM) as tx:
         for job_id in sorted(set(job_ids)):
             outcomes[job_id] = _retried(tx, job_id)
-    for job_id, (_, outcome) in outcomes.items():
-        console().print(f"{job_id}  {outcome}", markup=False)
+    for job_id in dict.fromkeys(job_ids):
+        console().print(f"{job_id}  {outcomes[job_id][1]}", markup=False)
     if not all(done for done, _ in outcomes.values()):
         raise typer.Exit(1)
 

@@ -134,15 +134,21 @@ WHERE id = ANY(%(ids)b::uuid[]) AND (
 )
 """
 
-# What blocks a job wakes it when it ends; the alarm is for whoever slipped in between. What this release cannot read
-# has nothing but the alarm.
-SLEEP = """
-UPDATE job_queue
-SET ring_at = now() + least(interval '5 seconds' * power(2, greatest(least(rings, 10), 0)),
-                            CASE WHEN follows_batch THEN interval '15 seconds' ELSE interval '10 minutes' END),
-    rings = least(rings + 1, 1000)
-WHERE id = ANY(%(ids)b::uuid[])
-"""
+
+def _sleep(longest: str) -> str:
+    return f"""
+    UPDATE job_queue
+    SET ring_at = now() + least(interval '5 seconds' * power(2, greatest(least(rings, 10), 0)), {longest}),
+        rings = least(rings + 1, 1000)
+    WHERE id = ANY(%(ids)b::uuid[])
+    """
+
+
+# What blocks a job wakes it when it ends; the alarm is for whoever slipped in between.
+SLEEP = _sleep("CASE WHEN follows_batch THEN interval '15 seconds' ELSE interval '10 minutes' END")
+
+# Nothing wakes what this release cannot read, and a newer one may start at any moment.
+SLEEP_UNREAD = _sleep("interval '1 minute'")
 
 COUNT_RUNNING = """
 SELECT queue, tenant_id, count(*) FROM job_queue WHERE status = 'running' AND queue = ANY(%s) GROUP BY queue, tenant_id
@@ -229,7 +235,7 @@ class Claims:
         found = self._driver.execute(LEFT_OVER, values, prepare=True).fetchall()
         rows = [row for row in found if row[4]]
         if len(rows) < len(found):
-            self._driver.execute(SLEEP, {"ids": [row[0] for row in found if not row[4]]})
+            self._driver.execute(SLEEP_UNREAD, {"ids": [row[0] for row in found if not row[4]]})
         if not rows:
             return []
         policies = read_policies(self._driver, {row[1] for row in rows})

@@ -83,7 +83,7 @@ ODD_JOBS = {
 
 
 def _odd(table: Table, name: str, more: Mapping[str, str]) -> str:
-    """A query for rows that hold what can never be meant: the table, what names the row, and the columns."""
+    """Write a query for rows that hold what can never be meant: the table, what names the row, and the columns."""
     conditions = {
         column.name: f"{column.name} NOT BETWEEN '{EARLIEST}' AND '{LATEST}'"
         for column in table.columns
@@ -197,6 +197,8 @@ class Health:
         return int(self._driver.execute(INVARIANTS[invariant].encode()).fetchall()[0][0])
 
     def odd_rows(self) -> list[tuple[str, str, list[str]]]:
-        """Rows of the tables that other programs write which hold what can never be meant, a few of each table: the
-        table, what names the row in it, and the columns."""
+        """Find rows of the tables that other programs write which hold what can never be meant, a few of each.
+
+        Returns the table, what names the row in it, and the columns.
+        """
         return self._driver.execute(ODD_ROWS.encode(), prepare=False).fetchall()

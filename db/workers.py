@@ -28,7 +28,7 @@ NOBODY = UUID(int=0)
 
 
 def _back(left: str) -> str:
-    """The changes of a job whose attempt is over: due again if an attempt is `left`, else for the reaper to end."""
+    """Write the changes of a job whose attempt is over: due again if an attempt is `left`, else the reaper ends it."""
     return f"""
         status = CASE WHEN {left} THEN 'pending' ELSE status END,
         scheduled_for = CASE WHEN {left} THEN now() ELSE scheduled_for END,
@@ -159,7 +159,7 @@ class Workers:
         return [row[0] for row in self._driver.execute(DISOWN, values)]
 
     def lost(self) -> list[tuple[UUID, UUID | None]]:
-        """Running jobs whose process is dead, or that should have ended a while ago, and whose they are."""
+        """List running jobs whose process is dead, or that should have ended a while ago, and whose they are."""
         return self._driver.execute(FIND_LOST, {"grace": OVERRUN_GRACE}).fetchall()
 
     def wait_briefly(self) -> None:
@@ -167,7 +167,7 @@ class Workers:
         self._driver.execute(WAIT_BRIEFLY)
 
     def lock_lost(self, job_id: UUID) -> LostJob | None:
-        """One of them, locked; None if it is not lost any more, or somebody else has locked it."""
+        """Lock one of them; None if it is not lost any more, or somebody else has locked it."""
         with self._driver.cursor(row_factory=class_row(LostJob)) as cursor:
             return cursor.execute(LOCK_LOST, {"id": job_id, "grace": OVERRUN_GRACE}).fetchone()
 

@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class Claimer:
-    """Of one worker process. What it claims is among the `leases`, which its runner takes out again."""
+    """Claims for one worker process. Tokens of what it has claimed are added to `leases`; the runner takes them out."""
 
     def __init__(self, db: Database, worker_id: UUID, job_types: JobTypes, leases: set[int]) -> None:
         self._db = db

@@ -19,10 +19,11 @@ from scheduler.schedule import SCHEDULES
 from tests.builders import NOV_22, a_tenant, tenant
 from tests.cli.shell import Shell
 from workers.app import App
-from workers.broker import bell_key, connect
+from workers.broker import bell_key
 from workers.heartbeat import LEASE
 from workers.job import QUEUES, Context, job
 from workers.jobs.generation import give_back
+from workers.redis_client import connect
 from workers.runner import Runner
 
 TIMES = (

@@ -208,7 +208,8 @@ def test_a_zombie_changes_nothing(bench: Bench) -> None:
     def is_overtaken(ctx: Context) -> None:
         with bench.app.db.transaction(SYSTEM) as tx:
             tx.driver.execute("UPDATE workers SET lease_until = now() - interval '1 s'")
-            [lost] = tx.workers.lost(10)
+            lost = tx.workers.lock_lost(ctx.job.id)
+            assert lost is not None
             tx.jobs.reschedule(lost.id, lost.lease_token, _lost(), timedelta(0))
         bench.script = finish
         bench.new_runner().run_one(ctx.job.id)
