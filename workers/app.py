@@ -17,7 +17,8 @@ from uuid import UUID, uuid4
 import structlog
 
 import workers.jobs
-from db.transaction import Database, Rings
+from db.revisions import check
+from db.transaction import SYSTEM, Database, Rings
 from domain.ids import next_uuid7
 from domain.ports import Ports
 from integrations.stripe_api import StripeApi
@@ -68,6 +69,14 @@ class App:
             put_back=self.doorbell.put_back,
             clock=self.clock,
         )
+
+    def check_schema(self) -> None:
+        """Raises:
+        SchemaNewer: this release must not work on this database.
+        SchemaOlder, DatabaseUnavailable: it cannot yet.
+        """
+        with self.db.transaction(SYSTEM) as tx:
+            check(tx.health.schema())
 
     def start(self) -> None:
         """In a process that lives on: from here on no commit waits for Redis; a thread of its own notifies."""
