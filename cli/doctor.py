@@ -1,13 +1,15 @@
 """`viral doctor`: what can be checked from here."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 
 from cli.output import cell
 from cli.redis_health import verdict
 from cli.session import resolve
 from db.health import INVARIANTS
-from db.migrate import knows, newest
+from db.probe import OK, WriteProbe
+from db.revisions import SchemaNewer, SchemaOlder, check, newest
 from db.security import RoleRefused
 from db.transaction import SYSTEM
 from db.url import parse
@@ -18,6 +20,9 @@ from workers import logs
 from workers.app import App, build
 from workers.settings import Settings
 from workers.signin import issuer
+
+WRITE_WITHIN = 5.0
+"""Seconds."""
 
 Finding = dict[str, str]
 Verdict = tuple[str, str]
@@ -58,13 +63,14 @@ def examine() -> list[Finding]:
         findings += [_attempt("connections", partial(_connections, app))]
         if schema["state"] == "fail":
             return findings
-        for name, check in (
+        for name, look in (
+            ("writes", _writes),
             ("workers", _workers),
             ("scheduler", _scheduler),
             ("calendar", _calendar),
             ("time zones", _zones),
         ):
-            findings.append(_attempt(name, partial(check, app)))
+            findings.append(_attempt(name, partial(look, app)))
         findings += [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
         return [*findings, _attempt("rows hold only what can be meant", partial(_odd_rows, app))]
     finally:
@@ -121,14 +127,26 @@ def _postgres(app: App) -> Verdict:
     return "ok", f"version {server.version} answers{pooler}"
 
 
+def _writes(app: App) -> Verdict:
+    with closing(WriteProbe(app.db.connect)) as probe:
+        answer = probe.ask(WRITE_WITHIN)
+    if answer != OK:
+        return "fail", f"an event is not stored ({answer}): webhooks are refused with 503, and no job can be finished"
+    return "ok", "an event would be stored"
+
+
 def _schema(app: App) -> Verdict:
     with app.db.transaction(SYSTEM) as tx:
-        found = tx.health.revision()
-    if found is not None and not knows(found):
-        return "fail", f"at {found}, which this release does not know: run the newer release that made it"
-    if found != newest():
-        return "fail", f"at {found or 'nothing'}, and this code expects {newest()}: run `viral migrate`"
-    return "ok", f"at {found}, as this code expects"
+        found = tx.health.schema()
+    try:
+        check(found)
+    except SchemaNewer:
+        return "fail", f"at {found.revision}, which this release does not know: run the newer release that made it"
+    except SchemaOlder:
+        return "fail", f"at {found.revision or 'nothing'}, and this code expects {newest()}: run `viral migrate`"
+    if found.revision != newest():
+        return "warn", f"at {found.revision}, of a newer release; this one (it expects {newest()}) may work on it"
+    return "ok", f"at {found.revision}, as this code expects"
 
 
 def _role(app: App) -> Verdict:

@@ -63,7 +63,15 @@ def info(as_json: AsJson = False) -> None:
         show_one({name: without_password(value) for name, value in facts.items()}, as_json=False)
 
 
-def migrate() -> None:
+def migrate(
+    allow_newer: Annotated[
+        bool,
+        typer.Option(
+            "--allow-newer",
+            help="For going back to this release: leave a newer release's schema as it is, and work on it.",
+        ),
+    ] = False,
+) -> None:
     """Bring the database to the newest schema.
 
     Connects as the owner of the tables: DIRECT_URL, else DATABASE_URL.
@@ -71,7 +79,7 @@ def migrate() -> None:
     from cli.session import resolve, run_migrations
 
     settings, _ = resolve()
-    run_migrations(settings)
+    run_migrations(settings, allow_newer=allow_newer)
 
 
 def web(port: Port = None) -> None:

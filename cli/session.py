@@ -150,13 +150,16 @@ def session() -> "Iterator[App]":
             app.close()
 
 
-def run_migrations(settings: "Settings") -> None:
+def run_migrations(settings: "Settings", *, allow_newer: bool = False) -> None:
     """Raises:
     MigrationRefused: the server does not answer, or refused a step, of which nothing was kept.
     """
     from cli.output import console
-    from db.migrate import upgrade
+    from db.migrate import newest, upgrade
+    from db.revisions import known
 
-    before, after = upgrade(settings.owner_url)
+    before, after = upgrade(settings.owner_url, allow_newer=allow_newer)
     done = f"already at {after}" if before == after else f"from {before or 'nothing'} to {after}"
+    if after is not None and after not in known():
+        done = f"stays at {after}, which a newer release made; this one (it expects {newest()}) may work on it now"
     console().print(f"schema: {done}")

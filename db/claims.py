@@ -201,6 +201,12 @@ SET status = 'pending', attempts = {ONE_LESS}, ring_at = NULL, worker_id = NULL,
 WHERE id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND lease_token = ANY(%(tokens)b::bigint[])
 """
 
+TAKE_BACK = f"""
+UPDATE job_queue
+SET status = 'pending', attempts = attempts - 1, ring_at = NULL, worker_id = NULL, lease_token = NULL
+WHERE id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND worker_id = %(worker_id)s AND lease_token <> ALL(%(known)b::bigint[])
+"""
+
 
 class Claims:
     """Query group. `due` collects the jobs that become due with this transaction, to be rung after it."""
@@ -309,6 +315,12 @@ class Claims:
         self._driver.execute(GIVE_BACK, values)
         for job in claimed:
             self._due.setdefault(job.queue, {})[job.id] = job.priority
+
+    def take_back(self, job_ids: Collection[UUID], worker_id: UUID, known: Collection[int]) -> int:
+        """Return those of the jobs that this process claimed without hearing of it; `known` are the lease tokens that
+        it does know of. The attempt is not counted: it was not begun. Returns their number."""
+        values = {"ids": list(job_ids), "worker_id": worker_id, "known": list(known)}
+        return self._driver.execute(TAKE_BACK, values).rowcount
 
     def standing(self, job: ClaimedJob) -> str | None:
         """Of a job that this lease owns until the transaction ends: "wanted" or "cancel requested". Else None."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure, error_from_result
@@ -22,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from db.adapters import adapt
 from db.claims import NO_LEASE
 from db.loading import load_leniently
+from db.outage import session_ended
 from db.security import IDENTIFY, Login, role_to_take
 from db.url import DatabaseUrl
 from domain.errors import Unavailable
@@ -48,6 +49,10 @@ class LeaseMissing(Exception):
 
 class CommitUnknown(Unavailable):
     """The connection was lost during COMMIT: the transaction may have happened. Read the rows before acting."""
+
+
+NO_ANSWER: Final = (DatabaseUnavailable, CommitUnknown)
+"""What a process outlives: the database is away, and will be back."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,9 @@ def connect(
     url: DatabaseUrl, *, application_name: str, settings: TransactionSettings, autocommit: bool
 ) -> AppConnection:
     """Connect to a database, and find out how transactions are to be begun there.
+
+    A server that does not write is refused, unless the URL asks for another kind (`target_session_attrs`): of several
+    hosts the one that writes is found, and one that was demoted is left alone.
 
     Raises:
         psycopg.OperationalError: the server does not answer.
@@ -136,7 +144,8 @@ def begin_in_pipeline(driver: AppConnection, scope: str) -> None:
 def begin(driver: psycopg.Connection[Any], commands: bytes) -> None:
     result = driver.pgconn.exec_(commands)
     if result.status != ExecStatus.COMMAND_OK:
-        raise psycopg.OperationalError(result.get_error_message())
+        refusal = error_from_result(result)
+        raise refusal if refusal.sqlstate else psycopg.OperationalError(str(refusal))
 
 
 def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
@@ -156,7 +165,7 @@ def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
         return
     refusal = error_from_result(result)
     # A refusal that the server spoke (a deadlock, a deferred check) leaves the connection usable: rolled back.
-    if driver.closed:
+    if driver.closed or session_ended(refusal):
         raise CommitUnknown(f"the connection was lost during COMMIT: {one_line(refusal)}") from refusal
     if last and refusal.sqlstate == NO_LEASE:
         raise LeaseMissing from refusal
@@ -193,12 +202,14 @@ def _tell(driver: psycopg.Connection[Any], commands: str) -> None:
         raise error_from_result(result)
 
 
-def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> None:
+def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any], *, keep: bool) -> None:
+    """Give a connection back to its pool, rolled back; close it if that fails, or if it is not to be kept."""
     try:
         driver.rollback()
     except psycopg.Error:
-        if pooled.is_valid:
-            pooled.invalidate()
+        keep = False
+    if not keep and pooled.is_valid:
+        pooled.invalidate()
     pooled.close()
 
 
@@ -219,25 +230,39 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def try_after_rest(engine: Engine) -> None:
-    """Have the engine's pool try connections that rested before it hands them out."""
-    event.listen(engine, "checkin", _remember_rest)
-    event.listen(engine, "checkout", _try_after_rest)
+class PoolGuard:
+    """Keeps an engine's pool from handing out connections that are no good any more.
+
+    Those that rested are tried first. When one has met an outage, all that are as old are replaced: they may lead to a
+    server that was demoted meanwhile, and would refuse writes for as long as they live.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._outage_at = float("-inf")
+        event.listen(engine, "connect", self._remember_birth)
+        event.listen(engine, "checkin", self._remember_rest)
+        event.listen(engine, "checkout", self._examine)
+
+    def note_outage(self) -> None:
+        self._outage_at = time.monotonic()
+
+    def _remember_birth(self, driver: psycopg.Connection[Any], record: ConnectionPoolEntry) -> None:
+        record.info["born_at"] = time.monotonic()
+
+    def _remember_rest(self, driver: psycopg.Connection[Any] | None, record: ConnectionPoolEntry) -> None:
+        record.info["rested_since"] = time.monotonic()
+
+    def _examine(self, driver: psycopg.Connection[Any], record: ConnectionPoolEntry, proxy: object) -> None:
+        if record.info["born_at"] < self._outage_at:
+            raise DisconnectionError
+        if time.monotonic() - record.info.get("rested_since", time.monotonic()) < IDLE_BEFORE_PING:
+            return
+        try:
+            driver.execute("SELECT 1")
+            driver.rollback()
+        except psycopg.Error as error:
+            raise DisconnectionError from error
 
 
 def _milliseconds(limit: timedelta) -> int:
     return max(1, int(limit.total_seconds() * 1000))
-
-
-def _remember_rest(driver: psycopg.Connection[Any] | None, record: ConnectionPoolEntry) -> None:
-    record.info["rested_since"] = time.monotonic()
-
-
-def _try_after_rest(driver: psycopg.Connection[Any], record: ConnectionPoolEntry, proxy: object) -> None:
-    if time.monotonic() - record.info.get("rested_since", time.monotonic()) < IDLE_BEFORE_PING:
-        return
-    try:
-        driver.execute("SELECT 1")
-        driver.rollback()
-    except psycopg.Error as error:
-        raise DisconnectionError from error

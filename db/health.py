@@ -8,6 +8,7 @@ from sqlalchemy import Date, DateTime, Table
 
 from db.connection import AppConnection
 from db.loading import DEEPEST
+from db.revisions import Schema, welcomed
 from db.security import APP_ROLE, MISSING_RIGHTS
 from db.tables import CONSUMPTION, EARLIEST, LATEST, job_queue, schedule_fires, tenants, users
 
@@ -176,12 +177,13 @@ class Health:
         with self._driver.cursor(row_factory=class_row(Connections)) as cursor:
             return cursor.execute(CONNECTIONS).fetchall()[0]
 
-    def revision(self) -> str | None:
-        """Which schema the database has; None before the first migration."""
+    def schema(self) -> Schema:
+        """Which schema the database has, and who may work on it."""
         if self._driver.execute("SELECT to_regclass('alembic_version')").fetchall()[0][0] is None:
-            return None
-        row = self._driver.execute("SELECT version_num FROM alembic_version").fetchone()
-        return row and str(row[0])
+            return Schema(None)
+        query = "SELECT version_num, obj_description('alembic_version'::regclass, 'pg_class') FROM alembic_version"
+        row = self._driver.execute(query).fetchone()
+        return Schema(str(row[0]), welcomed(row[1])) if row else Schema(None)
 
     def time_zones(self) -> dict[str, int]:
         """The names of time zones that tenants and social accounts have, and how many have each. System scope."""

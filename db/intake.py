@@ -10,9 +10,12 @@ from uuid import UUID
 
 import psycopg
 
-from db.connection import AppConnection, begin_in_pipeline, is_stale_plan
+from db.connection import AppConnection, DatabaseUnavailable, begin_in_pipeline, is_contended, is_stale_plan, one_line
+from db.outage import why_away
 from db.security import SYSTEM_SCOPE
-from domain.errors import Unavailable
+
+WRONG_EVENT = (psycopg.DataError, psycopg.IntegrityError)
+"""What Postgres says of an event that cannot be stored: the connection is as good as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +111,24 @@ def store_and_commit(connection: AppConnection, batch: Sequence[NewEvent]) -> li
     id (an earlier try whose COMMIT was not answered) is no duplicate.
 
     Raises:
-        Unavailable: the connection is lost, and is closed. If that happened during COMMIT, the batch may be stored.
-        psycopg.Error: Postgres refused; nothing was stored, and the connection is usable.
+        DatabaseUnavailable: the server is away, or refuses writes, and the connection is closed. If that happened
+            during COMMIT, the batch may be stored.
+        psycopg.Error: Postgres refused what was sent; nothing was stored.
     """
     try:
         new_jobs = _insert(connection, batch)
         known = [event for event in batch if event.job_id not in new_jobs]
         first = _first_deliveries(connection, known) if known else {}
     except Exception as error:
-        _leave(connection, error)
-        if connection.closed and isinstance(error, psycopg.Error):
-            raise Unavailable(f"Postgres went away: {' '.join(str(error).split())}") from error
-        raise
+        unharmed = _leave(connection)
+        if isinstance(error, WRONG_EVENT) or not isinstance(error, psycopg.Error):
+            raise
+        # Whatever else it was, another connection may be better than this one.
+        connection.close()
+        why = why_away(error)
+        if why is None and unharmed and not (is_contended(error) or is_stale_plan(error)):
+            raise
+        raise DatabaseUnavailable(f"Postgres cannot store it now ({why or 'try again'}): {one_line(error)}") from error
     return [
         Stored(event.id, event.job_id, event.queue, duplicate=False)
         if event.job_id in new_jobs
@@ -155,10 +164,10 @@ def _as_first_delivered(event: NewEvent, event_id: UUID, job_id: UUID | None) ->
     return Stored(event_id, job_id, event.queue, duplicate=job_id != event.job_id)
 
 
-def _leave(connection: AppConnection, error: Exception) -> None:
-    if is_stale_plan(error):
-        connection.close()
+def _leave(connection: AppConnection) -> bool:
+    """Roll back. False if the connection is lost."""
     try:
         connection.rollback()
     except psycopg.Error:
         connection.close()
+    return not connection.closed

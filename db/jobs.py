@@ -43,7 +43,7 @@ RESCHEDULE = f"""
 UPDATE job_queue
 SET status = 'pending', scheduled_for = now() + %(wait)s::interval,
     ring_at = CASE WHEN %(wait)s::interval > interval '0' THEN now() + %(wait)s::interval END, rings = 0,
-    attempts = greatest(attempts - %(uncounted)s, 0), snoozes = least(snoozes, 2147483646) + %(uncounted)s,
+    attempts = greatest(attempts - %(uncounted)s, 0), snoozes = least(snoozes, 2147483646) + %(snoozed)s,
     worker_id = NULL, lease_token = NULL, error_message = %(error_message)s
 WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
 RETURNING queue, priority
@@ -151,11 +151,12 @@ class Jobs:
     ) -> bool:
         """Record the attempt and make the job due again after `wait`. False if the lease was lost.
 
-        `counted=False`: it does not count as one of the job's attempts (a snooze).
+        `counted=False`: it does not count as one of the job's attempts (a snooze, an outage of the database).
         """
         self._record(job_id, lease_token, attempt)
         values = {"id": job_id, "lease_token": lease_token, "wait": wait, "error_message": attempt.error_message}
-        row = self._driver.execute(RESCHEDULE, values | {"uncounted": int(not counted)}).fetchone()
+        values |= {"uncounted": int(not counted), "snoozed": int(attempt.outcome == "snoozed")}
+        row = self._driver.execute(RESCHEDULE, values).fetchone()
         if row is not None and wait <= timedelta(0):
             self._due.setdefault(row[0], {})[job_id] = row[1]
         return row is not None
@@ -225,6 +226,13 @@ class Jobs:
     def attempts(self, job_id: UUID) -> list[dict[str, Any]]:
         """The attempts that did not complete, oldest first."""
         return rows_of(self._driver, "SELECT * FROM job_attempts WHERE job_id = %s ORDER BY id", (job_id,))
+
+    def outages(self, job_id: UUID) -> int:
+        """How many attempts of the job were given back because the database went away."""
+        query = (
+            "SELECT count(*) FROM job_attempts WHERE job_id = %s AND outcome = 'returned' AND error_class IS NOT NULL"
+        )
+        return int(self._driver.execute(query, (job_id,)).fetchall()[0][0])
 
     def recent(
         self,

@@ -1,23 +1,24 @@
 """Brings a database to the newest schema."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
-from pathlib import Path
 
 import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from db import revisions
+from db.connection import is_contended
+from db.revisions import MIGRATIONS as MIGRATIONS
+from db.revisions import known
+from db.revisions import newest as newest
 from db.security import CREATE_APP_ROLE, GRANT_RIGHTS, GRANT_ROLE_TO_OWNER
 from db.url import parse
 from domain.errors import Unavailable
-
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 # Two release dynos may start at once: the second waits, and then finds nothing to do. It asks again and again, since
 # an index that is built concurrently would wait for the end of a statement that waits for it. The lock is held by a
@@ -33,28 +34,36 @@ class MigrationRefused(Unavailable):
     """Postgres could not be brought to the schema asked for; what was done before the refused step stays."""
 
 
-def upgrade(url: str, revision: str = "head") -> Revisions:
+def upgrade(url: str, revision: str = "head", *, allow_newer: bool = False) -> Revisions:
     """Migrate up to `revision`. Returns the revisions before and after.
+
+    The release that the schema was made for may go on working on the new one, until its processes are replaced.
+    `allow_newer` is for going back to this release: a schema that a newer one made is left as it is, and this release
+    may work on it from now on.
 
     Raises:
         MigrationRefused: the server cannot be reached or refused a step, of which nothing was kept.
     """
-    return _run(url, lambda config: command.upgrade(config, revision))
+
+    def move(connection: Connection, config: Config, before: str | None) -> None:
+        if before is not None and before not in known():
+            _welcome(connection, {*_welcomed(connection), newest()})
+            return
+        command.upgrade(config, revision)
+        if before is not None and _current(connection) != before:
+            _welcome(connection, {before})
+
+    return _run(url, move, allow_newer=allow_newer)
 
 
 def downgrade(url: str, revision: str) -> Revisions:
     """Migrate down to `revision` ("base": nothing). Returns the revisions before and after."""
-    return _run(url, lambda config: command.downgrade(config, revision))
 
+    def move(connection: Connection, config: Config, before: str | None) -> None:
+        command.downgrade(config, revision)
+        _welcome(connection, ())
 
-def newest() -> str | None:
-    """The revision that the code in this folder expects."""
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
-
-
-def knows(revision: str) -> bool:
-    """Whether the code in this folder has this revision. If not, a newer release made it."""
-    return any(each.revision == revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+    return _run(url, move)
 
 
 def owners_engine(url: str) -> Engine:
@@ -64,26 +73,50 @@ def owners_engine(url: str) -> Engine:
     return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
 
 
-def _run(url: str, act: Callable[[Config], None]) -> Revisions:
+def _run(url: str, move: Callable[[Connection, Config, str | None], None], *, allow_newer: bool = False) -> Revisions:
     engine = owners_engine(url)
     try:
         with engine.connect() as guard, engine.connect() as connection:
             _wait_for_lock(guard)
             before = _current(connection)
-            if before is not None and not knows(before):
-                unknown = f"the schema is at {before}, which this release does not know: a newer release made it"
-                raise MigrationRefused(unknown)
+            if before is not None and before not in known() and not allow_newer:
+                raise MigrationRefused(
+                    f"the schema is at {before}, which this release does not know: a newer release made it"
+                    " (to go back to this release, run `viral migrate --allow-newer`)"
+                )
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
             config.attributes["connection"] = connection
-            act(config)
+            move(connection, config, before)
             connection.commit()
             after = _current(connection)
             if after is not None:
                 _give_rights(connection)
             return before, after
     except DBAPIError as error:
-        raise MigrationRefused(f"the schema was not changed as asked: {' '.join(str(error.orig).split())}") from error
+        raise MigrationRefused(_refusal(error)) from error
+
+
+def _refusal(error: DBAPIError) -> str:
+    said = " ".join(str(error.orig).split())
+    if is_contended(error):
+        return (
+            f"a table was in use by others for too long ({said}); nothing of this step was kept: try again, and if it"
+            " happens again, when fewer jobs run or without the long transaction that holds the table"
+        )
+    return f"the schema was not changed as asked: {said}"
+
+
+def _welcome(connection: Connection, releases: Collection[str]) -> None:
+    """Leave word of the older releases that may work on this schema; see `db.revisions`."""
+    # What is in it are revisions, and no quotes.
+    connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{revisions.comment(releases)}'"))
+    connection.commit()
+
+
+def _welcomed(connection: Connection) -> frozenset[str]:
+    found = connection.execute(text("SELECT obj_description('alembic_version'::regclass, 'pg_class')")).scalar()
+    return revisions.welcomed(found)
 
 
 def _wait_for_lock(guard: Connection) -> None:

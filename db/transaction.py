@@ -23,6 +23,7 @@ from db.claims import Claims, Done, Due, completing
 from db.connection import (
     DEFAULT_SETTINGS,
     AppConnection,
+    PoolGuard,
     TransactionSettings,
     begin,
     commit,
@@ -32,8 +33,8 @@ from db.connection import (
     opening,
     put_back,
     savepoint,
-    try_after_rest,
 )
+from db.connection import NO_ANSWER as NO_ANSWER
 from db.connection import CommitUnknown as CommitUnknown
 from db.connection import Contended as Contended
 from db.connection import DatabaseUnavailable as DatabaseUnavailable
@@ -51,6 +52,7 @@ from db.health import Health
 from db.identity import Identity
 from db.jobs import Jobs
 from db.learning import Learning
+from db.outage import cause_of, why_away
 from db.queues import Queues
 from db.quota import Quotas
 from db.rates import Rates
@@ -153,6 +155,8 @@ class Tx:
         self.new_id = new_id
         self.due: Due = {}
         self.last = b""
+        self.keep = True
+        """Whether the connection is worth to be used again."""
         self._marked = False
         self._plain: NewJob | None = None
 
@@ -174,6 +178,7 @@ class Tx:
         try:
             begin(driver, self._opening(driver))
         except psycopg.Error as error:
+            self.keep = False
             raise DatabaseUnavailable(f"Postgres went away: {one_line(error)}") from error
         if self._plain is not None:
             Jobs(driver, self.due, Claims(driver, self.due)).add(self._plain)
@@ -205,12 +210,16 @@ class Tx:
         """Give the connection back; what is not committed is rolled back."""
         if "_connection" in vars(self):
             self._held.by_this_thread = False
-            put_back(*self._connection)
+            put_back(*self._connection, keep=self.keep)
 
     @property
     def lost(self) -> bool:
         """Whether the connection is."""
         return "_connection" in vars(self) and self._connection[1].closed
+
+    def went_away(self, error: BaseException) -> bool:
+        """Whether the error says that the server is gone, or does not serve: this transaction is over."""
+        return self.lost or why_away(error) is not None
 
     def enqueue(self, job: NewJob) -> UUID:
         """`jobs.add`; a plain job that is all that the transaction does is one round trip, together with its commit."""
@@ -334,7 +343,7 @@ class Database:
             pool_use_lifo=True,
             pool_reset_on_return=None,  # `put_back` does
         )
-        try_after_rest(self._engine)
+        self._guard = PoolGuard(self._engine)
 
     def connect(self, *, autocommit: bool = False) -> AppConnection:
         """A connection of its own, outside the pool. Its user begins each transaction with `opening`.
@@ -359,7 +368,7 @@ class Database:
 
         Raises:
             TenantContextNotSet: `scope` was None.
-            DatabaseUnavailable: the server went away before the commit: nothing happened.
+            DatabaseUnavailable: the server went away before the commit, or refuses writes: nothing happened.
             PoolTimeout: no connection was free in time.
             Contended: others held what the transaction needs, for too long or in a circle: nothing happened.
             SecondConnection: this thread is in another transaction of this pool, and uses both.
@@ -376,7 +385,12 @@ class Database:
                 translated = _translated(error, tx)
                 if translated is error:
                     raise
-                raise translated from error
+                raise translated from cause_of(error)
+        except NO_ANSWER as error:
+            tx.keep &= not isinstance(error, CommitUnknown)
+            if not tx.keep:
+                self._guard.note_outage()
+            raise
         finally:
             tx.close()
         if tx.due:
@@ -397,14 +411,19 @@ def _name(scope: Scope) -> str:
 
 
 def _translated(error: Exception, tx: Tx) -> Exception:
-    cause = error.orig if isinstance(error, DBAPIError) else error
+    cause = cause_of(error)
     if getattr(cause, "sqlstate", None) == SCOPE_NOT_SET:
         return TenantContextNotSet("tenant-owned rows were reached for outside any tenant's scope")
-    if cause is not None and is_stale_plan(cause):
-        tx.driver.close()
+    if is_stale_plan(cause):
+        tx.keep = False
         return DatabaseUnavailable("a migration changed what a prepared statement returns: try again")
-    if isinstance(cause, psycopg.OperationalError) and tx.lost:
+    why = why_away(cause)
+    if tx.lost and (why is not None or isinstance(cause, psycopg.OperationalError)):
+        tx.keep = False
         return DatabaseUnavailable(f"Postgres went away: {one_line(cause)}")
-    if is_contended(error):
-        return Contended(f"others hold what this needs, so nothing was done; try again ({one_line(cause or error)})")
+    if why is not None:
+        tx.keep = False
+        return DatabaseUnavailable(f"Postgres cannot serve us now ({why}): {one_line(cause)}")
+    if is_contended(cause):
+        return Contended(f"others hold what this needs, so nothing was done; try again ({one_line(cause)})")
     return error

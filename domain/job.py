@@ -14,6 +14,10 @@ it may have been any of those that ran there, the second time it was the only su
 LONGEST_RETRY_AFTER = timedelta(days=30)
 """The other side may ask for centuries, which are no time that Postgres could hold."""
 
+OUTAGES_FORGIVEN = 10
+"""Attempts of a job that do not count because the database went away meanwhile. One more, and the job itself may be
+what breaks its connections: from then on they count."""
+
 
 @dataclass(frozen=True)
 class Backoff:
@@ -65,6 +69,14 @@ def after_failure(
     if isinstance(error, Unavailable) and error.retry_after is not None:
         wait = max(wait, min(error.retry_after, LONGEST_RETRY_AFTER))
     return Retry(wait)
+
+
+def after_outage(forgiven: int) -> Retry | None:
+    """When a job runs again, uncounted, after the database went away in the middle; None: this attempt counts.
+
+    `forgiven` is how often that has happened to the job before.
+    """
+    return Retry(timedelta(seconds=min(2**forgiven, 60))) if forgiven < OUTAGES_FORGIVEN else None
 
 
 def after_overrun(*, attempt: int, max_attempts: int) -> Retry | GiveUp:

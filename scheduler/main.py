@@ -12,7 +12,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from db.transaction import DatabaseUnavailable
+from db.transaction import NO_ANSWER
 from domain.connections import Role, usual_pool
 from scheduler.relay import TICK, Relay
 from scheduler.schedule import SCHEDULES
@@ -21,6 +21,7 @@ from workers.app import App, build
 from workers.broker import Doorbell
 from workers.redis_client import connect
 from workers.settings import Settings
+from workers.startup import when_served
 
 RESCUE_EVERY = timedelta(seconds=10)
 FIRE_EVERY = timedelta(seconds=5)
@@ -29,7 +30,11 @@ log = structlog.get_logger()
 
 
 def run(settings: Settings) -> None:
-    """Tick until SIGTERM or SIGINT; a tick that has begun is finished."""
+    """Tick until SIGTERM or SIGINT; a tick that has begun is finished.
+
+    Raises:
+        SchemaNewer: this release must not work on this database.
+    """
     logs.configure(settings.log_format, settings.log_level)
     app = build(settings, name="viral scheduler", pool_size=usual_pool(Role.SCHEDULER))
     # Not an event: a signal that interrupts `set` or `wait` would wait for the event's own lock, for ever.
@@ -40,12 +45,13 @@ def run(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, asked_to_stop)
     signal.signal(signal.SIGINT, asked_to_stop)
-    app.start()
-    ticker = Ticker(app)
-    ticker.start()
-    log.info("scheduler.ready", schedules=len(SCHEDULES))
-    asked.get()
-    ticker.stop()
+    if when_served(app.check_schema, asked, waits="scheduler.waits"):
+        app.start()
+        ticker = Ticker(app)
+        ticker.start()
+        log.info("scheduler.ready", schedules=len(SCHEDULES))
+        asked.get()
+        ticker.stop()
     app.close()
     log.info("scheduler.stopped")
 
@@ -55,7 +61,7 @@ class Ticker:
 
     def __init__(self, app: App) -> None:
         self._doorbell = Doorbell(connect(app.settings.redis_url, patience=TICK + 1, used_for="dispatching"))
-        relay = Relay(app.db, self._doorbell, app.job_types, SCHEDULES, clock=app.clock)
+        relay = Relay(app.db, self._doorbell, app.job_types, SCHEDULES, clock=app.clock, rescue_after=RESCUE_EVERY)
         self._stop = threading.Event()
         self._ringer = threading.Thread(target=relay.run, args=(self._stop,), name="relay", daemon=True)
         self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
@@ -91,8 +97,8 @@ def _guarded(duty: Callable[[], int]) -> Callable[[], None]:
     def tick_once() -> None:
         try:
             duty()
-        except DatabaseUnavailable as error:
-            log.warning("scheduler.tick_missed", duty=duty.__name__, reason=str(error))
+        except NO_ANSWER as error:
+            log.warning("scheduler.tick_missed", duty=duty.__name__, reason=str(error), seldom=True)
         except Exception:
             log.exception("scheduler.tick_failed", duty=duty.__name__)
 

@@ -7,14 +7,14 @@ import secrets
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
 
 import redis
 import structlog
 
-from db.transaction import SYSTEM, Database, DatabaseUnavailable, Tx
+from db.transaction import NO_ANSWER, SYSTEM, Database, Tx
 from domain.billing import PLANS
 from scheduler.line import WINDOW, Line
 from scheduler.schedule import Schedule, latest_before, skipped, to_fire
@@ -38,7 +38,10 @@ log = structlog.get_logger()
 
 
 class Relay:
-    """One scheduler's work. `clock` replaces the database's clock for the calendar; for tests and rehearsals."""
+    """One scheduler's work. `clock` replaces the database's clock for the calendar; for tests and rehearsals.
+
+    `rescue_after`: how long the database must have been writable before a silent worker is taken for dead.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Relay:
         schedules: Sequence[Schedule],
         *,
         clock: Callable[[], datetime] | None = None,
+        rescue_after: timedelta = timedelta(0),
     ) -> None:
         self._db = db
         self._doorbell = doorbell
@@ -60,6 +64,9 @@ class Relay:
         self._epoch: str | None = None
         self._called = False
         self._looked_at = float("-inf")
+        self._served = True
+        self._rescue_after = rescue_after.total_seconds()
+        self._writes_since: float | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Ring until `stop`: twice a second, faster while more waits than fits in Redis, at once when called."""
@@ -67,10 +74,16 @@ class Relay:
             began = self._stopwatch()
             try:
                 self.ring()
-            except DatabaseUnavailable as error:
-                log.warning("relay.tick_missed", reason=str(error))
+            except NO_ANSWER as error:
+                if self._served:
+                    log.warning("relay.postgres_away", reason=str(error))
+                self._served = False
             except Exception:
                 log.exception("relay.tick_failed")
+            else:
+                if not self._served:
+                    log.info("relay.postgres_back")
+                self._served = True
             # However long a look at the table takes, the database is left alone for as long.
             if stop.wait(max(SHORTEST_REST, self._stopwatch() - began)):
                 return
@@ -108,7 +121,7 @@ class Relay:
         """A queue that cannot be read costs itself."""
         try:
             return self._ring_queue(queue, waiting, called=called)
-        except (redis.RedisError, DatabaseUnavailable):
+        except (redis.RedisError, *NO_ANSWER):
             raise
         except Exception as error:
             log.error("relay.queue_failed", queue=queue, error=str(error))
@@ -148,10 +161,21 @@ class Relay:
         self._epoch = epoch
 
     def rescue(self) -> int:
-        """Return the jobs of dead workers to their queues. Returns how many."""
-        rescued = rescue(self._db, self._types)
-        with self._db.transaction(SYSTEM) as tx:
-            tx.workers.forget_dead()
+        """Return the jobs of dead workers to their queues. Returns how many.
+
+        While nothing could be written, the living could not say that they live: after an outage they get `rescue_after`
+        to do so.
+        """
+        try:
+            with self._db.transaction(SYSTEM) as tx:
+                tx.workers.forget_dead()
+            if self._writes_since is None:
+                self._writes_since = self._stopwatch()
+            settled = self._stopwatch() - self._writes_since >= self._rescue_after
+            rescued = rescue(self._db, self._types) if settled else 0
+        except NO_ANSWER:
+            self._writes_since = None
+            raise
         return rescued
 
     def fire(self) -> int:

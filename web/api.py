@@ -195,7 +195,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         case NotSetUp():
             return refusal(503, str(error), "NOT_SET_UP")
         case Unavailable():
-            log.warning("api.unavailable", path=request.url.path, reason=str(error))
+            log.warning("api.unavailable", path=request.url.path, reason=str(error), seldom=True)
             seconds = round(error.retry_after.total_seconds()) if error.retry_after else RETRY_AFTER
             return refusal(
                 503,

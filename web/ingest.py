@@ -73,6 +73,7 @@ class Ingest:
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
         self._accepting = False
         self._connection: AppConnection | None = None
+        self._served = True
         self._rings: Queue[Rings | None] = Queue(RINGS_WAITING)
         self._writer = threading.Thread(target=self._write_all, name="ingest-writer", daemon=True)
         self._ringer = threading.Thread(target=self._ring_all, name="ingest-ringer", daemon=True)
@@ -144,9 +145,10 @@ class Ingest:
 
     def _write(self, batch: Sequence[Waiting]) -> None:
         try:
-            stored = store_and_commit(self._connected(), [waiting.event for waiting in batch])
+            stored = self._store(batch)
         except Exception as error:
-            log.warning("ingest.batch_failed", events=len(batch), reason=_one_line(error))
+            if not isinstance(error, Unavailable):
+                log.warning("ingest.batch_failed", events=len(batch), reason=_one_line(error))
             for waiting in batch:
                 self._write_alone(waiting)
         else:
@@ -156,7 +158,7 @@ class Ingest:
         """Store one event, waiting for Postgres as long as its request does."""
         while not waiting.given_up():
             try:
-                stored = store_and_commit(self._connected(), [waiting.event])
+                stored = self._store([waiting])
             except Unavailable:
                 time.sleep(RECONNECT_EVERY)
             except Exception as error:
@@ -168,6 +170,24 @@ class Ingest:
                 self._answer([waiting], stored)
                 return
         _on_loop([waiting], _refuse, "the database is away")
+
+    def _store(self, batch: Sequence[Waiting]) -> list[Stored]:
+        """An outage is told once, and its end.
+
+        Raises:
+            Unavailable: Postgres cannot be reached, or stores nothing now.
+        """
+        try:
+            stored = store_and_commit(self._connected(), [waiting.event for waiting in batch])
+        except Unavailable as error:
+            if self._served:
+                log.warning("ingest.postgres_away", reason=_one_line(error))
+            self._served = False
+            raise
+        if not self._served:
+            log.info("ingest.postgres_back")
+        self._served = True
+        return stored
 
     def _connected(self) -> AppConnection:
         if self._connection is None or self._connection.closed:

@@ -21,7 +21,9 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from db.connection import AppConnection
+from db.probe import OK, WriteProbe
 from domain.connections import Role, usual_pool
+from domain.errors import Unavailable
 from web.admission import PATIENCE
 from web.api import create_api
 from web.ingest import Ingest, Rings
@@ -43,7 +45,6 @@ READY_FOR = 1.0
 """Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""
 
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
-MIGRATED = "SELECT to_regclass('webhook_events') IS NOT NULL AND to_regclass('job_queue') IS NOT NULL"
 
 log = structlog.get_logger()
 
@@ -85,11 +86,16 @@ def run(settings: Settings) -> None:
     Raises:
         SettingsInvalid: a setting that the process needs is missing.
         CannotListen: HOST or PORT cannot be had.
+        SchemaNewer: this release must not work on this database.
     """
     logs.configure(settings.log_format, settings.log_level)
     sockets = bind(settings.web_host, settings.port)
     log.info("web.starting", addresses=[each.getsockname()[:2] for each in sockets])
     app = build(settings, name="viral web", pool_size=usual_pool(Role.WEB), pool_timeout=PATIENCE)
+    try:
+        app.check_schema()
+    except Unavailable as error:  # webhooks are answered 503, and readiness says why, until it is there
+        log.warning("web.waits", reason=str(error))
     usage = UsageLog(app.db.separate())
     throttle = Throttle(connect(settings.redis_url, used_for="the limits of requests"))
     deps = WebDeps(
@@ -145,6 +151,8 @@ def create_app(web: WebDeps) -> DoorsFirst:
         for source, (secrets, job) in given.items()
     ]
 
+    probe = WriteProbe(web.connect)
+
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         background = (*web.background, ingest)
@@ -154,12 +162,13 @@ def create_app(web: WebDeps) -> DoorsFirst:
         yield
         for each in reversed(background):
             await asyncio.to_thread(each.stop)
+        probe.close()
 
     rest = Starlette(
         routes=[
             Route("/", index),
             Route("/healthz", healthz),
-            Route("/readyz", Readiness(web.connect, web.redis_ping).answer),
+            Route("/readyz", Readiness(probe.ask, web.redis_ping).answer),
             Mount("/api", web.api),
         ],
         lifespan=lifespan,
@@ -183,17 +192,20 @@ async def healthz(request: Request) -> Response:
 
 
 class Readiness:
-    """Asks Postgres and Redis, one request at a time and once a second at most."""
+    """Has Postgres store something, and asks Redis, once a second at most.
 
-    def __init__(self, connect: Callable[[], AppConnection], redis_ping: Callable[[], None]) -> None:
-        self._connect = connect
+    `try_write` answers "ok", or says in a few words why nothing can be stored; it has a time limit of its own.
+    """
+
+    def __init__(self, try_write: Callable[[], str], redis_ping: Callable[[], None]) -> None:
+        self._try_write = try_write
         self._redis_ping = redis_ping
         self._asking = asyncio.Lock()
         self._asked_at = float("-inf")
         self._parts: dict[str, str] = {}
 
     async def answer(self, request: Request) -> Response:
-        """503 without Postgres. Without Redis still 200: webhooks are stored, and the relay rings when it is back."""
+        """503 if Postgres stores nothing. Without Redis still 200: webhooks are stored, and the relay rings later."""
         async with self._asking:
             if time.monotonic() - self._asked_at > READY_FOR:
                 postgres, redis = await asyncio.gather(
@@ -202,18 +214,15 @@ class Readiness:
                 self._parts = {"postgres": postgres, "redis": redis}
                 self._asked_at = time.monotonic()
         parts = self._parts
-        ready = parts["postgres"] == "ok"
+        ready = parts["postgres"] == OK
         status = "not ready" if not ready else "ready" if parts["redis"] == "ok" else "degraded"
         return JSONResponse({"status": status, **parts}, status_code=200 if ready else 503)
 
     def _postgres(self) -> str:
-        try:
-            with self._connect() as connection:
-                row = connection.execute(MIGRATED).fetchone()
-        except Exception as error:
-            log.warning("readiness.no_postgres", reason=str(error))
-            return "unreachable"
-        return "ok" if row and row[0] else "not migrated"
+        answer = self._try_write()
+        if answer != OK:
+            log.warning("readiness.no_postgres", reason=answer, seldom=True)
+        return answer
 
     def _redis(self) -> str:
         try:

@@ -71,7 +71,7 @@ class UsageLog:
             with self._db.transaction(SYSTEM, durable=False) as tx:
                 tx.requests.record(requests)
         except Unavailable as error:
-            log.warning("usage.waits", requests=len(requests), reason=str(error))
+            log.warning("usage.waits", requests=len(requests), reason=str(error), seldom=True)
             return requests
         except Exception as error:
             if len(requests) == 1:

@@ -90,7 +90,7 @@ class Door:
         try:
             stored = await self.ingest.accept(self._event(envelope))
         except Unavailable as error:
-            log.error("webhook.not_stored", **facts, reason=str(error))
+            log.error("webhook.not_stored", **facts, reason=str(error), seldom=True)
             return _unavailable("the event could not be stored now; send it again later", "NOT_STORED")
         log.info("webhook.accepted", **facts, duplicate=stored.duplicate)
         return RECEIVED

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
 import workers.jobs
+from domain.errors import ViralError
 from workers.app import discover
 from workers.settings import load
 
@@ -112,6 +113,8 @@ class Parent:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._work(asked)
             code = 0
+        except ViralError as error:
+            sys.stderr.write(f"viral worker: {error}\n")
         except BaseException:
             traceback.print_exc()
         finally:

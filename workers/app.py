@@ -17,7 +17,8 @@ from uuid import UUID, uuid4
 import structlog
 
 import workers.jobs
-from db.transaction import POOL_TIMEOUT, Database, Rings
+from db.revisions import check
+from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Rings
 from db.url import parse
 from domain.ids import next_uuid7
 from domain.ports import Ports
@@ -67,6 +68,14 @@ class App:
             put_back=self.doorbell.put_back,
             clock=self.clock,
         )
+
+    def check_schema(self) -> None:
+        """Raises:
+        SchemaNewer: this release must not work on this database.
+        SchemaOlder, DatabaseUnavailable: it cannot yet.
+        """
+        with self.db.transaction(SYSTEM) as tx:
+            check(tx.health.schema())
 
     def start(self) -> None:
         """In a process that lives on: from here on no commit waits for Redis; a thread of its own notifies."""

@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 
 from db.claims import ClaimedJob, known
-from db.transaction import SYSTEM, Database
+from db.transaction import SYSTEM, Database, Tx
 from domain.errors import Unavailable
 from workers.job import JobTypes
 
@@ -67,3 +67,7 @@ class Claimer:
             left = tx.claims.suspects(job_ids, self._known) if len(claimed) < len(job_ids) else []
         self._leases.update(job.lease_token for job in claimed)
         return claimed, left
+
+    def take_back(self, tx: Tx, job_ids: Sequence[UUID]) -> int:
+        """Return what a claim took whose COMMIT was not answered: nobody here has begun it. Returns how many."""
+        return tx.claims.take_back(job_ids, self._worker_id, self._leases)

@@ -13,17 +13,23 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from random import Random
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import structlog
 
 from db.claims import ClaimedJob, Done
-from db.transaction import SYSTEM, Database, LeaseMissing, Scope, Tx
+from db.transaction import NO_ANSWER, SYSTEM, Database, LeaseMissing, Scope, Tx
 from domain import rate
 from domain.errors import Rejected, Unavailable
 from domain.ports import Ports
 from domain.storable import to_json
+
+TRY_AGAIN = 0.5
+"""Seconds between attempts to reach a database that is away."""
+
+OUTAGE_PATIENCE = timedelta(minutes=1)
+"""How long the result of a step waits for the database."""
 
 USUAL_STATEMENT = timedelta(seconds=30)
 """What a statement may take anyway; near a deadline it may take less."""
@@ -248,11 +254,21 @@ class Context:
     def _settle(
         self, step: str, status: str, result: str | None = None, keep: Callable[[Tx], object] | None = None
     ) -> None:
-        with self._open(SYSTEM) as tx:
-            tx.steps.settle(self.job.id, step, status, result)
-            if keep is not None:
-                tx.work_as(self._scope)
-                keep(tx)
+        """An outage of the database is waited out: what was done outside, and paid, must not be forgotten."""
+        until = monotonic() + min(OUTAGE_PATIENCE, self.remaining).total_seconds()
+        while True:
+            try:
+                with self._open(SYSTEM) as tx:
+                    tx.steps.settle(self.job.id, step, status, result)
+                    if keep is not None:
+                        tx.work_as(self._scope)
+                        keep(tx)
+            except NO_ANSWER:
+                if monotonic() > until:
+                    raise
+                sleep(TRY_AGAIN)
+            else:
+                return
 
     def _real_now(self) -> datetime:
         return self.job.now + timedelta(seconds=monotonic() - self._claimed_at)

@@ -11,7 +11,7 @@ import structlog
 from db.claims import ClaimedJob
 from db.jobs import FailedAttempt
 from db.loading import UnreadableJson
-from db.transaction import SYSTEM, Contended, Database, DatabaseUnavailable, Tx, is_contended
+from db.transaction import NO_ANSWER, SYSTEM, Contended, Database, Tx, is_contended
 from db.workers import NOBODY, LostJob
 from domain.errors import Rejected
 from domain.job import GiveUp, Retry, after_abandonment, after_crash, after_overrun
@@ -49,7 +49,7 @@ def rescue(db: Database, job_types: JobTypes) -> int:
         try:
             with db.transaction(SYSTEM) as tx:
                 rescued += _rescue(tx, job_types, job_id)
-        except DatabaseUnavailable:
+        except NO_ANSWER:
             raise
         except Contended as error:
             log.info("job.rescue_put_off", job_id=str(job_id), reason=str(error))
@@ -143,7 +143,7 @@ def _run_hook(tx: Tx, job_type: JobType[Any], job: ClaimedJob | LostJob | Cancel
             job_type.on_failure(tx, FailedJob(job.id, job.tenant_id, arguments, reason))
         tx.work_as(SYSTEM)
     except Exception as error:
-        if tx.lost:
+        if tx.went_away(error):
             raise
         if is_contended(error):
             raise Contended(f"{job_type.name}'s on_failure waits for a lock that another transaction holds") from error

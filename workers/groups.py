@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from db.claims import ClaimedJob
-from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable, LeaseMissing, Scope, Tx
+from db.transaction import SYSTEM, CommitUnknown, Database, LeaseMissing, Scope, Tx
 from domain.errors import ViralError
 from workers.context import Context
 from workers.job import JobTypes
@@ -59,10 +59,10 @@ def take_group(waiting: deque[ClaimedJob], job_types: JobTypes) -> list[ClaimedJ
 def run_group(
     db: Database, jobs: Sequence[ClaimedJob], handle: Callable[[ClaimedJob, Tx], GroupedContext]
 ) -> Sequence[ClaimedJob]:
-    """Run the jobs in one transaction. Returns those that are to be run alone.
+    """Run the jobs in one transaction. Returns those that are to be run alone: all, if the database went away.
 
     Raises:
-        DatabaseUnavailable: nothing happened.
+        CommitUnknown: they are completed, or nothing happened.
     """
     finished, alone = [], []
     try:
@@ -70,18 +70,15 @@ def run_group(
             for job in jobs:
                 try:
                     finished.append(handle(job, tx).done)
-                except Exception:
-                    if tx.lost:
+                except Exception as error:
+                    if tx.went_away(error):
                         raise
                     alone.append(job)
             tx.work_as(SYSTEM)
             if finished and len(tx.claims.complete(finished)) < len(finished):
                 raise LeaseMissing
-    except DatabaseUnavailable:
-        raise
     except CommitUnknown:
-        with db.transaction(SYSTEM) as tx:
-            return [job for job in jobs if not tx.claims.completed(job)]
+        raise
     except Exception as error:
         log.info("group.dissolved", jobs=len(jobs), reason=str(error) or type(error).__name__)
         return jobs

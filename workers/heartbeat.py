@@ -9,10 +9,11 @@ from uuid import UUID
 
 import structlog
 
-from db.transaction import SYSTEM, Database, DatabaseUnavailable
+from db.transaction import NO_ANSWER, SYSTEM, Database
 from workers.runner import Runner
 
 INTERVAL = timedelta(seconds=10)
+AGAIN = timedelta(seconds=1)
 LEASE = timedelta(seconds=30)
 CLAIM_IN_FLIGHT = timedelta(seconds=30)
 """Longest that the answer to a claim can be on its way: the pool's own waits end before."""
@@ -58,7 +59,9 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Renew the lease, and disown jobs that no thread of this process runs."""
-        with self._db.transaction(SYSTEM) as tx:
+        # Written without waiting for the disk or a standby: a server whose commits hang must not make it look dead, and
+        # one that crashed forgets at most that it lives a few seconds longer.
+        with self._db.transaction(SYSTEM, durable=False) as tx:
             tx.workers.beat(
                 self.worker_id,
                 hostname=socket.gethostname(),
@@ -88,10 +91,19 @@ class Heartbeat:
         return returned
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval.total_seconds()):
+        heard = True
+        # Missed, it is tried again soon: when the database is back, the first to write must not be who gives us up.
+        while not self._stop.wait((self._interval if heard else min(self._interval / 4, AGAIN)).total_seconds()):
             try:
                 self.beat()
-            except DatabaseUnavailable as error:
-                log.warning("worker.heartbeat_missed", reason=str(error))
+            except NO_ANSWER as error:
+                if heard:
+                    log.warning("worker.heartbeat_missed", reason=str(error))
+                heard = False
             except Exception:
                 log.exception("worker.heartbeat_failed")
+                heard = False
+            else:
+                if not heard:
+                    log.info("worker.heartbeat_back")
+                heard = True

@@ -2,6 +2,9 @@
 
 import logging
 import sys
+import threading
+import time
+from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -20,8 +23,65 @@ def add_job(logger: Any, method: str, fields: Any) -> Any:
     return fields
 
 
+class Seldom:
+    """Keeps trouble that comes with every request, every job or every tick from filling the log.
+
+    A line that says `seldom=True` is written at once, and again after a second, two, four, up to a minute, with the
+    number of those between (`unsaid`). Any line is written whose error carries a traceback; the traceback itself is, of
+    each kind, once a second.
+    """
+
+    SHORTEST, LONGEST = 1.0, 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._said: dict[Hashable, tuple[float, float, int]] = {}
+
+    def __call__(self, logger: Any, method: str, fields: Any) -> Any:
+        if fields.pop("seldom", False):
+            unsaid = self._unsaid(fields["event"], longest=self.LONGEST)
+            if unsaid is None:
+                raise structlog.DropEvent
+            if unsaid:
+                fields["unsaid"] = unsaid
+        if fields.get("exc_info"):
+            error = _error(fields["exc_info"])
+            if error is not None and self._unsaid((fields["event"], type(error)), longest=self.SHORTEST) is None:
+                del fields["exc_info"]
+                fields.setdefault("error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return fields
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """The same for tracebacks of the libraries."""
+        error = _error(record.exc_info)
+        if error is not None and self._unsaid((record.name, type(error)), longest=self.SHORTEST) is None:
+            record.exc_info = None
+        return True
+
+    def _unsaid(self, kind: Hashable, *, longest: float) -> int | None:
+        """How many of the kind were not said since the last one that was; None: this one is not to be said either."""
+        now = self._clock()
+        with self._lock:
+            said_at, rest, unsaid = self._said.get(kind, (float("-inf"), 0.0, 0))
+            if now < said_at + rest:
+                self._said[kind] = said_at, rest, unsaid + 1
+                return None
+            goes_on = now < said_at + 2 * rest
+            self._said[kind] = now, min(2 * rest, longest) if goes_on else self.SHORTEST, 0
+            return unsaid
+
+
+def _error(exc_info: Any) -> BaseException | None:
+    found: object = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    if isinstance(found, BaseException):
+        return found
+    return sys.exc_info()[1] if found else None
+
+
 def configure(log_format: str, level: str, stream: TextIO | None = None) -> None:
     """Send everything, the libraries' own logging included, through one renderer to `stream` (standard error)."""
+    seldom = Seldom()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         add_job,
@@ -37,7 +97,7 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     # Our own lines go straight to the stream: by way of the standard library each would cost four times as much, which
     # is a third of what accepting a webhook costs.
     structlog.configure(
-        processors=[*shared, *last],
+        processors=[seldom, *shared, *last],
         logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         cache_logger_on_first_use=False,
@@ -49,6 +109,7 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(seldom.filter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +13,7 @@ import structlog
 from dramatiq.worker import Worker
 
 import workers.jobs
-from db.transaction import CommitUnknown, DatabaseUnavailable
+from db.transaction import NO_ANSWER
 from domain.connections import Role, usual_pool
 from workers import logs
 from workers.app import build
@@ -21,10 +21,9 @@ from workers.broker import BellBroker, declare_actor
 from workers.heartbeat import INTERVAL, LEASE, Heartbeat
 from workers.job import QUEUES
 from workers.settings import Settings, load
+from workers.startup import when_served
 
 QUEUES_VARIABLE = "WORKER_QUEUES"
-SIGN_ON_AGAIN_SECONDS = 1.0
-NO_ANSWER = (DatabaseUnavailable, CommitUnknown)
 
 log = structlog.get_logger()
 
@@ -63,9 +62,13 @@ class WorkerProcess:
         declare_actor(self.broker, self._runner.run)
 
     def run(self, asked_to_stop: SimpleQueue[Any]) -> None:
-        """Work until asked to stop; then finish what was begun, and give back what outlasts the grace period."""
+        """Work until asked to stop; then finish what was begun, and give back what outlasts the grace period.
+
+        Raises:
+            SchemaNewer: this release must not work on this database.
+        """
         self._app.start()
-        if self._sign_on(asked_to_stop):
+        if when_served(self._sign_on, asked_to_stop, waits="worker.waits"):
             self._runner.start()
             threads = Worker(self.broker, worker_threads=self._settings.worker_threads)
             threads.start()
@@ -80,23 +83,10 @@ class WorkerProcess:
         self.broker.close()
         self._app.close()
 
-    def _sign_on(self, asked_to_stop: SimpleQueue[Any]) -> bool:
-        """No job is claimed before the first heartbeat is written: without one, a process is dead to the others.
-
-        False if it was asked to stop before the database answered.
-        """
-        while True:
-            try:
-                self._heartbeat.start()
-            except NO_ANSWER as error:
-                log.warning("worker.waits", reason=str(error))
-            else:
-                return True
-            try:
-                asked_to_stop.get(timeout=SIGN_ON_AGAIN_SECONDS)
-            except Empty:
-                continue
-            return False
+    def _sign_on(self) -> None:
+        """No job is claimed before the first heartbeat is written: without one, a process is dead to the others."""
+        self._app.check_schema()
+        self._heartbeat.start()
 
     def _drain(self, threads: Worker) -> None:
         log.info("worker.draining", running=len(self._runner.leases))

@@ -8,6 +8,7 @@ any more (nothing of it is kept). See docs/decisions/0001-the-row-is-the-job.md.
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from random import Random
@@ -19,13 +20,13 @@ import structlog
 
 from db.claims import ClaimedJob, Done
 from db.jobs import FailedAttempt
-from db.transaction import SYSTEM, CommitUnknown, Database, DatabaseUnavailable, Tx
+from db.transaction import NO_ANSWER, SYSTEM, CommitUnknown, Contended, Database, DatabaseUnavailable, Tx
 from domain.errors import Unavailable, ViralError
-from domain.job import GiveUp, Retry, after_failure
+from domain.job import GiveUp, Retry, after_failure, after_outage
 from domain.ports import Ports
 from workers import logs
 from workers.claiming import Claimer
-from workers.context import Context, JobCancelled, LeaseLost, Snoozed
+from workers.context import TRY_AGAIN, Context, JobCancelled, LeaseLost, Snoozed
 from workers.endings import notify_failure
 from workers.failures import described, named
 from workers.groups import GroupedContext, run_group, take_group
@@ -37,6 +38,7 @@ QUICK, SLOW = 0.025, 0.25
 """Seconds that jobs claimed together take: below the first, more are claimed next time; above the second, one."""
 
 AnyContext = TypeVar("AnyContext", bound=Context)
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -112,8 +114,10 @@ class Runner:
             chunk, left = left[:size], left[size:]
             try:
                 took = self._run_chunk(queue, chunk)
-            except DatabaseUnavailable as error:
-                log.warning("job.postponed", jobs=len(chunk) + len(left), reason=str(error))
+            except (*NO_ANSWER, Contended) as error:
+                log.warning("job.postponed", jobs=len(chunk) + len(left), reason=str(error), seldom=True)
+                self._put_back(queue, [*chunk, *left])
+                self._stopping.wait(TRY_AGAIN)
                 return
             except Exception:
                 log.exception("job.runner_failed")
@@ -131,14 +135,16 @@ class Runner:
 
     def run_one(self, job_id: UUID) -> bool:
         """Claim the job and carry it to the end of this attempt. False if there was nothing to claim."""
-        claimed, suspects = self._claims.do([job_id])
+        with self._claiming([job_id]):
+            claimed, suspects = self._claims.do([job_id])
         for job in claimed:
             self._attempt(job)
         return bool(claimed) or any(map(self._run_suspect, suspects))
 
     def _run_chunk(self, queue: str, job_ids: Sequence[UUID]) -> float:
         """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds."""
-        claimed, suspects = self._claims.do(job_ids)
+        with self._claiming(job_ids):
+            claimed, suspects = self._claims.do(job_ids)
         waiting, began = deque(claimed), self._stopwatch()
         try:
             while waiting:
@@ -159,20 +165,41 @@ class Runner:
         return took
 
     def _run_suspect(self, job_id: UUID) -> bool:
-        for job in (claimed := self._claimer.take([job_id], suspects=True)[0]):
+        with self._claiming([job_id]):
+            claimed, _ = self._claimer.take([job_id], suspects=True)
+        for job in claimed:
             self._attempt(job)
         return bool(claimed)
 
+    @contextmanager
+    def _claiming(self, job_ids: Sequence[UUID]) -> Iterator[None]:
+        """Undo a claim whose COMMIT was not answered: nobody here has begun what it took.
+
+        Raises:
+            DatabaseUnavailable: nothing is claimed.
+        """
+        try:
+            yield
+        except CommitUnknown as error:
+            returned = self._persist(lambda tx: self._claimer.take_back(tx, job_ids))
+            log.warning("jobs.claim_unknown", returned=returned, seldom=True)
+            raise DatabaseUnavailable(str(error)) from error
+
     def _give_back(self, jobs: Collection[ClaimedJob]) -> None:
-        with self._db.transaction(SYSTEM) as tx:
-            tx.claims.give_back(jobs)
+        self._persist(lambda tx: tx.claims.give_back(jobs))
         self._leases.difference_update(job.lease_token for job in jobs)
 
     def _complete(self, done: Sequence[Done]) -> list[bool]:
-        """Write down completions. While Postgres is away they are forgotten: the jobs are disowned, and run again."""
+        """Write down completions, as soon as Postgres takes them."""
+
+        def write(tx: Tx) -> set[UUID]:
+            completed = tx.claims.complete(done)
+            # It may have happened in a transaction whose COMMIT was not answered.
+            missing = [each.job for each in done if each.job.id not in completed]
+            return completed | {job.id for job in missing if tx.claims.completed(job)}
+
         try:
-            with self._db.transaction(SYSTEM) as tx:
-                completed = tx.claims.complete(done)
+            completed = self._persist(write)
         except Unavailable as error:
             log.warning("jobs.completions_lost", count=len(done), reason=str(error))
             completed = set()
@@ -214,6 +241,8 @@ class Runner:
             self._heed(claimed, wish)
         except CommitUnknown as error:
             self._resolve(claimed, error)
+        except (DatabaseUnavailable, Contended) as error:
+            self._return(claimed, error)
         except Exception as error:
             self._fail(claimed, error)
         else:
@@ -226,10 +255,18 @@ class Runner:
 
     def _attempt_together(self, group: Sequence[ClaimedJob]) -> None:
         try:
-            for claimed in run_group(self._db, group, self._handle_in_group):
+            for claimed in self._run_group(group):
                 self._attempt(claimed)
         finally:
             self._leases.difference_update(job.lease_token for job in group)
+
+    def _run_group(self, group: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        try:
+            return run_group(self._db, group, self._handle_in_group)
+        except CommitUnknown as error:
+            left = self._persist(lambda tx: [job for job in group if not tx.claims.completed(job)])
+            log.warning("group.commit_unknown", completed=len(group) - len(left), reason=str(error))
+            return left
 
     def _handle_in_group(self, claimed: ClaimedJob, tx: Tx) -> GroupedContext:
         token = logs.current_job.set(claimed)
@@ -257,11 +294,46 @@ class Runner:
 
     def _resolve(self, claimed: ClaimedJob, error: CommitUnknown) -> None:
         """The answer to a COMMIT was lost: read what became of it, on another connection."""
-        with self._db.transaction(SYSTEM) as tx:
-            completed = tx.claims.completed(claimed)
+        completed = self._persist(lambda tx: tx.claims.completed(claimed))
         log.warning("job.commit_unknown", completed=completed)
         if not completed:
+            self._return(claimed, error)
+
+    def _return(self, claimed: ClaimedJob, error: DatabaseUnavailable | CommitUnknown | Contended) -> None:
+        """The database went away in the middle, or others held what the job needs: nothing of the attempt was kept, and
+        it is no failure of the job."""
+        attempt = FailedAttempt("returned", type(error).__name__, str(error))
+
+        def write(tx: Tx) -> tuple[Retry | None, bool]:
+            again = after_outage(tx.jobs.outages(claimed.id))
+            if again is None:
+                return None, True
+            tx.claims.leave(claimed)
+            return again, tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, again.after, counted=False)
+
+        again, mine = self._persist(write)
+        if again is None:
             self._fail(claimed, error)
+            return
+        wait = round(again.after.total_seconds(), 1)
+        log.warning("job.returned" if mine else "job.lease_lost", reason=str(error), retry_in_s=wait)
+
+    def _persist(self, write: Callable[[Tx], T]) -> T:
+        """What `write` returns, in a transaction of its own, which is tried again while the database is away.
+
+        `write` finds out for itself if an earlier try, whose COMMIT was not answered, has done it.
+
+        Raises:
+            DatabaseUnavailable, CommitUnknown: the database is away, and this process was asked to stop.
+        """
+        while True:
+            try:
+                with self._db.transaction(SYSTEM) as tx:
+                    return write(tx)
+            except NO_ANSWER as error:
+                log.warning("worker.cannot_write", reason=str(error), seldom=True)
+                if self._stopping.wait(TRY_AGAIN):
+                    raise
 
     def _fail(self, claimed: ClaimedJob, error: Exception) -> None:
         job_type = self._types[claimed.job_type]
@@ -293,7 +365,8 @@ class Runner:
 
     def _record_failure(self, claimed: ClaimedJob, attempt: FailedAttempt, decision: Retry | GiveUp) -> bool:
         """False if the job is not ours any more."""
-        with self._db.transaction(SYSTEM) as tx:
+
+        def write(tx: Tx) -> bool:
             tx.claims.leave(claimed)
             if isinstance(decision, Retry):
                 return tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, decision.after)
@@ -301,6 +374,8 @@ class Runner:
             if mine:
                 notify_failure(tx, self._types[claimed.job_type], claimed, attempt.error_message)
             return mine
+
+        return self._persist(write)
 
     def _heed(self, claimed: ClaimedJob, wish: Snoozed | JobCancelled) -> None:
         """What is asked for and cannot be written is a failure: no attempt may end without a trace."""
@@ -316,19 +391,26 @@ class Runner:
 
     def _snooze(self, claimed: ClaimedJob, snoozed: Snoozed) -> None:
         attempt = FailedAttempt("snoozed", "Snoozed", str(snoozed))
-        with self._db.transaction(SYSTEM) as tx:
+
+        def write(tx: Tx) -> bool:
             tx.claims.leave(claimed)
-            mine = tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, snoozed.after, counted=False)
+            return tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, snoozed.after, counted=False)
+
+        mine = self._persist(write)
         wait = round(snoozed.after.total_seconds(), 1)
         log.info("job.snoozed" if mine else "job.lease_lost", reason=str(snoozed), retry_in_s=wait)
 
     def _cancel(self, claimed: ClaimedJob) -> None:
         attempt = FailedAttempt("cancelled", "JobCancelled", "stopped as somebody asked for")
-        with self._db.transaction(SYSTEM) as tx:
+
+        def write(tx: Tx) -> bool:
             tx.claims.leave(claimed)
             mine = tx.jobs.cancel_mine(claimed.id, claimed.lease_token, attempt)
             if mine:
                 notify_failure(tx, self._types[claimed.job_type], claimed, "cancelled")
+            return mine
+
+        mine = self._persist(write)
         log.info("job.cancelled" if mine else "job.lease_lost")
 
 

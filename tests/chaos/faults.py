@@ -32,6 +32,10 @@ class Wire:
         place = parts.netloc.rpartition("@")[0]
         return urlunsplit(parts._replace(netloc=f"{place}@127.0.0.1:{self.port}", query=query))
 
+    def lead_to(self, port: int) -> None:
+        """From now on new connections end there; those that are open stay."""
+        self._target = ("127.0.0.1", port)
+
     def reset_all(self) -> None:
         """Every connection of this moment gets an RST, on both sides."""
         with self._lock:

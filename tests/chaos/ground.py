@@ -5,7 +5,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -39,18 +39,20 @@ CREATE INDEX ON chaos_ledger (job_id);
 GRANT SELECT, INSERT ON chaos_ledger TO viral_app;
 """
 
+Reach = Callable[[str], str]
+
 
 class Place:
     """One database, with what it takes to work in it and to look at it."""
 
-    def __init__(self, ground: "Ground", name: str) -> None:
+    def __init__(self, ground: "Ground", name: str, reach: Reach) -> None:
         self.ground = ground
         self.name = name
         self.folder = ground.home / "places" / name
         self.folder.mkdir(parents=True)
-        self.owner_url = seeing_all_tenants(ground.postgres.url(OWNER, name))
+        self.owner_url = reach(seeing_all_tenants(ground.postgres.url(OWNER, name)))
         self.environment = {
-            "DATABASE_URL": ground.postgres.url(APP, name),
+            "DATABASE_URL": reach(ground.postgres.url(APP, name)),
             "DIRECT_URL": self.owner_url,
             "REDIS_URL": ground.redis.url(),
             "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
@@ -120,14 +122,15 @@ class Ground:
         return psycopg.connect(self.postgres.url(OWNER, "postgres"), autocommit=True)
 
     @contextmanager
-    def place(self, name: str) -> Iterator[Place]:
-        """A migrated database with an empty ledger, and an empty Redis."""
+    def place(self, name: str, reach: Reach = lambda url: url) -> Iterator[Place]:
+        """A migrated database with an empty ledger, and an empty Redis. `reach` says how the server is reached, if not
+        by its own URL."""
         self._places += 1
         database = f"chaos_{self._places}_{name.lower().replace('-', '_')}"
         self.forget_redis()
         with self.admin() as connection:
             connection.execute(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-        place = Place(self, database)
+        place = Place(self, database, reach)
         try:
             yield place
         finally:
@@ -157,6 +160,12 @@ class Ground:
             time.sleep(0.01)
         self.postgres.stop()
         self.postgres.start()
+
+    def revive_postgres(self) -> None:
+        """Start it again if it was killed."""
+        if not self.postgres.alive():
+            self.postgres.stop()
+            self.postgres.start()
 
     def close(self) -> None:
         if self.nursery is not None:

@@ -116,11 +116,14 @@ def feeding(place: Place, rng: Random, enqueue: Enqueue = mixed, **how: float) -
 
 
 class Deliveries:
-    """Distinct signed Stripe events, each sent until it is answered with 200, as Stripe does, by several at once."""
+    """Distinct signed Stripe events, each sent until it is answered with 200, as Stripe does, by several at once; as
+    fast as they can, or `per_second`."""
 
-    def __init__(self, origin: str, rng: Random, number: int, *, threads: int) -> None:
+    def __init__(self, origin: str, rng: Random, number: int, *, threads: int, per_second: float = 0) -> None:
         self._url = f"{origin}/webhooks/stripe"
         self._number = number
+        self._every = 1 / per_second if per_second else 0.0
+        self._began = time.monotonic()
         self._bodies = [
             json.dumps(KINDS["stripe"]["customer.deleted"].build(cast(rng), datetime.now(UTC))).encode()
             for _ in range(number)
@@ -137,6 +140,7 @@ class Deliveries:
         return self.answers[200]
 
     def start(self) -> None:
+        self._began = time.monotonic()
         for thread in self._threads:
             thread.start()
 
@@ -148,6 +152,7 @@ class Deliveries:
     def _send_all(self) -> None:
         with httpx.Client(timeout=10) as client:
             while (n := next(self._turn)) < self._number and not self._stop.is_set():
+                self._stop.wait(max(0.0, self._began + n * self._every - time.monotonic()))
                 while self._send(client, self._bodies[n]) != 200 and not self._stop.wait(0.05):
                     pass
 
@@ -178,8 +183,10 @@ SELECT (SELECT count(*) FROM webhook_events),
 
 
 @contextmanager
-def delivering(origin: str, rng: Random, number: int, *, threads: int = 8) -> Iterator[Deliveries]:
-    deliveries = Deliveries(origin, rng, number, threads=threads)
+def delivering(
+    origin: str, rng: Random, number: int, *, threads: int = 8, per_second: float = 0
+) -> Iterator[Deliveries]:
+    deliveries = Deliveries(origin, rng, number, threads=threads, per_second=per_second)
     deliveries.start()
     try:
         yield deliveries

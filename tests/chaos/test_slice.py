@@ -11,7 +11,21 @@ from tests.chaos.catalogue import CATALOGUE, Entry
 from tests.chaos.ground import Ground
 from tests.chaos.report import CAUGHT, PASSED, SKIPPED, Finding, row
 
-SLICE = ("R1", "R2", "R3", "R5", "R6", "R8", "R14", "pooler", "redis-failover", "eviction", "fence")
+SLICE = (
+    "R1",
+    "R2",
+    "R3",
+    "R5",
+    "R6",
+    "R8",
+    "R14",
+    "pooler",
+    "redis-failover",
+    "eviction",
+    "standby",
+    "readonly",
+    "fence",
+)
 
 
 @pytest.fixture(scope="module")

@@ -471,6 +471,11 @@ def test_after_a_rollback_the_schema_may_be_newer_than_the_code(
     assert "at 9999, which this release does not know" in says
     assert "viral migrate" not in says
     assert "at 9999, which this release does not know" in viral.refused("migrate", DIRECT_URL=owner_url)
+    [line] = viral.done("migrate", "--allow-newer", DIRECT_URL=owner_url).lines
+    assert line.startswith("schema: stays at 9999, which a newer release made; this one (it expects ")
+    state, says = finding(viral("doctor", "--json"), "schema")
+    assert state == "warn"
+    assert says.startswith("at 9999, of a newer release; this one (it expects ")
 
 
 @pytest.fixture

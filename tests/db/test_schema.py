@@ -28,7 +28,9 @@ from alembic.script import ScriptDirectory
 
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from db import migrate
+from db.health import Health
 from db.migrate import MIGRATIONS, MigrationRefused, owners_engine
+from db.revisions import Schema, SchemaNewer, SchemaOlder, check, known
 from db.security import RoleRefused
 from db.tables import metadata
 from db.transaction import SYSTEM, Database
@@ -273,6 +275,58 @@ def test_a_schema_of_a_newer_release_is_left_alone(servers: Servers, empty_datab
         with pytest.raises(MigrationRefused, match="at 9999, which this release does not know"):
             move(url)
     assert rows(url, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def test_a_release_may_go_back_to_where_a_newer_one_was(servers: Servers, empty_database: str) -> None:
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("COMMENT ON TABLE alembic_version IS 'older releases that may work on this schema: 9998'")
+    with pytest.raises(SchemaNewer, match="run `viral migrate --allow-newer`"):
+        check(schema_of(url))
+    for _ in range(2):
+        assert migrate.upgrade(url, allow_newer=True) == ("9999", "9999")
+    assert schema_of(url) == Schema("9999", frozenset({"9998", str(migrate.newest())}))
+    check(schema_of(url))
+
+
+def test_the_release_before_goes_on_until_it_is_replaced(servers: Servers, empty_database: str) -> None:
+    """Its processes may be started again between the migration and their replacement."""
+    url = servers.postgres.url(OWNER, empty_database)
+    before = "0014"
+    migrate.upgrade(url, before)
+    assert schema_of(url) == Schema(before)
+    with pytest.raises(SchemaOlder, match=r"at 0014, .*: run `viral migrate`"):
+        check(schema_of(url))
+    migrate.upgrade(url)
+    assert schema_of(url) == Schema(migrate.newest(), frozenset({before}))
+    assert migrate.upgrade(url, allow_newer=True) == (migrate.newest(), migrate.newest())
+    assert schema_of(url).welcome == {before}
+    migrate.downgrade(url, before)
+    assert schema_of(url) == Schema(before)
+
+
+def test_the_revisions_are_those_that_alembic_finds() -> None:
+    scripts = ScriptDirectory(str(migrate.MIGRATIONS))
+    assert known() == {script.revision for script in scripts.walk_revisions()}
+    assert migrate.newest() == scripts.get_current_head()
+
+
+def test_a_table_that_is_in_use_is_told_as_such(servers: Servers, empty_database: str) -> None:
+    """The table that is always there stands for those that a migration changes: those wait for five seconds."""
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url)
+    with psycopg.connect(url) as busy:
+        busy.execute("LOCK TABLE alembic_version")
+        with pytest.raises(MigrationRefused, match=r"a table was in use by others for too long .*: try again"):
+            migrate.upgrade(f"{url}?options=-clock_timeout%3D100ms")
+    assert migrate.upgrade(url) == (migrate.newest(), migrate.newest())
+
+
+def schema_of(url: str) -> Schema:
+    with psycopg.connect(url) as connection:
+        return Health(connection).schema()
 
 
 # --- a server that knows nothing of us ----------------------------------------------------------------------

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -20,8 +21,10 @@ from sqlalchemy.exc import IntegrityError
 
 from db.adding import NewJob
 from db.connection import IDLE_BEFORE_PING, TransactionSettings
-from db.transaction import SYSTEM, Database, DatabaseUnavailable, Rings, SecondConnection, Tx
+from db.outage import AWAY
+from db.transaction import SYSTEM, Contended, Database, DatabaseUnavailable, Rings, SecondConnection, Tx
 from domain.errors import TenantContextNotSet, Unavailable
+from tests.outages import refusing
 from tests.wait import until
 
 Open = Callable[..., Database]
@@ -397,3 +400,91 @@ def test_many_threads_take_turns_with_one_connection(opened: Open) -> None:
     with ThreadPoolExecutor(16) as threads:
         assert sum(threads.map(work, range(200))) == sum(range(200))
     assert marks(database) == 200
+
+
+# --- a server that answers and does not serve ---------------------------------------------------------------
+
+
+def lead_to_a_read_only_server(tx: Tx) -> None:
+    """The connection of the transaction, for as long as it lives; it will be in the pool again."""
+    tx.driver.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+
+
+def test_a_connection_that_leads_to_a_read_only_server_is_replaced(opened: Open) -> None:
+    database = opened()
+    with database.transaction(SYSTEM) as tx:
+        lead_to_a_read_only_server(tx)
+    with (
+        pytest.raises(DatabaseUnavailable, match=r"cannot serve us now \(read-only\)"),
+        database.transaction(SYSTEM) as tx,
+    ):
+        leave_mark(tx)
+    with database.transaction(SYSTEM) as tx:
+        leave_mark(tx)
+    assert marks(database) == 1
+
+
+def test_with_one_such_connection_all_that_are_as_old_are_replaced(opened: Open) -> None:
+    """Else the last of them would be met in a busy hour, days later."""
+    database = opened(pool_size=5)
+    with ExitStack() as stack:
+        for tx in [stack.enter_context(database.transaction(SYSTEM)) for _ in range(5)]:
+            lead_to_a_read_only_server(tx)
+    with pytest.raises(DatabaseUnavailable), database.transaction(SYSTEM) as tx:
+        leave_mark(tx)
+    with ExitStack() as stack:
+        for tx in [stack.enter_context(database.transaction(SYSTEM)) for _ in range(5)]:
+            leave_mark(tx)
+    assert marks(database) == 5
+
+
+def test_of_the_errors_only_those_of_an_outage_cost_the_connection(opened: Open, owner_url: str) -> None:
+    database = opened()
+    kept = backend(database)
+    for sqlstate in ("23505", "22001", "42P01", "57014", "P0001"):
+        with refusing(owner_url, "system_metrics", sqlstate):
+            with pytest.raises(psycopg.Error) as raised, database.transaction(SYSTEM) as tx:
+                leave_mark(tx)
+            assert raised.value.sqlstate == sqlstate
+    for sqlstate in ("40001", "40P01", "55P03"):
+        with refusing(owner_url, "system_metrics", sqlstate):
+            with pytest.raises(Contended), database.transaction(SYSTEM) as tx:
+                leave_mark(tx)
+    assert backend(database) == kept
+    for sqlstate, why in AWAY.items():
+        with refusing(owner_url, "system_metrics", sqlstate):
+            speak: list[Callable[[Tx], object]] = [leave_mark, leave_mark_by_sqlalchemy]
+            for say in speak:
+                with pytest.raises(DatabaseUnavailable, match=why), database.transaction(SYSTEM) as tx:
+                    say(tx)
+        assert backend(database) != kept
+        kept = backend(database)
+
+
+def leave_mark_by_sqlalchemy(tx: Tx) -> None:
+    tx.sql.execute(text("INSERT INTO system_metrics (name, value) VALUES ('mark', 1)"))
+
+
+def test_a_commit_that_is_refused_is_an_outage_too(opened: Open, owner_url: str) -> None:
+    """A deferred check stands for the disk that is full only when all is written."""
+    with refusing(owner_url, "system_metrics", "53100"), psycopg.connect(owner_url, autocommit=True) as owner:
+        owner.execute("DROP TRIGGER refusing ON system_metrics")
+        owner.execute(
+            "CREATE CONSTRAINT TRIGGER refusing AFTER INSERT ON system_metrics DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+        with pytest.raises(DatabaseUnavailable, match="disk full"), opened().transaction(SYSTEM) as tx:
+            leave_mark(tx)
+
+
+def test_a_read_only_server_is_refused_when_one_connects(opened: Open, owner_url: str, database: str) -> None:
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        owner.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+        waiting = opened()
+        with pytest.raises(DatabaseUnavailable, match="session is read-only"):
+            marks(waiting)
+        with pytest.raises(DatabaseUnavailable, match="session is read-only"):
+            waiting.connect()
+        owner.execute("SET default_transaction_read_only = off")
+        owner.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+    assert marks(waiting) == 0

@@ -16,9 +16,11 @@ from db.connection import AppConnection
 from db.intake import NewEvent, Stored
 from domain.errors import Unavailable
 from tests.conftest import Servers, connection_to
+from tests.outages import refusing
 from tests.proxy import Proxy, proxied
 from tests.wait import until
 from web.ingest import Ingest, Rings
+from workers import logs
 
 Connection = AppConnection
 
@@ -294,6 +296,59 @@ def test_a_commit_whose_answer_is_lost_is_tried_again_and_happens_once(
     assert proxy.cuts == 1
     assert through.jobs() == bell.ids()
     assert len(through.stored()) == 21
+
+
+def test_a_connection_that_leads_to_a_read_only_server_is_replaced(postgres: Postgres) -> None:
+    logs.configure("console", "INFO")
+
+    async def story() -> None:
+        async with running(postgres) as ingest:
+            await ingest.accept(an_event("before"))
+            postgres.made[0].execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+            assert (await ingest.accept(an_event("after"))).duplicate is False
+
+    with capture_logs() as lines:
+        in_a_loop(story)
+    assert [entry["event"] for entry in lines] == ["ingest.postgres_away", "ingest.postgres_back"]
+    assert "read-only" in lines[0]["reason"]
+    assert len(postgres.made) == 2
+    assert postgres.stored() == {"before", "after"}
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "57P03", "55P03"])
+def test_a_server_that_refuses_is_told_once_and_all_is_good_afterwards(
+    postgres: Postgres, owner_url: str, sqlstate: str
+) -> None:
+    logs.configure("console", "INFO")
+
+    async def story() -> None:
+        async with running(postgres, patience=0.5) as ingest:
+            with refusing(owner_url, "webhook_events", sqlstate):
+                for n in range(3):
+                    outcomes = await answers(
+                        [asyncio.create_task(ingest.accept(an_event(f"{n}/{m}"))) for m in range(9)]
+                    )
+                    assert all(isinstance(each, Unavailable) for each in outcomes)
+            assert (await ingest.accept(an_event("later"))).duplicate is False
+
+    with capture_logs() as lines:
+        in_a_loop(story)
+    assert [entry["event"] for entry in lines] == ["ingest.postgres_away", "ingest.postgres_back"]
+    assert "later" in postgres.stored()
+
+
+def test_a_connection_that_a_pooler_has_spoilt_is_replaced(postgres: Postgres) -> None:
+    """Whatever is wrong, if it is not the event, another connection may be better."""
+
+    async def story() -> None:
+        async with running(postgres) as ingest:
+            for n in range(7):  # so often that the statement is prepared
+                await ingest.accept(an_event(f"{n}"))
+            postgres.made[0].execute("DEALLOCATE ALL")
+            assert (await ingest.accept(an_event("after"))).duplicate is False
+
+    in_a_loop(story)
+    assert len(postgres.made) == 2
 
 
 def test_a_request_does_not_wait_for_a_slow_database_beyond_the_bound(postgres: Postgres) -> None:

@@ -26,7 +26,8 @@ from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from db import migrate
 from db.connection import AppConnection
 from integrations import clerk, stripe
-from tests.conftest import connection_to
+from tests.conftest import Servers, connection_to
+from tests.outages import read_only
 from tests.redis_servers import a_redis
 from tests.wait import until
 from web.api import create_api
@@ -430,6 +431,20 @@ def test_without_postgres_webhooks_are_refused_for_now_and_received_when_it_is_b
         postgres.stop()
 
 
+def test_a_server_that_refuses_writes_is_told_by_readiness_and_webhooks_are_received_afterwards(
+    deps: WebDeps, servers: Servers
+) -> None:
+    with serving(deps) as web:
+        assert web.stripe(orjson.dumps(EVENT)).status_code == 200
+        with read_only(servers.postgres):
+            assert refused(web.stripe(orjson.dumps(EVENT | {"id": "evt_2"}))) == (503, "NOT_STORED")
+            ready = web.client.get("/readyz")
+            assert (ready.status_code, ready.json()["postgres"]) == (503, "read-only")
+        assert web.stripe(orjson.dumps(EVENT | {"id": "evt_2"})).status_code == 200
+        until(lambda: web.client.get("/readyz").status_code == 200, "readiness", seconds=5, every=0.2)
+        assert web.counts() == (2, 2)
+
+
 # --- up and ready -------------------------------------------------------------------------------------------
 
 
@@ -441,7 +456,7 @@ def test_a_process_that_is_up_and_ready_says_so(web: Web) -> None:
     assert [web.client.get(path).status_code for path in links.values()] == [200] * len(links)
 
 
-def test_a_database_without_tables_is_not_ready(deps: WebDeps, servers: Any, empty_database: str) -> None:
+def test_a_database_without_tables_is_not_ready(deps: WebDeps, servers: Servers, empty_database: str) -> None:
     url = servers.postgres.url(APP, empty_database)
     with serving(replace(deps, connect=lambda: connection_to(url))) as web:
         ready = web.client.get("/readyz")

@@ -71,3 +71,70 @@ def test_a_traceback_shows_no_variables(log_format: str) -> None:
         logging.getLogger("uvicorn.error").exception("door.failed")
     assert out.getvalue().count("RuntimeError: 12") == 2
     assert "whsec_sekret" not in out.getvalue()
+
+
+class Written:
+    """Lines of a log whose clock stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._seldom = logs.Seldom(lambda: self.now)
+
+    def line(self, event: str, **fields: object) -> dict[str, object] | None:
+        try:
+            written: dict[str, object] = self._seldom(None, "warning", {"event": event, **fields})
+        except structlog.DropEvent:
+            return None
+        return written
+
+
+def test_trouble_with_every_request_is_said_at_once_and_then_seldom() -> None:
+    log = Written()
+    said = []
+    for _ in range(400):
+        if (line := log.line("ingest.away", seldom=True)) is not None:
+            said.append((log.now - 1000, line.get("unsaid", 0)))
+        log.now += 0.25
+    assert said == [(0, 0), (1, 3), (3, 7), (7, 15), (15, 31), (31, 63), (63, 127)]
+    log.now += 150
+    assert log.line("ingest.away", seldom=True) == {"event": "ingest.away", "unsaid": 147}, "a new outage"
+    log.now += 1
+    assert log.line("ingest.away", seldom=True) == {"event": "ingest.away"}
+
+
+def test_kinds_of_trouble_do_not_hide_each_other_and_facts_are_all_told() -> None:
+    log = Written()
+    assert [bool(log.line(event, seldom=True)) for event in ("a", "b", "a", "b")] == [True, True, False, False]
+    assert all(log.line("job.failed", job_id=n) == {"event": "job.failed", "job_id": n} for n in range(100))
+
+
+def test_a_traceback_is_written_once_a_second_of_each_kind() -> None:
+    log = Written()
+    first = log.line("job.failed", exc_info=KeyError("a"), job_id=1)
+    assert first is not None
+    assert "exc_info" in first
+    assert log.line("job.failed", exc_info=KeyError("b"), job_id=2) == {
+        "event": "job.failed",
+        "job_id": 2,
+        "error": "KeyError: 'b'",
+    }
+    other = log.line("job.failed", exc_info=ValueError("c"))
+    assert other is not None
+    assert "exc_info" in other
+    log.now += 1
+    again = log.line("job.failed", exc_info=KeyError("d"))
+    assert again is not None
+    assert "exc_info" in again
+
+
+def test_a_thousand_tracebacks_of_libraries_are_one() -> None:
+    out = io.StringIO()
+    logs.configure("console", "INFO", out)
+    for n in range(1000):
+        try:
+            raise RuntimeError(f"broken {n}")
+        except RuntimeError:
+            logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+            structlog.get_logger().exception("webhook.failed")
+    assert 2 <= out.getvalue().count("Traceback") <= 20
+    assert out.getvalue().count("Exception in ASGI application") == 1000

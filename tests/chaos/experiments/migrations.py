@@ -11,8 +11,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import text
 
 from db.migrate import MIGRATIONS, newest, owners_engine
+from db.revisions import comment
 from tests.chaos.experiments.kills import kill_one
 from tests.chaos.fleet import FAST
 from tests.chaos.load import feeding
@@ -66,6 +68,8 @@ def migrate(url: str, revision: str) -> None:
         config.attributes["connection"] = connection
         if revision == "head":
             command.upgrade(config, revision)
+            # The release before may be started again on the new schema.
+            connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{comment({newest()})}'"))
         else:
             command.downgrade(config, revision)
         connection.commit()

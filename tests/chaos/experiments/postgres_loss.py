@@ -82,7 +82,7 @@ def cut_commits(stage: Stage, finding: Finding) -> None:
         unknown = sum("CommitUnknown" in str(line.get("exception")) for line in fleet.lines())
         finding.figures["answers_accounted_for"] = f"{len(resolved)} finishes + {unknown} others, of {wire.cuts}"
         if stage.full:
-            finding.saw("claims disowned", fleet.said("worker.disowned"))
+            finding.saw("unknown claims taken back", fleet.said("jobs.claim_unknown"))
     finding.lost = (finding.lost or 0) + (part.lost or 0)
     finding.doubled = (finding.doubled or 0) + (part.doubled or 0)
     finding.recovery_s = max(finding.recovery_s or 0, part.recovery_s or 0)
