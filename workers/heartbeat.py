@@ -71,7 +71,7 @@ class Heartbeat:
                 lease=self._lease,
             )
         # By itself: a row that cannot be given up must not keep the lease from being renewed.
-        with self._db.transaction(SYSTEM) as tx:
+        with self._db.transaction(SYSTEM, durable=False) as tx:
             disowned = tx.workers.disown(self.worker_id, self._runner.leases, CLAIM_IN_FLIGHT)
         if disowned:
             log.warning("worker.disowned", job_ids=[str(job_id) for job_id in disowned])

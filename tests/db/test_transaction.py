@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -427,14 +426,21 @@ def test_a_connection_that_leads_to_a_read_only_server_is_replaced(opened: Open)
 def test_with_one_such_connection_all_that_are_as_old_are_replaced(opened: Open) -> None:
     """Else the last of them would be met in a busy hour, days later."""
     database = opened(pool_size=5)
-    with ExitStack() as stack:
-        for tx in [stack.enter_context(database.transaction(SYSTEM)) for _ in range(5)]:
-            lead_to_a_read_only_server(tx)
+    together = threading.Barrier(5)
+
+    def on_five_connections(act: Callable[[Tx], object]) -> None:
+        def one(n: int) -> None:
+            with database.transaction(SYSTEM) as tx:
+                act(tx)
+                together.wait(10)
+
+        with ThreadPoolExecutor(5) as threads:
+            list(threads.map(one, range(5)))
+
+    on_five_connections(lead_to_a_read_only_server)
     with pytest.raises(DatabaseUnavailable), database.transaction(SYSTEM) as tx:
         leave_mark(tx)
-    with ExitStack() as stack:
-        for tx in [stack.enter_context(database.transaction(SYSTEM)) for _ in range(5)]:
-            leave_mark(tx)
+    on_five_connections(leave_mark)
     assert marks(database) == 5
 
 
