@@ -187,7 +187,7 @@ class Jobs:
     def _record(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> None:
         self._driver.execute(RECORD_ATTEMPT, vars(attempt) | {"id": job_id, "lease_token": lease_token})
 
-    def add_to_error(self, job_id: UUID, said: str, traceback: str) -> None:
+    def add_to_error(self, job_id: UUID, said: str, traceback: str | None) -> None:
         """Append to what is kept of the error of a job, and of its attempt, that this transaction has ended."""
         values = {"id": job_id, "said": said, "traceback": traceback}
         self._driver.execute(ADD_TO_ATTEMPT, values)

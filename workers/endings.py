@@ -1,6 +1,5 @@
 """How jobs end other than by completing: their process died, they overran, somebody cancelled them, they failed."""
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from db.transaction import NO_ANSWER, SYSTEM, Contended, Database, Tx, is_conten
 from db.workers import NOBODY, LostJob
 from domain.errors import Rejected
 from domain.job import GiveUp, Retry, after_abandonment, after_crash, after_overrun
+from workers.failures import described
 from workers.job import FailedJob, JobType, JobTypes
 
 log = structlog.get_logger()
@@ -147,9 +147,10 @@ def _run_hook(tx: Tx, job_type: JobType[Any], job: ClaimedJob | LostJob | Cancel
             raise
         if is_contended(error):
             raise Contended(f"{job_type.name}'s on_failure waits for a lock that another transaction holds") from error
-        said = f"its on_failure raised {type(error).__name__}: {error}"
+        attempt = described(error)
+        said = f"its on_failure raised {attempt.error_class}: {attempt.error_message}"
         log.exception("job.hook_failed", job_id=str(job.id), job_type=job_type.name)
-        tx.jobs.add_to_error(job.id, said, "".join(traceback.format_exception(error)))
+        tx.jobs.add_to_error(job.id, said, attempt.traceback)
 
 
 def _reason(decision: Retry | GiveUp, otherwise: str) -> str:

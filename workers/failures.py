@@ -16,7 +16,7 @@ def described(error: Exception) -> FailedAttempt:
     return FailedAttempt(
         outcome="rejected" if isinstance(error, Rejected) else "failed",
         error_class=name,
-        error_message=_cut(_text(error) or name, LONGEST_MESSAGE),
+        error_message=_cut(text_of(error) or name, LONGEST_MESSAGE),
         traceback=None if isinstance(error, ViralError) else _cut(_traceback(error), LONGEST_TRACEBACK),
     )
 
@@ -27,7 +27,8 @@ def named(attempt: FailedAttempt, refusal: Exception) -> FailedAttempt:
     return FailedAttempt(attempt.outcome, attempt.error_class, message)
 
 
-def _text(error: Exception) -> str:
+def text_of(error: BaseException) -> str:
+    """Return what the exception says; if it cannot say it, that."""
     try:
         return str(error)
     except Exception as broken:

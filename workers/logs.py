@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import structlog
 
 from db.claims import ClaimedJob
+from workers.failures import text_of
 
 current_job: ContextVar[ClaimedJob | None] = ContextVar("current_job", default=None)
 """The job that this thread is running; every line it logs says which."""
@@ -49,7 +50,7 @@ class Seldom:
             error = _error(fields["exc_info"])
             if error is not None and self._unsaid((fields["event"], type(error)), longest=self.SHORTEST) is None:
                 del fields["exc_info"]
-                fields.setdefault("error", f"{type(error).__name__}: {' '.join(str(error).split())}")
+                fields.setdefault("error", f"{type(error).__name__}: {' '.join(text_of(error).split())}")
         return fields
 
     def filter(self, record: logging.LogRecord) -> bool:
