@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -21,7 +22,7 @@ from db.adding import NewJob
 from db.claims import _order
 from db.content import Generation
 from db.tables import job_attempts
-from db.transaction import SYSTEM
+from db.transaction import SYSTEM, Database
 from domain.dexie import read
 from domain.reconcile import Difference
 from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_membership, clerk_organization, clerk_user
@@ -56,6 +57,11 @@ class Crowd:
     key: str
     api: Api
     numbers: Iterator[int] = field(default_factory=count)
+
+    @cached_property
+    def others(self) -> Database:
+        """For a transaction beside one that this thread has open."""
+        return self.app.db.separate()
 
     @property
     def id(self) -> UUID:
@@ -314,7 +320,7 @@ def test_a_new_link_waits_for_nobody_who_has_added_something_to_the_tenant(crowd
         tx.quota.hold(crowd.id, job_id, 1, NOV_22)
     with crowd.app.db.transaction(crowd.id) as saving:
         saving.content.save(crowd.id, Generation(UUID(int=8), NOV_22, [], [], job_id=job_id))
-        with crowd.app.db.transaction(SYSTEM) as linking:
+        with crowd.others.transaction(SYSTEM) as linking:
             before = linking.tenants.lock_plan(crowd.id)
             linking.driver.execute("SET LOCAL lock_timeout = '5s'")
             linking.tenants.save_plan(crowd.id, replace(before, customer_id="cus_new"))
@@ -357,6 +363,6 @@ def test_events_that_are_told_twice_at_once_are_stored_in_one_order(crowd: Crowd
 
 
 def waits_for_a_row(crowd: Crowd, count: int = 1) -> bool:
-    with crowd.app.db.transaction(SYSTEM) as tx:
+    with crowd.others.transaction(SYSTEM) as tx:
         query = "SELECT count(*) FROM pg_locks WHERE locktype IN ('transactionid', 'tuple') AND NOT granted"
         return int(tx.driver.execute(query).fetchall()[0][0]) >= count
