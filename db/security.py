@@ -29,7 +29,7 @@ BEGIN
         RAISE EXCEPTION 'tenant context not set: set app.tenant_id in this transaction first'
             USING ERRCODE = '{SCOPE_NOT_SET}',
                   HINT = 'A tenant''s id, or * for the rows of all: SET LOCAL app.tenant_id = ''*'', or on a direct '
-                         'connection options=-c%20app.tenant_id=* in the URL.';
+                         'connection options=-c%20app.tenant_id%3D* in the URL.';
     END IF;
     RETURN scope;
 END $$

@@ -4,7 +4,7 @@ Behind a pooler a transaction may find itself in another session than it thinks;
 the only role that one gets. So row-level security is forced. Safe under load: one short lock of one table at a time.
 
 A program that connects as the owner, and sees all tenants, says so from here on: `SET app.tenant_id = '*'`, or
-`options=-c app.tenant_id=*` in its URL. What the release before runs works as the application's role, and notices nothing.
+`options=-c%20app.tenant_id%3D*` in its URL. What the release before runs works as the application's role, and notices nothing.
 """
 
 from alembic import op
