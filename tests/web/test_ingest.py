@@ -344,7 +344,7 @@ def test_a_connection_that_a_pooler_has_spoilt_is_replaced(postgres: Postgres) -
         async with running(postgres) as ingest:
             for n in range(7):  # so often that the statement is prepared
                 await ingest.accept(an_event(f"{n}"))
-            postgres.made[0].execute("DEALLOCATE ALL")
+            postgres.made[0].pgconn.exec_(b"DEALLOCATE ALL")
             assert (await ingest.accept(an_event("after"))).duplicate is False
 
     in_a_loop(story)

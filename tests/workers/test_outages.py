@@ -264,8 +264,7 @@ def test_the_dead_are_dead_after_an_outage_too(bench: App, servers: Servers) -> 
     relay = Relay(bench.db, bench.doorbell, bench.job_types, (), rescue_after=timedelta(seconds=0.1))
     [job_id] = enqueue(bench, 1)
     dead = bench.runner()
-    with bench.db.transaction(SYSTEM) as tx:
-        assert tx.claims.claim([job_id], dead.worker_id, dead._known)
+    assert dead._claimer.take([job_id], suspects=False)[0]
     with read_only(servers.postgres), pytest.raises(DatabaseUnavailable):
         relay.rescue()
     until(lambda: relay.rescue() == 1, "the rescue", seconds=5)
