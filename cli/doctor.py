@@ -166,12 +166,13 @@ def _connections(app: App) -> Verdict:
     """A web dyno, a scheduler, and as many worker processes as are alive, but at least those of one dyno."""
     settings = app.settings
     with app.db.transaction(SYSTEM) as tx:
-        server = tx.health.connections()
+        server, pooled = tx.health.connections(), tx.driver.pooled
         alive = sum(row["alive"] for row in tx.workers.all())
     workers = max(alive, settings.worker_processes)
     need = of_fleet(workers=workers, processes=1, threads=settings.worker_threads, pool=settings.pool_size)
-    says = f"one web, {workers} worker processes and one scheduler hold up to {need} with these settings"
-    if parse(settings.database_url).pooled:
+    processes = "one worker process" if workers == 1 else f"{workers} worker processes"
+    says = f"one web, {processes} and one scheduler hold up to {need} connections with these settings"
+    if pooled:
         return "ok", f"{says}; a pooler is in front, and has to allow as many clients"
     says += f"; the server allows {server.allowed}, of which {server.used} are in use"
     if need > server.allowed:

@@ -34,9 +34,10 @@ def life(app: App) -> list[UUID]:
 
 def everything(app: App) -> dict[str, Any]:
     """The mirror and the plan, every outcome, and the ledger."""
+    rows = state(app)
     with app.db.transaction(SYSTEM) as tx:
         outcomes = {row["external_id"]: row["status"] for row in tx.events.recent()}
-        return {"state": state(app), "outcomes": outcomes, "ledger": tx.quota.ledger(TENANT)}
+        return {"state": rows, "outcomes": outcomes, "ledger": tx.quota.ledger(TENANT)}
 
 
 def sql(app: App, statement: str) -> None:

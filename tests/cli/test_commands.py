@@ -439,6 +439,30 @@ def test_the_doctor_says_which_settings_are_missing(viral: Shell) -> None:
     assert finding(said, "workers") == ("warn", "none is alive, so jobs wait: start one with `viral worker`")
 
 
+def test_the_doctor_sums_up_the_connections(viral: Shell, database: str, owner_url: str) -> None:
+    def says(**env: str) -> tuple[str, str]:
+        return finding(viral.done("doctor", "--json", **env), "connections")
+
+    assert says()[0] == "ok"
+    hold = "one web, 3 worker processes and one scheduler hold up to {} connections with these settings"
+    state, text = says(WORKER_PROCESSES="3", DB_POOL_SIZE="2")
+    assert (state, text.partition(";")[0]) == ("ok", hold.format(5 + 9 + 2))
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        owner.execute(f"ALTER DATABASE {database} CONNECTION LIMIT 15")
+    state, text = says(WORKER_PROCESSES="3", DB_POOL_SIZE="2")
+    assert state == "warn"
+    assert "the server allows 15, of which" in text
+    assert text.endswith("lower WORKER_PROCESSES or DB_POOL_SIZE")
+
+
+def test_the_doctor_says_what_has_no_effect_in_the_url(viral: Shell, database_url: str) -> None:
+    said = viral.done("doctor", "--json", DATABASE_URL=f"{database_url}?schema=public&statement_cache_size=0")
+    assert finding(said, "DATABASE_URL") == (
+        "ok",
+        "set; without effect here: statement_cache_size: there is no cache of statements to size",
+    )
+
+
 def test_the_doctor_looks_on_without_postgres_or_redis(viral: Shell) -> None:
     said = viral("doctor", "--json", DATABASE_URL=NOWHERE, REDIS_URL="redis://:sekret@127.0.0.1:1/0")
     assert said.code == 1

@@ -263,7 +263,7 @@ def test_an_error_that_is_not_the_records_loses_none(app: App, ada: UUID) -> Non
     row = read("generations", a_generation())
     with app.db.transaction(ada) as other:
         other.dexie.add(ada, "generations", [row])
-        with app.db.transaction(ada) as tx, pytest.raises(DBAPIError, match="lock timeout"):
+        with app.db.separate().transaction(ada) as tx, pytest.raises(DBAPIError, match="lock timeout"):
             tx.driver.execute("SET LOCAL lock_timeout = '1ms'")
             tx.dexie.add(ada, "generations", [row])
 

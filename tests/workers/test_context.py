@@ -245,6 +245,39 @@ def test_a_pending_job_is_cancelled_with_its_hook(stage: Stage) -> None:
 # --- deadlines ----------------------------------------------------------------------------------------------
 
 
+def within(ctx: Context) -> None:
+    with ctx.finish() as tx:
+        tx.now()
+        with ctx.begin() as other:
+            other.now()
+
+
+def takes_within(ctx: Context) -> None:
+    with ctx.begin() as tx:
+        tx.now()
+        ctx.take("an account", Rate(timedelta(seconds=1)))
+
+
+def steps_within(ctx: Context) -> None:
+    with ctx.begin() as tx:
+        tx.now()
+        ctx.step("upload", lambda key: key)
+
+
+def collects_within(ctx: Context) -> None:
+    with ctx.finish() as tx:
+        tx.now()
+        ctx.ports.trends.collect("US", ctx.now())
+
+
+@pytest.mark.parametrize("script", [within, takes_within, steps_within, collects_within])
+def test_a_handler_that_wants_a_second_connection_fails_before_it_gets_one(stage: Stage, script: Script) -> None:
+    """Whoever does it under load waits for a connection that is held by somebody who waits for one."""
+    row = stage.run(script, stage.enqueue(max_attempts=1))
+    assert (row["status"], row["attempts"]) == ("failed", 1)
+    assert row["error_message"].startswith("this thread is in a transaction already")
+
+
 def test_near_its_deadline_a_job_gives_statements_no_more_time_than_is_left(stage: Stage) -> None:
     stage.declare(timeout=timedelta(seconds=2))
     stage.runner = stage.new_runner()
