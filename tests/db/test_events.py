@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from db.connection import AppConnection
+from db.connection import AppConnection, DatabaseUnavailable
 from db.events import Events
 from db.intake import NewEvent, Stored, store_and_commit
 from domain.errors import Unavailable, UnknownEvent
@@ -178,7 +178,7 @@ def test_a_lost_connection_is_unavailable_and_nothing_is_stored(connect: Connect
         # The owner may end backends of roles that it is a member of.
         owner.execute("SELECT pg_terminate_backend(%s)", (pid,))
     until(lambda: pid not in backends(other), "the backend to end")
-    with pytest.raises(Unavailable, match="went away"):
+    with pytest.raises(DatabaseUnavailable, match="cannot store it now"):
         store_and_commit(victim, [an_event()])
     assert victim.closed
     assert rows(other, "webhook_events") == []
