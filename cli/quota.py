@@ -22,17 +22,18 @@ TenantId = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's i
 def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
     """What is left, when more comes, and how it came about."""
     with session() as current, current.db.transaction(tenant_id) as tx:
-        quota = tx.quota.lock(tenant_id)
+        quota, now = tx.quota.lock(tenant_id), tx.now()
         ledger = tx.quota.ledger(tenant_id)
     row = {
         "tenant_id": tenant_id,
         "quota": quota.limit,
         "used": quota.used,
-        "remaining": quota.remaining,
+        "remaining": quota.available(now),
         "period_start": quota.period_start,
         "restarted_at": quota.restarted_at,
         "resets_at": quota.resets_at,
         "paid_until": quota.paid_until,
+        "drawn_until": quota.drawn_until,
     }
     if as_json:
         print_json(row | {"ledger": ledger})

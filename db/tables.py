@@ -180,6 +180,7 @@ tenants = Table(
     _time("quota_reset_at", default=IN_ONE_MONTH, nullable=False),
     _time("quota_paid_until"),
     _time("quota_restarted_at"),
+    _time("quota_drawn_until"),
     # Whose trends they see, whose clock they live by, and whether they want concepts every day.
     _text("region", default="US"),
     _text("timezone", default="UTC"),
@@ -304,9 +305,31 @@ stripe_subscriptions = Table(
     _time("ended_at"),
     _time("event_created", nullable=False),
     Column("event_rank", SmallInteger, nullable=False),
+    _flag("collection_paused"),
+    _time("paused_at"),
+    # The whole row as `domain/billing.py` has it; the columns are what people and other programs read.
+    Column("told", JSONB),
     _updated(),
     Index("stripe_subscriptions_customer_id_idx", "customer_id"),
 )
+
+stripe_invoices = Table(
+    "stripe_invoices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("subscription_id", nullable=False),
+    _text("customer_id", nullable=False),
+    _text("status", nullable=False),
+    _text("reason"),
+    _time("issued_at", nullable=False),
+    _time("due_at"),
+    _json("lines", EMPTY_LIST),
+    _time("event_created", nullable=False),
+    _updated(),
+    Index("stripe_invoices_customer_id_idx", "customer_id"),
+)
+
+# As the release before reads and writes them; what it was told of, and of which there is no invoice, counts.
 
 stripe_paid_periods = Table(
     "stripe_paid_periods",

@@ -19,11 +19,24 @@ WHO = {
 }
 
 
-def tell(plan: str, quota: Quota, entries: Sequence[Entry], held: Sequence[Entry], now: datetime) -> list[str]:
+def tell(
+    plan: str,
+    quota: Quota,
+    entries: Sequence[Entry],
+    held: Sequence[Entry],
+    now: datetime,
+    *,
+    paid: bool = True,
+    paused_since: datetime | None = None,
+) -> list[str]:
     """Sentences that add up to `quota.remaining`. `entries` are the ledger's of the running period, `held` the holds
-    that are open."""
+    that are open. `paid`: an invoice of the subscription is known to be paid. `paused_since`: its collection is paused.
+    """
     story = [f"On {plan}: {_concepts(quota.limit)} a month."]
-    story.append(f"This month began on {_day(quota.period_start)}{_why(entries, quota)}; {_until(quota, now)}")
+    why, until = _why(entries, quota, paid=paid), _until(quota, now, paid=paid)
+    story.append(f"This month began on {_day(quota.period_start)}{why}; {until}")
+    if paused_since:
+        story.append(f"Stripe's collection is paused since {_day(paused_since)}: no invoice follows until it goes on.")
     if quota.counts_from > quota.period_start:
         story.append(f"{_who_restarted(entries)} gave a fresh count on {_day(quota.counts_from)}.")
     story += _went(entry for entry in entries if entry["taken_at"] >= quota.counts_from)
@@ -34,22 +47,27 @@ def tell(plan: str, quota: Quota, entries: Sequence[Entry], held: Sequence[Entry
         story.append(f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}.")
     over = f" ({quota.used - quota.limit} more than this plan has: nothing is owed)" if quota.used > quota.limit else ""
     story.append(f"So {quota.used} of {quota.limit} are used{over}, and {quota.remaining} are left.")
+    if quota.drawn_until is not None and not is_due(quota, now):
+        can = "None of them can be drawn since" if quota.drawn_until <= now else "They can be drawn until"
+        story.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")
     return story
 
 
-def _until(quota: Quota, now: datetime) -> str:
+def _until(quota: Quota, now: datetime, *, paid: bool) -> str:
     if is_due(quota, now):
         return f"the next was due on {_day(quota.resets_at)} and begins with the next reset, or the next concept."
     if quota.paid_until is None:
         return f"the next begins on {_day(quota.resets_at)}."
     if quota.resets_at < quota.paid_until:
-        return f"the next begins on {_day(quota.resets_at)} (paid until {_day(quota.paid_until)})."
+        covered = f"{'paid' if paid else 'active'} until {_day(quota.paid_until)}"
+        return f"the next begins on {_day(quota.resets_at)} ({covered})."
     if quota.resets_at <= now:
         return f"the next was due on {_day(quota.resets_at)} and waits for its invoice to be paid."
     return f"the next begins when the invoice due on {_day(quota.resets_at)} is paid."
 
 
-def _why(entries: Iterable[Entry], quota: Quota) -> str:
+def _why(entries: Iterable[Entry], quota: Quota, *, paid: bool) -> str:
+    """An event begins a month because an invoice is paid, or because Stripe says that the subscription is active."""
     causes = [
         each["cause"]
         for each in entries
@@ -59,7 +77,7 @@ def _why(entries: Iterable[Entry], quota: Quota) -> str:
     ]
     kind, _, name = causes[0].partition(":") if causes else ("", "", "")
     told = {
-        "event": f", by a paid invoice (event {name})",
+        "event": f", by {'a paid invoice' if paid else 'what Stripe says of the subscription'} (event {name})",
         "job": ", by the calendar",
     }
     return told.get(kind, "")
