@@ -1,7 +1,7 @@
 """The mirror of Stripe: one row a customer, a subscription, a paid period. The tenant's plan is derived from these."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -156,13 +156,13 @@ def _unpacked(kept: Mapping[str, Any]) -> Subscription:
 
 
 def _subscription(row: Any) -> Subscription:
-    """As it was kept; what the release before has written since is newer."""
+    """As it was kept, with what the columns say; what the release before has written since is newer."""
     values = {name: getattr(row, name) for name in SUBSCRIPTION} | {"price_ids": tuple(row.price_ids)}
     columns = Subscription(**values)
     if row.kept is None:
         return columns
     kept = _unpacked(row.kept)
-    return kept if kept.event_created >= columns.event_created else newer(kept, columns)
+    return replace(kept, **values) if kept.event_created >= columns.event_created else newer(kept, columns)
 
 
 def _invoice(row: Any) -> Invoice:

@@ -216,7 +216,9 @@ def _overlaid(now: list[Field], was: Field, n: int) -> Any:
     """The item as it was: over the item of the same id as it is, or of the same place where it names none."""
     name = was["id"].value
     same = [item for item in now if item["id"].value == name] if name is not None else now[n : n + 1]
-    return {**(same[0].value if same else {}), **was.value}
+    if not isinstance(was.value, Mapping):
+        raise was.malformed("an object")
+    return {**((same[0].value if same else None) or {}), **was.value}
 
 
 def _price(item: Field) -> str | None:

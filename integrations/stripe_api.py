@@ -143,7 +143,7 @@ class StripeApi:
         made of it is of now: an older one that comes later must not undo it. What was issued with an invoice does not
         change, so it stays the event that it was.
         """
-        if told.get("object") != "v2.core.event":
+        if "data" in told:
             return self._fetch_snapshot(told)
         found = self._fetch_thin(told)
         return found and self._whole_event(found)
@@ -159,7 +159,12 @@ class StripeApi:
                 return whole and {**event, "data": {**event["data"], "object": whole}}
             case {"object": {"object": "subscription", "id": str(name)}}:
                 found = self._find(f"/v1/subscriptions/{name}")
-                return found and as_event("customer.subscription.updated", self._whole(found[0]), at=found[1])
+                if found is None:
+                    return None
+                about, as_of = found
+                # What was read after an event is not older than it.
+                at = max(as_of, datetime.fromtimestamp(event["created"], UTC))
+                return as_event("customer.subscription.updated", self._whole(about), at=at)
         raise ProviderRefused("not_askable", "the event is about something that cannot be asked for")
 
     def _whole_event(self, event: Json) -> Json:

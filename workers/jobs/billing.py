@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from domain.billing_events import (
     read,
 )
 from domain.customers import Customer, concerns, ended, pay_as
+from domain.errors import ProviderUnavailable
 from domain.invoices import Invoice, further, periods_paid
 from domain.quota import carry_over
 from domain.reconcile import subject
@@ -56,6 +57,7 @@ def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
         settle(ctx, tx, event_id, event.status, outcome)
 
 
+A_MOMENT = timedelta(seconds=5)
 TO_FETCH = ("parked:thin", "parked:incomplete")
 
 
@@ -95,6 +97,8 @@ def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
     body: Mapping[str, Any] | None = event.payload
     if fetch is not None and asks:
         body = fetch(event.payload)
+        if not lacks_all and body is not None and body["created"] <= event.payload["created"]:
+            raise ProviderUnavailable("Stripe's clock is still at the second that is in doubt", retry_after=A_MOMENT)
     with ctx.finish() as tx:
         if body is None:
             settle(ctx, tx, event_id, event.status, Outcome("ignored:Stripe has no more of it"))
