@@ -87,6 +87,9 @@ class Item:
     start: datetime | None = None
     end: datetime | None = None
 
+    def __str__(self) -> str:
+        return f"{self.price_id} until {self.end:%Y-%m-%d %H:%M:%SZ}" if self.end else self.price_id
+
 
 @dataclass(frozen=True, slots=True)
 class Subscription:

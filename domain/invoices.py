@@ -29,6 +29,10 @@ class Line:
     amount: int | None = None
     proration: bool = False
 
+    def __str__(self) -> str:
+        what = f"{'proration of ' if self.proration else ''}{self.price_id}"
+        return f"{what} {self.start:%Y-%m-%d %H:%M:%S} to {self.end:%Y-%m-%d %H:%M:%SZ}, {self.amount}"
+
 
 @dataclass(frozen=True, slots=True)
 class Invoice:

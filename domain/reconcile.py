@@ -4,7 +4,7 @@ A difference is repaired by telling it to the mirror as an event, so that there 
 that whoever derives everything from the stored events again gets the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -74,10 +74,9 @@ def compare_subscription(ours: Subscription | None, theirs: Subscription, event:
         return Difference("subscription", theirs.id, theirs.customer_id, event, {"status": (None, theirs.status)})
     if ours.event_created >= theirs.event_created:
         return None
-    pairs = {name: (_comparable(ours, name), _comparable(theirs, name)) for name in CONTENT}
-    if not ours.items:
-        # The release before kept none; they come with the next event.
-        del pairs["items"]
+    # The release before kept no items; they come with the next event.
+    names = [name for name in CONTENT if name != "items" or ours.items]
+    pairs = {name: (_comparable(ours, name), _comparable(theirs, name)) for name in names}
     changes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if not changes:
         return None
@@ -87,7 +86,9 @@ def compare_subscription(ours: Subscription | None, theirs: Subscription, event:
 
 def compare_invoice(ours: Invoice | None, theirs: Invoice, event: Json) -> Difference | None:
     """None if we know that it was paid, and for what."""
-    pairs = {name: (getattr(ours, name, None), getattr(theirs, name)) for name in ("status", "lines")}
+    if ours is None:
+        return Difference("invoice", theirs.id, theirs.customer_id, event, {"status": (None, theirs.status)})
+    pairs = {"status": (ours.status, theirs.status), "lines": (_said(ours.lines), _said(theirs.lines))}
     changes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     return Difference("invoice", theirs.id, theirs.customer_id, event, changes) if changes else None
 
@@ -116,4 +117,8 @@ def subject(event: Json) -> str | None:
 def _comparable(row: Subscription, name: str) -> Any:
     """Stripe's order of the items says nothing."""
     value = getattr(row, name)
-    return sorted(value, key=repr) if isinstance(value, tuple) else value
+    return sorted(_said(value)) if isinstance(value, tuple) else value
+
+
+def _said(values: Iterable[object]) -> list[str]:
+    return [str(value) for value in values]

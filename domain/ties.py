@@ -34,11 +34,11 @@ def last_values(told: Sequence[T], start: T | None, names: Iterable[str]) -> dic
 
 def _last(told: Sequence[T], start: T | None, name: str) -> tuple[bool, Hashable]:
     said = {getattr(each, name) for each in told}
-    changes = {
+    changes = [
         (getattr(each.before, name), getattr(each, name))
         for each in told
         if each.before is not None and getattr(each.before, name) != getattr(each, name)
-    }
+    ]
     if len(said) == 1 and not changes:
         return True, said.pop()
     entered: Counter[Hashable] = Counter()
