@@ -69,6 +69,11 @@ class Billing:
         rows = self._sql.execute(select(*COLUMNS).where(stripe_subscriptions.c.customer_id.in_(customer_ids)))
         return [_subscription(row) for row in rows]
 
+    def of_tenant(self, tenant_id: UUID, linked: str | None) -> tuple[list[Subscription], list[Invoice]]:
+        """What makes the tenant's plan: subscriptions that count, and their invoices."""
+        customers = [customer.id for customer in self.customers_that_count(tenant_id, linked)]
+        return self.subscriptions(*customers), self.invoices(*customers)
+
     def running(self, *, before: datetime, customer_id: str | None = None) -> list[tuple[str, str]]:
         """(subscription, customer) of all, or of this customer's, that had not ended when we were told, before then."""
         deleted = select(stripe_customers.c.id).where(stripe_customers.c.deleted_at.is_not(None))
