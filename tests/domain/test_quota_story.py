@@ -45,14 +45,12 @@ def test_it_tells_where_every_concept_went() -> None:
 
 
 def test_it_says_what_the_next_month_waits_for() -> None:
-    late = DEC + timedelta(hours=1)
+    late, annual = DEC + timedelta(hours=1), replace(PAID, paid_until=DEC + timedelta(days=300))
     told = {
         "free": tell("FREE", replace(PAID, paid_until=None), [], [], NOW)[1],
         "late": tell("FREE", replace(PAID, paid_until=None), [], [], late)[1],
         "unpaid": tell("PRO (past_due)", PAID, [], [], late)[1],
-        "annual": tell("PRO (active)", replace(PAID, paid_until=DEC + timedelta(days=300)), [], [], NOW, behind=A_YEAR)[
-            1
-        ],
+        "annual": tell("PRO (active)", annual, [], [], NOW, behind=A_YEAR)[1],
     }
     assert "the next begins on 2026-12-05" in told["free"]
     assert "begins with the next reset" in told["late"]
