@@ -202,6 +202,7 @@ tenants = Table(
         unique=True,
         postgresql_where=text("stripe_customer_id IS NOT NULL"),
     ),
+    CheckConstraint(f"quota_drawn_until BETWEEN '{EARLIEST}' AND '{LATEST}'", name="quota_drawn_until"),
     CheckConstraint("daily_last_on BETWEEN '1970-01-01' AND '9999-01-01'", name="daily_last_on"),
     _meant(
         *("quota_anchor", "quota_period_start", "quota_reset_at", "quota_paid_until", "quota_restarted_at"),
@@ -750,7 +751,21 @@ CREATE CONSTRAINT TRIGGER quota_entry_agrees_with_tenant AFTER INSERT ON quota_l
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION quota_entry_agrees()
 """
 """An entry that is not what `tenants.used_quota` says when it commits is refused."""
+QUOTA_PERIOD_ENDS = """
+CREATE FUNCTION quota_period_ends() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.quota_period_start := (NEW.quota_reset_at AT TIME ZONE 'UTC' - interval '1 month') AT TIME ZONE 'UTC';
+    RETURN NEW;
+END
+$$
+"""
+QUOTA_PERIOD_ENDS_AT_RESET = """
+CREATE TRIGGER quota_period_ends_at_reset BEFORE INSERT ON tenants
+FOR EACH ROW WHEN (NEW.quota_period_start >= NEW.quota_reset_at) EXECUTE FUNCTION quota_period_ends()
+"""
+"""What a tenant that another program inserts has used counts in the period that ends at `quota_reset_at`."""
 for statement in (
+    *(QUOTA_PERIOD_ENDS, QUOTA_PERIOD_ENDS_AT_RESET),
     *(QUOTA_AGREES, QUOTA_AGREES_ON_INSERT, QUOTA_AGREES_ON_UPDATE),
     *(QUOTA_ENTRY_AGREES, QUOTA_ENTRY_AGREES_ON_INSERT),
 ):

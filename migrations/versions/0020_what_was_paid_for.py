@@ -49,6 +49,8 @@ def upgrade() -> None:
     op.execute("SET LOCAL statement_timeout = '15min'")
     op.execute("SET LOCAL app.tenant_id = '*'")
     op.add_column("tenants", sa.Column("quota_drawn_until", sa.DateTime(timezone=True), nullable=True))
+    within = "quota_drawn_until BETWEEN '1970-01-01Z' AND '9999-01-01Z'"
+    op.create_check_constraint("quota_drawn_until", "tenants", within)
     paused = sa.Column("collection_paused", sa.Boolean(), server_default=sa.text("false"), nullable=False)
     op.add_column("stripe_subscriptions", paused)
     op.add_column("stripe_subscriptions", sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True))
