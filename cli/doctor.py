@@ -34,6 +34,7 @@ ABOUT = {
         "more is enqueued than the workers get done, or they are not told of it: see `viral queues list`, "
         "and `viral jobs explain` of one"
     ),
+    "no event of the last 30 days is flagged": "a person should look: see `viral events list --flagged`",
     "sleeping jobs are woken within a minute": "does `viral scheduler` run?",
     "due quotas are reset within two hours": "do `viral scheduler` and `viral worker` run?",
 }

@@ -22,17 +22,18 @@ TenantId = Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's i
 def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
     """What is left, when more comes, and how it came about."""
     with session() as current, current.db.transaction(tenant_id) as tx:
-        quota = tx.quota.lock(tenant_id)
+        quota, now = tx.quota.lock(tenant_id), tx.now()
         ledger = tx.quota.ledger(tenant_id)
     row = {
         "tenant_id": tenant_id,
         "quota": quota.limit,
         "used": quota.used,
-        "remaining": quota.remaining,
+        "remaining": quota.available(now),
         "period_start": quota.period_start,
         "restarted_at": quota.restarted_at,
         "resets_at": quota.resets_at,
         "paid_until": quota.paid_until,
+        "drawn_until": quota.drawn_until,
     }
     if as_json:
         print_json(row | {"ledger": ledger})
@@ -45,18 +46,21 @@ def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
 @app.command()
 def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
     """Say in plain words how the number came about."""
-    from domain.quota_story import tell
+    from db.transaction import SYSTEM
+    from domain.quota_story import backing, tell
 
     with session() as current, current.db.transaction(tenant_id) as tx:
         tenant = tx.tenants.get(tenant_id)
-        quota = tx.quota.lock(tenant_id)
+        quota, now = tx.quota.lock(tenant_id), tx.now()
         entries = tx.quota.ledger(tenant_id, limit=10_000, since=quota.period_start)
         held = tx.quota.held(tenant_id)
         status = tenant["subscription_status"]
         plan = tenant["subscription_tier"] + (f" ({status})" if status != "none" else "")
-        story = tell(plan, quota, entries, held, tx.now())
+        tx.work_as(SYSTEM)
+        behind = backing(*tx.billing.of_tenant(tenant_id, tenant["stripe_customer_id"]), current.ports.prices)
+        story = tell(plan, quota, entries, held, now, behind=behind)
     if as_json:
-        print_json({"tenant_id": tenant_id, "used": quota.used, "remaining": quota.remaining, "story": story})
+        print_json({"tenant_id": tenant_id, "used": quota.used, "remaining": quota.available(now), "story": story})
         return
     console().print(cell(tenant["name"]), style="bold", markup=False)
     for sentence in story:

@@ -38,11 +38,16 @@ def show_tenant(
     tenant_id: Annotated[UUID, typer.Argument(metavar="ID", help="The tenant's id.")], as_json: AsJson = False
 ) -> None:
     """One tenant: plan, quota and people."""
+    from db.transaction import SYSTEM
+    from domain.quota_story import backing
     from domain.timing import is_zone
 
     with session() as current, current.db.transaction(tenant_id) as tx:
         row = tx.tenants.get(tenant_id)
         people = tx.identity.of_tenant(tenant_id)
+        tx.work_as(SYSTEM)
+        behind = backing(*tx.billing.of_tenant(tenant_id, row["stripe_customer_id"]), current.ports.prices)
+    row |= {"collection_paused_since": behind.paused_since, "not_paid": " ".join(behind.unpaid) or None}
     if as_json:
         print_json(row | {"timezone_known": is_zone(row["timezone"]), "users": people})
         return

@@ -1,7 +1,7 @@
 """The mirror of Stripe: one row a customer, a subscription, a paid period. The tenant's plan is derived from these."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,11 +9,14 @@ from uuid import UUID
 from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
-from db.tables import stripe_customers, stripe_paid_periods, stripe_subscriptions
-from domain.billing import TERMINAL, PaidPeriod, Subscription
+from db.tables import stripe_customers, stripe_invoices, stripe_paid_periods, stripe_subscriptions
+from domain.billing import TERMINAL, Item, Subscription, newer
 from domain.customers import Customer
+from domain.invoices import Invoice, Line, PaidPeriod, of_before
 
-COLUMNS = tuple(stripe_subscriptions.c[name] for name in Subscription.__slots__)
+SUBSCRIPTION = tuple(name for name in Subscription.__slots__ if name in stripe_subscriptions.c and name != "told")
+COLUMNS = (*(stripe_subscriptions.c[name] for name in SUBSCRIPTION), stripe_subscriptions.c.told.label("kept"))
+INVOICE_COLUMNS = tuple(stripe_invoices.c[name] for name in Invoice.__slots__)
 CUSTOMER_COLUMNS = tuple(stripe_customers.c[name] for name in Customer.__slots__)
 PERIOD_COLUMNS = tuple(stripe_paid_periods.c[name] for name in PaidPeriod.__slots__)
 
@@ -66,6 +69,11 @@ class Billing:
         rows = self._sql.execute(select(*COLUMNS).where(stripe_subscriptions.c.customer_id.in_(customer_ids)))
         return [_subscription(row) for row in rows]
 
+    def of_tenant(self, tenant_id: UUID, linked: str | None) -> tuple[list[Subscription], list[Invoice]]:
+        """What makes the tenant's plan: subscriptions that count, and their invoices."""
+        customers = [customer.id for customer in self.customers_that_count(tenant_id, linked)]
+        return self.subscriptions(*customers), self.invoices(*customers)
+
     def running(self, *, before: datetime, customer_id: str | None = None) -> list[tuple[str, str]]:
         """(subscription, customer) of all, or of this customer's, that had not ended when we were told, before then."""
         deleted = select(stripe_customers.c.id).where(stripe_customers.c.deleted_at.is_not(None))
@@ -79,8 +87,8 @@ class Billing:
         return [(row.id, row.customer_id) for row in self._sql.execute(query)]
 
     def save_subscription(self, subscription: Subscription) -> None:
-        values = {name: getattr(subscription, name) for name in Subscription.__slots__}
-        values["price_ids"] = list(subscription.price_ids)
+        values = {name: getattr(subscription, name) for name in SUBSCRIPTION}
+        values |= {"price_ids": list(subscription.price_ids), "told": _plain(subscription)}
         statement = insert(stripe_subscriptions).values(values | {"updated_at": func.now()})
         self._sql.execute(
             statement.on_conflict_do_update(
@@ -88,24 +96,85 @@ class Billing:
             )
         )
 
-    def paid_periods(self, *customer_ids: str) -> list[PaidPeriod]:
-        rows = self._sql.execute(select(*PERIOD_COLUMNS).where(stripe_paid_periods.c.customer_id.in_(customer_ids)))
-        return [PaidPeriod(*row) for row in rows]
+    def invoice(self, invoice_id: str) -> Invoice | None:
+        row = self._sql.execute(select(*INVOICE_COLUMNS).where(stripe_invoices.c.id == invoice_id)).one_or_none()
+        return None if row is None else _invoice(row)
 
-    def add_paid_period(self, period: PaidPeriod) -> bool:
-        """A period is paid once, by its start; should two invoices disagree on its end, the later one counts. False if
-        this says nothing new."""
+    def invoices(self, *customer_ids: str) -> list[Invoice]:
+        """All that were ever mirrored for these customers, and the paid periods that only the release before knows."""
+        found = self._sql.execute(select(*INVOICE_COLUMNS).where(stripe_invoices.c.customer_id.in_(customer_ids)))
+        mirrored = [_invoice(row) for row in found]
+        mine = stripe_paid_periods.c.customer_id.in_(customer_ids)
+        known = select(stripe_invoices.c.id).where(stripe_invoices.c.id == stripe_paid_periods.c.invoice_id)
+        older = self._sql.execute(select(*PERIOD_COLUMNS).where(mine, ~known.exists()))
+        return mirrored + of_before(PaidPeriod(*row) for row in older)
+
+    def save_invoice(self, invoice: Invoice) -> None:
+        values = {name: getattr(invoice, name) for name in Invoice.__slots__}
+        values |= {"lines": [_plain(line) for line in invoice.lines]}
+        statement = insert(stripe_invoices).values(values | {"updated_at": func.now()})
+        self._sql.execute(
+            statement.on_conflict_do_update(
+                index_elements=["id"], set_={name: statement.excluded[name] for name in [*values, "updated_at"]}
+            )
+        )
+
+    def add_paid_period(self, period: PaidPeriod) -> None:
+        """A period is paid once, by its start; should two invoices disagree on its end, the later one counts."""
         statement = insert(stripe_paid_periods).values({name: getattr(period, name) for name in PaidPeriod.__slots__})
         known, told = stripe_paid_periods.c, statement.excluded
         agreed = {name: func.greatest(known[name], told[name]) for name in ("period_end", "invoice_id")}
-        adding = statement.on_conflict_do_update(
-            index_elements=["subscription_id", "period_start"],
-            set_=agreed,
-            where=or_(*(told[name] > known[name] for name in agreed)),
+        self._sql.execute(
+            statement.on_conflict_do_update(
+                index_elements=["subscription_id", "period_start"],
+                set_=agreed,
+                where=or_(*(told[name] > known[name] for name in agreed)),
+            )
         )
-        return self._sql.execute(adding.returning(known.subscription_id)).first() is not None
 
 
-def _subscription(values: Sequence[Any]) -> Subscription:
-    subscription = Subscription(*values)
-    return replace(subscription, price_ids=tuple(subscription.price_ids))
+def _plain(value: Any) -> Any:
+    """A row of the mirror as JSON: what says nothing is left out."""
+    if is_dataclass(value):
+        said = {each.name: getattr(value, each.name) for each in fields(value)}
+        return {name: _plain(each) for name, each in said.items() if not (each is None or each is False or each == ())}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+NULLABLE = dict.fromkeys(("period_start", "period_end", "trial_end", "cancel_at", "ended_at"))
+TIMES = {*NULLABLE, "started_at", "billing_cycle_anchor", "event_created", "trial_start", "paused_at", "start", "end"}
+
+
+def _times(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: datetime.fromisoformat(value) if name in TIMES else value for name, value in kept.items()}
+
+
+def _unpacked(kept: Mapping[str, Any]) -> Subscription:
+    said = _times(kept)
+    nested: dict[str, Any] = {name: _unpacked(said[name]) for name in ("before", "active") if name in said}
+    items = tuple(Item(**_times(each)) for each in said.get("items", ()))
+    told = tuple(_unpacked(each) for each in said.get("told", ()))
+    said |= nested | {"items": items, "told": told, "price_ids": tuple(said.get("price_ids", ()))}
+    return Subscription(**(dict[str, Any](NULLABLE) | said))
+
+
+def _subscription(row: Any) -> Subscription:
+    """As it was kept, with what the columns say; what the release before has written since is newer."""
+    values = {name: getattr(row, name) for name in SUBSCRIPTION} | {"price_ids": tuple(row.price_ids)}
+    columns = Subscription(**values)
+    if row.kept is None:
+        return columns
+    kept = _unpacked(row.kept)
+    return replace(kept, **values) if kept.event_created >= columns.event_created else newer(kept, columns)
+
+
+def _invoice(row: Any) -> Invoice:
+    values = {name: getattr(row, name) for name in Invoice.__slots__}
+    values["lines"] = tuple(Line(**_line(each)) for each in row.lines)
+    return Invoice(**values)
+
+
+def _line(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {"price_id": None, **_times(kept)}

@@ -69,6 +69,7 @@ WHERE status LIKE 'parked:%%' AND source = 'stripe' AND CASE status
         WHERE subscription.id = event.payload #>> '{data,object,id}'
               AND (price_ids && %(prices)s::text[] OR status NOT IN ('active', 'trialing', 'past_due')))
     WHEN 'parked:thin' THEN %(can_fetch)s
+    WHEN 'parked:incomplete' THEN %(can_fetch)s
     ELSE false
 END
 ORDER BY event.id LIMIT %(limit)s

@@ -64,6 +64,7 @@ GET = "SELECT id, tenant_id, date, concepts, trends, sources, generator, job_id 
 DAILY = """
 SELECT id, timezone, daily_hour AS hour, daily_last_on AS last_on, CASE
     WHEN quota_reset_at <= %(now)s AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until) THEN daily_count
+    WHEN quota_drawn_until <= %(now)s THEN 0
     ELSE least(daily_count, monthly_quota - used_quota)
 END AS count
 FROM tenants WHERE daily_enabled AND id > %(after)s ORDER BY id LIMIT %(limit)s

@@ -49,6 +49,8 @@ INVARIANTS = {
         SELECT count(*) FROM job_queue WHERE status = 'pending' AND ring_at < now() - interval '1 minute'""",
     "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",
     "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
+    "no event of the last 30 days is flagged": """
+        SELECT count(*) FROM webhook_events WHERE flag IS NOT NULL AND received_at > now() - interval '30 days'""",
     # As long as an ended job is surely kept.
     "a stored event has its job": """
         SELECT count(*) FROM webhook_events e WHERE status = 'received'

@@ -180,6 +180,7 @@ tenants = Table(
     _time("quota_reset_at", default=IN_ONE_MONTH, nullable=False),
     _time("quota_paid_until"),
     _time("quota_restarted_at"),
+    _time("quota_drawn_until"),
     # Whose trends they see, whose clock they live by, and whether they want concepts every day.
     _text("region", default="US"),
     _text("timezone", default="UTC"),
@@ -201,6 +202,7 @@ tenants = Table(
         unique=True,
         postgresql_where=text("stripe_customer_id IS NOT NULL"),
     ),
+    CheckConstraint(f"quota_drawn_until BETWEEN '{EARLIEST}' AND '{LATEST}'", name="quota_drawn_until"),
     CheckConstraint("daily_last_on BETWEEN '1970-01-01' AND '9999-01-01'", name="daily_last_on"),
     _meant(
         *("quota_anchor", "quota_period_start", "quota_reset_at", "quota_paid_until", "quota_restarted_at"),
@@ -304,9 +306,31 @@ stripe_subscriptions = Table(
     _time("ended_at"),
     _time("event_created", nullable=False),
     Column("event_rank", SmallInteger, nullable=False),
+    _flag("collection_paused"),
+    _time("paused_at"),
+    # The whole row as `domain/billing.py` has it; the columns are what people and other programs read.
+    Column("told", JSONB),
     _updated(),
     Index("stripe_subscriptions_customer_id_idx", "customer_id"),
 )
+
+stripe_invoices = Table(
+    "stripe_invoices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("subscription_id", nullable=False),
+    _text("customer_id", nullable=False),
+    _text("status", nullable=False),
+    _text("reason"),
+    _time("issued_at", nullable=False),
+    _time("due_at"),
+    _json("lines", EMPTY_LIST),
+    _time("event_created", nullable=False),
+    _updated(),
+    Index("stripe_invoices_customer_id_idx", "customer_id"),
+)
+
+# As the release before reads and writes them; what it was told of, and of which there is no invoice, counts.
 
 stripe_paid_periods = Table(
     "stripe_paid_periods",
@@ -727,7 +751,21 @@ CREATE CONSTRAINT TRIGGER quota_entry_agrees_with_tenant AFTER INSERT ON quota_l
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION quota_entry_agrees()
 """
 """An entry that is not what `tenants.used_quota` says when it commits is refused."""
+QUOTA_PERIOD_ENDS = """
+CREATE FUNCTION quota_period_ends() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.quota_period_start := (NEW.quota_reset_at AT TIME ZONE 'UTC' - interval '1 month') AT TIME ZONE 'UTC';
+    RETURN NEW;
+END
+$$
+"""
+QUOTA_PERIOD_ENDS_AT_RESET = """
+CREATE TRIGGER quota_period_ends_at_reset BEFORE INSERT ON tenants
+FOR EACH ROW WHEN (NEW.quota_period_start >= NEW.quota_reset_at) EXECUTE FUNCTION quota_period_ends()
+"""
+"""What a tenant that another program inserts has used counts in the period that ends at `quota_reset_at`."""
 for statement in (
+    *(QUOTA_PERIOD_ENDS, QUOTA_PERIOD_ENDS_AT_RESET),
     *(QUOTA_AGREES, QUOTA_AGREES_ON_INSERT, QUOTA_AGREES_ON_UPDATE),
     *(QUOTA_ENTRY_AGREES, QUOTA_ENTRY_AGREES_ON_INSERT),
 ):

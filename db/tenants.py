@@ -20,6 +20,7 @@ QUOTA_COLUMNS = (
     tenants.c.quota_reset_at,
     tenants.c.quota_paid_until,
     tenants.c.quota_restarted_at,
+    tenants.c.quota_drawn_until,
 )
 
 
@@ -124,6 +125,7 @@ def quota_values(quota: Quota) -> dict[str, Any]:
         "quota_reset_at": quota.resets_at,
         "quota_paid_until": quota.paid_until,
         "quota_restarted_at": quota.restarted_at,
+        "quota_drawn_until": quota.drawn_until,
     }
 
 
@@ -136,6 +138,7 @@ def quota_of(row: Any) -> Quota:
         resets_at=row.quota_reset_at,
         paid_until=row.quota_paid_until,
         restarted_at=row.quota_restarted_at,
+        drawn_until=row.quota_drawn_until,
     )
 
 

@@ -1,20 +1,23 @@
 """What a tenant is entitled to: a pure function of what Stripe told us, whatever the order it was told in.
 
 Three steps, none of which asks Stripe anything. Every subscription event becomes a mirror row, and `newer` merges
-rows of one subscription so that any permutation and repetition of its events ends in the same row. Every paid
-invoice becomes a `PaidPeriod`, kept as a set. `change_plan` derives the tenant from all mirror rows and paid
-periods of its customer. A late `deleted` of an old subscription can then not take a newer one's plan away.
+rows of one subscription so that any permutation and repetition of its events ends in the same row. Every invoice of a
+subscription becomes a row too (`domain/invoices.py`). `change_plan` derives the tenant from all mirror rows of its
+customer. A late `deleted` of an old subscription can then not take a newer one's plan away.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from domain.invoices import OPEN as OPEN_INVOICE
+from domain.invoices import PAID, UNCOLLECTIBLE, VOID, Invoice, Line, Trial, charges, due, plan_lines, stretches
 from domain.periods import Stretch, latest_start
 from domain.quota import Quota, next_reset, recount, reset
+from domain.ties import last_values
 
 
 class Tier(StrEnum):
@@ -66,22 +69,39 @@ PriceBook = Mapping[str, Tier]
 """Which tier a Stripe price id sells; monthly, yearly and other currencies are prices of their own."""
 
 ENTITLED = frozenset({"active", "trialing", "past_due"})
-"""`past_due` is grace: the tier and the period already begun stay, a new period waits for its invoice."""
+"""`past_due` is grace: what was last paid for and the period already begun stay, a new period waits for its invoice."""
 
 TERMINAL = frozenset({"canceled", "incomplete_expired"})
 """Stripe: a subscription never leaves these; its customer needs a new one."""
 
 _NEVER_ENTITLED = frozenset({"incomplete", "incomplete_expired"})
 LIFE = ("incomplete", "trialing", "active", "past_due", "paused", "unpaid", "incomplete_expired", "canceled")
+"""The statuses that we know. A subscription in another one leaves the mirror, and so the plan, as they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item that sells something (its quantity is not 0), and the stretch for which Stripe bills it now."""
+
+    price_id: str
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.price_id} until {self.end:%Y-%m-%d %H:%M:%SZ}" if self.end else self.price_id
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """One mirror row: a Stripe subscription as the newest event about it says.
 
-    `cancel_at` is when it is scheduled to end, however that was scheduled. `ended_at` is the latest moment at which
-    an event said that its entitlement ended; a subscription that recovered from `unpaid` keeps it.
-    `event_rank` orders events of one second: created 0, any other 1, deleted 2.
+    `cancel_at` is when it is scheduled to end, however that was scheduled. `event_rank` orders events of one second:
+    created 0, any other 1, deleted 2. `before` is the row with the values that the event changed, if it names them.
+
+    Three are merged by themselves, because later events do not repeat them. `ended_at` is the latest moment at which an
+    event said that its entitlement ended; a subscription that recovered from `unpaid` keeps it. `paused_at` is the
+    latest at which one said that its collection was paused. `active` is the newest row with that status. `told` are the
+    rows of the newest second and of the one before, from which a tie is decided.
     """
 
     id: str
@@ -97,6 +117,15 @@ class Subscription:
     ended_at: datetime | None
     event_created: datetime
     event_rank: int
+    items: tuple[Item, ...] = ()
+    trial_start: datetime | None = None
+    sends_invoices: bool = False
+    days_until_due: int | None = None
+    collection_paused: bool = False
+    paused_at: datetime | None = None
+    before: "Subscription | None" = None
+    active: "Subscription | None" = None
+    told: "tuple[Subscription, ...]" = field(default=(), compare=False)
 
     @property
     def entitled(self) -> bool:
@@ -108,16 +137,25 @@ class Subscription:
         period that leads up to it."""
         return min(self.billing_cycle_anchor, self.period_start or self.started_at)
 
+    @property
+    def trial(self) -> Trial | None:
+        return None if self.trial_end is None else Trial(self.trial_start, self.trial_end)
 
-@dataclass(frozen=True, slots=True)
-class PaidPeriod:
-    """A stretch of a subscription that an `invoice.paid` covers; its identity is (subscription_id, period_start)."""
+    @property
+    def paused_since(self) -> datetime | None:
+        """Since when collection is paused, as far as events tell; None if it is not."""
+        return (self.paused_at or self.event_created) if self.collection_paused else None
 
-    subscription_id: str
-    period_start: datetime
-    period_end: datetime
-    customer_id: str
-    invoice_id: str
+
+_ISSUED_WITHIN = timedelta(days=1)
+"""How long after a period's start its invoice is issued, at most; its net term begins then."""
+
+CONTENT = tuple(
+    each.name
+    for each in fields(Subscription)
+    if each.name not in ("id", "ended_at", "event_created", "event_rank", "paused_at", "before", "active", "told")
+)
+"""What an event says of the subscription itself: not when it was told, nor what is merged by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,55 +178,102 @@ class _Past:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one subscription gives, from what Stripe says of it and of its invoices.
+
+    `tier` is None where none of its prices is mapped, and where `lapsed`: nothing of what it sells now was ever paid
+    for. `held_back` is the dearer plan of a change that is not paid. Months count by `anchor` after `cycle_start` and
+    before `paid_until`. After `drawn_until` nothing is given out any more; None: no such end.
+    """
+
+    row: Subscription
+    tier: Tier | None
+    held_back: Tier | None
+    lapsed: bool
+    anchor: datetime
+    cycle_start: datetime
+    paid_until: datetime
+    drawn_until: datetime | None
+
+    @property
+    def gives(self) -> bool:
+        return self.row.entitled and not self.lapsed
+
+    @property
+    def ends(self) -> datetime | None:
+        """When it stopped giving anything; None: it does still."""
+        return None if self.gives else _over(self.row)
+
+    @property
+    def began(self) -> bool:
+        return self.row.status not in _NEVER_ENTITLED
+
+
 def newer(stored: Subscription | None, incoming: Subscription) -> Subscription:
     """Merge two rows of one subscription: commutative, associative and idempotent, so order and repeats do not matter.
 
     The row of the later event wins, by (event_created, event_rank); a terminal status wins over any other. Stripe's
-    clock has whole seconds: of two equal pairs, the status further along its life wins, then the later period, then
-    the greater of the remaining fields, which is arbitrary but the same everywhere. `ended_at` is merged by itself
-    (the latest known), because only the event that tells of the end carries it.
+    clock has whole seconds: of two equal pairs, the one wins to which the other led (`domain/ties.py`). Where nothing
+    says which that is, the status further along its life, then the later period, then the greater of the remaining
+    fields: arbitrary, but the same everywhere, and `certain` says so.
     """
-    if stored is None:
-        return incoming
-    ends = [row.ended_at for row in (stored, incoming) if row.ended_at]
-    return replace(max(stored, incoming, key=_age), ended_at=max(ends, default=None))
+    both = (incoming,) if stored is None else (stored, incoming)
+    told = {each for row in both for each in (row.told or (_bare(row),))}
+    over = {row for row in told if row.status in TERMINAL}
+    seconds = sorted({row.event_created for row in over or told})[-2:]
+    kept = tuple(sorted((row for row in over or told if row.event_created in seconds), key=_age))
+    latest, _ = _latest(kept)
+    return replace(
+        latest,
+        before=None,
+        ended_at=max((row.ended_at for row in both if row.ended_at), default=None),
+        paused_at=max((row.paused_at for row in both if row.paused_at), default=None),
+        active=max((row.active for row in both if row.active), key=_age, default=None),
+        told=kept,
+    )
+
+
+def certain(row: Subscription) -> bool:
+    """Whether its events say which of them is the latest."""
+    return not row.told or _latest(row.told)[1]
+
+
+def knows(row: Subscription, telling: Subscription) -> bool:
+    """Whether just this was told before."""
+    return _bare(telling) in (row.told or (_bare(row),))
 
 
 def change_plan(
     tenant: TenantBilling,
     subscriptions: Iterable[Subscription],
-    paid_periods: Iterable[PaidPeriod],
+    invoices: Iterable[Invoice],
     prices: PriceBook,
     now: datetime,
 ) -> TenantBilling:
-    """The tenant as all of its customer's subscriptions and paid periods say, at this moment.
+    """The tenant as all of its customer's subscriptions and invoices say, at this moment.
 
-    The best entitled subscription counts: tier, then newest start, then id; quantity does not multiply. Without
-    one, FREE limits hold at once and what was used stays used. Where only unmapped prices are entitled, tier and
-    quota stay as they were, the subscription is linked, and `unknown_prices` says what to park the event for.
+    The best subscription that gives something counts: tier, then newest start, then id; quantity does not multiply.
+    Without one, FREE limits hold at once and what was used stays used. Where only unmapped prices are entitled, tier
+    and quota stay as they were, the subscription is linked, and `unknown_prices` says what to park the event for.
     A tenant without any subscription is left alone.
 
     The quota's period follows from the same rows and from `now`, not from the period that the tenant is in. One that
     counts from elsewhere has nothing used: `domain.quota.carry_over`.
     """
-    rows, paid = list(subscriptions), list(paid_periods)
-    tiers = {row.id: tier for row in rows if (tier := tier_of(row, prices))}
-    past = _Past(_started(tenant, rows, tiers, paid), now)
-    entitled = [row for row in rows if row.entitled]
-    if mapped := [row for row in entitled if row.id in tiers]:
-        best = max(mapped, key=lambda row: (tiers[row.id], row.started_at, row.id))
-        quota = _derive(
-            tenant.quota,
-            tiers[best.id],
-            past,
-            anchor=best.billing_cycle_anchor,
-            cycle_start=best.cycle_start,
-            paid_until=_paid_until(best, paid),
+    bills = list(invoices)
+    standings = [standing(row, bills, prices) for row in subscriptions]
+    past = _Past(_started(tenant, standings, bills, prices), now)
+    giving = [each for each in standings if each.gives]
+    if mapped := [each for each in giving if each.tier is not None]:
+        best = max(mapped, key=_rank)
+        tier, row = best.tier or Tier.FREE, best.row
+        return replace(
+            tenant, tier=tier, status=row.status, subscription_id=row.id, quota=_derive(tenant.quota, tier, past, best)
         )
-        return replace(tenant, tier=tiers[best.id], status=best.status, subscription_id=best.id, quota=quota)
-    if entitled:
-        return _link_unmapped(tenant, rows, entitled, past)
-    return _without_plan(tenant, rows, past) if rows else tenant
+    if giving:
+        return _link_unmapped(tenant, standings, [each.row for each in giving], past)
+    return _without_plan(tenant, standings, past) if standings else tenant
 
 
 def unknown_prices(subscriptions: Iterable[Subscription], prices: PriceBook) -> tuple[str, ...]:
@@ -202,20 +287,146 @@ def tier_of(subscription: Subscription, prices: PriceBook) -> Tier | None:
     return max((prices[price_id] for price_id in subscription.price_ids if price_id in prices), default=None)
 
 
-def _without_plan(tenant: TenantBilling, rows: list[Subscription], past: _Past) -> TenantBilling:
+def standing(row: Subscription, invoices: Iterable[Invoice], prices: PriceBook) -> Standing:
+    """`active` and `trialing` give what is bought. `past_due` gives what was last paid for: a dearer price counts from
+    its paid invoice. Nothing is given for a quantity of 0, nor in `past_due` for what nobody ever paid."""
+    own = [invoice for invoice in invoices if invoice.subscription_id == row.id and plan_lines(invoice, prices)]
+    periods = [line for invoice in own if invoice.status == PAID for line in _periods(invoice, row, prices)]
+    sold = tier_of(row, prices)
+    tier, lapsed, terms = sold, row.entitled and not row.price_ids, row
+    if row.status == "past_due" and sold is not None:
+        paid_for = _last_paid(row, own, prices)
+        lapsed = lapsed or paid_for is None
+        tier = None if paid_for is None else min(sold, paid_for)
+        moved = not any(line.start >= row.billing_cycle_anchor for line in periods)
+        terms = row.active if row.active and moved and not row.trial else row
+    paid_until = _paid_until(row, terms, own, periods, prices)
+    return Standing(
+        row=row,
+        tier=tier,
+        held_back=sold if sold != tier else None,
+        lapsed=lapsed,
+        anchor=terms.billing_cycle_anchor,
+        cycle_start=terms.cycle_start,
+        paid_until=paid_until,
+        drawn_until=_drawn_until(row, own, paid_until, prices),
+    )
+
+
+def _last_paid(row: Subscription, own: list[Invoice], prices: PriceBook) -> Tier | None:
+    """The tier of the newest invoice that was paid; where none is known, of what Stripe last called `active`; None if
+    nothing can have been paid: the first charge after a trial, or an invoice that a customer has to pay themselves."""
+    for invoice in sorted(own, key=lambda each: (each.issued_at, each.id), reverse=True):
+        sold = set(plan_lines(invoice, prices)) & set(charges(invoice, row.trial))
+        if invoice.status == PAID and sold:
+            named = [prices[line.price_id] for line in sold if line.price_id]
+            return max(named) if named else tier_of(row.active or row, prices)
+    word = _word(row)
+    started, _ = plan_period(row, prices)
+    first_after_trial = row.trial_end is not None and (started is None or started <= row.trial_end)
+    if first_after_trial or (row.sends_invoices and word is None):
+        return None
+    return tier_of(word or row, prices) or tier_of(row, prices)
+
+
+def plan_period(row: Subscription, prices: PriceBook) -> tuple[datetime | None, datetime | None]:
+    """The running period of the item that sells the plan; where items do not say, that of the subscription."""
+    best = tier_of(row, prices)
+    own = [(each.start, each.end) for each in row.items if each.end and prices.get(each.price_id) == best]
+    return min(own, key=lambda period: (period[1], period[0])) if own else (row.period_start, row.period_end)
+
+
+def _periods(invoice: Invoice, row: Subscription, prices: PriceBook) -> list[Line]:
+    """The stretches that an invoice bills for the plan. Of lines that begin together those of the best plan count, and
+    of these the first end, which is what all of them cover."""
+    sold = set(plan_lines(invoice, prices))
+    found: dict[datetime, Line] = {}
+    for line in stretches(invoice, row.trial):
+        if line in sold:
+            rank = prices.get(line.price_id or "", Tier.FREE)
+            other = found.get(line.start)
+            if other is None or (rank, other.end) > (prices.get(other.price_id or "", Tier.FREE), line.end):
+                found[line.start] = line
+    return list(found.values())
+
+
+def _word(row: Subscription) -> Subscription | None:
+    """Stripe's last `active`, where it says that somebody pays. Of a subscription whose customer pays by themselves it
+    says so once the net term is over."""
+    said = row.active or (row if row.status == "active" else None)
+    if said is None or not said.sends_invoices:
+        return said
+    net_end = (said.period_start or said.started_at) + timedelta(days=said.days_until_due or 0)
+    return said if said.event_created > net_end + _ISSUED_WITHIN else None
+
+
+def _paid_until(
+    row: Subscription, terms: Subscription, own: list[Invoice], periods: list[Line], prices: PriceBook
+) -> datetime:
+    """The first moment that nothing covers: the latest end of a paid period or of the trial. With neither, the cycle's
+    own start, before which no boundary counts: no period begins unpaid.
+
+    Before the first invoice that we know of, Stripe's own word `active` covers; from there on, invoices decide.
+
+    Stripe moves the anchor when the interval changes or a trial is cut short, and bills the new period with
+    `billing_reason: subscription_update`, which is no paid period here (else flipping plans would give quota away).
+    An `active` subscription in the first period after such a move is covered to that period's end; its first
+    boundary is a month away, so this can only begin later months of an annual one.
+    """
+    covered = [line.end for line in periods] + ([row.trial_end] if row.trial_end else [])
+    word = _word(row)
+    if word is not None:
+        start, end = plan_period(word, prices)
+        if word.collection_paused and not (row.paused_at and start and row.paused_at >= start):
+            end = start
+        if end is not None:
+            first = [line.start for invoice in own for line in _billed(invoice, row, prices)]
+            covered.append(min([end, *first]))
+    start, end = plan_period(row, prices)
+    moved = start == row.billing_cycle_anchor and all(line.start < row.billing_cycle_anchor for line in periods)
+    if periods and moved and row.status == "active" and end:
+        covered.append(end)
+    return max(covered, default=terms.cycle_start)
+
+
+def _billed(invoice: Invoice, row: Subscription, prices: PriceBook) -> list[Line]:
+    """What the invoice bills for the plan, paid or not, a trial's line included."""
+    sold = set(plan_lines(invoice, prices))
+    return [line for line in stretches(invoice, None) if line in sold]
+
+
+def _drawn_until(row: Subscription, own: list[Invoice], paid_until: datetime, prices: PriceBook) -> datetime | None:
+    """When an ended period can be drawn from no longer, because nothing follows: its collection is paused, or its
+    invoice was given up; or the net term of the first invoice that its customer has to pay is over. None while Stripe
+    goes on charging: what is left of the last period may be drawn until it says `unpaid` or `canceled`."""
+    if row.collection_paused:
+        return paid_until
+    after = [invoice for invoice in own if any(line.end > paid_until for line in _billed(invoice, row, prices))]
+    if row.sends_invoices:
+        net = timedelta(days=row.days_until_due or 0)
+        waiting = [due(invoice, net) for invoice in own if invoice.status == OPEN_INVOICE]
+        start, _ = plan_period(row, prices)
+        if not waiting and not after and start is not None and start >= paid_until:
+            waiting = [start + net]
+        return max([paid_until, *([min(waiting)] if waiting else [])])
+    given_up = bool(after) and all(invoice.status in (VOID, UNCOLLECTIBLE) for invoice in after)
+    return paid_until if given_up and row.status == "active" else None
+
+
+def _without_plan(tenant: TenantBilling, standings: list[Standing], past: _Past) -> TenantBilling:
     """FREE, its months counted from the newest end that the events tell.
 
     A subscription whose end no event told goes on by its own anchor; one that never began changes no anchor.
     """
-    over = [row for row in rows if not row.entitled and row.status not in _NEVER_ENTITLED]
-    anchor = max((_over(row) for row in over), default=tenant.quota.anchor)
-    quota = _derive(tenant.quota, Tier.FREE, past, anchor=anchor, cycle_start=anchor, paid_until=None)
-    latest = max(rows, key=_start)
+    over = [each.ends for each in standings if each.ends and each.began]
+    anchor = max(over, default=tenant.quota.anchor)
+    quota = _derive(tenant.quota, Tier.FREE, past, None, anchor=anchor)
+    latest = max((each.row for each in standings), key=_start)
     return replace(tenant, tier=Tier.FREE, status=latest.status, subscription_id=None, quota=quota)
 
 
 def _link_unmapped(
-    tenant: TenantBilling, rows: list[Subscription], unmapped: list[Subscription], past: _Past
+    tenant: TenantBilling, standings: list[Standing], unmapped: list[Subscription], past: _Past
 ) -> TenantBilling:
     """Tier and quota as they were, if nothing else has ended or if they came from this very subscription.
 
@@ -223,88 +434,93 @@ def _link_unmapped(
     """
     linked = next((row for row in unmapped if row.id == tenant.subscription_id), max(unmapped, key=_start))
     came_from_it = linked.id == tenant.subscription_id and tenant.tier != Tier.FREE
-    stands = came_from_it or len(unmapped) == len(rows)
-    terms = tenant if stands else _without_plan(tenant, rows, past)
+    stands = came_from_it or len(unmapped) == len(standings)
+    terms = tenant if stands else _without_plan(tenant, standings, past)
     return replace(terms, status=linked.status, subscription_id=linked.id)
 
 
-def _derive(
-    quota: Quota,
-    tier: Tier,
-    past: _Past,
-    *,
-    anchor: datetime,
-    cycle_start: datetime,
-    paid_until: datetime | None,
-) -> Quota:
-    """The quota under these terms, which begin no month before `cycle_start`: moving the anchor (a trial, a change from
-    monthly to yearly, the end of a subscription) gives no period away."""
+def _derive(quota: Quota, tier: Tier, past: _Past, of: Standing | None, *, anchor: datetime | None = None) -> Quota:
+    """The quota under these terms (or, of no subscription, by this anchor), which begin no month before their cycle's
+    start: moving the anchor (a trial, a change from monthly to yearly, the end of a subscription) gives no period
+    away."""
+    by = of.anchor if of else anchor or quota.anchor
     terms = replace(
         quota,
         limit=PLANS[tier].monthly_quota,
-        anchor=anchor,
+        anchor=by,
         period_start=past.start,
-        resets_at=next_reset(anchor, max(past.start, cycle_start)),
-        paid_until=paid_until,
+        resets_at=next_reset(by, max(past.start, of.cycle_start if of else by)),
+        paid_until=of.paid_until if of else None,
+        drawn_until=of.drawn_until if of else None,
     )
     return recount(quota, reset(terms, past.now))
 
 
 def _started(
-    tenant: TenantBilling, rows: Iterable[Subscription], tiers: Mapping[str, Tier], paid: list[PaidPeriod]
+    tenant: TenantBilling, standings: Iterable[Standing], invoices: Iterable[Invoice], prices: PriceBook
 ) -> datetime:
     """When the period began that the present terms go on from. Paid periods of all the customer's subscriptions
     count, since one that was once the best cannot be taken back."""
-    stretches = [
+    counted = [each for each in standings if tier_of(each.row, prices) and each.began]
+    spans = [
         Stretch(
-            rank=(tiers[row.id], row.started_at, row.id),
-            begins=row.started_at,
-            ends=None if row.entitled else _over(row),
-            anchor=row.billing_cycle_anchor,
-            cycle_start=row.cycle_start,
-            paid_until=_paid_until(row, paid),
+            rank=_rank(each),
+            begins=each.row.started_at,
+            ends=each.ends,
+            anchor=each.anchor,
+            cycle_start=each.cycle_start,
+            paid_until=each.paid_until,
         )
-        for row in rows
-        if row.id in tiers and row.status not in _NEVER_ENTITLED
+        for each in counted
     ]
-    begun = [period.period_start for period in paid if period.subscription_id in tiers]
-    return latest_start(tenant.created_at, stretches, begun)
+    rows = {each.row.id: each.row for each in standings}
+    begun = [
+        line.start
+        for invoice in invoices
+        if invoice.status == PAID and (row := rows.get(invoice.subscription_id))
+        for line in _periods(invoice, row, prices)
+        if line.price_id or tier_of(row, prices)
+    ]
+    return latest_start(tenant.created_at, spans, begun)
 
 
 def _over(subscription: Subscription) -> datetime:
     """When its entitlement ended; where no event told, its own anchor goes on."""
+    if subscription.entitled and subscription.trial_end:
+        return subscription.trial_end
     return subscription.ended_at or subscription.billing_cycle_anchor
 
 
-def _paid_until(subscription: Subscription, paid_periods: list[PaidPeriod]) -> datetime:
-    """The first moment that nothing covers: the latest end of a paid period or of the trial.
-
-    With neither, the cycle's own start, before which no boundary counts: no period begins unpaid.
-
-    Stripe moves the anchor when the interval changes or a trial is cut short, and bills the new period with
-    `billing_reason: subscription_update`, which is no paid period here (else flipping plans would give quota away).
-    An `active` subscription in the first period after such a move is covered to that period's end; its first
-    boundary is a month away, so this can only begin later months of an annual one.
-    """
-    own = [period for period in paid_periods if period.subscription_id == subscription.id]
-    covered = [period.period_end for period in own] + ([subscription.trial_end] if subscription.trial_end else [])
-    if not covered:
-        return subscription.cycle_start
-    anchor = subscription.billing_cycle_anchor
-    moved = subscription.period_start == anchor and all(period.period_start < anchor for period in own)
-    if moved and subscription.status == "active" and subscription.period_end:
-        covered.append(subscription.period_end)
-    return max(covered)
+def _rank(each: Standing) -> tuple[Tier, datetime, str]:
+    return each.tier or Tier.FREE, each.row.started_at, each.row.id
 
 
 def _start(subscription: Subscription) -> tuple[datetime, str]:
     return subscription.started_at, subscription.id
 
 
+def _bare(row: Subscription) -> Subscription:
+    return replace(row, ended_at=None, paused_at=None, active=None, told=())
+
+
+def _latest(told: tuple[Subscription, ...]) -> tuple[Subscription, bool]:
+    """The row as of the newest second, and whether that is certain."""
+    second = max(row.event_created for row in told)
+    rank = max(row.event_rank for row in told if row.event_created == second)
+    rivals = [row for row in told if (row.event_created, row.event_rank) == (second, rank)]
+    best = max(rivals, key=_age)
+    if len(rivals) == 1 or best.status in TERMINAL:
+        return best, True
+    earlier = tuple(row for row in told if row not in rivals)
+    start = _latest(earlier)[0] if earlier else None
+    values = last_values(rivals, start, CONTENT)
+    return (best, False) if values is None else (replace(best, **values), True)
+
+
 def _age(row: Subscription) -> tuple[Any, ...]:
-    """A total order over all fields but `ended_at`."""
+    """A total order over all fields but those that are merged by themselves."""
     life = LIFE.index(row.status) if row.status in LIFE else -1
     times = (row.period_start, row.period_end, row.trial_end, row.cancel_at, row.started_at, row.billing_cycle_anchor)
     numbers = tuple(float("-inf") if time is None else time.timestamp() for time in times)
     order = (row.status in TERMINAL, row.event_created, row.event_rank, life)
-    return (*order, *numbers, row.status, row.price_ids, row.customer_id)
+    return (*order, *numbers, row.status, row.price_ids, row.customer_id, repr(_bare(row)))

@@ -8,15 +8,16 @@ Whatever a body holds, `read` answers with a fact or raises MalformedEvent namin
 which may be a person's.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.billing import ENTITLED, TERMINAL, PaidPeriod, Subscription
+from domain.billing import ENTITLED, TERMINAL, Item, Subscription
 from domain.body import Field
 from domain.errors import MalformedEvent
+from domain.invoices import OPEN, PAID, UNCOLLECTIBLE, VOID, Invoice, Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,15 @@ class CheckoutCompleted:
 
 
 @dataclass(frozen=True, slots=True)
-class InvoicePaid:
-    """At least one period; several when items of one subscription are billed for different stretches."""
+class InvoiceChanged:
+    """An invoice of a subscription: issued, paid, given up."""
 
-    customer_id: str
-    periods: tuple[PaidPeriod, ...]
+    invoice: Invoice
     tenant_hint: UUID | None
+
+    @property
+    def customer_id(self) -> str:
+        return self.invoice.customer_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +88,19 @@ class Thin:
 
 
 @dataclass(frozen=True, slots=True)
+class Incomplete:
+    """More lines or items belong to the object than its body carries: the whole has to be fetched. `path` is where."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     reason: str
 
 
-OfCustomer = SubscriptionChanged | CheckoutCompleted | CustomerNamed | InvoicePaid | CustomerDeleted
-Fact = OfCustomer | Flagged | PriceRetired | Thin | Ignored
+OfCustomer = SubscriptionChanged | CheckoutCompleted | CustomerNamed | InvoiceChanged | CustomerDeleted
+Fact = OfCustomer | Flagged | PriceRetired | Thin | Incomplete | Ignored
 
 
 def read(body: Mapping[str, Any], *, livemode: bool | None = None) -> Fact:
@@ -108,6 +119,8 @@ def read(body: Mapping[str, Any], *, livemode: bool | None = None) -> Fact:
         return _thin(kind)
     if kind in _RANKS:
         return _subscription_changed(event, kind)
+    if kind in _INVOICES:
+        return _invoice_changed(event, kind)
     if kind.startswith(_FLAGGED):
         return Flagged(kind)
     reader = _READERS.get(kind)
@@ -117,51 +130,125 @@ def read(body: Mapping[str, Any], *, livemode: bool | None = None) -> Fact:
 def _thin(kind: str) -> Fact:
     """Worth a fetch if it is about something that is acted on. Of a subscription there are about fifty types."""
     snapshot = kind.removeprefix("v1.") if kind.startswith("v1.") else ""
-    acted_on = snapshot.startswith(("customer.subscription.", *_FLAGGED)) or snapshot in _READERS
+    acted_on = snapshot.startswith(("customer.subscription.", *_FLAGGED)) or snapshot in {*_READERS, *_INVOICES}
     return Thin(kind) if acted_on else Ignored(_WHY_NOT.get(snapshot, f"unhandled type {kind}"))
 
 
 def _subscription_changed(event: Field, kind: str) -> Fact:
-    row = event["data"]["object"]
+    about, previous = event["data"]["object"], event["data"]["previous_attributes"]
     created = event["created"].required(Field.seconds)
-    status = row["status"].required(Field.word)
+    row = _subscription(about, kind, created)
+    if row.entitled and _is_partial(about["items"], named=bool(about["plan"].id())):
+        return Incomplete(about["items"].path)
+    named = [*filter(None, map(_price, about["items"]["data"])), about["plan"].id()]
+    if row.entitled and not any(named):
+        raise MalformedEvent(f"{about.path}.items.data: no item has a price")
+    before = _before(about, previous, kind, created)
+    paused_now = row.collection_paused and before is not None and not before.collection_paused
+    row = replace(
+        row,
+        ended_at=_ended_at(event, kind, row.status, created),
+        paused_at=created if paused_now else None,
+        before=before,
+        active=_last_active(row, before),
+    )
+    return SubscriptionChanged(row, _hint(about["metadata"]))
+
+
+def _last_active(row: Subscription, before: Subscription | None) -> Subscription | None:
+    """The newest row with that status that the event tells of. Of one whose customer pays by themselves, what it was
+    before says nothing: it is `active` from the start, and `past_due` because it was not paid."""
+    if row.status == "active":
+        return row
+    return before if before and before.status == "active" and not row.sends_invoices else None
+
+
+def _subscription(about: Field, kind: str, created: datetime) -> Subscription:
+    status = about["status"].required(Field.word)
     if kind == "customer.subscription.deleted" and status not in TERMINAL:
         status = "canceled"
-    items = list(row["items"]["data"])
-    prices = [price for item in items if (price := item["price"].id() or item["plan"].id())]
-    prices = prices or [price for price in [row["plan"].id()] if price]
-    if status in ENTITLED and not prices:
-        raise MalformedEvent(f"{row.path}.items.data: no item has a price")
-    start, end = _running_period(row, items)
-    started_at = row["start_date"].seconds() or row["created"].seconds() or start or created
-    cancel_at = row["cancel_at"].seconds() or (end if row["cancel_at_period_end"].flag() else None)
-    subscription = Subscription(
-        id=row["id"].required(Field.word),
-        customer_id=_customer(row),
+    listed = list(about["items"]["data"])
+    sold = [item for item in listed if item["quantity"].whole() != 0]
+    items = tuple(Item(price, *_period(item)) for item in sold if (price := _price(item)))
+    alone = about["plan"].id() if len(sold) == len(listed) and about["quantity"].whole() != 0 else None
+    prices = [item.price_id for item in items] or ([alone] if alone else [])
+    start, end = _running_period(about)
+    started_at = about["start_date"].seconds() or about["created"].seconds() or start or created
+    cancel_at = about["cancel_at"].seconds() or (end if about["cancel_at_period_end"].flag() else None)
+    return Subscription(
+        id=about["id"].required(Field.word),
+        customer_id=_customer(about),
         status=status,
         price_ids=tuple(dict.fromkeys(prices)),
         started_at=started_at,
-        billing_cycle_anchor=row["billing_cycle_anchor"].seconds() or started_at,
+        billing_cycle_anchor=about["billing_cycle_anchor"].seconds() or started_at,
         period_start=start,
         period_end=end,
-        trial_end=row["trial_end"].seconds(),
+        trial_end=about["trial_end"].seconds(),
         cancel_at=cancel_at,
-        ended_at=_ended_at(event, kind, status, created),
+        ended_at=None,
         event_created=created,
         event_rank=_RANKS[kind],
+        items=items if any(item.end for item in items) else (),
+        trial_start=about["trial_start"].seconds(),
+        sends_invoices=about["collection_method"].word() == "send_invoice",
+        days_until_due=_days(about["days_until_due"]),
+        collection_paused=about["pause_collection"].value is not None,
     )
-    return SubscriptionChanged(subscription, _hint(row["metadata"]))
 
 
-def _running_period(row: Field, items: list[Field]) -> tuple[datetime | None, datetime | None]:
+def _before(about: Field, previous: Field, kind: str, created: datetime) -> Subscription | None:
+    """The row with the values that the event changed, as `previous_attributes` name them; None if they cannot be read.
+    Of an item they may name the changed parts only."""
+    if not isinstance(previous.value, Mapping) or not isinstance(about.value, Mapping):
+        return None
+    values = dict(about.value) | dict(previous.value)
+    try:
+        now, was = list(about["items"]["data"]), list(previous["items"]["data"])
+        items = [_overlaid(now, item, n) for n, item in enumerate(was)] or [item.value for item in now]
+        values["items"] = {"data": items}
+        return _subscription(Field(values, about.path), kind, created)
+    except MalformedEvent:
+        return None
+
+
+def _overlaid(now: list[Field], was: Field, n: int) -> Any:
+    """The item as it was: over the item of the same id as it is, or of the same place where it names none."""
+    name = was["id"].value
+    same = [item for item in now if item["id"].value == name] if name is not None else now[n : n + 1]
+    if not isinstance(was.value, Mapping):
+        raise was.malformed("an object")
+    return {**((same[0].value if same else None) or {}), **was.value}
+
+
+def _price(item: Field) -> str | None:
+    return item["price"].id() or item["plan"].id()
+
+
+def _is_partial(listed: Field, *, named: bool = False) -> bool:
+    """Whether the list that a body carries is not the whole one: there are more pages, or it is not there at all
+    (unless its only member is `named` elsewhere)."""
+    return listed["has_more"].flag() or (listed["data"].value is None and not named)
+
+
+def _days(field: Field) -> int | None:
+    days = field.whole()
+    if days is not None and not 0 <= days <= 3650:
+        raise field.malformed("a number of days")
+    return days
+
+
+def _period(place: Field) -> tuple[datetime | None, datetime | None]:
+    start, end = place["current_period_start"].seconds(), place["current_period_end"].seconds()
+    return (start, end) if start and end else (None, None)
+
+
+def _running_period(row: Field) -> tuple[datetime | None, datetime | None]:
     """On the subscription before basil, on its items since; of items that differ, the one that ends first, because
-    nothing promises more than that."""
-    periods = []
-    for place in (row, *items):
-        start, end = place["current_period_start"].seconds(), place["current_period_end"].seconds()
-        if start and end:
-            periods.append((start, end))
-    return min(periods, key=lambda period: (period[1], period[0]), default=(None, None))
+    nothing promises more than that. (Which item sells the plan, the settings say: `domain.billing.plan_period`.)"""
+    found = [_period(place) for place in (row, *row["items"]["data"])]
+    periods = [(start, end) for start, end in found if start and end]
+    return min(periods, key=lambda period: (period[1], period[0])) if periods else (None, None)
 
 
 def _ended_at(event: Field, kind: str, status: str, created: datetime) -> datetime | None:
@@ -187,46 +274,57 @@ def _checkout_completed(event: Field) -> Fact:
     return CheckoutCompleted(_customer(session), session["subscription"].id(), hint)
 
 
-def _invoice_paid(event: Field) -> Fact:
-    """Only an invoice that begins a period of a subscription counts: not a proration, not a trial's $0, not one
-    written by hand. Its own `period_start`/`period_end` are the *previous* period; what was paid for is on the line."""
+def _invoice_changed(event: Field, kind: str) -> Fact:
+    """Whole, with all lines of this subscription. The invoice's own `period_start`/`period_end` are the *previous*
+    period; what is billed is on the line."""
     invoice = event["data"]["object"]
     details = invoice["parent"]["subscription_details"]
     subscription_id = invoice["subscription"].id() or details["subscription"].id()
     if subscription_id is None:
         return Ignored("invoice without a subscription")
-    reason = invoice["billing_reason"].word()
-    if reason not in _BEGINS_A_PERIOD:
-        return Ignored(f"invoice of billing_reason {reason}")
-    ends: dict[datetime, datetime] = {}
-    for line in invoice["lines"]["data"]:
-        if _counts(line, subscription_id):
-            start = line["period"]["start"].required(Field.seconds)
-            end = line["period"]["end"].required(Field.seconds)
-            # Of lines that begin together (a yearly add-on, say) the first end is what all of them cover.
-            if end > start:
-                ends[start] = min(end, ends.get(start, end))
-    if not ends:
-        return Ignored("invoice without a paid line that begins a period")
-    customer_id, invoice_id = _customer(invoice), invoice["id"].required(Field.word)
-    periods = [PaidPeriod(subscription_id, start, ends[start], customer_id, invoice_id) for start in sorted(ends)]
+    if _is_partial(invoice["lines"]):
+        return Incomplete(invoice["lines"].path)
+    created = event["created"].required(Field.seconds)
+    lines = [line for line in map(_line, _sold(invoice["lines"]["data"], subscription_id)) if line]
+    told = Invoice(
+        id=invoice["id"].required(Field.word),
+        subscription_id=subscription_id,
+        customer_id=_customer(invoice),
+        status=_INVOICES[kind] or invoice["status"].word() or OPEN,
+        reason=invoice["billing_reason"].word(),
+        issued_at=invoice["created"].seconds() or created,
+        due_at=invoice["due_date"].seconds(),
+        lines=tuple(sorted(set(lines), key=repr)),
+        event_created=created,
+    )
     hint = _hint(details["metadata"]) or _hint(invoice["subscription_details"]["metadata"])
-    return InvoicePaid(customer_id, tuple(periods), hint)
+    return InvoiceChanged(told, hint)
 
 
-def _counts(line: Field, subscription_id: str) -> bool:
-    """A line of this subscription's item, not a proration, with a price to pay: a trial's line says amount 0, one
-    that a coupon paid for says its full amount."""
+def _sold(lines: Field, subscription_id: str) -> Iterator[Field]:
+    """The lines of this subscription's items. What a person wrote on the invoice by hand is of none."""
+    for line in lines:
+        parent = line["parent"]
+        item = parent["subscription_item_details"]
+        of = line["subscription"].id() or item["subscription"].id() or subscription_id
+        kind = line["type"].word() or parent["type"].word() or "subscription"
+        ours = kind in _OF_A_SUBSCRIPTION or _is_proration(line)
+        if ours and of == subscription_id and line["quantity"].whole() != 0:
+            yield line
+
+
+def _line(line: Field) -> Line | None:
+    start, end = line["period"]["start"].seconds(), line["period"]["end"].seconds()
+    price = line["pricing"]["price_details"]["price"].id() or line["price"].id() or line["plan"].id()
+    if start is None or end is None:
+        return None
+    return Line(price, start, end, line["amount"].whole(), _is_proration(line))
+
+
+def _is_proration(line: Field) -> bool:
     parent = line["parent"]
-    item = parent["subscription_item_details"]
-    if line["proration"].flag() or item["proration"].flag() or parent["invoice_item_details"]["proration"].flag():
-        return False
-    if (line["type"].word() or parent["type"].word() or "subscription") not in _OF_A_SUBSCRIPTION:
-        return False
-    if (line["subscription"].id() or item["subscription"].id() or subscription_id) != subscription_id:
-        return False
-    amount = line["amount"].whole()
-    return amount is None or amount > 0
+    places = (line, parent["subscription_item_details"], parent["invoice_item_details"])
+    return any(place["proration"].flag() for place in places)
 
 
 def _customer_deleted(event: Field) -> Fact:
@@ -279,7 +377,17 @@ _RANKS = {
     "customer.subscription.pending_update_expired": 1,
     "customer.subscription.deleted": 2,
 }
-_BEGINS_A_PERIOD = ("subscription_create", "subscription_cycle")
+_INVOICES: Mapping[str, str | None] = {
+    "invoice.paid": PAID,
+    "invoice.voided": VOID,
+    "invoice.marked_uncollectible": UNCOLLECTIBLE,
+    "invoice.finalized": None,
+    "invoice.sent": None,
+    "invoice.overdue": None,
+    "invoice.payment_failed": None,
+    "invoice.payment_action_required": None,
+}
+"""What is said of an invoice by each type; None: its own status says it."""
 _OF_A_SUBSCRIPTION = ("subscription", "subscription_item_details")
 _READERS: Mapping[str, Callable[[Field], Fact]] = {
     "checkout.session.completed": _checkout_completed,
@@ -288,17 +396,11 @@ _READERS: Mapping[str, Callable[[Field], Fact]] = {
     "customer.created": _customer_named,
     "customer.updated": _customer_named,
     "customer.deleted": _customer_deleted,
-    "invoice.paid": _invoice_paid,
     "price.updated": _price_updated,
     "price.deleted": _price_deleted,
 }
 _FLAGGED = ("charge.refunded", "charge.dispute.", "charge.refund.", "refund.", "radar.early_fraud_warning.")
-_STATUS_FOLLOWS = "its subscription tells the status"
 _WHY_NOT = {
     "invoice.payment_succeeded": "use invoice.paid: it also covers invoices paid out of band",
-    "invoice.payment_failed": _STATUS_FOLLOWS,
-    "invoice.payment_action_required": _STATUS_FOLLOWS,
-    "invoice.marked_uncollectible": _STATUS_FOLLOWS,
-    "invoice.voided": _STATUS_FOLLOWS,
     "invoice.upcoming": "nothing has happened yet",
 }

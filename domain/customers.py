@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from domain.billing import LIFE, TERMINAL, Subscription, TenantBilling
+from domain.billing import TERMINAL, PriceBook, Subscription, TenantBilling, certain, standing
+from domain.invoices import Invoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,24 @@ def ended(subscription: Subscription, at: datetime | None) -> Subscription:
     return replace(subscription, status="canceled", ended_at=at)
 
 
-def concerns(subscriptions: Iterable[Subscription], tenant_id: UUID, named: UUID | None) -> str | None:
+def concerns(
+    subscriptions: Iterable[Subscription],
+    invoices: Iterable[Invoice],
+    prices: PriceBook,
+    tenant_id: UUID,
+    named: UUID | None,
+) -> str | None:
     """What a person should know of a tenant's subscriptions, if anything: it changes no plan by itself."""
-    rows = list(subscriptions)
+    rows, bills = list(subscriptions), list(invoices)
     found = []
     if named is not None and named != tenant_id:
         found.append("metadata names another tenant")
     if sum(row.entitled for row in rows) > 1:
         found.append("several subscriptions at once")
-    if odd := sorted({row.status for row in rows} - set(LIFE)):
-        found.append(f"unknown status {', '.join(odd)}")
+    for each in (standing(row, bills, prices) for row in rows):
+        if each.held_back:
+            has = f"has {each.tier}, which was" if each.tier else "has no plan: nothing was"
+            found.append(f"a change to {each.held_back} is not paid: the tenant {has} last paid for")
+        if not certain(each.row):
+            found.append("two events of one second contradict each other")
     return "; ".join(found) or None

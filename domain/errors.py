@@ -19,7 +19,11 @@ class Rejected(ViralError):
 
 
 class QuotaExceeded(Rejected):
-    """The tenant's remaining concepts of this period are fewer than asked for."""
+    """The tenant's remaining concepts of this period are fewer than asked for; `details` are the figures."""
+
+    def __init__(self, message: str, details: dict[str, int | str] | None = None) -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class UnknownTenant(Rejected):

@@ -39,7 +39,8 @@ def choose(writers: Mapping[str, ConceptWriter], name: str | None) -> ConceptWri
 
 
 FetchEvent = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
-"""Given the body of a thin Stripe event, the body of the snapshot event that says the same; None if Stripe has none.
+"""Given the body of a Stripe event that does not say all it is about (a thin one, or one that carries a part of its
+lines or items), the body of a snapshot event that does; None if Stripe has none.
 
 Raises ProviderUnavailable (tried again later) or Rejected (it will not get better).
 """

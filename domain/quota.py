@@ -22,8 +22,9 @@ class Quota:
     """Concepts of the running period. All times are aware.
 
     `paid_until` is None for a tenant who does not pay; otherwise the first moment that no paid invoice (or trial)
-    covers, at which a new period waits for the next `invoice.paid`. `restarted_at`: when a person (or another program)
-    last gave a fresh count.
+    covers, at which a new period waits for the next `invoice.paid`. `drawn_until`: when nothing can be drawn any more,
+    although something may be left, because nothing follows the period that has ended; None: no such end.
+    `restarted_at`: when a person (or another program) last gave a fresh count.
     """
 
     limit: int
@@ -33,6 +34,7 @@ class Quota:
     resets_at: datetime
     paid_until: datetime | None = None
     restarted_at: datetime | None = None
+    drawn_until: datetime | None = None
 
     @property
     def counts_from(self) -> datetime:
@@ -43,6 +45,10 @@ class Quota:
     def remaining(self) -> int:
         """Never negative: a plan that shrinks below what was used leaves nothing, and owes nothing."""
         return max(0, self.limit - self.used)
+
+    def available(self, now: datetime) -> int:
+        """What of `remaining` can be drawn at this moment."""
+        return 0 if self.drawn_until is not None and self.drawn_until <= now else self.remaining
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +109,24 @@ def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
     quota = reset(quota, now)
-    if count > quota.remaining:
+    if count > quota.available(now):
         raise QuotaExceeded(
-            f"{count} concepts asked for, {quota.remaining} of {quota.limit} left "
-            f"({quota.used} used since {quota.period_start:%Y-%m-%d}); {_more(quota, now)}"
+            f"{count} concepts asked for, {quota.available(now)} of {quota.limit} left "
+            f"({quota.used} used since {quota.period_start:%Y-%m-%d}); {_more(quota, now)}",
+            details(quota, now),
         )
     # Never before the count that it is in, whatever the clocks say.
     return replace(quota, used=quota.used + count), Hold(count, max(now, quota.counts_from))
+
+
+def details(quota: Quota, now: datetime) -> dict[str, int | str]:
+    """The figures that a refusal names."""
+    return {
+        "limit": quota.limit,
+        "used": quota.used,
+        "remaining": quota.available(now),
+        "resets_at": _utc(quota.resets_at).isoformat().replace("+00:00", "Z"),
+    }
 
 
 def carry_over(quota: Quota, taken: int) -> Quota:
@@ -167,7 +184,12 @@ def _give_back(quota: Quota, hold: Hold, count: int) -> Quota:
 def _more(quota: Quota, now: datetime) -> str:
     if now < quota.resets_at and (quota.paid_until is None or quota.resets_at < quota.paid_until):
         return f"more on {_utc(quota.resets_at):%Y-%m-%d %H:%M} UTC"
-    return "more when the next invoice is paid"
+    if quota.drawn_until is not None and quota.drawn_until <= now and quota.remaining:
+        return f"what was paid for could be drawn until {_utc(quota.drawn_until):%Y-%m-%d %H:%M} UTC, " + _ON_PAYMENT
+    return _ON_PAYMENT
+
+
+_ON_PAYMENT = "more when the next invoice is paid"
 
 
 def _utc(moment: datetime) -> datetime:

@@ -2,9 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from domain.billing import TERMINAL, PriceBook, Standing, Subscription, standing
+from domain.invoices import PAID, Invoice
 from domain.quota import Quota, is_due
 
 Entry = Mapping[str, Any]
@@ -19,11 +22,47 @@ WHO = {
 }
 
 
-def tell(plan: str, quota: Quota, entries: Sequence[Entry], held: Sequence[Entry], now: datetime) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What stands behind a plan at Stripe: the moments at which stretches that are paid for begin and end, since when
+    collection is paused (None: it is not), and the sentences about changes that are not paid."""
+
+    paid: frozenset[datetime] = frozenset()
+    paused_since: datetime | None = None
+    unpaid: tuple[str, ...] = ()
+
+
+NOTHING_BEHIND = Backing()
+
+
+def backing(subscriptions: Iterable[Subscription], invoices: Iterable[Invoice], prices: PriceBook) -> Backing:
+    """Of all the tenant's subscriptions that have not ended."""
+    bills = list(invoices)
+    running = [standing(row, bills, prices) for row in subscriptions if row.status not in TERMINAL]
+    paid = {moment for bill in bills if bill.status == PAID for line in bill.lines for moment in (line.start, line.end)}
+    paused = [each.row.paused_since for each in running if each.row.paused_since]
+    return Backing(
+        frozenset(paid), min(paused, default=None), tuple(_unpaid(each) for each in running if each.held_back)
+    )
+
+
+def tell(
+    plan: str,
+    quota: Quota,
+    entries: Sequence[Entry],
+    held: Sequence[Entry],
+    now: datetime,
+    *,
+    behind: Backing = NOTHING_BEHIND,
+) -> list[str]:
     """Sentences that add up to `quota.remaining`. `entries` are the ledger's of the running period, `held` the holds
     that are open."""
-    story = [f"On {plan}: {_concepts(quota.limit)} a month."]
-    story.append(f"This month began on {_day(quota.period_start)}{_why(entries, quota)}; {_until(quota, now)}")
+    story = [f"On {plan}: {_concepts(quota.limit)} a month.", *behind.unpaid]
+    why, until = _why(entries, quota, behind), _until(quota, now, behind)
+    story.append(f"This month began on {_day(quota.period_start)}{why}; {until}")
+    if behind.paused_since:
+        since = _day(behind.paused_since)
+        story.append(f"At Stripe, collection paused since {since}: no invoice follows until it goes on.")
     if quota.counts_from > quota.period_start:
         story.append(f"{_who_restarted(entries)} gave a fresh count on {_day(quota.counts_from)}.")
     story += _went(entry for entry in entries if entry["taken_at"] >= quota.counts_from)
@@ -34,22 +73,33 @@ def tell(plan: str, quota: Quota, entries: Sequence[Entry], held: Sequence[Entry
         story.append(f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}.")
     over = f" ({quota.used - quota.limit} more than this plan has: nothing is owed)" if quota.used > quota.limit else ""
     story.append(f"So {quota.used} of {quota.limit} are used{over}, and {quota.remaining} are left.")
+    if quota.drawn_until is not None and not is_due(quota, now):
+        can = "None of them can be drawn since" if quota.drawn_until <= now else "They can be drawn until"
+        story.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")
     return story
 
 
-def _until(quota: Quota, now: datetime) -> str:
+def _unpaid(each: Standing) -> str:
+    if each.tier is None:
+        return f"{each.held_back} was ordered, and nothing was ever paid for it: it counts once its invoice is paid."
+    return f"{each.held_back} was ordered and is not paid: {each.tier} was last paid for, and counts until it is."
+
+
+def _until(quota: Quota, now: datetime, behind: Backing) -> str:
     if is_due(quota, now):
         return f"the next was due on {_day(quota.resets_at)} and begins with the next reset, or the next concept."
     if quota.paid_until is None:
         return f"the next begins on {_day(quota.resets_at)}."
     if quota.resets_at < quota.paid_until:
-        return f"the next begins on {_day(quota.resets_at)} (paid until {_day(quota.paid_until)})."
+        covered = f"{'paid' if quota.paid_until in behind.paid else 'covered'} until {_day(quota.paid_until)}"
+        return f"the next begins on {_day(quota.resets_at)} ({covered})."
     if quota.resets_at <= now:
         return f"the next was due on {_day(quota.resets_at)} and waits for its invoice to be paid."
     return f"the next begins when the invoice due on {_day(quota.resets_at)} is paid."
 
 
-def _why(entries: Iterable[Entry], quota: Quota) -> str:
+def _why(entries: Iterable[Entry], quota: Quota, behind: Backing) -> str:
+    """An event begins a month because an invoice is paid, or because of what Stripe says of the subscription itself."""
     causes = [
         each["cause"]
         for each in entries
@@ -58,8 +108,9 @@ def _why(entries: Iterable[Entry], quota: Quota) -> str:
         and not each["cause"].startswith("person:")
     ]
     kind, _, name = causes[0].partition(":") if causes else ("", "", "")
+    cause = "a paid invoice" if quota.period_start in behind.paid else "what Stripe says of the subscription"
     told = {
-        "event": f", by a paid invoice (event {name})",
+        "event": f", by {cause} (event {name})",
         "job": ", by the calendar",
     }
     return told.get(kind, "")

@@ -4,20 +4,16 @@ A difference is repaired by telling it to the mirror as an event, so that there 
 that whoever derives everything from the stored events again gets the same.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from domain.billing import TERMINAL, PaidPeriod, Subscription
-from domain.billing_events import InvoicePaid, SubscriptionChanged, read
+from domain.billing import CONTENT, LIFE, TERMINAL, Subscription
+from domain.billing_events import InvoiceChanged, SubscriptionChanged, read
 from domain.body import Field
 from domain.errors import MalformedEvent
-
-COMPARED = tuple(
-    each.name for each in fields(Subscription) if each.name not in ("id", "ended_at", "event_created", "event_rank")
-)
-"""Not when we were told, and not `ended_at`: of an end that was recovered from, Stripe's books say nothing."""
+from domain.invoices import Invoice
 
 Json = Mapping[str, Any]
 
@@ -60,15 +56,16 @@ def read_subscription(about: Json, as_of: datetime) -> tuple[Subscription, Json]
     return fact.subscription, event
 
 
-def read_invoice(about: Json, as_of: datetime) -> tuple[tuple[PaidPeriod, ...], Json]:
-    """The periods that a listed, paid invoice covers (often none), and the event that would tell it.
+def read_invoice(about: Json, as_of: datetime) -> tuple[Invoice | None, Json]:
+    """A listed, paid invoice as the mirror would have it (None if it is of no subscription), and the event that would
+    tell it.
 
     Raises:
         MalformedEvent: Stripe's answer lacks something.
     """
     event = as_event("invoice.paid", about, at=as_of)
     fact = read(event)
-    return (fact.periods if isinstance(fact, InvoicePaid) else ()), event
+    return (fact.invoice if isinstance(fact, InvoiceChanged) else None), event
 
 
 def compare_subscription(ours: Subscription | None, theirs: Subscription, event: Json) -> Difference | None:
@@ -77,23 +74,23 @@ def compare_subscription(ours: Subscription | None, theirs: Subscription, event:
         return Difference("subscription", theirs.id, theirs.customer_id, event, {"status": (None, theirs.status)})
     if ours.event_created >= theirs.event_created:
         return None
-    pairs = {name: (_comparable(ours, name), _comparable(theirs, name)) for name in COMPARED}
+    # The release before kept no items; they come with the next event.
+    names = [name for name in CONTENT if name != "items" or ours.items]
+    pairs = {name: (_comparable(ours, name), _comparable(theirs, name)) for name in names}
     changes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if not changes:
         return None
-    hopeless = ours.status in TERMINAL and theirs.status not in TERMINAL
+    hopeless = (ours.status in TERMINAL and theirs.status not in TERMINAL) or theirs.status not in LIFE
     return Difference("subscription", theirs.id, theirs.customer_id, None if hopeless else event, changes)
 
 
-def compare_periods(ours: Collection[PaidPeriod], theirs: Collection[PaidPeriod], event: Json) -> Difference | None:
-    """None if we know each period that the invoice paid for, at least to its end."""
-    ends = {(period.subscription_id, period.period_start): period.period_end for period in ours}
-    for period in theirs:
-        known = ends.get((period.subscription_id, period.period_start))
-        if known is None or known < period.period_end:
-            changes = {f"paid from {period.period_start:%Y-%m-%d %H:%M:%SZ} to": (known, period.period_end)}
-            return Difference("invoice", period.invoice_id, period.customer_id, event, changes)
-    return None
+def compare_invoice(ours: Invoice | None, theirs: Invoice, event: Json) -> Difference | None:
+    """None if we know that it was paid, and for what."""
+    if ours is None:
+        return Difference("invoice", theirs.id, theirs.customer_id, event, {"status": (None, theirs.status)})
+    pairs = {"status": (ours.status, theirs.status), "lines": (_said(ours.lines), _said(theirs.lines))}
+    changes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return Difference("invoice", theirs.id, theirs.customer_id, event, changes) if changes else None
 
 
 def gone(subscription_id: str, customer_id: str) -> Difference:
@@ -119,4 +116,9 @@ def subject(event: Json) -> str | None:
 
 def _comparable(row: Subscription, name: str) -> Any:
     """Stripe's order of the items says nothing."""
-    return sorted(row.price_ids) if name == "price_ids" else getattr(row, name)
+    value = getattr(row, name)
+    return sorted(_said(value)) if isinstance(value, tuple) else value
+
+
+def _said(values: Iterable[object]) -> list[str]:
+    return [str(value) for value in values]

@@ -8,6 +8,7 @@ fields and the SDK's objects know one API version only.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -125,20 +126,67 @@ class StripeApi:
         return [str(each.get("status")) for each in page.get("data", [])]
 
     def subscriptions(self, customer_id: str | None = None) -> Iterator[Page]:
-        return self._pages("/v1/subscriptions", status="all", customer=customer_id)
+        return map(self._whole_page, self._pages("/v1/subscriptions", status="all", customer=customer_id))
 
     def paid_invoices(self, customer_id: str | None = None, since: datetime | None = None) -> Iterator[Page]:
-        return self._pages("/v1/invoices", status="paid", customer=customer_id, created=_from(since))
+        paid = self._pages("/v1/invoices", status="paid", customer=customer_id, created=_from(since))
+        return map(self._whole_page, paid)
 
     def undelivered_events(self, since: datetime) -> Iterator[Page]:
         return self._pages("/v1/events", delivery_success=False, types=list(APPLIED_TYPES), created=_from(since))
 
-    def fetch_event(self, thin: Json) -> Json | None:
-        """The snapshot event that stands for a thin one; None if Stripe does not know it any more.
+    def fetch_event(self, told: Json) -> Json | None:
+        """The event whole, of a thin one or of a snapshot that does not carry everything; None if Stripe does not know
+        it any more.
 
-        Its twin if it has one: that is what was true then. Otherwise the object as it is now, so the event made of
-        it is of now: an older one that comes later must not undo it.
+        A thin one's twin if it has one: that is what was true then. Otherwise the object as it is now, so the event
+        made of it is of now: an older one that comes later must not undo it. What was issued with an invoice does not
+        change, so it stays the event that it was.
         """
+        if "data" in told:
+            return self._fetch_snapshot(told)
+        found = self._fetch_thin(told)
+        return found and self._whole_event(found)
+
+    def _fetch_snapshot(self, event: Json) -> Json | None:
+        """Raises:
+        ProviderRefused: there is no asking for what the event is about.
+        """
+        match event.get("data"):
+            case {"object": {"object": "invoice", "id": str(name)}}:
+                found = self._find(f"/v1/invoices/{name}")
+                whole = found and self._whole(found[0])
+                return whole and {**event, "data": {**event["data"], "object": whole}}
+            case {"object": {"object": "subscription", "id": str(name)}}:
+                found = self._find(f"/v1/subscriptions/{name}")
+                if found is None:
+                    return None
+                about, as_of = found
+                # What was read after an event is not older than it.
+                at = max(as_of, datetime.fromtimestamp(event["created"], UTC))
+                return as_event("customer.subscription.updated", self._whole(about), at=at)
+        raise ProviderRefused("not_askable", "the event is about something that cannot be asked for")
+
+    def _whole_event(self, event: Json) -> Json:
+        return {**event, "data": {**event["data"], "object": self._whole(event["data"]["object"])}}
+
+    def _whole_page(self, page: Page) -> Page:
+        return replace(page, items=tuple(map(self._whole, page.items)))
+
+    def _whole(self, about: Json) -> Json:
+        """The object with all lines or items that belong to it: Stripe puts the first ten into it."""
+        match about:
+            case {"object": "invoice", "id": str(name), "lines": {"has_more": True}}:
+                return {**about, "lines": self._all(f"/v1/invoices/{name}/lines")}
+            case {"object": "subscription", "id": str(name), "items": {"has_more": True}}:
+                return {**about, "items": self._all("/v1/subscription_items", subscription=name)}
+        return about
+
+    def _all(self, path: str, **params: Any) -> Json:
+        data = [each for page in self._pages(path, **params) for each in page.items]
+        return {"object": "list", "data": data, "has_more": False, "total_count": len(data), "url": path}
+
+    def _fetch_thin(self, thin: Json) -> Json | None:
         if isinstance(twin := thin.get("snapshot_event"), str):
             found = self._find(f"/v1/events/{twin}")
             if found is not None:

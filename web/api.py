@@ -25,6 +25,7 @@ from domain.errors import (
     NotAuthenticated,
     NotSetUp,
     ProviderRefused,
+    QuotaExceeded,
     Rejected,
     StillUsed,
     TenantContextNotSet,
@@ -178,6 +179,8 @@ async def _refused(request: Request, error: Exception) -> Response:
             return refusal(403, str(error), error.code, {"retry_after": seconds}, {"Retry-After": str(seconds)})
         case NotAllowed():
             return refusal(403, str(error), error.code)
+        case QuotaExceeded():
+            return refusal(402, str(error), "QUOTA_EXCEEDED", error.details)
         case StillUsed():
             return refusal(409, str(error), "STILL_USED")
         case UnknownTenant() | UnknownKey():
@@ -188,9 +191,7 @@ async def _refused(request: Request, error: Exception) -> Response:
             log.error("api.provider_refused", path=request.url.path, code=error.code, reason=str(error))
             text = "somebody that we rely on refuses this; it has been logged"
             return refusal(502, text, "PROVIDER_REFUSED", {"reason": error.code})
-        case TenantContextNotSet():  # a bug of ours
-            raise error
-        case Rejected():
+        case Rejected() if not isinstance(error, TenantContextNotSet):  # that is a bug of ours
             return refusal(422, str(error), "INVALID")
         case NotSetUp():
             return refusal(503, str(error), "NOT_SET_UP")

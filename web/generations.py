@@ -12,7 +12,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from db.content import Generation as Stored
 from db.content import Place
-from domain import quota
 from domain.access import ApiScope, Caller
 from domain.generation import DEFAULT_COUNT, MOST_CONCEPTS
 from domain.ports import choose
@@ -151,11 +150,9 @@ def generate(
     key = None if idempotency_key is None else f"request:{idempotency_key}"
     with app.db.transaction(caller.tenant_id) as tx:
         # Locked first, so that a tenant's wishes come one by one: neither key nor quota is used twice.
-        left = quota.reset(tx.quota.lock(caller.tenant_id), tx.now())
+        tx.quota.lock(caller.tenant_id)
         job_id = key and _job_of(tx, caller.tenant_id, key, wish)
         if not job_id:
-            if wish.count > left.remaining:
-                raise _exceeded(left, wish.count)
             job_type = generate_concepts.with_options(key=key)
             job_id = job_type.enqueue(tx, tenant_id=caller.tenant_id, count=wish.count, generator=wish.generator)
             tx.quota.hold(caller.tenant_id, job_id, wish.count, now=tx.now())
@@ -252,17 +249,6 @@ def _job_of(tx: Tx, tenant_id: UUID, key: str, wish: GenerateRequest) -> UUID | 
 
 def _asked(payload: Mapping[str, Any]) -> tuple[Any, Any]:
     return payload.get("count"), payload.get("generator")
-
-
-def _exceeded(left: quota.Quota, count: int) -> Refused:
-    figures = {
-        "limit": left.limit,
-        "used": left.used,
-        "remaining": max(0, left.remaining),
-        "resets_at": left.resets_at.isoformat().replace("+00:00", "Z"),
-    }
-    text = f"{count} concepts asked for, {figures['remaining']} of {left.limit} left until {figures['resets_at']}"
-    return Refused(402, text, "QUOTA_EXCEEDED", figures)
 
 
 def cursor_of(place: Place) -> str:

@@ -48,13 +48,13 @@ class Me(BaseModel):
 def me(caller: AccountReader, app: Running) -> Me:
     """Who the caller is, for which tenant, on which plan."""
     with app.db.transaction(caller.tenant_id) as tx:
-        row = tx.tenants.get(caller.tenant_id)
+        row, now = tx.tenants.get(caller.tenant_id), tx.now()
     return Me(
         user_id=caller.user_id,
         role=caller.role,
         scopes=sorted(caller.scopes),
         tenant=Tenant(id=row["id"], name=row["name"], tier=row["subscription_tier"], status=row["subscription_status"]),
-        usage=_usage(row),
+        usage=_usage(row, now),
     )
 
 
@@ -62,14 +62,15 @@ def me(caller: AccountReader, app: Running) -> Me:
 def usage(caller: AccountReader, app: Running) -> Usage:
     """How much of this period's quota is left, and when more comes."""
     with app.db.transaction(caller.tenant_id) as tx:
-        return _usage(tx.tenants.get(caller.tenant_id))
+        return _usage(tx.tenants.get(caller.tenant_id), tx.now())
 
 
-def _usage(row: Mapping[str, Any]) -> Usage:
+def _usage(row: Mapping[str, Any], now: datetime) -> Usage:
+    over = row["quota_drawn_until"] is not None and row["quota_drawn_until"] <= now
     return Usage(
         quota=row["monthly_quota"],
         used=row["used_quota"],
-        remaining=max(0, row["monthly_quota"] - row["used_quota"]),
+        remaining=0 if over else max(0, row["monthly_quota"] - row["used_quota"]),
         period_start=row["quota_period_start"],
         resets_at=row["quota_reset_at"],
     )

@@ -10,10 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from db.transaction import SYSTEM, Database, Tx
-from domain.billing import PaidPeriod, Subscription, newer
-from domain.billing_events import CustomerDeleted, InvoicePaid, SubscriptionChanged, read
+from domain.billing import LIFE, Subscription, newer
+from domain.billing_events import CustomerDeleted, InvoiceChanged, SubscriptionChanged, read
 from domain.customers import Customer, pay_as
 from domain.errors import MalformedEvent
+from domain.invoices import Invoice, further, periods_paid
 from domain.ports import Ports
 from workers.jobs.billing import derive, save
 
@@ -75,7 +76,7 @@ def _mirror(tx: Tx, ports: Ports, customer_id: str, found: list[Difference]) -> 
     """Bring the mirror of one customer to what its events say. A row that says something newer than all of them, or
     of which none tells, was written by somebody who asked Stripe: it stays."""
     known = tx.billing.customer(customer_id)
-    customer, subscriptions, periods = _told(tx, ports, customer_id)
+    customer, subscriptions, invoices = _told(tx, ports, customer_id)
     told = replace(known, tenant_id=known.tenant_id or customer.tenant_id, deleted_at=customer.deleted_at)
     found += _differences(told.tenant_id, f"customer {customer_id}", known, told)
     if told != known:
@@ -85,19 +86,20 @@ def _mirror(tx: Tx, ports: Ports, customer_id: str, found: list[Difference]) -> 
         if stored is None or _age(stored) <= _age(row):
             found += _differences(told.tenant_id, f"subscription {row.id}", stored, row)
             tx.billing.save_subscription(row)
-    paid = {(period.subscription_id, period.period_start): period for period in tx.billing.paid_periods(customer_id)}
-    for period in periods:
-        if (period.subscription_id, period.period_start) not in paid:
-            what = f"paid period of {period.subscription_id}"
-            found.append(Difference(told.tenant_id, what, "period_start", None, period.period_start))
-            tx.billing.add_paid_period(period)
+    for invoice in invoices:
+        known_bill = tx.billing.invoice(invoice.id)
+        if known_bill is None or further(known_bill, invoice) != known_bill:
+            found += _differences(told.tenant_id, f"invoice {invoice.id}", known_bill, invoice)
+            tx.billing.save_invoice(invoice)
+            for period in periods_paid(invoice):
+                tx.billing.add_paid_period(period)
     return told
 
 
-def _told(tx: Tx, ports: Ports, customer_id: str) -> tuple[Customer, list[Subscription], list[PaidPeriod]]:
+def _told(tx: Tx, ports: Ports, customer_id: str) -> tuple[Customer, list[Subscription], list[Invoice]]:
     customer = Customer(customer_id)
     subscriptions: dict[str, Subscription] = {}
-    periods: dict[Any, PaidPeriod] = {}
+    invoices: dict[str, Invoice] = {}
     for payload in tx.events.about("stripe", customer_id):
         try:
             fact = read(payload, livemode=ports.livemode)
@@ -107,13 +109,13 @@ def _told(tx: Tx, ports: Ports, customer_id: str) -> tuple[Customer, list[Subscr
         if customer.tenant_id is None and hint is not None and tx.tenants.exists(hint):
             customer = replace(customer, tenant_id=hint)
         match fact:
-            case SubscriptionChanged(subscription=row):
+            case SubscriptionChanged(subscription=row) if row.status in LIFE:
                 subscriptions[row.id] = newer(subscriptions.get(row.id), row)
-            case InvoicePaid(periods=paid):
-                periods |= {(period.subscription_id, period.period_start): period for period in paid}
+            case InvoiceChanged(invoice=bill):
+                invoices[bill.id] = further(invoices.get(bill.id), bill)
             case CustomerDeleted(at=at):
                 customer = replace(customer, deleted_at=max(at, customer.deleted_at or at))
-    return customer, list(subscriptions.values()), list(periods.values())
+    return customer, list(subscriptions.values()), list(invoices.values())
 
 
 def _follow(tx: Tx, ports: Ports, customers: Sequence[Customer], cause: str, found: list[Difference]) -> None:
@@ -127,14 +129,14 @@ def _follow(tx: Tx, ports: Ports, customers: Sequence[Customer], cause: str, fou
     now = tx.now()
     # A month that is due, and that nobody has asked for yet, is no difference.
     due = tx.quota.begun(tenant_id, stored.quota, now)
-    after, _ = derive(tx, tenant_id, before, ports.prices, now)
+    after, *_ = derive(tx, tenant_id, before, ports.prices, now)
     found += _differences(tenant_id, "plan", stored, replace(after, quota=stored.quota))
     found += _differences(tenant_id, "quota", due, after.quota)
     save(tx, tenant_id, stored, after, cause)
 
 
 def _differences(tenant_id: UUID | None, what: str, stored: Any, derived: Any) -> Iterator[Difference]:
-    for name in (field.name for field in fields(derived)):
+    for name in (field.name for field in fields(derived) if field.compare):
         ours, theirs = getattr(stored, name, None), getattr(derived, name)
         if ours != theirs:
             yield Difference(tenant_id, what, name, ours, theirs)

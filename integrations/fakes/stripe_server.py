@@ -48,7 +48,8 @@ class Fault:
 
 class FakeStripe:
     """`books` are the objects by list (`subscriptions`, `invoices`, `events`, `customers`, …), newest first as Stripe
-    lists them. `now` is its clock; `page` how many objects a page has at most."""
+    lists them, each with all its lines or items; answers carry the first ten. `now` is its clock; `page` how many
+    objects a page has at most."""
 
     def __init__(self, now: datetime, key: str = "sk_test_fake") -> None:
         self.now = now
@@ -108,9 +109,13 @@ class FakeStripe:
                 return self._session(asked, "bps", "billing_portal.session", "https://billing.stripe.com/p/session")
             case "GET", [book] if book in self.books:
                 return 200, self._list(book, asked.given)
+            case "GET", ["invoices", name, "lines"]:
+                return self._parts("invoices", name, "lines", asked)
+            case "GET", ["subscription_items"]:
+                return self._parts("subscriptions", str(asked.given.get("subscription")), "items", asked)
             case "GET", [book, name] if book in self.books:
                 found = [each for each in self.books[book] if each["id"] == name]
-                return (200, found[0]) if found else missing(name)
+                return (200, embedded(found[0])) if found else missing(name)
         return 404, refused("invalid_request_error", f"Unrecognized request URL ({asked.method}: {asked.path}).")
 
     def _session(self, asked: Asked, prefix: str, kind: str, page: str) -> tuple[int, Body]:
@@ -123,11 +128,19 @@ class FakeStripe:
         )
 
     def _list(self, book: str, given: Body) -> Body:
-        rows = [each for each in self.books[book] if wanted(each, given)]
+        rows = [embedded(each) for each in self.books[book] if wanted(each, given)]
+        return self._page(rows, given, f"/v1/{book}")
+
+    def _parts(self, book: str, name: str, part: str, asked: Asked) -> tuple[int, Body]:
+        """The lines of an invoice, the items of a subscription."""
+        found = [each for each in self.books[book] if each["id"] == name]
+        return (200, self._page(found[0][part]["data"], asked.given, asked.path)) if found else missing(name)
+
+    def _page(self, rows: Sequence[Body], given: Body, url: str) -> Body:
         if (after := given.get("starting_after")) is not None:
             rows = rows[1 + [each["id"] for each in rows].index(after) :]
         size = min(self.page, int(given.get("limit", 10)))
-        return {"object": "list", "data": rows[:size], "has_more": len(rows) > size, "url": f"/v1/{book}"}
+        return {"object": "list", "data": list(rows[:size]), "has_more": len(rows) > size, "url": url}
 
     def _keep(self, book: str, about: Body) -> Body:
         with self._lock:
@@ -189,6 +202,20 @@ class FakeStripe:
 
         with serving(Handler) as base:
             yield base
+
+
+EMBEDDED = 10
+"""How many lines or items an object carries; the others are on pages of their own."""
+
+
+def embedded(about: Body) -> Body:
+    """The object as Stripe puts it into an answer or an event."""
+    shown = dict(about)
+    for part in ("lines", "items"):
+        listed = about.get(part)
+        if isinstance(listed, dict) and len(listed.get("data") or ()) > EMBEDDED:
+            shown[part] = {**listed, "data": listed["data"][:EMBEDDED], "has_more": True}
+    return shown
 
 
 def wanted(about: Body, given: Body) -> bool:

@@ -1,5 +1,6 @@
 """Replaying stored events and deriving everything from them once more, as an operator types it."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -7,6 +8,7 @@ import pytest
 
 from db.transaction import SYSTEM
 from integrations.fakes.lives import LIVES
+from integrations.fakes.stripe import stripe_event
 from tests.builders import a_stripe_event, tenant
 from tests.cli.shell import Shell
 from tests.converge.course import SOLD, START, WHO, begin, state
@@ -92,6 +94,42 @@ def test_flagged_events_are_listed(viral: Shell, app: App) -> None:
     assert {row["flag"] for row in flagged} == {"several subscriptions at once"}
 
 
+def test_a_pause_of_collection_is_shown_and_explained(viral: Shell, app: App) -> None:
+    begin(app)
+    told = LIVES["collection_paused"](WHO, START, SOLD)[:4]
+    paused = told[3]["data"]
+    assert paused["object"]["pause_collection"]
+    paused["previous_attributes"] = {"pause_collection": None}
+    for body in told:
+        a_stripe_event(app, body)
+    drain(app)
+    since = "2027-02-04 12:00 UTC"
+    assert viral.json("tenants", "show", TENANT)["collection_paused_since"] == "2027-02-04T12:00:00Z"
+    assert "collection_paused_since" in viral.done("tenants", "show", TENANT).out
+    assert f"collection paused since {since}" in viral.done("quota", "explain", TENANT).out
+    assert viral.json("quota", "show", TENANT)["drawn_until"] == "2027-02-28T12:00:00Z"
+
+
+def test_a_change_that_is_not_paid_is_shown_and_explained(viral: Shell, app: App) -> None:
+    begin(app)
+    bought = LIVES["a_checkout"](WHO, START, SOLD)
+    row = bought[0]["data"]["object"]
+    for item in row["items"]["data"]:
+        item["price"] = {**item["price"], "id": "price_agency"}
+    declined = stripe_event(
+        "customer.subscription.updated", {**row, "status": "past_due"}, at=START + timedelta(days=1)
+    )
+    for body in (*LIVES["a_checkout"](WHO, START, SOLD), declined):
+        a_stripe_event(app, body)
+    drain(app)
+    said = "AGENCY was ordered and is not paid: PRO was last paid for, and counts until it is."
+    assert said in viral.done("quota", "explain", TENANT).lines
+    assert viral.json("tenants", "show", TENANT)["not_paid"] == said
+    assert [row["flag"] for row in viral.json("events", "list", "--flagged")] == [
+        "a change to AGENCY is not paid: the tenant has PRO, which was last paid for"
+    ]
+
+
 def test_rebuilding_a_healthy_system_changes_nothing(viral: Shell, app: App, life: list[UUID]) -> None:
     before = everything(app)
     for options in ([], ["--apply"], ["--tenant", TENANT]):
@@ -104,16 +142,18 @@ def test_rebuilding_finds_and_mends_what_was_damaged(viral: Shell, app: App, lif
     before = everything(app)["state"]
     sql(app, "UPDATE tenants SET subscription_tier = 'AGENCY', monthly_quota = 500, stripe_customer_id = NULL")
     sql(app, "UPDATE stripe_subscriptions SET status = 'canceled' WHERE id = 'sub_1_2'")
+    sql(app, "DELETE FROM stripe_invoices WHERE subscription_id = 'sub_1'")
     sql(app, "DELETE FROM stripe_paid_periods WHERE subscription_id = 'sub_1'")
     sql(app, "DELETE FROM stripe_customers WHERE id = 'cus_1'")
     damaged = state(app)
     found = viral.json("billing", "rebuild")
-    assert {(row["what"], row["column"]) for row in found} >= {
+    bill = next(row["what"].removeprefix("invoice ") for row in found if row["what"].startswith("invoice "))
+    assert {(row["what"].replace(bill, "in_1"), row["column"]) for row in found} >= {
         ("plan", "tier"),
         ("plan", "customer_id"),
         ("quota", "limit"),
         ("subscription sub_1_2", "status"),
-        ("paid period of sub_1", "period_start"),
+        ("invoice in_1", "status"),
         ("customer cus_1", "tenant_id"),
         ("customer cus_1", "deleted_at"),
     }

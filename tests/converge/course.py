@@ -32,6 +32,7 @@ TABLES = {
     "tenants": {"updated_at"},
     "stripe_customers": {"created_at", "updated_at"},
     "stripe_subscriptions": {"updated_at"},
+    "stripe_invoices": {"updated_at"},
     "stripe_paid_periods": {"created_at"},
 }
 """What the events decide, and the columns that only say when somebody wrote."""
@@ -80,7 +81,14 @@ def arranged(events: Sequence[Body], order: Order, rng: Random) -> list[Body]:
 
 def begin(app: App, used: int = USED_BEFORE) -> None:
     """One tenant on the free plan, some of its month used, and nothing else."""
-    tables = ("webhook_events", "stripe_subscriptions", "stripe_paid_periods", "stripe_customers", "job_queue")
+    tables = (
+        "webhook_events",
+        "stripe_subscriptions",
+        "stripe_invoices",
+        "stripe_paid_periods",
+        "stripe_customers",
+        "job_queue",
+    )
     with psycopg.connect(app.settings.direct_url) as owner:
         for table in (*tables, "quota_ledger", "quota_holds", "users", "tenants"):
             owner.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]

@@ -4,12 +4,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from domain.billing import Tier
+from domain.invoices import Invoice
 from domain.quota import Quota
-from domain.quota_story import tell
+from domain.quota_story import Backing, backing, tell
+from tests.domain.test_billing import PRICES, START, a_subscription, month, paid
 
 NOV, DEC = datetime(2026, 11, 5, 10, tzinfo=UTC), datetime(2026, 12, 5, 10, tzinfo=UTC)
 NOW = NOV + timedelta(days=3)
 PAID = Quota(50, 12, NOV, NOV, DEC, paid_until=DEC)
+PAID_FOR, A_YEAR = Backing(frozenset({NOV, DEC})), Backing(frozenset({NOV, DEC + timedelta(days=300)}))
 
 
 def entry(kind: str, amount: int, cause: str, taken_at: datetime = NOV) -> dict[str, Any]:
@@ -27,7 +31,7 @@ def test_it_tells_where_every_concept_went() -> None:
         entry("reset", -44, "event:evt_1"),
     ]
     held = [{"count": 5, "taken_at": NOW - timedelta(hours=1)}]
-    assert tell("PRO (active)", PAID, entries, held, NOW) == [
+    assert tell("PRO (active)", PAID, entries, held, NOW, behind=PAID_FOR) == [
         "On PRO (active): 50 concepts a month.",
         "This month began on 2026-11-05 10:00 UTC, by a paid invoice (event evt_1); "
         "the next begins when the invoice due on 2026-12-05 10:00 UTC is paid.",
@@ -41,12 +45,12 @@ def test_it_tells_where_every_concept_went() -> None:
 
 
 def test_it_says_what_the_next_month_waits_for() -> None:
-    late = DEC + timedelta(hours=1)
+    late, annual = DEC + timedelta(hours=1), replace(PAID, paid_until=DEC + timedelta(days=300))
     told = {
         "free": tell("FREE", replace(PAID, paid_until=None), [], [], NOW)[1],
         "late": tell("FREE", replace(PAID, paid_until=None), [], [], late)[1],
         "unpaid": tell("PRO (past_due)", PAID, [], [], late)[1],
-        "annual": tell("PRO (active)", replace(PAID, paid_until=DEC + timedelta(days=300)), [], [], NOW)[1],
+        "annual": tell("PRO (active)", annual, [], [], NOW, behind=A_YEAR)[1],
     }
     assert "the next begins on 2026-12-05" in told["free"]
     assert "begins with the next reset" in told["late"]
@@ -63,7 +67,7 @@ def test_a_fresh_count_has_a_name_and_forgets_what_was_before() -> None:
         entry("reset", -44, "event:evt_1"),
     ]
     held = [{"count": 12, "taken_at": NOV}, {"count": 5, "taken_at": NOW}]
-    told = tell("PRO (active)", restarted, entries, held, NOW)
+    told = tell("PRO (active)", restarted, entries, held, NOW, behind=PAID_FOR)
     assert "by a paid invoice (event evt_1)" in told[1]
     assert told[2:] == [
         "ada gave a fresh count on 2026-11-08 10:00 UTC.",
@@ -76,4 +80,41 @@ def test_a_fresh_count_has_a_name_and_forgets_what_was_before() -> None:
 def test_more_used_than_the_plan_has_leaves_nothing_and_owes_nothing() -> None:
     assert tell("FREE (canceled)", replace(PAID, limit=10), [], [], NOW)[-1] == (
         "So 12 of 10 are used (2 more than this plan has: nothing is owed), and 0 are left."
+    )
+
+
+def test_what_is_not_an_invoice_is_not_called_one() -> None:
+    word = replace(PAID, paid_until=DEC + timedelta(days=300))
+    told = tell("PRO (active)", word, [entry("reset", -44, "event:evt_1")], [], NOW)[1]
+    assert told == (
+        "This month began on 2026-11-05 10:00 UTC, by what Stripe says of the subscription (event evt_1); "
+        "the next begins on 2026-12-05 10:00 UTC (covered until 2027-10-01 10:00 UTC)."
+    )
+
+
+def test_a_pause_is_told_and_until_when_can_be_drawn() -> None:
+    paused = a_subscription(collection_paused=True, paused_at=NOV)
+    behind = backing([paused, a_subscription(id="sub_2", status="canceled", collection_paused=True)], [], PRICES)
+    assert behind.paused_since == NOV
+    quota = replace(PAID, drawn_until=DEC)
+    told = tell("PRO (active)", quota, [], [], NOW, behind=behind)
+    assert told[2] == "At Stripe, collection paused since 2026-11-05 10:00 UTC: no invoice follows until it goes on."
+    assert told[-1] == "They can be drawn until 2026-12-05 10:00 UTC: nothing is paid for after that."
+    over = tell("PRO (active)", quota, [], [], DEC, behind=behind)
+    assert over[-1] == "None of them can be drawn since 2026-12-05 10:00 UTC: nothing is paid for after that."
+
+
+def test_a_change_that_is_not_paid_is_told() -> None:
+    row = a_subscription(status="past_due", price_ids=("price_agency",))
+
+    def unpaid(*invoices: Invoice) -> tuple[str, ...]:
+        return backing([row], invoices, PRICES).unpaid
+
+    assert unpaid(paid(0, 1, price_id="price_starter")) == (
+        f"AGENCY was ordered and is not paid: {Tier.STARTER} was last paid for, and counts until it is.",
+    )
+    assert unpaid(paid(0, 1, price_id="price_agency")) == ()
+    trial = replace(row, trial_end=START, period_start=START, period_end=month(1))
+    assert backing([trial], [], PRICES).unpaid == (
+        "AGENCY was ordered, and nothing was ever paid for it: it counts once its invoice is paid.",
     )

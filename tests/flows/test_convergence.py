@@ -67,7 +67,14 @@ def unnamed(body: Body) -> Body:
 
 def begin(app: App) -> None:
     """One tenant on the free plan, 7 of 10 used, and nothing else."""
-    tables = ("webhook_events", "stripe_subscriptions", "stripe_paid_periods", "stripe_customers", "job_queue")
+    tables = (
+        "webhook_events",
+        "stripe_subscriptions",
+        "stripe_invoices",
+        "stripe_paid_periods",
+        "stripe_customers",
+        "job_queue",
+    )
     with psycopg.connect(app.settings.direct_url) as owner:
         for table in (*tables, "quota_ledger", "users", "tenants"):
             owner.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
@@ -76,7 +83,12 @@ def begin(app: App) -> None:
 
 def state(app: App) -> State:
     """Everything that the events decide, without the times of writing."""
-    written = {"tenants": {"updated_at"}, "stripe_subscriptions": {"updated_at"}, "stripe_paid_periods": {"created_at"}}
+    written = {
+        "tenants": {"updated_at"},
+        "stripe_subscriptions": {"updated_at"},
+        "stripe_invoices": {"updated_at"},
+        "stripe_paid_periods": {"created_at"},
+    }
     found = {}
     with app.db.transaction(SYSTEM) as tx:
         for table, columns in written.items():

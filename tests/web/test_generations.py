@@ -104,6 +104,29 @@ def test_who_has_too_few_left_is_told_how_many(app: App, ada: Tenant) -> None:
     assert answer.json()["details"] | {"resets_at": 0} == {"limit": 10, "used": 9, "remaining": 1, "resets_at": 0}
 
 
+def test_who_is_overdue_and_has_used_the_new_month_already_is_told_so(app: App, ada: Tenant) -> None:
+    """The month is due and has not begun; what another program has counted since its start counts in it."""
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE tenants SET quota_reset_at = now() - interval '1 hour' WHERE id = %s", (ada.id,))
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE tenants SET used_quota = 9 WHERE id = %s", (ada.id,))
+    answer = ada("POST", "/generate", json=LOCAL)
+    assert refused(answer) == (402, "QUOTA_EXCEEDED")
+    assert answer.json()["details"]["remaining"] == 1
+    assert ada("POST", "/generate", json=LOCAL | {"count": 1}).status_code == 202
+
+
+def test_of_an_ended_period_that_nothing_follows_nothing_is_left(app: App, ada: Tenant) -> None:
+    ended = "quota_drawn_until = now() - interval '1 hour', quota_paid_until = now() - interval '1 hour'"
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute(f"UPDATE tenants SET {ended} WHERE id = %s", (ada.id,))  # type: ignore[arg-type]
+    answer = ada("POST", "/generate", json=LOCAL)
+    assert refused(answer) == (402, "QUOTA_EXCEEDED")
+    assert (answer.json()["details"]["remaining"], answer.json()["details"]["used"]) == (0, 0)
+    assert "more when the next invoice is paid" in answer.json()["error"]
+    assert ada("GET", "/user/usage").json()["remaining"] == 0
+
+
 def test_of_two_at_once_one_gets_the_last(app: App, ada: Tenant) -> None:
     answers: list[int] = []
     asking = [

@@ -2,16 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.billing import PriceBook, Subscription, TenantBilling, change_plan, newer, unknown_prices
+from domain.billing import (
+    LIFE,
+    PriceBook,
+    Subscription,
+    TenantBilling,
+    certain,
+    change_plan,
+    knows,
+    newer,
+    unknown_prices,
+)
 from domain.billing_events import (
     CustomerDeleted,
     Flagged,
     Ignored,
-    InvoicePaid,
+    Incomplete,
+    InvoiceChanged,
     OfCustomer,
     PriceRetired,
     SubscriptionChanged,
@@ -19,7 +30,10 @@ from domain.billing_events import (
     read,
 )
 from domain.customers import Customer, concerns, ended, pay_as
+from domain.errors import ProviderUnavailable
+from domain.invoices import Invoice, further, periods_paid
 from domain.quota import carry_over
+from domain.reconcile import subject
 from workers.job import Context, FailedJob, Tx, job
 
 EVENTS_PER_TRANSACTION = 1000
@@ -38,14 +52,28 @@ def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
     with ctx.finish() as tx:
         event = tx.events.get(event_id)
         outcome = apply(ctx, tx, event.payload, cause=f"event:{event.external_id}")
-        if outcome.status == "parked:thin" and ctx.ports.fetch_event is not None:
+        if ctx.ports.fetch_event is not None and (outcome.status in TO_FETCH or is_tied(tx, event.payload)):
             fetch_stripe_event.enqueue(tx, event_id=event_id)
         settle(ctx, tx, event_id, event.status, outcome)
 
 
+A_MOMENT = timedelta(seconds=5)
+TO_FETCH = ("parked:thin", "parked:incomplete")
+
+
+def is_tied(tx: Tx, body: Mapping[str, Any]) -> bool:
+    """Whether the event is one of several of the newest second of its subscription, of which nothing says the last."""
+    fact = read(body)
+    row = tx.billing.subscription(fact.subscription.id) if isinstance(fact, SubscriptionChanged) else None
+    return row is not None and not certain(row)
+
+
 def leave_unfetched(tx: Tx, failed: FailedJob) -> None:
-    """Nobody asks again by itself: a person sees to it (the key may lack a permission) and replays."""
-    tx.events.mark(UUID(str(failed.arguments["event_id"])), "parked:unfetchable")
+    """Nobody asks again by itself: a person sees to it (the key may lack a permission) and replays. What was applied
+    already stays so; the nightly reconcile asks once more."""
+    event_id = UUID(str(failed.arguments["event_id"]))
+    if tx.events.get(event_id).status.startswith("parked"):
+        tx.events.mark(event_id, "parked:unfetchable")
 
 
 @job(
@@ -56,27 +84,47 @@ def leave_unfetched(tx: Tx, failed: FailedJob) -> None:
     on_failure=leave_unfetched,
 )
 def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
-    """Ask Stripe what a thin event is about, keep the answer as the event's payload, and apply that."""
+    """Ask Stripe what an event is about that does not say it itself, and apply the answer.
+
+    Of one that carries nothing (thin), or not all of it, the answer is kept as the event's payload. One that is told in
+    the same second as another stays what it was, and the answer is an event of its own.
+    """
     with ctx.begin() as tx:
         event = tx.events.get(event_id)
+        lacks_all = isinstance(read(event.payload), Thin | Incomplete)
+        asks = lacks_all or is_tied(tx, event.payload)
     fetch = ctx.ports.fetch_event
     body: Mapping[str, Any] | None = event.payload
-    if fetch is not None and isinstance(read(event.payload), Thin):
+    if fetch is not None and asks:
         body = fetch(event.payload)
+        if not lacks_all and body is not None and body["created"] <= event.payload["created"]:
+            raise ProviderUnavailable("Stripe's clock is still at the second that is in doubt", retry_after=A_MOMENT)
     with ctx.finish() as tx:
         if body is None:
-            outcome = Outcome("ignored:Stripe has no more of it")
-        else:
+            settle(ctx, tx, event_id, event.status, Outcome("ignored:Stripe has no more of it"))
+        elif lacks_all:
             if body is not event.payload:
                 tx.events.replace_payload(event_id, body, getattr(read(body), "customer_id", None))
             outcome = apply(ctx, tx, body, cause=f"event:{event.external_id}")
-        settle(ctx, tx, event_id, event.status, outcome)
+            settle(ctx, tx, event_id, event.status, outcome)
+        elif body is not event.payload:
+            ctx.report(told=tell(tx, body))
+
+
+def tell(tx: Tx, body: Mapping[str, Any]) -> bool:
+    """Store an event that Stripe was asked for, and have it applied like any other. False if it is there already."""
+    new_id = tx.new_id()
+    if not tx.events.add(new_id, body, subject=subject(body)):
+        return False
+    tx.events.assign(new_id, apply_stripe_event.enqueue(tx, event_id=new_id))
+    return True
 
 
 @job("billing.release_parked", system=True)
 def release_parked(ctx: Context) -> None:
     """Apply again what was parked for something that is there now: a price that the settings map since, a tenant or a
-    link that another program wrote, a key to fetch thin events with. What is parked again waits for the next round."""
+    link that another program wrote, a key to fetch with what events do not carry. What is parked again waits for the
+    next round."""
     with ctx.finish() as tx:
         found = tx.events.releasable(
             list(ctx.ports.prices), can_fetch=ctx.ports.fetch_event is not None, limit=EVENTS_PER_TRANSACTION
@@ -102,8 +150,12 @@ def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
             return Outcome(f"ignored:{reason}")
         case Thin():
             return Outcome("parked:thin")
+        case Incomplete():
+            return Outcome("parked:incomplete", "the body carries only a part of the object")
         case Flagged(reason):
             return Outcome("applied", reason)
+        case SubscriptionChanged(subscription=row) if row.status not in LIFE:
+            return Outcome("applied", f"unknown status {row.status}: the plan stays as it was")
         case PriceRetired(price_id):
             ours = price_id in ctx.ports.prices
             return Outcome("applied", f"{price_id} is retired, and settings name it") if ours else NOT_OURS
@@ -124,17 +176,23 @@ def mirror(tx: Tx, fact: OfCustomer) -> str:
         case SubscriptionChanged(subscription=incoming):
             stored = tx.billing.subscription(incoming.id)
             merged = newer(stored, incoming)
-            if merged == stored:
-                return DUPLICATE if replace(incoming, ended_at=stored.ended_at) == stored else STALE
-            tx.billing.save_subscription(merged)
-        case InvoicePaid(periods=periods):
-            added = [tx.billing.add_paid_period(period) for period in periods]
-            return APPLIED if any(added) else DUPLICATE
+            if stored is None or merged != stored or merged.told != stored.told:
+                tx.billing.save_subscription(merged)
+            if stored is not None and merged == stored:
+                return DUPLICATE if knows(stored, incoming) else STALE
+        case InvoiceChanged(invoice=told):
+            known = tx.billing.invoice(told.id)
+            invoice = further(known, told)
+            if invoice == known:
+                return DUPLICATE if replace(told, event_created=known.event_created) == known else STALE
+            tx.billing.save_invoice(invoice)
+            for period in periods_paid(invoice):
+                tx.billing.add_paid_period(period)
         case CustomerDeleted(customer_id, at):
-            known = tx.billing.customer(customer_id)
-            if known.deleted_at is not None and known.deleted_at >= at:
-                return DUPLICATE if known.deleted_at == at else STALE
-            tx.billing.save_customer(replace(known, deleted_at=at))
+            customer = tx.billing.customer(customer_id)
+            if customer.deleted_at is not None and customer.deleted_at >= at:
+                return DUPLICATE if customer.deleted_at == at else STALE
+            tx.billing.save_customer(replace(customer, deleted_at=at))
     return APPLIED
 
 
@@ -153,11 +211,11 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: str) -> 
     before = pay_as(stored, customer)
     if before is None:
         return Outcome("parked:other_customer")
-    after, rows = derive(tx, customer.tenant_id, before, ctx.ports.prices, ctx.now())
+    after, rows, invoices = derive(tx, customer.tenant_id, before, ctx.ports.prices, ctx.now())
     save(tx, customer.tenant_id, stored, after, cause)
     if claimed_now or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
         release(tx, customer)
-    flag = concerns(rows, customer.tenant_id, fact.tenant_hint)
+    flag = concerns(rows, invoices, ctx.ports.prices, customer.tenant_id, fact.tenant_hint)
     if isinstance(fact, SubscriptionChanged):
         its = [row for row in rows if row.id == fact.subscription.id]
         if unknown_prices(its, ctx.ports.prices):
@@ -181,15 +239,16 @@ def claim(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:
 
 def derive(
     tx: Tx, tenant_id: UUID, before: TenantBilling, prices: PriceBook, now: datetime
-) -> tuple[TenantBilling, list[Subscription]]:
-    """The tenant as the mirror says, and the subscriptions that say it."""
+) -> tuple[TenantBilling, list[Subscription], list[Invoice]]:
+    """The tenant as the mirror says, and the subscriptions and invoices that say it."""
     gone = {each.id: each.deleted_at for each in tx.billing.customers_that_count(tenant_id, before.customer_id)}
     rows = [ended(row, gone[row.customer_id]) for row in tx.billing.subscriptions(*gone)]
-    after = change_plan(before, rows, tx.billing.paid_periods(*gone), prices, now)
+    invoices = tx.billing.invoices(*gone)
+    after = change_plan(before, rows, invoices, prices, now)
     begins = after.quota.counts_from
     if begins != before.quota.counts_from:
         after = replace(after, quota=carry_over(after.quota, tx.quota.used_since(tenant_id, begins)))
-    return after, rows
+    return after, rows, invoices
 
 
 def save(tx: Tx, tenant_id: UUID, before: TenantBilling, after: TenantBilling, cause: str) -> None:

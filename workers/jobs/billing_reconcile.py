@@ -10,17 +10,16 @@ from domain.errors import MalformedEvent
 from domain.ports import BillingRecords, Page
 from domain.reconcile import (
     Difference,
-    compare_periods,
+    compare_invoice,
     compare_subscription,
     gone,
     missed_event,
     read_invoice,
     read_subscription,
-    subject,
     unreadable,
 )
 from workers.job import Context, Tx, job
-from workers.jobs.billing import apply_stripe_event
+from workers.jobs.billing import tell
 
 INVOICES_OF = timedelta(days=40)
 """A month and the days that a late payment may take."""
@@ -66,7 +65,7 @@ def compare(
     customer_id: str | None = None,
     since: datetime | None = None,
 ) -> Iterator[Compared]:
-    """Page by page: events that were not delivered and that we do not have; subscriptions; periods that were paid.
+    """Page by page: events that were not delivered and that we do not have; subscriptions; invoices that were paid.
 
     Subscriptions are compared whatever their age, because Stripe does not tell when one changed; invoices and events
     from `since` on (events are kept for 30 days). No transaction is open while Stripe is asked.
@@ -92,14 +91,9 @@ def compare(
 
 def repair(tx: Tx, differences: tuple[Difference, ...]) -> int:
     """Tell the mirror, as an event that is stored and applied like any other. Returns how many could be told."""
-    told = 0
+    events = (found.event for found in differences if found.event is not None)
     # In the order in which deliveries are stored.
-    for event in sorted((found.event for found in differences if found.event is not None), key=itemgetter("id")):
-        event_id = tx.new_id()
-        if tx.events.add(event_id, event, subject=subject(event)):
-            tx.events.assign(event_id, apply_stripe_event.enqueue(tx, event_id=event_id))
-            told += 1
-    return told
+    return sum(tell(tx, event) for event in sorted(events, key=itemgetter("id")))
 
 
 def _events(tx: Tx, page: Page, customer_id: str | None) -> Compared:
@@ -128,6 +122,6 @@ def _invoices(tx: Tx, page: Page) -> Compared:
         except MalformedEvent as error:
             found.append(unreadable("invoice", about, error))
         else:
-            ours = tx.billing.paid_periods(*{period.customer_id for period in theirs})
-            found.append(compare_periods(ours, theirs, event))
+            if theirs is not None:
+                found.append(compare_invoice(tx.billing.invoice(theirs.id), theirs, event))
     return Compared("invoice", len(page.items), tuple(each for each in found if each))
