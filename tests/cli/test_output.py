@@ -68,7 +68,7 @@ def refuse(word: str) -> None:
     raise AssertionError(f"{word} is no JSON")
 
 
-@pytest.mark.parametrize(("value", "form"), FORMS, ids=[repr(value)[:40] for value, _ in FORMS])
+@pytest.mark.parametrize(("value", "form"), FORMS, ids=[type(value).__name__ for value, _ in FORMS])
 def test_every_kind_of_value_has_a_form(value: object, form: object, capsys: pytest.CaptureFixture[str]) -> None:
     print_json([{"it": value}])
     assert json.loads(capsys.readouterr().out, parse_constant=refuse) == [{"it": form}]
