@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 from db.security import force, protect
 
-revision = "0020"
+revision = "0019"
 down_revision = "0018"
 branch_labels = None
 depends_on = None
