@@ -549,6 +549,10 @@ def an_event_without_its_job(app: App) -> None:
     sql(app, "UPDATE webhook_events SET received_at = now() - interval '1 hour' WHERE id = %s", event_id)
 
 
+def a_flagged_event(app: App) -> None:
+    sql(app, "UPDATE webhook_events SET flag = 'charge.refunded' WHERE id = %s", an_event(app, "evt_1"))
+
+
 def sql(app: App, statement: str, *values: object) -> None:
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute(statement.encode(), values)
@@ -564,6 +568,7 @@ def sql(app: App, statement: str, *values: object) -> None:
             "warn",
             "viral events list --status parked",
         ),
+        (a_flagged_event, "no event of the last 30 days is flagged", "warn", "viral events list --flagged"),
         (an_overslept_job, "sleeping jobs are woken within a minute", "warn", "viral scheduler"),
         (
             lambda app: a_tenant(app, quota_reset_at=datetime.now(UTC) - timedelta(hours=3)),
@@ -574,7 +579,7 @@ def sql(app: App, statement: str, *values: object) -> None:
         (a_lost_job, "running jobs belong to a live worker", "fail", "1 row contradicts it"),
         (an_event_without_its_job, "a stored event has its job", "fail", "1 row contradicts it"),
         (
-            lambda app: a_tenant(app, quota_period_start=NOV_22, quota_reset_at=NOV_22),
+            lambda app: sql(app, "UPDATE tenants SET quota_period_start = quota_reset_at WHERE id = %s", a_tenant(app)),
             "quota periods end after they begin",
             "fail",
             "1 row contradicts it",

@@ -64,7 +64,8 @@ def argument(kind: Any, name: str, known: Mapping[str, Any]) -> Any:
     if is_dataclass(kind) or hasattr(kind, "_fields"):
         hints = get_type_hints(kind)
         names = kind._fields if hasattr(kind, "_fields") else [each.name for each in fields(kind) if each.init]
-        return kind(**{each: argument(hints[each], each, known) for each in names})
+        # A row that may hold others of its kind holds none.
+        return kind(**{each: argument(hints[each], each, known) for each in names if kind not in get_args(hints[each])})
     if origin is Callable:
         return lambda *_: known["id"]
     plain: Mapping[Any, Any] = {
