@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from domain.billing import TERMINAL, PriceBook, Subscription, TenantBilling, certain, standing
+from domain.billing import TERMINAL, PriceBook, Subscription, TenantBilling, standing
 from domain.invoices import Invoice
 
 
@@ -61,6 +61,4 @@ def concerns(
         if each.held_back:
             has = f"has {each.tier}, which was" if each.tier else "has no plan: nothing was"
             found.append(f"a change to {each.held_back} is not paid: the tenant {has} last paid for")
-        if not certain(each.row):
-            found.append("two events of one second contradict each other")
     return "; ".join(found) or None

@@ -54,7 +54,11 @@ APPLIED_TYPES = (
     "customer.subscription.deleted",
     "customer.subscription.paused",
     "customer.subscription.resumed",
+    "invoice.finalized",
+    "invoice.marked_uncollectible",
+    "invoice.overdue",
     "invoice.paid",
+    "invoice.voided",
 )
 """What is worth recovering; Stripe lets a listing name 20 types."""
 

@@ -20,7 +20,7 @@ from domain.errors import QuotaExceeded
 from domain.quota import add_months
 from integrations.fakes.people import Body, Cast
 from integrations.fakes.stripe import invoice, stripe_event, subscription
-from integrations.fakes.stripe_server import FakeStripe, embedded
+from integrations.fakes.stripe_server import FakeStripe, Fault, embedded
 from tests.builders import a_stripe_event, a_tenant, event_row, tenant
 from tests.cases.load import stripe_case
 from tests.converge.course import State, begin, state
@@ -141,7 +141,9 @@ def many_lines() -> tuple[Body, Body]:
         **own["parent"],
         "subscription_item_details": {**own["parent"]["subscription_item_details"], "proration": False},
     }
-    return body, {**about, "metadata": {}, "lines": {"object": "list", "data": [*lines, own], "has_more": False}}
+    details = {**about["parent"]["subscription_details"], "metadata": {}}
+    whole = {**about, "lines": {"object": "list", "data": [*lines, own], "has_more": False}}
+    return body, {**whole, "parent": {**about["parent"], "subscription_details": details}}
 
 
 def many_items() -> tuple[Body, Body]:
@@ -163,7 +165,7 @@ def test_lines_of_the_second_page_are_looked_up(selling: App, stripe: FakeStripe
     deliver(selling, [bought, body] if first else [body, bought])
     assert plan(selling, tenant_id) == ("PRO", "active", 50, 0)
     assert tenant(selling, tenant_id)["quota_paid_until"] == datetime.fromtimestamp(1798352074, UTC)
-    assert events(selling)[body["id"]][0] == "applied"
+    assert events(selling)[body["id"]] == ("applied", None)
     assert rebuild(selling.db, selling.ports, cause="test") == []
 
 
@@ -238,6 +240,7 @@ def test_what_no_event_decides_is_looked_up(selling: App, stripe: FakeStripe, tu
     stripe.books["subscriptions"] = [{**bodies[-1]["data"]["object"], "metadata": {}}]
     deliver(selling, bodies[::turn])
     assert plan(selling, tenant_id)[0] == "PRO"
+    assert not any(flag for _, flag in events(selling).values())
     assert rebuild(selling.db, selling.ports, cause="test") == []
 
 
@@ -264,6 +267,17 @@ def test_the_later_of_one_second_wins_by_itself(app: App, pair: tuple[int, int],
     deliver(app, bodies[::turn])
     assert plan(app, tenant_id)[:2] == ("PRO", bodies[1]["data"]["object"]["status"])
     assert not any(flag for _, flag in events(app).values())
+
+
+def test_what_cannot_be_looked_up_is_for_a_person(selling: App, stripe: FakeStripe) -> None:
+    bodies = tied("price_agency", "price_starter")
+    ours(selling, bodies)
+    stripe.now = when(bodies[0]) + DAY
+    refused = {"type": "invalid_request_error", "message": "this key may not"}
+    stripe.faults.extend([Fault(403, error=refused)] * 4)
+    deliver(selling, bodies)
+    assert "two events of one second contradict each other" in {flag for _, flag in events(selling).values()}
+    assert {status for status, _ in events(selling).values()} == {"applied"}
 
 
 # --- a status of tomorrow -------------------------------------------------------------------------------------

@@ -72,8 +72,11 @@ def leave_unfetched(tx: Tx, failed: FailedJob) -> None:
     """Nobody asks again by itself: a person sees to it (the key may lack a permission) and replays. What was applied
     already stays so; the nightly reconcile asks once more."""
     event_id = UUID(str(failed.arguments["event_id"]))
-    if tx.events.get(event_id).status.startswith("parked"):
-        tx.events.mark(event_id, "parked:unfetchable")
+    status = tx.events.get(event_id).status
+    if status.startswith("parked"):
+        tx.events.mark(event_id, "parked:unfetchable", PARTIAL if status == "parked:incomplete" else None)
+    else:
+        tx.events.mark(event_id, status, TIED)
 
 
 @job(
@@ -151,7 +154,7 @@ def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
         case Thin():
             return Outcome("parked:thin")
         case Incomplete():
-            return Outcome("parked:incomplete", "the body carries only a part of the object")
+            return Outcome("parked:incomplete", None if ctx.ports.fetch_event else PARTIAL)
         case Flagged(reason):
             return Outcome("applied", reason)
         case SubscriptionChanged(subscription=row) if row.status not in LIFE:
@@ -166,6 +169,8 @@ def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
 
 
 NOT_OURS = Outcome("ignored:price of another product")
+PARTIAL = "the body carries only a part of the object"
+TIED = "two events of one second contradict each other"
 APPLIED, STALE, DUPLICATE = "applied", "stale", "duplicate"
 
 
@@ -216,6 +221,8 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: str) -> 
     if claimed_now or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
         release(tx, customer)
     flag = concerns(rows, invoices, ctx.ports.prices, customer.tenant_id, fact.tenant_hint)
+    if ctx.ports.fetch_event is None and not all(map(certain, rows)):
+        flag = "; ".join(filter(None, [flag, TIED]))
     if isinstance(fact, SubscriptionChanged):
         its = [row for row in rows if row.id == fact.subscription.id]
         if unknown_prices(its, ctx.ports.prices):
