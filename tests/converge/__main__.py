@@ -16,6 +16,7 @@ from typing import Any, Final
 from cli.local.postgres import APP, OWNER, EmbeddedPostgres
 from cli.local.valkey import EmbeddedRedis
 from db import migrate
+from db.security import seeing_all_tenants
 from integrations.fakes.lives import LIVES
 from integrations.fakes.people import SHAPES
 from tests.converge import late, people
@@ -108,7 +109,7 @@ def application(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> App:
     logs.configure("console", "ERROR")
     settings = Settings(
         database_url=postgres.url(APP),
-        direct_url=postgres.url(OWNER),
+        direct_url=seeing_all_tenants(postgres.url(OWNER)),
         redis_url=redis.url(),
         stripe_starter_price_id="price_starter",
         stripe_pro_price_id="price_pro",
