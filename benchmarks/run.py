@@ -38,9 +38,9 @@ MEASURES = {
     "ingest": Measure(ingest.measure, 210),
     "api-history": Measure(api.measure, 60),
     "up": Measure(up.measure, 100),
-    "bloat": Measure(history.bloat, 330),
-    "growth": Measure(history.growth, 420),
-    "quota": Measure(quota.measure, 240),
+    "bloat": Measure(history.bloat, 220),
+    "growth": Measure(history.growth, 330),
+    "quota": Measure(quota.measure, 330),
     "apply": Measure(apply.measure, 110),
 }
 
