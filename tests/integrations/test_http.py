@@ -11,7 +11,7 @@ from domain.errors import Unavailable
 from integrations.http import Http, RefusedOutside, Request
 from integrations.loopback import Asked, Loopback, Reply
 
-QUICK = (0.5, 0.3, 1.0)
+QUICK = (1.0, 0.5, 3.0)
 
 
 @pytest.fixture

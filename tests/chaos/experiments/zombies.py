@@ -55,7 +55,8 @@ def one_round(place: Place, fleet: Fleet, number: int, dynos: int, threads: int)
     folder.chmod(0o755)
     way = WAYS[number % len(WAYS)]
     before = refusals(fleet)
-    sleepers = fleet.dynos(dynos, threads=threads)
+    # They sleep in the middle of their transactions: each thread needs a connection of the pool.
+    sleepers = fleet.dynos(dynos, threads=threads, DB_POOL_SIZE=str(threads))
     fleet.await_signed_on(dynos)
     ids = enqueue(place, folder, dynos * threads, way)
     until(lambda: len(list(folder.glob("*.held"))) == len(ids), "every thread to be inside a handler")
