@@ -1,6 +1,7 @@
 """The HTTP client, over a real socket: it is bounded in time and size, and says whether waiting helps."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from time import monotonic
@@ -113,6 +114,7 @@ def test_redirects_end(server: Loopback, http: Http) -> None:
         http.send(request(server))
 
 
-def test_nobody_there(http: Http) -> None:
-    with pytest.raises(Unavailable, match="nobody cannot be reached"):
-        http.send(Request("nobody", "http://127.0.0.1:9/"))
+def test_nobody_there() -> None:
+    with closing(Http("viral-tests (tests@example.com)")) as patient:
+        with pytest.raises(Unavailable, match="nobody cannot be reached"):
+            patient.send(Request("nobody", "http://127.0.0.1:9/"))

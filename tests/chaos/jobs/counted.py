@@ -58,19 +58,27 @@ def parent(ctx: Context, name: str) -> None:
 
 @job("chaos.hold", system=True, queue="llm", max_attempts=20)
 def hold(ctx: Context, folder: str, name: str, how: str) -> None:
-    """A first attempt stands still until the harness lets it go: before its effects, with them written and not
-    committed, or with no effects in the database at all."""
+    """The first attempt that comes so far stands still until the harness lets it go: before its effects, with them
+    written and not committed, or with no effects in the database at all."""
     here = Path(folder)
-    if ctx.job.attempt == 1 and how != "written":
-        (here / f"{name}.held").touch()
+    held = here / f"{name}.held"
+    if how != "written" and is_first_at(held):
         wait_for(here / "go", seconds=120)
     with ctx.finish() as tx:
         if how == "nothing":
             return
         note(tx, ctx, name)
-        if ctx.job.attempt == 1 and how == "written":
-            (here / f"{name}.held").touch()
+        if how == "written" and is_first_at(held):
             wait_for(here / "go", seconds=120)
+
+
+def is_first_at(mark: Path) -> bool:
+    """Whether no other attempt was there; on a busy machine a short lease can run out on the way."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 @job("chaos.deadly", system=True, max_attempts=20)
