@@ -10,7 +10,7 @@ from cli.session import resolve
 from db.health import INVARIANTS
 from db.probe import OK, WriteProbe
 from db.revisions import SchemaNewer, SchemaOlder, check, newest
-from db.security import RoleRefused
+from db.security import RoleRefused, lacking
 from db.transaction import SYSTEM
 from db.url import parse
 from domain.connections import of_fleet
@@ -59,9 +59,12 @@ def examine() -> list[Finding]:
         findings = [*_configuration(settings), postgres, _attempt("redis", partial(verdict, app.doorbell))]
         if postgres["state"] == "fail":
             return findings
+        role = _attempt("role", partial(_role, app))
+        findings.append(role)
+        if role["state"] == "fail":
+            return findings
         schema = _attempt("schema", partial(_schema, app))
-        findings += [schema, _attempt("role", partial(_role, app))]
-        findings += [_attempt("connections", partial(_connections, app))]
+        findings += [schema, _attempt("connections", partial(_connections, app))]
         if schema["state"] == "fail":
             return findings
         for name, look in (
@@ -70,6 +73,7 @@ def examine() -> list[Finding]:
             ("scheduler", _scheduler),
             ("calendar", _calendar),
             ("time zones", _zones),
+            ("types of waiting jobs", _types),
         ):
             findings.append(_attempt(name, partial(look, app)))
         findings += [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
@@ -157,7 +161,7 @@ def _role(app: App) -> Verdict:
     if server.unbound:
         return "fail", f"{server.role} is not bound by row-level security: let DATABASE_URL connect as viral_app"
     if missing:
-        return "fail", f"{server.role} lacks rights: run `viral migrate`, or as the tables' owner: {'; '.join(missing)}"
+        return "fail", lacking(missing)
     if server.mode == "owner":
         return "ok", f"{server.role} is bound by row-level security, which is forced (there is no role viral_app here)"
     return "ok", f"{server.role} is bound by row-level security"
@@ -230,6 +234,15 @@ def _zones(app: App) -> Verdict:
     more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
     count = sum(unknown.values())
     return "warn", f"{count} {'row names' if count == 1 else 'rows name'} {named}{more}: UTC is used; {ABOUT_ZONES}"
+
+
+def _types(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.health.strange_types(list(app.job_types))
+    if not found:
+        return "ok", "known to this release"
+    named = ", ".join(f"{count} of {job_type!r}" for job_type, count in found.items())
+    return "warn", cell(f"{named} waited for over an hour, and this release has no such type: cancel or delete them")
 
 
 def _odd_rows(app: App) -> Verdict:

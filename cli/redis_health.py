@@ -24,7 +24,8 @@ def verdict(doorbell: Doorbell) -> tuple[str, str]:
             return "fail", f"{says}: {USE_INSTEAD}"
         if trouble is Trouble.REFUSES_US:
             return "fail", f"{says}: password, database or certificate are not the ones of REDIS_URL"
-        return "warn", f"{says}: jobs wait in the table until it is back, and requests of the API are not limited"
+        waits = "jobs wait in the table until it is back, and requests of the API are not limited"
+        return "warn", "; ".join([f"{says}: {waits}", *_doubts(server)])
     if doubts := list(_doubts(server)):
         return "warn", f"takes writes, but {'; '.join(doubts)}"
     return "ok", f"version {server.get('redis_version', 'unknown')} takes writes"

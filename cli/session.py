@@ -130,8 +130,9 @@ def session() -> "Iterator[App]":
     Raises:
         SchemaTooOld: the command met a table or column that is not there.
     """
-    from psycopg.errors import UndefinedColumn, UndefinedTable
+    from psycopg.errors import InsufficientPrivilege, UndefinedColumn, UndefinedTable
 
+    from db.security import RoleRefused
     from workers import logs
     from workers.app import build
 
@@ -142,9 +143,13 @@ def session() -> "Iterator[App]":
         try:
             yield app
         except Exception as error:
-            if isinstance(getattr(error, "orig", error), UndefinedTable | UndefinedColumn):
+            cause = getattr(error, "orig", error)
+            if isinstance(cause, UndefinedTable | UndefinedColumn):
                 old = "the database's schema is not what this code expects: run `viral migrate`"
                 raise SchemaTooOld(old) from error
+            if isinstance(cause, InsufficientPrivilege):
+                said = cause.diag.message_primary
+                raise RoleRefused(f"{said}: run `viral migrate`; `viral doctor` names each GRANT") from error
             raise
         finally:
             app.close()
@@ -153,6 +158,7 @@ def session() -> "Iterator[App]":
 def run_migrations(settings: "Settings", *, allow_newer: bool = False) -> None:
     """Raises:
     MigrationRefused: the server does not answer, or refused a step, of which nothing was kept.
+    RoleRefused: all is migrated, and the processes would refuse to work with DATABASE_URL.
     """
     from cli.output import console
     from db.migrate import newest, upgrade
@@ -163,3 +169,18 @@ def run_migrations(settings: "Settings", *, allow_newer: bool = False) -> None:
     if after is not None and after not in known():
         done = f"stays at {after}, which a newer release made; this one (it expects {newest()}) may work on it now"
     console().print(f"schema: {done}")
+    _try_role(settings)
+
+
+def _try_role(settings: "Settings") -> None:
+    """A release step that ends well with a login that every process refuses would bring all of them down."""
+    from db.transaction import DatabaseUnavailable
+    from workers.app import build
+
+    app = build(settings, name="viral migrate", pool_size=1)
+    try:
+        app.db.connect().close()
+    except DatabaseUnavailable:  # another address than the one that was migrated; its processes will wait
+        pass
+    finally:
+        app.close()

@@ -1,6 +1,6 @@
 """What a sound system never has, as questions to the tables; and who we are to Postgres."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg.rows import class_row
@@ -82,7 +82,12 @@ ODD_JOBS = {
         status IN ('pending', 'running')
         AND (payload @? '$.**{{{DEEPEST + 1}}}' OR payload @? '$.** ? (@ >= 1e4300 || @ <= -1e4300)')""",
     "batch_id": "follows_batch AND batch_id = id",
+    # Who waits for others looks again within minutes; who is delayed is looked at when due.
+    "ring_at": "status = 'pending' AND ring_at > greatest(now(), scheduled_for) + interval '1 hour'",
 }
+
+# Periods are months.
+ODD_TENANTS = {"quota_reset_at": "quota_reset_at > now() + interval '1 year'"}
 
 
 def _odd(table: Table, name: str, more: Mapping[str, str]) -> str:
@@ -103,11 +108,17 @@ def _odd(table: Table, name: str, more: Mapping[str, str]) -> str:
 ODD_ROWS = " UNION ALL ".join(
     (
         _odd(job_queue, "id::text", ODD_JOBS),
-        _odd(tenants, "id::text", {}),
+        _odd(tenants, "id::text", ODD_TENANTS),
         _odd(users, "id::text", {}),
         _odd(schedule_fires, "schedule || ' at ' || fire_at", {}),
     )
 )
+
+STRANGE_TYPES = f"""
+SELECT job_type, count(*) FROM job_queue
+WHERE status = 'pending' AND scheduled_for < now() - interval '1 hour' AND job_type <> ALL(%s)
+GROUP BY job_type ORDER BY count(*) DESC LIMIT {SHOWN}
+"""
 
 IDENTITY = """
 SELECT current_setting('server_version') AS version, current_setting('synchronous_commit') <> 'off' AS durable,
@@ -171,9 +182,8 @@ class Health:
 
     def missing_rights(self) -> list[str]:
         """The statements that would give our role what it lacks on our tables."""
-        role = self.identity().role
-        rows = self._driver.execute(MISSING_RIGHTS, (role,)).fetchall()
-        return [f"GRANT {privileges} ON {table} TO {role}" for privileges, table in rows]
+        rows = self._driver.execute(MISSING_RIGHTS, {"role": self.identity().role}).fetchall()
+        return [statement for (statement,) in rows]
 
     def connections(self) -> Connections:
         with self._driver.cursor(row_factory=class_row(Connections)) as cursor:
@@ -199,6 +209,11 @@ class Health:
     def violations(self, invariant: str) -> int:
         """How many rows contradict one of `INVARIANTS`."""
         return int(self._driver.execute(INVARIANTS[invariant].encode()).fetchall()[0][0])
+
+    def strange_types(self, known: Sequence[str]) -> dict[str, int]:
+        """Types of jobs that have waited for an hour though no `known` type is theirs, a few, and how many wait."""
+        rows = self._driver.execute(STRANGE_TYPES, (list(known),)).fetchall()
+        return dict(rows)
 
     def odd_rows(self) -> list[tuple[str, str, list[str]]]:
         """Find rows of the tables that other programs write which hold what can never be meant, a few of each.

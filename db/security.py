@@ -8,7 +8,7 @@ cannot bypass the rule; where it cannot be had (a host whose owner may not creat
 the rule.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from domain.errors import ViralError
@@ -169,9 +169,19 @@ WHERE p.polname = 'scope' AND NOT c.relispartition AND c.relnamespace = 'public'
 """
 
 MISSING_RIGHTS = f"""
-SELECT string_agg(DISTINCT privilege, ', '), name FROM ({RIGHTS}) AS rights
-WHERE NOT has_table_privilege(%s, name, privilege) GROUP BY name ORDER BY name
+SELECT format('GRANT %%s ON %%s TO %%I', privileges, string_agg(name, ', ' ORDER BY name), %(role)s::text) FROM (
+    SELECT name, string_agg(privilege, ', ' ORDER BY privilege) AS privileges FROM (
+        {RIGHTS} UNION ALL SELECT 'alembic_version', 'SELECT' WHERE to_regclass('alembic_version') IS NOT NULL
+    ) AS rights
+    WHERE NOT has_table_privilege(%(role)s, name, privilege) GROUP BY name
+) AS missing GROUP BY privileges ORDER BY 1
 """
+
+
+def lacking(grants: Sequence[str]) -> str:
+    """One line about rights that the role lacks, and how it gets them."""
+    return f"the role of DATABASE_URL lacks rights: run `viral migrate`, or as the tables' owner: {'; '.join(grants)}"
+
 
 # Where the role was made after the tables.
 GRANT_RIGHTS = f"""

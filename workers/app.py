@@ -18,6 +18,7 @@ import structlog
 
 import workers.jobs
 from db.revisions import check
+from db.security import RoleRefused, lacking
 from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Rings
 from db.url import parse
 from domain.ids import next_uuid7
@@ -72,9 +73,12 @@ class App:
     def check_schema(self) -> None:
         """Raises:
         SchemaNewer: this release must not work on this database.
+        RoleRefused: the role of the URL is not bound by row-level security, or lacks rights.
         SchemaOlder, DatabaseUnavailable: it cannot yet.
         """
         with self.db.transaction(SYSTEM) as tx:
+            if missing := tx.health.missing_rights():
+                raise RoleRefused(lacking(missing))
             check(tx.health.schema())
 
     def start(self) -> None:

@@ -528,6 +528,38 @@ def test_the_doctor_fails_an_owner_whom_row_level_security_does_not_bind(viral: 
     assert says.startswith("careless owns the tables and is no member of viral_app: GRANT viral_app TO careless")
 
 
+@pytest.mark.parametrize("command", [("worker",), ("web",), ("scheduler",), ("jobs", "list")])
+def test_a_role_without_rights_is_told_in_one_line(viral: Shell, owner_url: str, command: tuple[str, ...]) -> None:
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        owner.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM viral_app")
+    process = a_process(viral.environment | {"PORT": "0"}, *command, stderr=subprocess.PIPE)
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "run `viral migrate`" in err
+    assert "Traceback" not in err
+    findings = {each["check"]: each for each in json.loads(viral("doctor", "--json").out)}
+    assert "GRANT" in findings["role"]["says"]
+    assert "schema" not in findings, "what follows from the missing rights is not told again"
+
+
+def test_migrate_fails_where_the_processes_would_refuse_to_work(viral: Shell, unbound_url: str) -> None:
+    said = viral("migrate", DATABASE_URL=unbound_url)
+    assert said.code == 1
+    assert "GRANT viral_app TO careless" in said.err
+
+
+def test_the_doctor_names_what_waits_for_what_never_comes(viral: Shell, app: App) -> None:
+    sql(app, "INSERT INTO job_queue (job_type, ring_at) VALUES ('upkeep.prune', '9998-01-01')")
+    sql(app, "INSERT INTO job_queue (job_type, scheduled_for) VALUES ('of nobody', now() - interval '2 hours')")
+    sql(app, "UPDATE tenants SET quota_reset_at = '9998-01-01' WHERE id = %s", a_tenant(app))
+    said = viral.done("doctor", "--json")
+    state, says = finding(said, "rows hold only what can be meant")
+    assert state == "warn"
+    assert "ring_at" in says
+    assert "quota_reset_at" in says
+    assert finding(said, "types of waiting jobs")[1].startswith("1 of 'of nobody' waited for over an hour")
+
+
 def a_lost_job(app: App) -> None:
     sql(
         app,

@@ -481,11 +481,12 @@ def test_rights_that_the_application_s_role_lacks_are_named_and_given_again(owne
     with psycopg.connect(owner_url) as owner:
         owner.execute(f"REVOKE INSERT, UPDATE ON webhook_events FROM {APP}")
         owner.execute(f"REVOKE SELECT ON tenants FROM {APP}")
+        owner.execute(f"REVOKE SELECT ON alembic_version FROM {APP}")
     with app.db.transaction(SYSTEM) as tx:
         missing = tx.health.missing_rights()
     assert missing == [
-        f"GRANT SELECT ON tenants TO {APP}",
         f"GRANT INSERT, UPDATE ON webhook_events TO {APP}",
+        f"GRANT SELECT ON alembic_version, tenants TO {APP}",
     ]
     migrate.upgrade(owner_url)
     with app.db.transaction(SYSTEM) as tx:
