@@ -1,6 +1,6 @@
 """How every process reaches Redis, and what is made of an answer that refuses.
 
-A server that answers and refuses (a demoted primary, a full memory, one that still loads its data) is away. All idle
+A server that answers and refuses (a demoted primary, a full memory, one that still loads its data) is away. All
 connections to it are dropped, and the command is tried once more over a new one, which reaches whoever the name leads
 to by now. What still fails is logged once for each kind of trouble, not for each call, until it has been good for a
 while. So callers catch `redis.RedisError` and know nothing of kinds.
@@ -131,11 +131,24 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+class RenewablePool(redis.ConnectionPool):
+    def renew(self) -> None:
+        """Nobody gets a connection of before this call: what is idle is closed, what is in use at its release.
+
+        Both in one step: between two, a connection could change sides and be missed.
+        """
+        with self._lock:
+            for connection in self._in_use_connections:
+                connection.mark_for_reconnect()
+            self.disconnect(inuse_connections=False)
+
+
 class RedisClient(redis.Redis):
     """Every command, and every pipeline, goes through `attempt`. `used_for` is what a log line calls this client."""
 
-    def __init__(self, pool: redis.ConnectionPool, *, used_for: str) -> None:
+    def __init__(self, pool: RenewablePool, *, used_for: str) -> None:
         super().__init__(connection_pool=pool)
+        self._pool = pool
         self.auto_close_connection_pool = True
         self._used_for = used_for
         self._reopen_at = monotonic() + REOPEN_EVERY
@@ -164,7 +177,7 @@ class RedisClient(redis.Redis):
             answer = act()
         except redis.RedisError as error:
             self._tell(error)
-            self.connection_pool.disconnect(inuse_connections=False)
+            self._pool.renew()
             if isinstance(error, redis.TimeoutError):
                 raise
             try:
@@ -178,8 +191,7 @@ class RedisClient(redis.Redis):
 
     def _reopen(self) -> None:
         self._reopen_at = monotonic() + REOPEN_EVERY
-        self.connection_pool.disconnect_free_connections()
-        self.connection_pool.update_active_connections_for_reconnect()
+        self._pool.renew()
 
     def _tell(self, error: redis.RedisError) -> None:
         trouble = diagnose(error)
@@ -218,9 +230,9 @@ def connect(url: str, *, patience: float = 0.3, used_for: str = "notifications")
     return RedisClient(_pool(url, patience), used_for=used_for)
 
 
-def _pool(url: str, patience: float) -> redis.ConnectionPool:
+def _pool(url: str, patience: float) -> RenewablePool:
     of_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return redis.ConnectionPool.from_url(
+    return RenewablePool.from_url(
         url,
         socket_connect_timeout=min(patience, CONNECT_WITHIN),
         socket_timeout=patience,

@@ -166,6 +166,32 @@ def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) 
         throttle.close()
 
 
+def test_a_connection_in_use_while_another_call_fails_serves_nobody_afterwards(tmp_path: Path) -> None:
+    """It is released between the failure of the other call and its second attempt, which takes it up."""
+    with pair(tmp_path) as (old, new, name):
+        client = connect(name.url(old.url), patience=PATIENCE)
+        pool = client.connection_pool
+        in_use = pool.get_connection()
+        attempts = 0
+
+        def act() -> bytes:
+            nonlocal attempts
+            attempts += 1
+            if attempts == 1:
+                promote(old, new, name)
+                raise redis.ReadOnlyError("READONLY You can't write against a read only replica.")
+            pool.release(in_use)
+            connection = pool.get_connection()
+            assert connection is in_use
+            connection.send_command("ROLE")
+            role: bytes = connection.read_response()[0]
+            pool.release(connection)
+            return role
+
+        assert client.attempt(act) == b"master"
+        client.close()
+
+
 def test_a_demoted_server_that_nobody_replaces_is_told_once_and_left_for_the_new_one(tmp_path: Path) -> None:
     with pair(tmp_path) as (old, new, name):
         doorbell = Doorbell(connect(name.url(old.url), patience=PATIENCE), rest=0)
