@@ -8,12 +8,7 @@ from collections import Counter
 from random import Random
 
 from domain import trends
-from domain.formats.drawn import DRAWN
-from domain.formats.format import HEADLINE, Beat, Format
-from domain.formats.native import NATIVE
-from domain.formats.played import PLAYED
-from domain.formats.shared import SHARED
-from domain.formats.staged import STAGED
+from domain.formats import HEADLINE, Beat, Format, formats
 from domain.generation import (
     LOCAL_GRAMMAR,
     MOST_PER_CATEGORY,
@@ -28,7 +23,6 @@ from domain.generation import (
 from domain.trends import SOURCE_NAMES, Trend
 from domain.wording import STOP_WORDS, same_subject, shorten, words
 
-FORMATS: tuple[Format, ...] = (*STAGED, *DRAWN, *PLAYED, *SHARED, *NATIVE)
 LONG = 6
 """A topic of more words is a sentence, and is quoted."""
 
@@ -47,7 +41,7 @@ class LocalGrammar:
         while found_one and len(drafts) < brief.count:  # each topic once, before any a second time
             found_one = False
             for trend in trends_in_turn:
-                draft = _first_new(trend, _formats(trend, rng, used, known), known, rng)
+                draft = _first_new(trend, _fitting(trend, rng, used, known), known, rng)
                 if draft is None:
                     continue
                 found_one = True
@@ -71,12 +65,12 @@ def _in_turn(brief: Brief) -> list[Trend]:
     return [trend for trend, _ in ranked]
 
 
-def _formats(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -> list[Format]:
+def _fitting(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -> list[Format]:
     """The formats that may tell this topic, the likeliest first."""
     told = Counter(past.format for past in known)
     fitting = [
         each
-        for each in FORMATS
+        for each in formats()
         if used[each.category] < MOST_PER_CATEGORY
         and (not each.native or each.category == trend.category)
         and _has(trend, each.needs)
@@ -91,8 +85,8 @@ def _formats(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -
     return sorted(fitting, key=rank)
 
 
-def _first_new(trend: Trend, formats: list[Format], known: list[Past], rng: Random) -> Draft | None:
-    for each in formats:
+def _first_new(trend: Trend, fitting: list[Format], known: list[Past], rng: Random) -> Draft | None:
+    for each in fitting:
         draft = _tell(trend, each, rng)
         if not near_duplicate(draft, known):
             return draft
