@@ -35,6 +35,13 @@ class Stage:
         """Seconds of this experiment's budget."""
         return self.deadline - time.monotonic()
 
+    def hold_to(self, bar: float, finding: Finding, *figures: str) -> None:
+        """Compare figures, in seconds, with their bar. Only the full form is judged: the slice runs beside the rest of
+        the suite, on whatever machine, where a time says nothing; each of its waits has a bound."""
+        for figure in figures if self.full else ():
+            took = finding.figures.get(figure, 0)
+            finding.expect(took <= bar, f"{figure} is {took:.1f}, more than {bar:g}")
+
     @contextmanager
     def place_and_fleet(self, **environment: str) -> Iterator[tuple[Place, Fleet]]:
         cheat = {"CHAOS_SABOTAGE": self.sabotage} if self.sabotage else {}

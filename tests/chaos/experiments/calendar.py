@@ -19,10 +19,14 @@ START = datetime(2026, 12, 31, 12, 0, 30, tzinfo=UTC)
 """A day over the turn of a year."""
 
 OUTAGE = timedelta(hours=3)
-FIRED = "SELECT schedule, fire_at, job_id FROM schedule_fires WHERE job_id IS NOT NULL"
-FIRES = "SELECT count(*) FROM schedule_fires WHERE job_id IS NOT NULL"
+# Schedulers of the product may be at work beside, by the calendar of the product and the clock on the wall.
+OF_ALMANAC = f"job_id IS NOT NULL AND schedule IN ({', '.join(repr(each.name) for each in ALMANAC)})"
+FIRED = f"SELECT schedule, fire_at, job_id FROM schedule_fires WHERE {OF_ALMANAC}"
+FIRES = f"SELECT count(*) FROM schedule_fires WHERE {OF_ALMANAC}"
 TWICE = """
-SELECT count(*) FROM (SELECT payload ->> 'name' FROM job_queue GROUP BY 1 HAVING count(*) > 1) AS names
+SELECT count(*) FROM (
+    SELECT payload ->> 'name' FROM job_queue WHERE payload ? 'name' GROUP BY 1 HAVING count(*) > 1
+) AS names
 """
 Fire = tuple[str, datetime]
 

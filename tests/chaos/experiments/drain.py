@@ -60,7 +60,8 @@ def ours(stage: Stage, finding: Finding) -> None:
         finding.saw("short jobs caught in the middle", len(caught))
         finding.figures["exit_s"] = took
         finding.figures["exit_codes"] = {member.log.stem: fleet.exit_code(member) for member in fleet.members}
-        finding.expect(max(took.values()) < 25, f"seconds until each had exited: {took}")
+        finding.figures["slowest_exit_s"] = max(took.values())
+        stage.hold_to(25, finding, "slowest_exit_s")
         # The web server ends itself by the signal that it was asked to end by, when all is served.
         codes = {fleet.exit_code(member) for member in fleet.members if member.order.role != "web"}
         finding.expect(codes == {0}, f"exit codes of workers and scheduler: {codes}")

@@ -55,9 +55,7 @@ def evicted(stage: Stage, finding: Finding) -> None:
             settle(finding, place, fleet, feeder)
         finding.trials = rounds + 1
         finding.saw("refusals that a process noticed", fleet.said("redis.refuses_writes"))
-        for figure in ("evicted_begun_s", "first_move_s"):
-            took = finding.figures[figure]
-            finding.expect(took <= RECOVERY_BAR, f"{figure} {took:.1f}, more than {RECOVERY_BAR:g}")
+        stage.hold_to(RECOVERY_BAR, finding, "evicted_begun_s", "first_move_s")
 
 
 def burst(place: Place, feeder: Feeder, number: int = 80) -> list[UUID]:

@@ -81,9 +81,7 @@ def promoted(stage: Stage, finding: Finding) -> None:
             finding.saw("promotions", promotions)
             finding.saw("refusals that a process noticed", fleet.said("redis.refuses_writes", "redis.not_ready"))
             finding.saw("requests over the limit refused", answers[429])
-            for figure in ("job_begun_s", "limit_counted_s"):
-                took = finding.figures[figure]
-                finding.expect(took <= RECOVERY_BAR, f"{figure} {took:.1f}, more than {RECOVERY_BAR:g}")
+            stage.hold_to(RECOVERY_BAR, finding, "job_begun_s", "limit_counted_s")
 
 
 def pickup(place: Place, feeder: Feeder) -> float:
