@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 
 from cli.output import cell
 from cli.redis_health import verdict
 from cli.session import resolve
+from db.connection import TransactionSettings
 from db.health import INVARIANTS
 from db.probe import OK, WriteProbe
 from db.revisions import SchemaNewer, SchemaOlder, check, newest
@@ -23,6 +25,9 @@ from workers.signin import issuer
 
 WRITE_WITHIN = 5.0
 """Seconds."""
+
+LOCKED_AFTER = timedelta(seconds=2)
+"""How long a check waits for a lock: several ask of the same table."""
 
 Finding = dict[str, str]
 Verdict = tuple[str, str]
@@ -53,7 +58,7 @@ def examine() -> list[Finding]:
     """
     settings, _ = resolve()
     logs.configure("console", "ERROR")  # what would be logged is found
-    app = build(settings, name="viral doctor", pool_size=1)
+    app = build(settings, name="viral doctor", pool_size=1, transactions=TransactionSettings(lock_timeout=LOCKED_AFTER))
     try:
         postgres = _attempt("postgres", partial(_postgres, app))
         findings = [*_configuration(settings), postgres, _attempt("redis", partial(verdict, app.doorbell))]

@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 import structlog
 
 import workers.jobs
+from db.connection import DEFAULT_SETTINGS, TransactionSettings
 from db.revisions import check
 from db.security import RoleRefused, lacking
 from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Rings
@@ -104,6 +105,7 @@ def build(
     packages: Sequence[ModuleType] = (workers.jobs,),
     clock: Callable[[], datetime] | None = None,
     pool_timeout: float = POOL_TIMEOUT,
+    transactions: TransactionSettings = DEFAULT_SETTINGS,
 ) -> App:
     """Put an application together; nothing is connected yet. `name` is what Postgres shows as application_name.
 
@@ -126,6 +128,7 @@ def build(
         new_id=Ids(),
         on_commit=bells.tell,
         application_name=name,
+        settings=transactions,
     )
     trends = Collector(db, partial(_trend_sources, settings))
     return App(
