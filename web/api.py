@@ -5,7 +5,8 @@ module beside `web/keys.py`, listed in `create_api`.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from fastapi import Request
@@ -41,6 +42,7 @@ from web.admission import RETRY_AFTER, Admission, overloaded
 from web.description import Described
 from web.docs import add_docs
 from web.refusals import Refusal, Refused, refusal
+from web.strict import fields_of, unknown_field
 from web.usage import UsageLog, milliseconds_since
 from workers.app import App
 from workers.throttle import Throttle
@@ -160,10 +162,17 @@ async def _invalid(request: Request, error: Exception) -> Response:
     if any(isinstance(fault.get("input"), bytes) for fault in error.errors()):  # FastAPI did not try to read the body
         return refusal(415, "send the body as JSON, with `Content-Type: application/json`", "NOT_JSON")
     faults = [
-        {"where": ".".join(str(part) for part in fault["loc"]), "what": fault["msg"].removeprefix("Value error, ")}
+        {"where": ".".join(str(part) for part in fault["loc"]), "what": _what(request, fault)}
         for fault in error.errors()
     ]
     return refusal(422, f"{faults[0]['where']}: {faults[0]['what']}", "INVALID", faults)
+
+
+def _what(request: Request, fault: Mapping[str, Any]) -> str:
+    if fault["type"] != "extra_forbidden":
+        return str(fault["msg"]).removeprefix("Value error, ")
+    place, name = fault["loc"]
+    return unknown_field(str(name), fields_of(request.scope["route"], str(place)))
 
 
 async def _refused(request: Request, error: Exception) -> Response:
