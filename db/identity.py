@@ -45,7 +45,8 @@ BOOKKEEPING = frozenset({"users", "quota_holds", "quota_ledger", "api_usage", "s
 """Tables whose rows a tenant has without having made anything."""
 CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c and table.name not in BOOKKEEPING]
 
-# Ids, times and roles: enough to apply the event again, and nothing that a person wrote.
+# Ids, times and roles: enough to apply the event again, and nothing that a person wrote. An event that was made of what
+# Clerk's books say has no signed body.
 FORGET = """
 UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_object(
     'type', type, 'object', 'event', 'timestamp', payload -> 'timestamp', 'instance_id', payload -> 'instance_id',
@@ -56,7 +57,7 @@ UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_o
         'organization', jsonb_build_object('id', payload -> 'data' -> 'organization' -> 'id'),
         'public_user_data', jsonb_build_object('user_id', payload -> 'data' -> 'public_user_data' -> 'user_id')
     )))
-WHERE source = 'clerk' AND subject = %s AND body IS NOT NULL
+WHERE source = 'clerk' AND subject = %s AND (body IS NOT NULL OR starts_with(external_id, 'reconcile_'))
 """
 
 
@@ -179,10 +180,7 @@ class Identity:
     def membership(self, clerk_id: str) -> Membership | None:
         query = select(*MEMBERSHIP).where(organization_memberships.c.clerk_id == clerk_id)
         row = self._sql.execute(query).one_or_none()
-        if row is None:
-            return None
-        membership_id, organization_id, user_id, role, *times = row
-        return Membership(membership_id, organization_id, user_id, Role(role), *times)
+        return None if row is None else _membership(row)
 
     def save_membership(self, membership: Membership) -> None:
         columns = zip(MEMBERSHIP, Membership.__slots__, strict=True)
@@ -208,6 +206,22 @@ class Identity:
             .order_by(member.joined_at, member.clerk_id)
         )
         return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    # --- held against Clerk's own books
+
+    def mirrored_people(self, limit: int | None = None) -> list[str]:
+        """Those of whom Clerk has told us, and not that they are deleted, newest first."""
+        told = users.c.deleted_at.is_(None) & users.c.source_updated_at.is_not(None)
+        query = select(users.c.clerk_id).where(told).order_by(users.c.created_at.desc(), users.c.clerk_id)
+        return list(self._sql.execute(query.limit(limit)).scalars())
+
+    def mirrored_organizations(self) -> list[str]:
+        live = organizations.c.deleted_at.is_(None)
+        return list(self._sql.execute(select(organizations.c.clerk_id).where(live)).scalars())
+
+    def mirrored_memberships(self) -> list[Membership]:
+        live = organization_memberships.c.deleted_at.is_(None)
+        return [_membership(row) for row in self._sql.execute(select(*MEMBERSHIP).where(live))]
 
     # --- who works where
 
@@ -264,6 +278,11 @@ class Identity:
         shared = exists().where(_works_in(tenant_id, but_for=but_for))
         made = [exists().where(table.c.tenant_id == tenant_id) for table in CONTENT]
         return bool(self._sql.execute(select(or_(customer, shared, *made))).scalar_one())
+
+
+def _membership(row: Sequence[Any]) -> Membership:
+    membership_id, organization_id, user_id, role, *times = row
+    return Membership(membership_id, organization_id, user_id, Role(role), *times)
 
 
 def _works_in(tenant_id: UUID | None, *, but_for: str) -> ColumnElement[bool]:

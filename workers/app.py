@@ -24,6 +24,8 @@ from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Rings
 from db.url import parse
 from domain.ids import next_uuid7
 from domain.ports import Ports
+from integrations.clerk_api import ClerkApi
+from integrations.http import Http
 from integrations.stripe_api import StripeApi
 from workers.broker import Doorbell
 from workers.job import JobType, JobTypes
@@ -148,12 +150,15 @@ def outside(settings: Settings, db: Database, trends: Collector) -> Ports:
     """The world outside, as far as these settings open it. Nothing is asked yet."""
     key = settings.stripe_secret_key.get_secret_value()
     stripe = StripeApi(key, base=settings.stripe_api_base) if key else None
+    clerk_key = settings.clerk_secret_key.get_secret_value()
+    clerk = ClerkApi(clerk_key, Http(settings.trends_contact), base=settings.clerk_api_base) if clerk_key else None
     return Ports(
         prices=settings.prices,
         trends=trends,
         writers=writers(settings, db),
         livemode=settings.stripe_livemode,
         clerk_instance=settings.clerk_instance_id,
+        people=clerk,
         fetch_event=stripe.fetch_event if stripe else None,
         cashier=stripe,
         records=stripe,

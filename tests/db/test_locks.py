@@ -303,6 +303,7 @@ def test_no_change_of_a_column_is_a_change_of_a_key(owner_url: str) -> None:
     with psycopg.connect(owner_url) as owner:
         found = {name for (name,) in owner.execute(SHARED_KEYS)}
     assert found == {
+        "api_keys_key_hash_key",
         "generations_tenant_id_job_id_key",
         "generations_tenant_id_source_id_key",
         "social_accounts_tenant_id_platform_external_id_key",
