@@ -5,6 +5,7 @@ page unless asked for up to 500; `errors` with a code for what is refused.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from integrations.fakes.people import Body
@@ -15,7 +16,8 @@ USUAL, MOST = 10, 500
 
 class FakeClerkApi:
     """`users`, `organizations` and `memberships` are its books, in any order. With `organizations_enabled` False, it
-    refuses all that is about them, as instances do that have never turned them on."""
+    refuses all that is about them, as instances do that have never turned them on. `meanwhile` is called after each
+    list has been answered: what happens at Clerk while we read."""
 
     def __init__(self, key: str = "sk_test_fake", instance_id: str = "ins_2fakeInstanceForDevelopment") -> None:
         self.key = key
@@ -24,12 +26,19 @@ class FakeClerkApi:
         self.organizations: list[Body] = []
         self.memberships: list[Body] = []
         self.organizations_enabled = True
+        self.meanwhile: Callable[[Asked], object] = lambda asked: None
 
     def serving(self) -> Loopback:
         """A server of it; its `url` is the address for CLERK_API_BASE."""
         return Loopback(self.answer)
 
     def answer(self, asked: Asked) -> Reply:
+        reply = self._answer(asked)
+        if "offset" in asked.params:
+            self.meanwhile(asked)
+        return reply
+
+    def _answer(self, asked: Asked) -> Reply:
         if asked.headers.get("authorization") != f"Bearer {self.key}":
             return _refused(401, "clerk_key_invalid", "The provided Clerk Secret Key is invalid.")
         parts = asked.path.removeprefix("/v1/").split("/")
