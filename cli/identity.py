@@ -69,7 +69,10 @@ def show_user(
     name: Annotated[str, typer.Argument(metavar="USER", help="Clerk's id, ours, or the e-mail address.")],
     as_json: AsJson = False,
 ) -> None:
-    """One person: where they work, whether they are banned, and which organizations they are or were in."""
+    """One person, their tenant and their memberships.
+
+    `banned` is what Clerk says; `own_tenant_id` is the tenant of their own account, `tenant_id` the one they work in.
+    """
     from db.transaction import SYSTEM
 
     with session() as current, current.db.transaction(SYSTEM) as tx:

@@ -50,7 +50,7 @@ from workers.throttle import Throttle
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 REFUSALS = {
     401: "who calls is not known: `code` says what is wrong with the credential",
-    403: "the caller lacks the scope, or is still being set up",
+    403: "the caller lacks the scope, is banned, or is still being set up",
     413: "the body is larger than a megabyte",
     415: "`NOT_JSON`: the body's `Content-Type` is not `application/json`",
     422: "something that was sent is not as it should be: `details` says where",

@@ -157,6 +157,8 @@ def clerk_events(crowd: Crowd) -> None:
         clerk_event("user.updated", clerk_user(who, created_at=NOV_22, updated_at=at), at=at),
         clerk_event("organization.updated", clerk_organization(who, created_at=NOV_22, updated_at=at), at=at),
     ]
+    if n % 6 == 4:
+        events.append(clerk_event("organizationMembership.deleted", member, at=at))
     if n % 6 == 5:
         events.append(clerk_event("user.deleted", clerk_deleted_user(who), at=at))
     for number, event in enumerate(events):
@@ -164,8 +166,10 @@ def clerk_events(crowd: Crowd) -> None:
 
 
 def keys(crowd: Crowd) -> None:
-    made = crowd.ask("POST", "/keys", 201, 422, json={"name": "another", "scopes": ["account:read"]})
+    wish = {"name": "another", "scopes": ["account:read", "keys:write"]}
+    made = crowd.ask("POST", "/keys", 201, 422, json=wish)
     if made and "id" in made:
+        crowd.api("POST", "/keys", made["key"], json=wish)
         crowd.ask("DELETE", f"/keys/{made['id']}", 204)
     crowd.ask("GET", "/user", 200)
 
