@@ -37,6 +37,8 @@ from workers.trends import Collector, Outside
 from workers.version import VERSION
 from workers.writers import writers
 
+AGENT = f"viral-dashboard-workers/{VERSION}"
+
 BELLS_REST = 0.002
 """Seconds between two rings of a process: one costs as much as the enqueueing of a job, and rings for any number."""
 
@@ -151,7 +153,7 @@ def outside(settings: Settings, db: Database, trends: Collector) -> Ports:
     key = settings.stripe_secret_key.get_secret_value()
     stripe = StripeApi(key, base=settings.stripe_api_base) if key else None
     clerk_key = settings.clerk_secret_key.get_secret_value()
-    clerk = ClerkApi(clerk_key, Http(settings.trends_contact), base=settings.clerk_api_base) if clerk_key else None
+    clerk = ClerkApi(clerk_key, Http(AGENT), base=settings.clerk_api_base) if clerk_key else None
     return Ports(
         prices=settings.prices,
         trends=trends,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from tests.builders import NOV_22, a_tenant
 from tests.web.test_api import Api, a_key, a_session, a_user, refused
 from tests.workers.jobs.test_identity import ADA, HOUR, apply, created, deleted
 from tests.workers.jobs.test_organizations import of_organization, organization
+from workers import logs
 from workers.app import App, build
 from workers.settings import Settings
 
@@ -30,6 +32,7 @@ KEEPER = ("account:read", "keys:write")
 @pytest.fixture
 def many(settings: Settings) -> Iterator[App]:
     """For as many threads as there are connections."""
+    logs.configure("console", "ERROR")
     app = build(settings, name="tests", pool_size=THREADS)
     yield app
     app.close()
@@ -175,9 +178,9 @@ def test_a_key_that_is_being_revoked_leaves_no_key_behind(many: App) -> None:
     for _ in range(4):
         parent = made(api, a_session())
         child = made(api, parent["key"])
-        acts = [lambda by=each: make(api, by["key"], name="orphan") for each in (parent, child)] * 6  # type: ignore[misc]
-        acts.insert(5, lambda parent=parent: api("DELETE", f"/keys/{parent['id']}", a_session()))  # type: ignore[misc]
-        answers = at_once(*acts)
+        acts = [partial(make, api, each["key"], name="orphan") for each in (parent, child)] * 6
+        revoke = partial(api, "DELETE", f"/keys/{parent['id']}", a_session())
+        answers = at_once(*acts[:5], revoke, *acts[5:])
         assert {each.status_code for each in answers} <= {201, 204, 401}
         assert usable(many, tenant_id) == []
 
@@ -189,10 +192,10 @@ def test_who_is_leaving_leaves_no_key_behind(many: App, by: str) -> None:
     acme = of_organization(many)
     assert acme is not None
     key = made(api, a_session(**IN_ACME))["key"]
-    acts = [lambda by=each: make(api, by, name="orphan") for each in (key, a_session(**IN_ACME))] * 6  # type: ignore[misc]
-    acts.insert(4, lambda: apply(many, deleted() if by == "deletion" else member("deleted", told=2)))  # type: ignore[arg-type,return-value]
-    answers = [each for each in at_once(*acts) if isinstance(each, httpx.Response)]
-    assert {each.status_code for each in answers} <= {201, 401, 403}
+    acts = [partial(make, api, each, name="orphan") for each in (key, a_session(**IN_ACME))] * 6
+    end = partial(apply, many, deleted() if by == "deletion" else member("deleted", told=2))
+    answers = at_once(*acts[:4], end, *acts[4:])
+    assert {each.status_code for each in answers if isinstance(each, httpx.Response)} <= {201, 401, 403}
     assert usable(many, acme) == []
 
 
@@ -202,7 +205,7 @@ def test_a_hundred_keys_are_a_hundred(many: App) -> None:
     for _ in range(MAX_KEYS - 3):
         a_key(many, tenant_id, "account:read")
     parent = made(api, a_session())
-    answers = at_once(*[lambda: make(api, parent["key"])] * THREADS)
+    answers = at_once(*[partial(make, api, parent["key"])] * THREADS)
     assert sorted(each.status_code for each in answers) == [201] * 2 + [422] * (THREADS - 2)
     assert len(usable(many, tenant_id)) == MAX_KEYS
 
