@@ -58,6 +58,8 @@ REFUSALS = {
     503: "this cannot be answered now (`OVERLOADED`: too much is asked at once); try again after `Retry-After` seconds",
 }
 """Of every route."""
+MOST_FAULTS, LONGEST_NAME = 20, 100
+"""Of a body that is wrong everywhere, as many places are named, and of each part of a place as many characters."""
 CHALLENGE = 'Bearer realm="viral"'
 
 log = structlog.get_logger()
@@ -162,8 +164,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
     if any(isinstance(fault.get("input"), bytes) for fault in error.errors()):  # FastAPI did not try to read the body
         return refusal(415, "send the body as JSON, with `Content-Type: application/json`", "NOT_JSON")
     faults = [
-        {"where": ".".join(str(part) for part in fault["loc"]), "what": _what(request, fault)}
-        for fault in error.errors()
+        {"where": ".".join(str(part)[:LONGEST_NAME] for part in fault["loc"]), "what": _what(request, fault)}
+        for fault in error.errors()[:MOST_FAULTS]
     ]
     return refusal(422, f"{faults[0]['where']}: {faults[0]['what']}", "INVALID", faults)
 
@@ -171,7 +173,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 def _what(request: Request, fault: Mapping[str, Any]) -> str:
     if fault["type"] != "extra_forbidden":
         return str(fault["msg"]).removeprefix("Value error, ")
-    place, name = fault["loc"]
+    place, *_, name = fault["loc"]
     return unknown_field(str(name), fields_of(request.scope["route"], str(place)))
 
 
