@@ -69,6 +69,8 @@ def list_keys(tenant: Tenant, as_json: AsJson = False) -> None:
     with session() as current, current.db.transaction(tenant) as tx:
         tx.tenants.get(tenant)
         rows = tx.access.keys(tenant)
+    if not as_json:
+        rows = [row | {"created_by": f"operator {row['operator']}"} if row["operator"] else row for row in rows]
     show(rows, COLUMNS, as_json=as_json, nothing="No API keys.")
 
 

@@ -30,7 +30,7 @@ class KeyRequest(RequestBody):
 
 class ApiKey(BaseModel):
     """A key as it is listed. `last_used_at` is exact to ten minutes. `created_by` is `user:ID` or `key:ID` of whoever
-    made it, `operator`, or `unknown`: keys from before 0.5 do not say."""
+    made it, `operator`, or `unknown`: keys that are older than this field do not say."""
 
     id: UUID
     name: str

@@ -147,10 +147,10 @@ def another_customer(crowd: Crowd) -> None:
 
 
 def clerk_events(crowd: Crowd) -> None:
-    """Of a person and of their organization; six threads are at each person."""
+    """Of a person and of their organizations; six threads are at each person."""
     n = next(crowd.numbers)
     at = NOV_22 + timedelta(seconds=n)
-    who = replace(crowd.who, user_id=f"user_{n // 6}")
+    who = replace(crowd.who, user_id=f"user_{n // 6}", organization_id=f"org_{n % 3}")
     member = clerk_membership(who, created_at=at, updated_at=at)
     events = [
         clerk_event("organizationMembership.created", member, at=at),
@@ -190,7 +190,9 @@ def favorites_and_feedback(crowd: Crowd) -> None:
 def months_and_days(crowd: Crowd) -> None:
     """What calendar and operators write."""
     with crowd.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("SELECT FROM tenants ORDER BY id FOR NO KEY UPDATE")
         tx.driver.execute("UPDATE tenants SET quota_reset_at = %s, daily_last_on = NULL", (NOV_22,))
+        tx.driver.execute("UPDATE tenants SET daily_enabled = true, daily_hour = %s", (NOV_22.hour,))
     crowd.run(crowd.enqueue(reset_due))
     crowd.run(crowd.enqueue(daily))
     with crowd.app.db.transaction(SYSTEM) as tx:

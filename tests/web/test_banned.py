@@ -79,7 +79,7 @@ LIVES = {
 def test_the_order_of_delivery_decides_nothing(app: App, name: str) -> None:
     events, answer = LIVES[name]
     rng = Random(name)
-    for number in range(6):
+    for number in range(3):
         who = f"user_{number}"
         texts = [_of(each, who, f"org_{number}") for each in rng.sample(events * 2, 2 * len(events))]
         apply(app, *texts)

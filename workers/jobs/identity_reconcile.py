@@ -95,7 +95,10 @@ def _check_instance(begin: Begin, records: IdentityRecords, instance: str | None
     another instance's people would come in, and ours be forgotten."""
     if instance is not None:
         if (theirs := records.instance()) != instance:
-            raise WrongInstance(f"CLERK_SECRET_KEY opens the instance {theirs}, and CLERK_INSTANCE_ID says {instance}")
+            raise WrongInstance(
+                f"CLERK_SECRET_KEY opens the instance {theirs}, and CLERK_INSTANCE_ID says {instance}: "
+                "set both of one instance"
+            )
         return
     with begin() as tx:
         newest = tx.identity.mirrored_people(limit=ASKED_FOR)
