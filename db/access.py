@@ -69,7 +69,7 @@ class Access:
         return self._key(BY_ID, {"tenant_id": tenant_id, "key_id": key_id})
 
     def role(self, tenant_id: UUID, user_id: UUID) -> Role | None:
-        """What the person is in the tenant now; None if they have no business there."""
+        """Return what the person is in the tenant now; None if they do not answer for it."""
         role = self._sql.exec_driver_sql(ROLE, {"tenant_id": tenant_id, "user_id": user_id}).scalar_one_or_none()
         return None if role is None else Role(role)
 
@@ -106,14 +106,14 @@ class Access:
         return dict(self._sql.execute(insert(api_keys).values(values).returning(*SHOWN)).mappings().one())
 
     def revoke_key(self, tenant_id: UUID, key_id: UUID) -> bool:
-        """Revoke the key, and all that it made. Whether the tenant has such a key; one that is revoked already stays
-        revoked since then."""
+        """Revoke the key and all keys that it made; those that are revoked already stay so since then. Returns whether
+        the tenant has such a key."""
         self._lock(tenant_id)
         given = {"tenant_id": tenant_id, "key_id": key_id}
         return self._sql.exec_driver_sql(WITH_ALL_THAT_IT_MADE, given).rowcount > 0
 
     def revoke_of_leavers(self, tenants_of: Sequence[UUID], *, made_by: str | None = None) -> None:
-        """Revoke the keys of these tenants whose makers have left; only those `made_by` this Clerk user, if given."""
+        """Lock these tenants, and revoke their keys whose makers have left: all, or those `made_by` one Clerk user."""
         if not tenants_of:
             return
         these = select(tenants.c.id).where(tenants.c.id.in_(tenants_of)).order_by(tenants.c.id)

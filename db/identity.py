@@ -144,19 +144,19 @@ class Identity:
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
     def answering(self, tenant_id: UUID) -> list[dict[str, Any]]:
-        """The people who answer for the tenant, oldest first: those of its account, those who work in it, and the
-        members of its organization."""
+        """Return the people who answer for the tenant, oldest first: its account's person, those who work in it, and
+        the members of its organization."""
         cursor = self._sql.exec_driver_sql(ANSWERING, {"tenant_id": tenant_id})
         return [dict(row) for row in cursor.mappings()]
 
     def find(self, name: str) -> list[dict[str, Any]]:
-        """The people with this id (Clerk's or ours) or e-mail address, with all columns."""
+        """Return the people with this id (Clerk's or ours) or e-mail address, with all columns."""
         known = or_(users.c.clerk_id == name, users.c.email == name, cast(users.c.id, Text) == name)
         query = select(users).where(known).order_by(users.c.created_at, users.c.id)
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
     def recent(self, *, banned: bool = False, limit: int = 50) -> list[dict[str, Any]]:
-        """The newest people first; only those who are banned, if asked for."""
+        """Return people, the newest first; with `banned`, only those who are."""
         query = select(users).order_by(users.c.created_at.desc(), users.c.id).limit(limit)
         return [dict(row) for row in self._sql.execute(query.where(users.c.banned) if banned else query).mappings()]
 
@@ -195,7 +195,7 @@ class Identity:
         return list(self._sql.execute(query.order_by(user_id)).scalars())
 
     def memberships_of(self, clerk_id: str) -> list[dict[str, Any]]:
-        """All that the person has or had, oldest first, with the names and the tenants of the organizations."""
+        """Return the memberships that the person has or had, oldest first, with the organizations' names and tenants."""
         member = organization_memberships.c
         query = (
             select(*MEMBERSHIP, organizations.c.name, account_tenants.c.home_id)
@@ -210,7 +210,8 @@ class Identity:
     # --- held against Clerk's own books
 
     def mirrored_people(self, limit: int | None = None) -> list[str]:
-        """Those of whom Clerk has told us, and not that they are deleted, newest first."""
+        """Return the ids of people whom Clerk has told us of and who are not deleted, newest first. A row that another
+        program made is none of Clerk's before an event says so."""
         told = users.c.deleted_at.is_(None) & users.c.source_updated_at.is_not(None)
         query = select(users.c.clerk_id).where(told).order_by(users.c.created_at.desc(), users.c.clerk_id)
         return list(self._sql.execute(query.limit(limit)).scalars())
@@ -226,12 +227,13 @@ class Identity:
     # --- who works where
 
     def tenants_of(self, clerk_id: str) -> list[UUID]:
-        """The person's own tenant, the one they work in, and those of the organizations that they are or were in."""
+        """Return the person's own tenant, the one they work in, and those of the organizations that they are or were
+        in, by id."""
         query = text(TENANTS_OF).bindparams(clerk_id=clerk_id)
         return list(self._sql.execute(query).scalars())
 
     def lock_tenants(self, tenant_ids: Sequence[UUID]) -> None:
-        """Lock them all at once, in the order of locks, before any of them is changed."""
+        """Lock the tenants by id, as the order of locks wants it of whoever will change several."""
         these = select(tenants.c.id).where(tenants.c.id.in_(tenant_ids)).order_by(tenants.c.id)
         self._sql.execute(against_changes(these))
 

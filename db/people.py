@@ -11,8 +11,8 @@ JOIN organization_memberships m ON m.organization_clerk_id = o.clerk_id AND m.de
 
 
 def answering(tenant: str) -> str:
-    """A query for the people (rows of `users`, perhaps twice) who answer for the tenant with this id, a piece of SQL.
-    Each of its parts uses an index."""
+    """Write a query for the people (rows of `users`, perhaps twice) who answer for the tenant whose id is this piece of
+    SQL. Each part of the query uses an index."""
     return f"""
         SELECT u.* FROM users u WHERE u.tenant_id = {tenant} AND u.deleted_at IS NULL
         UNION ALL SELECT u.* FROM account_tenants a JOIN users u ON u.clerk_id = a.clerk_id
@@ -22,12 +22,13 @@ def answering(tenant: str) -> str:
 
 
 def only_banned(tenant: str) -> str:
-    """A condition: somebody answers for the tenant, and everybody who does is banned."""
+    """Write a condition: somebody answers for the tenant, and everybody who does is banned."""
     return f"coalesce((SELECT bool_and(people.banned) FROM ({answering(tenant)}) AS people), false)"
 
 
 def role_in(tenant: str, user: str = "u") -> str:
-    """What the person (an alias of `users`) is in the tenant; NULL if they do not answer for it, or are no more."""
+    """Write an expression: the person's role in the tenant, NULL if they do not answer for it. `user` is an alias of
+    `users`."""
     return f"""
         CASE WHEN {user}.deleted_at IS NOT NULL THEN NULL WHEN {user}.tenant_id = {tenant} THEN {user}.role
         ELSE coalesce((

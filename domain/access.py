@@ -177,7 +177,7 @@ def hash_of(text: str) -> bytes | None:
 
 
 def caller_of(key: Key | None, now: datetime) -> Caller:
-    """The caller that a stored key makes of a request: it may do what it was made for, and what its maker may do now.
+    """Return the caller that a stored key makes of a request: it may do what it was made for and its maker may do now.
 
     Raises:
         NotAuthenticated: there is no such key, or it is over.
@@ -199,7 +199,7 @@ def caller_of(key: Key | None, now: datetime) -> Caller:
 
 
 def maker_of(who: Caller, role: Role | None, parent: Key | None, now: datetime) -> tuple[Maker, frozenset[ApiScope]]:
-    """Who a caller is as the maker of a key, and which scopes they can give it, as of now: they may have lost something
+    """Return the caller as the maker of a key, and the scopes that they can give it now: they may have lost something
     since the request came in. `role` is a person's in the tenant, `parent` the calling key.
 
     Raises:

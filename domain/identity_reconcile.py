@@ -37,14 +37,15 @@ class Difference:
     changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def event_id(self) -> str:
-        """A name for the event, which is the same while Clerk is asked at the same moment."""
+        """Return the id under which the event is stored: it is told once of one object at one moment."""
         return f"reconcile_{self.id}_{self.event and self.event.get('timestamp')}"
 
 
 def compare(ours: Row | None, theirs: Row, about: Json, as_of: datetime) -> Difference | None:
-    """None if they agree, or if ours is newer. What is deleted does not come back, whatever it is told.
+    """Return what telling our row of theirs would change; None for nothing: they agree, or ours is newer.
 
-    `about` is the object as Clerk lists it, `theirs` what we read of it.
+    `about` is the object as Clerk lists it, `theirs` what we read of it. What is deleted here and listed there is a
+    difference that cannot be repaired, because a deletion is final.
     """
     event = as_event(UPDATED[type(theirs)], kept(theirs, about), as_of)
     if ours is None:
@@ -61,14 +62,14 @@ def compare(ours: Row | None, theirs: Row, about: Json, as_of: datetime) -> Diff
 
 
 def gone(clerk_id: str, kind: str, as_of: datetime) -> Difference:
-    """We have the person or organization, and Clerk does not any more."""
+    """Return the difference that we have a person or an organization, and Clerk does not any more."""
     of_kind = {"person": "user", "organization": "organization"}[kind]
     event = as_event(f"{of_kind}.deleted", {"id": clerk_id, "object": of_kind, "deleted": True}, as_of)
     return Difference(kind, clerk_id, clerk_id, event, {"at Clerk": ("there", None)})
 
 
 def ended(ours: Membership, as_of: datetime) -> Difference:
-    """We have the membership, and Clerk does not any more."""
+    """Return the difference that we have a membership, and Clerk does not any more."""
     data = {
         "id": ours.clerk_id,
         "organization": {"id": ours.organization_id},
@@ -88,7 +89,7 @@ def unreadable(kind: str, about: Json, error: MalformedEvent) -> Difference:
 
 
 def read_listed(kind: type[Row], about: Json, as_of: datetime) -> Row:
-    """A listed object as the mirror would have it.
+    """Read a listed object as the mirror would have it.
 
     Raises:
         MalformedEvent: Clerk's answer lacks something.
@@ -100,7 +101,7 @@ def read_listed(kind: type[Row], about: Json, as_of: datetime) -> Row:
 
 
 def as_event(kind: str, data: Json, at: datetime) -> dict[str, Any]:
-    """An event of this type, as if Clerk had sent it."""
+    """Make an event of this type, as if Clerk had sent it."""
     return {"data": data, "object": "event", "timestamp": _milliseconds(at), "type": kind}
 
 
@@ -109,7 +110,7 @@ def subject(row: Person | Organization | Membership) -> str:
 
 
 def kept(row: Person | Organization | Membership, about: Json) -> dict[str, Any]:
-    """Of a listed object, what the readers need; the rest is nobody's business here."""
+    """Return of a listed object what the readers need; nothing else of it is stored."""
     match row:
         case Person():
             primary = about.get("primary_email_address_id")

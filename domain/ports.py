@@ -96,12 +96,12 @@ class IdentityRecords(Protocol):
     def people(self) -> Iterator[Page]: ...
 
     def organizations(self) -> Iterator[Page]:
-        """None where the instance has no organizations."""
+        """No page comes where the instance has no organizations."""
 
     def memberships(self) -> Iterator[Page]: ...
 
     def has_person(self, clerk_id: str) -> bool:
-        """False only if Clerk says that there is none; so for the two below."""
+        """It is False only if Clerk says that there is none; as in the two below."""
 
     def has_organization(self, clerk_id: str) -> bool: ...
 

@@ -16,7 +16,7 @@ class RequestBody(BaseModel):
 
 
 def fields_of(route: APIRoute, place: str) -> list[str]:
-    """The fields that the route's body or query (`place`) has."""
+    """Return the fields that the route's body or query (`place`) has."""
     params = route.dependant.body_params if place == "body" else route.dependant.query_params
     models: list[Any] = [each.field_info.annotation for each in params]
     return [name for model in models if issubclass(model, RequestBody) for name in model.model_fields]

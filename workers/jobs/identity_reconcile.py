@@ -91,8 +91,12 @@ def repair(tx: Tx, differences: tuple[Difference, ...]) -> int:
 
 
 def _check_instance(begin: Begin, records: IdentityRecords, instance: str | None) -> None:
-    """Where CLERK_INSTANCE_ID does not say which instance is ours, somebody of the newest people has to be there: else
-    another instance's people would come in, and ours be forgotten."""
+    """Refuse to go on with the key of another instance: its people would come in, and ours be forgotten. Where
+    CLERK_INSTANCE_ID does not say which is ours, one of the newest people has to be there.
+
+    Raises:
+        WrongInstance: says what does not agree.
+    """
     if instance is not None:
         if (theirs := records.instance()) != instance:
             raise WrongInstance(
