@@ -195,7 +195,8 @@ class Identity:
         return list(self._sql.execute(query.order_by(user_id)).scalars())
 
     def memberships_of(self, clerk_id: str) -> list[dict[str, Any]]:
-        """Return the memberships that the person has or had, oldest first, with the organizations' names and tenants."""
+        """Return the memberships that the person has or had, oldest first, with the names and the tenants of the
+        organizations."""
         member = organization_memberships.c
         query = (
             select(*MEMBERSHIP, organizations.c.name, account_tenants.c.home_id)

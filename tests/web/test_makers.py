@@ -17,6 +17,7 @@ from domain.access import MAX_KEYS
 from integrations.fakes.clerk import clerk_deleted_organization, clerk_event, clerk_membership
 from integrations.fakes.people import Body
 from tests.builders import NOV_22, a_tenant
+from tests.wait import until
 from tests.web.test_api import Api, a_key, a_session, a_user, refused
 from tests.workers.jobs.test_identity import ADA, HOUR, apply, created, deleted
 from tests.workers.jobs.test_organizations import of_organization, organization
@@ -58,6 +59,11 @@ def made(api: Api, credential: str, **wish: Any) -> dict[str, Any]:
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
+
+
+def revoke(api: Api, key_id: str) -> None:
+    """However busy the tenant is."""
+    until(lambda: api("DELETE", f"/keys/{key_id}", a_session()).status_code == 204, "the key to be revoked")
 
 
 def codes(api: Api, *keys: str) -> list[str]:
@@ -179,9 +185,8 @@ def test_a_key_that_is_being_revoked_leaves_no_key_behind(many: App) -> None:
         parent = made(api, a_session())
         child = made(api, parent["key"])
         acts = [partial(make, api, each["key"], name="orphan") for each in (parent, child)] * 6
-        revoke = partial(api, "DELETE", f"/keys/{parent['id']}", a_session())
-        answers = at_once(*acts[:5], revoke, *acts[5:])
-        assert {each.status_code for each in answers} <= {201, 204, 401}
+        answers = at_once(*acts[:5], partial(revoke, api, parent["id"]), *acts[5:])
+        assert {each.status_code for each in answers if isinstance(each, httpx.Response)} <= {201, 401, 503}
         assert usable(many, tenant_id) == []
 
 
@@ -195,7 +200,7 @@ def test_who_is_leaving_leaves_no_key_behind(many: App, by: str) -> None:
     acts = [partial(make, api, each, name="orphan") for each in (key, a_session(**IN_ACME))] * 6
     end = partial(apply, many, deleted() if by == "deletion" else member("deleted", told=2))
     answers = at_once(*acts[:4], end, *acts[4:])
-    assert {each.status_code for each in answers if isinstance(each, httpx.Response)} <= {201, 401, 403}
+    assert {each.status_code for each in answers if isinstance(each, httpx.Response)} <= {201, 401, 403, 503}
     assert usable(many, acme) == []
 
 
