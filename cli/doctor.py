@@ -40,6 +40,9 @@ ABOUT = {
         "and `viral jobs explain` of one"
     ),
     "no event of the last 30 days is flagged": "a person should look: see `viral events list --flagged`",
+    "somebody who is not banned answers for every tenant that pays": (
+        "they pay for what is closed to them: see `viral users list --banned`, and end the subscription in Stripe"
+    ),
     "sleeping jobs are woken within a minute": "does `viral scheduler` run?",
     "due quotas are reset within two hours": "do `viral scheduler` and `viral worker` run?",
 }

@@ -8,13 +8,14 @@ import typer
 
 from cli.arguments import duration
 from cli.output import AsJson, console, print_json, show, show_one
+from cli.quota import person
 from cli.session import session
 from cli.shell import Group
 from domain.errors import UnknownKey
 
 app = Group()
 
-COLUMNS = ("id", "name", "prefix", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at")
+COLUMNS = ("id", "name", "prefix", "scopes", "created_by", "created_at", "expires_at", "last_used_at", "revoked_at")
 
 Tenant = Annotated[UUID, typer.Option(help="The tenant's id.")]
 
@@ -38,14 +39,22 @@ def create(
     """
     from secrets import token_bytes
 
-    from domain.access import KEY_BYTES, new_key
+    from domain.access import KEY_BYTES, Maker, new_key
 
     with session() as current, current.db.transaction(tenant) as tx:
         tx.tenants.get(tenant)
         now = tx.now()
         ends_at = None if expires_in is None else now + expires_in
         others = tx.access.count_usable(tenant, now)
-        key = new_key(token_bytes(KEY_BYTES), name=name, scopes=scope, expires_at=ends_at, now=now, others=others)
+        key = new_key(
+            token_bytes(KEY_BYTES),
+            name=name,
+            scopes=scope,
+            expires_at=ends_at,
+            now=now,
+            others=others,
+            maker=Maker(operator=person()),
+        )
         row = tx.access.add_key(tx.new_id(), tenant, key)
     if as_json:
         print_json(row | {"key": key.text})
@@ -60,6 +69,8 @@ def list_keys(tenant: Tenant, as_json: AsJson = False) -> None:
     with session() as current, current.db.transaction(tenant) as tx:
         tx.tenants.get(tenant)
         rows = tx.access.keys(tenant)
+    if not as_json:
+        rows = [row | {"created_by": f"operator {row['operator']}"} if row["operator"] else row for row in rows]
     show(rows, COLUMNS, as_json=as_json, nothing="No API keys.")
 
 
@@ -67,7 +78,7 @@ def list_keys(tenant: Tenant, as_json: AsJson = False) -> None:
 def revoke(
     key_id: Annotated[UUID, typer.Argument(metavar="ID", help="The key's id.")], tenant: Tenant, as_json: AsJson = False
 ) -> None:
-    """Revoke an API key. From the next request on, nobody comes in with it."""
+    """Revoke an API key. From the next request on, nobody comes in with it, or with a key that it made."""
     with session() as current, current.db.transaction(tenant) as tx:
         if not tx.access.revoke_key(tenant, key_id):
             raise UnknownKey(f"the tenant has no API key with the id {key_id}; `viral keys list` shows them")

@@ -14,6 +14,7 @@ from cli import (
     dexie,
     events,
     generations,
+    identity,
     jobs,
     keys,
     processes,
@@ -33,6 +34,8 @@ app.add_typer(queues.app, name="queues", help="How much waits where; pause, resu
 app.add_typer(schedules.app, name="schedules", help="What the calendar fires, and when.")
 app.add_typer(workers.app, name="workers", help="The worker processes, alive and dead.")
 app.add_typer(tenants.app, name="tenants", help="Who uses the system, on which plan.")
+app.add_typer(identity.users, name="users", help="People, as Clerk says who they are.")
+app.add_typer(identity.app, name="identity", help="Compare what we know of Clerk.")
 app.add_typer(keys.app, name="keys", help="API keys: how programs come in, in a tenant's name.")
 app.add_typer(quota.app, name="quota", help="What is left of a tenant's concepts, and since when.")
 app.add_typer(billing.app, name="billing", help="Derive what we know of Stripe anew, or compare it.")

@@ -1,8 +1,9 @@
 """`viral billing reconcile`"""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from cli.session import rest, session
 from domain.errors import NotSetUp
 
 if TYPE_CHECKING:
+    from db.transaction import Tx
     from domain.reconcile import Difference
     from workers.app import App
     from workers.jobs.billing_reconcile import Compared
@@ -38,44 +40,66 @@ def reconcile(
     for 30 days. A repair is an event: stored, applied by a worker, known to `viral billing rebuild`. The nightly job
     billing.reconcile does the same for everybody.
     """
+    from workers.jobs import billing_reconcile
+
+    hold_against_books(
+        partial(_pages, tenant=tenant, since=since),
+        billing_reconcile.repair if repair else None,
+        whose="Stripe",
+        rows=_lines,
+        columns=COLUMNS,
+        plain=_as_json,
+        as_json=as_json,
+    )
+
+
+def hold_against_books(
+    pages: "Callable[[App], Iterator[Any]]",
+    repair: "Callable[[Tx, tuple[Any, ...]], int] | None",
+    *,
+    whose: str,
+    rows: Callable[[Any], Iterable[Mapping[str, Any]]],
+    columns: Sequence[str],
+    plain: Callable[[Any], Mapping[str, Any]],
+    as_json: bool,
+) -> None:
+    """Go through pages of differences between the mirror and the books of Stripe or Clerk, `repair` them if that is
+    given, and show them, as `rows` or `plain` write each."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from db.transaction import SYSTEM
-    from workers.jobs import billing_reconcile
 
-    differences: list[Difference] = []
+    differences: list[Any] = []
     compared = told = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty())
+    bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
+    bar = Progress(*bars, console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty())
     with session() as current, bar:
-        shown = bar.add_task("Stripe's books", total=None)
-        for page in _pages(current, tenant, since):
+        shown = bar.add_task(f"{whose}'s books", total=None)
+        for page in pages(current):
             compared += page.count
             differences += page.differences
             if repair and page.differences:
                 with current.db.transaction(SYSTEM) as tx:
-                    told += billing_reconcile.repair(tx, page.differences)
+                    told += repair(tx, page.differences)
             bar.update(shown, advance=page.count, description=f"{page.kind}s")
             rest(0)
     if as_json:
-        print_json({"compared": compared, "repaired": told, "differences": [_as_json(each) for each in differences]})
+        print_json({"compared": compared, "repaired": told, "differences": [plain(each) for each in differences]})
         return
-    rows = [line for each in differences for line in _lines(each)]
-    show(rows, COLUMNS, as_json=False, nothing=f"The mirror is what Stripe's books say ({compared} compared).")
-    if rows and repair:
+    lines = [line for each in differences for line in rows(each)]
+    show(lines, columns, as_json=False, nothing=f"The mirror is what {whose}'s books say ({compared} compared).")
+    if lines and repair:
         console().print(f"\n{told} of {len(differences)} told to the mirror; a worker applies them.")
-    elif rows:
+    elif lines:
         console().print("\nNothing was changed: --repair tells the mirror.")
 
 
-def _pages(current: "App", tenant: UUID | None, since: datetime | None) -> "Iterator[Compared]":
+def _pages(current: "App", *, tenant: UUID | None, since: datetime | None) -> "Iterator[Compared]":
     """Raises:
     NotSetUp: there is no key to ask Stripe with.
     UnknownTenant: there is no such tenant.
     """
-    from functools import partial
-
     from db.transaction import SYSTEM
     from workers.jobs.billing_reconcile import compare
 

@@ -12,7 +12,7 @@ from cli.shell import Group
 app = Group()
 
 COLUMNS = ("id", "name", "subscription_tier", "subscription_status", "used_quota", "monthly_quota", "quota_reset_at")
-PEOPLE = ("id", "email", "name", "role", "clerk_id", "last_login_at")
+PEOPLE = ("id", "email", "name", "role", "clerk_id", "banned", "last_login_at")
 
 
 @app.command("list")
@@ -46,7 +46,10 @@ def show_tenant(
         row = tx.tenants.get(tenant_id)
         people = tx.identity.of_tenant(tenant_id)
         tx.work_as(SYSTEM)
+        answering = tx.identity.answering(tenant_id)
         behind = backing(*tx.billing.of_tenant(tenant_id, row["stripe_customer_id"]), current.ports.prices)
+    only_banned = bool(answering) and all(person["banned"] for person in answering)
+    row |= {"only_banned_people_answer": only_banned}
     row |= {"collection_paused_since": behind.paused_since, "not_paid": " ".join(behind.unpaid) or None}
     if as_json:
         print_json(row | {"timezone_known": is_zone(row["timezone"]), "users": people})
@@ -54,5 +57,9 @@ def show_tenant(
     if not is_zone(row["timezone"]):
         row["timezone"] = f"{row['timezone']!r}, which is no zone that this system knows: UTC is used"
     show_one(row, as_json=False)
+    if only_banned:
+        console().print(
+            "\nWhoever answers for this tenant is banned in Clerk: its keys are refused, daily concepts rest."
+        )
     console().print()
     show(people, PEOPLE, as_json=False, nothing="No users.")

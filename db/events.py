@@ -84,6 +84,14 @@ FROM (SELECT %(payload)s::jsonb AS body) AS given
 ON CONFLICT (source, external_id) DO NOTHING
 """
 
+ADD_OF_CLERK = """
+INSERT INTO webhook_events (id, source, external_id, type, occurred_at, subject, payload)
+SELECT %(id)s, 'clerk', %(external_id)s, body ->> 'type', to_timestamp((body ->> 'timestamp')::bigint / 1000.0),
+       %(subject)s, body
+FROM (SELECT %(payload)s::jsonb AS body) AS given
+ON CONFLICT (source, external_id) DO NOTHING
+"""
+
 
 class Events:
     """Query group."""
@@ -142,6 +150,11 @@ class Events:
     def add(self, event_id: UUID, body: Mapping[str, Any], *, subject: str | None) -> bool:
         """Store a snapshot event that Stripe was asked for instead of delivering it. False if it is there already."""
         return self._driver.execute(ADD, {"id": event_id, "payload": Jsonb(body), "subject": subject}).rowcount == 1
+
+    def add_of_clerk(self, event_id: UUID, external_id: str, body: Mapping[str, Any], *, subject: str) -> bool:
+        """Store an event about something that Clerk was asked for. False if it is there already."""
+        given = {"id": event_id, "external_id": external_id, "payload": Jsonb(body), "subject": subject}
+        return self._driver.execute(ADD_OF_CLERK, given).rowcount == 1
 
     def assign(self, event_id: UUID, job_id: UUID) -> None:
         """Say which job applies the event."""

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL, Identifier
 
+from db.people import only_banned
 from db.rows import row_of, rows_of
 from domain.errors import UnknownTenant
 from domain.generation import Past, Usage
@@ -60,14 +61,15 @@ FROM generations ORDER BY date DESC, id LIMIT %s
 
 GET = "SELECT id, tenant_id, date, concepts, trends, sources, generator, job_id FROM generations WHERE id = %s"
 
-# Who has fewer left than they want gets those; who has none left is left out.
-DAILY = """
+# Who has fewer left than they want gets those; who has none left is left out, and so is a tenant for which only people
+# who are banned answer.
+DAILY = f"""
 SELECT id, timezone, daily_hour AS hour, daily_last_on AS last_on, CASE
     WHEN quota_reset_at <= %(now)s AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until) THEN daily_count
     WHEN quota_drawn_until <= %(now)s THEN 0
     ELSE least(daily_count, monthly_quota - used_quota)
 END AS count
-FROM tenants WHERE daily_enabled AND id > %(after)s ORDER BY id LIMIT %(limit)s
+FROM tenants WHERE daily_enabled AND id > %(after)s AND NOT {only_banned("tenants.id")} ORDER BY id LIMIT %(limit)s
 """
 
 MARK_DAILY = """

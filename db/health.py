@@ -8,6 +8,7 @@ from sqlalchemy import Date, DateTime, Table
 
 from db.connection import AppConnection
 from db.loading import DEEPEST
+from db.people import only_banned
 from db.revisions import Schema, welcomed
 from db.security import APP_ROLE, MISSING_RIGHTS
 from db.tables import CONSUMPTION, EARLIEST, LATEST, job_queue, schedule_fires, tenants, users
@@ -64,6 +65,8 @@ INVARIANTS = {
             AND l.{CONSUMPTION}
         ))""",
     "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",
+    "somebody who is not banned answers for every tenant that pays": f"""
+        SELECT count(*) FROM tenants t WHERE subscription_tier <> 'FREE' AND {only_banned("t.id")}""",
     "due quotas are reset within two hours": """
         SELECT count(*) FROM tenants WHERE quota_reset_at < now() - interval '2 hours'
         AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)""",

@@ -1,12 +1,29 @@
 """The mirror of Clerk: people, organizations and who is a member of what; and which tenant each of them has."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    cast,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.locks import against_changes
+from db.people import answering
 from db.tables import account_tenants, api_keys, metadata, organization_memberships, organizations, tenants, users
 from domain.identity import Membership, Organization, Person, Role, Seat
 
@@ -28,7 +45,8 @@ BOOKKEEPING = frozenset({"users", "quota_holds", "quota_ledger", "api_usage", "s
 """Tables whose rows a tenant has without having made anything."""
 CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c and table.name not in BOOKKEEPING]
 
-# Ids, times and roles: enough to apply the event again, and nothing that a person wrote.
+# Ids, times and roles: enough to apply the event again, and nothing that a person wrote. An event that was made of what
+# Clerk's books say has no signed body.
 FORGET = """
 UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_object(
     'type', type, 'object', 'event', 'timestamp', payload -> 'timestamp', 'instance_id', payload -> 'instance_id',
@@ -39,17 +57,31 @@ UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_o
         'organization', jsonb_build_object('id', payload -> 'data' -> 'organization' -> 'id'),
         'public_user_data', jsonb_build_object('user_id', payload -> 'data' -> 'public_user_data' -> 'user_id')
     )))
-WHERE source = 'clerk' AND subject = %s AND body IS NOT NULL
+WHERE source = 'clerk' AND subject = %s AND (body IS NOT NULL OR starts_with(external_id, 'reconcile_'))
+"""
+
+
+ANSWERING = (
+    f"SELECT DISTINCT ON (created_at, id) * FROM ({answering('%(tenant_id)s')}) AS people ORDER BY created_at, id"
+)
+
+TENANTS_OF = """
+SELECT tenant_id FROM users WHERE clerk_id = :clerk_id AND tenant_id IS NOT NULL
+UNION SELECT home_id FROM account_tenants WHERE clerk_id = :clerk_id
+UNION SELECT a.home_id FROM organization_memberships m JOIN account_tenants a ON a.clerk_id = m.organization_clerk_id
+WHERE m.user_clerk_id = :clerk_id
+ORDER BY 1
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who signed in: our id of the user, the tenant they work in, and as what."""
+    """Who signed in: our id of the user, the tenant they work in, and as what; and whether they are `banned`."""
 
     user_id: UUID
     tenant_id: UUID
     role: Role
+    banned: bool
 
 
 class Identity:
@@ -65,15 +97,17 @@ class Identity:
         the tenant that the person belongs to. None: such a person, or their membership, is not known (any more)."""
         person = and_(users.c.clerk_id == user_id, users.c.deleted_at.is_(None))
         if organization_id is None:
-            query: Select[Any] = select(users.c.id, users.c.tenant_id, users.c.role).where(person)
+            query: Select[Any] = select(users.c.id, users.c.tenant_id, users.c.role, users.c.banned).where(person)
         else:
             query = (
-                _live_memberships(select(users.c.id, account_tenants.c.home_id, organization_memberships.c.role))
+                _live_memberships(
+                    select(users.c.id, account_tenants.c.home_id, organization_memberships.c.role, users.c.banned)
+                )
                 .join(users, users.c.clerk_id == organization_memberships.c.user_clerk_id)
                 .where(person, organizations.c.clerk_id == organization_id)
             )
         row = self._sql.execute(query.limit(1)).one_or_none()
-        return None if row is None else SignedIn(row[0], row[1], Role(row[2]))
+        return None if row is None else SignedIn(row[0], row[1], Role(row[2]), row[3])
 
     # --- locks
 
@@ -109,6 +143,23 @@ class Identity:
         query = select(users).where(users.c.tenant_id == tenant_id).order_by(users.c.created_at, users.c.id)
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
+    def answering(self, tenant_id: UUID) -> list[dict[str, Any]]:
+        """Return the people who answer for the tenant, oldest first: its account's person, those who work in it, and
+        the members of its organization."""
+        cursor = self._sql.exec_driver_sql(ANSWERING, {"tenant_id": tenant_id})
+        return [dict(row) for row in cursor.mappings()]
+
+    def find(self, name: str) -> list[dict[str, Any]]:
+        """Return the people with this id (Clerk's or ours) or e-mail address, with all columns."""
+        known = or_(users.c.clerk_id == name, users.c.email == name, cast(users.c.id, Text) == name)
+        query = select(users).where(known).order_by(users.c.created_at, users.c.id)
+        return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    def recent(self, *, banned: bool = False, limit: int = 50) -> list[dict[str, Any]]:
+        """Return people, the newest first; with `banned`, only those who are."""
+        query = select(users).order_by(users.c.created_at.desc(), users.c.id).limit(limit)
+        return [dict(row) for row in self._sql.execute(query.where(users.c.banned) if banned else query).mappings()]
+
     def forget(self, clerk_id: str) -> None:
         """Of the stored events about this person or organization, keep what happened and nothing that says who it
         was."""
@@ -129,10 +180,7 @@ class Identity:
     def membership(self, clerk_id: str) -> Membership | None:
         query = select(*MEMBERSHIP).where(organization_memberships.c.clerk_id == clerk_id)
         row = self._sql.execute(query).one_or_none()
-        if row is None:
-            return None
-        membership_id, organization_id, user_id, role, *times = row
-        return Membership(membership_id, organization_id, user_id, Role(role), *times)
+        return None if row is None else _membership(row)
 
     def save_membership(self, membership: Membership) -> None:
         columns = zip(MEMBERSHIP, Membership.__slots__, strict=True)
@@ -146,7 +194,49 @@ class Identity:
         query = select(user_id).where(organization_memberships.c.organization_clerk_id == organization_id).distinct()
         return list(self._sql.execute(query.order_by(user_id)).scalars())
 
+    def memberships_of(self, clerk_id: str) -> list[dict[str, Any]]:
+        """Return the memberships that the person has or had, oldest first, with the names and the tenants of the
+        organizations."""
+        member = organization_memberships.c
+        query = (
+            select(*MEMBERSHIP, organizations.c.name, account_tenants.c.home_id)
+            .select_from(organization_memberships)
+            .outerjoin(organizations, organizations.c.clerk_id == member.organization_clerk_id)
+            .outerjoin(account_tenants, account_tenants.c.clerk_id == member.organization_clerk_id)
+            .where(member.user_clerk_id == clerk_id)
+            .order_by(member.joined_at, member.clerk_id)
+        )
+        return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    # --- held against Clerk's own books
+
+    def mirrored_people(self, limit: int | None = None) -> list[str]:
+        """Return the ids of people whom Clerk has told us of and who are not deleted, newest first. A row that another
+        program made is none of Clerk's before an event says so."""
+        told = users.c.deleted_at.is_(None) & users.c.source_updated_at.is_not(None)
+        query = select(users.c.clerk_id).where(told).order_by(users.c.created_at.desc(), users.c.clerk_id)
+        return list(self._sql.execute(query.limit(limit)).scalars())
+
+    def mirrored_organizations(self) -> list[str]:
+        live = organizations.c.deleted_at.is_(None)
+        return list(self._sql.execute(select(organizations.c.clerk_id).where(live)).scalars())
+
+    def mirrored_memberships(self) -> list[Membership]:
+        live = organization_memberships.c.deleted_at.is_(None)
+        return [_membership(row) for row in self._sql.execute(select(*MEMBERSHIP).where(live))]
+
     # --- who works where
+
+    def tenants_of(self, clerk_id: str) -> list[UUID]:
+        """Return the person's own tenant, the one they work in, and those of the organizations that they are or were
+        in, by id."""
+        query = text(TENANTS_OF).bindparams(clerk_id=clerk_id)
+        return list(self._sql.execute(query).scalars())
+
+    def lock_tenants(self, tenant_ids: Sequence[UUID]) -> None:
+        """Lock the tenants by id, as the order of locks wants it of whoever will change several."""
+        these = select(tenants.c.id).where(tenants.c.id.in_(tenant_ids)).order_by(tenants.c.id)
+        self._sql.execute(against_changes(these))
 
     def home(self, clerk_id: str) -> UUID | None:
         """The account's own tenant: the personal one of a person, or that of an organization."""
@@ -191,6 +281,11 @@ class Identity:
         shared = exists().where(_works_in(tenant_id, but_for=but_for))
         made = [exists().where(table.c.tenant_id == tenant_id) for table in CONTENT]
         return bool(self._sql.execute(select(or_(customer, shared, *made))).scalar_one())
+
+
+def _membership(row: Sequence[Any]) -> Membership:
+    membership_id, organization_id, user_id, role, *times = row
+    return Membership(membership_id, organization_id, user_id, Role(role), *times)
 
 
 def _works_in(tenant_id: UUID | None, *, but_for: str) -> ColumnElement[bool]:

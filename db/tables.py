@@ -225,6 +225,7 @@ users = Table(
     _time("last_login_at"),
     _time("source_updated_at"),
     _time("deleted_at"),
+    _flag("banned"),
     _created(),
     _updated(),
     _one_of("role", ROLES),
@@ -246,7 +247,14 @@ api_keys = Table(
     _time("last_used_at"),
     _time("revoked_at"),
     _created(),
+    # Refers to `users`, without a foreign key: other programs delete people, and the key then has no maker any more.
+    Column("maker_id", UUID()),
+    Column("parent_id", UUID()),
+    _text("operator"),
+    UniqueConstraint("tenant_id", "id"),
+    _within_tenant("parent_id", "api_keys"),
     Index("api_keys_tenant_id_idx", "tenant_id"),
+    Index("api_keys_maker_id_idx", "maker_id", postgresql_where=text("revoked_at IS NULL")),
 )
 
 # --- what the outside told us -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from uuid import UUID
 
-from domain.errors import KeyInvalid, NotAuthenticated
+from domain.errors import KeyInvalid, NotAllowed, NotAuthenticated
 from domain.identity import Role
 
 
@@ -71,12 +71,28 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a request is made. A key has neither a person nor a role; what it may do are its scopes."""
+    """On whose behalf a request is made. A key has neither a person nor a role; what it may do are its scopes, and
+    `key_id` names it."""
 
     tenant_id: UUID
     user_id: UUID | None
     role: Role | None
     scopes: frozenset[ApiScope]
+    key_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Who makes a key: a person (`user_id`), another key (`parent_id`, which `ends_at`, and whose own maker's `user_id`
+    answers for both), or an operator by name."""
+
+    user_id: UUID | None = None
+    parent_id: UUID | None = None
+    operator: str | None = None
+    ends_at: datetime | None = None
+
+
+NOBODY_KNOWN = Maker()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +105,17 @@ class NewKey:
     name: str
     scopes: frozenset[ApiScope]
     expires_at: datetime | None
+    maker: Maker
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A stored key. `scopes` are as stored: one that this release does not know allows nothing."""
+    """A stored key. `scopes` are as stored: one that this release does not know allows nothing.
+
+    `maker_id` is the person who answers for it, and `role` what they are in the tenant now, None if they have left.
+    Without a `maker_id` (an operator's key, or one from before makers were kept) all people of the tenant answer.
+    `banned`: there is somebody who answers for it, and all of them are banned.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -101,6 +123,9 @@ class Key:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    maker_id: UUID | None = None
+    role: Role | None = None
+    banned: bool = False
 
 
 def scopes_of(role: Role) -> frozenset[ApiScope]:
@@ -108,9 +133,18 @@ def scopes_of(role: Role) -> frozenset[ApiScope]:
 
 
 def new_key(
-    randomness: bytes, *, name: str, scopes: Iterable[str], expires_at: datetime | None, now: datetime, others: int
+    randomness: bytes,
+    *,
+    name: str,
+    scopes: Iterable[str],
+    expires_at: datetime | None,
+    now: datetime,
+    others: int,
+    maker: Maker = NOBODY_KNOWN,
 ) -> NewKey:
     """`randomness`: `KEY_BYTES` from a cryptographic source; `others`: how many usable keys the tenant has.
+
+    A key that another key makes ends with it at the latest; without an `expires_at` of its own, just then.
 
     Raises:
         KeyInvalid: says what about it is wrong.
@@ -125,10 +159,13 @@ def new_key(
         raise KeyInvalid(f"scopes: {wrong}; there are {', '.join(SCOPES)}")
     if expires_at is not None and not now < expires_at <= now + LONGEST_LIFE:
         raise KeyInvalid(f"expires_at: must be in the future, and within {LONGEST_LIFE.days} days")
+    if maker.ends_at is not None and expires_at is not None and expires_at > maker.ends_at:
+        raise KeyInvalid(f"expires_at: the key that makes it ends at {_moment(maker.ends_at)}, and this one not later")
     if others >= MAX_KEYS:
         raise KeyInvalid(f"the tenant has {others} usable keys already: revoke one that nobody uses")
     text = f"{KEY_START}{randomness.hex()}"
-    return NewKey(text, text[:SHOWN], _hash(text), name.strip(), frozenset(map(ApiScope, asked)), expires_at)
+    ends_at = expires_at or maker.ends_at
+    return NewKey(text, text[:SHOWN], _hash(text), name.strip(), frozenset(map(ApiScope, asked)), ends_at, maker)
 
 
 def hash_of(text: str) -> bytes | None:
@@ -140,19 +177,42 @@ def hash_of(text: str) -> bytes | None:
 
 
 def caller_of(key: Key | None, now: datetime) -> Caller:
-    """The caller that a stored key makes of a request.
+    """Return the caller that a stored key makes of a request: it may do what it was made for and its maker may do now.
 
     Raises:
         NotAuthenticated: there is no such key, or it is over.
+        NotAllowed: only people who are banned answer for it.
     """
     if key is None:
         raise NotAuthenticated("KEY_UNKNOWN", "there is no such API key")
     if key.revoked_at is not None:
-        raise NotAuthenticated("KEY_REVOKED", f"this API key was revoked at {key.revoked_at:%Y-%m-%d %H:%M:%SZ}")
+        raise NotAuthenticated("KEY_REVOKED", f"this API key was revoked at {_moment(key.revoked_at)}")
     if key.expires_at is not None and key.expires_at <= now:
-        raise NotAuthenticated("KEY_EXPIRED", f"this API key expired at {key.expires_at:%Y-%m-%d %H:%M:%SZ}")
+        raise NotAuthenticated("KEY_EXPIRED", f"this API key expired at {_moment(key.expires_at)}")
+    if key.banned:
+        raise NotAllowed("ACCOUNT_BANNED", "whoever answers for this API key is banned")
+    if key.maker_id is not None and key.role is None:
+        raise NotAuthenticated("KEY_REVOKED", "whoever made this API key has left: make another one")
     known = frozenset(ApiScope(scope) for scope in key.scopes if scope in set(SCOPES))
-    return Caller(key.tenant_id, user_id=None, role=None, scopes=known)
+    allowed = known if key.role is None else known & scopes_of(key.role)
+    return Caller(key.tenant_id, user_id=None, role=None, scopes=allowed, key_id=key.id)
+
+
+def maker_of(who: Caller, role: Role | None, parent: Key | None, now: datetime) -> tuple[Maker, frozenset[ApiScope]]:
+    """Return the caller as the maker of a key, and the scopes that they can give it now: they may have lost something
+    since the request came in. `role` is a person's in the tenant, `parent` the calling key.
+
+    Raises:
+        NotAuthenticated, NotAllowed: they would not be let in any more.
+    """
+    if who.key_id is None:
+        if role is None:
+            raise NotAllowed("MEMBERSHIP_ENDED", "you are no member of this tenant any more")
+        return Maker(user_id=who.user_id), who.scopes & scopes_of(role)
+    scopes = caller_of(parent, now).scopes
+    if parent is None:
+        raise AssertionError("caller_of refuses it")
+    return Maker(parent.maker_id, parent.id, ends_at=parent.expires_at), who.scopes & scopes
 
 
 def use_is_due(key: Key, now: datetime) -> bool:
@@ -162,3 +222,7 @@ def use_is_due(key: Key, now: datetime) -> bool:
 
 def _hash(text: str) -> bytes:
     return sha256(text.encode()).digest()
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%SZ}"

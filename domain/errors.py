@@ -38,6 +38,10 @@ class UnknownEvent(Rejected):
     """No stored webhook event has this id."""
 
 
+class UnknownUser(Rejected):
+    """Nobody has this id or address."""
+
+
 class UnknownKey(Rejected):
     """The tenant has no API key of this id."""
 

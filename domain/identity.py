@@ -28,7 +28,9 @@ class Role(StrEnum):
 class Person:
     """What Clerk decides of a user's row. Deleted, nothing is left of them but the id and the time.
 
-    `source_updated_at` is the person's `updated_at` at Clerk; None in a row that another program made.
+    `source_updated_at` is the person's `updated_at` at Clerk; None in a row that another program made. `banned`: nobody
+    may act in their name until Clerk says otherwise (docs/decisions/0027); a person who is `locked` after wrong
+    passwords is not.
     """
 
     clerk_id: str
@@ -38,6 +40,7 @@ class Person:
     last_login_at: datetime | None = None
     source_updated_at: datetime | None = None
     deleted_at: datetime | None = None
+    banned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ Row = TypeVar("Row", Person, Organization, Membership)
 def merged(stored: Row | None, told: Row) -> Row:
     """Merge two rows of one object: commutative, associative and idempotent, so order and repeats do not matter.
 
-    The later `updated_at` wins; of two equal ones, the greater values, which is arbitrary but the same everywhere.
+    The later `updated_at` wins; of two equal ones, the one that says "banned", else the greater values, which is
+    arbitrary but the same everywhere.
     A deletion is final, and of two, the first is the one that happened.
     """
     if stored is None:
@@ -113,8 +117,9 @@ def tenant_name(account: Person | Organization) -> str:
     return email or account.name or account.clerk_id
 
 
-def _age(row: Row) -> tuple[datetime, list[str]]:
-    return row.source_updated_at or LONG_AGO, [str(getattr(row, name) or "") for name in row.__slots__]
+def _age(row: Row) -> tuple[datetime, bool, list[str]]:
+    values = [str(getattr(row, name) or "") for name in row.__slots__]
+    return row.source_updated_at or LONG_AGO, getattr(row, "banned", False), values
 
 
 def _tombstone(row: Row, at: datetime) -> Row:

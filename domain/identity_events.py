@@ -49,6 +49,7 @@ def _person(user: Field, timestamp: Field, sent_at: datetime | None) -> Fact:
         image_url=user["image_url"].text() or user["profile_image_url"].text(),
         last_login_at=user["last_sign_in_at"].milliseconds(),
         source_updated_at=_updated_at(user, timestamp, sent_at),
+        banned=user["banned"].flag(),
     )
 
 

@@ -48,7 +48,8 @@ Raises ProviderUnavailable (tried again later) or Rejected (it will not get bett
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of Stripe's objects, as they were at `as_of` or later by Stripe's clock."""
+    """Some of the objects that Stripe or Clerk lists, as they were at `as_of` or later: by Stripe's clock, and by our
+    own for Clerk's, which say themselves when they changed."""
 
     as_of: datetime
     items: tuple[Mapping[str, Any], ...]
@@ -86,6 +87,27 @@ class BillingRecords(Protocol):
         """Events that a webhook endpoint has not accepted; those of the last 30 days are kept."""
 
 
+class IdentityRecords(Protocol):
+    """What Clerk's own books say, page by page, oldest first. May raise ProviderUnavailable or ProviderRefused."""
+
+    def instance(self) -> str:
+        """The id of the instance that is asked."""
+
+    def people(self) -> Iterator[Page]: ...
+
+    def organizations(self) -> Iterator[Page]:
+        """No page comes where the instance has no organizations."""
+
+    def memberships(self) -> Iterator[Page]: ...
+
+    def has_person(self, clerk_id: str) -> bool:
+        """It is False only if Clerk says that there is none; as in the two below."""
+
+    def has_organization(self, clerk_id: str) -> bool: ...
+
+    def has_membership(self, clerk_id: str, user_id: str) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A subscription to one price, once; whoever pays comes back to one of our own pages."""
@@ -101,7 +123,7 @@ class Order:
 class Ports:
     """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both);
     `writers` are the generators by name, the usual one first.
-    `clerk_instance` is the id of our Clerk instance, if set.
+    `clerk_instance` is the id of our Clerk instance, if set; `people` None where there is no key to ask Clerk with.
 
     The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
@@ -111,6 +133,7 @@ class Ports:
     writers: Mapping[str, ConceptWriter]
     livemode: bool | None = None
     clerk_instance: str | None = None
+    people: IdentityRecords | None = None
     fetch_event: FetchEvent | None = None
     cashier: Cashier | None = None
     records: BillingRecords | None = None

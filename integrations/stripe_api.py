@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from math import ceil
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -26,9 +25,10 @@ from domain.errors import (
     Unavailable,
 )
 from domain.ports import Order, Page
-from domain.rate import Rate, fresh, take
+from domain.rate import Rate
 from domain.reconcile import as_event
 from integrations.envelope import moment, read_object
+from integrations.pace import Pace
 
 if TYPE_CHECKING:
     from stripe import StripeClient
@@ -85,9 +85,7 @@ class StripeApi:
         self._timeout = timeout
         self._clock = clock
         self._sleep = sleep
-        self._rate = LIVE_READS if "_live_" in key else TEST_READS
-        self._bucket = fresh(datetime.fromtimestamp(clock(), UTC))
-        self._lock = Lock()
+        self._pace = Pace(LIVE_READS if "_live_" in key else TEST_READS, clock=clock, sleep=sleep)
 
     def add_customer(self, tenant_id: UUID, *, key: str) -> str:
         """Stripe answers a repeated `key` with the first customer, if the request is the same to the letter: so it
@@ -227,24 +225,13 @@ class StripeApi:
     def _patiently(self, path: str, **params: Any) -> tuple[dict[str, Any], datetime]:
         """A listing is in no hurry: it keeps to its share, and waits when Stripe says so."""
         for n in range(PATIENCE):
-            self._take_turn()
+            self._pace.take_turn()
             try:
                 return self._get(path, limit=PAGE, **params)
             except RateLimited as error:
                 wait = error.retry_after.total_seconds() if error.retry_after else 2.0**n
                 self._sleep(min(wait, LONGEST_WAIT))
         return self._get(path, limit=PAGE, **params)
-
-    def _take_turn(self) -> None:
-        promised = False
-        while True:
-            now = datetime.fromtimestamp(self._clock(), UTC)
-            with self._lock:
-                self._bucket, come_back = take(self._bucket, self._rate, now, promised=promised)
-            if come_back is None:
-                return
-            promised = True
-            self._sleep((come_back - now).total_seconds())
 
     def _get(self, path: str, **params: Any) -> tuple[dict[str, Any], datetime]:
         """The object at `path`, and a moment, by Stripe's clock, that is not later than the one it was read at."""

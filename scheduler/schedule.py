@@ -12,6 +12,7 @@ from uuid import UUID
 from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import Tx
+from workers.jobs import identity_reconcile
 from workers.jobs.billing import release_parked
 from workers.jobs.billing_reconcile import reconcile
 from workers.jobs.generation import daily
@@ -60,6 +61,12 @@ SCHEDULES = (
         "billing.reconcile",
         CronTrigger.from_crontab("40 3 * * *", timezone="UTC"),
         lambda tx, fire_at: reconcile.enqueue(tx),
+        CatchUp.LATEST,
+    ),
+    Schedule(
+        "identity.reconcile",
+        CronTrigger.from_crontab("20 4 * * *", timezone="UTC"),
+        lambda tx, fire_at: identity_reconcile.reconcile.enqueue(tx),
         CatchUp.LATEST,
     ),
     Schedule(

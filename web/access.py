@@ -72,6 +72,9 @@ class Authenticator:
             found = tx.identity.signed_in(session.user, organization_id)
             person = None if found else tx.identity.person(session.user)
             organization = None if found or not organization_id else tx.identity.organization(organization_id)
+        known = found or person
+        if known is not None and known.banned:
+            raise NotAllowed("ACCOUNT_BANNED", "this account is banned")
         if found is not None:
             return Caller(found.tenant_id, found.user_id, found.role, scopes_of(found.role))
         if person is not None and person.deleted_at is not None:

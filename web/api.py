@@ -5,7 +5,8 @@ module beside `web/keys.py`, listed in `create_api`.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from fastapi import Request
@@ -41,6 +42,7 @@ from web.admission import RETRY_AFTER, Admission, overloaded
 from web.description import Described
 from web.docs import add_docs
 from web.refusals import Refusal, Refused, refusal
+from web.strict import fields_of, unknown_field
 from web.usage import UsageLog, milliseconds_since
 from workers.app import App
 from workers.throttle import Throttle
@@ -48,7 +50,7 @@ from workers.throttle import Throttle
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 REFUSALS = {
     401: "who calls is not known: `code` says what is wrong with the credential",
-    403: "the caller lacks the scope, or is still being set up",
+    403: "the caller lacks the scope, is banned, or is still being set up",
     413: "the body is larger than a megabyte",
     415: "`NOT_JSON`: the body's `Content-Type` is not `application/json`",
     422: "something that was sent is not as it should be: `details` says where",
@@ -56,6 +58,8 @@ REFUSALS = {
     503: "this cannot be answered now (`OVERLOADED`: too much is asked at once); try again after `Retry-After` seconds",
 }
 """Of every route."""
+MOST_FAULTS, LONGEST_NAME = 20, 100
+"""Of a body that is wrong everywhere, as many places are named, and of each part of a place as many characters."""
 CHALLENGE = 'Bearer realm="viral"'
 
 log = structlog.get_logger()
@@ -160,10 +164,17 @@ async def _invalid(request: Request, error: Exception) -> Response:
     if any(isinstance(fault.get("input"), bytes) for fault in error.errors()):  # FastAPI did not try to read the body
         return refusal(415, "send the body as JSON, with `Content-Type: application/json`", "NOT_JSON")
     faults = [
-        {"where": ".".join(str(part) for part in fault["loc"]), "what": fault["msg"].removeprefix("Value error, ")}
-        for fault in error.errors()
+        {"where": ".".join(str(part)[:LONGEST_NAME] for part in fault["loc"]), "what": _what(request, fault)}
+        for fault in error.errors()[:MOST_FAULTS]
     ]
     return refusal(422, f"{faults[0]['where']}: {faults[0]['what']}", "INVALID", faults)
+
+
+def _what(request: Request, fault: Mapping[str, Any]) -> str:
+    if fault["type"] != "extra_forbidden":
+        return str(fault["msg"]).removeprefix("Value error, ")
+    place, *_, name = fault["loc"]
+    return unknown_field(str(name), fields_of(request.scope["route"], str(place)))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -16,6 +16,7 @@ from domain.errors import Conflict, NotSetUp
 from domain.ports import Cashier, Order
 from web.access import Running, requires
 from web.refusals import documented
+from web.strict import RequestBody
 from workers.app import App
 
 routes = APIRouter(prefix="/billing", tags=["billing"])
@@ -36,7 +37,7 @@ RequestKey = Annotated[
 REFUSED = "`PROVIDER_REFUSED`: Stripe will not do it, and trying again does not help"
 
 
-class Purchase(BaseModel):
+class Purchase(RequestBody):
     """What to buy: a tier at its usual price, or one price (yearly, in another currency). Addresses are pages of ours;
     `{CHECKOUT_SESSION_ID}` in `success_url` is filled in by Stripe."""
 
@@ -46,7 +47,7 @@ class Purchase(BaseModel):
     cancel_url: str
 
 
-class Visit(BaseModel):
+class Visit(RequestBody):
     """`return_url`: the page of ours that the portal leads back to."""
 
     return_url: str

@@ -11,6 +11,7 @@ from domain.access import ApiScope, Caller
 from web.access import Running, requires
 from web.generations import own
 from web.refusals import documented, not_found
+from web.strict import RequestBody
 
 routes = APIRouter(prefix="/feedback", tags=["feedback"])
 
@@ -19,11 +20,10 @@ KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels"
 """A concept's names of the platforms."""
 
 
-class FeedbackRequest(BaseModel):
+class FeedbackRequest(RequestBody):
     """What was seen of a concept's video on one platform. Without `observed_at` it was now."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {

@@ -18,6 +18,7 @@ from domain.ports import choose
 from web.access import Running, requires
 from web.jobs import Job, own_job
 from web.refusals import Refused, documented, not_found
+from web.strict import RequestBody
 from workers.job import Tx
 from workers.jobs.generation import generate_concepts
 
@@ -38,8 +39,8 @@ Until = Annotated[AwareDatetime | None, Field(description="The latest date, with
 MISSING = documented(_404="no such generation of yours")
 
 
-class GenerateRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"count": 5}]})
+class GenerateRequest(RequestBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"count": 5}]})
 
     count: int = Field(DEFAULT_COUNT, ge=1, le=MOST_CONCEPTS, description="Concepts; each is one of the quota.")
     generator: str | None = Field(
@@ -77,7 +78,7 @@ class Generation(BaseModel):
     job_id: UUID | None
 
 
-class HistoryQuery(BaseModel):
+class HistoryQuery(RequestBody):
     limit: int = Field(20, ge=1, le=100)
     cursor: str | None = Field(None, max_length=200, description="`next` of the page before.")
     search: str | None = Field(
@@ -95,7 +96,7 @@ class History(BaseModel):
     next: str | None
 
 
-class Favorite(BaseModel):
+class Favorite(RequestBody):
     is_favorite: bool
 
 

@@ -24,6 +24,8 @@ from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Rings
 from db.url import parse
 from domain.ids import next_uuid7
 from domain.ports import Ports
+from integrations.clerk_api import ClerkApi
+from integrations.http import Http
 from integrations.stripe_api import StripeApi
 from workers.broker import Doorbell
 from workers.job import JobType, JobTypes
@@ -34,6 +36,8 @@ from workers.settings import Settings, require
 from workers.trends import Collector, Outside
 from workers.version import VERSION
 from workers.writers import writers
+
+AGENT = f"viral-dashboard-workers/{VERSION}"
 
 BELLS_REST = 0.002
 """Seconds between two rings of a process: one costs as much as the enqueueing of a job, and rings for any number."""
@@ -148,12 +152,15 @@ def outside(settings: Settings, db: Database, trends: Collector) -> Ports:
     """The world outside, as far as these settings open it. Nothing is asked yet."""
     key = settings.stripe_secret_key.get_secret_value()
     stripe = StripeApi(key, base=settings.stripe_api_base) if key else None
+    clerk_key = settings.clerk_secret_key.get_secret_value()
+    clerk = ClerkApi(clerk_key, Http(AGENT), base=settings.clerk_api_base) if clerk_key else None
     return Ports(
         prices=settings.prices,
         trends=trends,
         writers=writers(settings, db),
         livemode=settings.stripe_livemode,
         clerk_instance=settings.clerk_instance_id,
+        people=clerk,
         fetch_event=stripe.fetch_event if stripe else None,
         cashier=stripe,
         records=stripe,

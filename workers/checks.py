@@ -90,6 +90,13 @@ def stripe_signing_secrets(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...
     return value
 
 
+def clerk_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if key and not (_is_word(key) and key.startswith("sk_")):
+        raise ValueError("should be a secret key of Clerk: sk_live_… or sk_test_…")
+    return value
+
+
 def clerk_signing_secrets(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     """One that is no base64 verifies nothing."""
     if not all(clerk.key(each.get_secret_value()) for each in value):
@@ -131,6 +138,7 @@ ApiKey = Annotated[SecretStr, AfterValidator(api_key)]
 StripeKey = Annotated[SecretStr, AfterValidator(stripe_key)]
 StripeSigningSecrets = Annotated[Secrets, AfterValidator(stripe_signing_secrets)]
 ClerkSigningSecrets = Annotated[Secrets, AfterValidator(clerk_signing_secrets)]
+ClerkKey = Annotated[SecretStr, AfterValidator(clerk_key)]
 ClerkInstance = Annotated[str | None, AfterValidator(clerk_instance)]
 PublicKey = Annotated[str, AfterValidator(public_key)]
 Prices = Annotated[Words, AfterValidator(prices)]

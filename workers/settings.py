@@ -15,6 +15,7 @@ from domain.errors import ViralError
 from workers.checks import (
     ApiKey,
     ClerkInstance,
+    ClerkKey,
     ClerkSigningSecrets,
     Header,
     Host,
@@ -66,6 +67,8 @@ class Settings(BaseSettings):
     stripe_agency_price_id: Prices = ()
     clerk_webhook_signing_secret: ClerkSigningSecrets = ()
     clerk_instance_id: ClerkInstance = None
+    clerk_secret_key: ClerkKey = SecretStr("")
+    clerk_api_base: Https = "https://api.clerk.com"
     clerk_jwks_url: Https = ""
     clerk_jwt_key: PublicKey = Field(default="", repr=False)
     clerk_issuer: Https = ""

@@ -25,8 +25,12 @@ def clerk_user(
     last_sign_in_at: datetime | None = None,
     first_name: str | None = "Ada",
     last_name: str | None = "Lovelace",
+    banned: bool = False,
+    locked: bool = False,
 ) -> Body:
-    """A user as `user.created` and `user.updated` carry it; an older, unverified address comes first in the list."""
+    """A user as `user.created` and `user.updated` carry it; an older, unverified address comes first in the list.
+
+    `banned` is what an administrator decided; `locked` is Clerk's own answer to wrong passwords, and passes."""
     changed = milliseconds(updated_at or created_at)
 
     def address(email: str, status: str) -> Body:
@@ -47,7 +51,7 @@ def clerk_user(
         "id": who.user_id,
         "object": "user",
         "backup_code_enabled": False,
-        "banned": False,
+        "banned": banned,
         "create_organization_enabled": True,
         "created_at": milliseconds(created_at),
         "delete_self_enabled": True,
@@ -61,7 +65,7 @@ def clerk_user(
         "last_active_at": changed,
         "last_name": last_name,
         "last_sign_in_at": milliseconds(last_sign_in_at) if last_sign_in_at else None,
-        "locked": False,
+        "locked": locked,
         "passkeys": [],
         "password_enabled": True,
         "phone_numbers": [],

@@ -78,6 +78,32 @@ def lives(who: Cast, start: datetime) -> Mapping[str, list[Body]]:
             tell.member("created", elsewhere, 4, role="org:admin"),
             tell.member("deleted", who, 2, told=5),
         ],
+        "banned": [
+            tell.user("created", who, 0),
+            tell.user("updated", who, 1, banned=True),
+            tell.user("updated", replace(who, email=f"new.{who.email}"), 2, banned=True, locked=True),
+        ],
+        "banned_and_unbanned": [
+            tell.user("created", who, 0),
+            tell.organization("created", who, 1),
+            tell.member("created", who, 2),
+            tell.user("updated", who, 3, banned=True),
+            tell.user("updated", who, 4, locked=True),
+        ],
+        "a_banned_member": [
+            tell.user("created", who, 0),
+            tell.organization("created", who, 1),
+            tell.member("created", who, 1, role="org:admin"),
+            tell.user("created", friend, 2),
+            tell.member("created", friend, 3),
+            tell.user("updated", friend, 4, banned=True),
+            tell.member("deleted", friend, 3, told=5),
+        ],
+        "banned_and_deleted": [
+            tell.user("created", who, 0),
+            tell.user("updated", who, 1, banned=True),
+            tell.user("deleted", who, 2),
+        ],
         "leaves_and_joins_again": [
             tell.organization("created", who, 0),
             tell.user("created", who, 1),
@@ -94,12 +120,12 @@ class _Teller:
     def __init__(self, start: datetime) -> None:
         self._start = start
 
-    def user(self, what: str, who: Cast, hour: int) -> Body:
+    def user(self, what: str, who: Cast, hour: int, *, banned: bool = False, locked: bool = False) -> Body:
         born = self._at(0)
         row = (
             clerk_deleted_user(who)
             if what == "deleted"
-            else clerk_user(who, created_at=born, updated_at=self._at(hour))
+            else clerk_user(who, created_at=born, updated_at=self._at(hour), banned=banned, locked=locked)
         )
         return clerk_event(f"user.{what}", row, at=self._at(hour))
 

@@ -38,6 +38,13 @@ def _clerk(kind: str, description: str, about: Callable[[Cast, datetime], Body])
     return kind, Kind(description, lambda who, at: clerk_event(kind, about(who, at), at=at))
 
 
+def _banned(name: str, description: str, *, banned: bool) -> tuple[str, Kind]:
+    """Clerk has no event of its own for it."""
+    return name, Kind(
+        description, lambda who, at: clerk_event("user.updated", clerk_user(who, created_at=at, banned=banned), at=at)
+    )
+
+
 def _subscribed(status: str) -> Callable[[Cast, datetime], Body]:
     def about(who: Cast, at: datetime) -> Body:
         over = at if status == "canceled" else None
@@ -86,6 +93,8 @@ KINDS: Mapping[str, Mapping[str, Kind]] = MappingProxyType(
                 [
                     _clerk("user.created", "a person signed up", lambda who, at: clerk_user(who, created_at=at)),
                     _clerk("user.updated", "a person changed", lambda who, at: clerk_user(who, created_at=at)),
+                    _banned("user.banned", "a person was banned: a user.updated", banned=True),
+                    _banned("user.unbanned", "a ban was lifted: a user.updated", banned=False),
                     _clerk("user.deleted", "a person's account was deleted", lambda who, _: clerk_deleted_user(who)),
                     _clerk("session.created", "a person signed in", lambda who, at: clerk_session(who, created_at=at)),
                     _clerk(

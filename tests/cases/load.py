@@ -9,5 +9,14 @@ HERE = Path(__file__).parent
 
 def stripe_case(name: str) -> list[dict[str, Any]]:
     """The bodies of `stripe/<name>-…`, in order."""
-    [folder] = (HERE / "stripe").glob(f"{name}-*")
+    return _bodies("stripe", name)
+
+
+def clerk_case(name: str) -> list[dict[str, Any]]:
+    """The bodies of `clerk/<name>-…`, in order."""
+    return _bodies("clerk", name)
+
+
+def _bodies(source: str, name: str) -> list[dict[str, Any]]:
+    [folder] = (HERE / source).glob(f"{name}-*")
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]

@@ -86,7 +86,7 @@ def _values(table: Table, owner: UUID | None, rows: Mapping[str, Row]) -> dict[s
         if not column.nullable and column.server_default is None and not isinstance(column.identity, Identity)
     }
     for constraint in table.foreign_key_constraints:
-        if constraint.referred_table.name in rows:
+        if constraint.referred_table.name in rows and constraint.referred_table is not table:
             values |= {e.parent.name: rows[e.column.table.name][e.column.name] for e in constraint.elements}
     # The ledger's row says that one concept is used, and the tenant's has to agree.
     values |= {"used_quota": 1} if table is tenants else {}

@@ -147,16 +147,18 @@ def another_customer(crowd: Crowd) -> None:
 
 
 def clerk_events(crowd: Crowd) -> None:
-    """Of a person and of their organization; six threads are at each person."""
+    """Of a person and of their organizations; six threads are at each person."""
     n = next(crowd.numbers)
     at = NOV_22 + timedelta(seconds=n)
-    who = replace(crowd.who, user_id=f"user_{n // 6}")
+    who = replace(crowd.who, user_id=f"user_{n // 6}", organization_id=f"org_{n % 3}")
     member = clerk_membership(who, created_at=at, updated_at=at)
     events = [
         clerk_event("organizationMembership.created", member, at=at),
         clerk_event("user.updated", clerk_user(who, created_at=NOV_22, updated_at=at), at=at),
         clerk_event("organization.updated", clerk_organization(who, created_at=NOV_22, updated_at=at), at=at),
     ]
+    if n % 6 == 4:
+        events.append(clerk_event("organizationMembership.deleted", member, at=at))
     if n % 6 == 5:
         events.append(clerk_event("user.deleted", clerk_deleted_user(who), at=at))
     for number, event in enumerate(events):
@@ -164,8 +166,10 @@ def clerk_events(crowd: Crowd) -> None:
 
 
 def keys(crowd: Crowd) -> None:
-    made = crowd.ask("POST", "/keys", 201, 422, json={"name": "another", "scopes": ["account:read"]})
+    wish = {"name": "another", "scopes": ["account:read", "keys:write"]}
+    made = crowd.ask("POST", "/keys", 201, 422, json=wish)
     if made and "id" in made:
+        crowd.api("POST", "/keys", made["key"], json=wish)
         crowd.ask("DELETE", f"/keys/{made['id']}", 204)
     crowd.ask("GET", "/user", 200)
 
@@ -186,7 +190,9 @@ def favorites_and_feedback(crowd: Crowd) -> None:
 def months_and_days(crowd: Crowd) -> None:
     """What calendar and operators write."""
     with crowd.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("SELECT FROM tenants ORDER BY id FOR NO KEY UPDATE")
         tx.driver.execute("UPDATE tenants SET quota_reset_at = %s, daily_last_on = NULL", (NOV_22,))
+        tx.driver.execute("UPDATE tenants SET daily_enabled = true, daily_hour = %s", (NOV_22.hour,))
     crowd.run(crowd.enqueue(reset_due))
     crowd.run(crowd.enqueue(daily))
     with crowd.app.db.transaction(SYSTEM) as tx:
@@ -303,6 +309,7 @@ def test_no_change_of_a_column_is_a_change_of_a_key(owner_url: str) -> None:
     with psycopg.connect(owner_url) as owner:
         found = {name for (name,) in owner.execute(SHARED_KEYS)}
     assert found == {
+        "api_keys_key_hash_key",
         "generations_tenant_id_job_id_key",
         "generations_tenant_id_source_id_key",
         "social_accounts_tenant_id_platform_external_id_key",
@@ -360,6 +367,32 @@ def test_events_that_are_told_twice_at_once_are_stored_in_one_order(crowd: Crowd
             until(lambda: waits_for_a_row(crowd, 2), "both to wait")
         for each in told:
             each.result()
+
+
+def test_who_is_deleted_waits_for_a_tenant_without_holding_another_that_comes_after_it(
+    crowd: Crowd, servers: Servers, database: str
+) -> None:
+    """The organization's tenant is the older one; the person's own is renamed, and keys are revoked in both."""
+    member = clerk_membership(crowd.who, created_at=NOV_22)
+    told = [
+        clerk_event("organization.created", clerk_organization(crowd.who, created_at=NOV_22), at=NOV_22),
+        clerk_event("user.created", clerk_user(crowd.who, created_at=NOV_22), at=NOV_22),
+        clerk_event("organizationMembership.created", member, at=NOV_22),
+    ]
+    for n, body in enumerate(told):
+        crowd.run(a_clerk_event(crowd.app, body, f"msg_{n}"))
+    gone = a_clerk_event(crowd.app, clerk_event("user.deleted", clerk_deleted_user(crowd.who), at=NOV_22), "msg_gone")
+    deleting = threading.Thread(target=crowd.run, args=(gone,))
+    with crowd.app.db.transaction(SYSTEM) as tx:
+        first, second = sorted(tx.identity.tenants_of(crowd.who.user_id))
+        tx.identity.lock_tenants([first])
+        deleting.start()
+        until(lambda: waits_for_a_row(crowd), "the deletion to wait for the first tenant")
+        tx.driver.execute("SET LOCAL lock_timeout = '5s'")
+        tx.identity.lock_tenants([second])
+    deleting.join(30)
+    assert not deleting.is_alive()
+    assert deadlocks(crowd, servers, database) == 0
 
 
 def waits_for_a_row(crowd: Crowd, count: int = 1) -> bool:

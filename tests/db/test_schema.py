@@ -31,7 +31,7 @@ from db import migrate
 from db.health import Health
 from db.migrate import MIGRATIONS, MigrationRefused, owners_engine
 from db.revisions import Schema, SchemaNewer, SchemaOlder, check, known
-from db.security import RoleRefused
+from db.security import RoleRefused, seeing_all_tenants
 from db.tables import metadata
 from db.transaction import SYSTEM, Database
 from domain import quota
@@ -253,6 +253,32 @@ def test_what_could_never_be_meant_is_mended_where_it_is_already(servers: Server
     assert rows(url, "SELECT extract(year FROM last_login_at)::int, name FROM users") == [(9999, None)]
     assert rows(url, "SELECT extract(year FROM fire_at)::int FROM schedule_fires") == [(2026,)]
     assert rows(url, "SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
+
+
+TOLD = """
+INSERT INTO webhook_events (source, external_id, type, subject, payload)
+SELECT 'clerk', 'msg_' || %(who)s || %(at)s, 'user.updated', %(who)s,
+       jsonb_build_object('data', jsonb_build_object('banned', %(banned)s::boolean, 'updated_at', %(at)s::jsonb))
+"""
+
+
+def test_who_is_banned_already_is_banned_from_the_migration_on(servers: Servers, empty_database: str) -> None:
+    """As the event says that their row is of; neither one before it, nor one that cannot be read, counts."""
+    url = seeing_all_tenants(servers.postgres.url(OWNER, empty_database))
+    migrate.upgrade(url, "0019")
+    people = {"now": [(2000, True)], "lifted": [(1000, True), (2000, False)], "odd": [('"x"', True), (2000, False)]}
+    people["never"] = [(2000, False)]
+    with psycopg.connect(url) as owner:
+        owner.execute("INSERT INTO tenants (name) VALUES ('x')")
+        for who, told in people.items():
+            row = (
+                "INSERT INTO users (clerk_id, tenant_id, source_updated_at) SELECT %s, id, to_timestamp(2) FROM tenants"
+            )
+            owner.execute(row, (who,))
+            for at, banned in told:
+                owner.execute(TOLD, {"who": who, "at": str(at), "banned": banned})
+    migrate.upgrade(url)
+    assert rows(url, "SELECT clerk_id FROM users WHERE banned") == [("now",)]
 
 
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:

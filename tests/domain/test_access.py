@@ -17,15 +17,18 @@ from domain.access import (
     SCOPES,
     SHOWN,
     ApiScope,
+    Caller,
     Key,
+    Maker,
     NewKey,
     caller_of,
     hash_of,
+    maker_of,
     new_key,
     scopes_of,
     use_is_due,
 )
-from domain.errors import KeyInvalid, NotAuthenticated
+from domain.errors import KeyInvalid, NotAllowed, NotAuthenticated
 from domain.identity import Role
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -90,6 +93,55 @@ def test_a_key_that_is_over_lets_nobody_in(key: Key | None, code: str) -> None:
 def test_a_scope_of_another_release_allows_nothing() -> None:
     caller = caller_of(replace(STORED, scopes=("account:read", "later:write"), expires_at=NOW + SECOND), NOW)
     assert (caller.tenant_id, caller.scopes) == (STORED.tenant_id, {ApiScope.ACCOUNT_READ})
+
+
+@pytest.mark.parametrize("maker_id", [None, UUID(int=7)])
+def test_a_key_that_only_banned_people_answer_for_is_refused_until_they_are_not(maker_id: UUID | None) -> None:
+    key = replace(STORED, maker_id=maker_id, role=maker_id and Role.ADMIN, banned=True)
+    with pytest.raises(NotAllowed) as refused:
+        caller_of(key, NOW)
+    assert refused.value.code == "ACCOUNT_BANNED"
+    assert caller_of(replace(key, banned=False), NOW).key_id == key.id
+
+
+def test_a_key_may_do_what_its_maker_may_do_now() -> None:
+    key = replace(STORED, scopes=("account:read", "keys:write"), maker_id=UUID(int=7))
+    assert caller_of(replace(key, role=Role.ADMIN), NOW).scopes == {ApiScope.ACCOUNT_READ, ApiScope.KEYS_WRITE}
+    assert caller_of(replace(key, role=Role.MEMBER), NOW).scopes == {ApiScope.ACCOUNT_READ}
+    with pytest.raises(NotAuthenticated, match="has left"):
+        caller_of(key, NOW)
+
+
+ends = st.none() | st.integers(1, 100).map(lambda n: NOW + n * SECOND)
+
+
+@given(parent_end=ends, wanted=ends)
+def test_no_key_ends_later_than_the_one_that_made_it(parent_end: datetime | None, wanted: datetime | None) -> None:
+    maker = Maker(parent_id=UUID(int=1), ends_at=parent_end)
+    if parent_end and wanted and wanted > parent_end:
+        with pytest.raises(KeyInvalid, match="not later"):
+            made(expires_at=wanted, maker=maker)
+    else:
+        key = made(expires_at=wanted, maker=maker)
+        assert key.expires_at == (wanted or parent_end)
+        assert parent_end is None or (key.expires_at is not None and key.expires_at <= parent_end)
+
+
+def test_who_makes_a_key_is_judged_again_when_it_is_made() -> None:
+    everything = frozenset(ApiScope)
+    person = Caller(STORED.tenant_id, UUID(int=7), Role.ADMIN, everything)
+    assert maker_of(person, Role.ADMIN, None, NOW) == (Maker(user_id=UUID(int=7)), everything)
+    assert maker_of(person, Role.MEMBER, None, NOW)[1] == scopes_of(Role.MEMBER)
+    with pytest.raises(NotAllowed, match="no member"):
+        maker_of(person, None, None, NOW)
+    program = Caller(STORED.tenant_id, None, None, everything, key_id=STORED.id)
+    parent = replace(STORED, maker_id=UUID(int=7), role=Role.ADMIN, expires_at=NOW + SECOND)
+    maker, scopes = maker_of(program, None, parent, NOW)
+    assert maker == Maker(UUID(int=7), STORED.id, ends_at=NOW + SECOND)
+    assert scopes == {ApiScope.ACCOUNT_READ}
+    for over in (None, replace(parent, revoked_at=NOW)):
+        with pytest.raises(NotAuthenticated):
+            maker_of(program, None, over, NOW)
 
 
 def test_use_is_written_now_and_then() -> None:

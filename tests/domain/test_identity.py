@@ -146,6 +146,15 @@ def test_a_stale_fact_and_a_repeated_one_change_nothing() -> None:
     assert merged(person, changed(updated_at=1, first_name="Old")) == person
 
 
+def test_banned_is_what_the_latest_fact_says_and_locked_is_not_banned() -> None:
+    banned, unbanned = changed(banned=True), changed(updated_at=1_777_888_900_000)
+    assert (merged(changed(), banned).banned, merged(banned, unbanned).banned) == (True, False)
+    assert merged(unbanned, banned) == unbanned
+    assert not changed(locked=True).banned
+    assert merged(banned, changed()).banned
+    assert merged(changed(), banned) == merged(banned, changed())
+
+
 def test_a_row_that_another_program_made_takes_the_first_fact() -> None:
     person = merged(Person("user_1", email="typed@example.com", last_login_at=LATER), changed())
     assert (person.email, person.last_login_at) == ("ada@example.com", LATER)
@@ -160,7 +169,7 @@ def test_a_deletion_leaves_nothing_of_the_person_and_is_final() -> None:
 
 names = st.sampled_from([None, "a", "b"])
 times = st.sampled_from([AT, AT + timedelta(milliseconds=1), LATER])
-people = st.builds(Person, st.just("user_1"), names, names, names, st.none() | times, times)
+people = st.builds(Person, st.just("user_1"), names, names, names, st.none() | times, times, banned=st.booleans())
 logins = st.builds(Person, st.just("user_1"), last_login_at=times)
 organizations = st.builds(Organization, st.just("org_1"), names, times)
 memberships = st.builds(

@@ -49,6 +49,13 @@ def test_the_ends_of_these_lives(app: App) -> None:
         {"user_ada": ("org_acmeElsewhere", "ADMIN")},
         homes | {"org_acme": "Acme", "org_acmeElsewhere": "Elsewhere"},
     )
+    for life, banned in (
+        ("banned", ["user_ada"]),
+        ("banned_and_unbanned", []),
+        ("a_banned_member", ["user_adaFriend"]),
+    ):
+        found = deliver(app, LIVES[life], range(len(LIVES[life])))
+        assert [user["clerk_id"] for user in found["users"] if user["banned"]] == banned
     assert ends(app, "leaves_and_joins_again") == (
         {"user_ada": ("org_acme", "MEMBER")},
         homes | {"org_acme": "Acme"},

@@ -57,6 +57,9 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
         tx.identity.forget(told.clerk_id)
     if after == before:
         return "stale"
+    first_told = before is None or before.source_updated_at is None
+    if after.deleted_at or first_told:
+        tx.identity.lock_tenants(tx.identity.tenants_of(told.clerk_id))
     if before is None:
         home = None if after.deleted_at else open_tenant(ctx, tx, after)
         at = Seat(home, Role.MEMBER if after.deleted_at else Role.ADMIN)
@@ -68,7 +71,8 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
     take_seat(tx, after)
     if after.deleted_at:
         tx.identity.close_home(told.clerk_id)
-    if before is None or before.source_updated_at is None:
+        tx.access.revoke_of_leavers(tx.identity.tenants_of(told.clerk_id), made_by=told.clerk_id)
+    if first_told:
         for event in tx.events.waiting("clerk", UNKNOWN_USER, [told.clerk_id]):
             apply(ctx, tx, event)
     return "applied"
@@ -88,6 +92,9 @@ def follow_membership(tx: Tx, told: Membership) -> str:
     if tx.identity.organization(told.organization_id) is None:
         return UNKNOWN_ORGANIZATION
     take_seat(tx, person)
+    home = tx.identity.home(told.organization_id)
+    if after.deleted_at and home is not None:
+        tx.access.revoke_of_leavers([home], made_by=told.user_id)
     return "stale" if after == before else "applied"
 
 
@@ -109,6 +116,8 @@ def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
         for person in filter(None, map(tx.identity.person, members)):
             take_seat(tx, person)
         tx.identity.close_home(told.clerk_id)
+        home = tx.identity.home(told.clerk_id)
+        tx.access.revoke_of_leavers([home] if home else [])
     if before is None:
         about = {"data": {"organization": {"id": told.clerk_id}}}
         for event in tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about):
