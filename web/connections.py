@@ -8,6 +8,7 @@ place: the newest connection gets in, and of the others one goes that has nothin
 import asyncio
 import math
 import resource
+from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -17,6 +18,7 @@ import structlog
 import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from web.headers import ALWAYS, secured
@@ -29,6 +31,15 @@ MAX_HEADERS = 100
 MAX_AHEAD = 8
 """Requests that may be sent on one connection before the first of them is answered."""
 
+BULK = 64 * 1024
+"""Bytes of one request above which the rest is read in turns."""
+
+READS_A_TURN, TURN = 4, 0.002
+"""Of a receive buffer (`web/listen.py`), every two milliseconds."""
+
+YOUNG = 1.0
+"""Seconds that an honest request needs to arrive. Among connections of this age the oldest goes, whatever it is at."""
+
 SWEEP_TICKS = 5
 """Of uvicorn's ticks, of which it has ten a second."""
 
@@ -40,7 +51,7 @@ class Bounds:
     """Of one process: `connections` at once, and seconds for each part of a request.
 
     A body, or an answer that is taken slowly, has `body` seconds and one more for each `rate` bytes, up to `longest`;
-    `drain`: what is still sent of a body after its refusal; `linger`: until a sender has read why we hang up.
+    `linger`: until a sender has read why we hang up.
     """
 
     connections: int = MOST_CONNECTIONS
@@ -49,7 +60,6 @@ class Bounds:
     rate: int = 500
     longest: float = 300.0
     idle: float = 75.0
-    drain: float = 5.0
     linger: float = 2.0
     drained: int = 2 * 1024 * 1024
     """Bytes that are read and dropped, so that the sender reads its answer and not a reset."""
@@ -72,16 +82,61 @@ def bounds(open_files: int | None = None) -> Bounds:
     return Bounds(connections=max(8, min(MOST_CONNECTIONS, limit - min(128, limit // 2))))
 
 
+class Pacer:
+    """Gives those who send much their turns: a few reads at a time, so that nobody who sends little waits for all.
+
+    Who has just read is the next to read again: one body after the other gets whole, instead of all getting longer.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Flow] = deque()
+
+    def add(self, flow: "Flow") -> None:
+        self._waiting.append(flow)
+        if len(self._waiting) == 1:
+            self._later()
+
+    def _turn(self) -> None:
+        for _ in range(min(READS_A_TURN, len(self._waiting))):
+            self._waiting.pop().read_once()
+        if self._waiting:
+            self._later()
+
+    def _later(self) -> None:
+        asyncio.get_running_loop().call_later(TURN, self._turn)
+
+
+class Flow(FlowControl):
+    """Of one connection. `bulk`: it has brought so much that it reads in turns."""
+
+    def __init__(self, transport: asyncio.Transport, pacer: Pacer) -> None:
+        super().__init__(transport)
+        self.bulk = False
+        self._pacer = pacer
+        self._queued = False
+
+    def resume_reading(self) -> None:
+        if not self.bulk:
+            super().resume_reading()
+        elif self.read_paused and not self._queued:
+            self._queued = True
+            self._pacer.add(self)
+
+    def read_once(self) -> None:
+        self._queued = False
+        if not self._transport.is_closing():
+            super().resume_reading()
+
+
 class Phase(IntEnum):
     """What a connection is at; in the order in which they go when there are too many, those at work never."""
 
     LEAVING = 0
     IDLE = 1
     HEAD = 2
-    DRAIN = 3
-    BODY = 4
-    STALLED = 5
-    AT_WORK = 6
+    BODY = 3
+    STALLED = 4
+    AT_WORK = 5
 
 
 TOO_MANY: Final = overloaded("there are too many connections; try again later").response()
@@ -123,13 +178,14 @@ class Connection(HttpToolsProtocol):
             return Phase.LEAVING
         answered = self.cycle is None or self.cycle.response_complete
         if self._reading is not None:
-            return Phase.DRAIN if self._reading is Phase.BODY and answered else self._reading
+            return self._reading
         return Phase.IDLE if answered and not self.pipeline else Phase.AT_WORK
 
     # --- what uvicorn calls ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.flow: Flow = Flow(transport, self._among.pacer)
         self._among.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -138,9 +194,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._left:
-            self._size += len(data)
-            if self._size > self._bounds.drained:
-                self.transport.abort()
+            self._drop(len(data))
             return
         super().data_received(data)
         if self._reading is not None and not self.transport.is_closing():
@@ -186,11 +240,10 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.response_complete:
             self.cycle.body = bytearray()  # of a refused request: nobody takes it any more
-        if self._hang_up_after:
-            self._leave()
-        elif self._reading is not Phase.HEAD:
+        if self._hang_up_after or self._reading is Phase.BODY:
+            self._leave()  # whoever is still sending a body has been refused
+        elif self._reading is None:
             self.since = self.loop.time()
-            self._size = 0
 
     def send_400_response(self, msg: str) -> None:
         """The parser goes no further: because of what we raised in it, or because it cannot read this."""
@@ -211,11 +264,9 @@ class Connection(HttpToolsProtocol):
             case Phase.HEAD if took > bounds.head:
                 self.refuse(too_slow("the head of the request", took))
             case Phase.BODY if self.flow.read_paused:
-                self.since += passed  # it is we who do not read
+                self.since += passed  # we do not read
             case Phase.BODY if took > bounds.slow(self._size):
                 self.refuse(too_slow("the body", took))
-            case Phase.DRAIN if took > bounds.drain:
-                self.transport.abort()
             case Phase.STALLED if self._unsent is not None and now - self._unsent[0] > bounds.slow(self._unsent[1]):
                 self.transport.abort()
 
@@ -254,6 +305,7 @@ class Connection(HttpToolsProtocol):
         self._reading = reading
         self.since = self.loop.time()
         self._size = 0
+        self.flow.bulk = False
 
     def _stop(self, why: Response) -> NoReturn:
         self._found = why
@@ -271,14 +323,25 @@ class Connection(HttpToolsProtocol):
                 self.refuse(HEAD_TOO_LARGE)
             return
         cycle = self.cycle
-        if not cycle.keep_alive and not cycle.response_complete:
+        if not cycle.keep_alive:
             # Closed by uvicorn with something unread, the connection is reset, and takes the answer with it.
             cycle.keep_alive = self._hang_up_after = True
-        if cycle.response_complete:
-            if self._size > self._bounds.drained:
-                self.transport.abort()
-        elif cycle.body:
+        self.flow.bulk = self._size > BULK
+        if cycle.body:
             self.flow.pause_reading()  # until the application takes what there is
+        elif self.flow.bulk:  # it has brought nothing but the lengths of chunks
+            self.flow.pause_reading()
+            self.flow.resume_reading()
+
+    def _drop(self, size: int) -> None:
+        """Of what nobody needs any more, some is read, in turns."""
+        self._size += size
+        if self._size > self._bounds.drained:
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self.flow.bulk = True
+            self.flow.pause_reading()
+            self.flow.resume_reading()
 
     def _look_at_unsent(self, now: float) -> None:
         left = self.transport.get_write_buffer_size()
@@ -306,6 +369,7 @@ class Connections:
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
+        self.pacer = Pacer()
         self._open: set[Connection] = set()
         self._sent_away: set[Connection] = set()
         self._looked_at = float("-inf")
@@ -338,9 +402,12 @@ class Connections:
         places = self.bounds.connections - self.bounds.others
         unfinished = sum(each.for_webhook and each.phase is Phase.BODY for each in self._open)
 
-        def worth(each: Connection) -> tuple[int, float]:
+        now = newest.since
+
+        def worth(each: Connection) -> tuple[bool, bool, int, float]:
             kept = each.for_webhook and each.phase is Phase.BODY and unfinished <= places
-            return Phase.AT_WORK if kept else each.phase, each.since
+            young = now - each.since < YOUNG
+            return kept, young, 0 if young else each.phase, each.since
 
         others = sorted((each for each in self._open if each is not newest), key=worth)
         going = [each for each in others if each.phase is not Phase.AT_WORK][: max(1, self.bounds.connections // 20)]

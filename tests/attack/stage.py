@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 
 from tests.attack.target import System, Target
-from tests.attack.wire import Wire
+from tests.attack.wire import RESET, SILENT, Wire
 
 ROOT = Path(__file__).resolve().parents[2]
 RSS_MB = 300
@@ -94,22 +95,26 @@ class Stage:
         with self._lock:
             self.answers[str(answer)] += 1
 
-    def wire(self, timeout: float = 30) -> Wire:
-        """A new connection to the target."""
-        return Wire(self.target.host, self.target.port, timeout)
+    def wire(self, timeout: float = 30, window: int | None = None) -> Wire:
+        """A new connection to the target; `window`: bytes that may be on their way to us before we read."""
+        return Wire(self.target.host, self.target.port, timeout, window)
 
-    def crowd(self, count: int, act: Callable[[int], str | int | None]) -> None:
-        """Do `act(n)` in so many threads at once, and count what each returns."""
+    def crowd(self, count: int, act: Callable[[int], str | int | None], *, seconds: float = 0) -> None:
+        """Do `act(n)` in so many threads at once, again until `seconds` are over; what each returns is counted."""
+        ends_at = time.monotonic() + seconds
 
         def one(number: int) -> None:
-            try:
-                answer = act(number)
-            except ConnectionError:
-                answer = "reset"
-            except TimeoutError:
-                answer = "silent"
-            if answer is not None:
-                self.note(answer)
+            while True:
+                try:
+                    answer = act(number)
+                except ConnectionError:
+                    answer = RESET
+                except TimeoutError:
+                    answer = SILENT
+                if answer is not None:
+                    self.note(answer)
+                if time.monotonic() >= ends_at:
+                    return
 
         with ThreadPoolExecutor(count) as threads:
             for done in [threads.submit(one, number) for number in range(count)]:
