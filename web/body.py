@@ -49,7 +49,7 @@ class LargeBodies:
     """
 
     def __init__(self, most: int = MOST_HELD) -> None:
-        self._free = most
+        self.free = most
         self._held: dict[Body, None] = {}
 
     def body(self) -> "Body":
@@ -60,8 +60,8 @@ class LargeBodies:
         TooManyBodies: there is none left for this one.
         """
         self._held[body] = None
-        self._free -= size
-        while self._free < 0:
+        self.free -= size
+        while self.free < 0:
             oldest = next((each for each in self._held if each.coming), None)
             if oldest is None or oldest is body:
                 raise TooManyBodies
@@ -69,7 +69,7 @@ class LargeBodies:
 
     def give_back(self, body: "Body", size: int) -> None:
         if self._held.pop(body, body) is None:
-            self._free += size
+            self.free += size
 
 
 class Body:
@@ -132,23 +132,23 @@ class Body:
         self._accounted = 0
 
 
-def check_complexity(body: bytes) -> None:
+def check_complexity(body: bytes, *, depth: int = MAX_DEPTH, values: int = MAX_VALUES) -> None:
     """See to it, before any object is made of it, that JSON is neither deep nor many; whether it is JSON is not said.
 
     Raises:
         JsonTooComplex: it is.
     """
-    depth = values = 0
+    level = found = 0
     for token in TOKENS.finditer(body):
         match body[token.start()]:
             case 0x5B | 0x7B:  # [ {
-                depth += 1
-                values += 1
-            case 0x5D | 0x7D:
-                depth -= 1
-            case 0x2C:
-                values += 1
-        if depth > MAX_DEPTH:
-            raise JsonTooComplex(f"the body is nested deeper than {MAX_DEPTH} levels")
-        if values > MAX_VALUES:
-            raise JsonTooComplex(f"the body has more than {MAX_VALUES} values")
+                level += 1
+                found += 1
+            case 0x5D | 0x7D:  # ] }
+                level -= 1
+            case 0x2C:  # ,
+                found += 1
+        if level > depth:
+            raise JsonTooComplex(f"the body is nested deeper than {depth} levels")
+        if found > values:
+            raise JsonTooComplex(f"the body has more than {values} values")
