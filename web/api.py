@@ -83,6 +83,7 @@ def create_api(
         title="Viral Dashboard",
         version=app.version,
         description="Send `Authorization: Bearer` with an API key or a session token of Clerk.",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},

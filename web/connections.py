@@ -167,6 +167,7 @@ class Connection(HttpToolsProtocol):
         self._headers_size = 0
         self._unsent: tuple[float, int] | None = None
         self._found = NOT_HTTP
+        self._at_work = False
         self._hang_up_after = False
         self._left = False
 
@@ -190,6 +191,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._among.remove(self)
+        self._end_work()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -197,15 +199,17 @@ class Connection(HttpToolsProtocol):
             self._drop(len(data))
             return
         super().data_received(data)
-        if self._reading is not None and not self.transport.is_closing():
+        if self._reading is not None and not self._left and not self.transport.is_closing():
             self._size += len(data)
             self._came_in_part()
 
     def shutdown(self) -> None:
         """A request that is not here by now is not waited for."""
         if self.phase in (Phase.HEAD, Phase.BODY):
-            self.refuse(SHUTTING_DOWN)
-        elif not self._left:
+            self.refuse(SHUTTING_DOWN, linger=False)
+        elif self._left:
+            self.transport.close()
+        else:
             super().shutdown()
 
     def on_message_begin(self) -> None:
@@ -234,12 +238,19 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        if not self.for_webhook and not self.cycle.response_complete:
+            if self._among.crowded() and self.app is not answer_crowded:
+                self.refuse(TOO_MANY)
+                return
+            self._begin_work()
         self._enter(None)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete:
-            self.cycle.body = bytearray()  # of a refused request: nobody takes it any more
+        if not self.cycle.response_complete:
+            return  # the next one, sent ahead, is at work
+        self._end_work()
+        self.cycle.body = bytearray()  # of a refused request: nobody takes it any more
         if self._hang_up_after or self._reading is Phase.BODY:
             self._leave()  # whoever is still sending a body has been refused
         elif self._reading is None:
@@ -300,6 +311,16 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
             self._gone(self.loop.time())
+
+    def _begin_work(self) -> None:
+        if not self._at_work:
+            self._at_work = True
+            self._among.others_at_work += 1
+
+    def _end_work(self) -> None:
+        if self._at_work:
+            self._at_work = False
+            self._among.others_at_work -= 1
 
     def _enter(self, reading: Phase | None) -> None:
         self._reading = reading
@@ -370,6 +391,8 @@ class Connections:
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.pacer = Pacer()
+        self.others_at_work = 0
+        """Connections with a whole request that is not for a webhook, and not answered."""
         self._open: set[Connection] = set()
         self._sent_away: set[Connection] = set()
         self._looked_at = float("-inf")
@@ -392,10 +415,7 @@ class Connections:
 
     def crowded(self) -> bool:
         """Whether one more that is at work would take a place of the webhooks."""
-        if len(self._open) <= self.bounds.others:
-            return False
-        busy = (each for each in self._open if not each.for_webhook and each.phase is Phase.AT_WORK)
-        return sum(1 for _ in busy) >= self.bounds.others
+        return self.others_at_work >= self.bounds.others
 
     def _make_room(self, newest: Connection) -> None:
         """Some at once, so that a flood of new connections does not have each of them look through all."""

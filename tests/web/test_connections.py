@@ -187,6 +187,24 @@ def test_whoever_is_at_work_stays_and_leaves_the_webhooks_their_places() -> None
         assert [wire.answer() for wire in wires] == ["200"] * 6
 
 
+def test_bodies_that_all_end_at_once_leave_the_webhooks_their_places_too() -> None:
+    with house(connections=8) as web, contextlib.ExitStack() as stack:
+        web.may_answer.clear()
+        wires = [stack.enter_context(web.wire()) for _ in range(8)]
+        for wire in wires:
+            wire.send(post("/", b"{}")[:-1])
+        until(lambda: web.open == 8, "all to be there")
+        for wire in wires:
+            wire.send(b"}")
+        until(lambda: web.at_work == 6, "six to be at work")
+        with web.wire() as webhook:
+            webhook.send(post("/webhooks/stripe", b"{}"))
+            assert webhook.answer() == "200"
+        web.may_answer.set()
+        assert sorted(wire.answer() for wire in wires) == ["200"] * 6 + ["503"] * 2
+        until(lambda: web.server.bounded.others_at_work == 0, "nobody to be at work")
+
+
 def test_200_clients_of_one_address_come_and_stay() -> None:
     with house() as web, contextlib.ExitStack() as stack:
         wires = [stack.enter_context(web.wire()) for _ in range(200)]
@@ -256,6 +274,16 @@ def test_requests_far_ahead_are_answered_in_order_up_to_the_last_one_taken() -> 
         assert answers == ["200"] * (MAX_AHEAD + 1)
         assert wire.answer() == "closed"
         assert [path for path, _, _ in web.served] == [f"/{n}" for n in range(MAX_AHEAD + 1)]
+
+
+def test_a_body_that_comes_slowly_behind_another_request_is_waited_for() -> None:
+    with house() as web, web.wire() as wire:
+        slow = post("/second", b"{}", "Connection: close")
+        wire.send(head("GET", "/first") + slow[:-1])
+        assert wire.answer() == "200"
+        wire.send(slow[-1:])
+        assert [wire.answer(), wire.answer()] == ["200", "closed"]
+        assert [path for path, _, _ in web.served] == ["/first", "/second"]
 
 
 def test_what_is_no_http_does_not_take_the_answer_of_the_request_before_it() -> None:
