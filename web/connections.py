@@ -164,7 +164,8 @@ class Connection(HttpToolsProtocol):
         self._reading: Phase | None = None
         self._size = 0
         """Bytes of the head or the body that is being read."""
-        self._headers_size = 0
+        self._framing = 0
+        """Bytes since the last ones of a body: of a head, of lengths of chunks, of trailers."""
         self._unsent: tuple[float, int] | None = None
         self._found = NOT_HTTP
         self._at_work = False
@@ -198,10 +199,10 @@ class Connection(HttpToolsProtocol):
         if self._left:
             self._drop(len(data))
             return
+        self._framing += len(data)
         super().data_received(data)
         if self._reading is not None and not self._left and not self.transport.is_closing():
-            self._size += len(data)
-            self._came_in_part()
+            self._came_in_part(len(data))
 
     def shutdown(self) -> None:
         """A request that is not here by now is not waited for."""
@@ -215,26 +216,23 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._enter(Phase.HEAD)
-        self._headers_size = 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._reading is Phase.BODY:
-            return  # behind the body: nobody here reads it, and it must not become one of the head's
-        super().on_header(name, value)
-        self._count(len(name) + len(value))
+        self._framing = 0
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_AHEAD:
             self._stop(TOO_FAR_AHEAD)
+        if len(self.headers) > MAX_HEADERS:
+            self._stop(HEAD_TOO_LARGE)
         self.for_webhook = self.url.startswith(WEBHOOKS)
         busy = not self.for_webhook and self._among.crowded()
         self.app = cast(Any, answer_crowded) if busy else self.config.loaded_app
         self._enter(Phase.BODY)
         super().on_headers_complete()
+        self.headers = []  # for trailers, which nobody here reads: they must not become headers of the head
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._framing = 0
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -332,16 +330,13 @@ class Connection(HttpToolsProtocol):
         self._found = why
         raise CannotServe
 
-    def _count(self, size: int) -> None:
-        self._headers_size += size
-        if self._headers_size > MAX_HEAD or len(self.headers) > MAX_HEADERS:
-            self._stop(HEAD_TOO_LARGE)
-
-    def _came_in_part(self) -> None:
+    def _came_in_part(self, size: int) -> None:
         """More of the request is to come: see to it that it stays within its bounds meanwhile."""
+        self._size += size
+        if self._framing > MAX_HEAD or len(self.headers) > MAX_HEADERS:
+            self.refuse(HEAD_TOO_LARGE)
+            return
         if self._reading is Phase.HEAD:
-            if self._size > MAX_HEAD:
-                self.refuse(HEAD_TOO_LARGE)
             return
         cycle = self.cycle
         if not cycle.keep_alive:

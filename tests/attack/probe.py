@@ -15,7 +15,7 @@ from integrations import stripe
 from tests.attack.wire import CLOSED, Wire, post
 
 EVERY = 0.05
-PATIENCE = 10.0
+PATIENCE = 30.0
 MOST_AT_ONCE = 64
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from tests.attack.target import System, Target
+from tests.attack.target import USUAL_FILES, System, Target
 from tests.attack.wire import RESET, SILENT, Wire
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,7 +138,7 @@ class Stage:
                 self._end(probe)
 
     @contextlib.contextmanager
-    def another_web(self, *, nofile: int | None = None, **environment: str) -> Iterator[Target]:
+    def another_web(self, *, nofile: int = USUAL_FILES, **environment: str) -> Iterator[Target]:
         """Another web process of our own system becomes the target: with these settings, or less open files."""
         before = self.target
         with self.own.web(environment, nofile=nofile) as target:

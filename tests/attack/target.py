@@ -28,6 +28,8 @@ from workers.app import Ids
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_attack"
+USUAL_FILES = 1024
+"""`ulimit -n` of most systems."""
 UNLIMITED = 1_000_000
 
 
@@ -78,13 +80,11 @@ class System:
         }
 
     @contextlib.contextmanager
-    def web(self, environment: Mapping[str, str] | None = None, *, nofile: int | None = None) -> Iterator[Target]:
+    def web(self, environment: Mapping[str, str] | None = None, *, nofile: int = USUAL_FILES) -> Iterator[Target]:
         """`viral web` with these settings more; `nofile`: how many files it may have open."""
         port = a_port()
         log = self.folder / f"web-{port}.log"
-        command = [sys.executable, "-m", "cli.main", "web"]
-        if nofile is not None:
-            command = ["sh", "-c", f'ulimit -n {nofile}; exec "$@"', "sh", *command]
+        command = ["sh", "-c", f'ulimit -n {nofile}; exec "$@"', "sh", sys.executable, "-m", "cli.main", "web"]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 command,

@@ -205,9 +205,9 @@ def test_bodies_that_all_end_at_once_leave_the_webhooks_their_places_too() -> No
         until(lambda: web.server.bounded.others_at_work == 0, "nobody to be at work")
 
 
-def test_200_clients_of_one_address_come_and_stay() -> None:
+def test_many_clients_of_one_address_come_and_stay() -> None:
     with house() as web, contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(web.wire()) for _ in range(200)]
+        wires = [stack.enter_context(web.wire()) for _ in range(100)]
         for _ in range(2):
             for wire in wires:
                 wire.send(head("GET", "/"))
@@ -262,6 +262,17 @@ def test_what_stands_behind_the_body_is_no_header() -> None:
         assert wire.answer() == "200"
         [(_, body, headers)] = web.served
         assert (body, [name for name, _ in headers if name == b"authorization"]) == (b"{}", [])
+
+
+@pytest.mark.parametrize("endless", [b"5;" + b"a" * 4096, b"0\r\nX: " + b"a" * 4096, b"0\r\n" + b"X: a\r\n" * 700])
+def test_what_stands_between_the_bytes_of_a_body_has_an_end(endless: bytes) -> None:
+    with house() as web, web.wire() as wire:
+        wire.send(head("POST", "/", "Transfer-Encoding: chunked") + endless)
+        for _ in range(100):
+            if wire.heard(0.02) or not wire.send(endless[-700:]):
+                break
+        assert wire.answer() == "431"
+        assert web.served == []
 
 
 def test_requests_far_ahead_are_answered_in_order_up_to_the_last_one_taken() -> None:

@@ -17,19 +17,19 @@ def half_heads(stage: Stage) -> None:
         _hold(stage, 180, head("POST", "/api/generate")[:-2])
 
 
-@attack("180 half bodies at 128 open files", needs=(OWN,))
+@attack("180 half bodies at 128 open files", needs=(OWN,), slice=False)
 def half_bodies(stage: Stage) -> None:
     with stage.another_web(nofile=FEW_FILES), stage.watching():
         _hold(stage, 180, post("/api/generate", b'{"count":1}', bearer(stage))[:-1])
 
 
-@attack("180 half webhooks at 128 open files", needs=(OWN,))
+@attack("180 half webhooks at 128 open files", needs=(OWN,), slice=False)
 def half_webhooks(stage: Stage) -> None:
     with stage.another_web(nofile=FEW_FILES), stage.watching():
         _hold(stage, 180, post("/webhooks/stripe", b'{"id":"evt_1"}', FORGED)[:-1])
 
 
-@attack("180 idle connections at 128 open files", needs=(OWN,))
+@attack("180 idle connections at 128 open files", needs=(OWN,), slice=False)
 def idle(stage: Stage) -> None:
     with stage.another_web(nofile=FEW_FILES), stage.watching():
         _hold(stage, 90, b"")
@@ -92,7 +92,7 @@ def pipelines(stage: Stage) -> None:
         with stage.wire() as wire:
             wire.send(asking)
             first = wire.answer()
-            stage.expect(wire.ended(20), "a line of 2000 requests is not ended")
+            stage.expect(wire.ended(60), "a line of 2000 requests is not ended")
             return first
 
     with stage.watching():

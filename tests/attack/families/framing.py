@@ -53,7 +53,7 @@ def other_protocols(stage: Stage) -> None:
     def send(number: int) -> str:
         with stage.wire() as wire:
             wire.send(others[number % len(others)])
-            return wire.answer(8)
+            return wire.answer(stage.of(8, 1))
 
     with stage.watching():
         stage.crowd(stage.of(90, 18), send)
@@ -77,7 +77,7 @@ def endless_heads(stage: Stage) -> None:
             for _ in range(stage.of(500, 50)):
                 if wire.heard(0) or not wire.send(more):
                     break
-            return wire.answer(8)
+            return wire.answer(stage.of(8, 1))
 
     with stage.watching():
         stage.crowd(stage.of(50, 15), send)
