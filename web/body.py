@@ -13,7 +13,7 @@ MOST_HELD = 48 * 1024 * 1024
 """Bytes of all bodies together that are larger than `LARGE`."""
 
 MAX_DEPTH = 32
-MAX_VALUES = 2000
+MAX_VALUES = 500
 """Of the JSON that the API takes. A value of two bytes becomes an object of a hundred."""
 
 TOKENS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)

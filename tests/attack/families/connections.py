@@ -14,7 +14,7 @@ FEW_FILES = 128
 @attack("180 half heads at 128 open files", needs=(OWN,))
 def half_heads(stage: Stage) -> None:
     with stage.another_web(nofile=FEW_FILES), stage.watching():
-        _hold(stage, 180, head("POST", "/api/generate")[:-2])
+        _hold(stage, stage.of(180, 100), head("POST", "/api/generate")[:-2])
 
 
 @attack("180 half bodies at 128 open files", needs=(OWN,), slice=False)
@@ -112,9 +112,12 @@ def legal(stage: Stage) -> None:
 
 
 def _hold(stage: Stage, count: int, begun: bytes) -> None:
-    """So many connections, each of which sends this much, and is held for a while."""
+    """So many connections, one after the other, each of which sends this much and is held for a while."""
     with ExitStack() as stack:
-        wires = [_begun(stage, stack, begun) for _ in range(count)]
+        wires = []
+        for _ in range(count):
+            wires.append(_begun(stage, stack, begun))
+            time.sleep(0.02)
         time.sleep(stage.of(8, 1))
         for wire in wires:
             stage.note(wire.answer(0.01))
