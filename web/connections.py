@@ -169,7 +169,7 @@ class Connection(HttpToolsProtocol):
         self._unsent: tuple[float, int] | None = None
         self._found = NOT_HTTP
         self._at_work = False
-        self._hang_up_after = False
+        self._keeps_alive = True
         self._left = False
 
     @property
@@ -236,6 +236,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        if isinstance(self.cycle.transport, Lingering) and not self.cycle.response_started:
+            self.cycle.keep_alive = self._keeps_alive
         if not self.for_webhook and not self.cycle.response_complete:
             if self._among.crowded() and self.app is not answer_crowded:
                 self.refuse(TOO_MANY)
@@ -249,9 +251,7 @@ class Connection(HttpToolsProtocol):
             return  # the next one, sent ahead, is at work
         self._end_work()
         self.cycle.body = bytearray()  # of a refused request: nobody takes it any more
-        if self._hang_up_after or self._reading is Phase.BODY:
-            self._leave()  # whoever is still sending a body has been refused
-        elif self._reading is None:
+        if self._reading is None:
             self.since = self.loop.time()
 
     def send_400_response(self, msg: str) -> None:
@@ -310,6 +310,13 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             self._gone(self.loop.time())
 
+    def hang_up(self) -> None:
+        """Close after an answer; but whoever is still sending a body has been refused, and is to read that."""
+        if self._reading is Phase.BODY:
+            self._leave()
+        else:
+            self.transport.close()
+
     def _begin_work(self) -> None:
         if not self._at_work:
             self._at_work = True
@@ -339,9 +346,10 @@ class Connection(HttpToolsProtocol):
         if self._reading is Phase.HEAD:
             return
         cycle = self.cycle
-        if not cycle.keep_alive:
-            # Closed by uvicorn with something unread, the connection is reset, and takes the answer with it.
-            cycle.keep_alive = self._hang_up_after = True
+        if not isinstance(cycle.transport, Lingering):
+            self._keeps_alive = cycle.keep_alive
+            cycle.keep_alive = False  # should it be answered before all of it is here
+            cycle.transport = cast(Any, Lingering(self))
         self.flow.bulk = self._size > BULK
         if cycle.body:
             self.flow.pause_reading()  # until the application takes what there is
@@ -368,6 +376,8 @@ class Connection(HttpToolsProtocol):
 
     def _leave(self) -> None:
         """Say no more, and read and drop what still comes, for a moment."""
+        if self._left:
+            return
         self._gone(self.loop.time())
         self._unset_keepalive_if_required()
         if not self.transport.is_closing():
@@ -378,6 +388,18 @@ class Connection(HttpToolsProtocol):
         self._left = True
         self._size = 0
         self.since = now
+
+
+class Lingering:
+    """The transport of a request whose body comes in parts, as uvicorn sees it, which closes it after its last answer.
+
+    Closed with something unread, a connection is reset, and the reset takes the answer with it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.hang_up
 
 
 class Connections:

@@ -35,6 +35,8 @@ class Wire:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._timeout = timeout
         self._received = b""
+        self.lines = b""
+        """The head of the last answer."""
 
     def __enter__(self) -> "Wire":
         return self
@@ -76,10 +78,10 @@ class Wire:
             while b"\r\n\r\n" not in self._received:
                 if not self._more(ends_at):
                     return CLOSED
-            lines, _, rest = self._received.partition(b"\r\n\r\n")
-            words = lines.split(None, 2)
+            self.lines, _, rest = self._received.partition(b"\r\n\r\n")
+            words = self.lines.split(None, 2)
             length = next(
-                (int(line[15:]) for line in lines.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+                (int(line[15:]) for line in self.lines.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
             )
             self._received = rest
             while len(self._received) < length:

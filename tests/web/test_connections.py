@@ -328,10 +328,21 @@ def test_half_a_request_does_not_hold_up_the_end_of_the_process() -> None:
 
 
 @pytest.mark.parametrize("lines", [(), ("Connection: close",)], ids=["kept", "closed"])
-def test_who_is_refused_while_sending_reads_why(lines: tuple[str, ...]) -> None:
+def test_who_is_refused_while_sending_reads_why_and_that_it_is_the_end(lines: tuple[str, ...]) -> None:
     with house() as web:
         for _ in range(10):
             with web.wire() as wire:
                 wire.send(post("/", b"x" * (2**20 + 2**19), *lines))  # more than the application takes
                 assert wire.answer() == "413"
+                assert b"connection: close" in wire.lines.lower()
                 assert wire.ended(60)
+
+
+def test_a_connection_whose_body_came_in_parts_is_kept() -> None:
+    with house() as web, web.wire() as wire:
+        for _ in range(3):
+            whole = post("/", b"x" * 300_000)
+            for part in (whole[:10], whole[10:200], whole[200:]):
+                wire.send(part)
+            assert wire.answer() == "200"
+            assert b"connection: close" not in wire.lines.lower()
