@@ -22,8 +22,11 @@ WIDTHS = (44, 8, 14, 34)
 
 
 def main() -> int:
-    given = arguments().parse_args()
-    chosen = select(every_attack(), given.only)
+    parser = arguments()
+    given = parser.parse_args()
+    chosen, unknown = select(every_attack(), given.only)
+    if unknown:
+        parser.error(f"no attack is called {unknown[0]!r}; --list names them all")
     if given.list:
         sys.stdout.writelines(f"{each.name}\n" for each in chosen)
         return 0
@@ -64,13 +67,11 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def select(attacks: Sequence[Attack], only: str | None) -> list[Attack]:
-    if only is None:
-        return list(attacks)
-    parts = [part.strip() for part in only.split(",")]
-    if unknown := [part for part in parts if not any(part in each.name for each in attacks)]:
-        raise SystemExit(f"no attack is called {unknown[0]!r}; --list names them all")
-    return [each for each in attacks if any(part in each.name for part in parts)]
+def select(attacks: Sequence[Attack], only: str | None) -> tuple[list[Attack], list[str]]:
+    """The attacks whose names have one of the parts in them, and the parts that no name has."""
+    parts = [part.strip() for part in (only or "").split(",")]
+    unknown = [part for part in parts if not any(part in each.name for each in attacks)]
+    return [each for each in attacks if any(part in each.name for part in parts)], unknown
 
 
 @contextlib.contextmanager
