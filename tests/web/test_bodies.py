@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.attack.wire import Wire, head
 from tests.builders import a_tenant
+from tests.soak import walk
 from tests.web.test_api import Api, a_key, api, refused
 from tests.web.test_webhooks import Web, deps, rung, web
 from web.admission import AdmittedRoute
@@ -50,6 +51,16 @@ def wire(web: Web) -> Iterator[Wire]:
 def test_who_is_not_known_is_told_so_before_the_body_comes(wire: Wire, lines: tuple[str, ...], length: str) -> None:
     wire.send(head("POST", "/api/generate", length, *lines))
     assert wire.answer() == "401"
+
+
+def test_no_operation_reads_the_body_of_somebody_who_is_not_known(web: Web) -> None:
+    described = web.client.get("/api/openapi.json").json()
+    asked = [(method, path.replace("{", "").replace("}", "")) for _, method, path, _ in walk(described)]
+    assert len(asked) >= 13
+    for method, path in asked:
+        with Wire("127.0.0.1", web.port, 60) as wire:
+            wire.send(head(method, path, "Content-Length: 1000000"))
+            assert (method, path, wire.answer()) == (method, path, "401")
 
 
 def test_what_is_announced_as_too_large_is_refused_before_it_comes(wire: Wire, key: str) -> None:
