@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types format lock bench chaos soak converge shell clean
+.PHONY: help setup run test check lint types format lock bench chaos soak attack converge shell clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 
 
 soak: setup  ## Let 200 clients at one web process, two minutes (ARGS="--seconds 10 --tenants 50 --clients 200")
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+attack: setup  ## Send a web process all that strangers may send, and report (ARGS="--only half --report FILE")
+	@$(BIN)/python -m tests.attack $(ARGS)
 
 converge: setup  ## Deliver whole lives of Stripe customers and Clerk's people in every order (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m tests.converge $(ARGS)

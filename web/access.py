@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
-from fastapi.security.http import HTTPAuthorizationCredentials
+from fastapi.security.utils import get_authorization_scheme_param
 
 from db.transaction import SYSTEM, Database
 from domain.access import KEY_START, ApiScope, Caller, Session, caller_of, hash_of, scopes_of, use_is_due
@@ -94,19 +94,37 @@ Running = Annotated[App, Depends(running)]
 """The application, for a handler's parameter."""
 
 
-def caller(request: Request, credential: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> Caller:
-    """Whoever may do whatever: for routes that ask for no scope."""
-    if credential is None:
+def credential_of(request: Request) -> str:
+    """Raises:
+    NotAuthenticated: none was sent.
+    """
+    scheme, credential = get_authorization_scheme_param(request.headers.get("Authorization"))
+    if scheme.lower() != "bearer" or not credential:
         raise NotAuthenticated("CREDENTIAL_MISSING", "send `Authorization: Bearer` with an API key or a session token")
+    return credential
+
+
+def identify(request: Request, credential: str) -> None:
+    """Find out who calls, and count the request; before its body is read, in a thread.
+
+    Raises:
+        NotAuthenticated, NotAllowed, Unavailable: as of `Authenticator.authenticate`.
+        Refused: it is one too many.
+    """
     authenticator: Authenticator = request.app.state.authenticator
-    who = authenticator.authenticate(credential.credentials)
+    who = authenticator.authenticate(credential)
     request.state.caller = who
     throttle: Throttle | None = request.app.state.throttle
     if throttle is not None:
-        taken = limit(throttle, request.app.state.policies, who, credential.credentials)
+        taken = limit(throttle, request.app.state.policies, who, credential)
         request.state.taken = taken
         if taken is not None and taken.wait:
             raise too_many(taken)
+
+
+async def caller(request: Request, described: Annotated[object, Depends(BEARER)]) -> Caller:
+    """Whoever may do whatever: for routes that ask for no scope. `AdmittedRoute` has identified them."""
+    who: Caller = request.state.caller
     return who
 
 

@@ -38,10 +38,10 @@ from domain.errors import (
 from integrations.clerk_sessions import Verifier
 from web import billing, feedback, generations, jobs, keys, limits, user
 from web.access import Authenticator
-from web.admission import RETRY_AFTER, Admission, overloaded
+from web.admission import Admission
 from web.description import Described
 from web.docs import add_docs
-from web.refusals import Refusal, Refused, refusal
+from web.refusals import RETRY_AFTER, Refusal, Refused, overloaded, refusal
 from web.strict import fields_of, unknown_field
 from web.usage import UsageLog, milliseconds_since
 from workers.app import App
@@ -51,8 +51,9 @@ CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 REFUSALS = {
     401: "who calls is not known: `code` says what is wrong with the credential",
     403: "the caller lacks the scope, is banned, or is still being set up",
-    413: "the body is larger than a megabyte",
-    415: "`NOT_JSON`: the body's `Content-Type` is not `application/json`",
+    408: "`TOO_SLOW`: the body was not here in time",
+    413: "the body is larger than 16 kB",
+    415: "`NOT_JSON`: the body's `Content-Type` is not `application/json`; `ENCODING_UNSUPPORTED`: it is compressed",
     422: "something that was sent is not as it should be: `details` says where",
     429: "`RATE_LIMITED`: too many requests; try again after `Retry-After` seconds",
     503: "this cannot be answered now (`OVERLOADED`: too much is asked at once); try again after `Retry-After` seconds",
@@ -82,6 +83,7 @@ def create_api(
         title="Viral Dashboard",
         version=app.version,
         description="Send `Authorization: Bearer` with an API key or a session token of Clerk.",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},
@@ -97,11 +99,12 @@ def create_api(
     api.state.app = app
     api.state.throttle = throttle
     api.state.policies = limits.policies(app.settings)
+    api.state.admission = Admission()
     api.state.authenticator = Authenticator(app.db, sessions, clock)
     for group in (user, keys, generations, jobs, feedback, billing):
         api.include_router(group.routes)
     add_docs(api)
-    served = Observed(Admission(api), usage)
+    served = Observed(api, usage)
     if not origins:
         return served
     # Outermost, so that a page's script can read refusals and failures too.
@@ -145,7 +148,7 @@ class Observed:
 async def _only_here(request: Request, error: Exception) -> Response:
     if not isinstance(error, Refused):
         raise error
-    return refusal(error.status, str(error), error.code, error.details, error.headers)
+    return error.response()
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -221,7 +224,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _too_busy(request: Request, error: Exception) -> Response:
     log.warning("api.unavailable", path=request.url.path, reason=str(error))
-    return overloaded()
+    return overloaded("more is asked for at once than can be answered; try again later").response()
 
 
 async def _own_error(request: Request, error: Exception) -> Response:

@@ -15,11 +15,12 @@ from domain.checkout import check_return, customer_key, price_for, refuse_second
 from domain.errors import Conflict, NotSetUp
 from domain.ports import Cashier, Order
 from web.access import Running, requires
+from web.admission import AdmittedRoute
 from web.refusals import documented
 from web.strict import RequestBody
 from workers.app import App
 
-routes = APIRouter(prefix="/billing", tags=["billing"])
+routes = APIRouter(prefix="/billing", tags=["billing"], route_class=AdmittedRoute)
 
 Buyer = Annotated[Caller, requires(ApiScope.BILLING_WRITE)]
 

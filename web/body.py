@@ -1,39 +1,154 @@
-"""The body of a request, counted while it streams in, so that no more than `MAX_BODY` of it is held in memory."""
+"""The body of a request: how much of it is read, and how much of all of them is held in memory."""
+
+import re
+from typing import Final
 
 from starlette.types import Receive, Scope
 
 MAX_BODY = 1024 * 1024
-"""Bytes. Stripe and Clerk stay far below (Standard Webhooks suggests 20 kB), and so does what the API takes."""
+"""Bytes of a webhook. Stripe and Clerk stay far below (Standard Webhooks suggests 20 kB)."""
+
+LARGE = 64 * 1024
+MOST_HELD = 48 * 1024 * 1024
+"""Bytes of all bodies together that are larger than `LARGE`."""
+
+MAX_DEPTH = 32
+MAX_VALUES = 500
+"""Of the JSON that the API takes, counted as its lists, objects and commas. Two bytes become an object of a hundred."""
+
+TOKENS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
 
 
 class BodyTooLarge(Exception):
-    """The body is, or says that it is, larger than `MAX_BODY`."""
+    """The body is, or says that it is, larger than is allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body is larger than {limit} bytes")
+
+
+class TooManyBodies(Exception):
+    """There is no memory for a body of this size now."""
 
     def __init__(self) -> None:
-        super().__init__(f"the body is larger than {MAX_BODY} bytes")
+        super().__init__("too many large bodies are sent at once; send it again later")
+
+
+class JsonTooComplex(Exception):
+    """The body would become more objects than anything that we take."""
 
 
 class Disconnected(Exception):
-    """The sender hung up in the middle of the body."""
+    """The sender hung up in the middle of the body, or took too long."""
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """Raises:
-    BodyTooLarge, Disconnected: it cannot be had.
+class LargeBodies:
+    """The memory that large bodies share, from their first bytes until they are answered.
+
+    When it is used up, of those that are still being sent the oldest one goes: whoever sends all at once gets through
+    between any number of senders who do not.
     """
-    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    if announced.isdigit() and int(announced) > MAX_BODY:
-        raise BodyTooLarge
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise BodyTooLarge
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+
+    def __init__(self, most: int = MOST_HELD) -> None:
+        self.free = most
+        self._held: dict[Body, None] = {}
+
+    def body(self) -> "Body":
+        return Body(self)
+
+    def take(self, body: "Body", size: int) -> None:
+        """Raises:
+        TooManyBodies: there is none left for this one.
+        """
+        self._held[body] = None
+        self.free -= size
+        while self.free < 0:
+            oldest = next((each for each in self._held if each.coming), None)
+            if oldest is None or oldest is body:
+                raise TooManyBodies
+            oldest.drop()
+
+    def give_back(self, body: "Body", size: int) -> None:
+        if self._held.pop(body, body) is None:
+            self.free += size
+
+
+class Body:
+    """One body, whose bytes are accounted for while it is read and (as a context) while it is worked on."""
+
+    def __init__(self, among: LargeBodies | None = None) -> None:
+        self.coming = True
+        self._among = among
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._accounted = 0
+        self._dropped = False
+
+    def __enter__(self) -> "Body":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._release()
+
+    def drop(self) -> None:
+        """Its memory is needed: it is refused as soon as more of it comes."""
+        self._dropped = True
+        self._release()
+
+    async def read(self, scope: Scope, receive: Receive, limit: int) -> bytes:
+        """All of it.
+
+        Raises:
+            BodyTooLarge, TooManyBodies, Disconnected: it cannot be had.
+        """
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if announced.isdigit() and int(announced) > limit:
+            raise BodyTooLarge(limit)
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            self._add(message.get("body", b""), limit)
+            more = message.get("more_body", False)
+        self.coming = False
+        return b"".join(self._chunks)
+
+    def _add(self, chunk: bytes, limit: int) -> None:
+        if self._dropped:
+            raise TooManyBodies
+        self._size += len(chunk)
+        if self._size > limit:
+            raise BodyTooLarge(limit)
+        if self._among is not None and self._size > LARGE:
+            more, self._accounted = self._size - self._accounted, self._size
+            self._among.take(self, more)
+        self._chunks.append(chunk)
+
+    def _release(self) -> None:
+        self.coming = False
+        self._chunks.clear()
+        if self._among is not None and self._accounted:
+            self._among.give_back(self, self._accounted)
+        self._accounted = 0
+
+
+def check_complexity(body: bytes, *, depth: int = MAX_DEPTH, values: int = MAX_VALUES) -> None:
+    """See to it, before any object is made of it, that JSON is neither deep nor many; whether it is JSON is not said.
+
+    Raises:
+        JsonTooComplex: it is.
+    """
+    level = found = 0
+    for token in TOKENS.finditer(body):
+        match body[token.start()]:
+            case 0x5B | 0x7B:  # [ {
+                level += 1
+                found += 1
+            case 0x5D | 0x7D:  # ] }
+                level -= 1
+            case 0x2C:  # ,
+                found += 1
+        if level > depth:
+            raise JsonTooComplex(f"the body is nested deeper than {depth} levels")
+        if found > values:
+            raise JsonTooComplex(f"the body has more than {values} values")

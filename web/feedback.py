@@ -9,11 +9,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from domain.access import ApiScope, Caller
 from web.access import Running, requires
+from web.admission import AdmittedRoute
 from web.generations import own
 from web.refusals import documented, not_found
 from web.strict import RequestBody
 
-routes = APIRouter(prefix="/feedback", tags=["feedback"])
+routes = APIRouter(prefix="/feedback", tags=["feedback"], route_class=AdmittedRoute)
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels": "instagramReels"}

@@ -16,13 +16,14 @@ from domain.access import ApiScope, Caller
 from domain.generation import DEFAULT_COUNT, MOST_CONCEPTS
 from domain.ports import choose
 from web.access import Running, requires
+from web.admission import AdmittedRoute
 from web.jobs import Job, own_job
 from web.refusals import Refused, documented, not_found
 from web.strict import RequestBody
 from workers.job import Tx
 from workers.jobs.generation import generate_concepts
 
-routes = APIRouter(tags=["generations"])
+routes = APIRouter(tags=["generations"], route_class=AdmittedRoute)
 
 Reader = Annotated[Caller, requires(ApiScope.GENERATIONS_READ)]
 Writer = Annotated[Caller, requires(ApiScope.GENERATIONS_WRITE)]

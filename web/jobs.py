@@ -11,10 +11,11 @@ from pydantic.config import JsonDict
 from db.transaction import SYSTEM
 from domain.access import ApiScope, Caller
 from web.access import Running, requires
+from web.admission import AdmittedRoute
 from web.refusals import documented, not_found
 from workers.job import Tx
 
-routes = APIRouter(prefix="/jobs", tags=["jobs"])
+routes = APIRouter(prefix="/jobs", tags=["jobs"], route_class=AdmittedRoute)
 
 EXAMPLE: JsonDict = {
     "id": "01937f3c-5a30-7cc0-8f2e-0d9b0e4f6a11",

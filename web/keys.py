@@ -12,10 +12,11 @@ from db.transaction import SYSTEM
 from domain.access import KEY_BYTES, ApiScope, Caller, maker_of, new_key
 from domain.errors import NotAllowed, UnknownKey
 from web.access import Running, requires
+from web.admission import AdmittedRoute
 from web.refusals import documented
 from web.strict import RequestBody
 
-routes = APIRouter(prefix="/keys", tags=["keys"])
+routes = APIRouter(prefix="/keys", tags=["keys"], route_class=AdmittedRoute)
 
 KeyWriter = Annotated[Caller, requires(ApiScope.KEYS_WRITE)]
 

@@ -11,6 +11,10 @@ NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 NOT_OURS = "HOST: should be an address of this machine, or a name of one"
 
 
+RECEIVE_BUFFER = 64 * 1024
+"""Bytes that a connection may bring before anybody asks for them; the kernel's own choice goes up to megabytes."""
+
+
 class CannotListen(ViralError):
     """Why the web server gets no socket, and what to do about it."""
 
@@ -54,6 +58,7 @@ def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind(address)

@@ -26,6 +26,8 @@ from domain.connections import Role, usual_pool
 from domain.errors import Unavailable
 from web.admission import PATIENCE
 from web.api import create_api
+from web.body import LargeBodies
+from web.connections import Server, bounds
 from web.ingest import Ingest, Rings
 from web.listen import bind
 from web.refusals import refusal
@@ -118,11 +120,7 @@ def run(settings: Settings) -> None:
         ),
         background=(app, usage),
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(deps), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10
-        )
-    )
+    server = Server(create_app(deps), bounds())
     _stop_on_signals(server)
     # What is loaded by now stays. Unfrozen, every full collection walks it, and all requests stand still for 70 ms.
     gc.collect()
@@ -146,8 +144,9 @@ def create_app(web: WebDeps) -> DoorsFirst:
     """Nothing is connected or started before the application's lifespan begins."""
     ingest = Ingest(web.connect, web.ring)
     given = {"stripe": (web.stripe_secrets, web.stripe_job), "clerk": (web.clerk_secrets, web.clerk_job)}
+    bodies = LargeBodies()
     doors = [
-        Door(source, OPENERS[source], usable(source, secrets), job, ingest, web.clock, web.make_id)
+        Door(source, OPENERS[source], usable(source, secrets), job, ingest, web.clock, web.make_id, bodies)
         for source, (secrets, job) in given.items()
     ]
 

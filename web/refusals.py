@@ -27,12 +27,23 @@ class Refused(Exception):
         self.details = details
         self.headers = headers
 
+    def response(self) -> Response:
+        return refusal(self.status, str(self), self.code, self.details, self.headers)
+
 
 def refusal(
     status: int, text: str, code: str, details: Any = None, headers: Mapping[str, str] | None = None
 ) -> Response:
     """What every refusal looks like, of the API and of the doors beside it."""
     return JSONResponse({"error": text, "code": code, "details": details}, status, headers)
+
+
+RETRY_AFTER = 5
+"""Seconds."""
+
+
+def overloaded(text: str) -> Refused:
+    return Refused(503, text, "OVERLOADED", {"retry_after": RETRY_AFTER}, {"Retry-After": str(RETRY_AFTER)})
 
 
 def not_found(what: str) -> Refused:

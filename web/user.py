@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from domain.access import ApiScope, Caller
 from domain.identity import Role
 from web.access import Running, requires
+from web.admission import AdmittedRoute
 
-routes = APIRouter(prefix="/user", tags=["user"])
+routes = APIRouter(prefix="/user", tags=["user"], route_class=AdmittedRoute)
 
 AccountReader = Annotated[Caller, requires(ApiScope.ACCOUNT_READ)]
 

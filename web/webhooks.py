@@ -18,7 +18,7 @@ from db.intake import NewEvent
 from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
 from integrations import clerk, stripe
 from integrations.envelope import Envelope
-from web.body import BodyTooLarge, Disconnected, read_body
+from web.body import MAX_BODY, BodyTooLarge, Disconnected, LargeBodies, TooManyBodies
 from web.headers import secured
 from web.ingest import Ingest
 from web.refusals import refusal
@@ -59,6 +59,7 @@ class Door:
     ingest: Ingest
     clock: Callable[[], float]
     make_id: Callable[[], UUID]
+    bodies: LargeBodies
     told_unset: bool = field(default=False, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,15 +78,21 @@ class Door:
         if not self.secrets:
             return self._unset()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        try:
-            body = await read_body(scope, receive)
-            envelope = self.open(body, headers, self.secrets, self.clock())
-        except BodyTooLarge as error:
-            return self._refused(413, str(error), "BODY_TOO_LARGE")
-        except SignatureInvalid as error:
-            return self._refused(400, str(error), "SIGNATURE_INVALID")
-        except MalformedEvent as error:
-            return self._refused(400, str(error), "MALFORMED_EVENT")
+        with self.bodies.body() as held:
+            try:
+                body = await held.read(scope, receive, MAX_BODY)
+                envelope = self.open(body, headers, self.secrets, self.clock())
+            except BodyTooLarge as error:
+                return self._refused(413, str(error), "BODY_TOO_LARGE")
+            except TooManyBodies as error:
+                return _unavailable(str(error), "OVERLOADED")
+            except SignatureInvalid as error:
+                return self._refused(400, str(error), "SIGNATURE_INVALID")
+            except MalformedEvent as error:
+                return self._refused(400, str(error), "MALFORMED_EVENT")
+            return await self._store(envelope)
+
+    async def _store(self, envelope: Envelope) -> Response:
         facts = {"source": self.source, "external_id": envelope.external_id, "type": envelope.type}
         try:
             stored = await self.ingest.accept(self._event(envelope))

@@ -14,11 +14,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from fastapi import APIRouter, FastAPI
 from psycopg.conninfo import make_conninfo
 
 from cli.local.postgres import SUPERUSER
 from db.requests import Request
 from db.transaction import SYSTEM
+from domain.errors import ViralError
 from integrations.fakes.stripe_server import FakeStripe
 from tests.builders import a_tenant
 from tests.conftest import Servers
@@ -26,9 +28,10 @@ from tests.soak import Urls, soak
 from tests.wait import until
 from tests.web.test_api import Api, a_key, refused
 from tests.web.test_webhooks import deps, rung, serving
-from web.admission import Admission
-from web.api import create_api
+from web.admission import Admission, AdmittedRoute
+from web.api import _only_here, _refused, create_api
 from web.main import WebDeps
+from web.refusals import Refused
 from web.usage import UsageLog
 from workers.app import App, build
 from workers.broker import connect
@@ -64,16 +67,41 @@ def test_whatever_a_crowd_asks_it_is_answered(
 # --- places and connections ---------------------------------------------------------------------------------
 
 
-class Asked:
-    """A request to an ASGI application, whose body comes and whose answer is taken when the test says so."""
+class House:
+    """An API of one route, whose callers and answers come when the test says so, within so many places."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, places: int, patience: float) -> None:
+        self.may_answer = threading.Event()
+        self.identified = self.inside = 0
+        routes = APIRouter(route_class=AdmittedRoute)
+        routes.add_api_route("/", self._work, methods=["POST"])
+        self.app = FastAPI(exception_handlers={Refused: _only_here, ViralError: _refused})
+        self.app.include_router(routes)
+        self.app.state.admission = Admission(places=places, patience=patience)
+        self.app.state.authenticator = self
+        self.app.state.throttle = None
+
+    def authenticate(self, credential: str) -> str:
+        self.identified += 1
+        return credential
+
+    def _work(self, asked: dict[str, int]) -> dict[str, int]:
+        self.inside += 1
+        assert self.may_answer.wait(60)
+        return asked
+
+
+class Asked:
+    """A request to it, whose body comes and whose answer is taken when the test says so."""
+
+    def __init__(self, house: House) -> None:
         self.body: asyncio.Queue[bytes] = asyncio.Queue()
         self.taking = asyncio.Event()
         self.begun = asyncio.Event()
         self.answer: list[dict[str, Any]] = []
-        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
-        self.task = asyncio.create_task(app(scope, self._receive, self._send))
+        headers = [(b"authorization", b"Bearer x"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+        self.task = asyncio.create_task(house.app(scope, self._receive, self._send))
 
     @property
     def status(self) -> int:
@@ -82,62 +110,49 @@ class Asked:
     async def _receive(self) -> dict[str, Any]:
         return {"type": "http.request", "body": await self.body.get(), "more_body": False}
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: Any) -> None:
         self.answer.append(message)
         self.begun.set()
         await self.taking.wait()
 
 
-class Slow:
-    """An application that answers when the test says so."""
-
-    def __init__(self) -> None:
-        self.may_answer = asyncio.Event()
-        self.inside = 0
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        assert (await receive())["body"] == b"all of it"
-        self.inside += 1
-        await self.may_answer.wait()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-
-
 def test_only_so_many_are_worked_on_and_who_waits_in_vain_is_told_when_to_come_back() -> None:
     async def story() -> None:
-        app = Slow()
-        admitted = Admission(app, places=2, patience=0.2)
-        asked = [Asked(admitted) for _ in range(3)]
+        house = House(places=2, patience=0.2)
+        asked = [Asked(house) for _ in range(2)]
         for each in asked:
             each.taking.set()
-            each.body.put_nowait(b"all of it")
-        await asyncio.wait_for(asked[2].begun.wait(), 30)
-        assert (app.inside, asked[2].status) == (2, 503)
-        start, body = asked[2].answer[:2]
+            each.body.put_nowait(b"{}")
+        await asyncio.to_thread(until, lambda: house.inside == 2, "two to be at work")
+        third = Asked(house)
+        third.taking.set()
+        await asyncio.wait_for(third.begun.wait(), 30)
+        assert (house.inside, third.status) == (2, 503)
+        start, body = third.answer[:2]
         assert (b"retry-after", b"5") in start["headers"]
         assert json.loads(body["body"])["code"] == "OVERLOADED"
-        app.may_answer.set()
+        house.may_answer.set()
         await asyncio.gather(*(each.task for each in asked))
-        assert [each.status for each in asked] == [200, 200, 503]
+        assert [each.status for each in asked] == [200, 200]
 
     asyncio.run(story())
 
 
 def test_who_sends_or_takes_slowly_keeps_no_place() -> None:
     async def story() -> None:
-        app = Slow()
-        app.may_answer.set()
-        admitted = Admission(app, places=1, patience=30)
-        sending, taking = Asked(admitted), Asked(admitted)
-        taking.body.put_nowait(b"all of it")
+        house = House(places=1, patience=30)
+        house.may_answer.set()
+        sending, taking = Asked(house), Asked(house)
+        taking.body.put_nowait(b"{}")
         await asyncio.wait_for(taking.begun.wait(), 30)
-        quick = Asked(admitted)
+        quick = Asked(house)
         quick.taking.set()
-        quick.body.put_nowait(b"all of it")
+        quick.body.put_nowait(b"{}")
         await asyncio.wait_for(quick.task, 30)
         assert (quick.status, sending.answer, taking.task.done()) == (200, [], False)
         for each in (sending, taking):
             each.taking.set()
-            each.body.put_nowait(b"all of it")
+            each.body.put_nowait(b"{}")
             await asyncio.wait_for(each.task, 30)
 
     asyncio.run(story())

@@ -54,7 +54,7 @@ def api(app: App) -> Api:
 @example(("/generate", b'{"count": NaN}'))
 @example(("/keys", rb'{"name": "a\u0000\ud83db", "scopes": ["account:read"]}'))
 @example(("/keys", rb'{"name": "a", "scopes": ["\ud83d"]}'))
-@example(("/keys", b'{"name": ' + b"[" * 100_000 + b"}"))
+@example(("/keys", b'{"name": ' + b"[" * 10_000 + b"}"))
 @example(("/feedback", b"\xff"))
 def test_no_body_is_an_error_of_ours(api: Api, ada: str, asked: tuple[str, bytes]) -> None:
     path, body = asked

@@ -18,7 +18,6 @@ import orjson
 import pytest
 import standardwebhooks
 import structlog
-import uvicorn
 from stripe import WebhookSignature
 from structlog.testing import capture_logs
 
@@ -32,6 +31,7 @@ from tests.redis_servers import a_redis
 from tests.wait import until
 from web.api import create_api
 from web.body import MAX_BODY
+from web.connections import Bounds, Server
 from web.ingest import Rings
 from web.main import WebDeps, create_app
 from workers.app import App, Ids
@@ -89,8 +89,8 @@ class Web:
 
 
 @contextmanager
-def serving(deps: WebDeps) -> Iterator[Web]:
-    server = uvicorn.Server(uvicorn.Config(create_app(deps), port=0, log_config=None, access_log=False))
+def serving(deps: WebDeps, bounds: Bounds | None = None) -> Iterator[Web]:
+    server = Server(create_app(deps), bounds or Bounds(), port=0)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
