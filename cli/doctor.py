@@ -5,7 +5,7 @@ from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
-from cli.output import cell
+from cli.output import cell, shortened
 from cli.redis_health import verdict
 from cli.session import resolve
 from db.connection import TransactionSettings
@@ -42,6 +42,10 @@ ABOUT = {
     "no event of the last 30 days is flagged": "a person should look: see `viral events list --flagged`",
     "somebody who is not banned answers for every tenant that pays": (
         "they pay for what is closed to them: see `viral users list --banned`, and end the subscription in Stripe"
+    ),
+    "a paying tenant has a person": (
+        "nobody can sign in for it, and it pays: all its people are gone, or their events never came; "
+        "see `viral tenants list --deserted`"
     ),
     "sleeping jobs are woken within a minute": "does `viral scheduler` run?",
     "due quotas are reset within two hours": "do `viral scheduler` and `viral worker` run?",
@@ -238,7 +242,7 @@ def _zones(app: App) -> Verdict:
     unknown = {name: count for name, count in found.items() if not is_zone(name)}
     if not unknown:
         return "ok", "known to this system"
-    named = ", ".join(repr(name) for name in sorted(unknown)[:SHOWN])
+    named = ", ".join(shortened(repr(name)) for name in sorted(unknown)[:SHOWN])
     more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
     count = sum(unknown.values())
     return "warn", f"{count} {'row names' if count == 1 else 'rows name'} {named}{more}: UTC is used; {ABOUT_ZONES}"
@@ -249,7 +253,7 @@ def _types(app: App) -> Verdict:
         found = tx.health.strange_types(list(app.job_types))
     if not found:
         return "ok", "known to this release"
-    named = ", ".join(f"{count} of {job_type!r}" for job_type, count in found.items())
+    named = ", ".join(f"{count} of {shortened(repr(job_type))}" for job_type, count in found.items())
     return "warn", cell(f"{named} waited for over an hour, and this release has no such type: cancel or delete them")
 
 

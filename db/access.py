@@ -105,6 +105,10 @@ class Access:
         }
         return dict(self._sql.execute(insert(api_keys).values(values).returning(*SHOWN)).mappings().one())
 
+    def rename_key(self, tenant_id: UUID, key_id: UUID, name: str) -> None:
+        this = (api_keys.c.id == key_id) & (api_keys.c.tenant_id == tenant_id)
+        self._sql.execute(update(api_keys).where(this).values(name=name))
+
     def revoke_key(self, tenant_id: UUID, key_id: UUID) -> bool:
         """Revoke the key and all keys that it made; those that are revoked already stay so since then. Returns whether
         the tenant has such a key."""

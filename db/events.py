@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -12,12 +12,13 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from db.rows import row_of, rows_of
-from domain.errors import UnknownEvent
+from domain.errors import EventDropped, UnknownEvent
+from domain.events import IGNORED, Outcome, Status
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A stored event, as the job that applies it reads it."""
+    """A stored event, as the job that applies it reads it. Its payload is gone since `dropped_at`."""
 
     id: UUID
     source: str
@@ -26,7 +27,11 @@ class Event:
     occurred_at: datetime | None
     subject: str | None
     payload: dict[str, Any]
-    status: str = "received"
+    dropped_at: datetime | None = None
+    status: Status = Status.RECEIVED
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", Status(self.status))
 
 
 EVENT = ", ".join(Event.__slots__)
@@ -35,8 +40,33 @@ FIND_THEIRS = "SELECT * FROM webhook_events WHERE (source, external_id) IN (('st
 
 
 PARKED = """
-SELECT id, source FROM webhook_events
+SELECT id, source, type FROM webhook_events
 WHERE status LIKE 'parked:%%' AND starts_with(status, %(status)s) ORDER BY id LIMIT %(limit)s
+"""
+
+IGNORED_BY_TYPE = f"""
+SELECT id, source, type FROM webhook_events
+WHERE source IN ('stripe', 'clerk') AND status = '{Status.IGNORED_TYPE}' AND type = %s
+      AND processed_at IS NOT NULL AND dropped_at IS NULL ORDER BY id LIMIT %s
+"""
+
+# The index names the columns in this order, and the two conditions.
+DROP = """
+UPDATE webhook_events SET body = NULL, payload = '{}', dropped_at = now()
+WHERE id = ANY(ARRAY(
+    SELECT id FROM webhook_events
+    WHERE source = %(source)s AND status = ANY(%(statuses)s) AND received_at < %(before)s
+          AND processed_at IS NOT NULL AND dropped_at IS NULL
+    LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
+))
+"""
+
+DROP_OF_DELETED = """
+UPDATE webhook_events SET body = NULL, payload = '{}', dropped_at = now()
+WHERE source = 'clerk' AND status = ANY(%(statuses)s) AND processed_at IS NOT NULL AND dropped_at IS NULL
+      AND subject IN (
+          SELECT clerk_id FROM users WHERE deleted_at IS NOT NULL
+          UNION ALL SELECT clerk_id FROM organizations WHERE deleted_at IS NOT NULL)
 """
 
 WAITING_FOR_A_LINK = """
@@ -92,6 +122,21 @@ FROM (SELECT %(payload)s::jsonb AS body) AS given
 ON CONFLICT (source, external_id) DO NOTHING
 """
 
+MARK = """
+UPDATE webhook_events SET
+    status = %(status)s, flag = coalesce(%(flag)s, flag), processed_at = now(),
+    detail = CASE WHEN %(flag)s::text IS NULL AND flag IS NOT NULL THEN coalesce(detail, %(detail)s) ELSE %(detail)s END
+WHERE id = %(id)s
+"""
+
+
+class Replayable(NamedTuple):
+    """A stored event that may be applied again."""
+
+    id: UUID
+    source: str
+    type: str
+
 
 class Events:
     """Query group."""
@@ -102,12 +147,15 @@ class Events:
     def get(self, event_id: UUID) -> Event:
         """Raises:
         UnknownEvent: no event has this id.
+        EventDropped: its body is kept no more, so there is nothing to apply.
         """
         query = f"SELECT {EVENT} FROM webhook_events WHERE id = %s"
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:
             event = cursor.execute(query, (event_id,)).fetchone()
         if event is None:
             raise UnknownEvent(f"no event has the id {event_id}")
+        if event.dropped_at is not None:
+            raise EventDropped(event.external_id, event.dropped_at)
         return event
 
     def find(self, name: str) -> dict[str, Any] | None:
@@ -136,8 +184,8 @@ class Events:
         if flagged:
             where.append("flag IS NOT NULL")
         query = f"""
-            SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status, flag,
-                   processed_at, job_id, subject, duplicates, duplicate_at
+            SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status, detail, flag,
+                   processed_at, dropped_at, job_id, subject, duplicates, duplicate_at
             FROM webhook_events WHERE {" AND ".join(where) or "true"} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
         """
         return rows_of(self._driver, query, {**wanted, "limit": limit})
@@ -160,16 +208,36 @@ class Events:
         """Say which job applies the event."""
         self._driver.execute("UPDATE webhook_events SET job_id = %s WHERE id = %s", (job_id, event_id))
 
-    def mark(self, event_id: UUID, status: str, flag: str | None = None) -> None:
-        """Say what became of the event: `applied`, `stale`, `duplicate`, `ignored:<reason>` or `parked:<reason>`; a
-        flag that was raised stays."""
-        self._driver.execute(
-            "UPDATE webhook_events SET status = %s, flag = coalesce(%s, flag), processed_at = now() WHERE id = %s",
-            (status, flag, event_id),
-        )
+    def mark(self, event_id: UUID, outcome: Outcome) -> None:
+        """Say what became of the event. A flag that was raised stays, and with it what it meant."""
+        values = {"id": event_id, "status": outcome.status, "flag": outcome.flag, "detail": outcome.explained}
+        self._driver.execute(MARK, values)
+
+    def drop_bodies(self, source: str, statuses: Sequence[Status], before: datetime, most: int) -> int:
+        """Drop what such events of this source said that came before this time: their bodies and payloads, not their
+        ids. Returns how many there were, `most` at most."""
+        values = {"source": source, "statuses": list(statuses), "before": before, "most": most}
+        return self._driver.execute(DROP, values).rowcount
+
+    def drop_bodies_of_deleted(self) -> int:
+        """Drop what ignored events said of people and organizations that are deleted. Returns how many there were."""
+        return self._driver.execute(DROP_OF_DELETED, {"statuses": list(IGNORED)}).rowcount
+
+    def dropped(self, source: str, subject: str) -> bool:
+        """Whether the body of any event about this subject is kept no more."""
+        query = """
+            SELECT EXISTS (SELECT FROM webhook_events
+                           WHERE source = %s AND subject = %s AND dropped_at IS NOT NULL)
+        """
+        return bool(self._driver.execute(query, (source, subject)).fetchall()[0][0])
 
     def waiting(
-        self, source: str, status: str, subjects: Sequence[str], *, containing: Mapping[str, Any] = MappingProxyType({})
+        self,
+        source: str,
+        status: Status,
+        subjects: Sequence[str],
+        *,
+        containing: Mapping[str, Any] = MappingProxyType({}),
     ) -> list[Event]:
         """Events about any of these that are parked with this status, in the order in which they came; only those
         whose payload contains `containing`."""
@@ -193,14 +261,21 @@ class Events:
         return [subject for (subject,) in self._driver.execute(query, (source,))]
 
     def about(self, source: str, subject: str) -> Iterator[dict[str, Any]]:
-        """The payloads of all events about a subject, oldest first."""
-        query = "SELECT payload FROM webhook_events WHERE source = %s AND subject = %s ORDER BY id"
+        """The payloads of all events about a subject that are kept, oldest first."""
+        query = """
+            SELECT payload FROM webhook_events
+            WHERE source = %s AND subject = %s AND dropped_at IS NULL ORDER BY id
+        """
         return (payload for (payload,) in self._driver.execute(query, (source, subject)))
 
-    def parked(self, reason: str, limit: int) -> list[tuple[UUID, str]]:
-        """(id, source) of parked events, oldest first, whose reason begins with this."""
+    def parked(self, reason: str, limit: int) -> list[Replayable]:
+        """Parked events, oldest first, whose reason begins with this."""
         given = {"status": f"parked:{reason}", "limit": limit}
-        return [(row[0], row[1]) for row in self._driver.execute(PARKED, given)]
+        return [Replayable(*row) for row in self._driver.execute(PARKED, given)]
+
+    def ignored(self, kind: str, limit: int) -> list[Replayable]:
+        """Events of this type, oldest first, that were ignored for it and whose bodies are kept."""
+        return [Replayable(*row) for row in self._driver.execute(IGNORED_BY_TYPE, (kind, limit))]
 
     def waiting_for_a_link(self, customer_ids: Sequence[str]) -> list[UUID]:
         """Parked Stripe events of these customers, oldest first, that waited to learn whose customer it is."""

@@ -8,7 +8,7 @@ from sqlalchemy import Date, DateTime, Table
 
 from db.connection import AppConnection
 from db.loading import DEEPEST
-from db.people import only_banned
+from db.people import answering, only_banned
 from db.revisions import Schema, welcomed
 from db.security import APP_ROLE, MISSING_RIGHTS
 from db.tables import CONSUMPTION, EARLIEST, LATEST, job_queue, schedule_fires, tenants, users
@@ -64,6 +64,8 @@ INVARIANTS = {
             WHERE l.tenant_id = t.id AND l.taken_at >= greatest(t.quota_period_start, t.quota_restarted_at)
             AND l.{CONSUMPTION}
         ))""",
+    "a paying tenant has a person": f"""
+        SELECT count(*) FROM tenants WHERE subscription_tier <> 'FREE' AND NOT EXISTS ({answering("tenants.id")})""",
     "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",
     "somebody who is not banned answers for every tenant that pays": f"""
         SELECT count(*) FROM tenants t WHERE subscription_tier <> 'FREE' AND {only_banned("t.id")}""",

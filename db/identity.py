@@ -57,7 +57,8 @@ UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_o
         'organization', jsonb_build_object('id', payload -> 'data' -> 'organization' -> 'id'),
         'public_user_data', jsonb_build_object('user_id', payload -> 'data' -> 'public_user_data' -> 'user_id')
     )))
-WHERE source = 'clerk' AND subject = %s AND (body IS NOT NULL OR starts_with(external_id, 'reconcile_'))
+WHERE source = 'clerk' AND subject = %s AND dropped_at IS NULL
+      AND (body IS NOT NULL OR starts_with(external_id, 'reconcile_'))
 """
 
 
@@ -71,6 +72,12 @@ UNION SELECT home_id FROM account_tenants WHERE clerk_id = :clerk_id
 UNION SELECT a.home_id FROM organization_memberships m JOIN account_tenants a ON a.clerk_id = m.organization_clerk_id
 WHERE m.user_clerk_id = :clerk_id
 ORDER BY 1
+"""
+
+PLACES = """
+SELECT home_id FROM account_tenants WHERE clerk_id = %s
+UNION SELECT tenant_id FROM users u WHERE clerk_id = %s AND tenant_id IS NOT NULL
+      AND NOT EXISTS (SELECT FROM account_tenants a WHERE a.home_id = u.tenant_id)
 """
 
 
@@ -245,6 +252,14 @@ class Identity:
 
     def set_home(self, clerk_id: str, tenant_id: UUID) -> None:
         self._sql.execute(insert(account_tenants).values(clerk_id=clerk_id, home_id=tenant_id))
+
+    def places(self, clerk_id: str) -> list[UUID]:
+        """The account's own tenant; and the one that another program has put the person into, if it is no account's."""
+        return [tenant_id for (tenant_id,) in self._sql.exec_driver_sql(PLACES, (clerk_id, clerk_id))]
+
+    def is_left(self, tenant_id: UUID, *, by: str) -> bool:
+        """Whether nobody else works there."""
+        return bool(self._sql.execute(select(~exists().where(_works_in(tenant_id, but_for=by)))).scalar_one())
 
     def close_home(self, clerk_id: str) -> None:
         """No key opens the account's own tenant any more, and nothing is made in it every day, unless somebody else

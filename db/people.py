@@ -37,3 +37,8 @@ def role_in(tenant: str, user: str = "u") -> str:
         ), (
             SELECT 'ADMIN' FROM account_tenants a WHERE a.home_id = {tenant} AND a.clerk_id = {user}.clerk_id
         )) END"""
+
+
+def deserted(tenant: str) -> str:
+    """Write a condition: nobody who may come in answers for the tenant; all are gone or banned, or none ever came."""
+    return f"NOT EXISTS (SELECT FROM ({answering(tenant)}) AS people WHERE NOT people.banned)"

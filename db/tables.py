@@ -37,6 +37,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
+from domain.events import MOST_DETAIL, Flag, Status, listed
+
 metadata = MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
@@ -67,6 +69,9 @@ ATTEMPT_OUTCOMES = ("failed", "rejected", "lost", "returned", "snoozed", "cancel
 LEDGER_KINDS = ("grant", "hold", "settle", "release", "reset", "adjust")
 CONSUMPTION = "kind IN ('hold', 'settle', 'release', 'adjust')"
 """The entries whose sum is what a tenant has used; the others say why it began anew, or what there is."""
+
+FLAGS = f"^({'|'.join(Flag)})(,({'|'.join(Flag)}))*$"
+"""Flags of events, between commas."""
 
 EARLIEST, LATEST = "1970-01-01Z", "9999-01-01Z"
 """Between these is every time that other programs may write: what lies outside, or is infinite, not all can read."""
@@ -276,15 +281,52 @@ webhook_events = Table(
     _time("processed_at"),
     Column("job_id", UUID()),
     _text("subject"),
+    # What is particular to this event's outcome; the outcome and the flags themselves are words of closed lists.
+    _text("detail"),
     _text("flag"),
     _count("duplicates"),
     _time("duplicate_at"),
+    # Since when `body` and `payload` are kept no more.
+    _time("dropped_at"),
+    # One constraint for all of it: ingest pays for each.
+    CheckConstraint(
+        f"status IN ({listed(Status)}) AND flag ~ '{FLAGS}' AND char_length(detail) <= {MOST_DETAIL}", name="outcome"
+    ),
     UniqueConstraint("source", "external_id"),
     Index("webhook_events_received_at_idx", "received_at"),
     Index("webhook_events_parked_idx", "status", "subject", postgresql_where=text("status LIKE 'parked:%'")),
     Index("webhook_events_flag_idx", "received_at", postgresql_where=text("flag IS NOT NULL")),
     Index("webhook_events_subject_idx", "subject", postgresql_where=text("subject IS NOT NULL")),
+    # Whose body may be dropped; an event that waits for its job costs nothing here.
+    Index(
+        "webhook_events_kept_idx",
+        *("source", "status", "received_at"),
+        postgresql_where=text("processed_at IS NOT NULL AND dropped_at IS NULL"),
+    ),
 )
+
+EVENT_OUTCOME = f"""
+CREATE FUNCTION event_outcome() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.status LIKE 'ignored:%%' AND NEW.status NOT IN ({listed(Status)}) THEN
+        NEW.detail := left(substr(NEW.status, 9), {MOST_DETAIL});
+        NEW.status := CASE WHEN NEW.status LIKE 'ignored:unhandled %%' THEN 'ignored:type' ELSE 'ignored:other' END;
+    END IF;
+    IF NEW.flag !~ '{FLAGS}' THEN
+        NEW.detail := left(concat_ws('; ', NEW.detail, NEW.flag), {MOST_DETAIL});
+        NEW.flag := 'other';
+    END IF;
+    RETURN NEW;
+END
+$$
+"""
+EVENT_OUTCOME_IS_A_WORD = f"""
+CREATE TRIGGER event_outcome_is_a_word BEFORE UPDATE OF status, flag ON webhook_events FOR EACH ROW
+WHEN (NEW.status NOT IN ({listed(Status)}) OR NEW.flag !~ '{FLAGS}') EXECUTE FUNCTION event_outcome()
+"""
+"""The release before writes the sender's words into `status` and `flag`; with it, this may go."""
+for statement in (EVENT_OUTCOME, EVENT_OUTCOME_IS_A_WORD):
+    event.listen(metadata, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
 
 # A customer may be known before its tenant is, so this refers to none.
 stripe_customers = Table(

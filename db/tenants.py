@@ -3,10 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Boolean, ColumnElement, Connection, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.locks import against_changes
+from db.people import deserted
 from db.tables import tenants
 from domain.billing import TenantBilling, Tier
 from domain.errors import Conflict, UnknownTenant
@@ -22,6 +23,8 @@ QUOTA_COLUMNS = (
     tenants.c.quota_restarted_at,
     tenants.c.quota_drawn_until,
 )
+
+DESERTED: ColumnElement[bool] = literal_column(f"({deserted('tenants.id')})", Boolean)
 
 
 class Tenants:
@@ -45,14 +48,26 @@ class Tenants:
             raise unknown(tenant_id)
         return dict(row)
 
-    def recent(self, *, tier: str | None = None, search: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
-        """Newest first; `search` is part of a name."""
-        query = select(tenants).order_by(tenants.c.created_at.desc(), tenants.c.id).limit(limit)
+    def recent(
+        self,
+        *,
+        tier: str | None = None,
+        search: str | None = None,
+        deserted: bool = False,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """Newest first; `search` is part of a name; `deserted`: only those that nobody answers for. System scope."""
+        query = select(tenants, DESERTED.label("deserted")).order_by(tenants.c.created_at.desc(), tenants.c.id)
+        query = query.where(DESERTED).limit(limit) if deserted else query.limit(limit)
         if tier is not None:
             query = query.where(tenants.c.subscription_tier == tier)
         if search is not None:
             query = query.where(tenants.c.name.icontains(search, autoescape=True))
         return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    def is_deserted(self, tenant_id: UUID) -> bool:
+        """Whether nobody answers for the tenant. System scope."""
+        return bool(self._sql.execute(select(DESERTED).where(tenants.c.id == tenant_id)).scalar_one())
 
     def rename(self, tenant_id: UUID, *, was: str, name: str) -> None:
         """Change the name, unless it is not `was` any more."""

@@ -17,7 +17,8 @@ from uuid import UUID
 from domain.billing import ENTITLED, TERMINAL, Item, Subscription
 from domain.body import Field
 from domain.errors import MalformedEvent
-from domain.invoices import OPEN, PAID, UNCOLLECTIBLE, VOID, Invoice, Line
+from domain.events import Flag, Ignored, Priority, Status
+from domain.invoices import OPEN, PAID, STATUSES, UNCOLLECTIBLE, VOID, Invoice, Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class CustomerDeleted:
 class Flagged:
     """Changes no plan, but a person should know."""
 
-    reason: str
+    flag: Flag
+    type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,6 @@ class Incomplete:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    reason: str
-
-
 OfCustomer = SubscriptionChanged | CheckoutCompleted | CustomerNamed | InvoiceChanged | CustomerDeleted
 Fact = OfCustomer | Flagged | PriceRetired | Thin | Incomplete | Ignored
 
@@ -112,26 +109,44 @@ def read(body: Mapping[str, Any], *, livemode: bool | None = None) -> Fact:
     kind = event["type"].required(Field.word)
     sent_live = event["livemode"].value
     if livemode is not None and isinstance(sent_live, bool) and sent_live != livemode:
-        return Ignored("test event on a live endpoint" if livemode else "live event on a test endpoint")
+        which = "test event on a live endpoint" if livemode else "live event on a test endpoint"
+        return Ignored(Status.IGNORED_MODE, which)
     if event["account"].value is not None:
-        return Ignored("event of a connected account")
-    if event["object"].value == "v2.core.event" or kind.startswith(("v1.", "v2.")):
-        return _thin(kind)
+        return Ignored(Status.IGNORED_ACCOUNT)
+    if isinstance(unhandled := triage(kind), Ignored):
+        return unhandled
+    if _is_thin(kind):
+        return Thin(kind)
+    if event["object"].value == "v2.core.event":
+        return Ignored(Status.IGNORED_TYPE)
     if kind in _RANKS:
         return _subscription_changed(event, kind)
     if kind in _INVOICES:
         return _invoice_changed(event, kind)
-    if kind.startswith(_FLAGGED):
-        return Flagged(kind)
-    reader = _READERS.get(kind)
-    return reader(event) if reader else Ignored(_WHY_NOT.get(kind, f"unhandled type {kind}"))
+    if flag := _flag(kind):
+        return Flagged(flag, kind)
+    return _READERS[kind](event)
 
 
-def _thin(kind: str) -> Fact:
-    """Worth a fetch if it is about something that is acted on. Of a subscription there are about fifty types."""
-    snapshot = kind.removeprefix("v1.") if kind.startswith("v1.") else ""
-    acted_on = snapshot.startswith(("customer.subscription.", *_FLAGGED)) or snapshot in {*_READERS, *_INVOICES}
-    return Thin(kind) if acted_on else Ignored(_WHY_NOT.get(snapshot, f"unhandled type {kind}"))
+def triage(kind: str) -> Priority | Ignored:
+    """Say how urgent an event of this type is, or that nothing follows from any of them.
+
+    A thin event is worth a fetch if it is about something that is acted on. Of a subscription there are about fifty
+    types.
+    """
+    snapshot = kind.removeprefix("v1.")
+    acted_on = snapshot in _RANKS or snapshot in _INVOICES or snapshot in _READERS or _flag(snapshot) is not None
+    if acted_on or (_is_thin(kind) and snapshot.startswith("customer.subscription.")):
+        return Priority.BILLING
+    return Ignored(Status.IGNORED_TYPE, _WHY_NOT.get(snapshot))
+
+
+def _is_thin(kind: str) -> bool:
+    return kind.startswith(("v1.", "v2."))
+
+
+def _flag(kind: str) -> Flag | None:
+    return next((flag for beginning, flag in _FLAGS.items() if kind.startswith(beginning)), None)
 
 
 def _subscription_changed(event: Field, kind: str) -> Fact:
@@ -269,7 +284,7 @@ def _checkout_completed(event: Field) -> Fact:
     session = event["data"]["object"]
     mode = session["mode"].word() or "subscription"
     if mode != "subscription":
-        return Ignored(f"checkout of mode {mode}")
+        return Ignored(Status.IGNORED_CHECKOUT, f"checkout of mode {mode}")
     hint = _hint(session["metadata"]) or _uuid(session["client_reference_id"])
     return CheckoutCompleted(_customer(session), session["subscription"].id(), hint)
 
@@ -281,16 +296,17 @@ def _invoice_changed(event: Field, kind: str) -> Fact:
     details = invoice["parent"]["subscription_details"]
     subscription_id = invoice["subscription"].id() or details["subscription"].id()
     if subscription_id is None:
-        return Ignored("invoice without a subscription")
+        return Ignored(Status.IGNORED_INVOICE)
     if _is_partial(invoice["lines"]):
         return Incomplete(invoice["lines"].path)
     created = event["created"].required(Field.seconds)
+    said = invoice["status"].word()
     lines = [line for line in map(_line, _sold(invoice["lines"]["data"], subscription_id)) if line]
     told = Invoice(
         id=invoice["id"].required(Field.word),
         subscription_id=subscription_id,
         customer_id=_customer(invoice),
-        status=_INVOICES[kind] or invoice["status"].word() or OPEN,
+        status=_INVOICES[kind] or (said if said in STATUSES else OPEN),
         reason=invoice["billing_reason"].word(),
         issued_at=invoice["created"].seconds() or created,
         due_at=invoice["due_date"].seconds(),
@@ -337,14 +353,14 @@ def _customer_named(event: Field) -> Fact:
     customer = event["data"]["object"]
     hint = _hint(customer["metadata"])
     if hint is None:
-        return Ignored("customer names no tenant")
+        return Ignored(Status.IGNORED_CUSTOMER)
     return CustomerNamed(customer["id"].required(Field.word), hint)
 
 
 def _price_updated(event: Field) -> Fact:
     price = event["data"]["object"]
     price_id = price.id() if price["active"].value is False else None
-    return PriceRetired(price_id) if price_id else Ignored("price is for sale")
+    return PriceRetired(price_id) if price_id else Ignored(Status.IGNORED_FOR_SALE)
 
 
 def _price_deleted(event: Field) -> Fact:
@@ -387,7 +403,7 @@ _INVOICES: Mapping[str, str | None] = {
     "invoice.payment_failed": None,
     "invoice.payment_action_required": None,
 }
-"""What is said of an invoice by each type; None: its own status says it."""
+"""What is said of an invoice by each type; None: its own status says it. One that Stripe invents tomorrow is open."""
 _OF_A_SUBSCRIPTION = ("subscription", "subscription_item_details")
 _READERS: Mapping[str, Callable[[Field], Fact]] = {
     "checkout.session.completed": _checkout_completed,
@@ -399,7 +415,14 @@ _READERS: Mapping[str, Callable[[Field], Fact]] = {
     "price.updated": _price_updated,
     "price.deleted": _price_deleted,
 }
-_FLAGGED = ("charge.refunded", "charge.dispute.", "charge.refund.", "refund.", "radar.early_fraud_warning.")
+_FLAGS: Mapping[str, Flag] = {
+    "charge.refunded": Flag.REFUND,
+    "charge.refund.": Flag.REFUND,
+    "refund.": Flag.REFUND,
+    "charge.dispute.": Flag.DISPUTE,
+    "radar.early_fraud_warning.": Flag.FRAUD_WARNING,
+}
+"""What a person should know, by the beginning of the type."""
 _WHY_NOT = {
     "invoice.payment_succeeded": "use invoice.paid: it also covers invoices paid out of band",
     "invoice.upcoming": "nothing has happened yet",

@@ -10,6 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from domain.billing import TERMINAL, PriceBook, Subscription, TenantBilling, standing
+from domain.events import Concern, Flag
 from domain.invoices import Invoice
 
 
@@ -49,16 +50,17 @@ def concerns(
     prices: PriceBook,
     tenant_id: UUID,
     named: UUID | None,
-) -> str | None:
+) -> tuple[Concern, ...]:
     """What a person should know of a tenant's subscriptions, if anything: it changes no plan by itself."""
     rows, bills = list(subscriptions), list(invoices)
     found = []
     if named is not None and named != tenant_id:
-        found.append("metadata names another tenant")
+        found.append(Concern(Flag.OTHER_TENANT_NAMED, "metadata names another tenant"))
     if sum(row.entitled for row in rows) > 1:
-        found.append("several subscriptions at once")
+        found.append(Concern(Flag.SEVERAL_SUBSCRIPTIONS, "several subscriptions at once"))
     for each in (standing(row, bills, prices) for row in rows):
         if each.held_back:
             has = f"has {each.tier}, which was" if each.tier else "has no plan: nothing was"
-            found.append(f"a change to {each.held_back} is not paid: the tenant {has} last paid for")
-    return "; ".join(found) or None
+            says = f"a change to {each.held_back} is not paid: the tenant {has} last paid for"
+            found.append(Concern(Flag.UNPAID_CHANGE, says))
+    return tuple(found)

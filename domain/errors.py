@@ -7,7 +7,7 @@
 Anything else that escapes a handler is a bug: logged as an error, retried, then failed.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 
 class ViralError(Exception):
@@ -40,6 +40,16 @@ class UnknownEvent(Rejected):
 
 class UnknownUser(Rejected):
     """Nobody has this id or address."""
+
+
+class EventDropped(Rejected):
+    """What a stored webhook event said is kept no more, so it cannot be applied again."""
+
+    def __init__(self, name: str, at: datetime) -> None:
+        super().__init__(
+            f"what the event {name} said was dropped on {at:%Y-%m-%d}, when its time was over (docs/deploying.md): "
+            "it cannot be applied again"
+        )
 
 
 class UnknownKey(Rejected):

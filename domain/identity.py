@@ -7,12 +7,15 @@ same row. What is deleted leaves a tombstone, so that a late `created` does not 
 rows which tenant a person works in.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 from uuid import UUID
+
+ADDRESS = re.compile(r"[^@\s]@[^@\s]")
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -111,10 +114,37 @@ def seat(person: Person, now: Seat, home: UUID | None, *, home_in_use: bool, off
     return now if at_home else Seat(home, Role.ADMIN)
 
 
+def renamed(name: str, before: Person | Organization, after: Person | Organization, *, alone: bool) -> str:
+    """What the account's own tenant is called now that the account has changed: after it, as long as nobody gave it
+    another name. In a name that somebody gave it, the account's address and name follow it, if nobody else works there:
+    or it would tell of the account when nobody knows any more that it does."""
+    if name == tenant_name(before):
+        return tenant_name(after)
+    for was, now in zip(_texts(before), _texts(after), strict=True) if alone else ():
+        if was and was != now:
+            text = (now or tenant_name(after)).replace("\\", r"\\")
+            name = re.sub(re.escape(was), text, name, flags=re.IGNORECASE)
+    return name
+
+
+def tells_of(name: str, account: Person | Organization, *, deserted: bool) -> bool:
+    """Whether a name in the account's own tenant tells who the account was: by its address, or as the name that follows
+    from it. If nobody is left in the tenant, also by its full name, or by any address, which may be an older one."""
+    address, called = (text.casefold() if text else None for text in _texts(account))
+    if name == tenant_name(account) or (address and address in name.casefold()):
+        return True
+    return deserted and bool(ADDRESS.search(name) or (called and called in name.casefold()))
+
+
 def tenant_name(account: Person | Organization) -> str:
     """What the tenant of an account is called."""
-    email = account.email if isinstance(account, Person) else None
-    return email or account.name or account.clerk_id
+    email, name = _texts(account)
+    return email or name or account.clerk_id
+
+
+def _texts(account: Person | Organization) -> tuple[str | None, str | None]:
+    """The address and the name, either of which may be missing."""
+    return (account.email if isinstance(account, Person) else None), account.name
 
 
 def _age(row: Row) -> tuple[datetime, bool, list[str]]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from domain.billing_events import Ignored
 from domain.body import Field
 from domain.errors import MalformedEvent
+from domain.events import Ignored, Priority, Status
 from domain.identity import Membership, Organization, Person, Role
 
 
@@ -34,10 +34,18 @@ def read(body: Mapping[str, Any], *, sent_at: datetime | None = None, instance: 
     kind = event["type"].required(Field.word)
     theirs = event["instance_id"].word()
     if instance and theirs and theirs != instance:
-        return Ignored("event of another Clerk instance")
-    if reader := _READERS.get(kind):
-        return reader(event["data"], event["timestamp"], sent_at)
-    return Ignored(_WHY_NOT.get(kind.partition(".")[0], f"unhandled type {kind}"))
+        return Ignored(Status.IGNORED_INSTANCE)
+    if isinstance(unhandled := triage(kind), Ignored):
+        return unhandled
+    return _READERS[kind](event["data"], event["timestamp"], sent_at)
+
+
+def triage(kind: str) -> Priority | Ignored:
+    """Say how urgent an event of this type is, or that nothing follows from any of them. Who may come in, and where,
+    goes before who came in when: of logins there are thousands."""
+    if kind not in _READERS:
+        return Ignored(Status.IGNORED_TYPE, _WHY_NOT.get(kind.partition(".")[0]))
+    return Priority.SESSION if kind.startswith("session.") else Priority.IDENTITY
 
 
 def _person(user: Field, timestamp: Field, sent_at: datetime | None) -> Fact:
@@ -88,7 +96,7 @@ def _deleted_membership(membership: Field, timestamp: Field, sent_at: datetime |
 
 def _signed_in(session: Field, timestamp: Field, sent_at: datetime | None) -> Fact:
     if session["actor"].value is not None:
-        return Ignored("session of somebody who acts as the person")
+        return Ignored(Status.IGNORED_ACTOR, "session of somebody who acts as the person")
     at = session["created_at"].milliseconds() or _happened_at(timestamp, sent_at)
     return Login(session["user_id"].required(Field.word), at)
 

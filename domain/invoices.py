@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 PAID, OPEN, VOID, UNCOLLECTIBLE = "paid", "open", "void", "uncollectible"
-_FURTHER = ("draft", OPEN, UNCOLLECTIBLE, VOID, PAID)
+STATUSES = ("draft", OPEN, UNCOLLECTIBLE, VOID, PAID)
 """An invoice moves along these, and never back."""
 
 BEGINS_A_PERIOD = ("subscription_create", "subscription_cycle")
@@ -145,5 +145,5 @@ def _of(trial: Trial | None, line: Line) -> bool:
 
 
 def _age(invoice: Invoice) -> tuple[int, datetime, str]:
-    far = _FURTHER.index(invoice.status) if invoice.status in _FURTHER else -1
+    far = STATUSES.index(invoice.status) if invoice.status in STATUSES else -1
     return far, invoice.event_created, repr(invoice)

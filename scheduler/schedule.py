@@ -17,7 +17,7 @@ from workers.jobs.billing import release_parked
 from workers.jobs.billing_reconcile import reconcile
 from workers.jobs.generation import daily
 from workers.jobs.quota import reset_due
-from workers.jobs.upkeep import prune
+from workers.jobs.upkeep import drop_bodies, prune
 
 MOST_FIRES_AT_ONCE = 1000
 
@@ -79,6 +79,12 @@ SCHEDULES = (
         "upkeep.prune",
         CronTrigger.from_crontab("30 * * * *", timezone="UTC"),
         lambda tx, fire_at: prune.enqueue(tx),
+        CatchUp.LATEST,
+    ),
+    Schedule(
+        "upkeep.drop_bodies",
+        CronTrigger.from_crontab("50 * * * *", timezone="UTC"),
+        lambda tx, fire_at: drop_bodies.enqueue(tx),
         CatchUp.LATEST,
     ),
 )

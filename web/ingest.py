@@ -34,7 +34,6 @@ RECONNECT_EVERY = 0.2
 """Seconds between attempts to reach a Postgres that is away."""
 
 RINGS_WAITING = 1000
-USUAL_PRIORITY = 5
 """Rings that a slow Redis may fall behind; more are dropped."""
 
 log = structlog.get_logger()
@@ -201,9 +200,9 @@ class Ingest:
     def _answer(self, batch: Sequence[Waiting], stored: Sequence[Stored]) -> None:
         _on_loop(batch, _resolve, stored)
         rings: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
-        for each in stored:
+        for waiting, each in zip(batch, stored, strict=True):
             if not each.duplicate and each.job_id is not None:
-                rings[each.queue][each.job_id] = USUAL_PRIORITY
+                rings[each.queue][each.job_id] = waiting.event.priority
         if rings:
             self._put_ring(rings)
 

@@ -15,7 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.intake import NewEvent
+from domain import billing_events, identity_events
 from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
+from domain.events import Ignored, Priority
 from integrations import clerk, stripe
 from integrations.envelope import Envelope
 from web.body import MAX_BODY, BodyTooLarge, Disconnected, LargeBodies, TooManyBodies
@@ -43,9 +45,38 @@ def open_clerk(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], 
 OPENERS: Final[Mapping[str, Opened]] = {"stripe": open_stripe, "clerk": open_clerk}
 
 
+TRIAGE: Final[Mapping[str, Callable[[str], Priority | Ignored]]] = {
+    "stripe": billing_events.triage,
+    "clerk": identity_events.triage,
+}
+
+
 def usable(source: str, secrets: Sequence[str]) -> list[str]:
     """Those that can verify anything."""
     return [secret for secret in secrets if (clerk.key(secret) if source == "clerk" else secret.strip())]
+
+
+def new_event(source: str, envelope: Envelope, job: JobType[Any], make_id: Callable[[], UUID]) -> NewEvent:
+    """The event as it is stored, for `job` to apply. What is ignored by its type is kept, and gets no job."""
+    found = TRIAGE[source](envelope.type)
+    job_id, priority = (None, job.priority) if isinstance(found, Ignored) else (make_id(), found)
+    return NewEvent(
+        id=make_id(),
+        source=source,
+        external_id=envelope.external_id,
+        type=envelope.type,
+        api_version=envelope.api_version,
+        livemode=envelope.livemode,
+        occurred_at=envelope.occurred_at,
+        subject=envelope.subject,
+        payload=envelope.payload,
+        body=envelope.body,
+        job_id=job_id,
+        job_type=job.name,
+        queue=job.queue,
+        max_attempts=job.max_attempts,
+        priority=priority,
+    )
 
 
 @dataclass
@@ -95,30 +126,12 @@ class Door:
     async def _store(self, envelope: Envelope) -> Response:
         facts = {"source": self.source, "external_id": envelope.external_id, "type": envelope.type}
         try:
-            stored = await self.ingest.accept(self._event(envelope))
+            stored = await self.ingest.accept(new_event(self.source, envelope, self.job, self.make_id))
         except Unavailable as error:
             log.error("webhook.not_stored", **facts, reason=str(error), seldom=True)
             return _unavailable("the event could not be stored now; send it again later", "NOT_STORED")
         log.info("webhook.accepted", **facts, duplicate=stored.duplicate)
         return RECEIVED
-
-    def _event(self, envelope: Envelope) -> NewEvent:
-        return NewEvent(
-            id=self.make_id(),
-            source=self.source,
-            external_id=envelope.external_id,
-            type=envelope.type,
-            api_version=envelope.api_version,
-            livemode=envelope.livemode,
-            occurred_at=envelope.occurred_at,
-            subject=envelope.subject,
-            payload=envelope.payload,
-            body=envelope.body,
-            job_id=self.make_id(),
-            job_type=self.job.name,
-            queue=self.job.queue,
-            max_attempts=self.job.max_attempts,
-        )
 
     def _refused(self, status: int, text: str, code: str) -> Response:
         log.warning("webhook.refused", source=self.source, code=code, reason=text)

@@ -74,15 +74,19 @@ def _rebuild(db: Database, ports: Ports, customers: Sequence[str], *, apply: boo
 
 def _mirror(tx: Tx, ports: Ports, customer_id: str, found: list[Difference]) -> Customer:
     """Bring the mirror of one customer to what its events say. A row that says something newer than all of them, or
-    of which none tells, was written by somebody who asked Stripe: it stays."""
+    of which none tells, was written by somebody who asked Stripe: it stays. Where what old events said is kept no more,
+    the mirror alone remembers it: the others are added to that."""
     known = tx.billing.customer(customer_id)
     customer, subscriptions, invoices = _told(tx, ports, customer_id)
-    told = replace(known, tenant_id=known.tenant_id or customer.tenant_id, deleted_at=customer.deleted_at)
+    forgotten = tx.events.dropped("stripe", customer_id)
+    deleted_at = max(filter(None, (customer.deleted_at, known.deleted_at if forgotten else None)), default=None)
+    told = replace(known, tenant_id=known.tenant_id or customer.tenant_id, deleted_at=deleted_at)
     found += _differences(told.tenant_id, f"customer {customer_id}", known, told)
     if told != known:
         tx.billing.save_customer(told)
-    for row in subscriptions:
-        stored = tx.billing.subscription(row.id)
+    for each in subscriptions:
+        stored = tx.billing.subscription(each.id)
+        row = newer(stored, each) if forgotten else each
         if stored is None or _age(stored) <= _age(row):
             found += _differences(told.tenant_id, f"subscription {row.id}", stored, row)
             tx.billing.save_subscription(row)

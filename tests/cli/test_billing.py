@@ -47,6 +47,16 @@ def sql(app: App, statement: str) -> None:
         tx.driver.execute(statement.encode())
 
 
+def drop_all(app: App, most: int = 1000) -> None:
+    """Drop what the oldest events said, as if their time were over."""
+    with app.db.transaction(SYSTEM) as tx:
+        oldest = "SELECT id FROM webhook_events WHERE dropped_at IS NULL ORDER BY id LIMIT %s"
+        tx.driver.execute(
+            f"UPDATE webhook_events SET body = NULL, payload = '{{}}', dropped_at = now() WHERE id IN ({oldest})",
+            (most,),
+        )
+
+
 def test_a_replay_of_everything_changes_nothing(viral: Shell, app: App, life: list[UUID]) -> None:
     before = everything(app)
     names = [row["external_id"] for row in viral.json("events", "list")]
@@ -71,6 +81,34 @@ def test_only_what_is_parked_for_a_reason_is_replayed(viral: Shell, app: App) ->
     ]
 
 
+def test_types_that_were_ignored_are_applied_by_a_release_that_has_learned_them(viral: Shell, app: App) -> None:
+    begin(app)
+    bought = LIVES["a_checkout"](WHO, START, SOLD)
+    for body in bought:
+        a_stripe_event(app, body)
+    with app.db.transaction(SYSTEM) as tx:  # as the release before left them
+        tx.driver.execute("DELETE FROM job_queue")
+        tx.driver.execute("UPDATE webhook_events SET status = 'ignored:type', processed_at = now(), job_id = NULL")
+    for kind in {body["type"] for body in bought}:
+        assert viral.json("events", "replay", "--ignored", kind)
+    drain(app)
+    assert tenant(app, TENANT)["subscription_tier"] == "PRO"
+    assert viral.done("events", "replay", "--ignored", "moon.risen").lines == [
+        "No event that is still kept was ignored for that."
+    ]
+
+
+def test_what_an_event_said_cannot_be_replayed_when_it_is_dropped(viral: Shell, app: App, life: list[UUID]) -> None:
+    drop_all(app)
+    name = viral.json("events", "list")[0]["external_id"]
+    said = viral("events", "replay", name)
+    assert (said.code, said.out) == (1, "")
+    assert f"what the event {name} said was dropped on" in said.err
+    assert viral.json("events", "show", name)["dropped_at"]
+    assert "not kept" in viral.done("events", "show", name).out
+    assert drain(app) == 0
+
+
 def test_one_unknown_id_replays_none(viral: Shell, app: App, life: list[UUID]) -> None:
     known = viral.json("events", "list")[0]["external_id"]
     said = viral("events", "replay", known, "evt_nope")
@@ -79,7 +117,7 @@ def test_one_unknown_id_replays_none(viral: Shell, app: App, life: list[UUID]) -
     assert drain(app) == 0
 
 
-@pytest.mark.parametrize("words", [[], ["evt_1", "--parked", "thin"]])
+@pytest.mark.parametrize("words", [[], ["evt_1", "--parked", "thin"], ["--parked", "thin", "--ignored", "x"]])
 def test_replay_wants_ids_or_a_reason(viral: Shell, words: list[str]) -> None:
     assert viral("events", "replay", *words).code == 2
 
@@ -91,7 +129,7 @@ def test_flagged_events_are_listed(viral: Shell, app: App) -> None:
     drain(app)
     flagged = viral.json("events", "list", "--flagged")
     assert flagged
-    assert {row["flag"] for row in flagged} == {"several subscriptions at once"}
+    assert {row["flag"] for row in flagged} == {"several_subscriptions"}
 
 
 def test_a_pause_of_collection_is_shown_and_explained(viral: Shell, app: App) -> None:
@@ -125,9 +163,10 @@ def test_a_change_that_is_not_paid_is_shown_and_explained(viral: Shell, app: App
     said = "AGENCY was ordered and is not paid: PRO was last paid for, and counts until it is."
     assert said in viral.done("quota", "explain", TENANT).lines
     assert viral.json("tenants", "show", TENANT)["not_paid"] == said
-    assert [row["flag"] for row in viral.json("events", "list", "--flagged")] == [
-        "a change to AGENCY is not paid: the tenant has PRO, which was last paid for"
+    assert [(row["flag"], row["detail"]) for row in viral.json("events", "list", "--flagged")] == [
+        ("unpaid_change", "a change to AGENCY is not paid: the tenant has PRO, which was last paid for")
     ]
+    assert "unpaid_change" in viral.done("events", "list", "--flagged").out
 
 
 def test_rebuilding_a_healthy_system_changes_nothing(viral: Shell, app: App, life: list[UUID]) -> None:
@@ -136,6 +175,14 @@ def test_rebuilding_a_healthy_system_changes_nothing(viral: Shell, app: App, lif
         assert viral.json("billing", "rebuild", *options) == []
     assert everything(app) == before
     assert viral.done("billing", "rebuild").lines == ["Mirror and plans are what the events say."]
+
+
+def test_rebuilding_leaves_to_the_mirror_what_events_say_no_more(viral: Shell, app: App, life: list[UUID]) -> None:
+    before = everything(app)
+    for oldest in (1, 2, 1000):
+        drop_all(app, oldest)
+        assert viral.json("billing", "rebuild", "--apply") == []
+        assert everything(app) == before
 
 
 def test_rebuilding_finds_and_mends_what_was_damaged(viral: Shell, app: App, life: list[UUID]) -> None:

@@ -23,6 +23,7 @@ from cli.main import app as shell
 from db import migrate
 from db.intake import NewEvent, store_and_commit
 from db.transaction import SYSTEM
+from domain.events import Outcome, Status
 from domain.identity import Person, Role, Seat
 from integrations.fakes.stripe import stripe_event
 from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row, tenant
@@ -64,16 +65,15 @@ def an_event(app: App, external_id: str, *, status: str | None = None, **fields:
         "subject": "cus_ada",
         "payload": '{"amount": 14900, "note": "[bold]ünïcode[/bold]"}',
         "body": b"{}",
+        "job_id": uuid4(),
         "job_type": "billing.apply_stripe_event",
         "queue": "events",
     }
     with app.db.connect() as connection:
-        store_and_commit(
-            connection, [NewEvent(id=event_id, external_id=external_id, job_id=uuid4(), **(values | fields))]
-        )
+        store_and_commit(connection, [NewEvent(id=event_id, external_id=external_id, **(values | fields))])
     if status is not None:
         with app.db.transaction(SYSTEM) as tx:
-            tx.events.mark(event_id, status)
+            tx.events.mark(event_id, Outcome(Status(status)))
     return event_id
 
 
@@ -282,7 +282,15 @@ def test_tenants_are_listed_and_shown_with_their_people(viral: Shell, app: App) 
     assert (shown["name"], shown["subscription_tier"], shown["monthly_quota"]) == ("Ada's shop", "FREE", 10)
     assert [user["email"] for user in shown["users"]] == ["ada@example.com"]
     assert "ada@example.com" in viral.done("tenants", "show", ada).out
-    assert viral.done("tenants", "show", bob).lines[-1] == "No users."
+    assert viral.done("tenants", "show", bob).lines[-2:] == [
+        "No users.",
+        "Nobody can sign in for this tenant, and it pays: a person should look.",
+    ]
+    assert [row["id"] for row in viral.json("tenants", "list", "--deserted")] == [str(bob)]
+    assert [(row["id"], row["deserted"]) for row in viral.json("tenants", "list", "--tier", "free")] == [
+        (str(ada), False)
+    ]
+    assert viral.json("tenants", "show", bob)["deserted"]
 
 
 def test_a_reset_by_hand_begins_the_count_anew_and_names_the_person(viral: Shell, app: App) -> None:
@@ -338,6 +346,14 @@ def test_events_are_listed_and_filtered(viral: Shell, app: App) -> None:
     assert header.split()[:4] == ["id", "source", "type", "status"]
 
 
+def test_it_is_shown_why_a_type_is_ignored(viral: Shell, app: App) -> None:
+    an_event(app, "evt_1", type="invoice.payment_succeeded", job_id=None)
+    an_event(app, "evt_2", type="moon.risen", job_id=None)
+    assert viral.json("events", "show", "evt_1")["detail"].startswith("use invoice.paid")
+    assert viral.json("events", "show", "evt_2")["detail"] is None
+    assert len(viral.json("events", "list", "--status", "ignored:type")) == 2
+
+
 def test_an_event_is_found_by_our_id_and_by_its_senders(viral: Shell, app: App) -> None:
     event_id = an_event(app, "evt_1")
     for name in (event_id, "evt_1"):
@@ -376,6 +392,7 @@ def test_what_is_not_there_is_one_line(viral: Shell, words: list[object], why: s
         (["tenants", "list", "--tier", "gold"], "--tier: no such tier; there are FREE, STARTER"),
         (["events", "list", "--source", "paypal"], "--source: no such source; there are stripe, clerk"),
         (["events", "list", "--status", "nope"], "--status: no such status; there are received"),
+        (["events", "list", "--status", "ignored:x"], "no such status; there are ignored:type, ignored:other_mode"),
         (["worker", "--queue", "nope"], "--queue: no such queue; there are events, default"),
         (["up", "--port", "70000"], "'--port'"),
         (["dev", "send-event", "paypal", "x"], "SOURCE: there are stripe and clerk"),
@@ -582,7 +599,7 @@ def an_event_without_its_job(app: App) -> None:
 
 
 def a_flagged_event(app: App) -> None:
-    sql(app, "UPDATE webhook_events SET flag = 'charge.refunded' WHERE id = %s", an_event(app, "evt_1"))
+    sql(app, "UPDATE webhook_events SET flag = 'refund' WHERE id = %s", an_event(app, "evt_1"))
 
 
 def sql(app: App, statement: str, *values: object) -> None:
@@ -601,6 +618,12 @@ def sql(app: App, statement: str, *values: object) -> None:
             "viral events list --status parked",
         ),
         (a_flagged_event, "no event of the last 30 days is flagged", "warn", "viral events list --flagged"),
+        (
+            lambda app: a_tenant(app, subscription_tier="PRO"),
+            "a paying tenant has a person",
+            "warn",
+            "viral tenants list --deserted",
+        ),
         (an_overslept_job, "sleeping jobs are woken within a minute", "warn", "viral scheduler"),
         (
             lambda app: a_tenant(app, quota_reset_at=datetime.now(UTC) - timedelta(hours=3)),

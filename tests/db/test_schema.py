@@ -281,6 +281,39 @@ def test_who_is_banned_already_is_banned_from_the_migration_on(servers: Servers,
     assert rows(url, "SELECT clerk_id FROM users WHERE banned") == [("now",)]
 
 
+def test_outcomes_of_the_past_become_words(servers: Servers, empty_database: str) -> None:
+    """0020, on what the releases before have written: nothing that was said is lost."""
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url, "0019")
+    url = seeing_all_tenants(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            """
+        INSERT INTO webhook_events (source, external_id, type, status, flag) VALUES
+            ('stripe', '1', 'a', 'ignored:unhandled type a', NULL),
+            ('stripe', '2', 'b', 'ignored:' || repeat('x', 400), NULL),
+            ('stripe', '3', 'c', 'parked:thin', NULL),
+            ('stripe', '4', 'd', 'applied', 'several subscriptions at once'),
+            ('stripe', '5', 'e', 'seen by hand', NULL),
+            ('stripe', '6', 'f', 'received', NULL);
+        INSERT INTO tenants (name) VALUES ('ada@example.com'), ('bob@example.com'), ('A team');
+        INSERT INTO users (clerk_id, tenant_id, deleted_at)
+        SELECT 'user_' || left(name, 3), id, CASE WHEN name LIKE 'ada%' THEN now() END FROM tenants;
+        """
+        )
+    migrate.upgrade(url)
+    assert rows(url, "SELECT status, flag, left(detail, 24) FROM webhook_events ORDER BY external_id") == [
+        ("ignored:type", None, "unhandled type a"),
+        ("ignored:other", None, "x" * 24),
+        ("parked:thin", None, None),
+        ("applied", "other", "several subscriptions at"),
+        ("ignored:other", None, "seen by hand"),
+        ("received", None, None),
+    ]
+    assert rows(url, "SELECT name FROM tenants ORDER BY name") == [("A team",), ("bob@example.com",), ("user_ada",)]
+    assert rows(url, "SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
+
+
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:
     url = servers.postgres.url(OWNER, empty_database)
     newest = migrate.newest()

@@ -158,6 +158,28 @@ def test_a_stripe_event_is_stored_with_its_job_and_rung(web: Web, rung: Heard) -
     assert set(rung[0]) == {"events"}
 
 
+@pytest.mark.parametrize(
+    "kind", ["product.created", "invoice.payment_succeeded", "v1.product.created", "a type of 2031"]
+)
+def test_a_stripe_event_that_is_ignored_by_its_type_needs_no_job(web: Web, rung: Heard, kind: str) -> None:
+    body = orjson.dumps({**EVENT, "type": kind})
+    for _ in range(2):
+        assert web.stripe(body).json() == {"received": True}
+    assert web.ask("SELECT type, status, job_id, body, processed_at IS NOT NULL, duplicates FROM webhook_events") == [
+        (kind, "ignored:type", None, body, True, 1)
+    ]
+    assert web.counts() == (1, 0)
+    web.stripe(orjson.dumps({**EVENT, "id": "evt_2"}))
+    until(lambda: len(rung.ids()) == 1, "the bell for the other")
+
+
+@pytest.mark.parametrize("kind", ["session.ended", "email.created", "organizationInvitation.created"])
+def test_a_clerk_event_that_is_ignored_by_its_type_needs_no_job(web: Web, kind: str) -> None:
+    assert web.clerk(orjson.dumps({**USER, "type": kind})).json() == {"received": True}
+    assert web.ask("SELECT status FROM webhook_events") == [("ignored:type",)]
+    assert web.counts() == (1, 0)
+
+
 @pytest.mark.parametrize("family", ["svix", "webhook"])
 def test_a_clerk_event_is_stored_with_its_job_and_rung(web: Web, rung: Heard, family: str) -> None:
     response = web.clerk(orjson.dumps(USER), family=family)

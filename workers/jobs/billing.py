@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from domain.billing import (
@@ -20,7 +20,6 @@ from domain.billing import (
 from domain.billing_events import (
     CustomerDeleted,
     Flagged,
-    Ignored,
     Incomplete,
     InvoiceChanged,
     OfCustomer,
@@ -31,6 +30,7 @@ from domain.billing_events import (
 )
 from domain.customers import Customer, concerns, ended, pay_as
 from domain.errors import ProviderUnavailable
+from domain.events import SETTLED, Concern, Flag, Ignored, Outcome, Priority, Status
 from domain.invoices import Invoice, further, periods_paid
 from domain.quota import carry_over
 from domain.reconcile import subject
@@ -39,14 +39,14 @@ from workers.job import Context, FailedJob, Tx, job
 EVENTS_PER_TRANSACTION = 1000
 
 
-class Outcome(NamedTuple):
-    """What is said of an event, and what a person should know of it."""
-
-    status: str
-    flag: str | None = None
-
-
-@job("billing.apply_stripe_event", queue="events", system=True, unique=("event_id",), max_attempts=10)
+@job(
+    "billing.apply_stripe_event",
+    queue="events",
+    system=True,
+    unique=("event_id",),
+    priority=Priority.BILLING,
+    max_attempts=10,
+)
 def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
     """Mirror what the event says, then derive the tenant anew from the whole mirror of its customers."""
     with ctx.finish() as tx:
@@ -58,7 +58,7 @@ def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
 
 
 A_MOMENT = timedelta(seconds=5)
-TO_FETCH = ("parked:thin", "parked:incomplete")
+TO_FETCH = (Status.PARKED_THIN, Status.PARKED_INCOMPLETE)
 
 
 def is_tied(tx: Tx, body: Mapping[str, Any]) -> bool:
@@ -73,10 +73,11 @@ def leave_unfetched(tx: Tx, failed: FailedJob) -> None:
     already stays so; the nightly reconcile asks once more."""
     event_id = UUID(str(failed.arguments["event_id"]))
     status = tx.events.get(event_id).status
-    if status.startswith("parked"):
-        tx.events.mark(event_id, "parked:unfetchable", PARTIAL if status == "parked:incomplete" else None)
+    if status.kind == "parked":
+        concerns = (PARTIAL,) if status == Status.PARKED_INCOMPLETE else ()
+        tx.events.mark(event_id, Outcome(Status.PARKED_UNFETCHABLE, concerns=concerns))
     else:
-        tx.events.mark(event_id, status, TIED)
+        tx.events.mark(event_id, Outcome(status, concerns=(TIED,)))
 
 
 @job(
@@ -104,7 +105,7 @@ def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
             raise ProviderUnavailable("Stripe's clock is still at the second that is in doubt", retry_after=A_MOMENT)
     with ctx.finish() as tx:
         if body is None:
-            settle(ctx, tx, event_id, event.status, Outcome("ignored:Stripe has no more of it"))
+            settle(ctx, tx, event_id, event.status, Outcome(Status.IGNORED_GONE, "Stripe has no more of it"))
         elif lacks_all:
             if body is not event.payload:
                 tx.events.replace_payload(event_id, body, getattr(read(body), "customer_id", None))
@@ -136,45 +137,47 @@ def release_parked(ctx: Context) -> None:
         ctx.report(released=len(found))
 
 
-def settle(ctx: Context, tx: Tx, event_id: UUID, before: str, outcome: Outcome) -> None:
+def settle(ctx: Context, tx: Tx, event_id: UUID, before: Status, outcome: Outcome) -> None:
     """Say what became of the event. One that was applied once, or waited parked, is no old news when it comes again."""
-    status = outcome.status
-    if status in (STALE, DUPLICATE) and before.startswith(("applied", "parked")):
-        status = "applied"
-    tx.events.mark(event_id, status, outcome.flag)
-    ctx.report(outcome=status)
-    if outcome.flag:
-        ctx.log.warning("billing.flagged", event_id=str(event_id), flag=outcome.flag)
+    if outcome.status in SETTLED and before.kind in ("applied", "parked"):
+        outcome = replace(outcome, status=Status.APPLIED)
+    tx.events.mark(event_id, outcome)
+    ctx.report(outcome=outcome.status)
+    if outcome.concerns:
+        ctx.log.warning("billing.flagged", event_id=str(event_id), flag=outcome.flag, detail=outcome.explained)
 
 
 def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
     match read(body, livemode=ctx.ports.livemode):
-        case Ignored(reason):
-            return Outcome(f"ignored:{reason}")
+        case Ignored(status, detail):
+            return Outcome(status, detail)
         case Thin():
-            return Outcome("parked:thin")
-        case Incomplete():
-            return Outcome("parked:incomplete", None if ctx.ports.fetch_event else PARTIAL)
-        case Flagged(reason):
-            return Outcome("applied", reason)
+            return Outcome(Status.PARKED_THIN)
+        case Incomplete(path):
+            return Outcome(Status.PARKED_INCOMPLETE, path, () if ctx.ports.fetch_event else (PARTIAL,))
+        case Flagged(flag, kind):
+            return flagged(flag, kind)
         case SubscriptionChanged(subscription=row) if row.status not in LIFE:
-            return Outcome("applied", f"unknown status {row.status}: the plan stays as it was")
+            return flagged(Flag.UNKNOWN_STATUS, f"unknown status {row.status}: the plan stays as it was")
         case PriceRetired(price_id):
             ours = price_id in ctx.ports.prices
-            return Outcome("applied", f"{price_id} is retired, and settings name it") if ours else NOT_OURS
+            return flagged(Flag.PRICE_RETIRED, f"{price_id} is retired, and settings name it") if ours else NOT_OURS
         case fact:
             tx.billing.lock_customer(fact.customer_id)
             news = mirror(tx, fact)
             return follow(ctx, tx, fact, cause, news=news)
 
 
-NOT_OURS = Outcome("ignored:price of another product")
-PARTIAL = "the body carries only a part of the object"
-TIED = "two events of one second contradict each other"
-APPLIED, STALE, DUPLICATE = "applied", "stale", "duplicate"
+NOT_OURS = Outcome(Status.IGNORED_PRICE, "price of another product")
+PARTIAL = Concern(Flag.INCOMPLETE, "the body carries only a part of the object")
+TIED = Concern(Flag.CONTRADICTION, "two events of one second contradict each other")
 
 
-def mirror(tx: Tx, fact: OfCustomer) -> str:
+def flagged(flag: Flag, detail: str) -> Outcome:
+    return Outcome(Status.APPLIED, concerns=(Concern(flag, detail),))
+
+
+def mirror(tx: Tx, fact: OfCustomer) -> Status:
     """Store the fact itself. `STALE` if the mirror knew something newer; `DUPLICATE` if it knew just this: Stripe may
     tell one change by two events."""
     match fact:
@@ -184,24 +187,24 @@ def mirror(tx: Tx, fact: OfCustomer) -> str:
             if stored is None or merged != stored or merged.told != stored.told:
                 tx.billing.save_subscription(merged)
             if stored is not None and merged == stored:
-                return DUPLICATE if knows(stored, incoming) else STALE
+                return Status.DUPLICATE if knows(stored, incoming) else Status.STALE
         case InvoiceChanged(invoice=told):
             known = tx.billing.invoice(told.id)
             invoice = further(known, told)
             if invoice == known:
-                return DUPLICATE if replace(told, event_created=known.event_created) == known else STALE
+                return Status.DUPLICATE if replace(told, event_created=known.event_created) == known else Status.STALE
             tx.billing.save_invoice(invoice)
             for period in periods_paid(invoice):
                 tx.billing.add_paid_period(period)
         case CustomerDeleted(customer_id, at):
             customer = tx.billing.customer(customer_id)
             if customer.deleted_at is not None and customer.deleted_at >= at:
-                return DUPLICATE if customer.deleted_at == at else STALE
+                return Status.DUPLICATE if customer.deleted_at == at else Status.STALE
             tx.billing.save_customer(replace(customer, deleted_at=at))
-    return APPLIED
+    return Status.APPLIED
 
 
-def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: str) -> Outcome:
+def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: Status) -> Outcome:
     """Let the customer's tenant follow the mirror; `news` is what `mirror` said.
 
     An event of a customer that is nobody's yet is parked: the mirror keeps what it said, and the event that links
@@ -209,26 +212,26 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: str) -> 
     """
     customer, claimed_now = claim(tx, fact)
     if customer.tenant_id is None:
-        return Outcome(news if isinstance(fact, CustomerDeleted) else "parked:unknown_customer")
+        return Outcome(news if isinstance(fact, CustomerDeleted) else Status.PARKED_CUSTOMER)
     if not tx.tenants.exists(customer.tenant_id):
-        return Outcome("parked:unknown_tenant")
+        return Outcome(Status.PARKED_TENANT)
     stored = tx.tenants.lock_plan(customer.tenant_id)
     before = pay_as(stored, customer)
     if before is None:
-        return Outcome("parked:other_customer")
+        return Outcome(Status.PARKED_OTHER_CUSTOMER)
     after, rows, invoices = derive(tx, customer.tenant_id, before, ctx.ports.prices, ctx.now())
     save(tx, customer.tenant_id, stored, after, cause)
     if claimed_now or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
         release(tx, customer)
-    flag = concerns(rows, invoices, ctx.ports.prices, customer.tenant_id, fact.tenant_hint)
+    found = concerns(rows, invoices, ctx.ports.prices, customer.tenant_id, fact.tenant_hint)
     if ctx.ports.fetch_event is None and not all(map(certain, rows)):
-        flag = "; ".join(filter(None, [flag, TIED]))
+        found += (TIED,)
     if isinstance(fact, SubscriptionChanged):
         its = [row for row in rows if row.id == fact.subscription.id]
         if unknown_prices(its, ctx.ports.prices):
-            return Outcome("parked:unknown_price", flag)
+            return Outcome(Status.PARKED_PRICE, concerns=found)
     old = customer.deleted_at is not None and not isinstance(fact, CustomerDeleted)
-    return Outcome(STALE if old and news == APPLIED else news, flag)
+    return Outcome(Status.STALE if old and news == Status.APPLIED else news, concerns=found)
 
 
 def claim(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:

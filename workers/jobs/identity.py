@@ -1,62 +1,66 @@
 """What Clerk tells us becomes users and organizations, each with a tenant of its own, and who works where."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from domain import quota
 from domain.billing import PLANS, Tier
-from domain.billing_events import Ignored
 from domain.errors import Rejected, Unavailable
-from domain.identity import Membership, Organization, Person, Role, Seat, merged, seat, tenant_name
+from domain.events import Ignored, Outcome, Priority, Status
+from domain.identity import Membership, Organization, Person, Role, Seat, merged, renamed, seat, tells_of, tenant_name
 from domain.identity_events import Login, read
 from workers.job import Context, Event, Tx, job
 
-UNKNOWN_USER = "parked:unknown_user"
-UNKNOWN_ORGANIZATION = "parked:unknown_organization"
 
-
-@job("identity.apply_clerk_event", queue="events", system=True, unique=("event_id",), max_attempts=10)
+@job(
+    "identity.apply_clerk_event",
+    queue="events",
+    system=True,
+    unique=("event_id",),
+    priority=Priority.IDENTITY,
+    max_attempts=10,
+)
 def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
     """Mirror what the event says, then derive from the whole mirror where the people that it concerns work."""
     with ctx.finish() as tx:
-        outcome = apply(ctx, tx, tx.events.get(event_id))
-        ctx.report(outcome=outcome)
+        ctx.report(outcome=apply(ctx, tx, tx.events.get(event_id)))
 
 
-def apply(ctx: Context, tx: Tx, event: Event) -> str:
-    """Apply one event, and with it those that have waited for what it brings. Returns its outcome."""
+def apply(ctx: Context, tx: Tx, event: Event) -> Status:
+    """Apply one event, and with it those that have waited for what it brings. Returns what became of it."""
     fact = read(event.payload, sent_at=event.occurred_at, instance=ctx.ports.clerk_instance)
+    detail: str | None = None
     match fact:
-        case Ignored(reason):
-            outcome = f"ignored:{reason}"
+        case Ignored(status, detail):
             if event.subject is not None:
                 forget_if_deleted(tx, event.subject)
         case Person():
             tx.identity.lock_person(fact.clerk_id)
-            outcome = follow_person(ctx, tx, fact)
+            status = follow_person(ctx, tx, fact)
         case Login(clerk_id, at):
             tx.identity.lock_person(clerk_id)
             known = tx.identity.person(clerk_id) is not None
-            outcome = follow_person(ctx, tx, Person(clerk_id, last_login_at=at)) if known else UNKNOWN_USER
+            status = follow_person(ctx, tx, Person(clerk_id, last_login_at=at)) if known else Status.PARKED_USER
         case Membership():
             tx.identity.lock_person(fact.user_id)
-            outcome = follow_membership(tx, fact)
+            status = follow_membership(tx, fact)
         case Organization():
             tx.identity.lock_organizations()
-            outcome = follow_organization(ctx, tx, fact)
-    if outcome == "stale" and event.status.startswith("parked:"):
-        outcome = "applied"  # the mirror knew it because it had waited
-    tx.events.mark(event.id, outcome)
-    return outcome
+            status = follow_organization(ctx, tx, fact)
+    if status == Status.STALE and event.status.kind == "parked":
+        status = Status.APPLIED  # the mirror knew it because it had waited
+    tx.events.mark(event.id, Outcome(status, detail))
+    return status
 
 
-def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
+def follow_person(ctx: Context, tx: Tx, told: Person) -> Status:
     before = tx.identity.person(told.clerk_id)
     after = merged(before, told)
     if after.deleted_at:
         tx.identity.forget(told.clerk_id)
     if after == before:
-        return "stale"
+        return Status.STALE
     first_told = before is None or before.source_updated_at is None
     if after.deleted_at or first_told:
         tx.identity.lock_tenants(tx.identity.tenants_of(told.clerk_id))
@@ -67,18 +71,21 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
             raise Unavailable("another program has added this person meanwhile", retry_after=timedelta(seconds=1))
     else:
         tx.identity.save_person(after)
+        adopt(tx, after)
         rename_tenant(tx, before, after)
+    places = tx.identity.places(told.clerk_id) if after.deleted_at else []
     take_seat(tx, after)
     if after.deleted_at:
         tx.identity.close_home(told.clerk_id)
+        forget_names(tx, before or after, places)
         tx.access.revoke_of_leavers(tx.identity.tenants_of(told.clerk_id), made_by=told.clerk_id)
     if first_told:
-        for event in tx.events.waiting("clerk", UNKNOWN_USER, [told.clerk_id]):
+        for event in tx.events.waiting("clerk", Status.PARKED_USER, [told.clerk_id]):
             apply(ctx, tx, event)
-    return "applied"
+    return Status.APPLIED
 
 
-def follow_membership(tx: Tx, told: Membership) -> str:
+def follow_membership(tx: Tx, told: Membership) -> Status:
     """The mirror keeps it, whoever is not there yet: where somebody works is derived again when they appear."""
     before = tx.identity.membership(told.clerk_id)
     after = merged(before, told)
@@ -86,25 +93,25 @@ def follow_membership(tx: Tx, told: Membership) -> str:
         tx.identity.save_membership(after)
     person = tx.identity.person(told.user_id)
     if person is None:
-        return UNKNOWN_USER
+        return Status.PARKED_USER
     if person.deleted_at:
         tx.identity.forget(told.user_id)
     if tx.identity.organization(told.organization_id) is None:
-        return UNKNOWN_ORGANIZATION
+        return Status.PARKED_ORGANIZATION
     take_seat(tx, person)
     home = tx.identity.home(told.organization_id)
     if after.deleted_at and home is not None:
         tx.access.revoke_of_leavers([home], made_by=told.user_id)
-    return "stale" if after == before else "applied"
+    return Status.STALE if after == before else Status.APPLIED
 
 
-def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
+def follow_organization(ctx: Context, tx: Tx, told: Organization) -> Status:
     before = tx.identity.organization(told.clerk_id)
     after = merged(before, told)
     if after.deleted_at:
         tx.identity.forget(told.clerk_id)
     if after == before:
-        return "stale"
+        return Status.STALE
     tx.identity.save_organization(after)
     if before is None:
         if not after.deleted_at:
@@ -113,16 +120,18 @@ def follow_organization(ctx: Context, tx: Tx, told: Organization) -> str:
         rename_tenant(tx, before, after)
     members = tx.identity.members(told.clerk_id)
     if after.deleted_at:
+        places = tx.identity.places(told.clerk_id)
         for person in filter(None, map(tx.identity.person, members)):
             take_seat(tx, person)
         tx.identity.close_home(told.clerk_id)
+        forget_names(tx, before or after, places)
         home = tx.identity.home(told.clerk_id)
         tx.access.revoke_of_leavers([home] if home else [])
     if before is None:
         about = {"data": {"organization": {"id": told.clerk_id}}}
-        for event in tx.events.waiting("clerk", UNKNOWN_ORGANIZATION, members, containing=about):
+        for event in tx.events.waiting("clerk", Status.PARKED_ORGANIZATION, members, containing=about):
             apply(ctx, tx, event)
-    return "applied"
+    return Status.APPLIED
 
 
 def forget_if_deleted(tx: Tx, clerk_id: str) -> None:
@@ -133,14 +142,19 @@ def forget_if_deleted(tx: Tx, clerk_id: str) -> None:
         tx.identity.forget(clerk_id)
 
 
+def adopt(tx: Tx, person: Person) -> UUID | None:
+    """The person's own tenant. Of a row that another program made: where it has put the person is where they belong."""
+    home = tx.identity.home(person.clerk_id)
+    if home is None and (now := tx.identity.seat(person.clerk_id)).tenant_id is not None:
+        home = now.tenant_id
+        tx.identity.set_home(person.clerk_id, home)
+    return home
+
+
 def take_seat(tx: Tx, person: Person) -> None:
     """Let the person work where the mirror says that they belong."""
     now = tx.identity.seat(person.clerk_id)
-    home = tx.identity.home(person.clerk_id)
-    if home is None and now.tenant_id is not None:
-        # A row that another program made: where it has put the person is where they belong.
-        home = now.tenant_id
-        tx.identity.set_home(person.clerk_id, home)
+    home = adopt(tx, person)
     offered = tx.identity.seats_in_organizations(person.clerk_id)
     in_use = False
     if offered and home is not None and home == now.tenant_id:
@@ -165,8 +179,24 @@ def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:
 
 
 def rename_tenant(tx: Tx, before: Person | Organization, after: Person | Organization) -> None:
-    """The account's own tenant is called after it, as long as nobody gave it another name; after an account that is
-    deleted, by its id."""
-    home = tx.identity.home(after.clerk_id)
-    if home is not None and tenant_name(before) != tenant_name(after):
-        tx.tenants.rename(home, was=tenant_name(before), name=tenant_name(after))
+    """The account's own tenant is called after it (`domain.identity.renamed`), until it is deleted (`forget_names`)."""
+    unchanged = (before.name, tenant_name(before)) == (after.name, tenant_name(after))
+    home = None if unchanged or after.deleted_at else tx.identity.home(after.clerk_id)
+    if home is None:
+        return
+    name = str(tx.tenants.get(home)["name"])
+    then = renamed(name, before, after, alone=tx.identity.is_left(home, by=after.clerk_id))
+    if then != name:
+        tx.tenants.rename(home, was=name, name=then)
+
+
+def forget_names(tx: Tx, was: Person | Organization, places: Sequence[UUID]) -> None:
+    """No name in the tenants of a deleted account (of the tenant itself, of a key) tells any more who it was."""
+    for tenant_id in places:
+        deserted = tx.identity.is_left(tenant_id, by=was.clerk_id)
+        name = str(tx.tenants.get(tenant_id)["name"])
+        if tells_of(name, was, deserted=deserted):
+            tx.tenants.rename(tenant_id, was=name, name=was.clerk_id)
+        for key in tx.access.keys(tenant_id):
+            if tells_of(key["name"], was, deserted=deserted):
+                tx.access.rename_key(tenant_id, key["id"], key["prefix"])

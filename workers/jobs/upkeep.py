@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from domain.errors import Rejected
+from domain.events import IGNORED, SETTLED
 from workers.job import Context, job
 
 KEEP_ENDED = {
@@ -15,14 +16,27 @@ KEEP_ENDED = {
 KEEP_ARCHIVED = timedelta(weeks=16)
 """After a job's end. A dead letter that nobody wanted can still be read for three weeks."""
 
+KEEP_IGNORED = timedelta(days=30)
+"""What an ignored event said, after it came: so long it can be applied by a release that learns to. Stripe keeps events
+as long itself."""
+
+KEEP_SETTLED = {
+    # A yearly plan, and a month for what comes late: so long `viral billing rebuild` knows the whole past.
+    "stripe": timedelta(days=400),
+    # They name people, and the mirror says all that they told.
+    "clerk": timedelta(days=90),
+}
+"""What an applied event said, by its source. Parked ones keep it until they are applied."""
+
 LONGEST = timedelta(days=3650)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 JOBS_PER_TRANSACTION = 1000
+BODIES_PER_TRANSACTION = 1000
 
 
 @job("upkeep.prune", system=True)
 def prune(ctx: Context, older_than: timedelta | None = None) -> None:
-    """Archive what ended a while ago; drop old archives. Events stay: their ids are what makes a duplicate known.
+    """Archive what ended a while ago; drop old archives.
 
     `older_than` replaces what is usual for jobs that wait for nobody.
     """
@@ -41,5 +55,23 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
     with ctx.begin() as tx:
         dropped = tx.archive.drop_weeks(ctx.now() - KEEP_ARCHIVED)
     ctx.count(dropped=dropped)
+    with ctx.finish():
+        pass
+
+
+@job("upkeep.drop_bodies", system=True)
+def drop_bodies(ctx: Context) -> None:
+    """Drop what old events said, and what ignored ones said of people who are deleted since. The events stay: their ids
+    are what makes a duplicate known."""
+    with ctx.begin() as tx:
+        ctx.count(of_deleted=tx.events.drop_bodies_of_deleted(), ignored=0, settled=0)
+    for source, keep in KEEP_SETTLED.items():
+        for name, statuses, kept in (("ignored", IGNORED, KEEP_IGNORED), ("settled", SETTLED, keep)):
+            more = True
+            while more:
+                with ctx.begin() as tx:
+                    dropped = tx.events.drop_bodies(source, statuses, ctx.now() - kept, BODIES_PER_TRANSACTION)
+                ctx.count(**{name: dropped})
+                more = dropped == BODIES_PER_TRANSACTION
     with ctx.finish():
         pass

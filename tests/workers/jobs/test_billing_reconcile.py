@@ -198,4 +198,4 @@ def test_a_thin_event_without_a_key_waits_for_one(app: App, selling: App, stripe
 def test_a_thin_event_about_what_is_gone_waits_for_nothing(selling: App, stripe: FakeStripe, who: Cast) -> None:
     job_id = a_stripe_event(selling, thin(who))
     drain(selling)
-    assert event_row(selling, job_id)["status"] == "ignored:Stripe has no more of it"
+    assert event_row(selling, job_id)["status"] == "ignored:gone"

@@ -1,5 +1,6 @@
 """A stored Clerk event, applied: a person's row, and the tenant of their personal account."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from integrations.fakes.clerk import (
     clerk_user,
 )
 from integrations.fakes.people import Body, Cast
-from tests.builders import NOV_22, a_clerk_event, a_tenant, event_row, job_row, tenant
+from tests.builders import NOV_22, a_clerk_event, a_tenant, beside, event_row, job_row, tenant
 from tests.drain import drain
 from workers.app import App
 
@@ -144,6 +145,112 @@ def test_the_tenant_of_a_deleted_person_keeps_the_name_that_somebody_gave_it(app
     assert names_of_tenants(app) == ["Ada's shop"]
 
 
+# --- names that tell of who is gone
+
+
+def by_sql(app: App, called: str, *people: tuple[str, str | None, str | None]) -> UUID:
+    """A tenant and people (Clerk's id, address, name), inserted by the contract's columns alone; and two keys."""
+    tenant_id = uuid4()
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("INSERT INTO tenants (id, name) VALUES (%s, %s)", (tenant_id, called))
+        for clerk_id, email, name in people:
+            row = (clerk_id, email, name, tenant_id)
+            tx.driver.execute("INSERT INTO users (clerk_id, email, name, tenant_id) VALUES (%s, %s, %s, %s)", row)
+        for name in ("ada@example.com, laptop", "laptop"):
+            key = (tenant_id, name, uuid4().bytes)
+            tx.driver.execute(
+                "INSERT INTO api_keys (tenant_id, name, prefix, key_hash) VALUES (%s, %s, 'vk_1', %s)", key
+            )
+    return tenant_id
+
+
+def told_of_ada(app: App) -> list[str]:
+    """Texts of tenants, people and keys that tell of her."""
+    with app.db.transaction(SYSTEM) as tx:
+        rows = tx.driver.execute(
+            "SELECT to_jsonb(t)::text FROM tenants t UNION ALL SELECT to_jsonb(u)::text FROM users u "
+            "UNION ALL SELECT to_jsonb(k) ->> 'name' FROM api_keys k"
+        ).fetchall()
+    return [text for (text,) in rows if any(word in text.casefold() for word in ("ada@", "lovelace", "augusta"))]
+
+
+NAMES = [
+    "ada@example.com",
+    "ADA@Example.com",
+    "ada@example.com's team",
+    "Ada Lovelace",
+    "Ada Lovelace's",
+    "ada@old.example",
+]
+HISTORIES = {
+    "none": [],
+    "told": [created()],
+    "another_address": [updated(replace(ADA, email="ada@new.example"), first_name="Augusta")],
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("called", NAMES)
+@pytest.mark.parametrize("email", ["ada@example.com", None])
+def test_a_person_of_plain_sql_who_is_deleted_leaves_no_name_behind(
+    app: App, called: str, history: str, email: str | None
+) -> None:
+    by_sql(app, called, ("user_ada", email, "Ada Lovelace"))
+    apply(app, *HISTORIES[history], deleted())
+    assert told_of_ada(app) == []
+    assert names_of_tenants(app) == ["user_ada"]
+
+
+def test_a_row_that_plain_sql_has_deleted_before_leaves_no_name_behind(app: App) -> None:
+    by_sql(app, "ada@example.com", ("user_ada", "ada@example.com", None))
+    apply(app, created())
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("DELETE FROM users")
+    apply(app, deleted())
+    assert told_of_ada(app) == []
+
+
+@pytest.mark.parametrize(
+    ("called", "then"),
+    [
+        ("ada@example.com", "user_ada"),
+        ("A team of ada@example.com", "user_ada"),
+        ("Ada Lovelace & sons", "Ada Lovelace & sons"),
+        ("info@team.example", "info@team.example"),
+    ],
+)
+def test_a_tenant_that_others_work_in_keeps_a_name_that_is_not_hers(app: App, called: str, then: str) -> None:
+    by_sql(app, called, ("user_ada", "ada@example.com", "Ada Lovelace"), ("user_bob", "bob@example.com", "Bob"))
+    apply(app, deleted())
+    assert names_of_tenants(app) == [then]
+    apply(app, deleted(replace(ADA, user_id="user_bob")))
+    assert "@" not in names_of_tenants(app)[0]
+
+
+def test_of_all_who_leave_at_once_the_last_takes_the_names_along(app: App) -> None:
+    people = [f"user_{n}" for n in range(6)]
+    by_sql(app, "somebody@old.example", *((name, f"{name}@example.com", None) for name in people))
+    jobs = [a_clerk_event(app, deleted(replace(ADA, user_id=name)), f"msg_{name}") for name in people]
+
+    def leave(job_id: UUID) -> bool:
+        own = beside(app)
+        try:
+            return own.runner().run_one(job_id)
+        finally:
+            own.db.close()
+
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        assert all(threads.map(leave, jobs))
+    assert {job_row(app, job_id)["status"] for job_id in jobs} == {"completed"}
+    assert names_of_tenants(app)[0] in people
+
+
+def test_the_tenant_of_plain_sql_follows_the_address_as_any_other(app: App) -> None:
+    by_sql(app, "ada@example.com", ("user_ada", "ada@example.com", None))
+    apply(app, updated(replace(ADA, email="ada@new.example")))
+    assert names_of_tenants(app) == ["ada@new.example"]
+
+
 def test_a_late_creation_does_not_bring_a_deleted_person_back(app: App) -> None:
     assert apply(app, deleted(), created(), updated()) == ["applied", "stale", "stale"]
     user = the_user(app)
@@ -162,7 +269,7 @@ def test_an_address_can_be_used_again_after_its_owner_was_deleted(app: App) -> N
 
 def test_what_is_not_about_a_person_is_kept_and_says_so(app: App) -> None:
     body = clerk_event("session.ended", {"id": "sess_1", "user_id": "user_ada"}, at=NOV_22)
-    assert apply(app, body) == ["ignored:only session.created tells of a login"]
+    assert apply(app, body) == ["ignored:type"]
     assert users(app) == []
 
 

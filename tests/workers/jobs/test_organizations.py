@@ -253,15 +253,45 @@ def test_an_id_of_two_kinds_of_account_is_refused_once_and_changes_nothing(app: 
 
 def test_what_is_not_ours_changes_nothing(app: App) -> None:
     elsewhere = replace(app, ports=replace(app.ports, clerk_instance="ins_other"))
-    assert apply(elsewhere, created()) == ["ignored:event of another Clerk instance"]
+    assert apply(elsewhere, created()) == ["ignored:other_instance"]
     row = {"id": "sub_1", "customer": "cus_1", "status": "active", "items": {"data": [{"price": "price_pro"}]}}
     bought = clerk_event("subscription.created", row, at=NOV_22)
-    assert apply(app, bought) == ["ignored:Clerk's own billing: plans are sold through Stripe"]
+    assert apply(app, bought) == ["ignored:type"]
     with app.db.transaction(SYSTEM) as tx:
         assert tx.billing.subscription("sub_1") is None
     acting = clerk_session(ADA, created_at=NOV_22) | {"actor": {"sub": "user_support"}}
     assert apply(app, created(), clerk_event("session.created", acting, at=NOV_22)) == [
         "applied",
-        "ignored:session of somebody who acts as the person",
+        "ignored:actor",
     ]
     assert the_user(app)["last_login_at"] is None
+
+
+def deserted(app: App) -> set[str]:
+    """Names of tenants that nobody answers for; the doctor counts those that pay, and all of these do."""
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE tenants SET subscription_tier = 'PRO'")
+        rows = tx.tenants.recent()
+        found = {row["name"] for row in rows if row["deserted"]}
+        assert {row["name"] for row in tx.tenants.recent(deserted=True)} == found
+        assert {row["name"] for row in rows if tx.tenants.is_deserted(row["id"])} == found
+        assert tx.health.violations("a paying tenant has a person") == len(found)
+    return found
+
+
+def test_a_paying_tenant_without_any_person_is_told(app: App) -> None:
+    left = clerk_event("organizationMembership.deleted", clerk_membership(ADA, created_at=NOV_22), at=NOV_22 + HOUR)
+    told = []
+    for body in (organization(), created(), joined(), left, deleted()):
+        apply(app, body)
+        told.append(deserted(app))
+    nobody_yet, home = {"Acme"}, "user_ada"
+    assert told == [nobody_yet, nobody_yet, set(), nobody_yet, {"Acme", home}]
+
+
+def test_a_member_answers_for_the_organization_and_for_the_home_that_they_left(app: App) -> None:
+    apply(app, created(), organization(), joined())
+    assert the_user(app)["tenant_id"] == of_organization(app)
+    assert deserted(app) == set()
+    apply(app, organization("deleted", NOV_22 + HOUR))
+    assert deserted(app) == {ADA.organization_id}

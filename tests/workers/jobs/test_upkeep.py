@@ -1,19 +1,34 @@
 """Jobs that ended a while ago are archived, old archives dropped; what may still matter to somebody stays."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from db.intake import store_and_commit
 from db.transaction import SYSTEM
-from tests.builders import an_ended_job, job_row, where
+from integrations import clerk
+from integrations.fakes.people import Body
+from tests.builders import a_clerk_event, a_stripe_event, an_ended_job, job_row, new_id, where
 from tests.wait import until
+from web.webhooks import new_event
 from workers.app import App
-from workers.jobs.upkeep import JOBS_PER_TRANSACTION, KEEP_ARCHIVED, KEEP_ENDED, prune
+from workers.jobs.identity import apply_clerk_event
+from workers.jobs.upkeep import (
+    BODIES_PER_TRANSACTION,
+    JOBS_PER_TRANSACTION,
+    KEEP_ARCHIVED,
+    KEEP_ENDED,
+    KEEP_SETTLED,
+    drop_bodies,
+    prune,
+)
 
 DAY = timedelta(days=1)
 
@@ -148,3 +163,106 @@ def test_killed_between_batches_it_goes_on_where_it_was(
     drain()
     assert where(app, *jobs) == ["archived", "archived"]
     assert job_row(app, job_id)["result"] == {"moved": 1, "dropped": 0}
+
+
+# --- what events said
+
+
+def dropped(app: App, drain: Callable[[], int]) -> object:
+    with app.db.transaction(SYSTEM) as tx:
+        job_id = drop_bodies.enqueue(tx)
+    drain()
+    return job_row(app, job_id)["result"]
+
+
+def event_row(app: App, name: str) -> dict[str, object]:
+    with app.db.transaction(SYSTEM) as tx:
+        row = tx.events.find(name)
+    assert row is not None
+    return row
+
+
+def aged(owner_url: str, days: float, name: str = "%") -> None:
+    with psycopg.connect(owner_url) as owner:
+        owner.execute(
+            "UPDATE webhook_events SET received_at = now() - %s WHERE external_id LIKE %s", (days * DAY, name)
+        )
+
+
+SESSION = {"type": "session.ended", "data": {"id": "sess_1", "user_id": "user_ada", "client_ip": "192.0.2.7"}}
+ADA = {
+    "type": "user.created",
+    "data": {
+        "id": "user_ada",
+        "updated_at": 1_790_000_000_000,
+        "primary_email_address_id": "idn_1",
+        "email_addresses": [{"id": "idn_1", "email_address": "ada@example.com"}],
+    },
+}
+GONE = {"type": "user.deleted", "data": {"id": "user_ada"}, "timestamp": 1_790_000_001_000}
+CUSTOMER = {"id": "evt_1", "object": "event", "type": "customer.created", "created": 1, "data": {"object": {"id": "c"}}}
+
+
+@pytest.mark.parametrize(
+    ("source", "body", "days"),
+    [("clerk", SESSION, 30), ("stripe", CUSTOMER, 30), ("clerk", ADA, KEEP_SETTLED["clerk"].days)],
+)
+def test_what_an_event_said_is_dropped_when_its_time_is_over_and_the_id_stays(
+    app: App, drain: Callable[[], int], owner_url: str, source: str, body: Body, days: int
+) -> None:
+    name = "evt_1" if source == "stripe" else "msg_1"
+
+    def deliver() -> UUID:
+        return a_stripe_event(app, body) if source == "stripe" else a_clerk_event(app, body, name)
+
+    job_id = deliver()
+    drain()
+    status = event_row(app, name)["status"]
+    aged(owner_url, days - 0.1)
+    dropped(app, drain)
+    assert event_row(app, name)["body"] is not None
+    aged(owner_url, days + 0.1)
+    kind = "settled" if status == "applied" else "ignored"
+    assert dropped(app, drain) == {"of_deleted": 0, "ignored": 0, "settled": 0} | {kind: 1}
+    row = event_row(app, name)
+    assert (row["body"], row["payload"], row["status"]) == (None, {}, status)
+    assert deliver() == job_id, "a duplicate"
+    assert drain() == 0
+
+
+def test_what_waits_for_something_keeps_what_it_said(app: App, drain: Callable[[], int], owner_url: str) -> None:
+    lone = {"type": "session.created", "data": {"id": "sess_1", "user_id": "user_x", "created_at": 1}}
+    a_clerk_event(app, lone, "msg_1")
+    drain()
+    a_clerk_event(app, ADA, "msg_2")
+    aged(owner_url, 5000)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE job_queue SET scheduled_for = now() + interval '1 day' WHERE status = 'pending'")
+    assert dropped(app, drain) == {"of_deleted": 0, "ignored": 0, "settled": 0}
+    assert [event_row(app, name)["status"] for name in ("msg_1", "msg_2")] == ["parked:unknown_user", "received"]
+
+
+def test_what_ignored_events_said_of_a_person_goes_when_the_person_is_gone(app: App, drain: Callable[[], int]) -> None:
+    for body, name in ((ADA, "msg_1"), (GONE, "msg_2")):
+        a_clerk_event(app, body, name)
+        drain()
+    envelope = clerk.parse_event(json.dumps(SESSION).encode(), "msg_3")
+    event = new_event("clerk", envelope, apply_clerk_event, new_id)
+    other = replace(event, id=new_id(), external_id="msg_4", subject="user_bob")
+    with app.db.connect(autocommit=True) as connection:
+        store_and_commit(connection, [event, other])
+    assert dropped(app, drain) == {"of_deleted": 1, "ignored": 0, "settled": 0}
+    assert "192.0.2.7" not in str(event_row(app, "msg_3"))
+    assert "192.0.2.7" in str(event_row(app, "msg_4"))
+
+
+def test_every_old_body_goes_however_many_there_are(app: App, drain: Callable[[], int], owner_url: str) -> None:
+    many = 2 * BODIES_PER_TRANSACTION + 500
+    with psycopg.connect(owner_url) as owner:
+        owner.execute(
+            "INSERT INTO webhook_events (source, external_id, type, status, processed_at, received_at) SELECT "
+            "'stripe', n::text, 'a', 'ignored:type', now(), now() - interval '31 days' FROM generate_series(1, %s) n",
+            (many,),
+        )
+    assert dropped(app, drain) == {"of_deleted": 0, "ignored": many, "settled": 0}
+    assert dropped(app, drain) == {"of_deleted": 0, "ignored": 0, "settled": 0}

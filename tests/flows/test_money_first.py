@@ -1,0 +1,90 @@
+"""Money before logins: a purchase does not wait behind the thousands of logins that came before it."""
+
+import json
+import threading
+from queue import SimpleQueue
+from typing import Any
+from uuid import uuid4
+
+from db.intake import NewEvent, Stored, store_and_commit
+from db.transaction import SYSTEM
+from domain.events import Priority
+from integrations import clerk, stripe
+from integrations.fakes.clerk import clerk_event, clerk_user
+from integrations.fakes.lives import LIVES
+from integrations.fakes.people import Body, Cast
+from scheduler.relay import Relay
+from scheduler.schedule import SCHEDULES
+from tests.builders import NOV_22, a_tenant, new_id
+from tests.wait import until
+from web.webhooks import new_event
+from workers.app import App
+from workers.jobs.billing import apply_stripe_event
+from workers.jobs.identity import apply_clerk_event
+from workers.main import WorkerProcess
+from workers.settings import Settings
+
+LOGINS = 3000
+FEW = 100
+"""Jobs that the threads of one process have begun, or are about to begin, at one time."""
+
+SOLD = {"STARTER": "price_starter", "PRO": "price_pro", "AGENCY": "price_agency"}
+
+
+def said_by_clerk(body: Body) -> NewEvent:
+    envelope = clerk.parse_event(json.dumps(body).encode(), f"msg_{uuid4().hex}")
+    return new_event("clerk", envelope, apply_clerk_event, new_id)
+
+
+def said_by_stripe(body: Body) -> NewEvent:
+    return new_event("stripe", stripe.parse_event(json.dumps(body).encode()), apply_stripe_event, new_id)
+
+
+def store(app: App, events: list[NewEvent]) -> list[Stored]:
+    with app.db.connect(autocommit=True) as connection:
+        return [
+            stored
+            for first in range(0, len(events), 500)
+            for stored in store_and_commit(connection, events[first : first + 500])
+        ]
+
+
+def ask(app: App, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    with app.db.transaction(SYSTEM) as tx:
+        return tx.driver.execute(query.encode(), values or None).fetchall()
+
+
+def test_a_purchase_goes_before_the_logins_that_came_before_it(app: App, settings: Settings) -> None:
+    who = Cast(a_tenant(app), "cus_1", "sub_1", "user_ada", "ada@example.com")
+    login = {"user_id": who.user_id, "created_at": int(NOV_22.timestamp() * 1000)}
+    logins = [
+        said_by_clerk(clerk_event("session.created", {"id": f"sess_{n}", **login}, at=NOV_22)) for n in range(LOGINS)
+    ]
+    store(app, logins)
+    relay = Relay(app.db, app.doorbell, app.job_types, SCHEDULES)
+    assert relay.ring() == LOGINS, "all of them wait in Redis before the others come"
+
+    signed_up = said_by_clerk(clerk_event("user.created", clerk_user(who, created_at=NOV_22), at=NOV_22))
+    purchase = [said_by_stripe(body) for body in LIVES["a_checkout"](who, NOV_22, SOLD)]
+    urgent = [stored.job_id for stored in store(app, [signed_up, *purchase])]
+    app.doorbell.ring({"events": {event.job_id: event.priority for event in (signed_up, *purchase)}})
+    relay.ring()
+    assert [priority for (priority,) in ask(app, "SELECT DISTINCT priority FROM job_queue ORDER BY 1")] == sorted(
+        Priority
+    )
+
+    asked_to_stop: SimpleQueue[Any] = SimpleQueue()
+    worker = threading.Thread(target=WorkerProcess(settings).run, args=(asked_to_stop,))
+    worker.start()
+    try:
+        of_them = "FROM job_queue WHERE id = ANY(%s)"
+        until(lambda: ask(app, f"SELECT bool_and(status = 'completed') {of_them}", urgent) == [(True,)], "the purchase")
+    finally:
+        asked_to_stop.put(None)
+        worker.join()
+    assert ask(app, "SELECT subscription_tier FROM tenants WHERE id = %s", who.tenant_id) == [("PRO",)]
+    before = f"started_at < (SELECT max(started_at) {of_them})"
+    [(overtaken,)] = ask(
+        app, f"SELECT count(*) FROM job_queue WHERE priority = %s AND {before}", Priority.SESSION, urgent
+    )
+    assert overtaken < FEW
