@@ -29,7 +29,6 @@ from db.connection import (
     commit,
     connect,
     is_stale_plan,
-    one_line,
     opening,
     put_back,
     savepoint,
@@ -63,6 +62,7 @@ from db.tenants import Tenants
 from db.trends import TrendSources
 from db.turns import Turns
 from db.url import parse
+from db.wording import one_line
 from db.workers import Workers
 from domain.errors import TenantContextNotSet
 
@@ -342,6 +342,7 @@ class Database:
             pool_timeout=pool_timeout,
             pool_use_lifo=True,
             pool_reset_on_return=None,  # `put_back` does
+            hide_parameters=True,  # an error outlives the person whose data it repeats
         )
         self._guard = PoolGuard(self._engine)
 

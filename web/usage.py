@@ -13,6 +13,7 @@ import structlog
 from db.requests import Request
 from db.transaction import SYSTEM, Database
 from domain.errors import Unavailable
+from workers.failures import text_of
 
 MOST_WAITING = 10_000
 MOST_AT_ONCE = 500
@@ -75,7 +76,7 @@ class UsageLog:
             return requests
         except Exception as error:
             if len(requests) == 1:
-                log.warning("usage.lost", tenant_id=str(requests[0].tenant_id), reason=str(error))
+                log.warning("usage.lost", tenant_id=str(requests[0].tenant_id), reason=text_of(error))
                 return []
             # One that cannot be written (its tenant is gone) takes no other with it.
             return [left for each in requests for left in self._write([each])]

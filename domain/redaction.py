@@ -1,0 +1,52 @@
+"""Texts of errors without the data that provoked them: an error outlives the person whose data it repeats.
+
+Errors are kept in `job_attempts` and in logs, where nobody can be forgotten any more. So what is written down of one
+says what kind of value was wrong and where, and never the value.
+"""
+
+import re
+
+MASK = "…"
+LONGEST = 10_000
+"""Characters of a text that are looked at and kept; of a longer one the middle is left out."""
+
+# What repeats is bounded, so that no text takes more than linear time.
+_EMAIL = re.compile(r"[^\s@<>\"'(),:;=\[\]{}]{1,64}@[^\s@<>\"'(),:;=\[\]{}]{1,255}")
+_URL = re.compile(
+    r"\b([a-z][a-z0-9+.-]{0,20}://)(?:[^\s/@]{0,255}@)?([^\s/?#\"'<>()@]*)[/?#][^\s\"'<>()]*", re.IGNORECASE
+)
+_IP = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w:])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{0,4}(?![\w:])", re.IGNORECASE)
+_PHONE = re.compile(r"\+\d[\d ().-]{5,20}\d")
+_QUOTED = re.compile(
+    r"(?<!\w)'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|“[^”]*”"
+    r"|(?:(?<!\w)'|[\"`“]).*",  # one that is not closed, as in a text that was cut, reaches to the end
+    re.DOTALL,
+)
+
+
+def without_addresses(text: str) -> str:
+    """Mask e-mail addresses, for texts that were written by us and name nothing else of a person."""
+    return _EMAIL.sub(MASK, shortened(text))
+
+
+def without_values(text: str) -> str:
+    """Mask everything that may be a value: what stands in quotes, addresses of all kinds, telephone numbers."""
+    text = _QUOTED.sub(_hollow, shortened(text))
+    text = _URL.sub(rf"\1\2/{MASK}", text)
+    for pattern in (_EMAIL, _IP, _PHONE):
+        text = pattern.sub(MASK, text)
+    return text
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Return the text, or its beginning and its end."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
+
+
+def _hollow(quoted: re.Match[str]) -> str:
+    text = quoted[0]
+    closed = len(text) > 1 and text[-1] in "'\"`”"
+    return f"{text[0]}{MASK}{text[-1] if closed else ''}"
