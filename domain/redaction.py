@@ -17,11 +17,8 @@ _URL = re.compile(
 )
 _IP = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w:])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{0,4}(?![\w:])", re.IGNORECASE)
 _PHONE = re.compile(r"\+\d[\d ().-]{5,20}\d")
-_QUOTED = re.compile(
-    r"(?<!\w)'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|“[^”]*”"
-    r"|(?:(?<!\w)'|[\"`“]).*",  # one that is not closed, as in a text that was cut, reaches to the end
-    re.DOTALL,
-)
+_QUOTED = re.compile(r"(?<!\w)(['\"`“])(?:.*(['\"`”])|.*)", re.DOTALL)
+"""From the first quote to the last one, since a value may hold quotes itself; if there is but one, to the end."""
 
 
 def without_addresses(text: str) -> str:
@@ -31,7 +28,7 @@ def without_addresses(text: str) -> str:
 
 def without_values(text: str) -> str:
     """Mask everything that may be a value: what stands in quotes, addresses of all kinds, telephone numbers."""
-    text = _QUOTED.sub(_hollow, shortened(text))
+    text = _QUOTED.sub(lambda quoted: f"{quoted[1]}{MASK}{quoted[2] or ''}", shortened(text))
     text = _URL.sub(rf"\1\2/{MASK}", text)
     for pattern in (_EMAIL, _IP, _PHONE):
         text = pattern.sub(MASK, text)
@@ -44,9 +41,3 @@ def shortened(text: str, longest: int = LONGEST) -> str:
         return text
     half = longest // 2
     return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
-
-
-def _hollow(quoted: re.Match[str]) -> str:
-    text = quoted[0]
-    closed = len(text) > 1 and text[-1] in "'\"`”"
-    return f"{text[0]}{MASK}{text[-1] if closed else ''}"
