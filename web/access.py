@@ -17,7 +17,7 @@ from db.transaction import SYSTEM, Database
 from domain.access import KEY_START, ApiScope, Caller, Session, caller_of, hash_of, scopes_of, use_is_due
 from domain.errors import AccountPending, NotAllowed, NotAuthenticated
 from integrations.clerk_sessions import Verifier
-from web.limits import limit, too_many
+from web.limits import limit, limit_stranger, too_many
 from workers.app import App
 from workers.throttle import Throttle
 
@@ -99,9 +99,14 @@ def caller(request: Request, credential: Annotated[HTTPAuthorizationCredentials 
     if credential is None:
         raise NotAuthenticated("CREDENTIAL_MISSING", "send `Authorization: Bearer` with an API key or a session token")
     authenticator: Authenticator = request.app.state.authenticator
-    who = authenticator.authenticate(credential.credentials)
-    request.state.caller = who
     throttle: Throttle | None = request.app.state.throttle
+    try:
+        who = authenticator.authenticate(credential.credentials)
+    except NotAuthenticated:
+        if throttle is not None:
+            limit_stranger(throttle, request.app.state.strangers, request.client.host if request.client else None)
+        raise
+    request.state.caller = who
     if throttle is not None:
         taken = limit(throttle, request.app.state.policies, who, credential.credentials)
         request.state.taken = taken

@@ -13,7 +13,6 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -41,6 +40,7 @@ from web.access import Authenticator
 from web.admission import RETRY_AFTER, Admission, overloaded
 from web.description import Described
 from web.docs import add_docs
+from web.preflight import Preflighted
 from web.refusals import Refusal, Refused, refusal
 from web.strict import fields_of, unknown_field
 from web.usage import UsageLog, milliseconds_since
@@ -84,6 +84,7 @@ def create_api(
         description="Send `Authorization: Bearer` with an API key or a session token of Clerk.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the Host header, which anybody may have written
         responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},
         exception_handlers={
             HTTPException: _http_error,
@@ -97,6 +98,7 @@ def create_api(
     api.state.app = app
     api.state.throttle = throttle
     api.state.policies = limits.policies(app.settings)
+    api.state.strangers = limits.of_strangers(app.settings)
     api.state.authenticator = Authenticator(app.db, sessions, clock)
     for group in (user, keys, generations, jobs, feedback, billing):
         api.include_router(group.routes)
@@ -105,7 +107,7 @@ def create_api(
     if not origins:
         return served
     # Outermost, so that a page's script can read refusals and failures too.
-    return CORSMiddleware(
+    return Preflighted(
         served,
         allow_origins=list(origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
