@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import func, select
 
@@ -9,6 +10,7 @@ from db.requests import Request
 from db.tables import api_usage
 from db.transaction import SYSTEM
 from tests.builders import a_tenant
+from tests.wait import until
 from web.usage import UsageLog
 from workers.app import App
 
@@ -27,3 +29,21 @@ def test_requests_of_tenants_that_are_gone_cost_the_others_nothing(app: App, bad
     usage.start()
     usage.stop(30)
     assert recorded(app) == 50 - len(bad)
+
+
+def test_a_tenant_that_is_being_deleted_holds_up_nobody_and_loses_nothing_if_it_stays(app: App) -> None:
+    known, going, staying = a_tenant(app), a_tenant(app), a_tenant(app)
+    usage = UsageLog(app.db)
+    with psycopg.connect(app.settings.owner_url) as other, psycopg.connect(app.settings.owner_url) as third:
+        other.execute("DELETE FROM tenants WHERE id = %s", (going,))
+        third.execute("DELETE FROM tenants WHERE id = %s", (staying,))
+        for n in range(30):
+            usage.record(Request((known, going, staying)[n % 3], f"GET /{n}", 200, 1))
+        usage.start()
+        until(lambda: recorded(app) == 10, "the others' requests")
+        third.rollback()
+        until(lambda: recorded(app) == 20, "those of the tenant that stays")
+        other.commit()
+    usage.record(Request(going, "GET /late", 200, 1))
+    usage.stop(30)
+    assert recorded(app) == 20
