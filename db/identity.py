@@ -48,7 +48,8 @@ CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c a
 # Ids, times and roles: enough to apply the event again, and nothing that a person wrote. An event that was made of what
 # Clerk's books say has no signed body.
 FORGET = """
-UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_object(
+UPDATE webhook_events event SET body = NULL, payload = reduced.payload
+FROM (SELECT id, jsonb_strip_nulls(jsonb_build_object(
     'type', type, 'object', 'event', 'timestamp', payload -> 'timestamp', 'instance_id', payload -> 'instance_id',
     'data', jsonb_build_object(
         'id', payload -> 'data' -> 'id', 'user_id', payload -> 'data' -> 'user_id',
@@ -56,8 +57,8 @@ UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_o
         'role', payload -> 'data' -> 'role',
         'organization', jsonb_build_object('id', payload -> 'data' -> 'organization' -> 'id'),
         'public_user_data', jsonb_build_object('user_id', payload -> 'data' -> 'public_user_data' -> 'user_id')
-    )))
-WHERE source = 'clerk' AND subject = %s AND (body IS NOT NULL OR starts_with(external_id, 'reconcile_'))
+    ))) AS payload FROM webhook_events WHERE source = 'clerk' AND subject = %s) AS reduced
+WHERE event.id = reduced.id AND (event.body IS NOT NULL OR event.payload <> reduced.payload)
 """
 
 

@@ -22,8 +22,8 @@ WHERE tenant_id = %(tenant_id)s AND completed_at > now() - %(kept)s AND created_
 LIMIT 1
 """
 
-# A tenant that is gone, or is being deleted, costs the requests of others nothing: no reference fails, no lock is waited
-# for.
+# A tenant that is gone, or is being deleted, costs the requests of others nothing: no reference fails, and no lock is
+# waited for.
 RECORD = """
 INSERT INTO api_usage (tenant_id, kind, name, status_code, duration_ms)
 SELECT asked.tenant_id, 'api', asked.name, asked.status, asked.duration

@@ -46,6 +46,7 @@ from db.events import Events
 from db.explain import Explain
 from db.feedback import Feedback
 from db.fires import Fires
+from db.forgetting import Forgetting
 from db.generating import Generating
 from db.health import Health
 from db.identity import Identity
@@ -284,6 +285,7 @@ class Tx:
     workers = _on_driver(Workers)
     fires = _on_driver(Fires)
     events = _on_driver(Events)
+    forgetting = _on_driver(Forgetting)
     generating = _on_driver(Generating)
     trends = _on_driver(TrendSources)
     health = _on_driver(Health)

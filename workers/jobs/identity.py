@@ -9,10 +9,14 @@ from domain.billing_events import Ignored
 from domain.errors import Rejected, Unavailable
 from domain.identity import Membership, Organization, Person, Role, Seat, merged, seat, tenant_name
 from domain.identity_events import Login, read
+from domain.personal import identifiers
 from workers.job import Context, Event, Tx, job
 
 UNKNOWN_USER = "parked:unknown_user"
 UNKNOWN_ORGANIZATION = "parked:unknown_organization"
+
+EVENTS_AT_ONCE = 500
+LIVE_JOBS_END = timedelta(hours=6)
 
 
 @job("identity.apply_clerk_event", queue="events", system=True, unique=("event_id",), max_attempts=10)
@@ -21,6 +25,37 @@ def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
     with ctx.finish() as tx:
         outcome = apply(ctx, tx, tx.events.get(event_id))
         ctx.report(outcome=outcome)
+
+
+@job("identity.forget", system=True, unique=("clerk_id",), max_attempts=10)
+def forget(ctx: Context, clerk_id: str, words: list[str] | None = None) -> None:
+    """Take a deleted person out of events of Stripe, jobs, attempts, results and the archive.
+
+    `words` are what identifies them, by which they are also found in what is not theirs alone. They are kept no longer
+    than this job looks for them; jobs that have not ended, and name the person, are waited for.
+    """
+    sought = words or []
+    with ctx.begin() as tx:
+        places = tx.forgetting.places(clerk_id, sought)
+        tx.forgetting.rows(clerk_id, places, sought)
+        since = tx.forgetting.oldest_archived()
+    reached: UUID | None = UUID(int=0)
+    while reached is not None:
+        with ctx.begin() as tx:
+            reached = tx.forgetting.events(places, sought, reached, EVENTS_AT_ONCE)
+    with ctx.begin() as tx:
+        tx.forgetting.jobs(clerk_id, places, sought)
+    while since is not None and since <= ctx.now():
+        until = since + timedelta(weeks=1)
+        with ctx.begin() as tx:
+            tx.forgetting.archived(clerk_id, places, sought, since, until)
+        since = until
+    with ctx.begin() as tx:
+        mentioned = tx.forgetting.mentioned_by_live_jobs(ctx.job.id, sought)
+    if mentioned:
+        ctx.snooze(LIVE_JOBS_END, "a job that has not ended names the person")
+    with ctx.finish() as tx:
+        tx.forgetting.own_words(ctx.job.id)
 
 
 def apply(ctx: Context, tx: Tx, event: Event) -> str:
@@ -54,6 +89,8 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
     before = tx.identity.person(told.clerk_id)
     after = merged(before, told)
     if after.deleted_at:
+        if before is not None and not before.deleted_at:
+            forget.enqueue(tx, clerk_id=told.clerk_id, words=identifiers(*tx.forgetting.told(told.clerk_id)))
         tx.identity.forget(told.clerk_id)
     if after == before:
         return "stale"
