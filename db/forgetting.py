@@ -46,7 +46,7 @@ WHERE source = 'stripe' AND subject = ANY(%(subjects)s) AND id > %(after)s ORDER
 """
 
 ANONYMOUS_ROWS = """
-UPDATE users SET email = NULL, name = NULL, image_url = NULL, updated_at = now()
+UPDATE users SET email = NULL, name = NULL, image_url = NULL, updated_at = now(), deleted_at = now()
 WHERE clerk_id IS NULL AND tenant_id = ANY(%(tenants)s) AND email = ANY(%(words)s)
 """
 KEYS = "UPDATE api_keys SET name = 'deleted' WHERE tenant_id = ANY(%(tenants)s) AND name <> 'deleted'"
@@ -145,13 +145,15 @@ class Forgetting:
     def _customers(self, tenants: Sequence[UUID]) -> list[str]:
         return [row[0] for row in self._driver.execute(CUSTOMERS, {"tenants": list(tenants)})]
 
-    def events(self, places: Places, words: Sequence[str], after: UUID, limit: int) -> UUID | None:
+    def events(self, places: Places, words: Sequence[str], name: str | None, after: UUID, limit: int) -> UUID | None:
         """Reduce up to `limit` of Stripe's events, from `after` on: all about customers that nobody is any more, and
         those of the others that mention the person. Returns where to go on."""
         given = {"subjects": places.customers, "deserted": places.of_deserted, "after": after, "limit": limit}
         rows = self._driver.execute(EVENTS, given).fetchall()
         for event_id, payload, has_body, of_deserted in rows:
-            reduced = masked(without_people(payload), words) if isinstance(payload, dict) else {}
+            # A single word may be part of an id; first and last name are none.
+            own = [*words, name] if name and " " in name and of_deserted else words
+            reduced = masked(without_people(payload), own) if isinstance(payload, dict) else {}
             if (of_deserted or masked(payload, words) != payload) and (has_body or reduced != payload):
                 query = "UPDATE webhook_events SET payload = %s, body = NULL WHERE id = %s"
                 self._driver.execute(query, (Jsonb(reduced), event_id))
@@ -192,7 +194,7 @@ class Forgetting:
 
     def own_words(self, own: UUID) -> None:
         """Take the words out of the arguments of the job that looks for them."""
-        self._driver.execute("UPDATE job_queue SET payload = payload - 'words' WHERE id = %s", (own,))
+        self._driver.execute("UPDATE job_queue SET payload = payload - 'words' - 'name' WHERE id = %s", (own,))
 
     @staticmethod
     def _concerning(clerk_id: str, places: Places) -> dict[str, Any]:

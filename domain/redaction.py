@@ -5,6 +5,7 @@ says what kind of value was wrong and where, and never the value.
 """
 
 import re
+from collections.abc import Iterable
 
 MASK = "…"
 LONGEST = 10_000
@@ -16,6 +17,7 @@ _URL = re.compile(
     r"\b([a-z][a-z0-9+.-]{0,20}://)(?:[^\s/@]{0,255}@)?([^\s/?#\"'<>()@]*)[/?#][^\s\"'<>()]*", re.IGNORECASE
 )
 _IP = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w:])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{0,4}(?![\w:])", re.IGNORECASE)
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,60}|\d{1,6}")
 _PHONE = re.compile(r"\+\d[\d ().-]{5,20}\d")
 _QUOTED = re.compile(r"(?<!\w)(['\"`“])(?:.*(['\"`”])|.*)", re.DOTALL)
 """From the first quote to the last one, since a value may hold quotes itself; if there is but one, to the end."""
@@ -33,6 +35,11 @@ def without_values(text: str) -> str:
     for pattern in (_EMAIL, _IP, _PHONE):
         text = pattern.sub(MASK, text)
     return text
+
+
+def place(path: Iterable[object]) -> str:
+    """Return where in a value something is wrong: names as code has them, and numbers. Other keys may be data."""
+    return ".".join(part if _NAME.fullmatch(part) else MASK for part in map(str, path))
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

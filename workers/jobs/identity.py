@@ -28,11 +28,12 @@ def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
 
 
 @job("identity.forget", system=True, unique=("clerk_id",), max_attempts=10)
-def forget(ctx: Context, clerk_id: str, words: list[str] | None = None) -> None:
+def forget(ctx: Context, clerk_id: str, words: list[str] | None = None, name: str | None = None) -> None:
     """Take a deleted person out of events of Stripe, jobs, attempts, results and the archive.
 
-    `words` are what identifies them, by which they are also found in what is not theirs alone. They are kept no longer
-    than this job looks for them; jobs that have not ended, and name the person, are waited for.
+    `words` are what identifies them, by which they are also found in what is not theirs alone; `name` is looked for in
+    what is. Both are kept no longer than this job needs them. Jobs that have not ended, and name the person, are waited
+    for.
     """
     sought = words or []
     with ctx.begin() as tx:
@@ -42,7 +43,7 @@ def forget(ctx: Context, clerk_id: str, words: list[str] | None = None) -> None:
     reached: UUID | None = UUID(int=0)
     while reached is not None:
         with ctx.begin() as tx:
-            reached = tx.forgetting.events(places, sought, reached, EVENTS_AT_ONCE)
+            reached = tx.forgetting.events(places, sought, name, reached, EVENTS_AT_ONCE)
     with ctx.begin() as tx:
         tx.forgetting.jobs(clerk_id, places, sought)
     while since is not None and since <= ctx.now():
@@ -90,7 +91,8 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> str:
     after = merged(before, told)
     if after.deleted_at:
         if before is not None and not before.deleted_at:
-            forget.enqueue(tx, clerk_id=told.clerk_id, words=identifiers(*tx.forgetting.told(told.clerk_id)))
+            words = identifiers(*tx.forgetting.told(told.clerk_id))
+            forget.enqueue(tx, clerk_id=told.clerk_id, words=words, name=before.name)
         tx.identity.forget(told.clerk_id)
     if after == before:
         return "stale"

@@ -1,0 +1,285 @@
+"""A person's data, come in by every way that there is and repeated by every failure; and then the person is forgotten.
+
+Looked for in every column of every table, in Redis, and in all that was logged, Postgres's own log included.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import redis
+from pydantic import BaseModel
+from sqlalchemy import Integer, bindparam, select, text
+
+from db.tables import metadata, users
+from db.transaction import SYSTEM
+from domain.errors import Rejected, Unavailable
+from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_session, clerk_user
+from integrations.fakes.people import Body, Cast
+from integrations.fakes.stripe import checkout_session, customer, stripe_event
+from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row
+from tests.conftest import Servers
+from tests.drain import drain
+from tests.web.test_api import Api, a_key
+from workers import logs
+from workers.app import App
+from workers.context import Context
+from workers.job import job
+from workers.jobs.upkeep import prune
+from workers.settings import Settings
+
+EMAIL, NAME, PHONE = "zyxwada@quill.example", "Zyxwada Quillfeather", "+4917012345678"
+PICTURE, ADDRESS = "https://img.clerk.com/zyxwada.png", "203.0.113.77"
+MARKS = ("zyxw", "quill", "17012345678", ADDRESS)
+SHE = Cast(uuid4(), "cus_she", "sub_she", "user_she", EMAIL)
+HOUR = timedelta(hours=1)
+
+
+class Model(BaseModel):
+    phone: int
+    person: dict[str, int]
+
+
+def unique(ctx: Context) -> None:
+    with ctx.begin() as tx:
+        for _ in range(2):
+            tx.driver.execute("INSERT INTO users (clerk_id, email, deleted_at) VALUES (%s, %s, now())", (EMAIL, EMAIL))
+
+
+def check(ctx: Context) -> None:
+    with ctx.begin() as tx:
+        tx.driver.execute("INSERT INTO users (clerk_id, email, name) VALUES ('user_x', %s, %s)", (EMAIL, NAME))
+
+
+def by_sqlalchemy(ctx: Context) -> None:
+    with ctx.begin() as tx:
+        tx.sql.execute(select(users.c.id).where(users.c.id == EMAIL))
+
+
+def by_alchemy_itself(ctx: Context) -> None:
+    with ctx.begin() as tx:
+        tx.sql.execute(text("SELECT :n").bindparams(bindparam("n", {NAME: EMAIL}, Integer)))
+
+
+def of_no_kind(ctx: Context) -> None:
+    with ctx.begin() as tx:
+        tx.driver.execute("SELECT %s::jsonb", (f'{{"name": {NAME}}}',))
+
+
+def validated(ctx: Context) -> None:
+    Model.model_validate({"phone": EMAIL, "person": {NAME: float(PHONE) + 0.5}})
+
+
+def chained(ctx: Context) -> None:
+    try:
+        {}[NAME]
+    except KeyError as error:
+        try:
+            EMAIL.encode("ascii") + f"{NAME} İ".encode("ascii")
+        except UnicodeError as second:
+            raise ExceptionGroup("two", [error, ValueError(f"no address: {EMAIL!r}")]) from second
+
+
+def quoted(ctx: Context) -> None:
+    raise RuntimeError(f"the person {NAME!r} <{EMAIL}> of {PHONE} at {ADDRESS} has no picture {PICTURE}")
+
+
+def told(ctx: Context) -> None:
+    raise Rejected(f"there is no account of {EMAIL}")
+
+
+def put_off(ctx: Context) -> None:
+    raise Unavailable(f"the mail server refuses {EMAIL}") from ValueError(f"550 {NAME!r}")
+
+
+FAILURES: tuple[Callable[[Context], None], ...] = (
+    *(unique, check, by_sqlalchemy, by_alchemy_itself, of_no_kind, validated, chained, quoted, told, put_off),
+)
+
+
+def reported(ctx: Context, **arguments: Any) -> None:
+    ctx.step("mail", lambda key: {"to": EMAIL, "picture": PICTURE})
+    ctx.report(sent_to=[EMAIL.upper()], name=arguments.get("name"), nested={EMAIL: 'a "quoted" ' + EMAIL})
+    with ctx.finish():
+        pass
+
+
+def failing(act: Callable[[Context], None]) -> Any:
+    return job(f"testing.{act.__name__}", system=True, max_attempts=1)(lambda ctx: act(ctx))
+
+
+@job("testing.reported", max_attempts=1)
+def reported_by_tenant(ctx: Context, tenant_id: UUID, name: str) -> None:
+    reported(ctx, name=name)
+
+
+@job("testing.reported_by_system", system=True, max_attempts=1)
+def reported_by_system(ctx: Context, person: str) -> None:
+    reported(ctx)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Trends are of no interest here, and would be asked for."""
+    return Settings.model_validate(settings.model_dump() | {"trend_sources": ("none",)})
+
+
+@pytest.fixture
+def log(app: App) -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    logs.configure("json", "DEBUG", stream)
+    yield stream
+    logs.configure("console", "WARNING")
+
+
+@pytest.fixture
+def crowd(app: App) -> App:
+    """With the job types of this file too."""
+    types = {each.name: each for each in (reported_by_tenant, reported_by_system, *map(failing, FAILURES))}
+    return replace(app, job_types={**app.job_types, **types})
+
+
+def found(app: App, marks: tuple[str, ...] = MARKS) -> set[str]:
+    """`table.column` of everything that holds a mark, as text, as JSON or as bytes."""
+    sought = [*marks, *(mark.encode().hex() for mark in marks)]
+    places = set()
+    with psycopg.connect(app.settings.owner_url) as owner:
+        columns = owner.execute(
+            "SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables"
+            " USING (table_schema, table_name) WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
+        ).fetchall()
+        assert {table for table, _ in columns} >= metadata.tables.keys()
+        for table, column in columns:
+            query = f'SELECT count(*) FROM "{table}" WHERE lower("{column}"::text) LIKE ANY(%s)'
+            [(count,)] = owner.execute(query.encode(), ([f"%{mark}%" for mark in sought],)).fetchall()
+            if count:
+                places.add(f"{table}.{column}")
+    with redis.Redis.from_url(app.settings.redis_url) as client:
+        for key in client.scan_iter():
+            kept = client.dump(key) or b""
+            if any(mark.encode() in (key + kept).lower() for mark in marks):
+                places.add(f"redis {key!r}")
+    return {place for place in places if not place.startswith("job_archive_")}
+
+
+def in_errors(app: App) -> set[str]:
+    return {place for place in found(app) if place.partition(".")[2] in ("error_message", "traceback")}
+
+
+def clerk(app: App, kind: str, data: Body, at: timedelta) -> UUID:
+    body = clerk_event(kind, data, at=NOV_22 + at)
+    body["event_attributes"]["http_request"]["client_ip"] = ADDRESS
+    return a_clerk_event(app, body, f"msg_{uuid4().hex}")
+
+
+def signed_up(app: App) -> UUID:
+    """She comes through Clerk, with some events that cannot be read; returns her tenant."""
+    person = clerk_user(SHE, created_at=NOV_22, first_name="Zyxwada", last_name="Quillfeather")
+    person |= {"image_url": PICTURE, "phone_numbers": [{"id": "idn_1", "phone_number": PHONE}], "username": "zyxwada"}
+    clerk(app, "user.created", person, timedelta(0))
+    session = clerk_session(SHE, created_at=NOV_22) | {"latest_activity": {"ip_address": ADDRESS, "city": "Quillton"}}
+    clerk(app, "session.created", session, HOUR)
+    clerk(app, "session.ended", session, HOUR)
+    clerk(app, "waitlistEntry.created", {"id": "wait_1", "email_address": EMAIL}, HOUR)
+    clerk(app, "user.updated", person | {"updated_at": EMAIL}, HOUR)
+    clerk(app, "user.updated", person | {"email_addresses": NAME, "updated_at": {PHONE: NAME}}, HOUR)
+    drain(app)
+    with app.db.transaction(SYSTEM) as tx:
+        seat = tx.identity.seat("user_she")
+    assert seat.tenant_id is not None
+    return seat.tenant_id
+
+
+def bought(app: App, tenant_id: UUID) -> None:
+    she = replace(SHE, tenant_id=tenant_id)
+    session = checkout_session(she, at=NOV_22)
+    session |= {"customer_details": {"email": EMAIL, "name": NAME, "phone": PHONE, "address": {"line1": "Quill 1"}}}
+    a_stripe_event(app, stripe_event("checkout.session.completed", session, at=NOV_22))
+    about = customer(she, created_at=NOV_22) | {"email": EMAIL, "name": NAME, "phone": PHONE, "metadata": {"m": EMAIL}}
+    previous = {"email": f"old.{EMAIL}"}
+    a_stripe_event(app, stripe_event("customer.updated", about, at=NOV_22, previous=previous))
+    a_stripe_event(app, stripe_event("customer.subscription.created", about | {"status": {NAME: EMAIL}}, at=NOV_22))
+
+
+def asked(app: App, tenant_id: UUID) -> None:
+    api = Api(app)
+    key = a_key(app, tenant_id, "generations:write", "generations:read", name=f"{NAME}'s laptop")
+    wish = {"count": 1, "generator": "local-grammar/v1"}
+    assert api("POST", "/generate", key, json=wish, headers={"Idempotency-Key": EMAIL}).status_code == 202
+    for body in ({"count": EMAIL}, {"count": 1, "generator": EMAIL}, {NAME: PHONE}, [EMAIL]):
+        assert api("POST", "/generate", key, json=body).status_code == 422
+    assert api("GET", f"/generations/{EMAIL}", key).status_code == 422
+    assert api("GET", "/history", key, params={"search": NAME, "cursor": EMAIL}).status_code == 422
+
+
+def by_plain_sql(app: App, tenant_id: UUID) -> None:
+    with psycopg.connect(app.settings.owner_url) as other:
+        columns = "tenant_id, job_type, payload, ordering_key, max_attempts"
+        add = f"INSERT INTO job_queue ({columns}) VALUES (%s, %s, %s, %s, 1)".encode()
+        person = json.dumps({"name": NAME, "email": EMAIL, "phone": PHONE})
+        for job_type in ("testing.reported", "identity.apply_clerk_event", "nobody.knows"):
+            other.execute(add, (tenant_id, job_type, person, EMAIL))
+        other.execute(add, (None, "identity.apply_clerk_event", json.dumps({"event_id": EMAIL}), None))
+        row = (tenant_id, EMAIL, NAME, PICTURE)
+        other.execute("INSERT INTO users (tenant_id, email, name, image_url) VALUES (%s, %s, %s, %s)", row)
+        other.execute("UPDATE tenants SET name = %s WHERE id = %s", (f"Zyxwada ({EMAIL})", tenant_id))
+
+
+def test_nothing_of_a_forgotten_person_is_left_and_no_failure_ever_told_of_them(
+    crowd: App, log: io.StringIO, servers: Servers, servers_home: Path
+) -> None:
+    others = a_tenant(crowd)
+    tenant_id = signed_up(crowd)
+    bought(crowd, tenant_id)
+    asked(crowd, tenant_id)
+    by_plain_sql(crowd, tenant_id)
+    with crowd.db.transaction(SYSTEM) as tx:
+        for act in FAILURES:
+            crowd.job_types[f"testing.{act.__name__}"].enqueue(tx)
+        mine = reported_by_tenant.enqueue(tx, tenant_id=tenant_id, name=NAME)
+        theirs = reported_by_tenant.enqueue(tx, tenant_id=others, name="Grace")
+        reported_by_system.enqueue(tx, person=EMAIL)
+    drain(crowd)
+    assert in_errors(crowd) == set()
+    assert found(crowd) >= {"users.email", "webhook_events.payload", "job_queue.result", "job_steps.result"}
+    with crowd.db.transaction(SYSTEM) as tx:
+        prune.enqueue(tx, older_than=timedelta(0))
+    drain(crowd)
+    assert in_errors(crowd) == set()
+    assert found(crowd) >= {"job_archive.result", "job_archive.payload", "job_archive.steps", "api_keys.name"}
+    with crowd.db.transaction(SYSTEM) as tx:
+        again = reported_by_tenant.enqueue(tx, tenant_id=tenant_id, name=NAME)
+    drain(crowd)
+    assert NAME in str(job_row(crowd, again))
+
+    clerk(crowd, "user.deleted", clerk_deleted_user(SHE), 2 * HOUR)
+    drain(crowd)
+    with psycopg.connect(crowd.settings.owner_url) as other:  # what nobody can run waits for a person, as ever
+        other.execute("UPDATE job_queue SET status = 'cancelled', completed_at = now() WHERE job_type = 'nobody.knows'")
+        other.execute("UPDATE job_queue SET scheduled_for = now(), ring_at = NULL WHERE job_type = 'identity.forget'")
+    drain(crowd)
+    assert found(crowd) == set()
+    for job_id in (mine, again):
+        with crowd.db.transaction(SYSTEM) as tx:
+            row = tx.jobs.get(job_id) or tx.archive.get(job_id)
+        assert row is not None
+        assert (row["payload"], row["result"]) == ({}, None)
+    with crowd.db.transaction(SYSTEM) as tx:
+        kept = tx.archive.get(theirs)
+    assert kept is not None
+    assert (kept["payload"]["name"], kept["result"]["name"]) == ("Grace", "Grace"), (
+        "another's job lost the identifier only"
+    )
+    assert kept["result"]["sent_to"] == ["…"]
+
+    written = log.getvalue().lower()
+    assert "job.failed" in written
+    assert [mark for mark in MARKS if mark in written] == []
+    assert [mark for mark in MARKS if mark in (servers_home / "postgres.log").read_text().lower()] == []
