@@ -161,13 +161,12 @@ class Forgetting:
 
     def rows(self, clerk_id: str, places: Places, words: Sequence[str]) -> None:
         """What says who they are in rows of their tenants."""
-        given = {"tenants": places.tenants, "words": list(words)}
-        self._driver.execute(ANONYMOUS_ROWS, given)
-        self._driver.execute(KEYS, {"tenants": places.deserted})
-        query = "SELECT id, name FROM tenants WHERE id = ANY(%s) FOR NO KEY UPDATE"
+        query = "SELECT id, name FROM tenants WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
         for tenant_id, name in self._driver.execute(query, (places.tenants,)).fetchall():
             if masked(name, words) != name:
                 self._driver.execute("UPDATE tenants SET name = %s WHERE id = %s", (clerk_id, tenant_id))
+        self._driver.execute(ANONYMOUS_ROWS, {"tenants": places.tenants, "words": list(words)})
+        self._driver.execute(KEYS, {"tenants": places.deserted})
 
     def jobs(self, clerk_id: str, places: Places, words: Sequence[str]) -> None:
         """What jobs that are in the queue, and their attempts, say of the person."""
@@ -208,7 +207,7 @@ class Forgetting:
         query = f"""
             SELECT {", ".join([*texts.key, *as_text])} FROM {texts.table}
             WHERE ({texts.of}) AND lower(concat_ws(' ', {", ".join(as_text)})) LIKE ANY(%(patterns)s)
-            FOR NO KEY UPDATE
+            ORDER BY {", ".join(texts.key)} FOR NO KEY UPDATE
         """
         change = f"""
             UPDATE {texts.table} SET {", ".join(f"{name} = %s::{KINDS.get(name, 'text')}" for name in texts.columns)}

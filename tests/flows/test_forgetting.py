@@ -21,7 +21,14 @@ from sqlalchemy import Integer, bindparam, select, text
 from db.tables import metadata, users
 from db.transaction import SYSTEM
 from domain.errors import Rejected, Unavailable
-from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_session, clerk_user
+from integrations.fakes.clerk import (
+    clerk_deleted_user,
+    clerk_event,
+    clerk_membership,
+    clerk_organization,
+    clerk_session,
+    clerk_user,
+)
 from integrations.fakes.people import Body, Cast
 from integrations.fakes.stripe import checkout_session, customer, stripe_event
 from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row
@@ -32,6 +39,7 @@ from workers import logs
 from workers.app import App
 from workers.context import Context
 from workers.job import job
+from workers.jobs.identity import forget
 from workers.jobs.upkeep import prune
 from workers.settings import Settings
 
@@ -283,3 +291,57 @@ def test_nothing_of_a_forgotten_person_is_left_and_no_failure_ever_told_of_them(
     assert "job.failed" in written
     assert [mark for mark in MARKS if mark in written] == []
     assert [mark for mark in MARKS if mark in (servers_home / "postgres.log").read_text().lower()] == []
+
+
+def test_where_others_work_a_person_is_forgotten_and_nothing_else(crowd: App) -> None:
+    """In the tenant of an organization: Bob works there, and Ada did."""
+    she = replace(SHE, organization_id="org_1")
+    bob = replace(she, user_id="user_bob", email="bob@other.example")
+    signed_up(crowd)
+    clerk(crowd, "user.created", clerk_user(bob, created_at=NOV_22), HOUR)
+    clerk(crowd, "organization.created", clerk_organization(she, created_at=NOV_22), HOUR)
+    for who in (she, bob):
+        clerk(crowd, "organizationMembership.created", clerk_membership(who, created_at=NOV_22), HOUR)
+    drain(crowd)
+    with crowd.db.transaction(SYSTEM) as tx:
+        shared = tx.identity.home("org_1")
+        assert tx.identity.seat("user_bob").tenant_id == shared
+    assert shared is not None
+    team = replace(she, tenant_id=shared, customer_id="cus_team", email="team@other.example")
+    a_stripe_event(crowd, stripe_event("checkout.session.completed", checkout_session(team, at=NOV_22), at=NOV_22))
+    mentions = customer(team, created_at=NOV_22) | {"email": EMAIL, "metadata": {"note": "team"}}
+    a_stripe_event(crowd, stripe_event("customer.updated", mentions, at=NOV_22, previous={"email": None}))
+    key = a_key(crowd, shared, "account:read", name="team key")
+    with crowd.db.transaction(SYSTEM) as tx:
+        job_id = reported_by_tenant.enqueue(tx, tenant_id=shared, name="bob@other.example")
+    drain(crowd)
+    before = job_row(crowd, job_id)
+
+    clerk(crowd, "user.deleted", clerk_deleted_user(SHE), 2 * HOUR)
+    drain(crowd)
+    assert found(crowd, (EMAIL,)) == set()
+    after = job_row(crowd, job_id)
+    told = {"name": "bob@other.example", "sent_to": ["…"], "nested": {"…": 'a "quoted" …'}}
+    assert after == before | {"result": told}
+    assert Api(crowd)("GET", "/user", key).status_code == 200
+    with psycopg.connect(crowd.settings.owner_url) as owner:
+        assert owner.execute("SELECT email FROM users WHERE clerk_id = 'user_bob'").fetchone() == ("bob@other.example",)
+        assert owner.execute("SELECT name FROM api_keys WHERE tenant_id = %s", (shared,)).fetchall() == [("team key",)]
+        bodies = owner.execute(
+            "SELECT type, body IS NOT NULL FROM webhook_events WHERE subject = 'cus_team' ORDER BY type"
+        ).fetchall()
+    assert bodies == [("checkout.session.completed", True), ("customer.updated", False)]
+
+
+def test_forgetting_twice_and_somebody_of_whom_nothing_is_known_changes_nothing(crowd: App) -> None:
+    signed_up(crowd)
+    clerk(crowd, "user.deleted", clerk_deleted_user(SHE), 2 * HOUR)
+    drain(crowd)
+    assert found(crowd) == set()
+    with crowd.db.transaction(SYSTEM) as tx:
+        jobs = [forget.enqueue(tx, clerk_id=each) for each in ("user_she", "user_nobody")]
+    drain(crowd)
+    assert [(job_row(crowd, each)["status"], job_row(crowd, each)["error_message"]) for each in jobs] == [
+        ("completed", None),
+        ("completed", None),
+    ]
