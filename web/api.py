@@ -45,6 +45,7 @@ from web.refusals import Refusal, Refused, refusal
 from web.strict import fields_of, unknown_field
 from web.usage import UsageLog, milliseconds_since
 from workers.app import App
+from workers.failures import text_of
 from workers.throttle import Throttle
 
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
@@ -144,6 +145,11 @@ class Observed:
         return await self._app(scope, receive, observed)
 
 
+def _route(request: Request) -> str:
+    """For logs: the path itself has whatever its caller wrote."""
+    return getattr(request.scope.get("route"), "path", "?")
+
+
 async def _only_here(request: Request, error: Exception) -> Response:
     if not isinstance(error, Refused):
         raise error
@@ -182,7 +188,7 @@ def _what(request: Request, fault: Mapping[str, Any]) -> str:
 async def _refused(request: Request, error: Exception) -> Response:
     """What our own rules refuse."""
     if isinstance(error, NotAuthenticated | NotAllowed):
-        log.info("api.refused", path=request.url.path, code=error.code)
+        log.info("api.refused", route=_route(request), code=error.code)
     match error:
         case NotAuthenticated():
             challenge = CHALLENGE if error.code == "CREDENTIAL_MISSING" else f'{CHALLENGE}, error="invalid_token"'
@@ -201,7 +207,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         case Conflict():
             return refusal(409, str(error), error.code)
         case ProviderRefused():
-            log.error("api.provider_refused", path=request.url.path, code=error.code, reason=str(error))
+            log.error("api.provider_refused", route=_route(request), code=error.code, reason=text_of(error))
             text = "somebody that we rely on refuses this; it has been logged"
             return refusal(502, text, "PROVIDER_REFUSED", {"reason": error.code})
         case Rejected() if not isinstance(error, TenantContextNotSet):  # that is a bug of ours
@@ -209,7 +215,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         case NotSetUp():
             return refusal(503, str(error), "NOT_SET_UP")
         case Unavailable():
-            log.warning("api.unavailable", path=request.url.path, reason=str(error), seldom=True)
+            log.warning("api.unavailable", route=_route(request), reason=str(error), seldom=True)
             seconds = round(error.retry_after.total_seconds()) if error.retry_after else RETRY_AFTER
             return refusal(
                 503,
@@ -222,7 +228,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _too_busy(request: Request, error: Exception) -> Response:
-    log.warning("api.unavailable", path=request.url.path, reason=str(error))
+    log.warning("api.unavailable", route=_route(request), reason=str(error))
     return overloaded()
 
 

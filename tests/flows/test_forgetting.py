@@ -224,6 +224,8 @@ def asked(app: App, tenant_id: UUID) -> None:
     for body in ({"count": EMAIL}, {"count": 1, "generator": EMAIL}, {NAME: PHONE}, [EMAIL]):
         assert api("POST", "/generate", key, json=body).status_code == 422
     assert api("GET", f"/generations/{EMAIL}", key).status_code == 422
+    assert api("GET", f"/generations/{EMAIL}", f"viral_{NAME}".replace(" ", "")).status_code == 401
+    assert api("GET", f"/generations/{EMAIL}", a_key(app, tenant_id, "account:read")).status_code == 403
     assert api("GET", "/history", key, params={"search": NAME, "cursor": EMAIL}).status_code == 422
 
 
