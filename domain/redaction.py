@@ -19,8 +19,9 @@ _URL = re.compile(
 _IP = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w:])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{0,4}(?![\w:])", re.IGNORECASE)
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,60}|\d{1,6}")
 _PHONE = re.compile(r"\+\d[\d ().-]{5,20}\d")
-_QUOTED = re.compile(r"(?<!\w)(['\"`“])(?:.*(['\"`”])|.*)", re.DOTALL)
-"""From the first quote to the last one, since a value may hold quotes itself; if there is but one, to the end."""
+_QUOTED = re.compile(r"(?<!\w)(['\"“])(?:.*(['\"”])|.*)", re.DOTALL)
+"""From the first quote to the last one, since a value may hold quotes itself; if there is but one, to the end. What
+stands in backquotes is code."""
 
 
 def without_addresses(text: str) -> str:
