@@ -22,7 +22,7 @@ from domain.personal import masked, without_people
 TENANTS = """
 SELECT tenant.id, NOT EXISTS (
     SELECT FROM users WHERE tenant_id = tenant.id AND clerk_id IS DISTINCT FROM %(clerk_id)s AND deleted_at IS NULL
-        AND (clerk_id IS NOT NULL OR NOT coalesce(email = ANY(%(words)s), false))
+        AND (clerk_id IS NOT NULL OR NOT coalesce(lower(email) = ANY(%(words)s), false))
 ) AND NOT EXISTS (
     SELECT FROM account_tenants JOIN organizations USING (clerk_id) WHERE home_id = tenant.id AND deleted_at IS NULL
 )
@@ -47,7 +47,7 @@ WHERE source = 'stripe' AND subject = ANY(%(subjects)s) AND id > %(after)s ORDER
 
 ANONYMOUS_ROWS = """
 UPDATE users SET email = NULL, name = NULL, image_url = NULL, updated_at = now(), deleted_at = now()
-WHERE clerk_id IS NULL AND tenant_id = ANY(%(tenants)s) AND email = ANY(%(words)s)
+WHERE clerk_id IS NULL AND tenant_id = ANY(%(tenants)s) AND lower(email) = ANY(%(words)s)
 """
 KEYS = "UPDATE api_keys SET name = 'deleted' WHERE tenant_id = ANY(%(tenants)s) AND name <> 'deleted'"
 
@@ -82,8 +82,9 @@ WHERE completed_at >= %(since)s AND completed_at < %(until)s AND {CONCERNED}
 """
 
 LIVE_MENTION = """
-SELECT EXISTS (SELECT FROM job_queue WHERE id <> %(own)s AND status IN ('pending', 'running')
-               AND lower(payload::text) LIKE ANY(%(patterns)s))
+SELECT EXISTS (SELECT FROM job_queue WHERE status IN ('pending', 'running')
+               AND lower(payload::text) LIKE ANY(%(patterns)s)
+               AND job_type <> (SELECT job_type FROM job_queue WHERE id = %(own)s))
 """
 
 
@@ -138,7 +139,7 @@ class Forgetting:
 
     def places(self, clerk_id: str, words: Sequence[str]) -> Places:
         """Where to look."""
-        rows = self._driver.execute(TENANTS, {"clerk_id": clerk_id, "words": list(words)}).fetchall()
+        rows = self._driver.execute(TENANTS, {"clerk_id": clerk_id, "words": _small(words)}).fetchall()
         tenants, deserted = [row[0] for row in rows], [row[0] for row in rows if row[1]]
         return Places(tenants, deserted, self._customers(tenants), self._customers(deserted))
 
@@ -165,7 +166,7 @@ class Forgetting:
         for tenant_id, name in self._driver.execute(query, (places.tenants,)).fetchall():
             if masked(name, words) != name:
                 self._driver.execute("UPDATE tenants SET name = %s WHERE id = %s", (clerk_id, tenant_id))
-        self._driver.execute(ANONYMOUS_ROWS, {"tenants": places.tenants, "words": list(words)})
+        self._driver.execute(ANONYMOUS_ROWS, {"tenants": places.tenants, "words": _small(words)})
         self._driver.execute(KEYS, {"tenants": places.deserted})
 
     def jobs(self, clerk_id: str, places: Places, words: Sequence[str]) -> None:
@@ -182,12 +183,9 @@ class Forgetting:
         self._driver.execute(EMPTY_ARCHIVE, self._concerning(clerk_id, places) | span)
         self._mask(ARCHIVE, words, span)
 
-    def oldest_archived(self) -> datetime | None:
-        row = self._driver.execute("SELECT min(completed_at) FROM job_archive").fetchone()
-        return row[0] if row else None
-
     def mentioned_by_live_jobs(self, own: UUID, words: Sequence[str]) -> bool:
-        """Whether a job that has not ended, other than `own`, has an identifier among its arguments."""
+        """Whether a job that has not ended has an identifier among its arguments. Those of the type of `own` take
+        theirs out themselves, and would wait for each other."""
         row = self._driver.execute(LIVE_MENTION, {"own": own, "patterns": _patterns(words)}).fetchone()
         return bool(row and row[0])
 
@@ -224,6 +222,10 @@ def _written(words: Sequence[str]) -> list[str]:
     return [*words, *(inside for word in words if (inside := json.dumps(word, ensure_ascii=False)[1:-1]) != word)]
 
 
+def _small(words: Sequence[str]) -> list[str]:
+    return [word.lower() for word in words]
+
+
 def _patterns(words: Sequence[str]) -> list[str]:
     """LIKE's."""
-    return ["%" + re.sub(r"([%_\\])", r"\\\1", word.lower()) + "%" for word in _written(words)]
+    return ["%" + re.sub(r"([%_\\])", r"\\\1", word) + "%" for word in _small(_written(words))]

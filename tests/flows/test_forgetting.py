@@ -347,3 +347,14 @@ def test_forgetting_twice_and_somebody_of_whom_nothing_is_known_changes_nothing(
         ("completed", None),
         ("completed", None),
     ]
+
+
+def test_two_accounts_of_one_address_do_not_wait_for_each_other(crowd: App) -> None:
+    again = replace(SHE, user_id="user_she_again")
+    signed_up(crowd)
+    clerk(crowd, "user.created", clerk_user(again, created_at=NOV_22), HOUR)
+    drain(crowd)
+    for who in (SHE, again):
+        clerk(crowd, "user.deleted", clerk_deleted_user(who), 2 * HOUR)
+    drain(crowd)
+    assert found(crowd) == set()

@@ -1,6 +1,6 @@
 """What Clerk tells us becomes users and organizations, each with a tenant of its own, and who works where."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from domain import quota
@@ -16,7 +16,9 @@ UNKNOWN_USER = "parked:unknown_user"
 UNKNOWN_ORGANIZATION = "parked:unknown_organization"
 
 EVENTS_AT_ONCE = 500
-LIVE_JOBS_END = timedelta(hours=6)
+LIVE_JOBS_END = timedelta(days=1)
+WEEKS_ARCHIVED = 17
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @job("identity.apply_clerk_event", queue="events", system=True, unique=("event_id",), max_attempts=10)
@@ -39,18 +41,20 @@ def forget(ctx: Context, clerk_id: str, words: list[str] | None = None, name: st
     with ctx.begin() as tx:
         places = tx.forgetting.places(clerk_id, sought)
         tx.forgetting.rows(clerk_id, places, sought)
-        since = tx.forgetting.oldest_archived()
     reached: UUID | None = UUID(int=0)
     while reached is not None:
         with ctx.begin() as tx:
             reached = tx.forgetting.events(places, sought, name, reached, EVENTS_AT_ONCE)
     with ctx.begin() as tx:
         tx.forgetting.jobs(clerk_id, places, sought)
-    while since is not None and since <= ctx.now():
-        until = since + timedelta(weeks=1)
+    # A transaction for each week of the archive, which is a partition, and one for what should not be there any more.
+    week = timedelta(weeks=1)
+    monday = (ctx.now() - timedelta(days=ctx.now().weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
+    since, until = BEGINNING, monday - WEEKS_ARCHIVED * week
+    while since <= monday:
         with ctx.begin() as tx:
             tx.forgetting.archived(clerk_id, places, sought, since, until)
-        since = until
+        since, until = until, until + week
     with ctx.begin() as tx:
         mentioned = tx.forgetting.mentioned_by_live_jobs(ctx.job.id, sought)
     if mentioned:
