@@ -252,6 +252,8 @@ def test_a_worker_started_beside_it_finds_the_servers(running: Up, viral: Shell,
             until(lambda: "worker.ready" in log.read_text(), "the worker to be ready")
             findings = {finding["check"]: finding["says"] for finding in viral.json("doctor")}
             assert findings["workers"] == "2 processes are alive"
+            owner = urlsplit(running.state()["urls"]["database_url"]).password
+            assert owner not in "\0".join(psutil.Process(worker.pid).environ().values())
             worker.terminate()
             assert worker.wait(timeout=90) == 0
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -358,3 +359,47 @@ def test_two_accounts_of_one_address_do_not_wait_for_each_other(crowd: App) -> N
         clerk(crowd, "user.deleted", clerk_deleted_user(who), 2 * HOUR)
     drain(crowd)
     assert found(crowd) == set()
+
+
+def test_forgetting_beside_the_work_of_the_tenant_locks_nobody_out(crowd: App) -> None:
+    """Members of one organization are forgotten while its jobs run, end and are archived."""
+    she = replace(SHE, organization_id="org_1")
+    people = [replace(she, user_id=f"user_{n}", email=f"zyxw{n}@quill.example") for n in range(6)]
+    clerk(crowd, "organization.created", clerk_organization(she, created_at=NOV_22), HOUR)
+    for who in people:
+        clerk(crowd, "user.created", clerk_user(who, created_at=NOV_22), HOUR)
+        clerk(crowd, "organizationMembership.created", clerk_membership(who, created_at=NOV_22), HOUR)
+    drain(crowd)
+    with crowd.db.transaction(SYSTEM) as tx:
+        shared = tx.identity.home("org_1")
+    assert shared is not None
+    for who in people:
+        clerk(crowd, "user.deleted", clerk_deleted_user(who), 2 * HOUR)
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for n in range(6):
+                with crowd.db.transaction(SYSTEM) as tx:
+                    reported_by_tenant.enqueue(tx, tenant_id=shared, name=people[n].email)
+                    prune.enqueue(tx, older_than=timedelta(0))
+                drain(crowd)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert errors == []
+    with psycopg.connect(crowd.settings.owner_url) as owner:
+        owner.execute("UPDATE job_queue SET scheduled_for = now(), ring_at = NULL WHERE status = 'pending'")
+    drain(crowd)
+    with psycopg.connect(crowd.settings.owner_url) as owner:
+        ended = owner.execute(
+            "SELECT status, count(*) FROM (SELECT status FROM job_queue UNION ALL SELECT status FROM job_archive) AS j"
+            " GROUP BY status"
+        ).fetchall()
+        lost = owner.execute("SELECT outcome, error_class FROM job_attempts WHERE outcome <> 'snoozed'").fetchall()
+    assert [status for status, _ in ended] == ["completed"], lost
