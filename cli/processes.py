@@ -107,6 +107,7 @@ def worker(queues: Queues = None) -> None:
     In WORKER_PROCESSES processes of WORKER_THREADS threads each. SIGTERM, SIGINT and SIGHUP let them finish what they
     have begun, within WORKER_GRACE_SECONDS.
     """
+    from cli.environment import WORKER, without_secrets_of_others
     from cli.session import environment_of, resolve
     from workers.job import QUEUES
     from workers.main import command
@@ -121,7 +122,7 @@ def worker(queues: Queues = None) -> None:
     argv, environment = command(queues or tuple(QUEUES))
     found = environment_of(load(), state.urls) if state else {}
     sys.stdout.flush()
-    os.execve(argv[0], argv, os.environ | found | environment)  # noqa: S606 - it takes this process over
+    os.execve(argv[0], argv, without_secrets_of_others(WORKER, os.environ | found) | environment)  # noqa: S606 - it takes this process over
 
 
 def scheduler() -> None:

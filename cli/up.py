@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from rich.markup import escape
 
+from cli.environment import SCHEDULER, WEB, WORKER, environment_of_child
 from cli.local.embedded import Embedded, start_embedded
 from cli.local.spawn import LOOPBACK, answers
 from cli.local.supervisor import Child, Supervisor
@@ -65,10 +66,15 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
     refuse_cluster(settings.redis_url)
     run_migrations(settings)
     worker, queues = worker_command(tuple(QUEUES))
+    web, scheduler = ([sys.executable, "-m", "cli.main", name] for name in (WEB, SCHEDULER))
+    foreign = embedded.postgres is None
+    of_web, of_worker, of_scheduler = (
+        environment_of_child(name, environment, foreign_database=foreign) for name in (WEB, WORKER, SCHEDULER)
+    )
     children = [
-        Child("web", [sys.executable, "-m", "cli.main", "web"], environment, grace=15),
-        Child("worker", worker, environment | queues, grace=settings.worker_grace_seconds + 5),
-        Child("scheduler", [sys.executable, "-m", "cli.main", "scheduler"], environment, grace=15),
+        Child(WEB, web, of_web, grace=15),
+        Child(WORKER, worker, of_worker | queues, grace=settings.worker_grace_seconds + 5),
+        Child(SCHEDULER, scheduler, of_scheduler, grace=15),
     ]
 
     def announce() -> None:

@@ -25,6 +25,7 @@ from db.loading import load_leniently
 from db.outage import session_ended
 from db.security import IDENTIFY, Login, role_to_take
 from db.url import DatabaseUrl
+from db.wording import one_line
 from domain.errors import Unavailable
 
 IDLE_BEFORE_PING = 2.0
@@ -224,10 +225,6 @@ def is_stale_plan(error: BaseException) -> bool:
     return (
         isinstance(error, psycopg.errors.FeatureNotSupported) and error.diag.source_function == "RevalidateCachedQuery"
     )
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class PoolGuard:

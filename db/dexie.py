@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Table, Text, cast, func, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
-from db.connection import one_line
 from db.tables import metadata
+from db.wording import one_line
 from domain.dexie import TABLES, Row, own_id, row_id, write
 
 PAGE = 500

@@ -45,20 +45,28 @@ BOOKKEEPING = frozenset({"users", "quota_holds", "quota_ledger", "api_usage", "s
 """Tables whose rows a tenant has without having made anything."""
 CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c and table.name not in BOOKKEEPING]
 
+
+def _kept(path: str, form: str) -> str:
+    """SQL for what stands at a place of a payload, if it has this form: whoever sends may have written anything."""
+    return f"CASE WHEN payload #>> '{{{path}}}' ~ '{form}' THEN payload #> '{{{path}}}' END"
+
+
+ID, TIME = "^[A-Za-z0-9_:.-]{1,255}$", "^[0-9]{1,15}$"
 # Ids, times and roles: enough to apply the event again, and nothing that a person wrote. An event that was made of what
 # Clerk's books say has no signed body.
-FORGET = """
-UPDATE webhook_events SET body = NULL, payload = jsonb_strip_nulls(jsonb_build_object(
-    'type', type, 'object', 'event', 'timestamp', payload -> 'timestamp', 'instance_id', payload -> 'instance_id',
+FORGET = f"""
+UPDATE webhook_events event SET body = NULL, payload = reduced.payload
+FROM (SELECT id, jsonb_strip_nulls(jsonb_build_object(
+    'type', type, 'object', 'event', 'timestamp', {_kept("timestamp", TIME)},
+    'instance_id', {_kept("instance_id", ID)},
     'data', jsonb_build_object(
-        'id', payload -> 'data' -> 'id', 'user_id', payload -> 'data' -> 'user_id',
-        'created_at', payload -> 'data' -> 'created_at', 'updated_at', payload -> 'data' -> 'updated_at',
-        'role', payload -> 'data' -> 'role',
-        'organization', jsonb_build_object('id', payload -> 'data' -> 'organization' -> 'id'),
-        'public_user_data', jsonb_build_object('user_id', payload -> 'data' -> 'public_user_data' -> 'user_id')
-    )))
-WHERE source = 'clerk' AND subject = %s AND dropped_at IS NULL
-      AND (body IS NOT NULL OR starts_with(external_id, 'reconcile_'))
+        'id', {_kept("data,id", ID)}, 'user_id', {_kept("data,user_id", ID)},
+        'created_at', {_kept("data,created_at", TIME)}, 'updated_at', {_kept("data,updated_at", TIME)},
+        'role', {_kept("data,role", ID)},
+        'organization', jsonb_build_object('id', {_kept("data,organization,id", ID)}),
+        'public_user_data', jsonb_build_object('user_id', {_kept("data,public_user_data,user_id", ID)})
+    ))) AS payload FROM webhook_events WHERE source = 'clerk' AND subject = %s) AS reduced
+WHERE event.id = reduced.id AND event.dropped_at IS NULL AND (event.body IS NOT NULL OR event.payload <> reduced.payload)
 """
 
 

@@ -10,9 +10,10 @@ from uuid import UUID
 
 import psycopg
 
-from db.connection import AppConnection, DatabaseUnavailable, begin_in_pipeline, is_contended, is_stale_plan, one_line
+from db.connection import AppConnection, DatabaseUnavailable, begin_in_pipeline, is_contended, is_stale_plan
 from db.outage import why_away
 from db.security import SYSTEM_SCOPE
+from db.wording import one_line
 from domain.events import Status
 
 WRONG_EVENT = (psycopg.DataError, psycopg.IntegrityError)

@@ -22,7 +22,17 @@ WHERE tenant_id = %(tenant_id)s AND completed_at > now() - %(kept)s AND created_
 LIMIT 1
 """
 
-RECORD = "INSERT INTO api_usage (tenant_id, kind, name, status_code, duration_ms) VALUES (%s, 'api', %s, %s, %s)"
+# A tenant that is gone, or is being deleted, costs the requests of others nothing: no reference fails, and no lock is
+# waited for.
+RECORD = """
+INSERT INTO api_usage (tenant_id, kind, name, status_code, duration_ms)
+SELECT asked.tenant_id, 'api', asked.name, asked.status, asked.duration
+FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[]) AS asked (tenant_id, name, status, duration)
+JOIN tenants ON tenants.id = asked.tenant_id
+FOR KEY SHARE OF tenants SKIP LOCKED
+RETURNING tenant_id
+"""
+STILL_THERE = "SELECT id FROM tenants WHERE id = ANY(%s)"
 
 FIELDS = "id, job_type, status, attempts, result, error_message, scheduled_for, created_at, started_at, completed_at"
 JOB = f"""
@@ -71,7 +81,14 @@ class Requests:
         last = self._driver.execute(LAST_ATTEMPT, {"id": job_id}).fetchone()
         return last is not None and last[0] is None and last[1] not in UNSAID
 
-    def record(self, requests: Sequence[Request]) -> None:
-        """System scope: requests of any tenants."""
-        with self._driver.cursor() as cursor:
-            cursor.executemany(RECORD, requests)
+    def record(self, requests: Sequence[Request]) -> list[Request]:
+        """System scope: keep requests of any tenants, but for those of tenants that are gone. Returns those of tenants
+        that somebody else has locked, to be tried again."""
+        kept = {
+            row[0] for row in self._driver.execute(RECORD, [list(column) for column in zip(*requests, strict=True)])
+        }
+        left = [each for each in requests if each.tenant_id not in kept]
+        if not left:
+            return []
+        there = {row[0] for row in self._driver.execute(STILL_THERE, ([each.tenant_id for each in left],))}
+        return [each for each in left if each.tenant_id in there]

@@ -29,7 +29,6 @@ from db.connection import (
     commit,
     connect,
     is_stale_plan,
-    one_line,
     opening,
     put_back,
     savepoint,
@@ -47,6 +46,7 @@ from db.events import Events
 from db.explain import Explain
 from db.feedback import Feedback
 from db.fires import Fires
+from db.forgetting import Forgetting
 from db.generating import Generating
 from db.health import Health
 from db.identity import Identity
@@ -63,6 +63,7 @@ from db.tenants import Tenants
 from db.trends import TrendSources
 from db.turns import Turns
 from db.url import parse
+from db.wording import one_line
 from db.workers import Workers
 from domain.errors import TenantContextNotSet
 
@@ -284,6 +285,7 @@ class Tx:
     workers = _on_driver(Workers)
     fires = _on_driver(Fires)
     events = _on_driver(Events)
+    forgetting = _on_driver(Forgetting)
     generating = _on_driver(Generating)
     trends = _on_driver(TrendSources)
     health = _on_driver(Health)
@@ -342,6 +344,7 @@ class Database:
             pool_timeout=pool_timeout,
             pool_use_lifo=True,
             pool_reset_on_return=None,  # `put_back` does
+            hide_parameters=True,  # an error outlives the person whose data it repeats
         )
         self._guard = PoolGuard(self._engine)
 

@@ -147,5 +147,5 @@ _WHY_NOT = {
     "sms": "carries one-time codes: its body is not kept",
     "subscription": _CLERK_BILLING,
     "subscriptionItem": _CLERK_BILLING,
-    "waitlistEntry": _NOTHING_FOLLOWS,
+    "waitlistEntry": "is about nobody who has an account: its body is not kept",
 }

@@ -17,8 +17,9 @@ TOLERANCE = 300
 """Seconds that a signature's time may differ from ours, to either side. Each retry is signed anew."""
 
 SECRET_PREFIX = "whsec_"  # noqa: S105
-CARRY_CODES = ("email.", "sms.", "organizationInvitation.")
-"""Families of types whose bodies contain one-time codes, or the link in an invitation: only the envelope is kept."""
+NOT_KEPT = ("email.", "sms.", "organizationInvitation.", "waitlistEntry.")
+"""Families of types whose bodies contain one-time codes, the link in an invitation, or the address of somebody who is
+no user yet and whom no deletion would name: only the envelope is kept."""
 
 
 def verify(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: float) -> str:
@@ -83,7 +84,7 @@ def parse_event(body: bytes, message_id: str) -> Envelope:
     event, payload = read_object(body)
     kind = name(event, "type")
     kept: bytes | None = body
-    if kind.startswith(CARRY_CODES):
+    if kind.startswith(NOT_KEPT):
         payload, kept = orjson.dumps({"type": kind, "object": "event", "data": {}}).decode(), None
     return Envelope(
         external_id=message_id,

@@ -20,6 +20,7 @@ from scheduler.line import WINDOW, Line
 from scheduler.schedule import Schedule, latest_before, skipped, to_fire
 from workers.broker import FEW, Doorbell
 from workers.endings import rescue
+from workers.failures import text_of
 from workers.job import QUEUES, JobTypes
 
 TICK, TICK_BUSY = 0.5, 0.03
@@ -124,7 +125,7 @@ class Relay:
         except (redis.RedisError, *NO_ANSWER):
             raise
         except Exception as error:
-            log.error("relay.queue_failed", queue=queue, error=str(error))
+            log.error("relay.queue_failed", queue=queue, error=text_of(error))
             return 0
 
     def _ring_queue(self, queue: str, waiting: int, *, called: bool) -> int:

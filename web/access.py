@@ -17,7 +17,7 @@ from db.transaction import SYSTEM, Database
 from domain.access import KEY_START, ApiScope, Caller, Session, caller_of, hash_of, scopes_of, use_is_due
 from domain.errors import AccountPending, NotAllowed, NotAuthenticated
 from integrations.clerk_sessions import Verifier
-from web.limits import limit, too_many
+from web.limits import limit, limit_stranger, too_many
 from workers.app import App
 from workers.throttle import Throttle
 
@@ -112,9 +112,14 @@ def identify(request: Request, credential: str) -> None:
         Refused: it is one too many.
     """
     authenticator: Authenticator = request.app.state.authenticator
-    who = authenticator.authenticate(credential)
-    request.state.caller = who
     throttle: Throttle | None = request.app.state.throttle
+    try:
+        who = authenticator.authenticate(credential)
+    except NotAuthenticated:
+        if throttle is not None:
+            limit_stranger(throttle, request.app.state.strangers, request.client.host if request.client else None)
+        raise
+    request.state.caller = who
     if throttle is not None:
         taken = limit(throttle, request.app.state.policies, who, credential)
         request.state.taken = taken

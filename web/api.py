@@ -13,7 +13,6 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -41,10 +40,12 @@ from web.access import Authenticator
 from web.admission import Admission
 from web.description import Described
 from web.docs import add_docs
+from web.preflight import Preflighted
 from web.refusals import RETRY_AFTER, Refusal, Refused, overloaded, refusal
 from web.strict import fields_of, unknown_field
 from web.usage import UsageLog, milliseconds_since
 from workers.app import App
+from workers.failures import text_of
 from workers.throttle import Throttle
 
 CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
@@ -86,6 +87,7 @@ def create_api(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the Host header, which anybody may have written
         responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},
         exception_handlers={
             HTTPException: _http_error,
@@ -100,6 +102,7 @@ def create_api(
     api.state.throttle = throttle
     api.state.policies = limits.policies(app.settings)
     api.state.admission = Admission()
+    api.state.strangers = limits.of_strangers(app.settings)
     api.state.authenticator = Authenticator(app.db, sessions, clock)
     for group in (user, keys, generations, jobs, feedback, billing):
         api.include_router(group.routes)
@@ -108,7 +111,7 @@ def create_api(
     if not origins:
         return served
     # Outermost, so that a page's script can read refusals and failures too.
-    return CORSMiddleware(
+    return Preflighted(
         served,
         allow_origins=list(origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
@@ -143,6 +146,11 @@ class Observed:
             await send(message)
 
         return await self._app(scope, receive, observed)
+
+
+def _route(request: Request) -> str:
+    """For logs: the path itself has whatever its caller wrote."""
+    return getattr(request.scope.get("route"), "path", "?")
 
 
 async def _only_here(request: Request, error: Exception) -> Response:
@@ -183,7 +191,7 @@ def _what(request: Request, fault: Mapping[str, Any]) -> str:
 async def _refused(request: Request, error: Exception) -> Response:
     """What our own rules refuse."""
     if isinstance(error, NotAuthenticated | NotAllowed):
-        log.info("api.refused", path=request.url.path, code=error.code)
+        log.info("api.refused", route=_route(request), code=error.code)
     match error:
         case NotAuthenticated():
             challenge = CHALLENGE if error.code == "CREDENTIAL_MISSING" else f'{CHALLENGE}, error="invalid_token"'
@@ -202,7 +210,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         case Conflict():
             return refusal(409, str(error), error.code)
         case ProviderRefused():
-            log.error("api.provider_refused", path=request.url.path, code=error.code, reason=str(error))
+            log.error("api.provider_refused", route=_route(request), code=error.code, reason=text_of(error))
             text = "somebody that we rely on refuses this; it has been logged"
             return refusal(502, text, "PROVIDER_REFUSED", {"reason": error.code})
         case Rejected() if not isinstance(error, TenantContextNotSet):  # that is a bug of ours
@@ -210,7 +218,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         case NotSetUp():
             return refusal(503, str(error), "NOT_SET_UP")
         case Unavailable():
-            log.warning("api.unavailable", path=request.url.path, reason=str(error), seldom=True)
+            log.warning("api.unavailable", route=_route(request), reason=str(error), seldom=True)
             seconds = round(error.retry_after.total_seconds()) if error.retry_after else RETRY_AFTER
             return refusal(
                 503,
@@ -223,7 +231,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _too_busy(request: Request, error: Exception) -> Response:
-    log.warning("api.unavailable", path=request.url.path, reason=str(error))
+    log.warning("api.unavailable", route=_route(request), reason=str(error))
     return overloaded("more is asked for at once than can be answered; try again later").response()
 
 

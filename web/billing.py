@@ -42,7 +42,7 @@ class Purchase(RequestBody):
     """What to buy: a tier at its usual price, or one price (yearly, in another currency). Addresses are pages of ours;
     `{CHECKOUT_SESSION_ID}` in `success_url` is filled in by Stripe."""
 
-    tier: Tier | None = None
+    tier: Annotated[Tier, Field(strict=False)] | None = None
     price_id: str | None = Field(None, max_length=255)
     success_url: str
     cancel_url: str

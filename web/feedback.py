@@ -1,22 +1,25 @@
 """`/api/feedback`: how a concept's video did."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from domain.access import ApiScope, Caller
 from web.access import Running, requires
 from web.admission import AdmittedRoute
 from web.generations import own
-from web.refusals import documented, not_found
-from web.strict import RequestBody
+from web.refusals import Refused, documented, not_found
+from web.strict import Id, Moment, RequestBody
 
 routes = APIRouter(prefix="/feedback", tags=["feedback"], route_class=AdmittedRoute)
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far a caller's clock may be ahead of ours: what it has seen was seen now."""
+
 KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels": "instagramReels"}
 """A concept's names of the platforms."""
 
@@ -39,7 +42,7 @@ class FeedbackRequest(RequestBody):
         },
     )
 
-    generation_id: UUID
+    generation_id: Id
     concept_id: str = Field(max_length=100)
     platform: Literal["tiktok", "youtube-shorts", "instagram-reels"]
     views: Count = 0
@@ -47,7 +50,7 @@ class FeedbackRequest(RequestBody):
     shares: Count = 0
     comments: Count = 0
     actual_score: float | None = Field(None, ge=0, le=100)
-    observed_at: AwareDatetime | None = None
+    observed_at: Moment | None = None
 
 
 class Feedback(BaseModel):
@@ -69,10 +72,19 @@ def give_feedback(
         if concept is None:
             raise not_found(f"such concept in the generation {seen.generation_id}")
         predicted = _score(concept, KEYS[seen.platform])
-        observed_at = seen.observed_at or tx.now()
+        observed_at = _observed(seen.observed_at, tx.now())
         columns = seen.model_dump() | {"predicted_score": predicted, "observed_at": observed_at}
         feedback_id = tx.feedback.add(caller.tenant_id, columns)
     return Feedback(id=feedback_id, predicted_score=predicted, observed_at=observed_at)
+
+
+def _observed(said: datetime | None, now: datetime) -> datetime:
+    """Raises:
+    Refused: nobody has seen it yet.
+    """
+    if said is not None and said > now + CLOCKS_DIFFER:
+        raise Refused(422, "body.observed_at: is in the future", "INVALID")
+    return now if said is None else min(said, now)
 
 
 def _id(concept: Any) -> Any:

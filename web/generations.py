@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from db.content import Generation as Stored
 from db.content import Place
@@ -19,7 +19,7 @@ from web.access import Running, requires
 from web.admission import AdmittedRoute
 from web.jobs import Job, own_job
 from web.refusals import Refused, documented, not_found
-from web.strict import RequestBody
+from web.strict import Moment, RequestBody
 from workers.job import Tx
 from workers.jobs.generation import generate_concepts
 
@@ -34,8 +34,8 @@ IdempotencyKey = Annotated[
         pattern=r"^[!-~]{1,255}$",
     ),
 ]
-Since = Annotated[AwareDatetime | None, Field(description="The earliest date, with its offset from UTC.")]
-Until = Annotated[AwareDatetime | None, Field(description="The latest date, with its offset from UTC.")]
+Since = Annotated[Moment | None, Field(description="The earliest date, with its offset from UTC.")]
+Until = Annotated[Moment | None, Field(description="The latest date, with its offset from UTC.")]
 
 MISSING = documented(_404="no such generation of yours")
 

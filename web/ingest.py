@@ -22,6 +22,7 @@ import structlog
 
 from db.connection import AppConnection
 from db.intake import NewEvent, Stored, store_and_commit
+from db.wording import one_line
 from domain.errors import Unavailable
 
 Rings = Mapping[str, Mapping[UUID, int]]
@@ -147,7 +148,7 @@ class Ingest:
             stored = self._store(batch)
         except Exception as error:
             if not isinstance(error, Unavailable):
-                log.warning("ingest.batch_failed", events=len(batch), reason=_one_line(error))
+                log.warning("ingest.batch_failed", events=len(batch), reason=one_line(error))
             for waiting in batch:
                 self._write_alone(waiting)
         else:
@@ -163,7 +164,7 @@ class Ingest:
             except Exception as error:
                 event = waiting.event
                 log.exception("ingest.event_failed", source=event.source, external_id=event.external_id)
-                _on_loop([waiting], _refuse, _one_line(error))
+                _on_loop([waiting], _refuse, one_line(error))
                 return
             else:
                 self._answer([waiting], stored)
@@ -180,7 +181,7 @@ class Ingest:
             stored = store_and_commit(self._connected(), [waiting.event for waiting in batch])
         except Unavailable as error:
             if self._served:
-                log.warning("ingest.postgres_away", reason=_one_line(error))
+                log.warning("ingest.postgres_away", reason=one_line(error))
             self._served = False
             raise
         if not self._served:
@@ -194,7 +195,7 @@ class Ingest:
                 self._connection = self._connect()
                 self._connection.autocommit = True
             except Exception as error:
-                raise Unavailable(f"Postgres cannot be reached: {_one_line(error)}") from error
+                raise Unavailable(f"Postgres cannot be reached: {one_line(error)}") from error
         return self._connection
 
     def _answer(self, batch: Sequence[Waiting], stored: Sequence[Stored]) -> None:
@@ -236,7 +237,7 @@ class Ingest:
             self._ring(rings)
         except Exception as error:
             if was_heard:
-                log.warning("ingest.ring_failed", reason=_one_line(error))
+                log.warning("ingest.ring_failed", reason=one_line(error))
             return False
         return True
 
@@ -258,7 +259,3 @@ def _refuse(answers: Sequence[Answer], reason: str) -> None:
     for answer in answers:
         if not answer.done():
             answer.set_exception(Unavailable(reason))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

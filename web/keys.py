@@ -6,7 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 
 from db.transaction import SYSTEM
 from domain.access import KEY_BYTES, ApiScope, Caller, maker_of, new_key
@@ -14,7 +14,7 @@ from domain.errors import NotAllowed, UnknownKey
 from web.access import Running, requires
 from web.admission import AdmittedRoute
 from web.refusals import documented
-from web.strict import RequestBody
+from web.strict import Moment, RequestBody
 
 routes = APIRouter(prefix="/keys", tags=["keys"], route_class=AdmittedRoute)
 
@@ -26,7 +26,7 @@ class KeyRequest(RequestBody):
 
     name: str
     scopes: list[str]
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 class ApiKey(BaseModel):

@@ -6,6 +6,7 @@ allowed, `RateLimit: "key";r=119;t=1` what is left, and in how many seconds all 
 """
 
 from hashlib import sha256
+from ipaddress import IPv6Address, ip_address
 
 from domain.access import Caller
 from web.refusals import Refused
@@ -28,6 +29,35 @@ def limit(throttle: Throttle, policies: Policies, caller: Caller, credential: st
     own = caller.user_id or sha256(credential.encode()).hexdigest()[:32]
     per_caller, per_tenant = policies
     return throttle.take([(per_caller, f"{own}:{caller.tenant_id}"), (per_tenant, str(caller.tenant_id))])
+
+
+def of_strangers(settings: Settings) -> Policy:
+    """How many credentials that nobody knows one address may try."""
+    return Policy("address", settings.rate_limit_per_address, 60)
+
+
+def limit_stranger(throttle: Throttle, policy: Policy, address: str | None) -> None:
+    """Count a credential that was refused. Whoever is known is not limited by the address that they share.
+
+    Raises:
+        Refused: this address has tried too many.
+    """
+    taken = throttle.take([(policy, sha256(_network(address).encode()).hexdigest()[:32])])
+    if taken is not None and taken.wait:
+        text = f"at most {policy.requests} unknown credentials a minute from one address; try again in {taken.wait} s"
+        details, after = {"retry_after": taken.wait}, {"Retry-After": str(taken.wait)}
+        raise Refused(429, text, "RATE_LIMITED", details, after)
+
+
+def _network(address: str | None) -> str:
+    """An IPv6 customer has 2⁶⁴ addresses at least."""
+    try:
+        found = ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return "nowhere"
+    if isinstance(found, IPv6Address):
+        found = found.ipv4_mapped or ip_address(int(found) >> 64 << 64)
+    return str(found)
 
 
 def headers(taken: Taken | None) -> dict[str, str]:

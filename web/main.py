@@ -173,6 +173,7 @@ def create_app(web: WebDeps) -> DoorsFirst:
         lifespan=lifespan,
         exception_handlers={HTTPException: http_error, Exception: _own_error},
     )
+    rest.router.redirect_slashes = False  # a redirect would repeat the Host header, which anybody may have written
     return DoorsFirst(doors, rest)
 
 

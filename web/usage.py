@@ -13,6 +13,7 @@ import structlog
 from db.requests import Request
 from db.transaction import SYSTEM, Database
 from domain.errors import Unavailable
+from workers.failures import text_of
 
 MOST_WAITING = 10_000
 MOST_AT_ONCE = 500
@@ -61,6 +62,8 @@ class UsageLog:
                 log.warning("usage.dropped", requests=self._dropped)
                 self._dropped = 0
             if last:
+                if waiting:
+                    log.warning("usage.dropped", requests=len(waiting))
                 return
 
     def _write(self, requests: list[Request]) -> list[Request]:
@@ -69,17 +72,17 @@ class UsageLog:
             return []
         try:
             with self._db.transaction(SYSTEM, durable=False) as tx:
-                tx.requests.record(requests)
+                return tx.requests.record(requests)
         except Unavailable as error:
             log.warning("usage.waits", requests=len(requests), reason=str(error), seldom=True)
             return requests
         except Exception as error:
             if len(requests) == 1:
-                log.warning("usage.lost", tenant_id=str(requests[0].tenant_id), reason=str(error))
+                log.warning("usage.lost", tenant_id=str(requests[0].tenant_id), reason=text_of(error))
                 return []
-            # One that cannot be written (its tenant is gone) takes no other with it.
-            return [left for each in requests for left in self._write([each])]
-        return []
+            # One that cannot be written takes no other with it.
+            half = len(requests) // 2
+            return self._write(requests[:half]) + self._write(requests[half:])
 
 
 def milliseconds_since(began: float) -> int:

@@ -12,13 +12,13 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
 import workers.jobs
 from domain.errors import ViralError
 from workers.app import discover
+from workers.failures import traceback_of
 from workers.settings import load
 
 SIGN_OFF_SECONDS = 10
@@ -115,8 +115,8 @@ class Parent:
             code = 0
         except ViralError as error:
             sys.stderr.write(f"viral worker: {error}\n")
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            sys.stderr.write(f"{traceback_of(error)}\n")
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -8,6 +8,7 @@ import structlog
 from db.claims import ClaimedJob, known
 from db.transaction import SYSTEM, Database, Tx
 from domain.errors import Unavailable
+from workers.failures import text_of
 from workers.job import JobTypes
 
 Claim = tuple[list[ClaimedJob], list[UUID]]
@@ -50,7 +51,7 @@ class Claimer:
             raise
         except Exception as error:
             if len(job_ids) == 1:
-                log.error("job.claim_refused", job_id=str(job_ids[0]), error=str(error))
+                log.error("job.claim_refused", job_id=str(job_ids[0]), error=text_of(error))
                 return [], []
         claimed: list[ClaimedJob] = []
         left: list[UUID] = []

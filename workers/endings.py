@@ -14,7 +14,7 @@ from db.transaction import NO_ANSWER, SYSTEM, Contended, Database, Tx, is_conten
 from db.workers import NOBODY, LostJob
 from domain.errors import Rejected
 from domain.job import GiveUp, Retry, after_abandonment, after_crash, after_overrun
-from workers.failures import described
+from workers.failures import described, text_of
 from workers.job import FailedJob, JobType, JobTypes
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ def rescue(db: Database, job_types: JobTypes) -> int:
             if tenant_id is not None:
                 locked.add(tenant_id)
         except Exception as error:
-            log.error("job.rescue_failed", job_id=str(job_id), error=str(error), exc_info=error)
+            log.error("job.rescue_failed", job_id=str(job_id), error=text_of(error), exc_info=error)
     return rescued
 
 

@@ -1,24 +1,29 @@
-"""A failed attempt in words that can always be kept, whatever the exception is and says."""
+"""A failed attempt in words that can always be kept, whatever the exception is and says.
 
-import traceback
+They never repeat the values that provoked it (`db/wording.py`): an attempt outlives the person whose data they were.
+"""
+
+from collections.abc import Iterator
+from traceback import StackSummary, walk_tb
 
 from db.jobs import FailedAttempt
+from db.wording import text_of as worded
 from domain.errors import Rejected, ViralError
+from domain.redaction import shortened
 from domain.storable import storable_text
 
-LONGEST_MESSAGE, LONGEST_TRACEBACK = 10_000, 50_000
+LONGEST_TRACEBACK = 50_000
 """Characters; of a longer text the middle is left out."""
 
 
 def described(error: Exception) -> FailedAttempt:
     """Describe the attempt that ended in `error`. Never raises, and never says what Postgres refuses."""
     name = type(error).__name__
-    return FailedAttempt(
-        outcome="rejected" if isinstance(error, Rejected) else "failed",
-        error_class=name,
-        error_message=_cut(text_of(error) or name, LONGEST_MESSAGE),
-        traceback=None if isinstance(error, ViralError) else _cut(_traceback(error), LONGEST_TRACEBACK),
-    )
+    outcome = "rejected" if isinstance(error, Rejected) else "failed"
+    message = storable_text(text_of(error) or name)
+    if isinstance(error, ViralError):
+        return FailedAttempt(outcome, name, message)
+    return FailedAttempt(outcome, name, message, storable_text(shortened(traceback_of(error), LONGEST_TRACEBACK)))
 
 
 def named(attempt: FailedAttempt, refusal: Exception) -> FailedAttempt:
@@ -28,23 +33,32 @@ def named(attempt: FailedAttempt, refusal: Exception) -> FailedAttempt:
 
 
 def text_of(error: BaseException) -> str:
-    """Return what the exception says; if it cannot say it, that."""
+    """Return what the exception says, without values; if it cannot say it, that."""
     try:
-        return str(error)
+        return worded(error)
     except Exception as broken:
         return f"{type(error).__name__} (its text cannot be read: {type(broken).__name__})"
 
 
-def _traceback(error: Exception) -> str:
+def traceback_of(error: BaseException) -> str:
+    """Return where it was raised, and what it was caused by: lines of code, and the texts without values."""
     try:
-        return "".join(traceback.format_exception(error))
+        return "\n".join(_told(error, frozenset()))
     except Exception as broken:
         return f"the traceback cannot be read: {type(broken).__name__}"
 
 
-def _cut(text: str, longest: int) -> str:
-    text = storable_text(text)
-    if len(text) <= longest:
-        return text
-    half = longest // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
+def _told(error: BaseException, above: frozenset[int]) -> Iterator[str]:
+    """As Python tells it, the cause first."""
+    above |= {id(error)}
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None and id(before) not in above:
+        yield from _told(before, above)
+        how = "was the direct cause of" if error.__cause__ is not None else "was being handled during"
+        yield f"\nThe exception above {how} the following one:\n"
+    yield "Traceback (most recent call last):"
+    yield "".join(StackSummary.extract(walk_tb(error.__traceback__)).format()).rstrip("\n")
+    yield f"{type(error).__name__}: {text_of(error)}"
+    for each in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        if id(each) not in above:
+            yield from _told(each, above)

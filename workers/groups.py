@@ -17,6 +17,7 @@ from db.claims import ClaimedJob
 from db.transaction import SYSTEM, CommitUnknown, Database, LeaseMissing, Scope, Tx
 from domain.errors import ViralError
 from workers.context import Context
+from workers.failures import text_of
 from workers.job import JobTypes
 
 MOST = 50
@@ -80,7 +81,7 @@ def run_group(
     except CommitUnknown:
         raise
     except Exception as error:
-        log.info("group.dissolved", jobs=len(jobs), reason=str(error) or type(error).__name__)
+        log.info("group.dissolved", jobs=len(jobs), reason=text_of(error) or type(error).__name__)
         return jobs
     log.info("jobs.completed", count=len(finished), job_type=jobs[0].job_type)
     return alone

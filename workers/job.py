@@ -30,6 +30,7 @@ from db.transaction import SYSTEM, Scope
 from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from domain.job import Backoff
+from domain.redaction import place
 from workers.context import Context as Context
 
 P = ParamSpec("P")
@@ -247,8 +248,7 @@ class JobType(Generic[P]):
             return self._model.model_validate(dict(payload))
         except ValidationError as error:
             faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'payload'}: {fault['msg'].lower()}"
-                for fault in error.errors()
+                f"{place(fault['loc']) or 'payload'}: {fault['msg'].lower()}" for fault in error.errors()
             )
             expected = ", ".join(str(parameter) for parameter in self.parameters.values()) or "no arguments"
             raise PayloadInvalid(f"{self.name}: {faults} (it takes {expected})") from error

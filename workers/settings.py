@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     rate_limit_per_caller: int = Field(default=120, ge=1, le=10_000_000)
     rate_limit_per_tenant: int = Field(default=600, ge=1, le=10_000_000)
     """Requests a minute."""
+    rate_limit_per_address: int = Field(default=60, ge=1, le=10_000_000)
+    """Credentials a minute that nobody knows."""
 
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -17,6 +17,7 @@ from db.transaction import SYSTEM, Database
 from db.trends import Known
 from domain.errors import Rejected, Unavailable
 from domain.trends import Collected, Report, Sighting, sighting_of, sighting_row
+from workers.failures import text_of
 
 if TYPE_CHECKING:
     from integrations.http import Http
@@ -135,4 +136,4 @@ def _wait(row: Known, error: Exception) -> timedelta:
 
 
 def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return text_of(error) or type(error).__name__

@@ -155,8 +155,10 @@ def probe(how: str, who: Somebody, become: Callable[[], None] | None, binaries: 
 
 
 def server_environment() -> dict[str, str]:
-    """Ours, without what would configure Postgres behind our back, and with a locale that is there on any machine."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+    """Of ours, what any program needs; nothing secret, nothing that would configure a server behind our back, and a
+    locale that is there on any machine."""
+    needed = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in needed if name in os.environ} | {"LC_ALL": "C"}
 
 
 def refuse_foreign_data(link: Path) -> None:

@@ -36,6 +36,10 @@ SETTINGS = {
     "jit": "off",  # compiling costs more than it gives in short queries
     "max_wal_size": "512MB",
     "log_checkpoints": "off",
+    # Errors of statements are told to whoever sent them, who logs them without values: here rows and literals would be
+    # kept longer than the person they are about.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
     "cluster_name": "viral",
 }
 FAST, IMMEDIATE = (signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cli.local.footing import server_environment
 from cli.local.home import make_home, passwords
 from cli.local.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orphan, fresh_log, spawn, tail
 
@@ -108,7 +109,7 @@ class EmbeddedRedis:
         with fresh_log(self._log) as log:
             self._process = spawn(
                 [wheel_binary(), self._pattern],
-                env=dict(os.environ) | {"LC_ALL": "C"},
+                env=server_environment(),
                 death_signal=signal.SIGTERM,
                 stdout=log,
                 cwd=self._data,

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -251,6 +252,8 @@ def test_a_worker_started_beside_it_finds_the_servers(running: Up, viral: Shell,
             until(lambda: "worker.ready" in log.read_text(), "the worker to be ready")
             findings = {finding["check"]: finding["says"] for finding in viral.json("doctor")}
             assert findings["workers"] == "2 processes are alive"
+            owner = urlsplit(running.state()["urls"]["database_url"]).password
+            assert owner not in "\0".join(psutil.Process(worker.pid).environ().values())
             worker.terminate()
             assert worker.wait(timeout=90) == 0
         finally:
@@ -298,6 +301,47 @@ def test_after_a_kill_the_next_start_clears_away_and_works(
     assert viral.done("jobs", "enqueue", "quota.reset_due", "--wait").code == 0
     assert interrupted(run) == 0
     assert up.left() == []
+
+
+PLANTED = {
+    "STRIPE_SECRET_KEY": "sk_test_planted1",
+    "STRIPE_WEBHOOK_SECRET": "whsec_planted2",
+    "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_cGxhbnRlZDM0NTY3ODkwYWJjZGVm",
+    "CLERK_SECRET_KEY": "sk_test_planted4",
+    "ANTHROPIC_API_KEY": "sk-ant-planted5",
+    "YOUTUBE_API_KEY": "planted6",
+    "REDDIT_CLIENT_ID": "reddit",
+    "REDDIT_CLIENT_SECRET": "planted7",
+    "GITHUB_TOKEN": "planted8",
+    "PGPASSWORD": "planted9",
+    "AWS_SECRET_ACCESS_KEY": "planted10",
+}
+
+
+def test_each_process_knows_the_secrets_that_it_uses_and_no_others(up: Up) -> None:
+    """Also on its command line; whoever may trace a process reads both."""
+    run = up.started("--port", "0", **PLANTED)
+    urls = up.state()["urls"]
+    of = {name: urlsplit(urls[name]).password or "" for name in ("database_url", "app_database_url", "redis_url")}
+    secrets = PLANTED | {"owner": of["database_url"], "app": of["app_database_url"], "redis": of["redis_url"]}
+    del secrets["REDDIT_CLIENT_ID"]
+    superuser = json.loads((up.home / "secrets.json").read_text())["postgres"]
+    known: dict[str, set[str]] = {}
+    for process in psutil.Process(run.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            text = "\0".join([*words, *(f"{name}={value}" for name, value in process.environ().items())])
+            kind = next((each for each in ("web", "workers", "scheduler") if each in words), "server")
+            known.setdefault(kind, set()).update(name for name, secret in secrets.items() if secret in text)
+            assert superuser not in text, words
+    shared = {"app", "redis"}
+    assert known == {
+        "server": set(),
+        "scheduler": shared,
+        "web": shared | {"STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "CLERK_WEBHOOK_SIGNING_SECRET"},
+        "workers": shared
+        | {"STRIPE_SECRET_KEY", "CLERK_SECRET_KEY", "ANTHROPIC_API_KEY", "YOUTUBE_API_KEY", "REDDIT_CLIENT_SECRET"},
+    }
 
 
 def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(up: Up) -> None:

@@ -14,12 +14,13 @@ import pytest
 from db.transaction import SYSTEM
 from domain.errors import Rejected, Unavailable
 from domain.job import LONGEST_RETRY_AFTER, Backoff
+from domain.redaction import LONGEST
 from tests.builders import job_row
 from tests.wait import until
 from tests.workers.test_context import Stage
 from workers.app import App
 from workers.context import Context
-from workers.failures import LONGEST_MESSAGE, LONGEST_TRACEBACK, described
+from workers.failures import LONGEST_TRACEBACK, described
 from workers.job import JobType, job
 
 
@@ -90,7 +91,7 @@ def test_of_a_long_text_the_beginning_and_the_end_are_kept() -> None:
     assert attempt.error_message.startswith("begin")
     assert attempt.error_message.endswith("end")
     assert "characters left out" in attempt.error_message
-    assert len(attempt.error_message) < LONGEST_MESSAGE + 100
+    assert len(attempt.error_message) < LONGEST + 100
     assert attempt.traceback is not None
     assert attempt.traceback.startswith("Traceback")
     assert len(attempt.traceback) < LONGEST_TRACEBACK + 100

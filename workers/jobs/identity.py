@@ -1,7 +1,7 @@
 """What Clerk tells us becomes users and organizations, each with a tenant of its own, and who works where."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from domain import quota
@@ -10,7 +10,14 @@ from domain.errors import Rejected, Unavailable
 from domain.events import Ignored, Outcome, Priority, Status
 from domain.identity import Membership, Organization, Person, Role, Seat, merged, renamed, seat, tells_of, tenant_name
 from domain.identity_events import Login, read
+from domain.personal import identifiers
 from workers.job import Context, Event, Tx, job
+
+
+EVENTS_AT_ONCE = 500
+LIVE_JOBS_END = timedelta(days=1)
+WEEKS_ARCHIVED = 17
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @job(
@@ -25,6 +32,40 @@ def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
     """Mirror what the event says, then derive from the whole mirror where the people that it concerns work."""
     with ctx.finish() as tx:
         ctx.report(outcome=apply(ctx, tx, tx.events.get(event_id)))
+
+
+@job("identity.forget", system=True, unique=("clerk_id",), max_attempts=10)
+def forget(ctx: Context, clerk_id: str, words: list[str] | None = None, name: str | None = None) -> None:
+    """Take a deleted person out of events of Stripe, jobs, attempts, results and the archive.
+
+    `words` are what identifies them, by which they are also found in what is not theirs alone; `name` is looked for in
+    what is. Both are kept no longer than this job needs them. Jobs that have not ended, and name the person, are waited
+    for.
+    """
+    sought = words or []
+    with ctx.begin() as tx:
+        places = tx.forgetting.places(clerk_id, sought)
+        tx.forgetting.rows(clerk_id, places, sought)
+    reached: UUID | None = UUID(int=0)
+    while reached is not None:
+        with ctx.begin() as tx:
+            reached = tx.forgetting.events(places, sought, name, reached, EVENTS_AT_ONCE)
+    with ctx.begin() as tx:
+        tx.forgetting.jobs(clerk_id, places, sought)
+    # A transaction for each week of the archive, which is a partition, and one for what should not be there any more.
+    week = timedelta(weeks=1)
+    monday = (ctx.now() - timedelta(days=ctx.now().weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
+    since, until = BEGINNING, monday - WEEKS_ARCHIVED * week
+    while since <= monday:
+        with ctx.begin() as tx:
+            tx.forgetting.archived(clerk_id, places, sought, since, until)
+        since, until = until, until + week
+    with ctx.begin() as tx:
+        mentioned = tx.forgetting.mentioned_by_live_jobs(ctx.job.id, sought)
+    if mentioned:
+        ctx.snooze(LIVE_JOBS_END, "a job that has not ended names the person")
+    with ctx.finish() as tx:
+        tx.forgetting.own_words(ctx.job.id)
 
 
 def apply(ctx: Context, tx: Tx, event: Event) -> Status:
@@ -58,6 +99,9 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> Status:
     before = tx.identity.person(told.clerk_id)
     after = merged(before, told)
     if after.deleted_at:
+        if before is not None and not before.deleted_at:
+            words = identifiers(*tx.forgetting.told(told.clerk_id))
+            forget.enqueue(tx, clerk_id=told.clerk_id, words=words, name=before.name)
         tx.identity.forget(told.clerk_id)
     if after == before:
         return Status.STALE

@@ -1,0 +1,60 @@
+"""The environment of each process that we start: what it needs, and no secret of another's.
+
+Whoever may trace a process reads its environment, and it is copied into crash reports. So a server gets what a program
+needs to run at all; our own processes get the settings, of the secrets only those that they use. The owner of the
+tables is nobody's but the migration's, which the parent does itself.
+"""
+
+import re
+from collections.abc import Mapping
+
+from workers.settings import Settings
+
+WEB, WORKER, SCHEDULER = "web", "worker", "scheduler"
+
+SECRETS: Mapping[str, frozenset[str]] = {
+    "DATABASE_URL": frozenset({WEB, WORKER, SCHEDULER}),
+    "DIRECT_URL": frozenset(),
+    "REDIS_URL": frozenset({WEB, WORKER, SCHEDULER}),
+    "STRIPE_SECRET_KEY": frozenset({WEB, WORKER}),
+    "STRIPE_WEBHOOK_SECRET": frozenset({WEB}),
+    "CLERK_SECRET_KEY": frozenset({WORKER}),
+    "CLERK_WEBHOOK_SIGNING_SECRET": frozenset({WEB}),
+    "ANTHROPIC_API_KEY": frozenset({WORKER}),
+    "REDDIT_CLIENT_SECRET": frozenset({WORKER}),
+    "YOUTUBE_API_KEY": frozenset({WORKER}),
+    "GNEWS_API_KEY": frozenset({WORKER}),
+}
+"""Which processes use each of the settings that are secret. The other settings are everybody's."""
+
+KNOWN_TO_BE_SET = frozenset({"ANTHROPIC_API_KEY", "REDDIT_CLIENT_SECRET", "YOUTUBE_API_KEY", "GNEWS_API_KEY"})
+"""Secrets of which other processes know that they are set: which generators there are, that settings go together."""
+
+KEPT_ELSEWHERE = "kept-from-this-process"
+
+_ORDINARY = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|TZ|TMPDIR|TMP|TEMP|TERM|COLORTERM|(NO|FORCE)_COLOR|LANG|LANGUAGE|LC_\w+"
+    r"|PYTHON\w*|VIRTUAL_ENV|COVERAGE_\w+|(LD|DYLD)_LIBRARY_PATH|LD_PRELOAD|MALLOC_\w+"
+    r"|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE|(HTTPS?|ALL|NO)_PROXY",
+    re.IGNORECASE,
+)
+_LIBPQ = re.compile(r"PG[A-Z]+")
+"""What libpq reads, for the URL of a database that is not ours."""
+
+
+def environment_of_child(process: str, found: Mapping[str, str], *, foreign_database: bool) -> dict[str, str]:
+    """Return what a process that runs beside others on this machine gets of `found`."""
+    settings = {name.upper() for name in Settings.model_fields}
+    kept = {
+        name: value
+        for name, value in found.items()
+        if name.upper() in settings or _ORDINARY.fullmatch(name) or (foreign_database and _LIBPQ.fullmatch(name))
+    }
+    return without_secrets_of_others(process, kept)
+
+
+def without_secrets_of_others(process: str, found: Mapping[str, str]) -> dict[str, str]:
+    """Return `found` without the secrets that only other processes use."""
+    others = {name for name, users in SECRETS.items() if process not in users}
+    told = {name: KEPT_ELSEWHERE for name, value in found.items() if name.upper() in others & KNOWN_TO_BE_SET and value}
+    return {name: value for name, value in found.items() if name.upper() not in others} | told

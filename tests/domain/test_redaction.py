@@ -1,0 +1,49 @@
+"""Texts of errors keep what kind of thing was wrong, and no value."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.redaction import LONGEST, without_addresses, without_values
+
+SAID = {
+    "invalid literal for int() with base 10: 'ada@x.org'": "invalid literal for int() with base 10: '…'",
+    "Key (email)=(ada@x.org) already exists": "Key (email)=(…) already exists",
+    "Ada's shop isn't 'there'": "Ada's shop isn't '…'",
+    "GET https://img.example.com/ada.png?x=1 failed": "GET https://img.example.com/… failed",
+    "http://ada:secret@db/x": "http://db/…",
+    "of +49 170 1234567 at 192.0.2.7, or 2001:db8::17:4": "of … at …, or …",
+    "it was cut: 'Ada Lovela": "it was cut: '…",
+    r"'Ada \'the first\' Lovelace' and \"Ada\" at 12:34:56": "'…\" at 12:34:56",
+    "'Ada' is not a valid Role": "'…' is not a valid Role",
+    "3 of 10 rows; the rest waits": "3 of 10 rows; the rest waits",
+}
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_values_are_masked_and_the_rest_is_left(text: str) -> None:
+    assert without_values(text) == SAID[text]
+
+
+@given(
+    before=st.text("abc ='\"\n", max_size=20),
+    value=st.text("abcdefgh Ä漢\\\n'\"", max_size=50),
+    quote=st.sampled_from("'\""),
+)
+def test_no_quoted_value_is_left_whatever_it_is(before: str, value: str, quote: str) -> None:
+    said = without_values(f"{before} {quote}MARKED{value!r}MARKED{quote}")
+    assert "MARKED" not in said
+
+
+def test_texts_of_ours_lose_their_addresses_only() -> None:
+    said = without_addresses("unknown price 'price_1' of ada@example.org; see https://example.com/docs")
+    assert said == "unknown price 'price_1' of …; see https://example.com/docs"
+
+
+@pytest.mark.parametrize("piece", ["a", "@", "a@", "'", "\\", ":", "1:", "+1 ", "a.b://", "1.", "\0"])
+def test_no_text_takes_long(piece: str) -> None:
+    began = time.process_time()
+    assert len(without_values(piece * 1_000_000)) < LONGEST + 100
+    assert time.process_time() - began < 5
