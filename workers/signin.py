@@ -2,7 +2,17 @@
 
 from functools import partial
 
-from integrations.clerk_sessions import JwksKeys, KeyUnusable, PemKeys, Verifier, fetch_jwks, issuer_of
+from integrations.clerk_sessions import (
+    FETCH_SECONDS,
+    MAX_JWKS,
+    JwksKeys,
+    KeyUnusable,
+    PemKeys,
+    Verifier,
+    fetch_jwks,
+    issuer_of,
+)
+from integrations.http import Http
 from workers.settings import Settings, SettingsInvalid
 
 
@@ -20,7 +30,13 @@ def verifier(settings: Settings) -> Verifier | None:
         except KeyUnusable as error:
             raise SettingsInvalid([f"CLERK_JWT_KEY: {error}"]) from None
     elif settings.clerk_jwks_url:
-        keys = JwksKeys(partial(fetch_jwks, settings.clerk_jwks_url))
+        http = Http(
+            settings.trends_contact,
+            most_bytes=MAX_JWKS,
+            seconds=FETCH_SECONDS,
+            private_hosts=settings.outbound_private_hosts,
+        )
+        keys = JwksKeys(partial(fetch_jwks, http, settings.clerk_jwks_url))
     else:
         return None
     return Verifier(keys, issuer=issuer(settings), parties=settings.clerk_authorized_parties)

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 from xml.etree.ElementTree import Element
 
-import orjson
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
@@ -76,11 +74,6 @@ class Source:
                 if refused.status != 404:
                     raise
         return http.send(last, etag=etag, modified=modified)
-
-
-def parse_json(body: bytes) -> Any:
-    """Raises ValueError for what is not JSON."""
-    return orjson.loads(body)
 
 
 def parse_xml(body: bytes) -> Element:
