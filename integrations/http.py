@@ -37,6 +37,8 @@ WORTH_WAITING = timedelta(seconds=3)
 """A longer Retry-After is not waited for inside a call."""
 REDIRECTS = 3
 REDIRECTING = (301, 302, 303, 307, 308)
+OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
+"""Headers that do not describe a body which was read and inflated."""
 
 
 class RefusedOutside(Rejected):
@@ -92,7 +94,7 @@ class Response:
 
 
 class Http:
-    """One pool of connections; any thread may use it. `contact` says who we are, as Wikimedia and Reddit demand.
+    """Asks; any thread may use it. `contact` says who we are, as Wikimedia and Reddit demand.
 
     `most_bytes` bounds an answer, as it is sent and as it is read; `seconds` are those to connect, between pieces, and
     in all. `private_hosts` are names that may lead to private addresses; `lookup` stands in for the resolver.
@@ -129,17 +131,18 @@ class Http:
         )
         return tries(self._once, request, etag, modified, until)
 
-    def exchange(self, request: Request) -> Response:
+    def exchange(self, request: Request, *, within: float | None = None) -> Response:
         """Ask once and return the answer whatever its status, for a vendor's SDK that judges it. A redirect is an
-        answer without a body.
+        answer without a body. `within` seconds bound this call instead of the usual ones.
 
         Raises:
             Unavailable: no answer, or one that is too slow or too large.
         """
-        until = monotonic() + self._total
-        with self._answered(request, _with_params(request), {}, until) as answer:
-            redirected = answer.status in REDIRECTING
-            return Response(answer.status, answer.headers, b"" if redirected else answer.read())
+        seconds = self._total if within is None else within
+        with self._answered(request, _with_params(request), {}, monotonic() + seconds, within) as answer:
+            body = b"" if answer.status in REDIRECTING else answer.read()
+        headers = {name: value for name, value in answer.headers.items() if name not in OF_THE_WIRE}
+        return Response(answer.status, headers, body)
 
     def close(self) -> None:
         if "_wire" in vars(self):
@@ -157,9 +160,9 @@ class Http:
 
     @contextmanager
     def _answered(
-        self, request: Request, url: str, conditions: Mapping[str, str], until: float
+        self, request: Request, url: str, conditions: Mapping[str, str], until: float, pause: float | None = None
     ) -> Iterator["_Streamed"]:
-        """The answer's status and headers, its body still unread."""
+        """The answer's status and headers, its body still unread. `pause` is the longest between two pieces."""
         import httpcore2  # noqa: PLC0415 - 15 MB that most worker processes never need
 
         from integrations.wire import reason  # noqa: PLC0415 - as above
@@ -174,7 +177,7 @@ class Http:
                 self._headers(request, url, conditions),
                 request.content if request.form is None else urlencode(request.form).encode(),
                 connect=self._connect,
-                read=self._read,
+                read=pause or self._read,
                 until=until,
             ) as response:
                 headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in response.headers}
@@ -183,7 +186,7 @@ class Http:
             raise AddressRefused(f"{name} is not asked: {error}") from None
         except httpcore2.TimeoutException as error:
             if monotonic() >= until:
-                raise Unavailable(f"{name} did not finish its answer within {self._total:g} seconds") from None
+                raise Unavailable(f"{name} did not finish its answer within {pause or self._total:g} seconds") from None
             raise _Momentary(f"{name} cannot be reached: {reason(error)}") from None
         except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol):
             raise Unavailable(f"{name} cannot be asked: the address or a header of the request is malformed") from None

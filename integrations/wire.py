@@ -15,20 +15,16 @@ import httpcore2
 
 from integrations.addresses import Lookup, addresses
 
-KEPT_CONNECTIONS, KEPT_FOR = 10, 30.0
-"""Idle connections that are used again, and for how many seconds."""
-
 
 class Wire:
-    """A pool of connections; any thread may use it."""
+    """A connection for each call, so that each call's address is checked; any thread may use it."""
 
     def __init__(self, private_hosts: Collection[str], lookup: Lookup) -> None:
         self._deadline = _Deadline()
         self._pool = httpcore2.ConnectionPool(
             ssl_context=httpcore2.default_ssl_context(),
             max_connections=None,
-            max_keepalive_connections=KEPT_CONNECTIONS,
-            keepalive_expiry=KEPT_FOR,
+            max_keepalive_connections=0,
             network_backend=_Backend(self._deadline, private_hosts, lookup),
         )
 
