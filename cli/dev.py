@@ -151,8 +151,11 @@ def _post(source: str, body: Body, url: str | None) -> None:
     target = f"{origin.rstrip('/')}/webhooks/{source}"
     content = json.dumps(body).encode()
     headers = dict(_signed(source, body, content, settings))
-    # Wherever the operator says, also in a network of their own.
-    http = Http("viral dev", private_hosts=[urlsplit(target).hostname or ""])
+    try:
+        # Wherever the operator says, also in a network of their own.
+        http = Http("viral dev", private_hosts=[urlsplit(target).hostname or ""])
+    except ValueError:
+        raise NotDelivered(f"{target} is no address: does `viral up` run?") from None
     try:
         answer = http.exchange(Request(target, target, headers=headers, content=content))
     except Unavailable as error:
@@ -163,7 +166,7 @@ def _post(source: str, body: Body, url: str | None) -> None:
     said = answer.body.decode(errors="replace")
     if answer.status != 200:
         raise NotDelivered(f"{name}: {answer.status} {said}")
-    console().print(f"{name}: {answer.status} {said}", markup=False)
+    console().print(f"{name}: {answer.status} {said}")
 
 
 def _signed(source: str, body: Body, content: bytes, settings: Any) -> Iterator[tuple[str, str]]:

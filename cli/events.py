@@ -123,5 +123,5 @@ def show_event(
         return
     payload = row.pop("payload")
     show_one(row | {"body": f"{len(body)} bytes as signed" if body else "not kept"}, as_json=False)
-    console().print("\n[bold]payload[/bold]")
-    console().print(lines(json.dumps(payload, indent=2, ensure_ascii=False)), markup=False)
+    console().print("\npayload", style="bold")
+    console().print(lines(json.dumps(payload, indent=2, ensure_ascii=False)))

@@ -129,4 +129,4 @@ def _unix(at: datetime | None) -> float:
 
 
 def _say(line: str) -> None:
-    console().print(cell(line), markup=False)
+    console().print(cell(line))

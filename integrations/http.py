@@ -174,7 +174,7 @@ class Http:
             with self._wire.stream(
                 request.method or ("GET" if request.form is None and request.content is None else "POST"),
                 url,
-                self._headers(request, url, conditions),
+                self._headers(request, conditions),
                 request.content if request.form is None else urlencode(request.form).encode(),
                 connect=self._connect,
                 read=pause or self._read,
@@ -193,9 +193,8 @@ class Http:
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise _Momentary(f"{name} cannot be reached: {reason(error)}") from None
 
-    def _headers(self, request: Request, url: str, conditions: Mapping[str, str]) -> dict[str, str]:
+    def _headers(self, request: Request, conditions: Mapping[str, str]) -> dict[str, str]:
         headers = {
-            "Host": urlsplit(url).netloc.rpartition("@")[2],
             "User-Agent": self._contact,
             "Accept": "*/*",
             "Accept-Encoding": "gzip",
@@ -205,7 +204,7 @@ class Http:
         if request.basic_auth is not None:
             headers["Authorization"] = f"Basic {b64encode(':'.join(request.basic_auth).encode()).decode()}"
         given = {**headers, **request.headers, **conditions, "Accept-Encoding": "gzip"}
-        return {name.lower(): value for name, value in given.items()}
+        return {name.lower(): value for name, value in given.items() if name.lower() != "host"}
 
     @cached_property
     def _wire(self) -> "Wire":
@@ -325,7 +324,7 @@ def _redirected(request: Request, url: str, answer: _Streamed) -> str:
 def _with_params(request: Request) -> str:
     if not request.params:
         return request.url
-    return f"{request.url}{'&' if urlsplit(request.url).query else '?'}{urlencode(request.params)}"
+    return f"{request.url}{'&' if '?' in request.url else '?'}{urlencode(request.params)}"
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

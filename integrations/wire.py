@@ -51,6 +51,7 @@ class Wire:
         try:
             target = httpcore2.URL(url)
             sent = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+            sent.append((b"host", _host(target)))
         except (ValueError, TypeError):
             raise httpcore2.LocalProtocolError from None
         with self._pool.stream(
@@ -60,6 +61,12 @@ class Wire:
 
     def close(self) -> None:
         self._pool.close()
+
+
+def _host(url: httpcore2.URL) -> bytes:
+    """As the header has it: httpcore2 would leave out the brackets of an IPv6 address."""
+    host = b"[%b]" % url.host if b":" in url.host else url.host
+    return host if url.port is None else b"%b:%d" % (host, url.port)
 
 
 def reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ import tracemalloc
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -315,6 +316,8 @@ def test_a_proxy_of_the_environment_is_not_used(server: Loopback, http: Http, mo
         Request("the server", "http://s3cret.invalid/"),
         Request("the server", f"http://{'s3cret.' * 60}invalid/"),
         Request("the server", "http://127.0.0.1:s3cret/"),
+        Request("the server", "http://[s3cret"),
+        Request("the server", "s3cret"),
     ],
     ids=str,
 )
@@ -339,6 +342,21 @@ def test_no_error_repeats_what_was_received(http: Http, said: bytes) -> None:
 def test_what_is_no_tls_is_said_to_be_none(server: Loopback, http: Http) -> None:
     with pytest.raises(Unavailable, match="no secure connection"):
         http.exchange(Request("the server", server.url.replace("http", "https")))
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with listener, closing(Http("viral-tests", seconds=QUICK)) as http, ThreadPoolExecutor(1) as pool:
+        port = listener.getsockname()[1]
+        answer = pool.submit(http.exchange, Request("the server", f"http://[::1]:{port}/"))
+        connection, _ = listener.accept()
+        with connection:
+            assert f"host: [::1]:{port}\r\n".encode() in connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        assert answer.result().status == 204
 
 
 def test_nobody_there() -> None:
