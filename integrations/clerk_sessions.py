@@ -72,6 +72,9 @@ class Keys(Protocol):
             Unavailable: it cannot be said now.
         """
 
+    def prepare(self) -> None:
+        """Begin to get the keys, without waiting for them."""
+
 
 class PemKeys:
     """The keys in PEM text; several, one after another, while one is rotated. PEM has no ids, so each is tried."""
@@ -88,6 +91,9 @@ class PemKeys:
 
     def candidates(self, key_id: str | None) -> Sequence[RSAPublicKey]:
         return self._keys
+
+    def prepare(self) -> None:
+        """They are here."""
 
 
 class JwksKeys:
@@ -122,9 +128,9 @@ class JwksKeys:
             return ()
         if found := self._keys.get(key_id):
             if self._monotonic() - self._fetched_at >= FRESH_FOR:
-                self.refresh()
+                self._refresh()
             return [found]
-        under_way = self.refresh()
+        under_way = self._refresh()
         if under_way is not None and not self._wait(under_way):
             raise Unavailable("Clerk's keys are being fetched", retry_after=SOON)
         if found := self._keys.get(key_id):
@@ -135,7 +141,10 @@ class JwksKeys:
             )
         return ()
 
-    def refresh(self) -> threading.Event | None:
+    def prepare(self) -> None:
+        self._refresh()
+
+    def _refresh(self) -> threading.Event | None:
         """Have the document fetched, unless that was done just now. The event is set when the fetch under way ends."""
         with self._lock:
             if self._under_way is not None:
@@ -197,8 +206,7 @@ class Verifier:
 
     def prepare(self) -> None:
         """Have the keys fetched, in the background, before the first token comes."""
-        if isinstance(self._keys, JwksKeys):
-            self._keys.refresh()
+        self._keys.prepare()
 
     def verify(self, token: str, now: float) -> Session:
         """The session, if the token is good at `now` (Unix seconds).

@@ -355,7 +355,7 @@ def _retry_after(value: str | None) -> timedelta | None:
     except (ValueError, OverflowError):
         try:
             at = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)
     return min(max(wait, timedelta(0)), timedelta(days=1))

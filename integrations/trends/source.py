@@ -58,7 +58,7 @@ class Source:
             if answer.body is None:
                 return Found(None, answer.etag or etag, answer.modified or modified)
             sightings = self.read(answer.body)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
             raise SourceBroken(f"{self.name} answers something else than it used to: {type(error).__name__}") from error
         return Found(tuple(sightings[:MOST_TRENDS]), answer.etag, answer.modified)
 

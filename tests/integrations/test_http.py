@@ -91,6 +91,22 @@ def test_a_long_wait_is_told_to_the_caller_at_once(server: Loopback, http: Http,
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "9" * 5000,
+        "soon",
+        "Mon, 01 Jan 99999999999 00:00:00 GMT",
+        "1 Jan 2026 00:00:00 +99999999999999",
+        "(" * 9000,
+    ],
+    ids=["digits", "no number", "year", "offset", "comments"],
+)
+def test_a_wait_that_cannot_be_read_is_none(server: Loopback, http: Http, asked: str) -> None:
+    server.fail(Reply(status=503, headers={"Retry-After": asked}))
+    assert http.send(request(server)).body == b"hello"
+
+
 def test_a_server_that_stays_down_is_given_up_within_the_time(server: Loopback, http: Http) -> None:
     server.fail(Reply(after=60), times=9)
     began = monotonic()
