@@ -2,18 +2,26 @@
 
 import gzip
 import socket
+import ssl
+import threading
 import tracemalloc
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from domain.errors import Unavailable, ViralError
 from integrations.addresses import AddressRefused
@@ -358,6 +366,74 @@ def test_no_error_repeats_what_was_received(http: Http, said: bytes) -> None:
 def test_what_is_no_tls_is_said_to_be_none(server: Loopback, http: Http) -> None:
     with pytest.raises(Unavailable, match="no secure connection"):
         http.exchange(Request("the server", server.url.replace("http", "https")))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key, and a certificate for `localhost` that nobody knows."""
+    key = generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(secret + made.public_bytes(Encoding.PEM))
+    return file
+
+
+def served_securely(certificate: Path, url: str) -> bytes | str:
+    """The body that comes from `url`, whose port is `{port}`, over TLS; else why there is none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def answer(listener: socket.socket) -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with context.wrap_socket(connection, server_side=True) as secure:
+                secure.recv(4096)
+                secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        answered = pool.submit(answer, listener)
+        with closing(Http("viral-tests", seconds=QUICK)) as http:
+            try:
+                return http.exchange(Request("the server", url.format(port=listener.getsockname()[1]))).body
+            except Unavailable as error:
+                return str(error)
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+                answered.result()
+
+
+def test_a_certificate_is_checked(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = "the server cannot be reached: no secure connection "
+    assert served_securely(certificate, "https://localhost:{port}/") == f"{refused}(self-signed certificate)"
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert served_securely(certificate, "https://localhost:{port}/") == b"secret"
+    assert str(served_securely(certificate, "https://127.0.0.1:{port}/")).startswith(f"{refused}(IP address mismatch")
+
+
+def test_a_handshake_that_drips_has_the_same_deadline() -> None:
+    record = b"\x16\x03\x03\x40\x00"  # of 16 kB, which come a byte at a time
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                for byte in record + bytes(16384):
+                    connection.sendall(bytes([byte]))
+                    over.wait(0.2)
+
+        over, dripped = threading.Event(), pool.submit(drip)
+        with closing(Http("viral-tests", seconds=(60, 60, 0.8))) as http:
+            with pytest.raises(Unavailable, match="did not finish its answer within"):
+                http.exchange(Request("the server", f"https://localhost:{listener.getsockname()[1]}/"))
+        over.set()
+        dripped.result()
 
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
