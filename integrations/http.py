@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import orjson
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_exponential_jitter
 
 from domain.errors import Rejected, Unavailable
@@ -124,7 +124,7 @@ class Http:
         """
         until = monotonic() + self._total
         tries = Retrying(
-            stop=stop_after_attempt(TRIES),
+            stop=stop_after_attempt(TRIES) | stop_before_delay(self._total),
             wait=_wait,
             retry=retry_if_exception_type(_Momentary),
             reraise=True,
@@ -194,11 +194,7 @@ class Http:
             raise _Momentary(f"{name} cannot be reached: {reason(error)}") from None
 
     def _headers(self, request: Request, conditions: Mapping[str, str]) -> dict[str, str]:
-        headers = {
-            "User-Agent": self._contact,
-            "Accept": "*/*",
-            "Accept-Encoding": "gzip",
-        }
+        headers = {"User-Agent": self._contact, "Accept": "*/*"}
         if request.form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         if request.basic_auth is not None:
