@@ -59,7 +59,8 @@ def planted(app: App, owner_url: str) -> dict[str, Any]:
             (HOSTILE, HOSTILE, HOSTILE, tenant_id),
         )
         [event_id] = owner.execute("select id from webhook_events").fetchone() or [None]
-    return {"tenant": tenant_id, "job": job_id, "event": event_id}
+        [user_id] = owner.execute("select id from users").fetchone() or [None]
+    return {"tenant": tenant_id, "job": job_id, "event": event_id, "user": user_id}
 
 
 COMMANDS = [
@@ -71,6 +72,8 @@ COMMANDS = [
     "events show {event}",
     "tenants list",
     "tenants show {tenant}",
+    "users list",
+    "users show {user}",
     "queues list",
     "schedules list",
     "workers list",
