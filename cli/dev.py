@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
@@ -142,20 +143,30 @@ def _write(file: Path, body: Body) -> None:
 
 
 def _post(source: str, body: Body, url: str | None) -> None:
-    import httpx
+    from domain.errors import Unavailable
+    from integrations.http import Http, Request
 
     settings, state = resolve()
     origin = url or (state.web_url if state else settings.web_url)
     target = f"{origin.rstrip('/')}/webhooks/{source}"
     content = json.dumps(body).encode()
+    headers = dict(_signed(source, body, content, settings))
     try:
-        answer = httpx.post(target, content=content, headers=dict(_signed(source, body, content, settings)), timeout=10)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NotDelivered(f"{target} does not answer ({error}): does `viral up` run?") from error
+        # Wherever the operator says, also in a network of their own.
+        http = Http("viral dev", private_hosts=[urlsplit(target).hostname or ""])
+    except ValueError:
+        raise NotDelivered(f"{target} is no address: does `viral up` run?") from None
+    try:
+        answer = http.exchange(Request(target, target, headers=headers, content=content))
+    except Unavailable as error:
+        raise NotDelivered(f"{error}: does `viral up` run?") from error
+    finally:
+        http.close()
     name = f"{body.get('type')} {body.get('id', '')}".strip()
-    if answer.status_code != httpx.codes.OK:
-        raise NotDelivered(f"{name}: {answer.status_code} {answer.text}")
-    console().print(f"{name}: {answer.status_code} {answer.text}", markup=False)
+    said = answer.body.decode(errors="replace")
+    if answer.status != 200:
+        raise NotDelivered(f"{name}: {answer.status} {said}")
+    console().print(f"{name}: {answer.status} {said}")
 
 
 def _signed(source: str, body: Body, content: bytes, settings: Any) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 import typer
 
 from cli.arguments import existing
-from cli.output import AsJson, cell, console, show
+from cli.output import AsJson, VisibleConsole, cell, console, show
 from cli.session import rest, session
+from domain.visible import visible_json
 
 if TYPE_CHECKING:
     from db.transaction import Tx
@@ -186,9 +187,9 @@ class _Report:
     def print_json(self, tenant_id: UUID | None) -> None:
         """In ASCII: an id may hold what no terminal can."""
         head = {"tenant_id": tenant_id and str(tenant_id), "tables": self.tables}
-        sys.stdout.write(f'{json.dumps(head)[:-1]}, "records": [')
+        sys.stdout.write(f'{visible_json(json.dumps(head)[:-1])}, "records": [')
         for n, line in enumerate(self._lines()):
-            sys.stdout.write(f"{',' if n else ''}\n{line.rstrip()}")
+            sys.stdout.write(f"{',' if n else ''}\n{visible_json(line.rstrip())}")
         sys.stdout.write("]}\n")
 
     def print(self, tenant_id: UUID | None, *, dry_run: bool) -> None:
@@ -199,7 +200,7 @@ class _Report:
             console().print()
         for each in listed:
             where = f"{each['table']}[{each['index']}]"
-            console().print(f"{where} {cell(each['id'])}: {each['outcome']}: {cell(each['reason'])}", markup=False)
+            console().print(f"{where} {cell(each['id'])}: {each['outcome']}: {cell(each['reason'])}")
         if self.listed > LISTED:
             console().print(f"… and {self.listed - LISTED} more; --json lists them all")
         done = "Nothing was changed: a dry run." if dry_run else f"The data is tenant {tenant_id}'s."
@@ -213,10 +214,9 @@ class _Report:
 @contextmanager
 def _progress(file: "ExportFile") -> "Iterator[Any]":
     """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-    errors = Console(stderr=True)
+    errors = VisibleConsole(sys.stderr)
     with Progress(
         BarColumn(),
         DownloadColumn(),

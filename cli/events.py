@@ -152,8 +152,8 @@ def show_event(
     show_one(row | {"body": f"{len(body)} bytes as signed" if body else "not kept"}, as_json=False)
     if row["dropped_at"] is not None:
         return
-    console().print("\n[bold]payload[/bold]")
-    console().print(lines(json.dumps(payload, indent=2, ensure_ascii=False)), markup=False)
+    console().print("\npayload", style="bold")
+    console().print(lines(json.dumps(payload, indent=2, ensure_ascii=False)))
 
 
 def _why_ignored(source: str, kind: str) -> str | None:

@@ -91,7 +91,7 @@ def list_sources(as_json: AsJson = False) -> None:
 
 
 def _print_concept(concept: Mapping[str, Any]) -> None:
-    console().print(cell(concept.get("title")), style="bold", markup=False)
+    console().print(cell(concept.get("title")), style="bold")
     told = {
         "category": concept.get("category"),
         "topic": concept.get("topic"),

@@ -137,11 +137,11 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
         return
     show_one(_told(row), as_json=False)
     if attempts:
-        console().print("\n[bold]Attempts that did not complete[/bold]")
+        console().print("\nAttempts that did not complete", style="bold")
         columns = ("attempt", "outcome", "started_at", "ended_at", "worker_id", "error_class", "error_message")
         show(attempts, columns, as_json=False, nothing="")
         if attempts[-1]["traceback"]:
-            console().print(f"\n{lines(attempts[-1]['traceback'])}", markup=False)
+            console().print(f"\n{lines(attempts[-1]['traceback'])}")
 
 
 @app.command()
@@ -167,10 +167,10 @@ def explain(job_id: JobId, as_json: AsJson = False) -> None:
         print_json(about | {"at": facts.now, "reasons": [vars(reason) for reason in found]})
         return
     width = max(len(reason.code) for reason in found)
-    console().print(f"{cell(job['job_type'])} on {cell(job['queue'])}: {job['status']}", markup=False)
+    console().print(f"{cell(job['job_type'])} on {cell(job['queue'])}: {job['status']}")
     for reason in found:
         advice = f" — {reason.advice}" if reason.advice else ""
-        console().print(f"{reason.code:<{width}}  {reason.says}{advice}", markup=False)
+        console().print(f"{reason.code:<{width}}  {reason.says}{advice}")
 
 
 @app.command()
@@ -207,7 +207,7 @@ def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Fail
         for job_id in sorted(set(job_ids)):
             outcomes[job_id] = _retried(tx, job_id)
     for job_id in dict.fromkeys(job_ids):
-        console().print(f"{job_id}  {outcomes[job_id][1]}", markup=False)
+        console().print(f"{job_id}  {outcomes[job_id][1]}")
     if not all(done for done, _ in outcomes.values()):
         raise typer.Exit(1)
 

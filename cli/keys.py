@@ -60,7 +60,7 @@ def create(
         print_json(row | {"key": key.text})
         return
     show_one(row, as_json=False)
-    console().print(f"\n{key.text}\n\nCopy it now: it is not shown again.", markup=False)
+    console().print(f"\n{key.text}\n\nCopy it now: it is not shown again.")
 
 
 @app.command("list")

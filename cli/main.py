@@ -26,6 +26,7 @@ from cli import (
     workers,
 )
 from cli.shell import Group
+from workers.terminal import guard_output
 
 app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
 processes.add_to(app)
@@ -84,6 +85,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from domain.errors import ViralError
 
     say_what_cannot_be_said()
+    guard_output()
     refuse_undecodable(sys.argv[1:] if words is None else words)
     try:
         try:

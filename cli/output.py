@@ -9,12 +9,16 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
+
+from domain.visible import visible, visible_json
+from workers.terminal import coloured
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Show at most this many.")]
@@ -25,9 +29,22 @@ COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "cancelled"
 COLOURS |= {"alive": "green", "draining": "yellow", "dead": "red"}
 
 
-def console() -> Console:
-    """Lines are as long as they are: a terminal wraps them by itself, a program wants them whole."""
-    return Console(highlight=False, soft_wrap=True)
+class VisibleConsole(Console):
+    """Colours what it shows, and obeys no text: neither its characters nor what looks like markup.
+
+    Lines are as long as they are: a terminal wraps them by itself, a program wants them whole.
+    """
+
+    def __init__(self, file: TextIO, **options: Any) -> None:
+        super().__init__(file=coloured(file), highlight=False, soft_wrap=True, markup=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text, keep="\n\t"), segment.style)
+
+
+def console() -> VisibleConsole:
+    return VisibleConsole(sys.stdout)
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
@@ -42,9 +59,10 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
         console().print(nothing)
         return
     said = [column for column in columns if any(row.get(column) is not None for row in rows)]
+    names = [cell(column) for column in said]
     cells = [[shortened(cell(row.get(column))) for column in said] for row in rows]
-    widths = [max(cell_len(line[n]) for line in (said, *cells)) for n in range(len(said))]
-    print_line(said, widths, "bold")
+    widths = [max(cell_len(line[n]) for line in (names, *cells)) for n in range(len(said))]
+    print_line(names, widths, "bold")
     for line in cells:
         print_line(line, widths)
 
@@ -57,12 +75,12 @@ def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:
     width = max(len(name) for name in row)
     for name, value in row.items():
         if value is not None:
-            print_line([name, cell(value)], [width, 0])
+            print_line([cell(name), cell(value)], [width, 0])
 
 
 def print_line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> None:
     """Cells side by side; nothing follows the last one."""
-    line = Text(style=style)
+    line = Text(style=style, end="\n")
     for n, (text, width) in enumerate(zip(cells, widths, strict=True)):
         line.append(text, COLOURS.get(text))
         line.append(" " * (width - cell_len(text) + 2 if n < len(cells) - 1 else 0))
@@ -71,11 +89,12 @@ def print_line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> 
 
 def print_json(value: object) -> None:
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=not unicode, allow_nan=False) + "\n")
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=not unicode, allow_nan=False)
+    sys.stdout.write(f"{visible_json(text)}\n")
 
 
 def cell(value: object) -> str:
-    """One line of text, whatever control characters somebody else put into it."""
+    """One line of visible text."""
     match value:
         case None:
             return "-"
@@ -86,12 +105,12 @@ def cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case dict() | list():
-            return json.dumps(_plain(value), ensure_ascii=False)
-    return "".join(each if each.isprintable() else " " for each in str(value))
+            return visible_json(json.dumps(_plain(value), ensure_ascii=False))
+    return visible(" ".join(re.split(r"[\n\r\t]", str(value))))
 
 
 def lines(text: str) -> str:
-    """Text of several lines, whatever other control characters somebody else put into it."""
+    """Visible text of several lines."""
     return "\n".join(map(cell, text.split("\n")))
 
 

@@ -67,7 +67,7 @@ def list_queues(as_json: AsJson = False) -> None:
         return
     show(rows, COLUMNS, as_json=False, nothing="")
     if of_tenants:
-        console().print("\n[bold]Decided of single tenants[/bold]")
+        console().print("\nDecided of single tenants", style="bold")
         show(of_tenants, DECISIONS, as_json=False, nothing="")
 
 
@@ -85,7 +85,7 @@ def pause(queue: Queue, tenant: Tenant = None) -> None:
         tx.queues.pause(queue, tenant)
     undo = f"viral queues resume {queue}" + (f" --tenant {tenant}" if tenant else "")
     since = "is paused" if before is None else "has been paused already"
-    console().print(f"{_place(queue, tenant)} {since}; what runs goes on. To undo it: `{undo}`", markup=False)
+    console().print(f"{_place(queue, tenant)} {since}; what runs goes on. To undo it: `{undo}`")
 
 
 @app.command()
@@ -100,7 +100,7 @@ def resume(queue: Queue, tenant: Tenant = None) -> None:
     if not resumed:
         raise NotPaused(f"{_place(queue, tenant)} is not paused; `viral queues list` shows what is")
     but = f", but the whole queue is paused: `viral queues resume {queue}`" if paused_still else ""
-    console().print(f"{_place(queue, tenant)} goes on{but}", markup=False)
+    console().print(f"{_place(queue, tenant)} goes on{but}")
 
 
 @app.command()
@@ -143,7 +143,7 @@ def limit(
         tx.queues.limit(queue, tenant, **limits)
     said = {"max_running": "at most {} at once", "per_tenant": "at most {} of each tenant"}
     bounds = [said[name].format(count) for name, count in limits.items() if count is not None]
-    console().print(f"{_place(queue, tenant)}: {', '.join(bounds) or 'no limit'}", markup=False)
+    console().print(f"{_place(queue, tenant)}: {', '.join(bounds) or 'no limit'}")
 
 
 def _check(tx: "Tx", queue: str, tenant: UUID | None) -> None:

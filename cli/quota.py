@@ -62,9 +62,9 @@ def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"tenant_id": tenant_id, "used": quota.used, "remaining": quota.available(now), "story": story})
         return
-    console().print(cell(tenant["name"]), style="bold", markup=False)
+    console().print(cell(tenant["name"]), style="bold")
     for sentence in story:
-        console().print(cell(sentence), markup=False, highlight=False)
+        console().print(cell(sentence))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from cli.arguments import moment
-from cli.output import AsJson, console, print_json, show
+from cli.output import AsJson, VisibleConsole, console, print_json, show
 from cli.session import rest, session
 from domain.errors import NotSetUp
 
@@ -65,7 +65,6 @@ def hold_against_books(
 ) -> None:
     """Go through pages of differences between the mirror and the books of Stripe or Clerk, `repair` them if that is
     given, and show them, as `rows` or `plain` write each."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from db.transaction import SYSTEM
@@ -73,7 +72,8 @@ def hold_against_books(
     differences: list[Any] = []
     compared = told = 0
     bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
-    bar = Progress(*bars, console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty())
+    hidden = as_json or not sys.stderr.isatty()
+    bar = Progress(*bars, console=VisibleConsole(sys.stderr), transient=True, disable=hidden)
     with session() as current, bar:
         shown = bar.add_task(f"{whose}'s books", total=None)
         for page in pages(current):

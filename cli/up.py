@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rich.markup import escape
-
 from cli.environment import SCHEDULER, WEB, WORKER, environment_of_child
 from cli.local.embedded import Embedded, start_embedded
 from cli.local.spawn import LOOPBACK, answers
@@ -20,9 +18,8 @@ from workers.main import command as worker_command
 from workers.redis_client import refuse_cluster
 from workers.settings import Settings, load
 
+HEADING = "\nViral Dashboard's workers are up."
 SUMMARY = """
-[bold]Viral Dashboard's workers are up.[/bold]
-
   web        {web}  (webhooks at /webhooks/stripe and /webhooks/clerk, health at /healthz and /readyz)
   postgres   {postgres}
   redis      {redis}
@@ -82,10 +79,9 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
         embedded.record(web_url=web_url)
         postgres, redis = without_password(settings.owner_url), without_password(settings.redis_url)
         home = settings.viral_home.absolute()
+        console().print(HEADING, style="bold")
         console().print(
-            SUMMARY.format(
-                web=web_url, postgres=postgres, redis=redis, home=escape(str(home)), elsewhere=escape(_elsewhere(home))
-            )
+            SUMMARY.format(web=web_url, postgres=postgres, redis=redis, home=home, elsewhere=_elsewhere(home))
         )
 
     return Supervisor(

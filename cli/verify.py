@@ -21,6 +21,9 @@ At = Annotated[
 
 STDIN = "-"
 
+PATIENCE = 10.0
+"""Seconds: nobody else waits here, and a fetch of Clerk's keys ends before."""
+
 
 class Refused(ViralError):
     """The server would refuse it."""
@@ -48,7 +51,7 @@ def verify_token(
     from workers.signin import verifier
 
     logs.configure("console", "ERROR")
-    judge = verifier(known())
+    judge = verifier(known(), wait=PATIENCE)
     if judge is None:
         raise Refused("SIGN_IN_NOT_SET_UP", "no Clerk account is set up: set CLERK_JWKS_URL or CLERK_JWT_KEY")
     text = sys.stdin.buffer.read().decode(errors="replace") if token == STDIN else token
@@ -129,4 +132,4 @@ def _unix(at: datetime | None) -> float:
 
 
 def _say(line: str) -> None:
-    console().print(cell(line), markup=False)
+    console().print(cell(line))

@@ -8,11 +8,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import httpx
 import jwt
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from domain.access import ActiveOrganization, Session
 from domain.errors import NotAuthenticated, Unavailable, ViralError
+from integrations.http import Http, Request, parse_json
 
 LEEWAY = 5
 """Seconds that Clerk's clock and ours may differ."""
@@ -37,9 +37,19 @@ FRESH_FOR = 3600.0
 
 REFRESH_EVERY, RETRY_EVERY = 30.0, 5.0
 """Seconds after a fetch, and after one that failed, without another: tokens with invented key ids cannot make us ask
-more often."""
+more often. So a key that Clerk rotates to is known here after 35 s at most: a rest, and a fetch."""
+
+SOON = timedelta(seconds=1)
+
+FETCH_SECONDS = (2.0, 3.0, 5.0)
+"""To connect, between pieces, and in all (`integrations.http.Http`)."""
 
 MAX_JWKS = 256 * 1024
+
+WAITERS, WAIT = 4, 1.0
+"""So many callers wait for a fetch that is under way, and for so many seconds at most; all others are answered at once.
+The API has 40 threads: whoever sends invented key ids while Clerk drips its answer holds a tenth of them for a second.
+"""
 
 CLAIMS = ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")
 SIGNATURE_ONLY: Any = {f"verify_{claim}": False for claim in CLAIMS} | {"enforce_minimum_key_length": True}
@@ -62,6 +72,9 @@ class Keys(Protocol):
             Unavailable: it cannot be said now.
         """
 
+    def prepare(self) -> None:
+        """Begin to get the keys, without waiting for them."""
+
 
 class PemKeys:
     """The keys in PEM text; several, one after another, while one is rotated. PEM has no ids, so each is tried."""
@@ -79,19 +92,33 @@ class PemKeys:
     def candidates(self, key_id: str | None) -> Sequence[RSAPublicKey]:
         return self._keys
 
+    def prepare(self) -> None:
+        """They are here."""
+
 
 class JwksKeys:
     """Clerk's JWKS, fetched when first needed and kept.
 
-    It is fetched again when it is old, or once when a token names a key that is not in it (Clerk rotated its keys);
-    by one thread at a time, and with a rest after each fetch. If Clerk does not answer, known keys stay good.
+    It is fetched again when it is old, or when a token names a key that is not in it (Clerk rotated its keys): by one
+    thread of its own, and with a rest after each fetch, during which unknown keys are refused without asking. If Clerk
+    does not answer, or nonsense, the last good keys stay good.
     """
 
-    def __init__(self, fetch: Callable[[], bytes], *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`fetch` returns the document; it has a short timeout of its own, and may raise `Unavailable`."""
+    def __init__(
+        self,
+        fetch: Callable[[], bytes],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wait: float = WAIT,
+    ) -> None:
+        """`fetch` returns the document; it has a deadline of its own, and may raise `Unavailable`."""
+        self._wait_seconds = wait
         self._fetch = fetch
         self._monotonic = monotonic
-        self._fetching = threading.Lock()
+        self._lock = threading.Lock()
+        self.waiting = 0
+        """Callers that wait for the fetch under way."""
+        self._under_way: threading.Event | None = None
         self._keys: Mapping[str, RSAPublicKey] = {}
         self._fetched_at = self._tried_at = float("-inf")
         self._trouble = ""
@@ -99,32 +126,72 @@ class JwksKeys:
     def candidates(self, key_id: str | None) -> Sequence[RSAPublicKey]:
         if key_id is None:
             return ()
-        known = key_id in self._keys
-        if not known or self._monotonic() - self._fetched_at >= FRESH_FOR:
-            self._refresh(wait=not known)
+        if found := self._keys.get(key_id):
+            if self._monotonic() - self._fetched_at >= FRESH_FOR:
+                self._refresh()
+            return [found]
+        under_way = self._refresh()
+        if under_way is not None and not self._wait(under_way):
+            raise Unavailable("Clerk's keys are being fetched", retry_after=SOON)
         if found := self._keys.get(key_id):
             return [found]
         if self._trouble:
-            raise Unavailable(f"Clerk's keys cannot be fetched: {self._trouble}")
+            raise Unavailable(
+                f"Clerk's keys cannot be fetched: {self._trouble}", retry_after=timedelta(seconds=RETRY_EVERY)
+            )
         return ()
 
-    def _refresh(self, *, wait: bool) -> None:
-        """Fetch, unless that was tried just now. Who can do without does not `wait` for another thread's fetch."""
-        if not self._fetching.acquire(blocking=wait):
-            return
-        try:
+    def prepare(self) -> None:
+        self._refresh()
+
+    def _refresh(self) -> threading.Event | None:
+        """Have the document fetched, unless that was done just now. The event is set when the fetch under way ends."""
+        with self._lock:
+            if self._under_way is not None:
+                return self._under_way
             now = self._monotonic()
             if now - self._tried_at < (RETRY_EVERY if self._trouble else REFRESH_EVERY):
-                return
+                return None
             self._tried_at = now
-            self._keys, self._trouble = read_jwks(self._fetch()), ""
-            self._fetched_at = now
-            log.info("clerk.jwks_fetched", keys=sorted(self._keys))
-        except (Unavailable, KeyUnusable) as error:
-            self._trouble = str(error)
-            log.warning("clerk.jwks_not_fetched", reason=self._trouble, keys_kept=len(self._keys))
+            self._under_way = threading.Event()
+            threading.Thread(target=self._replace, args=(self._under_way,), name="jwks", daemon=True).start()
+            return self._under_way
+
+    @property
+    def idle(self) -> bool:
+        """Whether no fetch is under way."""
+        return self._under_way is None
+
+    def _wait(self, under_way: threading.Event) -> bool:
+        """Whether the fetch has ended; a few callers wait for that, for a while."""
+        with self._lock:
+            if self.waiting >= WAITERS:
+                return under_way.is_set()
+            self.waiting += 1
+        try:
+            return under_way.wait(self._wait_seconds)
         finally:
-            self._fetching.release()
+            with self._lock:
+                self.waiting -= 1
+
+    def _replace(self, done: threading.Event) -> None:
+        try:
+            keys, trouble = read_jwks(self._fetch()), ""
+        except (Unavailable, KeyUnusable) as error:
+            keys, trouble = self._keys, str(error)
+            log.warning("clerk.jwks_not_fetched", reason=trouble, keys_kept=len(keys))
+        except Exception as error:
+            keys, trouble = self._keys, type(error).__name__
+            log.exception("clerk.jwks_not_fetched", keys_kept=len(keys))
+        else:
+            log.info("clerk.jwks_fetched", keys=sorted(keys))
+        with self._lock:
+            self._keys, self._trouble, self._under_way = keys, trouble, None
+            # The rest begins with the end of a fetch, so that slow answers do not follow one another.
+            self._tried_at = self._monotonic()
+            if not trouble:
+                self._fetched_at = self._tried_at
+        done.set()
 
 
 class Verifier:
@@ -136,6 +203,10 @@ class Verifier:
         self._keys = keys
         self._issuer = issuer
         self._parties = tuple(parties)
+
+    def prepare(self) -> None:
+        """Have the keys fetched, in the background, before the first token comes."""
+        self._keys.prepare()
 
     def verify(self, token: str, now: float) -> Session:
         """The session, if the token is good at `now` (Unix seconds).
@@ -222,7 +293,7 @@ def read_jwks(document: bytes) -> Mapping[str, RSAPublicKey]:
     """
     found = {}
     try:
-        entries = jwt.PyJWKSet.from_json(document.decode()).keys
+        entries = jwt.PyJWKSet.from_dict(parse_json(document)).keys
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise KeyUnusable("the answer is no JWKS with a usable key") from error
     for entry in entries:
@@ -233,21 +304,16 @@ def read_jwks(document: bytes) -> Mapping[str, RSAPublicKey]:
     return found
 
 
-def fetch_jwks(url: str, *, timeout: float = 3.0) -> bytes:
+def fetch_jwks(http: Http, url: str) -> bytes:
     """The document at `url`. Redirects are not followed: keys come from where we were told.
 
     Raises:
-        Unavailable: anything but a 200 of reasonable size within `timeout` seconds a step.
+        Unavailable: anything but a 200 of reasonable size within the time that `http` has.
     """
-    try:
-        answer = httpx.get(url, timeout=timeout, headers={"Accept": "application/json"})
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unavailable(f"{_place(url)} does not answer ({type(error).__name__})") from error
-    if answer.status_code != httpx.codes.OK:
-        raise Unavailable(f"{_place(url)} answered {answer.status_code}")
-    if len(answer.content) > MAX_JWKS:
-        raise Unavailable(f"{_place(url)} answered with more than {MAX_JWKS} bytes")
-    return answer.content
+    answer = http.exchange(Request(_place(url), url, headers={"Accept": "application/json"}))
+    if answer.status != 200:
+        raise Unavailable(f"{_place(url)} answers {answer.status}")
+    return answer.body
 
 
 def issuer_of(jwks_url: str) -> str | None:
@@ -257,6 +323,7 @@ def issuer_of(jwks_url: str) -> str | None:
 
 
 def _place(url: str) -> str:
+    """Where keys come from, for errors: without the parameters, which may be a credential."""
     parts = urlsplit(url)
     return f"{parts.hostname}{parts.path}"
 

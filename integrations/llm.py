@@ -6,7 +6,7 @@ and the job's to repeat; what was answered was paid for, so an answer that canno
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -30,9 +30,14 @@ from domain.generation import (
 )
 from domain.storable import Unstorable, storable, to_json
 from domain.wording import BANNED
+from integrations.http import CONNECT, READ, TOTAL, Http, Request
 
 if TYPE_CHECKING:
+    import httpx2
     from pydantic_ai.messages import ModelMessage
+
+MOST_BYTES = 10_000_000
+"""Of an answer: the longest that a model can be asked for here has a tenth of that."""
 
 TOKENS_PER_CONCEPT, TOKENS_BESIDES = 1500, 1000
 MILLION = Decimal(1_000_000)
@@ -93,9 +98,13 @@ class ConceptsAnswer(BaseModel):
 class LanguageModels:
     """The providers that there are keys for. Anthropic's is the first."""
 
-    def __init__(self, *, anthropic_key: str, anthropic_base_url: str = "") -> None:
+    def __init__(
+        self, *, anthropic_key: str, anthropic_base_url: str = "", private_hosts: Collection[str] = ()
+    ) -> None:
+        """`private_hosts` are names that may lead to private addresses."""
         self._key = anthropic_key
         self._base_url = anthropic_base_url or None
+        self._http = Http("viral", most_bytes=MOST_BYTES, seconds=(CONNECT, READ, TOTAL), private_hosts=private_hosts)
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -120,7 +129,13 @@ class LanguageModels:
         from pydantic_ai.providers.anthropic import AnthropicProvider  # noqa: PLC0415
 
         seconds = brief.patience.total_seconds()
-        async with AsyncAnthropic(api_key=self._key, base_url=self._base_url, max_retries=0, timeout=seconds) as client:
+        async with AsyncAnthropic(
+            api_key=self._key,
+            base_url=self._base_url,
+            max_retries=0,
+            timeout=seconds,
+            http_client=_over(self._http, seconds),
+        ) as client:
             agent = Agent(
                 AnthropicModel(model.name, provider=AnthropicProvider(anthropic_client=client)),
                 output_type=ConceptsAnswer,
@@ -139,12 +154,42 @@ class LanguageModels:
                 except failures.ModelHTTPError as error:
                     raise _translated(error, model) from error
                 except (failures.ModelAPIError, TimeoutError) as error:
-                    raise Unavailable(f"{model.generator} did not answer: {_one_line(error)}") from error
+                    raise Unavailable(f"{model.generator} did not answer: {_one_line(_first(error))}") from error
         return Written(
             model.generator,
             drafts=tuple(draft_of(concept.model_dump()) for concept in answer.concepts),
             usage=_usage(model, messages),
         )
+
+
+def _over(http: Http, seconds: float) -> "httpx2.AsyncClient":
+    """The SDK's requests by the client of the house, with its limits, within `seconds`."""
+    import httpx2  # noqa: PLC0415 - as above
+
+    class OverHttp(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            sent = Request(
+                "the provider",
+                str(request.url),
+                headers=dict(request.headers),
+                method=request.method,
+                content=await request.aread(),
+            )
+            try:
+                answer = await asyncio.to_thread(http.exchange, sent, within=seconds)
+            except Unavailable as error:
+                raise httpx2.ConnectError(str(error), request=request) from error
+            return httpx2.Response(answer.status, headers=dict(answer.headers), content=answer.body)
+
+    return httpx2.AsyncClient(transport=OverHttp())
+
+
+def _first(error: BaseException) -> BaseException:
+    """What the client of the house said, if the libraries only passed it on; they say no more than "connection"."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, Unavailable):
+        cause = cause.__cause__
+    return cause or error
 
 
 def question(brief: Brief) -> str:
@@ -210,5 +255,5 @@ def _translated(error: Any, model: Model) -> Exception:
     return ModelRefused(f"{model.generator} answers {status}: {_one_line(error)}")
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

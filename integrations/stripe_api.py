@@ -6,7 +6,7 @@ fields and the SDK's objects know one API version only.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,14 +28,18 @@ from domain.ports import Order, Page
 from domain.rate import Rate
 from domain.reconcile import as_event
 from integrations.envelope import moment, read_object
+from integrations.http import Http, Request
 from integrations.pace import Pace
 
 if TYPE_CHECKING:
-    from stripe import StripeClient
+    from stripe import HTTPClient, StripeClient
 
 TIMEOUT = (3.0, 9.0)
 RETRIES = 2
 """Seconds to connect and to answer, thrice at most: a call ends before the router in front of us gives up (30 s)."""
+
+MOST_BYTES = 20_000_000
+"""Of an answer: a page of a hundred invoices with ten lines each has a tenth of that."""
 
 PAGE = 100
 LIVE_READS, TEST_READS = Rate(timedelta(seconds=1 / 50), burst=5), Rate(timedelta(seconds=1 / 12), burst=5)
@@ -66,9 +70,10 @@ Json = Mapping[str, Any]
 
 
 class StripeApi:
-    """The account that `key` opens. Safe to use from many threads: the SDK keeps a connection for each.
+    """The account that `key` opens. Safe to use from many threads.
 
-    `base` is where Stripe is, if not at its own address. `clock` is Unix seconds.
+    `base` is where Stripe is, if not at its own address; `private_hosts` are names that may lead to private addresses.
+    `clock` is Unix seconds.
     """
 
     def __init__(
@@ -77,12 +82,16 @@ class StripeApi:
         *,
         base: str = "",
         timeout: tuple[float, float] = TIMEOUT,
+        private_hosts: Collection[str] = (),
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._key = key
         self._base = base
-        self._timeout = timeout
+        connect, answer = timeout
+        self._http = Http(
+            "viral", most_bytes=MOST_BYTES, seconds=(connect, answer, answer), private_hosts=private_hosts
+        )
         self._clock = clock
         self._sleep = sleep
         self._pace = Pace(LIVE_READS if "_live_" in key else TEST_READS, clock=clock, sleep=sleep)
@@ -260,7 +269,7 @@ class StripeApi:
         return stripe.StripeClient(
             self._key,
             max_network_retries=RETRIES,
-            http_client=stripe.RequestsClient(timeout=self._timeout),
+            http_client=_over(self._http),
             base_addresses={"api": self._base} if self._base else {},
         )
 
@@ -275,7 +284,7 @@ class StripeApi:
         except stripe.RateLimitError as error:
             raise RateLimited(f"Stripe is asked too often: {_text(error)}", retry_after=_retry_after(error)) from error
         except stripe.APIConnectionError as error:
-            raise ProviderUnavailable("Stripe does not answer") from error
+            raise ProviderUnavailable(f"Stripe does not answer: {_text(error)}") from error
         except stripe.AuthenticationError as error:
             raise ProviderRefused("key_invalid", "Stripe does not accept STRIPE_SECRET_KEY") from error
         except stripe.PermissionError as error:
@@ -285,6 +294,37 @@ class StripeApi:
             raise Conflict("IDEMPOTENCY_KEY_REUSED", text) from error
         except stripe.StripeError as error:
             raise _by_status(error) from error
+
+
+def _over(http: Http) -> "HTTPClient":
+    """The SDK's requests by the client of the house, with its limits."""
+    import stripe  # noqa: PLC0415 - at the first call
+
+    class OverHttp(stripe.HTTPClient):
+        name = "viral"
+
+        def request(
+            self,
+            method: str,
+            url: str,
+            headers: Mapping[str, str] | None,
+            post_data: Any = None,
+            *,
+            _usage: list[str] | None = None,
+        ) -> tuple[str, int, Mapping[str, str]]:
+            content = post_data.encode() if isinstance(post_data, str) else post_data
+            try:
+                answer = http.exchange(
+                    Request("Stripe", url, headers=headers or {}, method=method.upper(), content=content)
+                )
+            except Unavailable as error:
+                raise stripe.APIConnectionError(str(error), should_retry=True) from error  # type: ignore[no-untyped-call]
+            return answer.body.decode(errors="replace"), answer.status, answer.headers
+
+        def close(self) -> None:
+            http.close()
+
+    return OverHttp()
 
 
 def _by_status(error: Any) -> Unavailable | ProviderRefused:

@@ -98,6 +98,9 @@ def run(settings: Settings) -> None:
         app.check_schema()
     except Unavailable as error:  # webhooks are answered 503, and readiness says why, until it is there
         log.warning("web.waits", reason=str(error))
+    sessions = verifier(settings)
+    if sessions is not None:
+        sessions.prepare()
     usage = UsageLog(app.db.separate())
     throttle = Throttle(connect(settings.redis_url, used_for="the limits of requests"))
     deps = WebDeps(
@@ -112,7 +115,7 @@ def run(settings: Settings) -> None:
         clerk_job=apply_clerk_event,
         api=create_api(
             app,
-            sessions=verifier(settings),
+            sessions=sessions,
             clock=time.time,
             origins=settings.clerk_authorized_parties,
             throttle=throttle,

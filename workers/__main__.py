@@ -20,6 +20,7 @@ from domain.errors import ViralError
 from workers.app import discover
 from workers.failures import traceback_of
 from workers.settings import load
+from workers.terminal import guard_output
 
 SIGN_OFF_SECONDS = 10
 """How long after the grace period a process may take to give back its jobs and sign off, before it is killed."""
@@ -35,6 +36,7 @@ def begin() -> int:
 
     The first argument of the command line, if there is one, names another function than `workers.main:start`.
     """
+    guard_output()
     settings = load()
     module, _, function = (sys.argv[1] if len(sys.argv) > 1 else "workers.main:start").partition(":")
     start = getattr(importlib.import_module(module), function)

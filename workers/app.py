@@ -151,9 +151,11 @@ def build(
 def outside(settings: Settings, db: Database, trends: Collector) -> Ports:
     """The world outside, as far as these settings open it. Nothing is asked yet."""
     key = settings.stripe_secret_key.get_secret_value()
-    stripe = StripeApi(key, base=settings.stripe_api_base) if key else None
+    private = settings.outbound_private_hosts
+    stripe = StripeApi(key, base=settings.stripe_api_base, private_hosts=private) if key else None
     clerk_key = settings.clerk_secret_key.get_secret_value()
-    clerk = ClerkApi(clerk_key, Http(AGENT), base=settings.clerk_api_base) if clerk_key else None
+    http = Http(AGENT, private_hosts=private)
+    clerk = ClerkApi(clerk_key, http, base=settings.clerk_api_base) if clerk_key else None
     return Ports(
         prices=settings.prices,
         trends=trends,

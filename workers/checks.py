@@ -51,6 +51,12 @@ def host(value: str) -> str:
     return value
 
 
+def host_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(re.fullmatch("[A-Za-z0-9._-]+", each) for each in value):
+        raise ValueError("should be names of hosts, comma-separated, without a scheme or a port: gateway.example.com")
+    return value
+
+
 def https(value: str) -> str:
     """Plain http is for this machine only: whoever can change an answer on the way chooses the keys."""
     if value and not _is_https(value):
@@ -131,6 +137,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)]
 PostgresUrl = Annotated[str, AfterValidator(postgres_url)]
 RedisUrl = Annotated[str, AfterValidator(redis_url)]
 Host = Annotated[str, AfterValidator(host)]
+HostNames = Annotated[Words, AfterValidator(host_names)]
 Https = Annotated[str, AfterValidator(https)]
 Origins = Annotated[Words, AfterValidator(origins)]
 Header = Annotated[str, AfterValidator(header)]

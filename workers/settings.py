@@ -19,6 +19,7 @@ from workers.checks import (
     ClerkSigningSecrets,
     Header,
     Host,
+    HostNames,
     Https,
     Origins,
     PostgresUrl,
@@ -76,6 +77,9 @@ class Settings(BaseSettings):
 
     anthropic_api_key: ApiKey | None = None
     anthropic_base_url: Https = ""
+
+    outbound_private_hosts: HostNames = ()
+    """Names that outbound calls may follow to private addresses: a gateway in a network of one's own."""
 
     trends_contact: Header = "viral-dashboard-workers/0.1 (trend collector; contact the operator of this service)"
     google_trends_base_url: Https = "https://trends.google.com"

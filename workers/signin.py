@@ -2,12 +2,25 @@
 
 from functools import partial
 
-from integrations.clerk_sessions import JwksKeys, KeyUnusable, PemKeys, Verifier, fetch_jwks, issuer_of
+from integrations.clerk_sessions import (
+    FETCH_SECONDS,
+    MAX_JWKS,
+    WAIT,
+    JwksKeys,
+    KeyUnusable,
+    PemKeys,
+    Verifier,
+    fetch_jwks,
+    issuer_of,
+)
+from integrations.http import Http
 from workers.settings import Settings, SettingsInvalid
 
 
-def verifier(settings: Settings) -> Verifier | None:
+def verifier(settings: Settings, *, wait: float = WAIT) -> Verifier | None:
     """Who judges session tokens; None if sign-in is not set up. Nothing is fetched yet.
+
+    `wait` is for how many seconds a caller may wait for keys that are being fetched.
 
     As in Clerk's own libraries, a PEM key goes before the JWKS.
 
@@ -20,7 +33,13 @@ def verifier(settings: Settings) -> Verifier | None:
         except KeyUnusable as error:
             raise SettingsInvalid([f"CLERK_JWT_KEY: {error}"]) from None
     elif settings.clerk_jwks_url:
-        keys = JwksKeys(partial(fetch_jwks, settings.clerk_jwks_url))
+        http = Http(
+            settings.trends_contact,
+            most_bytes=MAX_JWKS,
+            seconds=FETCH_SECONDS,
+            private_hosts=settings.outbound_private_hosts,
+        )
+        keys = JwksKeys(partial(fetch_jwks, http, settings.clerk_jwks_url), wait=wait)
     else:
         return None
     return Verifier(keys, issuer=issuer(settings), parties=settings.clerk_authorized_parties)

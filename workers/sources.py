@@ -23,4 +23,5 @@ def outside(settings: Settings) -> Outside:
         known["youtube"] = youtube.source(settings.youtube_base_url, youtube_key.get_secret_value())
     if gnews_key:
         known["gnews"] = gnews.source(settings.gnews_base_url, gnews_key.get_secret_value())
-    return Outside(Http(settings.trends_contact), [source for name, source in known.items() if name in wanted])
+    http = Http(settings.trends_contact, private_hosts=settings.outbound_private_hosts)
+    return Outside(http, [source for name, source in known.items() if name in wanted])

@@ -3,7 +3,7 @@
 Neither is imported before it is asked: most worker processes never generate, and each would be larger by it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -59,12 +59,18 @@ def writers(settings: Settings, db: Database) -> Mapping[str, ConceptWriter]:
     key = settings.anthropic_api_key
     if key is not None:
         found[LANGUAGE_MODEL] = LanguageModelWriter(
-            db, partial(_language_models, key.get_secret_value(), settings.anthropic_base_url)
+            db,
+            partial(
+                _language_models,
+                key.get_secret_value(),
+                settings.anthropic_base_url,
+                settings.outbound_private_hosts,
+            ),
         )
     return found | {LOCAL_GRAMMAR: GrammarWriter()}
 
 
-def _language_models(key: str, base_url: str) -> "LanguageModels":
+def _language_models(key: str, base_url: str, private_hosts: Collection[str]) -> "LanguageModels":
     from integrations.llm import LanguageModels  # noqa: PLC0415 - see the module's first lines
 
-    return LanguageModels(anthropic_key=key, anthropic_base_url=base_url)
+    return LanguageModels(anthropic_key=key, anthropic_base_url=base_url, private_hosts=private_hosts)

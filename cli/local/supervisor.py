@@ -21,6 +21,8 @@ from typing import IO, TextIO
 
 from cli.local.home import ChildRecord
 from cli.local.spawn import signal_group, spawn
+from domain.visible import visible
+from workers.terminal import coloured
 
 COLOURS = (36, 33, 35, 32, 34, 31)
 LONGEST_LINE = 64 * 1024  # bytes; longer ones are broken
@@ -277,7 +279,7 @@ class _Log:
 
     def __init__(self, out: TextIO, width: int) -> None:
         self.closed = False
-        self._out = out
+        self._out = coloured(out)
         self._width = width
         self._coloured = out.isatty() and not os.environ.get("NO_COLOR")
 
@@ -285,7 +287,8 @@ class _Log:
         prefix = f"{name:<{self._width}} |"
         prefix = f"\x1b[{colour}m{prefix}\x1b[0m" if self._coloured else prefix
         encoding = getattr(self._out, "encoding", None) or "utf-8"
-        self._try(lambda: self._out.write(f"{prefix} {text}\n".encode(encoding, "backslashreplace").decode(encoding)))
+        shown = visible(text, keep="\t")
+        self._try(lambda: self._out.write(f"{prefix} {shown}\n".encode(encoding, "backslashreplace").decode(encoding)))
 
     def flush(self) -> None:
         self._try(self._out.flush)

@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from domain.trends import Sighting
-from integrations.http import Request
-from integrations.trends.source import Source, link_of, moment_of, parse_json, text_of
+from integrations.http import Request, parse_json
+from integrations.trends.source import Source, link_of, moment_of, text_of
 
 
 def source(base_url: str, key: str) -> Source:

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 from xml.etree.ElementTree import Element
 
-import orjson
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
@@ -60,7 +58,7 @@ class Source:
             if answer.body is None:
                 return Found(None, answer.etag or etag, answer.modified or modified)
             sightings = self.read(answer.body)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
             raise SourceBroken(f"{self.name} answers something else than it used to: {type(error).__name__}") from error
         return Found(tuple(sightings[:MOST_TRENDS]), answer.etag, answer.modified)
 
@@ -76,11 +74,6 @@ class Source:
                 if refused.status != 404:
                     raise
         return http.send(last, etag=etag, modified=modified)
-
-
-def parse_json(body: bytes) -> Any:
-    """Raises ValueError for what is not JSON."""
-    return orjson.loads(body)
 
 
 def parse_xml(body: bytes) -> Element:

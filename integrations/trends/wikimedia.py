@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 
 from domain.trends import Sighting
-from integrations.http import Request
-from integrations.trends.source import Source, count_of, parse_json, text_of
+from integrations.http import Request, parse_json
+from integrations.trends.source import Source, count_of, text_of
 
 LANGUAGES = {
     **dict.fromkeys(("DE", "AT", "CH"), "de"),

@@ -4,8 +4,8 @@
 from datetime import timedelta
 
 from domain.trends import Sighting
-from integrations.http import Request
-from integrations.trends.source import Source, count_of, moment_of, parse_json, text_of
+from integrations.http import Request, parse_json
+from integrations.trends.source import Source, count_of, moment_of, text_of
 
 CATEGORIES = {
     "1": "cartoon",

@@ -3,7 +3,8 @@
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,11 @@ from domain.access import ActiveOrganization
 from domain.errors import NotAuthenticated, Unavailable
 from integrations.clerk_sessions import (
     FRESH_FOR,
+    MAX_JWKS,
     MAX_TOKEN,
     REFRESH_EVERY,
     RETRY_EVERY,
+    WAITERS,
     JwksKeys,
     KeyUnusable,
     PemKeys,
@@ -28,8 +31,12 @@ from integrations.clerk_sessions import (
     read_jwks,
 )
 from integrations.fakes.clerk_sessions import LIFE, FakeClerk
+from integrations.http import Http
+from tests.raw_server import RawServer, answering, dripping, endless
+from tests.wait import until
 
 NOW = 1_800_000_000.0
+PATIENCE = 60.0
 PAGE = "https://app.example.com"
 CLERK = FakeClerk()
 STRICT = Verifier(PemKeys(CLERK.pem()), issuer=CLERK.issuer, parties=(PAGE, "http://localhost:3000"))
@@ -254,9 +261,13 @@ class Published:
 
     def __init__(self, clerk: FakeClerk, url: str) -> None:
         self.clerk, self.at = clerk, 0.0
-        self.judge = Verifier(
-            JwksKeys(partial(fetch_jwks, url), monotonic=lambda: self.at), issuer=clerk.issuer, parties=()
-        )
+        fetch = partial(fetch_jwks, Http("viral-tests", most_bytes=MAX_JWKS), url)
+        self.keys = JwksKeys(fetch, monotonic=lambda: self.at, wait=PATIENCE)
+        self.judge = Verifier(self.keys, issuer=clerk.issuer, parties=())
+
+    def fetched(self, times: int) -> bool:
+        """Whether so many fetches were begun, and none is under way."""
+        return self.clerk.asked == times and self.keys.idle
 
     def good(self, token: str | None = None) -> bool:
         return self.judge.verify(token or self.clerk.token(NOW), NOW).user == "user_ada"
@@ -278,7 +289,7 @@ def test_the_keys_are_fetched_once_and_again_when_they_are_old(published: Publis
     assert published.clerk.asked == 1
     published.at = FRESH_FOR
     assert published.good()
-    assert published.clerk.asked == 2
+    until(lambda: published.fetched(2), "the keys to be fetched again, while they are used")
 
 
 def test_a_rotated_key_is_fetched_at_once_and_the_old_one_is_over(published: Published) -> None:
@@ -291,46 +302,136 @@ def test_a_rotated_key_is_fetched_at_once_and_the_old_one_is_over(published: Pub
     assert published.refusal(old) == "TOKEN_KEY_UNKNOWN"
 
 
-def test_a_storm_of_unknown_keys_is_one_fetch(published: Published) -> None:
+class Held:
+    """A fetch that does not end before it is let go; `begun` counts those that began."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.go = threading.Event()
+        self.document = json.dumps(CLERK.jwks()).encode()
+
+    def __call__(self) -> bytes:
+        self.begun += 1
+        assert self.go.wait(PATIENCE)
+        return self.document
+
+
+def outcome(judge: Verifier, token: str) -> str:
+    try:
+        return judge.verify(token, NOW).user
+    except NotAuthenticated as error:
+        return error.code
+    except Unavailable as error:
+        return "503" if error.retry_after else "503 without a wait"
+
+
+def crowd(judge: Verifier, tokens: list[str]) -> list[str]:
+    with ThreadPoolExecutor(len(tokens)) as pool:
+        return list(pool.map(partial(outcome, judge), tokens))
+
+
+def strangers(count: int) -> list[str]:
+    return [CLERK.token(NOW, header={"kid": f"ins_{n}"}) for n in range(count)]
+
+
+def test_a_storm_of_unknown_keys_is_one_fetch_and_none_is_waited_for_again(published: Published) -> None:
     assert published.good()
     published.at += REFRESH_EVERY
-    codes: list[str] = []
-
-    def ask(number: int) -> None:
-        codes.append(published.refusal(published.clerk.token(NOW, header={"kid": f"ins_{number}"})))
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert codes == ["TOKEN_KEY_UNKNOWN"] * 32
-    assert published.clerk.asked == 2
+    crowd(published.judge, strangers(32))
+    until(lambda: published.fetched(2), "the one fetch")
+    assert crowd(published.judge, strangers(32)) == ["TOKEN_KEY_UNKNOWN"] * 32
+    assert published.fetched(2)
     assert published.good()
 
 
-def test_who_comes_during_the_first_fetch_waits_for_it() -> None:
-    said: list[str] = []
+def test_a_fetch_under_way_holds_few_callers_and_nobody_whose_key_is_known() -> None:
+    fetch = Held()
+    keys = JwksKeys(fetch, wait=PATIENCE)
+    judge = Verifier(keys, issuer=CLERK.issuer, parties=())
+    with ThreadPoolExecutor(WAITERS) as few:
+        waiting = [few.submit(outcome, judge, CLERK.token(NOW)) for _ in range(WAITERS)]
+        until(lambda: keys.waiting == WAITERS, "the callers that wait")
+        assert crowd(judge, strangers(32)) == ["503"] * 32, "answered while the fetch is held"
+        assert not any(each.done() for each in waiting)
+        fetch.go.set()
+        assert [each.result() for each in waiting] == ["user_ada"] * WAITERS
+    assert fetch.begun == 1
 
-    def come() -> None:
-        try:
-            said.append(judge.verify(CLERK.token(NOW), NOW).user)
-        except NotAuthenticated as error:
-            said.append(error.code)
 
-    others = [threading.Thread(target=come) for _ in range(4)]
+def test_who_waits_does_not_wait_long() -> None:
+    fetch = Held()
+    judge = Verifier(JwksKeys(fetch, wait=0.01), issuer=CLERK.issuer, parties=())
+    assert crowd(judge, strangers(8)) == ["503"] * 8
+    fetch.go.set()
+    until(lambda: outcome(judge, CLERK.token(NOW)) == "user_ada", "the keys")
+    assert fetch.begun == 1
+
+
+def test_while_the_keys_are_fetched_again_the_last_good_ones_are_used() -> None:
+    fetch = Held()
+    fetch.go.set()
+    at = [0.0]
+    keys = JwksKeys(fetch, monotonic=lambda: at[0], wait=PATIENCE)
+    judge = Verifier(keys, issuer=CLERK.issuer, parties=())
+    assert outcome(judge, CLERK.token(NOW)) == "user_ada"
+    fetch.go.clear()
+    at[0] = FRESH_FOR
+    assert crowd(judge, [CLERK.token(NOW)] * 32) == ["user_ada"] * 32
+    assert not keys.idle
+    fetch.go.set()
+    until(lambda: keys.idle, "the end of the fetch")
+    assert fetch.begun == 2
+
+
+@pytest.mark.parametrize("document", [b"", b"[" * 100_000, b'{"keys": []}', b"{}", b"\xff"], ids=repr)
+def test_nonsense_does_not_take_the_place_of_good_keys(document: bytes) -> None:
+    held = Held()
+    held.go.set()
+    at = [0.0]
+    keys = JwksKeys(held, monotonic=lambda: at[0], wait=PATIENCE)
+    judge = Verifier(keys, issuer=CLERK.issuer, parties=())
+    assert outcome(judge, CLERK.token(NOW)) == "user_ada"
+    held.document = document
+    at[0] = FRESH_FOR
+    assert outcome(judge, CLERK.token(NOW)) == "user_ada"
+    until(lambda: keys.idle, "the end of the fetch")
+    assert outcome(judge, CLERK.token(NOW)) == "user_ada"
+    assert outcome(judge, strangers(1)[0]) == "503"
+
+
+def test_a_fetch_that_breaks_is_tried_again_later() -> None:
+    at = [0.0]
+    broken = [True]
 
     def fetch() -> bytes:
-        for other in others:
-            other.start()
-        others[0].join(0.1)  # long enough for a refusal, had they not waited
+        if broken[0]:
+            raise RuntimeError("a bug")
         return json.dumps(CLERK.jwks()).encode()
 
-    judge = Verifier(JwksKeys(fetch), issuer=CLERK.issuer, parties=())
-    come()
-    for other in others:
-        other.join()
-    assert said == ["user_ada"] * 5
+    judge = Verifier(JwksKeys(fetch, monotonic=lambda: at[0], wait=PATIENCE), issuer=CLERK.issuer, parties=())
+    assert outcome(judge, CLERK.token(NOW)) == "503"
+    broken[0] = False
+    assert outcome(judge, CLERK.token(NOW)) == "503"
+    at[0] += RETRY_EVERY
+    assert outcome(judge, CLERK.token(NOW)) == "user_ada"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "why"),
+    [
+        (dripping(b"HTTP/1.1 200 OK\r\nX: y\r\n" * 99, 0.2), "did not finish its answer within"),
+        (endless(b"HTTP/1.1 200 OK\r\n\r\n", b"{" * 65536), "answers with more than 262,144 bytes"),
+        (endless(b"HTTP/1.1 200 OK\r\nContent-Length: 300000000\r\n\r\n", b"{" * 65536), "answers with more than"),
+        (endless(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b"x" * 65536), "answers 302"),
+    ],
+    ids=["drips", "endless", "300 MB", "redirect"],
+)
+def test_an_issuer_that_is_hostile_is_away(pieces: Callable[[RawServer], Iterable[bytes]], why: str) -> None:
+    with answering(pieces) as server:
+        http = Http("viral-tests", most_bytes=MAX_JWKS, seconds=(5, 5, 1))
+        with pytest.raises(Unavailable, match=why):
+            fetch_jwks(http, f"{server.url}/.well-known/jwks.json?key=s3cret")
+        assert server.sent < 40_000_000
 
 
 def test_a_token_must_say_which_key_signed_it(published: Published) -> None:
@@ -345,7 +446,7 @@ def test_while_clerk_is_away_known_keys_stay_good_and_unknown_ones_are_not_judge
     published.at = FRESH_FOR
     assert published.good()
     stranger = published.clerk.token(NOW, header={"kid": "ins_other"})
-    with pytest.raises(Unavailable, match="answered 503"):
+    with pytest.raises(Unavailable, match="answers 503"):
         published.judge.verify(stranger, NOW)
     assert published.clerk.asked == 2
 
@@ -356,6 +457,7 @@ def test_while_clerk_is_away_known_keys_stay_good_and_unknown_ones_are_not_judge
 
 
 def test_clerk_away_from_the_start_is_unavailable_not_refused() -> None:
-    nobody = Verifier(JwksKeys(partial(fetch_jwks, "http://127.0.0.1:1/jwks")), issuer=None, parties=())
-    with pytest.raises(Unavailable, match="does not answer"):
+    fetch = partial(fetch_jwks, Http("viral-tests"), "http://127.0.0.1:1/jwks")
+    nobody = Verifier(JwksKeys(fetch, wait=PATIENCE), issuer=None, parties=())
+    with pytest.raises(Unavailable, match="cannot be reached"):
         nobody.verify(CLERK.token(NOW), NOW)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,8 @@ from domain.storable import storable_text
 from domain.trends import fill
 from integrations.fake_llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
 from integrations.llm import LanguageModels, Model, ModelRefused
-from integrations.loopback import Reply
+from integrations.loopback import Loopback, Reply
+from tests.raw_server import RawServer, answering, dripping, endless
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 MODEL = Model("anthropic", "claude-sonnet-5-5", Decimal(2), Decimal(10))
@@ -149,11 +150,35 @@ def test_a_wrong_key_is_not_tried_again(fake: FakeLlm) -> None:
     assert "wrong" not in str(caught.value)
 
 
+def test_the_key_follows_no_redirect(fake: FakeLlm, models: LanguageModels) -> None:
+    with Loopback(lambda asked: Reply(b"{}")) as other:
+        fake.server.fail(Reply(status=307, headers={"Location": f"{other.url}/v1/messages"}))
+        with pytest.raises(Unavailable, match="307"):
+            models.write(MODEL, BRIEF)
+        assert (fake.calls, other.asked) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "why"),
+    [
+        (endless(b"HTTP/1.1 200 OK\r\n\r\n", b" " * 65536), "the provider answers with more than 10,000,000 bytes"),
+        (dripping(b"HTTP/1.1 200 OK\r\nX: y\r\n" * 99, 0.2), "did not answer"),
+    ],
+    ids=["endless", "drips"],
+)
+def test_a_hostile_provider_is_no_answer(pieces: Callable[[RawServer], Iterable[bytes]], why: str) -> None:
+    with answering(pieces) as server:
+        models = LanguageModels(anthropic_key="a-key", anthropic_base_url=server.url)
+        with pytest.raises(Unavailable, match=why):
+            models.write(MODEL, replace(BRIEF, patience=timedelta(seconds=20 if "bytes" in why else 1)))
+        assert server.sent < 60_000_000
+
+
 def test_nothing_heavy_is_imported_before_a_model_is_asked() -> None:
     program = (
         "import sys, workers.app, workers.main, workers.jobs, integrations.llm, integrations.http\n"
         "workers.app.discover([workers.jobs])\n"
-        "print([name for name in ('pydantic_ai', 'anthropic', 'httpx2', 'httpx') if name in sys.modules])"
+        "print([name for name in ('pydantic_ai', 'anthropic', 'httpx2', 'httpcore2', 'httpx') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

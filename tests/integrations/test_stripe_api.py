@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from domain.ports import Order
 from integrations.fakes.people import Cast, seconds
 from integrations.fakes.stripe import stripe_event, subscription
 from integrations.fakes.stripe_server import FakeStripe, Fault
+from integrations.loopback import Loopback, Reply
 from integrations.stripe_api import StripeApi
 from tests.builders import NOV_22
+from tests.raw_server import RawServer, answering, dripping, endless
 
 ADA = UUID(int=7)
 WHO = Cast(ADA, "cus_ada", "sub_ada", "user_ada", "ada@example.com")
@@ -125,6 +127,31 @@ def test_a_stripe_that_hangs_is_given_up(base: str, stripe: FakeStripe) -> None:
             StripeApi("sk_test_fake", base=base, timeout=(1, 0.05)).add_customer(ADA, key="customer:ada")
     finally:
         stripe.hold.set()
+
+
+def test_the_key_follows_no_redirect() -> None:
+    with Loopback(lambda asked: Reply(b"{}")) as other:
+        with Loopback(lambda asked: Reply(status=307, headers={"Location": f"{other.url}/v1/customers"})) as server:
+            with pytest.raises(ProviderUnavailable, match="status 307"):
+                StripeApi("sk_test_fake", base=server.url).add_customer(ADA, key="customer:ada")
+        assert (len(server.asked), other.asked) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "why"),
+    [
+        (endless(b"HTTP/1.1 200 OK\r\n\r\n", b" " * 65536), "Stripe answers with more than 20,000,000 bytes"),
+        (dripping(b"HTTP/1.1 200 OK\r\nX: y\r\n" * 99, 0.05), "did not finish its answer within"),
+    ],
+    ids=["endless", "drips"],
+)
+def test_an_answer_without_end_is_no_answer(pieces: Callable[[RawServer], Iterable[bytes]], why: str) -> None:
+    with answering(pieces) as server:
+        api = StripeApi("sk_test_fake", base=server.url, timeout=(20, 20 if "bytes" in why else 0.2))
+        with pytest.raises(ProviderUnavailable, match=why):
+            api.statuses("cus_ada")
+        assert len(server.requests) == 3
+        assert server.sent < 180_000_000
 
 
 def test_lists_are_read_to_their_end_within_our_share_and_with_patience(

@@ -123,6 +123,31 @@ def test_what_cannot_be_read_is_named(server: Loopback, http: Http, make: Callab
         source.fetch(http, "US", NOW)
 
 
+RSS = b"""<rss xmlns:ht="https://trends.google.com/trending/rss"><channel><item><title>x</title>%b</item></channel></rss>"""
+POSTS = b'{"data": {"children": [{"data": {"title": "x", "created_utc": %b}}]}}'
+
+
+@pytest.mark.parametrize(
+    ("make", "body"),
+    [
+        (google.source, RSS % b"<ht:approx_traffic>%bM+</ht:approx_traffic>" % (b"9" * 400)),
+        (google.source, RSS % b"<pubDate>Mon, 01 Jan 99999999999 00:00:00 GMT</pubDate>"),
+        (google.source, RSS % b"<pubDate>1 Jan 2026 00:00:00 +99999999999999</pubDate>"),
+        (SOURCES["reddit with a key"], POSTS % b"1e300"),
+        (SOURCES["reddit with a key"], POSTS % b"-99999999999999999"),
+    ],
+    ids=["count", "year", "offset", "late", "early"],
+)
+def test_numbers_that_no_clock_knows_are_named(
+    server: Loopback, http: Http, make: Callable[[str], Source], body: bytes
+) -> None:
+    source = make(server.url)
+    source.fetch(http, "US", NOW)
+    server.fail(Reply(body), path="hot" if b"data" in body else "rss")
+    with pytest.raises(SourceBroken, match=source.name):
+        source.fetch(http, "US", NOW)
+
+
 BILLION_LAUGHS = b"""<?xml version="1.0"?><!DOCTYPE rss [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>
 <rss><channel><item><title>&b;</title></item></channel></rss>"""
 A_FILE = b"""<?xml version="1.0"?><!DOCTYPE rss [<!ENTITY f SYSTEM "file:///etc/passwd">]>

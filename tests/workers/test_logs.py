@@ -6,7 +6,10 @@ import logging
 
 import pytest
 import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.unseen import UNSEEN, unseen
 from workers import logs
 
 
@@ -71,6 +74,58 @@ def test_a_traceback_shows_no_variables(log_format: str) -> None:
         logging.getLogger("uvicorn.error").exception("door.failed")
     assert out.getvalue().count("RuntimeError: 12") == 2
     assert "whsec_sekret" not in out.getvalue()
+
+
+class Odd(Exception):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"<{self.text}>"
+
+
+def said_of(log_format: str, text: str) -> str:
+    """All that a log says of a text that is in every place that a text can have in it."""
+    out = io.StringIO()
+    logs.configure(log_format, "INFO", out)
+    log = structlog.get_logger()
+    with structlog.contextvars.bound_contextvars(**{f"bound {text}": text}):
+        log.warning(f"event {text}", **{f"name {text}": text}, nested={text: [text]}, odd=Odd(text), raw=text.encode())
+        logging.getLogger("library").warning("event %s", text, extra={"more": text})
+        for number in range(2):  # the second traceback of a second is one line
+            try:
+                raise Odd(text) from ValueError(text)
+            except Odd:
+                log.exception(f"broken {text}", number=number)
+                logging.getLogger("library").exception("broken %s", text)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+@settings(max_examples=40)
+@given(st.text(st.characters(codec="utf-8") | st.sampled_from(UNSEEN)))
+def test_no_line_of_a_log_is_obeyed_by_a_terminal(log_format: str, text: str) -> None:
+    said = said_of(log_format, text)
+    assert unseen(said) == set()
+    if log_format == "json":
+        lines = [json.loads(line) for line in said.splitlines()]
+        assert len(lines) == 6
+        assert (lines[0]["event"], lines[0][f"name {text}"], lines[1]["event"]) == (
+            f"event {text}",
+            text,
+            f"event {text}",
+        )
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_an_event_cannot_forge_a_second_line(log_format: str) -> None:
+    out = io.StringIO()
+    logs.configure(log_format, "INFO", out)
+    forged = "x\n2026-11-27T12:00:00Z [info     ] job.completed"
+    structlog.get_logger().warning(forged, **{forged: forged}, error=ValueError(forged))
+    logging.getLogger("library").warning(forged)
+    assert len(out.getvalue().splitlines()) == 2
 
 
 class Written:

@@ -130,6 +130,7 @@ FAULTY = {
     "ANTHROPIC_API_KEY": ("s3cret key", "without spaces"),
     "ANTHROPIC_BASE_URL": ("http://llm.example.com", "https"),
     "TREND_SOURCES": ("reddit,gnews", "names gnews, which needs GNEWS_API_KEY"),
+    "OUTBOUND_PRIVATE_HOSTS": ("https://gateway.example.com", "names of hosts"),
     "TRENDS_CONTACT": ("Zoë <zoe@example.com>", "ASCII"),
     "REDDIT_CLIENT_SECRET": ("s3cret", "set both or neither"),
     "GNEWS_BASE_URL": ("gnews.io", "https"),

@@ -13,7 +13,6 @@ from domain.identity_events import Login, read
 from domain.personal import identifiers
 from workers.job import Context, Event, Tx, job
 
-
 EVENTS_AT_ONCE = 500
 LIVE_JOBS_END = timedelta(days=1)
 WEEKS_ARCHIVED = 17
