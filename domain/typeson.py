@@ -7,15 +7,12 @@ than any machine holds. What it stands for is therefore counted before anybody w
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from domain.dexie_kinds import Unfit
+from domain.dexie_kinds import LARGEST_RECORD, Unfit
 from domain.wording import shorten
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-LARGEST = 4 * 1024 * 1024
-"""Bytes of JSON, about, that a row may have when its references are written out."""
 
 MOST_NOTES = 10
 """Values that are noted one by one; the others are counted."""
@@ -30,21 +27,30 @@ class _Absent:
     """JavaScript's undefined."""
 
 
-def revive(row: Any) -> tuple[Any, list[str]]:
-    """The row as plain JSON, and which of its values had no plain JSON form, each as `path: what became of it`.
+class Revived(NamedTuple):
+    """A row as plain JSON. `notes`: which of its values had no plain JSON form, each as `path: what became of it`.
+    `size`: characters, about, if references in it made it larger; else 0."""
+
+    value: Any
+    notes: list[str]
+    size: int = 0
+
+
+def revive(row: Any) -> Revived:
+    """The row as plain JSON.
 
     A Date becomes its ISO text; what JSON cannot say at all stays in the form in which it was exported.
 
     Raises:
-        Unfit: it refers to itself in a circle, or is larger than `LARGEST` with its references written out.
+        Unfit: it refers to itself in a circle, or is larger than `LARGEST_RECORD` with its references written out.
     """
     if not isinstance(row, Mapping) or "$types" not in row:
-        return row, []
+        return Revived(row, [])
     types = row["$types"]
     if types is True:
-        return row.get("$"), []
+        return Revived(row.get("$"), [])
     if not isinstance(types, Mapping):
-        return row, []
+        return Revived(row, [])
     if isinstance(types.get("$"), Mapping):  # the row itself is no object, or has a $types of its own
         holder, types = {"": row.get("$")}, types["$"]
     else:
@@ -57,9 +63,8 @@ def revive(row: Any) -> tuple[Any, list[str]]:
         found = [kind for kind in kinds if isinstance(kind, str) and kind not in SILENT]
         refers |= "#" in found
         changed += [(path, kind) for kind in _revive_at(holder, path, found)]
-    if refers:
-        _check_size(holder.get(""))
-    return holder.get(""), _notes(changed)
+    value = holder.get("")
+    return Revived(value, _notes(changed), _written_out(value) if refers else 0)
 
 
 def _revive_at(holder: dict[str, Any], path: tuple[str, ...], kinds: list[str]) -> list[str]:
@@ -89,8 +94,8 @@ def _revive_at(holder: dict[str, Any], path: tuple[str, ...], kinds: list[str]) 
     return changed
 
 
-def _check_size(row: Any) -> None:
-    """Each part is looked at once, however many refer to it."""
+def _written_out(row: Any) -> int:
+    """Its size when every reference is written out. Each part is looked at once, however many refer to it."""
     sizes: dict[int, int | None] = {}  # by identity; None: it is under way, and so within itself
     unread = [row]
     while unread:
@@ -108,10 +113,11 @@ def _check_size(row: Any) -> None:
             continue
         size = 2 + sum(len(key) + 4 for key in part) if isinstance(part, dict) else 2 + len(part)
         size += sum(_size(each, sizes) for each in inner)
-        if size > LARGEST:
-            raise Unfit(f"larger than {LARGEST:,} bytes when the references in it are written out")
+        if size > LARGEST_RECORD:
+            raise Unfit(f"more than {LARGEST_RECORD:,} characters when the references in it are written out")
         sizes[id(part)] = size
         unread.pop()
+    return _size(row, sizes)
 
 
 def _size(value: Any, sizes: Mapping[int, int | None]) -> int:
