@@ -40,8 +40,11 @@ LONGEST_INTEGER = 4000
 ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 GZIP = b"\x1f\x8b"
 
-BRACKET = re.compile(r'["\[\]{}]')
-PIECE_OF_STRING = re.compile(r'(?:[^"\\]|\\.)*+', re.DOTALL)
+_INSIDE = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
+_FLAT = rf'(?:[^"\[\]{{}}]++|"{_INSIDE}")*+'
+FLAT = re.compile(rf"(?:{_FLAT}(?:\{{{_FLAT}\}}|\[{_FLAT}\])?+)*+", re.DOTALL)
+"""What has no brackets but those of lists and objects without others in them: most of what is passed over, at once."""
+PIECE_OF_STRING = re.compile(_INSIDE, re.DOTALL)
 PIECE_OF_WORD = re.compile(r"[-+.\w]*+")
 CLOSING = {"{": "}", "[": "]"}
 
@@ -267,24 +270,22 @@ class _Text:
             self._skip_nested()
 
     def _skip_nested(self) -> None:
-        awaited = bytearray()
-        while True:
-            found = BRACKET.search(self._buffer, self._at)
-            if found is None:
-                self._at = len(self._buffer)
+        awaited = bytearray([ord(CLOSING[self.take("{[")])])
+        while awaited:
+            flat = FLAT.match(self._buffer, self._at)
+            self._at = flat.end() if flat else self._at
+            found = self._buffer[self._at : self._at + 1]
+            if not found:
                 self.next()
                 self._or_cut_off()
-            elif found[0] == '"':
-                self._at = found.start()
+            elif found == '"':
                 self._skip_string()
             else:
-                self._at = found.end()
-                if found[0] in CLOSING:
-                    awaited.append(ord(CLOSING[found[0]]))
-                elif ord(found[0]) != awaited.pop():
+                self._at += 1
+                if found in CLOSING:
+                    awaited.append(ord(CLOSING[found]))
+                elif ord(found) != awaited.pop():
                     raise _Malformed(f"not JSON at character {self._gone + self._at - 1}")
-                if not awaited:
-                    return
                 if len(awaited) > MOST_NESTED:
                     raise _Malformed(f"nested more than {MOST_NESTED:,} levels deep")
 
