@@ -2,9 +2,11 @@
 generates holds and settles it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,6 +17,8 @@ from sqlalchemy import (
     Date,
     FromClause,
     Select,
+    Subquery,
+    Text,
     cast,
     column,
     delete,
@@ -76,6 +80,10 @@ class Analytics:
     days: Mapping[date, int]
 
 
+PAGE_BYTES = 4 * 1024 * 1024
+"""Bytes of a page's concepts and trends, as JSON text: no more are read, unless the first generation alone has more. In
+memory, JSON takes up to thirty times as much."""
+
 COLUMNS = tuple(generations.c[each.name] for each in fields(Generation))
 
 
@@ -136,8 +144,9 @@ class Content:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Page:
-        """Newest first, a page at a time. `search` is part of a title, caption, hashtag, trend source or trend topic,
-        in any case of letters; `since` and `until` are both within."""
+        """Newest first, a page at a time: at most `limit`, and fewer if they are large (`PAGE_BYTES`). `search` is part
+        of a title, caption, hashtag, trend source or trend topic, in any case of letters; `since` and `until` are both
+        within."""
         query = select(*COLUMNS).where(generations.c.tenant_id == tenant_id, *_between(since, until))
         if favorites:
             query = query.where(generations.c.is_favorite)
@@ -146,9 +155,10 @@ class Content:
         if after is not None:
             query = query.where(tuple_(generations.c.date, generations.c.id) < after)
         ordered = query.order_by(generations.c.date.desc(), generations.c.id.desc()).limit(limit + 1)
-        found = [Generation(*row) for row in self._sql.execute(ordered)]
-        page = found[:limit]
-        return Page(page, Place(page[-1].date, page[-1].id) if len(found) > limit else None)
+        found = self._sql.execute(_fitting(ordered)).all()
+        page = [Generation(*row[:-1]) for row in found[:limit]]
+        more = bool(found) and found[0].found > len(page)
+        return Page(page, Place(page[-1].date, page[-1].id) if more else None)
 
     def analytics(
         self, tenant_id: UUID, *, since: datetime | None = None, until: datetime | None = None, trends: int = 100
@@ -193,6 +203,39 @@ def _between(since: datetime | None, until: datetime | None) -> list[ColumnEleme
     if until is not None:
         bounds.append(generations.c.date <= until)
     return bounds
+
+
+def _fitting(ordered: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """The first of the rows, as many as have no more than `PAGE_BYTES` together, but one at least; and, in each, how
+    many there are in all.
+
+    What a row has on disk, perhaps compressed, is seen without reading it. So of many large rows few are read twice.
+    """
+    rows = ordered.subquery()
+    on_disk = _running(_in_total(func.pg_column_size(each) for each in _sized(rows)), rows)
+    place, found = _running(1, rows).label("place"), func.count().over().label("found")
+    near = select(rows, on_disk.label("bytes"), place, found).subquery()
+    as_text = _running(_in_total(func.octet_length(cast(each, Text)) for each in _sized(near)), near)
+    columns = (*(near.c[each.name] for each in COLUMNS), near.c.found, near.c.place)
+    exact = select(*columns, as_text.label("bytes")).where(_fits(near)).subquery()
+    return select(*(exact.c[each.name] for each in COLUMNS), exact.c.found).where(_fits(exact)).order_by(exact.c.place)
+
+
+def _sized(rows: Subquery) -> list[ColumnElement[Any]]:
+    return [rows.c[name] for name in ("concepts", "trends", "sources")]
+
+
+def _in_total(sizes: Iterable[ColumnElement[int]]) -> ColumnElement[int]:
+    return reduce(add, sizes)
+
+
+def _running(counted: Any, rows: Subquery) -> ColumnElement[int]:
+    """The sum up to each row."""
+    return func.sum(counted).over(order_by=(rows.c.date.desc(), rows.c.id.desc()), rows=(None, 0))
+
+
+def _fits(rows: Subquery) -> ColumnElement[bool]:
+    return (rows.c.bytes <= PAGE_BYTES) | (rows.c.place == 1)
 
 
 def _each(listed: Column[Any], field: str) -> tuple[FromClause, ColumnElement[str]]:

@@ -166,7 +166,10 @@ def generate(
 
 @routes.get("/history")
 def history(caller: Reader, app: Running, asked: Annotated[HistoryQuery, Query()]) -> History:
-    """Generations, newest first, a page at a time; what is added meanwhile moves no page."""
+    """Generations, newest first, a page at a time; what is added meanwhile moves no page.
+
+    A page has fewer than `limit` if they are large: `next` alone says whether there are more.
+    """
     with app.db.transaction(caller.tenant_id) as tx:
         page = tx.content.history(
             caller.tenant_id,
