@@ -296,6 +296,7 @@ class Broken:
     """A generator that fails."""
 
     error: Exception
+    runs_out = False
 
     def write(self, brief: Brief) -> Written:
         raise self.error
