@@ -80,7 +80,7 @@ class Analytics:
     days: Mapping[date, int]
 
 
-PAGE_BYTES = 4 * 1024 * 1024
+PAGE_BYTES = 2 * 1024 * 1024
 """Bytes of a page's concepts and trends, as JSON text: no more are read, unless the first generation alone has more. In
 memory, JSON takes up to thirty times as much."""
 
