@@ -2,7 +2,7 @@
 generates holds and settles it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
 from functools import reduce
@@ -71,7 +71,7 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Analytics:
-    """Counts. `trends` holds the most frequent ones only; `days` are UTC."""
+    """Counts. `categories` and `trends` hold the most frequent ones only, `days` (UTC) the last ones."""
 
     generations: int
     concepts: int
@@ -80,11 +80,23 @@ class Analytics:
     days: Mapping[date, int]
 
 
+MOST_CATEGORIES = 100
+MOST_DAYS = 3660
+LONGEST_NAME = 200
+"""Characters of a category or a topic that tell it from others when they are counted."""
+
 PAGE_BYTES = 2 * 1024 * 1024
 """Bytes of a page's concepts and trends, as JSON text: no more are read, unless the first generation alone has more. In
 memory, JSON takes up to thirty times as much."""
 
 COLUMNS = tuple(generations.c[each.name] for each in fields(Generation))
+
+
+class _Counts(NamedTuple):
+    """`total` counts also what is not among `counts`."""
+
+    counts: dict[Any, int]
+    total: int
 
 
 class Content:
@@ -163,24 +175,37 @@ class Content:
     def analytics(
         self, tenant_id: UUID, *, since: datetime | None = None, until: datetime | None = None, trends: int = 100
     ) -> Analytics:
-        """Totals, concepts by category, the `trends` most frequent topics, generations by day."""
+        """Totals, concepts by the most frequent categories, the `trends` most frequent topics, generations by day of
+        the last `MOST_DAYS` that have any."""
         mine = (generations.c.tenant_id == tenant_id, *_between(since, until))
         concepts, category = _each(generations.c.concepts, "category")
         topics, topic = _each(generations.c.trends, "topic")
         day = cast(func.timezone("UTC", generations.c.date), Date)
-        categories = self._counts(select(category, func.count()).select_from(concepts).where(*mine).group_by(category))
-        common = select(topic, func.count()).select_from(topics).where(*mine).group_by(topic)
-        days = self._counts(select(day, func.count()).where(*mine).group_by(day).order_by(day))
+        of_concepts = self._counts(category, concepts, mine, most=MOST_CATEGORIES)
+        of_days = self._counts(day, generations, mine, most=MOST_DAYS, by=day.desc())
         return Analytics(
-            generations=sum(days.values()),
-            concepts=sum(categories.values()),
-            categories={name: count for name, count in categories.items() if name is not None},
-            trends=self._counts(common.where(topic.is_not(None)).order_by(func.count().desc(), topic).limit(trends)),
-            days=days,
+            generations=of_days.total,
+            concepts=of_concepts.total,
+            categories={name: count for name, count in of_concepts.counts.items() if name is not None},
+            trends=self._counts(topic, topics, (*mine, topic.is_not(None)), most=trends).counts,
+            days=dict(sorted(of_days.counts.items())),
         )
 
-    def _counts(self, query: Select[*tuple[Any, ...]]) -> dict[Any, int]:
-        return {what: count for what, count in self._sql.execute(query)}  # noqa: C416 - rows, not pairs, to a type checker
+    def _counts(
+        self,
+        what: ColumnElement[Any],
+        among: FromClause,
+        where: Sequence[ColumnElement[bool]],
+        *,
+        most: int,
+        by: ColumnElement[Any] | None = None,
+    ) -> _Counts:
+        """How often each occurs, of `most` of them: the most frequent, or the first in the order of `by`."""
+        count = func.count()
+        query = select(what, count, func.sum(count).over()).select_from(among).where(*where).group_by(what)
+        first = query.order_by(count.desc(), what) if by is None else query.order_by(by)
+        rows = self._sql.execute(first.limit(most)).all()
+        return _Counts({row[0]: row[1] for row in rows}, int(rows[0][2]) if rows else 0)
 
     def _favorite(self, tenant_id: UUID, generation_id: UUID, value: Any) -> bool | None:
         statement = (
@@ -242,7 +267,7 @@ def _each(listed: Column[Any], field: str) -> tuple[FromClause, ColumnElement[st
     """Generations, once for each object in a list of theirs, and this field of it."""
     objects = func.jsonb_path_query(listed, text("'$[*]'")).table_valued(column("value", JSONB))
     each = objects.render_derived(name="each").lateral()
-    return generations.join(each, true()), each.c.value[field].astext
+    return generations.join(each, true()), func.left(each.c.value[field].astext, LONGEST_NAME)
 
 
 def _as_in_json(search: str) -> str:

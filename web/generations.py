@@ -106,7 +106,7 @@ class Day(BaseModel):
 
 
 class Analytics(BaseModel):
-    """Counts. `trends` are the most frequent topics; days are UTC, those without a generation are left out."""
+    """Counts. `categories` and `trends` are the most frequent ones; `days` (UTC) the last ones that have any."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -179,6 +179,23 @@ def test_analytics_count_what_is_there(tx: Tx, ada: UUID) -> None:
     assert tx.content.analytics(ada, since=NOON + timedelta(hours=1)).generations == 2
 
 
+def test_analytics_have_an_end_whatever_is_counted(tx: Tx, ada: UUID) -> None:
+    """As imported: three thousand categories, one of them a long text, and a generation on each of as many days."""
+    named = [{"category": f"c{n % 3000}"} for n in range(3001)] + [{"category": "long" * 1000}, {}]
+    topics = [{"topic": f"t{n:05d}" + "x" * 1000} for n in range(3000)]
+    tx.content.save(ada, a_generation(concepts=named, trends=topics))
+    tx.driver.execute(
+        "INSERT INTO generations (tenant_id, date) SELECT %s, timestamptz '1990-01-01Z' + n * interval '1 day' "
+        "FROM generate_series(1, 4000) n",
+        (ada,),
+    )
+    counted = tx.content.analytics(ada)
+    assert (counted.generations, counted.concepts) == (4001, 3003)
+    assert (len(counted.categories), next(iter(counted.categories.items()))) == (100, ("c0", 2))
+    assert {len(topic) for topic in counted.trends} == {200}
+    assert (len(counted.days), max(counted.days)) == (3660, NOON.date())
+
+
 def test_critiques_by_concept_and_not_yet_applied(tx: Tx, ada: UUID) -> None:
     first = Critique(uuid4(), "k1", "text", NOON, performance_gap={"gap": 1}, scoring_issues=["hook"])
     second = Critique(uuid4(), "k2", "text", NOON + timedelta(days=1))

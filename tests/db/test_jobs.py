@@ -12,6 +12,7 @@ import pytest
 from db.adding import NewJob
 from db.claims import Done, Terms, known
 from db.jobs import PART, FailedAttempt, Jobs
+from db.rows import LISTED_BYTES
 from db.transaction import SYSTEM, DatabaseUnavailable, Scope
 from tests.builders import a_tenant, job_row, new_id
 from tests.wait import until
@@ -324,3 +325,17 @@ def test_a_tenant_lists_only_their_own_jobs(app: App) -> None:
         assert tx.jobs.get(his) is None
         assert not tx.jobs.cancel(his)
     assert job_row(app, his)["status"] == "pending"
+
+
+def test_a_list_ends_where_it_would_be_too_much_at_once(app: App) -> None:
+    """Payloads of plain SQL have no bound; one job is shown at least."""
+    ids = [add(app, payload={"text": "x" * (LISTED_BYTES // 4)}) for _ in range(6)]
+    with app.db.transaction(SYSTEM) as tx:
+        rows, left_out = tx.jobs.list_recent(limit=5)
+        assert [row["id"] for row in rows] == ids[::-1][:4]
+        assert left_out == 1
+        assert rows[0] == tx.jobs.get(ids[-1])
+        tx.driver.execute("UPDATE job_queue SET payload = jsonb_build_object('text', repeat('y', %s))", (LISTED_BYTES,))
+        rows, left_out = tx.jobs.list_recent(limit=5)
+        assert (len(rows), left_out) == (1, 4)
+        assert tx.jobs.list_recent(status="running") == ([], 0)
