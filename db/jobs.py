@@ -18,6 +18,7 @@ from psycopg.rows import scalar_row
 from db.adding import NewJob, adding
 from db.claims import ONE_MORE, RUNNING, Claims, Due
 from db.rows import Listing, listing_of, row_of, rows_of
+from domain.errors import PayloadInvalid
 from domain.storable import to_json
 
 
@@ -30,6 +31,9 @@ class FailedAttempt:
     error_message: str
     traceback: str | None = None
 
+
+LARGEST_PAYLOAD = 262_144
+"""Characters. The table has a limit of its own, for what other programs insert."""
 
 PART = 250
 """Jobs that are sent at once: few enough that Postgres starts early, enough that a statement costs little a job."""
@@ -89,6 +93,13 @@ RETURNING queue, priority
 """
 
 
+def _json(payload: Mapping[str, Any]) -> str:
+    text = to_json(payload)
+    if len(text) > LARGEST_PAYLOAD:
+        raise PayloadInvalid(f"the payload has {len(text):,} characters; at most {LARGEST_PAYLOAD:,} can be claimed")
+    return text
+
+
 class Jobs:
     """Query group. `due` collects the jobs that become due with this transaction, by queue, to be rung after it."""
 
@@ -98,7 +109,11 @@ class Jobs:
         self._claims = claims
 
     def add(self, job: NewJob) -> UUID:
-        """Insert the job; if the tenant has a live one of this type and unique key, return that one's id instead."""
+        """Insert the job; if the tenant has a live one of this type and unique key, return that one's id instead.
+
+        Raises:
+            PayloadInvalid: the payload is too large.
+        """
         [job_id] = self._added([job], self._insert([job]))
         return job_id
 
@@ -118,11 +133,11 @@ class Jobs:
         for name, column in zip(NewJob._fields, zip(*jobs, strict=True), strict=True):
             if column[0] != column[-1] or column.count(column[0]) < len(column):
                 varying.append(name)
-                values[name] = [to_json(payload) for payload in column] if name == "payload" else list(column)
+                values[name] = [_json(payload) for payload in column] if name == "payload" else list(column)
             elif column[0] == NewJob._field_defaults.get(name, ...):
                 usual.append(name)
             else:
-                values[name] = to_json(column[0]) if name == "payload" else column[0]
+                values[name] = _json(column[0]) if name == "payload" else column[0]
         return self._driver.execute(adding(frozenset(usual), tuple(varying)), values, prepare=True)
 
     def _added(self, jobs: Sequence[NewJob], cursor: psycopg.Cursor[Any]) -> list[UUID]:
