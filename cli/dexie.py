@@ -75,6 +75,7 @@ def import_dexie(
             tenant_id: UUID = tenant or uuid4()
             try:
                 with current.db.transaction(tenant_id) as tx, _progress(file) as step:
+                    tx.dexie.allow_rest()
                     _wait_for_others(tx)
                     if new_tenant is not None:
                         _create(tx, tenant_id, new_tenant)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Connection, Table, Text, cast, func, select, tuple_, union_all
+from sqlalchemy import Connection, Table, Text, cast, func, select, text, tuple_, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -40,6 +40,11 @@ class Dexie:
 
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
+
+    def allow_rest(self) -> None:
+        """Let this transaction be idle for as long as it takes: between two records there may be hundreds of megabytes
+        that are passed over, or a pipe that rests."""
+        self._sql.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
     def try_lock(self) -> bool:
         """Until the end of this transaction, be the one that imports."""

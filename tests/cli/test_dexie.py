@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
@@ -358,6 +359,15 @@ def peak_memory(environment: dict[str, str], *words: str) -> tuple[bytes, int]:
     clean = without_settings() | {"PYTHONPATH": PYTHONPATH} | environment
     done = subprocess.run(command, env=clean, capture_output=True, timeout=300, check=True)
     return done.stdout, int(done.stderr)
+
+
+def test_a_pipe_may_rest_for_longer_than_a_transaction_usually_may(app: App, ada: UUID) -> None:
+    """Thirty records of 20 MB that are passed over take longer, too, on a busy machine."""
+    with app.db.transaction(ada) as tx:
+        tx.driver.execute("SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+        tx.dexie.allow_rest()
+        time.sleep(0.5)  # what is tried is that nothing happens meanwhile
+        assert tx.dexie.try_lock()
 
 
 def test_a_file_may_come_through_a_pipe(viral: Shell, ada: UUID, tmp_path: Path) -> None:
