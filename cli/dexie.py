@@ -16,13 +16,21 @@ from cli.arguments import existing
 from cli.output import AsJson, VisibleConsole, cell, console, show
 from cli.session import rest, session
 from domain.visible import visible_json
+from domain.wording import counted
 
 if TYPE_CHECKING:
     from db.transaction import Tx
     from integrations.dexie import ExportFile, Record
 
 BATCH = 250
-"""Records that go to Postgres at once."""
+"""Records that go to Postgres at once, at most."""
+
+BATCH_SIZE = 1024 * 1024
+"""Characters of them, at most, unless one alone has more."""
+
+MOST_TABLES = 50
+"""Tables that are reported by name; unknown ones beyond are counted as one."""
+OTHERS = "(other tables)"
 
 LISTED = 20
 """Records that people are shown; programs get all."""
@@ -53,7 +61,8 @@ def import_dexie(
     FILE is what docs/export-dexie.html or dexie-export-import saved. Everything in it is taken or, if it is damaged or
     foreign, nothing. What is there already stays as it is, so the same file may be imported again. Quota is
     not consumed. Records that had to be changed (coerced), or could not be taken (skipped, rejected), are listed with
-    the reason; the exit code is 0 all the same. 1: the file was refused.
+    the reason, as are those that the export had damaged before; the exit code is 0 all the same. 1: the file was
+    refused. Of a file of any size, no more than a few records are in memory.
     """
     from integrations.dexie import ExportFile
 
@@ -67,6 +76,7 @@ def import_dexie(
             tenant_id: UUID = tenant or uuid4()
             try:
                 with current.db.transaction(tenant_id) as tx, _progress(file) as step:
+                    tx.dexie.allow_rest()
                     _wait_for_others(tx)
                     if new_tenant is not None:
                         _create(tx, tenant_id, new_tenant)
@@ -101,7 +111,7 @@ def export_dexie(
     with session() as current, current.db.transaction(tenant) as tx:
         tx.tenants.get(tenant)
         count = write_export(path, ((table, tx.dexie.records(tenant, table)) for table in TABLES))
-    console().print(f"{count} records written to {path}")
+    console().print(f"{counted(count, 'record')} written to {path}")
 
 
 class _Undo(Exception):
@@ -126,8 +136,15 @@ def _create(tx: "Tx", tenant_id: UUID, name: str) -> None:
 
 def _batches(records: "Iterable[Record]") -> "Iterator[tuple[str, list[Record]]]":
     for table, group in groupby(records, key=lambda record: record.table):
-        while batch := list(islice(group, BATCH)):
-            yield table, batch
+        batch: list[Record] = []
+        size = 0
+        for record in group:
+            if batch and (len(batch) == BATCH or size + record.size > BATCH_SIZE):
+                yield table, batch
+                batch, size = [], 0
+            batch.append(record)
+            size += record.size
+        yield table, batch
 
 
 def _add(tx: "Tx", tenant_id: UUID, table: str, batch: "list[Record]", report: "_Report") -> None:
@@ -157,7 +174,8 @@ def _add(tx: "Tx", tenant_id: UUID, table: str, batch: "list[Record]", report: "
 
 
 class _Report:
-    """What became of each record. Those that were not plainly imported wait in a file: there may be many."""
+    """What became of each record. Those of which more is to be said than that they were imported wait in a file: there
+    may be many."""
 
     def __init__(self) -> None:
         from domain.dexie import TABLES
@@ -173,14 +191,17 @@ class _Report:
         self._file.close()
 
     def note(self, record: "Record", outcome: str, reason: str) -> None:
-        from domain.dexie_kinds import sayable
+        from domain.dexie_kinds import LONGEST_WORD, sayable
 
-        self.tables.setdefault(record.table, dict.fromkeys(OUTCOMES, 0))[outcome] += 1
-        if outcome == "imported":
+        table = record.table[:LONGEST_WORD]
+        counted_as = table if table in self.tables or len(self.tables) < MOST_TABLES else OTHERS
+        self.tables.setdefault(counted_as, dict.fromkeys(OUTCOMES, 0))[outcome] += 1
+        if not reason:
             return
         name = record.value.get("id") if isinstance(record.value, dict) else None
         name = sayable(name) if isinstance(name, str | int | float) else None
-        line = {"table": record.table, "index": record.index, "id": name, "outcome": outcome, "reason": reason}
+        name = name[:LONGEST_WORD] if isinstance(name, str) else name
+        line = {"table": table, "index": record.index, "id": name, "outcome": outcome, "reason": reason}
         self._file.write(json.dumps(line) + "\n")
         self.listed += 1
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from cli.output import cell, span
 from cli.workers import serving, state
+from domain.wording import counted
 
 if TYPE_CHECKING:
     from db.explain import Ahead, Holder
@@ -235,7 +236,9 @@ def _decided(facts: Facts) -> Iterator[Reason]:
     raise_it = "it begins when one of them ends; to change the limit: `viral queues limit"
     if most is not None and run >= most:
         yield Reason(
-            "limit", f"{run} of at most {most} jobs of the queue {name} run", f"{raise_it} {name} --running N`"
+            "limit",
+            f"{run} of at most {counted(most, 'job')} of the queue {name} run",
+            f"{raise_it} {name} --running N`",
         )
     if tenant_id is None:
         return
@@ -243,7 +246,7 @@ def _decided(facts: Facts) -> Iterator[Reason]:
     run, most = facts.running.get(tenant_id, 0), each if own is None else own
     if most is not None and run >= most:
         option = f"{here} --running N" if own is not None else "--per-tenant N"
-        says = f"{run} of at most {most} jobs of its tenant in the queue {name} run"
+        says = f"{run} of at most {counted(most, 'job')} of its tenant in the queue {name} run"
         yield Reason("limit", says, f"{raise_it} {name} {option}`")
 
 
@@ -293,7 +296,8 @@ def _turn(facts: Facts) -> Iterator[Reason]:
     }
     total, queue = sum(counts.values()), cell(facts.job["queue"])
     listed = ", ".join(f"{count} {whose}" for whose, count in counts.items() if count)
-    ahead = f"about {total} jobs are ahead of it ({listed})" if total else "no job is ahead of it"
+    are = "is" if total == 1 else "are"
+    ahead = f"about {counted(total, 'job')} {are} ahead of it ({listed})" if total else "no job is ahead of it"
     by = f", and {facts.serving} live worker {'process serves' if facts.serving == 1 else 'processes serve'} it"
     stuck = not total and facts.serving and facts.now - facts.job["scheduled_for"] > 3 * PATIENCE
     advice = "its bell may be lost: does `viral scheduler` run? `viral doctor` looks at the rest" if stuck else ""

@@ -13,6 +13,7 @@ from cli.output import AsJson, Limit, cell, console, lines, print_json, show, sh
 from cli.session import rest, session
 from cli.shell import Group
 from domain.errors import UnknownJob
+from domain.wording import counted
 
 if TYPE_CHECKING:
     from db.transaction import Tx
@@ -118,9 +119,12 @@ def list_jobs(
     if queue is not None and queue not in QUEUES:
         raise typer.BadParameter(f"no such queue; there are {', '.join(QUEUES)}", param_hint="--queue")
     with session() as current, current.db.transaction(SYSTEM) as tx:
-        rows = tx.jobs.recent(status=status, job_type=job_type, queue=queue, tenant_id=tenant, limit=limit)
+        wanted: dict[str, Any] = {"status": status, "job_type": job_type, "queue": queue, "tenant_id": tenant}
+        rows, left_out = tx.jobs.list_recent(**wanted, limit=limit)
     columns = (*COLUMNS, *SPECIAL, "error_message")
     show(rows if as_json else [_told(row) for row in rows], columns, as_json=as_json, nothing="No jobs.")
+    if left_out:
+        typer.echo(f"The list is large: {counted(left_out, 'older job')} left out.", err=True)
 
 
 @app.command("show")
@@ -225,7 +229,7 @@ def _retried(tx: "Tx", job_id: UUID) -> tuple[bool, str]:
         with tx.savepoint(SYSTEM):
             done = tx.jobs.retry(job_id)
     except UniqueViolation:
-        return False, "another job of the same key is live; it does the same work"
+        return False, f"the job {tx.jobs.live_twin(row)} of the same key is live; it does the same work"
     if not done:
         return False, f"it is {_state(row)}, and only a failed or cancelled job can be"
     return True, "; ".join(["due again", *(reason.says for reason in overtaken(tx.explain.overtaken_by(row)))])

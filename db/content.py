@@ -2,9 +2,11 @@
 generates holds and settles it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,6 +17,8 @@ from sqlalchemy import (
     Date,
     FromClause,
     Select,
+    Subquery,
+    Text,
     cast,
     column,
     delete,
@@ -67,7 +71,7 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Analytics:
-    """Counts. `trends` holds the most frequent ones only; `days` are UTC."""
+    """Counts. `categories` and `trends` hold the most frequent ones only, `days` (UTC) the last ones."""
 
     generations: int
     concepts: int
@@ -76,7 +80,23 @@ class Analytics:
     days: Mapping[date, int]
 
 
+MOST_CATEGORIES = 100
+MOST_DAYS = 3660
+LONGEST_NAME = 200
+"""Characters of a category or a topic that tell it from others when they are counted."""
+
+PAGE_BYTES = 2 * 1024 * 1024
+"""Bytes of a page's concepts and trends, as JSON text: no more are read, unless the first generation alone has more. In
+memory, JSON takes up to thirty times as much."""
+
 COLUMNS = tuple(generations.c[each.name] for each in fields(Generation))
+
+
+class _Counts(NamedTuple):
+    """`total` counts also what is not among `counts`."""
+
+    counts: dict[Any, int]
+    total: int
 
 
 class Content:
@@ -136,8 +156,9 @@ class Content:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Page:
-        """Newest first, a page at a time. `search` is part of a title, caption, hashtag, trend source or trend topic,
-        in any case of letters; `since` and `until` are both within."""
+        """Newest first, a page at a time: at most `limit`, and fewer if they are large (`PAGE_BYTES`). `search` is part
+        of a title, caption, hashtag, trend source or trend topic, in any case of letters; `since` and `until` are both
+        within."""
         query = select(*COLUMNS).where(generations.c.tenant_id == tenant_id, *_between(since, until))
         if favorites:
             query = query.where(generations.c.is_favorite)
@@ -146,31 +167,45 @@ class Content:
         if after is not None:
             query = query.where(tuple_(generations.c.date, generations.c.id) < after)
         ordered = query.order_by(generations.c.date.desc(), generations.c.id.desc()).limit(limit + 1)
-        found = [Generation(*row) for row in self._sql.execute(ordered)]
-        page = found[:limit]
-        return Page(page, Place(page[-1].date, page[-1].id) if len(found) > limit else None)
+        found = self._sql.execute(_fitting(ordered)).all()
+        page = [Generation(*row[:-1]) for row in found[:limit]]
+        more = bool(found) and found[0].found > len(page)
+        return Page(page, Place(page[-1].date, page[-1].id) if more else None)
 
     def analytics(
         self, tenant_id: UUID, *, since: datetime | None = None, until: datetime | None = None, trends: int = 100
     ) -> Analytics:
-        """Totals, concepts by category, the `trends` most frequent topics, generations by day."""
+        """Totals, concepts by the most frequent categories, the `trends` most frequent topics, generations by day of
+        the last `MOST_DAYS` that have any."""
         mine = (generations.c.tenant_id == tenant_id, *_between(since, until))
         concepts, category = _each(generations.c.concepts, "category")
         topics, topic = _each(generations.c.trends, "topic")
         day = cast(func.timezone("UTC", generations.c.date), Date)
-        categories = self._counts(select(category, func.count()).select_from(concepts).where(*mine).group_by(category))
-        common = select(topic, func.count()).select_from(topics).where(*mine).group_by(topic)
-        days = self._counts(select(day, func.count()).where(*mine).group_by(day).order_by(day))
+        of_concepts = self._counts(category, concepts, mine, most=MOST_CATEGORIES)
+        of_days = self._counts(day, generations, mine, most=MOST_DAYS, by=day.desc())
         return Analytics(
-            generations=sum(days.values()),
-            concepts=sum(categories.values()),
-            categories={name: count for name, count in categories.items() if name is not None},
-            trends=self._counts(common.where(topic.is_not(None)).order_by(func.count().desc(), topic).limit(trends)),
-            days=days,
+            generations=of_days.total,
+            concepts=of_concepts.total,
+            categories={name: count for name, count in of_concepts.counts.items() if name is not None},
+            trends=self._counts(topic, topics, (*mine, topic.is_not(None)), most=trends).counts,
+            days=dict(sorted(of_days.counts.items())),
         )
 
-    def _counts(self, query: Select[*tuple[Any, ...]]) -> dict[Any, int]:
-        return {what: count for what, count in self._sql.execute(query)}  # noqa: C416 - rows, not pairs, to a type checker
+    def _counts(
+        self,
+        what: ColumnElement[Any],
+        among: FromClause,
+        where: Sequence[ColumnElement[bool]],
+        *,
+        most: int,
+        by: ColumnElement[Any] | None = None,
+    ) -> _Counts:
+        """How often each occurs, of `most` of them: the most frequent, or the first in the order of `by`."""
+        count = func.count()
+        query = select(what, count, func.sum(count).over()).select_from(among).where(*where).group_by(what)
+        first = query.order_by(count.desc(), what) if by is None else query.order_by(by)
+        rows = self._sql.execute(first.limit(most)).all()
+        return _Counts({row[0]: row[1] for row in rows}, int(rows[0][2]) if rows else 0)
 
     def _favorite(self, tenant_id: UUID, generation_id: UUID, value: Any) -> bool | None:
         statement = (
@@ -195,11 +230,44 @@ def _between(since: datetime | None, until: datetime | None) -> list[ColumnEleme
     return bounds
 
 
+def _fitting(ordered: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """The first of the rows, as many as have no more than `PAGE_BYTES` together, but one at least; and, in each, how
+    many there are in all.
+
+    What a row has on disk, perhaps compressed, is seen without reading it. So of many large rows few are read twice.
+    """
+    rows = ordered.subquery()
+    on_disk = _running(_in_total(func.pg_column_size(each) for each in _sized(rows)), rows)
+    place, found = _running(1, rows).label("place"), func.count().over().label("found")
+    near = select(rows, on_disk.label("bytes"), place, found).subquery()
+    as_text = _running(_in_total(func.octet_length(cast(each, Text)) for each in _sized(near)), near)
+    columns = (*(near.c[each.name] for each in COLUMNS), near.c.found, near.c.place)
+    exact = select(*columns, as_text.label("bytes")).where(_fits(near)).subquery()
+    return select(*(exact.c[each.name] for each in COLUMNS), exact.c.found).where(_fits(exact)).order_by(exact.c.place)
+
+
+def _sized(rows: Subquery) -> list[ColumnElement[Any]]:
+    return [rows.c[name] for name in ("concepts", "trends", "sources")]
+
+
+def _in_total(sizes: Iterable[ColumnElement[int]]) -> ColumnElement[int]:
+    return reduce(add, sizes)
+
+
+def _running(counted: Any, rows: Subquery) -> ColumnElement[int]:
+    """The sum up to each row."""
+    return func.sum(counted).over(order_by=(rows.c.date.desc(), rows.c.id.desc()), rows=(None, 0))
+
+
+def _fits(rows: Subquery) -> ColumnElement[bool]:
+    return (rows.c.bytes <= PAGE_BYTES) | (rows.c.place == 1)
+
+
 def _each(listed: Column[Any], field: str) -> tuple[FromClause, ColumnElement[str]]:
     """Generations, once for each object in a list of theirs, and this field of it."""
     objects = func.jsonb_path_query(listed, text("'$[*]'")).table_valued(column("value", JSONB))
     each = objects.render_derived(name="each").lateral()
-    return generations.join(each, true()), each.c.value[field].astext
+    return generations.join(each, true()), func.left(each.c.value[field].astext, LONGEST_NAME)
 
 
 def _as_in_json(search: str) -> str:

@@ -6,15 +6,18 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Connection, Table, Text, cast, func, select, union_all
+from sqlalchemy import Connection, Table, Text, cast, func, select, text, tuple_, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from db.tables import metadata
+from db.tables import reflexion_insights as insights
 from db.wording import one_line
 from domain.dexie import TABLES, Row, own_id, row_id, write
+from domain.dexie_kinds import shown
 
-PAGE = 500
+PAGE = 10
+"""Rows that are fetched at once: each may hold twice the largest record, in its columns and in `kept`."""
 
 IMPORT_LOCK = 0x766972616C03
 """Key of the advisory lock that one import at a time holds."""
@@ -25,7 +28,8 @@ FAULTS_OF_THE_ROW = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.P
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`outcome` is imported, coerced, skipped or rejected; plainly imported needs no reason."""
+    """`outcome` is imported, coerced, skipped or rejected. What is plainly imported needs no reason, unless the record
+    had been damaged before."""
 
     outcome: str
     reason: str = ""
@@ -36,6 +40,11 @@ class Dexie:
 
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
+
+    def allow_rest(self) -> None:
+        """Let this transaction be idle for as long as it takes: between two records there may be hundreds of megabytes
+        that are passed over, or a pipe that rests."""
+        self._sql.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
     def try_lock(self) -> bool:
         """Until the end of this transaction, be the one that imports."""
@@ -72,43 +81,70 @@ class Dexie:
         own = {source_id: own_id(source_id) or row_id(tenant_id, table, source_id) for source_id in new}
         added = self._insert(tenant_id, table, {own[source_id]: row for source_id, row in new.items()})
         # The id may be another tenant's; that is not for this one to know, nor a reason to lose the record.
-        again = {row_id(tenant_id, table, source_id): row for source_id, row in new.items() if source_id not in added}
+        again = {_other_id(tenant_id, table, each): row for each, row in new.items() if each not in added}
         renamed = self._insert(tenant_id, table, again)
+        there |= added | renamed
+        refused = [row for source_id, row in new.items() if source_id not in there]
+        alike = self._alike(tenant_id, table, refused) if refused else {}
         outcomes = []
         for row in rows:
             first = new.pop(row.source_id, None)
-            notes = [*row.notes, *(["id: taken; the row has one made from it"] if row.source_id in renamed else [])]
-            if first is None:
-                outcomes.append(Outcome("skipped", "a record of this id is there already"))
-            elif row.source_id not in added | renamed:
+            if row.source_id not in there:
+                alike_to = alike.get(row.source_id, "another row")
+                outcomes.append(Outcome("skipped", f"it duplicates {alike_to}: same category, platform and pattern"))
+            elif first is None:
                 outcomes.append(
-                    Outcome("skipped", "a record of the same category, platform and pattern is there already")
+                    Outcome("skipped", f"a record of this id is there already: the row {there[row.source_id]}")
                 )
             else:
-                outcomes.append(Outcome("coerced" if notes else "imported", "; ".join(notes)))
+                notes = [*row.notes, *(["id: taken; the row has one made from it"] if row.source_id in renamed else [])]
+                said = [*notes, *([row.damage] if row.damage else [])]
+                outcomes.append(Outcome("coerced" if notes else "imported", "; ".join(said)))
         return outcomes
 
-    def _there(self, tenant_id: UUID, table: str, source_ids: Sequence[str]) -> set[str]:
-        """Which of the records are there: imported ones by their source id, our own (once exported) by their id."""
+    def _there(self, tenant_id: UUID, table: str, source_ids: Sequence[str]) -> dict[str, UUID]:
+        """Those of the records that are there, and the ids of their rows: imported ones by their source id, our own
+        (once exported) by their id."""
         ours = _table(table)
         ids = [uuid for uuid in map(own_id, source_ids) if uuid]
         mine = ours.c.tenant_id == tenant_id
-        imported = select(ours.c.source_id).where(mine, ours.c.source_id.in_(source_ids))
+        imported = select(ours.c.source_id, ours.c.id).where(mine, ours.c.source_id.in_(source_ids))
         # Two questions: asked as one, with OR, neither index would be used.
-        own = select(cast(ours.c.id, Text)).where(mine, ours.c.id.in_(ids), ours.c.source_id.is_(None))
-        return set(self._sql.execute(union_all(imported, own)).scalars())
+        own = select(cast(ours.c.id, Text), ours.c.id).where(mine, ours.c.id.in_(ids), ours.c.source_id.is_(None))
+        return {source_id: row_id for source_id, row_id in self._sql.execute(union_all(imported, own))}  # noqa: C416
 
-    def _insert(self, tenant_id: UUID, table: str, rows: dict[UUID, Row]) -> set[str]:
-        """Returns the source ids of those that were added."""
+    def _alike(self, tenant_id: UUID, table: str, rows: Sequence[Row]) -> dict[str, str]:
+        """The insights that keep these out, in words, by the source ids of those that they keep out."""
+        if TABLES[table] != insights.name:
+            return {}
+        same = (insights.c.category, insights.c.platform, insights.c.pattern)
+        sought = {row.source_id: tuple(row.columns[each.name] for each in same) for row in rows}
+        mine = insights.c.tenant_id == tenant_id
+        query = select(*same, insights.c.id, insights.c.source_id).where(mine, tuple_(*same).in_(list(sought.values())))
+        found = {
+            (category, platform, pattern): f"the row {row_id}"
+            if source_id is None or source_id.startswith("~")
+            else f"the record {shown(source_id)} (the row {row_id})"
+            for category, platform, pattern, row_id, source_id in self._sql.execute(query)
+        }
+        return {source_id: found[values] for source_id, values in sought.items() if values in found}
+
+    def _insert(self, tenant_id: UUID, table: str, rows: dict[UUID, Row]) -> dict[str, UUID]:
+        """Returns the source ids of those that were added, and the ids of their rows."""
         if not rows:
-            return set()
+            return {}
         ours = _table(table)
         values = [
             {"id": id, "tenant_id": tenant_id, "source_id": row.source_id, "kept": row.kept, **row.columns}
             for id, row in rows.items()
         ]
-        statement = insert(ours).on_conflict_do_nothing().returning(ours.c.source_id)
-        return set(self._sql.execute(statement, values).scalars())
+        statement = insert(ours).on_conflict_do_nothing().returning(ours.c.source_id, ours.c.id)
+        return {source_id: row_id for source_id, row_id in self._sql.execute(statement, values)}  # noqa: C416
+
+
+def _other_id(tenant_id: UUID, table: str, source_id: str) -> UUID:
+    """Where the id that the record should have is taken; the same each time it is asked for."""
+    return row_id(tenant_id, table, source_id if own_id(source_id) else f"~ {source_id}")
 
 
 def _table(name: str) -> Table:

@@ -34,6 +34,9 @@ class Event:
         object.__setattr__(self, "status", Status(self.status))
 
 
+PAYLOADS = 20
+"""Payloads that are fetched at once: a customer may have many, and each may be as large as a request's body."""
+
 EVENT = ", ".join(Event.__slots__)
 FIND_OURS = "SELECT * FROM webhook_events WHERE id = %s"
 FIND_THEIRS = "SELECT * FROM webhook_events WHERE (source, external_id) IN (('stripe', %(id)s), ('clerk', %(id)s))"
@@ -261,12 +264,15 @@ class Events:
         return [subject for (subject,) in self._driver.execute(query, (source,))]
 
     def about(self, source: str, subject: str) -> Iterator[dict[str, Any]]:
-        """The payloads of all events about a subject that are kept, oldest first."""
+        """The payloads of all events about a subject that are kept, oldest first, fetched as they are asked for."""
         query = """
             SELECT payload FROM webhook_events
             WHERE source = %s AND subject = %s AND dropped_at IS NULL ORDER BY id
         """
-        return (payload for (payload,) in self._driver.execute(query, (source, subject)))
+        with self._driver.cursor(name="events_about") as cursor:
+            cursor.itersize = PAYLOADS
+            cursor.execute(query, (source, subject))
+            yield from (payload for (payload,) in cursor)
 
     def parked(self, reason: str, limit: int) -> list[Replayable]:
         """Parked events, oldest first, whose reason begins with this."""

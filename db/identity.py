@@ -66,7 +66,8 @@ FROM (SELECT id, jsonb_strip_nulls(jsonb_build_object(
         'organization', jsonb_build_object('id', {_kept("data,organization,id", ID)}),
         'public_user_data', jsonb_build_object('user_id', {_kept("data,public_user_data,user_id", ID)})
     ))) AS payload FROM webhook_events WHERE source = 'clerk' AND subject = %s) AS reduced
-WHERE event.id = reduced.id AND event.dropped_at IS NULL AND (event.body IS NOT NULL OR event.payload <> reduced.payload)
+WHERE event.id = reduced.id AND event.dropped_at IS NULL
+    AND (event.body IS NOT NULL OR event.payload <> reduced.payload)
 """
 
 

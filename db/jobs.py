@@ -5,7 +5,7 @@ two that race exactly one wins and the other sees no row. Times are the database
 psycopg directly, in the caller's transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -17,7 +17,8 @@ from psycopg.rows import scalar_row
 
 from db.adding import NewJob, adding
 from db.claims import ONE_MORE, RUNNING, Claims, Due
-from db.rows import row_of, rows_of
+from db.rows import Listing, listing_of, row_of, rows_of
+from domain.errors import PayloadInvalid
 from domain.storable import to_json
 
 
@@ -30,6 +31,9 @@ class FailedAttempt:
     error_message: str
     traceback: str | None = None
 
+
+LARGEST_PAYLOAD = 262_144
+"""Characters. The table has a limit of its own, for what other programs insert."""
 
 PART = 250
 """Jobs that are sent at once: few enough that Postgres starts early, enough that a statement costs little a job."""
@@ -89,6 +93,13 @@ RETURNING queue, priority
 """
 
 
+def _json(payload: Mapping[str, Any]) -> str:
+    text = to_json(payload)
+    if len(text) > LARGEST_PAYLOAD:
+        raise PayloadInvalid(f"the payload has {len(text):,} characters; at most {LARGEST_PAYLOAD:,} can be claimed")
+    return text
+
+
 class Jobs:
     """Query group. `due` collects the jobs that become due with this transaction, by queue, to be rung after it."""
 
@@ -98,7 +109,11 @@ class Jobs:
         self._claims = claims
 
     def add(self, job: NewJob) -> UUID:
-        """Insert the job; if the tenant has a live one of this type and unique key, return that one's id instead."""
+        """Insert the job; if the tenant has a live one of this type and unique key, return that one's id instead.
+
+        Raises:
+            PayloadInvalid: the payload is too large.
+        """
         [job_id] = self._added([job], self._insert([job]))
         return job_id
 
@@ -118,11 +133,11 @@ class Jobs:
         for name, column in zip(NewJob._fields, zip(*jobs, strict=True), strict=True):
             if column[0] != column[-1] or column.count(column[0]) < len(column):
                 varying.append(name)
-                values[name] = [to_json(payload) for payload in column] if name == "payload" else list(column)
+                values[name] = [_json(payload) for payload in column] if name == "payload" else list(column)
             elif column[0] == NewJob._field_defaults.get(name, ...):
                 usual.append(name)
             else:
-                values[name] = to_json(column[0]) if name == "payload" else column[0]
+                values[name] = _json(column[0]) if name == "payload" else column[0]
         return self._driver.execute(adding(frozenset(usual), tuple(varying)), values, prepare=True)
 
     def _added(self, jobs: Sequence[NewJob], cursor: psycopg.Cursor[Any]) -> list[UUID]:
@@ -214,6 +229,11 @@ class Jobs:
         self._due.setdefault(row[0], {})[job_id] = row[1]
         return True
 
+    def live_twin(self, job: Mapping[str, Any]) -> UUID | None:
+        """The pending or running job with the unique key of this row, if there is one."""
+        row = self._driver.execute(LIVE_TWIN, (job["job_type"], job["tenant_id"], job["unique_key"])).fetchone()
+        return None if row is None else row[0]
+
     def batch(self, batch_id: UUID) -> dict[str, int]:
         """How many jobs of the batch are in each state."""
         query = "SELECT status, count(*) FROM job_queue WHERE batch_id = %s GROUP BY status"
@@ -234,7 +254,11 @@ class Jobs:
         )
         return int(self._driver.execute(query, (job_id,)).fetchall()[0][0])
 
-    def recent(
+    def recent(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The rows of `list_recent`."""
+        return self.list_recent(**wanted).rows
+
+    def list_recent(
         self,
         *,
         status: str | None = None,
@@ -242,13 +266,13 @@ class Jobs:
         queue: str | None = None,
         tenant_id: UUID | None = None,
         limit: int = 50,
-    ) -> list[dict[str, Any]]:
-        """Newest first."""
+    ) -> Listing:
+        """Newest first, as many as are not too much at once."""
         wanted = {"status": status, "job_type": job_type, "queue": queue, "tenant_id": tenant_id}
         given = {column: value for column, value in wanted.items() if value is not None}
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
         query = f"SELECT * FROM job_queue WHERE {where} ORDER BY id DESC LIMIT %(limit)s"
-        return rows_of(self._driver, query, given | {"limit": limit})
+        return listing_of(self._driver, query, given | {"limit": limit})
 
     def due_now(self, limit: int = 100) -> Sequence[UUID]:
         """Ids of pending jobs that are due, in the order in which they should run. For draining in one thread."""

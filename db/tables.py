@@ -923,6 +923,8 @@ job_queue = Table(
         "cancel_requested_at",
     ),
     CheckConstraint("jsonb_typeof(payload) = 'object'", name="payload_object"),
+    # Of a new row it is the whole size, not yet compressed. Workers claim a hundred at once.
+    CheckConstraint("pg_column_size(payload) <= 262144", name="payload_size"),
     CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
     Index(
         "job_queue_turn_idx",

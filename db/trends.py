@@ -38,6 +38,11 @@ UPDATE trend_sources SET asked_until = NULL, failures = %(failures)s, error = %(
 WHERE source = %(source)s AND region = %(region)s
 """
 
+LAST_SEEN = """
+SELECT seen FROM trend_sources, jsonb_array_elements(sightings) AS seen
+WHERE region IN (%(region)s, 'world') AND answered_at > %(since)s
+"""
+
 STATUS = """
 SELECT source, region, jsonb_array_length(sightings) AS count, answered_at, tried_at, failures, error, retry_at
 FROM trend_sources ORDER BY source, region
@@ -94,6 +99,11 @@ class TrendSources:
     def failed(self, row: Known, *, failures: int, error: str, retry_at: datetime) -> None:
         values = {"source": row.source, "region": row.region, "failures": failures, "error": error}
         self._driver.execute(FAILED, values | {"retry_at": retry_at})
+
+    def last_seen(self, region: str, since: datetime) -> list[dict[str, Any]]:
+        """What the sources of the region, and those of all regions, said in answers later than `since`."""
+        found = self._driver.execute(LAST_SEEN, {"region": region, "since": since})
+        return [sighting for (sighting,) in found]
 
     def status(self) -> list[dict[str, Any]]:
         """How every source is doing, for people."""

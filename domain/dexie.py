@@ -35,7 +35,7 @@ from domain.dexie_kinds import (
     sayable,
     shown,
 )
-from domain.storable import Unstorable, is_storable, storable
+from domain.storable import REPLACEMENT, Unstorable, is_storable, storable
 
 TABLES = {
     "generations": "generations",
@@ -87,6 +87,7 @@ LARGEST_SCORE = 10**6
 @dataclass(frozen=True, slots=True)
 class Row:
     """A record, read. `notes` says what had to be changed for the columns' sake: none, and it is plainly imported.
+    `damage` says what was lost of it before it came here.
 
     `kept` is JSON text in ASCII, and so can hold what Postgres's own JSON cannot (U+0000, half a surrogate pair).
     """
@@ -95,6 +96,7 @@ class Row:
     columns: dict[str, Any]
     kept: str | None
     notes: tuple[str, ...]
+    damage: str | None = None
 
 
 def read(table: str, record: Any) -> Row:
@@ -125,7 +127,7 @@ def read(table: str, record: Any) -> Row:
         notes += gap_notes
     unknown = {field: sayable(value) for field, value in record.items() if field not in FIELDS[table] | {"id": None}}
     kept = json.dumps({"was": was, "unknown": unknown}) if was or unknown else None
-    return Row(source_id, columns, kept, tuple(note for note in notes if note))
+    return Row(source_id, columns, kept, tuple(note for note in notes if note), _damage(record))
 
 
 def write(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,12 +174,40 @@ def _source_id(value: Any) -> tuple[str, str | None]:
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number and (not isinstance(value, str) or value == ""):
         raise Unfit("no id" if value is None else f"{shown(value)} is no id")
-    text = value if isinstance(value, str) else json.dumps(value)
-    if len(text) > LONGEST_WORD or not is_storable(text):
-        return f"~{uuid5(UUID(int=0), json.dumps(text))}", f"id: {shown(value)} cannot be kept as it is"
+    if isinstance(value, str):
+        # IndexedDB tells the key 1 from the key "1".
+        text, whole = (f"~{value}" if _LIKE_A_NUMBER.fullmatch(value) else value), json.dumps(value)
+        hashed = value.startswith("~")
+    else:
+        # ... but has one key for 1 and 1.0, for 0 and -0.
+        text = whole = json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+        hashed = False
+    if hashed or len(text) > LONGEST_WORD or not is_storable(text):
+        return f"~{uuid5(UUID(int=0), whole)}", f"id: {shown(value)} cannot be kept as it is"
     if own_id(text) is None:
         return text, f"id: {shown(value)} is no UUID; the row has one made from it"
     return text, None
+
+
+_LIKE_A_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+
+
+def _damage(record: Mapping[str, Any]) -> str | None:
+    """What shows that the record lost characters before: whoever wrote it put U+FFFD where they had stood."""
+    damaged = [
+        field
+        for field, value in record.items()
+        if REPLACEMENT in field or REPLACEMENT in json.dumps(value, ensure_ascii=False)
+    ]
+    if not damaged:
+        return None
+    more = f" and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
+    named = ", ".join(shown(field) for field in damaged[:NAMED])
+    return f"the export was damaged: U+FFFD stands for what was lost in {named}{more}"
+
+
+NAMED = 3
+"""Fields that are named."""
 
 
 def _gap(gap: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -12,6 +12,10 @@ from typing import Any
 LONGEST_WORD = 200
 """Characters of what is looked up by an index: an entry of a btree holds 2,704 bytes."""
 
+LARGEST_RECORD = 4 * 1024 * 1024
+"""Characters of a record, as JSON. The old app's are a thousandth of it; in memory, a record may be a hundred times its
+text."""
+
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for a date that cannot be read: it sorts last, and is plainly no date of the old app's."""
 

@@ -15,11 +15,11 @@ from uuid import UUID, uuid5
 
 from domain import trends
 from domain.categories import CATEGORIES
-from domain.errors import Rejected
+from domain.errors import Conflict, Rejected
 from domain.timing import PostTime, post_times, zone_of
 from domain.trends import Trend
 from domain.virality import Prediction, predict
-from domain.wording import claims, invented, likeness, same_subject, words
+from domain.wording import claims, counted, invented, likeness, same_subject, words
 
 LOCAL_GRAMMAR = "local-grammar/v1"
 """The generator of `domain/grammar.py`."""
@@ -50,6 +50,13 @@ class CountInvalid(Rejected):
 
 class ConceptsInvalid(Rejected):
     """What the generator delivered breaks the rules, also after it was told how."""
+
+
+class TrendsTooFew(Conflict):
+    """The offline generator has told what it can tell of these trends within `REMEMBERED`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("TRENDS_TOO_FEW", message)
 
 
 class GenerationRefused(Rejected):
@@ -102,7 +109,8 @@ class Past:
 @dataclass(frozen=True, slots=True)
 class Brief:
     """What a generator is asked for. `seed` makes the grammar's answer repeatable; `faults` are those of the answer
-    before, if there was one; `patience` is how long it may take."""
+    before, if there was one; `patience` is how long it may take. `reserve` holds further topics for when all that can
+    be said of `trends` has been said."""
 
     count: int
     trends: tuple[Trend, ...]
@@ -112,6 +120,12 @@ class Brief:
     now: datetime
     faults: tuple[str, ...] = ()
     patience: timedelta = timedelta(minutes=2)
+    reserve: tuple[Trend, ...] = ()
+
+    def trend(self, topic: str) -> Trend | None:
+        """The trend of this topic, in any case of letters."""
+        same = (each for each in (*self.trends, *self.reserve) if each.topic.casefold() == topic.casefold())
+        return next(same, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +169,8 @@ def faults(written: Written, brief: Brief) -> list[str]:
     drafts = written.drafts
     found = []
     if len(drafts) != brief.count:
-        found.append(f"{brief.count} concepts were asked for, and {len(drafts)} delivered")
+        was = "was" if brief.count == 1 else "were"
+        found.append(f"{counted(brief.count, 'concept')} {was} asked for, and {len(drafts)} delivered")
     for category, count in Counter(draft.category for draft in drafts).items():
         if count > MOST_PER_CATEGORY:
             found.append(f"{count} concepts in {category}: at most {MOST_PER_CATEGORY} in one category")
@@ -182,11 +197,23 @@ def compose(written: Written, brief: Brief, *, job_id: UUID, timezone: str | Non
     """The concepts as they are kept: the old app's field names, with posting times and predictions added."""
     zone = zone_of(timezone)
     times = post_times(zone, brief.now, len(written.drafts))
-    told = {trend.topic.casefold(): trend for trend in brief.trends}
     return [
-        _row(draft, told[draft.topic.casefold()], at, uuid5(job_id, f"concept {n}"), generator=written.generator)
-        for n, (draft, at) in enumerate(zip(written.drafts, times, strict=True))
+        _row(draft, trend, at, uuid5(job_id, f"concept {n}"), generator=written.generator)
+        for n, (draft, trend, at) in enumerate(zip(written.drafts, trends_of(written, brief), times, strict=True))
     ]
+
+
+def trends_of(written: Written, brief: Brief) -> list[Trend]:
+    """The trend of each draft, in the order of the drafts.
+
+    Raises:
+        ConceptsInvalid: a draft is about something else (`faults` says so too).
+    """
+    found = [(draft.topic, brief.trend(draft.topic)) for draft in written.drafts]
+    foreign = [topic for topic, trend in found if trend is None]
+    if foreign:
+        raise ConceptsInvalid(f"the topic {foreign[0]!r} is not among the trends")
+    return [trend for _, trend in found if trend is not None]
 
 
 def draft_of(row: Mapping[str, Any]) -> Draft:
@@ -206,7 +233,7 @@ def written_of(row: Mapping[str, Any]) -> Written:
 
 
 def _faults_of(draft: Draft, brief: Brief) -> Iterable[str]:
-    trend = next((each for each in brief.trends if each.topic.casefold() == draft.topic.casefold()), None)
+    trend = brief.trend(draft.topic)
     if trend is None:
         yield f"the topic {draft.topic!r} is not among the trends; copy it exactly"
     if draft.category not in CATEGORIES:
@@ -215,7 +242,7 @@ def _faults_of(draft: Draft, brief: Brief) -> Iterable[str]:
         yield from _length(name, getattr(draft, name), least, most)
     yield from _script_faults(draft.script)
     if not HASHTAGS[0] <= len(draft.hashtags) <= HASHTAGS[1]:
-        yield f"{len(draft.hashtags)} hashtags: use {HASHTAGS[0]} to {HASHTAGS[1]}"
+        yield f"{counted(len(draft.hashtags), 'hashtag')}: use {HASHTAGS[0]} to {HASHTAGS[1]}"
     yield from (f"malformed hashtag {tag!r}" for tag in draft.hashtags if not _HASHTAG.fullmatch(tag))
     if trend is not None:
         yield from _wording_faults(draft, trend, brief)
@@ -223,12 +250,12 @@ def _faults_of(draft: Draft, brief: Brief) -> Iterable[str]:
 
 def _length(name: str, text: str, least: int, most: int) -> Iterable[str]:
     if not least <= len(text) <= most:
-        yield f"{name} has {len(text)} characters: use {least} to {most}"
+        yield f"{name} has {counted(len(text), 'character')}: use {least} to {most}"
 
 
 def _script_faults(script: Sequence[Segment]) -> Iterable[str]:
     if not SEGMENTS[0] <= len(script) <= SEGMENTS[1]:
-        yield f"{len(script)} script segments: use {SEGMENTS[0]} to {SEGMENTS[1]}"
+        yield f"{counted(len(script), 'script segment')}: use {SEGMENTS[0]} to {SEGMENTS[1]}"
         return
     edges = [(segment.start, segment.end) for segment in script]
     joined = edges[0][0] == 0 and all(a[1] == b[0] for a, b in pairwise(edges))

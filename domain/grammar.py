@@ -12,17 +12,21 @@ from domain.formats import HEADLINE, Beat, Format, formats
 from domain.generation import (
     LOCAL_GRAMMAR,
     MOST_PER_CATEGORY,
+    REMEMBERED,
     Brief,
     Draft,
     Past,
     Segment,
+    TrendsTooFew,
     Variant,
     Written,
     near_duplicate,
 )
 from domain.trends import SOURCE_NAMES, Trend
-from domain.wording import STOP_WORDS, same_subject, shorten, words
+from domain.wording import STOP_WORDS, counted, same_subject, shorten, words
 
+NAMED = 5
+"""Live topics that a refusal names."""
 LONG = 6
 """A topic of more words is a sentence, and is quoted."""
 
@@ -30,17 +34,35 @@ LONG = 6
 class LocalGrammar:
     """A `ConceptWriter` that asks nobody."""
 
+    runs_out = True
+
     def write(self, brief: Brief) -> Written:
-        """As many drafts as the brief asks for; fewer only if everything that fits was told within 90 days."""
-        rng = Random(brief.seed)  # noqa: S311 - repeatable on purpose
-        drafts: list[Draft] = []
-        known = list(brief.past)
-        used = Counter[str]()
-        trends_in_turn = _in_turn(brief)
+        """As many drafts as the brief asks for.
+
+        Raises:
+            TrendsTooFew: everything that fits was told within 90 days.
+        """
+        drafts = drafts_of(brief)
+        if len(drafts) < brief.count:
+            raise TrendsTooFew(_too_few(brief, len(drafts)))
+        return Written(LOCAL_GRAMMAR, tuple(drafts))
+
+
+def drafts_of(brief: Brief) -> list[Draft]:
+    """As many drafts as the brief asks for, or all that can be made.
+
+    Taking the first that fits loses none: a draft stands in the way only of others in its own category, and of each
+    category two are taken if there are two.
+    """
+    rng = Random(brief.seed)  # noqa: S311 - repeatable on purpose
+    drafts: list[Draft] = []
+    known = list(brief.past)
+    used = Counter[str]()
+    for topics in (_in_turn(brief), list(brief.reserve)):
         found_one = True
         while found_one and len(drafts) < brief.count:  # each topic once, before any a second time
             found_one = False
-            for trend in trends_in_turn:
+            for trend in topics:
                 draft = _first_new(trend, _fitting(trend, rng, used, known), known, rng)
                 if draft is None:
                     continue
@@ -50,7 +72,21 @@ class LocalGrammar:
                 used.update([draft.category])
                 if len(drafts) == brief.count:
                     break
-        return Written(LOCAL_GRAMMAR, tuple(drafts))
+    return drafts
+
+
+def _too_few(brief: Brief, made: int) -> str:
+    topics = [*brief.trends, *brief.reserve]
+    live = [shorten(trend.topic, 40) for trend in topics if trend.live]
+    named = f" ({', '.join(live[:NAMED])}{', …' if len(live) > NAMED else ''})" if live else ""
+    from_what = f"{counted(len(live), 'live topic')}{named} and {counted(len(topics) - len(live), 'evergreen one')}"
+    possible = f"only {made} can be made" if made else "none can be made"
+    return (
+        f"{counted(brief.count, 'concept')} asked for, and {possible} from the present trends, {from_what}, that the "
+        f"customer has not had within {REMEMBERED.days} days: "
+        + (f"ask for {made}, or again" if made else "ask again")
+        + " when there are other trends, or have a language model write them"
+    )
 
 
 def _in_turn(brief: Brief) -> list[Trend]:
@@ -86,17 +122,24 @@ def _fitting(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -
 
 
 def _first_new(trend: Trend, fitting: list[Format], known: list[Past], rng: Random) -> Draft | None:
+    # What is held against everything is costly, so what was told of this topic in this way is left out first.
+    about = words(trend.topic)
+    told = {past.format for past in known if same_subject(about, words(past.topic))}
     for each in fitting:
-        draft = _tell(trend, each, rng)
-        if not near_duplicate(draft, known):
-            return draft
+        if each.name not in told:
+            first = rng.randrange(len(each.titles))
+            for n in range(len(each.titles)):
+                draft = _tell(trend, each, first + n)
+                if not near_duplicate(draft, known):
+                    return draft
     return None
 
 
-def _tell(trend: Trend, told_as: Format, rng: Random) -> Draft:
+def _tell(trend: Trend, told_as: Format, first: int) -> Draft:
+    """The draft that has the format's title number `first`, counted round, as its own; variants have the others."""
     fact = _fact(trend)
     titles = [_filled(title, trend, fact) for title in told_as.titles]
-    first = rng.randrange(len(titles))
+    first %= len(titles)
     titles = titles[first:] + titles[:first]
     captions = [f"{_filled(caption, trend, fact)}{_seen_on(trend)}" for caption in told_as.captions]
     script = tuple(_segment(beat, trend, fact) for beat in told_as.beats)

@@ -18,6 +18,10 @@ class TrendCollector(Protocol):
 
 
 class ConceptWriter(Protocol):
+    """`runs_out`: it asks nobody, and has only so much that a customer does not know yet (`TrendsTooFew`)."""
+
+    runs_out: bool
+
     def write(self, brief: Brief) -> Written:
         """Drafts for the brief. Raises `Unavailable` for "not now", `Rejected` for "never"."""
 

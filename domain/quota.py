@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from domain.errors import QuotaExceeded
+from domain.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
     quota = reset(quota, now)
     if count > quota.available(now):
         raise QuotaExceeded(
-            f"{count} concepts asked for, {quota.available(now)} of {quota.limit} left "
+            f"{counted(count, 'concept')} asked for, {quota.available(now)} of {quota.limit} left "
             f"({quota.used} used since {quota.period_start:%Y-%m-%d}); {_more(quota, now)}",
             details(quota, now),
         )

@@ -20,6 +20,8 @@ EVERGREEN = "evergreen"
 MOST_TRENDS = 30
 ENOUGH = 10
 """With fewer live topics that can be used, evergreen ones fill up to this many."""
+STILL_USED = timedelta(hours=24)
+"""A source's older list is not used any more, however long the source fails."""
 LONGEST_TOPIC = 80
 RECENCY = {"today": 1.0, "yesterday": 0.95, "older": 0.85}
 HEAT = 20
@@ -120,14 +122,16 @@ def merge(sightings: Iterable[Sighting], *, region: str, now: datetime) -> list[
 def fill(trends: Sequence[Trend], *, region: str, rng: Random, now: datetime) -> list[Trend]:
     """The trends, with evergreen topics behind them if fewer than `ENOUGH` can be used."""
     lacking = ENOUGH - sum(not trend.sensitive for trend in trends)
-    if lacking <= 0:
-        return list(trends)
+    return [*trends, *evergreens(region=region, rng=rng, now=now)[: max(0, lacking)]]
+
+
+def evergreens(*, region: str, rng: Random, now: datetime) -> list[Trend]:
+    """All evergreen topics in a random order: one of each category before a second of any."""
     shuffled = [(category, rng.sample(listed, len(listed))) for category, listed in EVERGREEN_TOPICS.items()]
     rng.shuffle(shuffled)
-    # One of each category before a second of any.
     rounds = zip_longest(*([(category, topic) for topic in topics] for category, topics in shuffled))
-    chosen = [each for one in rounds for each in one if each is not None][:lacking]
-    return [*trends, *(_trend([_evergreen(topic, category)], region, now) for category, topic in chosen)]
+    chosen = [each for one in rounds for each in one if each is not None]
+    return [_trend([_evergreen(topic, category)], region, now) for category, topic in chosen]
 
 
 def classify(text: str) -> str | None:

@@ -46,6 +46,11 @@ def clean(text: str) -> str:
     return " ".join(_CONTROL.sub(" ", html.unescape(text)).split())
 
 
+def counted(count: int, noun: str) -> str:
+    """The count and what it counts: "1 concept", "2 concepts", "1,200 concepts"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def shorten(text: str, most: int) -> str:
     """At most `most` characters, ended at a word, with an ellipsis if something is missing."""
     if len(text) <= most:

@@ -1,5 +1,5 @@
 """The old app's export files, read and written a record at a time: a file of any size takes as little memory as its
-largest record.
+largest record, and of a record that is larger than `LARGEST_RECORD` nothing is kept.
 
 Two shapes are read: an object of lists (`{"generations": […], "critiques": […], …}`), and the envelope of
 dexie-export-import. The standard library's own decoder reads each record from a buffer that slides over the file.
@@ -15,10 +15,12 @@ import re
 import stat
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
 from domain.dexie import TABLES
+from domain.dexie_kinds import LARGEST_RECORD, Unfit
 from domain.errors import Rejected
 from domain.storable import DEEPEST
 from domain.typeson import revive
@@ -38,12 +40,23 @@ LONGEST_INTEGER = 4000
 ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 GZIP = b"\x1f\x8b"
 
-BRACKET = re.compile(r'["\[\]{}]')
-END_OF_STRING = re.compile(r'(?:[^"\\]|\\.)*+"', re.DOTALL)
+_INSIDE = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
+_FLAT = rf'(?:[^"\[\]{{}}]++|"{_INSIDE}")*+'
+FLAT = re.compile(rf"(?:{_FLAT}(?:\{{{_FLAT}\}}|\[{_FLAT}\])?+)*+", re.DOTALL)
+"""What has no brackets but those of lists and objects without others in them: most of what is passed over, at once."""
+PIECE_OF_STRING = re.compile(_INSIDE, re.DOTALL)
+PIECE_OF_WORD = re.compile(r"[-+.\w]*+")
 CLOSING = {"{": "}", "[": "]"}
 
-TOO_DEEP = object()
-"""Stands for a value that is JSON, but nested deeper than Python's own decoder goes."""
+MOST_NESTED = 1_000_000
+"""Levels of what is passed over: a byte is kept of each."""
+
+
+class Unread(Enum):
+    """Why a value was passed over. Its brackets and quotes fit; what is between them was not looked at."""
+
+    TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+    TOO_LARGE = f"larger than {LARGEST_RECORD:,} characters"
 
 
 class FileRefused(Rejected):
@@ -53,11 +66,12 @@ class FileRefused(Rejected):
 @dataclass(frozen=True, slots=True)
 class Record:
     """What stands at `index` of the list of `table`. `notes` says what in it had no plain form in JSON; `unfit`, why it
-    could not be read at all."""
+    could not be read at all. `size`: its characters, as JSON."""
 
     table: str
     index: int
     value: Any
+    size: int = 0
     notes: tuple[str, ...] = ()
     unfit: str | None = None
 
@@ -133,7 +147,7 @@ def _records(text: "_Text") -> Iterator[Record]:
         elif text.next() == "[":
             known |= key in TABLES
             for index in text.elements():
-                yield _record(key, index, text.value())
+                yield _record(key, index, text.value(), text.size)
         elif key in TABLES:
             raise _Malformed(f"{key} is no list")
         else:
@@ -156,29 +170,38 @@ def _enveloped(text: "_Text") -> Generator[Record, None, bool]:
                 raise _Malformed("rows come before their tableName")
             for index in text.elements(f"the rows of {table} are no list"):
                 row = text.value()
-                if not inbound and row is not TOO_DEEP:
+                if not inbound and not isinstance(row, Unread):
                     row = row[1] if isinstance(row, list) and len(row) == 2 else None
-                value, notes = revive(row)
-                yield _record(table, index, value, tuple(notes))
+                yield _revived(table, index, row, text.size)
         else:
             text.value()
     return table in TABLES
 
 
-def _record(table: str, index: int, value: Any, notes: tuple[str, ...] = ()) -> Record:
-    if value is TOO_DEEP:
-        return Record(table, index, None, unfit=f"nested more than {DEEPEST} levels deep")
-    return Record(table, index, value, notes)
+def _revived(table: str, index: int, row: Any, size: int) -> Record:
+    try:
+        value, notes, written_out = revive(row)
+    except Unfit as error:
+        return Record(table, index, None, unfit=str(error))
+    return _record(table, index, value, max(size, written_out), tuple(notes))
+
+
+def _record(table: str, index: int, value: Any, size: int, notes: tuple[str, ...] = ()) -> Record:
+    if isinstance(value, Unread):
+        return Record(table, index, None, unfit=value.value)
+    return Record(table, index, value, size, notes)
 
 
 class _Text:
     """A cursor over JSON text, read as it goes. Who walks `members` or `elements` takes each value before the next.
+    `size`: the characters of the value that was taken last.
 
     Raises:
         _Malformed: from everywhere.
     """
 
     def __init__(self, file: IO[str]) -> None:
+        self.size = 0
         self._file = file
         self._buffer = ""
         self._at = 0
@@ -208,7 +231,7 @@ class _Text:
         return found
 
     def value(self) -> Any:
-        """A value, or TOO_DEEP."""
+        """A value; or, passed over, why it was not read."""
         self.next()
         chunk = CHUNK
         while True:
@@ -223,34 +246,65 @@ class _Text:
                     raise _Malformed(f"not JSON at character {self._gone + error.pos}: {error.msg}") from error
             except RecursionError:
                 self._skip()
-                return TOO_DEEP
+                return Unread.TOO_DEEP
             else:
                 if end < len(self._buffer) or self._ended:  # else a number may go on
+                    self.size = end - self._at
                     self._at = end
                     return value
-            self._read(chunk)
+            have = len(self._buffer) - self._at
+            if have > LARGEST_RECORD:
+                self._skip()
+                return Unread.TOO_LARGE
+            self._read(min(chunk, LARGEST_RECORD + MARGIN - have))
             chunk *= 2
 
     def _skip(self) -> None:
-        """Take an object or a list without a look at what is between its brackets."""
-        awaited = [CLOSING[self.take("{[")]]
+        """Take a value without a look at what is between its brackets, and keep nothing of it."""
+        first = self.next()
+        if first == '"':
+            self._skip_string()
+        elif first not in CLOSING:
+            self._skip_piece(PIECE_OF_WORD)
+        else:
+            self._skip_nested()
+
+    def _skip_nested(self) -> None:
+        awaited = bytearray([ord(CLOSING[self.take("{[")])])
         while awaited:
-            found = BRACKET.search(self._buffer, self._at)
-            if found is None:
-                self._at = len(self._buffer)
+            flat = FLAT.match(self._buffer, self._at)
+            self._at = flat.end() if flat else self._at
+            found = self._buffer[self._at : self._at + 1]
+            if not found:
                 self.next()
                 self._or_cut_off()
-                continue
-            self._at = found.end()
-            if found[0] == '"':
-                while (end := END_OF_STRING.match(self._buffer, self._at)) is None:
-                    self._or_cut_off()
-                    self._read(CHUNK)
-                self._at = end.end()
-            elif found[0] in CLOSING:
-                awaited.append(CLOSING[found[0]])
-            elif found[0] != awaited.pop():
-                raise _Malformed(f"not JSON at character {self._gone + self._at - 1}")
+            elif found == '"':
+                self._skip_string()
+            else:
+                self._at += 1
+                if found in CLOSING:
+                    awaited.append(ord(CLOSING[found]))
+                elif ord(found) != awaited.pop():
+                    raise _Malformed(f"not JSON at character {self._gone + self._at - 1}")
+                if len(awaited) > MOST_NESTED:
+                    raise _Malformed(f"nested more than {MOST_NESTED:,} levels deep")
+
+    def _skip_string(self) -> None:
+        self._at += 1
+        self._skip_piece(PIECE_OF_STRING)
+        if self._buffer[self._at : self._at + 1] != '"':
+            raise _Malformed("the file was cut off")
+        self._at += 1
+
+    def _skip_piece(self, pattern: re.Pattern[str]) -> None:
+        """Take what matches, however far it goes."""
+        while True:
+            piece = pattern.match(self._buffer, self._at)
+            self._at = piece.end() if piece else self._at
+            # A backslash at the end is no piece yet.
+            if self._ended or len(self._buffer) - self._at > 1 or self._buffer[self._at :] not in ("", "\\"):
+                return
+            self._read(CHUNK)
 
     def _or_cut_off(self) -> None:
         if self._ended:
@@ -266,6 +320,8 @@ class _Text:
             if self.next() not in ('"', ""):
                 raise _Malformed(f"not JSON at character {self._gone + self._at}")
             key = self.value()
+            if isinstance(key, Unread):
+                raise _Malformed(f"a name that is {key.value}, before character {self._gone + self._at}")
             self.take(":")
             yield key
             if self.take(",}") == "}":

@@ -21,7 +21,7 @@ from web.jobs import Job, own_job
 from web.refusals import Refused, documented, not_found
 from web.strict import Moment, RequestBody
 from workers.job import Tx
-from workers.jobs.generation import generate_concepts
+from workers.jobs.generation import check_variety, generate_concepts
 
 routes = APIRouter(tags=["generations"], route_class=AdmittedRoute)
 
@@ -107,7 +107,7 @@ class Day(BaseModel):
 
 
 class Analytics(BaseModel):
-    """Counts. `trends` are the most frequent topics; days are UTC, those without a generation are left out."""
+    """Counts. `categories` and `trends` are the most frequent ones; `days` (UTC) the last ones that have any."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -135,6 +135,7 @@ class Analytics(BaseModel):
     status_code=202,
     responses=documented(
         _402="`QUOTA_EXCEEDED`: fewer are left than asked for; `details` has limit, used, remaining, resets_at",
+        _409="`TRENDS_TOO_FEW`: the offline generator has not as many that are new to you; `error` says how many",
     ),
 )
 def generate(
@@ -148,13 +149,14 @@ def generate(
 
     Too few left is 402 and not 429: trying again soon, as programs do after a 429, does not help; another plan does.
     """
-    choose(app.ports.writers, wish.generator)
+    writer = choose(app.ports.writers, wish.generator)
     key = None if idempotency_key is None else f"request:{idempotency_key}"
     with app.db.transaction(caller.tenant_id) as tx:
         # Locked first, so that a tenant's wishes come one by one: neither key nor quota is used twice.
         tx.quota.lock(caller.tenant_id)
         job_id = key and _job_of(tx, caller.tenant_id, key, wish)
         if not job_id:
+            check_variety(tx, writer, caller.tenant_id, wish.count, tx.now())
             job_type = generate_concepts.with_options(key=key)
             job_id = job_type.enqueue(tx, tenant_id=caller.tenant_id, count=wish.count, generator=wish.generator)
             tx.quota.hold(caller.tenant_id, job_id, wish.count, now=tx.now())
@@ -165,7 +167,10 @@ def generate(
 
 @routes.get("/history")
 def history(caller: Reader, app: Running, asked: Annotated[HistoryQuery, Query()]) -> History:
-    """Generations, newest first, a page at a time; what is added meanwhile moves no page."""
+    """Generations, newest first, a page at a time; what is added meanwhile moves no page.
+
+    A page has fewer than `limit` if they are large: `next` alone says whether there are more.
+    """
     with app.db.transaction(caller.tenant_id) as tx:
         page = tx.content.history(
             caller.tenant_id,

@@ -26,7 +26,8 @@ from db.claims import Terms
 from db.content import Generation as Generation
 from db.events import Event as Event
 from db.loading import UnreadableJson
-from db.transaction import SYSTEM, Scope
+from db.transaction import SYSTEM as SYSTEM
+from db.transaction import Scope
 from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from domain.job import Backoff

@@ -16,7 +16,7 @@ import structlog
 from db.transaction import SYSTEM, Database
 from db.trends import Known
 from domain.errors import Rejected, Unavailable
-from domain.trends import Collected, Report, Sighting, sighting_of, sighting_row
+from domain.trends import STILL_USED, Collected, Report, Sighting, sighting_of, sighting_row
 from workers.failures import text_of
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 WORLD = "world"
 """The region of lists that are the same everywhere."""
-STILL_USED = timedelta(hours=24)
-"""An older list is not used any more, however long its source fails."""
 ASKING = timedelta(seconds=30)
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 """Before a source that failed is asked again: doubled with each failure."""

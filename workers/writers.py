@@ -26,6 +26,8 @@ class NoModel(Rejected):
 class LanguageModelWriter:
     """Asks the model that the dated rows of `language_models` name for today."""
 
+    runs_out = False
+
     def __init__(self, db: Database, make: "Callable[[], LanguageModels]") -> None:
         self._db = db
         self._make = make
@@ -46,6 +48,8 @@ class LanguageModelWriter:
 
 class GrammarWriter:
     """The offline grammar."""
+
+    runs_out = True
 
     def write(self, brief: Brief) -> Written:
         from domain.grammar import LocalGrammar  # noqa: PLC0415 - see the module's first lines

@@ -262,9 +262,10 @@ def test_each_of_several_jobs_is_acted_on_and_one_in_the_wrong_state_fails_the_c
 
 def test_a_job_is_not_retried_beside_a_live_one_of_its_key(viral: Shell, app: App) -> None:
     failed = a_failed_job(app)
-    viral.done("jobs", "enqueue", "billing.apply_stripe_event", f"event_id={job_row(app, failed)['unique_key']}")
+    event = f"event_id={job_row(app, failed)['unique_key']}"
+    [live] = viral.done("jobs", "enqueue", "billing.apply_stripe_event", event).lines
     said = viral("jobs", "retry", failed)
-    assert (said.code, said.lines) == (1, [f"{failed}  another job of the same key is live; it does the same work"])
+    assert (said.code, said.lines) == (1, [f"{failed}  the job {live} of the same key is live; it does the same work"])
 
 
 # --- tenants, quota

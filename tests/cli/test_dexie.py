@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,9 +17,9 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from domain.dexie import read
-from domain.dexie_kinds import sayable
+from domain.dexie_kinds import LARGEST_RECORD, sayable
 from tests.builders import a_tenant, tenant
-from tests.cli.shell import Shell, a_process
+from tests.cli.shell import PYTHONPATH, Shell, a_process, without_settings
 from workers.app import App
 
 OUTCOMES = ("imported", "coerced", "skipped", "rejected")
@@ -159,7 +163,9 @@ TRICKY = b"""\xef\xbb\xbf{"generations": [
 """ % (b"x" * 3000, b"p" * 5000, b"p" * 5000)
 
 
-def test_every_record_of_a_tricky_file_is_accounted_for(viral: Shell, ada: UUID, save: Save, tmp_path: Path) -> None:
+def test_every_record_of_a_tricky_file_is_accounted_for(
+    viral: Shell, ada: UUID, app: App, save: Save, tmp_path: Path
+) -> None:
     report = viral.json("import-dexie", save(TRICKY), "--tenant", ada)
     assert {table: outcomes(report, table) for table in report["tables"]} == {
         "generations": [1, 2, 1, 2],
@@ -172,11 +178,18 @@ def test_every_record_of_a_tricky_file_is_accounted_for(viral: Shell, ada: UUID,
     assert "half a surrogate pair replaced by U+FFFD" in reasons["generations", 1]
     assert "a NUL character replaced by U+FFFD" in reasons["generations", 1]
     assert 'date: "not a date" is no date' in reasons["generations", 1]
-    assert reasons["generations", 2] == "a record of this id is there already"
+    first = "00000000-0000-4000-8000-000000000001"
+    assert reasons["generations", 2] == f"a record of this id is there already: the row {first}"
     assert reasons["generations", 3] == "expected an object, found nothing"
     assert reasons["generations", 4] == "no id"
     assert "concepts: expected a list, found a text" in reasons["generations", 5]
-    assert reasons["insights", 1] == "a record of the same category, platform and pattern is there already"
+    duplicated = re.fullmatch(
+        r'it duplicates the record "i1" \(the row (.*)\): same category, platform and pattern', reasons["insights", 1]
+    )
+    with app.db.transaction(ada) as tx:
+        [insight] = tx.driver.execute("SELECT id FROM reflexion_insights").fetchall()
+    assert duplicated
+    assert duplicated[1] == str(insight[0])
     assert all(reasons.values())
     # And what was coerced goes out as it came, but for numbers that JSON does not have.
     file = json.loads(TRICKY[3:])
@@ -243,6 +256,118 @@ def test_a_record_that_is_nested_too_deep_does_not_lose_the_others(viral: Shell,
         (1, None, "nested more than 200 levels deep"),
         (2, None, "nested more than 200 levels deep"),
     ]
+
+
+@pytest.mark.parametrize("order", list(permutations([1, "1", 1.0, "1.0"])), ids=str)
+def test_the_keys_1_and_text_1_are_two_and_1_is_1_0(app: App, ada: UUID, order: tuple[Any, ...]) -> None:
+    rows = [read("generations", a_generation(id=id)) for id in order]
+    with app.db.transaction(ada) as tx:
+        one_by_one = [tx.dexie.add(ada, "generations", [row])[0].outcome for row in rows[:2]]
+        rest = [outcome.outcome for outcome in tx.dexie.add(ada, "generations", rows[2:])]
+        again = [outcome.outcome for outcome in tx.dexie.add(ada, "generations", rows[::-1])]
+        back = [record["id"] for record in tx.dexie.records(ada, "generations")]
+    number = next(id for id in order if not isinstance(id, str))
+    assert [*one_by_one, *rest].count("skipped") == 1
+    assert again == ["skipped"] * 4
+    assert sorted(map(repr, back)) == sorted(map(repr, [number, "1", "1.0"]))
+
+
+def test_a_record_that_was_damaged_before_is_imported_and_said_so(
+    viral: Shell, ada: UUID, save: Save, tmp_path: Path
+) -> None:
+    concept = {"title": "Caf\ufffd", "caption": "a \\ufffd that is only written"}
+    damaged = a_generation(concepts=[concept])
+    both = a_generation(mood="\ufffd", concepts=[{"title": "\x00"}])
+    sound = a_generation(concepts=[{"title": "\\ufffd"}])
+    report = viral.json("import-dexie", save(generations=[damaged, both, sound]), "--tenant", ada)
+    assert outcomes(report) == [2, 1, 0, 0]
+    first, second = report["records"]
+    said = "the export was damaged: U+FFFD stands for what was lost in"
+    assert (first["index"], first["outcome"], first["reason"]) == (0, "imported", f'{said} "concepts"')
+    assert (second["index"], second["outcome"]) == (1, "coerced")
+    assert second["reason"] == f'a NUL character replaced by U+FFFD; {said} "mood"'
+    assert exported(viral, ada, tmp_path)["generations"] == in_order([damaged, both, sound])
+
+
+def test_a_row_that_stands_for_more_than_can_be_held_is_refused_by_its_number(
+    viral: Shell, ada: UUID, save: Save
+) -> None:
+    bomb: dict[str, Any] = {"id": "b", "k0": ["x"]}
+    bomb |= {f"k{n}": {"l": f"#k{n - 1}", "r": f"#k{n - 1}"} for n in range(1, 40)}
+    bomb["$types"] = {f"k{n}.{side}": "#" for n in range(1, 40) for side in "lr"}
+    data = [{"tableName": "generations", "inbound": True, "rows": [a_generation(), bomb, a_generation()]}]
+    content = json.dumps({"formatName": "dexie", "formatVersion": 1, "data": {"data": data}}).encode()
+    report = viral.json("import-dexie", save(content), "--tenant", ada)
+    assert outcomes(report) == [2, 0, 0, 1]
+    [refused] = report["records"]
+    assert (refused["table"], refused["index"]) == ("generations", 1)
+    assert refused["reason"] == "more than 4,194,304 characters when the references in it are written out"
+
+
+def parts_of_a_hostile_file() -> Iterator[bytes]:
+    """About 45 MB, of which six records can be read."""
+    large = LARGEST_RECORD // 1000 + 1
+    plain = json.dumps(a_generation()).encode()
+    fitting = b'{"id": "fits", "mood": [' + b"[], " * 900_000 + b"[]]}"
+    yield b'{"odd": [' + b"1" * 1000 * large + b'], "generations": [' + plain + b", "
+    yield from [b'{"id": "text", "mood": "', *[b'\\"' * 500] * large, b'"}, ']
+    yield from [b'{"id": "list", "mood": [', *[b'"]", ' * 200] * large, b"1]}, "]
+    yield from [b'{"id": "deep", "mood": ', *[b'{"a": ' * 20] * 40_000, b"1", *[b"}" * 20] * 40_000, b"}, "]
+    yield from [b'{"id": ', *[b"1" * 1000] * large, b"}, ", *[b"9" * 1000] * large, b", "]
+    yield from [b'"', *[b"\\\\" * 500] * large, b'", ']
+    yield from [fitting.replace(b"fits", b"fits%d" % n) + b", " for n in range(4)]
+    yield from [plain.replace(b'"id"', b'"ID"', 1), b", ", json.dumps(a_generation()).encode(), b"]"]
+    for n in range(300):
+        yield b', "table %d": [%s]' % (n, b", ".join([b'{"id": 1}'] * 20))
+    yield b"}"
+
+
+def test_no_more_than_a_few_records_are_in_memory_whatever_the_file_is(viral: Shell, ada: UUID, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.json"
+    with path.open("wb") as file:
+        file.writelines(parts_of_a_hostile_file())
+    said, peak = peak_memory(viral.environment, "import-dexie", str(path), "--tenant", str(ada), "--json")
+    report = json.loads(said)
+    assert outcomes(report) == [2, 4, 0, 7]
+    refused = [(each["index"], each["reason"]) for each in report["records"] if each["outcome"] == "rejected"]
+    too_large = "larger than 4,194,304 characters"
+    assert refused == [
+        (1, too_large),
+        (2, too_large),
+        (3, "nested more than 200 levels deep"),
+        (4, too_large),
+        (5, too_large),
+        (6, too_large),
+        (11, "no id"),
+    ]
+    assert len(report["tables"]) == 51
+    assert report["tables"]["(other tables)"]["skipped"] > 5000
+    assert peak < 700, f"{peak} MB"
+
+
+MEASURED = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, check=True)
+sys.stdout.buffer.write(done.stdout)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, file=sys.stderr)
+"""
+
+
+def peak_memory(environment: dict[str, str], *words: str) -> tuple[bytes, int]:
+    """What a command of the shell says, and how many MB it took."""
+    command = [sys.executable, "-c", MEASURED, sys.executable, "-m", "cli.main", *words]
+    clean = without_settings() | {"PYTHONPATH": PYTHONPATH} | environment
+    done = subprocess.run(command, env=clean, capture_output=True, timeout=300, check=True)
+    return done.stdout, int(done.stderr)
+
+
+def test_a_pipe_may_rest_for_longer_than_a_transaction_usually_may(app: App, ada: UUID) -> None:
+    """Thirty records of 20 MB that are passed over take longer, too, on a busy machine."""
+    with app.db.transaction(ada) as tx:
+        tx.driver.execute("SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+        tx.dexie.allow_rest()
+        time.sleep(0.5)  # what is tried is that nothing happens meanwhile
+        assert tx.dexie.try_lock()
 
 
 def test_a_file_may_come_through_a_pipe(viral: Shell, ada: UUID, tmp_path: Path) -> None:

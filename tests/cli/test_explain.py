@@ -142,7 +142,7 @@ def test_a_scheduler_is_missed_when_a_job_is_long_past_its_deadline() -> None:
             {"of_queue": {"max_running_per_tenant": 9}, "of_tenant": {"max_running": 1}, "running": {TENANT: 1}},
             {},
             "limit",
-            "1 of at most 1 jobs of its tenant",
+            "1 of at most 1 job of its tenant",
         ),
         (
             {"order_ahead": Holder(WORKER, "running", 3), "ahead": None},

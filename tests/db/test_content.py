@@ -1,15 +1,21 @@
 """The old app's storage, for one tenant: what is saved is found again, and nobody else's is touched."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete
 
-from db.content import Generation
+from db.content import PAGE_BYTES, Generation
 from db.learning import Adjustment, Critique, Insight
+from db.tables import generations
 from db.transaction import Tx
 from domain.errors import IdTaken
 from tests.builders import a_tenant, tenant
@@ -84,6 +90,61 @@ def test_pages_together_are_the_history_also_where_dates_are_equal(tx: Tx, ada: 
     ]
 
 
+def a_large_one(day: int, size: int, filled_with: str) -> Generation:
+    """`size`: characters of its JSON, about."""
+    rng = Random(day)
+    caption = filled_with * size if filled_with else rng.randbytes(size // 2 + 1).hex()[:size]
+    return a_generation(day, concepts=[{"title": "Cats", "caption": caption}])
+
+
+@pytest.mark.parametrize("filled_with", ["a", ""], ids=["shrinks on disk", "does not shrink"])
+@pytest.mark.parametrize(
+    ("sizes", "pages"),
+    [
+        ([9, 9, 9], [3]),
+        ([100_000] * 50, [20, 20, 10]),
+        ([PAGE_BYTES + 1] * 2, [1, 1]),
+        ([9, PAGE_BYTES + 1, 9, 9], [2, 1, 1]),
+        ([9, 9, PAGE_BYTES // 2, PAGE_BYTES // 2, 9], [2, 3]),
+        ([PAGE_BYTES - 100, 9, 9, 9, 9, 9], [5, 1]),
+    ],
+)
+def test_a_page_has_no_more_bytes_than_it_may_but_one_generation_at_least(
+    tx: Tx, ada: UUID, sizes: list[int], pages: list[int], filled_with: str
+) -> None:
+    """Sizes are from the oldest on; the newest come first."""
+    saved = [a_large_one(day, size, filled_with) for day, size in enumerate(sizes)]
+    for one in saved:
+        tx.content.save(ada, one)
+    found, counts, after = [], [], None
+    while after is not None or not counts:
+        page = tx.content.history(ada, limit=100, after=after)
+        found += page.generations
+        counts.append(len(page.generations))
+        after = page.next
+    assert found == saved[::-1]
+    assert counts == pages
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=st.lists(st.integers(0, PAGE_BYTES), max_size=5), limit=st.integers(1, 4))
+def test_pages_of_any_sizes_together_are_the_history(tx: Tx, ada: UUID, sizes: list[int], limit: int) -> None:
+    tx.sql.execute(delete(generations))
+    saved = [a_large_one(n // 2, size, "ab") for n, size in enumerate(sizes)]
+    for one in saved:
+        tx.content.save(ada, one)
+    found, after, left = [], None, 20
+    while left:
+        page = tx.content.history(ada, limit=limit, after=after)
+        found += [one.id for one in page.generations]
+        said = [
+            len(json.dumps([one.concepts, one.trends, one.sources], ensure_ascii=False)) for one in page.generations
+        ]
+        assert len(said) in (0, 1) or (len(said) <= limit and sum(said) <= PAGE_BYTES)
+        after, left = page.next, left - 1 if page.next else 0
+    assert found == [one.id for one in sorted(saved, key=lambda one: (one.date, one.id), reverse=True)]
+
+
 def test_favorites_and_dates_both_ends_within(tx: Tx, ada: UUID) -> None:
     first, second, third = (a_generation(day=n, is_favorite=n == 1) for n in range(3))
     for one in (first, second, third):
@@ -116,6 +177,23 @@ def test_analytics_count_what_is_there(tx: Tx, ada: UUID) -> None:
     assert counted.trends == {"Kittens": 3}
     assert counted.days == {NOON.date(): 1, NOON.date() + timedelta(days=1): 2}
     assert tx.content.analytics(ada, since=NOON + timedelta(hours=1)).generations == 2
+
+
+def test_analytics_have_an_end_whatever_is_counted(tx: Tx, ada: UUID) -> None:
+    """As imported: three thousand categories, one of them a long text, and a generation on each of as many days."""
+    named = [{"category": f"c{n % 3000}"} for n in range(3001)] + [{"category": "long" * 1000}, {}]
+    topics = [{"topic": f"t{n:05d}" + "x" * 1000} for n in range(3000)]
+    tx.content.save(ada, a_generation(concepts=named, trends=topics))
+    tx.driver.execute(
+        "INSERT INTO generations (tenant_id, date) SELECT %s, timestamptz '1990-01-01Z' + n * interval '1 day' "
+        "FROM generate_series(1, 4000) n",
+        (ada,),
+    )
+    counted = tx.content.analytics(ada)
+    assert (counted.generations, counted.concepts) == (4001, 3003)
+    assert (len(counted.categories), next(iter(counted.categories.items()))) == (100, ("c0", 2))
+    assert {len(topic) for topic in counted.trends} == {200}
+    assert (len(counted.days), max(counted.days)) == (3660, NOON.date())
 
 
 def test_critiques_by_concept_and_not_yet_applied(tx: Tx, ada: UUID) -> None:

@@ -8,11 +8,14 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from db.adding import NewJob
 from db.claims import Done, Terms, known
 from db.jobs import PART, FailedAttempt, Jobs
+from db.rows import LISTED_BYTES
 from db.transaction import SYSTEM, DatabaseUnavailable, Scope
+from domain.errors import PayloadInvalid
 from tests.builders import a_tenant, job_row, new_id
 from tests.wait import until
 from workers.app import App
@@ -324,3 +327,33 @@ def test_a_tenant_lists_only_their_own_jobs(app: App) -> None:
         assert tx.jobs.get(his) is None
         assert not tx.jobs.cancel(his)
     assert job_row(app, his)["status"] == "pending"
+
+
+def test_a_list_ends_where_it_would_be_too_much_at_once(app: App) -> None:
+    """Results have no bound of their own; one job is shown at least."""
+    ids = [add(app) for _ in range(6)]
+    result = "UPDATE job_queue SET result = jsonb_build_object('text', repeat('y', %s))"
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute(result, (LISTED_BYTES // 4,))
+        rows, left_out = tx.jobs.list_recent(limit=5)
+        assert [row["id"] for row in rows] == ids[::-1][:4]
+        assert left_out == 1
+        assert rows[0] == tx.jobs.get(ids[-1])
+        tx.driver.execute(result, (LISTED_BYTES,))
+        rows, left_out = tx.jobs.list_recent(limit=5)
+        assert (len(rows), left_out) == (1, 4)
+        assert tx.jobs.list_recent(status="running") == ([], 0)
+
+
+@pytest.mark.parametrize("payload", [{"text": "x" * 262_144}, {"lists": [[]] * 40_000}])
+def test_a_payload_that_would_make_a_claim_large_is_no_job(app: App, payload: dict[str, Any]) -> None:
+    """However well it would shrink on disk. What is just small enough is claimed."""
+    with pytest.raises(psycopg.errors.CheckViolation, match="payload_size"), app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("INSERT INTO job_queue (job_type, payload) VALUES ('t', %s)", (Jsonb(payload),))
+    if "text" in payload:
+        with pytest.raises(PayloadInvalid, match="the payload has 262,156 characters; at most 262,144 can be claimed"):
+            add(app, payload=payload)
+    job_id = add(app, payload={"text": "x" * 262_000})
+    with app.db.transaction(SYSTEM) as tx:
+        [claimed] = tx.claims.claim([job_id], uuid4(), KNOWN)
+    assert len(dict(claimed.payload)["text"]) == 262_000  # type: ignore[arg-type]

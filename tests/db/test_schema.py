@@ -314,6 +314,29 @@ def test_outcomes_of_the_past_become_words(servers: Servers, empty_database: str
     assert rows(url, "SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
 
 
+def test_a_payload_that_is_too_large_already_stops_no_migration_and_no_claim(
+    servers: Servers, empty_database: str
+) -> None:
+    """0023."""
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url, "0019")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            """
+        SET app.tenant_id = '*';
+        INSERT INTO job_queue (job_type, payload)
+        SELECT 'large', jsonb_object_agg(n, md5(n::text)) FROM generate_series(1, 20000) n;
+        INSERT INTO job_queue (job_type, payload) VALUES ('plain', '{"n": 1}');
+        """
+        )
+    migrate.upgrade(url)
+    url += "&" if "?" in url else "?"
+    url += "options=-c%20app.tenant_id%3D*"
+    [(large,), (plain,)] = rows(url, "SELECT payload FROM job_queue ORDER BY job_type")
+    assert (list(large), plain) == (["larger_than_256_KiB"], {"n": 1})
+    assert rows(url, "SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
+
+
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:
     url = servers.postgres.url(OWNER, empty_database)
     newest = migrate.newest()

@@ -21,19 +21,22 @@ from domain.generation import (
     Brief,
     Past,
     Segment,
+    TrendsTooFew,
     Usage,
     Variant,
     Written,
     check_count,
     compose,
     faults,
+    trends_of,
     usable,
     written_of,
     written_row,
 )
-from domain.grammar import LocalGrammar
-from domain.trends import Sighting, fill, merge
+from domain.grammar import LocalGrammar, drafts_of
+from domain.trends import Sighting, evergreens, fill, merge
 from domain.wording import claims
+from tests.told import everything_told
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 LIVE = (
@@ -138,6 +141,44 @@ def test_a_tenant_with_fifty_concepts_a_month_sees_none_twice_in_90_days() -> No
     assert len({past.title for past in past}) == 150
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    untold=st.sets(st.integers(0, 1100), max_size=30),
+    seed=st.integers(0, 2**64),
+    count=st.integers(1, MOST_CONCEPTS),
+    live=st.sets(st.sampled_from(LIVE), max_size=2),
+)
+def test_it_delivers_what_was_asked_or_says_how_many_there_are(
+    untold: set[int], seed: int, count: int, live: set[Sighting]
+) -> None:
+    """A customer of 500 concepts a month has been told nearly everything."""
+    past = tuple(each for n, each in enumerate(everything_told()) if n not in untold)
+    brief = a_brief(*live, seed=seed, count=count, past=past)
+    brief = replace(brief, reserve=tuple(evergreens(region="US", rng=Random(seed), now=NOW)))
+    made = len(drafts_of(brief))
+    if made < count:
+        with pytest.raises(TrendsTooFew) as refused:
+            grammar(brief)
+        possible = f"only {made} can be made" if made else "none can be made"
+        asked = "1 concept asked for" if count == 1 else f"{count} concepts asked for"
+        assert str(refused.value).startswith(f"{asked}, and {possible} from the present trends, ")
+        assert all(trend.topic[:20] in str(refused.value) for trend in brief.trends if trend.live)
+    if made:
+        possible_brief = replace(brief, count=made)
+        written = grammar(possible_brief)
+        assert faults(written, possible_brief) == []
+        assert [trend.topic for trend in trends_of(written, brief)] == [draft.topic for draft in written.drafts]
+
+
+def test_one_is_found_as_long_as_there_is_one() -> None:
+    """However few topics are drawn: of 5,524 customers who wanted one, 6 got none."""
+    told = everything_told()
+    for n in range(0, len(told), 60):
+        brief = a_brief(seed=n, count=1, past=(*told[:n], *told[n + 1 :]))
+        brief = replace(brief, reserve=tuple(evergreens(region="US", rng=Random(n), now=NOW)))
+        assert faults(grammar(brief), brief) == [], told[n]
+
+
 def test_the_formats_are_sound() -> None:
     assert Counter(each.category for each in formats() if not each.native) == dict.fromkeys(CATEGORIES, 2)
     assert len({each.name for each in formats()}) == len(formats())
@@ -164,7 +205,7 @@ def broken(written: Written, brief: Brief, **changes: Any) -> str:
         ({"topic": "the moon"}, "not among the trends"),
         ({"title": "Short"}, "title has 5 characters"),
         ({"hashtags": ("#one", "two words", "#three")}, "malformed hashtag"),
-        ({"hashtags": ("#one",)}, "1 hashtags"),
+        ({"hashtags": ("#one",)}, "1 hashtag: use 3 to 8"),
         ({"script": ()}, "0 script segments"),
         ({"script": tuple(Segment(n, n + 2, "x" * 20, None, "close") for n in (0, 3, 6))}, "without gaps"),
         ({"script": tuple(Segment(n, n + 1, "x" * 20, None, "close") for n in (0, 1, 2))}, "lasts 3 s"),
@@ -197,6 +238,8 @@ def test_too_few_too_many_of_one_category_and_twice_the_same() -> None:
     written = grammar(brief)
     first = written.drafts[0]
     assert faults(replace(written, drafts=written.drafts[:3]), brief) == ["5 concepts were asked for, and 3 delivered"]
+    none = faults(replace(written, drafts=()), replace(brief, count=1))
+    assert none == ["1 concept was asked for, and 0 delivered"]
     found = "; ".join(faults(replace(written, drafts=(first,) * 5), brief))
     assert f"5 concepts in {first.category}: at most 2" in found
     assert "concept 2: too close to one" in found

@@ -1,7 +1,7 @@
 """Generating through the API, and what came of it: real rows, real jobs, real buckets."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from threading import Thread
 from typing import Any
@@ -20,6 +20,7 @@ from domain.errors import Unavailable
 from domain.generation import Brief, Written
 from tests.builders import a_tenant, tenant
 from tests.drain import drain
+from tests.told import everything_told
 from tests.wait import until
 from tests.web.test_api import NOW, Api, a_key, refused
 from web.jobs import OWN_ERROR
@@ -73,6 +74,15 @@ def test_concepts_are_asked_for_made_and_found(app: App, ada: Tenant) -> None:
     assert ada("GET", f"/generations/{made['id']}").json() == made
     assert ada("GET", "/analytics").json()["concepts"] == 2
     assert tenant(app, ada.id)["used_quota"] == 2
+
+
+def test_whoever_has_had_everything_is_told_before_anything_is_held(app: App, ada: Tenant) -> None:
+    a_generation(app, ada.id, concepts=[asdict(each) for each in everything_told()[1:]])
+    answer = ada("POST", "/generate", json=LOCAL)
+    assert refused(answer) == (409, "TRENDS_TOO_FEW")
+    assert answer.json()["error"].startswith("2 concepts asked for, and only 1 can be made from the present trends, ")
+    assert ada("GET", "/user/usage").json()["used"] == 0
+    assert ada("POST", "/generate", json=LOCAL | {"count": 1}).status_code == 202
 
 
 def test_an_idempotency_key_brings_back_its_job_also_when_it_has_ended(app: App, ada: Tenant) -> None:
@@ -286,6 +296,7 @@ class Broken:
     """A generator that fails."""
 
     error: Exception
+    runs_out = False
 
     def write(self, brief: Brief) -> Written:
         raise self.error

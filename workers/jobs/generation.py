@@ -5,8 +5,9 @@ sources said and what the model answered are steps: an attempt after a crash has
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 from typing import Any
@@ -19,19 +20,21 @@ from domain.generation import (
     Brief,
     ConceptsInvalid,
     GenerationRefused,
+    TrendsTooFew,
     Usage,
     Written,
     check_count,
     compose,
     faults,
+    trends_of,
     usable,
     written_of,
     written_row,
 )
 from domain.ports import ConceptWriter, choose
 from domain.timing import SPREAD, due_day, spread, zone_of
-from domain.trends import Trend, collected_of, collected_row
-from workers.job import Context, FailedJob, Generation, Tx, job
+from domain.trends import STILL_USED, Trend, collected_of, collected_row, sighting_of
+from workers.job import SYSTEM, Context, FailedJob, Generation, Tx, job
 
 ANSWERS = 3
 """How often a generator may try to keep the rules; each answer of a model is paid for."""
@@ -56,6 +59,7 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
     check_count(count)
     writer = choose(ctx.ports.writers, generator)
     with ctx.begin() as tx:
+        check_variety(tx, writer, tenant_id, count, ctx.now())
         tx.quota.hold(tenant_id, ctx.job.id, count, ctx.now())
         wishes = tx.generating.wishes(tenant_id)
         past = tx.generating.past(tenant_id, ctx.now() - REMEMBERED)
@@ -65,8 +69,11 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
     )
     live = trends.merge(found.sightings, region=found.region, now=found.at)
     known = trends.fill(live, region=found.region, rng=Random(ctx.job.id.int), now=found.at)  # noqa: S311 - repeatable
-    brief = Brief(count, usable(known), past, found.region, ctx.job.id.int, found.at)
+    evergreens = trends.evergreens(region=found.region, rng=Random(ctx.job.id.int), now=found.at)  # noqa: S311
+    reserve = tuple(each for each in evergreens if each not in known)
+    brief = Brief(count, usable(known), past, found.region, ctx.job.id.int, found.at, reserve=reserve)
     written = _write(ctx, writer, brief, tenant_id)
+    known += [each for each in dict.fromkeys(trends_of(written, brief)) if each not in known]
 
     sources = [trends.report_row(report) for report in found.reports]
     # Known beforehand, so that the job's result can name it.
@@ -84,6 +91,29 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
         )
         tx.content.save(tenant_id, generation)
         tx.quota.settle(tenant_id, ctx.job.id, count)
+
+
+def check_variety(tx: Tx, writer: ConceptWriter, tenant_id: UUID, count: int, now: datetime) -> None:
+    """See, before anything is held, whether the offline grammar has as many new concepts for the tenant: with the
+    evergreen topics, or else with what the sources last said too.
+
+    Raises:
+        TrendsTooFew: how many there are.
+        UnknownTenant: there is none of this id.
+    """
+    if not writer.runs_out:
+        return
+    region = tx.generating.wishes(tenant_id).region
+    past = tx.generating.past(tenant_id, now - REMEMBERED)
+    evergreens = trends.evergreens(region=region, rng=Random(0), now=now)  # noqa: S311 - nobody sees the order
+    brief = Brief(count, tuple(evergreens), past, region, 0, now)
+    with suppress(TrendsTooFew):
+        writer.write(brief)
+        return
+    tx.work_as(SYSTEM)
+    seen = [sighting_of(each) for each in tx.trends.last_seen(region, now - STILL_USED)]
+    tx.work_as(tenant_id)
+    writer.write(replace(brief, trends=usable(trends.merge(seen, region=region, now=now)), reserve=brief.trends))
 
 
 @job("generation.daily", system=True)

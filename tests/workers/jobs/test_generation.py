@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,11 +18,13 @@ from sqlalchemy import insert, select, update
 
 from db.tables import api_usage, generations, quota_holds, social_accounts, tenants
 from db.transaction import SYSTEM
+from domain.generation import Past
 from integrations.fake_llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
 from integrations.fake_trends import fake_trends
 from integrations.loopback import Loopback, Reply
 from tests.builders import NOV_22, a_tenant, job_row, tenant
 from tests.drain import drain
+from tests.told import everything_told
 from tests.wait import until
 from workers.app import App, build
 from workers.endings import cancel, rescue
@@ -177,6 +180,36 @@ def test_what_cannot_be_is_refused_before_anything_is_held(offline: App, argumen
     assert (row["status"], row["attempts"]) == ("failed", 1)
     assert says in row["error_message"]
     assert holds(offline, tenant_id) == []
+
+
+def told(app: App, tenant_id: UUID, past: Sequence[Past]) -> None:
+    """The tenant has had these."""
+    concepts = [asdict(each) for each in past]
+    with app.db.transaction(tenant_id) as tx:
+        row = {"tenant_id": tenant_id, "date": NOV_22 - timedelta(days=1), "concepts": concepts}
+        tx.sql.execute(insert(generations).values(row))
+
+
+def test_whoever_has_had_everything_is_told_how_many_there_are_before_anything_is_held(
+    offline: App, trends: Loopback
+) -> None:
+    trends.fail(Reply(hang_up=True), times=99)
+    tenant_id = a_tenant(offline, monthly_quota=500)
+    told(offline, tenant_id, everything_told()[2:])
+    row = run(offline, tenant_id, count=5)
+    assert (row["status"], row["attempts"]) == ("failed", 1)
+    assert re.match("5 concepts asked for, and only 2 can be made from the present trends", row["error_message"])
+    assert (trends.asked, holds(offline, tenant_id), used(offline, tenant_id)) == ([], [], 0)
+    made = run(offline, tenant_id, count=1)
+    assert (made["status"], used(offline, tenant_id)) == ("completed", 1)
+
+
+def test_what_the_sources_last_said_counts_for_whoever_has_had_all_the_rest(offline: App) -> None:
+    run(offline, a_tenant(offline))
+    tenant_id = a_tenant(offline)
+    told(offline, tenant_id, everything_told())
+    row = run(offline, tenant_id, count=1)
+    assert (row["status"], used(offline, tenant_id)) == ("completed", 1), row["error_message"]
 
 
 def test_a_month_of_concepts_repeats_none(offline: App) -> None:
