@@ -60,7 +60,7 @@ chaos: setup  ## Break everything that can break, and count (ARGS="--only R1,R3 
 soak: setup  ## Let 200 clients at one web process, two minutes (ARGS="--seconds 10 --tenants 50 --clients 200")
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-converge: setup  ## Deliver whole lives of Stripe customers and Clerk's people in every order (ARGS="--seconds 600 --seed 7")
+converge: setup  ## Deliver whole lives of Stripe customers and Clerk's people in every order (ARGS="--seconds 600 --seed 7" or "--random 200 --seed 7")
 	@$(BIN)/python -m tests.converge $(ARGS)
 
 shell: setup  ## Python with an `app` of the running system (see `viral up`)

@@ -165,11 +165,7 @@ _ISSUED_WITHIN = timedelta(days=1)
 """How long after a period's start its invoice is issued, at most; its net term begins then."""
 
 _NOT_CONTENT = ("id", "ended_at", "left_at", "event_created", "event_rank", "paused_at", "before", "active", "told")
-CONTENT = tuple(
-    each.name
-    for each in fields(Subscription)
-    if each.name not in _NOT_CONTENT
-)
+CONTENT = tuple(each.name for each in fields(Subscription) if each.name not in _NOT_CONTENT)
 """What an event says of the subscription itself: not when it was told, nor what is merged by itself."""
 
 
@@ -198,9 +194,10 @@ class Standing:
     """What one subscription gives, from what Stripe says of it and of its invoices.
 
     `tier` is None where none of its prices is mapped, and where `lapsed`: nothing of what it sells now was ever paid
-    for. `over` is when it stopped giving anything, if it did. `held_back` is the dearer plan of a change that is not paid. Months count by `anchor` after `cycle_start` and
-    before `paid_until`. After `drawn_until` nothing is given out any more; None: no such end. `paid` are the stretches
-    of the plan that are paid for, and `begun` those of them with which a period began.
+    for. `held_back` is the dearer plan of a change that is not paid. `over` is when it stopped giving anything, if it
+    did. Months count by `anchor` after `cycle_start` and before `paid_until`. After `drawn_until` nothing is given out
+    any more; None: no such end. `paid` are the stretches of the plan that are paid for, and `begun` those of them with
+    which a period began.
     """
 
     row: Subscription
@@ -366,9 +363,9 @@ def plan_period(row: Subscription, prices: PriceBook) -> tuple[datetime | None, 
 def _paid_periods(
     row: Subscription, own: list[Invoice], prices: PriceBook
 ) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
-    """The stretches of the plan that are paid for, and those of them with which a period began: of a cycle that a change
-    began, only where nothing else that was paid covers its beginning. Else changing to and fro would give quota away.
-    """
+    """The stretches of the plan that are paid for, and those of them with which a period began: of a cycle that began
+    with a change, only where nothing else that is paid for covers its beginning. Else changing to and fro would give
+    quota away."""
     paid = [invoice for invoice in own if invoice.status == PAID]
     regular = [line for each in paid for line in _best(stretches(each, row.trial), each, prices)]
     switched = [line for each in paid for line in _best(switches(each, row.trial), each, prices)]
@@ -412,8 +409,8 @@ def _paid_until(
     """The first moment that nothing covers: the latest end of a paid period or of the trial. With neither, the cycle's
     own start, before which no boundary counts: no period begins unpaid.
 
-    Before the first invoice that we know of, Stripe's own word `active` covers; from there on, invoices decide. So it is
-    once more where a change began a new cycle, of which no invoice is known yet.
+    Before the first invoice that we know of, Stripe's own word `active` covers; from there on, invoices decide. Where a
+    change began a new cycle, `active` covers that until an invoice of it is known.
     """
     covered = [line.end for line in paid] + ([row.trial_end] if row.trial_end else [])
     word = _word(row)
@@ -550,8 +547,8 @@ def _anchor(start: datetime, end: datetime) -> datetime:
 
 
 def _over(row: Subscription, own: list[Invoice], prices: PriceBook) -> datetime:
-    """When its entitlement ended; where no event told, its own anchor goes on. Of what was never paid for, it ended with
-    the trial; of what was not paid any more, when Stripe gave up, and not when it said so again."""
+    """When its entitlement ended; where no event told, its own anchor goes on. What nobody ever paid for ended with its
+    trial; what was not paid any more, when Stripe gave up, and not when it was canceled afterwards."""
     if tier_of(row, prices) and _last_paid(row, own, prices) is None:
         tried_until = row.trial_end or row.billing_cycle_anchor
         return tried_until if row.entitled else min(tried_until, row.ended_at or tried_until)

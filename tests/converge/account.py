@@ -127,11 +127,8 @@ class Account:
         self._tell(f"invoice.{kind}", self._invoice(bill), at)
 
     def refund(self, bill: Invoice, at: datetime) -> None:
-        charge: Body = {
-            "id": f"ch_{digest(bill.id)}", "object": "charge", "amount_refunded": sum(each.cents for each in bill.lines),
-            "created": seconds(at), "customer": self.who.customer_id, "livemode": False, "metadata": {},
-            "refunded": True,
-        }  # fmt: skip
+        charge: Body = {"id": f"ch_{digest(bill.id)}", "object": "charge", "customer": self.who.customer_id}
+        charge |= {"amount_refunded": sum(each.cents for each in bill.lines), "refunded": True, "metadata": {}}
         self._tell("charge.refunded", charge, at)
 
     def _tell(self, kind: str, about: Body, at: datetime, previous: Body | None = None) -> None:

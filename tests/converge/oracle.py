@@ -55,7 +55,9 @@ def _tier(account: Account, row: Subscription) -> str | None:
         return ordered
     if row.status != "past_due":
         return None
-    bought = [_bought(row, bill) for bill in account.invoices if bill.subscription_id == row.id and bill.status == "paid"]
+    bought = [
+        _bought(row, bill) for bill in account.invoices if bill.subscription_id == row.id and bill.status == "paid"
+    ]
     last = next((tier for tier in reversed(bought) if tier), None)
     return last and min(last, ordered, key=ORDER.index)
 

@@ -10,7 +10,19 @@ from uuid import UUID
 from domain.billing import PLANS, Tier
 from domain.quota import add_months
 from integrations.fakes.people import SHAPES, Cast, Shape
-from tests.converge.account import DAY, HOUR, SECOND, Account, Invoice, Item, Line, Period, Price, Subscription, next_period
+from tests.converge.account import (
+    DAY,
+    HOUR,
+    SECOND,
+    Account,
+    Invoice,
+    Item,
+    Line,
+    Period,
+    Price,
+    Subscription,
+    next_period,
+)
 
 CREATED: Final = datetime.fromisoformat("2027-01-03T12:00:00+00:00")
 TENANT: Final = UUID(int=7)
@@ -41,12 +53,13 @@ class Life:
         return self.account.who.shape
 
 
-def live(seed: int) -> Life:
+def live(seed: int, most: int = MOST_ACTS) -> Life:
+    """`most`: no more acts than these, for whoever looks for the first that matters."""
     rng = Random(seed)
     who = Cast(TENANT, "cus_1", "sub_1", "user_1", "ada@example.com", shape=rng.choice(SHAPES))
     lived = _Living(rng, Account(who), CREATED + rng.randint(1, 28) * DAY + rng.randint(0, 86_399) * SECOND)
     lived.subscribe()
-    for _ in range(rng.randint(1, MOST_ACTS)):
+    for _ in range(min(most, rng.randint(1, MOST_ACTS))):
         if lived.now > CREATED + LONGEST:
             break
         lived.act()
@@ -303,9 +316,15 @@ class _Living:
         addons = tuple(replace(each, period=next_period(at, at, each.price.months)) for each in row.items[1:])
         self.account.change(self.name, at, items=(plan, *addons), anchor=at, cancel_at=None)
         credit = [
-            Line(each.price, (at, each.period[1]), -each.price.cents // 2, True) for each in row.items if each.price.cents
+            Line(each.price, (at, each.period[1]), -each.price.cents // 2, True)
+            for each in row.items
+            if each.price.cents
         ]
-        lines = [*self.deferred, *credit, *(Line(each.price, each.period, each.price.cents) for each in (plan, *addons))]
+        lines = [
+            *self.deferred,
+            *credit,
+            *(Line(each.price, each.period, each.price.cents) for each in (plan, *addons)),
+        ]
         self.deferred = []
         self._charge("subscription_update", lines, declined=0.4)
 
