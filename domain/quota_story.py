@@ -110,7 +110,7 @@ def _until(quota: Quota, now: datetime, behind: Backing) -> str:
 
 def _why(entries: Iterable[Entry], quota: Quota, behind: Backing) -> str:
     """An event begins a month because an invoice is paid, or because of what Stripe says of the subscription itself.
-    One that changes the plan too is a grant in the ledger; only where an invoice was paid did it surely begin the month.
+    One that changes the plan too is a grant in the ledger; only where an invoice was paid is it sure to have begun one.
     """
     kinds = ("reset", "grant") if quota.period_start in behind.paid else ("reset",)
     causes = [
