@@ -115,7 +115,7 @@ def random_lives(count: int, seed: int) -> int:
             app.close()
     took = round(time.monotonic() - began)
     say(
-        f"\n{count} lives, {runs} runs, {took} s, seed {seed}: "
+        f"\n{count} random lives, {runs} runs, {took} s, seed {seed}: "
         + (f"{diverged} DIVERGE" if diverged else "one outcome a life")
     )
     return 1 if diverged else 0

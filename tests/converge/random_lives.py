@@ -64,7 +64,7 @@ def live(seed: int, most: int = MOST_ACTS) -> Life:
             break
         lived.act()
     now = lived.now + rng.choice([HOUR, 3 * DAY, 20 * DAY])
-    return Life(seed, lived.account, tuple(lived.acts), max(lived.now, min(now, lived.next_event)))
+    return Life(seed, lived.account, tuple(lived.acts), max(lived.now + 10 * SECOND, min(now, lived.next_event)))
 
 
 class _Living:
@@ -383,12 +383,13 @@ class _Living:
         self.account.mention(self.name, self.now)
 
     def to_and_fro(self) -> None:
-        """Several changes within one second."""
+        """Several changes within one second, told with what was before; or by events that do not say it."""
         row = self.row
         if row.plan.price.months == 12 or row.plan.price == COMP:
             return
         self._somewhat_later()
         self._note("changes to and fro within a second")
+        kind = "pending_update_applied" if self.rng.random() < 0.2 else "updated"
         led: set[tuple[Subscription, Subscription]] = set()
         for _ in range(self.rng.randint(2, 4)):
             was = self.row
@@ -397,7 +398,7 @@ class _Living:
             to = replace(was, items=(plan, *was.items[1:])) if self.rng.random() < 0.6 else replace(was, cancel_at=end)
             if (was, to) not in led:  # the same change twice cannot be told from one that is told twice
                 led.add((was, to))
-                self.account.change(self.name, self.now, items=to.items, cancel_at=to.cancel_at)
+                self.account.change(self.name, self.now, kind, items=to.items, cancel_at=to.cancel_at)
 
     def be_unknown(self) -> None:
         self._somewhat_later()
