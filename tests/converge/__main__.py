@@ -10,6 +10,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ from workers.settings import Settings
 ROOT = Path(__file__).parents[2]
 USUAL, LONGEST = 300, 3600
 """Seconds."""
+MOST_LIVES = 100_000
 FAILURES_KEPT = 5
 LATE: Final = "late"
 """Not an order: the life by the clock, its events in time and then late (`tests/converge/late.py`)."""
@@ -185,10 +187,23 @@ def write(facts: dict[str, Any], courses: dict[str, Course]) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make converge", description=__doc__)
     parser.add_argument("--seed", type=int, help="default: a new one")
-    parser.add_argument("--random", type=int, metavar="N", help="so many random lives of Stripe customers instead")
-    parser.add_argument("--seconds", type=int, default=USUAL, choices=range(1, LONGEST + 1), metavar="N")
+    parser.add_argument(
+        "--random", type=up_to(MOST_LIVES), metavar="N", help="so many random lives of Stripe customers instead"
+    )
+    parser.add_argument("--seconds", type=up_to(LONGEST), default=USUAL, metavar="N")
     parser.add_argument("--only", help="these lives, comma-separated")
     return parser.parse_args()
+
+
+def up_to(most: int) -> Callable[[str], int]:
+    """A reader of whole numbers from 1 to `most`."""
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}")
+        return int(text)
+
+    return number
 
 
 def say(text: str) -> None:
