@@ -63,7 +63,7 @@ soak: setup  ## Let 200 clients at one web process, two minutes (ARGS="--seconds
 attack: setup  ## Send a web process all that strangers may send, and report (ARGS="--only half --report FILE")
 	@$(BIN)/python -m tests.attack $(ARGS)
 
-converge: setup  ## Deliver whole lives of Stripe customers and Clerk's people in every order (ARGS="--seconds 600 --seed 7")
+converge: setup  ## Deliver whole lives of Stripe customers and Clerk's people in every order (ARGS="--seconds 600 --seed 7" or "--random 200 --seed 7")
 	@$(BIN)/python -m tests.converge $(ARGS)
 
 shell: setup  ## Python with an `app` of the running system (see `viral up`)

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -57,7 +58,11 @@ def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
         status = tenant["subscription_status"]
         plan = tenant["subscription_tier"] + (f" ({status})" if status != "none" else "")
         tx.work_as(SYSTEM)
-        behind = backing(*tx.billing.of_tenant(tenant_id, tenant["stripe_customer_id"]), current.ports.prices)
+        customer = tenant["stripe_customer_id"]
+        behind = backing(*tx.billing.of_tenant(tenant_id, customer), current.ports.prices)
+        about = [customer] if customer else []
+        parked = [tx.events.waiting("stripe", f"parked:{why}", about) for why in ("incomplete", "unfetchable")]
+        behind = replace(behind, waiting=sum(map(len, parked)))
         story = tell(plan, quota, entries, held, now, behind=behind)
     if as_json:
         print_json({"tenant_id": tenant_id, "used": quota.used, "remaining": quota.available(now), "story": story})

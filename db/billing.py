@@ -144,7 +144,10 @@ def _plain(value: Any) -> Any:
 
 
 NULLABLE = dict.fromkeys(("period_start", "period_end", "trial_end", "cancel_at", "ended_at"))
-TIMES = {*NULLABLE, "started_at", "billing_cycle_anchor", "event_created", "trial_start", "paused_at", "start", "end"}
+TIMES = {
+    *NULLABLE,
+    *("started_at", "billing_cycle_anchor", "event_created", "trial_start", "paused_at", "left_at", "start", "end"),
+}
 
 
 def _times(kept: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +160,9 @@ def _unpacked(kept: Mapping[str, Any]) -> Subscription:
     items = tuple(Item(**_times(each)) for each in said.get("items", ()))
     told = tuple(_unpacked(each) for each in said.get("told", ()))
     said |= nested | {"items": items, "told": told, "price_ids": tuple(said.get("price_ids", ()))}
-    return Subscription(**(dict[str, Any](NULLABLE) | said))
+    # What a later release keeps, and this one does not know, is left out.
+    known = {name: value for name, value in said.items() if name in Subscription.__slots__}
+    return Subscription(**(dict[str, Any](NULLABLE) | known))
 
 
 def _subscription(row: Any) -> Subscription:

@@ -14,9 +14,21 @@ from types import MappingProxyType
 from typing import Any
 
 from domain.invoices import OPEN as OPEN_INVOICE
-from domain.invoices import PAID, UNCOLLECTIBLE, VOID, Invoice, Line, Trial, charges, due, plan_lines, stretches
+from domain.invoices import (
+    PAID,
+    UNCOLLECTIBLE,
+    VOID,
+    Invoice,
+    Line,
+    Trial,
+    charges,
+    due,
+    plan_lines,
+    stretches,
+    switches,
+)
 from domain.periods import Stretch, latest_start
-from domain.quota import Quota, next_reset, recount, reset
+from domain.quota import Quota, add_months, next_reset, recount, reset
 from domain.ties import last_values
 
 
@@ -98,10 +110,11 @@ class Subscription:
     `cancel_at` is when it is scheduled to end, however that was scheduled. `event_rank` orders events of one second:
     created 0, any other 1, deleted 2. `before` is the row with the values that the event changed, if it names them.
 
-    Three are merged by themselves, because later events do not repeat them. `ended_at` is the latest moment at which an
-    event said that its entitlement ended; a subscription that recovered from `unpaid` keeps it. `paused_at` is the
-    latest at which one said that its collection was paused. `active` is the newest row with that status. `told` are the
-    rows of the newest second and of the one before, from which a tie is decided.
+    Four are merged by themselves, because later events do not repeat them. `ended_at` is the latest moment at which an
+    event said that its entitlement ended; a subscription that recovered from `unpaid` keeps it. `left_at` is the latest
+    at which it went into a status that gives nothing and that it may come back from. `paused_at` is the latest at which
+    its collection was paused. `active` is the newest row with that status. `told` are the rows of the newest second and
+    of the one before, from which a tie is decided.
     """
 
     id: str
@@ -125,6 +138,7 @@ class Subscription:
     paused_at: datetime | None = None
     before: "Subscription | None" = None
     active: "Subscription | None" = None
+    left_at: datetime | None = None
     told: "tuple[Subscription, ...]" = field(default=(), compare=False)
 
     @property
@@ -150,11 +164,8 @@ class Subscription:
 _ISSUED_WITHIN = timedelta(days=1)
 """How long after a period's start its invoice is issued, at most; its net term begins then."""
 
-CONTENT = tuple(
-    each.name
-    for each in fields(Subscription)
-    if each.name not in ("id", "ended_at", "event_created", "event_rank", "paused_at", "before", "active", "told")
-)
+_NOT_CONTENT = ("id", "ended_at", "left_at", "event_created", "event_rank", "paused_at", "before", "active", "told")
+CONTENT = tuple(each.name for each in fields(Subscription) if each.name not in _NOT_CONTENT)
 """What an event says of the subscription itself: not when it was told, nor what is merged by itself."""
 
 
@@ -183,18 +194,23 @@ class Standing:
     """What one subscription gives, from what Stripe says of it and of its invoices.
 
     `tier` is None where none of its prices is mapped, and where `lapsed`: nothing of what it sells now was ever paid
-    for. `held_back` is the dearer plan of a change that is not paid. Months count by `anchor` after `cycle_start` and
-    before `paid_until`. After `drawn_until` nothing is given out any more; None: no such end.
+    for. `held_back` is the dearer plan of a change that is not paid. `over` is when it stopped giving anything, if it
+    did. Months count by `anchor` after `cycle_start` and before `paid_until`. After `drawn_until` nothing is given out
+    any more; None: no such end. `paid` are the stretches of the plan that are paid for, and `begun` those of them with
+    which a period began.
     """
 
     row: Subscription
     tier: Tier | None
     held_back: Tier | None
     lapsed: bool
+    over: datetime
     anchor: datetime
     cycle_start: datetime
     paid_until: datetime
     drawn_until: datetime | None
+    paid: tuple[Line, ...] = ()
+    begun: tuple[Line, ...] = ()
 
     @property
     def gives(self) -> bool:
@@ -203,7 +219,7 @@ class Standing:
     @property
     def ends(self) -> datetime | None:
         """When it stopped giving anything; None: it does still."""
-        return None if self.gives else _over(self.row)
+        return None if self.gives else self.over
 
     @property
     def began(self) -> bool:
@@ -228,6 +244,7 @@ def newer(stored: Subscription | None, incoming: Subscription) -> Subscription:
         latest,
         before=None,
         ended_at=max((row.ended_at for row in both if row.ended_at), default=None),
+        left_at=max((row.left_at for row in both if row.left_at), default=None),
         paused_at=max((row.paused_at for row in both if row.paused_at), default=None),
         active=max((row.active for row in both if row.active), key=_age, default=None),
         told=kept,
@@ -263,7 +280,7 @@ def change_plan(
     """
     bills = list(invoices)
     standings = [standing(row, bills, prices) for row in subscriptions]
-    past = _Past(_started(tenant, standings, bills, prices), now)
+    past = _Past(_started(tenant, standings, prices), now)
     giving = [each for each in standings if each.gives]
     if mapped := [each for each in giving if each.tier is not None]:
         best = max(mapped, key=_rank)
@@ -291,25 +308,28 @@ def standing(row: Subscription, invoices: Iterable[Invoice], prices: PriceBook) 
     """`active` and `trialing` give what is bought. `past_due` gives what was last paid for: a dearer price counts from
     its paid invoice. Nothing is given for a quantity of 0, nor in `past_due` for what nobody ever paid."""
     own = [invoice for invoice in invoices if invoice.subscription_id == row.id and plan_lines(invoice, prices)]
-    periods = [line for invoice in own if invoice.status == PAID for line in _periods(invoice, row, prices)]
+    paid, begun = _paid_periods(row, own, prices)
     sold = tier_of(row, prices)
     tier, lapsed, terms = sold, row.entitled and not row.price_ids, row
     if row.status == "past_due" and sold is not None:
         paid_for = _last_paid(row, own, prices)
         lapsed = lapsed or paid_for is None
         tier = None if paid_for is None else min(sold, paid_for)
-        moved = not any(line.start >= row.billing_cycle_anchor for line in periods)
+        moved = not any(line.start >= row.billing_cycle_anchor for line in paid)
         terms = row.active if row.active and moved and not row.trial else row
-    paid_until = _paid_until(row, terms, own, periods, prices)
+    paid_until = _paid_until(row, terms, own, paid, prices)
     return Standing(
         row=row,
         tier=tier,
         held_back=sold if sold != tier else None,
         lapsed=lapsed,
+        over=_over(row, own, prices),
         anchor=terms.billing_cycle_anchor,
         cycle_start=terms.cycle_start,
         paid_until=paid_until,
         drawn_until=_drawn_until(row, own, paid_until, prices),
+        paid=paid,
+        begun=begun,
     )
 
 
@@ -322,11 +342,15 @@ def _last_paid(row: Subscription, own: list[Invoice], prices: PriceBook) -> Tier
             named = [prices[line.price_id] for line in sold if line.price_id]
             return max(named) if named else tier_of(row.active or row, prices)
     word = _word(row)
-    started, _ = plan_period(row, prices)
-    first_after_trial = row.trial_end is not None and (started is None or started <= row.trial_end)
-    if first_after_trial or (row.sends_invoices and word is None):
+    if _only_tried(row, prices) or (row.sends_invoices and word is None):
         return None
     return tier_of(word or row, prices) or tier_of(row, prices)
+
+
+def _only_tried(row: Subscription, prices: PriceBook) -> bool:
+    """Whether Stripe last called it `active` in no later period than the first after its trial."""
+    started, _ = plan_period(_word(row) or row, prices)
+    return row.trial_end is not None and (started is None or started <= row.trial_end)
 
 
 def plan_period(row: Subscription, prices: PriceBook) -> tuple[datetime | None, datetime | None]:
@@ -336,12 +360,31 @@ def plan_period(row: Subscription, prices: PriceBook) -> tuple[datetime | None, 
     return min(own, key=lambda period: (period[1], period[0])) if own else (row.period_start, row.period_end)
 
 
-def _periods(invoice: Invoice, row: Subscription, prices: PriceBook) -> list[Line]:
-    """The stretches that an invoice bills for the plan. Of lines that begin together those of the best plan count, and
-    of these the first end, which is what all of them cover."""
+def _paid_periods(
+    row: Subscription, own: list[Invoice], prices: PriceBook
+) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """The stretches of the plan that are paid for, and those of them with which a period began: of a cycle that began
+    with a change, only where nothing else that is paid for covers its beginning. Else changing to and fro would give
+    quota away."""
+    paid = [invoice for invoice in own if invoice.status == PAID]
+    regular = [line for each in paid for line in _best(stretches(each, row.trial), each, prices)]
+    switched = [line for each in paid for line in _best(switches(each, row.trial), each, prices)]
+
+    def is_covered(start: datetime) -> bool:
+        return any(line.start <= start < line.end for line in regular) or any(
+            line.start < start < line.end for line in switched
+        )
+
+    begun = (*regular, *(line for line in switched if not is_covered(line.start)))
+    return (*regular, *switched), begun
+
+
+def _best(lines: Iterable[Line], invoice: Invoice, prices: PriceBook) -> list[Line]:
+    """Those of the lines that are the plan's. Of lines that begin together those of the best plan count, and of these
+    the first end, which is what all of them cover."""
     sold = set(plan_lines(invoice, prices))
     found: dict[datetime, Line] = {}
-    for line in stretches(invoice, row.trial):
+    for line in lines:
         if line in sold:
             rank = prices.get(line.price_id or "", Tier.FREE)
             other = found.get(line.start)
@@ -361,32 +404,33 @@ def _word(row: Subscription) -> Subscription | None:
 
 
 def _paid_until(
-    row: Subscription, terms: Subscription, own: list[Invoice], periods: list[Line], prices: PriceBook
+    row: Subscription, terms: Subscription, own: list[Invoice], paid: tuple[Line, ...], prices: PriceBook
 ) -> datetime:
     """The first moment that nothing covers: the latest end of a paid period or of the trial. With neither, the cycle's
     own start, before which no boundary counts: no period begins unpaid.
 
-    Before the first invoice that we know of, Stripe's own word `active` covers; from there on, invoices decide.
-
-    Stripe moves the anchor when the interval changes or a trial is cut short, and bills the new period with
-    `billing_reason: subscription_update`, which is no paid period here (else flipping plans would give quota away).
-    An `active` subscription in the first period after such a move is covered to that period's end; its first
-    boundary is a month away, so this can only begin later months of an annual one.
+    Before the first invoice that we know of, Stripe's own word `active` covers; from there on, invoices decide. Where a
+    change began a new cycle, `active` covers that until an invoice of it is known.
     """
-    covered = [line.end for line in periods] + ([row.trial_end] if row.trial_end else [])
+    covered = [line.end for line in paid] + ([row.trial_end] if row.trial_end else [])
     word = _word(row)
-    if word is not None:
-        start, end = plan_period(word, prices)
-        if word.collection_paused and not (row.paused_at and start and row.paused_at >= start):
-            end = start
-        if end is not None:
-            first = [line.start for invoice in own for line in _billed(invoice, row, prices)]
-            covered.append(min([end, *first]))
-    start, end = plan_period(row, prices)
-    moved = start == row.billing_cycle_anchor and all(line.start < row.billing_cycle_anchor for line in periods)
-    if periods and moved and row.status == "active" and end:
-        covered.append(end)
+    if word is not None and (end := _said_until(word, row, prices)):
+        first = [line.start for invoice in own for line in _billed(invoice, row, prices)]
+        covered.append(min([end, *first]))
+    start, _ = plan_period(row, prices)
+    anew = start == row.billing_cycle_anchor and all(line.start < start != line.end for line in paid)
+    billed = any(not line.proration and line.start >= row.billing_cycle_anchor for bill in own for line in bill.lines)
+    if word is not None and row.status == "active" and paid and anew and not billed:
+        covered += filter(None, [_said_until(row, row, prices)])
     return max(covered, default=terms.cycle_start)
+
+
+def _said_until(word: Subscription, row: Subscription, prices: PriceBook) -> datetime | None:
+    """The end of the period of which Stripe says `active`; its start, where its collection was paused already."""
+    start, end = plan_period(word, prices)
+    if word.collection_paused and not (row.paused_at and start and row.paused_at >= start):
+        return start
+    return end
 
 
 def _billed(invoice: Invoice, row: Subscription, prices: PriceBook) -> list[Line]:
@@ -456,39 +500,61 @@ def _derive(quota: Quota, tier: Tier, past: _Past, of: Standing | None, *, ancho
     return recount(quota, reset(terms, past.now))
 
 
-def _started(
-    tenant: TenantBilling, standings: Iterable[Standing], invoices: Iterable[Invoice], prices: PriceBook
-) -> datetime:
+def _started(tenant: TenantBilling, standings: Iterable[Standing], prices: PriceBook) -> datetime:
     """When the period began that the present terms go on from. Paid periods of all the customer's subscriptions
     count, since one that was once the best cannot be taken back."""
-    counted = [each for each in standings if tier_of(each.row, prices) and each.began]
-    spans = [
-        Stretch(
-            rank=_rank(each),
-            begins=each.row.started_at,
-            ends=each.ends,
-            anchor=each.anchor,
-            cycle_start=each.cycle_start,
-            paid_until=each.paid_until,
-        )
-        for each in counted
-    ]
-    rows = {each.row.id: each.row for each in standings}
-    begun = [
-        line.start
-        for invoice in invoices
-        if invoice.status == PAID and (row := rows.get(invoice.subscription_id))
-        for line in _periods(invoice, row, prices)
-        if line.price_id or tier_of(row, prices)
-    ]
+    rows = list(standings)
+    spans = [span for each in rows if tier_of(each.row, prices) and each.began for span in _spans(each)]
+    begun = [line.start for each in rows for line in each.begun if line.price_id or tier_of(each.row, prices)]
     return latest_start(tenant.created_at, spans, begun)
 
 
-def _over(subscription: Subscription) -> datetime:
-    """When its entitlement ended; where no event told, its own anchor goes on."""
-    if subscription.entitled and subscription.trial_end:
-        return subscription.trial_end
-    return subscription.ended_at or subscription.billing_cycle_anchor
+def _spans(each: Standing) -> list[Stretch]:
+    """The present cycle, and those before it that were longer than a month: a trial, and years that a change ended.
+    The months that began in them stay begun."""
+    present = Stretch(
+        rank=(_rank(each), False),
+        begins=each.row.started_at,
+        ends=each.ends,
+        anchor=each.anchor,
+        cycle_start=each.cycle_start,
+        paid_until=each.paid_until,
+    )
+    before = [(line.start, line.end) for line in each.paid]
+    if each.row.trial_end:
+        before.append((each.row.trial_start or each.row.started_at, each.row.trial_end))
+    cycles = [each.cycle_start, *(start for start, _ in before)]
+    over = [
+        Stretch(
+            rank=(_rank(each), True),
+            begins=start,
+            ends=min(filter(None, [end, each.ends, *(moment for moment in cycles if moment > start)])),
+            anchor=_anchor(start, end),
+            cycle_start=start,
+            paid_until=end,
+        )
+        for start, end in before
+        if start < each.cycle_start and add_months(start, 1) < end
+    ]
+    return [present, *over]
+
+
+def _anchor(start: datetime, end: datetime) -> datetime:
+    """By which the months of a stretch count: its start, if it lasts whole months from there; otherwise it is one that
+    leads up to an anchor."""
+    months = (end.year - start.year) * 12 + end.month - start.month
+    return start if add_months(start, months) == end else end
+
+
+def _over(row: Subscription, own: list[Invoice], prices: PriceBook) -> datetime:
+    """When its entitlement ended; where no event told, its own anchor goes on. What nobody ever paid for ended with its
+    trial; what was not paid any more, when Stripe gave up, and not when it was canceled afterwards."""
+    if tier_of(row, prices) and _last_paid(row, own, prices) is None:
+        tried_until = row.trial_end or row.billing_cycle_anchor
+        return tried_until if row.entitled else min(tried_until, row.ended_at or tried_until)
+    recovered = row.left_at and row.active and row.active.event_created > row.left_at
+    ends = [row.ended_at, None if recovered else row.left_at]
+    return min(filter(None, ends), default=row.billing_cycle_anchor)
 
 
 def _rank(each: Standing) -> tuple[Tier, datetime, str]:
@@ -500,7 +566,7 @@ def _start(subscription: Subscription) -> tuple[datetime, str]:
 
 
 def _bare(row: Subscription) -> Subscription:
-    return replace(row, ended_at=None, paused_at=None, active=None, told=())
+    return replace(row, ended_at=None, left_at=None, paused_at=None, active=None, told=())
 
 
 def _latest(told: tuple[Subscription, ...]) -> tuple[Subscription, bool]:

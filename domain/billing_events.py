@@ -160,9 +160,11 @@ def _subscription_changed(event: Field, kind: str) -> Fact:
         raise MalformedEvent(f"{about.path}.items.data: no item has a price")
     before = _before(about, previous, kind, created)
     paused_now = row.collection_paused and before is not None and not before.collection_paused
+    ended_at = _ended_at(event, kind, row.status, created)
     row = replace(
         row,
-        ended_at=_ended_at(event, kind, row.status, created),
+        ended_at=ended_at,
+        left_at=None if row.status in TERMINAL else ended_at,
         paused_at=created if paused_now else None,
         before=before,
         active=_last_active(row, before),

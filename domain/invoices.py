@@ -14,6 +14,7 @@ STATUSES = ("draft", OPEN, UNCOLLECTIBLE, VOID, PAID)
 """An invoice moves along these, and never back."""
 
 BEGINS_A_PERIOD = ("subscription_create", "subscription_cycle")
+_CHANGES = "subscription_update"
 
 T = TypeVar("T")
 
@@ -92,8 +93,15 @@ def plan_lines(invoice: Invoice, prices: Mapping[str, T]) -> tuple[Line, ...]:
 
 def stretches(invoice: Invoice, trial: Trial | None) -> tuple[Line, ...]:
     """The lines for which a period begins once they are paid."""
-    if not invoice.begins_periods:
-        return ()
+    return _whole_periods(invoice, trial) if invoice.begins_periods else ()
+
+
+def switches(invoice: Invoice, trial: Trial | None) -> tuple[Line, ...]:
+    """The lines that bill a cycle which a change began (another interval, a trial cut short)."""
+    return _whole_periods(invoice, trial) if invoice.reason == _CHANGES else ()
+
+
+def _whole_periods(invoice: Invoice, trial: Trial | None) -> tuple[Line, ...]:
     return tuple(
         line for line in invoice.lines if not line.proration and line.end > line.start and not _of(trial, line)
     )

@@ -25,11 +25,13 @@ WHO = {
 @dataclass(frozen=True, slots=True)
 class Backing:
     """What stands behind a plan at Stripe: the moments at which stretches that are paid for begin and end, since when
-    collection is paused (None: it is not), and the sentences about changes that are not paid."""
+    collection is paused (None: it is not), the sentences about changes that are not paid, and how many events wait to
+    be looked up because they carry a part only."""
 
     paid: frozenset[datetime] = frozenset()
     paused_since: datetime | None = None
     unpaid: tuple[str, ...] = ()
+    waiting: int = 0
 
 
 NOTHING_BEHIND = Backing()
@@ -63,6 +65,8 @@ def tell(
     if behind.paused_since:
         since = _day(behind.paused_since)
         story.append(f"At Stripe, collection paused since {since}: no invoice follows until it goes on.")
+    if behind.waiting:
+        story.append(_waiting(behind.waiting))
     if quota.counts_from > quota.period_start:
         story.append(f"{_who_restarted(entries)} gave a fresh count on {_day(quota.counts_from)}.")
     story += _went(entry for entry in entries if entry["taken_at"] >= quota.counts_from)
@@ -77,6 +81,12 @@ def tell(
         can = "None of them can be drawn since" if quota.drawn_until <= now else "They can be drawn until"
         story.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")
     return story
+
+
+def _waiting(count: int) -> str:
+    events = "1 event that carries" if count == 1 else f"{count} events that carry"
+    could = f"Not counted: {events} only a part of what Stripe tells of this customer, and could not be looked up yet"
+    return f"{could} (`viral events list --status parked`)."
 
 
 def _unpaid(each: Standing) -> str:
@@ -99,11 +109,14 @@ def _until(quota: Quota, now: datetime, behind: Backing) -> str:
 
 
 def _why(entries: Iterable[Entry], quota: Quota, behind: Backing) -> str:
-    """An event begins a month because an invoice is paid, or because of what Stripe says of the subscription itself."""
+    """An event begins a month because an invoice is paid, or because of what Stripe says of the subscription itself.
+    One that changes the plan too is a grant in the ledger; only where an invoice was paid is it sure to have begun one.
+    """
+    kinds = ("reset", "grant") if quota.period_start in behind.paid else ("reset",)
     causes = [
         each["cause"]
         for each in entries
-        if each["kind"] == "reset"
+        if each["kind"] in kinds
         and each["period_start"] == quota.period_start
         and not each["cause"].startswith("person:")
     ]

@@ -60,8 +60,8 @@ def subscription(
     flexible = who.shape == "endive"
     running = {"current_period_start": seconds(period[0]), "current_period_end": seconds(period[1])}
     items = [
-        _item(who, started_at, interval),
-        *(_item(replace(who, price_id=price), started_at, interval, n) for n, price in enumerate(beside, 1)),
+        item(who, started_at, interval),
+        *(item(replace(who, price_id=price), started_at, interval, n) for n, price in enumerate(beside, 1)),
     ]
     row: Body = {
         "id": who.subscription_id,
@@ -113,8 +113,8 @@ def subscription(
         "trial_start": seconds(started_at) if trial_end else None,
     }
     if who.shape in SINCE_BASIL:
-        for item in items:
-            item.update(running, discounts=[])
+        for each in items:
+            each.update(running, discounts=[])
         row["billing_mode"] = {"type": "classic", "flexible": None}
     if who.shape in BEFORE_BASIL:
         alone = len(items) == 1
@@ -175,7 +175,7 @@ def invoice(
         "issuer": {"type": "self"},
         "lines": {
             "object": "list",
-            "data": [_line(who, period, invoice_id, cents, proration=proration)],
+            "data": [line(who, period, invoice_id, cents, proration=proration)],
             "has_more": False,
             "total_count": 1,
             "url": f"/v1/invoices/{invoice_id}/lines",
@@ -272,7 +272,7 @@ def customer(who: Cast, *, created_at: datetime) -> Body:
     }
 
 
-def _item(who: Cast, started_at: datetime, interval: str, number: int = 0) -> Body:
+def item(who: Cast, started_at: datetime, interval: str, number: int = 0) -> Body:
     return {
         "id": f"si_{digest(who.subscription_id, number)[:14]}",
         "object": "subscription_item",
@@ -287,7 +287,7 @@ def _item(who: Cast, started_at: datetime, interval: str, number: int = 0) -> Bo
     }
 
 
-def _line(who: Cast, period: tuple[datetime, datetime], invoice_id: str, cents: int, *, proration: bool) -> Body:
+def line(who: Cast, period: tuple[datetime, datetime], invoice_id: str, cents: int, *, proration: bool) -> Body:
     item_id = f"si_{digest(who.subscription_id, 0)[:14]}"
     line: Body = {
         "id": f"il_1{digest(invoice_id)}",

@@ -215,3 +215,20 @@ def test_rebuilding_for_nobody_is_refused(viral: Shell) -> None:
     said = viral("billing", "rebuild", "--tenant", UUID(int=404))
     assert said.code == 1
     assert "no tenant has the id" in said.err
+
+
+def test_what_a_body_did_not_carry_is_named_where_the_quota_is_explained(viral: Shell, app: App) -> None:
+    """Without it the story would say that nothing was paid, which is not known."""
+    begin(app)
+    bought = LIVES["a_checkout"](WHO, START, SOLD)
+    invoice = next(body for body in bought if body["type"] == "invoice.paid")["data"]["object"]
+    invoice["lines"] = {**invoice["lines"], "data": [], "has_more": True}
+    for body in bought:
+        a_stripe_event(app, body)
+    drain(app)
+    said = (
+        "Not counted: 1 event that carries only a part of what Stripe tells of this customer, and could not be looked "
+        "up yet (`viral events list --status parked`)."
+    )
+    assert said in viral.done("quota", "explain", TENANT).lines
+    assert [row["status"] for row in viral.json("events", "list", "--status", "parked")] == ["parked:incomplete"]

@@ -1,5 +1,8 @@
 """`make converge`, or `python -m tests.converge [--seed N] [--seconds N] [--only NAME,NAME]`: delivers every recorded
-life of a Stripe customer and of Clerk's people in many orders, on own servers. Report: `reports/converge.json`."""
+life of a Stripe customer and of Clerk's people in many orders, on own servers. Report: `reports/converge.json`.
+
+`--random N [--seed N]` delivers as many random lives of Stripe customers instead (`tests/converge/random_course.py`),
+and prints the one outcome of each. The number of a life that diverges makes it again: `--random 1 --seed NUMBER`."""
 
 import argparse
 import json
@@ -7,6 +10,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +23,10 @@ from db import migrate
 from db.security import seeing_all_tenants
 from integrations.fakes.lives import LIVES
 from integrations.fakes.people import SHAPES
-from tests.converge import late, people
+from integrations.fakes.stripe_server import FakeStripe
+from tests.converge import late, people, random_course
 from tests.converge.course import ORDERS, Diverged, State, run, told
+from tests.converge.random_lives import CREATED, live
 from workers import logs
 from workers.app import App, build
 from workers.settings import Settings
@@ -28,6 +34,7 @@ from workers.settings import Settings
 ROOT = Path(__file__).parents[2]
 USUAL, LONGEST = 300, 3600
 """Seconds."""
+MOST_LIVES = 100_000
 FAILURES_KEPT = 5
 LATE: Final = "late"
 """Not an order: the life by the clock, its events in time and then late (`tests/converge/late.py`)."""
@@ -47,6 +54,8 @@ class Course:
 def main() -> int:
     asked = arguments()
     seed = asked.seed if asked.seed is not None else SystemRandom().randrange(2**32)
+    if asked.random:
+        return random_lives(asked.random, seed)
     known = [*LIVES, *people.LIVES]
     names = asked.only.split(",") if asked.only else known
     if unknown := set(names) - set(known):
@@ -77,6 +86,43 @@ def main() -> int:
     return 1 if failed or not total else 0
 
 
+def random_lives(count: int, seed: int) -> int:
+    """So many random lives, the first of this seed and each next of the next. Returns the exit status."""
+    say(f"seed {seed}   (the same again: --random {count} --seed {seed})\n")
+    began, runs, diverged = time.monotonic(), 0, 0
+    stripe = FakeStripe(CREATED, key="sk_live_fake")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        EmbeddedPostgres(Path(folder), durable=False) as postgres,
+        EmbeddedRedis(Path(folder), persist=False) as redis,
+        stripe.serving() as base,
+    ):
+        app = application(postgres, redis)
+        selling = application(postgres, redis, stripe_secret_key=stripe.key, stripe_api_base=base)
+        house = random_course.House(app, selling, stripe)
+        try:
+            for number in range(seed, seed + count):
+                life = live(number)
+                says = f"life {number}  {life.shape:7}  {len(life.account.told):3} events  "
+                try:
+                    outcome = random_course.run(house, life, Random(number))
+                except Diverged as error:
+                    diverged += 1
+                    say(f"{says}DIVERGES: {error}\n{random_course.shrunk(house, life)}")
+                else:
+                    runs += outcome.runs
+                    say(f"{says}{outcome}")
+        finally:
+            selling.close()
+            app.close()
+    took = round(time.monotonic() - began)
+    say(
+        f"\n{count} random lives, {runs} runs, {took} s, seed {seed}: "
+        + (f"{diverged} DIVERGE" if diverged else "one outcome a life")
+    )
+    return 1 if diverged else 0
+
+
 def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int:
     """Every life in every shape and order, again and again until the time is up. Returns the full rounds made."""
     expected: dict[Any, State] = {}
@@ -104,7 +150,7 @@ def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int
         rounds += 1
 
 
-def application(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> App:
+def application(postgres: EmbeddedPostgres, redis: EmbeddedRedis, **given: Any) -> App:
     migrate.upgrade(postgres.url(OWNER))
     logs.configure("console", "ERROR")
     settings = Settings(
@@ -114,6 +160,7 @@ def application(postgres: EmbeddedPostgres, redis: EmbeddedRedis) -> App:
         stripe_starter_price_id="price_starter",
         stripe_pro_price_id="price_pro",
         stripe_agency_price_id="price_agency",
+        **given,
     )
     return build(settings, name="converge")
 
@@ -140,9 +187,23 @@ def write(facts: dict[str, Any], courses: dict[str, Course]) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make converge", description=__doc__)
     parser.add_argument("--seed", type=int, help="default: a new one")
-    parser.add_argument("--seconds", type=int, default=USUAL, choices=range(1, LONGEST + 1), metavar="N")
+    parser.add_argument(
+        "--random", type=up_to(MOST_LIVES), metavar="N", help="so many random lives of Stripe customers instead"
+    )
+    parser.add_argument("--seconds", type=up_to(LONGEST), default=USUAL, metavar="N")
     parser.add_argument("--only", help="these lives, comma-separated")
     return parser.parse_args()
+
+
+def up_to(most: int) -> Callable[[str], int]:
+    """A reader of whole numbers from 1 to `most`."""
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}")
+        return int(text)
+
+    return number
 
 
 def say(text: str) -> None:

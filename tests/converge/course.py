@@ -79,7 +79,7 @@ def arranged(events: Sequence[Body], order: Order, rng: Random) -> list[Body]:
     return arranged
 
 
-def begin(app: App, used: int = USED_BEFORE) -> None:
+def begin(app: App, used: int = USED_BEFORE, created_at: datetime = CREATED) -> None:
     """One tenant on the free plan, some of its month used, and nothing else."""
     tables = (
         "webhook_events",
@@ -92,7 +92,7 @@ def begin(app: App, used: int = USED_BEFORE) -> None:
     with psycopg.connect(app.settings.direct_url) as owner:
         for table in (*tables, "quota_ledger", "quota_holds", "users", "tenants"):
             owner.execute(f"DELETE FROM {table}")  # type: ignore[call-overload]
-    a_tenant(app, id=WHO.tenant_id, created_at=CREATED, used_quota=used)
+    a_tenant(app, id=WHO.tenant_id, created_at=created_at, used_quota=used)
 
 
 def deliver(app: App, events: Sequence[Body], consume: Callable[[], object] = lambda: None) -> State:

@@ -1,0 +1,226 @@
+"""Runs over one random life, through storage, jobs and locks: all of its events in order and then doubled and shuffled,
+without a key to ask Stripe with and with one; and by the clock, some late and some lost until a reconcile repairs them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Final
+
+from db.transaction import SYSTEM
+from domain.billing import certain
+from integrations.fakes.people import Body
+from integrations.fakes.stripe_server import FakeStripe, embedded
+from tests.builders import a_stripe_event
+from tests.converge import oracle
+from tests.converge.account import books
+from tests.converge.course import Diverged, arranged, begin, state
+from tests.converge.late import ask_who_is_due
+from tests.converge.random_lives import CREATED, SOLD, TENANT, Life, live
+from tests.drain import drain
+from workers.app import App
+from workers.jobs.billing import PARTIAL, TIED
+from workers.jobs.billing_reconcile import reconcile
+from workers.rebuild import rebuild
+
+USED: Final = 3
+"""Concepts that the tenant used before it bought anything."""
+LATE, REPAIRED_WITHIN = timedelta(days=40), timedelta(days=20)
+AT_ONCE, EVENTS_KEPT = timedelta(seconds=5), timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the life, the same in each run over it. `partial`: how many bodies did not carry everything, so that
+    less is known without a key."""
+
+    expected: oracle.Expected
+    runs: int
+    partial: int
+
+    def __str__(self) -> str:
+        has = self.expected
+        rest = ", nothing left to draw" if has.blocked else ""
+        cut = f"  ({self.partial} bodies did not carry everything)" if self.partial else ""
+        return f"{has.tier} {has.status}, {has.limit} a month since {has.began:%Y-%m-%d %H:%M}{rest}{cut}"
+
+
+@dataclass(frozen=True)
+class House:
+    """The same house twice: `app` cannot ask Stripe, `selling` asks `stripe`."""
+
+    app: App
+    selling: App
+    stripe: FakeStripe
+
+
+def run(house: House, life: Life, rng: Random) -> Outcome:
+    """Every way of delivery, once.
+
+    Raises:
+        Diverged: says in which run what differs.
+    """
+    expected = oracle.expect(life)
+    told = [cut(body) for body in life.account.told]
+    partial = sum(map(is_partial, told))
+    without_key(house, life, told, rng, None if partial else expected)
+    with_key(house, life, arranged(told, "doubled", rng), expected)
+    with_some_lost(house, life, told, rng, expected)
+    return Outcome(expected, 4, partial)
+
+
+def shrunk(house: House, life: Life) -> str:
+    """The life up to the first act with which it diverges, as a report: its acts, its events, and what differs."""
+    for most in range(len(life.acts) + 1):
+        shorter = live(life.seed, most)
+        try:
+            run(house, shorter, Random(life.seed))
+        except Diverged as error:
+            told = [f"{moment(body):%Y-%m-%d %H:%M:%S} {body['id']} {body['type']}" for body in shorter.account.told]
+            until = f"as of {shorter.now:%Y-%m-%d %H:%M:%S}, told by"
+            return "\n  ".join(["Shrunk to:", *shorter.acts, until, *told]) + f"\n{error}"
+    return "Shrunk, it does not diverge."
+
+
+def without_key(house: House, life: Life, told: Sequence[Body], rng: Random, expected: oracle.Expected | None) -> None:
+    """What a body does not say is parked or flagged, and so it is in any order."""
+    app, order = at(house.app, life.now), arranged(told, "doubled", rng)
+    found = deliver(app, told, life.now)
+    compare("without a key, doubled and shuffled", found, deliver(app, order, life.now), order)
+    if expected is not None and not found["in doubt"]:
+        agree("without a key", expected, app, life, order)
+
+
+def with_key(house: House, life: Life, order: Sequence[Body], expected: oracle.Expected) -> None:
+    house.stripe.now, house.stripe.books = life.now, books(life.account.told)
+    app = at(house.selling, life.now)
+    deliver(app, order, life.now)
+    agree("with a key, doubled and shuffled", expected, app, life, order)
+
+
+def with_some_lost(house: House, life: Life, told: Sequence[Body], rng: Random, expected: oracle.Expected) -> None:
+    """By the clock: each event comes late, some twice, and some never. What Stripe could not deliver, it lists; half of
+    the time it believes to have delivered it, and then only the plan is repaired, not when a month of it began."""
+    stripe, app = house.stripe, replace(at(house.selling, life.now), clock=lambda: house.stripe.now)
+    lost = {body["id"] for body in told if rng.random() < 0.25}
+    listed = lost if rng.random() < 0.5 else set()
+    acts: list[tuple[datetime, Callable[[], object]]] = []
+    with app.db.connect(autocommit=True) as connection:
+        for body in told:
+            when = moment(body)
+            if body["id"] in lost:
+                night = min(when + REPAIRED_WITHIN * rng.random() + timedelta(minutes=1), life.now)
+                acts.append((night, lambda: run_job(app, reconcile)))
+                continue
+            for _ in range(rng.choice([1, 2])):
+                late = min(when + AT_ONCE + LATE * rng.random() ** 4, life.now)
+                acts.append((late, lambda body=body: a_stripe_event(app, body, connection)))  # type: ignore[misc]
+        begin(app, USED, CREATED)
+        for now, act in sorted(acts, key=lambda each: each[0]):
+            known = [body for body in life.account.told if moment(body) <= now]
+            stripe.now, stripe.books = now, books(known)
+            stripe.books["events"] = [
+                cut(body) for body in reversed(known) if body["id"] in listed and moment(body) > now - EVENTS_KEPT
+            ]
+            act()
+            drain(app)
+    app = at(app, life.now)
+    ask_who_is_due(app, life.now)
+    order = [body for body in told if body["id"] not in lost]
+    how = f"by the clock, {len(lost)} lost until a reconcile, {len(listed)} of them listed"
+    agree(how, expected, app, life, order, all_of_it=listed == lost)
+
+
+def deliver(app: App, events: Sequence[Body], now: datetime) -> Any:
+    """One applied after the other. All that the events decide, and what is parked or for a person to see."""
+    begin(app, USED, CREATED)
+    with app.db.connect(autocommit=True) as connection:
+        for body in events:
+            a_stripe_event(app, body, connection)
+    drain(app)
+    ask_who_is_due(app, now)
+    with app.db.transaction(SYSTEM) as tx:
+        rows = tx.events.recent(limit=1000)
+        subscriptions = tx.billing.subscriptions("cus_1")
+    flags = {(name_of(row), row["flag"]) for row in rows}
+    doubtful = not all(map(certain, subscriptions))
+    if doubtful and not any(TIED in (flag or "") for _, flag in flags):
+        raise Diverged("events of one second contradict each other, and no person is told")
+    # (It derives the quota at the database's own moment, which is none of this life.)
+    if differences := [each for each in rebuild(app.db, app.ports, cause="test") if each.what != "quota"]:
+        raise Diverged(f"rebuilt from the stored events it would differ: {differences}")
+    waiting = {(name_of(row), row["status"]) for row in rows if row["status"].startswith(("parked", "received"))}
+    flagged = {each for each in flags if each[1] == PARTIAL or str(each[1]).startswith("unknown status")}
+    return {**state(app), "waiting": waiting, "flagged": flagged, "in doubt": doubtful}
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """Of an event that is told by two event objects, the first's."""
+    return str(row["external_id"]).removesuffix("_twin")
+
+
+def agree(
+    how: str, expected: oracle.Expected, app: App, life: Life, order: Sequence[Body], *, all_of_it: bool = True
+) -> None:
+    """The tenant has what the account at Stripe says that it should have."""
+    with app.db.transaction(SYSTEM) as tx:
+        row = tx.tenants.get(TENANT)
+        wrong = tx.health.violations("what a tenant has used is what the ledger says")
+    until = row["quota_drawn_until"]
+    left = row["monthly_quota"] - row["used_quota"]
+    found = oracle.Expected(
+        row["subscription_tier"],
+        row["subscription_status"],
+        row["stripe_subscription_id"],
+        row["monthly_quota"],
+        row["quota_period_start"],
+        until is not None and until <= life.now and left > 0,
+    )
+    if not all_of_it:
+        found = replace(found, began=expected.began, blocked=expected.blocked)
+        compare(how, vars_of(expected), vars_of(found), order)
+        return
+    compare(how, vars_of(expected), vars_of(found), order)
+    used = USED if expected.began == CREATED else 0
+    if wrong or row["used_quota"] != used:
+        raise Diverged(f"{how}: {row['used_quota']} are used, and {used} were")
+
+
+def compare(how: str, expected: dict[str, Any], found: dict[str, Any], order: Sequence[Body]) -> None:
+    differing = {name: (expected[name], found[name]) for name in expected if expected[name] != found[name]}
+    if differing:
+        lines = "".join(f"\n    {name}: {told[0]}\n      found {told[1]}" for name, told in differing.items())
+        events = " ".join(body["id"].split("_")[1] for body in order)
+        raise Diverged(f"{how} (events {events}):{lines}")
+
+
+def vars_of(told: oracle.Expected) -> dict[str, Any]:
+    return {name: str(getattr(told, name)) for name in told.__dataclass_fields__}
+
+
+def at(app: App, now: datetime) -> App:
+    return replace(app, clock=lambda: now, ports=replace(app.ports, prices=SOLD))
+
+
+def run_job(app: App, job: Any) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        job.enqueue(tx)
+
+
+def moment(body: Body) -> datetime:
+    return datetime.fromtimestamp(body["created"], UTC)
+
+
+def cut(body: Body) -> Body:
+    """As Stripe delivers it: no more lines or items than a body carries."""
+    about = embedded(body["data"]["object"])
+    data = {**body["data"], "object": about}
+    if isinstance(previous := data.get("previous_attributes"), dict):
+        data["previous_attributes"] = embedded(previous)
+    return {**body, "data": data}
+
+
+def is_partial(body: Body) -> bool:
+    about = body["data"]["object"]
+    return any(about.get(part, {}).get("has_more") for part in ("items", "lines"))
