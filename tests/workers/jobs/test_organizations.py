@@ -295,3 +295,11 @@ def test_a_member_answers_for_the_organization_and_for_the_home_that_they_left(a
     assert deserted(app) == set()
     apply(app, organization("deleted", NOV_22 + HOUR))
     assert deserted(app) == {ADA.organization_id}
+
+
+def test_a_tenant_of_banned_people_alone_is_listed_with_those_that_nobody_answers_for(app: App) -> None:
+    apply(app, created(), updated(banned=True))
+    with app.db.transaction(SYSTEM) as tx:
+        assert [row["deserted"] for row in tx.tenants.recent()] == [True]
+    apply(app, updated(at=NOV_22 + 2 * HOUR, banned=False))
+    assert deserted(app) == set()
