@@ -80,6 +80,8 @@ class Generation(BaseModel):
 
 
 class HistoryQuery(RequestBody):
+    model_config = ConfigDict(strict=False)  # an address has nothing but texts
+
     limit: int = Field(20, ge=1, le=100)
     cursor: str | None = Field(None, max_length=200, description="`next` of the page before.")
     search: str | None = Field(
