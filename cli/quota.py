@@ -48,6 +48,7 @@ def show_quota(tenant_id: TenantId, as_json: AsJson = False) -> None:
 def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
     """Say in plain words how the number came about."""
     from db.transaction import SYSTEM
+    from domain.events import Status
     from domain.quota_story import backing, tell
 
     with session() as current, current.db.transaction(tenant_id) as tx:
@@ -61,7 +62,9 @@ def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
         customer = tenant["stripe_customer_id"]
         behind = backing(*tx.billing.of_tenant(tenant_id, customer), current.ports.prices)
         about = [customer] if customer else []
-        parked = [tx.events.waiting("stripe", f"parked:{why}", about) for why in ("incomplete", "unfetchable")]
+        parked = [
+            tx.events.waiting("stripe", why, about) for why in (Status.PARKED_INCOMPLETE, Status.PARKED_UNFETCHABLE)
+        ]
         behind = replace(behind, waiting=sum(map(len, parked)))
         story = tell(plan, quota, entries, held, now, behind=behind)
     if as_json:

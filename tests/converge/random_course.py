@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from db.transaction import SYSTEM
 from domain.billing import certain
+from domain.events import Flag
 from integrations.fakes.people import Body
 from integrations.fakes.stripe_server import FakeStripe, embedded
 from tests.builders import a_stripe_event
@@ -20,7 +21,6 @@ from tests.converge.late import ask_who_is_due
 from tests.converge.random_lives import CREATED, SOLD, TENANT, Life, live
 from tests.drain import drain
 from workers.app import App
-from workers.jobs.billing import PARTIAL, TIED
 from workers.jobs.billing_reconcile import reconcile
 from workers.rebuild import rebuild
 
@@ -143,15 +143,15 @@ def deliver(app: App, events: Sequence[Body], now: datetime) -> Any:
     with app.db.transaction(SYSTEM) as tx:
         rows = tx.events.recent(limit=1000)
         subscriptions = tx.billing.subscriptions("cus_1")
-    flags = {(name_of(row), row["flag"]) for row in rows}
+    flags = {(name_of(row), flag) for row in rows for flag in (row["flag"] or "").split(",")}
     doubtful = not all(map(certain, subscriptions))
-    if doubtful and not any(TIED in (flag or "") for _, flag in flags):
+    if doubtful and not any(flag == Flag.CONTRADICTION for _, flag in flags):
         raise Diverged("events of one second contradict each other, and no person is told")
     # (It derives the quota at the database's own moment, which is none of this life.)
     if differences := [each for each in rebuild(app.db, app.ports, cause="test") if each.what != "quota"]:
         raise Diverged(f"rebuilt from the stored events it would differ: {differences}")
     waiting = {(name_of(row), row["status"]) for row in rows if row["status"].startswith(("parked", "received"))}
-    flagged = {each for each in flags if each[1] == PARTIAL or str(each[1]).startswith("unknown status")}
+    flagged = {each for each in flags if each[1] in (Flag.INCOMPLETE, Flag.UNKNOWN_STATUS)}
     return {**state(app), "waiting": waiting, "flagged": flagged, "in doubt": doubtful}
 
 
