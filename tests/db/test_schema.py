@@ -317,7 +317,7 @@ def test_outcomes_of_the_past_become_words(servers: Servers, empty_database: str
 def test_a_payload_that_is_too_large_already_stops_no_migration_and_no_claim(
     servers: Servers, empty_database: str
 ) -> None:
-    """0023."""
+    """0022."""
     url = servers.postgres.url(OWNER, empty_database)
     migrate.upgrade(url, "0019")
     with psycopg.connect(url, autocommit=True) as connection:

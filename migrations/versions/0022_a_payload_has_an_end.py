@@ -9,7 +9,7 @@ anyone wait. Outside a transaction, so that no lock lasts; every step can be rep
 
 from alembic import op
 
-revision = "0023"
+revision = "0022"
 down_revision = "0021"
 branch_labels = None
 depends_on = None
