@@ -50,9 +50,9 @@ def planted(app: App, owner_url: str) -> dict[str, Any]:
             (job_id, HOSTILE, HOSTILE, f"line 1\n{HOSTILE}\nline 3"),
         )
         owner.execute(
-            "insert into webhook_events (id, source, external_id, type, payload, occurred_at, status)"
-            " values (gen_random_uuid(), 'stripe', %s, %s, %s, now(), 'failed')",
-            (HOSTILE, HOSTILE, Jsonb(PAYLOAD)),
+            "insert into webhook_events (id, source, external_id, type, payload, occurred_at, status, detail)"
+            " values (gen_random_uuid(), 'stripe', %s, %s, %s, now(), 'ignored:other', left(%s, 300))",
+            (HOSTILE, HOSTILE, Jsonb(PAYLOAD), HOSTILE),
         )
         owner.execute(
             "insert into users (clerk_id, email, name, tenant_id) values (%s, %s, %s, %s)",

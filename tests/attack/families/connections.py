@@ -4,7 +4,7 @@ import time
 from contextlib import ExitStack
 
 from tests.attack.families.bodies import FORGED, bearer
-from tests.attack.stage import CREDENTIAL, OWN, Stage, attack
+from tests.attack.stage import CREDENTIAL, OWN, WHOLE_REQUESTS, Stage, attack
 from tests.attack.wire import Wire, head, post
 
 FEW_FILES = 128
@@ -36,7 +36,7 @@ def idle(stage: Stage) -> None:
         _hold(stage, 90, head("GET", "/healthz"))
 
 
-@attack("new connections without end at 128 open files", needs=(OWN,), slice=False)
+@attack("new connections without end at 128 open files", needs=(OWN,), slice=False, limits=WHOLE_REQUESTS)
 def flood(stage: Stage) -> None:
     def connect(number: int) -> None:
         with stage.wire() as wire:
@@ -72,7 +72,7 @@ def drips(stage: Stage) -> None:
     stage.expect(not stage.answers["200"], "a head that drips for half a minute is answered 200")
 
 
-@attack("answers that nobody reads", needs=(CREDENTIAL,))
+@attack("answers that nobody reads", needs=(CREDENTIAL,), limits=WHOLE_REQUESTS)
 def slow_readers(stage: Stage) -> None:
     asking = head("GET", "/api/openapi.json") * 8
     with stage.watching(), ExitStack() as stack:
@@ -84,7 +84,7 @@ def slow_readers(stage: Stage) -> None:
             stage.note(wire.answer(0.01))
 
 
-@attack("requests far ahead of their answers", needs=(CREDENTIAL,))
+@attack("requests far ahead of their answers", needs=(CREDENTIAL,), limits=WHOLE_REQUESTS)
 def pipelines(stage: Stage) -> None:
     asking = head("GET", "/api/user", bearer(stage)) * 2000
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable
 
 from integrations.loopback import Loopback, Reply
-from tests.attack.stage import OWN, ROOT, Stage, attack
+from tests.attack.stage import OWN, ROOT, WHOLE_REQUESTS, Stage, attack
 from tests.attack.target import dumps
 from tests.attack.wire import head
 from tests.raw_server import RawServer, answering, dripping, endless
@@ -38,7 +38,7 @@ for source in known.sources:
 """
 
 
-@attack("random key ids while the JWKS drips", needs=(OWN,))
+@attack("random key ids while the JWKS drips", needs=(OWN,), limits=WHOLE_REQUESTS)
 def random_key_ids(stage: Stage) -> None:
     """Each is refused at once, and programs with a key of ours notice nothing of it."""
     with answering(dripping(OK * 10_000, 0.5)) as issuer, stage.another_web(CLERK_JWKS_URL=f"{issuer.url}/jwks.json"):
