@@ -109,11 +109,13 @@ def _told(tx: Tx, ports: Ports, customer_id: str) -> tuple[Customer, list[Subscr
             fact = read(payload, livemode=ports.livemode)
         except MalformedEvent:
             continue
+        if isinstance(fact, SubscriptionChanged) and fact.subscription.status not in LIFE:
+            continue  # nothing followed from it, but that a person was told
         hint = getattr(fact, "tenant_hint", None)
         if customer.tenant_id is None and hint is not None and tx.tenants.exists(hint):
             customer = replace(customer, tenant_id=hint)
         match fact:
-            case SubscriptionChanged(subscription=row) if row.status in LIFE:
+            case SubscriptionChanged(subscription=row):
                 subscriptions[row.id] = newer(subscriptions.get(row.id), row)
             case InvoiceChanged(invoice=bill):
                 invoices[bill.id] = further(invoices.get(bill.id), bill)
