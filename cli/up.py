@@ -41,12 +41,15 @@ def run(home: Path | None, port: int | None) -> int:
 
     Raises:
         EmbeddedError, CannotListen: a server could not be started; nothing is left running.
+        RedisUnusable: the Redis of the settings can never serve.
         SettingsInvalid: a setting is malformed.
     """
     if home is not None:
         os.environ["VIRAL_HOME"] = str(home)
     settings = load()
     own = (not settings.database_url, not settings.redis_url)
+    if settings.redis_url:
+        refuse_cluster(settings.redis_url)
     with start_embedded(
         settings.viral_home, postgres=own[0], redis=own[1], bin_dir=settings.postgres_bin, say=print
     ) as embedded:
@@ -60,7 +63,6 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
     environment |= {"VIRAL_HOME": str(settings.viral_home.absolute())}
     environment |= {"HOST": host, "PORT": str(_web_port(settings, host, port))}
     settings = load(environment)
-    refuse_cluster(settings.redis_url)
     run_migrations(settings)
     worker, queues = worker_command(tuple(QUEUES))
     web, scheduler = ([sys.executable, "-m", "cli.main", name] for name in (WEB, SCHEDULER))
