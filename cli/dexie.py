@@ -110,7 +110,10 @@ def export_dexie(
 
     with session() as current, current.db.transaction(tenant) as tx:
         tx.tenants.get(tenant)
-        count = write_export(path, ((table, tx.dexie.records(tenant, table)) for table in TABLES))
+        try:
+            count = write_export(path, ((table, tx.dexie.records(tenant, table)) for table in TABLES))
+        except OSError as error:
+            raise typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="FILE") from None
     console().print(f"{counted(count, 'record')} written to {path}")
 
 

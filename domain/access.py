@@ -154,8 +154,8 @@ def new_key(
     if not 0 < len(name.strip()) <= MAX_KEY_NAME or not name.isprintable():
         raise KeyInvalid(f"name: 1 to {MAX_KEY_NAME} printable characters")
     asked = set(scopes)
-    if not asked or (unknown := sorted(asked - set(SCOPES))):
-        wrong = f"there is no {unknown[0]!r}" if asked else "none is given"
+    if not asked or asked - set(SCOPES):
+        wrong = "one of them is not known" if asked else "none is given"
         raise KeyInvalid(f"scopes: {wrong}; there are {', '.join(SCOPES)}")
     if expires_at is not None and not now < expires_at <= now + LONGEST_LIFE:
         raise KeyInvalid(f"expires_at: must be in the future, and within {LONGEST_LIFE.days} days")

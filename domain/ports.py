@@ -38,7 +38,7 @@ def choose(writers: Mapping[str, ConceptWriter], name: str | None) -> ConceptWri
     """
     name = name or next(iter(writers))
     if name not in writers:
-        raise GeneratorUnknown(f"no generator {name!r} here; there is {', '.join(writers)}")
+        raise GeneratorUnknown(f"generator: it is not known here; there is {', '.join(writers)}")
     return writers[name]
 
 

@@ -120,10 +120,11 @@ def _why(entries: Iterable[Entry], quota: Quota, behind: Backing) -> str:
         and each["period_start"] == quota.period_start
         and not each["cause"].startswith("person:")
     ]
-    kind, _, name = causes[0].partition(":") if causes else ("", "", "")
+    # The newest entry stands first; the month was begun by the oldest, and changed by the others.
+    kind, _, name = causes[-1].partition(":") if causes else ("", "", "")
     cause = "a paid invoice" if quota.period_start in behind.paid else "what Stripe says of the subscription"
     told = {
-        "event": f", by {cause} (event {name})",
+        "event": f", by {cause} (known with event {name})",
         "job": ", by the calendar",
     }
     return told.get(kind, "")

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from web.access import credential_of, identify
-from web.body import Body, BodyTooLarge, Disconnected, JsonTooComplex, check_complexity
+from web.body import Body, BodyTooLarge, Disconnected, JsonRefused, check_json
 from web.refusals import Refused, overloaded
 
 PLACES = 40
@@ -119,10 +119,10 @@ async def read_json(request: Request, limit: int) -> bytes:
         raise Refused(415, "send the body as it is, without a Content-Encoding", "ENCODING_UNSUPPORTED")
     try:
         body = await Body().read(request.scope, request.receive, limit)
-        check_complexity(body)
+        check_json(body)
     except BodyTooLarge as error:
         raise Refused(413, str(error), "BODY_TOO_LARGE") from None
-    except JsonTooComplex as error:
+    except JsonRefused as error:
         raise Refused(422, str(error), "INVALID") from None
     return body
 

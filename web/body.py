@@ -1,7 +1,10 @@
 """The body of a request: how much of it is read, and how much of all of them is held in memory."""
 
+import json
 import re
-from typing import Final
+from collections import Counter
+from contextlib import suppress
+from typing import Any, Final
 
 from starlette.types import Receive, Scope
 
@@ -15,6 +18,9 @@ MOST_HELD = 48 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_VALUES = 500
 """Of the JSON that the API takes, counted as its lists, objects and commas. Two bytes become an object of a hundred."""
+
+NOT_UTF_8: Final = "the body is not JSON in UTF-8"
+LONGEST_NAME = 100
 
 TOKENS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
 
@@ -33,8 +39,8 @@ class TooManyBodies(Exception):
         super().__init__("too many large bodies are sent at once; send it again later")
 
 
-class JsonTooComplex(Exception):
-    """The body would become more objects than anything that we take."""
+class JsonRefused(Exception):
+    """The body would become more objects than anything that we take, or may be read in two ways."""
 
 
 class Disconnected(Exception):
@@ -132,12 +138,19 @@ class Body:
         self._accounted = 0
 
 
-def check_complexity(body: bytes, *, depth: int = MAX_DEPTH, values: int = MAX_VALUES) -> None:
-    """See to it, before any object is made of it, that JSON is neither deep nor many; whether it is JSON is not said.
+def check_json(body: bytes, *, depth: int = MAX_DEPTH, values: int = MAX_VALUES) -> None:
+    """See to it, before any object is made of it, that JSON is neither deep nor many, and then that it has one meaning.
+    Whether it is JSON at all is not said.
 
     Raises:
-        JsonTooComplex: it is.
+        JsonRefused: it is too deep or too many, is not in UTF-8, or names a field twice.
     """
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise JsonRefused(NOT_UTF_8) from None
+    if b"\0" in body:  # UTF-16 and UTF-32, which Python would read too; and in them the tokens are others
+        raise JsonRefused(NOT_UTF_8)
     level = found = 0
     for token in TOKENS.finditer(body):
         match body[token.start()]:
@@ -149,6 +162,15 @@ def check_complexity(body: bytes, *, depth: int = MAX_DEPTH, values: int = MAX_V
             case 0x2C:  # ,
                 found += 1
         if level > depth:
-            raise JsonTooComplex(f"the body is nested deeper than {depth} levels")
+            raise JsonRefused(f"the body is nested deeper than {depth} levels")
         if found > values:
-            raise JsonTooComplex(f"the body has more than {values} values")
+            raise JsonRefused(f"the body has more than {values} values")
+    with suppress(ValueError):
+        json.loads(body, object_pairs_hook=_without_twins)
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> None:
+    """Of two values of one field a reader would take the last, and whoever sent it may have meant the first."""
+    for name, times in Counter(name for name, _ in pairs).items():
+        if times > 1:
+            raise JsonRefused(f"{name[:LONGEST_NAME]}: this field is sent {times} times")

@@ -145,6 +145,7 @@ NOT_HTTP: Final = refusal(400, "this is not HTTP/1.1", "NOT_HTTP")
 HEAD_TOO_LARGE: Final = refusal(
     431, f"the head of the request is larger than {MAX_HEAD} bytes or {MAX_HEADERS} headers", "HEAD_TOO_LARGE"
 )
+NO_ONE_HOST: Final = refusal(400, "a request of HTTP/1.1 has one header `Host`", "NOT_HTTP")
 TOO_FAR_AHEAD: Final = refusal(429, f"more than {MAX_AHEAD} requests are sent ahead of their answers", "TOO_FAR_AHEAD")
 
 
@@ -221,8 +222,11 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_AHEAD:
             self._stop(TOO_FAR_AHEAD)
-        if len(self.headers) > MAX_HEADERS:
+        if len(self.headers) > MAX_HEADERS or self._head_size() > MAX_HEAD:
             self._stop(HEAD_TOO_LARGE)
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            self._stop(NO_ONE_HOST)
         self.for_webhook = self.url.startswith(WEBHOOKS)
         busy = not self.for_webhook and self._among.crowded()
         self.app = cast(Any, answer_crowded) if busy else self.config.loaded_app
@@ -256,7 +260,8 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """The parser goes no further: because of what we raised in it, or because it cannot read this."""
-        self.refuse(self._found)
+        endless = self._found is NOT_HTTP and self._reading is Phase.HEAD and self._framing > MAX_HEAD
+        self.refuse(HEAD_TOO_LARGE if endless else self._found)
 
     # --- bounds ----------------------------------------------------------------------------------------------
 
@@ -316,6 +321,10 @@ class Connection(HttpToolsProtocol):
             self._leave()
         else:
             self.transport.close()
+
+    def _head_size(self) -> int:
+        """Bytes of the head, about: of its target and its headers."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _begin_work(self) -> None:
         if not self._at_work:

@@ -433,5 +433,10 @@ def test_senseless_words_are_usage_errors(viral: Shell, save: Save) -> None:
     viral.senseless("import-dexie", path.with_name("none.json"), "--new-tenant", "Bob")
     assert "is a directory" in viral.senseless("import-dexie", path.parent, "--new-tenant", "Bob")
     viral.senseless("export-dexie", path)
+    tenant_id = viral.json("import-dexie", path, "--new-tenant", "Ada")["tenant_id"]
+    nowhere = path.parent / "none" / "out.json"
+    assert f"{nowhere} cannot be written: No such file" in viral.senseless(
+        "export-dexie", nowhere, "--tenant", tenant_id
+    )
     assert "no tenant has the id" in viral.refused("import-dexie", path, "--tenant", uuid4())
     assert "no tenant has the id" in viral.refused("export-dexie", path, "--tenant", uuid4())

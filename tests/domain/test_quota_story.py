@@ -33,7 +33,7 @@ def test_it_tells_where_every_concept_went() -> None:
     held = [{"count": 5, "taken_at": NOW - timedelta(hours=1)}]
     assert tell("PRO (active)", PAID, entries, held, NOW, behind=PAID_FOR) == [
         "On PRO (active): 50 concepts a month.",
-        "This month began on 2026-11-05 10:00 UTC, by a paid invoice (event evt_1); "
+        "This month began on 2026-11-05 10:00 UTC, by a paid invoice (known with event evt_1); "
         "the next begins when the invoice due on 2026-12-05 10:00 UTC is paid.",
         "+1 were entered by another program: see `viral quota show`.",
         "5 came back from a job: failed, or cancelled.",
@@ -42,6 +42,15 @@ def test_it_tells_where_every_concept_went() -> None:
         "5 of these are held by a job at work, the oldest since 2026-11-08 09:00 UTC.",
         "So 12 of 50 are used, and 38 are left.",
     ]
+
+
+def test_what_changed_the_plan_afterwards_began_no_month() -> None:
+    entries = [
+        entry("grant", 0, "event:evt_canceled"),
+        entry("grant", 0, "event:evt_upgraded"),
+        entry("grant", -44, "event:evt_1"),
+    ]
+    assert "by a paid invoice (known with event evt_1)" in tell("FREE", PAID, entries, [], NOW, behind=PAID_FOR)[1]
 
 
 def test_it_says_what_the_next_month_waits_for() -> None:
@@ -68,7 +77,7 @@ def test_a_fresh_count_has_a_name_and_forgets_what_was_before() -> None:
     ]
     held = [{"count": 12, "taken_at": NOV}, {"count": 5, "taken_at": NOW}]
     told = tell("PRO (active)", restarted, entries, held, NOW, behind=PAID_FOR)
-    assert "by a paid invoice (event evt_1)" in told[1]
+    assert "by a paid invoice (known with event evt_1)" in told[1]
     assert told[2:] == [
         "ada gave a fresh count on 2026-11-08 10:00 UTC.",
         "5 were taken by a job.",
@@ -87,7 +96,7 @@ def test_what_is_not_an_invoice_is_not_called_one() -> None:
     word = replace(PAID, paid_until=DEC + timedelta(days=300))
     told = tell("PRO (active)", word, [entry("reset", -44, "event:evt_1")], [], NOW)[1]
     assert told == (
-        "This month began on 2026-11-05 10:00 UTC, by what Stripe says of the subscription (event evt_1); "
+        "This month began on 2026-11-05 10:00 UTC, by what Stripe says of the subscription (known with event evt_1); "
         "the next begins on 2026-12-05 10:00 UTC (covered until 2027-10-01 10:00 UTC)."
     )
 

@@ -107,7 +107,7 @@ STORIES = {
     "a declined upgrade": [
         "On STARTER: 10 concepts a month.",
         "AGENCY was ordered and is not paid: STARTER was last paid for, and counts until it is.",
-        "This month began on 2026-11-27 06:14 UTC, by a paid invoice (event …);"
+        "This month began on 2026-11-27 06:14 UTC, by a paid invoice (known with event …);"
         " the next begins when the invoice due on 2026-12-27 06:14 UTC is paid.",
         "So 0 of 10 are used, and 10 are left.",
     ],
@@ -121,7 +121,7 @@ STORIES = {
     ],
     "a plan that costs nothing": [
         "On AGENCY: 500 concepts a month.",
-        "This month began on 2026-11-22 06:46 UTC, by a paid invoice (event …);"
+        "This month began on 2026-11-22 06:46 UTC, by a paid invoice (known with event …);"
         " the next begins when the invoice due on 2026-12-22 06:46 UTC is paid.",
         "So 0 of 500 are used, and 500 are left.",
     ],
@@ -141,7 +141,7 @@ STORIES = {
     ],
     "a year with a monthly add-on": [
         "On PRO: 50 concepts a month.",
-        "This month began on 2026-10-01 12:00 UTC, by a paid invoice (event …);"
+        "This month began on 2026-10-01 12:00 UTC, by a paid invoice (known with event …);"
         " the next begins on 2026-11-01 12:00 UTC (paid until 2027-10-01 12:00 UTC).",
         "So 0 of 50 are used, and 50 are left.",
     ],
@@ -158,7 +158,7 @@ def story(app: App, tenant_id: UUID, now: datetime) -> list[str]:
         quota = tx.quota.lock(tenant_id)
         entries = tx.quota.ledger(tenant_id, limit=100, since=quota.period_start)
         told = tell(row["subscription_tier"], quota, entries, [], now, behind=behind)
-    return [re.sub(r"\(event \S+\)", "(event …)", sentence) for sentence in told]
+    return [re.sub(r"event \S+\)", "event …)", sentence) for sentence in told]
 
 
 @pytest.mark.parametrize("key", [False, True])

@@ -20,10 +20,10 @@ from web.body import (
     LARGE,
     MAX_DEPTH,
     MAX_VALUES,
-    JsonTooComplex,
+    JsonRefused,
     LargeBodies,
     TooManyBodies,
-    check_complexity,
+    check_json,
 )
 from workers.app import App
 
@@ -132,13 +132,55 @@ def measured(value: Any) -> tuple[int, int]:
 def test_what_is_too_deep_or_too_many_is_refused_and_nothing_else(value: Any, depth: int, values: int) -> None:
     found_depth, found_values = measured(value)
     allowed = found_depth <= depth and found_values <= values
-    with contextlib.nullcontext() if allowed else pytest.raises(JsonTooComplex):
-        check_complexity(json.dumps(value).encode(), depth=depth, values=values)
+    with contextlib.nullcontext() if allowed else pytest.raises(JsonRefused):
+        check_json(json.dumps(value).encode(), depth=depth, values=values)
 
 
 def test_the_limits_leave_room_for_what_is_sent() -> None:
-    check_complexity(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
-    check_complexity(json.dumps(list(range(MAX_VALUES - 1))).encode())
+    check_json(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
+    check_json(json.dumps(list(range(MAX_VALUES - 1))).encode())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32-le", "utf-32", "latin-1"])
+@pytest.mark.parametrize(
+    "text", ['{"\u0122":' + "[" * 40 + "]" * 40 + "}", '{"count":1}', '{"\u0122":[' + "{}," * 900 + "{}]}"]
+)
+def test_json_comes_in_utf_8(text: str, encoding: str) -> None:
+    """In other encodings bytes are no tokens: 0x22 is the lower half of \u0122."""
+    body = text.replace("\u0122", "\u0122" if encoding.startswith("utf") else "\xe9").encode(encoding)
+    in_utf_8 = body == text.encode()
+    with contextlib.nullcontext() if in_utf_8 else pytest.raises(JsonRefused, match="UTF-8"):
+        check_json(body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"count":1,"count":2}', '{"a":[{"b":null,"c":1,"b":null}]}', '{"a":1,"\\u0061":2}', '[{"a":{}, "a":{}}]'],
+)
+def test_a_field_is_sent_once(text: str) -> None:
+    with pytest.raises(JsonRefused, match="this field is sent 2 times"):
+        check_json(text.encode())
+    check_json(b'{"a":{"a":[{"a":1},{"a":1}]}}')
+
+
+def test_a_key_does_not_live_for_ever_because_its_end_is_sent_twice(api: Api, app: App) -> None:
+    maker = a_key(app, a_tenant(app), "keys:write")
+    ends = b'"expires_at":"2099-12-01T00:00:00Z","expires_at":null'
+    body = b'{"name":"n","scopes":["account:read"],' + ends + b"}"
+    answer = api("POST", "/keys", maker, content=body, headers=JSON)
+    assert (answer.status_code, answer.json()["error"]) == (422, "expires_at: this field is sent 2 times")
+
+
+def test_what_is_refused_is_not_repeated(api: Api, app: App) -> None:
+    maker = a_key(app, a_tenant(app), "keys:write", "generations:write")
+    for path, body in (
+        ("/generate", {"generator": "secret" * 2000}),
+        ("/keys", {"name": "n", "scopes": ["secret"]}),
+        ("/keys", {"name": "n\u202esecret", "scopes": ["account:read"]}),
+    ):
+        answer = api("POST", path, maker, json=body)
+        assert answer.status_code == 422
+        assert "secret" not in answer.text
 
 
 # --- large bodies -------------------------------------------------------------------------------------------

@@ -233,8 +233,11 @@ def test_connections_leave_room_for_other_files(open_files: int) -> None:
         (b"GET / HTTP/1.1\r\n", b"x" * 4096),
         (b"GET / HTTP/1.1\r\n", b"X: a\r\n" * 20),
         (head("GET", "/", *[f"X-{n}: a" for n in range(200)]), b""),
+        (head("GET", "/" + "a" * 33_000), b""),
+        (head("GET", "/", "X: " + "a" * 33_000), b""),
+        (head("GET", "/" + "a" * 70_000), b""),
     ],
-    ids=["url", "value", "name", "headers", "at once"],
+    ids=["url", "value", "name", "headers", "at once", "url at once", "value at once", "url that no parser reads"],
 )
 def test_a_head_without_end_is_told_so(endless: tuple[bytes, bytes]) -> None:
     begun, more = endless
@@ -245,6 +248,17 @@ def test_a_head_without_end_is_told_so(endless: tuple[bytes, bytes]) -> None:
                 break
         assert wire.answer() == "431"
         assert web.served == []
+
+
+@pytest.mark.parametrize("hosts", [[], ["Host: a", "Host: b"], ["Host: a", "hOST: a"]])
+def test_a_request_has_one_host(hosts: list[str]) -> None:
+    with house() as web, web.wire() as wire:
+        wire.send("\r\n".join(["GET / HTTP/1.1", *hosts, "", ""]).encode())
+        assert wire.answer() == "400"
+        assert web.served == []
+    with house() as web, web.wire() as wire:
+        wire.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert wire.answer() == "200"
 
 
 @pytest.mark.parametrize("form", SMUGGLED)

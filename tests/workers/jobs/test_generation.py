@@ -172,7 +172,11 @@ def test_more_than_is_left_is_refused_with_figures_and_nothing_is_asked(offline:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [({"count": 0}, "count is 0"), ({"count": 21}, "count is 21"), ({"generator": "gpt"}, "no generator 'gpt' here")],
+    [
+        ({"count": 0}, "count is 0"),
+        ({"count": 21}, "count is 21"),
+        ({"generator": "gpt"}, "generator: it is not known here"),
+    ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_held(offline: App, arguments: dict[str, Any], says: str) -> None:
     tenant_id = a_tenant(offline, monthly_quota=100)
