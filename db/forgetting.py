@@ -1,8 +1,9 @@
 """Forgetting a person: what is left of them in events, jobs, attempts, archives and results.
 
 `Identity.forget` has reduced what Clerk told of them. Here is the rest, which may be anywhere: in what Stripe told of
-the customer that only they were, in names that others gave, in whatever jobs of their own tenant did, and in any text that holds an identifier of
-theirs (`domain/personal.py`). Nothing here touches what a tenant has made: content goes with its tenant.
+the customer that only they were, in whatever jobs of their own tenant did, and in any text that holds an identifier of
+theirs (`domain/personal.py`): of a job, an event, or a name that somebody gave. Nothing here touches what a tenant has
+made: content goes with its tenant.
 """
 
 import re
@@ -45,7 +46,8 @@ EVENTS = """
 SELECT id, source, payload, body IS NOT NULL, of_deserted FROM (
     SELECT *, source = 'stripe' AND (coalesce(subject = ANY(%(deserted)s), false) OR (
         lower(concat_ws(' ', payload #>> '{data,object,client_reference_id}',
-            payload #>> '{data,object,metadata,tenantId}', payload #>> '{data,object,metadata,tenant_id}')) LIKE ANY(%(hints)s::text[])
+            payload #>> '{data,object,metadata,tenantId}', payload #>> '{data,object,metadata,tenant_id}'))
+            LIKE ANY(%(hints)s::text[])
         AND NOT EXISTS (SELECT FROM stripe_customers customer WHERE customer.id = event.subject
                         AND tenant_id <> ALL(%(tenants)s::uuid[]))
     )) AS of_deserted

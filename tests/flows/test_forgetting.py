@@ -444,6 +444,23 @@ def test_names_in_places_where_others_work_are_masked_inside(crowd: App) -> None
     assert tenant(crowd, shared)["name"] == "Bob's", "the tenant is still called after its organization"
 
 
+def test_an_event_of_another_customer_that_names_her_tenant_is_the_others(crowd: App) -> None:
+    """Metadata are free text: it loses her identifiers, if any, and stays what it was otherwise."""
+    others = a_tenant(crowd)
+    home = signed_up(crowd)
+    team = replace(SHE, tenant_id=others, customer_id="cus_team", email="team@other.example")
+    a_stripe_event(crowd, stripe_event("checkout.session.completed", checkout_session(team, at=NOV_22), at=NOV_22))
+    drain(crowd)
+    about = customer(replace(team, tenant_id=home), created_at=NOV_22)
+    a_stripe_event(crowd, stripe_event("customer.updated", about, at=NOV_22, previous={"email": None}))
+    drain(crowd)
+    clerk(crowd, "user.deleted", clerk_deleted_user(SHE), 2 * HOUR)
+    drain(crowd)
+    with psycopg.connect(crowd.settings.owner_url) as owner:
+        query = "SELECT body IS NOT NULL, payload #>> '{data,object,email}' FROM webhook_events WHERE type = %s"
+        assert owner.execute(query, ("customer.updated",)).fetchall() == [(True, "team@other.example")]
+
+
 def test_the_tenant_of_another_account_of_the_address_keeps_its_name(crowd: App) -> None:
     again = replace(SHE, user_id="user_she_again")
     signed_up(crowd)
