@@ -2,10 +2,10 @@
 
 `Identity.forget` has reduced what Clerk told of them. Here is the rest, which may be anywhere: in what Stripe told of
 the customer that only they were, in whatever jobs of their own tenant did, and in any text that holds an identifier of
-theirs (`domain/personal.py`). Nothing here touches what a tenant has made: content goes with its tenant.
+theirs (`domain/personal.py`): of a job, an event, or a name that somebody gave. Nothing here touches what a tenant has
+made: content goes with its tenant.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from db.rows import rows_of
-from domain.personal import masked, without_people
+from domain.personal import masked, without_people, written
+from domain.redaction import MASK
 
 TENANTS = """
 SELECT tenant.id, NOT EXISTS (
@@ -40,11 +41,35 @@ SELECT id FROM stripe_customers WHERE tenant_id = ANY(%(tenants)s)
 UNION SELECT stripe_customer_id FROM tenants WHERE id = ANY(%(tenants)s) AND stripe_customer_id IS NOT NULL
 """
 
+SPAN = "SELECT id FROM webhook_events WHERE id > %(after)s ORDER BY id OFFSET %(span)s - 1 LIMIT 1"
 EVENTS = """
-SELECT id, payload, body IS NOT NULL, subject = ANY(%(deserted)s) FROM webhook_events
-WHERE source = 'stripe' AND subject = ANY(%(subjects)s) AND id > %(after)s ORDER BY id LIMIT %(limit)s
+SELECT id, source, payload, body IS NOT NULL, of_deserted FROM (
+    SELECT *, source = 'stripe' AND (coalesce(subject = ANY(%(deserted)s), false) OR (
+        lower(concat_ws(' ', payload #>> '{data,object,client_reference_id}',
+            payload #>> '{data,object,metadata,tenantId}', payload #>> '{data,object,metadata,tenant_id}'))
+            LIKE ANY(%(hints)s::text[])
+        AND NOT EXISTS (SELECT FROM stripe_customers customer WHERE customer.id = event.subject
+                        AND tenant_id <> ALL(%(tenants)s::uuid[]))
+    )) AS of_deserted
+    FROM webhook_events event
+    WHERE id > %(after)s AND (%(until)s::uuid IS NULL OR id <= %(until)s) AND dropped_at IS NULL
+) AS event
+WHERE of_deserted OR ((source = 'stripe' OR type NOT LIKE 'user.%%')
+    AND lower(payload::text) LIKE ANY(%(patterns)s::text[]))
+ORDER BY id LIMIT %(limit)s
 """
+"""Stripe's about the person, and everybody's that mention them, but what Clerk told of other people's accounts."""
 
+# Somebody else may have the address now, or a second account, which is called after it.
+CALLED_SO = """
+SELECT home_id FROM account_tenants JOIN users USING (clerk_id)
+WHERE deleted_at IS NULL AND lower(email) = ANY(%(words)s)
+"""
+NAMED_TENANTS = f"""
+SELECT id, name FROM tenants
+WHERE id = ANY(%(tenants)s) OR (lower(name) LIKE ANY(%(patterns)s::text[]) AND id NOT IN ({CALLED_SO}))
+ORDER BY id FOR NO KEY UPDATE
+"""
 ANONYMOUS_ROWS = """
 UPDATE users SET email = NULL, name = NULL, image_url = NULL, updated_at = now(), deleted_at = now()
 WHERE clerk_id IS NULL AND tenant_id = ANY(%(tenants)s) AND lower(email) = ANY(%(words)s)
@@ -105,6 +130,10 @@ QUEUE: Final = (
     Texts("job_attempts", ("id",), ("error_message", "traceback")),
     Texts("job_steps", ("job_id", "step"), ("result",)),
 )
+ORGANIZATIONS: Final = Texts("organizations", ("clerk_id",), ("name",))
+NAMED_KEYS: Final = Texts(
+    "api_keys", ("id",), ("name",), f"tenant_id = ANY(%(tenants)s) OR tenant_id NOT IN ({CALLED_SO})"
+)
 ARCHIVE: Final = Texts(
     "job_archive",
     ("id", "completed_at"),
@@ -146,28 +175,45 @@ class Forgetting:
     def _customers(self, tenants: Sequence[UUID]) -> list[str]:
         return [row[0] for row in self._driver.execute(CUSTOMERS, {"tenants": list(tenants)})]
 
-    def events(self, places: Places, words: Sequence[str], name: str | None, after: UUID, limit: int) -> UUID | None:
-        """Reduce up to `limit` of Stripe's events, from `after` on: all about customers that nobody is any more, and
-        those of the others that mention the person. Returns where to go on."""
-        given = {"subjects": places.customers, "deserted": places.of_deserted, "after": after, "limit": limit}
+    def events(
+        self, places: Places, words: Sequence[str], name: str | None, after: UUID, *, span: int, limit: int
+    ) -> UUID | None:
+        """Reduce events, of the `span` from `after` on up to `limit`: Stripe's about customers and tenants that nobody
+        is any more, and those of the others, and of Clerk's, that mention the person. Returns where to go on."""
+        row = self._driver.execute(SPAN, {"after": after, "span": span}).fetchone()
+        until: UUID | None = row[0] if row else None
+        given = {
+            **{"after": after, "until": until, "limit": limit, "patterns": _patterns(words)},
+            **{"deserted": places.of_deserted, "tenants": places.deserted},
+            "hints": [f"%{tenant_id}%" for tenant_id in places.deserted],
+        }
         rows = self._driver.execute(EVENTS, given).fetchall()
-        for event_id, payload, has_body, of_deserted in rows:
+        forms = written(words)
+        for event_id, source, payload, has_body, of_deserted in rows:
             # A single word may be part of an id; first and last name are none.
-            own = [*words, name] if name and " " in name and of_deserted else words
-            reduced = masked(without_people(payload), own) if isinstance(payload, dict) else {}
-            if (of_deserted or masked(payload, words) != payload) and (has_body or reduced != payload):
+            own = [*forms, name] if name and " " in name and of_deserted else forms
+            told = without_people(payload) if source == "stripe" else payload
+            reduced = masked(told, own) if isinstance(payload, dict) else {}
+            if (of_deserted or masked(payload, forms) != payload) and (has_body or reduced != payload):
                 query = "UPDATE webhook_events SET payload = %s, body = NULL WHERE id = %s"
                 self._driver.execute(query, (Jsonb(reduced), event_id))
-        return rows[-1][0] if len(rows) == limit else None
+        return rows[-1][0] if len(rows) == limit else until
 
     def rows(self, clerk_id: str, places: Places, words: Sequence[str]) -> None:
-        """What says who they are in rows of their tenants."""
-        query = "SELECT id, name FROM tenants WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
-        for tenant_id, name in self._driver.execute(query, (places.tenants,)).fetchall():
-            if masked(name, words) != name:
-                self._driver.execute("UPDATE tenants SET name = %s WHERE id = %s", (clerk_id, tenant_id))
-        self._driver.execute(ANONYMOUS_ROWS, {"tenants": places.tenants, "words": _small(words)})
+        """What says who they are in rows of their tenants, and in names that anybody gave. No event of an organization
+        is applied meanwhile (`Identity.lock_organizations`): its tenant is called as it is."""
+        given = {"tenants": places.tenants, "words": _small(words), "patterns": _patterns(words)}
+        self._mask(ORGANIZATIONS, words, {})
+        for tenant_id, name in self._driver.execute(NAMED_TENANTS.encode(), given).fetchall():
+            then = masked(name, written(words))
+            # That of a tenant which is theirs alone after all may have been masked when they were deleted.
+            if tenant_id in places.deserted and MASK in then:
+                then = clerk_id
+            if then != name:
+                self._driver.execute("UPDATE tenants SET name = %s WHERE id = %s", (then, tenant_id))
+        self._driver.execute(ANONYMOUS_ROWS, given)
         self._driver.execute(KEYS, {"tenants": places.deserted})
+        self._mask(NAMED_KEYS, words, given)
 
     def jobs(self, clerk_id: str, places: Places, words: Sequence[str]) -> None:
         """What jobs that are in the queue, and their attempts, say of the person."""
@@ -213,13 +259,8 @@ class Forgetting:
         """
         found = self._driver.execute(query.encode(), values | {"patterns": _patterns(words)}).fetchall()
         for row in found:
-            key, kept = row[: len(texts.key)], [masked(text, _written(words)) for text in row[len(texts.key) :]]
+            key, kept = row[: len(texts.key)], [masked(text, written(words)) for text in row[len(texts.key) :]]
             self._driver.execute(change.encode(), [*kept, *key])
-
-
-def _written(words: Sequence[str]) -> list[str]:
-    """The words as they stand in texts, and in JSON."""
-    return [*words, *(inside for word in words if (inside := json.dumps(word, ensure_ascii=False)[1:-1]) != word)]
 
 
 def _small(words: Sequence[str]) -> list[str]:
@@ -228,4 +269,4 @@ def _small(words: Sequence[str]) -> list[str]:
 
 def _patterns(words: Sequence[str]) -> list[str]:
     """LIKE's."""
-    return ["%" + re.sub(r"([%_\\])", r"\\\1", word) + "%" for word in _small(_written(words))]
+    return ["%" + re.sub(r"([%_\\])", r"\\\1", word) + "%" for word in _small(written(words))]

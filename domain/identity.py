@@ -15,6 +15,9 @@ from enum import StrEnum
 from typing import TypeVar
 from uuid import UUID
 
+from domain.personal import masked, written
+from domain.redaction import MASK
+
 ADDRESS = re.compile(r"[^@\s]@[^@\s]")
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -134,6 +137,14 @@ def tells_of(name: str, account: Person | Organization, *, deserted: bool) -> bo
     if name == tenant_name(account) or (address and address in name.casefold()):
         return True
     return deserted and bool(ADDRESS.search(name) or (called and called in name.casefold()))
+
+
+def without_person(name: str, person: Person) -> str:
+    """A name in a place where others work without the person: without their address, wherever it stands; nothing is
+    left of one that follows from the account."""
+    if name == tenant_name(person):
+        return name if name == person.clerk_id else MASK
+    return str(masked(name, written([person.email]))) if person.email else name
 
 
 def tenant_name(account: Person | Organization) -> str:

@@ -4,8 +4,10 @@ An *identifier* is a text that stands for one person wherever it is found: an e-
 address of a picture, a user name beside them. A name is none: others have it too, and it is a word in other texts.
 """
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from domain.redaction import MASK
 
@@ -25,6 +27,10 @@ IDENTIFIES = frozenset({"email_address", "phone_number", "image_url", "profile_i
 
 SHORTEST = 6
 """Characters of an identifier. What is shorter may be part of any text."""
+
+SAFE_IN_LINKS = ("", "@", "+", "/", ":/", "!*'()", "!*'()@", ";/?:@&=+$,#!*'()")
+"""What those who write links leave as it is, beside letters, digits and `_.-~`: form fields, paths, JavaScript's
+`encodeURIComponent` and `encodeURI`."""
 
 
 def identifiers(*values: Any) -> list[str]:
@@ -55,6 +61,19 @@ def masked(value: Any, words: Collection[str]) -> Any:
         case list():
             return [masked(each, words) for each in value]
     return value
+
+
+def written(words: Collection[str]) -> list[str]:
+    """Return the words as they stand in texts, in the text of JSON, and in links (`ada%40example.com`)."""
+    forms = (
+        form
+        for word in words
+        for form in (
+            *(word, json.dumps(word, ensure_ascii=False)[1:-1]),
+            *(quote(word, safe=safe, errors="replace") for safe in SAFE_IN_LINKS),
+        )
+    )
+    return list(dict.fromkeys(forms))
 
 
 def _without(text: str, word: str) -> str:

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 
 from domain.errors import MalformedEvent
 from domain.events import Ignored, Status
-from domain.identity import Membership, Organization, Person, Role, Seat, merged, renamed, seat, tells_of, tenant_name
+from domain.identity import (
+    Membership,
+    Organization,
+    Person,
+    Role,
+    Seat,
+    merged,
+    renamed,
+    seat,
+    tells_of,
+    tenant_name,
+    without_person,
+)
 from domain.identity_events import read, triage
 from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_user
 from integrations.fakes.people import Cast
@@ -241,6 +253,20 @@ def test_a_personal_account_is_named_by_mail_then_name_then_id() -> None:
 
 
 WORDS = st.text("aé.\\1[", min_size=1, max_size=6)
+
+
+def test_where_others_work_a_name_loses_the_address_and_nothing_else() -> None:
+    ada, nameless = Person("user_1", email="ada@x.example", name="Ada Byron"), Person("user_1", name="Ada Byron")
+    names = {
+        "Ada@X.example's": "…'s",
+        "ada%40x.example": "…",
+        "Ada Byron & sons": "Ada Byron & sons",
+        "b@x.example": None,
+    }
+    for name, then in names.items():
+        assert without_person(name, ada) == (then or name)
+    assert without_person("Ada Byron", nameless) == "…"
+    assert without_person("user_1", Person("user_1")) == "user_1"
 
 
 @given(beside=WORDS, old=WORDS, new=WORDS)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from domain.billing import Tier
 from domain.billing_events import read
 from domain.errors import MalformedEvent
-from domain.personal import DESCRIBES_A_PERSON, identifiers, masked, without_people
+from domain.personal import DESCRIBES_A_PERSON, identifiers, masked, without_people, written
 from domain.redaction import MASK
 from integrations.fakes.lives import LIVES
 from integrations.fakes.people import Cast, Shape
@@ -53,6 +54,17 @@ def test_words_are_found_in_any_case_and_in_keys() -> None:
     told = {"to": ["Ada@Example.org", 3], "ADA@example.org": True, "mail": "<ada@example.org>,ada@example.org"}
     assert masked(told, ["ada@example.org"]) == {"to": [MASK, 3], MASK: True, "mail": f"<{MASK}>,{MASK}"}
     assert masked("İada@example.org", ["ada@example.org"]) == f"İ{MASK}"
+
+
+def test_words_are_found_as_they_stand_in_json_and_in_links() -> None:
+    for email in ("ada@x.org", "ada+1@x.org", "o'hara@x.org", "ä@x.org", 'a"b\\@x.org', "a%b@x.org"):
+        for safe in ("", "@", "+", "/", "!*'()"):
+            for text in (quote(email, safe=safe), quote(email, safe=safe).swapcase(), json.dumps(email)[1:-1]):
+                if text.isascii() and "\\u" not in text:
+                    assert masked(f"<{text}>", written([email])) == f"<{MASK}>"
+    picture = "https://img.example.org/a?b=c"
+    for safe in ("", "/", ":/?="):
+        assert masked(f"x={quote(picture, safe=safe)}", written([picture])) == f"x={MASK}"
 
 
 def test_identifiers_are_what_stands_for_one_person_wherever_it_is_found() -> None:

@@ -32,7 +32,7 @@ from integrations.fakes.clerk import (
 )
 from integrations.fakes.people import Body, Cast
 from integrations.fakes.stripe import checkout_session, customer, stripe_event
-from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row
+from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row, tenant
 from tests.conftest import Servers
 from tests.drain import drain
 from tests.web.test_api import Api, a_key
@@ -403,3 +403,129 @@ def test_forgetting_beside_the_work_of_the_tenant_locks_nobody_out(crowd: App) -
         ).fetchall()
         lost = owner.execute("SELECT outcome, error_class FROM job_attempts WHERE outcome <> 'snoozed'").fetchall()
     assert [status for status, _ in ended] == ["completed"], lost
+
+
+def test_names_in_places_where_others_work_are_masked_inside(crowd: App) -> None:
+    """An organization that is named after her, and its keys; what Clerk told of it, too."""
+    she = replace(SHE, organization_id="org_1")
+    bob = replace(she, user_id="user_bob", email="bob@other.example")
+    home = signed_up(crowd)
+    clerk(crowd, "user.created", clerk_user(bob, created_at=NOV_22), HOUR)
+    team = clerk_organization(she, created_at=NOV_22, name=f"{EMAIL}'s team")
+    clerk(crowd, "organization.created", team, HOUR)
+    for who in (she, bob):
+        member = clerk_membership(who, created_at=NOV_22, role="org:admin") | {"organization": team}
+        clerk(crowd, "organizationMembership.created", member, HOUR)
+    drain(crowd)
+    with crowd.db.transaction(SYSTEM) as tx:
+        shared, bobs = tx.identity.home("org_1"), tx.identity.home("user_bob")
+    assert shared is not None
+    assert bobs is not None
+    for tenant_id, name in ((shared, f"{EMAIL.upper()} laptop"), (shared, f"key for {EMAIL}"), (bobs, f"for {EMAIL}")):
+        a_key(crowd, tenant_id, "account:read", name=name)
+
+    clerk(crowd, "user.deleted", clerk_deleted_user(she), 2 * HOUR)
+    drain(crowd)
+    assert found(crowd, (EMAIL,)) == set()
+    assert tenant(crowd, shared)["name"] == "…'s team"
+    assert tenant(crowd, home)["name"] == "user_she"
+    with psycopg.connect(crowd.settings.owner_url) as owner:
+        keys = owner.execute("SELECT name FROM api_keys ORDER BY name").fetchall()
+        told = owner.execute(
+            "SELECT payload #>> '{data,name}', payload #>> '{data,id}', body FROM webhook_events"
+            " WHERE type = 'organization.created'"
+        ).fetchall()
+        assert owner.execute("SELECT name FROM organizations").fetchall() == [("…'s team",)]
+    assert [name for (name,) in keys] == ["for …", "key for …", "… laptop"]
+    assert told == [("…'s team", "org_1", None)]
+
+    clerk(crowd, "organization.updated", team | {"name": "Bob's", "updated_at": team["updated_at"] + 1}, 3 * HOUR)
+    drain(crowd)
+    assert tenant(crowd, shared)["name"] == "Bob's", "the tenant is still called after its organization"
+
+
+def test_an_event_of_another_customer_that_names_her_tenant_is_the_others(crowd: App) -> None:
+    """Metadata are free text: it loses her identifiers, if any, and stays what it was otherwise."""
+    others = a_tenant(crowd)
+    home = signed_up(crowd)
+    team = replace(SHE, tenant_id=others, customer_id="cus_team", email="team@other.example")
+    a_stripe_event(crowd, stripe_event("checkout.session.completed", checkout_session(team, at=NOV_22), at=NOV_22))
+    drain(crowd)
+    about = customer(replace(team, tenant_id=home), created_at=NOV_22)
+    a_stripe_event(crowd, stripe_event("customer.updated", about, at=NOV_22, previous={"email": None}))
+    drain(crowd)
+    clerk(crowd, "user.deleted", clerk_deleted_user(SHE), 2 * HOUR)
+    drain(crowd)
+    with psycopg.connect(crowd.settings.owner_url) as owner:
+        query = "SELECT body IS NOT NULL, payload #>> '{data,object,email}' FROM webhook_events WHERE type = %s"
+        assert owner.execute(query, ("customer.updated",)).fetchall() == [(True, "team@other.example")]
+
+
+def test_the_tenant_of_another_account_of_the_address_keeps_its_name(crowd: App) -> None:
+    again = replace(SHE, user_id="user_she_again")
+    signed_up(crowd)
+    clerk(crowd, "user.created", clerk_user(again, created_at=NOV_22), HOUR)
+    clerk(crowd, "user.deleted", clerk_deleted_user(SHE), 2 * HOUR)
+    drain(crowd)
+    with crowd.db.transaction(SYSTEM) as tx:
+        home = tx.identity.home("user_she_again")
+        person = tx.identity.person("user_she_again")
+    assert home is not None
+    assert tenant(crowd, home)["name"] == EMAIL
+    assert person is not None
+    assert person.email == EMAIL
+
+
+def test_stripe_events_of_no_known_customer_are_found_by_what_they_say(
+    crowd: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.jobs.identity.EVENTS_AT_ONCE", 2)
+    monkeypatch.setattr("workers.jobs.identity.EVENTS_FOUND_AT_ONCE", 1)
+    home = signed_up(crowd)
+    she = replace(SHE, tenant_id=home)
+    nobody = replace(she, tenant_id=uuid4(), customer_id="cus_visitor")
+    expired = checkout_session(she, at=NOV_22) | {"customer": None, "metadata": {}, "status": "expired"}
+    expired["customer_details"] |= {"email": "another@quill.example", "name": NAME}
+    visitor = customer(nobody, created_at=NOV_22) | {"metadata": {}}
+    other = customer(replace(nobody, customer_id="cus_other", email="bob@other.example"), created_at=NOV_22)
+    with_link = other | {"metadata": {"from": f"https://x.example/?to={EMAIL.replace('@', '%40')}"}}
+    told = {
+        "checkout.session.expired": expired,
+        "customer.created": visitor,
+        "customer.updated": other | {"metadata": {}},
+        "customer.source.created": with_link,
+    }
+    for kind, about in told.items():
+        a_stripe_event(crowd, stripe_event(kind, about, at=NOV_22))
+    drain(crowd)
+    assert "webhook_events.payload" in found(crowd)
+
+    clerk(crowd, "user.deleted", clerk_deleted_user(SHE), 2 * HOUR)
+    drain(crowd)
+    assert found(crowd) == set()
+    with psycopg.connect(crowd.settings.owner_url) as owner:
+        rows = owner.execute(
+            "SELECT type, payload #>> '{data,object,email}', body IS NOT NULL,"
+            " payload #>> '{data,object,client_reference_id}' FROM webhook_events WHERE source = 'stripe' ORDER BY type"
+        ).fetchall()
+    assert rows == [
+        ("checkout.session.expired", None, False, str(home)),
+        ("customer.created", None, False, None),
+        ("customer.source.created", None, False, None),
+        ("customer.updated", "bob@other.example", True, None),
+    ]
+
+
+@pytest.mark.parametrize("at", ["%40", "@"])
+@pytest.mark.parametrize("plus", ["%2B", "%2b", "+"])
+def test_an_address_as_it_stands_in_links_is_masked_too(crowd: App, at: str, plus: str) -> None:
+    others = a_tenant(crowd)
+    she = replace(SHE, email="zyxwada+news@quill.example")
+    clerk(crowd, "user.created", clerk_user(she, created_at=NOV_22), timedelta(0))
+    with crowd.db.transaction(SYSTEM) as tx:
+        link = f"https://x.example/?to=Zyxwada{plus}news{at}quill.example&n=1"
+        job_id = reported_by_tenant.enqueue(tx, tenant_id=others, name=link)
+    drain(crowd)
+    clerk(crowd, "user.deleted", clerk_deleted_user(she), 2 * HOUR)
+    drain(crowd)
+    assert job_row(crowd, job_id)["payload"]["name"] == "https://x.example/?to=…&n=1"

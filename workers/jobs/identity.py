@@ -8,12 +8,25 @@ from domain import quota
 from domain.billing import PLANS, Tier
 from domain.errors import Rejected, Unavailable
 from domain.events import Ignored, Outcome, Priority, Status
-from domain.identity import Membership, Organization, Person, Role, Seat, merged, renamed, seat, tells_of, tenant_name
+from domain.identity import (
+    Membership,
+    Organization,
+    Person,
+    Role,
+    Seat,
+    merged,
+    renamed,
+    seat,
+    tells_of,
+    tenant_name,
+    without_person,
+)
 from domain.identity_events import Login, read
 from domain.personal import identifiers
 from workers.job import Context, Event, Tx, job
 
-EVENTS_AT_ONCE = 500
+EVENTS_AT_ONCE, EVENTS_FOUND_AT_ONCE = 1000, 200
+"""Read, and changed, in one transaction."""
 LIVE_JOBS_END = timedelta(days=1)
 WEEKS_ARCHIVED = 17
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,9 +46,9 @@ def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
         ctx.report(outcome=apply(ctx, tx, tx.events.get(event_id)))
 
 
-@job("identity.forget", system=True, unique=("clerk_id",), max_attempts=10)
+@job("identity.forget", system=True, unique=("clerk_id",), max_attempts=10, timeout=timedelta(hours=3))
 def forget(ctx: Context, clerk_id: str, words: list[str] | None = None, name: str | None = None) -> None:
-    """Take a deleted person out of events of Stripe, jobs, attempts, results and the archive.
+    """Take a deleted person out of events, names, jobs, attempts, results and the archive.
 
     `words` are what identifies them, by which they are also found in what is not theirs alone; `name` is looked for in
     what is. Both are kept no longer than this job needs them. Jobs that have not ended, and name the person, are waited
@@ -44,11 +57,16 @@ def forget(ctx: Context, clerk_id: str, words: list[str] | None = None, name: st
     sought = words or []
     with ctx.begin() as tx:
         places = tx.forgetting.places(clerk_id, sought)
-        tx.forgetting.rows(clerk_id, places, sought)
     reached: UUID | None = UUID(int=0)
     while reached is not None:
         with ctx.begin() as tx:
-            reached = tx.forgetting.events(places, sought, name, reached, EVENTS_AT_ONCE)
+            reached = tx.forgetting.events(
+                places, sought, name, reached, span=EVENTS_AT_ONCE, limit=EVENTS_FOUND_AT_ONCE
+            )
+    # After the events: whatever one of them has just named is there now, and what is applied later names nobody.
+    with ctx.begin() as tx:
+        tx.identity.lock_organizations()
+        tx.forgetting.rows(clerk_id, places, sought)
     with ctx.begin() as tx:
         tx.forgetting.jobs(clerk_id, places, sought)
     # A transaction for each week of the archive, which is a partition, and one for what should not be there any more.
@@ -234,12 +252,21 @@ def rename_tenant(tx: Tx, before: Person | Organization, after: Person | Organiz
 
 
 def forget_names(tx: Tx, was: Person | Organization, places: Sequence[UUID]) -> None:
-    """No name in the tenants of a deleted account (of the tenant itself, of a key) tells any more who it was."""
+    """No name in the tenants of a deleted account (of the tenant itself, of a key) tells any more who it was. Where
+    others work, a name is theirs too, and loses nothing else."""
     for tenant_id in places:
         deserted = tx.identity.is_left(tenant_id, by=was.clerk_id)
         name = str(tx.tenants.get(tenant_id)["name"])
-        if tells_of(name, was, deserted=deserted):
-            tx.tenants.rename(tenant_id, was=name, name=was.clerk_id)
+        then = name_without(name, was, was.clerk_id, deserted=deserted)
+        if then != name:
+            tx.tenants.rename(tenant_id, was=name, name=then)
         for key in tx.access.keys(tenant_id):
-            if tells_of(key["name"], was, deserted=deserted):
-                tx.access.rename_key(tenant_id, key["id"], key["prefix"])
+            then = name_without(key["name"], was, key["prefix"], deserted=deserted)
+            if then != key["name"]:
+                tx.access.rename_key(tenant_id, key["id"], then)
+
+
+def name_without(name: str, was: Person | Organization, instead: str, *, deserted: bool) -> str:
+    if isinstance(was, Person) and not deserted:
+        return without_person(name, was)
+    return instead if tells_of(name, was, deserted=deserted) else name
