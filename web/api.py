@@ -38,6 +38,7 @@ from integrations.clerk_sessions import Verifier
 from web import billing, feedback, generations, jobs, keys, limits, user
 from web.access import Authenticator
 from web.admission import Admission
+from web.body import LONGEST_NAME
 from web.description import Described
 from web.docs import add_docs
 from web.preflight import Preflighted
@@ -60,8 +61,8 @@ REFUSALS = {
     503: "this cannot be answered now (`OVERLOADED`: too much is asked at once); try again after `Retry-After` seconds",
 }
 """Of every route."""
-MOST_FAULTS, LONGEST_NAME = 20, 100
-"""Of a body that is wrong everywhere, as many places are named, and of each part of a place as many characters."""
+MOST_FAULTS = 20
+"""Places that are named of a body that is wrong everywhere."""
 CHALLENGE = 'Bearer realm="viral"'
 
 log = structlog.get_logger()

@@ -21,6 +21,7 @@ MAX_VALUES = 500
 
 NOT_UTF_8: Final = "the body is not JSON in UTF-8"
 LONGEST_NAME = 100
+"""Characters of a field's name that a refusal repeats."""
 
 TOKENS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
 
