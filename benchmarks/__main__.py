@@ -22,7 +22,7 @@ from benchmarks.report import Report, machine
 from benchmarks.run import MEASURES, attempt
 from benchmarks.servers import ROOT, BenchError, Servers
 from benchmarks.systems import GRAPHILE, ONE_COMMIT, OURS, RIVALS
-from cli.local.embedded import start_embedded
+from local.embedded import start_embedded
 
 PEERS = (*(kind.name for kind in RIVALS), *FORMS)
 OWN_LIBRARIES = ("dramatiq", "psycopg", "redis", "hiredis", "sqlalchemy", "starlette", "uvicorn", "uvloop", "orjson")

@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.jobs import bench
-from db.claims import ClaimedJob, Done, known
+from db.queue.claim import ClaimedJob, Done, known
 from db.transaction import Tx
-from workers.job import JobType
+from workers.engine.job import JobType
 
 LEFT = """
 SELECT (SELECT count(*) FROM job_queue WHERE status = 'pending' AND ring_at IS NULL)

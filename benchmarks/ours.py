@@ -12,10 +12,10 @@ from benchmarks import worker
 from benchmarks.engine import enqueue_many
 from benchmarks.jobs import bench
 from benchmarks.peers.driving import drive, paced, parts, timed
-from db import migrate
+from db.migrate import upgrade as migrate
 from db.transaction import SYSTEM
 from workers.app import App, build
-from workers.job import JobType
+from workers.engine.job import JobType
 from workers.settings import load
 
 

@@ -16,8 +16,8 @@ import psycopg
 import redis
 from psycopg.sql import SQL, Composed, Identifier
 
-from cli.local.embedded import Embedded
-from cli.local.spawn import end, spawn
+from local.embedded import Embedded
+from local.spawn import end, spawn
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import (
+from cli.commands import (
     billing,
     dev,
     dexie,
@@ -26,7 +26,7 @@ from cli import (
     workers,
 )
 from cli.shell import Group
-from workers.terminal import guard_output
+from workers.runtime.terminal import guard_output
 
 app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
 processes.add_to(app)
@@ -81,8 +81,8 @@ def refuse_undecodable(words: Sequence[str]) -> None:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command; what this system foresees is one clear message on standard error, and never a traceback."""
-    from cli.local.spawn import EmbeddedError
     from domain.errors import ViralError
+    from local.spawn import EmbeddedError
 
     say_what_cannot_be_said()
     guard_output()

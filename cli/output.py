@@ -17,8 +17,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from domain.visible import visible, visible_json
-from workers.terminal import coloured
+from domain.text.visible import visible, visible_json
+from workers.runtime.terminal import coloured
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Show at most this many.")]

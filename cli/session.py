@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.local.home import EmbeddedUrls, State, make_home, read_state, write_private
-from cli.local.spawn import EmbeddedError
 from domain.errors import ViralError
+from local.home import EmbeddedUrls, State, make_home, read_state, write_private
+from local.spawn import EmbeddedError
 
 if TYPE_CHECKING:
     from workers.app import App
@@ -133,8 +133,8 @@ def session() -> "Iterator[App]":
     from psycopg.errors import InsufficientPrivilege, UndefinedColumn, UndefinedTable
 
     from db.security import RoleRefused
-    from workers import logs
     from workers.app import build
+    from workers.runtime import logs
 
     settings, _ = resolve()
     logs.configure("console", "WARNING")
@@ -161,8 +161,8 @@ def run_migrations(settings: "Settings", *, allow_newer: bool = False) -> None:
     RoleRefused: all is migrated, and the processes would refuse to work with DATABASE_URL.
     """
     from cli.output import console
-    from db.migrate import newest, upgrade
-    from db.revisions import known
+    from db.migrate.revisions import known
+    from db.migrate.upgrade import newest, upgrade
 
     before, after = upgrade(settings.owner_url, allow_newer=allow_newer)
     done = f"already at {after}" if before == after else f"from {before or 'nothing'} to {after}"

@@ -7,15 +7,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cli.environment import SCHEDULER, WEB, WORKER, environment_of_child
-from cli.local.embedded import Embedded, start_embedded
-from cli.local.spawn import LOOPBACK, answers
-from cli.local.supervisor import Child, Supervisor
 from cli.output import console, without_password
 from cli.session import environment_of, run_migrations
-from web.listen import PortTaken, bind
-from workers.job import QUEUES
+from local.embedded import Embedded, start_embedded
+from local.spawn import LOOPBACK, answers
+from local.supervisor import Child, Supervisor
+from web.server.listen import PortTaken, bind
+from workers.engine.job import QUEUES
 from workers.main import command as worker_command
-from workers.redis_client import refuse_cluster
+from workers.runtime.redis_client import refuse_cluster
 from workers.settings import Settings, load
 
 HEADING = "\nViral Dashboard's workers are up."

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
-from db.tables import stripe_customers, stripe_invoices, stripe_paid_periods, stripe_subscriptions
-from domain.billing import TERMINAL, Item, Subscription, newer
-from domain.customers import Customer
-from domain.invoices import Invoice, Line, PaidPeriod, of_before
+from db.schema.tables import stripe_customers, stripe_invoices, stripe_paid_periods, stripe_subscriptions
+from domain.billing.customers import Customer
+from domain.billing.invoices import Invoice, Line, PaidPeriod, of_before
+from domain.billing.plan import TERMINAL, Item, Subscription, newer
 
 SUBSCRIPTION = tuple(name for name in Subscription.__slots__ if name in stripe_subscriptions.c and name != "told")
 COLUMNS = (*(stripe_subscriptions.c[name] for name in SUBSCRIPTION), stripe_subscriptions.c.told.label("kept"))

@@ -1,4 +1,4 @@
-"""The old app's records as rows, a batch at a time; and back. What a record becomes is `domain.dexie`."""
+"""The old app's records as rows, a batch at a time; and back. What a record becomes is `domain.dexie.records`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Table, Text, cast, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
-from db.tables import metadata
-from db.tables import reflexion_insights as insights
-from db.wording import one_line
-from domain.dexie import TABLES, Row, own_id, row_id, write
-from domain.dexie_kinds import shown
+from db.postgres.wording import one_line
+from db.schema.tables import metadata
+from db.schema.tables import reflexion_insights as insights
+from domain.dexie.kinds import shown
+from domain.dexie.records import TABLES, Row, own_id, row_id, write
 
 PAGE = 10
 """Rows that are fetched at once: each may hold twice the largest record, in its columns and in `kept`."""

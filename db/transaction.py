@@ -15,12 +15,20 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from db.access import Access
-from db.adding import NewJob, adding_plain
-from db.archive import Archive
 from db.billing import Billing
-from db.claims import Claims, Done, Due, completing
-from db.connection import (
+from db.concepts.feedback import Feedback
+from db.concepts.generating import Generating
+from db.concepts.generations import Content
+from db.concepts.trends import TrendSources
+from db.dexie import Dexie
+from db.events.store import Events
+from db.identity.access import Access
+from db.identity.forgetting import Forgetting
+from db.identity.mirror import Identity
+from db.learning import Learning
+from db.ops.health import Health
+from db.ops.requests import Requests
+from db.postgres.connection import (
     DEFAULT_SETTINGS,
     AppConnection,
     PoolGuard,
@@ -33,38 +41,30 @@ from db.connection import (
     put_back,
     savepoint,
 )
-from db.connection import NO_ANSWER as NO_ANSWER
-from db.connection import CommitUnknown as CommitUnknown
-from db.connection import Contended as Contended
-from db.connection import DatabaseUnavailable as DatabaseUnavailable
-from db.connection import LeaseMissing as LeaseMissing
-from db.connection import PoolTimeout as PoolTimeout
-from db.connection import is_contended as is_contended
-from db.content import Content
-from db.dexie import Dexie
-from db.events import Events
-from db.explain import Explain
-from db.feedback import Feedback
-from db.fires import Fires
-from db.forgetting import Forgetting
-from db.generating import Generating
-from db.health import Health
-from db.identity import Identity
-from db.jobs import Jobs
-from db.learning import Learning
-from db.outage import cause_of, why_away
-from db.queues import Queues
-from db.quota import Quotas
-from db.rates import Rates
-from db.requests import Requests
+from db.postgres.connection import NO_ANSWER as NO_ANSWER
+from db.postgres.connection import CommitUnknown as CommitUnknown
+from db.postgres.connection import Contended as Contended
+from db.postgres.connection import DatabaseUnavailable as DatabaseUnavailable
+from db.postgres.connection import LeaseMissing as LeaseMissing
+from db.postgres.connection import PoolTimeout as PoolTimeout
+from db.postgres.connection import is_contended as is_contended
+from db.postgres.outage import cause_of, why_away
+from db.postgres.url import parse
+from db.postgres.wording import one_line
+from db.queue.archive import Archive
+from db.queue.claim import Claims, Done, Due, completing
+from db.queue.dispatch import Turns
+from db.queue.enqueue import NewJob, adding_plain
+from db.queue.explain import Explain
+from db.queue.policies import Queues
+from db.queue.rates import Rates
+from db.queue.schedules import Fires
+from db.queue.steps import Steps
+from db.queue.transitions import Jobs
+from db.queue.workers import Workers
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
-from db.steps import Steps
-from db.tenants import Tenants
-from db.trends import TrendSources
-from db.turns import Turns
-from db.url import parse
-from db.wording import one_line
-from db.workers import Workers
+from db.tenants.quota import Quotas
+from db.tenants.tenants import Tenants
 from domain.errors import TenantContextNotSet
 
 Rings = Mapping[str, Mapping[UUID, int]]

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from domain.billing import PriceBook
+from domain.billing.plan import PriceBook
+from domain.concepts.generation import Brief, Written
+from domain.concepts.trends import Collected
 from domain.errors import Rejected
-from domain.generation import Brief, Written
-from domain.trends import Collected
 
 
 class TrendCollector(Protocol):

@@ -19,11 +19,11 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
-from domain.dexie import TABLES
-from domain.dexie_kinds import LARGEST_RECORD, Unfit
+from domain.dexie.kinds import LARGEST_RECORD, Unfit
+from domain.dexie.records import TABLES
+from domain.dexie.typeson import revive
 from domain.errors import Rejected
-from domain.storable import DEEPEST
-from domain.typeson import revive
+from domain.text.storable import DEEPEST
 
 CHUNK = 1 << 16
 """Characters that are read at once, at first; twice as many each time that a record does not fit."""

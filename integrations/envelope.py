@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import orjson
 
 from domain.errors import MalformedEvent
-from domain.storable import Unstorable, storable
+from domain.text.storable import Unstorable, storable
 
 DEEPEST = 900
 """Levels of a body. Few decoders read more."""

@@ -1,6 +1,7 @@
 """Concepts written by a language model, through pydantic-ai: one request a call, its answer typed, its cost known.
 
-Whether an answer may be delivered is for `domain/generation.py` to say. A call that failed for now is `Unavailable`,
+Whether an answer may be delivered is for `domain/concepts/generation.py` to say. A call that failed for now is
+`Unavailable`,
 and the job's to repeat; what was answered was paid for, so an answer that cannot be used is returned too, with usage.
 """
 
@@ -14,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from domain import trends
-from domain.categories import CATEGORIES
-from domain.errors import Rejected, Unavailable
-from domain.generation import (
+from domain.concepts import trends
+from domain.concepts.categories import CATEGORIES
+from domain.concepts.generation import (
     HASHTAGS,
     LENGTHS,
     MOST_PER_CATEGORY,
@@ -28,9 +28,10 @@ from domain.generation import (
     Written,
     draft_of,
 )
-from domain.storable import Unstorable, storable, to_json
-from domain.wording import BANNED
-from integrations.http import CONNECT, READ, TOTAL, Http, Request
+from domain.concepts.wording import BANNED
+from domain.errors import Rejected, Unavailable
+from domain.text.storable import Unstorable, storable, to_json
+from integrations.http.client import CONNECT, READ, TOTAL, Http, Request
 
 if TYPE_CHECKING:
     import httpx2

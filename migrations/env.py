@@ -1,4 +1,4 @@
-"""Runs migrations: on the connection that `db.migrate` hands over, else on DIRECT_URL or DATABASE_URL."""
+"""Runs migrations: on the connection that `db.migrate.upgrade` hands over, else on DIRECT_URL or DATABASE_URL."""
 
 import os
 import re
@@ -6,10 +6,10 @@ import re
 from alembic import context
 from sqlalchemy import Connection, event
 
-from db.migrate import owners_engine
-from db.partitions import PARTITION
+from db.migrate.upgrade import owners_engine
+from db.schema.partitions import PARTITION
+from db.schema.tables import metadata
 from db.security import SYSTEM_SCOPE
-from db.tables import metadata
 
 
 def ours(name: str | None, kind: str, parents: object) -> bool:

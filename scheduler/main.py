@@ -13,15 +13,15 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from db.transaction import NO_ANSWER
-from domain.connections import Role, usual_pool
-from scheduler.relay import TICK, Relay
+from domain.ops.connections import Role, usual_pool
+from scheduler.dispatcher import TICK, Relay
 from scheduler.schedule import SCHEDULES
-from workers import logs
 from workers.app import App, build
-from workers.broker import Doorbell
-from workers.redis_client import connect
+from workers.engine.broker import Doorbell
+from workers.runtime import logs
+from workers.runtime.redis_client import connect
+from workers.runtime.startup import when_served
 from workers.settings import Settings
-from workers.startup import when_served
 
 RESCUE_EVERY = timedelta(seconds=10)
 FIRE_EVERY = timedelta(seconds=5)

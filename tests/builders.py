@@ -10,16 +10,17 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import insert
 
-from db.connection import AppConnection
-from db.intake import NewEvent, store_and_commit
-from db.tables import job_queue, tenants
+from db.events.writer import NewEvent, store_and_commit
+from db.postgres.connection import AppConnection
+from db.schema.tables import job_queue, tenants
 from db.transaction import SYSTEM
-from domain import quota
-from domain.billing import PLANS, Tier
-from integrations import clerk, stripe
+from domain.billing.plan import PLANS, Tier
+from domain.quota import quota
+from integrations.clerk import webhooks as clerk
 from integrations.envelope import Envelope
+from integrations.stripe import webhooks as stripe
 from workers.app import App, Ids
-from workers.job import JobType
+from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 

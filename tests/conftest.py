@@ -15,18 +15,18 @@ import redis
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from cli.local.postgres import APP, OWNER, EmbeddedPostgres
-from cli.local.valkey import EmbeddedRedis
-from db import migrate
-from db.connection import AppConnection, TransactionSettings, connect
+from db.migrate import upgrade as migrate
+from db.postgres.connection import AppConnection, TransactionSettings, connect
+from db.postgres.url import parse
 from db.security import seeing_all_tenants
-from db.url import parse
-from integrations.fakes.stripe_server import FakeStripe
+from local.postgres import APP, OWNER, EmbeddedPostgres
+from local.valkey import EmbeddedRedis
+from simulators.stripe.api import FakeStripe
 from tests.builders import NOV_22
 from tests.drain import drain as drain_app
 from tests.wait import until
-from workers import logs
 from workers.app import App, build
+from workers.runtime import logs
 from workers.settings import Settings
 
 # How fast examples are made is the machine's affair.

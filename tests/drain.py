@@ -2,7 +2,7 @@
 
 from db.transaction import SYSTEM
 from workers.app import App
-from workers.heartbeat import LEASE
+from workers.engine.heartbeat import LEASE
 
 
 def drain(app: App, *, limit: int = 10_000) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from cli.local.postgres import SUPERUSER, EmbeddedPostgres
+from local.postgres import SUPERUSER, EmbeddedPostgres
 from tests.wait import until
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from cli.local.spawn import a_port, answers, end, spawn
+from local.spawn import a_port, answers, end, spawn
 from tests.wait import until
 
 NOBODY = 65534

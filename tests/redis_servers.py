@@ -10,8 +10,8 @@ from typing import Any
 
 import redis
 
-from cli.local.spawn import a_port
-from cli.local.valkey import wheel_binary
+from local.spawn import a_port
+from local.valkey import wheel_binary
 from tests.wait import until
 
 PASSWORD = "sekret"

@@ -29,16 +29,16 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 
-from cli.local.postgres import APP, DATABASE, OWNER, EmbeddedPostgres
-from cli.local.spawn import a_port, end
-from cli.local.valkey import EmbeddedRedis
-from db import migrate
-from db.content import Generation
+from db.concepts.generations import Generation
+from db.migrate import upgrade as migrate
 from db.transaction import SYSTEM, Database
-from domain import quota
-from domain.access import KEY_BYTES, ApiScope, new_key
-from integrations.fakes.stripe_server import FakeStripe
-from integrations.stripe_api import StripeApi
+from domain.identity.access import KEY_BYTES, ApiScope, new_key
+from domain.quota import quota
+from integrations.stripe.api import StripeApi
+from local.postgres import APP, DATABASE, OWNER, EmbeddedPostgres
+from local.spawn import a_port, end
+from local.valkey import EmbeddedRedis
+from simulators.stripe.api import FakeStripe
 from tests.wait import until
 from workers.app import Ids
 from workers.jobs.generation import generate_concepts

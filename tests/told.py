@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from functools import cache
 from random import Random
 
-from domain.generation import Brief, Past
-from domain.grammar import drafts_of
-from domain.trends import evergreens
+from domain.concepts.generation import Brief, Past
+from domain.concepts.grammar import drafts_of
+from domain.concepts.trends import evergreens
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

@@ -20,28 +20,28 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from db.connection import AppConnection
-from db.probe import OK, WriteProbe
-from domain.connections import Role, usual_pool
+from db.events.probe import OK, WriteProbe
+from db.postgres.connection import AppConnection
 from domain.errors import Unavailable
-from web.admission import PATIENCE
-from web.api import create_api
-from web.body import LargeBodies
-from web.connections import Server, bounds
-from web.ingest import Ingest, Rings
-from web.listen import bind
-from web.refusals import refusal
-from web.usage import UsageLog
+from domain.ops.connections import Role, usual_pool
+from web.api.admission import PATIENCE
+from web.api.app import create_api
+from web.api.refusals import refusal
+from web.api.usage import UsageLog
+from web.server.body import LargeBodies
+from web.server.connections import Server, bounds
+from web.server.listen import bind
+from web.signin import verifier
+from web.throttle import Throttle
+from web.webhook_writer import Ingest, Rings
 from web.webhooks import OPENERS, Door, DoorsFirst, own_error, usable
-from workers import logs
 from workers.app import Ids, build
-from workers.job import JobType
+from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
-from workers.redis_client import SAYS, Trouble, connect, diagnose
+from workers.runtime import logs
+from workers.runtime.redis_client import SAYS, Trouble, connect, diagnose
 from workers.settings import Settings
-from workers.signin import verifier
-from workers.throttle import Throttle
 
 READY_FOR = 1.0
 """Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""

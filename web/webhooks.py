@@ -14,17 +14,19 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from db.intake import NewEvent
-from domain import billing_events, identity_events
+from db.events.writer import NewEvent
+from domain.billing import events as billing_events
 from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
-from domain.events import Ignored, Priority
-from integrations import clerk, stripe
+from domain.events.outcomes import Ignored, Priority
+from domain.identity import events as identity_events
+from integrations.clerk import webhooks as clerk
 from integrations.envelope import Envelope
-from web.body import MAX_BODY, BodyTooLarge, Disconnected, LargeBodies, TooManyBodies
-from web.headers import secured
-from web.ingest import Ingest
-from web.refusals import refusal
-from workers.job import JobType
+from integrations.stripe import webhooks as stripe
+from web.api.refusals import refusal
+from web.server.body import MAX_BODY, BodyTooLarge, Disconnected, LargeBodies, TooManyBodies
+from web.server.headers import secured
+from web.webhook_writer import Ingest
+from workers.engine.job import JobType
 
 RETRY_AFTER = 5
 

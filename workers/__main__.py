@@ -18,9 +18,9 @@ from queue import SimpleQueue
 import workers.jobs
 from domain.errors import ViralError
 from workers.app import discover
-from workers.failures import traceback_of
+from workers.engine.failures import traceback_of
+from workers.runtime.terminal import guard_output
 from workers.settings import load
-from workers.terminal import guard_output
 
 SIGN_OFF_SECONDS = 10
 """How long after the grace period a process may take to give back its jobs and sign off, before it is killed."""

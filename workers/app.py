@@ -17,25 +17,25 @@ from uuid import UUID, uuid4
 import structlog
 
 import workers.jobs
-from db.connection import DEFAULT_SETTINGS, TransactionSettings
-from db.revisions import check
+from db.migrate.revisions import check
+from db.postgres.connection import DEFAULT_SETTINGS, TransactionSettings
+from db.postgres.url import parse
 from db.security import RoleRefused, lacking
 from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Rings
-from db.url import parse
 from domain.ids import next_uuid7
 from domain.ports import Ports
-from integrations.clerk_api import ClerkApi
-from integrations.http import Http
-from integrations.stripe_api import StripeApi
-from workers.broker import Doorbell
-from workers.job import JobType, JobTypes
-from workers.merge import Merger
-from workers.redis_client import connect
-from workers.runner import Runner
+from integrations.clerk.api import ClerkApi
+from integrations.http.client import Http
+from integrations.stripe.api import StripeApi
+from workers.engine.batcher import Merger
+from workers.engine.broker import Doorbell
+from workers.engine.job import JobType, JobTypes
+from workers.engine.runner import Runner
+from workers.outside.trends import Collector, Outside
+from workers.outside.writers import writers
+from workers.runtime.redis_client import connect
+from workers.runtime.version import VERSION
 from workers.settings import Settings, require
-from workers.trends import Collector, Outside
-from workers.version import VERSION
-from workers.writers import writers
 
 AGENT = f"viral-dashboard-workers/{VERSION}"
 
@@ -113,7 +113,8 @@ def build(
 ) -> App:
     """Put an application together; nothing is connected yet. `name` is what Postgres shows as application_name.
 
-    `pool_size` holds where no setting says another (`domain.connections`). `pool_timeout` is the seconds that a thread
+    `pool_size` holds where no setting says another (`domain.ops.connections`). `pool_timeout` is the seconds that a
+    thread
     waits for a connection while all of them are in use, where the URL says no other.
     `packages` are where job types are looked for; `clock` replaces the database's clock as the source of `ctx.now()`,
     for tests and rehearsals.
@@ -170,7 +171,7 @@ def outside(settings: Settings, db: Database, trends: Collector) -> Ports:
 
 
 def _trend_sources(settings: Settings) -> Outside:
-    from workers.sources import outside  # noqa: PLC0415 - a worker process that generates nothing does not pay for it
+    from workers.outside.sources import outside  # noqa: PLC0415 - a worker process that generates nothing does not pay for it
 
     return outside(settings)
 

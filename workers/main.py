@@ -14,14 +14,14 @@ from dramatiq.worker import Worker
 
 import workers.jobs
 from db.transaction import NO_ANSWER
-from domain.connections import Role, usual_pool
-from workers import logs
+from domain.ops.connections import Role, usual_pool
 from workers.app import build
-from workers.broker import BellBroker, declare_actor
-from workers.heartbeat import INTERVAL, LEASE, Heartbeat
-from workers.job import QUEUES
+from workers.engine.broker import BellBroker, declare_actor
+from workers.engine.heartbeat import INTERVAL, LEASE, Heartbeat
+from workers.engine.job import QUEUES
+from workers.runtime import logs
+from workers.runtime.startup import when_served
 from workers.settings import Settings, load
-from workers.startup import when_served
 
 QUEUES_VARIABLE = "WORKER_QUEUES"
 

@@ -8,11 +8,11 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from db.url import parse
-from domain.billing import PriceBook, Tier
-from domain.connections import PROCESSES, THREADS
+from db.postgres.url import parse
+from domain.billing.plan import PriceBook, Tier
 from domain.errors import ViralError
-from workers.checks import (
+from domain.ops.connections import PROCESSES, THREADS
+from workers.runtime.setting_kinds import (
     ApiKey,
     ClerkInstance,
     ClerkKey,

@@ -1,7 +1,7 @@
 """What is measured when the engine itself is: jobs that do nothing, write one row, or note when they started."""
 
 from benchmarks.peers.driving import started
-from workers.job import Context, job
+from workers.engine.job import Context, job
 
 
 @job("bench.noop", system=True)

@@ -14,10 +14,10 @@ from benchmarks.plan import Plan
 from benchmarks.report import percentile
 from benchmarks.servers import BenchError, ours
 from benchmarks.systems import OURS
-from db.content import Place
+from db.concepts.generations import Place
 from db.security import seeing_all_tenants
-from domain.access import KEY_BYTES, new_key
-from web.generations import cursor_of
+from domain.identity.access import KEY_BYTES, new_key
+from web.api.generations import cursor_of
 
 DATABASE = "bench_api"
 

@@ -12,12 +12,12 @@ from benchmarks.measures.history import producing
 from benchmarks.plan import Plan
 from benchmarks.servers import BenchError, one
 from benchmarks.systems import OURS
-from db.intake import NewEvent, store_and_commit
+from db.events.writer import NewEvent, store_and_commit
 from db.transaction import SYSTEM
-from domain import quota
-from integrations import stripe
-from integrations.fakes.kinds import KINDS
-from integrations.fakes.people import Cast, cast
+from domain.quota import quota
+from integrations.stripe import webhooks as stripe
+from simulators.kinds import KINDS
+from simulators.people import Cast, cast
 from workers.jobs.billing import apply_stripe_event
 
 PURCHASE = ("checkout.session.completed", "customer.subscription.updated", "invoice.paid")

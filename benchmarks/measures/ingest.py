@@ -17,11 +17,11 @@ from benchmarks.install import PEERS, PYTHON
 from benchmarks.plan import Plan
 from benchmarks.servers import BenchError, Running, answer, one, ours, running, until
 from benchmarks.systems import OURS
-from cli.local.spawn import a_port, answers
 from db.security import seeing_all_tenants
-from integrations import stripe
-from integrations.fakes.kinds import KINDS
-from integrations.fakes.people import cast
+from integrations.stripe import webhooks as stripe
+from local.spawn import a_port, answers
+from simulators.kinds import KINDS
+from simulators.people import cast
 
 SECRET = "whsec_bench"  # noqa: S105 - of a server that lives for a minute
 CONNECTIONS = 64

@@ -17,11 +17,11 @@ import psycopg
 from benchmarks.plan import Plan
 from benchmarks.report import percentile
 from benchmarks.servers import BenchError, Running, ours, running, until
-from cli.local.home import State, read_state
 from db.security import seeing_all_tenants
-from integrations import stripe
-from integrations.fakes.kinds import KINDS
-from integrations.fakes.people import cast
+from integrations.stripe import webhooks as stripe
+from local.home import State, read_state
+from simulators.kinds import KINDS
+from simulators.people import cast
 
 SECRET = "whsec_bench"  # noqa: S105 - of a server that lives for a minute
 WARM_UP = 3

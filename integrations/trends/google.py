@@ -4,8 +4,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from domain.trends import Sighting
-from integrations.http import Request
+from domain.concepts.trends import Sighting
+from integrations.http.client import Request
 from integrations.trends.source import Source, link_of, parse_xml, text_of
 
 HT = "{https://trends.google.com/trending/rss}"

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from domain.trends import Sighting
-from integrations.http import Request, parse_json
+from domain.concepts.trends import Sighting
+from integrations.http.client import Request, parse_json
 from integrations.trends.source import Source, count_of, link_of, moment_of, text_of
 
 

@@ -6,8 +6,8 @@ The anonymous JSON was closed on 30 May 2026.
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from domain.trends import Sighting
-from integrations.http import Http, Request, parse_json
+from domain.concepts.trends import Sighting
+from integrations.http.client import Http, Request, parse_json
 from integrations.trends.source import Source, count_of, link_of, moment_of, parse_xml, text_of
 
 ATOM = "{http://www.w3.org/2005/Atom}"

@@ -8,10 +8,10 @@ from xml.etree.ElementTree import Element
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
+from domain.concepts.trends import MOST_TRENDS, Sighting
+from domain.concepts.wording import clean
 from domain.errors import Unavailable
-from domain.trends import MOST_TRENDS, Sighting
-from domain.wording import clean
-from integrations.http import Answer, Http, RefusedOutside, Request
+from integrations.http.client import Answer, Http, RefusedOutside, Request
 
 LONGEST_TEXT = 500
 

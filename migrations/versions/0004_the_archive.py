@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from db.partitions import CREATE_PARTITIONING, DROP_PARTITIONING
+from db.schema.partitions import CREATE_PARTITIONING, DROP_PARTITIONING
 from db.security import protect
 
 revision = "0004"

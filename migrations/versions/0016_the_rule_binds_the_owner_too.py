@@ -9,9 +9,9 @@ A program that connects as the owner, and sees all tenants, says so from here on
 
 from alembic import op
 
-from db.partitions import CREATE_PARTITIONING
+from db.schema.partitions import CREATE_PARTITIONING
+from db.schema.tables import QUOTA_AGREES, QUOTA_ENTRY_AGREES
 from db.security import CREATE_SCOPE_FUNCTION
-from db.tables import QUOTA_AGREES, QUOTA_ENTRY_AGREES
 
 revision = "0016"
 down_revision = "0015"

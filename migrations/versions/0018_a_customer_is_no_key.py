@@ -1,7 +1,7 @@
 """a customer is no key
 
 The index that keeps a Stripe customer to one tenant becomes partial. To change a column of a whole unique index locks the
-row as a deletion does, and so deadlocks with whoever has added something to the tenant (see `db/locks.py`). The other index
+row as a deletion does, and so deadlocks with whoever has added something to the tenant (see `db/postgres/locks.py`). The other index
 is built concurrently, without making anyone wait, and then takes the place of the first in one short transaction; after a
 failure all can be repeated.
 """

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from select import select
 from uuid import uuid4
 
-from integrations import stripe
+from integrations.stripe import webhooks as stripe
 from tests.attack.wire import CLOSED, Wire, post
 
 EVERY = 0.05

@@ -16,13 +16,13 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from cli.local.postgres import APP, OWNER, EmbeddedPostgres
-from cli.local.spawn import a_port, end, tail
-from cli.local.valkey import EmbeddedRedis
-from db import migrate
+from db.migrate import upgrade as migrate
 from db.transaction import SYSTEM, Database
-from domain import quota
-from domain.access import KEY_BYTES, ApiScope, new_key
+from domain.identity.access import KEY_BYTES, ApiScope, new_key
+from domain.quota import quota
+from local.postgres import APP, OWNER, EmbeddedPostgres
+from local.spawn import a_port, end, tail
+from local.valkey import EmbeddedRedis
 from tests.wait import until
 from workers.app import Ids
 

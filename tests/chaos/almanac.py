@@ -14,12 +14,12 @@ from apscheduler.triggers.cron import CronTrigger
 import tests.chaos.jobs
 import workers.jobs
 from db.transaction import DatabaseUnavailable, Tx
-from scheduler.relay import Relay
+from scheduler.dispatcher import Relay
 from scheduler.schedule import CatchUp, Schedule
 from tests.chaos import seams
 from tests.chaos.jobs.counted import effect
-from workers import logs
 from workers.app import build
+from workers.runtime import logs
 from workers.settings import load
 
 BETWEEN = "between_fire_and_job"

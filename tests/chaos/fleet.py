@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from cli.local.spawn import a_port, answers, signal_group, spawn
+from local.spawn import a_port, answers, signal_group, spawn
 from tests.chaos.ground import Place
 from tests.chaos.nursery import ROOT
 from tests.wait import until

@@ -16,14 +16,14 @@ import redis
 
 import tests.chaos.jobs
 import workers.jobs
-from cli.local.postgres import APP, OWNER, EmbeddedPostgres
-from cli.local.valkey import EmbeddedRedis
-from db import migrate
+from db.migrate import upgrade as migrate
 from db.security import seeing_all_tenants
+from local.postgres import APP, OWNER, EmbeddedPostgres
+from local.valkey import EmbeddedRedis
 from tests.chaos.nursery import Nursery
 from tests.pooler import OBSERVER
-from workers import logs
 from workers.app import App, build
+from workers.runtime import logs
 from workers.settings import load
 
 TEMPLATE = "template_chaos"

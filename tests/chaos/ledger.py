@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from db.transaction import SYSTEM
-from domain.job import CRASHES_BEFORE_QUARANTINE
+from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from tests.chaos.ground import Place
 
 UNFINISHED = "SELECT count(*) FROM job_queue WHERE status IN ('pending', 'running')"

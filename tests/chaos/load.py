@@ -14,9 +14,9 @@ from uuid import UUID
 import httpx
 
 from db.transaction import SYSTEM, CommitUnknown, DatabaseUnavailable, Tx
-from integrations import stripe
-from integrations.fakes.kinds import KINDS
-from integrations.fakes.people import cast
+from integrations.stripe import webhooks as stripe
+from simulators.kinds import KINDS
+from simulators.people import cast
 from tests.chaos.ground import STRIPE_SECRET, Place
 from tests.chaos.jobs.counted import alone, effect, grouped, parent
 from tests.chaos.report import Finding

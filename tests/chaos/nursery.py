@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.local.spawn import end
+from local.spawn import end
 from tests.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,11 +19,11 @@ import redis
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.middleware import Middleware
 
-import db.claims
-import db.connection
+import db.postgres.connection
+import db.queue.claim
 import db.transaction
-import scheduler.relay
-from workers.context import Context
+import scheduler.dispatcher
+from workers.engine.context import Context
 
 PUSHES = {"RPUSH", "LPUSH", "ZADD", "XADD", "PUBLISH", "EVALSHA", "EVAL"}
 """Redis commands by which somebody is told of a job."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cli.local.footing import find_footing, server_environment
-from cli.local.home import make_home
-from cli.local.postgres import SUPERUSER, EmbeddedPostgres, wheel_binaries
-from cli.local.spawn import spawn
+from local.footing import find_footing, server_environment
+from local.home import make_home
+from local.postgres import SUPERUSER, EmbeddedPostgres, wheel_binaries
+from local.spawn import spawn
 from tests.outages import admin
 from tests.wait import until
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from db.transaction import SYSTEM
-from domain.job import CRASHES_BEFORE_QUARANTINE
+from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from scheduler.main import Ticker
 from tests.builders import a_tenant, job_row
 from tests.chaos.jobs.paid import paid
@@ -23,8 +23,8 @@ from tests.conftest import Servers
 from tests.proxy import proxied
 from tests.wait import until
 from workers.app import App
-from workers.endings import rescue
-from workers.redis_client import connect
+from workers.engine.outcomes import rescue
+from workers.runtime.redis_client import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 

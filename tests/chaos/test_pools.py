@@ -20,11 +20,11 @@ import httpx
 import psycopg
 import pytest
 
-from cli.local.spawn import a_port, answers
 from db.transaction import SYSTEM
-from domain.access import KEY_BYTES, new_key
-from domain.connections import Role, of_fleet, of_process
-from integrations import stripe
+from domain.identity.access import KEY_BYTES, new_key
+from domain.ops.connections import Role, of_fleet, of_process
+from integrations.stripe import webhooks as stripe
+from local.spawn import a_port, answers
 from tests.builders import a_tenant, new_id, tenant
 from tests.chaos.jobs import varied
 from tests.chaos.test_kill import ROOT, Fleet

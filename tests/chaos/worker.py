@@ -7,10 +7,10 @@ import os
 from datetime import timedelta
 
 import tests.chaos.jobs
-import workers.heartbeat
+import workers.engine.heartbeat
 import workers.jobs
 from tests.chaos import seams
-from workers.heartbeat import INTERVAL, LEASE
+from workers.engine.heartbeat import INTERVAL, LEASE
 from workers.main import WorkerProcess
 from workers.settings import load
 

@@ -16,8 +16,8 @@ import pytest
 
 from cli.main import main
 from tests.drain import drain as drain_app
-from workers import logs
 from workers.app import App
+from workers.runtime import logs
 from workers.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ import standardwebhooks
 from stripe import WebhookSignature
 
 from db.transaction import SYSTEM
-from domain.access import hash_of
-from integrations.fakes.clerk_sessions import LIFE, FakeClerk
+from domain.identity.access import hash_of
+from simulators.clerk.sessions import LIFE, FakeClerk
 from tests.builders import a_tenant
 from tests.cli.shell import Shell
 from workers.app import App

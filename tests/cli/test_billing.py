@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from db.transaction import SYSTEM
-from integrations.fakes.lives import LIVES
-from integrations.fakes.stripe import stripe_event
+from simulators.stripe.events import stripe_event
+from simulators.stripe.scenarios import LIVES
 from tests.builders import a_stripe_event, tenant
 from tests.cli.shell import Shell
 from tests.converge.course import SOLD, START, WHO, begin, state

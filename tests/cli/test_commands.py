@@ -20,12 +20,12 @@ import pytest
 from typer.main import get_command
 
 from cli.main import app as shell
-from db import migrate
-from db.intake import NewEvent, store_and_commit
+from db.events.writer import NewEvent, store_and_commit
+from db.migrate import upgrade as migrate
 from db.transaction import SYSTEM
-from domain.events import Outcome, Status
-from domain.identity import Person, Role, Seat
-from integrations.fakes.stripe import stripe_event
+from domain.events.outcomes import Outcome, Status
+from domain.identity.people import Person, Role, Seat
+from simulators.stripe.events import stripe_event
 from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row, tenant
 from tests.cli.shell import NOWHERE, Said, Shell, a_process, working
 from tests.conftest import Servers

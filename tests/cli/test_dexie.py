@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from domain.dexie import read
-from domain.dexie_kinds import LARGEST_RECORD, sayable
+from domain.dexie.kinds import LARGEST_RECORD, sayable
+from domain.dexie.records import read
 from tests.builders import a_tenant, tenant
 from tests.cli.shell import PYTHONPATH, Shell, a_process, without_settings
 from workers.app import App

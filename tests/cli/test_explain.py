@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from cli.explain import Facts, Reason, reasons
-from db.explain import Ahead, Holder
+from db.queue.explain import Ahead, Holder
 from tests.builders import NOV_22
+from workers.ops.explain import Facts, Reason, reasons
 
 JOB, TENANT, WORKER = UUID(int=1), UUID(int=2), UUID(int=3)
 MINUTE = timedelta(minutes=1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from integrations.loopback import serving
+from simulators.loopback import serving
 from tests.builders import a_tenant
 from tests.cli import browser
 from tests.cli.shell import ROOT, Shell

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from integrations.fakes.clerk import clerk_membership, clerk_organization, clerk_user
-from integrations.fakes.clerk_server import FakeClerkApi
+from simulators.clerk.api import FakeClerkApi
+from simulators.clerk.events import clerk_membership, clerk_organization, clerk_user
 from tests.builders import NOV_22, a_tenant
 from tests.cli.shell import Shell
 from tests.drain import drain

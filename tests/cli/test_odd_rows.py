@@ -14,17 +14,17 @@ import pytest
 from psycopg import sql
 
 from db.transaction import SYSTEM
-from scheduler.relay import STRANGE_AT_ONCE, Relay
+from scheduler.dispatcher import STRANGE_AT_ONCE, Relay
 from scheduler.schedule import SCHEDULES
 from tests.builders import NOV_22, a_tenant, tenant
 from tests.cli.shell import Shell
 from workers.app import App
-from workers.broker import bell_key
-from workers.heartbeat import LEASE
-from workers.job import QUEUES, Context, job
+from workers.engine.broker import bell_key
+from workers.engine.heartbeat import LEASE
+from workers.engine.job import QUEUES, Context, job
+from workers.engine.runner import Runner
 from workers.jobs.generation import give_back
-from workers.redis_client import connect
-from workers.runner import Runner
+from workers.runtime.redis_client import connect
 
 TIMES = (
     "'infinity'",

@@ -8,20 +8,21 @@ from uuid import UUID, uuid4
 import pytest
 from apscheduler.triggers.cron import CronTrigger
 
+from cli.commands.schedules import timetable
 from cli.output import span
-from cli.schedules import timetable
-from db.adding import NewJob
-from db.claims import known
-from db.jobs import FailedAttempt
+from db.queue.claim import known
+from db.queue.enqueue import NewJob
+from db.queue.transitions import FailedAttempt
 from db.transaction import SYSTEM
-from scheduler.relay import WEIGHTS, Relay
+from domain.billing.plan import TENANT_WEIGHTS
+from scheduler.dispatcher import Relay
 from scheduler.schedule import SCHEDULES
 from tests.builders import a_tenant, job_row, new_id
 from tests.cli.shell import Shell, working
 from tests.drain import drain as drain_app
 from tests.wait import until
 from workers.app import App
-from workers.job import QUEUES, Context, job
+from workers.engine.job import QUEUES, Context, job
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.quota import reset_due
 
@@ -459,9 +460,9 @@ def test_the_place_in_line_is_the_one_that_the_turns_give(viral: Shell, app: App
     viral.done("queues", "pause", "default", "--tenant", paused)
     running(app, a_worker(app), a_job(app, tenant_id=agency, cost=4))
     with app.db.transaction(SYSTEM) as tx:
-        line = [turn.job_id for turn in tx.turns.next("default", 1000, WEIGHTS)]
+        line = [turn.job_id for turn in tx.turns.next("default", 1000, TENANT_WEIGHTS)]
         rows = [row for job_id in line if (row := tx.jobs.get(UUID(job_id))) is not None]
-        places = [tx.explain.ahead(row, WEIGHTS) for row in rows]
+        places = [tx.explain.ahead(row, TENANT_WEIGHTS) for row in rows]
     assert len(line) == 9
     assert [place and place.more_urgent + place.of_its_tenant + place.of_others for place in places] == list(range(9))
 

@@ -20,8 +20,8 @@ import psycopg
 import pytest
 from packaging.requirements import Requirement
 
-from cli.local.postgres import OWNER
-from cli.local.spawn import a_port
+from local.postgres import OWNER
+from local.spawn import a_port
 from tests.builders import a_tenant
 from tests.cli.shell import ROOT
 from tests.conftest import Servers

@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.quota import add_months
-from integrations.fakes.people import Cast
-from integrations.fakes.stripe import invoice, subscription
-from integrations.fakes.stripe_server import FakeStripe
+from domain.quota.quota import add_months
+from simulators.people import Cast
+from simulators.stripe.api import FakeStripe
+from simulators.stripe.events import invoice, subscription
 from tests.builders import a_tenant, tenant
 from tests.cli.shell import Shell
 from tests.drain import drain

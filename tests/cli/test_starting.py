@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from cli.local.spawn import a_port
+from local.spawn import a_port
 from tests.cli.shell import Shell, a_process
 from tests.conftest import Servers
 from tests.outages import commits_hang, locked, refusing

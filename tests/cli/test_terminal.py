@@ -21,7 +21,7 @@ from tests.cli.shell import PYTHONPATH, Shell, without_settings
 from tests.unseen import UNSEEN, unseen
 from workers.app import App
 from workers.jobs.upkeep import prune
-from workers.terminal import VisibleStream, coloured
+from workers.runtime.terminal import VisibleStream, coloured
 
 STORED = "".join(each for each in UNSEEN if each != "\0" and not "\ud800" <= each <= "\udfff")
 HOSTILE = f"\x1b]0;owned\x07\x1b[2J[red]{STORED}[/red]"
@@ -167,7 +167,7 @@ def test_nothing_passes_the_border_unseen(pieces: list[str]) -> None:
 
 BREAKS = """
 import warnings
-from workers.terminal import guard_output
+from workers.runtime.terminal import guard_output
 guard_output()
 text = "\\x1b[31m\\u202e\\x9b\\u2028\\x07"
 print(text)

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from cli.local.spawn import answers
 from db.security import seeing_all_tenants
+from local.spawn import answers
 from tests.cli.shell import PYTHONPATH, Shell, a_process
 from tests.wait import until
 

@@ -17,18 +17,18 @@ from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
 
-from cli.local.postgres import APP, OWNER, EmbeddedPostgres
-from cli.local.valkey import EmbeddedRedis
-from db import migrate
+from db.migrate import upgrade as migrate
 from db.security import seeing_all_tenants
-from integrations.fakes.lives import LIVES
-from integrations.fakes.people import SHAPES
-from integrations.fakes.stripe_server import FakeStripe
+from local.postgres import APP, OWNER, EmbeddedPostgres
+from local.valkey import EmbeddedRedis
+from simulators.people import SHAPES
+from simulators.stripe.api import FakeStripe
+from simulators.stripe.scenarios import LIVES
 from tests.converge import late, people, random_course
 from tests.converge.course import ORDERS, Diverged, State, run, told
 from tests.converge.random_lives import CREATED, live
-from workers import logs
 from workers.app import App, build
+from workers.runtime import logs
 from workers.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -1,7 +1,7 @@
 """A customer's account at Stripe whose subscriptions renew, change, fail and are paid: each act changes the account's
 objects, and tells the events that Stripe would send of it, with `previous_attributes` read off the change itself.
 
-Events carry whole objects here; `integrations.fakes.stripe_server.embedded` cuts them to what a body carries.
+Events carry whole objects here; `simulators.stripe.api.embedded` cuts them to what a body carries.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from domain.quota import add_months
-from integrations.fakes.people import SINCE_BASIL, Body, Cast, digest, maybe_seconds, seconds
-from integrations.fakes.stripe import checkout_session, invoice, item, line, stripe_event, subscription
+from domain.quota.quota import add_months
+from simulators.people import SINCE_BASIL, Body, Cast, digest, maybe_seconds, seconds
+from simulators.stripe.events import checkout_session, invoice, item, line, stripe_event, subscription
 
 Period = tuple[datetime, datetime]
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)

@@ -11,14 +11,14 @@ from uuid import UUID
 import psycopg
 
 from db.transaction import SYSTEM
-from domain.billing import Tier
-from integrations import stripe
-from integrations.fakes.lives import LIVES
-from integrations.fakes.people import Body, Cast, Shape
+from domain.billing.plan import Tier
+from integrations.stripe import webhooks as stripe
+from simulators.people import Body, Cast, Shape
+from simulators.stripe.scenarios import LIVES
 from tests.builders import a_stripe_event, a_tenant, job_row
 from tests.drain import drain
 from workers.app import App
-from workers.rebuild import rebuild
+from workers.ops.rebuild import rebuild
 
 CREATED = datetime.fromisoformat("2027-01-26T12:00:00+00:00")
 START = datetime.fromisoformat("2027-01-31T12:00:00+00:00")

@@ -8,11 +8,11 @@ from functools import partial
 from random import Random
 from uuid import UUID
 
-from db.connection import AppConnection
-from db.tables import CONSUMPTION
+from db.postgres.connection import AppConnection
+from db.schema.tables import CONSUMPTION
 from db.transaction import SYSTEM
 from domain.errors import QuotaExceeded
-from integrations.fakes.people import Body, Shape
+from simulators.people import Body, Shape
 from tests.builders import a_stripe_event
 from tests.converge.course import CREATED, WHO, State, begin, expect, told
 from tests.drain import drain

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from domain.quota import add_months
+from domain.quota.quota import add_months
 from tests.converge.account import Account, Invoice, Line, Subscription
 from tests.converge.random_lives import CREATED, UNKNOWN, Life
 

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from db.transaction import SYSTEM
-from integrations.fakes.clerk_lives import lives
-from integrations.fakes.people import Body, Cast
+from simulators.clerk.scenarios import lives
+from simulators.people import Body, Cast
 from tests.builders import NOV_22, a_clerk_event, job_row
 from tests.converge.course import Order, compare, expect
 from tests.drain import drain

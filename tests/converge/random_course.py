@@ -9,10 +9,10 @@ from random import Random
 from typing import Any, Final
 
 from db.transaction import SYSTEM
-from domain.billing import certain
-from domain.events import Flag
-from integrations.fakes.people import Body
-from integrations.fakes.stripe_server import FakeStripe, embedded
+from domain.billing.plan import certain
+from domain.events.outcomes import Flag
+from simulators.people import Body
+from simulators.stripe.api import FakeStripe, embedded
 from tests.builders import a_stripe_event
 from tests.converge import oracle
 from tests.converge.account import books
@@ -22,7 +22,7 @@ from tests.converge.random_lives import CREATED, SOLD, TENANT, Life, live
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.billing_reconcile import reconcile
-from workers.rebuild import rebuild
+from workers.ops.rebuild import rebuild
 
 USED: Final = 3
 """Concepts that the tenant used before it bought anything."""

@@ -7,9 +7,9 @@ from random import Random
 from typing import Final
 from uuid import UUID
 
-from domain.billing import PLANS, Tier
-from domain.quota import add_months
-from integrations.fakes.people import SHAPES, Cast, Shape
+from domain.billing.plan import PLANS, Tier
+from domain.quota.quota import add_months
+from simulators.people import SHAPES, Cast, Shape
 from tests.converge.account import (
     DAY,
     HOUR,

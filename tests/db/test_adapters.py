@@ -1,4 +1,4 @@
-"""Whatever a text or a JSON value holds, Postgres takes it and gives it back as `domain.storable` has it."""
+"""Whatever a text or a JSON value holds, Postgres takes it and gives it back as `domain.text.storable` has it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 from sqlalchemy import insert, select
 
-from db.adapters import adapt
-from db.adding import NewJob
-from db.tables import generations, tenants
+from db.postgres.adapters import adapt
+from db.queue.enqueue import NewJob
+from db.schema.tables import generations, tenants
 from db.transaction import SYSTEM
-from domain.storable import storable, storable_text
+from domain.text.storable import storable, storable_text
 from tests.builders import NOV_22, a_tenant, job_row
 from tests.conftest import Servers
 from tests.domain.test_storable import TEXTS, VALUES

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from db.adding import NewJob
-from db.archive import MOVE, Moved
-from db.claims import Done, Terms, known
-from db.jobs import FailedAttempt
+from db.queue.archive import MOVE, Moved
+from db.queue.claim import Done, Terms, known
+from db.queue.enqueue import NewJob
+from db.queue.transitions import FailedAttempt
 from db.transaction import SYSTEM, DatabaseUnavailable
 from tests.builders import a_tenant, an_ended_job, beside, job_row, where
 from tests.wait import until

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from db.adding import NewJob
-from db.claims import CLAIM, COMPLETE, GIVE_BACK, ClaimedJob, Done, Terms, known
-from db.jobs import FailedAttempt
-from db.queues import OVERVIEW
+from db.queue.claim import CLAIM, COMPLETE, GIVE_BACK, ClaimedJob, Done, Terms, known
+from db.queue.enqueue import NewJob
+from db.queue.policies import OVERVIEW
+from db.queue.transitions import FailedAttempt
 from db.transaction import SYSTEM
 from tests.builders import a_tenant, beside, job_row, new_id
 from tests.wait import until

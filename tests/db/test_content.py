@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from db.content import PAGE_BYTES, Generation
+from db.concepts.generations import PAGE_BYTES, Generation
 from db.learning import Adjustment, Critique, Insight
-from db.tables import generations
+from db.schema.tables import generations
 from db.transaction import Tx
 from domain.errors import IdTaken
 from tests.builders import a_tenant, tenant

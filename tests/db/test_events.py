@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from db.connection import AppConnection, DatabaseUnavailable
-from db.events import Events, Replayable
-from db.intake import NewEvent, Stored, store_and_commit
+from db.events.store import Events, Replayable
+from db.events.writer import NewEvent, Stored, store_and_commit
+from db.postgres.connection import AppConnection, DatabaseUnavailable
 from domain.errors import EventDropped, Unavailable, UnknownEvent
-from domain.events import IGNORED, MOST_DETAIL, SETTLED, Concern, Flag, Outcome, Status
+from domain.events.outcomes import IGNORED, MOST_DETAIL, SETTLED, Concern, Flag, Outcome, Status
 from tests.conftest import Servers, connection_to
 from tests.proxy import proxied
 from tests.wait import until

@@ -16,11 +16,11 @@ import pytest
 from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Identity, Table, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
-from cli.local.postgres import APP, OWNER
+from db.schema.tables import metadata, quota_ledger, tenants
 from db.security import SCOPE_NOT_SET
-from db.tables import metadata, quota_ledger, tenants
 from db.transaction import SYSTEM, Database, Scope, Tx
 from domain.errors import TenantContextNotSet
+from local.postgres import APP, OWNER
 from tests.conftest import Servers
 from workers.app import App
 

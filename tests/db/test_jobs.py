@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from db.adding import NewJob
-from db.claims import Done, Terms, known
-from db.jobs import PART, FailedAttempt, Jobs
-from db.rows import LISTED_BYTES
+from db.postgres.rows import LISTED_BYTES
+from db.queue.claim import Done, Terms, known
+from db.queue.enqueue import NewJob
+from db.queue.transitions import PART, FailedAttempt, Jobs
 from db.transaction import SYSTEM, DatabaseUnavailable, Scope
 from domain.errors import PayloadInvalid
 from tests.builders import a_tenant, job_row, new_id

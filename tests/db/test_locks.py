@@ -17,29 +17,29 @@ import psycopg
 import pytest
 from sqlalchemy import select
 
-import db.locks
-from db.adding import NewJob
-from db.claims import _order
-from db.content import Generation
-from db.tables import job_attempts
+import db.postgres.locks
+from db.concepts.generations import Generation
+from db.queue.claim import _order
+from db.queue.enqueue import NewJob
+from db.schema.tables import job_attempts
 from db.transaction import SYSTEM, Database
-from domain.dexie import read
-from domain.reconcile import Difference
-from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_membership, clerk_organization, clerk_user
-from integrations.fakes.people import Cast
-from integrations.fakes.stripe import customer, invoice, stripe_event, subscription
+from domain.billing.reconcile import Difference
+from domain.dexie.records import read
+from simulators.clerk.events import clerk_deleted_user, clerk_event, clerk_membership, clerk_organization, clerk_user
+from simulators.people import Cast
+from simulators.stripe.events import customer, invoice, stripe_event, subscription
 from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, new_id
 from tests.conftest import Servers
 from tests.wait import until
 from tests.web.test_api import Api, a_key
 from workers.app import App, build
-from workers.heartbeat import LEASE
-from workers.job import JobType
+from workers.engine.heartbeat import LEASE
+from workers.engine.job import JobType
+from workers.engine.runner import Runner
 from workers.jobs.billing import release_parked
 from workers.jobs.billing_reconcile import repair
 from workers.jobs.generation import daily, generate_concepts
 from workers.jobs.quota import reset_due
-from workers.runner import Runner
 from workers.settings import Settings
 
 THREADS, TIMES = 8, 2

@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from cli.local.postgres import APP
-from db import migrate
-from db.adding import NewJob
-from db.intake import store_and_commit
+from db.events.writer import store_and_commit
+from db.migrate import upgrade as migrate
+from db.queue.enqueue import NewJob
 from db.transaction import SYSTEM, Database
 from domain.errors import Unavailable
+from local.postgres import APP
 from tests.builders import a_tenant
 from tests.conftest import connection_to
 from tests.db.test_events import an_event

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from db.connection import AppConnection
-from db.outage import AWAY
-from db.probe import NOT_MIGRATED, OK, WriteProbe
+from db.events.probe import NOT_MIGRATED, OK, WriteProbe
+from db.postgres.connection import AppConnection
+from db.postgres.outage import AWAY
 from tests.conftest import Servers, connection_to
 from tests.outages import commits_hang, locked, read_only, refusing
 from tests.wait import until

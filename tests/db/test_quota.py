@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
-from domain import quota
 from domain.errors import QuotaExceeded
-from domain.quota import Quota
+from domain.quota import quota
+from domain.quota.quota import Quota
 from tests.builders import NOV_22, a_tenant, tenant
 from workers.app import App
 

@@ -1,6 +1,7 @@
 """Models, migrations and contract say the same of the database.
 
-The migrated schema is held against one made from `db.tables` in a second database, catalog against catalog: that sees
+The migrated schema is held against one made from `db.schema.tables` in a second database, catalog against catalog:
+that sees
 what alembic's comparison does not (checks, index predicates, storage parameters, identities, sequences).
 """
 
@@ -26,15 +27,15 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from cli.local.postgres import APP, OWNER, EmbeddedPostgres
-from db import migrate
-from db.health import Health
-from db.migrate import MIGRATIONS, MigrationRefused, owners_engine
-from db.revisions import Schema, SchemaNewer, SchemaOlder, check, known
+from db.migrate import upgrade as migrate
+from db.migrate.revisions import Schema, SchemaNewer, SchemaOlder, check, known
+from db.migrate.upgrade import MIGRATIONS, MigrationRefused, owners_engine
+from db.ops.health import Health
+from db.schema.tables import metadata
 from db.security import RoleRefused, seeing_all_tenants
-from db.tables import metadata
 from db.transaction import SYSTEM, Database
-from domain import quota
+from domain.quota import quota
+from local.postgres import APP, OWNER, EmbeddedPostgres
 from tests.builders import job_row
 from tests.conftest import Servers
 from workers.app import App

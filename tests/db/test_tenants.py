@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 
 from db.transaction import SYSTEM, Contended
-from domain import quota
-from domain.billing import TenantBilling, Tier
+from domain.billing.plan import TenantBilling, Tier
 from domain.errors import Conflict, UnknownTenant
-from domain.quota import Quota
+from domain.quota import quota
+from domain.quota.quota import Quota
 from tests.builders import NOV_22, a_tenant, tenant
 from workers.app import App
 

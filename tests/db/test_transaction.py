@@ -18,9 +18,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from db.adding import NewJob
-from db.connection import IDLE_BEFORE_PING, TransactionSettings
-from db.outage import AWAY
+from db.postgres.connection import IDLE_BEFORE_PING, TransactionSettings
+from db.postgres.outage import AWAY
+from db.queue.enqueue import NewJob
 from db.transaction import SYSTEM, Contended, Database, DatabaseUnavailable, Rings, SecondConnection, Tx
 from domain.errors import TenantContextNotSet, Unavailable
 from tests.outages import refusing

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import PGconn
 
-from cli.local.postgres import OWNER
-from db import migrate
-from db.migrate import owners_engine
+from db.migrate import upgrade as migrate
+from db.migrate.upgrade import owners_engine
+from db.postgres.url import CHOICES, COUNTS, DEFAULTS, UrlInvalid, parse
 from db.transaction import SYSTEM, Database
-from db.url import CHOICES, COUNTS, DEFAULTS, UrlInvalid, parse
+from local.postgres import OWNER
 from tests.builders import new_id
 from tests.conftest import Servers
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.access import (
+from domain.errors import KeyInvalid, NotAllowed, NotAuthenticated
+from domain.identity.access import (
     KEY_BYTES,
     LONGEST_LIFE,
     MAX_KEYS,
@@ -28,8 +29,7 @@ from domain.access import (
     scopes_of,
     use_is_due,
 )
-from domain.errors import KeyInvalid, NotAllowed, NotAuthenticated
-from domain.identity import Role
+from domain.identity.people import Role
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

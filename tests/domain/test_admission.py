@@ -6,7 +6,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.admission import Place, Policy, admit, bounds, paused
+from domain.queue.limits import Place, Policy, admit, bounds, paused
 
 ADA, BOB = UUID(int=1), UUID(int=2)
 PLACES = st.tuples(st.sampled_from(["llm", "media"]), st.sampled_from([None, ADA, BOB]))

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.billing import (
+from domain.billing.customers import ended
+from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
+from domain.billing.invoices import Invoice, Line, further
+from domain.billing.plan import (
     PLANS,
     PriceBook,
     Subscription,
@@ -19,13 +22,10 @@ from domain.billing import (
     newer,
     unknown_prices,
 )
-from domain.billing_events import InvoiceChanged, SubscriptionChanged, read
-from domain.customers import ended
-from domain.invoices import Invoice, Line, further
-from domain.quota import add_months, begin, carry_over, reset
-from integrations.fakes.lives import lifecycle
-from integrations.fakes.people import Cast, Shape
-from integrations.fakes.stripe import invoice, stripe_event, subscription
+from domain.quota.quota import add_months, begin, carry_over, reset
+from simulators.people import Cast, Shape
+from simulators.stripe.events import invoice, stripe_event, subscription
+from simulators.stripe.scenarios import lifecycle
 
 PRICES = {"price_starter": Tier.STARTER, "price_pro": Tier.PRO, "price_agency": Tier.AGENCY, "price_pro_year": Tier.PRO}
 SOLD = {tier: price_id for price_id, tier in reversed(PRICES.items())}

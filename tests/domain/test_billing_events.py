@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.billing import Item, Tier
-from domain.billing_events import (
+from domain.billing.events import (
     CheckoutCompleted,
     CustomerDeleted,
     CustomerNamed,
@@ -24,13 +23,14 @@ from domain.billing_events import (
     read,
     triage,
 )
+from domain.billing.invoices import Invoice, Line, Trial, stretches
+from domain.billing.plan import Item, Tier
 from domain.errors import MalformedEvent
-from domain.events import IGNORED, MOST_DETAIL, Flag, Ignored, Priority, Status, explained
-from domain.invoices import Invoice, Line, Trial, stretches
-from integrations.fakes.kinds import KINDS
-from integrations.fakes.lives import lifecycle
-from integrations.fakes.people import Cast, Shape
-from integrations.fakes.stripe import checkout_session, customer, invoice, stripe_event, subscription
+from domain.events.outcomes import IGNORED, MOST_DETAIL, Flag, Ignored, Priority, Status, explained
+from simulators.kinds import KINDS
+from simulators.people import Cast, Shape
+from simulators.stripe.events import checkout_session, customer, invoice, stripe_event, subscription
+from simulators.stripe.scenarios import lifecycle
 
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 END = datetime(2026, 4, 1, 8, 0, tzinfo=UTC)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.connections import Role, of_fleet, of_process, usual_pool
+from domain.ops.connections import Role, of_fleet, of_process, usual_pool
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.dexie import FIELDS, TABLES, Row, column, own_id, read, row_id, write
-from domain.dexie_kinds import LONG_AGO, Unfit, sayable
-from domain.typeson import revive
+from domain.dexie.kinds import LONG_AGO, Unfit, sayable
+from domain.dexie.records import FIELDS, TABLES, Row, column, own_id, read, row_id, write
+from domain.dexie.typeson import revive
 
 TEXTS = st.text(st.characters(codec=None), max_size=12)  # surrogates and NUL too
 TIMES = st.datetimes().map(lambda moment: moment.isoformat(timespec="milliseconds") + "Z")
@@ -139,7 +139,7 @@ def test_ids_made_from_records_are_stable_and_the_tenants_own() -> None:
 
 
 def test_fields_are_columns_of_the_same_name() -> None:
-    from db.tables import metadata
+    from db.schema.tables import metadata
 
     for table, ours in TABLES.items():
         assert {column(field) for field in FIELDS[table]} <= set(metadata.tables[ours].c.keys())

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.categories import CATEGORIES
-from domain.errors import Rejected
-from domain.formats import HEADLINE, formats
-from domain.generation import (
+from domain.concepts.categories import CATEGORIES
+from domain.concepts.formats import HEADLINE, formats
+from domain.concepts.generation import (
     MOST_CONCEPTS,
     MOST_PER_CATEGORY,
     Brief,
@@ -33,9 +32,10 @@ from domain.generation import (
     written_of,
     written_row,
 )
-from domain.grammar import LocalGrammar, drafts_of
-from domain.trends import Sighting, evergreens, fill, merge
-from domain.wording import claims
+from domain.concepts.grammar import LocalGrammar, drafts_of
+from domain.concepts.trends import Sighting, evergreens, fill, merge
+from domain.concepts.wording import claims
+from domain.errors import Rejected
 from tests.told import everything_told
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import MalformedEvent
-from domain.events import Ignored, Status
-from domain.identity import (
+from domain.events.outcomes import Ignored, Status
+from domain.identity.events import read, triage
+from domain.identity.people import (
     Membership,
     Organization,
     Person,
@@ -26,9 +27,8 @@ from domain.identity import (
     tenant_name,
     without_person,
 )
-from domain.identity_events import read, triage
-from integrations.fakes.clerk import clerk_deleted_user, clerk_event, clerk_user
-from integrations.fakes.people import Cast
+from simulators.clerk.events import clerk_deleted_user, clerk_event, clerk_user
+from simulators.people import Cast
 
 AT = datetime(2026, 5, 4, 10, 0, 0, 250_000, tzinfo=UTC)
 LATER = AT + timedelta(minutes=5)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import QuotaExceeded, Rejected, Unavailable
-from domain.job import Backoff, GiveUp, Retry, after_crash, after_failure
+from domain.queue.retries import Backoff, GiveUp, Retry, after_crash, after_failure
 
 ATTEMPTS = st.integers(1, 10_000)
 SEEDS = st.integers(0, 2**32).map(Random)

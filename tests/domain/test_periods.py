@@ -9,13 +9,13 @@ from uuid import UUID
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from domain.billing import Subscription, TenantBilling, Tier, change_plan, newer
-from domain.billing_events import InvoiceChanged, SubscriptionChanged, read
+from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
+from domain.billing.invoices import Invoice, further
+from domain.billing.plan import Subscription, TenantBilling, Tier, change_plan, newer
 from domain.errors import QuotaExceeded
-from domain.invoices import Invoice, further
-from domain.quota import Hold, Quota, add_months, begin, carry_over, release, reserve, reset, restart, settle
-from integrations.fakes.lives import LIVES
-from integrations.fakes.people import Cast
+from domain.quota.quota import Hold, Quota, add_months, begin, carry_over, release, reserve, reset, restart, settle
+from simulators.people import Cast
+from simulators.stripe.scenarios import LIVES
 
 PRICES = {"price_starter": Tier.STARTER, "price_pro": Tier.PRO, "price_agency": Tier.AGENCY}
 SOLD = {tier: price_id for price_id, tier in PRICES.items()}

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.billing import Tier
-from domain.billing_events import read
+from domain.billing.events import read
+from domain.billing.plan import Tier
 from domain.errors import MalformedEvent
-from domain.personal import DESCRIBES_A_PERSON, identifiers, masked, without_people, written
-from domain.redaction import MASK
-from integrations.fakes.lives import LIVES
-from integrations.fakes.people import Cast, Shape
+from domain.text.personal import DESCRIBES_A_PERSON, identifiers, masked, without_people, written
+from domain.text.redaction import MASK
+from simulators.people import Cast, Shape
+from simulators.stripe.scenarios import LIVES
 from tests.builders import NOV_22
 
 CASES = Path(__file__).parents[1] / "cases" / "stripe"

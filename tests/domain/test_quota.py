@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import QuotaExceeded
-from domain.quota import Hold, Quota, add_months, begin, next_reset, release, reserve, reset, restart, settle
+from domain.quota.quota import Hold, Quota, add_months, begin, next_reset, release, reserve, reset, restart, settle
 
 JAN_31 = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from domain.billing import Tier
-from domain.invoices import Invoice
-from domain.quota import Quota
-from domain.quota_story import Backing, backing, tell
+from domain.billing.invoices import Invoice
+from domain.billing.plan import Tier
+from domain.quota.explain import Backing, backing, tell
+from domain.quota.quota import Quota
 from tests.domain.test_billing import PRICES, START, a_subscription, month, paid
 
 NOV, DEC = datetime(2026, 11, 5, 10, tzinfo=UTC), datetime(2026, 12, 5, 10, tzinfo=UTC)

@@ -8,11 +8,11 @@ from random import Random
 
 import pytest
 
-from domain.billing import LIFE, Subscription, TenantBilling, Tier, certain, change_plan, newer
-from domain.billing_events import InvoiceChanged, SubscriptionChanged, read
-from domain.invoices import Invoice, further
-from domain.quota import begin, carry_over, reset
-from integrations.fakes.people import Body
+from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
+from domain.billing.invoices import Invoice, further
+from domain.billing.plan import LIFE, Subscription, TenantBilling, Tier, certain, change_plan, newer
+from domain.quota.quota import begin, carry_over, reset
+from simulators.people import Body
 from tests.converge import oracle
 from tests.converge.random_lives import CREATED, SOLD, Life, live
 

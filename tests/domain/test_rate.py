@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.rate import Bucket, Rate, close, fresh, take
+from domain.queue.rate import Bucket, Rate, close, fresh, take
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -4,9 +4,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.billing import ENTITLED, TERMINAL, Subscription, newer
-from domain.reconcile import compare_invoice, compare_subscription, read_invoice, read_subscription
-from integrations.fakes.stripe import invoice, subscription
+from domain.billing.plan import ENTITLED, TERMINAL, Subscription, newer
+from domain.billing.reconcile import compare_invoice, compare_subscription, read_invoice, read_subscription
+from simulators.stripe.events import invoice, subscription
 from tests.domain.test_billing import START, WHO, a_subscription, month
 
 STATUSES = sorted({*ENTITLED, *TERMINAL, "unpaid", "paused", "incomplete", "of_tomorrow"})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.redaction import LONGEST, without_addresses, without_values
+from domain.text.redaction import LONGEST, without_addresses, without_values
 
 SAID = {
     "invalid literal for int() with base 10: 'ada@x.org'": "invalid literal for int() with base 10: '…'",

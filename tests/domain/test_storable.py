@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.storable import DEEPEST, Unstorable, is_storable, storable, storable_text, to_json
+from domain.text.storable import DEEPEST, Unstorable, is_storable, storable, storable_text, to_json
 
 TEXTS = st.text(st.characters(codec=None), max_size=20)  # with surrogates and control characters
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS)

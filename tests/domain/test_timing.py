@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.timing import HOURS, LATE, LEAD, SPREAD, due_day, is_zone, post_times, spread, zone_of
+from domain.concepts.timing import HOURS, LATE, LEAD, SPREAD, due_day, is_zone, post_times, spread, zone_of
 
 ZONES = sorted(available_timezones() - {"localtime", "Factory"})
 moments = st.datetimes(datetime(2026, 1, 1), datetime(2028, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.categories import BASE_MARKS, CATEGORIES, EVERGREEN_TOPICS
-from domain.trends import (
+from domain.concepts.categories import BASE_MARKS, CATEGORIES, EVERGREEN_TOPICS
+from domain.concepts.trends import (
     ENOUGH,
     EVERGREEN,
     LONGEST_TOPIC,

@@ -5,9 +5,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.categories import CATEGORIES
-from domain.trends import Sighting, Trend
-from domain.virality import PLATFORMS, predict
+from domain.concepts.categories import CATEGORIES
+from domain.concepts.trends import Sighting, Trend
+from domain.concepts.virality import PLATFORMS, predict
 
 
 def a_trend(marks: int, recency: str = "today") -> Trend:

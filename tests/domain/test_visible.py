@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.visible import visible, visible_json
+from domain.text.visible import visible, visible_json
 from tests.unseen import UNSEEN, unseen
 
 texts = st.text(st.characters() | st.sampled_from(UNSEEN))

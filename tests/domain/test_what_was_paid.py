@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.billing import CONTENT, Subscription, TenantBilling, Tier, certain, change_plan, newer, standing
-from domain.billing_events import InvoiceChanged, SubscriptionChanged, read
+from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
+from domain.billing.invoices import Invoice, further
+from domain.billing.plan import CONTENT, Subscription, TenantBilling, Tier, certain, change_plan, newer, standing
 from domain.errors import QuotaExceeded
-from domain.invoices import Invoice, further
-from domain.quota import add_months, begin, carry_over, is_due, reserve, reset
-from integrations.fakes.people import Cast
-from integrations.fakes.stripe import invoice, stripe_event, subscription
+from domain.quota.quota import add_months, begin, carry_over, is_due, reserve, reset
+from simulators.people import Cast
+from simulators.stripe.events import invoice, stripe_event, subscription
 from tests.cases.load import stripe_case
 
 PRICES = {

@@ -15,10 +15,10 @@ import psycopg
 import pytest
 
 from db.transaction import SYSTEM
-from domain.billing import Tier
-from domain.quota import add_months
-from integrations.fakes.lives import lifecycle
-from integrations.fakes.people import Body, Cast, Shape
+from domain.billing.plan import Tier
+from domain.quota.quota import add_months
+from simulators.people import Body, Cast, Shape
+from simulators.stripe.scenarios import lifecycle
 from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row
 from tests.converge.people import run_at_once
 from tests.drain import drain

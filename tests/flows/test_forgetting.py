@@ -19,10 +19,10 @@ import redis
 from pydantic import BaseModel
 from sqlalchemy import Integer, bindparam, select, text
 
-from db.tables import metadata, users
+from db.schema.tables import metadata, users
 from db.transaction import SYSTEM
 from domain.errors import Rejected, Unavailable
-from integrations.fakes.clerk import (
+from simulators.clerk.events import (
     clerk_deleted_user,
     clerk_event,
     clerk_membership,
@@ -30,18 +30,18 @@ from integrations.fakes.clerk import (
     clerk_session,
     clerk_user,
 )
-from integrations.fakes.people import Body, Cast
-from integrations.fakes.stripe import checkout_session, customer, stripe_event
+from simulators.people import Body, Cast
+from simulators.stripe.events import checkout_session, customer, stripe_event
 from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row, tenant
 from tests.conftest import Servers
 from tests.drain import drain
 from tests.web.test_api import Api, a_key
-from workers import logs
 from workers.app import App
-from workers.context import Context
-from workers.job import job
+from workers.engine.context import Context
+from workers.engine.job import job
 from workers.jobs.identity import forget
 from workers.jobs.upkeep import prune
+from workers.runtime import logs
 from workers.settings import Settings
 
 EMAIL, NAME, PHONE = "zyxwada@quill.example", "Zyxwada Quillfeather", "+4917012345678"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from integrations.fakes.lives import LIVES
-from integrations.fakes.people import SHAPES
+from simulators.people import SHAPES
+from simulators.stripe.scenarios import LIVES
 from tests.converge import late
 from tests.converge.course import ORDERS, Diverged, State, compare, deliver, run, told
 from workers.app import App

@@ -6,15 +6,16 @@ from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
-from db.intake import NewEvent, Stored, store_and_commit
+from db.events.writer import NewEvent, Stored, store_and_commit
 from db.transaction import SYSTEM
-from domain.events import Priority
-from integrations import clerk, stripe
-from integrations.fakes.clerk import clerk_event, clerk_user
-from integrations.fakes.lives import LIVES
-from integrations.fakes.people import Body, Cast
-from scheduler.relay import Relay
+from domain.events.outcomes import Priority
+from integrations.clerk import webhooks as clerk
+from integrations.stripe import webhooks as stripe
+from scheduler.dispatcher import Relay
 from scheduler.schedule import SCHEDULES
+from simulators.clerk.events import clerk_event, clerk_user
+from simulators.people import Body, Cast
+from simulators.stripe.scenarios import LIVES
 from tests.builders import NOV_22, a_tenant, new_id
 from tests.wait import until
 from web.webhooks import new_event

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from integrations.fakes.stripe_server import FakeStripe
+from simulators.stripe.api import FakeStripe
 from tests.converge.course import Diverged
 from tests.converge.random_course import House, run
 from tests.converge.random_lives import live

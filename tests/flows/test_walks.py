@@ -13,21 +13,22 @@ import httpx
 import pytest
 
 from db.transaction import SYSTEM
-from domain.billing import Tier
-from domain.quota import add_months
-from integrations import clerk, stripe
-from integrations.fakes.clerk import clerk_event, clerk_user
-from integrations.fakes.lives import lifecycle
-from integrations.fakes.people import Body, Cast
-from integrations.fakes.stripe import checkout_session, invoice, stripe_event, subscription
-from scheduler.relay import Relay
+from domain.billing.plan import Tier
+from domain.quota.quota import add_months
+from integrations.clerk import webhooks as clerk
+from integrations.stripe import webhooks as stripe
+from scheduler.dispatcher import Relay
 from scheduler.schedule import SCHEDULES
+from simulators.clerk.events import clerk_event, clerk_user
+from simulators.people import Body, Cast
+from simulators.stripe.events import checkout_session, invoice, stripe_event, subscription
+from simulators.stripe.scenarios import lifecycle
 from tests.builders import NOV_22, a_tenant, tenant
 from tests.drain import drain
 from tests.wait import until
-from web.api import create_api
-from web.ingest import Rings
+from web.api.app import create_api
 from web.main import WebDeps, create_app
+from web.webhook_writer import Rings
 from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event

@@ -15,15 +15,14 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from cli.doctor import ABOUT
 from db.transaction import SYSTEM
-from domain.billing import Tier
+from domain.billing.plan import Tier
 from domain.errors import QuotaExceeded
-from domain.quota import add_months
-from domain.quota_story import backing, tell
-from integrations.fakes.people import Body, Cast
-from integrations.fakes.stripe import invoice, stripe_event, subscription
-from integrations.fakes.stripe_server import FakeStripe, Fault, embedded
+from domain.quota.explain import backing, tell
+from domain.quota.quota import add_months
+from simulators.people import Body, Cast
+from simulators.stripe.api import FakeStripe, Fault, embedded
+from simulators.stripe.events import invoice, stripe_event, subscription
 from tests.builders import a_stripe_event, a_tenant, event_row, tenant
 from tests.cases.load import stripe_case
 from tests.converge.course import State, begin, state
@@ -32,7 +31,8 @@ from workers.app import App
 from workers.jobs.billing import release_parked
 from workers.jobs.billing_reconcile import reconcile
 from workers.jobs.quota import reset_due
-from workers.rebuild import rebuild
+from workers.ops.doctor import ABOUT
+from workers.ops.rebuild import rebuild
 
 DAY = timedelta(days=1)
 

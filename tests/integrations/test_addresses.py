@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.addresses import AddressRefused, addresses, embedded, is_public, may_connect
+from integrations.http.addresses import AddressRefused, addresses, embedded, is_public, may_connect
 
 PRIVATE = [
     "127.0.0.1",

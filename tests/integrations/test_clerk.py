@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import MalformedEvent, SignatureInvalid
-from integrations.clerk import key, parse_event, sign, verify
+from integrations.clerk.webhooks import key, parse_event, sign, verify
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + base64.b64encode(b"another key of some length").decode()

@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 
 from domain.errors import ProviderRefused, ProviderUnavailable
-from integrations.clerk_api import PATIENCE, ClerkApi
-from integrations.fakes.clerk import clerk_membership, clerk_organization, clerk_user
-from integrations.fakes.clerk_server import FakeClerkApi
-from integrations.http import Http
-from integrations.loopback import Loopback, Reply
+from integrations.clerk.api import PATIENCE, ClerkApi
+from integrations.http.client import Http
+from simulators.clerk.api import FakeClerkApi
+from simulators.clerk.events import clerk_membership, clerk_organization, clerk_user
+from simulators.loopback import Loopback, Reply
 from tests.builders import NOV_22
 from tests.integrations.test_stripe_api import Clock
 from tests.workers.jobs.test_identity import ADA

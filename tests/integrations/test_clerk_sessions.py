@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.access import ActiveOrganization
 from domain.errors import NotAuthenticated, Unavailable
-from integrations.clerk_sessions import (
+from domain.identity.access import ActiveOrganization
+from integrations.clerk.sessions import (
     FRESH_FOR,
     MAX_JWKS,
     MAX_TOKEN,
@@ -30,8 +30,8 @@ from integrations.clerk_sessions import (
     issuer_of,
     read_jwks,
 )
-from integrations.fakes.clerk_sessions import LIFE, FakeClerk
-from integrations.http import Http
+from integrations.http.client import Http
+from simulators.clerk.sessions import LIFE, FakeClerk
 from tests.raw_server import RawServer, answering, dripping, endless
 from tests.wait import until
 

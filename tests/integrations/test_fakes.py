@@ -9,14 +9,15 @@ from uuid import UUID
 import pytest
 import stripe
 
-from domain import billing_events, identity_events
-from domain.billing import Tier
-from domain.events import Ignored
-from integrations.fakes.clerk import clerk_user
-from integrations.fakes.kinds import KINDS
-from integrations.fakes.lives import lifecycle
-from integrations.fakes.people import API_VERSIONS, Cast, Shape, cast
-from integrations.fakes.stripe import checkout_session, customer, invoice, stripe_event, subscription
+from domain.billing import events as billing_events
+from domain.billing.plan import Tier
+from domain.events.outcomes import Ignored
+from domain.identity import events as identity_events
+from simulators.clerk.events import clerk_user
+from simulators.kinds import KINDS
+from simulators.people import API_VERSIONS, Cast, Shape, cast
+from simulators.stripe.events import checkout_session, customer, invoice, stripe_event, subscription
+from simulators.stripe.scenarios import lifecycle
 
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 PERIOD = (AT, datetime(2026, 4, 1, 8, 0, tzinfo=UTC))

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from domain.errors import Unavailable, ViralError
-from integrations.addresses import AddressRefused
-from integrations.http import MOST_BYTES, Http, RefusedOutside, Request, parse_json
-from integrations.loopback import Asked, Loopback, Reply
+from integrations.http.addresses import AddressRefused
+from integrations.http.client import MOST_BYTES, Http, RefusedOutside, Request, parse_json
+from simulators.loopback import Asked, Loopback, Reply
 from tests.raw_server import RawServer, answering, dripping, endless
 
 QUICK = (1.0, 0.5, 3.0)

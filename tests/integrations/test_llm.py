@@ -10,13 +10,13 @@ from random import Random
 
 import pytest
 
+from domain.concepts.generation import Brief, faults
+from domain.concepts.trends import fill
 from domain.errors import Unavailable
-from domain.generation import Brief, faults
-from domain.storable import storable_text
-from domain.trends import fill
-from integrations.fake_llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
+from domain.text.storable import storable_text
 from integrations.llm import LanguageModels, Model, ModelRefused
-from integrations.loopback import Loopback, Reply
+from simulators.llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
+from simulators.loopback import Loopback, Reply
 from tests.raw_server import RawServer, answering, dripping, endless
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler
 import httpx
 import pytest
 
-from integrations.loopback import Asked, Loopback, Reply, serving
+from simulators.loopback import Asked, Loopback, Reply, serving
 from tests.wait import until
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)

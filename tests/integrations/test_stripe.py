@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import MalformedEvent, SignatureInvalid
-from integrations.stripe import parse_event, sign, verify
+from integrations.stripe.webhooks import parse_event, sign, verify
 
 SECRET = "whsec_one"
 NOW = 1_800_000_000.0

@@ -12,11 +12,11 @@ import pytest
 
 from domain.errors import Conflict, ProviderRefused, ProviderUnavailable, RateLimited, Rejected
 from domain.ports import Order
-from integrations.fakes.people import Cast, seconds
-from integrations.fakes.stripe import stripe_event, subscription
-from integrations.fakes.stripe_server import FakeStripe, Fault
-from integrations.loopback import Loopback, Reply
-from integrations.stripe_api import StripeApi
+from integrations.stripe.api import StripeApi
+from simulators.loopback import Loopback, Reply
+from simulators.people import Cast, seconds
+from simulators.stripe.api import FakeStripe, Fault
+from simulators.stripe.events import stripe_event, subscription
 from tests.builders import NOV_22
 from tests.raw_server import RawServer, answering, dripping, endless
 

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from domain.concepts.trends import Sighting
 from domain.errors import Unavailable
-from domain.trends import Sighting
-from integrations.fake_trends import fake_trends
-from integrations.http import Http, RefusedOutside
-from integrations.loopback import Loopback, Reply
+from integrations.http.client import Http, RefusedOutside
 from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
 from integrations.trends.source import Source, SourceBroken
+from simulators.loopback import Loopback, Reply
+from simulators.trends import fake_trends
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.turns import Turn
-from scheduler.line import FIRST_WAIT, LONGEST_WAIT, WINDOW, Line
+from db.queue.dispatch import Turn
+from scheduler.window import FIRST_WAIT, LONGEST_WAIT, WINDOW, Line
 
 LONGEST_STEP = 1.0
 STEPS = st.lists(

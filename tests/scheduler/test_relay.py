@@ -17,18 +17,18 @@ from apscheduler.triggers.cron import CronTrigger
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.adding import NewJob
-from db.claims import Terms, known
+from db.queue.claim import Terms, known
+from db.queue.enqueue import NewJob
 from db.transaction import SYSTEM
-from scheduler.relay import Relay
+from scheduler.dispatcher import Relay
 from scheduler.schedule import CatchUp, Schedule, fires_between, to_fire
 from tests.builders import a_tenant, new_id
 from tests.redis_servers import a_redis
-from workers import logs
 from workers.app import App
-from workers.broker import Doorbell, bell_key
-from workers.job import Context, job
-from workers.redis_client import connect
+from workers.engine.broker import Doorbell, bell_key
+from workers.engine.job import Context, job
+from workers.runtime import logs
+from workers.runtime.redis_client import connect
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOURLY = CronTrigger.from_crontab("0 * * * *", timezone="UTC")
@@ -230,7 +230,7 @@ def test_a_dead_process_has_all_its_jobs_rescued_at_once_however_many(app: App) 
 def test_only_a_window_waits_in_redis_and_it_moves_on_as_jobs_are_taken(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("scheduler.line", "scheduler.relay"):
+    for module in ("scheduler.window", "scheduler.dispatcher"):
         monkeypatch.setattr(f"{module}.WINDOW", 100)
     jobs = backlog(app, 300)
     relay = a_relay(app)

@@ -13,18 +13,18 @@ from sqlalchemy import insert, select
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from db.tables import api_keys, users
+from db.schema.tables import api_keys, users
 from db.transaction import SYSTEM
-from domain.access import KEY_BYTES, NOTE_USE_EVERY, new_key
 from domain.errors import TenantContextNotSet, Unavailable
-from integrations.clerk_sessions import JwksKeys, PemKeys, Verifier
-from integrations.fakes.clerk import clerk_deleted_organization, clerk_event, clerk_membership, clerk_organization
-from integrations.fakes.clerk_sessions import FakeClerk
-from integrations.fakes.people import Cast
+from domain.identity.access import KEY_BYTES, NOTE_USE_EVERY, new_key
+from integrations.clerk.sessions import JwksKeys, PemKeys, Verifier
+from simulators.clerk.events import clerk_deleted_organization, clerk_event, clerk_membership, clerk_organization
+from simulators.clerk.sessions import FakeClerk
+from simulators.people import Cast
 from tests.builders import a_clerk_event, a_tenant
 from tests.drain import drain
-from web.api import create_api
-from web.body import MAX_BODY
+from web.api.app import create_api
+from web.server.body import MAX_BODY
 from workers.app import App
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from db.transaction import SYSTEM
-from integrations.fakes.people import Body
+from simulators.people import Body
 from tests.builders import NOV_22, a_tenant
 from tests.cases.load import clerk_case
 from tests.web.test_api import Api, a_key, a_session, a_user, refused

@@ -9,9 +9,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from integrations.fakes.people import Cast
-from integrations.fakes.stripe import customer, stripe_event, subscription
-from integrations.fakes.stripe_server import FakeStripe, Fault
+from simulators.people import Cast
+from simulators.stripe.api import FakeStripe, Fault
+from simulators.stripe.events import customer, stripe_event, subscription
 from tests.builders import NOV_22, a_stripe_event, a_tenant, tenant
 from tests.wait import until
 from tests.web.test_api import PAGE, Api, a_key, a_session, a_user, refused

@@ -15,8 +15,8 @@ from tests.builders import a_tenant
 from tests.soak import walk
 from tests.web.test_api import Api, a_key, api, refused
 from tests.web.test_webhooks import Web, deps, rung, web
-from web.admission import AdmittedRoute
-from web.body import (
+from web.api.admission import AdmittedRoute
+from web.server.body import (
     LARGE,
     MAX_DEPTH,
     MAX_VALUES,

@@ -28,11 +28,11 @@ from tests.cli import browser
 from tests.cli.shell import ROOT
 from tests.web.test_api import PAGE, a_key
 from tests.web.test_webhooks import CLERK_SECRET, EVENT, STRIPE_SECRET, Web, serving
-from web.api import create_api
-from web.body import MAX_BODY
-from web.docs import ASSETS
-from web.headers import ALWAYS, OVER_HTTPS
+from web.api.app import create_api
+from web.api.docs import ASSETS
 from web.main import WebDeps
+from web.server.body import MAX_BODY
+from web.server.headers import ALWAYS, OVER_HTTPS
 from web.webhooks import DoorsFirst
 from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.attack.families.framing import SMUGGLED
 from tests.attack.wire import Wire, head, post
 from tests.wait import until
-from web.body import Body, BodyTooLarge, Disconnected
-from web.connections import MAX_AHEAD, MOST_CONNECTIONS, Bounds, Server, bounds
+from web.server.body import Body, BodyTooLarge, Disconnected
+from web.server.connections import MAX_AHEAD, MOST_CONNECTIONS, Bounds, Server, bounds
 
 LONG = 60.0
 """Seconds of a bound that a test does not want to reach."""

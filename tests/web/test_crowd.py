@@ -17,26 +17,26 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from psycopg.conninfo import make_conninfo
 
-from cli.local.postgres import SUPERUSER
-from db.requests import Request
+from db.ops.requests import Request
 from db.transaction import SYSTEM
 from domain.errors import ViralError
-from integrations.fakes.stripe_server import FakeStripe
+from local.postgres import SUPERUSER
+from simulators.stripe.api import FakeStripe
 from tests.builders import a_tenant
 from tests.conftest import Servers
 from tests.soak import Urls, soak
 from tests.wait import until
 from tests.web.test_api import Api, a_key, refused
 from tests.web.test_webhooks import deps, rung, serving
-from web.admission import Admission, AdmittedRoute
-from web.api import _only_here, _refused, create_api
+from web.api.admission import Admission, AdmittedRoute
+from web.api.app import _only_here, _refused, create_api
+from web.api.refusals import Refused
+from web.api.usage import UsageLog
 from web.main import WebDeps
-from web.refusals import Refused
-from web.usage import UsageLog
+from web.throttle import Policy, Throttle
 from workers.app import App, build
-from workers.broker import connect
+from workers.engine.broker import connect
 from workers.settings import Settings
-from workers.throttle import Policy, Throttle
 
 __all__ = ["deps", "rung"]
 

@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
-from domain.events import Status
-from integrations.fakes.lives import LIVES
-from integrations.fakes.people import SHAPES, Body
+from domain.events.outcomes import Status
+from simulators.people import SHAPES, Body
+from simulators.stripe.scenarios import LIVES
 from tests.builders import event_row, job_row
 from tests.conftest import connection_to
 from tests.converge.course import SOLD, START, WHO, begin, state
 from tests.drain import drain
 from tests.web.test_webhooks import CLERK_SECRET, STRIPE_SECRET, Web, serving
-from web.api import create_api
+from web.api.app import create_api
 from web.main import WebDeps
 from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
-from domain.events import Status
+from domain.events.outcomes import Status
 from tests.converge.people import LIVES
 from tests.drain import drain
 from tests.web.test_fuzz import ODD, places, web

@@ -12,23 +12,23 @@ import pytest
 import redis
 from sqlalchemy import func, select
 
-from db.connection import DatabaseUnavailable
-from db.content import Generation
-from db.tables import api_usage, performance_feedback
+from db.concepts.generations import Generation
+from db.postgres.connection import DatabaseUnavailable
+from db.schema.tables import api_usage, performance_feedback
 from db.transaction import SYSTEM
+from domain.concepts.generation import Brief, Written
 from domain.errors import Unavailable
-from domain.generation import Brief, Written
 from tests.builders import a_tenant, tenant
 from tests.drain import drain
 from tests.told import everything_told
 from tests.wait import until
 from tests.web.test_api import NOW, Api, a_key, refused
-from web.jobs import OWN_ERROR
-from web.limits import policies
-from web.usage import UsageLog
+from web.api.jobs import OWN_ERROR
+from web.api.limits import policies
+from web.api.usage import UsageLog
+from web.throttle import Throttle
 from workers.app import App
-from workers.redis_client import connect
-from workers.throttle import Throttle
+from workers.runtime.redis_client import connect
 
 LOCAL = {"count": 2, "generator": "local-grammar/v1"}
 READ, WRITE = "generations:read", "generations:write"

@@ -12,15 +12,15 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from db.connection import AppConnection
-from db.intake import NewEvent, Stored
+from db.events.writer import NewEvent, Stored
+from db.postgres.connection import AppConnection
 from domain.errors import Unavailable
 from tests.conftest import Servers, connection_to
 from tests.outages import refusing
 from tests.proxy import Proxy, proxied
 from tests.wait import until
-from web.ingest import Ingest, Rings
-from workers import logs
+from web.webhook_writer import Ingest, Rings
+from workers.runtime import logs
 
 Connection = AppConnection
 

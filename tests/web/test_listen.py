@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from web.listen import CannotListen, PortTaken, _refused, bind
+from web.server.listen import CannotListen, PortTaken, _refused, bind
 from workers.settings import load
 
 

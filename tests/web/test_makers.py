@@ -13,16 +13,16 @@ import httpx
 import pytest
 
 from db.transaction import SYSTEM
-from domain.access import MAX_KEYS
-from integrations.fakes.clerk import clerk_deleted_organization, clerk_event, clerk_membership
-from integrations.fakes.people import Body
+from domain.identity.access import MAX_KEYS
+from simulators.clerk.events import clerk_deleted_organization, clerk_event, clerk_membership
+from simulators.people import Body
 from tests.builders import NOV_22, a_tenant
 from tests.wait import until
 from tests.web.test_api import Api, a_key, a_session, a_user, refused
 from tests.workers.jobs.test_identity import ADA, HOUR, apply, created, deleted
 from tests.workers.jobs.test_organizations import of_organization, organization
-from workers import logs
 from workers.app import App, build
+from workers.runtime import logs
 from workers.settings import Settings
 
 THREADS = 8

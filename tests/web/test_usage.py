@@ -6,12 +6,12 @@ import psycopg
 import pytest
 from sqlalchemy import func, select
 
-from db.requests import Request
-from db.tables import api_usage
+from db.ops.requests import Request
+from db.schema.tables import api_usage
 from db.transaction import SYSTEM
 from tests.builders import a_tenant
 from tests.wait import until
-from web.usage import UsageLog
+from web.api.usage import UsageLog
 from workers.app import App
 
 

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from db.tables import performance_feedback
-from domain.access import KEY_BYTES, new_key
+from db.schema.tables import performance_feedback
+from domain.identity.access import KEY_BYTES, new_key
 from tests.web.test_api import NOW, PAGE, Api
 from tests.web.test_browsers import deps as deps
 from tests.web.test_browsers import web as web
 from tests.web.test_generations import Tenant, a_generation
 from tests.web.test_webhooks import Web
-from web import billing, feedback, generations, jobs, keys, user
-from web.limits import _network
-from web.strict import RequestBody
+from web.api import billing, feedback, generations, jobs, keys, user
+from web.api.limits import _network
+from web.api.strict import RequestBody
+from web.throttle import Throttle
 from workers.app import App
-from workers.redis_client import connect
-from workers.throttle import Throttle
+from workers.runtime.redis_client import connect
 
 ROUTES = [
     route

@@ -21,24 +21,25 @@ import structlog
 from stripe import WebhookSignature
 from structlog.testing import capture_logs
 
-from cli.local.postgres import APP, OWNER, EmbeddedPostgres
-from db import migrate
-from db.connection import AppConnection
-from integrations import clerk, stripe
+from db.migrate import upgrade as migrate
+from db.postgres.connection import AppConnection
+from integrations.clerk import webhooks as clerk
+from integrations.stripe import webhooks as stripe
+from local.postgres import APP, OWNER, EmbeddedPostgres
 from tests.conftest import Servers, connection_to
 from tests.outages import read_only
 from tests.redis_servers import a_redis
 from tests.wait import until
-from web.api import create_api
-from web.body import MAX_BODY
-from web.connections import Bounds, Server
-from web.ingest import Rings
+from web.api.app import create_api
 from web.main import WebDeps, create_app
+from web.server.body import MAX_BODY
+from web.server.connections import Bounds, Server
+from web.webhook_writer import Rings
 from workers.app import App, Ids
-from workers.broker import Doorbell
+from workers.engine.broker import Doorbell
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
-from workers.redis_client import connect
+from workers.runtime.redis_client import connect
 
 STRIPE_SECRET = "whsec_stripe"
 CLERK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -12,10 +12,10 @@ import pytest
 from db.transaction import SYSTEM
 from domain.errors import Rejected
 from workers.app import App
-from workers.broker import bell_key
-from workers.job import Context, job
-from workers.redis_client import connect
-from workers.runner import SLOW, Runner
+from workers.engine.broker import bell_key
+from workers.engine.job import Context, job
+from workers.engine.runner import SLOW, Runner
+from workers.runtime.redis_client import connect
 
 ran: list[UUID]
 spent: float

@@ -9,13 +9,13 @@ from uuid import UUID
 import pytest
 from dramatiq import Worker
 
+from db.queue.dispatch import BAND
 from db.transaction import Rings
-from db.turns import BAND
 from tests.builders import new_id
 from tests.conftest import Servers
 from tests.wait import until
-from workers.broker import FEW, BellBroker, Doorbell, declare_actor
-from workers.redis_client import connect
+from workers.engine.broker import FEW, BellBroker, Doorbell, declare_actor
+from workers.runtime.redis_client import connect
 
 
 class Listener:

@@ -11,14 +11,14 @@ import pytest
 
 from db.transaction import SYSTEM, Tx
 from domain.errors import Unavailable
-from domain.job import Backoff
-from domain.rate import Rate
+from domain.queue.rate import Rate
+from domain.queue.retries import Backoff
 from tests.builders import a_tenant, job_row
 from workers.app import App
-from workers.context import Context, StepUnknown
-from workers.endings import cancel, rescue
-from workers.job import FailedJob, JobType, job
-from workers.runner import Runner
+from workers.engine.context import Context, StepUnknown
+from workers.engine.job import FailedJob, JobType, job
+from workers.engine.outcomes import cancel, rescue
+from workers.engine.runner import Runner
 
 NO_WAIT = Backoff(base=timedelta(0))
 Script = Callable[[Context], None]

@@ -11,17 +11,17 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from db.queue.workers import NOBODY
 from db.transaction import SYSTEM, Contended
-from db.workers import NOBODY
 from domain.errors import Rejected
-from domain.job import Backoff
+from domain.queue.retries import Backoff
 from tests.builders import a_tenant, job_row
 from workers.app import App
-from workers.context import JobCancelled
-from workers.endings import cancel, rescue
-from workers.heartbeat import LEASE, Heartbeat
-from workers.job import Context, FailedJob, Tx, job
-from workers.runner import Runner
+from workers.engine.context import JobCancelled
+from workers.engine.heartbeat import LEASE, Heartbeat
+from workers.engine.job import Context, FailedJob, Tx, job
+from workers.engine.outcomes import cancel, rescue
+from workers.engine.runner import Runner
 
 Hook = Callable[[Tx, FailedJob], None]
 

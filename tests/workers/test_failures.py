@@ -13,15 +13,15 @@ import pytest
 
 from db.transaction import SYSTEM
 from domain.errors import Rejected, Unavailable
-from domain.job import LONGEST_RETRY_AFTER, Backoff
-from domain.redaction import LONGEST
+from domain.queue.retries import LONGEST_RETRY_AFTER, Backoff
+from domain.text.redaction import LONGEST
 from tests.builders import job_row
 from tests.wait import until
 from tests.workers.test_context import Stage
 from workers.app import App
-from workers.context import Context
-from workers.failures import LONGEST_TRACEBACK, described
-from workers.job import JobType, job
+from workers.engine.context import Context
+from workers.engine.failures import LONGEST_TRACEBACK, described
+from workers.engine.job import JobType, job
 
 
 class SaysNothing(Exception):

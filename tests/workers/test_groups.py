@@ -14,8 +14,8 @@ from tests.builders import a_tenant, job_row
 from tests.conftest import Servers
 from tests.proxy import Proxy, proxied
 from workers.app import App, build
-from workers.job import Context, JobType, job
-from workers.runner import Runner
+from workers.engine.job import Context, JobType, job
+from workers.engine.runner import Runner
 from workers.settings import Settings
 
 Act = Callable[[Context, Tx, str], None]

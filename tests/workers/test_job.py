@@ -5,12 +5,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db.jobs import PART
+from db.queue.transitions import PART
 from db.transaction import SYSTEM
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from tests.builders import a_tenant, job_row
 from workers.app import App, JobTypeTwice, discover
-from workers.job import Context, job
+from workers.engine.job import Context, job
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 

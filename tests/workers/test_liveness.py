@@ -6,14 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from db.claims import known
+from db.queue.claim import known
 from db.transaction import SYSTEM
 from tests.builders import job_row
 from workers.app import App
-from workers.endings import rescue
-from workers.heartbeat import Heartbeat
-from workers.job import Context, FailedJob, Tx, job
-from workers.runner import Runner
+from workers.engine.heartbeat import Heartbeat
+from workers.engine.job import Context, FailedJob, Tx, job
+from workers.engine.outcomes import rescue
+from workers.engine.runner import Runner
 
 hooks: list[str]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unseen import UNSEEN, unseen
-from workers import logs
+from workers.runtime import logs
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from tests.builders import job_row
 from tests.conftest import Servers
 from tests.proxy import Proxy, proxied
 from workers.app import App, build
-from workers.job import Context, job
+from workers.engine.job import Context, job
 from workers.settings import Settings
 
 

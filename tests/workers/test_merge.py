@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.wait import until
-from workers.merge import Merger
+from workers.engine.batcher import Merger
 
 
 class Rounds:

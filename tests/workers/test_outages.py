@@ -11,17 +11,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from db.transaction import SYSTEM, DatabaseUnavailable
-from domain.job import OUTAGES_FORGIVEN
-from scheduler.relay import Relay
+from domain.queue.retries import OUTAGES_FORGIVEN
+from scheduler.dispatcher import Relay
 from tests.builders import job_row
 from tests.conftest import Servers
 from tests.outages import read_only, refusing
 from tests.wait import until
-from workers import logs
 from workers.app import App
-from workers.heartbeat import Heartbeat
-from workers.job import Context, Tx, job
-from workers.runner import Runner
+from workers.engine.heartbeat import Heartbeat
+from workers.engine.job import Context, Tx, job
+from workers.engine.runner import Runner
+from workers.runtime import logs
 
 Act = Callable[[Context], None]
 

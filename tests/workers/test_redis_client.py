@@ -25,13 +25,22 @@ from tests.proxy import Proxy, proxied
 from tests.redis_servers import RedisServer, a_redis
 from tests.wait import until
 from tests.workers.test_broker import Listener
-from workers import logs
+from web.throttle import Policy, Throttle
 from workers.app import build
-from workers.broker import Doorbell
-from workers.job import Context, job
-from workers.redis_client import CALM, RedisUnusable, Trouble, connect, describe, diagnose, reason, refuse_cluster
+from workers.engine.broker import Doorbell
+from workers.engine.job import Context, job
+from workers.runtime import logs
+from workers.runtime.redis_client import (
+    CALM,
+    RedisUnusable,
+    Trouble,
+    connect,
+    describe,
+    diagnose,
+    reason,
+    refuse_cluster,
+)
 from workers.settings import Settings, SettingsInvalid, load
-from workers.throttle import Policy, Throttle
 
 MANY = Policy("key", 10_000, 10_000)
 

@@ -12,11 +12,11 @@ import pytest
 
 from db.transaction import SYSTEM, Tx
 from domain.errors import Rejected, Unavailable
-from domain.job import Backoff
+from domain.queue.retries import Backoff
 from tests.builders import job_row
 from workers.app import App
-from workers.job import Context, FailedJob, JobType, job
-from workers.runner import Runner
+from workers.engine.job import Context, FailedJob, JobType, job
+from workers.engine.runner import Runner
 
 NO_WAIT = Backoff(base=timedelta(0))
 
@@ -248,7 +248,7 @@ def test_a_zombies_failure_is_not_recorded(bench: Bench) -> None:
 
 
 def _lost() -> object:
-    from db.jobs import FailedAttempt
+    from db.queue.transitions import FailedAttempt
 
     return FailedAttempt("lost", "WorkerLost", "test")
 

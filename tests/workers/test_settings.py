@@ -2,10 +2,10 @@
 
 import pytest
 
-from domain.billing import Tier
-from integrations.fakes.clerk_sessions import FakeClerk
+from domain.billing.plan import Tier
+from simulators.clerk.sessions import FakeClerk
+from web.signin import issuer
 from workers.settings import SettingsInvalid, load, require
-from workers.signin import issuer
 
 
 def test_lists_are_separated_by_commas() -> None:

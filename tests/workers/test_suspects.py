@@ -8,12 +8,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from db.transaction import SYSTEM
-from domain.job import CRASHES_BEFORE_QUARANTINE
+from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from tests.builders import job_row
 from workers.app import App
-from workers.endings import rescue
-from workers.job import Context, JobType, job
-from workers.runner import Runner
+from workers.engine.job import Context, JobType, job
+from workers.engine.outcomes import rescue
+from workers.engine.runner import Runner
 
 Act = Callable[[Context], None]
 

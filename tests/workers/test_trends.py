@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from db.transaction import SYSTEM
-from domain.trends import STILL_USED, Collected
-from integrations.fake_trends import fake_trends
-from integrations.http import Http
-from integrations.loopback import Loopback, Reply
+from domain.concepts.trends import STILL_USED, Collected
+from integrations.http.client import Http
 from integrations.trends import gnews, google, reddit
 from integrations.trends.source import Source
+from simulators.loopback import Loopback, Reply
+from simulators.trends import fake_trends
 from workers.app import App
-from workers.trends import LONGEST_WAIT, Collector, Outside
+from workers.outside.trends import LONGEST_WAIT, Collector, Outside
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -6,18 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.billing import (
-    LIFE,
-    PriceBook,
-    Subscription,
-    TenantBilling,
-    certain,
-    change_plan,
-    knows,
-    newer,
-    unknown_prices,
-)
-from domain.billing_events import (
+from domain.billing.customers import Customer, concerns, ended, pay_as
+from domain.billing.events import (
     CustomerDeleted,
     Flagged,
     Incomplete,
@@ -28,13 +18,23 @@ from domain.billing_events import (
     Thin,
     read,
 )
-from domain.customers import Customer, concerns, ended, pay_as
+from domain.billing.invoices import Invoice, further, periods_paid
+from domain.billing.plan import (
+    LIFE,
+    PriceBook,
+    Subscription,
+    TenantBilling,
+    certain,
+    change_plan,
+    knows,
+    newer,
+    unknown_prices,
+)
+from domain.billing.reconcile import subject
 from domain.errors import ProviderUnavailable
-from domain.events import SETTLED, Concern, Flag, Ignored, Outcome, Priority, Status
-from domain.invoices import Invoice, further, periods_paid
-from domain.quota import carry_over
-from domain.reconcile import subject
-from workers.job import Context, FailedJob, Tx, job
+from domain.events.outcomes import SETTLED, Concern, Flag, Ignored, Outcome, Priority, Status
+from domain.quota.quota import carry_over
+from workers.engine.job import Context, FailedJob, Tx, job
 
 EVENTS_PER_TRANSACTION = 1000
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
 
-from domain.errors import MalformedEvent
-from domain.ports import BillingRecords, Page
-from domain.reconcile import (
+from domain.billing.reconcile import (
     Difference,
     compare_invoice,
     compare_subscription,
@@ -18,7 +16,9 @@ from domain.reconcile import (
     read_subscription,
     unreadable,
 )
-from workers.job import Context, Tx, job
+from domain.errors import MalformedEvent
+from domain.ports import BillingRecords, Page
+from workers.engine.job import Context, Tx, job
 from workers.jobs.billing import tell
 
 INVOICES_OF = timedelta(days=40)

@@ -13,8 +13,8 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid5
 
-from domain import trends
-from domain.generation import (
+from domain.concepts import trends
+from domain.concepts.generation import (
     DEFAULT_COUNT,
     REMEMBERED,
     Brief,
@@ -31,10 +31,10 @@ from domain.generation import (
     written_of,
     written_row,
 )
+from domain.concepts.timing import SPREAD, due_day, spread, zone_of
+from domain.concepts.trends import STILL_USED, Trend, collected_of, collected_row, sighting_of
 from domain.ports import ConceptWriter, choose
-from domain.timing import SPREAD, due_day, spread, zone_of
-from domain.trends import STILL_USED, Trend, collected_of, collected_row, sighting_of
-from workers.job import SYSTEM, Context, FailedJob, Generation, Tx, job
+from workers.engine.job import SYSTEM, Context, FailedJob, Generation, Tx, job
 
 ANSWERS = 3
 """How often a generator may try to keep the rules; each answer of a model is paid for."""

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from domain import quota
-from domain.billing import PLANS, Tier
+from domain.billing.plan import PLANS, Tier
 from domain.errors import Rejected, Unavailable
-from domain.events import Ignored, Outcome, Priority, Status
-from domain.identity import (
+from domain.events.outcomes import Ignored, Outcome, Priority, Status
+from domain.identity.events import Login, read
+from domain.identity.people import (
     Membership,
     Organization,
     Person,
@@ -21,9 +21,9 @@ from domain.identity import (
     tenant_name,
     without_person,
 )
-from domain.identity_events import Login, read
-from domain.personal import identifiers
-from workers.job import Context, Event, Tx, job
+from domain.quota import quota
+from domain.text.personal import identifiers
+from workers.engine.job import Context, Event, Tx, job
 
 EVENTS_AT_ONCE, EVENTS_FOUND_AT_ONCE = 1000, 200
 """Read, and changed, in one transaction."""
@@ -240,7 +240,8 @@ def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:
 
 
 def rename_tenant(tx: Tx, before: Person | Organization, after: Person | Organization) -> None:
-    """The account's own tenant is called after it (`domain.identity.renamed`), until it is deleted (`forget_names`)."""
+    """The account's own tenant is called after it (`domain.identity.people.renamed`), until it is deleted
+    (`forget_names`)."""
     unchanged = (before.name, tenant_name(before)) == (after.name, tenant_name(after))
     home = None if unchanged or after.deleted_at else tx.identity.home(after.clerk_id)
     if home is None:

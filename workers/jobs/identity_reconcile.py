@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from domain.errors import MalformedEvent, Rejected
-from domain.identity import Membership, Organization, Person
-from domain.identity_reconcile import KINDS, Difference, Row, compare, ended, gone, read_listed, unreadable
+from domain.identity.people import Membership, Organization, Person
+from domain.identity.reconcile import KINDS, Difference, Row, compare, ended, gone, read_listed, unreadable
 from domain.ports import IdentityRecords, Page
-from workers.job import Context, Tx, job
+from workers.engine.job import Context, Tx, job
 from workers.jobs.identity import apply_clerk_event
 
 ASKED_FOR = 5

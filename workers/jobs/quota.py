@@ -1,6 +1,6 @@
 """A new month of concepts begins."""
 
-from workers.job import Context, job
+from workers.engine.job import Context, job
 
 TENANTS_PER_TRANSACTION = 1000
 

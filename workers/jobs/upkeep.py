@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from domain.errors import Rejected
-from domain.events import IGNORED, SETTLED
-from workers.job import Context, job
+from domain.events.outcomes import IGNORED, SETTLED
+from workers.engine.job import Context, job
 
 KEEP_ENDED = {
     # Somebody who asks "what happened?" asks within a weekend. What claims read every moment stays small.

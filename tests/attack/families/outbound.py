@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable
 
-from integrations.loopback import Loopback, Reply
+from simulators.loopback import Loopback, Reply
 from tests.attack.stage import OWN, ROOT, WHOLE_REQUESTS, Stage, attack
 from tests.attack.target import dumps
 from tests.attack.wire import head
@@ -27,7 +27,7 @@ COLLECT = """
 from datetime import UTC, datetime
 from domain.errors import ViralError
 from workers.settings import load
-from workers.sources import outside
+from workers.outside.sources import outside
 known = outside(load())
 for source in known.sources:
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from db.security import seeing_all_tenants
-from integrations import stripe
+from integrations.stripe import webhooks as stripe
 from tests.attack.stage import OWN, ROOT, Stage, attack
 from tests.attack.wire import post
 from tests.unseen import unseen

@@ -16,7 +16,7 @@ from tests.chaos.load import Feeder, feeding
 from tests.chaos.report import Finding
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
-from workers.broker import EPOCH_KEY, bell_key
+from workers.engine.broker import EPOCH_KEY, bell_key
 
 RECOVERY_BAR = 5.0
 """Seconds until what had waited in Redis is begun beside free workers, and until the first job moves in a Redis that

@@ -9,7 +9,7 @@ from random import Random
 import psutil
 
 from db.transaction import SYSTEM
-from domain.job import CRASHES_BEFORE_QUARANTINE
+from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from tests.chaos.fleet import FAST, SHIPPED, Fleet, Member
 from tests.chaos.ground import Place
 from tests.chaos.jobs.counted import deadly, effect

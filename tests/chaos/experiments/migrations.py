@@ -13,8 +13,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from db.migrate import MIGRATIONS, newest, owners_engine
-from db.revisions import comment
+from db.migrate.revisions import comment
+from db.migrate.upgrade import MIGRATIONS, newest, owners_engine
 from tests.chaos.experiments.kills import kill_one
 from tests.chaos.fleet import FAST
 from tests.chaos.load import feeding
@@ -58,7 +58,7 @@ def migrating(stage: Stage, finding: Finding) -> None:
 
 
 def migrate(url: str, revision: str) -> None:
-    """What `db.migrate` does, with the throwaway chain in sight."""
+    """What `db.migrate.upgrade` does, with the throwaway chain in sight."""
     engine = owners_engine(url)
     with engine.connect() as connection:
         config = Config()

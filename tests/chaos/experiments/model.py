@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from db.adding import NewJob
-from db.claims import ClaimedJob, Done, Terms, known
-from db.jobs import FailedAttempt
+from db.queue.claim import ClaimedJob, Done, Terms, known
+from db.queue.enqueue import NewJob
+from db.queue.transitions import FailedAttempt
 from db.transaction import SYSTEM
-from domain.job import CRASHES_BEFORE_QUARANTINE
+from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from tests.chaos.ground import Place
 from tests.chaos.report import Finding
 from tests.chaos.stage import Stage
-from workers.endings import rescue
+from workers.engine.outcomes import rescue
 
 TYPE, QUEUE = "chaos.model", "default"
 HOUR = timedelta(hours=1)

@@ -16,10 +16,10 @@ import redis
 
 import tests.chaos.jobs
 import workers.jobs
-from cli.local.home import passwords
-from cli.local.valkey import EmbeddedRedis
 from db.transaction import SYSTEM
-from domain.access import KEY_BYTES, new_key
+from domain.identity.access import KEY_BYTES, new_key
+from local.home import passwords
+from local.valkey import EmbeddedRedis
 from tests.builders import a_tenant
 from tests.chaos.fleet import FAST
 from tests.chaos.ground import Ground, Place

@@ -13,9 +13,9 @@ from random import Random
 import httpx
 
 from db.transaction import SYSTEM
-from integrations import stripe
-from integrations.fakes.kinds import KINDS
-from integrations.fakes.people import cast
+from integrations.stripe import webhooks as stripe
+from simulators.kinds import KINDS
+from simulators.people import cast
 from tests.chaos.faults import Wire
 from tests.chaos.fleet import FAST
 from tests.chaos.ground import STRIPE_SECRET, Place

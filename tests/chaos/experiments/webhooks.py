@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 
-from domain.billing import Tier
-from integrations import stripe
-from integrations.fakes.lives import lifecycle
-from integrations.fakes.people import Body, Shape, cast
+from domain.billing.plan import Tier
+from integrations.stripe import webhooks as stripe
+from simulators.people import Body, Shape, cast
+from simulators.stripe.scenarios import lifecycle
 from tests.builders import a_stripe_event, a_tenant
 from tests.chaos.fleet import FAST
 from tests.chaos.ground import STRIPE_SECRET, Place

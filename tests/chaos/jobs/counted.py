@@ -10,8 +10,8 @@ from uuid import UUID
 from db.transaction import Tx
 from tests.chaos import seams
 from tests.chaos.jobs.slow import wait_for
-from workers.context import Context
-from workers.job import job
+from workers.engine.context import Context
+from workers.engine.job import job
 
 
 @job("chaos.effect", system=True, max_attempts=20)

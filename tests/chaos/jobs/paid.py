@@ -4,7 +4,7 @@ from pathlib import Path
 from uuid import UUID
 
 from tests.chaos.jobs.slow import wait_for
-from workers.job import Context, job
+from workers.engine.job import Context, job
 
 
 @job("chaos.paid")

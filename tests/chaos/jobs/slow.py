@@ -4,7 +4,7 @@ constraint: one that happened twice would show."""
 from pathlib import Path
 from time import monotonic, sleep
 
-from workers.job import Context, Tx, job
+from workers.engine.job import Context, Tx, job
 
 
 def wait_for(path: Path, seconds: float = 60) -> None:

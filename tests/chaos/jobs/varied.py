@@ -5,9 +5,9 @@ from time import sleep
 from uuid import UUID
 
 from domain.errors import Rejected
-from domain.rate import Rate
+from domain.queue.rate import Rate
 from tests.chaos.jobs.slow import mark
-from workers.job import Context, FailedJob, Tx, job
+from workers.engine.job import Context, FailedJob, Tx, job
 
 PLENTY = Rate(timedelta(milliseconds=1), burst=1000)
 

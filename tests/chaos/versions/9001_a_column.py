@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from db.migrate import newest
+from db.migrate.upgrade import newest
 
 revision = "chaos_1"
 down_revision = newest()

@@ -23,11 +23,11 @@ import pytest
 import redis
 
 import cli
-from cli.local.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedRedis, read_state, start_embedded
-from cli.local.footing import nobody
-from cli.local.home import ChildRecord, State, make_home, new_state, write_state
-from cli.local.postgres import wheel_binaries
-from cli.local.spawn import answers, spawn, until
+from local.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedRedis, read_state, start_embedded
+from local.footing import nobody
+from local.home import ChildRecord, State, make_home, new_state, write_state
+from local.postgres import wheel_binaries
+from local.spawn import answers, spawn, until
 
 PYTHONPATH = os.pathsep.join([str(Path(cli.__file__).parents[1]), *sys.path])
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -93,7 +93,7 @@ class Elsewhere:
     SCRIPT = """
 import json, sys
 from pathlib import Path
-from cli.local.embedded import EmbeddedError, start_embedded
+from local.embedded import EmbeddedError, start_embedded
 try:
     with start_embedded(Path(sys.argv[1]), say=lambda line: print(line, file=sys.stderr, flush=True)) as embedded:
         embedded.record(web_url="http://127.0.0.1:1234")
@@ -501,7 +501,7 @@ AS_USER = """
 import ctypes, encodings.idna, os, sys
 from pathlib import Path
 import psycopg
-from cli.local.embedded import EmbeddedError, read_state, start_embedded
+from local.embedded import EmbeddedError, read_state, start_embedded
 try:  # import what is imported late: this Python may live in a folder of root
     psycopg.connect("postgresql://x:y@127.0.0.1:1/z", sslmode="disable", connect_timeout=1)
 except psycopg.OperationalError:

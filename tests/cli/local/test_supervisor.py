@@ -18,14 +18,14 @@ import psutil
 import pytest
 
 import cli
-from cli.local.spawn import until
-from cli.local.supervisor import Child, Supervisor
+from local.spawn import until
+from local.supervisor import Child, Supervisor
 
 PYTHONPATH = os.pathsep.join([str(Path(cli.__file__).parents[1]), *sys.path])
 HARNESS = """
 import json, os, sys
 from pathlib import Path
-from cli.local.supervisor import Child, Supervisor
+from local.supervisor import Child, Supervisor
 
 told = json.loads(sys.argv[1])
 folder = Path(told["folder"])

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from db.transaction import SYSTEM
-from domain.billing import Tier
+from domain.billing.plan import Tier
 from domain.errors import Rejected
-from domain.quota import add_months
-from integrations.fakes.people import Body, Cast
-from integrations.fakes.stripe import checkout_session, customer, invoice, stripe_event, subscription
+from domain.quota.quota import add_months
+from simulators.people import Body, Cast
+from simulators.stripe.events import checkout_session, customer, invoice, stripe_event, subscription
 from tests.builders import NOV_22, a_stripe_event, a_tenant, event_row, job_row, tenant
 from tests.drain import drain
 from workers.app import App

@@ -7,16 +7,16 @@ from uuid import UUID
 import pytest
 
 from db.transaction import SYSTEM
-from domain.quota import add_months
-from integrations.fakes.people import Body, Cast
-from integrations.fakes.stripe import invoice, stripe_event, subscription
-from integrations.fakes.stripe_server import FakeStripe, Fault
+from domain.quota.quota import add_months
+from simulators.people import Body, Cast
+from simulators.stripe.api import FakeStripe, Fault
+from simulators.stripe.events import invoice, stripe_event, subscription
 from tests.builders import NOV_22, a_stripe_event, a_tenant, event_row, job_row, tenant
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.billing import release_parked
 from workers.jobs.billing_reconcile import reconcile
-from workers.rebuild import rebuild
+from workers.ops.rebuild import rebuild
 
 NOW = NOV_22 + timedelta(hours=1)
 PERIOD = (NOV_22, add_months(NOV_22, 1))

@@ -16,18 +16,18 @@ import psycopg
 import pytest
 from sqlalchemy import insert, select, update
 
-from db.tables import api_usage, generations, quota_holds, social_accounts, tenants
+from db.schema.tables import api_usage, generations, quota_holds, social_accounts, tenants
 from db.transaction import SYSTEM
-from domain.generation import Past
-from integrations.fake_llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
-from integrations.fake_trends import fake_trends
-from integrations.loopback import Loopback, Reply
+from domain.concepts.generation import Past
+from simulators.llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
+from simulators.loopback import Loopback, Reply
+from simulators.trends import fake_trends
 from tests.builders import NOV_22, a_tenant, job_row, tenant
 from tests.drain import drain
 from tests.told import everything_told
 from tests.wait import until
 from workers.app import App, build
-from workers.endings import cancel, rescue
+from workers.engine.outcomes import cancel, rescue
 from workers.jobs.generation import daily, generate_concepts
 from workers.settings import Settings
 

@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from db.transaction import SYSTEM
-from integrations.fakes.clerk import (
+from simulators.clerk.events import (
     clerk_deleted_user,
     clerk_event,
     clerk_user,
 )
-from integrations.fakes.people import Body, Cast
+from simulators.people import Body, Cast
 from tests.builders import NOV_22, a_clerk_event, a_tenant, beside, event_row, job_row, tenant
 from tests.drain import drain
 from workers.app import App

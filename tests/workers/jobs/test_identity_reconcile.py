@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from db.transaction import SYSTEM
-from integrations.fakes.clerk import clerk_event, clerk_membership, clerk_organization, clerk_user
-from integrations.fakes.clerk_lives import lives
-from integrations.fakes.clerk_server import FakeClerkApi
-from integrations.fakes.people import Body, Cast
-from integrations.loopback import Asked, Loopback, Reply
+from simulators.clerk.api import FakeClerkApi
+from simulators.clerk.events import clerk_event, clerk_membership, clerk_organization, clerk_user
+from simulators.clerk.scenarios import lives
+from simulators.loopback import Asked, Loopback, Reply
+from simulators.people import Body, Cast
 from tests.builders import NOV_22, a_clerk_event, event_row, job_row
 from tests.converge.people import state
 from tests.drain import drain
 from tests.workers.jobs.test_identity import ADA, HOUR, apply, created, the_user, users
-from workers import logs
 from workers.app import App, build
 from workers.jobs.identity_reconcile import reconcile
+from workers.runtime import logs
 from workers.settings import Settings
 
 BOB = replace(ADA, user_id="user_bob", email="bob@example.com")

@@ -11,15 +11,15 @@ import psycopg
 import pytest
 
 from db.transaction import SYSTEM
-from domain.access import KEY_BYTES, new_key
-from integrations.fakes.clerk import (
+from domain.identity.access import KEY_BYTES, new_key
+from simulators.clerk.events import (
     clerk_deleted_organization,
     clerk_event,
     clerk_membership,
     clerk_organization,
     clerk_session,
 )
-from integrations.fakes.people import Body, Cast
+from simulators.people import Body, Cast
 from tests.builders import NOV_22, a_clerk_event, a_tenant, event_row, job_row, tenant
 from tests.drain import drain
 from tests.wait import until

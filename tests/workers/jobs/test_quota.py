@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from db.transaction import SYSTEM
-from domain.quota import add_months, begin, reserve
+from domain.quota.quota import add_months, begin, reserve
 from tests.builders import NOV_22, a_tenant, job_row, tenant
 from tests.drain import drain
 from workers.app import App

@@ -11,10 +11,10 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from db.intake import store_and_commit
+from db.events.writer import store_and_commit
 from db.transaction import SYSTEM
-from integrations import clerk
-from integrations.fakes.people import Body
+from integrations.clerk import webhooks as clerk
+from simulators.people import Body
 from tests.builders import a_clerk_event, a_stripe_event, an_ended_job, job_row, new_id, where
 from tests.wait import until
 from web.webhooks import new_event

@@ -1,4 +1,4 @@
-from workers.job import Context, job
+from workers.engine.job import Context, job
 
 
 @job("twins.job")

@@ -1,0 +1,111 @@
+"""`viral generations`"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from cli.output import AsJson, Limit, cell, console, print_json, show, show_one
+from cli.session import session
+from cli.shell import Group
+
+app = Group()
+
+COLUMNS = ("id", "date", "tenant_id", "concepts", "generator", "job_id")
+SOURCES = ("source", "region", "count", "answered_at", "failures", "retry_at", "error")
+
+
+@app.command("list")
+def list_generations(
+    tenant_id: Annotated[UUID | None, typer.Option("--tenant", help="Only this tenant's.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """The newest generations first."""
+    from db.transaction import SYSTEM
+
+    with session() as current, current.db.transaction(tenant_id or SYSTEM) as tx:
+        rows = tx.generating.recent(limit)
+    show(rows, COLUMNS, as_json=as_json, nothing="No generations.")
+
+
+@app.command("show")
+def show_generation(
+    generation_id: Annotated[UUID, typer.Argument(metavar="ID", help="The generation's id.")], as_json: AsJson = False
+) -> None:
+    """The concepts of one generation, and where they come from."""
+    from db.transaction import SYSTEM
+    from domain.errors import UnknownGeneration
+
+    with session() as current, current.db.transaction(SYSTEM) as tx:
+        row = tx.generating.get(generation_id)
+    if row is None:
+        raise UnknownGeneration(f"no generation has the id {generation_id}; `viral generations list` shows them")
+    if as_json:
+        print_json(row)
+        return
+    concepts, sources = row.pop("concepts"), row.pop("sources")
+    show_one(row | {"trends": len(row["trends"])}, as_json=False)
+    for concept in concepts:
+        console().print()
+        _print_concept(concept)
+    console().print()
+    show(sources, ("source", "state", "count", "error"), as_json=False, nothing="No trend source was asked.")
+
+
+@app.command("daily")
+def set_daily(
+    tenant_id: Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")],
+    hour: Annotated[int | None, typer.Option(min=0, max=23, help="At this hour of their own clock.")] = None,
+    zone: Annotated[str | None, typer.Option(help="Their clock: an IANA zone, such as Europe/Berlin.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, max=20, help="How many concepts a day.")] = None,
+    region: Annotated[str | None, typer.Option(help="Whose trends: a country's two letters.")] = None,
+    on: Annotated[bool, typer.Option("--on/--off", help="Whether they want them at all.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Let a tenant have concepts every day, or not any more.
+
+    They come at an hour of the tenant's own clock, and count like any other.
+    """
+    from domain.concepts.timing import is_zone
+
+    if zone is not None and not is_zone(zone):
+        raise typer.BadParameter(f"{zone!r} is no zone that this system knows", param_hint="--zone")
+    if region is not None and not (len(region) == 2 and region.isascii() and region.isalpha()):
+        raise typer.BadParameter(f"{region!r} is no country; write two letters, such as DE", param_hint="--region")
+    wishes = {"daily_hour": hour, "timezone": zone, "daily_count": count, "region": region and region.upper()}
+    with session() as current, current.db.transaction(tenant_id) as tx:
+        row = tx.generating.wish(tenant_id, {"daily_enabled": on} | {k: v for k, v in wishes.items() if v is not None})
+    show_one(row, as_json=as_json)
+
+
+@app.command("sources")
+def list_sources(as_json: AsJson = False) -> None:
+    """How each trend source is doing, and when it last answered."""
+    from db.transaction import SYSTEM
+
+    with session() as current, current.db.transaction(SYSTEM) as tx:
+        rows = tx.trends.status()
+    show(rows, SOURCES, as_json=as_json, nothing="No trend source has been asked yet.")
+
+
+def _print_concept(concept: Mapping[str, Any]) -> None:
+    console().print(cell(concept.get("title")), style="bold")
+    told = {
+        "category": concept.get("category"),
+        "topic": concept.get("topic"),
+        "trend": concept.get("trendSource"),
+        "caption": concept.get("caption"),
+        "hashtags": " ".join(map(str, concept.get("hashtags") or ())),
+        "post at": (concept.get("postTime") or {}).get("local"),
+        "why": concept.get("whyItWorks"),
+    }
+    for segment in concept.get("script") or ():
+        told[str(segment.get("timeRange"))] = " | ".join(
+            str(segment[name]) for name in ("visual", "onScreenText") if segment.get(name)
+        )
+    for platform, virality in (concept.get("platformVirality") or {}).items():
+        interval = f" ({virality['low']} to {virality['high']})" if "low" in virality else ""
+        told[platform] = f"{virality.get('score')}{interval}, {virality.get('label')}"
+    show_one(told, as_json=False)

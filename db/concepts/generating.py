@@ -1,0 +1,188 @@
+"""What a generation needs of a tenant, what it costs, and who gets one every day."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+from psycopg.sql import SQL, Identifier
+
+from db.identity.people import only_banned
+from db.postgres.rows import row_of, rows_of
+from domain.concepts.generation import Past, Usage
+from domain.concepts.timing import is_zone
+from domain.errors import UnknownTenant
+
+WISHED = ("region", "timezone", "daily_enabled", "daily_hour", "daily_count", "daily_last_on")
+
+WISHES = """
+SELECT t.region, t.timezone, (
+    SELECT a.timezone FROM social_accounts a
+    WHERE a.tenant_id = t.id AND a.status = 'active' ORDER BY a.created_at LIMIT 1
+) AS account_timezone
+FROM tenants t WHERE t.id = %s
+"""
+
+PAST = """
+SELECT coalesce(concept->>'title', '') AS title, coalesce(concept->>'topic', '') AS topic, concept->>'format' AS format
+FROM generations g,
+    jsonb_array_elements(CASE jsonb_typeof(g.concepts) WHEN 'array' THEN g.concepts ELSE '[]' END) AS concept
+WHERE g.tenant_id = %s AND g.date >= %s AND jsonb_typeof(concept) = 'object'
+ORDER BY g.date
+"""
+
+# The n-th call of a job is recorded once: a later attempt finds n of them.
+RECORD = """
+INSERT INTO api_usage (tenant_id, kind, name, tokens_in, tokens_out, cost_usd, job_id)
+SELECT %(tenant_id)s, 'llm', %(model)s, %(tokens_in)s, %(tokens_out)s, %(cost_usd)s, %(job_id)s
+WHERE (SELECT count(*) FROM api_usage WHERE job_id = %(job_id)s AND kind = 'llm') < %(call)s
+"""
+
+MODEL = """
+SELECT provider, model AS name, usd_per_million_in AS usd_in, usd_per_million_out AS usd_out
+FROM (
+    SELECT DISTINCT ON (provider, model) * FROM language_models
+    WHERE valid_from <= %(now)s AND provider = ANY(%(providers)s)
+    ORDER BY provider, model, valid_from DESC
+) AS current
+WHERE enabled AND (sunset_at IS NULL OR sunset_at > %(now)s)
+ORDER BY rank, provider, model LIMIT 1
+"""
+
+RECENT = """
+SELECT id, date, tenant_id, generator, job_id,
+       CASE jsonb_typeof(concepts) WHEN 'array' THEN jsonb_array_length(concepts) END AS concepts
+FROM generations ORDER BY date DESC, id LIMIT %s
+"""
+
+GET = "SELECT id, tenant_id, date, concepts, trends, sources, generator, job_id FROM generations WHERE id = %s"
+
+# Who has fewer left than they want gets those; who has none left is left out, and so is a tenant for which only people
+# who are banned answer.
+DAILY = f"""
+SELECT id, timezone, daily_hour AS hour, daily_last_on AS last_on, CASE
+    WHEN quota_reset_at <= %(now)s AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until) THEN daily_count
+    WHEN quota_drawn_until <= %(now)s THEN 0
+    ELSE least(daily_count, monthly_quota - used_quota)
+END AS count
+FROM tenants WHERE daily_enabled AND id > %(after)s AND NOT {only_banned("tenants.id")} ORDER BY id LIMIT %(limit)s
+"""
+
+MARK_DAILY = """
+WITH given AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(days)s::date[]) AS given (id, day)
+), locked AS MATERIALIZED (
+    SELECT id FROM tenants WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE tenants SET daily_last_on = given.day
+FROM given JOIN locked USING (id)
+WHERE tenants.id = given.id AND tenants.daily_last_on IS DISTINCT FROM given.day
+RETURNING tenants.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Whose trends and whose clock: the first active account's zone, else the tenant's own; UTC if neither is known."""
+
+    region: str
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class PricedModel:
+    """A model and its prices, in dollars for a million tokens."""
+
+    provider: str
+    name: str
+    usd_in: Decimal
+    usd_out: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Daily:
+    """A tenant who wants concepts every day at an hour of their own clock; `last_on` is by that clock too.
+    `count` is what their quota allows of what they want; it may be negative."""
+
+    id: UUID
+    timezone: str
+    hour: int
+    last_on: date | None
+    count: int
+
+
+class Generating:
+    """Query group."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def wishes(self, tenant_id: UUID) -> Wishes:
+        """Raises:
+        UnknownTenant: there is none of this id.
+        """
+        row = self._driver.execute(WISHES, (tenant_id,)).fetchone()
+        if row is None:
+            raise _unknown(tenant_id)
+        region, own, account = row
+        known = (zone for zone in (account, own) if zone and is_zone(zone))
+        return Wishes(region, next(known, "UTC"))
+
+    def past(self, tenant_id: UUID, since: datetime) -> tuple[Past, ...]:
+        """The tenant's concepts since then, oldest first."""
+        with self._driver.cursor(row_factory=class_row(Past)) as cursor:
+            return tuple(cursor.execute(PAST, (tenant_id, since)).fetchall())
+
+    def record(self, tenant_id: UUID, job_id: UUID, call: int, usage: Usage) -> None:
+        """What the job's n-th call of a model cost, once. A generator that asks nobody costs nothing."""
+        if usage.model is None:
+            return
+        values = {"tenant_id": tenant_id, "job_id": job_id, "call": call, "model": usage.model}
+        values |= {"tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out, "cost_usd": usage.cost_usd}
+        self._driver.execute(RECORD, values)
+
+    def recent(self, limit: int) -> list[dict[str, Any]]:
+        """Of the newest generations in scope: how many concepts, by whom."""
+        return rows_of(self._driver, RECENT, (limit,))
+
+    def get(self, generation_id: UUID) -> dict[str, Any] | None:
+        """All of one generation."""
+        return row_of(self._driver, GET, (generation_id,))
+
+    def wish(self, tenant_id: UUID, wishes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some of the tenant's wishes (columns of `tenants`). Returns all of them.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+        """
+        names = SQL(", ").join(map(Identifier, WISHED))
+        changes = SQL(", ").join(SQL("{} = {}").format(Identifier(name), value) for name, value in wishes.items())
+        statement = SQL("UPDATE tenants SET {}, updated_at = now() WHERE id = {} RETURNING {}")
+        with self._driver.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(statement.format(changes, tenant_id, names)).fetchone()
+        if row is None:
+            raise _unknown(tenant_id)
+        return row
+
+    def model(self, providers: Sequence[str], now: datetime) -> PricedModel | None:
+        """The model to ask now, of these providers, at today's price. System scope."""
+        with self._driver.cursor(row_factory=class_row(PricedModel)) as cursor:
+            return cursor.execute(MODEL, {"providers": list(providers), "now": now}).fetchone()
+
+    def wanting_daily(self, after: UUID, now: datetime, limit: int) -> list[Daily]:
+        """Tenants who want daily concepts, by id. System scope."""
+        with self._driver.cursor(row_factory=class_row(Daily)) as cursor:
+            return cursor.execute(DAILY, {"after": after, "now": now, "limit": limit}).fetchall()
+
+    def mark_daily(self, given: Collection[tuple[UUID, date]]) -> set[UUID]:
+        """Note the day (theirs) for which each gets concepts; those who have been noted before are left out."""
+        values = {"ids": [tenant_id for tenant_id, _ in given], "days": [day for _, day in given]}
+        return {tenant_id for (tenant_id,) in self._driver.execute(MARK_DAILY, values)}
+
+
+def _unknown(tenant_id: UUID) -> UnknownTenant:
+    return UnknownTenant(f"no tenant has the id {tenant_id}; `viral tenants list` shows them")

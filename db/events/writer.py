@@ -1,0 +1,183 @@
+"""Storing what the outside told us: a hot path, one statement and one round trip for a whole batch of events, each with
+the job that applies it, if anything follows from it. The pair (source, external_id) is kept for good and is unique, so
+a delivery can come any number of times.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import psycopg
+
+from db.postgres.connection import AppConnection, DatabaseUnavailable, begin_in_pipeline, is_contended, is_stale_plan
+from db.postgres.outage import why_away
+from db.postgres.wording import one_line
+from db.security import SYSTEM_SCOPE
+from domain.events.outcomes import Status
+
+WRONG_EVENT = (psycopg.DataError, psycopg.IntegrityError)
+"""What Postgres says of an event that cannot be stored: the connection is as good as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be stored, and the job that is to apply it. `payload` is JSON text without U+0000.
+
+    Without a job, it is ignored by its type.
+    """
+
+    id: UUID
+    source: str
+    external_id: str
+    type: str
+    api_version: str | None
+    livemode: bool | None
+    occurred_at: datetime | None
+    subject: str | None
+    payload: str
+    body: bytes | None
+    job_id: UUID | None
+    job_type: str
+    queue: str
+    max_attempts: int = 3
+    priority: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where an event is kept: for a duplicate, the row and the job of its first delivery. An ignored one has no job."""
+
+    event_id: UUID
+    job_id: UUID | None
+    queue: str
+    duplicate: bool
+
+
+COLUMNS = {
+    "id": "uuid",
+    "source": "text",
+    "external_id": "text",
+    "type": "text",
+    "api_version": "text",
+    "livemode": "boolean",
+    "occurred_at": "timestamptz",
+    "subject": "text",
+    "payload": "text",
+    "body": "bytea",
+    "job_id": "uuid",
+    "job_type": "text",
+    "queue": "text",
+    "max_attempts": "int",
+    "priority": "smallint",
+}
+
+# Binary arrays (%b): text arrays have to be quoted element by element, which costs twenty times as much.
+STORE = f"""
+WITH given AS (
+    SELECT * FROM unnest({", ".join(f"%b::{kind}[]" for kind in COLUMNS.values())}) AS given ({", ".join(COLUMNS)})
+), stored AS (
+    INSERT INTO webhook_events (id, source, external_id, type, api_version, livemode, occurred_at, subject, payload,
+                                body, job_id, status, processed_at)
+    SELECT id, source, external_id, type, api_version, livemode, occurred_at, subject, payload::jsonb, body, job_id,
+           CASE WHEN job_id IS NULL THEN '{Status.IGNORED_TYPE}' ELSE '{Status.RECEIVED}' END,
+           CASE WHEN job_id IS NULL THEN now() END
+    FROM given
+    ON CONFLICT (source, external_id) DO NOTHING
+    RETURNING id
+), enqueued AS (
+    INSERT INTO job_queue (id, job_type, queue, payload, unique_key, max_attempts, priority)
+    SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, max_attempts, priority
+    FROM given JOIN stored USING (id) WHERE job_id IS NOT NULL
+)
+SELECT id FROM stored
+"""
+
+# Counted in passing: a row that somebody has locked is not waited for, or a worker that was stopped while it applies an
+# event could hold up all that is delivered. Our own earlier try (the row has its id) was no delivery.
+FIRST_DELIVERIES = """
+WITH given AS (
+    SELECT * FROM unnest(%b::text[], %b::text[], %b::uuid[]) AS given (source, external_id, id)
+), first AS (
+    SELECT e.source, e.external_id, e.id, e.job_id,
+           count(*) FILTER (WHERE e.id <> given.id) AS again
+    FROM given JOIN webhook_events e USING (source, external_id) GROUP BY e.id
+), free AS (
+    SELECT id FROM webhook_events WHERE id IN (SELECT id FROM first WHERE again > 0) FOR NO KEY UPDATE SKIP LOCKED
+), counted AS (
+    UPDATE webhook_events e SET duplicates = duplicates + again, duplicate_at = now()
+    FROM first JOIN free USING (id) WHERE e.id = first.id
+)
+SELECT source, external_id, id, job_id FROM first
+"""
+
+
+def store_and_commit(connection: AppConnection, batch: Sequence[NewEvent]) -> list[Stored]:
+    """Insert each event that is new, and its job, in one transaction; the answers are in the batch's order.
+
+    The connection should be in autocommit mode: then everything, BEGIN and COMMIT too, is one round trip.
+
+    Doing it again after any failure is safe: nothing can be stored twice. An event that is already there under our own
+    id (an earlier try whose COMMIT was not answered) is no duplicate.
+
+    Raises:
+        DatabaseUnavailable: the server is away, or refuses writes, and the connection is closed. If that happened
+            during COMMIT, the batch may be stored.
+        psycopg.Error: Postgres refused what was sent; nothing was stored.
+    """
+    try:
+        new = _insert(connection, batch)
+        known = [event for event in batch if event.id not in new]
+        first = _first_deliveries(connection, known) if known else {}
+    except Exception as error:
+        unharmed = _leave(connection)
+        if isinstance(error, WRONG_EVENT) or not isinstance(error, psycopg.Error):
+            raise
+        # Whatever else it was, another connection may be better than this one.
+        connection.close()
+        why = why_away(error)
+        if why is None and unharmed and not (is_contended(error) or is_stale_plan(error)):
+            raise
+        raise DatabaseUnavailable(f"Postgres cannot store it now ({why or 'try again'}): {one_line(error)}") from error
+    return [
+        Stored(event.id, event.job_id, event.queue, duplicate=False)
+        if event.id in new
+        else _as_first_delivered(event, *first.get((event.source, event.external_id), (event.id, None)))
+        for event in batch
+    ]
+
+
+def _insert(connection: AppConnection, batch: Sequence[NewEvent]) -> set[UUID]:
+    """Commit what is new; returns the ids of the events that were inserted."""
+    # In one order, so that two processes that store the same events wait for each other instead of deadlocking.
+    ordered = sorted(batch, key=lambda event: (event.source, event.external_id))
+    arrays = [[getattr(event, column) for event in ordered] for column in COLUMNS]
+    with connection.pipeline():
+        begin_in_pipeline(connection, SYSTEM_SCOPE)
+        inserted = connection.execute(STORE, arrays, prepare=True)
+        connection.execute("COMMIT")
+    return {event_id for (event_id,) in inserted}
+
+
+def _first_deliveries(
+    connection: AppConnection, events: Sequence[NewEvent]
+) -> dict[tuple[str, str], tuple[UUID, UUID | None]]:
+    wanted = [[getattr(event, column) for event in events] for column in ("source", "external_id", "id")]
+    with connection.pipeline():
+        begin_in_pipeline(connection, SYSTEM_SCOPE)
+        found = connection.execute(FIRST_DELIVERIES, wanted)
+        connection.execute("COMMIT")
+    return {(row[0], row[1]): (row[2], row[3]) for row in found}
+
+
+def _as_first_delivered(event: NewEvent, event_id: UUID, job_id: UUID | None) -> Stored:
+    return Stored(event_id, job_id, event.queue, duplicate=event_id != event.id)
+
+
+def _leave(connection: AppConnection) -> bool:
+    """Roll back. False if the connection is lost."""
+    try:
+        connection.rollback()
+    except psycopg.Error:
+        connection.close()
+    return not connection.closed

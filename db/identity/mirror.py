@@ -1,0 +1,345 @@
+"""The mirror of Clerk: people, organizations and who is a member of what; and which tenant each of them has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    cast,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from db.identity.people import answering
+from db.postgres.locks import against_changes
+from db.schema.tables import (
+    account_tenants,
+    api_keys,
+    metadata,
+    organization_memberships,
+    organizations,
+    tenants,
+    users,
+)
+from domain.identity.people import Membership, Organization, Person, Role, Seat
+
+PERSON = tuple(users.c[name] for name in Person.__slots__)
+ORGANIZATION = tuple(organizations.c[name] for name in Organization.__slots__)
+MEMBERSHIP = (
+    organization_memberships.c.clerk_id,
+    organization_memberships.c.organization_clerk_id,
+    organization_memberships.c.user_clerk_id,
+    organization_memberships.c.role,
+    organization_memberships.c.joined_at,
+    organization_memberships.c.source_updated_at,
+    organization_memberships.c.deleted_at,
+)
+
+BOOKKEEPING = frozenset({"users", "quota_holds", "quota_ledger", "api_usage", "system_metrics"}) | {
+    name for name in metadata.tables if name.startswith("job_")
+}
+"""Tables whose rows a tenant has without having made anything."""
+CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c and table.name not in BOOKKEEPING]
+
+
+def _kept(path: str, form: str) -> str:
+    """SQL for what stands at a place of a payload, if it has this form: whoever sends may have written anything."""
+    return f"CASE WHEN payload #>> '{{{path}}}' ~ '{form}' THEN payload #> '{{{path}}}' END"
+
+
+ID, TIME = "^[A-Za-z0-9_:.-]{1,255}$", "^[0-9]{1,15}$"
+# Ids, times and roles: enough to apply the event again, and nothing that a person wrote. An event that was made of what
+# Clerk's books say has no signed body.
+FORGET = f"""
+UPDATE webhook_events event SET body = NULL, payload = reduced.payload
+FROM (SELECT id, jsonb_strip_nulls(jsonb_build_object(
+    'type', type, 'object', 'event', 'timestamp', {_kept("timestamp", TIME)},
+    'instance_id', {_kept("instance_id", ID)},
+    'data', jsonb_build_object(
+        'id', {_kept("data,id", ID)}, 'user_id', {_kept("data,user_id", ID)},
+        'created_at', {_kept("data,created_at", TIME)}, 'updated_at', {_kept("data,updated_at", TIME)},
+        'role', {_kept("data,role", ID)},
+        'organization', jsonb_build_object('id', {_kept("data,organization,id", ID)}),
+        'public_user_data', jsonb_build_object('user_id', {_kept("data,public_user_data,user_id", ID)})
+    ))) AS payload FROM webhook_events WHERE source = 'clerk' AND subject = %s) AS reduced
+WHERE event.id = reduced.id AND event.dropped_at IS NULL
+    AND (event.body IS NOT NULL OR event.payload <> reduced.payload)
+"""
+
+
+ANSWERING = (
+    f"SELECT DISTINCT ON (created_at, id) * FROM ({answering('%(tenant_id)s')}) AS people ORDER BY created_at, id"
+)
+
+TENANTS_OF = """
+SELECT tenant_id FROM users WHERE clerk_id = :clerk_id AND tenant_id IS NOT NULL
+UNION SELECT home_id FROM account_tenants WHERE clerk_id = :clerk_id
+UNION SELECT a.home_id FROM organization_memberships m JOIN account_tenants a ON a.clerk_id = m.organization_clerk_id
+WHERE m.user_clerk_id = :clerk_id
+ORDER BY 1
+"""
+
+PLACES = """
+SELECT home_id FROM account_tenants WHERE clerk_id = %s
+UNION SELECT tenant_id FROM users u WHERE clerk_id = %s AND tenant_id IS NOT NULL
+      AND NOT EXISTS (SELECT FROM account_tenants a WHERE a.home_id = u.tenant_id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who signed in: our id of the user, the tenant they work in, and as what; and whether they are `banned`."""
+
+    user_id: UUID
+    tenant_id: UUID
+    role: Role
+    banned: bool
+
+
+class Identity:
+    """Query group of the system scope. `clerk_id`s are ids at Clerk: `user_…`, `org_…`, `orgmem_…`."""
+
+    def __init__(self, sql: Connection) -> None:
+        self._sql = sql
+
+    # --- signing in
+
+    def signed_in(self, user_id: str, organization_id: str | None = None) -> SignedIn | None:
+        """Whom a session of this Clerk user acts as: in the organization that is active in it, or, without one, in
+        the tenant that the person belongs to. None: such a person, or their membership, is not known (any more)."""
+        person = and_(users.c.clerk_id == user_id, users.c.deleted_at.is_(None))
+        if organization_id is None:
+            query: Select[Any] = select(users.c.id, users.c.tenant_id, users.c.role, users.c.banned).where(person)
+        else:
+            query = (
+                _live_memberships(
+                    select(users.c.id, account_tenants.c.home_id, organization_memberships.c.role, users.c.banned)
+                )
+                .join(users, users.c.clerk_id == organization_memberships.c.user_clerk_id)
+                .where(person, organizations.c.clerk_id == organization_id)
+            )
+        row = self._sql.execute(query.limit(1)).one_or_none()
+        return None if row is None else SignedIn(row[0], row[1], Role(row[2]), row[3])
+
+    # --- locks
+
+    def lock_person(self, clerk_id: str) -> None:
+        """Until the transaction ends, nobody else applies events of this person, even of one who has no row yet, and
+        no organization begins, changes or ends."""
+        self._sql.execute(select(func.pg_advisory_xact_lock_shared(_lock("clerk"))))
+        self._sql.execute(select(func.pg_advisory_xact_lock(_lock(f"clerk:{clerk_id}"))))
+
+    def lock_organizations(self) -> None:
+        """Until the transaction ends, nobody else applies any event of Clerk. Events of organizations are few, and
+        each may concern all the people in one: a lock for each of these would deadlock with `lock_person`."""
+        self._sql.execute(select(func.pg_advisory_xact_lock(_lock("clerk"))))
+
+    # --- people
+
+    def person(self, clerk_id: str) -> Person | None:
+        row = self._sql.execute(select(*PERSON).where(users.c.clerk_id == clerk_id)).one_or_none()
+        return None if row is None else Person(*row)
+
+    def add_person(self, user_id: UUID, person: Person, at: Seat) -> bool:
+        """False: another program, which knows no lock of ours, has just added them."""
+        values = {"id": user_id, "tenant_id": at.tenant_id, "role": at.role, **_columns(person)}
+        statement = upsert(users).values(values).on_conflict_do_nothing(index_elements=["clerk_id"])
+        return self._sql.execute(statement.returning(users.c.id)).one_or_none() is not None
+
+    def save_person(self, person: Person) -> None:
+        values = _columns(person) | {"updated_at": func.now()}
+        self._sql.execute(update(users).where(users.c.clerk_id == person.clerk_id).values(values))
+
+    def of_tenant(self, tenant_id: UUID) -> list[dict[str, Any]]:
+        """The tenant's users, oldest first."""
+        query = select(users).where(users.c.tenant_id == tenant_id).order_by(users.c.created_at, users.c.id)
+        return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    def answering(self, tenant_id: UUID) -> list[dict[str, Any]]:
+        """Return the people who answer for the tenant, oldest first: its account's person, those who work in it, and
+        the members of its organization."""
+        cursor = self._sql.exec_driver_sql(ANSWERING, {"tenant_id": tenant_id})
+        return [dict(row) for row in cursor.mappings()]
+
+    def find(self, name: str) -> list[dict[str, Any]]:
+        """Return the people with this id (Clerk's or ours) or e-mail address, with all columns."""
+        known = or_(users.c.clerk_id == name, users.c.email == name, cast(users.c.id, Text) == name)
+        query = select(users).where(known).order_by(users.c.created_at, users.c.id)
+        return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    def recent(self, *, banned: bool = False, limit: int = 50) -> list[dict[str, Any]]:
+        """Return people, the newest first; with `banned`, only those who are."""
+        query = select(users).order_by(users.c.created_at.desc(), users.c.id).limit(limit)
+        return [dict(row) for row in self._sql.execute(query.where(users.c.banned) if banned else query).mappings()]
+
+    def forget(self, clerk_id: str) -> None:
+        """Of the stored events about this person or organization, keep what happened and nothing that says who it
+        was."""
+        self._sql.exec_driver_sql(FORGET, (clerk_id,))
+
+    # --- organizations and their members
+
+    def organization(self, clerk_id: str) -> Organization | None:
+        query = select(*ORGANIZATION).where(organizations.c.clerk_id == clerk_id)
+        row = self._sql.execute(query).one_or_none()
+        return None if row is None else Organization(*row)
+
+    def save_organization(self, organization: Organization) -> None:
+        values = {**_columns(organization), "updated_at": func.now()}
+        statement = upsert(organizations).values(values)
+        self._sql.execute(statement.on_conflict_do_update(index_elements=["clerk_id"], set_=values))
+
+    def membership(self, clerk_id: str) -> Membership | None:
+        query = select(*MEMBERSHIP).where(organization_memberships.c.clerk_id == clerk_id)
+        row = self._sql.execute(query).one_or_none()
+        return None if row is None else _membership(row)
+
+    def save_membership(self, membership: Membership) -> None:
+        columns = zip(MEMBERSHIP, Membership.__slots__, strict=True)
+        values = {column.name: getattr(membership, name) for column, name in columns} | {"updated_at": func.now()}
+        statement = upsert(organization_memberships).values(values)
+        self._sql.execute(statement.on_conflict_do_update(index_elements=["clerk_id"], set_=values))
+
+    def members(self, organization_id: str) -> list[str]:
+        """Who is, was or will be a member as far as we were told, known to us or not."""
+        user_id = organization_memberships.c.user_clerk_id
+        query = select(user_id).where(organization_memberships.c.organization_clerk_id == organization_id).distinct()
+        return list(self._sql.execute(query.order_by(user_id)).scalars())
+
+    def memberships_of(self, clerk_id: str) -> list[dict[str, Any]]:
+        """Return the memberships that the person has or had, oldest first, with the names and the tenants of the
+        organizations."""
+        member = organization_memberships.c
+        query = (
+            select(*MEMBERSHIP, organizations.c.name, account_tenants.c.home_id)
+            .select_from(organization_memberships)
+            .outerjoin(organizations, organizations.c.clerk_id == member.organization_clerk_id)
+            .outerjoin(account_tenants, account_tenants.c.clerk_id == member.organization_clerk_id)
+            .where(member.user_clerk_id == clerk_id)
+            .order_by(member.joined_at, member.clerk_id)
+        )
+        return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    # --- held against Clerk's own books
+
+    def mirrored_people(self, limit: int | None = None) -> list[str]:
+        """Return the ids of people whom Clerk has told us of and who are not deleted, newest first. A row that another
+        program made is none of Clerk's before an event says so."""
+        told = users.c.deleted_at.is_(None) & users.c.source_updated_at.is_not(None)
+        query = select(users.c.clerk_id).where(told).order_by(users.c.created_at.desc(), users.c.clerk_id)
+        return list(self._sql.execute(query.limit(limit)).scalars())
+
+    def mirrored_organizations(self) -> list[str]:
+        live = organizations.c.deleted_at.is_(None)
+        return list(self._sql.execute(select(organizations.c.clerk_id).where(live)).scalars())
+
+    def mirrored_memberships(self) -> list[Membership]:
+        live = organization_memberships.c.deleted_at.is_(None)
+        return [_membership(row) for row in self._sql.execute(select(*MEMBERSHIP).where(live))]
+
+    # --- who works where
+
+    def tenants_of(self, clerk_id: str) -> list[UUID]:
+        """Return the person's own tenant, the one they work in, and those of the organizations that they are or were
+        in, by id."""
+        query = text(TENANTS_OF).bindparams(clerk_id=clerk_id)
+        return list(self._sql.execute(query).scalars())
+
+    def lock_tenants(self, tenant_ids: Sequence[UUID]) -> None:
+        """Lock the tenants by id, as the order of locks wants it of whoever will change several."""
+        these = select(tenants.c.id).where(tenants.c.id.in_(tenant_ids)).order_by(tenants.c.id)
+        self._sql.execute(against_changes(these))
+
+    def home(self, clerk_id: str) -> UUID | None:
+        """The account's own tenant: the personal one of a person, or that of an organization."""
+        query = select(account_tenants.c.home_id).where(account_tenants.c.clerk_id == clerk_id)
+        return self._sql.execute(query).scalar_one_or_none()
+
+    def set_home(self, clerk_id: str, tenant_id: UUID) -> None:
+        self._sql.execute(insert(account_tenants).values(clerk_id=clerk_id, home_id=tenant_id))
+
+    def places(self, clerk_id: str) -> list[UUID]:
+        """The account's own tenant; and the one that another program has put the person into, if it is no account's."""
+        return [tenant_id for (tenant_id,) in self._sql.exec_driver_sql(PLACES, (clerk_id, clerk_id))]
+
+    def is_left(self, tenant_id: UUID, *, by: str) -> bool:
+        """Whether nobody else works there."""
+        return bool(self._sql.execute(select(~exists().where(_works_in(tenant_id, but_for=by)))).scalar_one())
+
+    def close_home(self, clerk_id: str) -> None:
+        """No key opens the account's own tenant any more, and nothing is made in it every day, unless somebody else
+        works there."""
+        home = self.home(clerk_id)
+        deserted = ~exists().where(_works_in(home, but_for=clerk_id))
+        self._sql.execute(update(tenants).where(tenants.c.id == home, deserted).values(daily_enabled=False))
+        keys = update(api_keys).where(api_keys.c.tenant_id == home, api_keys.c.revoked_at.is_(None), deserted)
+        self._sql.execute(keys.values(revoked_at=func.now()))
+
+    def seat(self, clerk_id: str) -> Seat:
+        """Where the person, who is known, works now."""
+        query = select(users.c.tenant_id, users.c.role).where(users.c.clerk_id == clerk_id)
+        row = self._sql.execute(query).one()
+        return Seat(row.tenant_id, Role(row.role))
+
+    def save_seat(self, clerk_id: str, seat: Seat) -> None:
+        values = {"tenant_id": seat.tenant_id, "role": seat.role, "updated_at": func.now()}
+        self._sql.execute(update(users).where(users.c.clerk_id == clerk_id).values(values))
+
+    def seats_in_organizations(self, clerk_id: str) -> list[Seat]:
+        """What the person's live memberships give them, oldest first."""
+        query = _live_memberships(select(account_tenants.c.home_id, organization_memberships.c.role)).where(
+            organization_memberships.c.user_clerk_id == clerk_id
+        )
+        return [Seat(row.home_id, Role(row.role)) for row in self._sql.execute(query)]
+
+    def in_use(self, tenant_id: UUID, *, but_for: str) -> bool:
+        """Whether the tenant is a customer, has made something, or is somebody else's too."""
+        customer = exists().where(
+            tenants.c.id == tenant_id,
+            or_(tenants.c.subscription_tier != "FREE", tenants.c.stripe_customer_id.is_not(None)),
+        )
+        shared = exists().where(_works_in(tenant_id, but_for=but_for))
+        made = [exists().where(table.c.tenant_id == tenant_id) for table in CONTENT]
+        return bool(self._sql.execute(select(or_(customer, shared, *made))).scalar_one())
+
+
+def _membership(row: Sequence[Any]) -> Membership:
+    membership_id, organization_id, user_id, role, *times = row
+    return Membership(membership_id, organization_id, user_id, Role(role), *times)
+
+
+def _works_in(tenant_id: UUID | None, *, but_for: str) -> ColumnElement[bool]:
+    somebody_else = users.c.clerk_id.is_distinct_from(but_for)
+    return and_(users.c.tenant_id == tenant_id, somebody_else, users.c.deleted_at.is_(None))
+
+
+def _live_memberships(query: Select[Any]) -> Select[Any]:
+    """Memberships in force, oldest first, with their organizations and these organizations' tenants."""
+    member = organization_memberships.c
+    return (
+        query.select_from(organization_memberships)
+        .join(organizations, organizations.c.clerk_id == member.organization_clerk_id)
+        .join(account_tenants, account_tenants.c.clerk_id == member.organization_clerk_id)
+        .where(member.deleted_at.is_(None), organizations.c.deleted_at.is_(None))
+        .order_by(member.joined_at, member.clerk_id)
+    )
+
+
+def _lock(name: str) -> ColumnElement[int]:
+    return func.hashtextextended(name, 0)
+
+
+def _columns(row: Person | Organization) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__slots__}

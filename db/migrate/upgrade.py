@@ -1,0 +1,142 @@
+"""Brings a database to the newest schema."""
+
+import time
+from collections.abc import Callable, Collection
+from functools import partial
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError
+
+from db.migrate import revisions
+from db.migrate.revisions import MIGRATIONS as MIGRATIONS
+from db.migrate.revisions import known
+from db.migrate.revisions import newest as newest
+from db.postgres.connection import is_contended
+from db.postgres.url import parse
+from db.security import CREATE_APP_ROLE, GRANT_RIGHTS, GRANT_ROLE_TO_OWNER
+from domain.errors import Unavailable
+
+# Two release dynos may start at once: the second waits, and then finds nothing to do. It asks again and again, since
+# an index that is built concurrently would wait for the end of a statement that waits for it. The lock is held by a
+# transaction of its own, which is all that holds a place behind a pooler.
+TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({0x766972616C02})")
+HOLD = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+ASK_EVERY = 0.2
+
+Revisions = tuple[str | None, str | None]
+
+
+class MigrationRefused(Unavailable):
+    """Postgres could not be brought to the schema asked for; what was done before the refused step stays."""
+
+
+def upgrade(url: str, revision: str = "head", *, allow_newer: bool = False) -> Revisions:
+    """Migrate up to `revision`. Returns the revisions before and after.
+
+    The release that the schema was made for may go on working on the new one, until its processes are replaced.
+    `allow_newer` is for going back to this release: a schema that a newer one made is left as it is, and this release
+    may work on it from now on.
+
+    Raises:
+        MigrationRefused: the server cannot be reached or refused a step, of which nothing was kept.
+    """
+
+    def move(connection: Connection, config: Config, before: str | None) -> None:
+        if before is not None and before not in known():
+            _welcome(connection, {*_welcomed(connection), newest()})
+            return
+        command.upgrade(config, revision)
+        if before is not None and _current(connection) != before:
+            _welcome(connection, {before})
+
+    return _run(url, move, allow_newer=allow_newer)
+
+
+def downgrade(url: str, revision: str) -> Revisions:
+    """Migrate down to `revision` ("base": nothing). Returns the revisions before and after."""
+
+    def move(connection: Connection, config: Config, before: str | None) -> None:
+        command.downgrade(config, revision)
+        _welcome(connection, ())
+
+    return _run(url, move)
+
+
+def owners_engine(url: str) -> Engine:
+    """For migrations; nothing is connected yet. SQLAlchemy sees no URL: it knows neither several hosts nor a % in the
+    name of a database."""
+    connect = partial(psycopg.connect, parse(url).conninfo, prepare_threshold=None)
+    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+
+
+def _run(url: str, move: Callable[[Connection, Config, str | None], None], *, allow_newer: bool = False) -> Revisions:
+    engine = owners_engine(url)
+    try:
+        with engine.connect() as guard, engine.connect() as connection:
+            _wait_for_lock(guard)
+            before = _current(connection)
+            if before is not None and before not in known() and not allow_newer:
+                raise MigrationRefused(
+                    f"the schema is at {before}, which this release does not know: a newer release made it"
+                    " (to go back to this release, run `viral migrate --allow-newer`)"
+                )
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.attributes["connection"] = connection
+            move(connection, config, before)
+            connection.commit()
+            after = _current(connection)
+            if after is not None:
+                _give_rights(connection)
+            return before, after
+    except DBAPIError as error:
+        raise MigrationRefused(_refusal(error)) from error
+
+
+def _refusal(error: DBAPIError) -> str:
+    said = " ".join(str(error.orig).split())
+    if is_contended(error):
+        return (
+            f"a table was in use by others for too long ({said}); nothing of this step was kept: try again, and if it"
+            " happens again, when fewer jobs run or without the long transaction that holds the table"
+        )
+    return f"the schema was not changed as asked: {said}"
+
+
+def _welcome(connection: Connection, releases: Collection[str]) -> None:
+    """Leave word of the older releases that may work on this schema; see `db.migrate.revisions`."""
+    # What is in it are revisions, and no quotes.
+    connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{revisions.comment(releases)}'"))
+    connection.commit()
+
+
+def _welcomed(connection: Connection) -> frozenset[str]:
+    found = connection.execute(text("SELECT obj_description('alembic_version'::regclass, 'pg_class')")).scalar()
+    return revisions.welcomed(found)
+
+
+def _wait_for_lock(guard: Connection) -> None:
+    """Hold the lock until the transaction of `guard` ends."""
+    while True:
+        guard.execute(HOLD)
+        if guard.execute(TRY_LOCK).scalar_one():
+            return
+        guard.rollback()
+        time.sleep(ASK_EVERY)
+
+
+def _give_rights(connection: Connection) -> None:
+    """Make the application's role, where that is allowed, and give it its rights: it may be newer than the tables."""
+    for statement in (CREATE_APP_ROLE, GRANT_ROLE_TO_OWNER, GRANT_RIGHTS):
+        connection.execute(text(statement))
+    connection.commit()
+
+
+def _current(connection: Connection) -> str | None:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    connection.commit()
+    return revision

@@ -1,0 +1,228 @@
+"""What a sound system never has, as questions to the tables; and who we are to Postgres."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from psycopg.rows import class_row
+from sqlalchemy import Date, DateTime, Table
+
+from db.identity.people import answering, only_banned
+from db.migrate.revisions import Schema, welcomed
+from db.postgres.connection import AppConnection
+from db.postgres.loading import DEEPEST
+from db.schema.tables import CONSUMPTION, EARLIEST, LATEST, job_queue, schedule_fires, tenants, users
+from db.security import APP_ROLE, MISSING_RIGHTS
+
+# A job may be due for long and wait rightly: a limit lets others run, or what it had to follow has only just ended.
+READY_TOO_LONG = """
+WITH busy AS (
+    SELECT queue, tenant_id FROM job_queue WHERE status = 'running' GROUP BY 1, 2
+), ended AS (
+    SELECT ordering_key, tenant_id, batch_id FROM job_queue
+    WHERE status IN ('completed', 'failed', 'cancelled') AND completed_at > now() - interval '1 minute'
+)
+SELECT count(*) FROM job_queue j
+WHERE status = 'pending' AND ring_at IS NULL AND scheduled_for < now() - interval '1 minute'
+AND EXISTS (
+    SELECT FROM workers w WHERE w.lease_until > now() AND NOT w.draining AND j.queue = ANY(w.queues)
+    AND w.started_at < now() - interval '1 minute'
+)
+AND NOT EXISTS (
+    SELECT FROM queue_policies p WHERE p.queue = j.queue AND (p.tenant_id IS NULL OR p.tenant_id = j.tenant_id)
+    AND (p.paused_at IS NOT NULL
+        OR (p.max_running IS NOT NULL AND EXISTS (
+            SELECT FROM busy b WHERE b.queue = j.queue AND (p.tenant_id IS NULL OR b.tenant_id = p.tenant_id)))
+        OR (p.max_running_per_tenant IS NOT NULL AND EXISTS (
+            SELECT FROM busy b WHERE b.queue = j.queue AND b.tenant_id = j.tenant_id)))
+)
+AND (j.ordering_key IS NULL OR NOT EXISTS (
+    SELECT FROM ended e WHERE e.ordering_key = j.ordering_key AND e.tenant_id IS NOT DISTINCT FROM j.tenant_id))
+AND (NOT j.follows_batch OR NOT EXISTS (SELECT FROM ended e WHERE e.batch_id = j.id))
+"""
+
+# What is true of a sound system, and how to count what contradicts it.
+INVARIANTS = {
+    "running jobs belong to a live worker": """
+        SELECT count(*) FROM job_queue j WHERE status = 'running' AND started_at < now() - interval '2 minutes'
+        AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())""",
+    "a ready job is begun within a minute": READY_TOO_LONG,
+    "sleeping jobs are woken within a minute": """
+        SELECT count(*) FROM job_queue WHERE status = 'pending' AND ring_at < now() - interval '1 minute'""",
+    "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",
+    "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
+    "no event of the last 30 days is flagged": """
+        SELECT count(*) FROM webhook_events WHERE flag IS NOT NULL AND received_at > now() - interval '30 days'""",
+    # As long as an ended job is surely kept.
+    "a stored event has its job": """
+        SELECT count(*) FROM webhook_events e WHERE status = 'received'
+        AND received_at BETWEEN now() - interval '12 weeks' AND now() - interval '5 minutes'
+        AND NOT EXISTS (SELECT FROM job_queue j WHERE j.id = e.job_id)
+        AND NOT EXISTS (SELECT FROM job_archive a WHERE a.id = e.job_id)""",
+    "what a tenant has used is what the ledger says": f"""
+        SELECT count(*) FROM tenants t WHERE used_quota <> greatest(0, (
+            SELECT coalesce(sum(amount), 0) FROM quota_ledger l
+            WHERE l.tenant_id = t.id AND l.taken_at >= greatest(t.quota_period_start, t.quota_restarted_at)
+            AND l.{CONSUMPTION}
+        ))""",
+    "a paying tenant has a person": f"""
+        SELECT count(*) FROM tenants WHERE subscription_tier <> 'FREE' AND NOT EXISTS ({answering("tenants.id")})""",
+    "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",
+    "somebody who is not banned answers for every tenant that pays": f"""
+        SELECT count(*) FROM tenants t WHERE subscription_tier <> 'FREE' AND {only_banned("t.id")}""",
+    "due quotas are reset within two hours": """
+        SELECT count(*) FROM tenants WHERE quota_reset_at < now() - interval '2 hours'
+        AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)""",
+}
+
+SHOWN = 5
+"""Rows of each table that are named; a person who has seen five knows the kind."""
+
+COUNTS = ("attempts", "max_attempts", "rings", "crashes", "snoozes", "cost", "payload_version")
+
+# What is no breach of a rule, and still costs its row: it is run beyond its attempts, it fails because nobody can read
+# its payload, or it follows a batch that it belongs to.
+ODD_JOBS = {
+    "attempts": f"status = 'pending' AND attempts >= max_attempts OR attempts > {10**6}",
+    "payload": f"""
+        status IN ('pending', 'running')
+        AND (payload @? '$.**{{{DEEPEST + 1}}}' OR payload @? '$.** ? (@ >= 1e4300 || @ <= -1e4300)')""",
+    "batch_id": "follows_batch AND batch_id = id",
+    # Who waits for others looks again within minutes; who is delayed is looked at when due.
+    "ring_at": "status = 'pending' AND ring_at > greatest(now(), scheduled_for) + interval '1 hour'",
+}
+
+# Periods are months.
+ODD_TENANTS = {"quota_reset_at": "quota_reset_at > now() + interval '1 year'"}
+
+
+def _odd(table: Table, name: str, more: Mapping[str, str]) -> str:
+    """Write a query for rows that hold what can never be meant: the table, what names the row, and the columns."""
+    conditions = {
+        column.name: f"{column.name} NOT BETWEEN '{EARLIEST}' AND '{LATEST}'"
+        for column in table.columns
+        if isinstance(column.type, DateTime | Date)
+    }
+    for column, condition in (*((each, f"{each} < 0") for each in COUNTS if each in table.columns), *more.items()):
+        conditions[column] = f"{conditions[column]} OR {condition}" if column in conditions else condition
+    named = ", ".join(f"CASE WHEN {condition} THEN '{column}' END" for column, condition in conditions.items())
+    return f"""
+        (SELECT '{table.name}', {name}, array_remove(ARRAY[{named}], NULL) FROM {table.name}
+         WHERE {" OR ".join(f"({condition})" for condition in conditions.values())} LIMIT {SHOWN})"""
+
+
+ODD_ROWS = " UNION ALL ".join(
+    (
+        _odd(job_queue, "id::text", ODD_JOBS),
+        _odd(tenants, "id::text", ODD_TENANTS),
+        _odd(users, "id::text", {}),
+        _odd(schedule_fires, "schedule || ' at ' || fire_at", {}),
+    )
+)
+
+STRANGE_TYPES = f"""
+SELECT job_type, count(*) FROM job_queue
+WHERE status = 'pending' AND scheduled_for < now() - interval '1 hour' AND job_type <> ALL(%s)
+GROUP BY job_type ORDER BY count(*) DESC LIMIT {SHOWN}
+"""
+
+IDENTITY = """
+SELECT current_setting('server_version') AS version, current_setting('synchronous_commit') <> 'off' AS durable,
+       current_user AS role, %(pooled)s AS pooled,
+       rolsuper OR rolbypassrls OR EXISTS (
+           SELECT FROM pg_class WHERE oid = to_regclass('tenants') AND pg_has_role(relowner, 'USAGE')
+           AND NOT relforcerowsecurity
+       ) AS unbound
+FROM pg_roles WHERE rolname = current_user
+"""
+
+# Those that are kept for superusers are not ours; the role that logs in and the database may have limits of their own.
+CONNECTIONS = """
+SELECT least(
+           current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+           - coalesce(current_setting('reserved_connections', true)::int, 0),
+           nullif((SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user), -1),
+           nullif((SELECT datconnlimit FROM pg_database WHERE datname = current_database()), -1)
+       ) AS allowed,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used
+"""
+
+
+@dataclass(frozen=True)
+class Connections:
+    """How many the server allows us, and how many it has now, whoever holds them."""
+
+    allowed: int
+    used: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The server, and the role that we work as.
+
+    `pooled`: a pooler deals out the server's sessions. `unbound`: row-level security does not bind the role.
+    """
+
+    version: str
+    durable: bool
+    role: str
+    pooled: bool
+    unbound: bool
+
+    @property
+    def mode(self) -> str:
+        """Whose role does the work: the application's ("application"), or that of the URL ("owner")."""
+        return "application" if self.role == APP_ROLE else "owner"
+
+
+class Health:
+    """Query group. `violations` and `time_zones` want the system scope."""
+
+    def __init__(self, driver: AppConnection) -> None:
+        self._driver = driver
+
+    def identity(self) -> Identity:
+        values = {"pooled": self._driver.pooled}
+        with self._driver.cursor(row_factory=class_row(Identity)) as cursor:
+            return cursor.execute(IDENTITY, values).fetchall()[0]
+
+    def missing_rights(self) -> list[str]:
+        """The statements that would give our role what it lacks on our tables."""
+        rows = self._driver.execute(MISSING_RIGHTS, {"role": self.identity().role}).fetchall()
+        return [statement for (statement,) in rows]
+
+    def connections(self) -> Connections:
+        with self._driver.cursor(row_factory=class_row(Connections)) as cursor:
+            return cursor.execute(CONNECTIONS).fetchall()[0]
+
+    def schema(self) -> Schema:
+        """Which schema the database has, and who may work on it."""
+        if self._driver.execute("SELECT to_regclass('alembic_version')").fetchall()[0][0] is None:
+            return Schema(None)
+        query = "SELECT version_num, obj_description('alembic_version'::regclass, 'pg_class') FROM alembic_version"
+        row = self._driver.execute(query).fetchone()
+        return Schema(str(row[0]), welcomed(row[1])) if row else Schema(None)
+
+    def time_zones(self) -> dict[str, int]:
+        """The names of time zones that tenants and social accounts have, and how many have each. System scope."""
+        query = """
+            SELECT timezone, count(*) FROM (
+                SELECT timezone FROM tenants UNION ALL SELECT timezone FROM social_accounts
+            ) AS named GROUP BY timezone
+        """
+        return dict(self._driver.execute(query).fetchall())
+
+    def violations(self, invariant: str) -> int:
+        """How many rows contradict one of `INVARIANTS`."""
+        return int(self._driver.execute(INVARIANTS[invariant].encode()).fetchall()[0][0])
+
+    def strange_types(self, known: Sequence[str]) -> dict[str, int]:
+        """Types of jobs that have waited for an hour though no `known` type is theirs, a few, and how many wait."""
+        rows = self._driver.execute(STRANGE_TYPES, (list(known),)).fetchall()
+        return dict(rows)
+
+    def odd_rows(self) -> list[tuple[str, str, list[str]]]:
+        """Find rows of the tables that other programs write which hold what can never be meant, a few of each.
+
+        Returns the table, what names the row in it, and the columns.
+        """
+        return self._driver.execute(ODD_ROWS.encode(), prepare=False).fetchall()

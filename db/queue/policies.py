@@ -1,0 +1,103 @@
+"""Queues as operators see them: how much waits and runs, and what was decided of a queue or of one tenant in it."""
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from db.postgres.rows import rows_of
+from domain.queue.limits import Place, Policy
+
+READ = """
+SELECT queue, tenant_id, paused_at IS NOT NULL, max_running, max_running_per_tenant
+FROM queue_policies WHERE queue = ANY(%s)
+"""
+
+PAUSE = """
+INSERT INTO queue_policies (queue, tenant_id, paused_at) VALUES (%(queue)s, %(tenant_id)s, now())
+ON CONFLICT (queue, tenant_id) DO UPDATE SET paused_at = coalesce(queue_policies.paused_at, now()), updated_at = now()
+"""
+
+RESUME = """
+UPDATE queue_policies SET paused_at = NULL, updated_at = now()
+WHERE queue = %(queue)s AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s AND paused_at IS NOT NULL
+"""
+
+LIMIT = """
+INSERT INTO queue_policies (queue, tenant_id, max_running, max_running_per_tenant)
+VALUES (%(queue)s, %(tenant_id)s, %(max_running)s, %(per_tenant)s)
+ON CONFLICT (queue, tenant_id) DO UPDATE
+SET max_running = excluded.max_running, max_running_per_tenant = excluded.max_running_per_tenant, updated_at = now()
+"""
+
+# A policy that says nothing would cost every claim of its queue a second look.
+FORGET = """
+DELETE FROM queue_policies
+WHERE queue = %(queue)s AND paused_at IS NULL AND max_running IS NULL AND max_running_per_tenant IS NULL
+"""
+
+# Each branch has a partial index. One condition for all of them has none, and would read every finished job too.
+OVERVIEW = """
+WITH live AS (
+    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'pending' AND ring_at IS NULL
+    UNION ALL
+    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'pending' AND ring_at IS NOT NULL
+    UNION ALL
+    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'running'
+)
+SELECT queue,
+       count(*) FILTER (WHERE status = 'pending' AND scheduled_for <= now()) AS waiting,
+       count(*) FILTER (WHERE status = 'pending' AND scheduled_for > now()) AS scheduled,
+       count(*) FILTER (WHERE status = 'running') AS running,
+       min(scheduled_for) FILTER (WHERE status = 'pending' AND scheduled_for <= now()) AS oldest
+FROM live GROUP BY queue
+"""
+
+
+class Queues:
+    """Query group; system scope."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def pause(self, queue: str, tenant_id: UUID | None = None) -> None:
+        """Let no further job of the queue (of one tenant's in it) begin. Those that run go on."""
+        self._driver.execute(PAUSE, {"queue": queue, "tenant_id": tenant_id})
+
+    def resume(self, queue: str, tenant_id: UUID | None = None) -> bool:
+        """False if it was not paused."""
+        values = {"queue": queue, "tenant_id": tenant_id}
+        resumed = self._driver.execute(RESUME, values).rowcount == 1
+        self._driver.execute(FORGET, values)
+        return resumed
+
+    def limit(
+        self,
+        queue: str,
+        tenant_id: UUID | None = None,
+        *,
+        max_running: int | None = None,
+        per_tenant: int | None = None,
+    ) -> None:
+        """How many jobs may run at once: in the queue, of one tenant in it, or of each tenant. None: no limit.
+
+        Replaces the limits that were there. What runs above a lower limit runs on.
+        """
+        values = {"queue": queue, "tenant_id": tenant_id, "max_running": max_running, "per_tenant": per_tenant}
+        self._driver.execute(LIMIT, values)
+        self._driver.execute(FORGET, values)
+
+    def policies(self) -> list[dict[str, Any]]:
+        """All decisions in force."""
+        return rows_of(self._driver, "SELECT * FROM queue_policies ORDER BY queue, tenant_id NULLS FIRST")
+
+    def overview(self) -> list[dict[str, Any]]:
+        """Of each queue with live jobs: how many wait, are scheduled and run; and since when the oldest is due."""
+        return rows_of(self._driver, OVERVIEW)
+
+
+def read_policies(driver: psycopg.Connection[Any], queues: Collection[str]) -> dict[Place, Policy]:
+    """What binds the jobs of these queues."""
+    rows = driver.execute(READ, (list(queues),), prepare=True)
+    return {(queue, tenant_id): Policy(*decided) for queue, tenant_id, *decided in rows}

@@ -1,0 +1,304 @@
+"""What people look at now: what several sources saw, merged, sorted into categories and marked.
+
+A *sighting* is one row of one source; a *trend* is what the sightings of one topic say together. Evergreen topics fill
+up a thin list; they are labelled as such, have no engagement, and never count as live.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from itertools import zip_longest
+from random import Random
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from domain.concepts.categories import BASE_MARKS, EVERGREEN_TOPICS, KEYWORDS, SENSITIVE
+from domain.concepts.wording import clean, same_subject, shorten, words
+
+EVERGREEN = "evergreen"
+MOST_TRENDS = 30
+ENOUGH = 10
+"""With fewer live topics that can be used, evergreen ones fill up to this many."""
+STILL_USED = timedelta(hours=24)
+"""A source's older list is not used any more, however long the source fails."""
+LONGEST_TOPIC = 80
+RECENCY = {"today": 1.0, "yesterday": 0.95, "older": 0.85}
+HEAT = 20
+"""Points that the hottest trend's marks have more than those of the coldest."""
+
+_PATTERNS = {category: re.compile(rf"\b(?:{found})s?\b") for category, found in KEYWORDS.items()}
+_SENSITIVE = re.compile(rf"\b(?:{SENSITIVE})\b")
+_PREFIX = re.compile(
+    r"^(?:(?:show|ask|tell|launch) hn:|\[[^\]]{1,20}\]|til(?: that)?\b|(?:breaking|watch|live):)\s*", re.I
+)
+_PUBLISHER = re.compile(r"\s+[-|–—]\s+[^-|–—]{2,30}$")
+_LABEL = re.compile(r"\s*[\[(](?:video|pdf|oc|\d{4}|official[^\])]*)[\])]\s*$", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one source says of one topic. `rank` counts from 1; `count` is of what `measure` names ("searches",
+    "views", "points"), and is None where the source does not say. `published_at` is aware, or None for "now"."""
+
+    source: str
+    topic: str
+    rank: int
+    headline: str | None = None
+    publisher: str | None = None
+    url: str | None = None
+    published_at: datetime | None = None
+    count: int | None = None
+    measure: str | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """One topic, and who saw it; the first sighting is the hottest. Marks and score are 0 to 100."""
+
+    topic: str
+    category: str
+    region: str
+    sightings: tuple[Sighting, ...]
+    recency: str
+    visual_potential: int
+    emotional_impact: int
+    shareability: int
+    score: int
+
+    @property
+    def live(self) -> bool:
+        return self.sightings[0].source != EVERGREEN
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Who saw it, each once, hottest first."""
+        return tuple(dict.fromkeys(sighting.source for sighting in self.sightings))
+
+    @property
+    def sensitive(self) -> bool:
+        """Whether it is about death, violence or disaster: reported, and never made into a concept."""
+        told = " ".join(f"{sighting.topic} {sighting.headline or ''}" for sighting in self.sightings)
+        return bool(_SENSITIVE.search(told.casefold()))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a source fared. `state`: "live" (asked now), "cached" (asked a while ago), "stale" (it fails, or is slow; an
+    older list is used) or "failed" (nothing can be used)."""
+
+    source: str
+    state: str
+    count: int
+    answered_at: datetime | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What all sources saw, at one moment."""
+
+    region: str
+    at: datetime
+    sightings: tuple[Sighting, ...]
+    reports: tuple[Report, ...]
+
+
+def merge(sightings: Iterable[Sighting], *, region: str, now: datetime) -> list[Trend]:
+    """One trend for each topic, hottest first, at most `MOST_TRENDS`. The order of the sightings does not matter."""
+    groups: list[tuple[frozenset[str], list[Sighting]]] = []
+    for sighting in sorted(_readable(sightings), key=_heat_first):
+        about = words(sighting.topic)
+        group = next((members for known, members in groups if same_subject(known, about)), None)
+        if group is None:
+            groups.append((about, [sighting]))
+        else:
+            group.append(sighting)
+    trends = [_trend(members, region, now) for _, members in groups]
+    return sorted(trends, key=lambda trend: (-trend.score, trend.topic))[:MOST_TRENDS]
+
+
+def fill(trends: Sequence[Trend], *, region: str, rng: Random, now: datetime) -> list[Trend]:
+    """The trends, with evergreen topics behind them if fewer than `ENOUGH` can be used."""
+    lacking = ENOUGH - sum(not trend.sensitive for trend in trends)
+    return [*trends, *evergreens(region=region, rng=rng, now=now)[: max(0, lacking)]]
+
+
+def evergreens(*, region: str, rng: Random, now: datetime) -> list[Trend]:
+    """All evergreen topics in a random order: one of each category before a second of any."""
+    shuffled = [(category, rng.sample(listed, len(listed))) for category, listed in EVERGREEN_TOPICS.items()]
+    rng.shuffle(shuffled)
+    rounds = zip_longest(*([(category, topic) for topic in topics] for category, topics in shuffled))
+    chosen = [each for one in rounds for each in one if each is not None]
+    return [_trend([_evergreen(topic, category)], region, now) for category, topic in chosen]
+
+
+def classify(text: str) -> str | None:
+    """The category whose words occur most often, as whole words; None if none does."""
+    told = text.casefold()
+    hits = {category: len(pattern.findall(told)) for category, pattern in _PATTERNS.items()}
+    best = max(hits, key=lambda category: hits[category])
+    return best if hits[best] else None
+
+
+def topic_of(title: str) -> str:
+    """A source's title as a topic: without its labels and its publisher, on one line, at most 80 characters."""
+    text = clean(title)
+    bare = _LABEL.sub("", _PREFIX.sub("", text)).strip()
+    unsigned = _PUBLISHER.sub("", bare)
+    # "Celtics – Lakers" is no headline with its publisher.
+    bare = unsigned if len(unsigned.split()) >= 3 else bare
+    return shorten(bare or text, LONGEST_TOPIC)
+
+
+def facts(trend: Trend) -> tuple[str, ...]:
+    """What the sources say of it, one sentence each; nothing else may be stated as fact. None for evergreen topics."""
+    return tuple(fact for sighting in trend.sightings for fact in _facts(sighting, trend)) if trend.live else ()
+
+
+def as_row(trend: Trend) -> dict[str, Any]:
+    """The trend in the old app's field names, with what they lacked beside them."""
+    first = trend.sightings[0]
+    return {
+        "id": str(uuid5(NAMESPACE_URL, f"trend:{trend.region}:{trend.topic}")),
+        "topic": trend.topic,
+        "source": first.source,
+        "sourceApi": first.source if trend.live else "fallback",
+        "sourceUrl": first.url,
+        "sources": list(trend.sources),
+        "live": trend.live,
+        "region": trend.region,
+        "category": trend.category,
+        "recency": trend.recency,
+        "visualPotential": trend.visual_potential,
+        "emotionalImpact": trend.emotional_impact,
+        "shareability": trend.shareability,
+        "score": trend.score,
+        "engagementCount": first.count,
+        "engagementMeasure": first.measure,
+        "timestamp": None if first.published_at is None else first.published_at.isoformat(),
+        "facts": list(facts(trend)),
+    }
+
+
+def sighting_row(sighting: Sighting) -> dict[str, Any]:
+    """JSON values; `sighting_of` reads them."""
+    at = sighting.published_at
+    return asdict(sighting) | {"published_at": None if at is None else at.isoformat()}
+
+
+def sighting_of(row: Mapping[str, Any]) -> Sighting:
+    at = row["published_at"]
+    return Sighting(**{**row, "published_at": None if at is None else datetime.fromisoformat(at)})
+
+
+def report_row(report: Report) -> dict[str, Any]:
+    """JSON values, in the names of the API."""
+    at = report.answered_at
+    return {
+        "source": report.source,
+        "state": report.state,
+        "count": report.count,
+        "answeredAt": None if at is None else at.isoformat(),
+        "error": report.error,
+    }
+
+
+def collected_row(collected: Collected) -> dict[str, Any]:
+    """JSON values; `collected_of` reads them."""
+    return {
+        "region": collected.region,
+        "at": collected.at.isoformat(),
+        "sightings": [sighting_row(sighting) for sighting in collected.sightings],
+        "reports": [report_row(report) for report in collected.reports],
+    }
+
+
+def collected_of(row: Mapping[str, Any]) -> Collected:
+    reports = tuple(
+        Report(
+            report["source"],
+            report["state"],
+            report["count"],
+            None if report["answeredAt"] is None else datetime.fromisoformat(report["answeredAt"]),
+            report["error"],
+        )
+        for report in row["reports"]
+    )
+    sightings = tuple(sighting_of(sighting) for sighting in row["sightings"])
+    return Collected(row["region"], datetime.fromisoformat(row["at"]), sightings, reports)
+
+
+def _readable(sightings: Iterable[Sighting]) -> Iterable[Sighting]:
+    for sighting in sightings:
+        topic = topic_of(sighting.topic)
+        if words(topic):
+            yield replace(sighting, topic=topic)
+
+
+def _heat_first(sighting: Sighting) -> tuple[Any, ...]:
+    return (sighting.rank, sighting.source, sighting.topic, repr(sighting))
+
+
+def _trend(members: Sequence[Sighting], region: str, now: datetime) -> Trend:
+    first = members[0]
+    told = f"{first.topic} {first.headline or ''}"
+    hint = next((sighting.category for sighting in members if sighting.category), None)
+    category = hint if first.source == EVERGREEN else classify(told) or hint
+    category = category if category in BASE_MARKS else "news"
+    heat = 0.0 if first.source == EVERGREEN else _heat(members)
+    visual, emotional, share = (min(100, round(base + HEAT * heat)) for base in BASE_MARKS[category])
+    recency = _recency(members, now) if first.source != EVERGREEN else "older"
+    score = round((visual + emotional + share) / 3 * RECENCY[recency])
+    return Trend(_cased(members), category, region, tuple(members), recency, visual, emotional, share, score)
+
+
+def _cased(members: Sequence[Sighting]) -> str:
+    """Search terms come in lower case: names get the capitals that somebody else writes them with."""
+    topic = members[0].topic
+    if topic != topic.casefold():
+        return topic
+    written = " ".join(f"{each.topic} {each.headline or ''}" for each in members)
+    capitals = {word.casefold(): word for word in re.findall(r"[^\W_]+", written) if word != word.casefold()}
+    return re.sub(r"[^\W_]+", lambda word: capitals.get(word[0], word[0]), topic)
+
+
+def _heat(members: Sequence[Sighting]) -> float:
+    """From the best place in any list, and from how many lists it is on."""
+    best = max(0.0, 1 - (members[0].rank - 1) / MOST_TRENDS)
+    return min(1.0, best + 0.2 * (len({sighting.source for sighting in members}) - 1))
+
+
+def _recency(members: Sequence[Sighting], now: datetime) -> str:
+    ages = [now - sighting.published_at if sighting.published_at else timedelta(0) for sighting in members]
+    age = min(ages)
+    return "today" if age < timedelta(hours=24) else "yesterday" if age < timedelta(hours=48) else "older"
+
+
+def _evergreen(topic: str, category: str) -> Sighting:
+    return Sighting(EVERGREEN, topic, MOST_TRENDS, category=category)
+
+
+def _facts(sighting: Sighting, trend: Trend) -> Iterable[str]:
+    name = SOURCE_NAMES.get(sighting.source, sighting.source)
+    if sighting.count and sighting.measure == "searches":
+        yield f"More than {sighting.count:,} searches in {REGION_NAMES.get(trend.region, trend.region)} ({name})."
+    elif sighting.count and sighting.measure:
+        yield f"{sighting.count:,} {sighting.measure} on {name}."
+    if sighting.headline and sighting.headline.casefold() != trend.topic.casefold():
+        yield f"“{shorten(clean(sighting.headline), 120)}” ({clean(sighting.publisher or name)})."
+    elif sighting.publisher:
+        yield f"Reported by {clean(sighting.publisher)}."
+
+
+SOURCE_NAMES = {
+    "google-trends": "Google Trends",
+    "wikimedia": "Wikipedia",
+    "hacker-news": "Hacker News",
+    "reddit": "Reddit",
+    "youtube": "YouTube",
+    "gnews": "GNews",
+}
+
+REGION_NAMES = {"US": "the US", "GB": "the UK", "AE": "the UAE", "NL": "the Netherlands", "PH": "the Philippines"}

@@ -1,0 +1,174 @@
+"""A tenant's quota in plain sentences: what it is, why, and where it went."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from domain.billing.invoices import PAID, Invoice
+from domain.billing.plan import TERMINAL, PriceBook, Standing, Subscription, standing
+from domain.quota.quota import Quota, is_due
+
+Entry = Mapping[str, Any]
+"""A row of the ledger."""
+
+WHO = {
+    "job": ("a job", "jobs"),
+    "event": ("an event", "events"),
+    "person": ("a person", "people"),
+    "sql": ("another program", "other programs"),
+    "migration": ("a migration", "migrations"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What stands behind a plan at Stripe: the moments at which stretches that are paid for begin and end, since when
+    collection is paused (None: it is not), the sentences about changes that are not paid, and how many events wait to
+    be looked up because they carry a part only."""
+
+    paid: frozenset[datetime] = frozenset()
+    paused_since: datetime | None = None
+    unpaid: tuple[str, ...] = ()
+    waiting: int = 0
+
+
+NOTHING_BEHIND = Backing()
+
+
+def backing(subscriptions: Iterable[Subscription], invoices: Iterable[Invoice], prices: PriceBook) -> Backing:
+    """Of all the tenant's subscriptions that have not ended."""
+    bills = list(invoices)
+    running = [standing(row, bills, prices) for row in subscriptions if row.status not in TERMINAL]
+    paid = {moment for bill in bills if bill.status == PAID for line in bill.lines for moment in (line.start, line.end)}
+    paused = [each.row.paused_since for each in running if each.row.paused_since]
+    return Backing(
+        frozenset(paid), min(paused, default=None), tuple(_unpaid(each) for each in running if each.held_back)
+    )
+
+
+def tell(
+    plan: str,
+    quota: Quota,
+    entries: Sequence[Entry],
+    held: Sequence[Entry],
+    now: datetime,
+    *,
+    behind: Backing = NOTHING_BEHIND,
+) -> list[str]:
+    """Sentences that add up to `quota.remaining`. `entries` are the ledger's of the running period, `held` the holds
+    that are open."""
+    story = [f"On {plan}: {_concepts(quota.limit)} a month.", *behind.unpaid]
+    why, until = _why(entries, quota, behind), _until(quota, now, behind)
+    story.append(f"This month began on {_day(quota.period_start)}{why}; {until}")
+    if behind.paused_since:
+        since = _day(behind.paused_since)
+        story.append(f"At Stripe, collection paused since {since}: no invoice follows until it goes on.")
+    if behind.waiting:
+        story.append(_waiting(behind.waiting))
+    if quota.counts_from > quota.period_start:
+        story.append(f"{_who_restarted(entries)} gave a fresh count on {_day(quota.counts_from)}.")
+    story += _went(entry for entry in entries if entry["taken_at"] >= quota.counts_from)
+    held = [hold for hold in held if hold["taken_at"] >= quota.counts_from]
+    if held:
+        count = sum(hold["count"] for hold in held)
+        oldest = min(hold["taken_at"] for hold in held)
+        story.append(f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}.")
+    over = f" ({quota.used - quota.limit} more than this plan has: nothing is owed)" if quota.used > quota.limit else ""
+    story.append(f"So {quota.used} of {quota.limit} are used{over}, and {quota.remaining} are left.")
+    if quota.drawn_until is not None and not is_due(quota, now):
+        can = "None of them can be drawn since" if quota.drawn_until <= now else "They can be drawn until"
+        story.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")
+    return story
+
+
+def _waiting(count: int) -> str:
+    events = "1 event that carries" if count == 1 else f"{count} events that carry"
+    could = f"Not counted: {events} only a part of what Stripe tells of this customer, and could not be looked up yet"
+    return f"{could} (`viral events list --status parked`)."
+
+
+def _unpaid(each: Standing) -> str:
+    if each.tier is None:
+        return f"{each.held_back} was ordered, and nothing was ever paid for it: it counts once its invoice is paid."
+    return f"{each.held_back} was ordered and is not paid: {each.tier} was last paid for, and counts until it is."
+
+
+def _until(quota: Quota, now: datetime, behind: Backing) -> str:
+    if is_due(quota, now):
+        return f"the next was due on {_day(quota.resets_at)} and begins with the next reset, or the next concept."
+    if quota.paid_until is None:
+        return f"the next begins on {_day(quota.resets_at)}."
+    if quota.resets_at < quota.paid_until:
+        covered = f"{'paid' if quota.paid_until in behind.paid else 'covered'} until {_day(quota.paid_until)}"
+        return f"the next begins on {_day(quota.resets_at)} ({covered})."
+    if quota.resets_at <= now:
+        return f"the next was due on {_day(quota.resets_at)} and waits for its invoice to be paid."
+    return f"the next begins when the invoice due on {_day(quota.resets_at)} is paid."
+
+
+def _why(entries: Iterable[Entry], quota: Quota, behind: Backing) -> str:
+    """An event begins a month because an invoice is paid, or because of what Stripe says of the subscription itself.
+    One that changes the plan too is a grant in the ledger; only where an invoice was paid is it sure to have begun one.
+    """
+    kinds = ("reset", "grant") if quota.period_start in behind.paid else ("reset",)
+    causes = [
+        each["cause"]
+        for each in entries
+        if each["kind"] in kinds
+        and each["period_start"] == quota.period_start
+        and not each["cause"].startswith("person:")
+    ]
+    # The newest entry stands first; the month was begun by the oldest, and changed by the others.
+    kind, _, name = causes[-1].partition(":") if causes else ("", "", "")
+    cause = "a paid invoice" if quota.period_start in behind.paid else "what Stripe says of the subscription"
+    told = {
+        "event": f", by {cause} (known with event {name})",
+        "job": ", by the calendar",
+    }
+    return told.get(kind, "")
+
+
+def _who_restarted(entries: Iterable[Entry]) -> str:
+    names = (
+        entry["cause"].removeprefix("person:")
+        for entry in entries
+        if entry["kind"] == "reset" and entry["cause"].startswith("person:")
+    )
+    return next(names, "Another program")
+
+
+def _went(entries: Iterable[Entry]) -> list[str]:
+    """What was taken and given back, by whom; grants and resets take nothing."""
+    sums: defaultdict[tuple[str, str], int] = defaultdict(int)
+    times: Counter[tuple[str, str]] = Counter()
+    for entry in entries:
+        if entry["kind"] in ("hold", "settle", "release", "adjust") and entry["amount"]:
+            key = entry["kind"], entry["cause"].partition(":")[0]
+            sums[key] += entry["amount"]
+            times[key] += 1
+    return [_sentence(kind, _by(who, times[kind, who]), sums[kind, who]) for kind, who in sums]
+
+
+def _by(who: str, times: int) -> str:
+    one, many = WHO.get(who, (who, who))
+    return one if times == 1 else f"{times} {many}"
+
+
+def _sentence(kind: str, who: str, amount: int) -> str:
+    if kind == "hold":
+        return f"{amount} were taken by {who}."
+    if kind == "settle":
+        return f"{-amount} came back from {who}: fewer were made than taken."
+    if kind == "release":
+        return f"{-amount} came back from {who}: failed, or cancelled."
+    return f"{amount:+} were entered by {who}: see `viral quota show`."
+
+
+def _concepts(count: int) -> str:
+    return f"{count} concept{'' if count == 1 else 's'}"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

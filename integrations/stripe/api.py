@@ -1,0 +1,361 @@
+"""Stripe's API, through the official SDK: sell, open the portal, read the books, look up what a thin event is about.
+
+The SDK costs a quarter of a second and 30 MB, so it is imported at the first call: neither the webhook doors nor a
+worker that never asks Stripe pays for it. What is read stays plain JSON, because our readers go by the presence of
+fields and the SDK's objects know one API version only.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from math import ceil
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from domain.billing.reconcile import as_event
+from domain.errors import (
+    Conflict,
+    MalformedEvent,
+    ProviderRefused,
+    ProviderUnavailable,
+    RateLimited,
+    Unavailable,
+)
+from domain.ports import Order, Page
+from domain.queue.rate import Rate
+from integrations.envelope import moment, read_object
+from integrations.http.client import Http, Request
+from integrations.http.pace import Pace
+
+if TYPE_CHECKING:
+    from stripe import HTTPClient, StripeClient
+
+TIMEOUT = (3.0, 9.0)
+RETRIES = 2
+"""Seconds to connect and to answer, thrice at most: a call ends before the router in front of us gives up (30 s)."""
+
+MOST_BYTES = 20_000_000
+"""Of an answer: a page of a hundred invoices with ten lines each has a tenth of that."""
+
+PAGE = 100
+LIVE_READS, TEST_READS = Rate(timedelta(seconds=1 / 50), burst=5), Rate(timedelta(seconds=1 / 12), burst=5)
+"""Half of what Stripe allows an account (100 reads a second live, 25 in test mode): others want to read too."""
+
+PATIENCE = 5
+LONGEST_WAIT = 60.0
+"""How often in a row a listing waits because Stripe says "too many", and how many seconds at most."""
+
+APPLIED_TYPES = (
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "customer.deleted",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
+    "invoice.finalized",
+    "invoice.marked_uncollectible",
+    "invoice.overdue",
+    "invoice.paid",
+    "invoice.voided",
+)
+"""What is worth recovering; Stripe lets a listing name 20 types."""
+
+Json = Mapping[str, Any]
+
+
+class StripeApi:
+    """The account that `key` opens. Safe to use from many threads.
+
+    `base` is where Stripe is, if not at its own address; `private_hosts` are names that may lead to private addresses.
+    `clock` is Unix seconds.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        base: str = "",
+        timeout: tuple[float, float] = TIMEOUT,
+        private_hosts: Collection[str] = (),
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._key = key
+        self._base = base
+        connect, answer = timeout
+        self._http = Http(
+            "viral", most_bytes=MOST_BYTES, seconds=(connect, answer, answer), private_hosts=private_hosts
+        )
+        self._clock = clock
+        self._sleep = sleep
+        self._pace = Pace(LIVE_READS if "_live_" in key else TEST_READS, clock=clock, sleep=sleep)
+
+    def add_customer(self, tenant_id: UUID, *, key: str) -> str:
+        """Stripe answers a repeated `key` with the first customer, if the request is the same to the letter: so it
+        says nothing that may change, such as a name. The checkout page asks for an address, and keeps it."""
+        with self._asking():
+            customer = self._sdk.v1.customers.create(
+                {"metadata": {"tenantId": str(tenant_id)}}, {"idempotency_key": key}
+            )
+        return customer.id
+
+    def checkout(self, order: Order, *, key: str) -> str:
+        tenant = str(order.tenant_id)
+        with self._asking():
+            session = self._sdk.v1.checkout.sessions.create(
+                {
+                    "mode": "subscription",
+                    "customer": order.customer_id,
+                    "line_items": [{"price": order.price_id, "quantity": 1}],
+                    "client_reference_id": tenant,
+                    "metadata": {"tenantId": tenant},
+                    "subscription_data": {"metadata": {"tenantId": tenant}},
+                    "success_url": order.success_url,
+                    "cancel_url": order.cancel_url,
+                },
+                {"idempotency_key": key},
+            )
+        if session.url is None:
+            raise ProviderRefused("no_url", "Stripe made a checkout without a page of its own")
+        return session.url
+
+    def portal(self, customer_id: str, return_url: str, *, key: str) -> str:
+        with self._asking():
+            session = self._sdk.v1.billing_portal.sessions.create(
+                {"customer": customer_id, "return_url": return_url}, {"idempotency_key": key}
+            )
+        return session.url
+
+    def statuses(self, customer_id: str) -> list[str]:
+        page, _ = self._get("/v1/subscriptions", customer=customer_id, status="all", limit=PAGE)
+        return [str(each.get("status")) for each in page.get("data", [])]
+
+    def subscriptions(self, customer_id: str | None = None) -> Iterator[Page]:
+        return map(self._whole_page, self._pages("/v1/subscriptions", status="all", customer=customer_id))
+
+    def paid_invoices(self, customer_id: str | None = None, since: datetime | None = None) -> Iterator[Page]:
+        paid = self._pages("/v1/invoices", status="paid", customer=customer_id, created=_from(since))
+        return map(self._whole_page, paid)
+
+    def undelivered_events(self, since: datetime) -> Iterator[Page]:
+        return self._pages("/v1/events", delivery_success=False, types=list(APPLIED_TYPES), created=_from(since))
+
+    def fetch_event(self, told: Json) -> Json | None:
+        """The event whole, of a thin one or of a snapshot that does not carry everything; None if Stripe does not know
+        it any more.
+
+        A thin one's twin if it has one: that is what was true then. Otherwise the object as it is now, so the event
+        made of it is of now: an older one that comes later must not undo it. What was issued with an invoice does not
+        change, so it stays the event that it was.
+        """
+        if "data" in told:
+            return self._fetch_snapshot(told)
+        found = self._fetch_thin(told)
+        return found and self._whole_event(found)
+
+    def _fetch_snapshot(self, event: Json) -> Json | None:
+        """Raises:
+        ProviderRefused: there is no asking for what the event is about.
+        """
+        match event.get("data"):
+            case {"object": {"object": "invoice", "id": str(name)}}:
+                found = self._find(f"/v1/invoices/{name}")
+                whole = found and self._whole(found[0])
+                return whole and {**event, "data": {**event["data"], "object": whole}}
+            case {"object": {"object": "subscription", "id": str(name)}}:
+                found = self._find(f"/v1/subscriptions/{name}")
+                if found is None:
+                    return None
+                about, as_of = found
+                # What was read after an event is not older than it.
+                at = max(as_of, datetime.fromtimestamp(event["created"], UTC))
+                return as_event("customer.subscription.updated", self._whole(about), at=at)
+        raise ProviderRefused("not_askable", "the event is about something that cannot be asked for")
+
+    def _whole_event(self, event: Json) -> Json:
+        return {**event, "data": {**event["data"], "object": self._whole(event["data"]["object"])}}
+
+    def _whole_page(self, page: Page) -> Page:
+        return replace(page, items=tuple(map(self._whole, page.items)))
+
+    def _whole(self, about: Json) -> Json:
+        """The object with all lines or items that belong to it: Stripe puts the first ten into it."""
+        match about:
+            case {"object": "invoice", "id": str(name), "lines": {"has_more": True}}:
+                return {**about, "lines": self._all(f"/v1/invoices/{name}/lines")}
+            case {"object": "subscription", "id": str(name), "items": {"has_more": True}}:
+                return {**about, "items": self._all("/v1/subscription_items", subscription=name)}
+        return about
+
+    def _all(self, path: str, **params: Any) -> Json:
+        data = [each for page in self._pages(path, **params) for each in page.items]
+        return {"object": "list", "data": data, "has_more": False, "total_count": len(data), "url": path}
+
+    def _fetch_thin(self, thin: Json) -> Json | None:
+        if isinstance(twin := thin.get("snapshot_event"), str):
+            found = self._find(f"/v1/events/{twin}")
+            if found is not None:
+                return found[0]
+        match thin.get("related_object"):
+            case {"url": str(url)} if url.startswith("/v1/"):
+                found = self._find(url)
+            case _:
+                return None
+        if found is None:
+            return None
+        about, as_of = found
+        return as_event(_snapshot_type(thin, about), about, at=_deletion(thin, about) or as_of, event_id=thin["id"])
+
+    def _find(self, path: str) -> tuple[dict[str, Any], datetime] | None:
+        try:
+            return self._get(path)
+        except ProviderRefused as error:
+            if error.code == "resource_missing":
+                return None
+            raise
+
+    def _pages(self, path: str, **params: Any) -> Iterator[Page]:
+        given = {name: value for name, value in params.items() if value is not None}
+        while True:
+            page, as_of = self._patiently(path, **given)
+            items = tuple(page.get("data", ()))
+            if items:
+                yield Page(as_of, items)
+            if not items or not page.get("has_more"):
+                return
+            given["starting_after"] = items[-1]["id"]
+
+    def _patiently(self, path: str, **params: Any) -> tuple[dict[str, Any], datetime]:
+        """A listing is in no hurry: it keeps to its share, and waits when Stripe says so."""
+        for n in range(PATIENCE):
+            self._pace.take_turn()
+            try:
+                return self._get(path, limit=PAGE, **params)
+            except RateLimited as error:
+                wait = error.retry_after.total_seconds() if error.retry_after else 2.0**n
+                self._sleep(min(wait, LONGEST_WAIT))
+        return self._get(path, limit=PAGE, **params)
+
+    def _get(self, path: str, **params: Any) -> tuple[dict[str, Any], datetime]:
+        """The object at `path`, and a moment, by Stripe's clock, that is not later than the one it was read at."""
+        began = time.monotonic()
+        with self._asking():
+            response: Any = self._sdk.raw_request("get", path, **params)
+        took = ceil(time.monotonic() - began)
+        try:
+            body, _ = read_object(response.body.encode())
+        except MalformedEvent as error:
+            raise ProviderUnavailable(f"Stripe's answer cannot be read: {error}") from error
+        return body, self._stripes_time(response.headers) - timedelta(seconds=took)
+
+    def _stripes_time(self, headers: Mapping[str, str]) -> datetime:
+        try:
+            return parsedate_to_datetime(headers["date"]).astimezone(UTC)
+        except (KeyError, ValueError):
+            return datetime.fromtimestamp(int(self._clock()), UTC)
+
+    @cached_property
+    def _sdk(self) -> "StripeClient":
+        import stripe  # noqa: PLC0415 - at the first call
+
+        # Else the SDK writes an id into the home folder, and tells Stripe about this machine with each request.
+        stripe.enable_telemetry = False
+        return stripe.StripeClient(
+            self._key,
+            max_network_retries=RETRIES,
+            http_client=_over(self._http),
+            base_addresses={"api": self._base} if self._base else {},
+        )
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Stripe's errors, sorted by whether trying again can help. What the SDK tries again (no answer, 409, 5xx)
+        it has tried again by then, with the same key. Stripe's texts are for developers, and name no secret."""
+        import stripe  # noqa: PLC0415 - at the first call
+
+        try:
+            yield
+        except stripe.RateLimitError as error:
+            raise RateLimited(f"Stripe is asked too often: {_text(error)}", retry_after=_retry_after(error)) from error
+        except stripe.APIConnectionError as error:
+            raise ProviderUnavailable(f"Stripe does not answer: {_text(error)}") from error
+        except stripe.AuthenticationError as error:
+            raise ProviderRefused("key_invalid", "Stripe does not accept STRIPE_SECRET_KEY") from error
+        except stripe.PermissionError as error:
+            raise ProviderRefused("key_restricted", f"STRIPE_SECRET_KEY may not do this: {_text(error)}") from error
+        except stripe.IdempotencyError as error:
+            text = "this Idempotency-Key was used for another request: send a new one"
+            raise Conflict("IDEMPOTENCY_KEY_REUSED", text) from error
+        except stripe.StripeError as error:
+            raise _by_status(error) from error
+
+
+def _over(http: Http) -> "HTTPClient":
+    """The SDK's requests by the client of the house, with its limits."""
+    import stripe  # noqa: PLC0415 - at the first call
+
+    class OverHttp(stripe.HTTPClient):
+        name = "viral"
+
+        def request(
+            self,
+            method: str,
+            url: str,
+            headers: Mapping[str, str] | None,
+            post_data: Any = None,
+            *,
+            _usage: list[str] | None = None,
+        ) -> tuple[str, int, Mapping[str, str]]:
+            content = post_data.encode() if isinstance(post_data, str) else post_data
+            try:
+                answer = http.exchange(
+                    Request("Stripe", url, headers=headers or {}, method=method.upper(), content=content)
+                )
+            except Unavailable as error:
+                raise stripe.APIConnectionError(str(error), should_retry=True) from error  # type: ignore[no-untyped-call]
+            return answer.body.decode(errors="replace"), answer.status, answer.headers
+
+        def close(self) -> None:
+            http.close()
+
+    return OverHttp()
+
+
+def _by_status(error: Any) -> Unavailable | ProviderRefused:
+    status = error.http_status or 0
+    if status == 409 or status >= 500 or status < 400:
+        return ProviderUnavailable(f"Stripe cannot answer (status {status}): {_text(error)}")
+    return ProviderRefused(error.code or str(status), f"Stripe refuses: {_text(error)}")
+
+
+def _text(error: Any) -> str:
+    """One line, with Stripe's id of the request, by which its logs are searched."""
+    return " ".join(str(error).split())[:500]
+
+
+def _retry_after(error: Any) -> timedelta | None:
+    value = str(error.headers.get("retry-after", ""))
+    return timedelta(seconds=int(value)) if value.isascii() and value.isdigit() and len(value) <= 5 else None
+
+
+def _from(since: datetime | None) -> dict[str, int] | None:
+    return None if since is None else {"gte": int(since.timestamp())}
+
+
+def _snapshot_type(thin: Json, about: Json) -> str:
+    """Of subscriptions, thin types go further than snapshot ones (`….active`, `….past_due`): the object says it."""
+    said = str(thin.get("type")).removeprefix("v1.")
+    if about.get("object") != "subscription" or said == "customer.subscription.deleted":
+        return said
+    return "customer.subscription.updated"
+
+
+def _deletion(thin: Json, about: Json) -> datetime | None:
+    """What is gone can be asked for, but not since when; the event was made then."""
+    return moment(dict(thin), "created") if about.get("deleted") is True else None

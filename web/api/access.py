@@ -1,0 +1,144 @@
+"""Who is calling: a bearer token is an API key or a session token of Clerk, and either leads to one tenant.
+
+def list_videos(caller: Annotated[Caller, requires(ApiScope.ACCOUNT_READ)], app: Running) -> …:
+    with app.db.transaction(caller.tenant_id) as tx: …
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+
+from db.transaction import SYSTEM, Database
+from domain.errors import AccountPending, NotAllowed, NotAuthenticated
+from domain.identity.access import KEY_START, ApiScope, Caller, Session, caller_of, hash_of, scopes_of, use_is_due
+from integrations.clerk.sessions import Verifier
+from web.api.limits import limit, limit_stranger, too_many
+from web.throttle import Throttle
+from workers.app import App
+
+WEBHOOK_TAKES = timedelta(seconds=2)
+"""How soon after a sign-up Clerk's webhook has usually been applied."""
+
+BEARER = HTTPBearer(auto_error=False, description="An API key (`viral_…`), or a session token of Clerk.")
+
+
+@dataclass(frozen=True)
+class Authenticator:
+    """Finds out who calls. `sessions` is None where sign-in is not set up; `clock` is Unix seconds."""
+
+    db: Database
+    sessions: Verifier | None
+    clock: Callable[[], float]
+
+    def authenticate(self, credential: str) -> Caller:
+        """The caller with this key or token.
+
+        Raises:
+            NotAuthenticated, NotAllowed: the reason in one word, and in a sentence.
+            Unavailable: it cannot be said now.
+        """
+        if credential.startswith(KEY_START):
+            return self._by_key(credential)
+        if self.sessions is None:
+            raise NotAuthenticated("SIGN_IN_NOT_SET_UP", "only API keys are known here: no Clerk account is set up")
+        return self._by_session(self.sessions.verify(credential, self.clock()))
+
+    def _by_key(self, text: str) -> Caller:
+        """No tenant is known before the key is found, so the system looks, for the hash and nothing else."""
+        key_hash = hash_of(text)
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        key = None
+        if key_hash is not None:
+            with self.db.transaction(SYSTEM) as tx:
+                key = tx.access.key(key_hash)
+        caller = caller_of(key, now)
+        if key is not None and use_is_due(key, now):
+            with self.db.transaction(key.tenant_id, durable=False) as tx:
+                tx.access.note_use(key.id, now)
+        return caller
+
+    def _by_session(self, session: Session) -> Caller:
+        """In the tenant of the session's organization, or else in the person's; what they may do there is their role's.
+
+        Never in another tenant instead: what was meant for the organization would end up in the person's own.
+        """
+        organization_id = session.organization.id if session.organization else None
+        with self.db.transaction(SYSTEM) as tx:
+            found = tx.identity.signed_in(session.user, organization_id)
+            person = None if found else tx.identity.person(session.user)
+            organization = None if found or not organization_id else tx.identity.organization(organization_id)
+        known = found or person
+        if known is not None and known.banned:
+            raise NotAllowed("ACCOUNT_BANNED", "this account is banned")
+        if found is not None:
+            return Caller(found.tenant_id, found.user_id, found.role, scopes_of(found.role))
+        if person is not None and person.deleted_at is not None:
+            raise NotAllowed("ACCOUNT_DELETED", "this account was deleted")
+        if organization is not None and organization.deleted_at is not None:
+            raise NotAllowed("ORGANIZATION_DELETED", "this organization was deleted")
+        what = "this account" if person is None else "the membership in this organization"
+        raise AccountPending(f"{what} is still being set up; try again in a moment", retry_after=WEBHOOK_TAKES)
+
+
+async def running(request: Request) -> App:
+    app: App = request.app.state.app
+    return app
+
+
+Running = Annotated[App, Depends(running)]
+"""The application, for a handler's parameter."""
+
+
+def credential_of(request: Request) -> str:
+    """Raises:
+    NotAuthenticated: none was sent.
+    """
+    scheme, credential = get_authorization_scheme_param(request.headers.get("Authorization"))
+    if scheme.lower() != "bearer" or not credential:
+        raise NotAuthenticated("CREDENTIAL_MISSING", "send `Authorization: Bearer` with an API key or a session token")
+    return credential
+
+
+def identify(request: Request, credential: str) -> None:
+    """Find out who calls, and count the request; before its body is read, in a thread.
+
+    Raises:
+        NotAuthenticated, NotAllowed, Unavailable: as of `Authenticator.authenticate`.
+        Refused: it is one too many.
+    """
+    authenticator: Authenticator = request.app.state.authenticator
+    throttle: Throttle | None = request.app.state.throttle
+    try:
+        who = authenticator.authenticate(credential)
+    except NotAuthenticated:
+        if throttle is not None:
+            limit_stranger(throttle, request.app.state.strangers, request.client.host if request.client else None)
+        raise
+    request.state.caller = who
+    if throttle is not None:
+        taken = limit(throttle, request.app.state.policies, who, credential)
+        request.state.taken = taken
+        if taken is not None and taken.wait:
+            raise too_many(taken)
+
+
+async def caller(request: Request, described: Annotated[object, Depends(BEARER)]) -> Caller:
+    """Whoever may do whatever: for routes that ask for no scope. `AdmittedRoute` has identified them."""
+    who: Caller = request.state.caller
+    return who
+
+
+def requires(scope: ApiScope) -> Any:
+    """A dependency: the caller, if they have this scope."""
+
+    async def allowed(who: Annotated[Caller, Depends(caller)]) -> Caller:
+        if scope not in who.scopes:
+            raise NotAllowed("SCOPE_MISSING", f"this needs the scope {scope}, which the caller does not have")
+        return who
+
+    return Depends(allowed)

@@ -1,0 +1,100 @@
+"""`/api/feedback`: how a concept's video did."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.identity.access import ApiScope, Caller
+from web.api.access import Running, requires
+from web.api.admission import AdmittedRoute
+from web.api.generations import own
+from web.api.refusals import Refused, documented, not_found
+from web.api.strict import Id, Moment, RequestBody
+
+routes = APIRouter(prefix="/feedback", tags=["feedback"], route_class=AdmittedRoute)
+
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far a caller's clock may be ahead of ours: what it has seen was seen now."""
+
+KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels": "instagramReels"}
+"""A concept's names of the platforms."""
+
+
+class FeedbackRequest(RequestBody):
+    """What was seen of a concept's video on one platform. Without `observed_at` it was now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "generation_id": "6f0f5c6e-8d4e-5a3b-9a3f-1f0f5c6e8d4e",
+                    "concept_id": "0b7e8a52-0d7c-5f3a-8a39-6a0f5c6e8d4e",
+                    "platform": "tiktok",
+                    "views": 12000,
+                    "likes": 900,
+                    "actual_score": 71.5,
+                }
+            ]
+        },
+    )
+
+    generation_id: Id
+    concept_id: str = Field(max_length=100)
+    platform: Literal["tiktok", "youtube-shorts", "instagram-reels"]
+    views: Count = 0
+    likes: Count = 0
+    shares: Count = 0
+    comments: Count = 0
+    actual_score: float | None = Field(None, ge=0, le=100)
+    observed_at: Moment | None = None
+
+
+class Feedback(BaseModel):
+    """`predicted_score` is what the concept's prediction for this platform said."""
+
+    id: UUID
+    predicted_score: float | None
+    observed_at: datetime
+
+
+@routes.post("", status_code=201, responses=documented(_404="no such generation or concept of yours"))
+def give_feedback(
+    seen: FeedbackRequest, caller: Annotated[Caller, requires(ApiScope.GENERATIONS_WRITE)], app: Running
+) -> Feedback:
+    """Tell how a concept did, as often as you like; the scores learn from it."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        generation = own(tx, caller.tenant_id, seen.generation_id, keep=True)
+        concept = next((each for each in generation.concepts if _id(each) == seen.concept_id), None)
+        if concept is None:
+            raise not_found(f"such concept in the generation {seen.generation_id}")
+        predicted = _score(concept, KEYS[seen.platform])
+        observed_at = _observed(seen.observed_at, tx.now())
+        columns = seen.model_dump() | {"predicted_score": predicted, "observed_at": observed_at}
+        feedback_id = tx.feedback.add(caller.tenant_id, columns)
+    return Feedback(id=feedback_id, predicted_score=predicted, observed_at=observed_at)
+
+
+def _observed(said: datetime | None, now: datetime) -> datetime:
+    """Raises:
+    Refused: nobody has seen it yet.
+    """
+    if said is not None and said > now + CLOCKS_DIFFER:
+        raise Refused(422, "body.observed_at: is in the future", "INVALID")
+    return now if said is None else min(said, now)
+
+
+def _id(concept: Any) -> Any:
+    return concept.get("id") if isinstance(concept, dict) else None
+
+
+def _score(concept: dict[str, Any], key: str) -> float | None:
+    """Imported concepts may have anything in this place."""
+    try:
+        score = concept["platformVirality"][key]["score"]
+    except (KeyError, TypeError, IndexError):
+        return None
+    return score if isinstance(score, int | float) and 0 <= score <= 100 else None

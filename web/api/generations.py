@@ -1,0 +1,275 @@
+"""`/api/generate`, `/api/history`, `/api/generations` and `/api/analytics`: concepts asked for, and those there are."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from db.concepts.generations import Generation as Stored
+from db.concepts.generations import Place
+from domain.concepts.generation import DEFAULT_COUNT, MOST_CONCEPTS
+from domain.identity.access import ApiScope, Caller
+from domain.ports import choose
+from web.api.access import Running, requires
+from web.api.admission import AdmittedRoute
+from web.api.jobs import Job, own_job
+from web.api.refusals import Refused, documented, not_found
+from web.api.strict import Moment, RequestBody
+from workers.engine.job import Tx
+from workers.jobs.generation import check_variety, generate_concepts
+
+routes = APIRouter(tags=["generations"], route_class=AdmittedRoute)
+
+Reader = Annotated[Caller, requires(ApiScope.GENERATIONS_READ)]
+Writer = Annotated[Caller, requires(ApiScope.GENERATIONS_WRITE)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Any text of yours, new for each wish: whoever sends it again within 24 hours gets the same job.",
+        pattern=r"^[!-~]{1,255}$",
+    ),
+]
+Since = Annotated[Moment | None, Field(description="The earliest date, with its offset from UTC.")]
+Until = Annotated[Moment | None, Field(description="The latest date, with its offset from UTC.")]
+
+MISSING = documented(_404="no such generation of yours")
+
+
+class GenerateRequest(RequestBody):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"count": 5}]})
+
+    count: int = Field(DEFAULT_COUNT, ge=1, le=MOST_CONCEPTS, description="Concepts; each is one of the quota.")
+    generator: str | None = Field(
+        None,
+        description="`language-model` or `local-grammar/v1`; by default a language model if there is a key for one.",
+    )
+
+
+class Generation(BaseModel):
+    """Concepts of one job, and the trends that they were made from, with the field names of the dashboard."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "6f0f5c6e-8d4e-5a3b-9a3f-1f0f5c6e8d4e",
+                    "date": "2026-11-22T12:00:08Z",
+                    "concepts": [{"title": "Why everyone bakes at midnight", "category": "Food", "topic": "sourdough"}],
+                    "trends": [{"topic": "sourdough", "live": True}],
+                    "is_favorite": False,
+                    "generator": "local-grammar/v1",
+                    "job_id": "01937f3c-5a30-7cc0-8f2e-0d9b0e4f6a11",
+                }
+            ]
+        },
+    )
+
+    id: UUID
+    date: datetime
+    concepts: list[Any]
+    trends: list[Any]
+    is_favorite: bool
+    generator: str | None
+    job_id: UUID | None
+
+
+class HistoryQuery(RequestBody):
+    model_config = ConfigDict(strict=False)  # an address has nothing but texts
+
+    limit: int = Field(20, ge=1, le=100)
+    cursor: str | None = Field(None, max_length=200, description="`next` of the page before.")
+    search: str | None = Field(
+        None, max_length=200, description="Part of a title, caption, hashtag, trend or its source, in any case."
+    )
+    since: Since = None
+    until: Until = None
+    favorites: bool = Field(False, description="Only favourites.")
+
+
+class History(BaseModel):
+    """`next` is the cursor of the next page; null on the last one."""
+
+    generations: list[Generation]
+    next: str | None
+
+
+class Favorite(RequestBody):
+    is_favorite: bool
+
+
+class Day(BaseModel):
+    day: date
+    generations: int
+
+
+class Analytics(BaseModel):
+    """Counts. `categories` and `trends` are the most frequent ones; `days` (UTC) the last ones that have any."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "generations": 2,
+                    "concepts": 10,
+                    "categories": {"Food": 4, "Tech": 6},
+                    "trends": {"sourdough": 2},
+                    "days": [{"day": "2026-11-22", "generations": 2}],
+                }
+            ]
+        }
+    )
+
+    generations: int
+    concepts: int
+    categories: dict[str, int]
+    trends: dict[str, int]
+    days: list[Day]
+
+
+@routes.post(
+    "/generate",
+    status_code=202,
+    responses=documented(
+        _402="`QUOTA_EXCEEDED`: fewer are left than asked for; `details` has limit, used, remaining, resets_at",
+        _409="`TRENDS_TOO_FEW`: the offline generator has not as many that are new to you; `error` says how many",
+    ),
+)
+def generate(
+    wish: GenerateRequest,
+    caller: Writer,
+    app: Running,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> Job:
+    """Ask for concepts. They are taken out of the quota at once, and given back if they cannot be made.
+
+    Too few left is 402 and not 429: trying again soon, as programs do after a 429, does not help; another plan does.
+    """
+    writer = choose(app.ports.writers, wish.generator)
+    key = None if idempotency_key is None else f"request:{idempotency_key}"
+    with app.db.transaction(caller.tenant_id) as tx:
+        # Locked first, so that a tenant's wishes come one by one: neither key nor quota is used twice.
+        tx.quota.lock(caller.tenant_id)
+        job_id = key and _job_of(tx, caller.tenant_id, key, wish)
+        if not job_id:
+            check_variety(tx, writer, caller.tenant_id, wish.count, tx.now())
+            job_type = generate_concepts.with_options(key=key)
+            job_id = job_type.enqueue(tx, tenant_id=caller.tenant_id, count=wish.count, generator=wish.generator)
+            tx.quota.hold(caller.tenant_id, job_id, wish.count, now=tx.now())
+        job = own_job(tx, caller.tenant_id, job_id)
+    response.headers["Location"] = f"/api/jobs/{job_id}"
+    return job
+
+
+@routes.get("/history")
+def history(caller: Reader, app: Running, asked: Annotated[HistoryQuery, Query()]) -> History:
+    """Generations, newest first, a page at a time; what is added meanwhile moves no page.
+
+    A page has fewer than `limit` if they are large: `next` alone says whether there are more.
+    """
+    with app.db.transaction(caller.tenant_id) as tx:
+        page = tx.content.history(
+            caller.tenant_id,
+            limit=asked.limit,
+            after=None if asked.cursor is None else _place(asked.cursor),
+            favorites=asked.favorites,
+            search=asked.search,
+            since=asked.since,
+            until=asked.until,
+        )
+    return History(
+        generations=[Generation.model_validate(each) for each in page.generations],
+        next=page.next and cursor_of(page.next),
+    )
+
+
+@routes.get("/generations/{generation_id}", responses=MISSING)
+def get_generation(generation_id: UUID, caller: Reader, app: Running) -> Generation:
+    """All of one generation."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        return Generation.model_validate(own(tx, caller.tenant_id, generation_id))
+
+
+@routes.delete(
+    "/generations/{generation_id}",
+    status_code=204,
+    responses=MISSING | documented(_409="`STILL_USED`: videos or feedback refer to it"),
+)
+def delete_generation(generation_id: UUID, caller: Writer, app: Running) -> None:
+    """Delete it for good. Its concepts stay counted: they were made."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        if not tx.content.delete(caller.tenant_id, generation_id):
+            raise not_found(f"generation {generation_id}")
+
+
+@routes.put("/generations/{generation_id}/favorite", responses=MISSING)
+def set_favorite(generation_id: UUID, wish: Favorite, caller: Writer, app: Running) -> Favorite:
+    """Say whether it is a favourite; saying it twice changes nothing."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        now = tx.content.set_favorite(caller.tenant_id, generation_id, wish.is_favorite)
+    if now is None:
+        raise not_found(f"generation {generation_id}")
+    return Favorite(is_favorite=now)
+
+
+@routes.get("/analytics")
+def analytics(caller: Reader, app: Running, since: Since = None, until: Until = None) -> Analytics:
+    """Totals, concepts by category, the most frequent trends, generations by day."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        found = tx.content.analytics(caller.tenant_id, since=since, until=until)
+    return Analytics(
+        generations=found.generations,
+        concepts=found.concepts,
+        categories=dict(found.categories),
+        trends=dict(found.trends),
+        days=[Day(day=day, generations=count) for day, count in found.days.items()],
+    )
+
+
+def own(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> Stored:
+    """`keep`: nobody deletes it meanwhile.
+
+    Raises:
+    Refused: the tenant has no such generation.
+    """
+    found = tx.content.get(tenant_id, generation_id, keep=keep)
+    if found is None:
+        raise not_found(f"generation {generation_id}")
+    return found
+
+
+def _job_of(tx: Tx, tenant_id: UUID, key: str, wish: GenerateRequest) -> UUID | None:
+    found = tx.requests.job_of(tenant_id, generate_concepts.name, key)
+    if found is None:
+        return None
+    job_id, payload = found
+    if _asked(payload) != _asked(wish.model_dump()):
+        raise Refused(
+            422, "this Idempotency-Key was sent with another body before; send a new one", "IDEMPOTENCY_KEY_REUSED"
+        )
+    return job_id
+
+
+def _asked(payload: Mapping[str, Any]) -> tuple[Any, Any]:
+    return payload.get("count"), payload.get("generator")
+
+
+def cursor_of(place: Place) -> str:
+    return urlsafe_b64encode(json.dumps([place.date.isoformat(), str(place.id)]).encode()).decode().rstrip("=")
+
+
+def _place(cursor: str) -> Place:
+    try:
+        moment, generation_id = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        place = Place(datetime.fromisoformat(moment), UUID(generation_id))
+        if place.date.tzinfo is None:
+            raise ValueError("a moment has an offset")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Refused(422, "cursor: not one of ours; begin without it", "INVALID") from error
+    return place

@@ -1,0 +1,77 @@
+"""`/api/user`: who am I, and what is left?"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from domain.identity.access import ApiScope, Caller
+from domain.identity.people import Role
+from web.api.access import Running, requires
+from web.api.admission import AdmittedRoute
+
+routes = APIRouter(prefix="/user", tags=["user"], route_class=AdmittedRoute)
+
+AccountReader = Annotated[Caller, requires(ApiScope.ACCOUNT_READ)]
+
+
+class Usage(BaseModel):
+    """Concepts of the running period."""
+
+    quota: int
+    used: int
+    remaining: int
+    period_start: datetime
+    resets_at: datetime
+
+
+class Tenant(BaseModel):
+    id: UUID
+    name: str
+    tier: str
+    status: str
+
+
+class Me(BaseModel):
+    """The caller. An API key has neither a person nor a role."""
+
+    user_id: UUID | None
+    role: Role | None
+    scopes: list[ApiScope]
+    tenant: Tenant
+    usage: Usage
+
+
+@routes.get("")
+def me(caller: AccountReader, app: Running) -> Me:
+    """Who the caller is, for which tenant, on which plan."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        row, now = tx.tenants.get(caller.tenant_id), tx.now()
+    return Me(
+        user_id=caller.user_id,
+        role=caller.role,
+        scopes=sorted(caller.scopes),
+        tenant=Tenant(id=row["id"], name=row["name"], tier=row["subscription_tier"], status=row["subscription_status"]),
+        usage=_usage(row, now),
+    )
+
+
+@routes.get("/usage")
+def usage(caller: AccountReader, app: Running) -> Usage:
+    """How much of this period's quota is left, and when more comes."""
+    with app.db.transaction(caller.tenant_id) as tx:
+        return _usage(tx.tenants.get(caller.tenant_id), tx.now())
+
+
+def _usage(row: Mapping[str, Any], now: datetime) -> Usage:
+    over = row["quota_drawn_until"] is not None and row["quota_drawn_until"] <= now
+    return Usage(
+        quota=row["monthly_quota"],
+        used=row["used_quota"],
+        remaining=0 if over else max(0, row["monthly_quota"] - row["used_quota"]),
+        period_start=row["quota_period_start"],
+        resets_at=row["quota_reset_at"],
+    )

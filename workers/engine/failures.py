@@ -1,0 +1,65 @@
+"""A failed attempt in words that can always be kept, whatever the exception is and says.
+
+They never repeat the values that provoked it (`db/postgres/wording.py`): an attempt outlives the person whose data
+they were.
+"""
+
+from collections.abc import Iterator
+from traceback import StackSummary, walk_tb
+
+from db.postgres.wording import text_of as worded
+from db.queue.transitions import FailedAttempt
+from domain.errors import Rejected, ViralError
+from domain.text.redaction import shortened
+from domain.text.storable import storable_text
+
+LONGEST_TRACEBACK = 50_000
+"""Characters; of a longer text the middle is left out."""
+
+
+def described(error: Exception) -> FailedAttempt:
+    """Describe the attempt that ended in `error`. Never raises, and never says what Postgres refuses."""
+    name = type(error).__name__
+    outcome = "rejected" if isinstance(error, Rejected) else "failed"
+    message = storable_text(text_of(error) or name)
+    if isinstance(error, ViralError):
+        return FailedAttempt(outcome, name, message)
+    return FailedAttempt(outcome, name, message, storable_text(shortened(traceback_of(error), LONGEST_TRACEBACK)))
+
+
+def named(attempt: FailedAttempt, refusal: Exception) -> FailedAttempt:
+    """Say of an attempt whose description could not be recorded no more than its class, and why."""
+    message = f"{attempt.error_class} (its text could not be recorded: {type(refusal).__name__})"
+    return FailedAttempt(attempt.outcome, attempt.error_class, message)
+
+
+def text_of(error: BaseException) -> str:
+    """Return what the exception says, without values; if it cannot say it, that."""
+    try:
+        return worded(error)
+    except Exception as broken:
+        return f"{type(error).__name__} (its text cannot be read: {type(broken).__name__})"
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return where it was raised, and what it was caused by: lines of code, and the texts without values."""
+    try:
+        return "\n".join(_told(error, frozenset()))
+    except Exception as broken:
+        return f"the traceback cannot be read: {type(broken).__name__}"
+
+
+def _told(error: BaseException, above: frozenset[int]) -> Iterator[str]:
+    """As Python tells it, the cause first."""
+    above |= {id(error)}
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None and id(before) not in above:
+        yield from _told(before, above)
+        how = "was the direct cause of" if error.__cause__ is not None else "was being handled during"
+        yield f"\nThe exception above {how} the following one:\n"
+    yield "Traceback (most recent call last):"
+    yield "".join(StackSummary.extract(walk_tb(error.__traceback__)).format()).rstrip("\n")
+    yield f"{type(error).__name__}: {text_of(error)}"
+    for each in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        if id(each) not in above:
+            yield from _told(each, above)

@@ -1,0 +1,303 @@
+"""How a job is declared and enqueued: `@job`. What its handler may do is told in `workers/engine/context.py`.
+
+    @job("quota.reset_quota", queue="default", unique=("tenant_id", "period"))
+    def reset_quota(ctx: Context, tenant_id: UUID, period: str) -> None:
+        with ctx.finish() as tx:
+            ...
+
+    reset_quota.enqueue(tx, tenant_id=tenant.id, period="2026-12")
+
+The declaration is the only place that knows a job's identity, queue and retries. `enqueue` takes exactly the
+handler's own arguments, so a typo is a type error.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, Concatenate, Generic, ParamSpec
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from db.concepts.generations import Generation as Generation
+from db.events.store import Event as Event
+from db.postgres.loading import UnreadableJson
+from db.queue.claim import Terms
+from db.queue.enqueue import NewJob
+from db.transaction import SYSTEM as SYSTEM
+from db.transaction import Scope
+from db.transaction import Tx as Tx
+from domain.errors import PayloadInvalid, TenantContextNotSet
+from domain.queue.retries import Backoff
+from domain.text.redaction import place
+from workers.engine.context import Context as Context
+
+P = ParamSpec("P")
+
+QUEUES = {"events": 100, "default": 100, "llm": 1, "media": 1, "social": 1}
+"""Few, and named by what their jobs wait for. The number: how many a thread may take at once. Jobs that wait for the
+outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred."""
+
+DEFAULT_BACKOFF = Backoff()
+DEFAULT_TIMEOUT = timedelta(minutes=10)
+
+Payload = Mapping[str, Any]
+Upgrade = Callable[[Payload], Payload]
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """What an `on_failure` hook is told, in the transaction in which the job becomes `failed`."""
+
+    id: UUID
+    tenant_id: UUID | None
+    arguments: Mapping[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one enqueueing differs from the declaration."""
+
+    at: datetime | None = None
+    delay: timedelta = timedelta(0)
+    priority: int | None = None
+    max_attempts: int | None = None
+    key: str | None = None
+    batch_id: UUID | None = None
+    follows_batch: bool = False
+
+
+@dataclass(frozen=True)
+class JobType(Generic[P]):
+    """A declared kind of job.
+
+    `unique` and `ordering` name arguments of the handler: a second live job with equal `unique` arguments is a no-op
+    that returns the first; jobs of the tenant with an equal `ordering` argument run one after another, in the order
+    in which they were enqueued. A job works within its tenant's scope; one declared `system` sees every tenant's rows.
+    `cost` is what it weighs against other jobs of its tenant; `timeout` how long an attempt may take. `upgrades` bring
+    a payload of version 1 to version 2, and so on: a job that an older release enqueued runs in this one. A `grouped`
+    handler does nothing outside of `ctx.finish()`; then many such jobs share a commit (see `workers/engine/groups.py`).
+    """
+
+    name: str
+    handler: Callable[Concatenate[Context, P], None]
+    queue: str = "default"
+    system: bool = False
+    unique: tuple[str, ...] = ()
+    ordering: str | None = None
+    priority: int = 5
+    max_attempts: int = 3
+    backoff: Backoff = DEFAULT_BACKOFF
+    on_failure: Callable[[Tx, FailedJob], None] | None = None
+    cost: int = 1
+    timeout: timedelta = DEFAULT_TIMEOUT
+    upgrades: tuple[Upgrade, ...] = ()
+    grouped: bool = False
+    options: Options = Options()
+
+    def __post_init__(self) -> None:
+        if self.queue not in QUEUES:
+            raise ValueError(f"job type {self.name}: unknown queue {self.queue!r}; the queues are {', '.join(QUEUES)}")
+        unknown = {*self.unique, *([self.ordering] if self.ordering else [])} - self.parameters.keys()
+        if unknown:
+            raise ValueError(f"job type {self.name}: its handler has no argument {', '.join(sorted(unknown))}")
+
+    def enqueue(self, tx: Tx, *args: P.args, **kwargs: P.kwargs) -> UUID:
+        """Add the job in the caller's transaction; it is rung after the commit. Returns its id.
+
+        Raises:
+            PayloadInvalid: an argument does not fit the declaration.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        return self.enqueue_payload(tx, bound.arguments)
+
+    def enqueue_payload(self, tx: Tx, payload: Payload) -> UUID:
+        """`enqueue` for arguments that come as text or JSON (the shell, the API)."""
+        return tx.enqueue(self._new(tx.new_id(), self.validated(payload)))
+
+    def enqueue_many(self, tx: Tx, payloads: Iterable[Payload]) -> list[UUID]:
+        """`enqueue` for any number of jobs, in one round trip. Returns their ids, in their order.
+
+        Raises:
+            PayloadInvalid: an argument of one of them does not fit; none is enqueued.
+        """
+        validated = [self.validated(payload) for payload in payloads]
+        return tx.jobs.add_many(self._new(tx.new_id(), values) for values in validated)
+
+    def _new(self, job_id: UUID, values: dict[str, Any]) -> NewJob:
+        options = self.options
+        unique_key = options.key or self._key(values)
+        ordering_key = None if self.ordering is None else str(values[self.ordering])
+        tenant_id = values.pop("tenant_id", None)
+        # By position: with names, it takes twice as long.
+        return NewJob(
+            job_id,
+            self.name,
+            self.queue,
+            None if tenant_id is None else UUID(tenant_id),
+            values,
+            self.priority if options.priority is None else options.priority,
+            self.max_attempts if options.max_attempts is None else options.max_attempts,
+            options.at,
+            options.delay,
+            unique_key,
+            ordering_key,
+            self.cost,
+            self.payload_version,
+            options.batch_id,
+            options.follows_batch,
+        )
+
+    @cached_property
+    def payload_version(self) -> int:
+        return 1 + len(self.upgrades)
+
+    @property
+    def terms(self) -> Terms:
+        """On which terms a worker can run jobs of this type."""
+        return Terms(self.payload_version, self.timeout)
+
+    def with_options(
+        self,
+        *,
+        at: datetime | None = None,
+        delay: timedelta = timedelta(0),
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        key: str | None = None,
+        batch_id: UUID | None = None,
+    ) -> "JobType[P]":
+        """The same job type, to be enqueued once in another way than it declares.
+
+        `batch_id`: as part of the batch that this job (see `after_batch`) follows.
+        """
+        options = Options(at, delay, priority, max_attempts, key, batch_id, self.options.follows_batch)
+        return replace(self, options=options)
+
+    def after_batch(self) -> "JobType[P]":
+        """The same job type, to be enqueued as what follows a batch. Its id is the batch's.
+
+        Enqueue it first, then the batch's jobs `with_options(batch_id=...)` in the same transaction; any of them may
+        enqueue more as it finishes. It runs when none of them is pending or running any more, however they ended.
+        """
+        return replace(self, options=replace(self.options, follows_batch=True))
+
+    def arguments(self, payload: Payload | UnreadableJson, tenant_id: UUID | None, version: int) -> dict[str, Any]:
+        """The handler's arguments, typed, from a row of `job_queue` whose payload has this version.
+
+        Raises:
+            PayloadInvalid: the row does not fit the declaration.
+        """
+        if not self.parameters and not payload:
+            return {}
+        if isinstance(payload, UnreadableJson):
+            raise PayloadInvalid(f"{self.name}: the payload is JSON that cannot be read: {payload[:40]}…")
+        if version < 1:
+            raise PayloadInvalid(f"{self.name}: there is no payload of version {version}")
+        for upgrade in self.upgrades[version - 1 :]:
+            payload = upgrade(payload)
+        row = dict(payload)
+        if "tenant_id" in self.parameters and tenant_id is not None:
+            row["tenant_id"] = tenant_id
+        return dict(self._parse(row))
+
+    def validated(self, payload: Payload) -> dict[str, Any]:
+        """The arguments as JSON values.
+
+        Raises:
+            PayloadInvalid: names every argument that is missing, unknown or of the wrong kind.
+        """
+        if not self.parameters and not payload:
+            return {}
+        return self._parse(payload).model_dump(mode="json")
+
+    def scope(self, tenant_id: UUID | None) -> Scope:
+        """Whose rows a job of this type sees.
+
+        Raises:
+            TenantContextNotSet: the type is not a system one and the row names no tenant.
+        """
+        if self.system:
+            return SYSTEM
+        if tenant_id is None:
+            raise TenantContextNotSet(f"{self.name} works for one tenant, and this job names none")
+        return tenant_id
+
+    @cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The handler's own arguments, by name, without the context."""
+        return dict(list(inspect.signature(self.handler, eval_str=True).parameters.items())[1:])
+
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.Signature(list(self.parameters.values()))
+
+    @cached_property
+    def _model(self) -> type[BaseModel]:
+        fields: dict[str, Any] = {
+            name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
+            for name, parameter in self.parameters.items()
+        }
+        # JSON has no word for a number that is not finite, so no worker could read it.
+        return create_model(self.name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+
+    def _parse(self, payload: Payload) -> BaseModel:
+        try:
+            return self._model.model_validate(dict(payload))
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{place(fault['loc']) or 'payload'}: {fault['msg'].lower()}" for fault in error.errors()
+            )
+            expected = ", ".join(str(parameter) for parameter in self.parameters.values()) or "no arguments"
+            raise PayloadInvalid(f"{self.name}: {faults} (it takes {expected})") from error
+
+    def _key(self, values: Payload) -> str | None:
+        if not self.unique:
+            return None
+        return "/".join(str(values[name]) for name in self.unique)
+
+
+JobTypes = Mapping[str, JobType[Any]]
+"""What a process can run, by name."""
+
+
+def job(
+    name: str,
+    *,
+    queue: str = "default",
+    system: bool = False,
+    unique: tuple[str, ...] = (),
+    ordering: str | None = None,
+    priority: int = 5,
+    max_attempts: int = 3,
+    backoff: Backoff = DEFAULT_BACKOFF,
+    on_failure: Callable[[Tx, FailedJob], None] | None = None,
+    cost: int = 1,
+    timeout: timedelta = DEFAULT_TIMEOUT,
+    upgrades: tuple[Upgrade, ...] = (),
+    grouped: bool = False,
+) -> Callable[[Callable[Concatenate[Context, P], None]], JobType[P]]:
+    """Declare the decorated handler as the job type `name`."""
+
+    def declare(handler: Callable[Concatenate[Context, P], None]) -> JobType[P]:
+        return JobType(
+            name,
+            handler,
+            queue=queue,
+            system=system,
+            unique=unique,
+            ordering=ordering,
+            priority=priority,
+            max_attempts=max_attempts,
+            backoff=backoff,
+            on_failure=on_failure,
+            cost=cost,
+            timeout=timeout,
+            upgrades=upgrades,
+            grouped=grouped,
+        )
+
+    return declare

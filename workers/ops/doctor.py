@@ -1,0 +1,275 @@
+"""`viral doctor`: what can be checked from here."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from functools import partial
+
+from cli.output import cell, shortened
+from cli.session import resolve
+from db.events.probe import OK, WriteProbe
+from db.migrate.revisions import SchemaNewer, SchemaOlder, check, newest
+from db.ops.health import INVARIANTS
+from db.postgres.connection import TransactionSettings
+from db.postgres.url import parse
+from db.security import RoleRefused, lacking
+from db.transaction import SYSTEM
+from domain.concepts.timing import is_zone
+from domain.ops.connections import of_fleet
+from scheduler.schedule import SCHEDULES, overdue_since
+from web.signin import issuer
+from workers.app import App, build
+from workers.ops.redis_health import verdict
+from workers.runtime import logs
+from workers.settings import Settings
+
+WRITE_WITHIN = 5.0
+"""Seconds."""
+
+LOCKED_AFTER = timedelta(seconds=2)
+"""How long a check waits for a lock: several ask of the same table."""
+
+Finding = dict[str, str]
+Verdict = tuple[str, str]
+
+ABOUT = {
+    "no job waits for a person": "see `viral jobs list --status failed`",
+    "no event is parked": "see `viral events list --status parked`",
+    "a ready job is begun within a minute": (
+        "more is enqueued than the workers get done, or they are not told of it: see `viral queues list`, "
+        "and `viral jobs explain` of one"
+    ),
+    "no event of the last 30 days is flagged": "a person should look: see `viral events list --flagged`",
+    "somebody who is not banned answers for every tenant that pays": (
+        "they pay for what is closed to them: see `viral users list --banned`, and end the subscription in Stripe"
+    ),
+    "a paying tenant has a person": (
+        "nobody can sign in for it, and it pays: all its people are gone, or their events never came; "
+        "see `viral tenants list --deserted`"
+    ),
+    "sleeping jobs are woken within a minute": "does `viral scheduler` run?",
+    "due quotas are reset within two hours": "do `viral scheduler` and `viral worker` run?",
+}
+
+
+ABOUT_ZONES = "`viral generations daily TENANT --zone ZONE` sets a tenant's"
+SHOWN = 5
+"""Odd values that are named; the others are counted."""
+
+
+def examine() -> list[Finding]:
+    """Every check's name, its state (`ok`, `warn`, `fail`) and what it says. Never raises for what it finds.
+
+    Raises:
+        SettingsInvalid: there is nothing to examine.
+    """
+    settings, _ = resolve()
+    logs.configure("console", "ERROR")  # what would be logged is found
+    app = build(settings, name="viral doctor", pool_size=1, transactions=TransactionSettings(lock_timeout=LOCKED_AFTER))
+    try:
+        postgres = _attempt("postgres", partial(_postgres, app))
+        findings = [*_configuration(settings), postgres, _attempt("redis", partial(verdict, app.doorbell))]
+        if postgres["state"] == "fail":
+            return findings
+        role = _attempt("role", partial(_role, app))
+        findings.append(role)
+        if role["state"] == "fail":
+            return findings
+        schema = _attempt("schema", partial(_schema, app))
+        findings += [schema, _attempt("connections", partial(_connections, app))]
+        if schema["state"] == "fail":
+            return findings
+        for name, look in (
+            ("writes", _writes),
+            ("workers", _workers),
+            ("scheduler", _scheduler),
+            ("calendar", _calendar),
+            ("time zones", _zones),
+            ("types of waiting jobs", _types),
+        ):
+            findings.append(_attempt(name, partial(look, app)))
+        findings += [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
+        return [*findings, _attempt("rows hold only what can be meant", partial(_odd_rows, app))]
+    finally:
+        app.close()
+
+
+def _attempt(check: str, look: Callable[[], Verdict]) -> Finding:
+    try:
+        state, says = look()
+    except RoleRefused as refusal:  # the server answers, and we must not work there
+        return {"check": "role", "state": "fail", "says": str(refusal)}
+    except Exception as error:
+        state, says = "fail", " ".join(str(error).split()) or type(error).__name__
+    return {"check": check, "state": state, "says": says}
+
+
+def _configuration(settings: Settings) -> Iterator[Finding]:
+    needed: tuple[tuple[str, object, str], ...] = (
+        ("STRIPE_WEBHOOK_SECRET", settings.stripe_webhook_secret, "Stripe's webhooks are refused with 503"),
+        (
+            "CLERK_WEBHOOK_SIGNING_SECRET",
+            settings.clerk_webhook_signing_secret,
+            "Clerk's are refused with 503",
+        ),
+        (
+            "CLERK_JWKS_URL or CLERK_JWT_KEY",
+            settings.clerk_jwks_url or settings.clerk_jwt_key,
+            "nobody can sign in to the API; only API keys are good",
+        ),
+        ("STRIPE_{STARTER,PRO,AGENCY}_PRICE_ID", settings.prices, "no subscription can be mapped to a plan"),
+    )
+    if settings.clerk_jwks_url or settings.clerk_jwt_key:
+        needed += (
+            ("CLERK_ISSUER", issuer(settings), "session tokens of any https issuer are good, if the key signed them"),
+            (
+                "CLERK_AUTHORIZED_PARTIES",
+                settings.clerk_authorized_parties,
+                "pages of any origin may use session tokens, and no browser may call the API",
+            ),
+        )
+    if ignored := parse(settings.database_url).ignored:
+        yield {"check": "DATABASE_URL", "state": "ok", "says": f"set; without effect here: {'; '.join(ignored)}"}
+    for name, value, otherwise in needed:
+        state, says = ("ok", "set") if value else ("warn", f"not set: {otherwise}")
+        yield {"check": name, "state": state, "says": says}
+
+
+def _postgres(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        server = tx.health.identity()
+    if not server.durable:
+        return "warn", f"version {server.version}, with synchronous_commit off: what was answered with 200 can be lost"
+    pooler = ", through a pooler: no statements are prepared by name" if server.pooled else ""
+    return "ok", f"version {server.version} answers{pooler}"
+
+
+def _writes(app: App) -> Verdict:
+    with closing(WriteProbe(app.db.connect)) as probe:
+        answer = probe.ask(WRITE_WITHIN)
+    if answer != OK:
+        return "fail", f"an event is not stored ({answer}): webhooks are refused with 503, and no job can be finished"
+    return "ok", "an event would be stored"
+
+
+def _schema(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.health.schema()
+    try:
+        check(found)
+    except SchemaNewer:
+        return "fail", f"at {found.revision}, which this release does not know: run the newer release that made it"
+    except SchemaOlder:
+        return "fail", f"at {found.revision or 'nothing'}, and this code expects {newest()}: run `viral migrate`"
+    if found.revision != newest():
+        return "warn", f"at {found.revision}, of a newer release; this one (it expects {newest()}) may work on it"
+    return "ok", f"at {found.revision}, as this code expects"
+
+
+def _role(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        server = tx.health.identity()
+        missing = tx.health.missing_rights()
+    if server.unbound:
+        return "fail", f"{server.role} is not bound by row-level security: let DATABASE_URL connect as viral_app"
+    if missing:
+        return "fail", lacking(missing)
+    if server.mode == "owner":
+        return "ok", f"{server.role} is bound by row-level security, which is forced (there is no role viral_app here)"
+    return "ok", f"{server.role} is bound by row-level security"
+
+
+def _connections(app: App) -> Verdict:
+    """A web dyno, a scheduler, and as many worker processes as are alive, but at least those of one dyno."""
+    settings = app.settings
+    with app.db.transaction(SYSTEM) as tx:
+        server, pooled = tx.health.connections(), tx.driver.pooled
+        alive = sum(row["alive"] for row in tx.workers.all())
+    workers = max(alive, settings.worker_processes)
+    need = of_fleet(workers=workers, processes=1, threads=settings.worker_threads, pool=settings.pool_size)
+    processes = "one worker process" if workers == 1 else f"{workers} worker processes"
+    says = f"one web, {processes} and one scheduler hold up to {need} connections with these settings"
+    if pooled:
+        return "ok", f"{says}; a pooler is in front, and has to allow as many clients"
+    says += f"; the server allows {server.allowed}, of which {server.used} are in use"
+    if need > server.allowed:
+        return "warn", f"{says}: lower WORKER_PROCESSES or DB_POOL_SIZE"
+    return "ok", says
+
+
+def _workers(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        alive = [row for row in tx.workers.all() if row["alive"]]
+    if not alive:
+        return "warn", "none is alive, so jobs wait: start one with `viral worker`"
+    return "ok", "1 process is alive" if len(alive) == 1 else f"{len(alive)} processes are alive"
+
+
+def _scheduler(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+        last = tx.fires.last(now)
+    if not last:
+        return "warn", "none has ever run: start one with `viral scheduler`"
+    late = [schedule.name for schedule in SCHEDULES if overdue_since(schedule, last, now)]
+    if late:
+        return "warn", f"{', '.join(late)} is overdue, so none runs: start one with `viral scheduler`"
+    return "ok", "fires in time"
+
+
+def _calendar(app: App) -> Verdict:
+    """What fires are recorded that say nothing of what was done."""
+    with app.db.transaction(SYSTEM) as tx:
+        now = tx.now()
+        ahead, made = tx.fires.still_to_come(now), tx.fires.made(now)
+    known = {schedule.name for schedule in SCHEDULES}
+    wrong = []
+    if gone := sorted(known & {name for name, fire in made.items() if fire.status is None}):
+        wrong.append(
+            f"the job of the last fire of {', '.join(gone)} is gone: `viral schedules fire NAME` makes another"
+        )
+    if early := sorted(known & ahead.keys()):
+        wrong.append(
+            f"fires of {', '.join(early)} are recorded for a time still to come (a clock ran ahead, or a backup is of "
+            "another time): the schedules go on by the clock of the database"
+        )
+    return ("warn", "; ".join(wrong)) if wrong else ("ok", "every last fire has its job, and none lies in the future")
+
+
+def _zones(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.health.time_zones()
+    unknown = {name: count for name, count in found.items() if not is_zone(name)}
+    if not unknown:
+        return "ok", "known to this system"
+    named = ", ".join(shortened(repr(name)) for name in sorted(unknown)[:SHOWN])
+    more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+    count = sum(unknown.values())
+    return "warn", f"{count} {'row names' if count == 1 else 'rows name'} {named}{more}: UTC is used; {ABOUT_ZONES}"
+
+
+def _types(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.health.strange_types(list(app.job_types))
+    if not found:
+        return "ok", "known to this release"
+    named = ", ".join(f"{count} of {shortened(repr(job_type))}" for job_type, count in found.items())
+    return "warn", cell(f"{named} waited for over an hour, and this release has no such type: cancel or delete them")
+
+
+def _odd_rows(app: App) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.health.odd_rows()
+    if not found:
+        return "ok", "holds"
+    rows = "; ".join(f"{table} {row}: {', '.join(columns)}" for table, row, columns in found)
+    return "warn", cell(f"mend these by SQL, or delete them, and look again for more: {rows}")
+
+
+def _invariant(app: App, name: str) -> Verdict:
+    with app.db.transaction(SYSTEM) as tx:
+        count = tx.health.violations(name)
+    if not count:
+        return "ok", "holds"
+    against = "1 row contradicts it" if count == 1 else f"{count} rows contradict it"
+    return ("warn", f"{against}: {ABOUT[name]}") if name in ABOUT else ("fail", against)

@@ -1,0 +1,338 @@
+"""Why a job is where it is, in plain words: its facts, gathered at one moment, and what follows from them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from cli.commands.workers import serving, state
+from cli.output import cell, span
+from domain.billing.plan import TENANT_WEIGHTS
+from domain.concepts.wording import counted
+
+if TYPE_CHECKING:
+    from db.queue.explain import Ahead, Holder
+    from db.transaction import Tx
+
+Row = Mapping[str, Any]
+
+PATIENCE = timedelta(seconds=10)
+"""A scheduler that runs wakes sleepers within a second, and rings again what was lost within a few."""
+
+GIVEN_UP = timedelta(seconds=30)
+"""After its deadline, until the scheduler takes a job away from a live worker."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that decides over one job. `known`: the newest payload version of each job type that this release reads."""
+
+    now: datetime
+    job: Row
+    version: str
+    known: Mapping[str, int]
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    workers: list[dict[str, Any]] = field(default_factory=list)
+    serving: int = 0
+    of_queue: Row = field(default_factory=dict)
+    of_tenant: Row = field(default_factory=dict)
+    running: Mapping[UUID | None, int] = field(default_factory=dict)
+    order_ahead: "Holder | None" = None
+    batch_ahead: "Holder | None" = None
+    ahead: "Ahead | None" = None
+    overslept: datetime | None = None
+    redis: "Reason | None" = None
+    later: int = 0
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One of them: a word for programs, a sentence for people, and what they can do about it (often nothing)."""
+
+    code: str
+    says: str
+    advice: str = ""
+
+
+def gather(
+    tx: "Tx", job_id: UUID, *, version: str, known: Mapping[str, int], redis: Reason | None = None
+) -> Facts | None:
+    """None: there is no such job. The first thing of its transaction, so that all facts are of one moment."""
+    tx.explain.stand_still()
+    job = tx.jobs.get(job_id) or tx.archive.get(job_id)
+    if job is None:
+        return None
+    facts: dict[str, Any] = {"now": tx.now(), "job": job, "version": version, "known": known}
+    workers = tx.workers.all()
+    facts |= {"attempts": tx.jobs.attempts(job_id), "workers": workers, "later": tx.explain.overtaken_by(job)}
+    if job["status"] == "pending":
+        policies = {row["tenant_id"]: row for row in tx.queues.policies() if row["queue"] == job["queue"]}
+        facts |= {
+            "serving": serving(workers, job["queue"]),
+            "of_queue": policies.get(None, {}),
+            "of_tenant": policies.get(job["tenant_id"], {}) if job["tenant_id"] else {},
+            "running": tx.explain.running(job["queue"]),
+            "order_ahead": tx.explain.order_ahead(job),
+            "batch_ahead": tx.explain.batch_ahead(job),
+            "ahead": tx.explain.ahead(job, TENANT_WEIGHTS),
+            "overslept": tx.explain.overslept(PATIENCE),
+            "redis": redis,
+        }
+    return Facts(**facts)
+
+
+def reasons(facts: Facts) -> list[Reason]:
+    """Why the job is where it is: what holds it back first, then who should work on it and does not."""
+    if facts.job["status"] == "pending":
+        holds = [*_unreadable(facts), *_later(facts), *_decided(facts), *_before_it(facts)]
+        return [*(holds or _turn(facts)), *_nobody(facts), *overtaken(facts.later)]
+    found = _running(facts) if facts.job["status"] == "running" else [_ended(facts)]
+    return [*found, *overtaken(facts.later)]
+
+
+def overtaken(later: int) -> list[Reason]:
+    """Tell that so many jobs of a job's ordering key were added after it, and have completed before it."""
+    jobs = "1 later job of its ordering key has" if later == 1 else f"{later} later jobs of its ordering key have"
+    says = f"{jobs} run already: a job that failed holds up none of those behind it"
+    return [Reason("overtaken", says, "what it does now comes after what they did")] if later else []
+
+
+# --- it has ended
+
+
+def _ended(facts: Facts) -> Reason:
+    job, job_id = facts.job, facts.job["id"]
+    status = str(job["status"])
+    when = f"at {_ago(facts, job['completed_at'])}" if job["completed_at"] else "at some time"
+    if "archived" in job:
+        return Reason("archived", f"it ended {when} ({status}), and is archived: it can be read, not retried")
+    if status == "completed":
+        return Reason(status, f"it completed {when}, in attempt {job['attempts']}")
+    last = facts.attempts[-1] if facts.attempts else {}
+    why = _error(job["error_message"], last)
+    if status == "cancelled":
+        said = f": {why}" if job["error_message"] else ""
+        return Reason(
+            status, f"it was cancelled {when}, after {_attempts(job)}{said}", f"to run it after all: {_retry(job_id)}"
+        )
+    if last.get("outcome") == "rejected":
+        return Reason(
+            status,
+            f"it failed {when}, in attempt {job['attempts']}, and trying again alone cannot help: {why}",
+            f"mend what it says, then {_retry(job_id)}",
+        )
+    return Reason(
+        status,
+        f"it failed {when}, after {_attempts(job)} of {job['max_attempts']}: {why}",
+        f"`viral jobs show {job_id}` has each attempt; once its cause is mended, {_retry(job_id)}",
+    )
+
+
+def _attempts(job: Row) -> str:
+    return "1 attempt" if job["attempts"] == 1 else f"{job['attempts']} attempts"
+
+
+def _error(message: str | None, attempt: Row) -> str:
+    kind, said = attempt.get("error_class"), message or attempt.get("error_message") or "nobody wrote down why"
+    return cell(f"{kind}: {said}" if kind and kind not in said else said)
+
+
+def _retry(job_id: UUID) -> str:
+    return f"`viral jobs retry {job_id}`"
+
+
+# --- it runs
+
+
+def _running(facts: Facts) -> Iterator[Reason]:
+    job = facts.job
+    worker = next((row for row in facts.workers if row["id"] == job["worker_id"]), None)
+    rescue = "the scheduler returns it to its queue within a minute; if it does not: does `viral scheduler` run?"
+    who = "a process" if worker is None else f"process {worker['pid']} on {cell(worker['hostname'])}"
+    yield Reason(
+        "running", f"{who} began attempt {job['attempts']} of {job['max_attempts']} at {_when(facts, 'started_at')}"
+    )
+    if job["worker_id"] == UUID(int=0):  # `NOBODY` of `db/queue/workers.py`
+        advice = "the scheduler ends it; if it does not: who holds a lock on the rows of its tenant?"
+        yield Reason("abandoned", "that process has done with it, and could not record its end", advice)
+        return
+    if worker is None:
+        yield Reason("lost", f"that process ({job['worker_id']}) is not known any more: it died", rescue)
+        return
+    beat = f"its last heartbeat was {span(facts.now - worker['heartbeat_at'])} ago"
+    match state(worker):
+        case "dead":
+            yield Reason("lost", f"that process is dead: {beat}", rescue)
+            return
+        case "draining":
+            yield Reason("draining", f"that process is stopping, and gives back what it cannot finish in time; {beat}")
+        case _:
+            yield Reason("alive", f"that process is alive: {beat}")
+    if job["cancel_requested_at"] is not None:
+        asked = f"at {_when(facts, 'cancel_requested_at')}"
+        yield Reason("cancel_requested", f"somebody asked it to stop {asked}; it does when its handler next looks up")
+    deadline = job["deadline_at"]
+    if deadline is None:
+        return
+    if deadline > facts.now:
+        yield Reason("deadline", f"it may take until {_in(facts, deadline)}")
+    else:
+        gives_up = "the scheduler takes it away from the process, and tries again if an attempt is left"
+        late = facts.now - deadline > GIVEN_UP + PATIENCE
+        advice = f"{gives_up}: does `viral scheduler` run?" if late else gives_up
+        yield Reason("overran", f"it should have ended at {_ago(facts, deadline)}", advice)
+
+
+# --- it is pending: what holds it back
+
+
+def _unreadable(facts: Facts) -> Iterator[Reason]:
+    job, newest = facts.job, facts.known.get(facts.job["job_type"])
+    deploy = f"start workers of the release that it was made for, or `viral jobs cancel {job['id']}`"
+    others = sorted({row["version"] for row in facts.workers if row["alive"]} - {facts.version})
+    except_for = f"; the live workers of {cell(', '.join(others))} may" if others else ""
+    if newest is None:
+        kind = cell(job["job_type"])
+        yield Reason("unknown_type", f"this release ({facts.version}) has no job type {kind}{except_for}", deploy)
+    elif job["payload_version"] > newest:
+        versions = f"its payload is of version {job['payload_version']}, and this release reads {newest} at most"
+        yield Reason("newer_payload", versions + except_for, deploy)
+
+
+def _later(facts: Facts) -> Iterator[Reason]:
+    job = facts.job
+    if job["scheduled_for"] <= facts.now:
+        return
+    when = _in(facts, job["scheduled_for"])
+    last = facts.attempts[-1] if facts.attempts else {}
+    match last.get("outcome"):
+        case "snoozed":
+            yield Reason(
+                "snoozed", f"it asked to be called again at {when}: {_error(None, {**last, 'error_class': None})}"
+            )
+        case "failed" | "lost":
+            n, most = last["attempt"], job["max_attempts"]
+            verb = "failed" if last["outcome"] == "failed" else "was lost"
+            yield Reason("backoff", f"attempt {n} of {most} {verb} ({_error(None, last)}); the next is due at {when}")
+        case _:
+            yield Reason("scheduled", f"it is scheduled for {when}")
+
+
+def _decided(facts: Facts) -> Iterator[Reason]:
+    queue, tenant_id = facts.job["queue"], facts.job["tenant_id"]
+    name, here = cell(queue), f"--tenant {tenant_id}"
+    if paused_at := facts.of_queue.get("paused_at"):
+        yield Reason(
+            "paused",
+            f"the queue {name} has been paused since {_ago(facts, paused_at)}",
+            f"`viral queues resume {name}`",
+        )
+    if paused_at := facts.of_tenant.get("paused_at"):
+        says = f"its tenant has been paused in the queue {name} since {_ago(facts, paused_at)}"
+        yield Reason("paused", says, f"`viral queues resume {name} {here}`")
+    most, run = facts.of_queue.get("max_running"), sum(facts.running.values())
+    raise_it = "it begins when one of them ends; to change the limit: `viral queues limit"
+    if most is not None and run >= most:
+        yield Reason(
+            "limit",
+            f"{run} of at most {counted(most, 'job')} of the queue {name} run",
+            f"{raise_it} {name} --running N`",
+        )
+    if tenant_id is None:
+        return
+    own, each = facts.of_tenant.get("max_running"), facts.of_queue.get("max_running_per_tenant")
+    run, most = facts.running.get(tenant_id, 0), each if own is None else own
+    if most is not None and run >= most:
+        option = f"{here} --running N" if own is not None else "--per-tenant N"
+        says = f"{run} of at most {counted(most, 'job')} of its tenant in the queue {name} run"
+        yield Reason("limit", says, f"{raise_it} {name} {option}`")
+
+
+def _before_it(facts: Facts) -> Iterator[Reason]:
+    job = facts.job
+    if (first := facts.order_ahead) is not None:
+        says = (
+            f"jobs of the ordering key {cell(job['ordering_key'])} run one after another, and before it {_first(first)}"
+        )
+        yield Reason("ordered", says, f"`viral jobs explain {first.id}`")
+    if (first := facts.batch_ahead) is not None:
+        yield Reason(
+            "follows_batch", f"it follows a batch, of which {_first(first)}", f"`viral jobs explain {first.id}`"
+        )
+    held = facts.order_ahead or facts.batch_ahead or job["scheduled_for"] > facts.now
+    if not held and job["ring_at"] is not None and job["ring_at"] > facts.now:
+        again = f"it is looked at again at {_in(facts, job['ring_at'])}"
+        if job["crashes"]:
+            died = f"worker processes that died while they had it in hand: {job['crashes']}"
+            yield Reason("suspect", f"{died}. It waits until no other such job runs in its process; {again}")
+        else:
+            yield Reason("asleep", again if any(_unreadable(facts)) else f"what held it back is gone; {again}")
+
+
+def _first(holder: "Holder") -> str:
+    if holder.count == 1:
+        return f"{holder.id} ({holder.status}) has not ended"
+    return f"{holder.id} ({holder.status}) and {holder.count - 1} more have not ended"
+
+
+# --- nothing holds it back
+
+
+def _turn(facts: Facts) -> Iterator[Reason]:
+    since = f"due since {_ago(facts, facts.job['scheduled_for'])}"
+    if facts.redis is not None:
+        yield replace(facts.redis, says=f"{since}, and {facts.redis.says}")
+        return
+    if facts.ahead is None:
+        # Its alarm went off, and nobody has looked.
+        yield Reason("turn", f"{since}, and about to be woken")
+        return
+    counts = {
+        "more urgent": facts.ahead.more_urgent,
+        "of its own tenant" if facts.job["tenant_id"] else "of no tenant": facts.ahead.of_its_tenant,
+        "of other tenants": facts.ahead.of_others,
+    }
+    total, queue = sum(counts.values()), cell(facts.job["queue"])
+    listed = ", ".join(f"{count} {whose}" for whose, count in counts.items() if count)
+    are = "is" if total == 1 else "are"
+    ahead = f"about {counted(total, 'job')} {are} ahead of it ({listed})" if total else "no job is ahead of it"
+    by = f", and {facts.serving} live worker {'process serves' if facts.serving == 1 else 'processes serve'} it"
+    stuck = not total and facts.serving and facts.now - facts.job["scheduled_for"] > 3 * PATIENCE
+    advice = "its bell may be lost: does `viral scheduler` run? `viral doctor` looks at the rest" if stuck else ""
+    yield Reason("turn", f"{since}, it waits for its turn in {queue}: {ahead}{by if facts.serving else ''}", advice)
+
+
+def _nobody(facts: Facts) -> Iterator[Reason]:
+    job = facts.job
+    if job["cancel_requested_at"] is not None:
+        says = f"somebody asked it to stop at {_when(facts, 'cancel_requested_at')}: its next attempt will not begin"
+        yield Reason("cancel_requested", says, f"to cancel it now: `viral jobs cancel {job['id']}`")
+    if facts.overslept is not None:
+        says = f"no scheduler seems to run: what should have been woken at {_ago(facts, facts.overslept)} sleeps still"
+        yield Reason("no_scheduler", says, "start one with `viral scheduler`")
+    if facts.serving or job["scheduled_for"] > facts.now:
+        return
+    alive = [row for row in facts.workers if row["alive"]]
+    if not alive:
+        yield Reason("no_worker", "no worker process is alive", "start one with `viral worker`")
+    elif all(row["draining"] for row in alive):
+        yield Reason("no_worker", "all live worker processes are stopping", "start one with `viral worker`")
+    else:
+        says = f"of {len(alive)} live worker processes none works on the queue {cell(job['queue'])}"
+        yield Reason("no_worker", says, "start one with `viral worker`, which works on all queues")
+
+
+# --- words for moments
+
+
+def _when(facts: Facts, column: str) -> str:
+    return _ago(facts, facts.job[column])
+
+
+def _ago(facts: Facts, moment: datetime) -> str:
+    return f"{cell(moment)} ({span(facts.now - moment)} ago)"
+
+
+def _in(facts: Facts, moment: datetime) -> str:
+    return f"{cell(moment)} (in {span(moment - facts.now)})"

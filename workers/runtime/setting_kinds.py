@@ -1,0 +1,186 @@
+"""The kinds of values that settings have. A value that would do nothing, or fail only when it is used, is refused here.
+
+Each check is a function that returns the value as it is used, or raises ValueError with what it should be. The text
+repeats a value only if that is surely no secret.
+"""
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+from db.postgres import url
+from integrations.clerk import webhooks as clerk
+from workers.runtime.redis_url import checked
+
+PRICE = re.compile("price_[A-Za-z0-9_]+")
+PRODUCT = re.compile("prod_[A-Za-z0-9]+")
+AMOUNT = re.compile(r"\D{0,4}\d[\d.,]*\s?[A-Za-z]{0,3}")
+PUBLIC_KEY = re.compile(r"-----BEGIN (RSA )?PUBLIC KEY-----[\s\\n]*MI[A-Za-z0-9+/=\s\\]+-----END \1?PUBLIC KEY-----")
+
+
+def split(value: object) -> object:
+    """The parts of a comma-separated list."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def postgres_url(value: str) -> str:
+    if value:
+        url.parse(value)
+    return value
+
+
+def redis_url(value: str) -> str:
+    return checked(value) if value else value
+
+
+def host(value: str) -> str:
+    """Empty is well: the web server then decides (`Settings.web_host`)."""
+    try:
+        ip_address(value or "::")
+    except ValueError:
+        if not re.fullmatch("[A-Za-z0-9._-]*", value):
+            text = "should be an address or a name to listen on, such as 0.0.0.0, and without a port"
+            raise ValueError(text) from None
+    return value
+
+
+def host_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(re.fullmatch("[A-Za-z0-9._-]+", each) for each in value):
+        raise ValueError("should be names of hosts, comma-separated, without a scheme or a port: gateway.example.com")
+    return value
+
+
+def https(value: str) -> str:
+    """Plain http is for this machine only: whoever can change an answer on the way chooses the keys."""
+    if value and not _is_https(value):
+        raise ValueError("should be an https address (plain http is for this machine only)")
+    return value.rstrip("/")
+
+
+def origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(map(_is_origin, value)):
+        raise ValueError("should be origins, comma-separated: https://app.example.com,http://localhost:3000")
+    return value
+
+
+def header(value: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("should be one line of ASCII characters: it is sent in a header")
+    return value
+
+
+def api_key(value: SecretStr) -> SecretStr:
+    if not _is_word(value.get_secret_value()):
+        raise ValueError("should be a key: printable ASCII characters, without spaces")
+    return value
+
+
+def stripe_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if key and not (_is_word(key) and key.startswith(("sk_", "rk_"))):
+        raise ValueError("should be a secret or restricted key of Stripe: sk_live_…, sk_test_… or rk_…")
+    return value
+
+
+def stripe_signing_secrets(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for secret in (each.get_secret_value() for each in value):
+        if not _is_word(secret) or secret.startswith(("sk_", "rk_", "pk_", "we_")):
+            raise ValueError("should be signing secrets of webhook endpoints, comma-separated: whsec_…")
+    return value
+
+
+def clerk_key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if key and not (_is_word(key) and key.startswith("sk_")):
+        raise ValueError("should be a secret key of Clerk: sk_live_… or sk_test_…")
+    return value
+
+
+def clerk_signing_secrets(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """One that is no base64 verifies nothing."""
+    if not all(clerk.key(each.get_secret_value()) for each in value):
+        raise ValueError("should be signing secrets of webhook endpoints, comma-separated: whsec_… and then base64")
+    return value
+
+
+def clerk_instance(value: str | None) -> str | None:
+    """With another id every event would be ignored."""
+    if value and not value.startswith("ins_"):
+        raise ValueError("should be the id of an instance of Clerk: ins_…")
+    return value
+
+
+def public_key(value: str) -> str:
+    if "PRIVATE KEY" in value:
+        raise ValueError("is a private key; give the public one: -----BEGIN PUBLIC KEY----- …")
+    if value and not PUBLIC_KEY.search(value):
+        raise ValueError("should be a PEM public key: -----BEGIN PUBLIC KEY----- …")
+    return value
+
+
+def prices(value: tuple[str, ...]) -> tuple[str, ...]:
+    if faults := _price_faults(value):
+        raise ValueError("; ".join(faults))
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split)]
+
+PostgresUrl = Annotated[str, AfterValidator(postgres_url)]
+RedisUrl = Annotated[str, AfterValidator(redis_url)]
+Host = Annotated[str, AfterValidator(host)]
+HostNames = Annotated[Words, AfterValidator(host_names)]
+Https = Annotated[str, AfterValidator(https)]
+Origins = Annotated[Words, AfterValidator(origins)]
+Header = Annotated[str, AfterValidator(header)]
+ApiKey = Annotated[SecretStr, AfterValidator(api_key)]
+StripeKey = Annotated[SecretStr, AfterValidator(stripe_key)]
+StripeSigningSecrets = Annotated[Secrets, AfterValidator(stripe_signing_secrets)]
+ClerkSigningSecrets = Annotated[Secrets, AfterValidator(clerk_signing_secrets)]
+ClerkKey = Annotated[SecretStr, AfterValidator(clerk_key)]
+ClerkInstance = Annotated[str | None, AfterValidator(clerk_instance)]
+PublicKey = Annotated[str, AfterValidator(public_key)]
+Prices = Annotated[Words, AfterValidator(prices)]
+
+
+def _price_faults(texts: Sequence[str]) -> list[str]:
+    faults = []
+    for text in texts:
+        if PRODUCT.fullmatch(text):
+            faults.append(f"{text} is a product; give the id of one of its prices: price_…")
+        elif AMOUNT.fullmatch(text):
+            faults.append("an amount is no price; give the id that Stripe shows for it: price_…")
+        elif not PRICE.fullmatch(text):
+            faults.append("should be ids of prices, comma-separated: price_…")
+    return list(dict.fromkeys(faults))
+
+
+def _is_word(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def _is_https(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and (
+            parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
+        )
+    except ValueError:
+        return False
+
+
+def _is_origin(text: str) -> bool:
+    """As browsers write it: no path, no slash at the end. Extensions and apps have schemes of their own."""
+    try:
+        parts = urlsplit(text)
+        return bool(parts.scheme and parts.netloc) and text == f"{parts.scheme}://{parts.netloc}"
+    except ValueError:
+        return False
