@@ -78,7 +78,7 @@ PLANS: Mapping[Tier, Plan] = MappingProxyType(
     }
 )
 
-TENANT_WEIGHTS: Mapping[str, float] = MappingProxyType({tier.value: float(plan.weight) for tier, plan in PLANS.items()})
+TENANT_WEIGHTS: Mapping[str, float] = {tier.value: float(plan.weight) for tier, plan in PLANS.items()}
 """Shares of the workers that tenants with waiting jobs get beside each other, by the name of their tier."""
 
 PriceBook = Mapping[str, Tier]

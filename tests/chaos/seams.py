@@ -97,7 +97,7 @@ def _commit(driver: psycopg.Connection[Any], *before: bytes) -> None:
         die(point, jobs)
 
 
-def _claim(self: db.claims.Claims, *args: Any, **kwargs: Any) -> Any:
+def _claim(self: db.queue.claim.Claims, *args: Any, **kwargs: Any) -> Any:
     began = time.perf_counter()
     claimed = _shipped_claim(self, *args, **kwargs)
     _time_claim(time.perf_counter() - began)
@@ -126,8 +126,8 @@ def _execute_pipeline(self: Any, *args: Any, **kwargs: Any) -> Any:
     return _shipped_pipeline(self, *args, **kwargs)
 
 
-_shipped_commit = db.connection.commit
-_shipped_claim = db.claims.Claims.claim
+_shipped_commit = db.postgres.connection.commit
+_shipped_claim = db.queue.claim.Claims.claim
 _shipped_context = Context.__init__
 _shipped_pipeline = redis.client.Pipeline.execute
 
@@ -138,7 +138,7 @@ def install_in_worker() -> None:
         vars(db.transaction)["commit"] = _commit  # where the product looks it up
         Context.__init__ = _begin_context  # type: ignore[method-assign, assignment]
     if folder() is not None or os.environ.get("CHAOS_TIMINGS"):
-        db.claims.Claims.claim = _claim  # type: ignore[method-assign]
+        db.queue.claim.Claims.claim = _claim  # type: ignore[method-assign]
 
 
 def install_in_scheduler() -> None:
@@ -171,17 +171,17 @@ def cheat() -> None:
     """Break the protocol as `CHAOS_SABOTAGE` says, to prove that the harness would notice."""
     how = os.environ.get("CHAOS_SABOTAGE", "")
     if how == "fence":
-        db.claims.Claims.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
+        db.queue.claim.Claims.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
         db.transaction.Tx.complete = _complete_alone  # type: ignore[method-assign]
     elif how == "sweeper":
-        scheduler.relay.Relay.ring = _do_nothing  # type: ignore[method-assign]
+        scheduler.dispatcher.Relay.ring = _do_nothing  # type: ignore[method-assign]
     elif how == "reaper":
-        scheduler.relay.Relay.rescue = _do_nothing  # type: ignore[method-assign]
+        scheduler.dispatcher.Relay.rescue = _do_nothing  # type: ignore[method-assign]
     elif how:
         raise SystemExit(f"no such sabotage: {how}")
 
 
-def _complete_whoever_owns_it(self: db.claims.Claims, done: Any) -> set[UUID]:
+def _complete_whoever_owns_it(self: db.queue.claim.Claims, done: Any) -> set[UUID]:
     ids = [each.job.id for each in done]
     self._driver.execute(
         "UPDATE job_queue SET status = 'completed', completed_at = now() WHERE id = ANY(%s::uuid[])", (ids,)
@@ -194,5 +194,5 @@ def _complete_alone(self: db.transaction.Tx, done: Any) -> None:
     self.claims.complete([done])
 
 
-def _do_nothing(self: scheduler.relay.Relay) -> int:
+def _do_nothing(self: scheduler.dispatcher.Relay) -> int:
     return 0

@@ -17,7 +17,7 @@ from workers.settings import load
 
 def start() -> WorkerProcess:
     seams.install_in_worker()
-    workers.heartbeat.CLAIM_IN_FLIGHT = seconds("CHAOS_IN_FLIGHT", workers.heartbeat.CLAIM_IN_FLIGHT)
+    workers.engine.heartbeat.CLAIM_IN_FLIGHT = seconds("CHAOS_IN_FLIGHT", workers.engine.heartbeat.CLAIM_IN_FLIGHT)
     process = WorkerProcess(
         load(),
         (workers.jobs, tests.chaos.jobs),

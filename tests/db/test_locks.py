@@ -295,8 +295,8 @@ WHERE i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT i.indis
 
 def test_only_what_is_deleted_is_locked_as_if_it_were() -> None:
     """FOR UPDATE waits for everybody who added a child, and FOR NO KEY UPDATE does not."""
-    folder = Path(db.locks.__file__).parent
-    for path in folder.glob("*.py"):
+    folder = Path(db.postgres.locks.__file__).parents[1]
+    for path in folder.rglob("*.py"):
         code = path.read_text()
         if path.name != "locks.py":
             assert ".with_for_update(" not in code, f"{path.name}: use db.locks"

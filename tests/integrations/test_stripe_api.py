@@ -223,8 +223,8 @@ def test_refusals_are_never_tried_again_by_a_job() -> None:
 
 
 UNUSED = """
-import sys, workers.app, web.main, integrations.stripe_api
-integrations.stripe_api.StripeApi("sk_test_fake")
+import sys, workers.app, web.main, integrations.stripe.api
+integrations.stripe.api.StripeApi("sk_test_fake")
 print("stripe" in sys.modules, "requests" in sys.modules)
 """
 
