@@ -53,7 +53,7 @@ from db.postgres.url import parse
 from db.postgres.wording import one_line
 from db.queue.archive import Archive
 from db.queue.claim import Claims, Done, Due, completing
-from db.queue.dispatch import Turns
+from db.queue.dispatch import DispatchOrder
 from db.queue.enqueue import NewJob, adding_plain
 from db.queue.explain import Explain
 from db.queue.policies import Queues
@@ -67,7 +67,7 @@ from db.tenants.quota import Quotas
 from db.tenants.tenants import Tenants
 from domain.errors import TenantContextNotSet
 
-Rings = Mapping[str, Mapping[UUID, int]]
+Notifications = Mapping[str, Mapping[UUID, int]]
 """Jobs that are due and their priorities, by queue. A queue without jobs: somebody should look what waits in it."""
 
 
@@ -277,7 +277,7 @@ class Tx:
         return Claims(self.driver, self.due)
 
     archive = _on_driver(Archive)
-    turns = _on_driver(Turns)
+    dispatch = _on_driver(DispatchOrder)
     queues = _on_driver(Queues)
     explain = _on_driver(Explain)
     steps = _on_driver(Steps)
@@ -314,7 +314,7 @@ class Database:
         *,
         pool_size: int,
         new_id: Callable[[], UUID],
-        on_commit: Callable[[Rings], object] = lambda rings: None,
+        on_commit: Callable[[Notifications], object] = lambda notifications: None,
         settings: TransactionSettings = DEFAULT_SETTINGS,
         pool_timeout: float = POOL_TIMEOUT,
         application_name: str = "viral",

@@ -17,8 +17,8 @@ import structlog
 from db.transaction import NO_ANSWER, SYSTEM, Database, Tx
 from domain.billing.plan import TENANT_WEIGHTS
 from scheduler.schedule import Schedule, latest_before, skipped, to_fire
-from scheduler.window import WINDOW, Line
-from workers.engine.broker import FEW, Doorbell
+from scheduler.window import WINDOW, Window
+from workers.engine.broker import FEW, Notifier
 from workers.engine.failures import text_of
 from workers.engine.job import QUEUES, JobTypes
 from workers.engine.outcomes import rescue
@@ -36,7 +36,7 @@ MOST_WOKEN = 5000
 log = structlog.get_logger()
 
 
-class Relay:
+class Dispatcher:
     """One scheduler's work. `clock` replaces the database's clock for the calendar; for tests and rehearsals.
 
     `rescue_after`: how long the database must have been writable before a silent worker is taken for dead.
@@ -45,7 +45,7 @@ class Relay:
     def __init__(
         self,
         db: Database,
-        doorbell: Doorbell,
+        notifier: Notifier,
         job_types: JobTypes,
         schedules: Sequence[Schedule],
         *,
@@ -53,13 +53,13 @@ class Relay:
         rescue_after: timedelta = timedelta(0),
     ) -> None:
         self._db = db
-        self._doorbell = doorbell
+        self._notifier = notifier
         self._types = job_types
         self._schedules = schedules
         self._clock = clock
         self._stopwatch = monotonic
         self._next_strange = ""
-        self._lines: defaultdict[str, Line] = defaultdict(Line)
+        self._windows: defaultdict[str, Window] = defaultdict(Window)
         self._epoch: str | None = None
         self._called = False
         self._looked_at = float("-inf")
@@ -72,26 +72,26 @@ class Relay:
         while not stop.is_set():
             began = self._stopwatch()
             try:
-                self.ring()
+                self.notify()
             except NO_ANSWER as error:
                 if self._served:
-                    log.warning("relay.postgres_away", reason=str(error))
+                    log.warning("dispatcher.postgres_away", reason=str(error))
                 self._served = False
             except Exception:
-                log.exception("relay.tick_failed")
+                log.exception("dispatcher.tick_failed")
             else:
                 if not self._served:
-                    log.info("relay.postgres_back")
+                    log.info("dispatcher.postgres_back")
                 self._served = True
             # However long a look at the table takes, the database is left alone for as long.
             if stop.wait(max(SHORTEST_REST, self._stopwatch() - began)):
                 return
             try:
-                self._called = self._doorbell.await_call(TICK_BUSY if self._next_strange or self._backlog() else TICK)
+                self._called = self._notifier.await_call(TICK_BUSY if self._next_strange or self._backlog() else TICK)
             except redis.RedisError:
                 stop.wait(TICK)
 
-    def ring(self) -> int:
+    def notify(self) -> int:
         """Ring for the jobs whose turn it is, and put those that have been rung in their order.
 
         Returns how many jobs were rung that had not been, as far as this relay knows.
@@ -101,41 +101,41 @@ class Relay:
             return 0
         self._looked_at = self._stopwatch()
         with self._db.transaction(SYSTEM) as tx:
-            tx.turns.wake(MOST_WOKEN)
-            queues = tx.turns.awake_queues(tuple(QUEUES), after=self._next_strange, most=STRANGE_AT_ONCE)
+            tx.dispatch.wake(MOST_WOKEN)
+            queues = tx.dispatch.ready_queues(tuple(QUEUES), after=self._next_strange, most=STRANGE_AT_ONCE)
         strange = [queue for queue in queues if queue not in QUEUES]
         self._next_strange = strange[-1] if len(strange) == STRANGE_AT_ONCE else ""
-        for gone in self._lines.keys() - set(queues):
-            del self._lines[gone]
+        for gone in self._windows.keys() - set(queues):
+            del self._windows[gone]
         try:
             self._notice_loss()
-            waiting = self._doorbell.waiting(queues)
-            rung = sum(self._ring_alone(queue, waiting[queue], called=called) for queue in queues)
+            waiting = self._notifier.waiting(queues)
+            notified = sum(self._notify_alone(queue, waiting[queue], called=called) for queue in queues)
         except redis.RedisError:  # the client has logged it
-            self._lines.clear()
+            self._windows.clear()
             return 0
-        return rung
+        return notified
 
-    def _ring_alone(self, queue: str, waiting: int, *, called: bool) -> int:
+    def _notify_alone(self, queue: str, waiting: int, *, called: bool) -> int:
         """A queue that cannot be read costs itself."""
         try:
-            return self._ring_queue(queue, waiting, called=called)
+            return self._notify_queue(queue, waiting, called=called)
         except (redis.RedisError, *NO_ANSWER):
             raise
         except Exception as error:
-            log.error("relay.queue_failed", queue=queue, error=text_of(error))
+            log.error("dispatcher.queue_failed", queue=queue, error=text_of(error))
             return 0
 
-    def _ring_queue(self, queue: str, waiting: int, *, called: bool) -> int:
-        line, now = self._lines[queue], self._stopwatch()
+    def _notify_queue(self, queue: str, waiting: int, *, called: bool) -> int:
+        line, now = self._windows[queue], self._stopwatch()
         all_of_it = line.wants(waiting, now)
         if not all_of_it and not called:
             return 0
         with self._db.transaction(SYSTEM) as tx:
-            turns = tx.turns.next(queue, WINDOW if all_of_it else FEW, TENANT_WEIGHTS)
-        new, known = line.place(turns, now, all_of_it=all_of_it)
+            dispatch = tx.dispatch.next(queue, WINDOW if all_of_it else FEW, TENANT_WEIGHTS)
+        new, known = line.place(dispatch, now, all_of_it=all_of_it)
         if new or known:
-            line.note(known, self._doorbell.line_up(queue, new, known), now)
+            line.note(known, self._notifier.line_up(queue, new, known), now)
         return len(new)
 
     def _still_full(self) -> bool:
@@ -144,19 +144,19 @@ class Relay:
         if now - self._looked_at > TICK:
             return False
         try:
-            waiting = self._doorbell.waiting(self._lines)
+            waiting = self._notifier.waiting(self._windows)
         except redis.RedisError:
             return False
-        return not any(line.wants(waiting[queue], now) for queue, line in self._lines.items())
+        return not any(line.wants(waiting[queue], now) for queue, line in self._windows.items())
 
     def _backlog(self) -> bool:
-        return any(line.backlog for line in self._lines.values())
+        return any(line.backlog for line in self._windows.values())
 
     def _notice_loss(self) -> None:
         """Redis forgot (or we cannot know what it heard): every ring of the past is owed again."""
-        epoch = self._doorbell.epoch(secrets.token_hex(8))
+        epoch = self._notifier.epoch(secrets.token_hex(8))
         if epoch != self._epoch:
-            self._lines.clear()
+            self._windows.clear()
         self._epoch = epoch
 
     def rescue(self) -> int:

@@ -14,10 +14,10 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from db.transaction import NO_ANSWER
 from domain.ops.connections import Role, usual_pool
-from scheduler.dispatcher import TICK, Relay
+from scheduler.dispatcher import TICK, Dispatcher
 from scheduler.schedule import SCHEDULES
 from workers.app import App, build
-from workers.engine.broker import Doorbell
+from workers.engine.broker import Notifier
 from workers.runtime import logs
 from workers.runtime.redis_client import connect
 from workers.runtime.startup import when_served
@@ -60,12 +60,14 @@ class Ticker:
     """The relay at work: its ringing on a thread of its own, which waits to be called; the rest on APScheduler."""
 
     def __init__(self, app: App) -> None:
-        self._doorbell = Doorbell(connect(app.settings.redis_url, patience=TICK + 1, used_for="dispatching"))
-        relay = Relay(app.db, self._doorbell, app.job_types, SCHEDULES, clock=app.clock, rescue_after=RESCUE_EVERY)
+        self._notifier = Notifier(connect(app.settings.redis_url, patience=TICK + 1, used_for="dispatching"))
+        dispatcher = Dispatcher(
+            app.db, self._notifier, app.job_types, SCHEDULES, clock=app.clock, rescue_after=RESCUE_EVERY
+        )
         self._stop = threading.Event()
-        self._ringer = threading.Thread(target=relay.run, args=(self._stop,), name="relay", daemon=True)
+        self._dispatching = threading.Thread(target=dispatcher.run, args=(self._stop,), name="dispatcher", daemon=True)
         self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
-        self._duties = [_guarded(relay.rescue), _guarded(relay.fire)]
+        self._duties = [_guarded(dispatcher.rescue), _guarded(dispatcher.fire)]
         for duty, every in zip(self._duties, (RESCUE_EVERY, FIRE_EVERY), strict=True):
             self._clock.add_job(
                 duty,
@@ -82,14 +84,14 @@ class Ticker:
         for duty in self._duties:
             duty()
         self._clock.start()
-        self._ringer.start()
+        self._dispatching.start()
 
     def stop(self) -> None:
         """What has begun is finished first."""
         self._stop.set()
         self._clock.shutdown(wait=True)
-        self._ringer.join()
-        self._doorbell.close()
+        self._dispatching.join()
+        self._notifier.close()
 
 
 def _guarded(duty: Callable[[], int]) -> Callable[[], None]:

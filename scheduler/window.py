@@ -9,7 +9,7 @@ however long that lasts: twenty thousand jobs that no worker takes cost nothing 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from db.queue.dispatch import Turn
+from db.queue.dispatch import ReadyJob
 
 WINDOW = 16_384
 """Jobs of a queue that wait in Redis at most: what the workers get through in a second at their fastest. They wait in
@@ -26,54 +26,54 @@ have been lost, or a tenant come to its turn."""
 Scores = dict[str, float]
 
 
-class Rung(NamedTuple):
+class Notified(NamedTuple):
     """`missing_since`: when it was first not found in Redis, since it was put there; None: it was, or has just been."""
 
     missing_since: float | None
     wait: float
 
 
-class Line:
+class Window:
     """Memory only: another relay, or this one after a restart, rings a few jobs twice, which is ringing them once."""
 
     def __init__(self) -> None:
         self.backlog = False
         self._read_at = float("-inf")
-        self._rung: dict[str, Rung] = {}
+        self._notified: dict[str, Notified] = {}
 
     def wants(self, waiting: int, now: float) -> bool:
         """Whether it is time to read on in the table, with so many waiting in Redis."""
         return waiting <= WINDOW // 2 or now - self._read_at > LOOK_AGAIN
 
-    def place(self, turns: Sequence[Turn], now: float, *, all_of_it: bool) -> tuple[Scores, Scores]:
+    def place(self, dispatch: Sequence[ReadyJob], now: float, *, all_of_it: bool) -> tuple[Scores, Scores]:
         """Scores of the jobs that are to be rung now, and of those that have been.
 
         `all_of_it`: the turns are the whole window, so what is not among them need not be remembered.
         """
         new: Scores = {}
         known: Scores = {}
-        rung = {} if all_of_it else self._rung
-        for job_id, score, limited in turns:
-            before = self._rung.get(job_id)
+        notified = {} if all_of_it else self._notified
+        for job_id, score, limited in dispatch:
+            before = self._notified.get(job_id)
             if before is None:
                 new[job_id] = score
-                rung[job_id] = Rung(None, FIRST_WAIT)
+                notified[job_id] = Notified(None, FIRST_WAIT)
             # A limit may have refused what it would admit now.
             elif limited or (before.missing_since is not None and now - before.missing_since >= before.wait):
                 new[job_id] = score
-                rung[job_id] = Rung(None, min(before.wait * 2, LONGEST_WAIT))
+                notified[job_id] = Notified(None, min(before.wait * 2, LONGEST_WAIT))
             else:
                 known[job_id] = score
-                rung[job_id] = before
+                notified[job_id] = before
         if all_of_it:
-            self.backlog = len(turns) >= WINDOW
+            self.backlog = len(dispatch) >= WINDOW
             self._read_at = now
-        self._rung = rung
+        self._notified = notified
         return new, known
 
     def note(self, known: Collection[str], missing: Collection[str], now: float) -> None:
         """Remember which of the `known` jobs Redis did not have."""
         for job_id in known:
-            before = self._rung[job_id]
+            before = self._notified[job_id]
             if (before.missing_since is not None) != (job_id in missing):
-                self._rung[job_id] = before._replace(missing_since=now if job_id in missing else None)
+                self._notified[job_id] = before._replace(missing_since=now if job_id in missing else None)

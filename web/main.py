@@ -33,7 +33,7 @@ from web.server.connections import Server, bounds
 from web.server.listen import bind
 from web.signin import verifier
 from web.throttle import Throttle
-from web.webhook_writer import Ingest, Rings
+from web.webhook_writer import Ingest, Notifications
 from web.webhooks import OPENERS, Door, DoorsFirst, own_error, usable
 from workers.app import Ids, build
 from workers.engine.job import JobType
@@ -72,7 +72,7 @@ class WebDeps:
     stripe_secrets: tuple[str, ...]
     clerk_secrets: tuple[str, ...]
     connect: Callable[[], AppConnection]
-    ring: Callable[[Rings], object]
+    notify: Callable[[Notifications], object]
     redis_ping: Callable[[], None]
     clock: Callable[[], float]
     make_id: Callable[[], UUID]
@@ -107,8 +107,8 @@ def run(settings: Settings) -> None:
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
         clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
         connect=app.db.connect,
-        ring=app.doorbell.ring,
-        redis_ping=app.doorbell.ping,
+        notify=app.notifier.notify,
+        redis_ping=app.notifier.ping,
         clock=time.time,
         make_id=Ids(),
         stripe_job=apply_stripe_event,
@@ -145,7 +145,7 @@ def _stop_on_signals(server: uvicorn.Server) -> None:
 
 def create_app(web: WebDeps) -> DoorsFirst:
     """Nothing is connected or started before the application's lifespan begins."""
-    ingest = Ingest(web.connect, web.ring)
+    ingest = Ingest(web.connect, web.notify)
     given = {"stripe": (web.stripe_secrets, web.stripe_job), "clerk": (web.clerk_secrets, web.clerk_job)}
     bodies = LargeBodies()
     doors = [

@@ -25,7 +25,7 @@ from db.postgres.connection import AppConnection
 from db.postgres.wording import one_line
 from domain.errors import Unavailable
 
-Rings = Mapping[str, Mapping[UUID, int]]
+Notifications = Mapping[str, Mapping[UUID, int]]
 """Ids of jobs that are due, by queue."""
 
 Answer = asyncio.Future[Stored]
@@ -34,7 +34,7 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 RECONNECT_EVERY = 0.2
 """Seconds between attempts to reach a Postgres that is away."""
 
-RINGS_WAITING = 1000
+NOTIFICATIONS_WAITING = 1000
 """Rings that a slow Redis may fall behind; more are dropped."""
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class Ingest:
     def __init__(
         self,
         connect: Callable[[], AppConnection],
-        ring: Callable[[Rings], object],
+        notify: Callable[[Notifications], object],
         *,
         max_batch: int = 128,
         max_waiting: int = 2000,
@@ -66,7 +66,7 @@ class Ingest:
     ) -> None:
         """`patience`: seconds that a request waits for its commit; a shorter outage is only a delay."""
         self._connect = connect
-        self._ring = ring
+        self._notify = notify
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._patience = patience
@@ -74,9 +74,9 @@ class Ingest:
         self._accepting = False
         self._connection: AppConnection | None = None
         self._served = True
-        self._rings: Queue[Rings | None] = Queue(RINGS_WAITING)
+        self._notifications: Queue[Notifications | None] = Queue(NOTIFICATIONS_WAITING)
         self._writer = threading.Thread(target=self._write_all, name="ingest-writer", daemon=True)
-        self._ringer = threading.Thread(target=self._ring_all, name="ingest-ringer", daemon=True)
+        self._ringer = threading.Thread(target=self._notify_all, name="ingest-ringer", daemon=True)
 
     def start(self) -> None:
         """Nothing is connected before the first event."""
@@ -92,7 +92,7 @@ class Ingest:
         self._accepting = False
         self._queue.put(None)
         self._writer.join(self._patience)
-        self._put_ring(None)
+        self._put_notifications(None)
         self._ringer.join(1.0)
 
     async def accept(self, event: NewEvent) -> Stored:
@@ -200,41 +200,41 @@ class Ingest:
 
     def _answer(self, batch: Sequence[Waiting], stored: Sequence[Stored]) -> None:
         _on_loop(batch, _resolve, stored)
-        rings: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
+        notifications: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
         for waiting, each in zip(batch, stored, strict=True):
             if not each.duplicate and each.job_id is not None:
-                rings[each.queue][each.job_id] = waiting.event.priority
-        if rings:
-            self._put_ring(rings)
+                notifications[each.queue][each.job_id] = waiting.event.priority
+        if notifications:
+            self._put_notifications(notifications)
 
     # --- the ringer thread ---------------------------------------------------------------------------------
 
-    def _put_ring(self, rings: Rings | None) -> None:
+    def _put_notifications(self, notifications: Notifications | None) -> None:
         try:
-            self._rings.put_nowait(rings)
+            self._notifications.put_nowait(notifications)
         except Full:
-            log.warning("ingest.ring_dropped", jobs=sum(map(len, (rings or {}).values())))
+            log.warning("ingest.ring_dropped", jobs=sum(map(len, (notifications or {}).values())))
 
-    def _ring_all(self) -> None:
+    def _notify_all(self) -> None:
         """Ring for what was stored; what gathers during a slow ring goes into the next one."""
         heard = True
         while True:
             gathered: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
-            rings = self._rings.get()
-            while rings is not None:
-                for queue, jobs in rings.items():
+            notifications = self._notifications.get()
+            while notifications is not None:
+                for queue, jobs in notifications.items():
                     gathered[queue].update(jobs)
-                if self._rings.empty():
+                if self._notifications.empty():
                     break
-                rings = self._rings.get()
+                notifications = self._notifications.get()
             if gathered:
-                heard = self._ring_once(gathered, was_heard=heard)
-            if rings is None:
+                heard = self._notify_once(gathered, was_heard=heard)
+            if notifications is None:
                 return
 
-    def _ring_once(self, rings: Rings, *, was_heard: bool) -> bool:
+    def _notify_once(self, notifications: Notifications, *, was_heard: bool) -> bool:
         try:
-            self._ring(rings)
+            self._notify(notifications)
         except Exception as error:
             if was_heard:
                 log.warning("ingest.ring_failed", reason=one_line(error))

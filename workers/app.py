@@ -21,14 +21,14 @@ from db.migrate.revisions import check
 from db.postgres.connection import DEFAULT_SETTINGS, TransactionSettings
 from db.postgres.url import parse
 from db.security import RoleRefused, lacking
-from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Rings
+from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Notifications
 from domain.ids import next_uuid7
 from domain.ports import Ports
 from integrations.clerk.api import ClerkApi
 from integrations.http.client import Http
 from integrations.stripe.api import StripeApi
-from workers.engine.batcher import Merger
-from workers.engine.broker import Doorbell
+from workers.engine.batcher import Batcher
+from workers.engine.broker import Notifier
 from workers.engine.job import JobType, JobTypes
 from workers.engine.runner import Runner
 from workers.outside.trends import Collector, Outside
@@ -39,7 +39,7 @@ from workers.settings import Settings, require
 
 AGENT = f"viral-dashboard-workers/{VERSION}"
 
-BELLS_REST = 0.002
+NOTIFIER_REST = 0.002
 """Seconds between two rings of a process: one costs as much as the enqueueing of a job, and rings for any number."""
 
 log = structlog.get_logger()
@@ -55,8 +55,8 @@ class App:
 
     settings: Settings
     db: Database
-    doorbell: Doorbell
-    bells: Merger[Rings, None]
+    notifier: Notifier
+    notifications: Batcher[Notifications, None]
     job_types: JobTypes
     ports: Ports
     trends: Collector
@@ -71,7 +71,7 @@ class App:
             worker_id=uuid4(),
             ports=self.ports,
             rng=Random(),  # noqa: S311 - jitter
-            put_back=self.doorbell.put_back,
+            put_back=self.notifier.put_back,
             clock=self.clock,
         )
 
@@ -88,16 +88,16 @@ class App:
 
     def start(self) -> None:
         """In a process that lives on: from here on no commit waits for Redis; a thread of its own notifies."""
-        self.bells.start()
+        self.notifications.start()
 
     def stop(self) -> None:
         """Notify of what has been committed; from here on each commit does so itself."""
-        self.bells.stop(timeout=1)
+        self.notifications.stop(timeout=1)
 
     def close(self) -> None:
         self.db.close()
         self.stop()
-        self.doorbell.close()
+        self.notifier.close()
         self.trends.close()
 
 
@@ -124,14 +124,14 @@ def build(
         JobTypeTwice: two job types share a name.
     """
     require(settings, "database_url", "redis_url")
-    doorbell = Doorbell(connect(settings.redis_url))
-    bells = Merger(doorbell.ring_all, name="bells", most=1000, rest=partial(time.sleep, BELLS_REST))
+    notifier = Notifier(connect(settings.redis_url))
+    notifications = Batcher(notifier.notify_all, name="bells", most=1000, rest=partial(time.sleep, NOTIFIER_REST))
     db = Database(
         settings.database_url,
         pool_size=settings.pool_size or pool_size,
         pool_timeout=parse(settings.database_url).pool_timeout or pool_timeout,
         new_id=Ids(),
-        on_commit=bells.tell,
+        on_commit=notifications.tell,
         application_name=name,
         settings=transactions,
     )
@@ -139,8 +139,8 @@ def build(
     return App(
         settings=settings,
         db=db,
-        doorbell=doorbell,
-        bells=bells,
+        notifier=notifier,
+        notifications=notifications,
         job_types=discover(packages),
         ports=outside(settings, db, trends),
         trends=trends,

@@ -16,7 +16,7 @@ import workers.jobs
 from db.transaction import NO_ANSWER
 from domain.ops.connections import Role, usual_pool
 from workers.app import build
-from workers.engine.broker import BellBroker, declare_actor
+from workers.engine.broker import NotificationBroker, declare_actor
 from workers.engine.heartbeat import INTERVAL, LEASE, Heartbeat
 from workers.engine.job import QUEUES
 from workers.runtime import logs
@@ -58,7 +58,7 @@ class WorkerProcess:
             interval=interval,
             lease=lease,
         )
-        self.broker = BellBroker(settings.redis_url, queues, self._runner.helping)
+        self.broker = NotificationBroker(settings.redis_url, queues, self._runner.batch_size)
         declare_actor(self.broker, self._runner.run)
 
     def run(self, asked_to_stop: SimpleQueue[Any]) -> None:

@@ -160,7 +160,7 @@ def explain(job_id: JobId, as_json: AsJson = False) -> None:
 
     with session() as current:
         known = {name: declared.payload_version for name, declared in current.job_types.items()}
-        redis = unheard(current.doorbell.ping)
+        redis = unheard(current.notifier.ping)
         with current.db.transaction(SYSTEM) as tx:
             facts = gather(tx, job_id, version=current.version, known=known, redis=redis)
     if facts is None:

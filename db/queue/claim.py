@@ -85,7 +85,7 @@ DUE = f"id = ANY(%(ids)b::uuid[]) AND {PENDING} AND scheduled_for <= now()"
 READY = f"{DUE} AND {READABLE}"
 
 # A suspect: a process has died during it before.
-UNSUSPECTED = "(crashes <= 0 OR %(suspects)s)"
+UNQUARANTINED = "(crashes <= 0 OR %(suspects)s)"
 
 TAKE = f"""
 UPDATE job_queue
@@ -100,7 +100,7 @@ CLAIM = f"""
 {TAKE}
 WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
-    WHERE {READY} AND {UNSUSPECTED} AND ordering_key IS NULL AND NOT follows_batch
+    WHERE {READY} AND {UNQUARANTINED} AND ordering_key IS NULL AND NOT follows_batch
       AND queue <> ALL(ARRAY(SELECT queue FROM queue_policies))
     FOR NO KEY UPDATE SKIP LOCKED
 ))
@@ -108,11 +108,11 @@ RETURNING {COLUMNS}
 """
 
 LEFT_OVER = f"""
-SELECT id, queue, tenant_id, ordering_key, {READABLE} FROM job_queue WHERE {DUE} AND {UNSUSPECTED}
+SELECT id, queue, tenant_id, ordering_key, {READABLE} FROM job_queue WHERE {DUE} AND {UNQUARANTINED}
 ORDER BY priority, scheduled_for, id FOR NO KEY UPDATE SKIP LOCKED
 """
 
-SUSPECTS = f"SELECT id FROM job_queue WHERE {READY} AND crashes > 0 ORDER BY priority, scheduled_for, id"
+QUARANTINED = f"SELECT id FROM job_queue WHERE {READY} AND crashes > 0 ORDER BY priority, scheduled_for, id"
 
 # One that is locked is being claimed, or changed by somebody who rings for it.
 PUT_OFF = f"""
@@ -216,10 +216,10 @@ class Claims:
         self._due = due
 
     def claim(
-        self, job_ids: Sequence[UUID], worker_id: UUID, known: Known, *, suspects: bool = True
+        self, job_ids: Sequence[UUID], worker_id: UUID, known: Known, *, quarantined: bool = True
     ) -> list[ClaimedJob]:
         """Take those that may run now for one attempt each, in their order; with `suspects`, or without."""
-        values: dict[str, Any] = {"ids": list(job_ids), "worker_id": worker_id, "known": known, "suspects": suspects}
+        values: dict[str, Any] = {"ids": list(job_ids), "worker_id": worker_id, "known": known, "suspects": quarantined}
         claimed = list(starmap(ClaimedJob, self._driver.execute(CLAIM, values, prepare=True)))
         if len(claimed) < len(job_ids):
             taken = {job.id for job in claimed}
@@ -227,9 +227,9 @@ class Claims:
         claimed.sort(key=lambda job: (job.priority, job.scheduled_for, job.id))
         return claimed
 
-    def suspects(self, job_ids: Sequence[UUID], known: Known) -> list[UUID]:
+    def quarantined(self, job_ids: Sequence[UUID], known: Known) -> list[UUID]:
         """Those of the jobs that are due and during which a process has died, in their order."""
-        return [row[0] for row in self._driver.execute(SUSPECTS, {"ids": list(job_ids), "known": known})]
+        return [row[0] for row in self._driver.execute(QUARANTINED, {"ids": list(job_ids), "known": known})]
 
     def put_off(self, job_ids: Sequence[UUID]) -> None:
         """Let the jobs be rung again in a second, if they still wait then."""

@@ -18,10 +18,10 @@ import psycopg
 
 from db.schema.tables import LANE
 
-BAND = 1_000_000
+PRIORITY_STEP = 1_000_000
 """A score is the priority times this, plus the rank within the priority."""
 
-AWAKE = "status = 'pending' AND ring_at IS NULL"
+READY_JOBS = "status = 'pending' AND ring_at IS NULL"
 
 WAKE = """
 UPDATE job_queue SET ring_at = NULL
@@ -32,15 +32,15 @@ WHERE id = ANY(ARRAY(
 """
 
 # Skips from queue to queue through the index: as many probes as there are queues, however many jobs wait.
-AWAKE_QUEUES = f"""
+READY_QUEUES = f"""
 WITH RECURSIVE strange AS (
-    (SELECT queue FROM job_queue WHERE {AWAKE} AND queue >= %(after)s ORDER BY queue LIMIT 1)
+    (SELECT queue FROM job_queue WHERE {READY_JOBS} AND queue >= %(after)s ORDER BY queue LIMIT 1)
     UNION ALL
-    SELECT (SELECT queue FROM job_queue WHERE {AWAKE} AND queue > strange.queue ORDER BY queue LIMIT 1)
+    SELECT (SELECT queue FROM job_queue WHERE {READY_JOBS} AND queue > strange.queue ORDER BY queue LIMIT 1)
     FROM strange WHERE strange.queue IS NOT NULL
 )
 (SELECT queue FROM unnest(%(known)s::text[]) AS known (queue)
- WHERE (SELECT true FROM job_queue j WHERE j.queue = known.queue AND {AWAKE} ORDER BY priority LIMIT 1))
+ WHERE (SELECT true FROM job_queue j WHERE j.queue = known.queue AND {READY_JOBS} ORDER BY priority LIMIT 1))
 UNION ALL
 (SELECT queue FROM strange WHERE queue <> ALL(%(known)s) LIMIT %(most)s)
 """
@@ -48,12 +48,12 @@ UNION ALL
 # In the same way from lane to lane; of each lane no more is read than may be given a turn.
 TURNS = f"""
 WITH RECURSIVE lanes AS (
-    (SELECT priority, {LANE} AS lane FROM job_queue WHERE queue = %(queue)s AND {AWAKE}
+    (SELECT priority, {LANE} AS lane FROM job_queue WHERE queue = %(queue)s AND {READY_JOBS}
      ORDER BY priority, {LANE} LIMIT 1)
     UNION ALL
     SELECT next.priority, next.lane FROM lanes CROSS JOIN LATERAL (
         SELECT priority, {LANE} AS lane FROM job_queue
-        WHERE queue = %(queue)s AND {AWAKE} AND (priority, {LANE}) > (lanes.priority, lanes.lane)
+        WHERE queue = %(queue)s AND {READY_JOBS} AND (priority, {LANE}) > (lanes.priority, lanes.lane)
         ORDER BY priority, {LANE} LIMIT 1
     ) AS next
 ), busy AS (
@@ -73,13 +73,15 @@ WITH RECURSIVE lanes AS (
     SELECT (SELECT max_running FROM policy WHERE tenant_id IS NULL) - (SELECT coalesce(sum(jobs), 0) FROM busy) AS room,
            greatest(8, 4 * %(most)s / (SELECT greatest(count(*), 1) FROM lanes)) AS share
 )
-SELECT job.id::text, job.priority::float * {BAND} + least((open.busy + job.ahead) / open.weight, {BAND} - 1) AS score,
+SELECT job.id::text,
+       job.priority::float * {PRIORITY_STEP}
+         + least((open.busy + job.ahead) / open.weight, {PRIORITY_STEP} - 1) AS score,
        open.room IS NOT NULL OR whole.room IS NOT NULL AS limited
 FROM whole CROSS JOIN open CROSS JOIN LATERAL (
     SELECT id, priority, scheduled_for, sum(cost) OVER (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING) AS ahead
     FROM (
         SELECT id, priority, scheduled_for, cost FROM job_queue
-        WHERE queue = %(queue)s AND {AWAKE} AND priority = open.priority AND {LANE} = open.lane
+        WHERE queue = %(queue)s AND {READY_JOBS} AND priority = open.priority AND {LANE} = open.lane
           AND scheduled_for <= now()
         ORDER BY scheduled_for, id LIMIT greatest(least(whole.share, open.room), 0)
     ) AS first
@@ -88,7 +90,7 @@ ORDER BY score, job.scheduled_for, job.id LIMIT greatest(least(%(most)s, (SELECT
 """
 
 
-class Turn(NamedTuple):
+class ReadyJob(NamedTuple):
     """A job (its id as Redis is told it) that may run, and its place in line: lower goes first.
 
     `limited`: a limit lets only so many run.
@@ -99,7 +101,7 @@ class Turn(NamedTuple):
     limited: bool
 
 
-class Turns:
+class DispatchOrder:
     """Query group; system scope."""
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
@@ -109,16 +111,16 @@ class Turns:
         """Let jobs whose alarm has gone off wait for their turn. Returns how many there were."""
         return self._driver.execute(WAKE, (most,)).rowcount
 
-    def awake_queues(self, known: Collection[str], *, after: str, most: int) -> list[str]:
+    def ready_queues(self, known: Collection[str], *, after: str, most: int) -> list[str]:
         """The queues in which a job waits for its turn, or is awake before it is due: those that are `known` first,
         then at most so many others, by name, from the name `after` on."""
         values = {"known": list(known), "after": after, "most": most}
-        return [row[0] for row in self._driver.execute(AWAKE_QUEUES, values)]
+        return [row[0] for row in self._driver.execute(READY_QUEUES, values)]
 
-    def next(self, queue: str, most: int, weights: Mapping[str, float]) -> list[Turn]:
+    def next(self, queue: str, most: int, weights: Mapping[str, float]) -> list[ReadyJob]:
         """The first `most` jobs in line; `weights` says how much more than one a plan's tenant gets."""
         values = {"queue": queue, "most": most, "weights": json.dumps(weights)}
-        return list(starmap(Turn, self._driver.execute(TURNS, values, prepare=True)))
+        return list(starmap(ReadyJob, self._driver.execute(TURNS, values, prepare=True)))
 
     def explain(self, queue: str, most: int, weights: Mapping[str, float]) -> str:
         """How Postgres finds the turns, and what it reads for it."""

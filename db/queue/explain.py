@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg
 
-from db.queue.dispatch import AWAKE
+from db.queue.dispatch import READY_JOBS
 from db.schema.tables import LANE
 
 ORDER_AHEAD = """
@@ -27,7 +27,7 @@ ORDER BY status = 'running' DESC, id LIMIT 1
 
 # The same order as that of the turns, read as if nothing else began, ended or was added before this job's turn.
 DUE = f"""
-queue = %(queue)s AND {AWAKE} AND scheduled_for <= now() AND NOT EXISTS (
+queue = %(queue)s AND {READY_JOBS} AND scheduled_for <= now() AND NOT EXISTS (
     SELECT FROM queue_policies p WHERE p.queue = j.queue AND p.tenant_id = j.tenant_id AND p.paused_at IS NOT NULL
 )
 """

@@ -8,7 +8,7 @@ Each of them is written as its escape.
 import re
 from collections.abc import Callable
 
-_SUSPECT = re.compile(r"[^\x20-\x7e]+")
+_QUARANTINED = re.compile(r"[^\x20-\x7e]+")
 _SPACES = frozenset("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
 """Spaces of other widths: `str.isprintable` does not know them, and they do nothing but part words."""
 
@@ -30,7 +30,7 @@ def is_visible(character: str) -> bool:
 def _escaped(text: str, keep: str, escape: Callable[[str], str]) -> str:
     if text.isprintable():
         return text
-    return _SUSPECT.sub(
+    return _QUARANTINED.sub(
         lambda run: "".join(each if is_visible(each) or each in keep else escape(each) for each in run[0]), text
     )
 

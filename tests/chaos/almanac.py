@@ -14,7 +14,7 @@ from apscheduler.triggers.cron import CronTrigger
 import tests.chaos.jobs
 import workers.jobs
 from db.transaction import DatabaseUnavailable, Tx
-from scheduler.dispatcher import Relay
+from scheduler.dispatcher import Dispatcher
 from scheduler.schedule import CatchUp, Schedule
 from tests.chaos import seams
 from tests.chaos.jobs.counted import effect
@@ -59,10 +59,10 @@ def run() -> None:
     def clock() -> datetime:
         return datetime.fromtimestamp(float(told.read_text()), UTC)
 
-    relay = Relay(app.db, app.doorbell, app.job_types, ALMANAC, clock=clock)
+    dispatcher = Dispatcher(app.db, app.notifier, app.job_types, ALMANAC, clock=clock)
     while True:
         with suppress(DatabaseUnavailable):
-            relay.fire()
+            dispatcher.fire()
         time.sleep(0.003)
 
 

@@ -174,9 +174,9 @@ def cheat() -> None:
         db.queue.claim.Claims.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
         db.transaction.Tx.complete = _complete_alone  # type: ignore[method-assign]
     elif how == "sweeper":
-        scheduler.dispatcher.Relay.ring = _do_nothing  # type: ignore[method-assign]
+        scheduler.dispatcher.Dispatcher.notify = _do_nothing  # type: ignore[method-assign]
     elif how == "reaper":
-        scheduler.dispatcher.Relay.rescue = _do_nothing  # type: ignore[method-assign]
+        scheduler.dispatcher.Dispatcher.rescue = _do_nothing  # type: ignore[method-assign]
     elif how:
         raise SystemExit(f"no such sabotage: {how}")
 
@@ -194,5 +194,5 @@ def _complete_alone(self: db.transaction.Tx, done: Any) -> None:
     self.claims.complete([done])
 
 
-def _do_nothing(self: scheduler.dispatcher.Relay) -> int:
+def _do_nothing(self: scheduler.dispatcher.Dispatcher) -> int:
     return 0

@@ -14,12 +14,12 @@ import pytest
 from psycopg import sql
 
 from db.transaction import SYSTEM
-from scheduler.dispatcher import STRANGE_AT_ONCE, Relay
+from scheduler.dispatcher import STRANGE_AT_ONCE, Dispatcher
 from scheduler.schedule import SCHEDULES
 from tests.builders import NOV_22, a_tenant, tenant
 from tests.cli.shell import Shell
 from workers.app import App
-from workers.engine.broker import bell_key
+from workers.engine.broker import notifications_key
 from workers.engine.heartbeat import LEASE
 from workers.engine.job import QUEUES, Context, job
 from workers.engine.runner import Runner
@@ -121,10 +121,10 @@ class Place:
     def __init__(self, app: App, dashboard: psycopg.Connection[Any]) -> None:
         self.app = replace(app, job_types={**app.job_types, honest.name: honest, paid.name: paid})
         self.dashboard = dashboard
-        self.relay = Relay(app.db, app.doorbell, self.app.job_types, SCHEDULES)
+        self.dispatcher = Dispatcher(app.db, app.notifier, self.app.job_types, SCHEDULES)
         self.runner: Runner = self.app.runner()
         # However busy the machine is, no job takes its time.
-        self.runner._stopwatch = self.runner._suspects._stopwatch = self.relay._stopwatch = lambda: 0.0
+        self.runner._stopwatch = self.runner._quarantine._stopwatch = self.dispatcher._stopwatch = lambda: 0.0
         with app.db.transaction(SYSTEM) as tx:
             tx.workers.beat(self.runner.worker_id, hostname="h", pid=1, queues=tuple(QUEUES), version="", lease=LEASE)
 
@@ -155,9 +155,9 @@ class Place:
         """Let the relay and the worker have so many turns each."""
         client = connect(self.app.settings.redis_url)
         for _ in range(rounds):
-            self.relay.ring()
+            self.dispatcher.notify()
             for queue in QUEUES:
-                self.runner.run(queue, [each.decode() for each, _ in client.zpopmin(bell_key(queue), 1000)])
+                self.runner.run(queue, [each.decode() for each, _ in client.zpopmin(notifications_key(queue), 1000)])
         client.close()
 
     def work_until(self, wanted: Sequence[UUID], *, rounds: int) -> None:
@@ -222,10 +222,10 @@ def test_honest_neighbours_of_hundreds_of_odd_rows_run_and_are_listed(
     with place.app.db.transaction(SYSTEM) as tx:
         ours += [each.enqueue(tx) for each in calendar]
     lost = place.enqueue(5)
-    place.app.runner()._claimer.take(lost, suspects=True)
+    place.app.runner()._claimer.take(lost, quarantined=True)
 
-    place.relay.fire()
-    place.relay.rescue()
+    place.dispatcher.fire()
+    place.dispatcher.rescue()
     place.work_until([*ours, *lost], rounds=30)
     assert tenant(place.app, due)["quota_reset_at"] > tenant(place.app, due)["created_at"] + timedelta(days=300)
 
@@ -272,12 +272,12 @@ def test_a_row_with_one_extreme_value_is_claimed_beside_its_neighbours(place: Pl
     ours = place.enqueue(10)
     with place.app.db.transaction(SYSTEM) as tx:
         everything = [row["id"] for row in tx.jobs.recent(limit=100)]
-    claimed, suspects = place.runner._claimer.take(everything, suspects=False)
+    claimed, quarantined = place.runner._claimer.take(everything, quarantined=False)
     assert set(ours) <= {each.id for each in claimed}
-    assert len(claimed) + len(suspects) == len(everything)
+    assert len(claimed) + len(quarantined) == len(everything)
     with place.app.db.transaction(SYSTEM) as tx:
         tx.claims.give_back(claimed)
-        scores = [turn.score for turn in tx.turns.next("default", 1000, {})]
+        scores = [turn.score for turn in tx.dispatch.next("default", 1000, {})]
     assert (min(scores) < -32_767_000_000, max(scores) > 32_767_000_000) == (True, True)
 
 
@@ -323,14 +323,14 @@ def test_two_thousand_queues_that_nobody_declares_delay_none_that_is_declared(pl
     ours = place.enqueue(20)
     seen: list[str] = []
     with place.app.db.transaction(SYSTEM) as tx:
-        seen = tx.turns.awake_queues(tuple(QUEUES), after="", most=STRANGE_AT_ONCE)
+        seen = tx.dispatch.ready_queues(tuple(QUEUES), after="", most=STRANGE_AT_ONCE)
     assert seen[0] == "default"
     assert len(seen) == 1 + STRANGE_AT_ONCE
     place.work_until(ours, rounds=3)
-    place.relay._next_strange = ""
+    place.dispatcher._next_strange = ""
     looks = 0
-    while not looks or place.relay._next_strange:
-        place.relay.ring()
+    while not looks or place.dispatcher._next_strange:
+        place.dispatcher.notify()
         looks += 1
     assert looks >= 2000 // STRANGE_AT_ONCE, "each of them has its turn, and no look at the table reads them all"
 
@@ -347,7 +347,7 @@ def test_what_no_release_can_read_does_not_stand_in_the_way_of_what_it_can(place
     ours = place.enqueue(5)
     place.work_until(ours, rounds=3)
     with place.app.db.transaction(SYSTEM) as tx:
-        assert tx.turns.next("default", 1000, {}) == []
+        assert tx.dispatch.next("default", 1000, {}) == []
         waits = "SELECT DISTINCT rings FROM job_queue WHERE status = 'pending' AND ring_at > now()"
         assert tx.driver.execute(waits).fetchall() == [(1,)]
 

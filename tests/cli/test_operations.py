@@ -15,7 +15,7 @@ from db.queue.enqueue import NewJob
 from db.queue.transitions import FailedAttempt
 from db.transaction import SYSTEM
 from domain.billing.plan import TENANT_WEIGHTS
-from scheduler.dispatcher import Relay
+from scheduler.dispatcher import Dispatcher
 from scheduler.schedule import SCHEDULES
 from tests.builders import a_tenant, job_row, new_id
 from tests.cli.shell import Shell, working
@@ -167,8 +167,8 @@ def test_a_senseless_limit(away: Shell, options: list[str], why: str) -> None:
 HOURLY = next(schedule for schedule in SCHEDULES if schedule.name == "quota.reset_due")
 
 
-def a_relay(app: App) -> Relay:
-    return Relay(app.db, app.doorbell, app.job_types, (HOURLY,))
+def a_dispatcher(app: App) -> Dispatcher:
+    return Dispatcher(app.db, app.notifier, app.job_types, (HOURLY,))
 
 
 def schedule(viral: Shell, name: str = "quota.reset_due") -> dict[str, Any]:
@@ -198,7 +198,7 @@ def test_what_nobody_fires_is_overdue(viral: Shell, app: App) -> None:
     assert schedule(viral)["last_fire"] is None
     assert schedule(viral)["overdue_since"].endswith(":00:00Z")
     assert "`viral scheduler`" in viral.done("schedules", "list").lines[-1]
-    assert a_relay(app).fire() == 1
+    assert a_dispatcher(app).fire() == 1
     row = schedule(viral)
     assert row["overdue_since"] is None
     assert job_row(app, UUID(row["last_job_id"]))["job_type"] == "quota.reset_due"
@@ -211,7 +211,7 @@ def test_the_doctor_notices_that_no_scheduler_runs(viral: Shell, app: App) -> No
     assert verdict() == ("warn", "none has ever run: start one with `viral scheduler`")
     seen_hours_ago(app, 3)
     assert verdict() == ("warn", "quota.reset_due is overdue, so none runs: start one with `viral scheduler`")
-    a_relay(app).fire()
+    a_dispatcher(app).fire()
     assert verdict() == ("ok", "fires in time")
 
 
@@ -233,13 +233,13 @@ def test_fires_of_a_time_to_come_are_told_before_and_after_they_are_set_aside(vi
         state, says = finding(viral, "calendar")
         assert state == "warn"
         assert says.startswith("fires of quota.reset_due are recorded for a time still to come")
-        assert a_relay(app).fire() == fires
+        assert a_dispatcher(app).fire() == fires
     assert schedule(viral)["overdue_since"] is None
 
 
 def test_a_fire_whose_job_is_gone_is_told_until_the_next(viral: Shell, app: App) -> None:
     seen_hours_ago(app, 3)
-    a_relay(app).fire()
+    a_dispatcher(app).fire()
     assert schedule(viral)["last_job"] == "pending"
     assert finding(viral, "calendar") == ("ok", "every last fire has its job, and none lies in the future")
     with app.db.transaction(SYSTEM) as tx:
@@ -299,10 +299,10 @@ def test_the_timetable_does_not_notice_a_fire_by_hand(viral: Shell, app: App) ->
     viral.done("schedules", "fire", "quota.reset_due")
     with app.db.transaction(SYSTEM) as tx:
         assert tx.fires.last(now)["quota.reset_due"] < now - timedelta(hours=1)
-    assert a_relay(app).fire() == 1, "the missed one"
+    assert a_dispatcher(app).fire() == 1, "the missed one"
     assert schedule(viral)["last_fire"] >= f"{top:%Y-%m-%dT%H:%M:%S}Z"
     viral.done("schedules", "fire", "quota.reset_due")
-    soon = Relay(app.db, app.doorbell, app.job_types, (HOURLY,), clock=lambda: top + timedelta(hours=2))
+    soon = Dispatcher(app.db, app.notifier, app.job_types, (HOURLY,), clock=lambda: top + timedelta(hours=2))
     assert soon.fire() == 1, "the next one"
 
 
@@ -450,7 +450,7 @@ def test_a_job_that_is_not_there_is_one_line(viral: Shell) -> None:
     assert "no job has the id" in viral.refused("jobs", "explain", NOBODY)
 
 
-def test_the_place_in_line_is_the_one_that_the_turns_give(viral: Shell, app: App) -> None:
+def test_the_place_in_line_is_the_one_that_the_dispatch_give(viral: Shell, app: App) -> None:
     """While nothing runs and nothing is added, what is ahead of a job is what the relay would ring before it."""
     agency, free = a_tenant(app, subscription_tier="AGENCY"), a_tenant(app)
     for n, tenant_id in enumerate((agency, free, None, free, agency, agency, free, None, agency)):
@@ -460,7 +460,7 @@ def test_the_place_in_line_is_the_one_that_the_turns_give(viral: Shell, app: App
     viral.done("queues", "pause", "default", "--tenant", paused)
     running(app, a_worker(app), a_job(app, tenant_id=agency, cost=4))
     with app.db.transaction(SYSTEM) as tx:
-        line = [turn.job_id for turn in tx.turns.next("default", 1000, TENANT_WEIGHTS)]
+        line = [turn.job_id for turn in tx.dispatch.next("default", 1000, TENANT_WEIGHTS)]
         rows = [row for job_id in line if (row := tx.jobs.get(UUID(job_id))) is not None]
         places = [tx.explain.ahead(row, TENANT_WEIGHTS) for row in rows]
     assert len(line) == 9

@@ -262,11 +262,11 @@ def test_two_that_end_at_once_may_both_overlook_that_they_were_the_last_and_the_
         one.claims.complete([Done(members[0], None)])
         other.claims.complete([Done(members[1], None)])
         assert (one.due, other.due) == ({}, {})
-    asleep = job_row(app, follower)["ring_at"]
+    deferred = job_row(app, follower)["ring_at"]
     with app.db.transaction(SYSTEM) as tx:
-        assert timedelta(0) < asleep - tx.now() <= timedelta(seconds=15)
+        assert timedelta(0) < deferred - tx.now() <= timedelta(seconds=15)
         tx.driver.execute("UPDATE job_queue SET ring_at = now() WHERE id = %s", (follower,))
-        assert tx.turns.wake(10) == 1
+        assert tx.dispatch.wake(10) == 1
     assert claimed_ids(app, [follower]) == [follower]
 
 

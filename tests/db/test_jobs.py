@@ -76,7 +76,7 @@ def test_only_a_failed_or_cancelled_job_can_be_retried(app: App) -> None:
     assert [status for status in ALL if after[status] != before[status]] == retried
 
 
-def test_a_retried_job_is_due_at_once_and_is_rung_for(app: App) -> None:
+def test_a_retried_job_is_due_at_once_and_is_notified_for(app: App) -> None:
     job_id = brought_to(app, "failed", queue="llm")
     with app.db.transaction(SYSTEM) as tx:
         assert tx.jobs.retry(job_id)
@@ -261,7 +261,7 @@ def test_due_jobs_come_by_priority_and_then_by_time(app: App) -> None:
 # --- lists --------------------------------------------------------------------------------------------------
 
 
-def test_in_bulk_jobs_keep_their_order_and_all_are_rung_for(app: App) -> None:
+def test_in_bulk_jobs_keep_their_order_and_all_are_notified_for(app: App) -> None:
     keys = [None if n % 3 else f"k{n % 2}" for n in range(2 * PART + 1)]
     jobs = [a_job(payload={"n": n}, unique_key=key) for n, key in enumerate(keys)]
     first = {key: job.id for key, job in reversed(list(zip(keys, jobs, strict=True)))}

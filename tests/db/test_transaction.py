@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from db.postgres.connection import IDLE_BEFORE_PING, TransactionSettings
 from db.postgres.outage import AWAY
 from db.queue.enqueue import NewJob
-from db.transaction import SYSTEM, Contended, Database, DatabaseUnavailable, Rings, SecondConnection, Tx
+from db.transaction import SYSTEM, Contended, Database, DatabaseUnavailable, Notifications, SecondConnection, Tx
 from domain.errors import TenantContextNotSet, Unavailable
 from tests.outages import refusing
 from tests.wait import until
@@ -123,7 +123,7 @@ def test_a_statement_that_fails_undoes_everything_and_the_connection_goes_on(ope
 
 
 def test_an_error_that_was_swallowed_inside_cannot_pass_for_a_commit(opened: Open) -> None:
-    told: list[Rings] = []
+    told: list[Notifications] = []
     database = opened(on_commit=told.append)
     with pytest.raises(psycopg.Error), database.transaction(SYSTEM) as tx:
         tx.jobs.add(a_job())
@@ -172,8 +172,8 @@ def test_a_statement_that_takes_too_long_is_ended(opened: Open) -> None:
 def test_due_jobs_are_told_of_after_the_commit_by_queue(opened: Open) -> None:
     reader, told, seen = opened(), [], []
 
-    def on_commit(rings: Rings) -> None:
-        told.append({queue: list(job_ids) for queue, job_ids in rings.items()})
+    def on_commit(notifications: Notifications) -> None:
+        told.append({queue: list(job_ids) for queue, job_ids in notifications.items()})
         with reader.transaction(SYSTEM) as tx:
             seen.extend(tx.jobs.due_now())
 
@@ -189,7 +189,7 @@ def test_due_jobs_are_told_of_after_the_commit_by_queue(opened: Open) -> None:
 
 def test_jobs_that_are_enqueued_are_there_for_whoever_asks_in_the_same_transaction(opened: Open) -> None:
     """The first one is sent together with the commit, unless something else is asked before."""
-    told: list[Rings] = []
+    told: list[Notifications] = []
     jobs = [a_job(payload={"n": [n, "it's"]}, priority=n) for n in (1, 2)]
     with opened(on_commit=told.append).transaction(SYSTEM) as tx:
         for job in jobs:
@@ -201,7 +201,7 @@ def test_jobs_that_are_enqueued_are_there_for_whoever_asks_in_the_same_transacti
 
 
 def test_a_job_that_is_sent_with_the_commit_is_added_once_or_not_at_all(opened: Open) -> None:
-    told: list[Rings] = []
+    told: list[Notifications] = []
     database = opened(on_commit=told.append)
     tenant_id = uuid4()
     with pytest.raises(psycopg.errors.ForeignKeyViolation), database.transaction(SYSTEM) as tx:
@@ -221,7 +221,7 @@ def test_a_job_that_is_sent_with_the_commit_is_added_once_or_not_at_all(opened: 
 
 
 def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:
-    told: list[Rings] = []
+    told: list[Notifications] = []
     database = opened(on_commit=told.append)
     with database.transaction(SYSTEM):
         pass
@@ -234,7 +234,7 @@ def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:
 
 
 def test_a_job_that_was_there_already_is_not_told_of_again(opened: Open) -> None:
-    told: list[Rings] = []
+    told: list[Notifications] = []
     database = opened(on_commit=told.append)
     for _ in range(2):
         with database.transaction(SYSTEM) as tx:
@@ -385,7 +385,7 @@ def test_a_separate_pool_does_not_wait_for_this_one_and_is_closed_with_it(opened
     until(lambda: pids.isdisjoint(living(opened())), "the connections of both to be closed")
 
 
-def test_many_threads_take_turns_with_one_connection(opened: Open) -> None:
+def test_many_threads_take_dispatch_with_one_connection(opened: Open) -> None:
     database = opened()
 
     def work(n: int) -> int:

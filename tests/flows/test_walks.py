@@ -17,7 +17,7 @@ from domain.billing.plan import Tier
 from domain.quota.quota import add_months
 from integrations.clerk import webhooks as clerk
 from integrations.stripe import webhooks as stripe
-from scheduler.dispatcher import Relay
+from scheduler.dispatcher import Dispatcher
 from scheduler.schedule import SCHEDULES
 from simulators.clerk.events import clerk_event, clerk_user
 from simulators.people import Body, Cast
@@ -28,7 +28,7 @@ from tests.drain import drain
 from tests.wait import until
 from web.api.app import create_api
 from web.main import WebDeps, create_app
-from web.webhook_writer import Rings
+from web.webhook_writer import Notifications
 from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
@@ -42,10 +42,10 @@ class House:
 
     def __init__(self, app: App) -> None:
         self.now = NOV_22
-        self.rung: list[Rings] = []
+        self.notified: list[Notifications] = []
         self.app = replace(app, clock=lambda: self.now)
-        self._relay = Relay(app.db, app.doorbell, app.job_types, SCHEDULES, clock=self.app.clock)
-        self._relay.fire()
+        self._dispatcher = Dispatcher(app.db, app.notifier, app.job_types, SCHEDULES, clock=self.app.clock)
+        self._dispatcher.fire()
         stripe_secrets = app.settings.reveal(app.settings.stripe_webhook_secret)
         clerk_secrets = app.settings.reveal(app.settings.clerk_webhook_signing_secret)
         self._secrets = {"stripe": stripe_secrets[0], "clerk": clerk_secrets[0]}
@@ -53,8 +53,8 @@ class House:
             stripe_secrets=stripe_secrets,
             clerk_secrets=clerk_secrets,
             connect=app.db.connect,
-            ring=self.rung.append,
-            redis_ping=app.doorbell.ping,
+            notify=self.notified.append,
+            redis_ping=app.notifier.ping,
             clock=lambda: self.now.timestamp(),
             make_id=Ids(),
             stripe_job=apply_stripe_event,
@@ -80,7 +80,7 @@ class House:
     def at(self, now: datetime) -> "House":
         """It is later now; the scheduler has noticed, and what it started is done."""
         self.now = now
-        self._relay.fire()
+        self._dispatcher.fire()
         drain(self.app)
         return self
 
@@ -136,7 +136,7 @@ def house(app: App) -> Iterator[House]:
         yield house
 
 
-def test_an_event_of_stripe_is_stored_rung_for_and_becomes_the_tenants_plan(house: House) -> None:
+def test_an_event_of_stripe_is_stored_notified_for_and_becomes_the_tenants_plan(house: House) -> None:
     """One hop after the other; in the other stories `drain` stands for ring and worker."""
     ada = a_tenant(house.app, id=ADA.tenant_id, used_quota=7)
     body = json.dumps(stripe_event("customer.subscription.updated", _running(NOV_22), at=NOV_22)).encode()
@@ -145,8 +145,8 @@ def test_an_event_of_stripe_is_stored_rung_for_and_becomes_the_tenants_plan(hous
         answer = house.post("/webhooks/stripe", body, {"Stripe-Signature": signature})
         assert answer.json() == {"received": True}
     assert house.plan(ada) == ("FREE", "none", 7, 10)
-    until(lambda: house.rung, "the bell")
-    [(queue, job_ids)] = house.rung[0].items()
+    until(lambda: house.notified, "the bell")
+    [(queue, job_ids)] = house.notified[0].items()
     house.app.runner().run(queue, [str(job_id) for job_id in job_ids])
     assert house.plan(ada) == ("PRO", "active", 7, 50)
     assert house.jobs() == {"billing.apply_stripe_event completed": 1}

@@ -14,7 +14,7 @@ from tests.attack.wire import Wire, head
 from tests.builders import a_tenant
 from tests.soak import walk
 from tests.web.test_api import Api, a_key, api, refused
-from tests.web.test_webhooks import Web, deps, rung, web
+from tests.web.test_webhooks import Web, deps, notified, web
 from web.api.admission import AdmittedRoute
 from web.server.body import (
     LARGE,
@@ -27,7 +27,7 @@ from web.server.body import (
 )
 from workers.app import App
 
-__all__ = ["api", "deps", "rung", "web"]
+__all__ = ["api", "deps", "notified", "web"]
 
 JSON = {"Content-Type": "application/json"}
 

@@ -50,7 +50,7 @@ def deps(app: App) -> WebDeps:
         stripe_secrets=(STRIPE_SECRET,),
         clerk_secrets=(CLERK_SECRET,),
         connect=app.db.connect,
-        ring=lambda rings: None,
+        notify=lambda notifications: None,
         redis_ping=lambda: None,
         clock=time.time,
         make_id=Ids(),

@@ -27,7 +27,7 @@ from tests.conftest import Servers
 from tests.soak import Urls, soak
 from tests.wait import until
 from tests.web.test_api import Api, a_key, refused
-from tests.web.test_webhooks import deps, rung, serving
+from tests.web.test_webhooks import deps, notified, serving
 from web.api.admission import Admission, AdmittedRoute
 from web.api.app import _only_here, _refused, create_api
 from web.api.refusals import Refused
@@ -38,7 +38,7 @@ from workers.app import App, build
 from workers.engine.broker import connect
 from workers.settings import Settings
 
-__all__ = ["deps", "rung"]
+__all__ = ["deps", "notified"]
 
 SECONDS, CLIENTS = 4, 200
 

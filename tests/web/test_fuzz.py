@@ -45,7 +45,7 @@ def web(app: App, database_url: str) -> Iterator[Web]:
         stripe_secrets=(STRIPE_SECRET,),
         clerk_secrets=(CLERK_SECRET,),
         connect=lambda: connection_to(database_url),
-        ring=lambda rings: None,
+        notify=lambda notifications: None,
         redis_ping=lambda: None,
         clock=time.time,
         make_id=Ids(),

@@ -19,7 +19,7 @@ from tests.conftest import Servers, connection_to
 from tests.outages import refusing
 from tests.proxy import Proxy, proxied
 from tests.wait import until
-from web.webhook_writer import Ingest, Rings
+from web.webhook_writer import Ingest, Notifications
 from workers.runtime import logs
 
 Connection = AppConnection
@@ -91,13 +91,13 @@ class Bell:
     """Remembers what was rung."""
 
     def __init__(self) -> None:
-        self.heard: list[Rings] = []
+        self.heard: list[Notifications] = []
 
-    def __call__(self, rings: Rings) -> None:
-        self.heard.append(rings)
+    def __call__(self, notifications: Notifications) -> None:
+        self.heard.append(notifications)
 
     def ids(self) -> set[UUID]:
-        return {job_id for rings in self.heard for job_ids in rings.values() for job_id in job_ids}
+        return {job_id for notifications in self.heard for job_ids in notifications.values() for job_id in job_ids}
 
 
 @pytest.fixture
@@ -106,8 +106,10 @@ def bell() -> Bell:
 
 
 @asynccontextmanager
-async def running(postgres: Postgres, ring: Callable[[Rings], object] = lambda rings: None, **bounds: Any) -> Any:
-    ingest = Ingest(postgres.connect, ring, **bounds)
+async def running(
+    postgres: Postgres, notify: Callable[[Notifications], object] = lambda notifications: None, **bounds: Any
+) -> Any:
+    ingest = Ingest(postgres.connect, notify, **bounds)
     ingest.start()
     try:
         yield ingest
@@ -147,7 +149,7 @@ def in_a_loop(story: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
-def test_an_accepted_event_is_committed_and_its_job_is_rung(postgres: Postgres, bell: Bell) -> None:
+def test_an_accepted_event_is_committed_and_its_job_is_notified(postgres: Postgres, bell: Bell) -> None:
     event = an_event("evt_1")
 
     async def story() -> None:
@@ -160,7 +162,7 @@ def test_an_accepted_event_is_committed_and_its_job_is_rung(postgres: Postgres, 
     assert bell.heard == [{"events": {event.job_id: 5}}]
 
 
-def test_a_duplicate_is_accepted_and_not_rung(postgres: Postgres, bell: Bell) -> None:
+def test_a_duplicate_is_accepted_and_not_notified(postgres: Postgres, bell: Bell) -> None:
     first, again = an_event("evt_1"), an_event("evt_1")
 
     async def story() -> None:
@@ -420,14 +422,14 @@ def test_a_request_that_hung_up_disturbs_nobody(postgres: Postgres) -> None:
 # --- the bell -----------------------------------------------------------------------------------------------
 
 
-def test_a_bell_that_hangs_delays_no_answer_and_is_rung_for_all_afterwards(postgres: Postgres) -> None:
+def test_a_bell_that_hangs_delays_no_answer_and_is_notified_for_all_afterwards(postgres: Postgres) -> None:
     heard = Bell()
     unblock = threading.Event()
     events = [an_event(f"{number}") for number in range(10)]
 
-    def slow(rings: Rings) -> None:
+    def slow(notifications: Notifications) -> None:
         assert unblock.wait(30)
-        heard(rings)
+        heard(notifications)
 
     async def story() -> None:
         async with running(postgres, slow) as ingest:
@@ -442,7 +444,7 @@ def test_a_bell_that_hangs_delays_no_answer_and_is_rung_for_all_afterwards(postg
 
 
 def test_a_bell_that_fails_is_no_error_of_the_request_and_is_reported_once(postgres: Postgres) -> None:
-    def broken(rings: Rings) -> None:
+    def broken(notifications: Notifications) -> None:
         raise ConnectionError("Redis is down")
 
     async def story() -> None:

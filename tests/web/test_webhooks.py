@@ -34,9 +34,9 @@ from web.api.app import create_api
 from web.main import WebDeps, create_app
 from web.server.body import MAX_BODY
 from web.server.connections import Bounds, Server
-from web.webhook_writer import Rings
+from web.webhook_writer import Notifications
 from workers.app import App, Ids
-from workers.engine.broker import Doorbell
+from workers.engine.broker import Notifier
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.runtime.redis_client import connect
@@ -56,9 +56,9 @@ USER = {"type": "user.created", "object": "event", "timestamp": 1_800_000_000_00
 HEAD = b"POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\n"
 
 
-class Heard(list[Rings]):
+class Heard(list[Notifications]):
     def ids(self) -> set[UUID]:
-        return {job_id for rings in self for job_ids in rings.values() for job_id in job_ids}
+        return {job_id for notifications in self for job_ids in notifications.values() for job_id in job_ids}
 
 
 class Web:
@@ -106,17 +106,17 @@ def serving(deps: WebDeps, bounds: Bounds | None = None) -> Iterator[Web]:
 
 
 @pytest.fixture
-def rung() -> Heard:
+def notified() -> Heard:
     return Heard()
 
 
 @pytest.fixture
-def deps(app: App, database_url: str, rung: Heard) -> WebDeps:
+def deps(app: App, database_url: str, notified: Heard) -> WebDeps:
     return WebDeps(
         stripe_secrets=(STRIPE_SECRET,),
         clerk_secrets=(CLERK_SECRET,),
         connect=lambda: connection_to(database_url),
-        ring=rung.append,
+        notify=notified.append,
         redis_ping=lambda: None,
         clock=time.time,
         make_id=Ids(),
@@ -144,7 +144,7 @@ def refused(response: httpx.Response) -> tuple[int, str]:
 # --- accepted -----------------------------------------------------------------------------------------------
 
 
-def test_a_stripe_event_is_stored_with_its_job_and_rung(web: Web, rung: Heard) -> None:
+def test_a_stripe_event_is_stored_with_its_job_and_notified(web: Web, notified: Heard) -> None:
     body = orjson.dumps(EVENT)
     response = web.stripe(body)
     assert (response.status_code, response.json()) == (200, {"received": True})
@@ -155,14 +155,14 @@ def test_a_stripe_event_is_stored_with_its_job_and_rung(web: Web, rung: Heard) -
     assert (payload, stored) == (EVENT, body)
     jobs = web.ask("SELECT id, job_type, queue, max_attempts, status FROM job_queue")
     assert jobs == [(job_id, "billing.apply_stripe_event", "events", apply_stripe_event.max_attempts, "pending")]
-    until(lambda: rung.ids() == {job_id}, "the bell")
-    assert set(rung[0]) == {"events"}
+    until(lambda: notified.ids() == {job_id}, "the bell")
+    assert set(notified[0]) == {"events"}
 
 
 @pytest.mark.parametrize(
     "kind", ["product.created", "invoice.payment_succeeded", "v1.product.created", "a type of 2031"]
 )
-def test_a_stripe_event_that_is_ignored_by_its_type_needs_no_job(web: Web, rung: Heard, kind: str) -> None:
+def test_a_stripe_event_that_is_ignored_by_its_type_needs_no_job(web: Web, notified: Heard, kind: str) -> None:
     body = orjson.dumps({**EVENT, "type": kind})
     for _ in range(2):
         assert web.stripe(body).json() == {"received": True}
@@ -171,7 +171,7 @@ def test_a_stripe_event_that_is_ignored_by_its_type_needs_no_job(web: Web, rung:
     ]
     assert web.counts() == (1, 0)
     web.stripe(orjson.dumps({**EVENT, "id": "evt_2"}))
-    until(lambda: len(rung.ids()) == 1, "the bell for the other")
+    until(lambda: len(notified.ids()) == 1, "the bell for the other")
 
 
 @pytest.mark.parametrize("kind", ["session.ended", "email.created", "organizationInvitation.created"])
@@ -182,7 +182,7 @@ def test_a_clerk_event_that_is_ignored_by_its_type_needs_no_job(web: Web, kind: 
 
 
 @pytest.mark.parametrize("family", ["svix", "webhook"])
-def test_a_clerk_event_is_stored_with_its_job_and_rung(web: Web, rung: Heard, family: str) -> None:
+def test_a_clerk_event_is_stored_with_its_job_and_notified(web: Web, notified: Heard, family: str) -> None:
     response = web.clerk(orjson.dumps(USER), family=family)
     assert (response.status_code, response.json()) == (200, {"received": True})
     assert web.ask("SELECT source, external_id, type, subject FROM webhook_events") == [
@@ -190,7 +190,7 @@ def test_a_clerk_event_is_stored_with_its_job_and_rung(web: Web, rung: Heard, fa
     ]
     [(job_id, job_type)] = web.ask("SELECT id, job_type FROM job_queue")
     assert job_type == "identity.apply_clerk_event"
-    until(lambda: rung.ids() == {job_id}, "the bell")
+    until(lambda: notified.ids() == {job_id}, "the bell")
 
 
 def test_what_the_official_signers_sign_is_received(web: Web) -> None:
@@ -406,7 +406,7 @@ def broken(*_: object) -> None:
 
 
 def test_without_redis_webhooks_are_received_and_the_process_is_ready_but_degraded(deps: WebDeps) -> None:
-    with serving(replace(deps, ring=broken, redis_ping=broken)) as web:
+    with serving(replace(deps, notify=broken, redis_ping=broken)) as web:
         assert [web.stripe(orjson.dumps(EVENT | {"id": f"evt_{n}"})).status_code for n in range(5)] == [200] * 5
         assert web.counts() == (5, 5)
         ready = web.client.get("/readyz")
@@ -418,11 +418,11 @@ def test_without_redis_webhooks_are_received_and_the_process_is_ready_but_degrad
 
 def test_readiness_writes_to_redis_and_says_what_it_refuses(deps: WebDeps, tmp_path: Path) -> None:
     with a_redis(tmp_path) as server:
-        doorbell = Doorbell(connect(server.url))
+        notifier = Notifier(connect(server.url))
         server.ask("CONFIG", "SET", "maxmemory", "1")
-        with serving(replace(deps, redis_ping=doorbell.ping)) as web:
+        with serving(replace(deps, redis_ping=notifier.ping)) as web:
             ready = web.client.get("/readyz")
-        doorbell.close()
+        notifier.close()
     assert (ready.status_code, ready.json()["status"], ready.json()["redis"]) == (200, "degraded", "refuses writes")
 
 

@@ -12,7 +12,7 @@ import pytest
 from db.transaction import SYSTEM
 from domain.errors import Rejected
 from workers.app import App
-from workers.engine.broker import bell_key
+from workers.engine.broker import notifications_key
 from workers.engine.job import Context, job
 from workers.engine.runner import SLOW, Runner
 from workers.runtime.redis_client import connect
@@ -58,7 +58,7 @@ class Process:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.rung: list[UUID] = []
+        self.notified: list[UUID] = []
         self.runner: Runner = replace(app, job_types=TYPES).runner()
         self.runner._put_back = self._note
         self.runner._stopwatch = lambda: spent
@@ -67,7 +67,7 @@ class Process:
             tx.workers.beat(self.runner.worker_id, hostname="h", pid=1, queues=(), version="", lease=lease)
 
     def _note(self, queue: str, job_ids: Sequence[UUID]) -> None:
-        self.rung += job_ids
+        self.notified += job_ids
 
 
 @pytest.fixture
@@ -123,16 +123,16 @@ def test_behind_a_slow_job_nothing_waits(app: App, process: Process) -> None:
     process.runner.run("default", [str(job_id) for job_id in enqueue(app, "testing.nothing", 100)])
     slow_ones, quick_ones = enqueue(app, "testing.slow", 1), enqueue(app, "testing.nothing", 40)
     client = connect(app.settings.redis_url)
-    client.delete(bell_key("default"))
+    client.delete(notifications_key("default"))
     ran.clear()
     process.runner.run("default", [str(job_id) for job_id in slow_ones + quick_ones])
     process.runner.close()
     assert ran == slow_ones
     assert statuses(app, quick_ones) == {"pending": 40}
-    bells = client.zrange(bell_key("default"), 0, -1)
+    notifications = client.zrange(notifications_key("default"), 0, -1)
     client.close()
-    rung = {UUID(bell.decode()) for bell in bells} | set(process.rung)
-    assert rung == set(quick_ones)
+    notified = {UUID(bell.decode()) for bell in notifications} | set(process.notified)
+    assert notified == set(quick_ones)
     with app.db.transaction(SYSTEM) as tx:
         used = tx.driver.execute("SELECT sum(attempts) FROM job_queue WHERE id = ANY(%s)", (quick_ones,)).fetchone()
     assert used == (0,), "an attempt that was not begun is not counted"
@@ -144,7 +144,7 @@ def test_jobs_of_a_slow_queue_are_taken_one_by_one(app: App, process: Process) -
     process.runner.close()
     assert ran == [first]
     assert statuses(app, [first, second]) == {"completed": 1, "pending": 1}
-    assert process.rung == [second]
+    assert process.notified == [second]
 
 
 def test_a_lease_lost_before_the_completion_is_written_completes_nothing(app: App) -> None:
@@ -183,9 +183,9 @@ def test_when_an_attempt_cannot_even_be_recorded_nothing_stays_claimed_in_secret
 
 
 def test_effects_still_commit_with_their_own_completion(app: App, process: Process) -> None:
-    process.rung = enqueue(app, "testing.effect", 50)
-    while process.rung:
-        told, process.rung = process.rung, []
+    process.notified = enqueue(app, "testing.effect", 50)
+    while process.notified:
+        told, process.notified = process.notified, []
         process.runner.run("default", [str(job_id) for job_id in told])
     with app.db.transaction(SYSTEM) as tx:
         query = """

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from db.transaction import SYSTEM, DatabaseUnavailable
 from domain.queue.retries import OUTAGES_FORGIVEN
-from scheduler.dispatcher import Relay
+from scheduler.dispatcher import Dispatcher
 from tests.builders import job_row
 from tests.conftest import Servers
 from tests.outages import read_only, refusing
@@ -183,7 +183,7 @@ def test_a_failure_is_recorded_when_the_database_takes_it_again(bench: App, owne
     assert (row["attempts"], row["error_message"]) == (1, "broken")
 
 
-def test_what_cannot_be_claimed_now_is_rung_again(bench: App, owner_url: str) -> None:
+def test_what_cannot_be_claimed_now_is_notified_again(bench: App, owner_url: str) -> None:
     job_ids = enqueue(bench, 3)
     put_back: list[UUID] = []
     runner = Runner(
@@ -241,18 +241,18 @@ def test_a_process_whose_heartbeats_were_refused_is_heard_again_at_once(bench: A
 def test_nobody_is_taken_for_dead_before_the_living_could_say_that_they_live(bench: App, servers: Servers) -> None:
     """The job's process had no chance to beat: its lease is over as if it were dead."""
     runner = bench.runner()
-    relay = Relay(bench.db, bench.doorbell, bench.job_types, (), rescue_after=timedelta(seconds=0.3))
-    until(lambda: relay.rescue() == 0 and relay._writes_since is not None, "a first look")
+    dispatcher = Dispatcher(bench.db, bench.notifier, bench.job_types, (), rescue_after=timedelta(seconds=0.3))
+    until(lambda: dispatcher.rescue() == 0 and dispatcher._writes_since is not None, "a first look")
     [job_id] = enqueue(bench, 1)
-    let(lambda ctx: relay_looks())
+    let(lambda ctx: dispatcher_looks())
     looks: list[int] = []
 
-    def relay_looks() -> None:
+    def dispatcher_looks() -> None:
         with read_only(servers.postgres), pytest.raises(DatabaseUnavailable):
-            relay.rescue()
-        looks.append(relay.rescue())
+            dispatcher.rescue()
+        looks.append(dispatcher.rescue())
         Heartbeat(bench.db, runner, queues=("default",), version="1").beat()
-        until(lambda: looks.append(relay.rescue()) or len(looks) > 50, "the time to be over", every=0.02)
+        until(lambda: looks.append(dispatcher.rescue()) or len(looks) > 50, "the time to be over", every=0.02)
         raise RuntimeError("enough")
 
     runner.run_one(job_id)
@@ -261,11 +261,11 @@ def test_nobody_is_taken_for_dead_before_the_living_could_say_that_they_live(ben
 
 
 def test_the_dead_are_dead_after_an_outage_too(bench: App, servers: Servers) -> None:
-    relay = Relay(bench.db, bench.doorbell, bench.job_types, (), rescue_after=timedelta(seconds=0.1))
+    dispatcher = Dispatcher(bench.db, bench.notifier, bench.job_types, (), rescue_after=timedelta(seconds=0.1))
     [job_id] = enqueue(bench, 1)
     dead = bench.runner()
-    assert dead._claimer.take([job_id], suspects=False)[0]
+    assert dead._claimer.take([job_id], quarantined=False)[0]
     with read_only(servers.postgres), pytest.raises(DatabaseUnavailable):
-        relay.rescue()
-    until(lambda: relay.rescue() == 1, "the rescue", seconds=5)
+        dispatcher.rescue()
+    until(lambda: dispatcher.rescue() == 1, "the rescue", seconds=5)
     assert job_row(bench, job_id)["crashes"] == 1

@@ -27,7 +27,7 @@ from tests.wait import until
 from tests.workers.test_broker import Listener
 from web.throttle import Policy, Throttle
 from workers.app import build
-from workers.engine.broker import Doorbell
+from workers.engine.broker import Notifier
 from workers.engine.job import Context, job
 from workers.runtime import logs
 from workers.runtime.redis_client import (
@@ -148,22 +148,22 @@ def in_threads(number: int, act: Any) -> list[Any]:
 def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) -> None:
     """Every thread has an idle connection to it; the first call of each already reaches the new primary."""
     with pair(tmp_path) as (old, new, name):
-        doorbell = Doorbell(connect(name.url(old.url), patience=PATIENCE))
+        notifier = Notifier(connect(name.url(old.url), patience=PATIENCE))
         throttle = Throttle(connect(name.url(old.url), patience=PATIENCE, used_for="the limits of requests"))
 
-        def ring() -> bool:
-            return doorbell.ring({"default": {new_id(): 5}})
+        def notify() -> bool:
+            return notifier.notify({"default": {new_id(): 5}})
 
         def take() -> bool:
             return throttle.take([(MANY, "ada")]) is not None
 
         for _ in range(3):
-            assert in_threads(8, ring) == in_threads(8, take) == [True] * 8
+            assert in_threads(8, notify) == in_threads(8, take) == [True] * 8
         with Listener(name.url(old.url)).listening() as listener:
             until(lambda: len(listener.heard) == 24, "all rings to be heard")
             promote(old, new, name)
             with capture_logs() as lines:
-                assert in_threads(8, ring) == in_threads(8, take) == [True] * 8
+                assert in_threads(8, notify) == in_threads(8, take) == [True] * 8
                 until(lambda: len(listener.heard) == 32, "the consumers to be with the new primary")
         for used_for in ("notifications", "the limits of requests"):
             assert said(lines, used_for) == ["redis.refuses_writes"]
@@ -171,7 +171,7 @@ def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) 
         assert len(told_of_workers) == len(set(told_of_workers)), "each kind once"
         [bucket] = new.ask("KEYS", "*:rate:*")
         assert float(new.ask("HGET", bucket, "tokens")) < MANY.requests - 8, "the limit is counted"
-        doorbell.close()
+        notifier.close()
         throttle.close()
 
 
@@ -203,33 +203,33 @@ def test_a_connection_in_use_while_another_call_fails_serves_nobody_afterwards(t
 
 def test_a_demoted_server_that_nobody_replaces_is_told_once_and_left_for_the_new_one(tmp_path: Path) -> None:
     with pair(tmp_path) as (old, new, name):
-        doorbell = Doorbell(connect(name.url(old.url), patience=PATIENCE), rest=0)
-        assert doorbell.ring({"default": {new_id(): 5}})
+        notifier = Notifier(connect(name.url(old.url), patience=PATIENCE), rest=0)
+        assert notifier.notify({"default": {new_id(): 5}})
         old.ask("REPLICAOF", "127.0.0.1", new.port)
         with capture_logs() as lines:
-            assert not any(in_threads(8, lambda: doorbell.ring({"default": {new_id(): 5}})))
-            assert not any(doorbell.ring({"default": {new_id(): 5}}) for _ in range(20))
+            assert not any(in_threads(8, lambda: notifier.notify({"default": {new_id(): 5}})))
+            assert not any(notifier.notify({"default": {new_id(): 5}}) for _ in range(20))
         assert said(lines) == ["redis.refuses_writes"]
         assert lines[0]["reason"] == "READONLY You can't write against a read only replica."
         promote(old, new, name)
-        assert doorbell.ring({"default": {new_id(): 5}})
-        doorbell.close()
+        assert notifier.notify({"default": {new_id(): 5}})
+        notifier.close()
 
 
 def test_an_address_that_changes_is_found_though_the_old_server_lives_on(tmp_path: Path) -> None:
     with pair(tmp_path) as (old, new, name):
-        doorbell = Doorbell(client := connect(name.url(old.url), patience=PATIENCE))
-        doorbell.ping()
+        notifier = Notifier(client := connect(name.url(old.url), patience=PATIENCE))
+        notifier.ping()
         new.promote()
         name.target = ("127.0.0.1", new.port)
         old.ask("FLUSHALL")
         new.ask("FLUSHALL")
-        doorbell.ping()
+        notifier.ping()
         assert (old.ask("DBSIZE"), new.ask("DBSIZE")) == (1, 0)
         client._reopen_at = 0.0  # instead of waiting
-        doorbell.ping()
+        notifier.ping()
         assert new.ask("DBSIZE") == 1
-        doorbell.close()
+        notifier.close()
 
 
 def test_a_connection_that_broke_is_replaced_within_the_call(tmp_path: Path) -> None:
@@ -254,17 +254,17 @@ def own(tmp_path: Path) -> Iterator[RedisServer]:
 def test_a_full_redis_is_told_once_and_enqueueing_goes_on(own: RedisServer, settings: Settings) -> None:
     """And what only reads, and works in between, does not make the log say that all is well."""
     app = build(settings.model_copy(update={"redis_url": own.url}), name="tests")
-    app.doorbell._rest = 0
+    app.notifier._rest = 0
     own.ask("CONFIG", "SET", "maxmemory", "1")
     with capture_logs() as lines:
         for _ in range(10):
             with app.db.transaction(SYSTEM) as tx:
                 told.enqueue(tx)
-            app.doorbell.waiting(["default"])
+            app.notifier.waiting(["default"])
         own.ask("CONFIG", "SET", "maxmemory", "0")
-        app.doorbell.ping()
-        app.doorbell._client._failed_at -= CALM  # instead of waiting
-        app.doorbell.ping()
+        app.notifier.ping()
+        app.notifier._client._failed_at -= CALM  # instead of waiting
+        app.notifier.ping()
     assert said(lines) == ["redis.refuses_writes", "redis.back"]
     assert next(line["reason"] for line in lines if "reason" in line).startswith("OOM ")
     with app.db.transaction(SYSTEM) as tx:
@@ -276,7 +276,7 @@ def test_a_replica_that_has_lost_its_primary_is_not_ready(own: RedisServer) -> N
     own.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
     own.ask("REPLICAOF", "127.0.0.1", "1")
     with connect(own.url) as client, pytest.raises(redis.RedisError) as caught:
-        Doorbell(client).waiting(["default"])
+        Notifier(client).waiting(["default"])
     assert diagnose(caught.value) is Trouble.NOT_READY
 
 
@@ -315,19 +315,19 @@ def cluster(tmp_path: Path) -> Iterator[RedisServer]:
 
 def test_all_keys_of_a_command_are_in_one_slot(cluster: RedisServer) -> None:
     """For hosts that speak for a cluster as a plain Redis."""
-    doorbell, throttle = Doorbell(connect(cluster.url)), Throttle(connect(cluster.url, patience=PATIENCE))
+    notifier, throttle = Notifier(connect(cluster.url)), Throttle(connect(cluster.url, patience=PATIENCE))
     queues = ("default", "llm", "events")
-    assert doorbell.ring({queue: {new_id(): 5} for queue in queues})
-    assert doorbell.waiting(queues) == dict.fromkeys(queues, 1)
+    assert notifier.notify({queue: {new_id(): 5} for queue in queues})
+    assert notifier.waiting(queues) == dict.fromkeys(queues, 1)
     known, new = str(new_id()), str(new_id())
-    assert doorbell.line_up("default", {new: 1.0}, {known: 2.0}) == {known}
-    assert doorbell.epoch("a") == "a"
-    doorbell.ping()
+    assert notifier.line_up("default", {new: 1.0}, {known: 2.0}) == {known}
+    assert notifier.epoch("a") == "a"
+    notifier.ping()
     few = [(Policy("key", 3, 3600), "ada"), (Policy("tenant", 100, 3600), "acme")]
     assert [taken.wait > 0 for _ in range(5) if (taken := throttle.take(few))] == [False, False, False, True, True]
     with Listener(cluster.url).listening() as listener:
         until(lambda: UUID(new) in listener.heard, "the ring to be heard")
-    doorbell.close()
+    notifier.close()
     throttle.close()
 
 
@@ -370,11 +370,11 @@ def test_other_spellings_mean_the_same() -> None:
 
 def test_a_socket_of_this_machine_works(tmp_path: Path) -> None:
     with a_redis(tmp_path, "--unixsocket", str(tmp_path / "redis.sock")):
-        doorbell = Doorbell(
+        notifier = Notifier(
             connect(load({"REDIS_URL": f"unix://{tmp_path}/redis.sock?db=1&password=sekret"}).redis_url)
         )
-        doorbell.ping()
-        doorbell.close()
+        notifier.ping()
+        notifier.close()
 
 
 def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
@@ -390,10 +390,10 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
     try:
         for query in ("ssl_cert_reqs=none", f"ssl_cert_reqs=required&ssl_ca_certs={tmp_path}/cert.pem"):
             url = load({"REDIS_URL": f"{server.url}?{query}"}).redis_url
-            doorbell, throttle = Doorbell(connect(url, patience=PATIENCE)), Throttle(connect(url, patience=PATIENCE))
-            assert doorbell.ring({"default": {new_id(): 5}})
+            notifier, throttle = Notifier(connect(url, patience=PATIENCE)), Throttle(connect(url, patience=PATIENCE))
+            assert notifier.notify({"default": {new_id(): 5}})
             assert throttle.take([(MANY, "ada")]) is not None
-            doorbell.close()
+            notifier.close()
             throttle.close()
         with Listener(url).listening() as listener:
             until(lambda: len(listener.heard) == 2, "the rings to be heard")

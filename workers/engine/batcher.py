@@ -10,7 +10,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Merger(Generic[T, R]):
+class Batcher(Generic[T, R]):
     """Does many small requests in few large rounds, on a thread of its own.
 
     `act` gets the requests of a round and answers each, in their order; if it raises, every request of the round

@@ -30,8 +30,8 @@ from dramatiq.broker import Broker, Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
 
-from db.queue.dispatch import BAND
-from db.transaction import Rings
+from db.queue.dispatch import PRIORITY_STEP
+from db.transaction import Notifications
 from workers.engine.job import QUEUES
 from workers.runtime.redis_client import RedisClient, connect
 
@@ -58,7 +58,7 @@ MOVED_AT_ONCE = 1000
 """Ids of one script call: others are served between two calls, and Lua hands on no more than a few thousand words."""
 
 # KEYS: the queue's set, the relay's call. ARGV: how many may wait, how many there are in all, (score, id) pairs.
-RING = """
+NOTIFY = """
 local room = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1])
 local rung = 0
 for i = 3, #ARGV, 2 do
@@ -84,12 +84,12 @@ return missing
 log = structlog.get_logger()
 
 
-def bell_key(queue: str) -> str:
+def notifications_key(queue: str) -> str:
     """The set of a queue. A row may name a queue that nobody works on; its job is rung for on the default one."""
     return f"{{viral}}:notifications:{queue if queue in QUEUES else 'default'}"
 
 
-class Doorbell:
+class Notifier:
     """The ringing side. After a failure it stays quiet for `rest` seconds instead of making every caller wait."""
 
     def __init__(self, client: RedisClient, *, rest: float = 2.0) -> None:
@@ -97,7 +97,7 @@ class Doorbell:
         self._rest = rest
         self._quiet_until = 0.0
 
-    def ring(self, rings: Rings) -> bool:
+    def notify(self, notifications: Notifications) -> bool:
         """Tell the workers of each queue which jobs are due, or the relay, if that is not for us to decide.
 
         False if Redis could not be told; never raises.
@@ -106,33 +106,33 @@ class Doorbell:
             return False
         try:
             with self._client.pipeline(transaction=False) as pipe:
-                for queue, jobs in rings.items():
+                for queue, jobs in notifications.items():
                     first = [
                         word
                         for job_id, priority in itertools.islice(jobs.items(), FEW)
-                        for word in (priority * BAND, str(job_id))
+                        for word in (priority * PRIORITY_STEP, str(job_id))
                     ]
                     # A queue named without jobs: something may run there that could not before.
-                    pipe.eval(RING, 2, bell_key(queue), CALL_KEY, FEW, max(len(jobs), 1), *first)
+                    pipe.eval(NOTIFY, 2, notifications_key(queue), CALL_KEY, FEW, max(len(jobs), 1), *first)
                 pipe.execute()
         except redis.RedisError:
             self._quiet_until = time.monotonic() + self._rest
             return False
         return True
 
-    def ring_all(self, commits: Sequence[Rings]) -> list[None]:
+    def notify_all(self, commits: Sequence[Notifications]) -> list[None]:
         """`ring` for several commits at once."""
         jobs: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
-        for rings in commits:
-            for queue, due in rings.items():
+        for notifications in commits:
+            for queue, due in notifications.items():
                 jobs[queue].update(due)
-        self.ring(jobs)
+        self.notify(jobs)
         return [None] * len(commits)
 
     def put_back(self, queue: str, job_ids: Iterable[UUID]) -> None:
         """Return to the front what was taken and not begun; never raises: the relay finds what is lost here."""
         with suppress(redis.RedisError):
-            self._client.zadd(bell_key(queue), {str(job_id): 0.0 for job_id in job_ids})
+            self._client.zadd(notifications_key(queue), {str(job_id): 0.0 for job_id in job_ids})
 
     def line_up(self, queue: str, new: Mapping[str, float], known: Mapping[str, float]) -> set[str]:
         """Ring for `new` jobs; those that are `known` to have been rung change places if they still wait.
@@ -147,9 +147,9 @@ class Doorbell:
         with self._client.pipeline(transaction=False) as pipe:
             for chunk in chunks:
                 pairs = [word for job_id in chunk for word in (known[job_id], job_id)]
-                pipe.eval(MOVE, 1, bell_key(queue), *pairs)
+                pipe.eval(MOVE, 1, notifications_key(queue), *pairs)
             if new:
-                pipe.zadd(bell_key(queue), dict(new))
+                pipe.zadd(notifications_key(queue), dict(new))
             answers = pipe.execute()
         return {chunk[place - 1] for chunk, places in zip(chunks, answers, strict=False) for place in places}
 
@@ -162,7 +162,7 @@ class Doorbell:
         names = list(queues)
         with self._client.pipeline(transaction=False) as pipe:
             for queue in names:
-                pipe.zcard(bell_key(queue))
+                pipe.zcard(notifications_key(queue))
             return dict(zip(names, pipe.execute(), strict=True))
 
     def await_call(self, seconds: float) -> bool:
@@ -206,13 +206,13 @@ class Doorbell:
         self._client.close()
 
 
-class BellBroker(Broker):
+class NotificationBroker(Broker):
     """Dramatiq's broker over Redis' sorted sets. `helping` says how many of a queue's jobs a thread takes at once."""
 
-    def __init__(self, url: str, queues: Iterable[str], helping: Callable[[str], int]) -> None:
+    def __init__(self, url: str, queues: Iterable[str], batch_size: Callable[[str], int]) -> None:
         super().__init__(middleware=[])
         self._client = connect(url, patience=BLOCK_SECONDS + 1, used_for="taking jobs")
-        self._helping = helping
+        self._batch_size = batch_size
         for queue in queues:
             self.declare_queue(queue)
 
@@ -222,9 +222,11 @@ class BellBroker(Broker):
             self.queues[queue_name] = None
             self.emit_after("declare_queue", queue_name)
 
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 0) -> "BellConsumer":
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 0) -> "NotificationConsumer":
         # Dramatiq asks for two messages a thread; what is held here, no other process can take.
-        return BellConsumer(self._client, queue_name, max(1, prefetch // 2), partial(self._helping, queue_name))
+        return NotificationConsumer(
+            self._client, queue_name, max(1, prefetch // 2), partial(self._batch_size, queue_name)
+        )
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Raises:
@@ -236,18 +238,18 @@ class BellBroker(Broker):
         self._client.close()
 
 
-class BellConsumer(Consumer):
+class NotificationConsumer(Consumer):
     """Waits for the bells of one queue, holding at most `prefetch` messages that no thread has finished with.
 
     What was rung is handed to a thread by the helping: as many ids as `helping` says it takes at once.
     """
 
-    def __init__(self, client: RedisClient, queue: str, prefetch: int, helping: Callable[[], int]) -> None:
+    def __init__(self, client: RedisClient, queue: str, prefetch: int, batch_size: Callable[[], int]) -> None:
         self._client = client
         self._queue = queue
-        self._key = bell_key(queue)
+        self._key = notifications_key(queue)
         self._prefetch = prefetch
-        self._helping = helping
+        self._batch_size = batch_size
         self._held = 0
         self._room = threading.Condition()
 
@@ -269,7 +271,7 @@ class BellConsumer(Consumer):
             first: Any = self._client.bzpopmin([self._key], timeout=BLOCK_SECONDS)
             if first is not None:
                 popped.append(first[1])
-                more = self._helping() - 1
+                more = self._batch_size() - 1
                 if more > 0:
                     popped += [member for member, _ in cast(Any, self._client.zpopmin(self._key, more))]
         except redis.RedisError:
@@ -295,6 +297,6 @@ class BellConsumer(Consumer):
             raise BrokerConnectionError(str(error)) from error  # type: ignore[no-untyped-call]
 
 
-def declare_actor(broker: BellBroker, run: Callable[[str, list[str]], None]) -> None:
+def declare_actor(broker: NotificationBroker, run: Callable[[str, list[str]], None]) -> None:
     """Make `run` what Dramatiq's threads call for every message of every queue."""
     dramatiq.actor(actor_name=ACTOR, queue_name=min(broker.queues), broker=broker)(run)

@@ -30,24 +30,24 @@ class Claimer:
     def take_for_all(self, requests: Sequence[Sequence[UUID]]) -> list[Claim]:
         """Claim what each of the requests asks for. Suspects are left."""
         if len(requests) == 1:
-            return [self.take(requests[0], suspects=False)]
-        claimed, suspects = self.take([job_id for job_ids in requests for job_id in job_ids], suspects=False)
+            return [self.take(requests[0], quarantined=False)]
+        claimed, quarantined = self.take([job_id for job_ids in requests for job_id in job_ids], quarantined=False)
         asker = {job_id: n for n, job_ids in enumerate(requests) for job_id in job_ids}
         answers: list[Claim] = [([], []) for _ in requests]
         for job in claimed:
             answers[asker[job.id]][0].append(job)
-        for job_id in suspects:
+        for job_id in quarantined:
             answers[asker[job_id]][1].append(job_id)
         return answers
 
-    def take(self, job_ids: Sequence[UUID], *, suspects: bool) -> Claim:
+    def take(self, job_ids: Sequence[UUID], *, quarantined: bool) -> Claim:
         """Claim together; if Postgres refuses that, one by one, so that the row that it refuses costs only itself.
 
         Raises:
             DatabaseUnavailable: nothing was claimed.
         """
         try:
-            return self._take(job_ids, suspects=suspects)
+            return self._take(job_ids, quarantined=quarantined)
         except Unavailable:
             raise
         except Exception as error:
@@ -57,16 +57,16 @@ class Claimer:
         claimed: list[ClaimedJob] = []
         left: list[UUID] = []
         for job_id in job_ids:
-            one, suspect = self.take([job_id], suspects=suspects)
+            one, left_alone = self.take([job_id], quarantined=quarantined)
             claimed += one
-            left += suspect
+            left += left_alone
         return claimed, left
 
-    def _take(self, job_ids: Sequence[UUID], *, suspects: bool) -> Claim:
+    def _take(self, job_ids: Sequence[UUID], *, quarantined: bool) -> Claim:
         # A claim that a server crash forgets is harmless: the fence refuses its finish, and the job runs again.
         with self._db.transaction(SYSTEM, durable=False) as tx:
-            claimed = tx.claims.claim(job_ids, self._worker_id, self._known, suspects=suspects)
-            left = tx.claims.suspects(job_ids, self._known) if len(claimed) < len(job_ids) else []
+            claimed = tx.claims.claim(job_ids, self._worker_id, self._known, quarantined=quarantined)
+            left = tx.claims.quarantined(job_ids, self._known) if len(claimed) < len(job_ids) else []
         self._leases.update(job.lease_token for job in claimed)
         return claimed, left
 

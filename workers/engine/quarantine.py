@@ -18,7 +18,7 @@ SHARE = 0.25
 another thread waits for that."""
 
 
-class Suspects:
+class Quarantine:
     """Of one worker process. `run` claims a job and carries it to the end of its attempt, its completion written."""
 
     def __init__(

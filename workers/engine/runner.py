@@ -24,14 +24,14 @@ from db.transaction import NO_ANSWER, SYSTEM, CommitUnknown, Contended, Database
 from domain.errors import Unavailable, ViralError
 from domain.ports import Ports
 from domain.queue.retries import GiveUp, Retry, after_failure, after_outage
-from workers.engine.batcher import Merger
+from workers.engine.batcher import Batcher
 from workers.engine.claiming import Claimer
 from workers.engine.context import TRY_AGAIN, Context, JobCancelled, LeaseLost, Snoozed
 from workers.engine.failures import described, named
 from workers.engine.groups import GroupedContext, run_group, take_group
 from workers.engine.job import QUEUES, JobTypes
 from workers.engine.outcomes import notify_failure
-from workers.engine.quarantine import Suspects
+from workers.engine.quarantine import Quarantine
 from workers.runtime import logs
 
 QUICK, SLOW = 0.025, 0.25
@@ -76,9 +76,9 @@ class Runner:
         self._leases: set[int] = set()
         self._at_once: defaultdict[str, int] = defaultdict(lambda: 1)
         self._claimer = Claimer(db, worker_id, job_types, self._leases)
-        self._claims = Merger(self._claimer.take_for_all, name="claims", most=64)
-        self._completions = Merger(self._complete, name="completions", most=1000)
-        self._suspects = Suspects(db, run=self._run_suspect, put_back=put_back)
+        self._claims = Batcher(self._claimer.take_for_all, name="claims", most=64)
+        self._completions = Batcher(self._complete, name="completions", most=1000)
+        self._quarantine = Quarantine(db, run=self._run_quarantined, put_back=put_back)
 
     @property
     def leases(self) -> frozenset[int]:
@@ -99,7 +99,7 @@ class Runner:
         self._claims.stop(timeout=5)
         self._completions.stop(timeout=5)
 
-    def helping(self, queue: str) -> int:
+    def batch_size(self, queue: str) -> int:
         """How many jobs of the queue a thread should be given at once."""
         return self._at_once[queue]
 
@@ -136,15 +136,15 @@ class Runner:
     def run_one(self, job_id: UUID) -> bool:
         """Claim the job and carry it to the end of this attempt. False if there was nothing to claim."""
         with self._claiming([job_id]):
-            claimed, suspects = self._claims.do([job_id])
+            claimed, quarantined = self._claims.do([job_id])
         for job in claimed:
             self._attempt(job)
-        return bool(claimed) or any(map(self._run_suspect, suspects))
+        return bool(claimed) or any(map(self._run_quarantined, quarantined))
 
     def _run_chunk(self, queue: str, job_ids: Sequence[UUID]) -> float:
         """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds."""
         with self._claiming(job_ids):
-            claimed, suspects = self._claims.do(job_ids)
+            claimed, quarantined = self._claims.do(job_ids)
         waiting, began = deque(claimed), self._stopwatch()
         try:
             while waiting:
@@ -160,13 +160,13 @@ class Runner:
             # What could not be given back is disowned by the heartbeat, now that nobody here claims to run it.
             self._leases.difference_update(job.lease_token for job in waiting)
         took = self._stopwatch() - began
-        if suspects:
-            self._suspects.run(queue, suspects, self._stopping)
+        if quarantined:
+            self._quarantine.run(queue, quarantined, self._stopping)
         return took
 
-    def _run_suspect(self, job_id: UUID) -> bool:
+    def _run_quarantined(self, job_id: UUID) -> bool:
         with self._claiming([job_id]):
-            claimed, _ = self._claimer.take([job_id], suspects=True)
+            claimed, _ = self._claimer.take([job_id], quarantined=True)
         for job in claimed:
             self._attempt(job)
         return bool(claimed)
@@ -420,4 +420,4 @@ def _readable(words: Iterable[str]) -> Iterator[UUID]:
         try:
             yield UUID(word)
         except ValueError:
-            log.warning("bell.unreadable", word=word[:40])
+            log.warning("notifier.unreadable", word=word[:40])

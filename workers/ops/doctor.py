@@ -68,7 +68,7 @@ def examine() -> list[Finding]:
     app = build(settings, name="viral doctor", pool_size=1, transactions=TransactionSettings(lock_timeout=LOCKED_AFTER))
     try:
         postgres = _attempt("postgres", partial(_postgres, app))
-        findings = [*_configuration(settings), postgres, _attempt("redis", partial(verdict, app.doorbell))]
+        findings = [*_configuration(settings), postgres, _attempt("redis", partial(verdict, app.notifier))]
         if postgres["state"] == "fail":
             return findings
         role = _attempt("role", partial(_role, app))

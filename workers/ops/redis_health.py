@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from workers.engine.broker import Doorbell
+from workers.engine.broker import Notifier
 from workers.ops.explain import Reason
 from workers.runtime.redis_client import USE_INSTEAD, Trouble, describe, diagnose
 
@@ -11,13 +11,13 @@ NEARLY_FULL = 0.9
 """Share of Redis's maxmemory."""
 
 
-def verdict(doorbell: Doorbell) -> tuple[str, str]:
+def verdict(notifier: Notifier) -> tuple[str, str]:
     """The state (`ok`, `warn`, `fail`) and what it says. A Redis that is merely away is a warning: no work is lost."""
-    server = _told_by(doorbell)
+    server = _told_by(notifier)
     if server.get("cluster_enabled"):
         return "fail", f"Redis is in cluster mode: {USE_INSTEAD}"
     try:
-        doorbell.ping()
+        notifier.ping()
     except Exception as error:
         trouble, says = diagnose(error), describe(error)
         if trouble is Trouble.IS_CLUSTER:
@@ -31,10 +31,10 @@ def verdict(doorbell: Doorbell) -> tuple[str, str]:
     return "ok", f"version {server.get('redis_version', 'unknown')} takes writes"
 
 
-def _told_by(doorbell: Doorbell) -> Mapping[str, Any]:
+def _told_by(notifier: Notifier) -> Mapping[str, Any]:
     """Nothing of a server that is away, or of a host that keeps INFO to itself."""
     try:
-        return doorbell.server()
+        return notifier.server()
     except Exception:
         return {}
 

@@ -16,7 +16,7 @@ from tests.chaos.load import Feeder, feeding
 from tests.chaos.report import Finding
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
-from workers.engine.broker import EPOCH_KEY, bell_key
+from workers.engine.broker import EPOCH_KEY, notifications_key
 
 RECOVERY_BAR = 5.0
 """Seconds until what had waited in Redis is begun beside free workers, and until the first job moves in a Redis that
@@ -68,7 +68,7 @@ def burst(place: Place, feeder: Feeder, number: int = 80) -> list[UUID]:
 
 def evict(ground: Ground) -> int:
     """Redis is so small for a moment that it evicts all it has. Returns how many jobs waited in what it threw away."""
-    sets = [bell_key(queue) for queue in ("llm", "default")]
+    sets = [notifications_key(queue) for queue in ("llm", "default")]
     until(lambda: sum(int(ask(ground.redis, "ZCARD", key)) for key in sets) > 10, "jobs to wait in Redis")
     mark = ask(ground.redis, "GET", EPOCH_KEY)
     waiting = sum(int(ask(ground.redis, "ZCARD", key)) for key in sets)

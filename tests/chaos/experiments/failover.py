@@ -36,7 +36,7 @@ TOLD = (
     "worker.cannot_write",
     "worker.heartbeat_missed",
     "ingest.postgres_away",
-    "relay.postgres_away",
+    "dispatcher.postgres_away",
 )
 
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.queue.dispatch import Turn
-from scheduler.window import FIRST_WAIT, LONGEST_WAIT, WINDOW, Line
+from db.queue.dispatch import ReadyJob
+from scheduler.window import FIRST_WAIT, LONGEST_WAIT, WINDOW, Window
 
 LONGEST_STEP = 1.0
 STEPS = st.lists(
@@ -24,7 +24,7 @@ STEPS = st.lists(
 class World:
     """The table, Redis and a relay, without any of them."""
 
-    line: Line = field(default_factory=Line)
+    line: Window = field(default_factory=Window)
     now: float = 0.0
     pending: list[str] = field(default_factory=list)
     redis: dict[str, float] = field(default_factory=dict)
@@ -40,8 +40,8 @@ class World:
 
     def look(self) -> list[str]:
         """As `Relay._ring_queue` does. Returns what was sent."""
-        turns = [Turn(job, float(place), limited=False) for place, job in enumerate(self.pending[:WINDOW])]
-        new, known = self.line.place(turns, self.now, all_of_it=True)
+        dispatch = [ReadyJob(job, float(place), limited=False) for place, job in enumerate(self.pending[:WINDOW])]
+        new, known = self.line.place(dispatch, self.now, all_of_it=True)
         missing = known.keys() - self.redis.keys()
         self.redis.update({job: score for job, score in known.items() if job not in missing})
         assert not new.keys() & self.redis.keys(), "what waits is not sent again"

@@ -47,7 +47,7 @@ class Fleet:
         with self.app.db.transaction(SYSTEM) as tx:
             tx.workers.beat(runner.worker_id, hostname="h", pid=1, queues=(), version="", lease=lease)
         runner._at_once["default"] = 100
-        runner._suspects._stopwatch = lambda: 0.0  # however busy the machine is, no suspect takes its time
+        runner._quarantine._stopwatch = lambda: 0.0  # however busy the machine is, no suspect takes its time
         return runner
 
     def enqueue(self, names: str, *, crashes: int = 0) -> dict[str, UUID]:
@@ -67,7 +67,7 @@ class Fleet:
         return {name: job_row(self.app, job_id)[column] for name, job_id in jobs.items()}
 
 
-def ring(runner: Runner, jobs: dict[str, UUID]) -> None:
+def notify(runner: Runner, jobs: dict[str, UUID]) -> None:
     runner.run("default", [str(job_id) for job_id in jobs.values()])
 
 
@@ -79,7 +79,7 @@ def test_only_the_poison_of_many_is_kept_and_it_kills_two_processes_at_most(app:
     deaths = 0
     while "pending" in fleet.told("status", jobs).values():
         try:
-            ring(fleet.boot(), jobs)
+            notify(fleet.boot(), jobs)
         except Killed:
             deaths += 1
             fleet.reap()
@@ -91,17 +91,17 @@ def test_only_the_poison_of_many_is_kept_and_it_kills_two_processes_at_most(app:
     assert job_row(app, jobs["h"])["error_message"] == "quarantined: its worker process died 2 times while running it"
 
 
-def test_a_suspect_is_claimed_when_it_is_its_turn_and_completed_before_the_next(app: App) -> None:
+def test_a_quarantined_is_claimed_when_it_is_its_turn_and_completed_before_the_next(app: App) -> None:
     """So the table names one of them as running, at whatever moment the process dies; though their completions are
     of the kind that is written later, together."""
     fleet = Fleet(app)
-    suspects = fleet.enqueue("abc", crashes=1)
+    quarantined = fleet.enqueue("abc", crashes=1)
     seen: list[dict[str, object]] = []
-    for name in suspects:
-        fleet.acts[name] = lambda ctx: seen.append(fleet.told("status", suspects))
+    for name in quarantined:
+        fleet.acts[name] = lambda ctx: seen.append(fleet.told("status", quarantined))
     runner = fleet.boot()
     runner.start()
-    ring(runner, suspects)
+    notify(runner, quarantined)
     runner.close()
     assert [list(each.values()) for each in seen] == [
         ["running", "pending", "pending"],
@@ -110,7 +110,7 @@ def test_a_suspect_is_claimed_when_it_is_its_turn_and_completed_before_the_next(
     ]
 
 
-def test_beside_a_suspect_others_run_and_a_second_suspect_waits(app: App) -> None:
+def test_beside_a_quarantined_others_run_and_a_second_quarantined_waits(app: App) -> None:
     fleet = Fleet(app)
     begun, go_on = threading.Event(), threading.Event()
 
@@ -121,20 +121,20 @@ def test_beside_a_suspect_others_run_and_a_second_suspect_waits(app: App) -> Non
     fleet.acts["a"] = stand_still
     first, second, innocent = fleet.enqueue("a", crashes=1), fleet.enqueue("b", crashes=1), fleet.enqueue("c")
     runner = fleet.boot()
-    thread = threading.Thread(target=ring, args=(runner, first))
+    thread = threading.Thread(target=notify, args=(runner, first))
     thread.start()
     assert begun.wait(30)
-    ring(runner, second | innocent)
+    notify(runner, second | innocent)
     assert fleet.told("status", first | second | innocent) == {"a": "running", "b": "pending", "c": "completed"}
     assert job_row(app, second["b"])["attempts"] == 0
     assert job_row(app, second["b"])["ring_at"] is not None, "it asks again a little later, not all the time"
     go_on.set()
     thread.join()
-    ring(runner, second)
+    notify(runner, second)
     assert fleet.told("status", first | second) == {"a": "completed", "b": "completed"}
 
 
-def test_a_suspect_that_fails_makes_room_for_the_next(app: App) -> None:
+def test_a_quarantined_that_fails_makes_room_for_the_next(app: App) -> None:
     fleet = Fleet(app)
 
     def fail(ctx: Context) -> None:
@@ -143,6 +143,6 @@ def test_a_suspect_that_fails_makes_room_for_the_next(app: App) -> None:
     fleet.acts |= {"a": fail, "b": die}
     runner = fleet.boot()
     with suppress(Killed):
-        ring(runner, fleet.enqueue("ab", crashes=1))
-    ring(runner, fleet.enqueue("c", crashes=1))
+        notify(runner, fleet.enqueue("ab", crashes=1))
+    notify(runner, fleet.enqueue("c", crashes=1))
     assert fleet.ran == ["a", "b", "c"]

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from db.queue.claim import Terms, known
 from db.queue.enqueue import NewJob
 from db.transaction import SYSTEM
-from scheduler.dispatcher import Relay
+from scheduler.dispatcher import Dispatcher
 from scheduler.schedule import CatchUp, Schedule, fires_between, to_fire
 from tests.builders import a_tenant, new_id
 from tests.redis_servers import a_redis
 from workers.app import App
-from workers.engine.broker import Doorbell, bell_key
+from workers.engine.broker import Notifier, notifications_key
 from workers.engine.job import Context, job
 from workers.runtime import logs
 from workers.runtime.redis_client import connect
@@ -40,20 +40,20 @@ def noop(ctx: Context, fire_at: datetime | None = None) -> None:
         pass
 
 
-def a_relay(app: App, *schedules: Schedule, now: datetime = NOON, url: str | None = None) -> Relay:
+def a_dispatcher(app: App, *schedules: Schedule, now: datetime = NOON, url: str | None = None) -> Dispatcher:
     """One for which no time passes between two looks, however busy the machine is."""
-    doorbell = Doorbell(connect(url), rest=0) if url else app.doorbell
-    relay = Relay(app.db, doorbell, {"testing.noop": noop}, schedules, clock=lambda: now)
-    relay._stopwatch = lambda: 0.0
-    return relay
+    notifier = Notifier(connect(url), rest=0) if url else app.notifier
+    dispatcher = Dispatcher(app.db, notifier, {"testing.noop": noop}, schedules, clock=lambda: now)
+    dispatcher._stopwatch = lambda: 0.0
+    return dispatcher
 
 
-def rung(app: App, queue: str = "default", most: int = 100_000) -> list[UUID]:
+def notified(app: App, queue: str = "default", most: int = 100_000) -> list[UUID]:
     """Takes what was rung out of Redis, in its order."""
     client = connect(app.settings.redis_url)
-    bells = client.zpopmin(bell_key(queue), most)
+    notifications = client.zpopmin(notifications_key(queue), most)
     client.close()
-    return [UUID(job_id.decode()) for job_id, _ in bells]
+    return [UUID(job_id.decode()) for job_id, _ in notifications]
 
 
 def enqueue(app: App, **options: object) -> UUID:
@@ -70,137 +70,137 @@ def let_time_pass(app: App, seconds: int) -> None:
         )
 
 
-def test_an_enqueuer_rings_after_its_commit(app: App) -> None:
+def test_an_enqueuer_notifications_after_its_commit(app: App) -> None:
     job_id = enqueue(app)
-    assert rung(app) == [job_id]
+    assert notified(app) == [job_id]
 
 
-def test_a_transaction_that_is_rolled_back_rings_for_nothing(app: App) -> None:
+def test_a_transaction_that_is_rolled_back_notifications_for_nothing(app: App) -> None:
     with pytest.raises(RuntimeError), app.db.transaction(SYSTEM) as tx:
         noop.enqueue(tx)
         raise RuntimeError
-    assert rung(app) == []
+    assert notified(app) == []
 
 
-def test_a_delayed_job_is_rung_when_it_is_due_and_not_before(app: App) -> None:
-    relay = a_relay(app)
-    relay.ring()
+def test_a_delayed_job_is_notified_when_it_is_due_and_not_before(app: App) -> None:
+    dispatcher = a_dispatcher(app)
+    dispatcher.notify()
     job_id = enqueue(app, delay=timedelta(minutes=5))
-    assert (rung(app), relay.ring()) == ([], 0)
+    assert (notified(app), dispatcher.notify()) == ([], 0)
     let_time_pass(app, 200)
-    assert relay.ring() == 0
+    assert dispatcher.notify() == 0
     let_time_pass(app, 100)
-    assert relay.ring() == 1
-    assert rung(app) == [job_id]
+    assert dispatcher.notify() == 1
+    assert notified(app) == [job_id]
 
 
-def test_a_row_inserted_by_another_program_is_rung(app: App) -> None:
-    relay = a_relay(app)
+def test_a_row_inserted_by_another_program_is_notified(app: App) -> None:
+    dispatcher = a_dispatcher(app)
     with app.db.transaction(SYSTEM) as tx:
         row = tx.driver.execute("INSERT INTO job_queue (job_type) VALUES ('testing.noop') RETURNING id").fetchone()
     assert row is not None
-    relay.ring()
-    assert rung(app) == [row[0]]
+    dispatcher.notify()
+    assert notified(app) == [row[0]]
 
 
-def test_a_row_for_a_queue_that_nobody_works_on_is_rung_on_the_default_one(app: App) -> None:
+def test_a_row_for_a_queue_that_nobody_works_on_is_notified_on_the_default_one(app: App) -> None:
     """Another program may misspell it; a job that waits for ever without a word is as good as lost."""
     with app.db.transaction(SYSTEM) as tx:
         insert = "INSERT INTO job_queue (job_type, queue) VALUES ('testing.noop', 'deafult') RETURNING id"
         row = tx.driver.execute(insert).fetchone()
     assert row is not None
-    a_relay(app).ring()
-    assert rung(app) == [row[0]]
+    a_dispatcher(app).notify()
+    assert notified(app) == [row[0]]
 
 
 def test_redis_flushed_is_noticed_at_the_next_tick(app: App) -> None:
-    relay = a_relay(app)
+    dispatcher = a_dispatcher(app)
     job_ids = [enqueue(app) for _ in range(3)]
-    relay.ring()
+    dispatcher.notify()
     client = connect(app.settings.redis_url)
     client.flushall()
     client.close()
-    assert relay.ring() == 3
-    assert rung(app) == job_ids
+    assert dispatcher.notify() == 3
+    assert notified(app) == job_ids
 
 
-def test_what_was_rung_is_not_rung_again_while_it_may_be_on_its_way(app: App) -> None:
-    relay = a_relay(app)
+def test_what_was_notified_is_not_notified_again_while_it_may_be_on_its_way(app: App) -> None:
+    dispatcher = a_dispatcher(app)
     job_id = enqueue(app)
-    assert relay.ring() == 1
-    assert rung(app) == [job_id]
-    assert relay.ring() == 0
-    assert rung(app) == []
+    assert dispatcher.notify() == 1
+    assert notified(app) == [job_id]
+    assert dispatcher.notify() == 0
+    assert notified(app) == []
 
 
 class Clock:
     """The relay's stopwatch, which goes on half a second before each look, as in life."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, dispatcher: Dispatcher) -> None:
         self.now = 0.0
-        self._relay = relay
-        relay._stopwatch = lambda: self.now
+        self._dispatcher = dispatcher
+        dispatcher._stopwatch = lambda: self.now
 
     def look(self, times: int = 1) -> list[int]:
         """How many jobs were rung at each look."""
-        rung_then = []
+        notified_then = []
         for _ in range(times):
             self.now += 0.5
-            rung_then.append(self._relay.ring())
-        return rung_then
+            notified_then.append(self._dispatcher.notify())
+        return notified_then
 
 
 def waiting(app: App) -> int:
-    return app.doorbell.waiting(["default"])["default"]
+    return app.notifier.waiting(["default"])["default"]
 
 
 def test_a_set_that_was_deleted_is_whole_again_within_two_seconds_though_the_epoch_is_kept(app: App) -> None:
-    jobs, clock = backlog(app, 500), Clock(a_relay(app))
+    jobs, clock = backlog(app, 500), Clock(a_dispatcher(app))
     assert clock.look(40) == [500] + [0] * 39, "what waits is not sent again"
     client = connect(app.settings.redis_url)
-    assert client.delete(bell_key("default")) == 1
+    assert client.delete(notifications_key("default")) == 1
     client.close()
     assert clock.look(4) == [0, 0, 500, 0]
-    assert rung(app) == jobs
+    assert notified(app) == jobs
 
 
 def test_an_evicted_set_is_whole_again_too(app: App, tmp_path: Path) -> None:
     with a_redis(tmp_path, "--maxmemory-policy", "allkeys-random") as server:
         backlog(app, 500)
-        relay = a_relay(app, url=server.url)
-        clock = Clock(relay)
+        dispatcher = a_dispatcher(app, url=server.url)
+        clock = Clock(dispatcher)
         assert clock.look() == [500]
         used = int(server.ask("INFO", "memory")["used_memory"])
         server.ask("CONFIG", "SET", "maxmemory", used + 500_000)
         for n in range(10_000):
-            if not server.ask("EXISTS", bell_key("default")):
+            if not server.ask("EXISTS", notifications_key("default")):
                 break
             server.ask("SET", f"{n}", "x" * 100_000)
-        assert not server.ask("EXISTS", bell_key("default"))
+        assert not server.ask("EXISTS", notifications_key("default"))
         server.ask("CONFIG", "SET", "maxmemory", 0)
         clock.look(4)
-        assert server.ask("ZCARD", bell_key("default")) == 500
-        relay._doorbell.close()
+        assert server.ask("ZCARD", notifications_key("default")) == 500
+        dispatcher._notifier.close()
 
 
-def test_rings_that_were_popped_and_swallowed_are_back_within_seconds_however_often(app: App) -> None:
+def test_notifications_that_were_popped_and_swallowed_are_back_within_seconds_however_often(app: App) -> None:
     """Killed, stopped or starved workers do that; the waits double, and end at five seconds instead of ten minutes."""
-    jobs, clock = backlog(app, 391), Clock(a_relay(app))
+    jobs, clock = backlog(app, 391), Clock(a_dispatcher(app))
     clock.look()
     for _ in range(5):
-        assert rung(app) == jobs
+        assert notified(app) == jobs
         clock.look(12)
         assert waiting(app) == 391
 
 
-def test_with_redis_away_no_ring_is_spent_and_all_are_made_when_it_is_back(app: App) -> None:
+def test_with_redis_away_no_notify_is_spent_and_all_are_made_when_it_is_back(app: App) -> None:
     job_id = enqueue(app)
-    rung(app)
-    relay = a_relay(app, url="redis://127.0.0.1:1/0")
-    assert relay.ring() == 0
-    relay._doorbell = app.doorbell
-    assert relay.ring() == 1
-    assert rung(app) == [job_id]
+    notified(app)
+    dispatcher = a_dispatcher(app, url="redis://127.0.0.1:1/0")
+    assert dispatcher.notify() == 0
+    dispatcher._notifier = app.notifier
+    assert dispatcher.notify() == 1
+    assert notified(app) == [job_id]
 
 
 # --- turns --------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def run(app: App, job_ids: list[UUID]) -> list[UUID]:
 def test_a_dead_process_has_all_its_jobs_rescued_at_once_however_many(app: App) -> None:
     jobs = backlog(app, 250)
     assert run(app, jobs) == jobs
-    assert a_relay(app).rescue() == 250
+    assert a_dispatcher(app).rescue() == 250
 
 
 def test_only_a_window_waits_in_redis_and_it_moves_on_as_jobs_are_taken(
@@ -233,59 +233,59 @@ def test_only_a_window_waits_in_redis_and_it_moves_on_as_jobs_are_taken(
     for module in ("scheduler.window", "scheduler.dispatcher"):
         monkeypatch.setattr(f"{module}.WINDOW", 100)
     jobs = backlog(app, 300)
-    relay = a_relay(app)
-    assert (relay.ring(), relay.ring()) == (100, 0)
-    assert run(app, rung(app, most=49)) == jobs[:49]
-    assert relay.ring() == 0, "there is enough to do"
-    assert run(app, rung(app, most=1)) == jobs[49:50]
-    assert relay.ring() == 50
-    assert rung(app) == jobs[50:150]
+    dispatcher = a_dispatcher(app)
+    assert (dispatcher.notify(), dispatcher.notify()) == (100, 0)
+    assert run(app, notified(app, most=49)) == jobs[:49]
+    assert dispatcher.notify() == 0, "there is enough to do"
+    assert run(app, notified(app, most=1)) == jobs[49:50]
+    assert dispatcher.notify() == 50
+    assert notified(app) == jobs[50:150]
 
 
 def test_one_tenants_thousands_do_not_delay_anothers_one(app: App) -> None:
     noisy, quiet = a_tenant(app), a_tenant(app)
     many = backlog(app, 1000, noisy)
-    relay = a_relay(app)
-    relay.ring()
+    dispatcher = a_dispatcher(app)
+    dispatcher.notify()
     [one] = backlog(app, 1, quiet)
-    relay._called = True
-    relay.ring()
-    assert one in rung(app)[:2]
+    dispatcher._called = True
+    dispatcher.notify()
+    assert one in notified(app)[:2]
     assert many
 
 
-def test_a_queue_that_was_emptied_in_the_meantime_has_no_turns(app: App) -> None:
+def test_a_queue_that_was_emptied_in_the_meantime_has_no_dispatch(app: App) -> None:
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.turns.next("default", 64, {}) == []
+        assert tx.dispatch.next("default", 64, {}) == []
 
 
 def test_tenants_share_by_the_weight_of_their_plans(app: App) -> None:
     free, agency = a_tenant(app), a_tenant(app, subscription_tier="AGENCY")
     shares = {free: set(backlog(app, 200, free)), agency: set(backlog(app, 200, agency))}
-    a_relay(app).ring()
-    first = set(rung(app)[:45])
+    a_dispatcher(app).notify()
+    first = set(notified(app)[:45])
     assert (len(first & shares[agency]), len(first & shares[free])) == (40, 5)
 
 
 def test_dear_jobs_count_for_more_and_so_do_those_that_run(app: App) -> None:
     dear, cheap = a_tenant(app), a_tenant(app)
     dears, cheaps = backlog(app, 10, dear, cost=3), backlog(app, 10, cheap)
-    a_relay(app).ring()
-    assert rung(app)[:4] == [cheaps[0], cheaps[1], dears[0], cheaps[2]]
+    a_dispatcher(app).notify()
+    assert notified(app)[:4] == [cheaps[0], cheaps[1], dears[0], cheaps[2]]
     run(app, dears[:1] + cheaps[:1])
-    a_relay(app).ring()
-    assert rung(app)[:4] == [cheaps[1], cheaps[2], cheaps[3], cheaps[4]]
+    a_dispatcher(app).notify()
+    assert notified(app)[:4] == [cheaps[1], cheaps[2], cheaps[3], cheaps[4]]
 
 
 def test_priority_goes_before_fairness(app: App) -> None:
     noisy, quiet = a_tenant(app), a_tenant(app)
     run(app, backlog(app, 50, noisy))
     urgent, usual = backlog(app, 1, noisy, priority=1), backlog(app, 1, quiet)
-    a_relay(app).ring()
-    assert rung(app) == urgent + usual
+    a_dispatcher(app).notify()
+    assert notified(app) == urgent + usual
 
 
-def test_what_is_paused_or_full_is_not_rung(app: App) -> None:
+def test_what_is_paused_or_full_is_not_notified(app: App) -> None:
     ada, bob, eve = a_tenant(app), a_tenant(app), a_tenant(app)
     jobs = {tenant: backlog(app, 5, tenant) for tenant in (ada, bob, eve)}
     with app.db.transaction(SYSTEM) as tx:
@@ -293,22 +293,22 @@ def test_what_is_paused_or_full_is_not_rung(app: App) -> None:
         tx.queues.limit("default", per_tenant=2)
         tx.queues.limit("default", eve, max_running=4)
     run(app, jobs[bob][:1])
-    relay = a_relay(app)
-    relay.ring()
-    assert sorted(rung(app)) == sorted([jobs[bob][1], *jobs[eve][:4]])
-    relay.ring()
-    assert sorted(rung(app)) == sorted([jobs[bob][1], *jobs[eve][:4]]), "a limit may have refused it before"
+    dispatcher = a_dispatcher(app)
+    dispatcher.notify()
+    assert sorted(notified(app)) == sorted([jobs[bob][1], *jobs[eve][:4]])
+    dispatcher.notify()
+    assert sorted(notified(app)) == sorted([jobs[bob][1], *jobs[eve][:4]]), "a limit may have refused it before"
     with app.db.transaction(SYSTEM) as tx:
         tx.queues.limit("default", max_running=2)
-    relay.ring()
-    assert len(rung(app)) == 1
+    dispatcher.notify()
+    assert len(notified(app)) == 1
     with app.db.transaction(SYSTEM) as tx:
         tx.queues.pause("default")
-    relay.ring()
-    assert rung(app) == []
+    dispatcher.notify()
+    assert notified(app) == []
 
 
-def test_the_relay_reads_the_index_and_no_more_of_it_than_it_rings(app: App, owner_url: str) -> None:
+def test_the_dispatcher_reads_the_index_and_no_more_of_it_than_it_notifications(app: App, owner_url: str) -> None:
     """Whether the statistics say nothing, or what a full table holds."""
     tenants = [a_tenant(app) for _ in range(20)]
     backlog(app, 20_000, tenants[0])
@@ -318,7 +318,7 @@ def test_the_relay_reads_the_index_and_no_more_of_it_than_it_rings(app: App, own
         with psycopg.connect(owner_url, autocommit=True) as owner:
             owner.execute(statement)
         with app.db.transaction(SYSTEM) as tx:
-            plan = tx.turns.explain("default", 64, {})
+            plan = tx.dispatch.explain("default", 64, {})
         assert "Seq Scan on job_queue" not in plan
         assert int(re.findall(r"Buffers: shared hit=(\d+)", plan)[0]) < 1500
 
@@ -338,7 +338,7 @@ def fired(app: App) -> list[datetime]:
 
 def fire(app: App, *moments: datetime, schedule: Schedule | None = None) -> None:
     for moment in moments:
-        a_relay(app, schedule or hourly(), now=moment).fire()
+        a_dispatcher(app, schedule or hourly(), now=moment).fire()
 
 
 def hours(*after_noon: int) -> list[datetime]:
@@ -430,15 +430,15 @@ def test_what_is_skipped_is_told_once(app: App, capsys: pytest.CaptureFixture[st
 
 def test_two_schedulers_at_the_same_moment_fire_once(app: App) -> None:
     fire(app, NOON)
-    relays = [a_relay(app, hourly(), now=NOON + timedelta(hours=2)) for _ in range(4)]
+    relays = [a_dispatcher(app, hourly(), now=NOON + timedelta(hours=2)) for _ in range(4)]
     together = threading.Barrier(4)
 
-    def tick(relay: Relay) -> None:
+    def tick(dispatcher: Dispatcher) -> None:
         together.wait()
         for _ in range(5):
-            relay.fire()
+            dispatcher.fire()
 
-    threads = [threading.Thread(target=tick, args=(relay,)) for relay in relays]
+    threads = [threading.Thread(target=tick, args=(dispatcher,)) for dispatcher in relays]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -450,7 +450,7 @@ def test_without_the_lock_the_unique_row_still_fires_once(app: App) -> None:
     """Leadership is an optimisation: two that both believe they lead make one job."""
     made: list[bool] = []
 
-    def make(relay_saw: Callable[[], None]) -> None:
+    def make(dispatcher_saw: Callable[[], None]) -> None:
         with app.db.transaction(SYSTEM) as tx:
             made.append(tx.fires.fire("hourly", NOON, lambda: noop.enqueue(tx, fire_at=NOON)))
 
@@ -489,5 +489,5 @@ def test_a_day_has_24_hourly_fires_and_catching_up_is_bounded() -> None:
 
 def test_no_redis_at_all_is_survived(app: App) -> None:
     with pytest.raises(redis.RedisError):
-        Doorbell(connect("redis://127.0.0.1:1/0")).ping()
-    assert Doorbell(connect("redis://127.0.0.1:1/0")).ring({"default": {UUID(int=1): 5}}) is False
+        Notifier(connect("redis://127.0.0.1:1/0")).ping()
+    assert Notifier(connect("redis://127.0.0.1:1/0")).notify({"default": {UUID(int=1): 5}}) is False
