@@ -2,7 +2,7 @@
 
 So a process has one of them in hand at a time, and claims it only when it is about to run it. Should the process die,
 the table says of one suspect that it was running. Other jobs run beside it; those are suspects afterwards, and no more
-than that. See docs/decisions/0013-one-suspect-at-a-time.md.
+than that. See docs/decisions/0013-one-quarantined-job-at-a-time.md.
 """
 
 import threading
