@@ -15,7 +15,7 @@ from simulators.clerk.events import (
     clerk_session,
     clerk_user,
 )
-from simulators.people import Body, Cast
+from simulators.personas import Body, Persona
 from simulators.stripe.events import checkout_session, customer, invoice, stripe_event, subscription
 
 
@@ -24,17 +24,17 @@ class Kind:
     """An event that can be sent by hand: happening now, to these people."""
 
     description: str
-    build: Callable[[Cast, datetime], Body]
+    build: Callable[[Persona, datetime], Body]
 
 
-def _stripe(kind: str, description: str, about: Callable[[Cast, datetime], Body]) -> tuple[str, Kind]:
+def _stripe(kind: str, description: str, about: Callable[[Persona, datetime], Body]) -> tuple[str, Kind]:
     previous: Body | None = {} if kind.endswith(".updated") else None
     return kind, Kind(
         description, lambda who, at: stripe_event(kind, about(who, at), at=at, shape=who.shape, previous=previous)
     )
 
 
-def _clerk(kind: str, description: str, about: Callable[[Cast, datetime], Body]) -> tuple[str, Kind]:
+def _clerk(kind: str, description: str, about: Callable[[Persona, datetime], Body]) -> tuple[str, Kind]:
     return kind, Kind(description, lambda who, at: clerk_event(kind, about(who, at), at=at))
 
 
@@ -45,16 +45,16 @@ def _banned(name: str, description: str, *, banned: bool) -> tuple[str, Kind]:
     )
 
 
-def _subscribed(status: str) -> Callable[[Cast, datetime], Body]:
-    def about(who: Cast, at: datetime) -> Body:
+def _subscribed(status: str) -> Callable[[Persona, datetime], Body]:
+    def about(who: Persona, at: datetime) -> Body:
         over = at if status == "canceled" else None
         return subscription(who, at, (at, add_months(at, 1)), status=status, asked_to_end_at=over, ended_at=over)
 
     return about
 
 
-def _billed(status: str) -> Callable[[Cast, datetime], Body]:
-    def about(who: Cast, at: datetime) -> Body:
+def _billed(status: str) -> Callable[[Persona, datetime], Body]:
+    def about(who: Persona, at: datetime) -> Body:
         return invoice(who, (at, add_months(at, 1)), at=at, billing_reason="subscription_create", status=status)
 
     return about

@@ -30,7 +30,7 @@ TOKENS_IN, TOKENS_OUT = 2400, 5200
 
 
 @dataclass
-class FakeLlm:
+class LlmSimulator:
     """`server` is the outside; its next answers are played as the tricks say."""
 
     server: Loopback
@@ -50,7 +50,7 @@ class FakeLlm:
 
 
 @contextmanager
-def fake_llm() -> Iterator[FakeLlm]:
+def llm_simulator() -> Iterator[LlmSimulator]:
     def answer(asked: Asked) -> Reply:
         fake.before_answering()
         if asked.path != "/v1/messages":
@@ -61,7 +61,7 @@ def fake_llm() -> Iterator[FakeLlm]:
         return _message(json.loads(asked.body), fake.tricks.popleft() if fake.tricks else None)
 
     with Loopback(answer) as server:
-        fake = FakeLlm(server)
+        fake = LlmSimulator(server)
         yield fake
 
 

@@ -37,7 +37,7 @@ VIDEOS = (("The quiet guitar record of the year (Official Video)", "Six Strings"
 HEADLINES = (("City council votes on longer library hours - The Courier", "The Courier"),)
 
 
-def fake_trends(now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Loopback:
+def trends_simulator(now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Loopback:
     """A server for all of them; every source's base URL is its `url`. Lists are those of the hours before `now`."""
 
     def answer(asked: Asked) -> Reply:

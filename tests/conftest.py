@@ -21,7 +21,7 @@ from db.postgres.url import parse
 from db.security import seeing_all_tenants
 from local.postgres import APP, OWNER, EmbeddedPostgres
 from local.valkey import EmbeddedRedis
-from simulators.stripe.api import FakeStripe
+from simulators.stripe.api import StripeSimulator
 from tests.builders import NOV_22
 from tests.drain import drain as drain_app
 from tests.wait import until
@@ -184,13 +184,13 @@ def app(settings: Settings) -> Iterator[App]:
 
 
 @pytest.fixture
-def stripe() -> FakeStripe:
+def stripe() -> StripeSimulator:
     """A Stripe account on this machine, whose clock stands."""
-    return FakeStripe(NOV_22)
+    return StripeSimulator(NOV_22)
 
 
 @pytest.fixture
-def selling(settings: Settings, stripe: FakeStripe) -> Iterator[App]:
+def selling(settings: Settings, stripe: StripeSimulator) -> Iterator[App]:
     """An application with the key of `stripe`, pages to come back to, and the clock of that account."""
     logs.configure("console", "ERROR")
     given = {"stripe_secret_key": stripe.key, "clerk_authorized_parties": ("https://app.example.com",)}

@@ -38,7 +38,7 @@ from integrations.stripe.api import StripeApi
 from local.postgres import APP, DATABASE, OWNER, EmbeddedPostgres
 from local.spawn import a_port, end
 from local.valkey import EmbeddedRedis
-from simulators.stripe.api import FakeStripe
+from simulators.stripe.api import StripeSimulator
 from tests.wait import until
 from workers.app import Ids
 from workers.jobs.generation import generate_concepts
@@ -342,7 +342,7 @@ def main() -> int:
         with (
             EmbeddedPostgres(home) as postgres,
             EmbeddedRedis(home, persist=False) as cache,
-            FakeStripe(datetime.now(UTC).replace(microsecond=0)).serving() as stripe,
+            StripeSimulator(datetime.now(UTC).replace(microsecond=0)).serving() as stripe,
         ):
             migrate.upgrade(postgres.url(OWNER))
             urls = Urls(postgres.url("postgres", DATABASE), postgres.url(APP), cache.url())

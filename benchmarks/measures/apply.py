@@ -17,7 +17,7 @@ from db.transaction import SYSTEM
 from domain.quota import quota
 from integrations.stripe import webhooks as stripe
 from simulators.kinds import KINDS
-from simulators.people import Cast, cast
+from simulators.personas import Persona, random_persona
 from workers.jobs.billing import apply_stripe_event
 
 PURCHASE = ("checkout.session.completed", "customer.subscription.updated", "invoice.paid")
@@ -29,7 +29,7 @@ def measure(plan: Plan) -> None:
     for _ in plan.rounds():
         system = plan.system(OURS)
         system.fresh()
-        people = [cast(Random(n)) for n in range(plan.sizes.jobs // 10)]
+        people = [random_persona(Random(n)) for n in range(plan.sizes.jobs // 10)]
         events = [event for who in people for event in purchase(who)]
         with producing(system) as app, app.db.connect(autocommit=True) as connection:
             with app.db.transaction(SYSTEM) as tx:
@@ -45,7 +45,7 @@ def measure(plan: Plan) -> None:
                 raise BenchError("not every event was applied")
 
 
-def purchase(who: Cast) -> Iterator[NewEvent]:
+def purchase(who: Persona) -> Iterator[NewEvent]:
     for kind in PURCHASE:
         body = json.dumps(KINDS["stripe"][kind].build(who, datetime.now(UTC)))
         job = apply_stripe_event

@@ -21,7 +21,7 @@ from db.security import seeing_all_tenants
 from integrations.stripe import webhooks as stripe
 from local.spawn import a_port, answers
 from simulators.kinds import KINDS
-from simulators.people import cast
+from simulators.personas import random_persona
 
 SECRET = "whsec_bench"  # noqa: S105 - of a server that lives for a minute
 CONNECTIONS = 64
@@ -93,7 +93,7 @@ def post(plan: Plan, port: int, events: str, seconds: float) -> Any:
 
 def write_events(path: Path, name: str, count: int) -> None:
     """Paid invoices, alike but for their ids: signature, tab, body, on a line each."""
-    event = KINDS["stripe"]["invoice.paid"].build(cast(Random(0)), datetime.now(UTC))
+    event = KINDS["stripe"]["invoice.paid"].build(random_persona(Random(0)), datetime.now(UTC))
     body = json.dumps(event, separators=(",", ":")).encode()
     before, _, after = body.partition(event["id"].encode())
     now = int(time.time())

@@ -21,7 +21,7 @@ from db.security import seeing_all_tenants
 from integrations.stripe import webhooks as stripe
 from local.home import State, read_state
 from simulators.kinds import KINDS
-from simulators.people import cast
+from simulators.personas import random_persona
 
 SECRET = "whsec_bench"  # noqa: S105 - of a server that lives for a minute
 WARM_UP = 3
@@ -66,7 +66,7 @@ def up(home: Path) -> Iterator[tuple[float, State]]:
 
 
 def first_accepted(home: Path, system: Running) -> State:
-    body = json.dumps(KINDS["stripe"]["customer.deleted"].build(cast(Random(0)), datetime.now(UTC))).encode()
+    body = json.dumps(KINDS["stripe"]["customer.deleted"].build(random_persona(Random(0)), datetime.now(UTC))).encode()
     found: list[State] = []
 
     def accepted() -> bool:
@@ -98,7 +98,7 @@ def walk(state: State) -> tuple[float, float]:
     ):
         tenant = owner.execute("INSERT INTO tenants (name) VALUES ('bench') RETURNING id").fetchone()
         tenant_id: UUID = tenant[0] if tenant else UUID(int=0)
-        who = cast(Random(str(tenant_id)), tenant_id=tenant_id, price_id="price_pro")
+        who = random_persona(Random(str(tenant_id)), tenant_id=tenant_id, price_id="price_pro")
         body = json.dumps(KINDS["stripe"]["customer.subscription.updated"].build(who, datetime.now(UTC))).encode()
         client.get(f"{state.web_url}/healthz")  # Stripe keeps its connections, too
         began = time.perf_counter()

@@ -97,7 +97,7 @@ def _check(source: str, kinds: list[str]) -> None:
 def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | None) -> Any:
     """Whom the events are about. All ids follow from the tenant or the address, so later events agree with these."""
     from domain.billing.plan import PLANS, Tier
-    from simulators.people import cast
+    from simulators.personas import random_persona
 
     settings, _ = resolve()
     sold = [each.value for each, plan in PLANS.items() if plan.usd_per_month]
@@ -110,7 +110,7 @@ def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | N
         known["price_id"] = prices[plan.tier]
     given = {"tenant_id": tenant, "email": email, "customer_id": customer}
     known |= {name: value for name, value in given.items() if value is not None}
-    return cast(Random(str(tenant or email or time.time_ns())), **known)  # noqa: S311 - ids of make-believe people
+    return random_persona(Random(str(tenant or email or time.time_ns())), **known)  # noqa: S311 - ids of make-believe people
 
 
 def _account(source: str) -> Body:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from simulators.loopback import Asked, Loopback, Reply
-from simulators.people import Body
+from simulators.personas import Body
 
 USUAL, MOST = 10, 500
 
 
-class FakeClerkApi:
+class ClerkApiSimulator:
     """`users`, `organizations` and `memberships` are its books, in any order. With `organizations_enabled` False, it
     refuses all that is about them, as instances do that have never turned them on. `meanwhile` is called after each
     list has been answered: what happens at Clerk while we read."""

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from simulators.people import Body, Cast, digest, milliseconds
+from simulators.personas import Body, Persona, digest, milliseconds
 
 
 def clerk_event(kind: str, data: Body, *, at: datetime) -> Body:
@@ -18,7 +18,7 @@ def clerk_event(kind: str, data: Body, *, at: datetime) -> Body:
 
 
 def clerk_user(
-    who: Cast,
+    who: Persona,
     *,
     created_at: datetime,
     updated_at: datetime | None = None,
@@ -85,13 +85,13 @@ def clerk_user(
     }
 
 
-def clerk_deleted_user(who: Cast) -> Body:
+def clerk_deleted_user(who: Persona) -> Body:
     """All that Clerk says of a deleted user."""
     return {"deleted": True, "id": who.user_id, "object": "user"}
 
 
 def clerk_organization(
-    who: Cast, *, created_at: datetime, updated_at: datetime | None = None, name: str = "Acme"
+    who: Persona, *, created_at: datetime, updated_at: datetime | None = None, name: str = "Acme"
 ) -> Body:
     """An organization as `organization.created` and `.updated` carry it, and every membership inside it."""
     return {
@@ -114,13 +114,13 @@ def clerk_organization(
     }
 
 
-def clerk_deleted_organization(who: Cast) -> Body:
+def clerk_deleted_organization(who: Persona) -> Body:
     """All that Clerk says of a deleted organization."""
     return {"deleted": True, "id": who.organization_id, "object": "organization", "slug": "acme"}
 
 
 def clerk_membership(
-    who: Cast, *, created_at: datetime, updated_at: datetime | None = None, role: str = "org:member", number: int = 1
+    who: Persona, *, created_at: datetime, updated_at: datetime | None = None, role: str = "org:member", number: int = 1
 ) -> Body:
     """A membership, whole also when it is deleted; `number` counts how often this person has joined."""
     return {
@@ -146,7 +146,7 @@ def clerk_membership(
     }
 
 
-def clerk_session(who: Cast, *, created_at: datetime) -> Body:
+def clerk_session(who: Persona, *, created_at: datetime) -> Body:
     """A session as `session.created` carries it."""
     return {
         "id": f"sess_{digest(who.user_id, created_at)}",

@@ -13,10 +13,10 @@ from simulators.clerk.events import (
     clerk_session,
     clerk_user,
 )
-from simulators.people import Body, Cast
+from simulators.personas import Body, Persona
 
 
-def lives(who: Cast, start: datetime) -> Mapping[str, list[Body]]:
+def scenarios(who: Persona, start: datetime) -> Mapping[str, list[Body]]:
     """Lives by name. Each is complete: whoever an event is about also appears."""
     friend = replace(who, user_id=f"{who.user_id}Friend", email=f"friend.{who.email}")
     elsewhere = replace(who, organization_id=f"{who.organization_id}Elsewhere")
@@ -120,7 +120,7 @@ class _Teller:
     def __init__(self, start: datetime) -> None:
         self._start = start
 
-    def user(self, what: str, who: Cast, hour: int, *, banned: bool = False, locked: bool = False) -> Body:
+    def user(self, what: str, who: Persona, hour: int, *, banned: bool = False, locked: bool = False) -> Body:
         born = self._at(0)
         row = (
             clerk_deleted_user(who)
@@ -129,10 +129,10 @@ class _Teller:
         )
         return clerk_event(f"user.{what}", row, at=self._at(hour))
 
-    def signed_in(self, who: Cast, hour: int) -> Body:
+    def signed_in(self, who: Persona, hour: int) -> Body:
         return clerk_event("session.created", clerk_session(who, created_at=self._at(hour)), at=self._at(hour))
 
-    def organization(self, what: str, who: Cast, hour: int, name: str = "Acme") -> Body:
+    def organization(self, what: str, who: Persona, hour: int, name: str = "Acme") -> Body:
         at = self._at(hour)
         row = clerk_organization(who, created_at=self._at(0), updated_at=at, name=name)
         return clerk_event(f"organization.{what}", clerk_deleted_organization(who) if what == "deleted" else row, at=at)
@@ -140,7 +140,7 @@ class _Teller:
     def member(
         self,
         what: str,
-        who: Cast,
+        who: Persona,
         joined: int,
         *,
         changed: int | None = None,

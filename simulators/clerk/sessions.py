@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from simulators.loopback import serving
 
 JWKS_PATH = "/.well-known/jwks.json"
-LIFE = 60
+TOKEN_LIFETIME = 60
 """Seconds that a session token lives."""
 
 
-class FakeClerk:
+class ClerkSessionSimulator:
     """`published` are the ids of keys in the JWKS; `status` is what it answers with; `asked` counts requests."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class FakeClerk:
         """The claims of a token made at `now` (Unix seconds); a change to None leaves the claim out."""
         claims = {
             "azp": "https://app.example.com",
-            "exp": int(now) + LIFE,
+            "exp": int(now) + TOKEN_LIFETIME,
             "fva": [0, -1],
             "iat": int(now),
             "iss": self.issuer,

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from simulators.loopback import serving
-from simulators.people import Body, seconds
+from simulators.personas import Body, seconds
 
 PART = re.compile(r"\[([^\]]*)\]")
 
@@ -46,7 +46,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class FakeStripe:
+class StripeSimulator:
     """`books` are the objects by list (`subscriptions`, `invoices`, `events`, `customers`, …), newest first as Stripe
     lists them, each with all its lines or items; answers carry the first ten. `now` is its clock; `page` how many
     objects a page has at most."""

@@ -11,12 +11,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from domain.quota.quota import add_months
-from simulators.people import (
+from simulators.personas import (
     API_VERSIONS,
     BEFORE_BASIL,
     SINCE_BASIL,
     Body,
-    Cast,
+    Persona,
     Shape,
     digest,
     maybe_seconds,
@@ -41,7 +41,7 @@ def stripe_event(kind: str, about: Body, *, at: datetime, shape: Shape = "basil"
 
 
 def subscription(
-    who: Cast,
+    who: Persona,
     started_at: datetime,
     period: tuple[datetime, datetime],
     *,
@@ -127,7 +127,7 @@ def subscription(
 
 
 def invoice(
-    who: Cast,
+    who: Persona,
     period: tuple[datetime, datetime],
     *,
     at: datetime,
@@ -210,7 +210,7 @@ def invoice(
     return bill
 
 
-def checkout_session(who: Cast, *, at: datetime) -> Body:
+def checkout_session(who: Persona, *, at: datetime) -> Body:
     """A completed hosted checkout of a subscription, as the dashboard starts it: the tenant stands on the session."""
     return {
         "id": f"cs_test_{digest(who.subscription_id, at) * 2}",
@@ -248,7 +248,7 @@ def checkout_session(who: Cast, *, at: datetime) -> Body:
     }
 
 
-def customer(who: Cast, *, created_at: datetime) -> Body:
+def customer(who: Persona, *, created_at: datetime) -> Body:
     return {
         "id": who.customer_id,
         "object": "customer",
@@ -272,7 +272,7 @@ def customer(who: Cast, *, created_at: datetime) -> Body:
     }
 
 
-def item(who: Cast, started_at: datetime, interval: str, number: int = 0) -> Body:
+def item(who: Persona, started_at: datetime, interval: str, number: int = 0) -> Body:
     return {
         "id": f"si_{digest(who.subscription_id, number)[:14]}",
         "object": "subscription_item",
@@ -287,7 +287,7 @@ def item(who: Cast, started_at: datetime, interval: str, number: int = 0) -> Bod
     }
 
 
-def line(who: Cast, period: tuple[datetime, datetime], invoice_id: str, cents: int, *, proration: bool) -> Body:
+def line(who: Persona, period: tuple[datetime, datetime], invoice_id: str, cents: int, *, proration: bool) -> Body:
     item_id = f"si_{digest(who.subscription_id, 0)[:14]}"
     line: Body = {
         "id": f"il_1{digest(invoice_id)}",
@@ -327,7 +327,7 @@ def line(who: Cast, period: tuple[datetime, datetime], invoice_id: str, cents: i
     return line
 
 
-def _price(who: Cast, created_at: datetime, interval: str) -> Body:
+def _price(who: Persona, created_at: datetime, interval: str) -> Body:
     return {
         "id": who.price_id,
         "object": "price",
@@ -351,7 +351,7 @@ def _price(who: Cast, created_at: datetime, interval: str) -> Body:
     }
 
 
-def _plan(who: Cast, created_at: datetime, interval: str) -> Body:
+def _plan(who: Persona, created_at: datetime, interval: str) -> Body:
     """The price as Stripe still repeats it under its name of before 2020."""
     return {
         "id": who.price_id,
@@ -370,9 +370,9 @@ def _plan(who: Cast, created_at: datetime, interval: str) -> Body:
     }
 
 
-def _product(who: Cast) -> str:
+def _product(who: Persona) -> str:
     return f"prod_{digest(who.price_id)[:14]}"
 
 
-def _items_url(who: Cast) -> str:
+def _items_url(who: Persona) -> str:
     return f"/v1/subscription_items?subscription={who.subscription_id}"

@@ -11,13 +11,13 @@ from typing import Any
 
 from domain.billing.plan import PLANS, Tier
 from domain.quota.quota import add_months
-from simulators.people import BEFORE_BASIL, Body, Cast
+from simulators.personas import BEFORE_BASIL, Body, Persona
 from simulators.stripe.events import checkout_session, customer, invoice, stripe_event, subscription
 
 SOON, HOUR, DAY = timedelta(seconds=3), timedelta(hours=1), timedelta(days=1)
 
 
-def lifecycle(who: Cast, start: datetime, prices: Mapping[Tier, str]) -> list[Body]:
+def lifecycle(who: Persona, start: datetime, prices: Mapping[Tier, str]) -> list[Body]:
     """Checkout, STARTER, a renewal, an upgrade to PRO with its proration, a cancellation at the period's end: in the
     order in which it happens. Ends two months after `start`."""
     renewal, end = add_months(start, 1), add_months(start, 2)
@@ -33,7 +33,7 @@ def lifecycle(who: Cast, start: datetime, prices: Mapping[Tier, str]) -> list[Bo
     def told(kind: str, row: Body, at: datetime, previous: Body | None = None) -> Body:
         return stripe_event(f"customer.subscription.{kind}", row, at=at, shape=who.shape, previous=previous)
 
-    def paid(payer: Cast, period: tuple[datetime, datetime], at: datetime, reason: str) -> Body:
+    def paid(payer: Persona, period: tuple[datetime, datetime], at: datetime, reason: str) -> Body:
         bill = invoice(payer, period, at=at, billing_reason=reason, proration=reason == "subscription_update")
         return stripe_event("invoice.paid", bill, at=at, shape=who.shape)
 
@@ -66,7 +66,7 @@ def lifecycle(who: Cast, start: datetime, prices: Mapping[Tier, str]) -> list[Bo
 class Story:
     """Tells of one customer from `start` on; `n` months later is `month(n)`."""
 
-    who: Cast
+    who: Persona
     start: datetime
     prices: Mapping[Tier, str]
     events: list[Body] = field(default_factory=list)
@@ -74,14 +74,14 @@ class Story:
     def month(self, n: int) -> datetime:
         return add_months(self.start, n)
 
-    def on(self, tier: Tier, **known: Any) -> Cast:
+    def on(self, tier: Tier, **known: Any) -> Persona:
         return replace(self.who, price_id=self.prices[tier], unit_amount=PLANS[tier].usd_per_month * 100, **known)
 
     def tell(self, kind: str, about: Body, at: datetime, previous: Body | None = None) -> None:
         self.events.append(stripe_event(kind, about, at=at, shape=self.who.shape, previous=previous))
 
     def is_(
-        self, who: Cast, at: datetime, period: tuple[datetime, datetime], kind: str = "updated", **row: Any
+        self, who: Persona, at: datetime, period: tuple[datetime, datetime], kind: str = "updated", **row: Any
     ) -> None:
         """The subscription is so since `at`; `was` is its status before, where that changed."""
         was, started = row.pop("was", None), row.pop("started_at", self.start)
@@ -89,12 +89,12 @@ class Story:
         self.tell(f"customer.subscription.{kind}", subscription(who, started, period, **row), at, previous)
 
     def pays(
-        self, who: Cast, period: tuple[datetime, datetime], reason: str = "subscription_cycle", **bill: Any
+        self, who: Persona, period: tuple[datetime, datetime], reason: str = "subscription_cycle", **bill: Any
     ) -> None:
         at = bill.pop("at", period[0] + HOUR)
         self.tell("invoice.paid", invoice(who, period, at=at, billing_reason=reason, **bill), at)
 
-    def buys(self, who: Cast, period: tuple[datetime, datetime], **row: Any) -> None:
+    def buys(self, who: Persona, period: tuple[datetime, datetime], **row: Any) -> None:
         """Checkout, the way this shape of the API tells it; paid at once."""
         at = period[0]
         if who.shape in BEFORE_BASIL:
@@ -105,7 +105,7 @@ class Story:
         self.tell("checkout.session.completed", checkout_session(who, at=at), at + SOON)
         self.pays(who, period, "subscription_create", at=at + SOON)
 
-    def fails(self, who: Cast, period: tuple[datetime, datetime], at: datetime) -> None:
+    def fails(self, who: Persona, period: tuple[datetime, datetime], at: datetime) -> None:
         bill = invoice(who, period, at=at, billing_reason="subscription_cycle", status="open")
         self.tell("invoice.payment_failed", bill, at)
 
@@ -144,14 +144,14 @@ def downgrade_at_period_end(told: Story) -> None:
     _changes_at_period_end(told, told.on(Tier.AGENCY), told.on(Tier.STARTER))
 
 
-def _changes_at_period_end(told: Story, before: Cast, after: Cast) -> None:
+def _changes_at_period_end(told: Story, before: Persona, after: Persona) -> None:
     told.buys(before, told.span(0))
     told.is_(before, told.start + 9 * DAY, told.span(0))  # its schedule is attached
     told.is_(after, told.month(1), told.span(1))
     told.pays(after, told.span(1))
 
 
-def _overdue(told: Story) -> Cast:
+def _overdue(told: Story) -> Persona:
     who = told.on(Tier.PRO)
     told.buys(who, told.span(0))
     told.is_(who, told.month(1), told.span(1))
@@ -174,7 +174,7 @@ def dunning_and_recovery(told: Story) -> None:
     told.is_(who, told.month(1) + 5 * DAY, told.span(1), was="past_due")
 
 
-def _tries(told: Story) -> tuple[Cast, datetime, dict[str, Any]]:
+def _tries(told: Story) -> tuple[Persona, datetime, dict[str, Any]]:
     who, end = told.on(Tier.PRO), told.start + 14 * DAY
     terms = {"trial_end": end, "status": "trialing"}
     told.is_(who, told.start, (told.start, end), "created", **terms)
@@ -306,16 +306,16 @@ TELLERS: tuple[Callable[[Story], None], ...] = (
 )
 
 
-def _told(tell: Callable[[Story], None]) -> Callable[[Cast, datetime, Mapping[Tier, str]], list[Body]]:
-    def life(who: Cast, start: datetime, prices: Mapping[Tier, str]) -> list[Body]:
+def _told(tell: Callable[[Story], None]) -> Callable[[Persona, datetime, Mapping[Tier, str]], list[Body]]:
+    def scenario(who: Persona, start: datetime, prices: Mapping[Tier, str]) -> list[Body]:
         story = Story(who, start, prices)
         tell(story)
         return story.events
 
-    return life
+    return scenario
 
 
-LIVES: Mapping[str, Callable[[Cast, datetime, Mapping[Tier, str]], list[Body]]] = MappingProxyType(
+SCENARIOS: Mapping[str, Callable[[Persona, datetime, Mapping[Tier, str]], list[Body]]] = MappingProxyType(
     {"lifecycle": lifecycle, **{tell.__name__: _told(tell) for tell in TELLERS}}
 )
 """By name: what is told of this person from this moment on, at these prices."""

@@ -16,7 +16,7 @@ import httpx
 from db.transaction import SYSTEM, CommitUnknown, DatabaseUnavailable, Tx
 from integrations.stripe import webhooks as stripe
 from simulators.kinds import KINDS
-from simulators.people import cast
+from simulators.personas import random_persona
 from tests.chaos.ground import STRIPE_SECRET, Place
 from tests.chaos.jobs.counted import alone, effect, grouped, parent
 from tests.chaos.report import Finding
@@ -125,7 +125,7 @@ class Deliveries:
         self._every = 1 / per_second if per_second else 0.0
         self._began = time.monotonic()
         self._bodies = [
-            json.dumps(KINDS["stripe"]["customer.deleted"].build(cast(rng), datetime.now(UTC))).encode()
+            json.dumps(KINDS["stripe"]["customer.deleted"].build(random_persona(rng), datetime.now(UTC))).encode()
             for _ in range(number)
         ]
         self._turn = itertools.count()

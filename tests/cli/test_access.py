@@ -11,14 +11,14 @@ from stripe import WebhookSignature
 
 from db.transaction import SYSTEM
 from domain.identity.access import hash_of
-from simulators.clerk.sessions import LIFE, FakeClerk
+from simulators.clerk.sessions import TOKEN_LIFETIME, ClerkSessionSimulator
 from tests.builders import a_tenant
 from tests.cli.shell import Shell
 from workers.app import App
 
 NOW = 1_800_000_000
 AT = datetime.fromtimestamp(NOW, UTC).isoformat()
-CLERK = FakeClerk()
+CLERK = ClerkSessionSimulator()
 STRIPE_SECRET = "whsec_stripe"
 CLERK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PAID = {"id": "evt_1", "object": "event", "type": "invoice.paid", "data": {"object": {"id": "in_1"}}}
@@ -76,11 +76,11 @@ def test_a_good_token_is_accepted(nothing_runs: Shell) -> None:
 @pytest.mark.parametrize(
     ("late", "settings", "reason"),
     [
-        (LIFE + 6, {}, "TOKEN_EXPIRED: the token expired 6 s ago"),
+        (TOKEN_LIFETIME + 6, {}, "TOKEN_EXPIRED: the token expired 6 s ago"),
         (-6, {}, "TOKEN_TOO_EARLY: the token's iat is 6 s in the future"),
         (0, {"CLERK_AUTHORIZED_PARTIES": "https://other.example.com"}, "TOKEN_PARTY: "),
         (0, {"CLERK_ISSUER": "https://other.example.com"}, "TOKEN_ISSUER: "),
-        (0, {"CLERK_JWT_KEY": FakeClerk().pem()}, "TOKEN_SIGNATURE: "),
+        (0, {"CLERK_JWT_KEY": ClerkSessionSimulator().pem()}, "TOKEN_SIGNATURE: "),
         (0, {"CLERK_JWT_KEY": ""}, "SIGN_IN_NOT_SET_UP: no Clerk account is set up"),
     ],
 )

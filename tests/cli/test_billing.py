@@ -8,10 +8,10 @@ import pytest
 
 from db.transaction import SYSTEM
 from simulators.stripe.events import stripe_event
-from simulators.stripe.scenarios import LIVES
+from simulators.stripe.scenarios import SCENARIOS
 from tests.builders import a_stripe_event, tenant
 from tests.cli.shell import Shell
-from tests.converge.course import SOLD, START, WHO, begin, state
+from tests.converge.runs import SOLD, START, WHO, begin, state
 from tests.drain import drain
 from workers.app import App
 
@@ -29,7 +29,7 @@ def viral(viral: Shell) -> Shell:
 def life(app: App) -> list[UUID]:
     """All events of a customer who was deleted and came back, applied. Returns their jobs."""
     begin(app)
-    jobs = [a_stripe_event(app, body) for body in LIVES["customer_deleted"](WHO, START, SOLD)]
+    jobs = [a_stripe_event(app, body) for body in SCENARIOS["customer_deleted"](WHO, START, SOLD)]
     drain(app)
     return jobs
 
@@ -68,7 +68,7 @@ def test_a_replay_of_everything_changes_nothing(viral: Shell, app: App, life: li
 
 def test_only_what_is_parked_for_a_reason_is_replayed(viral: Shell, app: App) -> None:
     begin(app)
-    [created, *_] = LIVES["a_checkout"](WHO, START, {tier: f"{price}_new" for tier, price in SOLD.items()})
+    [created, *_] = SCENARIOS["a_checkout"](WHO, START, {tier: f"{price}_new" for tier, price in SOLD.items()})
     a_stripe_event(app, created)
     drain(app)
     assert viral.json("events", "replay", "--parked", "unknown_customer") == []
@@ -83,7 +83,7 @@ def test_only_what_is_parked_for_a_reason_is_replayed(viral: Shell, app: App) ->
 
 def test_types_that_were_ignored_are_applied_by_a_release_that_has_learned_them(viral: Shell, app: App) -> None:
     begin(app)
-    bought = LIVES["a_checkout"](WHO, START, SOLD)
+    bought = SCENARIOS["a_checkout"](WHO, START, SOLD)
     for body in bought:
         a_stripe_event(app, body)
     with app.db.transaction(SYSTEM) as tx:  # as the release before left them
@@ -124,7 +124,7 @@ def test_replay_wants_ids_or_a_reason(viral: Shell, words: list[str]) -> None:
 
 def test_flagged_events_are_listed(viral: Shell, app: App) -> None:
     begin(app)
-    for body in LIVES["two_at_once"](WHO, START, SOLD):
+    for body in SCENARIOS["two_at_once"](WHO, START, SOLD):
         a_stripe_event(app, body)
     drain(app)
     flagged = viral.json("events", "list", "--flagged")
@@ -134,7 +134,7 @@ def test_flagged_events_are_listed(viral: Shell, app: App) -> None:
 
 def test_a_pause_of_collection_is_shown_and_explained(viral: Shell, app: App) -> None:
     begin(app)
-    told = LIVES["collection_paused"](WHO, START, SOLD)[:4]
+    told = SCENARIOS["collection_paused"](WHO, START, SOLD)[:4]
     paused = told[3]["data"]
     assert paused["object"]["pause_collection"]
     paused["previous_attributes"] = {"pause_collection": None}
@@ -150,14 +150,14 @@ def test_a_pause_of_collection_is_shown_and_explained(viral: Shell, app: App) ->
 
 def test_a_change_that_is_not_paid_is_shown_and_explained(viral: Shell, app: App) -> None:
     begin(app)
-    bought = LIVES["a_checkout"](WHO, START, SOLD)
+    bought = SCENARIOS["a_checkout"](WHO, START, SOLD)
     row = bought[0]["data"]["object"]
     for item in row["items"]["data"]:
         item["price"] = {**item["price"], "id": "price_agency"}
     declined = stripe_event(
         "customer.subscription.updated", {**row, "status": "past_due"}, at=START + timedelta(days=1)
     )
-    for body in (*LIVES["a_checkout"](WHO, START, SOLD), declined):
+    for body in (*SCENARIOS["a_checkout"](WHO, START, SOLD), declined):
         a_stripe_event(app, body)
     drain(app)
     said = "AGENCY was ordered and is not paid: PRO was last paid for, and counts until it is."
@@ -220,7 +220,7 @@ def test_rebuilding_for_nobody_is_refused(viral: Shell) -> None:
 def test_what_a_body_did_not_carry_is_named_where_the_quota_is_explained(viral: Shell, app: App) -> None:
     """Without it the story would say that nothing was paid, which is not known."""
     begin(app)
-    bought = LIVES["a_checkout"](WHO, START, SOLD)
+    bought = SCENARIOS["a_checkout"](WHO, START, SOLD)
     invoice = next(body for body in bought if body["type"] == "invoice.paid")["data"]["object"]
     invoice["lines"] = {**invoice["lines"], "data": [], "has_more": True}
     for body in bought:

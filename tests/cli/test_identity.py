@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulators.clerk.api import FakeClerkApi
+from simulators.clerk.api import ClerkApiSimulator
 from simulators.clerk.events import clerk_membership, clerk_organization, clerk_user
 from tests.builders import NOV_22, a_tenant
 from tests.cli.shell import Shell
@@ -14,10 +14,10 @@ from workers.app import App
 
 
 @pytest.fixture
-def clerk(app: App, viral: Shell) -> Iterator[FakeClerkApi]:
+def clerk(app: App, viral: Shell) -> Iterator[ClerkApiSimulator]:
     """An instance in which somebody whom we know was banned; the shell has its key."""
     apply(app, created())
-    found = FakeClerkApi()
+    found = ClerkApiSimulator()
     found.users = [clerk_user(ADA, created_at=NOV_22, updated_at=NOV_22 + HOUR, banned=True)]
     found.organizations = [clerk_organization(ADA, created_at=NOV_22)]
     found.memberships = [clerk_membership(ADA, created_at=NOV_22)]
@@ -26,7 +26,7 @@ def clerk(app: App, viral: Shell) -> Iterator[FakeClerkApi]:
         yield found
 
 
-def test_it_reports_and_changes_nothing_until_it_is_told_to(app: App, viral: Shell, clerk: FakeClerkApi) -> None:
+def test_it_reports_and_changes_nothing_until_it_is_told_to(app: App, viral: Shell, clerk: ClerkApiSimulator) -> None:
     said = viral.done("identity", "reconcile")
     assert [line.split()[:5] for line in said.lines[1:4]] == [
         ["person", "user_ada", "banned", "no", "yes"],
@@ -45,7 +45,7 @@ def test_it_reports_and_changes_nothing_until_it_is_told_to(app: App, viral: She
     assert viral.done("identity", "reconcile").lines == ["The mirror is what Clerk's books say (3 compared)."]
 
 
-def test_what_cannot_be_asked_is_refused(viral: Shell, clerk: FakeClerkApi) -> None:
+def test_what_cannot_be_asked_is_refused(viral: Shell, clerk: ClerkApiSimulator) -> None:
     assert "CLERK_SECRET_KEY is not set" in viral.refused("identity", "reconcile", CLERK_SECRET_KEY="")
     assert "CLERK_SECRET_KEY" in viral.refused("identity", "reconcile", CLERK_SECRET_KEY="pk_test_x")
     assert "does not accept" in viral.refused("identity", "reconcile", CLERK_SECRET_KEY="sk_test_x")

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.quota.quota import add_months
-from simulators.people import Cast
-from simulators.stripe.api import FakeStripe
+from simulators.personas import Persona
+from simulators.stripe.api import StripeSimulator
 from simulators.stripe.events import invoice, subscription
 from tests.builders import a_tenant, tenant
 from tests.cli.shell import Shell
@@ -20,13 +20,13 @@ START = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
 
 
 @pytest.fixture
-def bought(selling: App, stripe: FakeStripe, viral: Shell) -> tuple[UUID, UUID]:
+def bought(selling: App, stripe: StripeSimulator, viral: Shell) -> tuple[UUID, UUID]:
     """Two tenants that bought a plan, of which no webhook told. The shell has the key."""
     stripe.now = START + timedelta(days=1)
     found = []
     for name in ("ada", "bob"):
         tenant_id = a_tenant(selling, created_at=START - timedelta(days=9), stripe_customer_id=f"cus_{name}")
-        who = Cast(tenant_id, f"cus_{name}", f"sub_{name}", f"user_{name}", f"{name}@example.com")
+        who = Persona(tenant_id, f"cus_{name}", f"sub_{name}", f"user_{name}", f"{name}@example.com")
         period = (START, add_months(START, 1))
         stripe.books["subscriptions"].append(subscription(who, START, period))
         stripe.books["invoices"].append(invoice(who, period, at=START, billing_reason="subscription_create"))
@@ -37,7 +37,7 @@ def bought(selling: App, stripe: FakeStripe, viral: Shell) -> tuple[UUID, UUID]:
 
 
 def test_it_reports_and_changes_nothing_until_it_is_told_to(
-    selling: App, stripe: FakeStripe, viral: Shell, bought: tuple[UUID, UUID]
+    selling: App, stripe: StripeSimulator, viral: Shell, bought: tuple[UUID, UUID]
 ) -> None:
     said = viral.done("billing", "reconcile")
     assert sum(line.startswith(("subscription", "invoice")) for line in said.lines) == 4
@@ -55,7 +55,9 @@ def test_it_reports_and_changes_nothing_until_it_is_told_to(
     assert viral.done("billing", "rebuild").lines == ["Mirror and plans are what the events say."]
 
 
-def test_one_tenant_and_a_beginning_restrict_it(stripe: FakeStripe, viral: Shell, bought: tuple[UUID, UUID]) -> None:
+def test_one_tenant_and_a_beginning_restrict_it(
+    stripe: StripeSimulator, viral: Shell, bought: tuple[UUID, UUID]
+) -> None:
     found = viral.json("billing", "reconcile", "--tenant", bought[1])
     assert {each["customer_id"] for each in found["differences"]} == {"cus_bob"}
     assert found["compared"] == 2

@@ -1,7 +1,7 @@
 """`make converge`, or `python -m tests.converge [--seed N] [--seconds N] [--only NAME,NAME]`: delivers every recorded
 life of a Stripe customer and of Clerk's people in many orders, on own servers. Report: `reports/converge.json`.
 
-`--random N [--seed N]` delivers as many random lives of Stripe customers instead (`tests/converge/random_course.py`),
+`--random N [--seed N]` delivers as many random lives of Stripe customers instead (`tests/converge/random_runs.py`),
 and prints the one outcome of each. The number of a life that diverges makes it again: `--random 1 --seed NUMBER`."""
 
 import argparse
@@ -21,12 +21,12 @@ from db.migrate import upgrade as migrate
 from db.security import seeing_all_tenants
 from local.postgres import APP, OWNER, EmbeddedPostgres
 from local.valkey import EmbeddedRedis
-from simulators.people import SHAPES
-from simulators.stripe.api import FakeStripe
-from simulators.stripe.scenarios import LIVES
-from tests.converge import late, people, random_course
-from tests.converge.course import ORDERS, Diverged, State, run, told
-from tests.converge.random_lives import CREATED, live
+from simulators.personas import SHAPES
+from simulators.stripe.api import StripeSimulator
+from simulators.stripe.scenarios import SCENARIOS
+from tests.converge import clerk_runs, late_runs, random_runs
+from tests.converge.random_scenarios import CREATED, random_scenario
+from tests.converge.runs import ORDERS, Diverged, State, run, told
 from workers.app import App, build
 from workers.runtime import logs
 from workers.settings import Settings
@@ -37,14 +37,14 @@ USUAL, LONGEST = 300, 3600
 MOST_LIVES = 100_000
 FAILURES_KEPT = 5
 LATE: Final = "late"
-"""Not an order: the life by the clock, its events in time and then late (`tests/converge/late.py`)."""
+"""Not an order: the life by the clock, its events in time and then late (`tests/converge/late_runs.py`)."""
 
 
 @dataclass
 class Course:
     """Of one life: how many runs in which order, and what went wrong."""
 
-    life: str
+    scenario: str
     events: int
     runs: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*ORDERS, LATE), 0))
     failed: int = 0
@@ -56,14 +56,17 @@ def main() -> int:
     seed = asked.seed if asked.seed is not None else SystemRandom().randrange(2**32)
     if asked.random:
         return random_lives(asked.random, seed)
-    known = [*LIVES, *people.LIVES]
+    known = [*SCENARIOS, *clerk_runs.SCENARIOS]
     names = asked.only.split(",") if asked.only else known
     if unknown := set(names) - set(known):
         say(f"no such life: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         return 2
     say(f"seed {seed}   (the same again: --seed {seed}; {asked.seconds} s, {len(SHAPES)} shapes)\n")
     began = time.monotonic()
-    courses = {name: Course(name, len(told(name, "basil") if name in LIVES else people.LIVES[name])) for name in names}
+    courses = {
+        name: Course(name, len(told(name, "basil") if name in SCENARIOS else clerk_runs.SCENARIOS[name]))
+        for name in names
+    }
     with tempfile.TemporaryDirectory() as folder:
         with (
             EmbeddedPostgres(Path(folder), durable=False) as postgres,
@@ -90,7 +93,7 @@ def random_lives(count: int, seed: int) -> int:
     """So many random lives, the first of this seed and each next of the next. Returns the exit status."""
     say(f"seed {seed}   (the same again: --random {count} --seed {seed})\n")
     began, runs, diverged = time.monotonic(), 0, 0
-    stripe = FakeStripe(CREATED, key="sk_live_fake")
+    stripe = StripeSimulator(CREATED, key="sk_live_fake")
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedPostgres(Path(folder), durable=False) as postgres,
@@ -99,16 +102,16 @@ def random_lives(count: int, seed: int) -> int:
     ):
         app = application(postgres, redis)
         selling = application(postgres, redis, stripe_secret_key=stripe.key, stripe_api_base=base)
-        house = random_course.House(app, selling, stripe)
+        house = random_runs.House(app, selling, stripe)
         try:
             for number in range(seed, seed + count):
-                life = live(number)
-                says = f"life {number}  {life.shape:7}  {len(life.account.told):3} events  "
+                scenario = random_scenario(number)
+                says = f"life {number}  {scenario.shape:7}  {len(scenario.account.told):3} events  "
                 try:
-                    outcome = random_course.run(house, life, Random(number))
+                    outcome = random_runs.run(house, scenario, Random(number))
                 except Diverged as error:
                     diverged += 1
-                    say(f"{says}DIVERGES: {error}\n{random_course.shrunk(house, life)}")
+                    say(f"{says}DIVERGES: {error}\n{random_runs.shrunk(house, scenario)}")
                 else:
                     runs += outcome.runs
                     say(f"{says}{outcome}")
@@ -130,7 +133,7 @@ def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int
     while True:
         for shape in (*SHAPES, None):
             for name, course in courses.items():
-                if (name in LIVES) == (shape is None):
+                if (name in SCENARIOS) == (shape is None):
                     continue  # what Clerk tells has one shape only
                 for order in ORDERS if shape is None else (*ORDERS, LATE):
                     if time.monotonic() > until:
@@ -138,9 +141,9 @@ def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int
                     course.runs[order] += 1
                     try:
                         if shape is None:
-                            people.run(app, name, order, rng, expected)
+                            clerk_runs.run(app, name, order, rng, expected)
                         elif order == LATE:
-                            late.run(app, name, shape, rng)
+                            late_runs.run(app, name, shape, rng)
                         else:
                             run(app, name, shape, order, rng, expected)
                     except Diverged as error:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from domain.quota.quota import add_months
-from simulators.people import SINCE_BASIL, Body, Cast, digest, maybe_seconds, seconds
+from simulators.personas import SINCE_BASIL, Body, Persona, digest, maybe_seconds, seconds
 from simulators.stripe.events import checkout_session, invoice, item, line, stripe_event, subscription
 
 Period = tuple[datetime, datetime]
@@ -83,7 +83,7 @@ class Account:
     """`told` are the events in the order in which they happened; `invoices` in that of their issue. `rows` are the
     subscriptions as they are now, `history` what each was from when on."""
 
-    who: Cast
+    who: Persona
     told: list[Body] = field(default_factory=list)
     rows: dict[str, Subscription] = field(default_factory=dict)
     invoices: list[Invoice] = field(default_factory=list)
@@ -153,7 +153,7 @@ class Account:
             body["quantity"] = data[0]["quantity"] if alone else None
         return body
 
-    def _item(self, who: Cast, row: Subscription, each: Item, number: int) -> Body:
+    def _item(self, who: Persona, row: Subscription, each: Item, number: int) -> Body:
         sold = replace(who, price_id=each.price.id, unit_amount=each.price.cents)
         body = item(sold, row.started, "year" if each.price.months == 12 else "month", number)
         body["quantity"] = each.quantity

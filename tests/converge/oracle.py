@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from domain.quota.quota import add_months
 from tests.converge.account import Account, Invoice, Line, Subscription
-from tests.converge.random_lives import CREATED, UNKNOWN, Life
+from tests.converge.random_scenarios import CREATED, UNKNOWN, RandomScenario
 
 LIMITS = {"FREE": 10, "STARTER": 10, "PRO": 50, "AGENCY": 500}
 ORDER = list(LIMITS)
@@ -27,8 +27,8 @@ class Expected:
     blocked: bool
 
 
-def expect(life: Life) -> Expected:
-    account, now = life.account, life.now
+def expect(scenario: RandomScenario) -> Expected:
+    account, now = scenario.account, scenario.now
     rows = [_known(account, name) for name in account.rows]
     best = max((row for row in rows if row and _tier(account, row)), key=lambda row: _rank(account, row), default=None)
     last = max((row for row in rows if row), key=lambda row: (row.started, row.id), default=None)

@@ -26,7 +26,7 @@ from db.transaction import SYSTEM, Database
 from domain.billing.reconcile import Difference
 from domain.dexie.records import read
 from simulators.clerk.events import clerk_deleted_user, clerk_event, clerk_membership, clerk_organization, clerk_user
-from simulators.people import Cast
+from simulators.personas import Persona
 from simulators.stripe.events import customer, invoice, stripe_event, subscription
 from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, new_id
 from tests.conftest import Servers
@@ -53,7 +53,7 @@ class Crowd:
 
     app: App
     runner: Runner
-    who: Cast
+    who: Persona
     key: str
     api: Api
     numbers: Iterator[int] = field(default_factory=count)
@@ -99,7 +99,7 @@ def crowd(settings: Settings) -> Iterator[Crowd]:
     runner = app.runner()
     with app.db.transaction(SYSTEM) as tx:
         tx.workers.beat(runner.worker_id, hostname="tests", pid=0, queues=(), version="", lease=LEASE)
-    who = Cast(tenant_id, "cus_1", "sub_1", "user_1", "ada@example.com", price_id="price_agency")
+    who = Persona(tenant_id, "cus_1", "sub_1", "user_1", "ada@example.com", price_id="price_agency")
     yield Crowd(app, runner, who, a_key(app, tenant_id, *EVERYTHING), Api(app))
     app.close()
 

@@ -23,7 +23,7 @@ from domain.billing.plan import (
     unknown_prices,
 )
 from domain.quota.quota import add_months, begin, carry_over, reset
-from simulators.people import Cast, Shape
+from simulators.personas import Persona, Shape
 from simulators.stripe.events import invoice, stripe_event, subscription
 from simulators.stripe.scenarios import lifecycle
 
@@ -31,7 +31,7 @@ PRICES = {"price_starter": Tier.STARTER, "price_pro": Tier.PRO, "price_agency": 
 SOLD = {tier: price_id for price_id, tier in reversed(PRICES.items())}
 CREATED = datetime(2026, 1, 10, tzinfo=UTC)
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
-WHO = Cast(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com")
+WHO = Persona(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com")
 
 
 def month(n: int) -> datetime:
@@ -454,13 +454,13 @@ def test_two_subscriptions_at_once_and_a_bad_year_end_the_same_in_any_order(data
     trial_end = month(1) + timedelta(days=14)
     month_of_trial = (month(1), trial_end)
 
-    def told(who: Cast, at: datetime, kind: str = "updated", previous: str = "", **row: Any) -> dict[str, Any]:
+    def told(who: Persona, at: datetime, kind: str = "updated", previous: str = "", **row: Any) -> dict[str, Any]:
         started = START if who is first else month(1)
         body = subscription(who, started, row.pop("period", (START, month(1))), **row)
         changed = {"status": previous} if previous else None
         return stripe_event(f"customer.subscription.{kind}", body, at=at, previous=changed)
 
-    def bill(who: Cast, period: tuple[datetime, datetime], reason: str, **row: Any) -> dict[str, Any]:
+    def bill(who: Persona, period: tuple[datetime, datetime], reason: str, **row: Any) -> dict[str, Any]:
         body = invoice(who, period, at=period[0], billing_reason=reason, **row)
         return stripe_event("invoice.paid", body, at=period[0])
 

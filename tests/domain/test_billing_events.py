@@ -28,7 +28,7 @@ from domain.billing.plan import Item, Tier
 from domain.errors import MalformedEvent
 from domain.events.outcomes import IGNORED, MOST_DETAIL, Flag, Ignored, Priority, Status, explained
 from simulators.kinds import KINDS
-from simulators.people import Cast, Shape
+from simulators.personas import Persona, Shape
 from simulators.stripe.events import checkout_session, customer, invoice, stripe_event, subscription
 from simulators.stripe.scenarios import lifecycle
 
@@ -36,7 +36,7 @@ AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 END = datetime(2026, 4, 1, 8, 0, tzinfo=UTC)
 PERIOD = (AT, END)
 TENANT = UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
-WHO = Cast(TENANT, "cus_1", "sub_1", "user_1", "ada@example.com", price_id="price_pro")
+WHO = Persona(TENANT, "cus_1", "sub_1", "user_1", "ada@example.com", price_id="price_pro")
 
 SHAPES: list[Shape] = ["acacia", "basil", "hybrid"]
 in_every_shape = pytest.mark.parametrize("who", [replace(WHO, shape=shape) for shape in SHAPES], ids=SHAPES)
@@ -48,7 +48,7 @@ def told(row: dict[str, Any], kind: str = "updated", **other: Any) -> Subscripti
     return fact
 
 
-def bill(who: Cast = WHO, **other: Any) -> dict[str, Any]:
+def bill(who: Persona = WHO, **other: Any) -> dict[str, Any]:
     return stripe_event("invoice.paid", invoice(who, PERIOD, at=AT, **other), at=AT, shape=who.shape)
 
 
@@ -67,7 +67,7 @@ def begun(body: dict[str, Any], trial: Trial | None = None) -> list[tuple[dateti
 
 
 @in_every_shape
-def test_a_subscription_reads_the_same_in_every_shape(who: Cast) -> None:
+def test_a_subscription_reads_the_same_in_every_shape(who: Persona) -> None:
     fact = told(subscription(who, AT, PERIOD))
     row = fact.subscription
     assert fact.tenant_hint == TENANT
@@ -219,7 +219,7 @@ def test_a_checkout_that_sells_no_subscription_is_ignored() -> None:
 
 @in_every_shape
 @pytest.mark.parametrize("reason", ["subscription_create", "subscription_cycle"])
-def test_what_is_billed_is_read_from_the_line_in_every_shape(who: Cast, reason: str) -> None:
+def test_what_is_billed_is_read_from_the_line_in_every_shape(who: Persona, reason: str) -> None:
     fact = read(bill(who, billing_reason=reason))
     assert isinstance(fact, InvoiceChanged)
     told = fact.invoice
@@ -230,14 +230,14 @@ def test_what_is_billed_is_read_from_the_line_in_every_shape(who: Cast, reason: 
 
 @in_every_shape
 @pytest.mark.parametrize("reason", ["subscription_update", "subscription_threshold", "manual", None])
-def test_other_reasons_begin_no_period(who: Cast, reason: str | None) -> None:
+def test_other_reasons_begin_no_period(who: Persona, reason: str | None) -> None:
     body = bill(who)
     body["data"]["object"]["billing_reason"] = reason
     assert begun(body) == []
 
 
 @in_every_shape
-def test_a_proration_line_and_a_trials_zero_line_begin_no_period(who: Cast) -> None:
+def test_a_proration_line_and_a_trials_zero_line_begin_no_period(who: Persona) -> None:
     assert begun(bill(who, proration=True)) == []
     free = bill(who, amount=0, billing_reason="subscription_create")
     assert begun(free) == [PERIOD]
@@ -247,7 +247,7 @@ def test_a_proration_line_and_a_trials_zero_line_begin_no_period(who: Cast) -> N
 
 
 @in_every_shape
-def test_a_renewal_with_prorations_of_last_month_counts_for_its_own_line(who: Cast) -> None:
+def test_a_renewal_with_prorations_of_last_month_counts_for_its_own_line(who: Persona) -> None:
     body = bill(who)
     lines = body["data"]["object"]["lines"]["data"]
     earlier = invoice(who, (AT - timedelta(days=9), AT), at=AT, proration=True)["lines"]["data"]

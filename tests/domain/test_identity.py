@@ -28,11 +28,11 @@ from domain.identity.people import (
     without_person,
 )
 from simulators.clerk.events import clerk_deleted_user, clerk_event, clerk_user
-from simulators.people import Cast
+from simulators.personas import Persona
 
 AT = datetime(2026, 5, 4, 10, 0, 0, 250_000, tzinfo=UTC)
 LATER = AT + timedelta(minutes=5)
-WHO = Cast(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com")
+WHO = Persona(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com")
 
 
 def created(**fields: Any) -> dict[str, Any]:
@@ -190,7 +190,7 @@ organizations = st.builds(Organization, st.just("org_1"), names, times)
 memberships = st.builds(
     Membership, st.just("orgmem_1"), st.just("org_1"), st.just("user_1"), st.sampled_from(Role), times, times
 )
-LIVES = {
+SCENARIOS = {
     "person": people | logins,
     "person, perhaps deleted": people | logins | st.builds(Person, st.just("user_1"), deleted_at=times),
     "organization": organizations,
@@ -200,7 +200,7 @@ LIVES = {
 }
 
 
-@pytest.mark.parametrize("facts_of_a_life", LIVES.values(), ids=LIVES)
+@pytest.mark.parametrize("facts_of_a_life", SCENARIOS.values(), ids=SCENARIOS)
 @given(data=st.data(), rng=st.randoms(use_true_random=False))
 def test_any_order_and_repetition_ends_in_the_same_row(
     facts_of_a_life: st.SearchStrategy[Any], data: st.DataObject, rng: random.Random

@@ -14,14 +14,14 @@ from domain.billing.invoices import Invoice, further
 from domain.billing.plan import Subscription, TenantBilling, Tier, change_plan, newer
 from domain.errors import QuotaExceeded
 from domain.quota.quota import Hold, Quota, add_months, begin, carry_over, release, reserve, reset, restart, settle
-from simulators.people import Cast
-from simulators.stripe.scenarios import LIVES
+from simulators.personas import Persona
+from simulators.stripe.scenarios import SCENARIOS
 
 PRICES = {"price_starter": Tier.STARTER, "price_pro": Tier.PRO, "price_agency": Tier.AGENCY}
 SOLD = {tier: price_id for price_id, tier in PRICES.items()}
 CREATED = datetime(2026, 1, 10, tzinfo=UTC)
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
-WHO = Cast(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com")
+WHO = Persona(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com")
 END = add_months(START, 15)
 FREE = TenantBilling(Tier.FREE, "none", "cus_1", None, begin(10, CREATED), CREATED)
 
@@ -77,7 +77,7 @@ class Tenant:
 seconds = st.integers(0, int((END - CREATED).total_seconds()))
 moments = seconds.map(lambda after: CREATED + timedelta(seconds=after))
 uses = st.lists(st.tuples(moments, st.integers(0, 40), st.booleans()), max_size=5)
-lives = st.sampled_from([name for name in LIVES if not name.startswith("customer_deleted")])
+lives = st.sampled_from([name for name in SCENARIOS if not name.startswith("customer_deleted")])
 
 
 def lived(
@@ -107,14 +107,14 @@ def lived(
 def test_whenever_events_come_and_whatever_is_consumed_meanwhile_one_quota_comes_of_it(
     name: str, used: list[Any], fresh: list[datetime], asked: list[datetime], data: st.DataObject
 ) -> None:
-    events = LIVES[name](WHO, START, SOLD)
+    events = SCENARIOS[name](WHO, START, SOLD)
     in_time = [(datetime.fromtimestamp(body["created"], UTC), body) for body in events]
     late = [(at + timedelta(hours=data.draw(st.integers(0, 24 * 200))), body) for at, body in in_time]
     assert lived(late, used, fresh, asked).row == lived(in_time, used, fresh, []).row
 
 
 def test_months_of_the_free_plan_before_a_trial_are_not_counted_into_it() -> None:
-    trial = LIVES["trial_without_card"](WHO, add_months(START, 3), SOLD)[:1]
+    trial = SCENARIOS["trial_without_card"](WHO, add_months(START, 3), SOLD)[:1]
     tenant = Tenant()
     tenant.holds_one(1, CREATED)
     tenant.told(trial[0], add_months(START, 3))

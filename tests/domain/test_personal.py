@@ -17,12 +17,12 @@ from domain.billing.plan import Tier
 from domain.errors import MalformedEvent
 from domain.text.personal import DESCRIBES_A_PERSON, identifiers, masked, without_people, written
 from domain.text.redaction import MASK
-from simulators.people import Cast, Shape
-from simulators.stripe.scenarios import LIVES
+from simulators.personas import Persona, Shape
+from simulators.stripe.scenarios import SCENARIOS
 from tests.builders import NOV_22
 
 CASES = Path(__file__).parents[1] / "cases" / "stripe"
-WHO = Cast(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
+WHO = Persona(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
 SOLD = {Tier.STARTER: "price_starter", Tier.PRO: "price_pro", Tier.AGENCY: "price_agency"}
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=30),
@@ -95,11 +95,11 @@ def fact(body: Any) -> Any:
         return str(error)
 
 
-@pytest.mark.parametrize("name", LIVES)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_what_an_event_says_of_money_is_the_same_without_people(name: str) -> None:
     """So billing can be rebuilt of the events of somebody who is forgotten."""
     for shape in get_args(Shape):
-        for body in LIVES[name](replace(WHO, shape=shape), NOV_22, SOLD):
+        for body in SCENARIOS[name](replace(WHO, shape=shape), NOV_22, SOLD):
             assert fact(without_people(body)) == fact(body)
 
 

@@ -18,7 +18,7 @@ from domain.billing.invoices import Invoice, further
 from domain.billing.plan import CONTENT, Subscription, TenantBilling, Tier, certain, change_plan, newer, standing
 from domain.errors import QuotaExceeded
 from domain.quota.quota import add_months, begin, carry_over, is_due, reserve, reset
-from simulators.people import Cast
+from simulators.personas import Persona
 from simulators.stripe.events import invoice, stripe_event, subscription
 from tests.cases.load import stripe_case
 
@@ -31,7 +31,7 @@ PRICES = {
 }
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)
 CREATED = datetime(2026, 9, 20, tzinfo=UTC)
-WHO = Cast(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com", price_id="price_pro")
+WHO = Persona(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com", price_id="price_pro")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 Body = dict[str, Any]
 PAUSED: Body = {"behavior": "void", "resumes_at": None}

@@ -17,14 +17,14 @@ import pytest
 from db.transaction import SYSTEM
 from domain.billing.plan import Tier
 from domain.quota.quota import add_months
-from simulators.people import Body, Cast, Shape
+from simulators.personas import Body, Persona, Shape
 from simulators.stripe.scenarios import lifecycle
 from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row
-from tests.converge.people import run_at_once
+from tests.converge.clerk_runs import run_at_once
 from tests.drain import drain
 from workers.app import App
 
-WHO = Cast(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
+WHO = Persona(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
 START = add_months(NOV_22, 1)
 SOLD = {Tier.STARTER: "price_starter", Tier.PRO: "price_pro"}
 SHAPES: list[Shape] = ["acacia", "basil", "hybrid"]
@@ -39,7 +39,7 @@ def rng() -> Random:
     return Random(seed)
 
 
-def life(shape: Shape) -> list[Body]:
+def scenario(shape: Shape) -> list[Body]:
     return lifecycle(replace(WHO, shape=shape), START, SOLD)
 
 
@@ -115,7 +115,7 @@ def assert_applied_at_the_first_attempt(app: App, jobs: Sequence[UUID]) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_it_ends_the_same_when_two_workers_apply_it_at_once(app: App, shape: Shape, rng: Random) -> None:
-    events = life(shape)
+    events = scenario(shape)
     expected = deliver(app, events)
     for _ in range(4):
         begin(app)

@@ -30,7 +30,7 @@ from simulators.clerk.events import (
     clerk_session,
     clerk_user,
 )
-from simulators.people import Body, Cast
+from simulators.personas import Body, Persona
 from simulators.stripe.events import checkout_session, customer, stripe_event
 from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row, tenant
 from tests.conftest import Servers
@@ -47,7 +47,7 @@ from workers.settings import Settings
 EMAIL, NAME, PHONE = "zyxwada@quill.example", "Zyxwada Quillfeather", "+4917012345678"
 PICTURE, ADDRESS = "https://img.clerk.com/zyxwada.png", "203.0.113.77"
 MARKS = ("zyxw", "quill", "17012345678", ADDRESS)
-SHE = Cast(uuid4(), "cus_she", "sub_she", "user_she", EMAIL)
+SHE = Persona(uuid4(), "cus_she", "sub_she", "user_she", EMAIL)
 HOUR = timedelta(hours=1)
 
 

@@ -14,8 +14,8 @@ from integrations.stripe import webhooks as stripe
 from scheduler.dispatcher import Dispatcher
 from scheduler.schedule import SCHEDULES
 from simulators.clerk.events import clerk_event, clerk_user
-from simulators.people import Body, Cast
-from simulators.stripe.scenarios import LIVES
+from simulators.personas import Body, Persona
+from simulators.stripe.scenarios import SCENARIOS
 from tests.builders import NOV_22, a_tenant, new_id
 from tests.wait import until
 from web.webhooks import new_event
@@ -56,7 +56,7 @@ def ask(app: App, query: str, *values: Any) -> list[tuple[Any, ...]]:
 
 
 def test_a_purchase_goes_before_the_logins_that_came_before_it(app: App, settings: Settings) -> None:
-    who = Cast(a_tenant(app), "cus_1", "sub_1", "user_ada", "ada@example.com")
+    who = Persona(a_tenant(app), "cus_1", "sub_1", "user_ada", "ada@example.com")
     login = {"user_id": who.user_id, "created_at": int(NOV_22.timestamp() * 1000)}
     logins = [
         said_by_clerk(clerk_event("session.created", {"id": f"sess_{n}", **login}, at=NOV_22)) for n in range(LOGINS)
@@ -66,7 +66,7 @@ def test_a_purchase_goes_before_the_logins_that_came_before_it(app: App, setting
     assert dispatcher.notify() == LOGINS, "all of them wait in Redis before the others come"
 
     signed_up = said_by_clerk(clerk_event("user.created", clerk_user(who, created_at=NOV_22), at=NOV_22))
-    purchase = [said_by_stripe(body) for body in LIVES["a_checkout"](who, NOV_22, SOLD)]
+    purchase = [said_by_stripe(body) for body in SCENARIOS["a_checkout"](who, NOV_22, SOLD)]
     urgent = [stored.job_id for stored in store(app, [signed_up, *purchase])]
     app.notifier.notify({"events": {event.job_id: event.priority for event in (signed_up, *purchase)}})
     dispatcher.notify()

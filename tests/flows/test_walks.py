@@ -20,7 +20,7 @@ from integrations.stripe import webhooks as stripe
 from scheduler.dispatcher import Dispatcher
 from scheduler.schedule import SCHEDULES
 from simulators.clerk.events import clerk_event, clerk_user
-from simulators.people import Body, Cast
+from simulators.personas import Body, Persona
 from simulators.stripe.events import checkout_session, invoice, stripe_event, subscription
 from simulators.stripe.scenarios import lifecycle
 from tests.builders import NOV_22, a_tenant, tenant
@@ -33,7 +33,7 @@ from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 
-ADA = Cast(UUID(int=7), "cus_1", "sub_1", "user_ada", "ada@example.com")
+ADA = Persona(UUID(int=7), "cus_1", "sub_1", "user_ada", "ada@example.com")
 HOUR = timedelta(hours=1)
 
 

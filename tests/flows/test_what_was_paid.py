@@ -20,12 +20,12 @@ from domain.billing.plan import Tier
 from domain.errors import QuotaExceeded
 from domain.quota.explain import backing, tell
 from domain.quota.quota import add_months
-from simulators.people import Body, Cast
-from simulators.stripe.api import FakeStripe, Fault, embedded
+from simulators.personas import Body, Persona
+from simulators.stripe.api import Fault, StripeSimulator, embedded
 from simulators.stripe.events import invoice, stripe_event, subscription
 from tests.builders import a_stripe_event, a_tenant, event_row, tenant
 from tests.cases.load import stripe_case
-from tests.converge.course import State, begin, state
+from tests.converge.runs import State, begin, state
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.billing import release_parked
@@ -164,7 +164,7 @@ def story(app: App, tenant_id: UUID, now: datetime) -> list[str]:
 @pytest.mark.parametrize("key", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_a_case_ends_the_same_in_any_order_and_doubled(
-    app: App, selling: App, stripe: FakeStripe, case: str, key: bool
+    app: App, selling: App, stripe: StripeSimulator, case: str, key: bool
 ) -> None:
     """With a key there is nothing to ask for: the account's books, which are empty here, change nothing."""
     folder, which, expected = CASES[case]
@@ -232,7 +232,7 @@ def many_items() -> tuple[Body, Body]:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_lines_of_the_second_page_are_looked_up(selling: App, stripe: FakeStripe, first: bool) -> None:
+def test_lines_of_the_second_page_are_looked_up(selling: App, stripe: StripeSimulator, first: bool) -> None:
     bought, (body, whole) = stripe_case("03")[0], many_lines()
     tenant_id = ours(selling, [bought, body])
     stripe.now, stripe.page = when(body) + DAY, 4
@@ -244,7 +244,7 @@ def test_lines_of_the_second_page_are_looked_up(selling: App, stripe: FakeStripe
     assert rebuild(selling.db, selling.ports, cause="test") == []
 
 
-def test_items_of_the_second_page_are_looked_up(selling: App, stripe: FakeStripe) -> None:
+def test_items_of_the_second_page_are_looked_up(selling: App, stripe: StripeSimulator) -> None:
     body, whole = many_items()
     tenant_id = ours(selling, [body])
     stripe.now, stripe.page = when(body) + DAY, 4
@@ -254,7 +254,9 @@ def test_items_of_the_second_page_are_looked_up(selling: App, stripe: FakeStripe
     assert rebuild(selling.db, selling.ports, cause="test") == []
 
 
-def test_without_a_key_it_waits_to_be_seen_and_is_released_by_one(app: App, selling: App, stripe: FakeStripe) -> None:
+def test_without_a_key_it_waits_to_be_seen_and_is_released_by_one(
+    app: App, selling: App, stripe: StripeSimulator
+) -> None:
     bought, (body, whole) = stripe_case("03")[0], many_lines()
     tenant_id = ours(app, [bought, body])
     [_, job_id] = deliver(app, [bought, body])
@@ -272,7 +274,7 @@ def test_without_a_key_it_waits_to_be_seen_and_is_released_by_one(app: App, sell
 
 
 def test_the_nightly_reconcile_reads_all_pages_and_repairs_what_was_parked(
-    app: App, selling: App, stripe: FakeStripe
+    app: App, selling: App, stripe: StripeSimulator
 ) -> None:
     (paid, bill), (_, row) = many_lines(), many_items()
     bill = {**bill, "subscription": None, "customer": row["customer"]}
@@ -301,14 +303,14 @@ def test_the_nightly_reconcile_reads_all_pages_and_repairs_what_was_parked(
 
 def tied(*prices: str) -> list[Body]:
     at = datetime(2026, 11, 27, 12, tzinfo=UTC)
-    who = Cast(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
+    who = Persona(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
     period = (at - DAY, add_months(at - DAY, 1))
     rows = [subscription(replace(who, price_id=price), at - DAY, period) for price in prices]
     return [stripe_event("customer.subscription.updated", row, at=at) for row in rows]
 
 
 @pytest.mark.parametrize("turn", [1, -1])
-def test_what_no_event_decides_is_looked_up(selling: App, stripe: FakeStripe, turn: int) -> None:
+def test_what_no_event_decides_is_looked_up(selling: App, stripe: StripeSimulator, turn: int) -> None:
     bodies = tied("price_agency", "price_starter", "price_pro")
     tenant_id = ours(selling, bodies)
     stripe.now = when(bodies[0]) + DAY
@@ -321,7 +323,7 @@ def test_what_no_event_decides_is_looked_up(selling: App, stripe: FakeStripe, tu
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_without_a_key_a_person_is_told_and_the_nightly_reconcile_mends_it(
-    app: App, selling: App, stripe: FakeStripe, turn: int
+    app: App, selling: App, stripe: StripeSimulator, turn: int
 ) -> None:
     bodies = tied("price_agency", "price_starter")
     tenant_id = ours(app, bodies)
@@ -344,7 +346,7 @@ def test_the_later_of_one_second_wins_by_itself(app: App, pair: tuple[int, int],
     assert not any(flag for _, flag in events(app).values())
 
 
-def test_what_cannot_be_looked_up_is_for_a_person(selling: App, stripe: FakeStripe) -> None:
+def test_what_cannot_be_looked_up_is_for_a_person(selling: App, stripe: StripeSimulator) -> None:
     bodies = tied("price_agency", "price_starter")
     ours(selling, bodies)
     stripe.now = when(bodies[0]) + DAY
@@ -399,7 +401,7 @@ def test_a_paused_tenant_draws_what_was_paid_and_no_more_by_many_at_once(app: Ap
 
 
 def invoice_of(about: Body, start: datetime) -> Body:
-    who = Cast(UUID(int=7), about["customer"], about["id"], "user_1", "ada@example.com", price_id="price_pro")
+    who = Persona(UUID(int=7), about["customer"], about["id"], "user_1", "ada@example.com", price_id="price_pro")
     return invoice(
         who, (start, datetime.fromtimestamp(1798352074, UTC)), at=start, billing_reason="subscription_create"
     )

@@ -8,7 +8,7 @@ import pytest
 from domain.errors import ProviderRefused, ProviderUnavailable
 from integrations.clerk.api import PATIENCE, ClerkApi
 from integrations.http.client import Http
-from simulators.clerk.api import FakeClerkApi
+from simulators.clerk.api import ClerkApiSimulator
 from simulators.clerk.events import clerk_membership, clerk_organization, clerk_user
 from simulators.loopback import Loopback, Reply
 from tests.builders import NOV_22
@@ -19,8 +19,8 @@ WAIT = Reply(b"{}", 429, {"Retry-After": "30"})
 
 
 @pytest.fixture
-def clerk() -> FakeClerkApi:
-    found = FakeClerkApi()
+def clerk() -> ClerkApiSimulator:
+    found = ClerkApiSimulator()
     found.users = [clerk_user(ADA, created_at=NOV_22)]
     found.organizations = [clerk_organization(ADA, created_at=NOV_22)]
     found.memberships = [clerk_membership(ADA, created_at=NOV_22)]
@@ -28,7 +28,7 @@ def clerk() -> FakeClerkApi:
 
 
 @pytest.fixture
-def served(clerk: FakeClerkApi) -> Iterator[Loopback]:
+def served(clerk: ClerkApiSimulator) -> Iterator[Loopback]:
     with clerk.serving() as server:
         yield server
 
@@ -45,7 +45,7 @@ def api(served: Loopback, clock: Clock) -> Iterator[ClerkApi]:
     http.close()
 
 
-def test_each_book_is_read_whole_and_in_its_own_form(api: ClerkApi, clerk: FakeClerkApi) -> None:
+def test_each_book_is_read_whole_and_in_its_own_form(api: ClerkApi, clerk: ClerkApiSimulator) -> None:
     assert api.instance() == clerk.instance_id
     for pages, book in (
         (api.people(), clerk.users),
@@ -56,7 +56,9 @@ def test_each_book_is_read_whole_and_in_its_own_form(api: ClerkApi, clerk: FakeC
         assert (page.as_of, list(page.items)) == (NOV_22, book)
 
 
-def test_only_what_clerk_says_is_not_there_is_not_there(api: ClerkApi, clerk: FakeClerkApi, served: Loopback) -> None:
+def test_only_what_clerk_says_is_not_there_is_not_there(
+    api: ClerkApi, clerk: ClerkApiSimulator, served: Loopback
+) -> None:
     member = clerk.memberships[0]["id"]
     assert (api.has_person("user_ada"), api.has_person("user_a/../user_ada?")) == (True, False)
     assert (api.has_organization(ADA.organization_id), api.has_organization("org_x")) == (True, False)

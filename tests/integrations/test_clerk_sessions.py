@@ -31,14 +31,14 @@ from integrations.clerk.sessions import (
     read_jwks,
 )
 from integrations.http.client import Http
-from simulators.clerk.sessions import LIFE, FakeClerk
+from simulators.clerk.sessions import TOKEN_LIFETIME, ClerkSessionSimulator
 from tests.raw_server import RawServer, answering, dripping, endless
 from tests.wait import until
 
 NOW = 1_800_000_000.0
 PATIENCE = 60.0
 PAGE = "https://app.example.com"
-CLERK = FakeClerk()
+CLERK = ClerkSessionSimulator()
 STRICT = Verifier(PemKeys(CLERK.pem()), issuer=CLERK.issuer, parties=(PAGE, "http://localhost:3000"))
 
 
@@ -61,7 +61,7 @@ def b64(value: Any) -> str:
 def test_a_good_token_is_a_session() -> None:
     session = STRICT.verify(CLERK.token(NOW), NOW)
     assert (session.id, session.user, session.organization) == ("sess_1", "user_ada", None)
-    assert session.expires_at.timestamp() == NOW + LIFE
+    assert session.expires_at.timestamp() == NOW + TOKEN_LIFETIME
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_the_active_organization_is_read_in_both_versions(claims: dict[str, Any]
     assert session.organization == ActiveOrganization("org_1", "admin", "acme")
 
 
-@pytest.mark.parametrize("late", [-LIFE, 0, 4, 4.9])
+@pytest.mark.parametrize("late", [-TOKEN_LIFETIME, 0, 4, 4.9])
 def test_clocks_may_differ_by_less_than_five_seconds_at_the_end(late: float) -> None:
-    assert STRICT.verify(CLERK.token(NOW), NOW + LIFE + late).user == "user_ada"
+    assert STRICT.verify(CLERK.token(NOW), NOW + TOKEN_LIFETIME + late).user == "user_ada"
 
 
 @pytest.mark.parametrize("late", [5, 6, 3600])
 def test_after_that_a_token_is_over(late: float) -> None:
-    assert refusal(CLERK.token(NOW), NOW + LIFE + late) == "TOKEN_EXPIRED"
+    assert refusal(CLERK.token(NOW), NOW + TOKEN_LIFETIME + late) == "TOKEN_EXPIRED"
 
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
@@ -174,7 +174,7 @@ def test_algorithms_other_than_rs256_are_refused() -> None:
 
 
 def test_a_token_that_somebody_else_signed_is_refused() -> None:
-    assert refusal(FakeClerk().token(NOW)) == "TOKEN_SIGNATURE"
+    assert refusal(ClerkSessionSimulator().token(NOW)) == "TOKEN_SIGNATURE"
 
 
 def test_a_changed_token_is_refused() -> None:
@@ -218,7 +218,7 @@ def test_pem_text_survives_what_environments_do_to_it() -> None:
 
 
 def test_while_a_pem_key_is_rotated_both_are_good() -> None:
-    clerk = FakeClerk()
+    clerk = ClerkSessionSimulator()
     before = clerk.token(NOW)
     clerk.rotate("ins_second")
     judge = Verifier(PemKeys(clerk.pem("ins_second") + clerk.pem()), issuer=None, parties=())
@@ -259,7 +259,7 @@ def test_nonsense_beside_a_good_key_is_passed_over() -> None:
 class Published:
     """A fake Clerk that publishes its keys, and a verifier that fetches them; its clock stands until it is moved."""
 
-    def __init__(self, clerk: FakeClerk, url: str) -> None:
+    def __init__(self, clerk: ClerkSessionSimulator, url: str) -> None:
         self.clerk, self.at = clerk, 0.0
         fetch = partial(fetch_jwks, Http("viral-tests", most_bytes=MAX_JWKS), url)
         self.keys = JwksKeys(fetch, monotonic=lambda: self.at, wait=PATIENCE)
@@ -278,7 +278,7 @@ class Published:
 
 @pytest.fixture
 def published() -> Iterator[Published]:
-    clerk = FakeClerk()
+    clerk = ClerkSessionSimulator()
     with clerk.serving() as url:
         yield Published(clerk, url)
 

@@ -15,7 +15,7 @@ from domain.concepts.trends import fill
 from domain.errors import Unavailable
 from domain.text.storable import storable_text
 from integrations.llm import LanguageModels, Model, ModelRefused
-from simulators.llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
+from simulators.llm import TOKENS_IN, TOKENS_OUT, LlmSimulator, Trick, error, llm_simulator
 from simulators.loopback import Loopback, Reply
 from tests.raw_server import RawServer, answering, dripping, endless
 
@@ -33,17 +33,17 @@ BRIEF = Brief(
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeLlm]:
-    with fake_llm() as fake:
+def fake() -> Iterator[LlmSimulator]:
+    with llm_simulator() as fake:
         yield fake
 
 
 @pytest.fixture
-def models(fake: FakeLlm) -> LanguageModels:
+def models(fake: LlmSimulator) -> LanguageModels:
     return LanguageModels(anthropic_key="a-key", anthropic_base_url=fake.server.url)
 
 
-def test_the_answer_is_typed_and_its_cost_known(fake: FakeLlm, models: LanguageModels) -> None:
+def test_the_answer_is_typed_and_its_cost_known(fake: LlmSimulator, models: LanguageModels) -> None:
     written = models.write(MODEL, BRIEF)
     assert faults(written, BRIEF) == []
     assert (written.generator, len(written.drafts)) == ("anthropic/claude-sonnet-5-5", 5)
@@ -52,7 +52,7 @@ def test_the_answer_is_typed_and_its_cost_known(fake: FakeLlm, models: LanguageM
     assert fake.calls == 1
 
 
-def test_the_topics_are_data_and_the_faults_are_told(fake: FakeLlm, models: LanguageModels) -> None:
+def test_the_topics_are_data_and_the_faults_are_told(fake: LlmSimulator, models: LanguageModels) -> None:
     models.write(MODEL, replace(BRIEF, faults=("concept 2: it claims a guarantee",)))
     [question] = fake.questions()
     assert all(trend.topic in question for trend in BRIEF.trends)
@@ -71,7 +71,7 @@ UNUSABLE: list[tuple[Trick, str]] = [
 
 @pytest.mark.parametrize(("trick", "fault"), UNUSABLE, ids=[trick for trick, _ in UNUSABLE])
 def test_an_answer_that_cannot_be_used_was_paid_for(
-    fake: FakeLlm, models: LanguageModels, trick: Trick, fault: str
+    fake: LlmSimulator, models: LanguageModels, trick: Trick, fault: str
 ) -> None:
     fake.misbehave(trick)
     written = models.write(MODEL, BRIEF)
@@ -80,7 +80,7 @@ def test_an_answer_that_cannot_be_used_was_paid_for(
     assert fake.calls == 1
 
 
-def test_a_refusal_is_one(fake: FakeLlm, models: LanguageModels) -> None:
+def test_a_refusal_is_one(fake: LlmSimulator, models: LanguageModels) -> None:
     fake.misbehave("refusal")
     written = models.write(MODEL, BRIEF)
     assert written.refusal
@@ -96,7 +96,7 @@ def test_a_refusal_is_one(fake: FakeLlm, models: LanguageModels) -> None:
     ],
 )
 def test_what_cannot_be_stored_is_replaced_and_the_answer_used(
-    fake: FakeLlm, models: LanguageModels, trick: Trick, said: str
+    fake: LlmSimulator, models: LanguageModels, trick: Trick, said: str
 ) -> None:
     fake.misbehave(trick)
     written = models.write(MODEL, BRIEF)
@@ -116,7 +116,7 @@ NOT_NOW = {
 
 
 @pytest.mark.parametrize("reply", NOT_NOW.values(), ids=NOT_NOW.keys())
-def test_trouble_is_the_jobs_to_wait_for(fake: FakeLlm, models: LanguageModels, reply: Reply) -> None:
+def test_trouble_is_the_jobs_to_wait_for(fake: LlmSimulator, models: LanguageModels, reply: Reply) -> None:
     fake.server.fail(reply)
     with pytest.raises(Unavailable) as caught:
         models.write(MODEL, BRIEF)
@@ -124,33 +124,33 @@ def test_trouble_is_the_jobs_to_wait_for(fake: FakeLlm, models: LanguageModels, 
     assert fake.calls == 1
 
 
-def test_nobody_is_waited_for_longer_than_a_day(fake: FakeLlm, models: LanguageModels) -> None:
+def test_nobody_is_waited_for_longer_than_a_day(fake: LlmSimulator, models: LanguageModels) -> None:
     fake.server.fail(error(429, "rate_limit_error", "later", retry_after="9" * 300))
     with pytest.raises(Unavailable) as caught:
         models.write(MODEL, BRIEF)
     assert caught.value.retry_after == timedelta(days=1)
 
 
-def test_its_patience_ends(fake: FakeLlm, models: LanguageModels) -> None:
+def test_its_patience_ends(fake: LlmSimulator, models: LanguageModels) -> None:
     fake.server.fail(Reply(after=60))
     with pytest.raises(Unavailable, match="did not answer"):
         models.write(MODEL, replace(BRIEF, patience=timedelta(seconds=0.5)))
 
 
-def test_a_broken_body_is_no_answer(fake: FakeLlm, models: LanguageModels) -> None:
+def test_a_broken_body_is_no_answer(fake: LlmSimulator, models: LanguageModels) -> None:
     fake.server.fail(Reply(b'{"id": "msg_1", "type": "mess', headers={"Content-Type": "application/json"}))
     with pytest.raises(Unavailable):
         models.write(MODEL, BRIEF)
 
 
-def test_a_wrong_key_is_not_tried_again(fake: FakeLlm) -> None:
+def test_a_wrong_key_is_not_tried_again(fake: LlmSimulator) -> None:
     models = LanguageModels(anthropic_key="wrong", anthropic_base_url=fake.server.url)
     with pytest.raises(ModelRefused, match="401") as caught:
         models.write(MODEL, BRIEF)
     assert "wrong" not in str(caught.value)
 
 
-def test_the_key_follows_no_redirect(fake: FakeLlm, models: LanguageModels) -> None:
+def test_the_key_follows_no_redirect(fake: LlmSimulator, models: LanguageModels) -> None:
     with Loopback(lambda asked: Reply(b"{}")) as other:
         fake.server.fail(Reply(status=307, headers={"Location": f"{other.url}/v1/messages"}))
         with pytest.raises(Unavailable, match="307"):

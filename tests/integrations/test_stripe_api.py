@@ -14,24 +14,24 @@ from domain.errors import Conflict, ProviderRefused, ProviderUnavailable, RateLi
 from domain.ports import Order
 from integrations.stripe.api import StripeApi
 from simulators.loopback import Loopback, Reply
-from simulators.people import Cast, seconds
-from simulators.stripe.api import FakeStripe, Fault
+from simulators.personas import Persona, seconds
+from simulators.stripe.api import Fault, StripeSimulator
 from simulators.stripe.events import stripe_event, subscription
 from tests.builders import NOV_22
 from tests.raw_server import RawServer, answering, dripping, endless
 
 ADA = UUID(int=7)
-WHO = Cast(ADA, "cus_ada", "sub_ada", "user_ada", "ada@example.com")
+WHO = Persona(ADA, "cus_ada", "sub_ada", "user_ada", "ada@example.com")
 PERIOD = (NOV_22, NOV_22 + timedelta(days=30))
 
 
 @pytest.fixture
-def stripe() -> FakeStripe:
-    return FakeStripe(NOV_22)
+def stripe() -> StripeSimulator:
+    return StripeSimulator(NOV_22)
 
 
 @pytest.fixture
-def base(stripe: FakeStripe) -> Iterator[str]:
+def base(stripe: StripeSimulator) -> Iterator[str]:
     with stripe.serving() as address:
         yield address
 
@@ -62,7 +62,7 @@ def an_order(customer_id: str) -> Order:
     return Order(ADA, customer_id, "price_pro", "https://app.example.com/paid", "https://app.example.com/plans")
 
 
-def test_a_checkout_names_the_tenant_wherever_an_event_may_look_for_it(stripe: FakeStripe, api: StripeApi) -> None:
+def test_a_checkout_names_the_tenant_wherever_an_event_may_look_for_it(stripe: StripeSimulator, api: StripeApi) -> None:
     customer = api.add_customer(ADA, key="customer:ada")
     assert api.checkout(an_order(customer), key="once").startswith("https://checkout.stripe.com/")
     asked = stripe.asked[-1]
@@ -83,7 +83,7 @@ def test_a_checkout_names_the_tenant_wherever_an_event_may_look_for_it(stripe: F
 
 @pytest.mark.parametrize("lost", [Fault(None), Fault(500), Fault(409)])
 def test_an_answer_that_is_lost_is_asked_for_again_with_the_same_key(
-    stripe: FakeStripe, api: StripeApi, lost: Fault
+    stripe: StripeSimulator, api: StripeApi, lost: Fault
 ) -> None:
     stripe.faults.append(lost)
     customer = api.add_customer(ADA, key="customer:ada")
@@ -104,7 +104,7 @@ def test_an_answer_that_is_lost_is_asked_for_again_with_the_same_key(
     ],
 )
 def test_an_error_says_whether_trying_again_can_help(
-    stripe: FakeStripe, api: StripeApi, faults: list[Fault], error: type[Exception], requests: int
+    stripe: StripeSimulator, api: StripeApi, faults: list[Fault], error: type[Exception], requests: int
 ) -> None:
     stripe.faults.extend(faults)
     with pytest.raises(error) as raised:
@@ -120,7 +120,7 @@ def test_a_wrong_key_is_said_to_be_one_and_not_repeated(base: str) -> None:
     assert "sk_test" not in str(raised.value)
 
 
-def test_a_stripe_that_hangs_is_given_up(base: str, stripe: FakeStripe) -> None:
+def test_a_stripe_that_hangs_is_given_up(base: str, stripe: StripeSimulator) -> None:
     stripe.hold.clear()
     try:
         with pytest.raises(ProviderUnavailable):
@@ -155,7 +155,7 @@ def test_an_answer_without_end_is_no_answer(pieces: Callable[[RawServer], Iterab
 
 
 def test_lists_are_read_to_their_end_within_our_share_and_with_patience(
-    stripe: FakeStripe, api: StripeApi, clock: Clock
+    stripe: StripeSimulator, api: StripeApi, clock: Clock
 ) -> None:
     stripe.page = 2
     for n in range(25):
@@ -171,7 +171,7 @@ def test_lists_are_read_to_their_end_within_our_share_and_with_patience(
     assert len(clock.slept) > 5
 
 
-def test_a_thin_event_becomes_its_twin_or_the_object_as_it_is_now(stripe: FakeStripe, api: StripeApi) -> None:
+def test_a_thin_event_becomes_its_twin_or_the_object_as_it_is_now(stripe: StripeSimulator, api: StripeApi) -> None:
     about = subscription(WHO, NOV_22, PERIOD)
     twin = stripe_event("customer.subscription.updated", about, at=NOV_22)
     stripe.books["events"].append(twin)
@@ -197,7 +197,7 @@ def test_a_thin_event_becomes_its_twin_or_the_object_as_it_is_now(stripe: FakeSt
     assert api.fetch_event({**thin, "related_object": {**related, "url": "https://evil.example.com/v1/"}}) is None
 
 
-def test_a_deleted_customer_was_deleted_when_the_event_says(stripe: FakeStripe, api: StripeApi) -> None:
+def test_a_deleted_customer_was_deleted_when_the_event_says(stripe: StripeSimulator, api: StripeApi) -> None:
     stripe.books["customers"].append({"id": "cus_ada", "object": "customer", "deleted": True})
     made = api.fetch_event(
         {
@@ -211,7 +211,7 @@ def test_a_deleted_customer_was_deleted_when_the_event_says(stripe: FakeStripe, 
     assert (made["type"], made["created"]) == ("customer.deleted", seconds(NOV_22 - timedelta(days=2)))
 
 
-def test_what_postgres_cannot_keep_is_replaced(stripe: FakeStripe, api: StripeApi) -> None:
+def test_what_postgres_cannot_keep_is_replaced(stripe: StripeSimulator, api: StripeApi) -> None:
     stripe.books["subscriptions"].append({**subscription(WHO, NOV_22, PERIOD), "description": "a\0b"})
     [page] = api.subscriptions()
     assert page.items[0]["description"] == "a\ufffdb"

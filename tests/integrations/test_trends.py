@@ -11,7 +11,7 @@ from integrations.http.client import Http, RefusedOutside
 from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
 from integrations.trends.source import Source, SourceBroken
 from simulators.loopback import Loopback, Reply
-from simulators.trends import fake_trends
+from simulators.trends import trends_simulator
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -30,7 +30,7 @@ every_source = pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES.key
 
 @pytest.fixture
 def server() -> Iterator[Loopback]:
-    with fake_trends(lambda: NOW) as server:
+    with trends_simulator(lambda: NOW) as server:
         yield server
 
 

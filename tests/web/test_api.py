@@ -19,8 +19,8 @@ from domain.errors import TenantContextNotSet, Unavailable
 from domain.identity.access import KEY_BYTES, NOTE_USE_EVERY, new_key
 from integrations.clerk.sessions import JwksKeys, PemKeys, Verifier
 from simulators.clerk.events import clerk_deleted_organization, clerk_event, clerk_membership, clerk_organization
-from simulators.clerk.sessions import FakeClerk
-from simulators.people import Cast
+from simulators.clerk.sessions import ClerkSessionSimulator
+from simulators.personas import Persona
 from tests.builders import a_clerk_event, a_tenant
 from tests.drain import drain
 from web.api.app import create_api
@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 PAGE = "https://app.example.com"
 
-INSTANCE = FakeClerk()
+INSTANCE = ClerkSessionSimulator()
 
 
 class Api:
@@ -153,7 +153,7 @@ def test_a_person_whose_webhook_is_not_here_yet_may_try_again(api: Api) -> None:
 def test_a_session_in_an_organization_comes_to_the_organizations_tenant(app: App, api: Api, version: int) -> None:
     own = a_user(app)
     a_user(app, "user_bob")
-    ada = Cast(own, "cus_1", "sub_1", "user_ada", "ada@example.com", organization_id="org_1")
+    ada = Persona(own, "cus_1", "sub_1", "user_ada", "ada@example.com", organization_id="org_1")
     claims = {"o": {"id": "org_1", "rol": "admin"}} if version == 2 else {"org_id": "org_1", "org_role": "org:admin"}
     answer = api("GET", "/user", a_session(**claims))
     assert refused(answer) == (403, "ACCOUNT_PENDING")

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from db.transaction import SYSTEM
-from simulators.people import Body
+from simulators.personas import Body
 from tests.builders import NOV_22, a_tenant
 from tests.cases.load import clerk_case
 from tests.web.test_api import Api, a_key, a_session, a_user, refused
@@ -67,7 +67,7 @@ def test_the_case(app: App, api: Api) -> None:
     assert (token(api, sub=who), codes(api, *keys), served_today(app, tenant_id)) == ("200", ["200"] * 2, 1)
 
 
-LIVES = {
+SCENARIOS = {
     "banned": ([created(), organization(), member(), banned()], "ACCOUNT_BANNED"),
     "unbanned": ([created(), organization(), member(), banned(), updated(at=NOV_22 + 2 * HOUR)], "200"),
     "banned again": ([created(), organization(), member(), banned(hour=3), updated(at=NOV_22 + 2 * HOUR)], None),
@@ -75,9 +75,9 @@ LIVES = {
 }
 
 
-@pytest.mark.parametrize("name", LIVES)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_the_order_of_delivery_decides_nothing(app: App, name: str) -> None:
-    events, answer = LIVES[name]
+    events, answer = SCENARIOS[name]
     rng = Random(name)
     for number in range(3):
         who = f"user_{number}"

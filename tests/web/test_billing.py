@@ -9,8 +9,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from simulators.people import Cast
-from simulators.stripe.api import FakeStripe, Fault
+from simulators.personas import Persona
+from simulators.stripe.api import Fault, StripeSimulator
 from simulators.stripe.events import customer, stripe_event, subscription
 from tests.builders import NOV_22, a_stripe_event, a_tenant, tenant
 from tests.wait import until
@@ -25,11 +25,11 @@ def api(selling: App) -> Api:
     return Api(selling)
 
 
-def sessions(stripe: FakeStripe) -> list[dict[str, Any]]:
+def sessions(stripe: StripeSimulator) -> list[dict[str, Any]]:
     return [each for each in stripe.books["sessions"] if each["object"] == "checkout.session"]
 
 
-def test_a_plan_is_bought_on_stripes_page(selling: App, api: Api, stripe: FakeStripe) -> None:
+def test_a_plan_is_bought_on_stripes_page(selling: App, api: Api, stripe: StripeSimulator) -> None:
     tenant_id = a_user(selling)
     answer = api("POST", "/billing/checkout", a_session(), json=PURCHASE)
     assert answer.status_code == 200, answer.text
@@ -50,7 +50,7 @@ def test_a_plan_is_bought_on_stripes_page(selling: App, api: Api, stripe: FakeSt
 
 
 def test_a_request_sent_again_gets_the_same_page_and_another_tenant_never_does(
-    selling: App, api: Api, stripe: FakeStripe
+    selling: App, api: Api, stripe: StripeSimulator
 ) -> None:
     a_user(selling)
     a_user(selling, "user_bob")
@@ -66,7 +66,7 @@ def test_a_request_sent_again_gets_the_same_page_and_another_tenant_never_does(
     assert len(sessions(stripe)) == 2
 
 
-def test_two_first_checkouts_at_once_make_one_customer(selling: App, api: Api, stripe: FakeStripe) -> None:
+def test_two_first_checkouts_at_once_make_one_customer(selling: App, api: Api, stripe: StripeSimulator) -> None:
     tenant_id = a_user(selling)
     stripe.hold.clear()
     answers: list[httpx.Response] = []
@@ -85,7 +85,9 @@ def test_two_first_checkouts_at_once_make_one_customer(selling: App, api: Api, s
     assert tenant(selling, tenant_id)["stripe_customer_id"] == made["id"]
 
 
-def test_a_customer_that_was_made_and_not_saved_is_the_next_ones(selling: App, api: Api, stripe: FakeStripe) -> None:
+def test_a_customer_that_was_made_and_not_saved_is_the_next_ones(
+    selling: App, api: Api, stripe: StripeSimulator
+) -> None:
     """As after a crash between the two: Stripe made it, and nobody here ever heard."""
     a_user(selling)
     stripe.faults.extend([Fault(None, path="/v1/customers")] * 3)
@@ -95,12 +97,12 @@ def test_a_customer_that_was_made_and_not_saved_is_the_next_ones(selling: App, a
 
 
 def test_after_a_customer_was_deleted_a_new_one_is_made(
-    selling: App, api: Api, stripe: FakeStripe, drain: Callable[[], int]
+    selling: App, api: Api, stripe: StripeSimulator, drain: Callable[[], int]
 ) -> None:
     tenant_id = a_user(selling)
     api("POST", "/billing/checkout", a_session(), json=PURCHASE)
     [old] = stripe.books["customers"]
-    who = Cast(tenant_id, old["id"], "sub_ada", "user_ada", "ada@example.com")
+    who = Persona(tenant_id, old["id"], "sub_ada", "user_ada", "ada@example.com")
     a_stripe_event(selling, stripe_event("customer.deleted", customer(who, created_at=NOV_22), at=NOV_22))
     drain()
     assert tenant(selling, tenant_id)["stripe_customer_id"] is None
@@ -113,13 +115,13 @@ def test_after_a_customer_was_deleted_a_new_one_is_made(
     [("active", 409), ("past_due", 409), ("unpaid", 409), ("trialing", 409), ("canceled", 200), ("incomplete", 200)],
 )
 def test_nobody_is_sold_a_second_subscription(
-    selling: App, api: Api, stripe: FakeStripe, status: str, answer: int
+    selling: App, api: Api, stripe: StripeSimulator, status: str, answer: int
 ) -> None:
     """Stripe is asked itself: here no webhook has told us of the first one yet."""
     tenant_id = a_user(selling)
     api("POST", "/billing/checkout", a_session(), json=PURCHASE)
     customer_id = tenant(selling, tenant_id)["stripe_customer_id"]
-    who = Cast(tenant_id, customer_id, "sub_ada", "user_ada", "ada@example.com")
+    who = Persona(tenant_id, customer_id, "sub_ada", "user_ada", "ada@example.com")
     stripe.books["subscriptions"].append(subscription(who, NOV_22, (NOV_22, NOV_22), status=status))
     said = api("POST", "/billing/checkout", a_session(), json=PURCHASE)
     assert said.status_code == answer
@@ -149,7 +151,7 @@ def test_nobody_is_sold_a_second_subscription(
     ],
 )
 def test_what_is_not_for_sale_or_leads_elsewhere_is_refused_before_stripe_is_asked(
-    selling: App, api: Api, stripe: FakeStripe, changes: dict[str, Any]
+    selling: App, api: Api, stripe: StripeSimulator, changes: dict[str, Any]
 ) -> None:
     a_user(selling)
     answer = api("POST", "/billing/checkout", a_session(), json=PURCHASE | changes)
@@ -157,7 +159,7 @@ def test_what_is_not_for_sale_or_leads_elsewhere_is_refused_before_stripe_is_ask
     assert stripe.asked == []
 
 
-def test_who_may_not_buy_is_told_so(selling: App, api: Api, stripe: FakeStripe) -> None:
+def test_who_may_not_buy_is_told_so(selling: App, api: Api, stripe: StripeSimulator) -> None:
     a_user(selling, role="MEMBER")
     assert refused(api("POST", "/billing/checkout", a_session(), json=PURCHASE)) == (403, "SCOPE_MISSING")
     assert refused(api("POST", "/billing/portal", None, json={"return_url": PAGE})) == (401, "CREDENTIAL_MISSING")
@@ -166,7 +168,7 @@ def test_who_may_not_buy_is_told_so(selling: App, api: Api, stripe: FakeStripe) 
     assert stripe.asked == []
 
 
-def test_what_stripe_says_no_to_is_not_the_callers_fault(selling: App, api: Api, stripe: FakeStripe) -> None:
+def test_what_stripe_says_no_to_is_not_the_callers_fault(selling: App, api: Api, stripe: StripeSimulator) -> None:
     a_user(selling)
     no = {"type": "invalid_request_error", "message": "No such price", "code": "resource_missing"}
     stripe.faults.append(Fault(400, path="/v1/checkout", error=no))
@@ -188,7 +190,7 @@ def test_without_a_key_or_without_pages_nothing_is_sold(app: App, selling: App) 
     assert refused(Api(homeless)("POST", "/billing/checkout", key, json=PURCHASE)) == (503, "NOT_SET_UP")
 
 
-def test_a_tier_without_a_price_is_not_sold(selling: App, stripe: FakeStripe) -> None:
+def test_a_tier_without_a_price_is_not_sold(selling: App, stripe: StripeSimulator) -> None:
     ports = replace(selling.ports, prices={})
     key = a_key(selling, a_tenant(selling), "billing:write")
     answer = Api(replace(selling, ports=ports))("POST", "/billing/checkout", key, json=PURCHASE)
@@ -196,7 +198,7 @@ def test_a_tier_without_a_price_is_not_sold(selling: App, stripe: FakeStripe) ->
     assert "STRIPE_PRO_PRICE_ID" in answer.json()["error"]
 
 
-def test_one_tenants_customer_is_not_anothers(selling: App, api: Api, stripe: FakeStripe) -> None:
+def test_one_tenants_customer_is_not_anothers(selling: App, api: Api, stripe: StripeSimulator) -> None:
     ada: UUID = a_user(selling)
     bob: UUID = a_user(selling, "user_bob")
     for who in ("user_ada", "user_bob"):

@@ -21,7 +21,7 @@ from db.ops.requests import Request
 from db.transaction import SYSTEM
 from domain.errors import ViralError
 from local.postgres import SUPERUSER
-from simulators.stripe.api import FakeStripe
+from simulators.stripe.api import StripeSimulator
 from tests.builders import a_tenant
 from tests.conftest import Servers
 from tests.soak import Urls, soak
@@ -48,7 +48,13 @@ SECONDS, CLIENTS = 4, 200
 
 @pytest.mark.parametrize("tenants", [50, 1])
 def test_whatever_a_crowd_asks_it_is_answered(
-    servers: Servers, database: str, database_url: str, redis_url: str, stripe: FakeStripe, tmp_path: Path, tenants: int
+    servers: Servers,
+    database: str,
+    database_url: str,
+    redis_url: str,
+    stripe: StripeSimulator,
+    tmp_path: Path,
+    tenants: int,
 ) -> None:
     urls = Urls(servers.postgres.url(SUPERUSER, database), database_url, redis_url)
     with stripe.serving() as base:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
 from domain.events.outcomes import Status
-from simulators.people import SHAPES, Body
-from simulators.stripe.scenarios import LIVES
+from simulators.personas import SHAPES, Body
+from simulators.stripe.scenarios import SCENARIOS
 from tests.builders import event_row, job_row
 from tests.conftest import connection_to
-from tests.converge.course import SOLD, START, WHO, begin, state
+from tests.converge.runs import SOLD, START, WHO, begin, state
 from tests.drain import drain
 from tests.web.test_webhooks import CLERK_SECRET, STRIPE_SECRET, Web, serving
 from web.api.app import create_api
@@ -33,7 +33,7 @@ EVENTS = [
     body
     for name in ("lifecycle", "customer_deleted")
     for shape in SHAPES
-    for body in LIVES[name](replace(WHO, shape=shape), START, SOLD)
+    for body in SCENARIOS[name](replace(WHO, shape=shape), START, SOLD)
 ]
 ODD: list[Any] = [None, True, -1, 0, 1.5, 10**30, "", "x\0", "\ud800", "active", "x" * 300, [], [None], {}, {"id": {}}]
 numbers = count()

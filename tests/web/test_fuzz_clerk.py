@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
 from domain.events.outcomes import Status
-from tests.converge.people import LIVES
+from tests.converge.clerk_runs import SCENARIOS
 from tests.drain import drain
 from tests.web.test_fuzz import ODD, places, web
 from tests.web.test_webhooks import Web
@@ -19,7 +19,7 @@ from workers.app import App
 
 __all__ = ["web"]
 
-EVENTS = [body for life in LIVES.values() for body in life]
+EVENTS = [body for scenario in SCENARIOS.values() for body in scenario]
 WRITTEN = ("tenants", "users", "organizations", "organization_memberships", "account_tenants", "stripe_subscriptions")
 numbers = count()
 

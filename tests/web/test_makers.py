@@ -15,7 +15,7 @@ import pytest
 from db.transaction import SYSTEM
 from domain.identity.access import MAX_KEYS
 from simulators.clerk.events import clerk_deleted_organization, clerk_event, clerk_membership
-from simulators.people import Body
+from simulators.personas import Body
 from tests.builders import NOV_22, a_tenant
 from tests.wait import until
 from tests.web.test_api import Api, a_key, a_session, a_user, refused

@@ -3,7 +3,7 @@
 import pytest
 
 from domain.billing.plan import Tier
-from simulators.clerk.sessions import FakeClerk
+from simulators.clerk.sessions import ClerkSessionSimulator
 from web.signin import issuer
 from workers.settings import SettingsInvalid, load, require
 
@@ -203,7 +203,7 @@ def test_good_settings_of_every_kind_are_taken() -> None:
         "YOUTUBE_API_KEY": "AIza-1",
         "REDDIT_CLIENT_ID": "id",
         "REDDIT_CLIENT_SECRET": "secret",
-        "CLERK_JWT_KEY": FakeClerk().pem().replace("\n", "\\n"),
+        "CLERK_JWT_KEY": ClerkSessionSimulator().pem().replace("\n", "\\n"),
         "CLERK_INSTANCE_ID": "ins_1",
     }
     assert load(good).youtube_api_key is not None

@@ -13,7 +13,7 @@ from integrations.http.client import Http
 from integrations.trends import gnews, google, reddit
 from integrations.trends.source import Source
 from simulators.loopback import Loopback, Reply
-from simulators.trends import fake_trends
+from simulators.trends import trends_simulator
 from workers.app import App
 from workers.outside.trends import LONGEST_WAIT, Collector, Outside
 
@@ -49,7 +49,7 @@ class Desk:
 
 @pytest.fixture
 def desk(app: App) -> Iterator[Desk]:
-    with fake_trends(lambda: NOW) as server:
+    with trends_simulator(lambda: NOW) as server:
         desk = Desk(app, server)
         yield desk
         desk.http.close()

@@ -15,7 +15,7 @@ import httpx
 from db.transaction import SYSTEM
 from integrations.stripe import webhooks as stripe
 from simulators.kinds import KINDS
-from simulators.people import cast
+from simulators.personas import random_persona
 from tests.chaos.faults import Wire
 from tests.chaos.fleet import FAST
 from tests.chaos.ground import STRIPE_SECRET, Place
@@ -91,7 +91,9 @@ def knocking(origin: str, rng: Random, per_second: float = 10) -> Iterator[dict[
     def knock() -> None:
         with httpx.Client(timeout=10) as client:
             while not stop.wait(1 / per_second):
-                body = json.dumps(KINDS["stripe"]["customer.deleted"].build(cast(rng), datetime.now(UTC))).encode()
+                body = json.dumps(
+                    KINDS["stripe"]["customer.deleted"].build(random_persona(rng), datetime.now(UTC))
+                ).encode()
                 headers = {stripe.SIGNATURE_HEADER: stripe.sign(body, STRIPE_SECRET, int(time.time()))}
                 try:
                     status = client.post(f"{origin}/webhooks/stripe", content=body, headers=headers).status_code

@@ -15,7 +15,7 @@ import httpx
 
 from domain.billing.plan import Tier
 from integrations.stripe import webhooks as stripe
-from simulators.people import Body, Shape, cast
+from simulators.personas import Body, Shape, random_persona
 from simulators.stripe.scenarios import lifecycle
 from tests.builders import a_stripe_event, a_tenant
 from tests.chaos.fleet import FAST
@@ -39,12 +39,12 @@ JOBS_OF_EVENTS = "SELECT payload ->> 'event_id', count(*) FROM job_queue WHERE j
 def shuffled(stage: Stage, finding: Finding) -> None:
     """R13."""
     rng = stage.rng()
-    lives = [life(rng, n) for n in range(stage.size(40, 4))]
-    events = [body for _, bodies in lives for body in bodies]
+    scenarios = [scenario(rng, n) for n in range(stage.size(40, 4))]
+    events = [body for _, bodies in scenarios for body in bodies]
     told = [body for body in events for _ in range(TIMES)]
     rng.shuffle(told)
     with stage.place_and_fleet(**FAST) as (place, fleet):
-        begin(place, lives)
+        begin(place, scenarios)
         origin = fleet.web()
         fleet.scheduler()
         fleet.dynos(2)
@@ -61,7 +61,7 @@ def shuffled(stage: Stage, finding: Finding) -> None:
         duplicates = sum(line.get("duplicate") is True for line in fleet.lines())
         finding.saw("duplicates recognised", duplicates, least=len(told) - len(events))
     with stage.ground.place(stage.name + "_oracle") as oracle:
-        begin(oracle, lives)
+        begin(oracle, scenarios)
         for body in events:
             a_stripe_event(oracle.app, body)
             drain(oracle.app)
@@ -77,13 +77,13 @@ def shuffled(stage: Stage, finding: Finding) -> None:
         finding.expect(same, f"{table} is not as if told in order: {differ[:1]}")
 
 
-def life(rng: Random, number: int) -> tuple[Any, list[Body]]:
-    who = cast(rng, shape=SHAPES[number % len(SHAPES)])
+def scenario(rng: Random, number: int) -> tuple[Any, list[Body]]:
+    who = random_persona(rng, shape=SHAPES[number % len(SHAPES)])
     return who.tenant_id, lifecycle(who, START, SOLD)
 
 
-def begin(place: Place, lives: Sequence[tuple[Any, list[Body]]]) -> None:
-    for tenant_id, _ in lives:
+def begin(place: Place, scenarios: Sequence[tuple[Any, list[Body]]]) -> None:
+    for tenant_id, _ in scenarios:
         a_tenant(place.app, id=tenant_id, used_quota=7, name=str(tenant_id))
 
 

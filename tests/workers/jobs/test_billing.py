@@ -12,7 +12,7 @@ from db.transaction import SYSTEM
 from domain.billing.plan import Tier
 from domain.errors import Rejected
 from domain.quota.quota import add_months
-from simulators.people import Body, Cast
+from simulators.personas import Body, Persona
 from simulators.stripe.events import checkout_session, customer, invoice, stripe_event, subscription
 from tests.builders import NOV_22, a_stripe_event, a_tenant, event_row, job_row, tenant
 from tests.drain import drain
@@ -29,8 +29,8 @@ def month(n: int) -> Any:
     return add_months(START, n)
 
 
-def people(tenant_id: UUID, price: str = "price_pro", **known: Any) -> Cast:
-    return replace(Cast(tenant_id, "cus_1", "sub_1", "user_1", "ada@example.com", price_id=price), **known)
+def people(tenant_id: UUID, price: str = "price_pro", **known: Any) -> Persona:
+    return replace(Persona(tenant_id, "cus_1", "sub_1", "user_1", "ada@example.com", price_id=price), **known)
 
 
 def unnamed(body: Body) -> Body:
@@ -44,17 +44,17 @@ def unnamed(body: Body) -> Body:
     return body
 
 
-def active(who: Cast, *, at: Any = START, kind: str = "updated", status: str = "active", **row: Any) -> Body:
+def active(who: Persona, *, at: Any = START, kind: str = "updated", status: str = "active", **row: Any) -> Body:
     body = subscription(who, START, row.pop("period", (START, month(1))), status=status, **row)
     return stripe_event(f"customer.subscription.{kind}", body, at=at, previous={} if kind == "updated" else None)
 
 
-def paid(who: Cast, n: int = 0, reason: str = "subscription_create", **bill: Any) -> Body:
+def paid(who: Persona, n: int = 0, reason: str = "subscription_create", **bill: Any) -> Body:
     body = invoice(who, (month(n), month(n + 1)), at=month(n) + SOON, billing_reason=reason, **bill)
     return stripe_event("invoice.paid", body, at=month(n) + SOON)
 
 
-def checkout(who: Cast) -> Body:
+def checkout(who: Persona) -> Body:
     return stripe_event("checkout.session.completed", checkout_session(who, at=START), at=START + SOON)
 
 
@@ -302,11 +302,11 @@ GONE = START + timedelta(days=10)
 NEXT = GONE + timedelta(days=1)
 
 
-def deleted(who: Cast) -> Body:
+def deleted(who: Persona) -> Body:
     return stripe_event("customer.deleted", customer(who, created_at=START), at=GONE)
 
 
-def later(who: Cast) -> list[Body]:
+def later(who: Persona) -> list[Body]:
     """Buys again, as a new customer."""
     period = (NEXT, add_months(NEXT, 1))
     row = subscription(who, NEXT, period)
@@ -398,7 +398,7 @@ def test_a_link_that_another_program_writes_is_found(app: App, ada: UUID) -> Non
     assert plan(app, ada) == ("PRO", "active", "cus_1", "sub_1", 50, 0)
 
 
-def thin(who: Cast) -> Body:
+def thin(who: Persona) -> Body:
     return {
         "id": "evt_thin",
         "object": "v2.core.event",

@@ -8,8 +8,8 @@ import pytest
 
 from db.transaction import SYSTEM
 from domain.quota.quota import add_months
-from simulators.people import Body, Cast
-from simulators.stripe.api import FakeStripe, Fault
+from simulators.personas import Body, Persona
+from simulators.stripe.api import Fault, StripeSimulator
 from simulators.stripe.events import invoice, stripe_event, subscription
 from tests.builders import NOV_22, a_stripe_event, a_tenant, event_row, job_row, tenant
 from tests.drain import drain
@@ -23,14 +23,14 @@ PERIOD = (NOV_22, add_months(NOV_22, 1))
 
 
 @pytest.fixture
-def who(selling: App, stripe: FakeStripe) -> Cast:
+def who(selling: App, stripe: StripeSimulator) -> Persona:
     """A tenant linked to its customer, which Stripe knows too. It is an hour later."""
     stripe.now = NOW
     tenant_id = a_tenant(selling, created_at=NOV_22 - timedelta(days=3), used_quota=7, stripe_customer_id="cus_ada")
-    return Cast(tenant_id, "cus_ada", "sub_ada", "user_ada", "ada@example.com")
+    return Persona(tenant_id, "cus_ada", "sub_ada", "user_ada", "ada@example.com")
 
 
-def bought(who: Cast, status: str = "active") -> list[Body]:
+def bought(who: Persona, status: str = "active") -> list[Body]:
     """The subscription and its paid invoice, as they stand in Stripe's books."""
     return [
         subscription(who, NOV_22, PERIOD, status=status),
@@ -65,13 +65,13 @@ def events(app: App) -> list[dict[str, Any]]:
         return tx.events.recent()
 
 
-def agrees(app: App, stripe: FakeStripe) -> bool:
+def agrees(app: App, stripe: StripeSimulator) -> bool:
     """A minute later, neither Stripe's books nor the stored events say anything else."""
     stripe.now += timedelta(minutes=1)
     return run(app)["different"] == 0 and rebuild(app.db, app.ports, cause="test") == []
 
 
-def test_where_all_webhooks_came_nothing_is_told_again(selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_where_all_webhooks_came_nothing_is_told_again(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     row, bill = bought(who)
     told(selling, row, bill)
     stripe.books["subscriptions"], stripe.books["invoices"] = [row], [bill]
@@ -79,7 +79,7 @@ def test_where_all_webhooks_came_nothing_is_told_again(selling: App, stripe: Fak
     assert len(events(selling)) == 2
 
 
-def test_a_purchase_whose_webhooks_never_came_is_found(selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_a_purchase_whose_webhooks_never_came_is_found(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     row, bill = bought(who)
     stripe.books["subscriptions"], stripe.books["invoices"] = [row], [bill]
     assert run(selling) == {"compared": 2, "different": 2, "repaired": 2}
@@ -89,7 +89,7 @@ def test_a_purchase_whose_webhooks_never_came_is_found(selling: App, stripe: Fak
     assert agrees(selling, stripe)
 
 
-def test_a_cancellation_whose_webhook_never_came_is_found(selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_a_cancellation_whose_webhook_never_came_is_found(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     row, bill = bought(who)
     told(selling, row, bill)
     assert plan(selling, who.tenant_id) == ("PRO", "active", 50, 0)
@@ -101,7 +101,7 @@ def test_a_cancellation_whose_webhook_never_came_is_found(selling: App, stripe: 
 
 
 def test_an_undelivered_event_is_stored_as_itself_and_its_late_delivery_is_a_duplicate(
-    selling: App, stripe: FakeStripe, who: Cast
+    selling: App, stripe: StripeSimulator, who: Persona
 ) -> None:
     row, bill = bought(who)
     missed = [
@@ -116,7 +116,9 @@ def test_an_undelivered_event_is_stored_as_itself_and_its_late_delivery_is_a_dup
     assert len(events(selling)) == 2
 
 
-def test_an_event_that_came_after_the_listing_is_not_undone(selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_an_event_that_came_after_the_listing_is_not_undone(
+    selling: App, stripe: StripeSimulator, who: Persona
+) -> None:
     row, bill = bought(who)
     told(selling, row, bill)
     past_due = subscription(who, NOV_22, PERIOD, status="past_due")
@@ -127,14 +129,14 @@ def test_an_event_that_came_after_the_listing_is_not_undone(selling: App, stripe
     assert plan(selling, who.tenant_id)[:2] == ("PRO", "past_due")
 
 
-def test_what_stripe_does_not_have_is_said_and_left(selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_what_stripe_does_not_have_is_said_and_left(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     told(selling, *bought(who))
     assert run(selling) == {"compared": 0, "different": 1, "repaired": 0}
     assert plan(selling, who.tenant_id)[0] == "PRO"
 
 
 def test_one_odd_object_does_not_keep_the_others_from_being_compared(
-    selling: App, stripe: FakeStripe, who: Cast
+    selling: App, stripe: StripeSimulator, who: Persona
 ) -> None:
     row, bill = bought(who)
     no_items = {"object": "list", "data": []}
@@ -144,7 +146,7 @@ def test_one_odd_object_does_not_keep_the_others_from_being_compared(
     assert plan(selling, who.tenant_id) == ("PRO", "active", 50, 0)
 
 
-def test_a_stripe_that_is_away_is_asked_again_later(selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_a_stripe_that_is_away_is_asked_again_later(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     stripe.faults.extend([Fault(503)] * 3)
     with selling.db.transaction(SYSTEM) as tx:
         job_id = reconcile.enqueue(tx)
@@ -158,7 +160,7 @@ def test_without_a_key_the_night_passes(app: App) -> None:
     assert "STRIPE_SECRET_KEY" in result["skipped"]
 
 
-def thin(who: Cast, **more: Any) -> Body:
+def thin(who: Persona, **more: Any) -> Body:
     url = f"/v1/subscriptions/{who.subscription_id}"
     return {
         "id": "evt_thin",
@@ -171,7 +173,7 @@ def thin(who: Cast, **more: Any) -> Body:
     }
 
 
-def test_a_thin_event_is_looked_up(selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_a_thin_event_is_looked_up(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     row, bill = bought(who)
     told(selling, row, bill)
     stripe.books["subscriptions"] = [subscription(who, NOV_22, PERIOD, status="past_due")]
@@ -182,7 +184,9 @@ def test_a_thin_event_is_looked_up(selling: App, stripe: FakeStripe, who: Cast) 
     assert plan(selling, who.tenant_id)[:2] == ("PRO", "past_due")
 
 
-def test_a_thin_event_without_a_key_waits_for_one(app: App, selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_a_thin_event_without_a_key_waits_for_one(
+    app: App, selling: App, stripe: StripeSimulator, who: Persona
+) -> None:
     told(app, *bought(who))
     stripe.books["subscriptions"] = [subscription(who, NOV_22, PERIOD, status="past_due")]
     job_id = a_stripe_event(app, thin(who))
@@ -195,7 +199,7 @@ def test_a_thin_event_without_a_key_waits_for_one(app: App, selling: App, stripe
     assert plan(selling, who.tenant_id)[:2] == ("PRO", "past_due")
 
 
-def test_a_thin_event_about_what_is_gone_waits_for_nothing(selling: App, stripe: FakeStripe, who: Cast) -> None:
+def test_a_thin_event_about_what_is_gone_waits_for_nothing(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     job_id = a_stripe_event(selling, thin(who))
     drain(selling)
     assert event_row(selling, job_id)["status"] == "ignored:gone"

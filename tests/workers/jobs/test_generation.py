@@ -19,9 +19,9 @@ from sqlalchemy import insert, select, update
 from db.schema.tables import api_usage, generations, quota_holds, social_accounts, tenants
 from db.transaction import SYSTEM
 from domain.concepts.generation import Past
-from simulators.llm import TOKENS_IN, TOKENS_OUT, FakeLlm, Trick, error, fake_llm
+from simulators.llm import TOKENS_IN, TOKENS_OUT, LlmSimulator, Trick, error, llm_simulator
 from simulators.loopback import Loopback, Reply
-from simulators.trends import fake_trends
+from simulators.trends import trends_simulator
 from tests.builders import NOV_22, a_tenant, job_row, tenant
 from tests.drain import drain
 from tests.told import everything_told
@@ -36,13 +36,13 @@ BASE_URLS = ("google_trends", "wikimedia", "hacker_news", "reddit", "youtube", "
 
 @pytest.fixture
 def trends() -> Iterator[Loopback]:
-    with fake_trends(lambda: NOV_22) as server:
+    with trends_simulator(lambda: NOV_22) as server:
         yield server
 
 
 @pytest.fixture
-def llm() -> Iterator[FakeLlm]:
-    with fake_llm() as fake:
+def llm() -> Iterator[LlmSimulator]:
+    with llm_simulator() as fake:
         yield fake
 
 
@@ -53,7 +53,7 @@ def offline(settings: Settings, trends: Loopback) -> Iterator[App]:
 
 
 @pytest.fixture
-def online(settings: Settings, trends: Loopback, llm: FakeLlm) -> Iterator[App]:
+def online(settings: Settings, trends: Loopback, llm: LlmSimulator) -> Iterator[App]:
     """With a key, and a model that answers here."""
     yield from _app(settings, trends, anthropic_api_key="a-key", anthropic_base_url=llm.server.url)
 
@@ -227,7 +227,7 @@ def test_a_month_of_concepts_repeats_none(offline: App) -> None:
 # --- with a language model ----------------------------------------------------------------------------------
 
 
-def test_a_models_concepts_are_kept_and_its_cost_recorded(online: App, llm: FakeLlm) -> None:
+def test_a_models_concepts_are_kept_and_its_cost_recorded(online: App, llm: LlmSimulator) -> None:
     tenant_id = a_tenant(online)
     row = run(online, tenant_id)
     assert row["status"] == "completed", row["error_message"]
@@ -253,7 +253,7 @@ def test_the_model_and_its_price_are_the_rows_of_today(online: App, owner_url: s
     assert (paid.name, paid.cost_usd) == ("anthropic/claude-sonnet-5", Decimal("0.0284"))
 
 
-def test_three_instead_of_five_are_asked_for_again_and_both_answers_paid(online: App, llm: FakeLlm) -> None:
+def test_three_instead_of_five_are_asked_for_again_and_both_answers_paid(online: App, llm: LlmSimulator) -> None:
     llm.misbehave("too few")
     tenant_id = a_tenant(online)
     assert run(online, tenant_id)["status"] == "completed"
@@ -263,7 +263,7 @@ def test_three_instead_of_five_are_asked_for_again_and_both_answers_paid(online:
     assert (len(kept(online, tenant_id)[0].concepts), used(online, tenant_id)) == (5, 5)
 
 
-def test_a_model_that_never_keeps_the_rules_costs_the_tenant_nothing(online: App, llm: FakeLlm) -> None:
+def test_a_model_that_never_keeps_the_rules_costs_the_tenant_nothing(online: App, llm: LlmSimulator) -> None:
     llm.misbehave("too few", "invented figure", "prose")
     tenant_id = a_tenant(online)
     row = run(online, tenant_id)
@@ -275,7 +275,7 @@ def test_a_model_that_never_keeps_the_rules_costs_the_tenant_nothing(online: App
 
 @pytest.mark.parametrize("trick", ["NUL", "half a surrogate pair", "bare control character"])
 def test_an_answer_that_cannot_be_stored_as_it_is_is_asked_for_and_paid_once(
-    online: App, llm: FakeLlm, trick: Trick
+    online: App, llm: LlmSimulator, trick: Trick
 ) -> None:
     llm.misbehave(trick)
     tenant_id = a_tenant(online)
@@ -286,7 +286,7 @@ def test_an_answer_that_cannot_be_stored_as_it_is_is_asked_for_and_paid_once(
     assert (len(usage(online, tenant_id)), used(online, tenant_id)) == (1, 5)
 
 
-def test_what_a_model_was_paid_is_kept_although_the_job_was_cancelled_meanwhile(online: App, llm: FakeLlm) -> None:
+def test_what_a_model_was_paid_is_kept_although_the_job_was_cancelled_meanwhile(online: App, llm: LlmSimulator) -> None:
     tenant_id = a_tenant(online)
     job_id = enqueue(online, tenant_id)
 
@@ -300,7 +300,7 @@ def test_what_a_model_was_paid_is_kept_although_the_job_was_cancelled_meanwhile(
     assert (len(usage(online, tenant_id)), used(online, tenant_id)) == (1, 0)
 
 
-def test_a_refusal_is_told_and_costs_the_tenant_nothing(online: App, llm: FakeLlm) -> None:
+def test_a_refusal_is_told_and_costs_the_tenant_nothing(online: App, llm: LlmSimulator) -> None:
     llm.misbehave("refusal")
     tenant_id = a_tenant(online)
     row = run(online, tenant_id)
@@ -309,7 +309,7 @@ def test_a_refusal_is_told_and_costs_the_tenant_nothing(online: App, llm: FakeLl
     assert (used(online, tenant_id), len(usage(online, tenant_id))) == (0, 1)
 
 
-def test_a_model_that_is_overloaded_is_waited_for_with_the_hold_kept(online: App, llm: FakeLlm) -> None:
+def test_a_model_that_is_overloaded_is_waited_for_with_the_hold_kept(online: App, llm: LlmSimulator) -> None:
     llm.server.fail(error(429, "rate_limit_error", "slow down", retry_after="600"))
     tenant_id = a_tenant(online)
     row = run(online, tenant_id)
@@ -320,7 +320,7 @@ def test_a_model_that_is_overloaded_is_waited_for_with_the_hold_kept(online: App
     assert (used(online, tenant_id), llm.calls, len(usage(online, tenant_id))) == (5, 2, 1)
 
 
-def test_a_model_that_stays_away_gives_the_concepts_back(online: App, llm: FakeLlm) -> None:
+def test_a_model_that_stays_away_gives_the_concepts_back(online: App, llm: LlmSimulator) -> None:
     llm.server.fail(error(529, "overloaded_error", "Overloaded"), times=3)
     tenant_id = a_tenant(online)
     row = run(online, tenant_id)
@@ -329,7 +329,7 @@ def test_a_model_that_stays_away_gives_the_concepts_back(online: App, llm: FakeL
     assert (row["status"], used(online, tenant_id), holds(online, tenant_id)) == ("failed", 0, ["released"])
 
 
-def test_the_grammar_can_be_asked_for_although_there_is_a_key(online: App, llm: FakeLlm) -> None:
+def test_the_grammar_can_be_asked_for_although_there_is_a_key(online: App, llm: LlmSimulator) -> None:
     tenant_id = a_tenant(online)
     assert run(online, tenant_id, generator="local-grammar/v1")["status"] == "completed"
     assert llm.calls == 0
@@ -350,7 +350,7 @@ def _block_saving(owner: psycopg.Connection[Any]) -> None:
 
 
 def test_a_kill_between_the_models_answer_and_the_save_asks_and_counts_once(
-    online: App, llm: FakeLlm, owner_url: str
+    online: App, llm: LlmSimulator, owner_url: str
 ) -> None:
     tenant_id = a_tenant(online)
     job_id = enqueue(online, tenant_id)

@@ -14,24 +14,24 @@ from simulators.clerk.events import (
     clerk_event,
     clerk_user,
 )
-from simulators.people import Body, Cast
+from simulators.personas import Body, Persona
 from tests.builders import NOV_22, a_clerk_event, a_tenant, beside, event_row, job_row, tenant
 from tests.drain import drain
 from workers.app import App
 
-ADA = Cast(uuid4(), "cus_1", "sub_1", "user_ada", "ada@example.com")
+ADA = Persona(uuid4(), "cus_1", "sub_1", "user_ada", "ada@example.com")
 HOUR = timedelta(hours=1)
 
 
-def created(who: Cast = ADA, at: datetime = NOV_22, **person: Any) -> Body:
+def created(who: Persona = ADA, at: datetime = NOV_22, **person: Any) -> Body:
     return clerk_event("user.created", clerk_user(who, created_at=at, **person), at=at)
 
 
-def updated(who: Cast = ADA, at: datetime = NOV_22 + HOUR, **person: Any) -> Body:
+def updated(who: Persona = ADA, at: datetime = NOV_22 + HOUR, **person: Any) -> Body:
     return clerk_event("user.updated", clerk_user(who, created_at=NOV_22, updated_at=at, **person), at=at)
 
 
-def deleted(who: Cast = ADA, at: datetime = NOV_22 + 2 * HOUR) -> Body:
+def deleted(who: Persona = ADA, at: datetime = NOV_22 + 2 * HOUR) -> Body:
     return clerk_event("user.deleted", clerk_deleted_user(who), at=at)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from db.transaction import SYSTEM
-from simulators.clerk.api import FakeClerkApi
+from simulators.clerk.api import ClerkApiSimulator
 from simulators.clerk.events import clerk_event, clerk_membership, clerk_organization, clerk_user
 from simulators.clerk.scenarios import lives
 from simulators.loopback import Asked, Loopback, Reply
-from simulators.people import Body, Cast
+from simulators.personas import Body, Persona
 from tests.builders import NOV_22, a_clerk_event, event_row, job_row
-from tests.converge.people import state
+from tests.converge.clerk_runs import state
 from tests.drain import drain
 from tests.workers.jobs.test_identity import ADA, HOUR, apply, created, the_user, users
 from workers.app import App, build
@@ -27,21 +27,21 @@ BOB = replace(ADA, user_id="user_bob", email="bob@example.com")
 
 
 @pytest.fixture
-def clerk() -> FakeClerkApi:
+def clerk() -> ClerkApiSimulator:
     """An instance that knows one person, whom we know too."""
-    found = FakeClerkApi()
+    found = ClerkApiSimulator()
     found.users = [clerk_user(ADA, created_at=NOV_22)]
     return found
 
 
 @pytest.fixture
-def served(clerk: FakeClerkApi) -> Iterator[Loopback]:
+def served(clerk: ClerkApiSimulator) -> Iterator[Loopback]:
     with clerk.serving() as server:
         yield server
 
 
 @pytest.fixture
-def asking(settings: Settings, clerk: FakeClerkApi, served: Loopback) -> Iterator[App]:
+def asking(settings: Settings, clerk: ClerkApiSimulator, served: Loopback) -> Iterator[App]:
     """An application with the key of `clerk`."""
     logs.configure("console", "ERROR")
     app = build(settings_of(settings, clerk, served), name="tests", clock=lambda: NOV_22 + 9 * HOUR)
@@ -50,7 +50,7 @@ def asking(settings: Settings, clerk: FakeClerkApi, served: Loopback) -> Iterato
     app.close()
 
 
-def settings_of(settings: Settings, clerk: FakeClerkApi, served: Loopback, **more: Any) -> Settings:
+def settings_of(settings: Settings, clerk: ClerkApiSimulator, served: Loopback, **more: Any) -> Settings:
     given = {"clerk_secret_key": clerk.key, "clerk_api_base": served.url}
     return Settings.model_validate(settings.model_dump() | given | more)
 
@@ -80,7 +80,7 @@ def test_where_all_webhooks_came_nothing_is_told_again(asking: App) -> None:
         assert len(tx.events.recent()) == 1
 
 
-def test_whoever_never_came_comes_with_their_organization(asking: App, clerk: FakeClerkApi) -> None:
+def test_whoever_never_came_comes_with_their_organization(asking: App, clerk: ClerkApiSimulator) -> None:
     clerk.users.append(clerk_user(BOB, created_at=NOV_22))
     clerk.organizations.append(clerk_organization(BOB, created_at=NOV_22))
     clerk.memberships.append(clerk_membership(BOB, created_at=NOV_22, role="org:admin"))
@@ -98,7 +98,7 @@ def test_whoever_never_came_comes_with_their_organization(asking: App, clerk: Fa
     assert agrees(asking)
 
 
-def test_a_ban_and_its_end_that_were_never_told_are_found(asking: App, clerk: FakeClerkApi) -> None:
+def test_a_ban_and_its_end_that_were_never_told_are_found(asking: App, clerk: ClerkApiSimulator) -> None:
     clerk.users = [clerk_user(ADA, created_at=NOV_22, updated_at=NOV_22 + HOUR, banned=True)]
     assert run(asking) == (1, 1, 1)
     assert the_user(asking)["banned"]
@@ -108,7 +108,7 @@ def test_a_ban_and_its_end_that_were_never_told_are_found(asking: App, clerk: Fa
     assert agrees(asking)
 
 
-def test_what_clerk_does_not_have_any_more_ends(asking: App, clerk: FakeClerkApi) -> None:
+def test_what_clerk_does_not_have_any_more_ends(asking: App, clerk: ClerkApiSimulator) -> None:
     clerk.users.append(clerk_user(BOB, created_at=NOV_22))
     clerk.organizations.append(clerk_organization(BOB, created_at=NOV_22))
     clerk.memberships = [clerk_membership(who, created_at=NOV_22) for who in (ADA, BOB)]
@@ -133,7 +133,7 @@ def test_what_clerk_does_not_have_any_more_ends(asking: App, clerk: FakeClerkApi
 
 
 def test_all_pages_are_read_and_nobody_is_gone_because_somebody_is_deleted_meanwhile(
-    asking: App, clerk: FakeClerkApi, served: Loopback
+    asking: App, clerk: ClerkApiSimulator, served: Loopback
 ) -> None:
     many = [replace(ADA, user_id=f"user_{n:03}", email=f"p{n}@example.com") for n in range(250)]
     clerk.users += [clerk_user(who, created_at=NOV_22 + timedelta(seconds=n)) for n, who in enumerate(many)]
@@ -159,27 +159,27 @@ def test_too_many_requests_are_waited_for(asking: App, served: Loopback) -> None
     assert run(asking) == (1, 0, 0)
 
 
-def test_a_failure_in_the_middle_is_tried_again(asking: App, clerk: FakeClerkApi, served: Loopback) -> None:
+def test_a_failure_in_the_middle_is_tried_again(asking: App, clerk: ClerkApiSimulator, served: Loopback) -> None:
     clerk.users.append(clerk_user(BOB, created_at=NOV_22))
     served.fail(Reply(b"{}", 500), times=9, path="/v1/organization")
     row = attempt(asking)
     assert (row["status"], len(users(asking))) == ("pending", 2), "what was found before is repaired"
 
 
-def test_an_instance_without_organizations_has_none(asking: App, clerk: FakeClerkApi) -> None:
+def test_an_instance_without_organizations_has_none(asking: App, clerk: ClerkApiSimulator) -> None:
     clerk.organizations_enabled = False
     apply(asking, clerk_event("organization.created", clerk_organization(ADA, created_at=NOV_22), at=NOV_22))
     assert run(asking) == (1, 0, 0), "nobody counts as gone of whom Clerk does not say it"
 
 
-def test_an_odd_object_is_named_and_costs_only_itself(asking: App, clerk: FakeClerkApi) -> None:
+def test_an_odd_object_is_named_and_costs_only_itself(asking: App, clerk: ClerkApiSimulator) -> None:
     clerk.users += [{"id": "user_odd", "created_at": 7}, clerk_user(BOB, created_at=NOV_22)]
     clerk.users[1]["updated_at"] = "yesterday"
     assert run(asking) == (3, 2, 1)
     assert [row["clerk_id"] for row in users(asking)] == ["user_ada", "user_bob"]
 
 
-def test_a_person_whose_deletion_is_known_does_not_come_back(asking: App, clerk: FakeClerkApi) -> None:
+def test_a_person_whose_deletion_is_known_does_not_come_back(asking: App, clerk: ClerkApiSimulator) -> None:
     gone = clerk_event("user.deleted", {"id": "user_ada", "object": "user", "deleted": True}, at=NOV_22)
     with asking.db.transaction(SYSTEM) as tx:
         tx.driver.execute("INSERT INTO users (clerk_id, tenant_id) SELECT 'user_eve', id FROM tenants")
@@ -195,7 +195,7 @@ def test_a_person_whose_deletion_is_known_does_not_come_back(asking: App, clerk:
 
 @pytest.mark.parametrize("named", [True, False])
 def test_another_instances_key_changes_nothing(
-    asking: App, settings: Settings, clerk: FakeClerkApi, served: Loopback, named: bool
+    asking: App, settings: Settings, clerk: ClerkApiSimulator, served: Loopback, named: bool
 ) -> None:
     clerk.users = [clerk_user(BOB, created_at=NOV_22)]
     more = {"clerk_instance_id": "ins_ours"} if named else {}
@@ -209,7 +209,7 @@ def test_another_instances_key_changes_nothing(
     assert the_user(asking)["deleted_at"] is None
 
 
-def test_a_wrong_key_and_none_say_so(app: App, settings: Settings, clerk: FakeClerkApi, served: Loopback) -> None:
+def test_a_wrong_key_and_none_say_so(app: App, settings: Settings, clerk: ClerkApiSimulator, served: Loopback) -> None:
     assert attempt(app)["result"] == {"skipped": "CLERK_SECRET_KEY is not set, so Clerk cannot be asked"}
     wrong = build(settings_of(settings, clerk, served, clerk_secret_key="sk_test_other"), name="tests")
     row = attempt(wrong)
@@ -219,11 +219,11 @@ def test_a_wrong_key_and_none_say_so(app: App, settings: Settings, clerk: FakeCl
 
 # --- whatever was lost -------------------------------------------------------------------------------------------
 
-WHO = Cast(ADA.tenant_id, "cus_1", "sub_1", "user_life", "life@example.com", organization_id="org_life")
-LIVES = lives(WHO, NOV_22)
+WHO = Persona(ADA.tenant_id, "cus_1", "sub_1", "user_life", "life@example.com", organization_id="org_life")
+SCENARIOS = lives(WHO, NOV_22)
 
 
-def books(clerk: FakeClerkApi, events: list[Body]) -> None:
+def books(clerk: ClerkApiSimulator, events: list[Body]) -> None:
     """What Clerk has at the end of a life."""
     people, organizations, members = {}, {}, {}
     for event in events:
@@ -241,11 +241,11 @@ def books(clerk: FakeClerkApi, events: list[Body]) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", LIVES)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_whatever_events_were_lost_the_mirror_is_what_the_books_say(
-    asking: App, clerk: FakeClerkApi, name: str
+    asking: App, clerk: ClerkApiSimulator, name: str
 ) -> None:
-    events = LIVES[name]
+    events = SCENARIOS[name]
     books(clerk, events)
     rng = Random(name)
     apply(asking, *rng.sample(events, len(events) // 2))

@@ -19,7 +19,7 @@ from simulators.clerk.events import (
     clerk_organization,
     clerk_session,
 )
-from simulators.people import Body, Cast
+from simulators.personas import Body, Persona
 from tests.builders import NOV_22, a_clerk_event, a_tenant, event_row, job_row, tenant
 from tests.drain import drain
 from tests.wait import until
@@ -42,7 +42,7 @@ def organization(what: str = "created", at: datetime = NOV_22, **fields: Any) ->
     return clerk_event(f"organization.{what}", clerk_organization(ADA, created_at=at, **fields), at=at)
 
 
-def joined(who: Cast = ADA, role: str = "org:member") -> Body:
+def joined(who: Persona = ADA, role: str = "org:member") -> Body:
     row = clerk_membership(who, created_at=NOV_22, role=role)
     return clerk_event("organizationMembership.created", row, at=NOV_22)
 

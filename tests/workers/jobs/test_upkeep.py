@@ -14,7 +14,7 @@ import pytest
 from db.events.writer import store_and_commit
 from db.transaction import SYSTEM
 from integrations.clerk import webhooks as clerk
-from simulators.people import Body
+from simulators.personas import Body
 from tests.builders import a_clerk_event, a_stripe_event, an_ended_job, job_row, new_id, where
 from tests.wait import until
 from web.webhooks import new_event

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from simulators.people import SHAPES
-from simulators.stripe.scenarios import LIVES
-from tests.converge import late
-from tests.converge.course import ORDERS, Diverged, State, compare, deliver, run, told
+from simulators.personas import SHAPES
+from simulators.stripe.scenarios import SCENARIOS
+from tests.converge import late_runs
+from tests.converge.runs import ORDERS, Diverged, State, compare, deliver, run, told
 from workers.app import App
 
 # (tier, status, customer, subscription, limit, used) when all has been told, in order.
@@ -44,26 +44,26 @@ def rng() -> Random:
     return Random(seed)
 
 
-@pytest.mark.parametrize("name", LIVES)
-def test_every_life_ends_as_it_should_and_the_same_in_any_order(app: App, name: str, rng: Random) -> None:
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_ends_as_it_should_and_the_same_in_any_order(app: App, name: str, rng: Random) -> None:
     shape = rng.choice(SHAPES)
-    life = told(name, shape)
-    in_order = deliver(app, life)
+    scenario = told(name, shape)
+    in_order = deliver(app, scenario)
     [tenant] = in_order["tenants"]
     ended = tuple(tenant[column] for column in (*COLUMNS, "monthly_quota", "used_quota"))
     assert ended == ENDS[name], shape
-    expected: dict[Any, State] = {(name, shape, len(life)): in_order}
+    expected: dict[Any, State] = {(name, shape, len(scenario)): in_order}
     run(app, name, shape, rng.choice(ORDERS[1:]), rng, expected)
 
 
-@pytest.mark.parametrize("name", LIVES)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_whenever_it_is_told_and_whenever_the_clock_strikes_one_quota_comes_of_it(
     app: App, name: str, rng: Random
 ) -> None:
-    late.run(app, name, rng.choice(SHAPES), rng)
+    late_runs.run(app, name, rng.choice(SHAPES), rng)
 
 
 def test_the_harness_sees_that_an_event_is_missing(app: App) -> None:
-    life = told("dunning_to_cancellation", "basil")
+    scenario = told("dunning_to_cancellation", "basil")
     with pytest.raises(Diverged):
-        compare(deliver(app, life), deliver(app, life[:-1]), life)
+        compare(deliver(app, scenario), deliver(app, scenario[:-1]), scenario)

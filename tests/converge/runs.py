@@ -13,8 +13,8 @@ import psycopg
 from db.transaction import SYSTEM
 from domain.billing.plan import Tier
 from integrations.stripe import webhooks as stripe
-from simulators.people import Body, Cast, Shape
-from simulators.stripe.scenarios import LIVES
+from simulators.personas import Body, Persona, Shape
+from simulators.stripe.scenarios import SCENARIOS
 from tests.builders import a_stripe_event, a_tenant, job_row
 from tests.drain import drain
 from workers.app import App
@@ -22,7 +22,7 @@ from workers.ops.rebuild import rebuild
 
 CREATED = datetime.fromisoformat("2027-01-26T12:00:00+00:00")
 START = datetime.fromisoformat("2027-01-31T12:00:00+00:00")
-WHO = Cast(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
+WHO = Persona(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
 SOLD = {Tier.STARTER: "price_starter", Tier.PRO: "price_pro", Tier.AGENCY: "price_agency"}
 USED_BEFORE, TAKEN = 7, 2
 
@@ -46,7 +46,7 @@ class Diverged(AssertionError):
 
 def told(name: str, shape: Shape) -> list[Body]:
     """The life in order."""
-    return LIVES[name](replace(WHO, shape=shape), START, SOLD)
+    return SCENARIOS[name](replace(WHO, shape=shape), START, SOLD)
 
 
 def links(body: Body) -> bool:
@@ -173,8 +173,8 @@ def run(app: App, name: str, shape: Shape, order: Order, rng: Random, expected: 
     Raises:
         Diverged: says what differs, or what does not hold.
     """
-    life = told(name, shape)
-    events = life[: rng.choice([len(life), rng.randint(1, len(life))])]
+    scenario = told(name, shape)
+    events = scenario[: rng.choice([len(scenario), rng.randint(1, len(scenario))])]
     case, busy = (name, shape, len(events)), (name, shape, len(events), "with consumption")
     if case not in expected:
         expected[case] = deliver(app, events)

@@ -15,13 +15,13 @@ from domain.events.outcomes import Ignored
 from domain.identity import events as identity_events
 from simulators.clerk.events import clerk_user
 from simulators.kinds import KINDS
-from simulators.people import API_VERSIONS, Cast, Shape, cast
+from simulators.personas import API_VERSIONS, Persona, Shape, random_persona
 from simulators.stripe.events import checkout_session, customer, invoice, stripe_event, subscription
 from simulators.stripe.scenarios import lifecycle
 
 AT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 PERIOD = (AT, datetime(2026, 4, 1, 8, 0, tzinfo=UTC))
-WHO = Cast(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
+WHO = Persona(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
 PRICES = {Tier.STARTER: "price_starter", Tier.PRO: "price_pro"}
 
 SHAPES: list[Shape] = ["acacia", "basil", "hybrid"]
@@ -103,5 +103,5 @@ def test_the_same_values_make_the_same_event() -> None:
 
 
 def test_random_people_are_the_rngs_and_what_is_known_stays() -> None:
-    assert cast(Random(1)) == cast(Random(1)) != cast(Random(2))
-    assert cast(Random(1), tenant_id=WHO.tenant_id, shape="hybrid").tenant_id == WHO.tenant_id
+    assert random_persona(Random(1)) == random_persona(Random(1)) != random_persona(Random(2))
+    assert random_persona(Random(1), tenant_id=WHO.tenant_id, shape="hybrid").tenant_id == WHO.tenant_id

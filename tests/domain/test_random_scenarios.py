@@ -12,9 +12,9 @@ from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice, further
 from domain.billing.plan import LIFE, Subscription, TenantBilling, Tier, certain, change_plan, newer
 from domain.quota.quota import begin, carry_over, reset
-from simulators.people import Body
+from simulators.personas import Body
 from tests.converge import oracle
-from tests.converge.random_lives import CREATED, SOLD, Life, live
+from tests.converge.random_scenarios import CREATED, SOLD, RandomScenario, random_scenario
 
 USED = 3
 
@@ -62,9 +62,9 @@ def outcome(tenant: TenantBilling, now: datetime) -> oracle.Expected:
     return oracle.Expected(tenant.tier, tenant.status, tenant.subscription_id, quota.limit, quota.period_start, blocked)
 
 
-def taken_back(life: Life) -> list[str]:
+def taken_back(scenario: RandomScenario) -> list[str]:
     """The events, told in time, with which a month of a plan that goes on begins earlier than it had begun."""
-    found, mirror, events = [], Mirror(), life.account.told
+    found, mirror, events = [], Mirror(), scenario.account.told
     for body, then in zip(events, [*(body["created"] for body in events[1:]), None], strict=True):
         now = datetime.fromtimestamp(body["created"], UTC)
         before = mirror.derive(now)
@@ -79,13 +79,13 @@ def taken_back(life: Life) -> list[str]:
 
 
 @pytest.mark.parametrize("tens", range(10))
-def test_lives_end_as_their_account_says_in_any_order(tens: int) -> None:
+def test_scenarios_end_as_their_account_says_in_any_order(tens: int) -> None:
     for seed in range(tens * 10, tens * 10 + 10):
-        life, rng = live(seed), Random(seed)
-        tenant, sure = told(life.account.told, life.now)
-        assert outcome(tenant, life.now) == oracle.expect(life) or not sure, (seed, life.acts)
+        scenario, rng = random_scenario(seed), Random(seed)
+        tenant, sure = told(scenario.account.told, scenario.now)
+        assert outcome(tenant, scenario.now) == oracle.expect(scenario) or not sure, (seed, scenario.acts)
         for _ in range(2):
-            order = life.account.told * 2
+            order = scenario.account.told * 2
             rng.shuffle(order)
-            assert told(order, life.now) == (tenant, sure), (seed, life.acts)
-        assert not taken_back(life), (seed, life.acts)
+            assert told(order, scenario.now) == (tenant, sure), (seed, scenario.acts)
+        assert not taken_back(scenario), (seed, scenario.acts)

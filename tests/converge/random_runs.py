@@ -11,14 +11,14 @@ from typing import Any, Final
 from db.transaction import SYSTEM
 from domain.billing.plan import certain
 from domain.events.outcomes import Flag
-from simulators.people import Body
-from simulators.stripe.api import FakeStripe, embedded
+from simulators.personas import Body
+from simulators.stripe.api import StripeSimulator, embedded
 from tests.builders import a_stripe_event
 from tests.converge import oracle
 from tests.converge.account import books
-from tests.converge.course import Diverged, arranged, begin, state
-from tests.converge.late import ask_who_is_due
-from tests.converge.random_lives import CREATED, SOLD, TENANT, Life, live
+from tests.converge.late_runs import ask_who_is_due
+from tests.converge.random_scenarios import CREATED, SOLD, TENANT, RandomScenario, random_scenario
+from tests.converge.runs import Diverged, arranged, begin, state
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.billing_reconcile import reconcile
@@ -52,30 +52,30 @@ class House:
 
     app: App
     selling: App
-    stripe: FakeStripe
+    stripe: StripeSimulator
 
 
-def run(house: House, life: Life, rng: Random) -> Outcome:
+def run(house: House, scenario: RandomScenario, rng: Random) -> Outcome:
     """Every way of delivery, once.
 
     Raises:
         Diverged: says in which run what differs.
     """
-    expected = oracle.expect(life)
-    told = [cut(body) for body in life.account.told]
+    expected = oracle.expect(scenario)
+    told = [cut(body) for body in scenario.account.told]
     partial = sum(map(is_partial, told))
-    without_key(house, life, told, rng, None if partial else expected)
-    with_key(house, life, arranged(told, "doubled", rng), expected)
-    with_some_lost(house, life, told, rng, expected)
+    without_key(house, scenario, told, rng, None if partial else expected)
+    with_key(house, scenario, arranged(told, "doubled", rng), expected)
+    with_some_lost(house, scenario, told, rng, expected)
     return Outcome(expected, 4, partial)
 
 
-def shrunk(house: House, life: Life) -> str:
+def shrunk(house: House, scenario: RandomScenario) -> str:
     """The life up to the first act with which it diverges, as a report: its acts, its events, and what differs."""
-    for most in range(len(life.acts) + 1):
-        shorter = live(life.seed, most)
+    for most in range(len(scenario.acts) + 1):
+        shorter = random_scenario(scenario.seed, most)
         try:
-            run(house, shorter, Random(life.seed))
+            run(house, shorter, Random(scenario.seed))
         except Diverged as error:
             told = [f"{moment(body):%Y-%m-%d %H:%M:%S} {body['id']} {body['type']}" for body in shorter.account.told]
             until = f"as of {shorter.now:%Y-%m-%d %H:%M:%S}, told by"
@@ -83,26 +83,30 @@ def shrunk(house: House, life: Life) -> str:
     return "Shrunk, it does not diverge."
 
 
-def without_key(house: House, life: Life, told: Sequence[Body], rng: Random, expected: oracle.Expected | None) -> None:
+def without_key(
+    house: House, scenario: RandomScenario, told: Sequence[Body], rng: Random, expected: oracle.Expected | None
+) -> None:
     """What a body does not say is parked or flagged, and so it is in any order."""
-    app, order = at(house.app, life.now), arranged(told, "doubled", rng)
-    found = deliver(app, told, life.now)
-    compare("without a key, doubled and shuffled", found, deliver(app, order, life.now), order)
+    app, order = at(house.app, scenario.now), arranged(told, "doubled", rng)
+    found = deliver(app, told, scenario.now)
+    compare("without a key, doubled and shuffled", found, deliver(app, order, scenario.now), order)
     if expected is not None and not found["in doubt"]:
-        agree("without a key", expected, app, life, order)
+        agree("without a key", expected, app, scenario, order)
 
 
-def with_key(house: House, life: Life, order: Sequence[Body], expected: oracle.Expected) -> None:
-    house.stripe.now, house.stripe.books = life.now, books(life.account.told)
-    app = at(house.selling, life.now)
-    deliver(app, order, life.now)
-    agree("with a key, doubled and shuffled", expected, app, life, order)
+def with_key(house: House, scenario: RandomScenario, order: Sequence[Body], expected: oracle.Expected) -> None:
+    house.stripe.now, house.stripe.books = scenario.now, books(scenario.account.told)
+    app = at(house.selling, scenario.now)
+    deliver(app, order, scenario.now)
+    agree("with a key, doubled and shuffled", expected, app, scenario, order)
 
 
-def with_some_lost(house: House, life: Life, told: Sequence[Body], rng: Random, expected: oracle.Expected) -> None:
+def with_some_lost(
+    house: House, scenario: RandomScenario, told: Sequence[Body], rng: Random, expected: oracle.Expected
+) -> None:
     """By the clock: each event comes late, some twice, and some never. What Stripe could not deliver, it lists; half of
     the time it believes to have delivered it, and then only the plan is repaired, not when a month of it began."""
-    stripe, app = house.stripe, replace(at(house.selling, life.now), clock=lambda: house.stripe.now)
+    stripe, app = house.stripe, replace(at(house.selling, scenario.now), clock=lambda: house.stripe.now)
     lost = {body["id"] for body in told if rng.random() < 0.25}
     listed = lost if rng.random() < 0.5 else set()
     acts: list[tuple[datetime, Callable[[], object]]] = []
@@ -110,26 +114,26 @@ def with_some_lost(house: House, life: Life, told: Sequence[Body], rng: Random, 
         for body in told:
             when = moment(body)
             if body["id"] in lost:
-                night = min(when + REPAIRED_WITHIN * rng.random() + timedelta(minutes=1), life.now)
+                night = min(when + REPAIRED_WITHIN * rng.random() + timedelta(minutes=1), scenario.now)
                 acts.append((night, lambda: run_job(app, reconcile)))
                 continue
             for _ in range(rng.choice([1, 2])):
-                late = min(when + AT_ONCE + LATE * rng.random() ** 4, life.now)
+                late = min(when + AT_ONCE + LATE * rng.random() ** 4, scenario.now)
                 acts.append((late, lambda body=body: a_stripe_event(app, body, connection)))  # type: ignore[misc]
         begin(app, USED, CREATED)
         for now, act in sorted(acts, key=lambda each: each[0]):
-            known = [body for body in life.account.told if moment(body) <= now]
+            known = [body for body in scenario.account.told if moment(body) <= now]
             stripe.now, stripe.books = now, books(known)
             stripe.books["events"] = [
                 cut(body) for body in reversed(known) if body["id"] in listed and moment(body) > now - EVENTS_KEPT
             ]
             act()
             drain(app)
-    app = at(app, life.now)
-    ask_who_is_due(app, life.now)
+    app = at(app, scenario.now)
+    ask_who_is_due(app, scenario.now)
     order = [body for body in told if body["id"] not in lost]
     how = f"by the clock, {len(lost)} lost until a reconcile, {len(listed)} of them listed"
-    agree(how, expected, app, life, order, all_of_it=listed == lost)
+    agree(how, expected, app, scenario, order, all_of_it=listed == lost)
 
 
 def deliver(app: App, events: Sequence[Body], now: datetime) -> Any:
@@ -161,7 +165,13 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 
 def agree(
-    how: str, expected: oracle.Expected, app: App, life: Life, order: Sequence[Body], *, all_of_it: bool = True
+    how: str,
+    expected: oracle.Expected,
+    app: App,
+    scenario: RandomScenario,
+    order: Sequence[Body],
+    *,
+    all_of_it: bool = True,
 ) -> None:
     """The tenant has what the account at Stripe says that it should have."""
     with app.db.transaction(SYSTEM) as tx:
@@ -175,7 +185,7 @@ def agree(
         row["stripe_subscription_id"],
         row["monthly_quota"],
         row["quota_period_start"],
-        until is not None and until <= life.now and left > 0,
+        until is not None and until <= scenario.now and left > 0,
     )
     if not all_of_it:
         found = replace(found, began=expected.began, blocked=expected.blocked)

@@ -8,15 +8,15 @@ from typing import Any
 from uuid import UUID
 
 from db.transaction import SYSTEM
-from simulators.clerk.scenarios import lives
-from simulators.people import Body, Cast
+from simulators.clerk.scenarios import scenarios
+from simulators.personas import Body, Persona
 from tests.builders import NOV_22, a_clerk_event, job_row
-from tests.converge.course import Order, compare, expect
+from tests.converge.runs import Order, compare, expect
 from tests.drain import drain
 from workers.app import App
 
-WHO = Cast(UUID(int=7), "cus_1", "sub_1", "user_ada", "ada@example.com", organization_id="org_acme")
-LIVES = lives(WHO, NOV_22)
+WHO = Persona(UUID(int=7), "cus_1", "sub_1", "user_ada", "ada@example.com", organization_id="org_acme")
+SCENARIOS = scenarios(WHO, NOV_22)
 
 State = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -107,13 +107,13 @@ def run(app: App, name: str, order: Order, rng: Random, expected: dict[Any, Stat
     Raises:
         Diverged: says what differs, or what does not hold.
     """
-    chosen = tuple(index for index in range(len(LIVES[name])) if rng.random() < 0.8)
+    chosen = tuple(index for index in range(len(SCENARIOS[name])) if rng.random() < 0.8)
     if not chosen or rng.random() < 0.5:
-        chosen = tuple(range(len(LIVES[name])))
-    events = [LIVES[name][index] for index in chosen]
+        chosen = tuple(range(len(SCENARIOS[name])))
+    events = [SCENARIOS[name][index] for index in chosen]
     if (name, chosen) not in expected:
         expected[name, chosen] = deliver(app, events, range(len(events)))
-        whole = len(events) == len(LIVES[name])
+        whole = len(events) == len(SCENARIOS[name])
         expect(not whole or not expected[name, chosen]["waiting"], "somebody is waited for who does not come")
     told = arranged(len(events), order, rng)
     for at_once in (False, True):

@@ -8,28 +8,28 @@ from random import Random, SystemRandom
 
 import pytest
 
-from tests.converge.course import ORDERS
-from tests.converge.people import LIVES, deliver, run
+from tests.converge.clerk_runs import SCENARIOS, deliver, run
+from tests.converge.runs import ORDERS
 from workers.app import App
 
 
-@pytest.mark.parametrize("life", LIVES)
-def test_a_life_ends_the_same_in_any_order(app: App, life: str) -> None:
+@pytest.mark.parametrize("life", SCENARIOS)
+def test_a_scenario_ends_the_same_in_any_order(app: App, scenario: str) -> None:
     seed = SystemRandom().randrange(2**32)
     sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails
     rng, expected = Random(seed), {}
     for order in ORDERS:
-        run(app, life, order, rng, expected)
+        run(app, scenario, order, rng, expected)
 
 
-def ends(app: App, life: str) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+def ends(app: App, scenario: str) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """Who works where and as what, and what the tenants are called."""
-    found = deliver(app, LIVES[life], range(len(LIVES[life])))
+    found = deliver(app, SCENARIOS[scenario], range(len(SCENARIOS[scenario])))
     people = {user["clerk_id"]: (user["works for"], user["role"]) for user in found["users"]}
     return people, {tenant["of"]: tenant["name"] for tenant in found["tenants"]}
 
 
-def test_the_ends_of_these_lives(app: App) -> None:
+def test_the_ends_of_these_scenarios(app: App) -> None:
     """So that the comparison above is not one of empty tables."""
     homes = {"user_ada": "ada@example.com"}
     assert ends(app, "a_career") == ({"user_ada": (None, "MEMBER")}, {"org_acme": "Acme"})
@@ -49,12 +49,12 @@ def test_the_ends_of_these_lives(app: App) -> None:
         {"user_ada": ("org_acmeElsewhere", "ADMIN")},
         homes | {"org_acme": "Acme", "org_acmeElsewhere": "Elsewhere"},
     )
-    for life, banned in (
+    for scenario, banned in (
         ("banned", ["user_ada"]),
         ("banned_and_unbanned", []),
         ("a_banned_member", ["user_adaFriend"]),
     ):
-        found = deliver(app, LIVES[life], range(len(LIVES[life])))
+        found = deliver(app, SCENARIOS[scenario], range(len(SCENARIOS[scenario])))
         assert [user["clerk_id"] for user in found["users"] if user["banned"]] == banned
     assert ends(app, "leaves_and_joins_again") == (
         {"user_ada": ("org_acme", "MEMBER")},

@@ -12,9 +12,9 @@ from db.postgres.connection import AppConnection
 from db.schema.tables import CONSUMPTION
 from db.transaction import SYSTEM
 from domain.errors import QuotaExceeded
-from simulators.people import Body, Shape
+from simulators.personas import Body, Shape
 from tests.builders import a_stripe_event
-from tests.converge.course import CREATED, WHO, State, begin, expect, told
+from tests.converge.runs import CREATED, WHO, State, begin, expect, told
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.quota import reset_due
@@ -45,10 +45,10 @@ def run(app: App, name: str, shape: Shape, rng: Random) -> None:
 
 
 def _run(app: App, name: str, shape: Shape, rng: Random, connection: AppConnection) -> None:
-    life: list[Act] = [
+    scenario: list[Act] = [
         (datetime.fromtimestamp(body["created"], UTC), partial(tell, body, connection)) for body in told(name, shape)
     ]
-    end = max(at for at, _ in life) + timedelta(days=200)
+    end = max(at for at, _ in scenario) + timedelta(days=200)
 
     def some_moment() -> datetime:
         return CREATED + (end - timedelta(days=30) - CREATED) * rng.random()
@@ -63,7 +63,7 @@ def _run(app: App, name: str, shape: Shape, rng: Random, connection: AppConnecti
         ]
     while True:
         try:
-            return _told_late(app, name, life, uses, end, rng)
+            return _told_late(app, name, scenario, uses, end, rng)
         except Refused as refused:
             uses = [(at, act) for at, act in uses if refused.job_id not in act.args]
 
@@ -76,15 +76,15 @@ class Refused(Exception):
         self.job_id = job_id
 
 
-def _told_late(app: App, name: str, life: Sequence[Act], uses: Sequence[Act], end: datetime, rng: Random) -> None:
+def _told_late(app: App, name: str, scenario: Sequence[Act], uses: Sequence[Act], end: datetime, rng: Random) -> None:
     def some_moment() -> datetime:
         return CREATED + (end - timedelta(days=30) - CREATED) * rng.random()
 
-    in_time = lived(app, [*uses, *life], end)
+    in_time = played(app, [*uses, *scenario], end)
     for days in (1, 150):
-        late = [(at + timedelta(days=rng.uniform(0, days)), act) for at, act in life]
+        late = [(at + timedelta(days=rng.uniform(0, days)), act) for at, act in scenario]
         strikes = [(some_moment(), ask_who_is_due) for _ in range(4)]
-        found = lived(app, [*uses, *late, *strikes], end)
+        found = played(app, [*uses, *late, *strikes], end)
         differing = {what: (in_time[what], found[what]) for what in found if found[what] != in_time[what]}
         expect(not differing, f"{name} told up to {days} days late: {differing}")
 
@@ -117,7 +117,7 @@ def close(job_id: UUID, made: int | None, app: App, now: datetime) -> None:
             tx.quota.settle(WHO.tenant_id, job_id, made)
 
 
-def lived(app: App, acts: Sequence[Act], end: datetime) -> State:
+def played(app: App, acts: Sequence[Act], end: datetime) -> State:
     """All of it, each at its time; the hourly reset once more at the end."""
     begin(app, used=0)
     for now, act in sorted([*acts, (end, ask_who_is_due)], key=lambda act: act[0]):

@@ -30,7 +30,7 @@ BEFORE_BASIL: frozenset[Shape] = frozenset({"classic", "acacia", "hybrid"})
 
 
 @dataclass(frozen=True)
-class Cast:
+class Persona:
     """Who a story is about, so that its events agree. `unit_amount` is in cents."""
 
     tenant_id: UUID
@@ -44,10 +44,10 @@ class Cast:
     organization_id: str = "org_2fakeOrganization"
 
 
-def cast(rng: Random, **known: Any) -> Cast:
+def random_persona(rng: Random, **known: Any) -> Persona:
     """New people with random ids; whatever is known (`tenant_id=…, price_id=…`) stays as given."""
     number = rng.randrange(10**6)
-    made = Cast(
+    made = Persona(
         tenant_id=UUID(int=rng.getrandbits(128), version=4),
         customer_id=new_id("cus", rng, 14),
         subscription_id=new_id("sub", rng),

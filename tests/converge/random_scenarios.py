@@ -9,7 +9,7 @@ from uuid import UUID
 
 from domain.billing.plan import PLANS, Tier
 from domain.quota.quota import add_months
-from simulators.people import SHAPES, Cast, Shape
+from simulators.personas import SHAPES, Persona, Shape
 from tests.converge.account import (
     DAY,
     HOUR,
@@ -40,7 +40,7 @@ UNKNOWN = "hibernating"
 
 
 @dataclass(frozen=True)
-class Life:
+class RandomScenario:
     """Told until `now`; the tenant was made on `CREATED`. `acts` are what happened, in words."""
 
     seed: int
@@ -53,21 +53,23 @@ class Life:
         return self.account.who.shape
 
 
-def live(seed: int, most: int = MOST_ACTS) -> Life:
+def random_scenario(seed: int, most: int = MOST_ACTS) -> RandomScenario:
     """`most`: no more acts than these, for whoever looks for the first that matters."""
     rng = Random(seed)
-    who = Cast(TENANT, "cus_1", "sub_1", "user_1", "ada@example.com", shape=rng.choice(SHAPES))
-    lived = _Living(rng, Account(who), CREATED + rng.randint(1, 28) * DAY + rng.randint(0, 86_399) * SECOND)
-    lived.subscribe()
+    who = Persona(TENANT, "cus_1", "sub_1", "user_1", "ada@example.com", shape=rng.choice(SHAPES))
+    played = _Author(rng, Account(who), CREATED + rng.randint(1, 28) * DAY + rng.randint(0, 86_399) * SECOND)
+    played.subscribe()
     for _ in range(min(most, rng.randint(1, MOST_ACTS))):
-        if lived.now > CREATED + LONGEST:
+        if played.now > CREATED + LONGEST:
             break
-        lived.act()
-    now = lived.now + rng.choice([HOUR, 3 * DAY, 20 * DAY])
-    return Life(seed, lived.account, tuple(lived.acts), max(lived.now + 10 * SECOND, min(now, lived.next_event)))
+        played.act()
+    now = played.now + rng.choice([HOUR, 3 * DAY, 20 * DAY])
+    return RandomScenario(
+        seed, played.account, tuple(played.acts), max(played.now + 10 * SECOND, min(now, played.next_event))
+    )
 
 
-class _Living:
+class _Author:
     """`now` is when the last act was over. `deferred` are prorations that wait for the next invoice; `unpaid` the
     invoices that nobody paid yet; `drafts` the lines of an invoice that is not issued, because Stripe gave up."""
 
