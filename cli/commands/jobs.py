@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = Group()
 
 COLUMNS = ("id", "job_type", "status", "attempts", "tenant_id", "scheduled_for", "completed_at")
-SPECIAL = ("ordering_key", "batch_id", "cost", "snoozes")
+SPECIAL = ("ordering_key", "cost", "snoozes")
 """Columns that few jobs use, and those show."""
 
 ORDINARY = {"cost": 1, "payload_version": 1, "snoozes": 0, "crashes": 0, "rings": 0, "follows_batch": False}

@@ -18,7 +18,7 @@ READY_TOO_LONG = """
 WITH busy AS (
     SELECT queue, tenant_id FROM job_queue WHERE status = 'running' GROUP BY 1, 2
 ), ended AS (
-    SELECT ordering_key, tenant_id, batch_id FROM job_queue
+    SELECT ordering_key, tenant_id FROM job_queue
     WHERE status IN ('completed', 'failed', 'cancelled') AND completed_at > now() - interval '1 minute'
 )
 SELECT count(*) FROM job_queue j
@@ -37,7 +37,6 @@ AND NOT EXISTS (
 )
 AND (j.ordering_key IS NULL OR NOT EXISTS (
     SELECT FROM ended e WHERE e.ordering_key = j.ordering_key AND e.tenant_id IS NOT DISTINCT FROM j.tenant_id))
-AND (NOT j.follows_batch OR NOT EXISTS (SELECT FROM ended e WHERE e.batch_id = j.id))
 """
 
 # What is true of a sound system, and how to count what contradicts it.
@@ -79,14 +78,13 @@ SHOWN = 5
 
 COUNTS = ("attempts", "max_attempts", "rings", "crashes", "snoozes", "cost", "payload_version")
 
-# What is no breach of a rule, and still costs its row: it is run beyond its attempts, it fails because nobody can read
-# its payload, or it follows a batch that it belongs to.
+# What is no breach of a rule, and still costs its row: it is run beyond its attempts, or it fails because nobody
+# can read its payload.
 ODD_JOBS = {
     "attempts": f"status = 'pending' AND attempts >= max_attempts OR attempts > {10**6}",
     "payload": f"""
         status IN ('pending', 'running')
         AND (payload @? '$.**{{{DEEPEST + 1}}}' OR payload @? '$.** ? (@ >= 1e4300 || @ <= -1e4300)')""",
-    "batch_id": "follows_batch AND batch_id = id",
     # Who waits for others looks again within minutes; who is delayed is looked at when due.
     "ring_at": "status = 'pending' AND ring_at > greatest(now(), scheduled_for) + interval '1 hour'",
 }

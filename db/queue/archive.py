@@ -21,19 +21,14 @@ import psycopg
 from db.postgres.rows import row_of
 
 COLUMNS = """id, tenant_id, job_type, queue, status, priority, payload, result, error_message, attempts, max_attempts,
-    scheduled_for, created_at, started_at, completed_at, unique_key, ordering_key, batch_id"""
+    scheduled_for, created_at, started_at, completed_at, unique_key, ordering_key"""
 
-# A batch stays until its follower has read it; one that failed, or was cancelled, may be retried and read it again. Not
-# NOT EXISTS, for which the planner may choose to read the whole table into a hash.
-ENDED = """
-j.status = %(status)s AND j.completed_at >= %(since)s AND j.completed_at < %(before)s
-    AND coalesce((SELECT f.status FROM job_queue f WHERE f.id = j.batch_id), 'completed') = 'completed'
-"""
+ENDED = "status = %(status)s AND completed_at >= %(since)s AND completed_at < %(before)s"
 
 MAKE_WEEK_OF_OLDEST = f"""
 SELECT completed_at, least(%(before)s, date_trunc('week', completed_at, 'UTC') + interval '7 days'),
        make_job_archive_week(completed_at)
-FROM (SELECT completed_at FROM job_queue j WHERE {ENDED} ORDER BY completed_at LIMIT 1) AS oldest
+FROM (SELECT completed_at FROM job_queue WHERE {ENDED} ORDER BY completed_at LIMIT 1) AS oldest
 """
 
 # The rule of row-level security makes the planner expect a hundredth of the rows. On a big table it then reads all that
@@ -43,7 +38,7 @@ WALK_THE_INDEX = "SELECT set_config('enable_bitmapscan', 'off', true), set_confi
 # Attempts and steps go with their job (ON DELETE CASCADE), at the end of the statement: they can still be read.
 MOVE = f"""
 WITH ended AS (
-    SELECT id FROM job_queue j WHERE {ENDED} ORDER BY completed_at LIMIT %(limit)s FOR UPDATE OF j SKIP LOCKED
+    SELECT id FROM job_queue WHERE {ENDED} ORDER BY completed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), gone AS (
     DELETE FROM job_queue WHERE id = ANY(ARRAY(SELECT id FROM ended)) RETURNING {COLUMNS}
 ), kept AS (

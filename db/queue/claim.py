@@ -1,7 +1,7 @@
 """Who runs what: the claim, the fenced completion, and what they let others do.
 
 A claim is by primary key. Most jobs are bound by nothing but their being due, and one statement takes them. What is
-left over may be bound by an order, a batch, a pause or a limit; that is looked into under locks, in statements that
+left over may be bound by an ordering key, a pause or a limit; that is looked into under locks, in statements that
 see what every earlier holder of those locks has committed, so no limit is ever exceeded.
 """
 
@@ -46,7 +46,6 @@ class ClaimedJob(NamedTuple):
     priority: int = 5
     payload_version: int = 1
     ordering_key: str | None = None
-    batch_id: UUID | None = None
     snoozes: int = 0
     deadline_at: datetime | None = None
     cancel_requested_at: datetime | None = None
@@ -56,7 +55,7 @@ class ClaimedJob(NamedTuple):
     @property
     def holds_others_up(self) -> bool:
         """Whether something may have to be done for others when it ends."""
-        return self.limited or self.ordering_key is not None or self.batch_id is not None
+        return self.limited or self.ordering_key is not None
 
 
 class Done(NamedTuple):
@@ -71,7 +70,7 @@ ONE_MORE = "least(attempts, 2147483646) + 1"
 ONE_LESS = "greatest(attempts - 1, 0)"
 
 COLUMNS = """id, tenant_id, job_type, queue, payload, attempts, max_attempts, scheduled_for, started_at, lease_token,
-          clock_timestamp(), priority, payload_version, ordering_key, batch_id, snoozes, deadline_at,
+          clock_timestamp(), priority, payload_version, ordering_key, snoozes, deadline_at,
           cancel_requested_at, crashes"""
 
 # Written so that the planner cannot see through it: knowing that a partial index holds no other rows, and believing it
@@ -100,7 +99,7 @@ CLAIM = f"""
 {TAKE}
 WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
-    WHERE {READY} AND {UNQUARANTINED} AND ordering_key IS NULL AND NOT follows_batch
+    WHERE {READY} AND {UNQUARANTINED} AND ordering_key IS NULL
       AND queue <> ALL(ARRAY(SELECT queue FROM queue_policies))
     FOR NO KEY UPDATE SKIP LOCKED
 ))
@@ -124,13 +123,9 @@ LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
 
 BLOCKED = """
 SELECT id FROM job_queue j
-WHERE id = ANY(%(ids)b::uuid[]) AND (
-    ordering_key IS NOT NULL AND EXISTS (
-        SELECT FROM job_queue o WHERE o.ordering_key = j.ordering_key AND o.tenant_id IS NOT DISTINCT FROM j.tenant_id
-        AND (o.status = 'running' OR (o.status = 'pending' AND o.id < j.id))
-    ) OR follows_batch AND EXISTS (
-        SELECT FROM job_queue m WHERE m.batch_id = j.id AND m.status IN ('pending', 'running')
-    )
+WHERE id = ANY(%(ids)b::uuid[]) AND ordering_key IS NOT NULL AND EXISTS (
+    SELECT FROM job_queue o WHERE o.ordering_key = j.ordering_key AND o.tenant_id IS NOT DISTINCT FROM j.tenant_id
+    AND (o.status = 'running' OR (o.status = 'pending' AND o.id < j.id))
 )
 """
 
@@ -145,7 +140,7 @@ def _sleep(longest: str) -> str:
 
 
 # What blocks a job wakes it when it ends; the alarm is for whoever slipped in between.
-SLEEP = _sleep("CASE WHEN follows_batch THEN interval '15 seconds' ELSE interval '10 minutes' END")
+SLEEP = _sleep("interval '10 minutes'")
 
 # Nothing wakes what this release cannot read, and a newer one may start at any moment.
 SLEEP_UNREAD = _sleep("interval '1 minute'")
@@ -167,7 +162,7 @@ RETURNING id
 NO_LEASE = "VD002"
 """SQLSTATE that the function `complete_job` raises when the lease does not own the job any more."""
 
-# A follower that is locked is just being claimed, by somebody who waits for the lock that we hold: it sees for itself.
+# A successor that is locked is just being claimed, by somebody who waits for the lock that we hold: it sees for itself.
 WAKE_NEXT = """
 UPDATE job_queue SET ring_at = NULL, rings = 0
 WHERE id = (
@@ -175,18 +170,6 @@ WHERE id = (
     WHERE ordering_key = %(key)s AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s AND status = 'pending'
     ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 ) AND scheduled_for <= now()
-RETURNING queue, id, priority
-"""
-
-WAKE_FOLLOWERS = """
-UPDATE job_queue SET ring_at = NULL, rings = 0
-WHERE id = ANY(ARRAY(
-    SELECT id FROM job_queue f
-    WHERE id = ANY(%(batch_ids)b::uuid[]) AND status = 'pending' AND scheduled_for <= now() AND NOT EXISTS (
-        SELECT FROM job_queue m WHERE m.batch_id = f.id AND m.status IN ('pending', 'running')
-    )
-    ORDER BY id FOR NO KEY UPDATE
-))
 RETURNING queue, id, priority
 """
 
@@ -236,7 +219,7 @@ class Claims:
         self._driver.execute(PUT_OFF, (list(job_ids),))
 
     def _claim_bound(self, values: dict[str, Any]) -> list[ClaimedJob]:
-        """Claim what an order, a batch, a pause or a limit may forbid. What this release cannot read is looked at again
+        """Claim what an ordering key, a pause or a limit may forbid. What this release cannot read is looked at again
         later, and ever more rarely: however much of it there is, it does not stand in the way of the others."""
         found = self._driver.execute(LEFT_OVER, values, prepare=True).fetchall()
         rows = [row for row in found if row[4]]
@@ -287,22 +270,17 @@ class Claims:
 
     def _release(self, ended: Iterable[ClaimedJob]) -> None:
         """Let those run that waited for these, which have just completed."""
-        orders, batches = set(), set()
+        orders = set()
         for job in ended:
             self.leave(job)
             if job.ordering_key is not None:
                 orders.add((job.tenant_id, job.ordering_key))
-            if job.batch_id is not None:
-                batches.add(job.batch_id)
-        if orders or batches:
-            self.wake(orders, batches)
+        if orders:
+            self.wake(orders)
 
-    def wake(self, orders: Collection[tuple[UUID | None, str]], batches: Collection[UUID]) -> None:
-        """Let the next of each order run, and the followers of those of the batches that are through."""
+    def wake(self, orders: Collection[tuple[UUID | None, str]]) -> None:
+        """Let the next of each order run."""
         woken = []
-        # Followers first: whoever claims one holds its row while waiting for the locks of orders.
-        if batches:
-            woken += self._driver.execute(WAKE_FOLLOWERS, {"batch_ids": list(batches)}).fetchall()
         self._lock(_order(tenant_id, key) for tenant_id, key in orders)
         for tenant_id, key in orders:
             woken += self._driver.execute(WAKE_NEXT, {"key": key, "tenant_id": tenant_id}).fetchall()

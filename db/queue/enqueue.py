@@ -29,8 +29,6 @@ class NewJob(NamedTuple):
     ordering_key: str | None = None
     cost: int = 1
     payload_version: int = 1
-    batch_id: UUID | None = None
-    follows_batch: bool = False
 
     @property
     def plain(self) -> bool:
@@ -52,8 +50,6 @@ COLUMNS = {
     "ordering_key": ("text", "NULL"),
     "cost": ("int", "1"),
     "payload_version": ("int", "1"),
-    "batch_id": ("uuid", "NULL"),
-    "follows_batch": ("boolean", "false"),
 }
 """The type of each field of a `NewJob`, and its default."""
 
@@ -62,9 +58,9 @@ TIMES, KEY = frozenset({"scheduled_for", "delay"}), "unique_key"
 # What is due waits for its turn; what is not sleeps until it is.
 ADD = """
 INSERT INTO job_queue (id, tenant_id, job_type, queue, payload, priority, max_attempts, unique_key, ordering_key, cost,
-                       payload_version, batch_id, follows_batch, scheduled_for, ring_at)
+                       payload_version, scheduled_for, ring_at)
 SELECT id, tenant_id, job_type, queue, payload::jsonb, priority, max_attempts, unique_key, ordering_key, cost,
-       payload_version, batch_id, follows_batch, due, CASE WHEN due > now() THEN due END
+       payload_version, due, CASE WHEN due > now() THEN due END
 FROM ({given}) AS given, LATERAL (SELECT coalesce(given.scheduled_for, now()) + given.delay AS due) AS moment
 """
 

@@ -1,4 +1,4 @@
-"""What keeps one job waiting: who is ahead of it, in its order, its batch and its queue. For a person who asks."""
+"""What keeps one job waiting: who is ahead of it, in its order and its queue. For a person who asks."""
 
 import json
 from collections.abc import Mapping
@@ -16,12 +16,6 @@ ORDER_AHEAD = """
 SELECT id, status, count(*) OVER () FROM job_queue
 WHERE ordering_key = %(ordering_key)s AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s
   AND (status = 'running' OR (status = 'pending' AND id < %(id)s)) AND id <> %(id)s
-ORDER BY status = 'running' DESC, id LIMIT 1
-"""
-
-BATCH_AHEAD = """
-SELECT id, status, count(*) OVER () FROM job_queue
-WHERE batch_id = %(id)s AND status IN ('pending', 'running')
 ORDER BY status = 'running' DESC, id LIMIT 1
 """
 
@@ -99,7 +93,11 @@ class Explain:
 
     def order_ahead(self, job: Mapping[str, Any]) -> Holder | None:
         """Who goes before it in its order."""
-        return self._holder(ORDER_AHEAD, job) if job["ordering_key"] is not None else None
+        if job["ordering_key"] is None:
+            return None
+        values = {name: job[name] for name in ("id", "tenant_id", "ordering_key")}
+        row = self._driver.execute(ORDER_AHEAD, values).fetchone()
+        return None if row is None else Holder(*row)
 
     def overtaken_by(self, job: Mapping[str, Any]) -> int:
         """How many jobs of its order were added later, and have completed: it failed, and they did not wait for it."""
@@ -107,10 +105,6 @@ class Explain:
             return 0
         values = {name: job[name] for name in ("id", "tenant_id", "ordering_key")}
         return int(self._driver.execute(OVERTAKEN_BY, values).fetchall()[0][0])
-
-    def batch_ahead(self, job: Mapping[str, Any]) -> Holder | None:
-        """Who of the batch that it follows is still to end."""
-        return self._holder(BATCH_AHEAD, job) if job["follows_batch"] else None
 
     def ahead(self, job: Mapping[str, Any], weights: Mapping[str, float]) -> Ahead | None:
         """Who is before it in its queue; None if it does not wait for its turn. Reads all that waits there."""
@@ -125,8 +119,3 @@ class Explain:
     def overslept(self, patience: timedelta) -> datetime | None:
         """Since when, at the longest, a job should be awake that is not, by more than `patience`."""
         return self._driver.execute(OVERSLEPT, (patience,)).fetchall()[0][0]  # type: ignore[no-any-return]
-
-    def _holder(self, query: str, job: Mapping[str, Any]) -> Holder | None:
-        values = {name: job[name] for name in ("id", "tenant_id", "ordering_key")}
-        row = self._driver.execute(query.encode(), values).fetchone()
-        return None if row is None else Holder(*row)

@@ -57,7 +57,7 @@ RETURNING queue, priority
 END = f"""
 UPDATE job_queue SET status = %(status)s, completed_at = now(), worker_id = NULL, error_message = %(error_message)s
 WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
-RETURNING tenant_id, ordering_key, batch_id
+RETURNING tenant_id, ordering_key
 """
 
 RECORD_ATTEMPT = f"""
@@ -82,7 +82,7 @@ SET status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
     completed_at = CASE status WHEN 'pending' THEN now() END,
     cancel_requested_at = coalesce(cancel_requested_at, now())
 WHERE id = %s AND status IN ('pending', 'running')
-RETURNING status, tenant_id, ordering_key, batch_id
+RETURNING status, tenant_id, ordering_key
 """
 
 RETRY = f"""
@@ -194,11 +194,9 @@ class Jobs:
             self._let_follow(*row)
         return row is not None
 
-    def _let_follow(self, tenant_id: UUID | None, ordering_key: str | None, batch_id: UUID | None) -> None:
-        orders = [(tenant_id, ordering_key)] if ordering_key is not None else []
-        batches = [batch_id] if batch_id is not None else []
-        if orders or batches:
-            self._claims.wake(orders, batches)
+    def _let_follow(self, tenant_id: UUID | None, ordering_key: str | None) -> None:
+        if ordering_key is not None:
+            self._claims.wake([(tenant_id, ordering_key)])
 
     def _record(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> None:
         self._driver.execute(RECORD_ATTEMPT, vars(attempt) | {"id": job_id, "lease_token": lease_token})
@@ -234,11 +232,6 @@ class Jobs:
         """The pending or running job with the unique key of this row, if there is one."""
         row = self._driver.execute(LIVE_TWIN, (job["job_type"], job["tenant_id"], job["unique_key"])).fetchone()
         return None if row is None else row[0]
-
-    def batch(self, batch_id: UUID) -> dict[str, int]:
-        """How many jobs of the batch are in each state."""
-        query = "SELECT status, count(*) FROM job_queue WHERE batch_id = %s GROUP BY status"
-        return dict(self._driver.execute(query, (batch_id,)).fetchall())
 
     def get(self, job_id: UUID) -> dict[str, Any] | None:
         """All columns of one job."""

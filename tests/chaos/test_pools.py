@@ -75,14 +75,14 @@ def fleet(app: App, tmp_path: Path) -> Iterator[WholeFleet]:
 
 
 def enqueue(app: App, rounds: int, buyers: list[UUID]) -> None:
-    """Eight jobs a round, one of each kind; one of them enqueues two, and a third that follows these."""
+    """Eight jobs a round, one of each kind; one of them enqueues two more."""
     for n in range(rounds):
         with app.db.transaction(SYSTEM) as tx:
             varied.stepping.enqueue(tx, name=f"stepping {n}")
             varied.chunked.enqueue(tx, name=f"chunked {n}", key=str(n % 3))
             varied.shared.enqueue(tx, name=f"shared {n}")
             varied.nothing.enqueue(tx)
-            varied.batching.enqueue(tx, name=f"batch {n}")
+            varied.branching.enqueue(tx, name=f"batch {n}")
             varied.snoozing.enqueue(tx, name=f"snoozing {n}")
             varied.refused.enqueue(tx, name=f"refused {n}")
             varied.buying.enqueue(tx, tenant_id=buyers[n % len(buyers)])

@@ -150,12 +150,6 @@ def test_a_scheduler_is_missed_when_a_job_is_long_past_its_deadline() -> None:
             "ordered",
             f"key cus_1 run one after another, and before it {WORKER} (running) and 2 more have not ended",
         ),
-        (
-            {"batch_ahead": Holder(WORKER, "pending", 1), "ahead": None},
-            {"ring_at": NOV_22 + MINUTE},
-            "follows_batch",
-            f"it follows a batch, of which {WORKER} (pending) has not ended",
-        ),
         ({"ahead": None}, {"ring_at": NOV_22 + MINUTE}, "asleep", "looked at again at 2026-11-22 12:01:00Z (in 1m)"),
         (
             {"ahead": None},

@@ -415,11 +415,6 @@ def test_a_job_that_another_holds_back_is_explained(viral: Shell, app: App) -> N
     assert f"{first} (pending) and 1 more have not ended" in reason["says"]
     running(app, worker_id, first)
     assert f"{first} (running) has not ended" in viral.done("jobs", "explain", second).out
-    follower = a_job(app, follows_batch=True)
-    member = a_job(app, batch_id=follower)
-    [reason] = viral.json("jobs", "explain", follower)["reasons"]
-    assert reason["code"] == "follows_batch"
-    assert reason["advice"] == f"`viral jobs explain {member}`"
 
 
 def test_a_job_of_another_release_is_explained(viral: Shell, app: App) -> None:
@@ -485,15 +480,14 @@ def test_what_is_pruned_by_age_is_for_the_job_type_to_say(viral: Shell, app: App
 
 def test_the_special_about_a_job_is_shown_where_there_is_something(viral: Shell, app: App) -> None:
     plain = a_job(app)
-    assert not {"cost", "snoozes", "ordering_key", "batch_id"} & set(viral.done("jobs", "list").lines[0].split())
+    assert not {"cost", "snoozes", "ordering_key"} & set(viral.done("jobs", "list").lines[0].split())
     assert "snoozes" not in viral.done("jobs", "show", plain).out
-    batch = uuid4()
-    special = a_job(app, ordering_key="cus_ada", cost=7, batch_id=batch)
+    special = a_job(app, ordering_key="cus_ada", cost=7)
     sql(app, "UPDATE job_queue SET snoozes = 2 WHERE id = %s", special)
     header, first, second = viral.done("jobs", "list").lines
-    assert header.split()[-4:] == ["ordering_key", "batch_id", "cost", "snoozes"]
-    assert first.split()[-4:] == ["cus_ada", str(batch), "7", "2"]
-    assert second.split()[-4:] == ["-", "-", "-", "-"]
+    assert header.split()[-3:] == ["ordering_key", "cost", "snoozes"]
+    assert first.split()[-3:] == ["cus_ada", "7", "2"]
+    assert second.split()[-3:] == ["-", "-", "-"]
     shown = [line.split() for line in viral.done("jobs", "show", special).lines]
     assert ["cost", "7"] in shown
     assert ["snoozes", "2"] in shown

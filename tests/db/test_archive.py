@@ -68,7 +68,7 @@ def at_once(*acts: Callable[[], object]) -> None:
 
 def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
     tenant_id, worker = a_tenant(app), uuid4()
-    job = NewJob(uuid4(), "t", "llm", tenant_id, {"a": [1, "ü"]}, 3, unique_key="k", ordering_key="o", batch_id=uuid4())
+    job = NewJob(uuid4(), "t", "llm", tenant_id, {"a": [1, "ü"]}, 3, unique_key="k", ordering_key="o")
     with app.db.transaction(SYSTEM) as tx:
         tx.jobs.add(job)
     for number in (1, 2, 3):
@@ -95,7 +95,7 @@ def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
     assert left == (0, 0, 0)
     history, [step] = archived.pop("attempt_history"), archived.pop("steps")
     assert archived == {name: row[name] for name in archived if name != "archived"} | {"archived": True}
-    assert archived.keys() >= set(job._fields) - {"delay", "cost", "payload_version", "follows_batch"}
+    assert archived.keys() >= set(job._fields) - {"delay", "cost", "payload_version"}
     assert [each["error_message"] for each in history] == ["broken 1", "broken 2"]
     assert [read(each) for each in history] == [
         {name: value for name, value in each.items() if name != "job_id"} for each in attempts
@@ -122,21 +122,6 @@ def test_nothing_that_lives_is_moved_and_nothing_that_ended_otherwise_or_later(a
     gone = an_ended_job(app, ended=MONDAY + DAY - timedelta(microseconds=1))
     assert move(app, before=MONDAY + DAY) == Moved(1, MONDAY + DAY)
     assert where(app, gone, *kept) == ["archived"] + ["hot"] * 6
-
-
-@pytest.mark.parametrize("follower", ["pending", "running", "failed", "cancelled", "completed", "gone"])
-def test_a_batch_stays_until_its_follower_has_read_it(app: App, follower: str) -> None:
-    """One that failed or was cancelled can be retried, and reads it again."""
-    batch_id = uuid4()
-    if follower != "gone":
-        lease = {"worker_id": uuid4(), "lease_token": 1} if follower == "running" else {}
-        an_ended_job(app, follower, id=batch_id, ended=ALL_OVER, follows_batch=True, **lease)
-    members = [an_ended_job(app, ended=MONDAY, batch_id=batch_id) for _ in range(3)]
-    other = an_ended_job(app, ended=MONDAY + WEEK)
-    gone = follower in ("completed", "gone")
-    assert move(app).count == (3 if gone else 1)
-    assert where(app, *members) == (["archived"] if gone else ["hot"]) * 3
-    assert where(app, other) == (["hot"] if gone else ["archived"]), "what stays is not in the way of what goes"
 
 
 def test_a_batch_is_of_one_week_and_the_next_begins_where_it_ended(app: App) -> None:

@@ -229,47 +229,6 @@ def test_a_claim_that_is_not_committed_yet_counts_already(app: App, bound_by: st
     assert [job_row(app, job_id)["status"] for job_id in (first, second)] == ["running", "pending"]
 
 
-# --- batches ------------------------------------------------------------------------------------------------
-
-
-def test_what_follows_a_batch_waits_for_the_last_of_it_however_it_ends(app: App) -> None:
-    [follower] = add(app, follows_batch=True)
-    first, second, third = add(app, 3, batch_id=follower)
-    assert claimed_ids(app, [follower]) == []
-    jobs = {job.id: job for job in claim(app, [first, second])}
-    assert complete(app, jobs[first]) == {}
-    with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.fail(second, jobs[second].lease_token, FailedAttempt("failed", "E", "broken"))
-        [late] = tx.jobs.add_many([NewJob(new_id(), "t", "default", batch_id=follower)])
-        tx.due.clear()
-    with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.cancel(third) == "cancelled"
-        assert tx.due == {}
-    [last] = claim(app, [late])
-    assert complete(app, last) == {"default": {follower: 5}}
-    assert claimed_ids(app, [follower]) == [follower]
-    with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.batch(follower) == {"completed": 2, "failed": 1, "cancelled": 1}
-
-
-def test_two_that_end_at_once_may_both_overlook_that_they_were_the_last_and_the_alarm_wakes_the_follower(
-    app: App,
-) -> None:
-    [follower] = add(app, follows_batch=True)
-    members = claim(app, add(app, 2, batch_id=follower))
-    assert claimed_ids(app, [follower]) == []
-    with app.db.transaction(SYSTEM) as one, app.db.separate().transaction(SYSTEM) as other:
-        one.claims.complete([Done(members[0], None)])
-        other.claims.complete([Done(members[1], None)])
-        assert (one.due, other.due) == ({}, {})
-    deferred = job_row(app, follower)["ring_at"]
-    with app.db.transaction(SYSTEM) as tx:
-        assert timedelta(0) < deferred - tx.now() <= timedelta(seconds=15)
-        tx.driver.execute("UPDATE job_queue SET ring_at = now() WHERE id = %s", (follower,))
-        assert tx.dispatch.wake(10) == 1
-    assert claimed_ids(app, [follower]) == [follower]
-
-
 # --- what a process knows -----------------------------------------------------------------------------------
 
 

@@ -19,7 +19,6 @@ from sqlalchemy import select
 
 import db.postgres.locks
 from db.concepts.generations import Generation
-from db.queue.claim import _order
 from db.queue.enqueue import NewJob
 from db.schema.tables import job_attempts
 from db.transaction import SYSTEM, Database
@@ -211,18 +210,13 @@ def import_records(crowd: Crowd) -> None:
             tx.dexie.add(crowd.id, "generations", [read("generations", record) for record in records])
 
 
-def orders_and_batches(crowd: Crowd) -> None:
-    """Jobs of one order, in batches whose followers wait for them, claimed many at once."""
+def ordered(crowd: Crowd) -> None:
+    """Jobs of two ordering keys, claimed many at once."""
     with crowd.app.db.transaction(SYSTEM) as tx:
-        followers = [NewJob(new_id(), reset_due.name, "default", follows_batch=True) for _ in range(2)]
-        members = [
-            NewJob(new_id(), reset_due.name, "default", batch_id=follower.id, ordering_key=f"key {n}")
-            for follower in followers
-            for n in range(2)
-        ]
-        ids = tx.jobs.add_many([*followers, *members])
+        jobs = [NewJob(new_id(), reset_due.name, "default", ordering_key=f"key {n % 2}") for n in range(4)]
+        ids = tx.jobs.add_many(jobs)
     crowd.runner.run("default", [str(job_id) for job_id in ids])
-    for job_id in [*ids[2:], *ids[:2]]:
+    for job_id in ids:
         crowd.run(job_id)
 
 
@@ -244,7 +238,7 @@ WRITES: list[Callable[[Crowd], None]] = [
     favorites_and_feedback,
     months_and_days,
     import_records,
-    orders_and_batches,
+    ordered,
     repaired_events,
 ]
 
@@ -332,24 +326,6 @@ def test_a_new_link_waits_for_nobody_who_has_added_something_to_the_tenant(crowd
             linking.driver.execute("SET LOCAL lock_timeout = '5s'")
             linking.tenants.save_plan(crowd.id, replace(before, customer_id="cus_new"))
         saving.quota.settle(crowd.id, job_id, 1)
-
-
-def test_who_ends_a_job_holds_no_lock_of_an_order_while_waiting_for_a_follower(crowd: Crowd) -> None:
-    """Whoever claims holds the rows first and then waits for the locks of their orders."""
-    with crowd.app.db.transaction(SYSTEM) as tx:
-        follower = NewJob(new_id(), reset_due.name, "default", follows_batch=True)
-        member = NewJob(new_id(), reset_due.name, "default", batch_id=follower.id, ordering_key="key")
-        tx.jobs.add_many([follower, member])
-    ending = threading.Thread(target=crowd.run, args=(member.id,))
-    with crowd.app.db.transaction(SYSTEM) as claiming:
-        held = "SELECT FROM job_queue WHERE id = %s FOR NO KEY UPDATE"
-        claiming.driver.execute(held, (follower.id,))
-        ending.start()
-        until(lambda: waits_for_a_row(crowd), "the other to wait for the follower")
-        claiming.driver.execute("SET LOCAL lock_timeout = '5s'")
-        claiming.claims._lock([_order(None, "key")])
-    ending.join(30)
-    assert not ending.is_alive()
 
 
 def test_events_that_are_told_twice_at_once_are_stored_in_one_order(crowd: Crowd) -> None:

@@ -310,40 +310,7 @@ def test_a_job_that_overran_by_far_is_taken_from_its_live_process(stage: Stage) 
         assert tx.driver.execute("SELECT FROM system_metrics").fetchall() == [], "the late finish is refused"
 
 
-# --- batches, order, payloads -------------------------------------------------------------------------------
-
-
-def test_a_batch_and_what_follows_it(app: App, drain: Callable[[], int]) -> None:
-    told: list[dict[str, int]] = []
-
-    @job("testing.member", system=True)
-    def member(ctx: Context, n: int, more: bool = False) -> None:
-        with ctx.finish() as tx:
-            if more:
-                member.with_options(batch_id=ctx.job.batch_id).enqueue(tx, n=n + 10)
-
-    @job("testing.sum", system=True)
-    def total(ctx: Context) -> None:
-        told.append(ctx.batch())
-        with ctx.finish():
-            pass
-
-    types = {declared.name: declared for declared in (member, total)}
-    current = replace(app, job_types=types)
-    with current.db.transaction(SYSTEM) as tx:
-        batch_id = total.after_batch().enqueue(tx)
-        member.with_options(batch_id=batch_id).enqueue_many(tx, [{"n": n, "more": n == 0} for n in range(3)])
-    runner = current.runner()
-    with current.db.transaction(SYSTEM) as tx:
-        tx.workers.beat(runner.worker_id, hostname="h", pid=1, queues=(), version="", lease=timedelta(seconds=30))
-    while not told:
-        with current.db.transaction(SYSTEM) as tx:
-            tx.driver.execute("UPDATE job_queue SET ring_at = NULL WHERE status = 'pending'")
-            due = tx.jobs.due_now()
-        assert due
-        for job_id in due:
-            runner.run_one(job_id)
-    assert told == [{"completed": 4}]
+# --- order, payloads ----------------------------------------------------------------------------------------
 
 
 def test_a_payload_of_an_older_release_is_brought_up_to_date(app: App) -> None:

@@ -227,11 +227,6 @@ class Context:
         with self.begin():
             pass
 
-    def batch(self) -> dict[str, int]:
-        """Of the batch that this job follows: how many of its jobs ended in each state."""
-        with self._open(SYSTEM) as tx:
-            return tx.jobs.batch(self.job.id)
-
     def _transaction(self) -> AbstractContextManager[Tx]:
         left = self.remaining
         return self._open(self._scope, timeout=left if left < USUAL_STATEMENT else None)

@@ -66,8 +66,6 @@ class Options:
     priority: int | None = None
     max_attempts: int | None = None
     key: str | None = None
-    batch_id: UUID | None = None
-    follows_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,8 +145,6 @@ class JobType(Generic[P]):
             ordering_key,
             self.cost,
             self.payload_version,
-            options.batch_id,
-            options.follows_batch,
         )
 
     @cached_property
@@ -168,22 +164,9 @@ class JobType(Generic[P]):
         priority: int | None = None,
         max_attempts: int | None = None,
         key: str | None = None,
-        batch_id: UUID | None = None,
     ) -> "JobType[P]":
-        """The same job type, to be enqueued once in another way than it declares.
-
-        `batch_id`: as part of the batch that this job (see `after_batch`) follows.
-        """
-        options = Options(at, delay, priority, max_attempts, key, batch_id, self.options.follows_batch)
-        return replace(self, options=options)
-
-    def after_batch(self) -> "JobType[P]":
-        """The same job type, to be enqueued as what follows a batch. Its id is the batch's.
-
-        Enqueue it first, then the batch's jobs `with_options(batch_id=...)` in the same transaction; any of them may
-        enqueue more as it finishes. It runs when none of them is pending or running any more, however they ended.
-        """
-        return replace(self, options=replace(self.options, follows_batch=True))
+        """The same job type, to be enqueued once in another way than it declares."""
+        return replace(self, options=Options(at, delay, priority, max_attempts, key))
 
     def arguments(self, payload: Payload | UnreadableJson, tenant_id: UUID | None, version: int) -> dict[str, Any]:
         """The handler's arguments, typed, from a row of `job_queue` whose payload has this version.

@@ -39,7 +39,6 @@ class Facts:
     of_tenant: Row = field(default_factory=dict)
     running: Mapping[UUID | None, int] = field(default_factory=dict)
     order_ahead: "Holder | None" = None
-    batch_ahead: "Holder | None" = None
     ahead: "Ahead | None" = None
     overslept: datetime | None = None
     redis: "Reason | None" = None
@@ -74,7 +73,6 @@ def gather(
             "of_tenant": policies.get(job["tenant_id"], {}) if job["tenant_id"] else {},
             "running": tx.explain.running(job["queue"]),
             "order_ahead": tx.explain.order_ahead(job),
-            "batch_ahead": tx.explain.batch_ahead(job),
             "ahead": tx.explain.ahead(job, TENANT_WEIGHTS),
             "overslept": tx.explain.overslept(PATIENCE),
             "redis": redis,
@@ -256,11 +254,7 @@ def _before_it(facts: Facts) -> Iterator[Reason]:
             f"jobs of the ordering key {cell(job['ordering_key'])} run one after another, and before it {_first(first)}"
         )
         yield Reason("ordered", says, f"`viral jobs explain {first.id}`")
-    if (first := facts.batch_ahead) is not None:
-        yield Reason(
-            "follows_batch", f"it follows a batch, of which {_first(first)}", f"`viral jobs explain {first.id}`"
-        )
-    held = facts.order_ahead or facts.batch_ahead or job["scheduled_for"] > facts.now
+    held = facts.order_ahead or job["scheduled_for"] > facts.now
     if not held and job["ring_at"] is not None and job["ring_at"] > facts.now:
         again = f"it is looked at again at {_in(facts, job['ring_at'])}"
         if job["crashes"]:

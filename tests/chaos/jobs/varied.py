@@ -51,20 +51,13 @@ def nothing(ctx: Context) -> None:
         pass
 
 
-@job("chaos.batching", system=True, queue="media")
-def batching(ctx: Context, name: str) -> None:
-    """Enqueues a batch and what follows it."""
-    with ctx.finish() as tx:
-        follower = follow.after_batch().enqueue(tx, name=name)
-        for n in range(2):
-            shared.with_options(batch_id=follower).enqueue(tx, name=f"{name}/{n}")
-
-
-@job("chaos.follow", system=True)
-def follow(ctx: Context, name: str) -> None:
-    ctx.report(**ctx.batch())
+@job("chaos.branching", system=True, queue="media")
+def branching(ctx: Context, name: str) -> None:
+    """Enqueues two jobs as it finishes."""
     with ctx.finish() as tx:
         mark(tx, name)
+        for n in range(2):
+            shared.enqueue(tx, name=f"{name}/{n}")
 
 
 @job("chaos.snoozing", system=True, queue="social")
