@@ -13,9 +13,10 @@ from uuid import UUID, uuid4
 import typer
 
 from cli.arguments import existing
-from cli.output import AsJson, VisibleConsole, cell, console, show
+from cli.output import AsJson, VisibleConsole, console, show
 from cli.session import rest, session
 from domain.concepts.wording import counted
+from domain.text.readable import readable
 from domain.text.visible import visible_json
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class _Report:
             console().print()
         for each in listed:
             where = f"{each['table']}[{each['index']}]"
-            console().print(f"{where} {cell(each['id'])}: {each['outcome']}: {cell(each['reason'])}")
+            console().print(f"{where} {readable(each['id'])}: {each['outcome']}: {readable(each['reason'])}")
         if self.listed > LISTED:
             console().print(f"… and {self.listed - LISTED} more; --json lists them all")
         done = "Nothing was changed: a dry run." if dry_run else f"The data is tenant {tenant_id}'s."

@@ -6,9 +6,10 @@ from uuid import UUID
 
 import typer
 
-from cli.output import AsJson, Limit, cell, console, print_json, show, show_one
+from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
+from domain.text.readable import readable
 
 app = Group()
 
@@ -91,7 +92,7 @@ def list_sources(as_json: AsJson = False) -> None:
 
 
 def _print_concept(concept: Mapping[str, Any]) -> None:
-    console().print(cell(concept.get("title")), style="bold")
+    console().print(readable(concept.get("title")), style="bold")
     told = {
         "category": concept.get("category"),
         "topic": concept.get("topic"),

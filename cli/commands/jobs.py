@@ -8,11 +8,12 @@ from uuid import UUID
 import typer
 
 from cli.arguments import duration, moment, pairs
-from cli.output import AsJson, Limit, cell, console, lines, print_json, show, show_one
+from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
 from cli.session import rest, session
 from cli.shell import Group
 from domain.concepts.wording import counted
 from domain.errors import UnknownJob
+from domain.text.readable import readable
 from workers.ops.explain import overtaken
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def explain(job_id: JobId, as_json: AsJson = False) -> None:
         print_json(about | {"at": facts.now, "reasons": [vars(reason) for reason in found]})
         return
     width = max(len(reason.code) for reason in found)
-    console().print(f"{cell(job['job_type'])} on {cell(job['queue'])}: {job['status']}")
+    console().print(f"{readable(job['job_type'])} on {readable(job['queue'])}: {job['status']}")
     for reason in found:
         advice = f" — {reason.advice}" if reason.advice else ""
         console().print(f"{reason.code:<{width}}  {reason.says}{advice}")

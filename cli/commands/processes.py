@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -141,9 +142,14 @@ def doctor(as_json: AsJson = False) -> None:
 
     Fails if something is broken; what only wants attention is a warning.
     """
+    from cli.session import resolve
+    from scheduler.schedule import SCHEDULES, overdue_since
     from workers.ops.doctor import examine
+    from workers.runtime import logs
 
-    findings = examine()
+    settings, _ = resolve()
+    logs.configure("console", "ERROR")  # a finding says what would be logged
+    findings = examine(settings, {each.name: partial(overdue_since, each) for each in SCHEDULES})
     if as_json:
         print_json(findings)
     else:

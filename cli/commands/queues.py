@@ -5,11 +5,11 @@ from uuid import UUID
 
 import typer
 
-from cli.commands.workers import serving
 from cli.output import AsJson, console, print_json, show
 from cli.session import session
 from cli.shell import Group
 from domain.errors import ViralError
+from workers.ops.processes import serving
 
 if TYPE_CHECKING:
     from db.transaction import Tx

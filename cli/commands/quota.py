@@ -8,9 +8,10 @@ from uuid import UUID
 
 import typer
 
-from cli.output import AsJson, cell, console, print_json, show, show_one
+from cli.output import AsJson, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
+from domain.text.readable import readable
 
 app = Group()
 
@@ -70,9 +71,9 @@ def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"tenant_id": tenant_id, "used": quota.used, "remaining": quota.available(now), "story": story})
         return
-    console().print(cell(tenant["name"]), style="bold")
+    console().print(readable(tenant["name"]), style="bold")
     for sentence in story:
-        console().print(cell(sentence))
+        console().print(readable(sentence))
 
 
 @app.command()

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from cli.arguments import moment
-from cli.output import cell, console
+from cli.output import console
 from cli.session import known
 from cli.shell import Group
 from domain.errors import ViralError
+from domain.text.readable import readable
 
 At = Annotated[
     datetime | None, typer.Option(parser=moment, metavar="TIME", help="Judge as of this time. Default: now.")
@@ -63,7 +64,7 @@ def verify_token(
         raise Refused("UNAVAILABLE", error) from None
     where = session.organization
     of = f" in {where.id} as {where.role}" if where else ""
-    _say(f"accepted: {session.user}{of}, session {session.id}, until {cell(session.expires_at)}")
+    _say(f"accepted: {session.user}{of}, session {session.id}, until {readable(session.expires_at)}")
 
 
 def verify_webhook(
@@ -132,4 +133,4 @@ def _unix(at: datetime | None) -> float:
 
 
 def _say(line: str) -> None:
-    console().print(cell(line))
+    console().print(readable(line))

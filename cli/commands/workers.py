@@ -1,11 +1,9 @@
 """`viral workers`"""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from cli.output import AsJson, print_json, show
 from cli.session import session
 from cli.shell import Group
+from workers.ops.processes import state
 
 app = Group()
 
@@ -33,17 +31,3 @@ def list_workers(as_json: AsJson = False) -> None:
         return
     table = [row | {"queues": " ".join(row["queues"])} for row in rows]
     show(table, COLUMNS, as_json=False, nothing="No worker process has signed on: start one with `viral worker`.")
-
-
-def state(worker: Mapping[str, Any]) -> str:
-    if not worker["alive"]:
-        return "dead"
-    return "draining" if worker["draining"] else "alive"
-
-
-def serving(workers: Iterable[Mapping[str, Any]], queue: str) -> int:
-    """How many processes take jobs of this queue; one that nobody declares is worked on with the default one."""
-    from workers.engine.job import QUEUES
-
-    heard = queue if queue in QUEUES else "default"
-    return sum(state(worker) == "alive" and heard in worker["queues"] for worker in workers)

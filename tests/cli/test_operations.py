@@ -9,12 +9,12 @@ import pytest
 from apscheduler.triggers.cron import CronTrigger
 
 from cli.commands.schedules import timetable
-from cli.output import span
 from db.queue.claim import known
 from db.queue.enqueue import NewJob
 from db.queue.transitions import FailedAttempt
 from db.transaction import SYSTEM
 from domain.billing.plan import TENANT_WEIGHTS
+from domain.text.readable import span
 from scheduler.dispatcher import Dispatcher
 from scheduler.schedule import SCHEDULES
 from tests.builders import a_tenant, job_row, new_id

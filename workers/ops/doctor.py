@@ -1,12 +1,10 @@
-"""`viral doctor`: what can be checked from here."""
+"""Checks of a whole installation: its settings, servers, processes, schedules and rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
-from cli.output import cell, shortened
-from cli.session import resolve
 from db.events.probe import OK, WriteProbe
 from db.migrate.revisions import SchemaNewer, SchemaOlder, check, newest
 from db.ops.health import INVARIANTS
@@ -16,11 +14,10 @@ from db.security import RoleRefused, lacking
 from db.transaction import SYSTEM
 from domain.concepts.timing import is_zone
 from domain.ops.connections import of_fleet
-from scheduler.schedule import SCHEDULES, overdue_since
-from web.signin import issuer
+from domain.text.readable import readable, shortened
+from integrations.clerk.sessions import issuer_of
 from workers.app import App, build
 from workers.ops.redis_health import verdict
-from workers.runtime import logs
 from workers.settings import Settings
 
 WRITE_WITHIN = 5.0
@@ -31,6 +28,9 @@ LOCKED_AFTER = timedelta(seconds=2)
 
 Finding = dict[str, str]
 Verdict = tuple[str, str]
+
+OverdueSince = Callable[[Mapping[str, datetime], datetime], datetime | None]
+"""When a schedule should have run and did not, from the last runs of all schedules and the time now."""
 
 ABOUT = {
     "no job waits for a person": "see `viral jobs list --status failed`",
@@ -57,14 +57,11 @@ SHOWN = 5
 """Odd values that are named; the others are counted."""
 
 
-def examine() -> list[Finding]:
-    """Every check's name, its state (`ok`, `warn`, `fail`) and what it says. Never raises for what it finds.
+def examine(settings: Settings, schedules: Mapping[str, OverdueSince]) -> list[Finding]:
+    """Run every check and return its name, its state (`ok`, `warn`, `fail`) and a sentence.
 
-    Raises:
-        SettingsInvalid: there is nothing to examine.
+    `schedules` are those of the calendar, by name. No finding is raised as an error.
     """
-    settings, _ = resolve()
-    logs.configure("console", "ERROR")  # what would be logged is found
     app = build(settings, name="viral doctor", pool_size=1, transactions=TransactionSettings(lock_timeout=LOCKED_AFTER))
     try:
         postgres = _attempt("postgres", partial(_postgres, app))
@@ -82,8 +79,8 @@ def examine() -> list[Finding]:
         for name, look in (
             ("writes", _writes),
             ("workers", _workers),
-            ("scheduler", _scheduler),
-            ("calendar", _calendar),
+            ("scheduler", partial(_scheduler, schedules)),
+            ("calendar", partial(_calendar, schedules)),
             ("time zones", _zones),
             ("types of waiting jobs", _types),
         ):
@@ -121,7 +118,11 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
     )
     if settings.clerk_jwks_url or settings.clerk_jwt_key:
         needed += (
-            ("CLERK_ISSUER", issuer(settings), "session tokens of any https issuer are good, if the key signed them"),
+            (
+                "CLERK_ISSUER",
+                settings.clerk_issuer or issuer_of(settings.clerk_jwks_url),
+                "session tokens of any https issuer are good, if the key signed them",
+            ),
             (
                 "CLERK_AUTHORIZED_PARTIES",
                 settings.clerk_authorized_parties,
@@ -205,30 +206,29 @@ def _workers(app: App) -> Verdict:
     return "ok", "1 process is alive" if len(alive) == 1 else f"{len(alive)} processes are alive"
 
 
-def _scheduler(app: App) -> Verdict:
+def _scheduler(schedules: Mapping[str, OverdueSince], app: App) -> Verdict:
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
         last = tx.fires.last(now)
     if not last:
         return "warn", "none has ever run: start one with `viral scheduler`"
-    late = [schedule.name for schedule in SCHEDULES if overdue_since(schedule, last, now)]
+    late = [name for name, overdue_since in schedules.items() if overdue_since(last, now)]
     if late:
         return "warn", f"{', '.join(late)} is overdue, so none runs: start one with `viral scheduler`"
     return "ok", "fires in time"
 
 
-def _calendar(app: App) -> Verdict:
+def _calendar(schedules: Mapping[str, OverdueSince], app: App) -> Verdict:
     """What fires are recorded that say nothing of what was done."""
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
         ahead, made = tx.fires.still_to_come(now), tx.fires.made(now)
-    known = {schedule.name for schedule in SCHEDULES}
     wrong = []
-    if gone := sorted(known & {name for name, fire in made.items() if fire.status is None}):
+    if gone := sorted(schedules.keys() & {name for name, fire in made.items() if fire.status is None}):
         wrong.append(
             f"the job of the last fire of {', '.join(gone)} is gone: `viral schedules fire NAME` makes another"
         )
-    if early := sorted(known & ahead.keys()):
+    if early := sorted(schedules.keys() & ahead.keys()):
         wrong.append(
             f"fires of {', '.join(early)} are recorded for a time still to come (a clock ran ahead, or a backup is of "
             "another time): the schedules go on by the clock of the database"
@@ -254,7 +254,9 @@ def _types(app: App) -> Verdict:
     if not found:
         return "ok", "known to this release"
     named = ", ".join(f"{count} of {shortened(repr(job_type))}" for job_type, count in found.items())
-    return "warn", cell(f"{named} waited for over an hour, and this release has no such type: cancel or delete them")
+    return "warn", readable(
+        f"{named} waited for over an hour, and this release has no such type: cancel or delete them"
+    )
 
 
 def _odd_rows(app: App) -> Verdict:
@@ -263,7 +265,7 @@ def _odd_rows(app: App) -> Verdict:
     if not found:
         return "ok", "holds"
     rows = "; ".join(f"{table} {row}: {', '.join(columns)}" for table, row, columns in found)
-    return "warn", cell(f"mend these by SQL, or delete them, and look again for more: {rows}")
+    return "warn", readable(f"mend these by SQL, or delete them, and look again for more: {rows}")
 
 
 def _invariant(app: App, name: str) -> Verdict:

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from cli.commands.workers import serving, state
-from cli.output import cell, span
 from domain.billing.plan import TENANT_WEIGHTS
 from domain.concepts.wording import counted
+from domain.text.readable import readable, span
+from workers.ops.processes import serving, state
 
 if TYPE_CHECKING:
     from db.queue.explain import Ahead, Holder
@@ -133,7 +133,7 @@ def _attempts(job: Row) -> str:
 
 def _error(message: str | None, attempt: Row) -> str:
     kind, said = attempt.get("error_class"), message or attempt.get("error_message") or "nobody wrote down why"
-    return cell(f"{kind}: {said}" if kind and kind not in said else said)
+    return readable(f"{kind}: {said}" if kind and kind not in said else said)
 
 
 def _retry(job_id: UUID) -> str:
@@ -147,7 +147,7 @@ def _running(facts: Facts) -> Iterator[Reason]:
     job = facts.job
     worker = next((row for row in facts.workers if row["id"] == job["worker_id"]), None)
     rescue = "the scheduler returns it to its queue within a minute; if it does not: does `viral scheduler` run?"
-    who = "a process" if worker is None else f"process {worker['pid']} on {cell(worker['hostname'])}"
+    who = "a process" if worker is None else f"process {worker['pid']} on {readable(worker['hostname'])}"
     yield Reason(
         "running", f"{who} began attempt {job['attempts']} of {job['max_attempts']} at {_when(facts, 'started_at')}"
     )
@@ -189,9 +189,9 @@ def _unreadable(facts: Facts) -> Iterator[Reason]:
     job, newest = facts.job, facts.known.get(facts.job["job_type"])
     deploy = f"start workers of the release that it was made for, or `viral jobs cancel {job['id']}`"
     others = sorted({row["version"] for row in facts.workers if row["alive"]} - {facts.version})
-    except_for = f"; the live workers of {cell(', '.join(others))} may" if others else ""
+    except_for = f"; the live workers of {readable(', '.join(others))} may" if others else ""
     if newest is None:
-        kind = cell(job["job_type"])
+        kind = readable(job["job_type"])
         yield Reason("unknown_type", f"this release ({facts.version}) has no job type {kind}{except_for}", deploy)
     elif job["payload_version"] > newest:
         versions = f"its payload is of version {job['payload_version']}, and this release reads {newest} at most"
@@ -219,7 +219,7 @@ def _later(facts: Facts) -> Iterator[Reason]:
 
 def _decided(facts: Facts) -> Iterator[Reason]:
     queue, tenant_id = facts.job["queue"], facts.job["tenant_id"]
-    name, here = cell(queue), f"--tenant {tenant_id}"
+    name, here = readable(queue), f"--tenant {tenant_id}"
     if paused_at := facts.of_queue.get("paused_at"):
         yield Reason(
             "paused",
@@ -250,9 +250,8 @@ def _decided(facts: Facts) -> Iterator[Reason]:
 def _before_it(facts: Facts) -> Iterator[Reason]:
     job = facts.job
     if (first := facts.order_ahead) is not None:
-        says = (
-            f"jobs of the ordering key {cell(job['ordering_key'])} run one after another, and before it {_first(first)}"
-        )
+        key = readable(job["ordering_key"])
+        says = f"jobs of the ordering key {key} run one after another, and before it {_first(first)}"
         yield Reason("ordered", says, f"`viral jobs explain {first.id}`")
     held = facts.order_ahead or job["scheduled_for"] > facts.now
     if not held and job["ring_at"] is not None and job["ring_at"] > facts.now:
@@ -287,7 +286,7 @@ def _turn(facts: Facts) -> Iterator[Reason]:
         "of its own tenant" if facts.job["tenant_id"] else "of no tenant": facts.ahead.of_its_tenant,
         "of other tenants": facts.ahead.of_others,
     }
-    total, queue = sum(counts.values()), cell(facts.job["queue"])
+    total, queue = sum(counts.values()), readable(facts.job["queue"])
     listed = ", ".join(f"{count} {whose}" for whose, count in counts.items() if count)
     are = "is" if total == 1 else "are"
     ahead = f"about {counted(total, 'job')} {are} ahead of it ({listed})" if total else "no job is ahead of it"
@@ -313,7 +312,7 @@ def _nobody(facts: Facts) -> Iterator[Reason]:
     elif all(row["draining"] for row in alive):
         yield Reason("no_worker", "all live worker processes are stopping", "start one with `viral worker`")
     else:
-        says = f"of {len(alive)} live worker processes none works on the queue {cell(job['queue'])}"
+        says = f"of {len(alive)} live worker processes none works on the queue {readable(job['queue'])}"
         yield Reason("no_worker", says, "start one with `viral worker`, which works on all queues")
 
 
@@ -325,8 +324,8 @@ def _when(facts: Facts, column: str) -> str:
 
 
 def _ago(facts: Facts, moment: datetime) -> str:
-    return f"{cell(moment)} ({span(facts.now - moment)} ago)"
+    return f"{readable(moment)} ({span(facts.now - moment)} ago)"
 
 
 def _in(facts: Facts, moment: datetime) -> str:
-    return f"{cell(moment)} (in {span(moment - facts.now)})"
+    return f"{readable(moment)} (in {span(moment - facts.now)})"
