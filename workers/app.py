@@ -40,7 +40,7 @@ from workers.settings import Settings, require
 AGENT = f"viral-dashboard-workers/{VERSION}"
 
 NOTIFIER_REST = 0.002
-"""Seconds between two rings of a process: one costs as much as the enqueueing of a job, and rings for any number."""
+"""Seconds between two notifications of a process: each costs as much as enqueueing a job and carries any number."""
 
 log = structlog.get_logger()
 
@@ -125,13 +125,13 @@ def build(
     """
     require(settings, "database_url", "redis_url")
     notifier = Notifier(connect(settings.redis_url))
-    notifications = Batcher(notifier.notify_all, name="bells", most=1000, rest=partial(time.sleep, NOTIFIER_REST))
+    notifications = Batcher(notifier.notify_all, name="notifications", limit=1000, linger=NOTIFIER_REST)
     db = Database(
         settings.database_url,
         pool_size=settings.pool_size or pool_size,
         pool_timeout=parse(settings.database_url).pool_timeout or pool_timeout,
         new_id=Ids(),
-        on_commit=notifications.tell,
+        on_commit=notifications.post,
         application_name=name,
         settings=transactions,
     )

@@ -76,8 +76,8 @@ class Runner:
         self._leases: set[int] = set()
         self._at_once: defaultdict[str, int] = defaultdict(lambda: 1)
         self._claimer = Claimer(db, worker_id, job_types, self._leases)
-        self._claims = Batcher(self._claimer.take_for_all, name="claims", most=64)
-        self._completions = Batcher(self._complete, name="completions", most=1000)
+        self._claims = Batcher(self._claimer.take_for_all, name="claims", limit=64)
+        self._completions = Batcher(self._complete, name="completions", limit=1000)
         self._quarantine = Quarantine(db, run=self._run_quarantined, put_back=put_back)
 
     @property
@@ -136,7 +136,7 @@ class Runner:
     def run_one(self, job_id: UUID) -> bool:
         """Claim the job and carry it to the end of this attempt. False if there was nothing to claim."""
         with self._claiming([job_id]):
-            claimed, quarantined = self._claims.do([job_id])
+            claimed, quarantined = self._claims.call([job_id])
         for job in claimed:
             self._attempt(job)
         return bool(claimed) or any(map(self._run_quarantined, quarantined))
@@ -144,7 +144,7 @@ class Runner:
     def _run_chunk(self, queue: str, job_ids: Sequence[UUID]) -> float:
         """Claim and run these; return to the queue those that would have to wait for a slow one. Returns seconds."""
         with self._claiming(job_ids):
-            claimed, quarantined = self._claims.do(job_ids)
+            claimed, quarantined = self._claims.call(job_ids)
         waiting, began = deque(claimed), self._stopwatch()
         try:
             while waiting:
@@ -285,7 +285,7 @@ class Runner:
             scope=job_type.scope(claimed.tenant_id),
             ports=self._ports,
             clock=self._clock,
-            complete=self._completions.do if claimed.crashes else self._completions.tell,
+            complete=self._completions.call if claimed.crashes else self._completions.post,
         )
         job_type.handler(ctx, **job_type.arguments(claimed.payload, claimed.tenant_id, claimed.payload_version))
         if not ctx.finished:
