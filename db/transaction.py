@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from db.billing import Billing
 from db.concepts.feedback import Feedback
 from db.concepts.generating import Generating
-from db.concepts.generations import Content
+from db.concepts.generations import Generations
 from db.concepts.trends import TrendSources
 from db.dexie import Dexie
 from db.events.store import Events
@@ -296,7 +296,7 @@ class Tx:
     identity = _on_sql(Identity)
     quota = _on_sql(Quotas)
     tenants = _on_sql(Tenants)
-    content = _on_sql(Content)
+    generations = _on_sql(Generations)
     learning = _on_sql(Learning)
     dexie = _on_sql(Dexie)
 

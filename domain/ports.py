@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.billing.plan import PriceBook
-from domain.concepts.generation import Brief, Written
+from domain.concepts.generation import ConceptRequest, ConceptResponse
 from domain.concepts.trends import Collected
 from domain.errors import Rejected
 
@@ -22,8 +22,8 @@ class ConceptWriter(Protocol):
 
     runs_out: bool
 
-    def write(self, brief: Brief) -> Written:
-        """Drafts for the brief. Raises `Unavailable` for "not now", `Rejected` for "never"."""
+    def write(self, request: ConceptRequest) -> ConceptResponse:
+        """Drafts for the request. Raises `Unavailable` for "not now", `Rejected` for "never"."""
 
 
 class GeneratorUnknown(Rejected):

@@ -1,4 +1,4 @@
-"""Anthropic's messages API on this machine: it reads the brief that it is given and writes concepts that fit it.
+"""Anthropic's messages API on this machine: it reads the request that it is given and writes concepts that fit it.
 
 What it gets wrong on purpose is asked for by `misbehave`; broken transport by `fail` of the server itself.
 """
@@ -75,7 +75,7 @@ def error(status: int, kind: str, message: str, **headers: str) -> Reply:
 def _message(request: Mapping[str, Any], trick: Trick | None) -> Reply:
     if "output_config" not in request:
         return error(400, "invalid_request_error", "this fake answers requests with an output schema only")
-    answer = json.dumps(_input(_brief(_question(request)), trick))
+    answer = json.dumps(_input(_request(_question(request)), trick))
     content, reason = [{"type": "text", "text": answer}], "end_turn"
     if trick == "refusal":
         content, reason = [], "refusal"
@@ -101,18 +101,18 @@ def _question(request: Mapping[str, Any]) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-def _brief(question: str) -> dict[str, Any]:
-    brief: dict[str, Any]
-    brief, _ = json.JSONDecoder().raw_decode(question[question.index("{") :])
-    return brief
+def _request(question: str) -> dict[str, Any]:
+    request: dict[str, Any]
+    request, _ = json.JSONDecoder().raw_decode(question[question.index("{") :])
+    return request
 
 
-def _input(brief: Mapping[str, Any], trick: Trick | None) -> dict[str, Any]:
+def _input(request: Mapping[str, Any], trick: Trick | None) -> dict[str, Any]:
     if trick == "wrong shape":
         return {"concepts": [{"title": 7}]}
-    count = brief["count"] - 2 if trick == "too few" else brief["count"]
-    told = brief["titles_already_delivered"]
-    concepts = [_concept(brief["trends"][n % len(brief["trends"])], n, len(told)) for n in range(count)]
+    count = request["count"] - 2 if trick == "too few" else request["count"]
+    told = request["titles_already_delivered"]
+    concepts = [_concept(request["trends"][n % len(request["trends"])], n, len(told)) for n in range(count)]
     if trick == "invented figure":
         concepts[0]["caption"] += " 83% of people agree."
     if trick == "banned claim":

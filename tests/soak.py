@@ -214,7 +214,7 @@ def make_members(settings: Settings, count: int) -> list[Member]:
             member.ids["job_id"] = [str(generate_concepts.enqueue(tx, tenant_id=tenant_id))]
             for _ in range(max(2, GENERATIONS // count)):
                 generation = Generation(uuid4(), now, [{"id": "c1", "title": "Bread", "caption": "x" * 500}], [])
-                tx.content.save(tenant_id, generation)
+                tx.generations.save(tenant_id, generation)
                 member.ids["generation_id"].append(str(generation.id))
             members.append(member)
     db.close()

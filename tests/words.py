@@ -45,8 +45,6 @@ METAPHORS = {
     "opener": "entrypoint",
     "wish": "preference",
     "wishes": "preferences",
-
-
     "nursery": "supervisor",
     "bury": "reap",
     "footing": "user",

@@ -27,12 +27,12 @@ from domain.ports import Ports
 from integrations.clerk.api import ClerkApi
 from integrations.http.client import Http
 from integrations.stripe.api import StripeApi
+from workers.adapters.trends import Collector, Outside
+from workers.adapters.writers import writers
 from workers.engine.batcher import Batcher
 from workers.engine.broker import Notifier
 from workers.engine.job import JobType, JobTypes
 from workers.engine.runner import Runner
-from workers.outside.trends import Collector, Outside
-from workers.outside.writers import writers
 from workers.runtime.redis_client import connect
 from workers.runtime.version import VERSION
 from workers.settings import Settings, require
@@ -171,7 +171,7 @@ def outside(settings: Settings, db: Database, trends: Collector) -> Ports:
 
 
 def _trend_sources(settings: Settings) -> Outside:
-    from workers.outside.sources import outside  # noqa: PLC0415 - a worker process that generates nothing does not pay for it
+    from workers.adapters.sources import outside  # noqa: PLC0415 - a worker process that generates nothing does not pay for it
 
     return outside(settings)
 

@@ -14,7 +14,7 @@ from benchmarks.plan import Plan
 from benchmarks.report import percentile
 from benchmarks.servers import BenchError, ours
 from benchmarks.systems import OURS
-from db.concepts.generations import Place
+from db.concepts.generations import PageCursor
 from db.security import seeing_all_tenants
 from domain.identity.access import KEY_BYTES, new_key
 from web.api.generations import cursor_of
@@ -102,4 +102,4 @@ def filled(url: str, generations: int) -> tuple[list[str], str]:
         place = connection.execute(HALFWAY, (generations // 2,)).fetchone()
     if place is None:
         raise BenchError("nothing was filled in")
-    return [key.text for key in keys], cursor_of(Place(*place))
+    return [key.text for key in keys], cursor_of(PageCursor(*place))

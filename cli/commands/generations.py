@@ -75,9 +75,11 @@ def set_daily(
         raise typer.BadParameter(f"{zone!r} is no zone that this system knows", param_hint="--zone")
     if region is not None and not (len(region) == 2 and region.isascii() and region.isalpha()):
         raise typer.BadParameter(f"{region!r} is no country; write two letters, such as DE", param_hint="--region")
-    wishes = {"daily_hour": hour, "timezone": zone, "daily_count": count, "region": region and region.upper()}
+    preferences = {"daily_hour": hour, "timezone": zone, "daily_count": count, "region": region and region.upper()}
     with session() as current, current.db.transaction(tenant_id) as tx:
-        row = tx.generating.wish(tenant_id, {"daily_enabled": on} | {k: v for k, v in wishes.items() if v is not None})
+        row = tx.generating.set_preferences(
+            tenant_id, {"daily_enabled": on} | {k: v for k, v in preferences.items() if v is not None}
+        )
     show_one(row, as_json=as_json)
 
 

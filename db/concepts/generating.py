@@ -13,13 +13,13 @@ from psycopg.sql import SQL, Identifier
 
 from db.identity.people import only_banned
 from db.postgres.rows import row_of, rows_of
-from domain.concepts.generation import Past, Usage
+from domain.concepts.generation import PastConcept, Usage
 from domain.concepts.timing import is_zone
 from domain.errors import UnknownTenant
 
-WISHED = ("region", "timezone", "daily_enabled", "daily_hour", "daily_count", "daily_last_on")
+PREFERENCE_COLUMNS = ("region", "timezone", "daily_enabled", "daily_hour", "daily_count", "daily_last_on")
 
-WISHES = """
+PREFERENCES = """
 SELECT t.region, t.timezone, (
     SELECT a.timezone FROM social_accounts a
     WHERE a.tenant_id = t.id AND a.status = 'active' ORDER BY a.created_at LIMIT 1
@@ -86,7 +86,7 @@ RETURNING tenants.id
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Preferences:
     """Whose trends and whose clock: the first active account's zone, else the tenant's own; UTC if neither is known."""
 
     region: str
@@ -121,20 +121,20 @@ class Generating:
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
-    def wishes(self, tenant_id: UUID) -> Wishes:
+    def preferences(self, tenant_id: UUID) -> Preferences:
         """Raises:
         UnknownTenant: there is none of this id.
         """
-        row = self._driver.execute(WISHES, (tenant_id,)).fetchone()
+        row = self._driver.execute(PREFERENCES, (tenant_id,)).fetchone()
         if row is None:
             raise _unknown(tenant_id)
         region, own, account = row
         known = (zone for zone in (account, own) if zone and is_zone(zone))
-        return Wishes(region, next(known, "UTC"))
+        return Preferences(region, next(known, "UTC"))
 
-    def past(self, tenant_id: UUID, since: datetime) -> tuple[Past, ...]:
+    def past(self, tenant_id: UUID, since: datetime) -> tuple[PastConcept, ...]:
         """The tenant's concepts since then, oldest first."""
-        with self._driver.cursor(row_factory=class_row(Past)) as cursor:
+        with self._driver.cursor(row_factory=class_row(PastConcept)) as cursor:
             return tuple(cursor.execute(PAST, (tenant_id, since)).fetchall())
 
     def record(self, tenant_id: UUID, job_id: UUID, call: int, usage: Usage) -> None:
@@ -153,14 +153,14 @@ class Generating:
         """All of one generation."""
         return row_of(self._driver, GET, (generation_id,))
 
-    def wish(self, tenant_id: UUID, wishes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some of the tenant's wishes (columns of `tenants`). Returns all of them.
+    def set_preferences(self, tenant_id: UUID, preferences: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some of the tenant's preferences (columns of `tenants`). Returns all of them.
 
         Raises:
             UnknownTenant: there is none of this id.
         """
-        names = SQL(", ").join(map(Identifier, WISHED))
-        changes = SQL(", ").join(SQL("{} = {}").format(Identifier(name), value) for name, value in wishes.items())
+        names = SQL(", ").join(map(Identifier, PREFERENCE_COLUMNS))
+        changes = SQL(", ").join(SQL("{} = {}").format(Identifier(name), value) for name, value in preferences.items())
         statement = SQL("UPDATE tenants SET {}, updated_at = now() WHERE id = {} RETURNING {}")
         with self._driver.cursor(row_factory=dict_row) as cursor:
             row = cursor.execute(statement.format(changes, tenant_id, names)).fetchone()

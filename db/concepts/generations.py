@@ -55,7 +55,7 @@ class Generation:
     sources: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Place(NamedTuple):
+class PageCursor(NamedTuple):
     """Where in the history a page ended."""
 
     date: datetime
@@ -66,7 +66,7 @@ class Page(NamedTuple):
     """`next` is where the next page begins after; None on the last one."""
 
     generations: list[Generation]
-    next: Place | None
+    next: PageCursor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class _Counts(NamedTuple):
     total: int
 
 
-class Content:
+class Generations:
     """Query group."""
 
     def __init__(self, sql: Connection) -> None:
@@ -150,7 +150,7 @@ class Content:
         tenant_id: UUID,
         *,
         limit: int = 50,
-        after: Place | None = None,
+        after: PageCursor | None = None,
         favorites: bool = False,
         search: str | None = None,
         since: datetime | None = None,
@@ -170,7 +170,7 @@ class Content:
         found = self._sql.execute(_fitting(ordered)).all()
         page = [Generation(*row[:-1]) for row in found[:limit]]
         more = bool(found) and found[0].found > len(page)
-        return Page(page, Place(page[-1].date, page[-1].id) if more else None)
+        return Page(page, PageCursor(page[-1].date, page[-1].id) if more else None)
 
     def analytics(
         self, tenant_id: UUID, *, since: datetime | None = None, until: datetime | None = None, trends: int = 100

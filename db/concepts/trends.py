@@ -50,7 +50,7 @@ FROM trend_sources ORDER BY source, region
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CachedSource:
     """A source's row. `retry_at`: not to be asked before; `asked_until`: somebody is asking it, until then at most."""
 
     source: str
@@ -71,21 +71,21 @@ class TrendSources:
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
-    def lock(self, places: Sequence[tuple[str, str]]) -> list[Known]:
+    def lock(self, places: Sequence[tuple[str, str]]) -> list[CachedSource]:
         """The rows of these (source, region), made if missing, and locked until the transaction ends."""
         values = {"sources": [source for source, _ in places], "regions": [region for _, region in places]}
         self._driver.execute(KEEP, values)
-        with self._driver.cursor(row_factory=class_row(Known)) as cursor:
+        with self._driver.cursor(row_factory=class_row(CachedSource)) as cursor:
             return cursor.execute(READ, values).fetchall()
 
-    def asking(self, rows: Iterable[Known], *, now: datetime, until: datetime) -> None:
+    def asking(self, rows: Iterable[CachedSource], *, now: datetime, until: datetime) -> None:
         """Let others know that these are being asked."""
         for row in rows:
             self._driver.execute(ASKING, {"source": row.source, "region": row.region, "now": now, "until": until})
 
     def answered(
         self,
-        row: Known,
+        row: CachedSource,
         *,
         now: datetime,
         sightings: list[dict[str, Any]] | None,
@@ -96,7 +96,7 @@ class TrendSources:
         values = {"source": row.source, "region": row.region, "now": now, "etag": etag, "modified": modified}
         self._driver.execute(ANSWERED, values | {"sightings": None if sightings is None else Jsonb(sightings)})
 
-    def failed(self, row: Known, *, failures: int, error: str, retry_at: datetime) -> None:
+    def failed(self, row: CachedSource, *, failures: int, error: str, retry_at: datetime) -> None:
         values = {"source": row.source, "region": row.region, "failures": failures, "error": error}
         self._driver.execute(FAILED, values | {"retry_at": retry_at})
 

@@ -99,7 +99,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastConcept:
     """A concept that the tenant has had within `REMEMBERED`."""
 
     title: str
@@ -108,18 +108,18 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
-    """What a generator is asked for. `seed` makes the grammar's answer repeatable; `faults` are those of the answer
+class ConceptRequest:
+    """What a generator is asked for. `seed` makes the grammar's answer repeatable; `violations` are those of the answer
     before, if there was one; `patience` is how long it may take. `reserve` holds further topics for when all that can
     be said of `trends` has been said."""
 
     count: int
     trends: tuple[Trend, ...]
-    past: tuple[Past, ...]
+    past: tuple[PastConcept, ...]
     region: str
     seed: int
     now: datetime
-    faults: tuple[str, ...] = ()
+    violations: tuple[str, ...] = ()
     patience: timedelta = timedelta(minutes=2)
     reserve: tuple[Trend, ...] = ()
 
@@ -140,7 +140,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ConceptResponse:
     """An answer. `refusal` and `unreadable` say why there are no drafts; it was paid for all the same."""
 
     generator: str
@@ -163,28 +163,28 @@ def usable(found: Iterable[Trend]) -> tuple[Trend, ...]:
     return tuple(trend for trend in found if not trend.sensitive)
 
 
-def faults(written: Written, brief: Brief) -> list[str]:
+def violations(response: ConceptResponse, request: ConceptRequest) -> list[str]:
     """What is wrong with the answer as a whole and with each draft; empty if it can be delivered."""
-    if written.unreadable:
-        return [f"the answer could not be read: {written.unreadable}"]
-    drafts = written.drafts
+    if response.unreadable:
+        return [f"the answer could not be read: {response.unreadable}"]
+    drafts = response.drafts
     found = []
-    if len(drafts) != brief.count:
-        was = "was" if brief.count == 1 else "were"
-        found.append(f"{counted(brief.count, 'concept')} {was} asked for, and {len(drafts)} delivered")
+    if len(drafts) != request.count:
+        was = "was" if request.count == 1 else "were"
+        found.append(f"{counted(request.count, 'concept')} {was} asked for, and {len(drafts)} delivered")
     for category, count in Counter(draft.category for draft in drafts).items():
         if count > MOST_PER_CATEGORY:
             found.append(f"{count} concepts in {category}: at most {MOST_PER_CATEGORY} in one category")
-    known = list(brief.past)
+    known = list(request.past)
     for number, draft in enumerate(drafts, 1):
-        found += [f"concept {number}: {fault}" for fault in _faults_of(draft, brief)]
+        found += [f"concept {number}: {fault}" for fault in _violations_of(draft, request)]
         if near_duplicate(draft, known):
             found.append(f"concept {number}: too close to one that the customer has already: {draft.title!r}")
-        known.append(Past(draft.title, draft.topic, draft.format))
+        known.append(PastConcept(draft.title, draft.topic, draft.format))
     return found
 
 
-def near_duplicate(draft: Draft, known: Iterable[Past]) -> bool:
+def near_duplicate(draft: Draft, known: Iterable[PastConcept]) -> bool:
     """Whether the title says what a known one says, or the topic was told in this very way."""
     title, topic = words(draft.title), words(draft.topic)
     return any(
@@ -194,23 +194,25 @@ def near_duplicate(draft: Draft, known: Iterable[Past]) -> bool:
     )
 
 
-def compose(written: Written, brief: Brief, *, job_id: UUID, timezone: str | None) -> list[dict[str, Any]]:
+def compose(
+    response: ConceptResponse, request: ConceptRequest, *, job_id: UUID, timezone: str | None
+) -> list[dict[str, Any]]:
     """The concepts as they are kept: the old app's field names, with posting times and predictions added."""
     zone = zone_of(timezone)
-    times = post_times(zone, brief.now, len(written.drafts))
+    times = post_times(zone, request.now, len(response.drafts))
     return [
-        _row(draft, trend, at, uuid5(job_id, f"concept {n}"), generator=written.generator)
-        for n, (draft, trend, at) in enumerate(zip(written.drafts, trends_of(written, brief), times, strict=True))
+        _row(draft, trend, at, uuid5(job_id, f"concept {n}"), generator=response.generator)
+        for n, (draft, trend, at) in enumerate(zip(response.drafts, trends_of(response, request), times, strict=True))
     ]
 
 
-def trends_of(written: Written, brief: Brief) -> list[Trend]:
+def trends_of(response: ConceptResponse, request: ConceptRequest) -> list[Trend]:
     """The trend of each draft, in the order of the drafts.
 
     Raises:
-        ConceptsInvalid: a draft is about something else (`faults` says so too).
+        ConceptsInvalid: a draft is about something else (`violations` says so too).
     """
-    found = [(draft.topic, brief.trend(draft.topic)) for draft in written.drafts]
+    found = [(draft.topic, request.trend(draft.topic)) for draft in response.drafts]
     foreign = [topic for topic, trend in found if trend is None]
     if foreign:
         raise ConceptsInvalid(f"the topic {foreign[0]!r} is not among the trends")
@@ -224,29 +226,31 @@ def draft_of(row: Mapping[str, Any]) -> Draft:
     return Draft(**{**row, "script": script, "variants": variants, "hashtags": tuple(row["hashtags"])})
 
 
-def written_row(written: Written) -> dict[str, Any]:
+def response_row(response: ConceptResponse) -> dict[str, Any]:
     """JSON values; `written_of` reads them."""
-    return asdict(written)
+    return asdict(response)
 
 
-def written_of(row: Mapping[str, Any]) -> Written:
-    return Written(**{**row, "drafts": tuple(draft_of(each) for each in row["drafts"]), "usage": Usage(**row["usage"])})
+def response_of(row: Mapping[str, Any]) -> ConceptResponse:
+    return ConceptResponse(
+        **{**row, "drafts": tuple(draft_of(each) for each in row["drafts"]), "usage": Usage(**row["usage"])}
+    )
 
 
-def _faults_of(draft: Draft, brief: Brief) -> Iterable[str]:
-    trend = brief.trend(draft.topic)
+def _violations_of(draft: Draft, request: ConceptRequest) -> Iterable[str]:
+    trend = request.trend(draft.topic)
     if trend is None:
         yield f"the topic {draft.topic!r} is not among the trends; copy it exactly"
     if draft.category not in CATEGORIES:
         yield f"unknown category {draft.category!r}"
     for name, (least, most) in LENGTHS.items():
         yield from _length(name, getattr(draft, name), least, most)
-    yield from _script_faults(draft.script)
+    yield from _script_violations(draft.script)
     if not HASHTAGS[0] <= len(draft.hashtags) <= HASHTAGS[1]:
         yield f"{counted(len(draft.hashtags), 'hashtag')}: use {HASHTAGS[0]} to {HASHTAGS[1]}"
     yield from (f"malformed hashtag {tag!r}" for tag in draft.hashtags if not _HASHTAG.fullmatch(tag))
     if trend is not None:
-        yield from _wording_faults(draft, trend, brief)
+        yield from _wording_violations(draft, trend, request)
 
 
 def _length(name: str, text: str, least: int, most: int) -> Iterable[str]:
@@ -254,7 +258,7 @@ def _length(name: str, text: str, least: int, most: int) -> Iterable[str]:
         yield f"{name} has {counted(len(text), 'character')}: use {least} to {most}"
 
 
-def _script_faults(script: Sequence[Segment]) -> Iterable[str]:
+def _script_violations(script: Sequence[Segment]) -> Iterable[str]:
     if not SEGMENTS[0] <= len(script) <= SEGMENTS[1]:
         yield f"{counted(len(script), 'script segment')}: use {SEGMENTS[0]} to {SEGMENTS[1]}"
         return
@@ -271,13 +275,13 @@ def _script_faults(script: Sequence[Segment]) -> Iterable[str]:
                 yield from _length(name, text, least, most)
 
 
-def _wording_faults(draft: Draft, trend: Trend, brief: Brief) -> Iterable[str]:
+def _wording_violations(draft: Draft, trend: Trend, request: ConceptRequest) -> Iterable[str]:
     variants = [text for variant in draft.variants for text in (variant.title, variant.caption)]
     shown = [draft.title, draft.caption, *variants, *(segment.on_screen_text or "" for segment in draft.script)]
     about = words(draft.topic)
     if 2 * len(about & words(" ".join(shown))) < len(about):
         yield f"it never mentions its topic, {draft.topic!r}"
-    facts = (draft.topic, *trends.facts(trend), str(brief.now.year))
+    facts = (draft.topic, *trends.facts(trend), str(request.now.year))
     own = _without(" ".join([*shown, draft.why_it_works]), facts)
     yield from (f"it claims {why}" for why in claims(own))
     made_up = invented(own, facts)

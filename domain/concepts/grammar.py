@@ -1,6 +1,6 @@
 """The offline generator, `local-grammar/v1`: formats filled with what the sources said, and with nothing else.
 
-It knows no facts and invents none. The same brief gives the same drafts; another seed gives others.
+It knows no facts and invents none. The same request gives the same drafts; another seed gives others.
 """
 
 import re
@@ -13,13 +13,13 @@ from domain.concepts.generation import (
     LOCAL_GRAMMAR,
     MOST_PER_CATEGORY,
     REMEMBERED,
-    Brief,
+    ConceptRequest,
+    ConceptResponse,
     Draft,
-    Past,
+    PastConcept,
     Segment,
     TrendsTooFew,
     Variant,
-    Written,
     near_duplicate,
 )
 from domain.concepts.trends import SOURCE_NAMES, Trend
@@ -36,31 +36,31 @@ class LocalGrammar:
 
     runs_out = True
 
-    def write(self, brief: Brief) -> Written:
-        """As many drafts as the brief asks for.
+    def write(self, request: ConceptRequest) -> ConceptResponse:
+        """As many drafts as the request asks for.
 
         Raises:
             TrendsTooFew: everything that fits was told within 90 days.
         """
-        drafts = drafts_of(brief)
-        if len(drafts) < brief.count:
-            raise TrendsTooFew(_too_few(brief, len(drafts)))
-        return Written(LOCAL_GRAMMAR, tuple(drafts))
+        drafts = drafts_of(request)
+        if len(drafts) < request.count:
+            raise TrendsTooFew(_too_few(request, len(drafts)))
+        return ConceptResponse(LOCAL_GRAMMAR, tuple(drafts))
 
 
-def drafts_of(brief: Brief) -> list[Draft]:
-    """As many drafts as the brief asks for, or all that can be made.
+def drafts_of(request: ConceptRequest) -> list[Draft]:
+    """As many drafts as the request asks for, or all that can be made.
 
     Taking the first that fits loses none: a draft stands in the way only of others in its own category, and of each
     category two are taken if there are two.
     """
-    rng = Random(brief.seed)  # noqa: S311 - repeatable on purpose
+    rng = Random(request.seed)  # noqa: S311 - repeatable on purpose
     drafts: list[Draft] = []
-    known = list(brief.past)
+    known = list(request.past)
     used = Counter[str]()
-    for topics in (_in_turn(brief), list(brief.reserve)):
+    for topics in (_in_turn(request), list(request.reserve)):
         found_one = True
-        while found_one and len(drafts) < brief.count:  # each topic once, before any a second time
+        while found_one and len(drafts) < request.count:  # each topic once, before any a second time
             found_one = False
             for trend in topics:
                 draft = _first_new(trend, _fitting(trend, rng, used, known), known, rng)
@@ -68,40 +68,40 @@ def drafts_of(brief: Brief) -> list[Draft]:
                     continue
                 found_one = True
                 drafts.append(draft)
-                known.append(Past(draft.title, draft.topic, draft.format))
+                known.append(PastConcept(draft.title, draft.topic, draft.format))
                 used.update([draft.category])
-                if len(drafts) == brief.count:
+                if len(drafts) == request.count:
                     break
     return drafts
 
 
-def _too_few(brief: Brief, made: int) -> str:
-    topics = [*brief.trends, *brief.reserve]
+def _too_few(request: ConceptRequest, made: int) -> str:
+    topics = [*request.trends, *request.reserve]
     live = [shorten(trend.topic, 40) for trend in topics if trend.live]
     named = f" ({', '.join(live[:NAMED])}{', …' if len(live) > NAMED else ''})" if live else ""
     from_what = f"{counted(len(live), 'live topic')}{named} and {counted(len(topics) - len(live), 'evergreen one')}"
     possible = f"only {made} can be made" if made else "none can be made"
     return (
-        f"{counted(brief.count, 'concept')} asked for, and {possible} from the present trends, {from_what}, that the "
+        f"{counted(request.count, 'concept')} asked for, and {possible} from the present trends, {from_what}, that the "
         f"customer has not had within {REMEMBERED.days} days: "
         + (f"ask for {made}, or again" if made else "ask again")
         + " when there are other trends, or have a language model write them"
     )
 
 
-def _in_turn(brief: Brief) -> list[Trend]:
+def _in_turn(request: ConceptRequest) -> list[Trend]:
     """New topics before those told lately, live ones before evergreen ones, names before whole sentences, what several
     sources see before what one does."""
-    told = [words(past.topic) for past in brief.past]
-    fresh = [not any(same_subject(words(trend.topic), each) for each in told) for trend in brief.trends]
+    told = [words(past.topic) for past in request.past]
+    fresh = [not any(same_subject(words(trend.topic), each) for each in told) for trend in request.trends]
     ranked = sorted(
-        zip(brief.trends, fresh, strict=True),
+        zip(request.trends, fresh, strict=True),
         key=lambda each: (not each[1], not each[0].live, _is_sentence(each[0].topic), -len(each[0].sources)),
     )
     return [trend for trend, _ in ranked]
 
 
-def _fitting(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -> list[Format]:
+def _fitting(trend: Trend, rng: Random, used: Counter[str], known: list[PastConcept]) -> list[Format]:
     """The formats that may tell this topic, the likeliest first."""
     told = Counter(past.format for past in known)
     fitting = [
@@ -121,7 +121,7 @@ def _fitting(trend: Trend, rng: Random, used: Counter[str], known: list[Past]) -
     return sorted(fitting, key=rank)
 
 
-def _first_new(trend: Trend, fitting: list[Format], known: list[Past], rng: Random) -> Draft | None:
+def _first_new(trend: Trend, fitting: list[Format], known: list[PastConcept], rng: Random) -> Draft | None:
     # What is held against everything is costly, so what was told of this topic in this way is left out first.
     about = words(trend.topic)
     told = {past.format for past in known if same_subject(about, words(past.topic))}

@@ -16,7 +16,7 @@ import orjson
 from domain.errors import ProviderRefused, ProviderUnavailable, Unavailable
 from domain.ports import Page
 from domain.queue.rate import Rate
-from integrations.http.client import Http, RefusedOutside, Request
+from integrations.http.client import Http, Request, RequestRejected
 from integrations.http.pace import Pace
 
 BASE = "https://api.clerk.com"
@@ -130,7 +130,7 @@ class ClerkApi:
         headers = {"Authorization": f"Bearer {self._key}"}
         try:
             answer = self._http.send(Request("Clerk", f"{self._base}{path}", params, headers))
-        except RefusedOutside as error:
+        except RequestRejected as error:
             if error.status == 401:
                 raise ProviderRefused("401", "Clerk does not accept CLERK_SECRET_KEY") from error
             raise ProviderRefused(str(error.status), f"Clerk refuses {path}: {error}") from error

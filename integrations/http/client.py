@@ -41,7 +41,7 @@ OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
 """Headers that do not describe a body which was read and inflated."""
 
 
-class RefusedOutside(Rejected):
+class RequestRejected(Rejected):
     """The other side will answer the same way again: a wrong key, a wrong address. `status` is its HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
@@ -120,7 +120,7 @@ class Http:
 
         Raises:
             Unavailable: no answer, one that is too slow or too large, or "not now"; with the wait it asked for.
-            RefusedOutside: any other status than a success.
+            RequestRejected: any other status than a success.
         """
         until = monotonic() + self._total
         tries = Retrying(
@@ -294,7 +294,7 @@ def _judged(name: str, answer: _Streamed) -> Answer:
         worth = wait is None or wait <= WORTH_WAITING
         raise (_Momentary if worth else Unavailable)(message, retry_after=wait)
     if not 200 <= status < 300:
-        raise RefusedOutside(f"{name} answers {status}", status)
+        raise RequestRejected(f"{name} answers {status}", status)
     return Answer(answer.read(), headers.get("etag"), headers.get("last-modified"))
 
 
@@ -302,18 +302,18 @@ def _redirected(request: Request, url: str, answer: _Streamed) -> str:
     """Where a redirect leads: for a request that carries nothing, to the same scheme, host and port.
 
     Raises:
-        RefusedOutside: anywhere else.
+        RequestRejected: anywhere else.
     """
     status = answer.status
     if not request.bare:
-        raise RefusedOutside(f"{request.name} answers {status}; with a key no redirect is followed", status)
+        raise RequestRejected(f"{request.name} answers {status}; with a key no redirect is followed", status)
     try:
         target = urljoin(url, answer.headers.get("location", ""))
         same = _origin(target) == _origin(url)
     except ValueError:
         same = False
     if not same:
-        raise RefusedOutside(f"{request.name} answers {status} and points to another host, which is not asked", status)
+        raise RequestRejected(f"{request.name} answers {status} and points to another host, which is not asked", status)
     return target
 
 

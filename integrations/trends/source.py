@@ -11,7 +11,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 from domain.concepts.trends import MOST_TRENDS, Sighting
 from domain.concepts.wording import clean
 from domain.errors import Unavailable
-from integrations.http.client import Answer, Http, RefusedOutside, Request
+from integrations.http.client import Answer, Http, Request, RequestRejected
 
 LONGEST_TEXT = 500
 
@@ -50,7 +50,7 @@ class Source:
         """Ask for the region's list.
 
         Raises:
-            Unavailable, RefusedOutside: as `Http.send`.
+            Unavailable, RequestRejected: as `Http.send`.
             SourceBroken: the answer cannot be read.
         """
         try:
@@ -70,7 +70,7 @@ class Source:
         for request in earlier:
             try:
                 return http.send(request, etag=etag, modified=modified)
-            except RefusedOutside as refused:
+            except RequestRejected as refused:
                 if refused.status != 404:
                     raise
         return http.send(last, etag=etag, modified=modified)

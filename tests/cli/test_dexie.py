@@ -110,13 +110,13 @@ def test_importing_again_changes_nothing_and_says_so(viral: Shell, ada: UUID, ap
     kept = a_generation(id="not-a-uuid")
     viral.json("import-dexie", save(generations=[kept]), "--tenant", ada)
     with app.db.transaction(ada) as tx:
-        mine = tx.content.by_source(ada, "not-a-uuid")
+        mine = tx.generations.by_source(ada, "not-a-uuid")
         assert mine is not None
-        tx.content.toggle_favorite(ada, mine.id)
+        tx.generations.toggle_favorite(ada, mine.id)
     report = viral.json("import-dexie", save(generations=[kept | {"concepts": []}]), "--tenant", ada)
     assert outcomes(report) == [0, 0, 1, 0]
     with app.db.transaction(ada) as tx:
-        after = tx.content.by_source(ada, "not-a-uuid")
+        after = tx.generations.by_source(ada, "not-a-uuid")
     assert after is not None
     assert (after.is_favorite, len(after.concepts)) == (True, 1)
 
@@ -414,7 +414,7 @@ def test_a_new_tenant_is_made_for_it(viral: Shell, app: App, save: Save) -> None
     row = tenant(app, bob)
     assert (row["name"], row["used_quota"], row["monthly_quota"]) == ("Bob", 0, 10)
     with app.db.transaction(bob) as tx:
-        assert len(tx.content.history(bob).generations) == 1
+        assert len(tx.generations.history(bob).generations) == 1
 
 
 def test_a_dry_run_says_what_would_happen_and_changes_nothing(viral: Shell, ada: UUID, app: App, save: Save) -> None:
@@ -423,7 +423,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(viral: Shell, ada:
     assert "generations[4] -: rejected: no id" in said.lines
     assert "Nothing was changed: a dry run." in said.lines
     with app.db.transaction(ada) as tx:
-        assert tx.content.history(ada).generations == []
+        assert tx.generations.history(ada).generations == []
 
 
 def test_senseless_words_are_usage_errors(viral: Shell, save: Save) -> None:

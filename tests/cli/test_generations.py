@@ -1,4 +1,4 @@
-"""`viral generations`: concepts for people to read, daily wishes, and how the sources are."""
+"""`viral generations`: concepts for people to read, daily preferences, and how the sources are."""
 
 import json
 from collections.abc import Callable
@@ -42,11 +42,11 @@ def test_a_generation_that_is_not_there_is_one_line(viral: Shell) -> None:
 def test_a_tenant_gets_daily_concepts_at_an_hour_of_their_clock(viral: Shell, app: App) -> None:
     tenant_id = a_tenant(app)
     said = viral("generations", "daily", tenant_id, "--hour", 7, "--zone", "Asia/Tokyo", "--region", "jp", "--json")
-    wishes = {"daily_enabled": True, "daily_hour": 7, "timezone": "Asia/Tokyo", "region": "JP", "daily_count": 5}
-    assert json.loads(said.out).items() >= wishes.items()
-    assert tenant(app, tenant_id).items() >= wishes.items()
+    preferences = {"daily_enabled": True, "daily_hour": 7, "timezone": "Asia/Tokyo", "region": "JP", "daily_count": 5}
+    assert json.loads(said.out).items() >= preferences.items()
+    assert tenant(app, tenant_id).items() >= preferences.items()
     viral("generations", "daily", tenant_id, "--off")
-    assert tenant(app, tenant_id).items() >= (wishes | {"daily_enabled": False}).items()
+    assert tenant(app, tenant_id).items() >= (preferences | {"daily_enabled": False}).items()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_tenant_gets_daily_concepts_at_an_hour_of_their_clock(viral: Shell, ap
         (("--hour", "24"), "--hour"),
     ],
 )
-def test_wishes_that_make_no_sense_are_told(away: Shell, words: tuple[str, ...], why: str) -> None:
+def test_preferences_that_make_no_sense_are_told(away: Shell, words: tuple[str, ...], why: str) -> None:
     said = away("generations", "daily", "00000000-0000-0000-0000-000000000000", *words)
     assert said.code == 2
     assert why in said.err

@@ -44,14 +44,14 @@ def a_generation(day: int = 0, title: str = "Cats", category: str = "absurd", **
 def test_saved_twice_is_changed_and_no_quota_is_consumed(app: App, ada: UUID) -> None:
     one = a_generation()
     with app.db.transaction(ada) as tx:
-        tx.content.save(ada, one)
-        tx.content.save(ada, replace(one, is_favorite=True))
-        assert tx.content.get(ada, one.id) == replace(one, is_favorite=True)
-        assert tx.content.toggle_favorite(ada, one.id) is False
-        assert tx.content.set_favorite(ada, one.id, True) is True
-        assert tx.content.delete(ada, one.id)
-        assert not tx.content.delete(ada, one.id)
-        assert tx.content.toggle_favorite(ada, one.id) is None
+        tx.generations.save(ada, one)
+        tx.generations.save(ada, replace(one, is_favorite=True))
+        assert tx.generations.get(ada, one.id) == replace(one, is_favorite=True)
+        assert tx.generations.toggle_favorite(ada, one.id) is False
+        assert tx.generations.set_favorite(ada, one.id, True) is True
+        assert tx.generations.delete(ada, one.id)
+        assert not tx.generations.delete(ada, one.id)
+        assert tx.generations.toggle_favorite(ada, one.id) is None
     assert tenant(app, ada)["used_quota"] == 0
 
 
@@ -60,27 +60,27 @@ def test_another_tenants_id_is_refused_and_their_rows_are_left_alone(app: App, a
     one = a_generation()
     critique = Critique(uuid4(), "k", "text", NOON)
     with app.db.transaction(ada) as tx:
-        tx.content.save(ada, one)
+        tx.generations.save(ada, one)
         tx.learning.save_critique(ada, critique)
     with app.db.transaction(bob) as tx:
         with pytest.raises(IdTaken):
-            tx.content.save(bob, replace(one, concepts=[]))
+            tx.generations.save(bob, replace(one, concepts=[]))
         with pytest.raises(IdTaken):
             tx.learning.save_critique(bob, replace(critique, critique="theirs"))
-        assert tx.content.get(ada, one.id) is None
-        assert not tx.content.delete(ada, one.id)
+        assert tx.generations.get(ada, one.id) is None
+        assert not tx.generations.delete(ada, one.id)
     with app.db.transaction(ada) as tx:
-        assert tx.content.get(ada, one.id) == one
+        assert tx.generations.get(ada, one.id) == one
         assert tx.learning.critiques(ada) == [critique]
 
 
 def test_pages_together_are_the_history_also_where_dates_are_equal(tx: Tx, ada: UUID) -> None:
     saved = [a_generation(day=n // 3) for n in range(10)]
     for one in saved:
-        tx.content.save(ada, one)
+        tx.generations.save(ada, one)
     found, after = [], None
     while True:
-        page = tx.content.history(ada, limit=4, after=after)
+        page = tx.generations.history(ada, limit=4, after=after)
         found += page.generations
         after = page.next
         if after is None:
@@ -115,10 +115,10 @@ def test_a_page_has_no_more_bytes_than_it_may_but_one_generation_at_least(
     """Sizes are from the oldest on; the newest come first."""
     saved = [a_large_one(day, size, filled_with) for day, size in enumerate(sizes)]
     for one in saved:
-        tx.content.save(ada, one)
+        tx.generations.save(ada, one)
     found, counts, after = [], [], None
     while after is not None or not counts:
-        page = tx.content.history(ada, limit=100, after=after)
+        page = tx.generations.history(ada, limit=100, after=after)
         found += page.generations
         counts.append(len(page.generations))
         after = page.next
@@ -132,10 +132,10 @@ def test_pages_of_any_sizes_together_are_the_history(tx: Tx, ada: UUID, sizes: l
     tx.sql.execute(delete(generations))
     saved = [a_large_one(n // 2, size, "ab") for n, size in enumerate(sizes)]
     for one in saved:
-        tx.content.save(ada, one)
+        tx.generations.save(ada, one)
     found, after, left = [], None, 20
     while left:
-        page = tx.content.history(ada, limit=limit, after=after)
+        page = tx.generations.history(ada, limit=limit, after=after)
         found += [one.id for one in page.generations]
         said = [
             len(json.dumps([one.concepts, one.trends, one.sources], ensure_ascii=False)) for one in page.generations
@@ -148,48 +148,48 @@ def test_pages_of_any_sizes_together_are_the_history(tx: Tx, ada: UUID, sizes: l
 def test_favorites_and_dates_both_ends_within(tx: Tx, ada: UUID) -> None:
     first, second, third = (a_generation(day=n, is_favorite=n == 1) for n in range(3))
     for one in (first, second, third):
-        tx.content.save(ada, one)
-    assert tx.content.history(ada, favorites=True).generations == [second]
-    assert tx.content.history(ada, since=first.date, until=second.date).generations == [second, first]
+        tx.generations.save(ada, one)
+    assert tx.generations.history(ada, favorites=True).generations == [second]
+    assert tx.generations.history(ada, since=first.date, until=second.date).generations == [second, first]
 
 
 @pytest.mark.parametrize("search", ["cAtS", "MEOW", "#purr", "100%", "kittens", 'say "hi"', "\\o/", "ünder_", "X"])
 def test_a_search_finds_parts_of_texts_in_any_case(tx: Tx, ada: UUID, search: str) -> None:
     one = a_generation(title='Cats say "hi" \\o/ ünder_score')
-    tx.content.save(ada, one)
-    tx.content.save(ada, replace(a_generation(title="Dogs"), concepts=[], trends=[]))
-    assert tx.content.history(ada, search=search).generations == [one]
+    tx.generations.save(ada, one)
+    tx.generations.save(ada, replace(a_generation(title="Dogs"), concepts=[], trends=[]))
+    assert tx.generations.history(ada, search=search).generations == [one]
 
 
 @pytest.mark.parametrize("search", ["zebra", "100_", "%", "absurd", "title", "a\0b\ud800"])
 def test_a_search_takes_its_text_literally(tx: Tx, ada: UUID, search: str) -> None:
     bare = {"title": "Cats", "category": "absurd"}
-    tx.content.save(ada, replace(a_generation(), concepts=[bare]))
-    assert tx.content.history(ada, search=search).generations == []
+    tx.generations.save(ada, replace(a_generation(), concepts=[bare]))
+    assert tx.generations.history(ada, search=search).generations == []
 
 
 def test_analytics_count_what_is_there(tx: Tx, ada: UUID) -> None:
     for one in (a_generation(), a_generation(day=1, category="tech"), a_generation(day=1, concepts=[{}, {}])):
-        tx.content.save(ada, one)
-    counted = tx.content.analytics(ada)
+        tx.generations.save(ada, one)
+    counted = tx.generations.analytics(ada)
     assert (counted.generations, counted.concepts) == (3, 4)
     assert counted.categories == {"absurd": 1, "tech": 1}
     assert counted.trends == {"Kittens": 3}
     assert counted.days == {NOON.date(): 1, NOON.date() + timedelta(days=1): 2}
-    assert tx.content.analytics(ada, since=NOON + timedelta(hours=1)).generations == 2
+    assert tx.generations.analytics(ada, since=NOON + timedelta(hours=1)).generations == 2
 
 
 def test_analytics_have_an_end_whatever_is_counted(tx: Tx, ada: UUID) -> None:
     """As imported: three thousand categories, one of them a long text, and a generation on each of as many days."""
     named = [{"category": f"c{n % 3000}"} for n in range(3001)] + [{"category": "long" * 1000}, {}]
     topics = [{"topic": f"t{n:05d}" + "x" * 1000} for n in range(3000)]
-    tx.content.save(ada, a_generation(concepts=named, trends=topics))
+    tx.generations.save(ada, a_generation(concepts=named, trends=topics))
     tx.driver.execute(
         "INSERT INTO generations (tenant_id, date) SELECT %s, timestamptz '1990-01-01Z' + n * interval '1 day' "
         "FROM generate_series(1, 4000) n",
         (ada,),
     )
-    counted = tx.content.analytics(ada)
+    counted = tx.generations.analytics(ada)
     assert (counted.generations, counted.concepts) == (4001, 3003)
     assert (len(counted.categories), next(iter(counted.categories.items()))) == (100, ("c0", 2))
     assert {len(topic) for topic in counted.trends} == {200}

@@ -178,7 +178,7 @@ def favorites_and_feedback(crowd: Crowd) -> None:
     generation_id = UUID(int=7)
     generation = Generation(generation_id, NOV_22, [{"id": "c1"}], [])
     with crowd.app.db.transaction(crowd.id) as tx:
-        tx.content.save(crowd.id, generation)
+        tx.generations.save(crowd.id, generation)
     crowd.ask("PUT", f"/generations/{generation_id}/favorite", 200, 404, json={"is_favorite": True})
     given = {"generation_id": str(generation_id), "concept_id": "c1", "platform": "tiktok", "views": 1}
     if next(crowd.numbers) % 3 == 0:
@@ -196,7 +196,7 @@ def months_and_days(crowd: Crowd) -> None:
     crowd.run(crowd.enqueue(daily))
     with crowd.app.db.transaction(SYSTEM) as tx:
         tx.quota.restart(crowd.id, "person:ada")
-        tx.generating.wish(crowd.id, {"region": "DE"})
+        tx.generating.set_preferences(crowd.id, {"region": "DE"})
 
 
 def import_records(crowd: Crowd) -> None:
@@ -320,7 +320,7 @@ def test_a_new_link_waits_for_nobody_who_has_added_something_to_the_tenant(crowd
     with crowd.app.db.transaction(crowd.id) as tx:
         tx.quota.hold(crowd.id, job_id, 1, NOV_22)
     with crowd.app.db.transaction(crowd.id) as saving:
-        saving.content.save(crowd.id, Generation(UUID(int=8), NOV_22, [], [], job_id=job_id))
+        saving.generations.save(crowd.id, Generation(UUID(int=8), NOV_22, [], [], job_id=job_id))
         with crowd.others.transaction(SYSTEM) as linking:
             before = linking.tenants.lock_plan(crowd.id)
             linking.driver.execute("SET LOCAL lock_timeout = '5s'")

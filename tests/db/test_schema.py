@@ -94,9 +94,7 @@ def anything(url: str) -> set[str]:
 
 def upgrade_at_once(urls: Sequence[str]) -> list[str]:
     """`migrate.upgrade`, in a process for each (alembic keeps its context in a global). Returns what each printed."""
-    program = (
-        "import sys; from db.migrate import upgrade as migrate; print('ready', flush=True); input(); print(*migrate.upgrade(sys.argv[1]))"
-    )
+    program = "import sys; from db.migrate import upgrade as migrate; print('ready', flush=True); input(); print(*migrate.upgrade(sys.argv[1]))"
     processes = [
         subprocess.Popen([sys.executable, "-c", program, url], stdin=PIPE, stdout=PIPE, stderr=STDOUT, text=True)
         for url in urls

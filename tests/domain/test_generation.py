@@ -17,20 +17,20 @@ from domain.concepts.formats import HEADLINE, formats
 from domain.concepts.generation import (
     MOST_CONCEPTS,
     MOST_PER_CATEGORY,
-    Brief,
-    Past,
+    ConceptRequest,
+    ConceptResponse,
+    PastConcept,
     Segment,
     TrendsTooFew,
     Usage,
     Variant,
-    Written,
     check_count,
     compose,
-    faults,
+    response_of,
+    response_row,
     trends_of,
     usable,
-    written_of,
-    written_row,
+    violations,
 )
 from domain.concepts.grammar import LocalGrammar, drafts_of
 from domain.concepts.trends import Sighting, evergreens, fill, merge
@@ -56,39 +56,41 @@ LIVE = (
 )
 
 
-def a_brief(*sightings: Sighting, seed: int = 1, **known: Any) -> Brief:
+def a_request(*sightings: Sighting, seed: int = 1, **known: Any) -> ConceptRequest:
     trends = fill(merge(sightings, region="US", now=NOW), region="US", rng=Random(seed), now=NOW)
-    return Brief(**{"count": 5, "past": (), "region": "US", "now": NOW} | known, seed=seed, trends=usable(trends))
+    return ConceptRequest(
+        **{"count": 5, "past": (), "region": "US", "now": NOW} | known, seed=seed, trends=usable(trends)
+    )
 
 
-def grammar(brief: Brief) -> Written:
-    return LocalGrammar().write(brief)
+def grammar(request: ConceptRequest) -> ConceptResponse:
+    return LocalGrammar().write(request)
 
 
 # --- the grammar --------------------------------------------------------------------------------------------
 
 
 def test_concepts_from_live_trends_name_their_sources_and_facts() -> None:
-    brief = a_brief(*LIVE)
-    written = grammar(brief)
-    assert faults(written, brief) == []
-    live = [draft for draft in written.drafts if draft.topic == "Artemis III"]
+    request = a_request(*LIVE)
+    response = grammar(request)
+    assert violations(response, request) == []
+    live = [draft for draft in response.drafts if draft.topic == "Artemis III"]
     assert live
-    told = json.dumps(written_row(written), ensure_ascii=False)
+    told = json.dumps(response_row(response), ensure_ascii=False)
     assert "“NASA rolls the Artemis III rocket to the pad” (Space Daily)." in told
     assert "Seen on: Space Daily, Wikipedia." in live[0].caption
 
 
 def test_nobodys_disaster_becomes_a_concept() -> None:
     for seed in range(20):
-        assert not any("crash" in draft.topic.casefold() for draft in grammar(a_brief(*LIVE, seed=seed)).drafts)
+        assert not any("crash" in draft.topic.casefold() for draft in grammar(a_request(*LIVE, seed=seed)).drafts)
 
 
 def test_without_any_source_there_are_still_five_that_claim_nothing() -> None:
-    brief = a_brief()
-    written = grammar(brief)
-    assert faults(written, brief) == []
-    assert not any("Seen on" in draft.caption for draft in written.drafts)
+    request = a_request()
+    response = grammar(request)
+    assert violations(response, request) == []
+    assert not any("Seen on" in draft.caption for draft in response.drafts)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +103,14 @@ def test_without_any_source_there_are_still_five_that_claim_nothing() -> None:
     ],
 )
 def test_titles_are_quoted_and_names_are_not(topic: str, told: str) -> None:
-    brief = a_brief(Sighting("reddit", topic, 1))
-    [draft] = [draft for draft in grammar(brief).drafts if draft.topic == topic]
+    request = a_request(Sighting("reddit", topic, 1))
+    [draft] = [draft for draft in grammar(request).drafts if draft.topic == topic]
     assert told in draft.caption or told[0].upper() + told[1:] in draft.caption
 
 
 def test_one_seed_one_answer() -> None:
-    assert grammar(a_brief(*LIVE, seed=7)) == grammar(a_brief(*LIVE, seed=7))
-    assert grammar(a_brief(*LIVE, seed=7)) != grammar(a_brief(*LIVE, seed=8))
+    assert grammar(a_request(*LIVE, seed=7)) == grammar(a_request(*LIVE, seed=7))
+    assert grammar(a_request(*LIVE, seed=7)) != grammar(a_request(*LIVE, seed=8))
 
 
 topics = st.text(max_size=90) | st.sampled_from(
@@ -125,19 +127,19 @@ topics = st.text(max_size=90) | st.sampled_from(
     st.integers(1, MOST_CONCEPTS),
 )
 def test_whatever_people_look_at_it_keeps_the_rules(found: list[Sighting], seed: int, count: int) -> None:
-    brief = a_brief(*found, seed=seed, count=count)
-    written = grammar(brief)
-    assert faults(written, brief) == []
-    assert max(Counter(draft.category for draft in written.drafts).values()) <= MOST_PER_CATEGORY
+    request = a_request(*found, seed=seed, count=count)
+    response = grammar(request)
+    assert violations(response, request) == []
+    assert max(Counter(draft.category for draft in response.drafts).values()) <= MOST_PER_CATEGORY
 
 
 def test_a_tenant_with_fifty_concepts_a_month_sees_none_twice_in_90_days() -> None:
-    past: tuple[Past, ...] = ()
+    past: tuple[PastConcept, ...] = ()
     for day in range(30):
-        brief = a_brief(*LIVE, seed=day, past=past)
-        written = grammar(brief)
-        assert faults(written, brief) == [], f"day {day}"
-        past += tuple(Past(draft.title, draft.topic, draft.format) for draft in written.drafts)
+        request = a_request(*LIVE, seed=day, past=past)
+        response = grammar(request)
+        assert violations(response, request) == [], f"day {day}"
+        past += tuple(PastConcept(draft.title, draft.topic, draft.format) for draft in response.drafts)
     assert len({past.title for past in past}) == 150
 
 
@@ -153,30 +155,30 @@ def test_it_delivers_what_was_asked_or_says_how_many_there_are(
 ) -> None:
     """A customer of 500 concepts a month has been told nearly everything."""
     past = tuple(each for n, each in enumerate(everything_told()) if n not in untold)
-    brief = a_brief(*live, seed=seed, count=count, past=past)
-    brief = replace(brief, reserve=tuple(evergreens(region="US", rng=Random(seed), now=NOW)))
-    made = len(drafts_of(brief))
+    request = a_request(*live, seed=seed, count=count, past=past)
+    request = replace(request, reserve=tuple(evergreens(region="US", rng=Random(seed), now=NOW)))
+    made = len(drafts_of(request))
     if made < count:
         with pytest.raises(TrendsTooFew) as refused:
-            grammar(brief)
+            grammar(request)
         possible = f"only {made} can be made" if made else "none can be made"
         asked = "1 concept asked for" if count == 1 else f"{count} concepts asked for"
         assert str(refused.value).startswith(f"{asked}, and {possible} from the present trends, ")
-        assert all(trend.topic[:20] in str(refused.value) for trend in brief.trends if trend.live)
+        assert all(trend.topic[:20] in str(refused.value) for trend in request.trends if trend.live)
     if made:
-        possible_brief = replace(brief, count=made)
-        written = grammar(possible_brief)
-        assert faults(written, possible_brief) == []
-        assert [trend.topic for trend in trends_of(written, brief)] == [draft.topic for draft in written.drafts]
+        possible_request = replace(request, count=made)
+        response = grammar(possible_request)
+        assert violations(response, possible_request) == []
+        assert [trend.topic for trend in trends_of(response, request)] == [draft.topic for draft in response.drafts]
 
 
 def test_one_is_found_as_long_as_there_is_one() -> None:
     """However few topics are drawn: of 5,524 customers who wanted one, 6 got none."""
     told = everything_told()
     for n in range(0, len(told), 60):
-        brief = a_brief(seed=n, count=1, past=(*told[:n], *told[n + 1 :]))
-        brief = replace(brief, reserve=tuple(evergreens(region="US", rng=Random(n), now=NOW)))
-        assert faults(grammar(brief), brief) == [], told[n]
+        request = a_request(seed=n, count=1, past=(*told[:n], *told[n + 1 :]))
+        request = replace(request, reserve=tuple(evergreens(region="US", rng=Random(n), now=NOW)))
+        assert violations(grammar(request), request) == [], told[n]
 
 
 def test_the_formats_are_sound() -> None:
@@ -192,10 +194,10 @@ def test_the_formats_are_sound() -> None:
 # --- the rules ----------------------------------------------------------------------------------------------
 
 
-def broken(written: Written, brief: Brief, **changes: Any) -> str:
-    """The faults, if the first draft were different in this."""
-    first, *others = written.drafts
-    return "; ".join(faults(replace(written, drafts=(replace(first, **changes), *others)), brief))
+def broken(response: ConceptResponse, request: ConceptRequest, **changes: Any) -> str:
+    """The violations, if the first draft were different in this."""
+    first, *others = response.drafts
+    return "; ".join(violations(replace(response, drafts=(replace(first, **changes), *others)), request))
 
 
 @pytest.mark.parametrize(
@@ -215,32 +217,34 @@ def broken(written: Written, brief: Brief, **changes: Any) -> str:
     ],
 )
 def test_every_rule_is_looked_at(changes: dict[str, Any], fault: str) -> None:
-    brief = a_brief(*LIVE)
-    assert fault in broken(grammar(brief), brief, **changes)
+    request = a_request(*LIVE)
+    assert fault in broken(grammar(request), request, **changes)
 
 
 def test_a_topic_that_is_never_mentioned_is_seen() -> None:
-    brief = a_brief(*LIVE)
+    request = a_request(*LIVE)
     script = tuple(Segment(n, n + 5, "x" * 20, "look", "close") for n in (0, 5, 10))
     blank = {"title": "Something to see here", "caption": "Nothing in particular, again.", "variants": ()}
-    assert "never mentions its topic" in broken(grammar(brief), brief, script=script, **blank)
+    assert "never mentions its topic" in broken(grammar(request), request, script=script, **blank)
 
 
 def test_what_a_source_says_may_be_quoted() -> None:
-    brief = a_brief(
+    request = a_request(
         Sighting("gnews", "Miracle cure leaked", 1, headline="Miracle cure leaked: 97% sure", publisher="X")
     )
-    assert faults(grammar(brief), brief) == []
+    assert violations(grammar(request), request) == []
 
 
 def test_too_few_too_many_of_one_category_and_twice_the_same() -> None:
-    brief = a_brief(*LIVE)
-    written = grammar(brief)
-    first = written.drafts[0]
-    assert faults(replace(written, drafts=written.drafts[:3]), brief) == ["5 concepts were asked for, and 3 delivered"]
-    none = faults(replace(written, drafts=()), replace(brief, count=1))
+    request = a_request(*LIVE)
+    response = grammar(request)
+    first = response.drafts[0]
+    assert violations(replace(response, drafts=response.drafts[:3]), request) == [
+        "5 concepts were asked for, and 3 delivered"
+    ]
+    none = violations(replace(response, drafts=()), replace(request, count=1))
     assert none == ["1 concept was asked for, and 0 delivered"]
-    found = "; ".join(faults(replace(written, drafts=(first,) * 5), brief))
+    found = "; ".join(violations(replace(response, drafts=(first,) * 5), request))
     assert f"5 concepts in {first.category}: at most 2" in found
     assert "concept 2: too close to one" in found
 
@@ -252,16 +256,16 @@ def test_a_count_that_cannot_be_had_is_refused(count: int) -> None:
 
 
 def test_an_answer_survives_as_json() -> None:
-    written = replace(grammar(a_brief(*LIVE)), usage=Usage("anthropic/x", 10, 20, "0.000220"))
-    assert written_of(json.loads(json.dumps(written_row(written)))) == written
+    response = replace(grammar(a_request(*LIVE)), usage=Usage("anthropic/x", 10, 20, "0.000220"))
+    assert response_of(json.loads(json.dumps(response_row(response)))) == response
 
 
 # --- what is kept -------------------------------------------------------------------------------------------
 
 
 def test_the_old_app_can_read_what_is_kept() -> None:
-    brief = a_brief(*LIVE)
-    rows = compose(grammar(brief), brief, job_id=UUID(int=1), timezone="Europe/Berlin")
+    request = a_request(*LIVE)
+    rows = compose(grammar(request), request, job_id=UUID(int=1), timezone="Europe/Berlin")
     assert len({row["id"] for row in rows}) == 5
     for row in rows:
         assert {"timeRange", "visual", "onScreenText", "camera"} == row["script"][0].keys()

@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from domain.errors import Unavailable, ViralError
 from integrations.http.addresses import AddressRefused
-from integrations.http.client import MOST_BYTES, Http, RefusedOutside, Request, parse_json
+from integrations.http.client import MOST_BYTES, Http, Request, RequestRejected, parse_json
 from simulators.loopback import Asked, Loopback, Reply
 from tests.raw_server import RawServer, answering, dripping, endless
 
@@ -217,7 +217,7 @@ def test_json_is_read_to_a_bounded_depth() -> None:
 
 def test_a_refusal_is_final_and_shows_no_key(server: Loopback, http: Http) -> None:
     server.fail(Reply(status=403))
-    with pytest.raises(RefusedOutside) as caught:
+    with pytest.raises(RequestRejected) as caught:
         http.send(request(server))
     assert (caught.value.status, len(server.asked)) == (403, 1)
     assert "secret" not in str(caught.value)
@@ -253,7 +253,7 @@ def test_what_may_carry_a_key_is_never_redirected(
     server: Loopback, http: Http, carrying: dict[str, Any], status: int
 ) -> None:
     server.fail(Reply(status=status, headers={"Location": "/moved"}), times=9)
-    with pytest.raises(RefusedOutside, match=f"answers {status}; with a key no redirect is followed") as caught:
+    with pytest.raises(RequestRejected, match=f"answers {status}; with a key no redirect is followed") as caught:
         http.send(Request("the server", f"{server.url}/list", **carrying))
     assert (caught.value.status, len(server.asked)) == (status, 1)
     assert "s3cret" not in str(caught.value)
@@ -277,7 +277,7 @@ def test_a_redirect_leads_to_no_other_host(server: Loopback, http: Http, locatio
         host = server.url.removeprefix("http://")
         where = location.format(other=other.url, host=host, port=host.partition(":")[2])
         server.fail(Reply(status=302, headers={"Location": where}))
-        with pytest.raises(RefusedOutside, match="answers 302 and points to another host, which is not asked"):
+        with pytest.raises(RequestRejected, match="answers 302 and points to another host, which is not asked"):
             http.send(request(server))
         assert (len(server.asked), other.asked) == (1, [])
 

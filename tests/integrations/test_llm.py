@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from domain.concepts.generation import Brief, faults
+from domain.concepts.generation import ConceptRequest, violations
 from domain.concepts.trends import fill
 from domain.errors import Unavailable
 from domain.text.storable import storable_text
@@ -21,7 +21,7 @@ from tests.raw_server import RawServer, answering, dripping, endless
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 MODEL = Model("anthropic", "claude-sonnet-5-5", Decimal(2), Decimal(10))
-BRIEF = Brief(
+REQUEST = ConceptRequest(
     count=5,
     trends=tuple(fill([], region="US", rng=Random(1), now=NOW)),
     past=(),
@@ -44,18 +44,18 @@ def models(fake: LlmSimulator) -> LanguageModels:
 
 
 def test_the_answer_is_typed_and_its_cost_known(fake: LlmSimulator, models: LanguageModels) -> None:
-    written = models.write(MODEL, BRIEF)
-    assert faults(written, BRIEF) == []
-    assert (written.generator, len(written.drafts)) == ("anthropic/claude-sonnet-5-5", 5)
-    assert (written.usage.tokens_in, written.usage.tokens_out) == (TOKENS_IN, TOKENS_OUT)
-    assert written.usage.cost_usd == "0.056800"
+    response = models.write(MODEL, REQUEST)
+    assert violations(response, REQUEST) == []
+    assert (response.generator, len(response.drafts)) == ("anthropic/claude-sonnet-5-5", 5)
+    assert (response.usage.tokens_in, response.usage.tokens_out) == (TOKENS_IN, TOKENS_OUT)
+    assert response.usage.cost_usd == "0.056800"
     assert fake.calls == 1
 
 
-def test_the_topics_are_data_and_the_faults_are_told(fake: LlmSimulator, models: LanguageModels) -> None:
-    models.write(MODEL, replace(BRIEF, faults=("concept 2: it claims a guarantee",)))
+def test_the_topics_are_data_and_the_violations_are_told(fake: LlmSimulator, models: LanguageModels) -> None:
+    models.write(MODEL, replace(REQUEST, violations=("concept 2: it claims a guarantee",)))
     [question] = fake.questions()
-    assert all(trend.topic in question for trend in BRIEF.trends)
+    assert all(trend.topic in question for trend in REQUEST.trends)
     assert "- concept 2: it claims a guarantee" in question
 
 
@@ -69,22 +69,22 @@ UNUSABLE: list[tuple[Trick, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("trick", "fault"), UNUSABLE, ids=[trick for trick, _ in UNUSABLE])
+@pytest.mark.parametrize(("trick", "violation"), UNUSABLE, ids=[trick for trick, _ in UNUSABLE])
 def test_an_answer_that_cannot_be_used_was_paid_for(
-    fake: LlmSimulator, models: LanguageModels, trick: Trick, fault: str
+    fake: LlmSimulator, models: LanguageModels, trick: Trick, violation: str
 ) -> None:
     fake.misbehave(trick)
-    written = models.write(MODEL, BRIEF)
-    assert fault in "; ".join(faults(written, BRIEF))
-    assert written.usage.tokens_out == TOKENS_OUT
+    response = models.write(MODEL, REQUEST)
+    assert violation in "; ".join(violations(response, REQUEST))
+    assert response.usage.tokens_out == TOKENS_OUT
     assert fake.calls == 1
 
 
 def test_a_refusal_is_one(fake: LlmSimulator, models: LanguageModels) -> None:
     fake.misbehave("refusal")
-    written = models.write(MODEL, BRIEF)
-    assert written.refusal
-    assert written.usage.tokens_in == TOKENS_IN
+    response = models.write(MODEL, REQUEST)
+    assert response.refusal
+    assert response.usage.tokens_in == TOKENS_IN
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_what_cannot_be_stored_is_replaced_and_the_answer_used(
     fake: LlmSimulator, models: LanguageModels, trick: Trick, said: str
 ) -> None:
     fake.misbehave(trick)
-    written = models.write(MODEL, BRIEF)
-    assert written.unreadable is None
+    response = models.write(MODEL, REQUEST)
+    assert response.unreadable is None
     field, _, text = said.partition(" ")
-    assert text in storable_text(getattr(written.drafts[0], field))
-    assert written.usage.tokens_out == TOKENS_OUT
+    assert text in storable_text(getattr(response.drafts[0], field))
+    assert response.usage.tokens_out == TOKENS_OUT
 
 
 NOT_NOW = {
@@ -119,7 +119,7 @@ NOT_NOW = {
 def test_trouble_is_the_jobs_to_wait_for(fake: LlmSimulator, models: LanguageModels, reply: Reply) -> None:
     fake.server.fail(reply)
     with pytest.raises(Unavailable) as caught:
-        models.write(MODEL, BRIEF)
+        models.write(MODEL, REQUEST)
     assert caught.value.retry_after == (timedelta(seconds=45) if reply is NOT_NOW["limited"] else None)
     assert fake.calls == 1
 
@@ -127,26 +127,26 @@ def test_trouble_is_the_jobs_to_wait_for(fake: LlmSimulator, models: LanguageMod
 def test_nobody_is_waited_for_longer_than_a_day(fake: LlmSimulator, models: LanguageModels) -> None:
     fake.server.fail(error(429, "rate_limit_error", "later", retry_after="9" * 300))
     with pytest.raises(Unavailable) as caught:
-        models.write(MODEL, BRIEF)
+        models.write(MODEL, REQUEST)
     assert caught.value.retry_after == timedelta(days=1)
 
 
 def test_its_patience_ends(fake: LlmSimulator, models: LanguageModels) -> None:
     fake.server.fail(Reply(after=60))
     with pytest.raises(Unavailable, match="did not answer"):
-        models.write(MODEL, replace(BRIEF, patience=timedelta(seconds=0.5)))
+        models.write(MODEL, replace(REQUEST, patience=timedelta(seconds=0.5)))
 
 
 def test_a_broken_body_is_no_answer(fake: LlmSimulator, models: LanguageModels) -> None:
     fake.server.fail(Reply(b'{"id": "msg_1", "type": "mess', headers={"Content-Type": "application/json"}))
     with pytest.raises(Unavailable):
-        models.write(MODEL, BRIEF)
+        models.write(MODEL, REQUEST)
 
 
 def test_a_wrong_key_is_not_tried_again(fake: LlmSimulator) -> None:
     models = LanguageModels(anthropic_key="wrong", anthropic_base_url=fake.server.url)
     with pytest.raises(ModelRefused, match="401") as caught:
-        models.write(MODEL, BRIEF)
+        models.write(MODEL, REQUEST)
     assert "wrong" not in str(caught.value)
 
 
@@ -154,7 +154,7 @@ def test_the_key_follows_no_redirect(fake: LlmSimulator, models: LanguageModels)
     with Loopback(lambda asked: Reply(b"{}")) as other:
         fake.server.fail(Reply(status=307, headers={"Location": f"{other.url}/v1/messages"}))
         with pytest.raises(Unavailable, match="307"):
-            models.write(MODEL, BRIEF)
+            models.write(MODEL, REQUEST)
         assert (fake.calls, other.asked) == (1, [])
 
 
@@ -170,7 +170,7 @@ def test_a_hostile_provider_is_no_answer(pieces: Callable[[RawServer], Iterable[
     with answering(pieces) as server:
         models = LanguageModels(anthropic_key="a-key", anthropic_base_url=server.url)
         with pytest.raises(Unavailable, match=why):
-            models.write(MODEL, replace(BRIEF, patience=timedelta(seconds=20 if "bytes" in why else 1)))
+            models.write(MODEL, replace(REQUEST, patience=timedelta(seconds=20 if "bytes" in why else 1)))
         assert server.sent < 60_000_000
 
 

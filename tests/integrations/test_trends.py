@@ -7,7 +7,7 @@ import pytest
 
 from domain.concepts.trends import Sighting
 from domain.errors import Unavailable
-from integrations.http.client import Http, RefusedOutside
+from integrations.http.client import Http, RequestRejected
 from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
 from integrations.trends.source import Source, SourceBroken
 from simulators.loopback import Loopback, Reply
@@ -170,5 +170,5 @@ def test_trouble_says_whether_waiting_helps(server: Loopback, http: Http, make: 
         source.fetch(http, "US", NOW)
     assert caught.value.retry_after == timedelta(seconds=120)
     server.fail(Reply(status=403))
-    with pytest.raises(RefusedOutside):
+    with pytest.raises(RequestRejected):
         source.fetch(http, "US", NOW)

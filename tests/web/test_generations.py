@@ -16,7 +16,7 @@ from db.concepts.generations import Generation
 from db.postgres.connection import DatabaseUnavailable
 from db.schema.tables import api_usage, performance_feedback
 from db.transaction import SYSTEM
-from domain.concepts.generation import Brief, Written
+from domain.concepts.generation import ConceptRequest, ConceptResponse
 from domain.errors import Unavailable
 from tests.builders import a_tenant, tenant
 from tests.drain import drain
@@ -56,7 +56,7 @@ def a_generation(app: App, tenant_id: UUID, days_ago: int = 0, **fields: Any) ->
     given: dict[str, Any] = {"concepts": [concept], "trends": [{"topic": "sourdough"}]} | fields
     generation = Generation(id=uuid4(), date=NOW - timedelta(days=days_ago), **given)
     with app.db.transaction(tenant_id) as tx:
-        tx.content.save(tenant_id, generation)
+        tx.generations.save(tenant_id, generation)
     return generation
 
 
@@ -298,7 +298,7 @@ class Broken:
     error: Exception
     runs_out = False
 
-    def write(self, brief: Brief) -> Written:
+    def write(self, request: ConceptRequest) -> ConceptResponse:
         raise self.error
 
 

@@ -14,8 +14,8 @@ from integrations.trends import gnews, google, reddit
 from integrations.trends.source import Source
 from simulators.loopback import Loopback, Reply
 from simulators.trends import trends_simulator
+from workers.adapters.trends import LONGEST_WAIT, Collector, Outside
 from workers.app import App
-from workers.outside.trends import LONGEST_WAIT, Collector, Outside
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

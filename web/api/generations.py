@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from db.concepts.generations import Generation as Stored
-from db.concepts.generations import Place
+from db.concepts.generations import PageCursor
 from domain.concepts.generation import DEFAULT_COUNT, MOST_CONCEPTS
 from domain.identity.access import ApiScope, Caller
 from domain.ports import choose
@@ -174,7 +174,7 @@ def history(caller: Reader, app: Running, asked: Annotated[HistoryQuery, Query()
     A page has fewer than `limit` if they are large: `next` alone says whether there are more.
     """
     with app.db.transaction(caller.tenant_id) as tx:
-        page = tx.content.history(
+        page = tx.generations.history(
             caller.tenant_id,
             limit=asked.limit,
             after=None if asked.cursor is None else _place(asked.cursor),
@@ -204,7 +204,7 @@ def get_generation(generation_id: UUID, caller: Reader, app: Running) -> Generat
 def delete_generation(generation_id: UUID, caller: Writer, app: Running) -> None:
     """Delete it for good. Its concepts stay counted: they were made."""
     with app.db.transaction(caller.tenant_id) as tx:
-        if not tx.content.delete(caller.tenant_id, generation_id):
+        if not tx.generations.delete(caller.tenant_id, generation_id):
             raise not_found(f"generation {generation_id}")
 
 
@@ -212,7 +212,7 @@ def delete_generation(generation_id: UUID, caller: Writer, app: Running) -> None
 def set_favorite(generation_id: UUID, wish: Favorite, caller: Writer, app: Running) -> Favorite:
     """Say whether it is a favourite; saying it twice changes nothing."""
     with app.db.transaction(caller.tenant_id) as tx:
-        now = tx.content.set_favorite(caller.tenant_id, generation_id, wish.is_favorite)
+        now = tx.generations.set_favorite(caller.tenant_id, generation_id, wish.is_favorite)
     if now is None:
         raise not_found(f"generation {generation_id}")
     return Favorite(is_favorite=now)
@@ -222,7 +222,7 @@ def set_favorite(generation_id: UUID, wish: Favorite, caller: Writer, app: Runni
 def analytics(caller: Reader, app: Running, since: Since = None, until: Until = None) -> Analytics:
     """Totals, concepts by category, the most frequent trends, generations by day."""
     with app.db.transaction(caller.tenant_id) as tx:
-        found = tx.content.analytics(caller.tenant_id, since=since, until=until)
+        found = tx.generations.analytics(caller.tenant_id, since=since, until=until)
     return Analytics(
         generations=found.generations,
         concepts=found.concepts,
@@ -238,7 +238,7 @@ def own(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> 
     Raises:
     Refused: the tenant has no such generation.
     """
-    found = tx.content.get(tenant_id, generation_id, keep=keep)
+    found = tx.generations.get(tenant_id, generation_id, keep=keep)
     if found is None:
         raise not_found(f"generation {generation_id}")
     return found
@@ -260,14 +260,14 @@ def _asked(payload: Mapping[str, Any]) -> tuple[Any, Any]:
     return payload.get("count"), payload.get("generator")
 
 
-def cursor_of(place: Place) -> str:
+def cursor_of(place: PageCursor) -> str:
     return urlsafe_b64encode(json.dumps([place.date.isoformat(), str(place.id)]).encode()).decode().rstrip("=")
 
 
-def _place(cursor: str) -> Place:
+def _place(cursor: str) -> PageCursor:
     try:
         moment, generation_id = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        place = Place(datetime.fromisoformat(moment), UUID(generation_id))
+        place = PageCursor(datetime.fromisoformat(moment), UUID(generation_id))
         if place.date.tzinfo is None:
             raise ValueError("a moment has an offset")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

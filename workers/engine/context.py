@@ -4,7 +4,7 @@ def publish(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
     ctx.take(f"tiktok:{account}", TIKTOK_POSTS)
     receipt = ctx.step("upload", lambda key: tiktok.upload(video, idempotency_key=key), look=tiktok.find)
     with ctx.finish() as tx:
-        tx.content.mark_published(post_id, receipt)
+        tx.posts.mark_published(post_id, receipt)
 """
 
 import json

@@ -17,19 +17,19 @@ from domain.concepts import trends
 from domain.concepts.generation import (
     DEFAULT_COUNT,
     REMEMBERED,
-    Brief,
+    ConceptRequest,
+    ConceptResponse,
     ConceptsInvalid,
     GenerationRefused,
     TrendsTooFew,
     Usage,
-    Written,
     check_count,
     compose,
-    faults,
+    response_of,
+    response_row,
     trends_of,
     usable,
-    written_of,
-    written_row,
+    violations,
 )
 from domain.concepts.timing import SPREAD, due_day, spread, zone_of
 from domain.concepts.trends import STILL_USED, Trend, collected_of, collected_row, sighting_of
@@ -61,35 +61,35 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
     with ctx.begin() as tx:
         check_variety(tx, writer, tenant_id, count, ctx.now())
         tx.quota.hold(tenant_id, ctx.job.id, count, ctx.now())
-        wishes = tx.generating.wishes(tenant_id)
+        preferences = tx.generating.preferences(tenant_id)
         past = tx.generating.past(tenant_id, ctx.now() - REMEMBERED)
 
     found = collected_of(
-        ctx.step("trends", lambda key: collected_row(ctx.ports.trends.collect(wishes.region, ctx.now())))
+        ctx.step("trends", lambda key: collected_row(ctx.ports.trends.collect(preferences.region, ctx.now())))
     )
     live = trends.merge(found.sightings, region=found.region, now=found.at)
     known = trends.fill(live, region=found.region, rng=Random(ctx.job.id.int), now=found.at)  # noqa: S311 - repeatable
     evergreens = trends.evergreens(region=found.region, rng=Random(ctx.job.id.int), now=found.at)  # noqa: S311
     reserve = tuple(each for each in evergreens if each not in known)
-    brief = Brief(count, usable(known), past, found.region, ctx.job.id.int, found.at, reserve=reserve)
-    written = _write(ctx, writer, brief, tenant_id)
-    known += [each for each in dict.fromkeys(trends_of(written, brief)) if each not in known]
+    request = ConceptRequest(count, usable(known), past, found.region, ctx.job.id.int, found.at, reserve=reserve)
+    response = _write(ctx, writer, request, tenant_id)
+    known += [each for each in dict.fromkeys(trends_of(response, request)) if each not in known]
 
     sources = [trends.report_row(report) for report in found.reports]
     # Known beforehand, so that the job's result can name it.
     generation_id = uuid5(ctx.job.id, "generation")
-    ctx.report(generation_id=str(generation_id), concepts=count, generator=written.generator, **_told(known, sources))
+    ctx.report(generation_id=str(generation_id), concepts=count, generator=response.generator, **_told(known, sources))
     with ctx.finish() as tx:
         generation = Generation(
             id=generation_id,
             date=found.at,
-            concepts=compose(written, brief, job_id=ctx.job.id, timezone=wishes.timezone),
+            concepts=compose(response, request, job_id=ctx.job.id, timezone=preferences.timezone),
             trends=[trends.as_row(trend) for trend in known],
-            generator=written.generator,
+            generator=response.generator,
             job_id=ctx.job.id,
             sources=sources,
         )
-        tx.content.save(tenant_id, generation)
+        tx.generations.save(tenant_id, generation)
         tx.quota.settle(tenant_id, ctx.job.id, count)
 
 
@@ -103,17 +103,17 @@ def check_variety(tx: Tx, writer: ConceptWriter, tenant_id: UUID, count: int, no
     """
     if not writer.runs_out:
         return
-    region = tx.generating.wishes(tenant_id).region
+    region = tx.generating.preferences(tenant_id).region
     past = tx.generating.past(tenant_id, now - REMEMBERED)
     evergreens = trends.evergreens(region=region, rng=Random(0), now=now)  # noqa: S311 - nobody sees the order
-    brief = Brief(count, tuple(evergreens), past, region, 0, now)
+    request = ConceptRequest(count, tuple(evergreens), past, region, 0, now)
     with suppress(TrendsTooFew):
-        writer.write(brief)
+        writer.write(request)
         return
     tx.work_as(SYSTEM)
     seen = [sighting_of(each) for each in tx.trends.last_seen(region, now - STILL_USED)]
     tx.work_as(tenant_id)
-    writer.write(replace(brief, trends=usable(trends.merge(seen, region=region, now=now)), reserve=brief.trends))
+    writer.write(replace(request, trends=usable(trends.merge(seen, region=region, now=now)), reserve=request.trends))
 
 
 @job("generation.daily", system=True)
@@ -144,27 +144,27 @@ def daily(ctx: Context) -> None:
         pass
 
 
-def _write(ctx: Context, writer: ConceptWriter, brief: Brief, tenant_id: UUID) -> Written:
+def _write(ctx: Context, writer: ConceptWriter, request: ConceptRequest, tenant_id: UUID) -> ConceptResponse:
     """Ask until the answer keeps the rules. Each answer is a step of its own: none is paid for twice."""
     wrong: list[str] = []
     for call in range(1, ANSWERS + 1):
-        asked = replace(brief, faults=tuple(wrong), patience=min(PATIENCE, ctx.remaining))
+        asked = replace(request, violations=tuple(wrong), patience=min(PATIENCE, ctx.remaining))
         paid = partial(_record_usage, tenant_id, ctx.job.id, call)
-        written = written_of(ctx.step(f"concepts {call}", partial(_answer, writer, asked), keep=paid))
+        response = response_of(ctx.step(f"concepts {call}", partial(_answer, writer, asked), keep=paid))
         ctx.check()
-        if written.refusal:
-            raise GenerationRefused(f"{written.generator} declines to write about these topics: {written.refusal}")
-        wrong = faults(written, brief)
+        if response.refusal:
+            raise GenerationRefused(f"{response.generator} declines to write about these topics: {response.refusal}")
+        wrong = violations(response, request)
         if not wrong:
-            return written
-        ctx.log.warning("generation.answer_unusable", generator=written.generator, call=call, faults=wrong[:10])
+            return response
+        ctx.log.warning("generation.answer_unusable", generator=response.generator, call=call, violations=wrong[:10])
     raise ConceptsInvalid(
-        f"{written.generator} broke the rules in {ANSWERS} answers; the last time: {'; '.join(wrong[:5])}"
+        f"{response.generator} broke the rules in {ANSWERS} answers; the last time: {'; '.join(wrong[:5])}"
     )
 
 
-def _answer(writer: ConceptWriter, brief: Brief, key: str) -> dict[str, Any]:
-    return written_row(writer.write(brief))
+def _answer(writer: ConceptWriter, request: ConceptRequest, key: str) -> dict[str, Any]:
+    return response_row(writer.write(request))
 
 
 def _record_usage(tenant_id: UUID, job_id: UUID, call: int, answer: dict[str, Any], tx: Tx) -> None:

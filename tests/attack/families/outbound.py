@@ -27,7 +27,7 @@ COLLECT = """
 from datetime import UTC, datetime
 from domain.errors import ViralError
 from workers.settings import load
-from workers.outside.sources import outside
+from workers.adapters.sources import outside
 known = outside(load())
 for source in known.sources:
     try:

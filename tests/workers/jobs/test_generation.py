@@ -18,7 +18,7 @@ from sqlalchemy import insert, select, update
 
 from db.schema.tables import api_usage, generations, quota_holds, social_accounts, tenants
 from db.transaction import SYSTEM
-from domain.concepts.generation import Past
+from domain.concepts.generation import PastConcept
 from simulators.llm import TOKENS_IN, TOKENS_OUT, LlmSimulator, Trick, error, llm_simulator
 from simulators.loopback import Loopback, Reply
 from simulators.trends import trends_simulator
@@ -186,7 +186,7 @@ def test_what_cannot_be_is_refused_before_anything_is_held(offline: App, argumen
     assert holds(offline, tenant_id) == []
 
 
-def told(app: App, tenant_id: UUID, past: Sequence[Past]) -> None:
+def told(app: App, tenant_id: UUID, past: Sequence[PastConcept]) -> None:
     """The tenant has had these."""
     concepts = [asdict(each) for each in past]
     with app.db.transaction(tenant_id) as tx:

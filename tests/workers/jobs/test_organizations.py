@@ -213,7 +213,7 @@ def home_of(app: App, clerk_id: str) -> UUID:
 
 
 def is_closed(app: App, tenant_id: UUID) -> bool:
-    """Neither a key nor a daily wish is left; or both are."""
+    """Neither a key nor a daily preference is left; or both are."""
     with app.db.transaction(tenant_id) as tx:
         [key] = tx.access.keys(tenant_id)
         daily = tx.tenants.get(tenant_id)["daily_enabled"]

@@ -2,7 +2,7 @@
 
 from integrations.http.client import Http
 from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
-from workers.outside.trends import Outside
+from workers.adapters.trends import Outside
 from workers.settings import Settings
 
 

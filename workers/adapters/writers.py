@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from db.transaction import SYSTEM, Database
-from domain.concepts.generation import LOCAL_GRAMMAR, Brief, Written
+from domain.concepts.generation import LOCAL_GRAMMAR, ConceptRequest, ConceptResponse
 from domain.errors import Rejected
 from domain.ports import ConceptWriter
 from workers.settings import Settings
@@ -36,14 +36,14 @@ class LanguageModelWriter:
     def _models(self) -> "LanguageModels":
         return self._make()
 
-    def write(self, brief: Brief) -> Written:
+    def write(self, request: ConceptRequest) -> ConceptResponse:
         from integrations.llm import Model  # noqa: PLC0415 - see the module's first lines
 
         with self._db.transaction(SYSTEM) as tx:
-            chosen = tx.generating.model(self._models.providers, brief.now)
+            chosen = tx.generating.model(self._models.providers, request.now)
         if chosen is None:
             raise NoModel("no row of language_models is enabled and in force: add one, or ask for local-grammar/v1")
-        return self._models.write(Model(chosen.provider, chosen.name, chosen.usd_in, chosen.usd_out), brief)
+        return self._models.write(Model(chosen.provider, chosen.name, chosen.usd_in, chosen.usd_out), request)
 
 
 class GrammarWriter:
@@ -51,10 +51,10 @@ class GrammarWriter:
 
     runs_out = True
 
-    def write(self, brief: Brief) -> Written:
+    def write(self, request: ConceptRequest) -> ConceptResponse:
         from domain.concepts.grammar import LocalGrammar  # noqa: PLC0415 - see the module's first lines
 
-        return LocalGrammar().write(brief)
+        return LocalGrammar().write(request)
 
 
 def writers(settings: Settings, db: Database) -> Mapping[str, ConceptWriter]:

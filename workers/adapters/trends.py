@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from db.concepts.trends import Known
+from db.concepts.trends import CachedSource
 from db.transaction import SYSTEM, Database
 from domain.concepts.trends import STILL_USED, Collected, Report, Sighting, sighting_of, sighting_row
 from domain.errors import Rejected, Unavailable
@@ -88,7 +88,7 @@ class Collector:
                 reports.append(report)
         return Collected(region, now, tuple(seen), tuple(reports))
 
-    def _is_due(self, row: Known, now: datetime) -> bool:
+    def _is_due(self, row: CachedSource, now: datetime) -> bool:
         fresh_for = self._sources[row.source].fresh_for
         if row.answered_at is not None and now < row.answered_at + fresh_for:
             return False
@@ -97,11 +97,11 @@ class Collector:
         # With nothing to use meanwhile, asking twice is better than having nothing.
         return row.asked_until is None or row.asked_until <= now or not row.sightings
 
-    def _ask(self, due: Sequence[Known], region: str, now: datetime) -> "dict[str, Found | Exception]":
+    def _ask(self, due: Sequence[CachedSource], region: str, now: datetime) -> "dict[str, Found | Exception]":
         if not due:
             return {}
 
-        def ask(row: Known) -> "Found | Exception":
+        def ask(row: CachedSource) -> "Found | Exception":
             # What was not kept cannot be left unchanged.
             etag, modified = (row.etag, row.modified) if row.sightings else (None, None)
             try:
@@ -117,7 +117,7 @@ class Collector:
             return dict(zip((row.source for row in due), pool.map(ask, due), strict=True))
 
     def _without_asking(
-        self, row: Known, known: list[Sighting], error: Exception | None, now: datetime
+        self, row: CachedSource, known: list[Sighting], error: Exception | None, now: datetime
     ) -> tuple[list[Sighting], Report]:
         said = _said(error) if error is not None else row.error
         if row.answered_at is None or now >= row.answered_at + STILL_USED:
@@ -126,7 +126,7 @@ class Collector:
         return known, Report(row.source, "cached" if fresh else "stale", len(known), row.answered_at, said)
 
 
-def _wait(row: Known, error: Exception) -> timedelta:
+def _wait(row: CachedSource, error: Exception) -> timedelta:
     """Before it is asked again; never sooner than it asked for itself."""
     usual: timedelta = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(row.failures, 10))
     asked = error.retry_after if isinstance(error, Unavailable) else None
