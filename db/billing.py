@@ -11,10 +11,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from db.schema.tables import stripe_customers, stripe_invoices, stripe_paid_periods, stripe_subscriptions
 from domain.billing.customers import Customer
-from domain.billing.invoices import Invoice, Line, PaidPeriod, of_before
+from domain.billing.invoices import Invoice, Line, PaidPeriod, from_paid_periods
 from domain.billing.plan import TERMINAL, Item, Subscription, newer
 
-SUBSCRIPTION = tuple(name for name in Subscription.__slots__ if name in stripe_subscriptions.c and name != "told")
+SUBSCRIPTION = tuple(name for name in Subscription.__slots__ if name in stripe_subscriptions.c)
 COLUMNS = (*(stripe_subscriptions.c[name] for name in SUBSCRIPTION), stripe_subscriptions.c.told.label("kept"))
 INVOICE_COLUMNS = tuple(stripe_invoices.c[name] for name in Invoice.__slots__)
 CUSTOMER_COLUMNS = tuple(stripe_customers.c[name] for name in Customer.__slots__)
@@ -53,7 +53,7 @@ class Billing:
         of_tenant = (stripe_customers.c.tenant_id == tenant_id) & stripe_customers.c.deleted_at.is_(None)
         return list(self._sql.execute(select(stripe_customers.c.id).where(of_tenant)).scalars())
 
-    def claims(self) -> dict[str, UUID]:
+    def tenants_of_customers(self) -> dict[str, UUID]:
         """Which tenant each customer pays for, or paid for before it was deleted."""
         query = select(stripe_customers.c.id, stripe_customers.c.tenant_id)
         return {
@@ -88,7 +88,9 @@ class Billing:
 
     def save_subscription(self, subscription: Subscription) -> None:
         values = {name: getattr(subscription, name) for name in SUBSCRIPTION}
-        values |= {"price_ids": list(subscription.price_ids), "told": _plain(subscription)}
+        row = _plain(subscription)
+        row["told"] = row.pop("recent", [])
+        values |= {"price_ids": list(subscription.price_ids), "told": row}
         statement = insert(stripe_subscriptions).values(values | {"updated_at": func.now()})
         self._sql.execute(
             statement.on_conflict_do_update(
@@ -107,7 +109,7 @@ class Billing:
         mine = stripe_paid_periods.c.customer_id.in_(customer_ids)
         known = select(stripe_invoices.c.id).where(stripe_invoices.c.id == stripe_paid_periods.c.invoice_id)
         older = self._sql.execute(select(*PERIOD_COLUMNS).where(mine, ~known.exists()))
-        return mirrored + of_before(PaidPeriod(*row) for row in older)
+        return mirrored + from_paid_periods(PaidPeriod(*row) for row in older)
 
     def save_invoice(self, invoice: Invoice) -> None:
         values = {name: getattr(invoice, name) for name in Invoice.__slots__}
@@ -143,7 +145,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-NULLABLE = dict.fromkeys(("period_start", "period_end", "trial_end", "cancel_at", "ended_at"))
+NULLABLE: dict[str, Any] = dict.fromkeys(("period_start", "period_end", "trial_end", "cancel_at", "ended_at"))
 TIMES = {
     *NULLABLE,
     *("started_at", "billing_cycle_anchor", "event_created", "trial_start", "paused_at", "left_at", "start", "end"),
@@ -154,15 +156,15 @@ def _times(kept: Mapping[str, Any]) -> dict[str, Any]:
     return {name: datetime.fromisoformat(value) if name in TIMES else value for name, value in kept.items()}
 
 
-def _unpacked(kept: Mapping[str, Any]) -> Subscription:
-    said = _times(kept)
-    nested: dict[str, Any] = {name: _unpacked(said[name]) for name in ("before", "active") if name in said}
-    items = tuple(Item(**_times(each)) for each in said.get("items", ()))
-    told = tuple(_unpacked(each) for each in said.get("told", ()))
-    said |= nested | {"items": items, "told": told, "price_ids": tuple(said.get("price_ids", ()))}
-    # What a later release keeps, and this one does not know, is left out.
-    known = {name: value for name, value in said.items() if name in Subscription.__slots__}
-    return Subscription(**(dict[str, Any](NULLABLE) | known))
+def _subscription_from_json(row: Mapping[str, Any]) -> Subscription:
+    """The row that `save_subscription` keeps in the column `told`, whose member `told` holds the recent rows. What a
+    later release keeps, and this one does not know, is left out."""
+    values = _times(row)
+    values |= {name: _subscription_from_json(values[name]) for name in ("before", "active") if name in values}
+    values["items"] = tuple(Item(**_times(each)) for each in values.get("items", ()))
+    values["recent"] = tuple(_subscription_from_json(each) for each in values.get("told", ()))
+    values["price_ids"] = tuple(values.get("price_ids", ()))
+    return Subscription(**NULLABLE | {name: value for name, value in values.items() if name in Subscription.__slots__})
 
 
 def _subscription(row: Any) -> Subscription:
@@ -171,7 +173,7 @@ def _subscription(row: Any) -> Subscription:
     columns = Subscription(**values)
     if row.kept is None:
         return columns
-    kept = _unpacked(row.kept)
+    kept = _subscription_from_json(row.kept)
     return replace(kept, **values) if kept.event_created >= columns.event_created else newer(kept, columns)
 
 

@@ -31,7 +31,7 @@ NOV_22 = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 def a_tenant(app: App, *, created_at: datetime = NOV_22, name: str = "Ada's shop", **columns: Any) -> UUID:
     """A tenant on the free plan since `created_at`; `columns` of the row may say otherwise."""
     tenant_id: UUID = columns.pop("id", None) or uuid4()
-    free = quota.begin(PLANS[Tier.FREE].monthly_quota, created_at)
+    free = quota.first_period(PLANS[Tier.FREE].monthly_quota, created_at)
     row = {
         "id": tenant_id,
         "name": name,

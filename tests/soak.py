@@ -201,7 +201,7 @@ def make_members(settings: Settings, count: int) -> list[Member]:
     for number in range(count):
         tenant_id = uuid4()
         with db.transaction(SYSTEM) as tx:
-            tx.tenants.create(tenant_id, f"member {number} of the crowd", quota.begin(UNLIMITED, now))
+            tx.tenants.create(tenant_id, f"member {number} of the crowd", quota.first_period(UNLIMITED, now))
             if count > 1 and number % 2:  # the others become customers by their first checkout
                 tx.tenants.link_customer(tenant_id, stripe.add_customer(tenant_id, key=str(tenant_id)))
             made = [

@@ -34,7 +34,9 @@ def measure(plan: Plan) -> None:
         with producing(system) as app, app.db.connect(autocommit=True) as connection:
             with app.db.transaction(SYSTEM) as tx:
                 for who in people:
-                    tx.tenants.create(who.tenant_id, who.email, quota.begin(10, datetime.now(UTC) - timedelta(days=1)))
+                    tx.tenants.create(
+                        who.tenant_id, who.email, quota.first_period(10, datetime.now(UTC) - timedelta(days=1))
+                    )
             for start in range(0, len(events), BATCH):
                 store_and_commit(connection, events[start : start + BATCH])
         system.vacuum()

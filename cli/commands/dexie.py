@@ -135,7 +135,7 @@ def _create(tx: "Tx", tenant_id: UUID, name: str) -> None:
     from domain.billing.plan import PLANS, Tier
     from domain.quota import quota
 
-    tx.tenants.create(tenant_id, name, quota.begin(PLANS[Tier.FREE].monthly_quota, tx.now()))
+    tx.tenants.create(tenant_id, name, quota.first_period(PLANS[Tier.FREE].monthly_quota, tx.now()))
 
 
 def _batches(records: "Iterable[Record]") -> "Iterator[tuple[str, list[Record]]]":

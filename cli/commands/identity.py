@@ -15,7 +15,7 @@ from domain.errors import NotSetUp, UnknownUser
 if TYPE_CHECKING:
     from domain.identity.reconcile import Difference
     from workers.app import App
-    from workers.jobs.identity_reconcile import Compared
+    from workers.jobs.identity_reconcile import ComparedPage
 
 app = Group()
 users = Group()
@@ -77,7 +77,7 @@ def show_user(
 
     with session() as current, current.db.transaction(SYSTEM) as tx:
         found = [
-            row | {"own_tenant_id": row["clerk_id"] and tx.identity.home(row["clerk_id"])}
+            row | {"own_tenant_id": row["clerk_id"] and tx.identity.own_tenant(row["clerk_id"])}
             for row in tx.identity.find(name)
         ]
         rows = [row | {"memberships": tx.identity.memberships_of(row["clerk_id"] or "")} for row in found]
@@ -93,7 +93,7 @@ def show_user(
         show(memberships, MEMBERSHIPS, as_json=False, nothing="No memberships.")
 
 
-def _pages(current: "App") -> "Iterator[Compared]":
+def _pages(current: "App") -> "Iterator[ComparedPage]":
     """Raises:
     NotSetUp: there is no key to ask Clerk with.
     """

@@ -50,7 +50,7 @@ def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
     """Say in plain words how the number came about."""
     from db.transaction import SYSTEM
     from domain.events.outcomes import Status
-    from domain.quota.explain import backing, tell
+    from domain.quota.explain import backing, explain
 
     with session() as current, current.db.transaction(tenant_id) as tx:
         tenant = tx.tenants.get(tenant_id)
@@ -67,7 +67,7 @@ def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
             tx.events.waiting("stripe", why, about) for why in (Status.PARKED_INCOMPLETE, Status.PARKED_UNFETCHABLE)
         ]
         behind = replace(behind, waiting=sum(map(len, parked)))
-        story = tell(plan, quota, entries, held, now, behind=behind)
+        story = explain(plan, quota, entries, held, now, behind=behind)
     if as_json:
         print_json({"tenant_id": tenant_id, "used": quota.used, "remaining": quota.available(now), "story": story})
         return

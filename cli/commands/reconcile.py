@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from db.transaction import Tx
     from domain.billing.reconcile import Difference
     from workers.app import App
-    from workers.jobs.billing_reconcile import Compared
+    from workers.jobs.billing_reconcile import ComparedPage
 
 COLUMNS = ("kind", "id", "customer_id", "field", "ours", "stripe", "repairable")
 
@@ -95,7 +95,7 @@ def hold_against_books(
         console().print("\nNothing was changed: --repair tells the mirror.")
 
 
-def _pages(current: "App", *, tenant: UUID | None, since: datetime | None) -> "Iterator[Compared]":
+def _pages(current: "App", *, tenant: UUID | None, since: datetime | None) -> "Iterator[ComparedPage]":
     """Raises:
     NotSetUp: there is no key to ask Stripe with.
     UnknownTenant: there is no such tenant.

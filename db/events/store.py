@@ -85,7 +85,7 @@ SELECT source, status, count(*) AS events, count(flag) AS flagged, sum(duplicate
 FROM webhook_events WHERE received_at >= %s GROUP BY source, status ORDER BY source, events DESC, status
 """
 
-RELEASABLE = """
+REAPPLIABLE = """
 SELECT event.id FROM webhook_events event
 WHERE status LIKE 'parked:%%' AND source = 'stripe' AND CASE status
     WHEN 'parked:unknown_customer' THEN EXISTS (
@@ -288,7 +288,7 @@ class Events:
         """Parked Stripe events of these customers, oldest first, that waited to learn whose customer it is."""
         return [event_id for (event_id,) in self._driver.execute(WAITING_FOR_A_LINK, (list(customer_ids),))]
 
-    def releasable(self, prices: Sequence[str], *, can_fetch: bool, limit: int) -> list[UUID]:
+    def reappliable(self, prices: Sequence[str], *, can_fetch: bool, limit: int) -> list[UUID]:
         """Parked Stripe events for which the missing thing is there by now, oldest first."""
         given = {"prices": list(prices), "can_fetch": can_fetch, "limit": limit}
-        return [event_id for (event_id,) in self._driver.execute(RELEASABLE, given)]
+        return [event_id for (event_id,) in self._driver.execute(REAPPLIABLE, given)]

@@ -160,7 +160,7 @@ class Forgetting:
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
-    def told(self, clerk_id: str) -> list[dict[str, Any]]:
+    def identifying_rows(self, clerk_id: str) -> list[dict[str, Any]]:
         """What says who the person is: the payloads of Clerk's events about their account, and their row."""
         query = "SELECT payload FROM webhook_events WHERE source = 'clerk' AND subject = %s AND type LIKE 'user.%%'"
         rows = [payload for (payload,) in self._driver.execute(query, (clerk_id,))]

@@ -33,7 +33,7 @@ from db.schema.tables import (
     tenants,
     users,
 )
-from domain.identity.people import Membership, Organization, Person, Role, Seat
+from domain.identity.people import ActiveMembership, Membership, Organization, Person, Role
 
 PERSON = tuple(users.c[name] for name in Person.__slots__)
 ORGANIZATION = tuple(organizations.c[name] for name in Organization.__slots__)
@@ -152,7 +152,7 @@ class Identity:
         row = self._sql.execute(select(*PERSON).where(users.c.clerk_id == clerk_id)).one_or_none()
         return None if row is None else Person(*row)
 
-    def add_person(self, user_id: UUID, person: Person, at: Seat) -> bool:
+    def add_person(self, user_id: UUID, person: Person, at: ActiveMembership) -> bool:
         """False: another program, which knows no lock of ours, has just added them."""
         values = {"id": user_id, "tenant_id": at.tenant_id, "role": at.role, **_columns(person)}
         statement = upsert(users).values(values).on_conflict_do_nothing(index_elements=["clerk_id"])
@@ -262,12 +262,12 @@ class Identity:
         these = select(tenants.c.id).where(tenants.c.id.in_(tenant_ids)).order_by(tenants.c.id)
         self._sql.execute(against_changes(these))
 
-    def home(self, clerk_id: str) -> UUID | None:
+    def own_tenant(self, clerk_id: str) -> UUID | None:
         """The account's own tenant: the personal one of a person, or that of an organization."""
         query = select(account_tenants.c.home_id).where(account_tenants.c.clerk_id == clerk_id)
         return self._sql.execute(query).scalar_one_or_none()
 
-    def set_home(self, clerk_id: str, tenant_id: UUID) -> None:
+    def set_own_tenant(self, clerk_id: str, tenant_id: UUID) -> None:
         self._sql.execute(insert(account_tenants).values(clerk_id=clerk_id, home_id=tenant_id))
 
     def places(self, clerk_id: str) -> list[UUID]:
@@ -278,31 +278,31 @@ class Identity:
         """Whether nobody else works there."""
         return bool(self._sql.execute(select(~exists().where(_works_in(tenant_id, but_for=by)))).scalar_one())
 
-    def close_home(self, clerk_id: str) -> None:
+    def disable_own_tenant(self, clerk_id: str) -> None:
         """No key opens the account's own tenant any more, and nothing is made in it every day, unless somebody else
         works there."""
-        home = self.home(clerk_id)
-        deserted = ~exists().where(_works_in(home, but_for=clerk_id))
-        self._sql.execute(update(tenants).where(tenants.c.id == home, deserted).values(daily_enabled=False))
-        keys = update(api_keys).where(api_keys.c.tenant_id == home, api_keys.c.revoked_at.is_(None), deserted)
+        own_tenant = self.own_tenant(clerk_id)
+        deserted = ~exists().where(_works_in(own_tenant, but_for=clerk_id))
+        self._sql.execute(update(tenants).where(tenants.c.id == own_tenant, deserted).values(daily_enabled=False))
+        keys = update(api_keys).where(api_keys.c.tenant_id == own_tenant, api_keys.c.revoked_at.is_(None), deserted)
         self._sql.execute(keys.values(revoked_at=func.now()))
 
-    def seat(self, clerk_id: str) -> Seat:
+    def active_membership(self, clerk_id: str) -> ActiveMembership:
         """Where the person, who is known, works now."""
         query = select(users.c.tenant_id, users.c.role).where(users.c.clerk_id == clerk_id)
         row = self._sql.execute(query).one()
-        return Seat(row.tenant_id, Role(row.role))
+        return ActiveMembership(row.tenant_id, Role(row.role))
 
-    def save_seat(self, clerk_id: str, seat: Seat) -> None:
-        values = {"tenant_id": seat.tenant_id, "role": seat.role, "updated_at": func.now()}
+    def save_active_membership(self, clerk_id: str, active_membership: ActiveMembership) -> None:
+        values = {"tenant_id": active_membership.tenant_id, "role": active_membership.role, "updated_at": func.now()}
         self._sql.execute(update(users).where(users.c.clerk_id == clerk_id).values(values))
 
-    def seats_in_organizations(self, clerk_id: str) -> list[Seat]:
+    def live_memberships(self, clerk_id: str) -> list[ActiveMembership]:
         """What the person's live memberships give them, oldest first."""
         query = _live_memberships(select(account_tenants.c.home_id, organization_memberships.c.role)).where(
             organization_memberships.c.user_clerk_id == clerk_id
         )
-        return [Seat(row.home_id, Role(row.role)) for row in self._sql.execute(query)]
+        return [ActiveMembership(row.home_id, Role(row.role)) for row in self._sql.execute(query)]
 
     def in_use(self, tenant_id: UUID, *, but_for: str) -> bool:
         """Whether the tenant is a customer, has made something, or is somebody else's too."""

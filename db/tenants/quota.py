@@ -157,7 +157,7 @@ class Quotas:
         self.write(tenant_id, before, after, "reset", cause)
         return before, after
 
-    def begun(self, tenant_id: UUID, quota: Quota, now: datetime) -> Quota:
+    def reset_if_due(self, tenant_id: UUID, quota: Quota, now: datetime) -> Quota:
         """The quota with its next period begun, if that is due, and what has been consumed in it already."""
         begun = reset(quota, now)
         if begun.counts_from == quota.counts_from:
@@ -198,8 +198,8 @@ class Quotas:
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
     def _begin(self, tenant_id: UUID, quota: Quota, now: datetime, cause: str) -> Quota:
-        """`begun`, as an entry of its own."""
-        begun = self.begun(tenant_id, quota, now)
+        """`reset_if_due`, as an entry of its own."""
+        begun = self.reset_if_due(tenant_id, quota, now)
         if begun != quota:
             self.write(tenant_id, quota, begun, "reset", cause)
         return begun

@@ -126,7 +126,7 @@ def periods_paid(invoice: Invoice) -> tuple[PaidPeriod, ...]:
     )
 
 
-def of_before(periods: Iterable[PaidPeriod]) -> list[Invoice]:
+def from_paid_periods(periods: Iterable[PaidPeriod]) -> list[Invoice]:
     """Paid periods of which no invoice is mirrored: those that the release before was told of."""
     return [
         Invoice(

@@ -117,8 +117,8 @@ class Subscription:
     Four are merged by themselves, because later events do not repeat them. `ended_at` is the latest moment at which an
     event said that its entitlement ended; a subscription that recovered from `unpaid` keeps it. `left_at` is the latest
     at which it went into a status that gives nothing and that it may come back from. `paused_at` is the latest at which
-    its collection was paused. `active` is the newest row with that status. `told` are the rows of the newest second and
-    of the one before, from which a tie is decided.
+    its collection was paused. `active` is the newest row with that status. `recent` are the rows of the newest second
+    and of the one before, from which a tie is decided.
     """
 
     id: str
@@ -143,7 +143,7 @@ class Subscription:
     before: "Subscription | None" = None
     active: "Subscription | None" = None
     left_at: datetime | None = None
-    told: "tuple[Subscription, ...]" = field(default=(), compare=False)
+    recent: "tuple[Subscription, ...]" = field(default=(), compare=False)
 
     @property
     def entitled(self) -> bool:
@@ -168,7 +168,7 @@ class Subscription:
 _ISSUED_WITHIN = timedelta(days=1)
 """How long after a period's start its invoice is issued, at most; its net term begins then."""
 
-_NOT_CONTENT = ("id", "ended_at", "left_at", "event_created", "event_rank", "paused_at", "before", "active", "told")
+_NOT_CONTENT = ("id", "ended_at", "left_at", "event_created", "event_rank", "paused_at", "before", "active", "recent")
 CONTENT = tuple(each.name for each in fields(Subscription) if each.name not in _NOT_CONTENT)
 """What an event says of the subscription itself: not when it was told, nor what is merged by itself."""
 
@@ -240,10 +240,10 @@ def newer(stored: Subscription | None, incoming: Subscription) -> Subscription:
     fields: arbitrary, but the same everywhere, and `certain` says so.
     """
     both = (incoming,) if stored is None else (stored, incoming)
-    told = {each for row in both for each in (row.told or (_bare(row),))}
-    over = {row for row in told if row.status in TERMINAL}
-    seconds = sorted({row.event_created for row in over or told})[-2:]
-    kept = tuple(sorted((row for row in over or told if row.event_created in seconds), key=_age))
+    recent = {each for row in both for each in (row.recent or (_bare(row),))}
+    over = {row for row in recent if row.status in TERMINAL}
+    seconds = sorted({row.event_created for row in over or recent})[-2:]
+    kept = tuple(sorted((row for row in over or recent if row.event_created in seconds), key=_age))
     latest, _ = _latest(kept)
     return replace(
         latest,
@@ -252,18 +252,18 @@ def newer(stored: Subscription | None, incoming: Subscription) -> Subscription:
         left_at=max((row.left_at for row in both if row.left_at), default=None),
         paused_at=max((row.paused_at for row in both if row.paused_at), default=None),
         active=max((row.active for row in both if row.active), key=_age, default=None),
-        told=kept,
+        recent=kept,
     )
 
 
 def certain(row: Subscription) -> bool:
     """Whether its events say which of them is the latest."""
-    return not row.told or _latest(row.told)[1]
+    return not row.recent or _latest(row.recent)[1]
 
 
-def knows(row: Subscription, telling: Subscription) -> bool:
+def includes(row: Subscription, telling: Subscription) -> bool:
     """Whether just this was told before."""
-    return _bare(telling) in (row.told or (_bare(row),))
+    return _bare(telling) in (row.recent or (_bare(row),))
 
 
 def change_plan(
@@ -571,18 +571,18 @@ def _start(subscription: Subscription) -> tuple[datetime, str]:
 
 
 def _bare(row: Subscription) -> Subscription:
-    return replace(row, ended_at=None, left_at=None, paused_at=None, active=None, told=())
+    return replace(row, ended_at=None, left_at=None, paused_at=None, active=None, recent=())
 
 
-def _latest(told: tuple[Subscription, ...]) -> tuple[Subscription, bool]:
+def _latest(recent: tuple[Subscription, ...]) -> tuple[Subscription, bool]:
     """The row as of the newest second, and whether that is certain."""
-    second = max(row.event_created for row in told)
-    rank = max(row.event_rank for row in told if row.event_created == second)
-    rivals = [row for row in told if (row.event_created, row.event_rank) == (second, rank)]
+    second = max(row.event_created for row in recent)
+    rank = max(row.event_rank for row in recent if row.event_created == second)
+    rivals = [row for row in recent if (row.event_created, row.event_rank) == (second, rank)]
     best = max(rivals, key=_age)
     if len(rivals) == 1 or best.status in TERMINAL:
         return best, True
-    earlier = tuple(row for row in told if row not in rivals)
+    earlier = tuple(row for row in recent if row not in rivals)
     start = _latest(earlier)[0] if earlier else None
     values = last_values(rivals, start, CONTENT)
     return (best, False) if values is None else (replace(best, **values), True)

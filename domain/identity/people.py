@@ -3,8 +3,8 @@
 Clerk's webhooks are "eventually consistent" and may come late, twice or in any order; a body has no event id and no
 sequence, but says when its object last changed. Every event becomes a mirror row (`Person`, `Organization`,
 `Membership`), and `merged` joins rows of one object so that any permutation and repetition of its events ends in the
-same row. What is deleted leaves a tombstone, so that a late `created` does not bring it back. `seat` derives from the
-rows which tenant a person works in.
+same row. What is deleted leaves a tombstone, so that a late `created` does not bring it back. `active_membership`
+derives from the rows which tenant a person works in.
 """
 
 import re
@@ -73,7 +73,7 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class ActiveMembership:
     """Where a person works, and as what."""
 
     tenant_id: UUID | None
@@ -101,7 +101,14 @@ def merged(stored: Row | None, told: Row) -> Row:
     return _tombstone(newest, min(deletions)) if deletions else newest
 
 
-def seat(person: Person, now: Seat, home: UUID | None, *, home_in_use: bool, offered: Iterable[Seat]) -> Seat:
+def active_membership(
+    person: Person,
+    now: ActiveMembership,
+    own_tenant: UUID | None,
+    *,
+    own_tenant_in_use: bool,
+    offered: Iterable[ActiveMembership],
+) -> ActiveMembership:
     """Where the person belongs: in the tenant of the organization that they joined first, else in their own.
 
     `now` is where they are, `home` the tenant of their personal account, and `offered` are the seats that their live
@@ -109,12 +116,12 @@ def seat(person: Person, now: Seat, home: UUID | None, *, home_in_use: bool, off
     gives access to the organization and moves nobody. At home, the role is what it was.
     """
     if person.deleted_at:
-        return Seat(home, Role.MEMBER)
-    at_home = now.tenant_id == home
-    first = None if at_home and home_in_use else next(iter(offered), None)
+        return ActiveMembership(own_tenant, Role.MEMBER)
+    at_home = now.tenant_id == own_tenant
+    first = None if at_home and own_tenant_in_use else next(iter(offered), None)
     if first is not None:
         return first
-    return now if at_home else Seat(home, Role.ADMIN)
+    return now if at_home else ActiveMembership(own_tenant, Role.ADMIN)
 
 
 def renamed(name: str, before: Person | Organization, after: Person | Organization, *, alone: bool) -> str:
@@ -130,7 +137,7 @@ def renamed(name: str, before: Person | Organization, after: Person | Organizati
     return name
 
 
-def tells_of(name: str, account: Person | Organization, *, deserted: bool) -> bool:
+def identifies(name: str, account: Person | Organization, *, deserted: bool) -> bool:
     """Whether a name in the account's own tenant tells who the account was: by its address, or as the name that follows
     from it. If nobody is left in the tenant, also by its full name, or by any address, which may be an older one."""
     address, called = (text.casefold() if text else None for text in _texts(account))

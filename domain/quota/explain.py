@@ -48,7 +48,7 @@ def backing(subscriptions: Iterable[Subscription], invoices: Iterable[Invoice], 
     )
 
 
-def tell(
+def explain(
     plan: str,
     quota: Quota,
     entries: Sequence[Entry],

@@ -60,7 +60,7 @@ class Hold:
     taken_at: datetime
 
 
-def begin(limit: int, at: datetime) -> Quota:
+def first_period(limit: int, at: datetime) -> Quota:
     """The first period of a tenant created at this moment."""
     return Quota(limit, 0, anchor=at, period_start=at, resets_at=next_reset(at, at))
 

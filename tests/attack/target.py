@@ -125,7 +125,7 @@ def settle(database_url: str, redis_url: str, folder: Path) -> System:
     db = Database(database_url, pool_size=1, new_id=Ids(), application_name="attack")
     tenant_id, now = uuid4(), datetime.now(UTC)
     with db.transaction(SYSTEM) as tx:
-        tx.tenants.create(tenant_id, "attacked", quota.begin(UNLIMITED, now))
+        tx.tenants.create(tenant_id, "attacked", quota.first_period(UNLIMITED, now))
         key = new_key(os.urandom(KEY_BYTES), name="attack", scopes=list(ApiScope), expires_at=None, now=now, others=0)
         tx.access.add_key(uuid4(), tenant_id, key)
     db.close()

@@ -24,7 +24,7 @@ from db.events.writer import NewEvent, store_and_commit
 from db.migrate import upgrade as migrate
 from db.transaction import SYSTEM
 from domain.events.outcomes import Outcome, Status
-from domain.identity.people import Person, Role, Seat
+from domain.identity.people import ActiveMembership, Person, Role
 from simulators.stripe.events import stripe_event
 from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row, tenant
 from tests.cli.shell import NOWHERE, Said, Shell, a_process, working
@@ -275,7 +275,7 @@ def test_tenants_are_listed_and_shown_with_their_people(viral: Shell, app: App) 
     ada, bob = a_tenant(app, name="Ada's shop"), a_tenant(app, name="Bob's", subscription_tier="PRO")
     person = Person("user_ada", email="ada@example.com", name="Ada Lovelace")
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.identity.add_person(uuid4(), person, Seat(ada, Role.ADMIN))
+        assert tx.identity.add_person(uuid4(), person, ActiveMembership(ada, Role.ADMIN))
     assert {row["id"] for row in viral.json("tenants", "list")} == {str(ada), str(bob)}
     assert [row["id"] for row in viral.json("tenants", "list", "--tier", "pro")] == [str(bob)]
     assert [row["name"] for row in viral.json("tenants", "list", "--search", "ADA")] == ["Ada's shop"]

@@ -728,7 +728,7 @@ def test_a_job_inserted_by_plain_sql_is_enqueued_and_runs(app: App, owner_url: s
 def test_a_tenant_inserted_by_plain_sql_is_on_the_free_plan_from_now_on(owner_url: str) -> None:
     row = owner(owner_url, "INSERT INTO tenants (name) VALUES ('Ada') RETURNING *")
     now = row["created_at"]
-    free = quota.begin(10, now)
+    free = quota.first_period(10, now)
     assert (row["subscription_tier"], row["subscription_status"]) == ("FREE", "none")
     assert (row["monthly_quota"], row["used_quota"], row["quota_paid_until"]) == (free.limit, free.used, None)
     assert (row["quota_anchor"], row["quota_period_start"]) == (now, now)

@@ -25,8 +25,8 @@ DEC_22 = datetime(2026, 12, 22, 12, tzinfo=UTC)
 def test_a_new_tenant_has_the_quota_that_it_was_given(app: App) -> None:
     tenant_id = uuid4()
     with app.db.transaction(SYSTEM) as tx:
-        tx.tenants.create(tenant_id, "Ada", quota.begin(10, NOV_22))
-        assert tx.quota.lock(tenant_id) == quota.begin(10, NOV_22)
+        tx.tenants.create(tenant_id, "Ada", quota.first_period(10, NOV_22))
+        assert tx.quota.lock(tenant_id) == quota.first_period(10, NOV_22)
     row = tenant(app, tenant_id)
     assert (row["name"], row["subscription_tier"], row["created_at"]) == ("Ada", "FREE", NOV_22)
 
@@ -74,7 +74,7 @@ def test_a_plan_is_read_as_it_was_written(app: App) -> None:
         before = tx.tenants.lock_plan(tenant_id)
         after = replace(before, tier=Tier.AGENCY, status="active", subscription_id="sub_1", quota=paid)
         tx.tenants.save_plan(tenant_id, after)
-    assert before == TenantBilling(Tier.FREE, "none", "cus_1", None, quota.begin(10, NOV_22), NOV_22)
+    assert before == TenantBilling(Tier.FREE, "none", "cus_1", None, quota.first_period(10, NOV_22), NOV_22)
     with app.db.transaction(SYSTEM) as tx:
         assert tx.tenants.lock_plan(tenant_id) == after
 

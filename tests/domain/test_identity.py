@@ -15,15 +15,15 @@ from domain.errors import MalformedEvent
 from domain.events.outcomes import Ignored, Status
 from domain.identity.events import read, triage
 from domain.identity.people import (
+    ActiveMembership,
     Membership,
     Organization,
     Person,
     Role,
-    Seat,
+    active_membership,
+    identifies,
     merged,
     renamed,
-    seat,
-    tells_of,
     tenant_name,
     without_person,
 )
@@ -213,9 +213,9 @@ def test_any_order_and_repetition_ends_in_the_same_row(
 
 # --- where a person works
 
-HOME, ACME, OTHER = UUID(int=1), UUID(int=2), UUID(int=3)
-AT_HOME = Seat(HOME, Role.ADMIN)
-AT_ACME = Seat(ACME, Role.MEMBER)
+OWN_TENANT, ACME, OTHER = UUID(int=1), UUID(int=2), UUID(int=3)
+AT_HOME = ActiveMembership(OWN_TENANT, Role.ADMIN)
+AT_ACME = ActiveMembership(ACME, Role.MEMBER)
 ADA = Person("user_1", source_updated_at=AT)
 
 
@@ -224,23 +224,29 @@ ADA = Person("user_1", source_updated_at=AT)
     [
         (AT_HOME, False, [], AT_HOME),
         (AT_HOME, False, [AT_ACME], AT_ACME),
-        (AT_HOME, False, [AT_ACME, Seat(OTHER, Role.ADMIN)], AT_ACME),
+        (AT_HOME, False, [AT_ACME, ActiveMembership(OTHER, Role.ADMIN)], AT_ACME),
         (AT_HOME, True, [AT_ACME], AT_HOME),
         (AT_ACME, True, [AT_ACME], AT_ACME),
-        (AT_ACME, False, [Seat(ACME, Role.ADMIN)], Seat(ACME, Role.ADMIN)),
+        (AT_ACME, False, [ActiveMembership(ACME, Role.ADMIN)], ActiveMembership(ACME, Role.ADMIN)),
         (AT_ACME, False, [], AT_HOME),
-        (Seat(HOME, Role.MEMBER), False, [], Seat(HOME, Role.MEMBER)),
+        (ActiveMembership(OWN_TENANT, Role.MEMBER), False, [], ActiveMembership(OWN_TENANT, Role.MEMBER)),
     ],
     ids=["home", "joins", "first joined", "keeps a home in use", "stays", "promoted", "leaves", "home as before"],
 )
-def test_a_person_works_in_one_tenant_at_a_time(now: Seat, in_use: bool, offered: list[Seat], then: Seat) -> None:
-    assert seat(ADA, now, HOME, home_in_use=in_use, offered=offered) == then
+def test_a_person_works_in_one_tenant_at_a_time(
+    now: ActiveMembership, in_use: bool, offered: list[ActiveMembership], then: ActiveMembership
+) -> None:
+    assert active_membership(ADA, now, OWN_TENANT, own_tenant_in_use=in_use, offered=offered) == then
 
 
 def test_who_is_deleted_has_no_say_anywhere() -> None:
     deleted = Person("user_1", deleted_at=AT)
-    assert seat(deleted, AT_ACME, HOME, home_in_use=False, offered=[AT_ACME]) == Seat(HOME, Role.MEMBER)
-    assert seat(deleted, AT_ACME, None, home_in_use=False, offered=[]) == Seat(None, Role.MEMBER)
+    assert active_membership(
+        deleted, AT_ACME, OWN_TENANT, own_tenant_in_use=False, offered=[AT_ACME]
+    ) == ActiveMembership(OWN_TENANT, Role.MEMBER)
+    assert active_membership(deleted, AT_ACME, None, own_tenant_in_use=False, offered=[]) == ActiveMembership(
+        None, Role.MEMBER
+    )
 
 
 # --- tenants
@@ -275,9 +281,9 @@ def test_a_name_follows_its_account_and_tells_of_it_until_it_is_deleted(beside: 
     for called in (f"{old}@x.example", f"{beside} {old}@X.EXAMPLE", f"{old}@x.example's"):
         name = renamed(called, before, after, alone=True)
         assert name == re.sub(re.escape(f"{old}@x.example"), lambda _: f"{new}@y.example", called, flags=re.IGNORECASE)
-        assert tells_of(name, after, deserted=False)
+        assert identifies(name, after, deserted=False)
     assert renamed(beside, before, after, alone=True) == beside
-    assert not tells_of(beside, after, deserted=True)
+    assert not identifies(beside, after, deserted=True)
 
 
 def test_a_name_that_somebody_gave_a_tenant_of_several_people_follows_none_of_them() -> None:
@@ -285,5 +291,5 @@ def test_a_name_that_somebody_gave_a_tenant_of_several_people_follows_none_of_th
     assert renamed("Ada Byron & sons", before, after, alone=False) == "Ada Byron & sons"
     assert renamed("Ada Byron & sons", before, after, alone=True) == "Ada Lovelace & sons"
     assert renamed("Ada Byron", before, after, alone=False) == "Ada Lovelace"
-    assert not tells_of("Ada Byron & sons", before, deserted=False)
-    assert tells_of("ADA BYRON & sons", before, deserted=True)
+    assert not identifies("Ada Byron & sons", before, deserted=False)
+    assert identifies("ADA BYRON & sons", before, deserted=True)

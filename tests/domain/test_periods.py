@@ -13,7 +13,18 @@ from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice, further
 from domain.billing.plan import Subscription, TenantBilling, Tier, change_plan, newer
 from domain.errors import QuotaExceeded
-from domain.quota.quota import Hold, Quota, add_months, begin, carry_over, release, reserve, reset, restart, settle
+from domain.quota.quota import (
+    Hold,
+    Quota,
+    add_months,
+    carry_over,
+    first_period,
+    release,
+    reserve,
+    reset,
+    restart,
+    settle,
+)
 from simulators.personas import Persona
 from simulators.stripe.scenarios import SCENARIOS
 
@@ -23,7 +34,7 @@ CREATED = datetime(2026, 1, 10, tzinfo=UTC)
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WHO = Persona(UUID(int=1), "cus_1", "sub_1", "user_1", "ada@example.com")
 END = add_months(START, 15)
-FREE = TenantBilling(Tier.FREE, "none", "cus_1", None, begin(10, CREATED), CREATED)
+FREE = TenantBilling(Tier.FREE, "none", "cus_1", None, first_period(10, CREATED), CREATED)
 
 
 @dataclass

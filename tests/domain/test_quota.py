@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import QuotaExceeded
-from domain.quota.quota import Hold, Quota, add_months, begin, next_reset, release, reserve, reset, restart, settle
+from domain.quota.quota import (
+    Hold,
+    Quota,
+    add_months,
+    first_period,
+    next_reset,
+    release,
+    reserve,
+    reset,
+    restart,
+    settle,
+)
 
 JAN_31 = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 
@@ -21,7 +32,7 @@ def at(month: int, day: int, year: int = 2026) -> datetime:
 
 
 def a_quota(limit: int = 10, used: int = 0, paid_until: datetime | None = None) -> Quota:
-    return replace(begin(limit, JAN_31), used=used, paid_until=paid_until)
+    return replace(first_period(limit, JAN_31), used=used, paid_until=paid_until)
 
 
 def is_anniversary(day: datetime, anchor: datetime) -> bool:
@@ -120,7 +131,7 @@ def test_a_reset_date_that_is_no_boundary_begins_a_short_period() -> None:
 def test_a_reset_is_idempotent_contains_now_and_stays_within_what_is_paid(
     anchor: datetime, now: datetime, paid_until: datetime | None, used: int
 ) -> None:
-    quota = replace(begin(10, anchor), used=used, paid_until=paid_until)
+    quota = replace(first_period(10, anchor), used=used, paid_until=paid_until)
     once = reset(quota, now)
     assert reset(once, now) == once
     assert once.resets_at == next_reset(anchor, once.period_start)
@@ -135,10 +146,10 @@ def test_a_reset_is_idempotent_contains_now_and_stays_within_what_is_paid(
 
 @given(moments, st.lists(moments, max_size=8))
 def test_one_late_reset_equals_many_punctual_ones(anchor: datetime, times: list[datetime]) -> None:
-    stepwise = begin(10, anchor)
+    stepwise = first_period(10, anchor)
     for now in sorted(times):
         stepwise = reset(stepwise, now)
-    assert stepwise == reset(begin(10, anchor), max(times, default=anchor))
+    assert stepwise == reset(first_period(10, anchor), max(times, default=anchor))
 
 
 # --- reserve, settle, release
@@ -226,7 +237,7 @@ acts = st.one_of(
 def test_the_counter_equals_what_is_held_and_made_in_its_period(
     limit: int, paid_until: datetime | None, script: list[tuple[str, int]]
 ) -> None:
-    quota, now = replace(begin(limit, JAN_31), paid_until=paid_until), JAN_31
+    quota, now = replace(first_period(limit, JAN_31), paid_until=paid_until), JAN_31
     held: list[Hold] = []
     made: list[Hold] = []
     lowered = False

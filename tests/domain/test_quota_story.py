@@ -6,7 +6,7 @@ from typing import Any
 
 from domain.billing.invoices import Invoice
 from domain.billing.plan import Tier
-from domain.quota.explain import Backing, backing, tell
+from domain.quota.explain import Backing, backing, explain
 from domain.quota.quota import Quota
 from tests.domain.test_billing import PRICES, START, a_subscription, month, paid
 
@@ -31,7 +31,7 @@ def test_it_tells_where_every_concept_went() -> None:
         entry("reset", -44, "event:evt_1"),
     ]
     held = [{"count": 5, "taken_at": NOW - timedelta(hours=1)}]
-    assert tell("PRO (active)", PAID, entries, held, NOW, behind=PAID_FOR) == [
+    assert explain("PRO (active)", PAID, entries, held, NOW, behind=PAID_FOR) == [
         "On PRO (active): 50 concepts a month.",
         "This month began on 2026-11-05 10:00 UTC, by a paid invoice (known with event evt_1); "
         "the next begins when the invoice due on 2026-12-05 10:00 UTC is paid.",
@@ -50,16 +50,16 @@ def test_what_changed_the_plan_afterwards_began_no_month() -> None:
         entry("grant", 0, "event:evt_upgraded"),
         entry("grant", -44, "event:evt_1"),
     ]
-    assert "by a paid invoice (known with event evt_1)" in tell("FREE", PAID, entries, [], NOW, behind=PAID_FOR)[1]
+    assert "by a paid invoice (known with event evt_1)" in explain("FREE", PAID, entries, [], NOW, behind=PAID_FOR)[1]
 
 
 def test_it_says_what_the_next_month_waits_for() -> None:
     late, annual = DEC + timedelta(hours=1), replace(PAID, paid_until=DEC + timedelta(days=300))
     told = {
-        "free": tell("FREE", replace(PAID, paid_until=None), [], [], NOW)[1],
-        "late": tell("FREE", replace(PAID, paid_until=None), [], [], late)[1],
-        "unpaid": tell("PRO (past_due)", PAID, [], [], late)[1],
-        "annual": tell("PRO (active)", annual, [], [], NOW, behind=A_YEAR)[1],
+        "free": explain("FREE", replace(PAID, paid_until=None), [], [], NOW)[1],
+        "late": explain("FREE", replace(PAID, paid_until=None), [], [], late)[1],
+        "unpaid": explain("PRO (past_due)", PAID, [], [], late)[1],
+        "annual": explain("PRO (active)", annual, [], [], NOW, behind=A_YEAR)[1],
     }
     assert "the next begins on 2026-12-05" in told["free"]
     assert "begins with the next reset" in told["late"]
@@ -76,7 +76,7 @@ def test_a_fresh_count_has_a_name_and_forgets_what_was_before() -> None:
         entry("reset", -44, "event:evt_1"),
     ]
     held = [{"count": 12, "taken_at": NOV}, {"count": 5, "taken_at": NOW}]
-    told = tell("PRO (active)", restarted, entries, held, NOW, behind=PAID_FOR)
+    told = explain("PRO (active)", restarted, entries, held, NOW, behind=PAID_FOR)
     assert "by a paid invoice (known with event evt_1)" in told[1]
     assert told[2:] == [
         "ada gave a fresh count on 2026-11-08 10:00 UTC.",
@@ -87,14 +87,14 @@ def test_a_fresh_count_has_a_name_and_forgets_what_was_before() -> None:
 
 
 def test_more_used_than_the_plan_has_leaves_nothing_and_owes_nothing() -> None:
-    assert tell("FREE (canceled)", replace(PAID, limit=10), [], [], NOW)[-1] == (
+    assert explain("FREE (canceled)", replace(PAID, limit=10), [], [], NOW)[-1] == (
         "So 12 of 10 are used (2 more than this plan has: nothing is owed), and 0 are left."
     )
 
 
 def test_what_is_not_an_invoice_is_not_called_one() -> None:
     word = replace(PAID, paid_until=DEC + timedelta(days=300))
-    told = tell("PRO (active)", word, [entry("reset", -44, "event:evt_1")], [], NOW)[1]
+    told = explain("PRO (active)", word, [entry("reset", -44, "event:evt_1")], [], NOW)[1]
     assert told == (
         "This month began on 2026-11-05 10:00 UTC, by what Stripe says of the subscription (known with event evt_1); "
         "the next begins on 2026-12-05 10:00 UTC (covered until 2027-10-01 10:00 UTC)."
@@ -106,10 +106,10 @@ def test_a_pause_is_told_and_until_when_can_be_drawn() -> None:
     behind = backing([paused, a_subscription(id="sub_2", status="canceled", collection_paused=True)], [], PRICES)
     assert behind.paused_since == NOV
     quota = replace(PAID, drawn_until=DEC)
-    told = tell("PRO (active)", quota, [], [], NOW, behind=behind)
+    told = explain("PRO (active)", quota, [], [], NOW, behind=behind)
     assert told[2] == "At Stripe, collection paused since 2026-11-05 10:00 UTC: no invoice follows until it goes on."
     assert told[-1] == "They can be drawn until 2026-12-05 10:00 UTC: nothing is paid for after that."
-    over = tell("PRO (active)", quota, [], [], DEC, behind=behind)
+    over = explain("PRO (active)", quota, [], [], DEC, behind=behind)
     assert over[-1] == "None of them can be drawn since 2026-12-05 10:00 UTC: nothing is paid for after that."
 
 

@@ -11,7 +11,7 @@ import pytest
 from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice, further
 from domain.billing.plan import LIFE, Subscription, TenantBilling, Tier, certain, change_plan, newer
-from domain.quota.quota import begin, carry_over, reset
+from domain.quota.quota import carry_over, first_period, reset
 from simulators.personas import Body
 from tests.converge import oracle
 from tests.converge.random_scenarios import CREATED, SOLD, RandomScenario, random_scenario
@@ -25,7 +25,7 @@ class Mirror:
     def __init__(self) -> None:
         self.rows: dict[str, Subscription] = {}
         self.bills: dict[str, Invoice] = {}
-        quota = replace(begin(10, CREATED), used=USED)
+        quota = replace(first_period(10, CREATED), used=USED)
         self.tenant = TenantBilling(Tier.FREE, "none", "cus_1", None, quota, CREATED)
 
     def tell(self, body: Body) -> None:

@@ -17,7 +17,7 @@ from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice, further
 from domain.billing.plan import CONTENT, Subscription, TenantBilling, Tier, certain, change_plan, newer, standing
 from domain.errors import QuotaExceeded
-from domain.quota.quota import add_months, begin, carry_over, is_due, reserve, reset
+from domain.quota.quota import add_months, carry_over, first_period, is_due, reserve, reset
 from simulators.personas import Persona
 from simulators.stripe.events import invoice, stripe_event, subscription
 from tests.cases.load import stripe_case
@@ -52,7 +52,7 @@ class Told:
     def __init__(self, bodies: Iterable[Body], created_at: datetime = CREATED) -> None:
         self.rows: dict[str, Subscription] = {}
         self.bills: dict[str, Invoice] = {}
-        quota = replace(begin(10, created_at), used=3)
+        quota = replace(first_period(10, created_at), used=3)
         self.tenant = TenantBilling(Tier.FREE, "none", "cus_1", None, quota, created_at)
         for body in bodies:
             match read(body):
@@ -471,7 +471,7 @@ def latest(bodies: Sequence[Body]) -> Subscription:
     rows = set()
     for order in orders(bodies):
         mirror = Told(order).rows
-        rows |= {(row, row.told) for row in mirror.values()}
+        rows |= {(row, row.recent) for row in mirror.values()}
     assert len(rows) == 1
     return rows.pop()[0]
 
@@ -585,7 +585,7 @@ def test_whatever_happens_within_a_second_its_last_state_is_found(states: list[B
     in_order = Told(bodies).rows["sub_1"]
     shuffled = rng.sample(bodies, len(bodies)) + rng.choices(bodies, k=2)
     row = Told(shuffled).rows["sub_1"]
-    assert (row, row.told) == (in_order, in_order.told)
+    assert (row, row.recent) == (in_order, in_order.recent)
     if certain(row):
         last = read(bodies[-1])
         assert isinstance(last, SubscriptionChanged)
@@ -613,7 +613,7 @@ def test_what_was_paid_runs_to_its_end_when_collection_is_paused_and_no_further(
     assert (drawable(tenant, month(2) + DAY), Told(on_again).rows["sub_1"].paused_since) == (50, None)
 
 
-def test_without_a_known_invoice_a_pause_lets_no_month_begin() -> None:
+def test_without_a_known_invoice_a_pause_lets_no_month_first_period() -> None:
     bodies = [
         told(START - HOUR, (add_months(START, -1), START)),
         told(START + DAY, previous={"pause_collection": None}, pause_collection=PAUSED),

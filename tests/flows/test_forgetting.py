@@ -201,9 +201,9 @@ def signed_up(app: App) -> UUID:
     clerk(app, "user.updated", person | {"email_addresses": NAME, "updated_at": {PHONE: NAME}}, HOUR)
     drain(app)
     with app.db.transaction(SYSTEM) as tx:
-        seat = tx.identity.seat("user_she")
-    assert seat.tenant_id is not None
-    return seat.tenant_id
+        active_membership = tx.identity.active_membership("user_she")
+    assert active_membership.tenant_id is not None
+    return active_membership.tenant_id
 
 
 def bought(app: App, tenant_id: UUID) -> None:
@@ -307,8 +307,8 @@ def test_where_others_work_a_person_is_forgotten_and_nothing_else(crowd: App) ->
         clerk(crowd, "organizationMembership.created", clerk_membership(who, created_at=NOV_22), HOUR)
     drain(crowd)
     with crowd.db.transaction(SYSTEM) as tx:
-        shared = tx.identity.home("org_1")
-        assert tx.identity.seat("user_bob").tenant_id == shared
+        shared = tx.identity.own_tenant("org_1")
+        assert tx.identity.active_membership("user_bob").tenant_id == shared
     assert shared is not None
     team = replace(she, tenant_id=shared, customer_id="cus_team", email="team@other.example")
     a_stripe_event(crowd, stripe_event("checkout.session.completed", checkout_session(team, at=NOV_22), at=NOV_22))
@@ -371,7 +371,7 @@ def test_forgetting_beside_the_work_of_the_tenant_locks_nobody_out(crowd: App) -
         clerk(crowd, "organizationMembership.created", clerk_membership(who, created_at=NOV_22), HOUR)
     drain(crowd)
     with crowd.db.transaction(SYSTEM) as tx:
-        shared = tx.identity.home("org_1")
+        shared = tx.identity.own_tenant("org_1")
     assert shared is not None
     for who in people:
         clerk(crowd, "user.deleted", clerk_deleted_user(who), 2 * HOUR)
@@ -409,7 +409,7 @@ def test_names_in_places_where_others_work_are_masked_inside(crowd: App) -> None
     """An organization that is named after her, and its keys; what Clerk told of it, too."""
     she = replace(SHE, organization_id="org_1")
     bob = replace(she, user_id="user_bob", email="bob@other.example")
-    home = signed_up(crowd)
+    own_tenant = signed_up(crowd)
     clerk(crowd, "user.created", clerk_user(bob, created_at=NOV_22), HOUR)
     team = clerk_organization(she, created_at=NOV_22, name=f"{EMAIL}'s team")
     clerk(crowd, "organization.created", team, HOUR)
@@ -418,7 +418,7 @@ def test_names_in_places_where_others_work_are_masked_inside(crowd: App) -> None
         clerk(crowd, "organizationMembership.created", member, HOUR)
     drain(crowd)
     with crowd.db.transaction(SYSTEM) as tx:
-        shared, bobs = tx.identity.home("org_1"), tx.identity.home("user_bob")
+        shared, bobs = tx.identity.own_tenant("org_1"), tx.identity.own_tenant("user_bob")
     assert shared is not None
     assert bobs is not None
     for tenant_id, name in ((shared, f"{EMAIL.upper()} laptop"), (shared, f"key for {EMAIL}"), (bobs, f"for {EMAIL}")):
@@ -428,7 +428,7 @@ def test_names_in_places_where_others_work_are_masked_inside(crowd: App) -> None
     drain(crowd)
     assert found(crowd, (EMAIL,)) == set()
     assert tenant(crowd, shared)["name"] == "…'s team"
-    assert tenant(crowd, home)["name"] == "user_she"
+    assert tenant(crowd, own_tenant)["name"] == "user_she"
     with psycopg.connect(crowd.settings.owner_url) as owner:
         keys = owner.execute("SELECT name FROM api_keys ORDER BY name").fetchall()
         told = owner.execute(
@@ -447,11 +447,11 @@ def test_names_in_places_where_others_work_are_masked_inside(crowd: App) -> None
 def test_an_event_of_another_customer_that_names_her_tenant_is_the_others(crowd: App) -> None:
     """Metadata are free text: it loses her identifiers, if any, and stays what it was otherwise."""
     others = a_tenant(crowd)
-    home = signed_up(crowd)
+    own_tenant = signed_up(crowd)
     team = replace(SHE, tenant_id=others, customer_id="cus_team", email="team@other.example")
     a_stripe_event(crowd, stripe_event("checkout.session.completed", checkout_session(team, at=NOV_22), at=NOV_22))
     drain(crowd)
-    about = customer(replace(team, tenant_id=home), created_at=NOV_22)
+    about = customer(replace(team, tenant_id=own_tenant), created_at=NOV_22)
     a_stripe_event(crowd, stripe_event("customer.updated", about, at=NOV_22, previous={"email": None}))
     drain(crowd)
     clerk(crowd, "user.deleted", clerk_deleted_user(SHE), 2 * HOUR)
@@ -468,10 +468,10 @@ def test_the_tenant_of_another_account_of_the_address_keeps_its_name(crowd: App)
     clerk(crowd, "user.deleted", clerk_deleted_user(SHE), 2 * HOUR)
     drain(crowd)
     with crowd.db.transaction(SYSTEM) as tx:
-        home = tx.identity.home("user_she_again")
+        own_tenant = tx.identity.own_tenant("user_she_again")
         person = tx.identity.person("user_she_again")
-    assert home is not None
-    assert tenant(crowd, home)["name"] == EMAIL
+    assert own_tenant is not None
+    assert tenant(crowd, own_tenant)["name"] == EMAIL
     assert person is not None
     assert person.email == EMAIL
 
@@ -481,8 +481,8 @@ def test_stripe_events_of_no_known_customer_are_found_by_what_they_say(
 ) -> None:
     monkeypatch.setattr("workers.jobs.identity.EVENTS_AT_ONCE", 2)
     monkeypatch.setattr("workers.jobs.identity.EVENTS_FOUND_AT_ONCE", 1)
-    home = signed_up(crowd)
-    she = replace(SHE, tenant_id=home)
+    own_tenant = signed_up(crowd)
+    she = replace(SHE, tenant_id=own_tenant)
     nobody = replace(she, tenant_id=uuid4(), customer_id="cus_visitor")
     expired = checkout_session(she, at=NOV_22) | {"customer": None, "metadata": {}, "status": "expired"}
     expired["customer_details"] |= {"email": "another@quill.example", "name": NAME}
@@ -509,7 +509,7 @@ def test_stripe_events_of_no_known_customer_are_found_by_what_they_say(
             " payload #>> '{data,object,client_reference_id}' FROM webhook_events WHERE source = 'stripe' ORDER BY type"
         ).fetchall()
     assert rows == [
-        ("checkout.session.expired", None, False, str(home)),
+        ("checkout.session.expired", None, False, str(own_tenant)),
         ("customer.created", None, False, None),
         ("customer.source.created", None, False, None),
         ("customer.updated", "bob@other.example", True, None),

@@ -18,7 +18,7 @@ import pytest
 from db.transaction import SYSTEM
 from domain.billing.plan import Tier
 from domain.errors import QuotaExceeded
-from domain.quota.explain import backing, tell
+from domain.quota.explain import backing, explain
 from domain.quota.quota import add_months
 from simulators.personas import Body, Persona
 from simulators.stripe.api import Fault, StripeSimulator, embedded
@@ -157,7 +157,7 @@ def story(app: App, tenant_id: UUID, now: datetime) -> list[str]:
     with app.db.transaction(tenant_id) as tx:
         quota = tx.quota.lock(tenant_id)
         entries = tx.quota.ledger(tenant_id, limit=100, since=quota.period_start)
-        told = tell(row["subscription_tier"], quota, entries, [], now, behind=behind)
+        told = explain(row["subscription_tier"], quota, entries, [], now, behind=behind)
     return [re.sub(r"event \S+\)", "event …)", sentence) for sentence in told]
 
 

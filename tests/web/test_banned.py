@@ -122,16 +122,16 @@ def test_where_others_answer_too_only_the_banned_persons_own_keys_are_refused(ap
     assert codes(api, hers, his, nobodys) == ["200", "KEY_REVOKED", "200"]
 
 
-def test_a_member_without_a_seat_answers_too(app: App, api: Api) -> None:
+def test_a_member_without_a_active_membership_answers_too(app: App, api: Api) -> None:
     """Whoever stays at home, where they keep content, is a member all the same."""
     apply(app, created(), organization())
     with app.db.transaction(SYSTEM) as tx:
-        home = tx.identity.home("user_ada")
-        tx.driver.execute("INSERT INTO generations (tenant_id) VALUES (%s)", (home,))
+        own_tenant = tx.identity.own_tenant("user_ada")
+        tx.driver.execute("INSERT INTO generations (tenant_id) VALUES (%s)", (own_tenant,))
     apply(app, member())
     acme = of_organization(app)
     assert acme is not None
-    keys = [a_key(app, each, "account:read") for each in (home, acme) if each]
+    keys = [a_key(app, each, "account:read") for each in (own_tenant, acme) if each]
     apply(app, banned())
     assert codes(api, *keys) == ["ACCOUNT_BANNED"] * 2
 

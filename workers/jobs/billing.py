@@ -26,7 +26,7 @@ from domain.billing.plan import (
     TenantBilling,
     certain,
     change_plan,
-    knows,
+    includes,
     newer,
     unknown_prices,
 )
@@ -51,10 +51,10 @@ def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
     """Mirror what the event says, then derive the tenant anew from the whole mirror of its customers."""
     with ctx.finish() as tx:
         event = tx.events.get(event_id)
-        outcome = apply(ctx, tx, event.payload, cause=f"event:{event.external_id}")
+        outcome = apply_event(ctx, tx, event.payload, cause=f"event:{event.external_id}")
         if ctx.ports.fetch_event is not None and (outcome.status in TO_FETCH or is_tied(tx, event.payload)):
             fetch_stripe_event.enqueue(tx, event_id=event_id)
-        settle(ctx, tx, event_id, event.status, outcome)
+        record_outcome(ctx, tx, event_id, event.status, outcome)
 
 
 A_MOMENT = timedelta(seconds=5)
@@ -68,7 +68,7 @@ def is_tied(tx: Tx, body: Mapping[str, Any]) -> bool:
     return row is not None and not certain(row)
 
 
-def leave_unfetched(tx: Tx, failed: FailedJob) -> None:
+def mark_unfetchable(tx: Tx, failed: FailedJob) -> None:
     """Nobody asks again by itself: a person sees to it (the key may lack a permission) and replays. What was applied
     already stays so; the nightly reconcile asks once more."""
     event_id = UUID(str(failed.arguments["event_id"]))
@@ -85,7 +85,7 @@ def leave_unfetched(tx: Tx, failed: FailedJob) -> None:
     system=True,
     unique=("event_id",),
     max_attempts=10,
-    on_failure=leave_unfetched,
+    on_failure=mark_unfetchable,
 )
 def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
     """Ask Stripe what an event is about that does not say it itself, and apply the answer.
@@ -105,17 +105,17 @@ def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
             raise ProviderUnavailable("Stripe's clock is still at the second that is in doubt", retry_after=A_MOMENT)
     with ctx.finish() as tx:
         if body is None:
-            settle(ctx, tx, event_id, event.status, Outcome(Status.IGNORED_GONE, "Stripe has no more of it"))
+            record_outcome(ctx, tx, event_id, event.status, Outcome(Status.IGNORED_GONE, "Stripe has no more of it"))
         elif lacks_all:
             if body is not event.payload:
                 tx.events.replace_payload(event_id, body, getattr(read(body), "customer_id", None))
-            outcome = apply(ctx, tx, body, cause=f"event:{event.external_id}")
-            settle(ctx, tx, event_id, event.status, outcome)
+            outcome = apply_event(ctx, tx, body, cause=f"event:{event.external_id}")
+            record_outcome(ctx, tx, event_id, event.status, outcome)
         elif body is not event.payload:
-            ctx.report(told=tell(tx, body))
+            ctx.report(told=store_event(tx, body))
 
 
-def tell(tx: Tx, body: Mapping[str, Any]) -> bool:
+def store_event(tx: Tx, body: Mapping[str, Any]) -> bool:
     """Store an event that Stripe was asked for, and have it applied like any other. False if it is there already."""
     new_id = tx.new_id()
     if not tx.events.add(new_id, body, subject=subject(body)):
@@ -130,14 +130,14 @@ def release_parked(ctx: Context) -> None:
     link that another program wrote, a key to fetch with what events do not carry. What is parked again waits for the
     next round."""
     with ctx.finish() as tx:
-        found = tx.events.releasable(
+        found = tx.events.reappliable(
             list(ctx.ports.prices), can_fetch=ctx.ports.fetch_event is not None, limit=EVENTS_PER_TRANSACTION
         )
         apply_stripe_event.enqueue_many(tx, [{"event_id": event_id} for event_id in found])
         ctx.report(released=len(found))
 
 
-def settle(ctx: Context, tx: Tx, event_id: UUID, before: Status, outcome: Outcome) -> None:
+def record_outcome(ctx: Context, tx: Tx, event_id: UUID, before: Status, outcome: Outcome) -> None:
     """Say what became of the event. One that was applied once, or waited parked, is no old news when it comes again."""
     if outcome.status in SETTLED and before.kind in ("applied", "parked"):
         outcome = replace(outcome, status=Status.APPLIED)
@@ -147,7 +147,7 @@ def settle(ctx: Context, tx: Tx, event_id: UUID, before: Status, outcome: Outcom
         ctx.log.warning("billing.flagged", event_id=str(event_id), flag=outcome.flag, detail=outcome.explained)
 
 
-def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
+def apply_event(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
     match read(body, livemode=ctx.ports.livemode):
         case Ignored(status, detail):
             return Outcome(status, detail)
@@ -164,8 +164,8 @@ def apply(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Outcome:
             return flagged(Flag.PRICE_RETIRED, f"{price_id} is retired, and settings name it") if ours else NOT_OURS
         case fact:
             tx.billing.lock_customer(fact.customer_id)
-            news = mirror(tx, fact)
-            return follow(ctx, tx, fact, cause, news=news)
+            news = update_mirror(tx, fact)
+            return sync_tenant(ctx, tx, fact, cause, news=news)
 
 
 NOT_OURS = Outcome(Status.IGNORED_PRICE, "price of another product")
@@ -177,17 +177,17 @@ def flagged(flag: Flag, detail: str) -> Outcome:
     return Outcome(Status.APPLIED, concerns=(Concern(flag, detail),))
 
 
-def mirror(tx: Tx, fact: OfCustomer) -> Status:
+def update_mirror(tx: Tx, fact: OfCustomer) -> Status:
     """Store the fact itself. `STALE` if the mirror knew something newer; `DUPLICATE` if it knew just this: Stripe may
     tell one change by two events."""
     match fact:
         case SubscriptionChanged(subscription=incoming):
             stored = tx.billing.subscription(incoming.id)
             merged = newer(stored, incoming)
-            if stored is None or merged != stored or merged.told != stored.told:
+            if stored is None or merged != stored or merged.recent != stored.recent:
                 tx.billing.save_subscription(merged)
             if stored is not None and merged == stored:
-                return Status.DUPLICATE if knows(stored, incoming) else Status.STALE
+                return Status.DUPLICATE if includes(stored, incoming) else Status.STALE
         case InvoiceChanged(invoice=told):
             known = tx.billing.invoice(told.id)
             invoice = further(known, told)
@@ -204,13 +204,13 @@ def mirror(tx: Tx, fact: OfCustomer) -> Status:
     return Status.APPLIED
 
 
-def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: Status) -> Outcome:
+def sync_tenant(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: Status) -> Outcome:
     """Let the customer's tenant follow the mirror; `news` is what `mirror` said.
 
     An event of a customer that is nobody's yet is parked: the mirror keeps what it said, and the event that links
     the customer to a tenant derives the tenant from all of it.
     """
-    customer, claimed_now = claim(tx, fact)
+    customer, newly_identified = identify_customer(tx, fact)
     if customer.tenant_id is None:
         return Outcome(news if isinstance(fact, CustomerDeleted) else Status.PARKED_CUSTOMER)
     if not tx.tenants.exists(customer.tenant_id):
@@ -219,10 +219,10 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: Status) 
     before = pay_as(stored, customer)
     if before is None:
         return Outcome(Status.PARKED_OTHER_CUSTOMER)
-    after, rows, invoices = derive(tx, customer.tenant_id, before, ctx.ports.prices, ctx.now())
-    save(tx, customer.tenant_id, stored, after, cause)
-    if claimed_now or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
-        release(tx, customer)
+    after, rows, invoices = derive_plan(tx, customer.tenant_id, before, ctx.ports.prices, ctx.now())
+    save_plan(tx, customer.tenant_id, stored, after, cause)
+    if newly_identified or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
+        reapply_waiting(tx, customer)
     found = concerns(rows, invoices, ctx.ports.prices, customer.tenant_id, fact.tenant_hint)
     if ctx.ports.fetch_event is None and not all(map(certain, rows)):
         found += (TIED,)
@@ -234,7 +234,7 @@ def follow(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, news: Status) 
     return Outcome(Status.STALE if old and news == Status.APPLIED else news, concerns=found)
 
 
-def claim(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:
+def identify_customer(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:
     """The customer with the tenant it pays for, and whether that is known only now. What tells, strongest first: the
     tenant's own row, what was claimed before, this event. A claim on a tenant that does not exist gives way."""
     known = tx.billing.customer(fact.customer_id)
@@ -247,7 +247,7 @@ def claim(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:
     return customer, customer != known
 
 
-def derive(
+def derive_plan(
     tx: Tx, tenant_id: UUID, before: TenantBilling, prices: PriceBook, now: datetime
 ) -> tuple[TenantBilling, list[Subscription], list[Invoice]]:
     """The tenant as the mirror says, and the subscriptions and invoices that say it."""
@@ -261,7 +261,7 @@ def derive(
     return after, rows, invoices
 
 
-def save(tx: Tx, tenant_id: UUID, before: TenantBilling, after: TenantBilling, cause: str) -> None:
+def save_plan(tx: Tx, tenant_id: UUID, before: TenantBilling, after: TenantBilling, cause: str) -> None:
     if after != before:
         tx.tenants.save_plan(tenant_id, after)
     granted, begun = (
@@ -273,7 +273,7 @@ def save(tx: Tx, tenant_id: UUID, before: TenantBilling, after: TenantBilling, c
         tx.quota.record(tenant_id, "grant" if granted else "reset", cause, after.quota, amount=change)
 
 
-def release(tx: Tx, customer: Customer) -> None:
+def reapply_waiting(tx: Tx, customer: Customer) -> None:
     """Apply again what waited for this customer's link; once it is deleted, also what waited for its place."""
     waiting = [customer.id]
     if customer.deleted_at is not None and customer.tenant_id is not None:

@@ -19,7 +19,7 @@ from domain.billing.reconcile import (
 from domain.errors import MalformedEvent
 from domain.ports import BillingRecords, Page
 from workers.engine.job import Context, Tx, job
-from workers.jobs.billing import tell
+from workers.jobs.billing import store_event
 
 INVOICES_OF = timedelta(days=40)
 """A month and the days that a late payment may take."""
@@ -30,7 +30,7 @@ Begin = Callable[[], AbstractContextManager[Tx]]
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedPage:
     """One page: how many of `kind` were compared, and those that differ."""
 
     kind: str
@@ -64,7 +64,7 @@ def compare(
     *,
     customer_id: str | None = None,
     since: datetime | None = None,
-) -> Iterator[Compared]:
+) -> Iterator[ComparedPage]:
     """Page by page: events that were not delivered and that we do not have; subscriptions; invoices that were paid.
 
     Subscriptions are compared whatever their age, because Stripe does not tell when one changed; invoices and events
@@ -82,7 +82,7 @@ def compare(
         yield compared
     with begin() as tx:
         running = tx.billing.running(before=now, customer_id=customer_id)
-    yield Compared("subscription", 0, tuple(gone(*each) for each in running if each[0] not in seen))
+    yield ComparedPage("subscription", 0, tuple(gone(*each) for each in running if each[0] not in seen))
     for page in records.paid_invoices(customer_id, since):
         with begin() as tx:
             compared = _invoices(tx, page)
@@ -93,16 +93,16 @@ def repair(tx: Tx, differences: tuple[Difference, ...]) -> int:
     """Tell the mirror, as an event that is stored and applied like any other. Returns how many could be told."""
     events = (found.event for found in differences if found.event is not None)
     # In the order in which deliveries are stored.
-    return sum(tell(tx, event) for event in sorted(events, key=itemgetter("id")))
+    return sum(store_event(tx, event) for event in sorted(events, key=itemgetter("id")))
 
 
-def _events(tx: Tx, page: Page, customer_id: str | None) -> Compared:
+def _events(tx: Tx, page: Page, customer_id: str | None) -> ComparedPage:
     missed = [missed_event(event) for event in page.items if tx.events.find(event["id"]) is None]
     mine = tuple(each for each in missed if customer_id in (None, each.customer_id))
-    return Compared("event", len(page.items), mine)
+    return ComparedPage("event", len(page.items), mine)
 
 
-def _subscriptions(tx: Tx, page: Page) -> Compared:
+def _subscriptions(tx: Tx, page: Page) -> ComparedPage:
     found: list[Difference | None] = []
     for about in page.items:
         try:
@@ -111,10 +111,10 @@ def _subscriptions(tx: Tx, page: Page) -> Compared:
             found.append(unreadable("subscription", about, error))
         else:
             found.append(compare_subscription(tx.billing.subscription(theirs.id), theirs, event))
-    return Compared("subscription", len(page.items), tuple(each for each in found if each))
+    return ComparedPage("subscription", len(page.items), tuple(each for each in found if each))
 
 
-def _invoices(tx: Tx, page: Page) -> Compared:
+def _invoices(tx: Tx, page: Page) -> ComparedPage:
     found: list[Difference | None] = []
     for about in page.items:
         try:
@@ -124,4 +124,4 @@ def _invoices(tx: Tx, page: Page) -> Compared:
         else:
             if theirs is not None:
                 found.append(compare_invoice(tx.billing.invoice(theirs.id), theirs, event))
-    return Compared("invoice", len(page.items), tuple(each for each in found if each))
+    return ComparedPage("invoice", len(page.items), tuple(each for each in found if each))

@@ -9,15 +9,15 @@ from domain.errors import Rejected, Unavailable
 from domain.events.outcomes import Ignored, Outcome, Priority, Status
 from domain.identity.events import Login, read
 from domain.identity.people import (
+    ActiveMembership,
     Membership,
     Organization,
     Person,
     Role,
-    Seat,
+    active_membership,
+    identifies,
     merged,
     renamed,
-    seat,
-    tells_of,
     tenant_name,
     without_person,
 )
@@ -43,7 +43,7 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
     """Mirror what the event says, then derive from the whole mirror where the people that it concerns work."""
     with ctx.finish() as tx:
-        ctx.report(outcome=apply(ctx, tx, tx.events.get(event_id)))
+        ctx.report(outcome=apply_event(ctx, tx, tx.events.get(event_id)))
 
 
 @job("identity.forget", system=True, unique=("clerk_id",), max_attempts=10, timeout=timedelta(hours=3))
@@ -85,7 +85,7 @@ def forget(ctx: Context, clerk_id: str, words: list[str] | None = None, name: st
         tx.forgetting.own_words(ctx.job.id)
 
 
-def apply(ctx: Context, tx: Tx, event: Event) -> Status:
+def apply_event(ctx: Context, tx: Tx, event: Event) -> Status:
     """Apply one event, and with it those that have waited for what it brings. Returns what became of it."""
     fact = read(event.payload, sent_at=event.occurred_at, instance=ctx.ports.clerk_instance)
     detail: str | None = None
@@ -95,29 +95,29 @@ def apply(ctx: Context, tx: Tx, event: Event) -> Status:
                 forget_if_deleted(tx, event.subject)
         case Person():
             tx.identity.lock_person(fact.clerk_id)
-            status = follow_person(ctx, tx, fact)
+            status = sync_person(ctx, tx, fact)
         case Login(clerk_id, at):
             tx.identity.lock_person(clerk_id)
             known = tx.identity.person(clerk_id) is not None
-            status = follow_person(ctx, tx, Person(clerk_id, last_login_at=at)) if known else Status.PARKED_USER
+            status = sync_person(ctx, tx, Person(clerk_id, last_login_at=at)) if known else Status.PARKED_USER
         case Membership():
             tx.identity.lock_person(fact.user_id)
-            status = follow_membership(tx, fact)
+            status = sync_membership(tx, fact)
         case Organization():
             tx.identity.lock_organizations()
-            status = follow_organization(ctx, tx, fact)
+            status = sync_organization(ctx, tx, fact)
     if status == Status.STALE and event.status.kind == "parked":
         status = Status.APPLIED  # the mirror knew it because it had waited
     tx.events.mark(event.id, Outcome(status, detail))
     return status
 
 
-def follow_person(ctx: Context, tx: Tx, told: Person) -> Status:
+def sync_person(ctx: Context, tx: Tx, told: Person) -> Status:
     before = tx.identity.person(told.clerk_id)
     after = merged(before, told)
     if after.deleted_at:
         if before is not None and not before.deleted_at:
-            words = identifiers(*tx.forgetting.told(told.clerk_id))
+            words = identifiers(*tx.forgetting.identifying_rows(told.clerk_id))
             forget.enqueue(tx, clerk_id=told.clerk_id, words=words, name=before.name)
         tx.identity.forget(told.clerk_id)
     if after == before:
@@ -126,27 +126,27 @@ def follow_person(ctx: Context, tx: Tx, told: Person) -> Status:
     if after.deleted_at or first_told:
         tx.identity.lock_tenants(tx.identity.tenants_of(told.clerk_id))
     if before is None:
-        home = None if after.deleted_at else open_tenant(ctx, tx, after)
-        at = Seat(home, Role.MEMBER if after.deleted_at else Role.ADMIN)
+        own_tenant = None if after.deleted_at else open_tenant(ctx, tx, after)
+        at = ActiveMembership(own_tenant, Role.MEMBER if after.deleted_at else Role.ADMIN)
         if not tx.identity.add_person(tx.new_id(), after, at):
             raise Unavailable("another program has added this person meanwhile", retry_after=timedelta(seconds=1))
     else:
         tx.identity.save_person(after)
-        adopt(tx, after)
+        ensure_own_tenant(tx, after)
         rename_tenant(tx, before, after)
     places = tx.identity.places(told.clerk_id) if after.deleted_at else []
-    take_seat(tx, after)
+    update_active_membership(tx, after)
     if after.deleted_at:
-        tx.identity.close_home(told.clerk_id)
+        tx.identity.disable_own_tenant(told.clerk_id)
         forget_names(tx, before or after, places)
         tx.access.revoke_of_leavers(tx.identity.tenants_of(told.clerk_id), made_by=told.clerk_id)
     if first_told:
         for event in tx.events.waiting("clerk", Status.PARKED_USER, [told.clerk_id]):
-            apply(ctx, tx, event)
+            apply_event(ctx, tx, event)
     return Status.APPLIED
 
 
-def follow_membership(tx: Tx, told: Membership) -> Status:
+def sync_membership(tx: Tx, told: Membership) -> Status:
     """The mirror keeps it, whoever is not there yet: where somebody works is derived again when they appear."""
     before = tx.identity.membership(told.clerk_id)
     after = merged(before, told)
@@ -159,14 +159,14 @@ def follow_membership(tx: Tx, told: Membership) -> Status:
         tx.identity.forget(told.user_id)
     if tx.identity.organization(told.organization_id) is None:
         return Status.PARKED_ORGANIZATION
-    take_seat(tx, person)
-    home = tx.identity.home(told.organization_id)
-    if after.deleted_at and home is not None:
-        tx.access.revoke_of_leavers([home], made_by=told.user_id)
+    update_active_membership(tx, person)
+    own_tenant = tx.identity.own_tenant(told.organization_id)
+    if after.deleted_at and own_tenant is not None:
+        tx.access.revoke_of_leavers([own_tenant], made_by=told.user_id)
     return Status.STALE if after == before else Status.APPLIED
 
 
-def follow_organization(ctx: Context, tx: Tx, told: Organization) -> Status:
+def sync_organization(ctx: Context, tx: Tx, told: Organization) -> Status:
     before = tx.identity.organization(told.clerk_id)
     after = merged(before, told)
     if after.deleted_at:
@@ -183,15 +183,15 @@ def follow_organization(ctx: Context, tx: Tx, told: Organization) -> Status:
     if after.deleted_at:
         places = tx.identity.places(told.clerk_id)
         for person in filter(None, map(tx.identity.person, members)):
-            take_seat(tx, person)
-        tx.identity.close_home(told.clerk_id)
+            update_active_membership(tx, person)
+        tx.identity.disable_own_tenant(told.clerk_id)
         forget_names(tx, before or after, places)
-        home = tx.identity.home(told.clerk_id)
-        tx.access.revoke_of_leavers([home] if home else [])
+        own_tenant = tx.identity.own_tenant(told.clerk_id)
+        tx.access.revoke_of_leavers([own_tenant] if own_tenant else [])
     if before is None:
         about = {"data": {"organization": {"id": told.clerk_id}}}
         for event in tx.events.waiting("clerk", Status.PARKED_ORGANIZATION, members, containing=about):
-            apply(ctx, tx, event)
+            apply_event(ctx, tx, event)
     return Status.APPLIED
 
 
@@ -203,26 +203,26 @@ def forget_if_deleted(tx: Tx, clerk_id: str) -> None:
         tx.identity.forget(clerk_id)
 
 
-def adopt(tx: Tx, person: Person) -> UUID | None:
+def ensure_own_tenant(tx: Tx, person: Person) -> UUID | None:
     """The person's own tenant. Of a row that another program made: where it has put the person is where they belong."""
-    home = tx.identity.home(person.clerk_id)
-    if home is None and (now := tx.identity.seat(person.clerk_id)).tenant_id is not None:
-        home = now.tenant_id
-        tx.identity.set_home(person.clerk_id, home)
-    return home
+    own_tenant = tx.identity.own_tenant(person.clerk_id)
+    if own_tenant is None and (now := tx.identity.active_membership(person.clerk_id)).tenant_id is not None:
+        own_tenant = now.tenant_id
+        tx.identity.set_own_tenant(person.clerk_id, own_tenant)
+    return own_tenant
 
 
-def take_seat(tx: Tx, person: Person) -> None:
+def update_active_membership(tx: Tx, person: Person) -> None:
     """Let the person work where the mirror says that they belong."""
-    now = tx.identity.seat(person.clerk_id)
-    home = adopt(tx, person)
-    offered = tx.identity.seats_in_organizations(person.clerk_id)
+    now = tx.identity.active_membership(person.clerk_id)
+    own_tenant = ensure_own_tenant(tx, person)
+    offered = tx.identity.live_memberships(person.clerk_id)
     in_use = False
-    if offered and home is not None and home == now.tenant_id:
-        in_use = tx.identity.in_use(home, but_for=person.clerk_id)
-    then = seat(person, now, home, home_in_use=in_use, offered=offered)
+    if offered and own_tenant is not None and own_tenant == now.tenant_id:
+        in_use = tx.identity.in_use(own_tenant, but_for=person.clerk_id)
+    then = active_membership(person, now, own_tenant, own_tenant_in_use=in_use, offered=offered)
     if then != now:
-        tx.identity.save_seat(person.clerk_id, then)
+        tx.identity.save_active_membership(person.clerk_id, then)
 
 
 def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:
@@ -231,11 +231,11 @@ def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:
     Raises:
         Rejected: the id is another account's, as no id of Clerk's is: people's and organizations' differ.
     """
-    if tx.identity.home(account.clerk_id) is not None:
+    if tx.identity.own_tenant(account.clerk_id) is not None:
         raise Rejected(f"{account.clerk_id} is the id of another account")
     tenant_id = tx.new_id()
-    tx.tenants.create(tenant_id, tenant_name(account), quota.begin(PLANS[Tier.FREE].monthly_quota, ctx.now()))
-    tx.identity.set_home(account.clerk_id, tenant_id)
+    tx.tenants.create(tenant_id, tenant_name(account), quota.first_period(PLANS[Tier.FREE].monthly_quota, ctx.now()))
+    tx.identity.set_own_tenant(account.clerk_id, tenant_id)
     return tenant_id
 
 
@@ -243,13 +243,13 @@ def rename_tenant(tx: Tx, before: Person | Organization, after: Person | Organiz
     """The account's own tenant is called after it (`domain.identity.people.renamed`), until it is deleted
     (`forget_names`)."""
     unchanged = (before.name, tenant_name(before)) == (after.name, tenant_name(after))
-    home = None if unchanged or after.deleted_at else tx.identity.home(after.clerk_id)
-    if home is None:
+    own_tenant = None if unchanged or after.deleted_at else tx.identity.own_tenant(after.clerk_id)
+    if own_tenant is None:
         return
-    name = str(tx.tenants.get(home)["name"])
-    then = renamed(name, before, after, alone=tx.identity.is_left(home, by=after.clerk_id))
+    name = str(tx.tenants.get(own_tenant)["name"])
+    then = renamed(name, before, after, alone=tx.identity.is_left(own_tenant, by=after.clerk_id))
     if then != name:
-        tx.tenants.rename(home, was=name, name=then)
+        tx.tenants.rename(own_tenant, was=name, name=then)
 
 
 def forget_names(tx: Tx, was: Person | Organization, places: Sequence[UUID]) -> None:
@@ -270,4 +270,4 @@ def forget_names(tx: Tx, was: Person | Organization, places: Sequence[UUID]) -> 
 def name_without(name: str, was: Person | Organization, instead: str, *, deserted: bool) -> str:
     if isinstance(was, Person) and not deserted:
         return without_person(name, was)
-    return instead if tells_of(name, was, deserted=deserted) else name
+    return instead if identifies(name, was, deserted=deserted) else name

@@ -23,7 +23,7 @@ class WrongInstance(Rejected):
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedPage:
     """One page: how many of `kind` were compared, and those that differ."""
 
     kind: str
@@ -50,7 +50,7 @@ def reconcile(ctx: Context) -> None:
         pass
 
 
-def compare_all(begin: Begin, records: IdentityRecords, instance: str | None) -> Iterator[Compared]:
+def compare_all(begin: Begin, records: IdentityRecords, instance: str | None) -> Iterator[ComparedPage]:
     """Page by page: people, organizations, memberships; of each kind first those that Clerk lists, then those that
     only we have. No transaction is open while Clerk is asked.
 
@@ -64,7 +64,7 @@ def compare_all(begin: Begin, records: IdentityRecords, instance: str | None) ->
         people, now = tx.identity.mirrored_people(), tx.now()
     for each in people:
         if each not in seen and not records.has_person(each):
-            yield Compared("person", 0, (gone(each, "person", now),))
+            yield ComparedPage("person", 0, (gone(each, "person", now),))
 
     seen = set()
     found = records.organizations()
@@ -73,7 +73,7 @@ def compare_all(begin: Begin, records: IdentityRecords, instance: str | None) ->
         organizations, now = tx.identity.mirrored_organizations(), tx.now()
     for each in organizations:
         if each not in seen and not records.has_organization(each):
-            yield Compared("organization", 0, (gone(each, "organization", now),))
+            yield ComparedPage("organization", 0, (gone(each, "organization", now),))
 
     seen = set()
     yield from _listed(begin, Membership, records.memberships(), lambda tx, name: tx.identity.membership(name), seen)
@@ -81,13 +81,13 @@ def compare_all(begin: Begin, records: IdentityRecords, instance: str | None) ->
         memberships, now = tx.identity.mirrored_memberships(), tx.now()
     for ours in memberships:
         if ours.clerk_id not in seen and not records.has_membership(ours.clerk_id, ours.user_id):
-            yield Compared("membership", 0, (ended(ours, now),))
+            yield ComparedPage("membership", 0, (ended(ours, now),))
 
 
 def repair(tx: Tx, differences: tuple[Difference, ...]) -> int:
     """Tell the mirror, as an event that is stored and applied like any other. Returns how many could be told."""
     # In the order in which deliveries are stored.
-    return sum(_tell(tx, each) for each in sorted(differences, key=Difference.event_id))
+    return sum(store_event(tx, each) for each in sorted(differences, key=Difference.event_id))
 
 
 def _check_instance(begin: Begin, records: IdentityRecords, instance: str | None) -> None:
@@ -115,7 +115,7 @@ def _check_instance(begin: Begin, records: IdentityRecords, instance: str | None
 
 def _listed(
     begin: Begin, kind: type[Row], pages: Iterator[Page], find: Callable[[Tx, str], Row | None], seen: set[str]
-) -> Iterator[Compared]:
+) -> Iterator[ComparedPage]:
     for page in pages:
         differences = []
         with begin() as tx:
@@ -128,10 +128,10 @@ def _listed(
                     continue
                 if found := compare(find(tx, theirs.clerk_id), theirs, about, page.as_of):
                     differences.append(found)
-        yield Compared(KINDS[kind], len(page.items), tuple(differences))
+        yield ComparedPage(KINDS[kind], len(page.items), tuple(differences))
 
 
-def _tell(tx: Tx, found: Difference) -> bool:
+def store_event(tx: Tx, found: Difference) -> bool:
     if found.event is None:
         return False
     new_id = tx.new_id()

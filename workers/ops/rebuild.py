@@ -16,7 +16,7 @@ from domain.billing.invoices import Invoice, further, periods_paid
 from domain.billing.plan import LIFE, Subscription, newer
 from domain.errors import MalformedEvent
 from domain.ports import Ports
-from workers.jobs.billing import derive, save
+from workers.jobs.billing import derive_plan, save_plan
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def rebuild(
         if tenant_id is not None:
             tx.tenants.get(tenant_id)
         told = tx.events.subjects("stripe")
-        claims = tx.billing.claims()
+        claims = tx.billing.tenants_of_customers()
     groups: dict[UUID | str, list[str]] = {}
     for customer_id in told:
         groups.setdefault(claims.get(customer_id, customer_id), []).append(customer_id)
@@ -63,8 +63,8 @@ def _rebuild(db: Database, ports: Ports, customers: Sequence[str], *, apply: boo
         with db.transaction(SYSTEM) as tx:
             for customer_id in customers:
                 tx.billing.lock_customer(customer_id)
-            told = [_mirror(tx, ports, customer_id, found) for customer_id in customers]
-            _follow(tx, ports, told, cause, found)
+            told = [_update_mirror(tx, ports, customer_id, found) for customer_id in customers]
+            _sync_tenant(tx, ports, told, cause, found)
             if not apply:
                 raise _NotWanted
     except _NotWanted:
@@ -72,12 +72,12 @@ def _rebuild(db: Database, ports: Ports, customers: Sequence[str], *, apply: boo
     return found
 
 
-def _mirror(tx: Tx, ports: Ports, customer_id: str, found: list[Difference]) -> Customer:
+def _update_mirror(tx: Tx, ports: Ports, customer_id: str, found: list[Difference]) -> Customer:
     """Bring the mirror of one customer to what its events say. A row that says something newer than all of them, or
     of which none tells, was written by somebody who asked Stripe: it stays. Where what old events said is kept no more,
     the mirror alone remembers it: the others are added to that."""
     known = tx.billing.customer(customer_id)
-    customer, subscriptions, invoices = _told(tx, ports, customer_id)
+    customer, subscriptions, invoices = _derive_from_events(tx, ports, customer_id)
     forgotten = tx.events.dropped("stripe", customer_id)
     deleted_at = max(filter(None, (customer.deleted_at, known.deleted_at if forgotten else None)), default=None)
     told = replace(known, tenant_id=known.tenant_id or customer.tenant_id, deleted_at=deleted_at)
@@ -100,7 +100,7 @@ def _mirror(tx: Tx, ports: Ports, customer_id: str, found: list[Difference]) -> 
     return told
 
 
-def _told(tx: Tx, ports: Ports, customer_id: str) -> tuple[Customer, list[Subscription], list[Invoice]]:
+def _derive_from_events(tx: Tx, ports: Ports, customer_id: str) -> tuple[Customer, list[Subscription], list[Invoice]]:
     customer = Customer(customer_id)
     subscriptions: dict[str, Subscription] = {}
     invoices: dict[str, Invoice] = {}
@@ -124,7 +124,7 @@ def _told(tx: Tx, ports: Ports, customer_id: str) -> tuple[Customer, list[Subscr
     return customer, list(subscriptions.values()), list(invoices.values())
 
 
-def _follow(tx: Tx, ports: Ports, customers: Sequence[Customer], cause: str, found: list[Difference]) -> None:
+def _sync_tenant(tx: Tx, ports: Ports, customers: Sequence[Customer], cause: str, found: list[Difference]) -> None:
     tenant_id = next((customer.tenant_id for customer in customers if customer.tenant_id), None)
     if tenant_id is None or not tx.tenants.exists(tenant_id):
         return
@@ -134,11 +134,11 @@ def _follow(tx: Tx, ports: Ports, customers: Sequence[Customer], cause: str, fou
         before = pay_as(before, customer) or before
     now = tx.now()
     # A month that is due, and that nobody has asked for yet, is no difference.
-    due = tx.quota.begun(tenant_id, stored.quota, now)
-    after, *_ = derive(tx, tenant_id, before, ports.prices, now)
+    due = tx.quota.reset_if_due(tenant_id, stored.quota, now)
+    after, *_ = derive_plan(tx, tenant_id, before, ports.prices, now)
     found += _differences(tenant_id, "plan", stored, replace(after, quota=stored.quota))
     found += _differences(tenant_id, "quota", due, after.quota)
-    save(tx, tenant_id, stored, after, cause)
+    save_plan(tx, tenant_id, stored, after, cause)
 
 
 def _differences(tenant_id: UUID | None, what: str, stored: Any, derived: Any) -> Iterator[Difference]:

@@ -33,7 +33,7 @@ def chunked(ctx: Context, name: str, key: str) -> None:
     for _ in range(3):
         with ctx.begin() as tx:
             tx.jobs.due_now(1)
-            tx.billing.claims()
+            tx.billing.tenants_of_customers()
     with ctx.finish() as tx:
         mark(tx, name)
 

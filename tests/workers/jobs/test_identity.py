@@ -107,9 +107,9 @@ def test_the_personal_account_follows_its_owners_address_until_somebody_names_it
     second, third = replace(ADA, email="second@example.com"), replace(ADA, email="third@example.com")
     apply(app, created(), updated(second))
     assert names_of_tenants(app) == ["second@example.com"]
-    home = the_user(app)["tenant_id"]
+    own_tenant = the_user(app)["tenant_id"]
     with app.db.transaction(SYSTEM) as tx:
-        tx.tenants.rename(home, was="second@example.com", name="Ada's shop")
+        tx.tenants.rename(own_tenant, was="second@example.com", name="Ada's shop")
     apply(app, updated(third, NOV_22 + 2 * HOUR))
     assert names_of_tenants(app) == ["Ada's shop"]
 
@@ -138,9 +138,9 @@ def test_of_a_deleted_person_nothing_is_left_but_the_id_and_the_time(app: App) -
 
 def test_the_tenant_of_a_deleted_person_keeps_the_name_that_somebody_gave_it(app: App) -> None:
     apply(app, created())
-    home = the_user(app)["tenant_id"]
+    own_tenant = the_user(app)["tenant_id"]
     with app.db.transaction(SYSTEM) as tx:
-        tx.tenants.rename(home, was="ada@example.com", name="Ada's shop")
+        tx.tenants.rename(own_tenant, was="ada@example.com", name="Ada's shop")
     apply(app, deleted())
     assert names_of_tenants(app) == ["Ada's shop"]
 

@@ -75,19 +75,19 @@ def test_who_joins_an_organization_works_in_its_tenant(app: App) -> None:
 @pytest.mark.parametrize("use", ["customer", "content", "shared"])
 def test_a_personal_account_that_is_in_use_is_kept_and_the_membership_recorded(app: App, use: str) -> None:
     apply(app, created(), organization())
-    home = the_user(app)["tenant_id"]
+    own_tenant = the_user(app)["tenant_id"]
     with app.db.transaction(SYSTEM) as tx:
         if use == "customer":
-            assert tx.tenants.link_customer(home, "cus_1")
+            assert tx.tenants.link_customer(own_tenant, "cus_1")
         elif use == "content":
-            tx.driver.execute("INSERT INTO generations (tenant_id) VALUES (%s)", (home,))
+            tx.driver.execute("INSERT INTO generations (tenant_id) VALUES (%s)", (own_tenant,))
         else:
-            tx.driver.execute("INSERT INTO users (tenant_id) VALUES (%s)", (home,))
+            tx.driver.execute("INSERT INTO users (tenant_id) VALUES (%s)", (own_tenant,))
     assert apply(app, joined(role="org:admin")) == ["applied"]
-    assert caller(app) == (home, "ADMIN")
+    assert caller(app) == (own_tenant, "ADMIN")
     assert caller(app, ADA.organization_id) == (of_organization(app), "ADMIN")
     assert apply(app, updated()) == ["applied"]
-    assert caller(app) == (home, "ADMIN")
+    assert caller(app) == (own_tenant, "ADMIN")
 
 
 def test_what_is_about_somebody_unknown_waits_and_is_released_in_one_commit(app: App) -> None:
@@ -112,7 +112,7 @@ def test_a_row_that_another_program_made_releases_what_has_waited(app: App) -> N
     assert caller(app) == (of_organization(app), "MEMBER")
     with app.db.transaction(SYSTEM) as tx:
         assert tx.events.recent(status="parked") == []
-        assert tx.identity.home("user_ada") == theirs
+        assert tx.identity.own_tenant("user_ada") == theirs
 
 
 def test_a_person_whom_another_program_adds_meanwhile_has_one_tenant(app: App, owner_url: str) -> None:
@@ -175,27 +175,27 @@ def test_a_deleted_person_is_nobody_and_what_was_told_of_them_is_forgotten(app: 
 
 def test_after_a_deletion_no_key_opens_the_accounts_tenant_and_nothing_is_made_in_it(app: App) -> None:
     apply(app, created(), organization(), joined())
-    acme, home = of_organization(app), home_of(app, "user_ada")
+    acme, own_tenant = of_organization(app), own_tenant_of(app, "user_ada")
     assert acme is not None
-    for tenant_id in (acme, home):
+    for tenant_id in (acme, own_tenant):
         a_key(app, tenant_id)
         with app.db.transaction(tenant_id) as tx:
             tx.driver.execute("UPDATE tenants SET daily_enabled = true WHERE id = %s", (tenant_id,))
     apply(app, deleted())
-    assert [is_closed(app, each) for each in (home, acme)] == [True, False]
+    assert [is_closed(app, each) for each in (own_tenant, acme)] == [True, False]
     apply(app, clerk_event("organization.deleted", clerk_deleted_organization(ADA), at=NOV_22 + HOUR))
     assert is_closed(app, acme)
 
 
 def test_a_tenant_that_somebody_else_works_in_stays_open(app: App) -> None:
     apply(app, created())
-    home = home_of(app, "user_ada")
-    a_key(app, home)
+    own_tenant = own_tenant_of(app, "user_ada")
+    a_key(app, own_tenant)
     with app.db.transaction(SYSTEM) as tx:
-        tx.driver.execute("INSERT INTO users (clerk_id, tenant_id) VALUES ('user_bob', %s)", (home,))
-        tx.driver.execute("UPDATE tenants SET daily_enabled = true WHERE id = %s", (home,))
+        tx.driver.execute("INSERT INTO users (clerk_id, tenant_id) VALUES ('user_bob', %s)", (own_tenant,))
+        tx.driver.execute("UPDATE tenants SET daily_enabled = true WHERE id = %s", (own_tenant,))
     apply(app, deleted())
-    assert not is_closed(app, home)
+    assert not is_closed(app, own_tenant)
 
 
 def a_key(app: App, tenant_id: UUID) -> None:
@@ -205,11 +205,11 @@ def a_key(app: App, tenant_id: UUID) -> None:
         tx.access.add_key(tx.new_id(), tenant_id, key)
 
 
-def home_of(app: App, clerk_id: str) -> UUID:
+def own_tenant_of(app: App, clerk_id: str) -> UUID:
     with app.db.transaction(SYSTEM) as tx:
-        home = tx.identity.home(clerk_id)
-    assert home is not None
-    return home
+        own_tenant = tx.identity.own_tenant(clerk_id)
+    assert own_tenant is not None
+    return own_tenant
 
 
 def is_closed(app: App, tenant_id: UUID) -> bool:
@@ -285,11 +285,11 @@ def test_a_paying_tenant_without_any_person_is_told(app: App) -> None:
     for body in (organization(), created(), joined(), left, deleted()):
         apply(app, body)
         told.append(deserted(app))
-    nobody_yet, home = {"Acme"}, "user_ada"
-    assert told == [nobody_yet, nobody_yet, set(), nobody_yet, {"Acme", home}]
+    nobody_yet, own_tenant = {"Acme"}, "user_ada"
+    assert told == [nobody_yet, nobody_yet, set(), nobody_yet, {"Acme", own_tenant}]
 
 
-def test_a_member_answers_for_the_organization_and_for_the_home_that_they_left(app: App) -> None:
+def test_a_member_answers_for_the_organization_and_for_the_own_tenant_that_they_left(app: App) -> None:
     apply(app, created(), organization(), joined())
     assert the_user(app)["tenant_id"] == of_organization(app)
     assert deserted(app) == set()

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from db.transaction import SYSTEM
-from domain.quota.quota import add_months, begin, reserve
+from domain.quota.quota import add_months, first_period, reserve
 from tests.builders import NOV_22, a_tenant, job_row, tenant
 from tests.drain import drain
 from workers.app import App
@@ -205,7 +205,7 @@ def test_a_crash_after_the_first_chunk_loses_none_and_resets_none_twice(app: App
 @pytest.mark.parametrize("now", [month(1), month(1) + timedelta(days=3)])
 def test_what_the_job_does_is_what_a_consumer_would_have_done(app: App, now: datetime) -> None:
     tenant_id = a_tenant(app, used_quota=9)
-    by_consumer, _ = reserve(replace(begin(10, month(0)), used=9), 1, now)
+    by_consumer, _ = reserve(replace(first_period(10, month(0)), used=9), 1, now)
     run(app, now)
     with app.db.transaction(tenant_id) as tx:
         assert tx.quota.lock(tenant_id) == replace(by_consumer, used=0)
