@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
-from db.schema.tables import stripe_customers, stripe_invoices, stripe_paid_periods, stripe_subscriptions
+from db.schema.billing import stripe_customers, stripe_invoices, stripe_paid_periods, stripe_subscriptions
 from domain.billing.customers import Customer
 from domain.billing.invoices import Invoice, Line, PaidPeriod, from_paid_periods
 from domain.billing.plan import TERMINAL, Item, Subscription, newer

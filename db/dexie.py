@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from db.postgres.wording import one_line
+from db.schema.learning import reflexion_insights as insights
 from db.schema.tables import metadata
-from db.schema.tables import reflexion_insights as insights
 from domain.dexie.kinds import shown
 from domain.dexie.records import TABLES, Row, own_id, row_id, write
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, Table, func, select
 
 from db.postgres.saving import put
-from db.schema.tables import reflexion_insights, scoring_adjustments, self_critiques
+from db.schema.learning import reflexion_insights, scoring_adjustments, self_critiques
 
 
 @dataclass(frozen=True, slots=True)

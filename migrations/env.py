@@ -7,7 +7,7 @@ from alembic import context
 from sqlalchemy import Connection, event
 
 from db.migrate.upgrade import owners_engine
-from db.schema.partitions import PARTITION
+from db.schema.archive import PARTITION
 from db.schema.tables import metadata
 from db.security import SYSTEM_SCOPE
 

@@ -12,7 +12,8 @@ from sqlalchemy import insert
 
 from db.events.writer import NewEvent, store_and_commit
 from db.postgres.connection import AppConnection
-from db.schema.tables import job_queue, tenants
+from db.schema.queue import job_queue
+from db.schema.tenants import tenants
 from db.transaction import SYSTEM
 from domain.billing.plan import PLANS, Tier
 from domain.quota import quota

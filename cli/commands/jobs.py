@@ -111,7 +111,7 @@ def list_jobs(
     as_json: AsJson = False,
 ) -> None:
     """The newest jobs first."""
-    from db.schema.tables import JOB_STATUSES
+    from db.schema.queue import JOB_STATUSES
     from db.transaction import SYSTEM
     from workers.engine.job import QUEUES
 

@@ -35,7 +35,7 @@ def list_tenants(
     as_json: AsJson = False,
 ) -> None:
     """The newest tenants first."""
-    from db.schema.tables import TIERS
+    from db.schema.tenants import TIERS
     from db.transaction import SYSTEM
 
     if tier is not None and tier.upper() not in TIERS:

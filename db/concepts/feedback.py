@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert
 
-from db.schema.tables import performance_feedback
+from db.schema.learning import performance_feedback
 
 
 class Feedback:

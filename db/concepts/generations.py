@@ -35,7 +35,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.postgres.locks import against_deletion
 from db.postgres.saving import put
-from db.schema.tables import generations
+from db.schema.concepts import generations
 from domain.errors import StillUsed
 from domain.text.storable import storable_text
 

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Connection, String, case, cast, func, inse
 
 from db.identity.people import LIVE_MEMBERS, only_banned, role_in
 from db.postgres.locks import against_changes
-from db.schema.tables import api_keys, tenants
+from db.schema.identity import api_keys
+from db.schema.tenants import tenants
 from domain.identity.access import Key, NewKey
 from domain.identity.people import Role
 

@@ -24,15 +24,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.identity.people import answering
 from db.postgres.locks import against_changes
-from db.schema.tables import (
-    account_tenants,
-    api_keys,
-    metadata,
-    organization_memberships,
-    organizations,
-    tenants,
-    users,
-)
+from db.schema.identity import account_tenants, api_keys, organization_memberships, organizations, users
+from db.schema.tables import metadata
+from db.schema.tenants import tenants
 from domain.identity.people import ActiveMembership, Membership, Organization, Person, Role
 
 PERSON = tuple(users.c[name] for name in Person.__slots__)

@@ -10,7 +10,10 @@ from db.identity.people import answering, only_banned
 from db.migrate.revisions import Schema, welcomed
 from db.postgres.connection import AppConnection
 from db.postgres.loading import DEEPEST
-from db.schema.tables import CONSUMPTION, EARLIEST, LATEST, job_queue, schedule_fires, tenants, users
+from db.schema.base import EARLIEST, LATEST
+from db.schema.identity import users
+from db.schema.queue import job_queue, schedule_fires
+from db.schema.tenants import CONSUMPTION, tenants
 from db.security import APP_ROLE, MISSING_RIGHTS
 
 # A job may be due for long and wait rightly: a limit lets others run, or what it had to follow has only just ended.

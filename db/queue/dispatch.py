@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from db.schema.tables import LANE
+from db.schema.queue import LANE
 
 PRIORITY_STEP = 1_000_000
 """A score is the priority times this, plus the rank within the priority."""

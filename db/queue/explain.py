@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 
 from db.queue.dispatch import READY_JOBS
-from db.schema.tables import LANE
+from db.schema.queue import LANE
 
 ORDER_AHEAD = """
 SELECT id, status, count(*) OVER () FROM job_queue

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.postgres.locks import against_changes
-from db.schema.tables import CONSUMPTION, EARLIEST, LATEST, quota_holds, quota_ledger, tenants
+from db.schema.base import EARLIEST, LATEST
+from db.schema.tenants import CONSUMPTION, quota_holds, quota_ledger, tenants
 from db.tenants.tenants import QUOTA_COLUMNS, quota_of, quota_values, unknown
 from domain.quota.quota import Hold, Quota, carry_over, release, reserve, reset, restart, settle
 

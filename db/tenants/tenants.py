@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.identity.people import deserted
 from db.postgres.locks import against_changes
-from db.schema.tables import tenants
+from db.schema.tenants import tenants
 from domain.billing.plan import TenantBilling, Tier
 from domain.errors import Conflict, UnknownTenant
 from domain.quota.quota import Quota

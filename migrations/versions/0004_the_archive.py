@@ -4,17 +4,20 @@ Safe under load: the index is built concurrently, and can be repeated after a fa
 transaction. Going back forgets what was archived, which is history: nothing that lives is in it.
 """
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from db.schema.partitions import CREATE_PARTITIONING, DROP_PARTITIONING
 from db.security import protect
 
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+
+WEEKS = Path(__file__).with_name("0004_archive_weeks.sql")
 
 
 def upgrade() -> None:
@@ -52,14 +55,13 @@ def upgrade() -> None:
     )
     op.create_index("job_archive_id_idx", "job_archive", ["id"])
     op.create_index("job_archive_tenant_idx", "job_archive", ["tenant_id", "completed_at"])
-    for statement in (*protect("job_archive"), *CREATE_PARTITIONING):
+    for statement in (*protect("job_archive"), WEEKS.read_text(encoding="utf-8")):
         op.execute(statement)
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
-    for statement in DROP_PARTITIONING:
-        op.execute(statement)
+    op.execute("DROP FUNCTION make_job_archive_week(timestamptz), drop_job_archive_weeks(timestamptz)")
     op.drop_table("job_archive")
     op.execute("DROP INDEX job_queue_ended_idx")

@@ -7,16 +7,16 @@ A program that connects as the owner, and sees all tenants, says so from here on
 `options=-c%20app.tenant_id%3D*` in its URL. What the release before runs works as the application's role, and notices nothing.
 """
 
-from alembic import op
+from pathlib import Path
 
-from db.schema.partitions import CREATE_PARTITIONING
-from db.schema.tables import QUOTA_AGREES, QUOTA_ENTRY_AGREES
-from db.security import CREATE_SCOPE_FUNCTION
+from alembic import op
 
 revision = "0016"
 down_revision = "0015"
 branch_labels = None
 depends_on = None
+
+FUNCTIONS = ("0004_archive_weeks.sql", "0016_functions.sql")
 
 TABLES = """
 SELECT c.relname FROM pg_class c
@@ -43,11 +43,8 @@ END $$
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
-    op.execute(CREATE_SCOPE_FUNCTION)
-    for statement in CREATE_PARTITIONING:
-        op.execute(statement)
-    for function in (QUOTA_AGREES, QUOTA_ENTRY_AGREES):
-        op.execute(function.replace("CREATE", "CREATE OR REPLACE", 1).replace("%%", "%"))
+    for name in FUNCTIONS:
+        op.execute(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     tables = protected()
     with op.get_context().autocommit_block():
         for table in tables:

@@ -9,7 +9,7 @@ from random import Random
 from uuid import UUID
 
 from db.postgres.connection import AppConnection
-from db.schema.tables import CONSUMPTION
+from db.schema.tenants import CONSUMPTION
 from db.transaction import SYSTEM
 from domain.errors import QuotaExceeded
 from simulators.personas import Body, Shape

@@ -13,7 +13,8 @@ from sqlalchemy import insert, select
 
 from db.postgres.adapters import adapt
 from db.queue.enqueue import NewJob
-from db.schema.tables import generations, tenants
+from db.schema.concepts import generations
+from db.schema.tenants import tenants
 from db.transaction import SYSTEM
 from domain.text.storable import storable, storable_text
 from tests.builders import NOV_22, a_tenant, job_row

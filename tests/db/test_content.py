@@ -15,7 +15,7 @@ from sqlalchemy import delete
 
 from db.concepts.generations import PAGE_BYTES, Generation
 from db.learning import Adjustment, Critique, Insight
-from db.schema.tables import generations
+from db.schema.concepts import generations
 from db.transaction import Tx
 from domain.errors import IdTaken
 from tests.builders import a_tenant, tenant

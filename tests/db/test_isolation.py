@@ -16,7 +16,8 @@ import pytest
 from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Identity, Table, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
-from db.schema.tables import metadata, quota_ledger, tenants
+from db.schema.tables import metadata
+from db.schema.tenants import quota_ledger, tenants
 from db.security import SCOPE_NOT_SET
 from db.transaction import SYSTEM, Database, Scope, Tx
 from domain.errors import TenantContextNotSet

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from db.schema.tables import tenants
+from db.schema.tenants import tenants
 from db.transaction import SYSTEM, Scope, Tx, lazy
 from tests.db.test_isolation import MOMENT, TENANT_OWNED, World, world
 

@@ -20,7 +20,7 @@ from sqlalchemy import select
 import db.postgres.locks
 from db.concepts.generations import Generation
 from db.queue.enqueue import NewJob
-from db.schema.tables import job_attempts
+from db.schema.queue import job_attempts
 from db.transaction import SYSTEM, Database
 from domain.billing.reconcile import Difference
 from domain.dexie.records import read

@@ -1,8 +1,8 @@
 """Models, migrations and contract say the same of the database.
 
 The migrated schema is held against one made from `db.schema.tables` in a second database, catalog against catalog:
-that sees
-what alembic's comparison does not (checks, index predicates, storage parameters, identities, sequences).
+that sees what alembic's comparison does not (checks, index predicates, storage parameters, identities, sequences,
+functions and triggers).
 """
 
 import os
@@ -62,6 +62,13 @@ FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n
 INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE 'alembic%'
 """
+FUNCTIONS = """
+SELECT 'function ' || proname, pg_get_functiondef(oid), proacl::text
+FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+"""
+TRIGGERS = """
+SELECT 'trigger ' || tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+"""
 EVERYTHING = """
 SELECT 'relation ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
 UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
@@ -81,9 +88,9 @@ def rows(url: str, query: str, *values: Any) -> list[tuple[Any, ...]]:
 
 
 def catalog(url: str) -> dict[str, tuple[Any, ...]]:
-    """Every table, sequence, column, constraint and index, by name."""
+    """Every table, sequence, column, constraint, index, function and trigger, by name."""
     found: dict[str, tuple[Any, ...]] = {}
-    for query in (TABLES, COLUMNS, CONSTRAINTS, INDEXES):
+    for query in (TABLES, COLUMNS, CONSTRAINTS, INDEXES, FUNCTIONS, TRIGGERS):
         found |= {f"{name}": tuple(facts) for name, *facts in rows(url, query)}
     return found
 
@@ -94,7 +101,10 @@ def anything(url: str) -> set[str]:
 
 def upgrade_at_once(urls: Sequence[str]) -> list[str]:
     """`migrate.upgrade`, in a process for each (alembic keeps its context in a global). Returns what each printed."""
-    program = "import sys; from db.migrate import upgrade as migrate; print('ready', flush=True); input(); print(*migrate.upgrade(sys.argv[1]))"
+    program = (
+        "import sys; from db.migrate.upgrade import upgrade;"
+        "print('ready', flush=True); input(); print(*upgrade(sys.argv[1]))"
+    )
     processes = [
         subprocess.Popen([sys.executable, "-c", program, url], stdin=PIPE, stdout=PIPE, stderr=STDOUT, text=True)
         for url in urls
@@ -127,6 +137,7 @@ def test_the_migrated_schema_is_the_one_that_the_models_describe(
     assert differences == {}
     assert {"job_queue", "job_lease_token", "job_queue.status", "job_queue_turn_idx"} <= migrated.keys()
     assert {"job_archive", "job_archive.steps", "job_archive_id_idx"} <= migrated.keys()
+    assert {"function complete_job", "function app_scope", "trigger quota_agrees_with_ledger"} <= migrated.keys()
 
 
 def test_alembic_finds_nothing_to_migrate(owner_url: str) -> None:

@@ -19,7 +19,8 @@ import redis
 from pydantic import BaseModel
 from sqlalchemy import Integer, bindparam, select, text
 
-from db.schema.tables import metadata, users
+from db.schema.identity import users
+from db.schema.tables import metadata
 from db.transaction import SYSTEM
 from domain.errors import Rejected, Unavailable
 from simulators.clerk.events import (

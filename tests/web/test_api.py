@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from db.schema.tables import api_keys, users
+from db.schema.identity import api_keys, users
 from db.transaction import SYSTEM
 from domain.errors import TenantContextNotSet, Unavailable
 from domain.identity.access import KEY_BYTES, NOTE_USE_EVERY, new_key

@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 
 from db.concepts.generations import Generation
 from db.postgres.connection import DatabaseUnavailable
-from db.schema.tables import api_usage, performance_feedback
+from db.schema.learning import performance_feedback
+from db.schema.ops import api_usage
 from db.transaction import SYSTEM
 from domain.concepts.generation import ConceptRequest, ConceptResponse
 from domain.errors import Unavailable

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from db.ops.requests import Request
-from db.schema.tables import api_usage
+from db.schema.ops import api_usage
 from db.transaction import SYSTEM
 from tests.builders import a_tenant
 from tests.wait import until

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from db.schema.tables import performance_feedback
+from db.schema.learning import performance_feedback
 from domain.identity.access import KEY_BYTES, new_key
 from tests.web.test_api import NOW, PAGE, Api
 from tests.web.test_browsers import deps as deps

@@ -16,7 +16,10 @@ import psycopg
 import pytest
 from sqlalchemy import insert, select, update
 
-from db.schema.tables import api_usage, generations, quota_holds, social_accounts, tenants
+from db.schema.concepts import generations
+from db.schema.ops import api_usage
+from db.schema.posting import social_accounts
+from db.schema.tenants import quota_holds, tenants
 from db.transaction import SYSTEM
 from domain.concepts.generation import PastConcept
 from simulators.llm import TOKENS_IN, TOKENS_OUT, LlmSimulator, Trick, error, llm_simulator

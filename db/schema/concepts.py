@@ -1,0 +1,56 @@
+"""Generations of concepts, and the language models that write them."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import UUID
+
+from db.schema.base import boolean, jsonb, metadata, string, tenant_id, timestamp, uuid_key
+
+SEARCHED = """
+lower(
+    jsonb_path_query_array(concepts, '$[*].title'::jsonpath)::text
+    || jsonb_path_query_array(concepts, '$[*].caption'::jsonpath)::text
+    || jsonb_path_query_array(concepts, '$[*].hashtags[*]'::jsonpath)::text
+    || jsonb_path_query_array(concepts, '$[*].trendSource'::jsonpath)::text
+    || jsonb_path_query_array(trends, '$[*].topic'::jsonpath)::text
+)"""
+"""What a search looks through: texts as JSON writes them, in small letters. No index would serve it: under row-level
+security an index is only asked by operators that cannot leak, and neither LIKE nor a text search is one of them."""
+
+generations = sa.Table(
+    "generations",
+    metadata,
+    uuid_key(),
+    tenant_id(),
+    string("source_id"),
+    timestamp("date", now=True),
+    jsonb("concepts", "[]"),
+    jsonb("trends", "[]"),
+    # What each trend source answered, the ones that failed included.
+    jsonb("sources", "[]"),
+    boolean("is_favorite"),
+    string("generator"),
+    sa.Column("job_id", UUID()),
+    string("kept"),  # see `domain/dexie/records.py`, also for the tables of learning
+    sa.Column("searched", sa.Text, sa.Computed(SEARCHED, persisted=True)),
+    timestamp("created_at", now=True),
+    sa.UniqueConstraint("tenant_id", "id"),
+    sa.UniqueConstraint("tenant_id", "source_id"),
+    sa.UniqueConstraint("tenant_id", "job_id"),
+    sa.Index("generations_history_idx", "tenant_id", "date", "id"),
+    sa.Index("generations_favorites_idx", "tenant_id", "date", "id", postgresql_where=sa.text("is_favorite")),
+)
+
+# Models and their prices, by the day from which they hold; the first by rank is asked.
+language_models = sa.Table(
+    "language_models",
+    metadata,
+    sa.Column("provider", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("valid_from", sa.DateTime(timezone=True)),
+    sa.Column("rank", sa.SmallInteger, nullable=False),
+    sa.Column("usd_per_million_in", sa.Numeric(12, 6), nullable=False),
+    sa.Column("usd_per_million_out", sa.Numeric(12, 6), nullable=False),
+    timestamp("sunset_at"),
+    sa.Column("enabled", sa.Boolean, server_default=sa.text("true"), nullable=False),
+    sa.PrimaryKeyConstraint("provider", "model", "valid_from"),
+)

@@ -1,0 +1,56 @@
+"""What is seen on the web and on platforms."""
+
+import sqlalchemy as sa
+
+from db.schema.base import PLATFORMS, count, jsonb, metadata, one_of, string, tenant_id, timestamp, uuid_key
+
+# The last answer of each trend source for each region, shared by all tenants, and how it is doing.
+trend_sources = sa.Table(
+    "trend_sources",
+    metadata,
+    sa.Column("source", sa.Text),
+    sa.Column("region", sa.Text),
+    jsonb("sightings", "[]"),
+    string("etag"),
+    string("modified"),
+    timestamp("answered_at"),
+    timestamp("tried_at"),
+    timestamp("asked_until"),
+    count("failures"),
+    string("error"),
+    timestamp("retry_at"),
+    sa.PrimaryKeyConstraint("source", "region"),
+)
+
+audio_trends = sa.Table(
+    "audio_trends",
+    metadata,
+    uuid_key(),
+    string("platform", nullable=False),
+    string("external_id", nullable=False),
+    string("title", nullable=False),
+    string("artist"),
+    string("region", default="US"),
+    sa.Column("usage_count", sa.BigInteger),
+    sa.Column("rank", sa.Integer),
+    timestamp("captured_at", now=True),
+    sa.UniqueConstraint("platform", "region", "external_id", "captured_at"),
+    one_of("platform", PLATFORMS),
+)
+
+competitor_videos = sa.Table(
+    "competitor_videos",
+    metadata,
+    uuid_key(),
+    tenant_id(),
+    string("platform", nullable=False),
+    string("external_id", nullable=False),
+    string("url"),
+    string("channel"),
+    string("title"),
+    sa.Column("views", sa.BigInteger),
+    jsonb("details", "{}"),
+    timestamp("captured_at", now=True),
+    sa.UniqueConstraint("tenant_id", "platform", "external_id"),
+    one_of("platform", PLATFORMS),
+)
