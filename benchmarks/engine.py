@@ -11,8 +11,8 @@ from db.transaction import Tx
 from workers.engine.job import JobType
 
 LEFT = """
-SELECT (SELECT count(*) FROM job_queue WHERE status = 'pending' AND ring_at IS NULL)
-     + (SELECT count(*) FROM job_queue WHERE status = 'pending' AND ring_at IS NOT NULL)
+SELECT (SELECT count(*) FROM job_queue WHERE status = 'pending' AND wake_at IS NULL)
+     + (SELECT count(*) FROM job_queue WHERE status = 'pending' AND wake_at IS NOT NULL)
      + (SELECT count(*) FROM job_queue WHERE status = 'running')
 """
 """How many jobs are not finished: one partial index for each part, however many rows of history there are. A scan of
@@ -24,7 +24,7 @@ DONE = "SELECT count(*) FROM job_queue WHERE job_type LIKE 'bench.%' AND status 
 EFFECTS = "SELECT count(*) FROM system_metrics WHERE name = 'bench'"
 
 HISTORY = """
-INSERT INTO job_queue (id, job_type, status, attempts, created_at, scheduled_for, ring_at, started_at, completed_at)
+INSERT INTO job_queue (id, job_type, status, attempts, created_at, scheduled_for, wake_at, started_at, completed_at)
 SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
        'history.noop', 'completed', 1, at, at, at, at, at + interval '5 milliseconds'
 FROM generate_series(%(first)s::bigint, %(last)s) AS n, LATERAL (

@@ -26,7 +26,9 @@ COLUMNS = ("id", "job_type", "status", "attempts", "tenant_id", "scheduled_for",
 SPECIAL = ("ordering_key", "cost", "snoozes")
 """Columns that few jobs use, and those show."""
 
-ORDINARY = {"cost": 1, "payload_version": 1, "snoozes": 0, "crashes": 0, "rings": 0, "follows_batch": False}
+ORDINARY = {"cost": 1, "payload_version": 1, "snoozes": 0, "crashes": 0, "wake_count": 0}
+RETIRED = ("ring_at", "rings", "batch_id", "follows_batch")
+"""Columns that only the release before uses."""
 FINISHED = ("completed", "failed", "cancelled")
 PRUNE = "upkeep.prune"
 
@@ -289,4 +291,7 @@ def _unknown(job_id: UUID) -> UnknownJob:
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row, without what is as with every other job."""
-    return {name: None if ORDINARY.get(name) == value and name in ORDINARY else value for name, value in row.items()}
+    return {
+        name: None if name in RETIRED or (name in ORDINARY and ORDINARY[name] == value) else value
+        for name, value in row.items()
+    }

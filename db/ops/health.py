@@ -25,7 +25,7 @@ WITH busy AS (
     WHERE status IN ('completed', 'failed', 'cancelled') AND completed_at > now() - interval '1 minute'
 )
 SELECT count(*) FROM job_queue j
-WHERE status = 'pending' AND ring_at IS NULL AND scheduled_for < now() - interval '1 minute'
+WHERE status = 'pending' AND wake_at IS NULL AND scheduled_for < now() - interval '1 minute'
 AND EXISTS (
     SELECT FROM workers w WHERE w.lease_until > now() AND NOT w.draining AND j.queue = ANY(w.queues)
     AND w.started_at < now() - interval '1 minute'
@@ -49,7 +49,7 @@ INVARIANTS = {
         AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())""",
     "a ready job is begun within a minute": READY_TOO_LONG,
     "sleeping jobs are woken within a minute": """
-        SELECT count(*) FROM job_queue WHERE status = 'pending' AND ring_at < now() - interval '1 minute'""",
+        SELECT count(*) FROM job_queue WHERE status = 'pending' AND wake_at < now() - interval '1 minute'""",
     "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",
     "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
     "no event of the last 30 days is flagged": """
@@ -79,7 +79,7 @@ INVARIANTS = {
 SHOWN = 5
 """Rows of each table that are named; a person who has seen five knows the kind."""
 
-COUNTS = ("attempts", "max_attempts", "rings", "crashes", "snoozes", "cost", "payload_version")
+COUNTS = ("attempts", "max_attempts", "wake_count", "crashes", "snoozes", "cost", "payload_version")
 
 # What is no breach of a rule, and still costs its row: it is run beyond its attempts, or it fails because nobody
 # can read its payload.
@@ -89,7 +89,7 @@ ODD_JOBS = {
         status IN ('pending', 'running')
         AND (payload @? '$.**{{{DEEPEST + 1}}}' OR payload @? '$.** ? (@ >= 1e4300 || @ <= -1e4300)')""",
     # Who waits for others looks again within minutes; who is delayed is looked at when due.
-    "ring_at": "status = 'pending' AND ring_at > greatest(now(), scheduled_for) + interval '1 hour'",
+    "wake_at": "status = 'pending' AND wake_at > greatest(now(), scheduled_for) + interval '1 hour'",
 }
 
 # Periods are months.

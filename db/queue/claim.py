@@ -115,7 +115,7 @@ QUARANTINED = f"SELECT id FROM job_queue WHERE {READY} AND crashes > 0 ORDER BY 
 
 # One that is locked is being claimed, or changed by somebody who rings for it.
 PUT_OFF = f"""
-UPDATE job_queue SET ring_at = now() + interval '1 second'
+UPDATE job_queue SET wake_at = now() + interval '1 second'
 WHERE id = ANY(ARRAY(SELECT id FROM job_queue WHERE id = ANY(%s) AND {PENDING} FOR NO KEY UPDATE SKIP LOCKED))
 """
 
@@ -133,8 +133,8 @@ WHERE id = ANY(%(ids)b::uuid[]) AND ordering_key IS NOT NULL AND EXISTS (
 def _sleep(longest: str) -> str:
     return f"""
     UPDATE job_queue
-    SET ring_at = now() + least(interval '5 seconds' * power(2, greatest(least(rings, 10), 0)), {longest}),
-        rings = least(rings + 1, 1000)
+    SET wake_at = now() + least(interval '5 seconds' * power(2, greatest(least(wake_count, 10), 0)), {longest}),
+        wake_count = least(wake_count + 1, 1000)
     WHERE id = ANY(%(ids)b::uuid[])
     """
 
@@ -164,7 +164,7 @@ NO_LEASE = "VD002"
 
 # A successor that is locked is just being claimed, by somebody who waits for the lock that we hold: it sees for itself.
 WAKE_NEXT = """
-UPDATE job_queue SET ring_at = NULL, rings = 0
+UPDATE job_queue SET wake_at = NULL, wake_count = 0
 WHERE id = (
     SELECT id FROM job_queue
     WHERE ordering_key = %(key)s AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s AND status = 'pending'
@@ -180,13 +180,13 @@ FROM job_queue WHERE id = %s AND {RUNNING} AND lease_token = %s FOR SHARE
 
 GIVE_BACK = f"""
 UPDATE job_queue
-SET status = 'pending', attempts = {ONE_LESS}, ring_at = NULL, worker_id = NULL, lease_token = NULL
+SET status = 'pending', attempts = {ONE_LESS}, wake_at = NULL, worker_id = NULL, lease_token = NULL
 WHERE id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND lease_token = ANY(%(tokens)b::bigint[])
 """
 
 TAKE_BACK = f"""
 UPDATE job_queue
-SET status = 'pending', attempts = attempts - 1, ring_at = NULL, worker_id = NULL, lease_token = NULL
+SET status = 'pending', attempts = attempts - 1, wake_at = NULL, worker_id = NULL, lease_token = NULL
 WHERE id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND worker_id = %(worker_id)s AND lease_token <> ALL(%(known)b::bigint[])
 """
 

@@ -1,12 +1,12 @@
 """Whose turn it is: the order in which waiting jobs are rung, decided by the table alone.
 
-Every job that may run is *awake* (`ring_at` is NULL) and waits for its turn: by priority (lower first), then by
+Every job that may run is *awake* (`wake_at` is NULL) and waits for its turn: by priority (lower first), then by
 rank. The rank of a tenant's n-th waiting job is (cost that the tenant runs already + cost up to that job) divided by
 the weight of its plan: start-time fair queueing (Goyal, Vin and Cheng, 1996), computed when turns are given instead of
 when jobs are added. So it keeps no clocks that could drift or be fought over, sees a change of plan at once, and is
 fair to rows that other programs inserted. One tenant's fifty thousand jobs do not delay another's one.
 
-What cannot run yet is *asleep* until `ring_at`: it is scheduled for later, or an order or a batch holds it back.
+What cannot run yet is *asleep* until `wake_at`: it is scheduled for later, or an order or a batch holds it back.
 """
 
 import json
@@ -16,17 +16,17 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from db.schema.queue import LANE
+from db.schema.queue import SHARE
 
 PRIORITY_STEP = 1_000_000
 """A score is the priority times this, plus the rank within the priority."""
 
-READY_JOBS = "status = 'pending' AND ring_at IS NULL"
+READY_JOBS = "status = 'pending' AND wake_at IS NULL"
 
 WAKE = """
-UPDATE job_queue SET ring_at = NULL
+UPDATE job_queue SET wake_at = NULL
 WHERE id = ANY(ARRAY(
-    SELECT id FROM job_queue WHERE status = 'pending' AND ring_at <= now() ORDER BY ring_at LIMIT %s
+    SELECT id FROM job_queue WHERE status = 'pending' AND wake_at <= now() ORDER BY wake_at LIMIT %s
     FOR NO KEY UPDATE SKIP LOCKED
 ))
 """
@@ -48,16 +48,16 @@ UNION ALL
 # In the same way from lane to lane; of each lane no more is read than may be given a turn.
 TURNS = f"""
 WITH RECURSIVE lanes AS (
-    (SELECT priority, {LANE} AS lane FROM job_queue WHERE queue = %(queue)s AND {READY_JOBS}
-     ORDER BY priority, {LANE} LIMIT 1)
+    (SELECT priority, {SHARE} AS lane FROM job_queue WHERE queue = %(queue)s AND {READY_JOBS}
+     ORDER BY priority, {SHARE} LIMIT 1)
     UNION ALL
     SELECT next.priority, next.lane FROM lanes CROSS JOIN LATERAL (
-        SELECT priority, {LANE} AS lane FROM job_queue
-        WHERE queue = %(queue)s AND {READY_JOBS} AND (priority, {LANE}) > (lanes.priority, lanes.lane)
-        ORDER BY priority, {LANE} LIMIT 1
+        SELECT priority, {SHARE} AS lane FROM job_queue
+        WHERE queue = %(queue)s AND {READY_JOBS} AND (priority, {SHARE}) > (lanes.priority, lanes.lane)
+        ORDER BY priority, {SHARE} LIMIT 1
     ) AS next
 ), busy AS (
-    SELECT {LANE} AS lane, count(*) AS jobs, sum(cost) AS cost FROM job_queue
+    SELECT {SHARE} AS lane, count(*) AS jobs, sum(cost) AS cost FROM job_queue
     WHERE queue = %(queue)s AND status = 'running' GROUP BY 1
 ), policy AS (
     SELECT tenant_id, paused_at, max_running, max_running_per_tenant FROM queue_policies WHERE queue = %(queue)s
@@ -81,7 +81,7 @@ FROM whole CROSS JOIN open CROSS JOIN LATERAL (
     SELECT id, priority, scheduled_for, sum(cost) OVER (ORDER BY scheduled_for, id ROWS UNBOUNDED PRECEDING) AS ahead
     FROM (
         SELECT id, priority, scheduled_for, cost FROM job_queue
-        WHERE queue = %(queue)s AND {READY_JOBS} AND priority = open.priority AND {LANE} = open.lane
+        WHERE queue = %(queue)s AND {READY_JOBS} AND priority = open.priority AND {SHARE} = open.lane
           AND scheduled_for <= now()
         ORDER BY scheduled_for, id LIMIT greatest(least(whole.share, open.room), 0)
     ) AS first

@@ -58,7 +58,7 @@ TIMES, KEY = frozenset({"scheduled_for", "delay"}), "unique_key"
 # What is due waits for its turn; what is not sleeps until it is.
 ADD = """
 INSERT INTO job_queue (id, tenant_id, job_type, queue, payload, priority, max_attempts, unique_key, ordering_key, cost,
-                       payload_version, scheduled_for, ring_at)
+                       payload_version, scheduled_for, wake_at)
 SELECT id, tenant_id, job_type, queue, payload::jsonb, priority, max_attempts, unique_key, ordering_key, cost,
        payload_version, due, CASE WHEN due > now() THEN due END
 FROM ({given}) AS given, LATERAL (SELECT coalesce(given.scheduled_for, now()) + given.delay AS due) AS moment

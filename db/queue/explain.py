@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 
 from db.queue.dispatch import READY_JOBS
-from db.schema.queue import LANE
+from db.schema.queue import SHARE
 
 ORDER_AHEAD = """
 SELECT id, status, count(*) OVER () FROM job_queue
@@ -28,14 +28,14 @@ queue = %(queue)s AND {READY_JOBS} AND scheduled_for <= now() AND NOT EXISTS (
 
 AHEAD = f"""
 WITH busy AS (
-    SELECT {LANE} AS lane, sum(cost) AS cost FROM job_queue
+    SELECT {SHARE} AS lane, sum(cost) AS cost FROM job_queue
     WHERE queue = %(queue)s AND status = 'running' GROUP BY 1
 ), line AS (
     SELECT j.id, j.scheduled_for, j.tenant_id,
            (coalesce(busy.cost, 0)
-               + sum(j.cost) OVER (PARTITION BY {LANE} ORDER BY j.scheduled_for, j.id ROWS UNBOUNDED PRECEDING)
+               + sum(j.cost) OVER (PARTITION BY {SHARE} ORDER BY j.scheduled_for, j.id ROWS UNBOUNDED PRECEDING)
            ) / coalesce((%(weights)s::jsonb ->> t.subscription_tier)::float, 1) AS rank
-    FROM job_queue j LEFT JOIN tenants t ON t.id = j.tenant_id LEFT JOIN busy ON busy.lane = {LANE}
+    FROM job_queue j LEFT JOIN tenants t ON t.id = j.tenant_id LEFT JOIN busy ON busy.lane = {SHARE}
     WHERE priority = %(priority)s AND {DUE}
 ), mine AS (
     SELECT rank, scheduled_for, id FROM line WHERE id = %(id)s
@@ -60,7 +60,7 @@ SELECT count(*) FROM (
 ) AS later
 """
 
-OVERSLEPT = "SELECT min(ring_at) FROM job_queue WHERE status = 'pending' AND ring_at < now() - %s::interval"
+OVERSLEPT = "SELECT min(wake_at) FROM job_queue WHERE status = 'pending' AND wake_at < now() - %s::interval"
 
 
 @dataclass(frozen=True)

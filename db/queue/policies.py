@@ -40,9 +40,9 @@ WHERE queue = %(queue)s AND paused_at IS NULL AND max_running IS NULL AND max_ru
 # Each branch has a partial index. One condition for all of them has none, and would read every finished job too.
 OVERVIEW = """
 WITH live AS (
-    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'pending' AND ring_at IS NULL
+    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'pending' AND wake_at IS NULL
     UNION ALL
-    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'pending' AND ring_at IS NOT NULL
+    SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'pending' AND wake_at IS NOT NULL
     UNION ALL
     SELECT queue, status, scheduled_for FROM job_queue WHERE status = 'running'
 )

@@ -47,7 +47,7 @@ WHERE job_type = %s AND tenant_id IS NOT DISTINCT FROM %s AND unique_key = %s AN
 RESCHEDULE = f"""
 UPDATE job_queue
 SET status = 'pending', scheduled_for = now() + %(wait)s::interval,
-    ring_at = CASE WHEN %(wait)s::interval > interval '0' THEN now() + %(wait)s::interval END, rings = 0,
+    wake_at = CASE WHEN %(wait)s::interval > interval '0' THEN now() + %(wait)s::interval END, wake_count = 0,
     attempts = greatest(attempts - %(uncounted)s, 0), snoozes = least(snoozes, 2147483646) + %(snoozed)s,
     worker_id = NULL, lease_token = NULL, error_message = %(error_message)s
 WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
@@ -87,7 +87,7 @@ RETURNING status, tenant_id, ordering_key
 
 RETRY = f"""
 UPDATE job_queue
-SET status = 'pending', scheduled_for = now(), ring_at = NULL, rings = 0, completed_at = NULL, worker_id = NULL,
+SET status = 'pending', scheduled_for = now(), wake_at = NULL, wake_count = 0, completed_at = NULL, worker_id = NULL,
     lease_token = NULL, crashes = 0, cancel_requested_at = NULL, max_attempts = greatest(max_attempts, {ONE_MORE})
 WHERE id = %(id)s AND status IN ('failed', 'cancelled')
 RETURNING queue, priority

@@ -34,7 +34,7 @@ def _back(left: str) -> str:
         scheduled_for = CASE WHEN {left} THEN now() ELSE scheduled_for END,
         worker_id = CASE WHEN NOT {left} THEN '{NOBODY}'::uuid END,
         lease_token = CASE WHEN NOT {left} THEN nextval('job_lease_token') END,
-        ring_at = NULL, rings = 0"""
+        wake_at = NULL, wake_count = 0"""
 
 
 GIVE_BACK = f"""

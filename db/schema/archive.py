@@ -36,7 +36,7 @@ job_archive = sa.Table(
     timestamp("completed_at", nullable=False),
     string("unique_key"),
     string("ordering_key"),
-    sa.Column("batch_id", UUID()),
+    sa.Column("batch_id", UUID()),  # retired, too
     # The rows of `job_attempts` and `job_steps`, oldest first.
     jsonb("attempt_history", "[]"),
     jsonb("steps", "[]"),

@@ -19,14 +19,14 @@ from db.schema.base import (
 JOB_STATUSES = ("pending", "running", "completed", "failed", "cancelled")
 ATTEMPT_OUTCOMES = ("failed", "rejected", "lost", "returned", "snoozed", "cancelled")
 LIVE = "status IN ('pending', 'running')"
-LANE = """
+SHARE = """
 CASE
     WHEN tenant_id IS NULL THEN '00000000-0000-0000-0000-000000000000'::uuid
     ELSE tenant_id
 END"""
-"""Whose turn it is among the jobs of a queue; what belongs to no tenant has a lane of its own. Not COALESCE: under
-row-level security the planner does not take that for safe, and would not look it up in an index. Written as Postgres
-writes it, so that Alembic finds no difference."""
+"""The tenant in whose share of a queue a job counts; what belongs to no tenant has a share of its own. Not COALESCE:
+under row-level security the planner does not take that for safe, and would not look it up in an index. Written as
+Postgres writes it, so that Alembic finds no difference."""
 
 # A version 7 UUID (RFC 9562), as in `domain/ids.py`: 48 bits of time in front. Postgres 18 has a function for it.
 create_before_tables("""
@@ -60,15 +60,12 @@ job_queue = sa.Table(
     timestamp("completed_at"),
     string("unique_key"),
     string("ordering_key"),
-    # Awake (NULL): the job waits for its turn. Asleep: when the relay wakes it; and how often it woke too early.
-    timestamp("ring_at"),
-    count("rings", kind=sa.SmallInteger),
+    # A ready job has no `wake_at`; a deferred one is looked at again then. `wake_count`: how often that was too early.
+    timestamp("wake_at"),
+    count("wake_count", kind=sa.SmallInteger),
     # Its weight among its tenant's jobs, and the version of its payload.
     count("cost", 1),
     count("payload_version", 1, kind=sa.SmallInteger),
-    # A batch is known by the id of the job that follows it.
-    sa.Column("batch_id", UUID()),
-    boolean("follows_batch"),
     # The lease: the boot of a process that runs it, and the token that its finish must show.
     sa.Column("worker_id", UUID()),
     sa.Column("lease_token", sa.BigInteger),
@@ -76,12 +73,17 @@ job_queue = sa.Table(
     count("crashes", kind=sa.SmallInteger),
     count("snoozes", kind=sa.Integer),
     timestamp("cancel_requested_at"),
+    # Retired, dropped in the next release: only the release before uses them, and `job_queue_batch_idx`.
+    timestamp("ring_at"),
+    count("rings", kind=sa.SmallInteger),
+    sa.Column("batch_id", UUID()),
+    boolean("follows_batch"),
     one_of("status", JOB_STATUSES),
     sa.CheckConstraint("cost > 0", name="cost"),
     sa.CheckConstraint("max_attempts > 0", name="max_attempts"),
-    sa.CheckConstraint("least(attempts, rings, crashes, snoozes, payload_version - 1) >= 0", name="counts"),
+    sa.CheckConstraint("least(attempts, wake_count, crashes, snoozes, payload_version - 1) >= 0", name="counts"),
     readable_times(
-        *("scheduled_for", "ring_at", "created_at", "started_at", "completed_at", "deadline_at"),
+        *("scheduled_for", "wake_at", "created_at", "started_at", "completed_at", "deadline_at"),
         "cancel_requested_at",
     ),
     sa.CheckConstraint("jsonb_typeof(payload) = 'object'", name="payload_object"),
@@ -89,11 +91,13 @@ job_queue = sa.Table(
     sa.CheckConstraint("pg_column_size(payload) <= 262144", name="payload_size"),
     sa.CheckConstraint("status <> 'running' OR (worker_id IS NOT NULL AND lease_token IS NOT NULL)", name="lease"),
     sa.Index(
-        "job_queue_turn_idx",
-        *("queue", "priority", sa.text(f"({LANE})"), "scheduled_for", "id"),
-        postgresql_where=sa.text("status = 'pending' AND ring_at IS NULL"),
+        "job_queue_ready_idx",
+        *("queue", "priority", sa.text(f"({SHARE})"), "scheduled_for", "id"),
+        postgresql_where=sa.text("status = 'pending' AND wake_at IS NULL"),
     ),
-    sa.Index("job_queue_asleep_idx", "ring_at", postgresql_where=sa.text("status = 'pending' AND ring_at IS NOT NULL")),
+    sa.Index(
+        "job_queue_deferred_idx", "wake_at", postgresql_where=sa.text("status = 'pending' AND wake_at IS NOT NULL")
+    ),
     sa.Index("job_queue_running_idx", "queue", "tenant_id", postgresql_where=sa.text("status = 'running'")),
     sa.Index(
         "job_queue_ordering_idx",
@@ -134,6 +138,28 @@ BEGIN
         RAISE EXCEPTION 'the lease does not own the job any more' USING ERRCODE = 'VD002';
     END IF;
 END $$
+""")
+
+# The release before reads and writes `ring_at` and `rings`; this goes with the retired columns.
+create_after_tables("""
+CREATE FUNCTION job_wake_columns() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        NEW.wake_at := coalesce(NEW.wake_at, NEW.ring_at);
+        NEW.wake_count := CASE WHEN NEW.wake_count <> 0 THEN NEW.wake_count ELSE NEW.rings END;
+    ELSE
+        IF NEW.wake_at IS NOT DISTINCT FROM OLD.wake_at THEN NEW.wake_at := NEW.ring_at; END IF;
+        IF NEW.wake_count = OLD.wake_count THEN NEW.wake_count := NEW.rings; END IF;
+    END IF;
+    NEW.ring_at := NEW.wake_at;
+    NEW.rings := NEW.wake_count;
+    RETURN NEW;
+END
+$$
+""")
+create_after_tables("""
+CREATE TRIGGER job_wake_columns_agree BEFORE INSERT OR UPDATE ON job_queue FOR EACH ROW
+WHEN (NEW.wake_at IS DISTINCT FROM NEW.ring_at OR NEW.wake_count <> NEW.rings) EXECUTE FUNCTION job_wake_columns()
 """)
 
 job_attempts = sa.Table(

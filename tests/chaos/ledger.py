@@ -11,7 +11,7 @@ from tests.chaos.ground import Place
 
 UNFINISHED = "SELECT count(*) FROM job_queue WHERE status IN ('pending', 'running')"
 STUCK = """
-SELECT q.queue, q.job_type, q.status, q.attempts, q.rings, q.ring_at - now() AS rings_in,
+SELECT q.queue, q.job_type, q.status, q.attempts, q.wake_count, q.wake_at - now() AS wakes_in,
        q.scheduled_for - now() AS due_in, w.lease_until - now() AS lease_left, count(*) OVER () AS in_all
 FROM job_queue q LEFT JOIN workers w ON w.id = q.worker_id WHERE q.status IN ('pending', 'running')
 ORDER BY q.created_at LIMIT 5

@@ -567,13 +567,13 @@ def test_migrate_fails_where_the_processes_would_refuse_to_work(viral: Shell, un
 
 
 def test_the_doctor_names_what_waits_for_what_never_comes(viral: Shell, app: App) -> None:
-    sql(app, "INSERT INTO job_queue (job_type, ring_at) VALUES ('upkeep.prune', '9998-01-01')")
+    sql(app, "INSERT INTO job_queue (job_type, wake_at) VALUES ('upkeep.prune', '9998-01-01')")
     sql(app, "INSERT INTO job_queue (job_type, scheduled_for) VALUES ('of nobody', now() - interval '2 hours')")
     sql(app, "UPDATE tenants SET quota_reset_at = '9998-01-01' WHERE id = %s", a_tenant(app))
     said = viral.done("doctor", "--json")
     state, says = finding(said, "rows hold only what can be meant")
     assert state == "warn"
-    assert "ring_at" in says
+    assert "wake_at" in says
     assert "quota_reset_at" in says
     assert finding(said, "types of waiting jobs")[1].startswith("1 of 'of nobody' waited for over an hour")
 
@@ -590,7 +590,7 @@ def a_lost_job(app: App) -> None:
 
 
 def an_overslept_job(app: App) -> None:
-    sql(app, "UPDATE job_queue SET ring_at = now() - interval '2 minutes' WHERE id = %s", a_pending_job(app))
+    sql(app, "UPDATE job_queue SET wake_at = now() - interval '2 minutes' WHERE id = %s", a_pending_job(app))
 
 
 def an_event_without_its_job(app: App) -> None:

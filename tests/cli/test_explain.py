@@ -25,7 +25,7 @@ def of_a_job(facts: dict[str, Any], **columns: Any) -> list[Reason]:
     row = {
         **{"id": JOB, "job_type": "videos.render", "queue": "llm", "tenant_id": TENANT, "status": "pending"},
         **{"attempts": 0, "max_attempts": 3, "payload_version": 1, "ordering_key": None, "error_message": None},
-        **{"ring_at": None, "scheduled_for": NOV_22 - timedelta(seconds=20), "started_at": None, "completed_at": None},
+        **{"wake_at": None, "scheduled_for": NOV_22 - timedelta(seconds=20), "started_at": None, "completed_at": None},
         **{"deadline_at": None, "cancel_requested_at": None, "worker_id": None, "crashes": 0},
     }
     usual: dict[str, Any] = {"workers": [a_worker()], "serving": 1, "ahead": NOBODY_AHEAD}
@@ -146,14 +146,14 @@ def test_a_scheduler_is_missed_when_a_job_is_long_past_its_deadline() -> None:
         ),
         (
             {"order_ahead": Holder(WORKER, "running", 3), "ahead": None},
-            {"ordering_key": "cus_1", "ring_at": NOV_22 + MINUTE},
+            {"ordering_key": "cus_1", "wake_at": NOV_22 + MINUTE},
             "ordered",
             f"key cus_1 run one after another, and before it {WORKER} (running) and 2 more have not ended",
         ),
-        ({"ahead": None}, {"ring_at": NOV_22 + MINUTE}, "asleep", "looked at again at 2026-11-22 12:01:00Z (in 1m)"),
+        ({"ahead": None}, {"wake_at": NOV_22 + MINUTE}, "asleep", "looked at again at 2026-11-22 12:01:00Z (in 1m)"),
         (
             {"ahead": None},
-            {"ring_at": NOV_22 + MINUTE, "crashes": 2},
+            {"wake_at": NOV_22 + MINUTE, "crashes": 2},
             "suspect",
             "died while they had it in hand: 2. It waits until no other such job runs in its process; it is looked at",
         ),
@@ -214,7 +214,7 @@ def test_nobody_to_work_on_it_is_a_reason_of_its_own(workers: list[dict[str, Any
 
 
 def test_what_sleeps_too_long_misses_a_scheduler() -> None:
-    told = of_a_job({"overslept": NOV_22 - 5 * MINUTE, "ahead": None}, ring_at=NOV_22 - 5 * MINUTE)
+    told = of_a_job({"overslept": NOV_22 - 5 * MINUTE, "ahead": None}, wake_at=NOV_22 - 5 * MINUTE)
     assert [reason.code for reason in told] == ["turn", "no_scheduler"]
     assert "viral scheduler" in told[1].advice
 

@@ -63,10 +63,10 @@ JOBS = {
     "created_at": TIMES,
     "started_at": TIMES,
     "completed_at": TIMES,
-    "ring_at": TIMES,
+    "wake_at": TIMES,
     "deadline_at": TIMES,
     "cancel_requested_at": TIMES,
-    "rings": SMALL,
+    "wake_count": SMALL,
     "cost": INTEGERS,
     "payload_version": SMALL,
     "crashes": SMALL,
@@ -260,7 +260,7 @@ EXTREME = {
     "cost": ("2147483647",),
     "cancel_requested_at": ("'infinity'", "'-infinity'", "'0044-03-15 BC'"),
     "created_at": ("'infinity'", "'0044-03-15 BC'"),
-    "rings": ("-32768", "32767"),
+    "wake_count": ("-32768", "32767"),
 }
 
 
@@ -348,7 +348,7 @@ def test_what_no_release_can_read_does_not_stand_in_the_way_of_what_it_can(place
     place.work_until(ours, rounds=3)
     with place.app.db.transaction(SYSTEM) as tx:
         assert tx.dispatch.next("default", 1000, {}) == []
-        waits = "SELECT DISTINCT rings FROM job_queue WHERE status = 'pending' AND ring_at > now()"
+        waits = "SELECT DISTINCT wake_count FROM job_queue WHERE status = 'pending' AND wake_at > now()"
         assert tx.driver.execute(waits).fetchall() == [(1,)]
 
 

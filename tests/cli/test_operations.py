@@ -435,7 +435,7 @@ def test_a_job_that_nobody_works_on_is_explained(viral: Shell, app: App) -> None
 def test_a_job_that_nobody_wakes_is_explained(viral: Shell, app: App) -> None:
     a_worker(app)
     job_id = a_job(app)
-    sql(app, "UPDATE job_queue SET ring_at = now() - interval '1 minute' WHERE id = %s", job_id)
+    sql(app, "UPDATE job_queue SET wake_at = now() - interval '1 minute' WHERE id = %s", job_id)
     assert codes(viral, job_id) == ["turn", "no_scheduler"]
     other = a_job(app, delay=MINUTE)
     assert codes(viral, other) == ["scheduled", "no_scheduler"]

@@ -154,10 +154,10 @@ def test_a_job_that_waits_rightly_is_not(app: App) -> None:
     assert overdue(app) == 0
     first = a_job(app, ordering_key="cus_1")
     second = make_older(app, a_job(app, ordering_key="cus_1"))
-    sql(app, "UPDATE job_queue SET ring_at = now() + interval '1 hour' WHERE id = %s", second)
+    sql(app, "UPDATE job_queue SET wake_at = now() + interval '1 hour' WHERE id = %s", second)
     assert overdue(app) == 0
     sql(app, "UPDATE job_queue SET status = 'completed', completed_at = now() WHERE id = %s", first)
-    sql(app, "UPDATE job_queue SET ring_at = NULL WHERE id = %s", second)
+    sql(app, "UPDATE job_queue SET wake_at = NULL WHERE id = %s", second)
     assert overdue(app) == 0
     sql(app, "UPDATE job_queue SET completed_at = now() - interval '2 minutes' WHERE id = %s", first)
     assert overdue(app) == 1

@@ -184,7 +184,7 @@ def test_fifty_thousand_are_moved_along_the_index_and_claims_do_not_wait(app: Ap
     with psycopg.connect(owner_url, autocommit=True) as owner:
         owner.execute("INSERT INTO job_queue (job_type) SELECT 't' FROM generate_series(1, 5000)")
         owner.execute("""
-            INSERT INTO job_queue (job_type, created_at, scheduled_for, ring_at)
+            INSERT INTO job_queue (job_type, created_at, scheduled_for, wake_at)
             SELECT 't', now() - interval '1 year', now() + interval '1 year', now() FROM generate_series(1, 5000)
         """)
         owner.execute("""

@@ -54,9 +54,9 @@ def test_jobs_of_one_order_run_one_after_another_each_woken_by_the_one_before(ap
     first, *more = claim(app, jobs + others)
     assert [job.id for job in (first, *more)] == [jobs[0], others[0], others[2]]
     assert claimed_ids(app, jobs) == []
-    assert all(job_row(app, job_id)["ring_at"] is not None for job_id in jobs[1:])
+    assert all(job_row(app, job_id)["wake_at"] is not None for job_id in jobs[1:])
     assert complete(app, first) == {"default": {jobs[1]: 5}}
-    assert job_row(app, jobs[1])["ring_at"] is None
+    assert job_row(app, jobs[1])["wake_at"] is None
     [second] = claim(app, jobs)
     assert second.id == jobs[1]
     with app.db.transaction(SYSTEM) as tx:

@@ -82,7 +82,7 @@ def test_an_event_is_stored_with_its_job(connection: Connection) -> None:
     assert (job["id"], job["job_type"], job["queue"]) == (event.job_id, "billing.apply_stripe_event", "events")
     assert job["payload"] == {"event_id": str(event.id)}
     assert (job["status"], job["tenant_id"], job["max_attempts"]) == ("pending", None, 10)
-    assert (job["unique_key"], job["ring_at"]) == (str(event.id), None)
+    assert (job["unique_key"], job["wake_at"]) == (str(event.id), None)
 
 
 def test_an_ignored_event_is_kept_and_gets_no_job(connection: Connection) -> None:

@@ -84,8 +84,8 @@ def test_a_retried_job_is_due_at_once_and_is_notified_for(app: App) -> None:
         assert tx.jobs.due_now() == [job_id]
         now = tx.now()
     row = job_row(app, job_id)
-    assert (row["completed_at"], row["worker_id"], row["lease_token"], row["rings"]) == (None, None, None, 0)
-    assert (row["scheduled_for"], row["ring_at"]) == (now, None)
+    assert (row["completed_at"], row["worker_id"], row["lease_token"], row["wake_count"]) == (None, None, None, 0)
+    assert (row["scheduled_for"], row["wake_at"]) == (now, None)
 
 
 def test_a_retry_gives_one_attempt_more_than_there_were_and_forgives_crashes(app: App) -> None:
@@ -243,7 +243,7 @@ def test_a_delay_is_counted_from_the_moment_given_or_from_now(app: App) -> None:
         assert tx.due == {"default": {ids[0]: 5}}
     rows = [job_row(app, job_id) for job_id in ids]
     assert [row["scheduled_for"] for row in rows] == [now, now + hour, noon, noon + hour]
-    assert [row["ring_at"] for row in rows] == [None, now + hour, noon, noon + hour]
+    assert [row["wake_at"] for row in rows] == [None, now + hour, noon, noon + hour]
 
 
 def test_due_jobs_come_by_priority_and_then_by_time(app: App) -> None:

@@ -135,7 +135,7 @@ def test_the_migrated_schema_is_the_one_that_the_models_describe(
         if migrated.get(name) != described.get(name)
     }
     assert differences == {}
-    assert {"job_queue", "job_lease_token", "job_queue.status", "job_queue_turn_idx"} <= migrated.keys()
+    assert {"job_queue", "job_lease_token", "job_queue.status", "job_queue_ready_idx"} <= migrated.keys()
     assert {"job_archive", "job_archive.steps", "job_archive_id_idx"} <= migrated.keys()
     assert {"function complete_job", "function app_scope", "trigger quota_agrees_with_ledger"} <= migrated.keys()
 
@@ -254,7 +254,7 @@ def test_what_could_never_be_meant_is_mended_where_it_is_already(servers: Server
     url += "options=-c%20app.tenant_id%3D*"
     found = rows(
         url,
-        "SELECT attempts, crashes, rings, snoozes, payload_version, extract(year FROM cancel_requested_at)::int "
+        "SELECT attempts, crashes, wake_count, snoozes, payload_version, extract(year FROM cancel_requested_at)::int "
         "FROM job_queue ORDER BY job_type",
     )
     assert found == [(0, 0, 0, 0, 1, 9999), (0, 0, 0, 0, 1, None)]
@@ -345,6 +345,54 @@ def test_a_payload_that_is_too_large_already_stops_no_migration_and_no_claim(
     [(large,), (plain,)] = rows(url, "SELECT payload FROM job_queue ORDER BY job_type")
     assert (list(large), plain) == (["larger_than_256_KiB"], {"n": 1})
     assert rows(url, "SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
+
+
+def test_the_wake_columns_agree_whichever_release_writes(servers: Servers, empty_database: str) -> None:
+    """0023, in a rolling deploy: the release before writes `ring_at` and `rings`, and this one the new names."""
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url, "0022")
+    url = seeing_all_tenants(url)
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO job_queue (job_type, ring_at, rings) VALUES ('past', '2030-01-01Z', 3), ('plain', NULL, 0)"
+        )
+    migrate.upgrade(servers.postgres.url(OWNER, empty_database))
+    with psycopg.connect(url, autocommit=True) as owner:
+
+        def both(job_type: str) -> tuple[Any, ...]:
+            query = """
+                SELECT wake_at IS NOT DISTINCT FROM ring_at AND wake_count = rings,
+                       extract(year FROM wake_at)::int, wake_count
+                FROM job_queue WHERE job_type = %s
+            """
+            agree, *values = owner.execute(query, (job_type,)).fetchall()[0]
+            assert agree, job_type
+            return tuple(values)
+
+        assert both("past") == (2030, 3)
+        assert both("plain") == (None, 0)
+        # The release before: enqueues, defers, wakes.
+        owner.execute("INSERT INTO job_queue (job_type, ring_at) VALUES ('before', '2031-01-01Z')")
+        assert both("before") == (2031, 0)
+        owner.execute(
+            "UPDATE job_queue SET ring_at = '2032-01-01Z', rings = least(rings + 1, 1000) WHERE job_type = 'before'"
+        )
+        assert both("before") == (2032, 1)
+        owner.execute("UPDATE job_queue SET ring_at = NULL, rings = 0 WHERE job_type IN ('past', 'before')")
+        assert both("past") == both("before") == (None, 0)
+        # This release does.
+        owner.execute("INSERT INTO job_queue (job_type, wake_at) VALUES ('this', '2031-01-01Z')")
+        assert both("this") == (2031, 0)
+        owner.execute(
+            "UPDATE job_queue SET wake_at = '2032-01-01Z', wake_count = wake_count + 1 WHERE job_type = 'this'"
+        )
+        assert both("this") == (2032, 1)
+        owner.execute("UPDATE job_queue SET wake_at = NULL, wake_count = 0 WHERE job_type = 'this'")
+        assert both("this") == (None, 0)
+        with pytest.raises(psycopg.errors.CheckViolation):
+            owner.execute("UPDATE job_queue SET ring_at = 'infinity' WHERE job_type = 'this'")
+    migrate.downgrade(servers.postgres.url(OWNER, empty_database), "0022")
+    assert rows(url, "SELECT count(*) FROM job_queue WHERE ring_at IS NULL") == [(4,)]
 
 
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:
@@ -729,7 +777,7 @@ def test_a_job_inserted_by_plain_sql_is_enqueued_and_runs(app: App, owner_url: s
     row = owner(owner_url, "INSERT INTO job_queue (job_type) VALUES ('quota.reset_due') RETURNING *")
     expected = {"status": "pending", "queue": "default", "priority": 5, "max_attempts": 3, "attempts": 0, "payload": {}}
     assert {name: row[name] for name in expected} == expected
-    assert (row["scheduled_for"], row["ring_at"]) == (row["created_at"], None)
+    assert (row["scheduled_for"], row["wake_at"]) == (row["created_at"], None)
     assert row["id"].version == 7
     assert abs((row["id"].int >> 80) / 1000 - row["created_at"].timestamp()) < 60
     assert drain() == 1

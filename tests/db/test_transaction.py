@@ -217,7 +217,7 @@ def test_a_job_that_is_sent_with_the_commit_is_added_once_or_not_at_all(opened: 
     assert told == [{"default": {job.id: 5}}]
     with database.transaction(SYSTEM) as tx:
         [row] = tx.jobs.recent()
-    assert (row["id"], row["payload"], row["ring_at"]) == (job.id, job.payload, None)
+    assert (row["id"], row["payload"], row["wake_at"]) == (job.id, job.payload, None)
 
 
 def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:

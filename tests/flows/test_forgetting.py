@@ -275,7 +275,7 @@ def test_nothing_of_a_forgotten_person_is_left_and_no_failure_ever_told_of_them(
     drain(crowd)
     with psycopg.connect(crowd.settings.owner_url) as other:  # what nobody can run waits for a person, as ever
         other.execute("UPDATE job_queue SET status = 'cancelled', completed_at = now() WHERE job_type = 'nobody.knows'")
-        other.execute("UPDATE job_queue SET scheduled_for = now(), ring_at = NULL WHERE job_type = 'identity.forget'")
+        other.execute("UPDATE job_queue SET scheduled_for = now(), wake_at = NULL WHERE job_type = 'identity.forget'")
     drain(crowd)
     assert found(crowd) == set()
     for job_id in (mine, again):
@@ -395,7 +395,7 @@ def test_forgetting_beside_the_work_of_the_tenant_locks_nobody_out(crowd: App) -
         thread.join(120)
     assert errors == []
     with psycopg.connect(crowd.settings.owner_url) as owner:
-        owner.execute("UPDATE job_queue SET scheduled_for = now(), ring_at = NULL WHERE status = 'pending'")
+        owner.execute("UPDATE job_queue SET scheduled_for = now(), wake_at = NULL WHERE status = 'pending'")
     drain(crowd)
     with psycopg.connect(crowd.settings.owner_url) as owner:
         ended = owner.execute(

@@ -66,7 +66,7 @@ def let_time_pass(app: App, seconds: int) -> None:
     with app.db.transaction(SYSTEM) as tx:
         step = timedelta(seconds=seconds)
         tx.driver.execute(
-            "UPDATE job_queue SET scheduled_for = scheduled_for - %s, ring_at = ring_at - %s", (step, step)
+            "UPDATE job_queue SET scheduled_for = scheduled_for - %s, wake_at = wake_at - %s", (step, step)
         )
 
 

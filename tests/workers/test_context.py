@@ -163,7 +163,7 @@ def test_what_nobody_can_tell_waits_for_a_person(stage: Stage) -> None:
 def test_a_snooze_costs_no_attempt(stage: Stage) -> None:
     row = stage.run(lambda ctx: ctx.snooze(timedelta(minutes=5), "still rendering"))
     assert (row["status"], row["attempts"], row["snoozes"]) == ("pending", 0, 1)
-    assert row["scheduled_for"] == row["ring_at"] > row["created_at"] + timedelta(minutes=4)
+    assert row["scheduled_for"] == row["wake_at"] > row["created_at"] + timedelta(minutes=4)
     assert stage.outcomes(row["id"]) == ["snoozed"]
     assert row["error_message"] == "still rendering"
 

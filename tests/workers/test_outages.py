@@ -75,7 +75,7 @@ def enqueue(app: App, number: int, job_type: str = "testing.alone") -> list[UUID
 
 def make_due(app: App) -> None:
     with app.db.transaction(SYSTEM) as tx:
-        tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), ring_at = NULL WHERE status = 'pending'")
+        tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), wake_at = NULL WHERE status = 'pending'")
 
 
 def effects(app: App) -> list[str]:

@@ -127,7 +127,7 @@ def test_beside_a_quarantined_others_run_and_a_second_quarantined_waits(app: App
     notify(runner, second | innocent)
     assert fleet.told("status", first | second | innocent) == {"a": "running", "b": "pending", "c": "completed"}
     assert job_row(app, second["b"])["attempts"] == 0
-    assert job_row(app, second["b"])["ring_at"] is not None, "it asks again a little later, not all the time"
+    assert job_row(app, second["b"])["wake_at"] is not None, "it asks again a little later, not all the time"
     go_on.set()
     thread.join()
     notify(runner, second)

@@ -156,7 +156,7 @@ def test_retry_after_is_respected(bench: Bench) -> None:
 
     row = job_row(bench.app, bench.run(asks_for_patience))
     assert row["scheduled_for"] - row["started_at"] >= timedelta(minutes=5)
-    assert row["ring_at"] == row["scheduled_for"]
+    assert row["wake_at"] == row["scheduled_for"]
 
 
 def test_a_handler_that_does_not_finish_is_told_so(bench: Bench) -> None:
@@ -273,7 +273,7 @@ def test_a_connection_lost_before_the_commit_is_no_failure_and_leaves_no_effects
 
 def make_due(app: App, job_id: UUID) -> None:
     with app.db.transaction(SYSTEM) as tx:
-        tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), ring_at = NULL WHERE id = %s", (job_id,))
+        tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), wake_at = NULL WHERE id = %s", (job_id,))
 
 
 def test_run_drops_what_cannot_be_claimed_and_stops_when_told(bench: Bench) -> None:

@@ -254,8 +254,8 @@ def _before_it(facts: Facts) -> Iterator[Reason]:
         says = f"jobs of the ordering key {key} run one after another, and before it {_first(first)}"
         yield Reason("ordered", says, f"`viral jobs explain {first.id}`")
     held = facts.order_ahead or job["scheduled_for"] > facts.now
-    if not held and job["ring_at"] is not None and job["ring_at"] > facts.now:
-        again = f"it is looked at again at {_in(facts, job['ring_at'])}"
+    if not held and job["wake_at"] is not None and job["wake_at"] > facts.now:
+        again = f"it is looked at again at {_in(facts, job['wake_at'])}"
         if job["crashes"]:
             died = f"worker processes that died while they had it in hand: {job['crashes']}"
             yield Reason("suspect", f"{died}. It waits until no other such job runs in its process; {again}")

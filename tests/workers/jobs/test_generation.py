@@ -84,7 +84,7 @@ def run(app: App, tenant_id: UUID, **arguments: Any) -> dict[str, Any]:
 def again(app: App, job_id: UUID) -> dict[str, Any]:
     """The job's next attempt, without waiting for its time."""
     with app.db.transaction(SYSTEM) as tx:
-        tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), ring_at = NULL WHERE id = %s", (job_id,))
+        tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), wake_at = NULL WHERE id = %s", (job_id,))
     drain(app)
     return job_row(app, job_id)
 
@@ -435,7 +435,7 @@ def test_the_daily_ones_are_counted_like_any_other_and_end_with_the_quota(offlin
     assert of_today(offline, tenant_id) == [{"count": 3, "generator": None}]
     assert of_today(offline, spent) == []
     with offline.db.transaction(SYSTEM) as tx:
-        tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), ring_at = NULL")
+        tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), wake_at = NULL")
     drain(offline)
     assert used(offline, tenant_id) == 10
     [generation] = kept(offline, tenant_id)

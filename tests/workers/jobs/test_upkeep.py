@@ -56,7 +56,7 @@ def test_what_ended_a_while_ago_is_archived_and_dead_letters_wait_longer(
         an_ended_job(app, "completed", ended=now - 1.9 * DAY),
         an_ended_job(app, "completed", ended=now - 1.9 * DAY, created_at=now - 40 * DAY),
         an_ended_job(app, "failed", ended=now - 89 * DAY),
-        an_ended_job(app, "pending", ended=now - 40 * DAY, completed_at=None, scheduled_for=later, ring_at=later),
+        an_ended_job(app, "pending", ended=now - 40 * DAY, completed_at=None, scheduled_for=later, wake_at=later),
     ]
     assert pruned(app, drain) == {"moved": 3, "dropped": 0}
     assert where(app, *gone, *kept) == ["archived"] * 3 + ["hot"] * 4
