@@ -82,7 +82,6 @@ def refuse_undecodable(words: Sequence[str]) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command; what this system foresees is one clear message on standard error, and never a traceback."""
     from domain.errors import ViralError
-    from local.spawn import EmbeddedError
 
     say_what_cannot_be_said()
     guard_output()
@@ -92,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> None:
             app(words, prog_name="viral")
         finally:
             sys.stdout.flush()
-    except (ViralError, EmbeddedError) as error:
+    except ViralError as error:
         sys.stderr.write(f"viral: {error}\n")
         sys.exit(1)
     except BrokenPipeError:  # the reader of a pipe (`| head`) has seen enough

@@ -16,6 +16,7 @@ from web.server.listen import PortTaken, bind
 from workers.engine.job import QUEUES
 from workers.main import command as worker_command
 from workers.runtime.redis_client import refuse_cluster
+from workers.runtime.terminal import coloured
 from workers.settings import Settings, load
 
 HEADING = "\nViral Dashboard's workers are up."
@@ -88,7 +89,8 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
 
     return Supervisor(
         children,
-        tend=embedded.tend,
+        out=coloured(sys.stdout),
+        on_exit=embedded.restart_dead,
         on_children=lambda running: embedded.record(children=running),
         ready=lambda: answers(settings.port, urlsplit(settings.web_url).hostname or LOOPBACK),
     ).run(announce)

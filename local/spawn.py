@@ -1,10 +1,8 @@
-"""Starting processes that cannot outlive us, and ending those of an earlier run that did.
+"""Processes that cannot outlive us are started here, and those of an earlier run that did are ended.
 
 On Linux the kernel signals a child when the *thread* that started it ends (PR_SET_PDEATHSIG): start servers from
 the main thread. Elsewhere an orphan is found at the next start, through the pid it left in a file.
 """
-
-from __future__ import annotations
 
 import ctypes
 import os
@@ -19,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from domain.errors import ViralError
+
 PR_SET_PDEATHSIG = 1
 LOOPBACK = "127.0.0.1"
 
 
-class EmbeddedError(Exception):
-    """Why an embedded server cannot run and what to do about it, in one line for a person."""
+class EmbeddedError(ViralError):
+    """An embedded server cannot run; the text says why and what to do about it, in one line."""
 
 
 def spawn(
@@ -34,19 +34,19 @@ def spawn(
     death_signal: signal.Signals,
     stdout: int | IO[bytes],
     cwd: Path | None = None,
-    become: Callable[[], None] | None = None,
+    switch_user: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A child in a session of its own (a Ctrl-C in the terminal passes it by) which gets `death_signal` if we die.
+    """Start a child in a session of its own (a Ctrl-C in the terminal passes it by). It gets `death_signal` if we die.
 
-    `become` changes identity in the child before the program starts. The kernel forgets the death signal when the
+    `switch_user` changes identity in the child before the program starts. The kernel forgets the death signal when the
     identity changes, so it is asked for afterwards; a parent that died meanwhile is noticed by then.
     """
     parent = os.getpid()
     prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 
     def enter() -> None:
-        if become is not None:
-            become()
+        if switch_user is not None:
+            switch_user()
         if prctl is not None:
             prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
             if os.getppid() != parent:
@@ -64,6 +64,13 @@ def spawn(
             preexec_fn=enter,  # noqa: PLW1509
             start_new_session=True,
         )
+
+
+def server_environment() -> dict[str, str]:
+    """Our environment without secrets and without anything that would configure a server behind our back; the locale is
+    one that every machine has."""
+    needed = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in needed if name in os.environ} | {"LC_ALL": "C"}
 
 
 def end(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) -> None:
@@ -163,7 +170,7 @@ def until(condition: Callable[[], bool], seconds: float, every: float = 0.01) ->
     return True
 
 
-def a_port(preferred: int | None = None) -> int:
+def free_port(preferred: int | None = None) -> int:
     """`preferred` if it is free, else one that is. Free now is not free later: be ready to ask again."""
     for port in (preferred or 0, 0):
         with socket.socket() as probe:
@@ -177,7 +184,7 @@ def a_port(preferred: int | None = None) -> int:
 
 
 def answers(port: int, host: str = LOOPBACK) -> bool:
-    """Somebody accepts connections there."""
+    """Whether a server accepts connections there."""
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""Runs the processes of `viral up` in the foreground: one log, restarts, and one orderly end.
+"""The supervisor runs the processes of `viral up` in the foreground: one log, restarts, and one orderly end.
 
 A single thread waits on everything at once (log lines, deaths, signals, deadlines), so nothing is polled and nothing
 races; and it is the main thread, on whose end the kernel ends the children (see `local.spawn`).
@@ -22,7 +22,6 @@ from typing import IO, TextIO
 from domain.text.visible import visible
 from local.home import ChildRecord
 from local.spawn import signal_group, spawn
-from workers.runtime.terminal import coloured
 
 COLOURS = (36, 33, 35, 32, 34, 31)
 LONGEST_LINE = 64 * 1024  # bytes; longer ones are broken
@@ -42,9 +41,10 @@ class Supervisor:
     A child that ends is started again after 0.5 s, 1 s, 2 s … (`backoff`, at most `longest_backoff`); one that ends
     `give_up_after` times in a row within `quick` seconds of its start ends the whole run.
 
-    `tend` is called when some child process of ours has ended, also one that is none of `children`; what it returns is
-    said, what it raises ends the run. `on_children` is told who runs, each time that changes. `ready` is asked every
-    50 ms after the start, must answer at once, and delays `on_started`.
+    `on_exit` is called when some child process of ours has ended, also one that is none of `children`; the lines that
+    it returns are logged, an error that it raises ends the run. `on_children` gets the running children each time they
+    change. `ready` is called every 50 ms after the start, must answer at once, and delays `on_started`. `out` takes
+    colours and escapes as they are.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Supervisor:
         children: Iterable[Child],
         *,
         out: TextIO | None = None,
-        tend: Callable[[], Iterable[str]] = tuple,
+        on_exit: Callable[[], Iterable[str]] = tuple,
         on_children: Callable[[Sequence[ChildRecord]], None] = lambda children: None,
         ready: Callable[[], bool] = lambda: True,
         quick: float = 10.0,
@@ -63,7 +63,7 @@ class Supervisor:
         children = tuple(children)
         self._log = _Log(out or sys.stdout, width=max([5, *(len(child.name) for child in children)]))
         self._running = [_Running(child, COLOURS[n % len(COLOURS)]) for n, child in enumerate(children)]
-        self._tend = tend
+        self._on_exit = on_exit
         self._on_children = on_children
         self._ready = ready
         self._quick = quick
@@ -72,23 +72,23 @@ class Supervisor:
         self._longest_backoff = longest_backoff
         self._selector = selectors.DefaultSelector()
         self._signals: list[signal.Signals] = []  # asked to stop, not yet looked at
-        self._someone_died = False
+        self._child_ended = False
         self._failed = False
 
     def run(self, on_started: Callable[[], None] | None = None) -> int:
         """Blocks. 0: stopped as asked; 1: a child could not be kept running. No process is left in either case."""
-        with self._listening():
+        with self._signals_noted():
             try:
                 for running in self._running:
                     self._start(running)
-                self._tell_children()
+                self._report_children()
                 announce = on_started
                 while not self._signals and not self._failed and not self._log.closed:
                     if announce is not None and self._ready():
                         announce()
                         announce = None
-                    self._turn(self._pause(announcing=announce is not None))
-                    self._notice_deaths()
+                    self._wait(self._pause(announcing=announce is not None))
+                    self._restart_ended()
                     self._start_due()
             finally:
                 self._stop_all()
@@ -104,7 +104,7 @@ class Supervisor:
                 stdout=subprocess.PIPE,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            self._say(f"{child.name} cannot be started ({error}); stopping.")
+            self._log_line(f"{child.name} cannot be started ({error}); stopping.")
             self._failed = True
             return
         running.process, running.since, running.due = process, time.monotonic(), None
@@ -112,8 +112,8 @@ class Supervisor:
             os.set_blocking(running.pipe.fileno(), False)
             self._selector.register(running.pipe, selectors.EVENT_READ, running)
 
-    def _turn(self, seconds: float | None) -> None:
-        """Wait until something happens, at most so long, and pass on what the children said."""
+    def _wait(self, seconds: float | None) -> None:
+        """Wait until something happens, at most so long, and pass on the output of the children."""
         for key, _ in self._selector.select(seconds):
             if isinstance(key.data, _Running):
                 self._read(key.data)
@@ -141,35 +141,37 @@ class Supervisor:
         return bool(chunk)
 
     def _pause(self, *, announcing: bool) -> float | None:
-        """Seconds until something is due; None if only an event can bring work."""
+        """Return the seconds until something is due; None if only an event can bring work."""
         due = [running.due - time.monotonic() for running in self._running if running.due is not None]
         return max(0.0, min([*due, *([0.05] if announcing else [])])) if due or announcing else None
 
-    def _notice_deaths(self) -> None:
-        if not self._someone_died:
+    def _restart_ended(self) -> None:
+        if not self._child_ended:
             return
-        self._someone_died = False
+        self._child_ended = False
         for running in self._running:
             if running.process is not None and running.due is None and running.process.poll() is not None:
-                self._bury(running, running.process)
-        for line in self._tend():
-            self._say(line)
+                self._schedule_restart(running, running.process)
+        for line in self._on_exit():
+            self._log_line(line)
 
-    def _bury(self, running: _Running, process: subprocess.Popen[bytes]) -> None:
+    def _schedule_restart(self, running: _Running, process: subprocess.Popen[bytes]) -> None:
         """Decide when a child that ended by itself starts again."""
         name = running.child.name
         lived = time.monotonic() - running.since
-        running.quick_deaths = running.quick_deaths + 1 if lived < self._quick else 1
-        signal_group(process.pid, signal.SIGTERM)  # what it left behind
-        if running.quick_deaths >= self._give_up_after:
-            self._say(
-                f"{name} {how_it_ended(process.returncode)}, {running.quick_deaths} times in a row within"
+        running.quick_exits = running.quick_exits + 1 if lived < self._quick else 1
+        signal_group(process.pid, signal.SIGTERM)  # its own children, left behind
+        if running.quick_exits >= self._give_up_after:
+            self._log_line(
+                f"{name} {how_it_ended(process.returncode)}, {running.quick_exits} times in a row within"
                 f" {self._quick:g} s of its start; stopping. Its own last lines are above."
             )
             self._failed = True
             return
-        wait = min(self._backoff * 2.0 ** (running.quick_deaths - 1), self._longest_backoff)
-        self._say(f"{name} {how_it_ended(process.returncode)} after {lived:.1f} s; starting it again in {wait:g} s.")
+        wait = min(self._backoff * 2.0 ** (running.quick_exits - 1), self._longest_backoff)
+        self._log_line(
+            f"{name} {how_it_ended(process.returncode)} after {lived:.1f} s; starting it again in {wait:g} s."
+        )
         running.due = time.monotonic() + wait
 
     def _start_due(self) -> None:
@@ -178,9 +180,9 @@ class Supervisor:
             self._kill(running)
             self._start(running)
         if due:
-            self._tell_children()
+            self._report_children()
 
-    def _tell_children(self) -> None:
+    def _report_children(self) -> None:
         self._on_children(
             [
                 ChildRecord(r.child.name, r.process.pid, tuple(r.child.argv))
@@ -197,22 +199,22 @@ class Supervisor:
         for running in reversed(self._running):
             process = running.process
             if process is not None and process.poll() is None and not hard:
-                self._say(f"stopping {running.child.name} …")
+                self._log_line(f"stopping {running.child.name} …")
                 process.terminate()
                 deadline = time.monotonic() + running.child.grace
                 while process.poll() is None and (left := deadline - time.monotonic()) > 0 and not hard:
-                    self._turn(left)
+                    self._wait(left)
                     if len(self._signals) > asked_before:
                         asked_before, hard = len(self._signals), time.monotonic() - began > patience
                         if not hard:
-                            self._say(f"still stopping {running.child.name}; at most {left:.0f} s more.")
+                            self._log_line(f"still stopping {running.child.name}; at most {left:.0f} s more.")
                 if process.poll() is None:
-                    self._say(f"{running.child.name} did not stop in time and is killed.")
+                    self._log_line(f"{running.child.name} did not stop in time and is killed.")
             self._kill(running)
         self._log.flush()
 
     def _kill(self, running: _Running) -> None:
-        """End the process and whatever it started, and read its last words."""
+        """End the process and whatever it started, and read the rest of its output."""
         process = running.process
         if process is None:
             return
@@ -226,17 +228,17 @@ class Supervisor:
             running.pipe.close()
         running.process = None
 
-    def _say(self, text: str) -> None:
+    def _log_line(self, text: str) -> None:
         self._log.write("viral", text)
         self._log.flush()
 
     @contextmanager
-    def _listening(self) -> Iterator[None]:
+    def _signals_noted(self) -> Iterator[None]:
         """Signals wake the selector; a death of a child is a signal too."""
 
         def note(number: int, frame: FrameType | None) -> None:
             if number == signal.SIGCHLD:
-                self._someone_died = True
+                self._child_ended = True
             else:
                 self._signals.append(signal.Signals(number))
 
@@ -265,7 +267,7 @@ class _Running:
         self.process: subprocess.Popen[bytes] | None = None
         self.since = 0.0
         self.due: float | None = None  # when to start it again
-        self.quick_deaths = 0
+        self.quick_exits = 0
         self.rest = b""  # of a line not finished yet
 
     @property
@@ -275,11 +277,12 @@ class _Running:
 
 
 class _Log:
-    """Lines with the name of who said them; in colour on a terminal. A reader that went away is noted, not raised."""
+    """Lines with the name of the process that wrote them; in colour on a terminal. A reader that went away is noted,
+    not raised."""
 
     def __init__(self, out: TextIO, width: int) -> None:
         self.closed = False
-        self._out = coloured(out)
+        self._out = out
         self._width = width
         self._coloured = out.isatty() and not os.environ.get("NO_COLOR")
 

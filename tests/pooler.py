@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from local.spawn import a_port, answers, end, spawn
+from local.spawn import answers, end, free_port, spawn
 from tests.wait import until
 
 NOBODY = 65534
@@ -74,7 +74,7 @@ class Pooler:
     """One before the server of the URLs, for their roles; its files are in `folder`."""
 
     def __init__(self, folder: Path, urls: Sequence[str], *, pool_size: int, settings: Mapping[str, object]) -> None:
-        self.port = a_port()
+        self.port = free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         server = urlsplit(urls[0])

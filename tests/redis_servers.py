@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from local.spawn import a_port
+from local.spawn import free_port
 from local.valkey import wheel_binary
 from tests.wait import until
 
@@ -21,7 +21,7 @@ class RedisServer:
     """In memory only, with a password; `options` are words of its command line."""
 
     def __init__(self, folder: Path, *options: str, binary: Path | str | None = None, tls: bool = False) -> None:
-        self.port = a_port()
+        self.port = free_port()
         ports = ("--port", "0", "--tls-port", str(self.port)) if tls else ("--port", str(self.port))
         usual = ("--bind", "127.0.0.1", "--save", "", "--requirepass", PASSWORD, "--masterauth", PASSWORD)
         usual += ("--repl-diskless-sync-delay", "0")

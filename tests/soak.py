@@ -36,7 +36,7 @@ from domain.identity.access import KEY_BYTES, ApiScope, new_key
 from domain.quota import quota
 from integrations.stripe.api import StripeApi
 from local.postgres import APP, DATABASE, OWNER, EmbeddedPostgres
-from local.spawn import a_port, end
+from local.spawn import end, free_port
 from local.valkey import EmbeddedRedis
 from simulators.stripe.api import StripeSimulator
 from tests.wait import until
@@ -167,7 +167,7 @@ class Urls:
 @contextmanager
 def web(environment: Mapping[str, str], log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`viral web` on a port of its own."""
-    port = a_port()
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     with log.open("wb") as file:

@@ -21,7 +21,7 @@ MAY_SEE = {
     "scheduler": {"domain", "db", "integrations", "workers"},
     "web": {"domain", "db", "integrations", "workers"},
     "simulators": {"domain", "integrations"},
-    "local": {"domain", "db", "workers"},
+    "local": {"domain"},
     "cli": {"domain", "db", "integrations", "workers", "scheduler", "web", "local", "simulators"},
 }
 
@@ -29,7 +29,7 @@ MAY_SEE = {
 HOMES = {
     "sqlalchemy": ("db",),
     "alembic": ("db.migrate.upgrade",),
-    "psycopg": ("db", "web", "cli"),
+    "psycopg": ("db", "web", "cli", "local"),
     "dramatiq": ("workers.engine.broker", "workers.main"),
     "redis": ("workers.runtime.redis_client", "workers.engine.broker", "web.throttle", "scheduler.dispatcher"),
     "apscheduler": ("scheduler",),

@@ -19,7 +19,7 @@ from benchmarks.servers import BenchError, Running, answer, one, ours, running, 
 from benchmarks.systems import OURS
 from db.security import seeing_all_tenants
 from integrations.stripe import webhooks as stripe
-from local.spawn import a_port, answers
+from local.spawn import answers, free_port
 from simulators.kinds import KINDS
 from simulators.personas import random_persona
 
@@ -73,7 +73,7 @@ def measure_one(plan: Plan, form: str) -> None:
 @contextmanager
 def serving(plan: Plan, form: str, environment: dict[str, str]) -> Iterator[tuple[Running, int]]:
     """One web process, and its port."""
-    port = a_port()
+    port = free_port()
     own = [sys.executable, "-m", "cli.main", "web", "--port", str(port)]
     command = own if form == "ours" else [str(PYTHON), str(PEERS / "webhooks.py"), form, str(port)]
     with running(command, environment, plan.folder) as web:

@@ -21,7 +21,7 @@ from db.transaction import SYSTEM, Database
 from domain.identity.access import KEY_BYTES, ApiScope, new_key
 from domain.quota import quota
 from local.postgres import APP, OWNER, EmbeddedPostgres
-from local.spawn import a_port, end, tail
+from local.spawn import end, free_port, tail
 from local.valkey import EmbeddedRedis
 from tests.wait import until
 from workers.app import Ids
@@ -82,7 +82,7 @@ class System:
     @contextlib.contextmanager
     def web(self, environment: Mapping[str, str] | None = None, *, nofile: int = USUAL_FILES) -> Iterator[Target]:
         """`viral web` with these settings more; `nofile`: how many files it may have open."""
-        port = a_port()
+        port = free_port()
         log = self.folder / f"web-{port}.log"
         command = ["sh", "-c", f'ulimit -n {nofile}; exec "$@"', "sh", sys.executable, "-m", "cli.main", "web"]
         with log.open("wb") as file:

@@ -22,8 +22,8 @@ from benchmarks.plan import QUICK, Plan
 from benchmarks.report import OURS, Report, percentile
 from benchmarks.run import MEASURES, Measure, attempt
 from benchmarks.servers import BenchError, Servers
-from local.cluster import SUPERUSER
 from local.embedded import Embedded, start_embedded
+from local.postgres import SUPERUSER
 from tests.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]

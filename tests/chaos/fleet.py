@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from local.spawn import a_port, answers, signal_group, spawn
+from local.spawn import answers, free_port, signal_group, spawn
 from tests.chaos.ground import Place
 from tests.chaos.nursery import ROOT
 from tests.wait import until
@@ -70,7 +70,7 @@ class Fleet:
 
     def web(self) -> str:
         """A real web process. Returns its origin."""
-        port = a_port()
+        port = free_port()
         self.start(Order("web", "cli.main", ["web"], {"PORT": str(port)}, warm=False))
         until(lambda: answers(port), "the web process to listen")
         return f"http://127.0.0.1:{port}"

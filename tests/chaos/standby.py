@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.footing import find_footing, server_environment
 from local.home import make_home
 from local.postgres import SUPERUSER, EmbeddedPostgres, wheel_binaries
-from local.spawn import spawn
+from local.privileges import choose_user
+from local.spawn import server_environment, spawn
 from tests.outages import admin
 from tests.wait import until
 
@@ -21,12 +21,7 @@ SECRETS = "secrets.json"
 class Standby(EmbeddedPostgres):
     """Answers reads and refuses writes until it is promoted. Its roles and passwords are the primary's."""
 
-    def _says_ready(self) -> bool:
-        try:
-            lines = (self.data / "postmaster.pid").read_text(errors="replace").splitlines()
-        except OSError:
-            return False
-        return len(lines) >= 8 and lines[0].strip() == str(self.pid) and lines[7].strip() in {"standby", "ready"}
+    ready_states = frozenset({"standby", "ready"})
 
 
 @contextmanager
@@ -49,11 +44,11 @@ def standby_of(primary: EmbeddedPostgres, home: Path, primary_home: Path) -> Ite
 
 def copy(primary: EmbeddedPostgres, home: Path) -> None:
     """The primary's data folder as it is now, with the settings that make a server follow it."""
-    footing = find_footing(home / "postgres", wheel_binaries())
-    beside = footing.data.with_name("postgres.copy")
+    run_as = choose_user(home / "postgres", wheel_binaries())
+    beside = run_as.data.with_name("postgres.copy")
     program = spawn(
         [
-            footing.binaries / "pg_basebackup",
+            run_as.binaries / "pg_basebackup",
             f"--dbname={primary.url(SUPERUSER, 'postgres')}?application_name={NAME}",
             f"--pgdata={beside}",
             "--write-recovery-conf",
@@ -65,13 +60,12 @@ def copy(primary: EmbeddedPostgres, home: Path) -> None:
         death_signal=signal.SIGKILL,
         stdout=subprocess.PIPE,
         cwd=Path("/"),
-        become=None,
     )
     said = program.communicate(timeout=120)[0].decode(errors="replace")
     if program.returncode:
         raise RuntimeError(f"pg_basebackup: {said}")
-    beside.rename(footing.data)
-    find_footing(home / "postgres", wheel_binaries())  # hands the folder over to whoever the server runs as
+    beside.rename(run_as.data)
+    choose_user(home / "postgres", wheel_binaries())  # gives the folder to the user that the server runs as
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from db.transaction import SYSTEM
 from domain.identity.access import KEY_BYTES, new_key
 from domain.ops.connections import Role, of_fleet, of_process
 from integrations.stripe import webhooks as stripe
-from local.spawn import a_port, answers
+from local.spawn import answers, free_port
 from tests.builders import a_tenant, new_id, tenant
 from tests.chaos.jobs import varied
 from tests.chaos.test_kill import ROOT, Fleet
@@ -60,7 +60,7 @@ class WholeFleet(Fleet):
             )
 
     def web(self, **env: str) -> str:
-        port = a_port()
+        port = free_port()
         self.run("web", PORT=str(port), **env)
         return f"http://127.0.0.1:{port}"
 

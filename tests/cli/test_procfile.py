@@ -21,7 +21,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from local.postgres import OWNER
-from local.spawn import a_port
+from local.spawn import free_port
 from tests.builders import a_tenant
 from tests.cli.shell import ROOT
 from tests.conftest import Servers
@@ -124,7 +124,7 @@ def test_neither_the_project_nor_the_embedded_servers_are_installed_there(bin_fo
 
 def test_the_four_lines_start_work_and_end(host: Host, servers: Servers, empty_database: str, redis_url: str) -> None:
     database_url = servers.postgres.url(OWNER, empty_database)
-    port = a_port()
+    port = free_port()
     with ExitStack() as stack:
         release = host.start("release", stack)
         assert release.wait(60) == 0, host.log("release")

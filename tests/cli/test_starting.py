@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from local.spawn import a_port
+from local.spawn import free_port
 from tests.cli.shell import Shell, a_process
 from tests.conftest import Servers
 from tests.outages import commits_hang, locked, refusing
@@ -51,7 +51,7 @@ def started(environment: dict[str, str]) -> Iterator[Started]:
 
 @pytest.fixture
 def port() -> int:
-    return a_port()
+    return free_port()
 
 
 @pytest.fixture

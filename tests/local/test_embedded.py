@@ -23,11 +23,12 @@ import pytest
 import redis
 
 import cli
-from local.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedRedis, read_state, start_embedded
-from local.footing import nobody
-from local.home import ChildRecord, State, make_home, new_state, write_state
-from local.postgres import wheel_binaries
-from local.spawn import answers, spawn, until
+from local.embedded import start_embedded
+from local.home import ChildRecord, State, make_home, new_state, read_state, write_state
+from local.postgres import EmbeddedPostgres, wheel_binaries
+from local.privileges import nobody
+from local.spawn import EmbeddedError, answers, spawn, until
+from local.valkey import EmbeddedRedis
 
 PYTHONPATH = os.pathsep.join([str(Path(cli.__file__).parents[1]), *sys.path])
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -93,7 +94,8 @@ class Elsewhere:
     SCRIPT = """
 import json, sys
 from pathlib import Path
-from local.embedded import EmbeddedError, start_embedded
+from local.embedded import start_embedded
+from local.spawn import EmbeddedError
 try:
     with start_embedded(Path(sys.argv[1]), say=lambda line: print(line, file=sys.stderr, flush=True)) as embedded:
         embedded.record(web_url="http://127.0.0.1:1234")
@@ -383,13 +385,16 @@ def test_a_server_that_dies_is_started_again_at_the_same_address(home: Path) -> 
     with start_embedded(home) as embedded:
         before = embedded.urls
         rows(before.database_url, "create table kept as select 42 as answer")
-        assert embedded.tend() == []
+        assert embedded.restart_dead() == []
         for server in (embedded.postgres, embedded.redis):
             assert server is not None
             assert server.pid is not None
             os.kill(server.pid, signal.SIGKILL)
             assert until(lambda one=server: not one.alive(), 5)  # type: ignore[misc]
-        assert [line.split(" had")[0] for line in embedded.tend()] == ["the embedded Postgres", "the embedded Redis"]
+        assert [line.split(" had")[0] for line in embedded.restart_dead()] == [
+            "the embedded Postgres",
+            "the embedded Redis",
+        ]
         assert embedded.urls == before
         assert rows(before.database_url, "select answer from kept") == [(42,)]
         assert redis_at(before.redis_url).ping()
@@ -441,11 +446,11 @@ def test_root_has_several_ways_and_opens_nobodys_folder(home: Path, how: str) ->
     before = [mode(path) for path in (home, closed)]
 
     def server() -> EmbeddedPostgres:
-        return EmbeddedPostgres(within, footing=how, private_root=home / "private")
+        return EmbeddedPostgres(within, run_as=how, private_root=home / "private")
 
     try:
         with server() as postgres:
-            assert postgres.how == how
+            assert postgres.run_as.how == how
             rows(postgres.url(), "create table kept as select 42 as answer")
     except EmbeddedError as error:
         if how == "a user namespace" and "cannot run here" in str(error):
@@ -462,7 +467,7 @@ def test_root_has_several_ways_and_opens_nobodys_folder(home: Path, how: str) ->
 def test_the_data_moves_along_when_another_way_has_to_be_taken(home: Path) -> None:
     make_home(home)
     for how in ("another user", "a private folder", "another user"):
-        with EmbeddedPostgres(home, footing=how, private_root=home / "private") as postgres:
+        with EmbeddedPostgres(home, run_as=how, private_root=home / "private") as postgres:
             rows(postgres.url(), "create table if not exists visits (how text)")
             rows(postgres.url(), f"insert into visits values ('{how}')")
             visits = rows(postgres.url(), "select how from visits")
@@ -481,7 +486,7 @@ def test_binaries_that_others_cannot_reach_are_copied(home: Path) -> None:
     binaries = closed / package.name / "pginstall18" / "bin"
     for _ in ("cold", "warm"):
         with EmbeddedPostgres(
-            home, bin_dir=binaries, footing="a private folder", private_root=home / "private"
+            home, bin_dir=binaries, run_as="a private folder", private_root=home / "private"
         ) as postgres:
             assert rows(postgres.url(), "select 1") == [(1,)]
     assert mode(closed) == 0o700
@@ -501,7 +506,9 @@ AS_USER = """
 import ctypes, encodings.idna, os, sys
 from pathlib import Path
 import psycopg
-from local.embedded import EmbeddedError, read_state, start_embedded
+from local.embedded import start_embedded
+from local.home import read_state
+from local.spawn import EmbeddedError
 try:  # import what is imported late: this Python may live in a folder of root
     psycopg.connect("postgresql://x:y@127.0.0.1:1/z", sslmode="disable", connect_timeout=1)
 except psycopg.OperationalError:
@@ -517,7 +524,7 @@ try:
                 connection.execute("create table if not exists visits ()")
                 found = connection.execute("select count(*) from visits").fetchone()
                 connection.execute("insert into visits default values")
-            print(embedded.postgres.how, found[0] == expected, read_state(home) is not None, flush=True)
+            print(embedded.postgres.run_as.how, found[0] == expected, read_state(home) is not None, flush=True)
 except EmbeddedError as error:
     sys.exit(str(error))
 """

@@ -36,7 +36,7 @@ children = [
 supervisor = Supervisor(
     children,
     on_children=lambda now: (folder / "children").write_text(json.dumps({child.name: child.pid for child in now})),
-    tend=lambda: ["tended"],
+    on_exit=lambda: ["tended"],
     ready=lambda: (folder / "ready").exists() or not told["wait"],
     **told["options"],
 )

@@ -1,6 +1,6 @@
-"""As whom Postgres runs, and on which folders: it refuses to run as root, so root has to become somebody else.
+"""The user that Postgres runs as, and its folders: it refuses to run as root, so root has to become another user.
 
-Nobody's folder is ever opened for that. In this order, the first that works:
+No folder is ever opened to others for that. In this order, the first way that works:
 
 - *as you are*, for an ordinary user;
 - *another user*: the uid of `nobody`, if it can reach the binaries and the data; only the data folder changes owner;
@@ -9,8 +9,6 @@ Nobody's folder is ever opened for that. In this order, the first that works:
 - *a private folder*: `nobody` again, with the data (and the binaries, if need be) in /var/lib/viral-…, and the data
   folder under home a link to it.
 """
-
-from __future__ import annotations
 
 import contextlib
 import ctypes
@@ -26,32 +24,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.spawn import EmbeddedError, spawn
+from local.spawn import EmbeddedError, server_environment, spawn
 
 CLONE_NEWUSER = 0x10000000
 
 
 @dataclass(frozen=True)
-class Footing:
-    how: str
-    uid: int  # owner of the data folder, as seen from outside
-    gid: int
-    become: Callable[[], None] | None
-    binaries: Path
-    data: Path  # without symbolic links; may not exist yet
-    major: int  # version of Postgres
-
-
-@dataclass(frozen=True)
-class Somebody:
+class User:
     uid: int
     gid: int
 
 
-def find_footing(
-    link: Path, binaries: Path, *, private_root: Path = Path("/var/lib"), only: str | None = None
-) -> Footing:
-    """How to run the Postgres of `binaries` on the data folder `link`, which then belongs to whom it must.
+@dataclass(frozen=True)
+class RunAs:
+    """`uid` and `gid` own the data folder, as seen from outside; `data` has no symbolic links and may not exist yet;
+    `major` is the version of Postgres."""
+
+    how: str
+    uid: int
+    gid: int
+    switch_user: Callable[[], None] | None
+    binaries: Path
+    data: Path
+    major: int
+
+
+def choose_user(link: Path, binaries: Path, *, private_root: Path = Path("/var/lib"), only: str | None = None) -> RunAs:
+    """Find a way to run the Postgres of `binaries` on the data folder `link`, and give the data to that user.
 
     `only` picks one way by name instead of the first that works.
     """
@@ -61,50 +60,42 @@ def find_footing(
     for how, attempt in ways(link, binaries, private_root):
         if only in {None, how}:
             try:
-                footing = attempt()
-                hand_over(footing)
+                run_as = attempt()
+                own_data(run_as)
             except subprocess.SubprocessError:  # of the child before it started a program; it cannot say more
                 refused.append(f"{how}: not permitted")
             except (OSError, EmbeddedError) as error:
                 refused.append(f"{how}: {error}")
             else:
-                return footing
+                return run_as
     advice = "run as an ordinary user, or set DATABASE_URL" if os.geteuid() == 0 else "set DATABASE_URL instead"
     raise EmbeddedError(f"Postgres cannot run here ({'; '.join(refused)}): {advice}.")
 
 
-def ways(link: Path, binaries: Path, private_root: Path) -> Iterator[tuple[str, Callable[[], Footing]]]:
-    me, other, data = Somebody(os.geteuid(), os.getegid()), nobody(), link.resolve()
+def ways(link: Path, binaries: Path, private_root: Path) -> Iterator[tuple[str, Callable[[], RunAs]]]:
+    me, other, data = User(os.geteuid(), os.getegid()), nobody(), link.resolve()
 
-    def plain() -> Footing:
-        return probe("as you are", me, None, binaries, data)
+    def way(how: str, user: User, switch_user: Callable[[], None] | None) -> tuple[str, Callable[[], RunAs]]:
+        return how, lambda: probe(how, user, switch_user, binaries, data)
 
-    def another_user() -> Footing:
-        return probe("another user", other, lambda: drop_to(other), binaries, data)
-
-    def namespace() -> Footing:
-        return probe("a user namespace", me, lambda: enter_namespace(me, other), binaries, data)
-
-    def private_folder() -> Footing:
-        return settle_privately(link, binaries, private_root, other)
-
+    namespace = way("a user namespace", me, lambda: enter_user_namespace(me, other))
     if me.uid == 0:
-        yield "another user", another_user
+        yield way("another user", other, lambda: drop_privileges(other))
         if sys.platform == "linux":
-            yield "a user namespace", namespace
-        yield "a private folder", private_folder
+            yield namespace
+        yield "a private folder", lambda: use_private_folder(link, binaries, private_root, other)
     else:
         if sys.platform == "linux" and not is_named(me.uid):  # initdb wants a name for the uid it runs as
-            yield "a user namespace", namespace
-        yield "as you are", plain
+            yield namespace
+        yield way("as you are", me, None)
 
 
-def nobody() -> Somebody:
+def nobody() -> User:
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
-        return Somebody(65534, 65534)
-    return Somebody(entry.pw_uid, entry.pw_gid)
+        return User(65534, 65534)
+    return User(entry.pw_uid, entry.pw_gid)
 
 
 def is_named(uid: int) -> bool:
@@ -115,13 +106,13 @@ def is_named(uid: int) -> bool:
     return True
 
 
-def drop_to(who: Somebody) -> None:
+def drop_privileges(user: User) -> None:
     os.setgroups([])
-    os.setgid(who.gid)
-    os.setuid(who.uid)
+    os.setgid(user.gid)
+    os.setuid(user.uid)
 
 
-def enter_namespace(outside: Somebody, inside: Somebody) -> None:
+def enter_user_namespace(outside: User, inside: User) -> None:
     """Keep being `outside`, but be called `inside`, without any of root's powers once a program is started."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
@@ -130,12 +121,12 @@ def enter_namespace(outside: Somebody, inside: Somebody) -> None:
     Path("/proc/self/gid_map").write_bytes(b"%d %d 1" % (inside.gid, outside.gid))
 
 
-def probe(how: str, who: Somebody, become: Callable[[], None] | None, binaries: Path, data: Path) -> Footing:
+def probe(how: str, user: User, switch_user: Callable[[], None] | None, binaries: Path, data: Path) -> RunAs:
     """Try it: become that user, look at where the data is, start a program of Postgres (which tells its version)."""
 
     def enter() -> None:
-        if become is not None:
-            become()
+        if switch_user is not None:
+            switch_user()
         with contextlib.suppress(FileNotFoundError):  # may be missing, not unreachable
             os.stat(data)
 
@@ -145,20 +136,13 @@ def probe(how: str, who: Somebody, become: Callable[[], None] | None, binaries: 
         death_signal=signal.SIGKILL,
         stdout=subprocess.PIPE,
         cwd=Path("/"),
-        become=enter,
+        switch_user=enter,
     )
-    said = program.communicate(timeout=20)[0].decode(errors="replace").strip()
-    version = re.search(r"\(PostgreSQL\)\D*(\d+)", said)
+    output = program.communicate(timeout=20)[0].decode(errors="replace").strip()
+    version = re.search(r"\(PostgreSQL\)\D*(\d+)", output)
     if program.returncode != 0 or version is None:
-        raise EmbeddedError(f"{binaries / 'initdb'} does not run ({said or program.returncode})")
-    return Footing(how, who.uid, who.gid, become, binaries, data, int(version[1]))
-
-
-def server_environment() -> dict[str, str]:
-    """Of ours, what any program needs; nothing secret, nothing that would configure a server behind our back, and a
-    locale that is there on any machine."""
-    needed = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in needed if name in os.environ} | {"LC_ALL": "C"}
+        raise EmbeddedError(f"{binaries / 'initdb'} does not run ({output or program.returncode})")
+    return RunAs(how, user.uid, user.gid, switch_user, binaries, data, int(version[1]))
 
 
 def refuse_foreign_data(link: Path) -> None:
@@ -168,25 +152,32 @@ def refuse_foreign_data(link: Path) -> None:
         raise EmbeddedError(f"{link} belongs to {name}: run as {name}, or choose another folder with --home.")
 
 
-def hand_over(footing: Footing) -> None:
+def own_data(run_as: RunAs) -> None:
     """Give the data folder, if there is one already, to the user who runs the server on it."""
-    if footing.data.exists() and footing.data.stat().st_uid != footing.uid:
-        for folder, _, files in os.walk(footing.data, topdown=False):
+    if run_as.data.exists() and run_as.data.stat().st_uid != run_as.uid:
+        for folder, _, files in os.walk(run_as.data, topdown=False):
             for name in (*files, ""):
-                os.chown(Path(folder, name), footing.uid, footing.gid, follow_symlinks=False)
+                os.chown(Path(folder, name), run_as.uid, run_as.gid, follow_symlinks=False)
 
 
-def settle_privately(link: Path, binaries: Path, root: Path, who: Somebody) -> Footing:
+def use_private_folder(link: Path, binaries: Path, root: Path, user: User) -> RunAs:
     """Move the data folder below `root`, leave a link, and copy the binaries there if they cannot be reached."""
+
+    def probe_with(reachable: Path) -> RunAs:
+        return probe("a private folder", user, lambda: drop_privileges(user), reachable, data)
+
     folder = root.resolve() / f"viral-{hashlib.sha256(str(link.absolute()).encode()).hexdigest()[:12]}"
     is_new = not folder.exists()
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.geteuid():
-        raise EmbeddedError(f"{folder} belongs to somebody else")
+        raise EmbeddedError(f"{folder} belongs to another user")
     folder.chmod(0o711)  # whatever the umask said; this folder is ours
     data = folder / "postgres"
     try:
-        footing = probe_anywhere(binaries, folder, data, who)
+        try:
+            run_as = probe_with(binaries)
+        except (OSError, EmbeddedError):
+            run_as = probe_with(copied(binaries, folder))
     except BaseException:
         if is_new:
             shutil.rmtree(folder)
@@ -198,14 +189,7 @@ def settle_privately(link: Path, binaries: Path, root: Path, who: Somebody) -> F
         if link.exists():
             shutil.move(link, data)
         link.symlink_to(data)
-    return footing
-
-
-def probe_anywhere(binaries: Path, folder: Path, data: Path, who: Somebody) -> Footing:
-    try:
-        return probe("a private folder", who, lambda: drop_to(who), binaries, data)
-    except (OSError, EmbeddedError):
-        return probe("a private folder", who, lambda: drop_to(who), copied(binaries, folder), data)
+    return run_as
 
 
 def copied(binaries: Path, folder: Path) -> Path:
