@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, Text, cast, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
-from db.postgres.wording import one_line
+from db.postgres.error_text import one_line
 from db.schema.learning import reflexion_insights as insights
 from db.schema.tables import metadata
 from domain.dexie.kinds import shown

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Select, Table, func, select
 
-from db.postgres.saving import put
+from db.postgres.rows import put
 from db.schema.learning import reflexion_insights, scoring_adjustments, self_critiques
 
 

@@ -33,24 +33,23 @@ from db.postgres.connection import (
     AppConnection,
     PoolGuard,
     TransactionSettings,
-    begin,
+    begin_commands,
     commit,
     connect,
-    is_stale_plan,
-    opening,
     put_back,
+    run_commands,
     savepoint,
 )
-from db.postgres.connection import NO_ANSWER as NO_ANSWER
-from db.postgres.connection import CommitUnknown as CommitUnknown
-from db.postgres.connection import Contended as Contended
-from db.postgres.connection import DatabaseUnavailable as DatabaseUnavailable
-from db.postgres.connection import LeaseMissing as LeaseMissing
-from db.postgres.connection import PoolTimeout as PoolTimeout
-from db.postgres.connection import is_contended as is_contended
-from db.postgres.outage import cause_of, why_away
+from db.postgres.error_text import one_line
+from db.postgres.errors import NO_ANSWER as NO_ANSWER
+from db.postgres.errors import CommitUnknown as CommitUnknown
+from db.postgres.errors import Contended as Contended
+from db.postgres.errors import DatabaseUnavailable as DatabaseUnavailable
+from db.postgres.errors import LeaseMissing as LeaseMissing
+from db.postgres.errors import PoolTimeout as PoolTimeout
+from db.postgres.errors import cause_of, is_stale_plan, why_away
+from db.postgres.errors import is_contended as is_contended
 from db.postgres.url import parse
-from db.postgres.wording import one_line
 from db.queue.archive import Archive
 from db.queue.claim import Claims, Done, Due, completing
 from db.queue.dispatch import DispatchOrder
@@ -177,7 +176,7 @@ class Tx:
     def _opened(self) -> tuple[PoolProxiedConnection, AppConnection]:
         pooled, driver = self._connection
         try:
-            begin(driver, self._opening(driver))
+            run_commands(driver, self._begin_commands(driver))
         except psycopg.Error as error:
             self.keep = False
             raise DatabaseUnavailable(f"Postgres went away: {one_line(error)}") from error
@@ -196,15 +195,15 @@ class Tx:
         self._held.by_this_thread = True
         return pooled, cast(AppConnection, pooled.driver_connection)
 
-    def _opening(self, driver: AppConnection) -> bytes:
-        return opening(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
+    def _begin_commands(self, driver: AppConnection) -> bytes:
+        return begin_commands(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
 
     def commit(self) -> None:
         if "_opened" in vars(self):
             commit(self.driver, self.last)
         elif self._plain is not None:
             driver = self._connection[1]
-            commit(driver, self._opening(driver) + adding_plain(self._plain, driver))
+            commit(driver, self._begin_commands(driver) + adding_plain(self._plain, driver))
             self.due[self._plain.queue] = {self._plain.id: self._plain.priority}
 
     def close(self) -> None:
@@ -349,7 +348,7 @@ class Database:
         self._guard = PoolGuard(self._engine)
 
     def connect(self, *, autocommit: bool = False) -> AppConnection:
-        """A connection of its own, outside the pool. Its user begins each transaction with `opening`.
+        """A connection of its own, outside the pool. Its user begins each transaction with `begin_commands`.
 
         Raises:
             DatabaseUnavailable: the server does not answer.

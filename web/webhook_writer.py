@@ -22,7 +22,7 @@ import structlog
 
 from db.events.writer import NewEvent, Stored, store_and_commit
 from db.postgres.connection import AppConnection
-from db.postgres.wording import one_line
+from db.postgres.error_text import one_line
 from domain.errors import Unavailable
 
 Notifications = Mapping[str, Mapping[UUID, int]]

@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 
 from db.postgres.locks import against_deletion
-from db.postgres.saving import put
+from db.postgres.rows import put
 from db.schema.concepts import generations
 from domain.errors import StillUsed
 from domain.text.storable import storable_text

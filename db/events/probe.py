@@ -14,8 +14,8 @@ from typing import Final
 import psycopg
 from psycopg import errors
 
-from db.postgres.connection import AppConnection, begin, is_contended, opening
-from db.postgres.outage import cause_of, why_away
+from db.postgres.connection import AppConnection, begin_commands, run_commands
+from db.postgres.errors import cause_of, is_contended, why_away
 from db.security import SYSTEM_SCOPE
 
 OK: Final = "ok"
@@ -101,7 +101,8 @@ class WriteProbe:
             self._connection = self._connect()
             self._connection.autocommit = True
         self._waits_for = "a write"
-        begin(self._connection, opening(self._connection, SYSTEM_SCOPE, durable=True, timeout=STATEMENT_LIMIT))
+        commands = begin_commands(self._connection, SYSTEM_SCOPE, durable=True, timeout=STATEMENT_LIMIT)
+        run_commands(self._connection, commands)
         self._connection.execute(STORE)
         self._waits_for = "COMMIT: is a synchronous standby missing?"
         self._connection.execute("COMMIT")

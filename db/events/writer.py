@@ -10,9 +10,9 @@ from uuid import UUID
 
 import psycopg
 
-from db.postgres.connection import AppConnection, DatabaseUnavailable, begin_in_pipeline, is_contended, is_stale_plan
-from db.postgres.outage import why_away
-from db.postgres.wording import one_line
+from db.postgres.connection import AppConnection, begin_in_pipeline
+from db.postgres.error_text import one_line
+from db.postgres.errors import DatabaseUnavailable, is_contended, is_stale_plan, why_away
 from db.security import SYSTEM_SCOPE
 from domain.events.outcomes import Status
 

@@ -15,7 +15,7 @@ from db.migrate import revisions
 from db.migrate.revisions import MIGRATIONS as MIGRATIONS
 from db.migrate.revisions import known
 from db.migrate.revisions import newest as newest
-from db.postgres.connection import is_contended
+from db.postgres.errors import is_contended
 from db.postgres.url import parse
 from db.security import CREATE_APP_ROLE, GRANT_RIGHTS, GRANT_ROLE_TO_OWNER
 from domain.errors import Unavailable

@@ -9,7 +9,7 @@ from sqlalchemy import Date, DateTime, Table
 from db.identity.people import answering, only_banned
 from db.migrate.revisions import Schema, welcomed
 from db.postgres.connection import AppConnection
-from db.postgres.loading import DEEPEST
+from db.postgres.values import DEEPEST
 from db.schema.base import EARLIEST, LATEST
 from db.schema.identity import users
 from db.schema.queue import job_queue, schedule_fires

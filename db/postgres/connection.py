@@ -2,7 +2,7 @@
 
 Between us and Postgres there may be a pooler that gives each transaction another session (Neon's pooled address,
 PgBouncer). So each transaction sets its own role, timeouts, time zone and scope, in the round trip that begins it, and
-no statement is prepared by name where a pooler was found. Here is also what it means when a connection is lost.
+no statement is prepared by name where a pooler was found.
 """
 
 import time
@@ -10,55 +10,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import psycopg
-from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure, error_from_result
+from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from sqlalchemy import Engine, PoolProxiedConnection, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from db.postgres.adapters import adapt
-from db.postgres.loading import load_leniently
-from db.postgres.outage import session_ended
+from db.postgres.error_text import one_line
+from db.postgres.errors import NO_LEASE, CommitUnknown, LeaseMissing, session_ended
 from db.postgres.url import DatabaseUrl
-from db.postgres.wording import one_line
-from db.queue.claim import NO_LEASE
+from db.postgres.values import adapt
 from db.security import IDENTIFY, Login, role_to_take
-from domain.errors import Unavailable
 
 IDLE_BEFORE_PING = 2.0
 """Seconds that a pooled connection may rest before it is tried on checkout: a server restart is noticed here."""
 
 
-class DatabaseUnavailable(Unavailable):
-    """Postgres cannot be reached, or went away in the middle. Nothing of the transaction was kept."""
-
-
-class PoolTimeout(DatabaseUnavailable):
-    """Every connection of the pool was in use for as long as one may wait for it. Postgres itself may be well."""
-
-
-class Contended(Unavailable):
-    """Somebody else held, for too long, what this needs. Nothing of the transaction was kept; try again."""
-
-
-class LeaseMissing(Exception):
-    """What was to be completed by the COMMIT is not ours any more: the transaction was rolled back."""
-
-
-class CommitUnknown(Unavailable):
-    """The connection was lost during COMMIT: the transaction may have happened. Read the rows before acting."""
-
-
-NO_ANSWER: Final = (DatabaseUnavailable, CommitUnknown)
-"""What a process outlives: the database is away, and will be back."""
-
-
 @dataclass(frozen=True)
 class TransactionSettings:
-    """The settings of every transaction: how long a statement may take, or wait for a lock, and we may let it wait."""
+    """The settings of every transaction: the longest that a statement takes, waits for a lock, and is waited for."""
 
     statement_timeout: timedelta = timedelta(seconds=30)
     lock_timeout: timedelta = timedelta(seconds=15)
@@ -84,7 +57,7 @@ class AppConnection(psycopg.Connection[Any]):
     beginning: str
 
     def work_as(self, role: str, settings: TransactionSettings) -> None:
-        """Let every transaction that `opening` or `begin_in_pipeline` begins run as `role`, with these settings."""
+        """Let every transaction on this connection run as `role`, with these settings."""
         self.settings = settings.values(role)
         self.beginning = "BEGIN; " + "".join(f"SET LOCAL {name} = '{value}'; " for name, value in self.settings.items())
 
@@ -92,7 +65,7 @@ class AppConnection(psycopg.Connection[Any]):
 def connect(
     url: DatabaseUrl, *, application_name: str, settings: TransactionSettings, autocommit: bool
 ) -> AppConnection:
-    """Connect to a database, and find out how transactions are to be begun there.
+    """Connect to a database, and find out how transactions begin there.
 
     A server that does not write is refused, unless the URL asks for another kind (`target_session_attrs`): of several
     hosts the one that writes is found, and one that was demoted is left alone.
@@ -101,14 +74,9 @@ def connect(
         psycopg.OperationalError: the server does not answer.
         RoleRefused: nothing would keep one tenant's rows from another.
     """
-    connection = AppConnection.connect(
-        url.conninfo,
-        autocommit=True,
-        application_name=application_name,
-    )
+    connection = AppConnection.connect(url.conninfo, autocommit=True, application_name=application_name)
     try:
         adapt(connection)
-        load_leniently(connection)
         login = Login(*connection.execute(IDENTIFY, prepare=False).fetchall()[0])
         connection.work_as(role_to_take(login), settings)
         # A pooler deals out cancel keys of its own, so the process that it names is not the one that answers.
@@ -122,8 +90,8 @@ def connect(
     return connection
 
 
-def opening(driver: AppConnection, scope: str, *, durable: bool, timeout: timedelta | None) -> bytes:
-    """The commands that begin a transaction and give it its role, settings and scope, in one round trip."""
+def begin_commands(driver: AppConnection, scope: str, *, durable: bool, timeout: timedelta | None) -> bytes:
+    """Return the commands that begin a transaction and give it its role, settings and scope."""
     commands = f"{driver.beginning}SET LOCAL app.tenant_id = '{scope}'; "
     if not durable:
         commands += "SET LOCAL synchronous_commit = off; "
@@ -132,8 +100,16 @@ def opening(driver: AppConnection, scope: str, *, durable: bool, timeout: timede
     return commands.encode()
 
 
+def run_commands(driver: psycopg.Connection[Any], commands: bytes) -> None:
+    """Run commands that have neither parameters nor results, in one round trip."""
+    result = driver.pgconn.exec_(commands)
+    if result.status != ExecStatus.COMMAND_OK:
+        error = error_from_result(result)
+        raise error if error.sqlstate else psycopg.OperationalError(str(error))
+
+
 def begin_in_pipeline(driver: AppConnection, scope: str) -> None:
-    """`opening` for a connection in pipeline mode, where a message holds one statement."""
+    """Begin a transaction on a connection in pipeline mode, where a message holds one statement."""
     settings = driver.settings | {"app.tenant_id": scope}
     driver.execute("BEGIN")
     driver.execute(
@@ -142,39 +118,28 @@ def begin_in_pipeline(driver: AppConnection, scope: str) -> None:
     )
 
 
-def begin(driver: psycopg.Connection[Any], commands: bytes) -> None:
-    result = driver.pgconn.exec_(commands)
-    if result.status != ExecStatus.COMMAND_OK:
-        refusal = error_from_result(result)
-        raise refusal if refusal.sqlstate else psycopg.OperationalError(str(refusal))
-
-
 def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
     """Commit, in one round trip with the statements `last`.
 
     Raises:
         CommitUnknown: the connection was lost.
-        LeaseMissing: the job that was to be completed is not ours any more.
+        LeaseMissing: the lease does not own the job any more that was to be completed.
         psycopg.Error: the server refused; nothing is kept.
     """
     refuse_failed(driver)
     try:
-        result = driver.pgconn.exec_(last + b"COMMIT")
-    except psycopg.OperationalError as error:
-        raise CommitUnknown(f"the connection was lost during COMMIT: {one_line(error)}") from error
-    if result.status == ExecStatus.COMMAND_OK:
-        return
-    refusal = error_from_result(result)
-    # A refusal that the server spoke (a deadlock, a deferred check) leaves the connection usable: rolled back.
-    if driver.closed or session_ended(refusal):
-        raise CommitUnknown(f"the connection was lost during COMMIT: {one_line(refusal)}") from refusal
-    if last and refusal.sqlstate == NO_LEASE:
-        raise LeaseMissing from refusal
-    raise refusal
+        run_commands(driver, last + b"COMMIT")
+    except psycopg.Error as error:
+        # A refusal by the server (a deadlock, a deferred check) has a SQLSTATE and leaves the connection usable.
+        if driver.closed or error.sqlstate is None or session_ended(error):
+            raise CommitUnknown(f"the connection was lost during COMMIT: {one_line(error)}") from error
+        if last and error.sqlstate == NO_LEASE:
+            raise LeaseMissing from error
+        raise
 
 
 def refuse_failed(driver: psycopg.Connection[Any]) -> None:
-    """A COMMIT now would be answered with a silent ROLLBACK.
+    """Refuse to go on in a transaction whose COMMIT would be answered with a silent ROLLBACK.
 
     Raises:
         psycopg.errors.InFailedSqlTransaction: an error of a statement was caught.
@@ -187,20 +152,14 @@ def refuse_failed(driver: psycopg.Connection[Any]) -> None:
 def savepoint(driver: psycopg.Connection[Any], scope: str, *, first: bool) -> Iterator[None]:
     """Set a savepoint, instead of the one before it, and the scope, in one round trip. An error undoes the block."""
     release = "" if first else "RELEASE SAVEPOINT job; "
-    _tell(driver, f"{release}SAVEPOINT job; SET LOCAL app.tenant_id = '{scope}'")
+    run_commands(driver, f"{release}SAVEPOINT job; SET LOCAL app.tenant_id = '{scope}'".encode())
     try:
         yield
         refuse_failed(driver)
     except BaseException:
         if not driver.closed:
-            _tell(driver, "ROLLBACK TO SAVEPOINT job")
+            run_commands(driver, b"ROLLBACK TO SAVEPOINT job")
         raise
-
-
-def _tell(driver: psycopg.Connection[Any], commands: str) -> None:
-    result = driver.pgconn.exec_(commands.encode())
-    if result.status != ExecStatus.COMMAND_OK:
-        raise error_from_result(result)
 
 
 def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any], *, keep: bool) -> None:
@@ -212,19 +171,6 @@ def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any], *, 
     if not keep and pooled.is_valid:
         pooled.invalidate()
     pooled.close()
-
-
-def is_contended(error: BaseException) -> bool:
-    """Whether a statement waited in vain for what another transaction holds, or for one that waited for it."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return isinstance(cause, LockNotAvailable | DeadlockDetected | SerializationFailure)
-
-
-def is_stale_plan(error: BaseException) -> bool:
-    """Whether a migration has changed what a prepared statement returns: on this connection it fails from now on."""
-    return (
-        isinstance(error, psycopg.errors.FeatureNotSupported) and error.diag.source_function == "RevalidateCachedQuery"
-    )
 
 
 class PoolGuard:

@@ -1,17 +1,21 @@
-"""Reads rows by column name, for lists and for people."""
+"""Reads rows by column name, for lists and for people; adds or changes one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import dict_row
+from sqlalchemy import ColumnElement, Connection, Table, update
+from sqlalchemy.dialects.postgresql import insert
+
+from domain.errors import IdTaken
 
 Values = Mapping[str, Any] | Sequence[Any]
 
 LISTED_BYTES = 8 * 1024 * 1024
 """Bytes of a listing's rows, as text: in memory, JSON takes up to thirty times as much."""
 
-# Of a window without an order, the rows are in the order of the query.
+# A window without an order has its rows in the order of the query.
 LISTED = """
 SELECT * FROM (
     SELECT listed.*, count(*) OVER () AS "found?",
@@ -22,7 +26,7 @@ SELECT * FROM (
 
 
 class Listing(NamedTuple):
-    """Rows, and how many more there are that would have been too much at once."""
+    """Rows, and the number of further ones that would have been too much at once."""
 
     rows: list[dict[str, Any]]
     left_out: int
@@ -45,3 +49,23 @@ def listing_of(driver: psycopg.Connection[Any], query: str, values: Values = ())
 def row_of(driver: psycopg.Connection[Any], query: str, values: Values = ()) -> dict[str, Any] | None:
     """Return the first row, if there is one; see `rows_of`."""
     return next(iter(rows_of(driver, query, values)), None)
+
+
+TRIES = 3
+"""The row that holds an id may be deleted before it can be changed: then the insert is tried again."""
+
+
+def put(sql: Connection, table: Table, values: Mapping[str, Any], this: ColumnElement[bool]) -> None:
+    """Add a row of these values; if one of its unique values is in use, change the tenant's own row `this` instead.
+    Another tenant's row is never changed.
+
+    Raises:
+        IdTaken: a row that is not `this` uses the value.
+    """
+    add = insert(table).values(values).on_conflict_do_nothing().returning(table.c.id)
+    changes = {name: value for name, value in values.items() if name not in ("id", "tenant_id")}
+    change = update(table).where(table.c.tenant_id == values["tenant_id"], this).values(changes)
+    for _ in range(TRIES):
+        if sql.execute(add).one_or_none() is not None or sql.execute(change).rowcount:
+            return
+    raise IdTaken(f"{table.name}: the id {values['id']} is in use")

@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from db.postgres.loading import UnreadableJson
+from db.postgres.values import UnreadableJson
 from db.queue.policies import read_policies
 from db.queue.terms import Known as Known
 from db.queue.terms import Terms as Terms
@@ -158,9 +158,6 @@ SET status = 'completed', completed_at = now(), result = %(results)s::jsonb -> i
 WHERE id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND lease_token = ANY(%(tokens)b::bigint[])
 RETURNING id
 """
-
-NO_LEASE = "VD002"
-"""SQLSTATE that the function `complete_job` raises when the lease does not own the job any more."""
 
 # A successor that is locked is just being claimed, by somebody who waits for the lock that we hold: it sees for itself.
 WAKE_NEXT = """

@@ -13,8 +13,8 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
-from db.postgres.loading import UnreadableJson
 from db.postgres.rows import rows_of
+from db.postgres.values import UnreadableJson
 from db.queue.claim import ONE_LESS, ONE_MORE
 
 BEAT = """

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
+from db.postgres.errors import NO_LEASE
 from db.schema.base import (
     boolean,
     count,
@@ -129,13 +130,13 @@ job_queue = sa.Table(
 
 # A function, so that it can be sent as text together with COMMIT, and the session keeps its plan all the same. The
 # status is concatenated so that no index on it is used: the row is found by its primary key.
-create_after_tables("""
+create_after_tables(f"""
 CREATE FUNCTION complete_job(job_id uuid, token bigint, outcome jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE job_queue SET status = 'completed', completed_at = now(), result = outcome, error_message = NULL
     WHERE id = job_id AND status || '' = 'running' AND lease_token = token;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the lease does not own the job any more' USING ERRCODE = 'VD002';
+        RAISE EXCEPTION 'the lease does not own the job any more' USING ERRCODE = '{NO_LEASE}';
     END IF;
 END $$
 """)

@@ -2,7 +2,7 @@
 effect that the text tells of, and whoever caused the effect would cause it again.
 
 U+0000 and halves of surrogate pairs become U+FFFD; numbers that are not finite, or too long for Python to read back,
-become null. `db/postgres/adapters.py` puts every text and every JSON value through here on its way to Postgres.
+become null. `db/postgres/values.py` puts every text and every JSON value through here on its way to Postgres.
 """
 
 import json

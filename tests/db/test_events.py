@@ -13,7 +13,8 @@ from psycopg.rows import dict_row
 
 from db.events.store import Events, Replayable
 from db.events.writer import NewEvent, Stored, store_and_commit
-from db.postgres.connection import AppConnection, DatabaseUnavailable
+from db.postgres.connection import AppConnection
+from db.postgres.errors import DatabaseUnavailable
 from domain.errors import EventDropped, Unavailable, UnknownEvent
 from domain.events.outcomes import IGNORED, MOST_DETAIL, SETTLED, Concern, Flag, Outcome, Status
 from tests.conftest import Servers, connection_to

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from db.postgres.loading import DEEPEST, UnreadableJson
+from db.postgres.values import DEEPEST, UnreadableJson
 from db.transaction import SYSTEM, DatabaseUnavailable, Tx
 from tests.builders import new_id
 from workers.app import App

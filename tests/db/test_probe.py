@@ -8,7 +8,7 @@ import pytest
 
 from db.events.probe import NOT_MIGRATED, OK, WriteProbe
 from db.postgres.connection import AppConnection
-from db.postgres.outage import AWAY
+from db.postgres.errors import AWAY
 from tests.conftest import Servers, connection_to
 from tests.outages import commits_hang, locked, read_only, refusing
 from tests.wait import until

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from db.postgres.connection import IDLE_BEFORE_PING, TransactionSettings
-from db.postgres.outage import AWAY
+from db.postgres.errors import AWAY
 from db.queue.enqueue import NewJob
 from db.transaction import SYSTEM, Contended, Database, DatabaseUnavailable, Notifications, SecondConnection, Tx
 from domain.errors import TenantContextNotSet, Unavailable

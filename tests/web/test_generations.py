@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import func, select
 
 from db.concepts.generations import Generation
-from db.postgres.connection import DatabaseUnavailable
+from db.postgres.errors import DatabaseUnavailable
 from db.schema.learning import performance_feedback
 from db.schema.ops import api_usage
 from db.transaction import SYSTEM

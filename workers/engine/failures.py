@@ -1,13 +1,13 @@
 """A failed attempt in words that can always be kept, whatever the exception is and says.
 
-They never repeat the values that provoked it (`db/postgres/wording.py`): an attempt outlives the person whose data
+They never repeat the values that provoked it (`db/postgres/error_text.py`): an attempt outlives the person whose data
 they were.
 """
 
 from collections.abc import Iterator
 from traceback import StackSummary, walk_tb
 
-from db.postgres.wording import text_of as worded
+from db.postgres.error_text import text_of as worded
 from db.queue.transitions import FailedAttempt
 from domain.errors import Rejected, ViralError
 from domain.text.redaction import shortened

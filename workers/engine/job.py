@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from db.concepts.generations import Generation as Generation
 from db.events.store import Event as Event
-from db.postgres.loading import UnreadableJson
+from db.postgres.values import UnreadableJson
 from db.queue.claim import Terms
 from db.queue.enqueue import NewJob
 from db.transaction import SYSTEM as SYSTEM

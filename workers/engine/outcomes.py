@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from db.postgres.loading import UnreadableJson
+from db.postgres.values import UnreadableJson
 from db.queue.claim import ClaimedJob
 from db.queue.transitions import FailedAttempt
 from db.queue.workers import NOBODY, LostJob

@@ -18,7 +18,7 @@ NAMING: Final = (AttributeError, ImportError, NameError, TypeError)
 
 
 def text_of(error: BaseException) -> str:
-    """Return what the error says, without values; empty if it says nothing. Raises what its `__str__` raises."""
+    """Return the error's text without values, "" if it has none. Raises what its `__str__` raises."""
     if isinstance(error, StatementError) and error.orig is not None:
         error = error.orig
     if isinstance(error, psycopg.Error):
@@ -29,19 +29,19 @@ def text_of(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return `text_of` on one line; the error's class if it says nothing."""
+    """Return `text_of` on one line, or the error's class if it has no text."""
     return " ".join(text_of(error).split()) or type(error).__name__
 
 
 def _of_postgres(error: psycopg.Error) -> str:
-    said, sqlstate = error.diag.message_primary, error.sqlstate or ""
-    if said is None:
-        # The client's own: an outage names hosts and no rows; anything else, what it could not send.
+    message, sqlstate = error.diag.message_primary, error.sqlstate or ""
+    if message is None:
+        # It is the client's own error: an outage names hosts and no rows; any other, what it could not send.
         outage = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         return without_addresses(str(error)) if outage else without_values(str(error))
     if sqlstate.startswith("22"):  # a data exception: `invalid input syntax for type uuid: "…"`
-        return without_values(said)
-    return without_addresses(said)
+        return without_values(message)
+    return without_addresses(message)
 
 
 def _of_validation(error: BaseException) -> str | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 from sqlalchemy import insert, select
 
-from db.postgres.adapters import adapt
+from db.postgres.values import adapt
 from db.queue.enqueue import NewJob
 from db.schema.concepts import generations
 from db.schema.tenants import tenants

@@ -1,5 +1,10 @@
-"""Values that Postgres holds and Python cannot: loaded as the nearest ones that it can, so that no row of another
-program makes the rows beside it unreadable. `viral doctor` names such rows."""
+"""How values pass between Python and Postgres: everything that Python holds can be stored, and everything that Postgres
+holds can be loaded.
+
+This is the one border for every value that is written or queried, so no query has to think of U+0000, half a surrogate
+pair or NaN (`domain/text/storable.py`). A value that Postgres holds and Python cannot is loaded as the nearest one that
+it can, so no row of another program makes the rows beside it unreadable; `viral doctor` names such rows.
+"""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -8,7 +13,10 @@ from typing import Any
 import psycopg
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
-from psycopg.types.json import set_json_loads
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.string import StrBinaryDumper, StrDumperUnknown
+
+from domain.text.storable import storable_text, to_json
 
 DEEPEST = 300
 """Levels of JSON. Python's own decoder, and all that walks what it makes, stops at 1,000 frames or before."""
@@ -28,15 +36,39 @@ class UnreadableJson(str):
     __slots__ = ()
 
 
-def load_leniently(connection: psycopg.Connection[Any]) -> None:
-    """Let the connection load every time, date and JSON value that Postgres can hold."""
+def adapt(connection: psycopg.Connection[Any]) -> None:
+    """Let the connection store every text and JSON value of Python, and load every time, date and JSON value of
+    Postgres."""
+    connection.adapters.register_dumper(str, _BinaryText)
+    connection.adapters.register_dumper(str, _Text)  # the last one is the usual one
+    set_json_dumps(to_json, connection)
     set_json_loads(_json, connection)
     for name, first, last in (("timestamptz", FIRST_MOMENT, LAST_MOMENT), ("date", FIRST_DAY, LAST_DAY)):
         connection.adapters.register_loader(name, _clamped(connection, name, first, last))
 
 
+class _Text(StrDumperUnknown):
+    def dump(self, obj: str) -> Buffer:
+        return _encoded(obj, self._encoding)
+
+
+class _BinaryText(StrBinaryDumper):
+    def dump(self, obj: str) -> Buffer:
+        return _encoded(obj, self._encoding)
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """Encode the text; a text that needs no change, as nearly all, is not searched for surrogates."""
+    try:
+        if "\0" not in text:
+            return text.encode(encoding)
+    except UnicodeEncodeError:
+        pass
+    return storable_text(text).encode(encoding, "replace")
+
+
 def _json(data: str | bytes) -> Any:
-    # Without the guess at the encoding, which takes as long as all the rest of a small value. (orjson would be faster
+    # The guess at the encoding takes as long as all the rest of a small value: it is left out. (orjson would be faster
     # still, but refuses numbers that Postgres takes.)
     text = data if isinstance(data, str) else str(data, "utf-8")
     try:
