@@ -1,4 +1,4 @@
-"""The web application: webhooks in, and the answers to "are you up?" and "are you ready?"."""
+"""The web process: the webhook endpoints, the API, and the health and readiness checks."""
 
 import asyncio
 import contextlib
@@ -26,15 +26,15 @@ from domain.errors import Unavailable
 from domain.ops.connections import Role, usual_pool
 from web.api.admission import PATIENCE
 from web.api.app import create_api
-from web.api.refusals import refusal
+from web.api.rate_limit import RateLimiter
 from web.api.usage import UsageLog
+from web.error_responses import http_error, internal_error
 from web.server.body import LargeBodies
-from web.server.connections import Server, bounds
+from web.server.connections import Server, connection_limits
 from web.server.listen import bind
-from web.signin import verifier
-from web.throttle import Throttle
-from web.webhook_writer import Ingest, Notifications
-from web.webhooks import OPENERS, Door, DoorsFirst, own_error, usable
+from web.session_verifier import session_verifier
+from web.webhook_writer import Notifications, WebhookWriter
+from web.webhooks import EVENT_READERS, WebhookEndpoint, WebhooksFirst, usable_secrets
 from workers.app import Ids, build
 from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
@@ -44,29 +44,26 @@ from workers.runtime.redis_client import SAYS, Trouble, connect, diagnose
 from workers.settings import Settings
 
 READY_FOR = 1.0
-"""Seconds that an answer of `/readyz` is given again, so that nobody can make us open connections at will."""
-
-CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+"""Seconds that a result of `/readyz` is used again, so that nobody can make us open connections at will."""
 
 log = structlog.get_logger()
 
 
 class Background(Protocol):
-    """Threads of their own."""
+    """Works on threads of its own, from the first request to the last."""
 
     def start(self) -> None: ...
 
     def stop(self) -> None:
-        """Finish what was begun; blocks for some seconds at most."""
+        """Finish the work begun; blocks for some seconds at most."""
 
 
 @dataclass(frozen=True)
 class WebDeps:
-    """What the web application works with. `connect` gives a connection of the application's role.
+    """The dependencies of the web application. `connect` gives a connection of the application's role.
 
-    `ring` and `redis_ping` must have short timeouts of their own; `redis_ping` raises if Redis does not answer.
-    `clock` is Unix seconds. Several secrets of one source are valid at once while one is rolled. `background` is what
-    works beside the requests, from the first to the last of them.
+    `notify` and `redis_ping` must have short timeouts of their own; `redis_ping` raises if Redis does not answer.
+    `clock` is Unix seconds. Several secrets of one source are valid at once while one is rolled.
     """
 
     stripe_secrets: tuple[str, ...]
@@ -83,7 +80,7 @@ class WebDeps:
 
 
 def run(settings: Settings) -> None:
-    """The web process: serve until SIGTERM or SIGINT; what was accepted is stored before it ends.
+    """The web process: serve until SIGTERM or SIGINT; accepted events are stored before it ends.
 
     Raises:
         SettingsInvalid: a setting that the process needs is missing.
@@ -98,11 +95,11 @@ def run(settings: Settings) -> None:
         app.check_schema()
     except Unavailable as error:  # webhooks are answered 503, and readiness says why, until it is there
         log.warning("web.waits", reason=str(error))
-    sessions = verifier(settings)
+    sessions = session_verifier(settings)
     if sessions is not None:
         sessions.prepare()
     usage = UsageLog(app.db.separate())
-    throttle = Throttle(connect(settings.redis_url, used_for="the limits of requests"))
+    rate_limiter = RateLimiter(connect(settings.redis_url, used_for="the limits of requests"))
     deps = WebDeps(
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
         clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
@@ -118,23 +115,23 @@ def run(settings: Settings) -> None:
             sessions=sessions,
             clock=time.time,
             origins=settings.clerk_authorized_parties,
-            throttle=throttle,
+            rate_limiter=rate_limiter,
             usage=usage,
         ),
         background=(app, usage),
     )
-    server = Server(create_app(deps), bounds())
+    server = Server(create_app(deps), connection_limits())
     _stop_on_signals(server)
-    # What is loaded by now stays. Unfrozen, every full collection walks it, and all requests stand still for 70 ms.
+    # Everything loaded by now stays. Unfrozen, every full collection walks it, and all requests wait for 70 ms.
     gc.collect()
     gc.freeze()
     server.run(sockets)
-    throttle.close()
+    rate_limiter.close()
     app.close()
 
 
 def _stop_on_signals(server: uvicorn.Server) -> None:
-    """uvicorn stops in order and then raises the signal again, which would end the process before its last acts."""
+    """Have a signal only stop the server. uvicorn would raise it again, which ends the process before its last acts."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         server.should_exit = True
@@ -143,24 +140,27 @@ def _stop_on_signals(server: uvicorn.Server) -> None:
         signal.signal(number, stop)
 
 
-def create_app(web: WebDeps) -> DoorsFirst:
-    """Nothing is connected or started before the application's lifespan begins."""
-    ingest = Ingest(web.connect, web.notify)
-    given = {"stripe": (web.stripe_secrets, web.stripe_job), "clerk": (web.clerk_secrets, web.clerk_job)}
+def create_app(web: WebDeps) -> WebhooksFirst:
+    """Put the application together. Nothing is connected or started before its lifespan begins."""
+    writer = WebhookWriter(web.connect, web.notify)
     bodies = LargeBodies()
-    doors = [
-        Door(source, OPENERS[source], usable(source, secrets), job, ingest, web.clock, web.make_id, bodies)
-        for source, (secrets, job) in given.items()
+    endpoints = [
+        WebhookEndpoint(
+            source, EVENT_READERS[source], usable_secrets(source, secrets), job, writer, web.clock, web.make_id, bodies
+        )
+        for source, secrets, job in (
+            ("stripe", web.stripe_secrets, web.stripe_job),
+            ("clerk", web.clerk_secrets, web.clerk_job),
+        )
     ]
-
     probe = WriteProbe(web.connect)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        background = (*web.background, ingest)
+        background = (*web.background, writer)
         for each in background:
             each.start()
-        log.info("web.ready", doors=[door.source for door in doors if door.secrets])
+        log.info("web.ready", webhooks=[each.source for each in endpoints if each.secrets])
         yield
         for each in reversed(background):
             await asyncio.to_thread(each.stop)
@@ -174,10 +174,10 @@ def create_app(web: WebDeps) -> DoorsFirst:
             Mount("/api", web.api),
         ],
         lifespan=lifespan,
-        exception_handlers={HTTPException: http_error, Exception: _own_error},
+        exception_handlers={HTTPException: http_error, Exception: internal_error},
     )
     rest.router.redirect_slashes = False  # a redirect would repeat the Host header, which anybody may have written
-    return DoorsFirst(doors, rest)
+    return WebhooksFirst(endpoints, rest)
 
 
 async def index(request: Request) -> Response:
@@ -197,7 +197,7 @@ async def healthz(request: Request) -> Response:
 class Readiness:
     """Has Postgres store something, and asks Redis, once a second at most.
 
-    `try_write` answers "ok", or says in a few words why nothing can be stored; it has a time limit of its own.
+    `try_write` returns "ok", or in a few words why nothing can be stored; it has a time limit of its own.
     """
 
     def __init__(self, try_write: Callable[[], str], redis_ping: Callable[[], None]) -> None:
@@ -208,7 +208,7 @@ class Readiness:
         self._parts: dict[str, str] = {}
 
     async def answer(self, request: Request) -> Response:
-        """503 if Postgres stores nothing. Without Redis still 200: webhooks are stored, and the relay rings later."""
+        """503 if Postgres stores nothing. Without Redis it is 200: the dispatcher notifies later."""
         async with self._asking:
             if time.monotonic() - self._asked_at > READY_FOR:
                 postgres, redis = await asyncio.gather(
@@ -234,14 +234,3 @@ class Readiness:
             trouble = diagnose(error)  # the client has logged it
             return "unreachable" if trouble is Trouble.AWAY else SAYS[trouble].removeprefix("Redis ")
         return "ok"
-
-
-async def http_error(request: Request, exception: Exception) -> Response:
-    if not isinstance(exception, HTTPException):
-        raise exception
-    code = CODES.get(exception.status_code, "HTTP_ERROR")
-    return refusal(exception.status_code, exception.detail, code, headers=exception.headers)
-
-
-async def _own_error(request: Request, exception: Exception) -> Response:
-    return own_error()

@@ -1,6 +1,6 @@
 """Group commit: events that arrive while one commit is under way share the next.
 
-    accept ──▶ waiting ──▶ the writer thread ──▶ one transaction ──▶ futures resolved ──▶ the ringer thread
+    store ──▶ waiting ──▶ the writer thread ──▶ one transaction ──▶ futures resolved ──▶ the notifier thread
 
 A request is answered only after the commit that holds its event. Whatever goes wrong, storing again is safe, because
 (source, external_id) is unique: so a batch that fails is simply tried again, event by event. The bell is rung after
@@ -52,7 +52,7 @@ class Waiting:
         return self.answer.done() or time.monotonic() > self.deadline
 
 
-class Ingest:
+class WebhookWriter:
     """Stores events durably for the requests of one event loop."""
 
     def __init__(
@@ -75,14 +75,14 @@ class Ingest:
         self._connection: AppConnection | None = None
         self._served = True
         self._notifications: Queue[Notifications | None] = Queue(NOTIFICATIONS_WAITING)
-        self._writer = threading.Thread(target=self._write_all, name="ingest-writer", daemon=True)
-        self._ringer = threading.Thread(target=self._notify_all, name="ingest-ringer", daemon=True)
+        self._writer = threading.Thread(target=self._write_all, name="webhook-writer", daemon=True)
+        self._notifier = threading.Thread(target=self._notify_all, name="webhook-notifier", daemon=True)
 
     def start(self) -> None:
         """Nothing is connected before the first event."""
         self._accepting = True
         self._writer.start()
-        self._ringer.start()
+        self._notifier.start()
 
     def stop(self) -> None:
         """Take no more events, store those that were taken, and return; blocks for `patience` and a second at most.
@@ -93,9 +93,9 @@ class Ingest:
         self._queue.put(None)
         self._writer.join(self._patience)
         self._put_notifications(None)
-        self._ringer.join(1.0)
+        self._notifier.join(1.0)
 
-    async def accept(self, event: NewEvent) -> Stored:
+    async def store(self, event: NewEvent) -> Stored:
         """Return once the event and its job are committed (by now or by an earlier delivery).
 
         Raises:
@@ -122,7 +122,7 @@ class Ingest:
             try:
                 self._write(batch)
             except Exception:
-                log.exception("ingest.writer_failed", events=len(batch))
+                log.exception("webhook_writer.writer_failed", events=len(batch))
                 _on_loop(batch, _refuse, "an error of our own")
         if self._connection is not None:
             self._connection.close()
@@ -145,10 +145,10 @@ class Ingest:
 
     def _write(self, batch: Sequence[Waiting]) -> None:
         try:
-            stored = self._store(batch)
+            stored = self._commit(batch)
         except Exception as error:
             if not isinstance(error, Unavailable):
-                log.warning("ingest.batch_failed", events=len(batch), reason=one_line(error))
+                log.warning("webhook_writer.batch_failed", events=len(batch), reason=one_line(error))
             for waiting in batch:
                 self._write_alone(waiting)
         else:
@@ -158,12 +158,12 @@ class Ingest:
         """Store one event, waiting for Postgres as long as its request does."""
         while not waiting.given_up():
             try:
-                stored = self._store([waiting])
+                stored = self._commit([waiting])
             except Unavailable:
                 time.sleep(RECONNECT_EVERY)
             except Exception as error:
                 event = waiting.event
-                log.exception("ingest.event_failed", source=event.source, external_id=event.external_id)
+                log.exception("webhook_writer.event_failed", source=event.source, external_id=event.external_id)
                 _on_loop([waiting], _refuse, one_line(error))
                 return
             else:
@@ -171,7 +171,7 @@ class Ingest:
                 return
         _on_loop([waiting], _refuse, "the database is away")
 
-    def _store(self, batch: Sequence[Waiting]) -> list[Stored]:
+    def _commit(self, batch: Sequence[Waiting]) -> list[Stored]:
         """An outage is told once, and its end.
 
         Raises:
@@ -181,11 +181,11 @@ class Ingest:
             stored = store_and_commit(self._connected(), [waiting.event for waiting in batch])
         except Unavailable as error:
             if self._served:
-                log.warning("ingest.postgres_away", reason=one_line(error))
+                log.warning("webhook_writer.postgres_away", reason=one_line(error))
             self._served = False
             raise
         if not self._served:
-            log.info("ingest.postgres_back")
+            log.info("webhook_writer.postgres_back")
         self._served = True
         return stored
 
@@ -207,13 +207,13 @@ class Ingest:
         if notifications:
             self._put_notifications(notifications)
 
-    # --- the ringer thread ---------------------------------------------------------------------------------
+    # --- the notifier thread ---------------------------------------------------------------------------------
 
     def _put_notifications(self, notifications: Notifications | None) -> None:
         try:
             self._notifications.put_nowait(notifications)
         except Full:
-            log.warning("ingest.ring_dropped", jobs=sum(map(len, (notifications or {}).values())))
+            log.warning("webhook_writer.notification_dropped", jobs=sum(map(len, (notifications or {}).values())))
 
     def _notify_all(self) -> None:
         """Ring for what was stored; what gathers during a slow ring goes into the next one."""
@@ -237,7 +237,7 @@ class Ingest:
             self._notify(notifications)
         except Exception as error:
             if was_heard:
-                log.warning("ingest.ring_failed", reason=one_line(error))
+                log.warning("webhook_writer.notification_failed", reason=one_line(error))
             return False
         return True
 

@@ -12,7 +12,7 @@ from db.postgres.url import parse
 from domain.billing.plan import PriceBook, Tier
 from domain.errors import ViralError
 from domain.ops.connections import PROCESSES, THREADS
-from workers.runtime.setting_kinds import (
+from workers.runtime.setting_types import (
     ApiKey,
     ClerkInstance,
     ClerkKey,
@@ -36,6 +36,7 @@ NO_SOURCES = ("none",)
 NEED_A_KEY = {"youtube": "youtube_api_key", "gnews": "gnews_api_key"}
 """Sources, and the setting without which whoever names them gets nothing."""
 LOOPBACK = "127.0.0.1"
+JWKS_PATH = "/.well-known/jwks.json"
 
 
 class SettingsInvalid(ViralError):
@@ -185,6 +186,13 @@ class Settings(BaseSettings):
         """Where programs on this machine reach the web server."""
         host = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(self.web_host, self.web_host)  # noqa: S104
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def session_issuer(self) -> str | None:
+        """The issuer that session tokens must name: CLERK_ISSUER, else the address that the JWKS is published under
+        (Clerk's frontend API, perhaps proxied under a path); None if neither tells."""
+        published = self.clerk_jwks_url.endswith(JWKS_PATH)
+        return self.clerk_issuer or (self.clerk_jwks_url.removesuffix(JWKS_PATH) if published else None)
 
     @property
     def prices(self) -> PriceBook:

@@ -17,7 +17,7 @@ from benchmarks.systems import OURS
 from db.concepts.generations import PageCursor
 from db.security import seeing_all_tenants
 from domain.identity.access import KEY_BYTES, new_key
-from web.api.generations import cursor_of
+from web.api.generations import encode_cursor
 
 DATABASE = "bench_api"
 
@@ -102,4 +102,4 @@ def filled(url: str, generations: int) -> tuple[list[str], str]:
         place = connection.execute(HALFWAY, (generations // 2,)).fetchone()
     if place is None:
         raise BenchError("nothing was filled in")
-    return [key.text for key in keys], cursor_of(PageCursor(*place))
+    return [key.text for key in keys], encode_cursor(PageCursor(*place))

@@ -48,11 +48,11 @@ def verify_token(
     accepted; 1: refused, and the line says why.
     """
     from domain.errors import NotAuthenticated, Unavailable
-    from web.signin import verifier
+    from web.session_verifier import session_verifier
     from workers.runtime import logs
 
     logs.configure("console", "ERROR")
-    judge = verifier(known(), wait=PATIENCE)
+    judge = session_verifier(known(), wait=PATIENCE)
     if judge is None:
         raise Refused("SIGN_IN_NOT_SET_UP", "no Clerk account is set up: set CLERK_JWKS_URL or CLERK_JWT_KEY")
     text = sys.stdin.buffer.read().decode(errors="replace") if token == STDIN else token
@@ -86,19 +86,19 @@ def verify_webhook(
     """
     from domain.errors import MalformedEvent, SignatureInvalid
     from web.server.body import MAX_BODY
-    from web.webhooks import OPENERS, usable
+    from web.webhooks import EVENT_READERS, usable_secrets
 
-    if source not in OPENERS:
-        raise typer.BadParameter(f"there are {' and '.join(OPENERS)}", param_hint="SOURCE")
+    if source not in EVENT_READERS:
+        raise typer.BadParameter(f"there are {' and '.join(EVENT_READERS)}", param_hint="SOURCE")
     headers = dict(_header(each) for each in header or ())
     body = _body(file)
-    secrets = usable(source, [each.strip() for each in secret or _secrets(source)])
+    secrets = usable_secrets(source, [each.strip() for each in secret or _secrets(source)])
     if not secrets:
         raise Refused("SECRET_NOT_SET", f"no usable signing secret is set for {source}; see --secret")
     if len(body) > MAX_BODY:
         raise Refused("BODY_TOO_LARGE", f"the body is larger than {MAX_BODY} bytes")
     try:
-        event = OPENERS[source](body, headers, secrets, _unix(at))
+        event = EVENT_READERS[source](body, headers, secrets, _unix(at))
     except SignatureInvalid as error:
         raise Refused("SIGNATURE_INVALID", error) from None
     except MalformedEvent as error:

@@ -29,7 +29,6 @@ MAX_ID = 255
 LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 ALGORITHM = "RS256"
 MIN_BITS = 2048
-JWKS_PATH = "/.well-known/jwks.json"
 PEM = re.compile(r"-----BEGIN (PUBLIC KEY|RSA PUBLIC KEY)-----(.+?)-----END \1-----", re.DOTALL)
 
 FRESH_FOR = 3600.0
@@ -314,12 +313,6 @@ def fetch_jwks(http: Http, url: str) -> bytes:
     if answer.status != 200:
         raise Unavailable(f"{_place(url)} answers {answer.status}")
     return answer.body
-
-
-def issuer_of(jwks_url: str) -> str | None:
-    """The issuer that a JWKS belongs to: what stands before `/.well-known/jwks.json` (Clerk's frontend API, which may
-    be proxied under a path), else unknown."""
-    return jwks_url.removesuffix(JWKS_PATH) if jwks_url.endswith(JWKS_PATH) else None
 
 
 def _place(url: str) -> str:

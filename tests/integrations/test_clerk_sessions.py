@@ -27,7 +27,6 @@ from integrations.clerk.sessions import (
     PemKeys,
     Verifier,
     fetch_jwks,
-    issuer_of,
     read_jwks,
 )
 from integrations.http.client import Http
@@ -150,13 +149,6 @@ def test_without_a_known_issuer_any_https_origin_will_do() -> None:
     unpinned = Verifier(PemKeys(CLERK.pem()), issuer=None, parties=())
     assert unpinned.verify(CLERK.token(NOW, iss="https://other.example.com"), NOW)
     assert refusal(CLERK.token(NOW, iss="http://other.example.com"), judge=unpinned) == "TOKEN_ISSUER"
-
-
-def test_the_issuer_follows_from_where_the_keys_are_published() -> None:
-    assert issuer_of("https://clerk.example.com/.well-known/jwks.json") == "https://clerk.example.com"
-    assert issuer_of("https://example.com/__clerk/.well-known/jwks.json") == "https://example.com/__clerk"
-    assert issuer_of("https://api.clerk.com/v1/jwks") is None
-    assert issuer_of("") is None
 
 
 # --- signatures ---------------------------------------------------------------------------------------------

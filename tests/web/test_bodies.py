@@ -20,7 +20,7 @@ from web.server.body import (
     LARGE,
     MAX_DEPTH,
     MAX_VALUES,
-    JsonRefused,
+    InvalidJson,
     LargeBodies,
     TooManyBodies,
     check_json,
@@ -132,7 +132,7 @@ def measured(value: Any) -> tuple[int, int]:
 def test_what_is_too_deep_or_too_many_is_refused_and_nothing_else(value: Any, depth: int, values: int) -> None:
     found_depth, found_values = measured(value)
     allowed = found_depth <= depth and found_values <= values
-    with contextlib.nullcontext() if allowed else pytest.raises(JsonRefused):
+    with contextlib.nullcontext() if allowed else pytest.raises(InvalidJson):
         check_json(json.dumps(value).encode(), depth=depth, values=values)
 
 
@@ -149,7 +149,7 @@ def test_json_comes_in_utf_8(text: str, encoding: str) -> None:
     """In other encodings bytes are no tokens: 0x22 is the lower half of \u0122."""
     body = text.replace("\u0122", "\u0122" if encoding.startswith("utf") else "\xe9").encode(encoding)
     in_utf_8 = body == text.encode()
-    with contextlib.nullcontext() if in_utf_8 else pytest.raises(JsonRefused, match="UTF-8"):
+    with contextlib.nullcontext() if in_utf_8 else pytest.raises(InvalidJson, match="UTF-8"):
         check_json(body)
 
 
@@ -158,7 +158,7 @@ def test_json_comes_in_utf_8(text: str, encoding: str) -> None:
     ['{"count":1,"count":2}', '{"a":[{"b":null,"c":1,"b":null}]}', '{"a":1,"\\u0061":2}', '[{"a":{}, "a":{}}]'],
 )
 def test_a_field_is_sent_once(text: str) -> None:
-    with pytest.raises(JsonRefused, match="this field is sent 2 times"):
+    with pytest.raises(InvalidJson, match="this field is sent 2 times"):
         check_json(text.encode())
     check_json(b'{"a":{"a":[{"a":1},{"a":1}]}}')
 

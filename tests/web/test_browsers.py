@@ -29,11 +29,11 @@ from tests.cli.shell import ROOT
 from tests.web.test_api import PAGE, a_key
 from tests.web.test_webhooks import CLERK_SECRET, EVENT, STRIPE_SECRET, Web, serving
 from web.api.app import create_api
-from web.api.docs import ASSETS
+from web.api.openapi import ASSETS
 from web.main import WebDeps
 from web.server.body import MAX_BODY
 from web.server.headers import ALWAYS, OVER_HTTPS
-from web.webhooks import DoorsFirst
+from web.webhooks import WebhooksFirst
 from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
@@ -147,7 +147,7 @@ def test_an_answer_is_not_overruled_and_may_be_a_stream_or_an_error() -> None:
     async def fails(request: Request) -> Response:
         raise RuntimeError
 
-    whole = DoorsFirst([], Starlette(routes=[Route("/stream", stream), Route("/fails", fails)]))
+    whole = WebhooksFirst([], Starlette(routes=[Route("/stream", stream), Route("/fails", fails)]))
 
     async def ask(path: str, scheme: str) -> httpx.Response:
         transport = httpx.ASGITransport(whole, raise_app_exceptions=False)

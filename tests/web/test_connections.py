@@ -16,7 +16,7 @@ from tests.attack.families.framing import SMUGGLED
 from tests.attack.wire import Wire, head, post
 from tests.wait import until
 from web.server.body import Body, BodyTooLarge, Disconnected
-from web.server.connections import MAX_AHEAD, MOST_CONNECTIONS, Bounds, Server, bounds
+from web.server.connections import MAX_PIPELINED, MOST_CONNECTIONS, ConnectionLimits, Server, connection_limits
 
 LONG = 60.0
 """Seconds of a bound that a test does not want to reach."""
@@ -65,7 +65,7 @@ class House:
 def house(**bounded: Any) -> Iterator[House]:
     usual = {"head": LONG, "body": LONG, "idle": LONG}
     built = House()
-    built.server = Server(built, Bounds(**(usual | bounded)), port=0, lifespan="off")
+    built.server = Server(built, ConnectionLimits(**(usual | bounded)), port=0, lifespan="off")
     thread = threading.Thread(target=built.server.run)
     thread.start()
     try:
@@ -202,7 +202,7 @@ def test_bodies_that_all_end_at_once_leave_the_webhooks_their_places_too() -> No
             assert webhook.answer() == "200"
         web.may_answer.set()
         assert sorted(wire.answer() for wire in wires) == ["200"] * 6 + ["503"] * 2
-        until(lambda: web.server.bounded.others_at_work == 0, "nobody to be at work")
+        until(lambda: web.server.pool.other_requests == 0, "nobody to be at work")
 
 
 def test_many_clients_of_one_address_come_and_stay() -> None:
@@ -216,7 +216,7 @@ def test_many_clients_of_one_address_come_and_stay() -> None:
 
 @given(st.integers(1, 2**20))
 def test_connections_leave_room_for_other_files(open_files: int) -> None:
-    most = bounds(open_files)
+    most = connection_limits(open_files)
     assert 8 <= most.connections <= MOST_CONNECTIONS
     assert most.connections <= max(8, open_files // 2 + 1) or most.connections <= open_files - 128
     assert 0 < most.others < most.connections
@@ -295,10 +295,10 @@ def test_requests_far_ahead_are_answered_in_order_up_to_the_last_one_taken() -> 
         wire.send(b"".join(head("GET", f"/{n}") for n in range(500)))
         until(lambda: web.at_work, "the first to be at work")
         web.may_answer.set()
-        answers = [wire.answer() for _ in range(MAX_AHEAD + 1)]
-        assert answers == ["200"] * (MAX_AHEAD + 1)
+        answers = [wire.answer() for _ in range(MAX_PIPELINED + 1)]
+        assert answers == ["200"] * (MAX_PIPELINED + 1)
         assert wire.answer() == "closed"
-        assert [path for path, _, _ in web.served] == [f"/{n}" for n in range(MAX_AHEAD + 1)]
+        assert [path for path, _, _ in web.served] == [f"/{n}" for n in range(MAX_PIPELINED + 1)]
 
 
 def test_a_body_that_comes_slowly_behind_another_request_is_waited_for() -> None:

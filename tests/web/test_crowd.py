@@ -29,11 +29,11 @@ from tests.wait import until
 from tests.web.test_api import Api, a_key, refused
 from tests.web.test_webhooks import deps, notified, serving
 from web.api.admission import Admission, AdmittedRoute
-from web.api.app import _only_here, _refused, create_api
-from web.api.refusals import Refused
+from web.api.app import api_error, create_api, domain_error
+from web.api.rate_limit import Policy, RateLimiter
 from web.api.usage import UsageLog
+from web.error_responses import ApiError
 from web.main import WebDeps
-from web.throttle import Policy, Throttle
 from workers.app import App, build
 from workers.engine.broker import connect
 from workers.settings import Settings
@@ -81,11 +81,11 @@ class House:
         self.identified = self.inside = 0
         routes = APIRouter(route_class=AdmittedRoute)
         routes.add_api_route("/", self._work, methods=["POST"])
-        self.app = FastAPI(exception_handlers={Refused: _only_here, ViralError: _refused})
+        self.app = FastAPI(exception_handlers={ApiError: api_error, ViralError: domain_error})
         self.app.include_router(routes)
-        self.app.state.admission = Admission(places=places, patience=patience)
+        self.app.state.admission = Admission(slots=places, patience=patience)
         self.app.state.authenticator = self
-        self.app.state.throttle = None
+        self.app.state.rate_limits = None
 
     def authenticate(self, credential: str) -> str:
         self.identified += 1
@@ -300,29 +300,29 @@ def test_a_redis_that_hangs_delays_no_commit_of_the_api(
 
 def test_of_many_requests_one_finds_out_whether_redis_is_back(black_hole: BlackHole) -> None:
     now = 0.0
-    throttle = Throttle(connect(black_hole.url), rest=2, monotonic=lambda: now)
+    rate_limiter = RateLimiter(connect(black_hole.url), rest=2, monotonic=lambda: now)
     bucket = [(Policy("key", 5, 60), "ada")]
     black_hole.hangs_up = True
-    assert throttle.take(bucket) is None
+    assert rate_limiter.take(bucket) is None
     black_hole.hangs_up, now = False, 3.0
-    finding_out = threading.Thread(target=throttle.take, args=(bucket,))
+    finding_out = threading.Thread(target=rate_limiter.take, args=(bucket,))
     finding_out.start()
     until(lambda: black_hole.heard, "Redis to be asked")
-    assert throttle.take(bucket) is None
+    assert rate_limiter.take(bucket) is None
     assert finding_out.is_alive()
     black_hole.close()
     finding_out.join(30)
     assert not finding_out.is_alive()
-    throttle.close()
+    rate_limiter.close()
 
 
 def test_how_many_requests_are_allowed_is_a_setting(settings: Settings) -> None:
     app = build(settings.model_copy(update={"rate_limit_per_caller": 2, "rate_limit_per_tenant": 30}), name="tests")
-    throttle = Throttle(connect(settings.redis_url))
+    rate_limiter = RateLimiter(connect(settings.redis_url))
     key = a_key(app, a_tenant(app), "account:read")
-    answers = [Api(app, throttle=throttle)("GET", "/user", key) for _ in range(3)]
+    answers = [Api(app, rate_limiter=rate_limiter)("GET", "/user", key) for _ in range(3)]
     assert [each.status_code for each in answers] == [200, 200, 429]
     assert answers[0].headers["ratelimit-policy"] == '"key";q=2;w=60, "tenant";q=30;w=60'
     assert "at most 2 a minute for a key or person, 30 for a tenant" in answers[2].json()["error"]
-    throttle.close()
+    rate_limiter.close()
     app.close()

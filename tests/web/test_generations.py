@@ -24,10 +24,9 @@ from tests.drain import drain
 from tests.told import everything_told
 from tests.wait import until
 from tests.web.test_api import NOW, Api, a_key, refused
-from web.api.jobs import OWN_ERROR
-from web.api.limits import policies
+from web.api.rate_limit import Policy, RateLimiter
 from web.api.usage import UsageLog
-from web.throttle import Throttle
+from web.error_responses import INTERNAL_ERROR
 from workers.app import App
 from workers.runtime.redis_client import connect
 
@@ -226,28 +225,30 @@ def test_a_key_that_may_only_read_changes_nothing(app: App) -> None:
 
 
 @pytest.fixture
-def throttle(redis_url: str) -> Iterator[Throttle]:
-    throttle = Throttle(connect(redis_url))
-    yield throttle
-    throttle.close()
+def rate_limiter(redis_url: str) -> Iterator[RateLimiter]:
+    rate_limiter = RateLimiter(connect(redis_url))
+    yield rate_limiter
+    rate_limiter.close()
 
 
-def test_answers_tell_what_is_left_and_too_many_are_refused(app: App, throttle: Throttle) -> None:
-    ada = Tenant(app, throttle=throttle)
+def test_answers_tell_what_is_left_and_too_many_are_refused(app: App, rate_limiter: RateLimiter) -> None:
+    ada = Tenant(app, rate_limiter=rate_limiter)
     first = ada("GET", "/user")
     assert first.headers["ratelimit-policy"] == '"key";q=120;w=60, "tenant";q=600;w=60'
     assert first.headers["ratelimit"] == '"key";r=119;t=1, "tenant";r=599;t=1'
-    per_caller, _ = policies(app.settings)
+    per_caller = Policy("key", app.settings.rate_limit_per_caller, 60)
     caller = next(key for key in scan(app) if key.startswith("{viral}:rate:key:"))
     answer = first
     while answer.status_code == 200:  # a slow machine gets a token back in between
-        while not (taken := throttle.take([(per_caller, caller.removeprefix("{viral}:rate:key:"))])) or not taken.wait:
+        while (
+            not (taken := rate_limiter.take([(per_caller, caller.removeprefix("{viral}:rate:key:"))])) or not taken.wait
+        ):
             pass
         answer = ada("GET", "/user")
     assert refused(answer) == (429, "RATE_LIMITED")
     assert answer.headers["retry-after"] == "1"
     assert answer.headers["ratelimit"].startswith('"key";r=0;t=60, "tenant";r=')
-    assert Tenant(app, throttle=throttle)("GET", "/user").status_code == 200
+    assert Tenant(app, rate_limiter=rate_limiter)("GET", "/user").status_code == 200
 
 
 def scan(app: App) -> list[str]:
@@ -256,14 +257,14 @@ def scan(app: App) -> list[str]:
 
 
 def test_without_redis_nobody_is_refused(app: App) -> None:
-    throttle = Throttle(connect("redis://127.0.0.1:1/0"))
-    ada = Tenant(app, throttle=throttle)
+    rate_limiter = RateLimiter(connect("redis://127.0.0.1:1/0"))
+    ada = Tenant(app, rate_limiter=rate_limiter)
     answer = ada("GET", "/user")
     assert answer.status_code == 200
     assert "ratelimit" not in answer.headers
     assert answer.headers["ratelimit-status"] == "uncounted"
-    assert throttle.uncounted == 1
-    throttle.close()
+    assert rate_limiter.uncounted == 1
+    rate_limiter.close()
 
 
 def test_requests_are_recorded_without_being_waited_for(app: App) -> None:
@@ -307,8 +308,8 @@ class Broken:
     ("error", "said"),
     [
         (Unavailable("claude did not answer"), "claude did not answer"),
-        (DatabaseUnavailable("Postgres does not answer: 10.0.0.7, user viral_app"), OWN_ERROR),
-        (RuntimeError("SELECT * FROM tenants -- Bob's"), OWN_ERROR),
+        (DatabaseUnavailable("Postgres does not answer: 10.0.0.7, user viral_app"), INTERNAL_ERROR),
+        (RuntimeError("SELECT * FROM tenants -- Bob's"), INTERNAL_ERROR),
     ],
 )
 def test_what_a_failed_job_says_was_written_for_people(app: App, error: Exception, said: str) -> None:

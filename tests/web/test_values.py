@@ -23,9 +23,8 @@ from tests.web.test_browsers import web as web
 from tests.web.test_generations import Tenant, a_generation
 from tests.web.test_webhooks import Web
 from web.api import billing, feedback, generations, jobs, keys, user
-from web.api.limits import _network
-from web.api.strict import RequestBody
-from web.throttle import Throttle
+from web.api.rate_limit import RateLimiter, _network
+from web.api.validation import RequestBody
 from workers.app import App
 from workers.runtime.redis_client import connect
 
@@ -189,14 +188,14 @@ def a_strange_key() -> str:
 
 
 @pytest.fixture
-def throttle(app: App) -> Any:
-    throttle = Throttle(connect(app.settings.redis_url))
-    yield throttle
-    throttle.close()
+def rate_limiter(app: App) -> Any:
+    rate_limiter = RateLimiter(connect(app.settings.redis_url))
+    yield rate_limiter
+    rate_limiter.close()
 
 
-def test_credentials_that_nobody_knows_are_limited_by_address(app: App, throttle: Throttle) -> None:
-    api = Api(app, throttle=throttle)
+def test_credentials_that_nobody_knows_are_limited_by_address(app: App, rate_limiter: RateLimiter) -> None:
+    api = Api(app, rate_limiter=rate_limiter)
     answers = [api("GET", "/user", credential) for credential in (a_strange_key(), "viral_short", "a.b.c")]
     assert {answer.status_code for answer in answers} == {401}
     tries = 0
@@ -205,7 +204,7 @@ def test_credentials_that_nobody_knows_are_limited_by_address(app: App, throttle
         assert tries < 1000
     assert (answer.status_code, answer.json()["code"]) == (429, "RATE_LIMITED")
     assert int(answer.headers["retry-after"]) >= 1
-    ada = Tenant(app, throttle=throttle)
+    ada = Tenant(app, rate_limiter=rate_limiter)
     assert ada("GET", "/user").status_code == 200, "who is known is not limited by the address that they share"
     with redis.Redis.from_url(app.settings.redis_url, decode_responses=True) as client:
         kept = list(client.scan_iter())
@@ -225,6 +224,6 @@ def test_any_address_can_be_counted(text: str) -> None:
     assert _network(text)
 
 
-def test_no_credential_costs_nobody_anything(app: App, throttle: Throttle) -> None:
-    api = Api(app, throttle=throttle)
+def test_no_credential_costs_nobody_anything(app: App, rate_limiter: RateLimiter) -> None:
+    api = Api(app, rate_limiter=rate_limiter)
     assert {api("GET", "/user").status_code for _ in range(70)} == {401}

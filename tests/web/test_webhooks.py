@@ -33,7 +33,7 @@ from tests.wait import until
 from web.api.app import create_api
 from web.main import WebDeps, create_app
 from web.server.body import MAX_BODY
-from web.server.connections import Bounds, Server
+from web.server.connections import ConnectionLimits, Server
 from web.webhook_writer import Notifications
 from workers.app import App, Ids
 from workers.engine.broker import Notifier
@@ -56,7 +56,7 @@ USER = {"type": "user.created", "object": "event", "timestamp": 1_800_000_000_00
 HEAD = b"POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\n"
 
 
-class Heard(list[Notifications]):
+class SentNotifications(list[Notifications]):
     def ids(self) -> set[UUID]:
         return {job_id for notifications in self for job_ids in notifications.values() for job_id in job_ids}
 
@@ -90,8 +90,8 @@ class Web:
 
 
 @contextmanager
-def serving(deps: WebDeps, bounds: Bounds | None = None) -> Iterator[Web]:
-    server = Server(create_app(deps), bounds or Bounds(), port=0)
+def serving(deps: WebDeps, bounds: ConnectionLimits | None = None) -> Iterator[Web]:
+    server = Server(create_app(deps), bounds or ConnectionLimits(), port=0)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -106,12 +106,12 @@ def serving(deps: WebDeps, bounds: Bounds | None = None) -> Iterator[Web]:
 
 
 @pytest.fixture
-def notified() -> Heard:
-    return Heard()
+def notified() -> SentNotifications:
+    return SentNotifications()
 
 
 @pytest.fixture
-def deps(app: App, database_url: str, notified: Heard) -> WebDeps:
+def deps(app: App, database_url: str, notified: SentNotifications) -> WebDeps:
     return WebDeps(
         stripe_secrets=(STRIPE_SECRET,),
         clerk_secrets=(CLERK_SECRET,),
@@ -144,7 +144,7 @@ def refused(response: httpx.Response) -> tuple[int, str]:
 # --- accepted -----------------------------------------------------------------------------------------------
 
 
-def test_a_stripe_event_is_stored_with_its_job_and_notified(web: Web, notified: Heard) -> None:
+def test_a_stripe_event_is_stored_with_its_job_and_notified(web: Web, notified: SentNotifications) -> None:
     body = orjson.dumps(EVENT)
     response = web.stripe(body)
     assert (response.status_code, response.json()) == (200, {"received": True})
@@ -162,7 +162,9 @@ def test_a_stripe_event_is_stored_with_its_job_and_notified(web: Web, notified: 
 @pytest.mark.parametrize(
     "kind", ["product.created", "invoice.payment_succeeded", "v1.product.created", "a type of 2031"]
 )
-def test_a_stripe_event_that_is_ignored_by_its_type_needs_no_job(web: Web, notified: Heard, kind: str) -> None:
+def test_a_stripe_event_that_is_ignored_by_its_type_needs_no_job(
+    web: Web, notified: SentNotifications, kind: str
+) -> None:
     body = orjson.dumps({**EVENT, "type": kind})
     for _ in range(2):
         assert web.stripe(body).json() == {"received": True}
@@ -182,7 +184,7 @@ def test_a_clerk_event_that_is_ignored_by_its_type_needs_no_job(web: Web, kind: 
 
 
 @pytest.mark.parametrize("family", ["svix", "webhook"])
-def test_a_clerk_event_is_stored_with_its_job_and_notified(web: Web, notified: Heard, family: str) -> None:
+def test_a_clerk_event_is_stored_with_its_job_and_notified(web: Web, notified: SentNotifications, family: str) -> None:
     response = web.clerk(orjson.dumps(USER), family=family)
     assert (response.status_code, response.json()) == (200, {"received": True})
     assert web.ask("SELECT source, external_id, type, subject FROM webhook_events") == [

@@ -25,7 +25,7 @@ from tests.proxy import Proxy, proxied
 from tests.redis_servers import RedisServer, a_redis
 from tests.wait import until
 from tests.workers.test_broker import Listener
-from web.throttle import Policy, Throttle
+from web.api.rate_limit import Policy, Throttle
 from workers.app import build
 from workers.engine.broker import Notifier
 from workers.engine.job import Context, job
@@ -295,8 +295,8 @@ def test_requests_that_nobody_can_count_are_counted_at_least_in_all(own: RedisSe
     with capture_logs() as lines:
         assert in_threads(8, lambda: throttle.take([(MANY, "ada")])) == [None] * 8
     assert throttle.uncounted == 8
-    assert [line for line in lines if line["event"] == "throttle.uncounted"] == [
-        {"event": "throttle.uncounted", "log_level": "warning", "requests": 1, "in_all": 1}
+    assert [line for line in lines if line["event"] == "rate_limit.uncounted"] == [
+        {"event": "rate_limit.uncounted", "log_level": "warning", "requests": 1, "in_all": 1}
     ], "the next line comes a minute later, with the others"
     throttle.close()
 

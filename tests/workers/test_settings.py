@@ -4,7 +4,6 @@ import pytest
 
 from domain.billing.plan import Tier
 from simulators.clerk.sessions import ClerkSessionSimulator
-from web.signin import issuer
 from workers.settings import SettingsInvalid, load, require
 
 
@@ -80,6 +79,7 @@ def test_what_sign_in_is_told_is_checked_by_name() -> None:
     [
         ({}, None),
         ({"CLERK_JWKS_URL": "https://clerk.example.com/.well-known/jwks.json"}, "https://clerk.example.com"),
+        ({"CLERK_JWKS_URL": "https://example.com/__clerk/.well-known/jwks.json"}, "https://example.com/__clerk"),
         ({"CLERK_JWKS_URL": "https://api.clerk.com/v1/jwks"}, None),
         (
             {
@@ -93,7 +93,7 @@ def test_what_sign_in_is_told_is_checked_by_name() -> None:
 def test_the_issuer_is_told_or_follows_from_where_the_keys_are(
     environment: dict[str, str], expected: str | None
 ) -> None:
-    assert issuer(load(environment)) == expected
+    assert load(environment).session_issuer == expected
 
 
 def test_a_key_of_stripe_is_a_secret_one_and_of_the_mode_that_is_served() -> None:

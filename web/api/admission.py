@@ -1,10 +1,10 @@
-"""Who is let in, and when: the caller is known before the body is read, and works when there is a thread for it.
+"""Admission control: the caller is identified before the body is read, and a request is handled when a slot is free.
 
-So many requests are worked on at once as there are threads for them. The others wait, for a while. A request takes a
-place to find out who calls, leaves it while its body comes, and takes one again when all of it is here; it has left it
-when its answer is sent. So nobody who sends or reads slowly keeps a place from others. Threads wait for connections of
-the pool in turn, also for a while only. Who has waited in vain is told 503 and `Retry-After`: a crowd makes answers
-late, some of them refusals, and breaks nothing.
+There are as many slots as threads; the other requests wait, for a while. A request takes a slot to identify its caller,
+frees it while its body is received, and takes one again when all of it is here; the slot is free when the response is
+sent. So nobody who sends or reads slowly keeps a slot from others. Threads queue for connections of the pool, also for
+a while only. A request that has waited in vain gets 503 and `Retry-After`: under overload responses come late, some of
+them are errors, and nothing breaks.
 """
 
 import asyncio
@@ -20,68 +20,70 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from web.api.access import credential_of, identify
-from web.api.refusals import Refused, overloaded
-from web.server.body import Body, BodyTooLarge, Disconnected, JsonRefused, check_json
+from web.api.authentication import credential_of, identify
+from web.error_responses import ApiError, overloaded
+from web.server.body import Body, BodyTooLarge, Disconnected, InvalidJson, check_json
 
-PLACES = 40
-"""As many as anyio has threads, so that nobody waits for one in a line without end."""
+SLOTS = 40
+"""As many as anyio has threads: its own queue for them has no bound."""
 
 PATIENCE = 5.0
-"""Seconds that a request waits for a place, and a thread for a connection: routers in front of us give up after 30."""
+"""Seconds that a request waits for a slot, and a thread for a connection: routers in front of us give up after 30."""
 
 MOST_WAITING = 2000
-"""Requests that may wait for a place."""
+"""Requests that may wait for a slot."""
 
-TELL_EVERY = 1.0
+REPORT_EVERY = 1.0
 
-HUNG_UP = 499
-"""What nginx logs for a client that did not wait; nobody is sent it."""
+CLIENT_CLOSED_REQUEST = 499
+"""nginx logs this status for a client that did not wait; nobody is sent it."""
 
 log = structlog.get_logger()
 
 
 class Admission:
-    """The places of one event loop."""
+    """The slots of one event loop."""
 
-    def __init__(self, *, places: int = PLACES, patience: float = PATIENCE) -> None:
-        self._places = asyncio.Semaphore(places)
+    def __init__(self, *, slots: int = SLOTS, patience: float = PATIENCE) -> None:
+        self._slots = asyncio.Semaphore(slots)
         self._patience = patience
         self._waiting = 0
         self._refused = 0
-        self._told_at = float("-inf")
+        self._reported_at = float("-inf")
 
     @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Raises:
-        Refused: none became free in time.
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot for as long as the block runs.
+
+        Raises:
+            ApiError: none became free in time.
         """
-        if not await self._enter():
-            self._tell()
+        if not await self._acquire():
+            self._report()
             raise overloaded("more is asked for at once than can be answered; try again later")
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
-    async def _enter(self) -> bool:
+    async def _acquire(self) -> bool:
         if self._waiting >= MOST_WAITING:
             return False
         self._waiting += 1
         try:
             async with asyncio.timeout(self._patience):
-                await self._places.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             return False
         finally:
             self._waiting -= 1
         return True
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._refused += 1
-        if time.monotonic() - self._told_at >= TELL_EVERY:
+        if time.monotonic() - self._reported_at >= REPORT_EVERY:
             log.warning("api.overloaded", refused=self._refused, waiting=self._waiting)
-            self._told_at, self._refused = time.monotonic(), 0
+            self._reported_at, self._refused = time.monotonic(), 0
 
 
 class AdmittedRoute(APIRoute):
@@ -95,40 +97,42 @@ class AdmittedRoute(APIRoute):
         async def admitted(request: Request) -> Response:
             credential = credential_of(request)
             admission: Admission = request.app.state.admission
-            async with admission.place():
+            async with admission.slot():
                 await run_in_threadpool(identify, request, credential)
-                if self.body_field is None:  # whatever is sent is not read
+                if self.body_field is None:  # a body, if there is one, is not read
                     return await handle(request)
             try:
                 body = await read_json(request, self.max_body)
             except Disconnected:
-                return Response(status_code=HUNG_UP)
-            async with admission.place():
+                return Response(status_code=CLIENT_CLOSED_REQUEST)
+            async with admission.slot():
                 return await handle(Request(request.scope, replayed(body, request.receive)))
 
         return admitted
 
 
 async def read_json(request: Request, limit: int) -> bytes:
-    """Raises:
-    Refused: it is not to be taken apart.
-    Disconnected: nobody waits for the answer.
+    """Read the whole body.
+
+    Raises:
+        ApiError: it is too large, compressed, or JSON that is not accepted.
+        Disconnected: the client hung up.
     """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
-        raise Refused(415, "send the body as it is, without a Content-Encoding", "ENCODING_UNSUPPORTED")
+        raise ApiError(415, "send the body as it is, without a Content-Encoding", "ENCODING_UNSUPPORTED")
     try:
         body = await Body().read(request.scope, request.receive, limit)
         check_json(body)
     except BodyTooLarge as error:
-        raise Refused(413, str(error), "BODY_TOO_LARGE") from None
-    except JsonRefused as error:
-        raise Refused(422, str(error), "INVALID") from None
+        raise ApiError(413, str(error), "BODY_TOO_LARGE") from None
+    except InvalidJson as error:
+        raise ApiError(422, str(error), "INVALID") from None
     return body
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` for whoever asks for the body that has been read already."""
+    """Return a `receive` that gives the body, which has been read already, once more."""
     read = False
 
     async def replay() -> Message:

@@ -1,12 +1,11 @@
-"""The JSON API, mounted at `/api`: how it is put together, and what its refusals look like.
+"""The JSON API, mounted at `/api`: how it is put together, and how an error becomes a response.
 
 Handlers are plain functions: FastAPI runs them in threads, so they may wait for the database. Each group of routes is a
 module beside `web/api/keys.py`, listed in `create_api`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import structlog
 from fastapi import Request
@@ -35,34 +34,39 @@ from domain.errors import (
     ViralError,
 )
 from integrations.clerk.sessions import Verifier
-from web.api import billing, feedback, generations, jobs, keys, limits, user
-from web.api.access import Authenticator
+from web.api import billing, feedback, generations, jobs, keys, user
 from web.api.admission import Admission
-from web.api.description import Described
-from web.api.docs import add_docs
-from web.api.preflight import Preflighted
-from web.api.refusals import RETRY_AFTER, Refusal, Refused, overloaded, refusal
-from web.api.strict import fields_of, unknown_field
-from web.api.usage import UsageLog, milliseconds_since
-from web.server.body import LONGEST_NAME
-from web.throttle import Throttle
+from web.api.authentication import Authenticator
+from web.api.cors import Cors
+from web.api.openapi import DescribedApi, add_docs
+from web.api.rate_limit import UNCOUNTED_HEADERS, RateLimiter, RateLimits
+from web.api.usage import UsageLog
+from web.api.validation import invalid_request
+from web.error_responses import (
+    RETRY_AFTER,
+    ApiError,
+    documented,
+    error_response,
+    http_error,
+    internal_error,
+    overloaded,
+    retry_later,
+)
 from workers.app import App
 from workers.engine.failures import text_of
 
-CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
-REFUSALS = {
-    401: "who calls is not known: `code` says what is wrong with the credential",
-    403: "the caller lacks the scope, is banned, or is still being set up",
-    408: "`TOO_SLOW`: the body was not here in time",
-    413: "the body is larger than 16 kB",
-    415: "`NOT_JSON`: the body's `Content-Type` is not `application/json`; `ENCODING_UNSUPPORTED`: it is compressed",
-    422: "something that was sent is not as it should be: `details` says where",
-    429: "`RATE_LIMITED`: too many requests; try again after `Retry-After` seconds",
-    503: "this cannot be answered now (`OVERLOADED`: too much is asked at once); try again after `Retry-After` seconds",
-}
-"""Of every route."""
-MOST_FAULTS = 20
-"""Places that are named of a body that is wrong everywhere."""
+EVERY_ROUTE = documented(
+    _401="who calls is not known: `code` says what is wrong with the credential",
+    _403="the caller lacks the scope, is banned, or is still being set up",
+    _408="`TOO_SLOW`: the body was not here in time",
+    _413="the body is larger than 16 kB",
+    _415="`NOT_JSON`: the body's `Content-Type` is not `application/json`; `ENCODING_UNSUPPORTED`: it is compressed",
+    _422="something that was sent is not as it should be: `details` says where",
+    _429="`RATE_LIMITED`: too many requests; try again after `Retry-After` seconds",
+    _503="this cannot be answered now (`OVERLOADED`: too much is asked at once); try again after `Retry-After` seconds",
+)
+"""The error responses of every route."""
+
 CHALLENGE = 'Bearer realm="viral"'
 
 log = structlog.get_logger()
@@ -74,14 +78,14 @@ def create_api(
     sessions: Verifier | None,
     clock: Callable[[], float],
     origins: Sequence[str] = (),
-    throttle: Throttle | None = None,
+    rate_limiter: RateLimiter | None = None,
     usage: UsageLog | None = None,
 ) -> ASGIApp:
-    """`origins`: of the pages whose scripts may call; `clock` is Unix seconds.
+    """Put the API together. Scripts of pages of `origins` may call it; `clock` is Unix seconds.
 
-    Without `throttle` nobody is limited; without `usage` no request is recorded.
+    Without `rate_limiter` nobody is limited; without `usage` no request is recorded.
     """
-    api = Described(
+    api = DescribedApi(
         title="Viral Dashboard",
         version=app.version,
         description="Send `Authorization: Bearer` with an API key or a session token of Clerk.",
@@ -89,41 +93,30 @@ def create_api(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the Host header, which anybody may have written
-        responses={status: {"model": Refusal, "description": text} for status, text in REFUSALS.items()},
+        responses=EVERY_ROUTE,
         exception_handlers={
-            HTTPException: _http_error,
-            RequestValidationError: _invalid,
-            Refused: _only_here,
-            PoolTimeout: _too_busy,
-            ViralError: _refused,
-            Exception: _own_error,
+            HTTPException: framework_error,
+            RequestValidationError: invalid_request,
+            ApiError: api_error,
+            PoolTimeout: _pool_timeout,
+            ViralError: domain_error,
+            Exception: internal_error,
         },
     )
     api.state.app = app
-    api.state.throttle = throttle
-    api.state.policies = limits.policies(app.settings)
+    api.state.rate_limits = rate_limiter and RateLimits(rate_limiter, app.settings)
     api.state.admission = Admission()
-    api.state.strangers = limits.of_strangers(app.settings)
     api.state.authenticator = Authenticator(app.db, sessions, clock)
     for group in (user, keys, generations, jobs, feedback, billing):
         api.include_router(group.routes)
     add_docs(api)
-    served = Observed(api, usage)
-    if not origins:
-        return served
-    # Outermost, so that a page's script can read refusals and failures too.
-    return Preflighted(
-        served,
-        allow_origins=list(origins),
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-        expose_headers=["Location", "RateLimit", "RateLimit-Policy", "RateLimit-Status", "Retry-After"],
-        max_age=600,
-    )
+    observed = CallerMiddleware(api, usage)
+    # Outermost, so that a page's script can read error responses too.
+    return Cors(observed, origins) if origins else observed
 
 
-class Observed:
-    """Tells every known caller what is left of their requests, and keeps that they asked."""
+class CallerMiddleware:
+    """Adds the rate limit's headers to the response of an identified caller, and records the request."""
 
     def __init__(self, app: ASGIApp, usage: UsageLog | None) -> None:
         self._app = app
@@ -137,104 +130,71 @@ class Observed:
 
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                if "taken" in state:
-                    MutableHeaders(scope=message).update(limits.headers(state["taken"]))
+                if "rate_limit" in state:
+                    result = state["rate_limit"]
+                    MutableHeaders(scope=message).update(result.headers() if result else UNCOUNTED_HEADERS)
                 if self._usage is not None and "caller" in state:
-                    route = getattr(scope.get("route"), "path", "?")
-                    name = f"{scope['method']} {route}"
-                    duration = milliseconds_since(began)
-                    self._usage.record(Answered(state["caller"].tenant_id, name, message["status"], duration))
+                    name = f"{scope['method']} {_route(scope)}"
+                    duration_ms = round((time.monotonic() - began) * 1000)
+                    self._usage.record(Answered(state["caller"].tenant_id, name, message["status"], duration_ms))
             await send(message)
 
         return await self._app(scope, receive, observed)
 
 
-def _route(request: Request) -> str:
-    """For logs: the path itself has whatever its caller wrote."""
-    return getattr(request.scope.get("route"), "path", "?")
+def _route(scope: Scope) -> str:
+    """Return the route for logs: the path itself has whatever its caller wrote."""
+    return getattr(scope.get("route"), "path", "?")
 
 
-async def _only_here(request: Request, error: Exception) -> Response:
-    if not isinstance(error, Refused):
+async def api_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
         raise error
     return error.response()
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    """What the framework refuses: no such path, another method."""
-    if not isinstance(error, HTTPException):
-        raise error
-    if error.status_code == 400:  # a body that is not UTF-8: to a caller as wrong as any other
-        return refusal(422, "body: it cannot be read as JSON", "INVALID")
-    return refusal(error.status_code, error.detail, CODES.get(error.status_code, "HTTP_ERROR"), headers=error.headers)
+async def framework_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == 400:
+        # A body that is not UTF-8: to a caller as wrong as any other.
+        return error_response(422, "body: it cannot be read as JSON", "INVALID")
+    return await http_error(request, error)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    """Names each place and what is wrong there. The values are not repeated: they may be secret."""
-    if not isinstance(error, RequestValidationError):
-        raise error
-    if any(isinstance(fault.get("input"), bytes) for fault in error.errors()):  # FastAPI did not try to read the body
-        return refusal(415, "send the body as JSON, with `Content-Type: application/json`", "NOT_JSON")
-    faults = [
-        {"where": ".".join(str(part)[:LONGEST_NAME] for part in fault["loc"]), "what": _what(request, fault)}
-        for fault in error.errors()[:MOST_FAULTS]
-    ]
-    return refusal(422, f"{faults[0]['where']}: {faults[0]['what']}", "INVALID", faults)
-
-
-def _what(request: Request, fault: Mapping[str, Any]) -> str:
-    if fault["type"] != "extra_forbidden":
-        return str(fault["msg"]).removeprefix("Value error, ")
-    place, *_, name = fault["loc"]
-    return unknown_field(str(name), fields_of(request.scope["route"], str(place)))
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    """What our own rules refuse."""
+async def domain_error(request: Request, error: Exception) -> Response:
+    """Answer an error of our own rules."""
     if isinstance(error, NotAuthenticated | NotAllowed):
-        log.info("api.refused", route=_route(request), code=error.code)
+        log.info("api.refused", route=_route(request.scope), code=error.code)
     match error:
         case NotAuthenticated():
             challenge = CHALLENGE if error.code == "CREDENTIAL_MISSING" else f'{CHALLENGE}, error="invalid_token"'
-            return refusal(401, str(error), error.code, headers={"WWW-Authenticate": challenge})
+            return error_response(401, str(error), error.code, headers={"WWW-Authenticate": challenge})
         case AccountPending():
-            seconds = round(error.retry_after.total_seconds())
-            return refusal(403, str(error), error.code, {"retry_after": seconds}, {"Retry-After": str(seconds)})
+            return retry_later(str(error), error.code, round(error.retry_after.total_seconds()), status=403).response()
         case NotAllowed():
-            return refusal(403, str(error), error.code)
+            return error_response(403, str(error), error.code)
         case QuotaExceeded():
-            return refusal(402, str(error), "QUOTA_EXCEEDED", error.details)
+            return error_response(402, str(error), "QUOTA_EXCEEDED", error.details)
         case StillUsed():
-            return refusal(409, str(error), "STILL_USED")
+            return error_response(409, str(error), "STILL_USED")
         case UnknownTenant() | UnknownKey():
-            return refusal(404, str(error), "NOT_FOUND")
+            return error_response(404, str(error), "NOT_FOUND")
         case Conflict():
-            return refusal(409, str(error), error.code)
+            return error_response(409, str(error), error.code)
         case ProviderRefused():
-            log.error("api.provider_refused", route=_route(request), code=error.code, reason=text_of(error))
+            log.error("api.provider_refused", route=_route(request.scope), code=error.code, reason=text_of(error))
             text = "somebody that we rely on refuses this; it has been logged"
-            return refusal(502, text, "PROVIDER_REFUSED", {"reason": error.code})
+            return error_response(502, text, "PROVIDER_REFUSED", {"reason": error.code})
         case Rejected() if not isinstance(error, TenantContextNotSet):  # that is a bug of ours
-            return refusal(422, str(error), "INVALID")
+            return error_response(422, str(error), "INVALID")
         case NotSetUp():
-            return refusal(503, str(error), "NOT_SET_UP")
+            return error_response(503, str(error), "NOT_SET_UP")
         case Unavailable():
-            log.warning("api.unavailable", route=_route(request), reason=str(error), seldom=True)
+            log.warning("api.unavailable", route=_route(request.scope), reason=str(error), seldom=True)
             seconds = round(error.retry_after.total_seconds()) if error.retry_after else RETRY_AFTER
-            return refusal(
-                503,
-                "this cannot be answered now; try again later",
-                "UNAVAILABLE",
-                {"retry_after": seconds},
-                {"Retry-After": str(seconds)},
-            )
+            return retry_later("this cannot be answered now; try again later", "UNAVAILABLE", seconds).response()
     raise error
 
 
-async def _too_busy(request: Request, error: Exception) -> Response:
-    log.warning("api.unavailable", route=_route(request), reason=str(error))
+async def _pool_timeout(request: Request, error: Exception) -> Response:
+    log.warning("api.unavailable", route=_route(request.scope), reason=str(error))
     return overloaded("more is asked for at once than can be answered; try again later").response()
-
-
-async def _own_error(request: Request, error: Exception) -> Response:
-    return refusal(500, "an error of our own; it has been logged", "INTERNAL")

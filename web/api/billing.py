@@ -14,10 +14,10 @@ from domain.billing.plan import Tier
 from domain.errors import Conflict, NotSetUp
 from domain.identity.access import ApiScope, Caller
 from domain.ports import Cashier, Order
-from web.api.access import Running, requires
 from web.api.admission import AdmittedRoute
-from web.api.refusals import documented
-from web.api.strict import RequestBody
+from web.api.authentication import Running, requires
+from web.api.validation import RequestBody
+from web.error_responses import documented
 from workers.app import App
 
 routes = APIRouter(prefix="/billing", tags=["billing"], route_class=AdmittedRoute)
@@ -61,13 +61,13 @@ class Page(BaseModel):
 
 
 @routes.post("/checkout", responses=documented(_409="`ALREADY_SUBSCRIBED`, `IDEMPOTENCY_KEY_REUSED`", _502=REFUSED))
-def checkout(wish: Purchase, caller: Buyer, app: Running, response: Response, key: RequestKey = None) -> Page:
+def checkout(body: Purchase, caller: Buyer, app: Running, response: Response, key: RequestKey = None) -> Page:
     """The page where this tenant buys a plan. Whoever has one changes it in the portal."""
     cashier = _cashier(app)
     origins = app.settings.clerk_authorized_parties
-    success_url = check_return(wish.success_url, origins, "success_url")
-    cancel_url = check_return(wish.cancel_url, origins, "cancel_url")
-    price_id = price_for(wish.tier, wish.price_id, app.ports.prices)
+    success_url = check_return(body.success_url, origins, "success_url")
+    cancel_url = check_return(body.cancel_url, origins, "cancel_url")
+    price_id = price_for(body.tier, body.price_id, app.ports.prices)
     customer_id = _customer(app, cashier, caller.tenant_id)
     # Stripe knows it first: the webhook of a purchase made a moment ago may still be on its way.
     refuse_second(cashier.statuses(customer_id))
@@ -77,10 +77,10 @@ def checkout(wish: Purchase, caller: Buyer, app: Running, response: Response, ke
 
 
 @routes.post("/portal", responses=documented(_409="`NO_CUSTOMER`, `IDEMPOTENCY_KEY_REUSED`", _502=REFUSED))
-def portal(visit: Visit, caller: Buyer, app: Running, response: Response, key: RequestKey = None) -> Page:
+def portal(body: Visit, caller: Buyer, app: Running, response: Response, key: RequestKey = None) -> Page:
     """The page where this tenant changes, pays or ends its plan, and finds its invoices."""
     cashier = _cashier(app)
-    return_url = check_return(visit.return_url, app.settings.clerk_authorized_parties, "return_url")
+    return_url = check_return(body.return_url, app.settings.clerk_authorized_parties, "return_url")
     with app.db.transaction(caller.tenant_id) as tx:
         customer_id = tx.tenants.get(caller.tenant_id)["stripe_customer_id"]
     if customer_id is None:

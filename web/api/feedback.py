@@ -8,19 +8,19 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.identity.access import ApiScope, Caller
-from web.api.access import Running, requires
 from web.api.admission import AdmittedRoute
+from web.api.authentication import Running, requires
 from web.api.generations import own
-from web.api.refusals import Refused, documented, not_found
-from web.api.strict import Id, Moment, RequestBody
+from web.api.validation import Id, Moment, RequestBody
+from web.error_responses import ApiError, documented, not_found
 
 routes = APIRouter(prefix="/feedback", tags=["feedback"], route_class=AdmittedRoute)
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 CLOCKS_DIFFER = timedelta(minutes=5)
-"""How far a caller's clock may be ahead of ours: what it has seen was seen now."""
+"""A caller's clock may be so far ahead of ours; what it observed counts as observed now."""
 
-KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels": "instagramReels"}
+PLATFORM_KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels": "instagramReels"}
 """A concept's names of the platforms."""
 
 
@@ -63,28 +63,30 @@ class Feedback(BaseModel):
 
 @routes.post("", status_code=201, responses=documented(_404="no such generation or concept of yours"))
 def give_feedback(
-    seen: FeedbackRequest, caller: Annotated[Caller, requires(ApiScope.GENERATIONS_WRITE)], app: Running
+    body: FeedbackRequest, caller: Annotated[Caller, requires(ApiScope.GENERATIONS_WRITE)], app: Running
 ) -> Feedback:
     """Tell how a concept did, as often as you like; the scores learn from it."""
     with app.db.transaction(caller.tenant_id) as tx:
-        generation = own(tx, caller.tenant_id, seen.generation_id, keep=True)
-        concept = next((each for each in generation.concepts if _id(each) == seen.concept_id), None)
+        generation = own(tx, caller.tenant_id, body.generation_id, keep=True)
+        concept = next((each for each in generation.concepts if _id(each) == body.concept_id), None)
         if concept is None:
-            raise not_found(f"such concept in the generation {seen.generation_id}")
-        predicted = _score(concept, KEYS[seen.platform])
-        observed_at = _observed(seen.observed_at, tx.now())
-        columns = seen.model_dump() | {"predicted_score": predicted, "observed_at": observed_at}
+            raise not_found(f"such concept in the generation {body.generation_id}")
+        predicted = _score(concept, PLATFORM_KEYS[body.platform])
+        observed_at = _observed(body.observed_at, tx.now())
+        columns = body.model_dump() | {"predicted_score": predicted, "observed_at": observed_at}
         feedback_id = tx.feedback.add(caller.tenant_id, columns)
     return Feedback(id=feedback_id, predicted_score=predicted, observed_at=observed_at)
 
 
-def _observed(said: datetime | None, now: datetime) -> datetime:
-    """Raises:
-    Refused: nobody has seen it yet.
+def _observed(observed_at: datetime | None, now: datetime) -> datetime:
+    """Return when it was observed: now, if the caller does not say.
+
+    Raises:
+        ApiError: it is in the future.
     """
-    if said is not None and said > now + CLOCKS_DIFFER:
-        raise Refused(422, "body.observed_at: is in the future", "INVALID")
-    return now if said is None else min(said, now)
+    if observed_at is not None and observed_at > now + CLOCKS_DIFFER:
+        raise ApiError(422, "body.observed_at: is in the future", "INVALID")
+    return now if observed_at is None else min(observed_at, now)
 
 
 def _id(concept: Any) -> Any:

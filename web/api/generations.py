@@ -1,4 +1,4 @@
-"""`/api/generate`, `/api/history`, `/api/generations` and `/api/analytics`: concepts asked for, and those there are."""
+"""`/api/generate`, `/api/history`, `/api/generations` and `/api/analytics`: ask for concepts, and read those made."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -15,11 +15,11 @@ from db.concepts.generations import PageCursor
 from domain.concepts.generation import DEFAULT_COUNT, MOST_CONCEPTS
 from domain.identity.access import ApiScope, Caller
 from domain.ports import choose
-from web.api.access import Running, requires
 from web.api.admission import AdmittedRoute
+from web.api.authentication import Running, requires
 from web.api.jobs import Job, own_job
-from web.api.refusals import Refused, documented, not_found
-from web.api.strict import Moment, RequestBody
+from web.api.validation import Moment, RequestBody
+from web.error_responses import ApiError, documented, not_found
 from workers.engine.job import Tx
 from workers.jobs.generation import check_variety, generate_concepts
 
@@ -141,7 +141,7 @@ class Analytics(BaseModel):
     ),
 )
 def generate(
-    wish: GenerateRequest,
+    body: GenerateRequest,
     caller: Writer,
     app: Running,
     response: Response,
@@ -151,24 +151,24 @@ def generate(
 
     Too few left is 402 and not 429: trying again soon, as programs do after a 429, does not help; another plan does.
     """
-    writer = choose(app.ports.writers, wish.generator)
+    writer = choose(app.ports.writers, body.generator)
     key = None if idempotency_key is None else f"request:{idempotency_key}"
     with app.db.transaction(caller.tenant_id) as tx:
-        # Locked first, so that a tenant's wishes come one by one: neither key nor quota is used twice.
+        # Locked first, so that a tenant's requests come one by one: neither key nor quota is used twice.
         tx.quota.lock(caller.tenant_id)
-        job_id = key and _job_of(tx, caller.tenant_id, key, wish)
+        job_id = key and _job_of(tx, caller.tenant_id, key, body)
         if not job_id:
-            check_variety(tx, writer, caller.tenant_id, wish.count, tx.now())
+            check_variety(tx, writer, caller.tenant_id, body.count, tx.now())
             job_type = generate_concepts.with_options(key=key)
-            job_id = job_type.enqueue(tx, tenant_id=caller.tenant_id, count=wish.count, generator=wish.generator)
-            tx.quota.hold(caller.tenant_id, job_id, wish.count, now=tx.now())
+            job_id = job_type.enqueue(tx, tenant_id=caller.tenant_id, count=body.count, generator=body.generator)
+            tx.quota.hold(caller.tenant_id, job_id, body.count, now=tx.now())
         job = own_job(tx, caller.tenant_id, job_id)
     response.headers["Location"] = f"/api/jobs/{job_id}"
     return job
 
 
 @routes.get("/history")
-def history(caller: Reader, app: Running, asked: Annotated[HistoryQuery, Query()]) -> History:
+def history(caller: Reader, app: Running, query: Annotated[HistoryQuery, Query()]) -> History:
     """Generations, newest first, a page at a time; what is added meanwhile moves no page.
 
     A page has fewer than `limit` if they are large: `next` alone says whether there are more.
@@ -176,16 +176,16 @@ def history(caller: Reader, app: Running, asked: Annotated[HistoryQuery, Query()
     with app.db.transaction(caller.tenant_id) as tx:
         page = tx.generations.history(
             caller.tenant_id,
-            limit=asked.limit,
-            after=None if asked.cursor is None else _place(asked.cursor),
-            favorites=asked.favorites,
-            search=asked.search,
-            since=asked.since,
-            until=asked.until,
+            limit=query.limit,
+            after=None if query.cursor is None else _decode_cursor(query.cursor),
+            favorites=query.favorites,
+            search=query.search,
+            since=query.since,
+            until=query.until,
         )
     return History(
         generations=[Generation.model_validate(each) for each in page.generations],
-        next=page.next and cursor_of(page.next),
+        next=page.next and encode_cursor(page.next),
     )
 
 
@@ -209,10 +209,10 @@ def delete_generation(generation_id: UUID, caller: Writer, app: Running) -> None
 
 
 @routes.put("/generations/{generation_id}/favorite", responses=MISSING)
-def set_favorite(generation_id: UUID, wish: Favorite, caller: Writer, app: Running) -> Favorite:
+def set_favorite(generation_id: UUID, body: Favorite, caller: Writer, app: Running) -> Favorite:
     """Say whether it is a favourite; saying it twice changes nothing."""
     with app.db.transaction(caller.tenant_id) as tx:
-        now = tx.generations.set_favorite(caller.tenant_id, generation_id, wish.is_favorite)
+        now = tx.generations.set_favorite(caller.tenant_id, generation_id, body.is_favorite)
     if now is None:
         raise not_found(f"generation {generation_id}")
     return Favorite(is_favorite=now)
@@ -233,43 +233,43 @@ def analytics(caller: Reader, app: Running, since: Since = None, until: Until = 
 
 
 def own(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> Stored:
-    """`keep`: nobody deletes it meanwhile.
+    """Return the tenant's generation; with `keep` nobody deletes it before the transaction ends.
 
     Raises:
-    Refused: the tenant has no such generation.
+        ApiError: the tenant has no such generation.
     """
-    found = tx.generations.get(tenant_id, generation_id, keep=keep)
-    if found is None:
+    generation = tx.generations.get(tenant_id, generation_id, keep=keep)
+    if generation is None:
         raise not_found(f"generation {generation_id}")
-    return found
+    return generation
 
 
-def _job_of(tx: Tx, tenant_id: UUID, key: str, wish: GenerateRequest) -> UUID | None:
+def _job_of(tx: Tx, tenant_id: UUID, key: str, body: GenerateRequest) -> UUID | None:
     found = tx.requests.job_of(tenant_id, generate_concepts.name, key)
     if found is None:
         return None
     job_id, payload = found
-    if _asked(payload) != _asked(wish.model_dump()):
-        raise Refused(
+    if _arguments(payload) != _arguments(body.model_dump()):
+        raise ApiError(
             422, "this Idempotency-Key was sent with another body before; send a new one", "IDEMPOTENCY_KEY_REUSED"
         )
     return job_id
 
 
-def _asked(payload: Mapping[str, Any]) -> tuple[Any, Any]:
+def _arguments(payload: Mapping[str, Any]) -> tuple[Any, Any]:
     return payload.get("count"), payload.get("generator")
 
 
-def cursor_of(place: PageCursor) -> str:
-    return urlsafe_b64encode(json.dumps([place.date.isoformat(), str(place.id)]).encode()).decode().rstrip("=")
+def encode_cursor(cursor: PageCursor) -> str:
+    return urlsafe_b64encode(json.dumps([cursor.date.isoformat(), str(cursor.id)]).encode()).decode().rstrip("=")
 
 
-def _place(cursor: str) -> PageCursor:
+def _decode_cursor(text: str) -> PageCursor:
     try:
-        moment, generation_id = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        place = PageCursor(datetime.fromisoformat(moment), UUID(generation_id))
-        if place.date.tzinfo is None:
+        moment, generation_id = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        cursor = PageCursor(datetime.fromisoformat(moment), UUID(generation_id))
+        if cursor.date.tzinfo is None:
             raise ValueError("a moment has an offset")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise Refused(422, "cursor: not one of ours; begin without it", "INVALID") from error
-    return place
+        raise ApiError(422, "cursor: not one of ours; begin without it", "INVALID") from error
+    return cursor

@@ -1,4 +1,4 @@
-"""`/api/jobs`: what became of what was asked for."""
+"""`/api/jobs`: the state and the result of a job."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -10,9 +10,9 @@ from pydantic.config import JsonDict
 
 from db.transaction import SYSTEM
 from domain.identity.access import ApiScope, Caller
-from web.api.access import Running, requires
 from web.api.admission import AdmittedRoute
-from web.api.refusals import documented, not_found
+from web.api.authentication import Running, requires
+from web.error_responses import INTERNAL_ERROR, documented, not_found
 from workers.engine.job import Tx
 
 routes = APIRouter(prefix="/jobs", tags=["jobs"], route_class=AdmittedRoute)
@@ -36,9 +36,6 @@ EXAMPLE: JsonDict = {
     "started_at": "2026-11-22T12:00:01Z",
     "completed_at": "2026-11-22T12:00:09Z",
 }
-
-OWN_ERROR = "an error of our own; it has been logged"
-"""What callers are told of errors that nobody foresaw: their texts may quote queries or other people's data."""
 
 
 class Job(BaseModel):
@@ -67,10 +64,10 @@ def get_job(job_id: UUID, caller: Annotated[Caller, requires(ApiScope.GENERATION
 
 
 def own_job(tx: Tx, tenant_id: UUID, job_id: UUID) -> Job:
-    """In the end the transaction works as the system.
+    """Return the tenant's job. The transaction may work as the system afterwards.
 
     Raises:
-        Refused: the tenant has no such job.
+        ApiError: the tenant has no such job.
     """
     row = tx.requests.job(tenant_id, job_id)
     if row is None:
@@ -78,5 +75,5 @@ def own_job(tx: Tx, tenant_id: UUID, job_id: UUID) -> Job:
     if row["error_message"] is not None:
         tx.work_as(SYSTEM)
         if not tx.requests.ended_as_foreseen(job_id):
-            row["error_message"] = OWN_ERROR
+            row["error_message"] = INTERNAL_ERROR  # its own text may quote queries or other people's data
     return Job.model_validate(row)

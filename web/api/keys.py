@@ -1,4 +1,4 @@
-"""`/api/keys`: the tenant's API keys. A key's text is told once, when it is made; only its hash is kept."""
+"""`/api/keys`: the tenant's API keys. A key's text is shown once, when it is made; only its hash is kept."""
 
 from datetime import datetime
 from secrets import token_bytes
@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from db.transaction import SYSTEM
 from domain.errors import NotAllowed, UnknownKey
 from domain.identity.access import KEY_BYTES, ApiScope, Caller, maker_of, new_key
-from web.api.access import Running, requires
 from web.api.admission import AdmittedRoute
-from web.api.refusals import documented
-from web.api.strict import Moment, RequestBody
+from web.api.authentication import Running, requires
+from web.api.validation import Moment, RequestBody
+from web.error_responses import documented
 
 routes = APIRouter(prefix="/keys", tags=["keys"], route_class=AdmittedRoute)
 
@@ -45,7 +45,7 @@ class ApiKey(BaseModel):
 
 
 class CreatedKey(ApiKey):
-    """`key` is the secret itself, and is not told again."""
+    """`key` is the secret itself, and is not shown again."""
 
     key: str
 
@@ -58,7 +58,7 @@ def list_keys(caller: KeyWriter, app: Running) -> list[ApiKey]:
 
 
 @routes.post("", status_code=201)
-def create_key(wish: KeyRequest, caller: KeyWriter, app: Running, response: Response) -> CreatedKey:
+def create_key(body: KeyRequest, caller: KeyWriter, app: Running, response: Response) -> CreatedKey:
     """Make a key that may do what the caller may, or less; it is revoked together with the key that made it, and when
     the person who did leaves the tenant."""
     with app.db.transaction(caller.tenant_id) as tx:
@@ -70,7 +70,7 @@ def create_key(wish: KeyRequest, caller: KeyWriter, app: Running, response: Resp
         parent = tx.access.key_of(caller.tenant_id, caller.key_id) if caller.key_id else None
         tx.work_as(caller.tenant_id)
         maker, scopes = maker_of(caller, role, parent, now)
-        key = new_key(token_bytes(KEY_BYTES), **wish.model_dump(), now=now, others=others, maker=maker)
+        key = new_key(token_bytes(KEY_BYTES), **body.model_dump(), now=now, others=others, maker=maker)
         if beyond := sorted(key.scopes - scopes):
             raise NotAllowed("SCOPE_MISSING", f"a key cannot get {beyond[0]}, which the caller does not have")
         row = tx.access.add_key(tx.new_id(), caller.tenant_id, key)

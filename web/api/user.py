@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from domain.identity.access import ApiScope, Caller
 from domain.identity.people import Role
-from web.api.access import Running, requires
 from web.api.admission import AdmittedRoute
+from web.api.authentication import Running, requires
 
 routes = APIRouter(prefix="/user", tags=["user"], route_class=AdmittedRoute)
 

@@ -40,7 +40,7 @@ class TooManyBodies(Exception):
         super().__init__("too many large bodies are sent at once; send it again later")
 
 
-class JsonRefused(Exception):
+class InvalidJson(Exception):
     """The body would become more objects than anything that we take, or may be read in two ways."""
 
 
@@ -149,9 +149,9 @@ def check_json(body: bytes, *, depth: int = MAX_DEPTH, values: int = MAX_VALUES)
     try:
         body.decode()
     except UnicodeDecodeError:
-        raise JsonRefused(NOT_UTF_8) from None
+        raise InvalidJson(NOT_UTF_8) from None
     if b"\0" in body:  # UTF-16 and UTF-32, which Python would read too; and in them the tokens are others
-        raise JsonRefused(NOT_UTF_8)
+        raise InvalidJson(NOT_UTF_8)
     level = found = 0
     for token in TOKENS.finditer(body):
         match body[token.start()]:
@@ -163,9 +163,9 @@ def check_json(body: bytes, *, depth: int = MAX_DEPTH, values: int = MAX_VALUES)
             case 0x2C:  # ,
                 found += 1
         if level > depth:
-            raise JsonRefused(f"the body is nested deeper than {depth} levels")
+            raise InvalidJson(f"the body is nested deeper than {depth} levels")
         if found > values:
-            raise JsonRefused(f"the body has more than {values} values")
+            raise InvalidJson(f"the body has more than {values} values")
     with suppress(ValueError):
         json.loads(body, object_pairs_hook=_without_twins)
 
@@ -174,4 +174,4 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> None:
     """Of two values of one field a reader would take the last, and whoever sent it may have meant the first."""
     for name, times in Counter(name for name, _ in pairs).items():
         if times > 1:
-            raise JsonRefused(f"{name[:LONGEST_NAME]}: this field is sent {times} times")
+            raise InvalidJson(f"{name[:LONGEST_NAME]}: this field is sent {times} times")

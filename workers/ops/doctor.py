@@ -15,7 +15,6 @@ from db.transaction import SYSTEM
 from domain.concepts.timing import is_zone
 from domain.ops.connections import of_fleet
 from domain.text.readable import readable, shortened
-from integrations.clerk.sessions import issuer_of
 from workers.app import App, build
 from workers.ops.redis_health import verdict
 from workers.settings import Settings
@@ -120,7 +119,7 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
         needed += (
             (
                 "CLERK_ISSUER",
-                settings.clerk_issuer or issuer_of(settings.clerk_jwks_url),
+                settings.session_issuer,
                 "session tokens of any https issuer are good, if the key signed them",
             ),
             (

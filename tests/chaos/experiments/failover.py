@@ -35,7 +35,7 @@ TOLD = (
     "job.postponed",
     "worker.cannot_write",
     "worker.heartbeat_missed",
-    "ingest.postgres_away",
+    "webhook_writer.postgres_away",
     "dispatcher.postgres_away",
 )
 

@@ -19,7 +19,7 @@ from tests.conftest import Servers, connection_to
 from tests.outages import refusing
 from tests.proxy import Proxy, proxied
 from tests.wait import until
-from web.webhook_writer import Ingest, Notifications
+from web.webhook_writer import Notifications, WebhookWriter
 from workers.runtime import logs
 
 Connection = AppConnection
@@ -48,7 +48,7 @@ POISON = '"\\u0000"'
 
 
 class Postgres:
-    """How the ingest under test reaches the database: it can be shut, and it can be away."""
+    """How the writer under test reaches the database: it can be shut, and it can be away."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -87,53 +87,50 @@ def postgres(database_url: str) -> Postgres:
     return Postgres(database_url)
 
 
-class Bell:
-    """Remembers what was rung."""
-
-    def __init__(self) -> None:
-        self.heard: list[Notifications] = []
+class SentNotifications(list[Notifications]):
+    """A notifier that keeps what it is given."""
 
     def __call__(self, notifications: Notifications) -> None:
-        self.heard.append(notifications)
+        self.append(notifications)
 
     def ids(self) -> set[UUID]:
-        return {job_id for notifications in self.heard for job_ids in notifications.values() for job_id in job_ids}
+        return {job_id for notifications in self for job_ids in notifications.values() for job_id in job_ids}
 
 
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
+def notified() -> SentNotifications:
+    return SentNotifications()
 
 
 @asynccontextmanager
 async def running(
     postgres: Postgres, notify: Callable[[Notifications], object] = lambda notifications: None, **bounds: Any
 ) -> Any:
-    ingest = Ingest(postgres.connect, notify, **bounds)
-    ingest.start()
+    writer = WebhookWriter(postgres.connect, notify, **bounds)
+    writer.start()
     try:
-        yield ingest
+        yield writer
     finally:
-        await asyncio.to_thread(ingest.stop)
+        await asyncio.to_thread(writer.stop)
 
 
 @asynccontextmanager
 async def all_waiting(
-    ingest: Ingest, postgres: Postgres, events: list[NewEvent]
+    writer: WebhookWriter, postgres: Postgres, events: list[NewEvent]
 ) -> AsyncIterator[list[asyncio.Task[Stored]]]:
     """The requests of all `events`, waiting for a shut Postgres that opens when the block is left."""
     postgres.open.clear()
-    tasks = [asyncio.create_task(ingest.accept(event)) for event in events]
+    tasks = [asyncio.create_task(writer.store(event)) for event in events]
     await asyncio.sleep(0)
     yield tasks
     postgres.open.set()
 
 
-async def accepted_in_the_end(ingest: Ingest, event: NewEvent) -> None:
+async def stored_in_the_end(writer: WebhookWriter, event: NewEvent) -> None:
     """As its sender does it: again until it is stored."""
     while True:
         with suppress(Unavailable):
-            await ingest.accept(event)
+            await writer.store(event)
             return
 
 
@@ -149,37 +146,39 @@ def in_a_loop(story: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
-def test_an_accepted_event_is_committed_and_its_job_is_notified(postgres: Postgres, bell: Bell) -> None:
+def test_an_accepted_event_is_committed_and_its_job_is_notified(
+    postgres: Postgres, notified: SentNotifications
+) -> None:
     event = an_event("evt_1")
 
     async def story() -> None:
-        async with running(postgres, bell) as ingest:
-            stored = await ingest.accept(event)
+        async with running(postgres, notified) as writer:
+            stored = await writer.store(event)
             assert stored == Stored(event.id, event.job_id, "events", duplicate=False)
             assert postgres.stored() == {"evt_1"}
 
     in_a_loop(story)
-    assert bell.heard == [{"events": {event.job_id: 5}}]
+    assert notified == [{"events": {event.job_id: 5}}]
 
 
-def test_a_duplicate_is_accepted_and_not_notified(postgres: Postgres, bell: Bell) -> None:
+def test_a_duplicate_is_accepted_and_not_notified(postgres: Postgres, notified: SentNotifications) -> None:
     first, again = an_event("evt_1"), an_event("evt_1")
 
     async def story() -> None:
-        async with running(postgres, bell) as ingest:
-            await ingest.accept(first)
-            assert await ingest.accept(again) == Stored(first.id, first.job_id, "events", duplicate=True)
+        async with running(postgres, notified) as writer:
+            await writer.store(first)
+            assert await writer.store(again) == Stored(first.id, first.job_id, "events", duplicate=True)
 
     in_a_loop(story)
-    assert bell.ids() == {first.job_id}
+    assert notified.ids() == {first.job_id}
 
 
 def test_events_that_wait_together_share_a_commit(postgres: Postgres) -> None:
     events = [an_event(f"evt_{number}") for number in range(64)]
 
     async def story() -> None:
-        async with running(postgres) as ingest:
-            async with all_waiting(ingest, postgres, events) as tasks:
+        async with running(postgres) as writer:
+            async with all_waiting(writer, postgres, events) as tasks:
                 pass
             assert [stored.event_id for stored in await asyncio.gather(*tasks)] == [event.id for event in events]
 
@@ -191,8 +190,8 @@ def test_events_that_wait_together_share_a_commit(postgres: Postgres) -> None:
 
 def test_a_batch_is_bounded(postgres: Postgres) -> None:
     async def story() -> None:
-        async with running(postgres, max_batch=10) as ingest:
-            async with all_waiting(ingest, postgres, [an_event(f"evt_{number}") for number in range(40)]) as tasks:
+        async with running(postgres, max_batch=10) as writer:
+            async with all_waiting(writer, postgres, [an_event(f"evt_{number}") for number in range(40)]) as tasks:
                 pass
             await asyncio.gather(*tasks)
 
@@ -200,34 +199,36 @@ def test_a_batch_is_bounded(postgres: Postgres) -> None:
     assert 4 <= postgres.commits() <= 5
 
 
-def test_one_id_from_64_requests_at_once_is_one_event_and_one_job(postgres: Postgres, bell: Bell) -> None:
+def test_one_id_from_64_requests_at_once_is_one_event_and_one_job(
+    postgres: Postgres, notified: SentNotifications
+) -> None:
     async def story() -> None:
-        async with running(postgres, bell) as ingest:
-            stored = await asyncio.gather(*(ingest.accept(an_event("evt_1")) for _ in range(64)))
+        async with running(postgres, notified) as writer:
+            stored = await asyncio.gather(*(writer.store(an_event("evt_1")) for _ in range(64)))
             assert [each.duplicate for each in stored].count(False) == 1
             assert len({each.event_id for each in stored}) == 1
 
     in_a_loop(story)
-    assert postgres.jobs() == bell.ids()
-    assert len(bell.ids()) == 1
+    assert postgres.jobs() == notified.ids()
+    assert len(notified.ids()) == 1
 
 
 def test_a_poisonous_event_is_refused_alone(postgres: Postgres) -> None:
     events = [an_event("good_1"), an_event("poison", POISON), an_event("good_2"), an_event("good_3")]
 
     async def story() -> None:
-        async with running(postgres) as ingest:
-            async with all_waiting(ingest, postgres, events) as tasks:
+        async with running(postgres) as writer:
+            async with all_waiting(writer, postgres, events) as tasks:
                 pass
             outcomes = await answers(tasks)
             assert [isinstance(each, Stored) for each in outcomes] == [True, False, True, True]
             assert isinstance(outcomes[1], Unavailable)
-            await ingest.accept(an_event("good_4"))
+            await writer.store(an_event("good_4"))
 
     with capture_logs() as logs:
         in_a_loop(story)
     assert postgres.stored() == {"good_1", "good_2", "good_3", "good_4"}
-    [failed] = [entry for entry in logs if entry["event"] == "ingest.event_failed"]
+    [failed] = [entry for entry in logs if entry["event"] == "webhook_writer.event_failed"]
     assert (failed["source"], failed["external_id"], failed["log_level"]) == ("stripe", "poison", "error")
 
 
@@ -236,14 +237,14 @@ def test_a_poisonous_event_is_refused_alone(postgres: Postgres) -> None:
 
 def test_while_postgres_is_away_requests_are_refused_within_the_bound(postgres: Postgres) -> None:
     async def story() -> None:
-        async with running(postgres, patience=0.5) as ingest:
+        async with running(postgres, patience=0.5) as writer:
             postgres.away = True
             began = time.monotonic()
-            outcomes = await answers([asyncio.create_task(ingest.accept(an_event(f"{n}"))) for n in range(20)])
+            outcomes = await answers([asyncio.create_task(writer.store(an_event(f"{n}"))) for n in range(20)])
             assert time.monotonic() - began < 30
             assert all(isinstance(each, Unavailable) for each in outcomes)
             postgres.away = False
-            await accepted_in_the_end(ingest, an_event("later"))
+            await stored_in_the_end(writer, an_event("later"))
 
     in_a_loop(story)
     assert postgres.stored() == {"later"}
@@ -251,9 +252,9 @@ def test_while_postgres_is_away_requests_are_refused_within_the_bound(postgres: 
 
 def test_an_outage_shorter_than_the_patience_is_only_a_delay(postgres: Postgres) -> None:
     async def story() -> None:
-        async with running(postgres, patience=30) as ingest:
+        async with running(postgres, patience=30) as writer:
             postgres.away = True
-            tasks = [asyncio.create_task(ingest.accept(an_event(f"{n}"))) for n in range(5)]
+            tasks = [asyncio.create_task(writer.store(an_event(f"{n}"))) for n in range(5)]
             await asyncio.to_thread(until, lambda: postgres.failures > 2, "attempts to connect")
             postgres.away = False
             await asyncio.gather(*tasks)
@@ -264,10 +265,10 @@ def test_an_outage_shorter_than_the_patience_is_only_a_delay(postgres: Postgres)
 
 def test_after_a_lost_connection_the_batch_is_stored_on_a_fresh_one(postgres: Postgres) -> None:
     async def story() -> None:
-        async with running(postgres) as ingest:
-            await ingest.accept(an_event("before"))
+        async with running(postgres) as writer:
+            await writer.store(an_event("before"))
             postgres.made[0].pgconn.finish()
-            assert (await ingest.accept(an_event("after"))).duplicate is False
+            assert (await writer.store(an_event("after"))).duplicate is False
 
     in_a_loop(story)
     assert len(postgres.made) == 2
@@ -281,22 +282,22 @@ def proxy(servers: Servers) -> Iterator[Proxy]:
 
 
 def test_a_commit_whose_answer_is_lost_is_tried_again_and_happens_once(
-    proxy: Proxy, database_url: str, bell: Bell
+    proxy: Proxy, database_url: str, notified: SentNotifications
 ) -> None:
     through = Postgres(proxy.url(database_url) + "?sslmode=disable")
     events = [an_event(f"evt_{number}") for number in range(20)]
 
     async def story() -> None:
-        async with running(through, bell) as ingest:
-            await ingest.accept(an_event("before"))
+        async with running(through, notified) as writer:
+            await writer.store(an_event("before"))
             proxy.deaf_after = b"COMMIT"
-            stored = await asyncio.gather(*(ingest.accept(event) for event in events))
+            stored = await asyncio.gather(*(writer.store(event) for event in events))
             assert [each.event_id for each in stored] == [event.id for event in events]
             assert not any(each.duplicate for each in stored)
 
     in_a_loop(story)
     assert proxy.cuts == 1
-    assert through.jobs() == bell.ids()
+    assert through.jobs() == notified.ids()
     assert len(through.stored()) == 21
 
 
@@ -304,14 +305,14 @@ def test_a_connection_that_leads_to_a_read_only_server_is_replaced(postgres: Pos
     logs.configure("console", "INFO")
 
     async def story() -> None:
-        async with running(postgres) as ingest:
-            await ingest.accept(an_event("before"))
+        async with running(postgres) as writer:
+            await writer.store(an_event("before"))
             postgres.made[0].execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
-            assert (await ingest.accept(an_event("after"))).duplicate is False
+            assert (await writer.store(an_event("after"))).duplicate is False
 
     with capture_logs() as lines:
         in_a_loop(story)
-    assert [entry["event"] for entry in lines] == ["ingest.postgres_away", "ingest.postgres_back"]
+    assert [entry["event"] for entry in lines] == ["webhook_writer.postgres_away", "webhook_writer.postgres_back"]
     assert "read-only" in lines[0]["reason"]
     assert len(postgres.made) == 2
     assert postgres.stored() == {"before", "after"}
@@ -324,18 +325,18 @@ def test_a_server_that_refuses_is_told_once_and_all_is_good_afterwards(
     logs.configure("console", "INFO")
 
     async def story() -> None:
-        async with running(postgres, patience=0.5) as ingest:
+        async with running(postgres, patience=0.5) as writer:
             with refusing(owner_url, "webhook_events", sqlstate):
                 for n in range(3):
                     outcomes = await answers(
-                        [asyncio.create_task(ingest.accept(an_event(f"{n}/{m}"))) for m in range(9)]
+                        [asyncio.create_task(writer.store(an_event(f"{n}/{m}"))) for m in range(9)]
                     )
                     assert all(isinstance(each, Unavailable) for each in outcomes)
-            assert (await ingest.accept(an_event("later"))).duplicate is False
+            assert (await writer.store(an_event("later"))).duplicate is False
 
     with capture_logs() as lines:
         in_a_loop(story)
-    assert [entry["event"] for entry in lines] == ["ingest.postgres_away", "ingest.postgres_back"]
+    assert [entry["event"] for entry in lines] == ["webhook_writer.postgres_away", "webhook_writer.postgres_back"]
     assert "later" in postgres.stored()
 
 
@@ -343,11 +344,11 @@ def test_a_connection_that_a_pooler_has_spoilt_is_replaced(postgres: Postgres) -
     """Whatever is wrong, if it is not the event, another connection may be better."""
 
     async def story() -> None:
-        async with running(postgres) as ingest:
+        async with running(postgres) as writer:
             for n in range(7):  # so often that the statement is prepared
-                await ingest.accept(an_event(f"{n}"))
+                await writer.store(an_event(f"{n}"))
             postgres.made[0].pgconn.exec_(b"DEALLOCATE ALL")
-            assert (await ingest.accept(an_event("after"))).duplicate is False
+            assert (await writer.store(an_event("after"))).duplicate is False
 
     in_a_loop(story)
     assert len(postgres.made) == 2
@@ -359,11 +360,11 @@ def test_a_request_does_not_wait_for_a_slow_database_beyond_the_bound(postgres: 
         rival.execute("INSERT INTO webhook_events (source, external_id, type) VALUES ('stripe', 'held', 'x')")
 
         async def story() -> None:
-            async with running(postgres, patience=0.5) as ingest:
+            async with running(postgres, patience=0.5) as writer:
                 with pytest.raises(Unavailable, match="did not answer in time"):
-                    await ingest.accept(an_event("held"))
+                    await writer.store(an_event("held"))
                 rival.rollback()
-                await accepted_in_the_end(ingest, an_event("next"))
+                await stored_in_the_end(writer, an_event("next"))
 
         in_a_loop(story)
     assert postgres.stored() == {"held", "next"}
@@ -374,43 +375,43 @@ def test_a_request_does_not_wait_for_a_slow_database_beyond_the_bound(postgres: 
 
 def test_when_too_many_wait_the_next_is_refused_at_once(postgres: Postgres) -> None:
     async def story() -> None:
-        async with running(postgres, max_batch=1, max_waiting=3) as ingest:
-            async with all_waiting(ingest, postgres, [an_event("0")]) as tasks:
-                await asyncio.to_thread(until, ingest._queue.empty, "the writer to take the first")
-                tasks += [asyncio.create_task(ingest.accept(an_event(f"{n}"))) for n in range(1, 4)]
+        async with running(postgres, max_batch=1, max_waiting=3) as writer:
+            async with all_waiting(writer, postgres, [an_event("0")]) as tasks:
+                await asyncio.to_thread(until, writer._queue.empty, "the writer to take the first")
+                tasks += [asyncio.create_task(writer.store(an_event(f"{n}"))) for n in range(1, 4)]
                 await asyncio.sleep(0)
                 with pytest.raises(Unavailable, match="too many"):
-                    await ingest.accept(an_event("one too many"))
+                    await writer.store(an_event("one too many"))
             await asyncio.gather(*tasks)
 
     in_a_loop(story)
     assert postgres.stored() == {"0", "1", "2", "3"}
 
 
-def test_stopping_stores_what_was_accepted_and_takes_no_more(postgres: Postgres, bell: Bell) -> None:
+def test_stopping_stores_what_was_accepted_and_takes_no_more(postgres: Postgres, notified: SentNotifications) -> None:
     events = [an_event(f"{number}") for number in range(30)]
 
     async def story() -> None:
-        ingest = Ingest(postgres.connect, bell, max_batch=4, patience=30)
-        ingest.start()
-        async with all_waiting(ingest, postgres, events) as tasks:
-            stopping = asyncio.create_task(asyncio.to_thread(ingest.stop))
-            await asyncio.to_thread(until, lambda: not ingest._accepting, "the stop to begin")
+        writer = WebhookWriter(postgres.connect, notified, max_batch=4, patience=30)
+        writer.start()
+        async with all_waiting(writer, postgres, events) as tasks:
+            stopping = asyncio.create_task(asyncio.to_thread(writer.stop))
+            await asyncio.to_thread(until, lambda: not writer._accepting, "the stop to begin")
             with pytest.raises(Unavailable, match="shutting down"):
-                await ingest.accept(an_event("too late"))
+                await writer.store(an_event("too late"))
         await stopping
         assert postgres.stored() == {event.external_id for event in events}
         await asyncio.gather(*tasks)
 
     in_a_loop(story)
-    assert bell.ids() == {event.job_id for event in events}
+    assert notified.ids() == {event.job_id for event in events}
     assert postgres.made[0].closed
 
 
 def test_a_request_that_hung_up_disturbs_nobody(postgres: Postgres) -> None:
     async def story() -> None:
-        async with running(postgres) as ingest:
-            async with all_waiting(ingest, postgres, [an_event(f"{number}") for number in range(3)]) as tasks:
+        async with running(postgres) as writer:
+            async with all_waiting(writer, postgres, [an_event(f"{number}") for number in range(3)]) as tasks:
                 tasks[1].cancel()
             outcomes = await answers(tasks)
             assert [isinstance(each, Stored) for each in outcomes] == [True, False, True]
@@ -419,40 +420,42 @@ def test_a_request_that_hung_up_disturbs_nobody(postgres: Postgres) -> None:
     in_a_loop(story)
 
 
-# --- the bell -----------------------------------------------------------------------------------------------
+# --- notifications -----------------------------------------------------------------------------------------------
 
 
-def test_a_bell_that_hangs_delays_no_answer_and_is_notified_for_all_afterwards(postgres: Postgres) -> None:
-    heard = Bell()
+def test_a_notifier_that_hangs_delays_no_answer_and_is_given_all_afterwards(postgres: Postgres) -> None:
+    notified = SentNotifications()
     unblock = threading.Event()
     events = [an_event(f"{number}") for number in range(10)]
 
     def slow(notifications: Notifications) -> None:
         assert unblock.wait(30)
-        heard(notifications)
+        notified(notifications)
 
     async def story() -> None:
-        async with running(postgres, slow) as ingest:
+        async with running(postgres, slow) as writer:
             for event in events:
-                assert (await ingest.accept(event)).duplicate is False
+                assert (await writer.store(event)).duplicate is False
             unblock.set()
 
     in_a_loop(story)
-    assert heard.ids() == {event.job_id for event in events}
-    # One for the first, one for those that gathered, and perhaps one for the last, which came as the bell was freed.
-    assert len(heard.heard) <= 3
+    assert notified.ids() == {event.job_id for event in events}
+    # One for the first, one for those that gathered, and perhaps one for the last, which came as it returned.
+    assert len(notified) <= 3
 
 
-def test_a_bell_that_fails_is_no_error_of_the_request_and_is_reported_once(postgres: Postgres) -> None:
+def test_a_notifier_that_fails_is_no_error_of_the_request_and_is_reported_once(postgres: Postgres) -> None:
     def broken(notifications: Notifications) -> None:
         raise ConnectionError("Redis is down")
 
     async def story() -> None:
-        async with running(postgres, broken) as ingest:
+        async with running(postgres, broken) as writer:
             for number in range(5):
-                await ingest.accept(an_event(f"{number}"))
+                await writer.store(an_event(f"{number}"))
 
     with capture_logs() as logs:
         in_a_loop(story)
     assert len(postgres.stored()) == 5
-    assert [entry["reason"] for entry in logs if entry["event"] == "ingest.ring_failed"] == ["Redis is down"]
+    assert [entry["reason"] for entry in logs if entry["event"] == "webhook_writer.notification_failed"] == [
+        "Redis is down"
+    ]

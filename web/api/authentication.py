@@ -1,4 +1,4 @@
-"""Who is calling: a bearer token is an API key or a session token of Clerk, and either leads to one tenant.
+"""Authentication: a bearer token is an API key or a session token of Clerk, and either leads to one tenant.
 
 def list_videos(caller: Annotated[Caller, requires(ApiScope.ACCOUNT_READ)], app: Running) -> …:
     with app.db.transaction(caller.tenant_id) as tx: …
@@ -17,8 +17,7 @@ from db.transaction import SYSTEM, Database
 from domain.errors import AccountPending, NotAllowed, NotAuthenticated
 from domain.identity.access import KEY_START, ApiScope, Caller, Session, caller_of, hash_of, scopes_of, use_is_due
 from integrations.clerk.sessions import Verifier
-from web.api.limits import limit, limit_stranger, too_many
-from web.throttle import Throttle
+from web.api.rate_limit import RateLimits
 from workers.app import App
 
 WEBHOOK_TAKES = timedelta(seconds=2)
@@ -29,18 +28,18 @@ BEARER = HTTPBearer(auto_error=False, description="An API key (`viral_…`), or 
 
 @dataclass(frozen=True)
 class Authenticator:
-    """Finds out who calls. `sessions` is None where sign-in is not set up; `clock` is Unix seconds."""
+    """Finds the caller of a credential. `sessions` is None where sign-in is not set up; `clock` is Unix seconds."""
 
     db: Database
     sessions: Verifier | None
     clock: Callable[[], float]
 
     def authenticate(self, credential: str) -> Caller:
-        """The caller with this key or token.
+        """Return the caller with this key or token.
 
         Raises:
-            NotAuthenticated, NotAllowed: the reason in one word, and in a sentence.
-            Unavailable: it cannot be said now.
+            NotAuthenticated, NotAllowed: the credential is not accepted; the error has the reason as a code and a text.
+            Unavailable: the keys or the database cannot be reached now.
         """
         if credential.startswith(KEY_START):
             return self._by_key(credential)
@@ -49,7 +48,7 @@ class Authenticator:
         return self._by_session(self.sessions.verify(credential, self.clock()))
 
     def _by_key(self, text: str) -> Caller:
-        """No tenant is known before the key is found, so the system looks, for the hash and nothing else."""
+        """Look the key up by its hash, in the system's scope: before it is found, no tenant is known."""
         key_hash = hash_of(text)
         now = datetime.fromtimestamp(self.clock(), UTC)
         key = None
@@ -63,9 +62,10 @@ class Authenticator:
         return caller
 
     def _by_session(self, session: Session) -> Caller:
-        """In the tenant of the session's organization, or else in the person's; what they may do there is their role's.
+        """Return a caller in the tenant of the session's organization, or else in the person's own, with the scopes of
+        the role there.
 
-        Never in another tenant instead: what was meant for the organization would end up in the person's own.
+        It is never another tenant instead: what was meant for the organization would end up in the person's own.
         """
         organization_id = session.organization.id if session.organization else None
         with self.db.transaction(SYSTEM) as tx:
@@ -95,8 +95,10 @@ Running = Annotated[App, Depends(running)]
 
 
 def credential_of(request: Request) -> str:
-    """Raises:
-    NotAuthenticated: none was sent.
+    """Return the bearer token of the request.
+
+    Raises:
+        NotAuthenticated: none was sent.
     """
     scheme, credential = get_authorization_scheme_param(request.headers.get("Authorization"))
     if scheme.lower() != "bearer" or not credential:
@@ -105,40 +107,38 @@ def credential_of(request: Request) -> str:
 
 
 def identify(request: Request, credential: str) -> None:
-    """Find out who calls, and count the request; before its body is read, in a thread.
+    """Authenticate the caller and count the request; called in a thread, before the body is read.
 
     Raises:
-        NotAuthenticated, NotAllowed, Unavailable: as of `Authenticator.authenticate`.
-        Refused: it is one too many.
+        NotAuthenticated, NotAllowed, Unavailable: as `Authenticator.authenticate` raises them.
+        ApiError: the caller, or the address of an unknown one, is over its rate limit.
     """
     authenticator: Authenticator = request.app.state.authenticator
-    throttle: Throttle | None = request.app.state.throttle
+    limits: RateLimits | None = request.app.state.rate_limits
     try:
-        who = authenticator.authenticate(credential)
+        caller = authenticator.authenticate(credential)
     except NotAuthenticated:
-        if throttle is not None:
-            limit_stranger(throttle, request.app.state.strangers, request.client.host if request.client else None)
+        if limits is not None:
+            limits.count_unknown(request.client.host if request.client else None)
         raise
-    request.state.caller = who
-    if throttle is not None:
-        taken = limit(throttle, request.app.state.policies, who, credential)
-        request.state.taken = taken
-        if taken is not None and taken.wait:
-            raise too_many(taken)
+    request.state.caller = caller
+    if limits is not None:
+        request.state.rate_limit = limits.count(caller, credential)
+        limits.check(request.state.rate_limit)
 
 
-async def caller(request: Request, described: Annotated[object, Depends(BEARER)]) -> Caller:
-    """Whoever may do whatever: for routes that ask for no scope. `AdmittedRoute` has identified them."""
-    who: Caller = request.state.caller
-    return who
+async def identified(request: Request, described: Annotated[object, Depends(BEARER)]) -> Caller:
+    """Return the caller whom `AdmittedRoute` has identified."""
+    caller: Caller = request.state.caller
+    return caller
 
 
 def requires(scope: ApiScope) -> Any:
-    """A dependency: the caller, if they have this scope."""
+    """Return a dependency that gives the caller if they have this scope."""
 
-    async def allowed(who: Annotated[Caller, Depends(caller)]) -> Caller:
-        if scope not in who.scopes:
+    async def allowed(caller: Annotated[Caller, Depends(identified)]) -> Caller:
+        if scope not in caller.scopes:
             raise NotAllowed("SCOPE_MISSING", f"this needs the scope {scope}, which the caller does not have")
-        return who
+        return caller
 
     return Depends(allowed)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.web.test_api import Api, a_session, a_user, refused
 from web.api import billing, feedback, generations, jobs, keys, user
-from web.api.strict import RequestBody, unknown_field
+from web.api.validation import RequestBody, unknown_field
 from workers.app import App
 
 ROUTES = [each for group in (user, keys, generations, jobs, feedback, billing) for each in group.routes.routes]

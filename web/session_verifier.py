@@ -1,4 +1,4 @@
-"""Sign-in, put together from the settings. A module of its own, because only two callers need what it imports."""
+"""The verifier of session tokens, put together from the settings."""
 
 from functools import partial
 
@@ -11,18 +11,16 @@ from integrations.clerk.sessions import (
     PemKeys,
     Verifier,
     fetch_jwks,
-    issuer_of,
 )
 from integrations.http.client import Http
 from workers.settings import Settings, SettingsInvalid
 
 
-def verifier(settings: Settings, *, wait: float = WAIT) -> Verifier | None:
-    """Who judges session tokens; None if sign-in is not set up. Nothing is fetched yet.
+def session_verifier(settings: Settings, *, wait: float = WAIT) -> Verifier | None:
+    """Return the verifier of session tokens; None if sign-in is not set up. Nothing is fetched yet.
 
-    `wait` is for how many seconds a caller may wait for keys that are being fetched.
-
-    As in Clerk's own libraries, a PEM key goes before the JWKS.
+    `wait` is the seconds that a caller may wait for keys that are being fetched. As in Clerk's own libraries, a PEM key
+    goes before the JWKS.
 
     Raises:
         SettingsInvalid: the PEM key cannot be used.
@@ -42,9 +40,4 @@ def verifier(settings: Settings, *, wait: float = WAIT) -> Verifier | None:
         keys = JwksKeys(partial(fetch_jwks, http, settings.clerk_jwks_url), wait=wait)
     else:
         return None
-    return Verifier(keys, issuer=issuer(settings), parties=settings.clerk_authorized_parties)
-
-
-def issuer(settings: Settings) -> str | None:
-    """What tokens must say who issued them: CLERK_ISSUER, else where the JWKS is published; None if neither tells."""
-    return settings.clerk_issuer or issuer_of(settings.clerk_jwks_url)
+    return Verifier(keys, issuer=settings.session_issuer, parties=settings.clerk_authorized_parties)
