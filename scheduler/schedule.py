@@ -12,11 +12,10 @@ from uuid import UUID
 from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import Tx
-from workers.jobs import identity_reconcile
 from workers.jobs.billing import release_parked
-from workers.jobs.billing_reconcile import reconcile
 from workers.jobs.generation import daily
 from workers.jobs.quota import reset_due
+from workers.jobs.reconcile import reconcile_billing, reconcile_identity
 from workers.jobs.upkeep import drop_bodies, prune
 
 MOST_FIRES_AT_ONCE = 1000
@@ -60,13 +59,13 @@ SCHEDULES = (
     Schedule(
         "billing.reconcile",
         CronTrigger.from_crontab("40 3 * * *", timezone="UTC"),
-        lambda tx, fire_at: reconcile.enqueue(tx),
+        lambda tx, fire_at: reconcile_billing.enqueue(tx),
         CatchUp.LATEST,
     ),
     Schedule(
         "identity.reconcile",
         CronTrigger.from_crontab("20 4 * * *", timezone="UTC"),
-        lambda tx, fire_at: identity_reconcile.reconcile.enqueue(tx),
+        lambda tx, fire_at: reconcile_identity.enqueue(tx),
         CatchUp.LATEST,
     ),
     Schedule(

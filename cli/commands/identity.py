@@ -2,32 +2,30 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.commands.reconcile import hold_against_books
+from cli.commands.reconcile import compare_with_books
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
 from domain.errors import NotSetUp, UnknownUser
 
 if TYPE_CHECKING:
-    from domain.identity.reconcile import Difference
     from workers.app import App
-    from workers.jobs.identity_reconcile import ComparedPage
+    from workers.jobs.reconcile import ComparedPage
 
 app = Group()
 users = Group()
 
-DIFFERENCES = ("kind", "id", "field", "ours", "clerk", "repairable")
 PEOPLE = ("id", "clerk_id", "email", "name", "tenant_id", "role", "banned", "last_login_at", "deleted_at")
 MEMBERSHIPS = ("organization_clerk_id", "name", "home_id", "role", "joined_at", "deleted_at")
 
 
 @app.command("reconcile")
 def reconcile(
-    repair: Annotated[bool, typer.Option("--repair", help="Also tell the mirror. Default: only report.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Also repair the mirror. Default: only report.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare the mirror with Clerk's own books.
@@ -37,17 +35,7 @@ def reconcile(
 
     A repair is an event: stored, and applied by a worker. The nightly job identity.reconcile does the same.
     """
-    from workers.jobs import identity_reconcile
-
-    hold_against_books(
-        _pages,
-        identity_reconcile.repair if repair else None,
-        whose="Clerk",
-        rows=_lines,
-        columns=DIFFERENCES,
-        plain=_as_json,
-        as_json=as_json,
-    )
+    compare_with_books("Clerk", _pages, repair=repair, as_json=as_json)
 
 
 @users.command("list")
@@ -94,24 +82,15 @@ def show_user(
 
 
 def _pages(current: "App") -> "Iterator[ComparedPage]":
-    """Raises:
-    NotSetUp: there is no key to ask Clerk with.
+    """Compare with Clerk's books.
+
+    Raises:
+        NotSetUp: there is no key to ask Clerk with.
     """
     from db.transaction import SYSTEM
-    from workers.jobs.identity_reconcile import compare_all
+    from workers.jobs.reconcile import compare_identity
 
     records = current.ports.people
     if records is None:
         raise NotSetUp("Clerk cannot be asked: CLERK_SECRET_KEY is not set")
-    yield from compare_all(partial(current.db.transaction, SYSTEM), records, current.ports.clerk_instance)
-
-
-def _as_json(found: "Difference") -> dict[str, Any]:
-    changes = {name: {"ours": ours, "clerk": theirs} for name, (ours, theirs) in found.changes.items()}
-    return {"kind": found.kind, "id": found.id, "repairable": found.event is not None, "changes": changes}
-
-
-def _lines(found: "Difference") -> Iterator[dict[str, Any]]:
-    for name, (ours, theirs) in found.changes.items():
-        of_it = {"kind": found.kind, "id": found.id, "repairable": found.event is not None}
-        yield of_it | {"field": name, "ours": ours, "clerk": theirs}
+    yield from compare_identity(partial(current.db.transaction, SYSTEM), records, current.ports.clerk_instance)

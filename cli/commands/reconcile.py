@@ -1,7 +1,7 @@
 """`viral billing reconcile`"""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +15,9 @@ from cli.session import rest, session
 from domain.errors import NotSetUp
 
 if TYPE_CHECKING:
-    from db.transaction import Tx
-    from domain.billing.reconcile import Difference
+    from domain.events.difference import Difference
     from workers.app import App
-    from workers.jobs.billing_reconcile import ComparedPage
-
-COLUMNS = ("kind", "id", "customer_id", "field", "ours", "stripe", "repairable")
+    from workers.jobs.reconcile import ComparedPage
 
 
 def reconcile(
@@ -29,7 +26,7 @@ def reconcile(
         datetime | None,
         typer.Option(parser=moment, metavar="TIME", help="Invoices and events from here on. Default: all there are."),
     ] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Also tell the mirror. Default: only report.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Also repair the mirror. Default: only report.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare the mirror with Stripe's own books.
@@ -40,68 +37,58 @@ def reconcile(
     for 30 days. A repair is an event: stored, applied by a worker, known to `viral billing rebuild`. The nightly job
     billing.reconcile does the same for everybody.
     """
-    from workers.jobs import billing_reconcile
-
-    hold_against_books(
-        partial(_pages, tenant=tenant, since=since),
-        billing_reconcile.repair if repair else None,
-        whose="Stripe",
-        rows=_lines,
-        columns=COLUMNS,
-        plain=_as_json,
-        as_json=as_json,
-    )
+    compare_with_books("Stripe", partial(_pages, tenant=tenant, since=since), repair=repair, as_json=as_json)
 
 
-def hold_against_books(
-    pages: "Callable[[App], Iterator[Any]]",
-    repair: "Callable[[Tx, tuple[Any, ...]], int] | None",
-    *,
-    whose: str,
-    rows: Callable[[Any], Iterable[Mapping[str, Any]]],
-    columns: Sequence[str],
-    plain: Callable[[Any], Mapping[str, Any]],
-    as_json: bool,
+def compare_with_books(
+    owner: str, pages: "Callable[[App], Iterator[ComparedPage]]", *, repair: bool, as_json: bool
 ) -> None:
-    """Go through pages of differences between the mirror and the books of Stripe or Clerk, `repair` them if that is
-    given, and show them, as `rows` or `plain` write each."""
+    """Show the differences between the mirror and the books of `owner`, page by page, and `repair` them if asked to."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from db.transaction import SYSTEM
+    from workers.jobs import reconcile as books
 
-    differences: list[Any] = []
-    compared = told = 0
+    differences: list[Difference] = []
+    compared = repaired = 0
     bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
     hidden = as_json or not sys.stderr.isatty()
     bar = Progress(*bars, console=VisibleConsole(sys.stderr), transient=True, disable=hidden)
     with session() as current, bar:
-        shown = bar.add_task(f"{whose}'s books", total=None)
+        shown = bar.add_task(f"{owner}'s books", total=None)
         for page in pages(current):
             compared += page.count
             differences += page.differences
             if repair and page.differences:
                 with current.db.transaction(SYSTEM) as tx:
-                    told += repair(tx, page.differences)
+                    repaired += books.repair(tx, page.differences)
             bar.update(shown, advance=page.count, description=f"{page.kind}s")
             rest(0)
     if as_json:
-        print_json({"compared": compared, "repaired": told, "differences": [plain(each) for each in differences]})
+        found = [_identity(each) | {"changes": _changes(each)} for each in differences]
+        print_json({"compared": compared, "repaired": repaired, "differences": found})
         return
-    lines = [line for each in differences for line in rows(each)]
-    show(lines, columns, as_json=False, nothing=f"The mirror is what {whose}'s books say ({compared} compared).")
+    lines = [
+        _identity(each) | {"field": field} | values for each in differences for field, values in _changes(each).items()
+    ]
+    subject = ("customer_id",) if owner == "Stripe" else ()
+    columns = ("kind", "id", *subject, "field", "ours", owner.lower(), "repairable")
+    show(lines, columns, as_json=False, nothing=f"The mirror is what {owner}'s books say ({compared} compared).")
     if lines and repair:
-        console().print(f"\n{told} of {len(differences)} told to the mirror; a worker applies them.")
+        console().print(f"\n{repaired} of {len(differences)} are stored as events; a worker applies them.")
     elif lines:
-        console().print("\nNothing was changed: --repair tells the mirror.")
+        console().print("\nNothing was changed: --repair repairs the mirror.")
 
 
 def _pages(current: "App", *, tenant: UUID | None, since: datetime | None) -> "Iterator[ComparedPage]":
-    """Raises:
-    NotSetUp: there is no key to ask Stripe with.
-    UnknownTenant: there is no such tenant.
+    """Compare with Stripe's books.
+
+    Raises:
+        NotSetUp: there is no key to ask Stripe with.
+        UnknownTenant: there is no such tenant.
     """
     from db.transaction import SYSTEM
-    from workers.jobs.billing_reconcile import compare
+    from workers.jobs.reconcile import compare_billing
 
     records = current.ports.records
     if records is None:
@@ -112,21 +99,13 @@ def _pages(current: "App", *, tenant: UUID | None, since: datetime | None) -> "I
     if tenant is not None and customer_id is None:
         return
     begin = partial(current.db.transaction, SYSTEM)
-    yield from compare(begin, records, now, customer_id=customer_id, since=since)
+    yield from compare_billing(begin, records, now, customer_id=customer_id, since=since)
 
 
-def _as_json(found: "Difference") -> dict[str, Any]:
-    changes = {name: {"ours": ours, "stripe": theirs} for name, (ours, theirs) in found.changes.items()}
-    return {
-        "kind": found.kind,
-        "id": found.id,
-        "customer_id": found.customer_id,
-        "repairable": found.event is not None,
-        "changes": changes,
-    }
+def _identity(found: "Difference") -> dict[str, Any]:
+    subject = {"customer_id": found.subject} if found.source == "stripe" else {}
+    return {"kind": found.kind, "id": found.id, **subject, "repairable": found.event is not None}
 
 
-def _lines(found: "Difference") -> Iterator[dict[str, Any]]:
-    of_it = {"kind": found.kind, "id": found.id, "customer_id": found.customer_id}
-    for name, (ours, theirs) in found.changes.items():
-        yield of_it | {"field": name, "ours": ours, "stripe": theirs, "repairable": found.event is not None}
+def _changes(found: "Difference") -> dict[str, dict[str, Any]]:
+    return {name: {"ours": ours, found.source: theirs} for name, (ours, theirs) in found.changes.items()}

@@ -1,11 +1,6 @@
-"""What Stripe's own books say, held against our mirror of them.
+"""Stripe's own books compared with our mirror of them."""
 
-A difference is repaired by telling it to the mirror as an event, so that there is one way in which it changes, and so
-that whoever derives everything from the stored events again gets the same.
-"""
-
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -14,23 +9,11 @@ from domain.billing.invoices import Invoice
 from domain.billing.plan import CONTENT, LIFE, TERMINAL, Subscription
 from domain.errors import MalformedEvent
 from domain.events.body import Field
-
-Json = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """`changes`: field → (ours, Stripe's). `event` is what to tell the mirror; None if that would not help."""
-
-    kind: str
-    id: str
-    customer_id: str | None
-    event: Json | None
-    changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+from domain.events.difference import Changes, Difference, Json, changed
 
 
 def as_event(kind: str, about: Json, *, at: datetime, event_id: str | None = None) -> dict[str, Any]:
-    """A snapshot event of this type, as if Stripe had sent it: the object as it was `at` (not earlier)."""
+    """Make a snapshot event of this type, as if Stripe had sent it: the object as it was `at` (not earlier)."""
     stamp = int(at.timestamp())
     return {
         "id": event_id or f"reconcile_{about.get('id')}_{stamp}",
@@ -44,7 +27,7 @@ def as_event(kind: str, about: Json, *, at: datetime, event_id: str | None = Non
 
 
 def read_subscription(about: Json, as_of: datetime) -> tuple[Subscription, Json]:
-    """A listed subscription as the mirror would have it, and the event that would tell it.
+    """Return a listed subscription as the mirror would have it, and the event that would bring it there.
 
     Raises:
         MalformedEvent: Stripe's answer lacks something.
@@ -57,8 +40,8 @@ def read_subscription(about: Json, as_of: datetime) -> tuple[Subscription, Json]
 
 
 def read_invoice(about: Json, as_of: datetime) -> tuple[Invoice | None, Json]:
-    """A listed, paid invoice as the mirror would have it (None if it is of no subscription), and the event that would
-    tell it.
+    """Return a listed, paid invoice as the mirror would have it (None if it is of no subscription), and the event that
+    would bring it there.
 
     Raises:
         MalformedEvent: Stripe's answer lacks something.
@@ -69,56 +52,52 @@ def read_invoice(about: Json, as_of: datetime) -> tuple[Invoice | None, Json]:
 
 
 def compare_subscription(ours: Subscription | None, theirs: Subscription, event: Json) -> Difference | None:
-    """None if they agree, or if ours is not older. What is over does not begin again, whatever it is told."""
+    """Return None if both agree, or if ours is not older. A subscription that is over does not begin again, so no
+    event repairs that."""
     if ours is None:
-        return Difference("subscription", theirs.id, theirs.customer_id, event, {"status": (None, theirs.status)})
+        return _difference("subscription", theirs, event, {"status": (None, theirs.status)})
     if ours.event_created >= theirs.event_created:
         return None
     # The release before kept no items; they come with the next event.
     names = [name for name in CONTENT if name != "items" or ours.items]
-    pairs = {name: (_comparable(ours, name), _comparable(theirs, name)) for name in names}
-    changes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    changes = changed(_comparable(ours, names), _comparable(theirs, names))
     if not changes:
         return None
     hopeless = (ours.status in TERMINAL and theirs.status not in TERMINAL) or theirs.status not in LIFE
-    return Difference("subscription", theirs.id, theirs.customer_id, None if hopeless else event, changes)
+    return _difference("subscription", theirs, None if hopeless else event, changes)
 
 
 def compare_invoice(ours: Invoice | None, theirs: Invoice, event: Json) -> Difference | None:
-    """None if we know that it was paid, and for what."""
+    """Return None if we know that the invoice was paid, and for what."""
     if ours is None:
-        return Difference("invoice", theirs.id, theirs.customer_id, event, {"status": (None, theirs.status)})
-    pairs = {"status": (ours.status, theirs.status), "lines": (_said(ours.lines), _said(theirs.lines))}
-    changes = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    return Difference("invoice", theirs.id, theirs.customer_id, event, changes) if changes else None
+        return _difference("invoice", theirs, event, {"status": (None, theirs.status)})
+    changes = changed(_comparable(ours, ("status", "lines")), _comparable(theirs, ("status", "lines")))
+    return _difference("invoice", theirs, event, changes) if changes else None
 
 
 def gone(subscription_id: str, customer_id: str) -> Difference:
-    """We have it running, and Stripe does not have it at all: another account's, or another mode's, key was asked."""
-    return Difference("subscription", subscription_id, customer_id, None, {"at Stripe": ("running", None)})
-
-
-def unreadable(kind: str, about: Json, error: MalformedEvent) -> Difference:
-    """One odd object is a difference, and no reason not to compare the others."""
-    return Difference(kind, str(about.get("id")), None, None, {"unreadable": (None, str(error))})
+    """Return the difference of a subscription that we have running and Stripe does not have at all: the key of another
+    account, or of another mode, was used."""
+    return Difference("stripe", "subscription", subscription_id, customer_id, None, {"at Stripe": ("running", None)})
 
 
 def missed_event(event: Json) -> Difference:
-    """Stripe could not deliver it, and we do not have it."""
-    return Difference("event", str(event["id"]), subject(event), event, {str(event["type"]): (None, event["id"])})
+    """Return the difference of an event that Stripe could not deliver and that we do not have."""
+    changes = {str(event["type"]): (None, event["id"])}
+    return Difference("stripe", "event", str(event["id"]), subject(event), event, changes)
 
 
 def subject(event: Json) -> str | None:
-    """The customer that an event of `as_event` is about."""
+    """Return the customer that an event is about."""
     about = Field(event)["data"]["object"]
     return about["id"].id() if about["object"].value == "customer" else about["customer"].id()
 
 
-def _comparable(row: Subscription, name: str) -> Any:
-    """Stripe's order of the items says nothing."""
-    value = getattr(row, name)
-    return sorted(_said(value)) if isinstance(value, tuple) else value
+def _difference(kind: str, theirs: Subscription | Invoice, event: Json | None, changes: Changes) -> Difference:
+    return Difference("stripe", kind, theirs.id, theirs.customer_id, event, changes)
 
 
-def _said(values: Iterable[object]) -> list[str]:
-    return [str(value) for value in values]
+def _comparable(row: Subscription | Invoice, names: Iterable[str]) -> dict[str, Any]:
+    """Return these fields as they are compared and shown. The order of Stripe's lists says nothing."""
+    values = {name: getattr(row, name) for name in names}
+    return {name: sorted(map(str, each)) if isinstance(each, tuple) else each for name, each in values.items()}

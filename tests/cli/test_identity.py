@@ -33,7 +33,7 @@ def test_it_reports_and_changes_nothing_until_it_is_told_to(app: App, viral: She
         ["organization", ADA.organization_id, "at", "Clerk", "-"],
         ["membership", clerk.memberships[0]["id"], "at", "Clerk", "-"],
     ]
-    assert said.lines[-1] == "Nothing was changed: --repair tells the mirror."
+    assert said.lines[-1] == "Nothing was changed: --repair repairs the mirror."
     drain(app)
     assert not the_user(app)["banned"]
 

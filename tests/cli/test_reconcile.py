@@ -41,7 +41,7 @@ def test_it_reports_and_changes_nothing_until_it_is_told_to(
 ) -> None:
     said = viral.done("billing", "reconcile")
     assert sum(line.startswith(("subscription", "invoice")) for line in said.lines) == 4
-    assert said.lines[-1] == "Nothing was changed: --repair tells the mirror."
+    assert said.lines[-1] == "Nothing was changed: --repair repairs the mirror."
     drain(selling)
     assert tenant(selling, bought[0])["subscription_tier"] == "FREE"
 

@@ -21,7 +21,7 @@ from tests.converge.random_scenarios import CREATED, SOLD, TENANT, RandomScenari
 from tests.converge.runs import Diverged, arranged, begin, state
 from tests.drain import drain
 from workers.app import App
-from workers.jobs.billing_reconcile import reconcile
+from workers.jobs.reconcile import reconcile_billing
 from workers.ops.rebuild import rebuild
 
 USED: Final = 3
@@ -115,7 +115,7 @@ def with_some_lost(
             when = moment(body)
             if body["id"] in lost:
                 night = min(when + REPAIRED_WITHIN * rng.random() + timedelta(minutes=1), scenario.now)
-                acts.append((night, lambda: run_job(app, reconcile)))
+                acts.append((night, lambda: run_job(app, reconcile_billing)))
                 continue
             for _ in range(rng.choice([1, 2])):
                 late = min(when + AT_ONCE + LATE * rng.random() ** 4, scenario.now)

@@ -22,8 +22,8 @@ from db.concepts.generations import Generation
 from db.queue.enqueue import NewJob
 from db.schema.queue import job_attempts
 from db.transaction import SYSTEM, Database
-from domain.billing.reconcile import Difference
 from domain.dexie.records import read
+from domain.events.difference import Difference
 from simulators.clerk.events import clerk_deleted_user, clerk_event, clerk_membership, clerk_organization, clerk_user
 from simulators.personas import Persona
 from simulators.stripe.events import customer, invoice, stripe_event, subscription
@@ -36,9 +36,9 @@ from workers.engine.heartbeat import LEASE
 from workers.engine.job import JobType
 from workers.engine.runner import Runner
 from workers.jobs.billing import release_parked
-from workers.jobs.billing_reconcile import repair
 from workers.jobs.generation import daily, generate_concepts
 from workers.jobs.quota import reset_due
+from workers.jobs.reconcile import repair
 from workers.settings import Settings
 
 THREADS, TIMES = 8, 2
@@ -225,7 +225,7 @@ def repaired_events(crowd: Crowd) -> None:
     bodies = [{"id": f"evt_{n}", "object": "event", "type": "plan.created", "data": {}} for n in range(8)]
     mixed = Random(next(crowd.numbers)).sample(bodies, len(bodies))
     with crowd.app.db.transaction(SYSTEM) as tx:
-        repair(tx, tuple(Difference("event", body["id"], None, body) for body in mixed))
+        repair(tx, tuple(Difference("stripe", "event", body["id"], None, body) for body in mixed))
 
 
 WRITES: list[Callable[[Crowd], None]] = [
@@ -334,7 +334,7 @@ def test_events_that_are_told_twice_at_once_are_stored_in_one_order(crowd: Crowd
     def tell(*names: str) -> None:
         bodies = [{"id": name, "object": "event", "type": "plan.created", "data": {}} for name in names]
         with crowd.app.db.transaction(SYSTEM) as tx:
-            repair(tx, tuple(Difference("event", body["id"], None, body) for body in bodies))
+            repair(tx, tuple(Difference("stripe", "event", body["id"], None, body) for body in bodies))
 
     with ThreadPoolExecutor(2) as pool:
         with crowd.app.db.transaction(SYSTEM) as tx:

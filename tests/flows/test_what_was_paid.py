@@ -29,8 +29,8 @@ from tests.converge.runs import State, begin, state
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.billing import release_parked
-from workers.jobs.billing_reconcile import reconcile
 from workers.jobs.quota import reset_due
+from workers.jobs.reconcile import reconcile_billing
 from workers.ops.doctor import ABOUT
 from workers.ops.rebuild import rebuild
 
@@ -292,10 +292,10 @@ def test_the_nightly_reconcile_reads_all_pages_and_repairs_what_was_parked(
     assert plan(app, tenant_id)[0] == "FREE"
     stripe.now, stripe.page = when(paid) + DAY, 3
     stripe.books["subscriptions"], stripe.books["invoices"] = [row], [bill]
-    assert run(selling, reconcile)["repaired"] == 2
+    assert run(selling, reconcile_billing)["repaired"] == 2
     assert plan(app, tenant_id) == ("AGENCY", "active", 500, 0)
     stripe.now += DAY
-    assert run(selling, reconcile)["different"] == 0
+    assert run(selling, reconcile_billing)["different"] == 0
 
 
 # --- two events of one second ---------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def test_without_a_key_a_person_is_told_and_the_nightly_reconcile_mends_it(
     assert "contradiction" in {flag for _, flag in events(app).values()}
     stripe.now = when(bodies[0]) + DAY
     stripe.books["subscriptions"] = [{**bodies[0]["data"]["object"], "metadata": {}}]
-    assert run(selling, reconcile)["repaired"] == 1
+    assert run(selling, reconcile_billing)["repaired"] == 1
     assert plan(app, tenant_id)[0] == "AGENCY"
 
 

@@ -15,7 +15,7 @@ from tests.builders import NOV_22, a_stripe_event, a_tenant, event_row, job_row,
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.billing import release_parked
-from workers.jobs.billing_reconcile import reconcile
+from workers.jobs.reconcile import reconcile_billing
 from workers.ops.rebuild import rebuild
 
 NOW = NOV_22 + timedelta(hours=1)
@@ -47,7 +47,7 @@ def told(app: App, row: Body, bill: Body) -> None:
 def run(app: App) -> dict[str, Any]:
     """Reconcile, and apply what that led to. Returns the job's result."""
     with app.db.transaction(SYSTEM) as tx:
-        job_id = reconcile.enqueue(tx)
+        job_id = reconcile_billing.enqueue(tx)
     drain(app)
     row = job_row(app, job_id)
     assert row["status"] == "completed", row
@@ -149,7 +149,7 @@ def test_one_odd_object_does_not_keep_the_others_from_being_compared(
 def test_a_stripe_that_is_away_is_asked_again_later(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     stripe.faults.extend([Fault(503)] * 3)
     with selling.db.transaction(SYSTEM) as tx:
-        job_id = reconcile.enqueue(tx)
+        job_id = reconcile_billing.enqueue(tx)
     drain(selling)
     row = job_row(selling, job_id)
     assert (row["status"], row["attempts"]) == ("pending", 1)

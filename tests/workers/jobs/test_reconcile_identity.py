@@ -11,7 +11,7 @@ import pytest
 from db.transaction import SYSTEM
 from simulators.clerk.api import ClerkApiSimulator
 from simulators.clerk.events import clerk_event, clerk_membership, clerk_organization, clerk_user
-from simulators.clerk.scenarios import lives
+from simulators.clerk.scenarios import scenarios
 from simulators.loopback import Asked, Loopback, Reply
 from simulators.personas import Body, Persona
 from tests.builders import NOV_22, a_clerk_event, event_row, job_row
@@ -19,7 +19,7 @@ from tests.converge.clerk_runs import state
 from tests.drain import drain
 from tests.workers.jobs.test_identity import ADA, HOUR, apply, created, the_user, users
 from workers.app import App, build
-from workers.jobs.identity_reconcile import reconcile
+from workers.jobs.reconcile import reconcile_identity
 from workers.runtime import logs
 from workers.settings import Settings
 
@@ -57,7 +57,7 @@ def settings_of(settings: Settings, clerk: ClerkApiSimulator, served: Loopback, 
 
 def attempt(app: App) -> dict[str, Any]:
     with app.db.transaction(SYSTEM) as tx:
-        job_id = reconcile.enqueue(tx)
+        job_id = reconcile_identity.enqueue(tx)
     drain(app)
     return job_row(app, job_id)
 
@@ -220,7 +220,7 @@ def test_a_wrong_key_and_none_say_so(app: App, settings: Settings, clerk: ClerkA
 # --- whatever was lost -------------------------------------------------------------------------------------------
 
 WHO = Persona(ADA.tenant_id, "cus_1", "sub_1", "user_life", "life@example.com", organization_id="org_life")
-SCENARIOS = lives(WHO, NOV_22)
+SCENARIOS = scenarios(WHO, NOV_22)
 
 
 def books(clerk: ClerkApiSimulator, events: list[Body]) -> None:
