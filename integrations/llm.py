@@ -1,19 +1,26 @@
-"""Concepts written by a language model, through pydantic-ai: one request a call, its answer typed, its cost known.
+"""A language model writes concepts, through pydantic-ai: one request a call, its answer typed, its cost known.
 
-Whether an answer may be delivered is for `domain/concepts/generation.py` to say. A call that failed for now is
-`Unavailable`,
-and the job's to repeat; what was answered was paid for, so an answer that cannot be used is returned too, with usage.
+Whether an answer may be delivered is decided in `domain/concepts/generation.py`. A call that fails for now raises
+`Unavailable`, and the job repeats it. An unusable answer was paid for, so it is returned too, with its usage.
+Importing this module takes 2 seconds and 90 MB: `workers.adapters.ports` does so when a model is first asked.
 """
 
 import asyncio
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import httpx2
+from anthropic import AsyncAnthropic
 from pydantic import BaseModel, Field
+from pydantic_ai import Agent, capture_run_messages
+from pydantic_ai import exceptions as failures
+from pydantic_ai.capabilities import Hooks
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from domain.concepts import trends
 from domain.concepts.categories import CATEGORIES
@@ -25,6 +32,7 @@ from domain.concepts.generation import (
     SEGMENTS,
     ConceptRequest,
     ConceptResponse,
+    LanguageModel,
     Usage,
     draft_of,
 )
@@ -33,37 +41,19 @@ from domain.errors import Rejected, Unavailable
 from domain.text.storable import Unstorable, storable, to_json
 from integrations.http.client import CONNECT, READ, TOTAL, Http, Request
 
-if TYPE_CHECKING:
-    import httpx2
-    from pydantic_ai.messages import ModelMessage
-
 MOST_BYTES = 10_000_000
-"""Of an answer: the longest that a model can be asked for here has a tenth of that."""
+"""The limit of an answer: the longest that a model can be asked for here has a tenth of that."""
 
 TOKENS_PER_CONCEPT, TOKENS_BESIDES = 1500, 1000
 MILLION = Decimal(1_000_000)
 LONGEST_WAIT = 86_400.0
 """Seconds: a longer Retry-After is not believed."""
 LAST_TITLES = 60
-"""Of what the customer has already, as many titles are shown to the model."""
+"""How many titles of what the customer has already are shown to the model."""
 
 
 class ModelRefused(Rejected):
     """The provider will not serve this request: a wrong key, a model that it does not have, no credit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model and what it costs, in dollars for a million tokens."""
-
-    provider: str
-    name: str
-    usd_in: Decimal
-    usd_out: Decimal
-
-    @property
-    def generator(self) -> str:
-        return f"{self.provider}/{self.name}"
 
 
 class SegmentAnswer(BaseModel):
@@ -111,7 +101,7 @@ class LanguageModels:
     def providers(self) -> tuple[str, ...]:
         return ("anthropic",)
 
-    def write(self, model: Model, request: ConceptRequest) -> ConceptResponse:
+    def write(self, model: LanguageModel, request: ConceptRequest) -> ConceptResponse:
         """One request to the model. Blocks for as long as the request's patience, at most.
 
         Raises:
@@ -120,22 +110,14 @@ class LanguageModels:
         """
         return asyncio.run(self._ask(model, request))
 
-    async def _ask(self, model: Model, request: ConceptRequest) -> ConceptResponse:
-        # 2 seconds and 90 MB: only a process that asks a model pays them.
-        from anthropic import AsyncAnthropic  # noqa: PLC0415
-        from pydantic_ai import Agent, capture_run_messages  # noqa: PLC0415
-        from pydantic_ai import exceptions as failures  # noqa: PLC0415
-        from pydantic_ai.capabilities import Hooks  # noqa: PLC0415
-        from pydantic_ai.models.anthropic import AnthropicModel  # noqa: PLC0415
-        from pydantic_ai.providers.anthropic import AnthropicProvider  # noqa: PLC0415
-
+    async def _ask(self, model: LanguageModel, request: ConceptRequest) -> ConceptResponse:
         seconds = request.patience.total_seconds()
         async with AsyncAnthropic(
             api_key=self._key,
             base_url=self._base_url,
             max_retries=0,
             timeout=seconds,
-            http_client=_over(self._http, seconds),
+            http_client=httpx2.AsyncClient(transport=HouseTransport(self._http, seconds)),
         ) as client:
             agent = Agent(
                 AnthropicModel(model.name, provider=AnthropicProvider(anthropic_client=client)),
@@ -163,30 +145,30 @@ class LanguageModels:
         )
 
 
-def _over(http: Http, seconds: float) -> "httpx2.AsyncClient":
-    """The SDK's requests by the client of the house, with its limits, within `seconds`."""
-    import httpx2  # noqa: PLC0415 - as above
+class HouseTransport(httpx2.AsyncBaseTransport):
+    """The SDK's requests go out by the client of the house, with its limits, within `seconds`."""
 
-    class OverHttp(httpx2.AsyncBaseTransport):
-        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-            sent = Request(
-                "the provider",
-                str(request.url),
-                headers=dict(request.headers),
-                method=request.method,
-                content=await request.aread(),
-            )
-            try:
-                answer = await asyncio.to_thread(http.exchange, sent, within=seconds)
-            except Unavailable as error:
-                raise httpx2.ConnectError(str(error), request=request) from error
-            return httpx2.Response(answer.status, headers=dict(answer.headers), content=answer.body)
+    def __init__(self, http: Http, seconds: float) -> None:
+        self._http = http
+        self._seconds = seconds
 
-    return httpx2.AsyncClient(transport=OverHttp())
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        sent = Request(
+            "the provider",
+            str(request.url),
+            headers=dict(request.headers),
+            method=request.method,
+            content=await request.aread(),
+        )
+        try:
+            response = await asyncio.to_thread(self._http.exchange, sent, within=self._seconds)
+        except Unavailable as error:
+            raise httpx2.ConnectError(str(error), request=request) from error
+        return httpx2.Response(response.status, headers=dict(response.headers), content=response.body)
 
 
 def _first(error: BaseException) -> BaseException:
-    """What the client of the house said, if the libraries only passed it on; they say no more than "connection"."""
+    """Return the error of the house's client, if the libraries passed it on: they say no more than "connection"."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, Unavailable):
         cause = cause.__cause__
@@ -194,7 +176,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 def question(request: ConceptRequest) -> str:
-    """What the model is asked: data as JSON, so that no headline is taken for an instruction."""
+    """Return the question to the model. It holds data as JSON, so that no headline is taken for an instruction."""
     asked: dict[str, Any] = {
         "count": request.count,
         "region": request.region,
@@ -238,9 +220,7 @@ def _readable(ctx: object, /, *, output_context: object, output: str | dict[str,
         return output
 
 
-def _usage(model: Model, messages: "Sequence[ModelMessage]") -> Usage:
-    from pydantic_ai.messages import ModelResponse  # noqa: PLC0415 - as above
-
+def _usage(model: LanguageModel, messages: Sequence[ModelMessage]) -> Usage:
     answers = [message.usage for message in messages if isinstance(message, ModelResponse)]
     tokens_in = sum(usage.input_tokens for usage in answers)
     tokens_out = sum(usage.output_tokens for usage in answers)
@@ -248,7 +228,7 @@ def _usage(model: Model, messages: "Sequence[ModelMessage]") -> Usage:
     return Usage(model.generator, tokens_in, tokens_out, f"{cost:.6f}")
 
 
-def _translated(error: Any, model: Model) -> Exception:
+def _translated(error: Any, model: LanguageModel) -> Exception:
     status: int = error.status_code
     if status in (408, 409, 429) or status >= 500:
         wait = None if error.retry_after is None else timedelta(seconds=min(error.retry_after, LONGEST_WAIT))

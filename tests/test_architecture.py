@@ -46,7 +46,7 @@ HOMES = {
     "cryptography": ("integrations.clerk.sessions", "simulators.clerk.sessions"),
     "httpx": (),
     "httpx2": ("integrations.llm",),
-    "httpcore2": ("integrations.http.client", "integrations.http.wire"),
+    "httpcore2": ("integrations.http.wire",),
     "tenacity": ("integrations.http.client",),
     "defusedxml": ("integrations.trends",),
     "typer": ("cli",),

@@ -24,11 +24,7 @@ from db.security import RoleRefused, lacking
 from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Notifications
 from domain.ids import next_uuid7
 from domain.ports import Ports
-from integrations.clerk.api import ClerkApi
-from integrations.http.client import Http
-from integrations.stripe.api import StripeApi
-from workers.adapters.trends import Collector, Outside
-from workers.adapters.writers import writers
+from workers.adapters.ports import open_ports
 from workers.engine.batcher import Batcher
 from workers.engine.broker import Notifier
 from workers.engine.job import JobType, JobTypes
@@ -36,8 +32,6 @@ from workers.engine.runner import Runner
 from workers.runtime.redis_client import connect
 from workers.runtime.version import VERSION
 from workers.settings import Settings, require
-
-AGENT = f"viral-dashboard-workers/{VERSION}"
 
 NOTIFIER_REST = 0.002
 """Seconds between two notifications of a process: each costs as much as enqueueing a job and carries any number."""
@@ -59,7 +53,6 @@ class App:
     notifications: Batcher[Notifications, None]
     job_types: JobTypes
     ports: Ports
-    trends: Collector
     version: str
     clock: Callable[[], datetime] | None = None
 
@@ -98,7 +91,6 @@ class App:
         self.db.close()
         self.stop()
         self.notifier.close()
-        self.trends.close()
 
 
 def build(
@@ -135,45 +127,16 @@ def build(
         application_name=name,
         settings=transactions,
     )
-    trends = Collector(db, partial(_trend_sources, settings))
     return App(
         settings=settings,
         db=db,
         notifier=notifier,
         notifications=notifications,
         job_types=discover(packages),
-        ports=outside(settings, db, trends),
-        trends=trends,
+        ports=open_ports(settings, db),
         version=VERSION,
         clock=clock,
     )
-
-
-def outside(settings: Settings, db: Database, trends: Collector) -> Ports:
-    """The world outside, as far as these settings open it. Nothing is asked yet."""
-    key = settings.stripe_secret_key.get_secret_value()
-    private = settings.outbound_private_hosts
-    stripe = StripeApi(key, base=settings.stripe_api_base, private_hosts=private) if key else None
-    clerk_key = settings.clerk_secret_key.get_secret_value()
-    http = Http(AGENT, private_hosts=private)
-    clerk = ClerkApi(clerk_key, http, base=settings.clerk_api_base) if clerk_key else None
-    return Ports(
-        prices=settings.prices,
-        trends=trends,
-        writers=writers(settings, db),
-        livemode=settings.stripe_livemode,
-        clerk_instance=settings.clerk_instance_id,
-        people=clerk,
-        fetch_event=stripe.fetch_event if stripe else None,
-        cashier=stripe,
-        records=stripe,
-    )
-
-
-def _trend_sources(settings: Settings) -> Outside:
-    from workers.adapters.sources import outside  # noqa: PLC0415 - a worker process that generates nothing does not pay for it
-
-    return outside(settings)
 
 
 def discover(packages: Sequence[ModuleType]) -> dict[str, JobType[Any]]:

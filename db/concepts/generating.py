@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from db.identity.people import only_banned
 from db.postgres.rows import row_of, rows_of
-from domain.concepts.generation import PastConcept, Usage
+from domain.concepts.generation import LanguageModel, PastConcept, Usage
 from domain.concepts.timing import is_zone
 from domain.errors import UnknownTenant
 
@@ -94,16 +93,6 @@ class Preferences:
 
 
 @dataclass(frozen=True, slots=True)
-class PricedModel:
-    """A model and its prices, in dollars for a million tokens."""
-
-    provider: str
-    name: str
-    usd_in: Decimal
-    usd_out: Decimal
-
-
-@dataclass(frozen=True, slots=True)
 class Daily:
     """A tenant who wants concepts every day at an hour of their own clock; `last_on` is by that clock too.
     `count` is what their quota allows of what they want; it may be negative."""
@@ -168,9 +157,9 @@ class Generating:
             raise _unknown(tenant_id)
         return row
 
-    def model(self, providers: Sequence[str], now: datetime) -> PricedModel | None:
+    def model(self, providers: Sequence[str], now: datetime) -> LanguageModel | None:
         """The model to ask now, of these providers, at today's price. System scope."""
-        with self._driver.cursor(row_factory=class_row(PricedModel)) as cursor:
+        with self._driver.cursor(row_factory=class_row(LanguageModel)) as cursor:
             return cursor.execute(MODEL, {"providers": list(providers), "now": now}).fetchone()
 
     def wanting_daily(self, after: UUID, now: datetime, limit: int) -> list[Daily]:

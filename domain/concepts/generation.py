@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid5
@@ -130,8 +131,22 @@ class ConceptRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A model and its prices, in dollars for a million tokens."""
+
+    provider: str
+    name: str
+    usd_in: Decimal
+    usd_out: Decimal
+
+    @property
+    def generator(self) -> str:
+        return f"{self.provider}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer cost. `model` is None where nothing was asked of anybody."""
+    """The cost of a response. `model` is None where no model was asked."""
 
     model: str | None = None
     tokens_in: int = 0

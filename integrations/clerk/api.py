@@ -1,4 +1,4 @@
-"""Clerk's Backend API, as far as its books are read: people, organizations, and who is a member of what.
+"""Clerk's Backend API lists what our mirror is compared with: people, organizations, and who is a member of what.
 
 Clerk's own library is not used: it is 9 MB for six GETs. Lists are paged by offset, oldest first, so that what is added
 meanwhile comes at the end; what is deleted meanwhile may move others past us, which is why nobody counts as gone
@@ -6,7 +6,7 @@ before Clerk was asked for them alone.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +16,8 @@ import orjson
 from domain.errors import ProviderRefused, ProviderUnavailable, Unavailable
 from domain.ports import Page
 from domain.queue.rate import Rate
-from integrations.http.client import Http, Request, RequestRejected
+from integrations.http.client import Http, Request
+from integrations.http.errors import RequestRejected
 from integrations.http.pace import Pace
 
 BASE = "https://api.clerk.com"
@@ -25,10 +26,6 @@ PAGE = 100
 
 LIVE_READS, TEST_READS = Rate(timedelta(seconds=1 / 50), burst=5), Rate(timedelta(seconds=1 / 5), burst=5)
 """Half of what Clerk allows an instance (1,000 requests in 10 s in production, 100 in development)."""
-
-PATIENCE = 5
-LONGEST_WAIT = 60.0
-"""How often in a row a listing waits because Clerk says "too many", and how many seconds at most."""
 
 OLDEST_FIRST = "+created_at"
 
@@ -51,7 +48,6 @@ class ClerkApi:
         self._http = http
         self._base = base
         self._clock = clock
-        self._sleep = sleep
         self._pace = Pace(LIVE_READS if "_live_" in key else TEST_READS, clock=clock, sleep=sleep)
 
     def instance(self) -> str:
@@ -115,27 +111,18 @@ class ClerkApi:
             offset += len(items)
 
     def _get(self, path: str, **params: str) -> Json:
-        """Ask in our turn, and wait when Clerk says so: nobody is in a hurry. A plain list reads as `{"data": […]}`."""
-        for n in range(PATIENCE):
-            self._pace.take_turn()
-            try:
-                return self._once(path, params)
-            except Unavailable as error:
-                if error.retry_after is None or n == PATIENCE - 1:
-                    raise ProviderUnavailable(str(error), retry_after=error.retry_after) from error
-                self._sleep(min(error.retry_after.total_seconds(), LONGEST_WAIT))
-        raise AssertionError("the last turn returns or raises")
-
-    def _once(self, path: str, params: Mapping[str, str]) -> Json:
-        headers = {"Authorization": f"Bearer {self._key}"}
+        """Return the JSON object at `path`; a plain list reads as `{"data": […]}`."""
+        request = Request("Clerk", f"{self._base}{path}", params, {"Authorization": f"Bearer {self._key}"})
         try:
-            answer = self._http.send(Request("Clerk", f"{self._base}{path}", params, headers))
+            answer = self._pace.patiently(lambda: self._http.send(request))
+        except Unavailable as error:
+            raise ProviderUnavailable(str(error), retry_after=error.retry_after) from error
         except RequestRejected as error:
             if error.status == 401:
                 raise ProviderRefused("401", "Clerk does not accept CLERK_SECRET_KEY") from error
             raise ProviderRefused(str(error.status), f"Clerk refuses {path}: {error}") from error
         try:
-            body = orjson.loads(answer.body or b"")
+            body = orjson.loads(answer.body)
         except orjson.JSONDecodeError as error:
             raise ProviderUnavailable(f"Clerk's answer to {path} cannot be read") from error
         return body if isinstance(body, dict) else {"data": body}

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-from domain.errors import Unavailable
+from integrations.http.errors import AddressRefused
 
 Address = IPv4Address | IPv6Address
 Lookup = Callable[..., list[Any]]
@@ -23,25 +23,22 @@ METADATA = frozenset(map(ip_address, ("169.254.169.254", "fd00:ec2::254", "100.1
 """Where clouds hand out credentials: AWS, Google and others over IPv4, AWS over IPv6, Alibaba, Azure."""
 
 
-class AddressRefused(Unavailable):
-    """A host leads to an address that outbound calls do not connect to."""
-
-
 def addresses(
     host: str, port: int, *, private_hosts: Collection[str], seconds: float, lookup: Lookup = socket.getaddrinfo
 ) -> list[str]:
-    """The addresses of `host` that may be connected to, in the order of the resolver.
+    """Return the addresses of `host` that may be connected to, in the order of the resolver.
 
-    An address as the host is connected to as it is: the operator wrote it. `localhost` may lead to this machine, and
-    the names of `private_hosts` to any private network; every other name leads to public addresses or nowhere.
+    A host that is an address itself is connected to as it is, because the operator wrote it. `localhost` may lead to
+    this machine, and the names of `private_hosts` to any private network; every other name leads to public addresses.
 
     Raises:
-        AddressRefused: there is none that may be.
+        AddressRefused: there is none that may be connected to.
         OSError, UnicodeError: the name cannot be looked up (`TimeoutError`: within `seconds`).
     """
-    written = _written(host)
-    if written is not None:
-        return [str(written)]
+    try:
+        return [str(ip_address(host))]
+    except ValueError:
+        pass
     found = list(dict.fromkeys(_looked_up(host, port, seconds, lookup)))
     good = [each for each in found if may_connect(each, host, private_hosts)]
     if not good:
@@ -81,13 +78,6 @@ def embedded(address: Address) -> IPv4Address | None:
     if any(address in network for network in TRANSLATED):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour
-
-
-def _written(host: str) -> Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
 
 
 def _looked_up(host: str, port: int, seconds: float, lookup: Lookup) -> list[Address]:

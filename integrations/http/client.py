@@ -1,15 +1,15 @@
-"""The one HTTP client of the house. What its other side does cannot hurt us: a call has one deadline for everything,
-an answer has a size (also when it is inflated), a redirect leads nowhere else, and no name leads into our own network.
+"""The one HTTP client of the house protects us from the other side: a call has one deadline for everything, a response
+has a limit of size (also when it is inflated), a redirect leads nowhere else, and no name leads into our own network.
 
-A call that fails for a moment is tried again here; a longer "not now" is told to the caller as `Unavailable`, with the
-time that the other side asked for, and is the job's to wait for. No error repeats an address, a header or a body: they
-may hold a key. Proxies of the environment are not used, since behind one nobody could say what is connected to.
+A call that fails for a moment is tried again here. A longer "not now" is raised as `Unavailable`, with the wait that
+the other side asked for, and the job waits for it. No error repeats an address, a header or a body: they may hold a
+key. Proxies of the environment are not used, since behind one nobody could say what is connected to.
 """
 
 import socket
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,11 +23,12 @@ import orjson
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_exponential_jitter
 
-from domain.errors import Rejected, Unavailable
-from integrations.http.addresses import AddressRefused, Lookup
+from domain.errors import Unavailable
+from integrations.http.addresses import Lookup
+from integrations.http.errors import Momentary, RequestRejected
 
 if TYPE_CHECKING:
-    from integrations.http.wire import Wire
+    from integrations.http.wire import Stream, Wire
 
 MOST_BYTES = 2_000_000
 TRIES = 3
@@ -37,20 +38,9 @@ WORTH_WAITING = timedelta(seconds=3)
 """A longer Retry-After is not waited for inside a call."""
 REDIRECTS = 3
 REDIRECTING = (301, 302, 303, 307, 308)
-OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
+NOT_MODIFIED = 304
+TRANSFER_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 """Headers that do not describe a body which was read and inflated."""
-
-
-class RequestRejected(Rejected):
-    """The other side will answer the same way again: a wrong key, a wrong address. `status` is its HTTP status."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class _Momentary(Unavailable):
-    """Worth another try within this call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +66,8 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """`body` is None if it has not changed since the one with these validators."""
-
-    body: bytes | None
-    etag: str | None
-    modified: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Response:
-    """An answer of any status; the names of its headers are in lower case."""
+    """A response of any status; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -94,10 +75,11 @@ class Response:
 
 
 class Http:
-    """Asks; any thread may use it. `contact` says who we are, as Wikimedia and Reddit demand.
+    """A client that any thread may use. `contact` says who we are, as Wikimedia and Reddit demand.
 
-    `most_bytes` bounds an answer, as it is sent and as it is read; `seconds` are those to connect, between pieces, and
-    in all. `private_hosts` are names that may lead to private addresses; `lookup` stands in for the resolver.
+    `most_bytes` bounds a response, as it is sent and as it is read; `seconds` are those to connect, between two pieces
+    of a response, and in all. `private_hosts` are names that may lead to private addresses; `lookup` replaces the
+    system's resolver.
     """
 
     def __init__(
@@ -115,83 +97,67 @@ class Http:
         self._private_hosts = private_hosts
         self._lookup = lookup
 
-    def send(self, request: Request, *, etag: str | None = None, modified: str | None = None) -> Answer:
-        """GET it (or POST its form); with validators, only if it has changed.
+    def send(self, request: Request, *, etag: str | None = None, modified: str | None = None) -> Response:
+        """Return the response if it is a success, or 304 where nothing has changed since these validators.
 
         Raises:
-            Unavailable: no answer, one that is too slow or too large, or "not now"; with the wait it asked for.
-            RequestRejected: any other status than a success.
+            Unavailable: there is no response, or one that is too slow, too large, or "not now", with its wait.
+            RequestRejected: the response has any other status.
         """
         until = monotonic() + self._total
         tries = Retrying(
             stop=stop_after_attempt(TRIES) | stop_before_delay(self._total),
             wait=_wait,
-            retry=retry_if_exception_type(_Momentary),
+            retry=retry_if_exception_type(Momentary),
             reraise=True,
         )
-        return tries(self._once, request, etag, modified, until)
+        return tries(self._once, request, _conditions(etag, modified), until)
 
     def exchange(self, request: Request, *, within: float | None = None) -> Response:
-        """Ask once and return the answer whatever its status, for a vendor's SDK that judges it. A redirect is an
-        answer without a body. `within` seconds bound this call instead of the usual ones.
+        """Send the request once and return the response whatever its status, for a vendor's SDK that judges it. A
+        redirect has no body. `within` seconds bound this call instead of the usual ones.
 
         Raises:
-            Unavailable: no answer, or one that is too slow or too large.
+            Unavailable: there is no response, or one that is too slow or too large.
         """
-        seconds = self._total if within is None else within
-        with self._answered(request, _with_params(request), {}, monotonic() + seconds, within) as answer:
-            body = b"" if answer.status in REDIRECTING else answer.read()
-        headers = {name: value for name, value in answer.headers.items() if name not in OF_THE_WIRE}
-        return Response(answer.status, headers, body)
+        until = monotonic() + (self._total if within is None else within)
+        with self._streamed(request, _with_params(request), {}, until, within) as stream:
+            return _response(stream, b"" if stream.status in REDIRECTING else self._read_body(request, stream))
 
     def close(self) -> None:
         if "_wire" in vars(self):
             self._wire.close()
 
-    def _once(self, request: Request, etag: str | None, modified: str | None, until: float) -> Answer:
+    def _once(self, request: Request, conditions: Mapping[str, str], until: float) -> Response:
         url = _with_params(request)
         for _ in range(REDIRECTS + 1):
-            with self._answered(request, url, _conditions(etag, modified), until) as answer:
-                if answer.status in REDIRECTING:
-                    url = _redirected(request, url, answer)
+            with self._streamed(request, url, conditions, until) as stream:
+                if stream.status in REDIRECTING:
+                    url = _redirected(request, url, stream)
                     continue
-                return _judged(request.name, answer)
+                _check(request.name, stream)
+                return _response(stream, b"" if stream.status == NOT_MODIFIED else self._read_body(request, stream))
         raise Unavailable(f"{request.name} redirects without end")
 
     @contextmanager
-    def _answered(
+    def _streamed(
         self, request: Request, url: str, conditions: Mapping[str, str], until: float, pause: float | None = None
-    ) -> Iterator["_Streamed"]:
-        """The answer's status and headers, its body still unread. `pause` is the longest between two pieces."""
-        import httpcore2  # noqa: PLC0415 - 15 MB that most worker processes never need
-
-        from integrations.http.wire import reason  # noqa: PLC0415 - as above
-
-        name = request.name
+    ) -> Iterator["Stream"]:
+        """Send the request, and yield the response with its body unread. `pause` is the longest between two pieces."""
         if monotonic() >= until:
-            raise Unavailable(f"{name} did not answer within {self._total:g} seconds")
-        try:
-            with self._wire.stream(
-                request.method or ("GET" if request.form is None and request.content is None else "POST"),
-                url,
-                self._headers(request, conditions),
-                request.content if request.form is None else urlencode(request.form).encode(),
-                connect=self._connect,
-                read=pause or self._read,
-                until=until,
-            ) as response:
-                headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in response.headers}
-                yield _Streamed(name, response.status, headers, response.iter_stream, self._most_bytes)
-        except AddressRefused as error:
-            raise AddressRefused(f"{name} is not asked: {error}") from None
-        except httpcore2.TimeoutException as error:
-            if monotonic() >= until:
-                raise Unavailable(f"{name} did not finish its answer within {pause or self._total:g} seconds") from None
-            raise _Momentary(f"{name} cannot be reached: {reason(error)}") from None
-        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol):
-            raise Unavailable(f"{name} cannot be asked: the address or a header of the request is malformed") from None
-        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
-            raise _Momentary(f"{name} cannot be reached: {reason(error)}") from None
+            raise Unavailable(f"{request.name} did not answer within {self._total:g} seconds")
+        with self._wire.stream(
+            request.name,
+            request.method or ("GET" if request.form is None and request.content is None else "POST"),
+            url,
+            self._headers(request, conditions),
+            request.content if request.form is None else urlencode(request.form).encode(),
+            connect=self._connect,
+            read=pause or self._read,
+            total=pause or self._total,
+            until=until,
+        ) as stream:
+            yield stream
 
     def _headers(self, request: Request, conditions: Mapping[str, str]) -> dict[str, str]:
         headers = {"User-Agent": self._contact, "Accept": "*/*"}
@@ -199,50 +165,37 @@ class Http:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         if request.basic_auth is not None:
             headers["Authorization"] = f"Basic {b64encode(':'.join(request.basic_auth).encode()).decode()}"
-        given = {**headers, **request.headers, **conditions, "Accept-Encoding": "gzip"}
-        return {name.lower(): value for name, value in given.items() if name.lower() != "host"}
+        headers = {**headers, **request.headers, **conditions, "Accept-Encoding": "gzip"}
+        return {name.lower(): value for name, value in headers.items() if name.lower() != "host"}
 
-    @cached_property
-    def _wire(self) -> "Wire":
-        from integrations.http.wire import Wire  # noqa: PLC0415 - as above
-
-        return Wire(self._private_hosts, self._lookup)
-
-
-@dataclass(frozen=True, slots=True)
-class _Streamed:
-    """An answer whose body is still on the wire."""
-
-    name: str
-    status: int
-    headers: Mapping[str, str]
-    pieces: Callable[[], Iterable[bytes]]
-    most_bytes: int
-
-    def read(self) -> bytes:
+    def _read_body(self, request: Request, stream: "Stream") -> bytes:
         """The whole body.
 
         Raises:
             Unavailable: it is too large, or cannot be inflated.
         """
-        declared = self.headers.get("content-length", "")
-        if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > self.most_bytes):
-            raise self._too_large()
+        too_large = Unavailable(f"{request.name} answers with more than {self._most_bytes:,} bytes")
+        declared = stream.headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > self._most_bytes):
+            raise too_large
         sent, body = 0, bytearray()
         try:
-            inflater = _Inflater(self.headers.get("content-encoding", ""), self.most_bytes + 1)
-            for piece in self.pieces():
+            inflater = _Inflater(stream.headers.get("content-encoding", ""), self._most_bytes + 1)
+            for piece in stream.pieces():
                 sent += len(piece)
                 body += inflater.inflate(piece)
-                if sent > self.most_bytes or len(body) > self.most_bytes:
-                    raise self._too_large()
+                if sent > self._most_bytes or len(body) > self._most_bytes:
+                    raise too_large
             inflater.finish()
         except (zlib.error, EOFError):
-            raise Unavailable(f"{self.name} answers with a body that cannot be inflated") from None
+            raise Unavailable(f"{request.name} answers with a body that cannot be inflated") from None
         return bytes(body)
 
-    def _too_large(self) -> Unavailable:
-        return Unavailable(f"{self.name} answers with more than {self.most_bytes:,} bytes")
+    @cached_property
+    def _wire(self) -> "Wire":
+        from integrations.http.wire import Wire  # noqa: PLC0415 - 15 MB that most processes never need
+
+        return Wire(self._private_hosts, self._lookup)
 
 
 class _Inflater:
@@ -284,31 +237,33 @@ def parse_json(body: bytes) -> Any:
     return orjson.loads(body)
 
 
-def _judged(name: str, answer: _Streamed) -> Answer:
-    status, headers = answer.status, answer.headers
-    if status == 304:
-        return Answer(None, headers.get("etag"), headers.get("last-modified"))
+def _response(stream: "Stream", body: bytes) -> Response:
+    headers = {name: value for name, value in stream.headers.items() if name not in TRANSFER_HEADERS}
+    return Response(stream.status, headers, body)
+
+
+def _check(name: str, stream: "Stream") -> None:
+    """Return only if the response is a success, or says that nothing has changed."""
+    status = stream.status
     if status == 429 or status >= 500:
-        wait = _retry_after(headers.get("retry-after"))
+        wait = _retry_after(stream.headers.get("retry-after"))
         message = f"{name} answers {status}" + (f" and asks for {wait.total_seconds():.0f} s" if wait else "")
-        worth = wait is None or wait <= WORTH_WAITING
-        raise (_Momentary if worth else Unavailable)(message, retry_after=wait)
-    if not 200 <= status < 300:
+        raise (Momentary if wait is None or wait <= WORTH_WAITING else Unavailable)(message, retry_after=wait)
+    if not 200 <= status < 300 and status != NOT_MODIFIED:
         raise RequestRejected(f"{name} answers {status}", status)
-    return Answer(answer.read(), headers.get("etag"), headers.get("last-modified"))
 
 
-def _redirected(request: Request, url: str, answer: _Streamed) -> str:
-    """Where a redirect leads: for a request that carries nothing, to the same scheme, host and port.
+def _redirected(request: Request, url: str, stream: "Stream") -> str:
+    """Return where the redirect leads. A request that carries nothing may follow it to the same scheme, host and port.
 
     Raises:
-        RequestRejected: anywhere else.
+        RequestRejected: it may not be followed.
     """
-    status = answer.status
+    status = stream.status
     if not request.bare:
         raise RequestRejected(f"{request.name} answers {status}; with a key no redirect is followed", status)
     try:
-        target = urljoin(url, answer.headers.get("location", ""))
+        target = urljoin(url, stream.headers.get("location", ""))
         same = _origin(target) == _origin(url)
     except ValueError:
         same = False
@@ -329,8 +284,8 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _conditions(etag: str | None, modified: str | None) -> dict[str, str]:
-    given = {"If-None-Match": etag, "If-Modified-Since": modified}
-    return {name: value for name, value in given.items() if value}
+    validators = {"If-None-Match": etag, "If-Modified-Since": modified}
+    return {name: value for name, value in validators.items() if value}
 
 
 def _wait(state: RetryCallState) -> float:

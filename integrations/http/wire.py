@@ -1,20 +1,32 @@
-"""Connections for `integrations.http.client`: to addresses that were checked, and with one deadline for all that a
+"""Connections for `integrations.http.client` lead to addresses that were checked, and keep one deadline for all that a
 call does.
 
 The deadline bounds each piece that is read or written, so a peer that drips (its handshake, headers or body) gains
-nothing by it. Imported at the first call: httpcore2 costs 15 MB and most of a second.
+nothing by it. The client imports this module at its first call: httpcore2 costs 15 MB and most of a second.
 """
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ssl import SSLContext, SSLError
 from time import monotonic
 from typing import Any
 
 import httpcore2
 
+from domain.errors import Unavailable
 from integrations.http.addresses import Lookup, addresses
+from integrations.http.errors import AddressRefused, Momentary
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A response whose body is still on the wire. The names of its headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: Callable[[], Iterable[bytes]]
 
 
 class Wire:
@@ -32,6 +44,7 @@ class Wire:
     @contextmanager
     def stream(
         self,
+        name: str,
         method: str,
         url: str,
         headers: Mapping[str, str],
@@ -39,29 +52,48 @@ class Wire:
         *,
         connect: float,
         read: float,
+        total: float,
         until: float,
-    ) -> Iterator[httpcore2.Response]:
-        """The answer, its body still unread: what is not read is not fetched. The block must stay in this thread.
+    ) -> Iterator[Stream]:
+        """Send the request to `name`, and yield the response: what of its body is not read is not fetched. The block
+        must stay in this thread. `total` names the seconds until `until` in errors.
 
         Raises:
             AddressRefused: the host leads to an address that is not connected to.
-            httpcore2.LocalProtocolError: this cannot be sent; other errors of httpcore2: as they come.
+            Momentary: there is no whole response, but another try may bring one.
+            Unavailable: the deadline is over, or this cannot be sent.
         """
         self._deadline.until = until
         timeout = {"connect": connect, "read": read, "write": read}
         try:
             target = httpcore2.URL(url)
-            sent = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+            sent = [(key.encode("ascii"), value.encode("ascii")) for key, value in headers.items()]
             sent.append((b"host", _host(target)))
         except (ValueError, TypeError):
-            raise httpcore2.LocalProtocolError from None
-        with self._pool.stream(
-            method, target, headers=sent, content=content, extensions={"timeout": timeout}
-        ) as response:
-            yield response
+            raise _malformed(name) from None
+        try:
+            with self._pool.stream(
+                method, target, headers=sent, content=content, extensions={"timeout": timeout}
+            ) as response:
+                received = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in response.headers}
+                yield Stream(response.status, received, response.iter_stream)
+        except AddressRefused as error:
+            raise AddressRefused(f"{name} is not asked: {error}") from None
+        except httpcore2.TimeoutException as error:
+            if monotonic() >= until:
+                raise Unavailable(f"{name} did not finish its answer within {total:g} seconds") from None
+            raise Momentary(f"{name} cannot be reached: {_reason(error)}") from None
+        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol):
+            raise _malformed(name) from None
+        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
+            raise Momentary(f"{name} cannot be reached: {_reason(error)}") from None
 
     def close(self) -> None:
         self._pool.close()
+
+
+def _malformed(name: str) -> Unavailable:
+    return Unavailable(f"{name} cannot be asked: the address or a header of the request is malformed")
 
 
 def _host(url: httpcore2.URL) -> bytes:
@@ -70,8 +102,8 @@ def _host(url: httpcore2.URL) -> bytes:
     return host if url.port is None else b"%b:%d" % (host, url.port)
 
 
-def reason(error: Exception) -> str:
-    """Our own words for what went wrong on the wire: the libraries' may repeat what was sent or received."""
+def _reason(error: Exception) -> str:
+    """Say in our own words what went wrong: those of the libraries may repeat what was sent or received."""
     cause = error.args[0] if error.args else None
     match error:
         case httpcore2.ConnectTimeout():

@@ -1,8 +1,8 @@
-"""Stripe's API, through the official SDK: sell, open the portal, read the books, look up what a thin event is about.
+"""Stripe's API, through the official SDK: sell, open the portal, list objects, look up what a thin event is about.
 
-The SDK costs a quarter of a second and 30 MB, so it is imported at the first call: neither the webhook doors nor a
-worker that never asks Stripe pays for it. What is read stays plain JSON, because our readers go by the presence of
-fields and the SDK's objects know one API version only.
+Importing this module imports the SDK, which costs a quarter of a second and 30 MB: `workers.adapters.ports` does so at
+the first call. What is read stays plain JSON, because our readers go by the presence of fields and the SDK's objects
+know one API version only.
 """
 
 import time
@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import partial
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
+
+import stripe
 
 from domain.billing.reconcile import as_event
 from domain.errors import (
@@ -31,9 +33,6 @@ from integrations.envelope import moment, read_object
 from integrations.http.client import Http, Request
 from integrations.http.pace import Pace
 
-if TYPE_CHECKING:
-    from stripe import HTTPClient, StripeClient
-
 TIMEOUT = (3.0, 9.0)
 RETRIES = 2
 """Seconds to connect and to answer, thrice at most: a call ends before the router in front of us gives up (30 s)."""
@@ -44,10 +43,6 @@ MOST_BYTES = 20_000_000
 PAGE = 100
 LIVE_READS, TEST_READS = Rate(timedelta(seconds=1 / 50), burst=5), Rate(timedelta(seconds=1 / 12), burst=5)
 """Half of what Stripe allows an account (100 reads a second live, 25 in test mode): others want to read too."""
-
-PATIENCE = 5
-LONGEST_WAIT = 60.0
-"""How often in a row a listing waits because Stripe says "too many", and how many seconds at most."""
 
 APPLIED_TYPES = (
     "checkout.session.completed",
@@ -86,14 +81,17 @@ class StripeApi:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._key = key
-        self._base = base
         connect, answer = timeout
-        self._http = Http(
-            "viral", most_bytes=MOST_BYTES, seconds=(connect, answer, answer), private_hosts=private_hosts
+        http = Http("viral", most_bytes=MOST_BYTES, seconds=(connect, answer, answer), private_hosts=private_hosts)
+        # Else the SDK writes an id into the home folder, and tells Stripe about this machine with each request.
+        stripe.enable_telemetry = False
+        self._sdk = stripe.StripeClient(
+            key,
+            max_network_retries=RETRIES,
+            http_client=HouseClient(http),
+            base_addresses={"api": base} if base else {},
         )
         self._clock = clock
-        self._sleep = sleep
         self._pace = Pace(LIVE_READS if "_live_" in key else TEST_READS, clock=clock, sleep=sleep)
 
     def add_customer(self, tenant_id: UUID, *, key: str) -> str:
@@ -146,7 +144,7 @@ class StripeApi:
     def undelivered_events(self, since: datetime) -> Iterator[Page]:
         return self._pages("/v1/events", delivery_success=False, types=list(APPLIED_TYPES), created=_from(since))
 
-    def fetch_event(self, told: Json) -> Json | None:
+    def fetch_event(self, event: Json) -> Json | None:
         """The event whole, of a thin one or of a snapshot that does not carry everything; None if Stripe does not know
         it any more.
 
@@ -154,9 +152,9 @@ class StripeApi:
         made of it is of now: an older one that comes later must not undo it. What was issued with an invoice does not
         change, so it stays the event that it was.
         """
-        if "data" in told:
-            return self._fetch_snapshot(told)
-        found = self._fetch_thin(told)
+        if "data" in event:
+            return self._fetch_snapshot(event)
+        found = self._fetch_thin(event)
         return found and self._whole_event(found)
 
     def _fetch_snapshot(self, event: Json) -> Json | None:
@@ -221,26 +219,16 @@ class StripeApi:
             raise
 
     def _pages(self, path: str, **params: Any) -> Iterator[Page]:
-        given = {name: value for name, value in params.items() if value is not None}
+        """A listing is in no hurry, so it keeps to its share and waits when Stripe says so."""
+        query = {"limit": PAGE, **{name: value for name, value in params.items() if value is not None}}
         while True:
-            page, as_of = self._patiently(path, **given)
+            page, as_of = self._pace.patiently(partial(self._get, path, **query))
             items = tuple(page.get("data", ()))
             if items:
                 yield Page(as_of, items)
             if not items or not page.get("has_more"):
                 return
-            given["starting_after"] = items[-1]["id"]
-
-    def _patiently(self, path: str, **params: Any) -> tuple[dict[str, Any], datetime]:
-        """A listing is in no hurry: it keeps to its share, and waits when Stripe says so."""
-        for n in range(PATIENCE):
-            self._pace.take_turn()
-            try:
-                return self._get(path, limit=PAGE, **params)
-            except RateLimited as error:
-                wait = error.retry_after.total_seconds() if error.retry_after else 2.0**n
-                self._sleep(min(wait, LONGEST_WAIT))
-        return self._get(path, limit=PAGE, **params)
+            query["starting_after"] = items[-1]["id"]
 
     def _get(self, path: str, **params: Any) -> tuple[dict[str, Any], datetime]:
         """The object at `path`, and a moment, by Stripe's clock, that is not later than the one it was read at."""
@@ -260,25 +248,10 @@ class StripeApi:
         except (KeyError, ValueError):
             return datetime.fromtimestamp(int(self._clock()), UTC)
 
-    @cached_property
-    def _sdk(self) -> "StripeClient":
-        import stripe  # noqa: PLC0415 - at the first call
-
-        # Else the SDK writes an id into the home folder, and tells Stripe about this machine with each request.
-        stripe.enable_telemetry = False
-        return stripe.StripeClient(
-            self._key,
-            max_network_retries=RETRIES,
-            http_client=_over(self._http),
-            base_addresses={"api": self._base} if self._base else {},
-        )
-
     @contextmanager
     def _asking(self) -> Iterator[None]:
         """Stripe's errors, sorted by whether trying again can help. What the SDK tries again (no answer, 409, 5xx)
         it has tried again by then, with the same key. Stripe's texts are for developers, and name no secret."""
-        import stripe  # noqa: PLC0415 - at the first call
-
         try:
             yield
         except stripe.RateLimitError as error:
@@ -296,35 +269,34 @@ class StripeApi:
             raise _by_status(error) from error
 
 
-def _over(http: Http) -> "HTTPClient":
-    """The SDK's requests by the client of the house, with its limits."""
-    import stripe  # noqa: PLC0415 - at the first call
+class HouseClient(stripe.HTTPClient):
+    """The SDK's requests go out by the client of the house, with its limits."""
 
-    class OverHttp(stripe.HTTPClient):
-        name = "viral"
+    name = "viral"
 
-        def request(
-            self,
-            method: str,
-            url: str,
-            headers: Mapping[str, str] | None,
-            post_data: Any = None,
-            *,
-            _usage: list[str] | None = None,
-        ) -> tuple[str, int, Mapping[str, str]]:
-            content = post_data.encode() if isinstance(post_data, str) else post_data
-            try:
-                answer = http.exchange(
-                    Request("Stripe", url, headers=headers or {}, method=method.upper(), content=content)
-                )
-            except Unavailable as error:
-                raise stripe.APIConnectionError(str(error), should_retry=True) from error  # type: ignore[no-untyped-call]
-            return answer.body.decode(errors="replace"), answer.status, answer.headers
+    def __init__(self, http: Http) -> None:
+        super().__init__()
+        self._http = http
 
-        def close(self) -> None:
-            http.close()
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        post_data: Any = None,
+        *,
+        _usage: list[str] | None = None,
+    ) -> tuple[str, int, Mapping[str, str]]:
+        content = post_data.encode() if isinstance(post_data, str) else post_data
+        request = Request("Stripe", url, headers=headers or {}, method=method.upper(), content=content)
+        try:
+            response = self._http.exchange(request)
+        except Unavailable as error:
+            raise stripe.APIConnectionError(str(error), should_retry=True) from error  # type: ignore[no-untyped-call]
+        return response.body.decode(errors="replace"), response.status, response.headers
 
-    return OverHttp()
+    def close(self) -> None:
+        self._http.close()
 
 
 def _by_status(error: Any) -> Unavailable | ProviderRefused:

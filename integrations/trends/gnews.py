@@ -1,10 +1,10 @@
 """GNews: a country's headlines. Needs a key; the free one allows about 100 calls a day."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
-from domain.concepts.trends import Sighting
 from integrations.http.client import Request, parse_json
-from integrations.trends.source import Source, link_of, moment_of, text_of
+from integrations.trends.source import Entry, Source, link_of, moment_of, text_of
 
 
 def source(base_url: str, key: str) -> Source:
@@ -24,22 +24,14 @@ def source(base_url: str, key: str) -> Source:
     )
 
 
-def read(body: bytes) -> list[Sighting]:
-    found: list[Sighting] = []
+def read(body: bytes) -> Iterator[Entry]:
     for article in parse_json(body)["articles"]:
         title = text_of(article.get("title"))
-        if title is None:
-            continue
-        found.append(
-            Sighting(
-                "gnews",
-                title,
-                len(found) + 1,
-                headline=title,
-                publisher=text_of((article.get("source") or {}).get("name")),
-                url=link_of(article.get("url")),
-                published_at=moment_of(article.get("publishedAt")),
-                category="news",
-            )
+        yield Entry(
+            title,
+            headline=title,
+            publisher=text_of((article.get("source") or {}).get("name")),
+            url=link_of(article.get("url")),
+            published_at=moment_of(article.get("publishedAt")),
+            category="news",
         )
-    return found

@@ -1,12 +1,12 @@
 """Google Trends: the daily list of a country, as RSS. No key. There is no other public interface yet."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from domain.concepts.trends import Sighting
 from integrations.http.client import Request
-from integrations.trends.source import Source, link_of, parse_xml, text_of
+from integrations.trends.source import Entry, Source, link_of, parse_xml, text_of
 
 HT = "{https://trends.google.com/trending/rss}"
 TIMES = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
@@ -23,36 +23,29 @@ def source(base_url: str) -> Source:
     )
 
 
-def read(body: bytes) -> list[Sighting]:
+def read(body: bytes) -> Iterator[Entry]:
     channel = parse_xml(body).find("channel")
     if channel is None:
         raise ValueError("not an RSS document")
-    found: list[Sighting] = []
     for item in channel.iter("item"):
-        topic = text_of(item.findtext("title"))
-        if topic is None:
-            continue
         news = item.find(f"{HT}news_item")
-        searches = _searches(item.findtext(f"{HT}approx_traffic"))
-        found.append(
-            Sighting(
-                "google-trends",
-                topic,
-                len(found) + 1,
-                headline=None if news is None else text_of(news.findtext(f"{HT}news_item_title")),
-                publisher=None if news is None else text_of(news.findtext(f"{HT}news_item_source")),
-                url=None if news is None else link_of(news.findtext(f"{HT}news_item_url")),
-                published_at=_moment(item.findtext("pubDate")),
-                count=searches,
-                measure=None if searches is None else "searches",
-            )
+        headline, publisher, url = (
+            None if news is None else news.findtext(f"{HT}news_item_{part}") for part in ("title", "source", "url")
         )
-    return found
+        yield Entry(
+            text_of(item.findtext("title")),
+            headline=text_of(headline),
+            publisher=text_of(publisher),
+            url=link_of(url),
+            published_at=_moment(item.findtext("pubDate")),
+            count=_searches(item.findtext(f"{HT}approx_traffic")),
+            measure="searches",
+        )
 
 
-def _searches(told: str | None) -> int | None:
+def _searches(text: str | None) -> int | None:
     """ "2K+" and "500+" are lower bounds."""
-    match = _TRAFFIC.fullmatch((told or "").strip().upper())
+    match = _TRAFFIC.fullmatch((text or "").strip().upper())
     if match is None:
         return None
     try:
@@ -61,9 +54,9 @@ def _searches(told: str | None) -> int | None:
         return None
 
 
-def _moment(told: str | None) -> datetime | None:
+def _moment(text: str | None) -> datetime | None:
     try:
-        at = parsedate_to_datetime(told or "")
+        at = parsedate_to_datetime(text or "")
     except ValueError:
         return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,10 +1,10 @@
 """Hacker News: its front page, by Algolia's search. No key. One list for the world, and mostly of technology."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
-from domain.concepts.trends import Sighting
 from integrations.http.client import Request, parse_json
-from integrations.trends.source import Source, count_of, link_of, moment_of, text_of
+from integrations.trends.source import Entry, Source, count_of, link_of, moment_of, text_of
 
 
 def source(base_url: str) -> Source:
@@ -19,24 +19,13 @@ def source(base_url: str) -> Source:
     )
 
 
-def read(body: bytes) -> list[Sighting]:
-    found: list[Sighting] = []
-    hits = sorted(parse_json(body)["hits"], key=lambda hit: -(count_of(hit.get("points")) or 0))
-    for hit in hits:
-        title = text_of(hit.get("title"))
-        if title is None:
-            continue
-        points = count_of(hit.get("points"))
-        found.append(
-            Sighting(
-                "hacker-news",
-                title,
-                len(found) + 1,
-                url=link_of(hit.get("url")),
-                published_at=moment_of(hit.get("created_at")),
-                count=points,
-                measure=None if points is None else "points",
-                category="tech",
-            )
+def read(body: bytes) -> Iterator[Entry]:
+    for hit in sorted(parse_json(body)["hits"], key=lambda hit: -(count_of(hit.get("points")) or 0)):
+        yield Entry(
+            text_of(hit.get("title")),
+            url=link_of(hit.get("url")),
+            published_at=moment_of(hit.get("created_at")),
+            count=count_of(hit.get("points")),
+            measure="points",
+            category="tech",
         )
-    return found

@@ -3,12 +3,11 @@
 The anonymous JSON was closed on 30 May 2026.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from domain.concepts.trends import Sighting
 from integrations.http.client import Http, Request, parse_json
-from integrations.trends.source import Source, count_of, link_of, moment_of, parse_xml, text_of
+from integrations.trends.source import Entry, Source, count_of, link_of, moment_of, parse_xml, text_of
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 CATEGORIES = {
@@ -49,7 +48,7 @@ def source(base_url: str) -> Source:
 
 def source_with_key(base_url: str, api_url: str, client_id: str, client_secret: str) -> Source:
     def sign(http: Http) -> Mapping[str, str]:
-        answer = http.send(
+        response = http.send(
             Request(
                 "reddit",
                 f"{base_url}/api/v1/access_token",
@@ -57,7 +56,7 @@ def source_with_key(base_url: str, api_url: str, client_id: str, client_secret: 
                 basic_auth=(client_id, client_secret),
             )
         )
-        return {"Authorization": f"Bearer {parse_json(answer.body or b'')['access_token']}"}
+        return {"Authorization": f"Bearer {parse_json(response.body)['access_token']}"}
 
     return Source(
         "reddit",
@@ -69,47 +68,30 @@ def source_with_key(base_url: str, api_url: str, client_id: str, client_secret: 
     )
 
 
-def read_atom(body: bytes) -> list[Sighting]:
+def read_atom(body: bytes) -> Iterator[Entry]:
     feed = parse_xml(body)
     if feed.tag != f"{ATOM}feed":
         raise ValueError("not an Atom feed")
-    found: list[Sighting] = []
     for entry in feed.iter(f"{ATOM}entry"):
-        title = text_of(entry.findtext(f"{ATOM}title"))
-        if title is None:
-            continue
         category, link = entry.find(f"{ATOM}category"), entry.find(f"{ATOM}link")
         subreddit = "" if category is None else category.get("term", "")
-        found.append(
-            Sighting(
-                "reddit",
-                title,
-                len(found) + 1,
-                url=None if link is None else link_of(link.get("href")),
-                published_at=moment_of(entry.findtext(f"{ATOM}published")),
-                category=CATEGORIES.get(subreddit.casefold()),
-            )
+        yield Entry(
+            text_of(entry.findtext(f"{ATOM}title")),
+            url=None if link is None else link_of(link.get("href")),
+            published_at=moment_of(entry.findtext(f"{ATOM}published")),
+            category=CATEGORIES.get(subreddit.casefold()),
         )
-    return found
 
 
-def read_json(body: bytes) -> list[Sighting]:
-    found: list[Sighting] = []
+def read_json(body: bytes) -> Iterator[Entry]:
     for child in parse_json(body)["data"]["children"]:
         post = child["data"]
-        title, upvotes, created = text_of(post.get("title")), count_of(post.get("score")), post.get("created_utc")
-        if title is None or post.get("over_18"):
-            continue
-        found.append(
-            Sighting(
-                "reddit",
-                title,
-                len(found) + 1,
-                url=link_of(f"https://www.reddit.com{post.get('permalink', '')}"),
-                published_at=datetime.fromtimestamp(created, UTC) if isinstance(created, int | float) else None,
-                count=upvotes,
-                measure=None if upvotes is None else "upvotes",
-                category=CATEGORIES.get(str(post.get("subreddit", "")).casefold()),
-            )
+        created = post.get("created_utc")
+        yield Entry(
+            None if post.get("over_18") else text_of(post.get("title")),
+            url=link_of(f"https://www.reddit.com{post.get('permalink', '')}"),
+            published_at=datetime.fromtimestamp(created, UTC) if isinstance(created, int | float) else None,
+            count=count_of(post.get("score")),
+            measure="upvotes",
+            category=CATEGORIES.get(str(post.get("subreddit", "")).casefold()),
         )
-    return found

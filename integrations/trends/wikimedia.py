@@ -1,11 +1,10 @@
 """Wikimedia: the most read articles of a day, hours after its end. No key, but a contact in the User-Agent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
 
-from domain.concepts.trends import Sighting
 from integrations.http.client import Request, parse_json
-from integrations.trends.source import Source, count_of, text_of
+from integrations.trends.source import Entry, Source, count_of, text_of
 
 LANGUAGES = {
     **dict.fromkeys(("DE", "AT", "CH"), "de"),
@@ -34,27 +33,19 @@ def source(base_url: str) -> Source:
     return Source("wikimedia", fresh_for=timedelta(hours=6), regional=True, requests=requests, read=read)
 
 
-def read(body: bytes) -> list[Sighting]:
+def read(body: bytes) -> Iterator[Entry]:
     [day, *_] = parse_json(body)["items"]
-    # Read during that day: as old as its end.
     start = datetime(int(day["year"]), int(day["month"]), int(day["day"]), tzinfo=UTC)
+    # The articles were read during that day, so they are as old as its end.
     ended = datetime.combine(start.date(), time.max, UTC)
     project = text_of(day.get("project")) or "en.wikipedia"
-    found: list[Sighting] = []
     for article in day["articles"]:
         name = text_of(article.get("article"))
-        views = count_of(article.get("views"))
-        if name is None or name in NEVER_NEWS or name.startswith(NO_ARTICLE):
-            continue
-        found.append(
-            Sighting(
-                "wikimedia",
+        if name is not None and name not in NEVER_NEWS and not name.startswith(NO_ARTICLE):
+            yield Entry(
                 name.replace("_", " "),
-                len(found) + 1,
                 url=f"https://{project}.org/wiki/{name}" if " " not in name else None,
                 published_at=ended,
-                count=views,
-                measure=None if views is None else "page views",
+                count=count_of(article.get("views")),
+                measure="page views",
             )
-        )
-    return found

@@ -1,11 +1,11 @@
 """YouTube: the most popular videos of a country. Needs a key (1 unit a call). Music, films and gaming only, since
 21 July 2025."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
-from domain.concepts.trends import Sighting
 from integrations.http.client import Request, parse_json
-from integrations.trends.source import Source, count_of, moment_of, text_of
+from integrations.trends.source import Entry, Source, count_of, moment_of, text_of
 
 CATEGORIES = {
     "1": "cartoon",
@@ -34,24 +34,15 @@ def source(base_url: str, key: str) -> Source:
     )
 
 
-def read(body: bytes) -> list[Sighting]:
-    found: list[Sighting] = []
+def read(body: bytes) -> Iterator[Entry]:
     for video in parse_json(body)["items"]:
-        told, counts = video["snippet"], video.get("statistics", {})
-        title, views = text_of(told.get("title")), count_of(counts.get("viewCount"))
-        if title is None:
-            continue
-        found.append(
-            Sighting(
-                "youtube",
-                title,
-                len(found) + 1,
-                publisher=text_of(told.get("channelTitle")),
-                url=f"https://www.youtube.com/watch?v={video['id']}",
-                published_at=moment_of(told.get("publishedAt")),
-                count=views,
-                measure=None if views is None else "views",
-                category=CATEGORIES.get(str(told.get("categoryId"))),
-            )
+        snippet = video["snippet"]
+        yield Entry(
+            text_of(snippet.get("title")),
+            publisher=text_of(snippet.get("channelTitle")),
+            url=f"https://www.youtube.com/watch?v={video['id']}",
+            published_at=moment_of(snippet.get("publishedAt")),
+            count=count_of(video.get("statistics", {}).get("viewCount")),
+            measure="views",
+            category=CATEGORIES.get(str(snippet.get("categoryId"))),
         )
-    return found

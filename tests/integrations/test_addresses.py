@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integrations.http.addresses import AddressRefused, addresses, embedded, is_public, may_connect
+from integrations.http.addresses import addresses, embedded, is_public, may_connect
+from integrations.http.errors import AddressRefused
 
 PRIVATE = [
     "127.0.0.1",

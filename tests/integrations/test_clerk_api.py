@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from domain.errors import ProviderRefused, ProviderUnavailable
-from integrations.clerk.api import PATIENCE, ClerkApi
+from integrations.clerk.api import ClerkApi
 from integrations.http.client import Http
+from integrations.http.pace import PATIENCE
 from simulators.clerk.api import ClerkApiSimulator
 from simulators.clerk.events import clerk_membership, clerk_organization, clerk_user
 from simulators.loopback import Loopback, Reply

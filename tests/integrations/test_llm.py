@@ -10,17 +10,17 @@ from random import Random
 
 import pytest
 
-from domain.concepts.generation import ConceptRequest, violations
+from domain.concepts.generation import ConceptRequest, LanguageModel, violations
 from domain.concepts.trends import fill
 from domain.errors import Unavailable
 from domain.text.storable import storable_text
-from integrations.llm import LanguageModels, Model, ModelRefused
+from integrations.llm import LanguageModels, ModelRefused
 from simulators.llm import TOKENS_IN, TOKENS_OUT, LlmSimulator, Trick, error, llm_simulator
 from simulators.loopback import Loopback, Reply
 from tests.raw_server import RawServer, answering, dripping, endless
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-MODEL = Model("anthropic", "claude-sonnet-5-5", Decimal(2), Decimal(10))
+MODEL = LanguageModel("anthropic", "claude-sonnet-5-5", Decimal(2), Decimal(10))
 REQUEST = ConceptRequest(
     count=5,
     trends=tuple(fill([], region="US", rng=Random(1), now=NOW)),
@@ -176,7 +176,7 @@ def test_a_hostile_provider_is_no_answer(pieces: Callable[[RawServer], Iterable[
 
 def test_nothing_heavy_is_imported_before_a_model_is_asked() -> None:
     program = (
-        "import sys, workers.app, workers.main, workers.jobs, integrations.llm, integrations.http\n"
+        "import sys, workers.app, workers.main, workers.jobs, workers.adapters.ports, integrations.http.client\n"
         "workers.app.discover([workers.jobs])\n"
         "print([name for name in ('pydantic_ai', 'anthropic', 'httpx2', 'httpcore2', 'httpx') if name in sys.modules])"
     )

@@ -223,8 +223,10 @@ def test_refusals_are_never_tried_again_by_a_job() -> None:
 
 
 UNUSED = """
-import sys, workers.app, web.main, integrations.stripe.api
-integrations.stripe.api.StripeApi("sk_test_fake")
+import sys, web.main, workers.adapters.ports, workers.app
+from workers.settings import Settings
+settings = Settings(database_url="postgresql:///none", stripe_secret_key="sk_test_fake")
+assert workers.adapters.ports.open_ports(settings, db=None).cashier is not None
 print("stripe" in sys.modules, "requests" in sys.modules)
 """
 

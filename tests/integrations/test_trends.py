@@ -7,7 +7,8 @@ import pytest
 
 from domain.concepts.trends import Sighting
 from domain.errors import Unavailable
-from integrations.http.client import Http, RequestRejected
+from integrations.http.client import Http
+from integrations.http.errors import RequestRejected
 from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
 from integrations.trends.source import Source, SourceBroken
 from simulators.loopback import Loopback, Reply

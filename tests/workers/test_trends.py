@@ -14,7 +14,7 @@ from integrations.trends import gnews, google, reddit
 from integrations.trends.source import Source
 from simulators.loopback import Loopback, Reply
 from simulators.trends import trends_simulator
-from workers.adapters.trends import LONGEST_WAIT, Collector, Outside
+from workers.adapters.trends import LONGEST_WAIT, Collector
 from workers.app import App
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -35,7 +35,7 @@ class Desk:
         return self.over(google.source(self.server.url), reddit.source(self.server.url))
 
     def over(self, *sources: Source) -> Collector:
-        return Collector(self.app.db, lambda: Outside(self.http, sources))
+        return Collector(self.app.db, self.http, sources)
 
     def collect(self, now: datetime, region: str = "US") -> Collected:
         return self.collector.collect(region, now)

@@ -4,12 +4,9 @@ The cache is a row of `trend_sources` for each source and region, so all process
 time; the others use what there is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,11 +14,11 @@ from db.concepts.trends import CachedSource
 from db.transaction import SYSTEM, Database
 from domain.concepts.trends import STILL_USED, Collected, Report, Sighting, sighting_of, sighting_row
 from domain.errors import Rejected, Unavailable
+from integrations.http.client import Http
+from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
+from integrations.trends.source import Source, SourceAnswer
 from workers.engine.failures import text_of
-
-if TYPE_CHECKING:
-    from integrations.http.client import Http
-    from integrations.trends.source import Found, Source
+from workers.settings import Settings
 
 WORLD = "world"
 """The region of lists that are the same everywhere."""
@@ -32,32 +29,38 @@ FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class Outside:
-    """Whom to ask, and with what."""
+def sources(settings: Settings) -> list[Source]:
+    """The trend sources that are wanted, as far as there are keys for them."""
+    secret = settings.reddit_client_secret
+    found = {
+        "google-trends": google.source(settings.google_trends_base_url),
+        "wikimedia": wikimedia.source(settings.wikimedia_base_url),
+        "hacker-news": hackernews.source(settings.hacker_news_base_url),
+        "reddit": reddit.source(settings.reddit_base_url),
+    }
+    if settings.reddit_client_id and secret:
+        found["reddit"] = reddit.source_with_key(
+            settings.reddit_base_url, settings.reddit_api_base_url, settings.reddit_client_id, secret.get_secret_value()
+        )
+    if settings.youtube_api_key:
+        found["youtube"] = youtube.source(settings.youtube_base_url, settings.youtube_api_key.get_secret_value())
+    if settings.gnews_api_key:
+        found["gnews"] = gnews.source(settings.gnews_base_url, settings.gnews_api_key.get_secret_value())
+    return [source for name, source in found.items() if name in settings.trend_sources]
 
-    http: "Http"
-    sources: "Sequence[Source]"
+
+def http(settings: Settings) -> Http:
+    """The client that asks them."""
+    return Http(settings.trends_contact, private_hosts=settings.outbound_private_hosts)
 
 
 class Collector:
-    """The `TrendCollector` of the composition root. `make` is called when somebody first collects."""
+    """The `TrendCollector` that asks `sources` by `http`."""
 
-    def __init__(self, db: Database, make: Callable[[], Outside]) -> None:
+    def __init__(self, db: Database, http: Http, sources: Sequence[Source]) -> None:
         self._db = db
-        self._make = make
-
-    @cached_property
-    def _outside(self) -> Outside:
-        return self._make()
-
-    @cached_property
-    def _sources(self) -> "dict[str, Source]":
-        return {source.name: source for source in self._outside.sources}
-
-    def close(self) -> None:
-        if "_outside" in vars(self):
-            self._outside.http.close()
+        self._http = http
+        self._sources = {source.name: source for source in sources}
 
     def collect(self, region: str, now: datetime) -> Collected:
         places = [(source.name, region if source.regional else WORLD) for source in self._sources.values()]
@@ -97,15 +100,15 @@ class Collector:
         # With nothing to use meanwhile, asking twice is better than having nothing.
         return row.asked_until is None or row.asked_until <= now or not row.sightings
 
-    def _ask(self, due: Sequence[CachedSource], region: str, now: datetime) -> "dict[str, Found | Exception]":
+    def _ask(self, due: Sequence[CachedSource], region: str, now: datetime) -> dict[str, SourceAnswer | Exception]:
         if not due:
             return {}
 
-        def ask(row: CachedSource) -> "Found | Exception":
+        def ask(row: CachedSource) -> SourceAnswer | Exception:
             # What was not kept cannot be left unchanged.
             etag, modified = (row.etag, row.modified) if row.sightings else (None, None)
             try:
-                return self._sources[row.source].fetch(self._outside.http, region, now, etag=etag, modified=modified)
+                return self._sources[row.source].fetch(self._http, region, now, etag=etag, modified=modified)
             except (Unavailable, Rejected) as error:
                 log.warning("trends.source_failed", source=row.source, region=row.region, reason=str(error))
                 return error

@@ -27,11 +27,11 @@ COLLECT = """
 from datetime import UTC, datetime
 from domain.errors import ViralError
 from workers.settings import load
-from workers.adapters.sources import outside
-known = outside(load())
-for source in known.sources:
+from workers.adapters.trends import http, sources
+client = http(load())
+for source in sources(load()):
     try:
-        found = source.fetch(known.http, "US", datetime.now(UTC))
+        found = source.fetch(client, "US", datetime.now(UTC))
         print(f"collected {len(found.sightings)}")
     except ViralError as error:
         print(f"{type(error).__name__}: {error}")

@@ -1,0 +1,96 @@
+"""The ports as the settings open them.
+
+A vendor's module, and with it the vendor's library, is imported when it is first asked: Stripe's SDK costs a quarter of
+a second and 30 MB, the SDKs of language models cost 2 seconds and 90 MB, and most processes never ask.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from db.transaction import Database
+from domain.concepts.generation import LOCAL_GRAMMAR
+from domain.concepts.grammar import LocalGrammar
+from domain.ports import ConceptWriter, Ports
+from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelWriter
+from workers.runtime.version import VERSION
+from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from integrations.clerk.api import ClerkApi
+    from integrations.llm import LanguageModels
+    from integrations.stripe.api import StripeApi
+    from workers.adapters.trends import Collector
+
+AGENT = f"viral-dashboard-workers/{VERSION}"
+
+T = TypeVar("T")
+
+
+def open_ports(settings: Settings, db: Database) -> Ports:
+    """Return the world outside, as far as these settings open it. Nothing is asked yet."""
+    stripe = lazy(partial(_stripe, settings)) if settings.stripe_secret_key.get_secret_value() else None
+    clerk = lazy(partial(_clerk, settings)) if settings.clerk_secret_key.get_secret_value() else None
+    writers: dict[str, ConceptWriter] = {}
+    if key := settings.anthropic_api_key:
+        models = lazy(partial(_language_models, settings, key.get_secret_value()))
+        writers[LANGUAGE_MODEL] = LanguageModelWriter(db, models)
+    return Ports(
+        prices=settings.prices,
+        trends=lazy(partial(_trends, settings, db)),
+        writers=writers | {LOCAL_GRAMMAR: LocalGrammar()},
+        livemode=settings.stripe_livemode,
+        clerk_instance=settings.clerk_instance_id,
+        people=clerk,
+        # The method itself is not read here, since that would import the SDK.
+        fetch_event=(lambda event: stripe.fetch_event(event)) if stripe else None,  # noqa: PLW0108
+        cashier=stripe,
+        records=stripe,
+    )
+
+
+def lazy(make: Callable[[], T]) -> T:
+    """Return a stand-in that makes the object when one of its attributes is first used, once for all threads."""
+    return cast(T, _Lazy(make))
+
+
+class _Lazy:
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._made: Any = None
+        self._lock = Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+        return getattr(self._made, name)
+
+
+def _stripe(settings: Settings) -> "StripeApi":
+    from integrations.stripe.api import StripeApi  # noqa: PLC0415 - see the module's first lines
+
+    key, private = settings.stripe_secret_key.get_secret_value(), settings.outbound_private_hosts
+    return StripeApi(key, base=settings.stripe_api_base, private_hosts=private)
+
+
+def _clerk(settings: Settings) -> "ClerkApi":
+    from integrations.clerk.api import ClerkApi  # noqa: PLC0415 - see the module's first lines
+    from integrations.http.client import Http  # noqa: PLC0415
+
+    http = Http(AGENT, private_hosts=settings.outbound_private_hosts)
+    return ClerkApi(settings.clerk_secret_key.get_secret_value(), http, base=settings.clerk_api_base)
+
+
+def _language_models(settings: Settings, key: str) -> "LanguageModels":
+    from integrations.llm import LanguageModels  # noqa: PLC0415 - see the module's first lines
+
+    base, private = settings.anthropic_base_url, settings.outbound_private_hosts
+    return LanguageModels(anthropic_key=key, anthropic_base_url=base, private_hosts=private)
+
+
+def _trends(settings: Settings, db: Database) -> "Collector":
+    from workers.adapters.trends import Collector, http, sources  # noqa: PLC0415 - see the module's first lines
+
+    return Collector(db, http(settings), sources(settings))
