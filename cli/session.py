@@ -161,12 +161,12 @@ def run_migrations(settings: "Settings", *, allow_newer: bool = False) -> None:
     RoleRefused: all is migrated, and the processes would refuse to work with DATABASE_URL.
     """
     from cli.output import console
-    from db.migrate.revisions import known
+    from db.migrate.revisions import known_revisions
     from db.migrate.upgrade import newest, upgrade
 
     before, after = upgrade(settings.owner_url, allow_newer=allow_newer)
     done = f"already at {after}" if before == after else f"from {before or 'nothing'} to {after}"
-    if after is not None and after not in known():
+    if after is not None and after not in known_revisions():
         done = f"stays at {after}, which a newer release made; this one (it expects {newest()}) may work on it now"
     console().print(f"schema: {done}")
     _try_role(settings)

@@ -1,4 +1,4 @@
-"""Brings a database to the newest schema."""
+"""Migrates a database to the schema of a revision, under one lock, with a text for each refusal."""
 
 import time
 from collections.abc import Callable, Collection
@@ -11,27 +11,26 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from db.migrate import revisions
 from db.migrate.revisions import MIGRATIONS as MIGRATIONS
-from db.migrate.revisions import known
+from db.migrate.revisions import compatibility_comment, compatible_releases, known_revisions
 from db.migrate.revisions import newest as newest
 from db.postgres.errors import is_contended
 from db.postgres.url import parse
 from db.security import CREATE_APP_ROLE, GRANT_RIGHTS, GRANT_ROLE_TO_OWNER
 from domain.errors import Unavailable
 
-# Two release dynos may start at once: the second waits, and then finds nothing to do. It asks again and again, since
-# an index that is built concurrently would wait for the end of a statement that waits for it. The lock is held by a
-# transaction of its own, which is all that holds a place behind a pooler.
+# Two release dynos may start at once: the second waits, and then finds nothing to do. It polls, because an index that
+# is built concurrently would wait for the end of a statement that waits for the lock. The lock belongs to a transaction
+# of its own, since behind a pooler a session cannot hold one.
 TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({0x766972616C02})")
-HOLD = text("SET LOCAL idle_in_transaction_session_timeout = 0")
-ASK_EVERY = 0.2
+NEVER_IDLE_TOO_LONG = text("SET LOCAL idle_in_transaction_session_timeout = 0")
+POLL_SECONDS = 0.2
 
 Revisions = tuple[str | None, str | None]
 
 
 class MigrationRefused(Unavailable):
-    """Postgres could not be brought to the schema asked for; what was done before the refused step stays."""
+    """Postgres refused a step of the migration; the steps before it stay."""
 
 
 def upgrade(url: str, revision: str = "head", *, allow_newer: bool = False) -> Revisions:
@@ -42,16 +41,17 @@ def upgrade(url: str, revision: str = "head", *, allow_newer: bool = False) -> R
     may work on it from now on.
 
     Raises:
-        MigrationRefused: the server cannot be reached or refused a step, of which nothing was kept.
+        MigrationRefused: the server does not answer, or refused a step, of which nothing was kept.
     """
 
     def move(connection: Connection, config: Config, before: str | None) -> None:
-        if before is not None and before not in known():
-            _welcome(connection, {*_welcomed(connection), newest()})
+        if before is not None and before not in known_revisions():
+            comment = "SELECT obj_description('alembic_version'::regclass, 'pg_class')"
+            _name_compatible(connection, {*compatible_releases(connection.execute(text(comment)).scalar()), newest()})
             return
         command.upgrade(config, revision)
         if before is not None and _current(connection) != before:
-            _welcome(connection, {before})
+            _name_compatible(connection, {before})
 
     return _run(url, move, allow_newer=allow_newer)
 
@@ -61,14 +61,14 @@ def downgrade(url: str, revision: str) -> Revisions:
 
     def move(connection: Connection, config: Config, before: str | None) -> None:
         command.downgrade(config, revision)
-        _welcome(connection, ())
+        _name_compatible(connection, ())
 
     return _run(url, move)
 
 
 def owners_engine(url: str) -> Engine:
-    """For migrations; nothing is connected yet. SQLAlchemy sees no URL: it knows neither several hosts nor a % in the
-    name of a database."""
+    """Create an engine for migrations, which is not connected yet. SQLAlchemy sees no URL: it knows neither several
+    hosts nor a % in the name of a database."""
     connect = partial(psycopg.connect, parse(url).conninfo, prepare_threshold=None)
     return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
 
@@ -79,7 +79,7 @@ def _run(url: str, move: Callable[[Connection, Config, str | None], None], *, al
         with engine.connect() as guard, engine.connect() as connection:
             _wait_for_lock(guard)
             before = _current(connection)
-            if before is not None and before not in known() and not allow_newer:
+            if before is not None and before not in known_revisions() and not allow_newer:
                 raise MigrationRefused(
                     f"the schema is at {before}, which this release does not know: a newer release made it"
                     " (to go back to this release, run `viral migrate --allow-newer`)"
@@ -91,46 +91,41 @@ def _run(url: str, move: Callable[[Connection, Config, str | None], None], *, al
             connection.commit()
             after = _current(connection)
             if after is not None:
-                _give_rights(connection)
+                _grant_rights(connection)
             return before, after
     except DBAPIError as error:
-        raise MigrationRefused(_refusal(error)) from error
+        raise MigrationRefused(_why_refused(error)) from error
 
 
-def _refusal(error: DBAPIError) -> str:
-    said = " ".join(str(error.orig).split())
+def _why_refused(error: DBAPIError) -> str:
+    answer = " ".join(str(error.orig).split())
     if is_contended(error):
         return (
-            f"a table was in use by others for too long ({said}); nothing of this step was kept: try again, and if it"
+            f"a table was in use by others for too long ({answer}); nothing of this step was kept: try again, and if it"
             " happens again, when fewer jobs run or without the long transaction that holds the table"
         )
-    return f"the schema was not changed as asked: {said}"
+    return f"the schema was not changed as asked: {answer}"
 
 
-def _welcome(connection: Connection, releases: Collection[str]) -> None:
-    """Leave word of the older releases that may work on this schema; see `db.migrate.revisions`."""
-    # What is in it are revisions, and no quotes.
-    connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{revisions.comment(releases)}'"))
+def _name_compatible(connection: Connection, releases: Collection[str]) -> None:
+    """Name the older releases that may work on this schema; see `db.migrate.revisions`."""
+    # The comment is made of revisions, which hold no quotes.
+    connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{compatibility_comment(releases)}'"))
     connection.commit()
-
-
-def _welcomed(connection: Connection) -> frozenset[str]:
-    found = connection.execute(text("SELECT obj_description('alembic_version'::regclass, 'pg_class')")).scalar()
-    return revisions.welcomed(found)
 
 
 def _wait_for_lock(guard: Connection) -> None:
     """Hold the lock until the transaction of `guard` ends."""
     while True:
-        guard.execute(HOLD)
+        guard.execute(NEVER_IDLE_TOO_LONG)
         if guard.execute(TRY_LOCK).scalar_one():
             return
         guard.rollback()
-        time.sleep(ASK_EVERY)
+        time.sleep(POLL_SECONDS)
 
 
-def _give_rights(connection: Connection) -> None:
-    """Make the application's role, where that is allowed, and give it its rights: it may be newer than the tables."""
+def _grant_rights(connection: Connection) -> None:
+    """Create the application's role, where that is allowed, and grant it its rights: the tables may be older."""
     for statement in (CREATE_APP_ROLE, GRANT_ROLE_TO_OWNER, GRANT_RIGHTS):
         connection.execute(text(statement))
     connection.commit()

@@ -7,7 +7,7 @@ from psycopg.rows import class_row
 from sqlalchemy import Date, DateTime, Table
 
 from db.identity.people import answering, only_banned
-from db.migrate.revisions import Schema, welcomed
+from db.migrate.revisions import Schema, compatible_releases
 from db.postgres.connection import AppConnection
 from db.postgres.values import DEEPEST
 from db.schema.base import EARLIEST, LATEST
@@ -201,7 +201,7 @@ class Health:
             return Schema(None)
         query = "SELECT version_num, obj_description('alembic_version'::regclass, 'pg_class') FROM alembic_version"
         row = self._driver.execute(query).fetchone()
-        return Schema(str(row[0]), welcomed(row[1])) if row else Schema(None)
+        return Schema(str(row[0]), compatible_releases(row[1])) if row else Schema(None)
 
     def time_zones(self) -> dict[str, int]:
         """The names of time zones that tenants and social accounts have, and how many have each. System scope."""

@@ -1,20 +1,21 @@
-"""The one order of locks. Who needs several takes them in this order, so that nobody waits in a circle:
+"""The one order of locks. A transaction that needs several takes them in this order, so that none waits in a circle:
 
 1. an account outside: the advisory lock of a Stripe customer (`Billing`), of Clerk as a whole or of one person
    (`Identity`); then the rows that mirror it, and its events, which are stored by (source, external_id)
 2. the tenant; of several, by id
 3. the tenant's own rows: holds, ledger, generations, keys; of several in one table, by id
 4. new jobs; of several with unique keys, by key
-5. the job that is ended, last: the members and then the followers of its batch
-6. advisory locks of orders and limits of queues (`Claims`), sorted; whoever has one of these waits for no row
+5. the job that is ended
+6. advisory locks of ordering keys and of limits of queues (`Claims`), sorted; a transaction that has one of these
+   waits for no row
 
-What cannot follow the order does not wait: it says SKIP LOCKED (claims, the reaper, the monthly reset), or tries.
+A statement that cannot follow the order does not wait: it says SKIP LOCKED (claims, the reaper, the monthly reset), or
+tries.
 
 A row that will be changed is locked with `against_changes`, before or after its children are added: adding a child
 locks the parent FOR KEY SHARE, and of two who have done that, each would wait for the other if they asked FOR UPDATE.
-That is for rows that are deleted, and only `db/queue/archive.py` does so. A change of a column of a unique index
-takes the
-same lock as a deletion, unless the index is partial: so no column of a whole unique index is ever changed.
+FOR UPDATE is for rows that are deleted, and only `db/queue/archive.py` does so. A change of a column of a unique index
+takes the same lock as a deletion, unless the index is partial: so no column of a whole unique index is ever changed.
 """
 
 from typing import Any, TypeVar
@@ -25,11 +26,11 @@ Query = TypeVar("Query", bound=Select[Any])
 
 
 def against_changes(query: Query) -> Query:
-    """The rows that it finds are ours to change until the transaction ends (FOR NO KEY UPDATE); others may refer to
-    them."""
+    """Lock the rows that the query finds until the transaction ends (FOR NO KEY UPDATE): only it may change them, and
+    others may refer to them."""
     return query.with_for_update(key_share=True)
 
 
 def against_deletion(query: Query) -> Query:
-    """The rows that it finds can be referred to until the transaction ends (FOR KEY SHARE)."""
+    """Lock the rows that the query finds until the transaction ends (FOR KEY SHARE): nobody deletes them."""
     return query.with_for_update(read=True, key_share=True)

@@ -1,4 +1,4 @@
-"""A database URL, read once: what libpq is to be told, and what the parameters of other programs mean for us.
+"""Parses a database URL into the connection string of libpq and the settings of our own pool.
 
 libpq refuses a URL with a parameter that it does not know, and takes values that it cannot use until it connects. The
 dashboard's URL, though, may carry the parameters of Prisma, of its host and of several libraries. Each is honoured,
@@ -29,10 +29,10 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "tcp_user_timeout": 10_000,
     "target_session_attrs": "read-write",
 }
-"""A server that is gone without a word is noticed in about ten seconds, and one that does not write is none of ours: of
-several hosts the one that does is found. A URL may say otherwise."""
+"""A server that vanishes is noticed in about ten seconds. Of several hosts, the one that writes is used. A URL may set
+other values."""
 
-# Values that libpq would refuse only when it connects, or with which it would connect to what is of no use to us.
+# libpq would refuse other values only when it connects, or would connect to a server that is of no use to us.
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "channel_binding": ("disable", "prefer", "require"),
@@ -55,7 +55,7 @@ COUNTS: Final[Mapping[str, range]] = {
     "connection_limit": range(1, 1001),
     "pool_timeout": range(1, 31),
 }
-"""Whole numbers. A wait for a connection must end, and before a claim's answer is given up."""
+"""The ranges of whole numbers. A wait for a connection must end before a claim's answer is given up."""
 
 IGNORED: Final[Mapping[str, str]] = {
     "application_name": "each process gives its own",
@@ -76,16 +76,16 @@ INSTEAD: Final[Mapping[str, str]] = {
     "search_path": "the tables are in the schema public; remove it",
     "ssl": "write sslmode=require",
 }
-"""What to write instead of parameters that cannot be left out without changing what they ask for."""
+"""Advice on parameters that cannot be left out without changing the meaning of the URL."""
 
 OURS = {"connection_limit", "pool_timeout", "pgbouncer", "schema"}
 
 URL = re.compile(r"(?P<scheme>[^:/?#]*)://(?:(?P<credentials>[^@/]*)@)?(?P<place>[^?]*)(?:\?(?P<query>.*))?", re.DOTALL)
-"""As libpq divides it: the first @ ends the credentials."""
+"""It divides a URL as libpq does: the first @ ends the credentials."""
 
 NOT_ENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})|%00|\s")
 POOLED_HOST = re.compile(r"-pooler\.|\.pooler\.")
-"""Names that Neon and Supabase give to their poolers."""
+"""It finds the names that Neon and Supabase give to their poolers."""
 
 
 class UrlInvalid(ViralError, ValueError):
@@ -94,10 +94,10 @@ class UrlInvalid(ViralError, ValueError):
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """`conninfo` is what libpq is to connect with: it knows all of it.
+    """A parsed URL; libpq knows every parameter of `conninfo`.
 
-    `pool_size` and `pool_timeout` (seconds) are None if the URL does not say. `pooled`: a pooler in transaction mode is
-    in front. `ignored` names the parameters that change nothing here, each with the reason.
+    `pool_size` and `pool_timeout` (seconds) are None if the URL does not set them. `pooled`: a pooler in transaction
+    mode is in front. `ignored` names the parameters that change nothing here, each with the reason.
     """
 
     conninfo: str = field(repr=False)
@@ -108,10 +108,10 @@ class DatabaseUrl:
 
 
 def parse(url: str) -> DatabaseUrl:
-    """Read a URL such as Postgres's client takes, or one with the parameters of Prisma.
+    """Parse a URL such as Postgres's client takes, or one with the parameters of Prisma.
 
     Raises:
-        UrlInvalid: it cannot be used.
+        UrlInvalid: nobody can connect to it.
     """
     parts = URL.fullmatch(url)
     if parts is None or not _is_postgres(parts["scheme"]):
@@ -119,24 +119,24 @@ def parse(url: str) -> DatabaseUrl:
     if NOT_ENCODED.search(url):
         raise UrlInvalid(f"it is not percent-encoded: {ENCODE}")
     faults: list[str] = []
-    given = _parameters(parts["query"] or "", faults)
-    known = {word for option in Conninfo.get_defaults() for word in [option.keyword.decode()]}
-    for name in [name for name in given if not _is_known(name, given[name], known)]:
-        faults.append(f"{name}: {INSTEAD.get(name) or 'no parameter of a Postgres URL; remove it'}")
-        del given[name]
-    faults += [fault for name, value in given.items() if (fault := _fault(name, value))]
-    ours = {name: given.pop(name) for name in list(given) if name in OURS or name in IGNORED}
-    found = _place(parts, given, faults)
-    hosts = found.get("host", "").split(",")
-    pooled = ours.get("pgbouncer") == "true" or any(map(POOLED_HOST.search, hosts))
-    if pooled and found.get("options", "").lstrip().startswith("-"):
+    parameters = _parameters(parts["query"] or "", faults)
+    libpqs = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    for name, value in list(parameters.items()):
+        if name not in libpqs | OURS | IGNORED.keys() and (name, value) != ("ssl", "true"):
+            faults.append(f"{name}: {INSTEAD.get(name) or 'no parameter of a Postgres URL; remove it'}")
+            del parameters[name]
+    faults += [fault for name, value in parameters.items() if (fault := _fault(name, value))]
+    ours = {name: parameters.pop(name) for name in list(parameters) if name in OURS or name in IGNORED}
+    conninfo = _conninfo(parts, parameters, faults)
+    pooled = ours.get("pgbouncer") == "true" or any(map(POOLED_HOST.search, conninfo.get("host", "").split(",")))
+    if pooled and conninfo.get("options", "").lstrip().startswith("-"):
         faults.append("options: a pooler lets no -c through; remove it")
     if faults and "@" in (parts["query"] or ""):  # what looks like parameters may be the end of a password
         raise UrlInvalid(f"there is an @ after the ?: {ENCODE}, ? as %3F")
     if faults:
         raise UrlInvalid("; ".join(faults))
     return DatabaseUrl(
-        conninfo=make_conninfo(**(dict(DEFAULTS) | found)),
+        conninfo=make_conninfo(**(dict(DEFAULTS) | conninfo)),
         pool_size=_count(ours, "connection_limit"),
         pool_timeout=_count(ours, "pool_timeout"),
         pooled=pooled,
@@ -156,22 +156,18 @@ def _other_scheme(scheme: str) -> str:
 
 
 def _parameters(query: str, faults: list[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for pair in filter(None, query.split("&")):
         name, separator, value = pair.partition("=")
         if not separator or "=" in value:
             faults.append("after the ? there should be name=value, separated by &; in a value write & as %26, = as %3D")
             continue
-        given[unquote(name)] = unquote(value)
-    return given
-
-
-def _is_known(name: str, value: str, known: set[str]) -> bool:
-    return name in known or name in OURS or name in IGNORED or (name, value) == ("ssl", "true")
+        parameters[unquote(name)] = unquote(value)
+    return parameters
 
 
 def _fault(name: str, value: str) -> str | None:
-    """What is wrong with the value of a parameter, if libpq would not find it when it reads the URL."""
+    """Return the fault in the value of a parameter that libpq would not find when it parses the URL."""
     if name in CHOICES and value not in CHOICES[name]:
         return f"{name}={value[:40]}: should be one of {', '.join(CHOICES[name])}"
     if name in COUNTS and not (value.isdecimal() and value.isascii() and int(value) in COUNTS[name]):
@@ -184,22 +180,22 @@ def _fault(name: str, value: str) -> str | None:
     return None
 
 
-def _place(parts: re.Match[str], given: Mapping[str, str], faults: list[str]) -> dict[str, str]:
-    """All that libpq reads in the URL: who connects, where to, and how."""
+def _conninfo(parts: re.Match[str], parameters: Mapping[str, str], faults: list[str]) -> dict[str, str]:
+    """Let libpq parse who connects, where to, and how."""
     credentials = "" if parts["credentials"] is None else f"{parts['credentials']}@"
-    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in given.items())
+    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters.items())
     try:
-        found = conninfo_to_dict(f"postgresql://{credentials}{parts['place']}{query and '?'}{query}")
+        parsed = conninfo_to_dict(f"postgresql://{credentials}{parts['place']}{query and '?'}{query}")
     except psycopg.Error:  # its text may hold a piece of a password
         faults.append(LOOKS_LIKE)
         return {}
-    said = {name: str(value) for name, value in found.items()}
-    ports = [port for port in said.get("port", "").split(",") if port]
+    conninfo = {name: str(value) for name, value in parsed.items()}
+    ports = [port for port in conninfo.get("port", "").split(",") if port]
     if not all(port.isdecimal() and port.isascii() and 0 < int(port) < 2**16 for port in ports):
         faults.append(f"a port should be a number from 1 to 65535 ({ENCODE})")
-    elif "@" in said.get("host", "").replace(",@", "").removeprefix("@"):
+    elif "@" in conninfo.get("host", "").replace(",@", "").removeprefix("@"):
         faults.append(f"a host has an @ in its name: {ENCODE}")
-    return said
+    return conninfo
 
 
 def _count(ours: Mapping[str, str], name: str) -> int | None:

@@ -28,7 +28,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from db.migrate import upgrade as migrate
-from db.migrate.revisions import Schema, SchemaNewer, SchemaOlder, check, known
+from db.migrate.revisions import Schema, SchemaNewer, SchemaOlder, check, known_revisions
 from db.migrate.upgrade import MIGRATIONS, MigrationRefused, owners_engine
 from db.ops.health import Health
 from db.schema.tables import metadata
@@ -442,14 +442,14 @@ def test_the_release_before_goes_on_until_it_is_replaced(servers: Servers, empty
     migrate.upgrade(url)
     assert schema_of(url) == Schema(migrate.newest(), frozenset({before}))
     assert migrate.upgrade(url, allow_newer=True) == (migrate.newest(), migrate.newest())
-    assert schema_of(url).welcome == {before}
+    assert schema_of(url).compatible == {before}
     migrate.downgrade(url, before)
     assert schema_of(url) == Schema(before)
 
 
 def test_the_revisions_are_those_that_alembic_finds() -> None:
     scripts = ScriptDirectory(str(migrate.MIGRATIONS))
-    assert known() == {script.revision for script in scripts.walk_revisions()}
+    assert known_revisions() == {script.revision for script in scripts.walk_revisions()}
     assert migrate.newest() == scripts.get_current_head()
 
 

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from db.migrate.revisions import comment
+from db.migrate.revisions import compatibility_comment
 from db.migrate.upgrade import MIGRATIONS, newest, owners_engine
 from tests.chaos.experiments.kills import kill_one
 from tests.chaos.fleet import FAST
@@ -69,7 +69,7 @@ def migrate(url: str, revision: str) -> None:
         if revision == "head":
             command.upgrade(config, revision)
             # The release before may be started again on the new schema.
-            connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{comment({newest()})}'"))
+            connection.execute(text(f"COMMENT ON TABLE alembic_version IS '{compatibility_comment({newest()})}'"))
         else:
             command.downgrade(config, revision)
         connection.commit()
