@@ -6,7 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.jobs import bench
-from db.queue.claim import ClaimedJob, Done, known
+from db.queue.claim import known_types
+from db.queue.transitions import ClaimedJob, Done
 from db.transaction import Tx
 from workers.engine.job import JobType
 
@@ -41,8 +42,8 @@ def enqueue_many(tx: Tx, job_type: JobType[Any], arguments: Sequence[dict[str, A
 
 def claim(tx: Tx, job_ids: Sequence[UUID], worker_id: UUID) -> list[ClaimedJob]:
     """As a worker does that knows one type of job."""
-    return tx.claims.claim(job_ids, worker_id, known({bench.noop.name: bench.noop.terms}))
+    return tx.claims.claim(job_ids, worker_id, known_types({bench.noop.name: bench.noop.terms}))
 
 
 def complete(tx: Tx, claimed: Sequence[ClaimedJob]) -> None:
-    tx.claims.complete([Done(job, None) for job in claimed])
+    tx.transitions.complete([Done(job, None) for job in claimed])

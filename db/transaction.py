@@ -1,7 +1,7 @@
 """Transactions: who works on whose rows, what is told to the queue afterwards, and what a lost connection means."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import Enum
@@ -51,23 +51,22 @@ from db.postgres.errors import cause_of, is_stale_plan, why_away
 from db.postgres.errors import is_contended as is_contended
 from db.postgres.url import parse
 from db.queue.archive import Archive
-from db.queue.claim import Claims, Done, Due, completing
+from db.queue.claim import Claims
 from db.queue.dispatch import DispatchOrder
-from db.queue.enqueue import NewJob, adding_plain
+from db.queue.enqueue import NewJob, insert, insert_one, insert_plain
 from db.queue.explain import Explain
+from db.queue.jobs import Jobs
+from db.queue.notifications import Notifications
 from db.queue.policies import Queues
 from db.queue.rates import Rates
 from db.queue.schedules import Fires
 from db.queue.steps import Steps
-from db.queue.transitions import Jobs
+from db.queue.transitions import Done, Transitions, completing
 from db.queue.workers import Workers
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.tenants.quota import Quotas
 from db.tenants.tenants import Tenants
 from domain.errors import TenantContextNotSet
-
-Notifications = Mapping[str, Mapping[UUID, int]]
-"""Jobs that are due and their priorities, by queue. A queue without jobs: somebody should look what waits in it."""
 
 
 class System(Enum):
@@ -153,7 +152,7 @@ class Tx:
         self._durable = durable
         self._timeout = timeout
         self.new_id = new_id
-        self.due: Due = {}
+        self.notifications = Notifications()
         self.last = b""
         self.keep = True
         """Whether the connection is worth to be used again."""
@@ -181,7 +180,7 @@ class Tx:
             self.keep = False
             raise DatabaseUnavailable(f"Postgres went away: {one_line(error)}") from error
         if self._plain is not None:
-            Jobs(driver, self.due, Claims(driver, self.due)).add(self._plain)
+            insert_one(driver, self.notifications, self._plain)
         return pooled, driver
 
     @lazy
@@ -203,8 +202,8 @@ class Tx:
             commit(self.driver, self.last)
         elif self._plain is not None:
             driver = self._connection[1]
-            commit(driver, self._begin_commands(driver) + adding_plain(self._plain, driver))
-            self.due[self._plain.queue] = {self._plain.id: self._plain.priority}
+            commit(driver, self._begin_commands(driver) + insert_plain(self._plain, driver))
+            self.notifications.add(self._plain.queue, self._plain.id, self._plain.priority)
 
     def close(self) -> None:
         """Give the connection back; what is not committed is rolled back."""
@@ -222,11 +221,21 @@ class Tx:
         return self.lost or why_away(error) is not None
 
     def enqueue(self, job: NewJob) -> UUID:
-        """`jobs.add`; a plain job that is all that the transaction does is one round trip, together with its commit."""
+        """Insert the job, and return its id; if the tenant has a live one of its type and unique key, that one's.
+
+        A plain job that is all that the transaction does is one round trip, together with its commit.
+
+        Raises:
+            PayloadInvalid: the payload is too large.
+        """
         if self.used or not job.plain:
-            return self.jobs.add(job)
+            return insert_one(self.driver, self.notifications, job)
         self._plain = job
         return job.id
+
+    def enqueue_many(self, jobs: Iterable[NewJob]) -> list[UUID]:
+        """`enqueue` for any number of jobs, in one round trip. Returns their ids, in their order."""
+        return insert(self.driver, self.notifications, jobs)
 
     def complete(self, done: Done) -> None:
         """Complete the job as the last act of this transaction, in one round trip with its COMMIT.
@@ -235,8 +244,9 @@ class Tx:
             LeaseMissing: here or at the commit: the lease does not own the job any more.
         """
         self.work_as(SYSTEM)
-        if done.job.holds_others_up:
-            if not self.claims.complete([done]):
+        if done.job.limited or done.job.ordering_key is not None:
+            # Others may have to be woken.
+            if not self.transitions.complete([done]):
                 raise LeaseMissing
             return
         self.last = completing(done, self.driver)
@@ -268,13 +278,11 @@ class Tx:
         return cast(datetime, moment)
 
     @lazy
-    def jobs(self) -> Jobs:
-        return Jobs(self.driver, self.due, self.claims)
+    def transitions(self) -> Transitions:
+        return Transitions(self.driver, self.notifications)
 
-    @lazy
-    def claims(self) -> Claims:
-        return Claims(self.driver, self.due)
-
+    jobs = _on_driver(Jobs)
+    claims = _on_driver(Claims)
     archive = _on_driver(Archive)
     dispatch = _on_driver(DispatchOrder)
     queues = _on_driver(Queues)
@@ -395,8 +403,8 @@ class Database:
             raise
         finally:
             tx.close()
-        if tx.due:
-            self._on_commit(tx.due)
+        if tx.notifications:
+            self._on_commit(tx.notifications)
 
     def separate(self, pool_size: int = 1) -> "Database":
         """A pool beside this one, for work that must not wait for it; it is closed with this one."""

@@ -20,8 +20,9 @@ import workers.jobs
 from db.migrate.revisions import check
 from db.postgres.connection import DEFAULT_SETTINGS, TransactionSettings
 from db.postgres.url import parse
+from db.queue.notifications import Notifications
 from db.security import RoleRefused, lacking
-from db.transaction import POOL_TIMEOUT, SYSTEM, Database, Notifications
+from db.transaction import POOL_TIMEOUT, SYSTEM, Database
 from domain.ids import next_uuid7
 from domain.ports import Ports
 from workers.adapters.ports import open_ports

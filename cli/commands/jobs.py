@@ -230,9 +230,10 @@ def _retried(tx: "Tx", job_id: UUID) -> tuple[bool, str]:
         return False, "there is no such job"
     try:
         with tx.savepoint(SYSTEM):
-            done = tx.jobs.retry(job_id)
+            done = tx.transitions.retry(job_id)
     except UniqueViolation:
-        return False, f"the job {tx.jobs.live_twin(row)} of the same key is live; it does the same work"
+        twin = tx.jobs.live_twin(row["job_type"], row["tenant_id"], row["unique_key"])
+        return False, f"the job {twin} of the same key is live; it does the same work"
     if not done:
         return False, f"it is {_state(row)}, and only a failed or cancelled job can be"
     return True, "; ".join(["due again", *(reason.says for reason in overtaken(tx.explain.overtaken_by(row)))])

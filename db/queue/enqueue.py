@@ -1,20 +1,43 @@
-"""What a job is when it is added, and the statements that add it."""
+"""Enqueues jobs: what a new job is, and the statements that insert it.
 
-from collections.abc import Mapping
+Jobs are sent in parts, in one round trip; what is due when it is inserted becomes ready with the caller's commit.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
+from db.queue.jobs import Jobs
+from db.queue.notifications import Notifications
+from domain.errors import PayloadInvalid
 from domain.text.storable import to_json
+
+LARGEST_PAYLOAD = 262_144
+"""Characters. The table has a limit of its own, for what other programs insert."""
+
+PART = 250
+"""Jobs that are sent at once: few enough that Postgres starts early, enough that a statement costs little a job."""
+
+
+class Options(TypedDict, total=False):
+    """How one enqueueing may differ from what the job type declares. Names and meanings are those of `NewJob`."""
+
+    priority: int
+    max_attempts: int
+    scheduled_for: datetime
+    delay: timedelta
+    unique_key: str
 
 
 class NewJob(NamedTuple):
-    """A job to be added. `scheduled_for` None means now; `delay` is added to either. (A named tuple: they are made by
-    the ten thousand a second.)"""
+    """A job to be inserted. `scheduled_for` None means now; `delay` is added to either. (A named tuple: they are made
+    by the ten thousand a second.)"""
 
     id: UUID
     job_type: str
@@ -32,7 +55,7 @@ class NewJob(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether it is due at once and cannot have a twin: adding it leaves nothing to be asked."""
+        """Whether it is due at once and cannot have a twin: inserting it leaves nothing to be asked."""
         return self.unique_key is None and self.scheduled_for is None and not self.delay
 
 
@@ -55,13 +78,13 @@ COLUMNS = {
 
 TIMES, KEY = frozenset({"scheduled_for", "delay"}), "unique_key"
 
-# What is due waits for its turn; what is not sleeps until it is.
-ADD = """
+# What is due is ready at once; what is not is deferred until it is.
+INSERT = """
 INSERT INTO job_queue (id, tenant_id, job_type, queue, payload, priority, max_attempts, unique_key, ordering_key, cost,
                        payload_version, scheduled_for, wake_at)
 SELECT id, tenant_id, job_type, queue, payload::jsonb, priority, max_attempts, unique_key, ordering_key, cost,
        payload_version, due, CASE WHEN due > now() THEN due END
-FROM ({given}) AS given, LATERAL (SELECT coalesce(given.scheduled_for, now()) + given.delay AS due) AS moment
+FROM ({jobs}) AS jobs, LATERAL (SELECT coalesce(jobs.scheduled_for, now()) + jobs.delay AS due) AS moment
 """
 
 UNLESS_LIVE = """
@@ -72,22 +95,65 @@ DO NOTHING
 DUE = "RETURNING id, scheduled_for <= now()"
 
 
+def insert(driver: psycopg.Connection[Any], notifications: Notifications, jobs: Iterable[NewJob]) -> list[UUID]:
+    """Insert the jobs, in one round trip, and return their ids, in their order; those that are due are added to
+    `notifications`. Of a job whose tenant has a live one of its type and unique key, the id is that one's.
+
+    The next part is put together while Postgres inserts the one before.
+
+    Raises:
+        PayloadInvalid: a payload is too large.
+    """
+    remaining = iter(jobs)
+    with driver.pipeline():
+        sent = [(part, _send(driver, part)) for part in iter(lambda: list(islice(remaining, PART)), [])]
+    return [job_id for part, cursor in sent for job_id in _inserted(driver, notifications, part, cursor)]
+
+
+def insert_one(driver: psycopg.Connection[Any], notifications: Notifications, job: NewJob) -> UUID:
+    """Insert one job as `insert` does."""
+    return _inserted(driver, notifications, [job], _send(driver, [job]))[0]
+
+
+def insert_plain(job: NewJob, driver: psycopg.Connection[Any]) -> bytes:
+    """Write the statement that inserts one plain job, as text that can be sent together with BEGIN and COMMIT."""
+    fields = {name: value for name, value in job._asdict().items() if value != NewJob._field_defaults.get(name, ...)}
+    if "payload" in fields:
+        fields["payload"] = _json(fields["payload"])
+    values = b", ".join(sql.Literal(value).as_bytes(driver) for value in fields.values())
+    return f"INSERT INTO job_queue ({', '.join(fields)}) VALUES (".encode() + values + b"); "
+
+
+def _send(driver: psycopg.Connection[Any], jobs: Sequence[NewJob]) -> psycopg.Cursor[Any]:
+    values: dict[str, Any] = {}
+    usual, varying = [], []
+    for name, column in zip(NewJob._fields, zip(*jobs, strict=True), strict=True):
+        if column[0] != column[-1] or column.count(column[0]) < len(column):
+            varying.append(name)
+            values[name] = [_json(payload) for payload in column] if name == "payload" else list(column)
+        elif column[0] == NewJob._field_defaults.get(name, ...):
+            usual.append(name)
+        else:
+            values[name] = _json(column[0]) if name == "payload" else column[0]
+    return driver.execute(_statement(frozenset(usual), tuple(varying)), values, prepare=True)
+
+
 @lru_cache(maxsize=128)
-def adding(usual: frozenset[str], varying: tuple[str, ...]) -> bytes:
-    """The statement that adds jobs, of which the `usual` fields have their defaults in all, and the `varying` ones, an
-    array each, differ. What is the same in all is sent once; jobs that must be due, and cannot have a twin, return
-    nothing."""
+def _statement(usual: frozenset[str], varying: tuple[str, ...]) -> bytes:
+    """Write the statement that inserts jobs, of which the `usual` fields have their defaults in all, and the `varying`
+    ones, an array each, differ. What is the same in all is sent once; jobs that must be due, and cannot have a twin,
+    return nothing."""
     fields = [
         f"{default if name in usual else f'%({name})s'}::{kind} AS {name}"
         for name, (kind, default) in COLUMNS.items()
         if name not in varying
     ]
-    given = f"SELECT {', '.join([*fields, *varying])}"
+    jobs = f"SELECT {', '.join([*fields, *varying])}"
     if varying:
         # Binary arrays: text arrays have to be quoted element by element, which costs twenty times as much.
         arrays = ", ".join(f"%({name})b::{COLUMNS[name][0]}[]" for name in varying)
-        given += f" FROM unnest({arrays}) AS arrays ({', '.join(varying)})"
-    statement = ADD.format(given=given)
+        jobs += f" FROM unnest({arrays}) AS arrays ({', '.join(varying)})"
+    statement = INSERT.format(jobs=jobs)
     if KEY not in usual:
         statement += UNLESS_LIVE
     if not usual >= TIMES | {KEY}:
@@ -95,10 +161,33 @@ def adding(usual: frozenset[str], varying: tuple[str, ...]) -> bytes:
     return statement.encode()
 
 
-def adding_plain(job: NewJob, driver: psycopg.Connection[Any]) -> bytes:
-    """The statement that adds one plain job, as text that can be sent together with BEGIN and COMMIT."""
-    given = {name: value for name, value in job._asdict().items() if value != NewJob._field_defaults.get(name, ...)}
-    if "payload" in given:
-        given["payload"] = to_json(given["payload"])
-    values = b", ".join(sql.Literal(value).as_bytes(driver) for value in given.values())
-    return f"INSERT INTO job_queue ({', '.join(given)}) VALUES (".encode() + values + b"); "
+def _inserted(
+    driver: psycopg.Connection[Any],
+    notifications: Notifications,
+    jobs: Sequence[NewJob],
+    cursor: psycopg.Cursor[Any],
+) -> list[UUID]:
+    """Return the ids of the jobs, or of their twins."""
+    if cursor.description is None:
+        due = jobs
+        ids = [job.id for job in jobs]
+    else:
+        is_due: dict[UUID, bool] = dict(cursor.fetchall())
+        due = [job for job in jobs if is_due.get(job.id)]
+        ids = [job.id if job.id in is_due else _twin_or_insert(driver, notifications, job) for job in jobs]
+    for job in due:
+        notifications.add(job.queue, job.id, job.priority)
+    return ids
+
+
+def _twin_or_insert(driver: psycopg.Connection[Any], notifications: Notifications, job: NewJob) -> UUID:
+    twin = Jobs(driver).live_twin(job.job_type, job.tenant_id, job.unique_key)
+    # If the twin has ended between the two statements, the key is free again.
+    return insert_one(driver, notifications, job) if twin is None else twin
+
+
+def _json(payload: Mapping[str, Any]) -> str:
+    text = to_json(payload)
+    if len(text) > LARGEST_PAYLOAD:
+        raise PayloadInvalid(f"the payload has {len(text):,} characters; at most {LARGEST_PAYLOAD:,} can be claimed")
+    return text

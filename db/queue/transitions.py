@@ -1,80 +1,198 @@
-"""One job's life in `job_queue`: added; rescheduled, failed, cancelled, retried; read. Claims are in
-`db/queue/claim.py`.
+"""Every change of a job's state, each written once.
 
-Every change of state is a compare-and-set on the state (and, for whoever runs the job, on the lease token), so of
-two that race exactly one wins and the other sees no row. Times are the database's. This is a hot path: it speaks
-psycopg directly, in the caller's transaction.
+    pending ──take──▶ running ──complete──▶ completed
+       ▲                 │ └──end──▶ failed, cancelled ──retry──▶ pending
+       └──return─────────┘
+
+Every one is a compare-and-set on the state (and, for whoever runs the job, on its lease token), so of two that race
+exactly one wins and the other sees no row. Times are the database's. This is a hot path: it speaks psycopg directly,
+in the caller's transaction.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from itertools import islice
-from typing import Any
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import scalar_row
+from psycopg import sql
 
-from db.postgres.rows import Listing, listing_of, row_of, rows_of
-from db.queue.claim import ONE_MORE, RUNNING, Claims, Due
-from db.queue.enqueue import NewJob, adding
-from domain.errors import PayloadInvalid
-from domain.text.storable import to_json
+from db.postgres.values import UnreadableJson
+from db.queue.notifications import Notifications
 
+NOBODY = UUID(int=0)
+"""The owner of running jobs that have used up their attempts, and whose end could not be recorded: the reaper ends
+them."""
 
-@dataclass(frozen=True)
-class FailedAttempt:
-    """What `job_attempts` keeps of an attempt that did not complete."""
+# What another program may write is taken as it is meant: nothing in one row may make the statement fail for the others.
+ONE_MORE = "least(attempts, 2147483646) + 1"
 
-    outcome: str
-    error_class: str
-    error_message: str
-    traceback: str | None = None
+# Written so that the planner cannot see through it: knowing that a partial index holds no other rows, and believing it
+# nearly empty, it would walk that index, and with it every dead entry of jobs that passed through the state.
+PENDING, RUNNING = "status || '' = 'pending'", "status || '' = 'running'"
 
+LEASED = f"id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s"
 
-LARGEST_PAYLOAD = 262_144
-"""Characters. The table has a limit of its own, for what other programs insert."""
+# A lease token belongs to one job, so a row whose token is among the tokens is the very job that bears it.
+ALL_LEASED = f"id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND lease_token = ANY(%(tokens)b::bigint[])"
 
-PART = 250
-"""Jobs that are sent at once: few enough that Postgres starts early, enough that a statement costs little a job."""
+# --- pending → running: db/queue/claim.py decides for which jobs ---------------------------------------------
 
-LIVE_TWIN = """
-SELECT id FROM job_queue
-WHERE job_type = %s AND tenant_id IS NOT DISTINCT FROM %s AND unique_key = %s AND status IN ('pending', 'running')
+TAKE = f"""
+UPDATE job_queue
+SET status = 'running', attempts = {ONE_MORE}, started_at = now(), worker_id = %(worker_id)s,
+    lease_token = nextval('job_lease_token'), error_message = NULL,
+    deadline_at = now() + (%(known)s::jsonb -> job_type ->> 1)::float * interval '1 second'
 """
 
-RESCHEDULE = f"""
+CLAIMED_COLUMNS = """id, tenant_id, job_type, queue, payload, attempts, max_attempts, scheduled_for, started_at,
+          lease_token, clock_timestamp(), priority, payload_version, ordering_key, snoozes, deadline_at,
+          cancel_requested_at, crashes"""
+
+
+class ClaimedJob(NamedTuple):
+    """A job that this process runs; `lease_token` is what its finish must show. `now` is the database's clock.
+
+    `limited`: others may wait for this one to end. (A named tuple: they are made by the ten thousand a second.)
+    """
+
+    id: UUID
+    tenant_id: UUID | None
+    job_type: str
+    queue: str
+    payload: Mapping[str, Any] | UnreadableJson
+    attempt: int
+    max_attempts: int
+    scheduled_for: datetime
+    started_at: datetime
+    lease_token: int
+    now: datetime
+    priority: int = 5
+    payload_version: int = 1
+    ordering_key: str | None = None
+    snoozes: int = 0
+    deadline_at: datetime | None = None
+    cancel_requested_at: datetime | None = None
+    crashes: int = 0
+    limited: bool = False
+
+
+# --- running → completed ---------------------------------------------------------------------------------------
+
+COMPLETE = f"""
 UPDATE job_queue
-SET status = 'pending', scheduled_for = now() + %(wait)s::interval,
+SET status = 'completed', completed_at = now(), result = %(results)s::jsonb -> id::text, error_message = NULL
+WHERE {ALL_LEASED}
+RETURNING id
+"""
+
+
+class Done(NamedTuple):
+    """A job that its handler has finished; `result` is JSON text (`domain.text.storable.to_json`)."""
+
+    job: ClaimedJob
+    result: str | None
+
+
+def completing(done: Done, driver: psycopg.Connection[Any]) -> bytes:
+    """`COMPLETE` of one job that holds nobody up, as the text of a statement that is sent together with COMMIT."""
+    call = sql.SQL("SELECT complete_job({}, {}, {}::jsonb); ")
+    return call.format(str(done.job.id), done.job.lease_token, done.result).as_bytes(driver)
+
+
+# --- running → pending -----------------------------------------------------------------------------------------
+
+
+def _return(which: str, *, left: str = "true") -> str:
+    """Write the statement that makes the jobs `which` pending again.
+
+    `wait` lets them be due that much later than now; without it they keep the moment at which they were due, and so
+    their place. `uncounted` attempts are given back. A job without an attempt `left` stays running and belongs to
+    `NOBODY`.
+    """
+    return f"""
+UPDATE job_queue
+SET status = CASE WHEN {left} THEN 'pending' ELSE status END,
+    scheduled_for = CASE WHEN {left} THEN coalesce(now() + %(wait)s::interval, scheduled_for) ELSE scheduled_for END,
     wake_at = CASE WHEN %(wait)s::interval > interval '0' THEN now() + %(wait)s::interval END, wake_count = 0,
     attempts = greatest(attempts - %(uncounted)s, 0), snoozes = least(snoozes, 2147483646) + %(snoozed)s,
-    worker_id = NULL, lease_token = NULL, error_message = %(error_message)s
-WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
-RETURNING queue, priority
+    worker_id = CASE WHEN NOT ({left}) THEN '{NOBODY}'::uuid END,
+    lease_token = CASE WHEN NOT ({left}) THEN nextval('job_lease_token') END,
+    error_message = %(error_message)s
+WHERE {which}
 """
+
+
+RETURNED: dict[str, Any] = {"wait": None, "uncounted": 1, "snoozed": 0, "error_message": None}
+"""How a job returns that was never begun: uncounted, and to its place."""
+
+RESCHEDULE = f"{_return(LEASED)} RETURNING queue, priority"
+
+GIVE_BACK = _return(ALL_LEASED)
+
+GIVE_BACK_UNKNOWN = _return(
+    f"id = ANY(%(ids)b::uuid[]) AND {RUNNING} AND worker_id = %(worker_id)s "
+    "AND lease_token <> ALL(%(tokens)b::bigint[])"
+)
+
+# Somebody who holds such a row is just ending it, and may wait for the row of this worker: it is left alone.
+_OF_WORKER = """
+id = ANY(ARRAY(
+    SELECT id FROM job_queue WHERE worker_id = %(worker_id)s AND status = 'running' {} FOR NO KEY UPDATE SKIP LOCKED
+))"""
+
+GIVE_BACK_ALL = f"""
+WITH returned AS (
+    {_return(_OF_WORKER.format(""), left="attempts <= max_attempts")}
+    RETURNING id, {ONE_MORE} AS attempt, started_at
+)
+INSERT INTO job_attempts (job_id, attempt, worker_id, outcome, error_message, started_at)
+SELECT id, attempt, %(worker_id)s, 'returned', 'the process was asked to stop; the attempt was given back', started_at
+FROM returned RETURNING job_id
+"""
+
+# A claim whose answer was lost, or a failure that could not be recorded, leaves a row that its live owner does not
+# know of. The age spares a claim whose answer is still on its way.
+_UNKNOWN_AND_OLD = """
+AND lease_token <> ALL(%(tokens)s) AND coalesce(started_at, '-infinity') < now() - %(age)s::interval
+"""
+
+DISOWN = f"{_return(_OF_WORKER.format(_UNKNOWN_AND_OLD), left='attempts < max_attempts')} RETURNING id"
+
+# --- running → failed, cancelled, and what is kept of an attempt that did not complete --------------------------
 
 END = f"""
 UPDATE job_queue SET status = %(status)s, completed_at = now(), worker_id = NULL, error_message = %(error_message)s
-WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
+WHERE {LEASED}
 RETURNING tenant_id, ordering_key
 """
 
 RECORD_ATTEMPT = f"""
 INSERT INTO job_attempts (job_id, attempt, worker_id, outcome, error_class, error_message, traceback, started_at)
 SELECT id, attempts, worker_id, %(outcome)s, %(error_class)s, %(error_message)s, %(traceback)s, started_at
-FROM job_queue WHERE id = %(id)s AND {RUNNING} AND lease_token = %(lease_token)s
+FROM job_queue WHERE {LEASED}
 """
 
-# Of the attempt that this transaction has recorded, if it has.
+# The attempt that this transaction has recorded, if it has.
 ADD_TO_ATTEMPT = """
 UPDATE job_attempts
-SET error_message = concat_ws('; ', error_message, %(said)s::text),
+SET error_message = concat_ws('; ', error_message, %(message)s::text),
     traceback = concat_ws(E'\\n', traceback, %(traceback)s::text)
 WHERE id = (SELECT max(id) FROM job_attempts WHERE job_id = %(id)s) AND ended_at = now()
 """
 
-ADD_TO_ERROR = "UPDATE job_queue SET error_message = concat_ws('; ', error_message, %(said)s::text) WHERE id = %(id)s"
+ADD_TO_ERROR = (
+    "UPDATE job_queue SET error_message = concat_ws('; ', error_message, %(message)s::text) WHERE id = %(id)s"
+)
+
+LEAVE_TO_REAPER = """
+UPDATE job_queue SET status = 'running', completed_at = NULL, worker_id = %s, lease_token = nextval('job_lease_token')
+WHERE id = %s AND status IN ('failed', 'cancelled')
+"""
+
+# --- what operators do ------------------------------------------------------------------------------------------
 
 CANCEL = """
 UPDATE job_queue
@@ -89,123 +207,138 @@ RETRY = f"""
 UPDATE job_queue
 SET status = 'pending', scheduled_for = now(), wake_at = NULL, wake_count = 0, completed_at = NULL, worker_id = NULL,
     lease_token = NULL, crashes = 0, cancel_requested_at = NULL, max_attempts = greatest(max_attempts, {ONE_MORE})
-WHERE id = %(id)s AND status IN ('failed', 'cancelled')
+WHERE id = %s AND status IN ('failed', 'cancelled')
 RETURNING queue, priority
 """
 
+# --- who waits for a job to end ---------------------------------------------------------------------------------
 
-def _json(payload: Mapping[str, Any]) -> str:
-    text = to_json(payload)
-    if len(text) > LARGEST_PAYLOAD:
-        raise PayloadInvalid(f"the payload has {len(text):,} characters; at most {LARGEST_PAYLOAD:,} can be claimed")
-    return text
+LOCK = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
+
+# A successor that is locked is just being claimed, by somebody who waits for the lock that we hold: it sees for itself.
+WAKE_NEXT = """
+UPDATE job_queue SET wake_at = NULL, wake_count = 0
+WHERE id = (
+    SELECT id FROM job_queue
+    WHERE ordering_key = %(key)s AND tenant_id IS NOT DISTINCT FROM %(tenant_id)s AND status = 'pending'
+    ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+) AND scheduled_for <= now()
+RETURNING queue, id, priority
+"""
+
+# --- what a lease owns ------------------------------------------------------------------------------------------
+
+STANDING = f"""
+SELECT CASE WHEN cancel_requested_at IS NULL THEN 'wanted' ELSE 'cancel requested' END
+FROM job_queue WHERE id = %s AND {RUNNING} AND lease_token = %s FOR SHARE
+"""
 
 
-class Jobs:
-    """Query group. `due` collects the jobs that become due with this transaction, by queue, to be rung after it."""
+@dataclass(frozen=True)
+class FailedAttempt:
+    """What `job_attempts` keeps of an attempt that did not complete."""
 
-    def __init__(self, driver: psycopg.Connection[Any], due: Due, claims: Claims) -> None:
+    outcome: str
+    error_class: str
+    error_message: str
+    traceback: str | None = None
+
+
+class Leased(Protocol):
+    """A running job, as whoever shows its lease token knows it."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def lease_token(self) -> int: ...
+    @property
+    def limited(self) -> bool: ...
+
+
+class Transitions:
+    """Query group; system scope. `notifications` collects the jobs that become ready with this transaction."""
+
+    def __init__(self, driver: psycopg.Connection[Any], notifications: Notifications) -> None:
         self._driver = driver
-        self._due = due
-        self._claims = claims
+        self._notifications = notifications
 
-    def add(self, job: NewJob) -> UUID:
-        """Insert the job; if the tenant has a live one of this type and unique key, return that one's id instead.
+    def complete(self, done: Sequence[Done]) -> set[UUID]:
+        """Complete the jobs whose leases still own them, and return their ids; of the others no effect must stay."""
+        results = ", ".join([f'"{each.job.id}": {each.result}' for each in done if each.result is not None])
+        values = _leases(each.job for each in done) | {"results": f"{{{results}}}"}
+        completed = {row[0] for row in self._driver.execute(COMPLETE, values, prepare=True)}
+        ended = [each.job for each in done if each.job.id in completed]
+        for job in ended:
+            self._make_room(job)
+        self._wake_next({(job.tenant_id, job.ordering_key) for job in ended if job.ordering_key is not None})
+        return completed
 
-        Raises:
-            PayloadInvalid: the payload is too large.
-        """
-        [job_id] = self._added([job], self._insert([job]))
-        return job_id
-
-    def add_many(self, jobs: Iterable[NewJob]) -> list[UUID]:
-        """`add` for any number of jobs, in one round trip. Returns their ids, in their order.
-
-        The next part is put together while Postgres inserts the one before.
-        """
-        remaining = iter(jobs)
-        with self._driver.pipeline():
-            sent = [(part, self._insert(part)) for part in iter(lambda: list(islice(remaining, PART)), [])]
-        return [job_id for part, cursor in sent for job_id in self._added(part, cursor)]
-
-    def _insert(self, jobs: Sequence[NewJob]) -> psycopg.Cursor[Any]:
-        values: dict[str, Any] = {}
-        usual, varying = [], []
-        for name, column in zip(NewJob._fields, zip(*jobs, strict=True), strict=True):
-            if column[0] != column[-1] or column.count(column[0]) < len(column):
-                varying.append(name)
-                values[name] = [_json(payload) for payload in column] if name == "payload" else list(column)
-            elif column[0] == NewJob._field_defaults.get(name, ...):
-                usual.append(name)
-            else:
-                values[name] = _json(column[0]) if name == "payload" else column[0]
-        return self._driver.execute(adding(frozenset(usual), tuple(varying)), values, prepare=True)
-
-    def _added(self, jobs: Sequence[NewJob], cursor: psycopg.Cursor[Any]) -> list[UUID]:
-        """The ids of the jobs, or of their twins."""
-        if cursor.description is None:
-            due = jobs
-            ids = [job.id for job in jobs]
-        else:
-            is_due: dict[UUID, bool] = dict(cursor.fetchall())
-            due = [job for job in jobs if is_due.get(job.id)]
-            ids = [job.id if job.id in is_due else self._twin_or_add(job) for job in jobs]
-        for job in due:
-            self._due.setdefault(job.queue, {})[job.id] = job.priority
-        return ids
-
-    def _twin_or_add(self, job: NewJob) -> UUID:
-        twin = self._driver.execute(LIVE_TWIN, (job.job_type, job.tenant_id, job.unique_key)).fetchone()
-        if twin is None:
-            # The twin finished between the two statements: the key is free again.
-            return self.add(job)
-        found: UUID = twin[0]
-        return found
-
-    def reschedule(
-        self, job_id: UUID, lease_token: int, attempt: FailedAttempt, wait: timedelta, *, counted: bool = True
-    ) -> bool:
+    def reschedule(self, job: Leased, attempt: FailedAttempt, wait: timedelta, *, counted: bool = True) -> bool:
         """Record the attempt and make the job due again after `wait`. False if the lease was lost.
 
         `counted=False`: it does not count as one of the job's attempts (a snooze, an outage of the database).
         """
-        self._record(job_id, lease_token, attempt)
-        values = {"id": job_id, "lease_token": lease_token, "wait": wait, "error_message": attempt.error_message}
+        self._record(job, attempt)
+        values = {"id": job.id, "lease_token": job.lease_token, "wait": wait, "error_message": attempt.error_message}
         values |= {"uncounted": int(not counted), "snoozed": int(attempt.outcome == "snoozed")}
         row = self._driver.execute(RESCHEDULE, values).fetchone()
+        self._make_room(job)
         if row is not None and wait <= timedelta(0):
-            self._due.setdefault(row[0], {})[job_id] = row[1]
+            self._notifications.add(row[0], job.id, row[1])
         return row is not None
 
-    def fail(self, job_id: UUID, lease_token: int, attempt: FailedAttempt, *, recorded: bool = False) -> bool:
-        """Record the attempt, unless it is `recorded`, and keep the job as dead letter. False if the lease was lost."""
-        return self._end("failed", job_id, lease_token, attempt, recorded=recorded)
+    def end(self, job: Leased, status: str, attempt: FailedAttempt, *, recorded: bool = False) -> bool:
+        """End the job as "failed" (a dead letter) or "cancelled", and record the attempt, unless it is `recorded`.
 
-    def cancel_mine(self, job_id: UUID, lease_token: int, attempt: FailedAttempt, *, recorded: bool = False) -> bool:
-        """Stop a job that this lease runs, as somebody asked for. False if the lease was lost."""
-        return self._end("cancelled", job_id, lease_token, attempt, recorded=recorded)
-
-    def _end(self, status: str, job_id: UUID, lease_token: int, attempt: FailedAttempt, *, recorded: bool) -> bool:
+        False if the lease was lost.
+        """
         if not recorded:
-            self._record(job_id, lease_token, attempt)
-        values = {"id": job_id, "lease_token": lease_token, "error_message": attempt.error_message, "status": status}
+            self._record(job, attempt)
+        values = {"id": job.id, "lease_token": job.lease_token}
+        values |= {"error_message": attempt.error_message, "status": status}
         row = self._driver.execute(END, values).fetchone()
+        self._make_room(job)
         if row is not None:
-            self._let_follow(*row)
+            self._wake_next({row})
         return row is not None
 
-    def _let_follow(self, tenant_id: UUID | None, ordering_key: str | None) -> None:
-        if ordering_key is not None:
-            self._claims.wake([(tenant_id, ordering_key)])
-
-    def _record(self, job_id: UUID, lease_token: int, attempt: FailedAttempt) -> None:
-        self._driver.execute(RECORD_ATTEMPT, vars(attempt) | {"id": job_id, "lease_token": lease_token})
-
-    def add_to_error(self, job_id: UUID, said: str, traceback: str | None) -> None:
+    def add_to_error(self, job_id: UUID, message: str, traceback: str | None) -> None:
         """Append to what is kept of the error of a job, and of its attempt, that this transaction has ended."""
-        values = {"id": job_id, "said": said, "traceback": traceback}
+        values = {"id": job_id, "message": message, "traceback": traceback}
         self._driver.execute(ADD_TO_ATTEMPT, values)
         self._driver.execute(ADD_TO_ERROR, values)
+
+    def leave_to_reaper(self, job_id: UUID) -> None:
+        """Undo the end of a job that this transaction has ended, except for what was recorded of its attempt."""
+        self._driver.execute(LEAVE_TO_REAPER, (NOBODY, job_id))
+
+    def give_back(self, claimed: Collection[ClaimedJob]) -> None:
+        """Return jobs that were claimed and not begun; the queue is notified of them again."""
+        self._driver.execute(GIVE_BACK, RETURNED | _leases(claimed))
+        for job in claimed:
+            self._notifications.add(job.queue, job.id, job.priority)
+
+    def give_back_unknown(self, job_ids: Collection[UUID], worker_id: UUID, known_tokens: Collection[int]) -> int:
+        """Return those of the jobs that the process claimed without hearing of it: their lease token is none of those
+        that it knows. None of them was begun. Returns their number."""
+        values = RETURNED | {"ids": list(job_ids), "worker_id": worker_id, "tokens": list(known_tokens)}
+        return self._driver.execute(GIVE_BACK_UNKNOWN, values).rowcount
+
+    def give_back_all(self, worker_id: UUID) -> list[UUID]:
+        """Return what a stopping process still runs: due at once, the attempt not counted."""
+        values = RETURNED | {"worker_id": worker_id, "wait": timedelta(0)}
+        return [row[0] for row in self._driver.execute(GIVE_BACK_ALL, values)]
+
+    def disown(self, worker_id: UUID, known_tokens: Collection[int], age: timedelta) -> list[UUID]:
+        """Return jobs, begun longer ago than `age`, that the table says this process runs, and that it does not know.
+
+        Those that have an attempt left are due at once; the others belong to `NOBODY`.
+        """
+        values = RETURNED | {"worker_id": worker_id, "wait": timedelta(0), "uncounted": 0}
+        values |= {"tokens": list(known_tokens), "age": age}
+        return [row[0] for row in self._driver.execute(DISOWN, values)]
 
     def cancel(self, job_id: UUID) -> str | None:
         """Cancel a pending job at once ("cancelled"), ask a running one to stop ("running"); None if it has ended."""
@@ -213,7 +346,7 @@ class Jobs:
         if row is None:
             return None
         if row[0] == "cancelled":
-            self._let_follow(*row[1:])
+            self._wake_next({row[1:]})
         return str(row[0])
 
     def retry(self, job_id: UUID) -> bool:
@@ -222,57 +355,52 @@ class Jobs:
         Raises:
             psycopg.errors.UniqueViolation: a job of the same unique key is live.
         """
-        row = self._driver.execute(RETRY, {"id": job_id}).fetchone()
+        row = self._driver.execute(RETRY, (job_id,)).fetchone()
         if row is None:
             return False
-        self._due.setdefault(row[0], {})[job_id] = row[1]
+        self._notifications.add(row[0], job_id, row[1])
         return True
 
-    def live_twin(self, job: Mapping[str, Any]) -> UUID | None:
-        """The pending or running job with the unique key of this row, if there is one."""
-        row = self._driver.execute(LIVE_TWIN, (job["job_type"], job["tenant_id"], job["unique_key"])).fetchone()
-        return None if row is None else row[0]
+    def standing(self, job: ClaimedJob) -> str | None:
+        """Tell of a job that this lease owns until the transaction ends: "wanted" or "cancel requested". Else None."""
+        found = self._driver.execute(STANDING, (job.id, job.lease_token), prepare=True).fetchone()
+        return None if found is None else str(found[0])
 
-    def get(self, job_id: UUID) -> dict[str, Any] | None:
-        """All columns of one job."""
-        return row_of(self._driver, "SELECT * FROM job_queue WHERE id = %s", (job_id,))
+    def completed(self, job: ClaimedJob) -> bool:
+        """After a COMMIT whose answer was lost: did this very lease complete the job?"""
+        query = "SELECT FROM job_queue WHERE id = %s AND status = 'completed' AND lease_token = %s"
+        return self._driver.execute(query, (job.id, job.lease_token)).fetchone() is not None
 
-    def attempts(self, job_id: UUID) -> list[dict[str, Any]]:
-        """The attempts that did not complete, oldest first."""
-        return rows_of(self._driver, "SELECT * FROM job_attempts WHERE job_id = %s ORDER BY id", (job_id,))
+    def _record(self, job: Leased, attempt: FailedAttempt) -> None:
+        values = vars(attempt) | {"id": job.id, "lease_token": job.lease_token}
+        self._driver.execute(RECORD_ATTEMPT, values)
 
-    def outages(self, job_id: UUID) -> int:
-        """How many attempts of the job were given back because the database went away."""
-        query = (
-            "SELECT count(*) FROM job_attempts WHERE job_id = %s AND outcome = 'returned' AND error_class IS NOT NULL"
-        )
-        return int(self._driver.execute(query, (job_id,)).fetchall()[0][0])
+    def _make_room(self, job: Leased) -> None:
+        """The job runs no longer: if it took up a place that others wait for, have its queue looked at."""
+        if job.limited:
+            self._notifications.look_at(job.queue)
 
-    def recent(self, **wanted: Any) -> list[dict[str, Any]]:
-        """The rows of `list_recent`."""
-        return self.list_recent(**wanted).rows
+    def _wake_next(self, ended: Iterable[tuple[UUID | None, str | None]]) -> None:
+        """Let the next job of each tenant's ordering key run."""
+        keys = [(tenant_id, key) for tenant_id, key in ended if key is not None]
+        lock(self._driver, [ordering_lock(tenant_id, key) for tenant_id, key in keys])
+        for tenant_id, key in keys:
+            for row in self._driver.execute(WAKE_NEXT, {"key": key, "tenant_id": tenant_id}):
+                self._notifications.add(*row)
 
-    def list_recent(
-        self,
-        *,
-        status: str | None = None,
-        job_type: str | None = None,
-        queue: str | None = None,
-        tenant_id: UUID | None = None,
-        limit: int = 50,
-    ) -> Listing:
-        """Newest first, as many as are not too much at once."""
-        wanted = {"status": status, "job_type": job_type, "queue": queue, "tenant_id": tenant_id}
-        given = {column: value for column, value in wanted.items() if value is not None}
-        where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
-        query = f"SELECT * FROM job_queue WHERE {where} ORDER BY id DESC LIMIT %(limit)s"
-        return listing_of(self._driver, query, given | {"limit": limit})
 
-    def due_now(self, limit: int = 100) -> Sequence[UUID]:
-        """Ids of pending jobs that are due, in the order in which they should run. For draining in one thread."""
-        query = """
-            SELECT id FROM job_queue WHERE status = 'pending' AND scheduled_for <= now()
-            ORDER BY priority, scheduled_for, id LIMIT %s
-        """
-        with self._driver.cursor(row_factory=scalar_row) as cursor:
-            return cursor.execute(query, (limit,)).fetchall()
+def lock(driver: psycopg.Connection[Any], names: Iterable[str]) -> None:
+    """Lock until the end of the transaction; in one order, so that two who need the same ones do not deadlock."""
+    keys = sorted({int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True) for name in names})
+    if keys:
+        driver.execute(LOCK, (keys,))
+
+
+def ordering_lock(tenant_id: UUID | None, key: str) -> str:
+    """Name the lock under which it is decided who of an ordering key runs next."""
+    return f"order/{tenant_id}/{key}"
+
+
+def _leases(jobs: Iterable[ClaimedJob]) -> dict[str, Any]:
+    pairs = [(job.id, job.lease_token) for job in jobs]
+    return {"ids": [job_id for job_id, _ in pairs], "tokens": [token for _, token in pairs]}

@@ -4,7 +4,7 @@ A row's id is new at every boot, never a host or dyno name: a restarted process 
 alive. A job is lost when it is running and no live row owns it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,53 +15,11 @@ from psycopg.rows import class_row
 
 from db.postgres.rows import rows_of
 from db.postgres.values import UnreadableJson
-from db.queue.claim import ONE_LESS, ONE_MORE
 
 BEAT = """
 INSERT INTO workers (id, hostname, pid, queues, version, heartbeat_at, lease_until)
 VALUES (%(id)s, %(hostname)s, %(pid)s, %(queues)s, %(version)s, now(), now() + %(lease)s)
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, lease_until = excluded.lease_until
-"""
-
-NOBODY = UUID(int=0)
-"""Owns running jobs that have used up their attempts, and whose end could not be recorded: the reaper ends them."""
-
-
-def _back(left: str) -> str:
-    """Write the changes of a job whose attempt is over: due again if an attempt is `left`, else the reaper ends it."""
-    return f"""
-        status = CASE WHEN {left} THEN 'pending' ELSE status END,
-        scheduled_for = CASE WHEN {left} THEN now() ELSE scheduled_for END,
-        worker_id = CASE WHEN NOT {left} THEN '{NOBODY}'::uuid END,
-        lease_token = CASE WHEN NOT {left} THEN nextval('job_lease_token') END,
-        wake_at = NULL, wake_count = 0"""
-
-
-GIVE_BACK = f"""
-WITH returned AS (
-    UPDATE job_queue SET attempts = {ONE_LESS}, {_back("(attempts <= max_attempts)")}
-    WHERE id = ANY(ARRAY(
-        SELECT id FROM job_queue WHERE worker_id = %(id)s AND status = 'running' FOR NO KEY UPDATE SKIP LOCKED
-    ))
-    RETURNING id, {ONE_MORE} AS attempt, started_at
-)
-INSERT INTO job_attempts (job_id, attempt, worker_id, outcome, error_message, started_at)
-SELECT id, attempt, %(id)s, 'returned', 'the process was asked to stop; the attempt was given back', started_at
-FROM returned RETURNING job_id
-"""
-
-# A claim whose answer was lost, or a failure that could not be recorded, leaves a row that its live owner does not
-# know of. The age spares a claim whose answer is still on its way. Somebody who holds such a row is just ending it, and
-# may wait for the row of this worker: it is left to the next beat.
-DISOWN = f"""
-UPDATE job_queue SET {_back("(attempts < max_attempts)")}
-WHERE id = ANY(ARRAY(
-    SELECT id FROM job_queue
-    WHERE worker_id = %(id)s AND status = 'running' AND lease_token <> ALL(%(running)s)
-      AND coalesce(started_at, '-infinity') < now() - %(age)s::interval
-    FOR NO KEY UPDATE SKIP LOCKED
-))
-RETURNING id
 """
 
 LOST = """
@@ -76,17 +34,12 @@ WAIT_BRIEFLY = "SET LOCAL lock_timeout = '200ms'"
 FIND_LOST = f"SELECT id, tenant_id FROM job_queue j WHERE {LOST} ORDER BY id"
 
 LOCK_LOST = f"""
-SELECT j.id, j.tenant_id, j.job_type, j.payload, j.payload_version, j.attempts AS attempt, j.max_attempts,
+SELECT j.id, j.tenant_id, j.job_type, j.queue, j.payload, j.payload_version, j.attempts AS attempt, j.max_attempts,
        j.crashes + 1 AS crashes, j.lease_token, j.worker_id, j.error_message,
        j.cancel_requested_at IS NOT NULL AS unwanted,
        EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now()) AS overran
 FROM job_queue j WHERE j.id = %(id)s AND {LOST}
 FOR NO KEY UPDATE OF j SKIP LOCKED
-"""
-
-LEAVE_TO_REAPER = """
-UPDATE job_queue SET status = 'running', completed_at = NULL, worker_id = %s, lease_token = nextval('job_lease_token')
-WHERE id = %s AND status IN ('failed', 'cancelled')
 """
 
 FORGET_DEAD = """
@@ -111,6 +64,7 @@ class LostJob:
     id: UUID
     tenant_id: UUID | None
     job_type: str
+    queue: str
     payload: Mapping[str, Any] | UnreadableJson
     payload_version: int
     attempt: int
@@ -121,6 +75,7 @@ class LostJob:
     error_message: str | None
     unwanted: bool
     overran: bool
+    limited: bool = False
 
 
 class Workers:
@@ -146,18 +101,6 @@ class Workers:
     def draining(self, worker_id: UUID) -> None:
         self._driver.execute("UPDATE workers SET draining = true WHERE id = %s", (worker_id,))
 
-    def give_back(self, worker_id: UUID) -> list[UUID]:
-        """Return what a stopping process still runs: due at once, the attempt not counted."""
-        return [row[0] for row in self._driver.execute(GIVE_BACK, {"id": worker_id})]
-
-    def disown(self, worker_id: UUID, running: Collection[int], age: timedelta) -> list[UUID]:
-        """Give up jobs that the table says this process runs, and that it does not; `running` are its lease tokens.
-
-        Those that have an attempt left are due again; the others belong to `NOBODY`.
-        """
-        values = {"id": worker_id, "running": list(running), "age": age}
-        return [row[0] for row in self._driver.execute(DISOWN, values)]
-
     def lost(self) -> list[tuple[UUID, UUID | None]]:
         """List running jobs whose process is dead, or that should have ended a while ago, and whose they are."""
         return self._driver.execute(FIND_LOST, {"grace": OVERRUN_GRACE}).fetchall()
@@ -173,10 +116,6 @@ class Workers:
 
     def count_crash(self, job_id: UUID) -> None:
         self._driver.execute("UPDATE job_queue SET crashes = least(crashes, 32766) + 1 WHERE id = %s", (job_id,))
-
-    def leave_to_reaper(self, job_id: UUID) -> None:
-        """Undo the end of a job that this transaction has ended, except for what was recorded of its attempt."""
-        self._driver.execute(LEAVE_TO_REAPER, (NOBODY, job_id))
 
     def leave(self, worker_id: UUID) -> None:
         """Delete the row of a process that owns no job any more."""

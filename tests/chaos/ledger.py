@@ -94,7 +94,7 @@ def retry_quarantined(place: Place) -> int:
     ids = [row[0] for row in place.rows(QUARANTINED)]
     for job_id in ids:
         with place.app.db.transaction(SYSTEM) as tx:
-            tx.jobs.retry(job_id)
+            tx.transitions.retry(job_id)
     return len(ids)
 
 

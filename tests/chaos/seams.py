@@ -191,7 +191,7 @@ def _complete_whoever_owns_it(self: db.queue.claim.Claims, done: Any) -> set[UUI
 
 def _complete_alone(self: db.transaction.Tx, done: Any) -> None:
     self.work_as(db.transaction.SYSTEM)
-    self.claims.complete([done])
+    self.transitions.complete([done])
 
 
 def _do_nothing(self: scheduler.dispatcher.Dispatcher) -> int:

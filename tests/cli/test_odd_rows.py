@@ -271,12 +271,12 @@ def test_a_row_with_one_extreme_value_is_claimed_beside_its_neighbours(place: Pl
     assert all(place.insert("job_queue", row) for row in odd)
     ours = place.enqueue(10)
     with place.app.db.transaction(SYSTEM) as tx:
-        everything = [row["id"] for row in tx.jobs.recent(limit=100)]
+        everything = [row["id"] for row in tx.jobs.list_recent(limit=100).rows]
     claimed, quarantined = place.runner._claimer.take(everything, quarantined=False)
     assert set(ours) <= {each.id for each in claimed}
     assert len(claimed) + len(quarantined) == len(everything)
     with place.app.db.transaction(SYSTEM) as tx:
-        tx.claims.give_back(claimed)
+        tx.transitions.give_back(claimed)
         scores = [turn.score for turn in tx.dispatch.next("default", 1000, {})]
     assert (min(scores) < -32_767_000_000, max(scores) > 32_767_000_000) == (True, True)
 

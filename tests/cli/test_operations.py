@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
 from apscheduler.triggers.cron import CronTrigger
 
 from cli.commands.schedules import timetable
-from db.queue.claim import known
+from db.queue.claim import known_types
 from db.queue.enqueue import NewJob
 from db.queue.transitions import FailedAttempt
 from db.transaction import SYSTEM
@@ -30,11 +30,20 @@ NOBODY = uuid4()
 MINUTE = timedelta(minutes=1)
 
 
+class Lease(NamedTuple):
+    """A running job, as far as a transition has to know it."""
+
+    id: UUID
+    lease_token: int
+    queue: str = "default"
+    limited: bool = False
+
+
 def a_job(app: App, **columns: Any) -> UUID:
     job_id: UUID = columns.pop("id", None) or new_id()
     job = NewJob(**{"id": job_id, "job_type": "quota.reset_due", "queue": "default"} | columns)
     with app.db.transaction(SYSTEM) as tx:
-        return tx.jobs.add(job)
+        return tx.enqueue(job)
 
 
 def a_worker(app: App, *, lease: timedelta = MINUTE, queues: tuple[str, ...] = tuple(QUEUES), **more: Any) -> UUID:
@@ -45,7 +54,7 @@ def a_worker(app: App, *, lease: timedelta = MINUTE, queues: tuple[str, ...] = t
 
 
 def running(app: App, worker_id: UUID, *job_ids: UUID) -> None:
-    release = known({name: job_type.terms for name, job_type in app.job_types.items()})
+    release = known_types({name: job_type.terms for name, job_type in app.job_types.items()})
     with app.db.transaction(SYSTEM) as tx:
         assert len(tx.claims.claim(job_ids, worker_id, release)) == len(job_ids)
 
@@ -386,9 +395,9 @@ def test_a_job_that_is_not_due_is_explained(viral: Shell, app: App) -> None:
         job_id = a_job(app)
         running(app, worker_id, job_id)
         attempt = FailedAttempt(outcome, "ProviderUnavailable", "come back later")
-        lease = job_row(app, job_id)["lease_token"]
+        lease = Lease(job_id, job_row(app, job_id)["lease_token"])
         with app.db.transaction(SYSTEM) as tx:
-            assert tx.jobs.reschedule(job_id, lease, attempt, MINUTE, counted=counted)
+            assert tx.transitions.reschedule(lease, attempt, MINUTE, counted=counted)
         [reason] = viral.json("jobs", "explain", job_id)["reasons"]
         assert reason["code"] == code
         assert "come back later" in reason["says"]

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from db.queue.archive import MOVE, Moved
-from db.queue.claim import Done, Terms, known
+from db.queue.claim import Terms, known_types
 from db.queue.enqueue import NewJob
-from db.queue.transitions import FailedAttempt
+from db.queue.transitions import Done, FailedAttempt
 from db.transaction import SYSTEM, DatabaseUnavailable
 from tests.builders import a_tenant, an_ended_job, beside, job_row, where
 from tests.wait import until
@@ -70,17 +70,17 @@ def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
     tenant_id, worker = a_tenant(app), uuid4()
     job = NewJob(uuid4(), "t", "llm", tenant_id, {"a": [1, "ü"]}, 3, unique_key="k", ordering_key="o")
     with app.db.transaction(SYSTEM) as tx:
-        tx.jobs.add(job)
+        tx.enqueue(job)
     for number in (1, 2, 3):
         with app.db.transaction(SYSTEM) as tx:
-            [claimed] = tx.claims.claim([job.id], worker, known({"t": Terms()}))
+            [claimed] = tx.claims.claim([job.id], worker, known_types({"t": Terms()}))
             if number < 3:
                 attempt = FailedAttempt("failed", "Broken", f"broken {number}", "Traceback …")
-                assert tx.jobs.reschedule(job.id, claimed.lease_token, attempt, timedelta(0))
+                assert tx.transitions.reschedule(claimed, attempt, timedelta(0))
             else:
                 tx.steps.intend(job.id, "upload")
                 tx.steps.settle(job.id, "upload", "confirmed", '{"post": 7}')
-                assert tx.claims.complete([Done(claimed, '{"done": true}')]) == {job.id}
+                assert tx.transitions.complete([Done(claimed, '{"done": true}')]) == {job.id}
     with app.db.transaction(SYSTEM) as tx:
         row, attempts = tx.jobs.get(job.id), tx.jobs.attempts(job.id)
         now = tx.now()
@@ -142,7 +142,7 @@ def test_a_batch_is_of_one_week_and_the_next_begins_where_it_ended(app: App) -> 
 def test_a_job_that_somebody_is_just_retrying_is_left_to_them(app: App) -> None:
     retried, other = (an_ended_job(app, "failed", ended=MONDAY) for _ in range(2))
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.retry(retried)
+        assert tx.transitions.retry(retried)
         assert move(beside(app), status="failed").count == 1
     assert where(app, retried, other) == ["hot", "archived"]
     assert job_row(app, retried)["status"] == "pending"
@@ -218,7 +218,7 @@ def test_fifty_thousand_are_moved_along_the_index_and_claims_do_not_wait(app: Ap
         with app.db.transaction(SYSTEM) as tx:
             batch = tx.archive.move("completed", reached, now, 1000)
             with others.transaction(SYSTEM, timeout=timedelta(seconds=10)) as other:
-                assert len(other.claims.claim(due[:1], uuid4(), known({"t": Terms()}))) == 1
+                assert len(other.claims.claim(due[:1], uuid4(), known_types({"t": Terms()}))) == 1
         moved, reached, due = moved + batch.count, batch.until, due[1:]
     assert moved == 50_000
     assert len(ids(app, "job_queue")) == 10_000

@@ -10,23 +10,23 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from db.queue.claim import CLAIM, COMPLETE, GIVE_BACK, ClaimedJob, Done, Terms, known
+from db.queue.claim import CLAIM, Terms, known_types
 from db.queue.enqueue import NewJob
 from db.queue.policies import OVERVIEW
-from db.queue.transitions import FailedAttempt
+from db.queue.transitions import COMPLETE, GIVE_BACK, RETURNED, ClaimedJob, Done, FailedAttempt
 from db.transaction import SYSTEM
 from tests.builders import a_tenant, beside, job_row, new_id
 from tests.wait import until
 from workers.app import App
 
-KNOWN = known({"t": Terms(), "u": Terms(payload_version=2, timeout=timedelta(minutes=1))})
+KNOWN = known_types({"t": Terms(), "u": Terms(payload_version=2, timeout=timedelta(minutes=1))})
 WORKER = uuid4()
 
 
 def add(app: App, count: int = 1, **options: Any) -> list[UUID]:
     jobs = [NewJob(**{"id": new_id(), "job_type": "t", "queue": "default", **options}) for _ in range(count)]
     with app.db.transaction(SYSTEM) as tx:
-        return tx.jobs.add_many(jobs)
+        return tx.enqueue_many(jobs)
 
 
 def claim(app: App, job_ids: list[UUID]) -> list[ClaimedJob]:
@@ -41,8 +41,8 @@ def claimed_ids(app: App, job_ids: list[UUID]) -> list[UUID]:
 def complete(app: App, *jobs: ClaimedJob) -> dict[str, dict[UUID, int]]:
     """Returns what is to be rung for afterwards."""
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.claims.complete([Done(job, None) for job in jobs]) == {job.id for job in jobs}
-        return tx.due
+        assert tx.transitions.complete([Done(job, None) for job in jobs]) == {job.id for job in jobs}
+        return tx.notifications
 
 
 # --- order --------------------------------------------------------------------------------------------------
@@ -60,18 +60,18 @@ def test_jobs_of_one_order_run_one_after_another_each_woken_by_the_one_before(ap
     [second] = claim(app, jobs)
     assert second.id == jobs[1]
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.fail(second.id, second.lease_token, FailedAttempt("failed", "E", "broken"))
-        assert tx.due == {"default": {jobs[2]: 5}}, "a dead letter holds nobody up"
+        assert tx.transitions.end(second, "failed", FailedAttempt("failed", "E", "broken"))
+        assert tx.notifications == {"default": {jobs[2]: 5}}, "a dead letter holds nobody up"
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.cancel(jobs[2]) == "cancelled"
-        assert tx.due == {"default": {jobs[3]: 5}}
+        assert tx.transitions.cancel(jobs[2]) == "cancelled"
+        assert tx.notifications == {"default": {jobs[3]: 5}}
 
 
 def test_a_retry_keeps_its_place_in_the_order(app: App) -> None:
     jobs = add(app, 2, ordering_key="k")
     [first] = claim(app, jobs)
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.reschedule(first.id, first.lease_token, FailedAttempt("failed", "E", "x"), timedelta(hours=1))
+        assert tx.transitions.reschedule(first, FailedAttempt("failed", "E", "x"), timedelta(hours=1))
     assert claimed_ids(app, jobs) == []
 
 
@@ -251,7 +251,7 @@ def test_a_claim_probes_the_primary_key_whatever_the_statistics_say(app: App, ow
             owner.execute("ANALYZE job_queue")
     with app.db.transaction(SYSTEM) as tx:
         values = {"ids": jobs[:20], "worker_id": WORKER, "known": KNOWN, "tokens": list(range(20)), "results": "{}"}
-        values["suspects"] = False
+        values |= RETURNED | {"quarantined": False}
         for statement in (CLAIM, COMPLETE, GIVE_BACK):
             plan = "\n".join(row[0] for row in tx.driver.execute(f"EXPLAIN {statement}".encode(), values))
             assert set(re.findall(r"(?:using|on) (job_queue_\w+)", plan)) == {"job_queue_pkey"}
@@ -263,8 +263,8 @@ def test_many_jobs_are_added_in_one_statement_and_known_ones_are_found(app: App)
     keys = ["a", "k", "b", "a"]
     jobs = [NewJob(new_id(), "t", "default", payload={"n": n}, unique_key=key) for n, key in enumerate(keys)]
     with app.db.transaction(SYSTEM) as tx:
-        ids = tx.jobs.add_many(jobs)
-        assert set(tx.due["default"]) == {jobs[0].id, jobs[2].id}
+        ids = tx.enqueue_many(jobs)
+        assert set(tx.notifications["default"]) == {jobs[0].id, jobs[2].id}
     assert ids == [jobs[0].id, twin, jobs[2].id, jobs[0].id]
     assert [job_row(app, job_id)["payload"] for job_id in ids] == [{"n": 0}, {}, {"n": 2}, {"n": 0}]
 

@@ -11,16 +11,16 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from db.postgres.rows import LISTED_BYTES
-from db.queue.claim import Done, Terms, known
-from db.queue.enqueue import NewJob
-from db.queue.transitions import PART, FailedAttempt, Jobs
+from db.queue.claim import Terms, known_types
+from db.queue.enqueue import PART, NewJob, insert_one
+from db.queue.transitions import Done, FailedAttempt
 from db.transaction import SYSTEM, DatabaseUnavailable, Scope
 from domain.errors import PayloadInvalid
 from tests.builders import a_tenant, job_row, new_id
 from tests.wait import until
 from workers.app import App
 
-KNOWN = known({"t": Terms(), "u": Terms()})
+KNOWN = known_types({"t": Terms(), "u": Terms()})
 
 
 def a_job(**options: Any) -> NewJob:
@@ -29,7 +29,7 @@ def a_job(**options: Any) -> NewJob:
 
 def add(app: App, *, scope: Scope = SYSTEM, **options: Any) -> UUID:
     with app.db.transaction(scope) as tx:
-        return tx.jobs.add(a_job(**options))
+        return tx.enqueue(a_job(**options))
 
 
 def brought_to(app: App, status: str, **options: Any) -> UUID:
@@ -37,13 +37,13 @@ def brought_to(app: App, status: str, **options: Any) -> UUID:
     job_id = add(app, **options)
     with app.db.transaction(SYSTEM) as tx:
         if status == "cancelled":
-            assert tx.jobs.cancel(job_id) == "cancelled"
+            assert tx.transitions.cancel(job_id) == "cancelled"
         if status in ("running", "completed", "failed"):
             [claimed] = tx.claims.claim([job_id], uuid4(), KNOWN)
             if status == "completed":
-                assert tx.claims.complete([Done(claimed, None)]) == {job_id}
+                assert tx.transitions.complete([Done(claimed, None)]) == {job_id}
             if status == "failed":
-                assert tx.jobs.fail(job_id, claimed.lease_token, FailedAttempt("failed", "E", "broken"))
+                assert tx.transitions.end(claimed, "failed", FailedAttempt("failed", "E", "broken"))
     assert job_row(app, job_id)["status"] == status
     return job_id
 
@@ -56,7 +56,7 @@ ALL = ("pending", "running", "completed", "failed", "cancelled")
 def test_a_pending_job_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(app: App) -> None:
     before = {status: job_row(app, brought_to(app, status)) for status in ALL}
     with app.db.transaction(SYSTEM) as tx:
-        answers = {status: tx.jobs.cancel(row["id"]) for status, row in before.items()}
+        answers = {status: tx.transitions.cancel(row["id"]) for status, row in before.items()}
     assert answers == dict.fromkeys(ALL) | {"pending": "cancelled", "running": "running"}
     after = {status: job_row(app, row["id"]) for status, row in before.items()}
     assert after["pending"]["status"] == "cancelled"
@@ -69,7 +69,7 @@ def test_a_pending_job_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(a
 def test_only_a_failed_or_cancelled_job_can_be_retried(app: App) -> None:
     before = {status: job_row(app, brought_to(app, status)) for status in ALL}
     with app.db.transaction(SYSTEM) as tx:
-        retried = [status for status, row in before.items() if tx.jobs.retry(row["id"])]
+        retried = [status for status, row in before.items() if tx.transitions.retry(row["id"])]
     assert retried == ["failed", "cancelled"]
     after = {status: job_row(app, row["id"]) for status, row in before.items()}
     assert {after[status]["status"] for status in retried} == {"pending"}
@@ -79,8 +79,8 @@ def test_only_a_failed_or_cancelled_job_can_be_retried(app: App) -> None:
 def test_a_retried_job_is_due_at_once_and_is_notified_for(app: App) -> None:
     job_id = brought_to(app, "failed", queue="llm")
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.retry(job_id)
-        assert tx.due == {"llm": {job_id: 5}}
+        assert tx.transitions.retry(job_id)
+        assert tx.notifications == {"llm": {job_id: 5}}
         assert tx.jobs.due_now() == [job_id]
         now = tx.now()
     row = job_row(app, job_id)
@@ -92,8 +92,8 @@ def test_a_retry_gives_one_attempt_more_than_there_were_and_forgives_crashes(app
     worn, fresh = brought_to(app, "failed", max_attempts=1), brought_to(app, "failed", max_attempts=5)
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE job_queue SET crashes = 2")
-        assert tx.jobs.retry(worn)
-        assert tx.jobs.retry(fresh)
+        assert tx.transitions.retry(worn)
+        assert tx.transitions.retry(fresh)
     rows = [job_row(app, worn), job_row(app, fresh)]
     assert [(row["attempts"], row["max_attempts"], row["crashes"]) for row in rows] == [(1, 2, 0), (1, 5, 0)]
 
@@ -102,15 +102,15 @@ def test_a_job_cannot_be_retried_while_its_twin_lives(app: App) -> None:
     failed = brought_to(app, "failed", unique_key="k")
     twin = add(app, unique_key="k")
     with pytest.raises(psycopg.errors.UniqueViolation), app.db.transaction(SYSTEM) as tx:
-        tx.jobs.retry(failed)
+        tx.transitions.retry(failed)
     assert job_row(app, failed)["status"] == "failed"
     assert job_row(app, twin)["status"] == "pending"
 
 
 def test_a_job_that_is_not_there_cannot_be_cancelled_or_retried(app: App) -> None:
     with app.db.transaction(SYSTEM) as tx:
-        assert not tx.jobs.cancel(uuid4())
-        assert not tx.jobs.retry(uuid4())
+        assert not tx.transitions.cancel(uuid4())
+        assert not tx.transitions.retry(uuid4())
         assert tx.jobs.get(uuid4()) is None
 
 
@@ -151,7 +151,7 @@ def test_of_many_that_enqueue_the_same_at_once_one_does_and_all_are_told_its_id(
     assert len(found) == 40
     assert len(set(found)) == 10
     with app.db.transaction(SYSTEM) as tx:
-        assert {row["id"] for row in tx.jobs.recent()} == set(found)
+        assert {row["id"] for row in tx.jobs.list_recent().rows} == set(found)
 
 
 @pytest.mark.parametrize("outcome", ["commit", "rollback"])
@@ -160,7 +160,7 @@ def test_an_enqueuer_waits_for_what_becomes_of_the_twin(app: App, outcome: str) 
     second = threading.Thread(target=lambda: found.append(add(app, unique_key="k")))
     try:
         with app.db.transaction(SYSTEM) as tx:
-            first = tx.jobs.add(a_job(unique_key="k"))
+            first = tx.enqueue(a_job(unique_key="k"))
             second.start()
             until(lambda: waiting_for_a_lock(app), "the second enqueuer to wait for the first")
             if outcome == "rollback":
@@ -170,7 +170,7 @@ def test_an_enqueuer_waits_for_what_becomes_of_the_twin(app: App, outcome: str) 
     second.join()
     assert (found == [first]) == (outcome == "commit")
     with app.db.transaction(SYSTEM) as tx:
-        assert [row["id"] for row in tx.jobs.recent()] == found
+        assert [row["id"] for row in tx.jobs.list_recent().rows] == found
 
 
 class _RollBack(Exception):
@@ -206,13 +206,13 @@ def test_a_twin_that_ends_while_it_is_looked_for_does_not_swallow_the_job(app: A
     def twin_ends(statement: int) -> None:
         if statement == 2:
             with app.db.separate().transaction(SYSTEM) as tx:
-                assert tx.jobs.cancel(twin) == "cancelled"
+                assert tx.transitions.cancel(twin) == "cancelled"
 
     with app.db.transaction(SYSTEM) as tx:
-        jobs = Jobs(Meddled(tx.driver, twin_ends), tx.due, tx.claims)  # type: ignore[arg-type]
+        driver: Any = Meddled(tx.driver, twin_ends)
         job = a_job(unique_key="k")
-        assert jobs.add(job) == job.id
-        assert tx.due == {"default": {job.id: 5}}
+        assert insert_one(driver, tx.notifications, job) == job.id
+        assert tx.notifications == {"default": {job.id: 5}}
     assert job_row(app, job.id)["status"] == "pending"
 
 
@@ -225,8 +225,8 @@ def test_two_tenants_may_use_the_same_key(app: App) -> None:
         assert statement <= 10, "still looking for a twin that this tenant cannot see"
 
     with app.db.transaction(ada) as tx:
-        jobs = Jobs(Meddled(tx.driver, lose_patience), tx.due, tx.claims)  # type: ignore[arg-type]
-        found = jobs.add(a_job(tenant_id=ada, unique_key="k"))
+        driver: Any = Meddled(tx.driver, lose_patience)
+        found = insert_one(driver, tx.notifications, a_job(tenant_id=ada, unique_key="k"))
     assert found != bobs
     assert job_row(app, found)["tenant_id"] == ada
 
@@ -239,8 +239,8 @@ def test_a_delay_is_counted_from_the_moment_given_or_from_now(app: App) -> None:
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
         given = [a_job(), a_job(delay=hour), a_job(scheduled_for=noon), a_job(scheduled_for=noon, delay=hour)]
-        ids = [tx.jobs.add(job) for job in given]
-        assert tx.due == {"default": {ids[0]: 5}}
+        ids = [tx.enqueue(job) for job in given]
+        assert tx.notifications == {"default": {ids[0]: 5}}
     rows = [job_row(app, job_id) for job_id in ids]
     assert [row["scheduled_for"] for row in rows] == [now, now + hour, noon, noon + hour]
     assert [row["wake_at"] for row in rows] == [None, now + hour, noon, noon + hour]
@@ -250,10 +250,10 @@ def test_due_jobs_come_by_priority_and_then_by_time(app: App) -> None:
     hours = timedelta(hours=1)
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
-        late = tx.jobs.add(a_job(scheduled_for=now - hours))
-        first = tx.jobs.add(a_job(priority=1, scheduled_for=now))
-        older = tx.jobs.add(a_job(scheduled_for=now - 2 * hours))
-        tx.jobs.add(a_job(priority=0, delay=hours))
+        late = tx.enqueue(a_job(scheduled_for=now - hours))
+        first = tx.enqueue(a_job(priority=1, scheduled_for=now))
+        older = tx.enqueue(a_job(scheduled_for=now - 2 * hours))
+        tx.enqueue(a_job(priority=0, delay=hours))
         assert tx.jobs.due_now() == [first, older, late]
         assert tx.jobs.due_now(limit=1) == [first]
 
@@ -266,19 +266,19 @@ def test_in_bulk_jobs_keep_their_order_and_all_are_notified_for(app: App) -> Non
     jobs = [a_job(payload={"n": n}, unique_key=key) for n, key in enumerate(keys)]
     first = {key: job.id for key, job in reversed(list(zip(keys, jobs, strict=True)))}
     with app.db.transaction(SYSTEM) as tx:
-        ids = tx.jobs.add_many(iter(jobs))
+        ids = tx.enqueue_many(iter(jobs))
         assert ids == [job.id if key is None else first[key] for key, job in zip(keys, jobs, strict=True)]
-        assert tx.due == {"default": dict.fromkeys(ids, 5)}
-        assert tx.jobs.add_many([]) == []
+        assert tx.notifications == {"default": dict.fromkeys(ids, 5)}
+        assert tx.enqueue_many([]) == []
 
 
 @pytest.mark.parametrize("unlucky", [0, PART + 1, 2 * PART])
 def test_in_bulk_one_that_is_refused_takes_all_with_it(app: App, unlucky: int) -> None:
     jobs = [a_job(tenant_id=uuid4() if n == unlucky else None) for n in range(2 * PART + 1)]
     with pytest.raises(psycopg.errors.ForeignKeyViolation), app.db.transaction(SYSTEM) as tx:
-        tx.jobs.add_many(jobs)
+        tx.enqueue_many(jobs)
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.recent() == []
+        assert tx.jobs.list_recent().rows == []
 
 
 def test_in_bulk_a_connection_that_is_lost_is_told_as_such(app: App) -> None:
@@ -289,9 +289,9 @@ def test_in_bulk_a_connection_that_is_lost_is_told_as_such(app: App) -> None:
         yield from (a_job() for _ in range(PART))
 
     with pytest.raises(DatabaseUnavailable), app.db.transaction(SYSTEM) as tx:
-        tx.jobs.add_many(until_cut_off(tx.driver.info.backend_pid))
+        tx.enqueue_many(until_cut_off(tx.driver.info.backend_pid))
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.recent() == []
+        assert tx.jobs.list_recent().rows == []
 
 
 def test_lists_are_newest_first_and_filtered(app: App) -> None:
@@ -306,7 +306,7 @@ def test_lists_are_newest_first_and_filtered(app: App) -> None:
     def listed(**wanted: Any) -> list[str]:
         names = {job_id: name for name, job_id in jobs.items()}
         with app.db.transaction(SYSTEM) as tx:
-            return [names[row["id"]] for row in tx.jobs.recent(**wanted)]
+            return [names[row["id"]] for row in tx.jobs.list_recent(**wanted).rows]
 
     assert listed() == ["failed", "bob's", "ada's", "plain"]
     assert listed(limit=2) == ["failed", "bob's"]
@@ -323,9 +323,9 @@ def test_a_tenant_lists_only_their_own_jobs(app: App) -> None:
     add(app)
     hers, his = add(app, tenant_id=ada), add(app, tenant_id=bob)
     with app.db.transaction(ada) as tx:
-        assert [row["id"] for row in tx.jobs.recent()] == [hers]
+        assert [row["id"] for row in tx.jobs.list_recent().rows] == [hers]
         assert tx.jobs.get(his) is None
-        assert not tx.jobs.cancel(his)
+        assert not tx.transitions.cancel(his)
     assert job_row(app, his)["status"] == "pending"
 
 

@@ -73,7 +73,7 @@ def test_other_json_is_read_as_ever(app: App, value: Any) -> None:
 
 
 READS: dict[str, Callable[[Tx], object]] = {
-    "job_queue": lambda tx: (tx.jobs.recent(limit=1), tx.jobs.get(new_id())),
+    "job_queue": lambda tx: (tx.jobs.list_recent(limit=1).rows, tx.jobs.get(new_id())),
     "job_attempts": lambda tx: tx.jobs.attempts(new_id()),
     "job_archive": lambda tx: tx.archive.get(new_id()),
     "workers": lambda tx: tx.workers.all(),

@@ -214,7 +214,7 @@ def ordered(crowd: Crowd) -> None:
     """Jobs of two ordering keys, claimed many at once."""
     with crowd.app.db.transaction(SYSTEM) as tx:
         jobs = [NewJob(new_id(), reset_due.name, "default", ordering_key=f"key {n % 2}") for n in range(4)]
-        ids = tx.jobs.add_many(jobs)
+        ids = tx.enqueue_many(jobs)
     crowd.runner.run("default", [str(job_id) for job_id in ids])
     for job_id in ids:
         crowd.run(job_id)

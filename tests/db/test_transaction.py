@@ -126,7 +126,7 @@ def test_an_error_that_was_swallowed_inside_cannot_pass_for_a_commit(opened: Ope
     told: list[Notifications] = []
     database = opened(on_commit=told.append)
     with pytest.raises(psycopg.Error), database.transaction(SYSTEM) as tx:
-        tx.jobs.add(a_job())
+        tx.enqueue(a_job())
         with pytest.raises(psycopg.errors.DivisionByZero):
             tx.driver.execute("SELECT 1 / 0")
     assert told == []
@@ -181,7 +181,7 @@ def test_due_jobs_are_told_of_after_the_commit_by_queue(opened: Open) -> None:
     first, second, third, later = a_job(), a_job(queue="llm"), a_job(), a_job(delay=timedelta(hours=1))
     with database.transaction(SYSTEM) as tx:
         for job in (first, second, third, later):
-            tx.jobs.add(job)
+            tx.enqueue(job)
         assert told == []
     assert told == [{"default": [first.id, third.id], "llm": [second.id]}]
     assert set(seen) == {first.id, second.id, third.id}
@@ -216,7 +216,7 @@ def test_a_job_that_is_sent_with_the_commit_is_added_once_or_not_at_all(opened: 
         tx.enqueue(job := a_job(payload={"n": "it's \\"}))
     assert told == [{"default": {job.id: 5}}]
     with database.transaction(SYSTEM) as tx:
-        [row] = tx.jobs.recent()
+        [row] = tx.jobs.list_recent().rows
     assert (row["id"], row["payload"], row["wake_at"]) == (job.id, job.payload, None)
 
 
@@ -226,9 +226,9 @@ def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:
     with database.transaction(SYSTEM):
         pass
     with database.transaction(SYSTEM) as tx:
-        tx.jobs.add(a_job(delay=timedelta(hours=1)))
+        tx.enqueue(a_job(delay=timedelta(hours=1)))
     with pytest.raises(RuntimeError), database.transaction(SYSTEM) as tx:
-        tx.jobs.add(a_job())
+        tx.enqueue(a_job())
         raise RuntimeError
     assert told == []
 
@@ -238,7 +238,7 @@ def test_a_job_that_was_there_already_is_not_told_of_again(opened: Open) -> None
     database = opened(on_commit=told.append)
     for _ in range(2):
         with database.transaction(SYSTEM) as tx:
-            tx.jobs.add(a_job(unique_key="k"))
+            tx.enqueue(a_job(unique_key="k"))
     assert len(told) == 1
 
 

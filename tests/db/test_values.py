@@ -74,9 +74,9 @@ def test_every_way_to_the_database_is_that_way(app: App, text: str) -> None:
         tx.sql.execute(insert(generations).values(values))
         assert tx.sql.execute(select(generations.c.concepts)).scalar_one() == [{"text": clean, "number": None}]
         twins = [NewJob(uuid4(), "t", "default", payload=payload, unique_key=text) for _ in range(2)]
-        assert tx.jobs.add_many(twins) == [twins[0].id] * 2
+        assert tx.enqueue_many(twins) == [twins[0].id] * 2
         by_itself = NewJob(uuid4(), text, "default", payload=payload)
-        tx.jobs.add(by_itself)
+        tx.enqueue(by_itself)
     with app.db.transaction(SYSTEM) as tx:
         plain = NewJob(uuid4(), text, "default", payload=payload)
         tx.enqueue(plain)

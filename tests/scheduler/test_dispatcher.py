@@ -17,7 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.queue.claim import Terms, known
+from db.queue.claim import Terms, known_types
 from db.queue.enqueue import NewJob
 from db.transaction import SYSTEM
 from scheduler.dispatcher import Dispatcher
@@ -210,14 +210,14 @@ def backlog(app: App, count: int, tenant_id: UUID | None = None, **columns: obje
     """Rows that nobody rings for."""
     jobs = [NewJob(new_id(), "testing.noop", "default", tenant_id, **columns) for _ in range(count)]  # type: ignore[arg-type]
     with app.db.transaction(SYSTEM) as tx:
-        tx.jobs.add_many(jobs)
-        tx.due.clear()
+        tx.enqueue_many(jobs)
+        tx.notifications.clear()
     return [job.id for job in jobs]
 
 
 def run(app: App, job_ids: list[UUID]) -> list[UUID]:
     with app.db.transaction(SYSTEM) as tx:
-        claimed = tx.claims.claim(job_ids, UUID(int=7), known({"testing.noop": Terms()}))
+        claimed = tx.claims.claim(job_ids, UUID(int=7), known_types({"testing.noop": Terms()}))
     return [job.id for job in claimed]
 
 

@@ -153,7 +153,7 @@ def test_a_lease_lost_before_the_completion_is_written_completes_nothing(app: Ap
 
     def lose_it(ctx: Context) -> None:
         with app.db.transaction(SYSTEM) as tx:
-            tx.workers.give_back(process.runner.worker_id)
+            tx.transitions.give_back_all(process.runner.worker_id)
         with ctx.finish():
             pass
 
@@ -178,7 +178,7 @@ def test_when_an_attempt_cannot_even_be_recorded_nothing_stays_claimed_in_secret
     assert process.runner.leases == frozenset()
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE job_queue SET started_at = started_at - interval '1 hour' WHERE status = 'running'")
-        tx.workers.disown(process.runner.worker_id, process.runner.leases, timedelta(seconds=30))
+        tx.transitions.disown(process.runner.worker_id, process.runner.leases, timedelta(seconds=30))
     assert statuses(app, job_ids) == {"pending": 10}
 
 

@@ -134,7 +134,7 @@ def test_after_a_crash_in_a_step_the_other_side_is_looked_at_first(stage: Stage,
     with pytest.raises(Died):
         stage.run(die, job_id)
     with stage.app.db.transaction(SYSTEM) as tx:
-        tx.workers.give_back(stage.runner.worker_id)
+        tx.transitions.give_back_all(stage.runner.worker_id)
     row = stage.run(publish, job_id)
     assert (row["status"], row["result"]) == ("completed", {"url": "https://example.com/1"})
     assert len(platform.posts) == 1

@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from db.queue.workers import NOBODY
+from db.queue.transitions import NOBODY
 from db.transaction import SYSTEM, Contended
 from domain.errors import Rejected
 from domain.queue.retries import Backoff
@@ -215,7 +215,7 @@ def test_what_no_process_knows_of_is_run_again_only_while_an_attempt_is_left(ben
         process._claimer.take(job_ids, quarantined=True)
         with bench.app.db.transaction(SYSTEM) as tx:
             tx.driver.execute("UPDATE job_queue SET started_at = now() - interval '1 hour' WHERE status = 'running'")
-            tx.workers.disown(process.worker_id, (), timedelta(seconds=30))
+            tx.transitions.disown(process.worker_id, (), timedelta(seconds=30))
         bench.reap()
         ended = [bench.status(job_id) == "failed" for job_id in job_ids]
         assert ended == [most <= attempt for most in (1, 2, 3)]
@@ -231,7 +231,7 @@ def test_what_has_used_up_its_attempts_long_ago_is_ended_when_its_process_stops(
         tx.driver.execute("UPDATE job_queue SET attempts = 7 WHERE id = %s", (worn,))
     process._claimer.take([worn, fresh], quarantined=True)
     with bench.app.db.transaction(SYSTEM) as tx:
-        assert set(tx.workers.give_back(process.worker_id)) == {worn, fresh}
+        assert set(tx.transitions.give_back_all(process.worker_id)) == {worn, fresh}
     bench.reap()
     assert (bench.status(worn), bench.status(fresh), bench.row(fresh).attempts) == ("failed", "pending", 0)
 

@@ -270,7 +270,7 @@ def test_what_postgres_refuses_of_a_step_is_paid_for_once_too(stage: Stage) -> N
 def test_what_was_paid_is_kept_although_the_job_is_to_stop(stage: Stage) -> None:
     def ask(key: str) -> int:
         with stage.app.db.transaction(SYSTEM) as tx:
-            assert tx.jobs.cancel(UUID(key.partition(":")[0])) == "running"
+            assert tx.transitions.cancel(UUID(key.partition(":")[0])) == "running"
         return 1
 
     def work(ctx: Context) -> None:

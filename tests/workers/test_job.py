@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from db.queue.transitions import PART
+from db.queue.enqueue import PART
 from db.transaction import SYSTEM
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from tests.builders import a_tenant, job_row
@@ -83,7 +83,7 @@ def test_in_bulk_one_that_does_not_fit_refuses_all_and_leaves_the_transaction_as
             thumbnail.enqueue_many(tx, [*payloads, {"tenant_id": tenant_id}])
         kept = thumbnail.enqueue_many(tx, payloads[:2])
     with app.db.transaction(tenant_id) as tx:
-        assert {row["id"] for row in tx.jobs.recent()} == set(kept)
+        assert {row["id"] for row in tx.jobs.list_recent().rows} == set(kept)
 
 
 def test_a_tenants_job_without_a_tenant_is_refused() -> None:

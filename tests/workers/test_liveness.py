@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from db.queue.claim import known
+from db.queue.claim import known_types
 from db.transaction import SYSTEM
 from tests.builders import job_row
 from workers.app import App
@@ -46,7 +46,7 @@ def claim(app: App, runner: Runner, job_id: UUID) -> int:
     """What a process does right before it dies. Returns the lease token."""
     with app.db.transaction(SYSTEM) as tx:
         [claimed] = tx.claims.claim(
-            [job_id], runner.worker_id, known({name: declared.terms for name, declared in TYPES.items()})
+            [job_id], runner.worker_id, known_types({name: declared.terms for name, declared in TYPES.items()})
         )
     return claimed.lease_token
 
@@ -144,7 +144,7 @@ def test_what_a_process_does_run_is_not_disowned(app: App) -> None:
     token = claim(app, runner, job_id)
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE job_queue SET started_at = now() - interval '1 hour'")
-        assert tx.workers.disown(runner.worker_id, {token}, timedelta(seconds=30)) == []
+        assert tx.transitions.disown(runner.worker_id, {token}, timedelta(seconds=30)) == []
 
 
 def test_a_stopping_process_gives_back_its_jobs_and_their_attempts(app: App) -> None:

@@ -210,7 +210,7 @@ def test_a_zombie_changes_nothing(bench: Bench) -> None:
             tx.driver.execute("UPDATE workers SET lease_until = now() - interval '1 s'")
             lost = tx.workers.lock_lost(ctx.job.id)
             assert lost is not None
-            tx.jobs.reschedule(lost.id, lost.lease_token, _lost(), timedelta(0))
+            tx.transitions.reschedule(lost, _lost(), timedelta(0))
         bench.script = finish
         bench.new_runner().run_one(ctx.job.id)
         with ctx.finish() as tx:
@@ -228,7 +228,7 @@ def test_a_zombie_changes_nothing(bench: Bench) -> None:
 def test_a_zombie_cannot_begin_either(bench: Bench) -> None:
     def is_overtaken(ctx: Context) -> None:
         with bench.app.db.transaction(SYSTEM) as tx:
-            tx.workers.give_back(bench.runner.worker_id)
+            tx.transitions.give_back_all(bench.runner.worker_id)
         with ctx.begin() as tx:
             leave_mark(tx, "zombie")
 
@@ -239,7 +239,7 @@ def test_a_zombie_cannot_begin_either(bench: Bench) -> None:
 def test_a_zombies_failure_is_not_recorded(bench: Bench) -> None:
     def is_overtaken(ctx: Context) -> None:
         with bench.app.db.transaction(SYSTEM) as tx:
-            tx.workers.give_back(bench.runner.worker_id)
+            tx.transitions.give_back_all(bench.runner.worker_id)
         raise RuntimeError("late")
 
     job_id = bench.run(is_overtaken)

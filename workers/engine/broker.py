@@ -16,7 +16,6 @@ several of them (docs/decisions/0021-redis-that-is-not-the-one-on-the-table.md).
 import itertools
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -31,7 +30,7 @@ from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
 
 from db.queue.dispatch import PRIORITY_STEP
-from db.transaction import Notifications
+from db.queue.notifications import Notifications
 from workers.engine.job import QUEUES
 from workers.runtime.redis_client import RedisClient, connect
 
@@ -97,7 +96,7 @@ class Notifier:
         self._rest = rest
         self._quiet_until = 0.0
 
-    def notify(self, notifications: Notifications) -> bool:
+    def notify(self, notifications: Mapping[str, Mapping[UUID, int]]) -> bool:
         """Tell the workers of each queue which jobs are due, or the relay, if that is not for us to decide.
 
         False if Redis could not be told; never raises.
@@ -122,11 +121,10 @@ class Notifier:
 
     def notify_all(self, commits: Sequence[Notifications]) -> list[None]:
         """`ring` for several commits at once."""
-        jobs: defaultdict[str, dict[UUID, int]] = defaultdict(dict)
+        merged = Notifications()
         for notifications in commits:
-            for queue, due in notifications.items():
-                jobs[queue].update(due)
-        self.notify(jobs)
+            merged.merge(notifications)
+        self.notify(merged)
         return [None] * len(commits)
 
     def put_back(self, queue: str, job_ids: Iterable[UUID]) -> None:

@@ -5,7 +5,8 @@ from uuid import UUID
 
 import structlog
 
-from db.queue.claim import ClaimedJob, known
+from db.queue.claim import known_types
+from db.queue.transitions import ClaimedJob
 from db.transaction import SYSTEM, Database, Tx
 from domain.errors import Unavailable
 from workers.engine.failures import text_of
@@ -24,7 +25,7 @@ class Claimer:
     def __init__(self, db: Database, worker_id: UUID, job_types: JobTypes, leases: set[int]) -> None:
         self._db = db
         self._worker_id = worker_id
-        self._known = known({name: job_type.terms for name, job_type in job_types.items()})
+        self._known = known_types({name: job_type.terms for name, job_type in job_types.items()})
         self._leases = leases
 
     def take_for_all(self, requests: Sequence[Sequence[UUID]]) -> list[Claim]:
@@ -72,4 +73,4 @@ class Claimer:
 
     def take_back(self, tx: Tx, job_ids: Sequence[UUID]) -> int:
         """Return what a claim took whose COMMIT was not answered: nobody here has begun it. Returns how many."""
-        return tx.claims.take_back(job_ids, self._worker_id, self._leases)
+        return tx.transitions.give_back_unknown(job_ids, self._worker_id, self._leases)

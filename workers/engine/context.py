@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from db.queue.claim import ClaimedJob, Done
+from db.queue.transitions import ClaimedJob, Done
 from db.transaction import NO_ANSWER, SYSTEM, Database, LeaseMissing, Scope, Tx
 from domain.errors import Rejected, Unavailable
 from domain.ports import Ports
@@ -128,7 +128,7 @@ class Context:
         with self._transaction() as tx:
             yield tx
             tx.work_as(SYSTEM)
-            standing = tx.claims.standing(self.job)
+            standing = tx.transitions.standing(self.job)
             if standing is None:
                 raise LeaseLost
             if standing == "cancel requested":

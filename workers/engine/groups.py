@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from db.queue.claim import ClaimedJob
+from db.queue.transitions import ClaimedJob
 from db.transaction import SYSTEM, CommitUnknown, Database, LeaseMissing, Scope, Tx
 from domain.errors import ViralError
 from workers.engine.context import Context
@@ -76,7 +76,7 @@ def run_group(
                         raise
                     alone.append(job)
             tx.work_as(SYSTEM)
-            if finished and len(tx.claims.complete(finished)) < len(finished):
+            if finished and len(tx.transitions.complete(finished)) < len(finished):
                 raise LeaseMissing
     except CommitUnknown:
         raise

@@ -72,7 +72,7 @@ class Heartbeat:
             )
         # By itself: a row that cannot be given up must not keep the lease from being renewed.
         with self._db.transaction(SYSTEM, durable=False) as tx:
-            disowned = tx.workers.disown(self.worker_id, self._runner.leases, CLAIM_IN_FLIGHT)
+            disowned = tx.transitions.disown(self.worker_id, self._runner.leases, CLAIM_IN_FLIGHT)
         if disowned:
             log.warning("worker.disowned", job_ids=[str(job_id) for job_id in disowned])
 
@@ -86,7 +86,7 @@ class Heartbeat:
         self._stop.set()
         self._thread.join(timeout=5)
         with self._db.transaction(SYSTEM) as tx:
-            returned = tx.workers.give_back(self.worker_id)
+            returned = tx.transitions.give_back_all(self.worker_id)
             tx.workers.leave(self.worker_id)
         return returned
 

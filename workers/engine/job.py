@@ -123,7 +123,7 @@ class JobType(Generic[P]):
             PayloadInvalid: an argument of one of them does not fit; none is enqueued.
         """
         validated = [self.validated(payload) for payload in payloads]
-        return tx.jobs.add_many(self._new(tx.new_id(), values) for values in validated)
+        return tx.enqueue_many(self._new(tx.new_id(), values) for values in validated)
 
     def _new(self, job_id: UUID, values: dict[str, Any]) -> NewJob:
         options = self.options

@@ -8,9 +8,8 @@ from uuid import UUID
 import structlog
 
 from db.postgres.values import UnreadableJson
-from db.queue.claim import ClaimedJob
-from db.queue.transitions import FailedAttempt
-from db.queue.workers import NOBODY, LostJob
+from db.queue.transitions import NOBODY, ClaimedJob, FailedAttempt
+from db.queue.workers import LostJob
 from db.transaction import NO_ANSWER, SYSTEM, Contended, Database, Tx, is_contended
 from domain.errors import Rejected
 from domain.queue.retries import GiveUp, Retry, after_abandonment, after_crash, after_overrun
@@ -67,11 +66,11 @@ def _rescue(tx: Tx, job_types: JobTypes, job_id: UUID) -> bool:
         return False
     attempt, decision = _lost_attempt(tx, job)
     if isinstance(decision, Retry):
-        tx.jobs.reschedule(job.id, job.lease_token, attempt, decision.after)
+        tx.transitions.reschedule(job, attempt, decision.after)
     else:
         known_end = job.worker_id == NOBODY and job.error_message is not None
-        end = tx.jobs.cancel_mine if known_end and job.unwanted else tx.jobs.fail
-        end(job.id, job.lease_token, attempt, recorded=known_end)
+        status = "cancelled" if known_end and job.unwanted else "failed"
+        tx.transitions.end(job, status, attempt, recorded=known_end)
         if job.job_type in job_types:
             _run_hook(tx, job_types[job.job_type], job, attempt.error_message)
     log.warning(
@@ -106,7 +105,7 @@ def cancel(tx: Tx, job_types: JobTypes, job_id: UUID) -> str | None:
     Raises:
         Contended: what the type does waits for somebody else's transaction; the job must not be cancelled yet.
     """
-    state = tx.jobs.cancel(job_id)
+    state = tx.transitions.cancel(job_id)
     row = tx.jobs.get(job_id) if state == "cancelled" else None
     if row is not None and row["job_type"] in job_types:
         ended = CancelledJob(job_id, row["tenant_id"], row["payload"], row["payload_version"])
@@ -124,7 +123,7 @@ def notify_failure(tx: Tx, job_type: JobType[Any], job: ClaimedJob, reason: str)
         _run_hook(tx, job_type, job, reason)
     except Contended as error:
         log.warning("job.end_put_off", reason=str(error))
-        tx.workers.leave_to_reaper(job.id)
+        tx.transitions.leave_to_reaper(job.id)
 
 
 def _run_hook(tx: Tx, job_type: JobType[Any], job: ClaimedJob | LostJob | CancelledJob, reason: str) -> None:
@@ -150,7 +149,7 @@ def _run_hook(tx: Tx, job_type: JobType[Any], job: ClaimedJob | LostJob | Cancel
         attempt = described(error)
         said = f"its on_failure raised {attempt.error_class}: {attempt.error_message}"
         log.exception("job.hook_failed", job_id=str(job.id), job_type=job_type.name)
-        tx.jobs.add_to_error(job.id, said, attempt.traceback)
+        tx.transitions.add_to_error(job.id, said, attempt.traceback)
 
 
 def _reason(decision: Retry | GiveUp, otherwise: str) -> str:

@@ -18,8 +18,7 @@ from uuid import UUID
 
 import structlog
 
-from db.queue.claim import ClaimedJob, Done
-from db.queue.transitions import FailedAttempt
+from db.queue.transitions import ClaimedJob, Done, FailedAttempt
 from db.transaction import NO_ANSWER, SYSTEM, CommitUnknown, Contended, Database, DatabaseUnavailable, Tx
 from domain.errors import Unavailable, ViralError
 from domain.ports import Ports
@@ -186,17 +185,17 @@ class Runner:
             raise DatabaseUnavailable(str(error)) from error
 
     def _give_back(self, jobs: Collection[ClaimedJob]) -> None:
-        self._persist(lambda tx: tx.claims.give_back(jobs))
+        self._persist(lambda tx: tx.transitions.give_back(jobs))
         self._leases.difference_update(job.lease_token for job in jobs)
 
     def _complete(self, done: Sequence[Done]) -> list[bool]:
         """Write down completions, as soon as Postgres takes them."""
 
         def write(tx: Tx) -> set[UUID]:
-            completed = tx.claims.complete(done)
+            completed = tx.transitions.complete(done)
             # It may have happened in a transaction whose COMMIT was not answered.
             missing = [each.job for each in done if each.job.id not in completed]
-            return completed | {job.id for job in missing if tx.claims.completed(job)}
+            return completed | {job.id for job in missing if tx.transitions.completed(job)}
 
         try:
             completed = self._persist(write)
@@ -264,7 +263,7 @@ class Runner:
         try:
             return run_group(self._db, group, self._handle_in_group)
         except CommitUnknown as error:
-            left = self._persist(lambda tx: [job for job in group if not tx.claims.completed(job)])
+            left = self._persist(lambda tx: [job for job in group if not tx.transitions.completed(job)])
             log.warning("group.commit_unknown", completed=len(group) - len(left), reason=str(error))
             return left
 
@@ -294,7 +293,7 @@ class Runner:
 
     def _resolve(self, claimed: ClaimedJob, error: CommitUnknown) -> None:
         """The answer to a COMMIT was lost: read what became of it, on another connection."""
-        completed = self._persist(lambda tx: tx.claims.completed(claimed))
+        completed = self._persist(lambda tx: tx.transitions.completed(claimed))
         log.warning("job.commit_unknown", completed=completed)
         if not completed:
             self._return(claimed, error)
@@ -308,8 +307,7 @@ class Runner:
             again = after_outage(tx.jobs.outages(claimed.id))
             if again is None:
                 return None, True
-            tx.claims.leave(claimed)
-            return again, tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, again.after, counted=False)
+            return again, tx.transitions.reschedule(claimed, attempt, again.after, counted=False)
 
         again, mine = self._persist(write)
         if again is None:
@@ -367,10 +365,9 @@ class Runner:
         """False if the job is not ours any more."""
 
         def write(tx: Tx) -> bool:
-            tx.claims.leave(claimed)
             if isinstance(decision, Retry):
-                return tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, decision.after)
-            mine = tx.jobs.fail(claimed.id, claimed.lease_token, attempt)
+                return tx.transitions.reschedule(claimed, attempt, decision.after)
+            mine = tx.transitions.end(claimed, "failed", attempt)
             if mine:
                 notify_failure(tx, self._types[claimed.job_type], claimed, attempt.error_message)
             return mine
@@ -393,8 +390,7 @@ class Runner:
         attempt = FailedAttempt("snoozed", "Snoozed", str(snoozed))
 
         def write(tx: Tx) -> bool:
-            tx.claims.leave(claimed)
-            return tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, snoozed.after, counted=False)
+            return tx.transitions.reschedule(claimed, attempt, snoozed.after, counted=False)
 
         mine = self._persist(write)
         wait = round(snoozed.after.total_seconds(), 1)
@@ -404,8 +400,7 @@ class Runner:
         attempt = FailedAttempt("cancelled", "JobCancelled", "stopped as somebody asked for")
 
         def write(tx: Tx) -> bool:
-            tx.claims.leave(claimed)
-            mine = tx.jobs.cancel_mine(claimed.id, claimed.lease_token, attempt)
+            mine = tx.transitions.end(claimed, "cancelled", attempt)
             if mine:
                 notify_failure(tx, self._types[claimed.job_type], claimed, "cancelled")
             return mine

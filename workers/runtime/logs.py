@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.dev import ConsoleRenderer
 
-from db.queue.claim import ClaimedJob
+from db.queue.transitions import ClaimedJob
 from domain.text.visible import visible, visible_json
 from workers.engine.failures import text_of, traceback_of
 from workers.runtime.terminal import coloured

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from db.queue.claim import ClaimedJob, Done, Terms, known
+from db.queue.claim import Terms, known_types
 from db.queue.enqueue import NewJob
-from db.queue.transitions import FailedAttempt
+from db.queue.transitions import ClaimedJob, Done, FailedAttempt
 from db.transaction import SYSTEM
 from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from tests.chaos.ground import Place
@@ -22,7 +22,7 @@ from workers.engine.outcomes import rescue
 
 TYPE, QUEUE = "chaos.model", "default"
 HOUR = timedelta(hours=1)
-KNOWN = known({TYPE: Terms(timeout=timedelta(days=1))})
+KNOWN = known_types({TYPE: Terms(timeout=timedelta(days=1))})
 ROWS = """
 SELECT id, status, attempts, max_attempts, crashes, CASE WHEN status = 'running' THEN lease_token END,
        (SELECT count(*) FROM job_attempts a WHERE a.job_id = q.id)
@@ -103,7 +103,7 @@ class Queue(RuleBasedStateMachine):
                 unique_key=key,
                 delay=timedelta(0) if due else HOUR,
             )
-            found = tx.jobs.add(new)
+            found = tx.enqueue(new)
         twin = self.live_twin(key)
         if twin is not None:
             assert found == twin
@@ -159,7 +159,7 @@ class Queue(RuleBasedStateMachine):
         if (claimed := self.a_claim(data)) is None:
             return
         with self.begin() as tx:
-            done = tx.claims.complete([Done(claimed, None)])
+            done = tx.transitions.complete([Done(claimed, None)])
         assert done == ({claimed.id} if self.owned(claimed) else set())
         if done:
             self.jobs[claimed.id].leave("completed")
@@ -171,9 +171,9 @@ class Queue(RuleBasedStateMachine):
         attempt = FailedAttempt("failed", "Error", "told to")
         with self.begin() as tx:
             if again:
-                mine = tx.jobs.reschedule(claimed.id, claimed.lease_token, attempt, timedelta(0) if due else HOUR)
+                mine = tx.transitions.reschedule(claimed, attempt, timedelta(0) if due else HOUR)
             else:
-                mine = tx.jobs.fail(claimed.id, claimed.lease_token, attempt)
+                mine = tx.transitions.end(claimed, "failed", attempt)
         assert mine == self.owned(claimed)
         if mine:
             self.jobs[claimed.id].leave("pending" if again else "failed", due=due or not again)
@@ -184,7 +184,7 @@ class Queue(RuleBasedStateMachine):
         if (claimed := self.a_claim(data)) is None:
             return
         with self.begin() as tx:
-            tx.claims.give_back([claimed])
+            tx.transitions.give_back([claimed])
         if self.owned(claimed):
             self.jobs[claimed.id].leave("pending")
             self.jobs[claimed.id].attempts -= 1
@@ -193,7 +193,7 @@ class Queue(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         for job_id in self.some(data)[:1]:
             with self.begin() as tx:
-                said = tx.jobs.cancel(job_id)
+                said = tx.transitions.cancel(job_id)
             assert said == {"pending": "cancelled", "running": "running"}.get(self.jobs[job_id].status)
             if said == "cancelled":
                 self.jobs[job_id].leave("cancelled")
@@ -205,7 +205,7 @@ class Queue(RuleBasedStateMachine):
             over = job.status in {"failed", "cancelled"}
             try:
                 with self.begin() as tx:
-                    retried = tx.jobs.retry(job_id)
+                    retried = tx.transitions.retry(job_id)
             except psycopg.errors.UniqueViolation:
                 assert over
                 assert self.live_twin(job.key) is not None
@@ -240,7 +240,7 @@ class Queue(RuleBasedStateMachine):
         """A process that stops gives back what it runs."""
         worker = data.draw(st.sampled_from(list(self.workers)))
         with self.begin() as tx:
-            returned = set(tx.workers.give_back(worker))
+            returned = set(tx.transitions.give_back_all(worker))
         mine = {job_id for job_id, job in self.jobs.items() if job.worker == worker}
         assert returned == mine
         for job_id in mine:

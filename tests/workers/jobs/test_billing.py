@@ -246,7 +246,7 @@ def test_replaying_an_applied_event_changes_nothing(app: App, ada: UUID) -> None
     before, entries = tenant(app, ada), ledger(app, ada)
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE job_queue SET status = 'failed'")
-        assert [tx.jobs.retry(job_id) for job_id in jobs] == [True] * 3
+        assert [tx.transitions.retry(job_id) for job_id in jobs] == [True] * 3
     assert drain(app) == 3
     assert (tenant(app, ada), ledger(app, ada)) == (before, entries)
 

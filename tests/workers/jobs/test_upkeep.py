@@ -145,7 +145,7 @@ def test_cancelled_between_batches_it_stops_and_each_job_is_in_one_place(
     app: App, owner_url: str, drain: Callable[[], int], now: datetime
 ) -> None:
     with between_batches(app, owner_url, drain, now) as (job_id, jobs), app.db.transaction(SYSTEM) as tx:
-        assert tx.jobs.cancel(job_id) == "running"
+        assert tx.transitions.cancel(job_id) == "running"
     assert job_row(app, job_id)["status"] == "cancelled"
     assert where(app, *jobs) == ["archived", "hot"]
 
