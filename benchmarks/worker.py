@@ -2,7 +2,7 @@
 
 import benchmarks.jobs
 import workers.jobs
-from workers.engine.job import QUEUES
+from workers.engine.queues import QUEUES
 from workers.main import WorkerProcess, command
 from workers.settings import load
 

@@ -13,7 +13,7 @@ from local.embedded import Embedded, start_embedded
 from local.spawn import LOOPBACK, answers
 from local.supervisor import Child, Supervisor
 from web.server.listen import PortTaken, bind
-from workers.engine.job import QUEUES
+from workers.engine.queues import QUEUES
 from workers.main import command as worker_command
 from workers.runtime.redis_client import refuse_cluster
 from workers.runtime.terminal import coloured

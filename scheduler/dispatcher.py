@@ -18,10 +18,11 @@ from db.transaction import NO_ANSWER, SYSTEM, Database, Tx
 from domain.billing.plan import TENANT_WEIGHTS
 from scheduler.schedule import Schedule, latest_before, skipped, to_fire
 from scheduler.window import WINDOW, Window
-from workers.engine.broker import FEW, Notifier
 from workers.engine.failures import text_of
-from workers.engine.job import QUEUES, JobTypes
+from workers.engine.job import JobTypes
+from workers.engine.notifier import DIRECT_LIMIT, Notifier
 from workers.engine.outcomes import rescue
+from workers.engine.queues import QUEUES
 
 TICK, TICK_BUSY = 0.5, 0.03
 """Seconds between two looks at the table when nobody calls: when all that waits fits in Redis, and when it does not."""
@@ -87,7 +88,9 @@ class Dispatcher:
             if stop.wait(max(SHORTEST_REST, self._stopwatch() - began)):
                 return
             try:
-                self._called = self._notifier.await_call(TICK_BUSY if self._next_strange or self._backlog() else TICK)
+                self._called = self._notifier.wait_for_signal(
+                    TICK_BUSY if self._next_strange or self._backlog() else TICK
+                )
             except redis.RedisError:
                 stop.wait(TICK)
 
@@ -132,10 +135,10 @@ class Dispatcher:
         if not all_of_it and not called:
             return 0
         with self._db.transaction(SYSTEM) as tx:
-            dispatch = tx.dispatch.next(queue, WINDOW if all_of_it else FEW, TENANT_WEIGHTS)
+            dispatch = tx.dispatch.next(queue, WINDOW if all_of_it else DIRECT_LIMIT, TENANT_WEIGHTS)
         new, known = line.place(dispatch, now, all_of_it=all_of_it)
         if new or known:
-            line.note(known, self._notifier.line_up(queue, new, known), now)
+            line.note(known, self._notifier.dispatch(queue, new, known), now)
         return len(new)
 
     def _still_full(self) -> bool:

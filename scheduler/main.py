@@ -17,7 +17,7 @@ from domain.ops.connections import Role, usual_pool
 from scheduler.dispatcher import TICK, Dispatcher
 from scheduler.schedule import SCHEDULES
 from workers.app import App, build
-from workers.engine.broker import Notifier
+from workers.engine.notifier import Notifier
 from workers.runtime import logs
 from workers.runtime.redis_client import connect
 from workers.runtime.startup import when_served

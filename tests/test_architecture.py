@@ -30,8 +30,11 @@ HOMES = {
     "sqlalchemy": ("db",),
     "alembic": ("db.migrate.upgrade",),
     "psycopg": ("db", "web", "cli", "local"),
-    "dramatiq": ("workers.engine.broker", "workers.main"),
-    "redis": ("workers.runtime.redis_client", "workers.engine.broker", "web.api.rate_limit", "scheduler.dispatcher"),
+    "dramatiq": ("workers.engine.broker", "workers.engine.queues", "workers.main"),
+    "redis": (
+        *("workers.runtime.redis_client", "workers.engine.broker", "workers.engine.notifier", "web.api.rate_limit"),
+        "scheduler.dispatcher",
+    ),
     "apscheduler": ("scheduler",),
     "starlette": ("web",),
     "uvicorn": ("web",),

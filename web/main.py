@@ -105,7 +105,7 @@ def run(settings: Settings) -> None:
         clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
         connect=app.db.connect,
         notify=app.notifier.notify,
-        redis_ping=app.notifier.ping,
+        redis_ping=app.notifier.probe,
         clock=time.time,
         make_id=Ids(),
         stripe_job=apply_stripe_event,

@@ -27,8 +27,8 @@ from domain.ids import next_uuid7
 from domain.ports import Ports
 from workers.adapters.ports import open_ports
 from workers.engine.batcher import Batcher
-from workers.engine.broker import Notifier
 from workers.engine.job import JobType, JobTypes
+from workers.engine.notifier import Notifier
 from workers.engine.runner import Runner
 from workers.runtime.redis_client import connect
 from workers.runtime.version import VERSION

@@ -16,9 +16,9 @@ import workers.jobs
 from db.transaction import NO_ANSWER
 from domain.ops.connections import Role, usual_pool
 from workers.app import build
-from workers.engine.broker import NotificationBroker, declare_actor
+from workers.engine.broker import SortedSetBroker
 from workers.engine.heartbeat import INTERVAL, LEASE, Heartbeat
-from workers.engine.job import QUEUES
+from workers.engine.queues import QUEUES, declare_actors, notifications_key
 from workers.runtime import logs
 from workers.runtime.startup import when_served
 from workers.settings import Settings, load
@@ -58,8 +58,8 @@ class WorkerProcess:
             interval=interval,
             lease=lease,
         )
-        self.broker = NotificationBroker(settings.redis_url, queues, self._runner.batch_size)
-        declare_actor(self.broker, self._runner.run)
+        self.broker = SortedSetBroker(settings.redis_url, {queue: notifications_key(queue) for queue in queues})
+        declare_actors(self.broker, queues, self._runner.run, self._runner.batch_size)
 
     def run(self, asked_to_stop: SimpleQueue[Any]) -> None:
         """Work until asked to stop; then finish what was begun, and give back what outlasts the grace period.

@@ -115,7 +115,7 @@ def list_jobs(
     """The newest jobs first."""
     from db.schema.queue import JOB_STATUSES
     from db.transaction import SYSTEM
-    from workers.engine.job import QUEUES
+    from workers.engine.queues import QUEUES
 
     if status is not None and status not in JOB_STATUSES:
         raise typer.BadParameter(f"no such status; there are {', '.join(JOB_STATUSES)}", param_hint="--status")
@@ -163,7 +163,7 @@ def explain(job_id: JobId, as_json: AsJson = False) -> None:
 
     with session() as current:
         known = {name: declared.payload_version for name, declared in current.job_types.items()}
-        redis = unheard(current.notifier.ping)
+        redis = unheard(current.notifier.probe)
         with current.db.transaction(SYSTEM) as tx:
             facts = gather(tx, job_id, version=current.version, known=known, redis=redis)
     if facts is None:

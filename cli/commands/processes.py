@@ -110,7 +110,7 @@ def worker(queues: Queues = None) -> None:
     """
     from cli.environment import WORKER, without_secrets_of_others
     from cli.session import environment_of, resolve
-    from workers.engine.job import QUEUES
+    from workers.engine.queues import QUEUES
     from workers.main import command
     from workers.runtime.redis_client import refuse_cluster
     from workers.settings import load

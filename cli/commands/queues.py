@@ -39,7 +39,7 @@ def list_queues(as_json: AsJson = False) -> None:
     many live processes work on the queue. Below: what was decided of single tenants.
     """
     from db.transaction import SYSTEM
-    from workers.engine.job import QUEUES
+    from workers.engine.queues import QUEUES
 
     with session() as current, current.db.transaction(SYSTEM) as tx:
         now, workers = tx.now(), tx.workers.all()
@@ -151,7 +151,7 @@ def _check(tx: "Tx", queue: str, tenant: UUID | None) -> None:
     typer.BadParameter: nobody knows the queue.
     UnknownTenant: nobody knows the tenant.
     """
-    from workers.engine.job import QUEUES
+    from workers.engine.queues import QUEUES
 
     if queue not in QUEUES:
         # Another program may have put a job on a queue of its own.

@@ -19,9 +19,9 @@ from scheduler.schedule import SCHEDULES
 from tests.builders import NOV_22, a_tenant, tenant
 from tests.cli.shell import Shell
 from workers.app import App
-from workers.engine.broker import notifications_key
 from workers.engine.heartbeat import LEASE
-from workers.engine.job import QUEUES, Context, job
+from workers.engine.job import Context, job
+from workers.engine.queues import QUEUES, notifications_key
 from workers.engine.runner import Runner
 from workers.jobs.generation import give_back
 from workers.runtime.redis_client import connect

@@ -22,7 +22,8 @@ from tests.cli.shell import Shell, working
 from tests.drain import drain as drain_app
 from tests.wait import until
 from workers.app import App
-from workers.engine.job import QUEUES, Context, job
+from workers.engine.job import Context, job
+from workers.engine.queues import QUEUES
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.quota import reset_due
 

@@ -54,7 +54,7 @@ class House:
             clerk_secrets=clerk_secrets,
             connect=app.db.connect,
             notify=self.notified.append,
-            redis_ping=app.notifier.ping,
+            redis_ping=app.notifier.probe,
             clock=lambda: self.now.timestamp(),
             make_id=Ids(),
             stripe_job=apply_stripe_event,

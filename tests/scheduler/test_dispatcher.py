@@ -25,8 +25,9 @@ from scheduler.schedule import CatchUp, Schedule, fires_between, to_fire
 from tests.builders import a_tenant, new_id
 from tests.redis_servers import a_redis
 from workers.app import App
-from workers.engine.broker import Notifier, notifications_key
 from workers.engine.job import Context, job
+from workers.engine.notifier import Notifier
+from workers.engine.queues import notifications_key
 from workers.runtime import logs
 from workers.runtime.redis_client import connect
 
@@ -489,5 +490,5 @@ def test_a_day_has_24_hourly_fires_and_catching_up_is_bounded() -> None:
 
 def test_no_redis_at_all_is_survived(app: App) -> None:
     with pytest.raises(redis.RedisError):
-        Notifier(connect("redis://127.0.0.1:1/0")).ping()
+        Notifier(connect("redis://127.0.0.1:1/0")).probe()
     assert Notifier(connect("redis://127.0.0.1:1/0")).notify({"default": {UUID(int=1): 5}}) is False

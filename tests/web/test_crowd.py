@@ -35,7 +35,7 @@ from web.api.usage import UsageLog
 from web.error_responses import ApiError
 from web.main import WebDeps
 from workers.app import App, build
-from workers.engine.broker import connect
+from workers.runtime.redis_client import connect
 from workers.settings import Settings
 
 __all__ = ["deps", "notified"]

@@ -36,7 +36,7 @@ from web.server.body import MAX_BODY
 from web.server.connections import ConnectionLimits, Server
 from web.webhook_writer import Notifications
 from workers.app import App, Ids
-from workers.engine.broker import Notifier
+from workers.engine.notifier import Notifier
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.runtime.redis_client import connect
@@ -422,7 +422,7 @@ def test_readiness_writes_to_redis_and_says_what_it_refuses(deps: WebDeps, tmp_p
     with a_redis(tmp_path) as server:
         notifier = Notifier(connect(server.url))
         server.ask("CONFIG", "SET", "maxmemory", "1")
-        with serving(replace(deps, redis_ping=notifier.ping)) as web:
+        with serving(replace(deps, redis_ping=notifier.probe)) as web:
             ready = web.client.get("/readyz")
         notifier.close()
     assert (ready.status_code, ready.json()["status"], ready.json()["redis"]) == (200, "degraded", "refuses writes")

@@ -12,8 +12,8 @@ import pytest
 from db.transaction import SYSTEM
 from domain.errors import Rejected
 from workers.app import App
-from workers.engine.broker import notifications_key
 from workers.engine.job import Context, job
+from workers.engine.queues import notifications_key
 from workers.engine.runner import SLOW, Runner
 from workers.runtime.redis_client import connect
 

@@ -33,12 +33,9 @@ from domain.errors import PayloadInvalid, TenantContextNotSet
 from domain.queue.retries import Backoff
 from domain.text.redaction import place
 from workers.engine.context import Context as Context
+from workers.engine.queues import QUEUES
 
 P = ParamSpec("P")
-
-QUEUES = {"events": 100, "default": 100, "llm": 1, "media": 1, "social": 1}
-"""Few, and named by what their jobs wait for. The number: how many a thread may take at once. Jobs that wait for the
-outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred."""
 
 DEFAULT_BACKOFF = Backoff()
 DEFAULT_TIMEOUT = timedelta(minutes=10)

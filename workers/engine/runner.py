@@ -28,9 +28,10 @@ from workers.engine.claiming import Claimer
 from workers.engine.context import TRY_AGAIN, Context, JobCancelled, LeaseLost, Snoozed
 from workers.engine.failures import described, named
 from workers.engine.groups import GroupedContext, run_group, take_group
-from workers.engine.job import QUEUES, JobTypes
+from workers.engine.job import JobTypes
 from workers.engine.outcomes import notify_failure
 from workers.engine.quarantine import Quarantine
+from workers.engine.queues import QUEUES
 from workers.runtime import logs
 
 QUICK, SLOW = 0.025, 0.25

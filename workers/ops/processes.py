@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workers.engine.job import QUEUES
+from workers.engine.queues import QUEUES
 
 
 def state(worker: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from workers.engine.broker import Notifier
+from workers.engine.notifier import Notifier
 from workers.ops.explain import Reason
 from workers.runtime.redis_client import USE_INSTEAD, Trouble, describe, diagnose
 
@@ -17,7 +17,7 @@ def verdict(notifier: Notifier) -> tuple[str, str]:
     if server.get("cluster_enabled"):
         return "fail", f"Redis is in cluster mode: {USE_INSTEAD}"
     try:
-        notifier.ping()
+        notifier.probe()
     except Exception as error:
         trouble, says = diagnose(error), describe(error)
         if trouble is Trouble.IS_CLUSTER:
@@ -34,7 +34,7 @@ def verdict(notifier: Notifier) -> tuple[str, str]:
 def _told_by(notifier: Notifier) -> Mapping[str, Any]:
     """Nothing of a server that is away, or of a host that keeps INFO to itself."""
     try:
-        return notifier.server()
+        return notifier.server_info()
     except Exception:
         return {}
 
@@ -51,10 +51,10 @@ def _doubts(server: Mapping[str, Any]) -> Iterator[str]:
         yield f"{used / most:.0%} of its maxmemory is used: above that it refuses writes"
 
 
-def unheard(ping: Callable[[], None]) -> Reason | None:
-    """Why no worker can be told of a job, if it is so now; `ping` writes to Redis."""
+def unheard(probe: Callable[[], None]) -> Reason | None:
+    """Why no worker can be told of a job, if it is so now; `probe` writes to Redis."""
     try:
-        ping()
+        probe()
     except Exception as error:
         advice = "it begins within seconds of Redis taking writes again: `viral doctor` says more"
         return Reason(f"redis_{diagnose(error)}", f"no worker can be told of it: {describe(error)}", advice)

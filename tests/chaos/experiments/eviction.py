@@ -16,7 +16,8 @@ from tests.chaos.load import Feeder, feeding
 from tests.chaos.report import Finding
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
-from workers.engine.broker import EPOCH_KEY, notifications_key
+from workers.engine.notifier import EPOCH_KEY
+from workers.engine.queues import notifications_key
 
 RECOVERY_BAR = 5.0
 """Seconds until what had waited in Redis is begun beside free workers, and until the first job moves in a Redis that

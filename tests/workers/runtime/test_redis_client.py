@@ -24,11 +24,11 @@ from tests.builders import new_id
 from tests.proxy import Proxy, proxied
 from tests.redis_servers import RedisServer, a_redis
 from tests.wait import until
-from tests.workers.test_broker import Listener
+from tests.workers.engine.test_broker import Listener
 from web.api.rate_limit import Policy, Throttle
 from workers.app import build
-from workers.engine.broker import Notifier
 from workers.engine.job import Context, job
+from workers.engine.notifier import Notifier
 from workers.runtime import logs
 from workers.runtime.redis_client import (
     CALM,
@@ -160,11 +160,11 @@ def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) 
         for _ in range(3):
             assert in_threads(8, notify) == in_threads(8, take) == [True] * 8
         with Listener(name.url(old.url)).listening() as listener:
-            until(lambda: len(listener.heard) == 24, "all rings to be heard")
+            until(lambda: len(listener.received) == 24, "all ids to be received")
             promote(old, new, name)
             with capture_logs() as lines:
                 assert in_threads(8, notify) == in_threads(8, take) == [True] * 8
-                until(lambda: len(listener.heard) == 32, "the consumers to be with the new primary")
+                until(lambda: len(listener.received) == 32, "the consumers to be with the new primary")
         for used_for in ("notifications", "the limits of requests"):
             assert said(lines, used_for) == ["redis.refuses_writes"]
         told_of_workers = said(lines, "taking jobs")
@@ -219,15 +219,15 @@ def test_a_demoted_server_that_nobody_replaces_is_told_once_and_left_for_the_new
 def test_an_address_that_changes_is_found_though_the_old_server_lives_on(tmp_path: Path) -> None:
     with pair(tmp_path) as (old, new, name):
         notifier = Notifier(client := connect(name.url(old.url), patience=PATIENCE))
-        notifier.ping()
+        notifier.probe()
         new.promote()
         name.target = ("127.0.0.1", new.port)
         old.ask("FLUSHALL")
         new.ask("FLUSHALL")
-        notifier.ping()
+        notifier.probe()
         assert (old.ask("DBSIZE"), new.ask("DBSIZE")) == (1, 0)
         client._reopen_at = 0.0  # instead of waiting
-        notifier.ping()
+        notifier.probe()
         assert new.ask("DBSIZE") == 1
         notifier.close()
 
@@ -262,9 +262,9 @@ def test_a_full_redis_is_told_once_and_enqueueing_goes_on(own: RedisServer, sett
                 told.enqueue(tx)
             app.notifier.waiting(["default"])
         own.ask("CONFIG", "SET", "maxmemory", "0")
-        app.notifier.ping()
+        app.notifier.probe()
         app.notifier._client._failed_at -= CALM  # instead of waiting
-        app.notifier.ping()
+        app.notifier.probe()
     assert said(lines) == ["redis.refuses_writes", "redis.back"]
     assert next(line["reason"] for line in lines if "reason" in line).startswith("OOM ")
     with app.db.transaction(SYSTEM) as tx:
@@ -320,13 +320,13 @@ def test_all_keys_of_a_command_are_in_one_slot(cluster: RedisServer) -> None:
     assert notifier.notify({queue: {new_id(): 5} for queue in queues})
     assert notifier.waiting(queues) == dict.fromkeys(queues, 1)
     known, new = str(new_id()), str(new_id())
-    assert notifier.line_up("default", {new: 1.0}, {known: 2.0}) == {known}
+    assert notifier.dispatch("default", {new: 1.0}, {known: 2.0}) == {known}
     assert notifier.epoch("a") == "a"
-    notifier.ping()
+    notifier.probe()
     few = [(Policy("key", 3, 3600), "ada"), (Policy("tenant", 100, 3600), "acme")]
     assert [taken.wait > 0 for _ in range(5) if (taken := throttle.take(few))] == [False, False, False, True, True]
     with Listener(cluster.url).listening() as listener:
-        until(lambda: UUID(new) in listener.heard, "the ring to be heard")
+        until(lambda: UUID(new) in listener.received, "the ring to be heard")
     notifier.close()
     throttle.close()
 
@@ -373,7 +373,7 @@ def test_a_socket_of_this_machine_works(tmp_path: Path) -> None:
         notifier = Notifier(
             connect(load({"REDIS_URL": f"unix://{tmp_path}/redis.sock?db=1&password=sekret"}).redis_url)
         )
-        notifier.ping()
+        notifier.probe()
         notifier.close()
 
 
@@ -396,7 +396,7 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
             notifier.close()
             throttle.close()
         with Listener(url).listening() as listener:
-            until(lambda: len(listener.heard) == 2, "the rings to be heard")
+            until(lambda: len(listener.received) == 2, "both ids to be received")
         with connect(server.url) as client, pytest.raises(redis.RedisError) as caught:
             client.ping()
         assert diagnose(caught.value) is Trouble.REFUSES_US

@@ -1,0 +1,209 @@
+"""The broker on a real Redis, and the actors on Dramatiq's own broker, both with Dramatiq's worker threads."""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from dramatiq import Worker
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.errors import QueueNotFound
+
+from db.queue.dispatch import PRIORITY_STEP
+from db.queue.notifications import Notifications
+from db.transaction import SYSTEM
+from tests.builders import job_row, new_id
+from tests.conftest import Servers
+from tests.wait import until
+from workers.app import App
+from workers.engine.broker import BatchSize, SortedSetBroker
+from workers.engine.heartbeat import LEASE
+from workers.engine.job import Context, job
+from workers.engine.notifier import Notifier
+from workers.engine.queues import QUEUES, declare_actors, notifications_key
+from workers.runtime.redis_client import connect
+
+
+class Listener:
+    """Dramatiq's threads behind the broker; remembers the ids that its actors were called with."""
+
+    def __init__(self, url: str, *, threads: int = 2, batch_size: int = 200) -> None:
+        self.received: list[UUID] = []
+        self.messages = 0
+        self.hold = threading.Event()
+        self.hold.set()
+        self.broker = SortedSetBroker(url, {queue: notifications_key(queue) for queue in ("default", "llm")})
+        sizes = {"default": batch_size, "llm": 1}
+        declare_actors(self.broker, sizes, self._run, sizes.__getitem__)
+        self.worker = Worker(self.broker, worker_threads=threads, worker_timeout=100)
+
+    def _run(self, queue: str, job_ids: list[str]) -> None:
+        self.hold.wait(60)
+        self.messages += 1
+        self.received += [UUID(job_id) for job_id in job_ids]
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator["Listener"]:
+        self.worker.start()
+        try:
+            yield self
+        finally:
+            self.hold.set()
+            self.worker.stop(timeout=60_000)
+            self.broker.close()
+
+
+@pytest.fixture
+def notifier(redis_url: str) -> Iterator[Notifier]:
+    notifier = Notifier(connect(redis_url))
+    yield notifier
+    notifier.close()
+
+
+def ids(count: int) -> list[UUID]:
+    return [new_id() for _ in range(count)]
+
+
+def notifications(job_ids: Sequence[UUID], queue: str = "default", priority: int = 5) -> Notifications:
+    return Notifications({queue: dict.fromkeys(job_ids, priority)})
+
+
+def test_every_queue_has_its_actor_and_many_ids_share_a_message(redis_url: str, notifier: Notifier) -> None:
+    first, second = ids(60), ids(1)
+    assert notifier.notify({**notifications(first), **notifications(second, "llm")})
+    assert notifier.waiting(["default", "llm", "media"]) == {"default": 60, "llm": 1, "media": 0}
+    with Listener(redis_url).listening() as listener:
+        until(lambda: len(listener.received) == 61, "all ids to be received")
+    assert sorted(listener.received) == first + second
+    assert listener.messages == 2
+
+
+def test_the_most_urgent_is_received_first(redis_url: str, notifier: Notifier) -> None:
+    usual, urgent, back, ranked = ids(4)
+    notifier.notify(notifications([usual]))
+    notifier.notify(notifications([urgent], priority=1))
+    notifier.put_back("default", [back])
+    notifier.dispatch(
+        "default", {str(ranked): PRIORITY_STEP + 2.5}, {str(usual): PRIORITY_STEP + 2.0, str(new_id()): 0.0}
+    )
+    with Listener(redis_url, threads=1).listening() as listener:
+        until(lambda: len(listener.received) == 4, "all ids to be received")
+    assert listener.received == [back, urgent, usual, ranked], "and a job that was only rescored has not been added"
+
+
+def test_a_waiting_worker_answers_at_once(redis_url: str, notifier: Notifier) -> None:
+    """It blocks on the set, so Redis wakes it: it need not wake up to look. (How fast is a matter for `make bench`.)"""
+    with Listener(redis_url).listening() as listener:
+        client = connect(redis_url)
+        until(lambda: client.info("clients")["blocked_clients"] >= 2, "both consumers to wait")
+        client.close()
+        notifier.notify(notifications(ids(1)))
+        until(lambda: listener.received, "the notification to be received")
+
+
+def test_what_was_taken_and_not_begun_is_put_back_for_others(redis_url: str, notifier: Notifier) -> None:
+    notified = ids(4)
+    for job_id in notified:
+        notifier.notify(notifications([job_id], "llm"))
+    listener = Listener(redis_url, threads=1)
+    listener.hold.clear()
+    listener.worker.queue_prefetch = 6
+    listener.worker.start()
+    until(lambda: notifier.waiting(["llm"]) == {"llm": 1}, "three messages to be taken")
+
+    [thread] = listener.worker.workers
+
+    def let_go() -> None:
+        until(lambda: not thread.running, "the worker to be told to stop")
+        listener.hold.set()
+
+    threading.Thread(target=let_go).start()
+    listener.worker.stop(timeout=60_000)
+    left = notifier.waiting(["llm"])["llm"]
+    assert len(listener.received) + left == 4
+    assert listener.received == notified[: len(listener.received)]
+    assert left >= 1
+    listener.broker.close()
+
+
+def test_notifications_that_were_sent_one_by_one_are_taken_together(redis_url: str, notifier: Notifier) -> None:
+    notified = ids(40)
+    for job_id in notified:
+        notifier.notify(notifications([job_id]))
+    listener = Listener(redis_url, threads=1)
+    listener.hold.clear()
+    with listener.listening():
+        until(lambda: notifier.waiting(["default"]) == {"default": 0}, "all notifications to be taken")
+        listener.hold.set()
+        until(lambda: listener.received == notified, "all ids to be received, in their order")
+    assert listener.messages == 1
+
+
+def test_an_outage_is_waited_out(servers: Servers, redis_url: str, notifier: Notifier) -> None:
+    """Connections are cut while the worker waits; it reconnects by itself and receives the next notification."""
+    with Listener(redis_url).listening() as listener:
+        client = connect(redis_url)
+        until(lambda: client.info("clients")["blocked_clients"] >= 2, "both consumers to wait")
+        client.client_kill_filter(_type="normal", skipme=True)
+        client.close()
+        notified = ids(1)
+        until(lambda: notifier.notify(notifications(notified)), "the notifier to reconnect")
+        until(lambda: notified[0] in listener.received, "the notification to be received again")
+
+
+def test_a_queue_without_an_actor_is_not_consumed(redis_url: str) -> None:
+    broker = SortedSetBroker(redis_url, {})
+    with pytest.raises(QueueNotFound):
+        broker.consume("default")
+    broker.close()
+
+
+def test_an_actor_that_fails_frees_its_place(redis_url: str, notifier: Notifier) -> None:
+    """Dramatiq logs it and rejects the message; the next is received all the same."""
+    received: list[str] = []
+
+    def fail(queue: str, job_ids: list[str]) -> None:
+        received.extend(job_ids)
+        raise ValueError("no job of ours does this")
+
+    broker = SortedSetBroker(redis_url, {"llm": notifications_key("llm")})
+    declare_actors(broker, ["llm"], fail, lambda queue: 1)
+    worker = Worker(broker, worker_threads=1, worker_timeout=100)
+    sent = [str(job_id) for job_id in ids(4)]
+    for job_id in sent:
+        broker.actors["llm"].send([job_id])
+    worker.start()
+    try:
+        until(lambda: len(received) == 4, "each message to be received once")
+    finally:
+        worker.stop(timeout=60_000)
+        broker.close()
+    assert sorted(received) == sorted(sent)
+
+
+@job("testing.on_a_stub", system=True)
+def on_a_stub(ctx: Context) -> None:
+    with ctx.finish():
+        pass
+
+
+def test_the_actors_work_on_dramatiqs_own_broker(app: App) -> None:
+    """A job of the table, its id in a message of Dramatiq's `StubBroker`, and its worker: the seam is Dramatiq's."""
+    runner = replace(app, job_types={on_a_stub.name: on_a_stub}).runner()
+    with app.db.transaction(SYSTEM) as tx:
+        tx.workers.beat(runner.worker_id, hostname="tests", pid=0, queues=tuple(QUEUES), version="", lease=LEASE)
+        job_id = on_a_stub.enqueue(tx)
+    broker = StubBroker(middleware=[BatchSize()])
+    declare_actors(broker, QUEUES, runner.run, runner.batch_size)
+    assert broker.get_declared_actors() == set(QUEUES)
+    worker = Worker(broker, worker_threads=1, worker_timeout=100)
+    worker.start()
+    try:
+        broker.actors["default"].send([str(job_id)])
+        broker.join("default", timeout=60_000)
+        worker.join()
+    finally:
+        worker.stop(timeout=60_000)
+    assert job_row(app, job_id)["status"] == "completed"

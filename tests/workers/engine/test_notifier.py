@@ -1,0 +1,69 @@
+"""Notifications in a real Redis: what waits in it, and when the dispatcher is signalled."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+import pytest
+
+from db.queue.notifications import Notifications
+from tests.builders import new_id
+from workers.engine.notifier import DIRECT_LIMIT, Notifier
+from workers.runtime.redis_client import connect
+
+
+@pytest.fixture
+def notifier(redis_url: str) -> Iterator[Notifier]:
+    notifier = Notifier(connect(redis_url))
+    yield notifier
+    notifier.close()
+
+
+def ids(count: int) -> list[UUID]:
+    return [new_id() for _ in range(count)]
+
+
+def notifications(job_ids: Sequence[UUID], queue: str = "default") -> Notifications:
+    return Notifications({queue: dict.fromkeys(job_ids, 5)})
+
+
+def signalled(notifier: Notifier) -> bool:
+    return notifier.wait_for_signal(0.01)
+
+
+def test_when_much_waits_the_dispatcher_is_signalled_instead(notifier: Notifier) -> None:
+    assert notifier.notify(notifications(ids(DIRECT_LIMIT + 1000)))
+    assert notifier.waiting(["default"]) == {"default": DIRECT_LIMIT}
+    assert signalled(notifier)
+    assert not signalled(notifier)
+    for _ in range(3):
+        assert notifier.notify(notifications(ids(1)))
+    assert notifier.waiting(["default"]) == {"default": DIRECT_LIMIT}
+    assert signalled(notifier)
+    assert not signalled(notifier), "once is enough"
+
+
+def test_a_queue_in_which_something_changed_is_a_signal(notifier: Notifier) -> None:
+    assert notifier.notify({"llm": {}})
+    assert notifier.waiting(["llm"]) == {"llm": 0}
+    assert signalled(notifier)
+
+
+def test_a_second_notification_of_a_job_is_the_first(notifier: Notifier) -> None:
+    notified = ids(3)
+    for _ in range(3):
+        notifier.notify(notifications(notified))
+        notifier.dispatch("default", dict.fromkeys(map(str, notified), 1.0), {})
+    assert notifier.waiting(["default"]) == {"default": 3}
+
+
+def test_after_a_failure_the_notifier_rests_instead_of_making_every_caller_wait() -> None:
+    """Of a Redis that accepts and says nothing: a second attempt would be a second connection."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        notifier = Notifier(connect(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"), rest=3600)
+        assert not any(notifier.notify(notifications(ids(1))) for _ in range(10))
+        silent.accept()[0].close()
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+        notifier.close()

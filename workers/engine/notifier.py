@@ -1,0 +1,177 @@
+"""Tells workers, through Redis, which jobs may be ready, and the dispatcher that it has something to decide.
+
+While few notifications wait for a queue's workers, whoever enqueues a job sends one directly. When more wait than the
+workers get through in a moment, the dispatcher alone sends them, in the order that the table decides (see
+`db/queue/dispatch.py`), and an enqueuer only signals the dispatcher.
+"""
+
+import itertools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import redis
+
+from db.queue.dispatch import PRIORITY_STEP
+from db.queue.notifications import Notifications
+from workers.engine.queues import notifications_key
+from workers.runtime.redis_client import RedisClient
+
+DIRECT_LIMIT = 64
+"""Notifications of a queue that wait at most for an enqueuer to send more directly."""
+
+EPOCH_KEY = "{viral}:epoch"
+"""Present as long as Redis has not lost what was written to it."""
+
+SIGNAL_KEY = "{viral}:dispatcher"
+"""A list on which the dispatcher waits for a signal."""
+
+PROBE_KEY, PROBE_SECONDS = "{viral}:probe", 60
+"""Written to see whether Redis takes writes."""
+
+IDS_PER_SCRIPT = 1000
+"""Ids of one script call: others are served between two calls, and Lua hands on no more than a few thousand words."""
+
+# KEYS: the queue's set, the dispatcher's signal. ARGV: how many may wait, how many jobs there are in all, then
+# (score, id) pairs. Returns how many were added; the dispatcher is signalled if that is not all of them.
+ADD_WITHIN_LIMIT = """
+local room = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1])
+local added = 0
+for i = 3, #ARGV, 2 do
+    if added >= room then break end
+    redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
+    added = added + 1
+end
+if added < tonumber(ARGV[2]) and redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], '1') end
+return added
+"""
+
+# KEYS: the queue's set. ARGV: (score, id) pairs of jobs that should be in it. Gives those that are in it their new
+# scores, and returns the positions, counted in pairs from 1, of those that are not.
+RESCORE = """
+local missing = {}
+for i = 2, #ARGV, 2 do
+    if not redis.call('ZSCORE', KEYS[1], ARGV[i]) then missing[#missing + 1] = i / 2 end
+end
+if #missing < #ARGV / 2 then redis.call('ZADD', KEYS[1], 'XX', unpack(ARGV)) end
+return missing
+"""
+
+
+class Notifier:
+    """One per process. After a failure it sends nothing for `rest` seconds instead of making every caller wait."""
+
+    def __init__(self, client: RedisClient, *, rest: float = 2.0) -> None:
+        self._client = client
+        self._rest = rest
+        self._quiet_until = 0.0
+
+    def notify(self, notifications: Mapping[str, Mapping[UUID, int]]) -> bool:
+        """Notify the workers of each queue, or signal the dispatcher where it decides who is next.
+
+        A queue without jobs means that something in it may be ready that was not. Never raises; False if Redis does not
+        answer.
+        """
+        if time.monotonic() < self._quiet_until:
+            return False
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for queue, jobs in notifications.items():
+                    pairs = [
+                        word
+                        for job_id, priority in itertools.islice(jobs.items(), DIRECT_LIMIT)
+                        for word in (priority * PRIORITY_STEP, str(job_id))
+                    ]
+                    keys = (notifications_key(queue), SIGNAL_KEY)
+                    pipe.eval(ADD_WITHIN_LIMIT, 2, *keys, DIRECT_LIMIT, max(len(jobs), 1), *pairs)
+                pipe.execute()
+        except redis.RedisError:
+            self._quiet_until = time.monotonic() + self._rest
+            return False
+        return True
+
+    def notify_all(self, commits: Sequence[Notifications]) -> list[None]:
+        """`notify` for several commits at once."""
+        merged = Notifications()
+        for notifications in commits:
+            merged.merge(notifications)
+        self.notify(merged)
+        return [None] * len(commits)
+
+    def put_back(self, queue: str, job_ids: Iterable[UUID]) -> None:
+        """Return to the front what was taken and not begun. Never raises: the dispatcher sends again what is lost."""
+        with suppress(redis.RedisError):
+            self._client.zadd(notifications_key(queue), {str(job_id): 0.0 for job_id in job_ids})
+
+    def dispatch(self, queue: str, new: Mapping[str, float], sent: Mapping[str, float]) -> set[str]:
+        """Notify workers of `new` jobs, and give those `sent` before their new scores. The lowest score is taken first.
+
+        Returns the sent ones that do not wait in Redis.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        ids = list(sent)
+        chunks = [ids[first : first + IDS_PER_SCRIPT] for first in range(0, len(ids), IDS_PER_SCRIPT)]
+        with self._client.pipeline(transaction=False) as pipe:
+            for chunk in chunks:
+                pairs = [word for job_id in chunk for word in (sent[job_id], job_id)]
+                pipe.eval(RESCORE, 1, notifications_key(queue), *pairs)
+            if new:
+                pipe.zadd(notifications_key(queue), dict(new))
+            answers = pipe.execute()
+        return {chunk[position - 1] for chunk, missing in zip(chunks, answers, strict=False) for position in missing}
+
+    def waiting(self, queues: Iterable[str]) -> dict[str, int]:
+        """Count the notifications that no worker has taken yet, by queue.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        names = list(queues)
+        with self._client.pipeline(transaction=False) as pipe:
+            for queue in names:
+                pipe.zcard(notifications_key(queue))
+            return dict(zip(names, pipe.execute(), strict=True))
+
+    def wait_for_signal(self, seconds: float) -> bool:
+        """Wait until an enqueuer signals the dispatcher; False if none did.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        return self._client.blpop([SIGNAL_KEY], timeout=seconds) is not None
+
+    def epoch(self, fresh: str) -> str:
+        """Return the mark that was once left in Redis, and is gone when Redis has lost its data; then leave `fresh`.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.set(EPOCH_KEY, fresh, nx=True)
+            pipe.get(EPOCH_KEY)
+            found: bytes = pipe.execute()[1]
+        return found.decode()
+
+    def probe(self) -> None:
+        """Write something: a server that only reads answers a PING as if all were well.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        self._client.set(PROBE_KEY, "1", ex=PROBE_SECONDS)
+
+    def server_info(self) -> Mapping[str, Any]:
+        """Return what Redis reports of itself (INFO).
+
+        Raises:
+            redis.RedisError: Redis does not answer, or keeps it to itself.
+        """
+        found: Mapping[str, Any] = self._client.info()
+        return found
+
+    def close(self) -> None:
+        self._client.close()

@@ -1,0 +1,36 @@
+"""The queues, and the actor that Dramatiq's threads call for each."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import dramatiq
+
+QUEUES = {"events": 100, "default": 100, "llm": 1, "media": 1, "social": 1}
+"""The queues, named by what their jobs wait for, and how many jobs a thread may take at once. Jobs that wait for the
+outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred."""
+
+
+def notifications_key(queue: str) -> str:
+    """Return the Redis key of a queue's notifications; those of a queue that nobody declares go to the default one.
+
+    All our keys have the hash tag `{viral}`: on a host that spreads keys over a cluster behind one address, a script
+    may use several of them (docs/decisions/0021-redis-that-is-not-the-one-on-the-table.md).
+    """
+    return f"{{viral}}:notifications:{queue if queue in QUEUES else 'default'}"
+
+
+def declare_actors(
+    broker: dramatiq.Broker,
+    queues: Iterable[str],
+    run: Callable[[str, list[str]], None],
+    batch_size: Callable[[str], int],
+) -> None:
+    """Declare one actor for each queue, with the queue's name: for a message with job ids it calls `run(queue, ids)`.
+
+    `batch_size` says how many ids a message of the queue should have now.
+    """
+    for queue in queues:
+        declare = dramatiq.actor(
+            broker=broker, actor_name=queue, queue_name=queue, batch_size=partial(batch_size, queue)
+        )
+        declare(partial(run, queue))
