@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from domain.concepts.categories import CATEGORIES
-from simulators.loopback import Asked, Loopback, Reply
+from simulators.loopback import Loopback, Reply, Request, json_reply
 
 Trick = Literal[
     "too few",
@@ -39,42 +39,40 @@ class LlmSimulator:
 
     @property
     def calls(self) -> int:
-        return len(self.server.asked)
+        return len(self.server.requests)
 
     def misbehave(self, *tricks: Trick) -> None:
         self.tricks.extend(tricks)
 
     def questions(self) -> list[str]:
-        """What was asked, as the user's text."""
-        return [_question(json.loads(asked.body)) for asked in self.server.asked]
+        """The user's text of each request."""
+        return [_question(json.loads(request.body)) for request in self.server.requests]
 
 
 @contextmanager
 def llm_simulator() -> Iterator[LlmSimulator]:
-    def answer(asked: Asked) -> Reply:
-        fake.before_answering()
-        if asked.path != "/v1/messages":
+    def answer(request: Request) -> Reply:
+        simulator.before_answering()
+        if request.path != "/v1/messages":
             return Reply(b"{}", 404)
         # Clients of Anthropic's send the key in either header, by their age.
-        if "a-key" not in (asked.headers.get("x-api-key"), asked.headers.get("authorization", "")[7:]):
+        if "a-key" not in (request.headers.get("x-api-key"), request.headers.get("authorization", "")[7:]):
             return error(401, "authentication_error", "invalid x-api-key")
-        return _message(json.loads(asked.body), fake.tricks.popleft() if fake.tricks else None)
+        return _message(json.loads(request.body), simulator.tricks.popleft() if simulator.tricks else None)
 
     with Loopback(answer) as server:
-        fake = LlmSimulator(server)
-        yield fake
+        simulator = LlmSimulator(server)
+        yield simulator
 
 
 def error(status: int, kind: str, message: str, **headers: str) -> Reply:
-    """An error as Anthropic words it; headers in their names with `_` for `-`."""
-    body = {"type": "error", "error": {"type": kind, "message": message}}
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply(json.dumps(body).encode(), status, {"Content-Type": "application/json", **sent})
+    """An error as Anthropic words it; headers by their names with `_` for `-`."""
+    return json_reply({"type": "error", "error": {"type": kind, "message": message}}, status, **headers)
 
 
 def _message(request: Mapping[str, Any], trick: Trick | None) -> Reply:
     if "output_config" not in request:
-        return error(400, "invalid_request_error", "this fake answers requests with an output schema only")
+        return error(400, "invalid_request_error", "this simulator answers requests with an output schema only")
     answer = json.dumps(_input(_request(_question(request)), trick))
     content, reason = [{"type": "text", "text": answer}], "end_turn"
     if trick == "refusal":
@@ -93,7 +91,7 @@ def _message(request: Mapping[str, Any], trick: Trick | None) -> Reply:
         "stop_sequence": None,
         "usage": {"input_tokens": TOKENS_IN, "output_tokens": TOKENS_OUT},
     }
-    return Reply(json.dumps(body).encode(), headers={"Content-Type": "application/json", "request-id": "req_1"})
+    return json_reply(body, request_id="req_1")
 
 
 def _question(request: Mapping[str, Any]) -> str:
@@ -111,8 +109,8 @@ def _input(request: Mapping[str, Any], trick: Trick | None) -> dict[str, Any]:
     if trick == "wrong shape":
         return {"concepts": [{"title": 7}]}
     count = request["count"] - 2 if trick == "too few" else request["count"]
-    told = request["titles_already_delivered"]
-    concepts = [_concept(request["trends"][n % len(request["trends"])], n, len(told)) for n in range(count)]
+    delivered = request["titles_already_delivered"]
+    concepts = [_concept(request["trends"][n % len(request["trends"])], n, len(delivered)) for n in range(count)]
     if trick == "invented figure":
         concepts[0]["caption"] += " 83% of people agree."
     if trick == "banned claim":

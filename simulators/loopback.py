@@ -1,11 +1,12 @@
-"""A server on this machine that stands for one outside: it answers as that outside would, and fails when told to.
+"""A server on this machine that stands for one outside: it answers as that outside would, and fails on demand.
 
-    with Loopback(answers) as server:
-        server.fail(Fault(status=429, headers={"Retry-After": "30"}), times=2)
+    with Loopback(answer) as server:
+        server.fail(Reply(status=429, headers={"Retry-After": "30"}), times=2)
 
-It runs for real on a socket, so that time-outs, broken connections and headers are what they are in life.
+It listens on a real socket, so that time-outs, broken connections and headers are real, too.
 """
 
+import json
 import sys
 import threading
 from collections import deque
@@ -14,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 
@@ -42,19 +43,23 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request as it arrived."""
+class Request:
+    """A request as it arrived; the names of headers are in lower case."""
 
     method: str
     path: str
-    params: Mapping[str, str]
+    query: str
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def params(self) -> dict[str, str]:
+        return dict(parse_qsl(self.query))
 
 
 @dataclass(frozen=True)
 class Reply:
-    """`after` seconds before anything is said; `hang_up` says nothing at all; `drip` seconds between two bytes."""
+    """`after` seconds before anything is sent; `hang_up` sends nothing at all; `drip` seconds between two bytes."""
 
     body: bytes = b""
     status: int = 200
@@ -64,12 +69,19 @@ class Reply:
     drip: float = 0
 
 
-class Loopback:
-    """Answers by `answer`; the replies given to `fail` come first. `asked` is what arrived, in order."""
+def json_reply(body: Any, status: int = 200, **headers: str) -> Reply:
+    """A reply in JSON; headers by their names with `_` for `-`."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(json.dumps(body).encode(), status, {"Content-Type": "application/json", **sent})
 
-    def __init__(self, answer: Callable[[Asked], Reply]) -> None:
-        self.asked: list[Asked] = []
+
+class Loopback:
+    """Answers by `answer`; the replies given to `fail` come first. `requests` are those that arrived, in order."""
+
+    def __init__(self, answer: Callable[[Request], Reply], *, protocol: str = "HTTP/1.0") -> None:
+        self.requests: list[Request] = []
         self._answer = answer
+        self._protocol = protocol
         self._faults: deque[tuple[str, Reply]] = deque()
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -81,37 +93,38 @@ class Loopback:
         with self._lock:
             self._faults.extend([(path, reply)] * times)
 
-    def __enter__(self) -> "Loopback":
+    def __enter__(self) -> Self:
         self.url = self._serving.enter_context(serving(self._handler()))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._over.set()
         self._serving.close()
 
-    def _reply(self, asked: Asked) -> Reply:
+    def _reply(self, request: Request) -> Reply:
         with self._lock:
-            self.asked.append(asked)
+            self.requests.append(request)
             for n, (path, reply) in enumerate(self._faults):
-                if path in asked.path:
+                if path in request.path:
                     del self._faults[n]
                     return reply
-        return self._answer(asked)
+        return self._answer(request)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
+            protocol_version = server._protocol
+            disable_nagle_algorithm = True
+
+            def log_message(self, *args: object) -> None:
+                """Log nothing."""
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                reply = server._reply(Asked(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body))
+                reply = server._reply(Request(self.command, parts.path, parts.query, headers, body))
                 server._over.wait(reply.after)
                 if reply.hang_up or server._over.is_set():
                     self.close_connection = True
@@ -119,10 +132,10 @@ class Loopback:
                 self._send(reply)
 
             def _send(self, reply: Reply) -> None:
-                self.send_response(reply.status)
-                for name, value in reply.headers.items():
+                self.send_response_only(reply.status)
+                defaults = {"Date": self.date_time_string(), "Content-Length": str(len(reply.body))}
+                for name, value in (defaults | dict(reply.headers)).items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
                 if not reply.drip:
                     self.wfile.write(reply.body)

@@ -1,4 +1,4 @@
-"""Every trend source, on this machine: what each would answer, with their formats' oddities, in one loopback server."""
+"""Every trend source on this machine, in one loopback server that answers with the oddities of their formats."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from email.utils import format_datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
-from simulators.loopback import Asked, Loopback, Reply
+from simulators.loopback import Loopback, Reply, Request
 
 SEARCHES = (
     ("artemis iii", "20K+", "NASA rolls the Artemis III rocket to the pad", "Space Daily"),
@@ -38,18 +38,18 @@ HEADLINES = (("City council votes on longer library hours - The Courier", "The C
 
 
 def trends_simulator(now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Loopback:
-    """A server for all of them; every source's base URL is its `url`. Lists are those of the hours before `now`."""
+    """A server for all sources, whose `url` is the base URL of each. Lists are those of the hours before `now`."""
 
-    def answer(asked: Asked) -> Reply:
+    def answer(request: Request) -> Reply:
         for path, make in ROUTES.items():
-            if asked.path.startswith(path):
-                return _conditional(asked, make(asked, now()))
+            if request.path.startswith(path):
+                return _conditional(request, make(request, now()))
         return Reply(b"not found", 404)
 
     return Loopback(answer)
 
 
-def _google(asked: Asked, now: datetime) -> bytes:
+def _google(request: Request, now: datetime) -> bytes:
     items = "".join(
         f"<item><title>{escape(topic)}</title><ht:approx_traffic>{traffic}</ht:approx_traffic>"
         f"<pubDate>{format_datetime(now - timedelta(hours=3))}</pubDate><ht:picture_source>x</ht:picture_source>"
@@ -65,14 +65,14 @@ def _google(asked: Asked, now: datetime) -> bytes:
     ).encode()
 
 
-def _wikimedia(asked: Asked, now: datetime) -> bytes:
-    *_, year, month, day = asked.path.split("/")
+def _wikimedia(request: Request, now: datetime) -> bytes:
+    *_, year, month, day = request.path.split("/")
     articles = [{"article": name, "views": views, "rank": n} for n, (name, views) in enumerate(ARTICLES, 1)]
     item = {"project": "en.wikipedia", "access": "all-access", "year": year, "month": month, "day": day}
     return _json({"items": [{**item, "articles": articles}]})
 
 
-def _hacker_news(asked: Asked, now: datetime) -> bytes:
+def _hacker_news(request: Request, now: datetime) -> bytes:
     created = (now - timedelta(hours=5)).isoformat().replace("+00:00", "Z")
     return _json(
         {
@@ -84,7 +84,7 @@ def _hacker_news(asked: Asked, now: datetime) -> bytes:
     )
 
 
-def _reddit_atom(asked: Asked, now: datetime) -> bytes:
+def _reddit_atom(request: Request, now: datetime) -> bytes:
     at = (now - timedelta(hours=6)).isoformat()
     entries = "".join(
         f'<entry><category term="{subreddit}" label="r/{subreddit}"/><id>t3_{n}</id>'
@@ -95,11 +95,11 @@ def _reddit_atom(asked: Asked, now: datetime) -> bytes:
     return f'<?xml version="1.0"?><feed xmlns="http://www.w3.org/2005/Atom">{entries}</feed>'.encode()
 
 
-def _reddit_token(asked: Asked, now: datetime) -> bytes:
+def _reddit_token(request: Request, now: datetime) -> bytes:
     return _json({"access_token": "a-token", "token_type": "bearer", "expires_in": 86400})
 
 
-def _reddit_json(asked: Asked, now: datetime) -> bytes:
+def _reddit_json(request: Request, now: datetime) -> bytes:
     children = [
         {
             "data": {
@@ -116,7 +116,7 @@ def _reddit_json(asked: Asked, now: datetime) -> bytes:
     return _json({"data": {"children": children}})
 
 
-def _youtube(asked: Asked, now: datetime) -> bytes:
+def _youtube(request: Request, now: datetime) -> bytes:
     items = [
         {
             "id": f"video{n}",
@@ -133,7 +133,7 @@ def _youtube(asked: Asked, now: datetime) -> bytes:
     return _json({"items": items})
 
 
-def _gnews(asked: Asked, now: datetime) -> bytes:
+def _gnews(request: Request, now: datetime) -> bytes:
     articles = [
         {
             "title": title,
@@ -146,7 +146,7 @@ def _gnews(asked: Asked, now: datetime) -> bytes:
     return _json({"totalArticles": len(articles), "articles": articles})
 
 
-ROUTES: Mapping[str, Callable[[Asked, datetime], bytes]] = {
+ROUTES: Mapping[str, Callable[[Request, datetime], bytes]] = {
     "/trending/rss": _google,
     "/api/rest_v1/metrics/pageviews/top/": _wikimedia,
     "/api/v1/search": _hacker_news,
@@ -158,10 +158,10 @@ ROUTES: Mapping[str, Callable[[Asked, datetime], bytes]] = {
 }
 
 
-def _conditional(asked: Asked, body: bytes) -> Reply:
-    """With a validator, as servers of feeds do."""
+def _conditional(request: Request, body: bytes) -> Reply:
+    """Answer with a validator, as servers of feeds do."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-    if asked.headers.get("if-none-match") == etag:
+    if request.headers.get("if-none-match") == etag:
         return Reply(b"", 304, {"ETag": etag})
     return Reply(body, 200, {"ETag": etag})
 

@@ -1,14 +1,12 @@
 """A Clerk instance on this machine, whose books our own client reads over HTTP.
 
 It answers as the Backend API does: users as a plain list, all else as `{"data": […], "total_count": n}`; ten objects a
-page unless asked for up to 500; `errors` with a code for what is refused.
+page unless request for up to 500; `errors` with a code for what is refused.
 """
 
-import json
 from collections.abc import Callable
-from typing import Any
 
-from simulators.loopback import Asked, Loopback, Reply
+from simulators.loopback import Loopback, Reply, Request, json_reply
 from simulators.personas import Body
 
 USUAL, MOST = 10, 500
@@ -26,71 +24,67 @@ class ClerkApiSimulator:
         self.organizations: list[Body] = []
         self.memberships: list[Body] = []
         self.organizations_enabled = True
-        self.meanwhile: Callable[[Asked], object] = lambda asked: None
+        self.meanwhile: Callable[[Request], object] = lambda request: None
 
     def serving(self) -> Loopback:
         """A server of it; its `url` is the address for CLERK_API_BASE."""
         return Loopback(self.answer)
 
-    def answer(self, asked: Asked) -> Reply:
-        reply = self._answer(asked)
-        if "offset" in asked.params:
-            self.meanwhile(asked)
+    def answer(self, request: Request) -> Reply:
+        reply = self._answer(request)
+        if "offset" in request.params:
+            self.meanwhile(request)
         return reply
 
-    def _answer(self, asked: Asked) -> Reply:
-        if asked.headers.get("authorization") != f"Bearer {self.key}":
-            return _refused(401, "clerk_key_invalid", "The provided Clerk Secret Key is invalid.")
-        parts = asked.path.removeprefix("/v1/").split("/")
-        if "organization" in asked.path and not self.organizations_enabled:
-            return _refused(403, "organization_not_enabled_in_instance", "access denied")
+    def _answer(self, request: Request) -> Reply:
+        if request.headers.get("authorization") != f"Bearer {self.key}":
+            return _error(401, "clerk_key_invalid", "The provided Clerk Secret Key is invalid.")
+        parts = request.path.removeprefix("/v1/").split("/")
+        if "organization" in request.path and not self.organizations_enabled:
+            return _error(403, "organization_not_enabled_in_instance", "access denied")
         match parts:
             case ["instance"]:
-                return _said({"object": "instance", "id": self.instance_id, "environment_type": "development"})
+                return json_reply({"object": "instance", "id": self.instance_id, "environment_type": "development"})
             case ["users"]:
-                return _said(_page(self.users, asked)[0])
+                return json_reply(_page(self.users, request)[0])
             case ["users", name]:
                 return _one(self.users, name)
             case ["users", name, "organization_memberships"]:
                 if not any(each["id"] == name for each in self.users):
-                    return _missing()
+                    return _not_found()
                 theirs = [each for each in self.memberships if each["public_user_data"]["user_id"] == name]
-                return _listed(theirs, asked)
+                return _listed(theirs, request)
             case ["organizations"]:
-                return _listed(self.organizations, asked)
+                return _listed(self.organizations, request)
             case ["organizations", name]:
                 return _one(self.organizations, name)
             case ["organization_memberships"]:
-                return _listed(self.memberships, asked)
-        return _missing()
+                return _listed(self.memberships, request)
+        return _not_found()
 
 
-def _page(rows: list[Body], asked: Asked) -> tuple[list[Body], int]:
-    """Newest first unless asked otherwise."""
-    oldest_first = asked.params.get("order_by") in ("created_at", "+created_at")
+def _page(rows: list[Body], request: Request) -> tuple[list[Body], int]:
+    """Newest first unless request otherwise."""
+    oldest_first = request.params.get("order_by") in ("created_at", "+created_at")
     ordered = sorted(rows, key=lambda each: (each["created_at"], each["id"]), reverse=not oldest_first)
-    offset, limit = int(asked.params.get("offset", 0)), min(MOST, int(asked.params.get("limit", USUAL)))
+    offset, limit = int(request.params.get("offset", 0)), min(MOST, int(request.params.get("limit", USUAL)))
     return ordered[offset : offset + limit], len(rows)
 
 
-def _listed(rows: list[Body], asked: Asked) -> Reply:
-    data, total = _page(rows, asked)
-    return _said({"data": data, "total_count": total})
+def _listed(rows: list[Body], request: Request) -> Reply:
+    data, total = _page(rows, request)
+    return json_reply({"data": data, "total_count": total})
 
 
 def _one(rows: list[Body], name: str) -> Reply:
     found = next((each for each in rows if each["id"] == name), None)
-    return _said(found) if found else _missing()
+    return json_reply(found) if found else _not_found()
 
 
-def _said(body: Any) -> Reply:
-    return Reply(json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+def _not_found() -> Reply:
+    return _error(404, "resource_not_found", "not found")
 
 
-def _missing() -> Reply:
-    return _refused(404, "resource_not_found", "not found")
-
-
-def _refused(status: int, code: str, message: str) -> Reply:
+def _error(status: int, code: str, message: str) -> Reply:
     body = {"errors": [{"message": message, "long_message": message, "code": code}], "clerk_trace_id": "trace"}
-    return Reply(json.dumps(body).encode(), status)
+    return json_reply(body, status)

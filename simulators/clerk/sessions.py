@@ -3,14 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from simulators.loopback import serving
+from simulators.loopback import Loopback, Reply, Request, json_reply
 
 JWKS_PATH = "/.well-known/jwks.json"
 TOKEN_LIFETIME = 60
@@ -18,13 +17,13 @@ TOKEN_LIFETIME = 60
 
 
 class ClerkSessionSimulator:
-    """`published` are the ids of keys in the JWKS; `status` is what it answers with; `asked` counts requests."""
+    """`published` are the ids of keys in the JWKS; `status` is what it answers with; `requests` counts them."""
 
     def __init__(self) -> None:
         self.issuer = "https://clerk.example.com"
         self.published: set[str] = set()
         self.status = 200
-        self.asked = 0
+        self.requests = 0
         self._keys: dict[str, RSAPrivateKey] = {}
         self.rotate("ins_first")
 
@@ -75,19 +74,10 @@ class ClerkSessionSimulator:
     @contextmanager
     def serving(self) -> Iterator[str]:
         """Publish the keys on a loopback port; yields the URL of the JWKS."""
-        clerk = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                clerk.asked += 1
-                body = json.dumps(clerk.jwks()).encode()
-                self.send_response(clerk.status if self.path == JWKS_PATH else 404)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+        def answer(request: Request) -> Reply:
+            self.requests += 1
+            return json_reply(self.jwks(), self.status if request.path == JWKS_PATH else 404)
 
-            def log_message(self, *args: object) -> None:
-                """Says nothing."""
-
-        with serving(Handler) as base:
-            yield f"{base}{JWKS_PATH}"
+        with Loopback(answer) as server:
+            yield f"{server.url}{JWKS_PATH}"

@@ -13,7 +13,7 @@ from tests.converge.runs import ORDERS
 from workers.app import App
 
 
-@pytest.mark.parametrize("life", SCENARIOS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_scenario_ends_the_same_in_any_order(app: App, scenario: str) -> None:
     seed = SystemRandom().randrange(2**32)
     sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails

@@ -259,7 +259,7 @@ class Published:
 
     def fetched(self, times: int) -> bool:
         """Whether so many fetches were begun, and none is under way."""
-        return self.clerk.asked == times and self.keys.idle
+        return self.clerk.requests == times and self.keys.idle
 
     def good(self, token: str | None = None) -> bool:
         return self.judge.verify(token or self.clerk.token(NOW), NOW).user == "user_ada"
@@ -276,9 +276,9 @@ def published() -> Iterator[Published]:
 
 
 def test_the_keys_are_fetched_once_and_again_when_they_are_old(published: Published) -> None:
-    assert published.clerk.asked == 0
+    assert published.clerk.requests == 0
     assert all(published.good() for _ in range(3))
-    assert published.clerk.asked == 1
+    assert published.clerk.requests == 1
     published.at = FRESH_FOR
     assert published.good()
     until(lambda: published.fetched(2), "the keys to be fetched again, while they are used")
@@ -290,7 +290,7 @@ def test_a_rotated_key_is_fetched_at_once_and_the_old_one_is_over(published: Pub
     published.at += REFRESH_EVERY
     published.clerk.rotate("ins_second")
     assert published.good()
-    assert published.clerk.asked == 2
+    assert published.clerk.requests == 2
     assert published.refusal(old) == "TOKEN_KEY_UNKNOWN"
 
 
@@ -429,7 +429,7 @@ def test_an_issuer_that_is_hostile_is_away(pieces: Callable[[RawServer], Iterabl
 def test_a_token_must_say_which_key_signed_it(published: Published) -> None:
     claims = json.dumps(published.clerk.claims(NOW)).encode()
     assert published.refusal(published.clerk.sign(claims, header={})) == "TOKEN_KEY_UNKNOWN"
-    assert published.clerk.asked == 0
+    assert published.clerk.requests == 0
 
 
 def test_while_clerk_is_away_known_keys_stay_good_and_unknown_ones_are_not_judged(published: Published) -> None:
@@ -440,12 +440,12 @@ def test_while_clerk_is_away_known_keys_stay_good_and_unknown_ones_are_not_judge
     stranger = published.clerk.token(NOW, header={"kid": "ins_other"})
     with pytest.raises(Unavailable, match="answers 503"):
         published.judge.verify(stranger, NOW)
-    assert published.clerk.asked == 2
+    assert published.clerk.requests == 2
 
     published.clerk.status = 200
     published.at += RETRY_EVERY
     assert published.refusal(stranger) == "TOKEN_KEY_UNKNOWN"
-    assert published.clerk.asked == 3
+    assert published.clerk.requests == 3
 
 
 def test_clerk_away_from_the_start_is_unavailable_not_refused() -> None:

@@ -26,7 +26,8 @@ from cryptography.x509.oid import NameOID
 from domain.errors import Unavailable, ViralError
 from integrations.http.client import MOST_BYTES, Http, Request, parse_json
 from integrations.http.errors import AddressRefused, RequestRejected
-from simulators.loopback import Asked, Loopback, Reply
+from simulators.loopback import Loopback, Reply
+from simulators.loopback import Request as Received
 from tests.raw_server import RawServer, answering, dripping, endless
 
 QUICK = (1.0, 0.5, 3.0)
@@ -34,8 +35,8 @@ QUICK = (1.0, 0.5, 3.0)
 
 @pytest.fixture
 def server() -> Iterator[Loopback]:
-    def answer(asked: Asked) -> Reply:
-        if asked.headers.get("if-none-match") == '"1"':
+    def answer(received: Received) -> Reply:
+        if received.headers.get("if-none-match") == '"1"':
             return Reply(status=304, headers={"ETag": '"1"'})
         return Reply(b"hello", headers={"ETag": '"1"'})
 
@@ -56,17 +57,17 @@ def request(server: Loopback) -> Request:
 
 def test_it_says_who_we_are_and_what_it_can_read(server: Loopback, http: Http) -> None:
     assert http.send(request(server)).body == b"hello"
-    headers = server.asked[0].headers
+    headers = server.requests[0].headers
     assert (headers["user-agent"], headers["accept-encoding"]) == ("viral-tests (tests@example.com)", "gzip")
-    assert server.asked[0].params == {"key": "secret"}
+    assert server.requests[0].params == {"key": "secret"}
 
 
 def test_a_form_and_its_credential_arrive(server: Loopback, http: Http) -> None:
     http.send(Request("the server", server.url, form={"grant type": "client & co"}, basic_auth=("id", "s:cret")))
-    [asked] = server.asked
-    assert (asked.method, asked.body) == ("POST", b"grant+type=client+%26+co")
-    assert asked.headers["authorization"] == f"Basic {b64encode(b'id:s:cret').decode()}"
-    assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
+    [received] = server.requests
+    assert (received.method, received.body) == ("POST", b"grant+type=client+%26+co")
+    assert received.headers["authorization"] == f"Basic {b64encode(b'id:s:cret').decode()}"
+    assert received.headers["content-type"] == "application/x-www-form-urlencoded"
 
 
 def test_what_has_not_changed_is_not_sent_again(server: Loopback, http: Http) -> None:
@@ -81,7 +82,7 @@ def test_what_has_not_changed_is_not_sent_again(server: Loopback, http: Http) ->
 def test_a_moment_of_trouble_is_waited_out(server: Loopback, http: Http, fault: Reply) -> None:
     server.fail(fault)
     assert http.send(request(server)).body == b"hello"
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 def test_a_short_wait_that_is_asked_for_is_kept(server: Loopback, http: Http) -> None:
@@ -97,7 +98,7 @@ def test_a_long_wait_is_told_to_the_caller_at_once(server: Loopback, http: Http,
         http.send(request(server))
     assert caught.value.retry_after is not None
     assert timedelta(seconds=80) < caught.value.retry_after <= timedelta(seconds=90)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def test_a_refusal_is_final_and_shows_no_key(server: Loopback, http: Http) -> No
     server.fail(Reply(status=403))
     with pytest.raises(RequestRejected) as caught:
         http.send(request(server))
-    assert (caught.value.status, len(server.asked)) == (403, 1)
+    assert (caught.value.status, len(server.requests)) == (403, 1)
     assert "secret" not in str(caught.value)
 
 
@@ -228,7 +229,7 @@ def test_redirects_end(server: Loopback, http: Http) -> None:
     server.fail(Reply(status=302, headers={"Location": f"{server.url}/round"}), times=9)
     with pytest.raises(Unavailable, match="redirects without end"):
         http.send(request(server))
-    assert len(server.asked) == 4
+    assert len(server.requests) == 4
 
 
 @pytest.mark.parametrize("location", ["/moved", "//{host}/moved", "http://{host}/moved", "http://you@{host}/moved"])
@@ -236,7 +237,7 @@ def test_a_redirect_on_the_same_host_is_followed(server: Loopback, http: Http, l
     where = location.format(host=server.url.removeprefix("http://"))
     server.fail(Reply(status=301, headers={"Location": where}))
     assert http.send(request(server)).body == b"hello"
-    assert [asked.path for asked in server.asked] == ["/list", "/moved"]
+    assert [received.path for received in server.requests] == ["/list", "/moved"]
 
 
 CARRYING: list[dict[str, Any]] = [
@@ -256,7 +257,7 @@ def test_what_may_carry_a_key_is_never_redirected(
     server.fail(Reply(status=status, headers={"Location": "/moved"}), times=9)
     with pytest.raises(RequestRejected, match=f"answers {status}; with a key no redirect is followed") as caught:
         http.send(Request("the server", f"{server.url}/list", **carrying))
-    assert (caught.value.status, len(server.asked)) == (status, 1)
+    assert (caught.value.status, len(server.requests)) == (status, 1)
     assert "s3cret" not in str(caught.value)
 
 
@@ -274,13 +275,13 @@ def test_what_may_carry_a_key_is_never_redirected(
     ],
 )
 def test_a_redirect_leads_to_no_other_host(server: Loopback, http: Http, location: str) -> None:
-    with Loopback(lambda asked: Reply(b"stolen")) as other:
+    with Loopback(lambda received: Reply(b"stolen")) as other:
         host = server.url.removeprefix("http://")
         where = location.format(other=other.url, host=host, port=host.partition(":")[2])
         server.fail(Reply(status=302, headers={"Location": where}))
         with pytest.raises(RequestRejected, match="answers 302 and points to another host, which is not asked"):
             http.send(request(server))
-        assert (len(server.asked), other.asked) == (1, [])
+        assert (len(server.requests), other.requests) == (1, [])
 
 
 def test_the_body_of_a_redirect_is_not_read(http: Http) -> None:
@@ -308,7 +309,7 @@ def test_a_name_that_leads_into_our_network_is_not_asked(server: Loopback) -> No
         for _ in range(3):
             with pytest.raises(AddressRefused, match=r"the server is not asked: trends\.example\.com leads to "):
                 http.send(Request("the server", f"http://trends.example.com:{port}/list"))
-    assert (server.asked, asked) == ([], ["trends.example.com"] * 3)
+    assert (server.requests, asked) == ([], ["trends.example.com"] * 3)
 
 
 def test_a_connection_goes_to_the_address_that_was_checked(server: Loopback) -> None:
@@ -320,7 +321,7 @@ def test_a_connection_goes_to_the_address_that_was_checked(server: Loopback) -> 
 
     with closing(Http("viral-tests", private_hosts=["Gateway.example.com"], lookup=lookup)) as http:
         assert http.send(Request("the gateway", f"http://gateway.example.com:{port}/list")).body == b"hello"
-    assert (server.asked[0].headers["host"], len(answers)) == (f"gateway.example.com:{port}", 2)
+    assert (server.requests[0].headers["host"], len(answers)) == (f"gateway.example.com:{port}", 2)
 
 
 def test_a_proxy_of_the_environment_is_not_used(server: Loopback, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,11 +151,11 @@ def test_a_wrong_key_is_not_tried_again(fake: LlmSimulator) -> None:
 
 
 def test_the_key_follows_no_redirect(fake: LlmSimulator, models: LanguageModels) -> None:
-    with Loopback(lambda asked: Reply(b"{}")) as other:
+    with Loopback(lambda request: Reply(b"{}")) as other:
         fake.server.fail(Reply(status=307, headers={"Location": f"{other.url}/v1/messages"}))
         with pytest.raises(Unavailable, match="307"):
             models.write(MODEL, REQUEST)
-        assert (fake.calls, other.asked) == (1, [])
+        assert (fake.calls, other.requests) == (1, [])
 
 
 @pytest.mark.parametrize(

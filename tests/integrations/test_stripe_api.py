@@ -65,9 +65,9 @@ def an_order(customer_id: str) -> Order:
 def test_a_checkout_names_the_tenant_wherever_an_event_may_look_for_it(stripe: StripeSimulator, api: StripeApi) -> None:
     customer = api.add_customer(ADA, key="customer:ada")
     assert api.checkout(an_order(customer), key="once").startswith("https://checkout.stripe.com/")
-    asked = stripe.asked[-1]
-    assert asked.key == "once"
-    assert asked.given == {
+    request = stripe.requests[-1]
+    assert request.key == "once"
+    assert request.params == {
         "mode": "subscription",
         "customer": customer,
         "line_items": {"0": {"price": "price_pro", "quantity": "1"}},
@@ -88,7 +88,7 @@ def test_an_answer_that_is_lost_is_asked_for_again_with_the_same_key(
     stripe.faults.append(lost)
     customer = api.add_customer(ADA, key="customer:ada")
     assert [each["id"] for each in stripe.books["customers"]] == [customer]
-    assert [each.key for each in stripe.asked] == ["customer:ada"] * 2
+    assert [each.key for each in stripe.requests] == ["customer:ada"] * 2
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_an_error_says_whether_trying_again_can_help(
     stripe.faults.extend(faults)
     with pytest.raises(error) as raised:
         api.add_customer(ADA, key="customer:ada")
-    assert len(stripe.asked) == requests
+    assert len(stripe.requests) == requests
     if isinstance(raised.value, RateLimited):
         assert raised.value.retry_after == timedelta(seconds=7)
 
@@ -121,20 +121,20 @@ def test_a_wrong_key_is_said_to_be_one_and_not_repeated(base: str) -> None:
 
 
 def test_a_stripe_that_hangs_is_given_up(base: str, stripe: StripeSimulator) -> None:
-    stripe.hold.clear()
+    stripe.gate.clear()
     try:
         with pytest.raises(ProviderUnavailable):
             StripeApi("sk_test_fake", base=base, timeout=(1, 0.05)).add_customer(ADA, key="customer:ada")
     finally:
-        stripe.hold.set()
+        stripe.gate.set()
 
 
 def test_the_key_follows_no_redirect() -> None:
-    with Loopback(lambda asked: Reply(b"{}")) as other:
-        with Loopback(lambda asked: Reply(status=307, headers={"Location": f"{other.url}/v1/customers"})) as server:
+    with Loopback(lambda request: Reply(b"{}")) as other:
+        with Loopback(lambda request: Reply(status=307, headers={"Location": f"{other.url}/v1/customers"})) as server:
             with pytest.raises(ProviderUnavailable, match="status 307"):
                 StripeApi("sk_test_fake", base=server.url).add_customer(ADA, key="customer:ada")
-        assert (len(server.asked), other.asked) == (1, [])
+        assert (len(server.requests), other.requests) == (1, [])
 
 
 @pytest.mark.parametrize(

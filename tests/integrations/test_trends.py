@@ -71,7 +71,7 @@ def test_what_google_tells(server: Loopback, http: Http) -> None:
         count=20_000,
         measure="searches",
     )
-    assert server.asked[0].params == {"geo": "US"}
+    assert server.requests[0].params == {"geo": "US"}
 
 
 def test_wikipedias_own_pages_are_no_topics(server: Loopback, http: Http) -> None:
@@ -82,12 +82,12 @@ def test_wikipedias_own_pages_are_no_topics(server: Loopback, http: Http) -> Non
 def test_a_day_that_is_not_there_yet_is_yesterday(server: Loopback, http: Http) -> None:
     server.fail(Reply(status=404))
     assert fetch(wikimedia.source(server.url), http)
-    assert [asked.path[-10:] for asked in server.asked] == ["2026/11/21", "2026/11/20"]
+    assert [request.path[-10:] for request in server.requests] == ["2026/11/21", "2026/11/20"]
 
 
 def test_reddit_is_asked_with_a_token_that_the_keys_bought(server: Loopback, http: Http) -> None:
     fetch(SOURCES["reddit with a key"](server.url), http)
-    token, hot = server.asked
+    token, hot = server.requests
     assert (token.method, token.body) == ("POST", b"grant_type=client_credentials")
     assert token.headers["authorization"].startswith("Basic ")
     assert hot.headers["authorization"] == "Bearer a-token"

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler
 import httpx
 import pytest
 
-from simulators.loopback import Asked, Loopback, Reply, serving
+from simulators.loopback import Loopback, Reply, Request, serving
 from tests.wait import until
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -38,7 +38,7 @@ def until_all_are_answered() -> None:
 def test_a_client_that_leaves_is_no_error(
     capfd: pytest.CaptureFixture[str], sent: bytes, heard: int, reply: Reply
 ) -> None:
-    with Loopback(lambda asked: reply) as server:
+    with Loopback(lambda request: reply) as server:
         leave(server.url, sent, heard=heard)
         until_all_are_answered()
         with httpx.stream("GET", server.url) as answer:
@@ -48,7 +48,7 @@ def test_a_client_that_leaves_is_no_error(
 
 
 def test_a_fault_of_the_server_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    def answer(asked: Asked) -> Reply:
+    def answer(request: Request) -> Reply:
         raise ValueError("no such answer")
 
     with Loopback(answer) as server:

@@ -68,15 +68,17 @@ def test_a_request_sent_again_gets_the_same_page_and_another_tenant_never_does(
 
 def test_two_first_checkouts_at_once_make_one_customer(selling: App, api: Api, stripe: StripeSimulator) -> None:
     tenant_id = a_user(selling)
-    stripe.hold.clear()
+    stripe.gate.clear()
     answers: list[httpx.Response] = []
     buy: Callable[[], None] = lambda: answers.append(api("POST", "/billing/checkout", a_session(), json=PURCHASE))  # noqa: E731
     buyers = [threading.Thread(target=buy) for _ in range(2)]
     for buyer in buyers:
         buyer.start()
     # Both are past the look into our table, and one was told by Stripe that the other is at it.
-    until(lambda: sum(asked.path == "/v1/customers" for asked in stripe.asked) >= 2, "both to ask for a customer")
-    stripe.hold.set()
+    until(
+        lambda: sum(request.path == "/v1/customers" for request in stripe.requests) >= 2, "both to ask for a customer"
+    )
+    stripe.gate.set()
     for buyer in buyers:
         buyer.join()
     assert [answer.status_code for answer in answers] == [200, 200]
@@ -156,7 +158,7 @@ def test_what_is_not_for_sale_or_leads_elsewhere_is_refused_before_stripe_is_ask
     a_user(selling)
     answer = api("POST", "/billing/checkout", a_session(), json=PURCHASE | changes)
     assert refused(answer) == (422, "INVALID")
-    assert stripe.asked == []
+    assert stripe.requests == []
 
 
 def test_who_may_not_buy_is_told_so(selling: App, api: Api, stripe: StripeSimulator) -> None:
@@ -165,7 +167,7 @@ def test_who_may_not_buy_is_told_so(selling: App, api: Api, stripe: StripeSimula
     assert refused(api("POST", "/billing/portal", None, json={"return_url": PAGE})) == (401, "CREDENTIAL_MISSING")
     key = a_key(selling, a_tenant(selling), "billing:write")
     assert refused(api("POST", "/billing/portal", key, json={"return_url": PAGE})) == (409, "NO_CUSTOMER")
-    assert stripe.asked == []
+    assert stripe.requests == []
 
 
 def test_what_stripe_says_no_to_is_not_the_callers_fault(selling: App, api: Api, stripe: StripeSimulator) -> None:

@@ -44,7 +44,7 @@ class Desk:
         return {report.source: report.state for report in self.collect(now).reports}
 
     def asked(self, path: str = "/trending") -> int:
-        return sum(path in asked.path for asked in self.server.asked)
+        return sum(path in asked.path for asked in self.server.requests)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_sources_are_asked_once_and_their_answers_shared(desk: Desk) -> None:
     assert desk.states(NOW + MINUTE) == {"google-trends": "cached", "reddit": "cached"}
     again = desk.another().collect("US", NOW + MINUTE)
     assert again.sightings == first.sightings
-    assert len(desk.server.asked) == 2
+    assert len(desk.server.requests) == 2
 
 
 def test_an_old_answer_is_asked_for_again_and_only_if_it_changed(desk: Desk) -> None:
@@ -70,14 +70,14 @@ def test_an_old_answer_is_asked_for_again_and_only_if_it_changed(desk: Desk) -> 
     again = desk.collect(later)
     assert again.sightings == first.sightings
     assert [report.state for report in again.reports] == ["live", "live"]
-    assert desk.server.asked[-1].headers["if-none-match"]
+    assert desk.server.requests[-1].headers["if-none-match"]
     assert desk.states(later + MINUTE) == {"google-trends": "cached", "reddit": "cached"}
 
 
 def test_regions_have_their_own_lists_and_the_world_has_one(desk: Desk) -> None:
     desk.collect(NOW)
     desk.collect(NOW, region="DE")
-    assert [asked.params["geo"] for asked in desk.server.asked if "/trending" in asked.path] == ["US", "DE"]
+    assert [asked.params["geo"] for asked in desk.server.requests if "/trending" in asked.path] == ["US", "DE"]
     assert desk.asked("/r/popular") == 1
 
 

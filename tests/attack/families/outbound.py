@@ -94,10 +94,10 @@ def source_bomb(stage: Stage) -> None:
 
 @attack("a source that redirects to another host", needs=(OWN,))
 def redirecting_source(stage: Stage) -> None:
-    with Loopback(lambda asked: Reply(b"{}")) as other:
+    with Loopback(lambda request: Reply(b"{}")) as other:
         moved = f"HTTP/1.1 302 Found\r\nLocation: {other.url}/latest/meta-data\r\n\r\n".encode()
         _hostile_source(stage, endless(moved, PIECE), "points to another host, which is not asked")
-        stage.expect(not other.asked, "the other host was asked")
+        stage.expect(not other.requests, "the other host was asked")
 
 
 def _hostile_issuer(stage: Stage, pieces: Pieces) -> None:

@@ -12,7 +12,7 @@ from db.transaction import SYSTEM
 from simulators.clerk.api import ClerkApiSimulator
 from simulators.clerk.events import clerk_event, clerk_membership, clerk_organization, clerk_user
 from simulators.clerk.scenarios import scenarios
-from simulators.loopback import Asked, Loopback, Reply
+from simulators.loopback import Loopback, Reply, Request
 from simulators.personas import Body, Persona
 from tests.builders import NOV_22, a_clerk_event, event_row, job_row
 from tests.converge.clerk_runs import state
@@ -138,17 +138,17 @@ def test_all_pages_are_read_and_nobody_is_gone_because_somebody_is_deleted_meanw
     many = [replace(ADA, user_id=f"user_{n:03}", email=f"p{n}@example.com") for n in range(250)]
     clerk.users += [clerk_user(who, created_at=NOV_22 + timedelta(seconds=n)) for n, who in enumerate(many)]
     assert run(asking) == (251, 250, 250)
-    lists = [asked for asked in served.asked if asked.path == "/v1/users"]
-    assert [asked.params["offset"] for asked in lists] == ["0", "100", "200"]
+    lists = [request for request in served.requests if request.path == "/v1/users"]
+    assert [request.params["offset"] for request in lists] == ["0", "100", "200"]
     assert len(users(asking)) == 251
 
-    def deleted(asked: Asked) -> None:
-        if asked.path == "/v1/users" and asked.params["offset"] == "0":
+    def deleted(request: Request) -> None:
+        if request.path == "/v1/users" and request.params["offset"] == "0":
             clerk.users.pop(1)  # all that come after move up, past the next page's beginning
 
     clerk.meanwhile = deleted
     assert run(asking)[1:] == (0, 0)
-    clerk.meanwhile = lambda asked: None
+    clerk.meanwhile = lambda request: None
     assert run(asking)[1:] == (1, 1)
     assert [row["clerk_id"] for row in users(asking) if row["deleted_at"]] == ["user_000"]
     assert agrees(asking)
