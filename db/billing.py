@@ -10,9 +10,9 @@ from sqlalchemy import Connection, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from db.schema.billing import stripe_customers, stripe_invoices, stripe_paid_periods, stripe_subscriptions
-from domain.billing.customers import Customer
 from domain.billing.invoices import Invoice, Line, PaidPeriod, from_paid_periods
-from domain.billing.plan import TERMINAL, Item, Subscription, newer
+from domain.billing.plan import Customer
+from domain.billing.subscriptions import TERMINAL, Item, Subscription, newer
 
 SUBSCRIPTION = tuple(name for name in Subscription.__slots__ if name in stripe_subscriptions.c)
 COLUMNS = (*(stripe_subscriptions.c[name] for name in SUBSCRIPTION), stripe_subscriptions.c.told.label("kept"))

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from domain.billing.plan import PriceBook
+from domain.billing.tiers import PriceBook
 from domain.concepts.generation import ConceptRequest, ConceptResponse
 from domain.concepts.trends import Collected
 from domain.errors import Rejected

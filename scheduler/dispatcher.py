@@ -15,7 +15,7 @@ import redis
 import structlog
 
 from db.transaction import NO_ANSWER, SYSTEM, Database, Tx
-from domain.billing.plan import TENANT_WEIGHTS
+from domain.billing.tiers import TENANT_WEIGHTS
 from scheduler.schedule import Schedule, latest_before, skipped, to_fire
 from scheduler.window import WINDOW, Window
 from workers.engine.failures import text_of

@@ -15,7 +15,7 @@ from db.postgres.connection import AppConnection
 from db.schema.queue import job_queue
 from db.schema.tenants import tenants
 from db.transaction import SYSTEM
-from domain.billing.plan import PLANS, Tier
+from domain.billing.tiers import PLANS, Tier
 from domain.quota import quota
 from integrations.clerk import webhooks as clerk
 from integrations.envelope import Envelope

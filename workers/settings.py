@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.postgres.url import parse
-from domain.billing.plan import PriceBook, Tier
+from domain.billing.tiers import PriceBook, Tier
 from domain.errors import ViralError
 from domain.ops.connections import PROCESSES, THREADS
 from workers.runtime.setting_types import (

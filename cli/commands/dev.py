@@ -96,7 +96,7 @@ def _check(source: str, kinds: list[str]) -> None:
 
 def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | None) -> Any:
     """Whom the events are about. All ids follow from the tenant or the address, so later events agree with these."""
-    from domain.billing.plan import PLANS, Tier
+    from domain.billing.tiers import PLANS, Tier
     from simulators.personas import random_persona
 
     settings, _ = resolve()

@@ -132,7 +132,7 @@ def _wait_for_others(tx: "Tx") -> None:
 
 
 def _create(tx: "Tx", tenant_id: UUID, name: str) -> None:
-    from domain.billing.plan import PLANS, Tier
+    from domain.billing.tiers import PLANS, Tier
     from domain.quota import quota
 
     tx.tenants.create(tenant_id, name, quota.first_period(PLANS[Tier.FREE].monthly_quota, tx.now()))

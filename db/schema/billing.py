@@ -35,7 +35,7 @@ stripe_subscriptions = sa.Table(
     sa.Column("event_rank", sa.SmallInteger, nullable=False),
     boolean("collection_paused"),
     timestamp("paused_at"),
-    # The whole row as `domain/billing/plan.py` has it; the columns are what people and other programs read.
+    # The whole row as `domain/billing/subscriptions.py` has it; the columns are what people and other programs read.
     sa.Column("told", JSONB),
     timestamp("updated_at", now=True),
     sa.Index("stripe_subscriptions_customer_id_idx", "customer_id"),

@@ -9,7 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from db.identity.people import deserted
 from db.postgres.locks import against_changes
 from db.schema.tenants import tenants
-from domain.billing.plan import TenantBilling, Tier
+from domain.billing.plan import TenantBilling
+from domain.billing.tiers import Tier
 from domain.errors import Conflict, UnknownTenant
 from domain.quota.quota import Quota
 

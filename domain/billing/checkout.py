@@ -8,7 +8,8 @@ from hashlib import sha256
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from domain.billing.plan import TERMINAL, PriceBook, Tier
+from domain.billing.subscriptions import TERMINAL
+from domain.billing.tiers import PriceBook, Tier
 from domain.errors import CheckoutInvalid, Conflict, NotSetUp
 
 MAX_URL = 2000

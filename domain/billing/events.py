@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.billing.invoices import OPEN, PAID, STATUSES, UNCOLLECTIBLE, VOID, Invoice, Line
-from domain.billing.plan import ENTITLED, TERMINAL, Item, Subscription
+from domain.billing.subscriptions import ENTITLED, TERMINAL, Item, Subscription
 from domain.errors import MalformedEvent
 from domain.events.body import Field
 from domain.events.outcomes import Flag, Ignored, Priority, Status
@@ -263,7 +263,7 @@ def _period(place: Field) -> tuple[datetime | None, datetime | None]:
 def _running_period(row: Field) -> tuple[datetime | None, datetime | None]:
     """On the subscription before basil, on its items since; of items that differ, the one that ends first, because
     nothing promises more than that. (Which item sells the plan, the settings say:
-    `domain.billing.plan.plan_period`.)"""
+    `domain.billing.standing.plan_period`.)"""
     found = [_period(place) for place in (row, *row["items"]["data"])]
     periods = [(start, end) for start, end in found if start and end]
     return min(periods, key=lambda period: (period[1], period[0])) if periods else (None, None)

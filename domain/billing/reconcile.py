@@ -6,7 +6,7 @@ from typing import Any
 
 from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice
-from domain.billing.plan import CONTENT, LIFE, TERMINAL, Subscription
+from domain.billing.subscriptions import CONTENT, STATUSES, TERMINAL, Subscription
 from domain.errors import MalformedEvent
 from domain.events.body import Field
 from domain.events.difference import Changes, Difference, Json, changed
@@ -63,7 +63,7 @@ def compare_subscription(ours: Subscription | None, theirs: Subscription, event:
     changes = changed(_comparable(ours, names), _comparable(theirs, names))
     if not changes:
         return None
-    hopeless = (ours.status in TERMINAL and theirs.status not in TERMINAL) or theirs.status not in LIFE
+    hopeless = (ours.status in TERMINAL and theirs.status not in TERMINAL) or theirs.status not in STATUSES
     return _difference("subscription", theirs, None if hopeless else event, changes)
 
 

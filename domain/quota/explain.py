@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from domain.billing.invoices import PAID, Invoice
-from domain.billing.plan import TERMINAL, PriceBook, Standing, Subscription, standing
+from domain.billing.standing import Standing, standing
+from domain.billing.subscriptions import TERMINAL, Subscription
+from domain.billing.tiers import PriceBook
 from domain.quota.quota import Quota, is_due
 
 Entry = Mapping[str, Any]

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from domain.billing.plan import PLANS, Tier
+from domain.billing.tiers import PLANS, Tier
 from domain.quota.quota import add_months
 from simulators.personas import BEFORE_BASIL, Body, Persona
 from simulators.stripe.events import checkout_session, customer, invoice, stripe_event, subscription

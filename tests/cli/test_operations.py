@@ -13,7 +13,7 @@ from db.queue.claim import known_types
 from db.queue.enqueue import NewJob
 from db.queue.transitions import FailedAttempt
 from db.transaction import SYSTEM
-from domain.billing.plan import TENANT_WEIGHTS
+from domain.billing.tiers import TENANT_WEIGHTS
 from domain.text.readable import span
 from scheduler.dispatcher import Dispatcher
 from scheduler.schedule import SCHEDULES

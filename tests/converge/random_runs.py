@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from db.transaction import SYSTEM
-from domain.billing.plan import certain
+from domain.billing.subscriptions import certain
 from domain.events.outcomes import Flag
 from simulators.personas import Body
 from simulators.stripe.api import StripeSimulator, embedded

@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 from uuid import UUID
 
-from domain.billing.plan import PLANS, Tier
+from domain.billing.tiers import PLANS, Tier
 from domain.quota.quota import add_months
 from simulators.personas import SHAPES, Persona, Shape
 from tests.converge.account import (

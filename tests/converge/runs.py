@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 
 from db.transaction import SYSTEM
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from integrations.stripe import webhooks as stripe
 from simulators.personas import Body, Persona, Shape
 from simulators.stripe.scenarios import SCENARIOS

@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 
 from db.transaction import SYSTEM, Contended
-from domain.billing.plan import TenantBilling, Tier
+from domain.billing.plan import TenantBilling
+from domain.billing.tiers import Tier
 from domain.errors import Conflict, UnknownTenant
 from domain.quota import quota
 from domain.quota.quota import Quota

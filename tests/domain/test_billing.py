@@ -9,19 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.billing.customers import ended
 from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice, Line, further
-from domain.billing.plan import (
-    PLANS,
-    PriceBook,
-    Subscription,
-    TenantBilling,
-    Tier,
-    change_plan,
-    newer,
-    unknown_prices,
-)
+from domain.billing.plan import TenantBilling, change_plan, unknown_prices
+from domain.billing.subscriptions import Subscription, ended, newer
+from domain.billing.tiers import PLANS, PriceBook, Tier
 from domain.quota.quota import add_months, carry_over, first_period, reset
 from simulators.personas import Persona, Shape
 from simulators.stripe.events import invoice, stripe_event, subscription

@@ -24,7 +24,8 @@ from domain.billing.events import (
     triage,
 )
 from domain.billing.invoices import Invoice, Line, Trial, stretches
-from domain.billing.plan import Item, Tier
+from domain.billing.subscriptions import Item
+from domain.billing.tiers import Tier
 from domain.errors import MalformedEvent
 from domain.events.outcomes import IGNORED, MOST_DETAIL, Flag, Ignored, Priority, Status, explained
 from simulators.kinds import KINDS

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice, further
-from domain.billing.plan import Subscription, TenantBilling, Tier, change_plan, newer
+from domain.billing.plan import TenantBilling, change_plan
+from domain.billing.subscriptions import Subscription, newer
+from domain.billing.tiers import Tier
 from domain.errors import QuotaExceeded
 from domain.quota.quota import (
     Hold,

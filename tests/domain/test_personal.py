@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.billing.events import read
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from domain.errors import MalformedEvent
 from domain.text.personal import DESCRIBES_A_PERSON, identifiers, masked, without_people, written
 from domain.text.redaction import MASK

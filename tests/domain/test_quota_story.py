@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from domain.billing.invoices import Invoice
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from domain.quota.explain import Backing, backing, explain
 from domain.quota.quota import Quota
 from tests.domain.test_billing import PRICES, START, a_subscription, month, paid

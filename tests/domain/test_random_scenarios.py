@@ -10,7 +10,9 @@ import pytest
 
 from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice, further
-from domain.billing.plan import LIFE, Subscription, TenantBilling, Tier, certain, change_plan, newer
+from domain.billing.plan import TenantBilling, change_plan
+from domain.billing.subscriptions import STATUSES, Subscription, certain, newer
+from domain.billing.tiers import Tier
 from domain.quota.quota import carry_over, first_period, reset
 from simulators.personas import Body
 from tests.converge import oracle
@@ -30,7 +32,7 @@ class Mirror:
 
     def tell(self, body: Body) -> None:
         match read(body):
-            case SubscriptionChanged(row) if row.status in LIFE:
+            case SubscriptionChanged(row) if row.status in STATUSES:
                 self.rows[row.id] = newer(self.rows.get(row.id), row)
             case InvoiceChanged(bill):
                 self.bills[bill.id] = further(self.bills.get(bill.id), bill)

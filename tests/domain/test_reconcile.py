@@ -4,8 +4,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.billing.plan import ENTITLED, TERMINAL, Subscription, newer
 from domain.billing.reconcile import compare_invoice, compare_subscription, read_invoice, read_subscription
+from domain.billing.subscriptions import ENTITLED, TERMINAL, Subscription, newer
 from simulators.stripe.events import invoice, subscription
 from tests.domain.test_billing import START, WHO, a_subscription, month
 

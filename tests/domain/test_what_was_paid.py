@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from domain.billing.events import InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice, further
-from domain.billing.plan import CONTENT, Subscription, TenantBilling, Tier, certain, change_plan, newer, standing
+from domain.billing.plan import TenantBilling, change_plan
+from domain.billing.standing import standing
+from domain.billing.subscriptions import CONTENT, Subscription, certain, newer
+from domain.billing.tiers import Tier
 from domain.errors import QuotaExceeded
 from domain.quota.quota import add_months, carry_over, first_period, is_due, reserve, reset
 from simulators.personas import Persona

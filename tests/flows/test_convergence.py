@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from db.transaction import SYSTEM
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from domain.quota.quota import add_months
 from simulators.personas import Body, Persona, Shape
 from simulators.stripe.scenarios import lifecycle

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from db.transaction import SYSTEM
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from domain.quota.quota import add_months
 from integrations.clerk import webhooks as clerk
 from integrations.stripe import webhooks as stripe

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from db.transaction import SYSTEM
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from domain.errors import QuotaExceeded
 from domain.quota.explain import backing, explain
 from domain.quota.quota import add_months

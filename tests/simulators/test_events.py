@@ -10,7 +10,7 @@ import pytest
 import stripe
 
 from domain.billing import events as billing_events
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from domain.events.outcomes import Ignored
 from domain.identity import events as identity_events
 from simulators.clerk.events import clerk_user

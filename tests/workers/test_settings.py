@@ -2,7 +2,7 @@
 
 import pytest
 
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from simulators.clerk.sessions import ClerkSessionSimulator
 from workers.settings import SettingsInvalid, load, require
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
 from domain.billing.checkout import check_return, customer_key, price_for, refuse_second, request_key
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from domain.errors import Conflict, NotSetUp
 from domain.identity.access import ApiScope, Caller
 from domain.ports import Cashier, Order

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.billing.customers import Customer, concerns, ended, pay_as
 from domain.billing.events import (
     CustomerDeleted,
     Flagged,
@@ -19,18 +18,10 @@ from domain.billing.events import (
     read,
 )
 from domain.billing.invoices import Invoice, further, periods_paid
-from domain.billing.plan import (
-    LIFE,
-    PriceBook,
-    Subscription,
-    TenantBilling,
-    certain,
-    change_plan,
-    includes,
-    newer,
-    unknown_prices,
-)
+from domain.billing.plan import Customer, TenantBilling, change_plan, concerns, pay_as, unknown_prices
 from domain.billing.reconcile import subject
+from domain.billing.subscriptions import STATUSES, Subscription, certain, ended, includes, newer
+from domain.billing.tiers import PriceBook
 from domain.errors import ProviderUnavailable
 from domain.events.outcomes import SETTLED, Concern, Flag, Ignored, Outcome, Priority, Status
 from domain.quota.quota import carry_over
@@ -157,7 +148,7 @@ def apply_event(ctx: Context, tx: Tx, body: Mapping[str, Any], cause: str) -> Ou
             return Outcome(Status.PARKED_INCOMPLETE, path, () if ctx.ports.fetch_event else (PARTIAL,))
         case Flagged(flag, kind):
             return flagged(flag, kind)
-        case SubscriptionChanged(subscription=row) if row.status not in LIFE:
+        case SubscriptionChanged(subscription=row) if row.status not in STATUSES:
             return flagged(Flag.UNKNOWN_STATUS, f"unknown status {row.status}: the plan stays as it was")
         case PriceRetired(price_id):
             ours = price_id in ctx.ports.prices

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from domain.billing.plan import PLANS, Tier
+from domain.billing.tiers import PLANS, Tier
 from domain.errors import Rejected, Unavailable
 from domain.events.outcomes import Ignored, Outcome, Priority, Status
 from domain.identity.events import Login, read

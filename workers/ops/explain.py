@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from domain.billing.plan import TENANT_WEIGHTS
+from domain.billing.tiers import TENANT_WEIGHTS
 from domain.concepts.wording import counted
 from domain.text.readable import readable, span
 from workers.ops.processes import serving, state

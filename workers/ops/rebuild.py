@@ -10,10 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from db.transaction import SYSTEM, Database, Tx
-from domain.billing.customers import Customer, pay_as
 from domain.billing.events import CustomerDeleted, InvoiceChanged, SubscriptionChanged, read
 from domain.billing.invoices import Invoice, further, periods_paid
-from domain.billing.plan import LIFE, Subscription, newer
+from domain.billing.plan import Customer, pay_as
+from domain.billing.subscriptions import STATUSES, Subscription, newer
 from domain.errors import MalformedEvent
 from domain.ports import Ports
 from workers.jobs.billing import derive_plan, save_plan
@@ -109,7 +109,7 @@ def _derive_from_events(tx: Tx, ports: Ports, customer_id: str) -> tuple[Custome
             fact = read(payload, livemode=ports.livemode)
         except MalformedEvent:
             continue
-        if isinstance(fact, SubscriptionChanged) and fact.subscription.status not in LIFE:
+        if isinstance(fact, SubscriptionChanged) and fact.subscription.status not in STATUSES:
             continue  # nothing followed from it, but that a person was told
         hint = getattr(fact, "tenant_hint", None)
         if customer.tenant_id is None and hint is not None and tx.tenants.exists(hint):

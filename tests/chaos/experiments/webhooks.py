@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from integrations.stripe import webhooks as stripe
 from simulators.personas import Body, Shape, random_persona
 from simulators.stripe.scenarios import lifecycle

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from db.transaction import SYSTEM
-from domain.billing.plan import Tier
+from domain.billing.tiers import Tier
 from domain.errors import Rejected
 from domain.quota.quota import add_months
 from simulators.personas import Body, Persona
