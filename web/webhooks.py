@@ -66,19 +66,12 @@ def new_event(source: str, envelope: Envelope, job: JobType[Any], make_id: Calla
     return NewEvent(
         id=make_id(),
         source=source,
-        external_id=envelope.external_id,
-        type=envelope.type,
-        api_version=envelope.api_version,
-        livemode=envelope.livemode,
-        occurred_at=envelope.occurred_at,
-        subject=envelope.subject,
-        payload=envelope.payload,
-        body=envelope.body,
         job_id=job_id,
         job_type=job.name,
         queue=job.queue,
         max_attempts=job.max_attempts,
         priority=priority,
+        **{name: getattr(envelope, name) for name in Envelope.__slots__},
     )
 
 

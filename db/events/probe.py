@@ -1,8 +1,8 @@
-"""Whether a webhook would be stored now: asked by storing one, and taking it back.
+"""Tests whether a webhook would be stored now, by storing one and rolling it back.
 
-Nothing less tells. A server may answer every question and be read-only, full, locked, without a right for our role, or
-wait in each COMMIT for a standby that is gone. So an event and its job are inserted as the webhooks' writer does it, in
-a savepoint that is rolled back, and the transaction around it, with nothing in it, is committed.
+Nothing less is a proof. A server may answer every query and be read-only, full, locked, without a right for our role,
+or wait in each COMMIT for a standby that is gone. So an event and its job are inserted as the webhook writer does it,
+in a savepoint that is rolled back, and the transaction around it, with nothing in it, is committed.
 """
 
 import threading
@@ -21,10 +21,10 @@ from db.security import SYSTEM_SCOPE
 OK: Final = "ok"
 NOT_MIGRATED: Final = "not migrated"
 LIMIT: Final = 2.0
-"""Seconds after which no answer is an answer."""
+"""Seconds after which a probe that is not answered has failed."""
 
 STATEMENT_LIMIT = timedelta(seconds=1.5)
-"""Less than `LIMIT`, and more than the lock timeout below: then the server says what it waits for."""
+"""It is less than `LIMIT`, and more than the lock timeout below: so the server says what it waits for."""
 
 STORE: Final = """
 SET LOCAL lock_timeout = '1s';
@@ -36,11 +36,11 @@ WITH stored AS (
 INSERT INTO job_queue (job_type, payload) SELECT 'probe', jsonb_build_object('event_id', id) FROM stored;
 ROLLBACK TO SAVEPOINT probe;
 """
-"""What was written is in the log of the server, dead: its COMMIT is one that reaches the disk, and the standby."""
+"""The rolled back rows are in the server's log, so that the COMMIT has to reach the disk, and the standby."""
 
 
 class WriteProbe:
-    """Asks on one connection of its own, one question at a time, however many want to know."""
+    """Probes on one connection of its own, one probe at a time, however many callers ask."""
 
     def __init__(self, connect: Callable[[], AppConnection]) -> None:
         self._connect = connect
@@ -51,10 +51,10 @@ class WriteProbe:
         self._answer = ""
 
     def ask(self, limit: float = LIMIT) -> str:
-        """`OK`, or in a few words why nothing can be stored now; after `limit` seconds at the latest.
+        """Return `OK`, or in a few words why nothing can be stored now, after `limit` seconds at the latest.
 
-        A question that hangs is not asked again before it is answered: on a server whose commits hang, each would hold
-        one connection more. Never raises.
+        While a probe hangs, no other is begun: on a server whose commits hang, each would hold one connection more.
+        Never raises.
         """
         with self._lock:
             if self._asking is None or not self._asking.is_alive():
@@ -67,7 +67,7 @@ class WriteProbe:
         return self._answer or f"no answer to {self._waits_for}"
 
     def close(self) -> None:
-        """Give up a question that hangs, and close the connection."""
+        """Cancel a probe that hangs, and close the connection."""
         asking, connection = self._asking, self._connection
         if asking is not None and asking.is_alive() and connection is not None:
             with suppress(psycopg.Error):
@@ -88,7 +88,7 @@ class WriteProbe:
         except Exception as error:
             self._drop()
             if kept and _is_away(error):
-                # Perhaps only this connection is, which was good when it was last used.
+                # Perhaps only this connection is lost, which was good when it was last used.
                 self._ask()
             else:
                 self._answer = _in_words(error)

@@ -1,11 +1,12 @@
-"""Storing what the outside told us: a hot path, one statement and one round trip for a whole batch of events, each with
-the job that applies it, if anything follows from it. The pair (source, external_id) is kept for good and is unique, so
-a delivery can come any number of times.
+"""Stores webhook events: a hot path, one statement and one round trip for a whole batch of events, each with the job
+that applies it, unless it is ignored. The pair (source, external_id) is kept for good and is unique, so a delivery can
+come any number of times.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any, get_args
 from uuid import UUID
 
 import psycopg
@@ -17,14 +18,14 @@ from db.security import SYSTEM_SCOPE
 from domain.events.outcomes import Status
 
 WRONG_EVENT = (psycopg.DataError, psycopg.IntegrityError)
-"""What Postgres says of an event that cannot be stored: the connection is as good as before."""
+"""The errors by which Postgres refuses an event that cannot be stored: the connection is as good as before."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event to be stored, and the job that is to apply it. `payload` is JSON text without U+0000.
 
-    Without a job, it is ignored by its type.
+    An event without a job is ignored by its type.
     """
 
     id: UUID
@@ -46,7 +47,7 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where an event is kept: for a duplicate, the row and the job of its first delivery. An ignored one has no job."""
+    """The row and the job of an event; for a duplicate, those of its first delivery. An ignored one has no job."""
 
     event_id: UUID
     job_id: UUID | None
@@ -54,58 +55,46 @@ class Stored:
     duplicate: bool
 
 
+KINDS: dict[Any, str] = {UUID: "uuid", str: "text", bool: "bool", datetime: "timestamptz", bytes: "bytea", int: "int"}
 COLUMNS = {
-    "id": "uuid",
-    "source": "text",
-    "external_id": "text",
-    "type": "text",
-    "api_version": "text",
-    "livemode": "boolean",
-    "occurred_at": "timestamptz",
-    "subject": "text",
-    "payload": "text",
-    "body": "bytea",
-    "job_id": "uuid",
-    "job_type": "text",
-    "queue": "text",
-    "max_attempts": "int",
-    "priority": "smallint",
+    field.name: KINDS[next(iter(get_args(field.type)), field.type)]  # of `str | None`, the first is `str`
+    for field in fields(NewEvent)
 }
 
 # Binary arrays (%b): text arrays have to be quoted element by element, which costs twenty times as much.
 STORE = f"""
-WITH given AS (
-    SELECT * FROM unnest({", ".join(f"%b::{kind}[]" for kind in COLUMNS.values())}) AS given ({", ".join(COLUMNS)})
+WITH new AS (
+    SELECT * FROM unnest({", ".join(f"%b::{kind}[]" for kind in COLUMNS.values())}) AS new ({", ".join(COLUMNS)})
 ), stored AS (
     INSERT INTO webhook_events (id, source, external_id, type, api_version, livemode, occurred_at, subject, payload,
                                 body, job_id, status, processed_at)
     SELECT id, source, external_id, type, api_version, livemode, occurred_at, subject, payload::jsonb, body, job_id,
            CASE WHEN job_id IS NULL THEN '{Status.IGNORED_TYPE}' ELSE '{Status.RECEIVED}' END,
            CASE WHEN job_id IS NULL THEN now() END
-    FROM given
+    FROM new
     ON CONFLICT (source, external_id) DO NOTHING
     RETURNING id
 ), enqueued AS (
     INSERT INTO job_queue (id, job_type, queue, payload, unique_key, max_attempts, priority)
     SELECT job_id, job_type, queue, jsonb_build_object('event_id', id), id::text, max_attempts, priority
-    FROM given JOIN stored USING (id) WHERE job_id IS NOT NULL
+    FROM new JOIN stored USING (id) WHERE job_id IS NOT NULL
 )
 SELECT id FROM stored
 """
 
-# Counted in passing: a row that somebody has locked is not waited for, or a worker that was stopped while it applies an
-# event could hold up all that is delivered. Our own earlier try (the row has its id) was no delivery.
+# A row that another transaction has locked is not counted: a worker that was stopped while it applies an event would
+# hold up all that is delivered. Our own earlier try (the row has its id) was no delivery.
 FIRST_DELIVERIES = """
-WITH given AS (
-    SELECT * FROM unnest(%b::text[], %b::text[], %b::uuid[]) AS given (source, external_id, id)
+WITH again AS (
+    SELECT * FROM unnest(%b::text[], %b::text[], %b::uuid[]) AS again (source, external_id, id)
 ), first AS (
     SELECT e.source, e.external_id, e.id, e.job_id,
-           count(*) FILTER (WHERE e.id <> given.id) AS again
-    FROM given JOIN webhook_events e USING (source, external_id) GROUP BY e.id
+           count(*) FILTER (WHERE e.id <> again.id) AS duplicates
+    FROM again JOIN webhook_events e USING (source, external_id) GROUP BY e.id
 ), free AS (
-    SELECT id FROM webhook_events WHERE id IN (SELECT id FROM first WHERE again > 0) FOR NO KEY UPDATE SKIP LOCKED
+    SELECT id FROM webhook_events WHERE id IN (SELECT id FROM first WHERE duplicates > 0) FOR NO KEY UPDATE SKIP LOCKED
 ), counted AS (
-    UPDATE webhook_events e SET duplicates = duplicates + again, duplicate_at = now()
+    UPDATE webhook_events e SET duplicates = e.duplicates + first.duplicates, duplicate_at = now()
     FROM first JOIN free USING (id) WHERE e.id = first.id
 )
 SELECT source, external_id, id, job_id FROM first
@@ -113,7 +102,7 @@ SELECT source, external_id, id, job_id FROM first
 
 
 def store_and_commit(connection: AppConnection, batch: Sequence[NewEvent]) -> list[Stored]:
-    """Insert each event that is new, and its job, in one transaction; the answers are in the batch's order.
+    """Insert each event that is new, and its job, in one transaction. Returns where each is kept, in the batch's order.
 
     The connection should be in autocommit mode: then everything, BEGIN and COMMIT too, is one round trip.
 
@@ -127,10 +116,10 @@ def store_and_commit(connection: AppConnection, batch: Sequence[NewEvent]) -> li
     """
     try:
         new = _insert(connection, batch)
-        known = [event for event in batch if event.id not in new]
-        first = _first_deliveries(connection, known) if known else {}
+        again = [event for event in batch if event.id not in new]
+        first = _first_deliveries(connection, again) if again else {}
     except Exception as error:
-        unharmed = _leave(connection)
+        unharmed = _roll_back(connection)
         if isinstance(error, WRONG_EVENT) or not isinstance(error, psycopg.Error):
             raise
         # Whatever else it was, another connection may be better than this one.
@@ -148,8 +137,8 @@ def store_and_commit(connection: AppConnection, batch: Sequence[NewEvent]) -> li
 
 
 def _insert(connection: AppConnection, batch: Sequence[NewEvent]) -> set[UUID]:
-    """Commit what is new; returns the ids of the events that were inserted."""
-    # In one order, so that two processes that store the same events wait for each other instead of deadlocking.
+    """Insert the events that are new, and commit. Returns their ids."""
+    # Two processes that store the same events in one order wait for each other instead of deadlocking.
     ordered = sorted(batch, key=lambda event: (event.source, event.external_id))
     arrays = [[getattr(event, column) for event in ordered] for column in COLUMNS]
     with connection.pipeline():
@@ -162,10 +151,10 @@ def _insert(connection: AppConnection, batch: Sequence[NewEvent]) -> set[UUID]:
 def _first_deliveries(
     connection: AppConnection, events: Sequence[NewEvent]
 ) -> dict[tuple[str, str], tuple[UUID, UUID | None]]:
-    wanted = [[getattr(event, column) for event in events] for column in ("source", "external_id", "id")]
+    keys = [[getattr(event, column) for event in events] for column in ("source", "external_id", "id")]
     with connection.pipeline():
         begin_in_pipeline(connection, SYSTEM_SCOPE)
-        found = connection.execute(FIRST_DELIVERIES, wanted)
+        found = connection.execute(FIRST_DELIVERIES, keys)
         connection.execute("COMMIT")
     return {(row[0], row[1]): (row[2], row[3]) for row in found}
 
@@ -174,8 +163,8 @@ def _as_first_delivered(event: NewEvent, event_id: UUID, job_id: UUID | None) ->
     return Stored(event_id, job_id, event.queue, duplicate=event_id != event.id)
 
 
-def _leave(connection: AppConnection) -> bool:
-    """Roll back. False if the connection is lost."""
+def _roll_back(connection: AppConnection) -> bool:
+    """Roll back; False if the connection is lost."""
     try:
         connection.rollback()
     except psycopg.Error:
