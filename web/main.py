@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from db.events.probe import OK, WriteProbe
 from db.postgres.connection import AppConnection
+from db.queue.notifications import Notifications
 from domain.errors import Unavailable
 from domain.ops.connections import Role, usual_pool
 from web.api.admission import PATIENCE
@@ -33,7 +34,7 @@ from web.server.body import LargeBodies
 from web.server.connections import Server, connection_limits
 from web.server.listen import bind
 from web.session_verifier import session_verifier
-from web.webhook_writer import Notifications, WebhookWriter
+from web.webhook_writer import WebhookWriter
 from web.webhooks import EVENT_READERS, WebhookEndpoint, WebhooksFirst, usable_secrets
 from workers.app import Ids, build
 from workers.engine.job import JobType
@@ -62,7 +63,7 @@ class Background(Protocol):
 class WebDeps:
     """The dependencies of the web application. `connect` gives a connection of the application's role.
 
-    `notify` and `redis_ping` must have short timeouts of their own; `redis_ping` raises if Redis does not answer.
+    `notify` does not wait for Redis. `redis_ping` has a short timeout, and raises if Redis does not answer.
     `clock` is Unix seconds. Several secrets of one source are valid at once while one is rolled.
     """
 
@@ -104,7 +105,7 @@ def run(settings: Settings) -> None:
         stripe_secrets=settings.reveal(settings.stripe_webhook_secret),
         clerk_secrets=settings.reveal(settings.clerk_webhook_signing_secret),
         connect=app.db.connect,
-        notify=app.notifier.notify,
+        notify=app.notifications.post,
         redis_ping=app.notifier.probe,
         clock=time.time,
         make_id=Ids(),

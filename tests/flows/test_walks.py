@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from db.queue.notifications import Notifications
 from db.transaction import SYSTEM
 from domain.billing.tiers import Tier
 from domain.quota.quota import add_months
@@ -28,7 +29,6 @@ from tests.drain import drain
 from tests.wait import until
 from web.api.app import create_api
 from web.main import WebDeps, create_app
-from web.webhook_writer import Notifications
 from workers.app import App, Ids
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event

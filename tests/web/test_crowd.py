@@ -233,9 +233,9 @@ def test_usage_is_written_while_requests_hold_every_connection(settings: Setting
 def test_a_request_that_cannot_be_recorded_takes_no_other_with_it(app: App) -> None:
     usage = UsageLog(app.db)
     tenant_id = a_tenant(app)
+    usage.start()
     for each in (tenant_id, uuid4(), tenant_id):
         usage.record(Request(each, "GET /user", 200, 3))
-    usage.start()
     usage.stop()
     with app.db.transaction(SYSTEM) as tx:
         assert tx.driver.execute("SELECT count(*) FROM api_usage").fetchone() == (2,)

@@ -24,9 +24,9 @@ def recorded(app: App) -> int:
 def test_requests_of_tenants_that_are_gone_cost_the_others_nothing(app: App, bad: set[int]) -> None:
     known = a_tenant(app)
     usage = UsageLog(app.db)
+    usage.start()
     for n in range(50):
         usage.record(Request(uuid4() if n in bad else known, f"GET /{n}", 200, 1))
-    usage.start()
     usage.stop(30)
     assert recorded(app) == 50 - len(bad)
 
@@ -37,9 +37,9 @@ def test_a_tenant_that_is_being_deleted_holds_up_nobody_and_loses_nothing_if_it_
     with psycopg.connect(app.settings.owner_url) as other, psycopg.connect(app.settings.owner_url) as third:
         other.execute("DELETE FROM tenants WHERE id = %s", (going,))
         third.execute("DELETE FROM tenants WHERE id = %s", (staying,))
+        usage.start()
         for n in range(30):
             usage.record(Request((known, going, staying)[n % 3], f"GET /{n}", 200, 1))
-        usage.start()
         until(lambda: recorded(app) == 10, "the others' requests")
         third.rollback()
         until(lambda: recorded(app) == 20, "those of the tenant that stays")

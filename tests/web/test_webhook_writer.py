@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,12 +14,14 @@ from structlog.testing import capture_logs
 
 from db.events.writer import NewEvent, Stored
 from db.postgres.connection import AppConnection
+from db.queue.notifications import Notifications
 from domain.errors import Unavailable
 from tests.conftest import Servers, connection_to
 from tests.outages import refusing
 from tests.proxy import Proxy, proxied
 from tests.wait import until
-from web.webhook_writer import Notifications, WebhookWriter
+from web.webhook_writer import WebhookWriter
+from workers.engine.batcher import Batcher
 from workers.runtime import logs
 
 Connection = AppConnection
@@ -377,7 +379,7 @@ def test_when_too_many_wait_the_next_is_refused_at_once(postgres: Postgres) -> N
     async def story() -> None:
         async with running(postgres, max_batch=1, max_waiting=3) as writer:
             async with all_waiting(writer, postgres, [an_event("0")]) as tasks:
-                await asyncio.to_thread(until, writer._queue.empty, "the writer to take the first")
+                await asyncio.to_thread(until, lambda: writer.waiting == 0, "the writer to take the first")
                 tasks += [asyncio.create_task(writer.store(an_event(f"{n}"))) for n in range(1, 4)]
                 await asyncio.sleep(0)
                 with pytest.raises(Unavailable, match="too many"):
@@ -428,23 +430,27 @@ def test_a_notifier_that_hangs_delays_no_answer_and_is_given_all_afterwards(post
     unblock = threading.Event()
     events = [an_event(f"{number}") for number in range(10)]
 
-    def slow(notifications: Notifications) -> None:
+    def slow(commits: Sequence[Notifications]) -> None:
         assert unblock.wait(30)
-        notified(notifications)
+        notified.append(Notifications({"events": {job_id: 5 for each in commits for job_id in each["events"]}}))
+
+    notifications = Batcher[Notifications, None](slow, name="notifications", limit=1000)
+    notifications.start()
 
     async def story() -> None:
-        async with running(postgres, slow) as writer:
+        async with running(postgres, notifications.post) as writer:
             for event in events:
                 assert (await writer.store(event)).duplicate is False
             unblock.set()
 
     in_a_loop(story)
+    assert notifications.stop(30)
     assert notified.ids() == {event.job_id for event in events}
     # One for the first, one for those that gathered, and perhaps one for the last, which came as it returned.
     assert len(notified) <= 3
 
 
-def test_a_notifier_that_fails_is_no_error_of_the_request_and_is_reported_once(postgres: Postgres) -> None:
+def test_a_notifier_that_fails_is_no_error_of_the_request_(postgres: Postgres) -> None:
     def broken(notifications: Notifications) -> None:
         raise ConnectionError("Redis is down")
 
@@ -456,6 +462,4 @@ def test_a_notifier_that_fails_is_no_error_of_the_request_and_is_reported_once(p
     with capture_logs() as logs:
         in_a_loop(story)
     assert len(postgres.stored()) == 5
-    assert [entry["reason"] for entry in logs if entry["event"] == "webhook_writer.notification_failed"] == [
-        "Redis is down"
-    ]
+    assert {entry["event"] for entry in logs} == {"batcher.round_failed"}

@@ -23,6 +23,7 @@ from structlog.testing import capture_logs
 
 from db.migrate import upgrade as migrate
 from db.postgres.connection import AppConnection
+from db.queue.notifications import Notifications
 from integrations.clerk import webhooks as clerk
 from integrations.stripe import webhooks as stripe
 from local.postgres import APP, OWNER, EmbeddedPostgres
@@ -34,7 +35,6 @@ from web.api.app import create_api
 from web.main import WebDeps, create_app
 from web.server.body import MAX_BODY
 from web.server.connections import ConnectionLimits, Server
-from web.webhook_writer import Notifications
 from workers.app import App, Ids
 from workers.engine.notifier import Notifier
 from workers.jobs.billing import apply_stripe_event

@@ -1,18 +1,18 @@
-"""Every request of a known caller in `api_usage`, written by a thread of its own.
+"""Every request of a known caller in `api_usage`, written in batches by a thread of its own.
 
-No request waits for it: rows are grouped into a transaction of their own a moment later. So a crash loses those of the
-last second, and a long outage of Postgres those beyond `MOST_WAITING`, which a log counts: nobody is billed by them.
+No request waits for it. So a crash loses the rows of the last half second, and a long outage of Postgres those beyond
+`MOST_WAITING`, which a log line counts: nobody is billed by them.
 """
 
-import threading
-import time
-from queue import Empty, Full, Queue
+from collections.abc import Sequence
+from queue import Full
 
 import structlog
 
 from db.ops.requests import Request
 from db.transaction import SYSTEM, Database
 from domain.errors import Unavailable
+from workers.engine.batcher import Batcher
 from workers.engine.failures import text_of
 
 MOST_WAITING = 10_000
@@ -24,52 +24,43 @@ log = structlog.get_logger()
 
 
 class UsageLog:
-    """Of one process, for as long as it serves. Its `db` is its own: requests may take every connection of theirs."""
+    """Records the requests of one process. Its `db` is its own: requests may take every connection of theirs."""
 
     def __init__(self, db: Database, *, most_waiting: int = MOST_WAITING) -> None:
         self._db = db
-        self._queue: Queue[Request] = Queue(most_waiting)
-        self._stopping = threading.Event()
+        self._recording = False
         self._dropped = 0
-        self._writer = threading.Thread(target=self._write_all, name="usage-writer", daemon=True)
+        self._batcher = Batcher[Request, None](
+            self._write_all, name="usage-writer", limit=MOST_AT_ONCE, most_waiting=most_waiting, linger=EVERY
+        )
 
     def start(self) -> None:
-        self._writer.start()
+        self._batcher.start()
+        self._recording = True
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Write what waits, and end."""
-        self._stopping.set()
-        self._writer.join(timeout)
+        """Write the rows that wait, if Postgres takes them, and end."""
+        self._recording = False
+        self._batcher.stop(timeout)
 
     def record(self, request: Request) -> None:
         """Never waits, never raises."""
         try:
-            self._queue.put_nowait(request)
+            if not self._recording:
+                raise Full
+            self._batcher.post(request)
         except Full:
             self._dropped += 1
 
-    def _write_all(self) -> None:
-        waiting: list[Request] = []
-        while True:
-            last = self._stopping.wait(EVERY)
-            while len(waiting) < MOST_AT_ONCE or last:
-                try:
-                    waiting.append(self._queue.get_nowait())
-                except Empty:
-                    break
-            waiting = self._write(waiting)
-            if self._dropped:
-                log.warning("usage.dropped", requests=self._dropped)
-                self._dropped = 0
-            if last:
-                if waiting:
-                    log.warning("usage.dropped", requests=len(waiting))
-                return
+    def _write_all(self, requests: Sequence[Request]) -> None:
+        for request in self._write(requests):
+            self.record(request)
+        if self._dropped:
+            log.warning("usage.dropped", requests=self._dropped)
+            self._dropped = 0
 
-    def _write(self, requests: list[Request]) -> list[Request]:
-        """Those that are to be tried again: all, while Postgres is away."""
-        if not requests:
-            return []
+    def _write(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """Return the rows to try again: all, while Postgres is away, or those of a tenant that is being deleted."""
         try:
             with self._db.transaction(SYSTEM, durable=False) as tx:
                 return tx.requests.record(requests)
@@ -82,8 +73,4 @@ class UsageLog:
                 return []
             # One that cannot be written takes no other with it.
             half = len(requests) // 2
-            return self._write(requests[:half]) + self._write(requests[half:])
-
-
-def milliseconds_since(began: float) -> int:
-    return round((time.monotonic() - began) * 1000)
+            return [*self._write(requests[:half]), *self._write(requests[half:])]
