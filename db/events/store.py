@@ -1,5 +1,5 @@
-"""What the outside told us: rows of `webhook_events`, what became of each, which wait. `db/events/writer.py` stores
-them."""
+"""The event store: finds events of Stripe and Clerk in `webhook_events`, records the outcome of each, and drops what is
+not kept. `db/events/writer.py` adds those that arrive."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from domain.events.outcomes import IGNORED, Outcome, Status
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A stored event, as the job that applies it reads it. Its payload is gone since `dropped_at`."""
+    """A stored event, as the job that applies it reads it. From `dropped_at` on, its payload is gone."""
 
     id: UUID
     source: str
@@ -42,7 +42,6 @@ EVENT = ", ".join(Event.__slots__)
 FIND_OURS = "SELECT * FROM webhook_events WHERE id = %s"
 FIND_THEIRS = "SELECT * FROM webhook_events WHERE (source, external_id) IN (('stripe', %(id)s), ('clerk', %(id)s))"
 
-
 PARKED = """
 SELECT id, source, type FROM webhook_events
 WHERE status LIKE 'parked:%%' AND starts_with(status, %(status)s) ORDER BY id LIMIT %(limit)s
@@ -54,7 +53,7 @@ WHERE source IN ('stripe', 'clerk') AND status = '{Status.IGNORED_TYPE}' AND typ
       AND processed_at IS NOT NULL AND dropped_at IS NULL ORDER BY id LIMIT %s
 """
 
-# The index names the columns in this order, and the two conditions.
+# The index has these columns in this order, and the two conditions.
 DROP = """
 UPDATE webhook_events SET body = NULL, payload = '{}', dropped_at = now()
 WHERE id = ANY(ARRAY(
@@ -109,20 +108,12 @@ END
 ORDER BY event.id LIMIT %(limit)s
 """
 
-
+# Stripe's events say when they occurred as `created`, in seconds; Clerk's as `timestamp`, in milliseconds.
 ADD = """
 INSERT INTO webhook_events (id, source, external_id, type, api_version, livemode, occurred_at, subject, payload)
-SELECT %(id)s, 'stripe', body ->> 'id', body ->> 'type', body ->> 'api_version', (body ->> 'livemode')::boolean,
-       to_timestamp((body ->> 'created')::bigint), %(subject)s, body
-FROM (SELECT %(payload)s::jsonb AS body) AS given
-ON CONFLICT (source, external_id) DO NOTHING
-"""
-
-ADD_OF_CLERK = """
-INSERT INTO webhook_events (id, source, external_id, type, occurred_at, subject, payload)
-SELECT %(id)s, 'clerk', %(external_id)s, body ->> 'type', to_timestamp((body ->> 'timestamp')::bigint / 1000.0),
-       %(subject)s, body
-FROM (SELECT %(payload)s::jsonb AS body) AS given
+SELECT %(id)s, %(source)s, %(external_id)s, body ->> 'type', body ->> 'api_version', (body ->> 'livemode')::boolean,
+       to_timestamp(coalesce((body ->> 'created')::bigint, (body ->> 'timestamp')::bigint / 1000.0)), %(subject)s, body
+FROM (SELECT %(payload)s::jsonb AS body) AS event
 ON CONFLICT (source, external_id) DO NOTHING
 """
 
@@ -143,15 +134,17 @@ class Replayable(NamedTuple):
 
 
 class Events:
-    """Query group."""
+    """The queries of the event store."""
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
     def get(self, event_id: UUID) -> Event:
-        """Raises:
-        UnknownEvent: no event has this id.
-        EventDropped: its body is kept no more, so there is nothing to apply.
+        """Return the event that is to be applied.
+
+        Raises:
+            UnknownEvent: no event has this id.
+            EventDropped: its body is not kept any more, so there is nothing to apply.
         """
         query = f"SELECT {EVENT} FROM webhook_events WHERE id = %s"
         with self._driver.cursor(row_factory=class_row(Event)) as cursor:
@@ -163,7 +156,7 @@ class Events:
         return event
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """All columns of the event that has this id, ours or the sender's."""
+        """Return all columns of the event that has this id, ours or the sender's."""
         try:
             return row_of(self._driver, FIND_OURS, (UUID(name),))
         except ValueError:
@@ -178,62 +171,55 @@ class Events:
         flagged: bool = False,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """Newest first, without payloads and bodies; `status` may be the beginning of one ("parked")."""
-        given = {"source": source, "type": type}
-        wanted = {column: value for column, value in given.items() if value is not None}
-        where = [f"{column} = %({column})s" for column in wanted]
-        if status is not None:
-            where.append("starts_with(status, %(status)s)")
-            wanted["status"] = status
-        if flagged:
-            where.append("flag IS NOT NULL")
+        """List events, the newest first, without payloads and bodies; `status` may be the beginning of one."""
+        conditions = {
+            "source = %(source)s": source is not None,
+            "type = %(type)s": type is not None,
+            "starts_with(status, %(status)s)": status is not None,
+            "flag IS NOT NULL": flagged,
+        }
+        where = " AND ".join(condition for condition, applies in conditions.items() if applies) or "true"
         query = f"""
             SELECT id, source, external_id, type, api_version, livemode, occurred_at, received_at, status, detail, flag,
                    processed_at, dropped_at, job_id, subject, duplicates, duplicate_at
-            FROM webhook_events WHERE {" AND ".join(where) or "true"} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
+            FROM webhook_events WHERE {where} ORDER BY received_at DESC, id DESC LIMIT %(limit)s
         """
-        return rows_of(self._driver, query, {**wanted, "limit": limit})
+        return rows_of(self._driver, query, {"source": source, "type": type, "status": status, "limit": limit})
 
     def outcomes(self, since: datetime) -> list[dict[str, Any]]:
-        """How many events were received since, by source and status; how many of them carry a flag; how often they came
-        again."""
+        """Count the events that were received since then, by source and status: all, those that carry a flag, and
+        repeated deliveries."""
         return rows_of(self._driver, OUTCOMES, (since,))
 
-    def add(self, event_id: UUID, body: Mapping[str, Any], *, subject: str | None) -> bool:
-        """Store a snapshot event that Stripe was asked for instead of delivering it. False if it is there already."""
-        return self._driver.execute(ADD, {"id": event_id, "payload": Jsonb(body), "subject": subject}).rowcount == 1
-
-    def add_of_clerk(self, event_id: UUID, external_id: str, body: Mapping[str, Any], *, subject: str) -> bool:
-        """Store an event about something that Clerk was asked for. False if it is there already."""
-        given = {"id": event_id, "external_id": external_id, "payload": Jsonb(body), "subject": subject}
-        return self._driver.execute(ADD_OF_CLERK, given).rowcount == 1
+    def add(self, event_id: UUID, source: str, external_id: str, body: Mapping[str, Any], subject: str | None) -> bool:
+        """Store an event that was fetched from its source instead of delivered. False if it is there already."""
+        values = {"id": event_id, "source": source, "external_id": external_id, "subject": subject}
+        return self._driver.execute(ADD, values | {"payload": Jsonb(body)}).rowcount == 1
 
     def assign(self, event_id: UUID, job_id: UUID) -> None:
-        """Say which job applies the event."""
+        """Record which job applies the event."""
         self._driver.execute("UPDATE webhook_events SET job_id = %s WHERE id = %s", (job_id, event_id))
 
     def mark(self, event_id: UUID, outcome: Outcome) -> None:
-        """Say what became of the event. A flag that was raised stays, and with it what it meant."""
+        """Record the outcome of the event. A flag that was raised stays, with the detail that explains it."""
         values = {"id": event_id, "status": outcome.status, "flag": outcome.flag, "detail": outcome.explained}
         self._driver.execute(MARK, values)
 
     def drop_bodies(self, source: str, statuses: Sequence[Status], before: datetime, most: int) -> int:
-        """Drop what such events of this source said that came before this time: their bodies and payloads, not their
-        ids. Returns how many there were, `most` at most."""
+        """Drop the bodies and payloads of events with these statuses that came before this time. Returns how many
+        there were, `most` at most."""
         values = {"source": source, "statuses": list(statuses), "before": before, "most": most}
         return self._driver.execute(DROP, values).rowcount
 
     def drop_bodies_of_deleted(self) -> int:
-        """Drop what ignored events said of people and organizations that are deleted. Returns how many there were."""
+        """Drop the bodies of ignored events about people and organizations that are deleted. Returns how many there
+        were."""
         return self._driver.execute(DROP_OF_DELETED, {"statuses": list(IGNORED)}).rowcount
 
     def dropped(self, source: str, subject: str) -> bool:
-        """Whether the body of any event about this subject is kept no more."""
-        query = """
-            SELECT EXISTS (SELECT FROM webhook_events
-                           WHERE source = %s AND subject = %s AND dropped_at IS NOT NULL)
-        """
-        return bool(self._driver.execute(query, (source, subject)).fetchall()[0][0])
+        """Whether the body of any event about this subject was dropped."""
+        query = "SELECT FROM webhook_events WHERE source = %s AND subject = %s AND dropped_at IS NOT NULL LIMIT 1"
+        return self._driver.execute(query, (source, subject)).rowcount == 1
 
     def waiting(
         self,
@@ -243,8 +229,8 @@ class Events:
         *,
         containing: Mapping[str, Any] = MappingProxyType({}),
     ) -> list[Event]:
-        """Events about any of these that are parked with this status, in the order in which they came; only those
-        whose payload contains `containing`."""
+        """Return the events about any of these subjects that are parked with this status and whose payload contains
+        `containing`, in the order in which they came."""
         query = f"""
             SELECT {EVENT} FROM webhook_events
             WHERE source = %s AND status = %s AND subject = ANY(%s) AND payload @> %s ORDER BY received_at, id
@@ -253,19 +239,19 @@ class Events:
             return cursor.execute(query, (source, status, list(subjects), Jsonb(dict(containing)))).fetchall()
 
     def replace_payload(self, event_id: UUID, payload: Mapping[str, Any], subject: str | None) -> None:
-        """Keep what a thin event turned out to stand for, and whom it is about; `body` stays what was signed."""
+        """Replace the payload of a thin event by what it stands for, and set its subject; `body` stays as signed."""
         self._driver.execute(
             "UPDATE webhook_events SET payload = %s, subject = coalesce(%s, subject) WHERE id = %s",
             (Jsonb(payload), subject, event_id),
         )
 
     def subjects(self, source: str) -> list[str]:
-        """Everybody that stored events of this source are about."""
+        """Return the subjects of all stored events of this source."""
         query = "SELECT DISTINCT subject FROM webhook_events WHERE source = %s AND subject IS NOT NULL ORDER BY subject"
         return [subject for (subject,) in self._driver.execute(query, (source,))]
 
     def about(self, source: str, subject: str) -> Iterator[dict[str, Any]]:
-        """The payloads of all events about a subject that are kept, oldest first, fetched as they are asked for."""
+        """Yield the payloads that are kept of events about a subject, oldest first, fetched as they are asked for."""
         query = """
             SELECT payload FROM webhook_events
             WHERE source = %s AND subject = %s AND dropped_at IS NULL ORDER BY id
@@ -276,19 +262,19 @@ class Events:
             yield from (payload for (payload,) in cursor)
 
     def parked(self, reason: str, limit: int) -> list[Replayable]:
-        """Parked events, oldest first, whose reason begins with this."""
-        given = {"status": f"parked:{reason}", "limit": limit}
-        return [Replayable(*row) for row in self._driver.execute(PARKED, given)]
+        """Return parked events, oldest first, whose reason begins with this."""
+        values = {"status": f"parked:{reason}", "limit": limit}
+        return [Replayable(*row) for row in self._driver.execute(PARKED, values)]
 
     def ignored(self, kind: str, limit: int) -> list[Replayable]:
-        """Events of this type, oldest first, that were ignored for it and whose bodies are kept."""
+        """Return events of this type, oldest first, that were ignored for it and whose bodies are kept."""
         return [Replayable(*row) for row in self._driver.execute(IGNORED_BY_TYPE, (kind, limit))]
 
     def waiting_for_a_link(self, customer_ids: Sequence[str]) -> list[UUID]:
-        """Parked Stripe events of these customers, oldest first, that waited to learn whose customer it is."""
+        """Return parked Stripe events of these customers, oldest first, that wait for the customer's tenant."""
         return [event_id for (event_id,) in self._driver.execute(WAITING_FOR_A_LINK, (list(customer_ids),))]
 
     def reappliable(self, prices: Sequence[str], *, can_fetch: bool, limit: int) -> list[UUID]:
-        """Parked Stripe events for which the missing thing is there by now, oldest first."""
-        given = {"prices": list(prices), "can_fetch": can_fetch, "limit": limit}
-        return [event_id for (event_id,) in self._driver.execute(REAPPLIABLE, given)]
+        """Return parked Stripe events that no longer lack anything, oldest first."""
+        values = {"prices": list(prices), "can_fetch": can_fetch, "limit": limit}
+        return [event_id for (event_id,) in self._driver.execute(REAPPLIABLE, values)]

@@ -338,7 +338,7 @@ def test_events_that_are_told_twice_at_once_are_stored_in_one_order(crowd: Crowd
 
     with ThreadPoolExecutor(2) as pool:
         with crowd.app.db.transaction(SYSTEM) as tx:
-            tx.events.add(new_id(), {"id": "evt_m", "type": "plan.created"}, subject=None)
+            tx.events.add(new_id(), "stripe", "evt_m", {"id": "evt_m", "type": "plan.created"}, None)
             told = [pool.submit(tell, "evt_a", "evt_m", "evt_z"), pool.submit(tell, "evt_z", "evt_m", "evt_a")]
             until(lambda: waits_for_a_row(crowd, 2), "both to wait")
         for each in told:

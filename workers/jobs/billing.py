@@ -109,7 +109,7 @@ def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
 def store_event(tx: Tx, body: Mapping[str, Any]) -> bool:
     """Store an event that Stripe was asked for, and have it applied like any other. False if it is there already."""
     new_id = tx.new_id()
-    if not tx.events.add(new_id, body, subject=subject(body)):
+    if not tx.events.add(new_id, "stripe", body["id"], body, subject(body)):
         return False
     tx.events.assign(new_id, apply_stripe_event.enqueue(tx, event_id=new_id))
     return True

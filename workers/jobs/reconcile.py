@@ -235,7 +235,7 @@ def _store(tx: Tx, found: Difference) -> bool:
     if found.source == "stripe":
         return store_event(tx, event)
     new_id = tx.new_id()
-    if not tx.events.add_of_clerk(new_id, found.event_id, event, subject=found.subject or found.id):
+    if not tx.events.add(new_id, "clerk", found.event_id, event, found.subject or found.id):
         return False
     tx.events.assign(new_id, apply_clerk_event.enqueue(tx, event_id=new_id))
     return True
