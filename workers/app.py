@@ -29,7 +29,7 @@ from workers.adapters.ports import open_ports
 from workers.engine.batcher import Batcher
 from workers.engine.job import JobType, JobTypes
 from workers.engine.notifier import Notifier
-from workers.engine.runner import Runner
+from workers.engine.runner import PutBack, Runner
 from workers.runtime.redis_client import connect
 from workers.runtime.version import VERSION
 from workers.settings import Settings, require
@@ -57,7 +57,9 @@ class App:
     version: str
     clock: Callable[[], datetime] | None = None
 
-    def runner(self) -> Runner:
+    def runner(
+        self, *, put_back: PutBack | None = None, stopwatch: Callable[[], float] = time.monotonic, batch_size: int = 1
+    ) -> Runner:
         """A runner for this boot of this process: its id is new, so no restart can keep a dead lease alive."""
         return Runner(
             self.db,
@@ -65,8 +67,10 @@ class App:
             worker_id=uuid4(),
             ports=self.ports,
             rng=Random(),  # noqa: S311 - jitter
-            put_back=self.notifier.put_back,
+            put_back=put_back or self.notifier.put_back,
             clock=self.clock,
+            stopwatch=stopwatch,
+            batch_size=batch_size,
         )
 
     def check_schema(self) -> None:

@@ -122,9 +122,9 @@ class Place:
         self.app = replace(app, job_types={**app.job_types, honest.name: honest, paid.name: paid})
         self.dashboard = dashboard
         self.dispatcher = Dispatcher(app.db, app.notifier, self.app.job_types, SCHEDULES)
-        self.runner: Runner = self.app.runner()
         # However busy the machine is, no job takes its time.
-        self.runner._stopwatch = self.runner._quarantine._stopwatch = self.dispatcher._stopwatch = lambda: 0.0
+        self.runner: Runner = self.app.runner(stopwatch=lambda: 0.0)
+        self.dispatcher._stopwatch = lambda: 0.0
         with app.db.transaction(SYSTEM) as tx:
             tx.workers.beat(self.runner.worker_id, hostname="h", pid=1, queues=tuple(QUEUES), version="", lease=LEASE)
 
@@ -222,7 +222,7 @@ def test_honest_neighbours_of_hundreds_of_odd_rows_run_and_are_listed(
     with place.app.db.transaction(SYSTEM) as tx:
         ours += [each.enqueue(tx) for each in calendar]
     lost = place.enqueue(5)
-    place.app.runner()._claimer.take(lost, quarantined=True)
+    place.app.runner().claim(lost, quarantined=True)
 
     place.dispatcher.fire()
     place.dispatcher.rescue()
@@ -272,7 +272,7 @@ def test_a_row_with_one_extreme_value_is_claimed_beside_its_neighbours(place: Pl
     ours = place.enqueue(10)
     with place.app.db.transaction(SYSTEM) as tx:
         everything = [row["id"] for row in tx.jobs.list_recent(limit=100).rows]
-    claimed, quarantined = place.runner._claimer.take(everything, quarantined=False)
+    claimed, quarantined = place.runner.claim(everything, quarantined=False)
     assert set(ours) <= {each.id for each in claimed}
     assert len(claimed) + len(quarantined) == len(everything)
     with place.app.db.transaction(SYSTEM) as tx:

@@ -12,7 +12,7 @@ import pytest
 from db.transaction import SYSTEM
 from domain.errors import Rejected
 from workers.app import App
-from workers.engine.job import Context, job
+from workers.engine.job import Context, JobTypes, job
 from workers.engine.queues import notifications_key
 from workers.engine.runner import SLOW, Runner
 from workers.runtime.redis_client import connect
@@ -56,12 +56,11 @@ TYPES = {declared.name: declared for declared in (nothing, slow, effect)}
 class Process:
     """A worker process's runner; notes what it rings on."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, job_types: JobTypes = TYPES, batch_size: int = 1) -> None:
         self.app = app
         self.notified: list[UUID] = []
-        self.runner: Runner = replace(app, job_types=TYPES).runner()
-        self.runner._put_back = self._note
-        self.runner._stopwatch = lambda: spent
+        current = replace(app, job_types=job_types)
+        self.runner: Runner = current.runner(put_back=self._note, stopwatch=lambda: spent, batch_size=batch_size)
         with app.db.transaction(SYSTEM) as tx:
             lease = timedelta(seconds=30)
             tx.workers.beat(self.runner.worker_id, hostname="h", pid=1, queues=(), version="", lease=lease)
@@ -148,7 +147,6 @@ def test_jobs_of_a_slow_queue_are_taken_one_by_one(app: App, process: Process) -
 
 
 def test_a_lease_lost_before_the_completion_is_written_completes_nothing(app: App) -> None:
-    process = Process(app)
     [job_id] = enqueue(app, "testing.nothing", 1)
 
     def lose_it(ctx: Context) -> None:
@@ -157,20 +155,19 @@ def test_a_lease_lost_before_the_completion_is_written_completes_nothing(app: Ap
         with ctx.finish():
             pass
 
-    process.runner._types = {"testing.nothing": job("testing.nothing", system=True)(lose_it)}
+    process = Process(app, {"testing.nothing": job("testing.nothing", system=True)(lose_it)})
     process.runner.run_one(job_id)
     assert statuses(app, [job_id]) == {"pending": 1}
 
 
-def test_when_an_attempt_cannot_even_be_recorded_nothing_stays_claimed_in_secret(app: App, process: Process) -> None:
+def test_when_an_attempt_cannot_even_be_recorded_nothing_stays_claimed_in_secret(app: App) -> None:
     """Whatever this process does not run any more, its heartbeat must be able to disown."""
 
     def refuse(ctx: Context) -> None:
         raise Rejected("never")
 
-    process.runner.run("default", [str(job_id) for job_id in enqueue(app, "testing.nothing", 50)])
     job_ids = enqueue(app, "testing.nothing", 10)
-    process.runner._types = {"testing.nothing": job("testing.nothing", system=True)(refuse)}
+    process = Process(app, {"testing.nothing": job("testing.nothing", system=True)(refuse)}, batch_size=100)
     with psycopg.connect(app.settings.direct_url, autocommit=True) as owner:
         owner.execute("ALTER TABLE job_attempts ADD CONSTRAINT nothing_is_written CHECK (false) NOT VALID")
     process.runner.run("default", [str(job_id) for job_id in job_ids])

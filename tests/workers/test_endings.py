@@ -81,7 +81,7 @@ class Bench:
         """A job whose process died in its only attempt."""
         job_id = self.enqueue(name, tenant_id)
         runner = self.app.runner()
-        assert [each.id for each in runner._claimer.take([job_id], quarantined=True)[0]] == [job_id]
+        assert [each.id for each in runner.claim([job_id], quarantined=True)[0]] == [job_id]
         return job_id
 
     def process(self) -> Runner:
@@ -212,7 +212,7 @@ def test_what_no_process_knows_of_is_run_again_only_while_an_attempt_is_left(ben
         with bench.app.db.transaction(SYSTEM) as tx:
             tx.driver.execute("UPDATE job_queue SET max_attempts = %s WHERE id = %s", (most, job_id))
     for attempt in (1, 2, 3, 4):
-        process._claimer.take(job_ids, quarantined=True)
+        process.claim(job_ids, quarantined=True)
         with bench.app.db.transaction(SYSTEM) as tx:
             tx.driver.execute("UPDATE job_queue SET started_at = now() - interval '1 hour' WHERE status = 'running'")
             tx.transitions.disown(process.worker_id, (), timedelta(seconds=30))
@@ -229,7 +229,7 @@ def test_what_has_used_up_its_attempts_long_ago_is_ended_when_its_process_stops(
     worn, fresh = bench.enqueue("noted"), bench.enqueue("noted")
     with bench.app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE job_queue SET attempts = 7 WHERE id = %s", (worn,))
-    process._claimer.take([worn, fresh], quarantined=True)
+    process.claim([worn, fresh], quarantined=True)
     with bench.app.db.transaction(SYSTEM) as tx:
         assert set(tx.transitions.give_back_all(process.worker_id)) == {worn, fresh}
     bench.reap()
@@ -239,7 +239,7 @@ def test_what_has_used_up_its_attempts_long_ago_is_ended_when_its_process_stops(
 def test_a_row_that_cannot_be_given_up_does_not_stop_the_heartbeat(bench: Bench) -> None:
     process = bench.process()
     job_id = bench.enqueue("plain")
-    process._claimer.take([job_id], quarantined=True)
+    process.claim([job_id], quarantined=True)
     with psycopg.connect(bench.app.settings.direct_url, autocommit=True) as owner:
         owner.execute("SET app.tenant_id = '*'")
         owner.execute("UPDATE job_queue SET started_at = now() - interval '1 hour', max_attempts = 3")

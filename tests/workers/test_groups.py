@@ -34,12 +34,11 @@ class Process:
         self.ran: list[str] = []
         self.type: JobType[[str]] = job("testing.grouped", system=True, grouped=True, max_attempts=1)(self._handle)
         self.app = replace(app, job_types={self.type.name: self.type})
-        self.runner: Runner = self.app.runner()
+        self.runner: Runner = self.app.runner(batch_size=100)
         with app.db.transaction(SYSTEM) as tx:
             tx.workers.beat(
                 self.runner.worker_id, hostname="h", pid=1, queues=(), version="", lease=timedelta(minutes=1)
             )
-        self.runner._at_once["default"] = 100
 
     def _handle(self, ctx: Context, name: str) -> None:
         self.ran.append(name)
@@ -160,8 +159,7 @@ def test_each_sees_its_own_tenants_rows(app: App) -> None:
             seen[tenant_id] = [row[0] for row in tx.driver.execute("SELECT id FROM tenants")]
 
     tenants = [a_tenant(app, id=uuid4()) for _ in range(3)]
-    runner = replace(app, job_types={look.name: look}).runner()
-    runner._at_once["default"] = 100
+    runner = replace(app, job_types={look.name: look}).runner(batch_size=100)
     with app.db.transaction(SYSTEM) as tx:
         ids = look.enqueue_many(tx, [{"tenant_id": tenant_id} for tenant_id in tenants])
     runner.run("default", [str(job_id) for job_id in ids])

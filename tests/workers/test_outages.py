@@ -186,14 +186,7 @@ def test_a_failure_is_recorded_when_the_database_takes_it_again(bench: App, owne
 def test_what_cannot_be_claimed_now_is_notified_again(bench: App, owner_url: str) -> None:
     job_ids = enqueue(bench, 3)
     put_back: list[UUID] = []
-    runner = Runner(
-        bench.db,
-        bench.job_types,
-        worker_id=bench.runner().worker_id,
-        ports=bench.ports,
-        rng=bench.runner()._rng,
-        put_back=lambda queue, ids: put_back.extend(ids),
-    )
+    runner = bench.runner(put_back=lambda queue, ids: put_back.extend(ids))
     with refusing(owner_url, "job_queue", "57P03"):
         runner.run("default", [str(job_id) for job_id in job_ids])
     assert put_back == job_ids
@@ -264,7 +257,7 @@ def test_the_dead_are_dead_after_an_outage_too(bench: App, servers: Servers) -> 
     dispatcher = Dispatcher(bench.db, bench.notifier, bench.job_types, (), rescue_after=timedelta(seconds=0.1))
     [job_id] = enqueue(bench, 1)
     dead = bench.runner()
-    assert dead._claimer.take([job_id], quarantined=False)[0]
+    assert dead.claim([job_id], quarantined=False)[0]
     with read_only(servers.postgres), pytest.raises(DatabaseUnavailable):
         dispatcher.rescue()
     until(lambda: dispatcher.rescue() == 1, "the rescue", seconds=5)

@@ -113,7 +113,7 @@ def cancel(tx: Tx, job_types: JobTypes, job_id: UUID) -> str | None:
     return state
 
 
-def notify_failure(tx: Tx, job_type: JobType[Any], job: ClaimedJob, reason: str) -> None:
+def run_failure_hook(tx: Tx, job_type: JobType[Any], job: ClaimedJob, reason: str) -> None:
     """Run the type's `on_failure` in the transaction that ends the job, in the job's own scope.
 
     A hook that raises costs its own effects; its error is kept with the job's. One that waits in vain for a lock is

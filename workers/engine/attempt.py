@@ -1,0 +1,370 @@
+"""Carries a claimed job through one attempt, to its outcome.
+
+    handler ──▶ ctx.finish(), with effects ──────▶ completed, in the commit of its effects
+       │             └─ without effects ─────────▶ completed, in one commit with many others
+       ├── ctx.snooze() ─────────────────────────▶ pending, uncounted
+       ├── somebody asked for the job to be stopped ─▶ cancelled
+       ├── an error ─────────────────────────────▶ pending after a backoff, or failed
+       ├── the database away, or locks held ─────▶ pending, uncounted
+       └── another worker owns the job by now ───▶ nothing of this attempt is kept
+
+The row of `job_queue` alone decides which it is. See docs/decisions/0001-the-row-is-the-job.md.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from random import Random
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+
+from db.queue.transitions import ClaimedJob, Done, FailedAttempt
+from db.transaction import (
+    NO_ANSWER,
+    SYSTEM,
+    CommitUnknown,
+    Contended,
+    Database,
+    DatabaseUnavailable,
+    LeaseMissing,
+    Scope,
+    Tx,
+)
+from domain.errors import Unavailable, ViralError
+from domain.ports import Ports
+from domain.queue.retries import GiveUp, Retry, after_failure, after_outage
+from workers.engine.batcher import Batcher
+from workers.engine.context import TRY_AGAIN, Context, JobCancelled, LeaseLost, Snoozed
+from workers.engine.failures import described, named, text_of
+from workers.engine.job import JobTypes
+from workers.engine.outcomes import run_failure_hook
+from workers.runtime import logs
+
+GROUP = 50
+"""Jobs of a group. Postgres keeps 64 subtransactions of a transaction where others can see them cheaply."""
+
+AnyContext = TypeVar("AnyContext", bound=Context)
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class HandlerDidNotFinish(Exception):
+    """A handler returned without `ctx.finish()`: a bug in the handler, since its job can never complete."""
+
+
+class OnlyFinish(ViralError):
+    """The handler of a grouped job used more of its context than `finish`: a bug in the handler."""
+
+
+class Attempts:
+    """Runs attempts for one worker process. A job's lease token leaves `leases` when its outcome is written."""
+
+    def __init__(
+        self,
+        db: Database,
+        job_types: JobTypes,
+        *,
+        ports: Ports,
+        rng: Random,
+        clock: Callable[[], datetime] | None,
+        leases: set[int],
+        stopping: threading.Event,
+    ) -> None:
+        self._db = db
+        self._types = job_types
+        self._ports = ports
+        self._rng = rng
+        self._clock = clock
+        self._leases = leases
+        self._stopping = stopping
+        self._completions = Batcher(self._complete, name="completions", limit=1000)
+
+    def start(self) -> None:
+        self._completions.start()
+
+    def close(self) -> None:
+        self._completions.stop(timeout=5)
+
+    def run_first(self, waiting: deque[ClaimedJob]) -> None:
+        """Take the first job, together with those behind it that may share its transaction, and run them."""
+        group = [waiting.popleft()]
+        if self._types[group[0].job_type].grouped:
+            while waiting and len(group) < GROUP and waiting[0].job_type == group[0].job_type:
+                group.append(waiting.popleft())
+        if len(group) == 1:
+            self.run(group[0])
+        else:
+            self._run_group(group)
+
+    def run(self, claimed: ClaimedJob) -> None:
+        """Run one job by itself.
+
+        Raises:
+            DatabaseUnavailable, CommitUnknown: its outcome could not be written before this process was to stop.
+        """
+        deferred = False
+        with _logged_as(claimed):
+            try:
+                deferred = self._handle(claimed, Context).deferred
+                if not deferred:
+                    log.info("job.completed")
+            except Exception as error:
+                self._conclude(claimed, error)
+            finally:
+                if not deferred:
+                    self._leases.discard(claimed.lease_token)
+
+    def _handle(self, claimed: ClaimedJob, context: Callable[..., AnyContext]) -> AnyContext:
+        if claimed.cancel_requested_at is not None:
+            raise JobCancelled
+        job_type = self._types[claimed.job_type]
+        ctx = context(
+            self._db,
+            claimed,
+            scope=job_type.scope(claimed.tenant_id),
+            ports=self._ports,
+            clock=self._clock,
+            # Before the next quarantined job begins, the completion of this one must be written.
+            complete=self._completions.call if claimed.crashes else self._completions.post,
+        )
+        job_type.handler(ctx, **job_type.arguments(claimed.payload, claimed.tenant_id, claimed.payload_version))
+        if not ctx.finished:
+            raise HandlerDidNotFinish(f"the handler of {claimed.job_type} returned without `ctx.finish()`")
+        return ctx
+
+    # --- an attempt that did not complete ----------------------------------------------------------------------
+
+    def _conclude(self, claimed: ClaimedJob, error: Exception) -> None:
+        match error:
+            case LeaseLost():
+                log.warning("job.lease_lost", kept="nothing of this attempt")
+            case Snoozed() | JobCancelled():
+                try:
+                    if isinstance(error, Snoozed):
+                        self._snooze(claimed, error)
+                    else:
+                        self._cancel(claimed)
+                except Unavailable:
+                    raise
+                except Exception as unwritable:
+                    # No attempt may end without a trace.
+                    self._fail(claimed, unwritable)
+            case CommitUnknown():
+                # The answer to a COMMIT was lost: read what became of it, on another connection.
+                completed = self._persist(lambda tx: tx.transitions.completed(claimed))
+                log.warning("job.commit_unknown", completed=completed)
+                if not completed:
+                    self._return(claimed, error)
+            case DatabaseUnavailable() | Contended():
+                self._return(claimed, error)
+            case _:
+                self._fail(claimed, error)
+
+    def _snooze(self, claimed: ClaimedJob, snoozed: Snoozed) -> None:
+        mine = self._reschedule(claimed, FailedAttempt("snoozed", "Snoozed", str(snoozed)), snoozed.after)
+        wait = round(snoozed.after.total_seconds(), 1)
+        log.info("job.snoozed" if mine else "job.lease_lost", reason=str(snoozed), retry_in_s=wait)
+
+    def _cancel(self, claimed: ClaimedJob) -> None:
+        attempt = FailedAttempt("cancelled", "JobCancelled", "stopped as somebody asked for")
+        mine = self._end(claimed, "cancelled", attempt, reason="cancelled")
+        log.info("job.cancelled" if mine else "job.lease_lost")
+
+    def _return(self, claimed: ClaimedJob, error: DatabaseUnavailable | CommitUnknown | Contended) -> None:
+        """The database went away in the middle, or others held what the job needs: nothing of the attempt was kept, and
+        it is no failure of the job, unless that happens too often."""
+        again = after_outage(self._persist(lambda tx: tx.jobs.outages(claimed.id)))
+        if again is None:
+            self._fail(claimed, error)
+            return
+        mine = self._reschedule(claimed, FailedAttempt("returned", type(error).__name__, str(error)), again.after)
+        wait = round(again.after.total_seconds(), 1)
+        log.warning("job.returned" if mine else "job.lease_lost", reason=str(error), retry_in_s=wait)
+
+    def _fail(self, claimed: ClaimedJob, error: Exception) -> None:
+        decision = after_failure(
+            error,
+            attempt=claimed.attempt,
+            max_attempts=claimed.max_attempts,
+            backoff=self._types[claimed.job_type].backoff,
+            rng=self._rng,
+        )
+        attempt = described(error)
+        try:
+            mine = self._record_failure(claimed, attempt, decision)
+        except Unavailable:
+            raise
+        except Exception as refusal:
+            log.exception("job.failure_not_recorded", error_class=attempt.error_class)
+            attempt = named(attempt, refusal)
+            mine = self._record_failure(claimed, attempt, decision)
+        expected = isinstance(error, ViralError)
+        (log.warning if expected else log.error)(
+            "job.failed" if mine else "job.lease_lost",
+            error=attempt.error_message,
+            error_class=attempt.error_class,
+            next="retry" if isinstance(decision, Retry) else decision.reason,
+            retry_in_s=round(decision.after.total_seconds(), 1) if isinstance(decision, Retry) else None,
+            exc_info=None if expected else error,
+        )
+
+    def _record_failure(self, claimed: ClaimedJob, attempt: FailedAttempt, decision: Retry | GiveUp) -> bool:
+        if isinstance(decision, Retry):
+            return self._reschedule(claimed, attempt, decision.after, counted=True)
+        return self._end(claimed, "failed", attempt, reason=attempt.error_message)
+
+    def _reschedule(
+        self, claimed: ClaimedJob, attempt: FailedAttempt, after: timedelta, *, counted: bool = False
+    ) -> bool:
+        """Return False if the job is not ours any more."""
+        return self._persist(lambda tx: tx.transitions.reschedule(claimed, attempt, after, counted=counted))
+
+    def _end(self, claimed: ClaimedJob, status: str, attempt: FailedAttempt, *, reason: str) -> bool:
+        """Return False if the job is not ours any more; otherwise the type's `on_failure` runs in the same commit."""
+
+        def write(tx: Tx) -> bool:
+            mine = tx.transitions.end(claimed, status, attempt)
+            if mine:
+                run_failure_hook(tx, self._types[claimed.job_type], claimed, reason)
+            return mine
+
+        return self._persist(write)
+
+    def _persist(self, write: Callable[[Tx], T]) -> T:
+        return persist(self._db, self._stopping, write)
+
+    # --- many completions in one commit --------------------------------------------------------------------------
+
+    def _complete(self, done: Sequence[Done]) -> list[bool]:
+        """Complete jobs whose finish had no effects, as soon as Postgres takes that. Never raises."""
+
+        def write(tx: Tx) -> set[UUID]:
+            completed = tx.transitions.complete(done)
+            # It may have happened in a transaction whose COMMIT was not answered.
+            missing = [each.job for each in done if each.job.id not in completed]
+            return completed | {job.id for job in missing if tx.transitions.completed(job)}
+
+        try:
+            completed = self._persist(write)
+        except Unavailable as error:
+            log.warning("jobs.completions_lost", count=len(done), reason=str(error))
+            completed = set()
+        except Exception as error:
+            return self._complete_without_the_refused(done, error)
+        else:
+            if len(done) == 1 and completed:
+                log.info("job.completed", job_id=str(done[0].job.id), job_type=done[0].job.job_type)
+            elif completed:
+                log.info("jobs.completed", count=len(completed))
+            if lost := [str(each.job.id) for each in done if each.job.id not in completed]:
+                log.warning("jobs.lease_lost", job_ids=lost)
+        self._leases.difference_update(each.job.lease_token for each in done)
+        return [each.job.id in completed for each in done]
+
+    def _complete_without_the_refused(self, done: Sequence[Done], error: Exception) -> list[bool]:
+        """Halve what Postgres refuses as a whole until what it refuses stands alone, and has failed with that."""
+        if len(done) > 1:
+            half = len(done) // 2
+            return self._complete(done[:half]) + self._complete(done[half:])
+        [(job, _)] = done
+        with _logged_as(job):
+            try:
+                self._fail(job, error)
+            except Exception:
+                log.exception("job.failure_not_recorded")
+            finally:
+                self._leases.discard(job.lease_token)
+        return [False]
+
+    def _run_group(self, group: Sequence[ClaimedJob]) -> None:
+        """Run jobs of a `grouped` type in one transaction, each in a savepoint.
+
+        A commit waits for the disk and a transaction costs round trips, which for a job that writes a row or two is
+        most of its price. Being in a group never makes a job fail: what does not go well there is undone and run alone.
+        """
+        try:
+            for claimed in self._complete_group(group):
+                self.run(claimed)
+        finally:
+            self._leases.difference_update(job.lease_token for job in group)
+
+    def _complete_group(self, group: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        """Return the jobs that are to be run alone: all of them, if the transaction came to nothing."""
+        try:
+            return self._handle_group(group)
+        except CommitUnknown as error:
+            alone = self._persist(lambda tx: [job for job in group if not tx.transitions.completed(job)])
+            log.warning("group.commit_unknown", completed=len(group) - len(alone), reason=str(error))
+            return alone
+        except Exception as error:
+            log.info("group.dissolved", jobs=len(group), reason=text_of(error) or type(error).__name__)
+            return group
+
+    def _handle_group(self, group: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        finished, alone = [], []
+        with self._db.transaction(SYSTEM) as tx:
+            for claimed in group:
+                try:
+                    with _logged_as(claimed):
+                        finished.append(self._handle(claimed, partial(GroupedContext, shared=tx)).done)
+                except Exception as error:
+                    if tx.went_away(error):
+                        raise
+                    alone.append(claimed)
+            tx.work_as(SYSTEM)
+            if finished and len(tx.transitions.complete(finished)) < len(finished):
+                raise LeaseMissing
+        log.info("jobs.completed", count=len(finished), job_type=group[0].job_type)
+        return alone
+
+
+class GroupedContext(Context):
+    """The context of one job of a group, whose transaction is `shared`."""
+
+    def __init__(self, *args: Any, shared: Tx, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._shared = shared
+
+    @contextmanager
+    def finish(self) -> Iterator[Tx]:
+        with self._shared.savepoint(self._scope):
+            yield self._shared
+        self.finished = True
+
+    def _open(self, scope: Scope, timeout: timedelta | None = None) -> AbstractContextManager[Tx]:
+        # It would wait for locks that the group holds, and so for itself.
+        raise OnlyFinish(f"{self.job.job_type} is grouped: its handler may use nothing of its context but `finish`")
+
+
+def persist(db: Database, stopping: threading.Event, write: Callable[[Tx], T]) -> T:
+    """Return what `write` returns, in a transaction of its own, which is tried again while the database is away.
+
+    `write` finds out for itself if an earlier try, whose COMMIT was not answered, has done it.
+
+    Raises:
+        DatabaseUnavailable, CommitUnknown: the database is away, and this process was asked to stop.
+    """
+    while True:
+        try:
+            with db.transaction(SYSTEM) as tx:
+                return write(tx)
+        except NO_ANSWER as error:
+            log.warning("worker.cannot_write", reason=str(error), seldom=True)
+            if stopping.wait(TRY_AGAIN):
+                raise
+
+
+@contextmanager
+def _logged_as(claimed: ClaimedJob) -> Iterator[None]:
+    """Let every line that is logged meanwhile say which job it is about."""
+    token = logs.current_job.set(claimed)
+    try:
+        yield
+    finally:
+        logs.current_job.reset(token)
