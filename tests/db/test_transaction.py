@@ -1,6 +1,6 @@
 """`Database`: what is kept, what is told afterwards, and what a lost server looks like from here.
 
-A COMMIT whose answer is lost is told in tests/workers/test_lost_answers.py.
+A COMMIT whose answer is lost is told in tests/workers/engine/test_lost_answers.py.
 """
 
 import contextlib

@@ -17,7 +17,7 @@ from domain.queue.retries import LONGEST_RETRY_AFTER, Backoff
 from domain.text.redaction import LONGEST
 from tests.builders import job_row
 from tests.wait import until
-from tests.workers.test_context import Stage
+from tests.workers.engine.test_context import Stage
 from workers.app import App
 from workers.engine.context import Context
 from workers.engine.failures import LONGEST_TRACEBACK, described
