@@ -1,11 +1,10 @@
-"""Row-level security: one rule for every table, and which role works under it.
+"""Row-level security: one rule for every table, and the role that works under it.
 
-A transaction says in whose name it works by setting `app.tenant_id`, for its own length only:
-a tenant's id (that tenant's rows), or `*` (the system scope: engine, ingest, operators). A transaction that says
-nothing may touch nothing: the rule itself raises `SQLSTATE VD001`, which `db.transaction` turns into
-`TenantContextNotSet`. The rule is forced: it binds the owner of the tables as well. The role below owns no table and
-cannot bypass the rule; where it cannot be had (a host whose owner may not create roles), the owner itself works under
-the rule.
+A transaction names the scope in which it works by setting `app.tenant_id`, for its own length only: a tenant's id (that
+tenant's rows), or `*` (the system scope: engine, webhooks, operators). A transaction without a scope may touch nothing:
+the rule itself raises SQLSTATE VD001, which `db.transaction` turns into `TenantContextNotSet`. The rule is forced: it
+binds the owner of the tables as well. The application's role owns no table and cannot bypass the rule; where it cannot
+be had (a host whose owner may not create roles), the owner itself works under the rule.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,8 +54,8 @@ EXCEPTION
 END $$
 """
 
-# Lets the owner's transactions take the application's role (`SET LOCAL ROLE`), where only one URL is configured.
-# A refusal is told by `migrate`, and by the processes if it is the owner's URL that they are given.
+# It lets the owner's transactions take the application's role (`SET LOCAL ROLE`), where only one URL is configured. If
+# Postgres refuses, `migrate` reports it, and so do processes that have the owner's URL.
 GRANT_ROLE_TO_OWNER = f"""
 DO $$ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}')
@@ -69,7 +68,7 @@ END $$
 
 
 def for_app_role(statement: str) -> str:
-    """The GRANT or REVOKE `statement`, run only if the application's role exists."""
+    """Return the GRANT or REVOKE `statement`, to be run only if the application's role exists."""
     return f"""
 DO $do$ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN
@@ -80,25 +79,26 @@ END $do$
 
 
 def seeing_all_tenants(url: str) -> str:
-    """The URL of a direct connection whose session names the system scope: for people and programs with plain SQL."""
+    """Return the URL of a direct connection whose session has the system scope, for people and programs with plain
+    SQL."""
     return f"{url}{'&' if '?' in url else '?'}options=-c%20app.tenant_id%3D{SYSTEM_SCOPE}"
 
 
 def protect(table: str, owner_column: str | None = "tenant_id") -> Iterator[str]:
-    """Statements that put one table under the rule and let the application's role work in it.
+    """Yield the statements that put one table under the rule and let the application's role work in it.
 
     `owner_column` names the tenant that a row belongs to; None keeps the table to the system scope. Migrations call
-    this: what it does for a table that exists must not change. A migration after 0016 also forces the rule.
+    this: its effect on a table that exists must not change. A migration after 0016 also forces the rule.
     """
     visible = f"IN ('*', {owner_column}::text)" if owner_column else "= '*'"
     yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
-    # The sub-select is evaluated once a statement, not once a row.
+    # The sub-select is evaluated once for a statement, not for each row.
     yield f"CREATE POLICY scope ON {table} USING ((SELECT app_scope()) {visible})"
     yield for_app_role(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {APP_ROLE}")
 
 
 def force(table: str) -> str:
-    """The statement that lets the rule bind the owner of the table too."""
+    """Return the statement that lets the rule bind the owner of the table too."""
     return f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY"
 
 
@@ -129,11 +129,11 @@ class Login(NamedTuple):
 
 
 class RoleRefused(ViralError):
-    """Row-level security would not bind the role that the database's URL logs in as. Only a person can mend that."""
+    """Row-level security would not bind the role that the database's URL logs in as, which only a person can change."""
 
 
 def role_to_take(login: Login) -> str:
-    """The role that each transaction takes: the application's, or none ("") where the login role is bound itself.
+    """Return the role that each transaction takes: the application's, or "" where the login role is bound itself.
 
     Raises:
         RoleRefused: neither is bound by row-level security.
@@ -159,7 +159,7 @@ def role_to_take(login: Login) -> str:
 
 # --- the rights of the application's role -------------------------------------------------------------------
 
-# Tables under the rule, and what is needed of each: what has been entered into the ledger is never changed.
+# The tables under the rule, and the rights needed on each: an entry of the ledger is never changed.
 RIGHTS = """
 SELECT c.oid::regclass::text AS name, needed.privilege
 FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
@@ -179,11 +179,11 @@ SELECT format('GRANT %%s ON %%s TO %%I', privileges, string_agg(name, ', ' ORDER
 
 
 def lacking(grants: Sequence[str]) -> str:
-    """One line about rights that the role lacks, and how it gets them."""
+    """Say in one line which rights the role lacks, and how it gets them."""
     return f"the role of DATABASE_URL lacks rights: run `viral migrate`, or as the tables' owner: {'; '.join(grants)}"
 
 
-# Where the role was made after the tables.
+# The role may have been made after the tables.
 GRANT_RIGHTS = f"""
 DO $$
 DECLARE

@@ -1,4 +1,4 @@
-"""What a sound system never has, as questions to the tables; and who we are to Postgres."""
+"""The checks of `viral doctor` that are queries: invariants, rows that nobody can mean, and our rights on the server."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from db.schema.queue import job_queue, schedule_fires
 from db.schema.tenants import CONSUMPTION, tenants
 from db.security import APP_ROLE, MISSING_RIGHTS
 
-# A job may be due for long and wait rightly: a limit lets others run, or what it had to follow has only just ended.
+# A job that has been due for long may wait rightly: a limit lets others run, or the job ahead of it ended just now.
 READY_TOO_LONG = """
 WITH busy AS (
     SELECT queue, tenant_id FROM job_queue WHERE status = 'running' GROUP BY 1, 2
@@ -42,19 +42,19 @@ AND (j.ordering_key IS NULL OR NOT EXISTS (
     SELECT FROM ended e WHERE e.ordering_key = j.ordering_key AND e.tenant_id IS NOT DISTINCT FROM j.tenant_id))
 """
 
-# What is true of a sound system, and how to count what contradicts it.
+# Each name is true of a sound system; the query counts the rows that contradict it.
 INVARIANTS = {
     "running jobs belong to a live worker": """
         SELECT count(*) FROM job_queue j WHERE status = 'running' AND started_at < now() - interval '2 minutes'
         AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND w.lease_until > now())""",
     "a ready job is begun within a minute": READY_TOO_LONG,
-    "sleeping jobs are woken within a minute": """
+    "deferred jobs are woken within a minute": """
         SELECT count(*) FROM job_queue WHERE status = 'pending' AND wake_at < now() - interval '1 minute'""",
     "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",
     "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
     "no event of the last 30 days is flagged": """
         SELECT count(*) FROM webhook_events WHERE flag IS NOT NULL AND received_at > now() - interval '30 days'""",
-    # As long as an ended job is surely kept.
+    # It looks back for as long as an ended job is surely kept.
     "a stored event has its job": """
         SELECT count(*) FROM webhook_events e WHERE status = 'received'
         AND received_at BETWEEN now() - interval '12 weeks' AND now() - interval '5 minutes'
@@ -77,27 +77,26 @@ INVARIANTS = {
 }
 
 SHOWN = 5
-"""Rows of each table that are named; a person who has seen five knows the kind."""
+"""Rows of each table that are named: five are enough to recognise the fault."""
 
 COUNTS = ("attempts", "max_attempts", "wake_count", "crashes", "snoozes", "cost", "payload_version")
 
-# What is no breach of a rule, and still costs its row: it is run beyond its attempts, or it fails because nobody
-# can read its payload.
+# These break no rule, and yet harm the job: it runs beyond its attempts, or fails because nobody can read its payload.
 ODD_JOBS = {
     "attempts": f"status = 'pending' AND attempts >= max_attempts OR attempts > {10**6}",
     "payload": f"""
         status IN ('pending', 'running')
         AND (payload @? '$.**{{{DEEPEST + 1}}}' OR payload @? '$.** ? (@ >= 1e4300 || @ <= -1e4300)')""",
-    # Who waits for others looks again within minutes; who is delayed is looked at when due.
+    # A job that waits for others is looked at again within minutes, and one that is scheduled for later when it is due.
     "wake_at": "status = 'pending' AND wake_at > greatest(now(), scheduled_for) + interval '1 hour'",
 }
 
-# Periods are months.
+# A period is a month.
 ODD_TENANTS = {"quota_reset_at": "quota_reset_at > now() + interval '1 year'"}
 
 
 def _odd(table: Table, name: str, more: Mapping[str, str]) -> str:
-    """Write a query for rows that hold what can never be meant: the table, what names the row, and the columns."""
+    """Return a query for rows with values that nobody can mean: the table, the name of the row, and the columns."""
     conditions = {
         column.name: f"{column.name} NOT BETWEEN '{EARLIEST}' AND '{LATEST}'"
         for column in table.columns
@@ -120,7 +119,7 @@ ODD_ROWS = " UNION ALL ".join(
     )
 )
 
-STRANGE_TYPES = f"""
+UNKNOWN_TYPES = f"""
 SELECT job_type, count(*) FROM job_queue
 WHERE status = 'pending' AND scheduled_for < now() - interval '1 hour' AND job_type <> ALL(%s)
 GROUP BY job_type ORDER BY count(*) DESC LIMIT {SHOWN}
@@ -136,7 +135,7 @@ SELECT current_setting('server_version') AS version, current_setting('synchronou
 FROM pg_roles WHERE rolname = current_user
 """
 
-# Those that are kept for superusers are not ours; the role that logs in and the database may have limits of their own.
+# Those that are kept for superusers are not for us; the login role and the database may have limits of their own.
 CONNECTIONS = """
 SELECT least(
            current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
@@ -150,7 +149,7 @@ SELECT least(
 
 @dataclass(frozen=True)
 class Connections:
-    """How many the server allows us, and how many it has now, whoever holds them."""
+    """The number of connections that the server allows us, and the number that it has now, whoever holds them."""
 
     allowed: int
     used: int
@@ -171,12 +170,12 @@ class Identity:
 
     @property
     def mode(self) -> str:
-        """Whose role does the work: the application's ("application"), or that of the URL ("owner")."""
+        """Return "application" if the application's role does the work, "owner" if it is that of the URL."""
         return "application" if self.role == APP_ROLE else "owner"
 
 
 class Health:
-    """Query group. `violations` and `time_zones` want the system scope."""
+    """The queries of the checks; `violations` and `time_zones` need the system scope."""
 
     def __init__(self, driver: AppConnection) -> None:
         self._driver = driver
@@ -187,7 +186,7 @@ class Health:
             return cursor.execute(IDENTITY, values).fetchall()[0]
 
     def missing_rights(self) -> list[str]:
-        """The statements that would give our role what it lacks on our tables."""
+        """Return the statements that would grant our role the rights that it lacks on our tables."""
         rows = self._driver.execute(MISSING_RIGHTS, {"role": self.identity().role}).fetchall()
         return [statement for (statement,) in rows]
 
@@ -196,7 +195,7 @@ class Health:
             return cursor.execute(CONNECTIONS).fetchall()[0]
 
     def schema(self) -> Schema:
-        """Which schema the database has, and who may work on it."""
+        """Return the schema of the database, and the releases that may work on it."""
         if self._driver.execute("SELECT to_regclass('alembic_version')").fetchall()[0][0] is None:
             return Schema(None)
         query = "SELECT version_num, obj_description('alembic_version'::regclass, 'pg_class') FROM alembic_version"
@@ -204,7 +203,7 @@ class Health:
         return Schema(str(row[0]), compatible_releases(row[1])) if row else Schema(None)
 
     def time_zones(self) -> dict[str, int]:
-        """The names of time zones that tenants and social accounts have, and how many have each. System scope."""
+        """Count the tenants and social accounts by the name of their time zone."""
         query = """
             SELECT timezone, count(*) FROM (
                 SELECT timezone FROM tenants UNION ALL SELECT timezone FROM social_accounts
@@ -213,17 +212,16 @@ class Health:
         return dict(self._driver.execute(query).fetchall())
 
     def violations(self, invariant: str) -> int:
-        """How many rows contradict one of `INVARIANTS`."""
+        """Count the rows that contradict one of `INVARIANTS`."""
         return int(self._driver.execute(INVARIANTS[invariant].encode()).fetchall()[0][0])
 
-    def strange_types(self, known: Sequence[str]) -> dict[str, int]:
-        """Types of jobs that have waited for an hour though no `known` type is theirs, a few, and how many wait."""
-        rows = self._driver.execute(STRANGE_TYPES, (list(known),)).fetchall()
-        return dict(rows)
+    def unknown_types(self, known_types: Sequence[str]) -> dict[str, int]:
+        """Count jobs that have waited for an hour and have none of the `known_types`, by type, for a few types."""
+        return dict(self._driver.execute(UNKNOWN_TYPES, (list(known_types),)).fetchall())
 
     def odd_rows(self) -> list[tuple[str, str, list[str]]]:
-        """Find rows of the tables that other programs write which hold what can never be meant, a few of each.
+        """Find a few rows, of each table that other programs write, with values that nobody can mean.
 
-        Returns the table, what names the row in it, and the columns.
+        Returns the table, the row's name in it, and the columns.
         """
         return self._driver.execute(ODD_ROWS.encode(), prepare=False).fetchall()

@@ -1,4 +1,4 @@
-"""What the API keeps of its requests: which job an idempotency key made, and who asked what, how often."""
+"""What the API keeps of its requests: the job of an idempotency key, the tenant's own view of a job, and its usage."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,9 +9,9 @@ import psycopg
 from psycopg.rows import dict_row
 
 KEPT = timedelta(hours=24)
-"""How long a key brings back its job, counted from when it was enqueued."""
+"""A key returns its job for this long after the job was enqueued."""
 
-# Through the indexes by tenant and time: only the tenant's own jobs of a day are read.
+# The indexes by tenant and time serve this: only the tenant's own jobs of a day are read.
 BY_KEY = """
 SELECT id, payload FROM job_queue
 WHERE tenant_id = %(tenant_id)s AND created_at > now() - %(kept)s AND job_type = %(job_type)s AND unique_key = %(key)s
@@ -26,13 +26,13 @@ LIMIT 1
 # waited for.
 RECORD = """
 INSERT INTO api_usage (tenant_id, kind, name, status_code, duration_ms)
-SELECT asked.tenant_id, 'api', asked.name, asked.status, asked.duration
-FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[]) AS asked (tenant_id, name, status, duration)
-JOIN tenants ON tenants.id = asked.tenant_id
+SELECT request.tenant_id, 'api', request.name, request.status, request.duration
+FROM unnest(%s::uuid[], %s::text[], %s::int[], %s::int[]) AS request (tenant_id, name, status, duration)
+JOIN tenants ON tenants.id = request.tenant_id
 FOR KEY SHARE OF tenants SKIP LOCKED
 RETURNING tenant_id
 """
-STILL_THERE = "SELECT id FROM tenants WHERE id = ANY(%s)"
+EXISTING_TENANTS = "SELECT id FROM tenants WHERE id = ANY(%s)"
 
 FIELDS = "id, job_type, status, attempts, result, error_message, scheduled_for, created_at, started_at, completed_at"
 JOB = f"""
@@ -41,8 +41,8 @@ UNION ALL
 SELECT {FIELDS} FROM job_archive WHERE id = %(id)s AND tenant_id = %(tenant_id)s
 """
 
-# An error that nobody foresaw is recorded with its traceback; those of ours about Postgres tell where it is.
-UNSAID = ["DatabaseUnavailable", "PoolTimeout", "Contended", "CommitUnknown"]
+# Errors that are not written for people: those with a traceback, and ours about Postgres, which name its address.
+INTERNAL_ERRORS = ["DatabaseUnavailable", "PoolTimeout", "Contended", "CommitUnknown"]
 LAST_ATTEMPT = """
 (SELECT traceback, error_class FROM job_attempts WHERE job_id = %(id)s ORDER BY id DESC LIMIT 1)
 UNION ALL
@@ -52,7 +52,7 @@ FROM job_archive WHERE id = %(id)s
 
 
 class Request(NamedTuple):
-    """One request that was answered; `name` is its method and route, `duration` milliseconds."""
+    """One answered request; `name` is its method and route, `duration` is in milliseconds."""
 
     tenant_id: UUID
     name: str
@@ -61,34 +61,32 @@ class Request(NamedTuple):
 
 
 class Requests:
-    """Query group."""
+    """The queries of the API about its requests."""
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
     def job_of(self, tenant_id: UUID, job_type: str, key: str) -> tuple[UUID, dict[str, Any]] | None:
-        """The job that this unique key made in the last 24 hours, whether it has ended or not, and its payload."""
+        """Return the job that this unique key made in the last 24 hours, ended or not, and its payload."""
         values = {"tenant_id": tenant_id, "job_type": job_type, "key": key, "kept": KEPT}
         return self._driver.execute(BY_KEY, values).fetchone()
 
     def job(self, tenant_id: UUID, job_id: UUID) -> dict[str, Any] | None:
-        """The tenant's own job of this id, in the queue or in the archive."""
+        """Return the tenant's own job of this id, from the queue or the archive."""
         with self._driver.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(JOB, {"id": job_id, "tenant_id": tenant_id}).fetchone()
 
     def ended_as_foreseen(self, job_id: UUID) -> bool:
-        """System scope: whether the last attempt's error is one whose text was written for people."""
+        """Whether the text of the last attempt's error was written for people; needs the system scope."""
         last = self._driver.execute(LAST_ATTEMPT, {"id": job_id}).fetchone()
-        return last is not None and last[0] is None and last[1] not in UNSAID
+        return last is not None and last[0] is None and last[1] not in INTERNAL_ERRORS
 
     def record(self, requests: Sequence[Request]) -> list[Request]:
-        """System scope: keep requests of any tenants, but for those of tenants that are gone. Returns those of tenants
-        that somebody else has locked, to be tried again."""
-        kept = {
-            row[0] for row in self._driver.execute(RECORD, [list(column) for column in zip(*requests, strict=True)])
-        }
-        left = [each for each in requests if each.tenant_id not in kept]
-        if not left:
-            return []
-        there = {row[0] for row in self._driver.execute(STILL_THERE, ([each.tenant_id for each in left],))}
-        return [each for each in left if each.tenant_id in there]
+        """Record requests of any tenants that exist; needs the system scope. Returns those of tenants that another
+        transaction has locked, to be recorded later."""
+        columns = [list(column) for column in zip(*requests, strict=True)]
+        recorded = {tenant_id for (tenant_id,) in self._driver.execute(RECORD, columns)}
+        left = [each for each in requests if each.tenant_id not in recorded]
+        existing = self._driver.execute(EXISTING_TENANTS, ([each.tenant_id for each in left],)) if left else ()
+        locked = {tenant_id for (tenant_id,) in existing}
+        return [each for each in left if each.tenant_id in locked]

@@ -625,7 +625,7 @@ def sql(app: App, statement: str, *values: object) -> None:
             "warn",
             "viral tenants list --deserted",
         ),
-        (an_overslept_job, "sleeping jobs are woken within a minute", "warn", "viral scheduler"),
+        (an_overslept_job, "deferred jobs are woken within a minute", "warn", "viral scheduler"),
         (
             lambda app: a_tenant(app, quota_reset_at=datetime.now(UTC) - timedelta(hours=3)),
             "due quotas are reset within two hours",

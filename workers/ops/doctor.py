@@ -46,7 +46,7 @@ ABOUT = {
         "nobody can sign in for it, and it pays: all its people are gone, or their events never came; "
         "see `viral tenants list --deserted`"
     ),
-    "sleeping jobs are woken within a minute": "does `viral scheduler` run?",
+    "deferred jobs are woken within a minute": "does `viral scheduler` run?",
     "due quotas are reset within two hours": "do `viral scheduler` and `viral worker` run?",
 }
 
@@ -249,7 +249,7 @@ def _zones(app: App) -> Verdict:
 
 def _types(app: App) -> Verdict:
     with app.db.transaction(SYSTEM) as tx:
-        found = tx.health.strange_types(list(app.job_types))
+        found = tx.health.unknown_types(list(app.job_types))
     if not found:
         return "ok", "known to this release"
     named = ", ".join(f"{count} of {shortened(repr(job_type))}" for job_type, count in found.items())
