@@ -1,4 +1,4 @@
-"""The checks of `viral doctor` that are queries: invariants, rows that nobody can mean, and our rights on the server."""
+"""The checks of `viral doctor` that are queries: invariants, rows that nobody can mean, our rights on the server."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
