@@ -21,7 +21,7 @@ from benchmarks.plan import QUICK, Plan, Sizes
 from benchmarks.report import Report, machine
 from benchmarks.run import MEASURES, attempt
 from benchmarks.servers import ROOT, BenchError, Servers
-from benchmarks.systems import GRAPHILE, ONE_COMMIT, OURS, RIVALS
+from benchmarks.systems import GRAPHILE, OURS, RIVALS
 from local.embedded import start_embedded
 
 PEERS = (*(kind.name for kind in RIVALS), *FORMS)
@@ -115,7 +115,7 @@ def absent(peers: Sequence[str]) -> dict[str, str]:
 def facts(plan: Plan) -> dict[str, object]:
     """All that somebody needs who wants to see the same figures."""
     report = plan.report
-    kinds = [OURS, ONE_COMMIT, *(kind for kind in RIVALS if kind.name not in report.absent)]
+    kinds = [OURS, *(kind for kind in RIVALS if kind.name not in report.absent)]
     return {
         "machine": machine(),
         "measures": list(report.measures),

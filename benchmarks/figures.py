@@ -1,4 +1,4 @@
-"""All that the benchmark reports: by measure, its figures, what each is compared with, and the bars.
+"""The figures of each measure, with the systems that they are compared with, and the bars.
 
 The one place for bars: whoever moves one changes its line here. docs/performance.md has a line for each figure (a test
 compares them; `python -m benchmarks --figures` prints those lines).
@@ -66,14 +66,6 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             Beside("dramatiq"),
         ),
     ),
-    "drain-single": (
-        figure(
-            "drain-single",
-            "jobs/s",
-            "the same, where every job was enqueued in a transaction and with a notification of its own",
-            Beside("procrastinate", at_least=10),
-        ),
-    ),
     "effect": (
         figure(
             "effect",
@@ -81,13 +73,12 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             "jobs completed that insert a row in the commit of their completion, and have opted in to sharing that "
             "commit; procrastinate's jobs do nothing",
             Beside("procrastinate", at_least=5),
-            Beside("one-commit", at_least=2),
         ),
         figure(
             "effect-alone",
             "jobs/s",
-            "the same without opting in: a commit for each job; `one-commit` is our own hand-written form of it",
-            Beside("one-commit", figure="effect"),
+            "the same without opting in: a commit for each job",
+            Beside("procrastinate", figure="effect"),
         ),
     ),
     "enqueue": (
@@ -188,16 +179,6 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         figure("walk-accepted-p95", "ms", "the same, 95th percentile"),
         figure("walk-changed-p50", "ms", "from sending a webhook to the changed plan of its tenant, median"),
         figure("walk-changed-p95", "ms", "the same, 95th percentile"),
-    ),
-    "bloat": (
-        figure(
-            "bloat-claim-p50",
-            "ms",
-            "how long a claim of 20 jobs takes beside a million finished ones and a transaction that was opened "
-            "600,000 jobs ago, median; `quiet` is a fresh database",
-            Beside("quiet"),
-        ),
-        figure("bloat-claim-p99", "ms", "the same, 99th percentile", Beside("quiet", at_most=2)),
     ),
     "growth": (
         figure(

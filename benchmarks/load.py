@@ -1,13 +1,12 @@
-"""Posts signed events over many connections for a while: by wrk where it is installed, else from here.
+"""Signed events are posted over many connections for a while.
 
 `python -m benchmarks.load PORT CONNECTIONS SECONDS`, with BENCH_BODIES naming a file of lines, each a signature, a tab
-and a body; every line is posted once. Answers as `post.lua` does: requests answered with 200, seconds, milliseconds.
+and a body; every line is posted once. The answer is JSON: requests answered, seconds, milliseconds, failures.
 """
 
 import asyncio
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,19 +19,11 @@ from benchmarks.report import percentile
 
 BODIES = "BENCH_BODIES"
 PATH = "/webhooks/stripe"
-SCRIPT = Path(__file__).with_name("peers") / "post.lua"
 
 
 def command(port: int, connections: int, seconds: float) -> list[str]:
-    """What to run, in a process of its own."""
-    if (wrk := shutil.which("wrk")) is not None:
-        sizes = ["--threads=1", f"--connections={connections}", f"--duration={round(seconds)}s", "--timeout=10s"]
-        return [wrk, *sizes, f"--script={SCRIPT}", f"http://127.0.0.1:{port}{PATH}"]
+    """The load generator, for a process of its own."""
     return [sys.executable, "-m", "benchmarks.load", str(port), str(connections), str(seconds)]
-
-
-def generator() -> str:
-    return "wrk, one thread" if shutil.which("wrk") else "asyncio and uvloop, one process"
 
 
 @dataclass

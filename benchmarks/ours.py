@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from benchmarks import worker
-from benchmarks.engine import enqueue_many
 from benchmarks.jobs import bench
 from benchmarks.peers.driving import drive, paced, parts, timed
 from db.migrate import upgrade as migrate
@@ -42,7 +41,7 @@ def fill(jobs: int, how: str) -> None:
     def bulk(app: App) -> None:
         for part in parts(jobs):
             with app.db.transaction(SYSTEM) as tx:
-                enqueue_many(tx, job_type, [{}] * part)
+                job_type.enqueue_many(tx, [{}] * part)
 
     def single(app: App) -> None:
         for _ in range(jobs):

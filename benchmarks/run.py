@@ -26,10 +26,9 @@ class Measure(NamedTuple):
     budget: float
 
 
-# Together about 40 minutes.
+# Together about 35 minutes.
 MEASURES = {
     "drain": Measure(partial(drain.measure, name="drain"), 210),
-    "drain-single": Measure(partial(drain.measure, name="drain-single"), 60),
     "effect": Measure(partial(drain.measure, name="effect"), 110),
     "enqueue": Measure(enqueue.measure, 210),
     "latency": Measure(latency.measure, 200),
@@ -38,7 +37,6 @@ MEASURES = {
     "ingest": Measure(ingest.measure, 210),
     "api-history": Measure(api.measure, 60),
     "up": Measure(up.measure, 100),
-    "bloat": Measure(history.bloat, 220),
     "growth": Measure(history.growth, 330),
     "quota": Measure(quota.measure, 330),
     "apply": Measure(apply.measure, 110),

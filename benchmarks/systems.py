@@ -1,4 +1,4 @@
-"""Ours and the peers behind one face: a fresh database, a queue filled, workers started, jobs counted."""
+"""Ours and the peers behind one interface: a fresh database, a queue filled, workers started, jobs counted."""
 
 import json
 import sys
@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import engine, one_commit
 from benchmarks.install import NODE, PEERS, PYTHON
 from benchmarks.peers.driving import COUNTED, MARKS
 from benchmarks.servers import BenchError, Running, Servers, Urls, answer, one, running, until
@@ -21,7 +20,7 @@ from db.security import seeing_all_tenants
 
 @dataclass(frozen=True)
 class Kind:
-    """What there is to know of a system. `left` counts the jobs that are not done, `done` those that are, `effects` the
+    """A system under measurement. `left` counts the jobs that are not done, `done` those that are, `effects` the
     rows that they left; without `left` its handlers leave a dot each. `share`: the part of the usual number of jobs
     that is given to a slow one."""
 
@@ -36,22 +35,22 @@ class Kind:
     bulk: bool = True
 
 
+LEFT = """
+SELECT (SELECT count(*) FROM job_queue WHERE status = 'pending' AND wake_at IS NULL)
+     + (SELECT count(*) FROM job_queue WHERE status = 'pending' AND wake_at IS NOT NULL)
+     + (SELECT count(*) FROM job_queue WHERE status = 'running')
+"""
+"""Jobs that are not finished: one partial index for each part, however many rows of history there are. A scan of the
+table would be paid by the measure, and its parallel workers be counted as the system's."""
+
 OURS = Kind(
     "ours",
     "benchmarks.ours",
     "2 processes x 8 threads and a scheduler, as shipped (log at INFO to a file)",
     workers=1,
-    left=engine.LEFT,
-    done=engine.DONE,
-    effects=engine.EFFECTS,
-)
-ONE_COMMIT = Kind(
-    "one-commit",
-    "benchmarks.one_commit",
-    "claim, then effect + completion in a commit for each job: psycopg, pipelined, 2 processes x 8 threads",
-    left=one_commit.LEFT,
-    done=one_commit.DONE,
-    effects=one_commit.EFFECTS,
+    left=LEFT,
+    done="SELECT count(*) FROM job_queue WHERE job_type LIKE 'bench.%' AND status = 'completed' AND attempts = 1",
+    effects="SELECT count(*) FROM system_metrics WHERE name = 'bench'",
 )
 PGQUEUER = Kind(
     "pgqueuer",
@@ -140,7 +139,7 @@ class System:
         return seconds
 
     def vacuum(self) -> None:
-        """What autovacuum would have done in a queue that has been there for a while."""
+        """Do what autovacuum does in a queue that has been there for a while."""
         if self.kind.left:
             with self.connect() as connection:
                 connection.execute("VACUUM ANALYZE")
@@ -164,12 +163,10 @@ class System:
         """Its workers, and whatever else it needs to work."""
         with ExitStack() as stack:
 
-            def start(*words: str, **more: str) -> Running:
-                return stack.enter_context(
-                    running(words, self._environment(self.urls, **settings, **more), self.folder)
-                )
+            def start(*words: str) -> Running:
+                return stack.enter_context(running(words, self._environment(self.urls, **settings), self.folder))
 
-            begun = [start(*self._script, "work", purpose, BENCH_WORKER=str(n)) for n in range(self.kind.workers)]
+            begun = [start(*self._script, "work", purpose) for _ in range(self.kind.workers)]
             if self.kind is OURS:
                 begun.append(start(sys.executable, "-m", "cli.main", "scheduler"))
             yield begun
@@ -202,7 +199,7 @@ class System:
 
     @property
     def _script(self) -> tuple[str, ...]:
-        if self.kind in (OURS, ONE_COMMIT):
+        if self.kind is OURS:
             return (sys.executable, "-m", self.kind.script)
         return (str(PYTHON), str(PEERS / self.kind.script))
 

@@ -8,7 +8,7 @@ import psycopg
 
 from benchmarks.plan import Plan
 from benchmarks.servers import BenchError, Running
-from benchmarks.systems import CELERY, DRAMATIQ, GRAPHILE, ONE_COMMIT, OURS, PGQUEUER, PROCRASTINATE, Kind, System
+from benchmarks.systems import CELERY, DRAMATIQ, GRAPHILE, OURS, PGQUEUER, PROCRASTINATE, Kind, System
 
 WITHIN = 300.0
 
@@ -16,18 +16,14 @@ WITHIN = 300.0
 class Contest(NamedTuple):
     figure: str
     kind: Kind
-    how: str = "bulk"
     job: str = "noop"
 
 
 CONTESTS = {
     "drain": [Contest("drain", kind) for kind in (OURS, PGQUEUER, GRAPHILE, PROCRASTINATE, CELERY, DRAMATIQ)],
-    "drain-single": [Contest("drain-single", kind, "single") for kind in (OURS, PROCRASTINATE)],
-    # Jobs that opted in to sharing a commit, and jobs that have a commit each.
     "effect": [
-        Contest("effect", OURS, job="grouped"),
-        Contest("effect-alone", OURS, job="effect"),
-        Contest("effect", ONE_COMMIT, job="effect"),
+        Contest("effect", OURS, "grouped"),
+        Contest("effect-alone", OURS, "effect"),
         Contest("effect", PROCRASTINATE),
     ],
 }
@@ -46,7 +42,7 @@ def drained(plan: Plan, contest: Contest) -> float:
     system = plan.system(contest.kind)
     jobs = round(plan.sizes.jobs * contest.kind.share)
     system.fresh()
-    system.fill(jobs, contest.how if contest.kind.bulk else "single", contest.job)
+    system.fill(jobs, "bulk" if contest.kind.bulk else "single", contest.job)
     system.vacuum()
     plan.settle()
     with system.connect() as connection, system.working("drain") as workers:

@@ -34,7 +34,7 @@ DATABASE = "bench_ingest"
 
 
 def measure(plan: Plan) -> None:
-    plan.report.details["ingest"] = {"load": load.generator(), "connections": CONNECTIONS}
+    plan.report.details["ingest"] = {"load": "asyncio and uvloop, one process", "connections": CONNECTIONS}
     for _ in plan.rounds():
         for form in filter(plan.takes_part, ("ours", *FORMS)):
             with plan.turn_of(form):
