@@ -23,7 +23,7 @@ from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from domain.concepts import trends
-from domain.concepts.categories import CATEGORIES
+from domain.concepts.categories import categories
 from domain.concepts.generation import (
     HASHTAGS,
     LENGTHS,
@@ -71,7 +71,7 @@ class VariantAnswer(BaseModel):
 
 class ConceptAnswer(BaseModel):
     topic: str = Field(description="the topic of one of the trends, copied exactly")
-    category: str = Field(description=f"one of {', '.join(CATEGORIES)}")
+    category: str = Field(description=f"one of {', '.join(categories())}")
     title: str
     script: list[SegmentAnswer]
     video_prompt: str = Field(description="for a text-to-video model: 9:16, shots with seconds; no text in the picture")

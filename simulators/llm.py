@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from domain.concepts.categories import CATEGORIES
+from domain.concepts.categories import categories
 from simulators.loopback import Loopback, Reply, Request, json_reply
 
 Trick = Literal[
@@ -125,13 +125,13 @@ def _input(request: Mapping[str, Any], trick: Trick | None) -> dict[str, Any]:
 
 
 def _concept(trend: Mapping[str, Any], n: int, before: int) -> dict[str, Any]:
-    topic = trend["topic"]
+    topic, names = trend["topic"], list(categories())
     ways = ("a rainy bus window", "a desk drawer", "the stairwell echo", "a borrowed umbrella", "the last train home")
     title = f"{topic} seen from {ways[(n + before) % len(ways)]}"[:110]
     fact = (trend["facts"] or ["What do you know about it?"])[0]
     return {
         "topic": topic,
-        "category": CATEGORIES[(n + before) % len(CATEGORIES)],
+        "category": names[(n + before) % len(names)],
         "title": title,
         "script": [
             {"start": 0, "end": 3, "visual": "A hand wipes a window clear", "on_screen_text": topic, "camera": "close"},

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from domain.concepts import trends
-from domain.concepts.categories import CATEGORIES
+from domain.concepts.categories import categories
 from domain.concepts.timing import PostTime, post_times, zone_of
 from domain.concepts.trends import Trend
 from domain.concepts.virality import Prediction, predict
@@ -256,7 +256,7 @@ def _violations_of(draft: Draft, request: ConceptRequest) -> Iterable[str]:
     trend = request.trend(draft.topic)
     if trend is None:
         yield f"the topic {draft.topic!r} is not among the trends; copy it exactly"
-    if draft.category not in CATEGORIES:
+    if draft.category not in categories():
         yield f"unknown category {draft.category!r}"
     for name, (least, most) in LENGTHS.items():
         yield from _length(name, getattr(draft, name), least, most)

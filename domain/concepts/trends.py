@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from domain.concepts.categories import BASE_MARKS, EVERGREEN_TOPICS, KEYWORDS, SENSITIVE
+from domain.concepts.categories import categories, sensitive
 from domain.concepts.wording import clean, same_subject, shorten, words
 
 EVERGREEN = "evergreen"
@@ -27,8 +27,6 @@ RECENCY = {"today": 1.0, "yesterday": 0.95, "older": 0.85}
 HEAT = 20
 """Points that the hottest trend's marks have more than those of the coldest."""
 
-_PATTERNS = {category: re.compile(rf"\b(?:{found})s?\b") for category, found in KEYWORDS.items()}
-_SENSITIVE = re.compile(rf"\b(?:{SENSITIVE})\b")
 _PREFIX = re.compile(
     r"^(?:(?:show|ask|tell|launch) hn:|\[[^\]]{1,20}\]|til(?: that)?\b|(?:breaking|watch|live):)\s*", re.I
 )
@@ -51,6 +49,10 @@ class Sighting:
     count: int | None = None
     measure: str | None = None
     category: str | None = None
+
+    @property
+    def text(self) -> str:
+        return f"{self.topic} {self.headline or ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ class Trend:
     @property
     def sensitive(self) -> bool:
         """Whether it is about death, violence or disaster: reported, and never made into a concept."""
-        told = " ".join(f"{sighting.topic} {sighting.headline or ''}" for sighting in self.sightings)
-        return bool(_SENSITIVE.search(told.casefold()))
+        text = " ".join(sighting.text for sighting in self.sightings)
+        return bool(sensitive().search(text.casefold()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def fill(trends: Sequence[Trend], *, region: str, rng: Random, now: datetime) ->
 
 def evergreens(*, region: str, rng: Random, now: datetime) -> list[Trend]:
     """All evergreen topics in a random order: one of each category before a second of any."""
-    shuffled = [(category, rng.sample(listed, len(listed))) for category, listed in EVERGREEN_TOPICS.items()]
+    shuffled = [(name, rng.sample(each.evergreen, len(each.evergreen))) for name, each in categories().items()]
     rng.shuffle(shuffled)
     rounds = zip_longest(*([(category, topic) for topic in topics] for category, topics in shuffled))
     chosen = [each for one in rounds for each in one if each is not None]
@@ -136,9 +138,9 @@ def evergreens(*, region: str, rng: Random, now: datetime) -> list[Trend]:
 
 def classify(text: str) -> str | None:
     """The category whose words occur most often, as whole words; None if none does."""
-    told = text.casefold()
-    hits = {category: len(pattern.findall(told)) for category, pattern in _PATTERNS.items()}
-    best = max(hits, key=lambda category: hits[category])
+    text = text.casefold()
+    hits = {name: len(category.keywords.findall(text)) for name, category in categories().items()}
+    best = max(hits, key=lambda name: hits[name])
     return best if hits[best] else None
 
 
@@ -177,36 +179,28 @@ def as_row(trend: Trend) -> dict[str, Any]:
         "score": trend.score,
         "engagementCount": first.count,
         "engagementMeasure": first.measure,
-        "timestamp": None if first.published_at is None else first.published_at.isoformat(),
+        "timestamp": _iso(first.published_at),
         "facts": list(facts(trend)),
     }
 
 
 def sighting_row(sighting: Sighting) -> dict[str, Any]:
-    """JSON values; `sighting_of` reads them."""
-    at = sighting.published_at
-    return asdict(sighting) | {"published_at": None if at is None else at.isoformat()}
+    """Return JSON values, which `sighting_of` reads."""
+    return asdict(sighting) | {"published_at": _iso(sighting.published_at)}
 
 
 def sighting_of(row: Mapping[str, Any]) -> Sighting:
-    at = row["published_at"]
-    return Sighting(**{**row, "published_at": None if at is None else datetime.fromisoformat(at)})
+    return Sighting(**{**row, "published_at": _moment(row["published_at"])})
 
 
 def report_row(report: Report) -> dict[str, Any]:
-    """JSON values, in the names of the API."""
-    at = report.answered_at
-    return {
-        "source": report.source,
-        "state": report.state,
-        "count": report.count,
-        "answeredAt": None if at is None else at.isoformat(),
-        "error": report.error,
-    }
+    """Return JSON values, in the names of the API."""
+    row = asdict(report)
+    return row | {"answeredAt": _iso(row.pop("answered_at"))}
 
 
 def collected_row(collected: Collected) -> dict[str, Any]:
-    """JSON values; `collected_of` reads them."""
+    """Return JSON values, which `collected_of` reads."""
     return {
         "region": collected.region,
         "at": collected.at.isoformat(),
@@ -216,18 +210,17 @@ def collected_row(collected: Collected) -> dict[str, Any]:
 
 
 def collected_of(row: Mapping[str, Any]) -> Collected:
-    reports = tuple(
-        Report(
-            report["source"],
-            report["state"],
-            report["count"],
-            None if report["answeredAt"] is None else datetime.fromisoformat(report["answeredAt"]),
-            report["error"],
-        )
-        for report in row["reports"]
-    )
     sightings = tuple(sighting_of(sighting) for sighting in row["sightings"])
+    reports = tuple(Report(answered_at=_moment(each.pop("answeredAt")), **each) for each in map(dict, row["reports"]))
     return Collected(row["region"], datetime.fromisoformat(row["at"]), sightings, reports)
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _readable(sightings: Iterable[Sighting]) -> Iterable[Sighting]:
@@ -243,12 +236,11 @@ def _heat_first(sighting: Sighting) -> tuple[Any, ...]:
 
 def _trend(members: Sequence[Sighting], region: str, now: datetime) -> Trend:
     first = members[0]
-    told = f"{first.topic} {first.headline or ''}"
     hint = next((sighting.category for sighting in members if sighting.category), None)
-    category = hint if first.source == EVERGREEN else classify(told) or hint
-    category = category if category in BASE_MARKS else "news"
+    category = hint if first.source == EVERGREEN else classify(first.text) or hint
+    category = category if category and category in categories() else "news"
     heat = 0.0 if first.source == EVERGREEN else _heat(members)
-    visual, emotional, share = (min(100, round(base + HEAT * heat)) for base in BASE_MARKS[category])
+    visual, emotional, share = (min(100, round(base + HEAT * heat)) for base in categories()[category].marks)
     recency = _recency(members, now) if first.source != EVERGREEN else "older"
     score = round((visual + emotional + share) / 3 * RECENCY[recency])
     return Trend(_cased(members), category, region, tuple(members), recency, visual, emotional, share, score)
@@ -259,7 +251,7 @@ def _cased(members: Sequence[Sighting]) -> str:
     topic = members[0].topic
     if topic != topic.casefold():
         return topic
-    written = " ".join(f"{each.topic} {each.headline or ''}" for each in members)
+    written = " ".join(each.text for each in members)
     capitals = {word.casefold(): word for word in re.findall(r"[^\W_]+", written) if word != word.casefold()}
     return re.sub(r"[^\W_]+", lambda word: capitals.get(word[0], word[0]), topic)
 

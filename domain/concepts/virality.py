@@ -9,26 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, log
 
+from domain.concepts.categories import categories
 from domain.concepts.trends import Trend
 
 MODEL = "prior/v1"
 PLATFORMS = ("tiktok", "youtube-shorts", "instagram-reels")
-
-WEIGHTS: Mapping[str, tuple[float, float]] = {
-    "news": (0.85, 1.1),
-    "absurd": (1.2, 0.95),
-    "luxury": (1.1, 1.0),
-    "emotional": (1.15, 1.05),
-    "tech": (0.9, 1.15),
-    "cartoon": (1.1, 1.0),
-    "gaming": (1.15, 1.25),
-    "fitness": (1.2, 1.1),
-    "food": (1.25, 1.15),
-    "finance": (0.8, 1.2),
-    "music": (1.3, 1.1),
-    "relationships": (1.2, 1.0),
-}
-"""The original's, for TikTok and Shorts. It had none for Reels: the mean of both stands in until outcomes say more."""
 
 RECENCY = {"today": 1.3, "yesterday": 1.1, "older": 0.9}
 TYPICAL = 77.0
@@ -62,7 +47,8 @@ class Prediction:
 def predict(trend: Trend, category: str, learned: Mapping[tuple[str, str], float] | None = None) -> list[Prediction]:
     """One prediction for each platform. `learned` are factors by (category, platform)."""
     marks = (trend.visual_potential + trend.emotional_impact + trend.shareability) / 3
-    tiktok, shorts = WEIGHTS[category]
+    tiktok, shorts = categories()[category].weights
+    # The original had no weight for Reels: the mean of both stands in until outcomes say more.
     weights = {"tiktok": tiktok, "youtube-shorts": shorts, "instagram-reels": (tiktok + shorts) / 2}
     made = []
     for platform in PLATFORMS:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.concepts.categories import CATEGORIES
+from domain.concepts.categories import categories
 from domain.concepts.formats import HEADLINE, formats
 from domain.concepts.generation import (
     MOST_CONCEPTS,
@@ -182,7 +182,7 @@ def test_one_is_found_as_long_as_there_is_one() -> None:
 
 
 def test_the_formats_are_sound() -> None:
-    assert Counter(each.category for each in formats() if not each.native) == dict.fromkeys(CATEGORIES, 2)
+    assert Counter(each.category for each in formats() if not each.native) == dict.fromkeys(categories(), 2)
     assert len({each.name for each in formats()}) == len(formats())
     for each in formats():
         told = json.dumps([each.titles, each.captions, each.why, [beat.text for beat in each.beats]])

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.concepts.categories import CATEGORIES
+from domain.concepts.categories import categories
 from domain.concepts.trends import Sighting, Trend
 from domain.concepts.virality import PLATFORMS, predict
 
@@ -17,7 +17,7 @@ def a_trend(marks: int, recency: str = "today") -> Trend:
 @given(
     st.integers(0, 100),
     st.sampled_from(["today", "yesterday", "older"]),
-    st.sampled_from(CATEGORIES),
+    st.sampled_from([*categories()]),
     st.floats(0.5, 2),
 )
 def test_a_prediction_is_a_score_within_its_interval(marks: int, recency: str, category: str, factor: float) -> None:
