@@ -1,8 +1,7 @@
-"""Video concepts: what a generator is asked for, what it must deliver, and the rows that are kept.
+"""A generation: the request for video concepts, the rules that a response must keep, and the rows that are kept.
 
-Whoever writes the drafts (a language model, or the grammar of `domain/concepts/grammar.py`), the same rules hold:
-exactly as
-many as asked for, at most two of a category, every topic one of the trends, no banned claim, no unsourced figure.
+The same rules hold for a language model and for the grammar of `domain/concepts/grammar.py`: exactly as many drafts as
+asked for, at most two of a category, every topic one of the trends, no banned claim, no unsourced figure.
 """
 
 import re
@@ -12,24 +11,25 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from random import Random
 from typing import Any
 from uuid import UUID, uuid5
 
 from domain.concepts import trends
 from domain.concepts.categories import categories
 from domain.concepts.timing import PostTime, post_times, zone_of
-from domain.concepts.trends import Trend
+from domain.concepts.trends import Collected, Trend
 from domain.concepts.virality import Prediction, predict
 from domain.concepts.wording import claims, counted, invented, likeness, same_subject, words
 from domain.errors import Conflict, Rejected
 
 LOCAL_GRAMMAR = "local-grammar/v1"
-"""The generator of `domain/concepts/grammar.py`."""
+"""The name of the generator in `domain/concepts/grammar.py`."""
 DEFAULT_COUNT = 5
 MOST_PER_CATEGORY = 2
 MOST_CONCEPTS = 20
 REMEMBERED = timedelta(days=90)
-"""How long a concept counts as known: a near-duplicate of it is not delivered again."""
+"""How long no near-duplicate of a concept is delivered again."""
 
 LENGTHS = {
     "title": (8, 110),
@@ -47,15 +47,15 @@ EASTERN = "America/New_York"
 
 
 class CountInvalid(Rejected):
-    """Nobody can be given this many concepts."""
+    """No generation can have this many concepts."""
 
 
 class ConceptsInvalid(Rejected):
-    """What the generator delivered breaks the rules, also after it was told how."""
+    """The response breaks the rules, also after the generator was told how."""
 
 
 class TrendsTooFew(Conflict):
-    """The offline generator has told what it can tell of these trends within `REMEMBERED`."""
+    """The offline generator has no further concept of these trends that is new within `REMEMBERED`."""
 
     def __init__(self, message: str) -> None:
         super().__init__("TRENDS_TOO_FEW", message)
@@ -67,7 +67,7 @@ class GenerationRefused(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Seconds from the start of the video."""
+    """A part of the script, in seconds from the start of the video."""
 
     start: int
     end: int
@@ -84,7 +84,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a generator writes. `topic` names the trend; the variants are B, C, …: A is the draft itself."""
+    """A concept as a generator writes it. `topic` names the trend; the draft itself is variant A, the others B, C, …"""
 
     topic: str
     category: str
@@ -110,9 +110,9 @@ class PastConcept:
 
 @dataclass(frozen=True, slots=True)
 class ConceptRequest:
-    """What a generator is asked for. `seed` makes the grammar's answer repeatable; `violations` are those of the answer
-    before, if there was one; `patience` is how long it may take. `reserve` holds further topics for when all that can
-    be said of `trends` has been said."""
+    """A request to a generator. `seed` makes the grammar's answer repeatable; `violations` are of the last answer,
+    if there was one; `patience` limits how long it takes. `reserve` has further topics, for when nothing new can be
+    said of `trends`."""
 
     count: int
     trends: tuple[Trend, ...]
@@ -125,7 +125,7 @@ class ConceptRequest:
     reserve: tuple[Trend, ...] = ()
 
     def trend(self, topic: str) -> Trend | None:
-        """The trend of this topic, in any case of letters."""
+        """Return the trend of this topic, in any case of letters."""
         same = (each for each in (*self.trends, *self.reserve) if each.topic.casefold() == topic.casefold())
         return next(same, None)
 
@@ -156,7 +156,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ConceptResponse:
-    """An answer. `refusal` and `unreadable` say why there are no drafts; it was paid for all the same."""
+    """An answer of a generator. `refusal` and `unreadable` say why it has no drafts; it was paid for all the same."""
 
     generator: str
     drafts: tuple[Draft, ...] = ()
@@ -166,20 +166,34 @@ class ConceptResponse:
 
 
 def check_count(count: int) -> None:
-    """Raises:
-    CountInvalid: fewer than 1, or more than a diverse list can have.
+    """Return only if a diverse list can have this many concepts.
+
+    Raises:
+        CountInvalid: there are fewer than 1 or too many.
     """
     if not 1 <= count <= MOST_CONCEPTS:
         raise CountInvalid(f"count is {count}: ask for 1 to {MOST_CONCEPTS} concepts at once")
 
 
 def usable(found: Iterable[Trend]) -> tuple[Trend, ...]:
-    """The trends that concepts may be made from: nobody's death or disaster becomes one."""
+    """Return the trends that concepts may be made from: nobody's death or disaster becomes one."""
     return tuple(trend for trend in found if not trend.sensitive)
 
 
+def request_for(
+    collected: Collected, *, count: int, past: tuple[PastConcept, ...], seed: int
+) -> tuple[ConceptRequest, list[Trend]]:
+    """Return the request, and all trends that were seen: some of them may be too sensitive to ask about."""
+    region, now = collected.region, collected.at
+    live = trends.merge(collected.sightings, region=region, now=now)
+    listed = trends.fill(live, region=region, rng=Random(seed), now=now)  # noqa: S311 - repeatable on purpose
+    evergreens = trends.evergreens(region=region, rng=Random(seed), now=now)  # noqa: S311
+    reserve = tuple(each for each in evergreens if each not in listed)
+    return ConceptRequest(count, usable(listed), past, region, seed, now, reserve=reserve), listed
+
+
 def violations(response: ConceptResponse, request: ConceptRequest) -> list[str]:
-    """What is wrong with the answer as a whole and with each draft; empty if it can be delivered."""
+    """Say what is wrong with the response as a whole and with each draft; nothing if it can be delivered."""
     if response.unreadable:
         return [f"the answer could not be read: {response.unreadable}"]
     drafts = response.drafts
@@ -190,29 +204,29 @@ def violations(response: ConceptResponse, request: ConceptRequest) -> list[str]:
     for category, count in Counter(draft.category for draft in drafts).items():
         if count > MOST_PER_CATEGORY:
             found.append(f"{count} concepts in {category}: at most {MOST_PER_CATEGORY} in one category")
-    known = list(request.past)
+    past = list(request.past)
     for number, draft in enumerate(drafts, 1):
         found += [f"concept {number}: {fault}" for fault in _violations_of(draft, request)]
-        if near_duplicate(draft, known):
+        if near_duplicate(draft, past):
             found.append(f"concept {number}: too close to one that the customer has already: {draft.title!r}")
-        known.append(PastConcept(draft.title, draft.topic, draft.format))
+        past.append(PastConcept(draft.title, draft.topic, draft.format))
     return found
 
 
-def near_duplicate(draft: Draft, known: Iterable[PastConcept]) -> bool:
-    """Whether the title says what a known one says, or the topic was told in this very way."""
+def near_duplicate(draft: Draft, concepts: Iterable[PastConcept]) -> bool:
+    """Whether a past title says the same, or the topic had this very format."""
     title, topic = words(draft.title), words(draft.topic)
     return any(
         (alike := likeness(title, words(past.title))) >= 0.85
         or (same_subject(topic, words(past.topic)) and (alike >= 0.6 or (draft.format and draft.format == past.format)))
-        for past in known
+        for past in concepts
     )
 
 
 def compose(
     response: ConceptResponse, request: ConceptRequest, *, job_id: UUID, timezone: str | None
 ) -> list[dict[str, Any]]:
-    """The concepts as they are kept: the old app's field names, with posting times and predictions added."""
+    """Return the concepts as they are kept: in the old app's field names, with posting times and predictions."""
     zone = zone_of(timezone)
     times = post_times(zone, request.now, len(response.drafts))
     return [
@@ -222,7 +236,7 @@ def compose(
 
 
 def trends_of(response: ConceptResponse, request: ConceptRequest) -> list[Trend]:
-    """The trend of each draft, in the order of the drafts.
+    """Return the trend of each draft, in the order of the drafts.
 
     Raises:
         ConceptsInvalid: a draft is about something else (`violations` says so too).
@@ -235,14 +249,14 @@ def trends_of(response: ConceptResponse, request: ConceptRequest) -> list[Trend]
 
 
 def draft_of(row: Mapping[str, Any]) -> Draft:
-    """A draft from JSON values with the fields' own names."""
+    """Return the draft of these JSON values, which have the fields' own names."""
     script = tuple(Segment(**segment) for segment in row["script"])
     variants = tuple(Variant(**variant) for variant in row["variants"])
     return Draft(**{**row, "script": script, "variants": variants, "hashtags": tuple(row["hashtags"])})
 
 
 def response_row(response: ConceptResponse) -> dict[str, Any]:
-    """JSON values; `written_of` reads them."""
+    """Return JSON values, which `response_of` reads."""
     return asdict(response)
 
 
@@ -305,7 +319,7 @@ def _wording_violations(draft: Draft, trend: Trend, request: ConceptRequest) -> 
 
 
 def _without(text: str, quoted: Iterable[str]) -> str:
-    """The text without what it quotes: a source may say what we would not."""
+    """Return the text without what it quotes: a source may say what we would not."""
     for quote in sorted(quoted, key=len, reverse=True):
         text = re.sub(re.escape(quote), " ", text, flags=re.IGNORECASE)
     return text
@@ -313,7 +327,7 @@ def _without(text: str, quoted: Iterable[str]) -> str:
 
 def _row(draft: Draft, trend: Trend, post_time: PostTime, concept_id: UUID, *, generator: str) -> dict[str, Any]:
     predictions = predict(trend, draft.category)
-    told = [Variant(draft.title, draft.caption), *draft.variants]
+    variants = [Variant(draft.title, draft.caption), *draft.variants]
     return {
         "id": str(concept_id),
         "title": draft.title,
@@ -351,7 +365,7 @@ def _row(draft: Draft, trend: Trend, post_time: PostTime, concept_id: UUID, *, g
                 "caption": variant.caption,
                 "hookSource": "template" if draft.format else "model",
             }
-            for letter, variant in zip("ABCDEFGH", told, strict=False)
+            for letter, variant in zip("ABCDEFGH", variants, strict=False)
         ],
         "format": draft.format,
         "generator": generator,
@@ -362,11 +376,4 @@ _KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels
 
 
 def _virality(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "score": prediction.score,
-        "low": prediction.low,
-        "high": prediction.high,
-        "label": prediction.label,
-        "factors": list(prediction.factors),
-        "model": prediction.model,
-    }
+    return {name: getattr(prediction, name) for name in ("score", "low", "high", "label", "factors", "model")}

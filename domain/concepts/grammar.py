@@ -1,4 +1,4 @@
-"""The offline generator, `local-grammar/v1`: formats filled with what the sources said, and with nothing else.
+"""The offline generator, `local-grammar/v1`, fills formats with what the sources said, and with nothing else.
 
 It knows no facts and invents none. The same request gives the same drafts; another seed gives others.
 """
@@ -26,9 +26,9 @@ from domain.concepts.trends import SOURCE_NAMES, Trend
 from domain.concepts.wording import STOP_WORDS, counted, same_subject, shorten, words
 
 NAMED = 5
-"""Live topics that a refusal names."""
+"""How many live topics an error names."""
 LONG = 6
-"""A topic of more words is a sentence, and is quoted."""
+"""A topic of more words counts as a sentence, and is quoted."""
 
 
 class LocalGrammar:
@@ -37,10 +37,10 @@ class LocalGrammar:
     runs_out = True
 
     def write(self, request: ConceptRequest) -> ConceptResponse:
-        """As many drafts as the request asks for.
+        """Return as many drafts as the request asks for.
 
         Raises:
-            TrendsTooFew: everything that fits was told within 90 days.
+            TrendsTooFew: everything that fits was delivered within 90 days.
         """
         drafts = drafts_of(request)
         if len(drafts) < request.count:
@@ -49,26 +49,26 @@ class LocalGrammar:
 
 
 def drafts_of(request: ConceptRequest) -> list[Draft]:
-    """As many drafts as the request asks for, or all that can be made.
+    """Return as many drafts as the request asks for, or all that can be made.
 
     Taking the first that fits loses none: a draft stands in the way only of others in its own category, and of each
     category two are taken if there are two.
     """
     rng = Random(request.seed)  # noqa: S311 - repeatable on purpose
     drafts: list[Draft] = []
-    known = list(request.past)
+    past = list(request.past)
     used = Counter[str]()
-    for topics in (_in_turn(request), list(request.reserve)):
+    for topics in (_ranked(request), request.reserve):
         found_one = True
         while found_one and len(drafts) < request.count:  # each topic once, before any a second time
             found_one = False
             for trend in topics:
-                draft = _first_new(trend, _fitting(trend, rng, used, known), known, rng)
+                draft = _first_new(trend, _fitting(trend, rng, used, past), past, rng)
                 if draft is None:
                     continue
                 found_one = True
                 drafts.append(draft)
-                known.append(PastConcept(draft.title, draft.topic, draft.format))
+                past.append(PastConcept(draft.title, draft.topic, draft.format))
                 used.update([draft.category])
                 if len(drafts) == request.count:
                     break
@@ -89,21 +89,21 @@ def _too_few(request: ConceptRequest, made: int) -> str:
     )
 
 
-def _in_turn(request: ConceptRequest) -> list[Trend]:
-    """New topics before those told lately, live ones before evergreen ones, names before whole sentences, what several
-    sources see before what one does."""
-    told = [words(past.topic) for past in request.past]
-    fresh = [not any(same_subject(words(trend.topic), each) for each in told) for trend in request.trends]
-    ranked = sorted(
-        zip(request.trends, fresh, strict=True),
-        key=lambda each: (not each[1], not each[0].live, _is_sentence(each[0].topic), -len(each[0].sources)),
-    )
-    return [trend for trend, _ in ranked]
+def _ranked(request: ConceptRequest) -> list[Trend]:
+    """Return the trends: new topics before recent ones, live ones before evergreen ones, names before whole sentences,
+    what several sources see before what one does."""
+    past = [words(each.topic) for each in request.past]
+
+    def rank(trend: Trend) -> tuple[bool, bool, bool, int]:
+        repeated = any(same_subject(words(trend.topic), topic) for topic in past)
+        return repeated, not trend.live, _is_sentence(trend.topic), -len(trend.sources)
+
+    return sorted(request.trends, key=rank)
 
 
-def _fitting(trend: Trend, rng: Random, used: Counter[str], known: list[PastConcept]) -> list[Format]:
-    """The formats that may tell this topic, the likeliest first."""
-    told = Counter(past.format for past in known)
+def _fitting(trend: Trend, rng: Random, used: Counter[str], past: list[PastConcept]) -> list[Format]:
+    """Return the formats that may tell this topic, the likeliest first."""
+    uses = Counter(each.format for each in past)
     fitting = [
         each
         for each in formats()
@@ -116,52 +116,52 @@ def _fitting(trend: Trend, rng: Random, used: Counter[str], known: list[PastConc
         # An evergreen topic belongs to its category; a live one may be told in any tone.
         own = 12.0 if trend.live else 60.0
         fit = own if each.category == trend.category else 1.0
-        return told[each.name], -(rng.random() ** (1 / fit))
+        return uses[each.name], -(rng.random() ** (1 / fit))
 
     return sorted(fitting, key=rank)
 
 
-def _first_new(trend: Trend, fitting: list[Format], known: list[PastConcept], rng: Random) -> Draft | None:
-    # What is held against everything is costly, so what was told of this topic in this way is left out first.
+def _first_new(trend: Trend, fitting: list[Format], past: list[PastConcept], rng: Random) -> Draft | None:
+    # Comparing a draft with all that is past is costly, so the formats that this topic had are left out first.
     about = words(trend.topic)
-    told = {past.format for past in known if same_subject(about, words(past.topic))}
+    used = {each.format for each in past if same_subject(about, words(each.topic))}
     for each in fitting:
-        if each.name not in told:
+        if each.name not in used:
             first = rng.randrange(len(each.titles))
             for n in range(len(each.titles)):
-                draft = _tell(trend, each, first + n)
-                if not near_duplicate(draft, known):
+                draft = _draft(trend, each, first + n)
+                if not near_duplicate(draft, past):
                     return draft
     return None
 
 
-def _tell(trend: Trend, told_as: Format, first: int) -> Draft:
-    """The draft that has the format's title number `first`, counted round, as its own; variants have the others."""
+def _draft(trend: Trend, form: Format, first: int) -> Draft:
+    """Return the draft with the format's title number `first`, counted round; its variants have the others."""
     fact = _fact(trend)
-    titles = [_filled(title, trend, fact) for title in told_as.titles]
+    titles = [_filled(title, trend, fact) for title in form.titles]
     first %= len(titles)
     titles = titles[first:] + titles[:first]
-    captions = [f"{_filled(caption, trend, fact)}{_seen_on(trend)}" for caption in told_as.captions]
-    script = tuple(_segment(beat, trend, fact) for beat in told_as.beats)
+    captions = [f"{_filled(caption, trend, fact)}{_seen_on(trend)}" for caption in form.captions]
+    script = tuple(_segment(beat, trend, fact) for beat in form.beats)
     return Draft(
         topic=trend.topic,
-        category=told_as.category,
+        category=form.category,
         title=titles[0],
         script=script,
         video_prompt=_prompt(script, trend),
-        sound=told_as.sound,
+        sound=form.sound,
         caption=captions[0],
-        hashtags=_hashtags(trend, told_as),
-        why_it_works=told_as.why,
+        hashtags=_hashtags(trend, form),
+        why_it_works=form.why,
         variants=(Variant(titles[1], captions[1]), Variant(titles[2], captions[0])),
-        format=told_as.name,
+        format=form.name,
     )
 
 
 def _fact(trend: Trend) -> str | None:
-    """The fact to show: somebody's words before a figure."""
-    known = trends.facts(trend)
-    return next((fact for fact in known if fact.startswith("“")), known[0] if known else None)
+    """Return the fact to show: somebody's words rather than a figure."""
+    facts = trends.facts(trend)
+    return next((fact for fact in facts if fact.startswith("“")), facts[0] if facts else None)
 
 
 def _has(trend: Trend, needed: str | None) -> bool:
@@ -187,7 +187,7 @@ def _filled(pattern: str, trend: Trend, fact: str | None) -> str:
 
 
 def _spoken(topic: str) -> str:
-    """The topic as a part of a sentence: a title that is a sentence itself is quoted, and shortened."""
+    """Return the topic as a part of a sentence: a title that is a sentence itself is quoted, and shortened."""
     if not _is_sentence(topic):
         return topic
     bare = topic.strip('“”"')
@@ -195,14 +195,14 @@ def _spoken(topic: str) -> str:
 
 
 def _is_sentence(topic: str) -> bool:
-    """A title that somebody wrote, not a name: long, with a sentence's marks, or "Every coffee I drank"."""
+    """Whether somebody wrote this title: it is long, has a sentence's marks, or is like "Every coffee I drank"."""
     first, *others = topic.split()
     plain = sum(word.islower() and word not in STOP_WORDS for word in others)
     return len(others) >= LONG or bool(re.search(r"[.!?:;](?:\s|$)", topic)) or (first[0].isupper() and plain >= 2)
 
 
 def _has_own_case(topic: str) -> bool:
-    """iPhone is not Iphone."""
+    """Whether the topic is like iPhone, which is not Iphone."""
     return any(letter.isupper() for letter in topic.split(maxsplit=1)[0][1:])
 
 
@@ -213,10 +213,10 @@ def _seen_on(trend: Trend) -> str:
     return f" Seen on: {', '.join(names)}."
 
 
-def _hashtags(trend: Trend, told_as: Format) -> tuple[str, ...]:
+def _hashtags(trend: Trend, form: Format) -> tuple[str, ...]:
     topic = "".join(re.findall(r"[^\W_]+", trend.topic.casefold()))
     own = [topic] if 2 <= len(topic) <= 30 else []
-    return tuple(dict.fromkeys(f"#{tag}" for tag in (*own, told_as.category, *told_as.tags, "shortvideo")))[:8]
+    return tuple(dict.fromkeys(f"#{tag}" for tag in (*own, form.category, *form.tags, "shortvideo")))[:8]
 
 
 def _prompt(script: tuple[Segment, ...], trend: Trend) -> str:

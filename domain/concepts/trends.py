@@ -1,7 +1,7 @@
-"""What people look at now: what several sources saw, merged, sorted into categories and marked.
+"""Trends are what people look at now: the sightings of several sources, merged, sorted into categories and scored.
 
 A *sighting* is one row of one source; a *trend* is what the sightings of one topic say together. Evergreen topics fill
-up a thin list; they are labelled as such, have no engagement, and never count as live.
+up a short list; they are labelled as such, have no engagement, and never count as live.
 """
 
 import re
@@ -36,7 +36,7 @@ _LABEL = re.compile(r"\s*[\[(](?:video|pdf|oc|\d{4}|official[^\])]*)[\])]\s*$", 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What one source says of one topic. `rank` counts from 1; `count` is of what `measure` names ("searches",
+    """The report of one source on one topic. `rank` counts from 1; `count` is of what `measure` names ("searches",
     "views", "points"), and is None where the source does not say. `published_at` is aware, or None for "now"."""
 
     source: str
@@ -75,7 +75,7 @@ class Trend:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Who saw it, each once, hottest first."""
+        """The names of those who saw it, each once, hottest first."""
         return tuple(dict.fromkeys(sighting.source for sighting in self.sightings))
 
     @property
@@ -87,8 +87,8 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a source fared. `state`: "live" (asked now), "cached" (asked a while ago), "stale" (it fails, or is slow; an
-    older list is used) or "failed" (nothing can be used)."""
+    """The state of a source: "live" (asked now), "cached" (asked a while ago), "stale" (it fails, or is slow; an older
+    list is used) or "failed" (nothing can be used)."""
 
     source: str
     state: str
@@ -99,7 +99,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What all sources saw, at one moment."""
+    """The sightings and states of all sources at one moment."""
 
     region: str
     at: datetime
@@ -108,11 +108,11 @@ class Collected:
 
 
 def merge(sightings: Iterable[Sighting], *, region: str, now: datetime) -> list[Trend]:
-    """One trend for each topic, hottest first, at most `MOST_TRENDS`. The order of the sightings does not matter."""
+    """Return one trend for each topic, hottest first, at most `MOST_TRENDS`, in whatever order the sightings are."""
     groups: list[tuple[frozenset[str], list[Sighting]]] = []
     for sighting in sorted(_readable(sightings), key=_heat_first):
         about = words(sighting.topic)
-        group = next((members for known, members in groups if same_subject(known, about)), None)
+        group = next((members for topic, members in groups if same_subject(topic, about)), None)
         if group is None:
             groups.append((about, [sighting]))
         else:
@@ -122,13 +122,13 @@ def merge(sightings: Iterable[Sighting], *, region: str, now: datetime) -> list[
 
 
 def fill(trends: Sequence[Trend], *, region: str, rng: Random, now: datetime) -> list[Trend]:
-    """The trends, with evergreen topics behind them if fewer than `ENOUGH` can be used."""
+    """Return the trends, with evergreen topics behind them if fewer than `ENOUGH` can be used."""
     lacking = ENOUGH - sum(not trend.sensitive for trend in trends)
     return [*trends, *evergreens(region=region, rng=rng, now=now)[: max(0, lacking)]]
 
 
 def evergreens(*, region: str, rng: Random, now: datetime) -> list[Trend]:
-    """All evergreen topics in a random order: one of each category before a second of any."""
+    """Return all evergreen topics in a random order: one of each category before a second of any."""
     shuffled = [(name, rng.sample(each.evergreen, len(each.evergreen))) for name, each in categories().items()]
     rng.shuffle(shuffled)
     rounds = zip_longest(*([(category, topic) for topic in topics] for category, topics in shuffled))
@@ -137,7 +137,7 @@ def evergreens(*, region: str, rng: Random, now: datetime) -> list[Trend]:
 
 
 def classify(text: str) -> str | None:
-    """The category whose words occur most often, as whole words; None if none does."""
+    """Return the category whose keywords occur most often; None if none does."""
     text = text.casefold()
     hits = {name: len(category.keywords.findall(text)) for name, category in categories().items()}
     best = max(hits, key=lambda name: hits[name])
@@ -145,7 +145,7 @@ def classify(text: str) -> str | None:
 
 
 def topic_of(title: str) -> str:
-    """A source's title as a topic: without its labels and its publisher, on one line, at most 80 characters."""
+    """Return a source's title as a topic: without its labels and its publisher, on one line, at most 80 characters."""
     text = clean(title)
     bare = _LABEL.sub("", _PREFIX.sub("", text)).strip()
     unsigned = _PUBLISHER.sub("", bare)
@@ -155,12 +155,12 @@ def topic_of(title: str) -> str:
 
 
 def facts(trend: Trend) -> tuple[str, ...]:
-    """What the sources say of it, one sentence each; nothing else may be stated as fact. None for evergreen topics."""
+    """Return what the sources say, a sentence each. Nothing else may be stated as fact; evergreen topics have none."""
     return tuple(fact for sighting in trend.sightings for fact in _facts(sighting, trend)) if trend.live else ()
 
 
 def as_row(trend: Trend) -> dict[str, Any]:
-    """The trend in the old app's field names, with what they lacked beside them."""
+    """Return the trend in the old app's field names, with what they lacked beside them."""
     first = trend.sightings[0]
     return {
         "id": str(uuid5(NAMESPACE_URL, f"trend:{trend.region}:{trend.topic}")),
@@ -247,7 +247,7 @@ def _trend(members: Sequence[Sighting], region: str, now: datetime) -> Trend:
 
 
 def _cased(members: Sequence[Sighting]) -> str:
-    """Search terms come in lower case: names get the capitals that somebody else writes them with."""
+    """Return the topic; if it comes in lower case, as search terms do, with the capitals that others write it with."""
     topic = members[0].topic
     if topic != topic.casefold():
         return topic
@@ -257,7 +257,7 @@ def _cased(members: Sequence[Sighting]) -> str:
 
 
 def _heat(members: Sequence[Sighting]) -> float:
-    """From the best place in any list, and from how many lists it is on."""
+    """Compute the heat, from 0 to 1, from the best rank in any list and from the number of lists."""
     best = max(0.0, 1 - (members[0].rank - 1) / MOST_TRENDS)
     return min(1.0, best + 0.2 * (len({sighting.source for sighting in members}) - 1))
 

@@ -1,4 +1,4 @@
-"""How well a concept is expected to do on each platform, from 0 to 100, and how sure that is.
+"""The prior predicts how well a concept does on each platform, from 0 to 100, and how sure that is.
 
 The original's weights (category by platform, recency) with its fault mended: it cut everything above 100 off, so that
 three of four predictions were exactly 100. Here the same product moves along a curve that never reaches 0 or 100. Its
@@ -45,7 +45,7 @@ class Prediction:
 
 
 def predict(trend: Trend, category: str, learned: Mapping[tuple[str, str], float] | None = None) -> list[Prediction]:
-    """One prediction for each platform. `learned` are factors by (category, platform)."""
+    """Return one prediction for each platform. `learned` are factors by (category, platform)."""
     marks = (trend.visual_potential + trend.emotional_impact + trend.shareability) / 3
     tiktok, shorts = categories()[category].weights
     # The original had no weight for Reels: the mean of both stands in until outcomes say more.

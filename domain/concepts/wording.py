@@ -1,4 +1,4 @@
-"""Words: what a text is about, whether two texts say the same, and what no text of ours may claim."""
+"""Texts are compared by their words, and checked for what none of ours may claim."""
 
 import html
 import re
@@ -42,17 +42,17 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u20
 
 
 def clean(text: str) -> str:
-    """One line of plain text: entities decoded, control and direction characters and repeated blanks removed."""
+    """Return one line of plain text: entities decoded, control and direction characters and repeated blanks removed."""
     return " ".join(_CONTROL.sub(" ", html.unescape(text)).split())
 
 
 def counted(count: int, noun: str) -> str:
-    """The count and what it counts: "1 concept", "2 concepts", "1,200 concepts"."""
+    """Return the count and what it counts: "1 concept", "2 concepts", "1,200 concepts"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def shorten(text: str, most: int) -> str:
-    """At most `most` characters, ended at a word, with an ellipsis if something is missing."""
+    """Return at most `most` characters, ended at a word, with an ellipsis if something is missing."""
     if len(text) <= most:
         return text
     cut = text[: most - 1]
@@ -62,14 +62,14 @@ def shorten(text: str, most: int) -> str:
 
 @lru_cache(maxsize=1 << 14)  # a draft is held against thousands of texts, again and again the same
 def words(text: str) -> frozenset[str]:
-    """The words that a text is about: lower case, without accents, plurals and stop words."""
+    """Return the words that a text is about: lower case, without accents, plurals and stop words."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
     found = (_singular(word.replace("’", "'").removesuffix("'s")) for word in _WORD.findall(plain))
     return frozenset(word for word in found if word not in STOP_WORDS)
 
 
 def likeness(a: frozenset[str], b: frozenset[str]) -> float:
-    """The part of their words that two texts share, from 0 to 1 (Jaccard index)."""
+    """Return the part of their words that two texts share, from 0 to 1 (Jaccard index)."""
     return len(a & b) / len(a | b) if a or b else 0.0
 
 
@@ -82,19 +82,19 @@ def same_subject(a: frozenset[str], b: frozenset[str]) -> bool:
 
 
 def claims(text: str) -> list[str]:
-    """Why this text may not be shown: the kinds of claims that it makes."""
+    """Return the kinds of banned claims that the text makes."""
     return [why for why, pattern in _CLAIMS if pattern.search(text)]
 
 
 def figures(text: str) -> set[str]:
-    """The figures in a text, without thousands separators: 1,200 and 1200 are one."""
+    """Return the figures in a text, without thousands separators: 1,200 and 1200 are one."""
     return {found.replace(",", "").rstrip(".") for found in _FIGURE.findall(text)}
 
 
 def invented(text: str, facts: Iterable[str], *, allowed: int = 10) -> set[str]:
-    """Figures that none of the facts has. Small whole numbers ("three cards", "10 seconds") are nobody's claim."""
-    known = set().union(*(figures(fact) for fact in facts)) if facts else set()
-    return {one for one in figures(text) if one not in known and not (one.isdigit() and int(one) <= allowed)}
+    """Return the figures that no fact has. Small whole numbers ("three cards", "10 seconds") are nobody's claim."""
+    sourced = set().union(*(figures(fact) for fact in facts)) if facts else set()
+    return {one for one in figures(text) if one not in sourced and not (one.isdigit() and int(one) <= allowed)}
 
 
 def _singular(word: str) -> str:

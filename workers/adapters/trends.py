@@ -1,4 +1,4 @@
-"""Collects trends: asks each source no more often than it changes, and lives with what it said before when it fails.
+"""The collector asks each trend source no more often than it changes, and uses the last answer when the source fails.
 
 The cache is a row of `trend_sources` for each source and region, so all processes and tenants share it. One asks at a
 time; the others use what there is.
@@ -24,7 +24,7 @@ WORLD = "world"
 """The region of lists that are the same everywhere."""
 ASKING = timedelta(seconds=30)
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
-"""Before a source that failed is asked again: doubled with each failure."""
+"""The wait before a source that failed is asked again; each failure doubles it."""
 
 log = structlog.get_logger()
 
@@ -76,17 +76,17 @@ class Collector:
         with self._db.transaction(SYSTEM) as tx:
             for row in rows:
                 outcome = outcomes.get(row.source)
-                known = [sighting_of(each) for each in row.sightings]
+                cached = [sighting_of(each) for each in row.sightings]
                 if outcome is not None and not isinstance(outcome, Exception):
                     fresh = None if outcome.sightings is None else [sighting_row(each) for each in outcome.sightings]
                     tx.trends.answered(row, now=now, sightings=fresh, etag=outcome.etag, modified=outcome.modified)
-                    found = known if outcome.sightings is None else list(outcome.sightings)
+                    found = cached if outcome.sightings is None else list(outcome.sightings)
                     report = Report(row.source, "live", len(found), now)
                 else:
                     if outcome is not None:
                         retry_at = now + _wait(row, outcome)
-                        tx.trends.failed(row, failures=row.failures + 1, error=_said(outcome), retry_at=retry_at)
-                    found, report = self._without_asking(row, known, outcome, now)
+                        tx.trends.failed(row, failures=row.failures + 1, error=_text(outcome), retry_at=retry_at)
+                    found, report = self._without_asking(row, cached, outcome, now)
                 seen += found
                 reports.append(report)
         return Collected(region, now, tuple(seen), tuple(reports))
@@ -105,7 +105,7 @@ class Collector:
             return {}
 
         def ask(row: CachedSource) -> SourceAnswer | Exception:
-            # What was not kept cannot be left unchanged.
+            # Without a cached list, the answer "not modified" would be of no use.
             etag, modified = (row.etag, row.modified) if row.sightings else (None, None)
             try:
                 return self._sources[row.source].fetch(self._http, region, now, etag=etag, modified=modified)
@@ -120,21 +120,21 @@ class Collector:
             return dict(zip((row.source for row in due), pool.map(ask, due), strict=True))
 
     def _without_asking(
-        self, row: CachedSource, known: list[Sighting], error: Exception | None, now: datetime
+        self, row: CachedSource, cached: list[Sighting], error: Exception | None, now: datetime
     ) -> tuple[list[Sighting], Report]:
-        said = _said(error) if error is not None else row.error
+        reason = _text(error) if error is not None else row.error
         if row.answered_at is None or now >= row.answered_at + STILL_USED:
-            return [], Report(row.source, "failed", 0, row.answered_at, said or "it has not answered yet")
+            return [], Report(row.source, "failed", 0, row.answered_at, reason or "it has not answered yet")
         fresh = now < row.answered_at + self._sources[row.source].fresh_for
-        return known, Report(row.source, "cached" if fresh else "stale", len(known), row.answered_at, said)
+        return cached, Report(row.source, "cached" if fresh else "stale", len(cached), row.answered_at, reason)
 
 
 def _wait(row: CachedSource, error: Exception) -> timedelta:
-    """Before it is asked again; never sooner than it asked for itself."""
+    """Return the wait before the source is asked again: never less than it asked for itself."""
     usual: timedelta = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(row.failures, 10))
     asked = error.retry_after if isinstance(error, Unavailable) else None
     return max(usual, asked or usual)
 
 
-def _said(error: Exception) -> str:
+def _text(error: Exception) -> str:
     return text_of(error) or type(error).__name__

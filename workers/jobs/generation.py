@@ -1,10 +1,9 @@
-"""Concepts: made on request, or every day; paid for once, whatever happens on the way.
+"""Concepts are made on request, or every day, and are paid for once, whatever happens on the way.
 
-The hold is taken before anything is asked of anybody, and settled in the commit that keeps the concepts. What the trend
-sources said and what the model answered are steps: an attempt after a crash has them already.
+The quota is held before anything is asked of anybody, and settled in the commit that keeps the concepts. Collecting the
+trends and each answer of the model are steps: an attempt after a crash has their results already.
 """
 
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -25,6 +24,7 @@ from domain.concepts.generation import (
     Usage,
     check_count,
     compose,
+    request_for,
     response_of,
     response_row,
     trends_of,
@@ -32,25 +32,25 @@ from domain.concepts.generation import (
     violations,
 )
 from domain.concepts.timing import SPREAD, due_day, spread, zone_of
-from domain.concepts.trends import STILL_USED, Trend, collected_of, collected_row, sighting_of
+from domain.concepts.trends import STILL_USED, collected_of, collected_row, sighting_of
 from domain.ports import ConceptWriter, choose
 from workers.engine.job import SYSTEM, Context, FailedJob, Generation, Tx, job
 
 ANSWERS = 3
-"""How often a generator may try to keep the rules; each answer of a model is paid for."""
+"""How often a generator may try to keep the rules. Each answer of a model is paid for."""
 PATIENCE = timedelta(minutes=2)
 TENANTS_PER_TRANSACTION = 200
 DAILY_PRIORITY = 7
-"""Behind whoever waits in front of a screen."""
+"""Daily concepts come after those that somebody waits for in front of a screen."""
 
 
-def give_back(tx: Tx, failed: FailedJob) -> None:
-    """Nothing was made, so nothing is counted."""
+def release_hold(tx: Tx, failed: FailedJob) -> None:
+    """A job that made nothing counts nothing."""
     if failed.tenant_id is not None:
         tx.quota.release(failed.tenant_id, failed.id)
 
 
-@job("generation.generate_concepts", queue="llm", on_failure=give_back)
+@job("generation.generate_concepts", queue="llm", on_failure=release_hold)
 def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT, generator: str | None = None) -> None:
     """Make exactly `count` concepts from what people look at now, or fail and charge nothing.
 
@@ -64,42 +64,40 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
         preferences = tx.generating.preferences(tenant_id)
         past = tx.generating.past(tenant_id, ctx.now() - REMEMBERED)
 
-    found = collected_of(
-        ctx.step("trends", lambda key: collected_row(ctx.ports.trends.collect(preferences.region, ctx.now())))
-    )
-    live = trends.merge(found.sightings, region=found.region, now=found.at)
-    known = trends.fill(live, region=found.region, rng=Random(ctx.job.id.int), now=found.at)  # noqa: S311 - repeatable
-    evergreens = trends.evergreens(region=found.region, rng=Random(ctx.job.id.int), now=found.at)  # noqa: S311
-    reserve = tuple(each for each in evergreens if each not in known)
-    request = ConceptRequest(count, usable(known), past, found.region, ctx.job.id.int, found.at, reserve=reserve)
+    collected = collected_of(ctx.step("trends", partial(_collect, ctx, preferences.region)))
+    request, listed = request_for(collected, count=count, past=past, seed=ctx.job.id.int)
     response = _write(ctx, writer, request, tenant_id)
-    known += [each for each in dict.fromkeys(trends_of(response, request)) if each not in known]
 
-    sources = [trends.report_row(report) for report in found.reports]
-    # Known beforehand, so that the job's result can name it.
-    generation_id = uuid5(ctx.job.id, "generation")
-    ctx.report(generation_id=str(generation_id), concepts=count, generator=response.generator, **_told(known, sources))
+    listed += [trend for trend in dict.fromkeys(trends_of(response, request)) if trend not in listed]
+    generation = Generation(
+        id=uuid5(ctx.job.id, "generation"),
+        date=collected.at,
+        concepts=compose(response, request, job_id=ctx.job.id, timezone=preferences.timezone),
+        trends=[trends.as_row(trend) for trend in listed],
+        generator=response.generator,
+        job_id=ctx.job.id,
+        sources=[trends.report_row(report) for report in collected.reports],
+    )
+    ctx.report(
+        generation_id=str(generation.id),
+        concepts=count,
+        generator=response.generator,
+        live_trends=sum(trend.live for trend in listed),
+        evergreen_trends=sum(not trend.live for trend in listed),
+        failed_sources={each.source: each.error for each in collected.reports if each.state == "failed"},
+    )
     with ctx.finish() as tx:
-        generation = Generation(
-            id=generation_id,
-            date=found.at,
-            concepts=compose(response, request, job_id=ctx.job.id, timezone=preferences.timezone),
-            trends=[trends.as_row(trend) for trend in known],
-            generator=response.generator,
-            job_id=ctx.job.id,
-            sources=sources,
-        )
         tx.generations.save(tenant_id, generation)
         tx.quota.settle(tenant_id, ctx.job.id, count)
 
 
 def check_variety(tx: Tx, writer: ConceptWriter, tenant_id: UUID, count: int, now: datetime) -> None:
-    """See, before anything is held, whether the offline grammar has as many new concepts for the tenant: with the
-    evergreen topics, or else with what the sources last said too.
+    """Check, before anything is held, that the offline grammar has enough new concepts for the tenant: of evergreen
+    topics, or else of what the sources last said too.
 
     Raises:
-        TrendsTooFew: how many there are.
-        UnknownTenant: there is none of this id.
+        TrendsTooFew: there are fewer; the text says how many.
+        UnknownTenant: there is no tenant of this id.
     """
     if not writer.runs_out:
         return
@@ -144,8 +142,12 @@ def daily(ctx: Context) -> None:
         pass
 
 
+def _collect(ctx: Context, region: str, key: str) -> dict[str, Any]:
+    return collected_row(ctx.ports.trends.collect(region, ctx.now()))
+
+
 def _write(ctx: Context, writer: ConceptWriter, request: ConceptRequest, tenant_id: UUID) -> ConceptResponse:
-    """Ask until the answer keeps the rules. Each answer is a step of its own: none is paid for twice."""
+    """Ask until the answer keeps the rules. Each answer is a step of its own, so that none is paid for twice."""
     wrong: list[str] = []
     for call in range(1, ANSWERS + 1):
         asked = replace(request, violations=tuple(wrong), patience=min(PATIENCE, ctx.remaining))
@@ -169,10 +171,3 @@ def _answer(writer: ConceptWriter, request: ConceptRequest, key: str) -> dict[st
 
 def _record_usage(tenant_id: UUID, job_id: UUID, call: int, answer: dict[str, Any], tx: Tx) -> None:
     tx.generating.record(tenant_id, job_id, call, Usage(**answer["usage"]))
-
-
-def _told(known: Iterable[Trend], sources: list[dict[str, Any]]) -> dict[str, Any]:
-    """For whoever looks at the job: what it was made from."""
-    counts = [trend.live for trend in known]
-    failed = {report["source"]: report["error"] for report in sources if report["state"] == "failed"}
-    return {"live_trends": sum(counts), "evergreen_trends": len(counts) - sum(counts), "failed_sources": failed}
