@@ -1,16 +1,16 @@
-"""What the system learned: critiques, insights and adjustments of one tenant, in their scope; what the old app's
-reflexion storage did."""
+"""The reflexion storage of the old app: feedback, critiques, insights and adjustments of one tenant, in their scope."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, Table, func, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Table, func, insert, select
 
 from db.postgres.rows import put
-from db.schema.learning import reflexion_insights, scoring_adjustments, self_critiques
+from db.schema.learning import performance_feedback, reflexion_insights, scoring_adjustments, self_critiques
+
+T = TypeVar("T", "Critique", "Insight", "Adjustment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Critique:
 
 @dataclass(frozen=True, slots=True)
 class Insight:
-    """One for each category, platform and pattern. `impact` is positive, negative or neutral."""
+    """A tenant has one insight for each category, platform and pattern. `impact` is positive, negative or neutral."""
 
     id: UUID
     category: str
@@ -52,7 +52,7 @@ class Insight:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """A weight that was changed. The old app's say no platform."""
+    """A weight that was changed. Those of the old app have no platform."""
 
     id: UUID
     category: str
@@ -72,9 +72,32 @@ class Stats(NamedTuple):
     recent_critiques: int
 
 
-CRITIQUE = tuple(self_critiques.c[each.name] for each in fields(Critique))
-INSIGHT = tuple(reflexion_insights.c[each.name] for each in fields(Insight))
-ADJUSTMENT = tuple(scoring_adjustments.c[each.name] for each in fields(Adjustment))
+@dataclass(frozen=True)
+class Entity(Generic[T]):
+    """A dataclass whose fields are columns of a table of tenants. `time` is the column that lists are ordered by."""
+
+    kind: type[T]
+    table: Table
+    time: str
+
+    def save(self, sql: Connection, tenant_id: UUID, thing: T, this: ColumnElement[bool]) -> None:
+        put(sql, self.table, {"tenant_id": tenant_id, **asdict(thing)}, this)
+
+    def newest(
+        self, sql: Connection, tenant_id: UUID, *where: ColumnElement[bool], limit: int | None = None
+    ) -> list[T]:
+        columns = [self.table.c[each.name] for each in fields(self.kind)]
+        newest = (self.table.c[self.time].desc(), self.table.c.id.desc())
+        query = select(*columns).where(self.table.c.tenant_id == tenant_id, *where).order_by(*newest).limit(limit)
+        return [self.kind(*row) for row in sql.execute(query)]
+
+    def count(self, tenant_id: UUID, *where: ColumnElement[bool]) -> ScalarSelect[int]:
+        return select(func.count()).where(self.table.c.tenant_id == tenant_id, *where).scalar_subquery()
+
+
+CRITIQUES = Entity(Critique, self_critiques, "created_at")
+INSIGHTS = Entity(Insight, reflexion_insights, "last_seen_at")
+ADJUSTMENTS = Entity(Adjustment, scoring_adjustments, "applied_at")
 
 
 class Learning:
@@ -83,24 +106,28 @@ class Learning:
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
 
+    def add_feedback(self, tenant_id: UUID, columns: dict[str, Any]) -> UUID:
+        """Add a row of `performance_feedback`, and return its id."""
+        added = insert(performance_feedback).values({"tenant_id": tenant_id, **columns})
+        feedback_id: UUID = self._sql.execute(added.returning(performance_feedback.c.id)).scalar_one()
+        return feedback_id
+
     def save_critique(self, tenant_id: UUID, critique: Critique) -> None:
         """Add it, or change the tenant's own of this id.
 
         Raises:
-            IdTaken: another tenant has the id. So for adjustments.
+            IdTaken: another tenant has the id.
         """
-        put(self._sql, self_critiques, _values(tenant_id, critique), self_critiques.c.id == critique.id)
+        CRITIQUES.save(self._sql, tenant_id, critique, self_critiques.c.id == critique.id)
 
     def critiques(self, tenant_id: UUID, limit: int = 50) -> list[Critique]:
-        return [Critique(*row) for row in self._sql.execute(_critiques(tenant_id).limit(limit))]
+        return CRITIQUES.newest(self._sql, tenant_id, limit=limit)
 
     def critiques_of_concept(self, tenant_id: UUID, concept_id: str) -> list[Critique]:
-        query = _critiques(tenant_id).where(self_critiques.c.concept_id == concept_id)
-        return [Critique(*row) for row in self._sql.execute(query)]
+        return CRITIQUES.newest(self._sql, tenant_id, self_critiques.c.concept_id == concept_id)
 
     def unapplied_critiques(self, tenant_id: UUID, limit: int = 1000) -> list[Critique]:
-        query = _critiques(tenant_id).where(self_critiques.c.applied_at.is_(None))
-        return [Critique(*row) for row in self._sql.execute(query.limit(limit))]
+        return CRITIQUES.newest(self._sql, tenant_id, self_critiques.c.applied_at.is_(None), limit=limit)
 
     def save_insight(self, tenant_id: UUID, insight: Insight) -> None:
         """Add it, or change the tenant's own of this category, platform and pattern, which keeps its id.
@@ -114,60 +141,34 @@ class Learning:
             & (insights.platform == insight.platform)
             & (func.md5(insights.pattern) == func.md5(insight.pattern))
         )
-        put(self._sql, reflexion_insights, _values(tenant_id, insight), this)
+        INSIGHTS.save(self._sql, tenant_id, insight, this)
 
     def insights(self, tenant_id: UUID, category: str | None = None) -> list[Insight]:
-        """Those seen last come first."""
-        query = _insights(tenant_id)
-        if category is not None:
-            query = query.where(reflexion_insights.c.category == category)
-        return [Insight(*row) for row in self._sql.execute(query)]
+        """Return the insights, those seen last first."""
+        where = [] if category is None else [reflexion_insights.c.category == category]
+        return INSIGHTS.newest(self._sql, tenant_id, *where)
 
     def insight_by_pattern(self, tenant_id: UUID, pattern: str) -> Insight | None:
-        """Of several, in other categories or platforms, the one seen last."""
-        query = _insights(tenant_id).where(reflexion_insights.c.pattern == pattern).limit(1)
-        row = self._sql.execute(query).one_or_none()
-        return None if row is None else Insight(*row)
+        """Return the insight of this pattern; of several, in other categories or platforms, the one seen last."""
+        found = INSIGHTS.newest(self._sql, tenant_id, reflexion_insights.c.pattern == pattern, limit=1)
+        return next(iter(found), None)
 
     def save_adjustment(self, tenant_id: UUID, adjustment: Adjustment) -> None:
-        values = _values(tenant_id, adjustment)
-        put(self._sql, scoring_adjustments, values, scoring_adjustments.c.id == adjustment.id)
+        """Add it, or change the tenant's own of this id.
+
+        Raises:
+            IdTaken: another tenant has the id.
+        """
+        ADJUSTMENTS.save(self._sql, tenant_id, adjustment, scoring_adjustments.c.id == adjustment.id)
 
     def adjustments(self, tenant_id: UUID, limit: int = 50) -> list[Adjustment]:
-        return [Adjustment(*row) for row in self._sql.execute(_adjustments(tenant_id).limit(limit))]
+        return ADJUSTMENTS.newest(self._sql, tenant_id, limit=limit)
 
     def adjustments_of_category(self, tenant_id: UUID, category: str) -> list[Adjustment]:
-        query = _adjustments(tenant_id).where(scoring_adjustments.c.category == category)
-        return [Adjustment(*row) for row in self._sql.execute(query)]
+        return ADJUSTMENTS.newest(self._sql, tenant_id, scoring_adjustments.c.category == category)
 
     def stats(self, tenant_id: UUID, since: datetime) -> Stats:
-        """How many of each there are, and how many critiques are younger than `since`."""
-        recent = select(func.count()).where(
-            self_critiques.c.tenant_id == tenant_id, self_critiques.c.created_at > since
-        )
-        counts = [_count(table, tenant_id) for table in (self_critiques, reflexion_insights, scoring_adjustments)]
-        return Stats(*self._sql.execute(select(*(each.scalar_subquery() for each in (*counts, recent)))).one())
-
-
-def _values(tenant_id: UUID, thing: Critique | Insight | Adjustment) -> dict[str, Any]:
-    return {"tenant_id": tenant_id, **asdict(thing)}
-
-
-def _of(tenant_id: UUID, table: Table, columns: Sequence[Any], time: str) -> Select[Any]:
-    return select(*columns).where(table.c.tenant_id == tenant_id).order_by(table.c[time].desc(), table.c.id.desc())
-
-
-def _critiques(tenant_id: UUID) -> Select[Any]:
-    return _of(tenant_id, self_critiques, CRITIQUE, "created_at")
-
-
-def _insights(tenant_id: UUID) -> Select[Any]:
-    return _of(tenant_id, reflexion_insights, INSIGHT, "last_seen_at")
-
-
-def _adjustments(tenant_id: UUID) -> Select[Any]:
-    return _of(tenant_id, scoring_adjustments, ADJUSTMENT, "applied_at")
-
-
-def _count(table: Table, tenant_id: UUID) -> Select[Any]:
-    return select(func.count()).where(table.c.tenant_id == tenant_id)
+        """Count each of them, and the critiques that are younger than `since`."""
+        counts = (CRITIQUES.count(tenant_id), INSIGHTS.count(tenant_id), ADJUSTMENTS.count(tenant_id))
+        recent = CRITIQUES.count(tenant_id, self_critiques.c.created_at > since)
+        return Stats(*self._sql.execute(select(*counts, recent)).one())

@@ -16,7 +16,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from db.billing import Billing
-from db.concepts.feedback import Feedback
 from db.concepts.generating import Generating
 from db.concepts.generations import Generations
 from db.concepts.trends import TrendSources
@@ -298,7 +297,6 @@ class Tx:
     health = _on_driver(Health)
     requests = _on_driver(Requests)
     access = _on_sql(Access)
-    feedback = _on_sql(Feedback)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)
     quota = _on_sql(Quotas)

@@ -1,6 +1,6 @@
-"""What a generation needs of a tenant, what it costs, and who gets one every day."""
+"""Queries of the generation jobs: a tenant's preferences and past, the model to ask, its costs, and daily concepts."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -34,7 +34,7 @@ WHERE g.tenant_id = %s AND g.date >= %s AND jsonb_typeof(concept) = 'object'
 ORDER BY g.date
 """
 
-# The n-th call of a job is recorded once: a later attempt finds n of them.
+# The n-th call of a job is recorded once: a later attempt finds that there are n rows already.
 RECORD = """
 INSERT INTO api_usage (tenant_id, kind, name, tokens_in, tokens_out, cost_usd, job_id)
 SELECT %(tenant_id)s, 'llm', %(model)s, %(tokens_in)s, %(tokens_out)s, %(cost_usd)s, %(job_id)s
@@ -60,8 +60,7 @@ FROM generations ORDER BY date DESC, id LIMIT %s
 
 GET = "SELECT id, tenant_id, date, concepts, trends, sources, generator, job_id FROM generations WHERE id = %s"
 
-# Who has fewer left than they want gets those; who has none left is left out, and so is a tenant for which only people
-# who are banned answer.
+# A tenant that has fewer concepts left than it wants gets those. One for which only banned people answer gets none.
 DAILY = f"""
 SELECT id, timezone, daily_hour AS hour, daily_last_on AS last_on, CASE
     WHEN quota_reset_at <= %(now)s AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until) THEN daily_count
@@ -72,21 +71,21 @@ FROM tenants WHERE daily_enabled AND id > %(after)s AND NOT {only_banned("tenant
 """
 
 MARK_DAILY = """
-WITH given AS (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(days)s::date[]) AS given (id, day)
+WITH due AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(days)s::date[]) AS due (id, day)
 ), locked AS MATERIALIZED (
     SELECT id FROM tenants WHERE id = ANY(%(ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE
 )
-UPDATE tenants SET daily_last_on = given.day
-FROM given JOIN locked USING (id)
-WHERE tenants.id = given.id AND tenants.daily_last_on IS DISTINCT FROM given.day
+UPDATE tenants SET daily_last_on = due.day
+FROM due JOIN locked USING (id)
+WHERE tenants.id = due.id AND tenants.daily_last_on IS DISTINCT FROM due.day
 RETURNING tenants.id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """Whose trends and whose clock: the first active account's zone, else the tenant's own; UTC if neither is known."""
+    """The region of the trends, and the time zone: the first active account's, else the tenant's own, else UTC."""
 
     region: str
     timezone: str
@@ -94,8 +93,8 @@ class Preferences:
 
 @dataclass(frozen=True, slots=True)
 class Daily:
-    """A tenant who wants concepts every day at an hour of their own clock; `last_on` is by that clock too.
-    `count` is what their quota allows of what they want; it may be negative."""
+    """A tenant that wants concepts every day at an hour of its own clock; `last_on` is by that clock too. `count` is
+    what the quota allows of what is wanted; it may be negative."""
 
     id: UUID
     timezone: str
@@ -111,23 +110,25 @@ class Generating:
         self._driver = driver
 
     def preferences(self, tenant_id: UUID) -> Preferences:
-        """Raises:
-        UnknownTenant: there is none of this id.
+        """Return what the tenant prefers.
+
+        Raises:
+            UnknownTenant: there is no tenant of this id.
         """
         row = self._driver.execute(PREFERENCES, (tenant_id,)).fetchone()
         if row is None:
             raise _unknown(tenant_id)
         region, own, account = row
-        known = (zone for zone in (account, own) if zone and is_zone(zone))
-        return Preferences(region, next(known, "UTC"))
+        zones = (zone for zone in (account, own) if zone and is_zone(zone))
+        return Preferences(region, next(zones, "UTC"))
 
     def past(self, tenant_id: UUID, since: datetime) -> tuple[PastConcept, ...]:
-        """The tenant's concepts since then, oldest first."""
+        """Return the tenant's concepts since then, oldest first."""
         with self._driver.cursor(row_factory=class_row(PastConcept)) as cursor:
             return tuple(cursor.execute(PAST, (tenant_id, since)).fetchall())
 
     def record(self, tenant_id: UUID, job_id: UUID, call: int, usage: Usage) -> None:
-        """What the job's n-th call of a model cost, once. A generator that asks nobody costs nothing."""
+        """Record the cost of the job's n-th call of a model, once. A generator that asks nobody costs nothing."""
         if usage.model is None:
             return
         values = {"tenant_id": tenant_id, "job_id": job_id, "call": call, "model": usage.model}
@@ -135,18 +136,18 @@ class Generating:
         self._driver.execute(RECORD, values)
 
     def recent(self, limit: int) -> list[dict[str, Any]]:
-        """Of the newest generations in scope: how many concepts, by whom."""
+        """Return the newest generations in scope, with the number of their concepts."""
         return rows_of(self._driver, RECENT, (limit,))
 
     def get(self, generation_id: UUID) -> dict[str, Any] | None:
-        """All of one generation."""
+        """Return all of one generation."""
         return row_of(self._driver, GET, (generation_id,))
 
     def set_preferences(self, tenant_id: UUID, preferences: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some of the tenant's preferences (columns of `tenants`). Returns all of them.
+        """Change some of the tenant's preferences (columns of `tenants`), and return all of them.
 
         Raises:
-            UnknownTenant: there is none of this id.
+            UnknownTenant: there is no tenant of this id.
         """
         names = SQL(", ").join(map(Identifier, PREFERENCE_COLUMNS))
         changes = SQL(", ").join(SQL("{} = {}").format(Identifier(name), value) for name, value in preferences.items())
@@ -158,18 +159,18 @@ class Generating:
         return row
 
     def model(self, providers: Sequence[str], now: datetime) -> LanguageModel | None:
-        """The model to ask now, of these providers, at today's price. System scope."""
+        """Return the model of these providers to ask now, at today's price. System scope."""
         with self._driver.cursor(row_factory=class_row(LanguageModel)) as cursor:
             return cursor.execute(MODEL, {"providers": list(providers), "now": now}).fetchone()
 
     def wanting_daily(self, after: UUID, now: datetime, limit: int) -> list[Daily]:
-        """Tenants who want daily concepts, by id. System scope."""
+        """Return tenants that want daily concepts, by id. System scope."""
         with self._driver.cursor(row_factory=class_row(Daily)) as cursor:
             return cursor.execute(DAILY, {"after": after, "now": now, "limit": limit}).fetchall()
 
-    def mark_daily(self, given: Collection[tuple[UUID, date]]) -> set[UUID]:
-        """Note the day (theirs) for which each gets concepts; those who have been noted before are left out."""
-        values = {"ids": [tenant_id for tenant_id, _ in given], "days": [day for _, day in given]}
+    def mark_daily(self, days: Mapping[UUID, date]) -> set[UUID]:
+        """Note the day (by their clock) for which each tenant gets concepts, and return those not noted before."""
+        values = {"ids": list(days), "days": list(days.values())}
         return {tenant_id for (tenant_id,) in self._driver.execute(MARK_DAILY, values)}
 
 

@@ -1,4 +1,4 @@
-"""Generations: what the old app's storage did, for one tenant and in their scope. Saving consumes no quota: who
+"""The generation storage of the old app, for one tenant and in their scope. Saving consumes no quota: the job that
 generates holds and settles it."""
 
 import json
@@ -56,14 +56,14 @@ class Generation:
 
 
 class PageCursor(NamedTuple):
-    """Where in the history a page ended."""
+    """The last generation of a page of the history."""
 
     date: datetime
     id: UUID
 
 
 class Page(NamedTuple):
-    """`next` is where the next page begins after; None on the last one."""
+    """The next page begins after `next`, which is None on the last one."""
 
     generations: list[Generation]
     next: PageCursor | None
@@ -83,10 +83,10 @@ class Analytics:
 MOST_CATEGORIES = 100
 MOST_DAYS = 3660
 LONGEST_NAME = 200
-"""Characters of a category or a topic that tell it from others when they are counted."""
+"""How many characters of a category or a topic tell it from others when they are counted."""
 
 PAGE_BYTES = 2 * 1024 * 1024
-"""Bytes of a page's concepts and trends, as JSON text: no more are read, unless the first generation alone has more. In
+"""The limit of a page's concepts and trends, in bytes of JSON text, unless the first generation alone has more. In
 memory, JSON takes up to thirty times as much."""
 
 COLUMNS = tuple(generations.c[each.name] for each in fields(Generation))
@@ -115,19 +115,13 @@ class Generations:
         put(self._sql, generations, values, generations.c.id == generation.id)
 
     def get(self, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> Generation | None:
-        """`keep`: it cannot be deleted before this transaction ends, so something that refers to it can be added."""
+        """With `keep` it cannot be deleted before this transaction ends, so a row that refers to it can be added."""
         query = select(*COLUMNS).where(_this(tenant_id, generation_id))
         row = self._sql.execute(against_deletion(query) if keep else query).one_or_none()
         return None if row is None else Generation(*row)
 
-    def by_source(self, tenant_id: UUID, source_id: str) -> Generation | None:
-        """The one that had this id in the old app."""
-        this = (generations.c.tenant_id == tenant_id) & (generations.c.source_id == source_id)
-        row = self._sql.execute(select(*COLUMNS).where(this)).one_or_none()
-        return None if row is None else Generation(*row)
-
     def delete(self, tenant_id: UUID, generation_id: UUID) -> bool:
-        """Whether there was one.
+        """Delete it, and return whether there was one.
 
         Raises:
             StillUsed: videos or feedback refer to it.
@@ -138,7 +132,7 @@ class Generations:
             raise StillUsed(f"videos or feedback refer to the generation {generation_id}") from error
 
     def toggle_favorite(self, tenant_id: UUID, generation_id: UUID) -> bool | None:
-        """Whether it is a favourite now; None if there is no such generation."""
+        """Return whether it is a favourite now; None if there is no such generation."""
         return self._favorite(tenant_id, generation_id, not_(generations.c.is_favorite))
 
     def set_favorite(self, tenant_id: UUID, generation_id: UUID, favorite: bool) -> bool | None:
@@ -156,14 +150,14 @@ class Generations:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Page:
-        """Newest first, a page at a time: at most `limit`, and fewer if they are large (`PAGE_BYTES`). `search` is part
-        of a title, caption, hashtag, trend source or trend topic, in any case of letters; `since` and `until` are both
-        within."""
+        """Return a page of the history, newest first: at most `limit`, and fewer if they are large (`PAGE_BYTES`).
+        `search` is part of a title, caption, hashtag, trend source or trend topic, in any case of letters; `since` and
+        `until` are both within."""
         query = select(*COLUMNS).where(generations.c.tenant_id == tenant_id, *_between(since, until))
         if favorites:
             query = query.where(generations.c.is_favorite)
         if search:
-            query = query.where(generations.c.searched.contains(func.lower(_as_in_json(search)), escape="/"))
+            query = query.where(generations.c.searched.contains(func.lower(_like_in_json(search)), escape="/"))
         if after is not None:
             query = query.where(tuple_(generations.c.date, generations.c.id) < after)
         ordered = query.order_by(generations.c.date.desc(), generations.c.id.desc()).limit(limit + 1)
@@ -175,8 +169,8 @@ class Generations:
     def analytics(
         self, tenant_id: UUID, *, since: datetime | None = None, until: datetime | None = None, trends: int = 100
     ) -> Analytics:
-        """Totals, concepts by the most frequent categories, the `trends` most frequent topics, generations by day of
-        the last `MOST_DAYS` that have any."""
+        """Count all generations and concepts, the concepts of the most frequent categories, the `trends` most frequent
+        topics, and the generations of the last `MOST_DAYS` days that have any."""
         mine = (generations.c.tenant_id == tenant_id, *_between(since, until))
         concepts, category = _each(generations.c.concepts, "category")
         topics, topic = _each(generations.c.trends, "topic")
@@ -200,7 +194,7 @@ class Generations:
         most: int,
         by: ColumnElement[Any] | None = None,
     ) -> _Counts:
-        """How often each occurs, of `most` of them: the most frequent, or the first in the order of `by`."""
+        """Count how often each occurs, of `most` of them: the most frequent, or the first in the order of `by`."""
         count = func.count()
         query = select(what, count, func.sum(count).over()).select_from(among).where(*where).group_by(what)
         first = query.order_by(count.desc(), what) if by is None else query.order_by(by)
@@ -231,10 +225,9 @@ def _between(since: datetime | None, until: datetime | None) -> list[ColumnEleme
 
 
 def _fitting(ordered: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """The first of the rows, as many as have no more than `PAGE_BYTES` together, but one at least; and, in each, how
-    many there are in all.
+    """Select the first rows that have no more than `PAGE_BYTES` together, but one at least; `found` counts all rows.
 
-    What a row has on disk, perhaps compressed, is seen without reading it. So of many large rows few are read twice.
+    The size of a row on disk, perhaps compressed, is known without reading it, so few large rows are read twice.
     """
     rows = ordered.subquery()
     on_disk = _running(_in_total(func.pg_column_size(each) for each in _sized(rows)), rows)
@@ -255,7 +248,7 @@ def _in_total(sizes: Iterable[ColumnElement[int]]) -> ColumnElement[int]:
 
 
 def _running(counted: Any, rows: Subquery) -> ColumnElement[int]:
-    """The sum up to each row."""
+    """Sum up to each row."""
     return func.sum(counted).over(order_by=(rows.c.date.desc(), rows.c.id.desc()), rows=(None, 0))
 
 
@@ -264,13 +257,13 @@ def _fits(rows: Subquery) -> ColumnElement[bool]:
 
 
 def _each(listed: Column[Any], field: str) -> tuple[FromClause, ColumnElement[str]]:
-    """Generations, once for each object in a list of theirs, and this field of it."""
+    """Join generations to each object in a list of theirs, and return this field of it."""
     objects = func.jsonb_path_query(listed, text("'$[*]'")).table_valued(column("value", JSONB))
     each = objects.render_derived(name="each").lateral()
     return generations.join(each, true()), func.left(each.c.value[field].astext, LONGEST_NAME)
 
 
-def _as_in_json(search: str) -> str:
-    """As jsonb writes the text, ready for LIKE."""
+def _like_in_json(search: str) -> str:
+    """Return the text as jsonb writes it, escaped for LIKE."""
     text = json.dumps(storable_text(search), ensure_ascii=False)[1:-1]
     return text.replace("/", "//").replace("%", "/%").replace("_", "/_")

@@ -1,4 +1,4 @@
-"""What the trend sources last answered, by region, shared by all tenants; and how each source is doing."""
+"""The cache of trend sources: their last answers by region, shared by all tenants, and how each source is doing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
+
+from db.postgres.rows import rows_of
 
 KEEP = """
 INSERT INTO trend_sources (source, region) SELECT unnest(%(sources)s::text[]), unnest(%(regions)s::text[])
@@ -51,7 +53,7 @@ FROM trend_sources ORDER BY source, region
 
 @dataclass(frozen=True, slots=True)
 class CachedSource:
-    """A source's row. `retry_at`: not to be asked before; `asked_until`: somebody is asking it, until then at most."""
+    """A source's row. It is not asked before `retry_at`, nor before `asked_until` if somebody is asking it."""
 
     source: str
     region: str
@@ -72,18 +74,18 @@ class TrendSources:
         self._driver = driver
 
     def lock(self, places: Sequence[tuple[str, str]]) -> list[CachedSource]:
-        """The rows of these (source, region), made if missing, and locked until the transaction ends."""
+        """Lock the rows of these (source, region), made if missing, until the transaction ends."""
         values = {"sources": [source for source, _ in places], "regions": [region for _, region in places]}
         self._driver.execute(KEEP, values)
         with self._driver.cursor(row_factory=class_row(CachedSource)) as cursor:
             return cursor.execute(READ, values).fetchall()
 
-    def asking(self, rows: Iterable[CachedSource], *, now: datetime, until: datetime) -> None:
-        """Let others know that these are being asked."""
+    def mark_asked(self, rows: Iterable[CachedSource], *, now: datetime, until: datetime) -> None:
+        """Note that these are being asked."""
         for row in rows:
             self._driver.execute(ASKING, {"source": row.source, "region": row.region, "now": now, "until": until})
 
-    def answered(
+    def save_answer(
         self,
         row: CachedSource,
         *,
@@ -92,20 +94,19 @@ class TrendSources:
         etag: str | None,
         modified: str | None,
     ) -> None:
-        """Keep the answer; None: the sightings are as they were."""
+        """Keep the answer; without `sightings`, those of the last one stay."""
         values = {"source": row.source, "region": row.region, "now": now, "etag": etag, "modified": modified}
         self._driver.execute(ANSWERED, values | {"sightings": None if sightings is None else Jsonb(sightings)})
 
-    def failed(self, row: CachedSource, *, failures: int, error: str, retry_at: datetime) -> None:
+    def save_failure(self, row: CachedSource, *, failures: int, error: str, retry_at: datetime) -> None:
         values = {"source": row.source, "region": row.region, "failures": failures, "error": error}
         self._driver.execute(FAILED, values | {"retry_at": retry_at})
 
     def last_seen(self, region: str, since: datetime) -> list[dict[str, Any]]:
-        """What the sources of the region, and those of all regions, said in answers later than `since`."""
+        """Return the sightings in answers later than `since`, for the region and for all regions."""
         found = self._driver.execute(LAST_SEEN, {"region": region, "since": since})
         return [sighting for (sighting,) in found]
 
     def status(self) -> list[dict[str, Any]]:
-        """How every source is doing, for people."""
-        with self._driver.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-            return cursor.execute(STATUS).fetchall()
+        """Return how every source is doing, for people."""
+        return rows_of(self._driver, STATUS)

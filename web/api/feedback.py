@@ -74,7 +74,7 @@ def give_feedback(
         predicted = _score(concept, PLATFORM_KEYS[body.platform])
         observed_at = _observed(body.observed_at, tx.now())
         columns = body.model_dump() | {"predicted_score": predicted, "observed_at": observed_at}
-        feedback_id = tx.feedback.add(caller.tenant_id, columns)
+        feedback_id = tx.learning.add_feedback(caller.tenant_id, columns)
     return Feedback(id=feedback_id, predicted_score=predicted, observed_at=observed_at)
 
 

@@ -69,7 +69,7 @@ class Collector:
         with self._db.transaction(SYSTEM) as tx:
             rows = tx.trends.lock(places)
             due = [row for row in rows if self._is_due(row, now)]
-            tx.trends.asking(due, now=now, until=now + ASKING)
+            tx.trends.mark_asked(due, now=now, until=now + ASKING)
         outcomes = self._ask(due, region, now)
         seen: list[Sighting] = []
         reports = []
@@ -79,13 +79,13 @@ class Collector:
                 cached = [sighting_of(each) for each in row.sightings]
                 if outcome is not None and not isinstance(outcome, Exception):
                     fresh = None if outcome.sightings is None else [sighting_row(each) for each in outcome.sightings]
-                    tx.trends.answered(row, now=now, sightings=fresh, etag=outcome.etag, modified=outcome.modified)
+                    tx.trends.save_answer(row, now=now, sightings=fresh, etag=outcome.etag, modified=outcome.modified)
                     found = cached if outcome.sightings is None else list(outcome.sightings)
                     report = Report(row.source, "live", len(found), now)
                 else:
                     if outcome is not None:
                         retry_at = now + _wait(row, outcome)
-                        tx.trends.failed(row, failures=row.failures + 1, error=_text(outcome), retry_at=retry_at)
+                        tx.trends.save_failure(row, failures=row.failures + 1, error=_text(outcome), retry_at=retry_at)
                     found, report = self._without_asking(row, cached, outcome, now)
                 seen += found
                 reports.append(report)

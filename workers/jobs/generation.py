@@ -116,7 +116,7 @@ def check_variety(tx: Tx, writer: ConceptWriter, tenant_id: UUID, count: int, no
 
 @job("generation.daily", system=True)
 def daily(ctx: Context) -> None:
-    """Enqueue today's concepts for every tenant who wants them and whose hour it is, each spread over the hour.
+    """Enqueue today's concepts for every tenant that wants them and whose hour it is, spread over the hour.
 
     It asks whose day has not been served yet, so running it twice or late serves nobody twice.
     """
@@ -130,7 +130,7 @@ def daily(ctx: Context) -> None:
                 for each in asking
                 if each.count > 0 and (day := due_day(zone_of(each.timezone), each.hour, each.last_on, now))
             }
-            marked = tx.generating.mark_daily([(tenant_id, day) for tenant_id, (day, _) in due.items()])
+            marked = tx.generating.mark_daily({tenant_id: day for tenant_id, (day, _) in due.items()})
             for tenant_id in sorted(marked):
                 own = generate_concepts.with_options(delay=spread(tenant_id, SPREAD), priority=DAILY_PRIORITY)
                 own.enqueue(tx, tenant_id=tenant_id, count=due[tenant_id][1])
