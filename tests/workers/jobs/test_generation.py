@@ -170,7 +170,7 @@ def test_more_than_is_left_is_refused_with_figures_and_nothing_is_asked(offline:
     row = run(offline, tenant_id)
     assert row["status"] == "failed"
     assert "5 concepts asked for, 4 of 10 left" in row["error_message"]
-    assert (trends.asked, kept(offline, tenant_id), used(offline, tenant_id)) == ([], [], 6)
+    assert (trends.requests, kept(offline, tenant_id), used(offline, tenant_id)) == ([], [], 6)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_whoever_has_had_everything_is_told_how_many_there_are_before_anything_i
     row = run(offline, tenant_id, count=5)
     assert (row["status"], row["attempts"]) == ("failed", 1)
     assert re.match("5 concepts asked for, and only 2 can be made from the present trends", row["error_message"])
-    assert (trends.asked, holds(offline, tenant_id), used(offline, tenant_id)) == ([], [], 0)
+    assert (trends.requests, holds(offline, tenant_id), used(offline, tenant_id)) == ([], [], 0)
     made = run(offline, tenant_id, count=1)
     assert (made["status"], used(offline, tenant_id)) == ("completed", 1)
 
