@@ -1,9 +1,8 @@
-"""Forgetting a person: what is left of them in events, jobs, attempts, archives and results.
+"""Removes a deleted person from events, jobs, attempts, archives, results and names.
 
-`Identity.forget` has reduced what Clerk told of them. Here is the rest, which may be anywhere: in what Stripe told of
-the customer that only they were, in whatever jobs of their own tenant did, and in any text that holds an identifier of
-theirs (`domain/text/personal.py`): of a job, an event, or a name that somebody gave. Nothing here touches what a
-tenant has
+`Identity.forget` has reduced Clerk's events about them. The rest may be anywhere: in Stripe's events about a customer
+that was only theirs, in the jobs of their own tenant, and in any text with an identifier of theirs
+(`domain/text/personal.py`): of a job, an event, or a name that somebody chose. Nothing here touches what a tenant has
 made: content goes with its tenant.
 """
 
@@ -35,7 +34,7 @@ FROM tenants tenant WHERE id IN (
     JOIN organization_memberships ON organization_clerk_id = account_tenants.clerk_id WHERE user_clerk_id = %(clerk_id)s
 )
 """
-"""Those that the person works or worked in, and whether nobody else does."""
+"""It finds the tenants that the person works or worked in, and whether nobody else does."""
 
 CUSTOMERS = """
 SELECT id FROM stripe_customers WHERE tenant_id = ANY(%(tenants)s)
@@ -59,16 +58,16 @@ WHERE of_deserted OR ((source = 'stripe' OR type NOT LIKE 'user.%%')
     AND lower(payload::text) LIKE ANY(%(patterns)s::text[]))
 ORDER BY id LIMIT %(limit)s
 """
-"""Stripe's about the person, and everybody's that mention them, but what Clerk told of other people's accounts."""
+"""It finds Stripe's events about the person, and all that mention them, but Clerk's about other people's accounts."""
 
-# Somebody else may have the address now, or a second account, which is called after it.
-CALLED_SO = """
+# Somebody else may have the address now, or a second account: its tenant keeps its name.
+OWN_TENANTS_WITH_ADDRESS = """
 SELECT home_id FROM account_tenants JOIN users USING (clerk_id)
 WHERE deleted_at IS NULL AND lower(email) = ANY(%(words)s)
 """
 NAMED_TENANTS = f"""
 SELECT id, name FROM tenants
-WHERE id = ANY(%(tenants)s) OR (lower(name) LIKE ANY(%(patterns)s::text[]) AND id NOT IN ({CALLED_SO}))
+WHERE id = ANY(%(tenants)s) OR (lower(name) LIKE ANY(%(patterns)s::text[]) AND id NOT IN ({OWN_TENANTS_WITH_ADDRESS}))
 ORDER BY id FOR NO KEY UPDATE
 """
 ANONYMOUS_ROWS = """
@@ -78,7 +77,7 @@ WHERE clerk_id IS NULL AND tenant_id = ANY(%(tenants)s) AND lower(email) = ANY(%
 KEYS = "UPDATE api_keys SET name = 'deleted' WHERE tenant_id = ANY(%(tenants)s) AND name <> 'deleted'"
 
 ENDED: Final = "status IN ('completed', 'failed', 'cancelled')"
-# Of a tenant in which nobody works any more; and jobs that applied events about the person.
+# It is true of jobs of a tenant in which nobody works any more, and of jobs that applied events about the person.
 CONCERNED = """
 (tenant_id = ANY(%(tenants)s) OR (tenant_id IS NULL AND payload ->> 'event_id' IN (
     SELECT id::text FROM webhook_events WHERE subject = ANY(%(subjects)s))))
@@ -116,12 +115,12 @@ SELECT EXISTS (SELECT FROM job_queue WHERE status IN ('pending', 'running')
 
 @dataclass(frozen=True)
 class Texts:
-    """Columns of a table in which identifiers are looked for; `key` tells its rows apart, `of` says which of them."""
+    """Columns of a table in which identifiers are searched; `key` is its primary key, `where` selects its rows."""
 
     table: str
     key: tuple[str, ...]
     columns: tuple[str, ...]
-    of: str = "true"
+    where: str = "true"
 
 
 KINDS: Final = dict.fromkeys(("payload", "result", "attempt_history", "steps"), "jsonb")
@@ -133,7 +132,7 @@ QUEUE: Final = (
 )
 ORGANIZATIONS: Final = Texts("organizations", ("clerk_id",), ("name",))
 NAMED_KEYS: Final = Texts(
-    "api_keys", ("id",), ("name",), f"tenant_id = ANY(%(tenants)s) OR tenant_id NOT IN ({CALLED_SO})"
+    "api_keys", ("id",), ("name",), f"tenant_id = ANY(%(tenants)s) OR tenant_id NOT IN ({OWN_TENANTS_WITH_ADDRESS})"
 )
 ARCHIVE: Final = Texts(
     "job_archive",
@@ -145,7 +144,7 @@ ARCHIVE: Final = Texts(
 
 @dataclass(frozen=True)
 class Places:
-    """Where there may be something of a person: their tenants, those in which nobody else works, and Stripe's
+    """The places where a person may be mentioned: their tenants, those in which nobody else works, and Stripe's
     customers of both."""
 
     tenants: list[UUID]
@@ -155,20 +154,20 @@ class Places:
 
 
 class Forgetting:
-    """Query group of the system scope. `words` are identifiers of the person."""
+    """The queries of forgetting, in the system scope. `words` are identifiers of the person."""
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
     def identifying_rows(self, clerk_id: str) -> list[dict[str, Any]]:
-        """What says who the person is: the payloads of Clerk's events about their account, and their row."""
+        """Return what identifies the person: the payloads of Clerk's events about their account, and their row."""
         query = "SELECT payload FROM webhook_events WHERE source = 'clerk' AND subject = %s AND type LIKE 'user.%%'"
         rows = [payload for (payload,) in self._driver.execute(query, (clerk_id,))]
         columns = "SELECT email, image_url FROM users WHERE clerk_id = %s"
         return rows + rows_of(self._driver, columns, (clerk_id,))
 
     def places(self, clerk_id: str, words: Sequence[str]) -> Places:
-        """Where to look."""
+        """Find the person's tenants, and their customers at Stripe."""
         rows = self._driver.execute(TENANTS, {"clerk_id": clerk_id, "words": _small(words)}).fetchall()
         tenants, deserted = [row[0] for row in rows], [row[0] for row in rows if row[1]]
         return Places(tenants, deserted, self._customers(tenants), self._customers(deserted))
@@ -179,65 +178,64 @@ class Forgetting:
     def events(
         self, places: Places, words: Sequence[str], name: str | None, after: UUID, *, span: int, limit: int
     ) -> UUID | None:
-        """Reduce events, of the `span` from `after` on up to `limit`: Stripe's about customers and tenants that nobody
-        is any more, and those of the others, and of Clerk's, that mention the person. Returns where to go on."""
+        """Reduce up to `limit` of the next `span` events after `after`: Stripe's about deserted customers and tenants,
+        and all others that mention the person. Returns the id after which to go on, None at the end."""
         row = self._driver.execute(SPAN, {"after": after, "span": span}).fetchone()
         until: UUID | None = row[0] if row else None
-        given = {
+        values = {
             **{"after": after, "until": until, "limit": limit, "patterns": _patterns(words)},
             **{"deserted": places.of_deserted, "tenants": places.deserted},
             "hints": [f"%{tenant_id}%" for tenant_id in places.deserted],
         }
-        rows = self._driver.execute(EVENTS, given).fetchall()
+        rows = self._driver.execute(EVENTS, values).fetchall()
         forms = written(words)
         for event_id, source, payload, has_body, of_deserted in rows:
-            # A single word may be part of an id; first and last name are none.
+            # A single word may be a part of an id; a first and a last name together are not.
             own = [*forms, name] if name and " " in name and of_deserted else forms
-            told = without_people(payload) if source == "stripe" else payload
-            reduced = masked(told, own) if isinstance(payload, dict) else {}
+            anonymous = without_people(payload) if source == "stripe" else payload
+            reduced = masked(anonymous, own) if isinstance(payload, dict) else {}
             if (of_deserted or masked(payload, forms) != payload) and (has_body or reduced != payload):
                 query = "UPDATE webhook_events SET payload = %s, body = NULL WHERE id = %s"
                 self._driver.execute(query, (Jsonb(reduced), event_id))
         return rows[-1][0] if len(rows) == limit else until
 
     def rows(self, clerk_id: str, places: Places, words: Sequence[str]) -> None:
-        """What says who they are in rows of their tenants, and in names that anybody gave. No event of an organization
-        is applied meanwhile (`Identity.lock_organizations`): its tenant is called as it is."""
-        given = {"tenants": places.tenants, "words": _small(words), "patterns": _patterns(words)}
+        """Remove what identifies them from rows of their tenants, and from names that anybody chose. No event of an
+        organization is applied meanwhile (`Identity.lock_organizations`), because its tenant has its name."""
+        values = {"tenants": places.tenants, "words": _small(words), "patterns": _patterns(words)}
         self._mask(ORGANIZATIONS, words, {})
-        for tenant_id, name in self._driver.execute(NAMED_TENANTS.encode(), given).fetchall():
-            then = masked(name, written(words))
-            # That of a tenant which is theirs alone after all may have been masked when they were deleted.
-            if tenant_id in places.deserted and MASK in then:
-                then = clerk_id
-            if then != name:
-                self._driver.execute("UPDATE tenants SET name = %s WHERE id = %s", (then, tenant_id))
-        self._driver.execute(ANONYMOUS_ROWS, given)
+        for tenant_id, name in self._driver.execute(NAMED_TENANTS.encode(), values).fetchall():
+            new_name = masked(name, written(words))
+            # The name of a tenant that is theirs alone by now may have been masked when they were deleted.
+            if tenant_id in places.deserted and MASK in new_name:
+                new_name = clerk_id
+            if new_name != name:
+                self._driver.execute("UPDATE tenants SET name = %s WHERE id = %s", (new_name, tenant_id))
+        self._driver.execute(ANONYMOUS_ROWS, values)
         self._driver.execute(KEYS, {"tenants": places.deserted})
-        self._mask(NAMED_KEYS, words, given)
+        self._mask(NAMED_KEYS, words, values)
 
     def jobs(self, clerk_id: str, places: Places, words: Sequence[str]) -> None:
-        """What jobs that are in the queue, and their attempts, say of the person."""
-        given = self._concerning(clerk_id, places)
+        """Remove the person from jobs that are in the queue, their attempts and steps."""
         for statement in (EMPTY_ATTEMPTS, EMPTY_STEPS, EMPTY_JOBS):
-            self._driver.execute(statement, given)
+            self._driver.execute(statement, self._concerning(clerk_id, places))
         for texts in QUEUE:
             self._mask(texts, words, {})
 
     def archived(self, clerk_id: str, places: Places, words: Sequence[str], since: datetime, until: datetime) -> None:
-        """What jobs that ended in [since, until), and are in the archive, say of the person."""
+        """Remove the person from archived jobs that ended in [since, until)."""
         span = {"since": since, "until": until}
         self._driver.execute(EMPTY_ARCHIVE, self._concerning(clerk_id, places) | span)
         self._mask(ARCHIVE, words, span)
 
     def mentioned_by_live_jobs(self, own: UUID, words: Sequence[str]) -> bool:
-        """Whether a job that has not ended has an identifier among its arguments. Those of the type of `own` take
-        theirs out themselves, and would wait for each other."""
+        """Whether a job that has not ended has an identifier among its arguments. Jobs of the type of `own` do not
+        count: they remove theirs themselves, and would wait for each other."""
         row = self._driver.execute(LIVE_MENTION, {"own": own, "patterns": _patterns(words)}).fetchone()
         return bool(row and row[0])
 
     def own_words(self, own: UUID) -> None:
-        """Take the words out of the arguments of the job that looks for them."""
+        """Remove the words from the arguments of the job that searches for them."""
         self._driver.execute("UPDATE job_queue SET payload = payload - 'words' - 'name' WHERE id = %s", (own,))
 
     @staticmethod
@@ -247,11 +245,11 @@ class Forgetting:
     def _mask(self, texts: Texts, words: Sequence[str], values: dict[str, Any]) -> None:
         if not words:
             return
-        # As texts, so that JSON is what it was but for the words, whatever it is.
+        # JSON is masked as text, so that nothing but the words changes, whatever it is.
         as_text = [f"{name}::text" for name in texts.columns]
         query = f"""
             SELECT {", ".join([*texts.key, *as_text])} FROM {texts.table}
-            WHERE ({texts.of}) AND lower(concat_ws(' ', {", ".join(as_text)})) LIKE ANY(%(patterns)s)
+            WHERE ({texts.where}) AND lower(concat_ws(' ', {", ".join(as_text)})) LIKE ANY(%(patterns)s)
             ORDER BY {", ".join(texts.key)} FOR NO KEY UPDATE
         """
         change = f"""
@@ -260,8 +258,8 @@ class Forgetting:
         """
         found = self._driver.execute(query.encode(), values | {"patterns": _patterns(words)}).fetchall()
         for row in found:
-            key, kept = row[: len(texts.key)], [masked(text, written(words)) for text in row[len(texts.key) :]]
-            self._driver.execute(change.encode(), [*kept, *key])
+            key, new_texts = row[: len(texts.key)], [masked(text, written(words)) for text in row[len(texts.key) :]]
+            self._driver.execute(change.encode(), [*new_texts, *key])
 
 
 def _small(words: Sequence[str]) -> list[str]:
@@ -269,5 +267,5 @@ def _small(words: Sequence[str]) -> list[str]:
 
 
 def _patterns(words: Sequence[str]) -> list[str]:
-    """LIKE's."""
+    """Return patterns of LIKE that find the words anywhere in a text."""
     return ["%" + re.sub(r"([%_\\])", r"\\\1", word) + "%" for word in _small(written(words))]
