@@ -29,9 +29,9 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 
-from db.concepts.generations import Generation
 from db.migrate import upgrade as migrate
 from db.transaction import SYSTEM, Database
+from domain.concepts.generation import Generation
 from domain.identity.access import KEY_BYTES, ApiScope, new_key
 from domain.quota import quota
 from integrations.stripe.api import StripeApi

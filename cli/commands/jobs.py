@@ -73,7 +73,8 @@ def enqueue(
                 raise typer.BadParameter(f"{job_type} works for no tenant; leave it away", param_hint="--tenant")
             given["tenant_id"] = str(tenant)
         whose = declared.validated(given).get("tenant_id")
-        options = {"at": at, "delay": delay or timedelta(0), "priority": priority, "key": key}
+        options = {"scheduled_for": at, "delay": delay, "priority": priority, "unique_key": key or None}
+        options = {name: value for name, value in options.items() if value is not None}
         with current.db.transaction(SYSTEM) as tx:
             if whose is not None:
                 tx.tenants.get(UUID(whose))

@@ -3,7 +3,7 @@ generates holds and settles it."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from functools import reduce
 from operator import add
@@ -36,23 +36,9 @@ from sqlalchemy.exc import IntegrityError
 from db.postgres.locks import against_deletion
 from db.postgres.rows import put
 from db.schema.concepts import generations
+from domain.concepts.generation import Generation
 from domain.errors import StillUsed
 from domain.text.storable import storable_text
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """`concepts` and `trends` are as the old app's types have them, in camelCase; `sources`: how each trend source
-    fared."""
-
-    id: UUID
-    date: datetime
-    concepts: list[dict[str, Any]]
-    trends: list[dict[str, Any]]
-    is_favorite: bool = False
-    generator: str | None = None
-    job_id: UUID | None = None
-    sources: list[dict[str, Any]] = field(default_factory=list)
 
 
 class PageCursor(NamedTuple):

@@ -2,7 +2,6 @@
 not kept. `db/events/writer.py` adds those that arrive."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,26 +13,8 @@ from psycopg.types.json import Jsonb
 
 from db.postgres.rows import row_of, rows_of
 from domain.errors import EventDropped, UnknownEvent
+from domain.events.event import Event
 from domain.events.outcomes import IGNORED, Outcome, Status
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A stored event, as the job that applies it reads it. From `dropped_at` on, its payload is gone."""
-
-    id: UUID
-    source: str
-    external_id: str
-    type: str
-    occurred_at: datetime | None
-    subject: str | None
-    payload: dict[str, Any]
-    dropped_at: datetime | None = None
-    status: Status = Status.RECEIVED
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "status", Status(self.status))
-
 
 PAYLOADS = 20
 """Payloads that are fetched at once: a customer may have many, and each may be as large as a request's body."""

@@ -7,7 +7,7 @@ asked for, at most two of a category, every topic one of the trends, no banned c
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -44,6 +44,21 @@ SECONDS = (10, 60)
 HASHTAGS = (3, 8)
 _HASHTAG = re.compile(r"#\w{2,40}")
 EASTERN = "America/New_York"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """`concepts` and `trends` are as the old app's types have them, in camelCase; `sources`: how each trend source
+    fared."""
+
+    id: UUID
+    date: datetime
+    concepts: list[dict[str, Any]]
+    trends: list[dict[str, Any]]
+    is_favorite: bool = False
+    generator: str | None = None
+    job_id: UUID | None = None
+    sources: list[dict[str, Any]] = field(default_factory=list)
 
 
 class CountInvalid(Rejected):

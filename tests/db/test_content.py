@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from db.concepts.generations import PAGE_BYTES, Generation
+from db.concepts.generations import PAGE_BYTES
 from db.learning import Adjustment, Critique, Insight
 from db.schema.concepts import generations
 from db.transaction import Tx
+from domain.concepts.generation import Generation
 from domain.errors import IdTaken
 from tests.builders import a_tenant, tenant
 from workers.app import App

@@ -18,10 +18,10 @@ import pytest
 from sqlalchemy import select
 
 import db.postgres.locks
-from db.concepts.generations import Generation
 from db.queue.enqueue import NewJob
 from db.schema.queue import job_attempts
 from db.transaction import SYSTEM, Database
+from domain.concepts.generation import Generation
 from domain.dexie.records import read
 from domain.events.difference import Difference
 from simulators.clerk.events import clerk_deleted_user, clerk_event, clerk_membership, clerk_organization, clerk_user

@@ -12,12 +12,11 @@ import pytest
 import redis
 from sqlalchemy import func, select
 
-from db.concepts.generations import Generation
 from db.postgres.errors import DatabaseUnavailable
 from db.schema.learning import performance_feedback
 from db.schema.ops import api_usage
 from db.transaction import SYSTEM
-from domain.concepts.generation import ConceptRequest, ConceptResponse
+from domain.concepts.generation import ConceptRequest, ConceptResponse, Generation
 from domain.errors import Unavailable
 from tests.builders import a_tenant, tenant
 from tests.drain import drain

@@ -10,9 +10,9 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from db.concepts.generations import Generation as Stored
 from db.concepts.generations import PageCursor
 from domain.concepts.generation import DEFAULT_COUNT, MOST_CONCEPTS
+from domain.concepts.generation import Generation as Stored
 from domain.identity.access import ApiScope, Caller
 from domain.ports import choose
 from web.api.admission import AdmittedRoute
@@ -159,7 +159,7 @@ def generate(
         job_id = key and _job_of(tx, caller.tenant_id, key, body)
         if not job_id:
             check_variety(tx, writer, caller.tenant_id, body.count, tx.now())
-            job_type = generate_concepts.with_options(key=key)
+            job_type = generate_concepts.with_options(unique_key=key) if key else generate_concepts
             job_id = job_type.enqueue(tx, tenant_id=caller.tenant_id, count=body.count, generator=body.generator)
             tx.quota.hold(caller.tenant_id, job_id, body.count, now=tx.now())
         job = own_job(tx, caller.tenant_id, job_id)

@@ -1,4 +1,4 @@
-"""How a job is declared and enqueued: `@job`. What its handler may do is told in `workers/engine/context.py`.
+"""Declares job types (`@job`) and enqueues jobs. What a handler may do is in `workers/engine/context.py`.
 
     @job("quota.reset_quota", queue="default", unique=("tenant_id", "period"))
     def reset_quota(ctx: Context, tenant_id: UUID, period: str) -> None:
@@ -13,19 +13,17 @@ handler's own arguments, so a typo is a type error.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import KW_ONLY, dataclass, field, replace
+from datetime import timedelta
 from functools import cached_property
-from typing import Any, Concatenate, Generic, ParamSpec
+from typing import Any, Concatenate, Generic, ParamSpec, Unpack
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from db.concepts.generations import Generation as Generation
-from db.events.store import Event as Event
 from db.postgres.values import UnreadableJson
 from db.queue.claim import Terms
-from db.queue.enqueue import NewJob
+from db.queue.enqueue import NewJob, Options
 from db.transaction import SYSTEM as SYSTEM
 from db.transaction import Scope
 from db.transaction import Tx as Tx
@@ -37,8 +35,8 @@ from workers.engine.queues import QUEUES
 
 P = ParamSpec("P")
 
+NOW = timedelta(0)
 DEFAULT_BACKOFF = Backoff()
-DEFAULT_TIMEOUT = timedelta(minutes=10)
 
 Payload = Mapping[str, Any]
 Upgrade = Callable[[Payload], Payload]
@@ -46,7 +44,7 @@ Upgrade = Callable[[Payload], Payload]
 
 @dataclass(frozen=True)
 class FailedJob:
-    """What an `on_failure` hook is told, in the transaction in which the job becomes `failed`."""
+    """The job that an `on_failure` hook is given, in the transaction in which it becomes `failed` or `cancelled`."""
 
     id: UUID
     tenant_id: UUID | None
@@ -55,30 +53,19 @@ class FailedJob:
 
 
 @dataclass(frozen=True)
-class Options:
-    """How one enqueueing differs from the declaration."""
-
-    at: datetime | None = None
-    delay: timedelta = timedelta(0)
-    priority: int | None = None
-    max_attempts: int | None = None
-    key: str | None = None
-
-
-@dataclass(frozen=True)
-class JobType(Generic[P]):
-    """A declared kind of job.
+class Declaration:
+    """What is declared of a kind of job.
 
     `unique` and `ordering` name arguments of the handler: a second live job with equal `unique` arguments is a no-op
     that returns the first; jobs of the tenant with an equal `ordering` argument run one after another, in the order
     in which they were enqueued. A job works within its tenant's scope; one declared `system` sees every tenant's rows.
     `cost` is what it weighs against other jobs of its tenant; `timeout` how long an attempt may take. `upgrades` bring
     a payload of version 1 to version 2, and so on: a job that an older release enqueued runs in this one. A `grouped`
-    handler does nothing outside of `ctx.finish()`; then many such jobs share a commit (see `workers/engine/groups.py`).
+    handler does nothing outside of `ctx.finish()`; then many such jobs share a commit (`workers/engine/attempt.py`).
     """
 
     name: str
-    handler: Callable[Concatenate[Context, P], None]
+    _: KW_ONLY
     queue: str = "default"
     system: bool = False
     unique: tuple[str, ...] = ()
@@ -88,10 +75,25 @@ class JobType(Generic[P]):
     backoff: Backoff = DEFAULT_BACKOFF
     on_failure: Callable[[Tx, FailedJob], None] | None = None
     cost: int = 1
-    timeout: timedelta = DEFAULT_TIMEOUT
+    timeout: timedelta = timedelta(minutes=10)
     upgrades: tuple[Upgrade, ...] = ()
     grouped: bool = False
-    options: Options = Options()
+
+
+@dataclass(frozen=True)
+class job(Declaration):
+    """Declares the decorated handler as a job type."""
+
+    def __call__(self, handler: Callable[Concatenate[Context, P], None]) -> "JobType[P]":
+        return JobType(handler=handler, **vars(self))
+
+
+@dataclass(frozen=True)
+class JobType(Declaration, Generic[P]):
+    """A declared kind of job; `options` are how one enqueueing differs from the declaration."""
+
+    handler: Callable[Concatenate[Context, P], None]
+    options: Options = field(default_factory=Options, hash=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.queue not in QUEUES:
@@ -101,7 +103,7 @@ class JobType(Generic[P]):
             raise ValueError(f"job type {self.name}: its handler has no argument {', '.join(sorted(unknown))}")
 
     def enqueue(self, tx: Tx, *args: P.args, **kwargs: P.kwargs) -> UUID:
-        """Add the job in the caller's transaction; it is rung after the commit. Returns its id.
+        """Add the job in the caller's transaction; its queue is notified after the commit. Returns its id.
 
         Raises:
             PayloadInvalid: an argument does not fit the declaration.
@@ -122,27 +124,31 @@ class JobType(Generic[P]):
         validated = [self.validated(payload) for payload in payloads]
         return tx.enqueue_many(self._new(tx.new_id(), values) for values in validated)
 
+    def with_options(self, **options: Unpack[Options]) -> "JobType[P]":
+        """The same job type, to be enqueued once in another way than it declares."""
+        return replace(self, options=options)
+
     def _new(self, job_id: UUID, values: dict[str, Any]) -> NewJob:
-        options = self.options
-        unique_key = options.key or self._key(values)
+        unique_key = "/".join(str(values[name]) for name in self.unique) if self.unique else None
         ordering_key = None if self.ordering is None else str(values[self.ordering])
         tenant_id = values.pop("tenant_id", None)
         # By position: with names, it takes twice as long.
-        return NewJob(
+        new = NewJob(
             job_id,
             self.name,
             self.queue,
             None if tenant_id is None else UUID(tenant_id),
             values,
-            self.priority if options.priority is None else options.priority,
-            self.max_attempts if options.max_attempts is None else options.max_attempts,
-            options.at,
-            options.delay,
+            self.priority,
+            self.max_attempts,
+            None,
+            NOW,
             unique_key,
             ordering_key,
             self.cost,
             self.payload_version,
         )
+        return new._replace(**self.options) if self.options else new
 
     @cached_property
     def payload_version(self) -> int:
@@ -150,23 +156,11 @@ class JobType(Generic[P]):
 
     @property
     def terms(self) -> Terms:
-        """On which terms a worker can run jobs of this type."""
+        """The terms on which a worker can run jobs of this type."""
         return Terms(self.payload_version, self.timeout)
 
-    def with_options(
-        self,
-        *,
-        at: datetime | None = None,
-        delay: timedelta = timedelta(0),
-        priority: int | None = None,
-        max_attempts: int | None = None,
-        key: str | None = None,
-    ) -> "JobType[P]":
-        """The same job type, to be enqueued once in another way than it declares."""
-        return replace(self, options=Options(at, delay, priority, max_attempts, key))
-
     def arguments(self, payload: Payload | UnreadableJson, tenant_id: UUID | None, version: int) -> dict[str, Any]:
-        """The handler's arguments, typed, from a row of `job_queue` whose payload has this version.
+        """Return the handler's arguments, typed, from a row of `job_queue` whose payload has this version.
 
         Raises:
             PayloadInvalid: the row does not fit the declaration.
@@ -185,7 +179,7 @@ class JobType(Generic[P]):
         return dict(self._parse(row))
 
     def validated(self, payload: Payload) -> dict[str, Any]:
-        """The arguments as JSON values.
+        """Return the arguments as JSON values.
 
         Raises:
             PayloadInvalid: names every argument that is missing, unknown or of the wrong kind.
@@ -195,7 +189,7 @@ class JobType(Generic[P]):
         return self._parse(payload).model_dump(mode="json")
 
     def scope(self, tenant_id: UUID | None) -> Scope:
-        """Whose rows a job of this type sees.
+        """Return the scope of a job of this type: whose rows it sees.
 
         Raises:
             TenantContextNotSet: the type is not a system one and the row names no tenant.
@@ -234,50 +228,6 @@ class JobType(Generic[P]):
             expected = ", ".join(str(parameter) for parameter in self.parameters.values()) or "no arguments"
             raise PayloadInvalid(f"{self.name}: {faults} (it takes {expected})") from error
 
-    def _key(self, values: Payload) -> str | None:
-        if not self.unique:
-            return None
-        return "/".join(str(values[name]) for name in self.unique)
-
 
 JobTypes = Mapping[str, JobType[Any]]
-"""What a process can run, by name."""
-
-
-def job(
-    name: str,
-    *,
-    queue: str = "default",
-    system: bool = False,
-    unique: tuple[str, ...] = (),
-    ordering: str | None = None,
-    priority: int = 5,
-    max_attempts: int = 3,
-    backoff: Backoff = DEFAULT_BACKOFF,
-    on_failure: Callable[[Tx, FailedJob], None] | None = None,
-    cost: int = 1,
-    timeout: timedelta = DEFAULT_TIMEOUT,
-    upgrades: tuple[Upgrade, ...] = (),
-    grouped: bool = False,
-) -> Callable[[Callable[Concatenate[Context, P], None]], JobType[P]]:
-    """Declare the decorated handler as the job type `name`."""
-
-    def declare(handler: Callable[Concatenate[Context, P], None]) -> JobType[P]:
-        return JobType(
-            name,
-            handler,
-            queue=queue,
-            system=system,
-            unique=unique,
-            ordering=ordering,
-            priority=priority,
-            max_attempts=max_attempts,
-            backoff=backoff,
-            on_failure=on_failure,
-            cost=cost,
-            timeout=timeout,
-            upgrades=upgrades,
-            grouped=grouped,
-        )
-
-    return declare
+"""The job types that a process can run, by name."""

@@ -19,6 +19,7 @@ from domain.concepts.generation import (
     ConceptRequest,
     ConceptResponse,
     ConceptsInvalid,
+    Generation,
     GenerationRefused,
     TrendsTooFew,
     Usage,
@@ -34,7 +35,7 @@ from domain.concepts.generation import (
 from domain.concepts.timing import SPREAD, due_day, spread, zone_of
 from domain.concepts.trends import STILL_USED, collected_of, collected_row, sighting_of
 from domain.ports import ConceptWriter, choose
-from workers.engine.job import SYSTEM, Context, FailedJob, Generation, Tx, job
+from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
 
 ANSWERS = 3
 """How often a generator may try to keep the rules. Each answer of a model is paid for."""

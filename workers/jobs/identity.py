@@ -6,6 +6,7 @@ from uuid import UUID
 
 from domain.billing.tiers import PLANS, Tier
 from domain.errors import Rejected, Unavailable
+from domain.events.event import Event
 from domain.events.outcomes import Ignored, Outcome, Priority, Status
 from domain.identity.events import Login, read
 from domain.identity.people import (
@@ -23,7 +24,7 @@ from domain.identity.people import (
 )
 from domain.quota import quota
 from domain.text.personal import identifiers
-from workers.engine.job import Context, Event, Tx, job
+from workers.engine.job import Context, Tx, job
 
 EVENTS_AT_ONCE, EVENTS_FOUND_AT_ONCE = 1000, 200
 """Read, and changed, in one transaction."""

@@ -51,12 +51,14 @@ def test_a_second_live_job_of_the_same_identity_is_the_first(app: App) -> None:
 def test_options_change_one_enqueueing_only(app: App) -> None:
     tenant_id, video_id = a_tenant(app), uuid4()
     with app.db.transaction(tenant_id) as tx:
-        later = thumbnail.with_options(at=NOON, delay=timedelta(hours=1), priority=1, max_attempts=1, key="mine")
+        later = thumbnail.with_options(
+            scheduled_for=NOON, delay=timedelta(hours=1), priority=1, max_attempts=1, unique_key="mine"
+        )
         job_id = later.enqueue(tx, tenant_id=tenant_id, video_id=video_id)
     row = job_row(app, job_id)
     assert row["scheduled_for"] == NOON + timedelta(hours=1)
     assert (row["priority"], row["max_attempts"], row["unique_key"]) == (1, 1, "mine")
-    assert thumbnail.options.key is None
+    assert thumbnail.options == {}
 
 
 @pytest.mark.parametrize(
