@@ -58,7 +58,7 @@ from db.queue.jobs import Jobs
 from db.queue.notifications import Notifications
 from db.queue.policies import Queues
 from db.queue.rates import Rates
-from db.queue.schedules import Fires
+from db.queue.schedules import ScheduleRuns
 from db.queue.steps import Steps
 from db.queue.transitions import Done, Transitions, completing
 from db.queue.workers import Workers
@@ -289,7 +289,7 @@ class Tx:
     steps = _on_driver(Steps)
     rates = _on_driver(Rates)
     workers = _on_driver(Workers)
-    fires = _on_driver(Fires)
+    schedule_runs = _on_driver(ScheduleRuns)
     events = _on_driver(Events)
     forgetting = _on_driver(Forgetting)
     generating = _on_driver(Generating)

@@ -1,148 +1,145 @@
-"""Keeps the promises of the table: rings in its order, rescues the jobs of dead workers, fires the calendar.
+"""Sends notifications of ready jobs to the workers, in the dispatch order that the table decides.
 
-Any number of copies may run: to ring twice is to ring once, and the other two skip what another copy holds.
+A job that was sent and is still pending waits in Redis, or a worker has just popped it and is about to claim it. If it
+does neither for longer than a claim takes, its notification is lost, however that came about (a worker died with it,
+the set was evicted, deleted or left behind by a failover), and it is sent again. What waits in Redis is never sent
+again, however long that lasts: twenty thousand jobs that no worker takes cost nothing but looks.
+
+Any number of dispatchers may run: a second notification of a job is the first.
 """
 
 import secrets
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from functools import partial
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
+from typing import NamedTuple
 
 import redis
 import structlog
 
-from db.transaction import NO_ANSWER, SYSTEM, Database, Tx
+from db.queue.dispatch import ReadyJob
+from db.transaction import NO_ANSWER, SYSTEM, Database
 from domain.billing.tiers import TENANT_WEIGHTS
-from scheduler.schedule import Schedule, latest_before, skipped, to_fire
-from scheduler.window import WINDOW, Window
 from workers.engine.failures import text_of
-from workers.engine.job import JobTypes
 from workers.engine.notifier import DIRECT_LIMIT, Notifier
-from workers.engine.outcomes import rescue
 from workers.engine.queues import QUEUES
 
 TICK, TICK_BUSY = 0.5, 0.03
-"""Seconds between two looks at the table when nobody calls: when all that waits fits in Redis, and when it does not."""
-
-STRANGE_AT_ONCE = 20
-"""Queues that nobody declares, and that are looked at in one tick; the rest have theirs in the next ones. However many
-names another program makes up, the declared queues do not wait for them."""
+"""Seconds between two rounds without a signal: when all ready jobs wait in Redis, and when more are ready than fit."""
 
 SHORTEST_REST = 0.005
-MOST_WOKEN = 5000
+
+WINDOW = 16_384
+"""Jobs of a queue that wait in Redis at most: what the workers get through in a second at their fastest. They wait in
+dispatch order, and one that comes later may be placed before them, so nobody is stuck behind them."""
+
+LOOK_AGAIN = 2.0
+"""Seconds after which the whole window is read again, though enough of it waits in Redis: a notification may have been
+lost in the middle of it, or another tenant be next."""
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 5.0
+"""Seconds that a job which was sent may be missing in Redis and not claimed, before it is sent again. The wait doubles
+each time: some jobs are popped and never claimed, as those of a type that only a newer release knows."""
+
+UNDECLARED_PER_ROUND = 20
+"""Queues that nobody declares, and that one round looks at; the others follow in the next rounds. However many names
+another program makes up, the declared queues do not wait for them."""
+
+WOKEN_PER_ROUND = 5000
+
+Scores = dict[str, float]
 
 log = structlog.get_logger()
 
 
 class Dispatcher:
-    """One scheduler's work. `clock` replaces the database's clock for the calendar; for tests and rehearsals.
+    """One scheduler's dispatching. `window` is how many jobs of a queue wait in Redis at most.
 
-    `rescue_after`: how long the database must have been writable before a silent worker is taken for dead.
+    `next_undeclared` is the queue that nobody declares with which the next round begins; "" stands for the first.
     """
 
     def __init__(
-        self,
-        db: Database,
-        notifier: Notifier,
-        job_types: JobTypes,
-        schedules: Sequence[Schedule],
-        *,
-        clock: Callable[[], datetime] | None = None,
-        rescue_after: timedelta = timedelta(0),
+        self, db: Database, notifier: Notifier, *, stopwatch: Callable[[], float] = monotonic, window: int = WINDOW
     ) -> None:
         self._db = db
         self._notifier = notifier
-        self._types = job_types
-        self._schedules = schedules
-        self._clock = clock
-        self._stopwatch = monotonic
-        self._next_strange = ""
-        self._windows: defaultdict[str, Window] = defaultdict(Window)
+        self._stopwatch = stopwatch
+        self._size = window
+        self._windows: dict[str, Window] = {}
         self._epoch: str | None = None
-        self._called = False
         self._looked_at = float("-inf")
-        self._served = True
-        self._rescue_after = rescue_after.total_seconds()
-        self._writes_since: float | None = None
+        self.next_undeclared = ""
 
     def run(self, stop: threading.Event) -> None:
-        """Ring until `stop`: twice a second, faster while more waits than fits in Redis, at once when called."""
+        """Dispatch until `stop`: twice a second, faster while more is ready than fits in Redis, at once on a signal."""
+        signalled, reachable = False, True
         while not stop.is_set():
             began = self._stopwatch()
             try:
-                self.notify()
+                self.dispatch(signalled=signalled)
             except NO_ANSWER as error:
-                if self._served:
+                if reachable:
                     log.warning("dispatcher.postgres_away", reason=str(error))
-                self._served = False
+                reachable = False
             except Exception:
                 log.exception("dispatcher.tick_failed")
             else:
-                if not self._served:
+                if not reachable:
                     log.info("dispatcher.postgres_back")
-                self._served = True
+                reachable = True
             # However long a look at the table takes, the database is left alone for as long.
             if stop.wait(max(SHORTEST_REST, self._stopwatch() - began)):
                 return
             try:
-                self._called = self._notifier.wait_for_signal(
-                    TICK_BUSY if self._next_strange or self._backlog() else TICK
-                )
+                busy = self.next_undeclared or self._has_backlog()
+                signalled = self._notifier.wait_for_signal(TICK_BUSY if busy else TICK)
             except redis.RedisError:
+                signalled = False
                 stop.wait(TICK)
 
-    def notify(self) -> int:
-        """Ring for the jobs whose turn it is, and put those that have been rung in their order.
+    def dispatch(self, *, signalled: bool = False) -> int:
+        """Wake deferred jobs that are due, and send what is next in each queue. `signalled`: an enqueuer asked for it.
 
-        Returns how many jobs were rung that had not been, as far as this relay knows.
+        Returns how many jobs were sent that, as far as this dispatcher knows, did not wait in Redis.
         """
-        called, self._called = self._called, False
-        if self._backlog() and not called and not self._next_strange and self._still_full():
+        if self._has_backlog() and not signalled and not self.next_undeclared and self._all_full():
             return 0
         self._looked_at = self._stopwatch()
         with self._db.transaction(SYSTEM) as tx:
-            tx.dispatch.wake(MOST_WOKEN)
-            queues = tx.dispatch.ready_queues(tuple(QUEUES), after=self._next_strange, most=STRANGE_AT_ONCE)
-        strange = [queue for queue in queues if queue not in QUEUES]
-        self._next_strange = strange[-1] if len(strange) == STRANGE_AT_ONCE else ""
-        for gone in self._windows.keys() - set(queues):
-            del self._windows[gone]
+            tx.dispatch.wake(WOKEN_PER_ROUND)
+            queues = tx.dispatch.ready_queues(tuple(QUEUES), start=self.next_undeclared, limit=UNDECLARED_PER_ROUND)
+        undeclared = [queue for queue in queues if queue not in QUEUES]
+        self.next_undeclared = undeclared[-1] if len(undeclared) == UNDECLARED_PER_ROUND else ""
+        self._windows = {queue: window for queue, window in self._windows.items() if queue in queues}
         try:
-            self._notice_loss()
+            self._check_epoch()
             waiting = self._notifier.waiting(queues)
-            notified = sum(self._notify_alone(queue, waiting[queue], called=called) for queue in queues)
+            return sum(self._dispatch_queue(queue, waiting[queue], signalled=signalled) for queue in queues)
         except redis.RedisError:  # the client has logged it
             self._windows.clear()
             return 0
-        return notified
 
-    def _notify_alone(self, queue: str, waiting: int, *, called: bool) -> int:
-        """A queue that cannot be read costs itself."""
+    def _dispatch_queue(self, queue: str, waiting: int, *, signalled: bool) -> int:
+        """Send what is next in one queue. A queue whose rows cannot be read costs only itself."""
+        window, now = self._windows.setdefault(queue, Window(self._size)), self._stopwatch()
+        whole = window.is_due(waiting, now)
+        if not whole and not signalled:
+            return 0
         try:
-            return self._notify_queue(queue, waiting, called=called)
+            with self._db.transaction(SYSTEM) as tx:
+                jobs = tx.dispatch.next(queue, self._size if whole else DIRECT_LIMIT, TENANT_WEIGHTS)
+            new, sent = window.place(jobs, now, whole=whole)
+            if new or sent:
+                window.note_missing(sent, self._notifier.dispatch(queue, new, sent), now)
         except (redis.RedisError, *NO_ANSWER):
             raise
         except Exception as error:
             log.error("dispatcher.queue_failed", queue=queue, error=text_of(error))
             return 0
-
-    def _notify_queue(self, queue: str, waiting: int, *, called: bool) -> int:
-        line, now = self._windows[queue], self._stopwatch()
-        all_of_it = line.wants(waiting, now)
-        if not all_of_it and not called:
-            return 0
-        with self._db.transaction(SYSTEM) as tx:
-            dispatch = tx.dispatch.next(queue, WINDOW if all_of_it else DIRECT_LIMIT, TENANT_WEIGHTS)
-        new, known = line.place(dispatch, now, all_of_it=all_of_it)
-        if new or known:
-            line.note(known, self._notifier.dispatch(queue, new, known), now)
         return len(new)
 
-    def _still_full(self) -> bool:
-        """With all there is to do already known, Redis tells whether there is anything to add."""
+    def _all_full(self) -> bool:
+        """Ask Redis alone whether every window is full, so that the table need not be read."""
         now = self._stopwatch()
         if now - self._looked_at > TICK:
             return False
@@ -150,68 +147,71 @@ class Dispatcher:
             waiting = self._notifier.waiting(self._windows)
         except redis.RedisError:
             return False
-        return not any(line.wants(waiting[queue], now) for queue, line in self._windows.items())
+        return not any(window.is_due(waiting[queue], now) for queue, window in self._windows.items())
 
-    def _backlog(self) -> bool:
-        return any(line.backlog for line in self._windows.values())
+    def _has_backlog(self) -> bool:
+        return any(window.backlog for window in self._windows.values())
 
-    def _notice_loss(self) -> None:
-        """Redis forgot (or we cannot know what it heard): every ring of the past is owed again."""
+    def _check_epoch(self) -> None:
+        """If Redis has lost its data, or was away and may have, all that was sent has to be sent again."""
         epoch = self._notifier.epoch(secrets.token_hex(8))
         if epoch != self._epoch:
             self._windows.clear()
         self._epoch = epoch
 
-    def rescue(self) -> int:
-        """Return the jobs of dead workers to their queues. Returns how many.
 
-        While nothing could be written, the living could not say that they live: after an outage they get `rescue_after`
-        to do so.
+class Sent(NamedTuple):
+    """A job that was sent. `missing_since`: when it was first not found in Redis; None while it is there."""
+
+    missing_since: float | None
+    wait: float
+
+
+class Window:
+    """The first `size` jobs of one queue, and which of them have been sent.
+
+    It is kept in memory only: another dispatcher, or this one after a restart, sends a few jobs twice.
+    """
+
+    def __init__(self, size: int = WINDOW) -> None:
+        self.backlog = False
+        self._size = size
+        self._read_at = float("-inf")
+        self._sent: dict[str, Sent] = {}
+
+    def is_due(self, waiting: int, now: float) -> bool:
+        """Whether it is time to read the whole window from the table, with so many jobs waiting in Redis."""
+        return waiting <= self._size // 2 or now - self._read_at > LOOK_AGAIN
+
+    def place(self, jobs: Sequence[ReadyJob], now: float, *, whole: bool) -> tuple[Scores, Scores]:
+        """Return the scores of the jobs that are to be sent now, and of those that were sent before.
+
+        `whole`: the jobs are the whole window, so those that are not among them need not be remembered.
         """
-        try:
-            with self._db.transaction(SYSTEM) as tx:
-                tx.workers.forget_dead()
-            if self._writes_since is None:
-                self._writes_since = self._stopwatch()
-            settled = self._stopwatch() - self._writes_since >= self._rescue_after
-            rescued = rescue(self._db, self._types) if settled else 0
-        except NO_ANSWER:
-            self._writes_since = None
-            raise
-        return rescued
+        new: Scores = {}
+        before: Scores = {}
+        remembered = {} if whole else self._sent
+        for job_id, score, limited in jobs:
+            sent = self._sent.get(job_id)
+            if sent is None:
+                new[job_id] = score
+                remembered[job_id] = Sent(None, FIRST_WAIT)
+            # A limit may have refused what it would admit now.
+            elif limited or (sent.missing_since is not None and now - sent.missing_since >= sent.wait):
+                new[job_id] = score
+                remembered[job_id] = Sent(None, min(sent.wait * 2, LONGEST_WAIT))
+            else:
+                before[job_id] = score
+                remembered[job_id] = sent
+        if whole:
+            self.backlog = len(jobs) >= self._size
+            self._read_at = now
+        self._sent = remembered
+        return new, before
 
-    def fire(self) -> int:
-        """Enqueue what the calendar says is due, each fire once among all schedulers. Returns how many fired."""
-        fired = 0
-        with self._db.transaction(SYSTEM) as tx:
-            if not tx.fires.try_lock():
-                return 0
-            now = self._clock() if self._clock is not None else tx.now()
-            early = tx.fires.set_aside([schedule.name for schedule in self._schedules], now)
-            last = tx.fires.last(now)
-            for schedule in self._schedules:
-                if schedule.name in early:
-                    reason = "they are of a time still to come; it goes on by the clock of the database"
-                    log.warning("schedule.set_aside", schedule=schedule.name, fires=early[schedule.name], reason=reason)
-                if schedule.name in last:
-                    fired += _fire_due(tx, schedule, last[schedule.name], now)
-                else:
-                    _begin(tx, schedule, now)
-        return fired
-
-
-def _begin(tx: Tx, schedule: Schedule, now: datetime) -> None:
-    """First sight of a schedule: it begins now, and owes nothing for the time before."""
-    tx.fires.begin(schedule.name, now)
-    missed = latest_before(schedule, now)
-    log.info("schedule.begun", schedule=schedule.name, not_made_until=missed and missed.isoformat())
-
-
-def _fire_due(tx: Tx, schedule: Schedule, last: datetime, now: datetime) -> int:
-    fired = 0
-    for fire_at in to_fire(schedule, last, now):
-        fired += tx.fires.fire(schedule.name, fire_at, partial(schedule.enqueue, tx, fire_at))
-    if fired and (missed := skipped(schedule, last, now)):
-        span = {"first": missed[0].isoformat(), "last": missed[-1].isoformat()}
-        log.warning("schedule.skipped", schedule=schedule.name, fires=len(missed), **span)
-    return fired
+    def note_missing(self, before: Collection[str], missing: Collection[str], now: float) -> None:
+        """Remember which of the jobs sent `before` were not in Redis."""
+        for job_id in before:
+            sent = self._sent[job_id]
+            if (sent.missing_since is not None) != (job_id in missing):
+                self._sent[job_id] = sent._replace(missing_since=now if job_id in missing else None)

@@ -1,4 +1,4 @@
-"""The scheduler process: APScheduler ticks, the tables decide."""
+"""The scheduler process: a dispatcher, and duties that APScheduler starts. The tables decide, so any number may run."""
 
 import signal
 import threading
@@ -6,18 +6,21 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from queue import SimpleQueue
+from time import monotonic
 from types import FrameType
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from db.transaction import NO_ANSWER
+from db.transaction import NO_ANSWER, SYSTEM, Database
 from domain.ops.connections import Role, usual_pool
 from scheduler.dispatcher import TICK, Dispatcher
-from scheduler.schedule import SCHEDULES
+from scheduler.schedule import SCHEDULES, Calendar
 from workers.app import App, build
+from workers.engine.job import JobTypes
 from workers.engine.notifier import Notifier
+from workers.engine.outcomes import rescue
 from workers.runtime import logs
 from workers.runtime.redis_client import connect
 from workers.runtime.startup import when_served
@@ -57,17 +60,17 @@ def run(settings: Settings) -> None:
 
 
 class Ticker:
-    """The relay at work: its ringing on a thread of its own, which waits to be called; the rest on APScheduler."""
+    """The dispatcher on a thread of its own, which waits to be signalled, and the duties on APScheduler's threads."""
 
     def __init__(self, app: App) -> None:
         self._notifier = Notifier(connect(app.settings.redis_url, patience=TICK + 1, used_for="dispatching"))
-        dispatcher = Dispatcher(
-            app.db, self._notifier, app.job_types, SCHEDULES, clock=app.clock, rescue_after=RESCUE_EVERY
-        )
+        dispatcher = Dispatcher(app.db, self._notifier)
         self._stop = threading.Event()
         self._dispatching = threading.Thread(target=dispatcher.run, args=(self._stop,), name="dispatcher", daemon=True)
+        rescuer = Rescuer(app.db, app.job_types, after_outage=RESCUE_EVERY)
+        calendar = Calendar(app.db, SCHEDULES, clock=app.clock)
         self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
-        self._duties = [_guarded(dispatcher.rescue), _guarded(dispatcher.fire)]
+        self._duties = [_guarded(rescuer.rescue), _guarded(calendar.fire)]
         for duty, every in zip(self._duties, (RESCUE_EVERY, FIRE_EVERY), strict=True):
             self._clock.add_job(
                 duty,
@@ -80,18 +83,57 @@ class Ticker:
             )
 
     def start(self) -> None:
-        """Every duty is done once before this returns: who finds a scheduler ready finds the calendar begun."""
+        """Do every duty once, then go on in the background: who finds a scheduler ready finds the calendar begun."""
         for duty in self._duties:
             duty()
         self._clock.start()
         self._dispatching.start()
 
     def stop(self) -> None:
-        """What has begun is finished first."""
+        """Finish what has begun, and begin nothing more."""
         self._stop.set()
         self._clock.shutdown(wait=True)
         self._dispatching.join()
         self._notifier.close()
+
+
+class Rescuer:
+    """Returns the jobs of dead workers to their queues.
+
+    While nothing could be written, the living could not say that they live: after an outage of the database they get
+    `after_outage` to do so.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        job_types: JobTypes,
+        *,
+        after_outage: timedelta = timedelta(0),
+        stopwatch: Callable[[], float] = monotonic,
+    ) -> None:
+        self._db = db
+        self._types = job_types
+        self._after_outage = after_outage.total_seconds()
+        self._stopwatch = stopwatch
+        self._writable_since: float | None = None
+
+    def rescue(self) -> int:
+        """Return the number of jobs that were rescued.
+
+        Raises:
+            DatabaseUnavailable: nothing can be written.
+        """
+        try:
+            with self._db.transaction(SYSTEM) as tx:
+                tx.workers.delete_dead()
+            now = self._stopwatch()
+            if self._writable_since is None:
+                self._writable_since = now
+            return rescue(self._db, self._types) if now - self._writable_since >= self._after_outage else 0
+        except NO_ANSWER:
+            self._writable_since = None
+            raise
 
 
 def _guarded(duty: Callable[[], int]) -> Callable[[], None]:

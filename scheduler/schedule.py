@@ -1,31 +1,37 @@
-"""What runs when: the whole calendar. All times are UTC.
+"""The whole calendar: which job is enqueued when. All times are UTC.
 
-A fire is a row `(schedule, fire_at)` that is inserted together with its job, so any number of schedulers fire once.
+A schedule's run is a row `(schedule, fire_at)` that is inserted together with its job, so any number of schedulers
+enqueue it once.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from uuid import UUID
 
+import structlog
 from apscheduler.triggers.cron import CronTrigger
 
-from db.transaction import Tx
+from db.transaction import SYSTEM, Database, Tx
 from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily
 from workers.jobs.quota import reset_due
 from workers.jobs.reconcile import reconcile_billing, reconcile_identity
 from workers.jobs.upkeep import drop_bodies, prune
 
-MOST_FIRES_AT_ONCE = 1000
+log = structlog.get_logger()
+
+RUNS_AT_ONCE = 1000
+"""Missed runs of one schedule that are enqueued in one transaction, at most."""
 
 PATIENCE = timedelta(seconds=15)
-"""A scheduler that runs makes a fire within seconds."""
+"""How late a run may be before it means that no scheduler works."""
 
 
 class CatchUp(StrEnum):
-    """What to do about fires that were missed while no scheduler ran."""
+    """The missed runs that are enqueued when a scheduler works again: none, the latest, or all of them."""
 
     SKIP = "skip"
     LATEST = "latest"
@@ -34,7 +40,7 @@ class CatchUp(StrEnum):
 
 @dataclass(frozen=True)
 class Schedule:
-    """A timetable and what it enqueues. `grace` is how late a fire may come before it counts as missed."""
+    """A timetable and what it enqueues. A run that is later than `grace` counts as missed."""
 
     name: str
     trigger: CronTrigger
@@ -89,45 +95,85 @@ SCHEDULES = (
 )
 
 
-def fires_between(trigger: CronTrigger, after: datetime, until: datetime) -> Iterator[datetime]:
-    """Every fire time in (after, until]."""
-    while True:
-        fire_at = trigger.get_next_fire_time(None, after + timedelta(microseconds=1))
-        if fire_at is None or fire_at > until:
-            return
-        yield fire_at
-        after = fire_at
+class Calendar:
+    """Enqueues runs that are due. `clock` replaces the database's clock, for tests and rehearsals."""
+
+    def __init__(
+        self, db: Database, schedules: Sequence[Schedule], *, clock: Callable[[], datetime] | None = None
+    ) -> None:
+        self._db = db
+        self._schedules = schedules
+        self._clock = clock
+
+    def fire(self) -> int:
+        """Enqueue every run that is due, each once among all schedulers. Returns how many there were."""
+        enqueued = 0
+        with self._db.transaction(SYSTEM) as tx:
+            if not tx.schedule_runs.try_lock():
+                return 0
+            now = self._clock() if self._clock is not None else tx.now()
+            early = tx.schedule_runs.set_aside([schedule.name for schedule in self._schedules], now)
+            last = tx.schedule_runs.last(now)
+            for schedule in self._schedules:
+                if schedule.name in early:
+                    reason = "they are of a time still to come; it goes on by the clock of the database"
+                    log.warning("schedule.set_aside", schedule=schedule.name, runs=early[schedule.name], reason=reason)
+                if schedule.name in last:
+                    enqueued += _enqueue_due(tx, schedule, last[schedule.name], now)
+                else:
+                    _register(tx, schedule, now)
+        return enqueued
 
 
-def to_fire(schedule: Schedule, after: datetime, now: datetime) -> list[datetime]:
-    """The fires to make now, oldest first, given that `after` was the last one made."""
-    due = list(fires_between(schedule.trigger, after, now))
+def _register(tx: Tx, schedule: Schedule, now: datetime) -> None:
+    """Let a schedule that is seen for the first time begin now: it owes nothing for the time before."""
+    tx.schedule_runs.register(schedule.name, now)
+    missed = _latest_before(schedule, now)
+    log.info("schedule.begun", schedule=schedule.name, not_made_until=missed and missed.isoformat())
+
+
+def _enqueue_due(tx: Tx, schedule: Schedule, last: datetime, now: datetime) -> int:
+    due = runs_due(schedule, last, now)
+    enqueued = sum(tx.schedule_runs.fire(schedule.name, at, partial(schedule.enqueue, tx, at)) for at in due)
+    if enqueued and schedule.catch_up is not CatchUp.ALL:
+        skipped = [at for at in runs_between(schedule.trigger, last, now) if at not in due]
+        if skipped:
+            span = {"first": skipped[0].isoformat(), "last": skipped[-1].isoformat()}
+            log.warning("schedule.skipped", schedule=schedule.name, runs=len(skipped), **span)
+    return enqueued
+
+
+def runs_due(schedule: Schedule, after: datetime, now: datetime) -> list[datetime]:
+    """The times of the runs to enqueue now, oldest first, if `after` was the last one enqueued."""
+    due = list(runs_between(schedule.trigger, after, now))
     match schedule.catch_up:
         case CatchUp.ALL:
-            return due[:MOST_FIRES_AT_ONCE]
+            return due[:RUNS_AT_ONCE]
         case CatchUp.LATEST:
             return due[-1:]
         case CatchUp.SKIP:
-            return [fire_at for fire_at in due if now - fire_at <= schedule.grace]
+            return [at for at in due if now - at <= schedule.grace]
 
 
-def skipped(schedule: Schedule, after: datetime, now: datetime) -> list[datetime]:
-    """The fires that were missed and that the schedule's policy leaves out."""
-    if schedule.catch_up is CatchUp.ALL:
-        return []
-    made = set(to_fire(schedule, after, now))
-    return [fire_at for fire_at in fires_between(schedule.trigger, after, now) if fire_at not in made]
-
-
-def latest_before(schedule: Schedule, now: datetime) -> datetime | None:
-    """The last fire until `now`, of a year; None if there is none."""
-    for days in (1, 32, 366):
-        if fires := list(fires_between(schedule.trigger, now - timedelta(days=days), now)):
-            return fires[-1]
-    return None
+def runs_between(trigger: CronTrigger, after: datetime, until: datetime) -> Iterator[datetime]:
+    """Yield the time of every run in (after, until]."""
+    while True:
+        at = trigger.get_next_fire_time(None, after + timedelta(microseconds=1))
+        if at is None or at > until:
+            return
+        yield at
+        after = at
 
 
 def overdue_since(schedule: Schedule, last: Mapping[str, datetime], now: datetime) -> datetime | None:
-    """The fire that should have been made a while ago and was not, which means that no scheduler runs."""
-    due = to_fire(schedule, last[schedule.name], now - PATIENCE) if schedule.name in last else []
+    """The time of a run that should have been enqueued and was not, which means that no scheduler works."""
+    due = runs_due(schedule, last[schedule.name], now - PATIENCE) if schedule.name in last else []
     return due[0] if due else None
+
+
+def _latest_before(schedule: Schedule, now: datetime) -> datetime | None:
+    """The time of the last run until `now`; None if there was none for a year."""
+    for days in (1, 32, 366):
+        if runs := list(runs_between(schedule.trigger, now - timedelta(days=days), now)):
+            return runs[-1]
+    return None

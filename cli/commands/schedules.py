@@ -43,7 +43,7 @@ def list_schedules(as_json: AsJson = False) -> None:
 
     with session() as current, current.db.transaction(SYSTEM) as tx:
         now = tx.now()
-        last, made, ahead = tx.fires.last(now), tx.fires.made(now), tx.fires.still_to_come(now)
+        last, made, ahead = tx.schedule_runs.last(now), tx.schedule_runs.latest(now), tx.schedule_runs.count_ahead(now)
     rows = []
     for schedule in SCHEDULES:
         latest, by_hand = made.get(schedule.name), made.get(schedule.name + BY_HAND)
@@ -103,7 +103,7 @@ def fire(
     schedule = _named(name)
     with session() as current, current.db.transaction(SYSTEM) as tx:
         now = tx.now()
-        job_id = tx.fires.by_hand(schedule.name, now, lambda: schedule.enqueue(tx, now))
+        job_id = tx.schedule_runs.fire_by_hand(schedule.name, now, lambda: schedule.enqueue(tx, now))
     print_json({"id": job_id, "schedule": name, "fire_at": now}) if as_json else console().print(str(job_id))
 
 
@@ -116,9 +116,9 @@ def timetable(trigger: Any) -> str:
 
 
 def _fires(schedule: "Schedule", after: datetime, count: int) -> list[datetime]:
-    from scheduler.schedule import fires_between
+    from scheduler.schedule import runs_between
 
-    return list(islice(fires_between(schedule.trigger, after, FOREVER), count))
+    return list(islice(runs_between(schedule.trigger, after, FOREVER), count))
 
 
 def _named(name: str) -> "Schedule":

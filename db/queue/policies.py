@@ -1,4 +1,4 @@
-"""Queues as operators see them: how much waits and runs, and what was decided of a queue or of one tenant in it."""
+"""Queues as operators see them: how many jobs wait and run, and the policies (pauses and limits) in force."""
 
 from collections.abc import Collection
 from typing import Any
@@ -31,8 +31,8 @@ ON CONFLICT (queue, tenant_id) DO UPDATE
 SET max_running = excluded.max_running, max_running_per_tenant = excluded.max_running_per_tenant, updated_at = now()
 """
 
-# A policy that says nothing would cost every claim of its queue a second look.
-FORGET = """
+# A policy without a pause or a limit would cost every claim of its queue a second look.
+DELETE_EMPTY = """
 DELETE FROM queue_policies
 WHERE queue = %(queue)s AND paused_at IS NULL AND max_running IS NULL AND max_running_per_tenant IS NULL
 """
@@ -62,14 +62,14 @@ class Queues:
         self._driver = driver
 
     def pause(self, queue: str, tenant_id: UUID | None = None) -> None:
-        """Let no further job of the queue (of one tenant's in it) begin. Those that run go on."""
+        """Let no further job of the queue, or of one tenant in it, begin. Those that run go on."""
         self._driver.execute(PAUSE, {"queue": queue, "tenant_id": tenant_id})
 
     def resume(self, queue: str, tenant_id: UUID | None = None) -> bool:
-        """False if it was not paused."""
+        """End a pause; False if there was none."""
         values = {"queue": queue, "tenant_id": tenant_id}
         resumed = self._driver.execute(RESUME, values).rowcount == 1
-        self._driver.execute(FORGET, values)
+        self._driver.execute(DELETE_EMPTY, values)
         return resumed
 
     def limit(
@@ -80,24 +80,24 @@ class Queues:
         max_running: int | None = None,
         per_tenant: int | None = None,
     ) -> None:
-        """How many jobs may run at once: in the queue, of one tenant in it, or of each tenant. None: no limit.
+        """Limit how many jobs run at once: in the queue, of one tenant in it, or of each tenant. None: no limit.
 
         Replaces the limits that were there. What runs above a lower limit runs on.
         """
         values = {"queue": queue, "tenant_id": tenant_id, "max_running": max_running, "per_tenant": per_tenant}
         self._driver.execute(LIMIT, values)
-        self._driver.execute(FORGET, values)
+        self._driver.execute(DELETE_EMPTY, values)
 
     def policies(self) -> list[dict[str, Any]]:
-        """All decisions in force."""
+        """All pauses and limits in force."""
         return rows_of(self._driver, "SELECT * FROM queue_policies ORDER BY queue, tenant_id NULLS FIRST")
 
     def overview(self) -> list[dict[str, Any]]:
-        """Of each queue with live jobs: how many wait, are scheduled and run; and since when the oldest is due."""
+        """Count the jobs that wait, are scheduled and run, by queue with live jobs; `oldest` is the first due time."""
         return rows_of(self._driver, OVERVIEW)
 
 
 def read_policies(driver: psycopg.Connection[Any], queues: Collection[str]) -> dict[Place, Policy]:
-    """What binds the jobs of these queues."""
+    """The policies of these queues, by queue and tenant (None: the queue's own)."""
     rows = driver.execute(READ, (list(queues),), prepare=True)
     return {(queue, tenant_id): Policy(*decided) for queue, tenant_id, *decided in rows}

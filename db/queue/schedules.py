@@ -1,4 +1,4 @@
-"""The clock's memory: which fires of which schedule have happened."""
+"""The runs of schedules: which moments of which schedule have been enqueued, each with its job."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,23 +9,22 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
-CLOCK_LOCK = 0x766972616C01
-"""Key of the advisory lock under which one scheduler at a time works out the fires."""
+CALENDAR_LOCK = 0x766972616C01
+"""Key of the advisory lock under which one scheduler at a time works out the runs that are due."""
 
 BY_HAND = " by hand"
-"""Fires that a person makes are remembered under the schedule's name and this. The timetable goes on from its own last
-fire: one by hand at 12:30 must swallow neither the 12:00 that was missed nor the 13:00 to come."""
-
+"""Runs that a person starts are kept under the schedule's name and this. The timetable goes on from its own last run:
+one by hand at 12:30 must swallow neither the 12:00 that was missed nor the 13:00 to come."""
 
 SET_ASIDE = " set aside"
-"""Fires of a time that is still to come are kept under the schedule's name and this, and count as not made."""
+"""Runs of a time that is still to come are kept under the schedule's name and this, and count as not enqueued."""
 
 AHEAD = timedelta(minutes=5)
-"""How far in the future a fire may lie and still count: the clocks of two database servers differ, and a scheduler may
-have been stopped for a minute between reading the clock and looking at the fires."""
+"""How far in the future a run may lie and still count: the clocks of two database servers differ, and a scheduler may
+have been stopped for a minute between reading the clock and looking at the runs."""
 
-FORGOTTEN = timedelta(days=366)
-"""A schedule that has not fired for so long begins anew."""
+REMEMBERED = timedelta(days=366)
+"""A schedule that has not run for so long begins anew."""
 
 LAST = """
 SELECT schedule, max(fire_at) FROM schedule_fires
@@ -43,14 +42,14 @@ WITH early AS (
 SELECT schedule, count(*) FROM early GROUP BY schedule ORDER BY schedule
 """
 
-STILL_TO_COME = """
+COUNT_AHEAD = """
 SELECT CASE WHEN right(schedule, length(%(suffix)s)) = %(suffix)s
             THEN left(schedule, -length(%(suffix)s)) ELSE schedule END AS name, count(*)
 FROM schedule_fires WHERE fire_at > %(until)s GROUP BY name
 """
 
-# Not all fires: whatever an earlier one was to do, a later one has done.
-MADE = """
+# Not all runs: whatever an earlier one was to do, a later one has done.
+LATEST = """
 SELECT schedule, fire_at, job_id, coalesce(
     (SELECT status FROM job_queue WHERE id = job_id), (SELECT status FROM job_archive WHERE id = job_id LIMIT 1)
 ) AS status
@@ -62,8 +61,8 @@ FROM (
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A fire and its job; `status` is None if the job is gone, neither queued nor archived."""
+class ScheduleRun:
+    """A run and its job; `status` is None if the job is gone, neither queued nor archived."""
 
     schedule: str
     fire_at: datetime
@@ -71,41 +70,40 @@ class Made:
     status: str | None
 
 
-class Fires:
+class ScheduleRuns:
     """Query group."""
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
     def try_lock(self) -> bool:
-        """Until the end of this transaction, be the one scheduler that works out fires."""
-        row = self._driver.execute("SELECT pg_try_advisory_xact_lock(%s)", (CLOCK_LOCK,)).fetchone()
+        """Until the end of this transaction, be the one scheduler that works out runs; False if another one is."""
+        row = self._driver.execute("SELECT pg_try_advisory_xact_lock(%s)", (CALENDAR_LOCK,)).fetchone()
         return row is not None and bool(row[0])
 
     def last(self, now: datetime) -> dict[str, datetime]:
-        """The latest fire until `now` (or, for a schedule that never fired, its first sighting) of each schedule."""
-        values = {"since": now - FORGOTTEN, "until": now + AHEAD}
-        return dict(self._driver.execute(LAST, values).fetchall())
+        """The time of each schedule's latest run until `now`, or of its registration if it has none."""
+        return dict(self._driver.execute(LAST, _remembered(now)).fetchall())
 
     def set_aside(self, schedules: Sequence[str], now: datetime) -> dict[str, int]:
-        """Take back the fires of these schedules that lie in the future, so that each is made when its time comes.
+        """Take back the runs of these schedules that lie in the future, so that each is enqueued when its time comes.
 
-        They tell of a clock that ran ahead, or of a backup of another time. Returns how many, by schedule.
+        A clock ran ahead, or a backup is of another time. Returns how many runs there were, by schedule.
         """
         values = {"schedules": list(schedules), "until": now + AHEAD, "suffix": SET_ASIDE}
         return dict(self._driver.execute(MOVE_ASIDE, values).fetchall())
 
-    def still_to_come(self, now: datetime) -> dict[str, int]:
-        """How many fires of a time that is still to come are recorded or set aside, by schedule."""
+    def count_ahead(self, now: datetime) -> dict[str, int]:
+        """Count the runs of a time that is still to come, recorded or set aside, by schedule."""
         values = {"until": now + AHEAD, "suffix": SET_ASIDE}
-        return dict(self._driver.execute(STILL_TO_COME, values).fetchall())
+        return dict(self._driver.execute(COUNT_AHEAD, values).fetchall())
 
-    def begin(self, schedule: str, at: datetime) -> None:
-        """A schedule is seen for the first time: it owes nothing for the time before `at`."""
+    def register(self, schedule: str, at: datetime) -> None:
+        """Let a new schedule begin at this time: it owes nothing for the time before."""
         self._record(schedule, at)
 
     def fire(self, schedule: str, fire_at: datetime, enqueue: Callable[[], UUID]) -> bool:
-        """Make this fire with its job, in one transaction. False if it has been made already: nothing is enqueued."""
+        """Record this run and enqueue its job, in one transaction; False if it was recorded: nothing is enqueued."""
         if not self._record(schedule, fire_at):
             return False
         self._driver.execute(
@@ -114,20 +112,23 @@ class Fires:
         )
         return True
 
-    def by_hand(self, schedule: str, at: datetime, enqueue: Callable[[], UUID]) -> UUID:
-        """Make a fire off the timetable, which does not notice. Returns its job's id."""
+    def fire_by_hand(self, schedule: str, at: datetime, enqueue: Callable[[], UUID]) -> UUID:
+        """Enqueue a run off the timetable, which does not notice, and return its job's id."""
         job_id = enqueue()
         self.fire(schedule + BY_HAND, at, lambda: job_id)
         return job_id
 
-    def made(self, now: datetime) -> dict[str, Made]:
-        """The latest fire of each schedule until `now` that enqueued a job, and that job."""
-        values = {"since": now - FORGOTTEN, "until": now + AHEAD}
-        with self._driver.cursor(row_factory=class_row(Made)) as cursor:
-            return {made.schedule: made for made in cursor.execute(MADE, values)}
+    def latest(self, now: datetime) -> dict[str, ScheduleRun]:
+        """The latest run of each schedule until `now` that enqueued a job, and that job."""
+        with self._driver.cursor(row_factory=class_row(ScheduleRun)) as cursor:
+            return {run.schedule: run for run in cursor.execute(LATEST, _remembered(now))}
 
     def _record(self, schedule: str, fire_at: datetime) -> bool:
         inserted = self._driver.execute(
             "INSERT INTO schedule_fires (schedule, fire_at) VALUES (%s, %s) ON CONFLICT DO NOTHING", (schedule, fire_at)
         )
         return inserted.rowcount == 1
+
+
+def _remembered(now: datetime) -> dict[str, datetime]:
+    return {"since": now - REMEMBERED, "until": now + AHEAD}

@@ -42,7 +42,7 @@ FROM job_queue j WHERE j.id = %(id)s AND {LOST}
 FOR NO KEY UPDATE OF j SKIP LOCKED
 """
 
-FORGET_DEAD = """
+DELETE_DEAD = """
 DELETE FROM workers w
 WHERE w.lease_until < now() - interval '1 hour'
   AND NOT EXISTS (SELECT FROM job_queue j WHERE j.worker_id = w.id AND j.status = 'running')
@@ -125,9 +125,9 @@ class Workers:
             (worker_id,),
         )
 
-    def forget_dead(self) -> None:
+    def delete_dead(self) -> None:
         """Delete rows of processes that died long ago and own nothing."""
-        self._driver.execute(FORGET_DEAD)
+        self._driver.execute(DELETE_DEAD)
 
     def all(self) -> list[dict[str, Any]]:
         """Newest boot first, with the number of jobs each runs."""

@@ -1,4 +1,4 @@
-"""A scheduler's clockwork alone, with a simulated clock: `Relay.fire` over and over, at the time that the harness has
+"""The calendar alone, with a simulated clock: `Calendar.fire` over and over, at the time that the harness has
 written into the file `CHAOS_TIME` (Unix seconds). Run by R8 and R2, any number of copies at once."""
 
 import os
@@ -14,8 +14,7 @@ from apscheduler.triggers.cron import CronTrigger
 import tests.chaos.jobs
 import workers.jobs
 from db.transaction import DatabaseUnavailable, Tx
-from scheduler.dispatcher import Dispatcher
-from scheduler.schedule import CatchUp, Schedule
+from scheduler.schedule import Calendar, CatchUp, Schedule
 from tests.chaos import seams
 from tests.chaos.jobs.counted import effect
 from workers.app import build
@@ -59,10 +58,10 @@ def run() -> None:
     def clock() -> datetime:
         return datetime.fromtimestamp(float(told.read_text()), UTC)
 
-    dispatcher = Dispatcher(app.db, app.notifier, app.job_types, ALMANAC, clock=clock)
+    calendar = Calendar(app.db, ALMANAC, clock=clock)
     while True:
         with suppress(DatabaseUnavailable):
-            dispatcher.fire()
+            calendar.fire()
         time.sleep(0.003)
 
 

@@ -23,6 +23,7 @@ import db.postgres.connection
 import db.queue.claim
 import db.transaction
 import scheduler.dispatcher
+import scheduler.main
 from workers.engine.context import Context
 
 PUSHES = {"RPUSH", "LPUSH", "ZADD", "XADD", "PUBLISH", "EVALSHA", "EVAL"}
@@ -174,9 +175,9 @@ def cheat() -> None:
         db.queue.claim.Claims.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
         db.transaction.Tx.complete = _complete_alone  # type: ignore[method-assign]
     elif how == "sweeper":
-        scheduler.dispatcher.Dispatcher.notify = _do_nothing  # type: ignore[method-assign]
+        scheduler.dispatcher.Dispatcher.dispatch = _do_nothing  # type: ignore[method-assign]
     elif how == "reaper":
-        scheduler.dispatcher.Dispatcher.rescue = _do_nothing  # type: ignore[method-assign]
+        scheduler.main.Rescuer.rescue = _do_nothing  # type: ignore[method-assign]
     elif how:
         raise SystemExit(f"no such sabotage: {how}")
 
@@ -194,5 +195,5 @@ def _complete_alone(self: db.transaction.Tx, done: Any) -> None:
     self.transitions.complete([done])
 
 
-def _do_nothing(self: scheduler.dispatcher.Dispatcher) -> int:
+def _do_nothing(self: object, **options: object) -> int:
     return 0

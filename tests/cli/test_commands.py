@@ -434,7 +434,7 @@ def test_an_event_made_by_hand_is_of_the_account_that_is_set_up(away: Shell, tmp
 def test_the_doctor_finds_nothing_wrong_with_a_fresh_system(viral: Shell, app: App) -> None:
     drain_app(app)  # a worker has signed on
     with app.db.transaction(SYSTEM) as tx:
-        tx.fires.begin(reset_due.name, tx.now())  # and a scheduler
+        tx.schedule_runs.register(reset_due.name, tx.now())  # and a scheduler
     findings = viral.json("doctor")
     assert {finding["state"] for finding in findings} == {"ok"}, findings
     lines = viral.done("doctor").lines

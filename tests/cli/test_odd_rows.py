@@ -14,8 +14,9 @@ import pytest
 from psycopg import sql
 
 from db.transaction import SYSTEM
-from scheduler.dispatcher import STRANGE_AT_ONCE, Dispatcher
-from scheduler.schedule import SCHEDULES
+from scheduler.dispatcher import UNDECLARED_PER_ROUND, Dispatcher
+from scheduler.main import Rescuer
+from scheduler.schedule import SCHEDULES, Calendar
 from tests.builders import NOV_22, a_tenant, tenant
 from tests.cli.shell import Shell
 from workers.app import App
@@ -116,17 +117,19 @@ def paid(ctx: Context, tenant_id: UUID, count: int = 1) -> None:
 
 
 class Place:
-    """A system with one relay and one worker process, and a dashboard beside it."""
+    """A system with one dispatcher and one worker process, and a dashboard beside it."""
 
     def __init__(self, app: App, dashboard: psycopg.Connection[Any]) -> None:
         self.app = replace(app, job_types={**app.job_types, honest.name: honest, paid.name: paid})
         self.dashboard = dashboard
-        self.dispatcher = Dispatcher(app.db, app.notifier, self.app.job_types, SCHEDULES)
+        self.dispatcher = self.a_dispatcher()
         # However busy the machine is, no job takes its time.
         self.runner: Runner = self.app.runner(stopwatch=lambda: 0.0)
-        self.dispatcher._stopwatch = lambda: 0.0
         with app.db.transaction(SYSTEM) as tx:
             tx.workers.beat(self.runner.worker_id, hostname="h", pid=1, queues=tuple(QUEUES), version="", lease=LEASE)
+
+    def a_dispatcher(self) -> Dispatcher:
+        return Dispatcher(self.app.db, self.app.notifier, stopwatch=lambda: 0.0)
 
     def insert(self, table: str, row: dict[str, str]) -> bool:
         """Insert a row of SQL expressions, as a dashboard does; False if the database refuses it."""
@@ -152,10 +155,10 @@ class Place:
             self.dashboard.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
 
     def work(self, rounds: int) -> None:
-        """Let the relay and the worker have so many turns each."""
+        """Let the dispatcher and the worker work so many times each."""
         client = connect(self.app.settings.redis_url)
         for _ in range(rounds):
-            self.dispatcher.notify()
+            self.dispatcher.dispatch()
             for queue in QUEUES:
                 self.runner.run(queue, [each.decode() for each, _ in client.zpopmin(notifications_key(queue), 1000)])
         client.close()
@@ -224,8 +227,8 @@ def test_honest_neighbours_of_hundreds_of_odd_rows_run_and_are_listed(
     lost = place.enqueue(5)
     place.app.runner().claim(lost, quarantined=True)
 
-    place.dispatcher.fire()
-    place.dispatcher.rescue()
+    Calendar(place.app.db, SCHEDULES).fire()
+    Rescuer(place.app.db, place.app.job_types).rescue()
     place.work_until([*ours, *lost], rounds=30)
     assert tenant(place.app, due)["quota_reset_at"] > tenant(place.app, due)["created_at"] + timedelta(days=300)
 
@@ -277,7 +280,7 @@ def test_a_row_with_one_extreme_value_is_claimed_beside_its_neighbours(place: Pl
     assert len(claimed) + len(quarantined) == len(everything)
     with place.app.db.transaction(SYSTEM) as tx:
         tx.transitions.give_back(claimed)
-        scores = [turn.score for turn in tx.dispatch.next("default", 1000, {})]
+        scores = [ready.score for ready in tx.dispatch.next("default", 1000, {})]
     assert (min(scores) < -32_767_000_000, max(scores) > 32_767_000_000) == (True, True)
 
 
@@ -318,21 +321,21 @@ def test_a_tenant_with_odd_times_keeps_no_other_from_a_month_or_a_day(place: Pla
 def test_two_thousand_queues_that_nobody_declares_delay_none_that_is_declared(place: Place) -> None:
     place.dashboard.execute(
         "INSERT INTO job_queue (job_type, queue, priority) "
-        "SELECT 'testing.honest', 'strange ' || n, 0 FROM generate_series(1, 2000) AS n"
+        "SELECT 'testing.honest', 'undeclared ' || n, 0 FROM generate_series(1, 2000) AS n"
     )
     ours = place.enqueue(20)
     seen: list[str] = []
     with place.app.db.transaction(SYSTEM) as tx:
-        seen = tx.dispatch.ready_queues(tuple(QUEUES), after="", most=STRANGE_AT_ONCE)
+        seen = tx.dispatch.ready_queues(tuple(QUEUES), start="", limit=UNDECLARED_PER_ROUND)
     assert seen[0] == "default"
-    assert len(seen) == 1 + STRANGE_AT_ONCE
+    assert len(seen) == 1 + UNDECLARED_PER_ROUND
     place.work_until(ours, rounds=3)
-    place.dispatcher._next_strange = ""
+    dispatcher = place.a_dispatcher()
     looks = 0
-    while not looks or place.dispatcher._next_strange:
-        place.dispatcher.notify()
+    while not looks or dispatcher.next_undeclared:
+        dispatcher.dispatch()
         looks += 1
-    assert looks >= 2000 // STRANGE_AT_ONCE, "each of them has its turn, and no look at the table reads them all"
+    assert looks >= 2000 // UNDECLARED_PER_ROUND, "each of them is looked at, and no round reads them all"
 
 
 def test_what_no_release_can_read_does_not_stand_in_the_way_of_what_it_can(place: Place) -> None:

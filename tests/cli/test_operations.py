@@ -15,8 +15,7 @@ from db.queue.transitions import FailedAttempt
 from db.transaction import SYSTEM
 from domain.billing.tiers import TENANT_WEIGHTS
 from domain.text.readable import span
-from scheduler.dispatcher import Dispatcher
-from scheduler.schedule import SCHEDULES
+from scheduler.schedule import SCHEDULES, Calendar
 from tests.builders import a_tenant, job_row, new_id
 from tests.cli.shell import Shell, working
 from tests.drain import drain as drain_app
@@ -177,8 +176,8 @@ def test_a_senseless_limit(away: Shell, options: list[str], why: str) -> None:
 HOURLY = next(schedule for schedule in SCHEDULES if schedule.name == "quota.reset_due")
 
 
-def a_dispatcher(app: App) -> Dispatcher:
-    return Dispatcher(app.db, app.notifier, app.job_types, (HOURLY,))
+def a_calendar(app: App) -> Calendar:
+    return Calendar(app.db, (HOURLY,))
 
 
 def schedule(viral: Shell, name: str = "quota.reset_due") -> dict[str, Any]:
@@ -187,7 +186,7 @@ def schedule(viral: Shell, name: str = "quota.reset_due") -> dict[str, Any]:
 
 def seen_hours_ago(app: App, hours: int) -> None:
     with app.db.transaction(SYSTEM) as tx:
-        tx.fires.begin("quota.reset_due", tx.now() - timedelta(hours=hours))
+        tx.schedule_runs.register("quota.reset_due", tx.now() - timedelta(hours=hours))
 
 
 def test_schedules_are_listed_with_their_timetable(viral: Shell, app: App) -> None:
@@ -208,7 +207,7 @@ def test_what_nobody_fires_is_overdue(viral: Shell, app: App) -> None:
     assert schedule(viral)["last_fire"] is None
     assert schedule(viral)["overdue_since"].endswith(":00:00Z")
     assert "`viral scheduler`" in viral.done("schedules", "list").lines[-1]
-    assert a_dispatcher(app).fire() == 1
+    assert a_calendar(app).fire() == 1
     row = schedule(viral)
     assert row["overdue_since"] is None
     assert job_row(app, UUID(row["last_job_id"]))["job_type"] == "quota.reset_due"
@@ -221,7 +220,7 @@ def test_the_doctor_notices_that_no_scheduler_runs(viral: Shell, app: App) -> No
     assert verdict() == ("warn", "none has ever run: start one with `viral scheduler`")
     seen_hours_ago(app, 3)
     assert verdict() == ("warn", "quota.reset_due is overdue, so none runs: start one with `viral scheduler`")
-    a_dispatcher(app).fire()
+    a_calendar(app).fire()
     assert verdict() == ("ok", "fires in time")
 
 
@@ -232,7 +231,7 @@ def finding(viral: Shell, check: str) -> tuple[str, str]:
 def test_fires_of_a_time_to_come_are_told_before_and_after_they_are_set_aside(viral: Shell, app: App) -> None:
     seen_hours_ago(app, 3)
     with app.db.transaction(SYSTEM) as tx:
-        tx.fires.begin("quota.reset_due", tx.now() + timedelta(days=400))
+        tx.schedule_runs.register("quota.reset_due", tx.now() + timedelta(days=400))
     assert schedule(viral)["overdue_since"] is not None
     for fires in (1, 0):
         assert schedule(viral)["ahead"] == 1
@@ -243,13 +242,13 @@ def test_fires_of_a_time_to_come_are_told_before_and_after_they_are_set_aside(vi
         state, says = finding(viral, "calendar")
         assert state == "warn"
         assert says.startswith("fires of quota.reset_due are recorded for a time still to come")
-        assert a_dispatcher(app).fire() == fires
+        assert a_calendar(app).fire() == fires
     assert schedule(viral)["overdue_since"] is None
 
 
 def test_a_fire_whose_job_is_gone_is_told_until_the_next(viral: Shell, app: App) -> None:
     seen_hours_ago(app, 3)
-    a_dispatcher(app).fire()
+    a_calendar(app).fire()
     assert schedule(viral)["last_job"] == "pending"
     assert finding(viral, "calendar") == ("ok", "every last fire has its job, and none lies in the future")
     with app.db.transaction(SYSTEM) as tx:
@@ -308,18 +307,18 @@ def test_the_timetable_does_not_notice_a_fire_by_hand(viral: Shell, app: App) ->
     seen_hours_ago(app, 2)
     viral.done("schedules", "fire", "quota.reset_due")
     with app.db.transaction(SYSTEM) as tx:
-        assert tx.fires.last(now)["quota.reset_due"] < now - timedelta(hours=1)
-    assert a_dispatcher(app).fire() == 1, "the missed one"
+        assert tx.schedule_runs.last(now)["quota.reset_due"] < now - timedelta(hours=1)
+    assert a_calendar(app).fire() == 1, "the missed one"
     assert schedule(viral)["last_fire"] >= f"{top:%Y-%m-%dT%H:%M:%S}Z"
     viral.done("schedules", "fire", "quota.reset_due")
-    soon = Dispatcher(app.db, app.notifier, app.job_types, (HOURLY,), clock=lambda: top + timedelta(hours=2))
+    soon = Calendar(app.db, (HOURLY,), clock=lambda: top + timedelta(hours=2))
     assert soon.fire() == 1, "the next one"
 
 
 def test_a_fire_by_hand_is_no_first_sight_of_a_schedule(viral: Shell, app: App) -> None:
     viral.done("schedules", "fire", "quota.reset_due")
     with app.db.transaction(SYSTEM) as tx:
-        assert "quota.reset_due" not in tx.fires.last(tx.now())
+        assert "quota.reset_due" not in tx.schedule_runs.last(tx.now())
 
 
 def test_a_schedule_that_nobody_knows(away: Shell) -> None:
@@ -455,8 +454,8 @@ def test_a_job_that_is_not_there_is_one_line(viral: Shell) -> None:
     assert "no job has the id" in viral.refused("jobs", "explain", NOBODY)
 
 
-def test_the_place_in_line_is_the_one_that_the_dispatch_give(viral: Shell, app: App) -> None:
-    """While nothing runs and nothing is added, what is ahead of a job is what the relay would ring before it."""
+def test_the_jobs_ahead_are_those_that_would_be_dispatched_before_it(viral: Shell, app: App) -> None:
+    """While nothing runs and nothing is added, what is ahead of a job is what the dispatcher would send before it."""
     agency, free = a_tenant(app, subscription_tier="AGENCY"), a_tenant(app)
     for n, tenant_id in enumerate((agency, free, None, free, agency, agency, free, None, agency)):
         a_job(app, tenant_id=tenant_id, priority=5 if n % 4 else 3, cost=1 + n % 3)
@@ -465,7 +464,7 @@ def test_the_place_in_line_is_the_one_that_the_dispatch_give(viral: Shell, app: 
     viral.done("queues", "pause", "default", "--tenant", paused)
     running(app, a_worker(app), a_job(app, tenant_id=agency, cost=4))
     with app.db.transaction(SYSTEM) as tx:
-        line = [turn.job_id for turn in tx.dispatch.next("default", 1000, TENANT_WEIGHTS)]
+        line = [ready.job_id for ready in tx.dispatch.next("default", 1000, TENANT_WEIGHTS)]
         rows = [row for job_id in line if (row := tx.jobs.get(UUID(job_id))) is not None]
         places = [tx.explain.ahead(row, TENANT_WEIGHTS) for row in rows]
     assert len(line) == 9

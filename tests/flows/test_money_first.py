@@ -12,7 +12,6 @@ from domain.events.outcomes import Priority
 from integrations.clerk import webhooks as clerk
 from integrations.stripe import webhooks as stripe
 from scheduler.dispatcher import Dispatcher
-from scheduler.schedule import SCHEDULES
 from simulators.clerk.events import clerk_event, clerk_user
 from simulators.personas import Body, Persona
 from simulators.stripe.scenarios import SCENARIOS
@@ -62,14 +61,14 @@ def test_a_purchase_goes_before_the_logins_that_came_before_it(app: App, setting
         said_by_clerk(clerk_event("session.created", {"id": f"sess_{n}", **login}, at=NOV_22)) for n in range(LOGINS)
     ]
     store(app, logins)
-    dispatcher = Dispatcher(app.db, app.notifier, app.job_types, SCHEDULES)
-    assert dispatcher.notify() == LOGINS, "all of them wait in Redis before the others come"
+    dispatcher = Dispatcher(app.db, app.notifier)
+    assert dispatcher.dispatch() == LOGINS, "all of them wait in Redis before the others come"
 
     signed_up = said_by_clerk(clerk_event("user.created", clerk_user(who, created_at=NOV_22), at=NOV_22))
     purchase = [said_by_stripe(body) for body in SCENARIOS["a_checkout"](who, NOV_22, SOLD)]
     urgent = [stored.job_id for stored in store(app, [signed_up, *purchase])]
     app.notifier.notify({"events": {event.job_id: event.priority for event in (signed_up, *purchase)}})
-    dispatcher.notify()
+    dispatcher.dispatch()
     assert [priority for (priority,) in ask(app, "SELECT DISTINCT priority FROM job_queue ORDER BY 1")] == sorted(
         Priority
     )

@@ -18,8 +18,7 @@ from domain.billing.tiers import Tier
 from domain.quota.quota import add_months
 from integrations.clerk import webhooks as clerk
 from integrations.stripe import webhooks as stripe
-from scheduler.dispatcher import Dispatcher
-from scheduler.schedule import SCHEDULES
+from scheduler.schedule import SCHEDULES, Calendar
 from simulators.clerk.events import clerk_event, clerk_user
 from simulators.personas import Body, Persona
 from simulators.stripe.events import checkout_session, invoice, stripe_event, subscription
@@ -44,8 +43,8 @@ class House:
         self.now = NOV_22
         self.notified: list[Notifications] = []
         self.app = replace(app, clock=lambda: self.now)
-        self._dispatcher = Dispatcher(app.db, app.notifier, app.job_types, SCHEDULES, clock=self.app.clock)
-        self._dispatcher.fire()
+        self._calendar = Calendar(app.db, SCHEDULES, clock=self.app.clock)
+        self._calendar.fire()
         stripe_secrets = app.settings.reveal(app.settings.stripe_webhook_secret)
         clerk_secrets = app.settings.reveal(app.settings.clerk_webhook_signing_secret)
         self._secrets = {"stripe": stripe_secrets[0], "clerk": clerk_secrets[0]}
@@ -80,7 +79,7 @@ class House:
     def at(self, now: datetime) -> "House":
         """It is later now; the scheduler has noticed, and what it started is done."""
         self.now = now
-        self._dispatcher.fire()
+        self._calendar.fire()
         drain(self.app)
         return self
 

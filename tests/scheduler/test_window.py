@@ -1,4 +1,4 @@
-"""The relay's memory of a queue: what is lost is noticed within seconds, what waits is never sent again."""
+"""The dispatcher's memory of a queue: what is lost is noticed within seconds, what waits is never sent again."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.queue.dispatch import ReadyJob
-from scheduler.window import FIRST_WAIT, LONGEST_WAIT, WINDOW, Window
+from scheduler.dispatcher import FIRST_WAIT, LONGEST_WAIT, WINDOW, Window
 
 LONGEST_STEP = 1.0
 STEPS = st.lists(
@@ -22,9 +22,9 @@ STEPS = st.lists(
 
 @dataclass
 class World:
-    """The table, Redis and a relay, without any of them."""
+    """The table, Redis and a dispatcher, without any of them."""
 
-    line: Window = field(default_factory=Window)
+    window: Window = field(default_factory=Window)
     now: float = 0.0
     pending: list[str] = field(default_factory=list)
     redis: dict[str, float] = field(default_factory=dict)
@@ -39,14 +39,14 @@ class World:
         return taken
 
     def look(self) -> list[str]:
-        """As `Relay._ring_queue` does. Returns what was sent."""
-        dispatch = [ReadyJob(job, float(place), limited=False) for place, job in enumerate(self.pending[:WINDOW])]
-        new, known = self.line.place(dispatch, self.now, all_of_it=True)
-        missing = known.keys() - self.redis.keys()
-        self.redis.update({job: score for job, score in known.items() if job not in missing})
+        """As `Dispatcher` does. Returns what was sent."""
+        jobs = [ReadyJob(job, float(score), limited=False) for score, job in enumerate(self.pending[:WINDOW])]
+        new, before = self.window.place(jobs, self.now, whole=True)
+        missing = before.keys() - self.redis.keys()
+        self.redis.update({job: score for job, score in before.items() if job not in missing})
         assert not new.keys() & self.redis.keys(), "what waits is not sent again"
         self.redis.update(new)
-        self.line.note(known, missing, self.now)
+        self.window.note_missing(before, missing, self.now)
         for job in new:
             self.gone_since.pop(job, None)
         self.sent += len(new)

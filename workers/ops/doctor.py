@@ -208,7 +208,7 @@ def _workers(app: App) -> Verdict:
 def _scheduler(schedules: Mapping[str, OverdueSince], app: App) -> Verdict:
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
-        last = tx.fires.last(now)
+        last = tx.schedule_runs.last(now)
     if not last:
         return "warn", "none has ever run: start one with `viral scheduler`"
     late = [name for name, overdue_since in schedules.items() if overdue_since(last, now)]
@@ -221,7 +221,7 @@ def _calendar(schedules: Mapping[str, OverdueSince], app: App) -> Verdict:
     """What fires are recorded that say nothing of what was done."""
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
-        ahead, made = tx.fires.still_to_come(now), tx.fires.made(now)
+        ahead, made = tx.schedule_runs.count_ahead(now), tx.schedule_runs.latest(now)
     wrong = []
     if gone := sorted(schedules.keys() & {name for name, fire in made.items() if fire.status is None}):
         wrong.append(

@@ -58,7 +58,7 @@ def gather(
     tx: "Tx", job_id: UUID, *, version: str, known: Mapping[str, int], redis: Reason | None = None
 ) -> Facts | None:
     """None: there is no such job. The first thing of its transaction, so that all facts are of one moment."""
-    tx.explain.stand_still()
+    tx.explain.use_one_snapshot()
     job = tx.jobs.get(job_id) or tx.archive.get(job_id)
     if job is None:
         return None
@@ -72,9 +72,9 @@ def gather(
             "of_queue": policies.get(None, {}),
             "of_tenant": policies.get(job["tenant_id"], {}) if job["tenant_id"] else {},
             "running": tx.explain.running(job["queue"]),
-            "order_ahead": tx.explain.order_ahead(job),
+            "order_ahead": tx.explain.same_key_ahead(job),
             "ahead": tx.explain.ahead(job, TENANT_WEIGHTS),
-            "overslept": tx.explain.overslept(PATIENCE),
+            "overslept": tx.explain.overdue_since(PATIENCE),
             "redis": redis,
         }
     return Facts(**facts)

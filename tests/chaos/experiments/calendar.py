@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from scheduler.schedule import fires_between
+from scheduler.schedule import runs_between
 from tests.chaos.almanac import ALMANAC, BETWEEN, tell
 from tests.chaos.fleet import FAST, Fleet, Order
 from tests.chaos.ground import Place
@@ -52,7 +52,7 @@ def one_day(stage: Stage, finding: Finding, copies: int, hours: int) -> None:
         now = START
         for _ in range(hours * 60):
             before, now = now, now + timedelta(minutes=1)
-            due = {(each.name, at) for each in ALMANAC for at in fires_between(each.trigger, before, now)}
+            due = {(each.name, at) for each in ALMANAC for at in runs_between(each.trigger, before, now)}
             if not due:
                 continue
             moments += 1
@@ -108,7 +108,7 @@ def outage(
     back = (now + OUTAGE).replace(second=0)
     owed: set[Fire] = set()
     for each in ALMANAC:
-        missed = list(fires_between(each.trigger, now, back))
+        missed = list(runs_between(each.trigger, now, back))
         if each.catch_up == "latest":
             missed = missed[-1:]
         elif each.catch_up == "skip":

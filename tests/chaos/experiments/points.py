@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 
-from scheduler.schedule import fires_between
+from scheduler.schedule import runs_between
 from tests.chaos.almanac import ALMANAC, BETWEEN, tell
 from tests.chaos.experiments.calendar import FIRES, START, TWICE, clockwork
 from tests.chaos.fleet import FAST, Fleet, Order
@@ -116,7 +116,7 @@ class Crashes:
         """Five simulated minutes: the calendar owes what fires in them."""
         until(lambda: self.place.value(FIRES) >= self.fires or (self.fleet.tend() and False), "the fires")
         before, self.now = self.now, self.now + timedelta(minutes=5)
-        self.fires += sum(len(list(fires_between(each.trigger, before, self.now))) for each in ALMANAC)
+        self.fires += sum(len(list(runs_between(each.trigger, before, self.now))) for each in ALMANAC)
         tell(self.time_file, self.now)
 
     def await_taken(self) -> None:

@@ -164,9 +164,9 @@ def test_the_row_of_a_dead_process_stays_as_long_as_it_owns_a_job(app: App) -> N
     job_id = enqueue(app)
     claim(app, runner, job_id)
     with app.db.transaction(SYSTEM) as tx:
-        tx.workers.forget_dead()
+        tx.workers.delete_dead()
         assert [row["running"] for row in tx.workers.all()] == [1]
     reap(app)
     with app.db.transaction(SYSTEM) as tx:
-        tx.workers.forget_dead()
+        tx.workers.delete_dead()
         assert tx.workers.all() == []

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from db.transaction import SYSTEM, DatabaseUnavailable
 from domain.queue.retries import OUTAGES_FORGIVEN
-from scheduler.dispatcher import Dispatcher
+from scheduler.main import Rescuer
 from tests.builders import job_row
 from tests.conftest import Servers
 from tests.outages import read_only, refusing
@@ -234,18 +234,18 @@ def test_a_process_whose_heartbeats_were_refused_is_heard_again_at_once(bench: A
 def test_nobody_is_taken_for_dead_before_the_living_could_say_that_they_live(bench: App, servers: Servers) -> None:
     """The job's process had no chance to beat: its lease is over as if it were dead."""
     runner = bench.runner()
-    dispatcher = Dispatcher(bench.db, bench.notifier, bench.job_types, (), rescue_after=timedelta(seconds=0.3))
-    until(lambda: dispatcher.rescue() == 0 and dispatcher._writes_since is not None, "a first look")
+    rescuer = Rescuer(bench.db, bench.job_types, after_outage=timedelta(seconds=0.3))
+    assert rescuer.rescue() == 0
     [job_id] = enqueue(bench, 1)
-    let(lambda ctx: dispatcher_looks())
+    let(lambda ctx: look())
     looks: list[int] = []
 
-    def dispatcher_looks() -> None:
+    def look() -> None:
         with read_only(servers.postgres), pytest.raises(DatabaseUnavailable):
-            dispatcher.rescue()
-        looks.append(dispatcher.rescue())
+            rescuer.rescue()
+        looks.append(rescuer.rescue())
         Heartbeat(bench.db, runner, queues=("default",), version="1").beat()
-        until(lambda: looks.append(dispatcher.rescue()) or len(looks) > 50, "the time to be over", every=0.02)
+        until(lambda: looks.append(rescuer.rescue()) or len(looks) > 50, "the time to be over", every=0.02)
         raise RuntimeError("enough")
 
     runner.run_one(job_id)
@@ -254,11 +254,11 @@ def test_nobody_is_taken_for_dead_before_the_living_could_say_that_they_live(ben
 
 
 def test_the_dead_are_dead_after_an_outage_too(bench: App, servers: Servers) -> None:
-    dispatcher = Dispatcher(bench.db, bench.notifier, bench.job_types, (), rescue_after=timedelta(seconds=0.1))
+    rescuer = Rescuer(bench.db, bench.job_types, after_outage=timedelta(seconds=0.1))
     [job_id] = enqueue(bench, 1)
     dead = bench.runner()
     assert dead.claim([job_id], quarantined=False)[0]
     with read_only(servers.postgres), pytest.raises(DatabaseUnavailable):
-        dispatcher.rescue()
-    until(lambda: dispatcher.rescue() == 1, "the rescue", seconds=5)
+        rescuer.rescue()
+    until(lambda: rescuer.rescue() == 1, "the rescue", seconds=5)
     assert job_row(bench, job_id)["crashes"] == 1
