@@ -46,7 +46,7 @@ class JobTypeTwice(Exception):
 
 @dataclass(frozen=True)
 class App:
-    """What the doors (web, scheduler, cli) and the worker processes work with."""
+    """The parts that every entrypoint (web, scheduler, cli, worker) works with."""
 
     settings: Settings
     db: Database
@@ -60,7 +60,7 @@ class App:
     def runner(
         self, *, put_back: PutBack | None = None, stopwatch: Callable[[], float] = time.monotonic, batch_size: int = 1
     ) -> Runner:
-        """A runner for this boot of this process: its id is new, so no restart can keep a dead lease alive."""
+        """Make a runner for this boot of this process: its id is new, so no restart can keep a dead lease alive."""
         return Runner(
             self.db,
             self.job_types,
@@ -74,10 +74,12 @@ class App:
         )
 
     def check_schema(self) -> None:
-        """Raises:
-        SchemaNewer: this release must not work on this database.
-        RoleRefused: the role of the URL is not bound by row-level security, or lacks rights.
-        SchemaOlder, DatabaseUnavailable: it cannot yet.
+        """Check that this release may work on this database.
+
+        Raises:
+            SchemaNewer: it must not.
+            RoleRefused: the role of the URL is not bound by row-level security, or lacks rights.
+            SchemaOlder, DatabaseUnavailable: it cannot yet.
         """
         with self.db.transaction(SYSTEM) as tx:
             if missing := tx.health.missing_rights():
@@ -85,11 +87,11 @@ class App:
             check(tx.health.schema())
 
     def start(self) -> None:
-        """In a process that lives on: from here on no commit waits for Redis; a thread of its own notifies."""
+        """Start the thread that notifies: from here on no commit waits for Redis."""
         self.notifications.start()
 
     def stop(self) -> None:
-        """Notify of what has been committed; from here on each commit does so itself."""
+        """Send the notifications of past commits; from here on each commit sends its own."""
         self.notifications.stop(timeout=1)
 
     def close(self) -> None:
@@ -110,11 +112,9 @@ def build(
 ) -> App:
     """Put an application together; nothing is connected yet. `name` is what Postgres shows as application_name.
 
-    `pool_size` holds where no setting says another (`domain.ops.connections`). `pool_timeout` is the seconds that a
-    thread
-    waits for a connection while all of them are in use, where the URL says no other.
-    `packages` are where job types are looked for; `clock` replaces the database's clock as the source of `ctx.now()`,
-    for tests and rehearsals.
+    `pool_size` is used unless a setting has another (`domain.ops.connections`). `pool_timeout` is the seconds that a
+    thread waits for a connection while all of them are in use, unless the URL has another. Job types are looked for in
+    `packages`; `clock` replaces the database's clock as the source of `ctx.now()`, for tests and rehearsals.
 
     Raises:
         SettingsInvalid: a setting that every process needs is missing.

@@ -34,7 +34,7 @@ from workers.runtime.setting_types import (
 TREND_SOURCES = ("google-trends", "wikimedia", "hacker-news", "reddit", "youtube", "gnews")
 NO_SOURCES = ("none",)
 NEED_A_KEY = {"youtube": "youtube_api_key", "gnews": "gnews_api_key"}
-"""Sources, and the setting without which whoever names them gets nothing."""
+"""The setting that a source needs: without it the source returns nothing."""
 LOOPBACK = "127.0.0.1"
 JWKS_PATH = "/.well-known/jwks.json"
 
@@ -49,7 +49,7 @@ class SettingsInvalid(ViralError):
 
 
 class Settings(BaseSettings):
-    """What the processes are told from outside. Lists are comma-separated."""
+    """The environment of the processes. Lists are comma-separated."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
 
@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     anthropic_base_url: Https = ""
 
     outbound_private_hosts: HostNames = ()
-    """Names that outbound calls may follow to private addresses: a gateway in a network of one's own."""
+    """Hosts that outbound calls may reach at private addresses: a gateway in one's own network."""
 
     trends_contact: Header = "viral-dashboard-workers/0.1 (trend collector; contact the operator of this service)"
     google_trends_base_url: Https = "https://trends.google.com"
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     rate_limit_per_tenant: int = Field(default=600, ge=1, le=10_000_000)
     """Requests a minute."""
     rate_limit_per_address: int = Field(default=60, ge=1, le=10_000_000)
-    """Credentials a minute that nobody knows."""
+    """Unknown credentials a minute."""
 
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -111,18 +111,18 @@ class Settings(BaseSettings):
     worker_threads: int = Field(default=THREADS, ge=1, le=256)
     worker_grace_seconds: int = Field(default=20, ge=1, le=3600)
 
-    # What several settings say together is checked at the last of them: `data` has those before it that are sound.
+    # A rule over several settings is checked at the last of them: `data` has the valid ones before it.
 
     @field_validator("direct_url")
     @classmethod
-    def _of_the_same_database(cls, value: str, info: ValidationInfo) -> str:
+    def _direct_url_needs_database_url(cls, value: str, info: ValidationInfo) -> str:
         if value and info.data.get("database_url") == "":
             raise ValueError("is set and DATABASE_URL is not: what is migrated would not be what is worked on")
         return value
 
     @field_validator("stripe_secret_key")
     @classmethod
-    def _of_this_mode(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _key_is_of_the_mode(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         key, livemode = value.get_secret_value(), info.data.get("stripe_livemode")
         if key and livemode is not None and livemode != ("_live_" in key):
             raise ValueError("is a key of the other mode than STRIPE_LIVEMODE says")
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
 
     @field_validator("stripe_pro_price_id", "stripe_agency_price_id")
     @classmethod
-    def _one_plan_each(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _price_buys_one_plan(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for other in ("stripe_starter_price_id", "stripe_pro_price_id"):
             if info.field_name != other and (both := set(value).intersection(info.data.get(other, ()))):
                 raise ValueError(f"{min(both)} is in {other.upper()} too, and a price buys one plan")
@@ -138,14 +138,14 @@ class Settings(BaseSettings):
 
     @field_validator("reddit_client_secret")
     @classmethod
-    def _both_of_reddit(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _reddit_has_both(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if bool(value) != bool(info.data.get("reddit_client_id")):
             raise ValueError("REDDIT_CLIENT_ID and REDDIT_CLIENT_SECRET belong together; set both or neither")
         return value
 
     @field_validator("trend_sources")
     @classmethod
-    def _known_sources(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _sources_exist(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if value != NO_SOURCES and set(value) - set(TREND_SOURCES):
             raise ValueError(f"should name some of {', '.join(TREND_SOURCES)}, or be none")
         for source, key in NEED_A_KEY.items():
@@ -165,25 +165,25 @@ class Settings(BaseSettings):
 
     @property
     def pool_size(self) -> int:
-        """DB_POOL_SIZE, else `connection_limit` of DATABASE_URL; 0: neither says."""
+        """DB_POOL_SIZE, else `connection_limit` of DATABASE_URL; 0 if neither is set."""
         return self.db_pool_size or parse(self.database_url).pool_size or 0
 
     @property
     def owner_url(self) -> str:
-        """For migrations: the role that owns the tables."""
+        """The URL of the role that owns the tables, for migrations."""
         return self.direct_url or self.database_url
 
     @property
     def web_host(self) -> str:
-        """What the web server listens on; empty: every address of this machine.
+        """The host that the web server listens on; empty: every address of this machine.
 
-        Who sets PORT without HOST is a platform whose router calls from outside.
+        PORT without HOST is set by a platform whose router calls from outside.
         """
         return self.host or ("" if "port" in self.model_fields_set else LOOPBACK)
 
     @property
     def web_url(self) -> str:
-        """Where programs on this machine reach the web server."""
+        """The address at which programs on this machine reach the web server."""
         host = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(self.web_host, self.web_host)  # noqa: S104
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -196,7 +196,7 @@ class Settings(BaseSettings):
 
     @property
     def prices(self) -> PriceBook:
-        """Which tier each configured Stripe price buys."""
+        """The tier that each configured Stripe price buys."""
         return {
             **dict.fromkeys(self.stripe_starter_price_id, Tier.STARTER),
             **dict.fromkeys(self.stripe_pro_price_id, Tier.PRO),
@@ -208,16 +208,17 @@ class Settings(BaseSettings):
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings; `environment` stands in for the process's own. What stands around a value is not part of it.
+    """Read the settings; `environment` stands in for the process's own. Space around a value is not part of it.
 
     Raises:
         SettingsInvalid: names every variable that is malformed, and what it should be.
     """
-    found = os.environ if environment is None else environment
-    stripped = {name.lower(): value.strip() for name, value in found.items()}
-    given = {name: value for name, value in stripped.items() if value and name in Settings.model_fields}
+    variables = os.environ if environment is None else environment
+    stripped = {name.lower(): value.strip() for name, value in variables.items()}
     try:
-        return Settings.model_validate(given)
+        return Settings.model_validate(
+            {name: value for name, value in stripped.items() if value and name in Settings.model_fields}
+        )
     except ValidationError as error:
         raise SettingsInvalid(
             [
@@ -228,8 +229,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def require(settings: Settings, *names: str) -> None:
-    """Raises:
-    SettingsInvalid: lists every one of `names` that is empty.
+    """Check that the settings of these names are set.
+
+    Raises:
+        SettingsInvalid: lists every one that is empty.
     """
     missing = [name.upper() for name in names if not getattr(settings, name)]
     if missing:

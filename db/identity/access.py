@@ -1,4 +1,4 @@
-"""API keys. Their texts are not kept, only hashes."""
+"""API keys. Only the hash of a key's text is stored."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -33,18 +33,18 @@ BY_ID = f"{KEY} WHERE k.id = %(key_id)s AND k.tenant_id = %(tenant_id)s"
 
 ROLE = f"SELECT {role_in('%(tenant_id)s')} FROM users u WHERE u.id = %(user_id)s"
 
-WITH_ALL_THAT_IT_MADE = """
-WITH RECURSIVE line AS (
+REVOKE_WITH_DESCENDANTS = """
+WITH RECURSIVE descendants AS (
     SELECT id FROM api_keys WHERE id = %(key_id)s AND tenant_id = %(tenant_id)s
-    UNION SELECT k.id FROM api_keys k JOIN line ON k.parent_id = line.id AND k.tenant_id = %(tenant_id)s
+    UNION SELECT k.id FROM api_keys k JOIN descendants ON k.parent_id = descendants.id AND k.tenant_id = %(tenant_id)s
 )
 UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
-WHERE tenant_id = %(tenant_id)s AND id IN (SELECT id FROM line)
+WHERE tenant_id = %(tenant_id)s AND id IN (SELECT id FROM descendants)
 """
 
 # A key stands as long as its maker has the account whose tenant it is, a membership that had begun when it was made, or
 # (of a row that another program made) the place that the row says. Whoever leaves and joins again makes new ones.
-OF_LEAVERS = f"""
+REVOKE_OF_LEAVERS = f"""
 UPDATE api_keys k SET revoked_at = now() FROM users u
 WHERE u.id = k.maker_id AND k.revoked_at IS NULL AND k.tenant_id = ANY(%(tenants)s::uuid[])
 AND (%(clerk_id)s::text IS NULL OR u.clerk_id = %(clerk_id)s) AND (u.deleted_at IS NOT NULL OR NOT (
@@ -57,8 +57,8 @@ AND (%(clerk_id)s::text IS NULL OR u.clerk_id = %(clerk_id)s) AND (u.deleted_at 
 
 
 class Access:
-    """Query group. Who answers for a key is the system's to know: `key`, `key_of`, `role` and `revoke_of_leavers` want
-    its scope."""
+    """Query group. `key`, `key_of`, `role` and `revoke_of_leavers` read other tenants' people: they need the system's
+    scope."""
 
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
@@ -70,7 +70,7 @@ class Access:
         return self._key(BY_ID, {"tenant_id": tenant_id, "key_id": key_id})
 
     def role(self, tenant_id: UUID, user_id: UUID) -> Role | None:
-        """Return what the person is in the tenant now; None if they do not answer for it."""
+        """Return the person's role in the tenant now; None if they have none."""
         role = self._sql.exec_driver_sql(ROLE, {"tenant_id": tenant_id, "user_id": user_id}).scalar_one_or_none()
         return None if role is None else Role(role)
 
@@ -78,20 +78,20 @@ class Access:
         self._sql.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=now))
 
     def keys(self, tenant_id: UUID) -> list[dict[str, Any]]:
-        """The tenant's keys, newest first, those that are over included; all columns but the hash. `created_by` is
+        """Return the tenant's keys, newest first, ended ones included; all columns but the hash. `created_by` is
         `user:ID`, `key:ID`, `operator` or `unknown`."""
         query = select(*SHOWN).where(api_keys.c.tenant_id == tenant_id)
         newest_first = query.order_by(api_keys.c.created_at.desc(), api_keys.c.id.desc())
         return [dict(row) for row in self._sql.execute(newest_first).mappings()]
 
     def count_usable(self, tenant_id: UUID, now: datetime) -> int:
-        """How many keys the tenant has; it gets and loses no other one until this transaction ends."""
+        """Count the tenant's usable keys; it gets and loses none until this transaction ends."""
         self._lock(tenant_id)
         of_tenant = select(func.count()).where(api_keys.c.tenant_id == tenant_id, _is_usable(now))
         return self._sql.execute(of_tenant).scalar_one()
 
     def add_key(self, key_id: UUID, tenant_id: UUID, key: NewKey) -> dict[str, Any]:
-        """The row as it is stored, without the hash."""
+        """Store the key and return its row, without the hash."""
         values = {
             "id": key_id,
             "tenant_id": tenant_id,
@@ -111,11 +111,11 @@ class Access:
         self._sql.execute(update(api_keys).where(this).values(name=name))
 
     def revoke_key(self, tenant_id: UUID, key_id: UUID) -> bool:
-        """Revoke the key and all keys that it made; those that are revoked already stay so since then. Returns whether
-        the tenant has such a key."""
+        """Revoke the key and all keys that it made; a key that is revoked already keeps its time. Returns whether the
+        tenant has such a key."""
         self._lock(tenant_id)
-        given = {"tenant_id": tenant_id, "key_id": key_id}
-        return self._sql.exec_driver_sql(WITH_ALL_THAT_IT_MADE, given).rowcount > 0
+        parameters = {"tenant_id": tenant_id, "key_id": key_id}
+        return self._sql.exec_driver_sql(REVOKE_WITH_DESCENDANTS, parameters).rowcount > 0
 
     def revoke_of_leavers(self, tenants_of: Sequence[UUID], *, made_by: str | None = None) -> None:
         """Lock these tenants, and revoke their keys whose makers have left: all, or those `made_by` one Clerk user."""
@@ -123,13 +123,13 @@ class Access:
             return
         these = select(tenants.c.id).where(tenants.c.id.in_(tenants_of)).order_by(tenants.c.id)
         self._sql.execute(against_changes(these))
-        self._sql.exec_driver_sql(OF_LEAVERS, {"tenants": list(tenants_of), "clerk_id": made_by})
+        self._sql.exec_driver_sql(REVOKE_OF_LEAVERS, {"tenants": list(tenants_of), "clerk_id": made_by})
 
     def _lock(self, tenant_id: UUID) -> None:
         self._sql.execute(against_changes(select(tenants.c.id).where(tenants.c.id == tenant_id)))
 
-    def _key(self, query: str, given: dict[str, Any]) -> Key | None:
-        row = self._sql.exec_driver_sql(query, given).one_or_none()
+    def _key(self, query: str, parameters: dict[str, Any]) -> Key | None:
+        row = self._sql.exec_driver_sql(query, parameters).one_or_none()
         if row is None:
             return None
         role = None if row.role is None else Role(row.role)

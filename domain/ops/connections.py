@@ -1,6 +1,6 @@
-"""How many connections to Postgres each process holds at most.
+"""The number of connections to Postgres that each process holds at most.
 
-A thread of ours holds a connection for milliseconds, never while it waits for somebody outside, and never two at once
+A thread of ours holds a connection for milliseconds, never during a call to the outside, and never two at once
 (`db.transaction.SecondConnection`). So a pool is smaller than the threads that share it, and even one connection is
 enough: then threads wait for each other, and work goes on.
 """
@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 PROCESSES, THREADS = 2, 8
-"""Of a worker dyno, if nobody says otherwise."""
+"""The defaults of a worker dyno."""
 
 
 class Role(StrEnum):
@@ -19,12 +19,12 @@ class Role(StrEnum):
 
 
 BESIDE_THE_POOL: Final = {Role.WEB: 3, Role.WORKER: 1, Role.SCHEDULER: 0}
-"""Connections that must not wait for the others: of web the webhook writer's, the usage writer's and the readiness
-check's, of a worker the heartbeat's."""
+"""Connections outside the pool, for work that must not wait for it: the webhook writer's, the usage writer's and the
+readiness check's of web, and the heartbeat's of a worker."""
 
 
 def usual_pool(role: Role, threads: int = THREADS) -> int:
-    """The size of a process's pool where DB_POOL_SIZE says nothing. `threads` are those of a worker process."""
+    """Return the size of a process's pool without DB_POOL_SIZE. `threads` are those of a worker process."""
     match role:
         case Role.WEB:
             return 4
@@ -35,7 +35,7 @@ def usual_pool(role: Role, threads: int = THREADS) -> int:
 
 
 def of_process(role: Role, *, pool: int = 0, threads: int = THREADS) -> int:
-    """What one process holds at most. `pool` is DB_POOL_SIZE; 0: the usual one."""
+    """Return the most that one process holds. `pool` is DB_POOL_SIZE; 0: the usual one."""
     return (pool or usual_pool(role, threads)) + BESIDE_THE_POOL[role]
 
 
@@ -48,7 +48,7 @@ def of_fleet(
     threads: int = THREADS,
     pool: int = 0,
 ) -> int:
-    """What so many dynos hold at most, each worker dyno running `processes`."""
+    """Return the most that so many dynos hold; each worker dyno runs `processes`."""
     return (
         web * of_process(Role.WEB, pool=pool)
         + workers * processes * of_process(Role.WORKER, pool=pool, threads=threads)

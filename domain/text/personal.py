@@ -1,7 +1,7 @@
-"""What is personal in what we keep, and how it is taken out: rules for forgetting somebody.
+"""Personal data in stored values, and how it is removed when a person is deleted.
 
 An *identifier* is a text that stands for one person wherever it is found: an e-mail address, a telephone number, the
-address of a picture, a user name beside them. A name is none: others have it too, and it is a word in other texts.
+address of a picture, a user name beside them. A name is not one: others have it too, and it is a word in other texts.
 """
 
 import json
@@ -23,14 +23,14 @@ DESCRIBES_A_PERSON = frozenset(
 """Fields of Stripe's objects, wherever they stand. Nothing here reads them (`domain/billing/events.py`)."""
 
 IDENTIFIES = frozenset({"email_address", "phone_number", "image_url", "profile_image_url", "email", "identifier"})
-"""Fields of Clerk's objects that hold an identifier; of theirs, user names are too short to be one."""
+"""Fields of Clerk's objects that hold an identifier. Clerk's user names are too short to be one."""
 
 SHORTEST = 6
-"""Characters of an identifier. What is shorter may be part of any text."""
+"""The fewest characters of an identifier: a shorter text may be part of any other."""
 
 SAFE_IN_LINKS = ("", "@", "+", "/", ":/", "!*'()", "!*'()@", ";/?:@&=+$,#!*'()")
-"""What those who write links leave as it is, beside letters, digits and `_.-~`: form fields, paths, JavaScript's
-`encodeURIComponent` and `encodeURI`."""
+"""Characters that encoders of links leave as they are, beside letters, digits and `_.-~`: form fields, paths,
+JavaScript's `encodeURIComponent` and `encodeURI`."""
 
 
 def identifiers(*values: Any) -> list[str]:
@@ -40,7 +40,7 @@ def identifiers(*values: Any) -> list[str]:
 
 
 def without_people(value: Any) -> Any:
-    """Return the payload of an event of Stripe without what describes people; what it says of money is untouched."""
+    """Return the payload of a Stripe event without the fields that describe people; those about money are untouched."""
     match value:
         case Mapping():
             return {key: None if key in DESCRIBES_A_PERSON else without_people(each) for key, each in value.items()}
@@ -77,11 +77,11 @@ def written(words: Collection[str]) -> list[str]:
 
 
 def _without(text: str, word: str) -> str:
-    small, sought = text.lower(), word.lower()
-    if len(small) != len(text):  # letters that are more than one in small, as İ: where they are is not known
+    lowered, sought = text.lower(), word.lower()
+    if len(lowered) != len(text):  # some letters, as İ, are two in lower case: the positions differ
         return text.replace(word, MASK)
     parts, at = [], 0
-    while (found := small.find(sought, at)) >= 0:
+    while (found := lowered.find(sought, at)) >= 0:
         parts.append(text[at:found])
         at = found + len(sought)
     return MASK.join([*parts, text[at:]])

@@ -1,7 +1,7 @@
-"""Texts of errors without the data that provoked them: an error outlives the person whose data it repeats.
+"""Redact texts of errors: an error outlives the person whose data provoked it.
 
-Errors are kept in `job_attempts` and in logs, where nobody can be forgotten any more. So what is written down of one
-says what kind of value was wrong and where, and never the value.
+Errors are kept in `job_attempts` and in logs, where no person can be deleted any more. So a recorded error says
+which kind of value was wrong and where, and never the value.
 """
 
 import re
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 MASK = "…"
 LONGEST = 10_000
-"""Characters of a text that are looked at and kept; of a longer one the middle is left out."""
+"""Characters of a text that are searched and kept; a longer one loses its middle."""
 
-# What repeats is bounded, so that no text takes more than linear time.
+# Repetitions are bounded, so that no text takes more than linear time.
 _EMAIL = re.compile(r"[^\s@<>\"'(),:;=\[\]{}]{1,64}@[^\s@<>\"'(),:;=\[\]{}]{1,255}")
 _URL = re.compile(
     r"\b([a-z][a-z0-9+.-]{0,20}://)(?:[^\s/@]{0,255}@)?([^\s/?#\"'<>()@]*)[/?#][^\s\"'<>()]*", re.IGNORECASE
@@ -20,8 +20,8 @@ _IP = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?<![\w:])(?:[0-9a-f]{0,4}:){3,7}
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,60}|\d{1,6}")
 _PHONE = re.compile(r"\+\d[\d ().-]{5,20}\d")
 _QUOTED = re.compile(r"(?<!\w)(['\"“])(?:.*(['\"”])|.*)", re.DOTALL)
-"""From the first quote to the last one, since a value may hold quotes itself; if there is but one, to the end. What
-stands in backquotes is code."""
+"""From the first quote to the last one, since a value may hold quotes itself; if there is only one, to the end. Text in
+backquotes is code."""
 
 
 def without_addresses(text: str) -> str:
@@ -30,7 +30,7 @@ def without_addresses(text: str) -> str:
 
 
 def without_values(text: str) -> str:
-    """Mask everything that may be a value: what stands in quotes, addresses of all kinds, telephone numbers."""
+    """Mask everything that may be a value: quoted text, addresses of all kinds, telephone numbers."""
     text = _QUOTED.sub(lambda quoted: f"{quoted[1]}{MASK}{quoted[2] or ''}", shortened(text))
     text = _URL.sub(rf"\1\2/{MASK}", text)
     for pattern in (_EMAIL, _IP, _PHONE):

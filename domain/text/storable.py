@@ -1,5 +1,5 @@
-"""Text and JSON that PostgreSQL can store. What it cannot is replaced and not refused: a refusal would come after the
-effect that the text tells of, and whoever caused the effect would cause it again.
+"""Make text and JSON storable in PostgreSQL. Unstorable parts are replaced and not refused: an error would come after
+the effect that the text reports, and a retry would cause the effect again.
 
 U+0000 and halves of surrogate pairs become U+FFFD; numbers that are not finite, or too long for Python to read back,
 become null. `db/postgres/values.py` puts every text and every JSON value through here on its way to Postgres.
@@ -27,7 +27,7 @@ _UNSTORABLE_ESCAPE = re.compile(r"\\u(?:0000|d[89a-f])")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Replaced = set[str]
-"""In words, what was replaced by what."""
+"""Descriptions of replacements."""
 
 
 class Unstorable(Rejected):
@@ -39,14 +39,14 @@ def is_storable(text: str) -> bool:
 
 
 def storable_text(text: str) -> str:
-    """Replace what no text of Postgres can hold; two halves of a pair, side by side, become their character."""
+    """Replace characters that Postgres cannot hold; two halves of a pair, side by side, become their character."""
     if is_storable(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", REPLACEMENT)
 
 
 def storable(value: Any, *, deepest: int = DEEPEST) -> tuple[Any, Replaced]:
-    """Return the JSON value as `jsonb` can hold it, and what had to be replaced. What needs no change is not copied.
+    """Return the JSON value as `jsonb` can hold it, and the replacements. A value that needs none is not copied.
 
     Raises:
         Unstorable: it has more than `deepest` levels.
@@ -84,7 +84,7 @@ def to_json(value: Any) -> str:
     except (ValueError, RecursionError):
         pass
     else:
-        # Each of these is a glance; nearly no value needs more.
+        # These checks are cheap; nearly no value needs more.
         shallow = text.count("[") + text.count("{") <= DEEPEST
         if shallow and not ("\\u" in text and _UNSTORABLE_ESCAPE.search(text)):
             return text

@@ -1,25 +1,25 @@
-"""Text of others that a terminal shows and does not obey.
+"""Make the text of others safe to show: a terminal prints it and obeys nothing in it.
 
 A payload, a name or an error may hold characters that move the cursor, recolour or rename the window (C0, C1), reorder
-what is read (bidirectional controls) or are not seen at all (zero-width characters, line and paragraph separators).
+the text (bidirectional controls) or are not seen at all (zero-width characters, line and paragraph separators).
 Each of them is written as its escape.
 """
 
 import re
 from collections.abc import Callable
 
-_QUARANTINED = re.compile(r"[^\x20-\x7e]+")
+_UNUSUAL = re.compile(r"[^\x20-\x7e]+")
 _SPACES = frozenset("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
 """Spaces of other widths: `str.isprintable` does not know them, and they do nothing but part words."""
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    r"""The text with every unseen character as Python writes it (`\x1b`, `\u202e`); those of `keep` stay."""
+    r"""Return the text with every unseen character as Python writes it (`\x1b`, `\u202e`), but for those in `keep`."""
     return _escaped(text, keep, _as_python)
 
 
 def visible_json(text: str) -> str:
-    r"""JSON text with every unseen character within its strings as `\uXXXX`: what is parsed of it stays equal."""
+    r"""Return JSON text with every unseen character in its strings as `\uXXXX`: it still parses to an equal value."""
     return _escaped(text, "\n\t", _as_json)
 
 
@@ -30,7 +30,7 @@ def is_visible(character: str) -> bool:
 def _escaped(text: str, keep: str, escape: Callable[[str], str]) -> str:
     if text.isprintable():
         return text
-    return _QUARANTINED.sub(
+    return _UNUSUAL.sub(
         lambda run: "".join(each if is_visible(each) or each in keep else escape(each) for each in run[0]), text
     )
 

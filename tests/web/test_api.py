@@ -39,8 +39,8 @@ class Api:
 
     def __init__(self, app: App, **options: Any) -> None:
         sessions = Verifier(PemKeys(INSTANCE.pem()), issuer=INSTANCE.issuer, parties=(PAGE,))
-        given: dict[str, Any] = {"sessions": sessions, "clock": NOW.timestamp, "origins": (PAGE,)}
-        self._web = Starlette(routes=[Mount("/api", create_api(app, **(given | options)))])
+        defaults: dict[str, Any] = {"sessions": sessions, "clock": NOW.timestamp, "origins": (PAGE,)}
+        self._web = Starlette(routes=[Mount("/api", create_api(app, **(defaults | options)))])
 
     def __call__(self, method: str, path: str, credential: str | None = None, **options: Any) -> httpx.Response:
         headers = options.pop("headers", {}) | ({"Authorization": f"Bearer {credential}"} if credential else {})
@@ -95,18 +95,18 @@ def test_a_signed_in_person_comes_to_their_tenant(app: App, api: Api) -> None:
     a_user(app, "user_bob")
     answer = api("GET", "/user", a_session())
     assert answer.status_code == 200
-    said = answer.json()
-    assert (said["tenant"]["id"], said["tenant"]["tier"], said["role"]) == (str(tenant_id), "FREE", "ADMIN")
-    assert said["usage"] == api("GET", "/user/usage", a_session()).json()
-    assert (said["usage"]["quota"], said["usage"]["remaining"]) == (10, 10)
+    body = answer.json()
+    assert (body["tenant"]["id"], body["tenant"]["tier"], body["role"]) == (str(tenant_id), "FREE", "ADMIN")
+    assert body["usage"] == api("GET", "/user/usage", a_session()).json()
+    assert (body["usage"]["quota"], body["usage"]["remaining"]) == (10, 10)
 
 
 def test_a_key_comes_to_its_tenant_with_its_scopes(app: App, api: Api) -> None:
     tenant_id = a_tenant(app)
     key = a_key(app, tenant_id, "account:read", "of a later release")
-    said = api("GET", "/user", key).json()
-    assert (said["tenant"]["id"], said["user_id"], said["role"]) == (str(tenant_id), None, None)
-    assert said["scopes"] == ["account:read"]
+    body = api("GET", "/user", key).json()
+    assert (body["tenant"]["id"], body["user_id"], body["role"]) == (str(tenant_id), None, None)
+    assert body["scopes"] == ["account:read"]
 
 
 def test_a_persons_role_decides_what_they_may_do(app: App, api: Api) -> None:
@@ -163,10 +163,10 @@ def test_a_session_in_an_organization_comes_to_the_organizations_tenant(app: App
     member = clerk_membership(ada, created_at=NOW)
     a_clerk_event(app, clerk_event("organizationMembership.created", member, at=NOW), "msg_2")
     drain(app)
-    said = api("GET", "/user", a_session(**claims)).json()
-    assert said["tenant"]["name"] == "Acme"
+    body = api("GET", "/user", a_session(**claims)).json()
+    assert body["tenant"]["name"] == "Acme"
     # The token's role is a claim about Clerk's roles; ours says what they may do here.
-    assert (said["tenant"]["id"] != str(own), said["role"]) == (True, "MEMBER")
+    assert (body["tenant"]["id"] != str(own), body["role"]) == (True, "MEMBER")
     assert refused(api("GET", "/user", a_session(sub="user_bob", **claims))) == (403, "ACCOUNT_PENDING")
 
     gone = clerk_event("organization.deleted", clerk_deleted_organization(ada), at=NOW)
@@ -263,7 +263,7 @@ def test_when_a_key_was_used_is_written_now_and_then(app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "where"),
+    ("request_body", "where"),
     [
         ({"scopes": ["account:read"]}, "name"),
         ({"name": "", "scopes": ["account:read"]}, "name"),
@@ -275,9 +275,9 @@ def test_when_a_key_was_used_is_written_now_and_then(app: App) -> None:
         ({"name": "x", "scopes": ["account:read"], "expires_at": "9999-01-01T00:00:00Z"}, "expires_at"),
     ],
 )
-def test_a_key_that_makes_no_sense_is_refused(app: App, api: Api, wish: dict[str, Any], where: str) -> None:
+def test_a_key_that_makes_no_sense_is_refused(app: App, api: Api, request_body: dict[str, Any], where: str) -> None:
     a_user(app)
-    answer = api("POST", "/keys", a_session(), json=wish)
+    answer = api("POST", "/keys", a_session(), json=request_body)
     assert refused(answer) == (422, "INVALID")
     assert where in answer.json()["error"]
     assert api("GET", "/keys", a_session()).json() == []

@@ -1,4 +1,4 @@
-"""Buying a plan through the API: the door is ours, Stripe is an account on this machine, asked by its own SDK."""
+"""Buying a plan through the API: the endpoint is ours, Stripe is an account on this machine, asked by its own SDK."""
 
 import threading
 from collections.abc import Callable
@@ -125,10 +125,10 @@ def test_nobody_is_sold_a_second_subscription(
     customer_id = tenant(selling, tenant_id)["stripe_customer_id"]
     who = Persona(tenant_id, customer_id, "sub_ada", "user_ada", "ada@example.com")
     stripe.books["subscriptions"].append(subscription(who, NOV_22, (NOV_22, NOV_22), status=status))
-    said = api("POST", "/billing/checkout", a_session(), json=PURCHASE)
-    assert said.status_code == answer
+    response = api("POST", "/billing/checkout", a_session(), json=PURCHASE)
+    assert response.status_code == answer
     if answer == 409:
-        assert refused(said) == (409, "ALREADY_SUBSCRIBED")
+        assert refused(response) == (409, "ALREADY_SUBSCRIBED")
 
 
 @pytest.mark.parametrize(

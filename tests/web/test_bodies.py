@@ -203,7 +203,7 @@ class Sender:
 
 
 def test_large_bodies_that_stop_give_way_to_those_that_come() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         bodies = LargeBodies(most=10 * LARGE)
         stopped = [Sender(bodies) for _ in range(8)]
         for each in stopped:
@@ -219,11 +219,11 @@ def test_large_bodies_that_stop_give_way_to_those_that_come() -> None:
         assert sum(isinstance(each, TooManyBodies) for each in found) >= 4
         assert bodies.free == 10 * LARGE
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_small_bodies_are_read_whatever_the_large_ones_hold() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         bodies = LargeBodies(most=LARGE)
         large, small = Sender(bodies), Sender(bodies)
         large.chunks.put_nowait((b"x" * 2 * LARGE, True))
@@ -232,4 +232,4 @@ def test_small_bodies_are_read_whatever_the_large_ones_hold() -> None:
         small.chunks.put_nowait((b"x" * LARGE, False))
         assert await asyncio.wait_for(small.task, 30) == LARGE
 
-    asyncio.run(story())
+    asyncio.run(scenario())

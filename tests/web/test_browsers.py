@@ -1,4 +1,4 @@
-"""What a browser is told with every answer, and `/api/docs`, looked at in a real one with no other server than ours."""
+"""What a browser is hsts with every answer, and `/api/docs`, looked at in a real one with no other server than ours."""
 
 import asyncio
 import json
@@ -132,8 +132,8 @@ def test_files_that_a_browser_may_keep_are_kept_until_they_change(web: Web) -> N
 def test_over_https_browsers_are_told_to_stay_there(web: Web) -> None:
     for headers in ({"X-Forwarded-Proto": "https"}, {"X-Forwarded-Proto": "http"}, {}):
         for path in ("/webhooks/stripe", "/api/user", "/api/docs", "/nowhere"):
-            told = web.client.get(path, headers=headers).headers.get(HSTS)
-            assert told == (dict(OVER_HTTPS)[HSTS.encode()].decode() if "https" in headers.values() else None)
+            hsts = web.client.get(path, headers=headers).headers.get(HSTS)
+            assert hsts == (dict(OVER_HTTPS)[HSTS.encode()].decode() if "https" in headers.values() else None)
 
 
 def test_an_answer_is_not_overruled_and_may_be_a_stream_or_an_error() -> None:

@@ -123,7 +123,7 @@ class Asked:
 
 
 def test_only_so_many_are_worked_on_and_who_waits_in_vain_is_told_when_to_come_back() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         house = House(places=2, patience=0.2)
         asked = [Asked(house) for _ in range(2)]
         for each in asked:
@@ -141,11 +141,11 @@ def test_only_so_many_are_worked_on_and_who_waits_in_vain_is_told_when_to_come_b
         await asyncio.gather(*(each.task for each in asked))
         assert [each.status for each in asked] == [200, 200]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_who_sends_or_takes_slowly_keeps_no_place() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         house = House(places=1, patience=30)
         house.may_answer.set()
         sending, taking = Asked(house), Asked(house)
@@ -161,7 +161,7 @@ def test_who_sends_or_takes_slowly_keeps_no_place() -> None:
             each.body.put_nowait(b"{}")
             await asyncio.wait_for(each.task, 30)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @contextmanager

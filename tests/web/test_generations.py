@@ -52,8 +52,8 @@ def ada(app: App) -> Tenant:
 
 def a_generation(app: App, tenant_id: UUID, days_ago: int = 0, **fields: Any) -> Generation:
     concept = {"id": "c1", "title": "Bread", "category": "Food", "platformVirality": {"tiktok": {"score": 61.5}}}
-    given: dict[str, Any] = {"concepts": [concept], "trends": [{"topic": "sourdough"}]} | fields
-    generation = Generation(id=uuid4(), date=NOW - timedelta(days=days_ago), **given)
+    defaults: dict[str, Any] = {"concepts": [concept], "trends": [{"topic": "sourdough"}]} | fields
+    generation = Generation(id=uuid4(), date=NOW - timedelta(days=days_ago), **defaults)
     with app.db.transaction(tenant_id) as tx:
         tx.generations.save(tenant_id, generation)
     return generation
@@ -150,7 +150,7 @@ def test_of_two_at_once_one_gets_the_last(app: App, ada: Tenant) -> None:
 
 
 @pytest.mark.parametrize("body", [{"count": 0}, {"count": 21}, {"generator": "nobody"}, {"count": 1, "more": 1}])
-def test_a_wish_that_makes_no_sense_costs_nothing(app: App, ada: Tenant, body: dict[str, Any]) -> None:
+def test_a_request_that_makes_no_sense_costs_nothing(app: App, ada: Tenant, body: dict[str, Any]) -> None:
     assert refused(ada("POST", "/generate", json=body)) == (422, "INVALID")
     assert tenant(app, ada.id)["used_quota"] == 0
 
@@ -304,20 +304,20 @@ class Broken:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "shown"),
     [
         (Unavailable("claude did not answer"), "claude did not answer"),
         (DatabaseUnavailable("Postgres does not answer: 10.0.0.7, user viral_app"), INTERNAL_ERROR),
         (RuntimeError("SELECT * FROM tenants -- Bob's"), INTERNAL_ERROR),
     ],
 )
-def test_what_a_failed_job_says_was_written_for_people(app: App, error: Exception, said: str) -> None:
+def test_what_a_failed_job_says_was_written_for_people(app: App, error: Exception, shown: str) -> None:
     """The text of an error that nobody foresaw may quote anything: a query, an address, a row of somebody else."""
     app = replace(app, ports=replace(app.ports, writers={LOCAL["generator"]: Broken(error)}))
     ada = Tenant(app)
     job = ada("POST", "/generate", json=LOCAL).json()
     drain(app)
-    assert ada("GET", f"/jobs/{job['id']}").json()["error"] == said
+    assert ada("GET", f"/jobs/{job['id']}").json()["error"] == shown
 
 
 def test_a_body_of_another_type_is_told_so(ada: Tenant) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from web.server.listen import CannotListen, PortTaken, _refused, bind
+from web.server.listen import CannotListen, PortTaken, _error_of, bind
 from workers.settings import load
 
 
@@ -75,7 +75,7 @@ def test_a_host_that_is_not_ours_is_refused_and_not_repeated(host: str) -> None:
     ],
 )
 def test_other_reasons_are_told_in_their_own_words(number: int, line: str) -> None:
-    assert str(_refused(OSError(number, os.strerror(number)), 80)) == line
+    assert str(_error_of(OSError(number, os.strerror(number)), 80)) == line
 
 
 @pytest.mark.parametrize(

@@ -44,18 +44,18 @@ def api(app: App) -> Api:
     return Api(app)
 
 
-def member(what: str = "created", *, number: int = 1, role: str = "org:admin", joined: int = 0, told: int = 0) -> Body:
+def member(what: str = "created", *, number: int = 1, role: str = "org:admin", joined: int = 0, hours: int = 0) -> Body:
     """In hours after NOV_22. Keys are made by the real clock, which may be any: hence the thousands of hours below."""
     row = clerk_membership(ADA, created_at=NOV_22 + joined * HOUR, role=role, number=number)
-    return clerk_event(f"organizationMembership.{what}", row, at=NOV_22 + told * HOUR)
+    return clerk_event(f"organizationMembership.{what}", row, at=NOV_22 + hours * HOUR)
 
 
-def make(api: Api, credential: str, **wish: Any) -> httpx.Response:
-    return api("POST", "/keys", credential, json={"name": "made", "scopes": list(KEEPER)} | wish)
+def make(api: Api, credential: str, **options: Any) -> httpx.Response:
+    return api("POST", "/keys", credential, json={"name": "made", "scopes": list(KEEPER)} | options)
 
 
-def made(api: Api, credential: str, **wish: Any) -> dict[str, Any]:
-    answer = make(api, credential, **wish)
+def made(api: Api, credential: str, **options: Any) -> dict[str, Any]:
+    answer = make(api, credential, **options)
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -125,7 +125,7 @@ def test_keys_go_with_their_makers_and_others_stay(app: App, api: Api, by: str) 
     keys = [hers["key"], made(api, hers["key"])["key"]]
     others = [made(api, a_session(sub="user_bob"))["key"], a_key(app, acme, *KEEPER)]
     end = {
-        "leaving": member("deleted", told=2),
+        "leaving": member("deleted", hours=2),
         "the organization's end": clerk_event("organization.deleted", clerk_deleted_organization(ADA), at=NOV_22),
         "deletion": deleted(),
     }[by]
@@ -138,7 +138,7 @@ def test_whoever_comes_back_makes_new_keys_in_whatever_order_that_is_told(app: A
     apply(app, created(), organization(), member(joined=-10_000))
     key = made(api, a_session(**IN_ACME))["key"]
     # By our clock the key was made before she joined again.
-    again, left = member(number=2, joined=1_000_000, told=1_000_000), member("deleted", joined=-10_000, told=1)
+    again, left = member(number=2, joined=1_000_000, hours=1_000_000), member("deleted", joined=-10_000, hours=1)
     for events in itertools.permutations([again, left]):
         apply(app, *events)
         assert codes(api, key) == ["KEY_REVOKED"]
@@ -198,7 +198,7 @@ def test_who_is_leaving_leaves_no_key_behind(many: App, by: str) -> None:
     assert acme is not None
     key = made(api, a_session(**IN_ACME))["key"]
     acts = [partial(make, api, each, name="orphan") for each in (key, a_session(**IN_ACME))] * 6
-    end = partial(apply, many, deleted() if by == "deletion" else member("deleted", told=2))
+    end = partial(apply, many, deleted() if by == "deletion" else member("deleted", hours=2))
     answers = at_once(*acts[:4], end, *acts[4:])
     assert {each.status_code for each in answers if isinstance(each, httpx.Response)} <= {201, 401, 403, 503}
     assert usable(many, acme) == []

@@ -47,8 +47,8 @@ def test_so_is_a_field_of_a_query(app: App) -> None:
 
 def test_the_end_of_a_key_is_no_longer_overlooked(app: App) -> None:
     a_user(app)
-    wish = {"name": "x", "scopes": ["account:read"], "expiresAt": "2020-01-01T00:00:00Z"}
-    answer = Api(app)("POST", "/keys", a_session(), json=wish)
+    body = {"name": "x", "scopes": ["account:read"], "expiresAt": "2020-01-01T00:00:00Z"}
+    answer = Api(app)("POST", "/keys", a_session(), json=body)
     assert refused(answer) == (422, "INVALID")
     assert answer.json()["error"] == "body.expiresAt: there is no such field; did you mean expires_at?"
     assert "2020" not in answer.text

@@ -167,9 +167,9 @@ def test_a_refused_preflight_says_so_like_every_refusal(app: App, headers: dict[
     answer = Api(app)("OPTIONS", "/generate", headers=asked | headers)
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/json"
-    told = answer.json()
-    assert (told["code"], told["details"]) == ("CORS_REFUSED", {"refused": refused})
-    assert "evil" not in told["error"]
+    body = answer.json()
+    assert (body["code"], body["details"]) == ("CORS_REFUSED", {"refused": refused})
+    assert "evil" not in body["error"]
 
 
 def test_a_preflight_that_is_granted_has_no_body(app: App) -> None:

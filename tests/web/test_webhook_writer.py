@@ -140,10 +140,10 @@ async def answers(tasks: list[asyncio.Task[Stored]]) -> list[Stored | BaseExcept
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def in_a_loop(story: Callable[[], Awaitable[None]]) -> None:
+def in_a_loop(scenario: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(60):
-            await story()
+            await scenario()
 
     asyncio.run(bounded())
 
@@ -153,64 +153,64 @@ def test_an_accepted_event_is_committed_and_its_job_is_notified(
 ) -> None:
     event = an_event("evt_1")
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, notified) as writer:
             stored = await writer.store(event)
             assert stored == Stored(event.id, event.job_id, "events", duplicate=False)
             assert postgres.stored() == {"evt_1"}
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert notified == [{"events": {event.job_id: 5}}]
 
 
 def test_a_duplicate_is_accepted_and_not_notified(postgres: Postgres, notified: SentNotifications) -> None:
     first, again = an_event("evt_1"), an_event("evt_1")
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, notified) as writer:
             await writer.store(first)
             assert await writer.store(again) == Stored(first.id, first.job_id, "events", duplicate=True)
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert notified.ids() == {first.job_id}
 
 
 def test_events_that_wait_together_share_a_commit(postgres: Postgres) -> None:
     events = [an_event(f"evt_{number}") for number in range(64)]
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres) as writer:
             async with all_waiting(writer, postgres, events) as tasks:
                 pass
             assert [stored.event_id for stored in await asyncio.gather(*tasks)] == [event.id for event in events]
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     # The writer may have gone off with the first ones before the others came.
     assert postgres.commits() <= 2
     assert len(postgres.made) == 1
 
 
 def test_a_batch_is_bounded(postgres: Postgres) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, max_batch=10) as writer:
             async with all_waiting(writer, postgres, [an_event(f"evt_{number}") for number in range(40)]) as tasks:
                 pass
             await asyncio.gather(*tasks)
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert 4 <= postgres.commits() <= 5
 
 
 def test_one_id_from_64_requests_at_once_is_one_event_and_one_job(
     postgres: Postgres, notified: SentNotifications
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, notified) as writer:
             stored = await asyncio.gather(*(writer.store(an_event("evt_1")) for _ in range(64)))
             assert [each.duplicate for each in stored].count(False) == 1
             assert len({each.event_id for each in stored}) == 1
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert postgres.jobs() == notified.ids()
     assert len(notified.ids()) == 1
 
@@ -218,7 +218,7 @@ def test_one_id_from_64_requests_at_once_is_one_event_and_one_job(
 def test_a_poisonous_event_is_refused_alone(postgres: Postgres) -> None:
     events = [an_event("good_1"), an_event("poison", POISON), an_event("good_2"), an_event("good_3")]
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres) as writer:
             async with all_waiting(writer, postgres, events) as tasks:
                 pass
@@ -228,7 +228,7 @@ def test_a_poisonous_event_is_refused_alone(postgres: Postgres) -> None:
             await writer.store(an_event("good_4"))
 
     with capture_logs() as logs:
-        in_a_loop(story)
+        in_a_loop(scenario)
     assert postgres.stored() == {"good_1", "good_2", "good_3", "good_4"}
     [failed] = [entry for entry in logs if entry["event"] == "webhook_writer.event_failed"]
     assert (failed["source"], failed["external_id"], failed["log_level"]) == ("stripe", "poison", "error")
@@ -238,7 +238,7 @@ def test_a_poisonous_event_is_refused_alone(postgres: Postgres) -> None:
 
 
 def test_while_postgres_is_away_requests_are_refused_within_the_bound(postgres: Postgres) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, patience=0.5) as writer:
             postgres.away = True
             began = time.monotonic()
@@ -248,12 +248,12 @@ def test_while_postgres_is_away_requests_are_refused_within_the_bound(postgres: 
             postgres.away = False
             await stored_in_the_end(writer, an_event("later"))
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert postgres.stored() == {"later"}
 
 
 def test_an_outage_shorter_than_the_patience_is_only_a_delay(postgres: Postgres) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, patience=30) as writer:
             postgres.away = True
             tasks = [asyncio.create_task(writer.store(an_event(f"{n}"))) for n in range(5)]
@@ -261,18 +261,18 @@ def test_an_outage_shorter_than_the_patience_is_only_a_delay(postgres: Postgres)
             postgres.away = False
             await asyncio.gather(*tasks)
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert len(postgres.stored()) == 5
 
 
 def test_after_a_lost_connection_the_batch_is_stored_on_a_fresh_one(postgres: Postgres) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres) as writer:
             await writer.store(an_event("before"))
             postgres.made[0].pgconn.finish()
             assert (await writer.store(an_event("after"))).duplicate is False
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert len(postgres.made) == 2
     assert postgres.stored() == {"before", "after"}
 
@@ -289,7 +289,7 @@ def test_a_commit_whose_answer_is_lost_is_tried_again_and_happens_once(
     through = Postgres(proxy.url(database_url) + "?sslmode=disable")
     events = [an_event(f"evt_{number}") for number in range(20)]
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(through, notified) as writer:
             await writer.store(an_event("before"))
             proxy.deaf_after = b"COMMIT"
@@ -297,7 +297,7 @@ def test_a_commit_whose_answer_is_lost_is_tried_again_and_happens_once(
             assert [each.event_id for each in stored] == [event.id for event in events]
             assert not any(each.duplicate for each in stored)
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert proxy.cuts == 1
     assert through.jobs() == notified.ids()
     assert len(through.stored()) == 21
@@ -306,14 +306,14 @@ def test_a_commit_whose_answer_is_lost_is_tried_again_and_happens_once(
 def test_a_connection_that_leads_to_a_read_only_server_is_replaced(postgres: Postgres) -> None:
     logs.configure("console", "INFO")
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres) as writer:
             await writer.store(an_event("before"))
             postgres.made[0].execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
             assert (await writer.store(an_event("after"))).duplicate is False
 
     with capture_logs() as lines:
-        in_a_loop(story)
+        in_a_loop(scenario)
     assert [entry["event"] for entry in lines] == ["webhook_writer.postgres_away", "webhook_writer.postgres_back"]
     assert "read-only" in lines[0]["reason"]
     assert len(postgres.made) == 2
@@ -326,7 +326,7 @@ def test_a_server_that_refuses_is_told_once_and_all_is_good_afterwards(
 ) -> None:
     logs.configure("console", "INFO")
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, patience=0.5) as writer:
             with refusing(owner_url, "webhook_events", sqlstate):
                 for n in range(3):
@@ -337,7 +337,7 @@ def test_a_server_that_refuses_is_told_once_and_all_is_good_afterwards(
             assert (await writer.store(an_event("later"))).duplicate is False
 
     with capture_logs() as lines:
-        in_a_loop(story)
+        in_a_loop(scenario)
     assert [entry["event"] for entry in lines] == ["webhook_writer.postgres_away", "webhook_writer.postgres_back"]
     assert "later" in postgres.stored()
 
@@ -345,14 +345,14 @@ def test_a_server_that_refuses_is_told_once_and_all_is_good_afterwards(
 def test_a_connection_that_a_pooler_has_spoilt_is_replaced(postgres: Postgres) -> None:
     """Whatever is wrong, if it is not the event, another connection may be better."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres) as writer:
             for n in range(7):  # so often that the statement is prepared
                 await writer.store(an_event(f"{n}"))
             postgres.made[0].pgconn.exec_(b"DEALLOCATE ALL")
             assert (await writer.store(an_event("after"))).duplicate is False
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert len(postgres.made) == 2
 
 
@@ -361,14 +361,14 @@ def test_a_request_does_not_wait_for_a_slow_database_beyond_the_bound(postgres: 
         rival.execute("SELECT set_config('app.tenant_id', '*', true)")
         rival.execute("INSERT INTO webhook_events (source, external_id, type) VALUES ('stripe', 'held', 'x')")
 
-        async def story() -> None:
+        async def scenario() -> None:
             async with running(postgres, patience=0.5) as writer:
                 with pytest.raises(Unavailable, match="did not answer in time"):
                     await writer.store(an_event("held"))
                 rival.rollback()
                 await stored_in_the_end(writer, an_event("next"))
 
-        in_a_loop(story)
+        in_a_loop(scenario)
     assert postgres.stored() == {"held", "next"}
 
 
@@ -376,7 +376,7 @@ def test_a_request_does_not_wait_for_a_slow_database_beyond_the_bound(postgres: 
 
 
 def test_when_too_many_wait_the_next_is_refused_at_once(postgres: Postgres) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, max_batch=1, max_waiting=3) as writer:
             async with all_waiting(writer, postgres, [an_event("0")]) as tasks:
                 await asyncio.to_thread(until, lambda: writer.waiting == 0, "the writer to take the first")
@@ -386,14 +386,14 @@ def test_when_too_many_wait_the_next_is_refused_at_once(postgres: Postgres) -> N
                     await writer.store(an_event("one too many"))
             await asyncio.gather(*tasks)
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert postgres.stored() == {"0", "1", "2", "3"}
 
 
 def test_stopping_stores_what_was_accepted_and_takes_no_more(postgres: Postgres, notified: SentNotifications) -> None:
     events = [an_event(f"{number}") for number in range(30)]
 
-    async def story() -> None:
+    async def scenario() -> None:
         writer = WebhookWriter(postgres.connect, notified, max_batch=4, patience=30)
         writer.start()
         async with all_waiting(writer, postgres, events) as tasks:
@@ -405,13 +405,13 @@ def test_stopping_stores_what_was_accepted_and_takes_no_more(postgres: Postgres,
         assert postgres.stored() == {event.external_id for event in events}
         await asyncio.gather(*tasks)
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert notified.ids() == {event.job_id for event in events}
     assert postgres.made[0].closed
 
 
 def test_a_request_that_hung_up_disturbs_nobody(postgres: Postgres) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres) as writer:
             async with all_waiting(writer, postgres, [an_event(f"{number}") for number in range(3)]) as tasks:
                 tasks[1].cancel()
@@ -419,7 +419,7 @@ def test_a_request_that_hung_up_disturbs_nobody(postgres: Postgres) -> None:
             assert [isinstance(each, Stored) for each in outcomes] == [True, False, True]
             assert isinstance(outcomes[1], asyncio.CancelledError)
 
-    in_a_loop(story)
+    in_a_loop(scenario)
 
 
 # --- notifications -----------------------------------------------------------------------------------------------
@@ -437,13 +437,13 @@ def test_a_notifier_that_hangs_delays_no_answer_and_is_given_all_afterwards(post
     notifications = Batcher[Notifications, None](slow, name="notifications", limit=1000)
     notifications.start()
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, notifications.post) as writer:
             for event in events:
                 assert (await writer.store(event)).duplicate is False
             unblock.set()
 
-    in_a_loop(story)
+    in_a_loop(scenario)
     assert notifications.stop(30)
     assert notified.ids() == {event.job_id for event in events}
     # One for the first, one for those that gathered, and perhaps one for the last, which came as it returned.
@@ -454,12 +454,12 @@ def test_a_notifier_that_fails_is_no_error_of_the_request_(postgres: Postgres) -
     def broken(notifications: Notifications) -> None:
         raise ConnectionError("Redis is down")
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with running(postgres, broken) as writer:
             for number in range(5):
                 await writer.store(an_event(f"{number}"))
 
     with capture_logs() as logs:
-        in_a_loop(story)
+        in_a_loop(scenario)
     assert len(postgres.stored()) == 5
     assert {entry["event"] for entry in logs} == {"batcher.round_failed"}

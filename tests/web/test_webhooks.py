@@ -1,4 +1,4 @@
-"""The doors, from outside: requests in over a real socket, answers and rows out."""
+"""The webhook endpoints from outside: requests in over a real socket, responses and rows out."""
 
 import asyncio
 import json
@@ -155,7 +155,7 @@ def test_a_stripe_event_is_stored_with_its_job_and_notified(web: Web, notified: 
     assert (payload, stored) == (EVENT, body)
     jobs = web.ask("SELECT id, job_type, queue, max_attempts, status FROM job_queue")
     assert jobs == [(job_id, "billing.apply_stripe_event", "events", apply_stripe_event.max_attempts, "pending")]
-    until(lambda: notified.ids() == {job_id}, "the bell")
+    until(lambda: notified.ids() == {job_id}, "the notification")
     assert set(notified[0]) == {"events"}
 
 
@@ -173,7 +173,7 @@ def test_a_stripe_event_that_is_ignored_by_its_type_needs_no_job(
     ]
     assert web.counts() == (1, 0)
     web.stripe(orjson.dumps({**EVENT, "id": "evt_2"}))
-    until(lambda: len(notified.ids()) == 1, "the bell for the other")
+    until(lambda: len(notified.ids()) == 1, "the other notification")
 
 
 @pytest.mark.parametrize("kind", ["session.ended", "email.created", "organizationInvitation.created"])
@@ -192,7 +192,7 @@ def test_a_clerk_event_is_stored_with_its_job_and_notified(web: Web, notified: S
     ]
     [(job_id, job_type)] = web.ask("SELECT id, job_type FROM job_queue")
     assert job_type == "identity.apply_clerk_event"
-    until(lambda: notified.ids() == {job_id}, "the bell")
+    until(lambda: notified.ids() == {job_id}, "the notification")
 
 
 def test_what_the_official_signers_sign_is_received(web: Web) -> None:
@@ -312,7 +312,7 @@ def test_clerk_s_bad_signatures_are_refused(web: Web) -> None:
     assert refused(web.client.post("/webhooks/clerk", content=b"{}", headers=headers)) == (400, "SIGNATURE_INVALID")
 
 
-def test_one_source_s_signature_does_not_open_the_other_s_door(web: Web) -> None:
+def test_one_source_s_signature_is_not_accepted_for_the_other(web: Web) -> None:
     body = orjson.dumps(USER)
     headers = {"Stripe-Signature": stripe.sign(body, CLERK_SECRET, int(time.time()))}
     assert refused(web.client.post("/webhooks/clerk", content=body, headers=headers)) == (400, "SIGNATURE_INVALID")
@@ -384,19 +384,19 @@ def test_without_a_secret_nothing_is_believed_and_it_is_said_once(deps: WebDeps,
 
 
 def test_one_log_line_tells_of_each_webhook_and_nothing_of_its_content(web: Web) -> None:
-    structlog.reset_defaults()  # an application of another test may have been told to say warnings only
+    structlog.reset_defaults()  # an application of another test may have been lines to say warnings only
     with capture_logs() as logs:
         web.stripe(orjson.dumps(EVENT | {"note": "very private"}))
         web.stripe(orjson.dumps(EVENT))
         web.stripe(b"{}", "whsec_wrong")
     facts = {"source": "stripe", "external_id": "evt_1", "type": "invoice.paid", "log_level": "info"}
-    told = [line for line in logs if line["event"].startswith("webhook.")]
-    assert told[:2] == [
+    lines = [line for line in logs if line["event"].startswith("webhook.")]
+    assert lines[:2] == [
         {"event": "webhook.accepted", "duplicate": False, **facts},
         {"event": "webhook.accepted", "duplicate": True, **facts},
     ]
-    assert told[2]["event"] == "webhook.refused"
-    assert told[2].keys() == {"event", "source", "code", "reason", "log_level"}
+    assert lines[2]["event"] == "webhook.refused"
+    assert lines[2].keys() == {"event", "source", "code", "reason", "log_level"}
     assert "private" not in str(logs)
 
 

@@ -21,7 +21,7 @@ from web.api.rate_limit import RateLimits
 from workers.app import App
 
 WEBHOOK_TAKES = timedelta(seconds=2)
-"""How soon after a sign-up Clerk's webhook has usually been applied."""
+"""Clerk's webhook has usually been applied so soon after a sign-up."""
 
 BEARER = HTTPBearer(auto_error=False, description="An API key (`viral_…`), or a session token of Clerk.")
 
@@ -69,14 +69,14 @@ class Authenticator:
         """
         organization_id = session.organization.id if session.organization else None
         with self.db.transaction(SYSTEM) as tx:
-            found = tx.identity.signed_in(session.user, organization_id)
-            person = None if found else tx.identity.person(session.user)
-            organization = None if found or not organization_id else tx.identity.organization(organization_id)
-        known = found or person
-        if known is not None and known.banned:
+            member = tx.identity.signed_in(session.user, organization_id)
+            person = None if member else tx.identity.person(session.user)
+            organization = None if member or not organization_id else tx.identity.organization(organization_id)
+        account = member or person
+        if account is not None and account.banned:
             raise NotAllowed("ACCOUNT_BANNED", "this account is banned")
-        if found is not None:
-            return Caller(found.tenant_id, found.user_id, found.role, scopes_of(found.role))
+        if member is not None:
+            return Caller(member.tenant_id, member.user_id, member.role, scopes_of(member.role))
         if person is not None and person.deleted_at is not None:
             raise NotAllowed("ACCOUNT_DELETED", "this account was deleted")
         if organization is not None and organization.deleted_at is not None:

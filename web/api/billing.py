@@ -34,7 +34,6 @@ RequestKey = Annotated[
     ),
 ]
 
-
 REFUSED = "`PROVIDER_REFUSED`: Stripe will not do it, and trying again does not help"
 
 

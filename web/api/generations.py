@@ -30,7 +30,7 @@ Writer = Annotated[Caller, requires(ApiScope.GENERATIONS_WRITE)]
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        description="Any text of yours, new for each wish: whoever sends it again within 24 hours gets the same job.",
+        description="Any text of yours, new for each request: sending it again within 24 hours gives the same job.",
         pattern=r"^[!-~]{1,255}$",
     ),
 ]

@@ -1,4 +1,4 @@
-"""`/api/user`: who am I, and what is left?"""
+"""`/api/user`: the caller, and the quota that is left."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The body of a request: how much of it is read, and how much of all of them is held in memory."""
+"""Bodies of requests: the bytes that are read of one, and the bytes of all of them that are held in memory."""
 
 import json
 import re
@@ -13,21 +13,21 @@ MAX_BODY = 1024 * 1024
 
 LARGE = 64 * 1024
 MOST_HELD = 48 * 1024 * 1024
-"""Bytes of all bodies together that are larger than `LARGE`."""
+"""Bytes that all bodies larger than `LARGE` may hold together."""
 
 MAX_DEPTH = 32
 MAX_VALUES = 500
-"""Of the JSON that the API takes, counted as its lists, objects and commas. Two bytes become an object of a hundred."""
+"""Values in a JSON body, counted as its lists, objects and commas. Two bytes become an object of a hundred."""
 
 NOT_UTF_8: Final = "the body is not JSON in UTF-8"
 LONGEST_NAME = 100
-"""Characters of a field's name that a refusal repeats."""
+"""Characters of a field's name that an error response repeats."""
 
 TOKENS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
 
 
 class BodyTooLarge(Exception):
-    """The body is, or says that it is, larger than is allowed."""
+    """The body, or its Content-Length, is larger than the limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body is larger than {limit} bytes")
@@ -41,18 +41,18 @@ class TooManyBodies(Exception):
 
 
 class InvalidJson(Exception):
-    """The body would become more objects than anything that we take, or may be read in two ways."""
+    """The JSON has more values than any body of ours, or may be read in two ways."""
 
 
 class Disconnected(Exception):
-    """The sender hung up in the middle of the body, or took too long."""
+    """The sender hung up before the end of the body, or took too long."""
 
 
 class LargeBodies:
-    """The memory that large bodies share, from their first bytes until they are answered.
+    """The memory that large bodies share, from their first bytes until their requests are answered.
 
-    When it is used up, of those that are still being sent the oldest one goes: whoever sends all at once gets through
-    between any number of senders who do not.
+    When it is used up, the oldest body that is still being received is dropped: a sender that sends all at once gets
+    through between any number of senders that do not.
     """
 
     def __init__(self, most: int = MOST_HELD) -> None:
@@ -62,29 +62,31 @@ class LargeBodies:
     def body(self) -> "Body":
         return Body(self)
 
-    def take(self, body: "Body", size: int) -> None:
-        """Raises:
-        TooManyBodies: there is none left for this one.
+    def allocate(self, body: "Body", size: int) -> None:
+        """Account for `size` more bytes of the body.
+
+        Raises:
+            TooManyBodies: there is no memory left for this one.
         """
         self._held[body] = None
         self.free -= size
         while self.free < 0:
-            oldest = next((each for each in self._held if each.coming), None)
+            oldest = next((each for each in self._held if each.receiving), None)
             if oldest is None or oldest is body:
                 raise TooManyBodies
             oldest.drop()
 
-    def give_back(self, body: "Body", size: int) -> None:
+    def release(self, body: "Body", size: int) -> None:
         if self._held.pop(body, body) is None:
             self.free += size
 
 
 class Body:
-    """One body, whose bytes are accounted for while it is read and (as a context) while it is worked on."""
+    """One body, whose bytes are accounted for while it is read and, as a context manager, while the block runs."""
 
-    def __init__(self, among: LargeBodies | None = None) -> None:
-        self.coming = True
-        self._among = among
+    def __init__(self, memory: LargeBodies | None = None) -> None:
+        self.receiving = True
+        self._memory = memory
         self._chunks: list[bytes] = []
         self._size = 0
         self._accounted = 0
@@ -97,15 +99,15 @@ class Body:
         self._release()
 
     def drop(self) -> None:
-        """Its memory is needed: it is refused as soon as more of it comes."""
+        """Free its memory; it is refused as soon as more of it comes."""
         self._dropped = True
         self._release()
 
     async def read(self, scope: Scope, receive: Receive, limit: int) -> bytes:
-        """All of it.
+        """Read the whole body.
 
         Raises:
-            BodyTooLarge, TooManyBodies, Disconnected: it cannot be had.
+            BodyTooLarge, TooManyBodies, Disconnected: there is no whole body.
         """
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if announced.isdigit() and int(announced) > limit:
@@ -117,7 +119,7 @@ class Body:
                 raise Disconnected
             self._add(message.get("body", b""), limit)
             more = message.get("more_body", False)
-        self.coming = False
+        self.receiving = False
         return b"".join(self._chunks)
 
     def _add(self, chunk: bytes, limit: int) -> None:
@@ -126,25 +128,25 @@ class Body:
         self._size += len(chunk)
         if self._size > limit:
             raise BodyTooLarge(limit)
-        if self._among is not None and self._size > LARGE:
+        if self._memory is not None and self._size > LARGE:
             more, self._accounted = self._size - self._accounted, self._size
-            self._among.take(self, more)
+            self._memory.allocate(self, more)
         self._chunks.append(chunk)
 
     def _release(self) -> None:
-        self.coming = False
+        self.receiving = False
         self._chunks.clear()
-        if self._among is not None and self._accounted:
-            self._among.give_back(self, self._accounted)
+        if self._memory is not None and self._accounted:
+            self._memory.release(self, self._accounted)
         self._accounted = 0
 
 
 def check_json(body: bytes, *, depth: int = MAX_DEPTH, values: int = MAX_VALUES) -> None:
-    """See to it, before any object is made of it, that JSON is neither deep nor many, and then that it has one meaning.
-    Whether it is JSON at all is not said.
+    """Check the depth and the number of values of JSON before any object is made of it, and then that its fields have
+    one meaning. A body that is not JSON at all passes.
 
     Raises:
-        JsonRefused: it is too deep or too many, is not in UTF-8, or names a field twice.
+        InvalidJson: it is too deep, has too many values, is not in UTF-8, or names a field twice.
     """
     try:
         body.decode()
@@ -167,11 +169,11 @@ def check_json(body: bytes, *, depth: int = MAX_DEPTH, values: int = MAX_VALUES)
         if found > values:
             raise InvalidJson(f"the body has more than {values} values")
     with suppress(ValueError):
-        json.loads(body, object_pairs_hook=_without_twins)
+        json.loads(body, object_pairs_hook=_reject_duplicates)
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> None:
-    """Of two values of one field a reader would take the last, and whoever sent it may have meant the first."""
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    """A reader would take the last of two values of one field, and the sender may have meant the first."""
     for name, times in Counter(name for name, _ in pairs).items():
         if times > 1:
             raise InvalidJson(f"{name[:LONGEST_NAME]}: this field is sent {times} times")

@@ -1,7 +1,7 @@
-"""Security headers: every answer of the web process carries them, whichever part gives it.
+"""Security headers, which every response of the web process carries, whichever part gives it.
 
-The answers are data for programs, so a browser that shows one may load nothing for it, frame it nowhere, keep no copy
-and guess no type. An answer that needs something else (a page, a file to keep) says so itself and is not overruled.
+Responses are data for programs, so a browser that shows one may load nothing for it, frame it nowhere, keep no copy
+and guess no type. A response that needs something else (a page, a file to keep) says so itself and is not overruled.
 """
 
 from typing import Final
@@ -20,27 +20,26 @@ ALWAYS: Final[tuple[Header, ...]] = (
     (b"cache-control", b"no-store"),
 )
 OVER_HTTPS: Final[tuple[Header, ...]] = (*ALWAYS, (b"strict-transport-security", b"max-age=31536000"))
-"""For this host only and without preload: what its neighbours do is not ours to decide."""
+"""For this host only and without preload: its neighbours are not ours to decide about."""
 
 NAMES: Final = frozenset(name for name, _ in OVER_HTTPS)
 
 
 def secured(scope: Scope, send: Send) -> Send:
-    """A `send` that adds the security headers which the answer does not have."""
+    """Return a `send` that adds the security headers which the response does not have."""
 
     async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":
-            given = message.get("headers", ())
-            wanted = OVER_HTTPS if _is_https(scope) else ALWAYS
-            said = NAMES.intersection([name for name, _ in given])
-            if said:
-                wanted = tuple(header for header in wanted if header[0] not in said)
-            message["headers"] = [*given, *wanted]
+            own = message.get("headers", ())
+            added = OVER_HTTPS if _is_https(scope) else ALWAYS
+            if overridden := NAMES.intersection([name for name, _ in own]):
+                added = tuple(header for header in added if header[0] not in overridden)
+            message["headers"] = [*own, *added]
         await send(message)
 
     return send_secured
 
 
 def _is_https(scope: Scope) -> bool:
-    """Whoever forges the proxy's header is told something that browsers ignore over plain http."""
+    """A forged header of a proxy has no effect: browsers ignore HSTS over plain http."""
     return scope["scheme"] == "https" or (b"x-forwarded-proto", b"https") in scope["headers"]

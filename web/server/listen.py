@@ -1,36 +1,33 @@
-"""The sockets of the web server, bound before anything is started: what is in the way is one line, not a traceback."""
+"""The sockets of the web server, bound before anything is started, so that an error is one line and not a traceback."""
 
 import errno
 import socket
 
 from domain.errors import ViralError
 
-NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-
-
+NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 NOT_OURS = "HOST: should be an address of this machine, or a name of one"
 
-
 RECEIVE_BUFFER = 64 * 1024
-"""Bytes that a connection may bring before anybody asks for them; the kernel's own choice goes up to megabytes."""
+"""Bytes that a connection may receive before they are read; the kernel's own choice goes up to megabytes."""
 
 
 class CannotListen(ViralError):
-    """Why the web server gets no socket, and what to do about it."""
+    """The web server gets no socket; the text says why, and what to do about it."""
 
 
 class PortTaken(CannotListen):
-    """Somebody listens there already."""
+    """Another process listens there already."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """One socket for each address of `host`; without a host, for every address of this machine.
+    """Bind a socket for each address of `host`; without a host, for every address of this machine.
 
     That takes one of IPv4 and one of IPv6, as far as the machine has both. A single socket for both would show a caller
     over IPv4 (a router, say) under an IPv6 address that nobody has listed as a proxy's.
 
     Raises:
-        PortTaken: somebody listens on that port.
+        PortTaken: another process listens on that port.
         CannotListen: the host is not ours, or the port not for us.
     """
     try:
@@ -42,11 +39,11 @@ def bind(host: str, port: int) -> list[socket.socket]:
         try:
             bound.append(_bind(family, (name, port, *scope)))
         except OSError as error:
-            if error.errno in NOT_HERE:
+            if error.errno in NO_SUCH_ADDRESS:
                 continue
             for each in bound:
                 each.close()
-            raise _refused(error, port) from None
+            raise _error_of(error, port) from None
         port = bound[0].getsockname()[1]  # where any port will do, all addresses have the same
     if not bound:
         raise CannotListen(NOT_OURS)
@@ -54,7 +51,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
-    """Bound, and not listening yet: nobody is kept waiting by a server that is still starting."""
+    """Bind a socket that does not listen yet: no caller waits for a server that is still starting."""
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -68,7 +65,7 @@ def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
     return made
 
 
-def _refused(error: OSError, port: int) -> CannotListen:
+def _error_of(error: OSError, port: int) -> CannotListen:
     if error.errno == errno.EADDRINUSE:
         return PortTaken(f"port {port} is taken: stop what listens there, or choose another with --port or PORT")
     if error.errno == errno.EACCES:

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have. A value that would do nothing, or fail only when it is used, is refused here.
+"""The types of settings. A value that would have no effect, or fail only when it is used, is refused here.
 
 Each check is a function that returns the value as it is used, or raises ValueError with what it should be. The text
 repeats a value only if that is surely no secret.
@@ -24,7 +24,7 @@ PUBLIC_KEY = re.compile(r"-----BEGIN (RSA )?PUBLIC KEY-----[\s\\n]*MI[A-Za-z0-9+
 
 
 def split(value: object) -> object:
-    """The parts of a comma-separated list."""
+    """Return the parts of a comma-separated list."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
@@ -41,7 +41,7 @@ def redis_url(value: str) -> str:
 
 
 def host(value: str) -> str:
-    """Empty is well: the web server then decides (`Settings.web_host`)."""
+    """Without a value the web server decides (`Settings.web_host`)."""
     try:
         ip_address(value or "::")
     except ValueError:
@@ -52,7 +52,7 @@ def host(value: str) -> str:
 
 
 def host_names(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(re.fullmatch("[A-Za-z0-9._-]+", each) for each in value):
+    if not all(re.fullmatch("[A-Za-z0-9._-]+", name) for name in value):
         raise ValueError("should be names of hosts, comma-separated, without a scheme or a port: gateway.example.com")
     return value
 
@@ -104,14 +104,14 @@ def clerk_key(value: SecretStr) -> SecretStr:
 
 
 def clerk_signing_secrets(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    """One that is no base64 verifies nothing."""
+    """A secret that is not base64 verifies nothing."""
     if not all(clerk.key(each.get_secret_value()) for each in value):
         raise ValueError("should be signing secrets of webhook endpoints, comma-separated: whsec_… and then base64")
     return value
 
 
 def clerk_instance(value: str | None) -> str | None:
-    """With another id every event would be ignored."""
+    """With the id of something else every event would be ignored."""
     if value and not value.startswith("ins_"):
         raise ValueError("should be the id of an instance of Clerk: ins_…")
     return value
@@ -178,7 +178,7 @@ def _is_https(text: str) -> bool:
 
 
 def _is_origin(text: str) -> bool:
-    """As browsers write it: no path, no slash at the end. Extensions and apps have schemes of their own."""
+    """An origin is written as browsers do: no path, no slash at the end. Extensions and apps have their own schemes."""
     try:
         parts = urlsplit(text)
         return bool(parts.scheme and parts.netloc) and text == f"{parts.scheme}://{parts.netloc}"
