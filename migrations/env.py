@@ -1,4 +1,4 @@
-"""Runs migrations: on the connection that `db.migrate.upgrade` hands over, else on DIRECT_URL or DATABASE_URL."""
+"""Runs migrations on the connection that `db.migrate.upgrade` hands over, else on DIRECT_URL or DATABASE_URL."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from db.schema.tables import metadata
 from db.security import SYSTEM_SCOPE
 
 
-def ours(name: str | None, kind: str, parents: object) -> bool:
-    """Whether migrations know of it: not of the archive's weeks, which come and go by themselves."""
+def is_migrated(name: str | None, kind: str, parents: object) -> bool:
+    """Whether migrations make this object: not the archive's weeks, which come and go by themselves."""
     return kind != "table" or name is None or re.fullmatch(PARTITION, name) is None
 
 
@@ -25,15 +25,15 @@ def see_all_tenants(connection: Connection) -> None:
 def run(connection: Connection) -> None:
     event.listen(connection, "begin", see_all_tenants)
     context.configure(
-        connection=connection, target_metadata=metadata, include_name=ours, transaction_per_migration=True
+        connection=connection, target_metadata=metadata, include_name=is_migrated, transaction_per_migration=True
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
-given = context.config.attributes.get("connection")
-if given is not None:
-    run(given)
+connection_of_upgrade = context.config.attributes.get("connection")
+if connection_of_upgrade is not None:
+    run(connection_of_upgrade)
 else:
     with owners_engine(os.environ.get("DIRECT_URL") or os.environ["DATABASE_URL"]).connect() as connection:
         run(connection)

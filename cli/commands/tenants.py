@@ -35,11 +35,11 @@ def list_tenants(
     as_json: AsJson = False,
 ) -> None:
     """The newest tenants first."""
-    from db.schema.tenants import TIERS
     from db.transaction import SYSTEM
+    from domain.billing.tiers import Tier
 
-    if tier is not None and tier.upper() not in TIERS:
-        raise typer.BadParameter(f"no such tier; there are {', '.join(TIERS)}", param_hint="--tier")
+    if tier is not None and tier.upper() not in list(Tier):
+        raise typer.BadParameter(f"no such tier; there are {', '.join(Tier)}", param_hint="--tier")
     with session() as current, current.db.transaction(SYSTEM) as tx:
         rows = tx.tenants.recent(tier=tier and tier.upper(), search=search, deserted=deserted, limit=limit)
     show(rows, COLUMNS, as_json=as_json, nothing="No tenants.")

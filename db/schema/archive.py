@@ -9,16 +9,15 @@ same rule there.
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from db.schema.base import create_after_tables, jsonb, metadata, string, timestamp
+from db.schema.base import after_tables, jsonb, string, table, timestamp
 from db.security import APP_ROLE, for_app_role
 
 PARTITION = r"job_archive_(\d{4}_\d\d_\d\d)"
 """The name of a partition, after its Monday."""
 
 # It has no foreign key: making and dropping a week would lock the table that it refers to.
-job_archive = sa.Table(
+job_archive = table(
     "job_archive",
-    metadata,
     sa.Column("id", UUID(), nullable=False),
     sa.Column("tenant_id", UUID()),
     string("job_type", nullable=False),
@@ -105,7 +104,7 @@ END $$
 """
 
 SIGNATURES = "make_job_archive_week(timestamptz), drop_job_archive_weeks(timestamptz)"
-create_after_tables(
+after_tables(
     MAKE_WEEK,
     DROP_WEEKS,
     f"REVOKE ALL ON FUNCTION {SIGNATURES} FROM PUBLIC",

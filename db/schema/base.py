@@ -4,6 +4,7 @@ A family's module declares its tables, and below them the functions and triggers
 is the whole schema.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,18 +22,16 @@ metadata = sa.MetaData(
     }
 )
 
-PLATFORMS = ("tiktok", "youtube-shorts", "instagram-reels")
-
 EARLIEST, LATEST = "1970-01-01Z", "9999-01-01Z"
 """Every time that other programs may write lies between these: not all programs can read another."""
 
 
-def create_before_tables(*statements: str) -> None:
+def before_tables(*statements: str) -> None:
     """`metadata.create_all` runs these statements before it creates the tables."""
     _run_with("before_create", statements)
 
 
-def create_after_tables(*statements: str) -> None:
+def after_tables(*statements: str) -> None:
     """`metadata.create_all` runs these statements when all tables are there."""
     _run_with("after_create", statements)
 
@@ -42,10 +41,14 @@ def _run_with(moment: str, statements: tuple[str, ...]) -> None:
         sa.event.listen(metadata, moment, sa.DDL(statement.replace("%", "%%")))  # type: ignore[no-untyped-call]
 
 
-create_before_tables(CREATE_SCOPE_FUNCTION)
+before_tables(CREATE_SCOPE_FUNCTION)
 
 
-def one_of(column: str, values: tuple[str, ...]) -> sa.CheckConstraint:
+def table(name: str, *items: sa.schema.SchemaItem, **options: Any) -> sa.Table:
+    return sa.Table(name, metadata, *items, **options)
+
+
+def one_of(column: str, values: Iterable[str]) -> sa.CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
 

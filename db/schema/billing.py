@@ -3,12 +3,11 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from db.schema.base import boolean, jsonb, metadata, string, timestamp
+from db.schema.base import boolean, jsonb, string, table, timestamp
 
 # A customer may be known before its tenant is, so this refers to none.
-stripe_customers = sa.Table(
+stripe_customers = table(
     "stripe_customers",
-    metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("tenant_id", UUID()),
     timestamp("deleted_at"),
@@ -17,9 +16,8 @@ stripe_customers = sa.Table(
     sa.Index("stripe_customers_tenant_id_idx", "tenant_id", postgresql_where=sa.text("tenant_id IS NOT NULL")),
 )
 
-stripe_subscriptions = sa.Table(
+stripe_subscriptions = table(
     "stripe_subscriptions",
-    metadata,
     sa.Column("id", sa.Text, primary_key=True),
     string("customer_id", nullable=False),
     string("status", nullable=False),
@@ -41,9 +39,8 @@ stripe_subscriptions = sa.Table(
     sa.Index("stripe_subscriptions_customer_id_idx", "customer_id"),
 )
 
-stripe_invoices = sa.Table(
+stripe_invoices = table(
     "stripe_invoices",
-    metadata,
     sa.Column("id", sa.Text, primary_key=True),
     string("subscription_id", nullable=False),
     string("customer_id", nullable=False),
@@ -57,9 +54,8 @@ stripe_invoices = sa.Table(
     sa.Index("stripe_invoices_customer_id_idx", "customer_id"),
 )
 
-stripe_paid_periods = sa.Table(
+stripe_paid_periods = table(
     "stripe_paid_periods",
-    metadata,
     sa.Column("subscription_id", sa.Text),
     timestamp("period_start", nullable=False),
     timestamp("period_end", nullable=False),

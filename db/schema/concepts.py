@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
-from db.schema.base import boolean, jsonb, metadata, string, tenant_id, timestamp, uuid_key
+from db.schema.base import boolean, jsonb, string, table, tenant_id, timestamp, uuid_key
 
 SEARCHED = """
 lower(
@@ -16,9 +16,8 @@ lower(
 """What a search looks through: texts as JSON writes them, in small letters. No index would serve it: under row-level
 security an index is only asked by operators that cannot leak, and neither LIKE nor a text search is one of them."""
 
-generations = sa.Table(
+generations = table(
     "generations",
-    metadata,
     uuid_key(),
     tenant_id(),
     string("source_id"),
@@ -41,9 +40,8 @@ generations = sa.Table(
 )
 
 # Models and their prices, by the day from which they hold; the first by rank is asked.
-language_models = sa.Table(
+language_models = table(
     "language_models",
-    metadata,
     sa.Column("provider", sa.Text),
     sa.Column("model", sa.Text),
     sa.Column("valid_from", sa.DateTime(timezone=True)),

@@ -3,15 +3,14 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
-from db.schema.base import count, create_after_tables, jsonb, metadata, string, timestamp, uuid_key
+from db.schema.base import after_tables, count, jsonb, string, table, timestamp, uuid_key
 from domain.events.outcomes import MOST_DETAIL, Flag, Status, listed
 
 FLAGS = f"^({'|'.join(Flag)})(,({'|'.join(Flag)}))*$"
 """A regular expression for one or more flags, separated by commas."""
 
-webhook_events = sa.Table(
+webhook_events = table(
     "webhook_events",
-    metadata,
     uuid_key(),
     string("source", nullable=False),
     string("external_id", nullable=False),
@@ -51,7 +50,7 @@ webhook_events = sa.Table(
 )
 
 # An older release writes the sender's words into `status` and `flag`: this moves them into `detail`.
-create_after_tables(
+after_tables(
     f"""
 CREATE FUNCTION event_outcome() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

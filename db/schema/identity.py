@@ -3,23 +3,11 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from db.schema.base import (
-    boolean,
-    metadata,
-    one_of,
-    readable_times,
-    string,
-    tenant_id,
-    timestamp,
-    uuid_key,
-    within_tenant,
-)
+from db.schema.base import boolean, one_of, readable_times, string, table, tenant_id, timestamp, uuid_key, within_tenant
+from domain.identity.people import Role
 
-ROLES = ("ADMIN", "MEMBER")
-
-users = sa.Table(
+users = table(
     "users",
-    metadata,
     uuid_key(),
     string("clerk_id", unique=True),
     string("email"),
@@ -33,15 +21,14 @@ users = sa.Table(
     boolean("banned"),
     timestamp("created_at", now=True),
     timestamp("updated_at", now=True),
-    one_of("role", ROLES),
+    one_of("role", Role),
     sa.CheckConstraint("tenant_id IS NOT NULL OR deleted_at IS NOT NULL", name="tenant_unless_deleted"),
     readable_times("last_login_at", "source_updated_at", "deleted_at", "created_at", "updated_at"),
     sa.Index("users_tenant_id_idx", "tenant_id"),
 )
 
-organizations = sa.Table(
+organizations = table(
     "organizations",
-    metadata,
     sa.Column("clerk_id", sa.Text, primary_key=True),
     string("name"),
     timestamp("source_updated_at"),
@@ -49,9 +36,8 @@ organizations = sa.Table(
     timestamp("updated_at", now=True),
 )
 
-organization_memberships = sa.Table(
+organization_memberships = table(
     "organization_memberships",
-    metadata,
     sa.Column("clerk_id", sa.Text, primary_key=True),
     string("organization_clerk_id", nullable=False),
     string("user_clerk_id", nullable=False),
@@ -60,14 +46,13 @@ organization_memberships = sa.Table(
     timestamp("source_updated_at", nullable=False),
     timestamp("deleted_at"),
     timestamp("updated_at", now=True),
-    one_of("role", ROLES),
+    one_of("role", Role),
     sa.Index("organization_memberships_organization_idx", "organization_clerk_id"),
     sa.Index("organization_memberships_user_idx", "user_clerk_id"),
 )
 
-account_tenants = sa.Table(
+account_tenants = table(
     "account_tenants",
-    metadata,
     sa.Column("clerk_id", sa.Text, primary_key=True),
     # Not `tenant_id`: the row is not the tenant's, who could take another account's place by changing it.
     sa.Column("home_id", UUID(), sa.ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
@@ -75,9 +60,8 @@ account_tenants = sa.Table(
     sa.Index("account_tenants_home_id_idx", "home_id"),
 )
 
-api_keys = sa.Table(
+api_keys = table(
     "api_keys",
-    metadata,
     uuid_key(),
     tenant_id(),
     string("name", nullable=False),

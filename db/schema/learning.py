@@ -3,23 +3,11 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
-from db.schema.base import (
-    PLATFORMS,
-    boolean,
-    count,
-    jsonb,
-    metadata,
-    one_of,
-    string,
-    tenant_id,
-    timestamp,
-    uuid_key,
-    within_tenant,
-)
+from db.schema.base import boolean, count, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key, within_tenant
+from domain.concepts.virality import PLATFORMS
 
-performance_feedback = sa.Table(
+performance_feedback = table(
     "performance_feedback",
-    metadata,
     uuid_key(),
     tenant_id(),
     sa.Column("generation_id", UUID()),
@@ -50,9 +38,8 @@ performance_feedback = sa.Table(
     ),
 )
 
-analytics_snapshots = sa.Table(
+analytics_snapshots = table(
     "analytics_snapshots",
-    metadata,
     uuid_key(),
     tenant_id(),
     sa.Column("post_id", UUID(), nullable=False),
@@ -66,9 +53,8 @@ analytics_snapshots = sa.Table(
     within_tenant("post_id", "social_posts"),
 )
 
-self_critiques = sa.Table(
+self_critiques = table(
     "self_critiques",
-    metadata,
     uuid_key(),
     tenant_id(),
     string("source_id"),
@@ -93,9 +79,8 @@ self_critiques = sa.Table(
     sa.Index("self_critiques_unapplied_idx", "tenant_id", "created_at", postgresql_where=sa.text("applied_at IS NULL")),
 )
 
-reflexion_insights = sa.Table(
+reflexion_insights = table(
     "reflexion_insights",
-    metadata,
     uuid_key(),
     tenant_id(),
     string("source_id"),
@@ -119,9 +104,8 @@ reflexion_insights = sa.Table(
     sa.Index("reflexion_insights_once_idx", "tenant_id", "category", "platform", sa.text("md5(pattern)"), unique=True),
 )
 
-scoring_adjustments = sa.Table(
+scoring_adjustments = table(
     "scoring_adjustments",
-    metadata,
     uuid_key(),
     tenant_id(),
     string("source_id"),

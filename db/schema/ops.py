@@ -3,11 +3,10 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
-from db.schema.base import jsonb, metadata, string, tenant_id, timestamp
+from db.schema.base import jsonb, string, table, tenant_id, timestamp
 
-system_metrics = sa.Table(
+system_metrics = table(
     "system_metrics",
-    metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     string("name", nullable=False),
     sa.Column("value", sa.Numeric, nullable=False),
@@ -16,9 +15,8 @@ system_metrics = sa.Table(
     sa.Index("system_metrics_name_idx", "name", "at"),
 )
 
-api_usage = sa.Table(
+api_usage = table(
     "api_usage",
-    metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     tenant_id(),
     string("kind", nullable=False),

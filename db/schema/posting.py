@@ -3,18 +3,8 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from db.schema.base import (
-    PLATFORMS,
-    count,
-    jsonb,
-    metadata,
-    one_of,
-    string,
-    tenant_id,
-    timestamp,
-    uuid_key,
-    within_tenant,
-)
+from db.schema.base import count, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key, within_tenant
+from domain.concepts.virality import PLATFORMS
 
 POST_STATUSES = (
     "draft",
@@ -28,9 +18,8 @@ POST_STATUSES = (
     "unconfirmed",
 )
 
-social_accounts = sa.Table(
+social_accounts = table(
     "social_accounts",
-    metadata,
     uuid_key(),
     tenant_id(),
     string("platform", nullable=False),
@@ -52,9 +41,8 @@ social_accounts = sa.Table(
     one_of("platform", PLATFORMS),
 )
 
-social_posts = sa.Table(
+social_posts = table(
     "social_posts",
-    metadata,
     uuid_key(),
     tenant_id(),
     sa.Column("video_id", UUID(), nullable=False),

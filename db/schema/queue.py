@@ -5,15 +5,16 @@ from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from db.postgres.errors import NO_LEASE
 from db.schema.base import (
+    after_tables,
+    before_tables,
     boolean,
     count,
-    create_after_tables,
-    create_before_tables,
     jsonb,
     metadata,
     one_of,
     readable_times,
     string,
+    table,
     timestamp,
 )
 
@@ -30,7 +31,7 @@ under row-level security the planner does not take that for safe, and would not 
 Postgres writes it, so that Alembic finds no difference."""
 
 # A version 7 UUID (RFC 9562), as in `domain/ids.py`: 48 bits of time in front. Postgres 18 has a function for it.
-create_before_tables("""
+before_tables("""
 CREATE FUNCTION new_job_id() RETURNS uuid LANGUAGE sql VOLATILE AS $$
     SELECT encode(set_bit(set_bit(overlay(
         uuid_send(gen_random_uuid())
@@ -41,9 +42,8 @@ $$
 
 job_lease_token = sa.Sequence("job_lease_token", metadata=metadata)
 
-job_queue = sa.Table(
+job_queue = table(
     "job_queue",
-    metadata,
     sa.Column("id", UUID(), primary_key=True, server_default=sa.text("new_job_id()")),
     sa.Column("tenant_id", UUID(), sa.ForeignKey("tenants.id")),
     string("job_type", nullable=False),
@@ -130,7 +130,7 @@ job_queue = sa.Table(
 
 # A function, so that it can be sent as text together with COMMIT, and the session keeps its plan all the same. The
 # status is concatenated so that no index on it is used: the row is found by its primary key.
-create_after_tables(f"""
+after_tables(f"""
 CREATE FUNCTION complete_job(job_id uuid, token bigint, outcome jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE job_queue SET status = 'completed', completed_at = now(), result = outcome, error_message = NULL
@@ -142,7 +142,7 @@ END $$
 """)
 
 # The release before reads and writes `ring_at` and `rings`; this goes with the retired columns.
-create_after_tables("""
+after_tables("""
 CREATE FUNCTION job_wake_columns() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
@@ -158,14 +158,13 @@ BEGIN
 END
 $$
 """)
-create_after_tables("""
+after_tables("""
 CREATE TRIGGER job_wake_columns_agree BEFORE INSERT OR UPDATE ON job_queue FOR EACH ROW
 WHEN (NEW.wake_at IS DISTINCT FROM NEW.ring_at OR NEW.wake_count <> NEW.rings) EXECUTE FUNCTION job_wake_columns()
 """)
 
-job_attempts = sa.Table(
+job_attempts = table(
     "job_attempts",
-    metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("job_id", UUID(), sa.ForeignKey("job_queue.id", ondelete="CASCADE"), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
@@ -180,9 +179,8 @@ job_attempts = sa.Table(
     sa.Index("job_attempts_job_id_idx", "job_id"),
 )
 
-job_steps = sa.Table(
+job_steps = table(
     "job_steps",
-    metadata,
     sa.Column("job_id", UUID(), sa.ForeignKey("job_queue.id", ondelete="CASCADE")),
     sa.Column("step", sa.Text),
     string("status", default="intended"),
@@ -195,9 +193,8 @@ job_steps = sa.Table(
 )
 
 # Decisions of operators about a queue (no tenant), or about one tenant's jobs in it.
-queue_policies = sa.Table(
+queue_policies = table(
     "queue_policies",
-    metadata,
     string("queue", nullable=False),
     sa.Column("tenant_id", UUID(), sa.ForeignKey("tenants.id")),
     timestamp("paused_at"),
@@ -211,9 +208,8 @@ queue_policies = sa.Table(
 )
 
 # How much an outside account lets us do in a period of time: see `domain/queue/rate.py`.
-rate_buckets = sa.Table(
+rate_buckets = table(
     "rate_buckets",
-    metadata,
     sa.Column("name", sa.Text, primary_key=True),
     timestamp("used_until", nullable=False),
     timestamp("promised_until", nullable=False),
@@ -221,9 +217,8 @@ rate_buckets = sa.Table(
     timestamp("updated_at", now=True),
 )
 
-workers = sa.Table(
+workers = table(
     "workers",
-    metadata,
     sa.Column("id", UUID(), primary_key=True),
     string("hostname", nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
@@ -235,9 +230,8 @@ workers = sa.Table(
     boolean("draining"),
 )
 
-schedule_fires = sa.Table(
+schedule_fires = table(
     "schedule_fires",
-    metadata,
     sa.Column("schedule", sa.Text),
     sa.Column("fire_at", sa.DateTime(timezone=True)),
     sa.Column("job_id", UUID()),

@@ -6,28 +6,27 @@ from sqlalchemy.dialects.postgresql import UUID
 from db.schema.base import (
     EARLIEST,
     LATEST,
+    after_tables,
     boolean,
     count,
-    create_after_tables,
-    metadata,
     one_of,
     readable_times,
     string,
+    table,
     tenant_id,
     timestamp,
     uuid_key,
 )
+from domain.billing.tiers import Tier
 
-TIERS = ("FREE", "STARTER", "PRO", "AGENCY")
 LEDGER_KINDS = ("grant", "hold", "settle", "release", "reset", "adjust")
 CONSUMPTION = "kind IN ('hold', 'settle', 'release', 'adjust')"
 """The condition on ledger entries whose sum is what a tenant has used; the others say why it began anew, or what there
 is."""
 IN_ONE_MONTH = sa.text("(((now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')")
 
-tenants = sa.Table(
+tenants = table(
     "tenants",
-    metadata,
     uuid_key(),
     string("name", nullable=False),
     string("subscription_tier", default="FREE"),
@@ -51,7 +50,7 @@ tenants = sa.Table(
     sa.Column("daily_last_on", sa.Date),
     timestamp("created_at", now=True),
     timestamp("updated_at", now=True),
-    one_of("subscription_tier", TIERS),
+    one_of("subscription_tier", Tier),
     sa.CheckConstraint("daily_hour BETWEEN 0 AND 23", name="daily_hour"),
     sa.CheckConstraint("daily_count BETWEEN 1 AND 20", name="daily_count"),
     sa.CheckConstraint("used_quota >= 0", name="used_quota"),
@@ -73,9 +72,8 @@ tenants = sa.Table(
     sa.Index("tenants_daily_idx", "id", postgresql_where=sa.text("daily_enabled")),
 )
 
-quota_holds = sa.Table(
+quota_holds = table(
     "quota_holds",
-    metadata,
     sa.Column("job_id", UUID(), primary_key=True),
     tenant_id(),
     sa.Column("count", sa.Integer, nullable=False),
@@ -88,9 +86,8 @@ quota_holds = sa.Table(
     sa.Index("quota_holds_tenant_id_idx", "tenant_id", "status"),
 )
 
-quota_ledger = sa.Table(
+quota_ledger = table(
     "quota_ledger",
-    metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     tenant_id(),
     string("kind", nullable=False),
@@ -107,7 +104,7 @@ quota_ledger = sa.Table(
 )
 
 # A tenant that another program inserts has used its concepts in the period that ends at `quota_reset_at`.
-create_after_tables(
+after_tables(
     """
 CREATE FUNCTION quota_period_ends() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -125,7 +122,7 @@ FOR EACH ROW WHEN (NEW.quota_period_start >= NEW.quota_reset_at) EXECUTE FUNCTIO
 # A change of `tenants.used_quota` by another program is entered into the ledger when it commits. The owner's rights do
 # not exceed row-level security, and a transaction may end in another tenant's scope: hence the scope for the length of
 # the function.
-create_after_tables(
+after_tables(
     """
 CREATE FUNCTION quota_agrees() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -173,7 +170,7 @@ DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.used_quota <> NEW.used_quot
 )
 
 # An entry that differs from `tenants.used_quota` when it commits is refused.
-create_after_tables(
+after_tables(
     """
 CREATE FUNCTION quota_entry_agrees() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp AS $$

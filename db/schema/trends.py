@@ -2,12 +2,12 @@
 
 import sqlalchemy as sa
 
-from db.schema.base import PLATFORMS, count, jsonb, metadata, one_of, string, tenant_id, timestamp, uuid_key
+from db.schema.base import count, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key
+from domain.concepts.virality import PLATFORMS
 
 # The last answer of each trend source for each region, shared by all tenants, and how it is doing.
-trend_sources = sa.Table(
+trend_sources = table(
     "trend_sources",
-    metadata,
     sa.Column("source", sa.Text),
     sa.Column("region", sa.Text),
     jsonb("sightings", "[]"),
@@ -22,9 +22,8 @@ trend_sources = sa.Table(
     sa.PrimaryKeyConstraint("source", "region"),
 )
 
-audio_trends = sa.Table(
+audio_trends = table(
     "audio_trends",
-    metadata,
     uuid_key(),
     string("platform", nullable=False),
     string("external_id", nullable=False),
@@ -38,9 +37,8 @@ audio_trends = sa.Table(
     one_of("platform", PLATFORMS),
 )
 
-competitor_videos = sa.Table(
+competitor_videos = table(
     "competitor_videos",
-    metadata,
     uuid_key(),
     tenant_id(),
     string("platform", nullable=False),

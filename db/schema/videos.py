@@ -3,13 +3,12 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
-from db.schema.base import jsonb, metadata, one_of, string, tenant_id, timestamp, uuid_key, within_tenant
+from db.schema.base import jsonb, one_of, string, table, tenant_id, timestamp, uuid_key, within_tenant
 
 VIDEO_STATUSES = ("pending", "rendering", "completed", "failed")
 
-videos = sa.Table(
+videos = table(
     "videos",
-    metadata,
     uuid_key(),
     tenant_id(),
     sa.Column("generation_id", UUID()),
