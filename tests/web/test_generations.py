@@ -20,7 +20,7 @@ from domain.concepts.generation import ConceptRequest, ConceptResponse, Generati
 from domain.errors import Unavailable
 from tests.builders import a_tenant, tenant
 from tests.drain import drain
-from tests.told import everything_told
+from tests.past_concepts import all_past_concepts
 from tests.wait import until
 from tests.web.test_api import NOW, Api, a_key, refused
 from web.api.rate_limit import Policy, RateLimiter
@@ -76,7 +76,7 @@ def test_concepts_are_asked_for_made_and_found(app: App, ada: Tenant) -> None:
 
 
 def test_whoever_has_had_everything_is_told_before_anything_is_held(app: App, ada: Tenant) -> None:
-    a_generation(app, ada.id, concepts=[asdict(each) for each in everything_told()[1:]])
+    a_generation(app, ada.id, concepts=[asdict(each) for each in all_past_concepts()[1:]])
     answer = ada("POST", "/generate", json=LOCAL)
     assert refused(answer) == (409, "TRENDS_TOO_FEW")
     assert answer.json()["error"].startswith("2 concepts asked for, and only 1 can be made from the present trends, ")

@@ -27,7 +27,7 @@ from simulators.loopback import Loopback, Reply
 from simulators.trends import trends_simulator
 from tests.builders import NOV_22, a_tenant, job_row, tenant
 from tests.drain import drain
-from tests.told import everything_told
+from tests.past_concepts import all_past_concepts
 from tests.wait import until
 from workers.app import App, build
 from workers.engine.outcomes import cancel, rescue
@@ -202,7 +202,7 @@ def test_whoever_has_had_everything_is_told_how_many_there_are_before_anything_i
 ) -> None:
     trends.fail(Reply(hang_up=True), times=99)
     tenant_id = a_tenant(offline, monthly_quota=500)
-    told(offline, tenant_id, everything_told()[2:])
+    told(offline, tenant_id, all_past_concepts()[2:])
     row = run(offline, tenant_id, count=5)
     assert (row["status"], row["attempts"]) == ("failed", 1)
     assert re.match("5 concepts asked for, and only 2 can be made from the present trends", row["error_message"])
@@ -214,7 +214,7 @@ def test_whoever_has_had_everything_is_told_how_many_there_are_before_anything_i
 def test_what_the_sources_last_said_counts_for_whoever_has_had_all_the_rest(offline: App) -> None:
     run(offline, a_tenant(offline))
     tenant_id = a_tenant(offline)
-    told(offline, tenant_id, everything_told())
+    told(offline, tenant_id, all_past_concepts())
     row = run(offline, tenant_id, count=1)
     assert (row["status"], used(offline, tenant_id)) == ("completed", 1), row["error_message"]
 

@@ -232,6 +232,6 @@ print("stripe" in sys.modules, "requests" in sys.modules)
 
 
 def test_who_never_asks_stripe_does_not_pay_for_its_sdk() -> None:
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", UNUSED], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -13,7 +13,7 @@ from simulators.clerk.api import ClerkApiSimulator
 from simulators.clerk.events import clerk_membership, clerk_organization, clerk_user
 from simulators.loopback import Loopback, Reply
 from tests.builders import NOV_22
-from tests.integrations.test_stripe_api import Clock
+from tests.integrations.stripe.test_api import Clock
 from tests.workers.jobs.test_identity import ADA
 
 WAIT = Reply(b"{}", 429, {"Retry-After": "30"})

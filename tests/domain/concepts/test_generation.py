@@ -36,7 +36,7 @@ from domain.concepts.grammar import LocalGrammar, drafts_of
 from domain.concepts.trends import Sighting, evergreens, fill, merge
 from domain.concepts.wording import claims
 from domain.errors import Rejected
-from tests.told import everything_told
+from tests.past_concepts import all_past_concepts
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 LIVE = (
@@ -154,7 +154,7 @@ def test_it_delivers_what_was_asked_or_says_how_many_there_are(
     untold: set[int], seed: int, count: int, live: set[Sighting]
 ) -> None:
     """A customer of 500 concepts a month has been told nearly everything."""
-    past = tuple(each for n, each in enumerate(everything_told()) if n not in untold)
+    past = tuple(each for n, each in enumerate(all_past_concepts()) if n not in untold)
     request = a_request(*live, seed=seed, count=count, past=past)
     request = replace(request, reserve=tuple(evergreens(region="US", rng=Random(seed), now=NOW)))
     made = len(drafts_of(request))
@@ -174,7 +174,7 @@ def test_it_delivers_what_was_asked_or_says_how_many_there_are(
 
 def test_one_is_found_as_long_as_there_is_one() -> None:
     """However few topics are drawn: of 5,524 customers who wanted one, 6 got none."""
-    told = everything_told()
+    told = all_past_concepts()
     for n in range(0, len(told), 60):
         request = a_request(seed=n, count=1, past=(*told[:n], *told[n + 1 :]))
         request = replace(request, reserve=tuple(evergreens(region="US", rng=Random(n), now=NOW)))

@@ -1,4 +1,4 @@
-"""What a customer of many concepts has had."""
+"""The past of a customer that has had every concept of evergreen topics."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -12,12 +12,12 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 @cache
-def everything_told() -> tuple[PastConcept, ...]:
-    """All that the grammar can make of evergreen topics."""
-    told: list[PastConcept] = []
+def all_past_concepts() -> tuple[PastConcept, ...]:
+    """Return all that the grammar can make of evergreen topics."""
+    past: list[PastConcept] = []
     for evergreen in evergreens(region="US", rng=Random(0), now=NOW):
         of_it: tuple[PastConcept, ...] = ()
-        while made := drafts_of(ConceptRequest(1, (evergreen,), of_it, "US", len(told), NOW)):
+        while made := drafts_of(ConceptRequest(1, (evergreen,), of_it, "US", len(past), NOW)):
             of_it += tuple(PastConcept(each.title, each.topic, each.format) for each in made)
-        told += of_it
-    return tuple(told)
+        past += of_it
+    return tuple(past)
