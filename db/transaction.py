@@ -1,4 +1,4 @@
-"""Transactions: who works on whose rows, what is told to the queue afterwards, and what a lost connection means."""
+"""Transactions: whose rows are seen, which queues are notified afterwards, and what a lost connection means."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -212,7 +212,7 @@ class Tx:
 
     @property
     def lost(self) -> bool:
-        """Whether the connection is."""
+        """Whether the connection is lost."""
         return "_connection" in vars(self) and self._connection[1].closed
 
     def went_away(self, error: BaseException) -> bool:
@@ -254,7 +254,7 @@ class Tx:
     def savepoint(self, scope: Scope) -> Iterator[None]:
         """Work on the rows of `scope` from here on; on any error what the block did is undone, the change of scope too.
 
-        What it wanted rung is rung nevertheless: a ring for a job that is not there is dropped.
+        Its notifications are sent nevertheless: one of a job that is not there is dropped.
         """
         before = self._scope
         try:
@@ -310,7 +310,7 @@ class Database:
     """A pool of connections of the application's role.
 
     `on_commit` is told, after a transaction committed, which of the jobs that it enqueued are due. It must neither
-    block nor raise: the relay finds whatever it loses.
+    block nor raise: the dispatcher finds whatever it loses.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What was drawn from the buckets of `domain/queue/rate.py`: one row for each account of an outside."""
+"""Stores the buckets of `domain/queue/rate.py`, one row for each account of an outside."""
 
 from collections.abc import Callable
 from datetime import datetime

@@ -1,6 +1,6 @@
-"""Effects outside the database, one row each: `intended` before, `confirmed` with its result after.
+"""Keeps effects outside the database, one row each: `intended` before, `confirmed` with its result after.
 
-A step that is found intended was begun by an attempt that did not live to tell how it went. Its idempotency key is
+A step that is found intended was begun by an attempt that did not record how it went. Its idempotency key is
 the same for every attempt of the job.
 """
 
@@ -25,7 +25,7 @@ WHERE job_id = %(job_id)s AND step = %(step)s
 
 @dataclass(frozen=True)
 class Step:
-    """What is known of a step; `begun_before`: an earlier attempt may have acted."""
+    """A step as it is recorded; `begun_before`: an earlier attempt may have acted."""
 
     status: str
     idempotency_key: str

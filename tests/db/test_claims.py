@@ -39,7 +39,7 @@ def claimed_ids(app: App, job_ids: list[UUID]) -> list[UUID]:
 
 
 def complete(app: App, *jobs: ClaimedJob) -> dict[str, dict[UUID, int]]:
-    """Returns what is to be rung for afterwards."""
+    """Return the notifications of the commit."""
     with app.db.transaction(SYSTEM) as tx:
         assert tx.transitions.complete([Done(job, None) for job in jobs]) == {job.id for job in jobs}
         return tx.notifications
@@ -138,7 +138,7 @@ def test_a_limit_lets_so_many_run_and_a_place_that_is_left_is_told_of(app: App) 
     assert [job.id for job in running] == jobs[:3]
     assert all(job.limited for job in running)
     assert claim(app, jobs) == []
-    assert complete(app, running[0]) == {"default": {}}, "the relay is to look at the queue"
+    assert complete(app, running[0]) == {"default": {}}, "the dispatcher is to look at the queue"
     assert claimed_ids(app, jobs) == [jobs[3]]
 
 

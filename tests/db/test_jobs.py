@@ -238,8 +238,8 @@ def test_a_delay_is_counted_from_the_moment_given_or_from_now(app: App) -> None:
     hour, noon = timedelta(hours=1), datetime(2199, 11, 22, 12, tzinfo=UTC)
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
-        given = [a_job(), a_job(delay=hour), a_job(scheduled_for=noon), a_job(scheduled_for=noon, delay=hour)]
-        ids = [tx.enqueue(job) for job in given]
+        jobs = [a_job(), a_job(delay=hour), a_job(scheduled_for=noon), a_job(scheduled_for=noon, delay=hour)]
+        ids = [tx.enqueue(job) for job in jobs]
         assert tx.notifications == {"default": {ids[0]: 5}}
     rows = [job_row(app, job_id) for job_id in ids]
     assert [row["scheduled_for"] for row in rows] == [now, now + hour, noon, noon + hour]

@@ -1,6 +1,6 @@
-"""`Database`: what is kept, what is told afterwards, and what a lost server looks like from here.
+"""`Database`: what is kept, what is notified afterwards, and what a lost server looks like from here.
 
-A COMMIT whose answer is lost is told in tests/workers/engine/test_lost_answers.py.
+A COMMIT whose answer is lost is tested in tests/workers/engine/test_lost_answers.py.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ Open = Callable[..., Database]
 
 @pytest.fixture
 def opened(database_url: str) -> Iterator[Open]:
-    """Opens a `Database` on this test's database, with one connection if not told otherwise."""
+    """Opens a `Database` on this test's database, with one connection unless `pool_size` says otherwise."""
     databases: list[Database] = []
 
     def open_database(**options: Any) -> Database:
@@ -123,13 +123,13 @@ def test_a_statement_that_fails_undoes_everything_and_the_connection_goes_on(ope
 
 
 def test_an_error_that_was_swallowed_inside_cannot_pass_for_a_commit(opened: Open) -> None:
-    told: list[Notifications] = []
-    database = opened(on_commit=told.append)
+    notified: list[Notifications] = []
+    database = opened(on_commit=notified.append)
     with pytest.raises(psycopg.Error), database.transaction(SYSTEM) as tx:
         tx.enqueue(a_job())
         with pytest.raises(psycopg.errors.DivisionByZero):
             tx.driver.execute("SELECT 1 / 0")
-    assert told == []
+    assert notified == []
 
 
 def test_a_transaction_must_name_its_scope(opened: Open) -> None:
@@ -166,14 +166,14 @@ def test_a_statement_that_takes_too_long_is_ended(opened: Open) -> None:
             tx.driver.execute("SELECT pg_sleep(30)")
 
 
-# --- what is told afterwards --------------------------------------------------------------------------------
+# --- what is notified afterwards --------------------------------------------------------------------------------
 
 
 def test_due_jobs_are_told_of_after_the_commit_by_queue(opened: Open) -> None:
-    reader, told, seen = opened(), [], []
+    reader, notified, seen = opened(), [], []
 
     def on_commit(notifications: Notifications) -> None:
-        told.append({queue: list(job_ids) for queue, job_ids in notifications.items()})
+        notified.append({queue: list(job_ids) for queue, job_ids in notifications.items()})
         with reader.transaction(SYSTEM) as tx:
             seen.extend(tx.jobs.due_now())
 
@@ -182,27 +182,27 @@ def test_due_jobs_are_told_of_after_the_commit_by_queue(opened: Open) -> None:
     with database.transaction(SYSTEM) as tx:
         for job in (first, second, third, later):
             tx.enqueue(job)
-        assert told == []
-    assert told == [{"default": [first.id, third.id], "llm": [second.id]}]
+        assert notified == []
+    assert notified == [{"default": [first.id, third.id], "llm": [second.id]}]
     assert set(seen) == {first.id, second.id, third.id}
 
 
 def test_jobs_that_are_enqueued_are_there_for_whoever_asks_in_the_same_transaction(opened: Open) -> None:
     """The first one is sent together with the commit, unless something else is asked before."""
-    told: list[Notifications] = []
+    notified: list[Notifications] = []
     jobs = [a_job(payload={"n": [n, "it's"]}, priority=n) for n in (1, 2)]
-    with opened(on_commit=told.append).transaction(SYSTEM) as tx:
+    with opened(on_commit=notified.append).transaction(SYSTEM) as tx:
         for job in jobs:
             assert tx.enqueue(job) == job.id
         assert [row and row["payload"] for row in (tx.jobs.get(job.id) for job in jobs)] == [
             job.payload for job in jobs
         ]
-    assert told == [{"default": {job.id: job.priority for job in jobs}}]
+    assert notified == [{"default": {job.id: job.priority for job in jobs}}]
 
 
 def test_a_job_that_is_sent_with_the_commit_is_added_once_or_not_at_all(opened: Open) -> None:
-    told: list[Notifications] = []
-    database = opened(on_commit=told.append)
+    notified: list[Notifications] = []
+    database = opened(on_commit=notified.append)
     tenant_id = uuid4()
     with pytest.raises(psycopg.errors.ForeignKeyViolation), database.transaction(SYSTEM) as tx:
         tx.enqueue(a_job(tenant_id=tenant_id))
@@ -211,18 +211,18 @@ def test_a_job_that_is_sent_with_the_commit_is_added_once_or_not_at_all(opened: 
     with pytest.raises(KeyError), database.transaction(SYSTEM) as tx:
         tx.enqueue(a_job())
         raise KeyError
-    assert told == []
+    assert notified == []
     with database.transaction(SYSTEM) as tx:
         tx.enqueue(job := a_job(payload={"n": "it's \\"}))
-    assert told == [{"default": {job.id: 5}}]
+    assert notified == [{"default": {job.id: 5}}]
     with database.transaction(SYSTEM) as tx:
         [row] = tx.jobs.list_recent().rows
     assert (row["id"], row["payload"], row["wake_at"]) == (job.id, job.payload, None)
 
 
 def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:
-    told: list[Notifications] = []
-    database = opened(on_commit=told.append)
+    notified: list[Notifications] = []
+    database = opened(on_commit=notified.append)
     with database.transaction(SYSTEM):
         pass
     with database.transaction(SYSTEM) as tx:
@@ -230,16 +230,16 @@ def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:
     with pytest.raises(RuntimeError), database.transaction(SYSTEM) as tx:
         tx.enqueue(a_job())
         raise RuntimeError
-    assert told == []
+    assert notified == []
 
 
 def test_a_job_that_was_there_already_is_not_told_of_again(opened: Open) -> None:
-    told: list[Notifications] = []
-    database = opened(on_commit=told.append)
+    notified: list[Notifications] = []
+    database = opened(on_commit=notified.append)
     for _ in range(2):
         with database.transaction(SYSTEM) as tx:
             tx.enqueue(a_job(unique_key="k"))
-    assert len(told) == 1
+    assert len(notified) == 1
 
 
 # --- a server that goes away --------------------------------------------------------------------------------

@@ -200,9 +200,9 @@ class Attempts:
             mine = self._record_failure(claimed, attempt, decision)
         except Unavailable:
             raise
-        except Exception as refusal:
+        except Exception as unrecordable:
             log.exception("job.failure_not_recorded", error_class=attempt.error_class)
-            attempt = named(attempt, refusal)
+            attempt = named(attempt, unrecordable)
             mine = self._record_failure(claimed, attempt, decision)
         expected = isinstance(error, ViralError)
         (log.warning if expected else log.error)(

@@ -92,12 +92,12 @@ class Context:
         return structlog.get_logger()
 
     def now(self) -> datetime:
-        """The database's clock: what it said at the claim, plus the time gone by since."""
+        """Return the database's time: that of the claim, plus the time gone by since."""
         return self._clock() if self._clock is not None else self._real_now()
 
     @property
     def remaining(self) -> timedelta:
-        """How long this attempt may still take: give it to whatever waits for the outside."""
+        """The time that this attempt may still take: give it to whatever waits for the outside."""
         deadline = self.job.deadline_at
         return timedelta.max if deadline is None else deadline - self._real_now()
 
@@ -110,7 +110,7 @@ class Context:
         return Random(self.job.id.int)  # noqa: S311 - reproducible on purpose, nothing secret
 
     def report(self, **facts: Any) -> None:
-        """Say what was done; kept as the job's `result` when it completes. JSON values only."""
+        """Add facts to the job's `result`, which is kept when it completes. JSON values only."""
         self._result |= facts
 
     def count(self, **more: int) -> None:
@@ -173,18 +173,18 @@ class Context:
         """
         with self.begin() as tx:
             tx.work_as(SYSTEM)
-            known = tx.steps.intend(self.job.id, name)
-        if known.status == "confirmed":
-            return known.result
+            step = tx.steps.intend(self.job.id, name)
+        if step.status == "confirmed":
+            return step.result
         result = None
-        if known.begun_before and look is not None:
+        if step.begun_before and look is not None:
             try:
-                result = look(known.idempotency_key)
+                result = look(step.idempotency_key)
             except StepUnknown:
                 self._settle(name, "unknown")
                 raise
         if result is None:
-            result = act(known.idempotency_key)
+            result = act(step.idempotency_key)
         return self._confirm(name, result, None if keep is None else partial(keep, result))
 
     def snooze(self, after: timedelta, reason: str) -> None:
@@ -196,7 +196,7 @@ class Context:
         raise Snoozed(after, reason)
 
     def take(self, bucket: str, at: rate.Rate, *, cost: int = 1) -> None:
-        """Draw from a rate that all jobs of an account share; if it is used up, come back when it is our turn.
+        """Draw from a rate that all jobs of an account share; if it is used up, come back when this job may.
 
         Raises:
             Snoozed: until the moment that is promised to this job.
@@ -218,7 +218,7 @@ class Context:
         raise Snoozed(wait, f"{bucket} is closed")
 
     def check(self) -> None:
-        """In a long computation, now and then.
+        """End a long computation that is not wanted any more; to be called now and then.
 
         Raises:
             JobCancelled: somebody asked for the job to be stopped.

@@ -1,4 +1,4 @@
-"""A failed attempt in words that can always be kept, whatever the exception is and says.
+"""Describes a failed attempt in words that can always be kept, whatever the exception is and says.
 
 They never repeat the values that provoked it (`db/postgres/error_text.py`): an attempt outlives the person whose data
 they were.
@@ -27,14 +27,14 @@ def described(error: Exception) -> FailedAttempt:
     return FailedAttempt(outcome, name, message, storable_text(shortened(traceback_of(error), LONGEST_TRACEBACK)))
 
 
-def named(attempt: FailedAttempt, refusal: Exception) -> FailedAttempt:
-    """Say of an attempt whose description could not be recorded no more than its class, and why."""
-    message = f"{attempt.error_class} (its text could not be recorded: {type(refusal).__name__})"
+def named(attempt: FailedAttempt, cause: Exception) -> FailedAttempt:
+    """Describe an attempt whose text could not be recorded, because of `cause`, by no more than its class."""
+    message = f"{attempt.error_class} (its text could not be recorded: {type(cause).__name__})"
     return FailedAttempt(attempt.outcome, attempt.error_class, message)
 
 
 def text_of(error: BaseException) -> str:
-    """Return what the exception says, without values; if it cannot say it, that."""
+    """Return what the exception says, without values; or that it cannot be read."""
     try:
         return worded(error)
     except Exception as broken:
@@ -42,19 +42,19 @@ def text_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return where it was raised, and what it was caused by: lines of code, and the texts without values."""
+    """Return where it was raised and what it was caused by, as lines of code and texts without values."""
     try:
-        return "\n".join(_told(error, frozenset()))
+        return "\n".join(_lines(error, frozenset()))
     except Exception as broken:
         return f"the traceback cannot be read: {type(broken).__name__}"
 
 
-def _told(error: BaseException, above: frozenset[int]) -> Iterator[str]:
-    """As Python tells it, the cause first."""
+def _lines(error: BaseException, above: frozenset[int]) -> Iterator[str]:
+    """Yield the traceback as Python prints it, the cause first."""
     above |= {id(error)}
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None and id(before) not in above:
-        yield from _told(before, above)
+        yield from _lines(before, above)
         how = "was the direct cause of" if error.__cause__ is not None else "was being handled during"
         yield f"\nThe exception above {how} the following one:\n"
     yield "Traceback (most recent call last):"
@@ -62,4 +62,4 @@ def _told(error: BaseException, above: frozenset[int]) -> Iterator[str]:
     yield f"{type(error).__name__}: {text_of(error)}"
     for each in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
         if id(each) not in above:
-            yield from _told(each, above)
+            yield from _lines(each, above)

@@ -1,4 +1,4 @@
-"""How jobs end other than by completing: their process died, they overran, somebody cancelled them, they failed."""
+"""Ends jobs whose attempt cannot: their process died, they overran, or somebody cancels them; and runs `on_failure`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class CancelledJob:
-    """A job that was taken off its queue."""
+    """A pending job that somebody cancelled."""
 
     id: UUID
     tenant_id: UUID | None
@@ -147,9 +147,9 @@ def _run_hook(tx: Tx, job_type: JobType[Any], job: ClaimedJob | LostJob | Cancel
         if is_contended(error):
             raise Contended(f"{job_type.name}'s on_failure waits for a lock that another transaction holds") from error
         attempt = described(error)
-        said = f"its on_failure raised {attempt.error_class}: {attempt.error_message}"
+        message = f"its on_failure raised {attempt.error_class}: {attempt.error_message}"
         log.exception("job.hook_failed", job_id=str(job.id), job_type=job_type.name)
-        tx.transitions.add_to_error(job.id, said, attempt.traceback)
+        tx.transitions.add_to_error(job.id, message, attempt.traceback)
 
 
 def _reason(decision: Retry | GiveUp, otherwise: str) -> str:

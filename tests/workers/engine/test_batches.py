@@ -54,7 +54,7 @@ TYPES = {declared.name: declared for declared in (nothing, slow, effect)}
 
 
 class Process:
-    """A worker process's runner; notes what it rings on."""
+    """A worker process's runner; notes what it puts back."""
 
     def __init__(self, app: App, job_types: JobTypes = TYPES, batch_size: int = 1) -> None:
         self.app = app
@@ -130,7 +130,7 @@ def test_behind_a_slow_job_nothing_waits(app: App, process: Process) -> None:
     assert statuses(app, quick_ones) == {"pending": 40}
     notifications = client.zrange(notifications_key("default"), 0, -1)
     client.close()
-    notified = {UUID(bell.decode()) for bell in notifications} | set(process.notified)
+    notified = {UUID(member.decode()) for member in notifications} | set(process.notified)
     assert notified == set(quick_ones)
     with app.db.transaction(SYSTEM) as tx:
         used = tx.driver.execute("SELECT sum(attempts) FROM job_queue WHERE id = ANY(%s)", (quick_ones,)).fetchone()
@@ -182,8 +182,8 @@ def test_when_an_attempt_cannot_even_be_recorded_nothing_stays_claimed_in_secret
 def test_effects_still_commit_with_their_own_completion(app: App, process: Process) -> None:
     process.notified = enqueue(app, "testing.effect", 50)
     while process.notified:
-        told, process.notified = process.notified, []
-        process.runner.run("default", [str(job_id) for job_id in told])
+        put_back, process.notified = process.notified, []
+        process.runner.run("default", [str(job_id) for job_id in put_back])
     with app.db.transaction(SYSTEM) as tx:
         query = """
             SELECT count(*) FROM system_metrics m JOIN job_queue j ON j.completed_at = m.at AND j.xmin = m.xmin

@@ -50,7 +50,7 @@ class Process:
                 self.acts[name](ctx, tx, name)
 
     def run(self, names: str) -> dict[str, UUID]:
-        """Enqueue a job for each letter and run them in one helping. Returns the jobs' ids."""
+        """Enqueue a job for each letter and run them in one batch. Returns the jobs' ids."""
         with self.app.db.transaction(SYSTEM) as tx:
             ids = self.type.enqueue_many(tx, [{"name": name} for name in names])
         self.runner.run("default", [str(job_id) for job_id in ids])

@@ -71,10 +71,10 @@ def test_options_change_one_enqueueing_only(app: App) -> None:
     ],
 )
 def test_arguments_that_do_not_fit_are_all_named(payload: dict[str, object], complaint: str) -> None:
-    with pytest.raises(PayloadInvalid) as refusal:
+    with pytest.raises(PayloadInvalid) as raised:
         thumbnail.validated(payload)
-    assert complaint in str(refusal.value)
-    assert "it takes tenant_id" in str(refusal.value)
+    assert complaint in str(raised.value)
+    assert "it takes tenant_id" in str(raised.value)
 
 
 def test_in_bulk_one_that_does_not_fit_refuses_all_and_leaves_the_transaction_as_it_was(app: App) -> None:

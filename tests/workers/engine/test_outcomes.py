@@ -152,14 +152,14 @@ def test_a_job_row_that_is_locked_stops_the_rescue_of_nobody_else(bench: Bench) 
 )
 def test_a_hook_that_raises_costs_its_own_effects_and_is_told_of(bench: Bench, name: str, error: str) -> None:
     """In the rescue, in an ordinary failure, and when a job is cancelled: the job has ended, and others go on."""
-    said = f"its on_failure raised {error}"
+    message = f"its on_failure raised {error}"
     lost, other = bench.lost(name), bench.lost("noted")
     assert bench.reap() == 2
     failed = bench.enqueue(name)
     bench.process().run_one(failed)
     for job_id, reason in ((lost, "its worker process died during attempt 1 of 1"), (failed, "never")):
         row, [attempt] = bench.row(job_id), bench.attempts(job_id)
-        assert (row.status, row.error_message) == ("failed", f"{reason}; {said}")
+        assert (row.status, row.error_message) == ("failed", f"{reason}; {message}")
         assert attempt["error_message"] == row.error_message
         assert error in attempt["traceback"]
         assert not bench.noted(job_id)
@@ -169,15 +169,15 @@ def test_a_hook_that_raises_costs_its_own_effects_and_is_told_of(bench: Bench, n
     with bench.app.db.transaction(SYSTEM) as tx:
         assert cancel(tx, bench.types, cancelled) == "cancelled"
     row = bench.row(cancelled)
-    assert (row.status, row.error_message, bench.noted(cancelled)) == ("cancelled", said, False)
+    assert (row.status, row.error_message, bench.noted(cancelled)) == ("cancelled", message, False)
 
 
-@pytest.mark.parametrize(("wish", "status"), [(Rejected("never"), "failed"), (JobCancelled(), "cancelled")])
-def test_an_end_whose_hook_waits_for_a_lock_is_made_later_and_whole(bench: Bench, wish: Exception, status: str) -> None:
+@pytest.mark.parametrize(("end", "status"), [(Rejected("never"), "failed"), (JobCancelled(), "cancelled")])
+def test_an_end_whose_hook_waits_for_a_lock_is_made_later_and_whole(bench: Bench, end: Exception, status: str) -> None:
     """The failure is kept at once, as one attempt; the job has ended when the hook's effect is there too."""
 
     def give_up(ctx: Context) -> None:
-        raise wish
+        raise end
 
     bench.act = give_up
     job_id = bench.enqueue("locking")

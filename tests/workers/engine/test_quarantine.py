@@ -62,8 +62,8 @@ class Fleet:
             tx.driver.execute("UPDATE workers SET lease_until = now()")
         rescue(self.app.db, self.app.job_types)
 
-    def told(self, column: str, jobs: dict[str, UUID]) -> dict[str, object]:
-        return {name: job_row(self.app, job_id)[column] for name, job_id in jobs.items()}
+    def column(self, name: str, jobs: dict[str, UUID]) -> dict[str, object]:
+        return {letter: job_row(self.app, job_id)[name] for letter, job_id in jobs.items()}
 
 
 def notify(runner: Runner, jobs: dict[str, UUID]) -> None:
@@ -71,19 +71,19 @@ def notify(runner: Runner, jobs: dict[str, UUID]) -> None:
 
 
 def test_only_the_poison_of_many_is_kept_and_it_kills_two_processes_at_most(app: App) -> None:
-    """They are claimed together, so after the first death all of them are suspects; after the next, one is."""
+    """They are claimed together, so after the first death all of them are in quarantine; after the next, one is."""
     fleet = Fleet(app)
     fleet.acts["h"] = die
     jobs = fleet.enqueue("abcdefghijklmnop")
     deaths = 0
-    while "pending" in fleet.told("status", jobs).values():
+    while "pending" in fleet.column("status", jobs).values():
         try:
             notify(fleet.boot(), jobs)
         except Killed:
             deaths += 1
             fleet.reap()
     assert deaths == CRASHES_BEFORE_QUARANTINE == 2
-    status, crashes = fleet.told("status", jobs), fleet.told("crashes", jobs)
+    status, crashes = fleet.column("status", jobs), fleet.column("crashes", jobs)
     assert (status.pop("h"), crashes.pop("h")) == ("failed", 2)
     assert set(status.values()) == {"completed"}
     assert max(crashes.values()) == 1  # type: ignore[type-var]
@@ -97,7 +97,7 @@ def test_a_quarantined_is_claimed_when_it_is_its_turn_and_completed_before_the_n
     quarantined = fleet.enqueue("abc", crashes=1)
     seen: list[dict[str, object]] = []
     for name in quarantined:
-        fleet.acts[name] = lambda ctx: seen.append(fleet.told("status", quarantined))
+        fleet.acts[name] = lambda ctx: seen.append(fleet.column("status", quarantined))
     runner = fleet.boot()
     runner.start()
     notify(runner, quarantined)
@@ -124,13 +124,13 @@ def test_beside_a_quarantined_others_run_and_a_second_quarantined_waits(app: App
     thread.start()
     assert begun.wait(30)
     notify(runner, second | innocent)
-    assert fleet.told("status", first | second | innocent) == {"a": "running", "b": "pending", "c": "completed"}
+    assert fleet.column("status", first | second | innocent) == {"a": "running", "b": "pending", "c": "completed"}
     assert job_row(app, second["b"])["attempts"] == 0
     assert job_row(app, second["b"])["wake_at"] is not None, "it asks again a little later, not all the time"
     go_on.set()
     thread.join()
     notify(runner, second)
-    assert fleet.told("status", first | second) == {"a": "completed", "b": "completed"}
+    assert fleet.column("status", first | second) == {"a": "completed", "b": "completed"}
 
 
 def test_a_quarantined_that_fails_makes_room_for_the_next(app: App) -> None:
