@@ -21,6 +21,7 @@ from dramatiq.middleware import Middleware
 
 import db.postgres.connection
 import db.queue.claim
+import db.queue.transitions
 import db.transaction
 import scheduler.dispatcher
 import scheduler.main
@@ -153,11 +154,11 @@ class Messages(Middleware):
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         if take("fetched_not_claimed"):
-            die("fetched_not_claimed", message.args[1])
+            die("fetched_not_claimed", message.args[0])
 
     def before_ack(self, broker: Broker, message: MessageProxy) -> None:
         if take("finished_not_acked"):
-            die("finished_not_acked", message.args[1])
+            die("finished_not_acked", message.args[0])
 
 
 def watch_messages(broker: Broker) -> None:
@@ -172,7 +173,7 @@ def cheat() -> None:
     """Break the protocol as `CHAOS_SABOTAGE` says, to prove that the harness would notice."""
     how = os.environ.get("CHAOS_SABOTAGE", "")
     if how == "fence":
-        db.queue.claim.Claims.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
+        db.queue.transitions.Transitions.complete = _complete_whoever_owns_it  # type: ignore[method-assign]
         db.transaction.Tx.complete = _complete_alone  # type: ignore[method-assign]
     elif how == "sweeper":
         scheduler.dispatcher.Dispatcher.dispatch = _do_nothing  # type: ignore[method-assign]
@@ -182,7 +183,7 @@ def cheat() -> None:
         raise SystemExit(f"no such sabotage: {how}")
 
 
-def _complete_whoever_owns_it(self: db.queue.claim.Claims, done: Any) -> set[UUID]:
+def _complete_whoever_owns_it(self: db.queue.transitions.Transitions, done: Any) -> set[UUID]:
     ids = [each.job.id for each in done]
     self._driver.execute(
         "UPDATE job_queue SET status = 'completed', completed_at = now() WHERE id = ANY(%s::uuid[])", (ids,)
