@@ -1,19 +1,25 @@
-"""What people type, read: durations, times, `key=value` pairs."""
+"""Reads what people type (durations, times, `key=value` pairs), and knows who types it."""
 
+import getpass
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 LONGEST = timedelta(days=3650)
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="The web server's port; 0 picks a free one. Default: PORT, or 8000."),
+]
 
 
 def duration(text: str) -> timedelta:
@@ -70,6 +76,16 @@ def existing(text: str) -> Path:
     return path
 
 
+def one_of(choices: Iterable[str], value: str | None, hint: str, noun: str) -> None:
+    """Refuse a value that is none of `choices`; the error lists them.
+
+    Raises:
+        typer.BadParameter: it is another one. None is no value, and is let through.
+    """
+    if value is not None and value not in choices:
+        raise typer.BadParameter(f"no such {noun}; there are {', '.join(choices)}", param_hint=hint)
+
+
 def parsed(text: str, name: str, *, hint: str) -> Any:
     """Read JSON; `name` stands for it in the refusal.
 
@@ -121,3 +137,11 @@ def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:
             raise typer.BadParameter(f"{key} is given twice", param_hint="KEY=VALUE")
         given[key] = value
     return given
+
+
+def person() -> str:
+    """Return who runs this shell, as well as the system knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        return f"uid {os.getuid()}"

@@ -8,61 +8,59 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import (
-    billing,
-    dev,
-    dexie,
-    events,
-    generations,
-    identity,
-    jobs,
-    keys,
-    processes,
-    queues,
-    quota,
-    schedules,
-    tenants,
-    verify,
-    workers,
-)
-from cli.shell import Group
+from cli.shell import Group, lazy_group
+from domain.errors import ViralError
 from workers.runtime.terminal import guard_output
+from workers.runtime.version import VERSION
 
-app = Group(name="viral", help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.")
-processes.add_to(app)
-app.add_typer(jobs.app, name="jobs", help="Enqueue jobs, and see what became of them.")
-app.add_typer(queues.app, name="queues", help="How much waits where; pause, resume and limit it.")
-app.add_typer(schedules.app, name="schedules", help="What the calendar fires, and when.")
-app.add_typer(workers.app, name="workers", help="The worker processes, alive and dead.")
-app.add_typer(tenants.app, name="tenants", help="Who uses the system, on which plan.")
-app.add_typer(identity.users, name="users", help="People, as Clerk says who they are.")
-app.add_typer(identity.app, name="identity", help="Compare what we know of Clerk.")
-app.add_typer(keys.app, name="keys", help="API keys: how programs come in, in a tenant's name.")
-app.add_typer(quota.app, name="quota", help="What is left of a tenant's concepts, and since when.")
-app.add_typer(billing.app, name="billing", help="Derive what we know of Stripe anew, or compare it.")
-app.add_typer(generations.app, name="generations", help="Concepts that were made, from what, and daily ones.")
-app.add_typer(events.app, name="events", help="What Stripe and Clerk told us, and what we made of it.")
-verify.add_to(dev.app)
-app.add_typer(dev.app, name="dev", help="Play the outside, without an account; judge what it signed.")
-dexie.add_to(app)
+COMMANDS = {
+    "up": ("cli.commands.up:up", "Start everything here, and stop it with Ctrl-C."),
+    "info": ("cli.commands.info:info", "Show where everything is."),
+    "migrate": ("cli.commands.migrate:migrate", "Bring the database to the newest schema."),
+    "doctor": ("cli.commands.doctor:doctor", "Check what can be checked, and say what to do about it."),
+    "web": ("cli.commands.web:web", "Serve the webhooks, the API and health checks."),
+    "worker": ("cli.commands.worker:worker", "Work on jobs."),
+    "scheduler": ("cli.commands.scheduler:scheduler", "Notify workers of due jobs, rescue lost ones, run schedules."),
+    "jobs": ("cli.commands.jobs:app", "Enqueue jobs, and see what became of them."),
+    "queues": ("cli.commands.queues:app", "See how much waits where; pause, resume and limit queues."),
+    "schedules": ("cli.commands.schedules:app", "See what the calendar runs, and when."),
+    "workers": ("cli.commands.workers:app", "See the worker processes, alive and dead."),
+    "tenants": ("cli.commands.tenants:app", "See who uses the system, and on which plan."),
+    "users": ("cli.commands.identity:users", "See people, as Clerk says who they are."),
+    "identity": ("cli.commands.identity:app", "Compare what is stored of Clerk with Clerk itself."),
+    "keys": ("cli.commands.keys:app", "Make and revoke the API keys that programs use."),
+    "quota": ("cli.commands.quota:app", "See what is left of a tenant's concepts, and why."),
+    "billing": ("cli.commands.billing:app", "Compare what is stored of Stripe, or derive plans anew."),
+    "generations": ("cli.commands.generations:app", "See the concepts that were made; set daily ones."),
+    "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
+    "dev": ("cli.commands.dev:app", "Play Stripe and Clerk; judge what they signed."),
+    "import-dexie": ("cli.commands.dexie:import_dexie", "Take over what the old app kept in the browser."),
+    "export-dexie": ("cli.commands.dexie:export_dexie", "Write a tenant's data as the old app kept it."),
+}
+
+app = Group(
+    name="viral",
+    cls=lazy_group(COMMANDS),
+    help="The workers of Viral Dashboard: webhooks in, jobs done, each effect once.",
+)
 
 
-def say_version(wanted: bool) -> None:
+def print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(processes.our_version())
+        typer.echo(VERSION)
         raise typer.Exit
 
 
 @app.callback()
 def viral(
     version: Annotated[
-        bool, typer.Option("--version", callback=say_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Options of the shell itself."""
 
 
-def say_what_cannot_be_said() -> None:
+def escape_unencodable() -> None:
     """Where the output is not UTF-8, have it escape what it has no letter for, instead of stopping in the middle."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -80,10 +78,8 @@ def refuse_undecodable(words: Sequence[str]) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run one command; what this system foresees is one clear message on standard error, and never a traceback."""
-    from domain.errors import ViralError
-
-    say_what_cannot_be_said()
+    """Run one command; a foreseen error is one clear line on standard error, and never a traceback."""
+    escape_unencodable()
     guard_output()
     refuse_undecodable(sys.argv[1:] if words is None else words)
     try:

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -18,6 +18,9 @@ from workers.runtime.terminal import coloured
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Show at most this many.")]
+
+Simplified = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""How a row is changed before people see it; programs get the row itself."""
 
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "dim", "-": "dim", "applied": "green"}
 COLOURS |= {"alive": "green", "draining": "yellow", "dead": "red"}
@@ -41,10 +44,18 @@ def console() -> VisibleConsole:
     return VisibleConsole(sys.stdout)
 
 
-def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
-    """The rows as a table of `columns`, or all that is in them as a JSON list.
+def show(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    nothing: str,
+    simplified: Simplified = dict,
+) -> None:
+    """Print a table of `columns`, or all that is in the rows as a JSON list.
 
-    A column in which no row says anything is left out, and long texts are cut: JSON, and `show`, have all.
+    A table leaves out columns in which no row has a value, cuts long texts, and has each row as `simplified` returns
+    it. `nothing` is printed where there is no row.
     """
     if as_json:
         print_json(rows)
@@ -52,28 +63,43 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: 
     if not rows:
         console().print(nothing)
         return
-    said = [column for column in columns if any(row.get(column) is not None for row in rows)]
-    names = [readable(column) for column in said]
-    cells = [[shortened(readable(row.get(column))) for column in said] for row in rows]
-    widths = [max(cell_len(line[n]) for line in (names, *cells)) for n in range(len(said))]
+    simple = [simplified(row) for row in rows]
+    used = [column for column in columns if any(row.get(column) is not None for row in simple)]
+    names = [readable(column) for column in used]
+    cells = [[shortened(readable(row.get(column))) for column in used] for row in simple]
+    widths = [max(cell_len(line[n]) for line in (names, *cells)) for n in range(len(used))]
     print_line(names, widths, "bold")
     for line in cells:
         print_line(line, widths)
 
 
-def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:
-    """One thing, a line each of what it says."""
+def show_one(
+    row: Mapping[str, Any],
+    *,
+    as_json: bool,
+    simplified: Simplified = dict,
+    part: tuple[str, Sequence[str], str] | None = None,
+) -> None:
+    """Print one thing, each of its values on a line, or all of it as a JSON object.
+
+    `part` names a value that is a list of rows, with the columns of the table that follows and what stands for no row.
+    """
     if as_json:
         print_json(row)
         return
-    width = max(len(name) for name in row)
-    for name, value in row.items():
+    values = simplified(row)
+    rows = values.pop(part[0]) if part else []
+    width = max(len(name) for name in values)
+    for name, value in values.items():
         if value is not None:
             print_line([readable(name), readable(value)], [width, 0])
+    if part:
+        console().print()
+        show(rows, part[1], as_json=False, nothing=part[2])
 
 
 def print_line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> None:
-    """Cells side by side; nothing follows the last one."""
+    """Print cells side by side; nothing follows the last one."""
     line = Text(style=style, end="\n")
     for n, (text, width) in enumerate(zip(cells, widths, strict=True)):
         line.append(text, COLOURS.get(text))
@@ -88,10 +114,10 @@ def print_json(value: object) -> None:
 
 
 def lines(text: str) -> str:
-    """Visible text of several lines."""
+    """Return visible text of several lines."""
     return "\n".join(map(readable, text.split("\n")))
 
 
 def without_password(url: str) -> str:
-    """The URL with its password, if it has one, blotted out; of a malformed one, rather too much than too little."""
+    """Blot out the password of a URL; of a malformed one, rather too much than too little."""
     return re.sub(r"(password=)[^&\s]+", r"\1***", re.sub(r"(://[^:/?#]*:).*@", r"\1***@", url))

@@ -16,10 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.events.writer import NewEvent
-from domain.billing import events as billing_events
 from domain.errors import MalformedEvent, SignatureInvalid, Unavailable
-from domain.events.outcomes import Ignored, Priority
-from domain.identity import events as identity_events
+from domain.events.outcomes import Ignored
+from domain.events.triage import TRIAGE
 from integrations.clerk import webhooks as clerk
 from integrations.envelope import Envelope
 from integrations.stripe import webhooks as stripe
@@ -46,12 +45,6 @@ def read_clerk(body: bytes, headers: Mapping[str, str], secrets: Sequence[str], 
 
 
 EVENT_READERS: Final[Mapping[str, EventReader]] = {"stripe": read_stripe, "clerk": read_clerk}
-
-
-TRIAGE: Final[Mapping[str, Callable[[str], Priority | Ignored]]] = {
-    "stripe": billing_events.triage,
-    "clerk": identity_events.triage,
-}
 
 
 def usable_secrets(source: str, secrets: Sequence[str]) -> list[str]:

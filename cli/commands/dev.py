@@ -1,9 +1,14 @@
-"""`viral dev`: play the outside. Events are built from Stripe's and Clerk's documented shapes, signed with the
-configured secret and posted to the running endpoint, as their real senders would."""
+"""`viral dev`: play the outside, and judge by the server's own code what it signed.
 
+Events are built from Stripe's and Clerk's documented shapes, signed with the configured secret and posted to the
+running endpoint, as their real senders would.
+"""
+
+import hashlib
 import json
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -14,10 +19,22 @@ from uuid import UUID
 import typer
 
 from cli.arguments import moment, parsed
+from cli.configuration import resolve, resolve_offline
 from cli.output import console
-from cli.session import resolve
 from cli.shell import Group
-from domain.errors import ViralError
+from domain.billing.tiers import PLANS, Tier
+from domain.errors import MalformedEvent, NotAuthenticated, SignatureInvalid, Unavailable, ViralError
+from domain.text.readable import readable
+from integrations.clerk import webhooks as clerk
+from integrations.http.client import Http, Request
+from integrations.stripe import webhooks as stripe
+from simulators.kinds import KINDS
+from simulators.personas import Persona, random_persona
+from web.server.body import MAX_BODY
+from web.session_verifier import session_verifier
+from web.webhooks import EVENT_READERS, usable_secrets
+from workers.runtime import logs
+from workers.settings import Settings
 
 app = Group()
 
@@ -25,10 +42,27 @@ Body = dict[str, Any]
 
 PURCHASE = "checkout"
 PURCHASE_HELP = "a whole purchase: checkout completed, subscription active, invoice paid"
+PURCHASE_KINDS = ("checkout.session.completed", "customer.subscription.updated", "invoice.paid")
+
+At = Annotated[
+    datetime | None, typer.Option(parser=moment, metavar="TIME", help="Judge as of this time. Default: now.")
+]
+
+STDIN = "-"
+
+PATIENCE = 10.0
+"""Seconds: nobody else waits here, and a fetch of Clerk's keys ends before."""
 
 
 class NotDelivered(ViralError):
     """The endpoint did not accept the event."""
+
+
+class Refused(ViralError):
+    """The server would refuse it."""
+
+    def __init__(self, code: str, reason: object) -> None:
+        super().__init__(f"refused: {code}: {reason}")
 
 
 @app.command("send-event")
@@ -60,15 +94,13 @@ def send_event(
     viral dev send-event stripe checkout --tenant ID --tier PRO --save paid.json
     viral dev send-event stripe paid.json
     """
-    from simulators.kinds import KINDS
-
     if source not in KINDS:
         raise typer.BadParameter(f"there are {' and '.join(KINDS)}", param_hint="SOURCE")
     file = Path(what)
     if file.suffix == ".json" or file.is_file():
         bodies = [_read(file)]
     else:
-        kinds = [what] if what != PURCHASE or source != "stripe" else _purchase()
+        kinds = PURCHASE_KINDS if (source, what) == ("stripe", PURCHASE) else (what,)
         _check(source, kinds)
         about = _people(tenant, tier, email, customer)
         when = at or datetime.now(UTC)
@@ -79,47 +111,36 @@ def send_event(
         _post(source, body, url)
 
 
-def _purchase() -> list[str]:
-    return ["checkout.session.completed", "customer.subscription.updated", "invoice.paid"]
-
-
-def _check(source: str, kinds: list[str]) -> None:
-    from simulators.kinds import KINDS
-
-    known = {kind: each.description for kind, each in KINDS[source].items()}
+def _check(source: str, kinds: Sequence[str]) -> None:
+    """Refuse a type that nobody can build; the error lists those that can be sent."""
+    sendable = {kind: each.description for kind, each in KINDS[source].items()}
     if source == "stripe":
-        known = {PURCHASE: PURCHASE_HELP} | known
-    if not set(kinds) <= known.keys():
-        listed = "\n".join(f"  {kind:<32} {description}" for kind, description in known.items())
+        sendable = {PURCHASE: PURCHASE_HELP} | sendable
+    if not set(kinds) <= sendable.keys():
+        listed = "\n".join(f"  {kind:<32} {description}" for kind, description in sendable.items())
         raise typer.BadParameter(f"no such event or file.\n\n{source} can send:\n{listed}", param_hint="KIND|FILE")
 
 
-def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | None) -> Any:
-    """Whom the events are about. All ids follow from the tenant or the address, so later events agree with these."""
-    from domain.billing.tiers import PLANS, Tier
-    from simulators.personas import random_persona
-
+def _people(tenant: UUID | None, tier: str, email: str | None, customer: str | None) -> Persona:
+    """Make up whom the events are about. All ids follow from the tenant or the address, so later events agree."""
     settings, _ = resolve()
     sold = [each.value for each, plan in PLANS.items() if plan.usd_per_month]
     if tier.upper() not in sold:
         raise typer.BadParameter(f"nobody can buy that; there are {', '.join(sold)}", param_hint="--tier")
     plan = PLANS[Tier(tier.upper())]
     prices = {each: price for price, each in reversed(list(settings.prices.items()))}
-    known: dict[str, Any] = {"unit_amount": plan.usd_per_month * 100}
-    if plan.tier in prices:
-        known["price_id"] = prices[plan.tier]
-    given = {"tenant_id": tenant, "email": email, "customer_id": customer}
-    known |= {name: value for name, value in given.items() if value is not None}
-    return random_persona(Random(str(tenant or email or time.time_ns())), **known)  # noqa: S311 - ids of make-believe people
+    chosen = {"price_id": prices.get(plan.tier), "tenant_id": tenant, "email": email, "customer_id": customer}
+    traits: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    rng = Random(str(tenant or email or time.time_ns()))  # noqa: S311 - ids of make-believe people
+    return random_persona(rng, unit_amount=plan.usd_per_month * 100, **traits)
 
 
 def _account(source: str) -> Body:
-    """The account that is set up here, as its events name it: those of another are ignored."""
+    """Return the account that is set up here, as its events name it: those of another are ignored."""
     settings, _ = resolve()
-    named = (
-        {"livemode": settings.stripe_livemode} if source == "stripe" else {"instance_id": settings.clerk_instance_id}
-    )
-    return {name: value for name, value in named.items() if value is not None}
+    if source == "stripe":
+        return {} if settings.stripe_livemode is None else {"livemode": settings.stripe_livemode}
+    return {} if settings.clerk_instance_id is None else {"instance_id": settings.clerk_instance_id}
 
 
 def _read(file: Path) -> Body:
@@ -143,9 +164,6 @@ def _write(file: Path, body: Body) -> None:
 
 
 def _post(source: str, body: Body, url: str | None) -> None:
-    from domain.errors import Unavailable
-    from integrations.http.client import Http, Request
-
     settings, state = resolve()
     origin = url or (state.web_url if state else settings.web_url)
     target = f"{origin.rstrip('/')}/webhooks/{source}"
@@ -163,16 +181,13 @@ def _post(source: str, body: Body, url: str | None) -> None:
     finally:
         http.close()
     name = f"{body.get('type')} {body.get('id', '')}".strip()
-    said = answer.body.decode(errors="replace")
+    line = f"{name}: {answer.status} {answer.body.decode(errors='replace')}"
     if answer.status != 200:
-        raise NotDelivered(f"{name}: {answer.status} {said}")
-    console().print(f"{name}: {answer.status} {said}")
+        raise NotDelivered(line)
+    console().print(line)
 
 
-def _signed(source: str, body: Body, content: bytes, settings: Any) -> Iterator[tuple[str, str]]:
-    from integrations.clerk import webhooks as clerk
-    from integrations.stripe import webhooks as stripe
-
+def _signed(source: str, body: Body, content: bytes, settings: Settings) -> Iterator[tuple[str, str]]:
     yield "content-type", "application/json"
     now = int(time.time())
     if source == "stripe":
@@ -187,9 +202,7 @@ def _signed(source: str, body: Body, content: bytes, settings: Any) -> Iterator[
 
 
 def _delivery_id(body: Mapping[str, Any]) -> str:
-    """The same body is the same delivery: Clerk's bodies carry no id of their own."""
-    import hashlib
-
+    """Derive the id from the body, since Clerk's bodies carry none: the same body is the same delivery."""
     return f"msg_{hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:27]}"
 
 
@@ -197,3 +210,97 @@ def _secret(secrets: tuple[str, ...], name: str) -> str:
     if not secrets:
         raise NotDelivered(f"{name} is not set, so nothing can be signed")
     return secrets[0]
+
+
+@app.command("verify-token")
+def verify_token(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="A session token of Clerk; `-`: from standard input.")],
+    at: At = None,
+) -> None:
+    """Judge a session token by the keys that are set.
+
+    CLERK_JWKS_URL or CLERK_JWT_KEY must be set; CLERK_ISSUER and CLERK_AUTHORIZED_PARTIES narrow it. Exit code 0:
+    accepted; 1: refused, and the line says why.
+    """
+    logs.configure("console", "ERROR")
+    judge = session_verifier(resolve_offline(), wait=PATIENCE)
+    if judge is None:
+        raise Refused("SIGN_IN_NOT_SET_UP", "no Clerk account is set up: set CLERK_JWKS_URL or CLERK_JWT_KEY")
+    text = sys.stdin.buffer.read().decode(errors="replace") if token == STDIN else token
+    try:
+        session = judge.verify(text.strip(), _unix(at))
+    except NotAuthenticated as error:
+        raise Refused(error.code, error) from None
+    except Unavailable as error:
+        raise Refused("UNAVAILABLE", error) from None
+    where = session.organization
+    of = f" in {where.id} as {where.role}" if where else ""
+    _say(f"accepted: {session.user}{of}, session {session.id}, until {readable(session.expires_at)}")
+
+
+@app.command("verify-webhook")
+def verify_webhook(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Who sent it: stripe or clerk.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The body, byte for byte; `-`: from standard input.")],
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="A header that came with it; repeat it.")
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SECRET", help="A signing secret instead of those that are set; repeat it."),
+    ] = None,
+    at: At = None,
+) -> None:
+    """Judge a signed body as the server would.
+
+    Exit code 0: accepted; 1: refused, and the line says why.
+
+    \b
+    viral dev verify-webhook stripe --header 'Stripe-Signature: t=…,v1=…' event.json
+    """
+    if source not in EVENT_READERS:
+        raise typer.BadParameter(f"there are {' and '.join(EVENT_READERS)}", param_hint="SOURCE")
+    headers = dict(_header(each) for each in header or ())
+    body = _body(file)
+    secrets = usable_secrets(source, [each.strip() for each in secret or _secrets(source)])
+    if not secrets:
+        raise Refused("SECRET_NOT_SET", f"no usable signing secret is set for {source}; see --secret")
+    if len(body) > MAX_BODY:
+        raise Refused("BODY_TOO_LARGE", f"the body is larger than {MAX_BODY} bytes")
+    try:
+        event = EVENT_READERS[source](body, headers, secrets, _unix(at))
+    except SignatureInvalid as error:
+        raise Refused("SIGNATURE_INVALID", error) from None
+    except MalformedEvent as error:
+        raise Refused("MALFORMED_EVENT", error) from None
+    _say(f"accepted: {event.type} {event.external_id}")
+
+
+def _secrets(source: str) -> Sequence[str]:
+    settings = resolve_offline()
+    return settings.reveal(
+        settings.stripe_webhook_secret if source == "stripe" else settings.clerk_webhook_signing_secret
+    )
+
+
+def _header(text: str) -> tuple[str, str]:
+    """Read a header as a web server does: its name in lower case, no blanks around the value."""
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise typer.BadParameter(f"{text!r} is not 'name: value'", param_hint="--header")
+    return name.strip().lower(), value.strip()
+
+
+def _body(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="FILE") from None
+
+
+def _unix(at: datetime | None) -> float:
+    return time.time() if at is None else at.timestamp()
+
+
+def _say(line: str) -> None:
+    console().print(readable(line))

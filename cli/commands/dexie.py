@@ -5,23 +5,27 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
 from cli.arguments import existing
 from cli.output import AsJson, VisibleConsole, console, show
-from cli.session import rest, session
+from cli.session import for_tenant, interruptible_sleep
+from domain.billing.tiers import PLANS, Tier
 from domain.concepts.wording import counted
+from domain.dexie.kinds import LONGEST_WORD, Unfit, sayable
+from domain.dexie.records import TABLES, read
+from domain.quota import quota
 from domain.text.readable import readable
 from domain.text.visible import visible_json
-
-if TYPE_CHECKING:
-    from db.transaction import Tx
-    from integrations.dexie import ExportFile, Record
+from integrations.dexie import ExportFile, Record, write_export
+from workers.engine.job import Tx
 
 BATCH = 250
 """Records that go to Postgres at once, at most."""
@@ -37,11 +41,6 @@ LISTED = 20
 """Records that people are shown; programs get all."""
 
 OUTCOMES = ("imported", "coerced", "skipped", "rejected")
-
-
-def add_to(app: typer.Typer) -> None:
-    app.command("import-dexie")(import_dexie)
-    app.command("export-dexie")(export_dexie)
 
 
 def import_dexie(
@@ -65,7 +64,6 @@ def import_dexie(
     the reason, as are those that the export had damaged before; the exit code is 0 all the same. 1: the file was
     refused. Of a file of any size, no more than a few records are in memory.
     """
-    from integrations.dexie import ExportFile
 
     if (tenant is None) == (new_tenant is None):
         raise typer.BadParameter("say either --tenant ID or --new-tenant NAME", param_hint="--tenant")
@@ -73,23 +71,22 @@ def import_dexie(
         raise typer.BadParameter("a tenant needs a name", param_hint="--new-tenant")
     file = ExportFile(path)
     with _Report() as report:
-        with session() as current:
-            tenant_id: UUID = tenant or uuid4()
-            try:
-                with current.db.transaction(tenant_id) as tx, _progress(file) as step:
-                    tx.dexie.allow_rest()
-                    _wait_for_others(tx)
-                    if new_tenant is not None:
-                        _create(tx, tenant_id, new_tenant)
-                    tx.tenants.get(tenant_id)
-                    for table, batch in _batches(file.records()):
-                        _add(tx, tenant_id, table, batch, report)
-                        step()
-                        rest(0)
-                    if dry_run:
-                        raise _Undo
-            except _Undo:
-                pass
+        tenant_id: UUID = tenant or uuid4()
+        try:
+            with for_tenant(tenant_id) as tx, _progress(file) as step:
+                tx.dexie.allow_rest()
+                _wait_for_others(tx)
+                if new_tenant is not None:
+                    _create(tx, tenant_id, new_tenant)
+                tx.tenants.get(tenant_id)
+                for table, batch in _batches(file.records()):
+                    _add(tx, tenant_id, table, batch, report)
+                    step()
+                    interruptible_sleep(0)
+                if dry_run:
+                    raise _Undo
+        except _Undo:
+            pass
         made = None if dry_run and tenant is None else tenant_id
         if as_json:
             report.print_json(made)
@@ -106,10 +103,8 @@ def export_dexie(
     The file can be imported again, here or there. A record that was imported is written as it was, unless it has
     changed here since.
     """
-    from domain.dexie.records import TABLES
-    from integrations.dexie import write_export
 
-    with session() as current, current.db.transaction(tenant) as tx:
+    with for_tenant(tenant) as tx:
         tx.tenants.get(tenant)
         try:
             count = write_export(path, ((table, tx.dexie.records(tenant, table)) for table in TABLES))
@@ -119,26 +114,24 @@ def export_dexie(
 
 
 class _Undo(Exception):
-    pass
+    """Rolls back what a dry run has done."""
 
 
-def _wait_for_others(tx: "Tx") -> None:
+def _wait_for_others(tx: Tx) -> None:
     """Two imports of the same records would each hold rows that the other wants."""
     if tx.dexie.try_lock():
         return
     typer.echo("Another import is under way; waiting for its end.", err=True)
     while not tx.dexie.try_lock():
-        rest(0.2)
+        interruptible_sleep(0.2)
 
 
-def _create(tx: "Tx", tenant_id: UUID, name: str) -> None:
-    from domain.billing.tiers import PLANS, Tier
-    from domain.quota import quota
+def _create(tx: Tx, tenant_id: UUID, name: str) -> None:
 
     tx.tenants.create(tenant_id, name, quota.first_period(PLANS[Tier.FREE].monthly_quota, tx.now()))
 
 
-def _batches(records: "Iterable[Record]") -> "Iterator[tuple[str, list[Record]]]":
+def _batches(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]:
     for table, group in groupby(records, key=lambda record: record.table):
         batch: list[Record] = []
         size = 0
@@ -151,11 +144,7 @@ def _batches(records: "Iterable[Record]") -> "Iterator[tuple[str, list[Record]]]
         yield table, batch
 
 
-def _add(tx: "Tx", tenant_id: UUID, table: str, batch: "list[Record]", report: "_Report") -> None:
-    from dataclasses import replace
-
-    from domain.dexie.kinds import Unfit
-    from domain.dexie.records import TABLES, read
+def _add(tx: Tx, tenant_id: UUID, table: str, batch: list[Record], report: "_Report") -> None:
 
     if table not in TABLES:
         for record in batch:
@@ -182,8 +171,6 @@ class _Report:
     may be many."""
 
     def __init__(self) -> None:
-        from domain.dexie.records import TABLES
-
         self.tables = {table: dict.fromkeys(OUTCOMES, 0) for table in TABLES}
         self.listed = 0
         self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
@@ -194,9 +181,7 @@ class _Report:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def note(self, record: "Record", outcome: str, reason: str) -> None:
-        from domain.dexie.kinds import LONGEST_WORD, sayable
-
+    def note(self, record: Record, outcome: str, reason: str) -> None:
         table = record.table[:LONGEST_WORD]
         counted_as = table if table in self.tables or len(self.tables) < MOST_TABLES else OTHERS
         self.tables.setdefault(counted_as, dict.fromkeys(OUTCOMES, 0))[outcome] += 1
@@ -237,9 +222,8 @@ class _Report:
 
 
 @contextmanager
-def _progress(file: "ExportFile") -> "Iterator[Any]":
+def _progress(file: ExportFile) -> Iterator[Any]:
     """A bar on standard error, where that is a terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
     errors = VisibleConsole(sys.stderr)
     with Progress(

@@ -7,8 +7,10 @@ from uuid import UUID
 import typer
 
 from cli.output import AsJson, Limit, console, print_json, show, show_one
-from cli.session import session
+from cli.session import for_system, for_tenant
 from cli.shell import Group
+from domain.concepts.timing import is_zone
+from domain.errors import UnknownGeneration
 from domain.text.readable import readable
 
 app = Group()
@@ -23,10 +25,8 @@ def list_generations(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """The newest generations first."""
-    from db.transaction import SYSTEM
-
-    with session() as current, current.db.transaction(tenant_id or SYSTEM) as tx:
+    """List the newest generations first."""
+    with for_system() if tenant_id is None else for_tenant(tenant_id) as tx:
         rows = tx.generating.recent(limit)
     show(rows, COLUMNS, as_json=as_json, nothing="No generations.")
 
@@ -35,11 +35,8 @@ def list_generations(
 def show_generation(
     generation_id: Annotated[UUID, typer.Argument(metavar="ID", help="The generation's id.")], as_json: AsJson = False
 ) -> None:
-    """The concepts of one generation, and where they come from."""
-    from db.transaction import SYSTEM
-    from domain.errors import UnknownGeneration
-
-    with session() as current, current.db.transaction(SYSTEM) as tx:
+    """Show the concepts of one generation, and where they come from."""
+    with for_system() as tx:
         row = tx.generating.get(generation_id)
     if row is None:
         raise UnknownGeneration(f"no generation has the id {generation_id}; `viral generations list` shows them")
@@ -69,14 +66,12 @@ def set_daily(
 
     They come at an hour of the tenant's own clock, and count like any other.
     """
-    from domain.concepts.timing import is_zone
-
     if zone is not None and not is_zone(zone):
         raise typer.BadParameter(f"{zone!r} is no zone that this system knows", param_hint="--zone")
     if region is not None and not (len(region) == 2 and region.isascii() and region.isalpha()):
         raise typer.BadParameter(f"{region!r} is no country; write two letters, such as DE", param_hint="--region")
     preferences = {"daily_hour": hour, "timezone": zone, "daily_count": count, "region": region and region.upper()}
-    with session() as current, current.db.transaction(tenant_id) as tx:
+    with for_tenant(tenant_id) as tx:
         row = tx.generating.set_preferences(
             tenant_id, {"daily_enabled": on} | {k: v for k, v in preferences.items() if v is not None}
         )
@@ -85,17 +80,15 @@ def set_daily(
 
 @app.command("sources")
 def list_sources(as_json: AsJson = False) -> None:
-    """How each trend source is doing, and when it last answered."""
-    from db.transaction import SYSTEM
-
-    with session() as current, current.db.transaction(SYSTEM) as tx:
+    """Show how each trend source is doing, and when it last answered."""
+    with for_system() as tx:
         rows = tx.trends.status()
     show(rows, SOURCES, as_json=as_json, nothing="No trend source has been asked yet.")
 
 
 def _print_concept(concept: Mapping[str, Any]) -> None:
     console().print(readable(concept.get("title")), style="bold")
-    told = {
+    values = {
         "category": concept.get("category"),
         "topic": concept.get("topic"),
         "trend": concept.get("trendSource"),
@@ -105,10 +98,10 @@ def _print_concept(concept: Mapping[str, Any]) -> None:
         "why": concept.get("whyItWorks"),
     }
     for segment in concept.get("script") or ():
-        told[str(segment.get("timeRange"))] = " | ".join(
+        values[str(segment.get("timeRange"))] = " | ".join(
             str(segment[name]) for name in ("visual", "onScreenText") if segment.get(name)
         )
     for platform, virality in (concept.get("platformVirality") or {}).items():
         interval = f" ({virality['low']} to {virality['high']})" if "low" in virality else ""
-        told[platform] = f"{virality.get('score')}{interval}, {virality.get('label')}"
-    show_one(told, as_json=False)
+        values[platform] = f"{virality.get('score')}{interval}, {virality.get('label')}"
+    show_one(values, as_json=False)

@@ -1,38 +1,39 @@
 """`viral jobs`"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from cli.arguments import duration, moment, pairs
+from cli.arguments import duration, moment, one_of, pairs
 from cli.output import AsJson, Limit, console, lines, print_json, show, show_one
-from cli.session import rest, session
+from cli.session import for_system, interruptible_sleep, session
 from cli.shell import Group
+from db.schema.queue import JOB_STATUSES
 from domain.concepts.wording import counted
-from domain.errors import UnknownJob
 from domain.text.readable import readable
-from workers.ops.explain import overtaken
-
-if TYPE_CHECKING:
-    from db.transaction import Tx
-    from workers.app import App
+from workers.app import App
+from workers.engine.queues import QUEUES
+from workers.ops import explain as explanations
+from workers.ops import jobs
+from workers.ops.jobs import Change
 
 app = Group()
 
 COLUMNS = ("id", "job_type", "status", "attempts", "tenant_id", "scheduled_for", "completed_at")
-SPECIAL = ("ordering_key", "cost", "snoozes")
-"""Columns that few jobs use, and those show."""
+RARE_COLUMNS = ("ordering_key", "cost", "snoozes", "error_message")
+"""Columns that few jobs use; a list has those that some row does use."""
 
 ORDINARY = {"cost": 1, "payload_version": 1, "snoozes": 0, "crashes": 0, "wake_count": 0}
 RETIRED = ("ring_at", "rings", "batch_id", "follows_batch")
 """Columns that only the release before uses."""
 FINISHED = ("completed", "failed", "cancelled")
-PRUNE = "upkeep.prune"
+ATTEMPTS = ("attempt", "outcome", "started_at", "ended_at", "worker_id", "error_class", "error_message")
 
 JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")]
 
 
 @app.command()
@@ -47,8 +48,8 @@ def enqueue(
         typer.Option("--in", parser=duration, metavar="DURATION", help="Not before 90s, 10m, 2h, 1d."),
     ] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=100, help="Lower runs first; 5 is usual.")] = None,
-    key: Annotated[str | None, typer.Option(help="While a job of this key is live, it is this one.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")] = False,
+    key: Annotated[str | None, typer.Option(help="Enqueue nothing if a live job has this key.")] = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a job on its queue and print its id.
@@ -58,50 +59,36 @@ def enqueue(
     viral jobs enqueue upkeep.prune --at 2026-12-01T03:00Z
     viral jobs enqueue billing.apply_stripe_event event_id=01a20417-5ccc-7850-9558-0a37b805228c
     """
-    from db.transaction import SYSTEM
-
     if at is not None and delay is not None:
         raise typer.BadParameter("give one of them, not both", param_hint="--at and --in")
-    given = pairs(arguments or [], payload)
+    values = pairs(arguments or [], payload)
     with session() as current:
         declared = current.job_types.get(job_type)
         if declared is None:
-            known = "\n  ".join(sorted(current.job_types))
-            raise typer.BadParameter(f"there is no {job_type!r}; these are known:\n  {known}", param_hint="TYPE")
+            names = "\n  ".join(sorted(current.job_types))
+            raise typer.BadParameter(f"there is no {job_type!r}; there are:\n  {names}", param_hint="TYPE")
         if tenant is not None:
             if "tenant_id" not in declared.parameters:
                 raise typer.BadParameter(f"{job_type} works for no tenant; leave it away", param_hint="--tenant")
-            given["tenant_id"] = str(tenant)
-        whose = declared.validated(given).get("tenant_id")
+            values["tenant_id"] = str(tenant)
         options = {"scheduled_for": at, "delay": delay, "priority": priority, "unique_key": key or None}
-        options = {name: value for name, value in options.items() if value is not None}
-        with current.db.transaction(SYSTEM) as tx:
-            if whose is not None:
-                tx.tenants.get(UUID(whose))
-            job_id = declared.with_options(**options).enqueue_payload(tx, given)  # type: ignore[arg-type]
-        _tell(current, job_id, wait=wait, as_json=as_json)
+        chosen = {name: value for name, value in options.items() if value is not None}
+        job_id = jobs.enqueue(current, declared, values, **chosen)
+        _print_enqueued(current, job_id, wait=wait, as_json=as_json)
 
 
-def _tell(current: "App", job_id: UUID, *, wait: bool, as_json: bool) -> None:
-    """The id of a job that has just been enqueued; or what became of it, once it is finished."""
+def _print_enqueued(current: App, job_id: UUID, *, wait: bool, as_json: bool) -> None:
+    """Print the id of a job that has just been enqueued or, if asked to wait, the job once it is finished."""
     if not wait:
         print_json({"id": job_id}) if as_json else console().print(str(job_id))
         return
-    row = _await(current, job_id)
-    show_one(row if as_json else _told(row), as_json=as_json)
+    pause = 0.02
+    while (row := jobs.find(current, job_id))["status"] not in FINISHED:
+        interruptible_sleep(pause)
+        pause = min(pause * 1.5, 1.0)
+    show_one(row, as_json=as_json, simplified=without_ordinary)
     if row["status"] != "completed":
         raise typer.Exit(1)
-
-
-def _await(current: "App", job_id: UUID) -> dict[str, Any]:
-    """The job's row once it is finished. What it waits for is a row, so it looks often at first, then less."""
-    pause = 0.02
-    while True:
-        row = _job(current, job_id)
-        if row["status"] in FINISHED:
-            return row
-        rest(pause)
-        pause = min(pause * 1.5, 1.0)
 
 
 @app.command("list")
@@ -113,70 +100,51 @@ def list_jobs(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """The newest jobs first."""
-    from db.schema.queue import JOB_STATUSES
-    from db.transaction import SYSTEM
-    from workers.engine.queues import QUEUES
-
-    if status is not None and status not in JOB_STATUSES:
-        raise typer.BadParameter(f"no such status; there are {', '.join(JOB_STATUSES)}", param_hint="--status")
-    if queue is not None and queue not in QUEUES:
-        raise typer.BadParameter(f"no such queue; there are {', '.join(QUEUES)}", param_hint="--queue")
-    with session() as current, current.db.transaction(SYSTEM) as tx:
-        wanted: dict[str, Any] = {"status": status, "job_type": job_type, "queue": queue, "tenant_id": tenant}
-        rows, left_out = tx.jobs.list_recent(**wanted, limit=limit)
-    columns = (*COLUMNS, *SPECIAL, "error_message")
-    show(rows if as_json else [_told(row) for row in rows], columns, as_json=as_json, nothing="No jobs.")
+    """List the newest jobs first."""
+    one_of(JOB_STATUSES, status, "--status", "status")
+    one_of(QUEUES, queue, "--queue", "queue")
+    with for_system() as tx:
+        rows, left_out = tx.jobs.list_recent(
+            status=status, job_type=job_type, queue=queue, tenant_id=tenant, limit=limit
+        )
+    show(rows, (*COLUMNS, *RARE_COLUMNS), as_json=as_json, nothing="No jobs.", simplified=without_ordinary)
     if left_out:
         typer.echo(f"The list is large: {counted(left_out, 'older job')} left out.", err=True)
 
 
 @app.command("show")
 def show_job(job_id: JobId, as_json: AsJson = False) -> None:
-    """One job, and each of its attempts that did not complete."""
-    from db.transaction import SYSTEM
-
+    """Show one job, and each of its attempts that did not complete."""
     with session() as current:
-        row = _job(current, job_id)
-        with current.db.transaction(SYSTEM) as tx:
-            attempts = row.pop("attempt_history", None) or tx.jobs.attempts(job_id)
+        row = jobs.find_with_attempts(current, job_id)
     if as_json:
-        print_json(row | {"attempt_history": attempts})
+        print_json(row)
         return
-    show_one(_told(row), as_json=False)
+    attempts = row.pop("attempt_history")
+    show_one(row, as_json=False, simplified=without_ordinary)
     if attempts:
         console().print("\nAttempts that did not complete", style="bold")
-        columns = ("attempt", "outcome", "started_at", "ended_at", "worker_id", "error_class", "error_message")
-        show(attempts, columns, as_json=False, nothing="")
+        show(attempts, ATTEMPTS, as_json=False, nothing="")
         if attempts[-1]["traceback"]:
             console().print(f"\n{lines(attempts[-1]['traceback'])}")
 
 
 @app.command()
 def explain(job_id: JobId, as_json: AsJson = False) -> None:
-    """Why a job is where it is, and what to do about it.
+    """Say why a job is where it is, and what to do about it.
 
     A reason a line. How many jobs are ahead of it is an estimate: as if none began, ended or came in meanwhile.
     """
-    from db.transaction import SYSTEM
-    from workers.ops.explain import gather, reasons
-    from workers.ops.redis_health import unheard
-
     with session() as current:
-        known = {name: declared.payload_version for name, declared in current.job_types.items()}
-        redis = unheard(current.notifier.probe)
-        with current.db.transaction(SYSTEM) as tx:
-            facts = gather(tx, job_id, version=current.version, known=known, redis=redis)
-    if facts is None:
-        raise _unknown(job_id)
-    found, job = reasons(facts), facts.job
+        found = explanations.explain(current, job_id)
+    job = found.job
     if as_json:
         about = {name: job[name] for name in ("id", "job_type", "queue", "tenant_id", "status")}
-        print_json(about | {"at": facts.now, "reasons": [vars(reason) for reason in found]})
+        print_json(about | {"at": found.at, "reasons": found.reasons})
         return
-    width = max(len(reason.code) for reason in found)
+    width = max(len(reason.code) for reason in found.reasons)
     console().print(f"{readable(job['job_type'])} on {readable(job['queue'])}: {job['status']}")
-    for reason in found:
+    for reason in found.reasons:
         advice = f" — {reason.advice}" if reason.advice else ""
         console().print(f"{reason.code:<{width}}  {reason.says}{advice}")
 
@@ -187,18 +155,14 @@ def prune(
         timedelta | None,
         typer.Option(parser=duration, metavar="DURATION", help="90d, 2w. Default: what the job type keeps."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is finished; fail if it failed.")] = False,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Archive old finished jobs now: a job of upkeep.prune."""
-    from db.transaction import SYSTEM
-
     with session() as current:
-        declared = current.job_types[PRUNE]
-        given = {} if older_than is None else {"older_than": older_than}
-        with current.db.transaction(SYSTEM) as tx:
-            job_id = declared.enqueue_payload(tx, given)
-        _tell(current, job_id, wait=wait, as_json=as_json)
+        values = {} if older_than is None else {"older_than": older_than}
+        job_id = jobs.enqueue(current, current.job_types["upkeep.prune"], values)
+        _print_enqueued(current, job_id, wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -207,92 +171,30 @@ def retry(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Fail
 
     Those of one ordering key run in the order of their ids, in whichever order they are named.
     """
-    from db.transaction import SYSTEM
-
-    outcomes: dict[UUID, tuple[bool, str]] = {}
-    # One transaction: none of them may begin before all are due.
-    with session() as current, current.db.transaction(SYSTEM) as tx:
-        for job_id in sorted(set(job_ids)):
-            outcomes[job_id] = _retried(tx, job_id)
-    for job_id in dict.fromkeys(job_ids):
-        console().print(f"{job_id}  {outcomes[job_id][1]}")
-    if not all(done for done, _ in outcomes.values()):
-        raise typer.Exit(1)
-
-
-def _retried(tx: "Tx", job_id: UUID) -> tuple[bool, str]:
-    """Whether the job is due again, and a sentence that says so, or why not."""
-    from psycopg.errors import UniqueViolation
-
-    from db.transaction import SYSTEM
-
-    row = tx.jobs.get(job_id) or tx.archive.get(job_id)
-    if row is None:
-        return False, "there is no such job"
-    try:
-        with tx.savepoint(SYSTEM):
-            done = tx.transitions.retry(job_id)
-    except UniqueViolation:
-        twin = tx.jobs.live_twin(row["job_type"], row["tenant_id"], row["unique_key"])
-        return False, f"the job {twin} of the same key is live; it does the same work"
-    if not done:
-        return False, f"it is {_state(row)}, and only a failed or cancelled job can be"
-    return True, "; ".join(["due again", *(reason.says for reason in overtaken(tx.explain.overtaken_by(row)))])
+    with session() as current:
+        changes = jobs.retry(current, job_ids)
+    _print_changes((job_id, changes[job_id]) for job_id in dict.fromkeys(job_ids))
 
 
 @app.command()
 def cancel(job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="Pending or running jobs.")]) -> None:
     """Take pending jobs off their queue, ask running ones to stop."""
-    from workers.engine.outcomes import cancel as cancel_job
-
-    answers = {"cancelled": "cancelled", "running": "asked to stop; it does when its handler next looks up"}
-    _each(
-        job_ids,
-        lambda app, tx, job_id: answers.get(cancel_job(tx, app.job_types, job_id) or ""),
-        only="a pending or running job",
-    )
-
-
-def _each(job_ids: Sequence[UUID], act: "Callable[[App, Tx, UUID], str | None]", *, only: str) -> None:
-    """Act on every job, each on its own; say of each what became of it, and fail if any was not in the right state."""
-    from db.transaction import SYSTEM
-
-    refused = 0
     with session() as current:
-        for job_id in job_ids:
-            try:
-                with current.db.transaction(SYSTEM) as tx:
-                    done = act(current, tx, job_id)
-                row = _job(current, job_id)
-                outcome = done or f"it is {_state(row)}, and only {only} can be"
-            except UnknownJob:
-                done, outcome = None, "there is no such job"
-            refused += done is None
-            console().print(f"{job_id}  {outcome}")
+        _print_changes((job_id, jobs.cancel(current, job_id)) for job_id in job_ids)
+
+
+def _print_changes(changes: Iterable[tuple[UUID, Change]]) -> None:
+    """Print a line for each job, and fail if one of them was not changed."""
+    refused = 0
+    for job_id, change in changes:
+        refused += not change.done
+        console().print(f"{job_id}  {change.says}")
     if refused:
         raise typer.Exit(1)
 
 
-def _job(current: "App", job_id: UUID) -> dict[str, Any]:
-    from db.transaction import SYSTEM
-
-    with current.db.transaction(SYSTEM) as tx:
-        row = tx.jobs.get(job_id) or tx.archive.get(job_id)
-    if row is None:
-        raise _unknown(job_id)
-    return row
-
-
-def _state(row: Mapping[str, Any]) -> str:
-    return "archived" if "archived" in row else str(row["status"])
-
-
-def _unknown(job_id: UUID) -> UnknownJob:
-    return UnknownJob(f"no job has the id {job_id}; `viral jobs list` shows the newest")
-
-
-def _told(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row, without what is as with every other job."""
+def without_ordinary(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Blank the columns that have their ordinary value, or none that this release knows."""
     return {
         name: None if name in RETIRED or (name in ORDINARY and ORDINARY[name] == value) else value
         for name, value in row.items()

@@ -1,17 +1,19 @@
 """`viral keys`"""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated
+from secrets import token_bytes
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from cli.arguments import duration
-from cli.commands.quota import person
+from cli.arguments import duration, person
 from cli.output import AsJson, console, print_json, show, show_one
-from cli.session import session
+from cli.session import for_tenant
 from cli.shell import Group
 from domain.errors import UnknownKey
+from domain.identity.access import KEY_BYTES, Maker, new_key
 
 app = Group()
 
@@ -32,16 +34,14 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an API key. It is shown this once: only its hash is kept.
+    """Make an API key, which is shown this once.
+
+    Only its hash is kept.
 
     \b
     viral keys create --tenant ID --name 'nightly export' --scope account:read --expires-in 90d
     """
-    from secrets import token_bytes
-
-    from domain.identity.access import KEY_BYTES, Maker, new_key
-
-    with session() as current, current.db.transaction(tenant) as tx:
+    with for_tenant(tenant) as tx:
         tx.tenants.get(tenant)
         now = tx.now()
         ends_at = None if expires_in is None else now + expires_in
@@ -65,22 +65,30 @@ def create(
 
 @app.command("list")
 def list_keys(tenant: Tenant, as_json: AsJson = False) -> None:
-    """All keys of the tenant, newest first, also those that are over."""
-    with session() as current, current.db.transaction(tenant) as tx:
+    """List the API keys of the tenant, newest first.
+
+    Those that have ended are listed too.
+    """
+    with for_tenant(tenant) as tx:
         tx.tenants.get(tenant)
         rows = tx.access.keys(tenant)
-    if not as_json:
-        rows = [row | {"created_by": f"operator {row['operator']}"} if row["operator"] else row for row in rows]
-    show(rows, COLUMNS, as_json=as_json, nothing="No API keys.")
+    show(rows, COLUMNS, as_json=as_json, nothing="No API keys.", simplified=_simplified)
 
 
 @app.command()
 def revoke(
     key_id: Annotated[UUID, typer.Argument(metavar="ID", help="The key's id.")], tenant: Tenant, as_json: AsJson = False
 ) -> None:
-    """Revoke an API key. From the next request on, nobody comes in with it, or with a key that it made."""
-    with session() as current, current.db.transaction(tenant) as tx:
+    """Revoke an API key.
+
+    From the next request on, nobody comes in with it, or with a key that it made.
+    """
+    with for_tenant(tenant) as tx:
         if not tx.access.revoke_key(tenant, key_id):
             raise UnknownKey(f"the tenant has no API key with the id {key_id}; `viral keys list` shows them")
         [row] = [row for row in tx.access.keys(tenant) if row["id"] == key_id]
     show_one(row, as_json=as_json)
+
+
+def _simplified(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "created_by": f"operator {row['operator']}"} if row["operator"] else dict(row)

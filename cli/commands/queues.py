@@ -1,18 +1,18 @@
 """`viral queues`"""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
+from cli.arguments import one_of
 from cli.output import AsJson, console, print_json, show
-from cli.session import session
+from cli.session import for_system
 from cli.shell import Group
 from domain.errors import ViralError
-from workers.ops.processes import serving
-
-if TYPE_CHECKING:
-    from db.transaction import Tx
+from workers.engine.job import Tx
+from workers.engine.queues import QUEUES
+from workers.ops import queues
 
 app = Group()
 
@@ -20,8 +20,8 @@ COLUMNS = (
     *("queue", "waiting", "scheduled", "running", "oldest_age", "workers"),
     *("paused_at", "max_running", "max_running_per_tenant"),
 )
+TENANT_COLUMNS = ("queue", "tenant_id", "paused_at", "max_running")
 MOST = 1_000_000
-DECISIONS = ("queue", "tenant_id", "paused_at", "max_running")
 
 Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="A queue; a wrong one lists them all.")]
 Tenant = Annotated[UUID | None, typer.Option("--tenant", metavar="ID", help="Only this tenant's jobs in it.")]
@@ -33,42 +33,21 @@ class NotPaused(ViralError):
 
 @app.command("list")
 def list_queues(as_json: AsJson = False) -> None:
-    """How much waits and runs, and what was decided of it.
+    """Show how much waits and runs, and what was decided of it.
 
     Waiting jobs are due, scheduled ones are not; `oldest_age` is how long the oldest has been due, and `workers` how
     many live processes work on the queue. Below: what was decided of single tenants.
     """
-    from db.transaction import SYSTEM
-    from workers.engine.queues import QUEUES
-
-    with session() as current, current.db.transaction(SYSTEM) as tx:
-        now, workers = tx.now(), tx.workers.all()
-        live = {row["queue"]: row for row in tx.queues.overview()}
-        policies = tx.queues.policies()
-    own = {row["queue"]: row for row in policies if row["tenant_id"] is None}
-    of_tenants = [row for row in policies if row["tenant_id"] is not None]
-    rows = []
-    for queue in dict.fromkeys([*QUEUES, *sorted(live), *(row["queue"] for row in policies)]):
-        found, decided = live.get(queue, {}), own.get(queue, {})
-        oldest = found.get("oldest")
-        rows.append(
-            {
-                "queue": queue,
-                **{state: found.get(state, 0) for state in ("waiting", "scheduled", "running")},
-                "oldest_due": oldest,
-                "oldest_age": None if oldest is None else now - oldest,
-                "workers": serving(workers, queue),
-                **{name: decided.get(name) for name in ("paused_at", "max_running", "max_running_per_tenant")},
-                "tenants": [{name: row[name] for name in DECISIONS[1:]} for row in of_tenants if row["queue"] == queue],
-            }
-        )
+    with for_system() as tx:
+        found = queues.overview(tx)
     if as_json:
-        print_json(rows)
+        print_json(found)
         return
-    show(rows, COLUMNS, as_json=False, nothing="")
+    show([vars(each) for each in found], COLUMNS, as_json=False, nothing="")
+    of_tenants = [{"queue": each.queue, **vars(policy)} for each in found for policy in each.tenants]
     if of_tenants:
         console().print("\nDecided of single tenants", style="bold")
-        show(of_tenants, DECISIONS, as_json=False, nothing="")
+        show(of_tenants, TENANT_COLUMNS, as_json=False, nothing="")
 
 
 @app.command()
@@ -77,30 +56,26 @@ def pause(queue: Queue, tenant: Tenant = None) -> None:
 
     Those that run go on, and new ones are taken in. With --tenant: only for this tenant's jobs.
     """
-    from db.transaction import SYSTEM
-
-    with session() as current, current.db.transaction(SYSTEM) as tx:
+    with for_system() as tx:
         _check(tx, queue, tenant)
-        before = _decided(tx, queue, tenant).get("paused_at")
+        before = queues.policy(tx, queue, tenant).get("paused_at")
         tx.queues.pause(queue, tenant)
     undo = f"viral queues resume {queue}" + (f" --tenant {tenant}" if tenant else "")
     since = "is paused" if before is None else "has been paused already"
-    console().print(f"{_place(queue, tenant)} {since}; what runs goes on. To undo it: `{undo}`")
+    console().print(f"{_name(queue, tenant)} {since}; what runs goes on. To undo it: `{undo}`")
 
 
 @app.command()
 def resume(queue: Queue, tenant: Tenant = None) -> None:
     """Let the jobs of a paused queue begin again."""
-    from db.transaction import SYSTEM
-
-    with session() as current, current.db.transaction(SYSTEM) as tx:
+    with for_system() as tx:
         _check(tx, queue, tenant)
         resumed = tx.queues.resume(queue, tenant)
-        paused_still = tenant is not None and _decided(tx, queue, None).get("paused_at") is not None
+        paused_still = tenant is not None and queues.policy(tx, queue, None).get("paused_at") is not None
     if not resumed:
-        raise NotPaused(f"{_place(queue, tenant)} is not paused; `viral queues list` shows what is")
+        raise NotPaused(f"{_name(queue, tenant)} is not paused; `viral queues list` shows what is")
     but = f", but the whole queue is paused: `viral queues resume {queue}`" if paused_still else ""
-    console().print(f"{_place(queue, tenant)} goes on{but}")
+    console().print(f"{_name(queue, tenant)} goes on{but}")
 
 
 @app.command()
@@ -125,48 +100,35 @@ def limit(
     viral queues limit llm --tenant ID --running 4
     viral queues limit llm --none
     """
-    from db.transaction import SYSTEM
-
     if none == (running is not None or per_tenant is not None):
         raise typer.BadParameter(
             "give the first, the second or both; or the third", param_hint="--running, --per-tenant, --none"
         )
     if tenant is not None and per_tenant is not None:
         raise typer.BadParameter("a tenant's own limit is --running", param_hint="--per-tenant")
-    with session() as current, current.db.transaction(SYSTEM) as tx:
+    with for_system() as tx:
         _check(tx, queue, tenant)
-        before = {} if none else _decided(tx, queue, tenant)
-        limits = {
-            "max_running": before.get("max_running") if running is None else running,
-            "per_tenant": before.get("max_running_per_tenant") if per_tenant is None else per_tenant,
-        }
-        tx.queues.limit(queue, tenant, **limits)
-    said = {"max_running": "at most {} at once", "per_tenant": "at most {} of each tenant"}
-    bounds = [said[name].format(count) for name, count in limits.items() if count is not None]
-    console().print(f"{_place(queue, tenant)}: {', '.join(bounds) or 'no limit'}")
+        before = {} if none else queues.policy(tx, queue, tenant)
+        at_once = before.get("max_running") if running is None else running
+        of_each = before.get("max_running_per_tenant") if per_tenant is None else per_tenant
+        tx.queues.limit(queue, tenant, max_running=at_once, per_tenant=of_each)
+    limits = [f"at most {at_once} at once"] if at_once is not None else []
+    limits += [f"at most {of_each} of each tenant"] if of_each is not None else []
+    console().print(f"{_name(queue, tenant)}: {', '.join(limits) or 'no limit'}")
 
 
-def _check(tx: "Tx", queue: str, tenant: UUID | None) -> None:
-    """Raises:
-    typer.BadParameter: nobody knows the queue.
-    UnknownTenant: nobody knows the tenant.
+def _check(tx: Tx, queue: str, tenant_id: UUID | None) -> None:
+    """Refuse a queue that nobody has named, and a tenant that does not exist.
+
+    Raises:
+        typer.BadParameter: there is no such queue.
+        UnknownTenant: there is no such tenant.
     """
-    from workers.engine.queues import QUEUES
-
     if queue not in QUEUES:
-        # Another program may have put a job on a queue of its own.
-        named = [row["queue"] for row in (*tx.queues.overview(), *tx.queues.policies())]
-        if queue not in named:
-            known = ", ".join(dict.fromkeys([*QUEUES, *named]))
-            raise typer.BadParameter(f"no such queue; there are {known}", param_hint="QUEUE")
-    if tenant is not None:
-        tx.tenants.get(tenant)
+        one_of(queues.names(tx), queue, "QUEUE", "queue")
+    if tenant_id is not None:
+        tx.tenants.get(tenant_id)
 
 
-def _decided(tx: "Tx", queue: str, tenant: UUID | None) -> dict[str, Any]:
-    rows = tx.queues.policies()
-    return next((row for row in rows if (row["queue"], row["tenant_id"]) == (queue, tenant)), {})
-
-
-def _place(queue: str, tenant: UUID | None) -> str:
-    return queue if tenant is None else f"tenant {tenant} in {queue}"
+def _name(queue: str, tenant_id: UUID | None) -> str:
+    return queue if tenant_id is None else f"tenant {tenant_id} in {queue}"

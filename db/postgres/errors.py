@@ -10,6 +10,7 @@ from typing import Final
 
 import psycopg
 from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure
+from psycopg.errors import UniqueViolation as UniqueViolation
 from sqlalchemy.exc import DBAPIError
 
 from domain.errors import Unavailable

@@ -19,7 +19,9 @@ import psycopg
 import pytest
 from typer.main import get_command
 
+from cli.main import COMMANDS
 from cli.main import app as shell
+from cli.shell import load
 from db.events.writer import NewEvent, store_and_commit
 from db.migrate import upgrade as migrate
 from db.transaction import SYSTEM
@@ -164,7 +166,7 @@ def test_arguments_that_do_not_fit_are_named_in_one_line(away: Shell, words: lis
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["nope"], "there is no 'nope'; these are known:\n  billing.apply_stripe_event\n"),
+        (["nope"], "there is no 'nope'; there are:\n  billing.apply_stripe_event\n"),
         ([], "Missing argument 'TYPE'"),
         (["quota.reset_due", "--at", "2026-12-01", "--in", "5m"], "--at and --in: give one of them, not both"),
         (["quota.reset_due", "--at", "tomorrow"], "'--at': 'tomorrow' is no time; write 2026-12-01T09:00Z"),
@@ -751,7 +753,7 @@ def test_a_malformed_setting_is_named_and_its_value_is_kept_back(
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, command
     for name, each in getattr(command, "commands", {}).items():
-        yield from commands(each, (*path, name))
+        yield from commands(load(*COMMANDS[name]) if not path else each, (*path, name))
 
 
 def test_help_tells_everything_that_a_command_takes(nothing_runs: Shell) -> None:
@@ -771,6 +773,14 @@ def test_help_tells_everything_that_a_command_takes(nothing_runs: Shell) -> None
         assert "..." not in said.out.partition("Commands:")[2], "the first sentence fits its line"
         seen += 1
     assert seen > 20
+
+
+def test_the_list_of_commands_has_the_first_sentence_of_each(nothing_runs: Shell) -> None:
+    table = nothing_runs.done("--help").out.partition("Commands:\n")[2]
+    listed = dict(line.strip().split("  ", 1) for line in table.splitlines())
+    for name, (place, sentence) in COMMANDS.items():
+        assert listed[name].strip() == sentence
+        assert load(place, sentence).get_short_help_str(100) == sentence
 
 
 def test_a_word_alone_shows_its_commands(nothing_runs: Shell) -> None:

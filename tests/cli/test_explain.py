@@ -30,7 +30,7 @@ def of_a_job(facts: dict[str, Any], **columns: Any) -> list[Reason]:
     }
     usual: dict[str, Any] = {"workers": [a_worker()], "serving": 1, "ahead": NOBODY_AHEAD}
     known = {"videos.render": 1}
-    return reasons(Facts(now=NOV_22, job=row | columns, version="1.0", known=known, **usual | facts))
+    return reasons(Facts(now=NOV_22, job=row | columns, version="1.0", payload_versions=known, **usual | facts))
 
 
 def an_attempt(outcome: str, **columns: Any) -> dict[str, Any]:
@@ -124,22 +124,31 @@ def test_a_scheduler_is_missed_when_a_job_is_long_past_its_deadline() -> None:
             "snoozed",
             "called again at 2026-11-22 12:01:00Z (in 1m): tiktok is used up",
         ),
-        ({"of_queue": {"paused_at": NOV_22 - MINUTE}}, {}, "paused", "the queue llm has been paused"),
-        ({"of_tenant": {"paused_at": NOV_22 - MINUTE}}, {}, "paused", "its tenant has been paused in the queue llm"),
+        ({"queue_policy": {"paused_at": NOV_22 - MINUTE}}, {}, "paused", "the queue llm has been paused"),
         (
-            {"of_queue": {"max_running": 3}, "running": {None: 1, TENANT: 1, WORKER: 1}},
+            {"tenant_policy": {"paused_at": NOV_22 - MINUTE}},
+            {},
+            "paused",
+            "its tenant has been paused in the queue llm",
+        ),
+        (
+            {"queue_policy": {"max_running": 3}, "running": {None: 1, TENANT: 1, WORKER: 1}},
             {},
             "limit",
             "3 of at most 3 jobs of the queue llm run",
         ),
         (
-            {"of_queue": {"max_running_per_tenant": 2}, "running": {TENANT: 2}},
+            {"queue_policy": {"max_running_per_tenant": 2}, "running": {TENANT: 2}},
             {},
             "limit",
             "2 of at most 2 jobs of its tenant",
         ),
         (
-            {"of_queue": {"max_running_per_tenant": 9}, "of_tenant": {"max_running": 1}, "running": {TENANT: 1}},
+            {
+                "queue_policy": {"max_running_per_tenant": 9},
+                "tenant_policy": {"max_running": 1},
+                "running": {TENANT: 1},
+            },
             {},
             "limit",
             "1 of at most 1 job of its tenant",
@@ -150,11 +159,11 @@ def test_a_scheduler_is_missed_when_a_job_is_long_past_its_deadline() -> None:
             "ordered",
             f"key cus_1 run one after another, and before it {WORKER} (running) and 2 more have not ended",
         ),
-        ({"ahead": None}, {"wake_at": NOV_22 + MINUTE}, "asleep", "looked at again at 2026-11-22 12:01:00Z (in 1m)"),
+        ({"ahead": None}, {"wake_at": NOV_22 + MINUTE}, "deferred", "looked at again at 2026-11-22 12:01:00Z (in 1m)"),
         (
             {"ahead": None},
             {"wake_at": NOV_22 + MINUTE, "crashes": 2},
-            "suspect",
+            "quarantined",
             "died while they had it in hand: 2. It waits until no other such job runs in its process; it is looked at",
         ),
     ],
@@ -168,16 +177,16 @@ def test_what_holds_a_job_back_is_the_reason(
 
 
 def test_everything_that_holds_a_job_back_is_told() -> None:
-    facts = {"of_queue": {"paused_at": NOV_22, "max_running": 1}, "running": {TENANT: 1}}
+    facts = {"queue_policy": {"paused_at": NOV_22, "max_running": 1}, "running": {TENANT: 1}}
     told = of_a_job(facts, job_type="x.y", scheduled_for=NOV_22 + MINUTE)
     assert [reason.code for reason in told] == ["unknown_type", "scheduled", "paused", "limit"]
 
 
 def test_a_limit_with_room_or_of_others_holds_nobody_back() -> None:
-    room = {"of_queue": {"max_running": 3, "max_running_per_tenant": 2}, "running": {TENANT: 1, None: 1}}
-    assert [reason.code for reason in of_a_job(room)] == ["turn"]
-    systems = {"of_queue": {"max_running_per_tenant": 1}, "running": {None: 5}}
-    assert [reason.code for reason in of_a_job(systems, tenant_id=None)] == ["turn"]
+    room = {"queue_policy": {"max_running": 3, "max_running_per_tenant": 2}, "running": {TENANT: 1, None: 1}}
+    assert [reason.code for reason in of_a_job(room)] == ["waiting"]
+    systems = {"queue_policy": {"max_running_per_tenant": 1}, "running": {None: 5}}
+    assert [reason.code for reason in of_a_job(systems, tenant_id=None)] == ["waiting"]
 
 
 # --- pending: nothing holds it back
@@ -186,7 +195,7 @@ def test_a_limit_with_room_or_of_others_holds_nobody_back() -> None:
 def test_a_job_that_waits_for_its_turn_says_who_is_ahead_and_who_serves() -> None:
     [turn] = of_a_job({"ahead": Ahead(more_urgent=2, of_its_tenant=0, of_others=5), "serving": 2})
     assert turn.says == (
-        "due since 2026-11-22 11:59:40Z (20s ago), it waits for its turn in llm: about 7 jobs are ahead of it "
+        "due since 2026-11-22 11:59:40Z (20s ago), it waits in the queue llm: about 7 jobs are ahead of it "
         "(2 more urgent, 5 of other tenants), and 2 live worker processes serve it"
     )
 
@@ -208,14 +217,14 @@ def test_a_job_that_should_have_begun_long_ago_sends_to_the_scheduler() -> None:
 )
 def test_nobody_to_work_on_it_is_a_reason_of_its_own(workers: list[dict[str, Any]], words: str) -> None:
     turn, nobody = of_a_job({"workers": workers, "serving": 0})
-    assert (turn.code, nobody.code) == ("turn", "no_worker")
+    assert (turn.code, nobody.code) == ("waiting", "no_worker")
     assert words in nobody.says
     assert "`viral worker" in nobody.advice
 
 
 def test_what_sleeps_too_long_misses_a_scheduler() -> None:
     told = of_a_job({"overslept": NOV_22 - 5 * MINUTE, "ahead": None}, wake_at=NOV_22 - 5 * MINUTE)
-    assert [reason.code for reason in told] == ["turn", "no_scheduler"]
+    assert [reason.code for reason in told] == ["waiting", "no_scheduler"]
     assert "viral scheduler" in told[1].advice
 
 

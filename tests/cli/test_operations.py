@@ -236,7 +236,7 @@ def test_fires_of_a_time_to_come_are_told_before_and_after_they_are_set_aside(vi
     for fires in (1, 0):
         assert schedule(viral)["ahead"] == 1
         assert viral.done("schedules", "list").lines[-1] == (
-            "Fires are recorded for a time still to come: a clock ran ahead, or a backup is of another time; "
+            "Runs are recorded for a time still to come: a clock ran ahead, or a backup is of another time; "
             "the schedules go on by the clock of the database."
         )
         state, says = finding(viral, "calendar")
@@ -406,7 +406,7 @@ def test_a_job_that_is_not_due_is_explained(viral: Shell, app: App) -> None:
 def test_a_job_that_operators_hold_back_is_explained(viral: Shell, app: App) -> None:
     ada, worker_id = a_tenant(app), a_worker(app)
     first, held = a_job(app, tenant_id=ada), a_job(app, tenant_id=ada)
-    assert codes(viral, held) == ["turn"]
+    assert codes(viral, held) == ["waiting"]
     viral.done("queues", "limit", "default", "--running", 1, "--per-tenant", 1)
     running(app, worker_id, first)
     assert codes(viral, held) == ["limit", "limit"]
@@ -418,7 +418,7 @@ def test_a_job_that_operators_hold_back_is_explained(viral: Shell, app: App) -> 
 def test_a_job_that_another_holds_back_is_explained(viral: Shell, app: App) -> None:
     worker_id = a_worker(app)
     first, second, third = (a_job(app, ordering_key="cus_ada") for _ in range(3))
-    assert codes(viral, first) == ["turn"]
+    assert codes(viral, first) == ["waiting"]
     [reason] = viral.json("jobs", "explain", third)["reasons"]
     assert reason["code"] == "ordered"
     assert f"{first} (pending) and 1 more have not ended" in reason["says"]
@@ -434,18 +434,18 @@ def test_a_job_of_another_release_is_explained(viral: Shell, app: App) -> None:
 
 def test_a_job_that_nobody_works_on_is_explained(viral: Shell, app: App) -> None:
     job_id, elsewhere = a_job(app), a_job(app, queue="of_the_dashboard")
-    assert codes(viral, job_id) == ["turn", "no_worker"]
+    assert codes(viral, job_id) == ["waiting", "no_worker"]
     a_worker(app, queues=("events",))
     assert "of 1 live worker processes none works on the queue default" in viral.done("jobs", "explain", job_id).out
     a_worker(app, queues=("default",))
-    assert codes(viral, job_id) == codes(viral, elsewhere) == ["turn"]
+    assert codes(viral, job_id) == codes(viral, elsewhere) == ["waiting"]
 
 
 def test_a_job_that_nobody_wakes_is_explained(viral: Shell, app: App) -> None:
     a_worker(app)
     job_id = a_job(app)
     sql(app, "UPDATE job_queue SET wake_at = now() - interval '1 minute' WHERE id = %s", job_id)
-    assert codes(viral, job_id) == ["turn", "no_scheduler"]
+    assert codes(viral, job_id) == ["waiting", "no_scheduler"]
     other = a_job(app, delay=MINUTE)
     assert codes(viral, other) == ["scheduled", "no_scheduler"]
 

@@ -86,9 +86,7 @@ def test_a_cluster_is_a_failure_and_no_process_starts_on_it(viral: Shell, tmp_pa
             assert line.startswith("viral: REDIS_URL: this Redis is in cluster mode: use one without cluster mode")
 
 
-def test_explain_says_that_redis_refuses_and_not_that_a_job_waits_for_its_turn(
-    viral: Shell, app: App, own: RedisServer
-) -> None:
+def test_explain_says_that_redis_refuses_and_not_that_a_job_waits(viral: Shell, app: App, own: RedisServer) -> None:
     a_worker(app)
     job_id = a_job(app)
     own.ask("CONFIG", "SET", "maxmemory", "1")
@@ -100,7 +98,7 @@ def test_explain_says_that_redis_refuses_and_not_that_a_job_waits_for_its_turn(
     [line] = viral("jobs", "explain", job_id, REDIS_URL=own.url).lines[1:]
     assert line.startswith("redis_away  ")
     [line] = viral("jobs", "explain", job_id).lines[1:]
-    assert line.startswith("turn  ")
+    assert line.startswith("waiting  ")
 
 
 # --- a ready job waits longer than its bound

@@ -357,7 +357,7 @@ def a_python_for(person: dict[str, Any]) -> str:
     """This one; or, if it is closed to that person, another of the same version."""
     refused = []
     for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        look = [python, "-c", "import cli.up, web.main, scheduler.main, dramatiq"]
+        look = [python, "-c", "import cli.commands.up, web.main, scheduler.main, dramatiq"]
         environment = {"PYTHONPATH": PYTHONPATH}
         try:
             subprocess.run(look, cwd="/", env=environment, capture_output=True, check=True, **person)

@@ -1,9 +1,10 @@
 """Checks of a whole installation: its settings, servers, processes, schedules and rows."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from db.events.probe import OK, WriteProbe
 from db.migrate.revisions import SchemaNewer, SchemaOlder, check, newest
@@ -16,7 +17,9 @@ from domain.concepts.timing import is_zone
 from domain.ops.connections import of_fleet
 from domain.text.readable import readable, shortened
 from workers.app import App, build
-from workers.ops.redis_health import verdict
+from workers.engine.notifier import Notifier
+from workers.ops.schedules import Timetable
+from workers.runtime.redis_client import USE_INSTEAD, Trouble, describe, diagnose
 from workers.settings import Settings
 
 WRITE_WITHIN = 5.0
@@ -27,9 +30,6 @@ LOCKED_AFTER = timedelta(seconds=2)
 
 Finding = dict[str, str]
 Verdict = tuple[str, str]
-
-OverdueSince = Callable[[Mapping[str, datetime], datetime], datetime | None]
-"""When a schedule should have run and did not, from the last runs of all schedules and the time now."""
 
 ABOUT = {
     "no job waits for a person": "see `viral jobs list --status failed`",
@@ -52,19 +52,22 @@ ABOUT = {
 
 
 ABOUT_ZONES = "`viral generations daily TENANT --zone ZONE` sets a tenant's"
+NEARLY_FULL = 0.9
+"""Share of Redis's maxmemory."""
+
 SHOWN = 5
 """Odd values that are named; the others are counted."""
 
 
-def examine(settings: Settings, schedules: Mapping[str, OverdueSince]) -> list[Finding]:
+def examine(settings: Settings, calendar: Sequence[Timetable]) -> list[Finding]:
     """Run every check and return its name, its state (`ok`, `warn`, `fail`) and a sentence.
 
-    `schedules` are those of the calendar, by name. No finding is raised as an error.
+    No finding is raised as an error.
     """
     app = build(settings, name="viral doctor", pool_size=1, transactions=TransactionSettings(lock_timeout=LOCKED_AFTER))
     try:
         postgres = _attempt("postgres", partial(_postgres, app))
-        findings = [*_configuration(settings), postgres, _attempt("redis", partial(verdict, app.notifier))]
+        findings = [*_configuration(settings), postgres, _attempt("redis", partial(_redis, app))]
         if postgres["state"] == "fail":
             return findings
         role = _attempt("role", partial(_role, app))
@@ -78,8 +81,8 @@ def examine(settings: Settings, schedules: Mapping[str, OverdueSince]) -> list[F
         for name, look in (
             ("writes", _writes),
             ("workers", _workers),
-            ("scheduler", partial(_scheduler, schedules)),
-            ("calendar", partial(_calendar, schedules)),
+            ("scheduler", partial(_scheduler, calendar)),
+            ("calendar", partial(_calendar, calendar)),
             ("time zones", _zones),
             ("types of waiting jobs", _types),
         ):
@@ -144,6 +147,46 @@ def _postgres(app: App) -> Verdict:
     return "ok", f"version {server.version} answers{pooler}"
 
 
+def _redis(app: App) -> Verdict:
+    """A Redis that is merely away is a warning: no work is lost."""
+    server = _redis_server(app.notifier)
+    if server.get("cluster_enabled"):
+        return "fail", f"Redis is in cluster mode: {USE_INSTEAD}"
+    try:
+        app.notifier.probe()
+    except Exception as error:
+        trouble, says = diagnose(error), describe(error)
+        if trouble is Trouble.IS_CLUSTER:
+            return "fail", f"{says}: {USE_INSTEAD}"
+        if trouble is Trouble.REFUSES_US:
+            return "fail", f"{says}: password, database or certificate are not the ones of REDIS_URL"
+        waits = "jobs wait in the table until it is back, and requests of the API are not limited"
+        return "warn", "; ".join([f"{says}: {waits}", *_redis_doubts(server)])
+    if doubts := list(_redis_doubts(server)):
+        return "warn", f"takes writes, but {'; '.join(doubts)}"
+    return "ok", f"version {server.get('redis_version', 'unknown')} takes writes"
+
+
+def _redis_server(notifier: Notifier) -> Mapping[str, Any]:
+    """Ask the server about itself; empty if it is away, or if its host keeps INFO to itself."""
+    try:
+        return notifier.server_info()
+    except Exception:
+        return {}
+
+
+def _redis_doubts(server: Mapping[str, Any]) -> Iterator[str]:
+    """Find what will be trouble in a Redis that works today."""
+    if server.get("role") in {"slave", "replica"}:
+        yield "it is a replica: what is written to it is lost when it next follows its primary"
+    policy = server.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        yield f"its maxmemory-policy is {policy}, which may throw away what waits: set it to noeviction"
+    used, most = server.get("used_memory", 0), server.get("maxmemory", 0)
+    if most and used >= NEARLY_FULL * most:
+        yield f"{used / most:.0%} of its maxmemory is used: above that it refuses writes"
+
+
 def _writes(app: App) -> Verdict:
     with closing(WriteProbe(app.db.connect)) as probe:
         answer = probe.ask(WRITE_WITHIN)
@@ -205,29 +248,29 @@ def _workers(app: App) -> Verdict:
     return "ok", "1 process is alive" if len(alive) == 1 else f"{len(alive)} processes are alive"
 
 
-def _scheduler(schedules: Mapping[str, OverdueSince], app: App) -> Verdict:
+def _scheduler(calendar: Sequence[Timetable], app: App) -> Verdict:
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
         last = tx.schedule_runs.last(now)
     if not last:
         return "warn", "none has ever run: start one with `viral scheduler`"
-    late = [name for name, overdue_since in schedules.items() if overdue_since(last, now)]
+    late = [each.name for each in calendar if each.overdue_since(last, now)]
     if late:
         return "warn", f"{', '.join(late)} is overdue, so none runs: start one with `viral scheduler`"
     return "ok", "fires in time"
 
 
-def _calendar(schedules: Mapping[str, OverdueSince], app: App) -> Verdict:
+def _calendar(calendar: Sequence[Timetable], app: App) -> Verdict:
     """What fires are recorded that say nothing of what was done."""
     with app.db.transaction(SYSTEM) as tx:
         now = tx.now()
         ahead, made = tx.schedule_runs.count_ahead(now), tx.schedule_runs.latest(now)
-    wrong = []
-    if gone := sorted(schedules.keys() & {name for name, fire in made.items() if fire.status is None}):
+    names, wrong = {each.name for each in calendar}, []
+    if gone := sorted(names & {name for name, fire in made.items() if fire.status is None}):
         wrong.append(
             f"the job of the last fire of {', '.join(gone)} is gone: `viral schedules fire NAME` makes another"
         )
-    if early := sorted(schedules.keys() & ahead.keys()):
+    if early := sorted(names & ahead.keys()):
         wrong.append(
             f"fires of {', '.join(early)} are recorded for a time still to come (a clock ran ahead, or a backup is of "
             "another time): the schedules go on by the clock of the database"

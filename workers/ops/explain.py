@@ -1,96 +1,133 @@
 """Why a job is where it is, in plain words: its facts, gathered at one moment, and what follows from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
+from db.queue.explain import Ahead, Holder
+from db.transaction import SYSTEM
 from domain.billing.tiers import TENANT_WEIGHTS
 from domain.concepts.wording import counted
+from domain.errors import UnknownJob
 from domain.text.readable import readable, span
+from workers.app import App
 from workers.ops.processes import serving, state
-
-if TYPE_CHECKING:
-    from db.queue.explain import Ahead, Holder
-    from db.transaction import Tx
+from workers.runtime.redis_client import describe, diagnose
 
 Row = Mapping[str, Any]
 
 PATIENCE = timedelta(seconds=10)
-"""A scheduler that runs wakes sleepers within a second, and rings again what was lost within a few."""
+"""A scheduler that runs wakes deferred jobs within a second, and notifies again of lost ones within a few."""
 
-GIVEN_UP = timedelta(seconds=30)
+DEADLINE_GRACE = timedelta(seconds=30)
 """After its deadline, until the scheduler takes a job away from a live worker."""
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All that decides over one job. `known`: the newest payload version of each job type that this release reads."""
-
-    now: datetime
-    job: Row
-    version: str
-    known: Mapping[str, int]
-    attempts: list[dict[str, Any]] = field(default_factory=list)
-    workers: list[dict[str, Any]] = field(default_factory=list)
-    serving: int = 0
-    of_queue: Row = field(default_factory=dict)
-    of_tenant: Row = field(default_factory=dict)
-    running: Mapping[UUID | None, int] = field(default_factory=dict)
-    order_ahead: "Holder | None" = None
-    ahead: "Ahead | None" = None
-    overslept: datetime | None = None
-    redis: "Reason | None" = None
-    later: int = 0
-
-
-@dataclass(frozen=True)
 class Reason:
-    """One of them: a word for programs, a sentence for people, and what they can do about it (often nothing)."""
+    """A word for programs, a sentence for people, and what they can do about it (often nothing)."""
 
     code: str
     says: str
     advice: str = ""
 
 
-def gather(
-    tx: "Tx", job_id: UUID, *, version: str, known: Mapping[str, int], redis: Reason | None = None
-) -> Facts | None:
-    """None: there is no such job. The first thing of its transaction, so that all facts are of one moment."""
-    tx.explain.use_one_snapshot()
-    job = tx.jobs.get(job_id) or tx.archive.get(job_id)
-    if job is None:
-        return None
-    facts: dict[str, Any] = {"now": tx.now(), "job": job, "version": version, "known": known}
-    workers = tx.workers.all()
-    facts |= {"attempts": tx.jobs.attempts(job_id), "workers": workers, "later": tx.explain.overtaken_by(job)}
-    if job["status"] == "pending":
+@dataclass(frozen=True)
+class Facts:
+    """All that decides over one job. `payload_versions` holds the newest version of each job type that we read."""
+
+    now: datetime
+    job: Row
+    version: str
+    payload_versions: Mapping[str, int]
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    workers: list[dict[str, Any]] = field(default_factory=list)
+    serving: int = 0
+    queue_policy: Row = field(default_factory=dict)
+    tenant_policy: Row = field(default_factory=dict)
+    running: Mapping[UUID | None, int] = field(default_factory=dict)
+    order_ahead: Holder | None = None
+    ahead: Ahead | None = None
+    overslept: datetime | None = None
+    redis: Reason | None = None
+    later: int = 0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A job as it was at one moment, and the reasons why it was there."""
+
+    at: datetime
+    job: Row
+    reasons: list[Reason]
+
+
+def explain(app: App, job_id: UUID) -> Explanation:
+    """Gather the facts of a job and derive the reasons.
+
+    Raises:
+        UnknownJob: there is no such job.
+    """
+    facts = _gather(app, job_id, redis_trouble(app.notifier.probe))
+    return Explanation(facts.now, facts.job, reasons(facts))
+
+
+def _gather(app: App, job_id: UUID, redis: Reason | None) -> Facts:
+    versions = {name: declared.payload_version for name, declared in app.job_types.items()}
+    with app.db.transaction(SYSTEM) as tx:
+        tx.explain.use_one_snapshot()  # first of all, so that all facts are of one moment
+        job = tx.jobs.get(job_id) or tx.archive.get(job_id)
+        if job is None:
+            raise UnknownJob(f"no job has the id {job_id}; `viral jobs list` shows the newest")
+        workers = tx.workers.all()
+        facts = Facts(
+            now=tx.now(),
+            job=job,
+            version=app.version,
+            payload_versions=versions,
+            attempts=tx.jobs.attempts(job_id),
+            workers=workers,
+            later=tx.explain.overtaken_by(job),
+        )
+        if job["status"] != "pending":
+            return facts
         policies = {row["tenant_id"]: row for row in tx.queues.policies() if row["queue"] == job["queue"]}
-        facts |= {
-            "serving": serving(workers, job["queue"]),
-            "of_queue": policies.get(None, {}),
-            "of_tenant": policies.get(job["tenant_id"], {}) if job["tenant_id"] else {},
-            "running": tx.explain.running(job["queue"]),
-            "order_ahead": tx.explain.same_key_ahead(job),
-            "ahead": tx.explain.ahead(job, TENANT_WEIGHTS),
-            "overslept": tx.explain.overdue_since(PATIENCE),
-            "redis": redis,
-        }
-    return Facts(**facts)
+        return replace(
+            facts,
+            serving=serving(workers, job["queue"]),
+            queue_policy=policies.get(None, {}),
+            tenant_policy=policies.get(job["tenant_id"], {}) if job["tenant_id"] else {},
+            running=tx.explain.running(job["queue"]),
+            order_ahead=tx.explain.same_key_ahead(job),
+            ahead=tx.explain.ahead(job, TENANT_WEIGHTS),
+            overslept=tx.explain.overdue_since(PATIENCE),
+            redis=redis,
+        )
+
+
+def redis_trouble(probe: Callable[[], None]) -> Reason | None:
+    """Return why no worker can be notified of a job, if it is so now; `probe` writes to Redis."""
+    try:
+        probe()
+    except Exception as error:
+        advice = "it begins within seconds of Redis taking writes again: `viral doctor` says more"
+        return Reason(f"redis_{diagnose(error)}", f"no worker can be told of it: {describe(error)}", advice)
+    return None
 
 
 def reasons(facts: Facts) -> list[Reason]:
-    """Why the job is where it is: what holds it back first, then who should work on it and does not."""
+    """Derive the reasons: first what holds the job back, then which process should work on it and does not."""
     if facts.job["status"] == "pending":
-        holds = [*_unreadable(facts), *_later(facts), *_decided(facts), *_before_it(facts)]
-        return [*(holds or _turn(facts)), *_nobody(facts), *overtaken(facts.later)]
+        holds = [*_unreadable(facts), *_not_due(facts), *_policies(facts), *_followed(facts)]
+        return [*(holds or _waiting(facts)), *_unattended(facts), *overtaken(facts.later)]
     found = _running(facts) if facts.job["status"] == "running" else [_ended(facts)]
     return [*found, *overtaken(facts.later)]
 
 
 def overtaken(later: int) -> list[Reason]:
-    """Tell that so many jobs of a job's ordering key were added after it, and have completed before it."""
+    """Say how many jobs of a job's ordering key were enqueued after it and completed before it, if any."""
     jobs = "1 later job of its ordering key has" if later == 1 else f"{later} later jobs of its ordering key have"
     says = f"{jobs} run already: a job that failed holds up none of those behind it"
     return [Reason("overtaken", says, "what it does now comes after what they did")] if later else []
@@ -110,10 +147,9 @@ def _ended(facts: Facts) -> Reason:
     last = facts.attempts[-1] if facts.attempts else {}
     why = _error(job["error_message"], last)
     if status == "cancelled":
-        said = f": {why}" if job["error_message"] else ""
-        return Reason(
-            status, f"it was cancelled {when}, after {_attempts(job)}{said}", f"to run it after all: {_retry(job_id)}"
-        )
+        because = f": {why}" if job["error_message"] else ""
+        says = f"it was cancelled {when}, after {_attempts(job)}{because}"
+        return Reason(status, says, f"to run it after all: {_retry(job_id)}")
     if last.get("outcome") == "rejected":
         return Reason(
             status,
@@ -132,8 +168,8 @@ def _attempts(job: Row) -> str:
 
 
 def _error(message: str | None, attempt: Row) -> str:
-    kind, said = attempt.get("error_class"), message or attempt.get("error_message") or "nobody wrote down why"
-    return readable(f"{kind}: {said}" if kind and kind not in said else said)
+    kind, text = attempt.get("error_class"), message or attempt.get("error_message") or "nobody wrote down why"
+    return readable(f"{kind}: {text}" if kind and kind not in text else text)
 
 
 def _retry(job_id: UUID) -> str:
@@ -177,7 +213,7 @@ def _running(facts: Facts) -> Iterator[Reason]:
         yield Reason("deadline", f"it may take until {_in(facts, deadline)}")
     else:
         gives_up = "the scheduler takes it away from the process, and tries again if an attempt is left"
-        late = facts.now - deadline > GIVEN_UP + PATIENCE
+        late = facts.now - deadline > DEADLINE_GRACE + PATIENCE
         advice = f"{gives_up}: does `viral scheduler` run?" if late else gives_up
         yield Reason("overran", f"it should have ended at {_ago(facts, deadline)}", advice)
 
@@ -186,7 +222,7 @@ def _running(facts: Facts) -> Iterator[Reason]:
 
 
 def _unreadable(facts: Facts) -> Iterator[Reason]:
-    job, newest = facts.job, facts.known.get(facts.job["job_type"])
+    job, newest = facts.job, facts.payload_versions.get(facts.job["job_type"])
     deploy = f"start workers of the release that it was made for, or `viral jobs cancel {job['id']}`"
     others = sorted({row["version"] for row in facts.workers if row["alive"]} - {facts.version})
     except_for = f"; the live workers of {readable(', '.join(others))} may" if others else ""
@@ -198,7 +234,7 @@ def _unreadable(facts: Facts) -> Iterator[Reason]:
         yield Reason("newer_payload", versions + except_for, deploy)
 
 
-def _later(facts: Facts) -> Iterator[Reason]:
+def _not_due(facts: Facts) -> Iterator[Reason]:
     job = facts.job
     if job["scheduled_for"] <= facts.now:
         return
@@ -217,19 +253,19 @@ def _later(facts: Facts) -> Iterator[Reason]:
             yield Reason("scheduled", f"it is scheduled for {when}")
 
 
-def _decided(facts: Facts) -> Iterator[Reason]:
+def _policies(facts: Facts) -> Iterator[Reason]:
     queue, tenant_id = facts.job["queue"], facts.job["tenant_id"]
     name, here = readable(queue), f"--tenant {tenant_id}"
-    if paused_at := facts.of_queue.get("paused_at"):
+    if paused_at := facts.queue_policy.get("paused_at"):
         yield Reason(
             "paused",
             f"the queue {name} has been paused since {_ago(facts, paused_at)}",
             f"`viral queues resume {name}`",
         )
-    if paused_at := facts.of_tenant.get("paused_at"):
+    if paused_at := facts.tenant_policy.get("paused_at"):
         says = f"its tenant has been paused in the queue {name} since {_ago(facts, paused_at)}"
         yield Reason("paused", says, f"`viral queues resume {name} {here}`")
-    most, run = facts.of_queue.get("max_running"), sum(facts.running.values())
+    most, run = facts.queue_policy.get("max_running"), sum(facts.running.values())
     raise_it = "it begins when one of them ends; to change the limit: `viral queues limit"
     if most is not None and run >= most:
         yield Reason(
@@ -239,7 +275,7 @@ def _decided(facts: Facts) -> Iterator[Reason]:
         )
     if tenant_id is None:
         return
-    own, each = facts.of_tenant.get("max_running"), facts.of_queue.get("max_running_per_tenant")
+    own, each = facts.tenant_policy.get("max_running"), facts.queue_policy.get("max_running_per_tenant")
     run, most = facts.running.get(tenant_id, 0), each if own is None else own
     if most is not None and run >= most:
         option = f"{here} --running N" if own is not None else "--per-tenant N"
@@ -247,7 +283,7 @@ def _decided(facts: Facts) -> Iterator[Reason]:
         yield Reason("limit", says, f"{raise_it} {name} {option}`")
 
 
-def _before_it(facts: Facts) -> Iterator[Reason]:
+def _followed(facts: Facts) -> Iterator[Reason]:
     job = facts.job
     if (first := facts.order_ahead) is not None:
         key = readable(job["ordering_key"])
@@ -258,12 +294,12 @@ def _before_it(facts: Facts) -> Iterator[Reason]:
         again = f"it is looked at again at {_in(facts, job['wake_at'])}"
         if job["crashes"]:
             died = f"worker processes that died while they had it in hand: {job['crashes']}"
-            yield Reason("suspect", f"{died}. It waits until no other such job runs in its process; {again}")
+            yield Reason("quarantined", f"{died}. It waits until no other such job runs in its process; {again}")
         else:
-            yield Reason("asleep", again if any(_unreadable(facts)) else f"what held it back is gone; {again}")
+            yield Reason("deferred", again if any(_unreadable(facts)) else f"what held it back is gone; {again}")
 
 
-def _first(holder: "Holder") -> str:
+def _first(holder: Holder) -> str:
     if holder.count == 1:
         return f"{holder.id} ({holder.status}) has not ended"
     return f"{holder.id} ({holder.status}) and {holder.count - 1} more have not ended"
@@ -272,14 +308,14 @@ def _first(holder: "Holder") -> str:
 # --- nothing holds it back
 
 
-def _turn(facts: Facts) -> Iterator[Reason]:
+def _waiting(facts: Facts) -> Iterator[Reason]:
     since = f"due since {_ago(facts, facts.job['scheduled_for'])}"
     if facts.redis is not None:
         yield replace(facts.redis, says=f"{since}, and {facts.redis.says}")
         return
     if facts.ahead is None:
-        # Its alarm went off, and nobody has looked.
-        yield Reason("turn", f"{since}, and about to be woken")
+        # Its wake-up time has passed, and no scheduler has looked yet.
+        yield Reason("waiting", f"{since}, and about to be woken")
         return
     counts = {
         "more urgent": facts.ahead.more_urgent,
@@ -292,11 +328,15 @@ def _turn(facts: Facts) -> Iterator[Reason]:
     ahead = f"about {counted(total, 'job')} {are} ahead of it ({listed})" if total else "no job is ahead of it"
     by = f", and {facts.serving} live worker {'process serves' if facts.serving == 1 else 'processes serve'} it"
     stuck = not total and facts.serving and facts.now - facts.job["scheduled_for"] > 3 * PATIENCE
-    advice = "its bell may be lost: does `viral scheduler` run? `viral doctor` looks at the rest" if stuck else ""
-    yield Reason("turn", f"{since}, it waits for its turn in {queue}: {ahead}{by if facts.serving else ''}", advice)
+    lost = "its notification may be lost: does `viral scheduler` run? `viral doctor` looks at the rest"
+    yield Reason(
+        "waiting",
+        f"{since}, it waits in the queue {queue}: {ahead}{by if facts.serving else ''}",
+        lost if stuck else "",
+    )
 
 
-def _nobody(facts: Facts) -> Iterator[Reason]:
+def _unattended(facts: Facts) -> Iterator[Reason]:
     job = facts.job
     if job["cancel_requested_at"] is not None:
         says = f"somebody asked it to stop at {_when(facts, 'cancel_requested_at')}: its next attempt will not begin"

@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from db.transaction import Tx
 from workers.engine.queues import QUEUES
+
+
+def overview(tx: Tx) -> list[dict[str, Any]]:
+    """List the worker processes, the youngest first, each with its `state` and the age of its last heartbeat."""
+    now = tx.now()
+    return [row | {"state": state(row), "heartbeat_age": now - row["heartbeat_at"]} for row in tx.workers.all()]
 
 
 def state(worker: Mapping[str, Any]) -> str:

@@ -4,11 +4,16 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
+import typer
+
+from cli.arguments import Port
+from cli.commands.migrate import migrate_schema
+from cli.configuration import embedded_environment
 from cli.environment import SCHEDULER, WEB, WORKER, environment_of_child
 from cli.output import console, without_password
-from cli.session import environment_of, run_migrations
 from local.embedded import Embedded, start_embedded
 from local.spawn import LOOPBACK, answers
 from local.supervisor import Child, Supervisor
@@ -37,34 +42,41 @@ Ctrl-C stops all of it; the data stays.
 """
 
 
-def run(home: Path | None, port: int | None) -> int:
-    """Start everything and keep it running until Ctrl-C. Returns the exit code.
+def up(
+    home: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the embedded servers keep their data. Default: VIRAL_HOME, or .viral."),
+    ] = None,
+    port: Port = None,
+) -> None:
+    """Start everything here, and stop it with Ctrl-C.
 
-    Raises:
-        EmbeddedError, CannotListen: a server could not be started; nothing is left running.
-        RedisUnusable: the Redis of the settings can never serve.
-        SettingsInvalid: a setting is malformed.
+    Postgres and Redis (unless DATABASE_URL and REDIS_URL say where others are), migrations, web, worker and scheduler.
     """
     if home is not None:
         os.environ["VIRAL_HOME"] = str(home)
     settings = load()
-    own = (not settings.database_url, not settings.redis_url)
     if settings.redis_url:
         refuse_cluster(settings.redis_url)
     with start_embedded(
-        settings.viral_home, postgres=own[0], redis=own[1], bin_dir=settings.postgres_bin, say=print
+        settings.viral_home,
+        postgres=not settings.database_url,
+        redis=not settings.redis_url,
+        bin_dir=settings.postgres_bin,
+        say=print,
     ) as embedded:
-        return _supervise(settings, embedded, port)
+        code = _supervise(settings, embedded, port)
+    sys.exit(code)
 
 
 def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
     environment = os.environ | {"LOG_FORMAT": os.environ.get("LOG_FORMAT", "console")}
-    environment |= environment_of(settings, embedded.urls)
+    environment |= embedded_environment(settings, embedded.urls)
     host = settings.host or LOOPBACK
     environment |= {"VIRAL_HOME": str(settings.viral_home.absolute())}
     environment |= {"HOST": host, "PORT": str(_web_port(settings, host, port))}
     settings = load(environment)
-    run_migrations(settings)
+    migrate_schema(settings)
     worker, queues = worker_command(tuple(QUEUES))
     web, scheduler = ([sys.executable, "-m", "cli.main", name] for name in (WEB, SCHEDULER))
     foreign = embedded.postgres is None

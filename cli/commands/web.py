@@ -1,0 +1,23 @@
+"""`viral web`"""
+
+import typer
+
+from cli.arguments import Port
+from cli.configuration import resolve
+from web.main import run
+from workers.runtime.redis_client import refuse_cluster
+
+
+def web(port: Port = None) -> None:
+    """Serve the webhooks, the API and health checks.
+
+    On the address HOST. Without it: on every address if PORT is set, as platforms with a router do, else on this
+    machine's own (127.0.0.1).
+    """
+    settings, _ = resolve()
+    refuse_cluster(settings.redis_url)
+    changes = {} if port is None else {"port": port, "host": settings.web_host}
+    try:
+        run(settings.model_copy(update=changes))
+    except SystemExit as stopped:  # uvicorn has exit codes of its own
+        raise typer.Exit(1 if stopped.code else 0) from None

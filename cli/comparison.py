@@ -1,0 +1,60 @@
+"""How `viral billing reconcile` and `viral identity reconcile` show what differs from the books of Stripe and Clerk."""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cli.output import VisibleConsole, console, print_json, show
+from cli.session import interruptible_sleep, session
+from domain.events.difference import Difference
+from workers.app import App
+from workers.jobs.reconcile import ComparedPage
+from workers.ops import reconcile
+
+Repair = Annotated[bool, typer.Option("--repair", help="Also repair the mirror. Default: only report.")]
+
+
+def compare_with_books(
+    owner: str, pages: Callable[[App], Iterator[ComparedPage]], *, repair: bool, as_json: bool
+) -> None:
+    """Show the differences between the mirror and the books of `owner`, page by page, and `repair` them if asked to."""
+    differences: list[Difference] = []
+    compared = repaired = 0
+    bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
+    hidden = as_json or not sys.stderr.isatty()
+    bar = Progress(*bars, console=VisibleConsole(sys.stderr), transient=True, disable=hidden)
+    with session() as current, bar:
+        shown = bar.add_task(f"{owner}'s books", total=None)
+        for page in pages(current):
+            compared += page.count
+            differences += page.differences
+            if repair and page.differences:
+                repaired += reconcile.repair(current, page.differences)
+            bar.update(shown, advance=page.count, description=f"{page.kind}s")
+            interruptible_sleep(0)
+    if as_json:
+        found = [_identity(each) | {"changes": _changes(each)} for each in differences]
+        print_json({"compared": compared, "repaired": repaired, "differences": found})
+        return
+    lines = [
+        _identity(each) | {"field": field} | values for each in differences for field, values in _changes(each).items()
+    ]
+    subject = ("customer_id",) if owner == "Stripe" else ()
+    columns = ("kind", "id", *subject, "field", "ours", owner.lower(), "repairable")
+    show(lines, columns, as_json=False, nothing=f"The mirror is what {owner}'s books say ({compared} compared).")
+    if lines and repair:
+        console().print(f"\n{repaired} of {len(differences)} are stored as events; a worker applies them.")
+    elif lines:
+        console().print("\nNothing was changed: --repair repairs the mirror.")
+
+
+def _identity(found: Difference) -> dict[str, Any]:
+    subject = {"customer_id": found.subject} if found.source == "stripe" else {}
+    return {"kind": found.kind, "id": found.id, **subject, "repairable": found.event is not None}
+
+
+def _changes(found: Difference) -> dict[str, dict[str, Any]]:
+    return {name: {"ours": ours, found.source: theirs} for name, (ours, theirs) in found.changes.items()}

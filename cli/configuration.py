@@ -1,0 +1,87 @@
+"""The settings of this shell: from the environment, or of the servers that `viral up` runs under VIRAL_HOME."""
+
+import json
+import os
+import secrets
+from base64 import b64encode
+from pathlib import Path
+
+from local.home import EmbeddedUrls, State, make_home, read_state, write_private
+from local.spawn import EmbeddedError
+from workers.settings import Settings, SettingsInvalid, load
+
+NEEDED = ("DATABASE_URL", "REDIS_URL")
+
+
+def resolve() -> tuple[Settings, State | None]:
+    """Return the settings, and what `viral up` runs here if it provides a URL that the environment lacks.
+
+    Raises:
+        SettingsInvalid: names every setting that is malformed or missing.
+    """
+    faults: tuple[str, ...] = ()
+    try:
+        settings = load()
+    except SettingsInvalid as error:
+        faults = error.faults
+        settings = Settings.model_construct(viral_home=Path(os.environ.get("VIRAL_HOME") or ".viral"))
+    missing = [name for name in NEEDED if not os.environ.get(name)]
+    state = read_state(settings.viral_home) if missing else None
+    if missing and state is None:
+        where = settings.viral_home.absolute()
+        faults += (
+            f"{' and '.join(missing)} not set, and nothing runs under {where}: start it with `viral up`, or set them",
+        )
+    if faults:
+        raise SettingsInvalid(faults)
+    return (settings, None) if state is None else (_completed(settings, state), state)
+
+
+def resolve_offline() -> Settings:
+    """Return the settings for a command that needs no server; what `viral up` provides is used if it runs.
+
+    Raises:
+        SettingsInvalid: names every setting that is malformed.
+    """
+    settings = load()
+    state = read_state(settings.viral_home)
+    return settings if state is None else _completed(settings, state)
+
+
+def _completed(settings: Settings, state: State) -> Settings:
+    return load(os.environ | embedded_environment(settings, state.urls))
+
+
+def embedded_environment(settings: Settings, urls: EmbeddedUrls) -> dict[str, str]:
+    """Return the variables that this shell's environment lacks and the servers under VIRAL_HOME provide."""
+    provided = dict(development_settings(settings.viral_home))
+    if not settings.database_url:
+        provided |= {"DATABASE_URL": urls.app_database_url, "DIRECT_URL": urls.database_url}
+    if not settings.redis_url:
+        provided["REDIS_URL"] = urls.redis_url
+    return {name: value for name, value in provided.items() if not os.environ.get(name)}
+
+
+def development_settings(home: Path) -> dict[str, str]:
+    """Return secrets and prices for people without a Stripe or Clerk account: made once, kept under `home`.
+
+    Raises:
+        EmbeddedError: the file that keeps them is damaged.
+    """
+    path = home / "development.json"
+    if not path.exists():
+        make_home(home)
+        write_private(
+            path,
+            {
+                "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(16)}",
+                "CLERK_WEBHOOK_SIGNING_SECRET": f"whsec_{b64encode(secrets.token_bytes(24)).decode()}",
+                "STRIPE_STARTER_PRICE_ID": "price_starter",
+                "STRIPE_PRO_PRICE_ID": "price_pro",
+                "STRIPE_AGENCY_PRICE_ID": "price_agency",
+            },
+        )
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise EmbeddedError(f"{path} is damaged: delete it, and new secrets are made.") from error

@@ -1,0 +1,83 @@
+"""Stored events as an operator sees them, and how they are applied again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from db.events.store import Replayable
+from db.transaction import SYSTEM, Tx
+from domain.errors import EventDropped, UnknownEvent
+from domain.events.outcomes import Ignored, Status
+from domain.events.triage import TRIAGE
+from workers.app import App
+from workers.jobs.billing import apply_stripe_event
+from workers.jobs.identity import apply_clerk_event
+
+APPLIED_BY = {"stripe": apply_stripe_event, "clerk": apply_clerk_event}
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """An event and the job that applies it again."""
+
+    event_id: UUID
+    source: str
+    job_id: UUID
+
+
+def find(tx: Tx, name: str) -> dict[str, Any]:
+    """Return the event of our id or the sender's. Why its type is ignored is added where the row does not say it.
+
+    Raises:
+        UnknownEvent: there is none.
+    """
+    row = tx.events.find(name)
+    if row is None:
+        raise UnknownEvent(f"no event has the id {name}; `viral events list` shows the newest")
+    if row["status"] == Status.IGNORED_TYPE and row["detail"] is None and row["source"] in TRIAGE:
+        found = TRIAGE[row["source"]](row["type"])
+        row["detail"] = found.detail if isinstance(found, Ignored) else None
+    return row
+
+
+def replay(app: App, event_ids: Sequence[str]) -> list[Replayed]:
+    """Apply these events again.
+
+    Raises:
+        UnknownEvent, EventDropped: of one of them; none is replayed.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        events = {_replayable(tx, name) for name in event_ids}
+        return _enqueue(tx, sorted(events))  # in the order in which all enqueue them
+
+
+def replay_parked(app: App, reason: str, limit: int) -> list[Replayed]:
+    """Apply events again that are parked for a reason that begins with this, the oldest first."""
+    with app.db.transaction(SYSTEM) as tx:
+        return _enqueue(tx, tx.events.parked(reason, limit))
+
+
+def replay_ignored(app: App, event_type: str, limit: int) -> list[Replayed]:
+    """Apply events again that were ignored for this type, the oldest first."""
+    with app.db.transaction(SYSTEM) as tx:
+        return _enqueue(tx, tx.events.ignored(event_type, limit))
+
+
+def _replayable(tx: Tx, name: str) -> Replayable:
+    row = tx.events.find(name)
+    if row is None:
+        raise UnknownEvent(f"no event has the id {name}; nothing was replayed")
+    if row["dropped_at"] is not None:
+        raise EventDropped(name, row["dropped_at"])
+    return Replayable(row["id"], row["source"], row["type"])
+
+
+def _enqueue(tx: Tx, events: Sequence[Replayable]) -> list[Replayed]:
+    replayed = []
+    for event in events:
+        priority = TRIAGE[event.source](event.type)
+        job = APPLIED_BY[event.source]
+        job = job if isinstance(priority, Ignored) else job.with_options(priority=priority)
+        replayed.append(Replayed(event.id, event.source, job.enqueue(tx, event_id=event.id)))
+    return replayed
