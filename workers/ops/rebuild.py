@@ -1,7 +1,7 @@
-"""The mirror and the plans once more, from the stored events alone.
+"""The mirror of Stripe and the plans, derived once more from the stored events alone.
 
-For when somebody doubts them: a healthy system shows no difference. It uses the readers and rules that the jobs use,
-so what it finds is what was written by hand, lost, or applied by code that was wrong then and is right now.
+An operator who doubts them runs this; a healthy system shows no difference. It uses the readers and rules of the jobs,
+so it finds what was written by hand, was lost, or was applied by code that was wrong then and is right now.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from db.transaction import SYSTEM, Database, Tx
 from domain.billing.events import CustomerDeleted, InvoiceChanged, SubscriptionChanged, read
-from domain.billing.invoices import Invoice, further, periods_paid
+from domain.billing.invoices import Invoice, further
 from domain.billing.plan import Customer, pay_as
 from domain.billing.subscriptions import STATUSES, Subscription, newer
 from domain.errors import MalformedEvent
@@ -21,7 +21,7 @@ from workers.jobs.billing import derive_plan, save_plan
 
 @dataclass(frozen=True)
 class Difference:
-    """`stored` is what a row says, `derived` what the events say; a row that is not there says None everywhere."""
+    """`stored` is what a row says, `derived` what the events say; where there is no row, `stored` is None."""
 
     tenant_id: UUID | None
     what: str
@@ -30,14 +30,14 @@ class Difference:
     derived: Any
 
 
-class _NotWanted(Exception):
-    """Rolls back what was only tried."""
+class _OnlyTried(Exception):
+    """Rolls the transaction back."""
 
 
 def rebuild(
     db: Database, ports: Ports, *, tenant_id: UUID | None = None, apply: bool = False, cause: str
 ) -> list[Difference]:
-    """The differences of all tenants, or of one. With `apply` they are written, a transaction for each tenant.
+    """Return the differences of all tenants, or of one. With `apply` they are written, in a transaction per tenant.
 
     Raises:
         UnknownTenant: there is no such tenant.
@@ -45,11 +45,11 @@ def rebuild(
     with db.transaction(SYSTEM) as tx:
         if tenant_id is not None:
             tx.tenants.get(tenant_id)
-        told = tx.events.subjects("stripe")
-        claims = tx.billing.tenants_of_customers()
+        customer_ids = tx.events.subjects("stripe")
+        tenants = tx.billing.tenants_of_customers()
     groups: dict[UUID | str, list[str]] = {}
-    for customer_id in told:
-        groups.setdefault(claims.get(customer_id, customer_id), []).append(customer_id)
+    for customer_id in customer_ids:
+        groups.setdefault(tenants.get(customer_id, customer_id), []).append(customer_id)
     found: list[Difference] = []
     for owner, customers in groups.items():
         if tenant_id in (None, owner):
@@ -57,50 +57,52 @@ def rebuild(
     return found
 
 
-def _rebuild(db: Database, ports: Ports, customers: Sequence[str], *, apply: bool, cause: str) -> list[Difference]:
+def _rebuild(db: Database, ports: Ports, customer_ids: Sequence[str], *, apply: bool, cause: str) -> list[Difference]:
+    """Rebuild one tenant, or a customer that is nobody's."""
     found: list[Difference] = []
     try:
         with db.transaction(SYSTEM) as tx:
-            for customer_id in customers:
+            for customer_id in customer_ids:
                 tx.billing.lock_customer(customer_id)
-            told = [_update_mirror(tx, ports, customer_id, found) for customer_id in customers]
-            _sync_tenant(tx, ports, told, cause, found)
+            customers = [_rebuild_mirror(tx, ports, customer_id, found) for customer_id in customer_ids]
+            _rebuild_plan(tx, ports, customers, cause, found)
             if not apply:
-                raise _NotWanted
-    except _NotWanted:
+                raise _OnlyTried
+    except _OnlyTried:
         pass
     return found
 
 
-def _update_mirror(tx: Tx, ports: Ports, customer_id: str, found: list[Difference]) -> Customer:
-    """Bring the mirror of one customer to what its events say. A row that says something newer than all of them, or
-    of which none tells, was written by somebody who asked Stripe: it stays. Where what old events said is kept no more,
-    the mirror alone remembers it: the others are added to that."""
-    known = tx.billing.customer(customer_id)
-    customer, subscriptions, invoices = _derive_from_events(tx, ports, customer_id)
-    forgotten = tx.events.dropped("stripe", customer_id)
-    deleted_at = max(filter(None, (customer.deleted_at, known.deleted_at if forgotten else None)), default=None)
-    told = replace(known, tenant_id=known.tenant_id or customer.tenant_id, deleted_at=deleted_at)
-    found += _differences(told.tenant_id, f"customer {customer_id}", known, told)
-    if told != known:
-        tx.billing.save_customer(told)
+def _rebuild_mirror(tx: Tx, ports: Ports, customer_id: str, found: list[Difference]) -> Customer:
+    """Bring the mirror of one customer to what its events say.
+
+    A row that is newer than all events, or of which no event tells, was written by somebody who asked Stripe: it stays.
+    Where the bodies of old events are dropped, only the mirror remembers them: the other events are added to it.
+    """
+    stored = tx.billing.customer(customer_id)
+    derived, subscriptions, invoices = _derive_mirror(tx, ports, customer_id)
+    has_gaps = tx.events.dropped("stripe", customer_id)
+    deleted_at = max(filter(None, (derived.deleted_at, stored.deleted_at if has_gaps else None)), default=None)
+    customer = replace(stored, tenant_id=stored.tenant_id or derived.tenant_id, deleted_at=deleted_at)
+    found += _differences(customer.tenant_id, f"customer {customer_id}", stored, customer)
+    if customer != stored:
+        tx.billing.save_customer(customer)
     for each in subscriptions:
-        stored = tx.billing.subscription(each.id)
-        row = newer(stored, each) if forgotten else each
-        if stored is None or _age(stored) <= _age(row):
-            found += _differences(told.tenant_id, f"subscription {row.id}", stored, row)
-            tx.billing.save_subscription(row)
+        row = tx.billing.subscription(each.id)
+        merged = newer(row, each) if has_gaps else each
+        if row is None or (row.event_created, row.event_rank) <= (merged.event_created, merged.event_rank):
+            found += _differences(customer.tenant_id, f"subscription {each.id}", row, merged)
+            tx.billing.save_subscription(merged)
     for invoice in invoices:
-        known_bill = tx.billing.invoice(invoice.id)
-        if known_bill is None or further(known_bill, invoice) != known_bill:
-            found += _differences(told.tenant_id, f"invoice {invoice.id}", known_bill, invoice)
+        bill = tx.billing.invoice(invoice.id)
+        if bill is None or further(bill, invoice) != bill:
+            found += _differences(customer.tenant_id, f"invoice {invoice.id}", bill, invoice)
             tx.billing.save_invoice(invoice)
-            for period in periods_paid(invoice):
-                tx.billing.add_paid_period(period)
-    return told
+    return customer
 
 
-def _derive_from_events(tx: Tx, ports: Ports, customer_id: str) -> tuple[Customer, list[Subscription], list[Invoice]]:
+def _derive_mirror(tx: Tx, ports: Ports, customer_id: str) -> tuple[Customer, list[Subscription], list[Invoice]]:
+    """Return the rows that the stored events of one customer make."""
     customer = Customer(customer_id)
     subscriptions: dict[str, Subscription] = {}
     invoices: dict[str, Invoice] = {}
@@ -110,7 +112,7 @@ def _derive_from_events(tx: Tx, ports: Ports, customer_id: str) -> tuple[Custome
         except MalformedEvent:
             continue
         if isinstance(fact, SubscriptionChanged) and fact.subscription.status not in STATUSES:
-            continue  # nothing followed from it, but that a person was told
+            continue  # such an event changed nothing: it was flagged for a person
         hint = getattr(fact, "tenant_hint", None)
         if customer.tenant_id is None and hint is not None and tx.tenants.exists(hint):
             customer = replace(customer, tenant_id=hint)
@@ -124,20 +126,20 @@ def _derive_from_events(tx: Tx, ports: Ports, customer_id: str) -> tuple[Custome
     return customer, list(subscriptions.values()), list(invoices.values())
 
 
-def _sync_tenant(tx: Tx, ports: Ports, customers: Sequence[Customer], cause: str, found: list[Difference]) -> None:
+def _rebuild_plan(tx: Tx, ports: Ports, customers: Sequence[Customer], cause: str, found: list[Difference]) -> None:
+    """Bring the tenant of these customers to what the mirror says."""
     tenant_id = next((customer.tenant_id for customer in customers if customer.tenant_id), None)
     if tenant_id is None or not tx.tenants.exists(tenant_id):
         return
     stored = tx.tenants.lock_plan(tenant_id)
-    before = stored
+    linked = stored
     for customer in sorted(customers, key=lambda customer: customer.deleted_at is None):
-        before = pay_as(before, customer) or before
+        linked = pay_as(linked, customer) or linked
     now = tx.now()
-    # A month that is due, and that nobody has asked for yet, is no difference.
-    due = tx.quota.reset_if_due(tenant_id, stored.quota, now)
-    after, *_ = derive_plan(tx, tenant_id, before, ports.prices, now)
+    after, *_ = derive_plan(tx, tenant_id, linked, ports.prices, now)
     found += _differences(tenant_id, "plan", stored, replace(after, quota=stored.quota))
-    found += _differences(tenant_id, "quota", due, after.quota)
+    # A month that is due, and that nobody has asked for yet, is no difference.
+    found += _differences(tenant_id, "quota", tx.quota.reset_if_due(tenant_id, stored.quota, now), after.quota)
     save_plan(tx, tenant_id, stored, after, cause)
 
 
@@ -146,7 +148,3 @@ def _differences(tenant_id: UUID | None, what: str, stored: Any, derived: Any) -
         ours, theirs = getattr(stored, name, None), getattr(derived, name)
         if ours != theirs:
             yield Difference(tenant_id, what, name, ours, theirs)
-
-
-def _age(row: Subscription) -> tuple[Any, ...]:
-    return row.event_created, row.event_rank
