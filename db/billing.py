@@ -134,13 +134,14 @@ def _as_json(value: Any) -> Any:
     """Return a row of the mirror as JSON, without what says nothing."""
     if is_dataclass(value):
         values = {each.name: getattr(value, each.name) for each in fields(value)}
-        says_something = {
-            name: each for name, each in values.items() if not (each is None or each is False or each == ())
-        }
-        return {name: _as_json(each) for name, each in says_something.items()}
+        return {name: _as_json(each) for name, each in values.items() if not _is_empty(each)}
     if isinstance(value, tuple):
         return [_as_json(each) for each in value]
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value is False or value == ()
 
 
 NULLABLE: dict[str, Any] = dict.fromkeys(("period_start", "period_end", "trial_end", "cancel_at", "ended_at"))
@@ -155,8 +156,10 @@ def _times(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _subscription_from_json(row: Mapping[str, Any]) -> Subscription:
-    """Read what `save_subscription` writes into the column `told`; its member `told` holds the recent rows. Members that
-    only a later release knows are left out."""
+    """Read what `save_subscription` writes into the column `told`; its member `told` holds the recent rows.
+
+    Members that only a later release knows are left out.
+    """
     values = _times(row)
     values |= {name: _subscription_from_json(values[name]) for name in ("before", "active") if name in values}
     values["items"] = tuple(Item(**_times(each)) for each in values.get("items", ()))

@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by the one question that matters: can trying again help?
+"""Errors that we foresee, sorted by the one question that matters: can trying again help?
 
     ViralError
     ├── Rejected        never retried: the answer will not change
@@ -43,7 +43,7 @@ class UnknownUser(Rejected):
 
 
 class EventDropped(Rejected):
-    """What a stored webhook event said is kept no more, so it cannot be applied again."""
+    """The body of a stored webhook event was dropped, so the event cannot be applied again."""
 
     def __init__(self, name: str, at: datetime) -> None:
         super().__init__(
@@ -61,11 +61,11 @@ class UnknownGeneration(Rejected):
 
 
 class StillUsed(Rejected):
-    """What was to be deleted is referred to by something else."""
+    """Something else refers to the row that was to be deleted."""
 
 
 class IdTaken(Rejected):
-    """What was to be saved has the id of something else, which may be another tenant's."""
+    """A row that was to be saved has the id of another one, which may be another tenant's."""
 
 
 class TenantContextNotSet(Rejected):
@@ -105,7 +105,7 @@ class AccountPending(NotAllowed):
 
 
 class Conflict(Rejected):
-    """What is asked for does not go with how things stand; `code` is the reason in one word."""
+    """The request contradicts the present state; `code` is the reason in one word."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What the jobs and the API may ask of the world outside, named for what they want. `workers.app` fills it in."""
+"""Ports: what jobs and the API ask of the world outside, named for what they want. `workers.app` fills them in."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from domain.errors import Rejected
 
 class TrendCollector(Protocol):
     def collect(self, region: str, now: datetime) -> Collected:
-        """What people in the region look at. A source that fails is named in the reports; never raises for one."""
+        """Return what people in the region look at. A source that fails is named in the reports and raises nothing."""
 
 
 class ConceptWriter(Protocol):
@@ -31,7 +31,7 @@ class GeneratorUnknown(Rejected):
 
 
 def choose(writers: Mapping[str, ConceptWriter], name: str | None) -> ConceptWriter:
-    """The generator of this name; the usual one if none is named.
+    """Return the generator of this name; the usual one if none is named.
 
     Raises:
         GeneratorUnknown: lists those that there are.
@@ -64,48 +64,48 @@ class Cashier(Protocol):
     request); the same `key` is the same act, however often it is asked for."""
 
     def add_customer(self, tenant_id: UUID, *, key: str) -> str:
-        """The id of a new customer that pays for this tenant."""
+        """Return the id of a new customer that pays for this tenant."""
 
     def statuses(self, customer_id: str) -> list[str]:
-        """Of each subscription that the customer has or had, as of now."""
+        """Return the status of each subscription that the customer has or had, as of now."""
 
     def checkout(self, order: "Order", *, key: str) -> str:
-        """The address of a page that sells this."""
+        """Return the address of a page that sells this."""
 
     def portal(self, customer_id: str, return_url: str, *, key: str) -> str:
-        """The address of a page where the customer sees and changes what they pay for."""
+        """Return the address of a page where the customer sees and changes what they pay for."""
 
 
 class BillingRecords(Protocol):
-    """What Stripe's own books say, page by page. May raise ProviderUnavailable or ProviderRefused.
+    """Stripe's own books, page by page. Each call may raise ProviderUnavailable or ProviderRefused.
 
     Without `customer_id` it is everybody's; `since` is when the object was made.
     """
 
     def subscriptions(self, customer_id: str | None = None) -> Iterator[Page]:
-        """All, also those that ended."""
+        """Return all subscriptions, also those that ended."""
 
     def paid_invoices(self, customer_id: str | None = None, since: datetime | None = None) -> Iterator[Page]: ...
 
     def undelivered_events(self, since: datetime) -> Iterator[Page]:
-        """Events that a webhook endpoint has not accepted; those of the last 30 days are kept."""
+        """Return the events that a webhook endpoint has not accepted; those of the last 30 days are kept."""
 
 
 class IdentityRecords(Protocol):
-    """What Clerk's own books say, page by page, oldest first. May raise ProviderUnavailable or ProviderRefused."""
+    """Clerk's own books, page by page, oldest first. Each call may raise ProviderUnavailable or ProviderRefused."""
 
     def instance(self) -> str:
-        """The id of the instance that is asked."""
+        """Return the id of the instance that is asked."""
 
     def people(self) -> Iterator[Page]: ...
 
     def organizations(self) -> Iterator[Page]:
-        """No page comes where the instance has no organizations."""
+        """Return no page where the instance has no organizations."""
 
     def memberships(self) -> Iterator[Page]: ...
 
     def has_person(self, clerk_id: str) -> bool:
-        """It is False only if Clerk says that there is none; as in the two below."""
+        """Return False only if Clerk says that there is none; so do the two below."""
 
     def has_organization(self, clerk_id: str) -> bool: ...
 

@@ -8,9 +8,7 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
     Text,
-    and_,
     cast,
     exists,
     func,
@@ -22,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.identity.people import answering
+from db.identity.people import LIVE_MEMBERS, answering
 from db.postgres.locks import against_changes
 from db.schema.identity import account_tenants, api_keys, organization_memberships, organizations, users
 from db.schema.tables import metadata
@@ -48,8 +46,8 @@ BOOKKEEPING = frozenset({"users", "quota_holds", "quota_ledger", "api_usage", "s
 CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c and table.name not in BOOKKEEPING]
 
 
-def _kept(path: str, form: str) -> str:
-    """SQL for what stands at a place of a payload, if it has this form: whoever sends may have written anything."""
+def _if_like(path: str, form: str) -> str:
+    """Write SQL for the value at a path of a payload, if it has this form: whoever sends may have written anything."""
     return f"CASE WHEN payload #>> '{{{path}}}' ~ '{form}' THEN payload #> '{{{path}}}' END"
 
 
@@ -59,14 +57,14 @@ ID, TIME = "^[A-Za-z0-9_:.-]{1,255}$", "^[0-9]{1,15}$"
 FORGET = f"""
 UPDATE webhook_events event SET body = NULL, payload = reduced.payload
 FROM (SELECT id, jsonb_strip_nulls(jsonb_build_object(
-    'type', type, 'object', 'event', 'timestamp', {_kept("timestamp", TIME)},
-    'instance_id', {_kept("instance_id", ID)},
+    'type', type, 'object', 'event', 'timestamp', {_if_like("timestamp", TIME)},
+    'instance_id', {_if_like("instance_id", ID)},
     'data', jsonb_build_object(
-        'id', {_kept("data,id", ID)}, 'user_id', {_kept("data,user_id", ID)},
-        'created_at', {_kept("data,created_at", TIME)}, 'updated_at', {_kept("data,updated_at", TIME)},
-        'role', {_kept("data,role", ID)},
-        'organization', jsonb_build_object('id', {_kept("data,organization,id", ID)}),
-        'public_user_data', jsonb_build_object('user_id', {_kept("data,public_user_data,user_id", ID)})
+        'id', {_if_like("data,id", ID)}, 'user_id', {_if_like("data,user_id", ID)},
+        'created_at', {_if_like("data,created_at", TIME)}, 'updated_at', {_if_like("data,updated_at", TIME)},
+        'role', {_if_like("data,role", ID)},
+        'organization', jsonb_build_object('id', {_if_like("data,organization,id", ID)}),
+        'public_user_data', jsonb_build_object('user_id', {_if_like("data,public_user_data,user_id", ID)})
     ))) AS payload FROM webhook_events WHERE source = 'clerk' AND subject = %s) AS reduced
 WHERE event.id = reduced.id AND event.dropped_at IS NULL
     AND (event.body IS NOT NULL OR event.payload <> reduced.payload)
@@ -77,6 +75,15 @@ ANSWERING = (
     f"SELECT DISTINCT ON (created_at, id) * FROM ({answering('%(tenant_id)s')}) AS people ORDER BY created_at, id"
 )
 
+MEMBERSHIPS = (
+    f"SELECT a.home_id, m.role FROM {LIVE_MEMBERS} WHERE m.user_clerk_id = %s ORDER BY m.joined_at, m.clerk_id"
+)
+SIGNED_IN = "SELECT id, tenant_id, role, banned FROM users WHERE clerk_id = %s AND deleted_at IS NULL"
+SIGNED_IN_TO_ORGANIZATION = f"""
+SELECT u.id, a.home_id, m.role, u.banned FROM {LIVE_MEMBERS} JOIN users u ON u.clerk_id = m.user_clerk_id
+WHERE u.clerk_id = %s AND u.deleted_at IS NULL AND o.clerk_id = %s ORDER BY m.joined_at, m.clerk_id LIMIT 1
+"""
+
 TENANTS_OF = """
 SELECT tenant_id FROM users WHERE clerk_id = :clerk_id AND tenant_id IS NOT NULL
 UNION SELECT home_id FROM account_tenants WHERE clerk_id = :clerk_id
@@ -85,7 +92,7 @@ WHERE m.user_clerk_id = :clerk_id
 ORDER BY 1
 """
 
-PLACES = """
+NAMED_AFTER = """
 SELECT home_id FROM account_tenants WHERE clerk_id = %s
 UNION SELECT tenant_id FROM users u WHERE clerk_id = %s AND tenant_id IS NOT NULL
       AND NOT EXISTS (SELECT FROM account_tenants a WHERE a.home_id = u.tenant_id)
@@ -94,7 +101,7 @@ UNION SELECT tenant_id FROM users u WHERE clerk_id = %s AND tenant_id IS NOT NUL
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who signed in: our id of the user, the tenant they work in, and as what; and whether they are `banned`."""
+    """A person who signed in: our id of them, the tenant they work in, their role, and whether they are `banned`."""
 
     user_id: UUID
     tenant_id: UUID
@@ -111,33 +118,25 @@ class Identity:
     # --- signing in
 
     def signed_in(self, user_id: str, organization_id: str | None = None) -> SignedIn | None:
-        """Whom a session of this Clerk user acts as: in the organization that is active in it, or, without one, in
-        the tenant that the person belongs to. None: such a person, or their membership, is not known (any more)."""
-        person = and_(users.c.clerk_id == user_id, users.c.deleted_at.is_(None))
+        """Return whom a session of this Clerk user acts as: in the organization that is active in it, or, without one,
+        in the tenant that the person belongs to. None: such a person, or their membership, is not known (any more)."""
         if organization_id is None:
-            query: Select[Any] = select(users.c.id, users.c.tenant_id, users.c.role, users.c.banned).where(person)
+            row = self._sql.exec_driver_sql(SIGNED_IN, (user_id,)).one_or_none()
         else:
-            query = (
-                _live_memberships(
-                    select(users.c.id, account_tenants.c.home_id, organization_memberships.c.role, users.c.banned)
-                )
-                .join(users, users.c.clerk_id == organization_memberships.c.user_clerk_id)
-                .where(person, organizations.c.clerk_id == organization_id)
-            )
-        row = self._sql.execute(query.limit(1)).one_or_none()
+            row = self._sql.exec_driver_sql(SIGNED_IN_TO_ORGANIZATION, (user_id, organization_id)).one_or_none()
         return None if row is None else SignedIn(row[0], row[1], Role(row[2]), row[3])
 
     # --- locks
 
     def lock_person(self, clerk_id: str) -> None:
-        """Until the transaction ends, nobody else applies events of this person, even of one who has no row yet, and
-        no organization begins, changes or ends."""
+        """Lock the person until the transaction ends: nobody else applies events of them, even if they have no row yet,
+        and no organization begins, changes or ends."""
         self._sql.execute(select(func.pg_advisory_xact_lock_shared(_lock("clerk"))))
         self._sql.execute(select(func.pg_advisory_xact_lock(_lock(f"clerk:{clerk_id}"))))
 
     def lock_organizations(self) -> None:
-        """Until the transaction ends, nobody else applies any event of Clerk. Events of organizations are few, and
-        each may concern all the people in one: a lock for each of these would deadlock with `lock_person`."""
+        """Lock all accounts until the transaction ends: nobody else applies any event of Clerk. Events of organizations
+        are few, and each may concern all the people in one: a lock for each would deadlock with `lock_person`."""
         self._sql.execute(select(func.pg_advisory_xact_lock(_lock("clerk"))))
 
     # --- people
@@ -147,7 +146,7 @@ class Identity:
         return None if row is None else Person(*row)
 
     def add_person(self, user_id: UUID, person: Person, at: ActiveMembership) -> bool:
-        """False: another program, which knows no lock of ours, has just added them."""
+        """Return False if another program, which knows no lock of ours, has just added them."""
         values = {"id": user_id, "tenant_id": at.tenant_id, "role": at.role, **_columns(person)}
         statement = upsert(users).values(values).on_conflict_do_nothing(index_elements=["clerk_id"])
         return self._sql.execute(statement.returning(users.c.id)).one_or_none() is not None
@@ -157,7 +156,7 @@ class Identity:
         self._sql.execute(update(users).where(users.c.clerk_id == person.clerk_id).values(values))
 
     def of_tenant(self, tenant_id: UUID) -> list[dict[str, Any]]:
-        """The tenant's users, oldest first."""
+        """Return the tenant's users, oldest first."""
         query = select(users).where(users.c.tenant_id == tenant_id).order_by(users.c.created_at, users.c.id)
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
@@ -169,8 +168,8 @@ class Identity:
 
     def find(self, name: str) -> list[dict[str, Any]]:
         """Return the people with this id (Clerk's or ours) or e-mail address, with all columns."""
-        known = or_(users.c.clerk_id == name, users.c.email == name, cast(users.c.id, Text) == name)
-        query = select(users).where(known).order_by(users.c.created_at, users.c.id)
+        named = or_(users.c.clerk_id == name, users.c.email == name, cast(users.c.id, Text) == name)
+        query = select(users).where(named).order_by(users.c.created_at, users.c.id)
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
     def recent(self, *, banned: bool = False, limit: int = 50) -> list[dict[str, Any]]:
@@ -179,8 +178,7 @@ class Identity:
         return [dict(row) for row in self._sql.execute(query.where(users.c.banned) if banned else query).mappings()]
 
     def forget(self, clerk_id: str) -> None:
-        """Of the stored events about this person or organization, keep what happened and nothing that says who it
-        was."""
+        """Reduce the stored events about this person or organization to what happened; nothing says who it was."""
         self._sql.exec_driver_sql(FORGET, (clerk_id,))
 
     # --- organizations and their members
@@ -207,7 +205,7 @@ class Identity:
         self._sql.execute(statement.on_conflict_do_update(index_elements=["clerk_id"], set_=values))
 
     def members(self, organization_id: str) -> list[str]:
-        """Who is, was or will be a member as far as we were told, known to us or not."""
+        """Return who is, was or will be a member as far as events say; they may have no row yet."""
         user_id = organization_memberships.c.user_clerk_id
         query = select(user_id).where(organization_memberships.c.organization_clerk_id == organization_id).distinct()
         return list(self._sql.execute(query.order_by(user_id)).scalars())
@@ -229,10 +227,10 @@ class Identity:
     # --- held against Clerk's own books
 
     def mirrored_people(self, limit: int | None = None) -> list[str]:
-        """Return the ids of people whom Clerk has told us of and who are not deleted, newest first. A row that another
-        program made is none of Clerk's before an event says so."""
-        told = users.c.deleted_at.is_(None) & users.c.source_updated_at.is_not(None)
-        query = select(users.c.clerk_id).where(told).order_by(users.c.created_at.desc(), users.c.clerk_id)
+        """Return the ids of people who are not deleted, newest first. A row that another program made is not Clerk's
+        before an event says so."""
+        mirrored = users.c.deleted_at.is_(None) & users.c.source_updated_at.is_not(None)
+        query = select(users.c.clerk_id).where(mirrored).order_by(users.c.created_at.desc(), users.c.clerk_id)
         return list(self._sql.execute(query.limit(limit)).scalars())
 
     def mirrored_organizations(self) -> list[str]:
@@ -257,55 +255,53 @@ class Identity:
         self._sql.execute(against_changes(these))
 
     def own_tenant(self, clerk_id: str) -> UUID | None:
-        """The account's own tenant: the personal one of a person, or that of an organization."""
+        """Return the account's own tenant: the personal one of a person, or that of an organization."""
         query = select(account_tenants.c.home_id).where(account_tenants.c.clerk_id == clerk_id)
         return self._sql.execute(query).scalar_one_or_none()
 
     def set_own_tenant(self, clerk_id: str, tenant_id: UUID) -> None:
         self._sql.execute(insert(account_tenants).values(clerk_id=clerk_id, home_id=tenant_id))
 
-    def places(self, clerk_id: str) -> list[UUID]:
-        """The account's own tenant; and the one that another program has put the person into, if it is no account's."""
-        return [tenant_id for (tenant_id,) in self._sql.exec_driver_sql(PLACES, (clerk_id, clerk_id))]
+    def tenants_named_after(self, clerk_id: str) -> list[UUID]:
+        """Return the account's own tenant; and the one that another program has put the person into, if it is no
+        account's."""
+        return [tenant_id for (tenant_id,) in self._sql.exec_driver_sql(NAMED_AFTER, (clerk_id, clerk_id))]
 
-    def is_left(self, tenant_id: UUID, *, by: str) -> bool:
-        """Whether nobody else works there."""
-        return bool(self._sql.execute(select(~exists().where(_works_in(tenant_id, but_for=by)))).scalar_one())
+    def has_others(self, tenant_id: UUID, *, besides: str) -> bool:
+        """Return whether anybody else works in the tenant."""
+        return bool(self._sql.execute(select(_others_in(tenant_id, besides=besides))).scalar_one())
 
     def disable_own_tenant(self, clerk_id: str) -> None:
-        """No key opens the account's own tenant any more, and nothing is made in it every day, unless somebody else
-        works there."""
-        own_tenant = self.own_tenant(clerk_id)
-        deserted = ~exists().where(_works_in(own_tenant, but_for=clerk_id))
-        self._sql.execute(update(tenants).where(tenants.c.id == own_tenant, deserted).values(daily_enabled=False))
-        keys = update(api_keys).where(api_keys.c.tenant_id == own_tenant, api_keys.c.revoked_at.is_(None), deserted)
+        """Unless somebody else works in the account's own tenant, revoke its keys and stop its daily concepts."""
+        tenant_id = self.own_tenant(clerk_id)
+        deserted = ~_others_in(tenant_id, besides=clerk_id)
+        self._sql.execute(update(tenants).where(tenants.c.id == tenant_id, deserted).values(daily_enabled=False))
+        keys = update(api_keys).where(api_keys.c.tenant_id == tenant_id, api_keys.c.revoked_at.is_(None), deserted)
         self._sql.execute(keys.values(revoked_at=func.now()))
 
     def active_membership(self, clerk_id: str) -> ActiveMembership:
-        """Where the person, who is known, works now."""
+        """Return where the person, who is known, works now."""
         query = select(users.c.tenant_id, users.c.role).where(users.c.clerk_id == clerk_id)
         row = self._sql.execute(query).one()
         return ActiveMembership(row.tenant_id, Role(row.role))
 
-    def save_active_membership(self, clerk_id: str, active_membership: ActiveMembership) -> None:
-        values = {"tenant_id": active_membership.tenant_id, "role": active_membership.role, "updated_at": func.now()}
+    def save_active_membership(self, clerk_id: str, active: ActiveMembership) -> None:
+        values = {"tenant_id": active.tenant_id, "role": active.role, "updated_at": func.now()}
         self._sql.execute(update(users).where(users.c.clerk_id == clerk_id).values(values))
 
     def live_memberships(self, clerk_id: str) -> list[ActiveMembership]:
-        """What the person's live memberships give them, oldest first."""
-        query = _live_memberships(select(account_tenants.c.home_id, organization_memberships.c.role)).where(
-            organization_memberships.c.user_clerk_id == clerk_id
-        )
-        return [ActiveMembership(row.home_id, Role(row.role)) for row in self._sql.execute(query)]
+        """Return the tenants, with roles, that the person's live memberships give them, oldest first."""
+        rows = self._sql.exec_driver_sql(MEMBERSHIPS, (clerk_id,))
+        return [ActiveMembership(tenant_id, Role(role)) for tenant_id, role in rows]
 
-    def in_use(self, tenant_id: UUID, *, but_for: str) -> bool:
-        """Whether the tenant is a customer, has made something, or is somebody else's too."""
+    def in_use(self, tenant_id: UUID, *, besides: str) -> bool:
+        """Return whether the tenant is a customer, has made something, or is somebody else's too."""
         customer = exists().where(
             tenants.c.id == tenant_id,
             or_(tenants.c.subscription_tier != "FREE", tenants.c.stripe_customer_id.is_not(None)),
         )
-        shared = exists().where(_works_in(tenant_id, but_for=but_for))
         made = [exists().where(table.c.tenant_id == tenant_id) for table in CONTENT]
+        shared = _others_in(tenant_id, besides=besides)
         return bool(self._sql.execute(select(or_(customer, shared, *made))).scalar_one())
 
 
@@ -314,21 +310,9 @@ def _membership(row: Sequence[Any]) -> Membership:
     return Membership(membership_id, organization_id, user_id, Role(role), *times)
 
 
-def _works_in(tenant_id: UUID | None, *, but_for: str) -> ColumnElement[bool]:
-    somebody_else = users.c.clerk_id.is_distinct_from(but_for)
-    return and_(users.c.tenant_id == tenant_id, somebody_else, users.c.deleted_at.is_(None))
-
-
-def _live_memberships(query: Select[Any]) -> Select[Any]:
-    """Memberships in force, oldest first, with their organizations and these organizations' tenants."""
-    member = organization_memberships.c
-    return (
-        query.select_from(organization_memberships)
-        .join(organizations, organizations.c.clerk_id == member.organization_clerk_id)
-        .join(account_tenants, account_tenants.c.clerk_id == member.organization_clerk_id)
-        .where(member.deleted_at.is_(None), organizations.c.deleted_at.is_(None))
-        .order_by(member.joined_at, member.clerk_id)
-    )
+def _others_in(tenant_id: UUID | None, *, besides: str) -> ColumnElement[bool]:
+    somebody_else = users.c.clerk_id.is_distinct_from(besides)
+    return exists().where(users.c.tenant_id == tenant_id, somebody_else, users.c.deleted_at.is_(None))
 
 
 def _lock(name: str) -> ColumnElement[int]:

@@ -1,4 +1,4 @@
-"""Who answers for a tenant, and what somebody is in it: parts of queries, for the system scope.
+"""Parts of queries that say who answers for a tenant, and as what. They are for the system scope.
 
 A person answers for the tenant of their own account, for the one they work in, and for those of the organizations that
 they are a member of. Whoever is deleted answers for nothing.

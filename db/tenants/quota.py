@@ -26,9 +26,9 @@ WHERE quota_reset_at <= :now AND (quota_paid_until IS NULL OR quota_reset_at < q
 ORDER BY quota_reset_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
 """)
 
-# `domain.quota.quota.reset`, for many tenants at once; a test holds the two against each other. `months` is how many
-# calendar
-# months lie between the anchor and the last moment that is paid for: that month's boundary or the next is the reset.
+# `domain.quota.quota.reset`, for many tenants at once (tests/db/test_quota.py compares the two). `months` is how many
+# calendar months lie between the anchor and the last moment that is paid for: that month's boundary or the next is the
+# reset.
 # A statement of its own, after the locks: it sees what was consumed until then. Times that nobody can have meant count
 # as the nearest that somebody could, so that one such row does not keep the others from their month.
 RESET = text(f"""
@@ -67,7 +67,7 @@ class Quotas:
         self._sql = sql
 
     def lock(self, tenant_id: UUID) -> Quota:
-        """The quota, locked until the transaction ends.
+        """Return the quota, locked until the transaction ends.
 
         Raises:
             UnknownTenant: there is none of this id.
@@ -121,7 +121,7 @@ class Quotas:
         self.record(tenant_id, "hold", f"job:{job_id}", after, amount=count, taken_at=hold.taken_at)
 
     def settle(self, tenant_id: UUID, job_id: UUID, actual: int) -> None:
-        """`actual` concepts were made; the rest of the hold is given back. Settled already: nothing.
+        """Give back of the job's hold all but the `actual` concepts that were made, unless it is settled already.
 
         Raises:
             LookupError: the job holds nothing, so nobody would pay for what it made.
@@ -137,7 +137,7 @@ class Quotas:
         self.record(tenant_id, "settle", f"job:{job_id}", after, amount=back, taken_at=hold.taken_at)
 
     def release(self, tenant_id: UUID, job_id: UUID) -> None:
-        """Nothing was made: the whole hold is given back, if there is one."""
+        """Give the whole hold of the job back, if there is one, because nothing was made."""
         quota = self.lock(tenant_id)
         hold = self._close(tenant_id, job_id, "released")
         if hold is not None:
@@ -159,14 +159,14 @@ class Quotas:
         return before, after
 
     def reset_if_due(self, tenant_id: UUID, quota: Quota, now: datetime) -> Quota:
-        """The quota with its next period begun, if that is due, and what has been consumed in it already."""
+        """Return the quota with its next period begun, if that is due, and what has been consumed in it already."""
         begun = reset(quota, now)
         if begun.counts_from == quota.counts_from:
             return begun
         return carry_over(begun, self.used_since(tenant_id, begun.counts_from))
 
     def used_since(self, tenant_id: UUID, moment: datetime) -> int:
-        """What was taken at that moment or later, less what of it was given back."""
+        """Return what was taken at that moment or later, less what of it was given back."""
         query = select(func.coalesce(func.sum(quota_ledger.c.amount), 0)).where(
             quota_ledger.c.tenant_id == tenant_id,
             quota_ledger.c.taken_at >= moment,
@@ -182,7 +182,7 @@ class Quotas:
         return len(due)
 
     def ledger(self, tenant_id: UUID, limit: int = 20, *, since: datetime | None = None) -> list[dict[str, Any]]:
-        """The latest entries, newest first; `since` a moment, those whose concepts were taken then or later."""
+        """Return the latest entries, newest first; with `since`, those whose concepts were taken then or later."""
         query = select(quota_ledger).where(quota_ledger.c.tenant_id == tenant_id)
         if since is not None:
             query = query.where(quota_ledger.c.taken_at >= since)
@@ -211,7 +211,7 @@ class Quotas:
         return after
 
     def _status(self, tenant_id: UUID, job_id: UUID) -> str | None:
-        """What became of the job's hold; None if it never had one."""
+        """Return the status of the job's hold; None if it never had one."""
         its = (quota_holds.c.tenant_id == tenant_id, quota_holds.c.job_id == job_id)
         return self._sql.execute(select(quota_holds.c.status).where(*its)).scalar_one_or_none()
 

@@ -1,4 +1,4 @@
-"""Tenants: who they are, which plan they are on, and what is left of this period's quota."""
+"""Tenants: their names, plans and quotas."""
 
 from typing import Any
 from uuid import UUID
@@ -39,7 +39,7 @@ class Tenants:
         self._sql.execute(insert(tenants).values(values))
 
     def get(self, tenant_id: UUID) -> dict[str, Any]:
-        """All columns of one tenant.
+        """Return all columns of one tenant.
 
         Raises:
             UnknownTenant: there is none of this id.
@@ -67,16 +67,18 @@ class Tenants:
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
     def is_deserted(self, tenant_id: UUID) -> bool:
-        """Whether nobody answers for the tenant. System scope."""
+        """Return whether nobody answers for the tenant. System scope."""
         return bool(self._sql.execute(select(DESERTED).where(tenants.c.id == tenant_id)).scalar_one())
 
     def rename(self, tenant_id: UUID, *, was: str, name: str) -> None:
         """Change the name, unless it is not `was` any more."""
+        if was == name:
+            return
         this = (tenants.c.id == tenant_id) & (tenants.c.name == was)
         self._sql.execute(update(tenants).where(this).values(name=name, updated_at=func.now()))
 
     def of_customer(self, customer_id: str) -> UUID | None:
-        """The tenant that pays as this Stripe customer."""
+        """Return the tenant that pays as this Stripe customer."""
         return self._sql.execute(
             select(tenants.c.id).where(tenants.c.stripe_customer_id == customer_id)
         ).scalar_one_or_none()
@@ -101,7 +103,7 @@ class Tenants:
         return self._sql.execute(select(tenants.c.id).where(tenants.c.id == tenant_id)).one_or_none() is not None
 
     def lock_plan(self, tenant_id: UUID) -> TenantBilling:
-        """What billing may change, locked until the transaction ends.
+        """Return what billing may change, locked until the transaction ends.
 
         Raises:
             UnknownTenant: there is none of this id.

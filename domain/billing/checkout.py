@@ -22,7 +22,7 @@ SETTINGS = {
 
 
 def price_for(tier: Tier | None, price_id: str | None, prices: PriceBook) -> str:
-    """The price to sell: the one named, or the first that is configured for the tier.
+    """Return the price to sell: the one named, or the first that is configured for the tier.
 
     Raises:
         CheckoutInvalid: not exactly one of both is given, or it is not for sale.
@@ -43,7 +43,7 @@ def price_for(tier: Tier | None, price_id: str | None, prices: PriceBook) -> str
 
 
 def check_return(url: str, origins: Collection[str], name: str) -> str:
-    """The address itself, if it is a page of one of `origins` (`https://app.example.com`).
+    """Return the address itself, if it is a page of one of `origins` (`https://app.example.com`).
 
     Raises:
         CheckoutInvalid: says what about the argument called `name` is wrong.
@@ -81,11 +81,11 @@ def refuse_second(statuses: Iterable[str]) -> None:
 
 
 def request_key(act: str, tenant_id: UUID, request: str) -> str:
-    """What makes two requests one act at Stripe. A key that a caller chose is theirs alone: another tenant with the
-    same one must not be answered with this one's page."""
+    """Return the key that makes two requests one act at Stripe. A key that a caller chose is theirs alone: another
+    tenant with the same one must not be answered with this one's page."""
     return f"{act}:{tenant_id}:{sha256(request.encode()).hexdigest()[:32]}"
 
 
 def customer_key(tenant_id: UUID, earlier: int) -> str:
-    """The customer that a tenant gets after `earlier` ones (that were deleted) is one, whoever asks, however often."""
+    """Return the key under which a tenant gets its next customer after `earlier` deleted ones, once."""
     return f"customer:{tenant_id}:{earlier}"

@@ -41,7 +41,7 @@ class CustomerNamed:
 
 @dataclass(frozen=True, slots=True)
 class CheckoutCompleted:
-    """Says whose a customer is; whether anything was paid, the invoice says."""
+    """A checkout says whose a customer is; whether anything was paid, the invoice says."""
 
     customer_id: str
     subscription_id: str | None
@@ -69,7 +69,7 @@ class CustomerDeleted:
 
 @dataclass(frozen=True, slots=True)
 class Flagged:
-    """Changes no plan, but a person should know."""
+    """An event that changes no plan, but that a person should know of."""
 
     flag: Flag
     type: str
@@ -77,14 +77,14 @@ class Flagged:
 
 @dataclass(frozen=True, slots=True)
 class PriceRetired:
-    """Nobody can buy at this price any more: bad news if it is one of ours."""
+    """Nobody can buy at this price any more, which matters if the price is one of ours."""
 
     price_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Thin:
-    """It says that something changed, and not to what: that has to be fetched."""
+    """An event that says that something changed, and not to what: that has to be fetched."""
 
     type: str
 
@@ -101,7 +101,7 @@ Fact = OfCustomer | Flagged | PriceRetired | Thin | Incomplete | Ignored
 
 
 def read(body: Mapping[str, Any], *, livemode: bool | None = None) -> Fact:
-    """The fact in a Stripe event. Metadata's tenant is a hint: a stored mapping of the customer is stronger.
+    """Return the fact in a Stripe event. Metadata's tenant is a hint: a stored mapping of the customer is stronger.
 
     `livemode` is the mode that this installation serves; None serves both.
     """
@@ -173,8 +173,11 @@ def _subscription_changed(event: Field, kind: str) -> Fact:
 
 
 def _last_active(row: Subscription, before: Subscription | None) -> Subscription | None:
-    """The newest row with that status that the event tells of. Of one whose customer pays by themselves, what it was
-    before says nothing: it is `active` from the start, and `past_due` because it was not paid."""
+    """Return the newest row with the status `active` that the event tells of.
+
+    For a customer who pays by themselves, what the subscription was before says nothing: it is `active` from the start,
+    and `past_due` because it was not paid.
+    """
     if row.status == "active":
         return row
     return before if before and before.status == "active" and not row.sends_invoices else None
@@ -215,8 +218,8 @@ def _subscription(about: Field, kind: str, created: datetime) -> Subscription:
 
 
 def _before(about: Field, previous: Field, kind: str, created: datetime) -> Subscription | None:
-    """The row with the values that the event changed, as `previous_attributes` name them; None if they cannot be read.
-    Of an item they may name the changed parts only."""
+    """Return the row with the values that the event changed, as `previous_attributes` name them; None if these cannot
+    be read. Of an item they may name the changed parts only."""
     if not isinstance(previous.value, Mapping) or not isinstance(about.value, Mapping):
         return None
     values = dict(about.value) | dict(previous.value)
@@ -230,7 +233,7 @@ def _before(about: Field, previous: Field, kind: str, created: datetime) -> Subs
 
 
 def _overlaid(now: list[Field], was: Field, n: int) -> Any:
-    """The item as it was: over the item of the same id as it is, or of the same place where it names none."""
+    """Return the item as it was: over the item of the same id as it is, or of the same place where it names none."""
     name = was["id"].value
     same = [item for item in now if item["id"].value == name] if name is not None else now[n : n + 1]
     if not isinstance(was.value, Mapping):
@@ -243,7 +246,7 @@ def _price(item: Field) -> str | None:
 
 
 def _is_partial(listed: Field, *, named: bool = False) -> bool:
-    """Whether the list that a body carries is not the whole one: there are more pages, or it is not there at all
+    """Return whether the list that a body carries is not the whole one: there are more pages, or it is not there at all
     (unless its only member is `named` elsewhere)."""
     return listed["has_more"].flag() or (listed["data"].value is None and not named)
 
@@ -261,8 +264,8 @@ def _period(place: Field) -> tuple[datetime | None, datetime | None]:
 
 
 def _running_period(row: Field) -> tuple[datetime | None, datetime | None]:
-    """On the subscription before basil, on its items since; of items that differ, the one that ends first, because
-    nothing promises more than that. (Which item sells the plan, the settings say:
+    """Return the period of the subscription: its own before basil, that of its items since. Of items that differ, the
+    one that ends first counts, because nothing promises more than that. (Which item sells the plan, the settings say:
     `domain.billing.standing.plan_period`.)"""
     found = [_period(place) for place in (row, *row["items"]["data"])]
     periods = [(start, end) for start, end in found if start and end]
@@ -270,7 +273,7 @@ def _running_period(row: Field) -> tuple[datetime | None, datetime | None]:
 
 
 def _ended_at(event: Field, kind: str, status: str, created: datetime) -> datetime | None:
-    """When the entitlement ended, on the event that tells of it.
+    """Return when the entitlement ended, on the event that tells of it.
 
     Stripe says `ended_at` for terminal statuses only (`canceled_at` is when someone asked for the end). `unpaid` and
     `paused` begin with the event whose `previous_attributes` name an entitled status; later events do not say since
@@ -293,8 +296,8 @@ def _checkout_completed(event: Field) -> Fact:
 
 
 def _invoice_changed(event: Field, kind: str) -> Fact:
-    """Whole, with all lines of this subscription. The invoice's own `period_start`/`period_end` are the *previous*
-    period; what is billed is on the line."""
+    """Read the whole invoice, with all lines of this subscription. Its own `period_start`/`period_end` are the
+    *previous* period; what is billed is on the line."""
     invoice = event["data"]["object"]
     details = invoice["parent"]["subscription_details"]
     subscription_id = invoice["subscription"].id() or details["subscription"].id()
@@ -303,13 +306,13 @@ def _invoice_changed(event: Field, kind: str) -> Fact:
     if _is_partial(invoice["lines"]):
         return Incomplete(invoice["lines"].path)
     created = event["created"].required(Field.seconds)
-    said = invoice["status"].word()
+    status = invoice["status"].word()
     lines = [line for line in map(_line, _sold(invoice["lines"]["data"], subscription_id)) if line]
-    told = Invoice(
+    changed = Invoice(
         id=invoice["id"].required(Field.word),
         subscription_id=subscription_id,
         customer_id=_customer(invoice),
-        status=_INVOICES[kind] or (said if said in STATUSES else OPEN),
+        status=_INVOICES[kind] or (status if status in STATUSES else OPEN),
         reason=invoice["billing_reason"].word(),
         issued_at=invoice["created"].seconds() or created,
         due_at=invoice["due_date"].seconds(),
@@ -317,11 +320,11 @@ def _invoice_changed(event: Field, kind: str) -> Fact:
         event_created=created,
     )
     hint = _hint(details["metadata"]) or _hint(invoice["subscription_details"]["metadata"])
-    return InvoiceChanged(told, hint)
+    return InvoiceChanged(changed, hint)
 
 
 def _sold(lines: Field, subscription_id: str) -> Iterator[Field]:
-    """The lines of this subscription's items. What a person wrote on the invoice by hand is of none."""
+    """Return the lines of this subscription's items, without what a person wrote on the invoice by hand."""
     for line in lines:
         parent = line["parent"]
         item = parent["subscription_item_details"]
@@ -406,7 +409,7 @@ _INVOICES: Mapping[str, str | None] = {
     "invoice.payment_failed": None,
     "invoice.payment_action_required": None,
 }
-"""What is said of an invoice by each type; None: its own status says it. One that Stripe invents tomorrow is open."""
+"""The status that each type gives an invoice; None: its own status counts. One that Stripe invents tomorrow is open."""
 _OF_A_SUBSCRIPTION = ("subscription", "subscription_item_details")
 _READERS: Mapping[str, Callable[[Field], Fact]] = {
     "checkout.session.completed": _checkout_completed,
@@ -425,7 +428,7 @@ _FLAGS: Mapping[str, Flag] = {
     "charge.dispute.": Flag.DISPUTE,
     "radar.early_fraud_warning.": Flag.FRAUD_WARNING,
 }
-"""What a person should know, by the beginning of the type."""
+"""The flag for a person, by the beginning of the type."""
 _WHY_NOT = {
     "invoice.payment_succeeded": "use invoice.paid: it also covers invoices paid out of band",
     "invoice.upcoming": "nothing has happened yet",

@@ -1,7 +1,7 @@
-"""What an invoice says of a subscription: which stretches it bills, for which prices, and whether it is paid.
+"""Invoices of subscriptions: which stretches they bill, for which prices, and whether they are paid.
 
 An invoice is mirrored whole, with every line that is of its subscription. Which line sells the plan is asked when the
-tenant is derived, because the settings that map prices may change after the invoice was told.
+tenant is derived, because the settings that map prices may change later.
 """
 
 from collections.abc import Iterable, Mapping
@@ -69,8 +69,8 @@ class PaidPeriod:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """When a trial ends, and when it began where that is known. A line of nothing that begins within it is the trial's
-    own, and begins no paid period; any other line of nothing is what a plan costs."""
+    """A trial: when it ends, and when it began where that is known. A line of nothing that begins within it is the
+    trial's own, and begins no paid period; any other line of nothing is what a plan costs."""
 
     start: datetime | None
     end: datetime
@@ -86,18 +86,18 @@ def further(stored: Invoice | None, incoming: Invoice) -> Invoice:
 
 
 def plan_lines(invoice: Invoice, prices: Mapping[str, T]) -> tuple[Line, ...]:
-    """The lines whose price sells a plan. Where no line names a price, all of them: nothing tells them apart."""
+    """Return the lines whose price sells a plan. Where no line names a price, all of them: nothing tells them apart."""
     sold = tuple(line for line in invoice.lines if line.price_id in prices)
     return sold or tuple(line for line in invoice.lines if line.price_id is None)
 
 
 def stretches(invoice: Invoice, trial: Trial | None) -> tuple[Line, ...]:
-    """The lines for which a period begins once they are paid."""
+    """Return the lines for which a period begins once they are paid."""
     return _whole_periods(invoice, trial) if invoice.begins_periods else ()
 
 
 def switches(invoice: Invoice, trial: Trial | None) -> tuple[Line, ...]:
-    """The lines that bill a cycle which a change began (another interval, a trial cut short)."""
+    """Return the lines that bill a cycle which a change began (another interval, a trial cut short)."""
     return _whole_periods(invoice, trial) if invoice.reason == _CHANGES else ()
 
 
@@ -108,12 +108,12 @@ def _whole_periods(invoice: Invoice, trial: Trial | None) -> tuple[Line, ...]:
 
 
 def charges(invoice: Invoice, trial: Trial | None) -> tuple[Line, ...]:
-    """The lines that somebody pays for: not what is credited, not a trial."""
+    """Return the lines that somebody pays for, without credits and the trial."""
     return tuple(line for line in invoice.lines if (line.amount is None or line.amount >= 0) and not _of(trial, line))
 
 
 def periods_paid(invoice: Invoice) -> tuple[PaidPeriod, ...]:
-    """The rows of `stripe_paid_periods` as the release before makes them: it may run beside this one for a while."""
+    """Return the rows of `stripe_paid_periods` as the release before makes them, which may run beside this one."""
     if invoice.status != PAID:
         return ()
     ends: dict[datetime, datetime] = {}
@@ -127,7 +127,7 @@ def periods_paid(invoice: Invoice) -> tuple[PaidPeriod, ...]:
 
 
 def from_paid_periods(periods: Iterable[PaidPeriod]) -> list[Invoice]:
-    """Paid periods of which no invoice is mirrored: those that the release before was told of."""
+    """Return an invoice for each paid period that only the release before received: none is mirrored."""
     return [
         Invoice(
             id=period.invoice_id,

@@ -81,7 +81,7 @@ class Subscription:
 
     @property
     def cycle_start(self) -> datetime:
-        """The moment from which the anchor's boundaries count: the anchor itself, or, while the anchor lies ahead (a
+        """Return the moment from which the anchor's boundaries count: the anchor itself, or, while that lies ahead (a
         trial), the start of the period that leads up to it."""
         return min(self.billing_cycle_anchor, self.period_start or self.started_at)
 
@@ -91,7 +91,7 @@ class Subscription:
 
     @property
     def paused_since(self) -> datetime | None:
-        """The moment since which collection is paused, as far as events tell; None if it is not."""
+        """Return the moment since which collection is paused, as far as events tell; None if it is not."""
         return (self.paused_at or self.event_created) if self.collection_paused else None
 
 

@@ -1,4 +1,4 @@
-"""What is for sale: the tiers, what each of them gives, and which Stripe price sells it."""
+"""Our tiers: what each of them gives and costs, and which Stripe price sells it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a tier gives and costs. `weight` is its tenants' share of the workers when these cannot do everything."""
+    """A tier's quota and price. `weight` is its tenants' share of the workers when these cannot do everything."""
 
     tier: Tier
     monthly_quota: int

@@ -12,7 +12,7 @@ from domain.errors import MalformedEvent
 
 Json = Mapping[str, Any]
 Changes = Mapping[str, tuple[Any, Any]]
-"""The fields that differ: our value and theirs."""
+"""The fields that differ, each with our value and theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Difference:
 
     @property
     def event_id(self) -> str:
-        """The id under which the event is stored. Clerk's events carry none: one object has one event a moment."""
+        """Return the id under which the event is stored. Clerk's carry none: one object has one event a moment."""
         event = self.event or {}
         return str(event.get("id") or f"reconcile_{self.id}_{event.get('timestamp')}")
 

@@ -1,4 +1,4 @@
-"""What becomes of an event: closed lists, so that outcomes can be counted, filtered and drawn whatever a sender writes.
+"""Outcomes of events are words of closed lists, so they can be counted, filtered and drawn whatever a sender writes.
 
 What is particular to one event (a word of the sender's, an amount, a plan) goes into its `detail`, which is cut.
 """
@@ -12,7 +12,7 @@ MOST_DETAIL = 300
 
 
 class Priority(IntEnum):
-    """How urgent the job of an event is, by what the event means; lower runs first. A job without one has 5."""
+    """The priority of the job that applies an event, by what the event means; lower runs first. Other jobs have 5."""
 
     BILLING = 3
     IDENTITY = 4
@@ -20,7 +20,7 @@ class Priority(IntEnum):
 
 
 class Status(StrEnum):
-    """What became of an event. The part before the colon says it for all that are alike."""
+    """The outcome of an event. The part before the colon is the same for all outcomes of one kind."""
 
     RECEIVED = "received"
     APPLIED = "applied"
@@ -52,7 +52,7 @@ class Status(StrEnum):
 
     @property
     def kind(self) -> str:
-        """The part before the colon."""
+        """Return the part before the colon."""
         return self.partition(":")[0]
 
 
@@ -61,7 +61,7 @@ SETTLED = (Status.APPLIED, Status.STALE, Status.DUPLICATE)
 
 
 class Flag(StrEnum):
-    """Why a person should look at an event. It changes no plan by itself."""
+    """A reason for a person to look at an event. It changes no plan by itself."""
 
     REFUND = "refund"
     DISPUTE = "dispute"
@@ -94,7 +94,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is recorded of an event."""
+    """The outcome of an event as it is recorded."""
 
     status: Status
     detail: str | None = None
@@ -102,21 +102,21 @@ class Outcome:
 
     @property
     def flag(self) -> str | None:
-        """The flags, between commas; None if a person need not look."""
+        """Return the flags, between commas; None if a person need not look."""
         return ",".join(dict.fromkeys(concern.flag for concern in self.concerns)) or None
 
     @property
     def explained(self) -> str | None:
-        """The detail and those of the concerns, in one bounded text."""
+        """Return the detail and those of the concerns, in one bounded text."""
         return explained(self.detail, *(concern.detail for concern in self.concerns))
 
 
 def explained(*details: str | None) -> str | None:
-    """The details as one text of at most `MOST_DETAIL` characters; None if there is none."""
+    """Return the details as one text of at most `MOST_DETAIL` characters; None if there is none."""
     text = "; ".join(dict.fromkeys(filter(None, details)))
     return (text if len(text) <= MOST_DETAIL else f"{text[: MOST_DETAIL - 1]}…") or None
 
 
 def listed(words: Iterable[str]) -> str:
-    """The words as an SQL list of texts. They are ours: none holds a quote."""
+    """Return the words as an SQL list of texts. They are ours: none holds a quote."""
     return ", ".join(f"'{word}'" for word in words)

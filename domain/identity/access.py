@@ -1,4 +1,4 @@
-"""Who may do what through the API: signed-in people by their role, programs by the scopes of their key."""
+"""Access to the API: signed-in people have the scopes of their role, programs those of their key."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -61,7 +61,7 @@ class ActiveOrganization:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a verified session token of Clerk says. `user` is Clerk's id of the person."""
+    """A verified session token of Clerk. `user` is Clerk's id of the person."""
 
     id: str
     user: str
@@ -71,8 +71,8 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a request is made. A key has neither a person nor a role; what it may do are its scopes, and
-    `key_id` names it."""
+    """The tenant and the person on whose behalf a request is made. A key has neither a person nor a role; its scopes
+    say what it may do, and `key_id` names it."""
 
     tenant_id: UUID
     user_id: UUID | None
@@ -83,8 +83,8 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Who makes a key: a person (`user_id`), another key (`parent_id`, which `ends_at`, and whose own maker's `user_id`
-    answers for both), or an operator by name."""
+    """The maker of a key: a person (`user_id`), an operator by name, or another key (`parent_id`, which `ends_at`, and
+    whose own maker's `user_id` answers for both)."""
 
     user_id: UUID | None = None
     parent_id: UUID | None = None
@@ -169,7 +169,7 @@ def new_key(
 
 
 def hash_of(text: str) -> bytes | None:
-    """What a key is looked up by; None for what cannot be a key.
+    """Return the hash by which a key is looked up; None for a text that cannot be a key.
 
     Nobody can choose a text by its hash, so how long the search in an index takes tells nothing about other keys.
     """
@@ -193,8 +193,8 @@ def caller_of(key: Key | None, now: datetime) -> Caller:
         raise NotAllowed("ACCOUNT_BANNED", "whoever answers for this API key is banned")
     if key.maker_id is not None and key.role is None:
         raise NotAuthenticated("KEY_REVOKED", "whoever made this API key has left: make another one")
-    known = frozenset(ApiScope(scope) for scope in key.scopes if scope in set(SCOPES))
-    allowed = known if key.role is None else known & scopes_of(key.role)
+    scopes = frozenset(ApiScope(scope) for scope in key.scopes if scope in set(SCOPES))
+    allowed = scopes if key.role is None else scopes & scopes_of(key.role)
     return Caller(key.tenant_id, user_id=None, role=None, scopes=allowed, key_id=key.id)
 
 
@@ -216,7 +216,7 @@ def maker_of(who: Caller, role: Role | None, parent: Key | None, now: datetime) 
 
 
 def use_is_due(key: Key, now: datetime) -> bool:
-    """Whether `last_used_at` is old enough to be written again: it is coarse, so that requests need not write."""
+    """Return whether `last_used_at` is to be written again: it is coarse, so that requests need not write."""
     return key.last_used_at is None or now - key.last_used_at >= NOTE_USE_EVERY
 
 

@@ -25,7 +25,7 @@ Fact = Person | Organization | Membership | Login | Ignored
 
 
 def read(body: Mapping[str, Any], *, sent_at: datetime | None = None, instance: str | None = None) -> Fact:
-    """The fact in a Clerk event.
+    """Return the fact in a Clerk event.
 
     `sent_at` is when the delivery says the event happened (the header `svix-timestamp`), for bodies without their
     own `timestamp`, which Clerk added later. `instance` is the Clerk instance that is ours; None: not said.
@@ -114,8 +114,8 @@ def _happened_at(timestamp: Field, sent_at: datetime | None) -> datetime:
 
 
 def _primary_email(user: Field) -> str | None:
-    """The address that `primary_email_address_id` names. The list's order means nothing, and it holds addresses that
-    nobody has verified, so there is no second choice."""
+    """Return the address that `primary_email_address_id` names. There is no second choice: the list's order means
+    nothing, and it holds addresses that nobody has verified."""
     primary = user["primary_email_address_id"].word()
     addresses = [(address["id"].word(), address["email_address"].text()) for address in user["email_addresses"]]
     return next((email for address_id, email in addresses if primary and address_id == primary), None)

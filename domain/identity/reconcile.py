@@ -11,8 +11,8 @@ from domain.identity.people import Membership, Organization, Person, Row, merged
 
 
 class _Listed(NamedTuple):
-    """How a kind of object is called in reports, and in the types of Clerk's events; and which of its fields the
-    readers need: nothing else of a listed object is stored."""
+    """The names of a kind of object, in reports and in the types of Clerk's events; and the fields that the readers
+    need: nothing else of a listed object is stored."""
 
     kind: str
     noun: str

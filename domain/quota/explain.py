@@ -26,9 +26,9 @@ WHO = {
 
 @dataclass(frozen=True, slots=True)
 class Backing:
-    """What stands behind a plan at Stripe: the moments at which stretches that are paid for begin and end, since when
-    collection is paused (None: it is not), the sentences about changes that are not paid, and how many events wait to
-    be looked up because they carry a part only."""
+    """The part of a plan that stands at Stripe: the moments at which stretches that are paid for begin and end, since
+    when collection is paused (None: it is not), the sentences about changes that are not paid, and how many events wait
+    to be looked up because they carry a part only."""
 
     paid: frozenset[datetime] = frozenset()
     paused_since: datetime | None = None
@@ -40,7 +40,7 @@ NOTHING_BEHIND = Backing()
 
 
 def backing(subscriptions: Iterable[Subscription], invoices: Iterable[Invoice], prices: PriceBook) -> Backing:
-    """Of all the tenant's subscriptions that have not ended."""
+    """Return the backing of all the tenant's subscriptions that have not ended."""
     bills = list(invoices)
     running = [standing(row, bills, prices) for row in subscriptions if row.status not in TERMINAL]
     paid = {moment for bill in bills if bill.status == PAID for line in bill.lines for moment in (line.start, line.end)}
@@ -59,30 +59,32 @@ def explain(
     *,
     behind: Backing = NOTHING_BEHIND,
 ) -> list[str]:
-    """Sentences that add up to `quota.remaining`. `entries` are the ledger's of the running period, `held` the holds
-    that are open."""
-    story = [f"On {plan}: {_concepts(quota.limit)} a month.", *behind.unpaid]
+    """Return sentences that add up to `quota.remaining`. `entries` are the ledger's of the running period, `held` the
+    holds that are open."""
+    sentences = [f"On {plan}: {_concepts(quota.limit)} a month.", *behind.unpaid]
     why, until = _why(entries, quota, behind), _until(quota, now, behind)
-    story.append(f"This month began on {_day(quota.period_start)}{why}; {until}")
+    sentences.append(f"This month began on {_day(quota.period_start)}{why}; {until}")
     if behind.paused_since:
         since = _day(behind.paused_since)
-        story.append(f"At Stripe, collection paused since {since}: no invoice follows until it goes on.")
+        sentences.append(f"At Stripe, collection paused since {since}: no invoice follows until it goes on.")
     if behind.waiting:
-        story.append(_waiting(behind.waiting))
+        sentences.append(_waiting(behind.waiting))
     if quota.counts_from > quota.period_start:
-        story.append(f"{_who_restarted(entries)} gave a fresh count on {_day(quota.counts_from)}.")
-    story += _went(entry for entry in entries if entry["taken_at"] >= quota.counts_from)
+        sentences.append(f"{_who_restarted(entries)} gave a fresh count on {_day(quota.counts_from)}.")
+    sentences += _went(entry for entry in entries if entry["taken_at"] >= quota.counts_from)
     held = [hold for hold in held if hold["taken_at"] >= quota.counts_from]
     if held:
         count = sum(hold["count"] for hold in held)
         oldest = min(hold["taken_at"] for hold in held)
-        story.append(f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}.")
+        sentences.append(
+            f"{count} of these are held by {_by('job', len(held))} at work, the oldest since {_day(oldest)}."
+        )
     over = f" ({quota.used - quota.limit} more than this plan has: nothing is owed)" if quota.used > quota.limit else ""
-    story.append(f"So {quota.used} of {quota.limit} are used{over}, and {quota.remaining} are left.")
+    sentences.append(f"So {quota.used} of {quota.limit} are used{over}, and {quota.remaining} are left.")
     if quota.drawn_until is not None and not is_due(quota, now):
         can = "None of them can be drawn since" if quota.drawn_until <= now else "They can be drawn until"
-        story.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")
-    return story
+        sentences.append(f"{can} {_day(quota.drawn_until)}: nothing is paid for after that.")
+    return sentences
 
 
 def _waiting(count: int) -> str:
@@ -125,11 +127,11 @@ def _why(entries: Iterable[Entry], quota: Quota, behind: Backing) -> str:
     # The newest entry stands first; the month was begun by the oldest, and changed by the others.
     kind, _, name = causes[-1].partition(":") if causes else ("", "", "")
     cause = "a paid invoice" if quota.period_start in behind.paid else "what Stripe says of the subscription"
-    told = {
+    reasons = {
         "event": f", by {cause} (known with event {name})",
         "job": ", by the calendar",
     }
-    return told.get(kind, "")
+    return reasons.get(kind, "")
 
 
 def _who_restarted(entries: Iterable[Entry]) -> str:
@@ -142,7 +144,7 @@ def _who_restarted(entries: Iterable[Entry]) -> str:
 
 
 def _went(entries: Iterable[Entry]) -> list[str]:
-    """What was taken and given back, by whom; grants and resets take nothing."""
+    """Return sentences on what was taken and given back, by whom; grants and resets take nothing."""
     sums: defaultdict[tuple[str, str], int] = defaultdict(int)
     times: Counter[tuple[str, str]] = Counter()
     for entry in entries:

@@ -1,7 +1,7 @@
-"""When a tenant's quota periods began, as far as what Stripe told decides it: a pure function of intervals.
+"""The beginnings of a tenant's quota periods, as far as Stripe decides them: a pure function of intervals.
 
-It looks at the whole past, so what came by the clock in between (a month of the free plan, begun because nobody had
-told us yet that it was over) leaves no trace, and every order of delivery ends in the same period.
+It looks at the whole past, so what came by the clock in between (a month of the free plan, begun because no event had
+ended it yet) leaves no trace, and every order of delivery ends in the same period.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,17 +33,19 @@ class Stretch:
 
 
 def latest_start(created_at: datetime, stretches: Sequence[Stretch], paid: Iterable[datetime]) -> datetime:
-    """When the period began from which the tenant's present terms go on: at a paid period's start, at a month of terms
-    that are over, or with the tenant. Where no plan was in force, months count from its end (or from the creation).
+    """Return when the period began from which the tenant's present terms go on: at a paid period's start, at a month of
+    terms that are over, or with the tenant.
+
+    Where no plan was in force, months count from the end of the last one (or from the creation).
     """
-    turns = {moment for each in stretches for moment in (each.begins, each.ends) if moment and moment > created_at}
-    turning = [created_at, *sorted(turns)]
-    months = [_last_month(stretches, *between) for between in pairwise(turning)]
+    changes = {moment for each in stretches for moment in (each.begins, each.ends) if moment and moment > created_at}
+    moments = [created_at, *sorted(changes)]
+    months = [_last_month(stretches, *between) for between in pairwise(moments)]
     return max([created_at, *paid, *(month for month in months if month is not None)])
 
 
 def _last_month(stretches: Iterable[Stretch], start: datetime, end: datetime) -> datetime | None:
-    """The last month that began within `[start, end)`, in which no plan begins or ends."""
+    """Return the last month that began within `[start, end)`, in which no plan begins or ends."""
     at_once = [each for each in stretches if each.covers(start, end)]
     if at_once:
         best = max(at_once, key=lambda each: each.rank)

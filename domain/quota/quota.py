@@ -6,7 +6,7 @@ starting on January 31st will bill on February 28th, then March 31st"), so a pai
 Everything is UTC, so daylight saving never matters.
 
 `used` is a fold over the ledger: what was taken at `counts_from` or later, less what of it was given back. So it does
-not matter when we learn that a period has begun: what was consumed since its start, before its invoice was told,
+not matter when we learn that a period has begun: what was consumed since its start, before its invoice was known,
 counts in it (`carry_over`), and a hold is given back only into the count in which it was taken.
 """
 
@@ -39,7 +39,7 @@ class Quota:
 
     @property
     def counts_from(self) -> datetime:
-        """The period's start, or a later restart."""
+        """Return the period's start, or a later restart."""
         return self.period_start if self.restarted_at is None else max(self.period_start, self.restarted_at)
 
     @property
@@ -48,7 +48,7 @@ class Quota:
         return max(0, self.limit - self.used)
 
     def available(self, now: datetime) -> int:
-        """What of `remaining` can be drawn at this moment."""
+        """Return how much of `remaining` can be drawn at this moment."""
         return 0 if self.drawn_until is not None and self.drawn_until <= now else self.remaining
 
 
@@ -61,12 +61,12 @@ class Hold:
 
 
 def first_period(limit: int, at: datetime) -> Quota:
-    """The first period of a tenant created at this moment."""
+    """Return the first period of a tenant created at this moment."""
     return Quota(limit, 0, anchor=at, period_start=at, resets_at=next_reset(at, at))
 
 
 def is_due(quota: Quota, now: datetime) -> bool:
-    """Whether `reset` would begin a new period.
+    """Return whether `reset` would begin a new period.
 
     A paying tenant's period that begins when nothing is paid for waits for `invoice.paid`; within an annual (or
     otherwise longer) paid stretch the anchor's months begin by themselves.
@@ -121,7 +121,7 @@ def reserve(quota: Quota, count: int, now: datetime) -> tuple[Quota, Hold]:
 
 
 def details(quota: Quota, now: datetime) -> dict[str, int | str]:
-    """The figures that a refusal names."""
+    """Return the figures that the error response names."""
     return {
         "limit": quota.limit,
         "used": quota.used,
@@ -148,7 +148,7 @@ def release(quota: Quota, hold: Hold) -> Quota:
 
 
 def next_reset(anchor: datetime, after: datetime) -> datetime:
-    """The first boundary strictly later than `after`.
+    """Return the first boundary strictly later than `after`.
 
     Counted backwards too: an anchor in the future (the end of a trial, say) has monthly boundaries before it.
     """
@@ -156,13 +156,13 @@ def next_reset(anchor: datetime, after: datetime) -> datetime:
 
 
 def boundary_before(anchor: datetime, moment: datetime) -> datetime:
-    """The last boundary strictly earlier than `moment`."""
+    """Return the last boundary strictly earlier than `moment`."""
     return add_months(anchor, _first_boundary_after(anchor, moment - datetime.resolution) - 1)
 
 
 def add_months(anchor: datetime, n: int) -> datetime:
-    """The anchor's day and time n calendar months later (earlier if negative), in UTC; the month's last day if that
-    month has no such day."""
+    """Return the anchor's day and time n calendar months later (earlier if negative), in UTC; the last day of a month
+    that has no such day."""
     anchor = _utc(anchor)
     month = anchor.year * 12 + anchor.month - 1 + n
     year, month = month // 12, month % 12 + 1
@@ -170,7 +170,7 @@ def add_months(anchor: datetime, n: int) -> datetime:
 
 
 def _first_boundary_after(anchor: datetime, after: datetime) -> int:
-    """The smallest n whose boundary is later than `after`: each calendar month holds exactly one boundary."""
+    """Return the smallest n whose boundary is later than `after`: each calendar month holds exactly one boundary."""
     anchor, after = _utc(anchor), _utc(after)
     n = (after.year - anchor.year) * 12 + after.month - anchor.month
     return n if add_months(anchor, n) > after else n + 1

@@ -1,4 +1,4 @@
-"""Events of Stripe become the tenant's plan: an event changes the mirror, and the plan follows from the whole mirror."""
+"""Stripe's events become a tenant's plan: an event changes the mirror, and the plan follows from the whole mirror."""
 
 from collections.abc import Mapping
 from dataclasses import replace

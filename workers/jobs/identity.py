@@ -1,4 +1,4 @@
-"""What Clerk tells us becomes users and organizations, each with a tenant of its own, and who works where."""
+"""Clerk's events become users and organizations, each with a tenant of its own, and decide who works where."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -42,7 +42,7 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
     max_attempts=10,
 )
 def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
-    """Mirror what the event says, then derive from the whole mirror where the people that it concerns work."""
+    """Apply a stored event: change the mirror, then derive from it where the people that the event concerns work."""
     with ctx.finish() as tx:
         ctx.report(outcome=apply_event(ctx, tx, tx.events.get(event_id)))
 
@@ -99,8 +99,8 @@ def apply_event(ctx: Context, tx: Tx, event: Event) -> Status:
             status = sync_person(ctx, tx, fact)
         case Login(clerk_id, at):
             tx.identity.lock_person(clerk_id)
-            known = tx.identity.person(clerk_id) is not None
-            status = sync_person(ctx, tx, Person(clerk_id, last_login_at=at)) if known else Status.PARKED_USER
+            exists = tx.identity.person(clerk_id) is not None
+            status = sync_person(ctx, tx, Person(clerk_id, last_login_at=at)) if exists else Status.PARKED_USER
         case Membership():
             tx.identity.lock_person(fact.user_id)
             status = sync_membership(tx, fact)
@@ -108,24 +108,26 @@ def apply_event(ctx: Context, tx: Tx, event: Event) -> Status:
             tx.identity.lock_organizations()
             status = sync_organization(ctx, tx, fact)
     if status == Status.STALE and event.status.kind == "parked":
-        status = Status.APPLIED  # the mirror knew it because it had waited
+        status = Status.APPLIED  # the mirror has it because the event had waited
     tx.events.mark(event.id, Outcome(status, detail))
     return status
 
 
-def sync_person(ctx: Context, tx: Tx, told: Person) -> Status:
-    before = tx.identity.person(told.clerk_id)
-    after = merged(before, told)
+def sync_person(ctx: Context, tx: Tx, incoming: Person) -> Status:
+    """Bring the person's row, their own tenant and where they work to what the event says."""
+    clerk_id = incoming.clerk_id
+    before = tx.identity.person(clerk_id)
+    after = merged(before, incoming)
     if after.deleted_at:
         if before is not None and not before.deleted_at:
-            words = identifiers(*tx.forgetting.identifying_rows(told.clerk_id))
-            forget.enqueue(tx, clerk_id=told.clerk_id, words=words, name=before.name)
-        tx.identity.forget(told.clerk_id)
+            words = identifiers(*tx.forgetting.identifying_rows(clerk_id))
+            forget.enqueue(tx, clerk_id=clerk_id, words=words, name=before.name)
+        tx.identity.forget(clerk_id)
     if after == before:
         return Status.STALE
-    first_told = before is None or before.source_updated_at is None
-    if after.deleted_at or first_told:
-        tx.identity.lock_tenants(tx.identity.tenants_of(told.clerk_id))
+    is_new = before is None or before.source_updated_at is None
+    if after.deleted_at or is_new:
+        tx.identity.lock_tenants(tx.identity.tenants_of(clerk_id))
     if before is None:
         own_tenant = None if after.deleted_at else open_tenant(ctx, tx, after)
         at = ActiveMembership(own_tenant, Role.MEMBER if after.deleted_at else Role.ADMIN)
@@ -135,69 +137,73 @@ def sync_person(ctx: Context, tx: Tx, told: Person) -> Status:
         tx.identity.save_person(after)
         ensure_own_tenant(tx, after)
         rename_tenant(tx, before, after)
-    places = tx.identity.places(told.clerk_id) if after.deleted_at else []
+    named_after = tx.identity.tenants_named_after(clerk_id) if after.deleted_at else []
     update_active_membership(tx, after)
     if after.deleted_at:
-        tx.identity.disable_own_tenant(told.clerk_id)
-        forget_names(tx, before or after, places)
-        tx.access.revoke_of_leavers(tx.identity.tenants_of(told.clerk_id), made_by=told.clerk_id)
-    if first_told:
-        for event in tx.events.waiting("clerk", Status.PARKED_USER, [told.clerk_id]):
+        tx.identity.disable_own_tenant(clerk_id)
+        remove_names(tx, before or after, named_after)
+        tx.access.revoke_of_leavers(tx.identity.tenants_of(clerk_id), made_by=clerk_id)
+    if is_new:
+        for event in tx.events.waiting("clerk", Status.PARKED_USER, [clerk_id]):
             apply_event(ctx, tx, event)
     return Status.APPLIED
 
 
-def sync_membership(tx: Tx, told: Membership) -> Status:
-    """The mirror keeps it, whoever is not there yet: where somebody works is derived again when they appear."""
-    before = tx.identity.membership(told.clerk_id)
-    after = merged(before, told)
+def sync_membership(tx: Tx, incoming: Membership) -> Status:
+    """Bring the membership to what the event says, and the person to where they work now.
+
+    The mirror keeps the membership even if the person or the organization is not there yet: where the person works is
+    derived again when they appear.
+    """
+    before = tx.identity.membership(incoming.clerk_id)
+    after = merged(before, incoming)
     if after != before:
         tx.identity.save_membership(after)
-    person = tx.identity.person(told.user_id)
+    person = tx.identity.person(incoming.user_id)
     if person is None:
         return Status.PARKED_USER
     if person.deleted_at:
-        tx.identity.forget(told.user_id)
-    if tx.identity.organization(told.organization_id) is None:
+        tx.identity.forget(incoming.user_id)
+    if tx.identity.organization(incoming.organization_id) is None:
         return Status.PARKED_ORGANIZATION
     update_active_membership(tx, person)
-    own_tenant = tx.identity.own_tenant(told.organization_id)
+    own_tenant = tx.identity.own_tenant(incoming.organization_id)
     if after.deleted_at and own_tenant is not None:
-        tx.access.revoke_of_leavers([own_tenant], made_by=told.user_id)
+        tx.access.revoke_of_leavers([own_tenant], made_by=incoming.user_id)
     return Status.STALE if after == before else Status.APPLIED
 
 
-def sync_organization(ctx: Context, tx: Tx, told: Organization) -> Status:
-    before = tx.identity.organization(told.clerk_id)
-    after = merged(before, told)
+def sync_organization(ctx: Context, tx: Tx, incoming: Organization) -> Status:
+    """Bring the organization's row and its tenant to what the event says; its deletion ends its memberships."""
+    clerk_id = incoming.clerk_id
+    before = tx.identity.organization(clerk_id)
+    after = merged(before, incoming)
     if after.deleted_at:
-        tx.identity.forget(told.clerk_id)
+        tx.identity.forget(clerk_id)
     if after == before:
         return Status.STALE
     tx.identity.save_organization(after)
-    if before is None:
-        if not after.deleted_at:
-            open_tenant(ctx, tx, after)
-    else:
+    if before is not None:
         rename_tenant(tx, before, after)
-    members = tx.identity.members(told.clerk_id)
+    elif not after.deleted_at:
+        open_tenant(ctx, tx, after)
+    members = tx.identity.members(clerk_id)
     if after.deleted_at:
-        places = tx.identity.places(told.clerk_id)
         for person in filter(None, map(tx.identity.person, members)):
             update_active_membership(tx, person)
-        tx.identity.disable_own_tenant(told.clerk_id)
-        forget_names(tx, before or after, places)
-        own_tenant = tx.identity.own_tenant(told.clerk_id)
+        tx.identity.disable_own_tenant(clerk_id)
+        remove_names(tx, before or after, tx.identity.tenants_named_after(clerk_id))
+        own_tenant = tx.identity.own_tenant(clerk_id)
         tx.access.revoke_of_leavers([own_tenant] if own_tenant else [])
     if before is None:
-        about = {"data": {"organization": {"id": told.clerk_id}}}
+        about = {"data": {"organization": {"id": clerk_id}}}
         for event in tx.events.waiting("clerk", Status.PARKED_ORGANIZATION, members, containing=about):
             apply_event(ctx, tx, event)
     return Status.APPLIED
 
 
 def forget_if_deleted(tx: Tx, clerk_id: str) -> None:
-    """Of somebody who is deleted, nothing is kept that is told afterwards, whatever it is."""
+    """Reduce what events say of an account that is deleted, also when they come afterwards and whatever they are."""
     tx.identity.lock_person(clerk_id)
     account = tx.identity.person(clerk_id) or tx.identity.organization(clerk_id)
     if account is not None and account.deleted_at:
@@ -205,10 +211,10 @@ def forget_if_deleted(tx: Tx, clerk_id: str) -> None:
 
 
 def ensure_own_tenant(tx: Tx, person: Person) -> UUID | None:
-    """The person's own tenant. Of a row that another program made: where it has put the person is where they belong."""
+    """Return the person's own tenant. For a row that another program made, that is the tenant in which it put them."""
     own_tenant = tx.identity.own_tenant(person.clerk_id)
-    if own_tenant is None and (now := tx.identity.active_membership(person.clerk_id)).tenant_id is not None:
-        own_tenant = now.tenant_id
+    if own_tenant is None and (active := tx.identity.active_membership(person.clerk_id)).tenant_id is not None:
+        own_tenant = active.tenant_id
         tx.identity.set_own_tenant(person.clerk_id, own_tenant)
     return own_tenant
 
@@ -220,14 +226,14 @@ def update_active_membership(tx: Tx, person: Person) -> None:
     offered = tx.identity.live_memberships(person.clerk_id)
     in_use = False
     if offered and own_tenant is not None and own_tenant == now.tenant_id:
-        in_use = tx.identity.in_use(own_tenant, but_for=person.clerk_id)
+        in_use = tx.identity.in_use(own_tenant, besides=person.clerk_id)
     then = active_membership(person, now, own_tenant, own_tenant_in_use=in_use, offered=offered)
     if then != now:
         tx.identity.save_active_membership(person.clerk_id, then)
 
 
 def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:
-    """The account's own tenant, new, on the free plan; its months count from now.
+    """Make the account's own tenant, on the free plan; its months count from now.
 
     Raises:
         Rejected: the id is another account's, as no id of Clerk's is: people's and organizations' differ.
@@ -235,37 +241,33 @@ def open_tenant(ctx: Context, tx: Tx, account: Person | Organization) -> UUID:
     if tx.identity.own_tenant(account.clerk_id) is not None:
         raise Rejected(f"{account.clerk_id} is the id of another account")
     tenant_id = tx.new_id()
-    tx.tenants.create(tenant_id, tenant_name(account), quota.first_period(PLANS[Tier.FREE].monthly_quota, ctx.now()))
+    free = quota.first_period(PLANS[Tier.FREE].monthly_quota, ctx.now())
+    tx.tenants.create(tenant_id, tenant_name(account), free)
     tx.identity.set_own_tenant(account.clerk_id, tenant_id)
     return tenant_id
 
 
 def rename_tenant(tx: Tx, before: Person | Organization, after: Person | Organization) -> None:
-    """The account's own tenant is called after it (`domain.identity.people.renamed`), until it is deleted
-    (`forget_names`)."""
+    """Let the name of the account's own tenant follow the account, until that is deleted (`remove_names`)."""
     unchanged = (before.name, tenant_name(before)) == (after.name, tenant_name(after))
     own_tenant = None if unchanged or after.deleted_at else tx.identity.own_tenant(after.clerk_id)
-    if own_tenant is None:
-        return
-    name = str(tx.tenants.get(own_tenant)["name"])
-    then = renamed(name, before, after, alone=tx.identity.is_left(own_tenant, by=after.clerk_id))
-    if then != name:
-        tx.tenants.rename(own_tenant, was=name, name=then)
+    if own_tenant is not None:
+        alone = not tx.identity.has_others(own_tenant, besides=after.clerk_id)
+        name = str(tx.tenants.get(own_tenant)["name"])
+        tx.tenants.rename(own_tenant, was=name, name=renamed(name, before, after, alone=alone))
 
 
-def forget_names(tx: Tx, was: Person | Organization, places: Sequence[UUID]) -> None:
-    """No name in the tenants of a deleted account (of the tenant itself, of a key) tells any more who it was. Where
+def remove_names(tx: Tx, was: Person | Organization, tenant_ids: Sequence[UUID]) -> None:
+    """Let no name in the tenants of a deleted account (of the tenant itself, of a key) tell who the account was. Where
     others work, a name is theirs too, and loses nothing else."""
-    for tenant_id in places:
-        deserted = tx.identity.is_left(tenant_id, by=was.clerk_id)
-        name = str(tx.tenants.get(tenant_id)["name"])
-        then = name_without(name, was, was.clerk_id, deserted=deserted)
-        if then != name:
-            tx.tenants.rename(tenant_id, was=name, name=then)
+    for tenant_id in tenant_ids:
+        deserted = not tx.identity.has_others(tenant_id, besides=was.clerk_id)
+        called = str(tx.tenants.get(tenant_id)["name"])
+        tx.tenants.rename(tenant_id, was=called, name=name_without(called, was, was.clerk_id, deserted=deserted))
         for key in tx.access.keys(tenant_id):
-            then = name_without(key["name"], was, key["prefix"], deserted=deserted)
-            if then != key["name"]:
-                tx.access.rename_key(tenant_id, key["id"], then)
+            name = name_without(key["name"], was, key["prefix"], deserted=deserted)
+            if name != key["name"]:
+                tx.access.rename_key(tenant_id, key["id"], name)
 
 
 def name_without(name: str, was: Person | Organization, instead: str, *, deserted: bool) -> str:
