@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from db.identity.people import only_banned
 from db.postgres.rows import row_of, rows_of
+from db.tenants.quota import is_due
 from domain.concepts.generation import LanguageModel, PastConcept, Usage
 from domain.concepts.timing import is_zone
 from domain.errors import UnknownTenant
@@ -63,7 +64,7 @@ GET = "SELECT id, tenant_id, date, concepts, trends, sources, generator, job_id 
 # A tenant that has fewer concepts left than it wants gets those. One for which only banned people answer gets none.
 DAILY = f"""
 SELECT id, timezone, daily_hour AS hour, daily_last_on AS last_on, CASE
-    WHEN quota_reset_at <= %(now)s AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until) THEN daily_count
+    WHEN {is_due("%(now)s")} THEN daily_count
     WHEN quota_drawn_until <= %(now)s THEN 0
     ELSE least(daily_count, monthly_quota - used_quota)
 END AS count

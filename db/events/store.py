@@ -12,9 +12,10 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from db.postgres.rows import row_of, rows_of
+from domain.billing.subscriptions import ENTITLED
 from domain.errors import EventDropped, UnknownEvent
 from domain.events.event import Event
-from domain.events.outcomes import IGNORED, Outcome, Status
+from domain.events.outcomes import IGNORED, Outcome, Status, listed
 
 PAYLOADS = 20
 """Payloads that are fetched at once: a customer may have many, and each may be as large as a request's body."""
@@ -65,7 +66,7 @@ SELECT source, status, count(*) AS events, count(flag) AS flagged, sum(duplicate
 FROM webhook_events WHERE received_at >= %s GROUP BY source, status ORDER BY source, events DESC, status
 """
 
-REAPPLIABLE = """
+REAPPLIABLE = f"""
 SELECT event.id FROM webhook_events event
 WHERE status LIKE 'parked:%%' AND source = 'stripe' AND CASE status
     WHEN 'parked:unknown_customer' THEN EXISTS (
@@ -80,8 +81,8 @@ WHERE status LIKE 'parked:%%' AND source = 'stripe' AND CASE status
               AND (deleted_at IS NOT NULL OR coalesce(tenant.stripe_customer_id = customer.id, true)))
     WHEN 'parked:unknown_price' THEN EXISTS (
         SELECT FROM stripe_subscriptions subscription
-        WHERE subscription.id = event.payload #>> '{data,object,id}'
-              AND (price_ids && %(prices)s::text[] OR status NOT IN ('active', 'trialing', 'past_due')))
+        WHERE subscription.id = event.payload #>> '{{data,object,id}}'
+              AND (price_ids && %(prices)s::text[] OR status NOT IN ({listed(sorted(ENTITLED))})))
     WHEN 'parked:thin' THEN %(can_fetch)s
     WHEN 'parked:incomplete' THEN %(can_fetch)s
     ELSE false

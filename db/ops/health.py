@@ -15,6 +15,7 @@ from db.schema.identity import users
 from db.schema.queue import job_queue, schedule_fires
 from db.schema.tenants import CONSUMPTION, tenants
 from db.security import APP_ROLE, MISSING_RIGHTS
+from db.tenants.quota import is_due
 
 # A job that has been due for long may wait rightly: a limit lets others run, or the job ahead of it ended just now.
 READY_TOO_LONG = """
@@ -71,9 +72,8 @@ INVARIANTS = {
     "quota periods end after they begin": "SELECT count(*) FROM tenants WHERE quota_period_start >= quota_reset_at",
     "somebody who is not banned answers for every tenant that pays": f"""
         SELECT count(*) FROM tenants t WHERE subscription_tier <> 'FREE' AND {only_banned("t.id")}""",
-    "due quotas are reset within two hours": """
-        SELECT count(*) FROM tenants WHERE quota_reset_at < now() - interval '2 hours'
-        AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)""",
+    "due quotas are reset within two hours": f"""
+        SELECT count(*) FROM tenants WHERE {is_due("now() - interval '2 hours'")}""",
 }
 
 SHOWN = 5

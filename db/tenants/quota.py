@@ -20,15 +20,20 @@ from domain.quota.quota import Hold, Quota, carry_over, release, reserve, reset,
 
 MOST = 2**31 - 1
 
-LOCK_DUE = text("""
-SELECT id FROM tenants
-WHERE quota_reset_at <= :now AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until)
+
+def is_due(now: str) -> str:
+    """Write `domain.quota.quota.is_due` as a condition on `tenants` (a test compares both). `now` is SQL."""
+    return f"(quota_reset_at <= {now} AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until))"
+
+
+LOCK_DUE = text(f"""
+SELECT id FROM tenants WHERE {is_due(":now")}
 ORDER BY quota_reset_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
 """)
 
-# `domain.quota.quota.reset`, for many tenants at once (tests/db/test_quota.py compares the two). `months` is how many
-# calendar months lie between the anchor and the last moment that is paid for: that month's boundary or the next is the
-# reset.
+# `domain.quota.quota.reset`, for many tenants at once; tests/db/tenants/test_quota.py compares the two. `months` is how
+# many calendar months lie between the anchor and the last moment that is paid for: that month's boundary or the next is
+# the reset.
 # A statement of its own, after the locks: it sees what was consumed until then. Times that nobody can have meant count
 # as the nearest that somebody could, so that one such row does not keep the others from their month.
 RESET = text(f"""

@@ -47,6 +47,11 @@ class Quota:
         """Never negative: a plan that shrinks below what was used leaves nothing, and owes nothing."""
         return max(0, self.limit - self.used)
 
+    @property
+    def next_is_covered(self) -> bool:
+        """Whether the next period may begin by the clock: the tenant does not pay, or has paid beyond its beginning."""
+        return self.paid_until is None or self.resets_at < self.paid_until
+
     def available(self, now: datetime) -> int:
         """Return how much of `remaining` can be drawn at this moment."""
         return 0 if self.drawn_until is not None and self.drawn_until <= now else self.remaining
@@ -69,9 +74,10 @@ def is_due(quota: Quota, now: datetime) -> bool:
     """Return whether `reset` would begin a new period.
 
     A paying tenant's period that begins when nothing is paid for waits for `invoice.paid`; within an annual (or
-    otherwise longer) paid stretch the anchor's months begin by themselves.
+    otherwise longer) paid stretch the anchor's months begin by themselves. The same stands in SQL, in
+    `db.tenants.quota.is_due`; tests/db/tenants/test_quota.py compares the two.
     """
-    return quota.resets_at <= now and (quota.paid_until is None or quota.resets_at < quota.paid_until)
+    return quota.resets_at <= now and quota.next_is_covered
 
 
 def reset(quota: Quota, now: datetime) -> Quota:
@@ -183,7 +189,7 @@ def _give_back(quota: Quota, hold: Hold, count: int) -> Quota:
 
 
 def _more(quota: Quota, now: datetime) -> str:
-    if now < quota.resets_at and (quota.paid_until is None or quota.resets_at < quota.paid_until):
+    if now < quota.resets_at and quota.next_is_covered:
         return f"more on {_utc(quota.resets_at):%Y-%m-%d %H:%M} UTC"
     if quota.drawn_until is not None and quota.drawn_until <= now and quota.remaining:
         return f"what was paid for could be drawn until {_utc(quota.drawn_until):%Y-%m-%d %H:%M} UTC, " + _ON_PAYMENT

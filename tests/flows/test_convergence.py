@@ -1,6 +1,6 @@
 """However events are delivered, the database ends the same: permuted, told twice, and applied by two at once.
 
-The rules alone are held to this by tests/domain/test_billing.py, whole lives one event after the other by
+The rules alone are held to this by tests/domain/billing/test_plan.py, whole lives one event after the other by
 test_lives.py; here it is two workers at once, and people.
 """
 

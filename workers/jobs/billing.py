@@ -23,9 +23,10 @@ from domain.billing.reconcile import subject
 from domain.billing.subscriptions import STATUSES, Subscription, certain, ended, includes, newer
 from domain.billing.tiers import PriceBook
 from domain.errors import ProviderUnavailable
+from domain.events.event import Event
 from domain.events.outcomes import SETTLED, Concern, Flag, Ignored, Outcome, Priority, Status
 from domain.quota.quota import carry_over
-from workers.engine.job import Context, Event, FailedJob, Tx, job
+from workers.engine.job import Context, FailedJob, Tx, job
 
 EVENTS_PER_TRANSACTION = 1000
 A_MOMENT = timedelta(seconds=5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from domain.billing.reconcile import compare_invoice, compare_subscription, read_invoice, read_subscription
 from domain.billing.subscriptions import ENTITLED, TERMINAL, Subscription, newer
 from simulators.stripe.events import invoice, subscription
-from tests.domain.test_billing import START, WHO, a_subscription, month
+from tests.domain.billing.test_plan import START, WHO, a_subscription, month
 
 STATUSES = sorted({*ENTITLED, *TERMINAL, "unpaid", "paused", "incomplete", "of_tomorrow"})
 

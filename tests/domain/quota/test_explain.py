@@ -8,7 +8,7 @@ from domain.billing.invoices import Invoice
 from domain.billing.tiers import Tier
 from domain.quota.explain import Backing, backing, explain
 from domain.quota.quota import Quota
-from tests.domain.test_billing import PRICES, START, a_subscription, month, paid
+from tests.domain.billing.test_plan import PRICES, START, a_subscription, month, paid
 
 NOV, DEC = datetime(2026, 11, 5, 10, tzinfo=UTC), datetime(2026, 12, 5, 10, tzinfo=UTC)
 NOW = NOV + timedelta(days=3)
