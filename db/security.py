@@ -159,49 +159,48 @@ def role_to_take(login: Login) -> str:
 
 # --- the rights of the application's role -------------------------------------------------------------------
 
-# The tables under the rule, and the rights needed on each: an entry of the ledger is never changed.
-RIGHTS = """
-SELECT c.oid::regclass::text AS name, needed.privilege
-FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
-CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed (privilege)
-WHERE p.polname = 'scope' AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace
-  AND NOT (c.relname = 'quota_ledger' AND needed.privilege IN ('UPDATE', 'DELETE'))
+
+def _missing_rights(role: str) -> str:
+    """Return a query for the statements that grant the role (an expression) what it lacks on the tables under the rule.
+    No right is needed to change an entry of the ledger, because none is ever changed."""
+    return f"""
+SELECT format('GRANT %s ON %s TO %I', privileges, string_agg(name, ', ' ORDER BY name), {role}) FROM (
+    SELECT name, string_agg(privilege, ', ' ORDER BY privilege) AS privileges FROM (
+        SELECT c.oid::regclass::text AS name, needed.privilege
+        FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+        CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed (privilege)
+        WHERE p.polname = 'scope' AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace
+              AND NOT (c.relname = 'quota_ledger' AND needed.privilege IN ('UPDATE', 'DELETE'))
+        UNION ALL SELECT 'alembic_version', 'SELECT' WHERE to_regclass('alembic_version') IS NOT NULL
+    ) AS rights
+    WHERE NOT has_table_privilege({role}, name, privilege) GROUP BY name
+) AS missing GROUP BY privileges ORDER BY 1
 """
 
-MISSING_RIGHTS = f"""
-SELECT format('GRANT %%s ON %%s TO %%I', privileges, string_agg(name, ', ' ORDER BY name), %(role)s::text) FROM (
-    SELECT name, string_agg(privilege, ', ' ORDER BY privilege) AS privileges FROM (
-        {RIGHTS} UNION ALL SELECT 'alembic_version', 'SELECT' WHERE to_regclass('alembic_version') IS NOT NULL
-    ) AS rights
-    WHERE NOT has_table_privilege(%(role)s, name, privilege) GROUP BY name
-) AS missing GROUP BY privileges ORDER BY 1
+
+MISSING_RIGHTS = _missing_rights("current_user")
+
+# The role may have been made after the tables.
+GRANT_RIGHTS = f"""
+DO $$
+DECLARE
+    missing text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN
+        RETURN;
+    END IF;
+    FOR missing IN {_missing_rights(f"'{APP_ROLE}'")} LOOP
+        EXECUTE missing;
+    END LOOP;
+    IF NOT has_schema_privilege('{APP_ROLE}', 'public', 'USAGE') THEN
+        GRANT USAGE ON SCHEMA public TO {APP_ROLE};
+    END IF;
+    GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {APP_ROLE};
+    GRANT EXECUTE ON FUNCTION make_job_archive_week(timestamptz), drop_job_archive_weeks(timestamptz) TO {APP_ROLE};
+END $$
 """
 
 
 def lacking(grants: Sequence[str]) -> str:
     """Say in one line which rights the role lacks, and how it gets them."""
     return f"the role of DATABASE_URL lacks rights: run `viral migrate`, or as the tables' owner: {'; '.join(grants)}"
-
-
-# The role may have been made after the tables.
-GRANT_RIGHTS = f"""
-DO $$
-DECLARE
-    missing record;
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN
-        RETURN;
-    END IF;
-    FOR missing IN SELECT * FROM ({RIGHTS}) AS rights WHERE NOT has_table_privilege('{APP_ROLE}', name, privilege) LOOP
-        EXECUTE format('GRANT %s ON %s TO {APP_ROLE}', missing.privilege, missing.name);
-    END LOOP;
-    IF NOT has_schema_privilege('{APP_ROLE}', 'public', 'USAGE') THEN
-        GRANT USAGE ON SCHEMA public TO {APP_ROLE};
-    END IF;
-    IF NOT has_table_privilege('{APP_ROLE}', 'alembic_version', 'SELECT') THEN
-        GRANT SELECT ON alembic_version TO {APP_ROLE};
-    END IF;
-    GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {APP_ROLE};
-    GRANT EXECUTE ON FUNCTION make_job_archive_week(timestamptz), drop_job_archive_weeks(timestamptz) TO {APP_ROLE};
-END $$
-"""

@@ -187,8 +187,7 @@ class Health:
 
     def missing_rights(self) -> list[str]:
         """Return the statements that would grant our role the rights that it lacks on our tables."""
-        rows = self._driver.execute(MISSING_RIGHTS, {"role": self.identity().role}).fetchall()
-        return [statement for (statement,) in rows]
+        return [statement for (statement,) in self._driver.execute(MISSING_RIGHTS.encode())]
 
     def connections(self) -> Connections:
         with self._driver.cursor(row_factory=class_row(Connections)) as cursor:
