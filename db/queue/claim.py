@@ -17,7 +17,7 @@ import psycopg
 
 from db.queue.policies import read_policies
 from db.queue.transitions import CLAIMED_COLUMNS, PENDING, TAKE, ClaimedJob, lock, ordering_lock
-from domain.queue.limits import Place, admit, bounds, paused
+from domain.queue.limits import ConcurrencyKey, admit, limiting_keys, paused
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,18 @@ class Claims:
         if not rows:
             return []
         policies = read_policies(self._driver, {queue for _, queue, *_ in rows})
-        waiting: list[tuple[UUID, Place]] = [(job_id, (queue, tenant_id)) for job_id, queue, tenant_id, *_ in rows]
-        waiting = [(job_id, place) for job_id, place in waiting if not paused(policies, place)]
-        bound = bounds(policies, [place for _, place in waiting])
+        waiting: list[tuple[UUID, ConcurrencyKey]] = [
+            (job_id, (queue, tenant_id)) for job_id, queue, tenant_id, *_ in rows
+        ]
+        waiting = [(job_id, key) for job_id, key in waiting if not paused(policies, key)]
+        limiting = limiting_keys(policies, [key for _, key in waiting])
         orders = [ordering_lock(tenant_id, key) for _, _, tenant_id, key, _ in rows if key is not None]
-        lock(self._driver, [*orders, *(f"slots/{queue}/{tenant_id}" for queue, tenant_id in bound)])
+        lock(self._driver, [*orders, *(f"slots/{queue}/{tenant_id}" for queue, tenant_id in limiting)])
         blocked = {row[0] for row in self._driver.execute(BLOCKED, {"ids": [each for each, _ in waiting]})}
         self._defer(list(blocked), LONGEST_BLOCKED)
-        waiting = [(job_id, place) for job_id, place in waiting if job_id not in blocked]
-        admitted = admit(waiting, self._running(bound) if bound else {}, policies)
-        limited = {place for _, place in waiting if bound & {place, (place[0], None)}}
+        waiting = [(job_id, key) for job_id, key in waiting if job_id not in blocked]
+        admitted = admit(waiting, self._running(limiting) if limiting else {}, policies)
+        limited = {key for _, key in waiting if limiting & {key, (key[0], None)}}
         taken = starmap(ClaimedJob, self._driver.execute(TAKE_ADMITTED, values | {"ids": admitted}))
         return [job._replace(limited=(job.queue, job.tenant_id) in limited) for job in taken]
 
@@ -150,6 +152,6 @@ class Claims:
         if job_ids:
             self._driver.execute(DEFER, {"ids": job_ids, "longest": longest})
 
-    def _running(self, bound: Collection[Place]) -> dict[Place, int]:
-        rows = self._driver.execute(COUNT_RUNNING, (list({queue for queue, _ in bound}),))
+    def _running(self, limiting: Collection[ConcurrencyKey]) -> dict[ConcurrencyKey, int]:
+        rows = self._driver.execute(COUNT_RUNNING, (list({queue for queue, _ in limiting}),))
         return {(queue, tenant_id): count for queue, tenant_id, count in rows}

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 
 from db.postgres.rows import rows_of
-from domain.queue.limits import Place, Policy
+from domain.queue.limits import ConcurrencyKey, Policy
 
 READ = """
 SELECT queue, tenant_id, paused_at IS NOT NULL, max_running, max_running_per_tenant
@@ -97,7 +97,7 @@ class Queues:
         return rows_of(self._driver, OVERVIEW)
 
 
-def read_policies(driver: psycopg.Connection[Any], queues: Collection[str]) -> dict[Place, Policy]:
+def read_policies(driver: psycopg.Connection[Any], queues: Collection[str]) -> dict[ConcurrencyKey, Policy]:
     """The policies of these queues, by queue and tenant (None: the queue's own)."""
     rows = driver.execute(READ, (list(queues),), prepare=True)
     return {(queue, tenant_id): Policy(*decided) for queue, tenant_id, *decided in rows}

@@ -16,7 +16,7 @@ INSERT INTO job_steps (job_id, step, idempotency_key) VALUES (%(job_id)s, %(step
 ON CONFLICT (job_id, step) DO NOTHING RETURNING step
 """
 
-SETTLE = """
+RECORD = """
 UPDATE job_steps
 SET status = %(status)s, result = %(result)s, confirmed_at = CASE %(status)s WHEN 'confirmed' THEN now() END
 WHERE job_id = %(job_id)s AND step = %(step)s
@@ -49,7 +49,7 @@ class Steps:
         with self._driver.cursor(row_factory=class_row(Step)) as cursor:
             return cursor.execute(query, (not new, job_id, step)).fetchall()[0]
 
-    def settle(self, job_id: UUID, step: str, status: str, result: str | None = None) -> None:
+    def record(self, job_id: UUID, step: str, status: str, result: str | None = None) -> None:
         """Write down how it went: "confirmed" with its result as JSON text, or "unknown"."""
         values = {"job_id": job_id, "step": step, "status": status, "result": result}
-        self._driver.execute(SETTLE, values)
+        self._driver.execute(RECORD, values)

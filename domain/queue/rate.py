@@ -1,4 +1,4 @@
-"""What an outside lets one account do a moment: a bucket that all jobs of the account draw from.
+"""Paces what one account may do at an outside: all jobs of the account draw from one bucket.
 
 The generic cell rate algorithm (ITU-T I.371, annex A), with a second horizon: whoever is refused is promised a moment
 of its own, so that a thousand waiting jobs come back one by one instead of all at once.
@@ -35,7 +35,7 @@ def fresh(now: datetime) -> Bucket:
     return Bucket(now, now)
 
 
-def take(
+def draw(
     bucket: Bucket, rate: Rate, now: datetime, *, cost: int = 1, promised: bool = False
 ) -> tuple[Bucket, datetime | None]:
     """Draw `cost` uses. Returns the bucket afterwards, and None if they were there, else when to come back.
@@ -45,13 +45,13 @@ def take(
     price = rate.every * cost
     used_until = max(bucket.used_until, now)
     opens_at = max(used_until + price - rate.every * max(rate.burst, cost), bucket.closed_until or now)
-    in_line = promised or bucket.promised_until <= now
-    if opens_at <= now and in_line:
+    may_draw = promised or bucket.promised_until <= now
+    if opens_at <= now and may_draw:
         return replace(bucket, used_until=used_until + price), None
     come_back = max(opens_at, bucket.promised_until + price)
     return replace(bucket, promised_until=come_back), come_back
 
 
-def close(bucket: Bucket, until: datetime) -> Bucket:
-    """The other side refused, and named a moment before which nobody need ask again."""
+def hold_off(bucket: Bucket, until: datetime) -> Bucket:
+    """Let nobody draw before the moment that the other side named when it refused."""
     return replace(bucket, closed_until=max(until, bucket.closed_until or until))

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TypeVar
 
 from domain.errors import RateLimited, Unavailable
-from domain.queue.rate import Rate, fresh, take
+from domain.queue.rate import Rate, draw, fresh
 
 PATIENCE = 5
 LONGEST_WAIT = 60.0
@@ -46,7 +46,7 @@ class Pace:
         while True:
             now = self._now()
             with self._lock:
-                self._bucket, come_back = take(self._bucket, self._rate, now, promised=promised)
+                self._bucket, come_back = draw(self._bucket, self._rate, now, promised=promised)
             if come_back is None:
                 return
             promised = True

@@ -79,7 +79,7 @@ def test_an_archived_job_is_whole_with_its_attempts_and_steps(app: App) -> None:
                 assert tx.transitions.reschedule(claimed, attempt, timedelta(0))
             else:
                 tx.steps.intend(job.id, "upload")
-                tx.steps.settle(job.id, "upload", "confirmed", '{"post": 7}')
+                tx.steps.record(job.id, "upload", "confirmed", '{"post": 7}')
                 assert tx.transitions.complete([Done(claimed, '{"done": true}')]) == {job.id}
     with app.db.transaction(SYSTEM) as tx:
         row, attempts = tx.jobs.get(job.id), tx.jobs.attempts(job.id)

@@ -6,7 +6,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.queue.limits import Place, Policy, admit, bounds, paused
+from domain.queue.limits import ConcurrencyKey, Policy, admit, limiting_keys, paused
 
 ADA, BOB = UUID(int=1), UUID(int=2)
 PLACES = st.tuples(st.sampled_from(["llm", "media"]), st.sampled_from([None, ADA, BOB]))
@@ -14,19 +14,19 @@ LIMITS = st.none() | st.integers(1, 4)
 
 
 @st.composite
-def some_policies(draw: st.DrawFn) -> dict[Place, Policy]:
+def some_policies(draw: st.DrawFn) -> dict[ConcurrencyKey, Policy]:
     decided = draw(st.dictionaries(PLACES, st.tuples(st.booleans(), LIMITS, LIMITS)))
     return {place: Policy(off, most, None if place[1] else each) for place, (off, most, each) in decided.items()}
 
 
-def most_of_tenant(policies: dict[Place, Policy], queue: str, tenant: UUID) -> int | None:
+def most_of_tenant(policies: dict[ConcurrencyKey, Policy], queue: str, tenant: UUID) -> int | None:
     own = policies.get((queue, tenant), Policy()).max_running
     return own if own is not None else policies.get((queue, None), Policy()).max_running_per_tenant
 
 
 @given(st.lists(PLACES), st.dictionaries(PLACES, st.integers(0, 5)), some_policies())
 def test_limits_hold_and_whoever_is_refused_is_refused_by_one(
-    waiting: list[Place], running: dict[Place, int], policies: dict[Place, Policy]
+    waiting: list[ConcurrencyKey], running: dict[ConcurrencyKey, int], policies: dict[ConcurrencyKey, Policy]
 ) -> None:
     jobs = [(UUID(int=n), place) for n, place in enumerate(waiting)]
     admitted = admit(jobs, running, policies)
@@ -34,7 +34,7 @@ def test_limits_hold_and_whoever_is_refused_is_refused_by_one(
     after = Counter(running) + Counter(places[job] for job in admitted)
     assert admitted == [job for job, _ in jobs if job in admitted], "in their order"
 
-    def full(place: Place) -> bool:
+    def full(place: ConcurrencyKey) -> bool:
         queue, tenant = place
         most = policies.get((queue, None), Policy()).max_running
         if most is not None and sum(n for (q, _), n in after.items() if q == queue) >= most:
@@ -55,8 +55,10 @@ def test_limits_hold_and_whoever_is_refused_is_refused_by_one(
 
 
 @given(st.lists(PLACES), some_policies())
-def test_what_decides_is_locked_and_what_does_not_is_not(waiting: list[Place], policies: dict[Place, Policy]) -> None:
-    locked = bounds(policies, waiting)
+def test_what_decides_is_locked_and_what_does_not_is_not(
+    waiting: list[ConcurrencyKey], policies: dict[ConcurrencyKey, Policy]
+) -> None:
+    locked = limiting_keys(policies, waiting)
     for queue, tenant in waiting:
         assert ((queue, None) in locked) == (policies.get((queue, None), Policy()).max_running is not None)
         if tenant is not None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.queue.rate import Bucket, Rate, close, fresh, take
+from domain.queue.rate import Bucket, Rate, draw, fresh, hold_off
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -22,7 +22,7 @@ def test_no_stretch_of_time_sees_more_than_burst_and_rate(rate: Rate, comings: l
     bucket, now, taken = fresh(NOON), NOON, []
     for pause, cost, promised in comings:
         now += pause * SECOND
-        bucket, come_back = take(bucket, rate, now, cost=cost, promised=promised)
+        bucket, come_back = draw(bucket, rate, now, cost=cost, promised=promised)
         if come_back is None:
             taken.append((now, cost))
         else:
@@ -39,36 +39,36 @@ def test_no_stretch_of_time_sees_more_than_burst_and_rate(rate: Rate, comings: l
 def test_a_crowd_comes_back_one_by_one_and_everyone_is_served_at_once_then(rate: Rate, crowd: int) -> None:
     bucket, promises = fresh(NOON), []
     for _ in range(crowd):
-        bucket, come_back = take(bucket, rate, NOON)
+        bucket, come_back = draw(bucket, rate, NOON)
         if come_back is not None:
             promises.append(come_back)
     assert len(promises) == max(0, crowd - rate.burst)
     assert promises == [NOON + rate.every * (n + 1) for n in range(len(promises))]
     for moment in promises:
-        bucket, come_back = take(bucket, rate, moment, promised=True)
+        bucket, come_back = draw(bucket, rate, moment, promised=True)
         assert come_back is None
 
 
 def test_newcomers_wait_behind_those_who_were_promised() -> None:
     rate = Rate(SECOND)
-    bucket, _ = take(fresh(NOON), rate, NOON)
-    bucket, promise = take(bucket, rate, at(0.1))
+    bucket, _ = draw(fresh(NOON), rate, NOON)
+    bucket, promise = draw(bucket, rate, at(0.1))
     assert promise == at(1)
-    bucket, newcomer = take(bucket, rate, at(1))
+    bucket, newcomer = draw(bucket, rate, at(1))
     assert newcomer is None or newcomer > at(1)
-    _, kept = take(Bucket(at(1), at(2)), rate, at(1.5))
+    _, kept = draw(Bucket(at(1), at(2)), rate, at(1.5))
     assert kept == at(3)
 
 
 def test_a_closed_bucket_lets_nobody_through_before_it_opens() -> None:
     rate = Rate(SECOND, burst=5)
-    bucket = close(fresh(NOON), at(60))
-    bucket, come_back = take(bucket, rate, at(1))
+    bucket = hold_off(fresh(NOON), at(60))
+    bucket, come_back = draw(bucket, rate, at(1))
     assert come_back == at(60)
-    bucket, second = take(bucket, rate, at(1))
+    bucket, second = draw(bucket, rate, at(1))
     assert second == at(61)
-    assert close(bucket, at(30)).closed_until == at(60)
-    _, now_open = take(bucket, rate, at(60), promised=True)
+    assert hold_off(bucket, at(30)).closed_until == at(60)
+    _, now_open = draw(bucket, rate, at(60), promised=True)
     assert now_open is None
 
 

@@ -1,7 +1,7 @@
 """What a handler may do: read the time, ask the ports, `begin`, `step`, `snooze`, and `finish`.
 
 def publish(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
-    ctx.take(f"tiktok:{account}", TIKTOK_POSTS)
+    ctx.draw(f"tiktok:{account}", TIKTOK_POSTS)
     receipt = ctx.step("upload", lambda key: tiktok.upload(video, idempotency_key=key), look=tiktok.find)
     with ctx.finish() as tx:
         tx.posts.mark_published(post_id, receipt)
@@ -181,7 +181,7 @@ class Context:
             try:
                 result = look(step.idempotency_key)
             except StepUnknown:
-                self._settle(name, "unknown")
+                self._record_step(name, "unknown")
                 raise
         if result is None:
             result = act(step.idempotency_key)
@@ -195,27 +195,27 @@ class Context:
         """
         raise Snoozed(after, reason)
 
-    def take(self, bucket: str, at: rate.Rate, *, cost: int = 1) -> None:
+    def draw(self, bucket: str, at: rate.Rate, *, cost: int = 1) -> None:
         """Draw from a rate that all jobs of an account share; if it is used up, come back when this job may.
 
         Raises:
             Snoozed: until the moment that is promised to this job.
         """
-        draw = partial(_draw, at=at, cost=cost, promised=self.job.snoozes > 0)
+        decide = partial(_draw, at=at, cost=cost, promised=self.job.snoozes > 0)
         with self._open(SYSTEM) as tx:
-            wait = tx.rates.change(bucket, draw)
+            wait = tx.rates.change(bucket, decide)
         if wait is not None:
             raise Snoozed(wait, f"{bucket} is used up")
 
-    def close(self, bucket: str, wait: timedelta) -> None:
-        """The other side refused and said how long: let every job of the account wait, not only this one.
+    def hold_off(self, bucket: str, wait: timedelta) -> None:
+        """Let every job of the account wait, not only this one, since the other side refused and named a time.
 
         Raises:
             Snoozed: for that long.
         """
         with self._open(SYSTEM) as tx:
-            tx.rates.change(bucket, lambda found, now: (rate.close(found, now + wait), None))
-        raise Snoozed(wait, f"{bucket} is closed")
+            tx.rates.change(bucket, lambda found, now: (rate.hold_off(found, now + wait), None))
+        raise Snoozed(wait, f"{bucket} is held off")
 
     def check(self) -> None:
         """End a long computation that is not wanted any more; to be called now and then.
@@ -238,15 +238,15 @@ class Context:
         """Keep the result of a step that was just taken; return it as every later attempt will get it."""
         try:
             text = to_json(result)
-            self._settle(step, "confirmed", text, keep)
+            self._record_step(step, "confirmed", text, keep)
         except Unavailable:
             raise
         except Exception as error:
-            self._settle(step, "unknown", keep=keep)
+            self._record_step(step, "unknown", keep=keep)
             raise StepNotKept(f"{step!r} was done, and its result cannot be kept: {error}") from error
         return json.loads(text)
 
-    def _settle(
+    def _record_step(
         self, step: str, status: str, result: str | None = None, keep: Callable[[Tx], object] | None = None
     ) -> None:
         """An outage of the database is waited out: what was done outside, and paid, must not be forgotten."""
@@ -254,7 +254,7 @@ class Context:
         while True:
             try:
                 with self._open(SYSTEM) as tx:
-                    tx.steps.settle(self.job.id, step, status, result)
+                    tx.steps.record(self.job.id, step, status, result)
                     if keep is not None:
                         tx.work_as(self._scope)
                         keep(tx)
@@ -272,5 +272,5 @@ class Context:
 def _draw(
     bucket: rate.Bucket, now: datetime, *, at: rate.Rate, cost: int, promised: bool
 ) -> tuple[rate.Bucket, timedelta | None]:
-    bucket, come_back = rate.take(bucket, at, now, cost=cost, promised=promised)
+    bucket, come_back = rate.draw(bucket, at, now, cost=cost, promised=promised)
     return bucket, None if come_back is None else come_back - now

@@ -20,7 +20,7 @@ def outside(key: str) -> str:
 
 @job("chaos.stepping", system=True, queue="llm")
 def stepping(ctx: Context, name: str) -> None:
-    ctx.take("chaos", PLENTY)
+    ctx.draw("chaos", PLENTY)
     for step in ("ask", "ask again"):
         ctx.step(step, outside)
     ctx.check()

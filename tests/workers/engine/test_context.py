@@ -172,7 +172,7 @@ def test_all_jobs_of_an_account_draw_from_one_bucket_and_come_back_one_by_one(st
     hourly = Rate(timedelta(hours=1))
 
     def post(ctx: Context) -> None:
-        ctx.take("tiktok:ada", hourly)
+        ctx.draw("tiktok:ada", hourly)
         with ctx.finish():
             pass
 
@@ -180,13 +180,13 @@ def test_all_jobs_of_an_account_draw_from_one_bucket_and_come_back_one_by_one(st
     assert [row["status"] for row in rows] == ["completed", "pending", "pending"]
     gap = rows[2]["scheduled_for"] - rows[1]["scheduled_for"]
     assert abs(gap - timedelta(hours=1)) < timedelta(minutes=2)
-    assert stage.run(lambda ctx: (ctx.take("tiktok:bob", hourly), finish(ctx))[0])["status"] == "completed"
+    assert stage.run(lambda ctx: (ctx.draw("tiktok:bob", hourly), finish(ctx))[0])["status"] == "completed"
 
 
 def test_when_the_other_side_says_not_before_every_job_of_the_account_waits(stage: Stage) -> None:
     often = Rate(timedelta(seconds=1), burst=100)
-    first = stage.run(lambda ctx: ctx.close("tiktok:ada", timedelta(hours=2)))
-    second = stage.run(lambda ctx: ctx.take("tiktok:ada", often))
+    first = stage.run(lambda ctx: ctx.hold_off("tiktok:ada", timedelta(hours=2)))
+    second = stage.run(lambda ctx: ctx.draw("tiktok:ada", often))
     for row in (first, second):
         assert (row["status"], row["attempts"]) == ("pending", 0)
         assert row["scheduled_for"] > row["created_at"] + timedelta(minutes=119)
@@ -255,7 +255,7 @@ def within(ctx: Context) -> None:
 def takes_within(ctx: Context) -> None:
     with ctx.begin() as tx:
         tx.now()
-        ctx.take("an account", Rate(timedelta(seconds=1)))
+        ctx.draw("an account", Rate(timedelta(seconds=1)))
 
 
 def steps_within(ctx: Context) -> None:
