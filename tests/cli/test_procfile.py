@@ -26,7 +26,7 @@ from tests.builders import a_tenant
 from tests.cli.shell import ROOT
 from tests.conftest import Servers
 from tests.wait import until
-from tests.web.test_api import a_key
+from tests.web.api.test_api import a_key
 from workers.app import build
 from workers.settings import Settings
 

@@ -30,7 +30,7 @@ from simulators.stripe.events import customer, invoice, stripe_event, subscripti
 from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, new_id
 from tests.conftest import Servers
 from tests.wait import until
-from tests.web.test_api import Api, a_key
+from tests.web.api.test_api import Api, a_key
 from workers.app import App, build
 from workers.engine.heartbeat import LEASE
 from workers.engine.job import JobType

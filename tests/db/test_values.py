@@ -19,7 +19,7 @@ from db.transaction import SYSTEM
 from domain.text.storable import storable, storable_text
 from tests.builders import NOV_22, a_tenant, job_row
 from tests.conftest import Servers
-from tests.domain.test_storable import TEXTS, VALUES
+from tests.domain.text.test_storable import TEXTS, VALUES
 from workers.app import App
 
 

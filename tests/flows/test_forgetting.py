@@ -36,7 +36,7 @@ from simulators.stripe.events import checkout_session, customer, stripe_event
 from tests.builders import NOV_22, a_clerk_event, a_stripe_event, a_tenant, job_row, tenant
 from tests.conftest import Servers
 from tests.drain import drain
-from tests.web.test_api import Api, a_key
+from tests.web.api.test_api import Api, a_key
 from workers.app import App
 from workers.engine.context import Context
 from workers.engine.job import job

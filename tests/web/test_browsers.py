@@ -26,7 +26,7 @@ from domain.errors import TenantContextNotSet
 from tests.builders import a_tenant
 from tests.cli import browser
 from tests.cli.shell import ROOT
-from tests.web.test_api import PAGE, a_key
+from tests.web.api.test_api import PAGE, a_key
 from tests.web.test_webhooks import CLERK_SECRET, EVENT, STRIPE_SECRET, Web, serving
 from web.api.app import create_api
 from web.api.openapi import ASSETS

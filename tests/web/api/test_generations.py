@@ -22,7 +22,7 @@ from tests.builders import a_tenant, tenant
 from tests.drain import drain
 from tests.past_concepts import all_past_concepts
 from tests.wait import until
-from tests.web.test_api import NOW, Api, a_key, refused
+from tests.web.api.test_api import NOW, Api, a_key, refused
 from web.api.rate_limit import Policy, RateLimiter
 from web.api.usage import UsageLog
 from web.error_responses import INTERNAL_ERROR

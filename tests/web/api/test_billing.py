@@ -14,7 +14,7 @@ from simulators.stripe.api import Fault, StripeSimulator
 from simulators.stripe.events import customer, stripe_event, subscription
 from tests.builders import NOV_22, a_stripe_event, a_tenant, tenant
 from tests.wait import until
-from tests.web.test_api import PAGE, Api, a_key, a_session, a_user, refused
+from tests.web.api.test_api import PAGE, Api, a_key, a_session, a_user, refused
 from workers.app import App
 
 PURCHASE = {"tier": "PRO", "success_url": f"{PAGE}/paid?s={{CHECKOUT_SESSION_ID}}", "cancel_url": f"{PAGE}/plans"}

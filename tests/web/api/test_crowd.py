@@ -26,7 +26,7 @@ from tests.builders import a_tenant
 from tests.conftest import Servers
 from tests.soak import Urls, soak
 from tests.wait import until
-from tests.web.test_api import Api, a_key, refused
+from tests.web.api.test_api import Api, a_key, refused
 from tests.web.test_webhooks import deps, notified, serving
 from web.api.admission import Admission, AdmittedRoute
 from web.api.app import api_error, create_api, domain_error

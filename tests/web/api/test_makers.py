@@ -18,7 +18,7 @@ from simulators.clerk.events import clerk_deleted_organization, clerk_event, cle
 from simulators.personas import Body
 from tests.builders import NOV_22, a_tenant
 from tests.wait import until
-from tests.web.test_api import Api, a_key, a_session, a_user, refused
+from tests.web.api.test_api import Api, a_key, a_session, a_user, refused
 from tests.workers.jobs.test_identity import ADA, HOUR, apply, created, deleted
 from tests.workers.jobs.test_organizations import of_organization, organization
 from workers.app import App, build

@@ -21,7 +21,7 @@ from simulators.personas import Persona, Shape
 from simulators.stripe.scenarios import SCENARIOS
 from tests.builders import NOV_22
 
-CASES = Path(__file__).parents[1] / "cases" / "stripe"
+CASES = Path(__file__).parents[2] / "cases" / "stripe"
 WHO = Persona(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
 SOLD = {Tier.STARTER: "price_starter", Tier.PRO: "price_pro", Tier.AGENCY: "price_agency"}
 VALUES: st.SearchStrategy[Any] = st.recursive(

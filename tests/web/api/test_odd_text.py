@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.domain.test_storable import TEXTS, VALUES
-from tests.web.test_api import Api, a_session, a_user
+from tests.domain.text.test_storable import TEXTS, VALUES
+from tests.web.api.test_api import Api, a_session, a_user
 from workers.app import App
 
 HERE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)

@@ -17,10 +17,10 @@ from sqlalchemy import select
 
 from db.schema.learning import performance_feedback
 from domain.identity.access import KEY_BYTES, new_key
-from tests.web.test_api import NOW, PAGE, Api
+from tests.web.api.test_api import NOW, PAGE, Api
+from tests.web.api.test_generations import Tenant, a_generation
 from tests.web.test_browsers import deps as deps
 from tests.web.test_browsers import web as web
-from tests.web.test_generations import Tenant, a_generation
 from tests.web.test_webhooks import Web
 from web.api import billing, feedback, generations, jobs, keys, user
 from web.api.rate_limit import RateLimiter, _network

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.attack.wire import Wire, head
 from tests.builders import a_tenant
 from tests.soak import walk
-from tests.web.test_api import Api, a_key, api, refused
+from tests.web.api.test_api import Api, a_key, api, refused
 from tests.web.test_webhooks import Web, deps, notified, web
 from web.api.admission import AdmittedRoute
 from web.server.body import (

@@ -6,7 +6,7 @@ from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.web.test_api import Api, a_session, a_user, refused
+from tests.web.api.test_api import Api, a_session, a_user, refused
 from web.api import billing, feedback, generations, jobs, keys, user
 from web.api.validation import RequestBody, unknown_field
 from workers.app import App

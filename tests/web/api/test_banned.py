@@ -11,8 +11,8 @@ from db.transaction import SYSTEM
 from simulators.personas import Body
 from tests.builders import NOV_22, a_tenant
 from tests.cases.load import clerk_case
-from tests.web.test_api import Api, a_key, a_session, a_user, refused
-from tests.web.test_makers import IN_ACME, codes, made, member
+from tests.web.api.test_api import Api, a_key, a_session, a_user, refused
+from tests.web.api.test_makers import IN_ACME, codes, made, member
 from tests.workers.jobs.test_generation import fire
 from tests.workers.jobs.test_identity import ADA, HOUR, apply, created, deleted, the_user, updated
 from tests.workers.jobs.test_organizations import of_organization, organization

@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
 from tests.builders import a_tenant
-from tests.web.test_api import NOW, a_key
-from tests.web.test_generations import a_generation
+from tests.web.api.test_api import NOW, a_key
+from tests.web.api.test_generations import a_generation
 from web.api.app import create_api
 from web.main import http_error
 from workers.app import App
