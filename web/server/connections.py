@@ -172,6 +172,7 @@ class Connection(HttpToolsProtocol):
         self._framing = 0
         """Bytes since the last ones of a body: those of a head, of lengths of chunks, of trailers."""
         self._unsent: tuple[float, int] | None = None
+        """Since when a response is not read, and the most bytes of it that waited."""
         self._abort_with = NOT_HTTP
         self._processing = False
         self._keeps_alive = True
@@ -285,10 +286,10 @@ class Connection(HttpToolsProtocol):
                 self.since += passed  # we do not read
             case State.BODY if took > limits.seconds_for(self._size):
                 self.refuse(too_slow("the body", took))
-            case State.STALLED if self._unsent is not None and now - self._unsent[0] > limits.seconds_for(
-                self._unsent[1]
-            ):
-                self.transport.abort()
+            case State.STALLED if self._unsent is not None:
+                since, size = self._unsent
+                if now - since > limits.seconds_for(size):
+                    self.transport.abort()
 
     def evict(self) -> None:
         """Close the connection: a newer one needs its place."""
