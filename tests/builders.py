@@ -20,10 +20,11 @@ from domain.quota import quota
 from integrations.clerk import webhooks as clerk
 from integrations.envelope import Envelope
 from integrations.stripe import webhooks as stripe
-from workers.app import App, Ids
+from workers.app import App
 from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.runtime.ids import Ids
 
 new_id = Ids()
 NOV_22 = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

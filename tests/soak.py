@@ -40,8 +40,8 @@ from local.spawn import end, free_port
 from local.valkey import EmbeddedRedis
 from simulators.stripe.api import StripeSimulator
 from tests.wait import until
-from workers.app import Ids
 from workers.jobs.generation import generate_concepts
+from workers.runtime.ids import Ids
 from workers.settings import Settings, load
 
 PAGE = "https://app.example.com"

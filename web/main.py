@@ -36,11 +36,12 @@ from web.server.listen import bind
 from web.session_verifier import session_verifier
 from web.webhook_writer import WebhookWriter
 from web.webhooks import EVENT_READERS, WebhookEndpoint, WebhooksFirst, usable_secrets
-from workers.app import Ids, build
+from workers.app import build
 from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.runtime import logs
+from workers.runtime.ids import Ids
 from workers.runtime.redis_client import SAYS, Trouble, connect, diagnose
 from workers.settings import Settings
 

@@ -1,20 +1,12 @@
 """The composition root: the one place where engines, clients and settings are put together."""
 
-import importlib
-import pkgutil
-import secrets
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from random import Random
 from types import ModuleType
-from typing import Any
-from uuid import UUID, uuid4
-
-import structlog
+from uuid import uuid4
 
 import workers.jobs
 from db.migrate.revisions import check
@@ -23,25 +15,20 @@ from db.postgres.url import parse
 from db.queue.notifications import Notifications
 from db.security import RoleRefused, lacking
 from db.transaction import POOL_TIMEOUT, SYSTEM, Database
-from domain.ids import next_uuid7
 from domain.ports import Ports
 from workers.adapters.ports import open_ports
 from workers.engine.batcher import Batcher
-from workers.engine.job import JobType, JobTypes
+from workers.engine.discovery import discover
+from workers.engine.job import JobTypes
 from workers.engine.notifier import Notifier
 from workers.engine.runner import PutBack, Runner
+from workers.runtime.ids import Ids
 from workers.runtime.redis_client import connect
 from workers.runtime.version import VERSION
 from workers.settings import Settings, require
 
 NOTIFIER_REST = 0.002
 """Seconds between two notifications of a process: each costs as much as enqueueing a job and carries any number."""
-
-log = structlog.get_logger()
-
-
-class JobTypeTwice(Exception):
-    """Two modules declare job types of one name."""
 
 
 @dataclass(frozen=True)
@@ -142,43 +129,3 @@ def build(
         version=VERSION,
         clock=clock,
     )
-
-
-def discover(packages: Sequence[ModuleType]) -> dict[str, JobType[Any]]:
-    """Import every module of the packages and collect the job types that each declares.
-
-    Raises:
-        JobTypeTwice: names the job type and both modules.
-    """
-    found: dict[str, JobType[Any]] = {}
-    for name in (name for package in packages for name in _modules(package)):
-        module = importlib.import_module(name)
-        for declared in vars(module).values():
-            if not isinstance(declared, JobType) or declared.handler.__module__ != module.__name__:
-                continue
-            twin = found.get(declared.name)
-            if twin is not None and twin is not declared:
-                raise JobTypeTwice(
-                    f"the job type {declared.name!r} is declared in {twin.handler.__module__} "
-                    f"and again in {module.__name__}: rename one"
-                )
-            found[declared.name] = declared
-    return found
-
-
-def _modules(package: ModuleType) -> list[str]:
-    return [info.name for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
-
-
-class Ids:
-    """Ids of this process, each sorting after the one before."""
-
-    def __init__(self) -> None:
-        self._last = UUID(int=0)
-        self._lock = threading.Lock()
-        self._randomness = partial(secrets.randbits, 74)
-
-    def __call__(self) -> UUID:
-        with self._lock:
-            self._last = next_uuid7(self._last, time.time_ns() // 1_000_000, self._randomness)
-            return self._last

@@ -24,7 +24,7 @@ from local.postgres import APP, OWNER, EmbeddedPostgres
 from local.spawn import end, free_port, tail
 from local.valkey import EmbeddedRedis
 from tests.wait import until
-from workers.app import Ids
+from workers.runtime.ids import Ids
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "whsec_attack"

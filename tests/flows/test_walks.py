@@ -28,9 +28,10 @@ from tests.drain import drain
 from tests.wait import until
 from web.api.app import create_api
 from web.main import WebDeps, create_app
-from workers.app import App, Ids
+from workers.app import App
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.runtime.ids import Ids
 
 ADA = Persona(UUID(int=7), "cus_1", "sub_1", "user_ada", "ada@example.com")
 HOUR = timedelta(hours=1)

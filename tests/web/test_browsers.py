@@ -34,9 +34,10 @@ from web.main import WebDeps
 from web.server.body import MAX_BODY
 from web.server.headers import ALWAYS, OVER_HTTPS
 from web.webhooks import WebhooksFirst
-from workers.app import App, Ids
+from workers.app import App
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.runtime.ids import Ids
 
 WANTED = {name.decode(): value.decode() for name, value in ALWAYS}
 HSTS = "strict-transport-security"

@@ -24,9 +24,10 @@ from tests.drain import drain
 from tests.web.test_webhooks import CLERK_SECRET, STRIPE_SECRET, Web, serving
 from web.api.app import create_api
 from web.main import WebDeps
-from workers.app import App, Ids
+from workers.app import App
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.runtime.ids import Ids
 
 HERE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 EVENTS = [

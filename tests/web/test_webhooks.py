@@ -35,10 +35,11 @@ from web.api.app import create_api
 from web.main import WebDeps, create_app
 from web.server.body import MAX_BODY
 from web.server.connections import ConnectionLimits, Server
-from workers.app import App, Ids
+from workers.app import App
 from workers.engine.notifier import Notifier
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
+from workers.runtime.ids import Ids
 from workers.runtime.redis_client import connect
 
 STRIPE_SECRET = "whsec_stripe"

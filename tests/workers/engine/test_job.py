@@ -9,7 +9,8 @@ from db.queue.enqueue import PART
 from db.transaction import SYSTEM
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from tests.builders import a_tenant, job_row
-from workers.app import App, JobTypeTwice, discover
+from workers.app import App
+from workers.engine.discovery import JobTypeTwice, discover
 from workers.engine.job import Context, job
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
