@@ -15,6 +15,7 @@ import structlog
 from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import SYSTEM, Database, Tx
+from workers.engine.job import JobType
 from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily
 from workers.jobs.quota import reset_due
@@ -49,49 +50,20 @@ class Schedule:
     grace: timedelta = timedelta(minutes=1)
 
 
+def _schedule(crontab: str, job_type: JobType[[]], catch_up: CatchUp = CatchUp.LATEST) -> Schedule:
+    """A schedule with the name of its job type."""
+    trigger = CronTrigger.from_crontab(crontab, timezone="UTC")
+    return Schedule(job_type.name, trigger, lambda tx, fire_at: job_type.enqueue(tx), catch_up)
+
+
 SCHEDULES = (
-    Schedule(
-        "billing.release_parked",
-        CronTrigger.from_crontab("*/5 * * * *", timezone="UTC"),
-        lambda tx, fire_at: release_parked.enqueue(tx),
-        CatchUp.LATEST,
-    ),
-    Schedule(
-        "quota.reset_due",
-        CronTrigger.from_crontab("0 * * * *", timezone="UTC"),
-        lambda tx, fire_at: reset_due.enqueue(tx),
-        CatchUp.LATEST,
-    ),
-    Schedule(
-        "billing.reconcile",
-        CronTrigger.from_crontab("40 3 * * *", timezone="UTC"),
-        lambda tx, fire_at: reconcile_billing.enqueue(tx),
-        CatchUp.LATEST,
-    ),
-    Schedule(
-        "identity.reconcile",
-        CronTrigger.from_crontab("20 4 * * *", timezone="UTC"),
-        lambda tx, fire_at: reconcile_identity.enqueue(tx),
-        CatchUp.LATEST,
-    ),
-    Schedule(
-        "generation.daily",
-        CronTrigger.from_crontab("1 * * * *", timezone="UTC"),
-        lambda tx, fire_at: daily.enqueue(tx),
-        CatchUp.LATEST,
-    ),
-    Schedule(
-        "upkeep.prune",
-        CronTrigger.from_crontab("30 * * * *", timezone="UTC"),
-        lambda tx, fire_at: prune.enqueue(tx),
-        CatchUp.LATEST,
-    ),
-    Schedule(
-        "upkeep.drop_bodies",
-        CronTrigger.from_crontab("50 * * * *", timezone="UTC"),
-        lambda tx, fire_at: drop_bodies.enqueue(tx),
-        CatchUp.LATEST,
-    ),
+    _schedule("*/5 * * * *", release_parked),
+    _schedule("0 * * * *", reset_due),
+    _schedule("40 3 * * *", reconcile_billing),
+    _schedule("20 4 * * *", reconcile_identity),
+    _schedule("1 * * * *", daily),
+    _schedule("30 * * * *", prune),
+    _schedule("50 * * * *", drop_bodies),
 )
 
 

@@ -61,7 +61,10 @@ return missing
 
 
 class Notifier:
-    """One per process. After a failure it sends nothing for `rest` seconds instead of making every caller wait."""
+    """One per process. Methods raise `redis.RedisError` if Redis does not answer, except where they say otherwise.
+
+    After a failure `notify` sends nothing for `rest` seconds instead of making every caller wait.
+    """
 
     def __init__(self, client: RedisClient, *, rest: float = 2.0) -> None:
         self._client = client
@@ -109,9 +112,6 @@ class Notifier:
         """Notify workers of `new` jobs, and give those `sent` before their new scores. The lowest score is taken first.
 
         Returns the sent ones that do not wait in Redis.
-
-        Raises:
-            redis.RedisError: Redis does not answer.
         """
         ids = list(sent)
         chunks = [ids[first : first + IDS_PER_SCRIPT] for first in range(0, len(ids), IDS_PER_SCRIPT)]
@@ -125,11 +125,7 @@ class Notifier:
         return {chunk[position - 1] for chunk, missing in zip(chunks, answers, strict=False) for position in missing}
 
     def waiting(self, queues: Iterable[str]) -> dict[str, int]:
-        """Count the notifications that no worker has taken yet, by queue.
-
-        Raises:
-            redis.RedisError: Redis does not answer.
-        """
+        """Count the notifications that no worker has taken yet, by queue."""
         names = list(queues)
         with self._client.pipeline(transaction=False) as pipe:
             for queue in names:
@@ -137,19 +133,11 @@ class Notifier:
             return dict(zip(names, pipe.execute(), strict=True))
 
     def wait_for_signal(self, seconds: float) -> bool:
-        """Wait until an enqueuer signals the dispatcher; False if none did.
-
-        Raises:
-            redis.RedisError: Redis does not answer.
-        """
+        """Wait until an enqueuer signals the dispatcher; False if none did."""
         return self._client.blpop([SIGNAL_KEY], timeout=seconds) is not None
 
     def epoch(self, fresh: str) -> str:
-        """Return the mark that was once left in Redis, and is gone when Redis has lost its data; then leave `fresh`.
-
-        Raises:
-            redis.RedisError: Redis does not answer.
-        """
+        """Return the mark that was once left in Redis, and is gone when Redis has lost its data; then leave `fresh`."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.set(EPOCH_KEY, fresh, nx=True)
             pipe.get(EPOCH_KEY)
@@ -157,19 +145,11 @@ class Notifier:
         return found.decode()
 
     def probe(self) -> None:
-        """Write something: a server that only reads answers a PING as if all were well.
-
-        Raises:
-            redis.RedisError: Redis does not answer, or refuses.
-        """
+        """Write something: a server that only reads answers a PING as if all were well."""
         self._client.set(PROBE_KEY, "1", ex=PROBE_SECONDS)
 
     def server_info(self) -> Mapping[str, Any]:
-        """Return what Redis reports of itself (INFO).
-
-        Raises:
-            redis.RedisError: Redis does not answer, or keeps it to itself.
-        """
+        """Return what Redis reports of itself (INFO)."""
         found: Mapping[str, Any] = self._client.info()
         return found
 
