@@ -1,4 +1,4 @@
-"""Decides which jobs may start now: limits on how many jobs run at once, by queue and by tenant."""
+"""How many jobs may run at once: pauses and limits of a queue, and of one tenant in it."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -6,23 +6,20 @@ from dataclasses import dataclass
 from uuid import UUID
 
 ConcurrencyKey = tuple[str, UUID | None]
-"""A queue, and the tenant whose job it is (None: the system's): what running jobs are counted by."""
+"""A queue, and the tenant whose job it is (None: the system's). Jobs with one key count together."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What operators decided of a queue, or of one tenant's jobs in it. None: no limit."""
+    """What an operator has decided of a queue, or of one tenant's jobs in it. None: no limit."""
 
     paused: bool = False
     max_running: int | None = None
     max_running_per_tenant: int | None = None
 
-    @property
-    def limited(self) -> bool:
-        return self.max_running is not None or self.max_running_per_tenant is not None
 
-
-EVERYTHING_GOES = Policy()
+NO_POLICY = Policy()
+NO_LIMIT = float("inf")
 
 Policies = Mapping[ConcurrencyKey, Policy]
 """By queue and tenant; (queue, None) is the queue's own."""
@@ -31,7 +28,7 @@ Policies = Mapping[ConcurrencyKey, Policy]
 def admit(
     waiting: Sequence[tuple[UUID, ConcurrencyKey]], running: Mapping[ConcurrencyKey, int], policies: Policies
 ) -> list[UUID]:
-    """Select the jobs that may start now, in their order; `running` counts those that have started.
+    """Return the waiting jobs that may start now, in their order; `running` counts those that have started.
 
     A tenant's own limit replaces the one that its queue sets for every tenant. What belongs to no tenant is bound by
     the queue's limit alone.
@@ -43,9 +40,9 @@ def admit(
     admitted = []
     for job, key in waiting:
         queue = key[0]
-        if paused(policies, key) or started[key] >= _most_of_tenant(policies, key):
+        if paused(policies, key) or started[key] >= _tenant_limit(policies, key):
             continue
-        if in_queue[queue] < _most(policies, (queue, None)):
+        if in_queue[queue] < _limit(policies, (queue, None)):
             admitted.append(job)
             started[key] += 1
             in_queue[queue] += 1
@@ -54,31 +51,28 @@ def admit(
 
 def paused(policies: Policies, key: ConcurrencyKey) -> bool:
     """Whether the queue, or the tenant in it, is paused."""
-    return any(policies.get(each, EVERYTHING_GOES).paused for each in {key, (key[0], None)})
+    return any(policies.get(each, NO_POLICY).paused for each in {key, (key[0], None)})
 
 
 def limiting_keys(policies: Policies, keys: Collection[ConcurrencyKey]) -> set[ConcurrencyKey]:
-    """Select the keys whose counts decide over these: the ones that nobody else may change while we count."""
-    limiting: set[ConcurrencyKey] = set()
-    for key in keys:
-        if policies.get((key[0], None), EVERYTHING_GOES).max_running is not None:
-            limiting.add((key[0], None))
-        if key[1] is not None and _most_of_tenant(policies, key) != NO_LIMIT:
-            limiting.add(key)
-    return limiting
+    """Return the keys whose counts decide over jobs with these `keys`; (queue, None) stands for the whole queue.
+
+    Nobody else may start jobs with them while they are counted.
+    """
+    whole_queues: set[ConcurrencyKey] = {
+        (queue, None) for queue, _ in keys if _limit(policies, (queue, None)) != NO_LIMIT
+    }
+    return whole_queues | {key for key in keys if _tenant_limit(policies, key) != NO_LIMIT}
 
 
-NO_LIMIT = float("inf")
-
-
-def _most(policies: Policies, key: ConcurrencyKey) -> float:
-    limit = policies.get(key, EVERYTHING_GOES).max_running
+def _limit(policies: Policies, key: ConcurrencyKey) -> float:
+    limit = policies.get(key, NO_POLICY).max_running
     return NO_LIMIT if limit is None else limit
 
 
-def _most_of_tenant(policies: Policies, key: ConcurrencyKey) -> float:
+def _tenant_limit(policies: Policies, key: ConcurrencyKey) -> float:
     if key[1] is None:
         return NO_LIMIT
-    own = _most(policies, key)
-    everyones = policies.get((key[0], None), EVERYTHING_GOES).max_running_per_tenant
+    own = _limit(policies, key)
+    everyones = policies.get((key[0], None), NO_POLICY).max_running_per_tenant
     return own if own != NO_LIMIT or everyones is None else everyones

@@ -1,4 +1,4 @@
-"""What becomes of a job whose attempt did not succeed."""
+"""Decides whether a job runs again after an attempt that did not succeed, and when."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,7 +8,7 @@ from domain.errors import Rejected, Unavailable
 
 CRASHES_BEFORE_QUARANTINE = 2
 """A job during which the process died this often is held for the cause, and is kept away from the fleet: the first time
-it may have been any of those that ran there, the second time it was the only suspect (docs/decisions/0013)."""
+it may have been any of those that ran there, the second time it was alone (docs/decisions/0013)."""
 
 
 LONGEST_RETRY_AFTER = timedelta(days=30)
@@ -33,7 +33,7 @@ class Backoff:
         return self.cap if self.base.total_seconds() * factor >= self.cap.total_seconds() else self.base * factor
 
     def wait(self, attempt: int, rng: Random) -> timedelta:
-        """Anything between nothing and the ceiling, so that jobs that failed together do not return together.
+        """A random wait between nothing and the ceiling, so that jobs that failed together do not return together.
 
         Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("full jitter").
         """
@@ -57,7 +57,7 @@ class GiveUp:
 def after_failure(
     error: BaseException, *, attempt: int, max_attempts: int, backoff: Backoff, rng: Random
 ) -> Retry | GiveUp:
-    """Whether an attempt that ended in `error` is followed by another, and when.
+    """Decide after an attempt that ended in `error`.
 
     A `retry_after` given by the other side, up to `LONGEST_RETRY_AFTER`, is a floor under our own wait.
     """
@@ -72,7 +72,7 @@ def after_failure(
 
 
 def after_outage(forgiven: int) -> Retry | None:
-    """When a job runs again, uncounted, after the database went away in the middle; None: this attempt counts.
+    """Decide after an attempt during which the database went away: it is not counted, or None if it is.
 
     `forgiven` is how often that has happened to the job before.
     """
@@ -80,21 +80,21 @@ def after_outage(forgiven: int) -> Retry | None:
 
 
 def after_overrun(*, attempt: int, max_attempts: int) -> Retry | GiveUp:
-    """What becomes of a job that its live process still runs long after its deadline."""
+    """Decide about a job that its live process still runs long after its deadline."""
     if attempt >= max_attempts:
         return GiveUp(f"it ran past its deadline in attempt {attempt} of {max_attempts}")
     return Retry(timedelta(0))
 
 
 def after_abandonment(*, attempt: int, max_attempts: int) -> Retry | GiveUp:
-    """What becomes of a job that no process runs any more, and whose attempt ended nobody knows how."""
+    """Decide about a job that no process runs any more, and of whose attempt no end was recorded."""
     if attempt >= max_attempts:
         return GiveUp(f"how attempt {attempt} of {max_attempts} ended could not be recorded")
     return Retry(timedelta(0))
 
 
 def after_crash(*, attempt: int, max_attempts: int, crashes: int) -> Retry | GiveUp:
-    """What becomes of a job whose worker process died; `crashes` counts this one."""
+    """Decide about a job whose worker process died; `crashes` counts this one."""
     if crashes >= CRASHES_BEFORE_QUARANTINE:
         return GiveUp(f"quarantined: its worker process died {crashes} times while running it")
     if attempt >= max_attempts:
