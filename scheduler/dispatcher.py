@@ -128,7 +128,7 @@ class Dispatcher:
         try:
             with self._db.transaction(SYSTEM) as tx:
                 jobs = tx.dispatch.next(queue, self._size if whole else DIRECT_LIMIT, TENANT_WEIGHTS)
-            new, sent = window.place(jobs, now, whole=whole)
+            new, sent = window.update(jobs, now, whole=whole)
             if new or sent:
                 window.note_missing(sent, self._notifier.dispatch(queue, new, sent), now)
         except (redis.RedisError, *NO_ANSWER):
@@ -183,8 +183,8 @@ class Window:
         """Whether it is time to read the whole window from the table, with so many jobs waiting in Redis."""
         return waiting <= self._size // 2 or now - self._read_at > LOOK_AGAIN
 
-    def place(self, jobs: Sequence[ReadyJob], now: float, *, whole: bool) -> tuple[Scores, Scores]:
-        """Return the scores of the jobs that are to be sent now, and of those that were sent before.
+    def update(self, jobs: Sequence[ReadyJob], now: float, *, whole: bool) -> tuple[Scores, Scores]:
+        """Take in what the table says is next: return scores of the jobs to send now, and of those sent before.
 
         `whole`: the jobs are the whole window, so those that are not among them need not be remembered.
         """

@@ -96,7 +96,7 @@ class WorkerProcess:
         threads.stop(timeout=self._settings.worker_grace_seconds * 1000)
         self._runner.close()
         try:
-            returned = self._heartbeat.leave()
+            returned = self._heartbeat.sign_off()
         except NO_ANSWER as error:
             log.warning("worker.not_signed_off", reason=str(error), next="its jobs are rescued when its lease is over")
         else:

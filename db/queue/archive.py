@@ -1,5 +1,5 @@
-"""Jobs that ended a while ago: moved out of the hot table into the weeks of `job_archive`, found there, dropped in the
-end with their week.
+"""Moves jobs that ended a while ago out of the hot table into the weekly partitions of `job_archive`, finds them there,
+and drops old partitions.
 
 Nothing is deleted from the archive row by row, so nothing is left there to be vacuumed. A job is in one of the two
 tables, never in both, never in neither: the move is one statement.
@@ -57,7 +57,7 @@ SELECT count(*), max(completed_at) FROM kept
 
 @dataclass(frozen=True)
 class Moved:
-    """How many jobs went, and the moment before which none is left to be moved: where to go on."""
+    """How many jobs were moved, and the moment before which none is left: where to go on."""
 
     count: int
     until: datetime
@@ -84,7 +84,7 @@ class Archive:
         return Moved(count, last if count == limit else oldest[1])
 
     def make_week(self, moment: datetime) -> bool:
-        """Make the partition of the week that contains this moment; False if it was there."""
+        """Create the partition of the week that contains this moment; False if it was there."""
         return bool(self._driver.execute("SELECT make_job_archive_week(%s)", (moment,)).fetchall()[0][0])
 
     def drop_weeks(self, before: datetime) -> int:
@@ -92,5 +92,5 @@ class Archive:
         return int(self._driver.execute("SELECT drop_job_archive_weeks(%s)", (before,)).fetchall()[0][0])
 
     def get(self, job_id: UUID) -> dict[str, Any] | None:
-        """One job as it was, with its `attempt_history` and `steps`; `archived` says that it is here."""
+        """Return one job as it was, with its `attempt_history` and `steps`, and `archived` set."""
         return row_of(self._driver, "SELECT *, true AS archived FROM job_archive WHERE id = %s", (job_id,))

@@ -29,7 +29,7 @@ j.status = 'running' AND (
 )
 """
 
-WAIT_BRIEFLY = "SET LOCAL lock_timeout = '200ms'"
+LIMIT_LOCK_WAIT = "SET LOCAL lock_timeout = '200ms'"
 
 FIND_LOST = f"SELECT id, tenant_id FROM job_queue j WHERE {LOST} ORDER BY id"
 
@@ -87,7 +87,7 @@ class Workers:
     def beat(
         self, worker_id: UUID, *, hostname: str, pid: int, queues: Sequence[str], version: str, lease: timedelta
     ) -> None:
-        """Say that the process lives; its jobs are its own for `lease` from now."""
+        """Record that the process lives; its jobs are its own for `lease` from now."""
         values = {
             "id": worker_id,
             "hostname": hostname,
@@ -98,26 +98,27 @@ class Workers:
         }
         self._driver.execute(BEAT, values)
 
-    def draining(self, worker_id: UUID) -> None:
+    def set_draining(self, worker_id: UUID) -> None:
+        """Show that the process takes no further job."""
         self._driver.execute("UPDATE workers SET draining = true WHERE id = %s", (worker_id,))
 
     def lost(self) -> list[tuple[UUID, UUID | None]]:
-        """List running jobs whose process is dead, or that should have ended a while ago, and whose they are."""
+        """List running jobs whose process is dead, or that are long past their deadline, with their tenants."""
         return self._driver.execute(FIND_LOST, {"grace": OVERRUN_GRACE}).fetchall()
 
-    def wait_briefly(self) -> None:
+    def limit_lock_wait(self) -> None:
         """Let no statement of this transaction wait for a lock for longer than a moment."""
-        self._driver.execute(WAIT_BRIEFLY)
+        self._driver.execute(LIMIT_LOCK_WAIT)
 
     def lock_lost(self, job_id: UUID) -> LostJob | None:
-        """Lock one of them; None if it is not lost any more, or somebody else has locked it."""
+        """Lock a lost job; None if it is not lost any more, or somebody else has locked it."""
         with self._driver.cursor(row_factory=class_row(LostJob)) as cursor:
             return cursor.execute(LOCK_LOST, {"id": job_id, "grace": OVERRUN_GRACE}).fetchone()
 
     def count_crash(self, job_id: UUID) -> None:
         self._driver.execute("UPDATE job_queue SET crashes = least(crashes, 32766) + 1 WHERE id = %s", (job_id,))
 
-    def leave(self, worker_id: UUID) -> None:
+    def delete(self, worker_id: UUID) -> None:
         """Delete the row of a process that owns no job any more."""
         self._driver.execute(
             "DELETE FROM workers w WHERE id = %s AND NOT EXISTS "

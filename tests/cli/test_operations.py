@@ -343,7 +343,7 @@ def test_workers_are_listed_alive_draining_and_dead(viral: Shell, app: App) -> N
     assert viral.done("workers", "list").out.startswith("No worker process has signed on")
     dead, draining, alive = a_worker(app, lease=-MINUTE), a_worker(app), a_worker(app, queues=("events", "default"))
     with app.db.transaction(SYSTEM) as tx:
-        tx.workers.draining(draining)
+        tx.workers.set_draining(draining)
     running(app, alive, a_job(app))
     rows = {row["id"]: row for row in viral.json("workers", "list")}
     assert {each: row["state"] for each, row in rows.items()} == {

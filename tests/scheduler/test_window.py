@@ -41,7 +41,7 @@ class World:
     def look(self) -> list[str]:
         """As `Dispatcher` does. Returns what was sent."""
         jobs = [ReadyJob(job, float(score), limited=False) for score, job in enumerate(self.pending[:WINDOW])]
-        new, before = self.window.place(jobs, self.now, whole=True)
+        new, before = self.window.update(jobs, self.now, whole=True)
         missing = before.keys() - self.redis.keys()
         self.redis.update({job: score for job, score in before.items() if job not in missing})
         assert not new.keys() & self.redis.keys(), "what waits is not sent again"

@@ -79,31 +79,31 @@ class Heartbeat:
     def drain(self) -> None:
         """Show that this process is stopping. It goes on beating while its jobs run out."""
         with self._db.transaction(SYSTEM) as tx:
-            tx.workers.draining(self.worker_id)
+            tx.workers.set_draining(self.worker_id)
 
-    def leave(self) -> list[UUID]:
+    def sign_off(self) -> list[UUID]:
         """Stop beating, give back what still runs (attempt uncounted), and sign off. Returns the jobs given back."""
         self._stop.set()
         self._thread.join(timeout=5)
         with self._db.transaction(SYSTEM) as tx:
             returned = tx.transitions.give_back_all(self.worker_id)
-            tx.workers.leave(self.worker_id)
+            tx.workers.delete(self.worker_id)
         return returned
 
     def _run(self) -> None:
-        heard = True
+        written = True
         # Missed, it is tried again soon: when the database is back, the first to write must not be who gives us up.
-        while not self._stop.wait((self._interval if heard else min(self._interval / 4, AGAIN)).total_seconds()):
+        while not self._stop.wait((self._interval if written else min(self._interval / 4, AGAIN)).total_seconds()):
             try:
                 self.beat()
             except NO_ANSWER as error:
-                if heard:
+                if written:
                     log.warning("worker.heartbeat_missed", reason=str(error))
-                heard = False
+                written = False
             except Exception:
                 log.exception("worker.heartbeat_failed")
-                heard = False
+                written = False
             else:
-                if not heard:
+                if not written:
                     log.info("worker.heartbeat_back")
-                heard = True
+                written = True

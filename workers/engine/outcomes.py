@@ -60,7 +60,7 @@ def rescue(db: Database, job_types: JobTypes) -> int:
 
 
 def _rescue(tx: Tx, job_types: JobTypes, job_id: UUID) -> bool:
-    tx.workers.wait_briefly()
+    tx.workers.limit_lock_wait()
     job = tx.workers.lock_lost(job_id)
     if job is None:
         return False

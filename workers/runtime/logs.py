@@ -28,7 +28,7 @@ def add_job(logger: Any, method: str, fields: Any) -> Any:
 
 
 def add_traceback(logger: Any, method: str, fields: Any) -> Any:
-    """The error in words that repeat no values, nor variables: nobody can be forgotten in a log."""
+    """Add the error in words that repeat no values or variables: nothing can be taken out of a log afterwards."""
     error = _error(fields.pop("exc_info", None))
     if error is not None:
         fields["exception"] = traceback_of(error)
@@ -38,8 +38,8 @@ def add_traceback(logger: Any, method: str, fields: Any) -> Any:
 class Seldom:
     """Keeps trouble that comes with every request, every job or every tick from filling the log.
 
-    A line that says `seldom=True` is written at once, and again after a second, two, four, up to a minute, with the
-    number of those between (`unsaid`). Any line is written whose error carries a traceback; the traceback itself is, of
+    A line with `seldom=True` is written at once, and again after a second, two, four, up to a minute, with the number of
+    those left out (`suppressed`). A line whose error carries a traceback is always written; the traceback itself is, of
     each kind, once a second.
     """
 
@@ -48,40 +48,40 @@ class Seldom:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._said: dict[Hashable, tuple[float, float, int]] = {}
+        self._written: dict[Hashable, tuple[float, float, int]] = {}
 
     def __call__(self, logger: Any, method: str, fields: Any) -> Any:
         if fields.pop("seldom", False):
-            unsaid = self._unsaid(fields["event"], longest=self.LONGEST)
-            if unsaid is None:
+            suppressed = self._suppressed(fields["event"], longest=self.LONGEST)
+            if suppressed is None:
                 raise structlog.DropEvent
-            if unsaid:
-                fields["unsaid"] = unsaid
+            if suppressed:
+                fields["suppressed"] = suppressed
         if fields.get("exc_info"):
             error = _error(fields["exc_info"])
-            if error is not None and self._unsaid((fields["event"], type(error)), longest=self.SHORTEST) is None:
+            if error is not None and self._suppressed((fields["event"], type(error)), longest=self.SHORTEST) is None:
                 del fields["exc_info"]
                 fields.setdefault("error", f"{type(error).__name__}: {' '.join(text_of(error).split())}")
         return fields
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """The same for tracebacks of the libraries."""
+        """Do the same with the tracebacks of libraries."""
         error = _error(record.exc_info)
-        if error is not None and self._unsaid((record.name, type(error)), longest=self.SHORTEST) is None:
+        if error is not None and self._suppressed((record.name, type(error)), longest=self.SHORTEST) is None:
             record.exc_info = None
         return True
 
-    def _unsaid(self, kind: Hashable, *, longest: float) -> int | None:
-        """How many of the kind were not said since the last one that was; None: this one is not to be said either."""
+    def _suppressed(self, kind: Hashable, *, longest: float) -> int | None:
+        """Count those of the kind that were left out since the last one written; None: this one is left out too."""
         now = self._clock()
         with self._lock:
-            said_at, rest, unsaid = self._said.get(kind, (float("-inf"), 0.0, 0))
-            if now < said_at + rest:
-                self._said[kind] = said_at, rest, unsaid + 1
+            written_at, rest, suppressed = self._written.get(kind, (float("-inf"), 0.0, 0))
+            if now < written_at + rest:
+                self._written[kind] = written_at, rest, suppressed + 1
                 return None
-            goes_on = now < said_at + 2 * rest
-            self._said[kind] = now, min(2 * rest, longest) if goes_on else self.SHORTEST, 0
-            return unsaid
+            goes_on = now < written_at + 2 * rest
+            self._written[kind] = now, min(2 * rest, longest) if goes_on else self.SHORTEST, 0
+            return suppressed
 
 
 def _error(exc_info: Any) -> BaseException | None:
@@ -92,12 +92,12 @@ def _error(exc_info: Any) -> BaseException | None:
 
 
 def _visible_line(logger: Any, method: str, line: str) -> str:
-    """A line of JSON that nothing in it can make a terminal obey."""
+    """Escape a line of JSON, so that no terminal obeys what is in it."""
     return visible_json(line)
 
 
 def _visible_fields(logger: Any, method: str, fields: Any) -> Any:
-    """The same for lines for people, before they are coloured: names too; only a traceback has several lines."""
+    """Escape a line for people before it is coloured, names too; only a traceback has several lines."""
     return {visible(str(name)): _visible_value(name, value) for name, value in fields.items()}
 
 

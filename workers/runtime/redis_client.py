@@ -1,4 +1,4 @@
-"""How every process reaches Redis, and what is made of an answer that refuses.
+"""Connects every process to Redis, and classifies answers that refuse.
 
 A server that answers and refuses (a demoted primary, a full memory, one that still loads its data) is away. All
 connections to it are dropped, and the command is tried once more over a new one, which reaches whoever the name leads
@@ -55,22 +55,10 @@ SAYS = {
 }
 
 CODES = {
-    "READONLY": Trouble.REFUSES_WRITES,
-    "OOM": Trouble.REFUSES_WRITES,
-    "MISCONF": Trouble.REFUSES_WRITES,
-    "NOREPLICAS": Trouble.REFUSES_WRITES,
-    "LOADING": Trouble.NOT_READY,
-    "MASTERDOWN": Trouble.NOT_READY,
-    "CLUSTERDOWN": Trouble.NOT_READY,
-    "TRYAGAIN": Trouble.NOT_READY,
-    "BUSY": Trouble.NOT_READY,
-    "UNBLOCKED": Trouble.NOT_READY,
-    "NOAUTH": Trouble.REFUSES_US,
-    "WRONGPASS": Trouble.REFUSES_US,
-    "NOPERM": Trouble.REFUSES_US,
-    "MOVED": Trouble.IS_CLUSTER,
-    "ASK": Trouble.IS_CLUSTER,
-    "CROSSSLOT": Trouble.IS_CLUSTER,
+    **dict.fromkeys(("READONLY", "OOM", "MISCONF", "NOREPLICAS"), Trouble.REFUSES_WRITES),
+    **dict.fromkeys(("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED"), Trouble.NOT_READY),
+    **dict.fromkeys(("NOAUTH", "WRONGPASS", "NOPERM"), Trouble.REFUSES_US),
+    **dict.fromkeys(("MOVED", "ASK", "CROSSSLOT"), Trouble.IS_CLUSTER),
 }
 """The first word of an error answer. Redis before 7 has it further back if a script met the error."""
 
@@ -100,7 +88,7 @@ CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 def diagnose(error: BaseException) -> Trouble:
-    """The one classification of what redis-py raises."""
+    """Classify what redis-py raises."""
     if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, CUT_SHORT) for cause in _causes(error)):
         return Trouble.REFUSES_US
     text = f"{getattr(error, 'status_code', None) or ''} {OF_PIPELINE.sub('', str(error))}"
@@ -115,10 +103,10 @@ def diagnose(error: BaseException) -> Trouble:
 
 
 def reason(error: BaseException) -> str:
-    """What the server said, in one line: without the command, which may be a long script."""
-    said = OF_SCRIPT.sub("", " ".join(OF_PIPELINE.sub("", str(error)).split()))
+    """The server's answer in one line, without the command, which may be a long script."""
+    text = OF_SCRIPT.sub("", " ".join(OF_PIPELINE.sub("", str(error)).split()))
     code = getattr(error, "status_code", None)
-    return f"{code} {said}" if code and code != "ERR" else said or type(error).__name__
+    return f"{code} {text}" if code and code != "ERR" else text or type(error).__name__
 
 
 def describe(error: BaseException) -> str:
@@ -133,7 +121,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 class RenewablePool(redis.ConnectionPool):
     def renew(self) -> None:
-        """Nobody gets a connection of before this call: what is idle is closed, what is in use at its release.
+        """Replace every connection: idle ones are closed now, those in use at their release.
 
         Both in one step: between two, a connection could change sides and be missed.
         """
@@ -152,7 +140,7 @@ class RedisClient(redis.Redis):
         self.auto_close_connection_pool = True
         self._used_for = used_for
         self._reopen_at = monotonic() + REOPEN_EVERY
-        self._told: set[Trouble] = set()
+        self._reported: set[Trouble] = set()
         self._failed_at = 0.0
         self._lock = threading.Lock()
 
@@ -176,16 +164,16 @@ class RedisClient(redis.Redis):
         try:
             answer = act()
         except redis.RedisError as error:
-            self._tell(error)
+            self._report(error)
             self._pool.renew()
             if isinstance(error, redis.TimeoutError):
                 raise
             try:
                 answer = act()
             except redis.RedisError as again:
-                self._tell(again)
+                self._report(again)
                 raise
-        if self._told:
+        if self._reported:
             self._calm_down()
         return answer
 
@@ -193,20 +181,20 @@ class RedisClient(redis.Redis):
         self._reopen_at = monotonic() + REOPEN_EVERY
         self._pool.renew()
 
-    def _tell(self, error: redis.RedisError) -> None:
+    def _report(self, error: redis.RedisError) -> None:
         trouble = diagnose(error)
         with self._lock:
             self._failed_at = monotonic()
-            if trouble in self._told:
+            if trouble in self._reported:
                 return
-            self._told.add(trouble)
+            self._reported.add(trouble)
         log.warning(f"redis.{trouble}", used_for=self._used_for, reason=reason(error))
 
     def _calm_down(self) -> None:
         with self._lock:
-            if not self._told or monotonic() - self._failed_at < CALM:
+            if not self._reported or monotonic() - self._failed_at < CALM:
                 return
-            self._told.clear()
+            self._reported.clear()
         log.info("redis.back", used_for=self._used_for)
 
 

@@ -36,33 +36,34 @@ def checked(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
         host = (parts.hostname or "localhost").encode("idna")  # as the socket will; an empty label is refused
-        given = {name: values[0] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
+        found = parse_qs(parts.query, strict_parsing=bool(parts.query))
     except ValueError:
         raise ValueError(FORM) from None
+    parameters = {name: values[0] for name, values in found.items()}
     allowed = PARAMETERS.get(parts.scheme)
     # An @ behind the ? is the end of a password that holds one: no part of it may be repeated.
     if allowed is None or port == 0 or not host or "@" in parts.query:
         raise ValueError(FORM)
     if parts.scheme != "unix" and not _is_number(parts.path.strip("/")):
         raise ValueError("its path is the number of a database: redis://:password@host:6379/0")
-    _check(given, parts.scheme, allowed)
-    if "ssl_cert_reqs" in given:
-        given["ssl_cert_reqs"] = given["ssl_cert_reqs"].lower().removeprefix("cert_")
-    return f"{url.partition('?')[0]}?{urlencode(given)}" if given else url
+    _check(parameters, parts.scheme, allowed)
+    if "ssl_cert_reqs" in parameters:
+        parameters["ssl_cert_reqs"] = parameters["ssl_cert_reqs"].lower().removeprefix("cert_")
+    return f"{url.partition('?')[0]}?{urlencode(parameters)}" if parameters else url
 
 
-def _check(given: dict[str, str], scheme: str, allowed: set[str]) -> None:
-    for name in given.keys() - allowed:
+def _check(parameters: dict[str, str], scheme: str, allowed: set[str]) -> None:
+    for name in parameters.keys() - allowed:
         if name in OF_TLS:
             raise ValueError(f"its parameter {name} is for TLS: begin the URL with rediss://")
         raise ValueError(f"its parameter {name[:40]!r} is not one of {', '.join(sorted(allowed))}")
-    for name, known in (("ssl_cert_reqs", REQUIREMENTS), ("ssl_check_hostname", SWITCHES), ("protocol", ("2", "3"))):
-        if name in given and given[name].lower().removeprefix("cert_") not in known:
-            raise ValueError(f"its parameter {name} is one of {', '.join(known)}")
-    if not _is_number(given.get("db", "")):
+    for name, values in (("ssl_cert_reqs", REQUIREMENTS), ("ssl_check_hostname", SWITCHES), ("protocol", ("2", "3"))):
+        if name in parameters and parameters[name].lower().removeprefix("cert_") not in values:
+            raise ValueError(f"its parameter {name} is one of {', '.join(values)}")
+    if not _is_number(parameters.get("db", "")):
         raise ValueError("its parameter db is the number of a database")
     for name in FILES:
-        if name in given and not os.access(given[name], os.R_OK):
+        if name in parameters and not os.access(parameters[name], os.R_OK):
             raise ValueError(f"its parameter {name} names a file that cannot be read")
 
 

@@ -152,7 +152,7 @@ def test_a_stopping_process_gives_back_its_jobs_and_their_attempts(app: App) -> 
     job_id = enqueue(app)
     claim(app, runner, job_id)
     heartbeat._thread.start()
-    assert heartbeat.leave() == [job_id]
+    assert heartbeat.sign_off() == [job_id]
     row = job_row(app, job_id)
     assert (row["status"], row["attempts"], row["crashes"]) == ("pending", 0, 0)
     with app.db.transaction(SYSTEM) as tx:

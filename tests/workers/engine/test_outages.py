@@ -227,7 +227,7 @@ def test_a_process_whose_heartbeats_were_refused_is_heard_again_at_once(bench: A
         with read_only(servers.postgres):
             until(lambda: lines, "a heartbeat to be missed")
         until(lambda: len(lines) >= 2, "the next one to be written", seconds=5)
-        beat.leave()
+        beat.sign_off()
     assert [line["event"] for line in lines] == ["worker.heartbeat_missed", "worker.heartbeat_back"]
 
 

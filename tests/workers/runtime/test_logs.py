@@ -70,8 +70,8 @@ def test_a_traceback_shows_no_variables(log_format: str) -> None:
     try:
         raise RuntimeError(len(secret))
     except RuntimeError:
-        structlog.get_logger().exception("door.failed")
-        logging.getLogger("uvicorn.error").exception("door.failed")
+        structlog.get_logger().exception("web.failed")
+        logging.getLogger("uvicorn.error").exception("web.failed")
     assert out.getvalue().count("RuntimeError: 12") == 2
     assert "whsec_sekret" not in out.getvalue()
 
@@ -85,7 +85,7 @@ class Odd(Exception):
         return f"<{self.text}>"
 
 
-def said_of(log_format: str, text: str) -> str:
+def written_of(log_format: str, text: str) -> str:
     """All that a log says of a text that is in every place that a text can have in it."""
     out = io.StringIO()
     logs.configure(log_format, "INFO", out)
@@ -106,10 +106,10 @@ def said_of(log_format: str, text: str) -> str:
 @settings(max_examples=40)
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from(UNSEEN)))
 def test_no_line_of_a_log_is_obeyed_by_a_terminal(log_format: str, text: str) -> None:
-    said = said_of(log_format, text)
-    assert unseen(said) == set()
+    written = written_of(log_format, text)
+    assert unseen(written) == set()
     if log_format == "json":
-        lines = [json.loads(line) for line in said.splitlines()]
+        lines = [json.loads(line) for line in written.splitlines()]
         assert len(lines) == 6
         assert (lines[0]["event"], lines[0][f"name {text}"], lines[1]["event"]) == (
             f"event {text}",
@@ -143,16 +143,16 @@ class Written:
         return written
 
 
-def test_trouble_with_every_request_is_said_at_once_and_then_seldom() -> None:
+def test_trouble_with_every_request_is_written_at_once_and_then_seldom() -> None:
     log = Written()
-    said = []
+    written = []
     for _ in range(400):
         if (line := log.line("ingest.away", seldom=True)) is not None:
-            said.append((log.now - 1000, line.get("unsaid", 0)))
+            written.append((log.now - 1000, line.get("suppressed", 0)))
         log.now += 0.25
-    assert said == [(0, 0), (1, 3), (3, 7), (7, 15), (15, 31), (31, 63), (63, 127)]
+    assert written == [(0, 0), (1, 3), (3, 7), (7, 15), (15, 31), (31, 63), (63, 127)]
     log.now += 150
-    assert log.line("ingest.away", seldom=True) == {"event": "ingest.away", "unsaid": 147}, "a new outage"
+    assert log.line("ingest.away", seldom=True) == {"event": "ingest.away", "suppressed": 147}, "a new outage"
     log.now += 1
     assert log.line("ingest.away", seldom=True) == {"event": "ingest.away"}
 

@@ -53,8 +53,8 @@ def _heard() -> None:
     logs.configure("console", "INFO")
 
 
-@job("testing.told", system=True)
-def told(ctx: Context) -> None:
+@job("testing.notified", system=True)
+def notified(ctx: Context) -> None:
     with ctx.finish():
         pass
 
@@ -99,9 +99,9 @@ ANSWERS = {
 def test_what_a_server_answers_is_classified_in_one_place(trouble: Trouble, answer: str) -> None:
     error = BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
     assert diagnose(error) is trouble
-    said = reason(error)
+    events = reason(error)
     error.args = (f"Command # 1 (EVAL 'local\nBUSY') of pipeline caused error: {error.args[0]}", *error.args[1:])
-    assert (diagnose(error), reason(error)) == (trouble, said), "also as an answer within a pipeline"
+    assert (diagnose(error), reason(error)) == (trouble, events), "also as an answer within a pipeline"
     assert "\n" not in describe(error)
 
 
@@ -124,7 +124,7 @@ def promote(old: RedisServer, new: RedisServer, name: Proxy) -> None:
     name.target = ("127.0.0.1", new.port)
 
 
-def said(lines: Sequence[Mapping[str, Any]], used_for: str = "notifications") -> list[str]:
+def events(lines: Sequence[Mapping[str, Any]], used_for: str = "notifications") -> list[str]:
     """What clients of this kind have logged."""
     return [line["event"] for line in lines if line.get("used_for") == used_for]
 
@@ -166,9 +166,9 @@ def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) 
                 assert in_threads(8, notify) == in_threads(8, take) == [True] * 8
                 until(lambda: len(listener.received) == 32, "the consumers to be with the new primary")
         for used_for in ("notifications", "the limits of requests"):
-            assert said(lines, used_for) == ["redis.refuses_writes"]
-        told_of_workers = said(lines, "taking jobs")
-        assert len(told_of_workers) == len(set(told_of_workers)), "each kind once"
+            assert events(lines, used_for) == ["redis.refuses_writes"]
+        workers_events = events(lines, "taking jobs")
+        assert len(workers_events) == len(set(workers_events)), "each kind once"
         [bucket] = new.ask("KEYS", "*:rate:*")
         assert float(new.ask("HGET", bucket, "tokens")) < MANY.requests - 8, "the limit is counted"
         notifier.close()
@@ -209,7 +209,7 @@ def test_a_demoted_server_that_nobody_replaces_is_told_once_and_left_for_the_new
         with capture_logs() as lines:
             assert not any(in_threads(8, lambda: notifier.notify({"default": {new_id(): 5}})))
             assert not any(notifier.notify({"default": {new_id(): 5}}) for _ in range(20))
-        assert said(lines) == ["redis.refuses_writes"]
+        assert events(lines) == ["redis.refuses_writes"]
         assert lines[0]["reason"] == "READONLY You can't write against a read only replica."
         promote(old, new, name)
         assert notifier.notify({"default": {new_id(): 5}})
@@ -259,13 +259,13 @@ def test_a_full_redis_is_told_once_and_enqueueing_goes_on(own: RedisServer, sett
     with capture_logs() as lines:
         for _ in range(10):
             with app.db.transaction(SYSTEM) as tx:
-                told.enqueue(tx)
+                notified.enqueue(tx)
             app.notifier.waiting(["default"])
         own.ask("CONFIG", "SET", "maxmemory", "0")
         app.notifier.probe()
         app.notifier._client._failed_at -= CALM  # instead of waiting
         app.notifier.probe()
-    assert said(lines) == ["redis.refuses_writes", "redis.back"]
+    assert events(lines) == ["redis.refuses_writes", "redis.back"]
     assert next(line["reason"] for line in lines if "reason" in line).startswith("OOM ")
     with app.db.transaction(SYSTEM) as tx:
         assert tx.driver.execute("SELECT count(*) FROM job_queue").fetchone() == (10,)
@@ -319,14 +319,14 @@ def test_all_keys_of_a_command_are_in_one_slot(cluster: RedisServer) -> None:
     queues = ("default", "llm", "events")
     assert notifier.notify({queue: {new_id(): 5} for queue in queues})
     assert notifier.waiting(queues) == dict.fromkeys(queues, 1)
-    known, new = str(new_id()), str(new_id())
-    assert notifier.dispatch("default", {new: 1.0}, {known: 2.0}) == {known}
+    sent, new = str(new_id()), str(new_id())
+    assert notifier.dispatch("default", {new: 1.0}, {sent: 2.0}) == {sent}
     assert notifier.epoch("a") == "a"
     notifier.probe()
     few = [(Policy("key", 3, 3600), "ada"), (Policy("tenant", 100, 3600), "acme")]
     assert [taken.wait > 0 for _ in range(5) if (taken := throttle.take(few))] == [False, False, False, True, True]
     with Listener(cluster.url).listening() as listener:
-        until(lambda: UUID(new) in listener.received, "the ring to be heard")
+        until(lambda: UUID(new) in listener.received, "the notification to be received")
     notifier.close()
     throttle.close()
 
