@@ -38,9 +38,9 @@ def add_traceback(logger: Any, method: str, fields: Any) -> Any:
 class Seldom:
     """Keeps trouble that comes with every request, every job or every tick from filling the log.
 
-    A line with `seldom=True` is written at once, and again after a second, two, four, up to a minute, with the number of
-    those left out (`suppressed`). A line whose error carries a traceback is always written; the traceback itself is, of
-    each kind, once a second.
+    A line with `seldom=True` is written at once, and again after a second, two, four, up to a minute, with the number
+    of those left out (`suppressed`). A line whose error carries a traceback is always written; the traceback itself
+    is, of each kind, once a second.
     """
 
     SHORTEST, LONGEST = 1.0, 60.0

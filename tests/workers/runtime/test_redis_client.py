@@ -25,7 +25,7 @@ from tests.proxy import Proxy, proxied
 from tests.redis_servers import RedisServer, a_redis
 from tests.wait import until
 from tests.workers.engine.test_broker import Listener
-from web.api.rate_limit import Policy, Throttle
+from web.api.rate_limit import Policy, RateLimiter
 from workers.app import build
 from workers.engine.job import Context, job
 from workers.engine.notifier import Notifier
@@ -149,13 +149,13 @@ def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) 
     """Every thread has an idle connection to it; the first call of each already reaches the new primary."""
     with pair(tmp_path) as (old, new, name):
         notifier = Notifier(connect(name.url(old.url), patience=PATIENCE))
-        throttle = Throttle(connect(name.url(old.url), patience=PATIENCE, used_for="the limits of requests"))
+        limiter = RateLimiter(connect(name.url(old.url), patience=PATIENCE, used_for="the limits of requests"))
 
         def notify() -> bool:
             return notifier.notify({"default": {new_id(): 5}})
 
         def take() -> bool:
-            return throttle.take([(MANY, "ada")]) is not None
+            return limiter.take([(MANY, "ada")]) is not None
 
         for _ in range(3):
             assert in_threads(8, notify) == in_threads(8, take) == [True] * 8
@@ -172,7 +172,7 @@ def test_after_a_promotion_nobody_stays_with_the_demoted_server(tmp_path: Path) 
         [bucket] = new.ask("KEYS", "*:rate:*")
         assert float(new.ask("HGET", bucket, "tokens")) < MANY.requests - 8, "the limit is counted"
         notifier.close()
-        throttle.close()
+        limiter.close()
 
 
 def test_a_connection_in_use_while_another_call_fails_serves_nobody_afterwards(tmp_path: Path) -> None:
@@ -289,16 +289,16 @@ def test_a_wrong_password_and_a_wrong_database_are_ours_to_mend(own: RedisServer
 
 
 def test_requests_that_nobody_can_count_are_counted_at_least_in_all(own: RedisServer) -> None:
-    throttle = Throttle(connect(own.url, patience=PATIENCE))
-    assert throttle.take([(MANY, "ada")]) is not None
+    limiter = RateLimiter(connect(own.url, patience=PATIENCE))
+    assert limiter.take([(MANY, "ada")]) is not None
     own.ask("CONFIG", "SET", "maxmemory", "1")
     with capture_logs() as lines:
-        assert in_threads(8, lambda: throttle.take([(MANY, "ada")])) == [None] * 8
-    assert throttle.uncounted == 8
+        assert in_threads(8, lambda: limiter.take([(MANY, "ada")])) == [None] * 8
+    assert limiter.uncounted == 8
     assert [line for line in lines if line["event"] == "rate_limit.uncounted"] == [
         {"event": "rate_limit.uncounted", "log_level": "warning", "requests": 1, "in_all": 1}
     ], "the next line comes a minute later, with the others"
-    throttle.close()
+    limiter.close()
 
 
 # --- cluster mode
@@ -315,7 +315,7 @@ def cluster(tmp_path: Path) -> Iterator[RedisServer]:
 
 def test_all_keys_of_a_command_are_in_one_slot(cluster: RedisServer) -> None:
     """For hosts that speak for a cluster as a plain Redis."""
-    notifier, throttle = Notifier(connect(cluster.url)), Throttle(connect(cluster.url, patience=PATIENCE))
+    notifier, limiter = Notifier(connect(cluster.url)), RateLimiter(connect(cluster.url, patience=PATIENCE))
     queues = ("default", "llm", "events")
     assert notifier.notify({queue: {new_id(): 5} for queue in queues})
     assert notifier.waiting(queues) == dict.fromkeys(queues, 1)
@@ -324,11 +324,11 @@ def test_all_keys_of_a_command_are_in_one_slot(cluster: RedisServer) -> None:
     assert notifier.epoch("a") == "a"
     notifier.probe()
     few = [(Policy("key", 3, 3600), "ada"), (Policy("tenant", 100, 3600), "acme")]
-    assert [taken.wait > 0 for _ in range(5) if (taken := throttle.take(few))] == [False, False, False, True, True]
+    assert [taken.wait > 0 for _ in range(5) if (taken := limiter.take(few))] == [False, False, False, True, True]
     with Listener(cluster.url).listening() as listener:
         until(lambda: UUID(new) in listener.received, "the notification to be received")
     notifier.close()
-    throttle.close()
+    limiter.close()
 
 
 def test_a_real_cluster_is_refused_in_one_line_that_says_what_to_use(cluster: RedisServer, own: RedisServer) -> None:
@@ -390,11 +390,11 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
     try:
         for query in ("ssl_cert_reqs=none", f"ssl_cert_reqs=required&ssl_ca_certs={tmp_path}/cert.pem"):
             url = load({"REDIS_URL": f"{server.url}?{query}"}).redis_url
-            notifier, throttle = Notifier(connect(url, patience=PATIENCE)), Throttle(connect(url, patience=PATIENCE))
+            notifier, limiter = Notifier(connect(url, patience=PATIENCE)), RateLimiter(connect(url, patience=PATIENCE))
             assert notifier.notify({"default": {new_id(): 5}})
-            assert throttle.take([(MANY, "ada")]) is not None
+            assert limiter.take([(MANY, "ada")]) is not None
             notifier.close()
-            throttle.close()
+            limiter.close()
         with Listener(url).listening() as listener:
             until(lambda: len(listener.received) == 2, "both ids to be received")
         with connect(server.url) as client, pytest.raises(redis.RedisError) as caught:
