@@ -109,7 +109,7 @@ class Pooler:
             death_signal=signal.SIGKILL,
             stdout=subprocess.DEVNULL,
             cwd=self._folder,
-            become=_be_nobody if os.getuid() == 0 else None,
+            switch_user=_be_nobody if os.getuid() == 0 else None,
         )
         until(lambda: process.poll() is None and answers(self.port), "PgBouncer to listen")
 

@@ -14,9 +14,9 @@ from random import SystemRandom
 
 from tests.chaos.catalogue import CATALOGUE, Entry
 from tests.chaos.experiments.sabotage import CASES
-from tests.chaos.ground import Ground, quiet_logs
-from tests.chaos.nursery import ROOT
+from tests.chaos.fork_server import ROOT
 from tests.chaos.report import FAILED, HEADINGS, Finding, line, row, write
+from tests.chaos.servers import Servers, quiet_logs
 from tests.chaos.stage import Stage
 
 FULL, SLICE = 30 * 60, 4 * 60
@@ -39,12 +39,12 @@ def main() -> int:
     say(f"seed {seed}   ({'slice' if asked.slice else 'full'} run; the same again: --seed {seed})\n")
     say(line(HEADINGS))
     findings: list[Finding] = []
-    with suppress(OutOfTime), Ground() as ground:
+    with suppress(OutOfTime), Servers() as servers:
         for entry in chosen:
-            finding = Finding(entry.name, entry.story)
+            finding = Finding(entry.name, entry.summary)
             findings.append(finding)
             try:
-                run(entry, finding, ground, seed, full=not asked.slice)
+                run(entry, finding, servers, seed, full=not asked.slice)
             finally:
                 say(row(finding))
                 facts = {
@@ -65,10 +65,10 @@ def main() -> int:
     return 1 if failed or len(findings) < len(chosen) else 0
 
 
-def run(entry: Entry, finding: Finding, ground: Ground, seed: int, *, full: bool) -> None:
+def run(entry: Entry, finding: Finding, servers: Servers, seed: int, *, full: bool) -> None:
     """One experiment, to its end or its failure; whatever it raises is in its finding."""
     began = time.monotonic()
-    stage = Stage(ground, entry.name, seed, full, began + entry.budget_s, entry.sabotage)
+    stage = Stage(servers, entry.name, seed, full, began + entry.budget_s, entry.sabotage)
     try:
         entry.experiment(stage, finding)
     except OutOfTime:

@@ -28,7 +28,7 @@ from tests.chaos.stage import Experiment
 @dataclass(frozen=True)
 class Entry:
     name: str
-    story: str
+    summary: str
     experiment: Experiment
     budget_s: float
     sabotage: str = ""
@@ -56,6 +56,6 @@ CATALOGUE = (
     Entry("standby", "a synchronous standby is promoted", failover.promoted, 120),
     Entry("readonly", "connections lead to a reader", failover.landed_on_reader, 120),
     Entry("fence", "finish without the lease token", sabotage.caught, 60, sabotage="fence"),
-    Entry("sweeper", "a relay that never rings again", sabotage.caught, 60, sabotage="sweeper"),
+    Entry("sweeper", "a dispatcher that never notifies", sabotage.caught, 60, sabotage="sweeper"),
     Entry("reaper", "a reaper that never rescues", sabotage.caught, 60, sabotage="reaper"),
 )

@@ -8,7 +8,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 import scheduler.main
 from scheduler.schedule import CatchUp, Schedule
-from tests.chaos import seams
+from tests.chaos import crash_points
 from tests.chaos.jobs.counted import effect
 from tests.chaos.worker import seconds
 from workers.settings import load
@@ -17,7 +17,7 @@ EVERY_SECOND_ONE = 2
 
 
 def run() -> None:
-    seams.install_in_scheduler()
+    crash_points.install_in_scheduler()
     main: Any = scheduler.main
     main.RESCUE_EVERY = seconds("CHAOS_SWEEP", main.RESCUE_EVERY)
     if os.environ.get("CHAOS_CALENDAR"):

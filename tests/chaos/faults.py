@@ -29,8 +29,8 @@ class Wire:
     def url(self, url: str, query: str = "") -> str:
         """The same URL, over this wire."""
         parts = urlsplit(url)
-        place = parts.netloc.rpartition("@")[0]
-        return urlunsplit(parts._replace(netloc=f"{place}@127.0.0.1:{self.port}", query=query))
+        system = parts.netloc.rpartition("@")[0]
+        return urlunsplit(parts._replace(netloc=f"{system}@127.0.0.1:{self.port}", query=query))
 
     def lead_to(self, port: int) -> None:
         """From now on new connections end there; those that are open stay."""

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 
 from local.spawn import answers, free_port, signal_group, spawn
-from tests.chaos.ground import Place
-from tests.chaos.nursery import ROOT
+from tests.chaos.fork_server import ROOT
+from tests.chaos.servers import System
 from tests.wait import until
 
 FAST = {"CHAOS_INTERVAL": "0.7", "CHAOS_LEASE": "2.5", "CHAOS_SWEEP": "0.7"}
@@ -26,7 +26,7 @@ SHIPPED: Mapping[str, str] = {}
 
 @dataclass(frozen=True)
 class Order:
-    """How to start a process. A `warm` one is forked from the nursery; the others begin from nothing."""
+    """How to start a process. A `warm` one is forked from the fork server; the others begin from nothing."""
 
     role: str
     call: str
@@ -41,21 +41,21 @@ class Member:
     pid: int
     log: Path
     process: subprocess.Popen[bytes] | None = None
-    respawned: bool = False
+    restarted: bool = False
 
 
 class Fleet:
-    def __init__(self, place: Place, **environment: str) -> None:
-        self.place = place
-        self.nursery = place.ground.nursery
+    def __init__(self, system: System, **environment: str) -> None:
+        self.system = system
+        self.fork_server = system.servers.fork_server
         self.environment = {
-            **place.environment,
+            **system.environment,
             "LOG_FORMAT": "json",
             "PYTHONPATH": str(ROOT),
             **environment,
         }
         self.members: list[Member] = []
-        self.respawns = 0
+        self.restarts = 0
 
     def dyno(self, *, processes: int = 1, threads: int = 4, grace_s: int = 20, warm: bool = True, **env: str) -> Member:
         size = {"WORKER_PROCESSES": processes, "WORKER_THREADS": threads, "WORKER_GRACE_SECONDS": grace_s}
@@ -64,6 +64,12 @@ class Fleet:
 
     def dynos(self, number: int, **options: Any) -> list[Member]:
         return [self.dyno(**options) for _ in range(number)]
+
+    def workers(self, number: int, **options: Any) -> None:
+        """A scheduler and so many dynos of one worker process, which have signed on when this returns."""
+        self.scheduler()
+        self.dynos(number, **options)
+        self.await_signed_on(number)
 
     def scheduler(self, *, warm: bool = True, **env: str) -> Member:
         return self.start(Order("scheduler", "tests.chaos.clock:run", (), env, warm))
@@ -76,11 +82,11 @@ class Fleet:
         return f"http://127.0.0.1:{port}"
 
     def start(self, order: Order) -> Member:
-        log = self.place.folder / f"{order.role}.{len(self.members)}.log"
+        log = self.system.folder / f"{order.role}.{len(self.members)}.log"
         env = {**self.environment, **order.env}
         if order.warm:
-            assert self.nursery is not None
-            member = Member(order, self.nursery.fork(order.call, order.argv, env, log), log)
+            assert self.fork_server is not None
+            member = Member(order, self.fork_server.fork(order.call, order.argv, env, log), log)
         else:
             module = order.call.partition(":")[0].removesuffix(".__main__")
             with log.open("ab") as file:
@@ -98,26 +104,26 @@ class Fleet:
     def runs(self, member: Member) -> bool:
         if member.process is not None:
             return member.process.poll() is None
-        assert self.nursery is not None
-        return member.pid not in self.nursery.ended
+        assert self.fork_server is not None
+        return member.pid not in self.fork_server.ended
 
     def exit_code(self, member: Member) -> int | None:
         if member.process is not None:
             return member.process.poll()
-        assert self.nursery is not None
-        return self.nursery.ended.get(member.pid)
+        assert self.fork_server is not None
+        return self.fork_server.ended.get(member.pid)
 
     def up(self, role: str = "worker") -> list[Member]:
         return [member for member in self.members if member.order.role == role and self.runs(member)]
 
-    def tend(self) -> int:
+    def restart_fallen(self) -> int:
         """Start again what has ended, as a dyno manager does. Returns how many."""
-        fallen = [member for member in self.members if not member.respawned and not self.runs(member)]
+        fallen = [member for member in self.members if not member.restarted and not self.runs(member)]
         for member in fallen:
-            member.respawned = True
+            member.restarted = True
             signal_group(member.pid, signal.SIGKILL)
             self.start(member.order)
-        self.respawns += len(fallen)
+        self.restarts += len(fallen)
         return len(fallen)
 
     def processes(self, member: Member) -> list[int]:
@@ -132,7 +138,7 @@ class Fleet:
 
     def signed_on(self) -> list[int]:
         """Pids of live worker processes, by the table."""
-        rows = self.place.rows("SELECT pid FROM workers WHERE lease_until > now()")
+        rows = self.system.rows("SELECT pid FROM workers WHERE lease_until > now()")
         return [pid for (pid,) in rows if psutil.pid_exists(pid)]
 
     def await_signed_on(self, number: int) -> None:
@@ -140,14 +146,14 @@ class Fleet:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """What all processes have logged."""
-        for path in sorted(self.place.folder.glob("*.log")):
+        for path in sorted(self.system.folder.glob("*.log")):
             with path.open(errors="replace") as file:
                 for line in file:
                     if line.startswith("{"):
                         with suppress(ValueError):
                             yield json.loads(line) | {"process": path.stem}
 
-    def said(self, *events: str) -> int:
+    def logged(self, *events: str) -> int:
         """How often one of these was logged."""
         return sum(line.get("event") in events for line in self.lines())
 
@@ -174,8 +180,8 @@ class Fleet:
 
 
 @contextmanager
-def fleet_of(place: Place, **environment: str) -> Iterator[Fleet]:
-    fleet = Fleet(place, **environment)
+def fleet_of(system: System, **environment: str) -> Iterator[Fleet]:
+    fleet = Fleet(system, **environment)
     try:
         yield fleet
     finally:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from db.transaction import SYSTEM
 from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
-from tests.chaos.ground import Place
+from tests.chaos.servers import System
 
 UNFINISHED = "SELECT count(*) FROM job_queue WHERE status IN ('pending', 'running')"
 STUCK = """
@@ -66,17 +66,17 @@ class Audit:
         return self.doubled + self.half + self.orphans
 
 
-def audit(place: Place, promised: Collection[UUID] = ()) -> Audit:
-    there = place.value("SELECT count(*) FROM job_queue WHERE id = ANY(%s)", (list(promised),))
-    return Audit(*(*place.rows(AUDIT)[0], len(promised) - there))
+def audit(system: System, promised: Collection[UUID] = ()) -> Audit:
+    there = system.value("SELECT count(*) FROM job_queue WHERE id = ANY(%s)", (list(promised),))
+    return Audit(*(*system.rows(AUDIT)[0], len(promised) - there))
 
 
 def await_finished(
-    place: Place, seconds: float = BAR, *, meanwhile: Callable[[], object] = lambda: None
+    system: System, seconds: float = BAR, *, meanwhile: Callable[[], object] = lambda: None
 ) -> float | None:
     """Seconds until no job is unfinished, those that wait to be retried included; None if that took too long."""
     began = time.monotonic()
-    while place.value(UNFINISHED):
+    while system.value(UNFINISHED):
         if time.monotonic() - began > seconds:
             return None
         meanwhile()
@@ -84,30 +84,30 @@ def await_finished(
     return time.monotonic() - began
 
 
-def stuck(place: Place) -> list[str]:
+def stuck(system: System) -> list[str]:
     """What the first unfinished jobs wait for, for whoever has to find out."""
-    return [", ".join(map(str, row)) for row in place.rows(STUCK)]
+    return [", ".join(map(str, row)) for row in system.rows(STUCK)]
 
 
-def retry_quarantined(place: Place) -> int:
+def retry_quarantined(system: System) -> int:
     """What a person does about dead letters that were innocent. Returns how many there were."""
-    ids = [row[0] for row in place.rows(QUARANTINED)]
+    ids = [row[0] for row in system.rows(QUARANTINED)]
     for job_id in ids:
-        with place.app.db.transaction(SYSTEM) as tx:
+        with system.app.db.transaction(SYSTEM) as tx:
             tx.transitions.retry(job_id)
     return len(ids)
 
 
-def suspected(place: Place) -> dict[str, int]:
+def suspected(system: System) -> dict[str, int]:
     """How many jobs had so many processes die while they were claimed; those that were retried by hand left out."""
-    rows = place.rows("SELECT crashes, count(*) FROM job_queue WHERE crashes > 0 GROUP BY 1 ORDER BY 1")
+    rows = system.rows("SELECT crashes, count(*) FROM job_queue WHERE crashes > 0 GROUP BY 1 ORDER BY 1")
     return {str(crashes): count for crashes, count in rows}
 
 
-def attempts(place: Place, outcome: str) -> int:
-    return int(place.value("SELECT count(*) FROM job_attempts WHERE outcome = %s", (outcome,)))
+def attempts(system: System, outcome: str) -> int:
+    return int(system.value("SELECT count(*) FROM job_attempts WHERE outcome = %s", (outcome,)))
 
 
-def landed(place: Place) -> int:
+def landed(system: System) -> int:
     """Processes that died while they ran something: kills that hit."""
-    return int(place.value("SELECT count(DISTINCT worker_id) FROM job_attempts WHERE outcome = 'lost'"))
+    return int(system.value("SELECT count(DISTINCT worker_id) FROM job_attempts WHERE outcome = 'lost'"))

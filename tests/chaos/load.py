@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 from uuid import UUID
@@ -17,9 +18,11 @@ from db.transaction import SYSTEM, CommitUnknown, DatabaseUnavailable, Tx
 from integrations.stripe import webhooks as stripe
 from simulators.kinds import KINDS
 from simulators.personas import random_persona
-from tests.chaos.ground import STRIPE_SECRET, Place
+from tests.chaos.fleet import Fleet
 from tests.chaos.jobs.counted import alone, effect, grouped, parent
 from tests.chaos.report import Finding
+from tests.chaos.servers import STRIPE_SECRET, System
+from tests.wait import until
 
 Enqueue = Callable[[Tx, str, Random], UUID]
 
@@ -42,7 +45,7 @@ class Feeder:
 
     def __init__(
         self,
-        place: Place,
+        system: System,
         rng: Random,
         enqueue: Enqueue = mixed,
         *,
@@ -50,7 +53,7 @@ class Feeder:
         target: int = 10**9,
         batch: int = 20,
     ) -> None:
-        self.place = place
+        self.system = system
         self.promised: list[UUID] = []
         self.promised_besides: list[UUID] = []
         """By whoever enqueues beside this thread."""
@@ -93,7 +96,7 @@ class Feeder:
     def _one_transaction(self, number: int) -> None:
         ids: list[UUID] = []
         try:
-            with self.place.app.db.transaction(SYSTEM) as tx:
+            with self.system.app.db.transaction(SYSTEM) as tx:
                 first = len(self.promised)
                 ids = [self._enqueue(tx, f"job{n}", self._rng) for n in range(first, first + number)]
         except DatabaseUnavailable:
@@ -107,8 +110,8 @@ class Feeder:
 
 
 @contextmanager
-def feeding(place: Place, rng: Random, enqueue: Enqueue = mixed, **how: float) -> Iterator[Feeder]:
-    feeder = Feeder(place, rng, enqueue, **how).start()  # type: ignore[arg-type]
+def feeding(system: System, rng: Random, enqueue: Enqueue = mixed, **how: float) -> Iterator[Feeder]:
+    feeder = Feeder(system, rng, enqueue, **how).start()  # type: ignore[arg-type]
     try:
         yield feeder
     finally:
@@ -166,10 +169,10 @@ class Deliveries:
             self.answers[status] += 1
         return status
 
-    def judge(self, finding: Finding, place: Place) -> None:
+    def judge(self, finding: Finding, system: System) -> None:
         """Each accepted event is stored once, and its one job is completed; nothing was answered but 200 and 503."""
         finding.figures["webhooks"] = dict(self.answers)
-        events, jobs = place.rows(EVENTS_AND_JOBS)[0]
+        events, jobs = system.rows(EVENTS_AND_JOBS)[0]
         finding.lost = (finding.lost or 0) + max(0, self.accepted - jobs)
         finding.doubled = (finding.doubled or 0) + max(0, jobs - self.accepted)
         finding.expect(events == self.accepted == jobs, f"{self.accepted} accepted, {events} stored, {jobs} completed")
@@ -192,3 +195,53 @@ def delivering(
         yield deliveries
     finally:
         deliveries.stop()
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Webhooks and jobs come to a system at work until `events` webhooks are accepted and every job is promised."""
+
+    origin: str
+    feeder: Feeder
+    deliveries: Deliveries
+    events: int
+
+    def await_accepted(self, share: float) -> None:
+        until(lambda: self.deliveries.accepted >= share * self.events, "webhooks to be accepted", seconds=180)
+
+    def await_next_webhook(self) -> float:
+        """Wait until one more webhook is accepted; returns the seconds that it took."""
+        began, before = time.monotonic(), self.deliveries.accepted
+        until(lambda: self.deliveries.accepted > before, "a webhook to be accepted", seconds=60)
+        return time.monotonic() - began
+
+    def await_end(self) -> None:
+        self.await_accepted(1)
+        self.deliveries.stop()
+        feeder = self.feeder
+        until(
+            lambda: len(feeder.promised) + len(feeder.unknown) >= feeder.target, "every job to be promised", seconds=60
+        )
+
+
+@contextmanager
+def traffic(
+    system: System,
+    fleet: Fleet,
+    rng: Random,
+    jobs: int,
+    events: int,
+    *,
+    jobs_per_second: float,
+    events_per_second: float = 0,
+    spare: int = 1,
+) -> Iterator[Traffic]:
+    """A web process, a scheduler and two workers, fed with jobs and webhooks. `spare` times as many webhooks come as
+    are awaited, so that there are some to the end."""
+    origin = fleet.web()
+    fleet.workers(2)
+    with (
+        feeding(system, rng, target=jobs, per_second=jobs_per_second) as feeder,
+        delivering(origin, rng, spare * events, threads=16, per_second=events_per_second) as deliveries,
+    ):
+        yield Traffic(origin, feeder, deliveries, events)

@@ -14,7 +14,7 @@ class Finding:
     """Of one experiment. `hit` counts faults that were seen to land, by kind; `broken` is why it failed."""
 
     name: str
-    story: str
+    summary: str
     trials: int = 0
     hit: dict[str, int] = field(default_factory=dict)
     lost: int | None = None
@@ -58,7 +58,7 @@ def row(finding: Finding) -> str:
     recovery = None if finding.recovery_s is None else f"{finding.recovery_s:.1f}"
     head, *rest = wrapped(hits, WIDTHS[2])
     cells = (
-        f"{finding.name} {finding.story}"[: WIDTHS[0]],
+        f"{finding.name} {finding.summary}"[: WIDTHS[0]],
         finding.trials,
         head,
         finding.lost,

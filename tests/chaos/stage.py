@@ -8,17 +8,17 @@ from random import Random
 from typing import TypeVar
 
 from tests.chaos.fleet import Fleet, fleet_of
-from tests.chaos.ground import Ground, Place
 from tests.chaos.ledger import BAR, Audit, attempts, audit, await_finished, landed, retry_quarantined, stuck, suspected
 from tests.chaos.load import Feeder
 from tests.chaos.report import Finding
+from tests.chaos.servers import Servers, System
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Stage:
-    ground: Ground
+    servers: Servers
     name: str
     seed: int
     full: bool
@@ -43,38 +43,38 @@ class Stage:
             finding.expect(took <= bar, f"{figure} is {took:.1f}, more than {bar:g}")
 
     @contextmanager
-    def place_and_fleet(self, **environment: str) -> Iterator[tuple[Place, Fleet]]:
+    def system_and_fleet(self, **environment: str) -> Iterator[tuple[System, Fleet]]:
         cheat = {"CHAOS_SABOTAGE": self.sabotage} if self.sabotage else {}
-        with self.ground.place(self.name) as place, fleet_of(place, **environment, **cheat) as fleet:
-            yield place, fleet
+        with self.servers.system(self.name) as system, fleet_of(system, **environment, **cheat) as fleet:
+            yield system, fleet
 
 
 Experiment = Callable[[Stage, Finding], None]
 
 
 def settle(
-    finding: Finding, place: Place, fleet: Fleet, feeder: Feeder | None, *, bar: float = BAR, tended: bool = False
+    finding: Finding, system: System, fleet: Fleet, feeder: Feeder | None, *, bar: float = BAR, restarting: bool = False
 ) -> Audit:
     """After the last fault: wait for the rest, count, and hold it against the bar.
 
     An innocent job that was near too many crashes stands in the dead letters, by design. Such are counted, retried as a
     person would, and must then happen exactly once like all others. `tended`: dynos that fall are started again.
     """
-    meanwhile: Callable[[], object] = fleet.tend if tended else (lambda: None)
+    meanwhile: Callable[[], object] = fleet.restart_fallen if restarting else (lambda: None)
     if feeder is not None:
         feeder.stop()
-    finding.recovery_s = await_finished(place, bar, meanwhile=meanwhile)
+    finding.recovery_s = await_finished(system, bar, meanwhile=meanwhile)
     if finding.recovery_s is None:
-        finding.figures["stuck"] = [f"{len(fleet.signed_on())} workers signed on", *stuck(place)]
-    quarantined = retry_quarantined(place)
+        finding.figures["stuck"] = [f"{len(fleet.signed_on())} workers signed on", *stuck(system)]
+    quarantined = retry_quarantined(system)
     if quarantined:
         finding.figures["quarantined_innocent"] = quarantined
         finding.notes.append(f"{quarantined} innocent jobs were quarantined, and completed when retried by hand")
-        await_finished(place, 30, meanwhile=meanwhile)
-    found = audit(place, [*feeder.promised, *feeder.promised_besides] if feeder else ())
+        await_finished(system, 30, meanwhile=meanwhile)
+    found = audit(system, [*feeder.promised, *feeder.promised_besides] if feeder else ())
     finding.lost, finding.doubled = found.lost, found.twice
-    finding.figures |= {"jobs": found.jobs, "audit": vars(found), "respawns": fleet.respawns}
-    finding.figures |= {"attempts_lost": attempts(place, "lost"), "suspected": suspected(place)}
+    finding.figures |= {"jobs": found.jobs, "audit": vars(found), "respawns": fleet.restarts}
+    finding.figures |= {"attempts_lost": attempts(system, "lost"), "suspected": suspected(system)}
     finding.figures["troubles"] = fleet.troubles()[:8]
     finding.expect(finding.recovery_s is not None, f"not everything was finished {bar:g} s after the last fault")
     finding.expect(found.lost == 0, f"{found.lost} lost: {found}")

@@ -61,9 +61,9 @@ def copy(primary: EmbeddedPostgres, home: Path) -> None:
         stdout=subprocess.PIPE,
         cwd=Path("/"),
     )
-    said = program.communicate(timeout=120)[0].decode(errors="replace")
+    logged = program.communicate(timeout=120)[0].decode(errors="replace")
     if program.returncode:
-        raise RuntimeError(f"pg_basebackup: {said}")
+        raise RuntimeError(f"pg_basebackup: {logged}")
     beside.rename(run_as.data)
     choose_user(home / "postgres", wheel_binaries())  # gives the folder to the user that the server runs as
 

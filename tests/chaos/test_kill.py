@@ -63,9 +63,9 @@ class Fleet:
         return dyno
 
     def start_and_sign_on(self, **options: int) -> subprocess.Popen[bytes]:
-        known = len(self.alive())
+        before = len(self.alive())
         dyno = self.start(**options)
-        expected = known + options.get("processes", 1)
+        expected = before + options.get("processes", 1)
         until(lambda: len(self.alive()) == expected, "the worker processes to sign on")
         return dyno
 

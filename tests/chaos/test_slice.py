@@ -8,8 +8,8 @@ import pytest
 
 from tests.chaos.__main__ import run
 from tests.chaos.catalogue import CATALOGUE, Entry
-from tests.chaos.ground import Ground
 from tests.chaos.report import CAUGHT, PASSED, SKIPPED, Finding, row
+from tests.chaos.servers import Servers
 
 SLICE = (
     "R1",
@@ -29,17 +29,17 @@ SLICE = (
 
 
 @pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    with Ground() as ground:
-        yield ground
+def servers() -> Iterator[Servers]:
+    with Servers() as servers:
+        yield servers
 
 
 @pytest.mark.parametrize("entry", [entry for entry in CATALOGUE if entry.name in SLICE], ids=lambda entry: entry.name)
-def test_what_breaks_is_mended(ground: Ground, entry: Entry) -> None:
+def test_what_breaks_is_mended(servers: Servers, entry: Entry) -> None:
     seed = SystemRandom().randrange(2**32)
     sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails
-    finding = Finding(entry.name, entry.story)
-    run(entry, finding, ground, seed, full=False)
+    finding = Finding(entry.name, entry.summary)
+    run(entry, finding, servers, seed, full=False)
     if finding.verdict == SKIPPED:
         pytest.skip(row(finding))
     assert finding.verdict == (CAUGHT if entry.sabotage else PASSED), "\n" + row(finding)

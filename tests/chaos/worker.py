@@ -9,14 +9,14 @@ from datetime import timedelta
 import tests.chaos.jobs
 import workers.engine.heartbeat
 import workers.jobs
-from tests.chaos import seams
+from tests.chaos import crash_points
 from workers.engine.heartbeat import INTERVAL, LEASE
 from workers.main import WorkerProcess
 from workers.settings import load
 
 
 def start() -> WorkerProcess:
-    seams.install_in_worker()
+    crash_points.install_in_worker()
     workers.engine.heartbeat.CLAIM_IN_FLIGHT = seconds("CHAOS_IN_FLIGHT", workers.engine.heartbeat.CLAIM_IN_FLIGHT)
     process = WorkerProcess(
         load(),
@@ -24,7 +24,7 @@ def start() -> WorkerProcess:
         interval=seconds("CHAOS_INTERVAL", INTERVAL),
         lease=seconds("CHAOS_LEASE", LEASE),
     )
-    seams.watch_messages(process.broker)
+    crash_points.watch_messages(process.broker)
     return process
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import psycopg
 
 from tests.chaos.fleet import FAST
-from tests.chaos.ground import Place
 from tests.chaos.load import Feeder, feeding
 from tests.chaos.report import Finding
+from tests.chaos.servers import System
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
 
@@ -24,24 +24,22 @@ def bloated(stage: Stage, finding: Finding) -> None:
     """R9: the p99 of the claim statement, as the workers see it, quiet and then with the transaction open."""
     rng = stage.rng()
     rows, quiet_s, open_s, rate = stage.size((1_000_000, 30, 100, 200), (20_000, 3, 5, 100))
-    with stage.place_and_fleet(**FAST) as (place, fleet):
-        timings = place.folder / "claims"
+    with stage.system_and_fleet(**FAST) as (system, fleet):
+        timings = system.folder / "claims"
         fleet.environment["CHAOS_TIMINGS"] = str(timings)
-        place.rows(FINISHED, (rows,))
-        place.rows("VACUUM ANALYZE job_queue")
-        fleet.scheduler()
-        fleet.dynos(2)
-        fleet.await_signed_on(2)
-        with feeding(place, rng, per_second=rate, batch=4) as feeder:
+        system.rows(FINISHED, (rows,))
+        system.rows("VACUUM ANALYZE job_queue")
+        fleet.workers(2)
+        with feeding(system, rng, per_second=rate, batch=4) as feeder:
             pass_by(5 if stage.full else 1, feeder, rate)
             quiet = window(timings, quiet_s, feeder, rate)
-            with psycopg.connect(place.owner_url) as forgotten:
+            with psycopg.connect(system.owner_url) as forgotten:
                 forgotten.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 forgotten.execute("SELECT count(*) FROM tenants")
                 crowded = window(timings, open_s, feeder, rate)
-                finding.saw("dead rows that vacuum had to leave", await_dead(place), least=rate)
+                finding.saw("dead rows that vacuum had to leave", await_dead(system), least=rate)
             finding.trials = len(quiet) + len(crowded)
-            settle(finding, place, fleet, feeder)
+            settle(finding, system, fleet, feeder)
         p99 = [round(percentile(each, 0.99), 2) for each in (quiet, crowded)]
         p50 = [round(percentile(each, 0.50), 2) for each in (quiet, crowded)]
         finding.figures |= {"claim_ms_p99": p99, "claim_ms_p50": p50, "claims": [len(quiet), len(crowded)]}
@@ -64,10 +62,10 @@ def window(timings: Path, seconds: float, feeder: Feeder, rate: float) -> list[f
     return [float(line[1]) for line in lines if len(line) == 2 and began <= float(line[0]) <= ended]
 
 
-def await_dead(place: Place) -> int:
+def await_dead(system: System) -> int:
     """The statistics are a little behind."""
-    until(lambda: place.value(BEHIND) > 0, "dead rows to be counted", seconds=15, every=0.5)
-    return int(place.value(BEHIND))
+    until(lambda: system.value(BEHIND) > 0, "dead rows to be counted", seconds=15, every=0.5)
+    return int(system.value(BEHIND))
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -31,13 +31,15 @@ SELECT min(late)::float, max(late)::float, count(*) FROM (
     FROM job_attempts a JOIN workers w ON w.id = a.worker_id WHERE a.outcome = 'lost'
 ) AS rescued
 """
-FIRES = "SELECT fire_at, extract(epoch FROM created_at - fire_at)::float FROM schedule_fires WHERE job_id IS NOT NULL"
+SCHEDULE_RUNS = (
+    "SELECT fire_at, extract(epoch FROM created_at - fire_at)::float FROM schedule_fires WHERE job_id IS NOT NULL"
+)
 
 
 def skewed(stage: Stage, finding: Finding) -> None:
     """R7."""
-    with stage.place_and_fleet(**FAST) as (place, fleet):
-        library = compiled(place.folder)
+    with stage.system_and_fleet(**FAST) as (system, fleet):
+        library = compiled(system.folder)
         if library is None:
             finding.skip(
                 "there is no C compiler here to make a wrong clock with (Debian: apt-get install gcc libc6-dev)"
@@ -52,33 +54,33 @@ def skewed(stage: Stage, finding: Finding) -> None:
         fast = fleet.dyno(threads=8, warm=False, **at(SKEW))
         slow = fleet.dyno(threads=8, warm=False, **at(-SKEW))
         fleet.await_signed_on(2)
-        began = place.value("SELECT clock_timestamp()")
-        with place.app.db.transaction(SYSTEM) as tx:
-            held = [hold.enqueue(tx, folder=str(place.folder), name=str(n), how="before") for n in range(8)]
+        began = system.value("SELECT clock_timestamp()")
+        with system.app.db.transaction(SYSTEM) as tx:
+            held = [hold.enqueue(tx, folder=str(system.folder), name=str(n), how="before") for n in range(8)]
             later = [
                 effect.with_options(delay=timedelta(seconds=1 + n / 4)).enqueue(tx, name=f"later{n}") for n in range(24)
             ]
-        until(lambda: len(list(place.folder.glob("*.held"))) == len(held), "the long jobs to run")
+        until(lambda: len(list(system.folder.glob("*.held"))) == len(held), "the long jobs to run")
         # Longer than three leases: a lease that somebody measured by a wrong clock would be over, or never be.
         past = began + timedelta(seconds=8)
-        until(lambda: place.value("SELECT clock_timestamp() > %s", (past,)), "three leases to pass", every=0.2)
-        finding.expect(attempts(place, "lost") == 0, "a live worker's lease was held to be over")
+        until(lambda: system.value("SELECT clock_timestamp() > %s", (past,)), "three leases to pass", every=0.2)
+        finding.expect(attempts(system, "lost") == 0, "a live worker's lease was held to be over")
         finding.trials = len(held) + len(later)
         for dyno in (fast, slow):
             for pid in fleet.processes(dyno):
                 os.kill(pid, signal.SIGKILL)
-            dyno.respawned = True
-        (place.folder / "go").touch()
+            dyno.restarted = True
+        (system.folder / "go").touch()
         fleet.dyno(threads=8, warm=False, **at(SKEW))
-        settle(finding, place, fleet, None)
-        early, late, rescued = place.rows(RESCUES)[0]
+        settle(finding, system, fleet, None)
+        early, late, rescued = system.rows(RESCUES)[0]
         finding.saw("leases run out", rescued, least=len(held))
         finding.figures["rescued_after_lease_s"] = (round(early or 0, 2), round(late or 0, 2))
         finding.expect(rescued and early >= 0 and late <= LATE, f"rescued {early} to {late} s after the lease was over")
-        early, late = place.rows(DELAYS, (later,))[0]
+        early, late = system.rows(DELAYS, (later,))[0]
         finding.figures["delayed_started_after_s"] = (round(early, 2), round(late, 2))
         finding.expect(early >= 0 and late <= LATE, f"delayed jobs began {early} to {late} s after their moment")
-        fires(finding, place.rows(FIRES))
+        runs(finding, system.rows(SCHEDULE_RUNS))
         finding.saw("processes with a wrong clock", wrong_clocks(fleet), least=4)
 
 
@@ -93,18 +95,18 @@ def compiled(folder: Path) -> Path | None:
     return library
 
 
-def fires(finding: Finding, rows: list[tuple[datetime, float]]) -> None:
+def runs(finding: Finding, rows: list[tuple[datetime, float]]) -> None:
     moments = sorted(at for at, _ in rows)
-    finding.saw("fires", len(moments), least=3)
+    finding.saw("schedule runs", len(moments), least=3)
     if not moments:
         return
     step = timedelta(seconds=EVERY_SECOND_ONE)
     expected = [moments[0] + n * step for n in range(len(moments))]
-    finding.expect(moments == expected, f"fires are missing or not on time: {moments}")
+    finding.expect(moments == expected, f"schedule runs are missing or not on time: {moments}")
     lateness = [late for _, late in rows]
     finding.figures["fires_late_s"] = (round(min(lateness), 2), round(max(lateness), 2))
     finding.expect(
-        min(lateness) >= 0 and max(lateness) <= LATE, f"fires came {min(lateness)} to {max(lateness)} s late"
+        min(lateness) >= 0 and max(lateness) <= LATE, f"schedule runs came {min(lateness)} to {max(lateness)} s late"
     )
 
 

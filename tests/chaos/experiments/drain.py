@@ -13,10 +13,10 @@ import redis
 
 from db.transaction import SYSTEM
 from tests.chaos.fleet import FAST, SHIPPED, Fleet
-from tests.chaos.ground import Place
+from tests.chaos.fork_server import ROOT
 from tests.chaos.jobs.counted import alone, hold
-from tests.chaos.nursery import ROOT
 from tests.chaos.report import Finding
+from tests.chaos.servers import System
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
 
@@ -40,20 +40,20 @@ def drain(stage: Stage, finding: Finding) -> None:
 def ours(stage: Stage, finding: Finding) -> None:
     """Of the jobs that run, half end within the grace; the others outlast it, and are given back."""
     grace = stage.size(20, 3)
-    with stage.place_and_fleet(**(SHIPPED if stage.full else FAST)) as (place, fleet):
+    with stage.system_and_fleet(**(SHIPPED if stage.full else FAST)) as (system, fleet):
         fleet.web()
         fleet.scheduler(warm=False)
         fleet.dynos(2, processes=2, threads=4, grace_s=grace, warm=False)
         fleet.await_signed_on(4)
-        with place.app.db.transaction(SYSTEM) as tx:
-            long = [hold.enqueue(tx, folder=str(place.folder), name=str(n), how="before") for n in range(8)]
-        until(lambda: len(list(place.folder.glob("*.held"))) == len(long), "the long jobs to run")
-        with place.app.db.transaction(SYSTEM) as tx:
+        with system.app.db.transaction(SYSTEM) as tx:
+            long = [hold.enqueue(tx, folder=str(system.folder), name=str(n), how="before") for n in range(8)]
+        until(lambda: len(list(system.folder.glob("*.held"))) == len(long), "the long jobs to run")
+        with system.app.db.transaction(SYSTEM) as tx:
             short = [alone.enqueue(tx, name=f"short{n}", ms=1500) for n in range(8)]
-        until(lambda: len(place.rows(RUNNING, (short,))) >= 4, "short jobs to run", every=0.005)
-        with place.app.db.transaction(SYSTEM) as tx:
+        until(lambda: len(system.rows(RUNNING, (short,))) >= 4, "short jobs to run", every=0.005)
+        with system.app.db.transaction(SYSTEM) as tx:
             waiting = [alone.enqueue(tx, name=f"waiting{n}", ms=10) for n in range(20)]
-        caught = [job_id for (job_id,) in place.rows(RUNNING, (short,))]
+        caught = [job_id for (job_id,) in system.rows(RUNNING, (short,))]
         took = stop_everything(fleet, repeat=True)
         finding.trials = 1
         finding.saw("processes stopped", len(took))
@@ -65,18 +65,18 @@ def ours(stage: Stage, finding: Finding) -> None:
         # The web server ends itself by the signal that it was asked to end by, when all is served.
         codes = {fleet.exit_code(member) for member in fleet.members if member.order.role != "web"}
         finding.expect(codes == {0}, f"exit codes of workers and scheduler: {codes}")
-        burned, crashes = place.rows(BURNED, ([*long, *short, *waiting],))[0]
+        burned, crashes = system.rows(BURNED, ([*long, *short, *waiting],))[0]
         finding.expect((burned, crashes) == (0, 0), f"{burned} attempts burned, {crashes} crashes counted")
         finding.figures["attempts_burned"] = burned
-        ended = place.value("SELECT count(*) FROM job_queue WHERE id = ANY(%s) AND status = 'completed'", (caught,))
+        ended = system.value("SELECT count(*) FROM job_queue WHERE id = ANY(%s) AND status = 'completed'", (caught,))
         finding.expect(ended == len(caught), f"{len(caught) - ended} jobs that could have finished did not")
-        leases = place.value(LEASES)
+        leases = system.value(LEASES)
         finding.expect(leases == 0, f"{leases} leases were not released")
-        finding.saw("jobs given back", place.value("SELECT count(*) FROM job_attempts WHERE outcome = 'returned'"), 8)
-        (place.folder / "go").touch()
+        finding.saw("jobs given back", system.value("SELECT count(*) FROM job_attempts WHERE outcome = 'returned'"), 8)
+        (system.folder / "go").touch()
         fleet.scheduler()
         fleet.dynos(1)
-        settle(finding, place, fleet, None)
+        settle(finding, system, fleet, None)
 
 
 def stop_everything(fleet: Fleet, *, repeat: bool) -> dict[str, float]:
@@ -115,10 +115,10 @@ def signalled(pids: list[int]) -> None:
 
 def control(stage: Stage, finding: Finding) -> None:
     """The plain worker: what is in the middle of a job when every process hears SIGTERM?"""
-    with stage.ground.place(stage.name + "c") as place:
-        politely = plain(place, "politely", lambda parent: [parent])
+    with stage.servers.system(stage.name + "c") as system:
+        politely = plain(system, "politely", lambda parent: [parent])
         # One signal that comes while another is still pending is none: so the parent hears it last, and more than once.
-        dynos = [plain(place, f"dyno{n}", everybody) for n in range(stage.size(3, 2))]
+        dynos = [plain(system, f"dyno{n}", everybody) for n in range(stage.size(3, 2))]
         dyno = max(dynos, key=lambda each: int(each["begun"] - each["ended"]))
     finding.figures["plain_dramatiq"] = {"sigterm_to_the_parent_only": politely, "sigterm_to_all": dynos}
     finding.notes.append(
@@ -133,14 +133,14 @@ def everybody(parent: int) -> list[int]:
     return [*(child.pid for child in psutil.Process(parent).children()), parent]
 
 
-def plain(place: Place, name: str, whom: Callable[[int], list[int]]) -> dict[str, Any]:
-    folder = place.folder / name
+def plain(system: System, name: str, whom: Callable[[int], list[int]]) -> dict[str, Any]:
+    folder = system.folder / name
     folder.mkdir()
-    env = {"REDIS_URL": place.settings.redis_url, "CHAOS_PLAIN": str(folder), "PYTHONPATH": str(ROOT)}
+    env = {"REDIS_URL": system.settings.redis_url, "CHAOS_PLAIN": str(folder), "PYTHONPATH": str(ROOT)}
     argv = [sys.executable, "-m", "dramatiq", "tests.chaos.plain", "--processes=2", "--threads=2"]
     with (folder / "log").open("wb") as log:
         dyno = subprocess.Popen(argv, cwd=ROOT, env=os.environ | env, stdout=log, stderr=log, start_new_session=True)
-    client = redis.Redis.from_url(place.settings.redis_url)
+    client = redis.Redis.from_url(system.settings.redis_url)
     try:
         send(env, 4)
         until(lambda: len(list(folder.glob("*.begun"))) == 4, "the plain worker to be busy")

@@ -30,13 +30,11 @@ def migrating(stage: Stage, finding: Finding) -> None:
     """R15."""
     rng = stage.rng()
     rounds = stage.size(12, 2)
-    with stage.place_and_fleet(**FAST) as (place, fleet):
-        fleet.scheduler()
-        fleet.dynos(3)
-        fleet.await_signed_on(3)
+    with stage.system_and_fleet(**FAST) as (system, fleet):
+        fleet.workers(3)
         slowest = 0.0
         up = down = 0
-        with feeding(place, rng, per_second=120) as feeder:
+        with feeding(system, rng, per_second=120) as feeder:
             for n in range(rounds):
                 goal = len(feeder.promised) + 60
                 until(lambda goal=goal: len(feeder.promised) > goal, "jobs between two migrations")  # type: ignore[misc]
@@ -44,17 +42,17 @@ def migrating(stage: Stage, finding: Finding) -> None:
                     kill_one(fleet, rng)
                 for target, columns in (("head", 2), (str(newest()), 0)):
                     began = time.monotonic()
-                    migrate(place.owner_url, target)
+                    migrate(system.owner_url, target)
                     slowest = max(slowest, time.monotonic() - began)
-                    changed = place.value(COLUMNS) == columns
+                    changed = system.value(COLUMNS) == columns
                     finding.expect(changed, f"migrating to {target} did not change the table")
                     up, down = up + (changed and columns > 0), down + (changed and columns == 0)
-                    fleet.tend()
+                    fleet.restart_fallen()
             finding.trials = 2 * rounds
             finding.saw("migrations up under load", up, least=rounds)
             finding.saw("migrations down under load", down, least=rounds)
-            settle(finding, place, fleet, feeder, tended=True)
-        finding.figures |= {"slowest_migration_s": round(slowest, 2), "kills_amid_jobs": landed(place)}
+            settle(finding, system, fleet, feeder, restarting=True)
+        finding.figures |= {"slowest_migration_s": round(slowest, 2), "kills_amid_jobs": landed(system)}
 
 
 def migrate(url: str, revision: str) -> None:

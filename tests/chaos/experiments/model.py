@@ -15,8 +15,8 @@ from db.queue.enqueue import NewJob
 from db.queue.transitions import ClaimedJob, Done, FailedAttempt
 from db.transaction import SYSTEM
 from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
-from tests.chaos.ground import Place
 from tests.chaos.report import Finding
+from tests.chaos.servers import System
 from tests.chaos.stage import Stage
 from workers.engine.outcomes import rescue
 
@@ -50,7 +50,7 @@ class Modelled:
 
 
 class Queue(RuleBasedStateMachine):
-    place: ClassVar[Place]
+    system: ClassVar[System]
     steps: ClassVar[int] = 0
     refused: ClassVar[int] = 0
 
@@ -63,12 +63,12 @@ class Queue(RuleBasedStateMachine):
 
     def begin(self) -> Any:
         type(self).steps += 1
-        return self.place.app.db.transaction(SYSTEM, durable=False)
+        return self.system.app.db.transaction(SYSTEM, durable=False)
 
     @initialize()
     def empty(self) -> None:
-        self.place.rows("DELETE FROM job_queue")
-        self.place.rows("DELETE FROM workers")
+        self.system.rows("DELETE FROM job_queue")
+        self.system.rows("DELETE FROM workers")
         for _ in range(2):
             self.boot()
 
@@ -193,9 +193,9 @@ class Queue(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         for job_id in self.some(data)[:1]:
             with self.begin() as tx:
-                said = tx.transitions.cancel(job_id)
-            assert said == {"pending": "cancelled", "running": "running"}.get(self.jobs[job_id].status)
-            if said == "cancelled":
+                logged = tx.transitions.cancel(job_id)
+            assert logged == {"pending": "cancelled", "running": "running"}.get(self.jobs[job_id].status)
+            if logged == "cancelled":
                 self.jobs[job_id].leave("cancelled")
 
     @rule(data=st.data())
@@ -219,7 +219,7 @@ class Queue(RuleBasedStateMachine):
     @rule(data=st.data())
     def time_passes(self, data: st.DataObject) -> None:
         for job_id in self.some(data):
-            self.place.rows(
+            self.system.rows(
                 "UPDATE job_queue SET scheduled_for = now() WHERE id = %s AND status = 'pending'", (job_id,)
             )
             self.jobs[job_id].due |= self.jobs[job_id].status == "pending"
@@ -228,7 +228,7 @@ class Queue(RuleBasedStateMachine):
     def reap(self) -> None:
         lost = [job for job in self.jobs.values() if job.worker and not self.workers[job.worker]]
         type(self).steps += 1
-        assert rescue(self.place.app.db, {}) == len(lost)
+        assert rescue(self.system.app.db, {}) == len(lost)
         for job in lost:
             job.crashes += 1
             job.notes += 1
@@ -250,7 +250,7 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def the_table_agrees(self) -> None:
-        rows = {row[0]: row[1:] for row in self.place.rows(ROWS)}
+        rows = {row[0]: row[1:] for row in self.system.rows(ROWS)}
         expected = {
             job_id: (job.status, job.attempts, job.max_attempts, job.crashes, job.token, job.notes)
             for job_id, job in self.jobs.items()
@@ -269,8 +269,8 @@ def agreement(stage: Stage, finding: Finding) -> None:
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    with stage.ground.place(stage.name) as place:
-        Queue.place, Queue.steps, Queue.refused = place, 0, 0
+    with stage.servers.system(stage.name) as system:
+        Queue.system, Queue.steps, Queue.refused = system, 0, 0
         rounds = 0
         try:
             while Queue.steps < wanted and stage.left() > 0:

@@ -1,4 +1,4 @@
-"""R2: a process dies at each named moment of the protocol, many times over; see `seams` for how it gets there."""
+"""R2: a process dies at each named moment of the protocol, many times over (see `crash_points`)."""
 
 import os
 import signal
@@ -9,18 +9,18 @@ from pathlib import Path
 from random import Random
 
 from scheduler.schedule import runs_between
-from tests.chaos.almanac import ALMANAC, BETWEEN, tell
-from tests.chaos.experiments.calendar import FIRES, START, TWICE, clockwork
+from tests.chaos.experiments.calendar import SCHEDULE_RUNS, START, TWICE, clockwork
 from tests.chaos.fleet import FAST, Fleet, Order
-from tests.chaos.ground import Place
 from tests.chaos.load import Feeder, feeding, one_by_one
 from tests.chaos.report import Finding
+from tests.chaos.servers import System
+from tests.chaos.simulated_scheduler import BETWEEN, SCHEDULES, set_clock
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
 
 IN_WORKERS = (
     "before_enqueue_commit",
-    "committed_not_rung",
+    "committed_not_notified",
     "fetched_not_claimed",
     "claim_answer_lost",
     "claimed_before_handler",
@@ -30,12 +30,12 @@ IN_WORKERS = (
     "commit_answer_lost",
     "finished_not_acked",
 )
-IN_SCHEDULERS = ("relay_before_ring", BETWEEN)
+IN_SCHEDULERS = ("dispatcher_before_notify", BETWEEN)
 AHEAD = 150
 """Jobs that are enqueued and not finished: some for every process, and no backlog."""
 
 ENDED = "SELECT count(*) FROM job_queue WHERE job_type IN ('chaos.alone', 'chaos.parent') AND status = 'completed'"
-BY_THE_HARNESS = "rung_not_fetched"
+BY_THE_HARNESS = "notified_not_fetched"
 
 AFTERWARDS = """
 SELECT count(*) FROM job_queue q WHERE id::text = ANY(%s)
@@ -47,32 +47,36 @@ def points(stage: Stage, finding: Finding) -> None:
     """R2."""
     rng = stage.rng()
     times = stage.size(50, 2)
-    with stage.place_and_fleet(**FAST) as (place, fleet):
-        time_file, flags = clockwork(place, fleet)
-        tell(time_file, START)
+    with stage.system_and_fleet(**FAST) as (system, fleet):
+        time_file, flags = clockwork(system, fleet)
+        set_clock(time_file, START)
         for _ in range(2):
-            fleet.start(Order("almanac", "tests.chaos.almanac:run"))
+            fleet.start(Order("calendar", "tests.chaos.simulated_scheduler:run"))
         fleet.scheduler()
-        fleet.scheduler()
-        fleet.dynos(5, threads=2)
-        fleet.await_signed_on(5)
-        with feeding(place, rng, one_by_one, target=AHEAD, batch=5) as feeder:
-            crashes = Crashes(stage, place, fleet, flags, time_file, rng)
+        fleet.workers(5, threads=2)
+        with feeding(system, rng, one_by_one, target=AHEAD, batch=5) as feeder:
+            crashes = Crashes(stage, system, fleet, flags, time_file, rng)
             crashes.all_of_them(times, feeder)
-            until(lambda: place.value(FIRES) >= crashes.fires or (fleet.tend() and False), "the last fires")
-            for member in fleet.up("almanac"):
-                member.respawned = True
+            until(
+                lambda: system.value(SCHEDULE_RUNS) >= crashes.runs or (fleet.restart_fallen() and False),
+                "the last schedule runs",
+            )
+            for member in fleet.up("calendar"):
+                member.restarted = True
                 with suppress(ProcessLookupError):  # it has struck itself dead meanwhile
                     os.kill(member.pid, signal.SIGKILL)
-            settle(finding, place, fleet, feeder, tended=True)
+            settle(finding, system, fleet, feeder, restarting=True)
         for point in (*IN_WORKERS, *IN_SCHEDULERS, BY_THE_HARNESS):
             finding.saw(point, crashes.hits(point), least=times)
         finding.trials = sum(finding.hit.values())
-        finding.figures["fires"] = place.value(FIRES)
-        finding.expect(place.value(FIRES) == crashes.fires, f"{place.value(FIRES)} fires, {crashes.fires} were owed")
-        finding.expect(place.value(TWICE) == 0, "a fire, or an enqueuer's retry, made its job twice")
+        finding.figures["schedule_runs"] = system.value(SCHEDULE_RUNS)
+        finding.expect(
+            system.value(SCHEDULE_RUNS) == crashes.runs,
+            f"{system.value(SCHEDULE_RUNS)} schedule runs, {crashes.runs} were owed",
+        )
+        finding.expect(system.value(TWICE) == 0, "a fire, or an enqueuer's retry, made its job twice")
         struck = [job for note in (flags / "hits").iterdir() for job in note.read_text().replace(",", " ").split()]
-        wrong = place.value(AFTERWARDS, (struck,))
+        wrong = system.value(AFTERWARDS, (struck,))
         finding.expect(wrong == 0, f"{wrong} of the very jobs that were struck did not happen exactly once")
         finding.figures["jobs_struck"] = len(struck)
 
@@ -80,17 +84,17 @@ def points(stage: Stage, finding: Finding) -> None:
 class Crashes:
     """Places flags, a few at a time, and sees that each is taken."""
 
-    def __init__(self, stage: Stage, place: Place, fleet: Fleet, flags: Path, time_file: Path, rng: Random) -> None:
+    def __init__(self, stage: Stage, system: System, fleet: Fleet, flags: Path, time_file: Path, rng: Random) -> None:
         self.stage = stage
-        self.place = place
+        self.system = system
         self.fleet = fleet
         self.flags = flags
         self.time_file = time_file
         self.rng = rng
         self.now = START
-        self.fires = 0
+        self.runs = 0
         self.thrown = 0
-        """Times that Redis lost messages between the ring and the fetch."""
+        """Times that Redis lost messages between notification and fetch."""
 
     def hits(self, point: str) -> int:
         return self.thrown if point == BY_THE_HARNESS else len(list((self.flags / "hits").glob(f"{point}.*")))
@@ -103,10 +107,10 @@ class Crashes:
                 return
             for point in self.rng.sample(missing, k=min(3, len(missing))):
                 if point == BY_THE_HARNESS:
-                    self.thrown += bool(self.stage.ground.forget_redis())
+                    self.thrown += bool(self.stage.servers.forget_redis())
                 else:
                     (self.flags / point).touch()
-            feeder.target = self.place.value(ENDED) + AHEAD
+            feeder.target = self.system.value(ENDED) + AHEAD
             self.next_minutes()
             self.await_taken()
             if feeder.failure is not None:
@@ -114,10 +118,13 @@ class Crashes:
 
     def next_minutes(self) -> None:
         """Five simulated minutes: the calendar owes what fires in them."""
-        until(lambda: self.place.value(FIRES) >= self.fires or (self.fleet.tend() and False), "the fires")
+        until(
+            lambda: self.system.value(SCHEDULE_RUNS) >= self.runs or (self.fleet.restart_fallen() and False),
+            "the schedule runs",
+        )
         before, self.now = self.now, self.now + timedelta(minutes=5)
-        self.fires += sum(len(list(runs_between(each.trigger, before, self.now))) for each in ALMANAC)
-        tell(self.time_file, self.now)
+        self.runs += sum(len(list(runs_between(each.trigger, before, self.now))) for each in SCHEDULES)
+        set_clock(self.time_file, self.now)
 
     def await_taken(self) -> None:
         """Until all flags are taken, or for two seconds: some points need a job of the right kind to come by."""
@@ -125,7 +132,7 @@ class Crashes:
         with suppress(AssertionError):
             until(
                 lambda: (
-                    (self.fleet.tend(), not any(path.is_file() for path in self.flags.iterdir()))[1]
+                    (self.fleet.restart_fallen(), not any(path.is_file() for path in self.flags.iterdir()))[1]
                     or time.monotonic() > deadline
                 ),
                 "the flags to be taken",

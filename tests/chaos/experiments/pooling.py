@@ -4,11 +4,10 @@ as the owner of the tables, and every statement is asked who it is. The pooler i
 import time
 
 from tests.chaos.fleet import FAST
-from tests.chaos.load import delivering, feeding
+from tests.chaos.load import traffic
 from tests.chaos.report import Finding
 from tests.chaos.stage import Stage, settle
 from tests.pooler import ASK_EVERY_STATEMENT, NOT_RUN, find, pooling
-from tests.wait import until
 
 RECOVERY_BAR = 5.0
 """Seconds from the pooler's return until webhooks are accepted again."""
@@ -21,31 +20,20 @@ def pooled(stage: Stage, finding: Finding) -> None:
         return
     rng = stage.rng()
     jobs, events, kills = stage.size((1000, 10_000, 5), (80, 200, 1))
-    with stage.place_and_fleet(**FAST) as (place, fleet), pooling(place.owner_url, pool_size=4) as pooler:
-        place.rows(ASK_EVERY_STATEMENT)
-        fleet.environment["DATABASE_URL"] = pooler.url(place.owner_url)
-        origin = fleet.web()
-        fleet.scheduler()
-        fleet.dynos(2)
-        fleet.await_signed_on(2)
-        with (
-            feeding(place, rng, target=jobs, per_second=stage.size(40, 80)) as feeder,
-            delivering(origin, rng, events, threads=16) as deliveries,
-        ):
+    with stage.system_and_fleet(**FAST) as (system, fleet), pooling(system.owner_url, pool_size=4) as pooler:
+        system.rows(ASK_EVERY_STATEMENT)
+        fleet.environment["DATABASE_URL"] = pooler.url(system.owner_url)
+        with traffic(system, fleet, rng, jobs, events, jobs_per_second=stage.size(40, 80)) as load:
             for n in range(kills):
-                share = (n + 1) * events // (kills + 1)
-                until(lambda share=share: deliveries.accepted >= share, "webhooks between kills", seconds=120)  # type: ignore[misc]
+                load.await_accepted((n + 1) / (kills + 1))
                 pooler.kill()
                 time.sleep(0.3)
                 pooler.start()
-                back, before = time.monotonic(), deliveries.accepted
-                until(lambda before=before: deliveries.accepted > before, "a webhook to be accepted")  # type: ignore[misc]
-                finding.worst("webhooks_again_s", time.monotonic() - back)
-            until(lambda: deliveries.accepted >= events, "every event to be accepted", seconds=180)
-            until(lambda: len(feeder.promised) >= jobs, "every job to be promised")
-            settle(finding, place, fleet, feeder, bar=60)
+                finding.worst("webhooks_again_s", load.await_next_webhook())
+            load.await_end()
+            settle(finding, system, fleet, load.feeder, bar=60)
         finding.trials = events + jobs
-        deliveries.judge(finding, place)
+        load.deliveries.judge(finding, system)
         stage.hold_to(RECOVERY_BAR, finding, "webhooks_again_s")
         wrong = sum("asked by the wrong one" in str(line) for line in fleet.lines())
         finding.figures["transactions_as_another_role"] = wrong

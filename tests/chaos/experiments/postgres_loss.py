@@ -24,29 +24,27 @@ def restarts(stage: Stage, finding: Finding) -> None:
 def crash_recovery(stage: Stage, finding: Finding) -> None:
     rng = stage.rng()
     number = stage.size(20, 2)
-    with stage.place_and_fleet(**FAST, **patience(stage)) as (place, fleet):
-        fleet.scheduler()
-        fleet.dynos(2)
-        fleet.await_signed_on(2)
-        with feeding(place, rng, per_second=150) as feeder:
+    with stage.system_and_fleet(**FAST, **patience(stage)) as (system, fleet):
+        fleet.workers(2)
+        with feeding(system, rng, per_second=150) as feeder:
             for _ in range(number):
-                before = place.value("SELECT count(*) FROM chaos_ledger")
+                before = system.value("SELECT count(*) FROM chaos_ledger")
                 until(
-                    lambda n=before: place.value("SELECT count(*) FROM chaos_ledger") > n + 30,  # type: ignore[misc]
+                    lambda n=before: system.value("SELECT count(*) FROM chaos_ledger") > n + 30,  # type: ignore[misc]
                     "jobs to be done between two crashes",
                     seconds=90,
                 )
                 time.sleep(rng.uniform(0, 0.3))
-                stage.ground.crash_postgres()
-                fleet.tend()
+                stage.servers.crash_postgres()
+                fleet.restart_fallen()
             finding.trials = number
-            settle(finding, place, fleet, feeder)
+            settle(finding, system, fleet, feeder)
         finding.saw("transactions of the enqueuer cut off", feeder.outages)
-        noticed = fleet.said("job.postponed", "worker.heartbeat_missed", "job.runner_failed")
+        noticed = fleet.logged("job.postponed", "worker.heartbeat_missed", "job.runner_failed")
         finding.saw("outages noticed by workers", noticed)
-        there = place.value("SELECT count(*) FROM job_queue WHERE id = ANY(%s)", (feeder.unknown,))
+        there = system.value("SELECT count(*) FROM job_queue WHERE id = ANY(%s)", (feeder.unknown,))
         finding.figures["enqueues_unknown"] = {"asked": len(feeder.unknown), "there": there}
-        finding.figures["ambiguous_by_crash"] = fleet.said("job.commit_unknown")
+        finding.figures["ambiguous_by_crash"] = fleet.logged("job.commit_unknown")
 
 
 def cut_commits(stage: Stage, finding: Finding) -> None:
@@ -55,24 +53,22 @@ def cut_commits(stage: Stage, finding: Finding) -> None:
     wanted = stage.size(100, 5)
     part = Finding(finding.name, "cut commits")
     with (
-        Wire(stage.ground.postgres.port, rng) as wire,
-        stage.place_and_fleet(**FAST, **patience(stage)) as (place, fleet),
+        Wire(stage.servers.postgres.port, rng) as wire,
+        stage.system_and_fleet(**FAST, **patience(stage)) as (system, fleet),
     ):
-        fleet.environment["DATABASE_URL"] = wire.url(place.settings.database_url, "sslmode=disable")
-        fleet.scheduler()
-        fleet.dynos(2)
-        fleet.await_signed_on(2)
-        with feeding(place, rng, per_second=80) as feeder:
+        fleet.environment["DATABASE_URL"] = wire.url(system.settings.database_url, "sslmode=disable")
+        fleet.workers(2)
+        with feeding(system, rng, per_second=80) as feeder:
             wire.cut_commits = 0.02
             # Chance decides whose COMMIT is cut: there must have been a finish among them.
             until(
-                lambda: wire.cuts >= wanted and fleet.said("job.commit_unknown"),
+                lambda: wire.cuts >= wanted and fleet.logged("job.commit_unknown"),
                 "enough answers to be swallowed",
                 seconds=60,
                 every=0.2,
             )
             wire.cut_commits = 0
-            settle(part, place, fleet, feeder)
+            settle(part, system, fleet, feeder)
         finding.trials += wire.cuts
         finding.saw("answers to COMMIT swallowed", wire.cuts, least=wanted)
         resolved = [line["completed"] for line in fleet.lines() if line.get("event") == "job.commit_unknown"]
@@ -82,7 +78,7 @@ def cut_commits(stage: Stage, finding: Finding) -> None:
         unknown = sum("CommitUnknown" in str(line.get("exception")) for line in fleet.lines())
         finding.figures["answers_accounted_for"] = f"{len(resolved)} finishes + {unknown} others, of {wire.cuts}"
         if stage.full:
-            finding.saw("unknown claims taken back", fleet.said("jobs.claim_unknown"))
+            finding.saw("unknown claims taken back", fleet.logged("jobs.claim_unknown"))
     finding.lost = (finding.lost or 0) + (part.lost or 0)
     finding.doubled = (finding.doubled or 0) + (part.doubled or 0)
     finding.recovery_s = max(finding.recovery_s or 0, part.recovery_s or 0)

@@ -22,10 +22,10 @@ from local.home import passwords
 from local.valkey import EmbeddedRedis
 from tests.builders import a_tenant
 from tests.chaos.fleet import FAST
-from tests.chaos.ground import Ground, Place
 from tests.chaos.jobs.counted import alone
-from tests.chaos.load import Feeder, delivering, feeding
+from tests.chaos.load import Feeder, traffic
 from tests.chaos.report import Finding
+from tests.chaos.servers import Servers, System
 from tests.chaos.stage import Stage, settle
 from tests.proxy import proxied
 from tests.wait import until
@@ -41,62 +41,57 @@ PER_MINUTE = 120
 def promoted(stage: Stage, finding: Finding) -> None:
     rng = stage.rng()
     jobs, events, promotions = stage.size((1000, 10_000, 4), (60, 150, 1))
-    with two_servers(stage.ground) as pair, proxied("127.0.0.1", pair[0].port) as name:
-        with stage.place_and_fleet(**FAST) as (place, fleet):
-            reach_redis_at(place, name.url(place.settings.redis_url))
-            fleet.environment["REDIS_URL"] = place.settings.redis_url
-            key = an_api_key(place)
-            origin = fleet.web()
-            fleet.scheduler()
-            fleet.dynos(2)
-            fleet.await_signed_on(2)
+    with two_servers(stage.servers) as pair, proxied("127.0.0.1", pair[0].port) as name:
+        with stage.system_and_fleet(**FAST) as (system, fleet):
+            reach_redis_at(system, name.url(system.settings.redis_url))
+            fleet.environment["REDIS_URL"] = system.settings.redis_url
+            key = an_api_key(system)
             with (
+                traffic(system, fleet, rng, jobs, events, jobs_per_second=stage.size(40, 80)) as load,
                 httpx.Client(timeout=10, headers={"Authorization": f"Bearer {key}"}) as client,
-                feeding(place, rng, target=jobs, per_second=stage.size(40, 80)) as feeder,
-                delivering(origin, rng, events, threads=16) as deliveries,
             ):
 
                 def counted() -> bool:
-                    return "ratelimit" in client.get(f"{origin}/api/user").headers
+                    return "ratelimit" in client.get(f"{load.origin}/api/user").headers
 
                 until(counted, "the API to count requests")
                 for n in range(promotions):
-                    share = (n + 1) * events // (promotions + 1)
-                    until(lambda share=share: deliveries.accepted >= share, "webhooks between promotions", seconds=120)  # type: ignore[misc]
+                    load.await_accepted((n + 1) / (promotions + 1))
                     old, new = pair[n % 2], pair[(n + 1) % 2]
                     ask(new, "REPLICAOF", "NO", "ONE")
                     ask(old, "REPLICAOF", "127.0.0.1", new.port)
                     name.target = ("127.0.0.1", new.port)
-                    finding.worst("job_begun_s", pickup(place, feeder))
+                    finding.worst("job_begun_s", pickup(system, load.feeder))
                     began = time.monotonic()
                     until(counted, "the API to count requests again")
                     finding.worst("limit_counted_s", time.monotonic() - began)
                     until(lambda old=old: in_step(old), "the demoted server to be in step")  # type: ignore[misc]
-                until(lambda: deliveries.accepted >= events, "every event to be accepted", seconds=180)
-                until(lambda: len(feeder.promised) >= jobs, "every job to be promised")
-                settle(finding, place, fleet, feeder, bar=stage.size(150, 60))
-                answers = Counter(client.get(f"{origin}/api/user").status_code for _ in range(PER_MINUTE + 60))
+                load.await_end()
+                settle(finding, system, fleet, load.feeder, bar=stage.size(150, 60))
+                answers = Counter(client.get(f"{load.origin}/api/user").status_code for _ in range(PER_MINUTE + 60))
             finding.trials = events + jobs
-            deliveries.judge(finding, place)
+            load.deliveries.judge(finding, system)
             finding.saw("promotions", promotions)
-            finding.saw("refusals that a process noticed", fleet.said("redis.refuses_writes", "redis.not_ready"))
+            finding.saw(
+                "refused writes that a process noticed", fleet.logged("redis.refuses_writes", "redis.not_ready")
+            )
             finding.saw("requests over the limit refused", answers[429])
             stage.hold_to(RECOVERY_BAR, finding, "job_begun_s", "limit_counted_s")
 
 
-def pickup(place: Place, feeder: Feeder) -> float:
+def pickup(system: System, feeder: Feeder) -> float:
     """Seconds until a job that is enqueued now is begun."""
-    with place.app.db.transaction(SYSTEM) as tx:
+    with system.app.db.transaction(SYSTEM) as tx:
         job_id = alone.enqueue(tx, name="after the promotion")
     feeder.promised_besides.append(job_id)
     begun = "SELECT extract(epoch FROM started_at - created_at)::float FROM job_queue WHERE id = %s"
-    until(lambda: place.value(begun, (job_id,)) is not None, "a new job to be begun")
-    return float(place.value(begun, (job_id,)))
+    until(lambda: system.value(begun, (job_id,)) is not None, "a new job to be begun")
+    return float(system.value(begun, (job_id,)))
 
 
-def an_api_key(place: Place) -> str:
-    tenant_id = a_tenant(place.app)
-    with place.app.db.transaction(tenant_id) as tx:
+def an_api_key(system: System) -> str:
+    tenant_id = a_tenant(system.app)
+    with system.app.db.transaction(tenant_id) as tx:
         key = new_key(
             token_bytes(KEY_BYTES), name="chaos", scopes=["account:read"], expires_at=None, now=tx.now(), others=0
         )
@@ -104,30 +99,30 @@ def an_api_key(place: Place) -> str:
     return key.text
 
 
-def reach_redis_at(place: Place, url: str) -> None:
+def reach_redis_at(system: System, url: str) -> None:
     """The harness itself enqueues through the name too."""
-    place.app.close()
-    place.settings = place.settings.model_copy(update={"redis_url": url})
-    place.app = build(place.settings, name="chaos", pool_size=6, packages=(workers.jobs, tests.chaos.jobs))
+    system.app.close()
+    system.settings = system.settings.model_copy(update={"redis_url": url})
+    system.app = build(system.settings, name="chaos", pool_size=6, packages=(workers.jobs, tests.chaos.jobs))
 
 
 @contextmanager
-def two_servers(ground: Ground) -> Iterator[tuple[EmbeddedRedis, EmbeddedRedis]]:
-    """The ground's own Redis, and a replica of it with the same password."""
-    home = ground.home / "second"
+def two_servers(servers: Servers) -> Iterator[tuple[EmbeddedRedis, EmbeddedRedis]]:
+    """The harness's own Redis, and a replica of it with the same password."""
+    home = servers.home / "second"
     home.mkdir(mode=0o700, exist_ok=True)
-    copy(ground.home / "secrets.json", home)
+    copy(servers.home / "secrets.json", home)
     with EmbeddedRedis(home, persist=False) as second:
-        pair = (ground.redis, second)
+        pair = (servers.redis, second)
         for server in pair:
             ask(server, "CONFIG", "SET", "masterauth", passwords(home)["redis"])
             ask(server, "CONFIG", "SET", "repl-diskless-sync-delay", 0)
-        ask(second, "REPLICAOF", "127.0.0.1", ground.redis.port)
+        ask(second, "REPLICAOF", "127.0.0.1", servers.redis.port)
         until(lambda: in_step(second), "the replica to be in step")
         try:
             yield pair
         finally:
-            ask(ground.redis, "REPLICAOF", "NO", "ONE")
+            ask(servers.redis, "REPLICAOF", "NO", "ONE")
 
 
 def in_step(server: EmbeddedRedis) -> bool:

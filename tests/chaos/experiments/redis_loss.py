@@ -18,10 +18,10 @@ from simulators.kinds import KINDS
 from simulators.personas import random_persona
 from tests.chaos.faults import Wire
 from tests.chaos.fleet import FAST
-from tests.chaos.ground import STRIPE_SECRET, Place
 from tests.chaos.jobs.counted import alone
 from tests.chaos.load import Feeder, feeding
 from tests.chaos.report import Finding
+from tests.chaos.servers import STRIPE_SECRET, System
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
 
@@ -37,50 +37,50 @@ def forgetting(stage: Stage, finding: Finding) -> None:
     """R3."""
     rng = stage.rng()
     flushes, away = stage.size((20, 60.0), (3, 3.0))
-    with stage.place_and_fleet(**FAST) as (place, fleet):
+    with stage.system_and_fleet(**FAST) as (system, fleet):
         fleet.scheduler()
         fleet.dynos(2)
         origin = fleet.web()
         fleet.await_signed_on(2)
-        with feeding(place, rng, per_second=150) as feeder:
-            with knocking(origin, rng) as door:
+        with feeding(system, rng, per_second=150) as feeder:
+            with sending(origin, rng) as answers:
                 thrown = hits = 0
                 for _ in range(flushes):
                     time.sleep(rng.uniform(0.1, 0.6))
-                    burst(place, feeder)
-                    lost = stage.ground.forget_redis()
+                    burst(system, feeder)
+                    lost = stage.servers.forget_redis()
                     thrown, hits = thrown + lost, hits + bool(lost)
                 finding.trials = flushes + 1
-                finding.saw("flushes with bells in them", hits, least=flushes // 2)
+                finding.saw("flushes with notifications in them", hits, least=flushes // 2)
                 finding.figures["messages_thrown_away"] = thrown
-                gone = place.value("SELECT clock_timestamp()")
-                stage.ground.redis.stop()
+                gone = system.value("SELECT clock_timestamp()")
+                stage.servers.redis.stop()
                 began = time.monotonic()
                 until(lambda: time.monotonic() - began > away, "the outage to pass", seconds=away + 5)
-                waiting = place.value("SELECT count(*) FROM job_queue WHERE status = 'pending'")
-                stage.ground.redis.start()
-                back = place.value("SELECT clock_timestamp()")
+                waiting = system.value("SELECT count(*) FROM job_queue WHERE status = 'pending'")
+                stage.servers.redis.start()
+                back = system.value("SELECT clock_timestamp()")
                 finding.saw("jobs that waited for Redis", waiting)
-                until(lambda: place.value(FIRST_MOVE, (back,)), "the first job to move")
-                moved = (place.value(FIRST_MOVE, (back,)) - back).total_seconds()
+                until(lambda: system.value(FIRST_MOVE, (back,)), "the first job to move")
+                moved = (system.value(FIRST_MOVE, (back,)) - back).total_seconds()
                 finding.figures |= {"away_s": (back - gone).total_seconds(), "first_move_s": round(moved, 2)}
                 stage.hold_to(5, finding, "first_move_s")
-            settle(finding, place, fleet, feeder)
-        finding.figures["webhooks"] = dict(door)
-        finding.expect(door.get(200, 0) and set(door) == {200}, f"webhook answers, by status: {door}")
-        jobs = place.value(APPLIED)
-        finding.expect(jobs == door.get(200, 0), f"{door} webhooks accepted, {jobs} of their jobs completed")
+            settle(finding, system, fleet, feeder)
+        finding.figures["webhooks"] = dict(answers)
+        finding.expect(answers.get(200, 0) and set(answers) == {200}, f"webhook answers, by status: {answers}")
+        jobs = system.value(APPLIED)
+        finding.expect(jobs == answers.get(200, 0), f"{answers} webhooks accepted, {jobs} of their jobs completed")
 
 
-def burst(place: Place, feeder: Feeder, number: int = 60) -> None:
+def burst(system: System, feeder: Feeder, number: int = 60) -> None:
     """More jobs than threads, on the queue where each is a message, so that messages wait in Redis."""
-    with place.app.db.transaction(SYSTEM) as tx:
+    with system.app.db.transaction(SYSTEM) as tx:
         ids = [alone.enqueue(tx, name=f"burst{n}", ms=20) for n in range(number)]
     feeder.promised_besides += ids
 
 
 @contextmanager
-def knocking(origin: str, rng: Random, per_second: float = 10) -> Iterator[dict[int, int]]:
+def sending(origin: str, rng: Random, per_second: float = 10) -> Iterator[dict[int, int]]:
     """Signed Stripe events, one after the other; yields how often each status was answered (0: none at all).
 
     Every knock has its answer when this ends: whoever counts the jobs of the accepted settles after it, not within.
@@ -115,33 +115,31 @@ def hanging(stage: Stage, finding: Finding) -> None:
     rng = stage.rng()
     seconds, resets = stage.size((30.0, 40), (3.0, 5))
     oldest = 0.0
-    with Wire(stage.ground.redis.port) as wire, stage.place_and_fleet(**FAST) as (place, fleet):
-        fleet.environment["REDIS_URL"] = wire.url(place.settings.redis_url)
-        fleet.scheduler()
-        fleet.dynos(2)
-        fleet.await_signed_on(2)
-        with feeding(place, rng, per_second=100) as feeder:
-            until(lambda: place.value("SELECT count(*) FROM chaos_ledger") > 50, "jobs to run")
-            pid = stage.ground.redis.pid
+    with Wire(stage.servers.redis.port) as wire, stage.system_and_fleet(**FAST) as (system, fleet):
+        fleet.environment["REDIS_URL"] = wire.url(system.settings.redis_url)
+        fleet.workers(2)
+        with feeding(system, rng, per_second=100) as feeder:
+            until(lambda: system.value("SELECT count(*) FROM chaos_ledger") > 50, "jobs to run")
+            pid = stage.servers.redis.pid
             assert pid is not None
             os.kill(pid, signal.SIGSTOP)
             began = time.monotonic()
             try:
                 while time.monotonic() - began < seconds:
-                    oldest = max(oldest, place.value(OLDEST))
+                    oldest = max(oldest, system.value(OLDEST))
                     time.sleep(0.25)
-                waiting = place.value("SELECT count(*) FROM job_queue WHERE status = 'pending'")
+                waiting = system.value("SELECT count(*) FROM job_queue WHERE status = 'pending'")
             finally:
                 os.kill(pid, signal.SIGCONT)
             finding.saw("jobs that waited for the hanging Redis", waiting)
             for _ in range(resets):
                 time.sleep(rng.uniform(0.1, 0.5))
                 wire.reset_all()
-                oldest = max(oldest, place.value(OLDEST))
+                oldest = max(oldest, system.value(OLDEST))
             finding.trials = 1 + resets
             finding.saw("connections reset", wire.cuts, least=resets)
-            settle(finding, place, fleet, feeder, bar=60)
-        heard = fleet.said("redis.away")
+            settle(finding, system, fleet, feeder, bar=60)
+        heard = fleet.logged("redis.away")
         finding.saw("times that a process noticed", heard)
         finding.figures["oldest_pending_s"] = round(oldest, 1)
         stage.hold_to(60, finding, "oldest_pending_s")

@@ -17,36 +17,32 @@ PATIENCE = 15
 def forgotten(stage: Stage, finding: Finding) -> None:
     """Redis forgets its messages under load."""
     rng = stage.rng()
-    with stage.place_and_fleet(**FAST) as (place, fleet):
-        fleet.scheduler()
-        fleet.dynos(1)
-        fleet.await_signed_on(1)
-        with feeding(place, rng, per_second=300) as feeder:
+    with stage.system_and_fleet(**FAST) as (system, fleet):
+        fleet.workers(1)
+        with feeding(system, rng, per_second=300) as feeder:
             thrown = 0
             until(lambda: stage.left() < 0 or len(feeder.promised) > 200, "jobs to be enqueued")
             for _ in range(50):
                 time.sleep(rng.uniform(0, 0.1))
-                thrown += stage.ground.forget_redis()
+                thrown += stage.servers.forget_redis()
                 if thrown > 3:
                     break
             finding.saw("messages thrown away", thrown)
-            settle(finding, place, fleet, feeder, bar=PATIENCE)
+            settle(finding, system, fleet, feeder, bar=PATIENCE)
 
 
 def killed(stage: Stage, finding: Finding) -> None:
     """Workers are killed in the middle of jobs."""
     rng = stage.rng()
-    with stage.place_and_fleet(**FAST) as (place, fleet):
-        fleet.scheduler()
-        fleet.dynos(2)
-        fleet.await_signed_on(2)
-        with feeding(place, rng, per_second=200) as feeder:
+    with stage.system_and_fleet(**FAST) as (system, fleet):
+        fleet.workers(2)
+        with feeding(system, rng, per_second=200) as feeder:
             for n in range(4):
                 until(lambda n=n: len(feeder.promised) > 100 * (n + 1), "jobs to be enqueued")  # type: ignore[misc]
-                kill_a_busy_one(place, fleet)
-                until(lambda: (fleet.tend(), len(fleet.up()) == 2)[1], "both dynos to be back")
+                kill_a_busy_one(system, fleet)
+                until(lambda: (fleet.restart_fallen(), len(fleet.up()) == 2)[1], "both dynos to be back")
             finding.saw("kills amid jobs", 4)
-            settle(finding, place, fleet, feeder, bar=PATIENCE, tended=True)
+            settle(finding, system, fleet, feeder, bar=PATIENCE, restarting=True)
 
 
 CASES: dict[str, tuple[Experiment, str]] = {
@@ -60,7 +56,7 @@ CASES: dict[str, tuple[Experiment, str]] = {
 def caught(stage: Stage, finding: Finding) -> None:
     """Runs the case of `stage.sabotage`; its failure is our success."""
     experiment, shows_as = CASES[stage.sabotage]
-    inner = Finding(finding.name, finding.story)
+    inner = Finding(finding.name, finding.summary)
     try:
         experiment(stage, inner)
     except AssertionError as error:

@@ -10,9 +10,9 @@ from uuid import UUID
 from db.transaction import SYSTEM
 from tests.builders import a_tenant
 from tests.chaos.fleet import FAST
-from tests.chaos.ground import Place
 from tests.chaos.jobs.counted import of_tenant
 from tests.chaos.report import Finding
+from tests.chaos.servers import System
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
 
@@ -34,37 +34,37 @@ WHERE tenant_id = ANY(%s) AND created_at > %s AND started_at IS NOT NULL
 
 def noisy(stage: Stage, finding: Finding) -> None:
     """R10."""
-    with stage.place_and_fleet(**FAST) as (place, fleet):
-        if place.value("SELECT to_regclass('queue_policies') IS NULL"):
+    with stage.system_and_fleet(**FAST) as (system, fleet):
+        if system.value("SELECT to_regclass('queue_policies') IS NULL"):
             finding.skip("there are no limits yet (no table queue_policies)")
             return
-        loud, *others = [a_tenant(place.app, name=f"tenant {letter}") for letter in "ABCDEFGHIJ"]
-        with place.app.db.transaction(SYSTEM) as tx:
+        loud, *others = [a_tenant(system.app, name=f"tenant {letter}") for letter in "ABCDEFGHIJ"]
+        with system.app.db.transaction(SYSTEM) as tx:
             tx.queues.limit(QUEUE, max_running=MOST, per_tenant=MOST_OF_ONE)
-        fleet.scheduler()
-        fleet.dynos(2, threads=8)
-        fleet.await_signed_on(2)
+        fleet.workers(2, threads=8)
         jobs, seconds = stage.size((50_000, 20), (600, 3))
-        with Samples(place) as samples, murmur(place, others) as promised:
-            began = place.value("SELECT clock_timestamp()")
+        with Samples(system) as samples, murmur(system, others) as promised:
+            began = system.value("SELECT clock_timestamp()")
             until(lambda: len(promised) >= seconds * len(others), "the quiet time", seconds=seconds * 3 + 5)
-            unloaded = place.value(P95, (others, began))
-            began = place.value("SELECT clock_timestamp()")
+            unloaded = system.value(P95, (others, began))
+            began = system.value("SELECT clock_timestamp()")
             for first in range(0, jobs, 500):
-                with place.app.db.transaction(SYSTEM) as tx:
+                with system.app.db.transaction(SYSTEM) as tx:
                     for n in range(first, min(first + 500, jobs)):
                         of_tenant.enqueue(tx, tenant_id=loud, name=f"loud{n}", ms=5)
-            backlog = place.value("SELECT count(*) FROM job_queue WHERE status = 'pending' AND tenant_id = %s", (loud,))
+            backlog = system.value(
+                "SELECT count(*) FROM job_queue WHERE status = 'pending' AND tenant_id = %s", (loud,)
+            )
             finding.saw("jobs of A in the queue at once", backlog, least=jobs // 4)
             goal = len(promised) + seconds * len(others)
             until(lambda: len(promised) >= goal, "the loud time", seconds=seconds * 3 + 5)
-            loaded = place.value(P95, (others, began))
-            done, took = place.rows(PACE, (loud, began))[0]
+            loaded = system.value(P95, (others, began))
+            done, took = system.rows(PACE, (loud, began))[0]
             finding.figures["jobs_per_second_of_a"] = round(done / took)
         # What is left of A's jobs has nothing to add: away with it, without limits.
-        with place.app.db.transaction(SYSTEM) as tx:
+        with system.app.db.transaction(SYSTEM) as tx:
             tx.queues.limit(QUEUE)
-        settle(finding, place, fleet, None)
+        settle(finding, system, fleet, None)
         finding.trials = samples.taken
         finding.saw("samples", samples.taken, least=20)
         finding.saw("samples at the cap of one tenant", samples.at_cap)
@@ -80,11 +80,11 @@ def noisy(stage: Stage, finding: Finding) -> None:
 class Samples:
     """Looks ten times a second how many jobs run, of whom."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, system: System) -> None:
         self.taken = self.at_cap = self.running = 0
         self.most: dict[str, int] = {"queue": 0, "tenant": 0}
         self.violations: list[str] = []
-        self._place = place
+        self._place = system
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -114,7 +114,7 @@ class Samples:
 
 
 @contextmanager
-def murmur(place: Place, tenants: Sequence[UUID]) -> Iterator[list[UUID]]:
+def murmur(system: System, tenants: Sequence[UUID]) -> Iterator[list[UUID]]:
     """One job a second from each of the quiet tenants."""
     promised: list[UUID] = []
     stop = threading.Event()
@@ -122,7 +122,7 @@ def murmur(place: Place, tenants: Sequence[UUID]) -> Iterator[list[UUID]]:
     def enqueue() -> None:
         while not stop.is_set():
             for tenant_id in tenants:
-                with place.app.db.transaction(SYSTEM) as tx:
+                with system.app.db.transaction(SYSTEM) as tx:
                     promised.append(of_tenant.enqueue(tx, tenant_id=tenant_id, name=f"quiet{time.time_ns()}"))
                 stop.wait(1 / len(tenants))
 

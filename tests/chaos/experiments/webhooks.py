@@ -19,9 +19,9 @@ from simulators.personas import Body, Shape, random_persona
 from simulators.stripe.scenarios import lifecycle
 from tests.builders import a_stripe_event, a_tenant
 from tests.chaos.fleet import FAST
-from tests.chaos.ground import STRIPE_SECRET, Place
 from tests.chaos.ledger import await_finished
 from tests.chaos.report import Finding
+from tests.chaos.servers import STRIPE_SECRET, System
 from tests.chaos.stage import BAR, Stage
 from tests.drain import drain
 
@@ -41,32 +41,30 @@ def shuffled(stage: Stage, finding: Finding) -> None:
     rng = stage.rng()
     scenarios = [scenario(rng, n) for n in range(stage.size(40, 4))]
     events = [body for _, bodies in scenarios for body in bodies]
-    told = [body for body in events for _ in range(TIMES)]
-    rng.shuffle(told)
-    with stage.place_and_fleet(**FAST) as (place, fleet):
-        begin(place, scenarios)
+    deliveries = [body for body in events for _ in range(TIMES)]
+    rng.shuffle(deliveries)
+    with stage.system_and_fleet(**FAST) as (system, fleet):
+        begin(system, scenarios)
         origin = fleet.web()
-        fleet.scheduler()
-        fleet.dynos(2)
-        fleet.await_signed_on(2)
-        answers = post_all(origin, told)
-        finding.trials = len(told)
-        finding.recovery_s = await_finished(place)
+        fleet.workers(2)
+        answers = post_all(origin, deliveries)
+        finding.trials = len(deliveries)
+        finding.recovery_s = await_finished(system)
         finding.expect(set(answers) == {200}, f"answers by status: {dict(answers)}")
         finding.expect(finding.recovery_s is not None, f"not every event was applied within {BAR} s")
-        found = state(place)
-        per_event = place.rows(JOBS_OF_EVENTS)
-        stored = place.value("SELECT count(*) FROM webhook_events")
-        finding.figures["jobs_by_status"] = dict(place.rows("SELECT status, count(*) FROM job_queue GROUP BY 1"))
+        found = state(system)
+        per_event = system.rows(JOBS_OF_EVENTS)
+        stored = system.value("SELECT count(*) FROM webhook_events")
+        finding.figures["jobs_by_status"] = dict(system.rows("SELECT status, count(*) FROM job_queue GROUP BY 1"))
         duplicates = sum(line.get("duplicate") is True for line in fleet.lines())
-        finding.saw("duplicates recognised", duplicates, least=len(told) - len(events))
-    with stage.ground.place(stage.name + "_oracle") as oracle:
+        finding.saw("duplicates recognised", duplicates, least=len(deliveries) - len(events))
+    with stage.servers.system(stage.name + "_oracle") as oracle:
         begin(oracle, scenarios)
         for body in events:
             a_stripe_event(oracle.app, body)
             drain(oracle.app)
         expected = state(oracle)
-    finding.saw("deliveries out of order", out_of_order(told, events))
+    finding.saw("deliveries out of order", out_of_order(deliveries, events))
     finding.lost = len(events) - len(per_event)
     finding.doubled = sum(count - 1 for _, count in per_event) + stored - len(events)
     finding.expect(finding.lost == 0, f"{len(events)} events, {len(per_event)} have a job")
@@ -82,12 +80,12 @@ def scenario(rng: Random, number: int) -> tuple[Any, list[Body]]:
     return who.tenant_id, lifecycle(who, START, SOLD)
 
 
-def begin(place: Place, scenarios: Sequence[tuple[Any, list[Body]]]) -> None:
+def begin(system: System, scenarios: Sequence[tuple[Any, list[Body]]]) -> None:
     for tenant_id, _ in scenarios:
-        a_tenant(place.app, id=tenant_id, used_quota=7, name=str(tenant_id))
+        a_tenant(system.app, id=tenant_id, used_quota=7, name=str(tenant_id))
 
 
-def post_all(origin: str, told: Sequence[Body]) -> Counter[int]:
+def post_all(origin: str, deliveries: Sequence[Body]) -> Counter[int]:
     with httpx.Client(timeout=30) as client, ThreadPoolExecutor(8) as pool:
 
         def post(body: Body) -> int:
@@ -95,19 +93,19 @@ def post_all(origin: str, told: Sequence[Body]) -> Counter[int]:
             headers = {stripe.SIGNATURE_HEADER: stripe.sign(raw, STRIPE_SECRET, int(time.time()))}
             return client.post(f"{origin}/webhooks/stripe", content=raw, headers=headers).status_code
 
-        return Counter(pool.map(post, told))
+        return Counter(pool.map(post, deliveries))
 
 
-def state(place: Place) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+def state(system: System) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     found = {}
     for table, written_at in WRITTEN.items():
-        rows = [row for (row,) in place.rows(f"SELECT to_jsonb(t) - '{written_at}' FROM {table} t")]
+        rows = [row for (row,) in system.rows(f"SELECT to_jsonb(t) - '{written_at}' FROM {table} t")]
         found[table] = sorted(rows, key=str)
     return found
 
 
-def out_of_order(told: Sequence[Body], events: Sequence[Body]) -> int:
+def out_of_order(deliveries: Sequence[Body], events: Sequence[Body]) -> int:
     """First deliveries that come before the one of an event that happened earlier."""
-    first = {body["id"]: n for n, body in reversed(list(enumerate(told)))}
+    first = {body["id"]: n for n, body in reversed(list(enumerate(deliveries)))}
     order = [first[body["id"]] for body in events]
     return sum(later < earlier for earlier, later in pairwise(order))

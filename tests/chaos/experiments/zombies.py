@@ -8,10 +8,10 @@ from uuid import UUID
 
 from db.transaction import SYSTEM
 from tests.chaos.fleet import FAST, SHIPPED, Fleet
-from tests.chaos.ground import Place
 from tests.chaos.jobs.counted import hold
 from tests.chaos.ledger import attempts
 from tests.chaos.report import Finding
+from tests.chaos.servers import System
 from tests.chaos.stage import Stage, settle
 from tests.wait import until
 
@@ -26,20 +26,20 @@ def zombies(stage: Stage, finding: Finding) -> None:
     if stage.sabotage:
         rounds = 1  # one is enough to be caught
     refused = trials = 0
-    with stage.place_and_fleet(**FAST) as (place, fleet):
+    with stage.system_and_fleet(**FAST) as (system, fleet):
         fleet.scheduler()
         for n in range(rounds):
             trials += dynos * threads
-            refused += one_round(place, fleet, n, dynos, threads)
-        settle(finding, place, fleet, None)
-        finding.saw("attempts lost", attempts(place, "lost"), least=trials)
+            refused += one_round(system, fleet, n, dynos, threads)
+        settle(finding, system, fleet, None)
+        finding.saw("attempts lost", attempts(system, "lost"), least=trials)
     if stage.full and not stage.sabotage:
-        with stage.place_and_fleet(**SHIPPED) as (place, fleet):
+        with stage.system_and_fleet(**SHIPPED) as (system, fleet):
             fleet.scheduler()
             trials += threads
-            refused += one_round(place, fleet, 1, 1, threads)
+            refused += one_round(system, fleet, 1, 1, threads)
             part = Finding(finding.name, "as shipped")
-            settle(part, place, fleet, None)
+            settle(part, system, fleet, None)
             finding.expect(part.verdict == "passed", f"as shipped: {'; '.join(part.broken)}")
             finding.figures["as_shipped"] = part.figures
     finding.trials = trials
@@ -48,17 +48,17 @@ def zombies(stage: Stage, finding: Finding) -> None:
     finding.expect(refused == trials, f"{trials - refused} of {trials} zombies were not refused")
 
 
-def one_round(place: Place, fleet: Fleet, number: int, dynos: int, threads: int) -> int:
+def one_round(system: System, fleet: Fleet, number: int, dynos: int, threads: int) -> int:
     """Returns how many zombies said that they were refused."""
-    folder = place.folder / f"round{number}"
+    folder = system.folder / f"round{number}"
     folder.mkdir()
     folder.chmod(0o755)
     way = WAYS[number % len(WAYS)]
-    before = refusals(fleet)
+    before = refused_finishes(fleet)
     # They sleep in the middle of their transactions: each thread needs a connection of the pool.
     sleepers = fleet.dynos(dynos, threads=threads, DB_POOL_SIZE=str(threads))
     fleet.await_signed_on(dynos)
-    ids = enqueue(place, folder, dynos * threads, way)
+    ids = enqueue(system, folder, dynos * threads, way)
     until(lambda: len(list(folder.glob("*.held"))) == len(ids), "every thread to be inside a handler")
     pids = [pid for sleeper in sleepers for pid in fleet.processes(sleeper)]
     for pid in pids:
@@ -66,35 +66,35 @@ def one_round(place: Place, fleet: Fleet, number: int, dynos: int, threads: int)
     try:
         others = fleet.dynos(1, threads=threads)
         done = "SELECT count(*) FROM job_queue WHERE id = ANY(%s) AND status = 'completed'"
-        until(lambda: place.value(done, (ids,)) == len(ids), "others to do the work", seconds=100)
+        until(lambda: system.value(done, (ids,)) == len(ids), "others to do the work", seconds=100)
         (folder / "go").touch()
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
     # With the fence broken on purpose, a zombie's effect stays beside that of whoever did its work.
     until(
-        lambda: refusals(fleet) - before + place.value(SECOND_EFFECTS, (ids,)) >= len(ids),
+        lambda: refused_finishes(fleet) - before + system.value(SECOND_EFFECTS, (ids,)) >= len(ids),
         "every zombie to come to its end",
         seconds=60,
         every=0.1,
     )
-    found = refusals(fleet) - before
+    found = refused_finishes(fleet) - before
     for member in [*sleepers, *others]:
-        member.respawned = True
+        member.restarted = True
         os.killpg(member.pid, signal.SIGKILL)
         for pid in fleet.processes(member):
             os.kill(pid, signal.SIGKILL)
-    place.rows("UPDATE workers SET lease_until = now()")
+    system.rows("UPDATE workers SET lease_until = now()")
     shutil.rmtree(folder)
     return found
 
 
-def enqueue(place: Place, folder: Path, number: int, way: str) -> list[UUID]:
-    with place.app.db.transaction(SYSTEM) as tx:
+def enqueue(system: System, folder: Path, number: int, way: str) -> list[UUID]:
+    with system.app.db.transaction(SYSTEM) as tx:
         return [hold.enqueue(tx, folder=str(folder), name=str(n), how=way) for n in range(number)]
 
 
-def refusals(fleet: Fleet) -> int:
+def refused_finishes(fleet: Fleet) -> int:
     """Jobs whose finish was refused, alone or together with others."""
     alone = together = 0
     for line in fleet.lines():

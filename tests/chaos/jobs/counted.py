@@ -8,7 +8,7 @@ from time import sleep
 from uuid import UUID
 
 from db.transaction import Tx
-from tests.chaos import seams
+from tests.chaos import crash_points
 from tests.chaos.jobs.slow import wait_for
 from workers.engine.context import Context
 from workers.engine.job import job
@@ -22,7 +22,7 @@ def effect(ctx: Context, name: str, ms: int = 0) -> None:
 @job("chaos.grouped", system=True, grouped=True, max_attempts=20)
 def grouped(ctx: Context, name: str) -> None:
     """Its commit is that of many."""
-    seams.reach("in_handler", ctx)
+    crash_points.reach("in_handler", ctx)
     with ctx.finish() as tx:
         note(tx, ctx, name)
 
@@ -39,12 +39,12 @@ def of_tenant(ctx: Context, tenant_id: UUID, name: str, ms: int = 0) -> None:
 
 
 def work(ctx: Context, name: str, ms: int) -> None:
-    seams.reach("in_handler", ctx)
+    crash_points.reach("in_handler", ctx)
     sleep(ms / 1000)
     with ctx.finish() as tx:
         note(tx, ctx, name)
-        seams.reach("effects_written", ctx)
-        seams.reach_commit(ctx, "commit_sent", "commit_answer_lost")
+        crash_points.reach("effects_written", ctx)
+        crash_points.reach_commit(ctx, "commit_sent", "commit_answer_lost")
 
 
 @job("chaos.parent", system=True, queue="llm", max_attempts=20)
@@ -53,7 +53,7 @@ def parent(ctx: Context, name: str) -> None:
     with ctx.finish() as tx:
         note(tx, ctx, name)
         alone.enqueue(tx, name=f"{name}/child")
-        seams.reach_commit(ctx, "before_enqueue_commit", "committed_not_rung")
+        crash_points.reach_commit(ctx, "before_enqueue_commit", "committed_not_notified")
 
 
 @job("chaos.hold", system=True, queue="llm", max_attempts=20)

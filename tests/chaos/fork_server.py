@@ -1,6 +1,6 @@
-"""A process that has imported everything and forks others from itself: a dyno is there in 50 ms instead of a second.
+"""A process that has imported everything forks others from itself: a dyno is there in 50 ms instead of a second.
 
-What is forked runs the same entry (`workers.__main__:begin`, say) as the command line. The harness and the nursery talk
+A forked process runs the same entry (`workers.__main__:begin`, say) as the command line. Harness and fork server talk
 in lines of JSON: an order `{"call", "argv", "env", "log"}` is answered by a pid, and later by how it ended.
 """
 
@@ -24,11 +24,11 @@ from local.spawn import end
 from tests.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
-WARM = ("workers.__main__", "tests.chaos.worker", "tests.chaos.clock", "tests.chaos.almanac")
+WARM = ("workers.__main__", "tests.chaos.worker", "tests.chaos.clock", "tests.chaos.simulated_scheduler")
 PR_SET_PDEATHSIG = 1
 
 
-class Nursery:
+class ForkServer:
     """The harness's end."""
 
     def __init__(self, log: Path) -> None:
@@ -36,7 +36,7 @@ class Nursery:
             # Python 3.12 warns of any fork beside threads; `die_with_parent` takes no lock.
             warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.nursery"],
+                [sys.executable, "-m", "tests.chaos.fork_server"],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -46,7 +46,7 @@ class Nursery:
             )
         self.ended: dict[int, int] = {}
         """How each process ended: its exit code, or minus the signal that ended it."""
-        self._born: list[int] = []
+        self._forked: list[int] = []
         self._lock = threading.Lock()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -55,12 +55,12 @@ class Nursery:
         """Start `module:function` in a process of its own. Returns its pid, which leads a process group."""
         with self._lock:
             assert self._process.stdin is not None
-            before = len(self._born)
+            before = len(self._forked)
             order = {"call": call, "argv": list(argv), "env": dict(env), "log": str(log)}
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
-            until(lambda: len(self._born) > before, "the nursery to fork", every=0.002)
-            return self._born[before]
+            until(lambda: len(self._forked) > before, "the process to be forked", every=0.002)
+            return self._forked[before]
 
     def close(self) -> None:
         end(self._process, (signal.SIGTERM, 2.0))
@@ -72,11 +72,11 @@ class Nursery:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            told = json.loads(line)
-            if "born" in told:
-                self._born.append(told["born"])
+            message = json.loads(line)
+            if "pid" in message:
+                self._forked.append(message["pid"])
             else:
-                self.ended[told["ended"]] = told["how"]
+                self.ended[message["ended"]] = message["how"]
 
 
 def die_with_parent() -> None:
@@ -85,7 +85,7 @@ def die_with_parent() -> None:
 
 
 def serve() -> None:
-    """The nursery's own life: fork what is ordered, tell who has ended; end with the harness."""
+    """Fork what is ordered and report what has ended, until the harness ends."""
     for name in WARM:
         importlib.import_module(name)
     orders = b""
@@ -99,8 +99,7 @@ def serve() -> None:
             orders += more
             *lines, orders = orders.split(b"\n")
             for line in lines:
-                born = begin(json.loads(line))
-                tell({"born": born})
+                report({"pid": start(json.loads(line))})
         reap()
 
 
@@ -112,14 +111,14 @@ def reap() -> None:
             return
         if pid == 0:
             return
-        tell({"ended": pid, "how": os.waitstatus_to_exitcode(status)})
+        report({"ended": pid, "how": os.waitstatus_to_exitcode(status)})
 
 
-def tell(what: Mapping[str, int]) -> None:
+def report(what: Mapping[str, int]) -> None:
     os.write(1, json.dumps(what).encode() + b"\n")
 
 
-def begin(order: Mapping[str, Any]) -> int:
+def start(order: Mapping[str, Any]) -> int:
     pid = os.fork()
     if pid:
         return pid

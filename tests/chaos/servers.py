@@ -20,7 +20,7 @@ from db.migrate import upgrade as migrate
 from db.security import seeing_all_tenants
 from local.postgres import APP, OWNER, EmbeddedPostgres
 from local.valkey import EmbeddedRedis
-from tests.chaos.nursery import Nursery
+from tests.chaos.fork_server import ForkServer
 from tests.pooler import OBSERVER
 from workers.app import App, build
 from workers.runtime import logs
@@ -42,19 +42,19 @@ GRANT SELECT, INSERT ON chaos_ledger TO viral_app;
 Reach = Callable[[str], str]
 
 
-class Place:
+class System:
     """One database, with what it takes to work in it and to look at it."""
 
-    def __init__(self, ground: "Ground", name: str, reach: Reach) -> None:
-        self.ground = ground
+    def __init__(self, servers: "Servers", name: str, reach: Reach) -> None:
+        self.servers = servers
         self.name = name
-        self.folder = ground.home / "places" / name
+        self.folder = servers.home / "systems" / name
         self.folder.mkdir(parents=True)
-        self.owner_url = reach(seeing_all_tenants(ground.postgres.url(OWNER, name)))
+        self.owner_url = reach(seeing_all_tenants(servers.postgres.url(OWNER, name)))
         self.environment = {
-            "DATABASE_URL": reach(ground.postgres.url(APP, name)),
+            "DATABASE_URL": reach(servers.postgres.url(APP, name)),
             "DIRECT_URL": self.owner_url,
-            "REDIS_URL": ground.redis.url(),
+            "REDIS_URL": servers.redis.url(),
             "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
             "STRIPE_STARTER_PRICE_ID": "price_starter",
             "STRIPE_PRO_PRICE_ID": "price_pro",
@@ -87,7 +87,7 @@ class Place:
             self._eye.close()
 
 
-class Ground:
+class Servers:
     """Postgres, durable as it ships, and Redis, on free ports; everything is gone at the end."""
 
     def __init__(self) -> None:
@@ -96,14 +96,14 @@ class Ground:
         self.home = self.folder / "home"
         self.postgres = EmbeddedPostgres(self.home, durable=True)
         self.redis = EmbeddedRedis(self.home)
-        self.nursery: Nursery | None = None
+        self.fork_server: ForkServer | None = None
         self._places = 0
 
     def __enter__(self) -> Self:
         try:
             self.postgres.start()
             self.redis.start()
-            self.nursery = Nursery(self.home / "nursery.log")
+            self.fork_server = ForkServer(self.home / "fork_server.log")
             with self.admin() as connection:
                 connection.execute(f"CREATE DATABASE {TEMPLATE}")
             url = self.postgres.url(OWNER, TEMPLATE)
@@ -122,7 +122,7 @@ class Ground:
         return psycopg.connect(self.postgres.url(OWNER, "postgres"), autocommit=True)
 
     @contextmanager
-    def place(self, name: str, reach: Reach = lambda url: url) -> Iterator[Place]:
+    def system(self, name: str, reach: Reach = lambda url: url) -> Iterator[System]:
         """A migrated database with an empty ledger, and an empty Redis. `reach` says how the server is reached, if not
         by its own URL."""
         self._places += 1
@@ -130,11 +130,11 @@ class Ground:
         self.forget_redis()
         with self.admin() as connection:
             connection.execute(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
-        place = Place(self, database, reach)
+        system = System(self, database, reach)
         try:
-            yield place
+            yield system
         finally:
-            place.close()
+            system.close()
             with self.admin() as connection:
                 connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
@@ -168,8 +168,8 @@ class Ground:
             self.postgres.start()
 
     def close(self) -> None:
-        if self.nursery is not None:
-            self.nursery.close()
+        if self.fork_server is not None:
+            self.fork_server.close()
         self.redis.stop()
         data = self.postgres.data
         self.postgres.stop()

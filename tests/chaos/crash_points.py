@@ -33,7 +33,7 @@ PUSHES = {"RPUSH", "LPUSH", "ZADD", "XADD", "PUBLISH", "EVALSHA", "EVAL"}
 IN_HANDLERS = ("in_handler", "effects_written")
 AT_COMMIT = {
     "before_enqueue_commit": "before",
-    "committed_not_rung": "after",
+    "committed_not_notified": "after",
     "commit_sent": "sent",
     "commit_answer_lost": "after",
 }
@@ -123,8 +123,8 @@ def _begin_context(self: Context, database: Any, claimed: Any, **kwargs: Any) ->
 
 def _execute_pipeline(self: Any, *args: Any, **kwargs: Any) -> Any:
     commands = {str(command[0][0]).upper() for command in self.command_stack}
-    if commands & PUSHES and take("relay_before_ring"):
-        die("relay_before_ring", sorted(commands))
+    if commands & PUSHES and take("dispatcher_before_notify"):
+        die("dispatcher_before_notify", sorted(commands))
     return _shipped_pipeline(self, *args, **kwargs)
 
 
