@@ -39,7 +39,8 @@ from domain.errors import Unavailable, ViralError
 from domain.ports import Ports
 from domain.queue.retries import GiveUp, Retry, after_failure, after_outage
 from workers.engine.batcher import Batcher
-from workers.engine.context import TRY_AGAIN, Context, JobCancelled, LeaseLost, Snoozed
+from workers.engine.context import Context, JobCancelled, LeaseLost
+from workers.engine.effects import TRY_AGAIN, Snoozed
 from workers.engine.failures import described, named, text_of
 from workers.engine.job import JobTypes
 from workers.engine.outcomes import run_failure_hook

@@ -27,7 +27,7 @@ from domain.errors import Unavailable
 from domain.ports import Ports
 from workers.engine.attempt import Attempts, persist
 from workers.engine.batcher import Batcher
-from workers.engine.context import TRY_AGAIN
+from workers.engine.effects import TRY_AGAIN
 from workers.engine.failures import text_of
 from workers.engine.job import JobTypes
 from workers.engine.queues import QUEUES

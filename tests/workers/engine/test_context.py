@@ -15,7 +15,8 @@ from domain.queue.rate import Rate
 from domain.queue.retries import Backoff
 from tests.builders import a_tenant, job_row
 from workers.app import App
-from workers.engine.context import Context, StepUnknown
+from workers.engine.context import Context
+from workers.engine.effects import StepUnknown
 from workers.engine.job import FailedJob, JobType, job
 from workers.engine.outcomes import cancel, rescue
 from workers.engine.runner import Runner
