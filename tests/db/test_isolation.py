@@ -155,24 +155,24 @@ def test_updating_and_deleting_everything_reaches_only_their_own(world: World) -
 
 
 def test_a_row_cannot_be_added_for_another_tenant(world: World) -> None:
-    refusals = {}
+    sqlstates = {}
     for table in TENANT_OWNED:
         rows = {name: row for (of, name), row in world.rows.items() if of == world.b}
         values = _values(table, uuid4() if table is tenants else world.b, rows)
-        refusals[table.name] = world.refused(world.a, insert(table).values(values))
-    assert offenders(refusals, "42501") == {}
+        sqlstates[table.name] = world.refused(world.a, insert(table).values(values))
+    assert offenders(sqlstates, "42501") == {}
 
 
 def test_a_row_cannot_be_handed_over_to_another_tenant(world: World) -> None:
-    refusals = {
+    sqlstates = {
         table.name: world.refused(world.a, update(table).values({owner_of(table): world.b})) for table in TENANT_OWNED
     }
-    assert offenders(refusals, "42501") == {}
+    assert offenders(sqlstates, "42501") == {}
 
 
 def test_a_row_cannot_refer_to_another_tenants(world: World) -> None:
     """Row-level security does not look at references; the foreign keys carry the tenant instead."""
-    refusals = {}
+    sqlstates = {}
     for table in TENANT_OWNED:
         for reference in _references(table):
             local, foreign = zip(*[(e.parent.name, e.column.name) for e in reference.elements], strict=True)
@@ -180,9 +180,9 @@ def test_a_row_cannot_refer_to_another_tenants(world: World) -> None:
             own = dict(zip(local, (target[name] for name in foreign), strict=True)) | {"tenant_id": world.a}
             for scope in (world.a, SYSTEM):
                 statement = update(table).where(table.c.tenant_id == world.a).values(own)
-                refusals[f"{table.name}({', '.join(local)}) in {scope}"] = world.refused(scope, statement)
-    assert offenders(refusals, "23503") == {}
-    assert len(refusals) >= 2 * 6
+                sqlstates[f"{table.name}({', '.join(local)}) in {scope}"] = world.refused(scope, statement)
+    assert offenders(sqlstates, "23503") == {}
+    assert len(sqlstates) >= 2 * 6
 
 
 def test_no_reference_between_tenants_rows_leaves_the_tenant_out() -> None:
@@ -206,13 +206,13 @@ def test_what_belongs_to_no_tenant_is_the_systems_alone(world: World) -> None:
             if not t.columns[0].identity
         }
         deleted = {table.name: tx.sql.execute(delete(table)).rowcount for table in SYSTEM_ONLY}
-    refusals = {
+    sqlstates = {
         table.name: world.refused(world.a, insert(table).values(_values(table, None, _of(world, world.a))))
         for table in SYSTEM_ONLY
     }
     assert [name for name, rows in there.items() if rows < 1] == []
     assert offenders(seen | changed | deleted, 0) == {}
-    assert offenders(refusals, "42501") == {}
+    assert offenders(sqlstates, "42501") == {}
 
 
 def _of(world: World, owner: UUID) -> dict[str, Row]:
@@ -244,14 +244,14 @@ def _harmless(table: Table) -> str:
 
 
 def test_without_a_scope_every_table_refuses_with_a_state_of_its_own(world: World, database_url: str) -> None:
-    refusals = {}
+    sqlstates = {}
     with psycopg.connect(database_url, autocommit=True) as connection:
         for table in metadata.sorted_tables:
             for name, statement in statements(table).items():
-                with pytest.raises(psycopg.Error) as refusal:
+                with pytest.raises(psycopg.Error) as error:
                     connection.execute(statement)
-                refusals[name] = refusal.value.sqlstate
-    assert offenders(refusals, SCOPE_NOT_SET) == {}
+                sqlstates[name] = error.value.sqlstate
+    assert offenders(sqlstates, SCOPE_NOT_SET) == {}
     assert SCOPE_NOT_SET == "VD001"
 
 
@@ -291,10 +291,10 @@ def test_no_scope_is_left_behind_by_a_transaction(app: App, world: World) -> Non
     assert len(seen) == 100
     assert [each for each in seen if each[1] != [each[0]]] == []
     for connection in connections:
-        with pytest.raises(psycopg.Error) as refusal:
+        with pytest.raises(psycopg.Error) as error:
             connection.execute("SELECT * FROM tenants")
         connection.rollback()
-        assert refusal.value.sqlstate == SCOPE_NOT_SET
+        assert error.value.sqlstate == SCOPE_NOT_SET
 
 
 @contextmanager
@@ -355,16 +355,16 @@ ESCAPES = [
 ]
 
 
-def test_the_applications_role_cannot_open_the_door(database_url: str) -> None:
-    refusals: dict[str, str | None] = {}
+def test_the_applications_role_cannot_escape(database_url: str) -> None:
+    sqlstates: dict[str, str | None] = {}
     for escape in ESCAPES:
         with psycopg.connect(database_url, autocommit=True) as connection:
             try:
                 connection.execute(escape)  # type: ignore[call-overload]
-                refusals[escape] = None
+                sqlstates[escape] = None
             except psycopg.Error as error:
-                refusals[escape] = error.sqlstate
-    assert offenders(refusals, "42501") == {}
+                sqlstates[escape] = error.sqlstate
+    assert offenders(sqlstates, "42501") == {}
 
 
 def test_switching_row_security_off_is_refused_as_soon_as_it_would_matter(world: World) -> None:
@@ -401,9 +401,9 @@ def test_nothing_of_a_transaction_stays_in_the_session(world: World, owner_url: 
 def test_the_owner_who_names_no_scope_reaches_nothing(world: World, servers: Servers, database: str) -> None:
     with psycopg.connect(servers.postgres.url(OWNER, database), autocommit=True) as owner:
         for table in metadata.sorted_tables:
-            with pytest.raises(psycopg.Error, match="tenant context not set") as refusal:
+            with pytest.raises(psycopg.Error, match="tenant context not set") as error:
                 owner.execute(f"SELECT * FROM {table.name}")  # type: ignore[call-overload]
-            assert refusal.value.sqlstate == SCOPE_NOT_SET
-            assert refusal.value.diag.message_hint is not None
+            assert error.value.sqlstate == SCOPE_NOT_SET
+            assert error.value.diag.message_hint is not None
         owner.execute("SELECT set_config('app.tenant_id', %s, false)", (str(world.a),))
         assert owner.execute("SELECT id FROM tenants").fetchall() == [(world.a,)]

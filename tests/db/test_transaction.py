@@ -169,7 +169,7 @@ def test_a_statement_that_takes_too_long_is_ended(opened: Open) -> None:
 # --- what is notified afterwards --------------------------------------------------------------------------------
 
 
-def test_due_jobs_are_told_of_after_the_commit_by_queue(opened: Open) -> None:
+def test_due_jobs_are_notified_after_the_commit_by_queue(opened: Open) -> None:
     reader, notified, seen = opened(), [], []
 
     def on_commit(notifications: Notifications) -> None:
@@ -220,7 +220,7 @@ def test_a_job_that_is_sent_with_the_commit_is_added_once_or_not_at_all(opened: 
     assert (row["id"], row["payload"], row["wake_at"]) == (job.id, job.payload, None)
 
 
-def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:
+def test_nothing_is_notified_of_what_did_not_happen(opened: Open) -> None:
     notified: list[Notifications] = []
     database = opened(on_commit=notified.append)
     with database.transaction(SYSTEM):
@@ -233,7 +233,7 @@ def test_nothing_is_told_of_what_did_not_happen(opened: Open) -> None:
     assert notified == []
 
 
-def test_a_job_that_was_there_already_is_not_told_of_again(opened: Open) -> None:
+def test_a_job_that_was_there_already_is_not_notified_again(opened: Open) -> None:
     notified: list[Notifications] = []
     database = opened(on_commit=notified.append)
     for _ in range(2):
@@ -251,10 +251,10 @@ def test_a_closed_port_is_database_unavailable() -> None:
         port = taken.getsockname()[1]
     database = Database(f"postgresql://nobody:hush@127.0.0.1:{port}/none", pool_size=1, new_id=uuid4)
     for attempt in (lambda: marks(database), database.connect):
-        with pytest.raises(DatabaseUnavailable, match="Postgres does not answer") as refusal:
+        with pytest.raises(DatabaseUnavailable, match="Postgres does not answer") as outage:
             attempt()
-        assert isinstance(refusal.value, Unavailable)
-        assert "hush" not in str(refusal.value)
+        assert isinstance(outage.value, Unavailable)
+        assert "hush" not in str(outage.value)
     database.close()
 
 

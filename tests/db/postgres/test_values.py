@@ -1,8 +1,10 @@
-"""Whatever a text or a JSON value holds, Postgres takes it and gives it back as `domain.text.storable` has it."""
+"""Postgres takes every text and JSON value of Python, and every value that it holds can be read."""
 
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 from sqlalchemy import insert, select
 
-from db.postgres.values import adapt
+from db.postgres.values import DEEPEST, UnreadableJson, adapt
 from db.queue.enqueue import NewJob
 from db.schema.concepts import generations
 from db.schema.tenants import tenants
@@ -83,3 +85,60 @@ def test_every_way_to_the_database_is_that_way(app: App, text: str) -> None:
     for job in (twins[0], by_itself, plain):
         assert job_row(app, job.id)["payload"] == {"text": clean, "number": None}
     assert job_row(app, plain.id)["job_type"] == job_row(app, by_itself.id)["job_type"] == clean
+
+
+# --- values that Postgres holds -------------------------------------------------------------------------------
+
+
+def read(app: App, expression: str) -> Any:
+    with app.db.transaction(SYSTEM) as tx:
+        return tx.driver.execute(f"SELECT {expression}".encode()).fetchall()[0][0]
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "1" + "]" * levels
+
+
+@pytest.mark.parametrize(
+    ("written", "year"),
+    [("infinity", 9999), ("-infinity", 1), ("4713-01-01 BC", 1), ("0044-03-15 BC", 1), ("294276-12-31Z", 9999)],
+)
+def test_a_time_that_python_has_not_is_the_nearest_that_it_has(app: App, written: str, year: int) -> None:
+    moment = read(app, f"'{written}'::timestamptz")
+    assert (moment.year, moment.tzinfo is not None) == (year, True)
+    for zone in ("Pacific/Kiritimati", "Pacific/Midway"):
+        assert moment.astimezone(ZoneInfo(zone))
+    assert read(app, f"'{written.removesuffix('Z')}'::date").year == year
+
+
+def test_other_times_are_read_as_ever(app: App) -> None:
+    assert read(app, "'2026-11-22 12:00:00.123456Z'::timestamptz") == datetime(2026, 11, 22, 12, 0, 0, 123456, UTC)
+    assert read(app, "'2026-11-22'::date") == date(2026, 11, 22)
+
+
+@pytest.mark.parametrize(
+    ("written", "readable"),
+    [
+        ("9" * 4300, True),
+        ("9" * 4301, False),
+        ('{"n": [-' + "9" * 5000 + "]}", False),
+        (nested(DEEPEST), True),
+        (nested(DEEPEST + 1), False),
+        (nested(2000), False),
+        ("[" + ", ".join(["[]"] * 1000) + "]", True),
+        ('"' + "[" * 1000 + '"', True),
+        ('{"a": "' + "[{" * 1000 + '"}', True),
+    ],
+    ids=str,
+)
+def test_json_that_python_does_not_read_is_its_text(app: App, written: str, readable: bool) -> None:
+    value = read(app, f"'{written}'::jsonb")
+    assert isinstance(value, UnreadableJson) is not readable
+    assert readable or value.replace(" ", "") == written.replace(" ", "")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text('ab[]{}"\\') | st.floats(-1e9, 1e9), st.lists))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+def test_other_json_is_read_as_ever(app: App, value: Any) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.driver.execute("SELECT %s::jsonb", (psycopg.types.json.Jsonb(value),)).fetchall() == [(value,)]

@@ -165,10 +165,10 @@ def clerk_events(crowd: Crowd) -> None:
 
 
 def keys(crowd: Crowd) -> None:
-    wish = {"name": "another", "scopes": ["account:read", "keys:write"]}
-    made = crowd.ask("POST", "/keys", 201, 422, json=wish)
+    key = {"name": "another", "scopes": ["account:read", "keys:write"]}
+    made = crowd.ask("POST", "/keys", 201, 422, json=key)
     if made and "id" in made:
-        crowd.api("POST", "/keys", made["key"], json=wish)
+        crowd.api("POST", "/keys", made["key"], json=key)
         crowd.ask("DELETE", f"/keys/{made['id']}", 204)
     crowd.ask("GET", "/user", 200)
 
@@ -180,9 +180,9 @@ def favorites_and_feedback(crowd: Crowd) -> None:
     with crowd.app.db.transaction(crowd.id) as tx:
         tx.generations.save(crowd.id, generation)
     crowd.ask("PUT", f"/generations/{generation_id}/favorite", 200, 404, json={"is_favorite": True})
-    given = {"generation_id": str(generation_id), "concept_id": "c1", "platform": "tiktok", "views": 1}
+    feedback = {"generation_id": str(generation_id), "concept_id": "c1", "platform": "tiktok", "views": 1}
     if next(crowd.numbers) % 3 == 0:
-        crowd.ask("POST", "/feedback", 201, 404, json=given)
+        crowd.ask("POST", "/feedback", 201, 404, json=feedback)
     crowd.ask("DELETE", f"/generations/{generation_id}", 204, 404, 409)
 
 
@@ -328,7 +328,7 @@ def test_a_new_link_waits_for_nobody_who_has_added_something_to_the_tenant(crowd
         saving.quota.settle(crowd.id, job_id, 1)
 
 
-def test_events_that_are_told_twice_at_once_are_stored_in_one_order(crowd: Crowd) -> None:
+def test_events_that_arrive_twice_at_once_are_stored_in_one_order(crowd: Crowd) -> None:
     """Each of two holds the first, and waits for one that is being stored, if they do not agree which is the first."""
 
     def tell(*names: str) -> None:
@@ -339,9 +339,9 @@ def test_events_that_are_told_twice_at_once_are_stored_in_one_order(crowd: Crowd
     with ThreadPoolExecutor(2) as pool:
         with crowd.app.db.transaction(SYSTEM) as tx:
             tx.events.add(new_id(), "stripe", "evt_m", {"id": "evt_m", "type": "plan.created"}, None)
-            told = [pool.submit(tell, "evt_a", "evt_m", "evt_z"), pool.submit(tell, "evt_z", "evt_m", "evt_a")]
+            futures = [pool.submit(tell, "evt_a", "evt_m", "evt_z"), pool.submit(tell, "evt_z", "evt_m", "evt_a")]
             until(lambda: waits_for_a_row(crowd, 2), "both to wait")
-        for each in told:
+        for each in futures:
             each.result()
 
 
@@ -350,12 +350,12 @@ def test_who_is_deleted_waits_for_a_tenant_without_holding_another_that_comes_af
 ) -> None:
     """The organization's tenant is the older one; the person's own is renamed, and keys are revoked in both."""
     member = clerk_membership(crowd.who, created_at=NOV_22)
-    told = [
+    events = [
         clerk_event("organization.created", clerk_organization(crowd.who, created_at=NOV_22), at=NOV_22),
         clerk_event("user.created", clerk_user(crowd.who, created_at=NOV_22), at=NOV_22),
         clerk_event("organizationMembership.created", member, at=NOV_22),
     ]
-    for n, body in enumerate(told):
+    for n, body in enumerate(events):
         crowd.run(a_clerk_event(crowd.app, body, f"msg_{n}"))
     gone = a_clerk_event(crowd.app, clerk_event("user.deleted", clerk_deleted_user(crowd.who), at=NOV_22), "msg_gone")
     deleting = threading.Thread(target=crowd.run, args=(gone,))

@@ -22,13 +22,13 @@ from tests.conftest import Servers
 PLACE = "postgresql://ada:s3cret@db.example.com:5433/shop"
 
 
-def told(url: str) -> dict[str, str]:
+def conninfo(url: str) -> dict[str, str]:
     """What libpq is to connect with, without what is always there."""
     found = {name: str(value) for name, value in conninfo_to_dict(parse(url).conninfo).items()}
     return {name: value for name, value in found.items() if name not in DEFAULTS}
 
 
-def refusal(url: str) -> str:
+def reason(url: str) -> str:
     with pytest.raises(UrlInvalid) as refused:
         parse(url)
     text = str(refused.value)
@@ -42,7 +42,7 @@ def refusal(url: str) -> str:
 
 def test_the_url_of_the_old_app_means_what_it_meant() -> None:
     url = f"{PLACE}?schema=public&pgbouncer=true&connection_limit=3&pool_timeout=20&statement_cache_size=0"
-    assert told(url) == told(PLACE)
+    assert conninfo(url) == conninfo(PLACE)
     found = parse(url)
     assert (found.pool_size, found.pool_timeout, found.pooled) == (3, 20, True)
     assert found.ignored == ("statement_cache_size: there is no cache of statements to size",)
@@ -60,21 +60,21 @@ def test_the_url_of_the_old_app_means_what_it_meant() -> None:
     ],
 )
 def test_parameters_of_libpq_reach_it(query: str, expected: dict[str, str]) -> None:
-    assert told(f"{PLACE}?{query}") == told(PLACE) | expected
+    assert conninfo(f"{PLACE}?{query}") == conninfo(PLACE) | expected
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+asyncpg"])
 def test_providers_and_libraries_have_names_of_their_own_for_it(scheme: str) -> None:
-    assert told(PLACE.replace("postgresql", scheme, 1)) == told(PLACE)
+    assert conninfo(PLACE.replace("postgresql", scheme, 1)) == conninfo(PLACE)
 
 
 @pytest.mark.parametrize("place", [PLACE, "postgresql://ada:s3cret@h1:5432,h2:5433/shop"])
-@pytest.mark.parametrize("said", ["target_session_attrs=any", "connect_timeout=15", "keepalives=0"])
-def test_what_is_usual_here_holds_where_the_url_says_nothing(place: str, said: str) -> None:
+@pytest.mark.parametrize("default", ["target_session_attrs=any", "connect_timeout=15", "keepalives=0"])
+def test_what_is_usual_here_holds_where_the_url_says_nothing(place: str, default: str) -> None:
     usual = {name: str(value) for name, value in DEFAULTS.items()}
     assert conninfo_to_dict(parse(place).conninfo).items() >= usual.items()
-    name, _, value = said.partition("=")
-    assert conninfo_to_dict(parse(f"{place}?{said}").conninfo).items() >= (usual | {name: value}).items()
+    name, _, value = default.partition("=")
+    assert conninfo_to_dict(parse(f"{place}?{default}").conninfo).items() >= (usual | {name: value}).items()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_pooler_is_known_by_the_name_that_its_provider_gives_it(host: str, poo
 def test_whatever_is_encoded_comes_out_as_it_was(word: str, other: str) -> None:
     other = other.replace("\0", "-").encode(errors="replace").decode()
     user, password, name = quote(word, safe=""), quote(other, safe=""), quote(word, safe="")
-    found = told(f"postgresql://{user}:{password}@h/{name}")
+    found = conninfo(f"postgresql://{user}:{password}@h/{name}")
     assert (found["user"], found["password"], found["dbname"]) == (word, other, word)
 
 
@@ -134,11 +134,11 @@ def test_whatever_is_encoded_comes_out_as_it_was(word: str, other: str) -> None:
     ],
 )
 def test_what_cannot_work_is_refused_with_what_to_write(url: str, text: str) -> None:
-    assert text in refusal(url)
+    assert text in reason(url)
 
 
 def test_all_faults_are_named_at_once() -> None:
-    text = refusal(f"{PLACE}?sslmode=requir&schema=shop&foo=1&pool_timeout=x")
+    text = reason(f"{PLACE}?sslmode=requir&schema=shop&foo=1&pool_timeout=x")
     assert [name in text for name in ("sslmode", "schema", "foo", "pool_timeout")] == [True] * 4
 
 

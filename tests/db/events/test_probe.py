@@ -109,11 +109,11 @@ def test_a_commit_that_hangs_takes_up_one_connection_however_often_one_asks(
     assert probe.ask() == OK
     with commits_hang(servers.postgres):
         answers: list[str] = []
-        askers = [threading.Thread(target=lambda: answers.append(probe.ask(0.2))) for _ in range(10)]
-        for asker in askers:
-            asker.start()
-        for asker in askers:
-            asker.join()
+        threads = [threading.Thread(target=lambda: answers.append(probe.ask(0.2))) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         assert answers == ["no answer to COMMIT: is a synchronous standby missing?"] * 10
         given_up = WriteProbe(connections.connect)
         assert given_up.ask(0.2).startswith("no answer to COMMIT")

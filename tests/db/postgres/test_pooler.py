@@ -17,7 +17,7 @@ from domain.errors import Unavailable
 from local.postgres import APP
 from tests.builders import a_tenant
 from tests.conftest import connection_to
-from tests.db.test_events import an_event
+from tests.db.events.test_writer import an_event
 from tests.pooler import ASK_EVERY_STATEMENT, NOT_RUN, OBSERVER, Pooler, find, pooling, version
 from tests.wait import until
 from workers.app import App
@@ -30,11 +30,11 @@ THREADS, TRANSACTIONS = 12, 40
 
 def named_statements() -> list[dict[str, Any]]:
     """Settings under which poolers are found: without statements by name, and with them where the version can."""
-    known: list[dict[str, Any]] = [{}]
+    options: list[dict[str, Any]] = [{}]
     program = find()
     if program is not None and version(program) >= (1, 21):
-        known = [{"max_prepared_statements": 0}, {"max_prepared_statements": 100}]
-    return known
+        options = [{"max_prepared_statements": 0}, {"max_prepared_statements": 100}]
+    return options
 
 
 @pytest.fixture(params=named_statements(), ids=str)
