@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
@@ -32,44 +33,53 @@ def methods(world: World) -> Iterator[tuple[str, str, Method]]:
                 yield group, name, method
 
 
-def known_of(world: World, owner: UUID) -> dict[str, Any]:
-    """What can be known of the rows of a tenant, by the names of their columns; ids also as `job_id`, `video_id`, …"""
-    known: dict[str, Any] = {}
+def values_of(world: World, owner: UUID) -> dict[str, Any]:
+    """Values of the rows of a tenant, by the names of their columns; ids also as `job_id`, `video_id`, …"""
+    values: dict[str, Any] = {}
     for table in TENANT_OWNED:
         row = world.row(owner, table)
-        known |= {name: value for name, value in row.items() if value is not None and name != "id"}
-        known |= {f"{word}_id": row["id"] for word in (table.name.rstrip("s"), table.name.split("_")[0]) if "id" in row}
-    return known | {"tenant_id": owner, "id": known["job_id"], "name": str(known["job_id"])}
+        values |= {name: value for name, value in row.items() if value is not None and name != "id"}
+        values |= {
+            f"{word}_id": row["id"] for word in (table.name.rstrip("s"), table.name.split("_")[0]) if "id" in row
+        }
+    return values | {"tenant_id": owner, "id": values["job_id"], "name": str(values["job_id"])}
 
 
-def argument(kind: Any, name: str, known: Mapping[str, Any]) -> Any:
-    """A value of this type: the one that is known under this name, or some other."""
+def argument(kind: Any, name: str, values: Mapping[str, Any]) -> Any:
+    """Return a value of this type: the tenant's own of this name, or some other."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
-        return known.get(name)
+        return values.get(name)
     if origin in (Union, types.UnionType):
-        return argument(next(each for each in inner if each is not type(None)), name, known)
+        return argument(next(each for each in inner if each is not type(None)), name, values)
     if origin is tuple:
-        return tuple(argument(each, name, known) for each in inner if each is not Ellipsis)
+        return tuple(argument(each, name, values) for each in inner if each is not Ellipsis)
     if origin in (Sequence, Collection, Iterable, list):
-        return [argument(inner[0], name, known)]
+        return [argument(inner[0], name, values)]
     if origin is frozenset:
-        return frozenset({argument(inner[0], name, known)})
+        return frozenset({argument(inner[0], name, values)})
     if Mapping in (origin, kind) or dict in (origin, kind):
         return {}
-    if inspect.isclass(kind) and isinstance(known.get(name), kind):
-        return known[name]
+    if getattr(kind, "_is_protocol", False):
+        getters = {each: value.fget for each, value in vars(kind).items() if isinstance(value, property)}
+        return SimpleNamespace(
+            **{each: argument(get_type_hints(get)["return"], each, values) for each, get in getters.items()}
+        )
+    if inspect.isclass(kind) and isinstance(values.get(name), kind):
+        return values[name]
     if inspect.isclass(kind) and issubclass(kind, enum.Enum):
         return next(iter(kind))
     if is_dataclass(kind) or hasattr(kind, "_fields"):
         hints = get_type_hints(kind)
         names = kind._fields if hasattr(kind, "_fields") else [each.name for each in fields(kind) if each.init]
         # A row that may hold others of its kind holds none.
-        return kind(**{each: argument(hints[each], each, known) for each in names if kind not in get_args(hints[each])})
+        return kind(
+            **{each: argument(hints[each], each, values) for each in names if kind not in get_args(hints[each])}
+        )
     if origin is Callable:
-        return lambda *_: known["id"]
+        return lambda *_: values["id"]
     plain: Mapping[Any, Any] = {
-        UUID: known["id"],
+        UUID: values["id"],
         str: "x",
         int: 1,
         float: 1.0,
@@ -82,14 +92,14 @@ def argument(kind: Any, name: str, known: Mapping[str, Any]) -> Any:
     return None if isinstance(kind, TypeVar) else plain[kind]
 
 
-def call(world: World, scope: Scope, group: str, name: str, method: Method, known: Mapping[str, Any]) -> Any:
-    """What the method returns; None if it refuses."""
+def call(world: World, scope: Scope, group: str, name: str, method: Method, values: Mapping[str, Any]) -> Any:
+    """Return the method's result, None if it raises."""
     hints = get_type_hints(method)
-    given = {each: argument(kind, each, known) for each, kind in hints.items() if each != "return"}
+    arguments = {each: argument(kind, each, values) for each, kind in hints.items() if each != "return"}
     returned = None
     with suppress(Refused, psycopg.IntegrityError), world.app.db.transaction(scope) as tx:  # a COMMIT may refuse too
         try:
-            returned = getattr(getattr(tx, group), name)(**given)
+            returned = getattr(getattr(tx, group), name)(**arguments)
             returned = list(returned) if isinstance(returned, Iterator) else returned
         except Exception as error:
             raise Refused from error
@@ -111,11 +121,11 @@ def rows_of(world: World, owner: UUID) -> list[Any]:
 
 
 def test_in_a_tenants_scope_no_query_reads_or_changes_anothers_rows(world: World) -> None:
-    known, before = known_of(world, world.b), rows_of(world, world.b)
+    values, before = values_of(world, world.b), rows_of(world, world.b)
     answers = 0
     for group, name, method in methods(world):
-        returned = call(world, world.a, group, name, method, known)
-        assert str(world.b) not in repr(returned), f"{group}.{name} told of another tenant: {returned}"
+        returned = call(world, world.a, group, name, method, values)
+        assert str(world.b) not in repr(returned), f"{group}.{name} returned rows of another tenant: {returned}"
         assert rows_of(world, world.b) == before, f"{group}.{name} changed another tenant's rows"
         answers += returned is not None
     assert answers > 40, "most of them did something"
@@ -123,16 +133,16 @@ def test_in_a_tenants_scope_no_query_reads_or_changes_anothers_rows(world: World
 
 def test_without_row_level_security_a_query_for_one_tenant_stays_with_that_tenant(world: World) -> None:
     """In the system scope, where the rule lets everything through: the queries' own conditions hold all the same."""
-    known, before = known_of(world, world.b) | {"tenant_id": world.a}, rows_of(world, world.b)
+    values, before = values_of(world, world.b) | {"tenant_id": world.a}, rows_of(world, world.b)
     of_a_tenant = [each for each in methods(world) if get_type_hints(each[2]).get("tenant_id") is UUID]
     for group, name, method in of_a_tenant:
-        returned = call(world, SYSTEM, group, name, method, known)
+        returned = call(world, SYSTEM, group, name, method, values)
         assert str(world.b) not in repr(returned), f"{group}.{name} told of another tenant: {returned}"
         assert rows_of(world, world.b) == before, f"{group}.{name} changed another tenant's rows"
     assert len(of_a_tenant) >= 10
 
 
-KNOWN_OUTSIDE = {
+NAMED_OUTSIDE = {
     "tenants_stripe_customer_id_key",
     "users_clerk_id_key",
     "api_keys_key_hash_key",
@@ -151,4 +161,4 @@ def test_nothing_unique_tells_whether_another_tenant_has_it(world: World) -> Non
     with world.app.db.transaction(SYSTEM) as tx:
         indexes = tx.driver.execute(query, ([table.name for table in TENANT_OWNED],)).fetchall()
     telling = {name for name, columns in indexes if "tenant_id" not in columns and columns not in (["id"], ["job_id"])}
-    assert telling == KNOWN_OUTSIDE
+    assert telling == NAMED_OUTSIDE
