@@ -23,7 +23,7 @@ Port = Annotated[
 
 
 def duration(text: str) -> timedelta:
-    """`90s`, `10m`, `2h`, `1d`, `1w`, or several: `1h30m`.
+    """Read `90s`, `10m`, `2h`, `1d`, `1w`, or several: `1h30m`.
 
     Raises:
         typer.BadParameter: it is none of these, or more than ten years.
@@ -38,7 +38,7 @@ def duration(text: str) -> timedelta:
 
 
 def moment(text: str) -> datetime:
-    """An ISO 8601 time, in UTC if it has no offset; or a Unix time, of which nine digits or more tell that it is one.
+    """Read an ISO 8601 time, in UTC if it has no offset, or a Unix time of nine digits or more.
 
     Raises:
         typer.BadParameter: it is not one, or no time in which this system could work.
@@ -60,7 +60,7 @@ def _moment(text: str) -> datetime:
 
 
 def existing(text: str) -> Path:
-    """A file or a pipe that is there and can be read; `-` is standard input.
+    """Return the path of a file or a pipe that is there and can be read; `-` is standard input.
 
     Raises:
         typer.BadParameter: it is not.
@@ -87,7 +87,7 @@ def one_of(choices: Iterable[str], value: str | None, hint: str, noun: str) -> N
 
 
 def parsed(text: str, name: str, *, hint: str) -> Any:
-    """Read JSON; `name` stands for it in the refusal.
+    """Read JSON; `name` stands for it in the error.
 
     Raises:
         typer.BadParameter: it is none, or none that Python and Postgres can hold.
@@ -106,7 +106,7 @@ def parsed(text: str, name: str, *, hint: str) -> Any:
 
 
 class NotANumber(ValueError):
-    """What JSON takes for a number, by its word or its size, and is none."""
+    """JSON takes it for a number, by its word or its size, and it is none."""
 
 
 def _no_number(word: str) -> float:
@@ -119,24 +119,24 @@ def _number(text: str) -> float:
 
 
 def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:
-    """The arguments of a job from `key=value` words (text, read by the job type itself) and a JSON object.
+    """Return the arguments of a job from `key=value` words (text, which the job type reads) and a JSON object.
 
     Raises:
         typer.BadParameter: a word has no `=`, the JSON is no object, or a key is given twice.
     """
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if payload is not None:
-        given = parsed(payload, "", hint="--payload")
-        if not isinstance(given, dict):
+        values = parsed(payload, "", hint="--payload")
+        if not isinstance(values, dict):
             raise typer.BadParameter("a JSON object is expected", param_hint="--payload")
     for word in words:
         key, separator, value = word.partition("=")
         if not separator or not key:
             raise typer.BadParameter(f"{word!r} has no `=`", param_hint="KEY=VALUE")
-        if key in given:
+        if key in values:
             raise typer.BadParameter(f"{key} is given twice", param_hint="KEY=VALUE")
-        given[key] = value
-    return given
+        values[key] = value
+    return values
 
 
 def person() -> str:

@@ -1,4 +1,4 @@
-"""The environment of each process that we start: what it needs, and no secret of another's.
+"""Makes the environment of each process that we start: what it needs, and no secret that only another uses.
 
 Whoever may trace a process reads its environment, and it is copied into crash reports. So a server gets what a program
 needs to run at all; our own processes get the settings, of the secrets only those that they use. The owner of the
@@ -25,10 +25,10 @@ SECRETS: Mapping[str, frozenset[str]] = {
     "YOUTUBE_API_KEY": frozenset({WORKER}),
     "GNEWS_API_KEY": frozenset({WORKER}),
 }
-"""Which processes use each of the settings that are secret. The other settings are everybody's."""
+"""The processes that use each of the secret settings. Every process gets the other settings."""
 
-KNOWN_TO_BE_SET = frozenset({"ANTHROPIC_API_KEY", "REDDIT_CLIENT_SECRET", "YOUTUBE_API_KEY", "GNEWS_API_KEY"})
-"""Secrets of which other processes know that they are set: which generators there are, that settings go together."""
+SHOWN_AS_SET = frozenset({"ANTHROPIC_API_KEY", "REDDIT_CLIENT_SECRET", "YOUTUBE_API_KEY", "GNEWS_API_KEY"})
+"""Secrets whose presence other processes see too: which generators there are, that settings go together."""
 
 KEPT_ELSEWHERE = "kept-from-this-process"
 
@@ -39,22 +39,24 @@ _ORDINARY = re.compile(
     re.IGNORECASE,
 )
 _LIBPQ = re.compile(r"PG[A-Z]+")
-"""What libpq reads, for the URL of a database that is not ours."""
+"""Variables that libpq reads, for the URL of a database that is not ours."""
 
 
-def environment_of_child(process: str, found: Mapping[str, str], *, foreign_database: bool) -> dict[str, str]:
-    """Return what a process that runs beside others on this machine gets of `found`."""
+def environment_of_child(process: str, environment: Mapping[str, str], *, foreign_database: bool) -> dict[str, str]:
+    """Return what a process that runs beside others on this machine gets of `environment`."""
     settings = {name.upper() for name in Settings.model_fields}
     kept = {
         name: value
-        for name, value in found.items()
+        for name, value in environment.items()
         if name.upper() in settings or _ORDINARY.fullmatch(name) or (foreign_database and _LIBPQ.fullmatch(name))
     }
     return without_secrets_of_others(process, kept)
 
 
-def without_secrets_of_others(process: str, found: Mapping[str, str]) -> dict[str, str]:
-    """Return `found` without the secrets that only other processes use."""
+def without_secrets_of_others(process: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` without the secrets that only other processes use."""
     others = {name for name, users in SECRETS.items() if process not in users}
-    told = {name: KEPT_ELSEWHERE for name, value in found.items() if name.upper() in others & KNOWN_TO_BE_SET and value}
-    return {name: value for name, value in found.items() if name.upper() not in others} | told
+    hidden = {
+        name: KEPT_ELSEWHERE for name, value in environment.items() if name.upper() in others & SHOWN_AS_SET and value
+    }
+    return {name: value for name, value in environment.items() if name.upper() not in others} | hidden

@@ -33,10 +33,12 @@ def explain(tenant_id: TenantId, as_json: AsJson = False) -> None:
     with session() as current:
         found = tenants.explain_quota(current, tenant_id)
     if as_json:
-        print_json({"tenant_id": tenant_id, "used": found.used, "remaining": found.remaining, "story": found.story})
+        print_json(
+            {"tenant_id": tenant_id, "used": found.used, "remaining": found.remaining, "sentences": found.sentences}
+        )
         return
     console().print(readable(found.name), style="bold")
-    for sentence in found.story:
+    for sentence in found.sentences:
         console().print(readable(sentence))
 
 

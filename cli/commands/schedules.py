@@ -46,7 +46,7 @@ def list_schedules(as_json: AsJson = False) -> None:
 
 
 @app.command("next")
-def next_fires(
+def next_runs(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Only this schedule; a wrong one lists them all.")
     ] = None,
@@ -56,7 +56,7 @@ def next_fires(
     """List the next runs, in UTC."""
     chosen = SCHEDULES if name is None else [_named(name)]
     now = datetime.now(UTC)
-    rows = [{"fire_at": fire_at, "name": each.name} for each in chosen for fire_at in islice(_fires(each, now), count)]
+    rows = [{"fire_at": fire_at, "name": each.name} for each in chosen for fire_at in islice(_runs(each, now), count)]
     rows.sort(key=lambda row: (row["fire_at"], row["name"]))
     show(rows[:count], ("fire_at", "name"), as_json=as_json, nothing="Nothing runs any more.")
 
@@ -99,12 +99,12 @@ def timetable(trigger: Any) -> str:
     return " ".join(fields[name] for name in ("minute", "hour", "day", "month", "day_of_week"))
 
 
-def _fires(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+def _runs(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     return runs_between(schedule.trigger, after, FOREVER)
 
 
 def _next_fire(schedule: Schedule, after: datetime) -> datetime | None:
-    return next(_fires(schedule, after), None)
+    return next(_runs(schedule, after), None)
 
 
 def _named(name: str) -> Schedule:

@@ -32,7 +32,7 @@ SUMMARY = """
   data       {home}
 
 Next, in another shell:
-{elsewhere}
+{export_line}
   viral info                       where everything is
   viral dev send-event clerk user.created --email ada@example.com
   viral tenants list
@@ -96,7 +96,7 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
         home = settings.viral_home.absolute()
         console().print(HEADING, style="bold")
         console().print(
-            SUMMARY.format(web=web_url, postgres=postgres, redis=redis, home=home, elsewhere=_elsewhere(home))
+            SUMMARY.format(web=web_url, postgres=postgres, redis=redis, home=home, export_line=_export_line(home))
         )
 
     return Supervisor(
@@ -108,14 +108,14 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
     ).run(announce)
 
 
-def _elsewhere(home: Path) -> str:
-    """What another shell, started where this one was, has to be told to find us."""
+def _export_line(home: Path) -> str:
+    """Return the line that another shell, started where this one was, needs to find us."""
     usual = home == (Path.cwd() / Settings.model_fields["viral_home"].default)
     return "" if usual else f"\n  export VIRAL_HOME={shlex.quote(str(home))}"
 
 
 def _web_port(settings: Settings, host: str, asked: int | None) -> int:
-    """The port asked for; PORT, or another free one if nobody asked. Free now is not free later: `web` looks again.
+    """Return the port asked for; PORT, or another free one if nobody asked. `web` looks again whether it is free.
 
     Raises:
         CannotListen: the port asked for is taken, or none can be had.

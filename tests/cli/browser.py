@@ -58,10 +58,10 @@ class Page:
 
     def complaints(self) -> list[str]:
         """Errors and warnings so far: the scripts', and the browser's own (a breach of a Content-Security-Policy)."""
-        said = [str(params["exceptionDetails"]) for params in self._all("Runtime.exceptionThrown")]
-        said += [str(params["args"]) for params in self._all("Runtime.consoleAPICalled") if params["type"] == "error"]
+        result = [str(params["exceptionDetails"]) for params in self._all("Runtime.exceptionThrown")]
+        result += [str(params["args"]) for params in self._all("Runtime.consoleAPICalled") if params["type"] == "error"]
         entries = [params["entry"] for params in self._all("Log.entryAdded")]
-        return said + [entry["text"] for entry in entries if entry["level"] in ("error", "warning")]
+        return result + [entry["text"] for entry in entries if entry["level"] in ("error", "warning")]
 
     def requested(self) -> list[str]:
         """The address of every request so far."""

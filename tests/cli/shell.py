@@ -26,7 +26,7 @@ PYTHONPATH = f"{ROOT}:{get_path('purelib')}"
 
 
 @dataclass(frozen=True)
-class Said:
+class Result:
     code: int
     out: str
     err: str
@@ -46,7 +46,7 @@ class Shell:
         self._patch = patch
         self._read = read
 
-    def __call__(self, *words: object, **environment: str) -> Said:
+    def __call__(self, *words: object, **environment: str) -> Result:
         with self._patch.context() as patch:
             for name in Settings.model_fields:
                 patch.delenv(name.upper(), raising=False)
@@ -58,27 +58,27 @@ class Shell:
             logs.configure("console", "WARNING")  # a command has its own idea, and this process lives on
         code = stopped.value.code or 0
         assert isinstance(code, int)
-        return Said(code, *self._read.readouterr())
+        return Result(code, *self._read.readouterr())
 
-    def done(self, *words: object, **environment: str) -> Said:
-        said = self(*words, **environment)
-        assert (said.code, said.err) == (0, ""), said
-        return said
+    def done(self, *words: object, **environment: str) -> Result:
+        result = self(*words, **environment)
+        assert (result.code, result.err) == (0, ""), result
+        return result
 
     def json(self, *words: object) -> Any:
         return json.loads(self.done(*words, "--json").out)
 
     def refused(self, *words: object, **environment: str) -> str:
         """The one line that says why."""
-        said = self(*words, **environment)
-        assert (said.code, said.out) == (1, ""), said
-        [line] = said.err.splitlines()
+        result = self(*words, **environment)
+        assert (result.code, result.out) == (1, ""), result
+        [line] = result.err.splitlines()
         return line
 
     def senseless(self, *words: object) -> str:
-        said = self(*words)
-        assert (said.code, said.out) == (2, ""), said
-        return said.err
+        result = self(*words)
+        assert (result.code, result.out) == (2, ""), result
+        return result.err
 
 
 def without_settings() -> dict[str, str]:

@@ -40,15 +40,15 @@ def test_a_key_is_made_listed_and_revoked(app: App, viral: Shell) -> None:
         key = tx.access.key(hash_of(text) or b"")
     assert key is not None
     assert (str(key.id), key.tenant_id) == (made["id"], tenant_id)
-    said = viral.done("keys", "revoke", made["id"], "--tenant", tenant_id).out
-    assert "revoked_at" in said
-    assert text not in said
+    result = viral.done("keys", "revoke", made["id"], "--tenant", tenant_id).out
+    assert "revoked_at" in result
+    assert text not in result
 
 
 def test_a_new_key_is_shown_for_copying(app: App, viral: Shell) -> None:
     tenant_id = a_tenant(app)
-    said = viral.done("keys", "create", "--tenant", tenant_id, "--name", "x", "--scope", "account:read")
-    [line] = [line for line in said.lines if hash_of(line)]
+    result = viral.done("keys", "create", "--tenant", tenant_id, "--name", "x", "--scope", "account:read")
+    [line] = [line for line in result.lines if hash_of(line)]
     assert line not in viral.done("keys", "list", "--tenant", tenant_id).out
 
 
@@ -65,11 +65,11 @@ def test_keys_that_cannot_be(app: App, viral: Shell) -> None:
 
 def test_a_good_token_is_accepted(nothing_runs: Shell) -> None:
     token = CLERK.token(NOW, o={"id": "org_1", "rol": "admin"})
-    said = nothing_runs.done("dev", "verify-token", "--at", AT, token, CLERK_JWT_KEY=CLERK.pem())
-    assert said.lines == ["accepted: user_ada in org_1 as admin, session sess_1, until 2027-01-15 08:01:00Z"]
+    result = nothing_runs.done("dev", "verify-token", "--at", AT, token, CLERK_JWT_KEY=CLERK.pem())
+    assert result.lines == ["accepted: user_ada in org_1 as admin, session sess_1, until 2027-01-15 08:01:00Z"]
     for at in (f"{NOW}.25", "2027-01-15 08:00", "2027-01-15T13:30+05:30"):
         assert (
-            nothing_runs.done("dev", "verify-token", "--at", at, token, CLERK_JWT_KEY=CLERK.pem()).lines == said.lines
+            nothing_runs.done("dev", "verify-token", "--at", at, token, CLERK_JWT_KEY=CLERK.pem()).lines == result.lines
         )
 
 
@@ -96,8 +96,8 @@ def test_the_keys_may_be_published(nothing_runs: Shell) -> None:
     with CLERK.serving() as url:
         words = ("dev", "verify-token", "--at", AT, CLERK.token(NOW))
         assert "TOKEN_ISSUER" in nothing_runs.refused(*words, CLERK_JWKS_URL=url)
-        said = nothing_runs.done(*words, CLERK_JWKS_URL=url, CLERK_ISSUER=CLERK.issuer)
-    assert len(said.lines) == 1
+        result = nothing_runs.done(*words, CLERK_JWKS_URL=url, CLERK_ISSUER=CLERK.issuer)
+    assert len(result.lines) == 1
     assert "UNAVAILABLE: Clerk's keys cannot be fetched: 127.0.0.1/" in nothing_runs.refused(*words, CLERK_JWKS_URL=url)
 
 

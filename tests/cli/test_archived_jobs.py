@@ -24,7 +24,7 @@ def archived(app: App) -> UUID:
     return job_id
 
 
-def test_it_is_shown_with_its_attempts_and_said_to_be_archived(viral: Shell, archived: UUID) -> None:
+def test_it_is_shown_with_its_attempts_as_archived(viral: Shell, archived: UUID) -> None:
     shown = [line.split() for line in viral.done("jobs", "show", archived).lines]
     assert ["status", "failed"] in shown
     assert ["archived", "yes"] in shown
@@ -35,8 +35,11 @@ def test_it_is_shown_with_its_attempts_and_said_to_be_archived(viral: Shell, arc
 
 
 def test_it_cannot_be_retried(viral: Shell, archived: UUID) -> None:
-    said = viral("jobs", "retry", archived)
-    assert (said.code, said.lines) == (1, [f"{archived}  it is archived, and only a failed or cancelled job can be"])
+    result = viral("jobs", "retry", archived)
+    assert (result.code, result.lines) == (
+        1,
+        [f"{archived}  it is archived, and only a failed or cancelled job can be"],
+    )
 
 
 def test_it_is_explained(viral: Shell, archived: UUID) -> None:

@@ -26,7 +26,7 @@ def viral(viral: Shell) -> Shell:
 
 
 @pytest.fixture
-def life(app: App) -> list[UUID]:
+def purchase_history(app: App) -> list[UUID]:
     """All events of a customer who was deleted and came back, applied. Returns their jobs."""
     begin(app)
     jobs = [a_stripe_event(app, body) for body in SCENARIOS["customer_deleted"](WHO, START, SOLD)]
@@ -57,12 +57,12 @@ def drop_all(app: App, most: int = 1000) -> None:
         )
 
 
-def test_a_replay_of_everything_changes_nothing(viral: Shell, app: App, life: list[UUID]) -> None:
+def test_a_replay_of_everything_changes_nothing(viral: Shell, app: App, purchase_history: list[UUID]) -> None:
     before = everything(app)
     names = [row["external_id"] for row in viral.json("events", "list")]
     replayed = viral.json("events", "replay", *names)
-    assert len({row["job_id"] for row in replayed}) == len(life)
-    assert drain(app) == len(life)
+    assert len({row["job_id"] for row in replayed}) == len(purchase_history)
+    assert drain(app) == len(purchase_history)
     assert everything(app) == before
 
 
@@ -98,22 +98,22 @@ def test_types_that_were_ignored_are_applied_by_a_release_that_has_learned_them(
     ]
 
 
-def test_what_an_event_said_cannot_be_replayed_when_it_is_dropped(viral: Shell, app: App, life: list[UUID]) -> None:
+def test_a_dropped_event_cannot_be_replayed(viral: Shell, app: App, purchase_history: list[UUID]) -> None:
     drop_all(app)
     name = viral.json("events", "list")[0]["external_id"]
-    said = viral("events", "replay", name)
-    assert (said.code, said.out) == (1, "")
-    assert f"what the event {name} said was dropped on" in said.err
+    result = viral("events", "replay", name)
+    assert (result.code, result.out) == (1, "")
+    assert f"what the event {name} said was dropped on" in result.err
     assert viral.json("events", "show", name)["dropped_at"]
     assert "not kept" in viral.done("events", "show", name).out
     assert drain(app) == 0
 
 
-def test_one_unknown_id_replays_none(viral: Shell, app: App, life: list[UUID]) -> None:
-    known = viral.json("events", "list")[0]["external_id"]
-    said = viral("events", "replay", known, "evt_nope")
-    assert (said.code, said.out) == (1, "")
-    assert "no event has the id evt_nope; nothing was replayed" in said.err
+def test_one_unknown_id_replays_none(viral: Shell, app: App, purchase_history: list[UUID]) -> None:
+    stored_id = viral.json("events", "list")[0]["external_id"]
+    result = viral("events", "replay", stored_id, "evt_nope")
+    assert (result.code, result.out) == (1, "")
+    assert "no event has the id evt_nope; nothing was replayed" in result.err
     assert drain(app) == 0
 
 
@@ -134,11 +134,11 @@ def test_flagged_events_are_listed(viral: Shell, app: App) -> None:
 
 def test_a_pause_of_collection_is_shown_and_explained(viral: Shell, app: App) -> None:
     begin(app)
-    told = SCENARIOS["collection_paused"](WHO, START, SOLD)[:4]
-    paused = told[3]["data"]
+    bodies = SCENARIOS["collection_paused"](WHO, START, SOLD)[:4]
+    paused = bodies[3]["data"]
     assert paused["object"]["pause_collection"]
     paused["previous_attributes"] = {"pause_collection": None}
-    for body in told:
+    for body in bodies:
         a_stripe_event(app, body)
     drain(app)
     since = "2027-02-04 12:00 UTC"
@@ -160,16 +160,16 @@ def test_a_change_that_is_not_paid_is_shown_and_explained(viral: Shell, app: App
     for body in (*SCENARIOS["a_checkout"](WHO, START, SOLD), declined):
         a_stripe_event(app, body)
     drain(app)
-    said = "AGENCY was ordered and is not paid: PRO was last paid for, and counts until it is."
-    assert said in viral.done("quota", "explain", TENANT).lines
-    assert viral.json("tenants", "show", TENANT)["not_paid"] == said
+    result = "AGENCY was ordered and is not paid: PRO was last paid for, and counts until it is."
+    assert result in viral.done("quota", "explain", TENANT).lines
+    assert viral.json("tenants", "show", TENANT)["not_paid"] == result
     assert [(row["flag"], row["detail"]) for row in viral.json("events", "list", "--flagged")] == [
         ("unpaid_change", "a change to AGENCY is not paid: the tenant has PRO, which was last paid for")
     ]
     assert "unpaid_change" in viral.done("events", "list", "--flagged").out
 
 
-def test_rebuilding_a_healthy_system_changes_nothing(viral: Shell, app: App, life: list[UUID]) -> None:
+def test_rebuilding_a_healthy_system_changes_nothing(viral: Shell, app: App, purchase_history: list[UUID]) -> None:
     before = everything(app)
     for options in ([], ["--apply"], ["--tenant", TENANT]):
         assert viral.json("billing", "rebuild", *options) == []
@@ -177,7 +177,9 @@ def test_rebuilding_a_healthy_system_changes_nothing(viral: Shell, app: App, lif
     assert viral.done("billing", "rebuild").lines == ["Mirror and plans are what the events say."]
 
 
-def test_rebuilding_leaves_to_the_mirror_what_events_say_no_more(viral: Shell, app: App, life: list[UUID]) -> None:
+def test_rebuilding_leaves_to_the_mirror_what_events_say_no_more(
+    viral: Shell, app: App, purchase_history: list[UUID]
+) -> None:
     before = everything(app)
     for oldest in (1, 2, 1000):
         drop_all(app, oldest)
@@ -185,7 +187,7 @@ def test_rebuilding_leaves_to_the_mirror_what_events_say_no_more(viral: Shell, a
         assert everything(app) == before
 
 
-def test_rebuilding_finds_and_mends_what_was_damaged(viral: Shell, app: App, life: list[UUID]) -> None:
+def test_rebuilding_finds_and_mends_what_was_damaged(viral: Shell, app: App, purchase_history: list[UUID]) -> None:
     before = everything(app)["state"]
     sql(app, "UPDATE tenants SET subscription_tier = 'AGENCY', monthly_quota = 500, stripe_customer_id = NULL")
     sql(app, "UPDATE stripe_subscriptions SET status = 'canceled' WHERE id = 'sub_1_2'")
@@ -212,9 +214,9 @@ def test_rebuilding_finds_and_mends_what_was_damaged(viral: Shell, app: App, lif
 
 
 def test_rebuilding_for_nobody_is_refused(viral: Shell) -> None:
-    said = viral("billing", "rebuild", "--tenant", UUID(int=404))
-    assert said.code == 1
-    assert "no tenant has the id" in said.err
+    result = viral("billing", "rebuild", "--tenant", UUID(int=404))
+    assert result.code == 1
+    assert "no tenant has the id" in result.err
 
 
 def test_what_a_body_did_not_carry_is_named_where_the_quota_is_explained(viral: Shell, app: App) -> None:
@@ -226,9 +228,9 @@ def test_what_a_body_did_not_carry_is_named_where_the_quota_is_explained(viral: 
     for body in bought:
         a_stripe_event(app, body)
     drain(app)
-    said = (
+    result = (
         "Not counted: 1 event that carries only a part of what Stripe tells of this customer, and could not be looked "
         "up yet (`viral events list --status parked`)."
     )
-    assert said in viral.done("quota", "explain", TENANT).lines
+    assert result in viral.done("quota", "explain", TENANT).lines
     assert [row["status"] for row in viral.json("events", "list", "--status", "parked")] == ["parked:incomplete"]

@@ -29,7 +29,7 @@ from domain.events.outcomes import Outcome, Status
 from domain.identity.people import ActiveMembership, Person, Role
 from simulators.stripe.events import stripe_event
 from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row, tenant
-from tests.cli.shell import NOWHERE, Said, Shell, a_process, working
+from tests.cli.shell import NOWHERE, Result, Shell, a_process, working
 from tests.conftest import Servers
 from tests.drain import drain as drain_app
 from tests.wait import until
@@ -94,8 +94,8 @@ def test_enqueue_prints_the_id_of_a_job_that_is_due_now(viral: Shell, app: App) 
 def test_arguments_can_be_json(viral: Shell, app: App) -> None:
     event_id = str(uuid4())
     payload = json.dumps({"event_id": event_id})
-    said = viral.json("jobs", "enqueue", "billing.apply_stripe_event", "--payload", payload)
-    assert job_row(app, UUID(said["id"]))["payload"] == {"event_id": event_id}
+    result = viral.json("jobs", "enqueue", "billing.apply_stripe_event", "--payload", payload)
+    assert job_row(app, UUID(result["id"]))["payload"] == {"event_id": event_id}
 
 
 def test_a_job_can_be_delayed_dated_and_preferred(viral: Shell, app: App) -> None:
@@ -189,9 +189,9 @@ def test_a_senseless_enqueue_says_what_would_make_sense(away: Shell, words: list
 
 
 def test_a_job_is_enqueued_although_redis_is_away(viral: Shell, app: App) -> None:
-    said = viral("jobs", "enqueue", "quota.reset_due", REDIS_URL="redis://127.0.0.1:1/0")
-    assert said.code == 0
-    assert job_row(app, UUID(said.out.strip()))["status"] == "pending"
+    result = viral("jobs", "enqueue", "quota.reset_due", REDIS_URL="redis://127.0.0.1:1/0")
+    assert result.code == 0
+    assert job_row(app, UUID(result.out.strip()))["status"] == "pending"
 
 
 # --- jobs list, show, retry, cancel
@@ -250,24 +250,27 @@ def test_failed_and_cancelled_jobs_are_retried(viral: Shell, app: App) -> None:
 
 def test_each_of_several_jobs_is_acted_on_and_one_in_the_wrong_state_fails_the_command(viral: Shell, app: App) -> None:
     failed, pending = a_failed_job(app), a_pending_job(app)
-    said = viral("jobs", "retry", pending, NOBODY, failed)
-    assert said.code == 1
-    assert said.lines == [
+    result = viral("jobs", "retry", pending, NOBODY, failed)
+    assert result.code == 1
+    assert result.lines == [
         f"{pending}  it is pending, and only a failed or cancelled job can be",
         f"{NOBODY}  there is no such job",
         f"{failed}  due again",
     ]
     drain_app(app)
-    said = viral("jobs", "cancel", pending)
-    assert (said.code, said.lines) == (1, [f"{pending}  it is completed, and only a pending or running job can be"])
+    result = viral("jobs", "cancel", pending)
+    assert (result.code, result.lines) == (1, [f"{pending}  it is completed, and only a pending or running job can be"])
 
 
 def test_a_job_is_not_retried_beside_a_live_one_of_its_key(viral: Shell, app: App) -> None:
     failed = a_failed_job(app)
     event = f"event_id={job_row(app, failed)['unique_key']}"
     [live] = viral.done("jobs", "enqueue", "billing.apply_stripe_event", event).lines
-    said = viral("jobs", "retry", failed)
-    assert (said.code, said.lines) == (1, [f"{failed}  the job {live} of the same key is live; it does the same work"])
+    result = viral("jobs", "retry", failed)
+    assert (result.code, result.lines) == (
+        1,
+        [f"{failed}  the job {live} of the same key is live; it does the same work"],
+    )
 
 
 # --- tenants, quota
@@ -324,10 +327,10 @@ def test_a_quota_is_explained_in_plain_words(viral: Shell, app: App) -> None:
     tenant_id = a_tenant(app, name="Ada's shop", quota_reset_at=datetime.now(UTC) + timedelta(days=3))
     with app.db.transaction(tenant_id) as tx:
         tx.quota.hold(tenant_id, uuid4(), 4, datetime.now(UTC))
-    told = viral.done("quota", "explain", tenant_id).out
-    assert told.startswith("Ada's shop\nOn FREE: 10 concepts a month.\n")
-    assert "4 were taken by a job." in told
-    assert "4 of these are held by a job at work" in told
+    explanation = viral.done("quota", "explain", tenant_id).out
+    assert explanation.startswith("Ada's shop\nOn FREE: 10 concepts a month.\n")
+    assert "4 were taken by a job." in explanation
+    assert "4 of these are held by a job at work" in explanation
     assert viral.json("quota", "explain", tenant_id)["remaining"] == 6
 
 
@@ -444,19 +447,19 @@ def test_the_doctor_finds_nothing_wrong_with_a_fresh_system(viral: Shell, app: A
     assert all(line.startswith("ok    ") for line in lines)
 
 
-def finding(said: Said, check: str) -> tuple[str, str]:
-    return next((each["state"], each["says"]) for each in json.loads(said.out) if each["check"] == check)
+def finding(result: Result, check: str) -> tuple[str, str]:
+    return next((each["state"], each["says"]) for each in json.loads(result.out) if each["check"] == check)
 
 
 def test_the_doctor_says_which_settings_are_missing(viral: Shell) -> None:
-    said = viral.done("doctor", "--json", STRIPE_WEBHOOK_SECRET="", STRIPE_PRO_PRICE_ID="")
-    assert finding(said, "STRIPE_WEBHOOK_SECRET")[0] == "warn"
-    assert finding(said, "STRIPE_{STARTER,PRO,AGENCY}_PRICE_ID")[0] == "warn"
-    assert finding(said, "CLERK_WEBHOOK_SIGNING_SECRET") == ("ok", "set")
-    assert finding(said, "CLERK_ISSUER") == ("ok", "set")
-    said = viral.done("doctor", "--json", CLERK_JWKS_URL="")
-    assert finding(said, "CLERK_JWKS_URL or CLERK_JWT_KEY")[0] == "warn"
-    assert finding(said, "workers") == ("warn", "none is alive, so jobs wait: start one with `viral worker`")
+    result = viral.done("doctor", "--json", STRIPE_WEBHOOK_SECRET="", STRIPE_PRO_PRICE_ID="")
+    assert finding(result, "STRIPE_WEBHOOK_SECRET")[0] == "warn"
+    assert finding(result, "STRIPE_{STARTER,PRO,AGENCY}_PRICE_ID")[0] == "warn"
+    assert finding(result, "CLERK_WEBHOOK_SIGNING_SECRET") == ("ok", "set")
+    assert finding(result, "CLERK_ISSUER") == ("ok", "set")
+    result = viral.done("doctor", "--json", CLERK_JWKS_URL="")
+    assert finding(result, "CLERK_JWKS_URL or CLERK_JWT_KEY")[0] == "warn"
+    assert finding(result, "workers") == ("warn", "none is alive, so jobs wait: start one with `viral worker`")
 
 
 def test_the_doctor_sums_up_the_connections(viral: Shell, database: str, owner_url: str) -> None:
@@ -476,28 +479,28 @@ def test_the_doctor_sums_up_the_connections(viral: Shell, database: str, owner_u
 
 
 def test_the_doctor_says_what_has_no_effect_in_the_url(viral: Shell, database_url: str) -> None:
-    said = viral.done("doctor", "--json", DATABASE_URL=f"{database_url}?schema=public&statement_cache_size=0")
-    assert finding(said, "DATABASE_URL") == (
+    result = viral.done("doctor", "--json", DATABASE_URL=f"{database_url}?schema=public&statement_cache_size=0")
+    assert finding(result, "DATABASE_URL") == (
         "ok",
         "set; without effect here: statement_cache_size: there is no cache of statements to size",
     )
 
 
 def test_the_doctor_looks_on_without_postgres_or_redis(viral: Shell) -> None:
-    said = viral("doctor", "--json", DATABASE_URL=NOWHERE, REDIS_URL="redis://:sekret@127.0.0.1:1/0")
-    assert said.code == 1
-    assert finding(said, "postgres")[0] == "fail"
-    assert finding(said, "redis")[0] == "warn"
-    assert "sekret" not in said.out + said.err
+    result = viral("doctor", "--json", DATABASE_URL=NOWHERE, REDIS_URL="redis://:sekret@127.0.0.1:1/0")
+    assert result.code == 1
+    assert finding(result, "postgres")[0] == "fail"
+    assert finding(result, "redis")[0] == "warn"
+    assert "sekret" not in result.out + result.err
 
 
 def test_the_doctor_sends_whoever_forgot_to_migrate_to_do_it(
     viral: Shell, servers: Servers, empty_database: str
 ) -> None:
     url = servers.postgres.url("viral_app", empty_database)
-    said = viral("doctor", "--json", DATABASE_URL=url)
-    assert said.code == 1
-    state, says = finding(said, "schema")
+    result = viral("doctor", "--json", DATABASE_URL=url)
+    assert result.code == 1
+    state, says = finding(result, "schema")
     assert state == "fail"
     assert "run `viral migrate`" in says
     assert "run `viral migrate`" in viral.refused("jobs", "list", DATABASE_URL=url)
@@ -508,9 +511,9 @@ def test_after_a_rollback_the_schema_may_be_newer_than_the_code(
 ) -> None:
     with psycopg.connect(owner_url, autocommit=True) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    said = viral("doctor", "--json")
-    assert said.code == 1
-    state, says = finding(said, "schema")
+    result = viral("doctor", "--json")
+    assert result.code == 1
+    state, says = finding(result, "schema")
     assert state == "fail"
     assert "at 9999, which this release does not know" in says
     assert "viral migrate" not in says
@@ -541,15 +544,17 @@ def unbound_url(servers: Servers, database: str, owner_url: str) -> Iterator[str
 
 
 def test_the_doctor_fails_an_owner_whom_row_level_security_does_not_bind(viral: Shell, unbound_url: str) -> None:
-    said = viral("doctor", "--json", DATABASE_URL=unbound_url)
-    assert said.code == 1
-    state, says = finding(said, "role")
+    result = viral("doctor", "--json", DATABASE_URL=unbound_url)
+    assert result.code == 1
+    state, says = finding(result, "role")
     assert state == "fail"
     assert says.startswith("careless owns the tables and is no member of viral_app: GRANT viral_app TO careless")
 
 
 @pytest.mark.parametrize("command", [("worker",), ("web",), ("scheduler",), ("jobs", "list")])
-def test_a_role_without_rights_is_told_in_one_line(viral: Shell, owner_url: str, command: tuple[str, ...]) -> None:
+def test_a_role_without_rights_is_explanation_in_one_line(
+    viral: Shell, owner_url: str, command: tuple[str, ...]
+) -> None:
     with psycopg.connect(owner_url, autocommit=True) as owner:
         owner.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM viral_app")
     process = a_process(viral.environment | {"PORT": "0"}, *command, stderr=subprocess.PIPE)
@@ -563,21 +568,21 @@ def test_a_role_without_rights_is_told_in_one_line(viral: Shell, owner_url: str,
 
 
 def test_migrate_fails_where_the_processes_would_refuse_to_work(viral: Shell, unbound_url: str) -> None:
-    said = viral("migrate", DATABASE_URL=unbound_url)
-    assert said.code == 1
-    assert "GRANT viral_app TO careless" in said.err
+    result = viral("migrate", DATABASE_URL=unbound_url)
+    assert result.code == 1
+    assert "GRANT viral_app TO careless" in result.err
 
 
 def test_the_doctor_names_what_waits_for_what_never_comes(viral: Shell, app: App) -> None:
     sql(app, "INSERT INTO job_queue (job_type, wake_at) VALUES ('upkeep.prune', '9998-01-01')")
     sql(app, "INSERT INTO job_queue (job_type, scheduled_for) VALUES ('of nobody', now() - interval '2 hours')")
     sql(app, "UPDATE tenants SET quota_reset_at = '9998-01-01' WHERE id = %s", a_tenant(app))
-    said = viral.done("doctor", "--json")
-    state, says = finding(said, "rows hold only what can be meant")
+    result = viral.done("doctor", "--json")
+    state, says = finding(result, "rows hold only what can be meant")
     assert state == "warn"
     assert "wake_at" in says
     assert "quota_reset_at" in says
-    assert finding(said, "types of waiting jobs")[1].startswith("1 of 'of nobody' waited for over an hour")
+    assert finding(result, "types of waiting jobs")[1].startswith("1 of 'of nobody' waited for over an hour")
 
 
 def a_lost_job(app: App) -> None:
@@ -591,7 +596,7 @@ def a_lost_job(app: App) -> None:
     )
 
 
-def an_overslept_job(app: App) -> None:
+def an_overdue_deferred_job(app: App) -> None:
     sql(app, "UPDATE job_queue SET wake_at = now() - interval '2 minutes' WHERE id = %s", a_pending_job(app))
 
 
@@ -627,7 +632,7 @@ def sql(app: App, statement: str, *values: object) -> None:
             "warn",
             "viral tenants list --deserted",
         ),
-        (an_overslept_job, "deferred jobs are woken within a minute", "warn", "viral scheduler"),
+        (an_overdue_deferred_job, "deferred jobs are woken within a minute", "warn", "viral scheduler"),
         (
             lambda app: a_tenant(app, quota_reset_at=datetime.now(UTC) - timedelta(hours=3)),
             "due quotas are reset within two hours",
@@ -649,30 +654,30 @@ def test_the_doctor_finds_what_a_sound_system_never_has(
 ) -> None:
     """A warning is no failure: it waits for a person, the system itself is sound."""
     provoke(app)
-    said = viral("doctor", "--json")
-    assert finding(said, check)[0] == state
-    assert advice in finding(said, check)[1]
-    assert said.code == (1 if "fail" in {each["state"] for each in json.loads(said.out)} else 0)
+    result = viral("doctor", "--json")
+    assert finding(result, check)[0] == state
+    assert advice in finding(result, check)[1]
+    assert result.code == (1 if "fail" in {each["state"] for each in json.loads(result.out)} else 0)
 
 
 # --- info, migrate, the settings
 
 
 def test_info_hides_passwords_from_people_and_tells_programs(viral: Shell, settings: Settings) -> None:
-    known = viral.json("info")
-    assert known == {
+    facts = viral.json("info")
+    assert facts == {
         "database_url": settings.direct_url,
         "app_database_url": settings.database_url,
         "redis_url": settings.redis_url,
         "web_url": "http://127.0.0.1:8000",
-        "version": known["version"],
+        "version": facts["version"],
     }
     shown = viral.done("info")
-    assert [line.split()[0] for line in shown.lines] == list(known)
+    assert [line.split()[0] for line in shown.lines] == list(facts)
     for url in (settings.direct_url, settings.database_url, settings.redis_url):
         assert url.partition("://")[2].partition("@")[0].partition(":")[2] not in shown.out
     assert shown.out.count(":***@") == 3
-    assert viral.done("--version").lines == [known["version"]]
+    assert viral.done("--version").lines == [facts["version"]]
 
 
 def test_migrating_twice_changes_nothing_more(viral: Shell, servers: Servers, empty_database: str) -> None:
@@ -692,15 +697,15 @@ def test_a_database_that_is_away_is_one_line(viral: Shell, command: tuple[str, .
     assert "sekret" not in line
 
 
-def test_all_faults_of_the_settings_are_told_at_once(nothing_runs: Shell, tmp_path: Path) -> None:
+def test_all_faults_of_the_settings_are_explanation_at_once(nothing_runs: Shell, tmp_path: Path) -> None:
     faulty = {"PORT": "abc", "LOG_FORMAT": "xml", "DATABASE_URL": "mysql://u:sekret@h/x"}
     for words in (("jobs", "list"), ("info",), ("doctor",), ("migrate",), ("web",), ("worker",), ("scheduler",)):
-        said = nothing_runs(*words, **faulty)
-        assert (said.code, said.out) == (1, "")
-        header, *faults = said.err.splitlines()
+        result = nothing_runs(*words, **faulty)
+        assert (result.code, result.out) == (1, "")
+        header, *faults = result.err.splitlines()
         assert header == "viral: these settings cannot be used:"
         assert [fault.split()[0] for fault in faults] == ["DATABASE_URL:", "PORT:", "LOG_FORMAT:", "REDIS_URL"]
-        assert "sekret" not in said.err
+        assert "sekret" not in result.err
 
 
 def test_without_a_database_the_way_out_is_one_line(nothing_runs: Shell, tmp_path: Path) -> None:
@@ -759,18 +764,18 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 def test_help_tells_everything_that_a_command_takes(nothing_runs: Shell) -> None:
     seen = 0
     for path, command in commands(get_command(shell)):
-        said = nothing_runs.done(*path, "--help")
-        assert said.out.startswith(f"Usage: {' '.join(('viral', *path))} ")
+        result = nothing_runs.done(*path, "--help")
+        assert result.out.startswith(f"Usage: {' '.join(('viral', *path))} ")
         for parameter in command.params:
             name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
-            assert name in said.out, (path, name)
+            assert name in result.out, (path, name)
             assert parameter.help, (path, name)
         assert command.help
-        assert said.out.replace("\n", "").isprintable(), path
-        assert "[[" not in said.out, path
-        assert "<list[" not in said.out.partition("Options:")[2], path
-        assert "{" not in said.out
-        assert "..." not in said.out.partition("Commands:")[2], "the first sentence fits its line"
+        assert result.out.replace("\n", "").isprintable(), path
+        assert "[[" not in result.out, path
+        assert "<list[" not in result.out.partition("Options:")[2], path
+        assert "{" not in result.out
+        assert "..." not in result.out.partition("Commands:")[2], "the first sentence fits its line"
         seen += 1
     assert seen > 20
 

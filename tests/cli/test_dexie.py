@@ -270,7 +270,7 @@ def test_the_keys_1_and_text_1_are_two_and_1_is_1_0(app: App, ada: UUID, order: 
     assert sorted(map(repr, back)) == sorted(map(repr, [number, "1", "1.0"]))
 
 
-def test_a_record_that_was_damaged_before_is_imported_and_said_so(
+def test_a_record_that_was_damaged_before_is_imported_and_reported_so(
     viral: Shell, ada: UUID, save: Save, tmp_path: Path
 ) -> None:
     concept = {"title": "Caf\ufffd", "caption": "a \\ufffd that is only written"}
@@ -280,10 +280,10 @@ def test_a_record_that_was_damaged_before_is_imported_and_said_so(
     report = viral.json("import-dexie", save(generations=[damaged, both, sound]), "--tenant", ada)
     assert outcomes(report) == [2, 1, 0, 0]
     first, second = report["records"]
-    said = "the export was damaged: U+FFFD stands for what was lost in"
-    assert (first["index"], first["outcome"], first["reason"]) == (0, "imported", f'{said} "concepts"')
+    result = "the export was damaged: U+FFFD stands for what was lost in"
+    assert (first["index"], first["outcome"], first["reason"]) == (0, "imported", f'{result} "concepts"')
     assert (second["index"], second["outcome"]) == (1, "coerced")
-    assert second["reason"] == f'a NUL character replaced by U+FFFD; {said} "mood"'
+    assert second["reason"] == f'a NUL character replaced by U+FFFD; {result} "mood"'
     assert exported(viral, ada, tmp_path)["generations"] == in_order([damaged, both, sound])
 
 
@@ -324,8 +324,8 @@ def test_no_more_than_a_few_records_are_in_memory_whatever_the_file_is(viral: Sh
     path = tmp_path / "hostile.json"
     with path.open("wb") as file:
         file.writelines(parts_of_a_hostile_file())
-    said, peak = peak_memory(viral.environment, "import-dexie", str(path), "--tenant", str(ada), "--json")
-    report = json.loads(said)
+    result, peak = peak_memory(viral.environment, "import-dexie", str(path), "--tenant", str(ada), "--json")
+    report = json.loads(result)
     assert outcomes(report) == [2, 4, 0, 7]
     refused = [(each["index"], each["reason"]) for each in report["records"] if each["outcome"] == "rejected"]
     too_large = "larger than 4,194,304 characters"
@@ -416,10 +416,10 @@ def test_a_new_tenant_is_made_for_it(viral: Shell, app: App, save: Save) -> None
 
 
 def test_a_dry_run_says_what_would_happen_and_changes_nothing(viral: Shell, ada: UUID, app: App, save: Save) -> None:
-    said = viral.done("import-dexie", save(TRICKY), "--tenant", ada, "--dry-run")
-    assert "generations  1         2        1        2" in said.lines
-    assert "generations[4] -: rejected: no id" in said.lines
-    assert "Nothing was changed: a dry run." in said.lines
+    result = viral.done("import-dexie", save(TRICKY), "--tenant", ada, "--dry-run")
+    assert "generations  1         2        1        2" in result.lines
+    assert "generations[4] -: rejected: no id" in result.lines
+    assert "Nothing was changed: a dry run." in result.lines
     with app.db.transaction(ada) as tx:
         assert tx.generations.history(ada).generations == []
 

@@ -29,8 +29,8 @@ def of_a_job(facts: dict[str, Any], **columns: Any) -> list[Reason]:
         **{"deadline_at": None, "cancel_requested_at": None, "worker_id": None, "crashes": 0},
     }
     usual: dict[str, Any] = {"workers": [a_worker()], "serving": 1, "ahead": NOBODY_AHEAD}
-    known = {"videos.render": 1}
-    return reasons(Facts(now=NOV_22, job=row | columns, version="1.0", payload_versions=known, **usual | facts))
+    versions = {"videos.render": 1}
+    return reasons(Facts(now=NOV_22, job=row | columns, version="1.0", payload_versions=versions, **usual | facts))
 
 
 def an_attempt(outcome: str, **columns: Any) -> dict[str, Any]:
@@ -176,10 +176,10 @@ def test_what_holds_a_job_back_is_the_reason(
     assert words in reason.says
 
 
-def test_everything_that_holds_a_job_back_is_told() -> None:
+def test_everything_that_holds_a_job_back_is_found() -> None:
     facts = {"queue_policy": {"paused_at": NOV_22, "max_running": 1}, "running": {TENANT: 1}}
-    told = of_a_job(facts, job_type="x.y", scheduled_for=NOV_22 + MINUTE)
-    assert [reason.code for reason in told] == ["unknown_type", "scheduled", "paused", "limit"]
+    found = of_a_job(facts, job_type="x.y", scheduled_for=NOV_22 + MINUTE)
+    assert [reason.code for reason in found] == ["unknown_type", "scheduled", "paused", "limit"]
 
 
 def test_a_limit_with_room_or_of_others_holds_nobody_back() -> None:
@@ -223,15 +223,15 @@ def test_nobody_to_work_on_it_is_a_reason_of_its_own(workers: list[dict[str, Any
 
 
 def test_what_sleeps_too_long_misses_a_scheduler() -> None:
-    told = of_a_job({"overslept": NOV_22 - 5 * MINUTE, "ahead": None}, wake_at=NOV_22 - 5 * MINUTE)
-    assert [reason.code for reason in told] == ["waiting", "no_scheduler"]
-    assert "viral scheduler" in told[1].advice
+    found = of_a_job({"overdue_since": NOV_22 - 5 * MINUTE, "ahead": None}, wake_at=NOV_22 - 5 * MINUTE)
+    assert [reason.code for reason in found] == ["waiting", "no_scheduler"]
+    assert "viral scheduler" in found[1].advice
 
 
 def test_a_job_that_was_asked_to_stop_while_it_ran_says_so_while_it_waits() -> None:
-    told = of_a_job({}, cancel_requested_at=NOV_22 - MINUTE)
-    assert "its next attempt will not begin" in told[-1].says
-    assert f"`viral jobs cancel {JOB}`" in told[-1].advice
+    found = of_a_job({}, cancel_requested_at=NOV_22 - MINUTE)
+    assert "its next attempt will not begin" in found[-1].says
+    assert f"`viral jobs cancel {JOB}`" in found[-1].advice
 
 
 def test_what_other_programs_named_cannot_break_a_line() -> None:

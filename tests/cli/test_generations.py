@@ -34,16 +34,16 @@ def test_what_a_job_made_can_be_read(viral: Shell, app: App, drain: Callable[[],
 
 
 def test_a_generation_that_is_not_there_is_one_line(viral: Shell) -> None:
-    said = viral("generations", "show", "00000000-0000-0000-0000-000000000000")
-    assert (said.code, said.err.count("\n")) == (1, 1)
-    assert "no generation has the id" in said.err
+    result = viral("generations", "show", "00000000-0000-0000-0000-000000000000")
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "no generation has the id" in result.err
 
 
 def test_a_tenant_gets_daily_concepts_at_an_hour_of_their_clock(viral: Shell, app: App) -> None:
     tenant_id = a_tenant(app)
-    said = viral("generations", "daily", tenant_id, "--hour", 7, "--zone", "Asia/Tokyo", "--region", "jp", "--json")
+    result = viral("generations", "daily", tenant_id, "--hour", 7, "--zone", "Asia/Tokyo", "--region", "jp", "--json")
     preferences = {"daily_enabled": True, "daily_hour": 7, "timezone": "Asia/Tokyo", "region": "JP", "daily_count": 5}
-    assert json.loads(said.out).items() >= preferences.items()
+    assert json.loads(result.out).items() >= preferences.items()
     assert tenant(app, tenant_id).items() >= preferences.items()
     viral("generations", "daily", tenant_id, "--off")
     assert tenant(app, tenant_id).items() >= (preferences | {"daily_enabled": False}).items()
@@ -58,9 +58,9 @@ def test_a_tenant_gets_daily_concepts_at_an_hour_of_their_clock(viral: Shell, ap
     ],
 )
 def test_preferences_that_make_no_sense_are_told(away: Shell, words: tuple[str, ...], why: str) -> None:
-    said = away("generations", "daily", "00000000-0000-0000-0000-000000000000", *words)
-    assert said.code == 2
-    assert why in said.err
+    result = away("generations", "daily", "00000000-0000-0000-0000-000000000000", *words)
+    assert result.code == 2
+    assert why in result.err
 
 
 def test_sources_that_nobody_asked(viral: Shell) -> None:
@@ -68,6 +68,6 @@ def test_sources_that_nobody_asked(viral: Shell) -> None:
 
 
 def test_a_source_that_does_not_exist_is_a_wrong_setting(viral: Shell) -> None:
-    said = viral("generations", "list", TREND_SOURCES="google-trends,myspace")
-    assert said.code == 1
-    assert "TREND_SOURCES: should name some of google-trends" in said.err
+    result = viral("generations", "list", TREND_SOURCES="google-trends,myspace")
+    assert result.code == 1
+    assert "TREND_SOURCES: should name some of google-trends" in result.err

@@ -27,13 +27,13 @@ def clerk(app: App, viral: Shell) -> Iterator[ClerkApiSimulator]:
 
 
 def test_it_reports_and_changes_nothing_until_it_is_told_to(app: App, viral: Shell, clerk: ClerkApiSimulator) -> None:
-    said = viral.done("identity", "reconcile")
-    assert [line.split()[:5] for line in said.lines[1:4]] == [
+    result = viral.done("identity", "reconcile")
+    assert [line.split()[:5] for line in result.lines[1:4]] == [
         ["person", "user_ada", "banned", "no", "yes"],
         ["organization", ADA.organization_id, "at", "Clerk", "-"],
         ["membership", clerk.memberships[0]["id"], "at", "Clerk", "-"],
     ]
-    assert said.lines[-1] == "Nothing was changed: --repair repairs the mirror."
+    assert result.lines[-1] == "Nothing was changed: --repair repairs the mirror."
     drain(app)
     assert not the_user(app)["banned"]
 
@@ -65,9 +65,9 @@ def test_who_is_banned_is_shown(app: App, viral: Shell) -> None:
         assert (shown["banned"], shown["own_tenant_id"], shown["memberships"]) == (True, str(tenant_id), [])
     assert "No memberships." in viral.done("users", "show", "user_ada").out
     assert viral.json("tenants", "show", tenant_id)["only_banned_people_answer"]
-    said = viral.done("tenants", "show", tenant_id)
+    result = viral.done("tenants", "show", tenant_id)
     assert (
-        "Whoever answers for this tenant is banned in Clerk: its keys are refused, daily concepts rest." in said.lines
+        "Whoever answers for this tenant is banned in Clerk: its keys are refused, daily concepts rest." in result.lines
     )
     assert "there is nobody with the id or address 'bob'" in viral.refused("users", "show", "bob")
 

@@ -24,7 +24,7 @@ from workers.engine.heartbeat import LEASE
 from workers.engine.job import Context, job
 from workers.engine.queues import QUEUES, notifications_key
 from workers.engine.runner import Runner
-from workers.jobs.generation import give_back
+from workers.jobs.generation import release_hold
 from workers.runtime.redis_client import connect
 
 TIMES = (
@@ -108,7 +108,7 @@ def honest(ctx: Context) -> None:
         pass
 
 
-@job("testing.paid", on_failure=give_back)
+@job("testing.paid", on_failure=release_hold)
 def paid(ctx: Context, tenant_id: UUID, count: int = 1) -> None:
     with ctx.begin() as tx:
         tx.quota.hold(tenant_id, ctx.job.id, count, ctx.now())

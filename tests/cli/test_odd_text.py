@@ -33,10 +33,10 @@ def undecodable(word: bytes) -> str:
     ids=" ".join,
 )
 def test_an_argument_that_is_no_text_is_refused_in_one_line(away: Shell, words: tuple[str, ...]) -> None:
-    said = away(*words)
+    result = away(*words)
     shown = repr(os.fsencode(next(word for word in words if not word.isascii()))).removeprefix("b")
-    assert (said.code, said.out) == (2, "")
-    assert said.err == f"viral: the argument {shown} is not UTF-8: write it as UTF-8 text\n"
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"viral: the argument {shown} is not UTF-8: write it as UTF-8 text\n"
 
 
 def test_what_a_payload_says_and_postgres_cannot_hold_is_replaced(viral: Shell, app: App) -> None:
@@ -76,7 +76,7 @@ def test_what_the_output_has_no_letter_for_is_escaped(environment: dict[str, str
     ascii_only = environment | {"PYTHONIOENCODING": "ascii"}
     table = a_process(ascii_only, "tenants", "list", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     as_json = a_process(ascii_only, "tenants", "list", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    said, errors = table.communicate(timeout=90)
+    result, errors = table.communicate(timeout=90)
     assert (table.returncode, errors) == (0, "")
-    assert r"Zo\xeb \U0001f3ac" in said
+    assert r"Zo\xeb \U0001f3ac" in result
     assert json.loads(as_json.communicate(timeout=90)[0])[0]["name"] == "Zoë 🎬"

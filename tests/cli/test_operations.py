@@ -91,8 +91,8 @@ def test_every_queue_is_listed_with_what_is_in_it(viral: Shell, app: App) -> Non
 
 def test_a_paused_queue_begins_no_job_until_it_is_resumed(viral: Shell, app: App) -> None:
     job_id = a_job(app)
-    said = viral.done("queues", "pause", "default").out
-    assert said == "default is paused; what runs goes on. To undo it: `viral queues resume default`\n"
+    result = viral.done("queues", "pause", "default").out
+    assert result == "default is paused; what runs goes on. To undo it: `viral queues resume default`\n"
     since = queue(viral, "default")["paused_at"]
     assert drain_app(app) == 0
     assert "already" in viral.done("queues", "pause", "default").out
@@ -113,8 +113,8 @@ def test_one_tenant_can_be_paused_in_a_queue(viral: Shell, app: App) -> None:
     assert heading == "Decided of single tenants"
     assert (header.split(), line.split()[:2]) == (["queue", "tenant_id", "paused_at"], ["default", str(ada)])
     viral.done("queues", "pause", "default")
-    said = viral.done("queues", "resume", "default", "--tenant", ada).out
-    assert "goes on, but the whole queue is paused: `viral queues resume default`" in said
+    result = viral.done("queues", "resume", "default", "--tenant", ada).out
+    assert "goes on, but the whole queue is paused: `viral queues resume default`" in result
     assert f"tenant {ada} in default is not paused" in viral.refused("queues", "resume", "default", "--tenant", ada)
 
 
@@ -221,7 +221,7 @@ def test_the_doctor_notices_that_no_scheduler_runs(viral: Shell, app: App) -> No
     seen_hours_ago(app, 3)
     assert verdict() == ("warn", "quota.reset_due is overdue, so none runs: start one with `viral scheduler`")
     a_calendar(app).fire()
-    assert verdict() == ("ok", "fires in time")
+    assert verdict() == ("ok", "runs every schedule in time")
 
 
 def finding(viral: Shell, check: str) -> tuple[str, str]:
@@ -233,7 +233,7 @@ def test_fires_of_a_time_to_come_are_told_before_and_after_they_are_set_aside(vi
     with app.db.transaction(SYSTEM) as tx:
         tx.schedule_runs.register("quota.reset_due", tx.now() + timedelta(days=400))
     assert schedule(viral)["overdue_since"] is not None
-    for fires in (1, 0):
+    for count in (1, 0):
         assert schedule(viral)["ahead"] == 1
         assert viral.done("schedules", "list").lines[-1] == (
             "Runs are recorded for a time still to come: a clock ran ahead, or a backup is of another time; "
@@ -241,8 +241,8 @@ def test_fires_of_a_time_to_come_are_told_before_and_after_they_are_set_aside(vi
         )
         state, says = finding(viral, "calendar")
         assert state == "warn"
-        assert says.startswith("fires of quota.reset_due are recorded for a time still to come")
-        assert a_calendar(app).fire() == fires
+        assert says.startswith("runs of quota.reset_due are recorded for a time still to come")
+        assert a_calendar(app).fire() == count
     assert schedule(viral)["overdue_since"] is None
 
 
@@ -250,11 +250,11 @@ def test_a_fire_whose_job_is_gone_is_told_until_the_next(viral: Shell, app: App)
     seen_hours_ago(app, 3)
     a_calendar(app).fire()
     assert schedule(viral)["last_job"] == "pending"
-    assert finding(viral, "calendar") == ("ok", "every last fire has its job, and none lies in the future")
+    assert finding(viral, "calendar") == ("ok", "every last run has its job, and none lies in the future")
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("DELETE FROM job_queue")
     assert schedule(viral)["last_job"] == "gone"
-    gone = "the job of the last fire of quota.reset_due is gone: `viral schedules fire NAME` makes another"
+    gone = "the job of the last run of quota.reset_due is gone: `viral schedules fire NAME` makes another"
     assert finding(viral, "calendar") == ("warn", gone)
 
 
@@ -504,11 +504,11 @@ def test_the_special_about_a_job_is_shown_where_there_is_something(viral: Shell,
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "result"),
     [(0.4, "0s"), (-3, "0s"), (59, "59s"), (184, "3m 4s"), (7200, "2h"), (7205, "2h"), (90000, "1d 1h")],
 )
-def test_a_span_is_told_in_its_two_largest_units(seconds: float, said: str) -> None:
-    assert span(timedelta(seconds=seconds)) == said
+def test_a_span_is_told_in_its_two_largest_units(seconds: float, result: str) -> None:
+    assert span(timedelta(seconds=seconds)) == result
 
 
 # --- retry, in order
@@ -520,13 +520,13 @@ def test_retried_jobs_of_one_ordering_key_run_in_their_order_however_they_are_na
     ordered = replace(app, job_types={"testing.ordered": probe})
     jobs = [a_job(app, job_type="testing.ordered", ordering_key="k") for _ in range(5)]
     sql(app, "UPDATE job_queue SET status = 'failed', completed_at = now()")
-    # A worker takes what it is rung for at once: none may be due before all are.
+    # A worker takes what it is notified of at once: none may be due before all are.
     named = [jobs[n] for n in (2, 1, 0, 4, 3)]
     with working(ordered):
-        said = viral.done("jobs", "retry", *named)
+        result = viral.done("jobs", "retry", *named)
         until(lambda: len(ran) == 5, "the jobs to run")
     assert ran == jobs
-    assert said.lines == [f"{job_id}  due again" for job_id in named]
+    assert result.lines == [f"{job_id}  due again" for job_id in named]
 
 
 def _note(ctx: Context, ran: list[UUID]) -> None:
@@ -543,9 +543,9 @@ def test_who_retries_a_job_is_told_that_later_ones_of_its_key_have_run(viral: Sh
     overtaken = "2 later jobs of its ordering key have run already"
     assert viral.json("jobs", "explain", first)["reasons"][-1]["code"] == "overtaken"
     assert [reason["code"] for reason in viral.json("jobs", "explain", other)["reasons"]] == ["failed"]
-    said = viral.done("jobs", "retry", first, other).lines
-    assert said[0].startswith(f"{first}  due again; {overtaken}")
-    assert said[1] == f"{other}  due again"
+    result = viral.done("jobs", "retry", first, other).lines
+    assert result[0].startswith(f"{first}  due again; {overtaken}")
+    assert result[1] == f"{other}  due again"
     assert overtaken in viral.json("jobs", "explain", first)["reasons"][-1]["says"]
 
 
@@ -575,9 +575,9 @@ def test_who_retries_a_job_is_told_that_later_ones_of_its_key_have_run(viral: Sh
 )
 def test_numbers_and_durations_out_of_bounds_make_no_sense(away: Shell, words: tuple[str, ...]) -> None:
     """Told before anything is asked of anybody, in one line that names the option."""
-    said = away.senseless(*words).splitlines()
-    assert said[-1].startswith("Error: Invalid value for ")
-    assert len(said) == 4
+    result = away.senseless(*words).splitlines()
+    assert result[-1].startswith("Error: Invalid value for ")
+    assert len(result) == 4
 
 
 @pytest.mark.parametrize("length", ["-PT1S", "-P1D", "P99999D"])
@@ -585,9 +585,9 @@ def test_a_job_is_not_pruned_by_what_is_no_age(viral: Shell, app: App, length: s
     old = a_job(app)
     sql(app, "UPDATE job_queue SET status = 'completed', completed_at = now() - interval '1 day'")
     with working(app):
-        said = viral("jobs", "enqueue", "upkeep.prune", f"older_than={length}", "--wait")
-    assert said.code == 1
-    assert "older_than is between 0 and 3650 days" in said.out
+        result = viral("jobs", "enqueue", "upkeep.prune", f"older_than={length}", "--wait")
+    assert result.code == 1
+    assert "older_than is between 0 and 3650 days" in result.out
     assert job_row(app, old)["status"] == "completed"
 
 

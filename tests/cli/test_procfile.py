@@ -107,9 +107,9 @@ def host(bin_folder: Path, tmp_path: Path, servers: Servers, empty_database: str
 
 def own_addresses() -> list[str]:
     """Addresses of this machine that `web` would not listen on by default, as a URL has them."""
-    known = [each for addresses in psutil.net_if_addrs().values() for each in addresses]
-    outer = [each.address for each in known if each.family == socket.AF_INET and each.address[:4] != "127."]
-    inner = ["[::1]" for each in known if each.address == "::1"]
+    addresses_here = [each for addresses in psutil.net_if_addrs().values() for each in addresses]
+    outer = [each.address for each in addresses_here if each.family == socket.AF_INET and each.address[:4] != "127."]
+    inner = ["[::1]" for each in addresses_here if each.address == "::1"]
     return outer + inner or ["127.0.0.2"]
 
 

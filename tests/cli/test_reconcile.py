@@ -39,9 +39,9 @@ def bought(selling: App, stripe: StripeSimulator, viral: Shell) -> tuple[UUID, U
 def test_it_reports_and_changes_nothing_until_it_is_told_to(
     selling: App, stripe: StripeSimulator, viral: Shell, bought: tuple[UUID, UUID]
 ) -> None:
-    said = viral.done("billing", "reconcile")
-    assert sum(line.startswith(("subscription", "invoice")) for line in said.lines) == 4
-    assert said.lines[-1] == "Nothing was changed: --repair repairs the mirror."
+    result = viral.done("billing", "reconcile")
+    assert sum(line.startswith(("subscription", "invoice")) for line in result.lines) == 4
+    assert result.lines[-1] == "Nothing was changed: --repair repairs the mirror."
     drain(selling)
     assert tenant(selling, bought[0])["subscription_tier"] == "FREE"
 

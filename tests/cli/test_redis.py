@@ -23,10 +23,10 @@ def own(tmp_path: Path) -> Iterator[RedisServer]:
 
 def verdict(viral: Shell, url: str) -> tuple[int, str, str]:
     """The exit code, and what the doctor says of Redis."""
-    said = viral("doctor", "--json", REDIS_URL=url)
-    assert said.err == ""
-    assert "kret" not in said.out
-    return said.code, *finding(said, "redis")
+    result = viral("doctor", "--json", REDIS_URL=url)
+    assert result.err == ""
+    assert "kret" not in result.out
+    return result.code, *finding(result, "redis")
 
 
 def test_a_redis_that_takes_writes_is_well_and_a_ping_is_not_enough(viral: Shell, own: RedisServer) -> None:
@@ -122,15 +122,15 @@ def test_a_ready_job_that_waits_beside_a_live_worker_is_found(viral: Shell, app:
     assert overdue(app) == 0, "the worker has only just begun"
     sql(app, "UPDATE workers SET started_at = started_at - interval '2 minutes'")
     assert overdue(app) == 1
-    said = viral.done("doctor", "--json")
-    state, says = finding(said, "a ready job is begun within a minute")
+    result = viral.done("doctor", "--json")
+    state, says = finding(result, "a ready job is begun within a minute")
     assert (state, says[:27]) == ("warn", "1 row contradicts it: more ")
     sql(app, "UPDATE workers SET draining = true WHERE id = %s", worker_id)
     assert overdue(app) == 0
 
 
 def test_a_job_that_waits_rightly_is_not(app: App) -> None:
-    """Paused, limited, behind another of its key, or awake only since that ended."""
+    """Paused, limited, behind another of its key, or ready only since that ended."""
     worker_id = a_worker(app)
     sql(app, "UPDATE workers SET started_at = started_at - interval '2 minutes'")
     ada, bob, eve = a_tenant(app), a_tenant(app), a_tenant(app)

@@ -33,13 +33,13 @@ class Started:
             self.processes[role] = stack.enter_context(a_process(environment, role, stdout=log, stderr=log))
             stack.callback(self.processes[role].kill)
 
-    def said(self, role: str) -> list[str]:
+    def written(self, role: str) -> list[str]:
         return (self._folder / role).read_text().splitlines()
 
     def events(self, role: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.said(role) if line.startswith("{")]
+        return [json.loads(line) for line in self.written(role) if line.startswith("{")]
 
-    def has_said(self, role: str, event: str, reason: str = "") -> bool:
+    def has_logged(self, role: str, event: str, reason: str = "") -> bool:
         return any(line["event"] == event and reason in line.get("reason", "") for line in self.events(role))
 
 
@@ -68,18 +68,18 @@ def test_on_a_server_that_only_reads_they_wait_say_why_and_begin_when_it_writes(
         with started(environment) as them:
             for role in ROLES:
                 until(
-                    lambda role=role: them.has_said(role, f"{role}.waits", "read-only"),  # type: ignore[misc]
+                    lambda role=role: them.has_logged(role, f"{role}.waits", "read-only"),  # type: ignore[misc]
                     f"{role} to say why it waits",
                 )
-            until(lambda: them.has_said("web", "web.ready"), "web to listen all the same")
+            until(lambda: them.has_logged("web", "web.ready"), "web to listen all the same")
             ready = httpx.get(f"http://127.0.0.1:{port}/readyz")
             assert (ready.status_code, ready.json()["postgres"]) == (503, "read-only")
             owner.execute("SET default_transaction_read_only = off")
             owner.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
             for role in ("worker", "scheduler"):
-                until(lambda role=role: them.has_said(role, f"{role}.ready"), f"{role} to begin")  # type: ignore[misc]
+                until(lambda role=role: them.has_logged(role, f"{role}.ready"), f"{role} to begin")  # type: ignore[misc]
             until(lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200, "readiness", every=0.2)
-            assert not any("Traceback" in str(them.said(role)) for role in ROLES)
+            assert not any("Traceback" in str(them.written(role)) for role in ROLES)
 
 
 def test_on_a_schema_of_a_newer_release_they_refuse_to_begin_until_somebody_goes_back(
@@ -91,14 +91,14 @@ def test_on_a_schema_of_a_newer_release_they_refuse_to_begin_until_somebody_goes
         for role in ROLES:
             assert them.processes[role].wait(60) == 1
         for role in ROLES:
-            [line] = [line for line in them.said(role) if "9999" in line]
+            [line] = [line for line in them.written(role) if "9999" in line]
             assert line.startswith("viral"), line
             assert line.endswith("run `viral migrate --allow-newer`")
-            assert "Traceback" not in str(them.said(role))
+            assert "Traceback" not in str(them.written(role))
     viral.done("migrate", "--allow-newer")
     with started(environment) as them:
         for role in ROLES:
-            until(lambda role=role: them.has_said(role, f"{role}.ready"), f"{role} to begin")  # type: ignore[misc]
+            until(lambda role=role: them.has_logged(role, f"{role}.ready"), f"{role} to begin")  # type: ignore[misc]
 
 
 def test_commands_say_in_one_line_that_the_database_takes_no_writes(viral: Shell, owner_url: str) -> None:
@@ -111,8 +111,8 @@ def test_commands_say_in_one_line_that_the_database_takes_no_writes(viral: Shell
 
 
 def writes(viral: Shell) -> tuple[int, str]:
-    said = viral("doctor", "--json")
-    return said.code, next((each["says"] for each in json.loads(said.out) if each["check"] == "writes"), "")
+    result = viral("doctor", "--json")
+    return result.code, next((each["says"] for each in json.loads(result.out) if each["check"] == "writes"), "")
 
 
 def test_the_doctor_names_what_keeps_an_event_from_being_stored(viral: Shell, servers: Servers, owner_url: str) -> None:

@@ -123,10 +123,10 @@ def test_no_list_or_page_obeys_what_is_in_the_rows(viral: Shell, planted: dict[s
     ids=lambda words: " ".join(words).replace(HOSTILE, "X").replace("\0", ""),
 )
 def test_what_was_typed_comes_back_visible(away: Shell, words: tuple[str, ...]) -> None:
-    said = away(*words)
-    assert said.code != 0
-    assert said.err
-    assert unseen(said.out + said.err) == set()
+    result = away(*words)
+    assert result.code != 0
+    assert result.err
+    assert unseen(result.out + result.err) == set()
 
 
 @given(rows)
@@ -184,11 +184,11 @@ def test_a_traceback_and_a_warning_are_visible_too(encoding: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", BREAKS], env=environment, capture_output=True, check=False
     )
-    said = done.stdout.decode(encoding) + done.stderr.decode(encoding)
+    result = done.stdout.decode(encoding) + done.stderr.decode(encoding)
     assert done.returncode == 1
-    assert "ValueError" in said
-    assert said.count(r"\x1b[31m\u202e\x9b\u2028\x07") >= 4
-    assert unseen(said) == set()
+    assert "ValueError" in result
+    assert result.count(r"\x1b[31m\u202e\x9b\u2028\x07") >= 4
+    assert unseen(result) == set()
 
 
 def test_an_id_is_parsed_before_it_is_shown(viral: Shell, planted: dict[str, Any]) -> None:

@@ -58,17 +58,17 @@ class Up:
     def started(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         run = self.start(*words, **environment)
         wanted = ("are up", "worker.ready", "scheduler.ready")
-        until(lambda: all(each in self.said() for each in wanted) or run.poll() is not None, "all to be up")
-        assert run.poll() is None, self.said()
+        until(lambda: all(each in self.written() for each in wanted) or run.poll() is not None, "all to be up")
+        assert run.poll() is None, self.written()
         self.processes()
         return run
 
-    def said(self) -> str:
+    def written(self) -> str:
         return self.log.read_text()
 
     def state(self) -> dict[str, Any]:
-        known: dict[str, Any] = json.loads((self.home / "state.json").read_text())
-        return known
+        state: dict[str, Any] = json.loads((self.home / "state.json").read_text())
+        return state
 
     def ports(self) -> list[int]:
         """Of the web server, Postgres and Redis."""
@@ -177,14 +177,14 @@ def all_is_applied(viral: Shell) -> bool:
 
 def test_a_taken_port_is_replaced_and_the_start_says_where_everything_is(running: Up) -> None:
     web, _, _ = running.ports()
-    said = running.said()
-    assert re.search(rf"^port \d+ is taken; the web server listens on {web}$", said, re.MULTILINE)
-    assert f"  web        http://127.0.0.1:{web}  (" in said
-    assert f"  data       {running.home}\n" in said
-    assert f"  export VIRAL_HOME='{running.home}'\n" in said
-    assert "Traceback" not in said
+    result = running.written()
+    assert re.search(rf"^port \d+ is taken; the web server listens on {web}$", result, re.MULTILINE)
+    assert f"  web        http://127.0.0.1:{web}  (" in result
+    assert f"  data       {running.home}\n" in result
+    assert f"  export VIRAL_HOME='{running.home}'\n" in result
+    assert "Traceback" not in result
     passwords = json.loads((running.home / "secrets.json").read_text()).values()
-    assert not any(password in said for password in passwords)
+    assert not any(password in result for password in passwords)
 
 
 SIGN_IN = "CLERK_JWKS_URL or CLERK_JWT_KEY"
@@ -227,11 +227,11 @@ def test_the_first_five_minutes(viral: Shell, tmp_path: Path) -> None:
 
 
 def test_info_says_where_everything_is(running: Up, viral: Shell) -> None:
-    told = viral.json("info")
+    output = viral.json("info")
     state = running.state()
     # Row-level security binds the owner as well: the URL that people are given names its scope.
     urls = state["urls"] | {"database_url": seeing_all_tenants(state["urls"]["database_url"])}
-    assert told == {**urls, "web_url": state["web_url"], "version": told["version"]}
+    assert output == {**urls, "web_url": state["web_url"], "version": output["version"]}
 
 
 def test_a_second_start_on_the_same_home_is_refused(running: Up, viral: Shell) -> None:
@@ -272,13 +272,13 @@ def test_ctrl_c_stops_all_in_order_and_the_next_start_has_the_data(
     assert up.left() == []
     assert not any(answers(port) for port in ports)
     assert not (up.home / "state.json").exists()
-    said = up.said()
-    assert re.findall(r"^viral     \| stopping (\w+) …$", said, re.MULTILINE) == ["scheduler", "worker", "web"]
-    assert "Traceback" not in said
+    result = up.written()
+    assert re.findall(r"^viral     \| stopping (\w+) …$", result, re.MULTILINE) == ["scheduler", "worker", "web"]
+    assert "Traceback" not in result
     assert "nothing runs under" in viral.refused("tenants", "list")
 
     run = up.started(PORT="0")
-    assert "schema: already at " in up.said()
+    assert "schema: already at " in up.written()
     assert viral.json("tenants", "show", tenant_id)["name"] == "ada@example.com"
     assert (up.home / "development.json").read_text() == secrets
     assert interrupted(run) == 0
@@ -326,16 +326,16 @@ def test_each_process_knows_the_secrets_that_it_uses_and_no_others(up: Up) -> No
     secrets = PLANTED | {"owner": of["database_url"], "app": of["app_database_url"], "redis": of["redis_url"]}
     del secrets["REDDIT_CLIENT_ID"]
     superuser = json.loads((up.home / "secrets.json").read_text())["postgres"]
-    known: dict[str, set[str]] = {}
+    state: dict[str, set[str]] = {}
     for process in psutil.Process(run.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             words = process.cmdline()
             text = "\0".join([*words, *(f"{name}={value}" for name, value in process.environ().items())])
             kind = next((each for each in ("web", "workers", "scheduler") if each in words), "server")
-            known.setdefault(kind, set()).update(name for name, secret in secrets.items() if secret in text)
+            state.setdefault(kind, set()).update(name for name, secret in secrets.items() if secret in text)
             assert superuser not in text, words
     shared = {"app", "redis"}
-    assert known == {
+    assert state == {
         "server": set(),
         "scheduler": shared,
         "web": shared | {"STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "CLERK_WEBHOOK_SIGNING_SECRET"},
@@ -348,7 +348,9 @@ def test_a_port_that_was_asked_for_and_is_taken_ends_the_start(up: Up) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert up.start("--port", str(port)).wait(timeout=90) == 1
-    assert up.said() == f"viral: port {port} is taken: stop what listens there, or choose another with --port or PORT\n"
+    assert (
+        up.written() == f"viral: port {port} is taken: stop what listens there, or choose another with --port or PORT\n"
+    )
     assert up.left() == []
     assert not (up.home / "state.json").exists()
 

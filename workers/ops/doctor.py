@@ -96,8 +96,8 @@ def examine(settings: Settings, calendar: Sequence[Timetable]) -> list[Finding]:
 def _attempt(check: str, look: Callable[[], Verdict]) -> Finding:
     try:
         state, says = look()
-    except RoleRefused as refusal:  # the server answers, and we must not work there
-        return {"check": "role", "state": "fail", "says": str(refusal)}
+    except RoleRefused as error:  # the server answers, and we must not work there
+        return {"check": "role", "state": "fail", "says": str(error)}
     except Exception as error:
         state, says = "fail", " ".join(str(error).split()) or type(error).__name__
     return {"check": check, "state": state, "says": says}
@@ -257,7 +257,7 @@ def _scheduler(calendar: Sequence[Timetable], app: App) -> Verdict:
     late = [each.name for each in calendar if each.overdue_since(last, now)]
     if late:
         return "warn", f"{', '.join(late)} is overdue, so none runs: start one with `viral scheduler`"
-    return "ok", "fires in time"
+    return "ok", "runs every schedule in time"
 
 
 def _calendar(calendar: Sequence[Timetable], app: App) -> Verdict:
@@ -268,14 +268,14 @@ def _calendar(calendar: Sequence[Timetable], app: App) -> Verdict:
     names, wrong = {each.name for each in calendar}, []
     if gone := sorted(names & {name for name, fire in made.items() if fire.status is None}):
         wrong.append(
-            f"the job of the last fire of {', '.join(gone)} is gone: `viral schedules fire NAME` makes another"
+            f"the job of the last run of {', '.join(gone)} is gone: `viral schedules fire NAME` makes another"
         )
     if early := sorted(names & ahead.keys()):
         wrong.append(
-            f"fires of {', '.join(early)} are recorded for a time still to come (a clock ran ahead, or a backup is of "
+            f"runs of {', '.join(early)} are recorded for a time still to come (a clock ran ahead, or a backup is of "
             "another time): the schedules go on by the clock of the database"
         )
-    return ("warn", "; ".join(wrong)) if wrong else ("ok", "every last fire has its job, and none lies in the future")
+    return ("warn", "; ".join(wrong)) if wrong else ("ok", "every last run has its job, and none lies in the future")
 
 
 def _zones(app: App) -> Verdict:

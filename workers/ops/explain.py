@@ -50,7 +50,7 @@ class Facts:
     running: Mapping[UUID | None, int] = field(default_factory=dict)
     order_ahead: Holder | None = None
     ahead: Ahead | None = None
-    overslept: datetime | None = None
+    overdue_since: datetime | None = None
     redis: Reason | None = None
     later: int = 0
 
@@ -102,7 +102,7 @@ def _gather(app: App, job_id: UUID, redis: Reason | None) -> Facts:
             running=tx.explain.running(job["queue"]),
             order_ahead=tx.explain.same_key_ahead(job),
             ahead=tx.explain.ahead(job, TENANT_WEIGHTS),
-            overslept=tx.explain.overdue_since(PATIENCE),
+            overdue_since=tx.explain.overdue_since(PATIENCE),
             redis=redis,
         )
 
@@ -341,8 +341,9 @@ def _unattended(facts: Facts) -> Iterator[Reason]:
     if job["cancel_requested_at"] is not None:
         says = f"somebody asked it to stop at {_when(facts, 'cancel_requested_at')}: its next attempt will not begin"
         yield Reason("cancel_requested", says, f"to cancel it now: `viral jobs cancel {job['id']}`")
-    if facts.overslept is not None:
-        says = f"no scheduler seems to run: what should have been woken at {_ago(facts, facts.overslept)} sleeps still"
+    if facts.overdue_since is not None:
+        since = _ago(facts, facts.overdue_since)
+        says = f"no scheduler seems to run: a job that should have been woken at {since} is still deferred"
         yield Reason("no_scheduler", says, "start one with `viral scheduler`")
     if facts.serving or job["scheduled_for"] > facts.now:
         return

@@ -20,7 +20,7 @@ class QuotaExplanation:
     name: str
     used: int
     remaining: int
-    story: list[str]
+    sentences: list[str]
 
 
 def find_with_people(app: App, tenant_id: UUID) -> Row:
@@ -90,5 +90,5 @@ def explain_quota(app: App, tenant_id: UUID) -> QuotaExplanation:
             tx.events.waiting("stripe", why, about) for why in (Status.PARKED_INCOMPLETE, Status.PARKED_UNFETCHABLE)
         ]
     behind = replace(behind, waiting=sum(map(len, parked)))
-    story = explain(plan, quota, entries, held, now, behind=behind)
-    return QuotaExplanation(tenant["name"], quota.used, quota.available(now), story)
+    sentences = explain(plan, quota, entries, held, now, behind=behind)
+    return QuotaExplanation(tenant["name"], quota.used, quota.available(now), sentences)
