@@ -144,6 +144,13 @@ def test_jobs_see_only_their_declaration_and_the_rules(graph: ImportGraph) -> No
     assert strays == []
 
 
+def test_no_command_opens_a_transaction(graph: ImportGraph) -> None:
+    """What a command needs is a function with a name, below it, where the operator's page finds it too."""
+    commands = [module for module in ours(graph) if module.startswith("cli.commands.")]
+    assert commands
+    assert [module for module in commands if "db.transaction" in graph.find_modules_directly_imported_by(module)] == []
+
+
 def test_no_module_is_part_of_a_circle(graph: ImportGraph) -> None:
     def reaches_itself(module: str) -> bool:
         direct = graph.find_modules_directly_imported_by(module)

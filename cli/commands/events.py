@@ -83,15 +83,10 @@ def replay(
     """
     if sum((bool(event_ids), parked is not None, ignored is not None)) != 1:
         raise typer.BadParameter("name events by their ids, or --parked REASON, or --ignored TYPE: one of the three")
-    nothing = "No event is parked for that."
+    reason = "" if parked == "any" else parked
     with session() as current:
-        if parked is not None:
-            replayed = events.replay_parked(current, "" if parked == "any" else parked, limit)
-        elif ignored is not None:
-            replayed = events.replay_ignored(current, ignored, limit)
-            nothing = "No event that is still kept was ignored for that."
-        else:
-            replayed = events.replay(current, event_ids or ())
+        replayed = events.replay(current, event_ids or (), parked=reason, ignored=ignored, limit=limit)
+    nothing = "No event is parked for that." if ignored is None else "No event that is still kept was ignored for that."
     show([vars(each) for each in replayed], REPLAYED, as_json=as_json, nothing=nothing)
 
 

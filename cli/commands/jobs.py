@@ -116,7 +116,7 @@ def list_jobs(
 def show_job(job_id: JobId, as_json: AsJson = False) -> None:
     """Show one job, and each of its attempts that did not complete."""
     with session() as current:
-        row = jobs.find_with_attempts(current, job_id)
+        row = jobs.find(current, job_id, attempts=True)
     if as_json:
         print_json(row)
         return

@@ -12,7 +12,7 @@ from db.ops.health import INVARIANTS
 from db.postgres.connection import TransactionSettings
 from db.postgres.url import parse
 from db.security import RoleRefused, lacking
-from db.transaction import SYSTEM
+from db.transaction import SYSTEM, Tx
 from domain.concepts.timing import is_zone
 from domain.ops.connections import of_fleet
 from domain.text.readable import readable, shortened
@@ -30,6 +30,7 @@ LOCKED_AFTER = timedelta(seconds=2)
 
 Finding = dict[str, str]
 Verdict = tuple[str, str]
+Check = Callable[[App, Tx], Verdict]
 
 ABOUT = {
     "no job waits for a person": "see `viral jobs list --status failed`",
@@ -62,45 +63,46 @@ SHOWN = 5
 def examine(settings: Settings, calendar: Sequence[Timetable]) -> list[Finding]:
     """Run every check and return its name, its state (`ok`, `warn`, `fail`) and a sentence.
 
-    No finding is raised as an error.
+    No finding is raised as an error. Checks that another one's failure makes pointless are left out.
     """
     app = build(settings, name="viral doctor", pool_size=1, transactions=TransactionSettings(lock_timeout=LOCKED_AFTER))
+    attempt = partial(_attempt, app)
     try:
-        postgres = _attempt("postgres", partial(_postgres, app))
-        findings = [*_configuration(settings), postgres, _attempt("redis", partial(_redis, app))]
+        postgres = attempt("postgres", _postgres)
+        findings = [*_configuration(settings), postgres, attempt("redis", _redis)]
         if postgres["state"] == "fail":
             return findings
-        role = _attempt("role", partial(_role, app))
-        findings.append(role)
+        findings.append(role := attempt("role", _role))
         if role["state"] == "fail":
             return findings
-        schema = _attempt("schema", partial(_schema, app))
-        findings += [schema, _attempt("connections", partial(_connections, app))]
+        schema = attempt("schema", _schema)
+        findings += [schema, attempt("connections", _connections)]
         if schema["state"] == "fail":
             return findings
-        for name, look in (
-            ("writes", _writes),
-            ("workers", _workers),
-            ("scheduler", partial(_scheduler, calendar)),
-            ("calendar", partial(_calendar, calendar)),
-            ("time zones", _zones),
-            ("types of waiting jobs", _types),
-        ):
-            findings.append(_attempt(name, partial(look, app)))
-        findings += [_attempt(name, partial(_invariant, app, name)) for name in INVARIANTS]
-        return [*findings, _attempt("rows hold only what can be meant", partial(_odd_rows, app))]
+        return [
+            *findings,
+            attempt("writes", _writes),
+            attempt("workers", _workers),
+            attempt("scheduler", partial(_scheduler, calendar)),
+            attempt("calendar", partial(_calendar, calendar)),
+            attempt("time zones", _zones),
+            attempt("types of waiting jobs", _types),
+            *(attempt(name, partial(_invariant, name)) for name in INVARIANTS),
+            attempt("rows hold only what can be meant", _odd_rows),
+        ]
     finally:
         app.close()
 
 
-def _attempt(check: str, look: Callable[[], Verdict]) -> Finding:
+def _attempt(app: App, name: str, check: Check) -> Finding:
     try:
-        state, says = look()
+        with app.db.transaction(SYSTEM) as tx:  # it connects when it is first used: not for Redis, say
+            state, says = check(app, tx)
     except RoleRefused as error:  # the server answers, and we must not work there
         return {"check": "role", "state": "fail", "says": str(error)}
     except Exception as error:
         state, says = "fail", " ".join(str(error).split()) or type(error).__name__
-    return {"check": check, "state": state, "says": says}
+    return {"check": name, "state": state, "says": says}
 
 
 def _configuration(settings: Settings) -> Iterator[Finding]:
@@ -138,16 +140,15 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
         yield {"check": name, "state": state, "says": says}
 
 
-def _postgres(app: App) -> Verdict:
-    with app.db.transaction(SYSTEM) as tx:
-        server = tx.health.identity()
+def _postgres(app: App, tx: Tx) -> Verdict:
+    server = tx.health.identity()
     if not server.durable:
         return "warn", f"version {server.version}, with synchronous_commit off: what was answered with 200 can be lost"
     pooler = ", through a pooler: no statements are prepared by name" if server.pooled else ""
     return "ok", f"version {server.version} answers{pooler}"
 
 
-def _redis(app: App) -> Verdict:
+def _redis(app: App, tx: Tx) -> Verdict:
     """A Redis that is merely away is a warning: no work is lost."""
     server = _redis_server(app.notifier)
     if server.get("cluster_enabled"):
@@ -187,7 +188,7 @@ def _redis_doubts(server: Mapping[str, Any]) -> Iterator[str]:
         yield f"{used / most:.0%} of its maxmemory is used: above that it refuses writes"
 
 
-def _writes(app: App) -> Verdict:
+def _writes(app: App, tx: Tx) -> Verdict:
     with closing(WriteProbe(app.db.connect)) as probe:
         answer = probe.ask(WRITE_WITHIN)
     if answer != OK:
@@ -195,9 +196,8 @@ def _writes(app: App) -> Verdict:
     return "ok", "an event would be stored"
 
 
-def _schema(app: App) -> Verdict:
-    with app.db.transaction(SYSTEM) as tx:
-        found = tx.health.schema()
+def _schema(app: App, tx: Tx) -> Verdict:
+    found = tx.health.schema()
     try:
         check(found)
     except SchemaNewer:
@@ -209,10 +209,9 @@ def _schema(app: App) -> Verdict:
     return "ok", f"at {found.revision}, as this code expects"
 
 
-def _role(app: App) -> Verdict:
-    with app.db.transaction(SYSTEM) as tx:
-        server = tx.health.identity()
-        missing = tx.health.missing_rights()
+def _role(app: App, tx: Tx) -> Verdict:
+    server = tx.health.identity()
+    missing = tx.health.missing_rights()
     if server.unbound:
         return "fail", f"{server.role} is not bound by row-level security: let DATABASE_URL connect as viral_app"
     if missing:
@@ -222,12 +221,11 @@ def _role(app: App) -> Verdict:
     return "ok", f"{server.role} is bound by row-level security"
 
 
-def _connections(app: App) -> Verdict:
-    """A web dyno, a scheduler, and as many worker processes as are alive, but at least those of one dyno."""
+def _connections(app: App, tx: Tx) -> Verdict:
+    """Count for a web dyno, a scheduler, and as many worker processes as are alive, but at least those of one dyno."""
     settings = app.settings
-    with app.db.transaction(SYSTEM) as tx:
-        server, pooled = tx.health.connections(), tx.driver.pooled
-        alive = sum(row["alive"] for row in tx.workers.all())
+    server, pooled = tx.health.connections(), tx.driver.pooled
+    alive = sum(row["alive"] for row in tx.workers.all())
     workers = max(alive, settings.worker_processes)
     need = of_fleet(workers=workers, processes=1, threads=settings.worker_threads, pool=settings.pool_size)
     processes = "one worker process" if workers == 1 else f"{workers} worker processes"
@@ -240,18 +238,16 @@ def _connections(app: App) -> Verdict:
     return "ok", says
 
 
-def _workers(app: App) -> Verdict:
-    with app.db.transaction(SYSTEM) as tx:
-        alive = [row for row in tx.workers.all() if row["alive"]]
+def _workers(app: App, tx: Tx) -> Verdict:
+    alive = [row for row in tx.workers.all() if row["alive"]]
     if not alive:
         return "warn", "none is alive, so jobs wait: start one with `viral worker`"
     return "ok", "1 process is alive" if len(alive) == 1 else f"{len(alive)} processes are alive"
 
 
-def _scheduler(calendar: Sequence[Timetable], app: App) -> Verdict:
-    with app.db.transaction(SYSTEM) as tx:
-        now = tx.now()
-        last = tx.schedule_runs.last(now)
+def _scheduler(calendar: Sequence[Timetable], app: App, tx: Tx) -> Verdict:
+    now = tx.now()
+    last = tx.schedule_runs.last(now)
     if not last:
         return "warn", "none has ever run: start one with `viral scheduler`"
     late = [each.name for each in calendar if each.overdue_since(last, now)]
@@ -260,16 +256,13 @@ def _scheduler(calendar: Sequence[Timetable], app: App) -> Verdict:
     return "ok", "runs every schedule in time"
 
 
-def _calendar(calendar: Sequence[Timetable], app: App) -> Verdict:
-    """What fires are recorded that say nothing of what was done."""
-    with app.db.transaction(SYSTEM) as tx:
-        now = tx.now()
-        ahead, made = tx.schedule_runs.count_ahead(now), tx.schedule_runs.latest(now)
+def _calendar(calendar: Sequence[Timetable], app: App, tx: Tx) -> Verdict:
+    """Find recorded runs that do not say what was done."""
+    now = tx.now()
+    ahead, made = tx.schedule_runs.count_ahead(now), tx.schedule_runs.latest(now)
     names, wrong = {each.name for each in calendar}, []
     if gone := sorted(names & {name for name, fire in made.items() if fire.status is None}):
-        wrong.append(
-            f"the job of the last run of {', '.join(gone)} is gone: `viral schedules fire NAME` makes another"
-        )
+        wrong.append(f"the job of the last run of {', '.join(gone)} is gone: `viral schedules fire NAME` makes another")
     if early := sorted(names & ahead.keys()):
         wrong.append(
             f"runs of {', '.join(early)} are recorded for a time still to come (a clock ran ahead, or a backup is of "
@@ -278,9 +271,8 @@ def _calendar(calendar: Sequence[Timetable], app: App) -> Verdict:
     return ("warn", "; ".join(wrong)) if wrong else ("ok", "every last run has its job, and none lies in the future")
 
 
-def _zones(app: App) -> Verdict:
-    with app.db.transaction(SYSTEM) as tx:
-        found = tx.health.time_zones()
+def _zones(app: App, tx: Tx) -> Verdict:
+    found = tx.health.time_zones()
     unknown = {name: count for name, count in found.items() if not is_zone(name)}
     if not unknown:
         return "ok", "known to this system"
@@ -290,9 +282,8 @@ def _zones(app: App) -> Verdict:
     return "warn", f"{count} {'row names' if count == 1 else 'rows name'} {named}{more}: UTC is used; {ABOUT_ZONES}"
 
 
-def _types(app: App) -> Verdict:
-    with app.db.transaction(SYSTEM) as tx:
-        found = tx.health.unknown_types(list(app.job_types))
+def _types(app: App, tx: Tx) -> Verdict:
+    found = tx.health.unknown_types(list(app.job_types))
     if not found:
         return "ok", "known to this release"
     named = ", ".join(f"{count} of {shortened(repr(job_type))}" for job_type, count in found.items())
@@ -301,18 +292,16 @@ def _types(app: App) -> Verdict:
     )
 
 
-def _odd_rows(app: App) -> Verdict:
-    with app.db.transaction(SYSTEM) as tx:
-        found = tx.health.odd_rows()
+def _odd_rows(app: App, tx: Tx) -> Verdict:
+    found = tx.health.odd_rows()
     if not found:
         return "ok", "holds"
     rows = "; ".join(f"{table} {row}: {', '.join(columns)}" for table, row, columns in found)
     return "warn", readable(f"mend these by SQL, or delete them, and look again for more: {rows}")
 
 
-def _invariant(app: App, name: str) -> Verdict:
-    with app.db.transaction(SYSTEM) as tx:
-        count = tx.health.violations(name)
+def _invariant(name: str, app: App, tx: Tx) -> Verdict:
+    count = tx.health.violations(name)
     if not count:
         return "ok", "holds"
     against = "1 row contradicts it" if count == 1 else f"{count} rows contradict it"

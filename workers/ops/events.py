@@ -41,27 +41,28 @@ def find(tx: Tx, name: str) -> dict[str, Any]:
     return row
 
 
-def replay(app: App, event_ids: Sequence[str]) -> list[Replayed]:
-    """Apply these events again.
+def replay(
+    app: App,
+    event_ids: Sequence[str] = (),
+    *,
+    parked: str | None = None,
+    ignored: str | None = None,
+    limit: int,
+) -> list[Replayed]:
+    """Apply these events again; with `parked`, the oldest of those whose reason begins with it; with `ignored`, the
+    oldest of those that were ignored for this type.
 
     Raises:
-        UnknownEvent, EventDropped: of one of them; none is replayed.
+        UnknownEvent, EventDropped: of one of `event_ids`; none is replayed.
     """
     with app.db.transaction(SYSTEM) as tx:
-        events = {_replayable(tx, name) for name in event_ids}
-        return _enqueue(tx, sorted(events))  # in the order in which all enqueue them
-
-
-def replay_parked(app: App, reason: str, limit: int) -> list[Replayed]:
-    """Apply events again that are parked for a reason that begins with this, the oldest first."""
-    with app.db.transaction(SYSTEM) as tx:
-        return _enqueue(tx, tx.events.parked(reason, limit))
-
-
-def replay_ignored(app: App, event_type: str, limit: int) -> list[Replayed]:
-    """Apply events again that were ignored for this type, the oldest first."""
-    with app.db.transaction(SYSTEM) as tx:
-        return _enqueue(tx, tx.events.ignored(event_type, limit))
+        if parked is not None:
+            events = tx.events.parked(parked, limit)
+        elif ignored is not None:
+            events = tx.events.ignored(ignored, limit)
+        else:
+            events = sorted({_replayable(tx, name) for name in event_ids})  # in the order in which all enqueue them
+        return [_enqueue(tx, event) for event in events]
 
 
 def _replayable(tx: Tx, name: str) -> Replayable:
@@ -73,11 +74,7 @@ def _replayable(tx: Tx, name: str) -> Replayable:
     return Replayable(row["id"], row["source"], row["type"])
 
 
-def _enqueue(tx: Tx, events: Sequence[Replayable]) -> list[Replayed]:
-    replayed = []
-    for event in events:
-        priority = TRIAGE[event.source](event.type)
-        job = APPLIED_BY[event.source]
-        job = job if isinstance(priority, Ignored) else job.with_options(priority=priority)
-        replayed.append(Replayed(event.id, event.source, job.enqueue(tx, event_id=event.id)))
-    return replayed
+def _enqueue(tx: Tx, event: Replayable) -> Replayed:
+    job, priority = APPLIED_BY[event.source], TRIAGE[event.source](event.type)
+    job = job if isinstance(priority, Ignored) else job.with_options(priority=priority)
+    return Replayed(event.id, event.source, job.enqueue(tx, event_id=event.id))

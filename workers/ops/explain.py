@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from db.queue.explain import Ahead, Holder
-from db.transaction import SYSTEM
+from db.transaction import SYSTEM, Tx
 from domain.billing.tiers import TENANT_WEIGHTS
 from domain.concepts.wording import counted
 from domain.errors import UnknownJob
@@ -78,9 +78,7 @@ def _gather(app: App, job_id: UUID, redis: Reason | None) -> Facts:
     versions = {name: declared.payload_version for name, declared in app.job_types.items()}
     with app.db.transaction(SYSTEM) as tx:
         tx.explain.use_one_snapshot()  # first of all, so that all facts are of one moment
-        job = tx.jobs.get(job_id) or tx.archive.get(job_id)
-        if job is None:
-            raise UnknownJob(f"no job has the id {job_id}; `viral jobs list` shows the newest")
+        job = find_job(tx, job_id)
         workers = tx.workers.all()
         facts = Facts(
             now=tx.now(),
@@ -105,6 +103,18 @@ def _gather(app: App, job_id: UUID, redis: Reason | None) -> Facts:
             overdue_since=tx.explain.overdue_since(PATIENCE),
             redis=redis,
         )
+
+
+def find_job(tx: Tx, job_id: UUID) -> dict[str, Any]:
+    """Return a job of the queue or of the archive.
+
+    Raises:
+        UnknownJob: there is none.
+    """
+    row = tx.jobs.get(job_id) or tx.archive.get(job_id)
+    if row is None:
+        raise UnknownJob(f"no job has the id {job_id}; `viral jobs list` shows the newest")
+    return row
 
 
 def redis_trouble(probe: Callable[[], None]) -> Reason | None:

@@ -11,7 +11,7 @@ from domain.errors import UnknownJob
 from workers.app import App
 from workers.engine.job import JobType
 from workers.engine.outcomes import cancel as cancel_job
-from workers.ops.explain import overtaken
+from workers.ops.explain import find_job, overtaken
 
 Row = dict[str, Any]
 
@@ -40,32 +40,17 @@ def enqueue(app: App, job_type: JobType[Any], arguments: Mapping[str, Any], **op
         return job_type.with_options(**options).enqueue_payload(tx, arguments)
 
 
-def find(app: App, job_id: UUID) -> Row:
-    """Return a job of the queue or of the archive.
+def find(app: App, job_id: UUID, *, attempts: bool = False) -> Row:
+    """Return a job of the queue or of the archive; with its `attempts` that did not complete as `attempt_history`.
 
     Raises:
         UnknownJob: there is none.
     """
     with app.db.transaction(SYSTEM) as tx:
-        return _find(tx, job_id)
-
-
-def find_with_attempts(app: App, job_id: UUID) -> Row:
-    """Return a job, with its attempts that did not complete as `attempt_history`.
-
-    Raises:
-        UnknownJob: there is none.
-    """
-    with app.db.transaction(SYSTEM) as tx:
-        row = _find(tx, job_id)
-        return row | {"attempt_history": row.pop("attempt_history", None) or tx.jobs.attempts(job_id)}
-
-
-def _find(tx: Tx, job_id: UUID) -> Row:
-    row = tx.jobs.get(job_id) or tx.archive.get(job_id)
-    if row is None:
-        raise UnknownJob(f"no job has the id {job_id}; `viral jobs list` shows the newest")
-    return row
+        row = find_job(tx, job_id)
+        if attempts:
+            row["attempt_history"] = row.pop("attempt_history", None) or tx.jobs.attempts(job_id)
+        return row
 
 
 def retry(app: App, job_ids: Iterable[UUID]) -> dict[UUID, Change]:
@@ -76,7 +61,7 @@ def retry(app: App, job_ids: Iterable[UUID]) -> dict[UUID, Change]:
 
 def _retry(tx: Tx, job_id: UUID) -> Change:
     try:
-        row = _find(tx, job_id)
+        row = find_job(tx, job_id)
         with tx.savepoint(SYSTEM):
             done = tx.transitions.retry(job_id)
     except UnknownJob:
@@ -96,7 +81,7 @@ def cancel(app: App, job_id: UUID) -> Change:
         if result is not None:
             return Change(True, CANCELLED[result])
         try:
-            return Change(False, f"it is {_state(_find(tx, job_id))}, and only a pending or running job can be")
+            return Change(False, f"it is {_state(find_job(tx, job_id))}, and only a pending or running job can be")
         except UnknownJob:
             return Change(False, "there is no such job")
 
