@@ -82,7 +82,7 @@ def one_of(choices: Iterable[str], value: str | None, hint: str, noun: str) -> N
     Raises:
         typer.BadParameter: it is another one. None is no value, and is let through.
     """
-    if value is not None and value not in choices:
+    if value is not None and value not in list(choices):
         raise typer.BadParameter(f"no such {noun}; there are {', '.join(choices)}", param_hint=hint)
 
 

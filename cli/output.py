@@ -17,7 +17,7 @@ from domain.text.visible import visible, visible_json
 from workers.runtime.terminal import coloured
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Show at most this many.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most this many.")]
 
 Simplified = Callable[[Mapping[str, Any]], dict[str, Any]]
 """How a row is changed before people see it; programs get the row itself."""

@@ -145,7 +145,7 @@ def test_jobs_see_only_their_declaration_and_the_rules(graph: ImportGraph) -> No
 
 
 def test_no_command_opens_a_transaction(graph: ImportGraph) -> None:
-    """What a command needs is a function with a name, below it, where the operator's page finds it too."""
+    """A command calls a function with a name, which the operator's page can call too."""
     commands = [module for module in ours(graph) if module.startswith("cli.commands.")]
     assert commands
     assert [module for module in commands if "db.transaction" in graph.find_modules_directly_imported_by(module)] == []

@@ -96,7 +96,7 @@ def import_dexie(
 
 def export_dexie(
     path: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="Where to write it.")],
-    tenant: Annotated[UUID, typer.Option("--tenant", metavar="ID", help="Whose data.")],
+    tenant: Annotated[UUID, typer.Option("--tenant", metavar="ID", help="The tenant whose data is written.")],
 ) -> None:
     """Write a tenant's data as the old app kept it.
 

@@ -55,11 +55,11 @@ def show_generation(
 @app.command("daily")
 def set_daily(
     tenant_id: Annotated[UUID, typer.Argument(metavar="TENANT", help="The tenant's id.")],
-    hour: Annotated[int | None, typer.Option(min=0, max=23, help="At this hour of their own clock.")] = None,
-    zone: Annotated[str | None, typer.Option(help="Their clock: an IANA zone, such as Europe/Berlin.")] = None,
+    hour: Annotated[int | None, typer.Option(min=0, max=23, help="The hour of the tenant's own clock.")] = None,
+    zone: Annotated[str | None, typer.Option(help="The tenant's time zone, such as Europe/Berlin.")] = None,
     count: Annotated[int | None, typer.Option(min=1, max=20, help="How many concepts a day.")] = None,
-    region: Annotated[str | None, typer.Option(help="Whose trends: a country's two letters.")] = None,
-    on: Annotated[bool, typer.Option("--on/--off", help="Whether they want them at all.")] = True,
+    region: Annotated[str | None, typer.Option(help="The country whose trends are used: two letters.")] = None,
+    on: Annotated[bool, typer.Option("--on/--off", help="Turn daily concepts on or off.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Let a tenant have concepts every day, or not any more.

@@ -26,7 +26,7 @@ Tenant = Annotated[UUID, typer.Option(help="The tenant's id.")]
 def create(
     tenant: Tenant,
     scope: Annotated[
-        list[str], typer.Option(metavar="SCOPE", help="What it may do; repeat it. A wrong one lists all.")
+        list[str], typer.Option(metavar="SCOPE", help="A right of the key; repeat it. A wrong one lists all.")
     ],
     name: Annotated[str, typer.Option(help="What it is for.")],
     expires_in: Annotated[
