@@ -1,7 +1,7 @@
 """`python -m workers`: the worker processes and their parent; what `viral worker` becomes.
 
 Dramatiq's command line forks processes too, but shares locks and pipes with them: one that is killed while it holds a
-lock leaves the others waiting for ever. Here they share nothing, and the kernel tells who has ended
+lock leaves the others waiting for ever. Here they share nothing, and the kernel reports who has ended
 (docs/decisions/0014-a-parent-of-our-own.md). The application is imported before the fork, so that it is in memory once:
 a dyno of two processes needs 100 MB instead of 125.
 """
@@ -28,7 +28,7 @@ SIGN_OFF_SECONDS = 10
 PR_SET_PDEATHSIG = 1
 
 Asked = SimpleQueue[signal.Signals]
-"""Where a process hears that it is to stop; unlike an event's lock, its `put` suits a signal handler."""
+"""The queue by which a process is asked to stop; unlike an event's lock, its `put` suits a signal handler."""
 
 
 def begin() -> int:
@@ -65,23 +65,23 @@ class Parent:
         self._failed = False
 
     def run(self, processes: int) -> int:
-        """The exit code: 1 if a process failed or was killed, else 0."""
-        heard = self._stops | {signal.SIGCHLD, signal.SIGALRM}
+        """Return the exit code: 1 if a process failed or was killed, else 0."""
+        handled = self._stops | {signal.SIGCHLD, signal.SIGALRM}
         signal.signal(signal.SIGCHLD, lambda number, frame: None)  # what is ignored need not be kept until asked for
         # A signal waits until it is asked for: none comes between a fork and the note of it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
         for _ in range(processes):
             self._fork(mask)
         stopping = False
         while self._children:
-            number = signal.sigwait(heard)
+            number = signal.sigwait(handled)
             ended = self._note_ended()
             if number == signal.SIGALRM:
-                self._tell(signal.SIGKILL)
+                self._send(signal.SIGKILL)
             elif (ended or number in self._stops) and not stopping:
                 stopping = True
                 signal.alarm(self._patience)
-                self._tell(signal.SIGTERM)
+                self._send(signal.SIGTERM)
         return int(self._failed)
 
     def _note_ended(self) -> bool:
@@ -96,7 +96,7 @@ class Parent:
                     self._failed = True
         return len(self._children) < before
 
-    def _tell(self, number: signal.Signals) -> None:
+    def _send(self, number: signal.Signals) -> None:
         for child in self._children:
             os.kill(child, number)
 

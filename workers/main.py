@@ -29,12 +29,12 @@ log = structlog.get_logger()
 
 
 def start() -> "WorkerProcess":
-    """Called in each worker process."""
+    """Put a worker process together; its parent calls this in each of them."""
     return WorkerProcess(load())
 
 
 class WorkerProcess:
-    """For the job types of `packages`; `interval` and `lease` are its heartbeat's."""
+    """Runs the job types of `packages`; `interval` and `lease` are its heartbeat's."""
 
     def __init__(
         self,
@@ -104,5 +104,5 @@ class WorkerProcess:
 
 
 def command(queues: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The command line of a worker dyno, and what to add to its environment."""
+    """Return the command line of a worker dyno, and what to add to its environment."""
     return [sys.executable, "-m", "workers"], {QUEUES_VARIABLE: ",".join(queues)}

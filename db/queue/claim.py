@@ -40,7 +40,7 @@ def known_types(job_types: Mapping[str, Terms]) -> KnownTypes:
 
 
 # No row of a type that we do not know, nor of a payload that is newer than what we read.
-READABLE = "coalesce(payload_version <= (%(known)s::jsonb -> job_type ->> 0)::int, false)"
+READABLE = "coalesce(payload_version <= (%(job_types)s::jsonb -> job_type ->> 0)::int, false)"
 
 DUE = f"id = ANY(%(ids)b::uuid[]) AND {PENDING} AND scheduled_for <= now()"
 READY = f"{DUE} AND {READABLE}"
@@ -105,10 +105,10 @@ class Claims:
         self._driver = driver
 
     def claim(
-        self, job_ids: Sequence[UUID], worker_id: UUID, known: KnownTypes, *, quarantined: bool = True
+        self, job_ids: Sequence[UUID], worker_id: UUID, job_types: KnownTypes, *, quarantined: bool = True
     ) -> list[ClaimedJob]:
         """Take those that may run now for one attempt each, most urgent first; `quarantined` ones too, or not."""
-        values: dict[str, Any] = {"worker_id": worker_id, "known": known, "quarantined": quarantined}
+        values: dict[str, Any] = {"worker_id": worker_id, "job_types": job_types, "quarantined": quarantined}
         claimed = list(starmap(ClaimedJob, self._driver.execute(CLAIM, values | {"ids": list(job_ids)}, prepare=True)))
         if len(claimed) < len(job_ids):
             taken = {job.id for job in claimed}
@@ -116,9 +116,9 @@ class Claims:
         claimed.sort(key=lambda job: (job.priority, job.scheduled_for, job.id))
         return claimed
 
-    def quarantined(self, job_ids: Sequence[UUID], known: KnownTypes) -> list[UUID]:
+    def quarantined(self, job_ids: Sequence[UUID], job_types: KnownTypes) -> list[UUID]:
         """Select the jobs that are due and in quarantine, most urgent first."""
-        return [row[0] for row in self._driver.execute(QUARANTINED, {"ids": list(job_ids), "known": known})]
+        return [row[0] for row in self._driver.execute(QUARANTINED, {"ids": list(job_ids), "job_types": job_types})]
 
     def put_off(self, job_ids: Sequence[UUID]) -> None:
         """Let the queue be notified of the jobs again in a second, if they still wait then."""

@@ -44,7 +44,7 @@ TAKE = f"""
 UPDATE job_queue
 SET status = 'running', attempts = {ONE_MORE}, started_at = now(), worker_id = %(worker_id)s,
     lease_token = nextval('job_lease_token'), error_message = NULL,
-    deadline_at = now() + (%(known)s::jsonb -> job_type ->> 1)::float * interval '1 second'
+    deadline_at = now() + (%(job_types)s::jsonb -> job_type ->> 1)::float * interval '1 second'
 """
 
 CLAIMED_COLUMNS = """id, tenant_id, job_type, queue, payload, attempts, max_attempts, scheduled_for, started_at,

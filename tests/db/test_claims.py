@@ -19,7 +19,7 @@ from tests.builders import a_tenant, beside, job_row, new_id
 from tests.wait import until
 from workers.app import App
 
-KNOWN = known_types({"t": Terms(), "u": Terms(payload_version=2, timeout=timedelta(minutes=1))})
+TYPES = known_types({"t": Terms(), "u": Terms(payload_version=2, timeout=timedelta(minutes=1))})
 WORKER = uuid4()
 
 
@@ -31,7 +31,7 @@ def add(app: App, count: int = 1, **options: Any) -> list[UUID]:
 
 def claim(app: App, job_ids: list[UUID]) -> list[ClaimedJob]:
     with app.db.transaction(SYSTEM) as tx:
-        return tx.claims.claim(job_ids, WORKER, KNOWN)
+        return tx.claims.claim(job_ids, WORKER, TYPES)
 
 
 def claimed_ids(app: App, job_ids: list[UUID]) -> list[UUID]:
@@ -218,7 +218,7 @@ def test_a_claim_that_is_not_committed_yet_counts_already(app: App, bound_by: st
     answers: list[list[UUID]] = []
     others = beside(app)
     with app.db.transaction(SYSTEM) as tx:
-        assert [job.id for job in tx.claims.claim([first], WORKER, KNOWN)] == [first]
+        assert [job.id for job in tx.claims.claim([first], WORKER, TYPES)] == [first]
         # Older by its id, and committed only now: its order must see what runs, not only what is ahead of it.
         [second] = add(others, id=latecomer, **options)
         other = threading.Thread(target=lambda: answers.append(claimed_ids(app, [second])))
@@ -250,7 +250,7 @@ def test_a_claim_probes_the_primary_key_whatever_the_statistics_say(app: App, ow
         if analysed:
             owner.execute("ANALYZE job_queue")
     with app.db.transaction(SYSTEM) as tx:
-        values = {"ids": jobs[:20], "worker_id": WORKER, "known": KNOWN, "tokens": list(range(20)), "results": "{}"}
+        values = {"ids": jobs[:20], "worker_id": WORKER, "job_types": TYPES, "tokens": list(range(20)), "results": "{}"}
         values |= RETURNED | {"quarantined": False}
         for statement in (CLAIM, COMPLETE, GIVE_BACK):
             plan = "\n".join(row[0] for row in tx.driver.execute(f"EXPLAIN {statement}".encode(), values))

@@ -20,7 +20,7 @@ from tests.builders import a_tenant, job_row, new_id
 from tests.wait import until
 from workers.app import App
 
-KNOWN = known_types({"t": Terms(), "u": Terms()})
+TYPES = known_types({"t": Terms(), "u": Terms()})
 
 
 def a_job(**options: Any) -> NewJob:
@@ -39,7 +39,7 @@ def brought_to(app: App, status: str, **options: Any) -> UUID:
         if status == "cancelled":
             assert tx.transitions.cancel(job_id) == "cancelled"
         if status in ("running", "completed", "failed"):
-            [claimed] = tx.claims.claim([job_id], uuid4(), KNOWN)
+            [claimed] = tx.claims.claim([job_id], uuid4(), TYPES)
             if status == "completed":
                 assert tx.transitions.complete([Done(claimed, None)]) == {job_id}
             if status == "failed":
@@ -355,5 +355,5 @@ def test_a_payload_that_would_make_a_claim_large_is_no_job(app: App, payload: di
             add(app, payload=payload)
     job_id = add(app, payload={"text": "x" * 262_000})
     with app.db.transaction(SYSTEM) as tx:
-        [claimed] = tx.claims.claim([job_id], uuid4(), KNOWN)
+        [claimed] = tx.claims.claim([job_id], uuid4(), TYPES)
     assert len(dict(claimed.payload)["text"]) == 262_000  # type: ignore[arg-type]
