@@ -38,7 +38,7 @@ class TransactionSettings:
     idle_in_transaction_session_timeout: timedelta = timedelta(seconds=60)
 
     def values(self, role: str) -> dict[str, str]:
-        """Each parameter of Postgres and its value; `role` is empty where the login role itself does the work."""
+        """Return each parameter of Postgres and its value; `role` is "" where the login role itself does the work."""
         timeouts = {name: str(_milliseconds(limit)) for name, limit in vars(self).items()}
         return ({"role": role} if role else {}) | timeouts | {"TimeZone": "UTC"}
 
@@ -123,7 +123,7 @@ def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
 
     Raises:
         CommitUnknown: the connection was lost.
-        LeaseMissing: the lease does not own the job any more that was to be completed.
+        LeaseMissing: the lease does not own the job that `last` completes.
         psycopg.Error: the server refused; nothing is kept.
     """
     refuse_failed(driver)

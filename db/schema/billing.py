@@ -54,6 +54,7 @@ stripe_invoices = table(
     sa.Index("stripe_invoices_customer_id_idx", "customer_id"),
 )
 
+# The release before writes these; a period whose invoice is not in `stripe_invoices` still counts.
 stripe_paid_periods = table(
     "stripe_paid_periods",
     sa.Column("subscription_id", sa.Text),

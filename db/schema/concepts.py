@@ -13,8 +13,8 @@ lower(
     || jsonb_path_query_array(concepts, '$[*].trendSource'::jsonpath)::text
     || jsonb_path_query_array(trends, '$[*].topic'::jsonpath)::text
 )"""
-"""What a search looks through: texts as JSON writes them, in small letters. No index would serve it: under row-level
-security an index is only asked by operators that cannot leak, and neither LIKE nor a text search is one of them."""
+"""The text that a search looks through: strings as JSON writes them, in small letters. No index would serve it: under
+row-level security only operators that cannot leak use an index, and neither LIKE nor a text search is one of them."""
 
 generations = table(
     "generations",
@@ -24,7 +24,7 @@ generations = table(
     timestamp("date", now=True),
     jsonb("concepts", "[]"),
     jsonb("trends", "[]"),
-    # What each trend source answered, the ones that failed included.
+    # The answer of each trend source, the failed ones included.
     jsonb("sources", "[]"),
     boolean("is_favorite"),
     string("generator"),

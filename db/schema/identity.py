@@ -54,7 +54,7 @@ organization_memberships = table(
 account_tenants = table(
     "account_tenants",
     sa.Column("clerk_id", sa.Text, primary_key=True),
-    # Not `tenant_id`: the row is not the tenant's, who could take another account's place by changing it.
+    # It is not called `tenant_id`: a tenant that owned the row could take another account's place by changing it.
     sa.Column("home_id", UUID(), sa.ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
     timestamp("created_at", now=True),
     sa.Index("account_tenants_home_id_idx", "home_id"),
@@ -72,7 +72,7 @@ api_keys = table(
     timestamp("last_used_at"),
     timestamp("revoked_at"),
     timestamp("created_at", now=True),
-    # Refers to `users`, without a foreign key: other programs delete people, and the key then has no maker any more.
+    # It refers to `users` without a foreign key: other programs delete people, and the key then has no maker any more.
     sa.Column("maker_id", UUID()),
     sa.Column("parent_id", UUID()),
     string("operator"),

@@ -100,7 +100,7 @@ reflexion_insights = table(
     timestamp("updated_at", now=True),
     sa.UniqueConstraint("tenant_id", "source_id"),
     sa.Index("reflexion_insights_seen_idx", "tenant_id", "last_seen_at", "id"),
-    # Hashed: a btree entry holds 2,704 bytes at most, and a pattern may be longer.
+    # The pattern is hashed: an entry of a btree holds 2,704 bytes at most, and a pattern may be longer.
     sa.Index("reflexion_insights_once_idx", "tenant_id", "category", "platform", sa.text("md5(pattern)"), unique=True),
 )
 

@@ -128,8 +128,8 @@ job_queue = table(
     },
 )
 
-# A function, so that it can be sent as text together with COMMIT, and the session keeps its plan all the same. The
-# status is concatenated so that no index on it is used: the row is found by its primary key.
+# This is a function, so that it can be sent as text together with COMMIT, and the session keeps its plan all the same.
+# The expression on `status` keeps the planner from its indexes, as in `db/queue/transitions.py`.
 after_tables(f"""
 CREATE FUNCTION complete_job(job_id uuid, token bigint, outcome jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
