@@ -17,7 +17,7 @@ RETRY_AFTER = 5
 
 
 class Refusal(BaseModel):  # generated clients know the schema by this name
-    """What every refusal says: why, in a sentence and in a word, and what else there is to know."""
+    """The body of every error response: the reason in a sentence and as a code, and details if there are any."""
 
     error: str
     code: str

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.postgres.url import parse
@@ -102,8 +102,8 @@ class Settings(BaseSettings):
     rate_limit_per_address: int = Field(default=60, ge=1, le=10_000_000)
     """Unknown credentials a minute."""
 
-    log_format: Literal["console", "json"] = "json"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(str.lower)] = "json"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = "INFO"
     viral_home: Path = Path(".viral")
     postgres_bin: Path | None = None
 
@@ -152,16 +152,6 @@ class Settings(BaseSettings):
             if value != TREND_SOURCES and source in value and info.data.get(key, ...) is None:
                 raise ValueError(f"names {source}, which needs {key.upper()}")
         return value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _upper(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
-
-    @field_validator("log_format", mode="before")
-    @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
 
     @property
     def pool_size(self) -> int:

@@ -43,7 +43,7 @@ WHERE tenant_id = %(tenant_id)s AND id IN (SELECT id FROM descendants)
 """
 
 # A key stands as long as its maker has the account whose tenant it is, a membership that had begun when it was made, or
-# (of a row that another program made) the place that the row says. Whoever leaves and joins again makes new ones.
+# (of a row that another program made) the place that the row says. A person who leaves and joins again makes new ones.
 REVOKE_OF_LEAVERS = f"""
 UPDATE api_keys k SET revoked_at = now() FROM users u
 WHERE u.id = k.maker_id AND k.revoked_at IS NULL AND k.tenant_id = ANY(%(tenants)s::uuid[])

@@ -25,7 +25,7 @@ from web.error_responses import ApiError, overloaded
 from web.server.body import Body, BodyTooLarge, Disconnected, InvalidJson, check_json
 
 SLOTS = 40
-"""As many as anyio has threads: its own queue for them has no bound."""
+"""The number of anyio's threads, whose own queue has no bound."""
 
 PATIENCE = 5.0
 """Seconds that a request waits for a slot, and a thread for a connection: routers in front of us give up after 30."""

@@ -38,7 +38,7 @@ REFUSED = "`PROVIDER_REFUSED`: Stripe will not do it, and trying again does not 
 
 
 class Purchase(RequestBody):
-    """What to buy: a tier at its usual price, or one price (yearly, in another currency). Addresses are pages of ours;
+    """A purchase: a tier at its usual price, or one price (yearly, in another currency). Addresses are pages of ours;
     `{CHECKOUT_SESSION_ID}` in `success_url` is filled in by Stripe."""
 
     tier: Annotated[Tier, Field(strict=False)] | None = None
@@ -61,7 +61,7 @@ class Page(BaseModel):
 
 @routes.post("/checkout", responses=documented(_409="`ALREADY_SUBSCRIBED`, `IDEMPOTENCY_KEY_REUSED`", _502=REFUSED))
 def checkout(body: Purchase, caller: Buyer, app: Running, response: Response, key: RequestKey = None) -> Page:
-    """The page where this tenant buys a plan. Whoever has one changes it in the portal."""
+    """Return the page where this tenant buys a plan. A tenant that has one changes it in the portal."""
     cashier = _cashier(app)
     origins = app.settings.clerk_authorized_parties
     success_url = check_return(body.success_url, origins, "success_url")
@@ -77,7 +77,7 @@ def checkout(body: Purchase, caller: Buyer, app: Running, response: Response, ke
 
 @routes.post("/portal", responses=documented(_409="`NO_CUSTOMER`, `IDEMPOTENCY_KEY_REUSED`", _502=REFUSED))
 def portal(body: Visit, caller: Buyer, app: Running, response: Response, key: RequestKey = None) -> Page:
-    """The page where this tenant changes, pays or ends its plan, and finds its invoices."""
+    """Return the page where this tenant changes, pays or ends its plan, and finds its invoices."""
     cashier = _cashier(app)
     return_url = check_return(body.return_url, app.settings.clerk_authorized_parties, "return_url")
     with app.db.transaction(caller.tenant_id) as tx:
@@ -94,7 +94,7 @@ def _customer(app: App, cashier: Cashier, tenant_id: UUID) -> str:
 
     It is made once, though no transaction waits for Stripe: the key is the tenant's, so Stripe runs one request at a
     time (the SDK asks again on its 409) and answers each with the same customer, also after a crash before it was
-    saved. Whoever saves second finds it saved.
+    saved. The request that saves second finds it saved.
     """
     with app.db.transaction(tenant_id) as tx:
         customer_id: str | None = tx.tenants.get(tenant_id)["stripe_customer_id"]

@@ -25,7 +25,7 @@ PLATFORM_KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagr
 
 
 class FeedbackRequest(RequestBody):
-    """What was seen of a concept's video on one platform. Without `observed_at` it was now."""
+    """Figures of a concept's video on one platform. Without `observed_at` they are of now."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -191,7 +191,7 @@ def history(caller: Reader, app: Running, query: Annotated[HistoryQuery, Query()
 
 @routes.get("/generations/{generation_id}", responses=MISSING)
 def get_generation(generation_id: UUID, caller: Reader, app: Running) -> Generation:
-    """All of one generation."""
+    """Return one generation."""
     with app.db.transaction(caller.tenant_id) as tx:
         return Generation.model_validate(own(tx, caller.tenant_id, generation_id))
 

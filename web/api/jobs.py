@@ -58,7 +58,7 @@ class Job(BaseModel):
 
 @routes.get("/{job_id}", responses=documented(_404="no such job of yours"))
 def get_job(job_id: UUID, caller: Annotated[Caller, requires(ApiScope.GENERATIONS_READ)], app: Running) -> Job:
-    """How far a job is. Ended ones are found for as long as the archive keeps them."""
+    """Return a job. Ended ones are found for as long as the archive keeps them."""
     with app.db.transaction(caller.tenant_id) as tx:
         return own_job(tx, caller.tenant_id, job_id)
 

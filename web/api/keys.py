@@ -52,7 +52,7 @@ class CreatedKey(ApiKey):
 
 @routes.get("")
 def list_keys(caller: KeyWriter, app: Running) -> list[ApiKey]:
-    """Every key of the tenant, newest first, those that are over included."""
+    """List the tenant's keys, newest first, ended ones included."""
     with app.db.transaction(caller.tenant_id) as tx:
         return [ApiKey(**row) for row in tx.access.keys(caller.tenant_id)]
 
@@ -80,7 +80,7 @@ def create_key(body: KeyRequest, caller: KeyWriter, app: Running, response: Resp
 
 @routes.delete("/{key_id}", status_code=204, responses=documented(_404="no such key of yours"))
 def revoke_key(key_id: UUID, caller: KeyWriter, app: Running) -> None:
-    """From the next request on, nobody comes in with it, or with a key that it made. They stay listed."""
+    """Revoke a key and the keys that it made: from the next request on they are refused. They stay listed."""
     with app.db.transaction(caller.tenant_id) as tx:
         if not tx.access.revoke_key(caller.tenant_id, key_id):
             raise UnknownKey(f"the tenant has no API key with the id {key_id}")

@@ -26,12 +26,12 @@ log = structlog.get_logger()
 class UsageLog:
     """Records the requests of one process. Its `db` is its own: requests may take every connection of theirs."""
 
-    def __init__(self, db: Database, *, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
         self._recording = False
         self._dropped = 0
         self._batcher = Batcher[Request, None](
-            self._write_all, name="usage-writer", limit=MOST_AT_ONCE, most_waiting=most_waiting, linger=EVERY
+            self._write_all, name="usage-writer", limit=MOST_AT_ONCE, most_waiting=MOST_WAITING, linger=EVERY
         )
 
     def start(self) -> None:

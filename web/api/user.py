@@ -47,7 +47,7 @@ class Me(BaseModel):
 
 @routes.get("")
 def me(caller: AccountReader, app: Running) -> Me:
-    """Who the caller is, for which tenant, on which plan."""
+    """Return the caller, with their tenant and its plan."""
     with app.db.transaction(caller.tenant_id) as tx:
         row, now = tx.tenants.get(caller.tenant_id), tx.now()
     return Me(
@@ -61,7 +61,7 @@ def me(caller: AccountReader, app: Running) -> Me:
 
 @routes.get("/usage")
 def usage(caller: AccountReader, app: Running) -> Usage:
-    """How much of this period's quota is left, and when more comes."""
+    """Return the quota that is left in this period, and when the next one begins."""
     with app.db.transaction(caller.tenant_id) as tx:
         return _usage(tx.tenants.get(caller.tenant_id), tx.now())
 

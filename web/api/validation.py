@@ -18,7 +18,7 @@ from web.error_responses import error_response
 from web.server.body import LONGEST_NAME
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""Between these is every time that other programs can read, too."""
+"""The range of times that other programs can read, too."""
 
 MOST_FAULTS = 20
 """Places that are named of a body that is wrong everywhere."""

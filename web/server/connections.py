@@ -447,7 +447,7 @@ class Connections:
             each.check(now, passed)
 
     def is_busy(self) -> bool:
-        """Whether one more request would take a connection that is kept for webhooks."""
+        """Return whether one more request would take a connection that is kept for webhooks."""
         return self.other_requests >= self.limits.others
 
     def _make_room(self, newest: Connection) -> None:

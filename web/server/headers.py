@@ -20,7 +20,7 @@ ALWAYS: Final[tuple[Header, ...]] = (
     (b"cache-control", b"no-store"),
 )
 OVER_HTTPS: Final[tuple[Header, ...]] = (*ALWAYS, (b"strict-transport-security", b"max-age=31536000"))
-"""For this host only and without preload: its neighbours are not ours to decide about."""
+"""HSTS is for this host only and without preload: its neighbours are not ours to decide about."""
 
 NAMES: Final = frozenset(name for name, _ in OVER_HTTPS)
 

@@ -111,7 +111,7 @@ def clerk_signing_secrets(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]
 
 
 def clerk_instance(value: str | None) -> str | None:
-    """With the id of something else every event would be ignored."""
+    """An id of something else would have every event ignored."""
     if value and not value.startswith("ins_"):
         raise ValueError("should be the id of an instance of Clerk: ins_…")
     return value
