@@ -51,8 +51,8 @@ def test_a_word_is_nowhere_afterwards_and_nothing_else_is_changed(value: Any, wo
 
 
 def test_words_are_found_in_any_case_and_in_keys() -> None:
-    told = {"to": ["Ada@Example.org", 3], "ADA@example.org": True, "mail": "<ada@example.org>,ada@example.org"}
-    assert masked(told, ["ada@example.org"]) == {"to": [MASK, 3], MASK: True, "mail": f"<{MASK}>,{MASK}"}
+    value = {"to": ["Ada@Example.org", 3], "ADA@example.org": True, "mail": "<ada@example.org>,ada@example.org"}
+    assert masked(value, ["ada@example.org"]) == {"to": [MASK, 3], MASK: True, "mail": f"<{MASK}>,{MASK}"}
     assert masked("İada@example.org", ["ada@example.org"]) == f"İ{MASK}"
 
 

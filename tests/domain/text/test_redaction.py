@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from domain.text.redaction import LONGEST, without_addresses, without_values
 
-SAID = {
+REDACTED = {
     "invalid literal for int() with base 10: 'ada@x.org'": "invalid literal for int() with base 10: '…'",
     "Key (email)=(ada@x.org) already exists": "Key (email)=(…) already exists",
     "Ada's shop isn't 'there'": "Ada's shop isn't '…'",
@@ -22,9 +22,9 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("text", SAID)
+@pytest.mark.parametrize("text", REDACTED)
 def test_values_are_masked_and_the_rest_is_left(text: str) -> None:
-    assert without_values(text) == SAID[text]
+    assert without_values(text) == REDACTED[text]
 
 
 @given(
@@ -33,13 +33,13 @@ def test_values_are_masked_and_the_rest_is_left(text: str) -> None:
     quote=st.sampled_from("'\""),
 )
 def test_no_quoted_value_is_left_whatever_it_is(before: str, value: str, quote: str) -> None:
-    said = without_values(f"{before} {quote}MARKED{value!r}MARKED{quote}")
-    assert "MARKED" not in said
+    redacted = without_values(f"{before} {quote}MARKED{value!r}MARKED{quote}")
+    assert "MARKED" not in redacted
 
 
 def test_texts_of_ours_lose_their_addresses_only() -> None:
-    said = without_addresses("unknown price 'price_1' of ada@example.org; see https://example.com/docs")
-    assert said == "unknown price 'price_1' of …; see https://example.com/docs"
+    redacted = without_addresses("unknown price 'price_1' of ada@example.org; see https://example.com/docs")
+    assert redacted == "unknown price 'price_1' of …; see https://example.com/docs"
 
 
 @pytest.mark.parametrize("piece", ["a", "@", "a@", "'", "\\", ":", "1:", "+1 ", "a.b://", "1.", "\0"])
