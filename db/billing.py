@@ -15,7 +15,7 @@ from domain.billing.plan import Customer
 from domain.billing.subscriptions import TERMINAL, Item, Subscription, newer
 
 SUBSCRIPTION = tuple(name for name in Subscription.__slots__ if name in stripe_subscriptions.c)
-COLUMNS = (*(stripe_subscriptions.c[name] for name in SUBSCRIPTION), stripe_subscriptions.c.told.label("whole"))
+COLUMNS = (*(stripe_subscriptions.c[name] for name in SUBSCRIPTION), stripe_subscriptions.c["told"].label("whole"))
 INVOICE_COLUMNS = tuple(stripe_invoices.c[name] for name in Invoice.__slots__)
 CUSTOMER_COLUMNS = tuple(stripe_customers.c[name] for name in Customer.__slots__)
 PERIOD_COLUMNS = tuple(stripe_paid_periods.c[name] for name in PaidPeriod.__slots__)
@@ -100,8 +100,8 @@ class Billing:
         found = self._sql.execute(select(*INVOICE_COLUMNS).where(stripe_invoices.c.customer_id.in_(customer_ids)))
         mirrored = [_invoice(row) for row in found]
         mine = stripe_paid_periods.c.customer_id.in_(customer_ids)
-        known = select(stripe_invoices.c.id).where(stripe_invoices.c.id == stripe_paid_periods.c.invoice_id)
-        older = self._sql.execute(select(*PERIOD_COLUMNS).where(mine, ~known.exists()))
+        has_invoice = select(stripe_invoices.c.id).where(stripe_invoices.c.id == stripe_paid_periods.c.invoice_id)
+        older = self._sql.execute(select(*PERIOD_COLUMNS).where(mine, ~has_invoice.exists()))
         return mirrored + from_paid_periods(PaidPeriod(*row) for row in older)
 
     def save_invoice(self, invoice: Invoice) -> None:

@@ -10,6 +10,7 @@ from domain.billing.tiers import PriceBook
 from domain.concepts.generation import ConceptRequest, ConceptResponse
 from domain.concepts.trends import Collected
 from domain.errors import Rejected
+from domain.identity.people import Membership, Organization, Person
 
 
 class TrendCollector(Protocol):
@@ -97,19 +98,11 @@ class IdentityRecords(Protocol):
     def instance(self) -> str:
         """Return the id of the instance that is asked."""
 
-    def people(self) -> Iterator[Page]: ...
+    def listed(self, kind: type[Person | Organization | Membership]) -> Iterator[Page]:
+        """Return all objects of a kind. No page comes where the instance has no organizations."""
 
-    def organizations(self) -> Iterator[Page]:
-        """Return no page where the instance has no organizations."""
-
-    def memberships(self) -> Iterator[Page]: ...
-
-    def has_person(self, clerk_id: str) -> bool:
-        """Return False only if Clerk says that there is none; so do the two below."""
-
-    def has_organization(self, clerk_id: str) -> bool: ...
-
-    def has_membership(self, clerk_id: str, user_id: str) -> bool: ...
+    def has(self, row: Person | Organization | Membership) -> bool:
+        """Return False only if Clerk says that there is no such object."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Text,
@@ -25,7 +26,7 @@ from db.postgres.locks import against_changes
 from db.schema.identity import account_tenants, api_keys, organization_memberships, organizations, users
 from db.schema.tables import metadata
 from db.schema.tenants import tenants
-from domain.identity.people import ActiveMembership, Membership, Organization, Person, Role
+from domain.identity.people import ActiveMembership, Membership, Organization, Person, Role, Row
 
 PERSON = tuple(users.c[name] for name in Person.__slots__)
 ORGANIZATION = tuple(organizations.c[name] for name in Organization.__slots__)
@@ -38,6 +39,8 @@ MEMBERSHIP = (
     organization_memberships.c.source_updated_at,
     organization_memberships.c.deleted_at,
 )
+
+COLUMNS: dict[type, tuple[Column[Any], ...]] = {Person: PERSON, Organization: ORGANIZATION, Membership: MEMBERSHIP}
 
 BOOKKEEPING = frozenset({"users", "quota_holds", "quota_ledger", "api_usage", "system_metrics"}) | {
     name for name in metadata.tables if name.startswith("job_")
@@ -142,8 +145,7 @@ class Identity:
     # --- people
 
     def person(self, clerk_id: str) -> Person | None:
-        row = self._sql.execute(select(*PERSON).where(users.c.clerk_id == clerk_id)).one_or_none()
-        return None if row is None else Person(*row)
+        return self.row(Person, clerk_id)
 
     def add_person(self, user_id: UUID, person: Person, at: ActiveMembership) -> bool:
         """Return False if another program, which knows no lock of ours, has just added them."""
@@ -184,24 +186,15 @@ class Identity:
     # --- organizations and their members
 
     def organization(self, clerk_id: str) -> Organization | None:
-        query = select(*ORGANIZATION).where(organizations.c.clerk_id == clerk_id)
-        row = self._sql.execute(query).one_or_none()
-        return None if row is None else Organization(*row)
-
-    def save_organization(self, organization: Organization) -> None:
-        values = {**_columns(organization), "updated_at": func.now()}
-        statement = upsert(organizations).values(values)
-        self._sql.execute(statement.on_conflict_do_update(index_elements=["clerk_id"], set_=values))
+        return self.row(Organization, clerk_id)
 
     def membership(self, clerk_id: str) -> Membership | None:
-        query = select(*MEMBERSHIP).where(organization_memberships.c.clerk_id == clerk_id)
-        row = self._sql.execute(query).one_or_none()
-        return None if row is None else _membership(row)
+        return self.row(Membership, clerk_id)
 
-    def save_membership(self, membership: Membership) -> None:
-        columns = zip(MEMBERSHIP, Membership.__slots__, strict=True)
-        values = {column.name: getattr(membership, name) for column, name in columns} | {"updated_at": func.now()}
-        statement = upsert(organization_memberships).values(values)
+    def save(self, row: Organization | Membership) -> None:
+        columns = zip(COLUMNS[type(row)], row.__slots__, strict=True)
+        values = {column.name: getattr(row, name) for column, name in columns} | {"updated_at": func.now()}
+        statement = upsert(COLUMNS[type(row)][0].table).values(values)
         self._sql.execute(statement.on_conflict_do_update(index_elements=["clerk_id"], set_=values))
 
     def members(self, organization_id: str) -> list[str]:
@@ -224,22 +217,27 @@ class Identity:
         )
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
-    # --- held against Clerk's own books
+    # --- compared with Clerk's own books
 
-    def mirrored_people(self, limit: int | None = None) -> list[str]:
-        """Return the ids of people who are not deleted, newest first. A row that another program made is not Clerk's
-        before an event says so."""
-        mirrored = users.c.deleted_at.is_(None) & users.c.source_updated_at.is_not(None)
-        query = select(users.c.clerk_id).where(mirrored).order_by(users.c.created_at.desc(), users.c.clerk_id)
-        return list(self._sql.execute(query.limit(limit)).scalars())
+    def row(self, kind: type[Row], clerk_id: str) -> Row | None:
+        """Return the row of a person, an organization or a membership."""
+        columns = COLUMNS[kind]
+        row = self._sql.execute(select(*columns).where(columns[0] == clerk_id)).one_or_none()
+        return None if row is None else _row(kind, row)
 
-    def mirrored_organizations(self) -> list[str]:
-        live = organizations.c.deleted_at.is_(None)
-        return list(self._sql.execute(select(organizations.c.clerk_id).where(live)).scalars())
+    def mirrored(self, kind: type[Row]) -> list[Row]:
+        """Return the rows of a kind that are not deleted. A row that another program made is not Clerk's before an
+        event says so."""
+        columns = COLUMNS[kind]
+        its = columns[0].table.c
+        query = select(*columns).where(its.deleted_at.is_(None), its.source_updated_at.is_not(None))
+        return [_row(kind, row) for row in self._sql.execute(query)]
 
-    def mirrored_memberships(self) -> list[Membership]:
-        live = organization_memberships.c.deleted_at.is_(None)
-        return [_membership(row) for row in self._sql.execute(select(*MEMBERSHIP).where(live))]
+    def newest_people(self, limit: int) -> list[Person]:
+        """Return the newest people who are not deleted and of whom an event has told."""
+        query = select(*PERSON).where(users.c.deleted_at.is_(None), users.c.source_updated_at.is_not(None))
+        newest = query.order_by(users.c.created_at.desc(), users.c.clerk_id).limit(limit)
+        return [Person(*row) for row in self._sql.execute(newest)]
 
     # --- who works where
 
@@ -305,9 +303,9 @@ class Identity:
         return bool(self._sql.execute(select(or_(customer, shared, *made))).scalar_one())
 
 
-def _membership(row: Sequence[Any]) -> Membership:
-    membership_id, organization_id, user_id, role, *times = row
-    return Membership(membership_id, organization_id, user_id, Role(role), *times)
+def _row(kind: type[Row], row: Sequence[Any]) -> Row:
+    values = dict(zip(kind.__slots__, row, strict=True))
+    return kind(**values | {"role": Role(values["role"])} if "role" in values else values)
 
 
 def _others_in(tenant_id: UUID | None, *, besides: str) -> ColumnElement[bool]:

@@ -33,18 +33,9 @@ class SubscriptionChanged:
 
 @dataclass(frozen=True, slots=True)
 class CustomerNamed:
-    """`customer.created` and `.updated`, where their metadata say whose the customer is."""
+    """A customer or a checkout that names the tenant. Whether anything was paid, the invoice says."""
 
     customer_id: str
-    tenant_hint: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class CheckoutCompleted:
-    """A checkout says whose a customer is; whether anything was paid, the invoice says."""
-
-    customer_id: str
-    subscription_id: str | None
     tenant_hint: UUID | None
 
 
@@ -96,7 +87,7 @@ class Incomplete:
     path: str
 
 
-OfCustomer = SubscriptionChanged | CheckoutCompleted | CustomerNamed | InvoiceChanged | CustomerDeleted
+OfCustomer = SubscriptionChanged | CustomerNamed | InvoiceChanged | CustomerDeleted
 Fact = OfCustomer | Flagged | PriceRetired | Thin | Incomplete | Ignored
 
 
@@ -292,7 +283,7 @@ def _checkout_completed(event: Field) -> Fact:
     if mode != "subscription":
         return Ignored(Status.IGNORED_CHECKOUT, f"checkout of mode {mode}")
     hint = _hint(session["metadata"]) or _uuid(session["client_reference_id"])
-    return CheckoutCompleted(_customer(session), session["subscription"].id(), hint)
+    return CustomerNamed(_customer(session), hint)
 
 
 def _invoice_changed(event: Field, kind: str) -> Fact:

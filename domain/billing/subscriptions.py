@@ -199,8 +199,8 @@ def _last_value(rivals: Sequence[Subscription], start: Subscription | None, name
 
 def _age(row: Subscription) -> tuple[Any, ...]:
     """Return the place of the row in a total order over all fields but those that are merged by themselves."""
-    life = STATUSES.index(row.status) if row.status in STATUSES else -1
+    progress = STATUSES.index(row.status) if row.status in STATUSES else -1
     times = (row.period_start, row.period_end, row.trial_end, row.cancel_at, row.started_at, row.billing_cycle_anchor)
     numbers = tuple(float("-inf") if time is None else time.timestamp() for time in times)
-    order = (row.status in TERMINAL, row.event_created, row.event_rank, life)
+    order = (row.status in TERMINAL, row.event_created, row.event_rank, progress)
     return (*order, *numbers, row.status, row.price_ids, row.customer_id, repr(_bare(row)))

@@ -55,6 +55,11 @@ def compare(kind: type[Row], item: Json, as_of: datetime, find: Callable[[str], 
     return _difference(theirs, event, changes) if changes else None
 
 
+def name_of(kind: type[Person | Organization | Membership]) -> str:
+    """Return how reports call objects of the kind."""
+    return _LISTED[kind].kind
+
+
 def gone(ours: Person | Organization | Membership, as_of: datetime) -> Difference:
     """Return the difference that we have the object, and Clerk does not any more."""
     noun = _LISTED[type(ours)].noun

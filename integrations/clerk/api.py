@@ -14,6 +14,7 @@ from urllib.parse import quote
 import orjson
 
 from domain.errors import ProviderRefused, ProviderUnavailable, Unavailable
+from domain.identity.people import Membership, Organization, Person
 from domain.ports import Page
 from domain.queue.rate import Rate
 from integrations.http.client import Http, Request
@@ -28,6 +29,13 @@ LIVE_READS, TEST_READS = Rate(timedelta(seconds=1 / 50), burst=5), Rate(timedelt
 """Half of what Clerk allows an instance (1,000 requests in 10 s in production, 100 in development)."""
 
 OLDEST_FIRST = "+created_at"
+
+Account = Person | Organization | Membership
+PATHS: dict[type[Account], str] = {
+    Person: "/v1/users",
+    Organization: "/v1/organizations",
+    Membership: "/v1/organization_memberships",
+}
 
 Json = dict[str, Any]
 
@@ -53,47 +61,31 @@ class ClerkApi:
     def instance(self) -> str:
         return str(self._get("/v1/instance").get("id"))
 
-    def people(self) -> Iterator[Page]:
-        return self._pages("/v1/users", order_by=OLDEST_FIRST)
-
-    def organizations(self) -> Iterator[Page]:
-        return self._of_organizations("/v1/organizations")
-
-    def memberships(self) -> Iterator[Page]:
-        return self._of_organizations("/v1/organization_memberships")
-
-    def has_person(self, clerk_id: str) -> bool:
-        return self._has(f"/v1/users/{quote(clerk_id, safe='')}")
-
-    def has_organization(self, clerk_id: str) -> bool:
-        return self._has(f"/v1/organizations/{quote(clerk_id, safe='')}")
-
-    def has_membership(self, clerk_id: str, user_id: str) -> bool:
-        """There is no asking for one membership; there is for all of one person."""
+    def listed(self, kind: type[Account]) -> Iterator[Page]:
+        """Return all objects of a kind. Where organizations are not enabled, Clerk answers 403
+        (`organization_not_enabled_in_instance`); a wrong key is a 401."""
         try:
-            pages = self._pages(f"/v1/users/{quote(user_id, safe='')}/organization_memberships")
-            return any(each.get("id") == clerk_id for page in pages for each in page.items)
+            yield from self._pages(PATHS[kind], order_by=OLDEST_FIRST)
         except ProviderRefused as error:
-            return error.code != "404"
-
-    def _has(self, path: str) -> bool:
-        try:
-            self._get(path)
-        except ProviderRefused as error:
-            if error.code == "404":
-                return False
-            if error.code != "403":
+            if kind is Person or error.code != "403":
                 raise
+
+    def has(self, row: Account) -> bool:
+        """Return False only if Clerk says that there is no such object."""
+        try:
+            if isinstance(row, Membership):
+                return self._has_membership(row)
+            self._get(f"{PATHS[type(row)]}/{quote(row.clerk_id, safe='')}")
+        except ProviderRefused as error:
+            if error.code not in ("403", "404") and not isinstance(row, Membership):
+                raise
+            return error.code != "404"
         return True
 
-    def _of_organizations(self, path: str) -> Iterator[Page]:
-        """Where organizations are not enabled, Clerk answers 403 (`organization_not_enabled_in_instance`); a wrong key
-        is a 401."""
-        try:
-            yield from self._pages(path, order_by=OLDEST_FIRST)
-        except ProviderRefused as error:
-            if error.code != "403":
-                raise
+    def _has_membership(self, row: Membership) -> bool:
+        """There is no asking for one membership; there is for all of one person."""
+        pages = self._pages(f"{PATHS[Person]}/{quote(row.user_id, safe='')}/organization_memberships")
+        return any(each.get("id") == row.clerk_id for page in pages for each in page.items)
 
     def _pages(self, path: str, **params: str) -> Iterator[Page]:
         offset = 0

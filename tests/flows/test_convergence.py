@@ -43,13 +43,13 @@ def scenario(shape: Shape) -> list[Body]:
     return lifecycle(replace(WHO, shape=shape), START, SOLD)
 
 
-def told_badly(events: Sequence[Body], rng: Random) -> list[Body]:
+def delivered_badly(events: Sequence[Body], rng: Random) -> list[Body]:
     """In any order; some delivered twice, some told by two event objects."""
     again = rng.choices(events, k=2)
     twins = [{**body, "id": f"evt_twin{n}"} for n, body in enumerate(rng.choices(events, k=2))]
-    told = [*events, *again, *twins]
-    rng.shuffle(told)
-    return told
+    deliveries = [*events, *again, *twins]
+    rng.shuffle(deliveries)
+    return deliveries
 
 
 def unnamed(body: Body) -> Body:
@@ -119,8 +119,8 @@ def test_it_ends_the_same_when_two_workers_apply_it_at_once(app: App, shape: Sha
     expected = deliver(app, events)
     for _ in range(4):
         begin(app)
-        told = told_badly(events, rng)
-        jobs = list(dict.fromkeys(a_stripe_event(app, unnamed(body)) for body in told))
+        deliveries = delivered_badly(events, rng)
+        jobs = list(dict.fromkeys(a_stripe_event(app, unnamed(body)) for body in deliveries))
         run_at_once(app, jobs)
         assert_applied_at_the_first_attempt(app, jobs)
-        assert state(app) == expected, [body["type"] for body in told]
+        assert state(app) == expected, [body["type"] for body in deliveries]

@@ -101,7 +101,7 @@ def quoted(ctx: Context) -> None:
     raise RuntimeError(f"the person {NAME!r} <{EMAIL}> of {PHONE} at {ADDRESS} has no picture {PICTURE}")
 
 
-def told(ctx: Context) -> None:
+def recorded(ctx: Context) -> None:
     raise Rejected(f"there is no account of {EMAIL}")
 
 
@@ -110,7 +110,7 @@ def put_off(ctx: Context) -> None:
 
 
 FAILURES: tuple[Callable[[Context], None], ...] = (
-    *(unique, check, by_sqlalchemy, by_alchemy_itself, of_no_kind, validated, chained, quoted, told, put_off),
+    *(unique, check, by_sqlalchemy, by_alchemy_itself, of_no_kind, validated, chained, quoted, recorded, put_off),
 )
 
 
@@ -221,8 +221,8 @@ def bought(app: App, tenant_id: UUID) -> None:
 def asked(app: App, tenant_id: UUID) -> None:
     api = Api(app)
     key = a_key(app, tenant_id, "generations:write", "generations:read", name=f"{NAME}'s laptop")
-    wish = {"count": 1, "generator": "local-grammar/v1"}
-    assert api("POST", "/generate", key, json=wish, headers={"Idempotency-Key": EMAIL}).status_code == 202
+    request = {"count": 1, "generator": "local-grammar/v1"}
+    assert api("POST", "/generate", key, json=request, headers={"Idempotency-Key": EMAIL}).status_code == 202
     for body in ({"count": EMAIL}, {"count": 1, "generator": EMAIL}, {NAME: PHONE}, [EMAIL]):
         assert api("POST", "/generate", key, json=body).status_code == 422
     assert api("GET", f"/generations/{EMAIL}", key).status_code == 422
@@ -244,7 +244,7 @@ def by_plain_sql(app: App, tenant_id: UUID) -> None:
         other.execute("UPDATE tenants SET name = %s WHERE id = %s", (f"Zyxwada ({EMAIL})", tenant_id))
 
 
-def test_nothing_of_a_forgotten_person_is_left_and_no_failure_ever_told_of_them(
+def test_nothing_of_a_forgotten_person_is_left_and_no_failure_ever_recorded_of_them(
     crowd: App, log: io.StringIO, servers: Servers, servers_home: Path
 ) -> None:
     others = a_tenant(crowd)
@@ -325,8 +325,8 @@ def test_where_others_work_a_person_is_forgotten_and_nothing_else(crowd: App) ->
     drain(crowd)
     assert found(crowd, (EMAIL,)) == set()
     after = job_row(crowd, job_id)
-    told = {"name": "bob@other.example", "sent_to": ["…"], "nested": {"…": 'a "quoted" …'}}
-    assert after == before | {"result": told}
+    recorded = {"name": "bob@other.example", "sent_to": ["…"], "nested": {"…": 'a "quoted" …'}}
+    assert after == before | {"result": recorded}
     assert Api(crowd)("GET", "/user", key).status_code == 200
     with psycopg.connect(crowd.settings.owner_url) as owner:
         assert owner.execute("SELECT email FROM users WHERE clerk_id = 'user_bob'").fetchone() == ("bob@other.example",)
@@ -432,13 +432,13 @@ def test_names_in_places_where_others_work_are_masked_inside(crowd: App) -> None
     assert tenant(crowd, own_tenant)["name"] == "user_she"
     with psycopg.connect(crowd.settings.owner_url) as owner:
         keys = owner.execute("SELECT name FROM api_keys ORDER BY name").fetchall()
-        told = owner.execute(
+        recorded = owner.execute(
             "SELECT payload #>> '{data,name}', payload #>> '{data,id}', body FROM webhook_events"
             " WHERE type = 'organization.created'"
         ).fetchall()
         assert owner.execute("SELECT name FROM organizations").fetchall() == [("…'s team",)]
     assert [name for (name,) in keys] == ["for …", "key for …", "… laptop"]
-    assert told == [("…'s team", "org_1", None)]
+    assert recorded == [("…'s team", "org_1", None)]
 
     clerk(crowd, "organization.updated", team | {"name": "Bob's", "updated_at": team["updated_at"] + 1}, 3 * HOUR)
     drain(crowd)
@@ -490,13 +490,13 @@ def test_stripe_events_of_no_known_customer_are_found_by_what_they_say(
     visitor = customer(nobody, created_at=NOV_22) | {"metadata": {}}
     other = customer(replace(nobody, customer_id="cus_other", email="bob@other.example"), created_at=NOV_22)
     with_link = other | {"metadata": {"from": f"https://x.example/?to={EMAIL.replace('@', '%40')}"}}
-    told = {
+    recorded = {
         "checkout.session.expired": expired,
         "customer.created": visitor,
         "customer.updated": other | {"metadata": {}},
         "customer.source.created": with_link,
     }
-    for kind, about in told.items():
+    for kind, about in recorded.items():
         a_stripe_event(crowd, stripe_event(kind, about, at=NOV_22))
     drain(crowd)
     assert "webhook_events.payload" in found(crowd)

@@ -31,12 +31,12 @@ FEW = 100
 SOLD = {"STARTER": "price_starter", "PRO": "price_pro", "AGENCY": "price_agency"}
 
 
-def said_by_clerk(body: Body) -> NewEvent:
+def clerk_delivery(body: Body) -> NewEvent:
     envelope = clerk.parse_event(json.dumps(body).encode(), f"msg_{uuid4().hex}")
     return new_event("clerk", envelope, apply_clerk_event, new_id)
 
 
-def said_by_stripe(body: Body) -> NewEvent:
+def stripe_delivery(body: Body) -> NewEvent:
     return new_event("stripe", stripe.parse_event(json.dumps(body).encode()), apply_stripe_event, new_id)
 
 
@@ -58,14 +58,14 @@ def test_a_purchase_goes_before_the_logins_that_came_before_it(app: App, setting
     who = Persona(a_tenant(app), "cus_1", "sub_1", "user_ada", "ada@example.com")
     login = {"user_id": who.user_id, "created_at": int(NOV_22.timestamp() * 1000)}
     logins = [
-        said_by_clerk(clerk_event("session.created", {"id": f"sess_{n}", **login}, at=NOV_22)) for n in range(LOGINS)
+        clerk_delivery(clerk_event("session.created", {"id": f"sess_{n}", **login}, at=NOV_22)) for n in range(LOGINS)
     ]
     store(app, logins)
     dispatcher = Dispatcher(app.db, app.notifier)
     assert dispatcher.dispatch() == LOGINS, "all of them wait in Redis before the others come"
 
-    signed_up = said_by_clerk(clerk_event("user.created", clerk_user(who, created_at=NOV_22), at=NOV_22))
-    purchase = [said_by_stripe(body) for body in SCENARIOS["a_checkout"](who, NOV_22, SOLD)]
+    signed_up = clerk_delivery(clerk_event("user.created", clerk_user(who, created_at=NOV_22), at=NOV_22))
+    purchase = [stripe_delivery(body) for body in SCENARIOS["a_checkout"](who, NOV_22, SOLD)]
     urgent = [stored.job_id for stored in store(app, [signed_up, *purchase])]
     app.notifier.notify({"events": {event.job_id: event.priority for event in (signed_up, *purchase)}})
     dispatcher.dispatch()

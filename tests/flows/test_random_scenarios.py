@@ -11,11 +11,11 @@ from tests.converge.random_scenarios import random_scenario
 from tests.converge.runs import Diverged
 from workers.app import App
 
-TOLD_BY_AN_UNKNOWN_STATUS_ALONE = 20261197
+SHOWN_BY_AN_UNKNOWN_STATUS_ALONE = 20261197
 """Only an event of a status that nobody knows names the tenant; no other carries all that it is about."""
 
 
-@pytest.mark.parametrize("seed", [*range(4), TOLD_BY_AN_UNKNOWN_STATUS_ALONE])
+@pytest.mark.parametrize("seed", [*range(4), SHOWN_BY_AN_UNKNOWN_STATUS_ALONE])
 def test_a_scenario_has_one_outcome(app: App, selling: App, stripe: StripeSimulator, seed: int) -> None:
     """The same again: make converge ARGS="--random 1 --seed SEED"."""
     run(House(app, selling, stripe), random_scenario(seed), Random(seed))

@@ -1,4 +1,4 @@
-"""Walks through the whole house, each told as its story: in by the door or the clock, out as rows."""
+"""Walks through the whole house, each of them a scenario: in by an endpoint or the clock, out as rows."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ HOUR = timedelta(hours=1)
 
 
 class House:
-    """The system at a time of its own: doors, clock and workers, without a network and without waiting."""
+    """The system at a time of its own: endpoints, clock and workers, without a network and without waiting."""
 
     def __init__(self, app: App) -> None:
         self.now = NOV_22
@@ -90,15 +90,15 @@ class House:
             self.now = max(self.now, datetime.fromtimestamp(event["created"], NOV_22.tzinfo))
             body = json.dumps(event).encode()
             signature = stripe.sign(body, self._secrets["stripe"], int(self.now.timestamp()))
-            self._told("/webhooks/stripe", body, {"Stripe-Signature": signature})
+            self._deliver("/webhooks/stripe", body, {"Stripe-Signature": signature})
 
     def clerk_says(self, event: Body, message_id: str) -> None:
         body, time = json.dumps(event).encode(), int(self.now.timestamp())
         signature = clerk.sign(body, self._secrets["clerk"], message_id, time)
         headers = {"svix-id": message_id, "svix-timestamp": str(time), "svix-signature": signature}
-        self._told("/webhooks/clerk", body, headers)
+        self._deliver("/webhooks/clerk", body, headers)
 
-    def _told(self, path: str, body: bytes, headers: dict[str, str]) -> None:
+    def _deliver(self, path: str, body: bytes, headers: dict[str, str]) -> None:
         answer = self.post(path, body, headers)
         assert (answer.status_code, answer.json()) == (200, {"received": True})
         drain(self.app)
@@ -114,7 +114,7 @@ class House:
                 tx.driver.execute("SELECT job_type || ' ' || status, count(*) FROM job_queue GROUP BY 1").fetchall()
             )
 
-    def fires(self, schedule: str) -> list[datetime]:
+    def runs_of(self, schedule: str) -> list[datetime]:
         """The fires that this schedule has made."""
         with self.app.db.transaction(SYSTEM) as tx:
             query = "SELECT fire_at FROM schedule_fires WHERE schedule = %s AND job_id IS NOT NULL ORDER BY 1"
@@ -137,7 +137,7 @@ def house(app: App) -> Iterator[House]:
 
 
 def test_an_event_of_stripe_is_stored_notified_for_and_becomes_the_tenants_plan(house: House) -> None:
-    """One hop after the other; in the other stories `drain` stands for ring and worker."""
+    """One hop after the other; in the other walks `drain` stands for notification and worker."""
     ada = a_tenant(house.app, id=ADA.tenant_id, used_quota=7)
     body = json.dumps(stripe_event("customer.subscription.updated", _running(NOV_22), at=NOV_22)).encode()
     signature = stripe.sign(body, "whsec_stripe", int(NOV_22.timestamp()))
@@ -145,7 +145,7 @@ def test_an_event_of_stripe_is_stored_notified_for_and_becomes_the_tenants_plan(
         answer = house.post("/webhooks/stripe", body, {"Stripe-Signature": signature})
         assert answer.json() == {"received": True}
     assert house.plan(ada) == ("FREE", "none", 7, 10)
-    until(lambda: house.notified, "the bell")
+    until(lambda: house.notified, "the notification")
     [(queue, job_ids)] = house.notified[0].items()
     house.app.runner().run(queue, [str(job_id) for job_id in job_ids])
     assert house.plan(ada) == ("PRO", "active", 7, 50)
@@ -170,14 +170,14 @@ def test_the_hourly_fire_begins_a_new_month_once(house: House) -> None:
     for minutes in (0, 1, 59):
         house.at(reset_at + timedelta(minutes=minutes))
     assert (house.plan(ada)[2], house.period(ada)) == (0, (reset_at, add_months(NOV_22, 2)))
-    assert house.fires("quota.reset_due") == [reset_at - HOUR, reset_at]
+    assert house.runs_of("quota.reset_due") == [reset_at - HOUR, reset_at]
 
 
 def test_a_scheduler_that_slept_for_three_months_lands_everybody_on_the_right_date_once(house: House) -> None:
     ada, bob = a_tenant(house.app, used_quota=9), a_tenant(house.app, created_at=NOV_22 + 9 * HOUR, used_quota=3)
     late = add_months(NOV_22, 3) + timedelta(days=2)
     house.at(late)
-    assert house.fires("quota.reset_due") == [late]
+    assert house.runs_of("quota.reset_due") == [late]
     for tenant_id, anchor in ((ada, NOV_22), (bob, NOV_22 + 9 * HOUR)):
         assert house.plan(tenant_id)[2] == 0
         assert house.period(tenant_id) == (add_months(anchor, 3), add_months(anchor, 4))
@@ -195,8 +195,8 @@ def test_the_life_of_a_customer_from_signing_up_to_leaving(house: House) -> None
 
     start = NOV_22 + timedelta(days=3)
     who = replace(ADA, tenant_id=ada)
-    story = lifecycle(who, start, {Tier.STARTER: "price_starter", Tier.PRO: "price_pro"})
-    bought, renewed, billed, upgraded = story[:4], story[4:5], story[5:6], story[6:8]
+    scenario = lifecycle(who, start, {Tier.STARTER: "price_starter", Tier.PRO: "price_pro"})
+    bought, renewed, billed, upgraded = scenario[:4], scenario[4:5], scenario[5:6], scenario[6:8]
     house.stripe_says(*bought)
     assert house.plan(ada) == ("STARTER", "active", 0, 10)
     house.consumes(ada, 10)
@@ -213,7 +213,7 @@ def test_the_life_of_a_customer_from_signing_up_to_leaving(house: House) -> None
     house.stripe_says(*upgraded)
     assert house.plan(ada) == ("PRO", "active", 8, 50)
 
-    house.stripe_says(*story[8:])
+    house.stripe_says(*scenario[8:])
     assert house.plan(ada) == ("FREE", "canceled", 8, 10)
     house.at(add_months(start, 3) - HOUR)
     assert house.plan(ada) == ("FREE", "canceled", 8, 10)

@@ -149,7 +149,7 @@ STORIES = {
 """As `viral quota explain` tells each case."""
 
 
-def story(app: App, tenant_id: UUID, now: datetime) -> list[str]:
+def explanation(app: App, tenant_id: UUID, now: datetime) -> list[str]:
     """As `viral quota explain` tells it; which event it was depends on the order of delivery."""
     row = tenant(app, tenant_id)
     with app.db.transaction(SYSTEM) as tx:
@@ -157,8 +157,8 @@ def story(app: App, tenant_id: UUID, now: datetime) -> list[str]:
     with app.db.transaction(tenant_id) as tx:
         quota = tx.quota.lock(tenant_id)
         entries = tx.quota.ledger(tenant_id, limit=100, since=quota.period_start)
-        told = explain(row["subscription_tier"], quota, entries, [], now, behind=behind)
-    return [re.sub(r"event \S+\)", "event …)", sentence) for sentence in told]
+        sentences = explain(row["subscription_tier"], quota, entries, [], now, behind=behind)
+    return [re.sub(r"event \S+\)", "event …)", sentence) for sentence in sentences]
 
 
 @pytest.mark.parametrize("key", [False, True])
@@ -185,7 +185,7 @@ def test_a_case_ends_the_same_in_any_order_and_doubled(
         assert {status for status, _ in events(app).values()} <= {"applied", "stale", "duplicate"}
         assert rebuild(app.db, app.ports, cause="test") == []
         ends.add(str(without_ids(state(app))))
-        stories.add(tuple(story(app, tenant_id, at)))
+        stories.add(tuple(explanation(app, tenant_id, at)))
     assert len(ends) == 1
     assert stories == {tuple(STORIES[case])}
 
@@ -322,7 +322,7 @@ def test_what_no_event_decides_is_looked_up(selling: App, stripe: StripeSimulato
 
 
 @pytest.mark.parametrize("turn", [1, -1])
-def test_without_a_key_a_person_is_told_and_the_nightly_reconcile_mends_it(
+def test_without_a_key_a_person_is_sentences_and_the_nightly_reconcile_mends_it(
     app: App, selling: App, stripe: StripeSimulator, turn: int
 ) -> None:
     bodies = tied("price_agency", "price_starter")
@@ -396,8 +396,8 @@ def test_a_paused_tenant_draws_what_was_paid_and_no_more_by_many_at_once(app: Ap
     assert (plan(app, tenant_id), drawing(app, tenant_id, end + 41 * DAY)) == (("PRO", "active", 50, 4), 0)
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE tenants SET daily_enabled = true WHERE id = %s", (tenant_id,))
-        [wish] = [each for each in tx.generating.wanting_daily(UUID(int=0), end + DAY, 10) if each.id == tenant_id]
-        assert wish.count == 0
+        [waiting] = [each for each in tx.generating.wanting_daily(UUID(int=0), end + DAY, 10) if each.id == tenant_id]
+        assert waiting.count == 0
 
 
 def invoice_of(about: Body, start: datetime) -> Body:

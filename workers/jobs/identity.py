@@ -158,7 +158,7 @@ def sync_membership(tx: Tx, incoming: Membership) -> Status:
     before = tx.identity.membership(incoming.clerk_id)
     after = merged(before, incoming)
     if after != before:
-        tx.identity.save_membership(after)
+        tx.identity.save(after)
     person = tx.identity.person(incoming.user_id)
     if person is None:
         return Status.PARKED_USER
@@ -182,7 +182,7 @@ def sync_organization(ctx: Context, tx: Tx, incoming: Organization) -> Status:
         tx.identity.forget(clerk_id)
     if after == before:
         return Status.STALE
-    tx.identity.save_organization(after)
+    tx.identity.save(after)
     if before is not None:
         rename_tenant(tx, before, after)
     elif not after.deleted_at:

@@ -17,7 +17,7 @@ from domain.billing import reconcile as billing
 from domain.errors import MalformedEvent, Rejected
 from domain.events.difference import Difference, Json, repairs, unreadable
 from domain.identity import reconcile as identity
-from domain.identity.people import Membership, Organization, Person
+from domain.identity.people import Membership, Organization, Person, Row
 from domain.ports import BillingRecords, IdentityRecords, Page
 from workers.engine.job import Context, Tx, job
 from workers.jobs.billing import store_event
@@ -164,30 +164,21 @@ def compare_identity(begin: Begin, records: IdentityRecords, instance: str | Non
         WrongInstance: the key opens another instance; nothing was compared.
     """
     _check_instance(begin, records, instance)
-    of_clerk = partial(Listing, "clerk", gone=identity.gone)
-    people = of_clerk(
-        "person",
-        records.people(),
-        lambda tx, item, as_of: identity.compare(Person, item, as_of, tx.identity.person),
-        mirrored=lambda tx: {name: Person(name) for name in tx.identity.mirrored_people()},
-        is_known=lambda row: records.has_person(row.clerk_id),
+    yield from _compare(begin, _listing_of_clerk(records, Person))
+    yield from _compare(begin, _listing_of_clerk(records, Organization))
+    yield from _compare(begin, _listing_of_clerk(records, Membership))
+
+
+def _listing_of_clerk(records: IdentityRecords, kind: type[Row]) -> Listing:
+    return Listing(
+        "clerk",
+        identity.name_of(kind),
+        records.listed(kind),
+        lambda tx, item, as_of: identity.compare(kind, item, as_of, partial(tx.identity.row, kind)),
+        mirrored=lambda tx: {row.clerk_id: row for row in tx.identity.mirrored(kind)},
+        is_known=records.has,
+        gone=identity.gone,
     )
-    organizations = of_clerk(
-        "organization",
-        records.organizations(),
-        lambda tx, item, as_of: identity.compare(Organization, item, as_of, tx.identity.organization),
-        mirrored=lambda tx: {name: Organization(name) for name in tx.identity.mirrored_organizations()},
-        is_known=lambda row: records.has_organization(row.clerk_id),
-    )
-    memberships = of_clerk(
-        "membership",
-        records.memberships(),
-        lambda tx, item, as_of: identity.compare(Membership, item, as_of, tx.identity.membership),
-        mirrored=lambda tx: {row.clerk_id: row for row in tx.identity.mirrored_memberships()},
-        is_known=lambda row: records.has_membership(row.clerk_id, row.user_id),
-    )
-    for listing in (people, organizations, memberships):
-        yield from _compare(begin, listing)
 
 
 def _check_instance(begin: Begin, records: IdentityRecords, instance: str | None) -> None:
@@ -201,8 +192,8 @@ def _check_instance(begin: Begin, records: IdentityRecords, instance: str | None
             )
         return
     with begin() as tx:
-        newest = tx.identity.mirrored_people(limit=ASKED_FOR)
-    if newest and not any(map(records.has_person, newest)):
+        newest = tx.identity.newest_people(ASKED_FOR)
+    if newest and not any(map(records.has, newest)):
         raise WrongInstance(
             f"Clerk knows none of the {len(newest)} newest people here: is CLERK_SECRET_KEY of another instance? "
             "If it is not, say so with CLERK_INSTANCE_ID"

@@ -91,14 +91,14 @@ def test_what_is_not_there_cannot_be_held(app: App) -> None:
 
 def test_however_many_hold_at_once_no_more_is_given_than_there_is(app: App) -> None:
     tenant_id = a_tenant(app, used_quota=3, monthly_quota=10)
-    given: list[UUID] = []
+    granted: list[UUID] = []
 
     def consume() -> None:
         for _ in range(5):
             try:
                 with app.db.transaction(tenant_id) as tx:
                     tx.quota.hold(tenant_id, uuid4(), 1, NOV_22)
-                given.append(tenant_id)
+                granted.append(tenant_id)
             except QuotaExceeded:
                 pass
 
@@ -107,7 +107,7 @@ def test_however_many_hold_at_once_no_more_is_given_than_there_is(app: App) -> N
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(given), used(app, tenant_id), disagreeing(app)) == (7, 10, 0)
+    assert (len(granted), used(app, tenant_id), disagreeing(app)) == (7, 10, 0)
 
 
 def test_a_hold_of_the_month_before_is_given_back_to_that_month(app: App) -> None:

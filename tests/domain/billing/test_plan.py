@@ -446,7 +446,7 @@ def test_two_subscriptions_at_once_and_a_bad_year_end_the_same_in_any_order(data
     trial_end = month(1) + timedelta(days=14)
     month_of_trial = (month(1), trial_end)
 
-    def told(who: Persona, at: datetime, kind: str = "updated", previous: str = "", **row: Any) -> dict[str, Any]:
+    def changed(who: Persona, at: datetime, kind: str = "updated", previous: str = "", **row: Any) -> dict[str, Any]:
         started = START if who is first else month(1)
         body = subscription(who, started, row.pop("period", (START, month(1))), **row)
         changed = {"status": previous} if previous else None
@@ -457,17 +457,17 @@ def test_two_subscriptions_at_once_and_a_bad_year_end_the_same_in_any_order(data
         return stripe_event("invoice.paid", body, at=period[0])
 
     events = [
-        told(first, START, "created", status="incomplete"),
-        told(first, START, previous="incomplete"),
+        changed(first, START, "created", status="incomplete"),
+        changed(first, START, previous="incomplete"),
         bill(first, (START, month(1)), "subscription_create"),
-        told(first, month(1), status="past_due", previous="active"),
-        told(second, month(1), "created", status="trialing", trial_end=trial_end, period=month_of_trial),
+        changed(first, month(1), status="past_due", previous="active"),
+        changed(second, month(1), "created", status="trialing", trial_end=trial_end, period=month_of_trial),
         bill(second, month_of_trial, "subscription_create", amount=0),
-        told(first, month(1) + timedelta(days=20), status="unpaid", previous="past_due"),
-        told(first, month(2), status="unpaid"),
-        told(second, trial_end, trial_end=trial_end, period=(trial_end, add_months(trial_end, 1))),
+        changed(first, month(1) + timedelta(days=20), status="unpaid", previous="past_due"),
+        changed(first, month(2), status="unpaid"),
+        changed(second, trial_end, trial_end=trial_end, period=(trial_end, add_months(trial_end, 1))),
         bill(second, (trial_end, add_months(trial_end, 1)), "subscription_cycle"),
-        told(first, month(3), "deleted", status="canceled", ended_at=month(3)),
+        changed(first, month(3), "deleted", status="canceled", ended_at=month(3)),
     ]
     order = data.draw(st.permutations(events + data.draw(st.lists(st.sampled_from(events), max_size=4))))
     final = after(order)
@@ -475,7 +475,7 @@ def test_two_subscriptions_at_once_and_a_bad_year_end_the_same_in_any_order(data
     assert (final.tier, final.quota.period_start, final.quota.used) == (Tier.AGENCY, trial_end, 0)
 
 
-news: st.SearchStrategy[Subscription | Invoice] = st.one_of(
+changes: st.SearchStrategy[Subscription | Invoice] = st.one_of(
     st.builds(
         a_subscription,
         id=st.sampled_from(["sub_1", "sub_2"]),
@@ -496,8 +496,8 @@ news: st.SearchStrategy[Subscription | Invoice] = st.one_of(
 )
 
 
-@given(st.lists(news, min_size=1, max_size=7), st.randoms(use_true_random=False))
-def test_any_news_end_the_same_in_any_order(told: list[Subscription | Invoice], rng: random.Random) -> None:
+@given(st.lists(changes, min_size=1, max_size=7), st.randoms(use_true_random=False))
+def test_any_changes_end_the_same_in_any_order(changed: list[Subscription | Invoice], rng: random.Random) -> None:
     """Not only lives that Stripe would tell: rows and paid periods as they come, the tenant derived after each."""
 
     def outcome(order: list[Subscription | Invoice]) -> TenantBilling:
@@ -510,12 +510,12 @@ def test_any_news_end_the_same_in_any_order(told: list[Subscription | Invoice], 
             books.tenant = plan(books.mirror.values(), books.bills.values(), books.tenant)
         return books.tenant
 
-    again = told + rng.choices(told, k=3)
+    again = changed + rng.choices(changed, k=3)
     rng.shuffle(again)
-    assert outcome(again) == outcome(told)
+    assert outcome(again) == outcome(changed)
 
 
-def test_a_free_month_that_had_begun_before_the_plan_was_told_leaves_no_trace() -> None:
+def test_a_free_month_that_had_begun_before_the_plan_was_changed_leaves_no_trace() -> None:
     tenant = a_tenant()
     tenant = replace(tenant, quota=replace(reset(tenant.quota, add_months(CREATED, 5)), used=4))
     events = lifecycle(WHO, START, SOLD)

@@ -49,7 +49,7 @@ class Mirror:
         return after
 
 
-def told(events: Sequence[Body], now: datetime) -> tuple[TenantBilling, bool]:
+def outcome_of(events: Sequence[Body], now: datetime) -> tuple[TenantBilling, bool]:
     """The tenant, and whether its events say which of them are the latest."""
     mirror = Mirror()
     for body in events:
@@ -84,10 +84,10 @@ def taken_back(scenario: RandomScenario) -> list[str]:
 def test_scenarios_end_as_their_account_says_in_any_order(tens: int) -> None:
     for seed in range(tens * 10, tens * 10 + 10):
         scenario, rng = random_scenario(seed), Random(seed)
-        tenant, sure = told(scenario.account.told, scenario.now)
+        tenant, sure = outcome_of(scenario.account.told, scenario.now)
         assert outcome(tenant, scenario.now) == oracle.expect(scenario) or not sure, (seed, scenario.acts)
         for _ in range(2):
             order = scenario.account.told * 2
             rng.shuffle(order)
-            assert told(order, scenario.now) == (tenant, sure), (seed, scenario.acts)
+            assert outcome_of(order, scenario.now) == (tenant, sure), (seed, scenario.acts)
         assert not taken_back(scenario), (seed, scenario.acts)

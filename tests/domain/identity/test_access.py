@@ -36,9 +36,9 @@ SECOND = timedelta(seconds=1)
 STORED = Key(UUID(int=1), UUID(int=2), ("account:read",), expires_at=None, revoked_at=None, last_used_at=None)
 
 
-def made(randomness: bytes = bytes(KEY_BYTES), **wish: Any) -> NewKey:
-    given = {"name": "export", "scopes": ["account:read"], "expires_at": None, "now": NOW, "others": 0}
-    return new_key(randomness, **(given | wish))
+def made(randomness: bytes = bytes(KEY_BYTES), **fields: Any) -> NewKey:
+    defaults = {"name": "export", "scopes": ["account:read"], "expires_at": None, "now": NOW, "others": 0}
+    return new_key(randomness, **(defaults | fields))
 
 
 @given(st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES))
@@ -56,7 +56,7 @@ def test_what_is_no_key_has_no_hash(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "fields",
     [
         *({"name": name} for name in ("", "  ", "a\nb", "x" * 101)),
         *({"scopes": scopes} for scopes in ([], ["all"], ["account:read", ""])),
@@ -65,9 +65,9 @@ def test_what_is_no_key_has_no_hash(text: str) -> None:
     ],
     ids=str,
 )
-def test_a_key_that_makes_no_sense_is_not_made(wish: dict[str, Any]) -> None:
+def test_a_key_that_makes_no_sense_is_not_made(fields: dict[str, Any]) -> None:
     with pytest.raises(KeyInvalid):
-        made(**wish)
+        made(**fields)
 
 
 def test_a_weak_key_is_a_bug() -> None:

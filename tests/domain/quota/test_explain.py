@@ -55,16 +55,16 @@ def test_what_changed_the_plan_afterwards_began_no_month() -> None:
 
 def test_it_says_what_the_next_month_waits_for() -> None:
     late, annual = DEC + timedelta(hours=1), replace(PAID, paid_until=DEC + timedelta(days=300))
-    told = {
+    sentences = {
         "free": explain("FREE", replace(PAID, paid_until=None), [], [], NOW)[1],
         "late": explain("FREE", replace(PAID, paid_until=None), [], [], late)[1],
         "unpaid": explain("PRO (past_due)", PAID, [], [], late)[1],
         "annual": explain("PRO (active)", annual, [], [], NOW, behind=A_YEAR)[1],
     }
-    assert "the next begins on 2026-12-05" in told["free"]
-    assert "begins with the next reset" in told["late"]
-    assert "waits for its invoice" in told["unpaid"]
-    assert "the next begins on 2026-12-05 10:00 UTC (paid until 2027-10-01" in told["annual"]
+    assert "the next begins on 2026-12-05" in sentences["free"]
+    assert "begins with the next reset" in sentences["late"]
+    assert "waits for its invoice" in sentences["unpaid"]
+    assert "the next begins on 2026-12-05 10:00 UTC (paid until 2027-10-01" in sentences["annual"]
 
 
 def test_a_fresh_count_has_a_name_and_forgets_what_was_before() -> None:
@@ -76,9 +76,9 @@ def test_a_fresh_count_has_a_name_and_forgets_what_was_before() -> None:
         entry("reset", -44, "event:evt_1"),
     ]
     held = [{"count": 12, "taken_at": NOV}, {"count": 5, "taken_at": NOW}]
-    told = explain("PRO (active)", restarted, entries, held, NOW, behind=PAID_FOR)
-    assert "by a paid invoice (known with event evt_1)" in told[1]
-    assert told[2:] == [
+    sentences = explain("PRO (active)", restarted, entries, held, NOW, behind=PAID_FOR)
+    assert "by a paid invoice (known with event evt_1)" in sentences[1]
+    assert sentences[2:] == [
         "ada gave a fresh count on 2026-11-08 10:00 UTC.",
         "5 were taken by a job.",
         "5 of these are held by a job at work, the oldest since 2026-11-08 10:00 UTC.",
@@ -94,26 +94,28 @@ def test_more_used_than_the_plan_has_leaves_nothing_and_owes_nothing() -> None:
 
 def test_what_is_not_an_invoice_is_not_called_one() -> None:
     word = replace(PAID, paid_until=DEC + timedelta(days=300))
-    told = explain("PRO (active)", word, [entry("reset", -44, "event:evt_1")], [], NOW)[1]
-    assert told == (
+    sentences = explain("PRO (active)", word, [entry("reset", -44, "event:evt_1")], [], NOW)[1]
+    assert sentences == (
         "This month began on 2026-11-05 10:00 UTC, by what Stripe says of the subscription (known with event evt_1); "
         "the next begins on 2026-12-05 10:00 UTC (covered until 2027-10-01 10:00 UTC)."
     )
 
 
-def test_a_pause_is_told_and_until_when_can_be_drawn() -> None:
+def test_a_pause_is_sentences_and_until_when_can_be_drawn() -> None:
     paused = a_subscription(collection_paused=True, paused_at=NOV)
     behind = backing([paused, a_subscription(id="sub_2", status="canceled", collection_paused=True)], [], PRICES)
     assert behind.paused_since == NOV
     quota = replace(PAID, drawn_until=DEC)
-    told = explain("PRO (active)", quota, [], [], NOW, behind=behind)
-    assert told[2] == "At Stripe, collection paused since 2026-11-05 10:00 UTC: no invoice follows until it goes on."
-    assert told[-1] == "They can be drawn until 2026-12-05 10:00 UTC: nothing is paid for after that."
+    sentences = explain("PRO (active)", quota, [], [], NOW, behind=behind)
+    assert (
+        sentences[2] == "At Stripe, collection paused since 2026-11-05 10:00 UTC: no invoice follows until it goes on."
+    )
+    assert sentences[-1] == "They can be drawn until 2026-12-05 10:00 UTC: nothing is paid for after that."
     over = explain("PRO (active)", quota, [], [], DEC, behind=behind)
     assert over[-1] == "None of them can be drawn since 2026-12-05 10:00 UTC: nothing is paid for after that."
 
 
-def test_a_change_that_is_not_paid_is_told() -> None:
+def test_a_change_that_is_not_paid_is_sentences() -> None:
     row = a_subscription(status="past_due", price_ids=("price_agency",))
 
     def unpaid(*invoices: Invoice) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ class Tenant:
             return quota
         return carry_over(quota, self.consumed(quota.counts_from))
 
-    def told(self, body: dict[str, Any], now: datetime) -> None:
+    def apply(self, body: dict[str, Any], now: datetime) -> None:
         match read(body):
             case SubscriptionChanged(row):
                 self.mirror[row.id] = newer(self.mirror.get(row.id), row)
@@ -90,7 +90,7 @@ class Tenant:
 seconds = st.integers(0, int((END - CREATED).total_seconds()))
 moments = seconds.map(lambda after: CREATED + timedelta(seconds=after))
 uses = st.lists(st.tuples(moments, st.integers(0, 40), st.booleans()), max_size=5)
-lives = st.sampled_from([name for name in SCENARIOS if not name.startswith("customer_deleted")])
+scenario_names = st.sampled_from([name for name in SCENARIOS if not name.startswith("customer_deleted")])
 
 
 def lived(
@@ -101,7 +101,7 @@ def lived(
 ) -> Tenant:
     """All of it, by the clock."""
     tenant = Tenant()
-    acts: list[tuple[datetime, Any]] = [(at, lambda now, body=body: tenant.told(body, now)) for at, body in deliveries]
+    acts: list[tuple[datetime, Any]] = [(at, lambda now, body=body: tenant.apply(body, now)) for at, body in deliveries]
     for job, (at, days, made) in enumerate(used):
         acts.append((at, lambda now, job=job: tenant.holds_one(job, now)))
         closed = at + timedelta(days=days)
@@ -116,7 +116,7 @@ def lived(
 
 
 @settings(max_examples=300)
-@given(lives, uses, st.lists(moments, max_size=1), st.lists(moments, max_size=3), st.data())
+@given(scenario_names, uses, st.lists(moments, max_size=1), st.lists(moments, max_size=3), st.data())
 def test_whenever_events_come_and_whatever_is_consumed_meanwhile_one_quota_comes_of_it(
     name: str, used: list[Any], fresh: list[datetime], asked: list[datetime], data: st.DataObject
 ) -> None:
@@ -130,6 +130,6 @@ def test_months_of_the_free_plan_before_a_trial_are_not_counted_into_it() -> Non
     trial = SCENARIOS["trial_without_card"](WHO, add_months(START, 3), SOLD)[:1]
     tenant = Tenant()
     tenant.holds_one(1, CREATED)
-    tenant.told(trial[0], add_months(START, 3))
+    tenant.apply(trial[0], add_months(START, 3))
     assert tenant.row.status == "trialing"
     assert (tenant.row.quota.used, tenant.row.quota.period_start) == (0, add_months(CREATED, 3))

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from domain.errors import ProviderRefused, ProviderUnavailable
+from domain.identity.people import Membership, Organization, Person, Role
 from integrations.clerk.api import ClerkApi
 from integrations.http.client import Http
 from integrations.http.pace import PATIENCE
@@ -46,12 +47,16 @@ def api(served: Loopback, clock: Clock) -> Iterator[ClerkApi]:
     http.close()
 
 
+def a_membership(clerk_id: str, user_id: str) -> Membership:
+    return Membership(clerk_id, "org_1", user_id, Role.MEMBER, joined_at=NOV_22, source_updated_at=NOV_22)
+
+
 def test_each_book_is_read_whole_and_in_its_own_form(api: ClerkApi, clerk: ClerkApiSimulator) -> None:
     assert api.instance() == clerk.instance_id
     for pages, book in (
-        (api.people(), clerk.users),
-        (api.organizations(), clerk.organizations),
-        (api.memberships(), clerk.memberships),
+        (api.listed(Person), clerk.users),
+        (api.listed(Organization), clerk.organizations),
+        (api.listed(Membership), clerk.memberships),
     ):
         [page] = pages
         assert (page.as_of, list(page.items)) == (NOV_22, book)
@@ -61,23 +66,23 @@ def test_only_what_clerk_says_is_not_there_is_not_there(
     api: ClerkApi, clerk: ClerkApiSimulator, served: Loopback
 ) -> None:
     member = clerk.memberships[0]["id"]
-    assert (api.has_person("user_ada"), api.has_person("user_a/../user_ada?")) == (True, False)
-    assert (api.has_organization(ADA.organization_id), api.has_organization("org_x")) == (True, False)
-    assert api.has_membership(member, "user_ada")
-    assert not api.has_membership("orgmem_x", "user_ada")
-    assert not api.has_membership(member, "user_x")
+    assert (api.has(Person("user_ada")), api.has(Person("user_a/../user_ada?"))) == (True, False)
+    assert (api.has(Organization(ADA.organization_id)), api.has(Organization("org_x"))) == (True, False)
+    assert api.has(a_membership(member, "user_ada"))
+    assert not api.has(a_membership("orgmem_x", "user_ada"))
+    assert not api.has(a_membership(member, "user_x"))
     clerk.organizations_enabled = False
-    assert list(api.organizations()) == list(api.memberships()) == []
-    assert api.has_organization("org_x")
-    assert api.has_membership("orgmem_x", "user_ada")
+    assert list(api.listed(Organization)) == list(api.listed(Membership)) == []
+    assert api.has(Organization("org_x"))
+    assert api.has(a_membership("orgmem_x", "user_ada"))
     served.fail(Reply(b"{}", 500), times=3)
     with pytest.raises(ProviderUnavailable):
-        api.has_person("user_x")
+        api.has(Person("user_x"))
 
 
 def test_a_listing_keeps_to_half_of_what_is_allowed(api: ClerkApi, clock: Clock) -> None:
     for _ in range(55):
-        list(api.people())
+        list(api.listed(Person))
     assert clock.now - NOV_22.timestamp() >= 9.9, "five a second, but for the first five"
 
 
@@ -85,11 +90,11 @@ def test_too_many_is_waited_for_as_long_as_clerk_says_and_not_for_ever(
     api: ClerkApi, served: Loopback, clock: Clock
 ) -> None:
     served.fail(WAIT, times=2)
-    assert len(list(api.people())) == 1
+    assert len(list(api.listed(Person))) == 1
     assert clock.slept == [30, 30]
     served.fail(WAIT, times=PATIENCE)
     with pytest.raises(ProviderUnavailable) as refused:
-        list(api.people())
+        list(api.listed(Person))
     assert refused.value.retry_after == timedelta(seconds=30)
 
 
@@ -97,11 +102,11 @@ def test_too_many_is_waited_for_as_long_as_clerk_says_and_not_for_ever(
 def test_an_answer_that_is_no_list_is_no_list_of_nobody(api: ClerkApi, served: Loopback, answer: bytes) -> None:
     served.fail(Reply(answer))
     with pytest.raises(ProviderUnavailable, match="Clerk's answer to /v1/users"):
-        list(api.people())
+        list(api.listed(Person))
 
 
 def test_a_wrong_key_is_named_and_not_repeated(served: Loopback) -> None:
     http = Http("tests")
     with pytest.raises(ProviderRefused, match="does not accept CLERK_SECRET_KEY"):
-        list(ClerkApi("sk_test_s3cret", http, base=served.url).people())
+        list(ClerkApi("sk_test_s3cret", http, base=served.url).listed(Person))
     http.close()

@@ -29,8 +29,8 @@ def month(n: int) -> Any:
     return add_months(START, n)
 
 
-def people(tenant_id: UUID, price: str = "price_pro", **known: Any) -> Persona:
-    return replace(Persona(tenant_id, "cus_1", "sub_1", "user_1", "ada@example.com", price_id=price), **known)
+def people(tenant_id: UUID, price: str = "price_pro", **fields: Any) -> Persona:
+    return replace(Persona(tenant_id, "cus_1", "sub_1", "user_1", "ada@example.com", price_id=price), **fields)
 
 
 def unnamed(body: Body) -> Body:
@@ -78,8 +78,8 @@ def plan(app: App, tenant_id: UUID) -> tuple[Any, ...]:
 def ledger(app: App, tenant_id: UUID) -> list[tuple[Any, ...]]:
     with app.db.transaction(SYSTEM) as tx:
         entries = tx.quota.ledger(tenant_id)
-    told = [(e["kind"], e["amount"], e["used_after"], e["quota_after"], e["cause"]) for e in reversed(entries)]
-    return [entry for entry in told if not entry[-1].startswith("sql:")]
+    rows = [(e["kind"], e["amount"], e["used_after"], e["quota_after"], e["cause"]) for e in reversed(entries)]
+    return [entry for entry in rows if not entry[-1].startswith("sql:")]
 
 
 @pytest.fixture
@@ -332,14 +332,14 @@ def test_old_events_of_a_deleted_customer_are_stale_and_change_no_plan(app: App,
     expected = {k: v for k, v in tenant(app, ada).items() if k != "updated_at"}
     bob = a_tenant(app, used_quota=7)
     his = people(bob, customer_id="cus_2", subscription_id="sub_2")
-    told = [active(his), paid(his)] if named else [unnamed(active(his)), unnamed(paid(his)), checkout(his)]
-    outcomes = apply(app, deleted(his), *told)
-    assert outcomes == ["applied", *["stale"] * len(told)]
+    rows = [active(his), paid(his)] if named else [unnamed(active(his)), unnamed(paid(his)), checkout(his)]
+    outcomes = apply(app, deleted(his), *rows)
+    assert outcomes == ["applied", *["stale"] * len(rows)]
     row = tenant(app, bob)
     assert [(k, row[k]) for k in expected if k not in ("id", "updated_at") and row[k] != expected[k]] == []
 
 
-def test_the_next_customer_takes_over_in_whatever_order_it_is_told(app: App, ada: UUID) -> None:
+def test_the_next_customer_takes_over_in_whatever_order_it_is_rows(app: App, ada: UUID) -> None:
     old, new = people(ada), people(ada, "price_agency", customer_id="cus_2", subscription_id="sub_2")
     first, second = [active(old), paid(old), deleted(old)], later(new)
     assert apply(app, *first[:2], *second) == ["applied"] * 2 + ["parked:other_customer"] * 2

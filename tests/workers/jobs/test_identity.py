@@ -68,8 +68,8 @@ def test_a_person_who_signs_up_gets_a_tenant_of_their_own(app: App) -> None:
     noon = replace(app, clock=lambda: NOV_22)
     assert apply(noon, created(last_sign_in_at=login)) == ["applied"]
     user = the_user(app)
-    told = [user[name] for name in ("clerk_id", "email", "name", "role", "last_login_at", "source_updated_at")]
-    assert told == ["user_ada", "ada@example.com", "Ada Lovelace", "ADMIN", login, NOV_22]
+    columns = [user[name] for name in ("clerk_id", "email", "name", "role", "last_login_at", "source_updated_at")]
+    assert columns == ["user_ada", "ada@example.com", "Ada Lovelace", "ADMIN", login, NOV_22]
     account = tenant(app, user["tenant_id"])
     assert (account["name"], account["subscription_tier"], account["monthly_quota"]) == ("ada@example.com", "FREE", 10)
     assert (account["quota_anchor"], account["quota_reset_at"]) == (NOV_22, datetime(2026, 12, 22, 12, tzinfo=UTC))
@@ -164,7 +164,7 @@ def by_sql(app: App, called: str, *people: tuple[str, str | None, str | None]) -
     return tenant_id
 
 
-def told_of_ada(app: App) -> list[str]:
+def texts_about_ada(app: App) -> list[str]:
     """Texts of tenants, people and keys that tell of her."""
     with app.db.transaction(SYSTEM) as tx:
         rows = tx.driver.execute(
@@ -197,7 +197,7 @@ def test_a_person_of_plain_sql_who_is_deleted_leaves_no_name_behind(
 ) -> None:
     by_sql(app, called, ("user_ada", email, "Ada Lovelace"))
     apply(app, *HISTORIES[history], deleted())
-    assert told_of_ada(app) == []
+    assert texts_about_ada(app) == []
     assert names_of_tenants(app) == ["user_ada"]
 
 
@@ -207,7 +207,7 @@ def test_a_row_that_plain_sql_has_deleted_before_leaves_no_name_behind(app: App)
     with app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("DELETE FROM users")
     apply(app, deleted())
-    assert told_of_ada(app) == []
+    assert texts_about_ada(app) == []
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_a_deleted_organization_is_anonymous_keeps_its_tenant_and_has_no_members
     assert tenant(app, the_user(app)["tenant_id"])["name"] == "ada@example.com"
 
 
-def test_a_deleted_person_is_nobody_and_what_was_told_of_them_is_forgotten(app: App) -> None:
+def test_a_deleted_person_is_nobody_and_what_was_seen_of_them_is_forgotten(app: App) -> None:
     apply(app, created(), organization(), joined(), deleted())
     assert caller(app) is None
     assert caller(app, ADA.organization_id) is None
@@ -162,8 +162,8 @@ def test_a_deleted_person_is_nobody_and_what_was_told_of_them_is_forgotten(app: 
     with app.db.transaction(SYSTEM) as tx:
         kept = tx.driver.execute("SELECT payload::text || body::text FROM webhook_events WHERE subject = 'user_ada'")
         assert [text for (text,) in kept.fetchall() if text] == []
-        told = tx.driver.execute("SELECT payload::text FROM webhook_events").fetchall()
-    assert [text for (text,) in told if "ada@" in text or "Lovelace" in text] == []
+        seen = tx.driver.execute("SELECT payload::text FROM webhook_events").fetchall()
+    assert [text for (text,) in seen if "ada@" in text or "Lovelace" in text] == []
     with app.db.transaction(SYSTEM) as tx:
         events = [row["id"] for row in tx.events.recent()]
         for event_id in events:
@@ -225,13 +225,13 @@ def is_closed(app: App, tenant_id: UUID) -> bool:
 def test_what_nothing_follows_from_is_forgotten_with_the_person_or_organization(app: App, deleted_first: bool) -> None:
     payer = {"user_id": "user_ada", "first_name": "Ada", "email": "ada@example.com"}
     team = {"organization_id": ADA.organization_id, "organization_name": "Lovelace & Co", "email": "ada@example.com"}
-    told = [
+    seen = [
         clerk_event("session.removed", {"id": "sess_1", "user_id": "user_ada"}, at=NOV_22 + HOUR),
         clerk_event("subscription.created", {"id": "csub_1", "payer": payer}, at=NOV_22 + HOUR),
         clerk_event("subscription.created", {"id": "csub_2", "payer": team}, at=NOV_22 + HOUR),
     ]
     gone = [deleted(), clerk_event("organization.deleted", clerk_deleted_organization(ADA), at=NOV_22 + HOUR)]
-    apply(app, *(gone + told if deleted_first else told + gone))
+    apply(app, *(gone + seen if deleted_first else seen + gone))
     with app.db.transaction(SYSTEM) as tx:
         kept = tx.driver.execute("SELECT payload::text || coalesce(convert_from(body, 'UTF8'), '') FROM webhook_events")
         texts = [text for (text,) in kept]
@@ -279,14 +279,14 @@ def deserted(app: App) -> set[str]:
     return found
 
 
-def test_a_paying_tenant_without_any_person_is_told(app: App) -> None:
+def test_a_paying_tenant_without_any_person_is_seen(app: App) -> None:
     left = clerk_event("organizationMembership.deleted", clerk_membership(ADA, created_at=NOV_22), at=NOV_22 + HOUR)
-    told = []
+    seen = []
     for body in (organization(), created(), joined(), left, deleted()):
         apply(app, body)
-        told.append(deserted(app))
+        seen.append(deserted(app))
     nobody_yet, own_tenant = {"Acme"}, "user_ada"
-    assert told == [nobody_yet, nobody_yet, set(), nobody_yet, {"Acme", own_tenant}]
+    assert seen == [nobody_yet, nobody_yet, set(), nobody_yet, {"Acme", own_tenant}]
 
 
 def test_a_member_answers_for_the_organization_and_for_the_own_tenant_that_they_left(app: App) -> None:

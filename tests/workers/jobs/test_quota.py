@@ -52,8 +52,8 @@ def test_a_period_that_is_due_begins_with_nothing_used(app: App) -> None:
     assert period(app, tenant_id) == (0, month(1), month(2))
     assert job_row(app, job_id)["result"] == {"reset": 1}
     [entry] = resets(app, tenant_id)
-    told = [entry[name] for name in ("kind", "amount", "used_after", "quota_after", "period_start", "cause")]
-    assert told == ["reset", -9, 0, 10, month(1), f"job:{job_id}"]
+    columns = [entry[name] for name in ("kind", "amount", "used_after", "quota_after", "period_start", "cause")]
+    assert columns == ["reset", -9, 0, 10, month(1), f"job:{job_id}"]
 
 
 def test_a_period_that_is_not_due_is_left_alone(app: App) -> None:

@@ -38,7 +38,7 @@ def bought(who: Persona, status: str = "active") -> list[Body]:
     ]
 
 
-def told(app: App, row: Body, bill: Body) -> None:
+def deliver(app: App, row: Body, bill: Body) -> None:
     a_stripe_event(app, stripe_event("customer.subscription.created", row, at=NOV_22))
     a_stripe_event(app, stripe_event("invoice.paid", bill, at=NOV_22))
     drain(app)
@@ -71,9 +71,9 @@ def agrees(app: App, stripe: StripeSimulator) -> bool:
     return run(app)["different"] == 0 and rebuild(app.db, app.ports, cause="test") == []
 
 
-def test_where_all_webhooks_came_nothing_is_told_again(selling: App, stripe: StripeSimulator, who: Persona) -> None:
+def test_where_all_webhooks_came_nothing_is_deliver_again(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     row, bill = bought(who)
-    told(selling, row, bill)
+    deliver(selling, row, bill)
     stripe.books["subscriptions"], stripe.books["invoices"] = [row], [bill]
     assert run(selling) == {"compared": 2, "different": 0, "repaired": 0}
     assert len(events(selling)) == 2
@@ -91,7 +91,7 @@ def test_a_purchase_whose_webhooks_never_came_is_found(selling: App, stripe: Str
 
 def test_a_cancellation_whose_webhook_never_came_is_found(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     row, bill = bought(who)
-    told(selling, row, bill)
+    deliver(selling, row, bill)
     assert plan(selling, who.tenant_id) == ("PRO", "active", 50, 0)
     ended = subscription(who, NOV_22, PERIOD, status="canceled", ended_at=NOV_22 + timedelta(minutes=30))
     stripe.books["subscriptions"], stripe.books["invoices"] = [ended], [bill]
@@ -120,7 +120,7 @@ def test_an_event_that_came_after_the_listing_is_not_undone(
     selling: App, stripe: StripeSimulator, who: Persona
 ) -> None:
     row, bill = bought(who)
-    told(selling, row, bill)
+    deliver(selling, row, bill)
     past_due = subscription(who, NOV_22, PERIOD, status="past_due")
     a_stripe_event(selling, stripe_event("customer.subscription.updated", past_due, at=NOW + timedelta(seconds=5)))
     drain(selling)
@@ -130,7 +130,7 @@ def test_an_event_that_came_after_the_listing_is_not_undone(
 
 
 def test_what_stripe_does_not_have_is_said_and_left(selling: App, stripe: StripeSimulator, who: Persona) -> None:
-    told(selling, *bought(who))
+    deliver(selling, *bought(who))
     assert run(selling) == {"compared": 0, "different": 1, "repaired": 0}
     assert plan(selling, who.tenant_id)[0] == "PRO"
 
@@ -175,7 +175,7 @@ def thin(who: Persona, **more: Any) -> Body:
 
 def test_a_thin_event_is_looked_up(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     row, bill = bought(who)
-    told(selling, row, bill)
+    deliver(selling, row, bill)
     stripe.books["subscriptions"] = [subscription(who, NOV_22, PERIOD, status="past_due")]
     job_id = a_stripe_event(selling, thin(who))
     drain(selling)
@@ -187,7 +187,7 @@ def test_a_thin_event_is_looked_up(selling: App, stripe: StripeSimulator, who: P
 def test_a_thin_event_without_a_key_waits_for_one(
     app: App, selling: App, stripe: StripeSimulator, who: Persona
 ) -> None:
-    told(app, *bought(who))
+    deliver(app, *bought(who))
     stripe.books["subscriptions"] = [subscription(who, NOV_22, PERIOD, status="past_due")]
     job_id = a_stripe_event(app, thin(who))
     drain(app)

@@ -51,8 +51,8 @@ def asking(settings: Settings, clerk: ClerkApiSimulator, served: Loopback) -> It
 
 
 def settings_of(settings: Settings, clerk: ClerkApiSimulator, served: Loopback, **more: Any) -> Settings:
-    given = {"clerk_secret_key": clerk.key, "clerk_api_base": served.url}
-    return Settings.model_validate(settings.model_dump() | given | more)
+    defaults = {"clerk_secret_key": clerk.key, "clerk_api_base": served.url}
+    return Settings.model_validate(settings.model_dump() | defaults | more)
 
 
 def attempt(app: App) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def agrees(app: App) -> bool:
     return run(app)[1:] == (0, 0)
 
 
-def test_where_all_webhooks_came_nothing_is_told_again(asking: App) -> None:
+def test_where_all_webhooks_came_nothing_is_events_again(asking: App) -> None:
     assert run(asking) == (1, 0, 0)
     with asking.db.transaction(SYSTEM) as tx:
         assert len(tx.events.recent()) == 1
@@ -91,14 +91,14 @@ def test_whoever_never_came_comes_with_their_organization(asking: App, clerk: Cl
     ]
     with asking.db.transaction(SYSTEM) as tx:
         found = tx.identity.signed_in("user_bob", BOB.organization_id)
-        told = tx.events.recent()
+        events = tx.events.recent()
     assert found is not None
-    assert {row["status"] for row in told} == {"applied"}
-    assert all(row["job_id"] for row in told)
+    assert {row["status"] for row in events} == {"applied"}
+    assert all(row["job_id"] for row in events)
     assert agrees(asking)
 
 
-def test_a_ban_and_its_end_that_were_never_told_are_found(asking: App, clerk: ClerkApiSimulator) -> None:
+def test_a_ban_and_its_end_that_were_never_events_are_found(asking: App, clerk: ClerkApiSimulator) -> None:
     clerk.users = [clerk_user(ADA, created_at=NOV_22, updated_at=NOV_22 + HOUR, banned=True)]
     assert run(asking) == (1, 1, 1)
     assert the_user(asking)["banned"]
@@ -202,9 +202,9 @@ def test_another_instances_key_changes_nothing(
     other = build(settings_of(settings, clerk, served, **more), name="tests")
     row = attempt(other)
     other.close()
-    said = "CLERK_INSTANCE_ID says ins_ours" if named else "Clerk knows none of the 1 newest people here"
+    reason = "CLERK_INSTANCE_ID says ins_ours" if named else "Clerk knows none of the 1 newest people here"
     assert row["status"] == "failed"
-    assert said in row["error_message"]
+    assert reason in row["error_message"]
     assert [each["clerk_id"] for each in users(asking)] == ["user_ada"]
     assert the_user(asking)["deleted_at"] is None
 
