@@ -244,7 +244,7 @@ def by_plain_sql(app: App, tenant_id: UUID) -> None:
         other.execute("UPDATE tenants SET name = %s WHERE id = %s", (f"Zyxwada ({EMAIL})", tenant_id))
 
 
-def test_nothing_of_a_forgotten_person_is_left_and_no_failure_ever_recorded_of_them(
+def test_nothing_of_a_forgotten_person_is_left_and_no_failure_ever_told_of_them(
     crowd: App, log: io.StringIO, servers: Servers, servers_home: Path
 ) -> None:
     others = a_tenant(crowd)

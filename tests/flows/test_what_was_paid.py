@@ -322,7 +322,7 @@ def test_what_no_event_decides_is_looked_up(selling: App, stripe: StripeSimulato
 
 
 @pytest.mark.parametrize("turn", [1, -1])
-def test_without_a_key_a_person_is_sentences_and_the_nightly_reconcile_mends_it(
+def test_without_a_key_a_person_is_told_and_the_nightly_reconcile_mends_it(
     app: App, selling: App, stripe: StripeSimulator, turn: int
 ) -> None:
     bodies = tied("price_agency", "price_starter")

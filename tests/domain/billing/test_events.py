@@ -290,7 +290,7 @@ def test_lines_of_other_things_do_not_count() -> None:
         ("invoice.paid", "paid"),
     ],
 )
-def test_an_invoice_is_changed_from_its_issue_on(kind: str, status: str) -> None:
+def test_an_invoice_is_read_from_its_issue_on(kind: str, status: str) -> None:
     about = invoice(WHO, PERIOD, at=AT, status="open") | {"due_date": int(END.timestamp())}
     changed = billed(stripe_event(kind, about, at=AT))
     assert (changed.status, changed.due_at, changed.issued_at) == (status, END, AT)
@@ -367,7 +367,7 @@ def test_refunds_and_disputes_are_for_a_person(kind: str, flag: Flag) -> None:
     assert read(stripe_event(kind, {}, at=AT)) == Flagged(flag, kind)
 
 
-def test_a_price_that_is_no_longer_sold_is_changed() -> None:
+def test_a_price_that_is_no_longer_sold_is_told() -> None:
     assert read(stripe_event("price.updated", {"id": "price_pro", "active": False}, at=AT)) == PriceRetired("price_pro")
     assert isinstance(read(stripe_event("price.updated", {"id": "price_pro", "active": True}, at=AT)), Ignored)
 
@@ -498,7 +498,7 @@ def test_no_value_of_no_kind_in_any_place_at_all_is_an_accident() -> None:
 
 
 @given(st.text(max_size=300), st.booleans())
-def test_whatever_a_type_is_called_what_is_named_status_of_it_is_a_word(kind: str, live: bool) -> None:
+def test_whatever_a_type_is_called_what_is_said_of_it_is_a_word(kind: str, live: bool) -> None:
     found = triage(kind)
     assert found in Priority if not isinstance(found, Ignored) else found.status == Status.IGNORED_TYPE
     with suppress(MalformedEvent):

@@ -515,7 +515,7 @@ def test_any_changes_end_the_same_in_any_order(changed: list[Subscription | Invo
     assert outcome(again) == outcome(changed)
 
 
-def test_a_free_month_that_had_begun_before_the_plan_was_changed_leaves_no_trace() -> None:
+def test_a_free_month_that_had_begun_before_the_plan_was_told_leaves_no_trace() -> None:
     tenant = a_tenant()
     tenant = replace(tenant, quota=replace(reset(tenant.quota, add_months(CREATED, 5)), used=4))
     events = lifecycle(WHO, START, SOLD)

@@ -123,7 +123,7 @@ def drawable(tenant: TenantBilling, now: datetime) -> int:
 
 
 @pytest.mark.parametrize("months", [1, 12])
-def test_without_a_is_known_invoice_stripes_word_covers_month_by_month(months: int) -> None:
+def test_without_a_known_invoice_stripes_word_covers_month_by_month(months: int) -> None:
     """Moved in from another system: the subscription is older than the tenant."""
     began = add_months(START, -8)
     period = (add_months(START, -2), add_months(START, -2 + months)) if months == 12 else span(0)
@@ -143,7 +143,7 @@ def test_a_year_has_its_twelve_months_whatever_comes_in_between_and_moves_no_dat
         assert reset(tenant.quota, month(20)).period_start == month(11)
 
 
-def test_from_the_first_is_known_invoice_on_invoices_decide() -> None:
+def test_from_the_first_known_invoice_on_invoices_decide() -> None:
     bodies = [changed(START), changed(month(1), span(1)), changed(month(2), span(2)), bill(span(1))]
     tenant = in_every_order(bodies)
     assert (tenant.quota.period_start, tenant.quota.paid_until) == (month(1), month(2))
@@ -557,7 +557,7 @@ def test_what_led_to_what_within_a_second_is_found(name: str) -> None:
     assert certain(row)
 
 
-def test_where_nothing_says_it_the_row_is_the_same_everywhere_and_is_known_to_be_uncertain() -> None:
+def test_where_nothing_says_it_the_row_is_the_same_everywhere_and_known_to_be_uncertain() -> None:
     assert not certain(latest([changed(SECOND, price="price_agency"), changed(SECOND, price="price_starter")]))
     circle = CHAINS["PRO -> STARTER -> PRO"][0]
     assert not certain(latest(circle)), "nothing says where the circle was entered"
@@ -622,7 +622,7 @@ def test_what_was_paid_runs_to_its_end_when_collection_is_paused_and_no_further(
     assert (drawable(tenant, month(2) + DAY), Mirrored(on_again).rows["sub_1"].paused_since) == (50, None)
 
 
-def test_without_a_is_known_invoice_a_pause_lets_no_month_first_period() -> None:
+def test_without_a_known_invoice_a_pause_lets_no_month_begin() -> None:
     bodies = [
         changed(START - HOUR, (add_months(START, -1), START)),
         changed(START + DAY, previous={"pause_collection": None}, pause_collection=PAUSED),

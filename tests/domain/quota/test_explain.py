@@ -101,7 +101,7 @@ def test_what_is_not_an_invoice_is_not_called_one() -> None:
     )
 
 
-def test_a_pause_is_sentences_and_until_when_can_be_drawn() -> None:
+def test_a_pause_is_told_and_until_when_can_be_drawn() -> None:
     paused = a_subscription(collection_paused=True, paused_at=NOV)
     behind = backing([paused, a_subscription(id="sub_2", status="canceled", collection_paused=True)], [], PRICES)
     assert behind.paused_since == NOV
@@ -115,7 +115,7 @@ def test_a_pause_is_sentences_and_until_when_can_be_drawn() -> None:
     assert over[-1] == "None of them can be drawn since 2026-12-05 10:00 UTC: nothing is paid for after that."
 
 
-def test_a_change_that_is_not_paid_is_sentences() -> None:
+def test_a_change_that_is_not_paid_is_told() -> None:
     row = a_subscription(status="past_due", price_ids=("price_agency",))
 
     def unpaid(*invoices: Invoice) -> tuple[str, ...]:

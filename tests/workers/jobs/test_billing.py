@@ -339,7 +339,7 @@ def test_old_events_of_a_deleted_customer_are_stale_and_change_no_plan(app: App,
     assert [(k, row[k]) for k in expected if k not in ("id", "updated_at") and row[k] != expected[k]] == []
 
 
-def test_the_next_customer_takes_over_in_whatever_order_it_is_rows(app: App, ada: UUID) -> None:
+def test_the_next_customer_takes_over_in_whatever_order_it_is_told(app: App, ada: UUID) -> None:
     old, new = people(ada), people(ada, "price_agency", customer_id="cus_2", subscription_id="sub_2")
     first, second = [active(old), paid(old), deleted(old)], later(new)
     assert apply(app, *first[:2], *second) == ["applied"] * 2 + ["parked:other_customer"] * 2

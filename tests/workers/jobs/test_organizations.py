@@ -154,7 +154,7 @@ def test_a_deleted_organization_is_anonymous_keeps_its_tenant_and_has_no_members
     assert tenant(app, the_user(app)["tenant_id"])["name"] == "ada@example.com"
 
 
-def test_a_deleted_person_is_nobody_and_what_was_seen_of_them_is_forgotten(app: App) -> None:
+def test_a_deleted_person_is_nobody_and_what_was_told_of_them_is_forgotten(app: App) -> None:
     apply(app, created(), organization(), joined(), deleted())
     assert caller(app) is None
     assert caller(app, ADA.organization_id) is None
@@ -279,7 +279,7 @@ def deserted(app: App) -> set[str]:
     return found
 
 
-def test_a_paying_tenant_without_any_person_is_seen(app: App) -> None:
+def test_a_paying_tenant_without_any_person_is_told(app: App) -> None:
     left = clerk_event("organizationMembership.deleted", clerk_membership(ADA, created_at=NOV_22), at=NOV_22 + HOUR)
     seen = []
     for body in (organization(), created(), joined(), left, deleted()):
@@ -289,7 +289,7 @@ def test_a_paying_tenant_without_any_person_is_seen(app: App) -> None:
     assert seen == [nobody_yet, nobody_yet, set(), nobody_yet, {"Acme", own_tenant}]
 
 
-def test_a_member_answers_for_the_organization_and_for_the_own_tenant_that_they_left(app: App) -> None:
+def test_a_member_answers_for_the_organization_and_for_the_tenant_of_their_own_that_they_left(app: App) -> None:
     apply(app, created(), organization(), joined())
     assert the_user(app)["tenant_id"] == of_organization(app)
     assert deserted(app) == set()

@@ -71,7 +71,7 @@ def agrees(app: App, stripe: StripeSimulator) -> bool:
     return run(app)["different"] == 0 and rebuild(app.db, app.ports, cause="test") == []
 
 
-def test_where_all_webhooks_came_nothing_is_deliver_again(selling: App, stripe: StripeSimulator, who: Persona) -> None:
+def test_where_all_webhooks_came_nothing_is_told_again(selling: App, stripe: StripeSimulator, who: Persona) -> None:
     row, bill = bought(who)
     deliver(selling, row, bill)
     stripe.books["subscriptions"], stripe.books["invoices"] = [row], [bill]

@@ -74,7 +74,7 @@ def agrees(app: App) -> bool:
     return run(app)[1:] == (0, 0)
 
 
-def test_where_all_webhooks_came_nothing_is_events_again(asking: App) -> None:
+def test_where_all_webhooks_came_nothing_is_told_again(asking: App) -> None:
     assert run(asking) == (1, 0, 0)
     with asking.db.transaction(SYSTEM) as tx:
         assert len(tx.events.recent()) == 1
@@ -98,7 +98,7 @@ def test_whoever_never_came_comes_with_their_organization(asking: App, clerk: Cl
     assert agrees(asking)
 
 
-def test_a_ban_and_its_end_that_were_never_events_are_found(asking: App, clerk: ClerkApiSimulator) -> None:
+def test_a_ban_and_its_end_that_were_never_told_are_found(asking: App, clerk: ClerkApiSimulator) -> None:
     clerk.users = [clerk_user(ADA, created_at=NOV_22, updated_at=NOV_22 + HOUR, banned=True)]
     assert run(asking) == (1, 1, 1)
     assert the_user(asking)["banned"]
