@@ -40,15 +40,11 @@ class WrongInstance(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class ComparedPage:
-    """How many objects of `kind` a page of the books had, and those that differ."""
+    """A page of the books: how many objects of `kind` it had, and those that differ."""
 
     kind: str
     count: int
     differences: tuple[Difference, ...]
-
-
-def _nothing(tx: Tx) -> Mapping[str, Any]:
-    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,7 @@ class Listing:
     kind: str
     pages: Iterable[Page]
     compare: Callable[[Tx, Json, datetime], Difference | None]
-    mirrored: Callable[[Tx], Mapping[str, Any]] = _nothing
+    mirrored: Callable[[Tx], Mapping[str, Any]] = lambda tx: {}
     is_known: Callable[[Any], bool] = lambda row: False
     gone: Callable[[Any, datetime], Difference] | None = None
 
