@@ -1,4 +1,4 @@
-"""How `viral billing reconcile` and `viral identity reconcile` show what differs from the books of Stripe and Clerk."""
+"""Shows what differs from the books of Stripe and Clerk, for the two `reconcile` commands of `viral`."""
 
 import sys
 from collections.abc import Callable, Iterator

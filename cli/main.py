@@ -61,7 +61,7 @@ def viral(
 
 
 def escape_unencodable() -> None:
-    """Where the output is not UTF-8, have it escape what it has no letter for, instead of stopping in the middle."""
+    """Have an output that is not UTF-8 escape what it has no letter for, instead of stopping in the middle."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 

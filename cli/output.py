@@ -20,7 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most this many.")]
 
 Simplified = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""How a row is changed before people see it; programs get the row itself."""
+"""It changes a row before people see it; programs get the row itself."""
 
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "dim", "-": "dim", "applied": "green"}
 COLOURS |= {"alive": "green", "draining": "yellow", "dead": "red"}

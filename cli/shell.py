@@ -1,4 +1,4 @@
-"""How the commands of this shell present themselves: plain lines that wrap, copy and grep well, no boxes."""
+"""Presents the commands of this shell: plain lines that wrap, copy and grep well, no boxes."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

@@ -167,8 +167,7 @@ def _add(tx: Tx, tenant_id: UUID, table: str, batch: list[Record], report: "_Rep
 
 
 class _Report:
-    """What became of each record. Those of which more is to be said than that they were imported wait in a file: there
-    may be many."""
+    """Counts what became of each record. Records with a reason to report wait in a file: there may be many."""
 
     def __init__(self) -> None:
         self.tables = {table: dict.fromkeys(OUTCOMES, 0) for table in TABLES}

@@ -1,4 +1,4 @@
-"""How urgent an event of either sender is, or why it is ignored, by its type alone."""
+"""Tells by the type alone how urgent an event of either sender is, or why it is ignored."""
 
 from collections.abc import Callable, Mapping
 from typing import Final

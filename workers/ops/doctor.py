@@ -26,7 +26,7 @@ WRITE_WITHIN = 5.0
 """Seconds."""
 
 LOCKED_AFTER = timedelta(seconds=2)
-"""How long a check waits for a lock: several ask of the same table."""
+"""A check waits this long for a lock: several ask of the same table."""
 
 Finding = dict[str, str]
 Verdict = tuple[str, str]

@@ -1,4 +1,4 @@
-"""Why a job is where it is, in plain words: its facts, gathered at one moment, and what follows from them."""
+"""Explains in plain words why a job is where it is: gathers its facts at one moment and derives what follows."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,7 +36,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that decides over one job. `payload_versions` holds the newest version of each job type that we read."""
+    """The facts that decide over one job. `payload_versions` holds the newest version of each job type that we read."""
 
     now: datetime
     job: Row

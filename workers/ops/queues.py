@@ -12,7 +12,7 @@ from workers.ops.processes import serving
 
 @dataclass(frozen=True)
 class TenantPolicy:
-    """What was decided of one tenant's jobs in a queue."""
+    """A pause or a limit of one tenant's jobs in a queue."""
 
     tenant_id: UUID
     paused_at: datetime | None

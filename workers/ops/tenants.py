@@ -1,4 +1,4 @@
-"""What there is to see of one tenant: its plan, its quota, who works in it, and why the numbers are what they are."""
+"""Shows one tenant: its plan, its quota, who works in it, and why the numbers are what they are."""
 
 from dataclasses import dataclass, replace
 from typing import Any
