@@ -1,4 +1,4 @@
-"""The old app's records as rows, a batch at a time; and back. What a record becomes is `domain.dexie.records`."""
+"""The old app's records become rows, a batch at a time, and records again, as `domain.dexie.records` says."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from domain.dexie.kinds import shown
 from domain.dexie.records import TABLES, Row, own_id, row_id, write
 
 PAGE = 10
-"""Rows that are fetched at once: each may hold twice the largest record, in its columns and in `kept`."""
+"""How many rows are fetched at once: each may hold twice the largest record, in its columns and in `kept`."""
 
 IMPORT_LOCK = 0x766972616C03
-"""Key of the advisory lock that one import at a time holds."""
+"""The key of the advisory lock that one import at a time holds."""
 
 FAULTS_OF_THE_ROW = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 """Any other error (a deadlock, a statement that took too long) says nothing about what was to be added."""
@@ -28,7 +28,7 @@ FAULTS_OF_THE_ROW = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.P
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`outcome` is imported, coerced, skipped or rejected. What is plainly imported needs no reason, unless the record
+    """`outcome` is imported, coerced, skipped or rejected. A record that is plainly imported needs no reason, unless it
     had been damaged before."""
 
     outcome: str
@@ -47,13 +47,14 @@ class Dexie:
         self._sql.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
     def try_lock(self) -> bool:
-        """Until the end of this transaction, be the one that imports."""
+        """Try to be the only import until this transaction ends."""
         return bool(self._sql.execute(select(func.pg_try_advisory_xact_lock(IMPORT_LOCK))).scalar())
 
     def add(self, tenant_id: UUID, table: str, rows: Sequence[Row]) -> list[Outcome]:
-        """Add what is not there, in the tenant's scope; no row that is there is changed. One outcome for each row.
+        """Add the rows that are not there yet, in the tenant's scope, and return one outcome for each.
 
-        `table` is the old app's name. A row that Postgres refuses does not keep the others out.
+        No row that is there is changed. `table` is the old app's name. A row that Postgres refuses does not keep the
+        others out.
         """
         try:
             with self._sql.begin_nested():
@@ -66,7 +67,7 @@ class Dexie:
         return [outcome for row in rows for outcome in self.add(tenant_id, table, [row])]
 
     def records(self, tenant_id: UUID, table: str) -> Iterator[dict[str, Any]]:
-        """All of the tenant's rows as the old app's records, fetched as they are asked for."""
+        """Yield all of the tenant's rows as the old app's records, fetched as they are asked for."""
         ours = _table(table)
         query = select(ours).where(ours.c.tenant_id == tenant_id).execution_options(stream_results=True, yield_per=PAGE)
         for row in self._sql.execute(query).mappings():
@@ -80,7 +81,7 @@ class Dexie:
                 new.setdefault(row.source_id, row)
         own = {source_id: own_id(source_id) or row_id(tenant_id, table, source_id) for source_id in new}
         added = self._insert(tenant_id, table, {own[source_id]: row for source_id, row in new.items()})
-        # The id may be another tenant's; that is not for this one to know, nor a reason to lose the record.
+        # The id may be another tenant's: this one must neither learn of it nor lose the record.
         again = {_other_id(tenant_id, table, each): row for each, row in new.items() if each not in added}
         renamed = self._insert(tenant_id, table, again)
         there |= added | renamed
@@ -98,23 +99,23 @@ class Dexie:
                 )
             else:
                 notes = [*row.notes, *(["id: taken; the row has one made from it"] if row.source_id in renamed else [])]
-                said = [*notes, *([row.damage] if row.damage else [])]
-                outcomes.append(Outcome("coerced" if notes else "imported", "; ".join(said)))
+                reasons = [*notes, *([row.damage] if row.damage else [])]
+                outcomes.append(Outcome("coerced" if notes else "imported", "; ".join(reasons)))
         return outcomes
 
     def _there(self, tenant_id: UUID, table: str, source_ids: Sequence[str]) -> dict[str, UUID]:
-        """Those of the records that are there, and the ids of their rows: imported ones by their source id, our own
-        (once exported) by their id."""
+        """Return the ids of the rows that are there: of imported ones by their source id, of our own (once exported) by
+        their id."""
         ours = _table(table)
         ids = [uuid for uuid in map(own_id, source_ids) if uuid]
         mine = ours.c.tenant_id == tenant_id
         imported = select(ours.c.source_id, ours.c.id).where(mine, ours.c.source_id.in_(source_ids))
-        # Two questions: asked as one, with OR, neither index would be used.
+        # Two queries: in one, with OR, neither index would be used.
         own = select(cast(ours.c.id, Text), ours.c.id).where(mine, ours.c.id.in_(ids), ours.c.source_id.is_(None))
         return {source_id: row_id for source_id, row_id in self._sql.execute(union_all(imported, own))}  # noqa: C416
 
     def _alike(self, tenant_id: UUID, table: str, rows: Sequence[Row]) -> dict[str, str]:
-        """The insights that keep these out, in words, by the source ids of those that they keep out."""
+        """Name the insight that keeps each of these out, by the source id of the one that it keeps out."""
         if TABLES[table] != insights.name:
             return {}
         same = (insights.c.category, insights.c.platform, insights.c.pattern)
@@ -130,7 +131,7 @@ class Dexie:
         return {source_id: found[values] for source_id, values in sought.items() if values in found}
 
     def _insert(self, tenant_id: UUID, table: str, rows: dict[UUID, Row]) -> dict[str, UUID]:
-        """Returns the source ids of those that were added, and the ids of their rows."""
+        """Add rows, and return the ids of those that were added by their source ids."""
         if not rows:
             return {}
         ours = _table(table)
@@ -143,7 +144,7 @@ class Dexie:
 
 
 def _other_id(tenant_id: UUID, table: str, source_id: str) -> UUID:
-    """Where the id that the record should have is taken; the same each time it is asked for."""
+    """Return another id where the record's own is taken: the same at each call."""
     return row_id(tenant_id, table, source_id if own_id(source_id) else f"~ {source_id}")
 
 

@@ -1,5 +1,6 @@
-"""The old app's export files, read and written a record at a time: a file of any size takes as little memory as its
-largest record, and of a record that is larger than `LARGEST_RECORD` nothing is kept.
+"""The old app's export files are read and written a record at a time: a file of any size takes as little memory as its
+largest record, and nothing is kept of a record that is larger than `LARGEST_RECORD`. The old app is an outside like a
+vendor: its files are foreign, and may be damaged or hostile.
 
 Two shapes are read: an object of lists (`{"generations": […], "critiques": […], …}`), and the envelope of
 dexie-export-import. The standard library's own decoder reads each record from a buffer that slides over the file.
@@ -26,16 +27,15 @@ from domain.errors import Rejected
 from domain.text.storable import DEEPEST
 
 CHUNK = 1 << 16
-"""Characters that are read at once, at first; twice as many each time that a record does not fit."""
+"""How many characters are read at once, at first; twice as many each time that a record does not fit."""
 
 MARGIN = 16
-"""Characters before the end of what was read in which an error may only mean that a token was cut: `-Infinity`, a pair
-of \\u escapes."""
+"""An error so near to the end of the buffer may only mean that a token was cut: `-Infinity`, a pair of \\u escapes."""
 
 WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 
 LONGEST_INTEGER = 4000
-"""Digits; Python itself reads 4,300."""
+"""How many digits an integer has at most; Python itself reads 4,300."""
 
 ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 GZIP = b"\x1f\x8b"
@@ -43,17 +43,17 @@ GZIP = b"\x1f\x8b"
 _INSIDE = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
 _FLAT = rf'(?:[^"\[\]{{}}]++|"{_INSIDE}")*+'
 FLAT = re.compile(rf"(?:{_FLAT}(?:\{{{_FLAT}\}}|\[{_FLAT}\])?+)*+", re.DOTALL)
-"""What has no brackets but those of lists and objects without others in them: most of what is passed over, at once."""
+"""Matches text with no brackets but those of lists and objects without others in them, which is most of the skipped."""
 PIECE_OF_STRING = re.compile(_INSIDE, re.DOTALL)
 PIECE_OF_WORD = re.compile(r"[-+.\w]*+")
 CLOSING = {"{": "}", "[": "]"}
 
 MOST_NESTED = 1_000_000
-"""Levels of what is passed over: a byte is kept of each."""
+"""How many levels a skipped value has at most: a byte is kept of each."""
 
 
 class Unread(Enum):
-    """Why a value was passed over. Its brackets and quotes fit; what is between them was not looked at."""
+    """Why a value was skipped. Its brackets and quotes match; the text between them was not looked at."""
 
     TOO_DEEP = f"nested more than {DEEPEST} levels deep"
     TOO_LARGE = f"larger than {LARGEST_RECORD:,} characters"
@@ -65,8 +65,8 @@ class FileRefused(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What stands at `index` of the list of `table`. `notes` says what in it had no plain form in JSON; `unfit`, why it
-    could not be read at all. `size`: its characters, as JSON."""
+    """The value at `index` of the list of `table`. `notes` say what in it has no plain form in JSON; `unfit` says why
+    it could not be read at all; `size` is the number of its characters, as JSON."""
 
     table: str
     index: int
@@ -77,10 +77,7 @@ class Record:
 
 
 class ExportFile:
-    """How many of its `size` bytes were read is `position`. Nobody knows the size of a pipe: None.
-
-    The path `-` is standard input.
-    """
+    """A file, of whose `size` bytes `position` are read. A pipe has the size None. The path `-` is standard input."""
 
     def __init__(self, path: Path) -> None:
         self._source: int | Path = 0 if path == Path("-") else path
@@ -90,7 +87,7 @@ class ExportFile:
         self.position = 0
 
     def records(self) -> Iterator[Record]:
-        """All records, in the order of the file, which is opened once: a pipe cannot be read twice.
+        """Yield all records, in the order of the file, which is opened once: a pipe cannot be read twice.
 
         Raises:
             FileRefused: as soon as the file shows that it is damaged, cut off or foreign; at its end at the latest.
@@ -112,7 +109,7 @@ class ExportFile:
 
 
 def write_export(path: Path, tables: Iterable[tuple[str, Iterable[Mapping[str, Any]]]]) -> int:
-    """Write an object of lists, whole or not at all; in ASCII, which carries everything. Returns how many records."""
+    """Write an object of lists, whole or not at all, in ASCII, which carries everything. Return how many records."""
     count = 0
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -135,7 +132,7 @@ class _Malformed(Exception):
 
 
 def _records(text: "_Text") -> Iterator[Record]:
-    known = False
+    is_export = False
     for key in text.members("an export of the old app begins with {"):
         if key == "data" and text.next() == "{":
             for inner in text.members():
@@ -143,22 +140,22 @@ def _records(text: "_Text") -> Iterator[Record]:
                     text.value()
                     continue
                 for _ in text.elements("data.data is no list"):
-                    known |= yield from _enveloped(text)
+                    is_export |= yield from _enveloped(text)
         elif text.next() == "[":
-            known |= key in TABLES
+            is_export |= key in TABLES
             for index in text.elements():
                 yield _record(key, index, text.value(), text.size)
         elif key in TABLES:
             raise _Malformed(f"{key} is no list")
         else:
             text.value()
-    if not known:
+    if not is_export:
         raise _Malformed(f"no export of the old app: it has none of {', '.join(TABLES)}")
 
 
 def _enveloped(text: "_Text") -> Generator[Record, None, bool]:
-    """One of the envelope's tables; `rows` are records, or (where the key is not inside) pairs of a key and a record.
-    Returns whether the table is one of the old app's."""
+    """Yield the records of one of the envelope's tables, and return whether it is one of the old app's. `rows` are
+    records, or (where the key is not inside) pairs of a key and a record."""
     table, inbound = None, True
     for key in text.members():
         if key == "tableName":
@@ -193,12 +190,9 @@ def _record(table: str, index: int, value: Any, size: int, notes: tuple[str, ...
 
 
 class _Text:
-    """A cursor over JSON text, read as it goes. Who walks `members` or `elements` takes each value before the next.
-    `size`: the characters of the value that was taken last.
-
-    Raises:
-        _Malformed: from everywhere.
-    """
+    """A cursor over JSON text, which is read as it goes. Whoever iterates over `members` or `elements` takes each value
+    before the next. `size` is the number of characters of the value that was taken last. Every method may raise
+    `_Malformed`."""
 
     def __init__(self, file: IO[str]) -> None:
         self.size = 0
@@ -210,7 +204,7 @@ class _Text:
         self._decode = json.JSONDecoder(parse_int=_integer, strict=False).raw_decode
 
     def next(self) -> str:
-        """The next character that is not white space, not yet taken; empty at the end."""
+        """Return the next character that is not white space, without taking it; empty at the end."""
         while True:
             while self._at < len(self._buffer):
                 if self._buffer[self._at] not in " \t\r\n":
@@ -221,7 +215,7 @@ class _Text:
             self._read(CHUNK)
 
     def take(self, wanted: str, otherwise: str | None = None) -> str:
-        """One of the characters of `wanted`."""
+        """Take one of the characters of `wanted`."""
         found = self.next()
         if not found:
             raise _Malformed("the file was cut off" if self._gone + self._at else "the file is empty")
@@ -231,7 +225,7 @@ class _Text:
         return found
 
     def value(self) -> Any:
-        """A value; or, passed over, why it was not read."""
+        """Take a value, or skip it and return why it was not read."""
         self.next()
         chunk = CHUNK
         while True:
@@ -260,7 +254,7 @@ class _Text:
             chunk *= 2
 
     def _skip(self) -> None:
-        """Take a value without a look at what is between its brackets, and keep nothing of it."""
+        """Skip a value without looking at the text between its brackets, and keep nothing of it."""
         first = self.next()
         if first == '"':
             self._skip_string()
@@ -297,7 +291,7 @@ class _Text:
         self._at += 1
 
     def _skip_piece(self, pattern: re.Pattern[str]) -> None:
-        """Take what matches, however far it goes."""
+        """Skip the text that matches, however long it is."""
         while True:
             piece = pattern.match(self._buffer, self._at)
             self._at = piece.end() if piece else self._at
@@ -311,7 +305,7 @@ class _Text:
             raise _Malformed("the file was cut off")
 
     def members(self, otherwise: str | None = None) -> Iterator[str]:
-        """The keys of an object, each with its colon taken."""
+        """Yield the keys of an object, each with its colon taken."""
         self.take("{", otherwise)
         if self.next() == "}":
             self.take("}")
@@ -328,7 +322,7 @@ class _Text:
                 return
 
     def elements(self, otherwise: str | None = None) -> Iterator[int]:
-        """The places in a list, from 0."""
+        """Yield the indexes of a list, from 0."""
         self.take("[", otherwise)
         if self.next() == "]":
             self.take("]")

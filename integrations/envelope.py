@@ -1,4 +1,4 @@
-"""A signed body, read: what every webhook event has whoever sent it, and its text in a form that Postgres keeps."""
+"""The envelope of a webhook event, whoever sent it, and the text of its body in a form that Postgres keeps."""
 
 import json
 import math
@@ -12,10 +12,10 @@ from domain.errors import MalformedEvent
 from domain.text.storable import Unstorable, storable
 
 DEEPEST = 900
-"""Levels of a body. Few decoders read more."""
+"""How deep a body is nested at most. Few decoders read more."""
 
 MAX_NAME = 255
-"""Characters of an id or a type. Stripe documents 255 for its ids; an index entry of Postgres holds 2,704 bytes."""
+"""How many characters an id or a type has at most. Stripe documents 255; an index entry of Postgres holds 2,704 bytes."""
 
 T = TypeVar("T")
 
@@ -39,14 +39,14 @@ class Envelope:
 
 
 def read_object(body: bytes) -> tuple[dict[str, Any], str]:
-    """The JSON object of a signed body, and its text for `jsonb`.
+    """Return the JSON object of a signed body, and its text for `jsonb`.
 
-    What JSON or its dialects can say and Postgres cannot keep is replaced, not refused, because refusing makes the
+    Values that JSON or its dialects have and Postgres cannot keep are replaced, not refused, because refusing makes the
     sender try again for days: U+0000 and lone surrogates become U+FFFD; NaN, infinities and numbers too large for
     a double become null. Of a key given twice the last counts.
 
     Raises:
-        MalformedEvent: not UTF-8, not JSON, nested too deeply, or not an object.
+        MalformedEvent: the body is not UTF-8, not JSON, nested too deeply, or not an object.
     """
     try:
         value: Any = orjson.loads(body)
@@ -84,7 +84,7 @@ def _finite(digits: str) -> float | None:
 
 
 def name(event: dict[str, Any], key: str) -> str:
-    """The non-empty string at `key`.
+    """Return the non-empty string at `key`.
 
     Raises:
         MalformedEvent: it is missing, of another kind, or too long.
@@ -96,7 +96,7 @@ def name(event: dict[str, Any], key: str) -> str:
 
 
 def optional(event: dict[str, Any], key: str, kind: type[T]) -> T | None:
-    """The value at `key`, None if there is none.
+    """Return the value at `key`, None if there is none.
 
     Raises:
         MalformedEvent: it is of another kind.
@@ -108,7 +108,7 @@ def optional(event: dict[str, Any], key: str, kind: type[T]) -> T | None:
 
 
 def moment(event: dict[str, Any], key: str, *, per_second: int = 1) -> datetime | None:
-    """The time at `key`: a Unix time in seconds (or in `per_second`-ths) or RFC 3339; None if there is none.
+    """Return the time at `key`: a Unix time in seconds (or in `per_second`-ths) or RFC 3339; None if there is none.
 
     Raises:
         MalformedEvent: it is neither, or outside the years 1 to 9999.
@@ -128,5 +128,5 @@ def moment(event: dict[str, Any], key: str, *, per_second: int = 1) -> datetime 
 
 
 def subject(*candidates: Any) -> str | None:
-    """The first candidate that can be an id."""
+    """Return the first candidate that can be an id."""
     return next((each for each in candidates if isinstance(each, str) and 0 < len(each) <= MAX_NAME), None)

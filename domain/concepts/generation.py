@@ -391,4 +391,5 @@ _KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels
 
 
 def _virality(prediction: Prediction) -> dict[str, Any]:
-    return {name: getattr(prediction, name) for name in ("score", "low", "high", "label", "factors", "model")}
+    shown = {name: getattr(prediction, name) for name in ("score", "low", "high", "label", "model")}
+    return shown | {"factors": list(prediction.factors)}

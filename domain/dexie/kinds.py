@@ -1,5 +1,4 @@
-"""What the fields of the old app's records hold: each kind reads anything, says what it had to change, and writes
-back."""
+"""The kinds of fields in the old app's records: each reads anything, notes what it had to change, and writes back."""
 
 import json
 import math
@@ -10,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 LONGEST_WORD = 200
-"""Characters of what is looked up by an index: an entry of a btree holds 2,704 bytes."""
+"""How many characters an indexed text has at most: an entry of a btree holds 2,704 bytes."""
 
 LARGEST_RECORD = 4 * 1024 * 1024
-"""Characters of a record, as JSON. The old app's are a thousandth of it; in memory, a record may be a hundred times its
-text."""
+"""How many characters a record has at most, as JSON. The old app's have a thousandth of it; in memory, one may take a
+hundred times its text."""
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for a date that cannot be read: it sorts last, and is plainly no date of the old app's."""
@@ -29,7 +28,7 @@ Reading = tuple[Any, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`read` gets None for what is absent. `optional` says that absent is as good as null."""
+    """`read` gets None for a field that is absent. `optional` says that absent is as good as null."""
 
     read: Callable[[Any], Reading]
     write: Callable[[Any], Any] = lambda value: value
@@ -61,7 +60,7 @@ def _time(value: Any) -> Reading:
 
 
 def _time_if_any(value: Any) -> Reading:
-    """None for what JavaScript takes for no: the old app asked `!appliedAt`."""
+    """Return None for a value that JavaScript takes for false: the old app asked `!appliedAt`."""
     return _time(value) if value else (None, None if value is None else f"{shown(value)} read as no date")
 
 
@@ -80,7 +79,7 @@ def _since_epoch(ms: float) -> datetime | None:
 
 
 def _moment(value: datetime | None) -> str | None:
-    """As JavaScript's toISOString; with microseconds where there are any."""
+    """Return the text of JavaScript's toISOString; with microseconds where there are any."""
     if value is None:
         return None
     text = value.astimezone(UTC).isoformat(timespec="microseconds" if value.microsecond % 1000 else "milliseconds")
@@ -166,7 +165,7 @@ OBJECTS = Kind(_objects)
 
 
 def sayable(value: Any) -> Any:
-    """As JSON.stringify would say it: null for a number that is not finite."""
+    """Return the value as JSON.stringify writes it: null for a number that is not finite."""
     match value:
         case float() if not math.isfinite(value):
             return None
@@ -178,7 +177,7 @@ def sayable(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal as JSON: 1 is 1.0, but true is not 1."""
+    """Whether both are equal as JSON: 1 is 1.0, but true is not 1."""
     return one is other or (isinstance(one, bool) == isinstance(other, bool) and bool(one == other))
 
 

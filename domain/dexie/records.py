@@ -1,10 +1,10 @@
-"""The old app's records (IndexedDB, through Dexie), read into columns and written back.
+"""The old app's records (IndexedDB, through Dexie) are read into columns and written back.
 
 One rule carries it: the field `oldName` is the column `old_name`, and a record that was read is written back as it was.
-Where a column cannot hold what stood there, `kept` remembers it: as long as the column still says what was made of it,
-the original is what is written back. Unknown fields are kept the same way. The record's `id` is the column `source_id`.
+Where a column cannot hold the original, `kept` does: as long as the column still has what was made of the original, the
+original is written back. Unknown fields are kept the same way. The record's `id` is the column `source_id`.
 
-The one loss is what JSON itself cannot say: NaN and Infinity are written back as null, as JSON.stringify does.
+Only what JSON itself cannot say is lost: NaN and Infinity are written back as null, as JSON.stringify does.
 """
 
 import json
@@ -43,7 +43,7 @@ TABLES = {
     "insights": "reflexion_insights",
     "adjustments": "scoring_adjustments",
 }
-"""The old app's tables, and ours."""
+"""Our table for each of the old app's."""
 
 FIELDS: dict[str, dict[str, Kind]] = {
     "generations": {"date": TIME, "concepts": OBJECTS, "trends": OBJECTS, "isFavorite": FLAG},
@@ -79,15 +79,15 @@ FIELDS: dict[str, dict[str, Kind]] = {
         "appliedAt": TIME,
     },
 }
-"""What the old app's types say, beside `id`."""
+"""The fields of the old app's types, beside `id`."""
 
 LARGEST_SCORE = 10**6
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record, read. `notes` says what had to be changed for the columns' sake: none, and it is plainly imported.
-    `damage` says what was lost of it before it came here.
+    """A record that was read. `notes` say what had to be changed for the columns' sake: without any it is plainly
+    imported. `damage` says what it had lost before it came here.
 
     `kept` is JSON text in ASCII, and so can hold what Postgres's own JSON cannot (U+0000, half a surrogate pair).
     """
@@ -100,10 +100,10 @@ class Row:
 
 
 def read(table: str, record: Any) -> Row:
-    """The row that a record of one of TABLES becomes.
+    """Return the row that a record of one of `TABLES` becomes.
 
     Raises:
-        Unfit: it is no object, has no id, or is nested too deep.
+        Unfit: the record is no object, has no id, or is nested too deep.
     """
     if not isinstance(record, dict):
         raise Unfit(f"expected an object, found {named(record)}")
@@ -131,7 +131,7 @@ def read(table: str, record: Any) -> Row:
 
 
 def write(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a row: its columns by name, with `id`, `source_id` and `kept`. The opposite of `read`."""
+    """Return the record of a row, which has its columns by name, with `id`, `source_id` and `kept`: undo `read`."""
     kept = json.loads(row["kept"]) if row["kept"] else {"was": {}, "unknown": {}}
     written = {"id": row["source_id"] or str(row["id"])}
     written |= {field: kind.write(row[column(field)]) for field, kind in FIELDS[table].items()}
@@ -147,22 +147,22 @@ def write(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_id(tenant_id: UUID, table: str, source_id: str) -> UUID:
-    """The row's id where the record's own is no UUID, or taken: the same each time it is asked for."""
+    """Return the row's id where the record's own is no UUID, or taken: the same at each call."""
     return uuid5(tenant_id, f"{table}:{source_id}")
 
 
 def own_id(source_id: str) -> UUID | None:
-    """The record's own id, if it is a UUID in its usual form."""
+    """Return the record's own id, if it is a UUID in its usual form."""
     return UUID(source_id) if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", source_id) else None
 
 
 def column(field: str) -> str:
-    """`isFavorite` is `is_favorite`."""
+    """Return the column of a field: `is_favorite` for `isFavorite`."""
     return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", field)
 
 
 def _was(field: str, record: Mapping[str, Any], written: Any) -> dict[str, list[Any]]:
-    """What to remember of a field: what our column writes, and the original; the first alone if there was none."""
+    """Return what `kept` has of a field: what our column writes, and the original; the first alone if it was absent."""
     if field not in record:
         return {} if written is None else {field: [written]}
     original = record[field]
@@ -170,7 +170,7 @@ def _was(field: str, record: Mapping[str, Any], written: Any) -> dict[str, list[
 
 
 def _source_id(value: Any) -> tuple[str, str | None]:
-    """The record's id as a text that an index can hold; any other is named by a hash of it."""
+    """Return the record's id as a text that an index can hold: any other is replaced by a hash of it."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number and (not isinstance(value, str) or value == ""):
         raise Unfit("no id" if value is None else f"{shown(value)} is no id")
@@ -193,7 +193,7 @@ _LIKE_A_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 
 def _damage(record: Mapping[str, Any]) -> str | None:
-    """What shows that the record lost characters before: whoever wrote it put U+FFFD where they had stood."""
+    """Say whether the record lost characters before: whoever wrote it put U+FFFD in their place."""
     damaged = [
         field
         for field, value in record.items()
@@ -207,11 +207,11 @@ def _damage(record: Mapping[str, Any]) -> str | None:
 
 
 NAMED = 3
-"""Fields that are named."""
+"""How many damaged fields are named."""
 
 
 def _gap(gap: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What critiques are looked up by, which the old app kept inside the gap alone."""
+    """Return the columns that critiques are looked up by, which the old app kept inside the gap alone."""
     columns: dict[str, Any] = {}
     notes: list[str] = []
     for field in ("category", "platform"):

@@ -1,7 +1,8 @@
-"""Rows of dexie-export-import: JSON beside which `$types` says what each value was before it became JSON (typeson).
+"""Rows of dexie-export-import are JSON, beside which `$types` names the type of each value before it became JSON
+(typeson).
 
 A row may refer to parts of itself, also to parts that refer on: a few hundred of its bytes can stand for more values
-than any machine holds. What it stands for is therefore counted before anybody walks over it, in linear time.
+than any machine holds. The values are therefore counted before anybody walks over them, in linear time.
 """
 
 import re
@@ -15,10 +16,10 @@ from domain.dexie.kinds import LARGEST_RECORD, Unfit
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MOST_NOTES = 10
-"""Values that are noted one by one; the others are counted."""
+"""How many values are noted one by one; the others are counted."""
 
 LONGEST_INDEX = 9
-"""Digits of a place in a list."""
+"""How many digits the index of a list has at most."""
 
 _WHOLE = re.compile(r"-?[0-9]{1,999}")
 
@@ -28,8 +29,8 @@ class _Absent:
 
 
 class Revived(NamedTuple):
-    """A row as plain JSON. `notes`: which of its values had no plain JSON form, each as `path: what became of it`.
-    `size`: characters, about, if references in it made it larger; else 0."""
+    """A row as plain JSON. `notes` name the values that had no plain JSON form; `size` is the number of its characters,
+    about, if references in it made it larger, else 0."""
 
     value: Any
     notes: list[str]
@@ -37,7 +38,7 @@ class Revived(NamedTuple):
 
 
 def revive(row: Any) -> Revived:
-    """The row as plain JSON.
+    """Return the row as plain JSON.
 
     A Date becomes its ISO text; what JSON cannot say at all stays in the form in which it was exported.
 
@@ -68,7 +69,7 @@ def revive(row: Any) -> Revived:
 
 
 def _revive_at(holder: dict[str, Any], path: tuple[str, ...], kinds: list[str]) -> list[str]:
-    """Revive the value there. Returns the kinds that are to be told."""
+    """Revive the value there, and return the types that were changed."""
     parent = _at(holder, path[:-1])
     key: Any = path[-1]
     if isinstance(parent, list) and _is_index(key) and int(key) < len(parent):
@@ -95,7 +96,7 @@ def _revive_at(holder: dict[str, Any], path: tuple[str, ...], kinds: list[str]) 
 
 
 def _written_out(row: Any) -> int:
-    """Its size when every reference is written out. Each part is looked at once, however many refer to it."""
+    """Return the row's size with every reference written out. Each part is looked at once, however many refer to it."""
     sizes: dict[int, int | None] = {}  # by identity; None: it is under way, and so within itself
     unread = [row]
     while unread:
@@ -136,7 +137,7 @@ def _notes(changed: list[tuple[tuple[str, ...], str]]) -> list[str]:
 
 
 def _date(value: Any) -> Any:
-    """Milliseconds since 1970, or "NaN"."""
+    """Return the ISO text of milliseconds since 1970; the value itself if it is "NaN"."""
     try:
         moment = EPOCH + timedelta(milliseconds=value)
     except (TypeError, ValueError, OverflowError):

@@ -35,10 +35,11 @@ from integrations.http.pace import Pace
 
 TIMEOUT = (3.0, 9.0)
 RETRIES = 2
-"""Seconds to connect and to answer, thrice at most: a call ends before the router in front of us gives up (30 s)."""
+"""The seconds to connect and to answer, and the further tries: a call ends before the router in front of us gives up
+(30 s)."""
 
 MOST_BYTES = 20_000_000
-"""Of an answer: a page of a hundred invoices with ten lines each has a tenth of that."""
+"""The limit of a response: a page of a hundred invoices with ten lines each has a tenth of that."""
 
 PAGE = 100
 LIVE_READS, TEST_READS = Rate(timedelta(seconds=1 / 50), burst=5), Rate(timedelta(seconds=1 / 12), burst=5)
@@ -59,7 +60,7 @@ APPLIED_TYPES = (
     "invoice.paid",
     "invoice.voided",
 )
-"""What is worth recovering; Stripe lets a listing name 20 types."""
+"""The types of events that are worth recovering; Stripe lets a listing name 20 types."""
 
 Json = Mapping[str, Any]
 
@@ -95,8 +96,8 @@ class StripeApi:
         self._pace = Pace(LIVE_READS if "_live_" in key else TEST_READS, clock=clock, sleep=sleep)
 
     def add_customer(self, tenant_id: UUID, *, key: str) -> str:
-        """Stripe answers a repeated `key` with the first customer, if the request is the same to the letter: so it
-        says nothing that may change, such as a name. The checkout page asks for an address, and keeps it."""
+        """Add a customer, or return the one of a repeated `key`. Stripe demands that a repeated request is the same to
+        the letter, so it has nothing that may change, such as a name. The checkout page asks for an address."""
         with self._asking():
             customer = self._sdk.v1.customers.create(
                 {"metadata": {"tenantId": str(tenant_id)}}, {"idempotency_key": key}
@@ -145,12 +146,12 @@ class StripeApi:
         return self._pages("/v1/events", delivery_success=False, types=list(APPLIED_TYPES), created=_from(since))
 
     def fetch_event(self, event: Json) -> Json | None:
-        """The event whole, of a thin one or of a snapshot that does not carry everything; None if Stripe does not know
-        it any more.
+        """Return the whole event of a thin one, or of a snapshot that does not carry everything; None if it is gone from
+        Stripe.
 
-        A thin one's twin if it has one: that is what was true then. Otherwise the object as it is now, so the event
-        made of it is of now: an older one that comes later must not undo it. What was issued with an invoice does not
-        change, so it stays the event that it was.
+        A thin event that has a twin becomes the twin, which tells what was true then. Otherwise the event is made of
+        the object as it is now, and has the time of now: an older one that comes later must not undo it. An issued
+        invoice does not change, so its event keeps its time.
         """
         if "data" in event:
             return self._fetch_snapshot(event)
@@ -158,8 +159,10 @@ class StripeApi:
         return found and self._whole_event(found)
 
     def _fetch_snapshot(self, event: Json) -> Json | None:
-        """Raises:
-        ProviderRefused: there is no asking for what the event is about.
+        """Return the event with its whole object.
+
+        Raises:
+            ProviderRefused: Stripe cannot be asked for the object of the event.
         """
         match event.get("data"):
             case {"object": {"object": "invoice", "id": str(name)}}:
@@ -171,7 +174,7 @@ class StripeApi:
                 if found is None:
                     return None
                 about, as_of = found
-                # What was read after an event is not older than it.
+                # An object that was read after an event is not older than it.
                 at = max(as_of, datetime.fromtimestamp(event["created"], UTC))
                 return as_event("customer.subscription.updated", self._whole(about), at=at)
         raise ProviderRefused("not_askable", "the event is about something that cannot be asked for")
@@ -183,7 +186,7 @@ class StripeApi:
         return replace(page, items=tuple(map(self._whole, page.items)))
 
     def _whole(self, about: Json) -> Json:
-        """The object with all lines or items that belong to it: Stripe puts the first ten into it."""
+        """Return the object with all its lines or items: Stripe puts only the first ten into it."""
         match about:
             case {"object": "invoice", "id": str(name), "lines": {"has_more": True}}:
                 return {**about, "lines": self._all(f"/v1/invoices/{name}/lines")}
@@ -219,7 +222,7 @@ class StripeApi:
             raise
 
     def _pages(self, path: str, **params: Any) -> Iterator[Page]:
-        """A listing is in no hurry, so it keeps to its share and waits when Stripe says so."""
+        """Yield the pages of a listing, which is in no hurry: it keeps to its share and waits when Stripe says so."""
         query = {"limit": PAGE, **{name: value for name, value in params.items() if value is not None}}
         while True:
             page, as_of = self._pace.patiently(partial(self._get, path, **query))
@@ -231,7 +234,7 @@ class StripeApi:
             query["starting_after"] = items[-1]["id"]
 
     def _get(self, path: str, **params: Any) -> tuple[dict[str, Any], datetime]:
-        """The object at `path`, and a moment, by Stripe's clock, that is not later than the one it was read at."""
+        """Return the object at `path`, and a moment, by Stripe's clock, that is not later than when it was read."""
         began = time.monotonic()
         with self._asking():
             response: Any = self._sdk.raw_request("get", path, **params)
@@ -250,8 +253,9 @@ class StripeApi:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """Stripe's errors, sorted by whether trying again can help. What the SDK tries again (no answer, 409, 5xx)
-        it has tried again by then, with the same key. Stripe's texts are for developers, and name no secret."""
+        """Raise Stripe's errors as ours, sorted by whether trying again can help. By then the SDK has tried again what
+        it tries again (no answer, 409, 5xx), with the same key. Stripe's texts are for developers, and name no secret.
+        """
         try:
             yield
         except stripe.RateLimitError as error:
@@ -307,7 +311,7 @@ def _by_status(error: Any) -> Unavailable | ProviderRefused:
 
 
 def _text(error: Any) -> str:
-    """One line, with Stripe's id of the request, by which its logs are searched."""
+    """Return the error in one line, with Stripe's id of the request, by which its logs are searched."""
     return " ".join(str(error).split())[:500]
 
 
@@ -321,13 +325,14 @@ def _from(since: datetime | None) -> dict[str, int] | None:
 
 
 def _snapshot_type(thin: Json, about: Json) -> str:
-    """Of subscriptions, thin types go further than snapshot ones (`….active`, `….past_due`): the object says it."""
-    said = str(thin.get("type")).removeprefix("v1.")
-    if about.get("object") != "subscription" or said == "customer.subscription.deleted":
-        return said
+    """Return the snapshot type of a thin event. Subscriptions have more thin types (`….active`, `….past_due`) than
+    snapshot types, and the object says the rest."""
+    kind = str(thin.get("type")).removeprefix("v1.")
+    if about.get("object") != "subscription" or kind == "customer.subscription.deleted":
+        return kind
     return "customer.subscription.updated"
 
 
 def _deletion(thin: Json, about: Json) -> datetime | None:
-    """What is gone can be asked for, but not since when; the event was made then."""
+    """Return when the object was deleted, if it was: Stripe does not tell, but the event was made then."""
     return moment(dict(thin), "created") if about.get("deleted") is True else None

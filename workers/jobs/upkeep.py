@@ -1,4 +1,4 @@
-"""Nothing that is finished is kept for ever."""
+"""Upkeep archives finished jobs and drops old archives and the content of old events."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,26 +7,26 @@ from domain.events.outcomes import IGNORED, SETTLED
 from workers.engine.job import Context, job
 
 KEEP_ENDED = {
-    # Somebody who asks "what happened?" asks within a weekend. What claims read every moment stays small.
+    # Somebody who asks "what happened?" asks within a weekend. The table that claims read all the time stays small.
     "completed": timedelta(days=2),
     "cancelled": timedelta(days=2),
     # Dead letters wait for a person, who can retry them only while they are here.
     "failed": timedelta(days=90),
 }
 KEEP_ARCHIVED = timedelta(weeks=16)
-"""After a job's end. A dead letter that nobody wanted can still be read for three weeks."""
+"""The time since a job's end. A dead letter that nobody retried can still be read for three weeks."""
 
 KEEP_IGNORED = timedelta(days=30)
-"""What an ignored event said, after it came: so long it can be applied by a release that learns to. Stripe keeps events
-as long itself."""
+"""The body of an ignored event is kept so long after it came: a release that learns to apply it still can. Stripe keeps
+events as long itself."""
 
 KEEP_SETTLED = {
-    # A yearly plan, and a month for what comes late: so long `viral billing rebuild` knows the whole past.
+    # A yearly plan, and a month for late events: so long `viral billing rebuild` has the whole past.
     "stripe": timedelta(days=400),
-    # They name people, and the mirror says all that they told.
+    # They name people, and the mirror has all that they say.
     "clerk": timedelta(days=90),
 }
-"""What an applied event said, by its source. Parked ones keep it until they are applied."""
+"""The body of an applied event is kept so long, by source. A parked event keeps it until it is applied."""
 
 LONGEST = timedelta(days=3650)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,9 +36,9 @@ BODIES_PER_TRANSACTION = 1000
 
 @job("upkeep.prune", system=True)
 def prune(ctx: Context, older_than: timedelta | None = None) -> None:
-    """Archive what ended a while ago; drop old archives.
+    """Archive jobs that ended a while ago, and drop old archives.
 
-    `older_than` replaces what is usual for jobs that wait for nobody.
+    `older_than` replaces the usual age of all but failed jobs, which wait for a person.
     """
     if older_than is not None and not timedelta(0) <= older_than <= LONGEST:
         raise Rejected(f"older_than is between 0 and {LONGEST.days} days, not {older_than.total_seconds():g} seconds")
@@ -61,8 +61,8 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
 
 @job("upkeep.drop_bodies", system=True)
 def drop_bodies(ctx: Context) -> None:
-    """Drop what old events said, and what ignored ones said of people who are deleted since. The events stay: their ids
-    are what makes a duplicate known."""
+    """Drop the bodies of old events, and those of ignored ones about people who are deleted since. The events stay: a
+    duplicate is recognised by its id."""
     with ctx.begin() as tx:
         ctx.count(of_deleted=tx.events.drop_bodies_of_deleted(), ignored=0, settled=0)
     for source, keep in KEEP_SETTLED.items():
