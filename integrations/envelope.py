@@ -1,21 +1,26 @@
 """The envelope of a webhook event, whoever sent it, and the text of its body in a form that Postgres keeps."""
 
+import hmac
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import orjson
 
-from domain.errors import MalformedEvent
+from domain.errors import MalformedEvent, SignatureInvalid
 from domain.text.storable import Unstorable, storable
 
 DEEPEST = 900
 """How deep a body is nested at most. Few decoders read more."""
 
 MAX_NAME = 255
-"""How many characters an id or a type has at most. Stripe documents 255; an index entry of Postgres holds 2,704 bytes."""
+"""How many characters an id or a type has at most. Stripe documents 255; an entry of an index holds 2,704 bytes."""
+
+TOLERANCE = 300
+"""Seconds that a signature's time may differ from ours, to either side. Each retry is signed anew."""
 
 T = TypeVar("T")
 
@@ -36,6 +41,25 @@ class Envelope:
     subject: str | None
     payload: str
     body: bytes | None
+
+
+def check_signature(expected: Sequence[bytes], signatures: Sequence[bytes], age: float) -> None:
+    """Return only if one of the signatures is expected, and its `age` in seconds is within `TOLERANCE`.
+
+    Raises:
+        SignatureInvalid: the text says which check failed.
+    """
+    if not expected:
+        raise SignatureInvalid("no signing secret is set, and an empty one verifies nothing")
+    if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in signatures):
+        raise SignatureInvalid("no v1 signature fits this body and the signing secrets")
+    if abs(age) > TOLERANCE:
+        side = "in the past" if age > 0 else "in the future"
+        raise SignatureInvalid(f"the signature's time is {math.ceil(abs(age))} s {side}; {TOLERANCE} are allowed")
+
+
+def is_unix_time(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 12
 
 
 def read_object(body: bytes) -> tuple[dict[str, Any], str]:

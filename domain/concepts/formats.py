@@ -1,4 +1,4 @@
-"""Video formats, as the offline generator fills them. They are content, and stand in `formats.toml`."""
+"""The video formats that the offline generator fills. They are content, kept in `formats.toml`."""
 
 import tomllib
 from collections.abc import Mapping

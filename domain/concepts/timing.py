@@ -1,4 +1,4 @@
-"""When to post: an instant in UTC, chosen by the clock of the account's own time zone."""
+"""The time to post is an instant in UTC, chosen by the clock of the account's own time zone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAY = timedelta(days=1)
 LATE = timedelta(hours=3)
-"""A day is served until so long after its hour, on whichever date that is; later, it is left out."""
+"""A day is served until so long after its hour, also past midnight; later, it is left out."""
 SPREAD = timedelta(minutes=40)
 LEAD = timedelta(hours=2)
-"""A concept has to be filmed first."""
+"""The time before the first post: a concept has to be filmed first."""
 
 HOURS = {
     # Monday is 0. Off work and off school: before, at noon, after, and late.
@@ -23,12 +23,12 @@ HOURS = {
     5: (time(10), time(13), time(17), time(21)),
     6: (time(10), time(13), time(17), time(20)),
 }
-"""Usual hours, the same for every account until its own outcomes say more. Not measured."""
+"""The usual hours are the same for every account until its own outcomes say more. They are not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class PostTime:
-    """An instant, and how it reads on the account's clock."""
+    """An instant, and the zone and reason of its choice."""
 
     at: datetime
     zone: str
@@ -49,7 +49,7 @@ def is_zone(name: str) -> bool:
 
 
 def post_times(zone: ZoneInfo, now: datetime, count: int) -> list[PostTime]:
-    """The next `count` slots on the zone's clock, each once, earliest first."""
+    """Return the next `count` slots on the zone's clock, each once, earliest first."""
     slots = _slots(zone, now + LEAD)
     return [next(slots) for _ in range(count)]
 
@@ -71,7 +71,7 @@ def due_day(zone: ZoneInfo, hour: int, last_on: date | None, now: datetime) -> d
 
 
 def spread(tenant_id: UUID, within: timedelta) -> timedelta:
-    """A tenant's own delay, always the same, so that not everybody's nine o'clock is the same second."""
+    """Return a tenant's own delay, always the same, so that not everybody's nine o'clock is the same second."""
     return within * (tenant_id.int % 9973 / 9973)
 
 

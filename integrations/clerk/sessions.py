@@ -1,7 +1,7 @@
-"""Clerk's session tokens, judged without asking Clerk: JWTs signed with RS256 that live for a minute.
+"""Clerk's session tokens are verified without asking Clerk: JWTs signed with RS256 that live for a minute.
 
 The keys come from Clerk's JWKS, which is kept, or from PEM text. PyJWT checks the signature; the claims are checked
-here, at a time that is passed in. Every refusal is a `NotAuthenticated` whose code names the check that failed.
+here, at a time that is passed in. Every token that fails raises `NotAuthenticated`, whose code names the failed check.
 """
 
 import re
@@ -22,7 +22,7 @@ from domain.identity.access import ActiveOrganization, Session
 from integrations.http.client import Http, Request, parse_json
 
 LEEWAY = 5
-"""Seconds that Clerk's clock and ours may differ."""
+"""The seconds that Clerk's clock and ours may differ."""
 
 MAX_TOKEN = 16 * 1024
 MAX_ID = 255
@@ -32,16 +32,16 @@ MIN_BITS = 2048
 PEM = re.compile(r"-----BEGIN (PUBLIC KEY|RSA PUBLIC KEY)-----(.+?)-----END \1-----", re.DOTALL)
 
 FRESH_FOR = 3600.0
-"""Seconds until a kept JWKS is fetched again, so that a key withdrawn by Clerk is withdrawn here."""
+"""The seconds until a kept JWKS is fetched again, so that a key withdrawn by Clerk is withdrawn here."""
 
 REFRESH_EVERY, RETRY_EVERY = 30.0, 5.0
-"""Seconds after a fetch, and after one that failed, without another: tokens with invented key ids cannot make us ask
-more often. So a key that Clerk rotates to is known here after 35 s at most: a rest, and a fetch."""
+"""The seconds between two fetches, and after one that failed: tokens with invented key ids cannot make us ask more
+often. So a key that Clerk rotates to is used here after 35 s at most: a rest, and a fetch."""
 
 SOON = timedelta(seconds=1)
 
 FETCH_SECONDS = (2.0, 3.0, 5.0)
-"""To connect, between pieces, and in all (`integrations.http.client.Http`)."""
+"""The seconds to connect, between two pieces, and in all (`integrations.http.client.Http`)."""
 
 MAX_JWKS = 256 * 1024
 
@@ -58,17 +58,17 @@ log = structlog.get_logger()
 
 
 class KeyUnusable(ViralError):
-    """Text that should be a public key is none, or a weak one."""
+    """A text that should be a public key is none, or a weak one."""
 
 
 class Keys(Protocol):
-    """Where the keys that may have signed a token come from."""
+    """A source of the keys that may have signed a token."""
 
     def candidates(self, key_id: str | None) -> Sequence[RSAPublicKey]:
-        """Keys for the header's `kid`; none if there is no such key.
+        """Return the keys for the header's `kid`; none if there is no such key.
 
         Raises:
-            Unavailable: it cannot be said now.
+            Unavailable: the keys cannot be had now.
         """
 
     def prepare(self) -> None:
@@ -76,7 +76,7 @@ class Keys(Protocol):
 
 
 class PemKeys:
-    """The keys in PEM text; several, one after another, while one is rotated. PEM has no ids, so each is tried."""
+    """Keys in PEM text; several, one after another, while one is rotated. PEM has no ids, so each is tried."""
 
     def __init__(self, text: str) -> None:
         """Line breaks may be written as `\\n`, or be missing, as they often are in environment variables.
@@ -100,7 +100,7 @@ class JwksKeys:
 
     It is fetched again when it is old, or when a token names a key that is not in it (Clerk rotated its keys): by one
     thread of its own, and with a rest after each fetch, during which unknown keys are refused without asking. If Clerk
-    does not answer, or nonsense, the last good keys stay good.
+    does not answer, or answers nonsense, the last good keys stay good.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class JwksKeys:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self.waiting = 0
-        """Callers that wait for the fetch under way."""
+        """The number of callers that wait for the fetch under way."""
         self._under_way: threading.Event | None = None
         self._keys: Mapping[str, RSAPublicKey] = {}
         self._fetched_at = self._tried_at = float("-inf")
@@ -144,7 +144,7 @@ class JwksKeys:
         self._refresh()
 
     def _refresh(self) -> threading.Event | None:
-        """Have the document fetched, unless that was done just now. The event is set when the fetch under way ends."""
+        """Have the document fetched, unless it was just now, and return an event that is set when the fetch ends."""
         with self._lock:
             if self._under_way is not None:
                 return self._under_way
@@ -162,7 +162,7 @@ class JwksKeys:
         return self._under_way is None
 
     def _wait(self, under_way: threading.Event) -> bool:
-        """Whether the fetch has ended; a few callers wait for that, for a while."""
+        """Return whether the fetch has ended; a few callers wait for its end, for a while."""
         with self._lock:
             if self.waiting >= WAITERS:
                 return under_way.is_set()
@@ -194,7 +194,7 @@ class JwksKeys:
 
 
 class Verifier:
-    """Judges tokens of one Clerk instance."""
+    """A verifier of the tokens of one Clerk instance."""
 
     def __init__(self, keys: Keys, *, issuer: str | None, parties: Sequence[str]) -> None:
         """`issuer`: the only `iss` that is good; None: any https origin, because the keys are the instance's own.
@@ -208,7 +208,7 @@ class Verifier:
         self._keys.prepare()
 
     def verify(self, token: str, now: float) -> Session:
-        """The session, if the token is good at `now` (Unix seconds).
+        """Return the session, if the token is good at `now` (Unix seconds).
 
         Raises:
             NotAuthenticated: its code says which check failed.
@@ -229,7 +229,7 @@ class Verifier:
         return Session(session, user, datetime.fromtimestamp(ends_at, UTC), organization(claims))
 
     def _signed(self, token: str) -> Mapping[str, Any]:
-        """The claims of a token that one of our keys signed."""
+        """Return the claims of a token that one of our keys signed."""
         if len(token) > MAX_TOKEN:
             raise NotAuthenticated("TOKEN_MALFORMED", f"the token is longer than {MAX_TOKEN} characters")
         try:
@@ -267,7 +267,7 @@ class Verifier:
 
 
 def organization(claims: Mapping[str, Any]) -> ActiveOrganization | None:
-    """The active organization: `o.{id, rol, slg}` (version 2 of the claims), else `org_id`, `org_role`, `org_slug`.
+    """Return the active organization: `o.{id, rol, slg}` (version 2 of the claims), else `org_id` and its siblings.
 
     Roles come with `org:` in version 1 and without it in version 2.
     """
@@ -285,7 +285,7 @@ def organization(claims: Mapping[str, Any]) -> ActiveOrganization | None:
 
 
 def read_jwks(document: bytes) -> Mapping[str, RSAPublicKey]:
-    """The document's RSA keys by id; other keys, weak ones and nonsense beside them are passed over.
+    """Return the document's RSA keys by id, without other keys, weak ones and nonsense.
 
     Raises:
         KeyUnusable: not one key is left.
@@ -304,10 +304,10 @@ def read_jwks(document: bytes) -> Mapping[str, RSAPublicKey]:
 
 
 def fetch_jwks(http: Http, url: str) -> bytes:
-    """The document at `url`. Redirects are not followed: keys come from where we were told.
+    """Return the document at `url`. Redirects are not followed: keys come only from the configured address.
 
     Raises:
-        Unavailable: anything but a 200 of reasonable size within the time that `http` has.
+        Unavailable: there is no response of status 200 and reasonable size within the time that `http` has.
     """
     answer = http.exchange(Request(_place(url), url, headers={"Accept": "application/json"}))
     if answer.status != 200:
@@ -316,7 +316,7 @@ def fetch_jwks(http: Http, url: str) -> bytes:
 
 
 def _place(url: str) -> str:
-    """Where keys come from, for errors: without the parameters, which may be a credential."""
+    """Return where keys come from, for errors: without the parameters, which may be a credential."""
     parts = urlsplit(url)
     return f"{parts.hostname}{parts.path}"
 

@@ -1,4 +1,4 @@
-"""Which addresses an outbound call may connect to.
+"""The rule that says which addresses an outbound call may connect to.
 
 A name is looked up once for a connection, its addresses are judged, and one of those that passed is connected to: a
 name server that answers differently the next time (DNS rebinding) changes nothing.
@@ -62,7 +62,7 @@ def may_connect(address: Address, host: str, private_hosts: Collection[str]) -> 
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is reached over the internet, and by no other road than it seems."""
+    """Whether the address is reached over the internet, and is not translated to another one that is not."""
     inner = embedded(address)
     if inner is not None:
         return is_public(inner)
@@ -72,7 +72,7 @@ def is_public(address: Address) -> bool:
 
 
 def embedded(address: Address) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for: mapped, 6to4 or NAT64."""
+    """Return the IPv4 address that an IPv6 address stands for: mapped, 6to4 or NAT64."""
     if isinstance(address, IPv4Address):
         return None
     if any(address in network for network in TRANSLATED):
@@ -81,7 +81,7 @@ def embedded(address: Address) -> IPv4Address | None:
 
 
 def _looked_up(host: str, port: int, seconds: float, lookup: Lookup) -> list[Address]:
-    """The resolver knows no deadline, so it is asked in a thread, which is left to it if it takes too long."""
+    """Ask the resolver, which has no deadline, in a thread, which is abandoned if it takes too long."""
     answer: SimpleQueue[list[Any] | Exception] = SimpleQueue()
 
     def ask() -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 2_000_000
 TRIES = 3
 CONNECT, READ, TOTAL = 3.0, 6.0, 12.0
-"""Seconds: until connected; between two pieces of an answer; for all tries of a call together."""
+"""The seconds to connect, between two pieces of a response, and for all tries of a call together."""
 WORTH_WAITING = timedelta(seconds=3)
 """A longer Retry-After is not waited for inside a call."""
 REDIRECTS = 3
@@ -199,11 +199,13 @@ class Http:
 
 
 class _Inflater:
-    """Undoes the one encoding that is asked for, gzip, and what servers take for it: up to `most` bytes in all."""
+    """Inflates the one encoding that is asked for, gzip, and what servers take for it, up to `most` bytes in all."""
 
     def __init__(self, encoding: str, most: int) -> None:
-        """Raises:
-        zlib.error: another encoding, or one upon another.
+        """Accept gzip, deflate and no encoding.
+
+        Raises:
+            zlib.error: it is another encoding, or several.
         """
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
@@ -222,17 +224,20 @@ class _Inflater:
         return inflated
 
     def finish(self) -> None:
-        """Raises:
-        EOFError: the body ended too early.
+        """Check that the body is whole.
+
+        Raises:
+            EOFError: it ended too early.
         """
         if self._zlib is not None and self._left > 0 and not self._zlib.eof:
             raise EOFError
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of a JSON text; orjson reads no more than 1,024 levels, so nobody after it runs out of stack.
+    """Return the value of a JSON text; orjson reads no more than 1,024 levels, so nobody after it runs out of stack.
 
-    Raises ValueError for what is not JSON, or deeper.
+    Raises:
+        ValueError: the text is not JSON, or nested deeper.
     """
     return orjson.loads(body)
 
@@ -289,16 +294,16 @@ def _conditions(etag: str | None, modified: str | None) -> dict[str, str]:
 
 
 def _wait(state: RetryCallState) -> float:
-    """What was asked for, else a fraction of a second, then more."""
+    """Return the seconds that the other side asks for, else a fraction of a second, then more."""
     error = state.outcome.exception() if state.outcome else None
-    asked = getattr(error, "retry_after", None)
-    if isinstance(asked, timedelta):
-        return max(0.0, asked.total_seconds())
+    retry_after = getattr(error, "retry_after", None)
+    if isinstance(retry_after, timedelta):
+        return max(0.0, retry_after.total_seconds())
     return float(wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2)(state))
 
 
 def _retry_after(value: str | None) -> timedelta | None:
-    """Seconds or a date (RFC 9110 §10.2.3); at most a day."""
+    """Return the wait of seconds or of a date (RFC 9110 §10.2.3); at most a day."""
     if not value:
         return None
     try:

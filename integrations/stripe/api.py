@@ -146,8 +146,8 @@ class StripeApi:
         return self._pages("/v1/events", delivery_success=False, types=list(APPLIED_TYPES), created=_from(since))
 
     def fetch_event(self, event: Json) -> Json | None:
-        """Return the whole event of a thin one, or of a snapshot that does not carry everything; None if it is gone from
-        Stripe.
+        """Return the whole event of a thin one, or of a snapshot that does not carry everything; None if Stripe has
+        none any more.
 
         A thin event that has a twin becomes the twin, which tells what was true then. Otherwise the event is made of
         the object as it is now, and has the time of now: an older one that comes later must not undo it. An issued
