@@ -33,7 +33,9 @@ from domain.concepts.generation import (
     ConceptRequest,
     ConceptResponse,
     LanguageModel,
+    Segment,
     Usage,
+    Variant,
     draft_of,
 )
 from domain.concepts.wording import BANNED
@@ -56,30 +58,17 @@ class ModelRefused(Rejected):
     """The provider will not serve this request: a wrong key, a model that it does not have, no credit."""
 
 
-class SegmentAnswer(BaseModel):
-    start: int = Field(description="seconds from the start of the video")
-    end: int
-    visual: str = Field(description="what is seen; one person with a phone must be able to film it")
-    on_screen_text: str | None
-    camera: str
-
-
-class VariantAnswer(BaseModel):
-    title: str
-    caption: str
-
-
 class ConceptAnswer(BaseModel):
     topic: str = Field(description="the topic of one of the trends, copied exactly")
     category: str = Field(description=f"one of {', '.join(categories())}")
     title: str
-    script: list[SegmentAnswer]
+    script: list[Segment] = Field(description="`visual` is what is seen, `start` and `end` are seconds of the video")
     video_prompt: str = Field(description="for a text-to-video model: 9:16, shots with seconds; no text in the picture")
     sound: str
     caption: str
     hashtags: list[str]
     why_it_works: str
-    variants: list[VariantAnswer] = Field(description="two other titles and captions for the same video")
+    variants: list[Variant] = Field(description="two other titles and captions for the same video")
 
 
 class ConceptsAnswer(BaseModel):

@@ -106,6 +106,12 @@ class Generations:
         row = self._sql.execute(against_deletion(query) if keep else query).one_or_none()
         return None if row is None else Generation(*row)
 
+    def by_source(self, tenant_id: UUID, source_id: str) -> Generation | None:
+        """Return the generation that had this id in the old app."""
+        this = (generations.c.tenant_id == tenant_id) & (generations.c.source_id == source_id)
+        row = self._sql.execute(select(*COLUMNS).where(this)).one_or_none()
+        return None if row is None else Generation(*row)
+
     def delete(self, tenant_id: UUID, generation_id: UUID) -> bool:
         """Delete it, and return whether there was one.
 

@@ -110,12 +110,14 @@ def test_importing_again_changes_nothing_and_says_so(viral: Shell, ada: UUID, ap
     kept = a_generation(id="not-a-uuid")
     viral.json("import-dexie", save(generations=[kept]), "--tenant", ada)
     with app.db.transaction(ada) as tx:
-        [mine] = tx.generations.history(ada).generations
+        mine = tx.generations.by_source(ada, "not-a-uuid")
+        assert mine is not None
         tx.generations.toggle_favorite(ada, mine.id)
     report = viral.json("import-dexie", save(generations=[kept | {"concepts": []}]), "--tenant", ada)
     assert outcomes(report) == [0, 0, 1, 0]
     with app.db.transaction(ada) as tx:
-        [after] = tx.generations.history(ada).generations
+        after = tx.generations.by_source(ada, "not-a-uuid")
+    assert after is not None
     assert (after.is_favorite, len(after.concepts)) == (True, 1)
 
 
