@@ -28,9 +28,8 @@ def read(body: bytes) -> Iterator[Entry]:
     if channel is None:
         raise ValueError("not an RSS document")
     for item in channel.iter("item"):
-        news = item.find(f"{HT}news_item")
         headline, publisher, url = (
-            None if news is None else news.findtext(f"{HT}news_item_{part}") for part in ("title", "source", "url")
+            item.findtext(f"{HT}news_item/{HT}news_item_{part}") for part in ("title", "source", "url")
         )
         yield Entry(
             text_of(item.findtext("title")),

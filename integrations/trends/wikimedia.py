@@ -20,7 +20,7 @@ LANGUAGES = {
 }
 """The language that a region reads; English where it is not listed."""
 NO_ARTICLE = ("Special:", "Wikipedia:", "Portal:", "File:", "Help:", "Category:", "Spezial:", "Spécial:", "Especial:")
-NEVER_NEWS = {"Main_Page", "Hauptseite", "Wikipedia", "-", "Pornhub", "XXX", "XNXX", "XVideos", "xHamster", "Undefined"}
+NO_TOPICS = {"Main_Page", "Hauptseite", "Wikipedia", "-", "Pornhub", "XXX", "XNXX", "XVideos", "xHamster", "Undefined"}
 
 
 def source(base_url: str) -> Source:
@@ -41,7 +41,7 @@ def read(body: bytes) -> Iterator[Entry]:
     project = text_of(day.get("project")) or "en.wikipedia"
     for article in day["articles"]:
         name = text_of(article.get("article"))
-        if name is not None and name not in NEVER_NEWS and not name.startswith(NO_ARTICLE):
+        if name is not None and name not in NO_TOPICS and not name.startswith(NO_ARTICLE):
             yield Entry(
                 name.replace("_", " "),
                 url=f"https://{project}.org/wiki/{name}" if " " not in name else None,

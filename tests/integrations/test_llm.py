@@ -88,7 +88,7 @@ def test_a_refusal_is_one(fake: LlmSimulator, models: LanguageModels) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trick", "said"),
+    ("trick", "field_and_text"),
     [
         ("NUL", "title a�b"),
         ("half a surrogate pair", "title a�b"),
@@ -96,12 +96,12 @@ def test_a_refusal_is_one(fake: LlmSimulator, models: LanguageModels) -> None:
     ],
 )
 def test_what_cannot_be_stored_is_replaced_and_the_answer_used(
-    fake: LlmSimulator, models: LanguageModels, trick: Trick, said: str
+    fake: LlmSimulator, models: LanguageModels, trick: Trick, field_and_text: str
 ) -> None:
     fake.misbehave(trick)
     response = models.write(MODEL, REQUEST)
     assert response.unreadable is None
-    field, _, text = said.partition(" ")
+    field, _, text = field_and_text.partition(" ")
     assert text in storable_text(getattr(response.drafts[0], field))
     assert response.usage.tokens_out == TOKENS_OUT
 

@@ -138,10 +138,10 @@ def test_pages_of_any_sizes_together_are_the_history(tx: Tx, ada: UUID, sizes: l
     while left:
         page = tx.generations.history(ada, limit=limit, after=after)
         found += [one.id for one in page.generations]
-        said = [
+        sizes_of_page = [
             len(json.dumps([one.concepts, one.trends, one.sources], ensure_ascii=False)) for one in page.generations
         ]
-        assert len(said) in (0, 1) or (len(said) <= limit and sum(said) <= PAGE_BYTES)
+        assert len(sizes_of_page) in (0, 1) or (len(sizes_of_page) <= limit and sum(sizes_of_page) <= PAGE_BYTES)
         after, left = page.next, left - 1 if page.next else 0
     assert found == [one.id for one in sorted(saved, key=lambda one: (one.date, one.id), reverse=True)]
 

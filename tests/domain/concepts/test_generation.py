@@ -56,10 +56,10 @@ LIVE = (
 )
 
 
-def a_request(*sightings: Sighting, seed: int = 1, **known: Any) -> ConceptRequest:
+def a_request(*sightings: Sighting, seed: int = 1, **fields: Any) -> ConceptRequest:
     trends = fill(merge(sightings, region="US", now=NOW), region="US", rng=Random(seed), now=NOW)
     return ConceptRequest(
-        **{"count": 5, "past": (), "region": "US", "now": NOW} | known, seed=seed, trends=usable(trends)
+        **{"count": 5, "past": (), "region": "US", "now": NOW} | fields, seed=seed, trends=usable(trends)
     )
 
 
@@ -76,8 +76,8 @@ def test_concepts_from_live_trends_name_their_sources_and_facts() -> None:
     assert violations(response, request) == []
     live = [draft for draft in response.drafts if draft.topic == "Artemis III"]
     assert live
-    told = json.dumps(response_row(response), ensure_ascii=False)
-    assert "“NASA rolls the Artemis III rocket to the pad” (Space Daily)." in told
+    text = json.dumps(response_row(response), ensure_ascii=False)
+    assert "“NASA rolls the Artemis III rocket to the pad” (Space Daily)." in text
     assert "Seen on: Space Daily, Wikipedia." in live[0].caption
 
 
@@ -94,7 +94,7 @@ def test_without_any_source_there_are_still_five_that_claim_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("topic", "told"),
+    ("topic", "text"),
     [
         ("Every coffee I drank this year", "“Every coffee I drank this year”"),
         ("The Lord of the Rings", "the Lord of the Rings"),
@@ -102,10 +102,10 @@ def test_without_any_source_there_are_still_five_that_claim_nothing() -> None:
         ("Is this it? Yes.", "“Is this it? Yes.”"),
     ],
 )
-def test_titles_are_quoted_and_names_are_not(topic: str, told: str) -> None:
+def test_titles_are_quoted_and_names_are_not(topic: str, text: str) -> None:
     request = a_request(Sighting("reddit", topic, 1))
     [draft] = [draft for draft in grammar(request).drafts if draft.topic == topic]
-    assert told in draft.caption or told[0].upper() + told[1:] in draft.caption
+    assert text in draft.caption or text[0].upper() + text[1:] in draft.caption
 
 
 def test_one_seed_one_answer() -> None:
@@ -174,19 +174,19 @@ def test_it_delivers_what_was_asked_or_says_how_many_there_are(
 
 def test_one_is_found_as_long_as_there_is_one() -> None:
     """However few topics are drawn: of 5,524 customers who wanted one, 6 got none."""
-    told = all_past_concepts()
-    for n in range(0, len(told), 60):
-        request = a_request(seed=n, count=1, past=(*told[:n], *told[n + 1 :]))
+    text = all_past_concepts()
+    for n in range(0, len(text), 60):
+        request = a_request(seed=n, count=1, past=(*text[:n], *text[n + 1 :]))
         request = replace(request, reserve=tuple(evergreens(region="US", rng=Random(n), now=NOW)))
-        assert violations(grammar(request), request) == [], told[n]
+        assert violations(grammar(request), request) == [], text[n]
 
 
 def test_the_formats_are_sound() -> None:
     assert Counter(each.category for each in formats() if not each.native) == dict.fromkeys(categories(), 2)
     assert len({each.name for each in formats()}) == len(formats())
     for each in formats():
-        told = json.dumps([each.titles, each.captions, each.why, [beat.text for beat in each.beats]])
-        assert claims(told) == [], each.name
+        text = json.dumps([each.titles, each.captions, each.why, [beat.text for beat in each.beats]])
+        assert claims(text) == [], each.name
         for beat in each.beats:
             assert ("{fact}" in (beat.text or "")) <= (beat.unproven is not None or each.needs == HEADLINE), each.name
 

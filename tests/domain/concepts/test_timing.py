@@ -58,10 +58,10 @@ def begins(zone: ZoneInfo, day: date, hour: int) -> datetime:
     return at
 
 
-def served_by(zone: ZoneInfo, hour: int, fires: Iterable[datetime]) -> list[date]:
+def served_by(zone: ZoneInfo, hour: int, runs: Iterable[datetime]) -> list[date]:
     """The days that these fires serve, in their order."""
     served: list[date] = []
-    for now in fires:
+    for now in runs:
         day = due_day(zone, hour, served[-1] if served else None, now)
         if day is not None:
             served.append(day)
@@ -106,17 +106,17 @@ def test_a_day_is_served_once_if_an_outage_ends_in_time_and_never_if_it_does_not
 ) -> None:
     """An outage follows after so many hours, and takes so many minutes; whoever is back fires at once."""
     zone, now = ZoneInfo(name), start.replace(minute=1)
-    fires = [now]
+    runs = [now]
     for hours, minutes in [*outages, (48, 0)]:
-        fires += [now + timedelta(hours=n) for n in range(1, hours + 1)]
-        now = fires[-1] + timedelta(minutes=minutes)
-        fires.append(now)
-    served = served_by(zone, hour, fires)
+        runs += [now + timedelta(hours=n) for n in range(1, hours + 1)]
+        now = runs[-1] + timedelta(minutes=minutes)
+        runs.append(now)
+    served = served_by(zone, hour, runs)
     assert len(set(served)) == len(served)
-    day = fires[0].astimezone(zone).date() + timedelta(days=1)
-    while (begun := begins(zone, day, hour)) + LATE <= fires[-1]:
-        first_fire = min(fire for fire in fires if fire >= begun)
-        assert (day in served) == (first_fire < begun + LATE), (day, first_fire)
+    day = runs[0].astimezone(zone).date() + timedelta(days=1)
+    while (begun := begins(zone, day, hour)) + LATE <= runs[-1]:
+        first_run = min(run for run in runs if run >= begun)
+        assert (day in served) == (first_run < begun + LATE), (day, first_run)
         day += timedelta(days=1)
 
 
@@ -132,7 +132,7 @@ def test_a_day_that_a_zone_does_not_have_is_not_served(zone: str, skipped: date)
         assert len(set(served)) == len(served)
 
 
-def test_a_fire_that_comes_much_too_late_is_left_out() -> None:
+def test_a_run_that_comes_much_too_late_is_left_out() -> None:
     zone = ZoneInfo("Asia/Kolkata")
     assert due_day(zone, 9, None, datetime(2026, 11, 22, 3, 29, tzinfo=UTC)) is None  # 08:59 there
     assert due_day(zone, 9, None, datetime(2026, 11, 22, 3, 31, tzinfo=UTC)) == date(2026, 11, 22)

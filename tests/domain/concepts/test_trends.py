@@ -31,8 +31,8 @@ from domain.concepts.trends import (
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def seen(topic: str, source: str = "google-trends", rank: int = 1, **known: Any) -> Sighting:
-    return Sighting(source, topic, rank, **known)
+def seen(topic: str, source: str = "google-trends", rank: int = 1, **fields: Any) -> Sighting:
+    return Sighting(source, topic, rank, **fields)
 
 
 def merged(*sightings: Sighting) -> list[str]:
@@ -68,7 +68,7 @@ def test_what_several_sources_see_is_hotter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "category"),
+    ("text", "category"),
     [
         ("He said the next car is maintained", None),
         ("AI writes a song about AI", "tech"),
@@ -77,9 +77,9 @@ def test_what_several_sources_see_is_hotter() -> None:
         ("The bandage came off", None),
     ],
 )
-def test_categories_go_by_whole_words(told: str, category: str | None) -> None:
+def test_categories_go_by_whole_words(text: str, category: str | None) -> None:
     """The original found "ai" in "said", "ar" in "car" and "ex" in "next"."""
-    assert classify(told) == category
+    assert classify(text) == category
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ IDS = st.one_of(st.uuids().map(str), st.text(st.characters(codec=None), min_size
 @st.composite
 def records(draw: st.DrawFn, table: str) -> dict[str, Any]:
     """Any of the fields, holding anything at all, among others that the old app's types do not know."""
-    known = dict.fromkeys(FIELDS[table], VALUES)
-    record = draw(st.fixed_dictionaries({}, optional=known))
+    usual = dict.fromkeys(FIELDS[table], VALUES)
+    record = draw(st.fixed_dictionaries({}, optional=usual))
     return {"id": draw(IDS)} | record | draw(st.dictionaries(TEXTS.filter(lambda key: key != "id"), VALUES, max_size=2))
 
 
@@ -66,9 +66,9 @@ def strictly(value: Any) -> Any:
 @given(st.data())
 def test_the_columns_hold_nothing_that_postgres_refuses(table: str, data: st.DataObject) -> None:
     row = read(table, data.draw(records(table)))
-    said = json.dumps({**row.columns, "source_id": row.source_id}, default=str, ensure_ascii=False, allow_nan=False)
-    said.encode()
-    assert "\\u0000" not in said.replace("\\\\", "")
+    text = json.dumps({**row.columns, "source_id": row.source_id}, default=str, ensure_ascii=False, allow_nan=False)
+    text.encode()
+    assert "\\u0000" not in text.replace("\\\\", "")
     assert row.kept is None or row.kept.isascii()
 
 
@@ -97,7 +97,7 @@ def test_a_plain_record_is_columns_and_nothing_else() -> None:
         ({"trends": [{"a": "x\0\ud800"}]}, "trends", [{"a": "x\ufffd\ufffd"}], r"a NUL character replaced by U\+FFFD"),
     ],
 )
-def test_what_had_to_be_changed_is_said(fields: dict[str, Any], name: str, value: Any, note: str) -> None:
+def test_what_had_to_be_changed_is_text(fields: dict[str, Any], name: str, value: Any, note: str) -> None:
     record = a_generation(**fields)
     row = read("generations", record)
     assert row.columns[name] == value
@@ -224,7 +224,7 @@ def test_a_reference_that_is_no_bomb_is_followed() -> None:
     assert 0.5 < size / len(json.dumps(value)) < 2
 
 
-def test_what_is_said_of_a_row_stays_short() -> None:
+def test_what_is_text_of_a_row_stays_short() -> None:
     """Of a path with a thousand types, and of a thousand paths with one."""
     types = {".".join(["a"] * 2000): [f"kind{n}" for n in range(2000)], **{f"x{n}": "date" for n in range(2000)}}
     deep: Any = 1

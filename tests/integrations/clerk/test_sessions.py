@@ -41,7 +41,7 @@ CLERK = ClerkSessionSimulator()
 STRICT = Verifier(PemKeys(CLERK.pem()), issuer=CLERK.issuer, parties=(PAGE, "http://localhost:3000"))
 
 
-def refusal(token: str, now: float = NOW, judge: Verifier = STRICT) -> str:
+def error_code(token: str, now: float = NOW, judge: Verifier = STRICT) -> str:
     """The reason's code."""
     with pytest.raises(NotAuthenticated) as refused:
         judge.verify(token, now)
@@ -84,18 +84,18 @@ def test_clocks_may_differ_by_less_than_five_seconds_at_the_end(late: float) -> 
 
 @pytest.mark.parametrize("late", [5, 6, 3600])
 def test_after_that_a_token_is_over(late: float) -> None:
-    assert refusal(CLERK.token(NOW), NOW + TOKEN_LIFETIME + late) == "TOKEN_EXPIRED"
+    assert error_code(CLERK.token(NOW), NOW + TOKEN_LIFETIME + late) == "TOKEN_EXPIRED"
 
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
 def test_a_token_from_the_future_is_too_early(claim: str) -> None:
     assert STRICT.verify(CLERK.token(NOW, **{claim: NOW + 5}), NOW)
-    assert refusal(CLERK.token(NOW, **{claim: NOW + 6})) == "TOKEN_TOO_EARLY"
+    assert error_code(CLERK.token(NOW, **{claim: NOW + 6})) == "TOKEN_TOO_EARLY"
 
 
 @pytest.mark.parametrize("claim", ["exp", "iat", "sub", "sid", "iss"])
 def test_what_every_token_must_say(claim: str) -> None:
-    assert refusal(CLERK.token(NOW, **{claim: None})) == "TOKEN_CLAIM_MISSING"
+    assert error_code(CLERK.token(NOW, **{claim: None})) == "TOKEN_CLAIM_MISSING"
 
 
 @pytest.mark.parametrize("claim", ["nbf", "azp", "sts", "jti", "v"])
@@ -120,35 +120,35 @@ def test_what_a_token_need_not_say(claim: str) -> None:
 def test_a_claim_of_another_kind_is_refused(claims: dict[str, Any]) -> None:
     # PyJWT would not encode some of these itself.
     claims = CLERK.claims(NOW) | claims
-    assert refusal(CLERK.sign(json.dumps(claims).encode())) == "TOKEN_CLAIM_INVALID"
+    assert error_code(CLERK.sign(json.dumps(claims).encode())) == "TOKEN_CLAIM_INVALID"
 
 
 @pytest.mark.parametrize("claims", [{"o": {}}, {"o": {"id": "org_1"}}, {"org_id": "org_1"}], ids=str)
 def test_an_organization_without_a_role_is_refused(claims: dict[str, Any]) -> None:
-    assert refusal(CLERK.token(NOW, **claims)) == "TOKEN_CLAIM_MISSING"
+    assert error_code(CLERK.token(NOW, **claims)) == "TOKEN_CLAIM_MISSING"
 
 
 def test_a_pending_session_is_refused() -> None:
-    assert refusal(CLERK.token(NOW, sts="pending")) == "SESSION_PENDING"
+    assert error_code(CLERK.token(NOW, sts="pending")) == "SESSION_PENDING"
 
 
 def test_only_authorized_parties_may_ask() -> None:
     assert STRICT.verify(CLERK.token(NOW, azp="http://localhost:3000"), NOW)
-    assert refusal(CLERK.token(NOW, azp="https://evil.example.com")) == "TOKEN_PARTY"
-    assert refusal(CLERK.token(NOW, azp=[PAGE])) == "TOKEN_PARTY"
+    assert error_code(CLERK.token(NOW, azp="https://evil.example.com")) == "TOKEN_PARTY"
+    assert error_code(CLERK.token(NOW, azp=[PAGE])) == "TOKEN_PARTY"
     anybody = Verifier(PemKeys(CLERK.pem()), issuer=CLERK.issuer, parties=())
     assert anybody.verify(CLERK.token(NOW, azp="https://evil.example.com"), NOW)
 
 
 @pytest.mark.parametrize("issuer", ["https://other.example.com", f"{CLERK.issuer}.evil.com", "", "clerk.example.com"])
 def test_another_issuer_is_refused(issuer: str) -> None:
-    assert refusal(CLERK.token(NOW, iss=issuer)) == "TOKEN_ISSUER"
+    assert error_code(CLERK.token(NOW, iss=issuer)) == "TOKEN_ISSUER"
 
 
 def test_without_a_known_issuer_any_https_origin_will_do() -> None:
     unpinned = Verifier(PemKeys(CLERK.pem()), issuer=None, parties=())
     assert unpinned.verify(CLERK.token(NOW, iss="https://other.example.com"), NOW)
-    assert refusal(CLERK.token(NOW, iss="http://other.example.com"), judge=unpinned) == "TOKEN_ISSUER"
+    assert error_code(CLERK.token(NOW, iss="http://other.example.com"), judge=unpinned) == "TOKEN_ISSUER"
 
 
 # --- signatures ---------------------------------------------------------------------------------------------
@@ -162,18 +162,18 @@ def test_algorithms_other_than_rs256_are_refused() -> None:
         jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(confused.encode(), CLERK.pem().encode())
     )
     for token in (unsigned, confused, CLERK.sign(json.dumps(claims).encode(), algorithm="RS512")):
-        assert refusal(token) == "TOKEN_ALGORITHM"
+        assert error_code(token) == "TOKEN_ALGORITHM"
 
 
 def test_a_token_that_somebody_else_signed_is_refused() -> None:
-    assert refusal(ClerkSessionSimulator().token(NOW)) == "TOKEN_SIGNATURE"
+    assert error_code(ClerkSessionSimulator().token(NOW)) == "TOKEN_SIGNATURE"
 
 
 def test_a_changed_token_is_refused() -> None:
     header, _, signature = CLERK.token(NOW).split(".")
     forged = b64(CLERK.claims(NOW, sub="user_eve"))
-    assert refusal(f"{header}.{forged}.{signature}") == "TOKEN_SIGNATURE"
-    assert refusal(f"{header}.{b64(CLERK.claims(NOW))}.") == "TOKEN_SIGNATURE"
+    assert error_code(f"{header}.{forged}.{signature}") == "TOKEN_SIGNATURE"
+    assert error_code(f"{header}.{b64(CLERK.claims(NOW))}.") == "TOKEN_SIGNATURE"
 
 
 @pytest.mark.parametrize(
@@ -187,17 +187,17 @@ def test_a_changed_token_is_refused() -> None:
     ids=lambda token: repr(token[:20]),
 )
 def test_what_is_no_token_is_malformed(token: str) -> None:
-    assert refusal(token) == "TOKEN_MALFORMED"
+    assert error_code(token) == "TOKEN_MALFORMED"
 
 
 @pytest.mark.parametrize("content", [b"[]", b"null", b"{", b"\xff", b"[" * 9000])
 def test_signed_content_that_is_no_object_is_malformed(content: bytes) -> None:
-    assert refusal(CLERK.sign(content)) == "TOKEN_MALFORMED"
+    assert error_code(CLERK.sign(content)) == "TOKEN_MALFORMED"
 
 
 @given(st.text() | st.binary().map(lambda raw: f"{b64({'alg': 'RS256', 'kid': 'ins_first'})}.{b64(raw)}.{b64(raw)}"))
 def test_random_tokens_can_only_be_refused(token: str) -> None:
-    assert refusal(token).startswith("TOKEN_")
+    assert error_code(token).startswith("TOKEN_")
 
 
 # --- keys ---------------------------------------------------------------------------------------------------
@@ -264,8 +264,8 @@ class Published:
     def good(self, token: str | None = None) -> bool:
         return self.judge.verify(token or self.clerk.token(NOW), NOW).user == "user_ada"
 
-    def refusal(self, token: str) -> str:
-        return refusal(token, judge=self.judge)
+    def error_code(self, token: str) -> str:
+        return error_code(token, judge=self.judge)
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def test_a_rotated_key_is_fetched_at_once_and_the_old_one_is_over(published: Pub
     published.clerk.rotate("ins_second")
     assert published.good()
     assert published.clerk.requests == 2
-    assert published.refusal(old) == "TOKEN_KEY_UNKNOWN"
+    assert published.error_code(old) == "TOKEN_KEY_UNKNOWN"
 
 
 class Held:
@@ -428,7 +428,7 @@ def test_an_issuer_that_is_hostile_is_away(pieces: Callable[[RawServer], Iterabl
 
 def test_a_token_must_say_which_key_signed_it(published: Published) -> None:
     claims = json.dumps(published.clerk.claims(NOW)).encode()
-    assert published.refusal(published.clerk.sign(claims, header={})) == "TOKEN_KEY_UNKNOWN"
+    assert published.error_code(published.clerk.sign(claims, header={})) == "TOKEN_KEY_UNKNOWN"
     assert published.clerk.requests == 0
 
 
@@ -444,7 +444,7 @@ def test_while_clerk_is_away_known_keys_stay_good_and_unknown_ones_are_not_judge
 
     published.clerk.status = 200
     published.at += RETRY_EVERY
-    assert published.refusal(stranger) == "TOKEN_KEY_UNKNOWN"
+    assert published.error_code(stranger) == "TOKEN_KEY_UNKNOWN"
     assert published.clerk.requests == 3
 
 

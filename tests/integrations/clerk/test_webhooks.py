@@ -23,8 +23,8 @@ BODY = '{"data":{"id":"user_1"},"object":"event","type":"user.created","note":"Z
 def headers(
     signature: str | None, message_id: str | None = "msg_1", time: str | None = "1800000000", family: str = "svix"
 ) -> dict[str, str]:
-    given = {f"{family}-id": message_id, f"{family}-timestamp": time, f"{family}-signature": signature}
-    return {name: value for name, value in given.items() if value is not None}
+    found = {f"{family}-id": message_id, f"{family}-timestamp": time, f"{family}-signature": signature}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def signed(body: bytes = BODY, secret: str = SECRET, at: float = NOW, family: str = "svix") -> dict[str, str]:
@@ -111,7 +111,7 @@ GOOD = sign(BODY, SECRET, "msg_1", int(NOW))
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("malformed", "says"),
     [
         ({}, "missing"),
         (headers(None), "missing"),
@@ -148,9 +148,9 @@ GOOD = sign(BODY, SECRET, "msg_1", int(NOW))
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_malformed_headers_are_refused_and_the_text_says_why(given: dict[str, str], says: str) -> None:
+def test_malformed_headers_are_refused_and_the_text_says_why(malformed: dict[str, str], says: str) -> None:
     with pytest.raises(SignatureInvalid, match=says):
-        verify(BODY, given, [SECRET], NOW)
+        verify(BODY, malformed, [SECRET], NOW)
 
 
 @pytest.mark.parametrize("value", [f"v1a,x {GOOD}", f"  {GOOD}  ", f"v1,, {GOOD} v2,zz", f"v1,AAAA {GOOD}"])

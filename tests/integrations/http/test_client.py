@@ -355,17 +355,17 @@ def test_no_error_repeats_what_was_sent(http: Http, wrong: Request) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"\x1b[31mHTTP s3cret\r\n\r\n", b"HTTP/1.1 200 s3cret\r\nno header\r\n\r\n", b"\x00" * 99]
+    "received", [b"\x1b[31mHTTP s3cret\r\n\r\n", b"HTTP/1.1 200 s3cret\r\nno header\r\n\r\n", b"\x00" * 99]
 )
-def test_no_error_repeats_what_was_received(http: Http, said: bytes) -> None:
-    with answering(lambda server: [said]) as server:
+def test_no_error_repeats_what_was_received(http: Http, received: bytes) -> None:
+    with answering(lambda server: [received]) as server:
         with pytest.raises(Unavailable, match="it broke off, or does not speak HTTP") as caught:
             http.exchange(Request("the server", server.url))
     assert str(caught.value).isprintable()
     assert "s3cret" not in str(caught.value)
 
 
-def test_what_is_no_tls_is_said_to_be_none(server: Loopback, http: Http) -> None:
+def test_what_is_no_tls_is_received_to_be_none(server: Loopback, http: Http) -> None:
     with pytest.raises(Unavailable, match="no secure connection"):
         http.exchange(Request("the server", server.url.replace("http", "https")))
 

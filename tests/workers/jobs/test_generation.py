@@ -61,10 +61,10 @@ def online(settings: Settings, trends: Loopback, llm: LlmSimulator) -> Iterator[
     yield from _app(settings, trends, anthropic_api_key="a-key", anthropic_base_url=llm.server.url)
 
 
-def _app(settings: Settings, trends: Loopback, **known: Any) -> Iterator[App]:
+def _app(settings: Settings, trends: Loopback, **options: Any) -> Iterator[App]:
     urls = {f"{name}_base_url": trends.url for name in BASE_URLS}
-    given = settings.model_dump() | urls | known
-    app = build(Settings.model_validate(given), name="tests", clock=lambda: NOV_22)
+    values = settings.model_dump() | urls | options
+    app = build(Settings.model_validate(values), name="tests", clock=lambda: NOV_22)
     yield app
     app.close()
 
@@ -189,7 +189,7 @@ def test_what_cannot_be_is_refused_before_anything_is_held(offline: App, argumen
     assert holds(offline, tenant_id) == []
 
 
-def told(app: App, tenant_id: UUID, past: Sequence[PastConcept]) -> None:
+def remember(app: App, tenant_id: UUID, past: Sequence[PastConcept]) -> None:
     """The tenant has had these."""
     concepts = [asdict(each) for each in past]
     with app.db.transaction(tenant_id) as tx:
@@ -197,12 +197,12 @@ def told(app: App, tenant_id: UUID, past: Sequence[PastConcept]) -> None:
         tx.sql.execute(insert(generations).values(row))
 
 
-def test_whoever_has_had_everything_is_told_how_many_there_are_before_anything_is_held(
+def test_whoever_has_had_everything_is_remember_how_many_there_are_before_anything_is_held(
     offline: App, trends: Loopback
 ) -> None:
     trends.fail(Reply(hang_up=True), times=99)
     tenant_id = a_tenant(offline, monthly_quota=500)
-    told(offline, tenant_id, all_past_concepts()[2:])
+    remember(offline, tenant_id, all_past_concepts()[2:])
     row = run(offline, tenant_id, count=5)
     assert (row["status"], row["attempts"]) == ("failed", 1)
     assert re.match("5 concepts asked for, and only 2 can be made from the present trends", row["error_message"])
@@ -214,7 +214,7 @@ def test_whoever_has_had_everything_is_told_how_many_there_are_before_anything_i
 def test_what_the_sources_last_said_counts_for_whoever_has_had_all_the_rest(offline: App) -> None:
     run(offline, a_tenant(offline))
     tenant_id = a_tenant(offline)
-    told(offline, tenant_id, all_past_concepts())
+    remember(offline, tenant_id, all_past_concepts())
     row = run(offline, tenant_id, count=1)
     assert (row["status"], used(offline, tenant_id)) == ("completed", 1), row["error_message"]
 
@@ -303,7 +303,7 @@ def test_what_a_model_was_paid_is_kept_although_the_job_was_cancelled_meanwhile(
     assert (len(usage(online, tenant_id)), used(online, tenant_id)) == (1, 0)
 
 
-def test_a_refusal_is_told_and_costs_the_tenant_nothing(online: App, llm: LlmSimulator) -> None:
+def test_a_refusal_is_remember_and_costs_the_tenant_nothing(online: App, llm: LlmSimulator) -> None:
     llm.misbehave("refusal")
     tenant_id = a_tenant(online)
     row = run(online, tenant_id)
