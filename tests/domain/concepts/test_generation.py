@@ -174,11 +174,11 @@ def test_it_delivers_what_was_asked_or_says_how_many_there_are(
 
 def test_one_is_found_as_long_as_there_is_one() -> None:
     """However few topics are drawn: of 5,524 customers who wanted one, 6 got none."""
-    text = all_past_concepts()
-    for n in range(0, len(text), 60):
-        request = a_request(seed=n, count=1, past=(*text[:n], *text[n + 1 :]))
+    past = all_past_concepts()
+    for n in range(0, len(past), 60):
+        request = a_request(seed=n, count=1, past=(*past[:n], *past[n + 1 :]))
         request = replace(request, reserve=tuple(evergreens(region="US", rng=Random(n), now=NOW)))
-        assert violations(grammar(request), request) == [], text[n]
+        assert violations(grammar(request), request) == [], past[n]
 
 
 def test_the_formats_are_sound() -> None:

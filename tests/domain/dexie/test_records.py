@@ -97,7 +97,7 @@ def test_a_plain_record_is_columns_and_nothing_else() -> None:
         ({"trends": [{"a": "x\0\ud800"}]}, "trends", [{"a": "x\ufffd\ufffd"}], r"a NUL character replaced by U\+FFFD"),
     ],
 )
-def test_what_had_to_be_changed_is_text(fields: dict[str, Any], name: str, value: Any, note: str) -> None:
+def test_each_change_is_noted(fields: dict[str, Any], name: str, value: Any, note: str) -> None:
     record = a_generation(**fields)
     row = read("generations", record)
     assert row.columns[name] == value
@@ -224,7 +224,7 @@ def test_a_reference_that_is_no_bomb_is_followed() -> None:
     assert 0.5 < size / len(json.dumps(value)) < 2
 
 
-def test_what_is_text_of_a_row_stays_short() -> None:
+def test_the_notes_of_a_row_stay_short() -> None:
     """Of a path with a thousand types, and of a thousand paths with one."""
     types = {".".join(["a"] * 2000): [f"kind{n}" for n in range(2000)], **{f"x{n}": "date" for n in range(2000)}}
     deep: Any = 1

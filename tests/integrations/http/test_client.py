@@ -365,7 +365,7 @@ def test_no_error_repeats_what_was_received(http: Http, received: bytes) -> None
     assert "s3cret" not in str(caught.value)
 
 
-def test_what_is_no_tls_is_received_to_be_none(server: Loopback, http: Http) -> None:
+def test_a_server_without_tls_is_named_as_such(server: Loopback, http: Http) -> None:
     with pytest.raises(Unavailable, match="no secure connection"):
         http.exchange(Request("the server", server.url.replace("http", "https")))
 

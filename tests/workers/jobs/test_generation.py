@@ -197,7 +197,7 @@ def remember(app: App, tenant_id: UUID, past: Sequence[PastConcept]) -> None:
         tx.sql.execute(insert(generations).values(row))
 
 
-def test_whoever_has_had_everything_is_remember_how_many_there_are_before_anything_is_held(
+def test_a_customer_of_everything_learns_how_many_are_left_before_anything_is_held(
     offline: App, trends: Loopback
 ) -> None:
     trends.fail(Reply(hang_up=True), times=99)
@@ -303,7 +303,7 @@ def test_what_a_model_was_paid_is_kept_although_the_job_was_cancelled_meanwhile(
     assert (len(usage(online, tenant_id)), used(online, tenant_id)) == (1, 0)
 
 
-def test_a_refusal_is_remember_and_costs_the_tenant_nothing(online: App, llm: LlmSimulator) -> None:
+def test_a_refusing_model_is_reported_and_costs_the_tenant_nothing(online: App, llm: LlmSimulator) -> None:
     llm.misbehave("refusal")
     tenant_id = a_tenant(online)
     row = run(online, tenant_id)
