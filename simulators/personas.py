@@ -1,4 +1,4 @@
-"""Who the made-up events of Stripe and Clerk are about, and how ids and times are written in them."""
+"""The personas of made-up events of Stripe and Clerk, and how ids and times are written in them."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ BEFORE_BASIL: frozenset[Shape] = frozenset({"classic", "acacia", "hybrid"})
 
 @dataclass(frozen=True)
 class Persona:
-    """Who a story is about, so that its events agree. `unit_amount` is in cents."""
+    """The person whom events are about, so that they agree. `unit_amount` is in cents."""
 
     tenant_id: UUID
     customer_id: str
@@ -44,8 +44,8 @@ class Persona:
     organization_id: str = "org_2fakeOrganization"
 
 
-def random_persona(rng: Random, **known: Any) -> Persona:
-    """New people with random ids; whatever is known (`tenant_id=…, price_id=…`) stays as given."""
+def random_persona(rng: Random, **fixed: Any) -> Persona:
+    """A new person with random ids; the values of `fixed` (`tenant_id=…, price_id=…`) are kept."""
     number = rng.randrange(10**6)
     made = Persona(
         tenant_id=UUID(int=rng.getrandbits(128), version=4),
@@ -55,7 +55,7 @@ def random_persona(rng: Random, **known: Any) -> Persona:
         email=f"person{number}@example.com",
         organization_id=new_id("org", rng, 27),
     )
-    return replace(made, **known)
+    return replace(made, **fixed)
 
 
 def new_id(prefix: str, rng: Random, length: int = 24) -> str:

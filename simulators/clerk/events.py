@@ -1,4 +1,4 @@
-"""What Clerk would send: event bodies as plain dicts, made from explicit times and ids, without a network."""
+"""Event bodies as Clerk sends them: plain dicts, made from explicit times and ids, without a network."""
 
 from datetime import datetime, timedelta
 
@@ -86,7 +86,7 @@ def clerk_user(
 
 
 def clerk_deleted_user(who: Persona) -> Body:
-    """All that Clerk says of a deleted user."""
+    """Clerk says no more than this of a deleted user."""
     return {"deleted": True, "id": who.user_id, "object": "user"}
 
 
@@ -115,7 +115,7 @@ def clerk_organization(
 
 
 def clerk_deleted_organization(who: Persona) -> Body:
-    """All that Clerk says of a deleted organization."""
+    """Clerk says no more than this of a deleted organization."""
     return {"deleted": True, "id": who.organization_id, "object": "organization", "slug": "acme"}
 
 

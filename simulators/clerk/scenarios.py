@@ -1,4 +1,4 @@
-"""What Clerk would tell of people and organizations, event by event, in the order in which it happens."""
+"""Scenarios of people and organizations at Clerk, event by event, in the order in which it happens."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,105 +17,105 @@ from simulators.personas import Body, Persona
 
 
 def scenarios(who: Persona, start: datetime) -> Mapping[str, list[Body]]:
-    """Lives by name. Each is complete: whoever an event is about also appears."""
+    """The scenarios by name. Each is complete: whoever an event is about also appears."""
     friend = replace(who, user_id=f"{who.user_id}Friend", email=f"friend.{who.email}")
     elsewhere = replace(who, organization_id=f"{who.organization_id}Elsewhere")
-    tell = _Teller(start)
+    at = _Writer(start)
     return {
         "a_person_alone": [
-            tell.user("created", who, 0),
-            tell.user("updated", replace(who, email=f"new.{who.email}"), 1),
-            tell.signed_in(who, 2),
-            tell.user("updated", replace(who, email=f"newer.{who.email}"), 3),
-            tell.signed_in(who, 4),
-            tell.user("deleted", who, 5),
+            at.user("created", who, 0),
+            at.user("updated", replace(who, email=f"new.{who.email}"), 1),
+            at.signed_in(who, 2),
+            at.user("updated", replace(who, email=f"newer.{who.email}"), 3),
+            at.signed_in(who, 4),
+            at.user("deleted", who, 5),
         ],
         "a_career": [
-            tell.user("created", who, 0),
-            tell.user("updated", replace(who, email=f"new.{who.email}"), 1),
-            tell.signed_in(who, 2),
-            tell.organization("created", who, 3),
-            tell.member("created", who, 4),
-            tell.member("updated", who, 4, changed=5, role="org:admin"),
-            tell.signed_in(who, 6),
-            tell.member("deleted", who, 4, changed=5, told=7, role="org:admin"),
-            tell.user("deleted", who, 8),
+            at.user("created", who, 0),
+            at.user("updated", replace(who, email=f"new.{who.email}"), 1),
+            at.signed_in(who, 2),
+            at.organization("created", who, 3),
+            at.member("created", who, 4),
+            at.member("updated", who, 4, changed=5, role="org:admin"),
+            at.signed_in(who, 6),
+            at.member("deleted", who, 4, changed=5, sent=7, role="org:admin"),
+            at.user("deleted", who, 8),
         ],
         "an_organization": [
-            tell.user("created", who, 0),
-            tell.organization("created", who, 1),
-            tell.member("created", who, 1, role="admin"),
-            tell.user("created", friend, 2),
-            tell.member("created", friend, 3, role="basic_member"),
-            tell.organization("updated", who, 4, name="Acme & Friends"),
-            tell.member("updated", friend, 3, changed=5, role="org:editor"),
-            tell.organization("deleted", who, 6),
+            at.user("created", who, 0),
+            at.organization("created", who, 1),
+            at.member("created", who, 1, role="admin"),
+            at.user("created", friend, 2),
+            at.member("created", friend, 3, role="basic_member"),
+            at.organization("updated", who, 4, name="Acme & Friends"),
+            at.member("updated", friend, 3, changed=5, role="org:editor"),
+            at.organization("deleted", who, 6),
         ],
         "a_member_before_anything_else": [
-            tell.member("created", who, 0, role="org:admin"),
-            tell.signed_in(who, 0),
-            tell.organization("updated", who, 1),
-            tell.user("updated", who, 2),
+            at.member("created", who, 0, role="org:admin"),
+            at.signed_in(who, 0),
+            at.organization("updated", who, 1),
+            at.user("updated", who, 2),
         ],
-        "deleted_before_the_membership_is_told": [
-            tell.user("created", who, 0),
-            tell.organization("created", who, 0),
-            tell.user("deleted", who, 1),
-            tell.member("created", who, 2),
-            tell.member("deleted", who, 2, told=3),
+        "deleted_before_the_membership_is_sent": [
+            at.user("created", who, 0),
+            at.organization("created", who, 0),
+            at.user("deleted", who, 1),
+            at.member("created", who, 2),
+            at.member("deleted", who, 2, sent=3),
         ],
         "an_address_used_again": [
-            tell.user("created", who, 0),
-            tell.user("deleted", who, 1),
-            tell.user("created", replace(friend, email=who.email), 2),
-            tell.signed_in(friend, 3),
+            at.user("created", who, 0),
+            at.user("deleted", who, 1),
+            at.user("created", replace(friend, email=who.email), 2),
+            at.signed_in(friend, 3),
         ],
         "two_organizations": [
-            tell.user("created", who, 0),
-            tell.organization("created", who, 1),
-            tell.member("created", who, 2),
-            tell.organization("created", elsewhere, 3, name="Elsewhere"),
-            tell.member("created", elsewhere, 4, role="org:admin"),
-            tell.member("deleted", who, 2, told=5),
+            at.user("created", who, 0),
+            at.organization("created", who, 1),
+            at.member("created", who, 2),
+            at.organization("created", elsewhere, 3, name="Elsewhere"),
+            at.member("created", elsewhere, 4, role="org:admin"),
+            at.member("deleted", who, 2, sent=5),
         ],
         "banned": [
-            tell.user("created", who, 0),
-            tell.user("updated", who, 1, banned=True),
-            tell.user("updated", replace(who, email=f"new.{who.email}"), 2, banned=True, locked=True),
+            at.user("created", who, 0),
+            at.user("updated", who, 1, banned=True),
+            at.user("updated", replace(who, email=f"new.{who.email}"), 2, banned=True, locked=True),
         ],
         "banned_and_unbanned": [
-            tell.user("created", who, 0),
-            tell.organization("created", who, 1),
-            tell.member("created", who, 2),
-            tell.user("updated", who, 3, banned=True),
-            tell.user("updated", who, 4, locked=True),
+            at.user("created", who, 0),
+            at.organization("created", who, 1),
+            at.member("created", who, 2),
+            at.user("updated", who, 3, banned=True),
+            at.user("updated", who, 4, locked=True),
         ],
         "a_banned_member": [
-            tell.user("created", who, 0),
-            tell.organization("created", who, 1),
-            tell.member("created", who, 1, role="org:admin"),
-            tell.user("created", friend, 2),
-            tell.member("created", friend, 3),
-            tell.user("updated", friend, 4, banned=True),
-            tell.member("deleted", friend, 3, told=5),
+            at.user("created", who, 0),
+            at.organization("created", who, 1),
+            at.member("created", who, 1, role="org:admin"),
+            at.user("created", friend, 2),
+            at.member("created", friend, 3),
+            at.user("updated", friend, 4, banned=True),
+            at.member("deleted", friend, 3, sent=5),
         ],
         "banned_and_deleted": [
-            tell.user("created", who, 0),
-            tell.user("updated", who, 1, banned=True),
-            tell.user("deleted", who, 2),
+            at.user("created", who, 0),
+            at.user("updated", who, 1, banned=True),
+            at.user("deleted", who, 2),
         ],
         "leaves_and_joins_again": [
-            tell.organization("created", who, 0),
-            tell.user("created", who, 1),
-            tell.member("created", who, 2, role="org:admin"),
-            tell.member("deleted", who, 2, told=3, role="org:admin"),
-            tell.member("created", who, 4, number=2),
+            at.organization("created", who, 0),
+            at.user("created", who, 1),
+            at.member("created", who, 2, role="org:admin"),
+            at.member("deleted", who, 2, sent=3, role="org:admin"),
+            at.member("created", who, 4, number=2),
         ],
     }
 
 
-class _Teller:
-    """Hours after the start, as numbers."""
+class _Writer:
+    """Writes events; times are hours after the start."""
 
     def __init__(self, start: datetime) -> None:
         self._start = start
@@ -144,14 +144,14 @@ class _Teller:
         joined: int,
         *,
         changed: int | None = None,
-        told: int | None = None,
+        sent: int | None = None,
         role: str = "org:member",
         number: int = 1,
     ) -> Body:
-        """`changed` is when the membership last changed (a deletion is no change of it), `told` when the event was."""
+        """`changed` is when the membership last changed (a deletion is no change of it), `sent` when the event was."""
         updated = joined if changed is None else changed
         row = clerk_membership(who, created_at=self._at(joined), updated_at=self._at(updated), role=role, number=number)
-        return clerk_event(f"organizationMembership.{what}", row, at=self._at(updated if told is None else told))
+        return clerk_event(f"organizationMembership.{what}", row, at=self._at(updated if sent is None else sent))
 
     def _at(self, hour: int) -> datetime:
         return self._start + timedelta(hours=hour)

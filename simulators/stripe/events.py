@@ -1,4 +1,4 @@
-"""What Stripe would send: event bodies as plain dicts, made from explicit times and ids, without a network.
+"""Event bodies as Stripe sends them: plain dicts, made from explicit times and ids, without a network.
 
 Bodies come in five shapes. `classic` and `acacia`: as before 2025-03-31, with and without the customer expanded.
 `basil`: as since then (the period on the items, an invoice's subscription and a line's proration under `parent`).

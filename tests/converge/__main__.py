@@ -1,8 +1,8 @@
-"""`make converge`, or `python -m tests.converge [--seed N] [--seconds N] [--only NAME,NAME]`: delivers every recorded
-life of a Stripe customer and of Clerk's people in many orders, on own servers. Report: `reports/converge.json`.
+"""`make converge`, or `python -m tests.converge [--seed N] [--seconds N] [--only NAME,NAME]`: delivers every
+scenario of a Stripe customer and of Clerk's people in many orders, on own servers. Report: `reports/converge.json`.
 
-`--random N [--seed N]` delivers as many random lives of Stripe customers instead (`tests/converge/random_runs.py`),
-and prints the one outcome of each. The number of a life that diverges makes it again: `--random 1 --seed NUMBER`."""
+`--random N [--seed N]` delivers as many random scenarios of Stripe customers instead (`tests/converge/random_runs.py`),
+and prints the one outcome of each. The number of one that diverges makes it again: `--random 1 --seed NUMBER`."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ from simulators.stripe.api import StripeSimulator
 from simulators.stripe.scenarios import SCENARIOS
 from tests.converge import clerk_runs, late_runs, random_runs
 from tests.converge.random_scenarios import CREATED, random_scenario
-from tests.converge.runs import ORDERS, Diverged, State, run, told
+from tests.converge.runs import ORDERS, Diverged, State, events_of, run
 from workers.app import App, build
 from workers.runtime import logs
 from workers.settings import Settings
@@ -34,15 +34,15 @@ from workers.settings import Settings
 ROOT = Path(__file__).parents[2]
 USUAL, LONGEST = 300, 3600
 """Seconds."""
-MOST_LIVES = 100_000
+MOST_SCENARIOS = 100_000
 FAILURES_KEPT = 5
 LATE: Final = "late"
-"""Not an order: the life by the clock, its events in time and then late (`tests/converge/late_runs.py`)."""
+"""Not an order: the scenario by the clock, its events in time and then late (`tests/converge/late_runs.py`)."""
 
 
 @dataclass
-class Course:
-    """Of one life: how many runs in which order, and what went wrong."""
+class ScenarioRuns:
+    """The runs of one scenario: how many runs in which order, and what went wrong."""
 
     scenario: str
     events: int
@@ -52,19 +52,19 @@ class Course:
 
 
 def main() -> int:
-    asked = arguments()
-    seed = asked.seed if asked.seed is not None else SystemRandom().randrange(2**32)
-    if asked.random:
-        return random_lives(asked.random, seed)
-    known = [*SCENARIOS, *clerk_runs.SCENARIOS]
-    names = asked.only.split(",") if asked.only else known
-    if unknown := set(names) - set(known):
-        say(f"no such life: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    options = arguments()
+    seed = options.seed if options.seed is not None else SystemRandom().randrange(2**32)
+    if options.random:
+        return deliver_random(options.random, seed)
+    every_name = [*SCENARIOS, *clerk_runs.SCENARIOS]
+    names = options.only.split(",") if options.only else every_name
+    if unknown := set(names) - set(every_name):
+        say(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(every_name)}")
         return 2
-    say(f"seed {seed}   (the same again: --seed {seed}; {asked.seconds} s, {len(SHAPES)} shapes)\n")
+    say(f"seed {seed}   (the same again: --seed {seed}; {options.seconds} s, {len(SHAPES)} shapes)\n")
     began = time.monotonic()
-    courses = {
-        name: Course(name, len(told(name, "basil") if name in SCENARIOS else clerk_runs.SCENARIOS[name]))
+    results = {
+        name: ScenarioRuns(name, len(events_of(name, "basil") if name in SCENARIOS else clerk_runs.SCENARIOS[name]))
         for name in names
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -74,14 +74,14 @@ def main() -> int:
         ):
             app = application(postgres, redis)
             try:
-                rounds = walk(app, courses, Random(seed), began + asked.seconds)
+                rounds = walk(app, results, Random(seed), began + options.seconds)
             finally:
                 app.close()
-    table(courses)
-    failed = sum(course.failed for course in courses.values())
-    total = sum(sum(course.runs.values()) for course in courses.values())
+    table(results)
+    failed = sum(result.failed for result in results.values())
+    total = sum(sum(result.runs.values()) for result in results.values())
     took = round(time.monotonic() - began)
-    write({"seed": seed, "rounds": rounds, "runs": total, "failed": failed, "took_s": took}, courses)
+    write({"seed": seed, "rounds": rounds, "runs": total, "failed": failed, "took_s": took}, results)
     say(
         f"\n{total} runs in {rounds} rounds, {took} s, seed {seed}: "
         + (f"{failed} FAILED" if failed else "all converge")
@@ -89,8 +89,8 @@ def main() -> int:
     return 1 if failed or not total else 0
 
 
-def random_lives(count: int, seed: int) -> int:
-    """So many random lives, the first of this seed and each next of the next. Returns the exit status."""
+def deliver_random(count: int, seed: int) -> int:
+    """So many random scenarios, the first of this seed and each next of the next. Returns the exit status."""
     say(f"seed {seed}   (the same again: --random {count} --seed {seed})\n")
     began, runs, diverged = time.monotonic(), 0, 0
     stripe = StripeSimulator(CREATED, key="sk_live_fake")
@@ -102,16 +102,16 @@ def random_lives(count: int, seed: int) -> int:
     ):
         app = application(postgres, redis)
         selling = application(postgres, redis, stripe_secret_key=stripe.key, stripe_api_base=base)
-        house = random_runs.House(app, selling, stripe)
+        apps = random_runs.Apps(app, selling, stripe)
         try:
             for number in range(seed, seed + count):
                 scenario = random_scenario(number)
-                says = f"life {number}  {scenario.shape:7}  {len(scenario.account.told):3} events  "
+                says = f"scenario {number}  {scenario.shape:7}  {len(scenario.account.events):3} events  "
                 try:
-                    outcome = random_runs.run(house, scenario, Random(number))
+                    outcome = random_runs.run(apps, scenario, Random(number))
                 except Diverged as error:
                     diverged += 1
-                    say(f"{says}DIVERGES: {error}\n{random_runs.shrunk(house, scenario)}")
+                    say(f"{says}DIVERGES: {error}\n{random_runs.shrunk(apps, scenario)}")
                 else:
                     runs += outcome.runs
                     say(f"{says}{outcome}")
@@ -120,25 +120,25 @@ def random_lives(count: int, seed: int) -> int:
             app.close()
     took = round(time.monotonic() - began)
     say(
-        f"\n{count} random lives, {runs} runs, {took} s, seed {seed}: "
-        + (f"{diverged} DIVERGE" if diverged else "one outcome a life")
+        f"\n{count} random scenarios, {runs} runs, {took} s, seed {seed}: "
+        + (f"{diverged} DIVERGE" if diverged else "one outcome a scenario")
     )
     return 1 if diverged else 0
 
 
-def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int:
-    """Every life in every shape and order, again and again until the time is up. Returns the full rounds made."""
+def walk(app: App, results: dict[str, ScenarioRuns], rng: Random, until: float) -> int:
+    """Every scenario in every shape and order, again and again until the time is up. Returns the full rounds made."""
     expected: dict[Any, State] = {}
     rounds = 0
     while True:
         for shape in (*SHAPES, None):
-            for name, course in courses.items():
+            for name, result in results.items():
                 if (name in SCENARIOS) == (shape is None):
-                    continue  # what Clerk tells has one shape only
+                    continue  # a scenario of Clerk has one shape only
                 for order in ORDERS if shape is None else (*ORDERS, LATE):
                     if time.monotonic() > until:
                         return rounds
-                    course.runs[order] += 1
+                    result.runs[order] += 1
                     try:
                         if shape is None:
                             clerk_runs.run(app, name, order, rng, expected)
@@ -147,13 +147,13 @@ def walk(app: App, courses: dict[str, Course], rng: Random, until: float) -> int
                         else:
                             run(app, name, shape, order, rng, expected)
                     except Diverged as error:
-                        course.failed += 1
-                        if len(course.failures) < FAILURES_KEPT:
-                            course.failures.append(f"{shape or 'Clerk'}, {order}: {error}")
+                        result.failed += 1
+                        if len(result.failures) < FAILURES_KEPT:
+                            result.failures.append(f"{shape or 'Clerk'}, {order}: {error}")
         rounds += 1
 
 
-def application(postgres: EmbeddedPostgres, redis: EmbeddedRedis, **given: Any) -> App:
+def application(postgres: EmbeddedPostgres, redis: EmbeddedRedis, **changes: Any) -> App:
     migrate.upgrade(postgres.url(OWNER))
     logs.configure("console", "ERROR")
     settings = Settings(
@@ -163,38 +163,38 @@ def application(postgres: EmbeddedPostgres, redis: EmbeddedRedis, **given: Any) 
         stripe_starter_price_id="price_starter",
         stripe_pro_price_id="price_pro",
         stripe_agency_price_id="price_agency",
-        **given,
+        **changes,
     )
     return build(settings, name="converge")
 
 
-def table(courses: dict[str, Course]) -> None:
-    width = max(len(name) for name in courses)
+def table(results: dict[str, ScenarioRuns]) -> None:
+    width = max(len(name) for name in results)
     headings = "  ".join(f"{order:>9}" for order in (*ORDERS, LATE))
-    say(f"{'life':<{width}}  events  {headings}  failures")
-    for course in courses.values():
-        counts = "  ".join(f"{course.runs[order]:>9}" for order in (*ORDERS, LATE))
-        say(f"{course.life:<{width}}  {course.events:>6}  {counts}  {course.failed or '-'}")
-        for failure in course.failures:
+    say(f"{'scenario':<{width}}  events  {headings}  failures")
+    for result in results.values():
+        counts = "  ".join(f"{result.runs[order]:>9}" for order in (*ORDERS, LATE))
+        say(f"{result.scenario:<{width}}  {result.events:>6}  {counts}  {result.failed or '-'}")
+        for failure in result.failures:
             say(f"    {failure[:400]}")
 
 
-def write(facts: dict[str, Any], courses: dict[str, Course]) -> None:
+def write(facts: dict[str, Any], results: dict[str, ScenarioRuns]) -> None:
     path = ROOT / "reports" / "converge.json"
     path.parent.mkdir(exist_ok=True)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     about = {"at": at, "python": platform.python_version(), **facts}
-    path.write_text(json.dumps(about | {"lives": [asdict(course) for course in courses.values()]}, indent=2) + "\n")
+    path.write_text(json.dumps(about | {"scenarios": [asdict(result) for result in results.values()]}, indent=2) + "\n")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make converge", description=__doc__)
     parser.add_argument("--seed", type=int, help="default: a new one")
     parser.add_argument(
-        "--random", type=up_to(MOST_LIVES), metavar="N", help="so many random lives of Stripe customers instead"
+        "--random", type=up_to(MOST_SCENARIOS), metavar="N", help="so many random scenarios of Stripe customers instead"
     )
     parser.add_argument("--seconds", type=up_to(LONGEST), default=USUAL, metavar="N")
-    parser.add_argument("--only", help="these lives, comma-separated")
+    parser.add_argument("--only", help="these scenarios, comma-separated")
     return parser.parse_args()
 
 

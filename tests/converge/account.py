@@ -1,5 +1,5 @@
 """A customer's account at Stripe whose subscriptions renew, change, fail and are paid: each act changes the account's
-objects, and tells the events that Stripe would send of it, with `previous_attributes` read off the change itself.
+objects, and adds the events that Stripe would send of it, with `previous_attributes` read off the change itself.
 
 Events carry whole objects here; `simulators.stripe.api.embedded` cuts them to what a body carries.
 """
@@ -80,11 +80,11 @@ class Invoice:
 
 @dataclass
 class Account:
-    """`told` are the events in the order in which they happened; `invoices` in that of their issue. `rows` are the
+    """`events` are in the order in which they happened; `invoices` in that of their issue. `rows` are the
     subscriptions as they are now, `history` what each was from when on."""
 
     who: Persona
-    told: list[Body] = field(default_factory=list)
+    events: list[Body] = field(default_factory=list)
     rows: dict[str, Subscription] = field(default_factory=dict)
     invoices: list[Invoice] = field(default_factory=list)
     history: list[tuple[datetime, Subscription]] = field(default_factory=list)
@@ -92,10 +92,10 @@ class Account:
     def begin(self, row: Subscription, *, checkout: bool = False) -> None:
         self.rows[row.id] = row
         self.history.append((row.started, row))
-        self._tell("customer.subscription.created", self._subscription(row), row.started)
+        self._add("customer.subscription.created", self._subscription(row), row.started)
         if checkout:
             session = checkout_session(replace(self.who, subscription_id=row.id), at=row.started)
-            self._tell("checkout.session.completed", session, row.started)
+            self._add("checkout.session.completed", session, row.started)
 
     def change(self, name: str, at: datetime, kind: str = "updated", **changes: Any) -> Subscription:
         """The subscription, changed: what it was stands in `previous_attributes`, as Stripe has it."""
@@ -104,12 +104,12 @@ class Account:
         self.history.append((at, after))
         was, now = self._subscription(before), self._subscription(after)
         changed = {key: was[key] for key in was if was[key] != now[key]}
-        self._tell(f"customer.subscription.{kind}", now, at, changed if kind == "updated" else None)
+        self._add(f"customer.subscription.{kind}", now, at, changed if kind == "updated" else None)
         return after
 
     def mention(self, name: str, at: datetime, kind: str = "trial_will_end") -> None:
-        """An event that tells of the subscription, and of no change."""
-        self._tell(f"customer.subscription.{kind}", self._subscription(self.rows[name]), at)
+        """An event about the subscription without a change."""
+        self._add(f"customer.subscription.{kind}", self._subscription(self.rows[name]), at)
 
     def issue(self, name: str, reason: str, lines: Sequence[Line], at: datetime) -> Invoice:
         """Finalized: it waits for its payment."""
@@ -122,18 +122,18 @@ class Account:
         return bill
 
     def move(self, bill: Invoice, status: str, kind: str, at: datetime) -> None:
-        """The invoice is in this status from now on, and an event of this kind tells it."""
+        """The invoice is in this status from now on, and an event of this kind says so."""
         bill.status = status
-        self._tell(f"invoice.{kind}", self._invoice(bill), at)
+        self._add(f"invoice.{kind}", self._invoice(bill), at)
 
     def refund(self, bill: Invoice, at: datetime) -> None:
         charge: Body = {"id": f"ch_{digest(bill.id)}", "object": "charge", "customer": self.who.customer_id}
         charge |= {"amount_refunded": sum(each.cents for each in bill.lines), "refunded": True, "metadata": {}}
-        self._tell("charge.refunded", charge, at)
+        self._add("charge.refunded", charge, at)
 
-    def _tell(self, kind: str, about: Body, at: datetime, previous: Body | None = None) -> None:
+    def _add(self, kind: str, about: Body, at: datetime, previous: Body | None = None) -> None:
         body = stripe_event(kind, about, at=at, shape=self.who.shape, previous=previous)
-        self.told.append({**body, "id": f"evt_{len(self.told):03}_{body['id'][-8:]}"})
+        self.events.append({**body, "id": f"evt_{len(self.events):03}_{body['id'][-8:]}"})
 
     def _subscription(self, row: Subscription) -> Body:
         who = replace(self.who, subscription_id=row.id)
@@ -184,10 +184,10 @@ def next_period(anchor: datetime, after: datetime, months: int) -> Period:
     return after, add_months(anchor, since + months)
 
 
-def books(told: Sequence[Body]) -> dict[str, list[Body]]:
-    """Stripe's lists after these events: each object as the last of them tells it, newest first."""
+def books(events: Sequence[Body]) -> dict[str, list[Body]]:
+    """Stripe's lists after these events: each object as the last of them has it, newest first."""
     found: dict[str, dict[str, Body]] = {"subscription": {}, "invoice": {}}
-    for body in told:
+    for body in events:
         about = body["data"]["object"]
         if about["object"] in found:
             found[about["object"]][about["id"]] = about

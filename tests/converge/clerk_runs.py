@@ -1,4 +1,4 @@
-"""One run over a life that Clerk tells: its events in one order, one after the other or by two workers at once."""
+"""One run over a scenario of Clerk: its events in one order, one after the other or by two workers at once."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ WRITTEN = {
     "memberships": "SELECT to_jsonb(m) - 'updated_at' FROM organization_memberships m",
     "waiting": "SELECT DISTINCT to_jsonb(e.type || ' ' || e.status) FROM webhook_events e WHERE status LIKE 'parked%'",
 }
-"""Everything that the events decide. An account whose end was told first never had a tenant: those of ended ones are
+"""Everything that the events decide. An account whose end came first never had a tenant: those of ended ones are
 left out."""
 
 
@@ -75,7 +75,7 @@ def deliver(app: App, events: Sequence[Body], order: Sequence[int], *, at_once: 
 
 
 def run_at_once(app: App, jobs: Sequence[UUID]) -> None:
-    """Two workers, each of which was told of all the jobs."""
+    """Two workers, each of which knows of all the jobs."""
     start = threading.Barrier(2)
 
     def work(order: Sequence[UUID]) -> None:
@@ -102,7 +102,7 @@ def arranged(count: int, order: Order, rng: Random) -> list[int]:
 
 
 def run(app: App, name: str, order: Order, rng: Random, expected: dict[Any, State]) -> None:
-    """One life, or some of its events, in one order, by one worker and by two.
+    """One scenario, or some of its events, in one order, by one worker and by two.
 
     Raises:
         Diverged: says what differs, or what does not hold.
@@ -115,6 +115,10 @@ def run(app: App, name: str, order: Order, rng: Random, expected: dict[Any, Stat
         expected[name, chosen] = deliver(app, events, range(len(events)))
         whole = len(events) == len(SCENARIOS[name])
         expect(not whole or not expected[name, chosen]["waiting"], "somebody is waited for who does not come")
-    told = arranged(len(events), order, rng)
+    arrangement = arranged(len(events), order, rng)
     for at_once in (False, True):
-        compare(expected[name, chosen], deliver(app, events, told, at_once=at_once), [events[index] for index in told])
+        compare(
+            expected[name, chosen],
+            deliver(app, events, arrangement, at_once=at_once),
+            [events[index] for index in arrangement],
+        )

@@ -1,5 +1,5 @@
-"""One run over a life by the clock: each event told when it happened or up to months later, with consumption and the
-hourly reset at any moment in between. One quota and one ledger of consumption come of it (docs/decisions/0012)."""
+"""One run over a scenario by the clock: each event delivered when it happened or up to months later, with consumption
+and the hourly reset at any moment in between. One quota and one ledger of consumption result (docs/decisions/0012)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from db.transaction import SYSTEM
 from domain.errors import QuotaExceeded
 from simulators.personas import Body, Shape
 from tests.builders import a_stripe_event
-from tests.converge.runs import CREATED, WHO, State, begin, expect, told
+from tests.converge.runs import CREATED, WHO, State, begin, events_of, expect
 from tests.drain import drain
 from workers.app import App
 from workers.jobs.quota import reset_due
@@ -35,7 +35,7 @@ Act = tuple[datetime, Callable[[App, datetime], None]]
 
 
 def run(app: App, name: str, shape: Shape, rng: Random) -> None:
-    """The life in time, then told a day late and months late.
+    """The scenario in time, then delivered a day late and months late.
 
     Raises:
         Diverged: says what differs, or that the count is not what the ledger says.
@@ -46,7 +46,8 @@ def run(app: App, name: str, shape: Shape, rng: Random) -> None:
 
 def _run(app: App, name: str, shape: Shape, rng: Random, connection: AppConnection) -> None:
     scenario: list[Act] = [
-        (datetime.fromtimestamp(body["created"], UTC), partial(tell, body, connection)) for body in told(name, shape)
+        (datetime.fromtimestamp(body["created"], UTC), partial(deliver, body, connection))
+        for body in events_of(name, shape)
     ]
     end = max(at for at, _ in scenario) + timedelta(days=200)
 
@@ -63,12 +64,12 @@ def _run(app: App, name: str, shape: Shape, rng: Random, connection: AppConnecti
         ]
     while True:
         try:
-            return _told_late(app, name, scenario, uses, end, rng)
-        except Refused as refused:
+            return _delivered_late(app, name, scenario, uses, end, rng)
+        except HoldRefused as refused:
             uses = [(at, act) for at, act in uses if refused.job_id not in act.args]
 
 
-class Refused(Exception):
+class HoldRefused(Exception):
     """A hold in an ended period that nothing follows: answered by what is known then, so it is left out everywhere."""
 
     def __init__(self, job_id: UUID) -> None:
@@ -76,7 +77,9 @@ class Refused(Exception):
         self.job_id = job_id
 
 
-def _told_late(app: App, name: str, scenario: Sequence[Act], uses: Sequence[Act], end: datetime, rng: Random) -> None:
+def _delivered_late(
+    app: App, name: str, scenario: Sequence[Act], uses: Sequence[Act], end: datetime, rng: Random
+) -> None:
     def some_moment() -> datetime:
         return CREATED + (end - timedelta(days=30) - CREATED) * rng.random()
 
@@ -86,10 +89,10 @@ def _told_late(app: App, name: str, scenario: Sequence[Act], uses: Sequence[Act]
         strikes = [(some_moment(), ask_who_is_due) for _ in range(4)]
         found = played(app, [*uses, *late, *strikes], end)
         differing = {what: (in_time[what], found[what]) for what in found if found[what] != in_time[what]}
-        expect(not differing, f"{name} told up to {days} days late: {differing}")
+        expect(not differing, f"{name} delivered up to {days} days late: {differing}")
 
 
-def tell(body: Body, connection: AppConnection, app: App, now: datetime) -> None:
+def deliver(body: Body, connection: AppConnection, app: App, now: datetime) -> None:
     a_stripe_event(app, body, connection)
     drain(replace(app, clock=lambda: now))
 
@@ -105,7 +108,7 @@ def hold(job_id: UUID, count: int, app: App, now: datetime) -> None:
         with app.db.transaction(WHO.tenant_id) as tx:
             tx.quota.hold(WHO.tenant_id, job_id, count, now)
     except QuotaExceeded as error:
-        raise Refused(job_id) from error
+        raise HoldRefused(job_id) from error
 
 
 def close(job_id: UUID, made: int | None, app: App, now: datetime) -> None:

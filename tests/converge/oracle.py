@@ -1,5 +1,5 @@
-"""What a tenant should have after a life, told from the account at Stripe itself: no event is read, and none of the
-rules under test is asked."""
+"""The oracle says what a tenant should have after a scenario, from the account at Stripe itself: no event is read, and
+none of the rules under test is asked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Expected:
 
 def expect(scenario: RandomScenario) -> Expected:
     account, now = scenario.account, scenario.now
-    rows = [_known(account, name) for name in account.rows]
+    rows = [_last_valid(account, name) for name in account.rows]
     best = max((row for row in rows if row and _tier(account, row)), key=lambda row: _rank(account, row), default=None)
     last = max((row for row in rows if row), key=lambda row: (row.started, row.id), default=None)
     began = max(moment for moment in _beginnings(account, now) if moment <= now)
@@ -39,7 +39,7 @@ def expect(scenario: RandomScenario) -> Expected:
     return Expected(tier, best.status, best.id, LIMITS[tier], began, _is_blocked(account, best, now))
 
 
-def _known(account: Account, name: str) -> Subscription | None:
+def _last_valid(account: Account, name: str) -> Subscription | None:
     """As it was last in a status that we know."""
     return next((row for _, row in reversed(account.history) if row.id == name and row.status != UNKNOWN), None)
 
@@ -93,11 +93,11 @@ def _beginnings(account: Account, now: datetime) -> Iterator[datetime]:
     yield CREATED
     without: datetime | None = CREATED
     for name in account.rows:
-        known = [(at, row) for at, row in account.history if row.id == name and row.status != UNKNOWN]
-        for (at, row), then in zip(known, [*(at for at, _ in known[1:]), now + _MOMENT], strict=True):
+        valid = [(at, row) for at, row in account.history if row.id == name and row.status != UNKNOWN]
+        for (at, row), then in zip(valid, [*(at for at, _ in valid[1:]), now + _MOMENT], strict=True):
             if row.status in ("incomplete", "incomplete_expired"):
                 continue
-            recovers = any(later.status == "active" for since, later in known if since > at)
+            recovers = any(later.status == "active" for since, later in valid if since > at)
             if _tier(account, row) or (recovers and row.status != "past_due"):
                 if without is not None:
                     yield from _months(without, without, at)

@@ -1,5 +1,6 @@
-"""Runs over one random life, through storage, jobs and locks: all of its events in order and then doubled and shuffled,
-without a key to ask Stripe with and with one; and by the clock, some late and some lost until a reconcile repairs them.
+"""Runs over one random scenario, through storage, jobs and locks: all of its events in order and then doubled and
+shuffled, without a key to ask Stripe with and with one; and by the clock, some late and some lost until a reconcile
+repairs them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +33,8 @@ AT_ONCE, EVENTS_KEPT = timedelta(seconds=5), timedelta(days=30)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the life, the same in each run over it. `partial`: how many bodies did not carry everything, so that
-    less is known without a key."""
+    """The outcome of the scenario, the same in each run over it. `partial`: so many bodies did not carry all,
+    and less is known without a key."""
 
     expected: oracle.Expected
     runs: int
@@ -47,71 +48,73 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class House:
-    """The same house twice: `app` cannot ask Stripe, `selling` asks `stripe`."""
+class Apps:
+    """The same application twice: `app` cannot ask Stripe, `selling` asks `stripe`."""
 
     app: App
     selling: App
     stripe: StripeSimulator
 
 
-def run(house: House, scenario: RandomScenario, rng: Random) -> Outcome:
+def run(apps: Apps, scenario: RandomScenario, rng: Random) -> Outcome:
     """Every way of delivery, once.
 
     Raises:
         Diverged: says in which run what differs.
     """
     expected = oracle.expect(scenario)
-    told = [cut(body) for body in scenario.account.told]
-    partial = sum(map(is_partial, told))
-    without_key(house, scenario, told, rng, None if partial else expected)
-    with_key(house, scenario, arranged(told, "doubled", rng), expected)
-    with_some_lost(house, scenario, told, rng, expected)
+    events = [cut(body) for body in scenario.account.events]
+    partial = sum(map(is_partial, events))
+    without_key(apps, scenario, events, rng, None if partial else expected)
+    with_key(apps, scenario, arranged(events, "doubled", rng), expected)
+    with_some_lost(apps, scenario, events, rng, expected)
     return Outcome(expected, 4, partial)
 
 
-def shrunk(house: House, scenario: RandomScenario) -> str:
-    """The life up to the first act with which it diverges, as a report: its acts, its events, and what differs."""
+def shrunk(apps: Apps, scenario: RandomScenario) -> str:
+    """The scenario up to the first act with which it diverges, as a report: its acts, its events, and what differs."""
     for most in range(len(scenario.acts) + 1):
         shorter = random_scenario(scenario.seed, most)
         try:
-            run(house, shorter, Random(scenario.seed))
+            run(apps, shorter, Random(scenario.seed))
         except Diverged as error:
-            told = [f"{moment(body):%Y-%m-%d %H:%M:%S} {body['id']} {body['type']}" for body in shorter.account.told]
-            until = f"as of {shorter.now:%Y-%m-%d %H:%M:%S}, told by"
-            return "\n  ".join(["Shrunk to:", *shorter.acts, until, *told]) + f"\n{error}"
+            events = [
+                f"{moment(body):%Y-%m-%d %H:%M:%S} {body['id']} {body['type']}" for body in shorter.account.events
+            ]
+            until = f"as of {shorter.now:%Y-%m-%d %H:%M:%S}, by the events"
+            return "\n  ".join(["Shrunk to:", *shorter.acts, until, *events]) + f"\n{error}"
     return "Shrunk, it does not diverge."
 
 
 def without_key(
-    house: House, scenario: RandomScenario, told: Sequence[Body], rng: Random, expected: oracle.Expected | None
+    apps: Apps, scenario: RandomScenario, events: Sequence[Body], rng: Random, expected: oracle.Expected | None
 ) -> None:
     """What a body does not say is parked or flagged, and so it is in any order."""
-    app, order = at(house.app, scenario.now), arranged(told, "doubled", rng)
-    found = deliver(app, told, scenario.now)
+    app, order = at(apps.app, scenario.now), arranged(events, "doubled", rng)
+    found = deliver(app, events, scenario.now)
     compare("without a key, doubled and shuffled", found, deliver(app, order, scenario.now), order)
     if expected is not None and not found["in doubt"]:
         agree("without a key", expected, app, scenario, order)
 
 
-def with_key(house: House, scenario: RandomScenario, order: Sequence[Body], expected: oracle.Expected) -> None:
-    house.stripe.now, house.stripe.books = scenario.now, books(scenario.account.told)
-    app = at(house.selling, scenario.now)
+def with_key(apps: Apps, scenario: RandomScenario, order: Sequence[Body], expected: oracle.Expected) -> None:
+    apps.stripe.now, apps.stripe.books = scenario.now, books(scenario.account.events)
+    app = at(apps.selling, scenario.now)
     deliver(app, order, scenario.now)
     agree("with a key, doubled and shuffled", expected, app, scenario, order)
 
 
 def with_some_lost(
-    house: House, scenario: RandomScenario, told: Sequence[Body], rng: Random, expected: oracle.Expected
+    apps: Apps, scenario: RandomScenario, events: Sequence[Body], rng: Random, expected: oracle.Expected
 ) -> None:
     """By the clock: each event comes late, some twice, and some never. What Stripe could not deliver, it lists; half of
     the time it believes to have delivered it, and then only the plan is repaired, not when a month of it began."""
-    stripe, app = house.stripe, replace(at(house.selling, scenario.now), clock=lambda: house.stripe.now)
-    lost = {body["id"] for body in told if rng.random() < 0.25}
+    stripe, app = apps.stripe, replace(at(apps.selling, scenario.now), clock=lambda: apps.stripe.now)
+    lost = {body["id"] for body in events if rng.random() < 0.25}
     listed = lost if rng.random() < 0.5 else set()
     acts: list[tuple[datetime, Callable[[], object]]] = []
     with app.db.connect(autocommit=True) as connection:
-        for body in told:
+        for body in events:
             when = moment(body)
             if body["id"] in lost:
                 night = min(when + REPAIRED_WITHIN * rng.random() + timedelta(minutes=1), scenario.now)
@@ -122,16 +125,16 @@ def with_some_lost(
                 acts.append((late, lambda body=body: a_stripe_event(app, body, connection)))  # type: ignore[misc]
         begin(app, USED, CREATED)
         for now, act in sorted(acts, key=lambda each: each[0]):
-            known = [body for body in scenario.account.told if moment(body) <= now]
-            stripe.now, stripe.books = now, books(known)
+            past = [body for body in scenario.account.events if moment(body) <= now]
+            stripe.now, stripe.books = now, books(past)
             stripe.books["events"] = [
-                cut(body) for body in reversed(known) if body["id"] in listed and moment(body) > now - EVENTS_KEPT
+                cut(body) for body in reversed(past) if body["id"] in listed and moment(body) > now - EVENTS_KEPT
             ]
             act()
             drain(app)
     app = at(app, scenario.now)
     ask_who_is_due(app, scenario.now)
-    order = [body for body in told if body["id"] not in lost]
+    order = [body for body in events if body["id"] not in lost]
     how = f"by the clock, {len(lost)} lost until a reconcile, {len(listed)} of them listed"
     agree(how, expected, app, scenario, order, all_of_it=listed == lost)
 
@@ -150,8 +153,8 @@ def deliver(app: App, events: Sequence[Body], now: datetime) -> Any:
     flags = {(name_of(row), flag) for row in rows for flag in (row["flag"] or "").split(",")}
     doubtful = not all(map(certain, subscriptions))
     if doubtful and not any(flag == Flag.CONTRADICTION for _, flag in flags):
-        raise Diverged("events of one second contradict each other, and no person is told")
-    # (It derives the quota at the database's own moment, which is none of this life.)
+        raise Diverged("events of one second contradict each other, and no person is events")
+    # (It derives the quota at the database's own moment, which is none of this scenario.)
     if differences := [each for each in rebuild(app.db, app.ports, cause="test") if each.what != "quota"]:
         raise Diverged(f"rebuilt from the stored events it would differ: {differences}")
     waiting = {(name_of(row), row["status"]) for row in rows if row["status"].startswith(("parked", "received"))}
@@ -160,7 +163,7 @@ def deliver(app: App, events: Sequence[Body], now: datetime) -> Any:
 
 
 def name_of(row: Mapping[str, Any]) -> str:
-    """Of an event that is told by two event objects, the first's."""
+    """Of an event that is by the events two event objects, the first's."""
     return str(row["external_id"]).removesuffix("_twin")
 
 
@@ -200,13 +203,13 @@ def agree(
 def compare(how: str, expected: dict[str, Any], found: dict[str, Any], order: Sequence[Body]) -> None:
     differing = {name: (expected[name], found[name]) for name in expected if expected[name] != found[name]}
     if differing:
-        lines = "".join(f"\n    {name}: {told[0]}\n      found {told[1]}" for name, told in differing.items())
+        lines = "".join(f"\n    {name}: {values[0]}\n      found {values[1]}" for name, values in differing.items())
         events = " ".join(body["id"].split("_")[1] for body in order)
         raise Diverged(f"{how} (events {events}):{lines}")
 
 
-def vars_of(told: oracle.Expected) -> dict[str, Any]:
-    return {name: str(getattr(told, name)) for name in told.__dataclass_fields__}
+def vars_of(outcome: oracle.Expected) -> dict[str, Any]:
+    return {name: str(getattr(outcome, name)) for name in outcome.__dataclass_fields__}
 
 
 def at(app: App, now: datetime) -> App:

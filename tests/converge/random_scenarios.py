@@ -1,4 +1,4 @@
-"""Random lives of Stripe customers, in real shapes: `live(seed)` is the same life for the same seed."""
+"""Random scenarios of Stripe customers, in real shapes: the same seed makes the same scenario."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ UNKNOWN = "hibernating"
 
 @dataclass(frozen=True)
 class RandomScenario:
-    """Told until `now`; the tenant was made on `CREATED`. `acts` are what happened, in words."""
+    """The events until `now`; the tenant was made on `CREATED`. `acts` are what happened, in words."""
 
     seed: int
     account: Account
@@ -105,7 +105,7 @@ class _Author:
         elif row.status == "trialing":
             may = [self.renew, self.renew, self.extend_trial, self.change_addons, self.cancel]
         elif row.status == UNKNOWN:
-            may = [self.be_known, self.be_known, self.renew]
+            may = [self.be_active, self.be_active, self.renew]
         else:
             may = [
                 self.renew, self.renew, self.renew, self.upgrade, self.change_plan_later, self.switch_interval,
@@ -385,7 +385,7 @@ class _Author:
         self.account.mention(self.name, self.now)
 
     def to_and_fro(self) -> None:
-        """Several changes within one second, told with what was before; or by events that do not say it."""
+        """Several changes within one second, in events with what was before, or in events that do not say it."""
         row = self.row
         if row.plan.price.months == 12 or row.plan.price == COMP:
             return
@@ -398,7 +398,7 @@ class _Author:
             end = None if was.cancel_at else was.plan.period[1]
             plan = replace(was.plan, price=self._other(was.plan.price) or was.plan.price)
             to = replace(was, items=(plan, *was.items[1:])) if self.rng.random() < 0.6 else replace(was, cancel_at=end)
-            if (was, to) not in led:  # the same change twice cannot be told from one that is told twice
+            if (was, to) not in led:  # the same change twice looks like one that is delivered twice
                 led.add((was, to))
                 self.account.change(self.name, self.now, kind, items=to.items, cancel_at=to.cancel_at)
 
@@ -407,7 +407,7 @@ class _Author:
         self._note(f"is {UNKNOWN}")
         self.account.change(self.name, self.now, status=UNKNOWN)
 
-    def be_known(self) -> None:
+    def be_active(self) -> None:
         self._somewhat_later()
         self._note("is active again")
         self.account.change(self.name, self.now, status="active")

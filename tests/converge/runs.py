@@ -1,4 +1,4 @@
-"""One run over a life: its events delivered in one order, each through storage, job and locks, and what comes of it."""
+"""One run over a scenario: its events are delivered in one order, each through storage, job and locks."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -44,8 +44,8 @@ class Diverged(AssertionError):
     """The same events, and another end."""
 
 
-def told(name: str, shape: Shape) -> list[Body]:
-    """The life in order."""
+def events_of(name: str, shape: Shape) -> list[Body]:
+    """The events of the scenario, in order."""
     return SCENARIOS[name](replace(WHO, shape=shape), START, SOLD)
 
 
@@ -68,7 +68,7 @@ def unnamed(body: Body) -> Body:
 
 
 def arranged(events: Sequence[Body], order: Order, rng: Random) -> list[Body]:
-    """In this order; `doubled` is shuffled too, each event twice: delivered again, or told by a second object."""
+    """In this order; `doubled` is shuffled too, each event twice: delivered again, or sent as a second object."""
     arranged = list(events)
     if order == "reversed":
         arranged.reverse()
@@ -114,12 +114,12 @@ def check(app: App, jobs: Sequence[UUID]) -> None:
     used, and the stored events alone give the same mirror and plan."""
     with app.db.transaction(SYSTEM) as tx:
         waiting = tx.events.recent(status="parked") + tx.events.recent(status="received")
-        told_otherwise = tx.health.violations("what a tenant has used is what the ledger says")
+        unbalanced = tx.health.violations("what a tenant has used is what the ledger says")
     rows = [job_row(app, job_id) for job_id in jobs]
     attempts = {(row["status"], row["attempts"], row["error_message"]) for row in rows}
     expect(attempts <= {("completed", 1, None)}, f"jobs ended as {attempts}")
     expect(not waiting, f"left behind: {[(row['type'], row['status']) for row in waiting]}")
-    expect(told_otherwise == 0, "the ledger's sum is not what is used")
+    expect(unbalanced == 0, "the ledger's sum is not what is used")
     differences = rebuild(app.db, app.ports, cause="test")
     expect(not differences, f"rebuilt from the events it would differ: {differences}")
 
@@ -139,26 +139,26 @@ def state(app: App) -> State:
 
 
 class Consumer:
-    """A tenant that goes on working while its events come: an hour after the life began it takes two concepts. Some of
-    what had happened by then has been told, and the rest is told later: which month they count in must not depend on
-    that. (Nothing is told before it happened.)"""
+    """A tenant that goes on working while its events come: an hour after the beginning it takes two concepts. Some of
+    what had happened by then has been delivered, and the rest comes later: which month they count in must not depend on
+    that. (Nothing is delivered before it happened.)"""
 
     AT = START + timedelta(hours=1)
 
     def __init__(self, app: App, rng: Random, events: Sequence[Body]) -> None:
         self._app, self._rng = app, rng
         later = [n for n, body in enumerate(events) if body["created"] > self.AT.timestamp()]
-        self._turns = [rng.randint(0, min(later, default=len(events))) for _ in range(TAKEN)]
-        self._turn = 0
+        self._moments = [rng.randint(0, min(later, default=len(events))) for _ in range(TAKEN)]
+        self._deliveries = 0
 
     def __call__(self) -> None:
-        for _ in range(self._turns.count(self._turn)):
+        for _ in range(self._moments.count(self._deliveries)):
             job_id = UUID(int=self._rng.getrandbits(128))
             with self._app.db.transaction(WHO.tenant_id) as tx:
                 tx.quota.hold(WHO.tenant_id, job_id, 2, self.AT)
             with self._app.db.transaction(WHO.tenant_id) as tx:
                 tx.quota.settle(WHO.tenant_id, job_id, 1)
-        self._turn += 1
+        self._deliveries += 1
 
 
 def compare(expected: State, found: State, order: Sequence[Body]) -> None:
@@ -168,12 +168,12 @@ def compare(expected: State, found: State, order: Sequence[Body]) -> None:
 
 
 def run(app: App, name: str, shape: Shape, order: Order, rng: Random, expected: dict[Any, State]) -> None:
-    """One life, or its first part, in one order, with and without consumption in between.
+    """One scenario, or its first part, in one order, with and without consumption in between.
 
     Raises:
         Diverged: says what differs, or what does not hold.
     """
-    scenario = told(name, shape)
+    scenario = events_of(name, shape)
     events = scenario[: rng.choice([len(scenario), rng.randint(1, len(scenario))])]
     case, busy = (name, shape, len(events)), (name, shape, len(events), "with consumption")
     if case not in expected:

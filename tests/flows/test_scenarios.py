@@ -9,10 +9,10 @@ import pytest
 from simulators.personas import SHAPES
 from simulators.stripe.scenarios import SCENARIOS
 from tests.converge import late_runs
-from tests.converge.runs import ORDERS, Diverged, State, compare, deliver, run, told
+from tests.converge.runs import ORDERS, Diverged, State, compare, deliver, events_of, run
 from workers.app import App
 
-# (tier, status, customer, subscription, limit, used) when all has been told, in order.
+# (tier, status, customer, subscription, limit, used) when all has been delivered, in order.
 ENDS = {
     "lifecycle": ("FREE", "canceled", "cus_1", None, 10, 0),
     "a_checkout": ("PRO", "active", "cus_1", "sub_1", 50, 0),
@@ -47,7 +47,7 @@ def rng() -> Random:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario_ends_as_it_should_and_the_same_in_any_order(app: App, name: str, rng: Random) -> None:
     shape = rng.choice(SHAPES)
-    scenario = told(name, shape)
+    scenario = events_of(name, shape)
     in_order = deliver(app, scenario)
     [tenant] = in_order["tenants"]
     ended = tuple(tenant[column] for column in (*COLUMNS, "monthly_quota", "used_quota"))
@@ -57,13 +57,13 @@ def test_every_scenario_ends_as_it_should_and_the_same_in_any_order(app: App, na
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_whenever_it_is_told_and_whenever_the_clock_strikes_one_quota_comes_of_it(
+def test_whenever_it_is_delivered_and_whenever_the_reset_runs_one_quota_comes_of_it(
     app: App, name: str, rng: Random
 ) -> None:
     late_runs.run(app, name, rng.choice(SHAPES), rng)
 
 
 def test_the_harness_sees_that_an_event_is_missing(app: App) -> None:
-    scenario = told("dunning_to_cancellation", "basil")
+    scenario = events_of("dunning_to_cancellation", "basil")
     with pytest.raises(Diverged):
         compare(deliver(app, scenario), deliver(app, scenario[:-1]), scenario)

@@ -66,7 +66,7 @@ def outcome(tenant: TenantBilling, now: datetime) -> oracle.Expected:
 
 def taken_back(scenario: RandomScenario) -> list[str]:
     """The events, told in time, with which a month of a plan that goes on begins earlier than it had begun."""
-    found, mirror, events = [], Mirror(), scenario.account.told
+    found, mirror, events = [], Mirror(), scenario.account.events
     for body, then in zip(events, [*(body["created"] for body in events[1:]), None], strict=True):
         now = datetime.fromtimestamp(body["created"], UTC)
         before = mirror.derive(now)
@@ -84,10 +84,10 @@ def taken_back(scenario: RandomScenario) -> list[str]:
 def test_scenarios_end_as_their_account_says_in_any_order(tens: int) -> None:
     for seed in range(tens * 10, tens * 10 + 10):
         scenario, rng = random_scenario(seed), Random(seed)
-        tenant, sure = outcome_of(scenario.account.told, scenario.now)
+        tenant, sure = outcome_of(scenario.account.events, scenario.now)
         assert outcome(tenant, scenario.now) == oracle.expect(scenario) or not sure, (seed, scenario.acts)
         for _ in range(2):
-            order = scenario.account.told * 2
+            order = scenario.account.events * 2
             rng.shuffle(order)
             assert outcome_of(order, scenario.now) == (tenant, sure), (seed, scenario.acts)
         assert not taken_back(scenario), (seed, scenario.acts)
