@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Text,
-    cast,
     exists,
     func,
     insert,
@@ -170,7 +169,7 @@ class Identity:
 
     def find(self, name: str) -> list[dict[str, Any]]:
         """Return the people with this id (Clerk's or ours) or e-mail address, with all columns."""
-        named = or_(users.c.clerk_id == name, users.c.email == name, cast(users.c.id, Text) == name)
+        named = or_(users.c.clerk_id == name, users.c.email == name, users.c.id.cast(Text) == name)
         query = select(users).where(named).order_by(users.c.created_at, users.c.id)
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
