@@ -1,8 +1,11 @@
 """The plan of the house, held against the code: who may see whom, where each library lives, and that importing does
 nothing. Design: CONTRIBUTING.md, "The house"."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -12,18 +15,39 @@ from grimp.application.graph import ImportGraph
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("domain", "db", "integrations", "simulators", "workers", "scheduler", "web", "cli", "local")
 
-# Who may import whom. A package that is not on this picture fails, in either column.
-MAY_SEE = {
-    "domain": set[str](),
-    "db": {"domain"},
-    "integrations": {"domain"},
-    "workers": {"domain", "db", "integrations"},
-    "scheduler": {"domain", "db", "integrations", "workers"},
-    "web": {"domain", "db", "integrations", "workers"},
-    "simulators": {"domain", "integrations"},
-    "local": {"domain"},
-    "cli": {"domain", "db", "integrations", "workers", "scheduler", "web", "local", "simulators"},
+HOUSE: dict[str, tuple[str, ...]] = {
+    "domain": (),
+    "db": ("domain",),
+    "integrations": ("domain",),
+    "workers": ("domain", "db", "integrations"),
+    "scheduler": ("domain", "db", "integrations", "workers"),
+    "web": ("domain", "db", "integrations", "workers"),
+    "local": ("domain",),
+    "simulators": ("domain", "integrations"),
+    "cli": ("domain", "db", "integrations", "workers", "scheduler", "web", "local", "simulators"),
 }
+"""Whom each package may import, beside itself. A package that is not on this picture fails, in either column."""
+
+ROOMS: dict[str, tuple[str, ...]] = {
+    "workers.engine": (
+        *("workers.engine", "workers.runtime", "db.queue", "db.transaction", "db.postgres"),
+        *("domain.queue", "domain.errors", "domain.ids", "domain.ports", "domain.text"),
+    ),
+    "workers.runtime": ("workers.runtime", "db.postgres", "db.migrate", "db.transaction", "domain"),
+    "workers.jobs": ("workers.jobs", "workers.engine.job", "domain"),
+    "db.queue": ("db.queue", "db.schema", "db.postgres", "domain.queue", "domain.errors", "domain.ids", "domain.text"),
+    "db.schema": ("db.schema", "db.security", "db.postgres.errors", "domain"),
+    "db.postgres": ("db.postgres", "db.security", "domain.errors", "domain.text"),
+    "domain.queue": ("domain.queue", "domain.errors", "domain.text"),
+    "domain.text": ("domain.text", "domain.errors"),
+}
+"""Rooms with narrower rules: all of ours that the modules of a room may import."""
+
+NOT_FOR_COMMANDS = "db.transaction"
+"""What a command of the shell needs of the database is a function with a name, and no transaction of its own."""
+
+MOST_ENTRIES = {"workers": 8, "db": 16, "domain": 16, "cli": 16}
+"""Entries at the top of a package: none is flat again."""
 
 # Each library has one home.
 HOMES = {
@@ -74,22 +98,68 @@ def ours(graph: ImportGraph) -> list[str]:
     return sorted(module for module in graph.modules if top(module) in PACKAGES)
 
 
-def uphill(graph: ImportGraph, may_see: dict[str, set[str]]) -> list[str]:
-    """Imports that the picture does not allow, as `importer -> imported`."""
-    houses = {top(module) for module in graph.modules if (ROOT / top(module)).is_dir()} | may_see.keys()
+def within(module: str, rooms: Iterable[str]) -> bool:
+    return any(f"{module}.".startswith(f"{room}.") for room in rooms)
+
+
+def uphill(graph: ImportGraph, house: Mapping[str, Collection[str]]) -> list[str]:
+    """List the imports that the picture does not allow, as `importer -> imported`."""
+    packages = {top(module) for module in graph.modules if (ROOT / top(module)).is_dir()} | house.keys()
     return sorted(
         f"{module} -> {imported}"
         for module in graph.modules
-        if top(module) in houses
+        if top(module) in packages
         for imported in graph.find_modules_directly_imported_by(module)
-        if top(imported) in houses
+        if top(imported) in packages
         and top(imported) != top(module)
-        and top(imported) not in may_see.get(top(module), set())
+        and top(imported) not in house.get(top(module), ())
     )
 
 
+def outside_of_their_room(graph: ImportGraph, rooms: Mapping[str, Collection[str]]) -> list[str]:
+    """List the imports of our modules that a room does not allow."""
+    return sorted(
+        f"{module} -> {imported}"
+        for room, allowed in rooms.items()
+        for module in ours(graph)
+        if within(module, [room])
+        for imported in graph.find_modules_directly_imported_by(module)
+        if top(imported) in PACKAGES and not within(imported, allowed)
+    )
+
+
+def transactions_of_commands(graph: ImportGraph) -> list[str]:
+    return [
+        f"{module} -> {NOT_FOR_COMMANDS}"
+        for module in ours(graph)
+        if top(module) == "cli" and NOT_FOR_COMMANDS in graph.find_modules_directly_imported_by(module)
+    ]
+
+
+def circles(graph: ImportGraph) -> list[str]:
+    """List the modules that import themselves, directly or through others."""
+
+    def reaches_itself(module: str) -> bool:
+        direct = graph.find_modules_directly_imported_by(module)
+        return any(graph.chain_exists(imported, module) for imported in direct if top(imported) in PACKAGES)
+
+    return [module for module in ours(graph) if reaches_itself(module)]
+
+
 def test_nobody_imports_uphill(graph: ImportGraph) -> None:
-    assert uphill(graph, MAY_SEE) == []
+    assert uphill(graph, HOUSE) == []
+
+
+def test_each_room_sees_only_what_it_may(graph: ImportGraph) -> None:
+    assert outside_of_their_room(graph, ROOMS) == []
+
+
+def test_no_command_opens_a_transaction(graph: ImportGraph) -> None:
+    assert transactions_of_commands(graph) == []
+
+
+def test_no_module_is_part_of_a_circle(graph: ImportGraph) -> None:
+    assert circles(graph) == []
 
 
 def test_every_folder_of_code_is_on_the_picture() -> None:
@@ -97,8 +167,62 @@ def test_every_folder_of_code_is_on_the_picture() -> None:
     assert folders == set(PACKAGES)
 
 
-def test_a_planted_violation_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check itself can fail: a rule that imports its database, and a package that is not on the picture."""
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_exists(room: str) -> None:
+    assert (ROOT / room.replace(".", "/")).is_dir()
+
+
+@pytest.mark.parametrize(("package", "most"), MOST_ENTRIES.items())
+def test_no_package_is_flat(package: str, most: int) -> None:
+    entries = {path.name for path in (ROOT / package).iterdir() if not path.name.startswith("__")}
+    assert len(entries) <= most, sorted(entries)
+
+
+PLANTED = [
+    (uphill, HOUSE, "domain.quota.quota", "db.transaction"),
+    (uphill, HOUSE, "db.billing", "integrations.stripe.api"),
+    (uphill, HOUSE, "integrations.llm", "db.transaction"),
+    (uphill, HOUSE, "workers.app", "web.main"),
+    (uphill, HOUSE, "web.main", "scheduler.main"),
+    (uphill, HOUSE, "workers.app", "simulators.loopback"),
+    (uphill, HOUSE, "web.main", "local.postgres"),
+    (outside_of_their_room, ROOMS, "workers.engine.job", "domain.billing.plan"),
+    (outside_of_their_room, ROOMS, "workers.engine.job", "workers.jobs.quota"),
+    (outside_of_their_room, ROOMS, "workers.engine.job", "db.billing"),
+    (outside_of_their_room, ROOMS, "workers.jobs.quota", "db.transaction"),
+    (outside_of_their_room, ROOMS, "workers.jobs.quota", "workers.app"),
+    (outside_of_their_room, ROOMS, "db.queue.claim", "db.billing"),
+    (outside_of_their_room, ROOMS, "db.queue.claim", "domain.quota.quota"),
+    (outside_of_their_room, ROOMS, "db.schema.queue", "db.transaction"),
+    (outside_of_their_room, ROOMS, "domain.queue.retries", "domain.billing.plan"),
+]
+
+
+@pytest.mark.parametrize(("rule", "picture", "importer", "imported"), PLANTED)
+def test_a_planted_import_is_found(
+    graph: ImportGraph,
+    rule: Callable[[ImportGraph, Mapping[str, Collection[str]]], list[str]],
+    picture: Mapping[str, Collection[str]],
+    importer: str,
+    imported: str,
+) -> None:
+    planted = deepcopy(graph)
+    planted.add_import(importer=importer, imported=imported)
+    assert {importer, imported} <= graph.modules
+    assert f"{importer} -> {imported}" in rule(planted, picture)
+
+
+def test_a_planted_circle_and_a_planted_transaction_are_found(graph: ImportGraph) -> None:
+    planted = deepcopy(graph)
+    planted.add_import(importer="domain.errors", imported="domain.ports")
+    planted.add_import(importer="domain.ports", imported="domain.errors")
+    planted.add_import(importer="cli.commands.jobs", imported="db.transaction")
+    assert {"domain.errors", "domain.ports"} <= set(circles(planted))
+    assert transactions_of_commands(planted) == ["cli.commands.jobs -> db.transaction"]
+
+
+def test_the_check_reads_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that imports its database, and a package that is not on the picture, in files of their own."""
     for package, source in (("planted_rules", "import planted_rows"), ("planted_rows", ""), ("planted_extra", "")):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(source)
@@ -129,34 +253,43 @@ def test_each_library_has_one_home(graph: ImportGraph) -> None:
     assert strays == []
 
 
-def test_jobs_see_only_their_declaration_and_the_rules(graph: ImportGraph) -> None:
-    jobs = [module for module in ours(graph) if module.startswith("workers.jobs.")]
-    strays = [
-        f"{module} -> {imported}"
-        for module in jobs
-        for imported in graph.find_modules_directly_imported_by(module)
-        if top(imported) in PACKAGES
-        and top(imported) != "domain"
-        and imported != "workers.engine.job"
-        and not imported.startswith("workers.jobs.")
-    ]
-    assert jobs
-    assert strays == []
+def private_attributes_set(source: str) -> list[str]:
+    """List the assignments to private attributes of anything but `self`, and patches of private names."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            if name == "setattr" and any(text.rpartition(".")[2].startswith("_") for text in texts):
+                found.append(ast.unparse(node))
+        found += [
+            ast.unparse(target)
+            for target in targets
+            if isinstance(target, ast.Attribute)
+            and target.attr.startswith("_")
+            and not target.attr.startswith("__")
+            and not (isinstance(target.value, ast.Name) and target.value.id in {"self", "cls"})
+        ]
+    return found
 
 
-def test_no_command_opens_a_transaction(graph: ImportGraph) -> None:
-    """A command calls a function with a name, which the operator's page can call too."""
-    commands = [module for module in ours(graph) if module.startswith("cli.commands.")]
-    assert commands
-    assert [module for module in commands if "db.transaction" in graph.find_modules_directly_imported_by(module)] == []
+def test_a_private_attribute_that_is_set_is_found() -> None:
+    source = "a._b = 1\nself._c = 2\na.b._c += 1\nmonkeypatch.setattr(a, '_d', 1)\nsetattr(a, 'e', 1)\n"
+    assert private_attributes_set(source) == ["a._b", "a.b._c", "monkeypatch.setattr(a, '_d', 1)"]
 
 
-def test_no_module_is_part_of_a_circle(graph: ImportGraph) -> None:
-    def reaches_itself(module: str) -> bool:
-        direct = graph.find_modules_directly_imported_by(module)
-        return any(graph.chain_exists(imported, module) for imported in direct if top(imported) in PACKAGES)
-
-    assert [module for module in ours(graph) if reaches_itself(module)] == []
+def test_no_test_sets_a_private_attribute() -> None:
+    strays = {
+        str(path.relative_to(ROOT)): found
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if (found := private_attributes_set(path.read_text("utf-8")))
+    }
+    assert strays == {}
 
 
 IMPORT_ALL = """

@@ -86,6 +86,9 @@ ALLOWED = {
     "ordering_key": "contract: a column of job_queue",
     "schedule_fires": "contract: a table",
     "ingest": "the name of a measure of `make bench`",
+    "ring_at": "a retired column of job_queue, dropped in the next release",
+    "rings": "a retired column of job_queue, dropped in the next release",
+    "Cross-Origin-Opener-Policy": "the name of a header",
     "hacker_news": "the name of a site",
     "hackernews": "the name of a site",
 }
@@ -93,7 +96,12 @@ ALLOWED = {
 HISTORICAL_FILES = ("migrations/versions/", "CHANGELOG.md", "tests/words.py", "tests/test_words.py", "web/api/assets/")
 
 WORD_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-LIBRARY_CAST = re.compile(r"^from (typing|sqlalchemy) import .*\bcast\b", re.MULTILINE)
+LIBRARY_NAMES = {
+    "cast": re.compile(r"^from (typing|sqlalchemy) import .*\bcast\b", re.MULTILINE),
+    "given": re.compile(r"^from hypothesis import .*\bgiven\b", re.MULTILINE),
+}
+"""Names of libraries that are retired as ours, and how a module imports them."""
+
 TEXT_WORDS = re.compile(r"[A-Za-z]+")
 
 
@@ -133,8 +141,7 @@ def in_text(text: str) -> Iterator[str]:
 def in_python(path: str, source: str) -> Iterator[Finding]:
     """Search the identifiers, comments and strings of a module."""
     bare = BARE.keys() | (BARE_OF_QUEUE.keys() if path.startswith(QUEUE_FOLDERS) else set())
-    if LIBRARY_CAST.search(source):
-        bare -= {"cast"}
+    bare -= {name for name, imported in LIBRARY_NAMES.items() if imported.search(source)}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.NAME:
             words = in_identifier(token.string, bare)
