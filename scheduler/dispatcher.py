@@ -20,9 +20,9 @@ import structlog
 from db.queue.dispatch import ReadyJob
 from db.transaction import NO_ANSWER, SYSTEM, Database
 from domain.billing.tiers import TENANT_WEIGHTS
-from workers.engine.failures import text_of
 from workers.engine.notifier import DIRECT_LIMIT, Notifier
 from workers.engine.queues import QUEUES
+from workers.runtime.error_text import text_of
 
 TICK, TICK_BUSY = 0.5, 0.03
 """Seconds between two rounds without a signal: when all ready jobs wait in Redis, and when more are ready than fit."""

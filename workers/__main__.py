@@ -18,7 +18,7 @@ from queue import SimpleQueue
 import workers.jobs
 from domain.errors import ViralError
 from workers.engine.discovery import discover
-from workers.engine.failures import traceback_of
+from workers.runtime.error_text import traceback_of
 from workers.runtime.terminal import guard_output
 from workers.settings import load
 

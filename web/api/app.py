@@ -53,7 +53,7 @@ from web.error_responses import (
     retry_later,
 )
 from workers.app import App
-from workers.engine.failures import text_of
+from workers.runtime.error_text import text_of
 
 EVERY_ROUTE = documented(
     _401="who calls is not known: `code` says what is wrong with the credential",

@@ -13,7 +13,7 @@ from db.ops.requests import Request
 from db.transaction import SYSTEM, Database
 from domain.errors import Unavailable
 from workers.engine.batcher import Batcher
-from workers.engine.failures import text_of
+from workers.runtime.error_text import text_of
 
 MOST_WAITING = 10_000
 MOST_AT_ONCE = 500

@@ -17,7 +17,7 @@ from domain.errors import Rejected, Unavailable
 from integrations.http.client import Http
 from integrations.trends import gnews, google, hackernews, reddit, wikimedia, youtube
 from integrations.trends.source import Source, SourceAnswer
-from workers.engine.failures import text_of
+from workers.runtime.error_text import text_of
 from workers.settings import Settings
 
 WORLD = "world"

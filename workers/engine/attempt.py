@@ -41,10 +41,11 @@ from domain.queue.retries import GiveUp, Retry, after_failure, after_outage
 from workers.engine.batcher import Batcher
 from workers.engine.context import Context, JobCancelled, LeaseLost
 from workers.engine.effects import TRY_AGAIN, Snoozed
-from workers.engine.failures import described, named, text_of
+from workers.engine.failures import described, named
 from workers.engine.job import JobTypes
 from workers.engine.outcomes import run_failure_hook
 from workers.runtime import logs
+from workers.runtime.error_text import text_of
 
 GROUP = 50
 """Jobs of a group. Postgres keeps 64 subtransactions of a transaction where others can see them cheaply."""

@@ -1,17 +1,14 @@
 """Describes a failed attempt in words that can always be kept, whatever the exception is and says.
 
-They never repeat the values that provoked it (`db/postgres/error_text.py`): an attempt outlives the person whose data
-they were.
+They never repeat the values that provoked it (`workers/runtime/error_text.py`): an attempt outlives the person whose
+data they were.
 """
 
-from collections.abc import Iterator
-from traceback import StackSummary, walk_tb
-
-from db.postgres.error_text import text_of as worded
 from db.queue.transitions import FailedAttempt
 from domain.errors import Rejected, ViralError
 from domain.text.redaction import shortened
 from domain.text.storable import storable_text
+from workers.runtime.error_text import text_of, traceback_of
 
 LONGEST_TRACEBACK = 50_000
 """Characters; of a longer text the middle is left out."""
@@ -31,35 +28,3 @@ def named(attempt: FailedAttempt, cause: Exception) -> FailedAttempt:
     """Describe an attempt whose text could not be recorded, because of `cause`, by no more than its class."""
     message = f"{attempt.error_class} (its text could not be recorded: {type(cause).__name__})"
     return FailedAttempt(attempt.outcome, attempt.error_class, message)
-
-
-def text_of(error: BaseException) -> str:
-    """Return what the exception says, without values; or that it cannot be read."""
-    try:
-        return worded(error)
-    except Exception as broken:
-        return f"{type(error).__name__} (its text cannot be read: {type(broken).__name__})"
-
-
-def traceback_of(error: BaseException) -> str:
-    """Return where it was raised and what it was caused by, as lines of code and texts without values."""
-    try:
-        return "\n".join(_lines(error, frozenset()))
-    except Exception as broken:
-        return f"the traceback cannot be read: {type(broken).__name__}"
-
-
-def _lines(error: BaseException, above: frozenset[int]) -> Iterator[str]:
-    """Yield the traceback as Python prints it, the cause first."""
-    above |= {id(error)}
-    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if before is not None and id(before) not in above:
-        yield from _lines(before, above)
-        how = "was the direct cause of" if error.__cause__ is not None else "was being handled during"
-        yield f"\nThe exception above {how} the following one:\n"
-    yield "Traceback (most recent call last):"
-    yield "".join(StackSummary.extract(walk_tb(error.__traceback__)).format()).rstrip("\n")
-    yield f"{type(error).__name__}: {text_of(error)}"
-    for each in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
-        if id(each) not in above:
-            yield from _lines(each, above)

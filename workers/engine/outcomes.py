@@ -13,8 +13,9 @@ from db.queue.workers import LostJob
 from db.transaction import NO_ANSWER, SYSTEM, Contended, Database, Tx, is_contended
 from domain.errors import Rejected
 from domain.queue.retries import GiveUp, Retry, after_abandonment, after_crash, after_overrun
-from workers.engine.failures import described, text_of
+from workers.engine.failures import described
 from workers.engine.job import FailedJob, JobType, JobTypes
+from workers.runtime.error_text import text_of
 
 log = structlog.get_logger()
 

@@ -28,9 +28,9 @@ from domain.ports import Ports
 from workers.engine.attempt import Attempts, persist
 from workers.engine.batcher import Batcher
 from workers.engine.effects import TRY_AGAIN
-from workers.engine.failures import text_of
 from workers.engine.job import JobTypes
 from workers.engine.queues import QUEUES
+from workers.runtime.error_text import text_of
 
 QUICK, SLOW = 0.025, 0.25
 """Seconds that jobs claimed together take: below the first, more are claimed next time; above the second, one."""

@@ -6,17 +6,29 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
+from uuid import UUID
 
 import structlog
 from structlog.dev import ConsoleRenderer
 
-from db.queue.transitions import ClaimedJob
 from domain.text.visible import visible, visible_json
-from workers.engine.failures import text_of, traceback_of
+from workers.runtime.error_text import text_of, traceback_of
 from workers.runtime.terminal import coloured
 
-current_job: ContextVar[ClaimedJob | None] = ContextVar("current_job", default=None)
+
+class LoggedJob(Protocol):
+    """A job that a thread runs, as far as its log lines name it."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def job_type(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+
+
+current_job: ContextVar[LoggedJob | None] = ContextVar("current_job", default=None)
 """The job that this thread is running; every line it logs says which."""
 
 
