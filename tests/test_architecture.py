@@ -44,7 +44,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 """Rooms with narrower rules: all of ours that the modules of a room may import."""
 
 NOT_FOR_COMMANDS = "db.transaction"
-"""A command of the shell opens no transaction: it calls a function with a name, which the operator's page can call too."""
+"""A command of the shell opens no transaction: it calls a function with a name, and the operator's page can too."""
 
 MOST_ENTRIES = {"workers": 8, "db": 16, "domain": 16, "cli": 16}
 """Entries at the top of a package: none is flat again."""
