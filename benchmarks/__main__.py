@@ -35,8 +35,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, _leave)
     base = QUICK if asked.quick else Sizes()
-    given = {"runs": asked.runs, "jobs": asked.jobs}
-    sizes = replace(base, **{name: value for name, value in given.items() if value is not None})
+    changes = {"runs": asked.runs, "jobs": asked.jobs}
+    sizes = replace(base, **{name: value for name, value in changes.items() if value is not None})
     report = Report(asked.only, absent(asked.peers))
     with tempfile.TemporaryDirectory(prefix="viral-bench-") as folder:
         # Postgres, run by root, becomes somebody else, who has to find its data here.
@@ -55,12 +55,12 @@ def main(words: Sequence[str] | None = None) -> int:
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     def several(what: str, names: Sequence[str]) -> Callable[[str], list[str]]:
         def parsed(text: str) -> list[str]:
-            given = text.split(",")
-            if unknown := set(given) - set(names):
+            chosen = text.split(",")
+            if unknown := set(chosen) - set(names):
                 raise argparse.ArgumentTypeError(
                     f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(names)}"
                 )
-            return [name for name in names if name in given]
+            return [name for name in names if name in chosen]
 
         return parsed
 

@@ -75,6 +75,6 @@ def versions() -> dict[str, str]:
     found = {name.partition("[")[0]: version for name, _, version in pinned}
     found |= json.loads((PEERS / "package.json").read_text())["dependencies"]
     if shutil.which("node"):
-        said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-        found["node"] = said.strip().lstrip("v")
+        version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+        found["node"] = version.strip().lstrip("v")
     return found

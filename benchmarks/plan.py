@@ -60,7 +60,7 @@ class Plan:
     folder: Path
     seed: int
     measure: str = ""
-    known: dict[str, System] = field(default_factory=dict)
+    by_kind: dict[str, System] = field(default_factory=dict)
     deadline: float = float("inf")
 
     def begin(self, measure: str, budget: float) -> None:
@@ -70,7 +70,7 @@ class Plan:
 
     def system(self, kind: Kind) -> System:
         """The one of this kind on these servers."""
-        return self.known.setdefault(kind.name, System(kind, self.servers, self.folder))
+        return self.by_kind.setdefault(kind.name, System(kind, self.servers, self.folder))
 
     def systems(self, *wanted: Kind) -> list[System]:
         """Ours, and those of the wanted (or all) peers that take part."""

@@ -43,7 +43,7 @@ class Report:
         Raises:
             LookupError: `benchmarks/figures.py` has no such figure.
         """
-        unit = next((known.unit for all_of in self.figures.values() for known in all_of if known.name == figure), None)
+        unit = next((each.unit for all_of in self.figures.values() for each in all_of if each.name == figure), None)
         if unit is None:
             raise LookupError(f"benchmarks/figures.py does not know the figure {figure}")
         self.runs.setdefault((figure, system), []).append(value)

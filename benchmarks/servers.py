@@ -94,8 +94,8 @@ class Servers:
             return {name: one(admin, f"SHOW {name}") for name in names}
 
     def redis_version(self) -> str:
-        said: Any = self.redis.info("server")
-        return f"{said.get('server_name', 'redis')} {said.get('valkey_version', said['redis_version'])}"
+        server: Any = self.redis.info("server")
+        return f"{server.get('server_name', 'redis')} {server.get('valkey_version', server['redis_version'])}"
 
     def postgres_cpu(self, but: int | None = None) -> float:
         """Seconds of user and system time that Postgres has used, those of backends that are gone included, but not
@@ -130,7 +130,7 @@ class Running:
         BenchError: it has ended by itself.
         """
         if self.process.poll() is not None:
-            raise BenchError(f"ended by itself: {self.command}\n{self.said()}")
+            raise BenchError(f"ended by itself: {self.command}\n{self.log_tail()}")
 
     def ask_to_stop(self) -> None:
         if not self.asked and self.process.poll() is None:
@@ -144,7 +144,7 @@ class Running:
             self.process.wait(30.0)
         end(self.process)
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
         return self.log.read_bytes()[-4000:].decode(errors="replace")
 
     def _tree(self) -> list[psutil.Process]:
@@ -182,7 +182,7 @@ def answer(command: Sequence[str | Path], environment: Mapping[str, str], folder
         except subprocess.TimeoutExpired:
             code = None
         if code != 0:
-            raise BenchError(f"{asked.command}: exit code {code}\n{asked.said()}")
+            raise BenchError(f"{asked.command}: exit code {code}\n{asked.log_tail()}")
         return json.loads(asked.log.read_bytes().splitlines()[-1])
 
 

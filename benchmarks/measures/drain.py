@@ -62,7 +62,7 @@ def watch(system: System, connection: psycopg.Connection, jobs: int, workers: Se
         if left < jobs and not began:
             began, at_first = time.perf_counter(), left
         if time.monotonic() > deadline:
-            raise BenchError(f"{system.name} still has {left} jobs of {jobs}\n{workers[0].said()}")
+            raise BenchError(f"{system.name} still has {left} jobs of {jobs}\n{workers[0].log_tail()}")
         for worker in workers:
             worker.check()
     return at_first / (time.perf_counter() - began)

@@ -37,8 +37,8 @@ def watch(plan: Plan, processes: Sequence[Running]) -> list[float]:
 
 
 def redis_commands(plan: Plan) -> int:
-    said: Any = plan.servers.redis.info("stats")
-    return int(said["total_commands_processed"])
+    stats: Any = plan.servers.redis.info("stats")
+    return int(stats["total_commands_processed"])
 
 
 def memory(plan: Plan) -> None:

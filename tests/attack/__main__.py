@@ -3,7 +3,7 @@
 It tells what hostile input does to a web process, to its memory, and to the webhooks beside it.
 
 Without --url a system of its own is started. With it, nothing is started: a running system is attacked, which stores
-some events of the type `product.created`; what an attack needs and was not given is skipped, and skipped is not passed.
+some events of the type `product.created`; an attack that lacks what it needs is skipped, and skipped is not passed.
 """
 
 import argparse
@@ -23,23 +23,23 @@ WIDTHS = (44, 8, 14, 34)
 
 def main() -> int:
     parser = arguments()
-    given = parser.parse_args()
-    chosen, unknown = select(every_attack(), given.only)
+    options = parser.parse_args()
+    chosen, unknown = select(every_attack(), options.only)
     if unknown:
         parser.error(f"no attack is called {unknown[0]!r}; --list names them all")
-    if given.list:
+    if options.list:
         sys.stdout.writelines(f"{each.name}\n" for each in chosen)
         return 0
-    limits = Limits(given.rss_mb, given.webhook_p99_ms)
+    limits = Limits(options.rss_mb, options.webhook_p99_ms)
     rows: list[Row] = []
     say(line(("attack", "rss MB", "webhook p99", "answers"), "verdict"))
-    with attacked(given) as (target, own):
+    with attacked(options) as (target, own):
         for each in chosen:
-            row = carry_out(each, target, own, limits=limits, short=given.short)
+            row = carry_out(each, target, own, limits=limits, short=options.short)
             rows.append(row)
             say(shown(row))
-            if given.report is not None:
-                write(given.report, rows)
+            if options.report is not None:
+                write(options.report, rows)
     failed = sum(row.failed for row in rows)
     skipped = sum(row.verdict.startswith("skipped") for row in rows)
     say(f"{len(rows)} attacks: {len(rows) - failed - skipped} passed, {failed} failed, {skipped} skipped")
@@ -75,9 +75,9 @@ def select(attacks: Sequence[Attack], only: str | None) -> tuple[list[Attack], l
 
 
 @contextlib.contextmanager
-def attacked(given: argparse.Namespace) -> Iterator[tuple[Target, System | None]]:
-    if given.url is not None:
-        yield Target(given.url, given.webhook_secret, given.pid, given.credential), None
+def attacked(options: argparse.Namespace) -> Iterator[tuple[Target, System | None]]:
+    if options.url is not None:
+        yield Target(options.url, options.webhook_secret, options.pid, options.credential), None
         return
     with own_system() as own, own.web() as target:
         yield target, own

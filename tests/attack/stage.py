@@ -173,8 +173,8 @@ class Stage:
         return probe
 
     def _end(self, probe: subprocess.Popen[bytes]) -> None:
-        said, _ = probe.communicate()
-        found = json.loads(said)
+        output, _ = probe.communicate()
+        found = json.loads(output)
         self.latencies += found["ms"]
         failed = Counter[str](found["failed"])
         self.expect(not failed, f"webhooks were answered {', '.join(f'{n} x {what}' for what, n in failed.items())}")
@@ -190,8 +190,8 @@ class Attack:
     limits: Limits | None
 
     def unmet(self, target: Target, own: System | None) -> list[str]:
-        given = {SECRET: target.secret, PID: target.pid, CREDENTIAL: target.credential, OWN: own}
-        return [need for need in self.needs if not given[need]]
+        available = {SECRET: target.secret, PID: target.pid, CREDENTIAL: target.credential, OWN: own}
+        return [need for need in self.needs if not available[need]]
 
 
 def attack(

@@ -45,7 +45,7 @@ def shared(embedded: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Plan
 @pytest.fixture
 def plan(shared: Plan) -> Plan:
     """The smallest plan, without peers, on servers and migrated tables that all tests here share."""
-    return replace(shared, report=Report([], OUTSIDE), known=shared.known)
+    return replace(shared, report=Report([], OUTSIDE), by_kind=shared.by_kind)
 
 
 # --- every measure ---------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ except EmbeddedError as error:
 """
 
     def __init__(self, home: Path) -> None:
-        self.said = ""
+        self.errors = ""
         self.process = subprocess.Popen(
             [sys.executable, "-c", self.SCRIPT, str(home)],
             stdin=subprocess.PIPE,
@@ -127,8 +127,8 @@ except EmbeddedError as error:
         if number is not None:
             self.process.send_signal(number)
         if self.process.stdin is not None and not self.process.stdin.closed:
-            self.said = self.process.communicate(timeout=90)[1]  # closes stdin, which is the sign to stop
-        return self.process.returncode, self.said
+            self.errors = self.process.communicate(timeout=90)[1]  # closes stdin, which is the sign to stop
+        return self.process.returncode, self.errors
 
 
 @pytest.fixture
@@ -203,15 +203,15 @@ def test_the_roles_can_do_what_they_must_and_no_more(home: Path) -> None:
 @in_a_used_home
 def test_nobody_comes_in_without_a_password(home: Path) -> None:
     with start_embedded(home) as embedded:
-        known = embedded.urls
-        for url in (known.database_url, known.app_database_url):
+        urls = embedded.urls
+        for url in (urls.database_url, urls.app_database_url):
             with pytest.raises(psycopg.OperationalError, match="password"):
                 rows(
                     url[: url.index("//") + 2] + url[url.index("viral_") : url.index(":", 12)] + url[url.index("@") :],
                     "",
                 )
         with pytest.raises(redis.AuthenticationError):
-            redis_at(f"redis://127.0.0.1:{known.redis_url.rpartition(':')[2]}").ping()
+            redis_at(f"redis://127.0.0.1:{urls.redis_url.rpartition(':')[2]}").ping()
 
 
 def test_redis_without_persistence_forgets(home: Path) -> None:
@@ -296,25 +296,25 @@ def test_two_homes_can_start_at_the_same_moment(home: Path, elsewhere: Callable[
 @in_a_used_home
 def test_servers_that_a_dead_run_left_running_are_stopped(home: Path) -> None:
     make_home(home)
-    said: list[str] = []
+    lines: list[str] = []
     left_postgres, left_redis = EmbeddedPostgres(home), EmbeddedRedis(home)  # alone, these do not hold the lock
     with left_postgres, left_redis:
         rows(left_postgres.url(), "create table kept as select 42 as answer")
         pids = [left_postgres.pid, left_redis.pid]
         with pytest.raises(EmbeddedError, match=rf"Postgres \(pid {pids[0]}\) is running .*: stop it first"):
             EmbeddedPostgres(home).start()
-        with start_embedded(home, say=said.append) as embedded:
+        with start_embedded(home, say=lines.append) as embedded:
             assert not left_postgres.alive()
             assert not left_redis.alive()
             assert rows(embedded.urls.database_url, "select answer from kept") == [(42,)]
-    assert said == [
+    assert lines == [
         f"stopped the {n} (pid {p}) of an earlier `viral up`" for n, p in zip(("Postgres", "Redis"), pids, strict=True)
     ]
 
 
 def test_children_that_a_dead_run_left_running_are_stopped_and_strangers_are_not(home: Path) -> None:
     make_home(home)
-    said: list[str] = []
+    lines: list[str] = []
     sleeper = [sys.executable, "-c", f"import time; time.sleep(1000)  # {home.name}"]
     ours, stranger = (
         spawn(sleeper, env=os.environ, death_signal=signal.SIGTERM, stdout=subprocess.DEVNULL) for _ in range(2)
@@ -322,14 +322,14 @@ def test_children_that_a_dead_run_left_running_are_stopped_and_strangers_are_not
     try:
         children = [ChildRecord("worker", ours.pid, sleeper), ChildRecord("web", stranger.pid, ["viral", "web"])]
         write_state(home, State(**{**vars(new_state()), "children": children}))
-        with start_embedded(home, postgres=False, redis=False, say=said.append):
+        with start_embedded(home, postgres=False, redis=False, say=lines.append):
             assert ours.wait(60) == -signal.SIGTERM
             assert stranger.poll() is None
     finally:
         for process in (ours, stranger):
             process.kill()
             process.wait()
-    assert said == [f"stopped worker (pid {ours.pid}), left running by an earlier `viral up`"]
+    assert lines == [f"stopped worker (pid {ours.pid}), left running by an earlier `viral up`"]
 
 
 @in_a_used_home

@@ -27,18 +27,18 @@ import json, os, sys
 from pathlib import Path
 from local.supervisor import Child, Supervisor
 
-told = json.loads(sys.argv[1])
-folder = Path(told["folder"])
+order = json.loads(sys.argv[1])
+folder = Path(order["folder"])
 children = [
-    Child(name, argv if isinstance(argv, list) else [sys.executable, "-c", argv], dict(os.environ), told["grace"])
-    for name, argv in told["children"].items()
+    Child(name, argv if isinstance(argv, list) else [sys.executable, "-c", argv], dict(os.environ), order["grace"])
+    for name, argv in order["children"].items()
 ]
 supervisor = Supervisor(
     children,
     on_children=lambda now: (folder / "children").write_text(json.dumps({child.name: child.pid for child in now})),
     on_exit=lambda: ["tended"],
-    ready=lambda: (folder / "ready").exists() or not told["wait"],
-    **told["options"],
+    ready=lambda: (folder / "ready").exists() or not order["wait"],
+    **order["options"],
 )
 sys.exit(supervisor.run(lambda: print("STARTED", flush=True)))
 """
@@ -66,10 +66,10 @@ class Run:
         stdout: Any = None,
         **options: float,
     ) -> Run:
-        told = {"children": children, "grace": grace, "wait": wait, "folder": str(self.folder), "options": options}
+        order = {"children": children, "grace": grace, "wait": wait, "folder": str(self.folder), "options": options}
         with self.out.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", HARNESS, json.dumps(told)],
+                [sys.executable, "-c", HARNESS, json.dumps(order)],
                 stdout=file if stdout is None else stdout,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": PYTHONPATH, "MARK": self.mark, "PYTHONDONTWRITEBYTECODE": "1"},

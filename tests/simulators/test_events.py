@@ -73,8 +73,8 @@ def test_every_stripe_kind_is_an_event_that_the_reader_understands(kind: str, sh
 @pytest.mark.parametrize("kind", sorted(KINDS["clerk"]))
 def test_every_clerk_kind_is_an_event_that_the_reader_understands(kind: str) -> None:
     body = json.loads(json.dumps(KINDS["clerk"][kind].build(WHO, AT)))
-    told = "user.updated" if kind in ("user.banned", "user.unbanned") else kind
-    assert (body["type"], body["timestamp"]) == (told, int(AT.timestamp() * 1000))
+    sent_as = "user.updated" if kind in ("user.banned", "user.unbanned") else kind
+    assert (body["type"], body["timestamp"]) == (sent_as, int(AT.timestamp() * 1000))
     assert "id" not in body
     assert not isinstance(identity_events.read(body), Ignored)
 

@@ -88,8 +88,8 @@ def dripped_headers(stage: Stage) -> None:
 @attack("a source whose answer is a bomb", needs=(OWN,))
 def source_bomb(stage: Stage) -> None:
     bomb = _bomb()
-    said = "answers with more than 2,000,000 bytes"
-    _hostile_source(stage, lambda server: [OK + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n", bomb], said)
+    reason = "answers with more than 2,000,000 bytes"
+    _hostile_source(stage, lambda server: [OK + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n", bomb], reason)
 
 
 @attack("a source that redirects to another host", needs=(OWN,))
@@ -109,7 +109,7 @@ def _hostile_issuer(stage: Stage, pieces: Pieces) -> None:
     stage.expect(issuer.sent < IN_THE_SOCKETS, f"{issuer.sent:,} bytes of it were taken")
 
 
-def _hostile_source(stage: Stage, pieces: Pieces, said: str) -> None:
+def _hostile_source(stage: Stage, pieces: Pieces, reason: str) -> None:
     with answering(pieces) as source:
         environment = stage.own.environment | {"TREND_SOURCES": "google-trends", "GOOGLE_TRENDS_BASE_URL": source.url}
         began = time.monotonic()
@@ -120,7 +120,7 @@ def _hostile_source(stage: Stage, pieces: Pieces, said: str) -> None:
             answer = process.communicate(timeout=10 * SOON)[0].strip()
         took = time.monotonic() - began
     stage.note(answer.partition(":")[0])
-    stage.expect(said in answer, f"it was told: {answer or 'nothing'}")
+    stage.expect(reason in answer, f"it was told: {answer or 'nothing'}")
     stage.expect(took < 3 * SOON, f"it took {took:.0f} s")
     stage.expect(source.sent < IN_THE_SOCKETS, f"{source.sent:,} bytes of it were taken")
 
