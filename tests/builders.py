@@ -85,7 +85,7 @@ def where(app: App, *job_ids: UUID) -> list[str]:
 
 
 def a_stripe_event(app: App, body: Mapping[str, Any], over: AppConnection | None = None) -> UUID:
-    """Store the event with its job, as the door does. Returns the job's id; of a duplicate, the first delivery's.
+    """Store the event with its job, as the endpoint does. Returns the job's id; of a duplicate, the first delivery's.
     `over`: a connection in autocommit mode, for whoever stores many."""
     envelope = stripe.parse_event(json.dumps(body).encode())
     return _stored(app, "stripe", envelope, apply_stripe_event, over)

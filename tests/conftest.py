@@ -193,10 +193,10 @@ def stripe() -> StripeSimulator:
 def selling(settings: Settings, stripe: StripeSimulator) -> Iterator[App]:
     """An application with the key of `stripe`, pages to come back to, and the clock of that account."""
     logs.configure("console", "ERROR")
-    given = {"stripe_secret_key": stripe.key, "clerk_authorized_parties": ("https://app.example.com",)}
+    overrides = {"stripe_secret_key": stripe.key, "clerk_authorized_parties": ("https://app.example.com",)}
     with stripe.serving() as base:
-        known = Settings.model_validate(settings.model_dump() | given | {"stripe_api_base": base})
-        app = build(known, name="tests", clock=lambda: stripe.now)
+        changed = Settings.model_validate(settings.model_dump() | overrides | {"stripe_api_base": base})
+        app = build(changed, name="tests", clock=lambda: stripe.now)
         yield app
         app.close()
 

@@ -44,9 +44,9 @@ def find() -> str | None:
 
 
 def version(program: str) -> tuple[int, ...]:
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"(\d+)\.(\d+)", said)
-    assert found is not None, said
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", version)
+    assert found is not None, version
     return tuple(int(part) for part in found.groups())
 
 

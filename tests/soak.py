@@ -53,7 +53,7 @@ MOST_GROWTH = 48 * 1024
 """KiB that the process may grow by between the first third of a stage and its end."""
 UNLIMITED = 1_000_000
 
-KNOWN: Mapping[str, Any] = {
+VALUES: Mapping[str, Any] = {
     "concept_id": "c1",
     "scopes": ["account:read"],
     "name": "a key of the crowd",
@@ -113,13 +113,13 @@ class Stage:
         for (_, status), count in self.answers.items():
             by_status[status] += count
         ordered = sorted(self.seconds)
-        told = [
+        lines = [
             f"{self.name}: {len(ordered)} answers: "
             + ", ".join(f"{count} × {status}" for status, count in sorted(by_status.items())),
             f"  p50 {_at(ordered, 0.5):.0f} ms, p99 {_at(ordered, 0.99):.0f} ms, slowest {_at(ordered, 1):.0f} ms; "
             f"memory {self.memory[0] // 1024} MiB at first, {self.memory[-1] // 1024} MiB at last",
         ]
-        return "\n".join([*told, *(f"  BROKEN: {each}" for each in (*self.broken[:20], *self.broken[20:][-3:]))])
+        return "\n".join([*lines, *(f"  BROKEN: {each}" for each in (*self.broken[:20], *self.broken[20:][-3:]))])
 
 
 def soak(urls: "Urls", *, stripe: str, folder: Path, seconds: float, clients: int, tenants: int, raised: bool) -> Stage:
@@ -259,13 +259,13 @@ async def _visit(
             for name, method, path, operation in rng.sample(operations, len(operations)):
                 if time.monotonic() > ends_at:
                     return
-                given: dict[str, Any] = {}
+                options: dict[str, Any] = {}
                 if "requestBody" in operation:
                     schema = operation["requestBody"]["content"]["application/json"]["schema"]
-                    given = {"json": body(schema, described, member, rng)}
+                    options = {"json": body(schema, described, member, rng)}
                 began = time.monotonic()
                 try:
-                    answer = await client.request(method, _filled(path, method, member, rng), **given)
+                    answer = await client.request(method, _filled(path, method, member, rng), **options)
                 except httpx.HTTPError as error:
                     stage.broken.append(f"{name}: {type(error).__name__} {error}")
                     continue
@@ -279,11 +279,11 @@ def _filled(path: str, method: str, member: Member, rng: Random) -> str:
     """The path with ids of this tenant. One that is deleted is not known any more; of generations, some always are."""
     while "{" in path:
         name = path[path.index("{") + 1 : path.index("}")]
-        known = member.ids[name]
-        if method == "DELETE" and known and (name != "generation_id" or len(known) > 1):
-            found = known.pop()
+        ids = member.ids[name]
+        if method == "DELETE" and ids and (name != "generation_id" or len(ids) > 1):
+            found = ids.pop()
         else:
-            found = rng.choice(known[:20]) if known and method != "DELETE" else str(uuid4())
+            found = rng.choice(ids[:20]) if ids and method != "DELETE" else str(uuid4())
         path = path.replace(f"{{{name}}}", found)
     return path
 
@@ -293,7 +293,7 @@ def body(schema: Mapping[str, Any], described: Mapping[str, Any], member: Member
     if "$ref" in schema:
         schema = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     made = dict(schema.get("examples", [{}])[0])
-    made |= {name: KNOWN[name] for name in schema["properties"] if name in KNOWN}
+    made |= {name: VALUES[name] for name in schema["properties"] if name in VALUES}
     if "generation_id" in made:
         made["generation_id"] = rng.choice(member.ids["generation_id"][:20])
     missing = set(schema.get("required", ())) - made.keys()
@@ -336,7 +336,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="for each of the two crowds (60)")
     parser.add_argument("--tenants", type=int, default=50, help="of the first crowd (50); the second is of one")
     parser.add_argument("--clients", type=int, default=200, help="at once (200)")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="viral-soak-") as name:
         home = Path(name)
         with (
@@ -347,13 +347,13 @@ def main() -> int:
             migrate.upgrade(postgres.url(OWNER))
             urls = Urls(postgres.url("postgres", DATABASE), postgres.url(APP), cache.url())
             failed = False
-            for tenants, raised in ((given.tenants, False), (1, True)):
+            for tenants, raised in ((options.tenants, False), (1, True)):
                 stage = soak(
                     urls,
                     stripe=stripe,
                     folder=home,
-                    seconds=given.seconds,
-                    clients=given.clients,
+                    seconds=options.seconds,
+                    clients=options.clients,
                     tenants=tenants,
                     raised=raised,
                 )

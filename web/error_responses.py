@@ -16,7 +16,7 @@ RETRY_AFTER = 5
 """Seconds."""
 
 
-class Refusal(BaseModel):  # generated clients know the schema by this name
+class ErrorResponse(BaseModel):
     """The body of every error response: the reason in a sentence and as a code, and details if there are any."""
 
     error: str
@@ -75,4 +75,4 @@ def not_found(what: str) -> ApiError:
 
 def documented(**cases: str) -> dict[int | str, dict[str, Any]]:
     """Return error responses for a route's description, by status: `documented(_404="no such job")`."""
-    return {int(status[1:]): {"model": Refusal, "description": text} for status, text in cases.items()}
+    return {int(status[1:]): {"model": ErrorResponse, "description": text} for status, text in cases.items()}

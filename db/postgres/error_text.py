@@ -11,7 +11,7 @@ import psycopg
 from sqlalchemy.exc import StatementError
 
 from domain.errors import ViralError
-from domain.text.redaction import place, without_addresses, without_values
+from domain.text.redaction import location, without_addresses, without_values
 
 NAMING: Final = (AttributeError, ImportError, NameError, TypeError)
 """Errors whose quoted words are names in code."""
@@ -52,4 +52,4 @@ def _of_validation(error: BaseException) -> str | None:
         isinstance(fault, Mapping) and "type" in fault for fault in found
     ):
         return None
-    return "; ".join(f"{place(fault.get('loc', ()))}: {fault['type']}" for fault in found)
+    return "; ".join(f"{location(fault.get('loc', ()))}: {fault['type']}" for fault in found)

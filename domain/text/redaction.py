@@ -38,7 +38,7 @@ def without_values(text: str) -> str:
     return text
 
 
-def place(path: Iterable[object]) -> str:
+def location(path: Iterable[object]) -> str:
     """Return where in a value something is wrong: names as code has them, and numbers. Other keys may be data."""
     return ".".join(part if _NAME.fullmatch(part) else MASK for part in map(str, path))
 

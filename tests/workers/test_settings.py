@@ -14,9 +14,9 @@ def test_lists_are_separated_by_commas() -> None:
 
 
 def test_every_fault_is_named_at_once_and_no_value_is_repeated() -> None:
-    with pytest.raises(SettingsInvalid) as refusal:
+    with pytest.raises(SettingsInvalid) as caught:
         load({"PORT": "eighty-s3cret", "LOG_FORMAT": "xml", "WORKER_THREADS": "0", "REDIS_URL": "redis://h"})
-    text = str(refusal.value)
+    text = str(caught.value)
     assert [name in text for name in ("PORT", "LOG_FORMAT", "WORKER_THREADS", "REDIS_URL")] == [True, True, True, False]
     assert "s3cret" not in text
 
@@ -56,7 +56,7 @@ def test_what_sign_in_is_told_is_checked_by_name() -> None:
     )
     assert settings.clerk_issuer == "https://clerk.example.com"
     assert len(settings.clerk_authorized_parties) == 3
-    with pytest.raises(SettingsInvalid) as refusal:
+    with pytest.raises(SettingsInvalid) as caught:
         load(
             {
                 "CLERK_JWKS_URL": "http://clerk.example.com/.well-known/jwks.json",
@@ -65,13 +65,13 @@ def test_what_sign_in_is_told_is_checked_by_name() -> None:
                 "CLERK_AUTHORIZED_PARTIES": "https://app.example.com/",
             }
         )
-    assert [fault.partition(":")[0] for fault in refusal.value.faults] == [
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == [
         "CLERK_JWKS_URL",
         "CLERK_JWT_KEY",
         "CLERK_ISSUER",
         "CLERK_AUTHORIZED_PARTIES",
     ]
-    assert "s3cret" not in str(refusal.value)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -97,18 +97,16 @@ def test_the_issuer_is_told_or_follows_from_where_the_keys_are(
 
 
 def test_a_key_of_stripe_is_a_secret_one_and_of_the_mode_that_is_served() -> None:
-    for known in ("sk_test_s3cret", "rk_test_s3cret"):
-        assert (
-            load({"STRIPE_SECRET_KEY": known, "STRIPE_LIVEMODE": "false"}).stripe_secret_key.get_secret_value() == known
-        )
+    for key in ("sk_test_s3cret", "rk_test_s3cret"):
+        assert load({"STRIPE_SECRET_KEY": key, "STRIPE_LIVEMODE": "false"}).stripe_secret_key.get_secret_value() == key
     assert "s3cret" not in repr(load({"STRIPE_SECRET_KEY": "sk_test_s3cret"}))
     for wrong in (
         {"STRIPE_SECRET_KEY": "pk_test_s3cret"},
         {"STRIPE_SECRET_KEY": "sk_test_s3cret", "STRIPE_LIVEMODE": "1"},
     ):
-        with pytest.raises(SettingsInvalid, match="STRIPE_SECRET_KEY") as refusal:
+        with pytest.raises(SettingsInvalid, match="STRIPE_SECRET_KEY") as caught:
             load(wrong)
-        assert "s3cret" not in str(refusal.value)
+        assert "s3cret" not in str(caught.value)
     with pytest.raises(SettingsInvalid, match="STRIPE_API_BASE"):
         load({"STRIPE_API_BASE": "http://stripe.example.com"})
 
@@ -138,22 +136,22 @@ FAULTY = {
 
 
 def test_whatever_would_fail_later_or_do_nothing_is_told_at_the_start_a_line_each_all_at_once() -> None:
-    with pytest.raises(SettingsInvalid) as refusal:
+    with pytest.raises(SettingsInvalid) as caught:
         load({name: value for name, (value, _) in FAULTY.items()})
-    faults = dict(fault.split(": ", 1) for fault in refusal.value.faults)
+    faults = dict(fault.split(": ", 1) for fault in caught.value.faults)
     assert faults.keys() == FAULTY.keys()
     for name, (_, says) in FAULTY.items():
         assert says in faults[name]
         assert "\n" not in faults[name]
-    assert "s3cret" not in str(refusal.value)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", FAULTY)
 def test_each_is_refused_by_itself_too(name: str) -> None:
     sound = {"DATABASE_URL": "postgresql://u:s3cret@h/db"}
-    with pytest.raises(SettingsInvalid, match=f"^{name}: ") as refusal:
+    with pytest.raises(SettingsInvalid, match=f"^{name}: ") as caught:
         load(sound | {name: FAULTY[name][0]})
-    assert len(refusal.value.faults) == 1
+    assert len(caught.value.faults) == 1
 
 
 def test_a_price_buys_one_plan_and_a_plan_has_several_prices() -> None:
@@ -181,9 +179,9 @@ def test_what_is_migrated_is_what_is_worked_on() -> None:
     ],
 )
 def test_an_address_that_the_client_of_redis_would_refuse_later_is_refused_now(url: str, says: str) -> None:
-    with pytest.raises(SettingsInvalid, match=f"^REDIS_URL: {says}") as refusal:
+    with pytest.raises(SettingsInvalid, match=f"^REDIS_URL: {says}") as caught:
         load({"REDIS_URL": url})
-    assert "s3cret" not in str(refusal.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_what_stands_around_a_value_is_no_part_of_it() -> None:

@@ -29,10 +29,10 @@ def await_works(parent: "subprocess.Popen[str]") -> None:
     assert [parent.stdout.readline().split()[1] for _ in range(2)] == ["works", "works"]
 
 
-def said(parent: "subprocess.Popen[str]") -> tuple[list[str], str]:
+def output_of(parent: "subprocess.Popen[str]") -> tuple[list[str], str]:
     """What the processes have said by the time that all of them are gone, and what standard error has."""
-    told, errors = parent.communicate(timeout=90)
-    return [line.split()[1] for line in told.splitlines()], errors
+    output, errors = parent.communicate(timeout=90)
+    return [line.split()[1] for line in output.splitlines()], errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -42,21 +42,21 @@ def test_signals_to_stop_are_passed_on_and_come_as_often_as_they_like(tmp_path: 
     os.kill(parent.pid, number)
     for _ in range(3):
         os.killpg(parent.pid, number)
-    assert said(parent) == (["asked", "asked"], "")
+    assert output_of(parent) == (["asked", "asked"], "")
     assert parent.returncode == 0
 
 
 def test_a_process_killed_in_its_first_moment_ends_the_others_and_the_parent(tmp_path: Path) -> None:
     """Dramatiq's own parent waits for ever for one that held the lock by which it reports its boot."""
     parent = parent_of("be_killed_if_first", tmp_path)
-    _, errors = said(parent)
+    _, errors = output_of(parent)
     assert errors.endswith("was killed by SIGKILL\n")
     assert parent.returncode == 1
 
 
 def test_processes_that_cannot_work_end_the_parent(tmp_path: Path) -> None:
     parent = parent_of("fail", tmp_path)
-    _, errors = said(parent)
+    _, errors = output_of(parent)
     assert "RuntimeError: it cannot work" in errors
     assert "ended with exit code 1\n" in errors
     assert parent.returncode == 1
@@ -66,7 +66,7 @@ def test_processes_that_do_not_stop_are_killed_when_patience_ends(tmp_path: Path
     parent = parent_of("never_stop", tmp_path, patience=1)
     await_works(parent)
     parent.terminate()
-    _, errors = said(parent)
+    _, errors = output_of(parent)
     assert errors.count("was killed by SIGKILL\n") == 2
     assert parent.returncode == 1
 
@@ -76,4 +76,4 @@ def test_processes_whose_parent_is_killed_stop_too(tmp_path: Path) -> None:
     parent = parent_of("work_until_asked", tmp_path)
     await_works(parent)
     parent.kill()
-    assert said(parent) == (["asked", "asked"], "")
+    assert output_of(parent) == (["asked", "asked"], "")

@@ -29,7 +29,7 @@ from db.transaction import Scope
 from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from domain.queue.retries import Backoff
-from domain.text.redaction import place
+from domain.text.redaction import location
 from workers.engine.context import Context as Context
 from workers.engine.queues import QUEUES
 
@@ -223,7 +223,7 @@ class JobType(Declaration, Generic[P]):
             return self._model.model_validate(dict(payload))
         except ValidationError as error:
             faults = "; ".join(
-                f"{place(fault['loc']) or 'payload'}: {fault['msg'].lower()}" for fault in error.errors()
+                f"{location(fault['loc']) or 'payload'}: {fault['msg'].lower()}" for fault in error.errors()
             )
             expected = ", ".join(str(parameter) for parameter in self.parameters.values()) or "no arguments"
             raise PayloadInvalid(f"{self.name}: {faults} (it takes {expected})") from error

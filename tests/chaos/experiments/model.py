@@ -22,7 +22,7 @@ from workers.engine.outcomes import rescue
 
 TYPE, QUEUE = "chaos.model", "default"
 HOUR = timedelta(hours=1)
-KNOWN = known_types({TYPE: Terms(timeout=timedelta(days=1))})
+JOB_TYPES = known_types({TYPE: Terms(timeout=timedelta(days=1))})
 ROWS = """
 SELECT id, status, attempts, max_attempts, crashes, CASE WHEN status = 'running' THEN lease_token END,
        (SELECT count(*) FROM job_attempts a WHERE a.job_id = q.id)
@@ -129,7 +129,7 @@ class Queue(RuleBasedStateMachine):
         ids = self.some(data)
         worker = data.draw(st.sampled_from(list(self.workers)))
         with self.begin() as tx:
-            claimed = tx.claims.claim([*ids, uuid4()], worker, KNOWN)
+            claimed = tx.claims.claim([*ids, uuid4()], worker, JOB_TYPES)
         expected = {job_id for job_id in ids if self.jobs[job_id].status == "pending" and self.jobs[job_id].due}
         assert {each.id for each in claimed} == expected
         for each in claimed:

@@ -331,7 +331,7 @@ def test_the_api_describes_itself(api: Api) -> None:
     )
     create = described["paths"]["/keys"]["post"]
     assert create["security"] == [{"HTTPBearer": []}]
-    assert create["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Refusal")
+    assert create["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorResponse")
 
 
 def test_a_forgotten_tenant_is_our_bug_and_not_the_callers(app: App) -> None:
