@@ -134,12 +134,13 @@ class RenewablePool(redis.ConnectionPool):
 class RedisClient(redis.Redis):
     """Every command, and every pipeline, goes through `attempt`. `used_for` is what a log line calls this client."""
 
-    def __init__(self, pool: RenewablePool, *, used_for: str) -> None:
+    def __init__(self, pool: RenewablePool, *, used_for: str, stopwatch: Callable[[], float] = monotonic) -> None:
         super().__init__(connection_pool=pool)
+        self._stopwatch = stopwatch
         self._pool = pool
         self.auto_close_connection_pool = True
         self._used_for = used_for
-        self._reopen_at = monotonic() + REOPEN_EVERY
+        self._reopen_at = self._stopwatch() + REOPEN_EVERY
         self._reported: set[Trouble] = set()
         self._failed_at = 0.0
         self._lock = threading.Lock()
@@ -159,7 +160,7 @@ class RedisClient(redis.Redis):
         Raises:
             redis.RedisError: it failed.
         """
-        if monotonic() > self._reopen_at:
+        if self._stopwatch() > self._reopen_at:
             self._reopen()
         try:
             answer = act()
@@ -178,13 +179,13 @@ class RedisClient(redis.Redis):
         return answer
 
     def _reopen(self) -> None:
-        self._reopen_at = monotonic() + REOPEN_EVERY
+        self._reopen_at = self._stopwatch() + REOPEN_EVERY
         self._pool.renew()
 
     def _report(self, error: redis.RedisError) -> None:
         trouble = diagnose(error)
         with self._lock:
-            self._failed_at = monotonic()
+            self._failed_at = self._stopwatch()
             if trouble in self._reported:
                 return
             self._reported.add(trouble)
@@ -192,7 +193,7 @@ class RedisClient(redis.Redis):
 
     def _calm_down(self) -> None:
         with self._lock:
-            if not self._reported or monotonic() - self._failed_at < CALM:
+            if not self._reported or self._stopwatch() - self._failed_at < CALM:
                 return
             self._reported.clear()
         log.info("redis.back", used_for=self._used_for)
@@ -213,9 +214,15 @@ class RedisPipeline(Pipeline):
         return self._client.attempt(all_of_them)
 
 
-def connect(url: str, *, patience: float = 0.3, used_for: str = "notifications") -> RedisClient:
+def connect(
+    url: str,
+    *,
+    patience: float = 0.3,
+    used_for: str = "notifications",
+    stopwatch: Callable[[], float] = monotonic,
+) -> RedisClient:
     """A client whose every call fails within about `patience` seconds: nobody's commit waits for a notification."""
-    return RedisClient(_pool(url, patience), used_for=used_for)
+    return RedisClient(_pool(url, patience), used_for=used_for, stopwatch=stopwatch)
 
 
 def _pool(url: str, patience: float) -> RenewablePool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from shutil import which
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -19,19 +20,20 @@ from cryptography.x509.oid import NameOID
 from redis._parsers.base import BaseParser
 from structlog.testing import capture_logs
 
-from db.transaction import SYSTEM
+from db.transaction import SYSTEM, Database
 from tests.builders import new_id
 from tests.proxy import Proxy, proxied
 from tests.redis_servers import RedisServer, a_redis
 from tests.wait import until
 from tests.workers.engine.test_broker import Listener
 from web.api.rate_limit import Policy, RateLimiter
-from workers.app import build
 from workers.engine.job import Context, job
 from workers.engine.notifier import Notifier
 from workers.runtime import logs
+from workers.runtime.ids import Ids
 from workers.runtime.redis_client import (
     CALM,
+    REOPEN_EVERY,
     RedisUnusable,
     Trouble,
     connect,
@@ -216,9 +218,23 @@ def test_a_demoted_server_that_nobody_replaces_is_told_once_and_left_for_the_new
         notifier.close()
 
 
+class Stopwatch:
+    """The usual one, on which more time may have gone by."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return monotonic() + self._ahead
+
+    def later(self, seconds: float) -> None:
+        self._ahead += seconds
+
+
 def test_an_address_that_changes_is_found_though_the_old_server_lives_on(tmp_path: Path) -> None:
     with pair(tmp_path) as (old, new, name):
-        notifier = Notifier(client := connect(name.url(old.url), patience=PATIENCE))
+        clock = Stopwatch()
+        notifier = Notifier(connect(name.url(old.url), patience=PATIENCE, stopwatch=clock))
         notifier.probe()
         new.promote()
         name.target = ("127.0.0.1", new.port)
@@ -226,7 +242,7 @@ def test_an_address_that_changes_is_found_though_the_old_server_lives_on(tmp_pat
         new.ask("FLUSHALL")
         notifier.probe()
         assert (old.ask("DBSIZE"), new.ask("DBSIZE")) == (1, 0)
-        client._reopen_at = 0.0  # instead of waiting
+        clock.later(REOPEN_EVERY + 1)
         notifier.probe()
         assert new.ask("DBSIZE") == 1
         notifier.close()
@@ -253,23 +269,25 @@ def own(tmp_path: Path) -> Iterator[RedisServer]:
 
 def test_a_full_redis_is_told_once_and_enqueueing_goes_on(own: RedisServer, settings: Settings) -> None:
     """And what only reads, and works in between, does not make the log say that all is well."""
-    app = build(settings.model_copy(update={"redis_url": own.url}), name="tests")
-    app.notifier._rest = 0
+    clock = Stopwatch()
+    notifier = Notifier(connect(own.url, stopwatch=clock), rest=0)
+    db = Database(settings.database_url, pool_size=1, new_id=Ids(), on_commit=notifier.notify)
     own.ask("CONFIG", "SET", "maxmemory", "1")
     with capture_logs() as lines:
         for _ in range(10):
-            with app.db.transaction(SYSTEM) as tx:
+            with db.transaction(SYSTEM) as tx:
                 notified.enqueue(tx)
-            app.notifier.waiting(["default"])
+            notifier.waiting(["default"])
         own.ask("CONFIG", "SET", "maxmemory", "0")
-        app.notifier.probe()
-        app.notifier._client._failed_at -= CALM  # instead of waiting
-        app.notifier.probe()
+        notifier.probe()
+        clock.later(CALM)
+        notifier.probe()
     assert events(lines) == ["redis.refuses_writes", "redis.back"]
     assert next(line["reason"] for line in lines if "reason" in line).startswith("OOM ")
-    with app.db.transaction(SYSTEM) as tx:
+    with db.transaction(SYSTEM) as tx:
         assert tx.driver.execute("SELECT count(*) FROM job_queue").fetchone() == (10,)
-    app.close()
+    db.close()
+    notifier.close()
 
 
 def test_a_replica_that_has_lost_its_primary_is_not_ready(own: RedisServer) -> None:
