@@ -58,6 +58,8 @@ def argument(kind: Any, name: str, values: Mapping[str, Any]) -> Any:
         return [argument(inner[0], name, values)]
     if origin is frozenset:
         return frozenset({argument(inner[0], name, values)})
+    if origin is type:
+        return inner[0].__constraints__[0] if isinstance(inner[0], TypeVar) else inner[0]
     if Mapping in (origin, kind) or dict in (origin, kind):
         return {}
     if getattr(kind, "_is_protocol", False):
