@@ -43,7 +43,7 @@ def known_types(job_types: Mapping[str, Terms]) -> KnownTypes:
 READABLE = "coalesce(payload_version <= (%(job_types)s::jsonb -> job_type ->> 0)::int, false)"
 
 DUE = f"id = ANY(%(ids)b::uuid[]) AND {PENDING} AND scheduled_for <= now()"
-READY = f"{DUE} AND {READABLE}"
+RUNNABLE = f"{DUE} AND {READABLE}"
 
 # A job is in quarantine if a process has died while running it.
 WANTED = "(crashes <= 0 OR %(quarantined)s)"
@@ -54,7 +54,7 @@ CLAIM = f"""
 {TAKE}
 WHERE id = ANY(ARRAY(
     SELECT id FROM job_queue
-    WHERE {READY} AND {WANTED} AND ordering_key IS NULL AND queue <> ALL(ARRAY(SELECT queue FROM queue_policies))
+    WHERE {RUNNABLE} AND {WANTED} AND ordering_key IS NULL AND queue <> ALL(ARRAY(SELECT queue FROM queue_policies))
     FOR NO KEY UPDATE SKIP LOCKED
 ))
 RETURNING {CLAIMED_COLUMNS}
@@ -89,7 +89,7 @@ WHERE id = ANY(%(ids)b::uuid[])
 """
 LONGEST_BLOCKED, LONGEST_UNREADABLE = timedelta(minutes=10), timedelta(minutes=1)
 
-QUARANTINED = f"SELECT id FROM job_queue WHERE {READY} AND crashes > 0 ORDER BY priority, scheduled_for, id"
+QUARANTINED = f"SELECT id FROM job_queue WHERE {RUNNABLE} AND crashes > 0 ORDER BY priority, scheduled_for, id"
 
 # One that is locked is being claimed, or changed by somebody who notifies of it.
 PUT_OFF = f"""

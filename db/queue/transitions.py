@@ -1,4 +1,4 @@
-"""Every change of a job's state, each written once.
+"""Every change of a job's state, each written once. (`complete_job` of `db/schema/queue.py` is `COMPLETE` for one job.)
 
     pending ──take──▶ running ──complete──▶ completed
        ▲                 │ └──end──▶ failed, cancelled ──retry──▶ pending

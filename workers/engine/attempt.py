@@ -110,16 +110,16 @@ class Attempts:
         Raises:
             DatabaseUnavailable, CommitUnknown: its outcome could not be written before this process was to stop.
         """
-        deferred = False
+        completes_later = False
         with _logged_as(claimed):
             try:
-                deferred = self._handle(claimed, Context).deferred
-                if not deferred:
+                completes_later = self._handle(claimed, Context).completes_later
+                if not completes_later:
                     log.info("job.completed")
             except Exception as error:
                 self._conclude(claimed, error)
             finally:
-                if not deferred:
+                if not completes_later:
                     self._leases.discard(claimed.lease_token)
 
     def _handle(self, claimed: ClaimedJob, context: Callable[..., AnyContext]) -> AnyContext:
@@ -347,7 +347,7 @@ class GroupedContext(Context):
 def persist(db: Database, stopping: threading.Event, write: Callable[[Tx], T]) -> T:
     """Return what `write` returns, in a transaction of its own, which is tried again while the database is away.
 
-    `write` finds out for itself if an earlier try, whose COMMIT was not answered, has done it.
+    A `write` that is repeated after a COMMIT that did happen, and was not answered, must find nothing left to do.
 
     Raises:
         DatabaseUnavailable, CommitUnknown: the database is away, and this process was asked to stop.

@@ -56,7 +56,7 @@ class Context(Effects):
         self.job = claimed
         self.ports = ports
         self.finished = False
-        self.deferred = False
+        self.completes_later = False
         self._db = db
         self._scope = scope
         self._clock = clock
@@ -122,8 +122,8 @@ class Context(Effects):
         except LeaseMissing as error:
             raise LeaseLost from error
         self.finished = True
-        self.deferred = not tx.used
-        if self.deferred:
+        self.completes_later = not tx.used
+        if self.completes_later:
             self._complete(self.done)
 
     def snooze(self, after: timedelta, reason: str) -> None:
