@@ -119,6 +119,13 @@ class WebhookWriter:
 
     def _write(self, batch: Sequence[Delivery]) -> None:
         try:
+            self._store(batch)
+        except Exception:
+            log.exception("webhook_writer.round_failed", events=len(batch))
+            _on_loop(batch, _refuse, "an error of our own")
+
+    def _store(self, batch: Sequence[Delivery]) -> None:
+        try:
             stored = self._commit(batch)
         except Exception as error:
             if not isinstance(error, Unavailable):

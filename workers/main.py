@@ -45,7 +45,8 @@ class WorkerProcess:
         lease: timedelta = LEASE,
     ) -> None:
         logs.configure(settings.log_format, settings.log_level)
-        queues = tuple(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(","))) or tuple(QUEUES)
+        # Each once: Dramatiq refuses a second actor of one name.
+        queues = tuple(dict.fromkeys(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(",")))) or tuple(QUEUES)
         self._settings = settings
         pool_size = usual_pool(Role.WORKER, settings.worker_threads)
         self._app = build(settings, name="viral worker", pool_size=pool_size, packages=packages)

@@ -225,11 +225,13 @@ class Identity:
         return None if row is None else _row(kind, row)
 
     def mirrored(self, kind: type[Row]) -> list[Row]:
-        """Return the rows of a kind that are not deleted. A row that another program made is not Clerk's before an
+        """Return the rows of a kind that are not deleted. A person whom another program added is not Clerk's before an
         event says so."""
         columns = COLUMNS[kind]
         its = columns[0].table.c
-        query = select(*columns).where(its.deleted_at.is_(None), its.source_updated_at.is_not(None))
+        query = select(*columns).where(its.deleted_at.is_(None))
+        if kind is Person:
+            query = query.where(its.source_updated_at.is_not(None))
         return [_row(kind, row) for row in self._sql.execute(query)]
 
     def newest_people(self, limit: int) -> list[Person]:

@@ -116,8 +116,9 @@ def _return(which: str, *, left: str = "true") -> str:
 UPDATE job_queue
 SET status = CASE WHEN {left} THEN 'pending' ELSE status END,
     scheduled_for = CASE WHEN {left} THEN coalesce(now() + %(wait)s::interval, scheduled_for) ELSE scheduled_for END,
-    wake_at = CASE WHEN %(wait)s::interval > interval '0' THEN now() + %(wait)s::interval END, wake_count = 0,
-    attempts = greatest(attempts - %(uncounted)s, 0), snoozes = least(snoozes, 2147483646) + %(snoozed)s,
+    wake_at = CASE WHEN %(wait)s::interval > interval '0' THEN now() + %(wait)s::interval END,
+    wake_count = CASE WHEN %(wait)s::interval IS NULL THEN wake_count ELSE 0 END,
+    attempts = greatest(attempts - %(uncounted)s, 0), snoozes = least(snoozes, 2147483647 - %(snoozed)s) + %(snoozed)s,
     worker_id = CASE WHEN NOT ({left}) THEN '{NOBODY}'::uuid END,
     lease_token = CASE WHEN NOT ({left}) THEN nextval('job_lease_token') END,
     error_message = %(error_message)s

@@ -450,7 +450,7 @@ def test_a_notifier_that_hangs_delays_no_answer_and_is_given_all_afterwards(post
     assert len(notified) <= 3
 
 
-def test_a_notifier_that_fails_is_no_error_of_the_request_(postgres: Postgres) -> None:
+def test_a_notifier_that_fails_is_no_error_of_the_request(postgres: Postgres) -> None:
     def broken(notifications: Notifications) -> None:
         raise ConnectionError("Redis is down")
 
@@ -462,4 +462,4 @@ def test_a_notifier_that_fails_is_no_error_of_the_request_(postgres: Postgres) -
     with capture_logs() as logs:
         in_a_loop(scenario)
     assert len(postgres.stored()) == 5
-    assert {entry["event"] for entry in logs} == {"batcher.round_failed"}
+    assert {entry["event"] for entry in logs} == {"webhook_writer.round_failed"}

@@ -29,6 +29,7 @@ class UsageLog:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._recording = False
+        self._given_up = False
         self._dropped = 0
         self._batcher = Batcher[Request, None](
             self._write_all, name="usage-writer", limit=MOST_AT_ONCE, most_waiting=MOST_WAITING, linger=EVERY
@@ -53,7 +54,10 @@ class UsageLog:
             self._dropped += 1
 
     def _write_all(self, requests: Sequence[Request]) -> None:
-        for request in self._write(requests):
+        left = requests if self._given_up else self._write(requests)
+        # At the stop one try decides for all that wait: Postgres is away.
+        self._given_up = not self._recording and len(left) == len(requests)
+        for request in left:
             self.record(request)
         if self._dropped:
             log.warning("usage.dropped", requests=self._dropped)

@@ -5,11 +5,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 from sqlalchemy import func, select
+from structlog.testing import capture_logs
 
 from db.ops.requests import Request
 from db.schema.ops import api_usage
-from db.transaction import SYSTEM
-from tests.builders import a_tenant
+from db.transaction import SYSTEM, Database
+from tests.builders import a_tenant, new_id
 from tests.wait import until
 from web.api.usage import UsageLog
 from workers.app import App
@@ -47,3 +48,18 @@ def test_a_tenant_that_is_being_deleted_holds_up_nobody_and_loses_nothing_if_it_
     usage.record(Request(going, "GET /late", 200, 1))
     usage.stop(30)
     assert recorded(app) == 20
+
+
+def test_at_the_stop_a_database_that_is_away_is_asked_once_and_all_that_is_lost_is_counted() -> None:
+    nowhere = Database("postgresql://viral:sekret@127.0.0.1:1/viral", pool_size=1, new_id=new_id)
+    log = UsageLog(nowhere)
+    with capture_logs() as lines:
+        log.start()
+        for _ in range(5_000):
+            log.record(Request(new_id(), "GET /usage", 200, 1))
+        before = len(lines)
+        log.stop()
+    tries = [line for line in lines[before:] if line["event"] == "usage.waits"]
+    assert len(tries) <= 2, "the one under way, and one for all that wait"
+    assert sum(line["requests"] for line in lines if line["event"] == "usage.dropped") == 5_000
+    nowhere.close()

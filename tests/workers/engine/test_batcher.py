@@ -6,7 +6,6 @@ from queue import Full
 
 import pytest
 
-from tests.wait import until
 from workers.engine.batcher import Batcher
 
 
@@ -15,9 +14,10 @@ class Rounds:
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
-        self.go = threading.Event()
+        self.began, self.go = threading.Event(), threading.Event()
 
     def __call__(self, numbers: Sequence[int]) -> list[int]:
+        self.began.set()
         self.go.wait(60)
         self.sizes.append(len(numbers))
         if 13 in numbers:
@@ -34,7 +34,7 @@ def test_what_is_asked_meanwhile_shares_the_next_round(rounds: Rounds) -> None:
     batcher = Batcher(rounds, name="m", limit=100)
     batcher.start()
     first = batcher.submit(0)
-    until(lambda: batcher.waiting == 0, "the first round to begin")
+    assert rounds.began.wait(30)
     others = [batcher.submit(number) for number in range(101, 151)]
     rounds.go.set()
     assert [each.result(30) for each in [first, *others]] == [0, *(2 * number for number in range(101, 151))]
@@ -46,7 +46,7 @@ def test_a_round_is_bounded(rounds: Rounds) -> None:
     batcher = Batcher(rounds, name="m", limit=10)
     batcher.start()
     first = batcher.submit(0)
-    until(lambda: batcher.waiting == 0, "the first round to begin")
+    assert rounds.began.wait(30)
     others = [batcher.submit(number) for number in range(100, 125)]
     rounds.go.set()
     assert [each.result(30) for each in [first, *others]][1:] == [2 * number for number in range(100, 125)]
@@ -58,7 +58,7 @@ def test_a_round_is_bounded_by_what_its_requests_weigh(rounds: Rounds) -> None:
     batcher = Batcher(rounds, name="m", limit=10, weigh=lambda number: number)
     batcher.start()
     first = batcher.submit(0)
-    until(lambda: batcher.waiting == 0, "the first round to begin")
+    assert rounds.began.wait(30)
     others = [batcher.submit(number) for number in (4, 5, 6, 20, 1)]
     rounds.go.set()
     assert [each.result(30) for each in [first, *others]] == [0, 8, 10, 12, 40, 2]
@@ -70,7 +70,7 @@ def test_when_too_many_wait_a_request_is_refused(rounds: Rounds) -> None:
     batcher = Batcher(rounds, name="m", limit=10, most_waiting=2)
     batcher.start()
     batcher.post(0)
-    until(lambda: batcher.waiting == 0, "the first round to begin")
+    assert rounds.began.wait(30)
     batcher.post(1)
     waiting = batcher.submit(2)
     with pytest.raises(Full):
