@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from domain.text.storable import DEEPEST, Unstorable, storable
+
 LONGEST = timedelta(days=3650)
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -94,11 +96,14 @@ def parsed(text: str, name: str, *, hint: str) -> Any:
     """
     subject = f"{name} is " if name else ""
     try:
-        return json.loads(text, parse_constant=_no_number, parse_float=_number)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_number)
+        # How deep Python itself reads depends on its release.
+        storable(value)
+        return value
     except json.JSONDecodeError as error:
         raise typer.BadParameter(f"{subject}not JSON: {error}", param_hint=hint) from None
-    except RecursionError:
-        raise typer.BadParameter(f"{subject}nested too deeply", param_hint=hint) from None
+    except (RecursionError, Unstorable):
+        raise typer.BadParameter(f"{subject}nested too deeply: {DEEPEST} levels are allowed", param_hint=hint) from None
     except NotANumber as error:
         raise typer.BadParameter(f"{subject}not JSON that this system takes: {error}", param_hint=hint) from None
     except ValueError:

@@ -51,10 +51,11 @@ def test_what_a_payload_says_and_postgres_cannot_hold_is_replaced(viral: Shell, 
     ("payload", "why"),
     [
         ("[" * 100_000, "--payload: nested too deeply"),
+        ('{"n": ' + "[" * 300 + "]" * 300 + "}", "--payload: nested too deeply: 200 levels are allowed"),
         (f'{{"count": {"9" * 5000}}}', "--payload: not usable: a number has more than 4,300 digits"),
         ('{"count": NaN}', "NaN is no number"),
     ],
-    ids=["deep", "long number", "no number"],
+    ids=["deep", "deeper than ours", "long number", "no number"],
 )
 def test_a_payload_that_cannot_be_read_is_refused(away: Shell, payload: str, why: str) -> None:
     assert why in away.senseless("jobs", "enqueue", "upkeep.prune", "--payload", payload)
