@@ -78,14 +78,20 @@ def existing(text: str) -> Path:
     return path
 
 
+LISTED = 30
+"""Names that an error lists: other programs may have put jobs on queues of any number of names."""
+
+
 def one_of(choices: Iterable[str], value: str | None, hint: str, noun: str) -> None:
-    """Refuse a value that is none of `choices`; the error lists them.
+    """Refuse a value that is none of `choices`; the error lists them, up to `LISTED`.
 
     Raises:
         typer.BadParameter: it is another one. None is no value, and is let through.
     """
-    if value is not None and value not in list(choices):
-        raise typer.BadParameter(f"no such {noun}; there are {', '.join(choices)}", param_hint=hint)
+    names = list(choices)
+    if value is not None and value not in names:
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        raise typer.BadParameter(f"no such {noun}; there are {', '.join(names[:LISTED])}{more}", param_hint=hint)
 
 
 def parsed(text: str, name: str, *, hint: str) -> Any:
