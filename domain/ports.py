@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -11,6 +12,9 @@ from domain.concepts.generation import ConceptRequest, ConceptResponse
 from domain.concepts.trends import Collected
 from domain.errors import Rejected
 from domain.identity.people import Membership, Organization, Person
+from domain.videos.media import Drawn, Probe
+from domain.videos.script import Script
+from domain.videos.submissions import ClipOrder, ClipStatus, Lookup, Submission
 
 
 class TrendCollector(Protocol):
@@ -116,11 +120,103 @@ class Order:
     cancel_url: str
 
 
+class ClipProvider(Protocol):
+    """A model provider that makes clips for money."""
+
+    def submit(self, order: ClipOrder, key: str) -> Submission:
+        """Order one clip, with at most one request on the wire, and say what became of it. `key` is this submission's
+        own; a provider that takes labels gets it, so that `look` can find the clip again."""
+
+    def look(self, key: str) -> Lookup:
+        """Return whether the submission of this key was taken; `Unknown` if the provider cannot tell.
+
+        Raises:
+            Unavailable: it does not answer now.
+        """
+
+    def poll(self, provider_job_id: str) -> ClipStatus:
+        """Return how it is doing; a fresh address each time it has succeeded.
+
+        Raises:
+            Unavailable: it does not answer now, which says nothing of the clip.
+            ProviderRefused: it knows no such job.
+        """
+
+    def fetch(self, url: str, target: Path, *, most_bytes: int, watch: "Watch") -> bytes:
+        """Copy the clip to a file while it comes, and return its SHA-256. The address must be https and public, or of
+        the provider's own configured host.
+
+        Raises:
+            Unavailable: it broke off, is too slow, or the address has expired; asking again may help.
+            MediaUnusable: it is larger than `most_bytes`.
+        """
+
+    def cancel(self, provider_job_id: str) -> bool:
+        """Ask that it be stopped; False if the provider has no way to do that.
+
+        Raises:
+            Unavailable: it does not answer now.
+        """
+
+
+Watch = Callable[[float], object]
+"""Called every half second or so by long work, with the fraction that is done; what it raises ends the work at once."""
+
+
+class Studio(Protocol):
+    """Draws and looks at video files with this machine's processor. Each call may raise StudioUnavailable."""
+
+    def storyboard(self, script: Script, target: Path, *, watch: Watch, clips: Mapping[int, Path] = ...) -> Drawn:
+        """Draw the script as a video file; the same script gives the same bytes. `clips` replace the slides of these
+        segments (by their number from 0), as far as they last."""
+
+    def probe(self, path: Path, *, watch: Watch, deep: bool = False) -> Probe:
+        """Look at a file; `deep` also looks for pictures and sound that are not there.
+
+        Raises:
+            MediaUnusable: it is no video that can be read.
+        """
+
+    def thumbnail(self, path: Path, target: Path, *, at: float, watch: Watch) -> None:
+        """Write the picture at `at` seconds as a JPEG."""
+
+
+class MediaStore(Protocol):
+    """Keeps files by key, for as long as something uses them. Each call may raise StoreUnavailable."""
+
+    def put(self, key: str, source: Path, *, content_type: str) -> None:
+        """Keep the file; if it is kept already, do nothing."""
+
+    def get(self, key: str, target: Path, *, watch: Watch) -> None:
+        """Copy a kept file to `target`.
+
+        Raises:
+            MediaMissing: nothing is kept under this key.
+        """
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` to before `end`.
+
+        Raises:
+            MediaMissing: nothing is kept under this key.
+        """
+
+    def delete(self, key: str) -> None:
+        """Keep it no longer; if it is not there, do nothing."""
+
+    def address(self, key: str, *, content_type: str, lifetime: timedelta) -> str:
+        """Return an address at which anybody can read it for so long."""
+
+    def upload_address(self, key: str, *, content_type: str, lifetime: timedelta) -> str | None:
+        """Return an address that anybody can put the file to for so long; None where uploads come through us."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both);
     `writers` are the generators by name, the usual one first.
     `clerk_instance` is the id of our Clerk instance, if set; `people` None where there is no key to ask Clerk with.
+    `clips` are the providers that there is a key for, by the name that `video_providers` has.
 
     The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
@@ -128,6 +224,9 @@ class Ports:
     prices: PriceBook
     trends: TrendCollector
     writers: Mapping[str, ConceptWriter]
+    clips: Mapping[str, ClipProvider]
+    studio: Studio
+    media: MediaStore
     livemode: bool | None = None
     clerk_instance: str | None = None
     people: IdentityRecords | None = None

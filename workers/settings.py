@@ -79,6 +79,22 @@ class Settings(BaseSettings):
     anthropic_api_key: ApiKey | None = None
     anthropic_base_url: Https = ""
 
+    runwayml_api_secret: ApiKey | None = None
+    runwayml_base_url: Https = ""
+    gemini_api_key: ApiKey | None = None
+    gemini_base_url: Https = ""
+    luma_agents_api_key: ApiKey | None = None
+    luma_agents_base_url: Https = ""
+
+    ffmpeg_bin: Path | None = None
+    ffprobe_bin: Path | None = None
+    fonts_dir: Path | None = None
+
+    media_dir: Path | None = None
+    s3_bucket: str = ""
+    s3_endpoint_url: Https = ""
+    cdn_base_url: Https = ""
+
     outbound_private_hosts: HostNames = ()
     """Hosts that outbound calls may reach at private addresses: a gateway in one's own network."""
 

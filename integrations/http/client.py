@@ -21,7 +21,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import orjson
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from domain.errors import Unavailable
 from integrations.http.addresses import Lookup
@@ -299,7 +299,7 @@ def _wait(state: RetryCallState) -> float:
     retry_after = getattr(error, "retry_after", None)
     if isinstance(retry_after, timedelta):
         return max(0.0, retry_after.total_seconds())
-    return float(wait_exponential_jitter(multiplier=0.2, max=2, jitter=0.2)(state))
+    return float(wait_exponential(multiplier=0.2, max=2)(state) + wait_random(0, 0.2)(state))
 
 
 def _retry_after(value: str | None) -> timedelta | None:

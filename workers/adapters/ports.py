@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from db.transaction import Database
 from domain.concepts.generation import LOCAL_GRAMMAR
 from domain.concepts.grammar import LocalGrammar
-from domain.ports import ConceptWriter, Ports
+from domain.ports import ClipProvider, ConceptWriter, MediaStore, Ports, Studio
 from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelWriter
 from workers.runtime.version import VERSION
 from workers.settings import Settings
@@ -40,6 +40,9 @@ def open_ports(settings: Settings, db: Database) -> Ports:
         prices=settings.prices,
         trends=lazy(partial(_trends, settings, db)),
         writers=writers | {LOCAL_GRAMMAR: LocalGrammar()},
+        clips=_clips(settings),
+        studio=lazy(partial(_studio, settings)),
+        media=lazy(partial(_media, settings)),
         livemode=settings.stripe_livemode,
         clerk_instance=settings.clerk_instance_id,
         people=clerk,
@@ -88,6 +91,53 @@ def _language_models(settings: Settings, key: str) -> "LanguageModels":
 
     base, private = settings.anthropic_base_url, settings.outbound_private_hosts
     return LanguageModels(anthropic_key=key, anthropic_base_url=base, private_hosts=private)
+
+
+def _clips(settings: Settings) -> dict[str, ClipProvider]:
+    """Return the providers of clips that there is a key for."""
+    made: dict[str, Callable[[], ClipProvider]] = {}
+    if settings.runwayml_api_secret:
+        made["runway"] = partial(_runway, settings, settings.runwayml_api_secret.get_secret_value())
+    if settings.gemini_api_key:
+        made["google"] = partial(_google, settings, settings.gemini_api_key.get_secret_value())
+    if settings.luma_agents_api_key:
+        made["luma"] = partial(_luma, settings, settings.luma_agents_api_key.get_secret_value())
+    return {name: lazy(make) for name, make in made.items()}
+
+
+def _runway(settings: Settings, key: str) -> ClipProvider:
+    from integrations.video.runway import Runway  # noqa: PLC0415 - see the module's first lines
+
+    return Runway(key, base_url=settings.runwayml_base_url, private_hosts=settings.outbound_private_hosts)
+
+
+def _google(settings: Settings, key: str) -> ClipProvider:
+    from integrations.video.google import Omni  # noqa: PLC0415 - see the module's first lines
+
+    return Omni(key, base_url=settings.gemini_base_url, private_hosts=settings.outbound_private_hosts)
+
+
+def _luma(settings: Settings, key: str) -> ClipProvider:
+    from integrations.video.luma import Luma  # noqa: PLC0415 - see the module's first lines
+
+    return Luma(key, base_url=settings.luma_agents_base_url, private_hosts=settings.outbound_private_hosts)
+
+
+def _studio(settings: Settings) -> Studio:
+    from integrations.studio.studio import FfmpegStudio  # noqa: PLC0415 - see the module's first lines
+
+    return FfmpegStudio(ffmpeg=settings.ffmpeg_bin, ffprobe=settings.ffprobe_bin, fonts=settings.fonts_dir)
+
+
+def _media(settings: Settings) -> MediaStore:
+    from integrations.store.store import open_store  # noqa: PLC0415 - see the module's first lines
+
+    return open_store(
+        folder=settings.media_dir or settings.viral_home / "media",
+        bucket=settings.s3_bucket,
+        endpoint=settings.s3_endpoint_url,
+        cdn=settings.cdn_base_url,
+    )
 
 
 def _trends(settings: Settings, db: Database) -> "Collector":

@@ -1,0 +1,118 @@
+"""A submission is one paid request for a clip: what is ordered, what the provider's answer means, and how it goes on.
+
+Each submission is a row of `provider_jobs` and goes `intended → submitted → running → succeeded | failed | cancelled`;
+`refused` if the provider never took it, and `unconfirmed` if nobody can tell whether it did. Answers are values and not
+errors: an answer that is not kept would be asked for, and paid for, again.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+
+class SubmissionState(StrEnum):
+    INTENDED = "intended"
+    SUBMITTED = "submitted"
+    RUNNING = "running"
+    UNCONFIRMED = "unconfirmed"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+
+
+OPEN = (
+    SubmissionState.INTENDED,
+    SubmissionState.SUBMITTED,
+    SubmissionState.RUNNING,
+    SubmissionState.UNCONFIRMED,
+)
+"""States that reserve money. A video has at most one open submission."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipOrder:
+    """A request for one clip. `seconds` is one of the lengths that the model makes; `resolution` is in the model's own
+    words (`1080p`, `720:1280`)."""
+
+    model: str
+    prompt: str
+    seconds: int
+    resolution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the order. `estimated_usd` is the most that it may cost, if the provider says so."""
+
+    provider_job_id: str
+    estimated_usd: Decimal | None = None
+
+
+class RefusalKind(StrEnum):
+    """PROMPT: no such prompt, here and now (moderation). REQUEST: our key, our credit, a model or a value that it does
+    not know. BUSY: not now: a limit, an overload announced before the order was read, no connection."""
+
+    PROMPT = "prompt"
+    REQUEST = "request"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider certainly did not take the order: nothing is charged, and another may be asked."""
+
+    kind: RefusalKind
+    code: str
+    reason: str
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The order was sent, and nobody can tell whether it was taken: it counts as paid until a person decides."""
+
+    reason: str
+
+
+Submission = Accepted | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The provider says that it has no such job."""
+
+
+Lookup = Accepted | Absent | Unknown
+
+
+class ClipState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class ClipStatus:
+    """How a submission is doing, as the provider tells it. `percent` and `queue` (the place in the provider's queue)
+    are None where it does not say; `final_usd` is what was charged, once it has ended and the provider says so; `url`
+    is where the clip is copied from, only while `succeeded`; it is never stored.
+
+    `refused_prompt`: it failed because of what was asked for, and will at this provider every time.
+    """
+
+    state: ClipState
+    percent: int | None = None
+    queue: int | None = None
+    final_usd: Decimal | None = None
+    url: str | None = None
+    code: str | None = None
+    reason: str | None = None
+    refused_prompt: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return self.state in (ClipState.SUCCEEDED, ClipState.FAILED, ClipState.CANCELLED)
