@@ -21,6 +21,8 @@ class ApiScope(StrEnum):
     KEYS_WRITE = "keys:write"
     GENERATIONS_READ = "generations:read"
     GENERATIONS_WRITE = "generations:write"
+    VIDEOS_READ = "videos:read"
+    VIDEOS_WRITE = "videos:write"
 
 
 SCOPES: Mapping[ApiScope, str] = MappingProxyType(
@@ -30,6 +32,8 @@ SCOPES: Mapping[ApiScope, str] = MappingProxyType(
         ApiScope.KEYS_WRITE: "list, make and revoke API keys",
         ApiScope.GENERATIONS_READ: "see generations, their jobs and analytics",
         ApiScope.GENERATIONS_WRITE: "generate concepts, keep, delete and rate them",
+        ApiScope.VIDEOS_READ: "see videos, media, what rendering would cost and what is left of its budget",
+        ApiScope.VIDEOS_WRITE: "render and cancel videos within the month's budget, upload media",
     }
 )
 ADMINS_ONLY = frozenset({ApiScope.BILLING_WRITE, ApiScope.KEYS_WRITE})
