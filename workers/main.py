@@ -18,8 +18,9 @@ from domain.ops.connections import Role, usual_pool
 from workers.app import build
 from workers.engine.broker import SortedSetBroker
 from workers.engine.heartbeat import INTERVAL, LEASE, Heartbeat
-from workers.engine.queues import QUEUES, declare_actors, notifications_key
+from workers.engine.queues import QUEUES, declare_actors, notifications_key, render_limit
 from workers.runtime import logs
+from workers.runtime.cores import usable_cores
 from workers.runtime.startup import when_served
 from workers.settings import Settings, load
 
@@ -59,7 +60,14 @@ class WorkerProcess:
             interval=interval,
             lease=lease,
         )
-        self.broker = SortedSetBroker(settings.redis_url, {queue: notifications_key(queue) for queue in queues})
+        self.broker = SortedSetBroker(
+            settings.redis_url,
+            {queue: notifications_key(queue) for queue in queues},
+            {
+                "render": settings.render_at_once
+                or render_limit(usable_cores(), processes=settings.worker_processes, threads=settings.worker_threads)
+            },
+        )
         declare_actors(self.broker, queues, self._runner.run, self._runner.batch_size)
 
     def run(self, asked_to_stop: SimpleQueue[Any]) -> None:

@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     worker_processes: int = Field(default=PROCESSES, ge=1, le=64)
     worker_threads: int = Field(default=THREADS, ge=1, le=256)
     worker_grace_seconds: int = Field(default=20, ge=1, le=3600)
+    render_at_once: int = Field(default=0, ge=0, le=64)
+    """Videos that one worker process draws at once; 0: its share of the cores."""
 
     # A rule over several settings is checked at the last of them: `data` has the valid ones before it.
 

@@ -27,6 +27,8 @@ BLOCK_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 """Between attempts to reach a Redis that is away."""
 
+NO_LIMITS: Mapping[str, int] = {}
+
 
 class BatchSize(Middleware):
     """Adds an option to actors: `batch_size` is called for the number of ids that the next message should have."""
@@ -37,12 +39,16 @@ class BatchSize(Middleware):
 
 
 class SortedSetBroker(Broker):
-    """`keys` are the Redis keys of the queues, by name; the only argument of a message is a list of ids."""
+    """`keys` are the Redis keys of the queues, by name; the only argument of a message is a list of ids.
 
-    def __init__(self, url: str, keys: Mapping[str, str]) -> None:
+    `limits` are how many messages of a queue this process holds at most, if that is fewer than it has threads.
+    """
+
+    def __init__(self, url: str, keys: Mapping[str, str], limits: Mapping[str, int] = NO_LIMITS) -> None:
         super().__init__(middleware=[BatchSize()])
         self._client = connect(url, patience=BLOCK_SECONDS + 1, used_for="taking jobs")
         self._keys = keys
+        self._limits = limits
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
@@ -73,7 +79,9 @@ class SortedSetBroker(Broker):
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]
         # Dramatiq asks for two messages a thread; what is held here, no other process can take.
-        return SortedSetConsumer(self, self._client, self.actors[queue_name], max(1, prefetch // 2))
+        most = max(1, prefetch // 2)
+        held = min(most, self._limits.get(queue_name, most))
+        return SortedSetConsumer(self, self._client, self.actors[queue_name], held)
 
     def close(self) -> None:
         self._client.close()

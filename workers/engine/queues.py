@@ -5,9 +5,20 @@ from functools import partial
 
 import dramatiq
 
-QUEUES = {"events": 100, "default": 100, "llm": 1, "media": 1, "social": 1}
+QUEUES = {"events": 100, "default": 100, "llm": 1, "media": 1, "render": 1, "social": 1}
 """The queues, named by what their jobs wait for, and how many jobs a thread may take at once. Jobs that wait for the
-outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred."""
+outside are taken one by one; those that wait for nothing but Postgres are cheaper by the hundred.
+
+The jobs of `media` wait for other people's servers and stores, those of `render` for this machine's cores: a process
+runs only a few of them at once (`render_limit`)."""
+
+
+def render_limit(cores: int, *, processes: int, threads: int) -> int:
+    """Return how many jobs of `render` one worker process runs at once, if so many processes share so many cores.
+
+    They never take its last thread: jobs of other queues begin while videos are drawn.
+    """
+    return max(1, min(cores // processes, threads - 1))
 
 
 def notifications_key(queue: str) -> str:

@@ -10,6 +10,8 @@ import pytest
 from dramatiq import Worker
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.errors import QueueNotFound
+from hypothesis import given
+from hypothesis import strategies as st
 
 from db.queue.dispatch import PRIORITY_STEP
 from db.queue.notifications import Notifications
@@ -22,7 +24,7 @@ from workers.engine.broker import BatchSize, SortedSetBroker
 from workers.engine.heartbeat import LEASE
 from workers.engine.job import Context, job
 from workers.engine.notifier import Notifier
-from workers.engine.queues import QUEUES, declare_actors, notifications_key
+from workers.engine.queues import QUEUES, declare_actors, notifications_key, render_limit
 from workers.runtime.redis_client import connect
 
 
@@ -151,6 +153,70 @@ def test_an_outage_is_waited_out(servers: Servers, redis_url: str, notifier: Not
         notified = ids(1)
         until(lambda: notifier.notify(notifications(notified)), "the notifier to reconnect")
         until(lambda: notified[0] in listener.received, "the notification to be received again")
+
+
+class Drawing:
+    """One process with four threads, of which a few draw (`render`) until they are let go on."""
+
+    def __init__(self, url: str, *, at_once: int) -> None:
+        self.drawing = 0
+        self.most = 0
+        self.drawn = 0
+        self.others = 0
+        self.go_on = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        queues = ("default", "render")
+        broker = SortedSetBroker(url, {queue: notifications_key(queue) for queue in queues}, {"render": at_once})
+        declare_actors(broker, queues, self._run, lambda queue: 1)
+        self.broker = broker
+        self.worker = Worker(broker, worker_threads=4, worker_timeout=100)
+
+    def _run(self, queue: str, job_ids: list[str]) -> None:
+        if queue == "default":
+            with self._lock:
+                self.others += 1
+            return
+        with self._lock:
+            self.drawing += 1
+            self.most = max(self.most, self.drawing)
+        self.go_on.acquire(timeout=60)
+        with self._lock:
+            self.drawing -= 1
+            self.drawn += 1
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_few_draw_at_once_in_each_process_and_other_queues_go_on(
+    redis_url: str, notifier: Notifier, at_once: int
+) -> None:
+    """Forty videos, two processes. What a process does not draw it leaves in Redis, for whoever has room."""
+    processes = [Drawing(redis_url, at_once=at_once) for _ in range(2)]
+    notifier.notify(notifications(ids(40), "render"))
+    for process in processes:
+        process.worker.start()
+    try:
+        until(lambda: all(process.drawing == at_once for process in processes), "each process to draw")
+        for _ in range(5):
+            before = sum(process.others for process in processes)
+            notifier.notify(notifications(ids(20)))
+            until(lambda: sum(process.others for process in processes) == before + 20, "other jobs to run")  # noqa: B023
+        assert notifier.waiting(["render"]) == {"render": 40 - 2 * at_once}
+        for process in processes:
+            process.go_on.release(40)
+        until(lambda: sum(process.drawn for process in processes) == 40, "all to be drawn")
+    finally:
+        for process in processes:
+            process.go_on.release(40)
+            process.worker.stop(timeout=60_000)
+            process.broker.close()
+    assert [process.most for process in processes] == [at_once, at_once]
+
+
+@given(cores=st.integers(1, 256), processes=st.integers(1, 64), threads=st.integers(1, 256))
+def test_all_processes_together_draw_no_more_than_there_are_cores(cores: int, processes: int, threads: int) -> None:
+    limit = render_limit(cores, processes=processes, threads=threads)
+    assert limit == 1 or limit * processes <= cores
+    assert limit < threads or limit == threads == 1
 
 
 def test_a_queue_without_an_actor_is_not_consumed(redis_url: str) -> None:
