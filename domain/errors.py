@@ -60,6 +60,30 @@ class UnknownGeneration(Rejected):
     """No generation has this id."""
 
 
+class UnknownConcept(Rejected):
+    """No concept is addressed like this, or several are."""
+
+
+class UnknownVideo(Rejected):
+    """No video has this id."""
+
+
+class UnknownMedia(Rejected):
+    """No media file has this id."""
+
+
+class ClipProviderUnusable(Rejected):
+    """The provider of clips cannot be used now: it is not known, has no key, is disabled or gone; the text says why."""
+
+
+class BudgetExceeded(Rejected):
+    """The money that is left this month is less than the video may cost; `details` are the figures."""
+
+    def __init__(self, message: str, details: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.details = details
+
+
 class StillUsed(Rejected):
     """Something else refers to the row that was to be deleted."""
 

@@ -83,13 +83,16 @@ def request(
     provider: str = "storyboard",
     layout: str | None = None,
     again: bool = False,
+    key: str | None = None,
 ) -> Row:
     """Ask for a video of a concept, or of a media file of one's own, and return its row.
 
     A video of the same concept that is being made, or is complete, is returned instead (`existing` is true then),
     unless a complete one is to be made `again`. `provider` is "storyboard", "auto", or a name of `video_providers`.
+    The same `key` brings back the video of its first request for 24 hours (the job's unique key: `request:KEY`).
 
     Raises:
+        Conflict: the key was sent with another request before (IDEMPOTENCY_KEY_REUSED).
         UnknownGeneration, UnknownConcept, UnknownMedia: there is no such thing.
         ScriptUnusable: the concept cannot be rendered.
         BudgetExceeded: the month's money is not enough.
