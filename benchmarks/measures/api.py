@@ -17,7 +17,7 @@ from benchmarks.systems import OURS
 from db.concepts.generations import PageCursor
 from db.security import seeing_all_tenants
 from domain.identity.access import KEY_BYTES, new_key
-from web.api.generations import encode_cursor
+from web.api.cursors import encode_cursor
 
 DATABASE = "bench_api"
 

@@ -1,7 +1,5 @@
 """`/api/generate`, `/api/history`, `/api/generations` and `/api/analytics`: ask for concepts, and read those made."""
 
-import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any
@@ -17,6 +15,7 @@ from domain.identity.access import ApiScope, Caller
 from domain.ports import choose
 from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
+from web.api.cursors import LONGEST, decode_cursor, encode_cursor
 from web.api.jobs import Job, own_job
 from web.api.validation import Moment, RequestBody
 from web.error_responses import ApiError, documented, not_found
@@ -83,7 +82,7 @@ class HistoryQuery(RequestBody):
     model_config = ConfigDict(strict=False)  # an address has nothing but texts
 
     limit: int = Field(20, ge=1, le=100)
-    cursor: str | None = Field(None, max_length=200, description="`next` of the page before.")
+    cursor: str | None = Field(None, max_length=LONGEST, description="`next` of the page before.")
     search: str | None = Field(
         None, max_length=200, description="Part of a title, caption, hashtag, trend or its source, in any case."
     )
@@ -177,7 +176,7 @@ def history(caller: Reader, app: Running, query: Annotated[HistoryQuery, Query()
         page = tx.generations.history(
             caller.tenant_id,
             limit=query.limit,
-            after=None if query.cursor is None else _decode_cursor(query.cursor),
+            after=None if query.cursor is None else PageCursor(*decode_cursor(query.cursor)),
             favorites=query.favorites,
             search=query.search,
             since=query.since,
@@ -258,18 +257,3 @@ def _job_of(tx: Tx, tenant_id: UUID, key: str, body: GenerateRequest) -> UUID | 
 
 def _arguments(payload: Mapping[str, Any]) -> tuple[Any, Any]:
     return payload.get("count"), payload.get("generator")
-
-
-def encode_cursor(cursor: PageCursor) -> str:
-    return urlsafe_b64encode(json.dumps([cursor.date.isoformat(), str(cursor.id)]).encode()).decode().rstrip("=")
-
-
-def _decode_cursor(text: str) -> PageCursor:
-    try:
-        moment, generation_id = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        cursor = PageCursor(datetime.fromisoformat(moment), UUID(generation_id))
-        if cursor.date.tzinfo is None:
-            raise ValueError("a moment has an offset")
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ApiError(422, "cursor: not one of ours; begin without it", "INVALID") from error
-    return cursor
