@@ -65,6 +65,7 @@ from db.queue.workers import Workers
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.tenants.quota import Quotas
 from db.tenants.tenants import Tenants
+from db.videos.media import MediaFiles
 from domain.errors import TenantContextNotSet
 
 
@@ -303,6 +304,7 @@ class Tx:
     tenants = _on_sql(Tenants)
     generations = _on_sql(Generations)
     learning = _on_sql(Learning)
+    media = _on_sql(MediaFiles)
     dexie = _on_sql(Dexie)
 
 

@@ -202,13 +202,28 @@ class MediaStore(Protocol):
         """
 
     def delete(self, key: str) -> None:
-        """Keep it no longer; if it is not there, do nothing."""
+        """Keep it no longer; if it is not there, do nothing. It takes seconds at most: see `db/videos/media.py`."""
 
     def address(self, key: str, *, content_type: str, lifetime: timedelta) -> str:
         """Return an address at which anybody can read it for so long."""
 
-    def upload_address(self, key: str, *, content_type: str, lifetime: timedelta) -> str | None:
-        """Return an address that anybody can put the file to for so long; None where uploads come through us."""
+    def upload(self, key: str, *, bytes: int, content_type: str, lifetime: timedelta) -> "UploadAddress | None":
+        """Return where anybody can put this one file for so long; None where uploads come through us."""
+
+    def incoming(self) -> Path:
+        """Return a folder for files on their way here, on the store's own disk if it has one: a file that is put from
+        there is not copied again."""
+
+    def sweep(self, before: datetime) -> int:
+        """Delete what was left on its way since before then, and return how many files that was."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadAddress:
+    """An address for one PUT. The store refuses a body without these headers, or one that they do not describe."""
+
+    url: str
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)

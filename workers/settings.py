@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     redis_url: RedisUrl = Field(default="", repr=False)
     host: Host = ""
     port: int = Field(default=8000, ge=0, le=65535)
+    public_url: Https = ""
+    """Where others reach the web server; without it, only programs on this machine do."""
 
     stripe_livemode: bool | None = None
     stripe_secret_key: StripeKey = SecretStr("")
@@ -94,6 +96,8 @@ class Settings(BaseSettings):
     s3_bucket: str = ""
     s3_endpoint_url: Https = ""
     cdn_base_url: Https = ""
+    media_most_bytes: int = Field(default=1024**3, ge=1024**2, le=64 * 1024**3)
+    """The largest file that can be uploaded through us."""
 
     outbound_private_hosts: HostNames = ()
     """Hosts that outbound calls may reach at private addresses: a gateway in one's own network."""

@@ -1,7 +1,10 @@
 """Media files: where they are kept, and what a probe found in them."""
 
+import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.errors import Rejected, Unavailable
@@ -20,6 +23,14 @@ CONTENT_TYPES = {
     "png": "image/png",
 }
 """The content type of each file extension that is kept."""
+
+HEAD = 64
+"""Bytes of a file's beginning that `extension_of` looks at."""
+
+KEY = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}/[0-9a-f]{{64}}\.({'|'.join(CONTENT_TYPES)})")
+
+STILLS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"M4A ", b"M4B ", b"crx ")
+"""Brands of files that are boxed like MP4 and are pictures or sound."""
 
 
 class MediaUnusable(Rejected):
@@ -41,6 +52,58 @@ class StudioUnavailable(Unavailable):
 def object_key(tenant_id: UUID, sha256: bytes, extension: str) -> str:
     """Return where the file of this content is kept: each tenant has its own copy."""
     return f"{tenant_id}/{sha256.hex()}.{extension}"
+
+
+def is_key(text: str) -> bool:
+    """Return whether the text is a key as `object_key` makes them: nothing else is ever opened."""
+    return KEY.fullmatch(text) is not None
+
+
+def kind_of(extension: str) -> MediaKind:
+    return MediaKind(CONTENT_TYPES[extension].partition("/")[0])
+
+
+def extension_of(head: bytes) -> str | None:
+    """Return the extension of a file that begins like this; None if it is no video or picture that is kept here."""
+    if head[4:8] == b"ftyp":
+        return "mov" if head[8:12] == b"qt  " else "mp4" if head[8:12] not in STILLS else None
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):  # QuickTime, from before there was `ftyp`
+        return "mov"
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return "webm" if b"webm" in head else None  # Matroska begins like it
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    return "png" if head.startswith(b"\x89PNG\r\n\x1a\n") else None
+
+
+class MediaCursor(NamedTuple):
+    """The last file of a page of the list."""
+
+    created_at: datetime
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One file of a tenant. `stored_at` is None while it is on its way to the store: it must not be used yet."""
+
+    id: UUID
+    tenant_id: UUID
+    sha256: bytes
+    bytes: int
+    kind: str
+    extension: str
+    stored_at: datetime | None
+    created_at: datetime
+    last_used_at: datetime
+
+    @property
+    def key(self) -> str:
+        return object_key(self.tenant_id, self.sha256, self.extension)
+
+    @property
+    def content_type(self) -> str:
+        return CONTENT_TYPES.get(self.extension, "application/octet-stream")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -111,11 +111,13 @@ def _value(table: Table, column: Column[Any]) -> Any:
         str: f"x{uuid4().hex}",
         int: 1,
         Decimal: 1,
-        bytes: uuid4().bytes,
+        bytes: uuid4().bytes * 2,  # a SHA-256 has 32
         list: [],
         object: {},
         UUID: uuid4(),
         datetime: MOMENT,
+        date: MOMENT.date(),
+        timedelta: timedelta(minutes=1),
     }
     return kinds[column.type.python_type]
 

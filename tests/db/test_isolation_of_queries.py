@@ -145,6 +145,7 @@ def test_without_row_level_security_a_query_for_one_tenant_stays_with_that_tenan
 
 
 NAMED_OUTSIDE = {
+    "provider_jobs_bought_idx",
     "tenants_stripe_customer_id_key",
     "users_clerk_id_key",
     "api_keys_key_hash_key",

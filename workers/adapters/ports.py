@@ -137,6 +137,7 @@ def _media(settings: Settings) -> MediaStore:
         bucket=settings.s3_bucket,
         endpoint=settings.s3_endpoint_url,
         cdn=settings.cdn_base_url,
+        web=settings.public_url or settings.web_url,
     )
 
 

@@ -1,0 +1,206 @@
+"""Keeps files in a folder of this machine, and signs the addresses at which our web server hands them out.
+
+A file gets its name when all of it is on the disk: it is written beside, in `.incoming`, and renamed. The secret that
+signs lives in the folder too, so whoever sees the same files signs with the same secret, and nothing has to be set.
+"""
+
+import errno
+import hmac
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlencode
+
+from domain.ports import UploadAddress, Watch
+from domain.videos.media import MediaMissing, StoreUnavailable, is_key
+
+INCOMING = ".incoming"
+SECRET = ".secret"  # noqa: S105 - the name of its file
+SECRET_BYTES = 32
+PIECE = 1024 * 1024
+FULL = {errno.ENOSPC: "there is no space left", errno.EDQUOT: "the quota of its disk is used up"}
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """An open file of the store."""
+
+    file: BinaryIO
+    size: int
+
+
+class FolderStore:
+    """`web` is where our web server is reached (or a CDN before it). `clock` is Unix seconds."""
+
+    def __init__(self, folder: Path, *, web: str, clock: Callable[[], float] = time.time) -> None:
+        self.folder = folder
+        self._web = web.rstrip("/")
+        self._clock = clock
+        self._secret = b""
+
+    def put(self, key: str, source: Path, *, content_type: str) -> None:
+        """Keep the file; one that is in `incoming` is not copied again."""
+        target = self._path(key)
+        with _in_words():
+            if _size(target) == source.stat().st_size:
+                _sync(target.parent)  # whoever put it may not have got so far
+                return
+            target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            written = self.incoming() / f"{secrets.token_hex(16)}.part"
+            try:
+                if source.parent != written.parent or not _linked(source, written):
+                    with source.open("rb") as read, written.open("xb") as out:
+                        shutil.copyfileobj(read, out, PIECE)
+                _sync(written)
+                written.replace(target)
+            finally:
+                written.unlink(missing_ok=True)
+            _sync(target.parent)
+            _sync(self.folder)
+
+    def get(self, key: str, target: Path, *, watch: Watch) -> None:
+        kept = self.open(key)
+        done = 0
+        with _in_words("the folder that a file is copied to"), kept.file, target.open("wb") as out:
+            while piece := kept.file.read(PIECE):
+                out.write(piece)
+                done += len(piece)
+                watch(done / max(kept.size, 1))
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        with self.open(key).file as file, _in_words():
+            file.seek(start)
+            left = end - start
+            while left > 0 and (piece := file.read(min(left, PIECE))):
+                left -= len(piece)
+                yield piece
+
+    def open(self, key: str) -> KeptFile:
+        """Open a file for reading.
+
+        Raises:
+            MediaMissing: nothing is kept under this key.
+        """
+        path = self._path(key)
+        with _in_words():
+            try:
+                file = path.open("rb")
+            except FileNotFoundError:
+                raise MediaMissing(f"the media store has no {key}") from None
+            return KeptFile(file, os.fstat(file.fileno()).st_size)
+
+    def delete(self, key: str) -> None:
+        with _in_words():
+            self._path(key).unlink(missing_ok=True)
+
+    def address(self, key: str, *, content_type: str, lifetime: timedelta) -> str:
+        self._path(key)
+        expires = int(self._clock() + lifetime.total_seconds())
+        query = urlencode({"expires": expires, "signature": self._signature(key, str(expires))})
+        return f"{self._web}/media/{key}?{query}"
+
+    def upload(self, key: str, *, bytes: int, content_type: str, lifetime: timedelta) -> UploadAddress | None:
+        return None
+
+    def is_signed(self, key: str, expires: str, signature: str) -> bool:
+        """Return whether we signed this address; one that has expired was signed too."""
+        expected = self._signature(key, expires)
+        return signature.isascii() and hmac.compare_digest(signature, expected)
+
+    def incoming(self) -> Path:
+        with _in_words():
+            folder = self.folder / INCOMING
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return folder
+
+    def sweep(self, before: datetime) -> int:
+        swept = 0
+        with _in_words():
+            for left in self.incoming().iterdir():
+                with suppress(FileNotFoundError):  # it has arrived
+                    if left.stat().st_mtime < before.timestamp():
+                        left.unlink()
+                        swept += 1
+        return swept
+
+    def _path(self, key: str) -> Path:
+        if not is_key(key):
+            raise MediaMissing("this is no key of a media file")
+        return self.folder / key
+
+    def _signature(self, key: str, expires: str) -> str:
+        return hmac.new(self.secret(), f"{key}\n{expires}".encode(), sha256).hexdigest()
+
+    def secret(self) -> bytes:
+        """Return the secret of the folder; whoever asks first makes it, and all others find that one."""
+        if not self._secret:
+            with _in_words():
+                path = self.folder / SECRET
+                if not path.exists():
+                    self._make_secret(path)
+                self._secret = path.read_bytes()
+        return self._secret
+
+    def _make_secret(self, path: Path) -> None:
+        made = self.incoming() / f"{secrets.token_hex(16)}.part"
+        try:
+            descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(SECRET_BYTES))
+            _sync(made)
+            with suppress(FileExistsError):  # another process was first
+                path.hardlink_to(made)
+            _sync(self.folder)
+        finally:
+            made.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Give the file another name, if its disk can."""
+    try:
+        target.hardlink_to(source)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has the file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _in_words(what: str = "the media store") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StoreUnavailable(f"{what} is full: {FULL[error.errno]}") from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StoreUnavailable(f"{what} cannot be written: {_why(error)}") from error
+        raise StoreUnavailable(f"{what} does not work: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
