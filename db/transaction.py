@@ -65,7 +65,11 @@ from db.queue.workers import Workers
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
 from db.tenants.quota import Quotas
 from db.tenants.tenants import Tenants
+from db.videos.budgets import VideoBudgets
 from db.videos.media import MediaFiles
+from db.videos.providers import VideoProviders
+from db.videos.submissions import Submissions
+from db.videos.videos import Videos
 from domain.errors import TenantContextNotSet
 
 
@@ -297,6 +301,10 @@ class Tx:
     trends = _on_driver(TrendSources)
     health = _on_driver(Health)
     requests = _on_driver(Requests)
+    videos = _on_driver(Videos)
+    submissions = _on_driver(Submissions)
+    video_budgets = _on_driver(VideoBudgets)
+    video_providers = _on_driver(VideoProviders)
     access = _on_sql(Access)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)

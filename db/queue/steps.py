@@ -49,6 +49,11 @@ class Steps:
         with self._driver.cursor(row_factory=class_row(Step)) as cursor:
             return cursor.execute(query, (not new, job_id, step)).fetchall()[0]
 
+    def begun(self, job_id: UUID, step: str) -> bool:
+        """Return whether an attempt may have acted."""
+        query = "SELECT FROM job_steps WHERE job_id = %s AND step = %s"
+        return self._driver.execute(query, (job_id, step)).fetchone() is not None
+
     def record(self, job_id: UUID, step: str, status: str, result: str | None = None) -> None:
         """Write down how it went: "confirmed" with its result as JSON text, or "unknown"."""
         values = {"job_id": job_id, "step": step, "status": status, "result": result}

@@ -133,6 +133,8 @@ provider_jobs = table(
     sa.Column("final_usd", sa.Numeric(12, 6)),
     sa.Column("percent", sa.SmallInteger),
     sa.Column("queue", sa.Integer),
+    # How many copies of the finished clip could not be used.
+    sa.Column("failed_fetches", sa.SmallInteger, server_default=sa.text("0"), nullable=False),
     string("error_code"),
     string("error_message"),
     sa.Column("job_id", UUID()),

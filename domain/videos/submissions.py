@@ -116,3 +116,22 @@ class ClipStatus:
     @property
     def ended(self) -> bool:
         return self.state in (ClipState.SUCCEEDED, ClipState.FAILED, ClipState.CANCELLED)
+
+
+POLLS = (timedelta(seconds=2), timedelta(seconds=15))
+"""The shortest and the longest wait between two looks at a clip that is on time."""
+LATE_POLLS = timedelta(minutes=30)
+GIVEN_UP_AFTER = timedelta(hours=24)
+"""How long a submission is looked at; after that a person has to decide what became of it."""
+
+
+def poll_after(since: timedelta, patience: timedelta) -> timedelta | None:
+    """Return how long to wait before the next look at a submission that was taken `since`; None: look no more.
+
+    Longer than `patience` is late and not failed: it may still be charged, so it is looked at, ever more rarely.
+    """
+    if since >= GIVEN_UP_AFTER:
+        return None
+    if since < patience:
+        return min(max(since / 8, POLLS[0]), POLLS[1])
+    return min(max((since - patience) / 8, POLLS[1]), LATE_POLLS)

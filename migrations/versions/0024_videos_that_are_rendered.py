@@ -234,6 +234,7 @@ def _create_provider_jobs() -> None:
         sa.Column("final_usd", sa.Numeric(12, 6), nullable=True),
         sa.Column("percent", sa.SmallInteger(), nullable=True),
         sa.Column("queue", sa.Integer(), nullable=True),
+        sa.Column("failed_fetches", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("job_id", sa.UUID(), nullable=True),

@@ -1,0 +1,241 @@
+"""Videos, from the request to the file.
+
+    pending ──begin──▶ rendering ──complete──▶ completed
+       │                 │ └──end──▶ unconfirmed ──begin──▶ rendering
+       └──end──▶ failed, cancelled
+
+Every change is a compare-and-set on the status, so of two that race one wins.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from db.postgres.rows import row_of, rows_of
+from db.schema.videos import LIVE
+from domain.text.storable import to_json
+
+COLUMNS = """id, tenant_id, generation_id, concept_id, title, source, status, provider, layout, stage, percent,
+    estimated_usd, cost_usd, error_message, details, duration_seconds, cover_at, media_id, thumbnail_id, job_id,
+    created_at, updated_at, completed_at"""
+
+GET = f"SELECT {COLUMNS} FROM videos WHERE tenant_id = %s AND id = %s"
+
+OWNER = "SELECT tenant_id FROM videos WHERE id = %s"
+
+OF_CONCEPT = f"""
+SELECT {COLUMNS} FROM videos
+WHERE tenant_id = %(tenant_id)s AND generation_id = %(generation_id)s AND concept_id = %(concept_id)s
+    AND ({LIVE} OR status = 'completed') AND id IS DISTINCT FROM %(but)s
+ORDER BY ({LIVE}) DESC, created_at DESC LIMIT 1
+"""
+
+OF_MEDIA = f"""
+SELECT {COLUMNS} FROM videos
+WHERE tenant_id = %(tenant_id)s AND source = 'own' AND concept_id IS NULL AND ({LIVE} OR status = 'completed')
+    AND (media_id = %(media_id)s OR details ->> 'own_media_id' = %(media_id)s::text)
+ORDER BY ({LIVE}) DESC, created_at DESC LIMIT 1
+"""
+
+ADD = f"""
+INSERT INTO videos (id, tenant_id, generation_id, concept_id, title, source, provider, layout, estimated_usd, prompt,
+    media_id, details)
+VALUES (%(id)s, %(tenant_id)s, %(generation_id)s, %(concept_id)s, %(title)s, %(source)s, %(provider)s, %(layout)s,
+    %(estimated_usd)s, %(prompt)s, %(media_id)s, %(details)s)
+ON CONFLICT (tenant_id, generation_id, concept_id) WHERE {LIVE} AND concept_id IS NOT NULL DO NOTHING
+RETURNING id
+"""
+
+BEGIN = f"""
+UPDATE videos SET status = 'rendering', job_id = %(job_id)s, error_message = NULL, completed_at = NULL,
+    updated_at = now()
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status IN ('pending', 'rendering', 'unconfirmed', 'failed')
+RETURNING {COLUMNS}
+"""
+
+PROGRESS = """
+UPDATE videos SET stage = %(stage)s, percent = %(percent)s, updated_at = now()
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'rendering'
+    AND (stage, percent) IS DISTINCT FROM (%(stage)s, %(percent)s)
+"""
+
+END = """
+UPDATE videos SET status = %(status)s, error_message = %(message)s, percent = NULL, stage = %(stage)s,
+    cost_usd = coalesce((
+        SELECT sum(final_usd) FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s
+    ), 0),
+    updated_at = now(), completed_at = CASE WHEN %(status)s <> 'unconfirmed' THEN now() END
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = ANY(%(states)s)
+RETURNING id
+"""
+
+COMPLETE = """
+UPDATE videos SET status = 'completed', stage = 'completed', percent = 100, error_message = NULL,
+    media_id = %(media_id)s, thumbnail_id = %(thumbnail_id)s, cover_at = %(cover_at)s,
+    duration_seconds = %(seconds)s, details = details || %(details)s::jsonb,
+    cost_usd = coalesce((
+        SELECT sum(final_usd) FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s
+    ), 0),
+    updated_at = now(), completed_at = now()
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'rendering'
+RETURNING id
+"""
+
+HAND_ON = """
+UPDATE videos SET job_id = %(job_id)s, details = details || %(details)s::jsonb, updated_at = now()
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s
+"""
+
+# A job that has ended is no longer in the way of anything; one that is not in the table has been archived.
+ABANDONED = """
+SELECT v.tenant_id, v.id FROM videos v
+WHERE v.status IN ('pending', 'rendering') AND NOT EXISTS (
+    SELECT FROM job_queue j
+    WHERE j.id = v.job_id AND j.status IN ('pending', 'running')
+) ORDER BY v.created_at
+"""
+
+CONCEPT = """
+SELECT tenant_id, id FROM generations
+WHERE jsonb_typeof(concepts) = 'array' AND concepts @> jsonb_build_array(jsonb_build_object('id', %s::text)) LIMIT 2
+"""
+
+
+class Videos:
+    """Query group."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def add(
+        self,
+        tenant_id: UUID,
+        *,
+        id: UUID,
+        generation_id: UUID | None,
+        concept_id: str | None,
+        title: str,
+        source: str,
+        provider: str,
+        layout: str,
+        estimated_usd: Decimal,
+        prompt: str | None,
+        media_id: UUID | None,
+        details: Mapping[str, Any],
+    ) -> bool:
+        """Add a pending video. False if one of the same concept is live already."""
+        values: dict[str, Any] = {"id": id, "tenant_id": tenant_id, "generation_id": generation_id}
+        values |= {
+            "concept_id": concept_id,
+            "title": title,
+            "source": source,
+            "provider": provider,
+            "layout": layout,
+            "prompt": prompt,
+        }
+        values |= {"estimated_usd": estimated_usd, "media_id": media_id, "details": to_json(details)}
+        return self._driver.execute(ADD, values).fetchone() is not None
+
+    def get(self, tenant_id: UUID, video_id: UUID) -> dict[str, Any] | None:
+        """Return one video."""
+        return row_of(self._driver, GET, (tenant_id, video_id))
+
+    def owner(self, video_id: UUID) -> UUID | None:
+        """Return the tenant of a video in scope."""
+        row = self._driver.execute(OWNER, (video_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def of_concept(
+        self, tenant_id: UUID, generation_id: UUID, concept_id: str, *, but: UUID | None = None
+    ) -> dict[str, Any] | None:
+        """Return the live video of a concept, or else its last complete one; not the one with the id `but`."""
+        values = {"tenant_id": tenant_id, "generation_id": generation_id, "concept_id": concept_id, "but": but}
+        return row_of(self._driver, OF_CONCEPT, values)
+
+    def of_media(self, tenant_id: UUID, media_id: UUID) -> dict[str, Any] | None:
+        """Return the live or complete video that was made of this file of the tenant's own, and of no concept."""
+        return row_of(self._driver, OF_MEDIA, {"tenant_id": tenant_id, "media_id": media_id})
+
+    def listed(
+        self,
+        tenant_id: UUID | None,
+        *,
+        limit: int,
+        after: tuple[datetime, UUID] | None = None,
+        status: str | None = None,
+        generation_id: UUID | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return videos in scope, newest first: those of one tenant, or of all."""
+        conditions = {
+            "tenant_id = %(tenant_id)s": tenant_id,
+            "status = %(status)s": status,
+            "generation_id = %(generation_id)s": generation_id,
+            "(created_at, id) < (%(created_at)s, %(id)s)": after,
+        }
+        where = " AND ".join(condition for condition, value in conditions.items() if value is not None) or "true"
+        created_at, last = after or (None, None)
+        values: dict[str, Any] = {"tenant_id": tenant_id, "status": status, "generation_id": generation_id}
+        values |= {"created_at": created_at, "id": last, "limit": limit}
+        query = f"SELECT {COLUMNS} FROM videos WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s"
+        return rows_of(self._driver, query, values)
+
+    def begin(self, tenant_id: UUID, video_id: UUID, job_id: UUID) -> dict[str, Any] | None:
+        """Let this job make the video; None if it is complete or cancelled. One that failed is made after all.
+
+        Raises:
+            UniqueViolation: another video of the concept has become live.
+        """
+        return row_of(self._driver, BEGIN, {"tenant_id": tenant_id, "id": video_id, "job_id": job_id})
+
+    def progress(self, tenant_id: UUID, video_id: UUID, stage: str, percent: int | None) -> None:
+        """Show how far it is. Nothing is written if nothing has changed."""
+        values = {"tenant_id": tenant_id, "id": video_id, "stage": stage, "percent": percent}
+        self._driver.execute(PROGRESS, values)
+
+    def hand_on(self, tenant_id: UUID, video_id: UUID, job_id: UUID, details: Mapping[str, Any] | None = None) -> None:
+        """Name the job that goes on with it, and add to the details."""
+        values = {"tenant_id": tenant_id, "id": video_id, "job_id": job_id, "details": to_json(details or {})}
+        self._driver.execute(HAND_ON, values)
+
+    def end(
+        self,
+        tenant_id: UUID,
+        video_id: UUID,
+        status: str,
+        message: str | None,
+        *,
+        since: Collection[str] = ("pending", "rendering", "unconfirmed"),
+    ) -> bool:
+        """End it without a file: "failed", "cancelled", or "unconfirmed" until a person decides. False if its status
+        is none of `since`."""
+        values = {"tenant_id": tenant_id, "id": video_id, "status": status, "message": message}
+        return self._driver.execute(END, values | {"states": list(since), "stage": status}).fetchone() is not None
+
+    def complete(
+        self,
+        tenant_id: UUID,
+        video_id: UUID,
+        *,
+        media_id: UUID,
+        thumbnail_id: UUID,
+        cover_at: float,
+        seconds: float,
+        details: Mapping[str, Any],
+    ) -> bool:
+        """Give it its file. False if it is not being made any more."""
+        values: dict[str, Any] = {"tenant_id": tenant_id, "id": video_id, "media_id": media_id}
+        values |= {"thumbnail_id": thumbnail_id}
+        values |= {"cover_at": cover_at, "seconds": seconds, "details": to_json(details)}
+        return self._driver.execute(COMPLETE, values).fetchone() is not None
+
+    def abandoned(self) -> list[tuple[UUID, UUID]]:
+        """Return videos, as tenant and id, that wait or are being made by no job that is live. System scope."""
+        return [(row[0], row[1]) for row in self._driver.execute(ABANDONED)]
+
+    def find_concept(self, concept_id: str) -> list[tuple[UUID, UUID]]:
+        """Return the first two generations, as tenant and id, that have a concept of this id. System scope."""
+        return [(row[0], row[1]) for row in self._driver.execute(CONCEPT, (concept_id,))]
