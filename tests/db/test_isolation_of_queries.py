@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -87,6 +88,7 @@ def argument(kind: Any, name: str, values: Mapping[str, Any]) -> Any:
         float: 1.0,
         bool: True,
         bytes: b"x",
+        Decimal: Decimal(1),
         datetime: MOMENT,
         date: MOMENT.date(),
         timedelta: timedelta(hours=1),
