@@ -24,18 +24,30 @@ SECRETS: Mapping[str, frozenset[str]] = {
     "REDDIT_CLIENT_SECRET": frozenset({WORKER}),
     "YOUTUBE_API_KEY": frozenset({WORKER}),
     "GNEWS_API_KEY": frozenset({WORKER}),
+    "RUNWAYML_API_SECRET": frozenset({WORKER}),
+    "GEMINI_API_KEY": frozenset({WORKER}),
+    "LUMA_AGENTS_API_KEY": frozenset({WORKER}),
+    # Not settings of ours: the S3 client reads them itself. Web signs addresses with them.
+    "AWS_ACCESS_KEY_ID": frozenset({WEB, WORKER}),
+    "AWS_SECRET_ACCESS_KEY": frozenset({WEB, WORKER}),
+    "AWS_SESSION_TOKEN": frozenset({WEB, WORKER}),
 }
 """The processes that use each of the secret settings. Every process gets the other settings."""
 
-SHOWN_AS_SET = frozenset({"ANTHROPIC_API_KEY", "REDDIT_CLIENT_SECRET", "YOUTUBE_API_KEY", "GNEWS_API_KEY"})
-"""Secrets whose presence other processes see too: which generators there are, that settings go together."""
+SHOWN_AS_SET = frozenset(
+    {
+        *("ANTHROPIC_API_KEY", "REDDIT_CLIENT_SECRET", "YOUTUBE_API_KEY", "GNEWS_API_KEY"),
+        *("RUNWAYML_API_SECRET", "GEMINI_API_KEY", "LUMA_AGENTS_API_KEY"),
+    }
+)
+"""Secrets whose presence other processes see too: which generators and providers there are, and what goes together."""
 
 KEPT_ELSEWHERE = "kept-from-this-process"
 
 _ORDINARY = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TZ|TMPDIR|TMP|TEMP|TERM|COLORTERM|(NO|FORCE)_COLOR|LANG|LANGUAGE|LC_\w+"
     r"|PYTHON\w*|VIRTUAL_ENV|COVERAGE_\w+|(LD|DYLD)_LIBRARY_PATH|LD_PRELOAD|MALLOC_\w+"
-    r"|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE|(HTTPS?|ALL|NO)_PROXY",
+    r"|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE|(HTTPS?|ALL|NO)_PROXY|AWS_\w+",
     re.IGNORECASE,
 )
 _LIBPQ = re.compile(r"PG[A-Z]+")

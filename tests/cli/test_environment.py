@@ -31,3 +31,10 @@ def test_that_a_key_is_set_is_known_to_those_who_offer_what_it_buys() -> None:
     found = {"ANTHROPIC_API_KEY": "secret", "YOUTUBE_API_KEY": "", "SENTRY_DSN": "theirs"}
     assert without_secrets_of_others("web", found) == {"ANTHROPIC_API_KEY": KEPT_ELSEWHERE, "SENTRY_DSN": "theirs"}
     assert without_secrets_of_others("worker", found) == found
+
+
+def test_who_reads_and_writes_the_media_store_gets_its_credentials() -> None:
+    found = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-central-1"}
+    for process in ("web", "worker"):
+        assert environment_of_child(process, found, foreign_database=False) == found
+    assert environment_of_child("scheduler", found, foreign_database=False) == {"AWS_REGION": "eu-central-1"}
