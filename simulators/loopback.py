@@ -7,6 +7,8 @@ It listens on a real socket, so that time-outs, broken connections and headers a
 """
 
 import json
+import socket
+import struct
 import sys
 import threading
 from collections import deque
@@ -59,7 +61,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """`after` seconds before anything is sent; `hang_up` sends nothing at all; `drip` seconds between two bytes."""
+    """`after` seconds before anything is sent; `hang_up` sends nothing at all; `drip` seconds between two bytes; `cut`
+    hangs up after so many bytes of the body; `reset` breaks the connection where `hang_up` or `cut` would close it."""
 
     body: bytes = b""
     status: int = 200
@@ -67,6 +70,8 @@ class Reply:
     after: float = 0
     hang_up: bool = False
     drip: float = 0
+    cut: int | None = None
+    reset: bool = False
 
 
 def json_reply(body: Any, status: int = 200, **headers: str) -> Reply:
@@ -82,16 +87,17 @@ class Loopback:
         self.requests: list[Request] = []
         self._answer = answer
         self._protocol = protocol
-        self._faults: deque[tuple[str, Reply]] = deque()
+        self._faults: deque[tuple[str, Reply, bool]] = deque()
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._serving = ExitStack()
         self.url = ""
 
-    def fail(self, reply: Reply, *, times: int = 1, path: str = "") -> None:
-        """Give this reply to the next requests (whose path has `path` in it) instead of the usual one."""
+    def fail(self, reply: Reply, *, times: int = 1, path: str = "", handled: bool = False) -> None:
+        """Give this reply to the next requests (whose path has `path` in it) instead of the usual one; if `handled`,
+        after what they ask for was done."""
         with self._lock:
-            self._faults.extend([(path, reply)] * times)
+            self._faults.extend([(path, reply, handled)] * times)
 
     def __enter__(self) -> Self:
         self.url = self._serving.enter_context(serving(self._handler()))
@@ -104,11 +110,13 @@ class Loopback:
     def _reply(self, request: Request) -> Reply:
         with self._lock:
             self.requests.append(request)
-            for n, (path, reply) in enumerate(self._faults):
-                if path in request.path:
-                    del self._faults[n]
-                    return reply
-        return self._answer(request)
+            fault = next((each for each in self._faults if each[0] in request.path), None)
+            if fault:
+                self._faults.remove(fault)
+        if fault and not fault[2]:
+            return fault[1]
+        usual = self._answer(request)
+        return fault[1] if fault else usual
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
@@ -126,10 +134,13 @@ class Loopback:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 reply = server._reply(Request(self.command, parts.path, parts.query, headers, body))
                 server._over.wait(reply.after)
-                if reply.hang_up or server._over.is_set():
+                if not reply.hang_up and not server._over.is_set():
+                    self._send(reply)
+                if reply.hang_up or reply.cut is not None or server._over.is_set():
                     self.close_connection = True
-                    return
-                self._send(reply)
+                if reply.reset:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    socket.close(self.connection.detach())
 
             def _send(self, reply: Reply) -> None:
                 self.send_response_only(reply.status)
@@ -137,15 +148,16 @@ class Loopback:
                 for name, value in (defaults | dict(reply.headers)).items():
                     self.send_header(name, value)
                 self.end_headers()
+                body = reply.body[: reply.cut]
                 if not reply.drip:
-                    self.wfile.write(reply.body)
+                    self.wfile.write(body)
                     return
-                for n in range(len(reply.body)):
+                for n in range(len(body)):
                     if server._over.wait(reply.drip):
                         return
-                    self.wfile.write(reply.body[n : n + 1])
+                    self.wfile.write(body[n : n + 1])
                     self.wfile.flush()
 
-            do_POST = do_GET
+            do_POST = do_PUT = do_DELETE = do_GET
 
         return Handler

@@ -71,7 +71,7 @@ HOMES = {
     "stripe": ("integrations.stripe.api",),
     "jwt": ("integrations.clerk.sessions", "simulators.clerk.sessions"),
     "cryptography": ("integrations.clerk.sessions", "simulators.clerk.sessions"),
-    "httpx": (),
+    "httpx": ("integrations.video.stainless",),
     "httpx2": ("integrations.llm",),
     "httpcore2": ("integrations.http.wire",),
     "PIL": ("integrations.studio",),

@@ -24,21 +24,26 @@ METADATA = frozenset(map(ip_address, ("169.254.169.254", "fd00:ec2::254", "100.1
 
 
 def addresses(
-    host: str, port: int, *, private_hosts: Collection[str], seconds: float, lookup: Lookup = socket.getaddrinfo
+    host: str, port: int, *, private_hosts: Collection[str] | None, seconds: float, lookup: Lookup = socket.getaddrinfo
 ) -> list[str]:
     """Return the addresses of `host` that may be connected to, in the order of the resolver.
 
     A host that is an address itself is connected to as it is, because the operator wrote it. `localhost` may lead to
     this machine, and the names of `private_hosts` to any private network; every other name leads to public addresses.
+    With None as `private_hosts` the host came from outside, and leads to public addresses whatever it is called.
 
     Raises:
         AddressRefused: there is none that may be connected to.
         OSError, UnicodeError: the name cannot be looked up (`TimeoutError`: within `seconds`).
     """
     try:
-        return [str(ip_address(host))]
+        literal = ip_address(host)
     except ValueError:
-        pass
+        literal = None
+    if literal is not None:
+        if private_hosts is None and not is_public(literal):
+            raise AddressRefused("it is not at a public address")
+        return [str(literal)]
     found = list(dict.fromkeys(_looked_up(host, port, seconds, lookup)))
     good = [each for each in found if may_connect(each, host, private_hosts)]
     if not good:
@@ -49,10 +54,10 @@ def addresses(
     return [str(each) for each in good]
 
 
-def may_connect(address: Address, host: str, private_hosts: Collection[str]) -> bool:
+def may_connect(address: Address, host: str, private_hosts: Collection[str] | None) -> bool:
     name = host.rstrip(".").lower()
-    if is_public(address):
-        return True
+    if is_public(address) or private_hosts is None:
+        return is_public(address)
     if name == "localhost" or name.endswith(".localhost"):
         return address.is_loopback
     inner = embedded(address) or address

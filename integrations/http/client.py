@@ -6,15 +6,17 @@ the other side asked for, and the job waits for it. No error repeats an address,
 key. Proxies of the environment are not used, since behind one nobody could say what is connected to.
 """
 
+import hashlib
 import socket
 import zlib
 from base64 import b64encode
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -25,7 +27,7 @@ from tenacity.wait import wait_exponential, wait_random
 
 from domain.errors import Unavailable
 from integrations.http.addresses import Lookup
-from integrations.http.errors import Momentary, RequestRejected
+from integrations.http.errors import Momentary, NotSent, RequestRejected, TooLarge
 
 if TYPE_CHECKING:
     from integrations.http.wire import Stream, Wire
@@ -36,6 +38,8 @@ CONNECT, READ, TOTAL = 3.0, 6.0, 12.0
 """The seconds to connect, between two pieces of a response, and for all tries of a call together."""
 WORTH_WAITING = timedelta(seconds=3)
 """A longer Retry-After is not waited for inside a call."""
+EACH = 0.5
+"""Seconds between two reports of how much has come."""
 REDIRECTS = 3
 REDIRECTING = (301, 302, 303, 307, 308)
 NOT_MODIFIED = 304
@@ -118,15 +122,62 @@ class Http:
         redirect has no body. `within` seconds bound this call instead of the usual ones.
 
         Raises:
-            Unavailable: there is no response, or one that is too slow or too large.
+            NotSent: there was no connection to send it on.
+            Unavailable: there is no response, or one that is too slow or too large; it may have been acted upon.
         """
         until = monotonic() + (self._total if within is None else within)
         with self._streamed(request, _with_params(request), {}, until, within) as stream:
             return _response(stream, b"" if stream.status in REDIRECTING else self._read_body(request, stream))
 
+    def download(
+        self,
+        request: Request,
+        target: Path,
+        *,
+        most_bytes: int,
+        within: float,
+        watch: Callable[[float], object],
+        home: str = "",
+    ) -> bytes:
+        """Copy the body of a response to a file while it comes, and return its SHA-256; `within` bounds the whole call
+        in seconds. The address may have come from outside: it must be https and lead to a public address, and so must
+        all that it redirects to. Only at the scheme, host and port of `home`, a configured URL, is that the operator's
+        choice, and only there are the request's headers sent.
+
+        `watch` is called every half second or so with the fraction that has come, and what it raises ends the copying.
+
+        Raises:
+            Unavailable: it broke off, is too slow, may not be asked, or answers "not now".
+            RequestRejected: the response has any other status; its address may have expired.
+            TooLarge: it has more than `most_bytes`.
+        """
+        until, progress = monotonic() + within, _Progress(watch)
+        url = _with_params(request)
+        for _ in range(REDIRECTS + 1):
+            at_home = _at_home(request.name, url, home)
+            headers = self._headers(request, {}) if at_home else {"user-agent": self._contact, "accept": "*/*"}
+            with (self._wire if at_home else self._outside).stream(
+                request.name,
+                "GET",
+                url,
+                headers | {"accept-encoding": "identity"},
+                None,
+                connect=self._connect,
+                read=self._read,
+                total=within,
+                until=until,
+                waiting=progress.tell,
+            ) as stream:
+                if stream.status not in REDIRECTING:
+                    _check(request.name, stream)
+                    return _save(request.name, stream, target, most_bytes, progress)
+                url = urljoin(url, stream.headers.get("location", ""))
+        raise Unavailable(f"{request.name} redirects without end")
+
     def close(self) -> None:
-        if "_wire" in vars(self):
-            self._wire.close()
+        for name in ("_wire", "_outside"):
+            if name in vars(self):
+                vars(self)[name].close()
 
     def _once(self, request: Request, conditions: Mapping[str, str], until: float) -> Response:
         url = _with_params(request)
@@ -145,7 +196,7 @@ class Http:
     ) -> Iterator["Stream"]:
         """Send the request, and yield the response with its body unread. `pause` is the longest between two pieces."""
         if monotonic() >= until:
-            raise Unavailable(f"{request.name} did not answer within {self._total:g} seconds")
+            raise NotSent(f"{request.name} did not answer within {self._total:g} seconds")
         with self._wire.stream(
             request.name,
             request.method or ("GET" if request.form is None and request.content is None else "POST"),
@@ -175,8 +226,7 @@ class Http:
             Unavailable: it is too large, or cannot be inflated.
         """
         too_large = Unavailable(f"{request.name} answers with more than {self._most_bytes:,} bytes")
-        declared = stream.headers.get("content-length", "")
-        if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > self._most_bytes):
+        if _declared(stream) > self._most_bytes:
             raise too_large
         sent, body = 0, bytearray()
         try:
@@ -196,6 +246,30 @@ class Http:
         from integrations.http.wire import Wire  # noqa: PLC0415 - 15 MB that most processes never need
 
         return Wire(self._private_hosts, self._lookup)
+
+    @cached_property
+    def _outside(self) -> "Wire":
+        from integrations.http.wire import Wire  # noqa: PLC0415 - as above
+
+        return Wire(None, self._lookup)
+
+
+class _Progress:
+    """Tells `watch` how much has come, every half second."""
+
+    def __init__(self, watch: Callable[[float], object]) -> None:
+        self._watch = watch
+        self._fraction = 0.0
+        self._told_at = monotonic()
+
+    def reach(self, fraction: float) -> None:
+        self._fraction = fraction
+        if monotonic() - self._told_at >= EACH:
+            self.tell()
+
+    def tell(self) -> None:
+        self._told_at = monotonic()
+        self._watch(self._fraction)
 
 
 class _Inflater:
@@ -242,6 +316,56 @@ def parse_json(body: bytes) -> Any:
     return orjson.loads(body)
 
 
+def _declared(stream: "Stream") -> int:
+    """Return how many bytes the body is said to have; 0 if nothing is said."""
+    declared = stream.headers.get("content-length", "")
+    return int(declared[:19]) if declared.isascii() and declared.isdigit() else 0
+
+
+def _at_home(name: str, url: str, home: str) -> bool:
+    """Return whether the address is at the configured one.
+
+    Raises:
+        NotSent: it is not, and not https either.
+    """
+    try:
+        origin = _origin(url)
+    except ValueError:
+        raise NotSent(f"{name} cannot be asked: the address is malformed") from None
+    at_home = bool(home) and origin == _origin(home)
+    if not at_home and origin[0] != "https":
+        raise NotSent(f"{name} is not asked: the address is not https")
+    return at_home
+
+
+def _save(name: str, stream: "Stream", target: Path, most_bytes: int, progress: _Progress) -> bytes:
+    """Write the body to a file and return its SHA-256.
+
+    Raises:
+        TooLarge: it is longer than it may be.
+        Unavailable: it is compressed, which was not asked for, or cannot be written here.
+    """
+    too_large = TooLarge(f"{name} has more than {most_bytes:,} bytes")
+    declared = _declared(stream)
+    if declared > most_bytes:
+        raise too_large
+    if stream.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Unavailable(f"{name} comes in an encoding that was not asked for")
+    digest, came = hashlib.sha256(), 0
+    try:
+        with target.open("wb") as file:
+            for piece in stream.pieces():
+                came += len(piece)
+                if came > most_bytes:
+                    raise too_large
+                file.write(piece)
+                digest.update(piece)
+                progress.reach(came / declared if declared else 0.0)
+    except OSError as error:
+        raise Unavailable(f"{name} cannot be written to a file here: {error.strerror}") from error
+    return digest.digest()
+
+
 def _response(stream: "Stream", body: bytes) -> Response:
     headers = {name: value for name, value in stream.headers.items() if name not in TRANSFER_HEADERS}
     return Response(stream.status, headers, body)
@@ -251,7 +375,7 @@ def _check(name: str, stream: "Stream") -> None:
     """Return only if the response is a success, or says that nothing has changed."""
     status = stream.status
     if status == 429 or status >= 500:
-        wait = _retry_after(stream.headers.get("retry-after"))
+        wait = retry_after(stream.headers.get("retry-after"))
         message = f"{name} answers {status}" + (f" and asks for {wait.total_seconds():.0f} s" if wait else "")
         raise (Momentary if wait is None or wait <= WORTH_WAITING else Unavailable)(message, retry_after=wait)
     if not 200 <= status < 300 and status != NOT_MODIFIED:
@@ -302,7 +426,7 @@ def _wait(state: RetryCallState) -> float:
     return float(wait_exponential(multiplier=0.2, max=2)(state) + wait_random(0, 0.2)(state))
 
 
-def _retry_after(value: str | None) -> timedelta | None:
+def retry_after(value: str | None) -> timedelta | None:
     """Return the wait of seconds or of a date (RFC 9110 §10.2.3); at most a day."""
     if not value:
         return None

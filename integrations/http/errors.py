@@ -11,9 +11,22 @@ class RequestRejected(Rejected):
         self.status = status
 
 
-class AddressRefused(Unavailable):
+class NotSent(Unavailable):
+    """Nothing of the request left this machine: whatever it asks for cannot have been done. After any other failure
+    nobody here can tell."""
+
+
+class AddressRefused(NotSent):
     """A host leads to an address that outbound calls do not connect to."""
 
 
 class Momentary(Unavailable):
     """The call failed, and another try within it may succeed."""
+
+
+class NoConnection(NotSent, Momentary):
+    """Nobody took the connection that the request was to be sent on."""
+
+
+class TooLarge(Rejected):
+    """What was to be copied is larger than it may be."""

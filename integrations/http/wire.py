@@ -17,7 +17,11 @@ import httpcore2
 
 from domain.errors import Unavailable
 from integrations.http.addresses import Lookup, addresses
-from integrations.http.errors import AddressRefused, Momentary
+from integrations.http.errors import AddressRefused, Momentary, NoConnection, NotSent
+
+MALFORMED = "the address or a header of the request is malformed"
+PATIENCE = 0.5
+"""The seconds between two calls of what is called while nothing comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,10 @@ class Stream:
 
 
 class Wire:
-    """A connection for each call, so that each call's address is checked; any thread may use it."""
+    """A connection for each call, so that each call's address is checked; any thread may use it. `private_hosts` is
+    None for addresses that came from outside: they lead to the internet and nowhere else."""
 
-    def __init__(self, private_hosts: Collection[str], lookup: Lookup) -> None:
+    def __init__(self, private_hosts: Collection[str] | None, lookup: Lookup) -> None:
         self._deadline = _Deadline()
         self._pool = httpcore2.ConnectionPool(
             ssl_context=httpcore2.default_ssl_context(),
@@ -54,16 +59,19 @@ class Wire:
         read: float,
         total: float,
         until: float,
+        waiting: Callable[[], object] | None = None,
     ) -> Iterator[Stream]:
         """Send the request to `name`, and yield the response: what of its body is not read is not fetched. The block
-        must stay in this thread. `total` names the seconds until `until` in errors.
+        must stay in this thread. `total` names the seconds until `until` in errors; `waiting` is called every half
+        second while nothing comes, and what it raises ends the call.
 
         Raises:
-            AddressRefused: the host leads to an address that is not connected to.
+            NotSent: no connection was made: it is refused, nobody took it, or the address is malformed.
             Momentary: there is no whole response, but another try may bring one.
             Unavailable: the deadline is over, or this cannot be sent.
         """
         self._deadline.until = until
+        self._deadline.waiting = waiting
         timeout = {"connect": connect, "read": read, "write": read}
         try:
             target = httpcore2.URL(url)
@@ -80,11 +88,17 @@ class Wire:
         except AddressRefused as error:
             raise AddressRefused(f"{name} is not asked: {error}") from None
         except httpcore2.TimeoutException as error:
+            unsent = isinstance(error, httpcore2.ConnectTimeout | httpcore2.PoolTimeout)
             if monotonic() >= until:
-                raise Unavailable(f"{name} did not finish its answer within {total:g} seconds") from None
-            raise Momentary(f"{name} cannot be reached: {_reason(error)}") from None
-        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol):
+                late: type[Unavailable] = NotSent if unsent else Unavailable
+                raise late(f"{name} did not finish its answer within {total:g} seconds") from None
+            raise (NoConnection if unsent else Momentary)(f"{name} cannot be reached: {_reason(error)}") from None
+        except httpcore2.UnsupportedProtocol:
             raise _malformed(name) from None
+        except httpcore2.LocalProtocolError:
+            raise Unavailable(f"{name} cannot be asked: {MALFORMED}") from None
+        except httpcore2.ConnectError as error:
+            raise NoConnection(f"{name} cannot be reached: {_reason(error)}") from None
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise Momentary(f"{name} cannot be reached: {_reason(error)}") from None
 
@@ -92,8 +106,8 @@ class Wire:
         self._pool.close()
 
 
-def _malformed(name: str) -> Unavailable:
-    return Unavailable(f"{name} cannot be asked: the address or a header of the request is malformed")
+def _malformed(name: str) -> NotSent:
+    return NotSent(f"{name} cannot be asked: {MALFORMED}")
 
 
 def _host(url: httpcore2.URL) -> bytes:
@@ -120,9 +134,10 @@ def _reason(error: Exception) -> str:
 
 
 class _Deadline(threading.local):
-    """When the call of this thread must have ended (monotonic seconds)."""
+    """When the call of this thread must have ended (monotonic seconds), and what is called while it waits."""
 
     until = float("inf")
+    waiting: Callable[[], object] | None = None
 
     def bounded(self, timeout: float | None, error: type[Exception]) -> float:
         """Seconds that may be waited now.
@@ -137,9 +152,10 @@ class _Deadline(threading.local):
 
 
 class _Backend(httpcore2.SyncBackend):
-    def __init__(self, deadline: _Deadline, private_hosts: Collection[str], lookup: Lookup) -> None:
+    def __init__(self, deadline: _Deadline, private_hosts: Collection[str] | None, lookup: Lookup) -> None:
         self._deadline = deadline
-        self._private_hosts = frozenset(name.rstrip(".").lower() for name in private_hosts)
+        named = private_hosts is not None
+        self._private_hosts = frozenset(name.rstrip(".").lower() for name in private_hosts or ()) if named else None
         self._lookup = lookup
 
     def connect_tcp(
@@ -175,7 +191,17 @@ class _Stream(httpcore2.NetworkStream):
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._deadline.bounded(timeout, httpcore2.ReadTimeout))
+        waiting = self._deadline.waiting
+        if waiting is None:
+            return self._stream.read(max_bytes, self._deadline.bounded(timeout, httpcore2.ReadTimeout))
+        until = monotonic() + self._deadline.bounded(timeout, httpcore2.ReadTimeout)
+        while True:
+            try:
+                return self._stream.read(max_bytes, min(PATIENCE, max(until - monotonic(), 0.001)))
+            except httpcore2.ReadTimeout:
+                if monotonic() >= until:
+                    raise
+            waiting()
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, self._deadline.bounded(timeout, httpcore2.WriteTimeout))

@@ -1,10 +1,150 @@
-"""Not built yet."""
+"""Runway's API, through its SDK.
 
-from collections.abc import Collection
+Runway has no list of tasks and takes no key of ours, so an order whose answer is lost stays unknown. Money is counted
+in credits, which cost a cent each.
+"""
 
-from domain.ports import ClipProvider
+from collections.abc import Collection, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from runwayml import RunwayML
+
+from domain.errors import ProviderRefused, ProviderUnavailable
+from domain.ports import ClipProvider, Watch
+from domain.videos.submissions import Accepted, ClipOrder, ClipState, ClipStatus, Lookup, Submission, Unknown
+from integrations.video.provider import ORDER_SECONDS, Call, ErrorBody, Provider, percent, prompt_refused
+from integrations.video.stainless import client_of
+
+BASE_URL = "https://api.dev.runwayml.com"
+PROMPT_LIMIT = 1000
+CREDIT_USD = Decimal("0.01")
+STATES = {
+    "PENDING": ClipState.QUEUED,
+    "THROTTLED": ClipState.QUEUED,
+    "RUNNING": ClipState.RUNNING,
+    "SUCCEEDED": ClipState.SUCCEEDED,
+    "FAILED": ClipState.FAILED,
+    "CANCELLED": ClipState.CANCELLED,
+}
+FAILURES = {
+    "CANCELLED": "it was cancelled at Runway",
+    "SAFETY.OUTPUT": "Runway's moderation does not allow what the model made of this prompt",
+    "SAFETY": "Runway's moderation does not allow this prompt",
+    "INPUT_PREPROCESSING.SAFETY": "Runway's moderation does not allow this prompt",
+    "INTERNAL.BAD_OUTPUT": "the clip was not good enough for Runway's own checks",
+    "INTERNAL": "Runway had a fault of its own",
+    "THIRD_PARTY": "the company behind the model had a fault, or does not allow this prompt",
+}
+"""What the beginning of a failure code means, the longest that fits."""
 
 
 class Runway(ClipProvider):
-    def __init__(self, key: str, *, base_url: str = "", private_hosts: Collection[str] = ()) -> None:
-        self._key, self._base_url, self._private_hosts = key, base_url, private_hosts
+    def __init__(
+        self,
+        key: str,
+        *,
+        base_url: str = "",
+        private_hosts: Collection[str] = (),
+        order_seconds: float = ORDER_SECONDS,
+    ) -> None:
+        self._key = key
+        self._provider = Provider(
+            "Runway",
+            key,
+            base_url=base_url or BASE_URL,
+            private_hosts=private_hosts,
+            read_error=_error_body,
+            order_seconds=order_seconds,
+        )
+
+    def submit(self, order: ClipOrder, key: str) -> Submission:
+        if refused := prompt_refused("Runway", order.prompt, PROMPT_LIMIT):
+            return refused
+        what: Any = {
+            "model": order.model,
+            "prompt_text": order.prompt,
+            "ratio": order.resolution,
+            "duration": order.seconds,
+        }
+
+        def act(call: Call) -> Accepted:
+            with self._client(call) as client:
+                task = client.text_to_video.create(**what)
+                return Accepted(_id(task.id), _usd(getattr(task, "estimated_cost", None)))
+
+        return self._provider.order(act)
+
+    def look(self, key: str) -> Lookup:
+        return Unknown("Runway keeps no list of tasks and takes no key of ours: see its developer portal, under Usage")
+
+    def poll(self, provider_job_id: str) -> ClipStatus:
+        def act(call: Call) -> ClipStatus:
+            with self._client(call) as client:
+                return self._status(client.tasks.retrieve(quote(provider_job_id, safe="")))
+
+        return self._provider.ask(act)
+
+    def fetch(self, url: str, target: Path, *, most_bytes: int, watch: Watch) -> bytes:
+        return self._provider.fetch(url, target, most_bytes=most_bytes, watch=watch)
+
+    def cancel(self, provider_job_id: str) -> bool:
+        def act(call: Call) -> bool:
+            with self._client(call) as client:
+                client.tasks.delete(provider_job_id)
+            return True
+
+        try:
+            return self._provider.ask(act)
+        except ProviderRefused:  # it is not there any more
+            return True
+
+    def _client(self, call: Call) -> RunwayML:
+        return RunwayML(api_key=self._key, base_url=self._provider.base_url, max_retries=0, http_client=client_of(call))
+
+    def _status(self, task: Any) -> ClipStatus:
+        """The SDK checks no answer: a state that it does not know arrives as one that it knows, without its fields."""
+        name: str = task.status
+        state = STATES.get(name)
+        if state is None:
+            return ClipStatus(ClipState.RUNNING, code=name, reason=f"Runway says {self._provider.words(name)}")
+        if state in (ClipState.QUEUED, ClipState.RUNNING):
+            return ClipStatus(state, percent=percent(getattr(task, "progress", None)), code=name)
+        final = _usd(getattr(task, "cost", None))
+        if state is ClipState.SUCCEEDED:
+            output = getattr(task, "output", None)
+            if not output:
+                raise ProviderUnavailable("Runway says that the clip is done, and not where it is")
+            return ClipStatus(state, percent=100, final_usd=final, url=str(output[0]))
+        code = getattr(task, "failure_code", None) or name
+        return ClipStatus(
+            state,
+            final_usd=final,
+            code=code,
+            reason=self._provider.words(_meaning(code, getattr(task, "failure", None))),
+            refused_prompt="SAFETY" in code.split("."),
+        )
+
+
+def _error_body(body: Mapping[str, Any]) -> ErrorBody:
+    text = str(body.get("error", ""))
+    code = str(body.get("failureCode") or body.get("code") or "")
+    return ErrorBody(code, text, "SAFETY" in code.upper() or "moderation" in text.lower())
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("there is no id in the answer")
+    return value
+
+
+def _usd(cost: Any) -> Decimal | None:
+    credits = getattr(cost, "credits", None)
+    return Decimal(str(credits)) * CREDIT_USD if isinstance(credits, int | float) and credits >= 0 else None
+
+
+def _meaning(code: str, text: str | None) -> str:
+    matching = [start for start in FAILURES if f"{code}.".startswith(f"{start}.")]
+    return FAILURES[max(matching, key=len)] if matching else text or f"Runway says {code}"
