@@ -60,14 +60,14 @@ class WorkerProcess:
             interval=interval,
             lease=lease,
         )
-        self.broker = SortedSetBroker(
-            settings.redis_url,
-            {queue: notifications_key(queue) for queue in queues},
-            {
-                "render": settings.render_at_once
-                or render_limit(usable_cores(), processes=settings.worker_processes, threads=settings.worker_threads)
-            },
+        drawn_at_once = render_limit(
+            settings.render_at_once,
+            cores=usable_cores(),
+            processes=settings.worker_processes,
+            threads=settings.worker_threads,
         )
+        keys = {queue: notifications_key(queue) for queue in queues}
+        self.broker = SortedSetBroker(settings.redis_url, keys, {"render": drawn_at_once})
         declare_actors(self.broker, queues, self._runner.run, self._runner.batch_size)
 
     def run(self, asked_to_stop: SimpleQueue[Any]) -> None:

@@ -13,12 +13,12 @@ The jobs of `media` wait for other people's servers and stores, those of `render
 runs only a few of them at once (`render_limit`)."""
 
 
-def render_limit(cores: int, *, processes: int, threads: int) -> int:
-    """Return how many jobs of `render` one worker process runs at once, if so many processes share so many cores.
+def render_limit(wanted: int, *, cores: int, processes: int, threads: int) -> int:
+    """Return how many jobs of `render` one worker process runs at once; `wanted` is 0 for its share of the cores.
 
     They never take its last thread: jobs of other queues begin while videos are drawn.
     """
-    return max(1, min(cores // processes, threads - 1))
+    return max(1, min(wanted or cores // processes, threads - 1))
 
 
 def notifications_key(queue: str) -> str:

@@ -1,6 +1,7 @@
 """Jobs that say where they are, so that a test can strike at that moment. Their effects are rows without any unique
 constraint: one that happened twice would show."""
 
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -41,3 +42,12 @@ def poison(ctx: Context) -> None:
 
 def mark(tx: Tx, name: str) -> None:
     tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES (%s, 1)", (name,))
+
+
+@job("chaos.polling", system=True, queue="media")
+def polling(ctx: Context, times: int, every_ms: int) -> None:
+    """Waits for somebody else, as a job that polls does: it looks so many times, and holds no thread meanwhile."""
+    if ctx.job.snoozes < times:
+        ctx.snooze(timedelta(milliseconds=every_ms), "not yet")
+    with ctx.finish():
+        pass

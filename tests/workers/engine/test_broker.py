@@ -212,11 +212,13 @@ def test_few_draw_at_once_in_each_process_and_other_queues_go_on(
     assert [process.most for process in processes] == [at_once, at_once]
 
 
-@given(cores=st.integers(1, 256), processes=st.integers(1, 64), threads=st.integers(1, 256))
-def test_all_processes_together_draw_no_more_than_there_are_cores(cores: int, processes: int, threads: int) -> None:
-    limit = render_limit(cores, processes=processes, threads=threads)
-    assert limit == 1 or limit * processes <= cores
-    assert limit < threads or limit == threads == 1
+@given(wanted=st.integers(0, 64), cores=st.integers(1, 256), processes=st.integers(1, 64), threads=st.integers(1, 256))
+def test_one_thread_is_left_and_all_processes_together_draw_no_more_than_there_are_cores(
+    wanted: int, cores: int, processes: int, threads: int
+) -> None:
+    limit = render_limit(wanted, cores=cores, processes=processes, threads=threads)
+    assert 1 <= limit < max(2, threads)
+    assert limit == 1 or limit <= (wanted or cores // processes)
 
 
 def test_a_queue_without_an_actor_is_not_consumed(redis_url: str) -> None:
