@@ -111,7 +111,8 @@ class Probe:
     """What ffprobe and a look at the file's boxes and pictures found. Durations are in seconds, times from the start.
 
     `edit_lists` and `moov_first` are None for files that are no MP4; `black`, `silent` and `frozen` are how many
-    seconds of it show or sound nothing, or do not move, and None where that was not looked for.
+    seconds of it show or sound nothing, or do not move, and `cover_at` is a time at which it shows something: None
+    where that was not looked for.
     """
 
     bytes: int
@@ -134,6 +135,7 @@ class Probe:
     black: float | None = None
     silent: float | None = None
     frozen: float | None = None
+    cover_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,108 @@
+"""Which kind of file it is, by its first bytes: a name's ending or a header's type is what somebody says of it."""
+
+from domain.videos.media import MediaUnusable
+
+HEAD = 4096
+"""As many first bytes are enough."""
+
+VIDEOS = ("mp4", "mov", "webm")
+IMAGES = ("jpg", "png")
+TAKEN = "MP4, MOV and WebM videos, JPEG and PNG pictures are taken"
+
+_PICTURE_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis", b"crx "}
+_SOUND_BRANDS = {b"M4A ", b"M4B ", b"M4P "}
+_QUICKTIME = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
+"""The first box of QuickTime files that are older than `ftyp`."""
+
+_OTHERS = (
+    (b"GIF8", "a GIF picture"),
+    (b"BM", "a BMP picture"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"ID3", "an MP3 sound file"),
+    (b"\xff\xfb", "an MP3 sound file"),
+    (b"OggS", "an Ogg file"),
+    (b"fLaC", "a FLAC sound file"),
+    (b"FLV\x01", "a Flash video"),
+    (b"\x30\x26\xb2\x75", "a Windows Media file"),
+    (b"\x00\x00\x01\xba", "an MPEG program stream"),
+    (b"\x47", "an MPEG transport stream"),
+    (b"II*\x00", "a TIFF picture"),
+    (b"MM\x00*", "a TIFF picture"),
+    (b"#EXTM3U", "a playlist"),
+    (b"ffconcat", "a playlist"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"<?xml", "an XML or SVG text"),
+    (b"<svg", "an SVG text"),
+    (b"<", "a web page or other markup"),
+    (b"{", "a JSON text"),
+)
+
+
+def extension_of(head: bytes) -> str:
+    """Return the extension that a file which begins like this is kept under, one of those in `media.CONTENT_TYPES`.
+
+    Raises:
+        MediaUnusable: it is something else; the text names what it looks like.
+    """
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        if brand in _PICTURE_BRANDS:
+            raise MediaUnusable(f"the file is a HEIC, AVIF or raw picture; {TAKEN}")
+        if brand in _SOUND_BRANDS:
+            raise MediaUnusable(f"the file is an M4A sound file; {TAKEN}")
+        return "mov" if brand == b"qt  " else "mp4"
+    if head[4:8] in _QUICKTIME:
+        return "mov"
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        if _document_type(head) == b"webm":
+            return "webm"
+        raise MediaUnusable(f"the file is a Matroska video (.mkv): save it as MP4; {TAKEN}")
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    raise MediaUnusable(f"the file is {_looks_like(head)}; {TAKEN}")
+
+
+def video_extension_of(head: bytes) -> str:
+    """Return the extension of a video that begins like this.
+
+    Raises:
+        MediaUnusable: it is a picture, or something else.
+    """
+    extension = extension_of(head)
+    if extension in IMAGES:
+        raise MediaUnusable(f"the file is a {'PNG' if extension == 'png' else 'JPEG'} picture, and no video")
+    return extension
+
+
+def _document_type(head: bytes) -> bytes:
+    """Read the EBML element DocType (4282), whose size is one byte in all that is written."""
+    place = head.find(b"\x42\x82", 4, 128)
+    if place < 0 or len(head) < place + 3:
+        return b""
+    return head[place + 3 : place + 3 + (head[place + 2] & 0x7F)].rstrip(b"\0")
+
+
+def _looks_like(head: bytes) -> str:
+    if not head:
+        return "empty"
+    if not head.strip(b"\0"):
+        return "nothing but zeros at its beginning"
+    if head.startswith(b"RIFF"):
+        return {b"AVI ": "an AVI video", b"WAVE": "a WAV sound file", b"WEBP": "a WebP picture"}.get(
+            head[8:12], "a RIFF file"
+        )
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for first, name in _OTHERS:
+        if (start if first.isascii() else head).startswith(first):
+            return name
+    try:
+        head[:512].decode("utf-8", "strict" if len(head) < 512 else "ignore")
+    except UnicodeDecodeError:
+        return "no format that is known here"
+    printable = sum(byte >= 32 or byte in b"\t\r\n" for byte in head[:512])
+    return "a text" if printable == len(head[:512]) else "no format that is known here"
