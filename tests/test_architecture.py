@@ -72,7 +72,7 @@ HOMES = {
     "jwt": ("integrations.clerk.sessions", "simulators.clerk.sessions"),
     "cryptography": ("integrations.clerk.sessions", "simulators.clerk.sessions"),
     "httpx": ("integrations.video.stainless",),
-    "httpx2": ("integrations.llm",),
+    "httpx2": ("integrations.llm", "integrations.video.google"),
     "httpcore2": ("integrations.http.wire",),
     "PIL": ("integrations.studio",),
     "fontTools": ("integrations.studio",),

@@ -7,6 +7,7 @@ else that is not a readable acceptance is unknown: broken connections, time-outs
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -35,11 +36,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """What the body of a refusal says; `about_prompt` if it is the prompt that the provider will not have."""
+    """The body of an error; `about_prompt` if it is the prompt that the provider will not have."""
 
     code: str = ""
     reason: str = ""
     about_prompt: bool = False
+    retry_after: timedelta | None = None
 
 
 class SdkRequest(Protocol):
@@ -191,20 +193,21 @@ class Provider:
         kind = RefusalKind.PROMPT if body.about_prompt else RefusalKind.REQUEST
         wait = None
         if status == 429:
-            kind, wait = RefusalKind.BUSY, retry_after(response.headers.get("retry-after"))
+            kind, wait = RefusalKind.BUSY, retry_after(response.headers.get("retry-after")) or body.retry_after
         return Refused(
             kind, body.code or f"http_{status}", self._text(f"{self.name} answers {status}", body.reason), wait
         )
 
     def _no_answer(self, response: Response) -> ProviderRefused | ProviderUnavailable:
         status = response.status
-        text = self._text(f"{self.name} answers {status}", self._error_body(response).reason)
+        body = self._error_body(response)
+        text = self._text(f"{self.name} answers {status}", body.reason)
         if status in UNKNOWN_JOB:
             return ProviderRefused("unknown_job", text)
         if status < 300:
             return ProviderUnavailable(f"{self.name} answers {status} with what cannot be read")
         kind = RateLimited if status == 429 else ProviderUnavailable
-        return kind(text, retry_after=retry_after(response.headers.get("retry-after")))
+        return kind(text, retry_after=retry_after(response.headers.get("retry-after")) or body.retry_after)
 
     def _error_body(self, response: Response) -> ErrorBody:
         try:
@@ -230,6 +233,18 @@ def prompt_refused(name: str, prompt: str, limit: int) -> Refused | None:
         reason = f"the prompt has {units:,} UTF-16 units; {name} takes at most {limit:,}"
         return Refused(RefusalKind.PROMPT, "prompt_too_long", reason)
     return None
+
+
+def id_of(job: Any) -> str:
+    """Return the id of what the SDK read.
+
+    Raises:
+        ValueError: it has none.
+    """
+    value = getattr(job, "id", None)
+    if not isinstance(value, str) or not value:
+        raise ValueError("there is no id in the answer")
+    return value
 
 
 def percent(fraction: Any) -> int | None:

@@ -15,7 +15,7 @@ from runwayml import RunwayML
 from domain.errors import ProviderRefused, ProviderUnavailable
 from domain.ports import ClipProvider, Watch
 from domain.videos.submissions import Accepted, ClipOrder, ClipState, ClipStatus, Lookup, Submission, Unknown
-from integrations.video.provider import ORDER_SECONDS, Call, ErrorBody, Provider, percent, prompt_refused
+from integrations.video.provider import ORDER_SECONDS, Call, ErrorBody, Provider, id_of, percent, prompt_refused
 from integrations.video.stainless import client_of
 
 BASE_URL = "https://api.dev.runwayml.com"
@@ -73,7 +73,7 @@ class Runway(ClipProvider):
         def act(call: Call) -> Accepted:
             with self._client(call) as client:
                 task = client.text_to_video.create(**what)
-                return Accepted(_id(task.id), _usd(getattr(task, "estimated_cost", None)))
+                return Accepted(id_of(task), _usd(getattr(task, "estimated_cost", None)))
 
         return self._provider.order(act)
 
@@ -132,12 +132,6 @@ def _error_body(body: Mapping[str, Any]) -> ErrorBody:
     text = str(body.get("error", ""))
     code = str(body.get("failureCode") or body.get("code") or "")
     return ErrorBody(code, text, "SAFETY" in code.upper() or "moderation" in text.lower())
-
-
-def _id(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("there is no id in the answer")
-    return value
 
 
 def _usd(cost: Any) -> Decimal | None:

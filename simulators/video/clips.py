@@ -1,5 +1,5 @@
-"""The three simulated providers of clips share a state machine: an order is charged when it is taken, goes from state
-to state with each poll, and ends in a file. `misbehave` says what goes wrong with the next orders, `orders` is the bill.
+"""The simulated providers of clips share a state machine: an order is charged when it is taken, goes from state to
+state with each poll, and ends in a file. `misbehave` says what goes wrong with the next orders; `orders` is the bill.
 
 An order of the right form that a trick does not refuse is always taken and charged, whatever the buyer is told.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 from uuid import NAMESPACE_URL, uuid5
 
 from simulators.loopback import Loopback, Reply, Request
@@ -95,8 +95,12 @@ class ErrorResponse(Exception):
 
 @dataclass
 class ClipSimulator(ABC):
-    """`media` is the file that every order ends in; `held_seconds` is how long an answer is held back by "held after",
+    """A vendor's API. `refunds` is False where money may be kept of what failed or was stopped.
+
+    `media` is the file that every order ends in; `held_seconds` is how long an answer is held back by "held after",
     before the connection is closed."""
+
+    refunds: ClassVar[bool] = True
 
     media: bytes
     key: str
@@ -154,7 +158,7 @@ class ClipSimulator(ABC):
                 return self._not_taken(trick)
             number = len(self.orders) + 1
             order = Order(
-                id=str(uuid5(NAMESPACE_URL, f"{self.url}/{number}")),
+                id=str(uuid5(NAMESPACE_URL, f"{self.server.url}/{number}")),
                 prompt=asked.prompt,
                 model=asked.model,
                 seconds=asked.seconds,
@@ -180,7 +184,7 @@ class ClipSimulator(ABC):
             case "408 after" | "409 after":
                 return self.error(int(trick[:3]), "conflict", "try again")
             case "redirect after":
-                return Reply(status=302, headers={"Location": f"{self.url}/elsewhere"})
+                return Reply(status=302, headers={"Location": f"{self.server.url}/elsewhere"})
             case "slow":
                 return Reply(taken.body, taken.status, taken.headers, after=1)
         return taken
@@ -207,7 +211,7 @@ class ClipSimulator(ABC):
         """
         with self._lock:
             order = self._find(order_id)
-            if order.state == "queued":
+            if order.state == "queued" or (self.refunds and order.state != "succeeded"):
                 order.charged_usd = Decimal(0)
             if order.state in ("queued", "running", "unknown"):
                 order.state = "cancelled"
@@ -221,7 +225,7 @@ class ClipSimulator(ABC):
 
     def address(self, order: Order) -> str:
         """Return a fresh address of the order's file."""
-        return f"{self.url}/media/{order.id}.mp4?signature={order.polls}"
+        return f"{self.server.url}/media/{order.id}.mp4?signature={order.polls}"
 
     def _advance(self, order: Order) -> None:
         ends: dict[Trick | None, State] = {
@@ -238,7 +242,9 @@ class ClipSimulator(ABC):
             order.state = "running"
         elif order.state == "running" and order.trick != "never ends":
             order.state = ends.get(order.trick, "succeeded")
-            if order.state in ("failed", "moderated", "cancelled") and order.trick != "failed and charged":
+            if order.state in ("failed", "moderated", "cancelled") and (
+                self.refunds or order.trick != "failed and charged"
+            ):
                 order.charged_usd = Decimal(0)
 
     def _not_taken(self, trick: Trick | None) -> Reply:
@@ -254,10 +260,10 @@ class ClipSimulator(ABC):
         return Reply(hang_up=True)
 
     def _answer(self, request: Request) -> Reply:
-        if request.path.startswith("/media/"):
-            return self._media(request)
         if request.path.startswith("/moved/"):
             return self._file()
+        if request.path.startswith("/media/"):
+            return self.media_of(request, request.path.removeprefix("/media/").removesuffix(".mp4"))
         if not self.authorized(request):
             return self.error(401, "unauthorized", f"the key {request.headers.get('authorization', '')} is not valid")
         try:
@@ -265,11 +271,10 @@ class ClipSimulator(ABC):
         except ErrorResponse as error:
             return error.reply
 
-    def _media(self, request: Request) -> Reply:
-        """The file, as far as the order's trick lets it through: each spoils the first request only."""
-        name = request.path.removeprefix("/media/").removesuffix(".mp4")
+    def media_of(self, request: Request, order_id: str) -> Reply:
+        """Return the file, as the order's trick lets it through: most spoil the first request only."""
         with self._lock:
-            order = next((order for order in self.orders if order.id == name), None)
+            order = next((order for order in self.orders if order.id == order_id), None)
             if order is None or order.state != "succeeded":
                 return Reply(b"<Error><Code>NoSuchKey</Code></Error>", 404, {"Content-Type": "application/xml"})
             order.reads += 1
@@ -283,7 +288,7 @@ class ClipSimulator(ABC):
             case "truncated media":
                 return Reply(whole.body, 200, whole.headers, cut=len(whole.body) // 2)
             case "media elsewhere":
-                return Reply(status=302, headers={"Location": f"{self.url}/moved/{order.id}.mp4"})
+                return Reply(status=302, headers={"Location": f"{self.server.url}/moved/{order.id}.mp4"})
         if order.trick == "wrong media":
             return Reply(b"<!doctype html><title>Sorry</title>", 200, {"Content-Type": "text/html"})
         return whole
@@ -308,6 +313,6 @@ def only(body: Any, allowed: Mapping[str, type | tuple[type, ...]], required: tu
         *(
             f"{name}: of another type"
             for name, value in body.items()
-            if name in allowed and (not isinstance(value, allowed[name]) or isinstance(value, bool))
+            if name in allowed and not isinstance(value, allowed[name])
         ),
     ]

@@ -16,6 +16,8 @@ CREATED_AT = "2026-11-27T12:00:00.000Z"
 
 
 class RunwaySimulator(ClipSimulator):
+    refunds = False
+
     def authorized(self, request: Request) -> bool:
         return request.headers.get("authorization") == f"Bearer {self.key}"
 

@@ -18,9 +18,13 @@ from domain.errors import ProviderRefused, ProviderUnavailable, Unavailable
 from domain.ports import ClipProvider
 from domain.videos.media import MediaUnusable
 from domain.videos.submissions import Accepted, ClipOrder, ClipState, ClipStatus, RefusalKind, Refused, Unknown
+from integrations.video.google import Omni
+from integrations.video.luma import Luma
 from integrations.video.runway import Runway
 from simulators.loopback import Loopback, Reply
 from simulators.video.clips import NOT_TAKEN, TAKEN_SILENTLY, ClipSimulator, Trick
+from simulators.video.google import google_simulator
+from simulators.video.luma import luma_simulator
 from simulators.video.runway import runway_simulator
 
 MEDIA = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 1000
@@ -41,6 +45,15 @@ class Vendor:
 
 VENDORS = (
     Vendor("runway", Runway, runway_simulator, ClipOrder("gen4.5", "A fox in the snow", 5, "720:1280"), 1000, True),
+    Vendor(
+        "google",
+        Omni,
+        google_simulator,
+        ClipOrder("gemini-omni-1.2-flash", "A fox in the snow", 8, "1080p"),
+        20_000,
+        True,
+    ),
+    Vendor("luma", Luma, luma_simulator, ClipOrder("ray-3.2", "A fox in the snow", 5, "1080p"), 6000, False),
 )
 
 
