@@ -168,15 +168,15 @@ def run(
         child = _start(
             program, arguments, place, limit=limit, memory=memory, most_bytes=most_bytes, fed=frames is not None
         )
-        said = _Said(hear)
+        listener = _Listener(hear)
         try:
             feeder = _Feeder(child.stdin, iter(frames)) if child.stdin and frames is not None else None
-            output = _attend(child, feeder, said, name=program.name, watch=watch, limit=limit)
+            output = _attend(child, feeder, listener, name=program.name, watch=watch, limit=limit)
             code = child.wait()
         finally:
             _end(child)
-    if code or NO_MEMORY.search(said.tail):  # ffmpeg may lack memory for a picture, leave it out, and end with 0
-        raise _fault(program.name, code, said.tail, limit, most_bytes)
+    if code or NO_MEMORY.search(listener.tail):  # ffmpeg may lack memory for a picture, leave it out, and end with 0
+        raise _fault(program.name, code, listener.tail, limit, most_bytes)
     return output
 
 
@@ -215,7 +215,7 @@ def _start(
 def _attend(
     child: "subprocess.Popen[bytes]",
     feeder: "_Feeder | None",
-    said: "_Said",
+    listener: "_Listener",
     *,
     name: str,
     watch: Callable[[], object],
@@ -241,7 +241,7 @@ def _attend(
                     waiting.unregister(key.fileobj)
                     outputs = [pipe for pipe in outputs if pipe is not key.fileobj]
                 elif key.fileobj is child.stderr:
-                    said.add(part)
+                    listener.add(part)
                 else:
                     written += part
             if len(written) > MOST_OUTPUT:
@@ -252,7 +252,7 @@ def _attend(
                 watch()
             if now > ends_at:
                 raise StudioUnavailable(f"{name} was stopped: it took more than {limit:.0f} seconds")
-    said.close()
+    listener.close()
     return bytes(written)
 
 
@@ -271,7 +271,7 @@ class _Feeder:
         """Return False when all is written, or nobody reads any more."""
         while not self._rest:
             try:
-                self._rest = memoryview(next(self._frames)).cast("B")
+                self._rest = memoryview(next(self._frames))
             except StopIteration:
                 return False
         try:
@@ -283,7 +283,7 @@ class _Feeder:
         return True
 
 
-class _Said:
+class _Listener:
     """What a child says on standard error: line by line to `hear`, and the end of it for an error."""
 
     def __init__(self, hear: Callable[[str], object] | None) -> None:

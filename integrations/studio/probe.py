@@ -52,9 +52,9 @@ def look(ffprobe: Program, path: Path, *, watch: Watch) -> Probe:
     extension, size = _kind(path)
     boxes = None if extension == "webm" else read_boxes(path)
     arguments = ["-loglevel", "error", "-threads", str(THREADS), "-show_entries", ASKED, "-of", "json", *reads(path)]
-    said = run(ffprobe, arguments, watch=lambda: watch(0.0), limit=QUICK)
+    output = run(ffprobe, arguments, watch=lambda: watch(0.0), limit=QUICK)
     try:
-        return _probe(json.loads(said), extension, size, boxes)
+        return _probe(json.loads(output), extension, size, boxes)
     except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise MediaUnusable("the file's headers make no sense: it is damaged") from error
 
@@ -124,8 +124,8 @@ def _kind(path: Path) -> tuple[str, int]:
         raise MediaUnusable(f"the file cannot be read: {error.strerror}") from None
 
 
-def _probe(said: Mapping[str, Any], extension: str, size: int, boxes: Boxes | None) -> Probe:
-    streams = said.get("streams", [])
+def _probe(output: Mapping[str, Any], extension: str, size: int, boxes: Boxes | None) -> Probe:
+    streams = output.get("streams", [])
     videos = [each for each in streams if each.get("codec_type") == "video" and not _is_cover(each)]
     sounds = [each for each in streams if each.get("codec_type") == "audio"]
     if not videos:
@@ -134,7 +134,7 @@ def _probe(said: Mapping[str, Any], extension: str, size: int, boxes: Boxes | No
     width, height = int(video.get("width", 0)), int(video.get("height", 0))
     if width <= 0 or height <= 0:
         raise MediaUnusable("the size of the file's picture is not known: it is damaged")
-    seconds = _seconds(said.get("format", {}), video)
+    seconds = _seconds(output.get("format", {}), video)
     rate, base = _fraction(video.get("avg_frame_rate")), _fraction(video.get("r_frame_rate"))
     is_constant = bool(rate) and abs(rate - base) <= max(rate / 100, Fraction(MOST_PICTURES_OFF / seconds))
     return Probe(
@@ -222,11 +222,11 @@ class _Heard:
 def _cover_at(black: list[tuple[float, float]], seconds: float) -> float:
     """Return the first time from the usual one on that is not black, else the last before it; the usual one if all
     of it is."""
-    wish = min(COVER, seconds / 2)
+    usual = min(COVER, seconds / 2)
     free = _gaps(black, seconds)
-    after = [max(wish, min(start + 0.05, end)) for start, end in free if end > wish]
-    before = [(start + end) / 2 for start, end in free if end <= wish]
-    return round(after[0] if after else before[-1] if before else wish, 3)
+    after = [max(usual, min(start + 0.05, end)) for start, end in free if end > usual]
+    before = [(start + end) / 2 for start, end in free if end <= usual]
+    return round(after[0] if after else before[-1] if before else usual, 3)
 
 
 def _gaps(black: list[tuple[float, float]], seconds: float) -> list[tuple[float, float]]:

@@ -125,9 +125,9 @@ def test_frames_go_in_and_output_comes_out(program: Program) -> None:
 def test_the_child_has_no_secrets_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_live_1")
     script = Program("ffprobe", a_script(tmp_path / "env", "env; pwd"), "test", "1")
-    said = run(script, [], watch=int).decode()
-    assert "sk_live_1" not in said
-    assert f"PWD={tmp_path}" not in said
+    output = run(script, [], watch=int).decode()
+    assert "sk_live_1" not in output
+    assert f"PWD={tmp_path}" not in output
 
 
 def test_what_watch_raises_ends_the_child_at_once(program: Program) -> None:

@@ -159,18 +159,18 @@ def test_progress_is_told_and_a_cancel_ends_it(video: Video, tmp_path: Path) -> 
         pass
 
     def cancel(done: float) -> None:
-        told.append(done)
-        if len(told) == 2:
+        fractions.append(done)
+        if len(fractions) == 2:
             raise Cancelled
 
-    told: list[float] = []
+    fractions: list[float] = []
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\necho out_time_us=500000 >&2\nexec sleep 60\n")
     slow.chmod(0o755)
     path = video("still.mp4")
     with pytest.raises(Cancelled):
         look_at_pictures(Program("ffmpeg", slow, "test", "1"), path, probed(path), watch=cancel)
-    assert told == [pytest.approx(1 / 6, abs=0.01)] * 2
+    assert fractions == [pytest.approx(1 / 6, abs=0.01)] * 2
 
 
 def test_a_thumbnail_is_a_jpeg_no_wider_than_1080_and_the_same_each_time(video: Video, tmp_path: Path) -> None:
