@@ -30,12 +30,14 @@ from web.api.app import create_api
 from web.api.rate_limit import RateLimiter
 from web.api.usage import UsageLog
 from web.error_responses import http_error, internal_error
+from web.media import MediaFiles
 from web.server.body import LargeBodies
 from web.server.connections import Server, connection_limits
 from web.server.listen import bind
 from web.session_verifier import session_verifier
 from web.webhook_writer import WebhookWriter
 from web.webhooks import EVENT_READERS, WebhookEndpoint, WebhooksFirst, usable_secrets
+from workers.adapters.ports import media_folder
 from workers.app import build
 from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
@@ -79,6 +81,8 @@ class WebDeps:
     clerk_job: JobType[Any]
     api: ASGIApp
     background: Sequence[Background] = ()
+    media: ASGIApp | None = None
+    """Hands out media files, where they are in a folder."""
 
 
 def run(settings: Settings) -> None:
@@ -121,6 +125,7 @@ def run(settings: Settings) -> None:
             usage=usage,
         ),
         background=(app, usage),
+        media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
     )
     server = Server(create_app(deps), connection_limits())
     _stop_on_signals(server)
@@ -174,6 +179,7 @@ def create_app(web: WebDeps) -> WebhooksFirst:
             Route("/healthz", healthz),
             Route("/readyz", Readiness(probe.ask, web.redis_ping).answer),
             Mount("/api", web.api),
+            *([Route("/media/{tenant}/{name}", web.media, methods=["GET"])] if web.media else []),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: http_error, Exception: internal_error},

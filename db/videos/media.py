@@ -74,7 +74,10 @@ class MediaFiles:
 
     def begin(self, tenant_id: UUID, *, sha256: bytes, size: int, extension: str) -> Media:
         """Return the tenant's row for this content, which is new if there was none. Without `stored_at` the object has
-        to be put (under the row's own key), and then marked."""
+        to be put (under the row's own key), and then marked.
+
+        A row that is on its way, and that somebody said something else of (another size, say), is replaced.
+        """
         values = {
             "tenant_id": tenant_id,
             "sha256": sha256,
@@ -89,7 +92,12 @@ class MediaFiles:
             .on_conflict_do_update(index_elements=["tenant_id", "sha256"], set_={"last_used_at": NOW})
             .returning(*COLUMNS)
         )
-        return Media(*self._sql.execute(statement).one())
+        file = Media(*self._sql.execute(statement).one())
+        if file.stored_at is not None or (file.bytes, file.extension) == (size, extension):
+            return file
+        said = {name: values[name] for name in ("bytes", "kind", "extension")}
+        unfinished = media.c.stored_at.is_(None)
+        return self._change(tenant_id, file.id, unfinished, id=func.gen_random_uuid(), **said) or file
 
     def mark_stored(self, tenant_id: UUID, media_id: UUID) -> Media | None:
         """Say that the store has the object; None if the row of `begin` is gone, and all has to begin again."""
@@ -103,6 +111,12 @@ class MediaFiles:
     def get(self, tenant_id: UUID, media_id: UUID) -> Media | None:
         """Return the tenant's file, also one that is not stored yet."""
         row = self._sql.execute(select(*COLUMNS).where(_this(tenant_id, media_id))).one_or_none()
+        return None if row is None else Media(*row)
+
+    def of_content(self, tenant_id: UUID, sha256: bytes) -> Media | None:
+        """Return the tenant's file of this content, also one that is not stored yet."""
+        this = (media.c.tenant_id == tenant_id) & (media.c.sha256 == sha256)
+        row = self._sql.execute(select(*COLUMNS).where(this)).one_or_none()
         return None if row is None else Media(*row)
 
     def stored(self, tenant_id: UUID, *, limit: int, after: MediaCursor | None = None) -> Sequence[Media]:

@@ -49,7 +49,7 @@ class FolderStore:
     def put(self, key: str, source: Path, *, content_type: str) -> None:
         """Keep the file; one that is in `incoming` is not copied again."""
         target = self._path(key)
-        with _in_words():
+        with in_words():
             if _size(target) == source.stat().st_size:
                 _sync(target.parent)  # whoever put it may not have got so far
                 return
@@ -69,14 +69,14 @@ class FolderStore:
     def get(self, key: str, target: Path, *, watch: Watch) -> None:
         kept = self.open(key)
         done = 0
-        with _in_words("the folder that a file is copied to"), kept.file, target.open("wb") as out:
+        with in_words("the folder that a file is copied to"), kept.file, target.open("wb") as out:
             while piece := kept.file.read(PIECE):
                 out.write(piece)
                 done += len(piece)
                 watch(done / max(kept.size, 1))
 
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
-        with self.open(key).file as file, _in_words():
+        with self.open(key).file as file, in_words():
             file.seek(start)
             left = end - start
             while left > 0 and (piece := file.read(min(left, PIECE))):
@@ -90,7 +90,7 @@ class FolderStore:
             MediaMissing: nothing is kept under this key.
         """
         path = self._path(key)
-        with _in_words():
+        with in_words():
             try:
                 file = path.open("rb")
             except FileNotFoundError:
@@ -98,7 +98,7 @@ class FolderStore:
             return KeptFile(file, os.fstat(file.fileno()).st_size)
 
     def delete(self, key: str) -> None:
-        with _in_words():
+        with in_words():
             self._path(key).unlink(missing_ok=True)
 
     def address(self, key: str, *, content_type: str, lifetime: timedelta) -> str:
@@ -116,14 +116,14 @@ class FolderStore:
         return signature.isascii() and hmac.compare_digest(signature, expected)
 
     def incoming(self) -> Path:
-        with _in_words():
+        with in_words():
             folder = self.folder / INCOMING
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return folder
 
     def sweep(self, before: datetime) -> int:
         swept = 0
-        with _in_words():
+        with in_words():
             for left in self.incoming().iterdir():
                 with suppress(FileNotFoundError):  # it has arrived
                     if left.stat().st_mtime < before.timestamp():
@@ -142,7 +142,7 @@ class FolderStore:
     def secret(self) -> bytes:
         """Return the secret of the folder; whoever asks first makes it, and all others find that one."""
         if not self._secret:
-            with _in_words():
+            with in_words():
                 path = self.folder / SECRET
                 if not path.exists():
                     self._make_secret(path)
@@ -191,7 +191,8 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _in_words(what: str = "the media store") -> Iterator[None]:
+def in_words(what: str = "the media store") -> Iterator[None]:
+    """Have errors of the disk say what is wrong, and that it may get better (`StoreUnavailable`)."""
     try:
         yield
     except OSError as error:

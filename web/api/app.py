@@ -33,11 +33,13 @@ from domain.errors import (
     UnknownTenant,
     ViralError,
 )
+from domain.videos.media import StoreUnavailable
 from integrations.clerk.sessions import Verifier
-from web.api import billing, feedback, generations, jobs, keys, user
+from web.api import billing, feedback, generations, jobs, keys, media, user
 from web.api.admission import Admission
 from web.api.authentication import Authenticator
 from web.api.cors import Cors
+from web.api.media import Uploads
 from web.api.openapi import DescribedApi, add_docs
 from web.api.rate_limit import UNCOUNTED_HEADERS, RateLimiter, RateLimits
 from web.api.usage import UsageLog
@@ -99,6 +101,7 @@ def create_api(
             RequestValidationError: invalid_request,
             ApiError: api_error,
             PoolTimeout: _pool_timeout,
+            StoreUnavailable: _store_unavailable,
             ViralError: domain_error,
             Exception: internal_error,
         },
@@ -106,9 +109,11 @@ def create_api(
     api.state.app = app
     api.state.rate_limits = rate_limiter and RateLimits(rate_limiter, app.settings)
     api.state.admission = Admission()
+    api.state.uploads = Uploads()
     api.state.authenticator = Authenticator(app.db, sessions, clock)
-    for group in (user, keys, generations, jobs, feedback, billing):
+    for group in (user, keys, generations, jobs, feedback, billing, media):
         api.include_router(group.routes)
+    api.include_router(media.uploads)
     add_docs(api)
     observed = CallerMiddleware(api, usage)
     # Outermost, so that a page's script can read error responses too.
@@ -198,3 +203,8 @@ async def domain_error(request: Request, error: Exception) -> Response:
 async def _pool_timeout(request: Request, error: Exception) -> Response:
     log.warning("api.unavailable", route=_route(request.scope), reason=str(error))
     return overloaded("more is asked for at once than can be answered; try again later").response()
+
+
+async def _store_unavailable(request: Request, error: Exception) -> Response:
+    log.error("api.store_unavailable", route=_route(request.scope), reason=str(error), seldom=True)
+    return retry_later(str(error), "STORE_UNAVAILABLE").response()

@@ -26,6 +26,8 @@ from web.error_responses import error_response, overloaded
 from web.server.headers import ALWAYS, secured
 
 WEBHOOKS: Final = b"/webhooks/"
+UPLOADS: Final = b"/api/media"
+"""Where files are posted to (`web/api/media.py`): the only bodies that may take longer than minutes."""
 MOST_CONNECTIONS = 2000
 MAX_HEAD = 32 * 1024
 MAX_HEADERS = 100
@@ -51,8 +53,9 @@ log = structlog.get_logger()
 class ConnectionLimits:
     """The limits of one process: `connections` at once, and the seconds that each part of a request may take.
 
-    A body, or a response that is read slowly, has `body` seconds and one more for each `rate` bytes, up to `longest`. A
-    sender has `linger` seconds to read why we hang up.
+    A body, or a response that is read slowly, has `body` seconds and one more for each `rate` bytes, up to `longest`;
+    a file that is uploaded, one for each `upload_rate`, up to `longest_upload`. A sender has `linger` seconds to read
+    why we hang up.
     """
 
     connections: int = MOST_CONNECTIONS
@@ -60,6 +63,8 @@ class ConnectionLimits:
     body: float = 10.0
     rate: int = 500
     longest: float = 300.0
+    upload_rate: int = 32 * 1024
+    longest_upload: float = 3600.0
     idle: float = 75.0
     linger: float = 2.0
     drained: int = 2 * 1024 * 1024
@@ -73,6 +78,10 @@ class ConnectionLimits:
     def seconds_for(self, size: int) -> float:
         """Return the seconds that so many bytes may take."""
         return min(self.body + size / self.rate, self.longest)
+
+    def seconds_for_upload(self, size: int) -> float:
+        """Return the seconds that so many bytes of a file may take."""
+        return min(self.body + size / self.upload_rate, self.longest_upload)
 
 
 def connection_limits(open_files: int | None = None) -> ConnectionLimits:
@@ -163,6 +172,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, pool: "Connections", **options: Any) -> None:
         super().__init__(*args, **options)
         self.for_webhook = False
+        self.is_upload = False
         self.since = self.loop.time()
         self._pool = pool
         self._limits = pool.limits
@@ -210,6 +220,10 @@ class Connection(HttpToolsProtocol):
         if self._reading is not None and not self._closing and not self.transport.is_closing():
             self._received_part(len(data))
 
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unsent = None  # whoever reads a long response has read on
+
     def shutdown(self) -> None:
         """Refuse a request that has not been received by now, and let the others finish."""
         if self.state in (State.HEAD, State.BODY):
@@ -233,6 +247,7 @@ class Connection(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self._abort_parsing(NOT_ONE_HOST)
         self.for_webhook = self.url.startswith(WEBHOOKS)
+        self.is_upload = self.url.partition(b"?")[0] == UPLOADS
         busy = not self.for_webhook and self._pool.is_busy()
         self.app = cast(Any, answer_busy) if busy else self.config.loaded_app
         self._enter(State.BODY)
@@ -284,12 +299,16 @@ class Connection(HttpToolsProtocol):
                 self.refuse(too_slow("the head of the request", took))
             case State.BODY if self.flow.read_paused:
                 self.since += passed  # we do not read
-            case State.BODY if took > limits.seconds_for(self._size):
+            case State.BODY if took > self._patience():
                 self.refuse(too_slow("the body", took))
             case State.STALLED if self._unsent is not None:
                 since, size = self._unsent
                 if now - since > limits.seconds_for(size):
                     self.transport.abort()
+
+    def _patience(self) -> float:
+        allowed = self._limits.seconds_for_upload if self.is_upload else self._limits.seconds_for
+        return allowed(self._size)
 
     def evict(self) -> None:
         """Close the connection: a newer one needs its place."""

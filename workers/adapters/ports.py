@@ -20,6 +20,7 @@ from workers.settings import Settings
 if TYPE_CHECKING:
     from integrations.clerk.api import ClerkApi
     from integrations.llm import LanguageModels
+    from integrations.store.folder import FolderStore
     from integrations.stripe.api import StripeApi
     from workers.adapters.trends import Collector
 
@@ -129,16 +130,20 @@ def _studio(settings: Settings) -> Studio:
     return FfmpegStudio(ffmpeg=settings.ffmpeg_bin, ffprobe=settings.ffprobe_bin, fonts=settings.fonts_dir)
 
 
-def _media(settings: Settings) -> MediaStore:
-    from integrations.store.store import open_store  # noqa: PLC0415 - see the module's first lines
+def media_folder(settings: Settings) -> "FolderStore":
+    """Return the folder where media are kept, where no bucket is set."""
+    from integrations.store.folder import FolderStore  # noqa: PLC0415 - see the module's first lines
 
-    return open_store(
-        folder=settings.media_dir or settings.viral_home / "media",
-        bucket=settings.s3_bucket,
-        endpoint=settings.s3_endpoint_url,
-        cdn=settings.cdn_base_url,
-        web=settings.public_url or settings.web_url,
-    )
+    web = settings.cdn_base_url or settings.public_url or settings.web_url
+    return FolderStore(settings.media_dir or settings.viral_home / "media", web=web)
+
+
+def _media(settings: Settings) -> MediaStore:
+    if not settings.s3_bucket:
+        return media_folder(settings)
+    from integrations.store.s3 import S3Store  # noqa: PLC0415 - see the module's first lines
+
+    return S3Store(settings.s3_bucket, endpoint=settings.s3_endpoint_url, cdn=settings.cdn_base_url)
 
 
 def _trends(settings: Settings, db: Database) -> "Collector":

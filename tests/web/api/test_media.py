@@ -1,0 +1,415 @@
+"""Files that are uploaded and handed out again: over real sockets, onto a real disk."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+from sqlalchemy import insert
+
+from db.schema.videos import videos
+from domain.videos.media import object_key
+from tests.attack.wire import Wire, head
+from tests.builders import a_tenant
+from tests.wait import until
+from tests.web.api.test_api import a_key, refused
+from web.api.app import create_api
+from web.main import WebDeps, create_app
+from web.media import MediaFiles
+from web.server.connections import ConnectionLimits, Server
+from workers.adapters.ports import media_folder
+from workers.app import App, build
+from workers.jobs.billing import apply_stripe_event
+from workers.jobs.identity import apply_clerk_event
+from workers.settings import Settings
+
+MP4 = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41"
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF"
+MOST = 3 * 1024 * 1024
+
+
+def a_video(size: int, seed: bytes = b"") -> bytes:
+    return (MP4 + seed + b"moov" * (size // 4))[:size]
+
+
+class Web:
+    """The web application on a socket of this machine, with a folder for its files."""
+
+    def __init__(self, app: App, base: str, folder: Path) -> None:
+        self.app = app
+        self.base = base
+        self.folder = folder
+
+    def files(self) -> list[str]:
+        """Every file of the store, but its secret; also what is on its way."""
+        found = (each for each in self.folder.rglob("*") if each.is_file() and each.name != ".secret")
+        return sorted(str(each.relative_to(self.folder)) for each in found)
+
+    def wire(self) -> Wire:
+        return Wire("127.0.0.1", int(self.base.rpartition(":")[2]), 60)
+
+
+class Tenant:
+    def __init__(self, web: Web, *scopes: str) -> None:
+        self.id = a_tenant(web.app)
+        self.key = a_key(web.app, self.id, *(scopes or ("videos:read", "videos:write")))
+        self._base = web.base
+
+    def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
+        return httpx.request(method, f"{self._base}{path}", headers=headers, timeout=60, **options)
+
+    def upload(self, content: Any, content_type: str = "video/mp4") -> httpx.Response:
+        return self("POST", "/api/media", content=content, headers={"Content-Type": content_type})
+
+
+@contextmanager
+def serving(settings: Settings, **limits: Any) -> Iterator[Web]:
+    app = build(settings, name="tests")
+    folder = media_folder(app.settings)
+    deps = WebDeps(
+        stripe_secrets=(),
+        clerk_secrets=(),
+        connect=app.db.connect,
+        notify=lambda notifications: None,
+        redis_ping=lambda: None,
+        clock=lambda: 0.0,
+        make_id=uuid4,
+        stripe_job=apply_stripe_event,
+        clerk_job=apply_clerk_event,
+        api=create_api(app, sessions=None, clock=lambda: datetime.now(UTC).timestamp()),
+        media=MediaFiles(folder),
+    )
+    server = Server(create_app(deps), ConnectionLimits(**limits), port=app.settings.port)
+    thread = Thread(target=server.run)
+    thread.start()
+    try:
+        until(lambda: server.started, "the server to start")
+        yield Web(app, app.settings.web_url, folder.folder)
+    finally:
+        server.should_exit = True
+        thread.join(60)
+        app.close()
+
+
+@pytest.fixture
+def of_files(settings: Settings, tmp_path: Path) -> Settings:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    changed = {"media_dir": tmp_path / "media", "media_most_bytes": MOST, "port": port, "host": "127.0.0.1"}
+    return Settings.model_validate(settings.model_dump() | changed)
+
+
+@pytest.fixture
+def web(of_files: Settings) -> Iterator[Web]:
+    with serving(of_files) as served:
+        yield served
+
+
+@pytest.fixture
+def ada(web: Web) -> Tenant:
+    return Tenant(web)
+
+
+# --- uploading ----------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_kept_listed_read_and_deleted(web: Web, ada: Tenant) -> None:
+    content = a_video(2_500_000)
+    answer = ada.upload(content)
+    assert answer.status_code == 201, answer.text
+    file = answer.json()
+    assert (file["kind"], file["bytes"], file["sha256"]) == ("video", len(content), sha256(content).hexdigest())
+    assert [each["id"] for each in ada("GET", "/api/media").json()["media"]] == [file["id"]]
+    url = ada("GET", f"/api/media/{file['id']}").json()["url"]
+    assert url.startswith(web.base)
+    read = httpx.get(url)
+    assert (read.status_code, read.content, read.headers["content-type"]) == (200, content, "video/mp4")
+    assert ada("DELETE", f"/api/media/{file['id']}").status_code == 204
+    assert refused(httpx.get(url)) == (404, "NOT_FOUND")
+    assert refused(ada("GET", f"/api/media/{file['id']}")) == (404, "NOT_FOUND")
+    assert web.files() == []
+
+
+def test_the_same_file_twice_is_one(web: Web, ada: Tenant) -> None:
+    first, second = ada.upload(a_video(5000)), ada.upload(a_video(5000))
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json() == second.json()
+    assert len(web.files()) == 1
+
+
+def test_the_list_comes_in_pages(ada: Tenant) -> None:
+    ids = [ada.upload(a_video(5000, bytes([number]))).json()["id"] for number in range(5)]
+    found, path = [], "/api/media?limit=2"
+    while path:
+        page = ada("GET", path).json()
+        found += [each["id"] for each in page["media"]]
+        path = page["next"] and f"/api/media?limit=2&cursor={page['next']}"
+    assert found == ids[::-1]
+
+
+def test_pictures_are_told_apart_by_their_bytes(ada: Tenant) -> None:
+    assert ada.upload(PNG + b"x" * 100, "image/png").json()["kind"] == "image"
+    assert ada.upload(JPEG + b"x" * 100, "image/jpeg").json()["content_type"] == "image/jpeg"
+    quicktime = b"\0\0\0\x14ftypqt  " + b"x" * 100
+    assert ada.upload(quicktime, "video/mp4").json()["content_type"] == "video/quicktime"
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "told"),
+    [
+        (b"<html>" * 100, "video/mp4", (422, "NOT_MEDIA")),
+        (b"", "video/mp4", (422, "NOT_MEDIA")),
+        (b"x", "image/png", (422, "NOT_MEDIA")),
+        (b"\0\0\0\x1cftypavif" + b"x" * 100, "video/mp4", (422, "NOT_MEDIA")),
+        (JPEG + b"x" * 100, "video/mp4", (422, "NOT_MEDIA")),
+        (MP4, "application/x-www-form-urlencoded", (415, "TYPE_UNKNOWN")),
+        (MP4, "", (415, "TYPE_UNKNOWN")),
+        (b"{", "application/json", (422, "INVALID")),
+        (b"{}", "application/json", (422, "INVALID")),
+        (
+            b'{"bytes": 5, "sha256": "%s", "content_type": "video/mp4"}' % (b"a" * 64),
+            "application/json",
+            (409, "NO_DIRECT_UPLOADS"),
+        ),
+    ],
+)
+def test_what_is_no_file_that_we_keep_is_refused_and_nothing_stays(
+    web: Web, ada: Tenant, content: bytes, content_type: str, told: tuple[int, str]
+) -> None:
+    assert refused(ada.upload(content, content_type)) == told
+    assert web.files() == []
+    assert ada("GET", "/api/media").json()["media"] == []
+
+
+def test_what_is_too_large_is_refused_before_it_is_sent_or_as_soon_as_it_is(web: Web, ada: Tenant) -> None:
+    with web.wire() as wire:
+        announced = [f"Authorization: Bearer {ada.key}", "Content-Type: video/mp4", f"Content-Length: {MOST + 1}"]
+        wire.send(head("POST", "/api/media", *announced))
+        assert wire.answer() == "413"
+
+    def chunks() -> Iterator[bytes]:
+        sent = a_video(MOST)
+        yield sent
+        yield b"x"
+
+    assert refused(ada.upload(chunks())) == (413, "BODY_TOO_LARGE")
+    assert web.files() == []
+    assert ada.upload(a_video(MOST)).status_code == 201
+
+
+def test_a_caller_without_the_scope_sends_nothing(web: Web) -> None:
+    reader = Tenant(web, "videos:read")
+    assert refused(reader.upload(a_video(5000))) == (403, "SCOPE_MISSING")
+    assert httpx.post(f"{web.base}/api/media", content=b"x").status_code == 401
+
+
+def test_whoever_hangs_up_leaves_nothing(web: Web, ada: Tenant) -> None:
+    with web.wire() as wire:
+        lines = [f"Authorization: Bearer {ada.key}", "Content-Type: video/mp4", "Content-Length: 2500000"]
+        wire.send(head("POST", "/api/media", *lines) + a_video(1_500_000))
+        until(web.files, "the file to come")
+        wire.abort()
+    until(lambda: web.files() == [], "what had come to be deleted")
+
+
+def test_a_drip_is_cut_and_leaves_nothing(of_files: Settings) -> None:
+    with serving(of_files, body=0.3, upload_rate=1_000_000) as web:
+        ada = Tenant(web)
+        with web.wire() as wire:
+            lines = [f"Authorization: Bearer {ada.key}", "Content-Type: video/mp4", "Content-Length: 2500000"]
+            wire.send(head("POST", "/api/media", *lines))
+            wire.drip(a_video(100_000), 0.01, for_seconds=60)
+            assert wire.answer() == "408"
+        until(lambda: web.files() == [], "what had come to be deleted")
+
+
+def test_an_upload_may_take_longer_than_another_body(of_files: Settings) -> None:
+    with serving(of_files, body=0.2, rate=10**9, longest=0.2, upload_rate=1, longest_upload=60.0) as web:
+        ada = Tenant(web)
+        content = a_video(60)
+        with web.wire() as wire:
+            lines = [f"Authorization: Bearer {ada.key}", "Content-Type: video/mp4", f"Content-Length: {len(content)}"]
+            wire.send(head("POST", "/api/media", *lines))
+            wire.drip(content, 0.02, for_seconds=60)
+            assert wire.answer() == "201"
+
+
+def test_so_many_at_once_and_no_more(web: Web, ada: Tenant) -> None:
+    lines = [f"Authorization: Bearer {ada.key}", "Content-Type: video/mp4", "Content-Length: 2500000"]
+    wires = [web.wire() for _ in range(4)]
+    for wire in wires:
+        wire.send(head("POST", "/api/media", *lines) + a_video(1_100_000))
+    until(lambda: len(web.files()) == 4, "four files to come")
+    answer = ada.upload(a_video(5000))
+    assert refused(answer) == (503, "OVERLOADED")
+    assert "retry-after" in answer.headers
+    assert Tenant(web).upload(a_video(5000)).status_code == 201
+    for wire in wires:
+        wire.abort()
+    until(lambda: ada.upload(a_video(5000)).status_code == 201, "a place to be free again")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
+def test_a_store_that_cannot_be_written_says_so(web: Web, ada: Tenant) -> None:
+    web.folder.mkdir()
+    web.folder.chmod(0o500)
+    answer = ada.upload(a_video(5000))
+    assert refused(answer) == (503, "STORE_UNAVAILABLE")
+    assert "cannot be written" in answer.json()["error"]
+
+
+def test_many_send_and_delete_one_content_and_no_row_is_without_its_file(web: Web, ada: Tenant) -> None:
+    content = a_video(200_000)
+    odd: list[str] = []
+
+    def act(number: int) -> None:
+        for _ in range(6):
+            if number % 2:
+                for each in ada("GET", "/api/media").json()["media"]:
+                    answer = ada("DELETE", f"/api/media/{each['id']}")
+                    if answer.status_code not in (204, 404):
+                        odd.append(answer.text)
+            else:
+                answer = ada.upload(content)
+                if answer.status_code not in (200, 201, 503):
+                    odd.append(answer.text)
+
+    threads = [Thread(target=act, args=(number,)) for number in range(6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert odd == []
+    listed = ada("GET", "/api/media").json()["media"]
+    assert [name for name in web.files() if name.startswith(str(ada.id))] == [
+        object_key(ada.id, bytes.fromhex(each["sha256"]), "mp4") for each in listed
+    ]
+
+
+def test_a_file_that_a_video_uses_is_not_deleted(web: Web, ada: Tenant) -> None:
+    file = ada.upload(a_video(5000)).json()
+    with web.app.db.transaction(ada.id) as tx:
+        tx.sql.execute(insert(videos).values(tenant_id=ada.id, status="completed", media_id=file["id"]))
+    assert refused(ada("DELETE", f"/api/media/{file['id']}")) == (409, "STILL_USED")
+    assert len(web.files()) == 1
+
+
+def test_two_tenants_with_one_file_have_two(web: Web, ada: Tenant) -> None:
+    bob = Tenant(web)
+    first, second = ada.upload(a_video(5000)).json(), bob.upload(a_video(5000)).json()
+    assert len(web.files()) == 2
+    for method in ("GET", "DELETE"):
+        assert refused(bob(method, f"/api/media/{first['id']}")) == (404, "NOT_FOUND")
+    assert [each["id"] for each in bob("GET", "/api/media").json()["media"]] == [second["id"]]
+    mine = bob("GET", f"/api/media/{second['id']}").json()["url"]
+    assert httpx.get(mine).status_code == 200
+    assert refused(httpx.get(mine.replace(str(bob.id), str(ada.id)))) == (403, "SIGNATURE_INVALID")
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(web: Web, ada: Tenant) -> tuple[str, bytes]:
+    """An address, and what is to be read there."""
+    content = bytes(MP4 + os.urandom(300_000))
+    file = ada.upload(content).json()
+    return ada("GET", f"/api/media/{file['id']}").json()["url"], content
+
+
+def test_an_address_that_is_changed_or_too_old_opens_nothing(web: Web, kept: tuple[str, bytes]) -> None:
+    url = kept[0]
+    path, _, query = url.partition("?")
+    expires, signature = (part.partition("=")[2] for part in query.split("&"))
+    wrong = [
+        path,
+        f"{path}?expires={int(expires) + 1}&signature={signature}",
+        f"{path}?expires={expires}&signature={signature[:-1]}{'0' if signature[-1] != '0' else '1'}",
+        f"{path}?expires={expires}&signature=",
+        f"{path}?expires={expires}&signature=ä",
+        f"{path}?expires=0{expires}&signature={signature}",
+        f"{path}?expires=x&signature={signature}",
+        f"{web.base}/media/{uuid4()}/..%2f.secret?{query}",
+        f"{web.base}/media/x/.secret?{query}",
+    ]
+    for each in wrong:
+        answer = httpx.get(each)
+        assert refused(answer) in ((403, "SIGNATURE_INVALID"), (404, "NOT_FOUND")), each
+        assert answer.status_code == 403 or "%2f" in each
+    store = media_folder(web.app.settings)
+    old = store.address(path.partition("/media/")[2], content_type="", lifetime=timedelta(seconds=-1))
+    assert refused(httpx.get(old)) == (403, "ADDRESS_EXPIRED")
+    for folder in ("/media/", "/media", f"/media/{uuid4()}", f"/media/{uuid4()}/"):
+        assert httpx.get(f"{web.base}{folder}").status_code in (403, 404)
+    assert httpx.post(url).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [
+        ("bytes=0-9", 0, 10),
+        ("bytes=100-", 100, None),
+        ("bytes=-7", -7, None),
+        ("bytes=0-99999999", 0, None),
+        ("bytes=299000-299999", 299_000, 300_000),
+    ],
+)
+def test_a_part_is_read(kept: tuple[str, bytes], asked: str, start: int, end: int | None) -> None:
+    url, content = kept
+    answer = httpx.get(url, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (206, content[start:end])
+    first = start % len(content)
+    assert answer.headers["content-range"] == f"bytes {first}-{first + len(answer.content) - 1}/{len(content)}"
+
+
+@pytest.mark.parametrize("asked", ["bytes=5-1", "bytes=0-1,3-4", "lines=1-2", "bytes=-", "bytes=x-"])
+def test_a_part_that_makes_no_sense_is_the_whole(kept: tuple[str, bytes], asked: str) -> None:
+    answer = httpx.get(kept[0], headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (200, kept[1])
+
+
+def test_a_part_beyond_the_end_is_refused(kept: tuple[str, bytes]) -> None:
+    answer = httpx.get(kept[0], headers={"Range": "bytes=9999999-"})
+    assert refused(answer) == (416, "RANGE_INVALID")
+    assert answer.headers["content-range"] == f"bytes */{len(kept[1])}"
+
+
+def test_head_tells_all_and_sends_nothing(kept: tuple[str, bytes]) -> None:
+    url, content = kept
+    answer = httpx.head(url)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(len(content))
+    assert answer.headers["etag"] == f'"{sha256(content).hexdigest()}"'
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-disposition"].startswith("inline; filename=")
+    assert httpx.get(url, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    changed = httpx.get(url, headers={"Range": "bytes=0-1", "If-Range": '"another"'})
+    assert (changed.status_code, changed.content) == (200, content)
+
+
+def test_whoever_hangs_up_leaves_no_file_open(web: Web, ada: Tenant) -> None:
+    file = ada.upload(a_video(MOST)).json()
+    url = ada("GET", f"/api/media/{file['id']}").json()["url"]
+
+    def opened() -> list[str]:
+        return [each.path for each in psutil.Process().open_files() if each.path.startswith(str(web.folder))]
+
+    wires = [Wire("127.0.0.1", int(web.base.rpartition(":")[2]), 60, window=4096) for _ in range(3)]
+    for wire in wires:
+        wire.send(head("GET", url.removeprefix(web.base), host="x"))
+    until(lambda: len(opened()) == 3, "three to read")
+    for wire in wires:
+        wire.abort()
+    until(lambda: not opened(), "their files to be closed")
