@@ -10,7 +10,6 @@ taken in this order: the budget, the submission, its video.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from psycopg.rows import class_row
 from db.videos.budgets import VideoBudgets
 from domain.videos.budget import Budget, month_of, reserve, revise, settle
 from domain.videos.plan import Clip
-from domain.videos.submissions import OPEN, RefusalKind, SubmissionState
+from domain.videos.submissions import OPEN, ProviderJob, RefusalKind, SubmissionState
 
 State = SubmissionState
 
@@ -87,43 +86,6 @@ SELECT coalesce(sum(final_usd), 0) FROM provider_jobs WHERE tenant_id = %s AND v
 """
 
 
-@dataclass(frozen=True, slots=True)
-class SubmissionRow:
-    """A row of `provider_jobs`."""
-
-    id: UUID
-    tenant_id: UUID
-    video_id: UUID
-    scene: int
-    attempt: int
-    provider: str
-    model: str
-    resolution: str
-    prompt: str
-    seconds: int
-    state: str
-    provider_job_id: str | None
-    month: date
-    estimated_usd: Decimal
-    final_usd: Decimal | None
-    percent: int | None
-    queue: int | None
-    failed_fetches: int
-    error_code: str | None
-    error_message: str | None
-    job_id: UUID | None
-    media_id: UUID | None
-    created_at: datetime
-    submitted_at: datetime | None
-    deadline_at: datetime | None
-    checked_at: datetime | None
-    ended_at: datetime | None
-
-    @property
-    def open(self) -> bool:
-        return self.state in OPEN
-
-
 class Submissions:
     """Query group. What changes a state returns the state before, or None if it was another than it can change."""
 
@@ -131,9 +93,9 @@ class Submissions:
         self._driver = driver
         self._budgets = VideoBudgets(driver)
 
-    def of_video(self, tenant_id: UUID, video_id: UUID) -> list[SubmissionRow]:
+    def of_video(self, tenant_id: UUID, video_id: UUID) -> list[ProviderJob]:
         """Return the video's submissions, by scene and attempt."""
-        with self._driver.cursor(row_factory=class_row(SubmissionRow)) as cursor:
+        with self._driver.cursor(row_factory=class_row(ProviderJob)) as cursor:
             return cursor.execute(OF_VIDEO.encode(), (tenant_id, video_id)).fetchall()
 
     def cost(self, tenant_id: UUID, video_id: UUID) -> Decimal:
@@ -143,7 +105,7 @@ class Submissions:
 
     def intend(
         self, tenant_id: UUID, video_id: UUID, *, id: UUID, job_id: UUID, provider: str, clip: Clip, now: datetime
-    ) -> SubmissionRow:
+    ) -> ProviderJob:
         """Reserve what the clip may cost in the month of `now`, and write down that it is about to be ordered.
 
         Raises:
@@ -156,7 +118,7 @@ class Submissions:
         values = {"id": id, "tenant_id": tenant_id, "video_id": video_id, "scene": clip.scene, "provider": provider}
         values |= {"model": order.model, "resolution": order.resolution, "prompt": order.prompt}
         values |= {"seconds": order.seconds, "month": month, "usd": clip.usd, "job_id": job_id, "now": now}
-        with self._driver.cursor(row_factory=class_row(SubmissionRow)) as cursor:
+        with self._driver.cursor(row_factory=class_row(ProviderJob)) as cursor:
             [row] = cursor.execute(ADD.encode(), values).fetchall()
         self._budgets.write(tenant_id, month, budget)
         return row

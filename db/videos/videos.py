@@ -25,6 +25,8 @@ COLUMNS = """id, tenant_id, generation_id, concept_id, title, source, status, pr
 
 GET = f"SELECT {COLUMNS} FROM videos WHERE tenant_id = %s AND id = %s"
 
+LOCK = f"{GET} FOR NO KEY UPDATE"
+
 OWNER = "SELECT tenant_id FROM videos WHERE id = %s"
 
 OF_CONCEPT = f"""
@@ -73,6 +75,21 @@ WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = ANY(%(states)s)
 RETURNING id
 """
 
+WANT_NO_MORE = """
+UPDATE videos SET details = details || '{"cancel": true}', updated_at = now()
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status IN ('pending', 'rendering')
+RETURNING id
+"""
+
+RECOUNT = """
+UPDATE videos SET error_message = NULL, updated_at = now(), cost_usd = (
+    SELECT coalesce(sum(final_usd), 0) FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s
+)
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'cancelled' AND NOT EXISTS (
+    SELECT FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s AND state = 'unconfirmed'
+)
+"""
+
 COMPLETE = """
 UPDATE videos SET status = 'completed', stage = 'completed', percent = 100, error_message = NULL,
     media_id = %(media_id)s, thumbnail_id = %(thumbnail_id)s, cover_at = %(cover_at)s,
@@ -85,17 +102,25 @@ WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'rendering'
 RETURNING id
 """
 
-HAND_ON = """
-UPDATE videos SET job_id = %(job_id)s, details = details || %(details)s::jsonb, updated_at = now()
+HAND_ON = "UPDATE videos SET job_id = %(job_id)s, updated_at = now() WHERE tenant_id = %(tenant_id)s AND id = %(id)s"
+
+NOTE = """
+UPDATE videos SET details = details || %(details)s::jsonb, updated_at = now()
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s
 """
 
-# A job that has ended is no longer in the way of anything; one that is not in the table has been archived.
 ABANDONED = """
 SELECT v.tenant_id, v.id FROM videos v
-WHERE v.status IN ('pending', 'rendering') AND NOT EXISTS (
+WHERE (
+    v.status IN ('pending', 'rendering')
+    OR EXISTS (
+        SELECT FROM provider_jobs p
+        WHERE p.tenant_id = v.tenant_id AND p.video_id = v.id AND p.state IN ('intended', 'submitted', 'running')
+    ) AND v.status <> 'unconfirmed'
+) AND NOT EXISTS (
     SELECT FROM job_queue j
-    WHERE j.id = v.job_id AND j.status IN ('pending', 'running')
+    WHERE j.tenant_id = v.tenant_id AND j.status IN ('pending', 'running')
+        AND (j.id = v.job_id OR j.job_type = 'videos.withdraw' AND j.payload ->> 'video_id' = v.id::text)
 ) ORDER BY v.created_at
 """
 
@@ -140,9 +165,18 @@ class Videos:
         values |= {"estimated_usd": estimated_usd, "media_id": media_id, "details": to_json(details)}
         return self._driver.execute(ADD, values).fetchone() is not None
 
+    def discard(self, tenant_id: UUID, video_id: UUID) -> None:
+        """Take back a video that this transaction has added."""
+        query = "DELETE FROM videos WHERE tenant_id = %s AND id = %s AND status = 'pending' AND job_id IS NULL"
+        self._driver.execute(query, (tenant_id, video_id))
+
     def get(self, tenant_id: UUID, video_id: UUID) -> dict[str, Any] | None:
         """Return one video."""
         return row_of(self._driver, GET, (tenant_id, video_id))
+
+    def lock(self, tenant_id: UUID, video_id: UUID) -> dict[str, Any] | None:
+        """`get`, and nobody else changes it before the transaction ends."""
+        return row_of(self._driver, LOCK, (tenant_id, video_id))
 
     def owner(self, video_id: UUID) -> UUID | None:
         """Return the tenant of a video in scope."""
@@ -196,10 +230,22 @@ class Videos:
         values = {"tenant_id": tenant_id, "id": video_id, "stage": stage, "percent": percent}
         self._driver.execute(PROGRESS, values)
 
-    def hand_on(self, tenant_id: UUID, video_id: UUID, job_id: UUID, details: Mapping[str, Any] | None = None) -> None:
-        """Name the job that goes on with it, and add to the details."""
-        values = {"tenant_id": tenant_id, "id": video_id, "job_id": job_id, "details": to_json(details or {})}
-        self._driver.execute(HAND_ON, values)
+    def hand_on(self, tenant_id: UUID, video_id: UUID, job_id: UUID) -> None:
+        """Name the job that goes on with it."""
+        self._driver.execute(HAND_ON, {"tenant_id": tenant_id, "id": video_id, "job_id": job_id})
+
+    def note(self, tenant_id: UUID, video_id: UUID, details: Mapping[str, Any]) -> None:
+        """Add to the details."""
+        self._driver.execute(NOTE, {"tenant_id": tenant_id, "id": video_id, "details": to_json(details)})
+
+    def want_no_more(self, tenant_id: UUID, video_id: UUID) -> bool:
+        """Write down that a video that waits or is being made is to be cancelled (`details.cancel`); False if it does
+        neither. Whichever job comes to it next ends it."""
+        return self._driver.execute(WANT_NO_MORE, {"tenant_id": tenant_id, "id": video_id}).fetchone() is not None
+
+    def recount(self, tenant_id: UUID, video_id: UUID) -> None:
+        """Add up what a cancelled video cost, once all that was under way is settled."""
+        self._driver.execute(RECOUNT, {"tenant_id": tenant_id, "id": video_id})
 
     def end(
         self,
@@ -233,7 +279,8 @@ class Videos:
         return self._driver.execute(COMPLETE, values).fetchone() is not None
 
     def abandoned(self) -> list[tuple[UUID, UUID]]:
-        """Return videos, as tenant and id, that wait or are being made by no job that is live. System scope."""
+        """Return videos, as tenant and id, that wait, are being made or have a submission under way, and of which no
+        live job takes care. System scope."""
         return [(row[0], row[1]) for row in self._driver.execute(ABANDONED)]
 
     def find_concept(self, concept_id: str) -> list[tuple[UUID, UUID]]:

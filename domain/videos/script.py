@@ -5,12 +5,12 @@ granted. A concept that cannot be rendered is refused before anything is reserve
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from domain.errors import Rejected
+from domain.errors import Rejected, UnknownConcept
 
 SECONDS = (3, 180)
 """The shortest and longest script: shorter is no Reel, longer is no Short (facts of November 2026)."""
@@ -86,6 +86,32 @@ def script_of(concept: Mapping[str, Any]) -> Script:
         prompt=_text(concept.get("soraPrompt")) or _text(concept.get("veoPrompt")),
         topic=_text(concept.get("topic")),
         hashtags=tuple(_text(tag) for tag in concept.get("hashtags") or () if _text(tag)),
+    )
+
+
+def concept_ids(concepts: Sequence[Any]) -> list[str]:
+    """Return how each concept of a generation is addressed: by its id, or by its number, as "#2", if it has none of its
+    own."""
+    ids = [concept.get("id") if isinstance(concept, Mapping) else None for concept in concepts]
+    return [
+        each if isinstance(each, str) and each and ids.count(each) == 1 else f"#{number}"
+        for number, each in enumerate(ids, 1)
+    ]
+
+
+def concept_at(concepts: Sequence[Any], concept_id: str) -> Mapping[str, Any]:
+    """Return the concept with this address; its number is one too.
+
+    Raises:
+        UnknownConcept: there is none.
+    """
+    addresses = concept_ids(concepts)
+    numbers = [f"#{number}" for number in range(1, len(concepts) + 1)]
+    for listed in (addresses, numbers):
+        if concept_id in listed and isinstance(found := concepts[listed.index(concept_id)], Mapping):
+            return found
+    raise UnknownConcept(
+        f"the generation has no concept {concept_id!r}; it has {', '.join(addresses) or 'none at all'}"
     )
 
 

@@ -5,10 +5,13 @@ Each submission is a row of `provider_jobs` and goes `intended → submitted →
 errors: an answer that is not kept would be asked for, and paid for, again.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
+from uuid import UUID
 
 
 class SubmissionState(StrEnum):
@@ -116,6 +119,77 @@ class ClipStatus:
     @property
     def ended(self) -> bool:
         return self.state in (ClipState.SUCCEEDED, ClipState.FAILED, ClipState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderJob:
+    """A submission as its row tells it."""
+
+    id: UUID
+    tenant_id: UUID
+    video_id: UUID
+    scene: int
+    attempt: int
+    provider: str
+    model: str
+    resolution: str
+    prompt: str
+    seconds: int
+    state: str
+    provider_job_id: str | None
+    month: date
+    estimated_usd: Decimal
+    final_usd: Decimal | None
+    percent: int | None
+    queue: int | None
+    failed_fetches: int
+    error_code: str | None
+    error_message: str | None
+    job_id: UUID | None
+    media_id: UUID | None
+    created_at: datetime
+    submitted_at: datetime | None
+    deadline_at: datetime | None
+    checked_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def open(self) -> bool:
+        return self.state in OPEN
+
+    @property
+    def order(self) -> ClipOrder:
+        return ClipOrder(self.model, self.prompt, self.seconds, self.resolution)
+
+    @property
+    def name(self) -> str:
+        """How people are told of it."""
+        known = f" {self.provider_job_id}" if self.provider_job_id else ""
+        return f"clip {self.scene + 1} ({self.provider}{known})"
+
+
+def answer_row(answer: Submission) -> dict[str, Any]:
+    """Return the answer as JSON values, which a step keeps."""
+    match answer:
+        case Accepted(provider_job_id, usd):
+            return {"accepted": provider_job_id, "estimated_usd": None if usd is None else str(usd)}
+        case Refused(kind, code, reason, wait):
+            seconds = None if wait is None else wait.total_seconds()
+            return {"refused": kind.value, "code": code, "reason": reason, "retry_after": seconds}
+        case Unknown(reason):
+            return {"unknown": reason}
+
+
+def answer_of(row: Mapping[str, Any]) -> Submission:
+    """Return the answer that `answer_row` wrote."""
+    if "accepted" in row:
+        usd = row["estimated_usd"]
+        return Accepted(row["accepted"], None if usd is None else Decimal(usd))
+    if "refused" in row:
+        seconds = row["retry_after"]
+        wait = None if seconds is None else timedelta(seconds=seconds)
+        return Refused(RefusalKind(row["refused"]), row["code"], row["reason"], wait)
+    return Unknown(row["unknown"])
 
 
 POLLS = (timedelta(seconds=2), timedelta(seconds=15))

@@ -1,18 +1,41 @@
 """The studio: draws videos, and looks at them, with the ffmpeg of this machine."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from domain.ports import Studio, Watch
-from domain.videos.media import Probe
+from domain.videos.media import Drawn, Probe
+from domain.videos.script import Script
 from integrations.studio.ffmpeg import find
+from integrations.studio.fonts import FontLibrary, Typesetter
+from integrations.studio.frames import FULL_HD, Canvas
 from integrations.studio.probe import look, look_at_pictures, write_thumbnail
+from integrations.studio.storyboards import clips_of, draw
+
+NO_CLIPS: Mapping[int, Path] = MappingProxyType({})
 
 
 class FfmpegStudio(Studio):
     """Finds ffmpeg and ffprobe when they are needed, so that one that is installed later needs no restart."""
 
-    def __init__(self, *, ffmpeg: Path | None = None, ffprobe: Path | None = None, fonts: Path | None = None) -> None:
-        self._ffmpeg, self._ffprobe, self._fonts = ffmpeg, ffprobe, fonts
+    def __init__(
+        self,
+        *,
+        ffmpeg: Path | None = None,
+        ffprobe: Path | None = None,
+        fonts: Path | None = None,
+        canvas: Canvas = FULL_HD,
+    ) -> None:
+        self._ffmpeg, self._ffprobe = ffmpeg, ffprobe
+        self._library, self._canvas = FontLibrary(fonts), canvas
+
+    def storyboard(self, script: Script, target: Path, *, watch: Watch, clips: Mapping[int, Path] = NO_CLIPS) -> Drawn:
+        typesetter = Typesetter(self._library)
+        shown = clips_of(script, clips, lambda path: self.probe(path, watch=watch))
+        program = find("ffmpeg", self._ffmpeg)
+        cover_at = draw(program, typesetter, script, target, clips=shown, canvas=self._canvas, watch=watch)
+        return Drawn(self.probe(target, watch=lambda _: watch(1.0)), cover_at, typesetter.left_out)
 
     def probe(self, path: Path, *, watch: Watch, deep: bool = False) -> Probe:
         found = look(find("ffprobe", self._ffprobe), path, watch=watch)

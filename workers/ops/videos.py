@@ -3,14 +3,46 @@
 Functions that take `tenant_id` work in that tenant's scope; with None, where that is allowed, in the system scope.
 """
 
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from db.postgres.errors import UniqueViolation
+from db.transaction import SYSTEM, Tx
+from domain.errors import (
+    BudgetExceeded,
+    Conflict,
+    Rejected,
+    UnknownConcept,
+    UnknownGeneration,
+    UnknownMedia,
+    UnknownVideo,
+)
+from domain.videos.budget import Budget, check, month_of
+from domain.videos.media import MediaKind
+from domain.videos.plan import (
+    STORYBOARD,
+    ClipModel,
+    Layout,
+    LayoutUnusable,
+    Plan,
+    chain,
+    check_layout,
+    plan_of,
+    why_unusable,
+)
+from domain.videos.script import Script, concept_at, concept_ids, script_of
+from domain.videos.submissions import OPEN, ProviderJob, SubmissionState
 from workers.app import App
+from workers.engine.outcomes import cancel as cancel_job
+from workers.jobs.videos import draw, give_up, render, take_up
 from workers.ops.jobs import Change
+
+CONCEPT, OWN = "concept", "own"
+MOST_USD = 1_000_000
 
 Row = dict[str, Any]
 
@@ -51,7 +83,8 @@ def concepts_of(app: App, tenant_id: UUID, generation_id: UUID) -> list[str]:
     Raises:
         UnknownGeneration: the tenant has none of this id.
     """
-    raise NotImplementedError
+    with app.db.transaction(tenant_id) as tx:
+        return concept_ids(_concepts(tx, tenant_id, generation_id))
 
 
 def locate(app: App, concept_id: str) -> tuple[UUID, UUID]:
@@ -60,7 +93,13 @@ def locate(app: App, concept_id: str) -> tuple[UUID, UUID]:
     Raises:
         UnknownConcept: no generation has it, or several have.
     """
-    raise NotImplementedError
+    with app.db.transaction(SYSTEM) as tx:
+        found = tx.videos.find_concept(concept_id)
+    if not found:
+        raise UnknownConcept(f"no generation has a concept {concept_id!r}; `viral generations list` shows them")
+    if len(found) > 1:
+        raise UnknownConcept(f"several generations have a concept {concept_id!r}: name one with --generation")
+    return found[0]
 
 
 def estimate(app: App, tenant_id: UUID, generation_id: UUID, concept_id: str | None = None) -> list[Option]:
@@ -70,7 +109,14 @@ def estimate(app: App, tenant_id: UUID, generation_id: UUID, concept_id: str | N
         UnknownGeneration, UnknownConcept: there is no such concept.
         ScriptUnusable: no video can be made of it.
     """
-    raise NotImplementedError
+    with app.db.transaction(tenant_id) as tx:
+        concepts = _concepts(tx, tenant_id, generation_id)
+        script = script_of(concept_at(concepts, _the_concept(concepts, concept_id)))
+        now = _now(app, tx)
+        budget, _ = tx.video_budgets.read(tenant_id, month_of(now))
+        models = _models(tx, tenant_id, now)
+    free = Option(STORYBOARD, Layout.STORYBOARD, 0, script.seconds, Decimal(0), True, None)
+    return [free, *(each for model in models for each in _options(app, script, model, budget, now))]
 
 
 def request(
@@ -98,7 +144,39 @@ def request(
         BudgetExceeded: the month's money is not enough.
         ClipProviderUnusable: the provider cannot be used; the text says why.
     """
-    raise NotImplementedError
+    check_layout(provider, layout)
+    asked: dict[str, Any] = {"provider": provider, "layout": layout, "again": again}
+    asked |= {"media_id": media_id and str(media_id), "generation_id": generation_id and str(generation_id)}
+    asked |= {"concept_id": concept_id}
+    with app.db.transaction(tenant_id) as tx:
+        if key is not None:
+            tx.quota.lock(tenant_id)  # a tenant's requests with keys come one by one
+            if (found := _by_key(tx, tenant_id, f"request:{key}", asked)) is not None:
+                return found | {"existing": True}
+        if media_id is not None:
+            new = _of_media(tx, tenant_id, media_id, generation_id, concept_id, again=again)
+        elif generation_id is not None:
+            which: dict[str, Any] = {"concept_id": concept_id, "provider": provider, "layout": layout}
+            new = _of_concept(app, tx, tenant_id, generation_id, **which, again=again)
+        else:
+            raise Rejected("a video is made of a concept or of a media file: name one")
+        if not isinstance(new, NewVideo):
+            return new | {"existing": True}
+        video_id = tx.new_id()
+        values = asdict(new) | {"details": {"asked": asked}}
+        if not tx.videos.add(tenant_id, id=video_id, **values):
+            live = _existing(tx, tenant_id, new, again=True)
+            if live is not None:
+                return live | {"existing": True}
+            raise Conflict("VIDEO_JUST_ENDED", "another video of this concept has just ended; ask again")
+        if not again and (done := _existing(tx, tenant_id, new, again=False, but=video_id)) is not None:
+            # It was completed between the two questions: what was added is not wanted.
+            tx.videos.discard(tenant_id, video_id)
+            return done | {"existing": True}
+        job = render if new.source == CONCEPT else draw
+        job = job.with_options(unique_key=f"request:{key}") if key is not None else job
+        tx.videos.hand_on(tenant_id, video_id, job.enqueue(tx, tenant_id=tenant_id, video_id=video_id))
+        return _shown(tx, tenant_id, video_id) | {"existing": False}
 
 
 def show(app: App, tenant_id: UUID | None, video_id: UUID) -> Row:
@@ -107,7 +185,8 @@ def show(app: App, tenant_id: UUID | None, video_id: UUID) -> Row:
     Raises:
         UnknownVideo: there is none of this id.
     """
-    raise NotImplementedError
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        return _shown(tx, _owner(tx, tenant_id, video_id), video_id)
 
 
 def listed(
@@ -120,7 +199,11 @@ def listed(
     generation_id: UUID | None = None,
 ) -> VideoPage:
     """Return a page of videos, newest first."""
-    raise NotImplementedError
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        rows = tx.videos.listed(tenant_id, limit=limit + 1, after=after, status=status, generation_id=generation_id)
+    page = rows[:limit]
+    more = len(rows) > limit
+    return VideoPage(page, VideoCursor(page[-1]["created_at"], page[-1]["id"]) if more else None)
 
 
 def cancel(app: App, tenant_id: UUID | None, video_id: UUID) -> Change:
@@ -130,7 +213,27 @@ def cancel(app: App, tenant_id: UUID | None, video_id: UUID) -> Change:
     Raises:
         UnknownVideo: there is none of this id.
     """
-    raise NotImplementedError
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        owner = _owner(tx, tenant_id, video_id)
+        wanted = tx.videos.want_no_more(owner, video_id)
+        video = _shown(tx, owner, video_id)
+    if not wanted and video["status"] == "unconfirmed":
+        return Change(False, f"it is unconfirmed: {video['error_message']}")
+    if not wanted:
+        return Change(False, f"it is {video['status']}, and only one that waits or is being made can be cancelled")
+    with app.db.transaction(SYSTEM) as tx:
+        # What the video says now: its job may have handed it on since.
+        tx.work_as(owner)
+        video = _shown(tx, owner, video_id)
+        tx.work_as(SYSTEM)
+        state = None if video["job_id"] is None else cancel_job(tx, app.job_types, video["job_id"])
+        tx.work_as(owner)
+        if state is None and video["status"] in ("pending", "rendering"):
+            give_up(tx, owner, video_id, None, cancelled=True, reason="cancelled")
+        video = _shown(tx, owner, video_id)
+    if state == "running":
+        return Change(True, "asked to stop: it does within two seconds, or once an order on its way is answered")
+    return Change(True, "; ".join(filter(None, [video["status"], video["error_message"]])))
 
 
 def resolve(
@@ -149,7 +252,27 @@ def resolve(
         UnknownVideo: there is none of this id.
         Conflict: it has no submission to decide about, or the provider's job belongs to another one.
     """
-    raise NotImplementedError
+    if charged_usd < 0 or verdict not in ("found", "lost"):
+        raise Rejected("the verdict is found or lost, and what was charged is not negative")
+    with app.db.transaction(SYSTEM) as tx:
+        owner = _owner(tx, None, video_id)
+        tx.work_as(owner)
+        video = tx.videos.get(owner, video_id) or {}
+        row = next((each for each in tx.submissions.of_video(owner, video_id) if each.open), None)
+        if row is None:
+            raise Conflict("NOTHING_TO_RESOLVE", f"the video is {video['status']}, and none of its clips is in doubt")
+        in_doubt = row.state == SubmissionState.UNCONFIRMED or video["status"] in ("unconfirmed", "failed")
+        if not in_doubt or row.state == SubmissionState.INTENDED:
+            raise Conflict("NOT_IN_DOUBT", f"{row.name} is {row.state}, and a job takes care of it")
+        if verdict == "found":
+            says = _found(app, tx, row, provider_job_id)
+        else:
+            message = "a person gave it up"
+            state, now = SubmissionState.FAILED, _now(app, tx)
+            tx.submissions.end(owner, row.id, state, final_usd=charged_usd, now=now, code="lost", message=message)
+            says = f"{row.name} is given up, ${charged_usd} are spent"
+        take_up(tx, owner, video_id)
+    return Change(True, f"{says}; the video is taken up again" if video["status"] != "cancelled" else says)
 
 
 def budget(app: App, tenant_id: UUID, month: date | None = None) -> Row:
@@ -159,7 +282,8 @@ def budget(app: App, tenant_id: UUID, month: date | None = None) -> Row:
     Raises:
         UnknownTenant: there is none of this id.
     """
-    raise NotImplementedError
+    with app.db.transaction(tenant_id) as tx:
+        return _budget(app, tx, tenant_id, month)
 
 
 def set_budget(app: App, tenant_id: UUID, limit: Decimal | None, month: date | None = None) -> Row:
@@ -169,24 +293,274 @@ def set_budget(app: App, tenant_id: UUID, limit: Decimal | None, month: date | N
     Raises:
         UnknownTenant: there is none of this id.
     """
-    raise NotImplementedError
+    if limit is not None and not 0 <= limit < MOST_USD:
+        raise Rejected(f"a limit is 0 to {MOST_USD:,} US dollars")
+    with app.db.transaction(tenant_id) as tx:
+        tx.video_budgets.set_limit(tenant_id, month_of(month or _now(app, tx)), limit)
+        return _budget(app, tx, tenant_id, month)
 
 
 def providers(app: App) -> list[Row]:
     """Return the storyboard and the providers of today, by rank: their row, `has_key`, and `reason` (None: usable)."""
-    raise NotImplementedError
+    with app.db.transaction(SYSTEM) as tx:
+        now = _now(app, tx)
+        models = tx.video_providers.current(now)
+    keys = app.ports.clips.keys()
+    here = {"provider": STORYBOARD, "model": "local", "usd_per_second": Decimal(0), "enabled": True}
+    here |= {"has_key": True, "reason": None}
+    return [
+        here,
+        *(
+            asdict(each) | {"has_key": each.provider in keys, "reason": why_unusable(each, now, keys)}
+            for each in models
+        ),
+    ]
 
 
 def enable(app: App, provider: str) -> Change:
     """Let a provider be asked again, and forget its failures."""
-    raise NotImplementedError
+    return _enable(app, provider, enabled=True)
 
 
 def disable(app: App, provider: str) -> Change:
     """Have a provider asked no more; what it is making already goes on."""
-    raise NotImplementedError
+    return _enable(app, provider, enabled=False)
 
 
 def recover(app: App) -> int:
     """Enqueue a job for each video that waits or is being made, and has none that is live. Returns how many."""
-    raise NotImplementedError
+    with app.db.transaction(SYSTEM) as tx:
+        abandoned = tx.videos.abandoned()
+    for tenant_id, video_id in abandoned:
+        with app.db.transaction(tenant_id) as tx:
+            take_up(tx, tenant_id, video_id)
+    return len(abandoned)
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewVideo:
+    """A video that may be made, before it is."""
+
+    generation_id: UUID | None
+    concept_id: str | None
+    title: str
+    source: str
+    provider: str
+    layout: str
+    estimated_usd: Decimal
+    prompt: str | None = None
+    media_id: UUID | None = None
+
+
+def _of_concept(
+    app: App,
+    tx: Tx,
+    tenant_id: UUID,
+    generation_id: UUID,
+    *,
+    concept_id: str | None,
+    provider: str,
+    layout: str | None,
+    again: bool,
+) -> NewVideo | Row:
+    """Return what is to be made of a concept, or the video that there is of it."""
+    concepts = _concepts(tx, tenant_id, generation_id, keep=True)
+    address = _address(concepts, _the_concept(concepts, concept_id))
+    script = script_of(concept_at(concepts, address))
+    made = NewVideo(generation_id, address, script.title, CONCEPT, provider, Layout.STORYBOARD, Decimal(0))
+    if (found := _existing(tx, tenant_id, made, again=again)) is not None:
+        return found
+    if provider == STORYBOARD:
+        return made
+    now = _now(app, tx)
+    asked = chain(_models(tx, tenant_id, now), provider, now, app.ports.clips.keys())
+    plan = _first_plan(script, asked, layout)
+    budget, _ = tx.video_budgets.read(tenant_id, month_of(now))
+    check(budget, plan.usd, month_of(now))
+    return NewVideo(
+        generation_id,
+        address,
+        script.title,
+        CONCEPT,
+        provider,
+        plan.layout,
+        plan.usd,
+        prompt=plan.clips[0].order.prompt,
+    )
+
+
+def _of_media(
+    tx: Tx, tenant_id: UUID, media_id: UUID, generation_id: UUID | None, concept_id: str | None, *, again: bool
+) -> NewVideo | Row:
+    """Return what is to be made of a file of the tenant's own, for a concept or for none."""
+    file = tx.media.use(tenant_id, media_id)
+    if file is None:
+        raise UnknownMedia(f"no media file has the id {media_id}")
+    if file.kind != MediaKind.VIDEO:
+        raise Rejected(f"the media file {media_id} is no video")
+    title, address = "", None
+    if generation_id is not None:
+        concepts = _concepts(tx, tenant_id, generation_id, keep=True)
+        address = _address(concepts, _the_concept(concepts, concept_id))
+        title = " ".join(str(concept_at(concepts, address).get("title") or "").split())
+        live = tx.videos.of_concept(tenant_id, generation_id, address)
+        if live is not None and live["status"] != "completed":
+            says = f"the video {live['id']} of this concept is {live['status']}: cancel it first"
+            raise Conflict("VIDEO_LIVE", says)
+    elif not again and (found := tx.videos.of_media(tenant_id, media_id)) is not None:
+        return found
+    layout, source = Layout.STORYBOARD, OWN
+    return NewVideo(generation_id, address, title, source, OWN, layout, Decimal(0), media_id=media_id)
+
+
+def _existing(tx: Tx, tenant_id: UUID, new: NewVideo, *, again: bool, but: UUID | None = None) -> Row | None:
+    if new.source != CONCEPT or new.generation_id is None or new.concept_id is None:
+        return None
+    found = tx.videos.of_concept(tenant_id, new.generation_id, new.concept_id, but=but)
+    if found is None or (again and found["status"] == "completed"):
+        return None
+    return _shown(tx, tenant_id, found["id"])
+
+
+def _by_key(tx: Tx, tenant_id: UUID, key: str, asked: Mapping[str, Any]) -> Row | None:
+    for job in (render, draw):
+        found = tx.requests.job_of(tenant_id, job.name, key)
+        if found is None:
+            continue
+        video = _shown(tx, tenant_id, UUID(found[1]["video_id"]))
+        if video["details"].get("asked") != dict(asked):
+            says = "this Idempotency-Key was sent with another request before; send a new one"
+            raise Conflict("IDEMPOTENCY_KEY_REUSED", says)
+        return video
+    return None
+
+
+def _first_plan(script: Script, asked: Sequence[ClipModel], layout: str | None) -> Plan:
+    """Return the plan of the first model that can make this layout.
+
+    Raises:
+        LayoutUnusable: none can; as the last one says.
+    """
+    for model in asked[:-1]:
+        try:
+            return plan_of(script, model, layout)
+        except LayoutUnusable:
+            continue
+    return plan_of(script, asked[-1], layout)
+
+
+def _options(app: App, script: Script, model: ClipModel, budget: Budget, now: datetime) -> Iterator[Option]:
+    unusable = why_unusable(model, now, app.ports.clips.keys())
+    for layout in (Layout.CLIP, Layout.HOOK, Layout.SCENES):
+        if layout is not Layout.CLIP and len(script.segments) == 1:
+            continue  # the same as one clip, or shorter
+        try:
+            plan = plan_of(script, model, layout)
+        except LayoutUnusable:
+            continue
+        reason = unusable
+        if reason is None:
+            try:
+                check(budget, plan.usd, month_of(now))
+            except BudgetExceeded as error:
+                reason = str(error)
+        clips = len(plan.clips)
+        yield Option(model.provider, layout, clips, script.seconds, plan.usd, reason is None, reason)
+
+
+def _concepts(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> list[Any]:
+    generation = tx.generations.get(tenant_id, generation_id, keep=keep)
+    if generation is None:
+        raise UnknownGeneration(f"no generation has the id {generation_id}")
+    return list(generation.concepts)
+
+
+def _the_concept(concepts: Sequence[Any], concept_id: str | None) -> str:
+    if concept_id is not None:
+        return concept_id
+    addresses = concept_ids(concepts)
+    if len(addresses) == 1:
+        return addresses[0]
+    raise UnknownConcept(f"the generation has {len(addresses)} concepts; name one: {', '.join(addresses)}")
+
+
+def _address(concepts: Sequence[Any], concept_id: str) -> str:
+    """Return the one name of a concept that may be named by its number."""
+    found = concept_at(concepts, concept_id)
+    place = next(place for place, each in enumerate(concepts) if each is found)
+    return concept_ids(concepts)[place]
+
+
+def _models(tx: Tx, tenant_id: UUID, now: datetime) -> list[ClipModel]:
+    tx.work_as(SYSTEM)
+    models = tx.video_providers.current(now)
+    tx.work_as(tenant_id)
+    return models
+
+
+# --- what there is ----------------------------------------------------------------------------------------------
+
+
+def _owner(tx: Tx, tenant_id: UUID | None, video_id: UUID) -> UUID:
+    owner = tx.videos.owner(video_id)
+    if owner is None or tenant_id not in (None, owner):
+        raise UnknownVideo(f"no video has the id {video_id}")
+    return owner
+
+
+def _shown(tx: Tx, tenant_id: UUID, video_id: UUID) -> Row:
+    video = tx.videos.get(tenant_id, video_id)
+    if video is None:
+        raise UnknownVideo(f"no video has the id {video_id}")
+    submissions = [asdict(each) for each in tx.submissions.of_video(tenant_id, video_id)]
+    opened = [each["estimated_usd"] for each in submissions if each["state"] in OPEN]
+    return video | {"submissions": submissions, "reserved_usd": sum(opened, Decimal(0))}
+
+
+def _found(app: App, tx: Tx, row: ProviderJob, provider_job_id: str | None) -> str:
+    named = provider_job_id or row.provider_job_id
+    if named is None:
+        raise Conflict("JOB_NOT_NAMED", f"say which job of {row.provider} it is: `viral videos resolve … found JOB`")
+    if row.state != SubmissionState.UNCONFIRMED:
+        if named != row.provider_job_id:
+            raise Conflict("JOB_KNOWN", f"it is the job {row.provider_job_id} of {row.provider}, and no other")
+        return f"{row.name} is looked at again"
+    now = _now(app, tx)
+    models = _models(tx, row.tenant_id, now)
+    patience = next((each.patience for each in models if each.provider == row.provider), timedelta(minutes=20))
+    try:
+        with tx.savepoint(row.tenant_id):
+            tx.submissions.accept(
+                row.tenant_id,
+                row.id,
+                provider_job_id=named,
+                estimated_usd=None,
+                now=now,
+                deadline_at=now + patience,
+            )
+    except UniqueViolation as error:
+        says = f"the job {named} of {row.provider} belongs to another submission"
+        raise Conflict("JOB_TAKEN", says) from error
+    return f"{row.name} is {named} at {row.provider}"
+
+
+def _budget(app: App, tx: Tx, tenant_id: UUID, month: date | None) -> Row:
+    which = month_of(month or _now(app, tx))
+    budget, own = tx.video_budgets.read(tenant_id, which)
+    figures = {"limit_usd": budget.limit, "reserved_usd": budget.reserved, "spent_usd": budget.spent}
+    return {"tenant_id": tenant_id, "month": which, "own": own, "left_usd": budget.left, **figures}
+
+
+def _enable(app: App, provider: str, *, enabled: bool) -> Change:
+    with app.db.transaction(SYSTEM) as tx:
+        known = tx.video_providers.enable(provider, enabled)
+    if not known:
+        return Change(False, "there is no such provider; `viral providers list` shows them")
+    return Change(True, "it is asked again" if enabled else "it is asked no more; what it is making goes on")
+
+
+def _now(app: App, tx: Tx) -> datetime:
+    return app.clock() if app.clock is not None else tx.now()
