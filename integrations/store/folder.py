@@ -127,7 +127,7 @@ class FolderStore:
             for left in self.incoming().iterdir():
                 with suppress(FileNotFoundError):  # it has arrived
                     if left.stat().st_mtime < before.timestamp():
-                        left.unlink()
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
                         swept += 1
         return swept
 

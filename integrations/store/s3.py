@@ -10,6 +10,7 @@ bucket's own host name, which is what is signed.
 import hashlib
 import hmac
 import os
+import shutil
 import tempfile
 import time
 from base64 import b64encode
@@ -154,7 +155,7 @@ class S3Store:
     def sweep(self, before: datetime) -> int:
         old = [left for left in self.incoming().iterdir() if left.stat().st_mtime < before.timestamp()]
         for left in old:
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         return len(old)
 
     def _client(self, patience: timedelta) -> Client:

@@ -1,0 +1,208 @@
+"""Clips are bought once and none is lost, whatever providers, people and processes do."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.video_stage import Stage, a_concept, stage
+from workers.ops import videos
+from workers.settings import Settings
+
+
+@pytest.fixture
+def here(settings: Settings, tmp_path: Path) -> Iterator[Stage]:
+    with stage(settings, tmp_path / "media") as made:
+        yield made
+
+
+def test_a_storyboard_costs_nothing_and_is_complete(here: Stage) -> None:
+    tenant_id = here.tenant(tier="FREE")
+    video_id = here.ask(tenant_id)
+    here.run()
+    video = here.show(video_id)
+    assert (video["status"], video["cost_usd"], video["submissions"]) == ("completed", 0, [])
+    assert video["media_id"] and video["thumbnail_id"]
+    assert video["duration_seconds"] == 12
+    assert here.bill() == 0
+
+
+def test_a_clip_that_is_the_whole_video(here: Stage) -> None:
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=2, seconds=4), provider="runway")
+    here.run()
+    video = here.show(video_id)
+    assert (video["status"], video["layout"]) == ("completed", "clip")
+    assert video["cost_usd"] == here.bill() == Decimal("0.96")
+    assert here.budget(tenant_id).spent == Decimal("0.96")
+    assert here.budget(tenant_id).reserved == 0
+    assert here.usage(tenant_id) == [("runway/gen4.5", Decimal("0.96"))]
+    [(script, clips)] = here.studio.drawn
+    assert (script.seconds, clips) == (8, {0})
+
+
+def test_a_hook_and_scenes(here: Stage) -> None:
+    tenant_id = here.tenant()
+    hook = here.ask(tenant_id, a_concept(segments=5), provider="google")
+    scenes = here.ask(tenant_id, a_concept(segments=3), provider="luma", layout="scenes")
+    here.run()
+    assert here.show(hook)["layout"] == "hook"
+    assert [len(here.show(each)["submissions"]) for each in (hook, scenes)] == [1, 3]
+    assert sorted(sorted(clips) for _, clips in here.studio.drawn) == [[0], [0, 1, 2]]
+    here.assert_books()
+
+
+def test_who_is_busy_or_refuses_the_prompt_is_followed_by_the_next(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("limited")
+    here.bills["google"].misbehave("moderated")
+    video_id = here.ask(tenant_id, provider="auto")
+    here.run()
+    states = [(each["provider"], each["state"]) for each in here.show(video_id)["submissions"]]
+    assert states == [("runway", "refused"), ("google", "refused"), ("luma", "succeeded")]
+    assert here.show(video_id)["status"] == "completed"
+    assert here.bill() == here.budget(tenant_id).spent
+    here.assert_books()
+
+
+def test_a_busy_provider_that_was_named_is_asked_again_a_few_times(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("limited", "limited", None)
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    here.run()
+    assert here.show(video_id)["status"] == "completed"
+    assert here.bills["runway"].posts == 3
+    assert len(here.bills["runway"].orders) == 1
+    here.bills["runway"].misbehave(*["limited"] * 9)
+    another = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    here.run()
+    assert here.show(another)["status"] == "failed"
+    assert "rate_limited" in here.show(another)["error_message"]
+    assert here.bills["runway"].posts == 8
+    here.assert_books()
+
+
+@pytest.mark.parametrize("trick", ["500 after", "hang-up after", "cut after", "500 before"])
+def test_what_nobody_can_tell_stays_reserved_and_buys_no_second_clip(here: Stage, trick: str) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave(trick)  # type: ignore[arg-type]
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="auto")
+    here.run()
+    video = here.show(video_id)
+    assert video["status"] == "unconfirmed"
+    assert "viral videos resolve" in video["error_message"]
+    assert sum(each.posts for each in here.bills.values()) == 1
+    assert here.budget(tenant_id).reserved == Decimal("0.96")
+    here.assert_books()
+
+
+def test_resolved_as_found_it_goes_on_and_is_paid_once(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("500 after")
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    here.run()
+    [order] = here.bills["runway"].orders
+    assert videos.resolve(here.app, video_id, "found", order.id).done
+    here.run()
+    assert here.show(video_id)["status"] == "completed"
+    assert here.bills["runway"].posts == 1
+    assert here.budget(tenant_id).spent == here.bill()
+    assert here.budget(tenant_id).reserved == 0
+    here.assert_books()
+
+
+def test_resolved_as_lost_the_next_is_asked_if_nothing_was_charged(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("500 before")
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="auto")
+    here.run()
+    videos.resolve(here.app, video_id, "lost")
+    here.run()
+    assert here.show(video_id)["status"] == "completed"
+    assert [each.posts for each in here.bills.values()] == [1, 1, 0]
+    assert here.budget(tenant_id).spent == here.bill()
+
+
+def test_resolved_as_lost_and_charged_nothing_more_is_bought(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("500 after")
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="auto")
+    here.run()
+    videos.resolve(here.app, video_id, "lost", charged_usd=Decimal("0.96"))
+    here.run()
+    assert here.show(video_id)["status"] == "failed"
+    assert sum(each.posts for each in here.bills.values()) == 1
+    assert here.budget(tenant_id).spent == here.bill() == Decimal("0.96")
+
+
+@pytest.mark.parametrize("trick", ["expired address", "broken media", "truncated media", "polls fail", "unknown state"])
+def test_what_passes_is_waited_out(here: Stage, trick: str) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave(trick)  # type: ignore[arg-type]
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    here.run()
+    assert here.show(video_id)["status"] == "completed"
+    assert here.budget(tenant_id).spent == here.bill()
+    here.assert_books()
+
+
+def test_a_file_that_is_no_clip_is_paid_and_its_scene_is_a_slide(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("wrong media")
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.run()
+    video = here.show(video_id)
+    assert video["status"] == "completed"
+    assert "no MP4" in video["details"]["slides"]["0"]
+    assert here.studio.drawn[0][1] == set()
+    assert video["cost_usd"] == here.bill() > 0
+
+
+@pytest.mark.parametrize("trick", ["failed", "failed and charged", "cancelled", "moderated later"])
+def test_what_fails_there_is_settled_by_what_it_cost(here: Stage, trick: str) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave(trick)  # type: ignore[arg-type]
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    here.run()
+    assert here.show(video_id)["status"] == "failed"
+    assert here.budget(tenant_id).spent == here.bill()
+    assert here.budget(tenant_id).reserved == 0
+    here.assert_books()
+
+
+def test_a_late_clip_is_not_failed_and_after_a_day_a_person_decides(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("never ends")
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    here.turn()
+    here.later(hours=2)
+    here.turn()
+    video = here.show(video_id)
+    assert video["status"] == "rendering"
+    assert "late" in video["stage"]
+    here.later(hours=23)
+    here.run()
+    video = here.show(video_id)
+    assert video["status"] == "unconfirmed"
+    assert here.budget(tenant_id).reserved == Decimal("0.96")
+    here.bills["runway"].orders[0].trick = None
+    videos.resolve(here.app, video_id, "found")
+    here.run()
+    assert here.show(video_id)["status"] == "completed"
+    assert here.bills["runway"].posts == 1
+
+
+def test_the_month_of_the_reservation_pays(here: Stage) -> None:
+    tenant_id = here.tenant(usd=5)
+    here.clock[0] = november = datetime(2026, 11, 30, 23, 59, 50, tzinfo=UTC)
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    here.turn()
+    here.clock[0] = december = datetime(2026, 12, 1, 0, 10, tzinfo=UTC)
+    here.run()
+    assert here.show(video_id)["status"] == "completed"
+    assert here.budget(tenant_id, november).spent == Decimal("0.96")
+    assert here.budget(tenant_id, december).spent == 0
+    assert here.budget(tenant_id, december).limit == 5
+    assert timedelta(0) < december - november
