@@ -20,7 +20,7 @@ from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily
 from workers.jobs.quota import reset_due
 from workers.jobs.reconcile import reconcile_billing, reconcile_identity
-from workers.jobs.upkeep import drop_bodies, prune
+from workers.jobs.upkeep import drop_bodies, media, prune
 
 log = structlog.get_logger()
 
@@ -64,6 +64,7 @@ SCHEDULES = (
     _schedule("1 * * * *", daily),
     _schedule("30 * * * *", prune),
     _schedule("50 * * * *", drop_bodies),
+    _schedule("10 5 * * *", media),
 )
 
 

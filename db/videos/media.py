@@ -76,7 +76,7 @@ class MediaFiles:
         """Return the tenant's row for this content, which is new if there was none. Without `stored_at` the object has
         to be put (under the row's own key), and then marked.
 
-        A row that is on its way, and that somebody said something else of (another size, say), is replaced.
+        A row that is on its way, and that somebody described in another way (as of another size), is replaced.
         """
         values = {
             "tenant_id": tenant_id,
@@ -95,9 +95,9 @@ class MediaFiles:
         file = Media(*self._sql.execute(statement).one())
         if file.stored_at is not None or (file.bytes, file.extension) == (size, extension):
             return file
-        said = {name: values[name] for name in ("bytes", "kind", "extension")}
+        described = {name: values[name] for name in ("bytes", "kind", "extension")}
         unfinished = media.c.stored_at.is_(None)
-        return self._change(tenant_id, file.id, unfinished, id=func.gen_random_uuid(), **said) or file
+        return self._change(tenant_id, file.id, unfinished, id=func.gen_random_uuid(), **described) or file
 
     def mark_stored(self, tenant_id: UUID, media_id: UUID) -> Media | None:
         """Say that the store has the object; None if the row of `begin` is gone, and all has to begin again."""

@@ -195,8 +195,8 @@ async def upload(request: Request, response: Response, caller: Writer, app: Runn
         announced = await _receive(request, app, caller.tenant_id, content_type)
     else:
         raise ApiError(415, f"send a file as one of {', '.join(EXTENSIONS)}", "TYPE_UNKNOWN")
-    file, known, to = announced
-    response.status_code = 200 if known else 201
+    file, had, to = announced
+    response.status_code = 200 if had else 201
     return AnnouncedFile(**_shown(file), upload=to)
 
 
@@ -249,7 +249,7 @@ class Announced(NamedTuple):
     """A file, whether the tenant had it already, and where it goes, if that is not through us."""
 
     file: Media
-    known: bool
+    had: bool
     to: UploadTo | None
 
 
@@ -313,9 +313,9 @@ def _extension(head: bytes, content_type: str) -> str:
 def _kept(app: App, tenant_id: UUID, path: Path, digest: bytes, extension: str) -> Announced:
     begin = partial(app.db.transaction, tenant_id)
     with begin() as tx:
-        known = tx.media.of_content(tenant_id, digest)
+        had = tx.media.of_content(tenant_id, digest)
     file = keep(begin, app.ports.media, tenant_id, path, extension=extension, sha256=digest)
-    return Announced(file, known is not None and known.stored_at is not None, None)
+    return Announced(file, had is not None and had.stored_at is not None, None)
 
 
 def _announce(app: App, tenant_id: UUID, body: bytes) -> Announced:

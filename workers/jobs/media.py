@@ -14,6 +14,7 @@ from hashlib import file_digest
 from pathlib import Path
 from uuid import UUID
 
+from domain.errors import StillUsed
 from domain.ports import MediaStore
 from domain.videos.media import Media, StoreUnavailable
 from workers.engine.job import Tx
@@ -71,6 +72,16 @@ def discard(
             store.delete(withdrawn.media.key)
             tx.media.forget(withdrawn)
     return True
+
+
+def discard_unused(
+    begin: Begin, store: MediaStore, tenant_id: UUID, media_id: UUID, *, before: datetime, unfinished_before: datetime
+) -> bool:
+    """`discard` a file if it is still old and unused; False if it is not any more."""
+    try:
+        return discard(begin, store, tenant_id, media_id, before=before, unfinished_before=unfinished_before)
+    except StillUsed:
+        return False
 
 
 def sha256_of(path: Path) -> bytes:

@@ -1,10 +1,11 @@
-"""Upkeep archives finished jobs and drops old archives and the content of old events."""
+"""Upkeep archives ended jobs, drops old archives and the content of old events, and deletes media that nothing uses."""
 
 from datetime import UTC, datetime, timedelta
 
 from domain.errors import Rejected
 from domain.events.outcomes import IGNORED, SETTLED
 from workers.engine.job import Context, job
+from workers.jobs.media import discard_unused
 
 KEEP_ENDED = {
     # Somebody who asks "what happened?" asks within a weekend. The table that claims read all the time stays small.
@@ -28,10 +29,17 @@ KEEP_SETTLED = {
 }
 """The body of an applied event is kept so long, by source. A parked event keeps it until it is applied."""
 
+KEEP_UNUSED = timedelta(days=30)
+"""A media file is kept so long after it was last used: by a video, or by whoever sent or made it again."""
+
+KEEP_UNFINISHED = timedelta(days=1)
+"""What never got to the media store is kept so long, that is longer than anything is on its way there."""
+
 LONGEST = timedelta(days=3650)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 JOBS_PER_TRANSACTION = 1000
 BODIES_PER_TRANSACTION = 1000
+FILES_AT_ONCE = 200
 
 
 @job("upkeep.prune", system=True)
@@ -73,5 +81,28 @@ def drop_bodies(ctx: Context) -> None:
                     dropped = tx.events.drop_bodies(source, statuses, ctx.now() - kept, BODIES_PER_TRANSACTION)
                 ctx.count(**{name: dropped})
                 more = dropped == BODIES_PER_TRANSACTION
+    with ctx.finish():
+        pass
+
+
+@job("upkeep.media", queue="media", system=True)
+def media(ctx: Context) -> None:
+    """Delete media files that nothing has used for a while, and what was left on its way to the store."""
+    before, unfinished_before = ctx.now() - KEEP_UNUSED, ctx.now() - KEEP_UNFINISHED
+    ctx.count(deleted=0, left_on_the_way=ctx.ports.media.sweep(unfinished_before))
+    after = None
+    while True:
+        with ctx.begin() as tx:
+            found = tx.media.unused(
+                before=before, unfinished_before=unfinished_before, limit=FILES_AT_ONCE, after=after
+            )
+        if not found:
+            break
+        for tenant_id, media_id in found:
+            deleted = discard_unused(
+                ctx.begin, ctx.ports.media, tenant_id, media_id, before=before, unfinished_before=unfinished_before
+            )
+            ctx.count(deleted=deleted)
+        after = found[-1][1]
     with ctx.finish():
         pass

@@ -167,7 +167,7 @@ def test_pictures_are_told_apart_by_their_bytes(ada: Tenant) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "content_type", "told"),
+    ("content", "content_type", "refusal"),
     [
         (b"<html>" * 100, "video/mp4", (422, "NOT_MEDIA")),
         (b"", "video/mp4", (422, "NOT_MEDIA")),
@@ -186,9 +186,9 @@ def test_pictures_are_told_apart_by_their_bytes(ada: Tenant) -> None:
     ],
 )
 def test_what_is_no_file_that_we_keep_is_refused_and_nothing_stays(
-    web: Web, ada: Tenant, content: bytes, content_type: str, told: tuple[int, str]
+    web: Web, ada: Tenant, content: bytes, content_type: str, refusal: tuple[int, str]
 ) -> None:
-    assert refused(ada.upload(content, content_type)) == told
+    assert refused(ada.upload(content, content_type)) == refusal
     assert web.files() == []
     assert ada("GET", "/api/media").json()["media"] == []
 
