@@ -27,6 +27,7 @@ from db.identity.mirror import Identity
 from db.learning import Learning
 from db.ops.health import Health
 from db.ops.requests import Requests
+from db.ops.store_views import StoreViews
 from db.postgres.connection import (
     DEFAULT_SETTINGS,
     AppConnection,
@@ -301,6 +302,7 @@ class Tx:
     trends = _on_driver(TrendSources)
     health = _on_driver(Health)
     requests = _on_driver(Requests)
+    store_views = _on_driver(StoreViews)
     videos = _on_driver(Videos)
     submissions = _on_driver(Submissions)
     video_budgets = _on_driver(VideoBudgets)

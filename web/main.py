@@ -37,7 +37,7 @@ from web.server.listen import bind
 from web.session_verifier import session_verifier
 from web.webhook_writer import WebhookWriter
 from web.webhooks import EVENT_READERS, WebhookEndpoint, WebhooksFirst, usable_secrets
-from workers.adapters.ports import media_folder
+from workers.adapters.ports import media_folder, store_watch
 from workers.app import build
 from workers.engine.job import JobType
 from workers.jobs.billing import apply_stripe_event
@@ -124,7 +124,7 @@ def run(settings: Settings) -> None:
             rate_limiter=rate_limiter,
             usage=usage,
         ),
-        background=(app, usage),
+        background=(app, usage, store_watch(settings, app.db, Role.WEB)),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
     )
     server = Server(create_app(deps), connection_limits())

@@ -15,6 +15,7 @@ from dramatiq.worker import Worker
 import workers.jobs
 from db.transaction import NO_ANSWER
 from domain.ops.connections import Role, usual_pool
+from workers.adapters.ports import store_watch
 from workers.app import build
 from workers.engine.broker import SortedSetBroker
 from workers.engine.heartbeat import INTERVAL, LEASE, Heartbeat
@@ -60,6 +61,7 @@ class WorkerProcess:
             interval=interval,
             lease=lease,
         )
+        self._store_watch = store_watch(settings, self._app.db, Role.WORKER)
         drawn_at_once = render_limit(
             settings.render_at_once,
             cores=usable_cores(),
@@ -96,6 +98,7 @@ class WorkerProcess:
         """No job is claimed before the first heartbeat is written: without one, a process is dead to the others."""
         self._app.check_schema()
         self._heartbeat.start()
+        self._store_watch.start()
 
     def _drain(self, threads: Worker) -> None:
         log.info("worker.draining", running=len(self._runner.leases))
@@ -104,6 +107,7 @@ class WorkerProcess:
             self._heartbeat.drain()
         threads.stop(timeout=self._settings.worker_grace_seconds * 1000)
         self._runner.close()
+        self._store_watch.stop()
         try:
             returned = self._heartbeat.sign_off()
         except NO_ANSWER as error:

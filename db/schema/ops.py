@@ -1,9 +1,9 @@
 """Measurements of the system, and the use of the API and of paid services by tenants."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from db.schema.base import jsonb, string, table, tenant_id, timestamp
+from db.schema.base import jsonb, string, table, tenant_id, timestamp, uuid_key
 
 system_metrics = table(
     "system_metrics",
@@ -30,4 +30,17 @@ api_usage = table(
     timestamp("created_at", now=True),
     sa.Index("api_usage_tenant_id_idx", "tenant_id", "created_at"),
     sa.Index("api_usage_job_id_idx", "job_id", postgresql_where=sa.text("job_id IS NOT NULL")),
+)
+
+# What a process (web, worker) sees of the media store: `sees` are the processes whose markers it finds in its folder.
+store_views = table(
+    "store_views",
+    uuid_key(),
+    string("role", nullable=False),
+    string("hostname", nullable=False),
+    string("store", nullable=False),
+    sa.Column("sees", ARRAY(UUID()), nullable=False),
+    string("trouble"),
+    timestamp("started_at", now=True),
+    timestamp("seen_at", now=True),
 )

@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlencode
+from uuid import UUID
 
 from domain.ports import UploadAddress, Watch
 from domain.videos.media import MediaMissing, StoreUnavailable, is_key
@@ -25,6 +26,9 @@ from domain.videos.media import MediaMissing, StoreUnavailable, is_key
 INCOMING = ".incoming"
 SECRET = ".secret"  # noqa: S105 - the name of its file
 SECRET_BYTES = 32
+MARKERS = ".seen-by"
+MARKERS_KEPT = 3600.0
+"""Seconds since a process last touched its marker."""
 PIECE = 1024 * 1024
 FULL = {errno.ENOSPC: "there is no space left", errno.EDQUOT: "the quota of its disk is used up"}
 
@@ -130,6 +134,25 @@ class FolderStore:
                         shutil.rmtree(left) if left.is_dir() else left.unlink()
                         swept += 1
         return swept
+
+    def mark(self, process_id: UUID) -> list[UUID]:
+        """Leave the marker of a process here, and return those of all whose markers are not old."""
+        with in_words():
+            folder = self.folder / MARKERS
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            (folder / str(process_id)).touch()
+            found = []
+            for marker in folder.iterdir():
+                with suppress(FileNotFoundError, ValueError):  # taken away, or none of ours
+                    if self._clock() - marker.stat().st_mtime > MARKERS_KEPT:
+                        marker.unlink()
+                    else:
+                        found.append(UUID(marker.name))
+        return found
+
+    def unmark(self, process_id: UUID) -> None:
+        with in_words():
+            (self.folder / MARKERS / str(process_id)).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         if not is_key(key):

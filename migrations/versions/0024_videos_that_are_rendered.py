@@ -128,11 +128,13 @@ def upgrade() -> None:
     _create_providers()
     _create_provider_jobs()
     _create_budgets()
+    _create_store_views()
     for table, owner in (
         ("media", "tenant_id"),
         ("video_providers", None),
         ("provider_jobs", "tenant_id"),
         ("video_budgets", "tenant_id"),
+        ("store_views", None),
     ):
         for statement in (*protect(table, owner_column=owner), force(table)):
             op.execute(statement)
@@ -154,7 +156,7 @@ def downgrade() -> None:
     _allow(STATUSES)
     for name in COLUMNS:
         op.execute(f"ALTER TABLE videos DROP COLUMN {name}")
-    for table in ("video_budgets", "provider_jobs", "video_providers", "media"):
+    for table in ("store_views", "video_budgets", "provider_jobs", "video_providers", "media"):
         op.drop_table(table)
 
 
@@ -285,6 +287,21 @@ def _create_budgets() -> None:
         ),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("video_budgets_tenant_id_fkey")),
         sa.PrimaryKeyConstraint("tenant_id", "month", name=op.f("video_budgets_pkey")),
+    )
+
+
+def _create_store_views() -> None:
+    op.create_table(
+        "store_views",
+        _key(),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("hostname", sa.Text(), nullable=False),
+        sa.Column("store", sa.Text(), nullable=False),
+        sa.Column("sees", postgresql.ARRAY(sa.UUID()), nullable=False),
+        sa.Column("trouble", sa.Text(), nullable=True),
+        _moment("started_at"),
+        _moment("seen_at"),
+        sa.PrimaryKeyConstraint("id", name=op.f("store_views_pkey")),
     )
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from db.transaction import Database
 from domain.concepts.generation import LOCAL_GRAMMAR
 from domain.concepts.grammar import LocalGrammar
+from domain.ops.connections import Role
 from domain.ports import ClipProvider, ConceptWriter, MediaStore, Ports, Studio
+from workers.adapters.store_watch import StoreWatch
 from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelWriter
 from workers.runtime.version import VERSION
 from workers.settings import Settings
@@ -136,6 +138,15 @@ def media_folder(settings: Settings) -> "FolderStore":
 
     web = settings.cdn_base_url or settings.public_url or settings.web_url
     return FolderStore(settings.media_dir or settings.viral_home / "media", web=web)
+
+
+def store_watch(settings: Settings, db: Database, role: Role) -> StoreWatch:
+    """Return what tells `viral doctor` which store this process sees."""
+    if settings.s3_bucket:
+        name = f"bucket {settings.s3_bucket} at {settings.s3_endpoint_url or 'Amazon'}"
+        return StoreWatch(db, None, store=name, role=role)
+    folder = media_folder(settings)
+    return StoreWatch(db, folder, store=f"folder {folder.folder.absolute()}", role=role)
 
 
 def _media(settings: Settings) -> MediaStore:

@@ -4,7 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_bytes
+from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import UUID
 
 from db.events.probe import OK, WriteProbe
 from db.migrate.revisions import SchemaNewer, SchemaOlder, check, newest
@@ -16,6 +21,8 @@ from db.transaction import SYSTEM, Tx
 from domain.concepts.timing import is_zone
 from domain.ops.connections import of_fleet
 from domain.text.readable import readable, shortened
+from domain.videos.media import object_key
+from workers.adapters.store_watch import divided
 from workers.app import App, build
 from workers.engine.notifier import Notifier
 from workers.ops.schedules import Timetable
@@ -56,6 +63,7 @@ ABOUT_ZONES = "`viral generations daily TENANT --zone ZONE` sets a tenant's"
 NEARLY_FULL = 0.9
 """Share of Redis's maxmemory."""
 
+NOBODY = UUID(int=0)
 SHOWN = 5
 """Odd values that are named; the others are counted."""
 
@@ -82,6 +90,8 @@ def examine(settings: Settings, calendar: Sequence[Timetable]) -> list[Finding]:
         return [
             *findings,
             attempt("writes", _writes),
+            attempt("media store", _media_store),
+            attempt("media store of all processes", _one_store),
             attempt("workers", _workers),
             attempt("scheduler", partial(_scheduler, calendar)),
             attempt("calendar", partial(_calendar, calendar)),
@@ -194,6 +204,37 @@ def _writes(app: App, tx: Tx) -> Verdict:
     if answer != OK:
         return "fail", f"an event is not stored ({answer}): webhooks are refused with 503, and no job can be finished"
     return "ok", "an event would be stored"
+
+
+def _media_store(app: App, tx: Tx) -> Verdict:
+    """Keep a small file, read it and delete it, as files of nobody."""
+    store, content = app.ports.media, b"\x89PNG\r\n\x1a\n" + token_bytes(32)
+    digest = sha256(content).digest()
+    key = object_key(NOBODY, digest, "png")
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "written-by-doctor"
+        source.write_bytes(content)
+        store.put(key, source, content_type="image/png")
+    try:
+        read = b"".join(store.read(key, 0, len(content)))
+    finally:
+        store.delete(key)
+    if read != content:
+        return "fail", "what is read is not what was written"
+    files, size = tx.media.totals()
+    return "ok", f"can be written and read; has {files} files of {size / 1e9:.1f} GB together"
+
+
+def _one_store(app: App, tx: Tx) -> Verdict:
+    views = tx.store_views.fresh()
+    if not views:
+        return "warn", "no web or worker process has looked at it within a minute"
+    if faults := divided(views):
+        remedy = "give all of them one folder (MEDIA_DIR), or a bucket (S3_BUCKET): dynos have disks of their own"
+        return "fail", f"{'; '.join(faults[:SHOWN])}: {remedy}"
+    if len(views) == 1:
+        return "ok", f"a {views[0].role} process uses it; there is no other to compare with"
+    return "ok", f"{len(views)} processes see the same"
 
 
 def _schema(app: App, tx: Tx) -> Verdict:

@@ -1,0 +1,99 @@
+"""Processes that do not see one folder are found out, and those that do are not."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import update
+
+from db.schema.ops import store_views
+from db.transaction import SYSTEM
+from integrations.store.folder import FolderStore
+from tests.wait import until
+from workers.adapters.store_watch import StoreWatch, divided
+from workers.app import App
+from workers.ops.doctor import examine
+from workers.settings import Settings
+
+ONE = "media store of all processes"
+
+
+def a_watch(app: App, folder: Path | None, role: str, store: str = "") -> StoreWatch:
+    kept = FolderStore(folder, web="http://127.0.0.1") if folder else None
+    return StoreWatch(app.db, kept, store=store or f"folder {folder}", role=role, interval=timedelta(milliseconds=50))
+
+
+def looked(app: App, *watches: StoreWatch) -> list[str]:
+    """Let each look twice, and compare; all of them started a while ago."""
+    for _ in range(2):
+        for each in watches:
+            each.look()
+    with app.db.transaction(SYSTEM) as tx:
+        tx.sql.execute(update(store_views).values(started_at=tx.now() - timedelta(minutes=1)))
+    with app.db.transaction(SYSTEM) as tx:
+        return divided(tx.store_views.fresh())
+
+
+def test_processes_with_one_folder_see_each_other(app: App, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "media")
+    assert looked(app, a_watch(app, tmp_path / "media", "web"), a_watch(app, tmp_path / "link", "worker")) == []
+
+
+def test_two_folders_of_one_name_are_told_apart(app: App, tmp_path: Path) -> None:
+    """As on two dynos, each with a disk of its own."""
+    web = a_watch(app, tmp_path / "one", "web", "folder /app/media")
+    worker = a_watch(app, tmp_path / "two", "worker", "folder /app/media")
+    assert len(looked(app, web, worker)) == 2
+
+
+def test_a_bucket_and_a_folder_are_not_one_store_and_one_bucket_is(app: App, tmp_path: Path) -> None:
+    web = a_watch(app, None, "web", "bucket videos at Amazon")
+    assert looked(app, web, a_watch(app, None, "worker", "bucket videos at Amazon")) == []
+    assert "different stores" in looked(app, web, a_watch(app, tmp_path, "worker"))[0]
+
+
+def test_a_folder_that_cannot_be_used_is_named(app: App, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "worker" in looked(app, a_watch(app, tmp_path / "file", "worker"))[0]
+
+
+def test_a_process_that_started_just_now_is_not_missed_yet(app: App, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        a_watch(app, tmp_path / folder, "web").look()
+    with app.db.transaction(SYSTEM) as tx:
+        assert divided(tx.store_views.fresh()) == []
+
+
+def test_who_stops_is_not_missed(app: App, tmp_path: Path) -> None:
+    web, worker = a_watch(app, tmp_path, "web"), a_watch(app, tmp_path, "worker")
+    web.start()
+    worker.start()
+
+    def both() -> bool:
+        with app.db.transaction(SYSTEM) as tx:
+            return [len(view.sees) for view in tx.store_views.fresh()] == [2, 2]
+
+    until(both, "both to see each other")
+    worker.stop()
+    web.look()
+    with app.db.transaction(SYSTEM) as tx:
+        assert [(view.role, len(view.sees)) for view in tx.store_views.fresh()] == [("web", 1)]
+    web.stop()
+
+
+def test_the_doctor_fails_for_two_disks_and_for_a_store_that_cannot_be_written(
+    app: App, settings: Settings, tmp_path: Path
+) -> None:
+    def findings(**changed: object) -> dict[str, tuple[str, str]]:
+        examined = examine(Settings.model_validate(settings.model_dump() | changed), ())
+        return {each["check"]: (each["state"], each["says"]) for each in examined}
+
+    found = findings(media_dir=tmp_path / "media")
+    assert found["media store"][0] == "ok"
+    assert found[ONE][0] == "warn"
+    assert not list((tmp_path / "media").glob("*/*.png"))
+    looked(app, a_watch(app, tmp_path / "one", "web"), a_watch(app, tmp_path / "two", "worker"))
+    (tmp_path / "file").touch()
+    found = findings(media_dir=tmp_path / "file")
+    assert found["media store"][0] == "fail"
+    assert found[ONE][0] == "fail"
+    assert "S3_BUCKET" in found[ONE][1]
