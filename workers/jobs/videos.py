@@ -232,7 +232,7 @@ def _order(
 ) -> ProviderJob | timedelta | str:
     """Reserve the money for a scene's clip and intend to order it; or return how long to wait, or why there is none."""
     now = ctx.now()
-    answers = [f"{row.provider}: {row.error_message}" for row in past if row.error_message]
+    answers = list(dict.fromkeys(f"{row.provider}: {row.error_message}" for row in past if row.error_message))
     try:
         asked = [model for model in _chain(ctx, tx, making) if _fits(making, model)]
     except ClipProviderUnusable as error:
@@ -301,7 +301,7 @@ def _submit(ctx: Context, row: ProviderJob) -> None:
         ctx.step(
             _step(row),
             partial(_send, provider, row),
-            look=partial(_look, provider),
+            look=partial(_look, provider, row),
             keep=partial(_keep_answer, ctx, row),
         )
     )
@@ -313,11 +313,12 @@ def _step(row: ProviderJob) -> str:
 
 
 def _send(provider: ClipProvider, row: ProviderJob, key: str) -> dict[str, Any]:
-    return answer_row(provider.submit(row.order, key))
+    """The submission's id is its key: the same in every attempt, and fit for a label."""
+    return answer_row(provider.submit(row.order, str(row.id)))
 
 
-def _look(provider: ClipProvider, key: str) -> dict[str, Any] | None:
-    found = provider.look(key)
+def _look(provider: ClipProvider, row: ProviderJob, key: str) -> dict[str, Any] | None:
+    found = provider.look(str(row.id))
     return None if isinstance(found, Absent) else answer_row(found)
 
 

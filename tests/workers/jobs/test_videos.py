@@ -79,7 +79,7 @@ def test_a_busy_provider_that_was_named_is_asked_again_a_few_times(here: Stage) 
     another = here.ask(tenant_id, a_concept(segments=2), provider="runway")
     here.run()
     assert here.show(another)["status"] == "failed"
-    assert "rate_limited" in here.show(another)["error_message"]
+    assert "answers 429" in here.show(another)["error_message"]
     assert here.bills["runway"].posts == 8
     here.assert_books()
 
