@@ -1,4 +1,4 @@
-"""Stops an attempt anywhere: before and after each transaction of its handler, and before and after each call of a port.
+"""Stops an attempt anywhere: before and after each commit of its handler, and before and after each call of a port.
 
 A process that dies is played by an exception that nothing catches: what was committed stays, the job stays running, and
 the reaper finds it. (`tests/chaos` kills real processes; this enumerates where.)

@@ -1,7 +1,6 @@
 """Tenants, concepts and providers for tests of videos: real Postgres, simulated providers, a studio that draws nothing.
 
-The studio stands in for seconds of ffmpeg where the point is who pays for what; `tests/workers/jobs/test_drawing.py` has
-the real one.
+The studio stands in for seconds of ffmpeg where the point is who pays for what.
 """
 
 import json
@@ -140,7 +139,7 @@ class Stage:
         """Run what is due now, once round, as if every wait were over; return how many attempts there were."""
         with self.app.db.transaction(SYSTEM) as tx:
             tx.driver.execute(
-                "UPDATE job_queue SET scheduled_for = now() - interval '1 second', wake_at = NULL WHERE status = 'pending'"
+                "UPDATE job_queue SET scheduled_for = now() - interval '1 s', wake_at = NULL WHERE status = 'pending'"
             )
         return drain(self.app)
 
@@ -180,7 +179,7 @@ class Stage:
     def assert_books(self, *tenants: UUID) -> None:
         """Every order at a provider belongs to one submission, and the money is what the rows say."""
         reserved = spent = Decimal(0)
-        known: list[str] = []
+        ids: list[str] = []
         unconfirmed = 0
         with self.app.db.transaction(SYSTEM) as tx:
             rows = tx.driver.execute(
@@ -190,12 +189,12 @@ class Stage:
         for state, provider_job_id, estimated, final in rows:
             reserved += estimated if state in OPEN else 0
             spent += final or 0
-            known += [provider_job_id] if provider_job_id else []
+            ids += [provider_job_id] if provider_job_id else []
             unconfirmed += state == "unconfirmed" and not provider_job_id
-        assert len(known) == len(set(known))
+        assert len(ids) == len(set(ids))
         ordered = {order.id for each in self.bills.values() for order in each.orders}
-        assert set(known) <= ordered
-        assert len(ordered) <= len(known) + unconfirmed, "an order that no submission stands for"
+        assert set(ids) <= ordered
+        assert len(ordered) <= len(ids) + unconfirmed, "an order that no submission stands for"
         [(budget_reserved, budget_spent)] = budgets
         assert (budget_reserved or 0, budget_spent or 0) == (reserved, spent)
 

@@ -118,14 +118,14 @@ def chain(models: Iterable[ClipModel], preference: str, now: datetime, keys: Col
         ClipProviderUnusable: there is none; the text says why.
     """
     ranked = sorted(models, key=lambda model: (model.rank, model.provider, model.model))
-    known = [model for model in ranked if preference in (AUTO, model.provider)]
-    if not known:
+    named = [model for model in ranked if preference in (AUTO, model.provider)]
+    if not named:
         names = ", ".join(dict.fromkeys(model.provider for model in ranked))
         raise ClipProviderUnusable(
             f"no provider has the name {preference!r}; there are {STORYBOARD} (drawn here, free), {AUTO} and {names}"
         )
-    reasons = {model.model: why_unusable(model, now, keys) for model in known}
-    usable = [model for model in known if reasons[model.model] is None]
+    reasons = {model.model: why_unusable(model, now, keys) for model in named}
+    usable = [model for model in named if reasons[model.model] is None]
     if not usable:
         why = "; ".join(dict.fromkeys(reason for reason in reasons.values() if reason))
         raise ClipProviderUnusable(f"no clip can be bought: {why}" if preference == AUTO else why)

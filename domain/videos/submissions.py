@@ -164,8 +164,8 @@ class ProviderJob:
     @property
     def name(self) -> str:
         """How people are told of it."""
-        known = f" {self.provider_job_id}" if self.provider_job_id else ""
-        return f"clip {self.scene + 1} ({self.provider}{known})"
+        its_id = f" {self.provider_job_id}" if self.provider_job_id else ""
+        return f"clip {self.scene + 1} ({self.provider}{its_id})"
 
 
 def answer_row(answer: Submission) -> dict[str, Any]:

@@ -556,8 +556,8 @@ def _budget(app: App, tx: Tx, tenant_id: UUID, month: date | None) -> Row:
 
 def _enable(app: App, provider: str, *, enabled: bool) -> Change:
     with app.db.transaction(SYSTEM) as tx:
-        known = tx.video_providers.enable(provider, enabled)
-    if not known:
+        found = tx.video_providers.enable(provider, enabled)
+    if not found:
         return Change(False, "there is no such provider; `viral providers list` shows them")
     return Change(True, "it is asked again" if enabled else "it is asked no more; what it is making goes on")
 

@@ -24,7 +24,8 @@ def test_a_storyboard_costs_nothing_and_is_complete(here: Stage) -> None:
     here.run()
     video = here.show(video_id)
     assert (video["status"], video["cost_usd"], video["submissions"]) == ("completed", 0, [])
-    assert video["media_id"] and video["thumbnail_id"]
+    assert video["media_id"]
+    assert video["thumbnail_id"]
     assert video["duration_seconds"] == 12
     assert here.bill() == 0
 
