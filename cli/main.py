@@ -32,6 +32,7 @@ COMMANDS = {
     "quota": ("cli.commands.quota:app", "See what is left of a tenant's concepts, and why."),
     "billing": ("cli.commands.billing:app", "Compare what is stored of Stripe, or derive plans anew."),
     "generations": ("cli.commands.generations:app", "See the concepts that were made; set daily ones."),
+    "media": ("cli.commands.media:app", "Check video files for a platform."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
     "dev": ("cli.commands.dev:app", "Play Stripe and Clerk; judge what they signed."),
     "import-dexie": ("cli.commands.dexie:import_dexie", "Take over what the old app kept in the browser."),

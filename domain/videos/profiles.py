@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
+from domain.concepts.wording import counted
 from domain.videos.media import Probe
 
 NAMES = {
@@ -28,26 +29,28 @@ UPRIGHT = 0.6
 SHARP = 720
 """Pixels of the shorter side."""
 TOLERANCE = 0.05
-"""Pictures a second that a rate may be beyond a limit: it is measured."""
+"""Frames a second that a rate may be beyond a limit: it is measured."""
 FOUR_TWO_ZERO = ("yuv420p", "yuvj420p", "nv12")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a platform takes. Pairs are the least and the most. `ratio` is width by height as it is shown."""
+    """What a platform takes, as it was read on `since`. Pairs are the least and the most; None is where the platform
+    says nothing. `ratio` is width by height as it is shown, `sides` the length of each side in pixels."""
 
     platform: str
     since: date
     containers: tuple[str, ...]
-    video_codecs: tuple[str, ...]
-    audio_codecs: tuple[str, ...]
-    seconds: tuple[float, float]
-    fps: tuple[float, float]
-    sides: tuple[int, int]
     most_bytes: int
+    video_codecs: tuple[str, ...] | None = None
+    audio_codecs: tuple[str, ...] | None = None
+    seconds: tuple[float, float] | None = None
+    fps: tuple[float, float] | None = None
+    sides: tuple[int, int] | None = None
     ratio: tuple[float, float] | None = None
+    most_width: int | None = None
     most_pixels: int | None = None
-    most_bits_a_second: int | None = None
+    most_megabits_a_second: int | None = None
     most_audio_rate: int | None = None
     most_audio_channels: int | None = None
     only_4_2_0: bool = False
@@ -66,37 +69,32 @@ PROFILES = (
         platform="tiktok",
         since=READ_ON,
         containers=("mp4", "mov", "webm"),
+        most_bytes=4 * GB,
         video_codecs=("h264", "hevc", "vp8", "vp9"),
-        audio_codecs=("aac", "mp3", "opus", "vorbis"),
         seconds=(3, 600),
         fps=(23, 60),
         sides=(360, 4096),
-        most_bytes=4 * GB,
     ),
-    Profile(  # wider than high, it is an ordinary video and no Short
+    Profile(  # longer, or wider than high, it is an ordinary video and no Short
         platform="youtube-shorts",
         since=READ_ON,
         containers=("mp4", "mov", "webm"),
-        video_codecs=("h264", "hevc", "vp8", "vp9", "av1"),
-        audio_codecs=("aac", "mp3", "opus", "vorbis"),
-        seconds=(1, 180),
-        fps=(1, 60),
-        sides=(240, 7680),
         most_bytes=256 * GB,
+        seconds=(0, 180),
         ratio=(0, 1),
     ),
-    Profile(
+    Profile(  # 300 MB from an address, 1 GB by a resumable upload: the smaller one
         platform="instagram-reels",
         since=READ_ON,
         containers=("mp4", "mov"),
+        most_bytes=300 * MB,
         video_codecs=("h264", "hevc"),
         audio_codecs=("aac",),
         seconds=(3, 900),
         fps=(23, 60),
-        sides=(320, 1920),
-        most_bytes=300 * MB,
         ratio=(0.01, 10),
-        most_bits_a_second=25 * MB,
+        most_width=1920,
+        most_megabits_a_second=25,
         most_audio_rate=48_000,
         most_audio_channels=2,
         only_4_2_0=True,
@@ -107,23 +105,15 @@ PROFILES = (
         platform="bluesky",
         since=READ_ON,
         containers=("mp4",),
-        video_codecs=("h264", "hevc"),
-        audio_codecs=("aac", "mp3"),
-        seconds=(0, 180),
-        fps=(1, 120),
-        sides=(16, 4096),
         most_bytes=300 * MB,
+        seconds=(0, 180),
     ),
     Profile(  # the largest server's limits: each says its own in /api/v2/instance
         platform="mastodon",
         since=READ_ON,
         containers=("mp4", "mov", "webm"),
-        video_codecs=("h264", "hevc", "vp8", "vp9"),
-        audio_codecs=("aac", "mp3", "opus", "vorbis"),
-        seconds=(0, 3600),
-        fps=(1, 120),
-        sides=(16, 8192),
         most_bytes=103_809_024,
+        fps=(0, 120),
         most_pixels=8_294_400,
     ),
 )
@@ -158,18 +148,16 @@ def _limits(probe: Probe, profile: Profile) -> Iterator[tuple[str, str]]:
     yield from _size_limits(probe, profile)
     if probe.bytes > profile.most_bytes:
         yield f"it has {_size(probe.bytes)}", f"takes at most {_size(profile.most_bytes)}"
-    bits = probe.bytes * 8 / probe.seconds
-    if profile.most_bits_a_second is not None and bits > profile.most_bits_a_second:
-        yield f"it has {_number(bits / MB)} Mbit a second", f"takes at most {profile.most_bits_a_second // MB}"
-    least, most = profile.seconds
-    if not least <= probe.seconds <= most:
+    megabits = probe.bytes * 8 / probe.seconds / MB
+    if _above(megabits, profile.most_megabits_a_second):
+        yield f"it has {_number(megabits)} Mbit a second", f"takes at most {profile.most_megabits_a_second}"
+    if _beyond(probe.seconds, profile.seconds):
         yield f"it lasts {_number(probe.seconds)} s", f"takes {_from_to(profile.seconds)} s"
-    slowest, fastest = profile.fps
-    if not slowest - TOLERANCE <= probe.fps <= fastest + TOLERANCE:
-        yield f"it has {_number(probe.fps)} pictures a second", f"takes {_from_to(profile.fps)}"
-    if profile.most_audio_rate is not None and (probe.audio_rate or 0) > profile.most_audio_rate:
+    if _beyond(probe.fps, profile.fps, TOLERANCE):
+        yield f"it has {_number(probe.fps)} frames a second", f"takes {_from_to(profile.fps)}"
+    if _above(probe.audio_rate or 0, profile.most_audio_rate):
         yield f"its sound has {probe.audio_rate} Hz", f"takes at most {profile.most_audio_rate}"
-    if profile.most_audio_channels is not None and (probe.audio_channels or 0) > profile.most_audio_channels:
+    if _above(probe.audio_channels or 0, profile.most_audio_channels):
         yield f"its sound has {probe.audio_channels} channels", f"takes at most {profile.most_audio_channels}"
 
 
@@ -177,29 +165,38 @@ def _format_limits(probe: Probe, profile: Profile) -> Iterator[tuple[str, str]]:
     if probe.container not in profile.containers:
         yield f"it is a {probe.container.upper()} file", f"takes {_either(profile.containers)}"
     if probe.video_streams != 1:
-        yield f"it has {probe.video_streams} films in one file", "takes one"
-    if probe.video_codec not in profile.video_codecs:
-        yield f"its pictures are {probe.video_codec}", f"takes {_either(profile.video_codecs)}"
-    if probe.audio_codec is not None and probe.audio_codec not in profile.audio_codecs:
-        yield f"its sound is {probe.audio_codec}", f"takes {_either(profile.audio_codecs)}"
+        yield f"it has {probe.video_streams} video tracks", "takes one"
+    if profile.video_codecs and probe.video_codec not in profile.video_codecs:
+        yield f"its video codec is {probe.video_codec}", f"takes {_either(profile.video_codecs)}"
+    if probe.audio_codec and profile.audio_codecs and probe.audio_codec not in profile.audio_codecs:
+        yield f"its audio codec is {probe.audio_codec}", f"takes {_either(profile.audio_codecs)}"
     if profile.only_4_2_0 and not probe.pixel_format.startswith(FOUR_TWO_ZERO):
-        yield f"its colours are stored as {probe.pixel_format}", "takes 4:2:0 (yuv420p)"
+        yield f"its pixel format is {probe.pixel_format}", "takes 4:2:0 (yuv420p)"
     if not profile.edit_lists and probe.edit_lists:
-        yield f"it has {probe.edit_lists} edit lists", "takes none (ffmpeg: -use_editlist 0)"
+        yield f"it has {counted(probe.edit_lists, 'edit list')}", "takes none (ffmpeg: -use_editlist 0)"
     if not profile.index_anywhere and probe.moov_first is False:
         yield "its index (moov) comes after the media", "takes it first (ffmpeg: -movflags +faststart)"
 
 
 def _size_limits(probe: Probe, profile: Profile) -> Iterator[tuple[str, str]]:
     width, height = shown_size(probe)
-    least, most = profile.sides
-    if min(width, height) < least or max(width, height) > most:
-        yield f"it has {width}x{height} pixels", f"takes sides of {least} to {most}"
-    if profile.most_pixels is not None and width * height > profile.most_pixels:
+    if _beyond(min(width, height), profile.sides) or _beyond(max(width, height), profile.sides):
+        yield f"it has {width}x{height} pixels", f"takes sides of {_from_to(profile.sides)}"
+    if _above(width, profile.most_width):
+        yield f"it is {width} pixels wide", f"takes at most {profile.most_width}"
+    if _above(width * height, profile.most_pixels):
         yield f"it has {width}x{height} = {width * height:,} pixels", f"takes at most {profile.most_pixels:,}"
-    if profile.ratio is not None and not profile.ratio[0] <= width / height <= profile.ratio[1]:
+    if profile.ratio and _beyond(width / height, profile.ratio):
         shape = "square or upright ones" if profile.ratio[1] == 1 else f"those from {_from_to(profile.ratio)}"
         yield f"its width is {_number(width / height)} of its height ({width}x{height})", f"takes {shape}"
+
+
+def _above(value: float, most: float | None) -> bool:
+    return most is not None and value > most
+
+
+def _beyond(value: float, pair: tuple[float, float] | None, tolerance: float = 0.0) -> bool:
+    return pair is not None and not pair[0] - tolerance <= value <= pair[1] + tolerance
 
 
 def _empty(probe: Probe) -> Iterator[str]:
@@ -218,7 +215,7 @@ def _hints(probe: Probe, profile: Profile) -> Iterator[str]:
     if probe.audio_streams == 0:
         yield "it has no sound"
     elif probe.audio_streams > 1:
-        yield f"it has {probe.audio_streams} sound tracks, of which the first is likely to be used"
+        yield f"it has {probe.audio_streams} audio tracks, of which the first is likely to be used"
     if probe.black is not None and SOME_BLACK <= probe.black < WHOLE * probe.seconds:
         yield f"{_number(probe.black)} of its {lasts} s are black"
     if probe.silent is not None and MOSTLY * probe.seconds <= probe.silent < WHOLE * probe.seconds:
@@ -234,7 +231,7 @@ def _hints(probe: Probe, profile: Profile) -> Iterator[str]:
     if not probe.constant_rate:
         yield "its frame rate varies, so that sound and picture may drift apart"
     if not profile.only_4_2_0 and not probe.pixel_format.startswith(FOUR_TWO_ZERO):
-        yield f"its colours are stored as {probe.pixel_format}, which some players cannot show (yuv420p is sure)"
+        yield f"its pixel format is {probe.pixel_format}, which some players cannot show (yuv420p is safe)"
     if profile.index_anywhere and probe.moov_first is False:
         yield "its index (moov) comes after the media: it cannot be played before all of it is there"
 
@@ -244,13 +241,13 @@ def _either(names: tuple[str, ...]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def _from_to(pair: tuple[float, float]) -> str:
-    least, most = pair
+def _from_to(pair: tuple[float, float] | None) -> str:
+    least, most = pair or (0, 0)
     return f"{_number(least)} to {_number(most)}" if least else f"at most {_number(most)}"
 
 
 def _number(value: float) -> str:
-    return f"{value:,.2f}".rstrip("0").rstrip(".")
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _size(count: int) -> str:

@@ -178,7 +178,7 @@ def _of_the_extra() -> Iterable[Sequence[Path]]:
 def _read(path: Path) -> Face | None:
     """Return the font, or None if it is none that can be drawn at any size, or leans."""
     try:
-        with TTFont(path, lazy=True) as font:
+        with path.open("rb") as file, TTFont(file, lazy=True) as font:
             if "glyf" not in font and "CFF " not in font and "CFF2" not in font:
                 return None
             style = font["OS/2"]

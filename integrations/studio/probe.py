@@ -117,6 +117,8 @@ def write_thumbnail(ffmpeg: Program, path: Path, target: Path, *, at: float, wat
 
 def _kind(path: Path) -> tuple[str, int]:
     """Return the extension that fits the file, and its size."""
+    if path.exists() and not path.is_file():
+        raise MediaUnusable("it is no file")  # opening a pipe would wait for who writes to it
     try:
         with path.open("rb") as file:
             return video_extension_of(file.read(HEAD)), path.stat().st_size

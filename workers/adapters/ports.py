@@ -44,7 +44,7 @@ def open_ports(settings: Settings, db: Database) -> Ports:
         trends=lazy(partial(_trends, settings, db)),
         writers=writers | {LOCAL_GRAMMAR: LocalGrammar()},
         clips=_clips(settings),
-        studio=lazy(partial(_studio, settings)),
+        studio=lazy(partial(open_studio, settings)),
         media=lazy(partial(_media, settings)),
         livemode=settings.stripe_livemode,
         clerk_instance=settings.clerk_instance_id,
@@ -54,6 +54,13 @@ def open_ports(settings: Settings, db: Database) -> Ports:
         cashier=stripe,
         records=stripe,
     )
+
+
+def open_studio(settings: Settings) -> Studio:
+    """Return what draws and looks at videos; it needs no database."""
+    from integrations.studio.studio import FfmpegStudio  # noqa: PLC0415 - see the module's first lines
+
+    return FfmpegStudio(ffmpeg=settings.ffmpeg_bin, ffprobe=settings.ffprobe_bin, fonts=settings.fonts_dir)
 
 
 def lazy(make: Callable[[], T]) -> T:
@@ -124,12 +131,6 @@ def _luma(settings: Settings, key: str) -> ClipProvider:
     from integrations.video.luma import Luma  # noqa: PLC0415 - see the module's first lines
 
     return Luma(key, base_url=settings.luma_agents_base_url, private_hosts=settings.outbound_private_hosts)
-
-
-def _studio(settings: Settings) -> Studio:
-    from integrations.studio.studio import FfmpegStudio  # noqa: PLC0415 - see the module's first lines
-
-    return FfmpegStudio(ffmpeg=settings.ffmpeg_bin, ffprobe=settings.ffprobe_bin, fonts=settings.fonts_dir)
 
 
 def media_folder(settings: Settings) -> "FolderStore":

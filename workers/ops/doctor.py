@@ -26,6 +26,7 @@ from workers.adapters.store_watch import divided
 from workers.app import App, build
 from workers.engine.notifier import Notifier
 from workers.ops.schedules import Timetable
+from workers.ops.studio import check_fonts, check_program
 from workers.runtime.redis_client import USE_INSTEAD, Trouble, describe, diagnose
 from workers.settings import Settings
 
@@ -95,6 +96,9 @@ def examine(settings: Settings, calendar: Sequence[Timetable]) -> list[Finding]:
             attempt("workers", _workers),
             attempt("scheduler", partial(_scheduler, calendar)),
             attempt("calendar", partial(_calendar, calendar)),
+            attempt("ffmpeg", partial(check_program, "ffmpeg")),
+            attempt("ffprobe", partial(check_program, "ffprobe")),
+            attempt("fonts", check_fonts),
             attempt("time zones", _zones),
             attempt("types of waiting jobs", _types),
             *(attempt(name, partial(_invariant, name)) for name in INVARIANTS),

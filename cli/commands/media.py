@@ -1,0 +1,112 @@
+"""`viral media`: video files, and whether platforms take them."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress
+from rich.text import Text
+
+from cli.arguments import existing, one_of
+from cli.configuration import resolve_offline
+from cli.output import AsJson, VisibleConsole, console, print_json
+from cli.shell import Group
+from domain.ports import Watch
+from domain.text.readable import readable
+from domain.videos.media import MediaUnusable, Probe
+from domain.videos.profiles import NAMES, faults, hints, profile_of, shown_size
+from workers.adapters.ports import open_studio
+
+app = Group()
+
+ALL = "all"
+
+
+@app.command("check")
+def check(
+    file: Annotated[Path, typer.Argument(parser=existing, metavar="FILE", help="A video file.")],
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--platform", metavar="NAME", help=f"One of {', '.join(NAMES)}, or all (default). May be repeated."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether platforms take a video file, and why not.
+
+    Needs ffmpeg, and no server. All of the file is decoded, so that a black or a silent one is found. Exit code 0: all
+    platforms that were asked for take it; 1: one does not. Hints name what is taken and may still surprise you.
+    """
+    asked = platform or [ALL]
+    for name in asked:
+        one_of((*NAMES, ALL), name, "--platform", "platform")
+    names = list(NAMES) if ALL in asked else list(dict.fromkeys(asked))
+    probe, unusable = _probe(file)
+    if unusable and not as_json:
+        raise unusable
+    verdicts = [_verdict(name, probe, unusable) for name in names]
+    accepted = all(verdict["accepted"] for verdict in verdicts)
+    if as_json:
+        print_json({"file": str(file), "accepted": accepted, "probe": _as_dict(probe), "platforms": verdicts})
+    elif probe:
+        _print(file, probe, verdicts)
+    if not accepted:
+        raise typer.Exit(1)
+
+
+def _probe(file: Path) -> tuple[Probe | None, MediaUnusable | None]:
+    try:
+        with _progress() as watch:
+            return open_studio(resolve_offline()).probe(file, watch=watch, deep=True), None
+    except MediaUnusable as error:
+        return None, error
+
+
+@contextmanager
+def _progress() -> Iterator[Watch]:
+    """A bar on standard error, where that is a terminal."""
+    errors = VisibleConsole(sys.stderr)
+    with Progress(BarColumn(), console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("check", total=1.0)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _as_dict(probe: Probe | None) -> dict[str, Any] | None:
+    return None if probe is None else {name: getattr(probe, name) for name in Probe.__dataclass_fields__}
+
+
+def _verdict(name: str, probe: Probe | None, unusable: MediaUnusable | None) -> dict[str, Any]:
+    profile = profile_of(name, datetime.now(UTC).date())
+    found = faults(probe, profile) if probe else [str(unusable)]
+    return {
+        "platform": name,
+        "accepted": not found,
+        "faults": found,
+        "hints": hints(probe, profile) if probe else [],
+        "limits_of": profile.since,
+    }
+
+
+def _print(file: Path, probe: Probe, verdicts: list[dict[str, Any]]) -> None:
+    width, height = shown_size(probe)
+    sound = f"{probe.audio_codec} sound" if probe.audio_streams else "no sound"
+    container = f"{probe.container.upper()} of {probe.bytes / 1e6:.2f} MB"
+    picture = f"{width}x{height}, {probe.fps:g} frames a second, {probe.video_codec}"
+    console().print(f"{readable(file.name)}: {container}, {probe.seconds:.1f} s, {picture}, {sound}")
+    for verdict in verdicts:
+        mark = ("takes it", "green") if verdict["accepted"] else ("does not take it", "red")
+        console().print(Text.assemble(f"{NAMES[verdict['platform']]} ", mark))
+        for fault in verdict["faults"]:
+            console().print(f"  {fault}")
+    for hint in _common(verdicts):
+        console().print(f"hint: {hint}")
+
+
+def _common(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return every hint once: most are the same for all platforms."""
+    return list(dict.fromkeys(hint for verdict in verdicts for hint in verdict["hints"]))
