@@ -166,12 +166,12 @@ class Http:
                 read=self._read,
                 total=within,
                 until=until,
-                waiting=progress.tell,
+                waiting=progress.report,
             ) as stream:
                 if stream.status not in REDIRECTING:
                     _check(request.name, stream)
                     return _save(request.name, stream, target, most_bytes, progress)
-                url = urljoin(url, stream.headers.get("location", ""))
+                url = _target(url, stream)
         raise Unavailable(f"{request.name} redirects without end")
 
     def close(self) -> None:
@@ -260,16 +260,13 @@ class _Progress:
     def __init__(self, watch: Callable[[float], object]) -> None:
         self._watch = watch
         self._fraction = 0.0
-        self._told_at = monotonic()
+        self._reported_at = monotonic()
 
-    def reach(self, fraction: float) -> None:
-        self._fraction = fraction
-        if monotonic() - self._told_at >= EACH:
-            self.tell()
-
-    def tell(self) -> None:
-        self._told_at = monotonic()
-        self._watch(self._fraction)
+    def report(self, fraction: float | None = None) -> None:
+        self._fraction = self._fraction if fraction is None else fraction
+        if monotonic() - self._reported_at >= EACH:
+            self._reported_at = monotonic()
+            self._watch(self._fraction)
 
 
 class _Inflater:
@@ -360,7 +357,7 @@ def _save(name: str, stream: "Stream", target: Path, most_bytes: int, progress: 
                     raise too_large
                 file.write(piece)
                 digest.update(piece)
-                progress.reach(came / declared if declared else 0.0)
+                progress.report(came / declared if declared else 0.0)
     except OSError as error:
         raise Unavailable(f"{name} cannot be written to a file here: {error.strerror}") from error
     return digest.digest()
@@ -391,14 +388,23 @@ def _redirected(request: Request, url: str, stream: "Stream") -> str:
     status = stream.status
     if not request.bare:
         raise RequestRejected(f"{request.name} answers {status}; with a key no redirect is followed", status)
+    target = _target(url, stream)
     try:
-        target = urljoin(url, stream.headers.get("location", ""))
         same = _origin(target) == _origin(url)
     except ValueError:
         same = False
     if not same:
         raise RequestRejected(f"{request.name} answers {status} and points to another host, which is not asked", status)
     return target
+
+
+def _target(url: str, stream: "Stream") -> str:
+    """Return where a redirect points; what points nowhere, as it stands."""
+    location = stream.headers.get("location", "")
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location
 
 
 def _with_params(request: Request) -> str:

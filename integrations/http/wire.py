@@ -21,7 +21,7 @@ from integrations.http.errors import AddressRefused, Momentary, NoConnection, No
 
 MALFORMED = "the address or a header of the request is malformed"
 PATIENCE = 0.5
-"""The seconds between two calls of what is called while nothing comes."""
+"""The longest wait, in seconds, that is not interrupted to call `waiting`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Wire:
         waiting: Callable[[], object] | None = None,
     ) -> Iterator[Stream]:
         """Send the request to `name`, and yield the response: what of its body is not read is not fetched. The block
-        must stay in this thread. `total` names the seconds until `until` in errors; `waiting` is called every half
-        second while nothing comes, and what it raises ends the call.
+        must stay in this thread. `total` names the seconds until `until` in errors; `waiting` is called before
+        each read and every half second within one, and what it raises ends the call.
 
         Raises:
             NotSent: no connection was made: it is refused, nobody took it, or the address is malformed.
@@ -192,16 +192,16 @@ class _Stream(httpcore2.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         waiting = self._deadline.waiting
-        if waiting is None:
-            return self._stream.read(max_bytes, self._deadline.bounded(timeout, httpcore2.ReadTimeout))
         until = monotonic() + self._deadline.bounded(timeout, httpcore2.ReadTimeout)
         while True:
+            left = max(until - monotonic(), 0.001)
+            if waiting is not None:
+                waiting()
             try:
-                return self._stream.read(max_bytes, min(PATIENCE, max(until - monotonic(), 0.001)))
+                return self._stream.read(max_bytes, left if waiting is None else min(left, PATIENCE))
             except httpcore2.ReadTimeout:
                 if monotonic() >= until:
                     raise
-            waiting()
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, self._deadline.bounded(timeout, httpcore2.WriteTimeout))

@@ -74,3 +74,35 @@ def test_a_connection_kept_alive_does_not_keep_the_server() -> None:
             assert client.get(base).status_code == 204
         with pytest.raises(httpx.ConnectError):
             httpx.get(base)
+
+
+def test_a_body_is_cut_where_it_was_asked_to_be() -> None:
+    with Loopback(lambda request: Reply(b"x" * 1000, cut=500), protocol="HTTP/1.1") as server:
+        with httpx.stream("GET", server.url) as answer:
+            assert answer.headers["content-length"] == "1000"
+            with pytest.raises(httpx.RemoteProtocolError):
+                answer.read()
+
+
+@pytest.mark.parametrize("reply", [Reply(hang_up=True, reset=True), Reply(b"x" * 1000, cut=500, reset=True)])
+def test_a_connection_is_reset_and_not_closed(reply: Reply, capfd: pytest.CaptureFixture[str]) -> None:
+    with Loopback(lambda request: reply, protocol="HTTP/1.1") as server:
+        with pytest.raises(httpx.ReadError):
+            httpx.get(server.url)
+    until_all_are_answered()
+    assert capfd.readouterr().err == ""
+
+
+def test_what_was_asked_for_is_done_before_a_fault_that_is_handled() -> None:
+    done: list[str] = []
+
+    def answer(request: Request) -> Reply:
+        done.append(request.method)
+        return Reply(b"done")
+
+    with Loopback(answer) as server:
+        server.fail(Reply(status=500))
+        server.fail(Reply(status=500), handled=True)
+        assert [httpx.put(server.url).status_code, httpx.delete(server.url).status_code] == [500, 500]
+        assert done == ["DELETE"]
+        assert httpx.delete(server.url).content == b"done"

@@ -138,3 +138,17 @@ def test_whatever_is_not_public_needs_the_operators_word(address: IPv4Address | 
     assert may_connect(address, "trends.example.com", ()) == is_public(address)
     if may_connect(address, "gateway", ("gateway",)) and not is_public(address):
         assert not address.is_link_local
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_host_that_came_from_outside_is_public_whatever_it_is_called(address: str) -> None:
+    for host in (address, "localhost", "gateway.example.com", "media.example.com"):
+        with pytest.raises((AddressRefused, OSError)):
+            addresses(host, 443, private_hosts=None, seconds=30, lookup=says(address))
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_a_public_host_that_came_from_outside_is_connected_to(address: str) -> None:
+    for host in (address, "media.example.com"):
+        found = addresses(host, 443, private_hosts=None, seconds=30, lookup=says(address))
+        assert found == [str(ip_address(address))]
