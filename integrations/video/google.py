@@ -1,7 +1,7 @@
 """Google's Gemini Omni models, through the interactions of its SDK and an API key.
 
 There is no list of interactions, so an order whose answer is lost stays unknown; its label, the submission's key, is
-how a person finds it in Google's console. Google does not say what a clip costs.
+how a person finds it in Google's console. Google does not say what a clip costs, nor whether one that fails costs it.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,10 +1,11 @@
 """Luma's agents API, through its SDK.
 
-Luma has no list of generations, takes no key of ours, and stops nothing, so an order whose answer is lost stays unknown
-and one that was taken is paid for. It does not say what a clip costs.
+Luma has no list of generations, takes no key of ours, and stops nothing, so an order whose answer is lost stays
+unknown. It does not say what a clip costs; a generation that fails costs nothing, as it promises elsewhere.
 """
 
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class Luma(ClipProvider):
         code = getattr(generation, "failure_code", None) or name
         theirs = getattr(generation, "failure_reason", None)
         reason = FAILURES.get(code) or self._provider.words(theirs or f"Luma says {code}")
-        return ClipStatus(state, code=code, reason=reason, refused_prompt=code == MODERATED)
+        return ClipStatus(state, final_usd=Decimal(0), code=code, reason=reason, refused_prompt=code == MODERATED)
 
 
 def _error_body(body: Mapping[str, Any]) -> ErrorBody:

@@ -47,8 +47,12 @@ INDEXES = {
     ),
 }
 
-# Lengths, limits and prices as published in November 2026; where nobody publishes a price, as reported. A change is a row
-# with a later day.
+# Lengths, limits and prices of November 2026. A change is a row with a later day.
+# Runway publishes its lengths, sizes, prompt limit (in its SDK) and the price of a credit, $0.01; that gen4.5 takes 12 a
+# second is reported, and each order's answer says it. Google publishes its prices per second of video; $0.105 at 1080p is
+# what those who read its page report, as are the 15 seconds of Omni 1.2. Google counts tokens, so its prompt limit is ours.
+# Luma publishes its lengths and that a price goes by size and length; $1.00 for 5 s at 720p, twice that for 10 s, and 6,000
+# characters of prompt are what others who sell it report.
 PROVIDERS = [
     {
         "provider": "runway",
@@ -69,13 +73,13 @@ PROVIDERS = [
         "provider": "google",
         "model": "gemini-omni-1.2-flash",
         "rank": 2,
-        "durations": [3, 4, 5, 6, 7, 8, 9, 10],
+        "durations": [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
         "prompt_limit": 3000,
         "resolution": "1080p",
         "width": 1080,
         "height": 1920,
         "has_sound": True,
-        "usd_per_second": "0.15",
+        "usd_per_second": "0.105",
         "patience": "20 minutes",
         "unavailable": None,
         "sunset_at": None,
@@ -85,12 +89,12 @@ PROVIDERS = [
         "model": "ray-3.2",
         "rank": 3,
         "durations": [5, 10],
-        "prompt_limit": 3000,
-        "resolution": "1080p",
-        "width": 1080,
-        "height": 1920,
+        "prompt_limit": 6000,
+        "resolution": "720p",
+        "width": 720,
+        "height": 1280,
         "has_sound": False,
-        "usd_per_second": "0.14",
+        "usd_per_second": "0.20",
         "patience": "20 minutes",
         "unavailable": None,
         "sunset_at": None,

@@ -95,12 +95,13 @@ class ErrorResponse(Exception):
 
 @dataclass
 class ClipSimulator(ABC):
-    """A vendor's API. `refunds` is False where money may be kept of what failed or was stopped.
+    """A vendor's API. `refunds` says what is given back of orders that end without a file: everything, nothing, or what
+    the answers say (a failure may cost, and so does stopping what has begun).
 
     `media` is the file that every order ends in; `held_seconds` is how long an answer is held back by "held after",
     before the connection is closed."""
 
-    refunds: ClassVar[bool] = True
+    refunds: ClassVar[Literal["everything", "nothing", "as it says"]]
 
     media: bytes
     key: str
@@ -204,16 +205,15 @@ class ClipSimulator(ABC):
             return order
 
     def cancel(self, order_id: str) -> Order:
-        """Stop an order; one that is not begun is refunded.
+        """Stop an order that has not ended.
 
         Raises:
             ErrorResponse: there is none.
         """
         with self._lock:
             order = self._find(order_id)
-            if order.state == "queued" or (self.refunds and order.state != "succeeded"):
-                order.charged_usd = Decimal(0)
             if order.state in ("queued", "running", "unknown"):
+                self._refund(order, unless=order.state != "queued")
                 order.state = "cancelled"
         return order
 
@@ -242,10 +242,12 @@ class ClipSimulator(ABC):
             order.state = "running"
         elif order.state == "running" and order.trick != "never ends":
             order.state = ends.get(order.trick, "succeeded")
-            if order.state in ("failed", "moderated", "cancelled") and (
-                self.refunds or order.trick != "failed and charged"
-            ):
-                order.charged_usd = Decimal(0)
+            if order.state != "succeeded":
+                self._refund(order, unless=order.trick == "failed and charged")
+
+    def _refund(self, order: Order, *, unless: bool) -> None:
+        if self.refunds == "everything" or (self.refunds == "as it says" and not unless):
+            order.charged_usd = Decimal(0)
 
     def _not_taken(self, trick: Trick | None) -> Reply:
         match trick:

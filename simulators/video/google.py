@@ -34,6 +34,8 @@ STATES = {
 
 
 class GoogleSimulator(ClipSimulator):
+    refunds = "nothing"
+
     def authorized(self, request: Request) -> bool:
         return request.headers.get("x-goog-api-key") == self.key
 

@@ -9,7 +9,7 @@ from typing import Any
 from simulators.loopback import Reply, Request, json_reply
 from simulators.video.clips import Asked, ClipSimulator, ErrorResponse, Order, only, serving
 
-USD_PER_SECOND = Decimal("0.14")
+USD_PER_SECOND = Decimal("0.20")
 STATES = {
     "queued": "queued",
     "running": "processing",
@@ -22,6 +22,8 @@ STATES = {
 
 
 class LumaSimulator(ClipSimulator):
+    refunds = "everything"
+
     @property
     def url(self) -> str:
         return f"{self.server.url}/v1"

@@ -16,7 +16,7 @@ CREATED_AT = "2026-11-27T12:00:00.000Z"
 
 
 class RunwaySimulator(ClipSimulator):
-    refunds = False
+    refunds = "as it says"
 
     def authorized(self, request: Request) -> bool:
         return request.headers.get("authorization") == f"Bearer {self.key}"
