@@ -4,8 +4,10 @@ There is no list of interactions, so an order whose answer is lost stays unknown
 how a person finds it in Google's console. Google does not say what a clip costs, nor whether one that fails costs it.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,7 @@ class Omni(ClipProvider):
             "input": order.prompt,
             "background": True,
             "response_format": video,
-            "labels": {LABEL: key},
+            "labels": {LABEL: _label(key)},
         }
 
         def act(call: Call) -> Accepted:
@@ -83,7 +85,7 @@ class Omni(ClipProvider):
         return self._provider.order(act)
 
     def look(self, key: str) -> Lookup:
-        return Unknown(f"Google has no list of interactions: look for the label {LABEL}={key} in its console")
+        return Unknown(f"Google has no list of interactions: look for the label {LABEL}={_label(key)} in its console")
 
     def poll(self, provider_job_id: str) -> ClipStatus:
         def act(call: Call) -> ClipStatus:
@@ -141,6 +143,11 @@ class _OneCall(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         response = self._call.send(request)
         return httpx2.Response(response.status, headers=dict(response.headers), content=response.body)
+
+
+def _label(key: str) -> str:
+    """Return the key, or a digest of it where Google would not take it."""
+    return key if re.fullmatch("[a-z0-9_-]{1,63}", key) else sha256(key.encode()).hexdigest()[:32]
 
 
 def _download(url: str) -> str:

@@ -4,6 +4,7 @@ The files lie on the same host, and want the key, too.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -118,7 +119,7 @@ def _asked(simulator: GoogleSimulator, body: bytes) -> Asked:
             "response_format.resolution": video["resolution"] in ("360p", "720p", "1080p", "4k"),
             "response_format.duration: not from 3s to 15s": seconds.isdigit() and 3 <= int(seconds) <= 15,
             "response_format.delivery": video["delivery"] == "uri",
-            "labels: not in lower case, or too long": isinstance(label, str) and label == label.lower()[:63],
+            "labels.submission": isinstance(label, str) and re.fullmatch("[a-z0-9_-]{0,63}", label) is not None,
         }
         faults = [fault for fault, holds in checks.items() if not holds]
     if faults:

@@ -186,6 +186,12 @@ def test_a_prompt_is_measured_in_utf_16_units_before_it_is_sent(case: Case) -> N
     assert case.simulator.posts == 1
 
 
+@pytest.mark.parametrize("key", ["01a21e6b-ec05-763f-a65d-b720c14b1bb3/submit clip 1", "Ä" * 100, ""])
+def test_any_key_of_ours_is_one_that_the_vendor_takes(case: Case, key: str) -> None:
+    assert isinstance(case.provider.submit(case.vendor.order, key), Accepted)
+    assert isinstance(case.provider.look(key), Unknown)
+
+
 def test_a_wrong_order_is_refused_by_the_vendor_in_its_words(case: Case) -> None:
     answer = case.provider.submit(replace(case.vendor.order, seconds=99), KEY)
     assert isinstance(answer, Refused)
