@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from domain.text.storable import DEEPEST, Unstorable, storable
 
 LONGEST = timedelta(days=3650)
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+MOST_USD = 100_000
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Port = Annotated[
@@ -76,6 +78,21 @@ def existing(text: str) -> Path:
         if not os.access(path, os.R_OK):
             raise typer.BadParameter(f"file {text!r} is not readable")
     return path
+
+
+def usd(text: str) -> Decimal:
+    """Read an amount of dollars.
+
+    Raises:
+        typer.BadParameter: it is none, or one that no tenant has.
+    """
+    try:
+        amount = Decimal(text.removeprefix("$"))
+    except InvalidOperation:
+        raise typer.BadParameter(f"{text!r} is no amount; write 40 or 1.20") from None
+    if not (amount.is_finite() and 0 <= amount <= MOST_USD and amount == round(amount, 6)):
+        raise typer.BadParameter(f"{text!r} is no amount between 0 and {MOST_USD:,}")
+    return amount
 
 
 LISTED = 30

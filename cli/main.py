@@ -32,6 +32,8 @@ COMMANDS = {
     "quota": ("cli.commands.quota:app", "See what is left of a tenant's concepts, and why."),
     "billing": ("cli.commands.billing:app", "Compare what is stored of Stripe, or derive plans anew."),
     "generations": ("cli.commands.generations:app", "See the concepts that were made; set daily ones."),
+    "videos": ("cli.commands.videos:app", "Make videos of concepts, and see how far they are."),
+    "providers": ("cli.commands.providers:app", "See who makes videos, and for how much."),
     "media": ("cli.commands.media:app", "Check video files for a platform."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
     "dev": ("cli.commands.dev:app", "Play Stripe and Clerk; judge what they signed."),

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -23,7 +24,7 @@ Simplified = Callable[[Mapping[str, Any]], dict[str, Any]]
 """It changes a row before people see it; programs get the row itself."""
 
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "cancelled": "dim", "-": "dim", "applied": "green"}
-COLOURS |= {"alive": "green", "draining": "yellow", "dead": "red"}
+COLOURS |= {"alive": "green", "draining": "yellow", "dead": "red", "rendering": "cyan", "unconfirmed": "yellow"}
 
 
 class VisibleConsole(Console):
@@ -116,6 +117,12 @@ def print_json(value: object) -> None:
 def lines(text: str) -> str:
     """Return visible text of several lines."""
     return "\n".join(map(readable, text.split("\n")))
+
+
+def dollars(usd: Decimal) -> str:
+    """At least cents, and whatever is below them."""
+    cents = usd.quantize(Decimal("0.01"))
+    return f"${cents:,}" if cents == usd else f"${usd.normalize():f}"
 
 
 def without_password(url: str) -> str:

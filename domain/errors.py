@@ -21,6 +21,8 @@ class Rejected(ViralError):
 class QuotaExceeded(Rejected):
     """The tenant's remaining concepts of this period are fewer than asked for; `details` are the figures."""
 
+    code = "QUOTA_EXCEEDED"
+
     def __init__(self, message: str, details: dict[str, int | str] | None = None) -> None:
         super().__init__(message)
         self.details = details
@@ -78,6 +80,8 @@ class ClipProviderUnusable(Rejected):
 
 class BudgetExceeded(Rejected):
     """The money that is left this month is less than the video may cost; `details` are the figures."""
+
+    code = "BUDGET_EXCEEDED"
 
     def __init__(self, message: str, details: dict[str, str] | None = None) -> None:
         super().__init__(message)

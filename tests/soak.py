@@ -65,7 +65,7 @@ VALUES: Mapping[str, Any] = {
 }
 """What fields of bodies are sent as, where the description has no example."""
 
-LEARNED = {"POST /generate": "job_id", "POST /keys": "key_id"}
+LEARNED = {"POST /generate": "job_id", "POST /keys": "key_id", "POST /videos": "video_id"}
 """Which ids answers tell."""
 
 
@@ -213,7 +213,9 @@ def make_members(settings: Settings, count: int) -> list[Member]:
             member.ids["key_id"] = added[:SPARE]
             member.ids["job_id"] = [str(generate_concepts.enqueue(tx, tenant_id=tenant_id))]
             for _ in range(max(2, GENERATIONS // count)):
-                generation = Generation(uuid4(), now, [{"id": "c1", "title": "Bread", "caption": "x" * 500}], [])
+                script = [{"timeRange": "0-5s", "onScreenText": "Bread", "visual": "bread"}]
+                concept = {"id": "c1", "title": "Bread", "caption": "x" * 500, "script": script}
+                generation = Generation(uuid4(), now, [concept], [])
                 tx.generations.save(tenant_id, generation)
                 member.ids["generation_id"].append(str(generation.id))
             members.append(member)
@@ -259,10 +261,10 @@ async def _visit(
             for name, method, path, operation in rng.sample(operations, len(operations)):
                 if time.monotonic() > ends_at:
                     return
-                options: dict[str, Any] = {}
+                options: dict[str, Any] = {"params": _required(operation, member, rng)}
                 if "requestBody" in operation:
                     schema = operation["requestBody"]["content"]["application/json"]["schema"]
-                    options = {"json": body(schema, described, member, rng)}
+                    options |= {"json": body(schema, described, member, rng)}
                 began = time.monotonic()
                 try:
                     answer = await client.request(method, _filled(path, method, member, rng), **options)
@@ -286,6 +288,12 @@ def _filled(path: str, method: str, member: Member, rng: Random) -> str:
             found = rng.choice(ids[:20]) if ids and method != "DELETE" else str(uuid4())
         path = path.replace(f"{{{name}}}", found)
     return path
+
+
+def _required(operation: Mapping[str, Any], member: Member, rng: Random) -> dict[str, str]:
+    """What has to stand in the query, with ids of this tenant."""
+    names = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query" and each["required"]]
+    return {name: rng.choice(member.ids[name][:20]) for name in names}
 
 
 def body(schema: Mapping[str, Any], described: Mapping[str, Any], member: Member, rng: Random) -> dict[str, Any]:

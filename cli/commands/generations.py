@@ -89,6 +89,7 @@ def list_sources(as_json: AsJson = False) -> None:
 def _print_concept(concept: Mapping[str, Any]) -> None:
     console().print(readable(concept.get("title")), style="bold")
     values = {
+        "id": concept.get("id"),
         "category": concept.get("category"),
         "topic": concept.get("topic"),
         "trend": concept.get("trendSource"),

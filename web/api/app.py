@@ -19,6 +19,7 @@ from db.ops.requests import Request as Answered
 from db.transaction import PoolTimeout
 from domain.errors import (
     AccountPending,
+    BudgetExceeded,
     Conflict,
     NotAllowed,
     NotAuthenticated,
@@ -29,13 +30,17 @@ from domain.errors import (
     StillUsed,
     TenantContextNotSet,
     Unavailable,
+    UnknownConcept,
+    UnknownGeneration,
     UnknownKey,
+    UnknownMedia,
     UnknownTenant,
+    UnknownVideo,
     ViralError,
 )
 from domain.videos.media import StoreUnavailable
 from integrations.clerk.sessions import Verifier
-from web.api import billing, feedback, generations, jobs, keys, media, user
+from web.api import billing, feedback, generations, jobs, keys, media, user, videos
 from web.api.admission import Admission
 from web.api.authentication import Authenticator
 from web.api.cors import Cors
@@ -111,7 +116,7 @@ def create_api(
     api.state.admission = Admission()
     api.state.uploads = Uploads()
     api.state.authenticator = Authenticator(app.db, sessions, clock)
-    for group in (user, keys, generations, jobs, feedback, billing, media):
+    for group in (user, keys, generations, jobs, videos, feedback, billing, media):
         api.include_router(group.routes)
     api.include_router(media.uploads)
     add_docs(api)
@@ -177,11 +182,11 @@ async def domain_error(request: Request, error: Exception) -> Response:
             return retry_later(str(error), error.code, round(error.retry_after.total_seconds()), status=403).response()
         case NotAllowed():
             return error_response(403, str(error), error.code)
-        case QuotaExceeded():
-            return error_response(402, str(error), "QUOTA_EXCEEDED", error.details)
+        case QuotaExceeded() | BudgetExceeded():
+            return error_response(402, str(error), error.code, error.details)
         case StillUsed():
             return error_response(409, str(error), "STILL_USED")
-        case UnknownTenant() | UnknownKey():
+        case UnknownTenant() | UnknownKey() | UnknownGeneration() | UnknownConcept() | UnknownVideo() | UnknownMedia():
             return error_response(404, str(error), "NOT_FOUND")
         case Conflict():
             return error_response(409, str(error), error.code)

@@ -558,7 +558,7 @@ def _enable(app: App, provider: str, *, enabled: bool) -> Change:
     with app.db.transaction(SYSTEM) as tx:
         found = tx.video_providers.enable(provider, enabled)
     if not found:
-        return Change(False, "there is no such provider; `viral providers list` shows them")
+        return Change(False, f"there is no provider {provider!r}; `viral providers list` shows them")
     return Change(True, "it is asked again" if enabled else "it is asked no more; what it is making goes on")
 
 
