@@ -24,13 +24,7 @@ CONTENT_TYPES = {
 }
 """The content type of each file extension that is kept."""
 
-HEAD = 64
-"""Bytes of a file's beginning that `extension_of` looks at."""
-
 KEY = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}/[0-9a-f]{{64}}\.({'|'.join(CONTENT_TYPES)})")
-
-STILLS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"M4A ", b"M4B ", b"crx ")
-"""Brands of files that are boxed like MP4 and are pictures or sound."""
 
 
 class MediaUnusable(Rejected):
@@ -61,19 +55,6 @@ def is_key(text: str) -> bool:
 
 def kind_of(extension: str) -> MediaKind:
     return MediaKind(CONTENT_TYPES[extension].partition("/")[0])
-
-
-def extension_of(head: bytes) -> str | None:
-    """Return the extension of a file that begins like this; None if it is no video or picture that is kept here."""
-    if head[4:8] == b"ftyp":
-        return "mov" if head[8:12] == b"qt  " else "mp4" if head[8:12] not in STILLS else None
-    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):  # QuickTime, from before there was `ftyp`
-        return "mov"
-    if head.startswith(b"\x1aE\xdf\xa3"):
-        return "webm" if b"webm" in head else None  # Matroska begins like it
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpg"
-    return "png" if head.startswith(b"\x89PNG\r\n\x1a\n") else None
 
 
 class MediaCursor(NamedTuple):

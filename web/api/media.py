@@ -26,7 +26,8 @@ from starlette.requests import ClientDisconnect
 
 from domain.identity.access import ApiScope, Caller
 from domain.ports import MediaStore
-from domain.videos.media import CONTENT_TYPES, HEAD, Media, MediaCursor, MediaKind, MediaMissing, extension_of
+from domain.videos.containers import HEAD, extension_of
+from domain.videos.media import CONTENT_TYPES, Media, MediaCursor, MediaKind, MediaMissing, MediaUnusable
 from integrations.store.folder import in_words
 from web.api.admission import CLIENT_CLOSED_REQUEST, Admission, AdmittedRoute, read_json
 from web.api.authentication import Running, credential_of, identify, requires
@@ -302,9 +303,10 @@ async def _written(request: Request, state: Uploads, path: Path, most: int, cont
 
 
 def _extension(head: bytes, content_type: str) -> str:
-    found = extension_of(head)
-    if found is None:
-        raise ApiError(422, "the file is neither a video (MP4, MOV, WebM) nor a picture (JPEG, PNG)", "NOT_MEDIA")
+    try:
+        found = extension_of(head)
+    except MediaUnusable as error:
+        raise ApiError(422, str(error), "NOT_MEDIA") from None
     if CONTENT_TYPES[found] != content_type and not {found, EXTENSIONS[content_type]} <= {"mp4", "mov"}:
         raise ApiError(422, f"the file is {CONTENT_TYPES[found]} and not {content_type}", "NOT_MEDIA")
     return found
@@ -375,7 +377,11 @@ def _fault(store: MediaStore, file: Media) -> str | None:
         return "the file is not in the bucket yet: put it at the address that you were given"
     if size != file.bytes or digest.digest() != file.sha256:
         return "the file in the bucket is another one than was announced: put it again"
-    return None if extension_of(head) == file.extension else f"the file is not {file.content_type}"
+    try:
+        found = extension_of(head)
+    except MediaUnusable as error:
+        return str(error)
+    return None if found == file.extension else f"the file is {CONTENT_TYPES[found]} and not {file.content_type}"
 
 
 def _too_large(most: int) -> ApiError:

@@ -635,7 +635,8 @@ def _look_at(ctx: Context, video: Mapping[str, Any], media: Media | None, folder
     path = folder / f"own.{media.extension}"
     ctx.ports.media.get(media.key, path, watch=watch)
     probe = ctx.ports.studio.probe(path, watch=watch, deep=True)
-    return File(path, probe, min(1.0, probe.seconds / 2), media, {"probe": _shown(probe)})
+    cover_at = min(1.0, probe.seconds / 2) if probe.cover_at is None else probe.cover_at
+    return File(path, probe, cover_at, media, {"probe": _shown(probe)})
 
 
 # --- helpers of all -------------------------------------------------------------------------------------------------
