@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from db.transaction import SYSTEM
-from domain.videos.media import HEAD, MediaKind, MediaUnusable, extension_of, kind_of
+from domain.videos.containers import HEAD, video_extension_of
 from domain.videos.plan import Layout
 from workers.app import App
 from workers.jobs.media import keep
@@ -67,7 +67,5 @@ def add_own(app: App, tenant_id: UUID, path: Path) -> UUID:
     with app.db.transaction(SYSTEM) as tx:
         tx.tenants.get(tenant_id)
     with path.open("rb") as file:
-        extension = extension_of(file.read(HEAD))
-    if extension is None or kind_of(extension) is not MediaKind.VIDEO:
-        raise MediaUnusable(f"{path} is no video: send an MP4, MOV or WebM file")
+        extension = video_extension_of(file.read(HEAD))
     return keep(partial(app.db.transaction, tenant_id), app.ports.media, tenant_id, path, extension=extension).id
