@@ -5,8 +5,11 @@ how a person finds it in Google's console. Google does not say what a clip costs
 """
 
 import re
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,7 @@ class Omni(ClipProvider):
         order_seconds: float = ORDER_SECONDS,
     ) -> None:
         self._key = key
+        self._transport = _CallOfThread()
         self._provider = Provider(
             "Google",
             key,
@@ -80,7 +84,8 @@ class Omni(ClipProvider):
         }
 
         def act(call: Call) -> Accepted:
-            return Accepted(id_of(self._client(call).interactions.create(**what)))
+            with self._transport.sending(call):
+                return Accepted(id_of(self._client.interactions.create(**what)))
 
         return self._provider.order(act)
 
@@ -89,7 +94,8 @@ class Omni(ClipProvider):
 
     def poll(self, provider_job_id: str) -> ClipStatus:
         def act(call: Call) -> ClipStatus:
-            return self._status(self._client(call).interactions.get(provider_job_id))
+            with self._transport.sending(call):
+                return self._status(self._client.interactions.get(provider_job_id))
 
         return self._provider.ask(act)
 
@@ -99,7 +105,8 @@ class Omni(ClipProvider):
 
     def cancel(self, provider_job_id: str) -> bool:
         def act(call: Call) -> bool:
-            self._client(call).interactions.cancel(provider_job_id)
+            with self._transport.sending(call):
+                self._client.interactions.cancel(provider_job_id)
             return True
 
         try:
@@ -107,10 +114,12 @@ class Omni(ClipProvider):
         except ProviderRefused:  # it is not there any more
             return True
 
-    def _client(self, call: Call) -> Client:
+    @cached_property
+    def _client(self) -> Client:
+        """One for all threads: it costs 80 ms to make."""
         options = HttpOptions(
             base_url=self._provider.base_url,
-            httpx_client=httpx2.Client(transport=_OneCall(call), follow_redirects=False),
+            httpx_client=httpx2.Client(transport=self._transport, follow_redirects=False),
             retry_options=HttpRetryOptions(attempts=1),
         )
         return Client(api_key=self._key, vertexai=False, http_options=options)
@@ -136,12 +145,19 @@ class Omni(ClipProvider):
         return ClipStatus(state, code=code, reason=reason, refused_prompt=_about_prompt(code, text))
 
 
-class _OneCall(httpx2.BaseTransport):
-    def __init__(self, call: Call) -> None:
-        self._call = call
+class _CallOfThread(httpx2.BaseTransport):
+    """Sends the SDK's request by the call that the thread is in."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+
+    @contextmanager
+    def sending(self, call: Call) -> Iterator[None]:
+        self._here.call = call
+        yield
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = self._call.send(request)
+        response = self._here.call.send(request)
         return httpx2.Response(response.status, headers=dict(response.headers), content=response.body)
 
 

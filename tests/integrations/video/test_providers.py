@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,14 +14,18 @@ from socket import create_server
 from typing import Any
 
 import pytest
+from runwayml import APIConnectionError, RunwayML
 
 from domain.errors import ProviderRefused, ProviderUnavailable, Unavailable
 from domain.ports import ClipProvider
 from domain.videos.media import MediaUnusable
 from domain.videos.submissions import Accepted, ClipOrder, ClipState, ClipStatus, RefusalKind, Refused, Unknown
+from integrations.http.client import Http
 from integrations.video.google import Omni
 from integrations.video.luma import Luma
+from integrations.video.provider import Call
 from integrations.video.runway import Runway
+from integrations.video.stainless import client_of
 from simulators.loopback import Loopback, Reply
 from simulators.video.clips import NOT_TAKEN, TAKEN_SILENTLY, ClipSimulator, Trick
 from simulators.video.google import google_simulator
@@ -151,6 +156,25 @@ def test_an_order_follows_no_redirect(case: Case, status: int) -> None:
         assert isinstance(answer, Refused)
         assert "base URL" in answer.reason
         assert (case.simulator.posts, other.requests) == (1, [])
+
+
+def test_an_sdk_that_would_try_again_sends_once() -> None:
+    """The SDKs are told not to; if one forgot, its second request would not leave."""
+    with runway_simulator(MEDIA) as simulator, closing(Http("viral-tests")) as http:
+        for reply in (Reply(status=500), Reply(status=429), Reply(hang_up=True)):
+            simulator.server.fail(reply)
+            call, before = Call(http, "Runway", 5), simulator.posts
+            stubborn = RunwayML(api_key="a-key", base_url=simulator.url, max_retries=2, http_client=client_of(call))
+            with pytest.raises(APIConnectionError):
+                stubborn.text_to_video.create(model="gen4.5", prompt_text="A fox", ratio="720:1280", duration=5)
+            assert simulator.posts == before + 1
+
+
+def test_an_answer_that_drips_is_unknown_when_the_time_is_over(case: Case) -> None:
+    provider = case.vendor.adapter(case.simulator.key, base_url=case.simulator.url, order_seconds=0.5)
+    case.simulator.server.fail(Reply(b" " * 1000, drip=0.05), handled=True)
+    assert isinstance(provider.submit(case.vendor.order, KEY), Unknown)
+    assert (case.simulator.posts, len(case.simulator.orders)) == (1, 1)
 
 
 def test_an_order_that_takes_too_long_is_unknown(case: Case) -> None:
@@ -298,6 +322,34 @@ def test_a_clip_may_be_moved_on_its_own_host(case: Case, tmp_path: Path) -> None
 def test_a_clip_that_is_too_large_is_not_kept(case: Case, tmp_path: Path) -> None:
     with pytest.raises(MediaUnusable):
         copied(case, "slow", tmp_path / "clip", most_bytes=len(MEDIA) - 1)
+
+
+def test_many_threads_order_by_one_provider(case: Case) -> None:
+    """Each learns what became of its own order, among others that go wrong."""
+    case.simulator.misbehave(*(("limited", "500 after", None, "slow") * 8))
+    with ThreadPoolExecutor(8) as pool:
+        answers = [future.result() for future in [pool.submit(case.submit) for _ in range(32)]]
+        taken = [answer.provider_job_id for answer in answers if isinstance(answer, Accepted)]
+        states = list(pool.map(case.provider.poll, taken))
+    assert len(taken) == len(set(taken)) == 16
+    assert [sum(isinstance(answer, kind) for answer in answers) for kind in (Refused, Unknown)] == [8, 8]
+    assert {status.state for status in states} == {ClipState.RUNNING}
+    assert (case.simulator.posts, len(case.simulator.orders)) == (32, 24)
+
+
+def test_the_environment_changes_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDKs would read keys, addresses, headers and proxies from it."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("RUNWAYML_BASE_URL", "LUMA_BASE_URL", "GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("RUNWAYML_API_SECRET", "LUMA_AGENTS_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(name, "another-key")
+    monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
+    provider = case.vendor.adapter(case.simulator.key, base_url=case.simulator.url)
+    answer = provider.submit(case.vendor.order, KEY)
+    assert isinstance(answer, Accepted)
+    assert provider.poll(answer.provider_job_id).state is ClipState.RUNNING
 
 
 def test_no_text_repeats_the_key(case: Case, caplog: pytest.LogCaptureFixture) -> None:
