@@ -43,7 +43,7 @@ def _light(size: tuple[int, int], rng: Random) -> Image.Image:
     glow = Image.radial_gradient("L").point([max(0, 176 - value) for value in range(256)])
     glow = glow.resize((across, across), Image.Resampling.BICUBIC)
     x = rng.choice((-across // 2, size[0] - across // 2))
-    light.paste(glow, (x, rng.randrange(-across // 3, size[1] - across // 2)))
+    light.paste(glow, (x, round(rng.uniform(-across / 3, size[1] - across / 2))))
     return light
 
 

@@ -93,8 +93,8 @@ class Scene:
         """Return the picture `at` seconds of the video, without the bar of progress. From `leaving` 0 to 1 the elements
         go and the backdrop stays."""
         since = at - self._slide.start
-        gone = panned(since, self._slide.seconds)
-        shift = round(self._range * (1 - gone if self._back else gone))
+        gone = min(self._range, round(panned(since) * self._canvas.scale))
+        shift = self._range - gone if self._back else gone
         left, top = (0, shift) if self._upright else (shift, 0)
         picture = _cropped(self._backdrop, left, top, self._canvas)
         for sprite in self._sprites:

@@ -42,11 +42,11 @@ def fit(
 ) -> Fitted:
     """Return the text at the largest size at which it fits.
 
-    Whole words are kept as long as the size allows it; then words are broken; what does not fit at the smallest size is
-    cut, with an ellipsis.
+    Whole words are kept at half the largest size and above; then words are broken; what does not fit at the smallest
+    size is cut, with an ellipsis.
     """
     pieces = tuple(_pieces(text))
-    for size in _sizes(largest, smallest):
+    for size in _sizes(largest, max(smallest, largest // 2)):
         ems = width / size
         if any(measure(piece.text) > ems for piece in pieces):
             continue
@@ -54,9 +54,10 @@ def fit(
         if count <= most_lines and count * size * LEADING <= height:
             return Fitted(_balanced(pieces, ems, count, measure), size)
     for size in _sizes(largest, smallest):
-        lines = _filled(tuple(_broken(pieces, width / size, measure)), width / size, measure)
-        if len(lines) <= most_lines and len(lines) * size * LEADING <= height:
-            return Fitted(lines, size)
+        parts = tuple(_broken(pieces, width / size, measure))
+        count = len(_filled(parts, width / size, measure))
+        if count <= most_lines and count * size * LEADING <= height:
+            return Fitted(_balanced(parts, width / size, count, measure), size)
     most = min(most_lines, max(1, int(height / (smallest * LEADING))))
     lines = _filled(tuple(_broken(pieces, width / smallest, measure)), width / smallest, measure)[:most]
     last = lines[-1]
@@ -97,6 +98,8 @@ def _balanced(pieces: tuple[_Piece, ...], width: float, count: int, measure: Mea
                 if wide > width and end > start + 1:
                     break
                 total = slack + (width - wide) ** 2
+                if end < len(pieces) and not _breaks_well(pieces[end - 1], pieces[end]):
+                    total += (width / 3) ** 2
                 if end not in reached or total < reached[end][0]:
                     reached[end] = total, start
         best.append(reached)
@@ -110,6 +113,13 @@ def _balanced(pieces: tuple[_Piece, ...], width: float, count: int, measure: Mea
         lines.insert(0, line)
         end = start
     return tuple(lines)
+
+
+def _breaks_well(before: _Piece, after: _Piece) -> bool:
+    """Whether a line ends well here: between words, and, where no spaces tell, after a mark or before a new word, which
+    in Japanese mostly is where hiragana ends."""
+    last, first = before.text[-1], after.text[0]
+    return after.spaced or last in NOT_FIRST or (_script(last) == "hiragana" != _script(first)) or first in NOT_LAST
 
 
 def _joined(line: str, piece: _Piece) -> str:
@@ -130,14 +140,25 @@ def _filled(pieces: tuple[_Piece, ...], width: float, measure: Measure) -> tuple
 
 
 def _broken(pieces: tuple[_Piece, ...], width: float, measure: Measure) -> Iterator[_Piece]:
-    """Yield the pieces; those that are wider than a line in parts."""
+    """Yield the pieces; those that are wider than a line in parts, with hyphens between letters."""
     for piece in pieces:
         rest, spaced = piece.text, piece.spaced
         while measure(rest) > width and len(rest) > 1:
-            end = next((n for n in range(len(rest) - 1, 1, -1) if measure(rest[:n]) <= width), 1)
-            yield _Piece(rest[:end], spaced)
+            ends = [n for n in range(1, len(rest)) if measure(rest[:n] + _hyphen(rest, n)) <= width] or [1]
+            end = next((n for n in reversed(ends[-8:]) if _between_consonants(rest, n)), ends[-1])
+            yield _Piece(rest[:end] + _hyphen(rest, end), spaced)
             rest, spaced = rest[end:], False
         yield _Piece(rest, spaced)
+
+
+def _hyphen(word: str, at: int) -> str:
+    return "-" if word[at - 1].isalpha() and word[at].isalpha() and not _script(word[at]) else ""
+
+
+def _between_consonants(word: str, at: int) -> bool:
+    """Whether a word may look right when it is broken here: syllables often meet between two consonants."""
+    around = unicodedata.normalize("NFD", word[at - 1]) + unicodedata.normalize("NFD", word[at])
+    return around.isalpha() and not set(around.casefold()) & set("aeiouyаеёиоуыэюяhь")
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
