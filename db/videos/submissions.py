@@ -21,7 +21,7 @@ from psycopg.rows import class_row
 from db.videos.budgets import VideoBudgets
 from domain.videos.budget import Budget, month_of, reserve, revise, settle
 from domain.videos.plan import Clip
-from domain.videos.submissions import OPEN, ProviderJob, RefusalKind, SubmissionState
+from domain.videos.submissions import OPEN, ProviderJob, RefusedFor, SubmissionState
 
 State = SubmissionState
 
@@ -150,7 +150,7 @@ class Submissions:
             self._budgets.write(tenant_id, changed.month, budget)
         return changed.before
 
-    def refuse(self, tenant_id: UUID, id: UUID, *, kind: RefusalKind, message: str, now: datetime) -> str | None:
+    def refuse(self, tenant_id: UUID, id: UUID, *, kind: RefusedFor, message: str, now: datetime) -> str | None:
         """intended, unconfirmed → refused: the provider has not taken it, and what was reserved is released."""
         changes = {"state": State.REFUSED, "error_code": kind.value, "error_message": message, "ended_at": now}
         changed = self._change(tenant_id, id, (State.INTENDED, State.UNCONFIRMED), changes)

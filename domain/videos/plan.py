@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from domain.errors import ClipProviderUnusable, Rejected
 from domain.videos.script import Script, ScriptSegment
-from domain.videos.submissions import ClipOrder, RefusalKind, SubmissionState
+from domain.videos.submissions import ClipOrder, RefusedFor, SubmissionState
 
 STORYBOARD = "storyboard"
 AUTO = "auto"
@@ -140,7 +140,7 @@ def next_model(asked: Sequence[ClipModel], past: Sequence[Past], now: datetime) 
     """
     if any(each.state in _ENDED_AFTER_ORDER and each.final_usd != 0 for each in past):
         return None
-    done = {each.provider for each in past if each.state in _ENDED_AFTER_ORDER or each.error_code != RefusalKind.BUSY}
+    done = {each.provider for each in past if each.state in _ENDED_AFTER_ORDER or each.error_code != RefusedFor.BUSY}
     busy = Counter(each.provider for each in past)
     left = [model for model in asked if model.provider not in done]
     if not left:

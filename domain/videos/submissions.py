@@ -53,7 +53,7 @@ class Accepted:
     estimated_usd: Decimal | None = None
 
 
-class RefusalKind(StrEnum):
+class RefusedFor(StrEnum):
     """PROMPT: no such prompt, here and now (moderation). REQUEST: our key, our credit, a model or a value that it does
     not know. BUSY: not now: a limit, an overload announced before the order was read, no connection."""
 
@@ -66,7 +66,7 @@ class RefusalKind(StrEnum):
 class Refused:
     """The provider certainly did not take the order: nothing is charged, and another may be asked."""
 
-    kind: RefusalKind
+    kind: RefusedFor
     code: str
     reason: str
     retry_after: timedelta | None = None
@@ -188,7 +188,7 @@ def answer_of(row: Mapping[str, Any]) -> Submission:
     if "refused" in row:
         seconds = row["retry_after"]
         wait = None if seconds is None else timedelta(seconds=seconds)
-        return Refused(RefusalKind(row["refused"]), row["code"], row["reason"], wait)
+        return Refused(RefusedFor(row["refused"]), row["code"], row["reason"], wait)
     return Unknown(row["unknown"])
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from domain.errors import ProviderRefused, ProviderUnavailable, RateLimited, Unavailable
 from domain.text.redaction import MASK, without_values
 from domain.videos.media import MediaUnusable
-from domain.videos.submissions import Accepted, RefusalKind, Refused, Submission, Unknown
+from domain.videos.submissions import Accepted, Refused, RefusedFor, Submission, Unknown
 from integrations.http.client import CONNECT, Http, Request, Response, parse_json, retry_after
 from integrations.http.errors import NotSent, RequestRejected, TooLarge
 
@@ -130,7 +130,7 @@ class Provider:
             return act(call)
         except Exception as error:
             if isinstance(call.failure, NotSent):
-                return Refused(RefusalKind.BUSY, "no_connection", str(call.failure))
+                return Refused(RefusedFor.BUSY, "no_connection", str(call.failure))
             if call.failure is not None:
                 return Unknown(str(call.failure))
             if call.response is None:
@@ -186,14 +186,14 @@ class Provider:
         status, body = response.status, self._error_body(response)
         if status in REDONE_ELSEWHERE:
             reason = f"{self.name} answers {status} and points elsewhere: its base URL is not right"
-            return Refused(RefusalKind.REQUEST, f"http_{status}", reason)
+            return Refused(RefusedFor.REQUEST, f"http_{status}", reason)
         if status not in REFUSING:
             what = f"answers {status}" if status >= 300 else f"answers {status} with what cannot be read as an order"
             return Unknown(self._text(f"{self.name} {what}", body.reason if status >= 300 else type(error).__name__))
-        kind = RefusalKind.PROMPT if body.about_prompt else RefusalKind.REQUEST
+        kind = RefusedFor.PROMPT if body.about_prompt else RefusedFor.REQUEST
         wait = None
         if status == 429:
-            kind, wait = RefusalKind.BUSY, retry_after(response.headers.get("retry-after")) or body.retry_after
+            kind, wait = RefusedFor.BUSY, retry_after(response.headers.get("retry-after")) or body.retry_after
         return Refused(
             kind, body.code or f"http_{status}", self._text(f"{self.name} answers {status}", body.reason), wait
         )
@@ -228,10 +228,10 @@ def prompt_refused(name: str, prompt: str, limit: int) -> Refused | None:
     """Return why this prompt is not worth sending: `limit` counts UTF-16 units, as JavaScript does."""
     units = sum(2 if ord(character) > 0xFFFF else 1 for character in prompt)
     if not prompt.strip():
-        return Refused(RefusalKind.PROMPT, "prompt_empty", f"{name} takes no empty prompt")
+        return Refused(RefusedFor.PROMPT, "prompt_empty", f"{name} takes no empty prompt")
     if units > limit:
         reason = f"the prompt has {units:,} UTF-16 units; {name} takes at most {limit:,}"
-        return Refused(RefusalKind.PROMPT, "prompt_too_long", reason)
+        return Refused(RefusedFor.PROMPT, "prompt_too_long", reason)
     return None
 
 

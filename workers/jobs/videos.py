@@ -41,8 +41,8 @@ from domain.videos.submissions import (
     ClipState,
     ClipStatus,
     ProviderJob,
-    RefusalKind,
     Refused,
+    RefusedFor,
     Submission,
     SubmissionState,
     Unknown,
@@ -138,7 +138,7 @@ def _decide_unsent(tx: Tx, row: ProviderJob) -> None:
         tx.submissions.doubt(row.tenant_id, row.id, message=f"nobody can tell whether {row.provider} took the order")
         return
     # As if it had been busy: it may be asked again.
-    tx.submissions.refuse(row.tenant_id, row.id, kind=RefusalKind.BUSY, message="the order was not sent", now=tx.now())
+    tx.submissions.refuse(row.tenant_id, row.id, kind=RefusedFor.BUSY, message="the order was not sent", now=tx.now())
 
 
 # --- buying clips -----------------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def _keep_answer(ctx: Context, row: ProviderJob, kept: Mapping[str, Any], tx: Tx
 
 def _note_health(ctx: Context, row: ProviderJob, answer: Submission) -> None:
     """Note on the provider's row how it does, so that others are asked first while it rests."""
-    if isinstance(answer, Refused) and answer.kind is RefusalKind.PROMPT:
+    if isinstance(answer, Refused) and answer.kind is RefusedFor.PROMPT:
         return
     now = ctx.now()
     with ctx.begin() as tx:
@@ -428,7 +428,7 @@ def _wait(ctx: Context, row: ProviderJob, reason: str) -> None:
 def _end_without(ctx: Context, row: ProviderJob, status: ClipStatus) -> None:
     """The provider ended it without a clip. What that cost it says; where it does not, it counts as paid, since a bill
     may come."""
-    code = RefusalKind.PROMPT.value if status.refused_prompt else "failed"
+    code = RefusedFor.PROMPT.value if status.refused_prompt else "failed"
     message = " ".join(filter(None, [status.reason or f"it was {status.state}", status.code and f"({status.code})"]))
     with ctx.begin() as tx:
         tx.submissions.end(

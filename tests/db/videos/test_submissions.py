@@ -12,7 +12,7 @@ import pytest
 from db.transaction import Tx
 from domain.errors import BudgetExceeded, UnknownTenant
 from domain.videos.plan import Clip
-from domain.videos.submissions import ClipOrder, ProviderJob, RefusalKind, SubmissionState
+from domain.videos.submissions import ClipOrder, ProviderJob, RefusedFor, SubmissionState
 from tests.builders import NOV_22
 from tests.video_stage import Stage, a_concept, stage
 from workers.settings import Settings
@@ -46,7 +46,7 @@ def end(tx: Tx, row: ProviderJob, usd: Decimal | None = None) -> str | None:
 
 
 def refuse(tx: Tx, row: ProviderJob) -> str | None:
-    return tx.submissions.refuse(row.tenant_id, row.id, kind=RefusalKind.BUSY, message="no", now=NOV_22)
+    return tx.submissions.refuse(row.tenant_id, row.id, kind=RefusedFor.BUSY, message="no", now=NOV_22)
 
 
 def doubt(tx: Tx, row: ProviderJob) -> str | None:

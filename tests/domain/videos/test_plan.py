@@ -23,7 +23,7 @@ from domain.videos.plan import (
     plan_of,
 )
 from domain.videos.script import Script, ScriptSegment
-from domain.videos.submissions import GIVEN_UP_AFTER, POLLS, RefusalKind, SubmissionState, poll_after
+from domain.videos.submissions import GIVEN_UP_AFTER, POLLS, RefusedFor, SubmissionState, poll_after
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -180,7 +180,7 @@ PASTS = st.lists(
         Past,
         provider=st.sampled_from(sorted(ALL)),
         state=st.sampled_from([SubmissionState.REFUSED, SubmissionState.FAILED, SubmissionState.CANCELLED]),
-        error_code=st.sampled_from([*RefusalKind, "failed"]),
+        error_code=st.sampled_from([*RefusedFor, "failed"]),
         final_usd=st.sampled_from([None, Decimal(0), Decimal(1)]),
         ended_at=st.just(NOW),
     ),
@@ -209,7 +209,7 @@ def test_nothing_is_bought_after_a_charge_and_nobody_is_asked_again_who_refused(
 
 
 def test_a_busy_provider_is_waited_for_as_long_as_it_says() -> None:
-    busy = [Past("runway", SubmissionState.REFUSED, RefusalKind.BUSY, None, NOW)]
+    busy = [Past("runway", SubmissionState.REFUSED, RefusedFor.BUSY, None, NOW)]
     [(_, usual), (_, named)] = [
         next_model([a_model("runway", retry_at=at)], busy, NOW) or (None, None)
         for at in (None, NOW + timedelta(minutes=3))

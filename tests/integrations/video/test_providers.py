@@ -19,7 +19,7 @@ from runwayml import APIConnectionError, RunwayML
 from domain.errors import ProviderRefused, ProviderUnavailable, Unavailable
 from domain.ports import ClipProvider
 from domain.videos.media import MediaUnusable
-from domain.videos.submissions import Accepted, ClipOrder, ClipState, ClipStatus, RefusalKind, Refused, Unknown
+from domain.videos.submissions import Accepted, ClipOrder, ClipState, ClipStatus, Refused, RefusedFor, Unknown
 from integrations.http.client import Http
 from integrations.video.google import Omni
 from integrations.video.luma import Luma
@@ -118,7 +118,11 @@ def test_an_order_whose_acknowledgement_is_lost_is_unknown_and_sent_once(case: C
 def test_an_order_that_is_not_taken_is_sent_once_and_costs_nothing(case: Case, trick: Trick) -> None:
     case.simulator.misbehave(trick)
     answer = case.submit()
-    kinds = {"limited": RefusalKind.BUSY, "moderated": RefusalKind.PROMPT, "out of credit": RefusalKind.REQUEST}
+    kinds = {
+        "limited": RefusedFor.BUSY,
+        "moderated": RefusedFor.PROMPT,
+        "out of credit": RefusedFor.REQUEST,
+    }
     if trick in kinds:
         assert isinstance(answer, Refused)
         assert answer.kind is kinds[trick]
@@ -134,7 +138,7 @@ def test_an_answer_that_says_no_refuses(case: Case, status: int) -> None:
     case.simulator.server.fail(case.simulator.error(status, "no", "it will not be done"))
     answer = case.submit()
     assert isinstance(answer, Refused)
-    assert answer.kind is RefusalKind.REQUEST
+    assert answer.kind is RefusedFor.REQUEST
     assert "it will not be done" in answer.reason
     assert case.simulator.posts == 1
 
@@ -189,14 +193,14 @@ def test_without_a_connection_nothing_was_sent(case: Case) -> None:
         port = nobody.getsockname()[1]
     answer = case.vendor.adapter("a-key", base_url=f"http://127.0.0.1:{port}").submit(case.vendor.order, KEY)
     assert isinstance(answer, Refused)
-    assert (answer.kind, answer.code) == (RefusalKind.BUSY, "no_connection")
+    assert (answer.kind, answer.code) == (RefusedFor.BUSY, "no_connection")
 
 
 def test_a_base_url_in_a_private_network_must_be_named(case: Case) -> None:
     base = case.simulator.url.replace("127.0.0.1", "metadata.localtest.invalid")
     answer = case.vendor.adapter("a-key", base_url=base).submit(case.vendor.order, KEY)
     assert isinstance(answer, Refused)
-    assert answer.kind is RefusalKind.BUSY
+    assert answer.kind is RefusedFor.BUSY
 
 
 def test_a_prompt_is_measured_in_utf_16_units_before_it_is_sent(case: Case) -> None:
@@ -206,7 +210,7 @@ def test_a_prompt_is_measured_in_utf_16_units_before_it_is_sent(case: Case) -> N
     for prompt in (fox * (case.vendor.limit // 2 + 1), "", "  \n"):
         answer = case.provider.submit(replace(case.vendor.order, prompt=prompt), KEY)
         assert isinstance(answer, Refused)
-        assert answer.kind is RefusalKind.PROMPT
+        assert answer.kind is RefusedFor.PROMPT
     assert case.simulator.posts == 1
 
 
@@ -219,7 +223,7 @@ def test_any_key_of_ours_is_one_that_the_vendor_takes(case: Case, key: str) -> N
 def test_a_wrong_order_is_refused_by_the_vendor_in_its_words(case: Case) -> None:
     answer = case.provider.submit(replace(case.vendor.order, seconds=99), KEY)
     assert isinstance(answer, Refused)
-    assert answer.kind is RefusalKind.REQUEST
+    assert answer.kind is RefusedFor.REQUEST
     assert case.simulator.orders == []
 
 
