@@ -6,8 +6,6 @@ HEAD = 4096
 """As many first bytes are enough."""
 
 VIDEOS = ("mp4", "mov", "webm")
-IMAGES = ("jpg", "png")
-TAKEN = "MP4, MOV and WebM videos, JPEG and PNG pictures are taken"
 
 _PICTURE_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis", b"crx "}
 _SOUND_BRANDS = {b"M4A ", b"M4B ", b"M4P "}
@@ -47,36 +45,43 @@ def extension_of(head: bytes) -> str:
     Raises:
         MediaUnusable: it is something else; the text names what it looks like.
     """
-    if head[4:8] == b"ftyp":
-        brand = head[8:12]
-        if brand in _PICTURE_BRANDS:
-            raise MediaUnusable(f"the file is a HEIC, AVIF or raw picture; {TAKEN}")
-        if brand in _SOUND_BRANDS:
-            raise MediaUnusable(f"the file is an M4A sound file; {TAKEN}")
-        return "mov" if brand == b"qt  " else "mp4"
-    if head[4:8] in _QUICKTIME:
-        return "mov"
-    if head.startswith(b"\x1aE\xdf\xa3"):
-        if _document_type(head) == b"webm":
-            return "webm"
-        raise MediaUnusable(f"the file is a Matroska video (.mkv): save it as MP4; {TAKEN}")
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpg"
-    raise MediaUnusable(f"the file is {_looks_like(head)}; {TAKEN}")
+    extension, looks_like = _look(head)
+    if extension is None:
+        raise MediaUnusable(f"the file is {looks_like}; MP4, MOV and WebM videos, JPEG and PNG pictures are taken")
+    return extension
 
 
 def video_extension_of(head: bytes) -> str:
     """Return the extension of a video that begins like this.
 
     Raises:
-        MediaUnusable: it is a picture, or something else.
+        MediaUnusable: it is a picture, or something else; the text names what it looks like.
     """
-    extension = extension_of(head)
-    if extension in IMAGES:
-        raise MediaUnusable(f"the file is a {'PNG' if extension == 'png' else 'JPEG'} picture, and no video")
+    extension, looks_like = _look(head)
+    if extension not in VIDEOS:
+        raise MediaUnusable(f"the file is {looks_like}; MP4, MOV and WebM videos are taken")
     return extension
+
+
+def _look(head: bytes) -> tuple[str | None, str]:
+    """Return the extension, None if it is nothing that is kept, and what it looks like."""
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        if brand in _PICTURE_BRANDS:
+            return None, "a HEIC, AVIF or raw picture"
+        if brand in _SOUND_BRANDS:
+            return None, "an M4A sound file"
+        return ("mov", "a QuickTime video") if brand == b"qt  " else ("mp4", "an MP4 video")
+    if head[4:8] in _QUICKTIME:
+        return "mov", "a QuickTime video"
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        is_webm = _document_type(head) == b"webm"
+        return ("webm", "a WebM video") if is_webm else (None, "a Matroska video (.mkv), which can be saved as MP4")
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png", "a PNG picture, and no video"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpg", "a JPEG picture, and no video"
+    return None, _other(head)
 
 
 def _document_type(head: bytes) -> bytes:
@@ -87,7 +92,7 @@ def _document_type(head: bytes) -> bytes:
     return head[place + 3 : place + 3 + (head[place + 2] & 0x7F)].rstrip(b"\0")
 
 
-def _looks_like(head: bytes) -> str:
+def _other(head: bytes) -> str:
     if not head:
         return "empty"
     if not head.strip(b"\0"):

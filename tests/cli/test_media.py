@@ -66,7 +66,7 @@ def test_programs_get_all_of_it(nothing_runs: Shell, videos: Path) -> None:
 
 def test_what_is_no_video_gets_one_line(nothing_runs: Shell, videos: Path) -> None:
     line = nothing_runs.refused("media", "check", videos / "song.mp4")
-    assert line.startswith("viral: the file is an MP3 sound file; MP4, MOV and WebM videos")
+    assert line.startswith("viral: the file is an MP3 sound file; MP4, MOV and WebM videos are taken")
     result = nothing_runs("media", "check", videos / "song.mp4", "--json", "--platform", "bluesky")
     found = json.loads(result.out)
     assert (result.code, found["probe"], found["accepted"]) == (1, None, False)

@@ -186,7 +186,7 @@ def test_what_is_not_there_is_one_line(viral: Shell, app: App, tenant_id: UUID, 
 
 def test_a_file_that_is_no_video_is_one_line(viral: Shell, app: App, tenant_id: UUID) -> None:
     line = viral.refused("videos", "render", "--file", __file__, "--tenant", tenant_id)
-    assert "is no video: send an MP4, MOV or WebM file" in line
+    assert "the file is a text; MP4, MOV and WebM videos are taken" in line
     assert count(app, videos) == count(app, media) == 0
 
 
