@@ -177,24 +177,25 @@ class Stage:
         return sum((each.charged_usd for each in self.bills.values()), Decimal(0))
 
     def assert_books(self, *tenants: UUID) -> None:
-        """Every order at a provider belongs to one submission, and the money is what the rows say."""
+        """Every order at a provider belongs to one submission, or to one in doubt (now, or until a person gave it up);
+        and the money is what the rows say."""
         reserved = spent = Decimal(0)
         ids: list[str] = []
-        unconfirmed = 0
+        doubted = 0
         with self.app.db.transaction(SYSTEM) as tx:
             rows = tx.driver.execute(
-                "SELECT state, provider_job_id, estimated_usd, final_usd FROM provider_jobs"
+                "SELECT state, provider_job_id, estimated_usd, final_usd, error_code FROM provider_jobs"
             ).fetchall()
             budgets = tx.driver.execute("SELECT sum(reserved_usd), sum(spent_usd) FROM video_budgets").fetchall()
-        for state, provider_job_id, estimated, final in rows:
+        for state, provider_job_id, estimated, final, code in rows:
             reserved += estimated if state in OPEN else 0
             spent += final or 0
             ids += [provider_job_id] if provider_job_id else []
-            unconfirmed += state == "unconfirmed" and not provider_job_id
+            doubted += provider_job_id is None and (state == "unconfirmed" or code == "lost")
         assert len(ids) == len(set(ids))
         ordered = {order.id for each in self.bills.values() for order in each.orders}
         assert set(ids) <= ordered
-        assert len(ordered) <= len(ids) + unconfirmed, "an order that no submission stands for"
+        assert len(ordered) <= len(ids) + doubted, "an order that no submission stands for"
         [(budget_reserved, budget_spent)] = budgets
         assert (budget_reserved or 0, budget_spent or 0) == (reserved, spent)
 

@@ -13,7 +13,7 @@ from typing import Any
 from simulators.loopback import Reply, Request, json_reply
 from simulators.video.clips import Asked, ClipSimulator, ErrorResponse, Order, only, serving
 
-USD_PER_SECOND = Decimal("0.15")
+USD_PER_SECOND = Decimal("0.105")
 STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",

@@ -225,7 +225,8 @@ def ask(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> VideoDetails:
-    """Ask for a video. What it may cost is reserved at once, and given back if it cannot be made.
+    """Ask for a video. What it may cost has to be left this month; each clip is reserved before it is ordered, and
+    given back if it is not taken.
 
     A concept has one video at a time: asking again gives the one that is on its way or completed.
     """

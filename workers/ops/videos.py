@@ -479,12 +479,8 @@ def _concepts(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = Fals
 
 
 def _the_concept(concepts: Sequence[Any], concept_id: str | None) -> str:
-    if concept_id is not None:
-        return concept_id
-    addresses = concept_ids(concepts)
-    if len(addresses) == 1:
-        return addresses[0]
-    raise UnknownConcept(f"the generation has {len(addresses)} concepts; name one: {', '.join(addresses)}")
+    """Return which concept is meant: the first, if none is named."""
+    return concept_id or "#1"
 
 
 def _address(concepts: Sequence[Any], concept_id: str) -> str:

@@ -306,7 +306,7 @@ def test_the_books_are_right_whatever_happens(here: Stage) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=hypothesis_settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=list(HealthCheck),
