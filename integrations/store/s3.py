@@ -23,10 +23,8 @@ from urllib.parse import quote, urlsplit
 
 import obstore
 from obstore.exceptions import (
-    AlreadyExistsError,
     BaseError,
     GenericError,
-    NotSupportedError,
     PermissionDeniedError,
     UnauthenticatedError,
 )
@@ -73,23 +71,17 @@ class S3Store:
         self._patient, self._quick = self._client(PATIENT), self._client(QUICK)
 
     def put(self, key: str, source: Path, *, content_type: str) -> None:
+        """Send the file, also if there is one: whoever had an upload address may have put another one there, if the
+        server does not compare checksums."""
         self._check(key)
-        size = source.stat().st_size
         with _in_words():
-            if (kept := self._size(key)) == size:
-                return
-            attributes = {"Content-Type": content_type}
-            if kept is None and size <= PART:
-                try:
-                    obstore.put(self._patient, key, source, mode="create", attributes=attributes)
-                except AlreadyExistsError:  # the same bytes, of another process
-                    return
-                except NotSupportedError:
-                    pass
-                else:
-                    return
             obstore.put(
-                self._patient, key, source, attributes=attributes, chunk_size=PART, max_concurrency=PARTS_AT_ONCE
+                self._patient,
+                key,
+                source,
+                attributes={"Content-Type": content_type},
+                chunk_size=PART,
+                max_concurrency=PARTS_AT_ONCE,
             )
 
     def get(self, key: str, target: Path, *, watch: Watch) -> None:
@@ -174,12 +166,6 @@ class S3Store:
             },
             retry_config={"max_retries": 2, "retry_timeout": patience * 2},
         )
-
-    def _size(self, key: str) -> int | None:
-        try:
-            return obstore.head(self._quick, key)["size"]
-        except FileNotFoundError:
-            return None
 
     def _check(self, key: str) -> None:
         if not is_key(key):

@@ -356,8 +356,11 @@ def _completed(app: App, tenant_id: UUID, media_id: UUID) -> Media:
     with app.db.transaction(tenant_id) as tx:
         file = tx.media.get(tenant_id, media_id)
     if file is not None and file.stored_at is None:
-        if (fault := _fault(app.ports.media, file)) is not None:
-            raise ApiError(409, fault, "NOT_UPLOADED")
+        if not _is_right(app.ports.media, file):
+            begin, later = partial(app.db.transaction, tenant_id), file.last_used_at + UPLOAD_LIFETIME
+            discard(begin, app.ports.media, tenant_id, media_id, unfinished_before=later)
+            text = "the file in the bucket is not what was announced, and is deleted: announce it again"
+            raise ApiError(409, text, "NOT_UPLOADED")
         with app.db.transaction(tenant_id) as tx:
             file = tx.media.mark_stored(tenant_id, media_id)
     if file is None:
@@ -365,8 +368,12 @@ def _completed(app: App, tenant_id: UUID, media_id: UUID) -> Media:
     return file
 
 
-def _fault(store: MediaStore, file: Media) -> str | None:
-    """Read a file in the store, and say what is wrong with it; None if nothing is."""
+def _is_right(store: MediaStore, file: Media) -> bool:
+    """Read a file in the store, and return whether it is what was announced.
+
+    Raises:
+        ApiError: there is none yet.
+    """
     digest, size, head = sha256(), 0, b""
     try:
         for piece in store.read(file.key, 0, file.bytes + 1):
@@ -374,14 +381,13 @@ def _fault(store: MediaStore, file: Media) -> str | None:
             size += len(piece)
             digest.update(piece)
     except MediaMissing:
-        return "the file is not in the bucket yet: put it at the address that you were given"
-    if size != file.bytes or digest.digest() != file.sha256:
-        return "the file in the bucket is another one than was announced: put it again"
+        text = "the file is not in the bucket yet: put it at the address that you were given"
+        raise ApiError(409, text, "NOT_UPLOADED") from None
     try:
         found = extension_of(head)
-    except MediaUnusable as error:
-        return str(error)
-    return None if found == file.extension else f"the file is {CONTENT_TYPES[found]} and not {file.content_type}"
+    except MediaUnusable:
+        return False
+    return size == file.bytes and digest.digest() == file.sha256 and found == file.extension
 
 
 def _too_large(most: int) -> ApiError:

@@ -20,6 +20,7 @@ from db.schema.videos import videos
 from domain.videos.media import object_key
 from tests.attack.wire import Wire, head
 from tests.builders import a_tenant
+from tests.integrations.store.conftest import KEYS, moto
 from tests.wait import until
 from tests.web.api.test_api import a_key, refused
 from web.api.app import create_api
@@ -31,6 +32,8 @@ from workers.app import App, build
 from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.settings import Settings
+
+__all__ = ["moto"]
 
 MP4 = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -413,3 +416,83 @@ def test_whoever_hangs_up_leaves_no_file_open(web: Web, ada: Tenant) -> None:
     for wire in wires:
         wire.abort()
     until(lambda: not opened(), "their files to be closed")
+
+
+# --- a bucket -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket_web(of_files: Settings, moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    changed = {"s3_bucket": "videos", "s3_endpoint_url": moto}
+    with serving(Settings.model_validate(of_files.model_dump() | changed)) as served:
+        yield served
+
+
+def announcement(content: bytes, **changed: Any) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": sha256(content).hexdigest(), "content_type": "video/mp4"} | changed
+
+
+def test_a_file_is_announced_put_into_the_bucket_and_completed(bucket_web: Web) -> None:
+    ada, bob = Tenant(bucket_web), Tenant(bucket_web)
+    content = a_video(300_000)
+    answer = ada("POST", "/api/media", json=announcement(content))
+    assert answer.status_code == 201, answer.text
+    file = answer.json()
+    complete = f"/api/media/{file['id']}/complete"
+    assert not file["stored"]
+    assert ada("GET", "/api/media").json()["media"] == []
+    assert ada("GET", f"/api/media/{file['id']}").json()["url"] is None
+    assert refused(ada("POST", complete)) == (409, "NOT_UPLOADED")
+    to = file["upload"]
+    assert httpx.request(to["method"], to["url"], headers=to["headers"], content=content).status_code == 200
+    assert refused(bob("POST", complete)) == (404, "NOT_FOUND")
+    assert ada("POST", complete).json()["stored"]
+    assert ada("POST", complete).json()["stored"]
+    url = ada("GET", f"/api/media/{file['id']}").json()["url"]
+    assert httpx.get(url).content == content
+    again = ada("POST", "/api/media", json=announcement(content))
+    assert (again.status_code, again.json()["upload"]) == (200, None)
+    assert ada.upload(content).status_code == 200
+    assert ada("DELETE", f"/api/media/{file['id']}").status_code == 204
+    assert httpx.get(url).status_code == 404
+
+
+def test_what_is_put_and_is_another_file_is_not_completed(bucket_web: Web) -> None:
+    """moto does not look at checksums; we do."""
+    ada = Tenant(bucket_web)
+    content = a_video(5000)
+    file = ada("POST", "/api/media", json=announcement(content)).json()
+    other = content[:-1] + b"x"
+    assert httpx.put(file["upload"]["url"], content=other).status_code == 200
+    assert refused(ada("POST", f"/api/media/{file['id']}/complete")) == (409, "NOT_UPLOADED")
+    assert refused(ada("POST", f"/api/media/{file['id']}/complete")) == (404, "NOT_FOUND")
+    file = ada("POST", "/api/media", json=announcement(content)).json()
+    assert httpx.put(file["upload"]["url"], content=other).status_code == 200
+    sent = ada.upload(content).json()
+    assert httpx.get(ada("GET", f"/api/media/{sent['id']}").json()["url"]).content == content
+    text = b"plain text" * 10
+    file = ada("POST", "/api/media", json=announcement(text)).json()
+    assert httpx.put(file["upload"]["url"], content=text).status_code == 200
+    assert refused(ada("POST", f"/api/media/{file['id']}/complete")) == (409, "NOT_UPLOADED")
+
+
+def test_a_file_may_come_through_us_to_the_bucket_too(bucket_web: Web) -> None:
+    ada = Tenant(bucket_web)
+    content = a_video(MOST)
+    file = ada.upload(content).json()
+    assert httpx.get(ada("GET", f"/api/media/{file['id']}").json()["url"]).content == content
+    assert httpx.get(f"{bucket_web.base}/media/x/y").status_code in (403, 404)
+
+
+def test_an_announcement_of_the_same_content_in_other_words_begins_again(bucket_web: Web) -> None:
+    ada = Tenant(bucket_web)
+    content = a_video(5000)
+    wrong = ada("POST", "/api/media", json=announcement(content, bytes=17, content_type="image/png")).json()
+    right = ada("POST", "/api/media", json=announcement(content)).json()
+    assert wrong["id"] != right["id"]
+    assert ada.upload(content).json()["content_type"] == "video/mp4"
+    assert refused(ada("POST", f"/api/media/{wrong['id']}/complete")) == (404, "NOT_FOUND")
+    too_large = ada("POST", "/api/media", json=announcement(content, bytes=MOST + 1))
+    assert refused(too_large) == (413, "BODY_TOO_LARGE")
