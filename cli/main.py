@@ -34,7 +34,7 @@ COMMANDS = {
     "generations": ("cli.commands.generations:app", "See the concepts that were made; set daily ones."),
     "videos": ("cli.commands.videos:app", "Make videos of concepts, and see how far they are."),
     "providers": ("cli.commands.providers:app", "See who makes videos, and for how much."),
-    "media": ("cli.commands.media:app", "Check video files for a platform."),
+    "media": ("cli.commands.media:app", "See the files that are kept; check one for platforms."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
     "dev": ("cli.commands.dev:app", "Play Stripe and Clerk; judge what they signed."),
     "import-dexie": ("cli.commands.dexie:import_dexie", "Take over what the old app kept in the browser."),

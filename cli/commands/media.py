@@ -1,4 +1,4 @@
-"""`viral media`: video files, and whether platforms take them."""
+"""`viral media`: files that are kept, and whether platforms take a file."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.progress import BarColumn, Progress
@@ -13,7 +14,8 @@ from rich.text import Text
 
 from cli.arguments import existing, one_of
 from cli.configuration import resolve_offline
-from cli.output import AsJson, VisibleConsole, console, print_json
+from cli.output import AsJson, Limit, VisibleConsole, console, print_json, show
+from cli.session import for_system
 from cli.shell import Group
 from domain.ports import Watch
 from domain.text.readable import readable
@@ -24,6 +26,20 @@ from workers.adapters.ports import open_studio
 app = Group()
 
 ALL = "all"
+COLUMNS = ("id", "tenant_id", "kind", "extension", "bytes", "used", "created_at", "last_used_at", "stored_at")
+
+
+@app.command("list")
+def list_media(
+    tenant: Annotated[UUID | None, typer.Option(metavar="ID", help="Only this tenant's.")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the files that are kept, newest first, and whether a video uses them."""
+    with for_system() as tx:
+        rows = tx.media.recent(tenant_id=tenant, limit=limit)
+    listed = [dict(row) | {"sha256": row["sha256"].hex()} for row in rows]
+    show(listed, COLUMNS, as_json=as_json, nothing="No media.")
 
 
 @app.command("check")
