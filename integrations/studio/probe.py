@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -101,17 +102,17 @@ def write_thumbnail(ffmpeg: Program, path: Path, target: Path, *, at: float, wat
     """
     _kind(path)
     for seconds in dict.fromkeys(max(0.0, each) for each in (at, at - 0.5, at - 2, 0.0)):
-        target.unlink(missing_ok=True)
         arguments = [
             *("-loglevel", "error", "-y", "-threads", str(THREADS), "-ss", f"{seconds:.3f}", *reads(path)),
             *("-map", "0:v:0", "-frames:v", "1", "-vf", THUMBNAIL, "-an", "-map_metadata", "-1"),
             *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-pix_fmt", "yuvj420p", "-c:v", "mjpeg", "-q:v", "3"),
             *("-f", "mjpeg", named(target)),
         ]
-        run(ffmpeg, arguments, watch=lambda: watch(0.0), limit=QUICK)
-        if target.exists() and target.stat().st_size:
-            return
-    target.unlink(missing_ok=True)
+        with suppress(MediaUnusable):  # an earlier picture may be whole
+            run(ffmpeg, arguments, watch=lambda: watch(0.0), limit=QUICK)
+            if target.exists() and target.stat().st_size:
+                return
+        target.unlink(missing_ok=True)
     raise MediaUnusable("no picture of the file can be decoded: it is damaged")
 
 

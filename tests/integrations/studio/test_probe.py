@@ -356,33 +356,46 @@ def test_the_test_of_playlists_can_fail(tmp_path: Path, server: str, asked: list
     assert asked
 
 
-def test_media_in_another_file_are_not_read(video: Video, tmp_path: Path, program: Program) -> None:
-    """A QuickTime file can say that its media lie elsewhere (`dref`)."""
-    whole = video("mute.mp4").read_bytes()
-    other = a_file(tmp_path, whole, "other.mp4")
-    address = str(other).encode() + b"\0"
-    reference = box(b"url ", bytes(4) + b"file://" + address)
-    old = box(b"dref", bytes(4) + struct.pack(">I", 1) + box(b"url ", b"\0\0\0\1"))
-    new = box(b"dref", bytes(4) + struct.pack(">I", 1) + reference)
-    grown = len(new) - len(old)
+def an_alias(name: bytes) -> bytes:
+    """The record by which a QuickTime file names another one that has its media: here one in the same folder."""
+    path = name + b"\0" * (len(name) % 2)
+    head = bytes(10) + bytes(28) + bytes(12) + bytes([len(name)]) + name.ljust(63, b"\0") + bytes(16)
+    return head + struct.pack(">HH", 1, 1) + bytes(16) + struct.pack(">HH", 2, len(path)) + path + b"\xff\xff\0\0"
+
+
+def a_file_without_media(folder: Path, whole: bytes) -> Path:
+    """A copy whose media are zeros and are said to be in `other.mp4`."""
+    entries = struct.pack(">II", 0, 1)
+    old = box(b"dref", entries + box(b"url ", b"\0\0\0\1"))
+    new = box(b"dref", entries + box(b"alis", bytes(4) + an_alias(b"/other.mp4")))
     assert old in whole
     hostile = bytearray(whole.replace(old, new))
     for kind in (b"dinf", b"minf", b"mdia", b"trak", b"moov"):
-        place = hostile.index(kind) - 4
-        size = struct.unpack(">I", hostile[place : place + 4])[0]
-        hostile[place : place + 4] = struct.pack(">I", size + grown)
+        at = hostile.index(kind) - 4
+        size = struct.unpack(">I", hostile[at : at + 4])[0]
+        hostile[at : at + 4] = struct.pack(">I", size + len(new) - len(old))
     start = hostile.index(b"mdat") + 4
     size = struct.unpack(">I", hostile[start - 8 : start - 4])[0]
     hostile[start : start + size - 8] = bytes(size - 8)
-    path = a_file(tmp_path, bytes(hostile))
-    try:
-        found = look(find("ffprobe"), path, watch=lambda done: None)
-        write_thumbnail(program, path, tmp_path / "stolen.jpg", at=0, watch=lambda done: None)
-    except MediaUnusable:
-        return
-    with Image.open(tmp_path / "stolen.jpg") as picture:
-        assert found.width
-        assert len([shade for shade, count in enumerate(picture.convert("L").histogram()) if count]) < 30
+    return a_file(folder, bytes(hostile))
+
+
+def test_media_in_another_file_are_not_read(video: Video, tmp_path: Path, program: Program) -> None:
+    whole = video("mute.mp4").read_bytes()
+    a_file(tmp_path, whole, "other.mp4")
+    path = a_file_without_media(tmp_path, whole)
+    stolen = tmp_path / "stolen.jpg"
+    picture = ["-loglevel", "error", "-frames:v", "1", "-pix_fmt", "yuvj420p", "-f", "mjpeg", f"file:{stolen}"]
+    run(program, ["-enable_drefs", "1", *reads(path), *picture], watch=int)
+    with Image.open(stolen) as taken:  # so the file is what this test takes it for
+        assert taken.size == (180, 320)
+    stolen.unlink()
+    found = look(find("ffprobe"), path, watch=lambda done: None)
+    with pytest.raises(MediaUnusable):
+        look_at_pictures(program, path, found, watch=lambda done: None)
+    with pytest.raises(MediaUnusable):
+        write_thumbnail(program, path, stolen, at=0, watch=lambda done: None)
+    assert not stolen.exists()
 
 
 def test_boxes_are_read_without_their_media(tmp_path: Path) -> None:
