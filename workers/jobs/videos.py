@@ -34,6 +34,7 @@ from domain.videos.plan import (
     next_model,
     scenes,
 )
+from domain.videos.profiles import NAMES, faults, profile_of
 from domain.videos.script import Script, ScriptSegment, concept_at, script_of
 from domain.videos.submissions import (
     Absent,
@@ -598,8 +599,14 @@ def _draw(ctx: Context, making: Making, clips: Sequence[tuple[ProviderJob, Media
     if making.layout is Layout.CLIP:
         script = _as_one(script, clips[0][0].seconds)
     target = folder / "video.mp4"
-    drawn = ctx.ports.studio.storyboard(script, target, watch=watch, clips=paths)
-    details: dict[str, Any] = {"probe": _shown(drawn.probe), "left_out": list(drawn.left_out)}
+    try:
+        drawn = ctx.ports.studio.storyboard(script, target, watch=watch, clips=paths)
+    except MediaUnusable as error:
+        if making.layout is Layout.CLIP or not paths:
+            raise
+        missing |= {str(scene): f"the clips were paid for and cannot be joined: {error}" for scene in paths}
+        drawn = ctx.ports.studio.storyboard(script, target, watch=watch)
+    details = _found(ctx, drawn.probe) | {"left_out": list(drawn.left_out)}
     details |= {"unusable_clips": missing} if missing else {}
     return File(target, drawn.probe, drawn.cover_at, None, details)
 
@@ -613,7 +620,7 @@ def _clip(ctx: Context, media: Media | None, path: Path, watch: Watch) -> Path:
     if media is None or media.stored_at is None:
         raise Rejected("the store keeps it no longer")
     ctx.ports.media.get(media.key, path, watch=watch)
-    ctx.ports.studio.probe(path, watch=watch)
+    ctx.ports.studio.probe(path, watch=watch, deep=True)
     return path
 
 
@@ -636,7 +643,7 @@ def _look_at(ctx: Context, video: Mapping[str, Any], media: Media | None, folder
     ctx.ports.media.get(media.key, path, watch=watch)
     probe = ctx.ports.studio.probe(path, watch=watch, deep=True)
     cover_at = min(1.0, probe.seconds / 2) if probe.cover_at is None else probe.cover_at
-    return File(path, probe, cover_at, media, {"probe": _shown(probe)})
+    return File(path, probe, cover_at, media, _found(ctx, probe))
 
 
 # --- helpers of all -------------------------------------------------------------------------------------------------
@@ -698,8 +705,12 @@ def _watching(ctx: Context, tenant_id: UUID, video_id: UUID, stage: str) -> Watc
     return watch
 
 
-def _shown(probe: Probe) -> dict[str, Any]:
-    return {name: getattr(probe, name) for name in PROBE_FIELDS}
+def _found(ctx: Context, probe: Probe) -> dict[str, Any]:
+    """Return what was found in the file, and what is wrong with it for platforms that do not take it."""
+    today = ctx.now().date()
+    wrong = {platform: faults(probe, profile_of(platform, today)) for platform in NAMES}
+    shown = {name: getattr(probe, name) for name in PROBE_FIELDS}
+    return {"probe": shown, "faults": {platform: each for platform, each in wrong.items() if each}}
 
 
 def _undecided(video_id: UUID, row: ProviderJob) -> str:

@@ -10,6 +10,7 @@ from uuid import UUID
 from db.transaction import SYSTEM
 from domain.videos.containers import HEAD, video_extension_of
 from domain.videos.plan import Layout
+from domain.videos.profiles import NAMES
 from workers.app import App
 from workers.jobs.media import keep
 
@@ -46,6 +47,10 @@ def warnings_of(video: Mapping[str, Any]) -> list[str]:
         noted.append(f"no font here has these characters, so they were left out: {' '.join(map(str, left_out))}")
     slides = {**(details.get("slides") or {}), **(details.get("unusable_clips") or {})}
     noted += [f"segment {int(scene) + 1} is a slide: {why}" for scene, why in sorted(slides.items())]
+    noted += [
+        f"{NAMES.get(platform, platform)} does not take the file: {'; '.join(map(str, wrong))}"
+        for platform, wrong in sorted((details.get("faults") or {}).items())
+    ]
     return noted
 
 

@@ -1,0 +1,314 @@
+"""A video is paid once and none is forgotten, wherever its jobs are cut short, cancelled, or run at once."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from domain.errors import BudgetExceeded, Conflict
+from simulators.video.clips import TRICKS, Trick
+from tests.cutting import Died, Moments, rescue_all, watched
+from tests.video_stage import Stage, a_concept, stage
+from workers.ops import jobs, videos
+from workers.settings import Settings
+
+ENDED = ("completed", "failed", "cancelled", "unconfirmed")
+AT_MOST = 200
+"""Moments of one video: there are about fifty."""
+
+
+@pytest.fixture
+def here(settings: Settings, tmp_path: Path) -> Iterator[Stage]:
+    with stage(settings, tmp_path / "media") as made:
+        yield made
+
+
+def die() -> None:
+    raise Died
+
+
+def until_ended(here: Stage, moments: Moments) -> None:
+    """Run until no job is live, in a process that dies at its moment, and then in others."""
+    cut = replace(here, app=watched(here.app, moments))
+    try:
+        cut.run()
+    except Died:
+        rescue_all(here.app)
+        here.run()
+
+
+def decide(here: Stage, video_id: UUID) -> None:
+    """Do what a person does who has read the bill."""
+    [row] = [
+        each for each in here.show(video_id)["submissions"] if each["state"] in ("unconfirmed", "submitted", "running")
+    ]
+    orders = here.bills[row["provider"]].orders
+    mine = [order for order in orders if order.prompt == row["prompt"]]
+    if row["provider_job_id"] or mine:
+        videos.resolve(here.app, video_id, "found", row["provider_job_id"] or mine[-1].id)
+    else:
+        videos.resolve(here.app, video_id, "lost")
+
+
+def test_a_process_may_die_at_every_moment(here: Stage) -> None:
+    """Each moment of making a video with a bought clip: never two orders, no money forgotten, an end in words."""
+    tenant_id = here.tenant(usd=10_000)
+    unconfirmed = 0
+    for at in range(AT_MOST):
+        before = here.bills["runway"].posts
+        concept = a_concept(segments=4, script=a_concept(segments=4)["script"])
+        concept["script"][0]["visual"] = f"Take {at}"
+        video_id = here.ask(tenant_id, concept, provider="runway")
+        moments = Moments(at, die, within_transactions=True)
+        until_ended(here, moments)
+        video = here.show(video_id)
+        assert video["status"] in ENDED, (at, moments.passed[-1:], video)
+        assert here.bills["runway"].posts - before <= 1, (at, moments.passed[-1:])
+        if video["status"] == "unconfirmed":
+            unconfirmed += 1
+            decide(here, video_id)
+            here.run()
+            video = here.show(video_id)
+        assert video["status"] == "completed", (at, moments.passed[-1:], video["error_message"])
+        here.assert_books()
+        assert here.budget(tenant_id).reserved == 0
+        assert here.budget(tenant_id).spent == here.bill()
+        if not moments.struck:
+            break
+    else:
+        raise AssertionError("it never ended")
+    assert at > 40
+    assert 1 <= unconfirmed <= 6, "only around the order itself"
+
+
+@pytest.mark.parametrize("provider", ["storyboard", "runway"])
+def test_a_video_may_be_cancelled_at_every_moment(here: Stage, provider: str) -> None:
+    """What was reserved is released or settled, whatever the job was doing."""
+    tenant_id = here.tenant(usd=10_000)
+    seen = set()
+    for at in range(AT_MOST):
+        video_id = here.ask(tenant_id, a_concept(segments=4), provider=provider)
+        stopped: list[bool] = []
+        stop = lambda: stopped.append(videos.cancel(here.app, tenant_id, video_id).done)  # noqa: B023, E731
+        moments = Moments(at, stop, within_transactions=False)
+        replace(here, app=watched(here.app, moments)).run()
+        video = here.show(video_id)
+        seen.add(video["status"])
+        assert video["status"] in ("completed", "cancelled"), (at, moments.passed[-1:], video)
+        assert (video["status"] == "cancelled") == (stopped == [True]), (at, moments.passed[-1:], video)
+        assert here.budget(tenant_id).reserved == 0, (at, moments.passed[-1:])
+        assert here.budget(tenant_id).spent == here.bill(), (at, moments.passed[-1:])
+        assert video["reserved_usd"] == 0
+        here.assert_books()
+        if not moments.struck:
+            break
+    assert seen == {"completed", "cancelled"}
+    assert at > 8
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_video_that_waits_is_cancelled_at_once(here: Stage, turns: int) -> None:
+    tenant_id = here.tenant()
+    here.bills["google"].misbehave("throttled")
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="google")
+    with suppress(AssertionError):
+        here.run(turns)
+    done = videos.cancel(here.app, tenant_id, video_id)
+    if here.show(video_id)["status"] == "completed":
+        assert not done.done
+        return
+    assert done.done
+    assert here.show(video_id)["status"] == "cancelled"
+    here.run()
+    video = here.show(video_id)
+    assert (video["status"], video["reserved_usd"]) == ("cancelled", 0)
+    assert here.budget(tenant_id).reserved == 0
+    here.assert_books()
+
+
+def test_a_cancelled_clip_that_is_finished_nevertheless_is_paid_and_kept(here: Stage) -> None:
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="luma")  # which cannot cancel
+    here.turn()
+    videos.cancel(here.app, tenant_id, video_id)
+    here.run()
+    video = here.show(video_id)
+    [row] = video["submissions"]
+    assert (video["status"], row["state"]) == ("cancelled", "succeeded")
+    assert row["media_id"]
+    assert video["cost_usd"] == here.budget(tenant_id).spent == here.bill() > 0
+
+
+def test_a_job_that_fails_leaves_what_is_under_way_to_a_person(here: Stage) -> None:
+    """Nothing that is paid for is lost because something else broke."""
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.turn()
+    for at in range(2):  # the process dies twice while it looks: the job is quarantined
+        moments = Moments(at, die, within_transactions=False)
+        with suppress(Died):
+            replace(here, app=watched(here.app, moments)).turn()
+        rescue_all(here.app)
+    video = here.show(video_id)
+    assert video["status"] == "unconfirmed"
+    assert "quarantined" in video["error_message"]
+    assert video["reserved_usd"] > 0
+    videos.resolve(here.app, video_id, "found")
+    here.run()
+    assert here.show(video_id)["status"] == "completed"
+    assert here.bills["runway"].posts == 1
+    assert here.budget(tenant_id).spent == here.bill()
+
+
+def test_a_drawing_that_fails_keeps_its_paid_clips_for_the_next_try(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.studio.fails = ValueError("a bug")
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.run()
+    video = here.show(video_id)
+    assert (video["status"], here.budget(tenant_id).reserved) == ("failed", 0)
+    here.studio.fails = None
+    assert jobs.retry(here.app, [video["job_id"]])[video["job_id"]].done
+    here.run()
+    assert here.show(video_id)["status"] == "completed"
+    assert here.bills["runway"].posts == 1
+    assert here.studio.drawn[-1][1] == {0}
+
+
+def test_many_threads_ask_for_one_concept_and_one_video_is_made(here: Stage) -> None:
+    tenant_id = here.tenant()
+    generation_id = here.generation(tenant_id)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [
+            pool.submit(videos.request, here.app, tenant_id, generation_id=generation_id, provider="runway")
+            for _ in range(24)
+        ]
+        rows = [each.result() for each in asked]
+    assert len({row["id"] for row in rows}) == 1
+    assert sum(not row["existing"] for row in rows) == 1
+    here.run()
+    again = videos.request(here.app, tenant_id, generation_id=generation_id, provider="runway")
+    assert (again["status"], again["existing"]) == ("completed", True)
+    another = videos.request(here.app, tenant_id, generation_id=generation_id, provider="runway", again=True)
+    assert not another["existing"]
+    here.run()
+    assert len(here.bills["runway"].orders) == 2
+
+
+def test_the_limit_holds_when_many_reserve_at_once(here: Stage) -> None:
+    """Ten clips of 48 cents, and money for four."""
+    tenant_id = here.tenant(usd=2)
+    asked = [here.ask(tenant_id, a_concept(segments=4), provider="runway") for _ in range(10)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: here.turn(), range(6)))
+    budget = here.budget(tenant_id)
+    assert budget.reserved + budget.spent == Decimal("1.92")
+    here.run()
+    assert here.bill() == here.budget(tenant_id).spent == Decimal("1.92")
+    told = [here.show(each)["details"].get("slides", {}).get("0", "") for each in asked]
+    assert sum("may cost $0.48" in each for each in told) == 6
+    assert all(here.show(each)["status"] == "completed" for each in asked)
+    here.assert_books()
+
+
+def test_more_than_is_left_is_refused_before_anything_is_written(here: Stage) -> None:
+    tenant_id = here.tenant(usd=1)
+    with pytest.raises(BudgetExceeded, match=r"may cost \$1\.44, and \$1\.00 of \$1\.00 are left for November 2026"):
+        here.ask(tenant_id, a_concept(segments=3), provider="runway", layout="scenes")
+    free = here.tenant(tier="FREE")
+    with pytest.raises(BudgetExceeded, match="no money for clips in this plan"):
+        here.ask(free, provider="runway")
+    assert videos.listed(here.app, None).videos == []
+    assert here.live() == []
+
+
+class Books(RuleBasedStateMachine):
+    """Anything may happen to a few videos, in any order: the books are right all the time."""
+
+    here: Stage
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tenant_id = self.here.tenant(usd=50)
+        self.videos: list[UUID] = []
+
+    @rule(
+        provider=st.sampled_from(["runway", "google", "luma", "auto"]),
+        layout=st.sampled_from([None, "hook", "scenes"]),
+        tricks=st.lists(
+            st.sampled_from([None, *(each for each in TRICKS if each not in ("held after", "slow"))]), max_size=2
+        ),
+    )
+    def ask(self, provider: str, layout: str | None, tricks: list[Trick | None]) -> None:
+        for each in self.here.bills.values():
+            each.tricks.clear()
+            each.misbehave(*tricks)
+        with suppress(BudgetExceeded):
+            self.videos.append(self.here.ask(self.tenant_id, a_concept(segments=2), provider=provider, layout=layout))
+
+    @rule(at=st.integers(0, 12))
+    def die(self, at: int) -> None:
+        moments = Moments(at, die, within_transactions=True)
+        with suppress(Died):
+            replace(self.here, app=watched(self.here.app, moments)).turn()
+        rescue_all(self.here.app)
+
+    @rule(minutes=st.sampled_from([0, 0, 1, 30, 60 * 25, 60 * 24 * 20]))
+    def turn(self, minutes: int) -> None:
+        self.here.turn()
+        self.here.later(minutes=minutes)
+
+    @precondition(lambda self: self.videos)
+    @rule(which=st.integers(0, 9))
+    def cancel(self, which: int) -> None:
+        videos.cancel(self.here.app, self.tenant_id, self.videos[which % len(self.videos)])
+
+    @precondition(lambda self: self.videos)
+    @rule(which=st.integers(0, 9), charged=st.sampled_from([None, Decimal(0), Decimal("0.5")]))
+    def resolve(self, which: int, charged: Decimal | None) -> None:
+        video_id = self.videos[which % len(self.videos)]
+        with suppress(Conflict):
+            if charged is None:
+                videos.resolve(self.here.app, video_id, "found")
+            else:
+                videos.resolve(self.here.app, video_id, "lost", charged_usd=charged)
+
+    @invariant()
+    def books(self) -> None:
+        self.here.assert_books()
+
+    def teardown(self) -> None:
+        """Every video ends, and nothing is reserved but for what nobody can tell."""
+        self.here.run(turns=2000)
+        for video_id in self.videos:
+            video = self.here.show(video_id)
+            assert video["status"] in ENDED
+            opened = [
+                each
+                for each in video["submissions"]
+                if each["state"] in ("intended", "submitted", "running", "unconfirmed")
+            ]
+            assert all(each["state"] == "unconfirmed" for each in opened) or video["status"] == "unconfirmed"
+        self.here.assert_books()
+
+
+def test_the_books_are_right_whatever_happens(here: Stage) -> None:
+    machine = type("BooksHere", (Books,), {"here": here})
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=hypothesis_settings(
+            max_examples=150,
+            stateful_step_count=12,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
