@@ -68,8 +68,8 @@ def draw(
                 *_encoded(canvas.fps),
                 named(drawn),
             ]
-            given = progress.counted(frames(slides, palette, typesetter, canvas))
-            _run(ffmpeg, arguments, clips, watch=progress.look, frames=given, folder=Path(place))
+            pictures = progress.counted(frames(slides, palette, typesetter, canvas))
+            _run(ffmpeg, arguments, clips, watch=progress.look, frames=pictures, folder=Path(place))
             os.replace(drawn, target)
     except OSError as error:
         raise StudioUnavailable(f"the video cannot be written: {error.strerror}") from error

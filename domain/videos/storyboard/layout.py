@@ -172,8 +172,8 @@ def _quote(slide: Slide, palette: Palette, measure: Measure) -> Iterator[Element
 def _ask(slide: Slide, palette: Palette, measure: Measure) -> Iterator[Element]:
     fitted = _fit(slide.text, measure, HEAVY, (860, 800), (160, 54))
     top = _middle(fitted.height + 300)
-    yield Shape(Form.BUBBLE, Box(425, round(top), 655, round(top) + 190), Ink.TEXT, ALREADY)
-    yield from _centred(fitted, top + 262, _Style(HEAVY, Ink.TEXT, 0.2), measure)
+    yield Shape(Form.BUBBLE, Box(425, round(top), 655, round(top) + 190), Ink.TEXT, 0.15)
+    yield from _centred(fitted, top + 262, _Style(HEAVY, Ink.TEXT, 0.25), measure)
 
 
 _DRAW: dict[Kind, Callable[[Slide, Palette, Measure], Iterator[Element]]] = {
