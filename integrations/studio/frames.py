@@ -147,7 +147,7 @@ class Progress:
             left = PROGRESS.left + width * start / total
             right = PROGRESS.left + width * end / total - (gap if end < total else 0)
             done = min(1.0, max(0.0, (at - start) / (end - start)))
-            self._fill(picture, left, right, palette.motif)
+            self._fill(picture, left, right, palette.card)
             if done:
                 self._fill(picture, left, left + (right - left) * done, palette.accent)
 
@@ -193,7 +193,7 @@ def _line(line: Line, palette: Palette, typesetter: Typesetter, canvas: Canvas) 
         frame = Image.new("L", (_up(text.width + 1), _up(text.height + 1)), 0)
         frame.paste(text, (left % 2, top % 2))
         return _sprite(Image.new("RGB", frame.size, colour), frame, left - left % 2, top - top % 2, line.at)
-    inset, over, under = (canvas.even(part) for part in (MARGIN, line.size * 0.94, line.size * 0.24))
+    inset, over, under = (canvas.even(part) for part in (MARGIN, line.size * 0.94, line.size * 0.34))
     width = _up(round(typesetter.measure(line.text, line.weight) * size) + 2 * inset)
     picture = Image.new("RGB", (width, over + under), ink(line.marker, palette))
     picture.paste(colour, (inset - before, over - size), text)

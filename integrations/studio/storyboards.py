@@ -73,7 +73,7 @@ def draw(
             os.replace(drawn, target)
     except OSError as error:
         raise StudioUnavailable(f"the video cannot be written: {error.strerror}") from error
-    return min(2.0, slides[0].end * 0.6)
+    return min(1.5, slides[0].end * 0.8)
 
 
 def clips_of(script: Script, clips: Mapping[int, Path], probe: Callable[[Path], Probe]) -> list[Clip]:
