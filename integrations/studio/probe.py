@@ -19,7 +19,8 @@ from integrations.studio.ffmpeg import THREADS, Program, named, reads, run
 QUICK = 60.0
 """Seconds that reading a file's headers may take."""
 DEEP = 300.0
-"""Seconds that looking at all of its pictures may take."""
+MOST_DEEP = 1800.0
+"""Seconds that looking at all of its pictures may take, besides twice its duration; and at most."""
 LONGEST = 24 * 3600.0
 """Seconds. What says to be longer is damaged, or means harm."""
 MOST_SHARE_MISSING = 0.1
@@ -71,7 +72,8 @@ def look_at_pictures(ffmpeg: Program, path: Path, found: Probe, *, watch: Watch)
     pictures = ["-map", "0:v:0", "-vf", f"{SMALL},{BLACK},{FROZEN}"]
     sound = ["-map", "0:a:0", "-af", SILENT] if found.audio_streams else []
     arguments = [
-        *("-loglevel", "info", "-nostats", "-progress", "pipe:2", "-threads", str(THREADS)),
+        *("-loglevel", "info", "-nostats", "-progress", "pipe:2"),
+        *("-threads", str(THREADS), "-filter_threads", str(THREADS)),
         *(*reads(path), *pictures, *sound, "-f", "null", "-"),
     ]
     run(
@@ -79,7 +81,7 @@ def look_at_pictures(ffmpeg: Program, path: Path, found: Probe, *, watch: Watch)
         arguments,
         watch=lambda: watch(min(1.0, heard.reached / found.seconds)),
         hear=heard.line,
-        limit=DEEP,
+        limit=min(DEEP + 2 * found.seconds, MOST_DEEP),
     )
     if heard.reached < found.seconds * (1 - MOST_SHARE_MISSING) - 0.5:
         raise MediaUnusable(

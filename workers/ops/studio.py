@@ -33,6 +33,9 @@ OTHERS: Mapping[str, str] = {
 }
 """Scripts that take a font of one's own."""
 
+GET_FONTS = (
+    "`pip install font-source-sans-pro noto-cjk-sans-jp-bold`, or put fonts into a folder and name it in FONTS_DIR"
+)
 Verdict = tuple[str, str]
 
 
@@ -66,7 +69,7 @@ def check_fonts(app: App, tx: Tx) -> Verdict:
     )
     says = "; ".join(part for part in (there, left_out) if part)
     if lacking:
-        return "warn", f"{says}: install the extra `studio`, or put fonts into a folder and name it in FONTS_DIR"
+        return "warn", f"{says}: {GET_FONTS}"
     return "ok", f"{says} (FONTS_DIR can add them)" if others else says
 
 

