@@ -156,7 +156,7 @@ def show_video(video_id: VideoId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(row)
         return
-    submissions = row.pop("submissions")
+    submissions = row["submissions"]
     show_one(row, as_json=False, simplified=_simplified)
     if submissions:
         console().print("\nClips that were ordered", style="bold")
@@ -381,7 +381,7 @@ def _simplified(row: Mapping[str, Any]) -> dict[str, Any]:
         "concept_id": shown["concept_id"],
         "job_id": None if ended else shown["job_id"],
         "created_at": shown["created_at"],
-        "completed_at": shown["completed_at"],
+        "ended_at": shown["completed_at"],
     }
 
 
@@ -397,6 +397,11 @@ def _listed(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _money(row: Mapping[str, Any]) -> dict[str, Any]:
+    whose = "the tenant's own" if row["own"] else "the plan's"
     return {
-        name.removesuffix("_usd"): dollars(value) if name.endswith("_usd") else value for name, value in row.items()
+        "month": f"{row['month']:%Y-%m} (UTC)",
+        "limit": f"{dollars(row['limit_usd'])}, {whose}",
+        "spent": dollars(row["spent_usd"]),
+        "reserved": dollars(row["reserved_usd"]),
+        "left": dollars(row["left_usd"]),
     }
