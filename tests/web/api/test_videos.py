@@ -256,6 +256,13 @@ def test_what_cannot_be_had_is_one_line(app: App, ada: Tenant, body: dict[str, A
     assert rows(app, videos) == rows(app, video_budgets) == []
 
 
+def test_a_concept_is_named_by_its_id_or_its_place_or_is_the_first(app: App) -> None:
+    ada = Tenant(app, CONCEPT, a_concept(id="c2"))
+    assert ada.ask(concept_id="#2").json()["concept_id"] == "c2"
+    assert ada.ask(concept_id="c2").status_code == 200
+    assert ada.ask(concept_id=None).json()["concept_id"] == "c1"
+
+
 def test_a_request_for_nothing_is_one_line(ada: Tenant) -> None:
     assert refused(ada("POST", json={})) == (422, "INVALID")
     assert refused(ada("POST", json={"generationId": ada.generation})) == (422, "INVALID")
