@@ -128,7 +128,8 @@ class Omni(ClipProvider):
         name: str = interaction.status
         state = STATES.get(name)
         if state is None:  # also those that wait for an answer of ours, which a clip has no use for
-            return ClipStatus(ClipState.RUNNING, code=name, reason=f"Google says {self._provider.words(name)}")
+            word = self._provider.words(name)
+            return ClipStatus(ClipState.RUNNING, code=word, reason=f"Google says {word}")
         if state in (ClipState.QUEUED, ClipState.RUNNING):
             return ClipStatus(state, code=name)
         video = getattr(interaction, "output_video", None)
@@ -142,7 +143,9 @@ class Omni(ClipProvider):
         errors = getattr(interaction, "errors", None) or []
         code, text = next(((each.code or name, each.message or "") for each in errors), (name, ""))
         reason = REASONS[name] + (f": {self._provider.words(text)}" if text else "")
-        return ClipStatus(state, code=code, reason=reason, refused_prompt=_about_prompt(code, text))
+        return ClipStatus(
+            state, code=self._provider.words(code), reason=reason, refused_prompt=_about_prompt(code, text)
+        )
 
 
 class _CallOfThread(httpx2.BaseTransport):

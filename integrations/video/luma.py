@@ -98,7 +98,8 @@ class Luma(ClipProvider):
         name: str = generation.state
         state = STATES.get(name)
         if state is None:
-            return ClipStatus(ClipState.RUNNING, code=name, reason=f"Luma says {self._provider.words(name)}")
+            word = self._provider.words(name)
+            return ClipStatus(ClipState.RUNNING, code=word, reason=f"Luma says {word}")
         if state in (ClipState.QUEUED, ClipState.RUNNING):
             return ClipStatus(state, code=name)
         if state is ClipState.SUCCEEDED:
@@ -109,7 +110,8 @@ class Luma(ClipProvider):
         code = getattr(generation, "failure_code", None) or name
         theirs = getattr(generation, "failure_reason", None)
         reason = FAILURES.get(code) or self._provider.words(theirs or f"Luma says {code}")
-        return ClipStatus(state, final_usd=Decimal(0), code=code, reason=reason, refused_prompt=code == MODERATED)
+        moderated, code = code == MODERATED, self._provider.words(code)
+        return ClipStatus(state, final_usd=Decimal(0), code=code, reason=reason, refused_prompt=moderated)
 
 
 def _error_body(body: Mapping[str, Any]) -> ErrorBody:

@@ -5,6 +5,7 @@ An order is paid for, so only what certainly never arrived, or was certainly tur
 else that is not a readable acceptance is unknown: broken connections, time-outs, 5xx, redirects, answers without an id.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,6 +29,7 @@ REFUSING = frozenset((400, 401, 402, 403, 404, 405, 406, 410, 411, 413, 414, 415
 """Statuses that say: this was read, and not done. Behind 408, 409 and 425 there may be an order that was taken."""
 REDONE_ELSEWHERE = frozenset((307, 308))
 """Redirects that say: not here, send it again there. After the others the order may have been taken."""
+IDS = re.compile(r"[\w.:/=+-]{1,300}", re.ASCII)
 GONE = frozenset((403, 404, 410))
 UNKNOWN_JOB = frozenset((404, 410))
 
@@ -194,9 +196,8 @@ class Provider:
         wait = None
         if status == 429:
             kind, wait = RefusedFor.BUSY, retry_after(response.headers.get("retry-after")) or body.retry_after
-        return Refused(
-            kind, body.code or f"http_{status}", self._text(f"{self.name} answers {status}", body.reason), wait
-        )
+        code = self.words(body.code) or f"http_{status}"
+        return Refused(kind, code, self._text(f"{self.name} answers {status}", body.reason), wait)
 
     def _no_answer(self, response: Response) -> ProviderRefused | ProviderUnavailable:
         status = response.status
@@ -239,10 +240,10 @@ def id_of(job: Any) -> str:
     """Return the id of what the SDK read.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, or one that could not be kept and asked for.
     """
     value = getattr(job, "id", None)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not IDS.fullmatch(value):
         raise ValueError("there is no id in the answer")
     return value
 

@@ -21,6 +21,8 @@ from integrations.video.stainless import client_of
 BASE_URL = "https://api.dev.runwayml.com"
 PROMPT_LIMIT = 1000
 CREDIT_USD = Decimal("0.01")
+MOST_CREDITS = 1_000_000
+"""More, or what is no number, is not believed."""
 STATES = {
     "PENDING": ClipState.QUEUED,
     "THROTTLED": ClipState.QUEUED,
@@ -109,7 +111,8 @@ class Runway(ClipProvider):
         name: str = task.status
         state = STATES.get(name)
         if state is None:
-            return ClipStatus(ClipState.RUNNING, code=name, reason=f"Runway says {self._provider.words(name)}")
+            word = self._provider.words(name)
+            return ClipStatus(ClipState.RUNNING, code=word, reason=f"Runway says {word}")
         if state in (ClipState.QUEUED, ClipState.RUNNING):
             return ClipStatus(state, percent=percent(getattr(task, "progress", None)), code=name)
         final = _usd(getattr(task, "cost", None))
@@ -122,7 +125,7 @@ class Runway(ClipProvider):
         return ClipStatus(
             state,
             final_usd=final,
-            code=code,
+            code=self._provider.words(code),
             reason=self._provider.words(_meaning(code, getattr(task, "failure", None))),
             refused_prompt="SAFETY" in code.split("."),
         )
@@ -136,7 +139,9 @@ def _error_body(body: Mapping[str, Any]) -> ErrorBody:
 
 def _usd(cost: Any) -> Decimal | None:
     credits = getattr(cost, "credits", None)
-    return Decimal(str(credits)) * CREDIT_USD if isinstance(credits, int | float) and credits >= 0 else None
+    if not isinstance(credits, int | float) or not 0 <= credits <= MOST_CREDITS:
+        return None
+    return Decimal(str(credits)) * CREDIT_USD
 
 
 def _meaning(code: str, text: str | None) -> str:

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -26,7 +27,7 @@ from integrations.video.luma import Luma
 from integrations.video.provider import Call
 from integrations.video.runway import Runway
 from integrations.video.stainless import client_of
-from simulators.loopback import Loopback, Reply
+from simulators.loopback import Loopback, Reply, json_reply
 from simulators.video.clips import NOT_TAKEN, TAKEN_SILENTLY, ClipSimulator, Trick
 from simulators.video.google import google_simulator
 from simulators.video.luma import luma_simulator
@@ -272,10 +273,60 @@ def test_an_answer_that_cannot_be_read_says_nothing_of_the_clip(case: Case, repl
         case.provider.poll(job)
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b'{"id": null}', b'{"id": 7}', b'{"id": ""}', b"<html>", b""])
+NO_IDS: list[bytes] = [b"{}", b"[]", b"null", b'{"id": null}', b'{"id": 7}', b'{"id": ""}', b"<html>", b""]
+NO_IDS += [
+    b'{"id": "a\\u0000b"}',
+    b'{"id": "a b"}',
+    b'{"id": "\\ud83d"}',
+    b'{"id": "' + b"x" * 1000 + b'"}',
+    b"\xff" * 50,
+]
+NO_IDS += [b"x" * 3_000_000, b"[" * 100_000]
+
+
+@pytest.mark.parametrize("body", NO_IDS, ids=range(len(NO_IDS)))
 def test_an_acceptance_without_an_id_is_unknown(case: Case, body: bytes) -> None:
     case.simulator.server.fail(Reply(body, 200, {"Content-Type": "application/json"}))
     assert isinstance(case.submit(), Unknown)
+
+
+ODD: list[Any] = [None, 7, "", [], {}, ["a"], "a\0b", "x" * 100_000, "a key: 'secret'\n", float("nan"), True]
+FIELDS = ("error", "detail", "code", "failureCode", "failure_code", "failure", "failure_reason", "errors", "message")
+MORE = ("output", "progress", "cost", "steps", "output_video")
+ENDED = ("SUCCEEDED", "FAILED", "CANCELLED", "completed", "failed", "cancelled", "incomplete")
+
+
+def test_odd_errors_are_one_line_that_can_be_kept(case: Case) -> None:
+    for value in ODD:
+        every = dict.fromkeys((*FIELDS, "status", "details"), value)
+        for body in (value, every, {"error": every}):
+            case.simulator.server.fail(json_reply(body, 400))
+            answer = case.submit()
+            assert isinstance(answer, Refused)
+            assert len(answer.reason + answer.code) < 700
+            assert "secret" not in answer.reason
+            assert "\n" not in answer.reason
+
+
+def test_odd_states_end_nothing_and_break_nothing(case: Case) -> None:
+    job = case.accepted()
+    for value in ODD:
+        case.simulator.server.fail(json_reply(dict.fromkeys((*FIELDS, *MORE, "status", "state"), value) | {"id": job}))
+        with suppress(ProviderUnavailable):
+            status = case.provider.poll(job)
+            assert not status.ended
+            assert len(f"{status.reason}{status.code}") < 700
+
+
+def test_odd_ends_break_nothing(case: Case) -> None:
+    job = case.accepted()
+    for value, ended in product(ODD, ENDED):
+        body = dict.fromkeys((*FIELDS, *MORE), value) | {"id": job, "status": ended, "state": ended}
+        case.simulator.server.fail(json_reply(body))
+        with suppress(ProviderUnavailable):
+            status = case.provider.poll(job)
+            assert len(f"{status.reason}{status.code}") < 700
+            assert not status.final_usd
 
 
 def test_a_limit_on_questions_is_told_with_its_wait(case: Case) -> None:
