@@ -168,7 +168,11 @@ class Studio(Protocol):
 
     def storyboard(self, script: Script, target: Path, *, watch: Watch, clips: Mapping[int, Path] = ...) -> Drawn:
         """Draw the script as a video file; the same script gives the same bytes. `clips` replace the slides of these
-        segments (by their number from 0), as far as they last."""
+        segments (by their number from 0), as far as they last; what the slide says is set over them.
+
+        Raises:
+            MediaUnusable: a clip cannot be decoded; the text says of which segment.
+        """
 
     def probe(self, path: Path, *, watch: Watch, deep: bool = False) -> Probe:
         """Look at a file; `deep` also looks for pictures and sound that are not there.

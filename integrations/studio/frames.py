@@ -21,6 +21,7 @@ from domain.videos.storyboard.layout import (
     Ink,
     Line,
     lay_out,
+    lay_over,
 )
 from domain.videos.storyboard.motion import ENTRANCE, RISE, crossfade, entered, pan_range, panned
 from domain.videos.storyboard.palettes import Colour, Palette
@@ -174,7 +175,8 @@ def yuv(colour: Colour) -> tuple[int, int, int]:
 
 def sprite_of(element: Element, palette: Palette, typesetter: Typesetter, canvas: Canvas) -> Sprite:
     if isinstance(element, Line):
-        return _line(element, palette, typesetter, canvas)
+        picture, mask, x, y = _line(element, palette, typesetter, canvas)
+        return _sprite(picture, mask, x, y, element.at)
     left, top = canvas.even(element.box.left), canvas.even(element.box.top)
     width = max(2, canvas.even(element.box.right - element.box.left))
     height = max(2, canvas.even(element.box.bottom - element.box.top))
@@ -183,7 +185,26 @@ def sprite_of(element: Element, palette: Palette, typesetter: Typesetter, canvas
     return _sprite(Image.new("RGB", (width, height), ink(element.ink, palette)), mask.reduce(4), left, top, element.at)
 
 
-def _line(line: Line, palette: Palette, typesetter: Typesetter, canvas: Canvas) -> Sprite:
+def caption(
+    slide: Slide, palette: Palette, typesetter: Typesetter, canvas: Canvas
+) -> tuple[Image.Image, int, int] | None:
+    """Return what is laid over a clip in place of this slide, as RGBA, and where its corner is; None if it says
+    nothing."""
+    lines = [_line(line, palette, typesetter, canvas) for line in lay_over(slide, typesetter.measure)]
+    if not lines:
+        return None
+    left, top = min(x for _, _, x, _ in lines), min(y for _, _, _, y in lines)
+    right, bottom = max(x + mask.width for _, mask, x, _ in lines), max(y + mask.height for _, mask, _, y in lines)
+    sheet = Image.new("RGBA", (right - left, bottom - top))
+    for picture, mask, x, y in lines:
+        sheet.paste(picture, (x - left, y - top), mask)
+    return sheet, left, top
+
+
+def _line(
+    line: Line, palette: Palette, typesetter: Typesetter, canvas: Canvas
+) -> tuple[Image.Image, Image.Image, int, int]:
+    """Return a line as a picture, its mask, and where its corner is."""
     size = max(4, round(line.size * canvas.scale))
     text, before = typesetter.draw(line.text, line.weight, size)
     left, top = round(line.x * canvas.scale) - before, round(line.baseline * canvas.scale) - size
@@ -192,7 +213,7 @@ def _line(line: Line, palette: Palette, typesetter: Typesetter, canvas: Canvas) 
         # Even corners: the mask moves within a frame that is a little larger.
         frame = Image.new("L", (_up(text.width + 1), _up(text.height + 1)), 0)
         frame.paste(text, (left % 2, top % 2))
-        return _sprite(Image.new("RGB", frame.size, colour), frame, left - left % 2, top - top % 2, line.at)
+        return Image.new("RGB", frame.size, colour), frame, left - left % 2, top - top % 2
     inset, over, under = (canvas.even(part) for part in (MARGIN, line.size * 0.94, line.size * 0.34))
     width = _up(round(typesetter.measure(line.text, line.weight) * size) + 2 * inset)
     picture = Image.new("RGB", (width, over + under), ink(line.marker, palette))
@@ -200,7 +221,7 @@ def _line(line: Line, palette: Palette, typesetter: Typesetter, canvas: Canvas) 
     mask = Image.new("L", (picture.width * 2, picture.height * 2), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, mask.width - 1, mask.height - 1), canvas.even(14) * 2, fill=255)
     x, y = canvas.even(line.x - MARGIN), canvas.even(line.baseline) - over
-    return _sprite(picture, mask.reduce(2), x, y, line.at)
+    return picture, mask.reduce(2), x, y
 
 
 def _sprite(picture: Image.Image, mask: Image.Image, x: int, y: int, at: float) -> Sprite:

@@ -13,12 +13,12 @@ from pathlib import Path
 from domain.ports import Watch
 from domain.videos.media import MediaUnusable, Probe, StudioUnavailable
 from domain.videos.script import Script
-from domain.videos.storyboard.palettes import Colour, palette_of
-from domain.videos.storyboard.slides import slides_of
+from domain.videos.storyboard.palettes import Colour, Palette, palette_of
+from domain.videos.storyboard.slides import Slide, slides_of
 from integrations.studio import sound
 from integrations.studio.ffmpeg import Program, named, reads, run
 from integrations.studio.fonts import Typesetter
-from integrations.studio.frames import Canvas, Planes, frames
+from integrations.studio.frames import Canvas, Planes, caption, frames
 
 ENCODER_THREADS = 2
 """Fixed, since x264 writes other bytes for another number of threads."""
@@ -30,12 +30,29 @@ CROPPED = (0.45, 0.8)
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A clip as it is shown, from `start` for so many seconds of the video."""
+    """A clip as it is shown, in place of the slide of a segment, for so many seconds."""
 
     path: Path
     probe: Probe
-    start: float
-    seconds: float
+    slide: Slide
+    caption: "Caption | None"
+
+    @property
+    def start(self) -> float:
+        return self.slide.start
+
+    @property
+    def seconds(self) -> float:
+        return min(self.slide.seconds, self.probe.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What a slide says, as a file of raw RGBA that is laid over the clip."""
+
+    path: Path
+    size: tuple[int, int]
+    place: tuple[int, int]
 
 
 def draw(
@@ -44,7 +61,7 @@ def draw(
     script: Script,
     target: Path,
     *,
-    clips: Sequence[Clip],
+    clips: Mapping[int, tuple[Path, Probe]],
     canvas: Canvas,
     watch: Watch,
 ) -> float:
@@ -61,36 +78,50 @@ def draw(
         with tempfile.TemporaryDirectory(prefix=".storyboard-", dir=target.parent) as place:
             bed, drawn = Path(place, "bed.pcm"), Path(place, "drawn.mp4")
             sound.write_bed(bed, script.category, script.seconds)
+            shown = [
+                Clip(path, probe, slide, _captioned(slide, palette, typesetter, canvas, Path(place)))
+                for number, (path, probe) in clips.items()
+                for slide in [next(slide for slide in slides if slide.segment == number)]
+            ]
             arguments = [
                 *("-loglevel", "error", *_pictures(canvas), *_bed(bed)),
-                *(argument for clip in clips for argument in reads(clip.path)),
-                *_joined(clips, canvas, palette.top),
+                *(argument for clip in shown for argument in reads(clip.path)),
+                *(argument for clip in shown if clip.caption for argument in _raw(clip.caption)),
+                *_joined(shown, canvas, palette.top),
                 *_encoded(canvas.fps),
                 named(drawn),
             ]
             pictures = progress.counted(frames(slides, palette, typesetter, canvas))
-            _run(ffmpeg, arguments, clips, watch=progress.look, frames=pictures, folder=Path(place))
+            _run(ffmpeg, arguments, shown, watch=progress.look, frames=pictures, folder=Path(place))
             os.replace(drawn, target)
     except OSError as error:
         raise StudioUnavailable(f"the video cannot be written: {error.strerror}") from error
     return min(1.5, slides[0].end * 0.8)
 
 
-def clips_of(script: Script, clips: Mapping[int, Path], probe: Callable[[Path], Probe]) -> list[Clip]:
-    """Return the clips that replace slides, each for as long as it and its segment last.
+def probed(clips: Mapping[int, Path], probe: Callable[[Path], Probe]) -> dict[int, tuple[Path, Probe]]:
+    """Return the clips by the number of their segment, in order, with what a probe found in each.
 
     Raises:
         MediaUnusable: one is no video; the text says of which segment.
     """
-    shown = []
+    found = {}
     for number, path in sorted(clips.items()):
-        segment = script.segments[number]
         try:
-            found = probe(path)
+            found[number] = path, probe(path)
         except MediaUnusable as error:
             raise MediaUnusable(f"the clip of segment {number + 1}: {error}") from error
-        shown.append(Clip(path, found, segment.start, min(segment.seconds, found.seconds)))
-    return shown
+    return found
+
+
+def _captioned(slide: Slide, palette: Palette, typesetter: Typesetter, canvas: Canvas, folder: Path) -> Caption | None:
+    drawn = caption(slide, palette, typesetter, canvas)
+    if drawn is None:
+        return None
+    sheet, left, top = drawn
+    path = folder / f"caption-{slide.segment}.rgba"
+    path.write_bytes(sheet.tobytes())
+    return Caption(path, sheet.size, (left, top))
 
 
 def _drawable(script: Script, typesetter: Typesetter) -> Script:
@@ -129,12 +160,18 @@ def _bed(path: Path) -> list[str]:
     return ["-f", "s16le", "-ar", str(sound.RATE), "-ch_layout", "mono", "-i", named(path)]
 
 
+def _raw(caption: Caption) -> list[str]:
+    width, height = caption.size
+    return ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{width}x{height}", "-i", named(caption.path)]
+
+
 def _joined(clips: Sequence[Clip], canvas: Canvas, margin: Colour) -> list[str]:
     """Return the filters that lay clips over the slides, and their sound in place of the bed; numbers only are put into
     the text of a filter."""
     if not clips:
         return ["-map", "0:v", "-map", "1:a"]
     chains, pictures, sounds, silent = [], "0:v", ["[bed]"], []
+    captions = len(clips) + 2
     for number, clip in enumerate(clips, 2):
         chains.append(
             f"[{number}:v:0]{_sized(clip.probe, canvas, margin)},fps={canvas.fps},trim=duration={clip.seconds:.3f},"
@@ -142,8 +179,15 @@ def _joined(clips: Sequence[Clip], canvas: Canvas, margin: Colour) -> list[str]:
         )
         chains.append(f"[{pictures}][v{number}]overlay=eof_action=pass:format=yuv420[o{number}]")
         pictures = f"o{number}"
+        until = clip.start + clip.seconds
+        if clip.caption:
+            (left, top), shown = clip.caption.place, f"enable='between(t,{clip.start:.3f},{until - 0.001:.3f})'"
+            chains.append(f"[{captions}:v]scale=out_color_matrix=bt709:out_range=tv,format=yuva420p[c{number}]")
+            chains.append(f"[{pictures}][c{number}]overlay=x={left}:y={top}:format=yuv420:{shown}[t{number}]")
+            pictures = f"t{number}"
+            captions += 1
         if clip.probe.audio_streams:
-            silent.append(f"between(t,{clip.start:.3f},{clip.start + clip.seconds:.3f})")
+            silent.append(f"between(t,{clip.start:.3f},{until:.3f})")
             sounds.append(f"[a{number}]")
             chains.append(
                 f"[{number}:a:0]aresample={sound.RATE},aformat=sample_fmts=fltp:channel_layouts=stereo,"

@@ -11,7 +11,7 @@ from integrations.studio.ffmpeg import find
 from integrations.studio.fonts import FontLibrary, Typesetter
 from integrations.studio.frames import FULL_HD, Canvas
 from integrations.studio.probe import look, look_at_pictures, write_thumbnail
-from integrations.studio.storyboards import clips_of, draw
+from integrations.studio.storyboards import draw, probed
 
 NO_CLIPS: Mapping[int, Path] = MappingProxyType({})
 
@@ -32,7 +32,7 @@ class FfmpegStudio(Studio):
 
     def storyboard(self, script: Script, target: Path, *, watch: Watch, clips: Mapping[int, Path] = NO_CLIPS) -> Drawn:
         typesetter = Typesetter(self._library)
-        shown = clips_of(script, clips, lambda path: self.probe(path, watch=watch))
+        shown = probed(clips, lambda path: self.probe(path, watch=watch))
         program = find("ffmpeg", self._ffmpeg)
         cover_at = draw(program, typesetter, script, target, clips=shown, canvas=self._canvas, watch=watch)
         return Drawn(self.probe(target, watch=lambda _: watch(1.0)), cover_at, typesetter.left_out)

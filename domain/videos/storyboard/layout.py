@@ -100,6 +100,15 @@ def lay_out(slide: Slide, palette: Palette, measure: Measure) -> tuple[Element, 
     return tuple(_header(slide, palette, measure)) + tuple(_DRAW[slide.kind](slide, palette, measure))
 
 
+def lay_over(slide: Slide, measure: Measure) -> tuple[Line, ...]:
+    """Return the lines that are set over a clip in place of the slide: what it says, on markers that any picture can be
+    behind, in the upper third, which the prompts for clips ask to be left calm."""
+    width = SAFE.right - SAFE.left - 2 * MARGIN
+    fitted = _fit(slide.text, measure, HEAVY, (width, 420), (92, 42))
+    style = _Style(HEAVY, Ink.ON_ACCENT, ALREADY, marker=Ink.ACCENT)
+    return tuple(_at_left(fitted, SAFE.top + 60, SAFE.left + MARGIN, style))
+
+
 def _header(slide: Slide, palette: Palette, measure: Measure) -> Iterator[Element]:
     if slide.header:
         fitted = fit(slide.header, _in(measure, MEDIUM), width=900, height=60, largest=42, smallest=28, most_lines=1)

@@ -23,7 +23,7 @@ from integrations.studio import sound
 from integrations.studio.backdrops import backdrop
 from integrations.studio.ffmpeg import Program
 from integrations.studio.fonts import FontLibrary, Typesetter
-from integrations.studio.frames import FULL_HD, Canvas, Planes, Scene, frames
+from integrations.studio.frames import FULL_HD, Canvas, Planes, Scene, caption, frames
 from integrations.studio.studio import FfmpegStudio
 from tests.wait import until
 
@@ -353,8 +353,32 @@ def test_a_wide_clip_is_shown_whole(program: Program, tmp_path: Path) -> None:
     clip = the_clip(program, tmp_path / "clip.mp4", "-vf", "scale=320:180")
     path = draw(a_script("a", "b?", seconds=4), tmp_path / "a.mp4", clips={0: clip})
     frame = picture(program, path, 0.5, (SMALL.width, SMALL.height))
-    column = [frame.getpixel((135, y)) for y in (10, 100, 240, 380, 470)]
+    column = [frame.getpixel((135, y)) for y in (10, 30, 240, 380, 470)]
     assert column[2] > 2 * max(column[0], column[1], column[3], column[4])  # type: ignore[operator, type-var]
+
+
+def test_what_the_slide_says_is_set_over_its_clip_as_long_as_it_is_shown(program: Program, tmp_path: Path) -> None:
+    clip = the_clip(program, tmp_path / "clip.mp4")
+    path = draw(a_script("", "b?", title=TITLES["German"], seconds=4), tmp_path / "a.mp4", clips={0: clip})
+    frame = picture(program, path, 0.5, (SMALL.width, SMALL.height))
+    typesetter, palette = Typesetter(FontLibrary()), palette_of("tech")
+    slide = Slide(Kind.HOOK, 0, 0, 2, TITLES["German"])
+    drawn = caption(slide, palette, typesetter, SMALL)
+    assert drawn
+    sheet, left, top = drawn
+    box = (left, top, left + sheet.width, top + sheet.height)
+    dark, wanted = (each.point(lambda value: 255 * (value < 110)) for each in (frame.crop(box), sheet.convert("L")))
+    opaque = sheet.getchannel("A").point(lambda value: 255 * (value > 250))
+    assert overlap(ImageChops.darker(dark, opaque), ImageChops.darker(wanted, opaque)) > 0.8
+    assert left >= SAFE.left * SMALL.scale - 1
+    assert top >= SAFE.top * SMALL.scale
+    assert not is_green(middle(program, path, 1.5))
+
+
+def test_the_last_frame_asks_also_where_the_last_segment_is_a_clip(program: Program, tmp_path: Path) -> None:
+    clip = the_clip(program, tmp_path / "clip.mp4", seconds=4)
+    path = draw(a_script("a", "b", seconds=6), tmp_path / "a.mp4", clips={1: clip})
+    assert [is_green(middle(program, path, at)) for at in (3.2, 4.4, 5.9)] == [True, True, False]
 
 
 def test_clips_give_the_same_bytes_again(program: Program, tmp_path: Path) -> None:
