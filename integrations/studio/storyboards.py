@@ -80,8 +80,7 @@ def draw(
             sound.write_bed(bed, script.category, script.seconds)
             shown = [
                 Clip(path, probe, slide, _captioned(slide, palette, typesetter, canvas, Path(place)))
-                for number, (path, probe) in clips.items()
-                for slide in [next(slide for slide in slides if slide.segment == number)]
+                for slide, (path, probe) in _replaced(slides, clips)
             ]
             arguments = [
                 *("-loglevel", "error", *_pictures(canvas), *_bed(bed)),
@@ -112,6 +111,17 @@ def probed(clips: Mapping[int, Path], probe: Callable[[Path], Probe]) -> dict[in
         except MediaUnusable as error:
             raise MediaUnusable(f"the clip of segment {number + 1}: {error}") from error
     return found
+
+
+def _replaced(
+    slides: Sequence[Slide], clips: Mapping[int, tuple[Path, Probe]]
+) -> Iterator[tuple[Slide, tuple[Path, Probe]]]:
+    """Yield each slide that a clip replaces, with the clip. A slide that asks at the end stays, unless the clip of a
+    single segment is the whole video."""
+    for number, clip in clips.items():
+        slide = next(slide for slide in slides if slide.segment == number)
+        alone = slides[-1].segment == 0
+        yield (replace(slide, end=slides[-1].end) if alone else slide), clip
 
 
 def _captioned(slide: Slide, palette: Palette, typesetter: Typesetter, canvas: Canvas, folder: Path) -> Caption | None:

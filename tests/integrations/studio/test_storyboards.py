@@ -7,6 +7,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -254,6 +255,18 @@ def test_another_text_gives_other_bytes(tmp_path: Path) -> None:
     assert one != other
 
 
+def test_threads_that_draw_with_one_studio_do_not_disturb_each_other(tmp_path: Path) -> None:
+    studio = FfmpegStudio(canvas=FEW)
+
+    def drawn(number: int) -> str:
+        path = tmp_path / f"{number}.mp4"
+        studio.storyboard(a_script("Größe · 漢字 · пирог", "b 🎉?"), path, watch=nobody)
+        return sha256(path.read_bytes()).hexdigest()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(drawn, range(12)))) == 1
+
+
 def test_the_bed_is_quiet_never_silent_and_of_each_category(tmp_path: Path) -> None:
     heard = {}
     for category in PALETTES:
@@ -379,6 +392,12 @@ def test_the_last_frame_asks_also_where_the_last_segment_is_a_clip(program: Prog
     clip = the_clip(program, tmp_path / "clip.mp4", seconds=4)
     path = draw(a_script("a", "b", seconds=6), tmp_path / "a.mp4", clips={1: clip})
     assert [is_green(middle(program, path, at)) for at in (3.2, 4.4, 5.9)] == [True, True, False]
+
+
+def test_the_clip_of_a_single_segment_is_the_whole_video(program: Program, tmp_path: Path) -> None:
+    clip = the_clip(program, tmp_path / "clip.mp4", seconds=4)
+    path = draw(a_script("", seconds=4), tmp_path / "a.mp4", clips={0: clip})
+    assert all(is_green(middle(program, path, at)) for at in (0, 2, 3.9))
 
 
 def test_clips_give_the_same_bytes_again(program: Program, tmp_path: Path) -> None:
