@@ -70,6 +70,11 @@ for which, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, size),
         resource.setrlimit(which, (most, hard))
     except (OSError, ValueError):
         pass
+for step in (lambda: os.nice(5), lambda: open("/proc/self/autogroup", "w").write("5")):
+    try:
+        step()
+    except OSError:
+        pass
 if sys.platform == "linux":
     import ctypes
     ctypes.CDLL(None).prctl(1, 9)
@@ -82,6 +87,7 @@ except OSError as error:
     os._exit(126)
 """
 """Limits the process, and becomes the program, with the signals that Python ignores set back to what they usually do.
+Whatever else wants the processor comes first; Linux weighs processes within their session, and sessions beside others.
 
 PR_SET_PDEATHSIG (1): the kernel kills it when the thread that forked it ends, in whatever way. That thread waits for it
 in `run`, so it ends earlier only with the whole process. Other systems than Linux have the limit of processor time.
