@@ -197,4 +197,28 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         ),
     ),
     "apply": (figure("apply", "events/s", "stored events of Stripe applied to tenants' plans by one worker dyno"),),
+    "render": (
+        figure(
+            "render",
+            "s",
+            "a storyboard of 15 s with movement, 1080x1920 at 30 frames a second, from script to file in a process "
+            "that has drawn nothing before; `static-slides` are five pictures that do not move, by plain ffmpeg",
+            alone(at_most=10),
+            Beside("static-slides"),
+        ),
+        figure(
+            "render-memory",
+            "MB",
+            "the most memory of that process, and of its child, at any time",
+            alone(at_most=400),
+            Beside("static-slides"),
+        ),
+        figure(
+            "render-beside-p50",
+            "ms",
+            "from asking for the commit that enqueues a job of another queue to the start of its handler, while both "
+            "processes of the worker dyno draw, median",
+        ),
+        figure("render-beside-p99", "ms", "the same, 99th percentile", alone(at_most=50)),
+    ),
 }

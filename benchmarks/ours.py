@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from benchmarks import worker
-from benchmarks.jobs import bench
+from benchmarks.jobs import bench, drawing
 from benchmarks.peers.driving import drive, paced, parts, timed
 from db.migrate import upgrade as migrate
 from db.transaction import SYSTEM
@@ -35,7 +35,12 @@ def setup() -> None:
 
 
 def fill(jobs: int, how: str) -> None:
-    job_types: dict[str, JobType[[]]] = {"noop": bench.noop, "effect": bench.effect, "grouped": bench.grouped}
+    job_types: dict[str, JobType[[]]] = {
+        "noop": bench.noop,
+        "effect": bench.effect,
+        "grouped": bench.grouped,
+        "draw": drawing.draw,
+    }
     job_type = job_types[os.environ.get("BENCH_JOB", "noop")]
 
     def bulk(app: App) -> None:

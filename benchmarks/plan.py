@@ -26,6 +26,7 @@ class Sizes:
     growth_rows: int = 10_000_000
     generations: int = 100_000
     requests: int = 100
+    render_jobs: int = 40
     tenants: int = 1_000_000
     holds: int = 2000
     walks: int = 12
@@ -42,6 +43,7 @@ QUICK = Sizes(
     growth_rows=50_000,
     generations=5000,
     requests=5,
+    render_jobs=5,
     tenants=5000,
     holds=50,
     walks=2,

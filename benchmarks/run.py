@@ -10,7 +10,7 @@ from functools import partial
 from types import FrameType
 from typing import NamedTuple
 
-from benchmarks.measures import api, apply, drain, enqueue, history, ingest, latency, quota, standing, up
+from benchmarks.measures import api, apply, drain, enqueue, history, ingest, latency, quota, render, standing, up
 from benchmarks.plan import Plan
 from benchmarks.report import OURS
 from benchmarks.servers import BenchError, TookTooLong, reason
@@ -26,7 +26,7 @@ class Measure(NamedTuple):
     budget: float
 
 
-# Together about 35 minutes.
+# Together about 38 minutes.
 MEASURES = {
     "drain": Measure(partial(drain.measure, name="drain"), 210),
     "effect": Measure(partial(drain.measure, name="effect"), 110),
@@ -40,6 +40,7 @@ MEASURES = {
     "growth": Measure(history.growth, 330),
     "quota": Measure(quota.measure, 330),
     "apply": Measure(apply.measure, 110),
+    "render": Measure(render.measure, 200),
 }
 
 

@@ -1,0 +1,64 @@
+"""Draws fifteen seconds in a process of its own: `python -m benchmarks.draw storyboard|static-slides FOLDER`.
+
+The answer is the last line of standard output: seconds, and the most memory that the process, and its largest child,
+ever had. `static-slides` is what the same script costs plain ffmpeg: a picture for each segment that does not move,
+encoded with the options that every platform takes.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.reference_script import reference_script
+from integrations.studio.ffmpeg import find
+from integrations.studio.studio import FfmpegStudio
+
+WIDTH, HEIGHT, FPS = 1080, 1920, 30
+SCRIPT = reference_script()
+COLOURS = (b"\x1d\x2b\x53", b"\x7e\x25\x53", b"\x00\x87\x51", b"\xab\x52\x36", b"\x5f\x57\x4f")
+ENCODED = (
+    *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "0", "-g", str(2 * FPS), "-flags", "+cgop", "-r", str(FPS)),
+    *("-c:a", "aac", "-b:a", "128k", "-shortest", "-use_editlist", "0", "-movflags", "+faststart"),
+)
+
+
+def storyboard(folder: Path) -> None:
+    FfmpegStudio().storyboard(SCRIPT, folder / "storyboard.mp4", watch=lambda fraction: None)
+
+
+def static_slides(folder: Path) -> None:
+    lines = []
+    for number, segment in enumerate(SCRIPT.segments):
+        picture = folder / f"{number}.ppm"
+        picture.write_bytes(b"P6 %d %d 255\n" % (WIDTH, HEIGHT) + COLOURS[number] * (WIDTH * HEIGHT))
+        lines += [f"file '{picture}'", f"duration {segment.seconds}"]
+    listed = folder / "slides.txt"
+    listed.write_text("\n".join(lines))
+    pictures = ("-f", "concat", "-safe", "0", "-i", str(listed))
+    sound = ("-f", "lavfi", "-i", f"sine=frequency=220:sample_rate=48000:duration={SCRIPT.seconds}")
+    ffmpeg = str(find("ffmpeg").path)
+    command = [ffmpeg, "-nostdin", "-loglevel", "error", "-y", *pictures, *sound, *ENCODED, str(folder / "slides.mp4")]
+    subprocess.run(command, check=True)
+
+
+def own_peak() -> int:
+    """Kilobytes. What `getrusage` says of a process counts its parent before `exec`, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def main(how: str, folder: str) -> None:
+    ways: dict[str, Callable[[Path], None]] = {"storyboard": storyboard, "static-slides": static_slides}
+    began = time.perf_counter()
+    ways[how](Path(folder))
+    seconds = time.perf_counter() - began
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(json.dumps({"seconds": seconds, "own_mb": own_peak() / 1024, "child_mb": child / 1024}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
