@@ -34,8 +34,13 @@ class Moments:
     def struck(self) -> bool:
         return len(self.passed) > self.at
 
+    @property
+    def inside(self) -> bool:
+        """Whether this thread is in a handler."""
+        return getattr(self._inside, "handler", False)
+
     def reach(self, name: str) -> None:
-        if not getattr(self._inside, "handler", False):
+        if not self.inside:
             return
         self.passed.append(name)
         if len(self.passed) == self.at + 1:

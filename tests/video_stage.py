@@ -191,7 +191,7 @@ class Stage:
             reserved += estimated if state in OPEN else 0
             spent += final or 0
             ids += [provider_job_id] if provider_job_id else []
-            doubted += provider_job_id is None and (state == "unconfirmed" or code == "lost")
+            doubted += provider_job_id is None and (state in ("intended", "unconfirmed") or code == "lost")
         assert len(ids) == len(set(ids))
         ordered = {order.id for each in self.bills.values() for order in each.orders}
         assert set(ids) <= ordered

@@ -169,6 +169,83 @@ def test_a_job_that_fails_leaves_what_is_under_way_to_a_person(here: Stage) -> N
     assert here.budget(tenant_id).spent == here.bill()
 
 
+def test_a_job_that_dies_twice_at_its_order_leaves_a_doubt_and_none_that_died_before(here: Stage) -> None:
+    """Whether anything was sent, the step tells, when the job is quarantined and nobody can ask any more."""
+    tenant_id = here.tenant()
+    for name, status, orders in (("before submit", "unconfirmed", 0), ("before look", "unconfirmed", 1)):
+        video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+        die_at(here, "after submit" if orders else name)
+        die_at(here, "before look")
+        video = here.show(video_id)
+        assert (video["status"], video["reserved_usd"] > 0) == (status, True)
+        decide(here, video_id)
+        here.run()
+        assert here.show(video_id)["status"] == "completed"
+    untouched = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    for _ in range(2):
+        die_at(here, "after a commit")
+    assert (here.show(untouched)["status"], here.budget(tenant_id).reserved) == ("failed", 0)
+    here.assert_books()
+
+
+def die_at(here: Stage, name: str) -> None:
+    """Let the process die when it is at a moment of this name for the first time."""
+    reached: list[str] = []
+
+    class Named(Moments):
+        def reach(self, passed: str) -> None:
+            if self.inside and passed == name and not reached:
+                reached.append(name)
+                die()
+
+    with suppress(Died):
+        replace(here, app=watched(here.app, Named(0, die, within_transactions=True))).turn()
+    assert reached
+    rescue_all(here.app)
+
+
+def test_an_answer_that_comes_after_all_takes_the_video_up_again(here: Stage) -> None:
+    """A process is stopped while its order is on its way; another finds the step begun and leaves a doubt; then the
+    first wakes up."""
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+
+    class Stopped(Moments):
+        def reach(self, passed: str) -> None:
+            if passed == "after submit":
+                rescue_all(here.app)
+                here.run()
+                assert here.show(video_id)["status"] == "unconfirmed"
+
+    replace(here, app=watched(here.app, Stopped(0, die, within_transactions=False))).turn()
+    here.run()
+    video = here.show(video_id)
+    assert video["status"] == "completed"
+    assert here.bills["runway"].posts == 1
+    assert here.budget(tenant_id).spent == here.bill()
+    assert here.budget(tenant_id).reserved == 0
+
+
+def test_an_answer_that_comes_after_a_person_has_decided_is_booked(here: Stage) -> None:
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+
+    class Stopped(Moments):
+        def reach(self, passed: str) -> None:
+            if passed == "after submit":
+                rescue_all(here.app)
+                here.run()
+                videos.resolve(here.app, video_id, "lost")
+                here.run()
+
+    replace(here, app=watched(here.app, Stopped(0, die, within_transactions=False))).turn()
+    here.run()
+    assert here.bills["runway"].posts == 1
+    assert here.budget(tenant_id).spent == here.bill() == Decimal("0.48")
+    [row] = here.show(video_id)["submissions"]
+    assert "taken after all" in row["error_message"]
+
+
 def test_a_drawing_that_fails_keeps_its_paid_clips_for_the_next_try(here: Stage) -> None:
     tenant_id = here.tenant()
     here.studio.fails = ValueError("a bug")
