@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from db.schema.videos import videos
 from domain.videos.media import object_key
 from tests.attack.wire import Wire, head
 from tests.builders import a_tenant
-from tests.integrations.store.conftest import KEYS, moto
+from tests.integrations.store.conftest import KEYS, moto, small_disk
 from tests.wait import until
 from tests.web.api.test_api import a_key, refused
 from web.api.app import create_api
@@ -33,7 +34,7 @@ from workers.jobs.billing import apply_stripe_event
 from workers.jobs.identity import apply_clerk_event
 from workers.settings import Settings
 
-__all__ = ["moto"]
+__all__ = ["moto", "small_disk"]
 
 MP4 = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -264,13 +265,14 @@ def test_so_many_at_once_and_no_more(web: Web, ada: Tenant) -> None:
     until(lambda: ada.upload(a_video(5000)).status_code == 201, "a place to be free again")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
-def test_a_store_that_cannot_be_written_says_so(web: Web, ada: Tenant) -> None:
-    web.folder.mkdir()
-    web.folder.chmod(0o500)
-    answer = ada.upload(a_video(5000))
-    assert refused(answer) == (503, "STORE_UNAVAILABLE")
-    assert "cannot be written" in answer.json()["error"]
+def test_a_store_that_is_full_says_so_and_keeps_nothing(of_files: Settings, small_disk: Path) -> None:
+    with serving(Settings.model_validate(of_files.model_dump() | {"media_dir": small_disk})) as web:
+        ada = Tenant(web)
+        answer = ada.upload(a_video(MOST))
+        assert refused(answer) == (503, "STORE_UNAVAILABLE")
+        assert answer.json()["error"] == "the media store is full: there is no space left"
+        assert web.files() == []
+        assert ada.upload(a_video(5000)).status_code == 201
 
 
 def test_many_send_and_delete_one_content_and_no_row_is_without_its_file(web: Web, ada: Tenant) -> None:
@@ -402,20 +404,47 @@ def test_head_tells_all_and_sends_nothing(kept: tuple[str, bytes]) -> None:
     assert (changed.status_code, changed.content) == (200, content)
 
 
+def opened(web: Web) -> list[str]:
+    """The files of the store that this process has open."""
+    return [each.path for each in psutil.Process().open_files() if each.path.startswith(str(web.folder))]
+
+
 def test_whoever_hangs_up_leaves_no_file_open(web: Web, ada: Tenant) -> None:
     file = ada.upload(a_video(MOST)).json()
     url = ada("GET", f"/api/media/{file['id']}").json()["url"]
 
-    def opened() -> list[str]:
-        return [each.path for each in psutil.Process().open_files() if each.path.startswith(str(web.folder))]
-
     wires = [Wire("127.0.0.1", int(web.base.rpartition(":")[2]), 60, window=4096) for _ in range(3)]
     for wire in wires:
         wire.send(head("GET", url.removeprefix(web.base), host="x"))
-    until(lambda: len(opened()) == 3, "three to read")
+    until(lambda: len(opened(web)) == 3, "three to read")
     for wire in wires:
         wire.abort()
-    until(lambda: not opened(), "their files to be closed")
+    until(lambda: not opened(web), "their files to be closed")
+
+
+def test_a_long_file_is_read_for_as_long_as_somebody_reads(of_files: Settings, tmp_path: Path) -> None:
+    """The seconds that are allowed are over long before the end; it is only whoever stands still that is let go."""
+    content = os.urandom(24_000_000)  # more than the kernel takes at once
+    (tmp_path / "long").write_bytes(content)
+    store, key = media_folder(of_files), object_key(uuid4(), sha256(content).digest(), "mp4")
+    store.put(key, tmp_path / "long", content_type="video/mp4")
+    path = store.address(key, content_type="video/mp4", lifetime=timedelta(hours=1)).removeprefix(of_files.web_url)
+    with (
+        serving(of_files, body=0.6, rate=10**9, longest=0.6) as web,
+        Wire("127.0.0.1", of_files.port, 60, window=32768) as reads,
+        Wire("127.0.0.1", of_files.port, 60, window=32768) as stands,
+    ):
+        for each in (reads, stands):
+            each.send(head("GET", path, host="x"))
+        began, got = time.monotonic(), bytearray()
+        while more := reads.socket.recv(65536):
+            got += more
+            if got.endswith(content[-8:]):
+                break
+            time.sleep(max(0.0, began + len(got) / 8_000_000 - time.monotonic()))  # a slow reader
+        assert time.monotonic() - began > 2
+        assert got.endswith(content)
+        until(lambda: not opened(web), "who stands still to be let go")
 
 
 # --- a bucket -----------------------------------------------------------------------------------------------
