@@ -89,8 +89,8 @@ def divided(views: Iterable[StoreView]) -> list[str]:
     usable = [view for view in found if not view.trouble]
     kinds = {view.store.partition(" ")[0] for view in usable}
     if len(kinds) > 1 or ("bucket" in kinds and len({view.store for view in usable}) > 1):
-        said = ", ".join(f"{_named(view)}: {view.store}" for view in usable)
-        return [*faults, f"processes have different stores set ({said})"]
+        stores = ", ".join(f"{_named(view)}: {view.store}" for view in usable)
+        return [*faults, f"processes have different stores set ({stores})"]
     for view in usable:
         for other in usable:
             due = other.started_at + LATE < view.seen_at

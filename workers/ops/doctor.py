@@ -226,7 +226,11 @@ def _media_store(app: App, tx: Tx) -> Verdict:
     if read != content:
         return "fail", "what is read is not what was written"
     files, size = tx.media.totals()
-    return "ok", f"can be written and read; has {files} files of {size / 1e9:.1f} GB together"
+    says = f"can be written and read; has {files} files of {size / 1e9:.1f} GB together"
+    settings = app.settings
+    if not (settings.s3_bucket or settings.public_url or settings.cdn_base_url):
+        says += "; its addresses lead to this machine: set PUBLIC_URL where others should reach them"
+    return "ok", says
 
 
 def _one_store(app: App, tx: Tx) -> Verdict:
