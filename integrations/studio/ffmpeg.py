@@ -55,6 +55,8 @@ GET_IT = (
     "in FFMPEG_BIN and FFPROBE_BIN"
 )
 CANNOT_START = 126
+NOT_A_REASON = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ?|file:/.*?: |^Conversion failed!$")
+"""Addresses in memory, paths on this machine, and that it failed: the person whose file it is has no use for them."""
 NO_MEMORY = re.compile(rb"Cannot allocate memory|Out of memory")
 
 START = """
@@ -323,8 +325,9 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _fault(name: str, code: int, tail: bytes, limit: float, most_bytes: int) -> MediaUnusable | StudioUnavailable:
-    lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines() if line.strip()]
-    says = readable(lines[-1])[:LONGEST_REASON] if lines else "without a reason"
+    lines = [NOT_A_REASON.sub("", line).strip() for line in tail.decode("utf-8", "replace").splitlines()]
+    reasons = [line for line in lines if line]
+    says = readable(reasons[-1])[:LONGEST_REASON] if reasons else "it does not say why"
     if code == -signal.SIGXFSZ:
         return MediaUnusable(f"{name} was stopped: what it writes is larger than {most_bytes / 1e9:.1f} GB")
     if code == -signal.SIGXCPU:

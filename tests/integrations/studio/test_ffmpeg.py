@@ -219,6 +219,18 @@ def test_a_child_that_says_too_much_is_bounded(tmp_path: Path) -> None:
         run(louder, [], watch=int, limit=30)
 
 
+def test_a_reason_has_no_paths_and_addresses_of_ours(tmp_path: Path) -> None:
+    for line, says in (
+        ("[mov @ 0x7fc9b5c41240] file:/srv/a b/x.mp4: Invalid data found", "Invalid data found"),
+        ("broken header\\nConversion failed!", "broken header"),
+        ("Conversion failed!", "it does not say why"),
+    ):
+        script = Program("ffmpeg", a_script(tmp_path / "fails", f"printf '{line}\\n' >&2; exit 1"), "test", "1")
+        with pytest.raises(MediaUnusable) as caught:
+            run(script, [], watch=int)
+        assert str(caught.value) == f"ffmpeg cannot use the file: {says}"
+
+
 def test_lines_are_heard_whole(tmp_path: Path) -> None:
     script = Program("ffmpeg", a_script(tmp_path / "says", r"printf 'a\nb\rc' >&2"), "test", "1")
     heard: list[str] = []
