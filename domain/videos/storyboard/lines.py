@@ -17,6 +17,8 @@ NOT_LAST = frozenset("（「『【〔〈《〝‘“([{«¡¿")
 LEADING = 1.16
 """From one baseline to the next, in sizes."""
 _STEP = 0.95
+_TRIED = 5
+"""Sizes that are tried for a better last line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +42,26 @@ class _Piece:
 def fit(
     text: str, measure: Measure, *, width: float, height: float, largest: int, smallest: int, most_lines: int = 99
 ) -> Fitted:
-    """Return the text at the largest size at which it fits.
+    """Return the text at the largest size at which it fits; a little smaller if that leaves no word alone at its end.
 
     Whole words are kept at half the largest size and above; then words are broken; what does not fit at the smallest
     size is cut, with an ellipsis.
     """
     pieces = tuple(_pieces(text))
+    fitting: list[Fitted] = []
     for size in _sizes(largest, max(smallest, largest // 2)):
         ems = width / size
         if any(measure(piece.text) > ems for piece in pieces):
             continue
         count = len(_filled(pieces, ems, measure))
         if count <= most_lines and count * size * LEADING <= height:
-            return Fitted(_balanced(pieces, ems, count, measure), size)
+            fitting.append(Fitted(_balanced(pieces, ems, count, measure), size))
+            if not _ends_alone(fitting[-1].lines, measure):
+                return fitting[-1]
+            if len(fitting) == _TRIED:
+                break
+    if fitting:
+        return fitting[0]
     for size in _sizes(largest, smallest):
         parts = tuple(_broken(pieces, width / size, measure))
         count = len(_filled(parts, width / size, measure))
@@ -113,6 +122,13 @@ def _balanced(pieces: tuple[_Piece, ...], width: float, count: int, measure: Mea
         lines.insert(0, line)
         end = start
     return tuple(lines)
+
+
+def _ends_alone(lines: tuple[str, ...], measure: Measure) -> bool:
+    """Whether a short word is left on the last line of several."""
+    if len(lines) < 3 or " " in lines[-1]:
+        return False
+    return measure(lines[-1]) < 0.6 * max(measure(line) for line in lines)
 
 
 def _breaks_well(before: _Piece, after: _Piece) -> bool:

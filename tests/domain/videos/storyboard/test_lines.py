@@ -57,6 +57,12 @@ def test_lines_are_about_equally_long_so_that_no_word_is_alone() -> None:
     assert done.lines == ("one two three four", "five six seven")
 
 
+def test_type_is_a_little_smaller_where_that_leaves_no_word_alone() -> None:
+    done = fitted("Press X to understand the tutorial everyone skips", width=840, largest=150)
+    assert 150 * 0.77 < done.size < 150
+    assert " " in done.lines[-1]
+
+
 def test_japanese_is_broken_between_words_without_spaces() -> None:
     done = fitted("スーパーファミコンの名作が、ふたたび人気に。", largest=70, smallest=40)
     assert done.lines == ("スーパーファミコンの", "名作が、ふたたび人気に。")
