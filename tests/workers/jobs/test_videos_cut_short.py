@@ -14,10 +14,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from db.transaction import SYSTEM
 from domain.errors import BudgetExceeded, Conflict
 from simulators.video.clips import TRICKS, Trick
+from tests.conftest import Servers
 from tests.cutting import Died, Moments, rescue_all, watched
 from tests.video_stage import Stage, a_concept, stage
+from tests.wait import until
 from workers.ops import jobs, videos
 from workers.settings import Settings
 
@@ -295,6 +298,42 @@ def test_the_limit_holds_when_many_reserve_at_once(here: Stage) -> None:
     assert sum("may cost $0.48" in each for each in told) == 6
     assert all(here.show(each)["status"] == "completed" for each in asked)
     here.assert_books()
+
+
+def test_all_that_a_tenant_does_with_videos_at_once_waits_in_no_circle(
+    here: Stage, servers: Servers, database: str
+) -> None:
+    """Threads that ask, cancel, decide, set limits and run the jobs: no deadlock, and the books are right."""
+    tenant_id = here.tenant(usd=1_000)
+    for bill in here.bills.values():
+        bill.misbehave(*(["500 after", None, "limited", "failed", None] * 4))
+    asked: list[UUID] = []
+
+    def act(n: int) -> None:
+        if n % 4 == 0:
+            asked.append(here.ask(tenant_id, a_concept(segments=2), provider="auto", layout="scenes"))
+        elif n % 4 == 1 and asked:
+            videos.cancel(here.app, tenant_id, asked[n % len(asked)])
+        elif n % 4 == 2 and asked:
+            with suppress(Conflict):
+                videos.resolve(here.app, asked[n % len(asked)], "lost")
+            videos.set_budget(here.app, tenant_id, Decimal(1_000 + n))
+        here.turn()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(act, range(48)))
+    here.run()
+    here.assert_books()
+    assert len(asked) == 12
+    with here.app.db.transaction(SYSTEM) as tx:
+        query = "SELECT DISTINCT error_class FROM job_attempts WHERE outcome IN ('failed', 'returned', 'lost')"
+        assert {name for (name,) in tx.driver.execute(query)} <= {"ClipNotMade"}
+    here.app.close()
+    with servers.admin() as connection:
+        left = "SELECT FROM pg_stat_activity WHERE datname = %s"
+        until(lambda: connection.execute(left, (database,)).fetchone() is None, "the connections to end")
+        query = "SELECT deadlocks FROM pg_stat_database WHERE datname = %s"
+        assert connection.execute(query, (database,)).fetchall() == [(0,)]
 
 
 def test_more_than_is_left_is_refused_before_anything_is_written(here: Stage) -> None:
