@@ -18,6 +18,7 @@ from cli.shell import Group
 from domain.errors import UnknownConcept, UnknownGeneration, ViralError
 from domain.text.readable import readable
 from domain.videos.plan import AUTO, STORYBOARD, Layout
+from domain.videos.submissions import OPEN
 from workers.app import App
 from workers.ops import queues, videos
 from workers.ops.video_files import add_own, addresses, warnings_of
@@ -28,7 +29,7 @@ STATUSES = ("pending", "rendering", "completed", "failed", "unconfirmed", "cance
 ENDED = ("completed", "failed", "unconfirmed", "cancelled")
 COLUMNS = ("id", "created_at", "tenant_id", "status", "stage", "percent", "provider", "layout", "cost", "title")
 SUBMISSIONS = (
-    *("provider", "model", "state", "scene", "seconds", "percent", "queue", "estimated_usd", "final_usd"),
+    *("clip", "provider", "model", "state", "seconds", "percent", "queue", "reserved", "cost"),
     *("provider_job_id", "error_message"),
 )
 LIFETIME = timedelta(hours=1)
@@ -113,15 +114,7 @@ def render(
         shown = _result(current, row["tenant_id"], row["id"])
     show_one(shown, as_json=as_json, simplified=_simplified)
     if wait and shown["status"] != "completed":
-        if shown["status"] == "unconfirmed" and not as_json:
-            typer.echo(f"\n{UNCONFIRMED.format(id=shown['video_id'])}", err=True)
         raise typer.Exit(1)
-
-
-UNCONFIRMED = (
-    "Nobody can tell whether the provider took this order, so nothing else is bought. Look for it in the provider's\n"
-    "console, then: `viral videos resolve {id} found --job ITS_ID`, or `viral videos resolve {id} lost`."
-)
 
 
 @app.command("list")
@@ -160,9 +153,7 @@ def show_video(video_id: VideoId, as_json: AsJson = False) -> None:
     show_one(row, as_json=False, simplified=_simplified)
     if submissions:
         console().print("\nClips that were ordered", style="bold")
-        show(submissions, SUBMISSIONS, as_json=False, nothing="")
-    if row["status"] == "unconfirmed":
-        console().print(f"\n{UNCONFIRMED.format(id=video_id)}")
+        show(submissions, SUBMISSIONS, as_json=False, nothing="", simplified=_ordered)
 
 
 @app.command()
@@ -355,6 +346,7 @@ def _simplified(row: Mapping[str, Any]) -> dict[str, Any]:
     submissions = shown.pop("submissions")
     percent = shown.pop("percent")
     ended = shown["status"] in ENDED
+    unknown = shown["status"] == "unconfirmed"
     stage = None if ended else f"{readable(shown['stage'])}{'' if percent is None else f', {percent} %'}"
     place = None if ended or not submissions else submissions[-1]["queue"]
     path = shown.pop("path")
@@ -372,8 +364,8 @@ def _simplified(row: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": shown["duration_seconds"],
         "provider": shown["provider"],
         "layout": shown["layout"],
-        "cost": None if shown["cost"] is None else dollars(shown["cost"]),
-        "reserved": None if ended or not shown["estimated_usd"] else dollars(shown["estimated_usd"]),
+        "cost": dollars(shown["cost"]) if ended and not unknown and shown["cost"] is not None else None,
+        "reserved": dollars(shown["reserved_usd"]) if shown["reserved_usd"] else None,
         "error": shown["error_message"],
         "note": "; ".join(warnings) or None,
         "tenant_id": shown["tenant_id"],
@@ -393,6 +385,18 @@ def _listed(row: Mapping[str, Any]) -> dict[str, Any]:
         "cost": None if cost is None else dollars(cost),
         "stage": None if ended else row["stage"],
         "percent": None if ended else row["percent"],
+    }
+
+
+def _ordered(row: Mapping[str, Any]) -> dict[str, Any]:
+    cost, going_on = row["final_usd"], row["state"] in OPEN
+    return {
+        **row,
+        "clip": row["scene"] + 1,
+        "percent": row["percent"] if going_on else None,
+        "queue": row["queue"] if going_on else None,
+        "reserved": dollars(row["estimated_usd"]) if going_on else None,
+        "cost": None if cost is None else dollars(cost),
     }
 
 

@@ -585,12 +585,12 @@ def _clips(tx: Tx, making: Making) -> list[tuple[ProviderJob, Media | None]]:
 
 
 def _draw(ctx: Context, making: Making, clips: Sequence[tuple[ProviderJob, Media | None]], folder: Path) -> File:
-    watch = _watching(ctx, making.tenant_id, making.video_id, "drawing")
+    looking = _watching(ctx, making.tenant_id, making.video_id, "looking at the clips")
     paths, missing = {}, {}
     for row, media in clips:
         path = folder / f"clip-{row.scene}.mp4"
         try:
-            paths[row.scene] = _clip(ctx, media, path, watch)
+            paths[row.scene] = _clip(ctx, media, path, looking)
         except Rejected as error:
             missing[str(row.scene)] = f"{row.name} was paid for and cannot be shown: {error}"
     if making.layout is Layout.CLIP and missing:
@@ -599,6 +599,7 @@ def _draw(ctx: Context, making: Making, clips: Sequence[tuple[ProviderJob, Media
     if making.layout is Layout.CLIP:
         script = _as_one(script, clips[0][0].seconds)
     target = folder / "video.mp4"
+    watch = _watching(ctx, making.tenant_id, making.video_id, "drawing")
     try:
         drawn = ctx.ports.studio.storyboard(script, target, watch=watch, clips=paths)
     except MediaUnusable as error:
@@ -718,4 +719,4 @@ def _undecided(video_id: UUID, row: ProviderJob) -> str:
 
 
 def _resolve(video_id: UUID) -> str:
-    return f"look in the provider's account, then `viral videos resolve {video_id} found JOB` or `… lost`"
+    return f"look in the provider's account, then `viral videos resolve {video_id} found --job ITS_ID` or `… lost`"

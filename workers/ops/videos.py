@@ -519,7 +519,9 @@ def _shown(tx: Tx, tenant_id: UUID, video_id: UUID) -> Row:
 def _found(app: App, tx: Tx, row: ProviderJob, provider_job_id: str | None) -> str:
     named = provider_job_id or row.provider_job_id
     if named is None:
-        raise Conflict("JOB_NOT_NAMED", f"say which job of {row.provider} it is: `viral videos resolve … found JOB`")
+        raise Conflict(
+            "JOB_NOT_NAMED", f"say which job of {row.provider} it is: `viral videos resolve … found --job ITS_ID`"
+        )
     if row.state != SubmissionState.UNCONFIRMED:
         if named != row.provider_job_id:
             raise Conflict("JOB_KNOWN", f"it is the job {row.provider_job_id} of {row.provider}, and no other")
