@@ -60,4 +60,5 @@ CATALOGUE = (
     Entry("fence", "finish without the lease token", sabotage.caught, 60, sabotage="fence"),
     Entry("sweeper", "a dispatcher that never notifies", sabotage.caught, 60, sabotage="sweeper"),
     Entry("reaper", "a reaper that never rescues", sabotage.caught, 60, sabotage="reaper"),
+    Entry("resend", "an order sent again, its answer lost", sabotage.caught, 120, sabotage="resend"),
 )

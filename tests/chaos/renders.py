@@ -228,7 +228,7 @@ class Clock:
 class Player:
     """Plays runs one after another, in the calling thread, with providers, an application and a clock of its own."""
 
-    def __init__(self, system: System, outside: Providers, studio: Studio, media: Path) -> None:
+    def __init__(self, system: System, outside: Providers, studio: Studio, media: Path, sabotage: str = "") -> None:
         self.system = system
         self.outside = outside
         self.struck: Counter[str] = Counter()
@@ -240,7 +240,7 @@ class Player:
         self.app: App = build(settings, name="chaos renders", pool_size=3, clock=self._clock)
         self._user = replace(self.app, clock=None)
         ports = replace(self.app.ports, studio=studio)
-        self._watched = watched(replace(self.app, ports=ports))
+        self._watched = watched(replace(self.app, ports=ports), resending=sabotage == "resend")
         self._runner: Runner
         self._boot()
 

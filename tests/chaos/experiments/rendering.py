@@ -53,11 +53,14 @@ def rendering(stage: Stage, finding: Finding) -> None:
         film = a_clip(system.folder)
         media = system.folder / "media"
         with cuts.installed(), ExitStack() as stack:
-            played = [stack.enter_context(player(system, film, media)) for _ in range(stage.size(PLAYERS, PLAYERS - 1))]
+            played = [
+                stack.enter_context(player(system, film, media, stage.sabotage))
+                for _ in range(stage.size(PLAYERS, PLAYERS - 1))
+            ]
             cut_off(stage, finding, system, played, media, rng)
         left = [path.name for path in media.rglob("*") if path.is_file() and path.suffix not in (".mp4", ".jpg")]
         finding.expect(not left, f"temporary files are left: {left[:5]}")
-    if stage.full:
+    if stage.full and not stage.sabotage:
         with stage.servers.system(f"{stage.name}-killed") as system:
             killed(stage, finding, system, film, rng)
     finding.expect(not encoders(), f"ffmpeg is left: {encoders()}")
@@ -67,7 +70,7 @@ def cut_off(
     stage: Stage, finding: Finding, system: System, players: Sequence[Player], media: Path, rng: Random
 ) -> None:
     """Runs of every kind in this process, whose attempts are cut off at chosen moments."""
-    wanted = stage.size(560, 12)
+    wanted = 12 if stage.sabotage else stage.size(560, 12)
     tenants = [a_tenant(system.app, subscription_tier="AGENCY") for _ in range(1 + 3 * wanted // RUNS_OF_A_TENANT)]
     planned = [run for provider in PROVIDERS for run in runs(rng, tenants, provider, wanted)]
     rng.shuffle(planned)
@@ -172,9 +175,9 @@ def judge(finding: Finding, part: str, system: System, players: Sequence[Player]
 
 
 @contextmanager
-def player(system: System, film: bytes, media: Path) -> Iterator[Player]:
+def player(system: System, film: bytes, media: Path, sabotage: str) -> Iterator[Player]:
     with providers(film) as outside:
-        one = Player(system, outside, QuickStudio(film), media)
+        one = Player(system, outside, QuickStudio(film), media, sabotage)
         try:
             yield one
         finally:

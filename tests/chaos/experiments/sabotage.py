@@ -3,6 +3,7 @@
 import time
 
 from tests.chaos.experiments.kills import kill_a_busy_one
+from tests.chaos.experiments.rendering import rendering
 from tests.chaos.experiments.zombies import zombies
 from tests.chaos.fleet import FAST
 from tests.chaos.load import feeding
@@ -49,6 +50,7 @@ CASES: dict[str, tuple[Experiment, str]] = {
     "fence": (zombies, "doubled"),
     "sweeper": (forgotten, "lost"),
     "reaper": (killed, "lost"),
+    "resend": (rendering, "doubled"),
 }
 """What each kind of sabotage is tried on, and how it must show."""
 
