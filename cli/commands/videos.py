@@ -15,6 +15,7 @@ from cli.arguments import existing, one_of, usd
 from cli.output import AsJson, Limit, VisibleConsole, console, dollars, print_json, show, show_one
 from cli.session import for_system, interruptible_sleep, session
 from cli.shell import Group
+from domain.concepts.wording import counted
 from domain.errors import UnknownConcept, UnknownGeneration, ViralError
 from domain.text.readable import readable
 from domain.videos.plan import AUTO, STORYBOARD, Layout
@@ -179,7 +180,10 @@ def resolve(
     video_id: VideoId,
     verdict: Annotated[str, typer.Argument(metavar="found|lost", help="Whether the provider has the order.")],
     job: Annotated[
-        str | None, typer.Option(metavar="PROVIDER_JOB_ID", help="found: what the provider calls it.")
+        str | None,
+        typer.Option(
+            metavar="PROVIDER_JOB_ID", help="found: what the provider calls it, unless that is shown already."
+        ),
     ] = None,
     charged: Annotated[
         Decimal | None, typer.Option(parser=usd, metavar="USD", help="lost: what it cost anyway.")
@@ -195,8 +199,8 @@ def resolve(
     viral videos resolve ID lost --charged 1.20
     """
     one_of(("found", "lost"), verdict, "found|lost", "verdict")
-    if (verdict == "found") != (job is not None):
-        raise typer.BadParameter("found needs it, lost has none", param_hint="--job")
+    if verdict == "lost" and job is not None:
+        raise typer.BadParameter("goes with found", param_hint="--job")
     if verdict == "found" and charged is not None:
         raise typer.BadParameter("goes with lost: what was found says itself what it costs", param_hint="--charged")
     decided: Literal["found", "lost"] = "found" if verdict == "found" else "lost"
@@ -205,6 +209,17 @@ def resolve(
     console().print(f"{video_id}  {change.says}")
     if not change.done:
         raise typer.Exit(1)
+
+
+@app.command()
+def recover() -> None:
+    """Take up videos that no job takes care of.
+
+    There are none but after a backup was restored, or jobs were deleted by plain SQL.
+    """
+    with session() as current:
+        found = videos.recover(current)
+    console().print(f"{counted(found, 'video')} taken up again")
 
 
 @app.command()

@@ -154,7 +154,6 @@ def test_a_command_line_that_makes_no_sense(away: Shell, words: tuple[str, ...],
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("resolve", NOBODY, "found"), "--job"),
         (("resolve", NOBODY, "lost", "--job", "x"), "--job"),
         (("resolve", NOBODY, "found", "--job", "x", "--charged", "1"), "--charged"),
         (("resolve", NOBODY, "maybe"), "found, lost"),
