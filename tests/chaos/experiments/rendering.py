@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from uuid import UUID
@@ -58,8 +59,8 @@ def rendering(stage: Stage, finding: Finding) -> None:
                 for _ in range(stage.size(PLAYERS, PLAYERS - 1))
             ]
             cut_off(stage, finding, system, played, media, rng)
-        left = [path.name for path in media.rglob("*") if path.is_file() and path.suffix not in (".mp4", ".jpg")]
-        finding.expect(not left, f"temporary files are left: {left[:5]}")
+            left = [path.name for path in played[0].app.ports.media.incoming().iterdir()]
+            finding.expect(not left, f"temporary files are left: {left[:5]}")
     if stage.full and not stage.sabotage:
         with stage.servers.system(f"{stage.name}-killed") as system:
             killed(stage, finding, system, film, rng)
@@ -138,6 +139,11 @@ def killed(stage: Stage, finding: Finding, system: System, film: bytes, rng: Ran
         fleet.end()
         until(lambda: not encoders(), "every ffmpeg to be gone", seconds=5)
         judge(finding, "killed", system, [one], media)
+        # What a killed process had under way is deleted by `upkeep.media`, when it is old.
+        store = one.app.ports.media
+        finding.figures["files_left_by_kills"] = len(list(store.incoming().iterdir()))
+        store.sweep(datetime.now(UTC) + timedelta(minutes=1))
+        finding.expect(not list(store.incoming().iterdir()), "upkeep.media would leave temporary files")
         finding.trials += len(planned)
         one.close()
 
