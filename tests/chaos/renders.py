@@ -429,7 +429,7 @@ def _compare_run(
 
 def decide(player: Player, orders: Sequence[Order]) -> Counter[str]:
     """Do what a person does who has the provider's bill before them: find what was taken, and give up the rest."""
-    told: Counter[str] = Counter()
+    decisions: Counter[str] = Counter()
     for simulator in player.outside.simulators.values():
         simulator.tricks.clear()
     taken = {order.id: order for order in orders}
@@ -447,11 +447,11 @@ def decide(player: Player, orders: Sequence[Order]) -> Counter[str]:
         order = taken.get(provider_job_id) or next((each for each in of_run if each.id not in bound), None)
         if order is None:
             videos.resolve(player.app, video_id, "lost")
-            told["lost"] += 1
+            decisions["lost"] += 1
         else:
             bound.add(order.id)
             order.trick = None
             videos.resolve(player.app, video_id, "found", order.id)
-            told["found"] += 1
+            decisions["found"] += 1
         player.drive(tenant_id, video_id, Moments({}))
-    return told
+    return decisions

@@ -106,10 +106,10 @@ def cut_off(
         count = sum(run.provider == provider and run.id in each.videos for run in planned for each in players)
         finding.saw(f"faulted runs of {provider}", count, least=wanted // 2 if wanted < 100 else 500 * wanted // 560)
     finding.trials += books.runs
-    told = Counter[str]()
+    decisions = Counter[str]()
     for each in players:
-        told += decide(each, list(each.outside.orders()))
-    finding.figures["decided"] = dict(told)
+        decisions += decide(each, list(each.outside.orders()))
+    finding.figures["decided"] = dict(decisions)
     books = judge(finding, "decided", system, players, media)
     finding.expect(not books.open, f"after a person has decided, there are still {dict(books.open)}")
 
