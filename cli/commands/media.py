@@ -35,7 +35,10 @@ def list_media(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the files that are kept, newest first, and whether a video uses them."""
+    """List the files that are kept, newest first.
+
+    `used` says whether a video uses it.
+    """
     with for_system() as tx:
         rows = tx.media.recent(tenant_id=tenant, limit=limit)
     listed = [dict(row) | {"sha256": row["sha256"].hex()} for row in rows]
