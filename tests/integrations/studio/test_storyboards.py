@@ -74,7 +74,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def made(name: str) -> Path:
         path = folder / f"{name}.mp4"
-        return path if path.exists() else draw(a_script("", title=TITLES[name]), path, canvas=FULL_HD)
+        return path if path.exists() else draw(a_script("", title=TITLES[name]), path, canvas=Canvas(fps=6))
 
     return made
 
