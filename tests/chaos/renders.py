@@ -246,7 +246,6 @@ class Player:
 
     def play(self, run: Run) -> None:
         """Ask for the video, and drive its jobs until none is left, whatever befalls them."""
-        self._clock.ahead = timedelta(0)
         before = self.outside.posts
         for simulator in self.outside.simulators.values():
             simulator.tricks.clear()
@@ -276,6 +275,7 @@ class Player:
         return video_id
 
     def drive(self, tenant_id: UUID, video_id: UUID, moments: Moments) -> None:
+        self._clock.ahead = timedelta(0)
         for _ in range(MOST_ATTEMPTS):
             jobs = self.rows(LIVE_JOBS, tenant_id, str(video_id))
             if not jobs:

@@ -71,7 +71,7 @@ def cut_off(
     stage: Stage, finding: Finding, system: System, players: Sequence[Player], media: Path, rng: Random
 ) -> None:
     """Runs of every kind in this process, whose attempts are cut off at chosen moments."""
-    wanted = 12 if stage.sabotage else stage.size(560, 12)
+    wanted = 12 if stage.sabotage else stage.size(600, 12)
     tenants = [a_tenant(system.app, subscription_tier="AGENCY") for _ in range(1 + 3 * wanted // RUNS_OF_A_TENANT)]
     planned = [run for provider in PROVIDERS for run in runs(rng, tenants, provider, wanted)]
     rng.shuffle(planned)
@@ -104,7 +104,7 @@ def cut_off(
     finding.saw("cancelled by the user", sum(n for where, n in struck.items() if where.startswith("user")))
     for provider in PROVIDERS:
         count = sum(run.provider == provider and run.id in each.videos for run in planned for each in players)
-        finding.saw(f"faulted runs of {provider}", count, least=wanted // 2 if wanted < 100 else 500 * wanted // 560)
+        finding.saw(f"faulted runs of {provider}", count, least=wanted // 2 if wanted < 100 else 500)
     finding.trials += books.runs
     decisions = Counter[str]()
     for each in players:
