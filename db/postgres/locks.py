@@ -36,3 +36,9 @@ def against_changes(query: Query) -> Query:
 def against_deletion(query: Query) -> Query:
     """Lock the rows that the query finds until the transaction ends (FOR KEY SHARE): nobody deletes them."""
     return query.with_for_update(read=True, key_share=True)
+
+
+def against_references(query: Query) -> Query:
+    """Lock the rows that the query finds until the transaction ends (FOR UPDATE): nobody changes them or begins to
+    refer to them. For rows that are about to be deleted."""
+    return query.with_for_update()

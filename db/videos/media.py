@@ -47,6 +47,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
+from db.postgres.locks import against_references
 from db.schema.videos import LIVE, media, provider_jobs, videos
 from domain.errors import StillUsed
 from domain.videos.media import Media, MediaCursor, kind_of
@@ -210,8 +211,7 @@ def _this(tenant_id: UUID, media_id: UUID) -> ColumnElement[bool]:
 
 
 def _locked(these: ColumnElement[bool]) -> Select[Any]:
-    """Lock the rows against everything, references to them included."""
-    return select(*COLUMNS).where(these).with_for_update()
+    return against_references(select(*COLUMNS).where(these))
 
 
 def _is_used(of: Table) -> ColumnElement[bool]:

@@ -315,6 +315,9 @@ PLANTED = {
     "GITHUB_TOKEN": "planted8",
     "PGPASSWORD": "planted9",
     "AWS_SECRET_ACCESS_KEY": "planted10",
+    "RUNWAYML_API_SECRET": "key_" + "1" * 60,
+    "GEMINI_API_KEY": "planted12",
+    "LUMA_AGENTS_API_KEY": "planted13",
 }
 
 
@@ -335,12 +338,14 @@ def test_each_process_knows_the_secrets_that_it_uses_and_no_others(up: Up) -> No
             state.setdefault(kind, set()).update(name for name, secret in secrets.items() if secret in text)
             assert superuser not in text, words
     shared = {"app", "redis"}
+    stored = shared | {"AWS_SECRET_ACCESS_KEY"}
     assert state == {
         "server": set(),
         "scheduler": shared,
-        "web": shared | {"STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "CLERK_WEBHOOK_SIGNING_SECRET"},
-        "workers": shared
-        | {"STRIPE_SECRET_KEY", "CLERK_SECRET_KEY", "ANTHROPIC_API_KEY", "YOUTUBE_API_KEY", "REDDIT_CLIENT_SECRET"},
+        "web": stored | {"STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "CLERK_WEBHOOK_SIGNING_SECRET"},
+        "workers": stored
+        | {"STRIPE_SECRET_KEY", "CLERK_SECRET_KEY", "ANTHROPIC_API_KEY", "YOUTUBE_API_KEY", "REDDIT_CLIENT_SECRET"}
+        | {"RUNWAYML_API_SECRET", "GEMINI_API_KEY", "LUMA_AGENTS_API_KEY"},
     }
 
 

@@ -294,7 +294,9 @@ def test_only_what_is_deleted_is_locked_as_if_it_were() -> None:
         code = path.read_text()
         if path.name != "locks.py":
             assert ".with_for_update(" not in code, f"{path.name}: use db.locks"
-        if path.name not in ("locks.py", "archive.py"):
+        if path.name not in ("locks.py", "media.py"):
+            assert "against_references(" not in code, f"{path.name}: against_changes is enough for what is not deleted"
+        if path.name not in ("locks.py", "archive.py", "media.py"):
             assert "FOR UPDATE" not in code, f"{path.name}: FOR NO KEY UPDATE is enough for what is not deleted"
 
 
@@ -306,6 +308,7 @@ def test_no_change_of_a_column_is_a_change_of_a_key(owner_url: str) -> None:
         "api_keys_key_hash_key",
         "generations_tenant_id_job_id_key",
         "generations_tenant_id_source_id_key",
+        "media_tenant_id_sha256_key",
         "social_accounts_tenant_id_platform_external_id_key",
         "social_posts_tenant_id_video_id_account_id_attempt_group_key",
     }

@@ -315,10 +315,10 @@ def test_without_ffmpeg_a_video_fails_in_words_and_is_made_later(app: App, setti
         assert rows(lame, media) == []
         asked = ada.ask()
         assert asked.status_code == 202
+        drain(app)
+        assert ada("GET", f"/{asked.json()['id']}").json()["status"] == "completed"
     finally:
         lame.close()
-    drain(app)
-    assert ada("GET", f"/{asked.json()['id']}").json()["status"] == "completed"
 
 
 class BrokenStudio:

@@ -294,8 +294,8 @@ def test_the_limit_holds_when_many_reserve_at_once(here: Stage) -> None:
     assert budget.reserved + budget.spent == Decimal("1.92")
     here.run()
     assert here.bill() == here.budget(tenant_id).spent == Decimal("1.92")
-    told = [here.show(each)["details"].get("slides", {}).get("0", "") for each in asked]
-    assert sum("may cost $0.48" in each for each in told) == 6
+    shown = [here.show(each)["details"].get("slides", {}).get("0", "") for each in asked]
+    assert sum("may cost $0.48" in each for each in shown) == 6
     assert all(here.show(each)["status"] == "completed" for each in asked)
     here.assert_books()
 
