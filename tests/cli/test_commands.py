@@ -441,7 +441,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_fresh_system(viral: Shell, app: A
     with app.db.transaction(SYSTEM) as tx:
         tx.schedule_runs.register(reset_due.name, tx.now())  # and a scheduler
     findings = viral.json("doctor")
-    assert {finding["state"] for finding in findings} == {"ok"}, findings
+    assert [finding for finding in findings if finding["state"] != "ok"] == []
     lines = viral.done("doctor").lines
     assert len(lines) == len(findings) > 10
     assert all(line.startswith("ok    ") for line in lines)
