@@ -33,6 +33,7 @@ media = table(
     one_of("kind", MediaKind),
     sa.CheckConstraint("octet_length(sha256) = 32 AND bytes >= 0", name="content"),
     sa.Index("media_last_used_idx", "last_used_at"),
+    sa.Index("media_listed_idx", "tenant_id", "created_at", "id"),
 )
 
 videos = table(

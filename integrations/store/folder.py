@@ -60,7 +60,7 @@ class FolderStore:
             target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             written = self.incoming() / f"{secrets.token_hex(16)}.part"
             try:
-                if source.parent != written.parent or not _linked(source, written):
+                if not (source.is_relative_to(written.parent) and _linked(source, written)):
                     with source.open("rb") as read, written.open("xb") as out:
                         shutil.copyfileobj(read, out, PIECE)
                 _sync(written)

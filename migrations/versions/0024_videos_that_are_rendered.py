@@ -2,9 +2,9 @@
 
 Media files, providers with dated prices, their jobs and the money for them; `videos` gets what a rendering needs.
 
-Safe under load: columns with constant defaults need no rewrite, the wider CHECK and the foreign keys are validated after
-they hold for new rows, and indexes on `videos` are built concurrently; all can be repeated after a failure. What the
-release before this one reads stays.
+Safe under load: columns with constant defaults need no rewrite, and the wider CHECK and the foreign keys hold for new rows
+at first; the next migration validates them, and builds the indexes on `videos`. One transaction: it happens or it does not.
+What the release before this one reads stays.
 """
 
 import sqlalchemy as sa
@@ -22,7 +22,6 @@ STATUSES = "'pending', 'rendering', 'completed', 'failed'"
 MORE_STATUSES = f"{STATUSES}, 'unconfirmed', 'cancelled'"
 STATES = "'intended', 'submitted', 'running', 'unconfirmed', 'succeeded', 'failed', 'cancelled', 'refused'"
 OPEN = "state IN ('intended', 'submitted', 'running', 'unconfirmed')"
-LIVE = "status IN ('pending', 'rendering', 'unconfirmed')"
 
 COLUMNS = {
     "title": "text NOT NULL DEFAULT ''",
@@ -37,16 +36,6 @@ COLUMNS = {
     "cover_at": "numeric(8, 3)",
     "updated_at": "timestamptz NOT NULL DEFAULT now()",
 }
-INDEXES = {
-    "videos_listed_idx": "INDEX CONCURRENTLY videos_listed_idx ON videos (tenant_id, created_at, id)",
-    "videos_media_idx": "INDEX CONCURRENTLY videos_media_idx ON videos (tenant_id, media_id)",
-    "videos_thumbnail_idx": "INDEX CONCURRENTLY videos_thumbnail_idx ON videos (tenant_id, thumbnail_id)",
-    "videos_live_idx": (
-        "UNIQUE INDEX CONCURRENTLY videos_live_idx ON videos (tenant_id, generation_id, concept_id) "
-        f"WHERE {LIVE} AND concept_id IS NOT NULL"
-    ),
-}
-
 # Lengths, limits and prices of November 2026. A change is a row with a later day.
 # Runway publishes its lengths, sizes, prompt limit (in its SDK) and the price of a credit, $0.01; that gen4.5 takes 12 a
 # second is reported, and each order's answer says it. Google publishes its prices per second of video; $0.105 at 1080p is
@@ -142,18 +131,9 @@ def upgrade() -> None:
     ):
         for statement in (*protect(table, owner_column=owner), force(table)):
             op.execute(statement)
-    with op.get_context().autocommit_block():
-        for constraint in ("status_check", "tenant_id_media_id_fkey", "tenant_id_thumbnail_id_fkey"):
-            op.execute(f"ALTER TABLE videos VALIDATE CONSTRAINT videos_{constraint}")
-        for name, definition in INDEXES.items():
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE {definition}")
 
 
 def downgrade() -> None:
-    with op.get_context().autocommit_block():
-        for name in INDEXES:
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
     op.execute("UPDATE videos SET status = 'failed' WHERE status IN ('unconfirmed', 'cancelled')")
@@ -192,6 +172,7 @@ def _create_media() -> None:
         sa.UniqueConstraint("tenant_id", "sha256", name=op.f("media_tenant_id_sha256_key")),
     )
     op.create_index("media_last_used_idx", "media", ["last_used_at"])
+    op.create_index("media_listed_idx", "media", ["tenant_id", "created_at", "id"])
 
 
 def _create_providers() -> None:

@@ -254,6 +254,39 @@ def test_the_wake_columns_agree_whichever_release_writes(servers: Servers, empty
     assert rows(url, "SELECT count(*) FROM job_queue WHERE ring_at IS NULL") == [(4,)]
 
 
+def test_of_several_live_videos_of_a_concept_the_newest_stays_and_a_killed_migration_is_repeated(
+    servers: Servers, empty_database: str
+) -> None:
+    """0025, where something else than a release wrote `videos`."""
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url, "0024")
+    with psycopg.connect(seeing_all_tenants(url), autocommit=True) as owner:
+        owner.execute(
+            """
+            WITH tenant AS (INSERT INTO tenants (name) VALUES ('old') RETURNING id),
+            generation AS (INSERT INTO generations (tenant_id) SELECT id FROM tenant RETURNING tenant_id, id)
+            INSERT INTO videos (tenant_id, generation_id, concept_id, title, created_at)
+            SELECT tenant_id, id, concept, title, title::timestamptz FROM generation, (VALUES
+                ('c1', '2026-11-01Z'), ('c1', '2026-11-02Z'), ('c1', '2026-11-03Z'), ('c2', '2026-11-01Z'),
+                (NULL, '2026-11-01Z')
+            ) AS old (concept, title)
+            """
+        )
+        migrate.upgrade(url)
+        live = "SELECT concept_id, title FROM videos WHERE status = 'pending' ORDER BY concept_id"
+        stay = [("c1", "2026-11-03Z"), ("c2", "2026-11-01Z"), (None, "2026-11-01Z")]
+        assert owner.execute(live).fetchall() == stay
+        owner.execute("UPDATE alembic_version SET version_num = '0024'")
+        migrate.upgrade(url)
+        assert owner.execute(live).fetchall() == stay
+        assert (
+            owner.execute(
+                "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid WHERE NOT indisvalid"
+            ).fetchall()
+            == []
+        )
+
+
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:
     url = servers.postgres.url(OWNER, empty_database)
     newest = migrate.newest()

@@ -33,6 +33,15 @@ def files_of(store: FolderStore) -> list[str]:
     return sorted(str(each.relative_to(store.folder)) for each in store.folder.rglob("*") if each.is_file())
 
 
+def test_what_a_job_makes_beside_the_store_is_not_copied_again(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "media", web="")
+    folder = store.incoming() / "video-1"
+    folder.mkdir()
+    key, path = a_file(folder, b"drawn")
+    store.put(key, path, content_type=MP4)
+    assert (store.folder / key).stat().st_ino == path.stat().st_ino
+
+
 def test_a_full_disk_is_told_and_keeps_no_half(small_disk: Path, tmp_path: Path) -> None:
     store = FolderStore(small_disk, web="")
     key, path = a_file(tmp_path, os.urandom(1024 * 1024))
