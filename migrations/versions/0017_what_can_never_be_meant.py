@@ -56,11 +56,11 @@ def upgrade() -> None:
             for name, (condition, _) in rules.items():
                 _add(table, name, condition)
         # A fire is the memory of a moment: one of no moment is no memory.
-        _alone(f"DELETE FROM schedule_fires WHERE NOT fire_at BETWEEN {EARLIEST} AND {LATEST}")  # noqa: S608
+        _alone(f"DELETE FROM schedule_fires WHERE NOT fire_at BETWEEN {EARLIEST} AND {LATEST}")
         for table, rules in _rules().items():
             broken = " OR ".join(f"NOT ({condition})" for condition, _ in rules.values())
             mended = ", ".join(changes for _, changes in rules.values())
-            _alone(f"UPDATE {table} SET {mended} WHERE {broken}")  # noqa: S608
+            _alone(f"UPDATE {table} SET {mended} WHERE {broken}")
             for name in rules:
                 _alone(f"ALTER TABLE {table} VALIDATE CONSTRAINT {table}_{name}_check")
         for name in REPLACED:

@@ -59,7 +59,7 @@ MOVE = f"""
 UPDATE webhook_events
 SET status = CASE WHEN status IN ({KNOWN}) OR status LIKE 'ignored:%' THEN status ELSE 'ignored:' || status END
 WHERE status NOT IN ({KNOWN}) OR flag !~ '{FLAGS}'
-"""  # noqa: S608
+"""
 
 NAMES = """
 UPDATE tenants t SET name = u.clerk_id FROM users u

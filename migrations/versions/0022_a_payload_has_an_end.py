@@ -30,7 +30,7 @@ ALTER TABLE job_queue DROP CONSTRAINT IF EXISTS {NAME}, ADD CONSTRAINT {NAME} CH
 """
 MEND = f"""
 UPDATE job_queue SET payload = jsonb_build_object('larger_than_256_KiB', pg_column_size(payload)) WHERE NOT ({CONDITION})
-"""  # noqa: S608
+"""
 
 
 def upgrade() -> None:
