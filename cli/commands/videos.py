@@ -103,11 +103,15 @@ def render(
             wanted = {"tenant_id": owner, "generation_id": found, "concept_id": concept}
         if tenant not in (None, owner):
             raise UnknownConcept(f"the tenant {tenant} has no such concept: it is of the tenant {owner}")
-        price = None if file else _price(current, wanted, provider, layout)
-    if price and not yes:
+        asked: dict[str, Any] = {"provider": provider, "layout": layout, "again": again}
+        price = None if file or yes else videos.quote(current, **wanted, **asked)
+    if price is not None and price.clips:
         _ask(price)
+        asked["layout"] = price.layout
+    if not yes:
+        asked["at_most"] = Decimal(0) if price is None else price.usd
     with session() as current:
-        row = videos.request(current, **wanted, provider=provider, layout=layout, again=again)
+        row = videos.request(current, **wanted, **asked)
         if row.get("existing") and not as_json:
             typer.echo(_existing(row), err=True)
         if wait:
@@ -264,25 +268,11 @@ def _numbered(current: App, tenant_id: UUID, generation_id: UUID, number: int) -
     return concepts[number - 1]
 
 
-def _price(current: App, wanted: Mapping[str, Any], provider: str, layout: str | None) -> videos.Option | None:
-    """Return what would be bought; None if nothing is, or if asking for it will say what is wrong."""
-    if provider == STORYBOARD:
-        return None
-    options = videos.estimate(current, wanted["tenant_id"], wanted["generation_id"], wanted["concept_id"])
-    return next(
-        (
-            each
-            for each in options
-            if each.usable and each.clips and provider in (AUTO, each.provider) and layout in (None, each.layout)
-        ),
-        None,
-    )
-
-
 def _ask(price: videos.Option) -> None:
     """Show what would be bought, and go on only if a person wants that."""
     clips = "one clip" if price.clips == 1 else f"{price.clips} clips"
-    what = f"{price.provider} makes {clips} for a video of {price.seconds:g} s (layout {price.layout})"
+    who = "the first provider that can be used" if price.provider == AUTO else price.provider
+    what = f"{who} makes {clips} for a video of {price.seconds:g} s (layout {price.layout})"
     shown = f"{what}, for {dollars(price.usd)} at most."
     if not sys.stdin.isatty():
         raise typer.BadParameter(f"{shown} Say --yes to buy it", param_hint="--yes")

@@ -101,7 +101,7 @@ video_providers = table(
     sa.Column("height", sa.Integer, nullable=False),
     boolean("has_sound"),
     sa.Column("usd_per_second", sa.Numeric(12, 6), nullable=False),
-    # How long a submission is waited for.
+    # After how long a submission is late, and looked at ever more rarely.
     sa.Column("patience", sa.Interval, nullable=False),
     sa.Column("enabled", sa.Boolean, server_default=sa.text("true"), nullable=False),
     # Why nobody can use it, whatever the settings are; NULL if it can be used.

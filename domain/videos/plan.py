@@ -7,7 +7,7 @@ slides after it; *scenes* are a clip for each segment. A segment whose clip cann
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -183,6 +183,23 @@ def check_layout(provider: str, layout: str | None) -> None:
         raise LayoutUnusable(f"a {STORYBOARD} is drawn here and buys nothing: leave the provider out, or the layout")
 
 
+def offer(script: Script, asked: Sequence[ClipModel], layout: str | None = None) -> Plan:
+    """Return what would be bought of these models, which are asked in this order: the plan of the first that can make
+    the layout, with the most that any of them that can takes for each clip.
+
+    Raises:
+        LayoutUnusable: none can; as the last one says.
+    """
+    able = [model for model in asked if fits(script, model, layout)]
+    plan = plan_of(script, able[0] if able else asked[-1], layout)
+    able = [model for model in asked if fits(script, model, plan.layout)]
+
+    def most(clip: Clip) -> Decimal:
+        return max(clip_of(script, model, plan.layout, clip.scene).usd for model in able)
+
+    return Plan(plan.layout, tuple(replace(clip, usd=most(clip)) for clip in plan.clips))
+
+
 def plan_of(script: Script, model: ClipModel, layout: str | None = None) -> Plan:
     """Return the clips to buy of this model. Without a layout it is one clip, if that can last as long as the script,
     else a hook.
@@ -190,16 +207,20 @@ def plan_of(script: Script, model: ClipModel, layout: str | None = None) -> Plan
     Raises:
         LayoutUnusable: the script is longer than a clip.
     """
-    longest = max(model.durations)
     if layout is None:
-        layout = Layout.CLIP if script.seconds <= longest else Layout.HOOK
+        layout = Layout.CLIP if fits(script, model, Layout.CLIP) else Layout.HOOK
     chosen = Layout(layout)
-    if chosen is Layout.CLIP and script.seconds > longest:
+    if not fits(script, model, chosen):
         raise LayoutUnusable(
-            f"a clip of {model.provider} lasts {longest} s at most, and the script {script.seconds:g} s: "
+            f"a clip of {model.provider} lasts {max(model.durations)} s at most, and the script {script.seconds:g} s: "
             f"ask for the layout {Layout.HOOK} or {Layout.SCENES}"
         )
     return Plan(chosen, tuple(clip_of(script, model, chosen, scene) for scene in scenes(script, chosen)))
+
+
+def fits(script: Script, model: ClipModel, layout: str | None) -> bool:
+    """Return whether the model can make the script in this layout; without one, in some."""
+    return layout != Layout.CLIP or script.seconds <= max(model.durations)
 
 
 def scenes(script: Script, layout: Layout) -> range:

@@ -204,6 +204,17 @@ def test_a_price_is_shown_and_nothing_is_bought_without_a_yes(viral: Shell, app:
     assert (asked["status"], asked["estimated_usd"]) == ("pending", 0.36)
 
 
+def test_a_price_is_shown_of_one_long_segment_too(viral: Shell, app: App, tenant_id: UUID) -> None:
+    """It is longer than a clip, so a hook is bought."""
+    viral.environment |= {"RUNWAYML_API_SECRET": KEY, "RUNWAYML_BASE_URL": "http://127.0.0.1:9"}
+    concept = a_concept(id="long", script=[{"timeRange": "0-40s", "visual": "Dough rises."}])
+    generation = a_generation(app, tenant_id, concepts=[concept]).id
+    for provider, who in (("runway", "runway"), ("auto", "the first provider that can be used")):
+        result = viral("videos", "render", "--generation", generation, "--provider", provider)
+        assert (result.code, count(app, videos)) == (2, 0)
+        assert f"{who} makes one clip for a video of 40 s (layout hook), for $1.20 at most" in result.err
+
+
 def test_more_than_the_budget_is_refused_with_figures(
     viral: Shell, app: App, generation: UUID, tenant_id: UUID
 ) -> None:

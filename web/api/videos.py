@@ -90,7 +90,7 @@ class VideoRequest(RequestBody):
     provider: str = Field(
         "storyboard",
         max_length=100,
-        description="`storyboard` (drawn here, free), `auto`, or a name of `GET /api/videos/estimate`.",
+        description="`storyboard` (drawn here, free), or another name of `GET /api/videos/estimate`.",
     )
     layout: Layout | None = None
     again: bool = Field(False, description="Make another video of a concept that has a completed one.")
@@ -171,7 +171,8 @@ class Videos(BaseModel):
 
 
 class Option(BaseModel):
-    """A way to make the video. Not `usable`: `reason` says why. `usd` is the most that it costs."""
+    """A way to make the video, as `POST /api/videos` takes it. Not `usable`: `reason` says why. `usd` is the most that
+    it costs; of `auto`, with the dearest provider that may be asked."""
 
     model_config = ConfigDict(from_attributes=True)
 

@@ -13,6 +13,7 @@ can tell whether a clip was taken, the job completes and the video is `unconfirm
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,7 @@ from domain.videos.plan import (
     Past,
     chain,
     clip_of,
+    fits,
     next_model,
     scenes,
 )
@@ -147,13 +149,14 @@ def _decide_unsent(tx: Tx, row: ProviderJob) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """A video that is being made of a script."""
+    """A video that is being made of a script. `most_usd` is what was said to be the most that it costs."""
 
     tenant_id: UUID
     video_id: UUID
     provider: str
     layout: Layout
     script: Script
+    most_usd: Decimal
 
 
 @job("videos.render", queue="media", unique=("video_id",), on_failure=abandon, max_attempts=5)
@@ -188,7 +191,8 @@ def _making(tx: Tx, video: Mapping[str, Any]) -> Making | None:
     if generation is None:
         raise Rejected(f"the generation {video['generation_id']} is not there any more")
     script = script_of(concept_at(list(generation.concepts), video["concept_id"]))
-    return Making(video["tenant_id"], video["id"], video["provider"], Layout(video["layout"]), script)
+    layout, most_usd = Layout(video["layout"]), video["estimated_usd"] or Decimal(0)
+    return Making(video["tenant_id"], video["id"], video["provider"], layout, script, most_usd)
 
 
 def _next(ctx: Context, making: Making) -> ProviderJob | None:
@@ -215,8 +219,7 @@ def _next(ctx: Context, making: Making) -> ProviderJob | None:
                 break
             if scene in made or str(scene) in slides:
                 continue
-            past = [row for row in rows if row.scene == scene]
-            chosen = _order(ctx, tx, making, scene, past)
+            chosen = _order(ctx, tx, making, scene, rows)
             if isinstance(chosen, ProviderJob):
                 found = chosen
             elif isinstance(chosen, timedelta):
@@ -234,22 +237,28 @@ def _next(ctx: Context, making: Making) -> ProviderJob | None:
 
 
 def _order(
-    ctx: Context, tx: Tx, making: Making, scene: int, past: Sequence[ProviderJob]
+    ctx: Context, tx: Tx, making: Making, scene: int, rows: Sequence[ProviderJob]
 ) -> ProviderJob | timedelta | str:
-    """Reserve the money for a scene's clip and intend to order it; or return how long to wait, or why there is none."""
+    """Reserve the money for a scene's clip and intend to order it; or return how long to wait, or why there is none.
+
+    A model that would take more than what is left of `most_usd` is not asked: somebody has agreed to no more.
+    """
     now = ctx.now()
+    past = [row for row in rows if row.scene == scene]
+    left = making.most_usd - sum((row.final_usd or Decimal(0) for row in rows if row.scene != scene), Decimal(0))
     answers = list(dict.fromkeys(f"{row.provider}: {row.error_message}" for row in past if row.error_message))
     try:
-        asked = [model for model in _chain(ctx, tx, making) if _fits(making, model)]
+        models = [model for model in _chain(ctx, tx, making) if fits(making.script, model, making.layout)]
     except ClipProviderUnusable as error:
         return "; ".join([*answers, str(error)])
-    choice = next_model(asked, [_past(row) for row in past], now)
+    clips = {model: clip_of(making.script, model, making.layout, scene) for model in models}
+    choice = next_model([model for model in models if clips[model].usd <= left], [_past(row) for row in past], now)
     if choice is None:
+        answers += [_too_dear(model, clip.usd, left) for model, clip in clips.items() if clip.usd > left]
         return "; ".join(answers) or "no provider makes clips as long as the script"
     model, wait = choice
     if wait > timedelta(0):
         return wait
-    clip = clip_of(making.script, model, making.layout, scene)
     try:
         return tx.submissions.intend(
             making.tenant_id,
@@ -257,7 +266,7 @@ def _order(
             id=tx.new_id(),
             job_id=ctx.job.id,
             provider=model.provider,
-            clip=clip,
+            clip=clips[model],
             now=now,
         )
     except BudgetExceeded as error:
@@ -271,8 +280,9 @@ def _chain(ctx: Context, tx: Tx, making: Making) -> tuple[ClipModel, ...]:
     return chain(models, making.provider, ctx.now(), ctx.ports.clips.keys())
 
 
-def _fits(making: Making, model: ClipModel) -> bool:
-    return making.layout is not Layout.CLIP or making.script.seconds <= max(model.durations)
+def _too_dear(model: ClipModel, usd: Decimal, left: Decimal) -> str:
+    left = max(left, Decimal(0))
+    return f"{model.provider} takes ${usd:.2f} for it, more than the ${left:.2f} that are left of the video's price"
 
 
 def _past(row: ProviderJob) -> Past:

@@ -14,6 +14,7 @@ from db.postgres.errors import UniqueViolation
 from db.transaction import SYSTEM, Tx
 from domain.errors import (
     BudgetExceeded,
+    ClipProviderUnusable,
     Conflict,
     Rejected,
     UnknownConcept,
@@ -24,17 +25,17 @@ from domain.errors import (
 from domain.videos.budget import Budget, check, month_of
 from domain.videos.media import MediaKind
 from domain.videos.plan import (
+    AUTO,
     STORYBOARD,
     ClipModel,
     Layout,
-    LayoutUnusable,
-    Plan,
     chain,
     check_layout,
-    plan_of,
+    fits,
+    offer,
     why_unusable,
 )
-from domain.videos.script import Script, concept_at, concept_ids, script_of
+from domain.videos.script import concept_at, concept_ids, script_of
 from domain.videos.submissions import OPEN, ProviderJob, SubmissionState
 from workers.app import App
 from workers.engine.outcomes import cancel as cancel_job
@@ -49,7 +50,8 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A way to make a video of a concept, and what it costs. Not `usable`: `reason` says why, else it is None.
+    """A way to make a video of a concept, and the most that it costs, whoever of several providers makes it: what
+    `request` takes as the video's price. Not `usable`: `reason` says why, else it is None.
 
     `seconds` is the length of the video, `clips` how many are bought.
     """
@@ -103,20 +105,41 @@ def locate(app: App, concept_id: str) -> tuple[UUID, UUID]:
 
 
 def estimate(app: App, tenant_id: UUID, generation_id: UUID, concept_id: str | None = None) -> list[Option]:
-    """Return the ways to make a video of a concept, the free one first; nothing is written.
+    """Return the ways to make a video of a concept, the free one first; nothing is written. While no provider can be
+    used, there is none of "auto".
 
     Raises:
         UnknownGeneration, UnknownConcept: there is no such concept.
         ScriptUnusable: no video can be made of it.
     """
     with app.db.transaction(tenant_id) as tx:
-        concepts = _concepts(tx, tenant_id, generation_id)
-        script = script_of(concept_at(concepts, _the_concept(concepts, concept_id)))
-        now = _now(app, tx)
-        budget, _ = tx.video_budgets.read(tenant_id, month_of(now))
-        models = _models(tx, tenant_id, now)
-    free = Option(STORYBOARD, Layout.STORYBOARD, 0, script.seconds, Decimal(0), True, None)
-    return [free, *(each for model in models for each in _options(app, script, model, budget, now))]
+        return list(_options(app, tx, tenant_id, generation_id, concept_id))
+
+
+def quote(
+    app: App,
+    tenant_id: UUID,
+    *,
+    generation_id: UUID,
+    concept_id: str | None = None,
+    provider: str = STORYBOARD,
+    layout: str | None = None,
+    again: bool = False,
+) -> Option | None:
+    """Return which of the estimated options `request` would take now; None if it would return a video that there is.
+
+    Raises:
+        Rejected: what `request` would raise.
+    """
+    check_layout(provider, layout)
+    which: dict[str, Any] = {"concept_id": concept_id, "provider": provider, "layout": layout}
+    with app.db.transaction(tenant_id) as tx:
+        new = _of_concept(app, tx, tenant_id, generation_id, **which, again=again)
+        if not isinstance(new, NewVideo):
+            return None
+        wanted = (new.provider, new.layout, new.estimated_usd)
+        options = _options(app, tx, tenant_id, generation_id, concept_id)
+        return next(each for each in options if (each.provider, each.layout, each.usd) == wanted)
 
 
 def request(
@@ -129,16 +152,19 @@ def request(
     provider: str = "storyboard",
     layout: str | None = None,
     again: bool = False,
+    at_most: Decimal | None = None,
     key: str | None = None,
 ) -> Row:
     """Ask for a video of a concept, or of a media file of one's own, and return its row.
 
     A video of the same concept that is being made, or is complete, is returned instead (`existing` is true then),
     unless a complete one is to be made `again`. `provider` is "storyboard", "auto", or a name of `video_providers`.
+    `at_most` is what somebody has agreed to pay: nothing that may cost more is asked for.
     The same `key` brings back the video of its first request for 24 hours (the job's unique key: `request:KEY`).
 
     Raises:
-        Conflict: the key was sent with another request before (IDEMPOTENCY_KEY_REUSED).
+        Conflict: the key was sent with another request before (IDEMPOTENCY_KEY_REUSED), or it costs more than was
+            agreed to (PRICE_CHANGED).
         UnknownGeneration, UnknownConcept, UnknownMedia: there is no such thing.
         ScriptUnusable: the concept cannot be rendered.
         BudgetExceeded: the month's money is not enough.
@@ -162,6 +188,11 @@ def request(
             raise Rejected("a video is made of a concept or of a media file: name one")
         if not isinstance(new, NewVideo):
             return new | {"existing": True}
+        if at_most is not None and new.estimated_usd > at_most:
+            says = (
+                f"it costs ${new.estimated_usd:.2f} at most now, and not ${at_most:.2f}: nothing is bought; ask again"
+            )
+            raise Conflict("PRICE_CHANGED", says)
         video_id = tx.new_id()
         values = asdict(new) | {"details": {"asked": asked}}
         if not tx.videos.add(tenant_id, id=video_id, **values):
@@ -377,7 +408,7 @@ def _of_concept(
         return made
     now = _now(app, tx)
     asked = chain(_models(tx, tenant_id, now), provider, now, app.ports.clips.keys())
-    plan = _first_plan(script, asked, layout)
+    plan = offer(script, asked, layout)
     budget, _ = tx.video_budgets.read(tenant_id, month_of(now))
     check(budget, plan.usd, month_of(now))
     return NewVideo(
@@ -438,37 +469,39 @@ def _by_key(tx: Tx, tenant_id: UUID, key: str, asked: Mapping[str, Any]) -> Row 
     return None
 
 
-def _first_plan(script: Script, asked: Sequence[ClipModel], layout: str | None) -> Plan:
-    """Return the plan of the first model that can make this layout.
+def _options(app: App, tx: Tx, tenant_id: UUID, generation_id: UUID, concept_id: str | None) -> Iterator[Option]:
+    concepts = _concepts(tx, tenant_id, generation_id)
+    script = script_of(concept_at(concepts, _the_concept(concepts, concept_id)))
+    now = _now(app, tx)
+    models = _models(tx, tenant_id, now)
+    budget, _ = tx.video_budgets.read(tenant_id, month_of(now))
+    yield Option(STORYBOARD, Layout.STORYBOARD, 0, script.seconds, Decimal(0), True, None)
+    for provider in (AUTO, *dict.fromkeys(model.provider for model in models)):
+        asked, unusable = _asked(app, models, provider, now)
+        for layout in (Layout.CLIP, Layout.HOOK, Layout.SCENES):
+            if not any(fits(script, model, layout) for model in asked):
+                continue
+            plan = offer(script, asked, layout)
+            reason = unusable or _too_much(budget, plan.usd, month_of(now))
+            yield Option(provider, layout, len(plan.clips), script.seconds, plan.usd, reason is None, reason)
 
-    Raises:
-        LayoutUnusable: none can; as the last one says.
-    """
-    for model in asked[:-1]:
-        try:
-            return plan_of(script, model, layout)
-        except LayoutUnusable:
-            continue
-    return plan_of(script, asked[-1], layout)
+
+def _asked(
+    app: App, models: Sequence[ClipModel], provider: str, now: datetime
+) -> tuple[Sequence[ClipModel], str | None]:
+    """Return whom an order would go to, or, with the reason, to whom it cannot."""
+    try:
+        return chain(models, provider, now, app.ports.clips.keys()), None
+    except ClipProviderUnusable as error:
+        return [model for model in models if model.provider == provider], str(error)
 
 
-def _options(app: App, script: Script, model: ClipModel, budget: Budget, now: datetime) -> Iterator[Option]:
-    unusable = why_unusable(model, now, app.ports.clips.keys())
-    for layout in (Layout.CLIP, Layout.HOOK, Layout.SCENES):
-        if layout is not Layout.CLIP and len(script.segments) == 1:
-            continue  # the same as one clip, or shorter
-        try:
-            plan = plan_of(script, model, layout)
-        except LayoutUnusable:
-            continue
-        reason = unusable
-        if reason is None:
-            try:
-                check(budget, plan.usd, month_of(now))
-            except BudgetExceeded as error:
-                reason = str(error)
-        clips = len(plan.clips)
-        yield Option(model.provider, layout, clips, script.seconds, plan.usd, reason is None, reason)
+def _too_much(budget: Budget, usd: Decimal, month: date) -> str | None:
+    try:
+        check(budget, usd, month)
+    except BudgetExceeded as error:
+        return str(error)
+    return None
 
 
 def _concepts(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> list[Any]:

@@ -19,7 +19,9 @@ from domain.videos.plan import (
     chain,
     check_layout,
     cut,
+    fits,
     next_model,
+    offer,
     plan_of,
 )
 from domain.videos.script import Script, ScriptSegment
@@ -108,6 +110,36 @@ def test_a_plan_keeps_to_what_the_model_makes(seconds: list[int], durations: lis
         assert not any(wanted <= each < clip.order.seconds for each in durations), "a shorter one would do"
         assert clip.usd == model.usd_per_second * clip.order.seconds
     assert plan.usd == sum(clip.usd for clip in plan.clips)
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    st.lists(
+        st.tuples(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.decimals("0.01", 1, places=3)),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from([None, "clip", "hook", "scenes"]),
+)
+def test_an_offer_is_the_most_that_anyone_who_is_asked_takes(
+    seconds: list[int], sold: list[tuple[list[int], Decimal]], layout: str | None
+) -> None:
+    script = a_script(*seconds)
+    asked = [a_model(f"p{n}", durations=tuple(each), usd_per_second=usd) for n, (each, usd) in enumerate(sold)]
+    able = [model for model in asked if fits(script, model, layout)]
+    if not able:
+        with pytest.raises(LayoutUnusable):
+            offer(script, asked, layout)
+        return
+    offered = offer(script, asked, layout)
+    first = plan_of(script, able[0], layout)
+    assert (offered.layout, [clip.scene for clip in offered.clips]) == (
+        first.layout,
+        [clip.scene for clip in first.clips],
+    )
+    plans = [plan_of(script, each, first.layout) for each in asked if fits(script, each, first.layout)]
+    for n, clip in enumerate(offered.clips):
+        assert clip.usd == max(plan.clips[n].usd for plan in plans)
 
 
 # --- prompts ------------------------------------------------------------------------------------------------

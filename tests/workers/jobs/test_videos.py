@@ -85,6 +85,39 @@ def test_a_busy_provider_that_was_named_is_asked_again_a_few_times(here: Stage) 
     here.assert_books()
 
 
+def test_what_was_shown_is_the_most_that_it_costs_whoever_makes_it(here: Stage) -> None:
+    tenant_id = here.tenant()
+    concept = a_concept(segments=5, seconds=3)
+    [shown] = [
+        each
+        for each in videos.estimate(here.app, tenant_id, here.generation(tenant_id, concept))
+        if (each.provider, each.layout) == ("auto", "hook")
+    ]
+    assert shown.usd == Decimal("1.00"), "Luma makes no clip shorter than 5 s"
+    for provider in ("runway", "google"):
+        here.bills[provider].misbehave("moderated")
+    video_id = here.ask(tenant_id, concept, provider="auto")
+    here.run()
+    video = here.show(video_id)
+    assert (video["estimated_usd"], video["cost_usd"], video["details"].get("slides")) == (shown.usd, shown.usd, None)
+
+
+def test_who_takes_more_than_was_shown_is_not_asked(here: Stage) -> None:
+    """Luma comes into the chain when the price has been shown, and costs more."""
+    tenant_id = here.tenant()
+    videos.disable(here.app, "luma")
+    for provider in ("runway", "google"):
+        here.bills[provider].misbehave("moderated")
+    video_id = here.ask(tenant_id, a_concept(segments=5, seconds=3), provider="auto")
+    videos.enable(here.app, "luma")
+    here.run()
+    video = here.show(video_id)
+    assert (video["status"], video["estimated_usd"], video["cost_usd"]) == ("completed", Decimal("0.36"), 0)
+    assert "luma takes $1.00 for it, more than the $0.36 that are left" in video["details"]["slides"]["0"]
+    assert here.bills["luma"].posts == 0
+    here.assert_books()
+
+
 @pytest.mark.parametrize("trick", ["500 after", "hang-up after", "cut after", "500 before"])
 def test_what_nobody_can_tell_stays_reserved_and_buys_no_second_clip(here: Stage, trick: str) -> None:
     tenant_id = here.tenant()

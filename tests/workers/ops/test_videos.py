@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from itertools import accumulate, pairwise
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
 from domain.errors import (
@@ -62,6 +67,48 @@ def test_the_price_is_shown_before(here: Stage) -> None:
     assert "$1.00 of $1.00 are left" in str(reasons["runway"])
     assert "removed its Videos API" in str(reasons["openai"])
     assert nothing_was_written(here)
+
+
+@given(
+    lengths=st.lists(st.sampled_from([1, 3, 4, 9, 11, 40]), min_size=1, max_size=4).filter(lambda each: sum(each) >= 3),
+    provider=st.sampled_from(["auto", "runway", "google", "luma", "openai"]),
+    layout=st.sampled_from([None, "clip", "hook", "scenes"]),
+)
+@settings_of_hypothesis(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_can_be_asked_for_is_an_option_with_exactly_its_price(
+    here: Stage, lengths: list[int], provider: str, layout: str | None
+) -> None:
+    tenant_id, ends = here.tenant(), list(accumulate(lengths, initial=0))
+    script = [{"timeRange": f"{start}-{end}s", "visual": "A fox."} for start, end in pairwise(ends)]
+    generation_id = here.generation(tenant_id, a_concept(script=script))
+    wanted: dict[str, Any] = {"generation_id": generation_id, "provider": provider, "layout": layout}
+    options = videos.estimate(here.app, tenant_id, generation_id)
+    try:
+        quoted = videos.quote(here.app, tenant_id, **wanted)
+    except Rejected:
+        with pytest.raises(Rejected):
+            videos.request(here.app, tenant_id, **wanted)
+        return
+    video = videos.request(here.app, tenant_id, **wanted)
+    assert quoted in options
+    assert quoted is not None
+    assert quoted.usable
+    assert (quoted.provider, quoted.layout, quoted.usd) == (provider, video["layout"], video["estimated_usd"])
+    assert quoted.clips == (len(lengths) if video["layout"] == "scenes" else 1)
+
+
+def test_nothing_is_bought_for_more_than_was_agreed_to(here: Stage) -> None:
+    tenant_id = here.tenant()
+    wanted: dict[str, Any] = {"generation_id": here.generation(tenant_id, a_concept(segments=1, seconds=40))}
+    wanted |= {"provider": "luma"}
+    quoted = videos.quote(here.app, tenant_id, **wanted)
+    assert quoted is not None
+    assert (quoted.layout, quoted.usd) == ("hook", 2)
+    with pytest.raises(Conflict, match=r"costs \$2.00 at most now, and not \$1.99"):
+        videos.request(here.app, tenant_id, **wanted, at_most=Decimal("1.99"))
+    assert nothing_was_written(here)
+    videos.request(here.app, tenant_id, **wanted, at_most=quoted.usd)
+    assert videos.quote(here.app, tenant_id, **wanted) is None, "there is one already"
 
 
 # --- requests -----------------------------------------------------------------------------------------------
