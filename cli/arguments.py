@@ -63,6 +63,18 @@ def _moment(text: str) -> datetime:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
 
 
+def regular(text: str) -> Path:
+    """Return the path of a file that can be read, and read again: no pipe, device or standard input.
+
+    Raises:
+        typer.BadParameter: it is not.
+    """
+    path = existing(text)
+    if not path.is_file():
+        raise typer.BadParameter(f"{text!r} is no regular file: save it to one first")
+    return path
+
+
 def existing(text: str) -> Path:
     """Return the path of a file or a pipe that is there and can be read; `-` is standard input.
 

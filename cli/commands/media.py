@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress
 from rich.text import Text
 
-from cli.arguments import existing, one_of
+from cli.arguments import one_of, regular
 from cli.configuration import resolve_offline
 from cli.output import AsJson, Limit, VisibleConsole, console, print_json, show
 from cli.session import for_system
@@ -47,7 +47,7 @@ def list_media(
 
 @app.command("check")
 def check(
-    file: Annotated[Path, typer.Argument(parser=existing, metavar="FILE", help="A video file.")],
+    file: Annotated[Path, typer.Argument(parser=regular, metavar="FILE", help="A video file.")],
     platform: Annotated[
         list[str] | None,
         typer.Option(

@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.arguments import existing, one_of, usd
+from cli.arguments import one_of, regular, usd
 from cli.output import AsJson, Limit, VisibleConsole, console, dollars, print_json, show, show_one
 from cli.session import for_system, interruptible_sleep, session
 from cli.shell import Group
@@ -19,7 +19,7 @@ from domain.concepts.wording import counted
 from domain.errors import UnknownConcept, UnknownGeneration, ViralError
 from domain.text.readable import readable
 from domain.videos.plan import AUTO, STORYBOARD, Layout
-from domain.videos.submissions import OPEN
+from domain.videos.submissions import OPEN, SubmissionState
 from workers.app import App
 from workers.ops import queues, videos
 from workers.ops.video_files import add_own, addresses, warnings_of
@@ -61,7 +61,7 @@ def render(
     tenant: Annotated[UUID | None, typer.Option(metavar="ID", help="Whose file --file is.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option(parser=existing, metavar="FILE", help="A finished video of one's own, instead of a concept."),
+        typer.Option(parser=regular, metavar="FILE", help="A finished video of one's own, instead of a concept."),
     ] = None,
     provider: Annotated[
         str, typer.Option(metavar="NAME", help="`viral providers list` shows them; auto: the first that can be used.")
@@ -175,6 +175,8 @@ def cancel(
             change = videos.cancel(current, None, video_id)
             refused += not change.done
             console().print(f"{video_id}  {change.says}")
+            if decide := _decide(videos.show(current, None, video_id)):
+                console().print(decide)
     if refused:
         raise typer.Exit(1)
 
@@ -372,6 +374,7 @@ def _simplified(row: Mapping[str, Any]) -> dict[str, Any]:
         "cost": dollars(shown["cost"]) if ended and not unknown and shown["cost"] is not None else None,
         "reserved": dollars(shown["reserved_usd"]) if shown["reserved_usd"] else None,
         "error": shown["error_message"],
+        "decide": _decide({**row, "id": row["video_id"]}),
         "note": "; ".join(warnings) or None,
         "tenant_id": shown["tenant_id"],
         "generation_id": shown["generation_id"],
@@ -380,6 +383,15 @@ def _simplified(row: Mapping[str, Any]) -> dict[str, Any]:
         "created_at": shown["created_at"],
         "ended_at": shown["completed_at"],
     }
+
+
+def _decide(row: Mapping[str, Any]) -> str | None:
+    """Return what an operator does about an order in doubt; None if there is none."""
+    states = [each["state"] for each in row["submissions"] if each["state"] in OPEN]
+    if SubmissionState.UNCONFIRMED not in states and not (states and row["status"] in ("unconfirmed", "failed")):
+        return None
+    command = f"viral videos resolve {row['id']}"
+    return f"look in the provider's account, then `{command} found --job ITS_ID` or `… lost`"
 
 
 def _listed(row: Mapping[str, Any]) -> dict[str, Any]:

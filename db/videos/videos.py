@@ -1,7 +1,7 @@
 """Videos, from the request to the file.
 
     pending ──begin──▶ rendering ──complete──▶ completed
-       │                 │ └──end──▶ unconfirmed ──begin──▶ rendering
+       │                 │ └──end──▶ unconfirmed, failed ──begin──▶ rendering
        └──end──▶ failed, cancelled
 
 Every change is a compare-and-set on the status, so of two that race one wins.
@@ -52,9 +52,13 @@ ON CONFLICT (tenant_id, generation_id, concept_id) WHERE {LIVE} AND concept_id I
 RETURNING id
 """
 
+SETTLED = """
+SELECT sum(final_usd) FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s
+"""
+
 BEGIN = f"""
 UPDATE videos SET status = 'rendering', job_id = %(job_id)s, error_message = NULL, completed_at = NULL,
-    updated_at = now()
+    cost_usd = ({SETTLED}), updated_at = now()
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status IN ('pending', 'rendering', 'unconfirmed', 'failed')
 RETURNING {COLUMNS}
 """
@@ -65,11 +69,9 @@ WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'rendering'
     AND (stage, percent) IS DISTINCT FROM (%(stage)s, %(percent)s)
 """
 
-END = """
+END = f"""
 UPDATE videos SET status = %(status)s, error_message = %(message)s, percent = NULL, stage = %(stage)s,
-    cost_usd = coalesce((
-        SELECT sum(final_usd) FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s
-    ), 0),
+    cost_usd = coalesce(({SETTLED}), 0),
     updated_at = now(), completed_at = CASE WHEN %(status)s <> 'unconfirmed' THEN now() END
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = ANY(%(states)s)
 RETURNING id
@@ -81,22 +83,18 @@ WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status IN ('pending', 'rende
 RETURNING id
 """
 
-RECOUNT = """
-UPDATE videos SET error_message = NULL, updated_at = now(), cost_usd = (
-    SELECT coalesce(sum(final_usd), 0) FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s
-)
+RECOUNT = f"""
+UPDATE videos SET error_message = NULL, updated_at = now(), cost_usd = coalesce(({SETTLED}), 0)
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'cancelled' AND NOT EXISTS (
     SELECT FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s AND state = 'unconfirmed'
 )
 """
 
-COMPLETE = """
+COMPLETE = f"""
 UPDATE videos SET status = 'completed', stage = 'completed', percent = 100, error_message = NULL,
     media_id = %(media_id)s, thumbnail_id = %(thumbnail_id)s, cover_at = %(cover_at)s,
     duration_seconds = %(seconds)s, details = details || %(details)s::jsonb,
-    cost_usd = coalesce((
-        SELECT sum(final_usd) FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s
-    ), 0),
+    cost_usd = coalesce(({SETTLED}), 0),
     updated_at = now(), completed_at = now()
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'rendering'
 RETURNING id

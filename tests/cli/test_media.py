@@ -1,6 +1,7 @@
 """`viral media check`, and the doctor's lines on what draws videos, as a newcomer reads them."""
 
 import json
+import os
 import socket
 import subprocess
 from datetime import timedelta
@@ -79,6 +80,15 @@ def test_what_makes_no_sense(nothing_runs: Shell, videos: Path) -> None:
     )
     assert "does not exist" in nothing_runs.senseless("media", "check", videos / "none.mp4")
     assert "is a directory" in nothing_runs.senseless("media", "check", videos)
+
+
+def test_only_a_regular_file_is_looked_at(nothing_runs: Shell, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for what in (pipe, "/dev/null", "-"):
+        assert "is no regular file: save it to one first" in nothing_runs.senseless("media", "check", what)
+        render = ("videos", "render", "--tenant", str(uuid4()), "--file", what)
+        assert "is no regular file" in nothing_runs.senseless(*render)
 
 
 def test_a_wrong_ffmpeg_is_named(nothing_runs: Shell, videos: Path, tmp_path: Path) -> None:

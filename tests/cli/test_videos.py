@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 from collections.abc import Callable
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from sqlalchemy import select
 
 from db.schema.videos import media, video_budgets, videos
 from db.transaction import SYSTEM
+from domain.videos.plan import Clip
+from domain.videos.submissions import ClipOrder
 from tests.builders import a_tenant
 from tests.cli.shell import Shell, a_process, working
 from tests.wait import until
@@ -213,6 +216,23 @@ def test_a_price_is_shown_of_one_long_segment_too(viral: Shell, app: App, tenant
         result = viral("videos", "render", "--generation", generation, "--provider", provider)
         assert (result.code, count(app, videos)) == (2, 0)
         assert f"{who} makes one clip for a video of 40 s (layout hook), for $1.20 at most" in result.err
+
+
+def test_the_shell_says_how_a_doubt_is_decided(viral: Shell, app: App, tenant_id: UUID, generation: UUID) -> None:
+    viral.environment |= {"RUNWAYML_API_SECRET": KEY, "RUNWAYML_BASE_URL": "http://127.0.0.1:9"}
+    asked = viral.json("videos", "render", "--generation", generation, "--provider", "runway", "--yes")
+    video_id, job_id = UUID(asked["video_id"]), UUID(asked["job_id"])
+    clip = Clip(0, ClipOrder("gen4.5", "Dough rises.", 3, "720:1280"), Decimal("0.36"))
+    with app.db.transaction(tenant_id) as tx:
+        order: dict[str, Any] = {"id": tx.new_id(), "job_id": job_id, "provider": "runway", "clip": clip}
+        row = tx.submissions.intend(tenant_id, video_id, **order, now=tx.now())
+        tx.submissions.doubt(tenant_id, row.id, message="nobody can tell")
+        tx.videos.end(tenant_id, video_id, "unconfirmed", "nobody can tell")
+    command = f"viral videos resolve {video_id} found --job ITS_ID"
+    for words in (("show", video_id), ("cancel", video_id)):
+        assert command in " ".join(viral("videos", *words).out.split())
+    viral.done("videos", "resolve", video_id, "lost")
+    assert command not in viral.done("videos", "show", video_id).out
 
 
 def test_more_than_the_budget_is_refused_with_figures(

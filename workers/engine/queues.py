@@ -16,7 +16,8 @@ runs only a few of them at once (`render_limit`)."""
 def render_limit(wanted: int, *, cores: int, processes: int, threads: int) -> int:
     """Return how many jobs of `render` one worker process runs at once; `wanted` is 0 for its share of the cores.
 
-    They never take its last thread: jobs of other queues begin while videos are drawn.
+    It is never its last thread, so that jobs of other queues begin while videos are drawn; but one that has a single
+    thread draws, too, and has the others wait.
     """
     return max(1, min(wanted or cores // processes, threads - 1))
 

@@ -101,13 +101,13 @@ def give_up(tx: Tx, tenant_id: UUID, video_id: UUID, job_id: UUID | None, *, can
     status, message = ("cancelled", None) if cancelled else ("failed", reason)
     if opened is not None and opened.state == SubmissionState.UNCONFIRMED:
         status = "cancelled" if cancelled else "unconfirmed"
-        message = _undecided(video_id, opened)
+        message = _undecided(opened)
     elif opened is not None and cancelled:
         message = f"what {opened.name} costs is settled when {opened.provider} has said so"
         withdraw.enqueue(tx, tenant_id=tenant_id, video_id=video_id)
     elif opened is not None:
         status = "unconfirmed"
-        message = f"{reason}; {opened.name} is still being made there: {_resolve(video_id)}"
+        message = f"{reason}; {opened.name} is still being made there, and {_reserved(opened)}"
     tx.videos.end(tenant_id, video_id, status, message, since=("pending", "rendering"))
 
 
@@ -297,7 +297,7 @@ def _leave_unconfirmed(ctx: Context, making: Making) -> None:
         if video is None or row is None or row.state != SubmissionState.UNCONFIRMED:
             ctx.snooze(timedelta(0), "the submission has been decided about meanwhile")
             return
-        message = _undecided(making.video_id, row)
+        message = _undecided(row)
         tx.videos.end(making.tenant_id, making.video_id, "unconfirmed", message)
 
 
@@ -724,9 +724,10 @@ def _found(ctx: Context, probe: Probe) -> dict[str, Any]:
     return {"probe": shown, "faults": {platform: each for platform, each in wrong.items() if each}}
 
 
-def _undecided(video_id: UUID, row: ProviderJob) -> str:
-    return f"{row.error_message}; ${row.estimated_usd.normalize():f} stay reserved: {_resolve(video_id)}"
+def _undecided(row: ProviderJob) -> str:
+    return f"{row.error_message}; {_reserved(row)}"
 
 
-def _resolve(video_id: UUID) -> str:
-    return f"look in the provider's account, then `viral videos resolve {video_id} found --job ITS_ID` or `… lost`"
+def _reserved(row: ProviderJob) -> str:
+    """Tenants read this too, so it names no command; the shell does."""
+    return f"${row.estimated_usd.normalize():f} stay reserved until our people have looked into it"
