@@ -208,8 +208,8 @@ class MediaStore(Protocol):
     def delete(self, key: str) -> None:
         """Keep it no longer; if it is not there, do nothing. It takes seconds at most: see `db/videos/media.py`."""
 
-    def address(self, key: str, *, content_type: str, lifetime: timedelta) -> str:
-        """Return an address at which anybody can read it for so long."""
+    def address(self, key: str, *, lifetime: timedelta) -> str:
+        """Return an address at which anybody can read it for so long, or a little longer."""
 
     def upload(self, key: str, *, bytes: int, content_type: str, lifetime: timedelta) -> "UploadAddress | None":
         """Return where anybody can put this one file for so long; None where uploads come through us."""

@@ -36,7 +36,21 @@ class MediaMissing(Rejected):
 
 
 class StoreUnavailable(Unavailable):
-    """The media store does not answer, or is full."""
+    """The media store does not answer, or is full. The text is for operators: it names settings and folders."""
+
+
+class StoreFull(StoreUnavailable):
+    """The media store has no space left."""
+
+
+class TenantFull(Rejected):
+    """The tenant's files would be more bytes than a tenant may keep; `details` are the figures."""
+
+    code = "STORAGE_FULL"
+
+    def __init__(self, message: str, details: dict[str, int]) -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class StudioUnavailable(Unavailable):

@@ -15,13 +15,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlencode
 from uuid import UUID
 
 from domain.ports import UploadAddress, Watch
-from domain.videos.media import MediaMissing, StoreUnavailable, is_key
+from domain.videos.media import MediaMissing, StoreFull, StoreUnavailable, is_key
+from integrations.store import incoming
 
 INCOMING = ".incoming"
 SECRET = ".secret"  # noqa: S105 - the name of its file
@@ -30,6 +32,7 @@ MARKERS = ".seen-by"
 MARKERS_KEPT = 3600.0
 """Seconds since a process last touched its marker."""
 PIECE = 1024 * 1024
+HOUR = 3600
 FULL = {errno.ENOSPC: "there is no space left", errno.EDQUOT: "the quota of its disk is used up"}
 
 
@@ -48,7 +51,7 @@ class FolderStore:
         self.folder = folder
         self._web = web.rstrip("/")
         self._clock = clock
-        self._secret = b""
+        self._secret: tuple[tuple[int, ...], bytes] = ((), b"")
 
     def put(self, key: str, source: Path, *, content_type: str) -> None:
         """Keep the file; one that is in `incoming` is not copied again."""
@@ -105,9 +108,10 @@ class FolderStore:
         with in_words():
             self._path(key).unlink(missing_ok=True)
 
-    def address(self, key: str, *, content_type: str, lifetime: timedelta) -> str:
+    def address(self, key: str, *, lifetime: timedelta) -> str:
+        """Return an address that ends at a full hour, so that all of an hour are one, and a cache finds it again."""
         self._path(key)
-        expires = int(self._clock() + lifetime.total_seconds())
+        expires = ceil((self._clock() + lifetime.total_seconds()) / HOUR) * HOUR
         query = urlencode({"expires": expires, "signature": self._signature(key, str(expires))})
         return f"{self._web}/media/{key}?{query}"
 
@@ -126,14 +130,8 @@ class FolderStore:
             return folder
 
     def sweep(self, before: datetime) -> int:
-        swept = 0
         with in_words():
-            for left in self.incoming().iterdir():
-                with suppress(FileNotFoundError):  # it has arrived
-                    if left.stat().st_mtime < before.timestamp():
-                        shutil.rmtree(left) if left.is_dir() else left.unlink()
-                        swept += 1
-        return swept
+            return incoming.sweep(self.incoming(), before)
 
     def mark(self, process_id: UUID) -> list[UUID]:
         """Leave the marker of a process here, and return those of all whose markers are not old."""
@@ -163,14 +161,24 @@ class FolderStore:
         return hmac.new(self.secret(), f"{key}\n{expires}".encode(), sha256).hexdigest()
 
     def secret(self) -> bytes:
-        """Return the secret of the folder; whoever asks first makes it, and all others find that one."""
-        if not self._secret:
-            with in_words():
-                path = self.folder / SECRET
-                if not path.exists():
-                    self._make_secret(path)
-                self._secret = path.read_bytes()
-        return self._secret
+        """Return the secret of the folder as it is now; whoever asks first makes it, and all others find that one.
+
+        Raises:
+            StoreUnavailable: its file holds none.
+        """
+        path = self.folder / SECRET
+        with in_words():
+            if not path.exists():
+                self._make_secret(path)
+            found = path.stat()
+            version = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+            read, secret = self._secret
+            if read != version:
+                secret = path.read_bytes()
+        if len(secret) < SECRET_BYTES:
+            raise StoreUnavailable(f"{path} holds no secret of {SECRET_BYTES} bytes: delete it, and another is made")
+        self._secret = (version, secret)
+        return secret
 
     def _make_secret(self, path: Path) -> None:
         made = self.incoming() / f"{secrets.token_hex(16)}.part"
@@ -220,7 +228,7 @@ def in_words(what: str = "the media store") -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise StoreUnavailable(f"{what} is full: {FULL[error.errno]}") from error
+            raise StoreFull(f"{what} is full: {FULL[error.errno]}") from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreUnavailable(f"{what} cannot be written: {_why(error)}") from error
         raise StoreUnavailable(f"{what} does not work: {_why(error)}") from error

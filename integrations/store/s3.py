@@ -10,8 +10,6 @@ bucket's own host name, which is what is signed.
 import hashlib
 import hmac
 import os
-import shutil
-import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +29,9 @@ from obstore.exceptions import (
 from obstore.store import S3Store as Client
 
 from domain.ports import UploadAddress, Watch
-from domain.videos.media import MediaMissing, StoreUnavailable, is_key
+from domain.videos.media import MediaMissing, StoreFull, StoreUnavailable, is_key
+from integrations.store import incoming
+from integrations.store.folder import in_words
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -44,6 +44,7 @@ QUICK, PATIENT = timedelta(seconds=5), timedelta(seconds=120)
 
 FULL = ("507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull")
 REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "InvalidToken")
+ON_THEIR_WAY = "the folder for files on their way to the media store"
 BEYOND_ITS_END = "InvalidRange"
 AWAY = "the media store does not answer: is S3_ENDPOINT_URL right?"
 
@@ -116,7 +117,7 @@ class S3Store:
                 if "NoSuchBucket" in str(error):
                     raise
 
-    def address(self, key: str, *, content_type: str, lifetime: timedelta) -> str:
+    def address(self, key: str, *, lifetime: timedelta) -> str:
         self._check(key)
         with _in_words():
             url = obstore.sign(self._quick, "GET", key, lifetime)
@@ -139,16 +140,12 @@ class S3Store:
         return UploadAddress(self._presigned("PUT", key, headers, lifetime), headers)
 
     def incoming(self) -> Path:
-        folder = Path(tempfile.gettempdir()) / f"viral-incoming-{os.getuid()}"
-        with _in_words():
-            folder.mkdir(mode=0o700, exist_ok=True)
-        return folder
+        with in_words(ON_THEIR_WAY):
+            return incoming.own_folder()
 
     def sweep(self, before: datetime) -> int:
-        old = [left for left in self.incoming().iterdir() if left.stat().st_mtime < before.timestamp()]
-        for left in old:
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-        return len(old)
+        with in_words(ON_THEIR_WAY):
+            return incoming.sweep(self.incoming(), before)
 
     def _client(self, patience: timedelta) -> Client:
         config: S3Config = {"endpoint": self._endpoint, "region": self._region}
@@ -223,6 +220,7 @@ def _in_words() -> Iterator[None]:
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise StoreUnavailable(
             "the media store refuses our credentials: see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do"
+            " (without s3:ListBucket it refuses to say that a file is missing)"
         ) from error
     except FileNotFoundError as error:
         if "NoSuchBucket" in str(error):
@@ -233,7 +231,7 @@ def _in_words() -> Iterator[None]:
     except BaseError as error:
         text = str(error)
         if any(word in text for word in FULL):
-            raise StoreUnavailable("the media store is full") from error
+            raise StoreFull("the media store is full") from error
         if any(word in text for word in REFUSED):
             raise StoreUnavailable(
                 "the media store refuses our credentials: see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

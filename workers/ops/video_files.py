@@ -11,6 +11,7 @@ from db.transaction import SYSTEM
 from domain.videos.containers import HEAD, video_extension_of
 from domain.videos.plan import Layout
 from domain.videos.profiles import NAMES
+from workers.adapters.ports import media_folder
 from workers.app import App
 from workers.jobs.media import keep
 
@@ -31,9 +32,11 @@ def addresses(app: App, video: Row, lifetime: timedelta) -> Row:
         )
     for name, file in (("url", media), ("thumbnail_url", thumbnail)):
         if file is not None:
-            found[name] = app.ports.media.address(file.key, content_type=file.content_type, lifetime=lifetime)
+            found[name] = app.ports.media.address(file.key, lifetime=lifetime)
     if media is not None:
-        found |= {"sha256": media.sha256.hex(), "path": _path(app, media.key)}
+        found["sha256"] = media.sha256.hex()
+        if not app.settings.s3_bucket:
+            found["path"] = (media_folder(app.settings).folder / media.key).absolute()
     return found
 
 
@@ -46,7 +49,7 @@ def warnings_of(video: Mapping[str, Any]) -> list[str]:
     if left_out := details.get("left_out"):
         noted.append(f"no font here has these characters, so they were left out: {' '.join(map(str, left_out))}")
     slides = {**(details.get("slides") or {}), **(details.get("unusable_clips") or {})}
-    noted += [f"segment {int(scene) + 1} is a slide: {why}" for scene, why in sorted(slides.items())]
+    noted += [f"segment {int(scene) + 1} is a slide: {why}" for scene, why in sorted(slides.items(), key=_number)]
     noted += [
         f"{NAMES.get(platform, platform)} does not take the file: {'; '.join(map(str, wrong))}"
         for platform, wrong in sorted((details.get("faults") or {}).items())
@@ -54,11 +57,8 @@ def warnings_of(video: Mapping[str, Any]) -> list[str]:
     return noted
 
 
-def _path(app: App, key: str) -> Path | None:
-    settings = app.settings
-    if settings.s3_bucket:
-        return None
-    return ((settings.media_dir or settings.viral_home / "media") / key).absolute()
+def _number(slide: tuple[str, object]) -> int:
+    return int(slide[0])
 
 
 def add_own(app: App, tenant_id: UUID, path: Path) -> UUID:

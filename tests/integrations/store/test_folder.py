@@ -137,9 +137,39 @@ def test_many_processes_at_once_make_one_secret(tmp_path: Path) -> None:
         assert len({each.result() for each in again}) == 1
 
 
+def test_another_secret_takes_effect_at_once_and_one_that_is_none_is_refused(folder: FolderStore) -> None:
+    key = object_key(uuid4(), bytes(32), "mp4")
+
+    def asked() -> dict[str, str]:
+        query = urlsplit(folder.address(key, lifetime=timedelta(hours=1))).query
+        return {name: value for name, [value] in parse_qs(query).items()}
+
+    old = asked()
+    (folder.folder / ".secret").unlink()
+    assert not folder.is_signed(key, **old)
+    assert folder.is_signed(key, **asked())
+    for content in (b"", b"short"):
+        (folder.folder / ".secret").write_bytes(content)
+        with pytest.raises(StoreUnavailable, match=r"\.secret holds no secret of 32 bytes"):
+            folder.address(key, lifetime=timedelta(hours=1))
+
+
+def test_addresses_of_one_hour_are_one(tmp_path: Path) -> None:
+    """A cache in front finds the file again."""
+    now = [7200.0]
+    store = FolderStore(tmp_path / "media", web="", clock=lambda: now[0])
+    key = object_key(uuid4(), bytes(32), "mp4")
+    first = store.address(key, lifetime=timedelta(hours=1))
+    assert "expires=10800&" in first
+    now[0] += 1
+    second = store.address(key, lifetime=timedelta(hours=1))
+    now[0] += 3599
+    assert second == store.address(key, lifetime=timedelta(hours=1)) != first
+
+
 def test_an_address_is_good_for_one_key_and_one_time(folder: FolderStore) -> None:
     key = object_key(uuid4(), bytes(32), "mp4")
-    address = urlsplit(folder.address(key, content_type=MP4, lifetime=timedelta(hours=1)))
+    address = urlsplit(folder.address(key, lifetime=timedelta(hours=1)))
     asked = {name: value for name, [value] in parse_qs(address.query).items()}
     assert address.path == f"/media/{key}"
     assert folder.is_signed(key, **asked)

@@ -50,7 +50,7 @@ def test_a_server_that_is_away_is_named(tmp_path: Path) -> None:
 def test_a_cdn_gets_the_path_and_the_signature(moto: str) -> None:
     key = object_key(uuid4(), bytes(32), "mp4")
     store = S3Store("videos", endpoint=moto, cdn="https://cdn.example.com", environment=KEYS)
-    address = store.address(key, content_type=MP4, lifetime=HOUR)
+    address = store.address(key, lifetime=HOUR)
     assert address.startswith(f"https://cdn.example.com/videos/{key}?")
     assert "X-Amz-Signature=" in address
 
@@ -127,14 +127,14 @@ def test_an_address_is_good_for_one_file_and_one_time(seaweed: str, tmp_path: Pa
     another, _ = a_file(tmp_path)
     for each in (key, another):
         store.put(each, path, content_type=MP4)
-    address = store.address(key, content_type=MP4, lifetime=HOUR)
+    address = store.address(key, lifetime=HOUR)
     assert http(address) == (200, CONTENT)
     assert http(address, headers={"Range": "bytes=10-19"}) == (206, CONTENT[10:20])
     assert http(address.replace(key, another))[0] == 403
     assert http(address[:-1] + ("0" if address[-1] != "0" else "1"))[0] == 403
     assert http(address.replace("X-Amz-Expires=3600", "X-Amz-Expires=36000"))[0] == 403
     assert http(address.partition("?")[0])[0] == 403
-    short = store.address(key, content_type=MP4, lifetime=timedelta(seconds=1))
+    short = store.address(key, lifetime=timedelta(seconds=1))
     until(lambda: http(short)[0] == 403, "an address to expire", seconds=20, every=0.5)
 
 
@@ -146,7 +146,7 @@ def test_what_is_put_is_kept_small_and_large(seaweed: str, tmp_path: Path) -> No
         store.put(key, path, content_type=MP4)
         assert b"".join(store.read(key, 0, len(content))) == content
         store.delete(key)
-        assert http(store.address(key, content_type=MP4, lifetime=HOUR))[0] == 404
+        assert http(store.address(key, lifetime=HOUR))[0] == 404
 
 
 def test_an_upload_is_what_was_announced_or_refused(seaweed: str, tmp_path: Path) -> None:
