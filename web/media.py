@@ -1,14 +1,16 @@
 """`GET /media/{tenant}/{name}`: hands out a file of the folder store to whoever has an address that we signed.
 
 The signature is checked before anything is opened, and every address that is not as we make them gets the same answer.
-A file is read in small pieces, on threads of its own, and only as fast as its reader takes them; a reader who hangs up
-or is much too slow is let go.
+A file is read in small pieces, on threads of its own, and only as fast as its reader takes them; a reader who hangs up,
+is much too slow, or still reads long after the address has expired is let go. The readers of one tenant's files have a
+quarter of the places, so that whoever has an address does not keep out the readers of all others.
 """
 
 import asyncio
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
@@ -26,9 +28,12 @@ from web.error_responses import error_response, overloaded, retry_later
 PIECE = 64 * 1024
 AT_ONCE = 64
 """Files that are handed out at once: each has a connection and an open file."""
+OF_ONE_TENANT = AT_ONCE // 4
 THREADS = 8
 GRACE, SLOWEST = 60.0, 16 * 1024
 """A reader has a minute, and then takes so many bytes a second."""
+AFTER_EXPIRY = 600.0
+"""Seconds in which a file that was begun in time may be read to its end."""
 
 RANGE: Final = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 DIGITS: Final = re.compile(r"[0-9]{1,11}")
@@ -49,6 +54,7 @@ class MediaFiles:
         self._clock = clock
         self._limiter: CapacityLimiter | None = None
         self._at_work = 0
+        self._of: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._at_work >= AT_ONCE:
@@ -57,9 +63,26 @@ class MediaFiles:
         self._at_work += 1
         try:
             response = await self._answer(Request(scope))
+            if isinstance(response, FileInPieces):
+                return await self._send(response, scope, receive, send)
             await response(scope, receive, send)
         finally:
             self._at_work -= 1
+
+    async def _send(self, response: "FileInPieces", scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand out a file, if its tenant has a place. It is counted now that we know that we signed the address:
+        others take nobody's place."""
+        tenant = scope["path_params"]["tenant"]
+        if self._of[tenant] >= OF_ONE_TENANT:
+            response.close()
+            busy = overloaded("too many files of one tenant are being read at once; try again later").response()
+            return await busy(scope, receive, send)
+        self._of[tenant] += 1
+        try:
+            await response(scope, receive, send)
+        finally:
+            self._of[tenant] -= 1
+            self._of += Counter()
 
     async def _answer(self, request: Request) -> Response:
         limiter = self._limiter = self._limiter or CapacityLimiter(THREADS)
@@ -89,7 +112,7 @@ class MediaFiles:
         headers = {
             "Accept-Ranges": "bytes",
             "ETag": f'"{digest}"',
-            "Cache-Control": f"private, immutable, max-age={max(0, expires - int(self._clock()))}",
+            "Cache-Control": f"public, immutable, max-age={max(0, expires - int(self._clock()))}",
             "Content-Disposition": f'inline; filename="{name}"',
             "Content-Security-Policy": POLICY,
             "Cross-Origin-Resource-Policy": "cross-origin",
@@ -108,14 +131,23 @@ class MediaFiles:
         if part is not None:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{kept.size}"
         headers["Content-Length"] = str(end - start)
-        return FileInPieces(kept.file, range(start, end), headers, 200 if part is None else 206, limiter)
+        status, until = 200 if part is None else 206, expires + AFTER_EXPIRY
+        wanted = range(start, end)
+        return FileInPieces(kept.file, wanted, headers, status, limiter=limiter, is_over=lambda: self._clock() > until)
 
 
 class FileInPieces(Response):
     """A response that reads an open file while it is sent, and closes it in every case."""
 
     def __init__(
-        self, file: BinaryIO, part: range, headers: dict[str, str], status: int, limiter: CapacityLimiter
+        self,
+        file: BinaryIO,
+        part: range,
+        headers: dict[str, str],
+        status: int,
+        *,
+        limiter: CapacityLimiter,
+        is_over: Callable[[], bool],
     ) -> None:
         self.status_code = status
         self.background = None
@@ -123,6 +155,10 @@ class FileInPieces(Response):
         self._file = file
         self._part = part
         self._limiter = limiter
+        self._is_over = is_over
+
+    def close(self) -> None:
+        self._file.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_hung_up(receive))
@@ -130,7 +166,7 @@ class FileInPieces(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             at, began = self._part.start, time.monotonic()
             while scope["method"] != "HEAD" and at < self._part.stop and not gone.done():
-                if time.monotonic() - began > GRACE + (at - self._part.start) / SLOWEST:
+                if self._is_over() or time.monotonic() - began > GRACE + (at - self._part.start) / SLOWEST:
                     return
                 size = min(PIECE, self._part.stop - at)
                 piece = await to_thread.run_sync(os.pread, self._file.fileno(), size, at, limiter=self._limiter)
@@ -141,7 +177,7 @@ class FileInPieces(Response):
             await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
-            self._file.close()
+            self.close()
 
 
 async def _hung_up(receive: Receive) -> None:

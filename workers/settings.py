@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     cdn_base_url: Https = ""
     media_most_bytes: int = Field(default=1024**3, ge=1024**2, le=64 * 1024**3)
     """The largest file that can be uploaded through us."""
+    media_tenant_bytes: int = Field(default=20 * 1024**3, ge=1024**2, le=1024**5)
+    """All files of one tenant together, from which on no more are taken. What we make is kept in any case."""
 
     outbound_private_hosts: HostNames = ()
     """Hosts that outbound calls may reach at private addresses: a gateway in one's own network."""

@@ -47,10 +47,11 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from db.postgres.locks import against_references
+from db.postgres.locks import against_changes, against_references
+from db.schema.tenants import tenants
 from db.schema.videos import LIVE, media, provider_jobs, videos
 from domain.errors import StillUsed
-from domain.videos.media import Media, MediaCursor, kind_of
+from domain.videos.media import Media, MediaCursor, TenantFull, kind_of
 
 COLUMNS = (
     *(media.c.id, media.c.tenant_id, media.c.sha256, media.c.bytes, media.c.kind, media.c.extension),
@@ -73,12 +74,31 @@ class MediaFiles:
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
 
-    def begin(self, tenant_id: UUID, *, sha256: bytes, size: int, extension: str) -> Media:
+    def begin(
+        self, tenant_id: UUID, *, sha256: bytes, size: int, extension: str, most_bytes: int | None = None
+    ) -> Media:
         """Return the tenant's row for this content, which is new if there was none. Without `stored_at` the object has
         to be put (under the row's own key), and then marked.
 
         A row that is on its way, and that somebody described in another way (as of another size), is replaced.
+
+        Raises:
+            TenantFull: with it, the tenant's files are more than `most_bytes` together. What is stored already is
+                returned nevertheless.
         """
+        if most_bytes is not None:
+            # One after another, so that each sees the sum of those before.
+            self._sql.execute(against_changes(select(tenants.c.id).where(tenants.c.id == tenant_id)))
+        file = self._begun(tenant_id, sha256=sha256, size=size, extension=extension)
+        if most_bytes is not None and file.stored_at is None:
+            total = self.bytes_of(tenant_id)
+            if total > most_bytes:
+                text = f"the file has {size} bytes, and your files have {total - size} of {most_bytes} that are allowed"
+                details = {"bytes": size, "used": total - size, "allowed": most_bytes}
+                raise TenantFull(f"{text}: delete some that no video uses", details)
+        return file
+
+    def _begun(self, tenant_id: UUID, *, sha256: bytes, size: int, extension: str) -> Media:
         values = {
             "tenant_id": tenant_id,
             "sha256": sha256,
@@ -134,6 +154,11 @@ class MediaFiles:
         if tenant_id is not None:
             query = query.where(media.c.tenant_id == tenant_id)
         return [dict(row) for row in self._sql.execute(query).mappings()]
+
+    def bytes_of(self, tenant_id: UUID) -> int:
+        """Return how many bytes the tenant's files have together, with those that are on their way."""
+        query = select(func.coalesce(func.sum(media.c.bytes), 0)).where(media.c.tenant_id == tenant_id)
+        return int(self._sql.execute(query).scalar_one())
 
     def totals(self) -> tuple[int, int]:
         """Return how many files are stored, and their bytes."""

@@ -38,13 +38,12 @@ from domain.errors import (
     UnknownVideo,
     ViralError,
 )
-from domain.videos.media import StoreUnavailable
+from domain.videos.media import StoreFull, StoreUnavailable, TenantFull
 from integrations.clerk.sessions import Verifier
 from web.api import billing, feedback, generations, jobs, keys, media, user, videos
 from web.api.admission import Admission
 from web.api.authentication import Authenticator
 from web.api.cors import Cors
-from web.api.media import Uploads
 from web.api.openapi import DescribedApi, add_docs
 from web.api.rate_limit import UNCOUNTED_HEADERS, RateLimiter, RateLimits
 from web.api.usage import UsageLog
@@ -73,6 +72,8 @@ EVERY_ROUTE = documented(
     _503="this cannot be answered now (`OVERLOADED`: too much is asked at once); try again after `Retry-After` seconds",
 )
 """The error responses of every route."""
+
+STORE_AWAY = "files can be neither kept nor read now"
 
 CHALLENGE = 'Bearer realm="viral"'
 
@@ -114,7 +115,8 @@ def create_api(
     api.state.app = app
     api.state.rate_limits = rate_limiter and RateLimits(rate_limiter, app.settings)
     api.state.admission = Admission()
-    api.state.uploads = Uploads()
+    api.state.uploads = media.uploading()
+    api.state.checks = media.checking()
     api.state.authenticator = Authenticator(app.db, sessions, clock)
     for group in (user, keys, generations, jobs, videos, feedback, billing, media):
         api.include_router(group.routes)
@@ -182,8 +184,9 @@ async def domain_error(request: Request, error: Exception) -> Response:
             return retry_later(str(error), error.code, round(error.retry_after.total_seconds()), status=403).response()
         case NotAllowed():
             return error_response(403, str(error), error.code)
-        case QuotaExceeded() | BudgetExceeded():
-            return error_response(402, str(error), error.code, error.details)
+        case QuotaExceeded() | BudgetExceeded() | TenantFull():
+            status = 413 if isinstance(error, TenantFull) else 402
+            return error_response(status, str(error), error.code, error.details)
         case StillUsed():
             return error_response(409, str(error), "STILL_USED")
         case UnknownTenant() | UnknownKey() | UnknownGeneration() | UnknownConcept() | UnknownVideo() | UnknownMedia():
@@ -212,4 +215,6 @@ async def _pool_timeout(request: Request, error: Exception) -> Response:
 
 async def _store_unavailable(request: Request, error: Exception) -> Response:
     log.error("api.store_unavailable", route=_route(request.scope), reason=str(error), seldom=True)
-    return retry_later(str(error), "STORE_UNAVAILABLE").response()
+    # Its own text is for operators: it names settings and folders.
+    text = "there is no space left to keep files in" if isinstance(error, StoreFull) else STORE_AWAY
+    return retry_later(f"{text}; try again later", "STORE_UNAVAILABLE").response()

@@ -2,7 +2,7 @@
 
 A file is the body itself. It is written to the store's own disk while it comes, hashed, and looked at from its first
 bytes on: what is too large, too slow, or neither a video nor a picture is refused as soon as that is clear, and nothing
-of it stays. So many at once as have threads are received, and of one tenant half of them; others are told to come back.
+of it stays. So many are received at once that no few tenants take all places; others are told to come back.
 Where files are kept in a bucket, a file can also be announced, and put there directly.
 """
 
@@ -27,7 +27,15 @@ from starlette.requests import ClientDisconnect
 from domain.identity.access import ApiScope, Caller
 from domain.ports import MediaStore
 from domain.videos.containers import HEAD, extension_of
-from domain.videos.media import CONTENT_TYPES, Media, MediaCursor, MediaKind, MediaMissing, MediaUnusable
+from domain.videos.media import (
+    CONTENT_TYPES,
+    Media,
+    MediaCursor,
+    MediaKind,
+    MediaMissing,
+    MediaUnusable,
+    object_key,
+)
 from integrations.store.folder import in_words
 from web.api.admission import CLIENT_CLOSED_REQUEST, Admission, AdmittedRoute, read_json
 from web.api.authentication import Running, credential_of, identify, requires
@@ -37,7 +45,10 @@ from web.error_responses import ApiError, documented, not_found, retry_later
 from workers.app import App
 from workers.jobs.media import discard, keep
 
-AT_ONCE = 8
+AT_ONCE, OF_ONE_TENANT, THREADS = 32, 4, 8
+"""Files that are received at once: a slow sender holds a place, and a thread only while something is written."""
+CHECKS_AT_ONCE, CHECKS_OF_ONE_TENANT = 8, 2
+"""Files of a bucket that are read at once, to see whether they are what was announced; each has a thread."""
 BUFFER = 1024 * 1024
 """Bytes that are held in memory of each file."""
 ADDRESS_LIFETIME = timedelta(hours=1)
@@ -50,10 +61,14 @@ Reader = Annotated[Caller, requires(ApiScope.VIDEOS_READ)]
 Writer = Annotated[Caller, requires(ApiScope.VIDEOS_WRITE)]
 
 
-class Uploads:
-    """The files that are being received by one event loop."""
+class Places:
+    """Places for so many files at once, and of one tenant's, in one event loop, and threads for what waits for disks
+    and stores."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int, of_one_tenant: int, threads: int) -> None:
+        self._at_once = at_once
+        self._of_one_tenant = of_one_tenant
+        self._threads = threads
         self._limiter: CapacityLimiter | None = None
         self._of: Counter[UUID] = Counter()
 
@@ -64,8 +79,8 @@ class Uploads:
         Raises:
             ApiError: there is none now.
         """
-        if self._of.total() >= AT_ONCE or self._of[tenant_id] >= AT_ONCE // 2:
-            raise retry_later("too many files are being uploaded at once; try again later", "OVERLOADED")
+        if self._of.total() >= self._at_once or self._of[tenant_id] >= self._of_one_tenant:
+            raise retry_later("too many files are being sent or checked at once; try again later", "OVERLOADED")
         self._of[tenant_id] += 1
         try:
             yield
@@ -74,10 +89,18 @@ class Uploads:
             self._of += Counter()
 
     async def in_thread(self, act: Callable[[], T]) -> T:
-        """Have one of the threads for uploads do this: disks and stores may be slow, and no other request waits."""
+        """Have one of the threads do this: disks and stores may be slow, and no other request waits."""
         if self._limiter is None:
-            self._limiter = CapacityLimiter(AT_ONCE)
+            self._limiter = CapacityLimiter(self._threads)
         return await to_thread.run_sync(act, limiter=self._limiter)
+
+
+def uploading() -> Places:
+    return Places(AT_ONCE, OF_ONE_TENANT, THREADS)
+
+
+def checking() -> Places:
+    return Places(CHECKS_AT_ONCE, CHECKS_OF_ONE_TENANT, CHECKS_AT_ONCE)
 
 
 class UploadRoute(AdmittedRoute):
@@ -115,7 +138,7 @@ class MediaFile(BaseModel):
 
 
 class ReadableFile(MediaFile):
-    """`url` can be read by anybody who has it, until `url_expires_at`; null while the file is not stored."""
+    """`url` can be read by anybody who has it, until `url_expires_at` at least; null while the file is not stored."""
 
     url: str | None
     url_expires_at: datetime | None
@@ -176,7 +199,7 @@ BODIES = {
     response_model=AnnouncedFile,
     responses=documented(
         _409="`NO_DIRECT_UPLOADS`: files come through us here: send the file itself",
-        _413="the file is larger than this installation takes",
+        _413="the file is larger than this installation takes; `STORAGE_FULL`: your files are, together",
         _415="`TYPE_UNKNOWN`: its `Content-Type` is none of these; `ENCODING_UNSUPPORTED`: it is compressed",
         _422="`NOT_MEDIA`: it is neither a video nor a picture that is kept here",
     )
@@ -206,7 +229,7 @@ async def upload(request: Request, response: Response, caller: Writer, app: Runn
 )
 async def complete_upload(media_id: UUID, request: Request, caller: Writer, app: Running) -> MediaFile:
     """Say that an announced file is in the bucket. It is read once, and its size, hash and kind are checked."""
-    state: Uploads = request.app.state.uploads
+    state: Places = request.app.state.checks
     with state.place(caller.tenant_id):
         return MediaFile(**_shown(await state.in_thread(partial(_completed, app, caller.tenant_id, media_id))))
 
@@ -232,7 +255,7 @@ def show_media(media_id: UUID, caller: Reader, app: Running) -> ReadableFile:
         raise not_found(f"file {media_id}")
     if file.stored_at is None:
         return ReadableFile(**_shown(file), url=None, url_expires_at=None)
-    url = app.ports.media.address(file.key, content_type=file.content_type, lifetime=ADDRESS_LIFETIME)
+    url = app.ports.media.address(file.key, lifetime=ADDRESS_LIFETIME)
     return ReadableFile(**_shown(file), url=url, url_expires_at=now + ADDRESS_LIFETIME)
 
 
@@ -261,7 +284,7 @@ class Received(NamedTuple):
 
 
 async def _receive(request: Request, app: App, tenant_id: UUID, content_type: str) -> Announced:
-    state: Uploads = request.app.state.uploads
+    state: Places = request.app.state.uploads
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise ApiError(415, "send the file as it is, without a Content-Encoding", "ENCODING_UNSUPPORTED")
     most = app.settings.media_most_bytes
@@ -278,7 +301,7 @@ async def _receive(request: Request, app: App, tenant_id: UUID, content_type: st
             await state.in_thread(partial(path.unlink, missing_ok=True))
 
 
-async def _written(request: Request, state: Uploads, path: Path, most: int, content_type: str) -> tuple[bytes, str]:
+async def _written(request: Request, state: Places, path: Path, most: int, content_type: str) -> tuple[bytes, str]:
     """Write the body to a file, and return its hash and extension."""
     digest, buffer, size, extension = sha256(), bytearray(), 0, ""
 
@@ -307,16 +330,22 @@ def _extension(head: bytes, content_type: str) -> str:
         found = extension_of(head)
     except MediaUnusable as error:
         raise ApiError(422, str(error), "NOT_MEDIA") from None
-    if CONTENT_TYPES[found] != content_type and not {found, EXTENSIONS[content_type]} <= {"mp4", "mov"}:
+    if not _passes_for(found, EXTENSIONS[content_type]):
         raise ApiError(422, f"the file is {CONTENT_TYPES[found]} and not {content_type}", "NOT_MEDIA")
     return found
+
+
+def _passes_for(found: str, announced: str) -> bool:
+    """Return whether a file of this kind may be announced as that one: cameras call their MOV an MP4."""
+    return found == announced or {found, announced} <= {"mp4", "mov"}
 
 
 def _kept(app: App, tenant_id: UUID, path: Path, digest: bytes, extension: str) -> Announced:
     begin = partial(app.db.transaction, tenant_id)
     with begin() as tx:
         had = tx.media.of_content(tenant_id, digest)
-    file = keep(begin, app.ports.media, tenant_id, path, extension=extension, sha256=digest)
+    most = app.settings.media_tenant_bytes
+    file = keep(begin, app.ports.media, tenant_id, path, extension=extension, sha256=digest, most_bytes=most)
     return Announced(file, had is not None and had.stored_at is not None, None)
 
 
@@ -326,21 +355,26 @@ def _announce(app: App, tenant_id: UUID, body: bytes) -> Announced:
         raise _too_large(app.settings.media_most_bytes)
     if asked.content_type not in EXTENSIONS:
         raise ApiError(415, f"content_type: should be one of {', '.join(EXTENSIONS)}", "TYPE_UNKNOWN")
+    digest, extension = bytes.fromhex(asked.sha256), EXTENSIONS[asked.content_type]
+    place = partial(app.ports.media.upload, lifetime=UPLOAD_LIFETIME)
+    key = object_key(tenant_id, digest, extension)
+    if place(key, bytes=asked.bytes, content_type=asked.content_type) is None:
+        raise _no_direct_uploads()  # before there is a row
+    most = app.settings.media_tenant_bytes
     with app.db.transaction(tenant_id) as tx:
         now = tx.now()
-        file = tx.media.begin(
-            tenant_id,
-            sha256=bytes.fromhex(asked.sha256),
-            size=asked.bytes,
-            extension=EXTENSIONS[asked.content_type],
-        )
+        file = tx.media.begin(tenant_id, sha256=digest, size=asked.bytes, extension=extension, most_bytes=most)
     if file.stored_at is not None:
         return Announced(file, True, None)
-    to = app.ports.media.upload(file.key, bytes=file.bytes, content_type=file.content_type, lifetime=UPLOAD_LIFETIME)
+    to = place(file.key, bytes=file.bytes, content_type=file.content_type)
     if to is None:
-        raise ApiError(409, "files come through us here: send the file itself, not JSON", "NO_DIRECT_UPLOADS")
+        raise _no_direct_uploads()
     upload_to = UploadTo(method="PUT", url=to.url, headers=dict(to.headers), expires_at=now + UPLOAD_LIFETIME)
     return Announced(file, False, upload_to)
+
+
+def _no_direct_uploads() -> ApiError:
+    return ApiError(409, "files come through us here: send the file itself, not JSON", "NO_DIRECT_UPLOADS")
 
 
 def _announcement(body: bytes) -> Announcement:
@@ -387,7 +421,7 @@ def _is_right(store: MediaStore, file: Media) -> bool:
         found = extension_of(head)
     except MediaUnusable:
         return False
-    return size == file.bytes and digest.digest() == file.sha256 and found == file.extension
+    return size == file.bytes and digest.digest() == file.sha256 and _passes_for(found, file.extension)
 
 
 def _too_large(most: int) -> ApiError:

@@ -26,18 +26,27 @@ Begin = Callable[[], AbstractContextManager[Tx]]
 
 
 def keep(
-    begin: Begin, store: MediaStore, tenant_id: UUID, path: Path, *, extension: str, sha256: bytes | None = None
+    begin: Begin,
+    store: MediaStore,
+    tenant_id: UUID,
+    path: Path,
+    *,
+    extension: str,
+    sha256: bytes | None = None,
+    most_bytes: int | None = None,
 ) -> Media:
     """Keep a file for the tenant, and return its row; the same content is kept once. `sha256` is the file's, if it is
     known already.
 
     Raises:
+        TenantFull: all files of the tenant would have more than `most_bytes`.
         StoreUnavailable: the store is away or full; nothing half-kept remains.
     """
     digest = sha256 or sha256_of(path)
     for _ in range(TRIES):
         with begin() as tx:
-            file = tx.media.begin(tenant_id, sha256=digest, size=path.stat().st_size, extension=extension)
+            size = path.stat().st_size
+            file = tx.media.begin(tenant_id, sha256=digest, size=size, extension=extension, most_bytes=most_bytes)
         if file.stored_at is not None:
             return file
         store.put(file.key, path, content_type=file.content_type)

@@ -1,5 +1,6 @@
 """Files that are uploaded and handed out again: over real sockets, onto a real disk."""
 
+import asyncio
 import os
 import socket
 import time
@@ -16,9 +17,11 @@ import httpx
 import psutil
 import pytest
 from sqlalchemy import insert
+from starlette.types import Message
 
 from db.schema.videos import videos
 from domain.videos.media import object_key
+from integrations.store.folder import FolderStore
 from tests.attack.wire import Wire, head
 from tests.builders import a_tenant
 from tests.integrations.store.conftest import KEYS, moto, small_disk
@@ -26,7 +29,7 @@ from tests.wait import until
 from tests.web.api.test_api import a_key, refused
 from web.api.app import create_api
 from web.main import WebDeps, create_app
-from web.media import MediaFiles
+from web.media import OF_ONE_TENANT, MediaFiles
 from web.server.connections import ConnectionLimits, Server
 from workers.adapters.ports import media_folder
 from workers.app import App, build
@@ -194,6 +197,8 @@ def test_what_is_no_file_that_we_keep_is_refused_and_nothing_stays(
 ) -> None:
     assert refused(ada.upload(content, content_type)) == refusal
     assert web.files() == []
+    with web.app.db.transaction(ada.id) as tx:
+        assert tx.media.bytes_of(ada.id) == 0
     assert ada("GET", "/api/media").json()["media"] == []
 
 
@@ -259,6 +264,12 @@ def test_so_many_at_once_and_no_more(web: Web, ada: Tenant) -> None:
     answer = ada.upload(a_video(5000))
     assert refused(answer) == (503, "OVERLOADED")
     assert "retry-after" in answer.headers
+    bob = Tenant(web)
+    of_bob = [line.replace(ada.key, bob.key) for line in lines]
+    for _ in range(4):
+        wires.append(web.wire())
+        wires[-1].send(head("POST", "/api/media", *of_bob) + a_video(1_100_000))
+    until(lambda: len(web.files()) == 8, "four more to come")
     assert Tenant(web).upload(a_video(5000)).status_code == 201
     for wire in wires:
         wire.abort()
@@ -270,9 +281,43 @@ def test_a_store_that_is_full_says_so_and_keeps_nothing(of_files: Settings, smal
         ada = Tenant(web)
         answer = ada.upload(a_video(MOST))
         assert refused(answer) == (503, "STORE_UNAVAILABLE")
-        assert answer.json()["error"] == "the media store is full: there is no space left"
+        assert answer.json()["error"] == "there is no space left to keep files in; try again later"
         assert web.files() == []
         assert ada.upload(a_video(5000)).status_code == 201
+
+
+def test_what_is_wrong_with_the_store_is_for_operators(of_files: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with serving(Settings.model_validate(of_files.model_dump() | {"media_dir": tmp_path / "file"})) as web:
+        answer = Tenant(web).upload(a_video(5000))
+        assert refused(answer) == (503, "STORE_UNAVAILABLE")
+        assert answer.json()["error"] == "files can be neither kept nor read now; try again later"
+
+
+def test_a_tenant_keeps_so_many_bytes_and_no_more(of_files: Settings) -> None:
+    """Also of many that come at once; what is there already is not refused."""
+    some = 400_000
+    with serving(Settings.model_validate(of_files.model_dump() | {"media_tenant_bytes": 1024**2})) as web:
+        ada, bob = Tenant(web), Tenant(web)
+        answers: list[httpx.Response] = []
+        threads = [
+            Thread(target=lambda each=number: answers.append(ada.upload(a_video(some, bytes([each])))))
+            for number in range(4)
+        ]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        too_much = [each for each in answers if each.status_code != 201]
+        assert [refused(each) for each in too_much] == [(413, "STORAGE_FULL")] * 2
+        assert too_much[0].json()["details"] == {"bytes": some, "used": 2 * some, "allowed": 1024**2}
+        listed = ada("GET", "/api/media").json()["media"]
+        assert len(web.files()) == len(listed) == 2
+        [again] = [each for each in range(4) if sha256(a_video(some, bytes([each]))).hexdigest() == listed[0]["sha256"]]
+        assert ada.upload(a_video(some, bytes([again]))).status_code == 200
+        assert bob.upload(a_video(some)).status_code == 201
+        assert ada("DELETE", f"/api/media/{listed[0]['id']}").status_code == 204
+        assert ada.upload(a_video(some, b"other")).status_code == 201
 
 
 def test_many_send_and_delete_one_content_and_no_row_is_without_its_file(web: Web, ada: Tenant) -> None:
@@ -353,8 +398,9 @@ def test_an_address_that_is_changed_or_too_old_opens_nothing(web: Web, kept: tup
         answer = httpx.get(each)
         assert refused(answer) in ((403, "SIGNATURE_INVALID"), (404, "NOT_FOUND")), each
         assert answer.status_code == 403 or "%2f" in each
-    store = media_folder(web.app.settings)
-    old = store.address(path.partition("/media/")[2], content_type="", lifetime=timedelta(seconds=-1))
+    two_hours_ago = time.time() - 7200
+    store = FolderStore(web.folder, web=web.base, clock=lambda: two_hours_ago)
+    old = store.address(path.partition("/media/")[2], lifetime=timedelta(hours=1))
     assert refused(httpx.get(old)) == (403, "ADDRESS_EXPIRED")
     for folder in ("/media/", "/media", f"/media/{uuid4()}", f"/media/{uuid4()}/"):
         assert httpx.get(f"{web.base}{folder}").status_code in (403, 404)
@@ -422,13 +468,56 @@ def test_whoever_hangs_up_leaves_no_file_open(web: Web, ada: Tenant) -> None:
     until(lambda: not opened(web), "their files to be closed")
 
 
+def test_readers_of_one_tenant_keep_nobody_else_out(web: Web, ada: Tenant) -> None:
+    bob = Tenant(web)
+    urls = []
+    for each in (ada, bob):
+        file = each.upload(a_video(MOST)).json()
+        urls.append(each("GET", f"/api/media/{file['id']}").json()["url"])
+    wires = [Wire("127.0.0.1", int(web.base.rpartition(":")[2]), 60, window=4096) for _ in range(OF_ONE_TENANT)]
+    for wire in wires:
+        wire.send(head("GET", urls[0].removeprefix(web.base), host="x"))
+    until(lambda: len(opened(web)) == OF_ONE_TENANT, "all of them to read")
+    assert refused(httpx.get(urls[0])) == (503, "OVERLOADED")
+    assert refused(httpx.get(urls[1].replace(str(bob.id), str(ada.id)))) == (403, "SIGNATURE_INVALID")
+    assert httpx.get(urls[1]).status_code == 200
+    for wire in wires:
+        wire.abort()
+    until(lambda: httpx.get(urls[0]).status_code == 200, "a place to be free again")
+    until(lambda: not opened(web), "all files to be closed")
+
+
+def test_a_reader_is_let_go_some_time_after_the_address_has_expired(tmp_path: Path) -> None:
+    content = a_video(1_000_000)
+    (tmp_path / "file").write_bytes(content)
+    now = [3600.0]
+    store = FolderStore(tmp_path / "media", web="", clock=lambda: now[0])
+    key = object_key(uuid4(), sha256(content).digest(), "mp4")
+    store.put(key, tmp_path / "file", content_type="video/mp4")
+    query = store.address(key, lifetime=timedelta(hours=1)).partition("?")[2]
+    got: list[int] = []
+
+    async def receive() -> Message:
+        return await asyncio.Future()
+
+    async def send(message: Message) -> None:
+        got.append(len(message.get("body", b"")))
+        now[0] += 1800  # a slow reader
+
+    tenant, _, name = key.partition("/")
+    scope = {"type": "http", "method": "GET", "path": f"/media/{key}", "headers": [], "query_string": query.encode()}
+    endpoint = MediaFiles(store, clock=lambda: now[0])
+    asyncio.run(endpoint({**scope, "path_params": {"tenant": tenant, "name": name}}, receive, send))
+    assert 0 < sum(got) < len(content)
+
+
 def test_a_long_file_is_read_for_as_long_as_somebody_reads(of_files: Settings, tmp_path: Path) -> None:
     """The seconds that are allowed are over long before the end; it is only whoever stands still that is let go."""
     content = os.urandom(24_000_000)  # more than the kernel takes at once
     (tmp_path / "long").write_bytes(content)
     store, key = media_folder(of_files), object_key(uuid4(), sha256(content).digest(), "mp4")
     store.put(key, tmp_path / "long", content_type="video/mp4")
-    path = store.address(key, content_type="video/mp4", lifetime=timedelta(hours=1)).removeprefix(of_files.web_url)
+    path = store.address(key, lifetime=timedelta(hours=1)).removeprefix(of_files.web_url)
     with (
         serving(of_files, body=0.6, rate=10**9, longest=0.6) as web,
         Wire("127.0.0.1", of_files.port, 60, window=32768) as reads,
@@ -459,6 +548,10 @@ def bucket_web(of_files: Settings, moto: str, monkeypatch: pytest.MonkeyPatch) -
         yield served
 
 
+def refused_as_busy(tenant: Tenant) -> bool:
+    return tenant.upload(b"x", "image/png").status_code == 503
+
+
 def announcement(content: bytes, **changed: Any) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": sha256(content).hexdigest(), "content_type": "video/mp4"} | changed
 
@@ -474,11 +567,19 @@ def test_a_file_is_announced_put_into_the_bucket_and_completed(bucket_web: Web) 
     assert ada("GET", "/api/media").json()["media"] == []
     assert ada("GET", f"/api/media/{file['id']}").json()["url"] is None
     assert refused(ada("POST", complete)) == (409, "NOT_UPLOADED")
+    held = [bucket_web.wire() for _ in range(4)]
+    for wire in held:  # uploads take no place of these
+        lines = [f"Authorization: Bearer {ada.key}", "Content-Type: video/mp4", "Content-Length: 2500000"]
+        wire.send(head("POST", "/api/media", *lines))
+    until(lambda: refused_as_busy(ada), "four uploads to be under way")
     to = file["upload"]
     assert httpx.request(to["method"], to["url"], headers=to["headers"], content=content).status_code == 200
     assert refused(bob("POST", complete)) == (404, "NOT_FOUND")
     assert ada("POST", complete).json()["stored"]
     assert ada("POST", complete).json()["stored"]
+    for wire in held:
+        wire.abort()
+    until(lambda: not refused_as_busy(ada), "the places to be free again")
     url = ada("GET", f"/api/media/{file['id']}").json()["url"]
     assert httpx.get(url).content == content
     again = ada("POST", "/api/media", json=announcement(content))
@@ -505,6 +606,26 @@ def test_what_is_put_and_is_another_file_is_not_completed(bucket_web: Web) -> No
     file = ada("POST", "/api/media", json=announcement(text)).json()
     assert httpx.put(file["upload"]["url"], content=text).status_code == 200
     assert refused(ada("POST", f"/api/media/{file['id']}/complete")) == (409, "NOT_UPLOADED")
+
+
+def test_what_a_camera_calls_an_mp4_is_kept_either_way(bucket_web: Web) -> None:
+    ada = Tenant(bucket_web)
+    quicktime = b"\0\0\0\x14ftypqt  " + b"x" * 5000
+    file = ada("POST", "/api/media", json=announcement(quicktime)).json()
+    to = file["upload"]
+    assert httpx.put(to["url"], headers=to["headers"], content=quicktime).status_code == 200
+    assert ada("POST", f"/api/media/{file['id']}/complete").json()["stored"]
+
+
+def test_an_announcement_counts_and_is_refused_where_it_is_too_much(bucket_web: Web) -> None:
+    ada = Tenant(bucket_web)
+    content = a_video(5000)
+    with bucket_web.app.db.transaction(ada.id) as tx:
+        tx.media.begin(
+            ada.id, sha256=bytes(32), size=bucket_web.app.settings.media_tenant_bytes - 4999, extension="mp4"
+        )
+    assert refused(ada("POST", "/api/media", json=announcement(content))) == (413, "STORAGE_FULL")
+    assert ada("POST", "/api/media", json=announcement(content, bytes=4999)).status_code == 201
 
 
 def test_a_file_may_come_through_us_to_the_bucket_too(bucket_web: Web) -> None:
