@@ -4,7 +4,7 @@ knows whether all processes see the same folder."""
 import socket
 import threading
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import structlog
@@ -14,8 +14,11 @@ from db.transaction import SYSTEM, Database
 from domain.errors import Unavailable
 from domain.videos.media import StoreUnavailable
 from integrations.store.folder import FolderStore
+from integrations.store.incoming import own_folder, sweep
 
 INTERVAL = timedelta(seconds=15)
+LEFT = timedelta(days=1)
+"""A file that has been on its way for so long is not on its way."""
 LATE = timedelta(seconds=5)
 """So long after its start a process's marker is looked for."""
 
@@ -72,7 +75,17 @@ class StoreWatch:
                 trouble=trouble,
             )
 
+    def sweep(self, before: datetime) -> int:
+        """Delete what killed processes left on this machine on its way to a bucket. `upkeep.media` does it on one
+        machine only; a store in a folder is the same on all of them."""
+        try:
+            return sweep(own_folder(), before) if self._folder is None else 0
+        except (StoreUnavailable, OSError) as error:
+            log.error("store_watch.not_swept", reason=str(error))
+            return 0
+
     def _run(self) -> None:
+        self.sweep(datetime.now(UTC) - LEFT)
         while True:
             try:
                 self.look()

@@ -21,7 +21,7 @@ from db.transaction import SYSTEM, Tx
 from domain.concepts.timing import is_zone
 from domain.ops.connections import of_fleet
 from domain.text.readable import readable, shortened
-from domain.videos.media import object_key
+from domain.videos.media import MediaMissing, StoreUnavailable, object_key
 from workers.adapters.store_watch import divided
 from workers.app import App, build
 from workers.engine.notifier import Notifier
@@ -225,6 +225,15 @@ def _media_store(app: App, tx: Tx) -> Verdict:
         store.delete(key)
     if read != content:
         return "fail", "what is read is not what was written"
+    try:
+        still = b"".join(store.read(key, 0, 1))
+    except MediaMissing:
+        still = b""
+    except StoreUnavailable as error:
+        remedy = "allow our keys to list this bucket (s3:ListBucket), else a lost file is asked for again and again"
+        return "fail", f"it does not say that a file is missing: {remedy} ({error})"
+    if still:
+        return "fail", "what was deleted can still be read: are our keys allowed to delete?"
     files, size = tx.media.totals()
     says = f"can be written and read; has {files} files of {size / 1e9:.1f} GB together"
     settings = app.settings

@@ -1,13 +1,19 @@
 """Processes that do not see one folder are found out, and those that do are not."""
 
+import os
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
+import pytest
 from sqlalchemy import update
 
 from db.schema.ops import store_views
 from db.transaction import SYSTEM
 from integrations.store.folder import FolderStore
+from integrations.store.incoming import own_folder
 from tests.wait import until
 from workers.adapters.store_watch import StoreWatch, divided
 from workers.app import App
@@ -78,6 +84,76 @@ def test_who_stops_is_not_missed(app: App, tmp_path: Path) -> None:
     with app.db.transaction(SYSTEM) as tx:
         assert [(view.role, len(view.sees)) for view in tx.store_views.fresh()] == [("web", 1)]
     web.stop()
+
+
+def test_a_process_begins_by_sweeping_what_others_left_on_their_way_to_a_bucket(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    old, young = (own_folder() / name for name in ("old.part", "young.part"))
+    for each in (old, young):
+        each.touch()
+    os.utime(old, (0, 0))
+    watch = a_watch(app, None, "worker", "bucket videos at Amazon")
+    watch.start()
+    until(lambda: not old.exists(), "what is old to be swept")
+    watch.stop()
+    assert young.exists()
+
+
+class ForbiddenIfMissing(BaseHTTPRequestHandler):
+    """An S3 as it answers keys that may not list the bucket: 403 for a file that is not there."""
+
+    protocol_version = "HTTP/1.1"
+    files: ClassVar[dict[str, bytes]] = {}
+
+    def do_PUT(self) -> None:
+        self.files[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(200)
+
+    def do_GET(self) -> None:
+        content = self.files.get(self.path)
+        if content is None:
+            self._answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+        else:
+            self._answer(206, content, {"Content-Range": f"bytes 0-{len(content) - 1}/{len(content)}"})
+
+    def do_POST(self) -> None:
+        """Delete all, which is what is asked for here."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        keys = "".join(f"<Deleted><Key>{path.partition('/videos/')[2]}</Key></Deleted>" for path in self.files)
+        self.files.clear()
+        self._answer(200, f"<DeleteResult>{keys}</DeleteResult>".encode())
+
+    def log_message(self, *args: object) -> None: ...
+
+    def _answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        always = {"ETag": '"x"', "Last-Modified": "Fri, 27 Nov 2026 20:00:00 GMT", "Content-Length": str(len(body))}
+        for name, value in {**always, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_the_doctor_finds_a_bucket_that_does_not_say_what_is_missing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "writer")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ForbiddenIfMissing)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        base = f"http://127.0.0.1:{server.server_port}"
+        changed = {"s3_bucket": "videos", "s3_endpoint_url": base}
+        found = examine(Settings.model_validate(settings.model_dump() | changed), ())
+    finally:
+        server.shutdown()
+        server.server_close()
+    [store] = [each for each in found if each["check"] == "media store"]
+    assert store["state"] == "fail"
+    assert "s3:ListBucket" in store["says"]
+    assert ForbiddenIfMissing.files == {}
 
 
 def test_the_doctor_fails_for_two_disks_and_for_a_store_that_cannot_be_written(
