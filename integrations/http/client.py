@@ -1,5 +1,6 @@
 """The one HTTP client of the house protects us from the other side: a call has one deadline for everything, a response
 has a limit of size (also when it is inflated), a redirect leads nowhere else, and no name leads into our own network.
+`Http.download` alone follows redirects of a request with a key, to public addresses; the key goes to its home only.
 
 A call that fails for a moment is tried again here. A longer "not now" is raised as `Unavailable`, with the wait that
 the other side asked for, and the job waits for it. No error repeats an address, a header or a body: they may hold a
