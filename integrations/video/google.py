@@ -6,7 +6,7 @@ how a person finds it in Google's console. Google does not say what a clip costs
 
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -18,12 +18,11 @@ import httpx2
 from google.genai import Client
 from google.genai.types import HttpOptions, HttpRetryOptions
 
-from domain.errors import ProviderRefused, ProviderUnavailable
-from domain.ports import ClipProvider, Watch
+from domain.errors import ProviderUnavailable
+from domain.ports import Watch
 from domain.videos.submissions import Accepted, ClipOrder, ClipState, ClipStatus, Lookup, Submission, Unknown
-from integrations.video.provider import ORDER_SECONDS, Call, ErrorBody, Provider, id_of, prompt_refused
+from integrations.video.provider import Call, ErrorBody, Provider, id_of, prompt_refused
 
-BASE_URL = "https://generativelanguage.googleapis.com"
 PROMPT_LIMIT = 20_000
 """Google counts tokens, more than any concept has; this keeps an accident small."""
 LABEL = "submission"
@@ -45,28 +44,16 @@ REASONS = {
 ABOUT_PROMPT = ("safety", "prohibited", "policy", "policies", "moderation")
 
 
-class Omni(ClipProvider):
-    def __init__(
-        self,
-        key: str,
-        *,
-        base_url: str = "",
-        private_hosts: Collection[str] = (),
-        order_seconds: float = ORDER_SECONDS,
-    ) -> None:
-        self._key = key
+class Omni(Provider):
+    name = "Google"
+    home = "https://generativelanguage.googleapis.com"
+
+    def __init__(self, key: str, **options: Any) -> None:
+        super().__init__(key, **options)
         self._transport = _CallOfThread()
-        self._provider = Provider(
-            "Google",
-            key,
-            base_url=base_url or BASE_URL,
-            private_hosts=private_hosts,
-            read_error=_error_body,
-            order_seconds=order_seconds,
-        )
 
     def submit(self, order: ClipOrder, key: str) -> Submission:
-        if refused := prompt_refused("Google", order.prompt, PROMPT_LIMIT):
+        if refused := prompt_refused(self.name, order.prompt, PROMPT_LIMIT):
             return refused
         video = {
             "type": "video",
@@ -87,7 +74,7 @@ class Omni(ClipProvider):
             with self._transport.sending(call):
                 return Accepted(id_of(self._client.interactions.create(**what)))
 
-        return self._provider.order(act)
+        return self.order(act)
 
     def look(self, key: str) -> Lookup:
         return Unknown(f"Google has no list of interactions: look for the label {LABEL}={_label(key)} in its console")
@@ -97,28 +84,24 @@ class Omni(ClipProvider):
             with self._transport.sending(call):
                 return self._status(self._client.interactions.get(provider_job_id))
 
-        return self._provider.ask(act)
+        return self.ask(act)
 
     def fetch(self, url: str, target: Path, *, most_bytes: int, watch: Watch) -> bytes:
         headers = {"x-goog-api-key": self._key}
-        return self._provider.fetch(_download(url), target, most_bytes=most_bytes, watch=watch, headers=headers)
+        return self.copy(_download(url), target, most_bytes=most_bytes, watch=watch, headers=headers)
 
     def cancel(self, provider_job_id: str) -> bool:
-        def act(call: Call) -> bool:
+        def act(call: Call) -> None:
             with self._transport.sending(call):
                 self._client.interactions.cancel(provider_job_id)
-            return True
 
-        try:
-            return self._provider.ask(act)
-        except ProviderRefused:  # it is not there any more
-            return True
+        return self.stop(act)
 
     @cached_property
     def _client(self) -> Client:
         """One for all threads: it costs 80 ms to make."""
         options = HttpOptions(
-            base_url=self._provider.base_url,
+            base_url=self.base_url,
             httpx_client=httpx2.Client(transport=self._transport, follow_redirects=False),
             retry_options=HttpRetryOptions(attempts=1),
         )
@@ -128,7 +111,7 @@ class Omni(ClipProvider):
         name: str = interaction.status
         state = STATES.get(name)
         if state is None:  # also those that wait for an answer of ours, which a clip has no use for
-            word = self._provider.words(name)
+            word = self.words(name)
             return ClipStatus(ClipState.RUNNING, code=word, reason=f"Google says {word}")
         if state in (ClipState.QUEUED, ClipState.RUNNING):
             return ClipStatus(state, code=name)
@@ -138,14 +121,23 @@ class Omni(ClipProvider):
                 return ClipStatus(state, percent=100, url=video.uri)
             if video is not None:
                 raise ProviderUnavailable("Google says that the clip is done, and not where it is")
-            text = self._provider.words(getattr(interaction, "output_text", None) or "it does not say why")
+            text = self.words(getattr(interaction, "output_text", None) or "it does not say why")
             return ClipStatus(ClipState.FAILED, code="no_video", reason=f"Google made no clip: {text}")
         errors = getattr(interaction, "errors", None) or []
         code, text = next(((each.code or name, each.message or "") for each in errors), (name, ""))
-        reason = REASONS[name] + (f": {self._provider.words(text)}" if text else "")
-        return ClipStatus(
-            state, code=self._provider.words(code), reason=reason, refused_prompt=_about_prompt(code, text)
-        )
+        reason = REASONS[name] + (f": {self.words(text)}" if text else "")
+        return ClipStatus(state, code=self.words(code), reason=reason, refused_prompt=_about_prompt(code, text))
+
+    def read_error(self, body: Mapping[str, Any]) -> ErrorBody:
+        """Google's errors have a status in words, or a code in words, and perhaps a wait among the details."""
+        error = body["error"]
+        details = [each for each in error.get("details") or [] if isinstance(each, Mapping)]
+        reasons = [str(each["reason"]) for each in details if each.get("reason")]
+        code = error["code"] if isinstance(error.get("code"), str) else error.get("status") or ""
+        message = str(error.get("message") or "")
+        waits = [str(each["retryDelay"]) for each in details if each.get("retryDelay")]
+        wait = timedelta(seconds=min(float(waits[0].removesuffix("s")), 86_400)) if waits else None
+        return ErrorBody((reasons or [code])[0], message, _about_prompt(" ".join((code, *reasons)), message), wait)
 
 
 class _CallOfThread(httpx2.BaseTransport):
@@ -173,18 +165,6 @@ def _download(url: str) -> str:
     """Return where the file is, given the address of what describes it, or of the file itself."""
     path, _, _ = url.partition("?")
     return f"{path}:download?alt=media" if "/files/" in path and not path.endswith(":download") else url
-
-
-def _error_body(body: Mapping[str, Any]) -> ErrorBody:
-    """Google's errors have a status in words, or a code in words, and perhaps a wait among the details."""
-    error = body["error"]
-    details = [each for each in error.get("details") or [] if isinstance(each, Mapping)]
-    reasons = [str(each["reason"]) for each in details if each.get("reason")]
-    code = error["code"] if isinstance(error.get("code"), str) else error.get("status") or ""
-    message = str(error.get("message") or "")
-    waits = [str(each["retryDelay"]) for each in details if each.get("retryDelay")]
-    wait = timedelta(seconds=min(float(waits[0].removesuffix("s")), 86_400)) if waits else None
-    return ErrorBody((reasons or [code])[0], message, _about_prompt(" ".join((code, *reasons)), message), wait)
 
 
 def _about_prompt(code: str, message: str) -> bool:

@@ -4,20 +4,17 @@ Luma has no list of generations, takes no key of ours, and stops nothing, so an 
 unknown. It does not say what a clip costs; a generation that fails costs nothing, as it promises elsewhere.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from luma_agents import Luma as Client
 
 from domain.errors import ProviderUnavailable
-from domain.ports import ClipProvider, Watch
 from domain.videos.submissions import Accepted, ClipOrder, ClipState, ClipStatus, Lookup, Submission, Unknown
-from integrations.video.provider import ORDER_SECONDS, Call, ErrorBody, Provider, id_of, prompt_refused
+from integrations.video.provider import Call, ErrorBody, Provider, id_of, prompt_refused
 from integrations.video.stainless import client_of
 
-BASE_URL = "https://agents.lumalabs.ai/v1"
 PROMPT_LIMIT = 6000
 STATES = {
     "queued": ClipState.QUEUED,
@@ -36,27 +33,12 @@ FAILURES = {
 }
 
 
-class Luma(ClipProvider):
-    def __init__(
-        self,
-        key: str,
-        *,
-        base_url: str = "",
-        private_hosts: Collection[str] = (),
-        order_seconds: float = ORDER_SECONDS,
-    ) -> None:
-        self._key = key
-        self._provider = Provider(
-            "Luma",
-            key,
-            base_url=base_url or BASE_URL,
-            private_hosts=private_hosts,
-            read_error=_error_body,
-            order_seconds=order_seconds,
-        )
+class Luma(Provider):
+    name = "Luma"
+    home = "https://agents.lumalabs.ai/v1"
 
     def submit(self, order: ClipOrder, key: str) -> Submission:
-        if refused := prompt_refused("Luma", order.prompt, PROMPT_LIMIT):
+        if refused := prompt_refused(self.name, order.prompt, PROMPT_LIMIT):
             return refused
         what: Any = {
             "type": "video",
@@ -70,7 +52,7 @@ class Luma(ClipProvider):
             with self._client(call) as client:
                 return Accepted(id_of(client.generations.create(**what)))
 
-        return self._provider.order(act)
+        return self.order(act)
 
     def look(self, key: str) -> Lookup:
         return Unknown("Luma has no list of generations and takes no key of ours: only its bill tells, later")
@@ -80,25 +62,20 @@ class Luma(ClipProvider):
             with self._client(call) as client:
                 return self._status(client.generations.get(provider_job_id))
 
-        return self._provider.ask(act)
-
-    def fetch(self, url: str, target: Path, *, most_bytes: int, watch: Watch) -> bytes:
-        return self._provider.fetch(url, target, most_bytes=most_bytes, watch=watch)
+        return self.ask(act)
 
     def cancel(self, provider_job_id: str) -> bool:
         return False
 
     def _client(self, call: Call) -> Client:
-        return Client(
-            auth_token=self._key, base_url=self._provider.base_url, max_retries=0, http_client=client_of(call)
-        )
+        return Client(auth_token=self._key, base_url=self.base_url, max_retries=0, http_client=client_of(call))
 
     def _status(self, generation: Any) -> ClipStatus:
         """The SDK checks no answer: a state that it does not know arrives as it is."""
         name: str = generation.state
         state = STATES.get(name)
         if state is None:
-            word = self._provider.words(name)
+            word = self.words(name)
             return ClipStatus(ClipState.RUNNING, code=word, reason=f"Luma says {word}")
         if state in (ClipState.QUEUED, ClipState.RUNNING):
             return ClipStatus(state, code=name)
@@ -109,13 +86,12 @@ class Luma(ClipProvider):
             return ClipStatus(state, percent=100, url=urls[0])
         code = getattr(generation, "failure_code", None) or name
         theirs = getattr(generation, "failure_reason", None)
-        reason = FAILURES.get(code) or self._provider.words(theirs or f"Luma says {code}")
-        moderated, code = code == MODERATED, self._provider.words(code)
+        reason = FAILURES.get(code) or self.words(theirs or f"Luma says {code}")
+        moderated, code = code == MODERATED, self.words(code)
         return ClipStatus(state, final_usd=Decimal(0), code=code, reason=reason, refused_prompt=moderated)
 
-
-def _error_body(body: Mapping[str, Any]) -> ErrorBody:
-    detail = body.get("detail", "")
-    if isinstance(detail, list):  # as the framework words what does not fit its model
-        detail = "; ".join(str(each.get("msg", "")) for each in detail)
-    return ErrorBody("", str(detail), "moderat" in str(detail).lower())
+    def read_error(self, body: Mapping[str, Any]) -> ErrorBody:
+        detail = body.get("detail", "")
+        if isinstance(detail, list):  # as the framework words what does not fit its model
+            detail = "; ".join(str(each.get("msg", "")) for each in detail)
+        return ErrorBody("", str(detail), "moderat" in str(detail).lower())

@@ -6,13 +6,16 @@ else that is not a readable acceptance is unknown: broken connections, time-outs
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from domain.errors import ProviderRefused, ProviderUnavailable, RateLimited, Unavailable
+from domain.ports import ClipProvider, Watch
 from domain.text.redaction import MASK, without_values
 from domain.videos.media import MediaUnusable
 from domain.videos.submissions import Accepted, Refused, RefusedFor, Submission, Unknown
@@ -98,24 +101,23 @@ class Call:
         return self.response.status if self.response else 0
 
 
-class Provider:
-    """One vendor's API. `name` stands for it in texts; no text repeats the key."""
+class Provider(ClipProvider):
+    """What all vendors' adapters share. `name` stands for the vendor in texts; no text repeats the key."""
+
+    name: ClassVar[str]
+    home: ClassVar[str]
+    """The base URL, unless another is set."""
 
     def __init__(
         self,
-        name: str,
         key: str,
         *,
-        base_url: str,
-        private_hosts: Collection[str],
-        read_error: Callable[[Mapping[str, Any]], ErrorBody],
-        order_seconds: float,
+        base_url: str = "",
+        private_hosts: Collection[str] = (),
+        order_seconds: float = ORDER_SECONDS,
     ) -> None:
-        """`read_error` finds what the vendor says in the JSON of an error."""
-        self.name = name
-        self.base_url = base_url
+        self.base_url = base_url or self.home
         self._key = key
-        self._read_error = read_error
         self._order_seconds = order_seconds
         self._http = Http(
             "viral", most_bytes=MOST_BYTES, seconds=(CONNECT, PAUSE, ASK_SECONDS), private_hosts=private_hosts
@@ -123,6 +125,10 @@ class Provider:
 
     def __repr__(self) -> str:
         return f"Provider({self.name!r})"
+
+    @abstractmethod
+    def read_error(self, body: Mapping[str, Any]) -> ErrorBody:
+        """Return what the vendor says in the JSON of an error."""
 
     def order(self, act: Callable[[Call], Accepted]) -> Submission:
         """Let the SDK send an order by this call, and say what became of it. Whatever an SDK makes of an answer, it is
@@ -156,13 +162,26 @@ class Provider:
                 raise
             raise self._no_answer(call.response) from None
 
-    def fetch(
+    def stop(self, act: Callable[[Call], object]) -> bool:
+        """Let the SDK ask by this call that a job be stopped; one that is not there any more has stopped.
+
+        Raises:
+            ProviderUnavailable: there is no answer.
+        """
+        with suppress(ProviderRefused):
+            self.ask(act)
+        return True
+
+    def fetch(self, url: str, target: Path, *, most_bytes: int, watch: Watch) -> bytes:
+        return self.copy(url, target, most_bytes=most_bytes, watch=watch)
+
+    def copy(
         self,
         url: str,
         target: Path,
         *,
         most_bytes: int,
-        watch: Callable[[float], object],
+        watch: Watch,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Copy a clip to a file and return its SHA-256; `headers` are sent to the provider's own host only.
@@ -213,7 +232,7 @@ class Provider:
     def _error_body(self, response: Response) -> ErrorBody:
         try:
             body = parse_json(response.body)
-            return self._read_error(body) if isinstance(body, Mapping) else ErrorBody()
+            return self.read_error(body) if isinstance(body, Mapping) else ErrorBody()
         except (ValueError, TypeError, AttributeError, LookupError):
             return ErrorBody()
 

@@ -4,21 +4,18 @@ Runway has no list of tasks and takes no key of ours, so an order whose answer i
 in credits, which cost a cent each.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from runwayml import RunwayML
 
-from domain.errors import ProviderRefused, ProviderUnavailable
-from domain.ports import ClipProvider, Watch
+from domain.errors import ProviderUnavailable
 from domain.videos.submissions import Accepted, ClipOrder, ClipState, ClipStatus, Lookup, Submission, Unknown
-from integrations.video.provider import ORDER_SECONDS, Call, ErrorBody, Provider, id_of, percent, prompt_refused
+from integrations.video.provider import Call, ErrorBody, Provider, id_of, percent, prompt_refused
 from integrations.video.stainless import client_of
 
-BASE_URL = "https://api.dev.runwayml.com"
 PROMPT_LIMIT = 1000
 CREDIT_USD = Decimal("0.01")
 MOST_CREDITS = 1_000_000
@@ -43,27 +40,12 @@ FAILURES = {
 """What the beginning of a failure code means, the longest that fits."""
 
 
-class Runway(ClipProvider):
-    def __init__(
-        self,
-        key: str,
-        *,
-        base_url: str = "",
-        private_hosts: Collection[str] = (),
-        order_seconds: float = ORDER_SECONDS,
-    ) -> None:
-        self._key = key
-        self._provider = Provider(
-            "Runway",
-            key,
-            base_url=base_url or BASE_URL,
-            private_hosts=private_hosts,
-            read_error=_error_body,
-            order_seconds=order_seconds,
-        )
+class Runway(Provider):
+    name = "Runway"
+    home = "https://api.dev.runwayml.com"
 
     def submit(self, order: ClipOrder, key: str) -> Submission:
-        if refused := prompt_refused("Runway", order.prompt, PROMPT_LIMIT):
+        if refused := prompt_refused(self.name, order.prompt, PROMPT_LIMIT):
             return refused
         what: Any = {
             "model": order.model,
@@ -77,7 +59,7 @@ class Runway(ClipProvider):
                 task = client.text_to_video.create(**what)
                 return Accepted(id_of(task), _usd(getattr(task, "estimated_cost", None)))
 
-        return self._provider.order(act)
+        return self.order(act)
 
     def look(self, key: str) -> Lookup:
         return Unknown("Runway keeps no list of tasks and takes no key of ours: see its developer portal, under Usage")
@@ -87,31 +69,24 @@ class Runway(ClipProvider):
             with self._client(call) as client:
                 return self._status(client.tasks.retrieve(quote(provider_job_id, safe="")))
 
-        return self._provider.ask(act)
-
-    def fetch(self, url: str, target: Path, *, most_bytes: int, watch: Watch) -> bytes:
-        return self._provider.fetch(url, target, most_bytes=most_bytes, watch=watch)
+        return self.ask(act)
 
     def cancel(self, provider_job_id: str) -> bool:
-        def act(call: Call) -> bool:
+        def act(call: Call) -> None:
             with self._client(call) as client:
                 client.tasks.delete(provider_job_id)
-            return True
 
-        try:
-            return self._provider.ask(act)
-        except ProviderRefused:  # it is not there any more
-            return True
+        return self.stop(act)
 
     def _client(self, call: Call) -> RunwayML:
-        return RunwayML(api_key=self._key, base_url=self._provider.base_url, max_retries=0, http_client=client_of(call))
+        return RunwayML(api_key=self._key, base_url=self.base_url, max_retries=0, http_client=client_of(call))
 
     def _status(self, task: Any) -> ClipStatus:
         """The SDK checks no answer: a state that it does not know arrives as one that it knows, without its fields."""
         name: str = task.status
         state = STATES.get(name)
         if state is None:
-            word = self._provider.words(name)
+            word = self.words(name)
             return ClipStatus(ClipState.RUNNING, code=word, reason=f"Runway says {word}")
         if state in (ClipState.QUEUED, ClipState.RUNNING):
             return ClipStatus(state, percent=percent(getattr(task, "progress", None)), code=name)
@@ -125,16 +100,15 @@ class Runway(ClipProvider):
         return ClipStatus(
             state,
             final_usd=final,
-            code=self._provider.words(code),
-            reason=self._provider.words(_meaning(code, getattr(task, "failure", None))),
+            code=self.words(code),
+            reason=self.words(_meaning(code, getattr(task, "failure", None))),
             refused_prompt="SAFETY" in code.split("."),
         )
 
-
-def _error_body(body: Mapping[str, Any]) -> ErrorBody:
-    text = str(body.get("error", ""))
-    code = str(body.get("failureCode") or body.get("code") or "")
-    return ErrorBody(code, text, "SAFETY" in code.upper() or "moderation" in text.lower())
+    def read_error(self, body: Mapping[str, Any]) -> ErrorBody:
+        text = str(body.get("error", ""))
+        code = str(body.get("failureCode") or body.get("code") or "")
+        return ErrorBody(code, text, "SAFETY" in code.upper() or "moderation" in text.lower())
 
 
 def _usd(cost: Any) -> Decimal | None:
