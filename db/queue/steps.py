@@ -50,9 +50,13 @@ class Steps:
             return cursor.execute(query, (not new, job_id, step)).fetchall()[0]
 
     def begun(self, job_id: UUID, step: str) -> bool:
-        """Return whether an attempt may have acted."""
-        query = "SELECT FROM job_steps WHERE job_id = %s AND step = %s"
-        return self._driver.execute(query, (job_id, step)).fetchone() is not None
+        """Return whether an attempt may have acted: so of a job that is not there any more, whose steps went with it."""
+        query = """
+            SELECT NOT EXISTS (SELECT FROM job_queue WHERE id = %(job_id)s)
+                OR EXISTS (SELECT FROM job_steps WHERE job_id = %(job_id)s AND step = %(step)s)
+        """
+        [(may_have,)] = self._driver.execute(query, {"job_id": job_id, "step": step}).fetchall()
+        return bool(may_have)
 
     def record(self, job_id: UUID, step: str, status: str, result: str | None = None) -> None:
         """Write down how it went: "confirmed" with its result as JSON text, or "unknown"."""

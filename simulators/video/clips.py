@@ -43,6 +43,7 @@ Trick = Literal[
     "unknown state",
     "never ends",
     "polls fail",
+    "cancels fail",
     "expired address",
     "broken media",
     "truncated media",
@@ -53,7 +54,7 @@ TRICKS: tuple[Trick, ...] = get_args(Trick)
 TAKEN_SILENTLY: tuple[Trick, ...] = tuple(trick for trick in TRICKS if trick.endswith(" after"))
 NOT_TAKEN: tuple[Trick, ...] = TRICKS[: TRICKS.index("hang-up before") + 1]
 RETRY_AFTER = 30
-State = Literal["queued", "running", "succeeded", "failed", "moderated", "cancelled", "unknown"]
+State = Literal["queued", "running", "succeeded", "failed", "moderated", "cancelled", "unknown", "deleted"]
 Self = TypeVar("Self", bound="ClipSimulator")
 
 
@@ -95,13 +96,14 @@ class ErrorResponse(Exception):
 
 @dataclass
 class ClipSimulator(ABC):
-    """A vendor's API. `refunds` says what is given back of orders that end without a file: everything, nothing, or what
+    """A vendor's API, which shows and keeps nothing of an order that is deleted. `refunds` says what is given back of orders that end without a file: everything, nothing, or what
     the answers say (a failure may cost, and so does stopping what has begun).
 
     `media` is the file that every order ends in; `held_seconds` is how long an answer is held back by "held after",
     before the connection is closed."""
 
     refunds: ClassVar[Literal["everything", "nothing", "as it says"]]
+    deletes_ended: ClassVar[bool] = False
 
     media: bytes
     key: str
@@ -205,21 +207,25 @@ class ClipSimulator(ABC):
             return order
 
     def cancel(self, order_id: str) -> Order:
-        """Stop an order that has not ended.
+        """Stop an order that has not ended; one that has is deleted where the vendor does so.
 
         Raises:
-            ErrorResponse: there is none.
+            ErrorResponse: there is none, or the order's trick refuses it.
         """
         with self._lock:
             order = self._find(order_id)
+            if order.trick == "cancels fail":
+                raise ErrorResponse(self.error(500, "internal", "try again"))
             if order.state in ("queued", "running", "unknown"):
                 self._refund(order, unless=order.state != "queued")
                 order.state = "cancelled"
+            elif self.deletes_ended:
+                order.state = "deleted"
         return order
 
     def _find(self, order_id: str) -> Order:
         for order in self.orders:
-            if order.id == order_id:
+            if order.id == order_id and order.state != "deleted":
                 return order
         raise ErrorResponse(self.error(404, "not_found", "there is no such job"))
 

@@ -17,6 +17,7 @@ CREATED_AT = "2026-11-27T12:00:00.000Z"
 
 class RunwaySimulator(ClipSimulator):
     refunds = "as it says"
+    deletes_ended = True  # by the same request that stops what goes on: so its SDK says
 
     def authorized(self, request: Request) -> bool:
         return request.headers.get("authorization") == f"Bearer {self.key}"

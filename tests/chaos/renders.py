@@ -405,6 +405,10 @@ def _compare_run(
         order = unclaimed.pop(provider_job_id, None) if provider_job_id else None
         if provider_job_id and order is None:
             fault(f"run {run}: {provider} has no order {provider_job_id} for it, or two submissions have it")
+        if order is not None and order.state == "deleted":
+            fault(f"run {run}: the finished clip {order.id} was deleted at {provider}")
+        if order is not None and "after a day" in (message or "") and state in OPEN and order.trick != "never ends":
+            fault(f"run {run}: {provider} was not looked at for a day: {message} ({order.trick}, {order.state})")
         if state in OPEN:
             owed[tenant_id] += estimated_usd
             books.open[f"{provider} {state}: {message}"[:150]] += 1

@@ -11,6 +11,7 @@ can tell whether a clip was taken, the job completes and the video is `unconfirm
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -135,7 +136,7 @@ def _leave_to_a_person(tx: Tx, failed: FailedJob) -> None:
 def _decide_unsent(tx: Tx, row: ProviderJob) -> None:
     """Decide about an intended submission that no attempt will send: whether one may have sent it, its step tells."""
     tx.work_as(SYSTEM)
-    begun = row.job_id is not None and tx.steps.begun(row.job_id, _step(row))
+    begun = row.job_id is None or tx.steps.begun(row.job_id, _step(row))
     tx.work_as(row.tenant_id)
     if begun:
         tx.submissions.doubt(row.tenant_id, row.id, message=f"nobody can tell whether {row.provider} took the order")
@@ -175,7 +176,7 @@ def render(ctx: Context, tenant_id: UUID, video_id: UUID) -> None:
         if row.state == SubmissionState.INTENDED:
             _submit(ctx, row)
         else:
-            _follow(ctx, row)
+            _follow(ctx, row, _poll(ctx, row))
     with ctx.finish() as tx:
         if _stopped(tx, tenant_id, video_id):
             return
@@ -385,13 +386,12 @@ def _note_health(ctx: Context, row: ProviderJob, answer: Submission) -> None:
             tx.video_providers.failed(model, answer.reason, now + rest)
 
 
-def _follow(ctx: Context, row: ProviderJob) -> None:
-    """Look at a clip that is being made. Returns once the submission has ended, or is left to a person.
+def _follow(ctx: Context, row: ProviderJob, status: ClipStatus | str) -> None:
+    """Go on as the provider says that a clip is doing. Returns once the submission has ended, or is left to a person.
 
     Raises:
         Snoozed: to look again later.
     """
-    status = _poll(ctx, row)
     if isinstance(status, str):
         _wait(ctx, row, status)
     elif status.state is ClipState.SUCCEEDED:
@@ -515,25 +515,23 @@ def _fetch(ctx: Context, row: ProviderJob, url: str, watch: Watch) -> Media:
 @job("videos.withdraw", queue="media", unique=("video_id",), on_failure=_leave_to_a_person, max_attempts=5)
 def withdraw(ctx: Context, tenant_id: UUID, video_id: UUID) -> None:
     """Cancel at the provider what a cancelled video has under way, and settle what it charges. A clip that is finished
-    nevertheless was paid for, so it is kept with its submission."""
+    nevertheless was paid for, so it is kept with its submission; to ask that it be stopped could delete it."""
     with ctx.begin() as tx:
         row = _open_one(tx, tenant_id, video_id)
     if row is not None and row.state in (SubmissionState.SUBMITTED, SubmissionState.RUNNING):
-        _cancel(ctx, row)
-        _follow(ctx, row)
+        status = _poll(ctx, row)
+        if not isinstance(status, str) and not status.ended:
+            status = _cancel(ctx, row)
+        _follow(ctx, row, status)
     with ctx.finish() as tx:
         tx.videos.recount(tenant_id, video_id)
 
 
-def _cancel(ctx: Context, row: ProviderJob) -> None:
-    provider = ctx.ports.clips.get(row.provider)
-    if provider is None:
-        return
-    try:
-        # Asking twice does no harm, so nobody looks.
-        ctx.step(f"cancel {row.id}", lambda key: provider.cancel(row.provider_job_id or ""))
-    except Unavailable as error:
-        _wait(ctx, row, str(error))
+def _cancel(ctx: Context, row: ProviderJob) -> ClipStatus | str:
+    """Ask that it be stopped, and return how it is doing then. One that cannot be stopped now goes on meanwhile."""
+    with suppress(Unavailable):
+        ctx.step(f"cancel {row.id}", lambda key: ctx.ports.clips[row.provider].cancel(row.provider_job_id or ""))
+    return _poll(ctx, row)
 
 
 # --- drawing ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """A video is paid once and none is forgotten, wherever its jobs are cut short, cancelled, or run at once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -151,6 +151,54 @@ def test_a_cancelled_clip_that_is_finished_nevertheless_is_paid_and_kept(here: S
     assert video["cost_usd"] == here.budget(tenant_id).spent == here.bill() > 0
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_what_is_finished_there_before_it_is_withdrawn_is_kept(here: Stage, refuses: bool) -> None:
+    """Runway deletes what has ended by the same request that stops what has not; and it may refuse that."""
+    tenant_id = here.tenant()
+    if refuses:
+        here.bills["runway"].misbehave("cancels fail")
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.turn()
+    videos.cancel(here.app, tenant_id, video_id)
+    if not refuses:
+        here.bills["runway"].orders[0].state = "succeeded"
+    here.run(turns=10)
+    video = here.show(video_id)
+    [row] = video["submissions"]
+    assert (video["status"], row["state"]) == ("cancelled", "succeeded")
+    assert row["media_id"]
+    assert video["cost_usd"] == here.budget(tenant_id).spent == here.bill() > 0
+
+
+def test_an_order_whose_job_is_deleted_is_in_doubt_and_not_sent_again(here: Stage) -> None:
+    """Its steps went with the job: nothing tells any more whether it was sent."""
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    with suppress(Died):
+        replace(here, app=watched(here.app, Named("after submit", die))).turn()
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("DELETE FROM job_queue")
+    assert videos.recover(here.app) == 1
+    here.run()
+    video = here.show(video_id)
+    assert (video["status"], here.bills["runway"].posts) == ("unconfirmed", 1)
+    assert video["reserved_usd"] > 0
+    here.assert_books()
+
+
+class Named(Moments):
+    """Strikes at the first moment of this name."""
+
+    def __init__(self, name: str, strike: Callable[[], object]) -> None:
+        super().__init__(0, strike, within_transactions=True)
+        self.name, self.reached = name, False
+
+    def reach(self, passed: str) -> None:
+        if self.inside and passed == self.name and not self.reached:
+            self.reached = True
+            self.strike()
+
+
 def test_a_job_that_fails_leaves_what_is_under_way_to_a_person(here: Stage) -> None:
     """Nothing that is paid for is lost because something else broke."""
     tenant_id = here.tenant()
@@ -193,17 +241,10 @@ def test_a_job_that_dies_twice_at_its_order_leaves_a_doubt_and_none_that_died_be
 
 def die_at(here: Stage, name: str) -> None:
     """Let the process die when it is at a moment of this name for the first time."""
-    reached: list[str] = []
-
-    class Named(Moments):
-        def reach(self, passed: str) -> None:
-            if self.inside and passed == name and not reached:
-                reached.append(name)
-                die()
-
+    named = Named(name, die)
     with suppress(Died):
-        replace(here, app=watched(here.app, Named(0, die, within_transactions=True))).turn()
-    assert reached
+        replace(here, app=watched(here.app, named)).turn()
+    assert named.reached
     rescue_all(here.app)
 
 
