@@ -50,7 +50,7 @@ class Steps:
             return cursor.execute(query, (not new, job_id, step)).fetchall()[0]
 
     def begun(self, job_id: UUID, step: str) -> bool:
-        """Return whether an attempt may have acted: so of a job that is not there any more, whose steps went with it."""
+        """Return whether an attempt may have acted. Of a job that is deleted it may: its steps went with it."""
         query = """
             SELECT NOT EXISTS (SELECT FROM job_queue WHERE id = %(job_id)s)
                 OR EXISTS (SELECT FROM job_steps WHERE job_id = %(job_id)s AND step = %(step)s)

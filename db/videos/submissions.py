@@ -177,13 +177,13 @@ class Submissions:
         code: str | None = None,
         message: str | None = None,
         media_id: UUID | None = None,
+        since: Collection[SubmissionState] = (State.SUBMITTED, State.RUNNING, State.UNCONFIRMED),
     ) -> str | None:
-        """Any open state but `intended` → succeeded, failed or cancelled: book what was charged, once. Where the
-        provider does not say, that is what was expected."""
+        """Any open state but `intended`, or one of `since` → succeeded, failed or cancelled: book what was charged,
+        once. Where the provider does not say, that is what was expected."""
         changes: dict[str, Any] = {"state": state, "error_code": code, "error_message": message, "ended_at": now}
         changes |= {"final_usd": final_usd, "media_id": media_id, "queue": None}
-        states = (State.SUBMITTED, State.RUNNING, State.UNCONFIRMED)
-        changed = self._change(tenant_id, id, states, changes)
+        changed = self._change(tenant_id, id, since, changes)
         if changed is None:
             return None
         charged = changed.estimated_usd if final_usd is None else final_usd

@@ -1,13 +1,14 @@
 """Videos, from the request to the file.
 
     pending ──begin──▶ rendering ──complete──▶ completed
-       │                 │ └──end──▶ unconfirmed, failed ──begin──▶ rendering
+       │                 │ └──end──▶ failed, unconfirmed ──begin──▶ rendering
+       │                 │                └──hand_on──▶ pending
        └──end──▶ failed, cancelled
 
 Every change is a compare-and-set on the status, so of two that race one wins.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -43,6 +44,12 @@ WHERE tenant_id = %(tenant_id)s AND source = 'own' AND concept_id IS NULL AND ({
 ORDER BY ({LIVE}) DESC, created_at DESC LIMIT 1
 """
 
+OF_KEY = f"""
+SELECT {COLUMNS} FROM videos
+WHERE tenant_id = %s AND created_at > now() - interval '24 hours' AND details -> 'asked' ->> 'key' = %s
+ORDER BY created_at DESC LIMIT 1
+"""
+
 ADD = f"""
 INSERT INTO videos (id, tenant_id, generation_id, concept_id, title, source, provider, layout, estimated_usd, prompt,
     media_id, details)
@@ -73,7 +80,7 @@ END = f"""
 UPDATE videos SET status = %(status)s, error_message = %(message)s, percent = NULL, stage = %(stage)s,
     cost_usd = coalesce(({SETTLED}), 0),
     updated_at = now(), completed_at = CASE WHEN %(status)s <> 'unconfirmed' THEN now() END
-WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = ANY(%(states)s)
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status IN ('pending', 'rendering', 'unconfirmed')
 RETURNING id
 """
 
@@ -100,7 +107,12 @@ WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'rendering'
 RETURNING id
 """
 
-HAND_ON = "UPDATE videos SET job_id = %(job_id)s, updated_at = now() WHERE tenant_id = %(tenant_id)s AND id = %(id)s"
+HAND_ON = """
+UPDATE videos SET job_id = %(job_id)s, updated_at = now(),
+    status = CASE status WHEN 'unconfirmed' THEN 'pending' ELSE status END,
+    error_message = CASE WHEN status <> 'unconfirmed' THEN error_message END
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s
+"""
 
 NOTE = """
 UPDATE videos SET details = details || %(details)s::jsonb, updated_at = now()
@@ -192,6 +204,10 @@ class Videos:
         """Return the live or complete video that was made of this file of the tenant's own, and of no concept."""
         return row_of(self._driver, OF_MEDIA, {"tenant_id": tenant_id, "media_id": media_id})
 
+    def of_key(self, tenant_id: UUID, key: str) -> dict[str, Any] | None:
+        """Return the video that was asked for with this idempotency key in the last 24 hours."""
+        return row_of(self._driver, OF_KEY, (tenant_id, key))
+
     def listed(
         self,
         tenant_id: UUID | None,
@@ -229,7 +245,7 @@ class Videos:
         self._driver.execute(PROGRESS, values)
 
     def hand_on(self, tenant_id: UUID, video_id: UUID, job_id: UUID) -> None:
-        """Name the job that goes on with it."""
+        """Name the job that goes on with it; what was unconfirmed waits for that job."""
         self._driver.execute(HAND_ON, {"tenant_id": tenant_id, "id": video_id, "job_id": job_id})
 
     def note(self, tenant_id: UUID, video_id: UUID, details: Mapping[str, Any]) -> None:
@@ -245,19 +261,11 @@ class Videos:
         """Add up what a cancelled video cost, once all that was under way is settled."""
         self._driver.execute(RECOUNT, {"tenant_id": tenant_id, "id": video_id})
 
-    def end(
-        self,
-        tenant_id: UUID,
-        video_id: UUID,
-        status: str,
-        message: str | None,
-        *,
-        since: Collection[str] = ("pending", "rendering", "unconfirmed"),
-    ) -> bool:
-        """End it without a file: "failed", "cancelled", or "unconfirmed" until a person decides. False if its status
-        is none of `since`."""
+    def end(self, tenant_id: UUID, video_id: UUID, status: str, message: str | None) -> bool:
+        """End it without a file: "failed", "cancelled", or "unconfirmed" until a person decides. False if it has ended
+        already."""
         values = {"tenant_id": tenant_id, "id": video_id, "status": status, "message": message}
-        return self._driver.execute(END, values | {"states": list(since), "stage": status}).fetchone() is not None
+        return self._driver.execute(END, values | {"stage": status}).fetchone() is not None
 
     def complete(
         self,

@@ -96,7 +96,9 @@ class ErrorResponse(Exception):
 
 @dataclass
 class ClipSimulator(ABC):
-    """A vendor's API, which shows and keeps nothing of an order that is deleted. `refunds` says what is given back of orders that end without a file: everything, nothing, or what
+    """A vendor's API. `deletes_ended`: to stop an order that has ended deletes it, and its file.
+
+    `refunds` says what is given back of orders that end without a file: everything, nothing, or what
     the answers say (a failure may cost, and so does stopping what has begun).
 
     `media` is the file that every order ends in; `held_seconds` is how long an answer is held back by "held after",

@@ -99,6 +99,7 @@ def give_up(tx: Tx, tenant_id: UUID, video_id: UUID, job_id: UUID | None, *, can
     video = tx.videos.lock(tenant_id, video_id)
     if video is None or (job_id is not None and video["job_id"] != job_id):
         return
+    cancelled = cancelled or _is_unwanted(video)
     status, message = ("cancelled", None) if cancelled else ("failed", reason)
     if opened is not None and opened.state == SubmissionState.UNCONFIRMED:
         status = "cancelled" if cancelled else "unconfirmed"
@@ -109,7 +110,7 @@ def give_up(tx: Tx, tenant_id: UUID, video_id: UUID, job_id: UUID | None, *, can
     elif opened is not None:
         status = "unconfirmed"
         message = f"{reason}; {opened.name} is still being made there, and {_reserved(opened)}"
-    tx.videos.end(tenant_id, video_id, status, message, since=("pending", "rendering"))
+    tx.videos.end(tenant_id, video_id, status, message)
 
 
 def take_up(tx: Tx, tenant_id: UUID, video_id: UUID) -> None:
@@ -293,6 +294,8 @@ def _past(row: ProviderJob) -> Past:
 def _leave_unconfirmed(ctx: Context, making: Making) -> None:
     """Complete the job, and leave the video to a person; unless something has become known meanwhile."""
     with ctx.finish() as tx:
+        if _stopped(tx, making.tenant_id, making.video_id):
+            return
         video = tx.videos.lock(making.tenant_id, making.video_id)
         row = _open_one(tx, making.tenant_id, making.video_id)
         if video is None or row is None or row.state != SubmissionState.UNCONFIRMED:

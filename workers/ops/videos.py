@@ -160,7 +160,7 @@ def request(
     A video of the same concept that is being made, or is complete, is returned instead (`existing` is true then),
     unless a complete one is to be made `again`. `provider` is "storyboard", "auto", or a name of `video_providers`.
     `at_most` is what somebody has agreed to pay: nothing that may cost more is asked for.
-    The same `key` brings back the video of its first request for 24 hours (the job's unique key: `request:KEY`).
+    The same `key` brings back the video of its first request for 24 hours.
 
     Raises:
         Conflict: the key was sent with another request before (IDEMPOTENCY_KEY_REUSED), or it costs more than was
@@ -173,11 +173,11 @@ def request(
     check_layout(provider, layout)
     asked: dict[str, Any] = {"provider": provider, "layout": layout, "again": again}
     asked |= {"media_id": media_id and str(media_id), "generation_id": generation_id and str(generation_id)}
-    asked |= {"concept_id": concept_id}
+    asked |= {"concept_id": concept_id, "key": key}
     with app.db.transaction(tenant_id) as tx:
         if key is not None:
             tx.quota.lock(tenant_id)  # a tenant's requests with keys come one by one
-            if (found := _by_key(tx, tenant_id, f"request:{key}", asked)) is not None:
+            if (found := _by_key(tx, tenant_id, key, asked)) is not None:
                 return found | {"existing": True}
         if media_id is not None:
             new = _of_media(tx, tenant_id, media_id, generation_id, concept_id, again=again)
@@ -205,7 +205,6 @@ def request(
             tx.videos.discard(tenant_id, video_id)
             return done | {"existing": True}
         job = render if new.source == CONCEPT else draw
-        job = job.with_options(unique_key=f"request:{key}") if key is not None else job
         tx.videos.hand_on(tenant_id, video_id, job.enqueue(tx, tenant_id=tenant_id, video_id=video_id))
         return _shown(tx, tenant_id, video_id) | {"existing": False}
 
@@ -281,7 +280,8 @@ def resolve(
 
     Raises:
         UnknownVideo: there is none of this id.
-        Conflict: it has no submission to decide about, or the provider's job belongs to another one.
+        Conflict: it has no submission to decide about, more has become known of it meanwhile, or the provider's job
+            belongs to another one.
     """
     if charged_usd < 0 or verdict not in ("found", "lost"):
         raise Rejected("the verdict is found or lost, and what was charged is not negative")
@@ -299,8 +299,10 @@ def resolve(
             says = _found(app, tx, row, provider_job_id)
         else:
             message = "a person gave it up"
-            state, now = SubmissionState.FAILED, _now(app, tx)
-            tx.submissions.end(owner, row.id, state, final_usd=charged_usd, now=now, code="lost", message=message)
+            state, now, since = SubmissionState.FAILED, _now(app, tx), (SubmissionState(row.state),)
+            what: dict[str, Any] = {"final_usd": charged_usd, "now": now, "code": "lost", "message": message}
+            if tx.submissions.end(owner, row.id, state, **what, since=since) is None:
+                raise _changed(row)
             says = f"{row.name} is given up, ${charged_usd} are spent"
         take_up(tx, owner, video_id)
     return Change(True, f"{says}; the video is taken up again" if video["status"] != "cancelled" else says)
@@ -457,16 +459,13 @@ def _existing(tx: Tx, tenant_id: UUID, new: NewVideo, *, again: bool, but: UUID 
 
 
 def _by_key(tx: Tx, tenant_id: UUID, key: str, asked: Mapping[str, Any]) -> Row | None:
-    for job in (render, draw):
-        found = tx.requests.job_of(tenant_id, job.name, key)
-        if found is None:
-            continue
-        video = _shown(tx, tenant_id, UUID(found[1]["video_id"]))
-        if video["details"].get("asked") != dict(asked):
-            says = "this Idempotency-Key was sent with another request before; send a new one"
-            raise Conflict("IDEMPOTENCY_KEY_REUSED", says)
-        return video
-    return None
+    found = tx.videos.of_key(tenant_id, key)
+    if found is None:
+        return None
+    if found["details"]["asked"] != asked:
+        says = "this Idempotency-Key was sent with another request before; send a new one"
+        raise Conflict("IDEMPOTENCY_KEY_REUSED", says)
+    return _shown(tx, tenant_id, found["id"])
 
 
 def _options(app: App, tx: Tx, tenant_id: UUID, generation_id: UUID, concept_id: str | None) -> Iterator[Option]:
@@ -564,7 +563,7 @@ def _found(app: App, tx: Tx, row: ProviderJob, provider_job_id: str | None) -> s
     patience = next((each.patience for each in models if each.provider == row.provider), timedelta(minutes=20))
     try:
         with tx.savepoint(row.tenant_id):
-            tx.submissions.accept(
+            accepted = tx.submissions.accept(
                 row.tenant_id,
                 row.id,
                 provider_job_id=named,
@@ -575,7 +574,13 @@ def _found(app: App, tx: Tx, row: ProviderJob, provider_job_id: str | None) -> s
     except UniqueViolation as error:
         says = f"the job {named} of {row.provider} belongs to another submission"
         raise Conflict("JOB_TAKEN", says) from error
+    if accepted is None:
+        raise _changed(row)
     return f"{row.name} is {named} at {row.provider}"
+
+
+def _changed(row: ProviderJob) -> Conflict:
+    return Conflict("CHANGED_MEANWHILE", f"more has become known of {row.name} just now; look at it again")
 
 
 def _budget(app: App, tx: Tx, tenant_id: UUID, month: date | None) -> Row:

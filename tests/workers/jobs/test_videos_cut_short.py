@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import pytest
@@ -21,6 +22,7 @@ from tests.conftest import Servers
 from tests.cutting import Died, Moments, rescue_all, watched
 from tests.video_stage import Stage, a_concept, stage
 from tests.wait import until
+from workers.jobs.videos import render
 from workers.ops import jobs, videos
 from workers.settings import Settings
 
@@ -184,6 +186,74 @@ def test_an_order_whose_job_is_deleted_is_in_doubt_and_not_sent_again(here: Stag
     assert (video["status"], here.bills["runway"].posts) == ("unconfirmed", 1)
     assert video["reserved_usd"] > 0
     here.assert_books()
+
+
+@pytest.mark.parametrize("verdict", ["found", "lost"])
+def test_what_is_decided_about_is_cancelled_while_it_waits(here: Stage, verdict: Literal["found", "lost"]) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("500 after")
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.run()
+    videos.resolve(here.app, video_id, verdict, here.bills["runway"].orders[0].id)
+    video = here.show(video_id)
+    assert (video["status"], video["error_message"]) == ("pending", None)
+    assert jobs.cancel(here.app, video["job_id"]).done
+    here.run()
+    assert here.show(video_id)["status"] == "cancelled"
+    assert here.budget(tenant_id).reserved == 0
+
+
+def test_a_video_that_nobody_wants_is_withdrawn_although_its_job_fails(here: Stage) -> None:
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.turn()
+    die_at(here, "before poll")
+
+    def cancel_and_die() -> None:
+        videos.cancel(here.app, tenant_id, video_id)
+        die()
+
+    with suppress(Died):
+        replace(here, app=watched(here.app, Named("before poll", cancel_and_die))).turn()
+    rescue_all(here.app)
+    here.run()
+    video = here.show(video_id)
+    [row] = video["submissions"]
+    assert (video["status"], row["state"]) == ("cancelled", "succeeded")
+    assert here.budget(tenant_id).reserved == 0
+
+
+def test_who_gives_up_an_order_that_is_answered_just_then_is_told_so(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("500 after")
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.run()
+    [row] = here.submissions(tenant_id, video_id)
+    [order] = here.bills["runway"].orders
+    answer = {"provider_job_id": order.id, "estimated_usd": None, "now": here.clock[0], "deadline_at": here.clock[0]}
+    with ThreadPoolExecutor(2) as pool:
+        with here.app.db.transaction(tenant_id) as tx:
+            assert tx.submissions.accept(tenant_id, row.id, **answer) == "unconfirmed"
+            deciding = pool.submit(videos.resolve, here.app, video_id, "lost")
+            until(lambda: pool.submit(_waits, here).result(), "the decision to wait")
+        with pytest.raises(Conflict, match="more has become known"):
+            deciding.result()
+    assert here.budget(tenant_id).reserved > 0
+    here.assert_books()
+
+
+def _waits(here: Stage) -> bool:
+    query = "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()"
+    with here.app.db.transaction(SYSTEM) as tx:
+        return tx.driver.execute(query).fetchone() is not None
+
+
+def test_a_video_that_was_asked_for_with_a_key_has_one_job(here: Stage) -> None:
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, key="mine")
+    with here.app.db.transaction(tenant_id) as tx:
+        job_id = render.enqueue(tx, tenant_id=tenant_id, video_id=video_id)
+    assert job_id == here.show(video_id)["job_id"]
 
 
 class Named(Moments):
