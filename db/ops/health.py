@@ -52,6 +52,7 @@ INVARIANTS = {
     "deferred jobs are woken within a minute": """
         SELECT count(*) FROM job_queue WHERE status = 'pending' AND wake_at < now() - interval '1 minute'""",
     "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",
+    "no clip is in doubt": "SELECT count(*) FROM provider_jobs WHERE state = 'unconfirmed'",
     "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
     "no event of the last 30 days is flagged": """
         SELECT count(*) FROM webhook_events WHERE flag IS NOT NULL AND received_at > now() - interval '30 days'""",

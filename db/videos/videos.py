@@ -44,6 +44,11 @@ WHERE tenant_id = %(tenant_id)s AND source = 'own' AND concept_id IS NULL AND ({
 ORDER BY ({LIVE}) DESC, created_at DESC LIMIT 1
 """
 
+IN_DOUBT = """EXISTS (
+    SELECT FROM provider_jobs p WHERE p.tenant_id = videos.tenant_id AND p.video_id = videos.id
+    AND p.state = 'unconfirmed'
+)"""
+
 OF_KEY = f"""
 SELECT {COLUMNS} FROM videos
 WHERE tenant_id = %s AND created_at > now() - interval '24 hours' AND details -> 'asked' ->> 'key' = %s
@@ -91,10 +96,9 @@ RETURNING id
 """
 
 RECOUNT = f"""
-UPDATE videos SET error_message = NULL, updated_at = now(), cost_usd = coalesce(({SETTLED}), 0)
-WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'cancelled' AND NOT EXISTS (
-    SELECT FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(id)s AND state = 'unconfirmed'
-)
+UPDATE videos SET updated_at = now(), cost_usd = coalesce(({SETTLED}), 0),
+    error_message = CASE status WHEN 'cancelled' THEN %(message)s ELSE error_message END
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status IN ('completed', 'failed', 'cancelled')
 """
 
 COMPLETE = f"""
@@ -217,10 +221,11 @@ class Videos:
         status: str | None = None,
         generation_id: UUID | None = None,
     ) -> list[dict[str, Any]]:
-        """Return videos in scope, newest first: those of one tenant, or of all."""
+        """Return videos in scope, newest first: those of one tenant, or of all. With the status "unconfirmed" those come
+        as well that were cancelled, and of which a clip is in doubt."""
         conditions = {
             "tenant_id = %(tenant_id)s": tenant_id,
-            "status = %(status)s": status,
+            f"(status = %(status)s OR %(status)s = 'unconfirmed' AND {IN_DOUBT})": status,
             "generation_id = %(generation_id)s": generation_id,
             "(created_at, id) < (%(created_at)s, %(id)s)": after,
         }
@@ -257,9 +262,9 @@ class Videos:
         neither. Whichever job comes to it next ends it."""
         return self._driver.execute(WANT_NO_MORE, {"tenant_id": tenant_id, "id": video_id}).fetchone() is not None
 
-    def recount(self, tenant_id: UUID, video_id: UUID) -> None:
-        """Add up what a cancelled video cost, once all that was under way is settled."""
-        self._driver.execute(RECOUNT, {"tenant_id": tenant_id, "id": video_id})
+    def recount(self, tenant_id: UUID, video_id: UUID, message: str | None) -> None:
+        """Add up what an ended video cost; `message` is what is left to decide of a cancelled one."""
+        self._driver.execute(RECOUNT, {"tenant_id": tenant_id, "id": video_id, "message": message})
 
     def end(self, tenant_id: UUID, video_id: UUID, status: str, message: str | None) -> bool:
         """End it without a file: "failed", "cancelled", or "unconfirmed" until a person decides. False if it has ended

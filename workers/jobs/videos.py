@@ -114,13 +114,18 @@ def give_up(tx: Tx, tenant_id: UUID, video_id: UUID, job_id: UUID | None, *, can
 
 
 def take_up(tx: Tx, tenant_id: UUID, video_id: UUID) -> None:
-    """Go on with a video about whose submission something has become known: make it, or withdraw what nobody wants."""
+    """Go on with a video that no live job is at, or about whose submission something has become known: make it, or
+    withdraw what nobody wants and settle what it cost."""
     video = tx.videos.lock(tenant_id, video_id)
     if video is None:
         return
-    if video["status"] in ("cancelled", "completed"):
+    if video["status"] in ("cancelled", "completed", "failed"):
+        _settle(tx, tenant_id, video_id)
         if _open_one(tx, tenant_id, video_id) is not None:
             withdraw.enqueue(tx, tenant_id=tenant_id, video_id=video_id)
+        return
+    made_by = video["job_id"] and tx.jobs.get(video["job_id"])
+    if made_by is not None and made_by["status"] in ("pending", "running"):
         return
     tx.videos.hand_on(tenant_id, video_id, render.enqueue(tx, tenant_id=tenant_id, video_id=video_id))
 
@@ -132,6 +137,14 @@ def _leave_to_a_person(tx: Tx, failed: FailedJob) -> None:
     opened = _open_one(tx, failed.tenant_id, failed.arguments["video_id"])
     if opened is not None:
         tx.submissions.doubt(failed.tenant_id, opened.id, message=f"it could not be withdrawn: {failed.reason}")
+    _settle(tx, failed.tenant_id, failed.arguments["video_id"])
+
+
+def _settle(tx: Tx, tenant_id: UUID, video_id: UUID) -> None:
+    """Add up what an ended video cost, and say on a cancelled one what only a person can decide."""
+    opened = _open_one(tx, tenant_id, video_id)
+    if opened is None or opened.state == SubmissionState.UNCONFIRMED:
+        tx.videos.recount(tenant_id, video_id, None if opened is None else _undecided(opened))
 
 
 def _decide_unsent(tx: Tx, row: ProviderJob) -> None:
@@ -368,6 +381,8 @@ def _keep_answer(ctx: Context, row: ProviderJob, kept: Mapping[str, Any], tx: Tx
             return
     if before == SubmissionState.UNCONFIRMED:
         take_up(tx, row.tenant_id, row.video_id)
+    elif before is None:
+        _settle(tx, row.tenant_id, row.video_id)
 
 
 def _note_health(ctx: Context, row: ProviderJob, answer: Submission) -> None:
@@ -521,13 +536,15 @@ def withdraw(ctx: Context, tenant_id: UUID, video_id: UUID) -> None:
     nevertheless was paid for, so it is kept with its submission; to ask that it be stopped could delete it."""
     with ctx.begin() as tx:
         row = _open_one(tx, tenant_id, video_id)
+        if row is not None and row.state == SubmissionState.INTENDED:
+            _decide_unsent(tx, row)
     if row is not None and row.state in (SubmissionState.SUBMITTED, SubmissionState.RUNNING):
         status = _poll(ctx, row)
         if not isinstance(status, str) and not status.ended:
             status = _cancel(ctx, row)
         _follow(ctx, row, status)
     with ctx.finish() as tx:
-        tx.videos.recount(tenant_id, video_id)
+        _settle(tx, tenant_id, video_id)
 
 
 def _cancel(ctx: Context, row: ProviderJob) -> ClipStatus | str:

@@ -42,6 +42,7 @@ Check = Callable[[App, Tx], Verdict]
 
 ABOUT = {
     "no job waits for a person": "see `viral jobs list --status failed`",
+    "no clip is in doubt": "see `viral videos list --status unconfirmed`, and `viral videos resolve`",
     "no event is parked": "see `viral events list --status parked`",
     "a ready job is begun within a minute": (
         "more is enqueued than the workers get done, or they are not told of it: see `viral queues list`, "

@@ -187,6 +187,8 @@ def request(
         else:
             raise Rejected("a video is made of a concept or of a media file: name one")
         if not isinstance(new, NewVideo):
+            if new["status"] in ("pending", "rendering"):
+                take_up(tx, tenant_id, new["id"])  # if its job is lost
             return new | {"existing": True}
         if at_most is not None and new.estimated_usd > at_most:
             says = (

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -188,6 +189,24 @@ def test_an_order_whose_job_is_deleted_is_in_doubt_and_not_sent_again(here: Stag
     here.assert_books()
 
 
+def test_what_cannot_be_withdrawn_is_shown_to_a_person_and_counted_when_decided(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("never ends")
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.turn()
+    here.bills["runway"].orders.clear()  # the vendor knows it no longer
+    videos.cancel(here.app, tenant_id, video_id)
+    here.run(step=timedelta(hours=7))
+    video = here.show(video_id)
+    assert video["status"] == "cancelled"
+    assert "$0.48 stay reserved" in video["error_message"]
+    assert [row["id"] for row in videos.listed(here.app, None, status="unconfirmed").videos] == [video_id]
+    videos.resolve(here.app, video_id, "lost", charged_usd=Decimal("0.48"))
+    video = here.show(video_id)
+    assert (video["cost_usd"], video["error_message"]) == (Decimal("0.48"), None)
+    assert videos.listed(here.app, None, status="unconfirmed").videos == []
+
+
 @pytest.mark.parametrize("verdict", ["found", "lost"])
 def test_what_is_decided_about_is_cancelled_while_it_waits(here: Stage, verdict: Literal["found", "lost"]) -> None:
     tenant_id = here.tenant()
@@ -358,6 +377,7 @@ def test_an_answer_that_comes_after_a_person_has_decided_is_booked(here: Stage) 
     assert here.budget(tenant_id).spent == here.bill() == Decimal("0.48")
     [row] = here.show(video_id)["submissions"]
     assert "taken after all" in row["error_message"]
+    assert here.show(video_id)["cost_usd"] == here.bill()
 
 
 def test_a_drawing_that_fails_keeps_its_paid_clips_for_the_next_try(here: Stage) -> None:
@@ -515,7 +535,7 @@ class Books(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Every video ends, and nothing is reserved but for what nobody can tell."""
-        self.here.run(turns=2000)
+        self.here.run(turns=200, step=timedelta(hours=1))
         for video_id in self.videos:
             video = self.here.show(video_id)
             assert video["status"] in ENDED

@@ -313,6 +313,10 @@ def test_what_no_job_takes_care_of_is_found(here: Stage) -> None:
         tx.driver.execute("DELETE FROM job_queue")
     assert videos.recover(here.app) == 1
     assert videos.recover(here.app) == 0
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("DELETE FROM job_queue")
+    generation_id = here.show(video_id)["generation_id"]
+    assert videos.request(here.app, tenant_id, generation_id=generation_id)["id"] == video_id
     here.run()
     assert here.show(video_id)["status"] == "completed"
 
