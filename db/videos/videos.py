@@ -221,8 +221,8 @@ class Videos:
         status: str | None = None,
         generation_id: UUID | None = None,
     ) -> list[dict[str, Any]]:
-        """Return videos in scope, newest first: those of one tenant, or of all. With the status "unconfirmed" those come
-        as well that were cancelled, and of which a clip is in doubt."""
+        """Return videos in scope, newest first: those of one tenant, or of all. With the status "unconfirmed" come also
+        those that were cancelled, and of which a clip is in doubt."""
         conditions = {
             "tenant_id = %(tenant_id)s": tenant_id,
             f"(status = %(status)s OR %(status)s = 'unconfirmed' AND {IN_DOUBT})": status,
