@@ -18,6 +18,7 @@ from db.schema.ops import api_usage
 from db.transaction import SYSTEM
 from domain.concepts.generation import ConceptRequest, ConceptResponse, Generation
 from domain.errors import Unavailable
+from domain.videos.media import StoreUnavailable
 from tests.builders import a_tenant, tenant
 from tests.drain import drain
 from tests.past_concepts import all_past_concepts
@@ -308,6 +309,7 @@ class Broken:
     [
         (Unavailable("claude did not answer"), "claude did not answer"),
         (DatabaseUnavailable("Postgres does not answer: 10.0.0.7, user viral_app"), INTERNAL_ERROR),
+        (StoreUnavailable("the media store refuses our credentials: see AWS_SECRET_ACCESS_KEY"), INTERNAL_ERROR),
         (RuntimeError("SELECT * FROM tenants -- Bob's"), INTERNAL_ERROR),
     ],
 )
