@@ -103,7 +103,7 @@ def why_unusable(model: ClipModel, now: datetime, keys: Collection[str]) -> str 
     if model.sunset_at is not None and model.sunset_at <= now:
         return f"{model.provider} ended its model {model.model} on {model.sunset_at:%Y-%m-%d}"
     if not model.enabled:
-        return f"{model.provider} is disabled here; `viral providers enable {model.provider}` lets it be asked"
+        return f"{model.provider} is disabled here"
     if model.provider not in keys:
         setting = KEY_SETTINGS.get(model.provider)
         return f"there is no key for {model.provider}" + (f"; set {setting}" if setting else "")

@@ -260,7 +260,7 @@ def _order(
     """
     now = ctx.now()
     past = [row for row in rows if row.scene == scene]
-    left = making.most_usd - sum((row.final_usd or Decimal(0) for row in rows if row.scene != scene), Decimal(0))
+    left = making.most_usd - sum((row.final_usd or Decimal(0) for row in rows), Decimal(0))
     answers = list(dict.fromkeys(f"{row.provider}: {row.error_message}" for row in past if row.error_message))
     try:
         models = [model for model in _chain(ctx, tx, making) if fits(making.script, model, making.layout)]
@@ -269,7 +269,8 @@ def _order(
     clips = {model: clip_of(making.script, model, making.layout, scene) for model in models}
     choice = next_model([model for model in models if clips[model].usd <= left], [_past(row) for row in past], now)
     if choice is None:
-        answers += [_too_dear(model, clip.usd, left) for model, clip in clips.items() if clip.usd > left]
+        if not any(row.final_usd for row in past):  # else nobody would be asked, at whatever price
+            answers += [_too_dear(model, clip.usd, left) for model, clip in clips.items() if clip.usd > left]
         return "; ".join(answers) or "no provider makes clips as long as the script"
     model, wait = choice
     if wait > timedelta(0):

@@ -3,8 +3,8 @@
 Functions that take `tenant_id` work in that tenant's scope; with None, where that is allowed, in the system scope.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
@@ -345,11 +345,16 @@ def providers(app: App) -> list[Row]:
     here |= {"has_key": True, "reason": None}
     return [
         here,
-        *(
-            asdict(each) | {"has_key": each.provider in keys, "reason": why_unusable(each, now, keys)}
-            for each in models
-        ),
+        *(asdict(each) | {"has_key": each.provider in keys, "reason": _why(each, now, keys)} for each in models),
     ]
+
+
+def _why(model: ClipModel, now: datetime, keys: Collection[str]) -> str | None:
+    """Return `why_unusable`, with the command that helps if it is disabled; tenants do not read this."""
+    reason = why_unusable(model, now, keys)
+    if reason == why_unusable(replace(model, enabled=True), now, keys):
+        return reason
+    return f"{reason}; `viral providers enable {model.provider}` lets it be asked"
 
 
 def enable(app: App, provider: str) -> Change:

@@ -189,7 +189,7 @@ def test_a_provider_that_is_named_is_the_only_one_asked_or_says_why_it_is_not() 
     for fields, says in (
         ({"unavailable": "OpenAI removed its Videos API (Sora)"}, "removed its Videos API"),
         ({"sunset_at": NOW}, "ended its model runway-1 on 2026-11-27"),
-        ({"enabled": False}, "viral providers enable runway"),
+        ({"enabled": False}, "runway is disabled here$"),
     ):
         with pytest.raises(ClipProviderUnusable, match=says):
             chain([a_model("runway", **fields)], "runway", NOW, ALL)

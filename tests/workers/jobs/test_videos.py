@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from domain.videos.plan import Clip
+from domain.videos.submissions import ClipOrder, RefusedFor
 from tests.video_stage import Stage, a_concept, stage
 from workers.ops import videos
 from workers.settings import Settings
@@ -85,6 +88,23 @@ def test_a_busy_provider_that_was_named_is_asked_again_a_few_times(here: Stage) 
     assert "answers 429" in here.show(another)["error_message"]
     assert here.bills["runway"].posts == 8
     here.assert_books()
+
+
+def test_what_is_charged_for_an_order_that_was_given_up_counts_too(here: Stage) -> None:
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    clip = Clip(0, ClipOrder("gen4.5", "A fox", 8, "720:1280"), Decimal("0.96"))
+    now = here.clock[0]
+    with here.app.db.transaction(tenant_id) as tx:
+        order: dict[str, Any] = {"id": tx.new_id(), "job_id": here.show(video_id)["job_id"], "provider": "runway"}
+        row = tx.submissions.intend(tenant_id, video_id, **order, clip=clip, now=now)
+        tx.submissions.refuse(tenant_id, row.id, kind=RefusedFor.BUSY, message="no answer", now=now)
+        taken: dict[str, Any] = {"provider_job_id": "late-1", "estimated_usd": None, "now": now, "deadline_at": now}
+        tx.submissions.accept(tenant_id, row.id, **taken)
+    here.run()
+    video = here.show(video_id)
+    assert (video["status"], video["cost_usd"], here.bills["runway"].posts) == ("failed", Decimal("0.96"), 0)
+    assert video["error_message"] == "runway: no answer; it was taken after all, as late-1"
 
 
 def test_who_takes_more_than_was_shown_is_not_asked(here: Stage) -> None:
