@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from domain.ports import Watch
+from domain.videos.boxes import Boxes, read_boxes
 from domain.videos.containers import HEAD, video_extension_of
 from domain.videos.media import MediaUnusable, Probe
-from integrations.studio.boxes import Boxes, read_boxes
 from integrations.studio.ffmpeg import THREADS, Program, named, reads, run
 
 QUICK = 60.0
@@ -52,7 +52,10 @@ def look(ffprobe: Program, path: Path, *, watch: Watch) -> Probe:
         MediaUnusable: it is no video, is cut off, or has no picture.
     """
     extension, size = _kind(path)
-    boxes = None if extension == "webm" else read_boxes(path)
+    boxes = None
+    if extension != "webm":
+        with path.open("rb") as file:
+            boxes = read_boxes(file, size)
     arguments = ["-loglevel", "error", "-threads", str(THREADS), "-show_entries", ASKED, "-of", "json", *reads(path)]
     output = run(ffprobe, arguments, watch=lambda: watch(0.0), limit=QUICK)
     try:
