@@ -178,7 +178,7 @@ class Studio(Protocol):
         """Look at a file; `deep` also looks for pictures and sound that are not there.
 
         Raises:
-            MediaUnusable: it is no video that can be read.
+            MediaUnusable: it is no video that can be read, or `deep` and longer or larger than any platform takes.
         """
 
     def thumbnail(self, path: Path, target: Path, *, at: float, watch: Watch) -> None:

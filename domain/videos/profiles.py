@@ -131,6 +131,19 @@ def faults(probe: Probe, profile: Profile) -> list[str]:
     return [f"{fault}; {profile.name} {allowed}" for fault, allowed in _limits(probe, profile)] + list(_empty(probe))
 
 
+def why_nowhere(probe: Probe) -> str | None:
+    """Return why a file is longer or larger than what any platform takes, before it costs time to decode it; None if
+    it is not. Where a platform names no limit, the largest that another names counts."""
+    longest = max(row.seconds[1] for row in PROFILES if row.seconds)
+    most_pixels = max(row.most_pixels or (row.sides[1] ** 2 if row.sides else 0) for row in PROFILES)
+    if probe.seconds > longest:
+        return f"it lasts {_number(probe.seconds)} s; the longest that a platform names is {_number(longest)} s"
+    if probe.width * probe.height > most_pixels:
+        size = f"{probe.width}x{probe.height} = {probe.width * probe.height:,} pixels"
+        return f"it has {size}; the most that a platform names is {most_pixels:,}"
+    return None
+
+
 def hints(probe: Probe, profile: Profile) -> list[str]:
     """Return what the platform takes, but a person might want to know before they post it."""
     return list(_hints(probe, profile))

@@ -1,32 +1,35 @@
 """What is in a video file, as ffprobe, the file's boxes and its pictures say."""
 
 import json
-import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from domain.ports import Watch
-from domain.videos.boxes import Boxes, read_boxes
+from domain.videos.boxes import MOST_TRACKS, Boxes, read_boxes
 from domain.videos.containers import HEAD, video_extension_of
 from domain.videos.media import MediaUnusable, Probe
-from integrations.studio.ffmpeg import THREADS, Program, named, reads, run
+from domain.videos.profiles import why_nowhere
+from integrations.studio.ffmpeg import THREADS, Program, TookTooLong, named, reads, run
 
 QUICK = 60.0
 """Seconds that reading a file's headers may take."""
-DEEP = 300.0
-MOST_DEEP = 1800.0
-"""Seconds that looking at all of its pictures may take, besides twice its duration; and at most."""
-LONGEST = 24 * 3600.0
+DEEP, MOST_DEEP = 30.0, 900.0
+"""Seconds that looking at all of a file's pictures may take at least, and at most."""
+FULL_HD = 1920 * 1080
+SHORTEST, LONGEST = 0.001, 24 * 3600.0
 """Seconds. What says to be longer is damaged, or means harm."""
+MOST = 2.0**31
+"""What says to have more of anything has a header that makes no sense."""
 MOST_SHARE_MISSING = 0.1
 """The share of its duration that a file may lack: durations are rounded, and the last picture has none."""
 MOST_PICTURES_OFF = 2
 """How many pictures a file of constant rate may have more or fewer than its duration says."""
+WORD = re.compile(r"[\w.-]{1,40}", re.ASCII)
 
 ASKED = (
     "format=duration:"
@@ -57,11 +60,53 @@ def look(ffprobe: Program, path: Path, *, watch: Watch) -> Probe:
         with path.open("rb") as file:
             boxes = read_boxes(file, size)
     arguments = ["-loglevel", "error", "-threads", str(THREADS), "-show_entries", ASKED, "-of", "json", *reads(path)]
-    output = run(ffprobe, arguments, watch=lambda: watch(0.0), limit=QUICK)
+    output = _run(ffprobe, arguments, watch=lambda: watch(0.0), limit=QUICK)
+    return probe_of(output, extension, size, boxes)
+
+
+def probe_of(output: bytes, extension: str, size: int, boxes: Boxes | None) -> Probe:
+    """Return what ffprobe says in JSON. It passes on what the file says of itself, so nothing in it is relied on.
+
+    Raises:
+        MediaUnusable: that describes no video.
+    """
     try:
-        return _probe(json.loads(output), extension, size, boxes)
-    except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+        answer = _mapping(json.loads(output))
+    except (ValueError, RecursionError) as error:
         raise MediaUnusable("the file's headers make no sense: it is damaged") from error
+    streams = _mappings(answer.get("streams"))
+    if len(streams) > MOST_TRACKS:
+        raise MediaUnusable(f"the file has more than {MOST_TRACKS} tracks, as no real video has")
+    videos = [each for each in streams if each.get("codec_type") == "video" and not _is_cover(each)]
+    sounds = [each for each in streams if each.get("codec_type") == "audio"]
+    if not videos:
+        raise MediaUnusable(f"the file has {'sound, but ' if sounds else ''}no picture: it is no video")
+    video, sound = videos[0], sounds[0] if sounds else {}
+    width, height = int(_number(video.get("width"))), int(_number(video.get("height")))
+    if width <= 0 or height <= 0:
+        raise MediaUnusable("the size of the file's picture is not known: it is damaged")
+    seconds = _seconds(_mapping(answer.get("format")), video)
+    rate, base = (max(0.0, _number(video.get(name))) for name in ("avg_frame_rate", "r_frame_rate"))
+    is_constant = rate > 0 and abs(rate - base) <= max(rate / 100, MOST_PICTURES_OFF / seconds)
+    return Probe(
+        bytes=size,
+        container=extension,
+        seconds=seconds,
+        width=width,
+        height=height,
+        video_codec=_word(video.get("codec_name")),
+        pixel_format=_word(video.get("pix_fmt")),
+        fps=round(boxes.fps if boxes and boxes.fps else rate or base, 3),
+        constant_rate=bool(boxes.constant_rate) if boxes and boxes.fps else is_constant,
+        rotation=_rotation(video),
+        video_streams=len(videos),
+        audio_streams=len(sounds),
+        audio_codec=_word(sound["codec_name"]) if "codec_name" in sound else None,
+        audio_rate=max(0, int(_number(sound.get("sample_rate")))) or None,
+        audio_channels=max(0, int(_number(sound.get("channels")))) or None,
+        edit_lists=boxes.edit_lists if boxes else None,
+        moov_first=boxes.moov_first if boxes else None,
+    )
 
 
 def look_at_pictures(ffmpeg: Program, path: Path, found: Probe, *, watch: Watch) -> Probe:
@@ -69,8 +114,11 @@ def look_at_pictures(ffmpeg: Program, path: Path, found: Probe, *, watch: Watch)
     time at which it shows something.
 
     Raises:
-        MediaUnusable: less of it can be decoded than it says to have.
+        MediaUnusable: no platform takes a file of its length or size, less of it can be decoded than it says to have,
+            or that takes too long.
     """
+    if (reason := why_nowhere(found)) is not None:
+        raise MediaUnusable(reason)
     heard = _Heard()
     pictures = ["-map", "0:v:0", "-vf", f"{SMALL},{BLACK},{FROZEN}"]
     sound = ["-map", "0:a:0", "-af", SILENT] if found.audio_streams else []
@@ -79,12 +127,12 @@ def look_at_pictures(ffmpeg: Program, path: Path, found: Probe, *, watch: Watch)
         *("-threads", str(THREADS), "-filter_threads", str(THREADS)),
         *(*reads(path), *pictures, *sound, "-f", "null", "-"),
     ]
-    run(
+    _run(
         ffmpeg,
         arguments,
         watch=lambda: watch(min(1.0, heard.reached / found.seconds)),
         hear=heard.line,
-        limit=min(DEEP + 2 * found.seconds, MOST_DEEP),
+        limit=patience(found),
     )
     if heard.reached < found.seconds * (1 - MOST_SHARE_MISSING) - 0.5:
         raise MediaUnusable(
@@ -97,6 +145,12 @@ def look_at_pictures(ffmpeg: Program, path: Path, found: Probe, *, watch: Watch)
         silent=heard.seconds("silence", found.seconds) if found.audio_streams else None,
         cover_at=_cover_at(heard.spans("black", found.seconds), found.seconds),
     )
+
+
+def patience(found: Probe) -> float:
+    """Return how many seconds looking at all of its pictures may take: its duration, where they are larger than full HD
+    as much longer, and a little more."""
+    return min(DEEP + found.seconds * max(1.0, found.width * found.height / FULL_HD), MOST_DEEP)
 
 
 def write_thumbnail(ffmpeg: Program, path: Path, target: Path, *, at: float, watch: Watch) -> None:
@@ -114,7 +168,7 @@ def write_thumbnail(ffmpeg: Program, path: Path, target: Path, *, at: float, wat
             *("-f", "mjpeg", named(target)),
         ]
         with suppress(MediaUnusable):  # an earlier picture may be whole
-            run(ffmpeg, arguments, watch=lambda: watch(0.0), limit=QUICK)
+            _run(ffmpeg, arguments, watch=lambda: watch(0.0), limit=QUICK)
             if target.exists() and target.stat().st_size:
                 return
         target.unlink(missing_ok=True)
@@ -127,57 +181,59 @@ def _kind(path: Path) -> tuple[str, int]:
         raise MediaUnusable("it is no file")  # opening a pipe would wait for who writes to it
     try:
         with path.open("rb") as file:
-            return video_extension_of(file.read(HEAD)), path.stat().st_size
+            return video_extension_of(file.read(HEAD)), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise MediaUnusable(f"the file cannot be read: {error.strerror}") from None
 
 
-def _probe(output: Mapping[str, Any], extension: str, size: int, boxes: Boxes | None) -> Probe:
-    streams = output.get("streams", [])
-    videos = [each for each in streams if each.get("codec_type") == "video" and not _is_cover(each)]
-    sounds = [each for each in streams if each.get("codec_type") == "audio"]
-    if not videos:
-        raise MediaUnusable(f"the file has {'sound, but ' if sounds else ''}no picture: it is no video")
-    video, sound = videos[0], sounds[0] if sounds else {}
-    width, height = int(video.get("width", 0)), int(video.get("height", 0))
-    if width <= 0 or height <= 0:
-        raise MediaUnusable("the size of the file's picture is not known: it is damaged")
-    seconds = _seconds(output.get("format", {}), video)
-    rate, base = _fraction(video.get("avg_frame_rate")), _fraction(video.get("r_frame_rate"))
-    is_constant = bool(rate) and abs(rate - base) <= max(rate / 100, Fraction(MOST_PICTURES_OFF / seconds))
-    return Probe(
-        bytes=size,
-        container=extension,
-        seconds=seconds,
-        width=width,
-        height=height,
-        video_codec=video.get("codec_name", "unknown"),
-        pixel_format=video.get("pix_fmt", "unknown"),
-        fps=round(boxes.fps if boxes and boxes.fps else float(rate or base), 3),
-        constant_rate=bool(boxes.constant_rate) if boxes and boxes.fps else is_constant,
-        rotation=_rotation(video),
-        video_streams=len(videos),
-        audio_streams=len(sounds),
-        audio_codec=sound.get("codec_name"),
-        audio_rate=int(sound["sample_rate"]) if "sample_rate" in sound else None,
-        audio_channels=sound.get("channels"),
-        edit_lists=boxes.edit_lists if boxes else None,
-        moov_first=boxes.moov_first if boxes else None,
-    )
+def _run(
+    program: Program,
+    arguments: Sequence[str],
+    *,
+    watch: Callable[[], object],
+    limit: float,
+    hear: Callable[[str], object] | None = None,
+) -> bytes:
+    """Run it on a file from outside. If that takes longer than it does with any real file, trying again is of no use:
+    it would keep the machine from others' files."""
+    try:
+        return run(program, arguments, watch=watch, limit=limit, hear=hear)
+    except TookTooLong as error:
+        raise MediaUnusable(f"the file takes too long to read: {error}") from error
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _number(value: object) -> float:
+    """Return a number, or a fraction such as 30000/1001, that a file says; 0 for what is missing or makes no sense:
+    `inf`, `nan`, and more than `MOST`."""
+    if not isinstance(value, str | int | float):
+        return 0.0
+    try:
+        above, _, below = str(value).partition("/")
+        number = float(above) / float(below or 1)
+    except (ValueError, ArithmeticError):
+        return 0.0
+    return number if abs(number) <= MOST else 0.0
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) and WORD.fullmatch(value) else "unknown"
 
 
 def _is_cover(stream: Mapping[str, Any]) -> bool:
-    return bool(stream.get("disposition", {}).get("attached_pic"))
-
-
-def _fraction(text: str | None) -> Fraction:
-    above, _, below = (text or "0/1").partition("/")
-    return Fraction(int(above), int(below or 1)) if int(below or 1) else Fraction(0)
+    return _number(_mapping(stream.get("disposition")).get("attached_pic")) != 0
 
 
 def _seconds(container: Mapping[str, Any], video: Mapping[str, Any]) -> float:
-    seconds = float(container.get("duration") or video.get("duration") or 0)
-    if not math.isfinite(seconds) or seconds <= 0:
+    seconds = _number(container.get("duration")) or _number(video.get("duration"))
+    if seconds < SHORTEST:
         raise MediaUnusable("the file does not say how long it lasts: its recording was cut off, or it has no pictures")
     if seconds > LONGEST:
         raise MediaUnusable(f"the file says to last {seconds:,.0f} s: it is damaged")
@@ -186,9 +242,9 @@ def _seconds(container: Mapping[str, Any], video: Mapping[str, Any]) -> float:
 
 def _rotation(video: Mapping[str, Any]) -> int:
     """Return by how many degrees it is to be turned before it is shown: 0, 90, 180 or 270."""
-    sides = [each["rotation"] for each in video.get("side_data_list", []) if "rotation" in each]
-    turned = sides[0] if sides else video.get("tags", {}).get("rotate", 0)
-    return round(float(turned) / 90) * 90 % 360
+    sides = [each["rotation"] for each in _mappings(video.get("side_data_list")) if "rotation" in each]
+    turned = sides[0] if sides else _mapping(video.get("tags")).get("rotate")
+    return round(_number(turned) / 90) * 90 % 360
 
 
 class _Heard:
@@ -196,6 +252,7 @@ class _Heard:
 
     LINE = re.compile(r"^\[(?:Parsed_)?(?:black|freeze|silence)detect[_0-9]* @ [^\]]*\] ")
     WORD = re.compile(r"\b(black|freeze|silence)_(start|end): ?(-?\d+(?:\.\d+)?)")
+    MICROSECONDS = re.compile(r"-?[0-9]{1,18}")
     MOST_SPANS = 10_000
 
     def __init__(self) -> None:
@@ -206,7 +263,7 @@ class _Heard:
     def line(self, text: str) -> None:
         if text.startswith("out_time_us="):
             digits = text.partition("=")[2]
-            if digits.lstrip("-").isdecimal():
+            if self.MICROSECONDS.fullmatch(digits):
                 self.reached = max(self.reached, int(digits) / 1e6)
         elif self.LINE.match(text):
             for kind, what, seconds in self.WORD.findall(text):

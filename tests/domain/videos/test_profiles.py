@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from domain.concepts.virality import PLATFORMS
 from domain.videos.media import Probe
-from domain.videos.profiles import NAMES, PROFILES, Profile, faults, hints, profile_of, shown_size
+from domain.videos.profiles import NAMES, PROFILES, Profile, faults, hints, profile_of, shown_size, why_nowhere
 
 TODAY = date(2026, 11, 27)
 GOOD = Probe(
@@ -140,6 +140,16 @@ def test_what_is_taken_but_odd_is_a_hint(changes: dict[str, Any], says: str) -> 
     assert faults(odd, TIKTOK) == []
     [hint] = hints(odd, TIKTOK)
     assert says in hint
+
+
+def test_what_is_longer_or_larger_than_any_platform_takes_is_taken_nowhere() -> None:
+    assert why_nowhere(replace(GOOD, seconds=900.0, width=4096, height=4096)) is None
+    assert why_nowhere(replace(GOOD, seconds=86_400.0)) == (
+        "it lasts 86400 s; the longest that a platform names is 900 s"
+    )
+    assert why_nowhere(replace(GOOD, width=4320, height=7680)) == (
+        "it has 4320x7680 = 33,177,600 pixels; the most that a platform names is 16,777,216"
+    )
 
 
 probes = st.builds(

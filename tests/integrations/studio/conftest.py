@@ -20,7 +20,7 @@ FILES: dict[str, list[str]] = {
     "plain.mp4": [*PICTURE, *SOUND, *H264, *AAC],
     "mute.mp4": [*PICTURE, *H264],
     "good.mov": [*PICTURE, *SOUND, *H264, *AAC],
-    "good.webm": [*PICTURE, *SOUND, "-c:v", "libvpx", "-c:a", "libopus"],
+    "good.webm": [*PICTURE, *SOUND, "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"],
     "fragments.mp4": [*PICTURE, *SOUND, *H264, *AAC, "-movflags", "frag_keyframe+empty_moov"],
     "video.mkv": [*PICTURE, *H264],
     "video.avi": [*PICTURE, "-c:v", "mpeg4"],
@@ -30,7 +30,7 @@ FILES: dict[str, list[str]] = {
     "intro.mp4": [*BLACK, *PICTURE, "-filter_complex", "[0][1]concat=n=2", *H264],
     "still.mp4": ["-f", "lavfi", "-i", "color=red:size=180x320:rate=30:duration=3", *H264],
     "varying.mp4": [*PICTURE, "-vf", "select='not(mod(n,3))+not(mod(n,7))'", "-fps_mode", "vfr", *H264],
-    "8k.mp4": ["-f", "lavfi", "-i", "color=red:size=4320x7680:rate=30:duration=0.1", *H264],
+    "short.mp4": ["-f", "lavfi", "-i", "testsrc=size=180x320:rate=30:duration=0.1", *H264],
     "wide.mp4": ["-f", "lavfi", "-i", "testsrc=size=1920x1080:rate=30:duration=0.2", *H264],
 }
 
