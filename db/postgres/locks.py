@@ -3,8 +3,8 @@
 1. an account outside: the advisory lock of a Stripe customer (`Billing`), of Clerk as a whole or of one person
    (`Identity`); then the rows that mirror it, and its events, which are stored by (source, external_id)
 2. the tenant; of several, by id
-3. the tenant's own rows: holds, ledger, generations, keys; a month's video budget, submissions, videos; of several in
-   one table, by id
+3. the tenant's own rows: holds, ledger, generations, keys; media files; a month's video budget, submissions,
+   videos; of several in one table, by id
 4. new jobs; of several with unique keys, by key
 5. the job that is ended
 6. advisory locks of ordering keys and of limits of queues (`Claims`), sorted; a transaction that has one of these

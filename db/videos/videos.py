@@ -40,7 +40,7 @@ ORDER BY ({LIVE}) DESC, created_at DESC LIMIT 1
 OF_MEDIA = f"""
 SELECT {COLUMNS} FROM videos
 WHERE tenant_id = %(tenant_id)s AND source = 'own' AND concept_id IS NULL AND ({LIVE} OR status = 'completed')
-    AND (media_id = %(media_id)s OR details ->> 'own_media_id' = %(media_id)s::text)
+    AND media_id = %(media_id)s
 ORDER BY ({LIVE}) DESC, created_at DESC LIMIT 1
 """
 

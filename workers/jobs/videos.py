@@ -10,8 +10,8 @@ can tell whether a clip was taken, the job completes and the video is `unconfirm
 `viral videos resolve` enqueues a new job. Every other end of a job that is no completion runs `abandon`.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -59,7 +59,7 @@ from workers.jobs.media import keep
 
 MOST_CLIP_BYTES = 512 * 1024 * 1024
 UNUSABLE_COPIES = 3
-"""How often a finished clip is copied that turns out to be cut short, or something else."""
+"""A finished clip is copied so often that turns out to be cut short, or something else."""
 LOOK_UP = 0.4
 """Seconds between two looks of long work at whether it is still wanted."""
 RESTS_AT_MOST = timedelta(minutes=15)
@@ -227,7 +227,8 @@ def _next(ctx: Context, making: Making) -> ProviderJob | None:
             rows = tx.submissions.of_video(making.tenant_id, making.video_id)
             found = next((row for row in rows if row.open), None)
         wait = timedelta(0)
-        slides = dict((video.get("details") or {}).get("slides") or {})
+        noted = (video.get("details") or {}).get("slides") or {}
+        slides = dict(noted)
         made = {row.scene for row in rows if row.state == SubmissionState.SUCCEEDED}
         for scene in scenes(making.script, making.layout):
             if found is not None or wait:
@@ -241,7 +242,8 @@ def _next(ctx: Context, making: Making) -> ProviderJob | None:
                 wait = chosen
             else:
                 slides[str(scene)] = chosen
-                tx.videos.note(making.tenant_id, making.video_id, {"slides": slides})
+        if slides != noted and making.layout is not Layout.CLIP:
+            tx.videos.note(making.tenant_id, making.video_id, {"slides": slides})
         if wait:
             tx.videos.progress(making.tenant_id, making.video_id, "waiting: the provider is busy", None)
     if wait:
@@ -702,18 +704,11 @@ def _stopped(tx: Tx, tenant_id: UUID, video_id: UUID) -> bool:
     return True
 
 
-def _folder(ctx: Context) -> "TemporaryDirectoryAsPath":
-    return TemporaryDirectoryAsPath(ctx.ports.media.incoming())
-
-
-class TemporaryDirectoryAsPath(TemporaryDirectory[str]):
-    """A folder that is gone after the block; on the store's own disk, so that nothing is copied twice."""
-
-    def __init__(self, within: Path) -> None:
-        super().__init__(prefix="video-", dir=within)
-
-    def __enter__(self) -> Path:  # type: ignore[override]
-        return Path(super().__enter__())
+@contextmanager
+def _folder(ctx: Context) -> Iterator[Path]:
+    """Make a folder that is gone after the block; on the store's own disk, so that nothing is copied twice."""
+    with TemporaryDirectory(prefix="video-", dir=ctx.ports.media.incoming()) as folder:
+        yield Path(folder)
 
 
 def _watching(ctx: Context, tenant_id: UUID, video_id: UUID, stage: str) -> Watch:

@@ -43,6 +43,8 @@ from workers.jobs.videos import draw, give_up, render, take_up
 from workers.ops.jobs import Change
 
 CONCEPT, OWN = "concept", "own"
+FIRST = "#1"
+"""The concept that is meant if none is named."""
 MOST_USD = 1_000_000
 
 Row = dict[str, Any]
@@ -408,7 +410,7 @@ def _of_concept(
 ) -> NewVideo | Row:
     """Return what is to be made of a concept, or the video that there is of it."""
     concepts = _concepts(tx, tenant_id, generation_id, keep=True)
-    address = _address(concepts, _the_concept(concepts, concept_id))
+    address = _address(concepts, concept_id or FIRST)
     script = script_of(concept_at(concepts, address))
     made = NewVideo(generation_id, address, script.title, CONCEPT, provider, Layout.STORYBOARD, Decimal(0))
     if (found := _existing(tx, tenant_id, made, again=again)) is not None:
@@ -444,7 +446,7 @@ def _of_media(
     title, address = "", None
     if generation_id is not None:
         concepts = _concepts(tx, tenant_id, generation_id, keep=True)
-        address = _address(concepts, _the_concept(concepts, concept_id))
+        address = _address(concepts, concept_id or FIRST)
         title = " ".join(str(concept_at(concepts, address).get("title") or "").split())
         live = tx.videos.of_concept(tenant_id, generation_id, address)
         if live is not None and live["status"] != "completed":
@@ -477,7 +479,7 @@ def _by_key(tx: Tx, tenant_id: UUID, key: str, asked: Mapping[str, Any]) -> Row 
 
 def _options(app: App, tx: Tx, tenant_id: UUID, generation_id: UUID, concept_id: str | None) -> Iterator[Option]:
     concepts = _concepts(tx, tenant_id, generation_id)
-    script = script_of(concept_at(concepts, _the_concept(concepts, concept_id)))
+    script = script_of(concept_at(concepts, concept_id or FIRST))
     now = _now(app, tx)
     models = _models(tx, tenant_id, now)
     budget, _ = tx.video_budgets.read(tenant_id, month_of(now))
@@ -515,11 +517,6 @@ def _concepts(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = Fals
     if generation is None:
         raise UnknownGeneration(f"no generation has the id {generation_id}")
     return list(generation.concepts)
-
-
-def _the_concept(concepts: Sequence[Any], concept_id: str | None) -> str:
-    """Return which concept is meant: the first, if none is named."""
-    return concept_id or "#1"
 
 
 def _address(concepts: Sequence[Any], concept_id: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from domain.videos.plan import Clip
 from domain.videos.submissions import ClipOrder, RefusedFor
 from tests.video_stage import Stage, a_concept, stage
-from workers.ops import videos
+from workers.ops import jobs, videos
 from workers.settings import Settings
 
 
@@ -211,6 +211,20 @@ def test_what_fails_there_is_settled_by_what_it_cost(here: Stage, trick: str) ->
     assert here.show(video_id)["status"] == "failed"
     assert here.budget(tenant_id).spent == here.bill()
     assert here.budget(tenant_id).reserved == 0
+    here.assert_books()
+
+
+def test_a_clip_that_failed_for_want_of_money_is_made_when_it_is_tried_again(here: Stage) -> None:
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    videos.set_budget(here.app, tenant_id, Decimal(0))
+    here.run()
+    video = here.show(video_id)
+    assert video["status"] == "failed"
+    videos.set_budget(here.app, tenant_id, Decimal(10))
+    assert jobs.retry(here.app, [video["job_id"]])[video["job_id"]].done
+    here.run()
+    assert here.show(video_id)["status"] == "completed"
     here.assert_books()
 
 
