@@ -125,9 +125,12 @@ def runs(rng: Random, tenants: Sequence[UUID], provider: str, count: int) -> lis
                 stops=_moment(rng) if rng.random() < 0.3 else None,
             )
         )
-    # However few there are, a process dies with an order just taken, and somebody cancels.
+    # However few there are, a process dies with an order just taken, and somebody cancels: at first, with a clip that
+    # is finished, and with one whose provider does not stop.
     made[0] = replace(made[0], provider=provider, tricks=(None,), cuts=("provider.submit:after",), stops=None)
     made[1] = replace(made[1], provider=provider, cuts=(), stops="COMMIT:after")
+    made[2] = replace(made[2], provider=provider, tricks=(None,), cuts=(), stops="provider.fetch:before")
+    made[3] = replace(made[3], provider=provider, tricks=("cancels fail",), cuts=(), stops="provider.poll:after")
     return made
 
 
