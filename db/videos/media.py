@@ -206,6 +206,8 @@ class MediaFiles:
             raise StillUsed(f"a video uses the file {media_id}")
         clips = (provider_jobs.c.tenant_id == tenant_id) & (provider_jobs.c.media_id == media_id)
         self._sql.execute(update(provider_jobs).where(clips).values(media_id=None))
+        ended = (videos.c.tenant_id == tenant_id) & (videos.c.media_id == media_id)
+        self._sql.execute(update(videos).where(ended).values(media_id=None))
         values = {"id": func.gen_random_uuid(), "stored_at": None, "last_used_at": NOW}
         try:
             row = self._sql.execute(update(media).where(this).values(values).returning(*COLUMNS)).one()
@@ -241,8 +243,9 @@ def _locked(these: ColumnElement[bool]) -> Select[Any]:
 
 def _is_used(of: Table) -> ColumnElement[bool]:
     """Whether a video shows the file, or one that is being made has a clip of it."""
+    wanted = literal_column(f"(videos.{LIVE} OR videos.status = 'completed')", Boolean)
     shown = [
-        exists().where(videos.c.tenant_id == of.c.tenant_id, column == of.c.id)
+        exists().where(videos.c.tenant_id == of.c.tenant_id, column == of.c.id, wanted)
         for column in (videos.c.media_id, videos.c.thumbnail_id)
     ]
     clips = provider_jobs.join(videos, provider_jobs.c.video_id == videos.c.id)

@@ -449,6 +449,8 @@ def _of_media(
         address = _address(concepts, concept_id or FIRST)
         title = " ".join(str(concept_at(concepts, address).get("title") or "").split())
         live = tx.videos.of_concept(tenant_id, generation_id, address)
+        if live is not None and live["media_id"] == media_id and not (again and live["status"] == "completed"):
+            return live
         if live is not None and live["status"] != "completed":
             says = f"the video {live['id']} of this concept is {live['status']}: cancel it first"
             raise Conflict("VIDEO_LIVE", says)

@@ -206,6 +206,18 @@ def test_a_file_that_is_no_video_fails_in_words(here: Stage, tmp_path: Path) -> 
     here.run()
     shown = here.show(video["id"])
     assert (shown["status"], shown["error_message"]) == ("failed", "it is no video that can be read")
+    with here.app.db.transaction(tenant_id) as tx:
+        assert tx.media.withdraw(tenant_id, shown["media_id"]), "what failed keeps its file"
+
+
+def test_a_file_of_ones_own_for_a_concept_is_looked_at_once(here: Stage, tmp_path: Path) -> None:
+    tenant_id = here.tenant(tier="FREE")
+    asked = {"media_id": a_file(here, tenant_id, tmp_path), "generation_id": here.generation(tenant_id)}
+    first = videos.request(here.app, tenant_id, **asked)
+    assert videos.request(here.app, tenant_id, **asked)["id"] == first["id"]
+    here.run()
+    assert videos.request(here.app, tenant_id, **asked)["id"] == first["id"]
+    assert videos.request(here.app, tenant_id, **asked, again=True)["id"] != first["id"]
 
 
 # --- what people decide -------------------------------------------------------------------------------------
