@@ -209,7 +209,7 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         figure(
             "render-memory",
             "MB",
-            "the most memory of that process, and of its child, at any time",
+            "the most memory of that process, and of those together that it starts, at any time",
             alone(at_most=400),
             Beside("static-slides"),
         ),

@@ -30,6 +30,7 @@ Name = Literal["ffmpeg", "ffprobe"]
 ENCODERS = ("libx264", "aac")
 """What an ffmpeg must be able to write. One on PATH that lacks them is passed over for the wheel's."""
 
+HEADS = {"ffmpeg": ("-hide_banner", "-nostdin"), "ffprobe": ("-hide_banner",)}
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"
 
 THREADS = 2
@@ -104,7 +105,7 @@ class TookTooLong(StudioUnavailable):
 class Program:
     """An ffmpeg or ffprobe that was found. `found_by` is FFMPEG_BIN, FFPROBE_BIN, PATH or the wheel's name."""
 
-    name: Name
+    name: Name | Literal["drawing"]
     path: Path
     found_by: str
     version: str
@@ -165,13 +166,14 @@ def run(
     limit: float = LIMIT,
     memory: int = MEMORY,
     most_bytes: int = LARGEST_FILE,
+    grace: float = 0.0,
 ) -> bytes:
     """Run the program to its end and return what it wrote to standard output.
 
     `watch` is called every half second: what it raises kills the child at once and is raised again. `frames` are
     written to its standard input as fast as it takes them; `hear` gets each line of its standard error. It works in
     `folder`; without one it has no place to write to that it was not told. `limit` is in seconds. At the end nothing of
-    the child is left.
+    the child is left; one that has children itself is given `grace` seconds after a SIGTERM to end them.
 
     Raises:
         TookTooLong: it was stopped at its limit.
@@ -187,7 +189,7 @@ def run(
         output = _attend(child, feeder, listener, name=program.name, watch=watch, limit=limit)
         code = child.wait()
     finally:
-        _end(child)
+        _end(child, grace)
     if code or NO_MEMORY.search(listener.tail):  # ffmpeg may lack memory for a picture, leave it out, and end with 0
         raise _fault(program.name, code, listener.tail, limit, most_bytes)
     return output
@@ -203,7 +205,7 @@ def _start(
     most_bytes: int,
     fed: bool,
 ) -> "subprocess.Popen[bytes]":
-    head = ["-hide_banner", "-nostdin"] if program.name == "ffmpeg" else ["-hide_banner"]
+    head = HEADS.get(program.name, ())
     processor = int(limit * THREADS) + 5
     limits = [str(each) for each in (os.getpid(), memory, most_bytes, processor)]
     # What the environment says to libraries counts; the rest of it holds our secrets, and FFREPORT.
@@ -315,8 +317,12 @@ class _Listener:
             self._hear(self._line.decode("utf-8", "replace"))
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
+def _end(child: "subprocess.Popen[bytes]", grace: float) -> None:
     """Kill the child and all that it started, if they still run, and take note of its end."""
+    if grace and child.poll() is None:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(grace)
     if child.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)

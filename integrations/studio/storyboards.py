@@ -4,8 +4,6 @@ The file is the one that every platform takes: H.264 High in yuv420p, constant r
 at 48 kHz in stereo, no edit lists, the index first. The same input gives the same bytes.
 """
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from integrations.studio.ffmpeg import Program, named, reads, run
 from integrations.studio.fonts import Typesetter
 from integrations.studio.frames import Canvas, Planes, caption, frames
 
+DRAWN = "drawn.mp4"
 ENCODER_THREADS = 2
 """Fixed, since x264 writes other bytes for another number of threads."""
 KEYFRAME_EVERY = 2
@@ -59,42 +58,37 @@ def draw(
     ffmpeg: Program,
     typesetter: Typesetter,
     script: Script,
-    target: Path,
+    folder: Path,
     *,
     clips: Mapping[int, tuple[Path, Probe]],
     canvas: Canvas,
     watch: Watch,
 ) -> float:
-    """Draw the script and return a time, in seconds, at which its first slide is all there.
+    """Draw the script to `DRAWN` in the folder and return a time, in seconds, at which its first slide is all there.
 
     Raises:
-        StudioUnavailable: ffmpeg was killed, or the file cannot be written.
+        StudioUnavailable: ffmpeg was killed.
         MediaUnusable: a clip cannot be decoded.
     """
     script = _drawable(script, typesetter)
     slides, palette = slides_of(script), palette_of(script.category)
     progress = _Progress(watch, round(script.seconds * canvas.fps))
-    try:
-        with tempfile.TemporaryDirectory(prefix=".storyboard-", dir=target.parent) as place:
-            bed, drawn = Path(place, "bed.pcm"), Path(place, "drawn.mp4")
-            sound.write_bed(bed, script.category, script.seconds)
-            shown = [
-                Clip(path, probe, slide, _captioned(slide, palette, typesetter, canvas, Path(place)))
-                for slide, (path, probe) in _replaced(slides, clips)
-            ]
-            arguments = [
-                *("-loglevel", "error", *_pictures(canvas), *_bed(bed)),
-                *(argument for clip in shown for argument in reads(clip.path)),
-                *(argument for clip in shown if clip.caption for argument in _raw(clip.caption)),
-                *_joined(shown, canvas, palette.top),
-                *_encoded(canvas.fps),
-                named(drawn),
-            ]
-            pictures = progress.counted(frames(slides, palette, typesetter, canvas))
-            _run(ffmpeg, arguments, shown, watch=progress.look, frames=pictures, folder=Path(place))
-            os.replace(drawn, target)
-    except OSError as error:
-        raise StudioUnavailable(f"the video cannot be written: {error.strerror}") from error
+    bed = folder / "bed.pcm"
+    sound.write_bed(bed, script.category, script.seconds)
+    shown = [
+        Clip(path, probe, slide, _captioned(slide, palette, typesetter, canvas, folder))
+        for slide, (path, probe) in _replaced(slides, clips)
+    ]
+    arguments = [
+        *("-loglevel", "error", *_pictures(canvas), *_bed(bed)),
+        *(argument for clip in shown for argument in reads(clip.path)),
+        *(argument for clip in shown if clip.caption for argument in _raw(clip.caption)),
+        *_joined(shown, canvas, palette.top),
+        *_encoded(canvas.fps),
+        named(folder / DRAWN),
+    ]
+    pictures = progress.counted(frames(slides, palette, typesetter, canvas))
+    _run(ffmpeg, arguments, shown, watch=progress.look, frames=pictures, folder=folder)
     return min(1.5, slides[0].end * 0.8)
 
 

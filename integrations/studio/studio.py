@@ -7,11 +7,11 @@ from types import MappingProxyType
 from domain.ports import Studio, Watch
 from domain.videos.media import Drawn, Probe
 from domain.videos.script import Script
+from integrations.studio.drawing import draw
 from integrations.studio.ffmpeg import find
-from integrations.studio.fonts import FontLibrary, Typesetter
 from integrations.studio.frames import FULL_HD, Canvas
 from integrations.studio.probe import look, look_at_pictures, write_thumbnail
-from integrations.studio.storyboards import draw, probed
+from integrations.studio.storyboards import probed
 
 NO_CLIPS: Mapping[int, Path] = MappingProxyType({})
 
@@ -28,14 +28,15 @@ class FfmpegStudio(Studio):
         canvas: Canvas = FULL_HD,
     ) -> None:
         self._ffmpeg, self._ffprobe = ffmpeg, ffprobe
-        self._library, self._canvas = FontLibrary(fonts), canvas
+        self._fonts, self._canvas = fonts, canvas
 
     def storyboard(self, script: Script, target: Path, *, watch: Watch, clips: Mapping[int, Path] = NO_CLIPS) -> Drawn:
-        typesetter = Typesetter(self._library)
         shown = probed(clips, lambda path: self.probe(path, watch=watch))
         program = find("ffmpeg", self._ffmpeg)
-        cover_at = draw(program, typesetter, script, target, clips=shown, canvas=self._canvas, watch=watch)
-        return Drawn(self.probe(target, watch=lambda _: watch(1.0)), cover_at, typesetter.left_out)
+        cover_at, left_out = draw(
+            program, script, target, clips=shown, fonts=self._fonts, canvas=self._canvas, watch=watch
+        )
+        return Drawn(self.probe(target, watch=lambda _: watch(1.0)), cover_at, left_out)
 
     def probe(self, path: Path, *, watch: Watch, deep: bool = False) -> Probe:
         found = look(find("ffprobe", self._ffprobe), path, watch=watch)

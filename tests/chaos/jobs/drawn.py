@@ -1,20 +1,22 @@
-"""A job that has ffmpeg encode for it, as those of the queue `render` do."""
+"""A job that has a video drawn, as those of the queue `render` do."""
 
 from pathlib import Path
 
-from integrations.studio.ffmpeg import find, run
+from domain.videos.script import Script, ScriptSegment
+from integrations.studio.frames import FULL_HD, Canvas
+from integrations.studio.studio import FfmpegStudio
 from workers.engine.job import Context, job
 
-PICTURES = "testsrc2=size=1080x1920:rate=30:duration={seconds}"
+SMALL = Canvas(90, 160, 2)
 
 
 @job("chaos.drawn", system=True, queue="render")
 def drawn(ctx: Context, folder: str, name: str) -> None:
-    """The first attempt would encode for an hour, later ones for a moment."""
-    seconds = 3600 if ctx.job.attempt == 1 and not (Path(folder) / f"{name}.begun").exists() else 0.1
+    """The first attempt would draw for minutes, later ones for a moment."""
+    first = ctx.job.attempt == 1 and not (Path(folder) / f"{name}.begun").exists()
     (Path(folder) / f"{name}.begun").touch()
-    target = str(Path(folder) / f"{name}.mp4")
-    arguments = ["-y", "-f", "lavfi", "-i", PICTURES.format(seconds=seconds), "-c:v", "libx264", target]
-    run(find("ffmpeg"), arguments, watch=ctx.check)
+    script = Script("Long", "news", (ScriptSegment(0, 180 if first else 3, "text", "", ""),), "", "x", ())
+    studio = FfmpegStudio(canvas=FULL_HD if first else SMALL)
+    studio.storyboard(script, Path(folder) / f"{name}.mp4", watch=lambda _: ctx.check())
     with ctx.finish() as tx:
         tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES (%s, 1)", (name,))
