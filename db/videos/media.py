@@ -24,7 +24,7 @@ some seconds to end (`integrations/store/s3.py`), and Postgres gives an idle tra
 stopped in between and wakes up later could break that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -125,9 +125,11 @@ class MediaFiles:
         stored = func.coalesce(media.c.stored_at, NOW)
         return self._change(tenant_id, media_id, stored_at=stored, last_used_at=NOW)
 
-    def use(self, tenant_id: UUID, media_id: UUID) -> Media | None:
-        """Return the file for a row that will refer to it in this transaction; None if there is none that is stored."""
-        return self._change(tenant_id, media_id, media.c.stored_at.is_not(None), last_used_at=NOW)
+    def use(self, tenant_id: UUID, media_id: UUID, *, probe: Mapping[str, Any] | None = None) -> Media | None:
+        """Return the file for a row that will refer to it in this transaction; None if there is none that is stored.
+        What was found in it is kept with it."""
+        found = {} if probe is None else {"probe": probe}
+        return self._change(tenant_id, media_id, media.c.stored_at.is_not(None), last_used_at=NOW, **found)
 
     def get(self, tenant_id: UUID, media_id: UUID) -> Media | None:
         """Return the tenant's file, also one that is not stored yet."""
@@ -242,7 +244,7 @@ def _locked(these: ColumnElement[bool]) -> Select[Any]:
 
 
 def _is_used(of: Table) -> ColumnElement[bool]:
-    """Whether a video shows the file, or one that is being made has a clip of it."""
+    """Say whether a video shows the file, or one that is being made has a clip of it."""
     wanted = literal_column(f"(videos.{LIVE} OR videos.status = 'completed')", Boolean)
     shown = [
         exists().where(videos.c.tenant_id == of.c.tenant_id, column == of.c.id, wanted)

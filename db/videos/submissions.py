@@ -236,7 +236,7 @@ class Submissions:
 
 
 class _Changed(NamedTuple):
-    """What a row was before a change, and the budget that pays for it, locked."""
+    """A row as it was before a change, and the budget that pays for it, locked."""
 
     month: date
     budget: Budget

@@ -131,7 +131,7 @@ def take_up(tx: Tx, tenant_id: UUID, video_id: UUID) -> None:
 
 
 def _leave_to_a_person(tx: Tx, failed: FailedJob) -> None:
-    """What could not be withdrawn stays reserved until a person says what it cost."""
+    """Leave what could not be withdrawn reserved until a person says what it cost."""
     if failed.tenant_id is None:
         return
     opened = _open_one(tx, failed.tenant_id, failed.arguments["video_id"])
@@ -591,7 +591,7 @@ def draw(ctx: Context, tenant_id: UUID, video_id: UUID) -> None:
         cover = keep(ctx.begin, ctx.ports.media, tenant_id, still, extension="jpg")
     with ctx.finish() as tx:
         for each in sorted({file.id, cover.id}):
-            if tx.media.use(tenant_id, each) is None:
+            if tx.media.use(tenant_id, each, probe=made.details["probe"] if each == file.id else None) is None:
                 raise StoreUnavailable("the file was deleted while it was being kept; it is made again")
         if _stopped(tx, tenant_id, video_id):
             return

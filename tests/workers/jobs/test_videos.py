@@ -31,6 +31,10 @@ def test_a_storyboard_costs_nothing_and_is_complete(here: Stage) -> None:
     assert video["thumbnail_id"]
     assert video["duration_seconds"] == 12
     assert here.bill() == 0
+    with here.app.db.transaction(tenant_id) as tx:
+        assert tx.driver.execute("SELECT probe FROM media WHERE kind = 'video'").fetchall() == [
+            (video["details"]["probe"],)
+        ]
 
 
 def test_a_clip_that_is_the_whole_video(here: Stage) -> None:
