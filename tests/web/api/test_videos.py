@@ -17,6 +17,8 @@ from db.schema.videos import media, provider_jobs, video_budgets, video_provider
 from db.transaction import SYSTEM
 from domain.identity.people import Role
 from domain.videos.script import MOST_CHARACTERS
+from integrations.studio.frames import Canvas
+from integrations.studio.studio import FfmpegStudio
 from tests.builders import a_tenant
 from tests.drain import drain
 from tests.web.api.test_api import Api, a_key, a_session, a_user, refused
@@ -37,6 +39,12 @@ KEY = "key_" + "0" * 60
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
     return settings.model_copy(update={"media_dir": tmp_path / "media"})
+
+
+@pytest.fixture
+def app(app: App) -> App:
+    """Draws small pictures: those that platforms take are drawn in `tests/workers/jobs/test_drawing.py`."""
+    return replace(app, ports=replace(app.ports, studio=FfmpegStudio(canvas=Canvas(90, 160, 6))))
 
 
 class Tenant:

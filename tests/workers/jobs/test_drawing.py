@@ -32,11 +32,11 @@ def here(settings: Settings, tmp_path: Path, a_clip: bytes) -> Iterator[Stage]:
 
 def test_a_storyboard_and_a_bought_clip_are_taken_by_every_platform(here: Stage) -> None:
     tenant_id = here.tenant()
-    drawn = here.ask(tenant_id, a_concept(segments=2, seconds=2))
+    drawn = here.ask(tenant_id, a_concept(segments=1, seconds=3))
     clip = here.ask(tenant_id, a_concept(segments=2, seconds=2), provider="runway")
-    hook = here.ask(tenant_id, a_concept(segments=2, seconds=3), provider="runway", layout="hook")
+    hook = here.ask(tenant_id, a_concept(segments=2, seconds=2), provider="runway", layout="hook")
     here.run()
-    for video_id, seconds in ((drawn, 4), (clip, 4), (hook, 6)):
+    for video_id, seconds in ((drawn, 3), (clip, 4), (hook, 4)):
         video = here.show(video_id)
         assert video["status"] == "completed", video["error_message"]
         assert video["details"]["faults"] == {}
