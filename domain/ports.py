@@ -214,6 +214,13 @@ class MediaStore(Protocol):
     def upload(self, key: str, *, bytes: int, content_type: str, lifetime: timedelta) -> "UploadAddress | None":
         """Return where anybody can put this one file for so long; None where uploads come through us."""
 
+    def check_room(self, bytes: int) -> None:
+        """Do nothing if a file of so many bytes has room, as far as the store can tell at once.
+
+        Raises:
+            StoreUnavailable: it has none.
+        """
+
     def incoming(self) -> Path:
         """Return a folder for files on their way here, on the store's own disk if it has one: a file that is put from
         there is not copied again."""

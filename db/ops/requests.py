@@ -43,7 +43,7 @@ SELECT {FIELDS} FROM job_archive WHERE id = %(id)s AND tenant_id = %(tenant_id)s
 
 # Errors that are not written for people: those with a traceback, and ours about Postgres and the media store, which
 # name addresses, settings and folders.
-INTERNAL_ERRORS = ["DatabaseUnavailable", "PoolTimeout", "Contended", "CommitUnknown", "StoreUnavailable"]
+INTERNAL_ERRORS = ["DatabaseUnavailable", "PoolTimeout", "Contended", "CommitUnknown", "StoreUnavailable", "StoreFull"]
 LAST_ATTEMPT = """
 (SELECT traceback, error_class FROM job_attempts WHERE job_id = %(id)s ORDER BY id DESC LIMIT 1)
 UNION ALL

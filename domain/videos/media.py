@@ -27,6 +27,10 @@ CONTENT_TYPES = {
 KEY = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}/[0-9a-f]{{64}}\.({'|'.join(CONTENT_TYPES)})")
 
 
+CLIP_ROOM = 64_000_000
+"""Bytes that a clip of a provider may take: they have up to 50 MB."""
+
+
 class MediaUnusable(Rejected):
     """The file is not what a post can be made of; the text says why."""
 

@@ -32,6 +32,9 @@ MARKERS = ".seen-by"
 MARKERS_KEPT = 3600.0
 """Seconds since a process last touched its marker."""
 PIECE = 1024 * 1024
+MB = 1_000_000
+SPARE = 16 * MB
+"""Bytes that stay free on the disk beside a file that is asked room for."""
 HOUR = 3600
 FULL = {errno.ENOSPC: "there is no space left", errno.EDQUOT: "the quota of its disk is used up"}
 
@@ -122,6 +125,13 @@ class FolderStore:
         """Return whether we signed this address; one that has expired was signed too."""
         expected = self._signature(key, expires)
         return signature.isascii() and hmac.compare_digest(signature, expected)
+
+    def check_room(self, bytes: int) -> None:
+        with in_words():
+            disk = shutil.disk_usage(self.incoming())
+        if disk.free < bytes + SPARE:
+            left, total, needed = (f"{count / MB:.1f}" for count in (disk.free, disk.total, bytes + SPARE))
+            raise StoreFull(f"the media store is full: {left} MB are left of {total}, and {needed} are needed")
 
     def incoming(self) -> Path:
         with in_words():

@@ -139,6 +139,9 @@ class S3Store:
         }
         return UploadAddress(self._presigned("PUT", key, headers, lifetime), headers)
 
+    def check_room(self, bytes: int) -> None:
+        """A bucket does not say."""
+
     def incoming(self) -> Path:
         with in_words(ON_THEIR_WAY):
             return incoming.own_folder()

@@ -25,7 +25,7 @@ from uuid import UUID
 from domain.errors import BudgetExceeded, ClipProviderUnusable, ProviderRefused, Rejected, Unavailable
 from domain.ports import ClipProvider, Watch
 from domain.videos.boxes import why_not_whole
-from domain.videos.media import Media, MediaUnusable, Probe, StoreUnavailable
+from domain.videos.media import CLIP_ROOM, Media, MediaUnusable, Probe, StoreUnavailable
 from domain.videos.plan import (
     BUSY_WAITS,
     ClipModel,
@@ -331,6 +331,7 @@ def _submit(ctx: Context, row: ProviderJob) -> None:
         with ctx.begin() as tx:
             _decide_unsent(tx, row)
         return
+    ctx.ports.media.check_room(CLIP_ROOM)  # before anything is paid that could not be kept
     with ctx.begin() as tx:
         tx.videos.progress(row.tenant_id, row.video_id, f"ordering {row.name}", None)
     answer = answer_of(
@@ -520,6 +521,7 @@ def _copy(ctx: Context, row: ProviderJob, status: ClipStatus) -> None:
 
 def _fetch(ctx: Context, row: ProviderJob, url: str, watch: Watch) -> Media:
     provider = ctx.ports.clips[row.provider]
+    ctx.ports.media.check_room(CLIP_ROOM)
     with _folder(ctx) as folder:
         path = folder / "clip.mp4"
         digest = provider.fetch(url, path, most_bytes=MOST_CLIP_BYTES, watch=watch)

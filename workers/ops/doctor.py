@@ -7,6 +7,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes
+from shutil import disk_usage
 from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,8 @@ from db.transaction import SYSTEM, Tx
 from domain.concepts.timing import is_zone
 from domain.ops.connections import of_fleet
 from domain.text.readable import readable, shortened
-from domain.videos.media import MediaMissing, StoreUnavailable, object_key
+from domain.videos.media import CLIP_ROOM, MediaMissing, StoreUnavailable, object_key
+from workers.adapters.ports import media_folder
 from workers.adapters.store_watch import divided
 from workers.app import App, build
 from workers.engine.notifier import Notifier
@@ -64,6 +66,9 @@ ABOUT = {
 ABOUT_ZONES = "`viral generations daily TENANT --zone ZONE` sets a tenant's"
 NEARLY_FULL = 0.9
 """Share of Redis's maxmemory."""
+
+LITTLE_ROOM = 2_000_000_000
+"""Bytes that are left on the disk of the media store."""
 
 NOBODY = UUID(int=0)
 SHOWN = 5
@@ -235,9 +240,13 @@ def _media_store(app: App, tx: Tx) -> Verdict:
         return "fail", f"it does not say that a file is missing: {remedy} ({error})"
     if still:
         return "fail", "what was deleted can still be read: are our keys allowed to delete?"
+    store.check_room(CLIP_ROOM)
     files, size = tx.media.totals()
     says = f"can be written and read; has {files} files of {size / 1e9:.1f} GB together"
     settings = app.settings
+    free = None if settings.s3_bucket else disk_usage(media_folder(settings).folder).free
+    if free is not None and free < LITTLE_ROOM:
+        return "warn", f"{says}; its disk has {free / 1e9:.2f} GB left: make room, or use a larger disk (MEDIA_DIR)"
     if not (settings.s3_bucket or settings.public_url or settings.cdn_base_url):
         says += "; its addresses lead to this machine: set PUBLIC_URL where others should reach them"
     return "ok", says

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.videos.media import StoreUnavailable, object_key
+from domain.videos.media import StoreFull, StoreUnavailable, object_key
 from integrations.store.folder import FolderStore, in_words
 from tests.wait import until
 
@@ -51,6 +51,12 @@ def test_a_full_disk_is_told_and_keeps_no_half(small_disk: Path, tmp_path: Path)
     small, path = a_file(tmp_path, b"small")
     store.put(small, path, content_type=MP4)
     assert files_of(store) == [small]
+
+
+def test_a_disk_without_room_says_how_much_is_left(small_disk: Path, tmp_path: Path) -> None:
+    FolderStore(tmp_path / "media", web="").check_room(1024 * 1024)
+    with pytest.raises(StoreFull, match=r"the media store is full: 0\.5 MB are left of 0\.5, and 81.0 are needed"):
+        FolderStore(small_disk, web="").check_room(65_000_000)
 
 
 def test_a_read_only_disk_is_told(small_disk: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Processes that do not see one folder are found out, and those that do are not."""
 
 import os
+import subprocess
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,11 +15,14 @@ from db.schema.ops import store_views
 from db.transaction import SYSTEM
 from integrations.store.folder import FolderStore
 from integrations.store.incoming import own_folder
+from tests.integrations.store.conftest import small_disk
 from tests.wait import until
 from workers.adapters.store_watch import StoreWatch, divided
 from workers.app import App
 from workers.ops.doctor import examine
 from workers.settings import Settings
+
+__all__ = ["small_disk"]
 
 ONE = "media store of all processes"
 
@@ -173,3 +177,14 @@ def test_the_doctor_fails_for_two_disks_and_for_a_store_that_cannot_be_written(
     assert found["media store"][0] == "fail"
     assert found[ONE][0] == "fail"
     assert "S3_BUCKET" in found[ONE][1]
+
+
+def test_the_doctor_says_how_much_room_is_left(settings: Settings, small_disk: Path) -> None:
+    def store() -> tuple[str, str]:
+        examined = examine(Settings.model_validate(settings.model_dump() | {"media_dir": small_disk}), ())
+        return next((each["state"], each["says"]) for each in examined if each["check"] == "media store")
+
+    assert store() == ("fail", "the media store is full: 0.5 MB are left of 0.5, and 80.0 are needed")
+    subprocess.run(["mount", "-o", "remount,size=500m", small_disk], check=True)
+    state, says = store()
+    assert (state, "its disk has 0.52 GB left" in says) == ("warn", True)

@@ -10,9 +10,12 @@ import pytest
 
 from domain.videos.plan import Clip
 from domain.videos.submissions import ClipOrder, RefusedFor
+from tests.integrations.store.conftest import small_disk
 from tests.video_stage import Stage, a_concept, stage
 from workers.ops import jobs, videos
 from workers.settings import Settings
+
+__all__ = ["small_disk"]
 
 
 @pytest.fixture
@@ -92,6 +95,17 @@ def test_a_busy_provider_that_was_named_is_asked_again_a_few_times(here: Stage) 
     assert "answers 429" in here.show(another)["error_message"]
     assert here.bills["runway"].posts == 8
     here.assert_books()
+
+
+def test_nothing_is_ordered_while_the_store_has_no_room_for_a_clip(settings: Settings, small_disk: Path) -> None:
+    with stage(settings, small_disk) as here:
+        tenant_id = here.tenant()
+        video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+        here.run()
+        assert (here.show(video_id)["status"], here.bills["runway"].posts) == ("failed", 0)
+        assert here.show(video_id)["error_message"] == "an error of our own; it has been logged"
+        assert (here.budget(tenant_id).reserved, here.budget(tenant_id).spent) == (0, 0)
+        here.assert_books()
 
 
 def test_what_is_charged_for_an_order_that_was_given_up_counts_too(here: Stage) -> None:
