@@ -49,6 +49,7 @@ def warnings_of(video: Mapping[str, Any]) -> list[str]:
     if left_out := details.get("left_out"):
         noted.append(f"no font here has these characters, so they were left out: {' '.join(map(str, left_out))}")
     slides = {**(details.get("slides") or {}), **(details.get("unusable_clips") or {})}
+    slides = slides if video["status"] == "completed" else {}
     noted += [f"segment {int(scene) + 1} is a slide: {why}" for scene, why in sorted(slides.items(), key=_number)]
     noted += [
         f"{NAMES.get(platform, platform)} does not take the file: {'; '.join(map(str, wrong))}"
