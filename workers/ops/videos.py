@@ -46,6 +46,8 @@ CONCEPT, OWN = "concept", "own"
 FIRST = "#1"
 """The concept that is meant if none is named."""
 MOST_USD = 1_000_000
+MOST_TIMES = 10
+"""So many times what was reserved for an order a person may book for it; more is a slip of the hand."""
 
 Row = dict[str, Any]
 
@@ -302,6 +304,11 @@ def resolve(
         if verdict == "found":
             says = _found(app, tx, row, provider_job_id)
         else:
+            if charged_usd > MOST_TIMES * row.estimated_usd:
+                says = (
+                    f"${charged_usd} is more than {MOST_TIMES} times the ${row.estimated_usd.normalize():f} that were"
+                )
+                raise Rejected(f"{says} reserved for {row.name}: look at the bill again")
             message = "a person gave it up"
             state, now, since = SubmissionState.FAILED, _now(app, tx), (SubmissionState(row.state),)
             what: dict[str, Any] = {"final_usd": charged_usd, "now": now, "code": "lost", "message": message}

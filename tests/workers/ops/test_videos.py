@@ -242,6 +242,8 @@ def test_only_what_is_in_doubt_is_resolved(here: Stage) -> None:
         videos.resolve(here.app, unclear, "found", here.bills["runway"].orders[0].id)
     with pytest.raises(Rejected, match="not negative"):
         videos.resolve(here.app, unclear, "lost", charged_usd=Decimal(-1))
+    with pytest.raises(Rejected, match=r"\$99999 is more than 10 times the \$0.48 that were reserved"):
+        videos.resolve(here.app, unclear, "lost", charged_usd=Decimal(99999))
     assert not videos.cancel(here.app, tenant_id, unclear).done
     here.assert_books()
 
