@@ -42,6 +42,35 @@ FROM provider_jobs WHERE tenant_id = %(tenant_id)s AND video_id = %(video_id)s A
 RETURNING {COLUMNS}
 """
 
+# Clips that were paid for and are kept, of videos of the same concept that nobody makes any more. What could not be
+# shown there would not be here.
+KEPT = f"""
+SELECT {", ".join(f"p.{name.strip()}" for name in COLUMNS.split(","))} FROM videos v
+JOIN videos ended ON ended.tenant_id = v.tenant_id AND ended.generation_id = v.generation_id
+    AND ended.concept_id = v.concept_id AND ended.id <> v.id AND ended.status IN ('failed', 'cancelled')
+JOIN provider_jobs p ON p.tenant_id = ended.tenant_id AND p.video_id = ended.id AND p.state = 'succeeded'
+JOIN media m ON m.tenant_id = p.tenant_id AND m.id = p.media_id AND m.stored_at IS NOT NULL
+WHERE v.tenant_id = %(tenant_id)s AND v.id = %(video_id)s
+    AND NOT coalesce(ended.details -> 'unusable_clips', '{{}}') ? p.scene::text
+ORDER BY p.ended_at DESC
+"""
+
+# Under the locks of the row and of its video, so that a video which is made again keeps its clip, or loses it before.
+TAKE_OVER = """
+WITH kept AS (
+    SELECT p.id, p.scene FROM provider_jobs p JOIN videos v ON v.tenant_id = p.tenant_id AND v.id = p.video_id
+    WHERE p.tenant_id = %(tenant_id)s AND p.id = %(id)s AND p.video_id = %(of)s AND p.state = 'succeeded'
+        AND p.media_id IS NOT NULL AND v.status IN ('failed', 'cancelled')
+    FOR NO KEY UPDATE
+)
+UPDATE provider_jobs p SET video_id = %(video_id)s, attempt = (
+    SELECT coalesce(max(attempt), 0) + 1 FROM provider_jobs
+    WHERE tenant_id = %(tenant_id)s AND video_id = %(video_id)s AND scene = kept.scene
+)
+FROM kept WHERE p.id = kept.id AND p.tenant_id = %(tenant_id)s
+RETURNING p.id
+"""
+
 MONTH = "SELECT month FROM provider_jobs WHERE tenant_id = %s AND id = %s"
 
 # The state before decides whether the row changes, and is returned.
@@ -97,6 +126,18 @@ class Submissions:
         """Return the video's submissions, by scene and attempt."""
         with self._driver.cursor(row_factory=class_row(ProviderJob)) as cursor:
             return cursor.execute(OF_VIDEO.encode(), (tenant_id, video_id)).fetchall()
+
+    def kept(self, tenant_id: UUID, video_id: UUID) -> list[ProviderJob]:
+        """Return the submissions of failed and cancelled videos of the same concept whose clips are kept, newest
+        first."""
+        with self._driver.cursor(row_factory=class_row(ProviderJob)) as cursor:
+            return cursor.execute(KEPT.encode(), {"tenant_id": tenant_id, "video_id": video_id}).fetchall()
+
+    def take_over(self, row: ProviderJob, video_id: UUID) -> bool:
+        """Give a submission of `kept` to this video; what it cost goes with it. False if it is not there any more: its
+        video is made again, or another has taken it."""
+        values = {"tenant_id": row.tenant_id, "id": row.id, "of": row.video_id, "video_id": video_id}
+        return self._driver.execute(TAKE_OVER, values).fetchone() is not None
 
     def cost(self, tenant_id: UUID, video_id: UUID) -> Decimal:
         """Return what the video's submissions that have ended cost together."""

@@ -27,6 +27,7 @@ from domain.ports import ClipProvider, Watch
 from domain.videos.boxes import why_not_whole
 from domain.videos.media import CLIP_ROOM, Media, MediaUnusable, Probe, StoreUnavailable
 from domain.videos.plan import (
+    AUTO,
     BUSY_WAITS,
     ClipModel,
     Layout,
@@ -180,9 +181,12 @@ def render(ctx: Context, tenant_id: UUID, video_id: UUID) -> None:
     with ctx.begin() as tx:
         video = tx.videos.begin(tenant_id, video_id, ctx.job.id)
         making = None if video is None else _making(tx, video)
+        paid = [] if making is None else _paid_before(tx, making)
     if video is None or _is_unwanted(video):
         _finish_without(ctx, tenant_id, video_id)
         return
+    for each in paid:
+        _take_over(ctx, each, video_id)
     while making is not None and (row := _next(ctx, making)) is not None:
         if row.state == SubmissionState.UNCONFIRMED:
             _leave_unconfirmed(ctx, making)
@@ -208,6 +212,42 @@ def _making(tx: Tx, video: Mapping[str, Any]) -> Making | None:
     script = script_of(concept_at(list(generation.concepts), video["concept_id"]))
     layout, most_usd = Layout(video["layout"]), video["estimated_usd"] or Decimal(0)
     return Making(video["tenant_id"], video["id"], video["provider"], layout, script, most_usd)
+
+
+def _paid_before(tx: Tx, making: Making) -> list[ProviderJob]:
+    """Return clips that this video would order, and that failed or cancelled videos of its concept have paid for: one a
+    scene that has none yet."""
+    kept = tx.submissions.kept(making.tenant_id, making.video_id)
+    if not kept:
+        return []
+    tx.work_as(SYSTEM)
+    models = {(each.provider, each.model): each for each in tx.video_providers.current(tx.now())}
+    tx.work_as(making.tenant_id)
+    rows = tx.submissions.of_video(making.tenant_id, making.video_id)
+    has = {row.scene for row in rows if row.open or row.state == SubmissionState.SUCCEEDED}
+    found: dict[int, ProviderJob] = {}
+    for row in kept:
+        model = models.get((row.provider, row.model))
+        if model is None or making.provider not in (AUTO, row.provider) or row.scene in has:
+            continue
+        if row.scene in scenes(making.script, making.layout) and fits(making.script, model, making.layout):
+            order = clip_of(making.script, model, making.layout, row.scene).order
+            if (order.prompt, order.seconds) == (row.prompt, row.seconds):
+                found.setdefault(row.scene, row)
+    return list(found.values())
+
+
+def _take_over(ctx: Context, row: ProviderJob, video_id: UUID) -> None:
+    """Use a clip that was paid for already instead of an order. The video that it was made for says where it is."""
+    with ctx.begin() as tx:
+        if row.media_id is None or tx.media.use(row.tenant_id, row.media_id) is None:
+            return
+        if tx.submissions.take_over(row, video_id):
+            earlier = tx.videos.lock(row.tenant_id, row.video_id) or {}
+            slides = (earlier.get("details") or {}).get("slides") or {}
+            slides |= {str(row.scene): f"its clip is in the video {video_id}"}
+            tx.videos.note(row.tenant_id, row.video_id, {"slides": slides})
+            _settle(tx, row.tenant_id, row.video_id)
 
 
 def _next(ctx: Context, making: Making) -> ProviderJob | None:
@@ -626,8 +666,10 @@ def _draw(ctx: Context, making: Making, clips: Sequence[tuple[ProviderJob, Media
             paths[row.scene] = _clip(ctx, media, path, looking)
         except Rejected as error:
             missing[str(row.scene)] = f"{row.name} was paid for and cannot be shown: {error}"
-    if making.layout is Layout.CLIP and missing:
-        raise ClipNotMade("; ".join(missing.values()))
+    if missing:
+        _note_unusable(ctx, making, missing)
+    if making.layout is Layout.CLIP and not paths:
+        raise ClipNotMade("; ".join(missing.values()) or "its clip is in another video of the concept")
     script = making.script
     if making.layout is Layout.CLIP:
         script = _as_one(script, clips[0][0].seconds)
@@ -636,13 +678,21 @@ def _draw(ctx: Context, making: Making, clips: Sequence[tuple[ProviderJob, Media
     try:
         drawn = ctx.ports.studio.storyboard(script, target, watch=watch, clips=paths)
     except MediaUnusable as error:
-        if making.layout is Layout.CLIP or not paths:
+        if not paths:
             raise
         missing |= {str(scene): f"the clips were paid for and cannot be joined: {error}" for scene in paths}
+        _note_unusable(ctx, making, missing)
+        if making.layout is Layout.CLIP:
+            raise
         drawn = ctx.ports.studio.storyboard(script, target, watch=watch)
-    details = _found(ctx, drawn.probe) | {"left_out": list(drawn.left_out)}
-    details |= {"unusable_clips": missing} if missing else {}
+    details = _found(ctx, drawn.probe) | {"left_out": list(drawn.left_out), "unusable_clips": missing}
     return File(target, drawn.probe, drawn.cover_at, None, details)
+
+
+def _note_unusable(ctx: Context, making: Making, missing: Mapping[str, str]) -> None:
+    """Note it before the job can fail: another video of the concept shall not be made of such a clip."""
+    with ctx.begin() as tx:
+        tx.videos.note(making.tenant_id, making.video_id, {"unusable_clips": missing})
 
 
 def _clip(ctx: Context, media: Media | None, path: Path, watch: Watch) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from db.transaction import SYSTEM
 from domain.errors import BudgetExceeded, Conflict
+from domain.videos.media import MediaUnusable, StudioUnavailable
 from simulators.video.clips import TRICKS, Trick
 from tests.conftest import Servers
 from tests.cutting import Died, Moments, rescue_all, watched
@@ -393,6 +394,81 @@ def test_a_drawing_that_fails_keeps_its_paid_clips_for_the_next_try(here: Stage)
     assert here.show(video_id)["status"] == "completed"
     assert here.bills["runway"].posts == 1
     assert here.studio.drawn[-1][1] == {0}
+
+
+def test_a_clip_that_was_paid_for_is_used_when_its_concept_is_asked_for_again(here: Stage) -> None:
+    tenant_id = here.tenant()
+    generation_id = here.generation(tenant_id, a_concept(segments=3))
+    wanted: dict[str, Any] = {"generation_id": generation_id, "layout": "scenes"}
+    here.studio.fails = StudioUnavailable("ffmpeg is missing")
+    first = videos.request(here.app, tenant_id, provider="runway", **wanted)
+    here.run()
+    assert (here.show(first["id"])["status"], here.bills["runway"].posts) == ("failed", 3)
+    here.studio.fails = None
+    other = videos.request(here.app, tenant_id, provider="luma", **wanted)  # its clips are others
+    here.run()
+    assert (here.show(other["id"])["status"], here.bills["luma"].posts) == ("completed", 3)
+    second = videos.request(here.app, tenant_id, provider="auto", **wanted, again=True)
+    here.run()
+    video = here.show(second["id"])
+    assert (video["status"], here.studio.drawn[-1][1]) == ("completed", {0, 1, 2})
+    assert here.bills["runway"].posts == 3
+    assert video["cost_usd"] == Decimal("1.44")
+    assert here.show(first["id"])["cost_usd"] == 0
+    assert here.budget(tenant_id).spent == here.bill()
+    here.assert_books()
+
+
+@pytest.mark.parametrize("layout", ["clip", "hook"])
+def test_a_video_whose_clip_another_has_buys_none_when_it_is_tried_again(here: Stage, layout: str) -> None:
+    tenant_id = here.tenant()
+    generation_id = here.generation(tenant_id, a_concept(segments=2))
+    wanted: dict[str, Any] = {"generation_id": generation_id, "provider": "runway", "layout": layout}
+    here.studio.fails = StudioUnavailable("ffmpeg is missing")
+    first = videos.request(here.app, tenant_id, **wanted)
+    here.run()
+    job_id = here.show(first["id"])["job_id"]
+    here.studio.fails = None
+    videos.request(here.app, tenant_id, **wanted)
+    here.run()
+    assert jobs.retry(here.app, [job_id])[job_id].done
+    here.run()
+    video = here.show(first["id"])
+    assert (video["status"], here.bills["runway"].posts) == ({"clip": "failed", "hook": "completed"}[layout], 1)
+    assert "in another video" in (video["error_message"] or "its clip is in another video")
+
+
+def test_a_clip_that_cannot_be_shown_is_not_used_again(here: Stage) -> None:
+    tenant_id = here.tenant()
+    generation_id = here.generation(tenant_id, a_concept(segments=2))
+    wanted: dict[str, Any] = {"generation_id": generation_id, "provider": "runway", "layout": "clip"}
+    here.studio.fails = MediaUnusable("it cannot be joined")
+    first = videos.request(here.app, tenant_id, **wanted)
+    here.run()
+    assert here.show(first["id"])["status"] == "failed"
+    here.studio.fails = None
+    second = videos.request(here.app, tenant_id, **wanted)
+    here.run()
+    assert (here.show(second["id"])["status"], here.bills["runway"].posts) == ("completed", 2)
+
+
+def test_of_many_that_would_take_a_clip_over_one_does(here: Stage) -> None:
+    tenant_id = here.tenant()
+    here.studio.fails = StudioUnavailable("ffmpeg is missing")
+    first = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.run()
+    [row] = here.submissions(tenant_id, first)
+    others = [here.ask(tenant_id) for _ in range(8)]
+
+    def take(video_id: UUID) -> bool:
+        with here.app.db.transaction(tenant_id) as tx:
+            return tx.submissions.take_over(row, video_id)
+
+    with ThreadPoolExecutor(8) as pool:
+        took = list(pool.map(take, others))
+    assert took.count(True) == 1
+    assert [len(here.submissions(tenant_id, each)) for each in others] == [int(each) for each in took]
+    here.assert_books()
 
 
 def test_many_threads_ask_for_one_concept_and_one_video_is_made(here: Stage) -> None:
