@@ -191,6 +191,9 @@ class MediaStore(Protocol):
     def put(self, key: str, source: Path, *, content_type: str) -> None:
         """Keep the file; if it is kept already, do nothing."""
 
+    def has(self, key: str) -> bool:
+        """Return whether something is kept under this key; it is not read."""
+
     def get(self, key: str, target: Path, *, watch: Watch) -> None:
         """Copy a kept file to `target`.
 

@@ -157,6 +157,11 @@ class MediaFiles:
             query = query.where(media.c.tenant_id == tenant_id)
         return [dict(row) for row in self._sql.execute(query).mappings()]
 
+    def newest(self, limit: int) -> Sequence[Media]:
+        """Return the newest stored files of all tenants."""
+        query = select(*COLUMNS).where(media.c.stored_at.is_not(None)).order_by(media.c.created_at.desc()).limit(limit)
+        return [Media(*row) for row in self._sql.execute(query)]
+
     def bytes_of(self, tenant_id: UUID) -> int:
         """Return how many bytes the tenant's files have together, with those that are on their way."""
         query = select(func.coalesce(func.sum(media.c.bytes), 0)).where(media.c.tenant_id == tenant_id)

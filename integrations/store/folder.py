@@ -76,6 +76,10 @@ class FolderStore:
             _sync(target.parent)
             _sync(self.folder)
 
+    def has(self, key: str) -> bool:
+        with in_words():
+            return _size(self._path(key)) is not None
+
     def get(self, key: str, target: Path, *, watch: Watch) -> None:
         kept = self.open(key)
         done = 0

@@ -85,6 +85,15 @@ class S3Store:
                 max_concurrency=PARTS_AT_ONCE,
             )
 
+    def has(self, key: str) -> bool:
+        self._check(key)
+        try:
+            with _in_words():
+                obstore.head(self._quick, key)
+        except MediaMissing:
+            return False
+        return True
+
     def get(self, key: str, target: Path, *, watch: Watch) -> None:
         self._check(key)
         with _in_words():

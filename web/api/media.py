@@ -364,7 +364,7 @@ def _announce(app: App, tenant_id: UUID, body: bytes) -> Announced:
     with app.db.transaction(tenant_id) as tx:
         now = tx.now()
         file = tx.media.begin(tenant_id, sha256=digest, size=asked.bytes, extension=extension, most_bytes=most)
-    if file.stored_at is not None:
+    if file.stored_at is not None and app.ports.media.has(file.key):
         return Announced(file, True, None)
     to = place(file.key, bytes=file.bytes, content_type=file.content_type)
     if to is None:

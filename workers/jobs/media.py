@@ -36,7 +36,7 @@ def keep(
     most_bytes: int | None = None,
 ) -> Media:
     """Keep a file for the tenant, and return its row; the same content is kept once. `sha256` is the file's, if it is
-    known already.
+    known already. An object that the store has lost is put again.
 
     Raises:
         TenantFull: all files of the tenant would have more than `most_bytes`.
@@ -47,7 +47,7 @@ def keep(
         with begin() as tx:
             size = path.stat().st_size
             file = tx.media.begin(tenant_id, sha256=digest, size=size, extension=extension, most_bytes=most_bytes)
-        if file.stored_at is not None:
+        if file.stored_at is not None and store.has(file.key):
             return file
         store.put(file.key, path, content_type=file.content_type)
         with begin() as tx:

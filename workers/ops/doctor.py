@@ -21,8 +21,9 @@ from db.security import RoleRefused, lacking
 from db.transaction import SYSTEM, Tx
 from domain.concepts.timing import is_zone
 from domain.ops.connections import of_fleet
+from domain.ports import MediaStore
 from domain.text.readable import readable, shortened
-from domain.videos.media import CLIP_ROOM, MediaMissing, StoreUnavailable, object_key
+from domain.videos.media import CLIP_ROOM, Media, MediaMissing, StoreUnavailable, object_key
 from workers.adapters.ports import media_folder
 from workers.adapters.store_watch import divided
 from workers.app import App, build
@@ -67,6 +68,8 @@ ABOUT_ZONES = "`viral generations daily TENANT --zone ZONE` sets a tenant's"
 NEARLY_FULL = 0.9
 """Share of Redis's maxmemory."""
 
+SAMPLE = 20
+"""So many of the newest files are looked for in the store."""
 LITTLE_ROOM = 2_000_000_000
 """Bytes that are left on the disk of the media store."""
 
@@ -240,6 +243,10 @@ def _media_store(app: App, tx: Tx) -> Verdict:
         return "fail", f"it does not say that a file is missing: {remedy} ({error})"
     if still:
         return "fail", "what was deleted can still be read: are our keys allowed to delete?"
+    newest = tx.media.newest(SAMPLE)
+    if missing := sum(_is_lost(store, tx, file) for file in newest):
+        remedy = "is MEDIA_DIR (or S3_BUCKET) another one than before? Who sends a lost file again has it kept again"
+        return "fail", f"it lacks {missing} of the {len(newest)} newest files: {remedy}"
     store.check_room(CLIP_ROOM)
     files, size = tx.media.totals()
     says = f"can be written and read; has {files} files of {size / 1e9:.1f} GB together"
@@ -250,6 +257,14 @@ def _media_store(app: App, tx: Tx) -> Verdict:
     if not (settings.s3_bucket or settings.public_url or settings.cdn_base_url):
         says += "; its addresses lead to this machine: set PUBLIC_URL where others should reach them"
     return "ok", says
+
+
+def _is_lost(store: MediaStore, tx: Tx, file: Media) -> bool:
+    """Return whether the store has no object of a row that is stored, now as before."""
+    if store.has(file.key):
+        return False
+    now = tx.media.get(file.tenant_id, file.id)
+    return now is not None and now.stored_at is not None
 
 
 def _one_store(app: App, tx: Tx) -> Verdict:

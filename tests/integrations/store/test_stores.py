@@ -50,8 +50,10 @@ def test_a_file_may_be_put_twice_and_deleted_twice(store: MediaStore, tmp_path: 
     key, path = a_file(tmp_path, b"one")
     for _ in range(2):
         store.put(key, path, content_type=MP4)
+    assert store.has(key)
     for _ in range(2):
         store.delete(key)
+    assert not store.has(key)
     with pytest.raises(MediaMissing):
         store.get(key, tmp_path / "copy", watch=lambda done: None)
 

@@ -156,6 +156,15 @@ def test_the_same_file_twice_is_one(web: Web, ada: Tenant) -> None:
     assert len(web.files()) == 1
 
 
+def test_a_file_that_the_store_has_lost_is_kept_when_it_is_sent_again(web: Web, ada: Tenant) -> None:
+    first = ada.upload(a_video(5000))
+    [name] = web.files()
+    (web.folder / name).unlink()
+    again = ada.upload(a_video(5000))
+    assert (first.status_code, again.status_code, web.files()) == (201, 200, [name])
+    assert again.json() == first.json()
+
+
 def test_the_list_comes_in_pages(ada: Tenant) -> None:
     ids = [ada.upload(a_video(5000, bytes([number]))).json()["id"] for number in range(5)]
     found, path = [], "/api/media?limit=2"

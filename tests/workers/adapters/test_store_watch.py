@@ -3,6 +3,7 @@
 import os
 import subprocess
 from datetime import timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,10 +16,12 @@ from db.schema.ops import store_views
 from db.transaction import SYSTEM
 from integrations.store.folder import FolderStore
 from integrations.store.incoming import own_folder
+from tests.builders import a_tenant
 from tests.integrations.store.conftest import small_disk
 from tests.wait import until
 from workers.adapters.store_watch import StoreWatch, divided
 from workers.app import App
+from workers.jobs.media import keep
 from workers.ops.doctor import examine
 from workers.settings import Settings
 
@@ -188,3 +191,19 @@ def test_the_doctor_says_how_much_room_is_left(settings: Settings, small_disk: P
     subprocess.run(["mount", "-o", "remount,size=500m", small_disk], check=True)
     state, says = store()
     assert (state, "its disk has 0.52 GB left" in says) == ("warn", True)
+
+
+def test_the_doctor_finds_another_folder_than_before(app: App, settings: Settings, tmp_path: Path) -> None:
+    ada = a_tenant(app)
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"a clip")
+    store = FolderStore(tmp_path / "media", web="")
+    keep(partial(app.db.transaction, ada), store, ada, path, extension="mp4")
+
+    def found(folder: str) -> tuple[str, str]:
+        examined = examine(Settings.model_validate(settings.model_dump() | {"media_dir": tmp_path / folder}), ())
+        return next((each["state"], each["says"]) for each in examined if each["check"] == "media store")
+
+    assert found("media")[0] == "ok"
+    state, says = found("other")
+    assert (state, says[:65]) == ("fail", "it lacks 1 of the 1 newest files: is MEDIA_DIR (or S3_BUCKET) ano")

@@ -90,6 +90,16 @@ def test_one_content_is_kept_once_for_each_tenant(app: App, store: FolderStore, 
         assert [each.id for each in tx.media.stored(bob, limit=10)] == [other.id]
 
 
+def test_what_the_store_has_lost_is_put_again_by_whoever_has_the_bytes(
+    app: App, store: FolderStore, path: Path
+) -> None:
+    ada = a_tenant(app)
+    first = kept(app, ada, path)
+    store.delete(first.key)
+    assert kept(app, ada, path).id == first.id
+    assert without_their_file(app, store) == []
+
+
 def test_what_is_used_or_in_the_making_is_not_deleted(app: App, path: Path) -> None:
     ada = a_tenant(app)
     file = kept(app, ada, path)
