@@ -18,7 +18,7 @@ from typing import Any
 
 from domain.ports import Watch
 from domain.videos.media import MediaUnusable, Probe, StudioUnavailable
-from domain.videos.script import Script, ScriptSegment
+from domain.videos.script import Script, ScriptSegment, ScriptUnusable
 from integrations.studio import storyboards
 from integrations.studio.ffmpeg import Program, run
 from integrations.studio.fonts import FontLibrary, Typesetter
@@ -45,6 +45,7 @@ def draw(
     Raises:
         StudioUnavailable: the process or its ffmpeg was killed or crashed, or the file cannot be written.
         MediaUnusable: a clip cannot be decoded.
+        ScriptUnusable: no font here has a letter of the title.
     """
     asked = {
         "ffmpeg": [ffmpeg.name, str(ffmpeg.path), ffmpeg.found_by, ffmpeg.version],
@@ -64,6 +65,8 @@ def draw(
         raise StudioUnavailable(f"the video cannot be written: {error.strerror}") from error
     if "unusable" in answer:
         raise MediaUnusable(answer["unusable"])
+    if "refused" in answer:
+        raise ScriptUnusable(answer["refused"])
     if "unavailable" in answer:
         raise StudioUnavailable(answer["unavailable"])
     if "bug" in answer:
@@ -100,6 +103,8 @@ def _answer(folder: Path) -> dict[str, object]:
         return _drawn(folder, json.loads((folder / "asked.json").read_text()))
     except MediaUnusable as error:
         return {"unusable": str(error)}
+    except ScriptUnusable as error:
+        return {"refused": str(error)}
     except StudioUnavailable as error:
         return {"unavailable": str(error)}
     except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from domain.ports import Watch
 from domain.videos.media import MediaUnusable, Probe, StudioUnavailable
-from domain.videos.script import Script
+from domain.videos.script import Script, ScriptUnusable
 from domain.videos.storyboard.palettes import Colour, Palette, palette_of
 from domain.videos.storyboard.slides import Slide, slides_of
 from integrations.studio import sound
@@ -23,6 +23,8 @@ ENCODER_THREADS = 2
 """Fixed, since x264 writes other bytes for another number of threads."""
 KEYFRAME_EVERY = 2
 """Seconds."""
+MOST_NAMED = 12
+"""Characters that no font has, in an error."""
 CROPPED = (0.45, 0.8)
 """Clips of these shapes (width by height) are cropped to fill the picture; others are shown whole, with margins."""
 
@@ -69,7 +71,11 @@ def draw(
     Raises:
         StudioUnavailable: ffmpeg was killed.
         MediaUnusable: a clip cannot be decoded.
+        ScriptUnusable: no font here has a letter of the title, and no clip was bought that is worth showing anyway.
     """
+    if script.title and not clips and not typesetter.drawable(script.title) and typesetter.left_out:
+        lacking = " ".join(typesetter.left_out[:MOST_NAMED])
+        raise ScriptUnusable(f"no font here has the characters of the title, {lacking}: FONTS_DIR can add one")
     script = _drawable(script, typesetter)
     slides, palette = slides_of(script), palette_of(script.category)
     progress = _Progress(watch, round(script.seconds * canvas.fps))

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageStat
 
 from domain.videos.media import MediaUnusable, StudioUnavailable
-from domain.videos.script import Script, ScriptSegment
+from domain.videos.script import Script, ScriptSegment, ScriptUnusable
 from domain.videos.storyboard.layout import SAFE, Line, lay_out
 from domain.videos.storyboard.palettes import PALETTES, READABLE, contrast, palette_of
 from domain.videos.storyboard.slides import Kind, Slide, slides_of
@@ -294,6 +294,13 @@ def test_what_no_font_has_is_named(tmp_path: Path) -> None:
         "م",
         "ر",
     )
+
+
+@pytest.mark.parametrize(("title", "named"), [("مر!", "م ر"), ("👀 🎉", "👀 🎉")])
+def test_a_title_of_which_no_font_has_a_letter_is_refused(title: str, named: str, tmp_path: Path) -> None:
+    with pytest.raises(ScriptUnusable) as refused:
+        draw(a_script("one", "two", title=title), tmp_path / "a.mp4", canvas=TINY)
+    assert str(refused.value) == f"no font here has the characters of the title, {named}: FONTS_DIR can add one"
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(1, 180), (20, 3)])
