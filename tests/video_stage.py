@@ -76,7 +76,7 @@ class PaperStudio:
     def probe(self, path: Path, *, watch: Watch, deep: bool = False) -> Probe:
         if b"broken" in path.read_bytes():
             raise MediaUnusable("it is no video that can be read")
-        return PROBE
+        return replace(PROBE, audio_streams=0) if b"mute" in path.read_bytes() else PROBE
 
     def thumbnail(self, path: Path, target: Path, *, at: float, watch: Watch) -> None:
         target.write_bytes(b"\xff\xd8\xff" + path.read_bytes()[-20:])

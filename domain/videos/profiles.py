@@ -236,7 +236,7 @@ def _hints(probe: Probe, profile: Profile) -> Iterator[str]:
     if probe.frozen is not None and MOSTLY * probe.seconds <= probe.frozen < WHOLE * probe.seconds:
         yield f"nothing moves in {_number(probe.frozen)} of its {lasts} s"
     if width / height > UPRIGHT:
-        yield f"it is {width}x{height}: {profile.name} fills the screen with 1080x1920"
+        yield f"it is {width}x{height}: 1080x1920 would fill a phone's screen"
     if min(width, height) < SHARP:
         yield f"it has {width}x{height} pixels: it looks blurred on a phone, which has 1080x1920"
     if probe.rotation:

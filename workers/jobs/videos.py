@@ -38,7 +38,7 @@ from domain.videos.plan import (
     next_model,
     scenes,
 )
-from domain.videos.profiles import NAMES, faults, profile_of
+from domain.videos.profiles import NAMES, faults, hints, profile_of
 from domain.videos.script import Script, ScriptSegment, concept_at, script_of
 from domain.videos.submissions import (
     Absent,
@@ -783,11 +783,14 @@ def _watching(ctx: Context, tenant_id: UUID, video_id: UUID, stage: str) -> Watc
 
 
 def _found(ctx: Context, probe: Probe) -> dict[str, Any]:
-    """Return what was found in the file, and what is wrong with it for platforms that do not take it."""
+    """Return what was found in the file, what is wrong with it for platforms that do not take it, and what is odd."""
     today = ctx.now().date()
-    wrong = {platform: faults(probe, profile_of(platform, today)) for platform in NAMES}
+    profiles = {platform: profile_of(platform, today) for platform in NAMES}
+    wrong = {platform: faults(probe, profile) for platform, profile in profiles.items()}
+    odd = dict.fromkeys(hint for profile in profiles.values() for hint in hints(probe, profile))
     shown = {name: getattr(probe, name) for name in PROBE_FIELDS}
-    return {"probe": shown, "faults": {platform: each for platform, each in wrong.items() if each}}
+    faulty = {platform: each for platform, each in wrong.items() if each}
+    return {"probe": shown, "faults": faulty, "hints": list(odd)}
 
 
 def _undecided(row: ProviderJob) -> str:

@@ -55,7 +55,7 @@ def warnings_of(video: Mapping[str, Any]) -> list[str]:
         f"{NAMES.get(platform, platform)} does not take the file: {'; '.join(map(str, wrong))}"
         for platform, wrong in sorted((details.get("faults") or {}).items())
     ]
-    return noted
+    return noted + list(map(str, details.get("hints") or ()))
 
 
 def _number(slide: tuple[str, object]) -> int:

@@ -30,6 +30,7 @@ from domain.videos.script import ScriptUnusable
 from tests.video_stage import MP4, Stage, a_concept, stage
 from workers.jobs.media import keep
 from workers.ops import videos
+from workers.ops.video_files import warnings_of
 from workers.settings import Settings
 
 
@@ -188,13 +189,14 @@ def test_a_key_brings_back_its_first_video(here: Stage) -> None:
 
 def test_a_file_of_ones_own_becomes_a_video(here: Stage, tmp_path: Path) -> None:
     tenant_id = here.tenant(tier="FREE")
-    media_id = a_file(here, tenant_id, tmp_path)
+    media_id = a_file(here, tenant_id, tmp_path, b"mute")
     video = videos.request(here.app, tenant_id, media_id=media_id)
     assert videos.request(here.app, tenant_id, media_id=media_id)["id"] == video["id"]
     here.run()
     shown = here.show(video["id"])
     assert (shown["status"], shown["media_id"], shown["source"]) == ("completed", media_id, "own")
     assert shown["thumbnail_id"]
+    assert warnings_of(shown) == ["it has no sound"], "once, and not for each platform"
     assert here.studio.drawn == []
     with pytest.raises(UnknownMedia):
         videos.request(here.app, here.tenant(), media_id=media_id)
