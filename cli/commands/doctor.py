@@ -16,6 +16,7 @@ def doctor(as_json: AsJson = False) -> None:
     """Check what can be checked, and say what to do about it.
 
     Fails if something is broken; what only wants attention is a warning.
+    Settings, keys, ffmpeg, fonts and MEDIA_DIR are those of this shell, which may differ from the workers'.
     """
     settings, _ = resolve()
     logs.configure("console", "ERROR")  # a finding says what would be logged

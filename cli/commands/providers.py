@@ -24,10 +24,13 @@ def list_providers(as_json: AsJson = False) -> None:
     """Show who makes videos, for how much, and why some cannot now.
 
     The storyboard is drawn on this machine. Prices and lengths are dated rows of `video_providers`.
+    Keys are those of this shell, which may differ from the workers'.
     """
     with session() as current:
         rows = videos.providers(current)
     show(rows, COLUMNS, as_json=as_json, nothing="", simplified=_simplified)
+    if not as_json:
+        console().print("\nby the keys of this shell; workers may have others")
 
 
 @app.command()

@@ -43,6 +43,9 @@ AND (j.ordering_key IS NULL OR NOT EXISTS (
     SELECT FROM ended e WHERE e.ordering_key = j.ordering_key AND e.tenant_id IS NOT DISTINCT FROM j.tenant_id))
 """
 
+FOR_TENANTS = ("MediaUnusable", "ScriptUnusable", "ClipNotMade")
+"""Errors that fail a video's job, and that its video tells the tenant, who alone can do something about them."""
+
 # Each name is true of a sound system; the query counts the rows that contradict it.
 INVARIANTS = {
     "running jobs belong to a live worker": """
@@ -51,7 +54,10 @@ INVARIANTS = {
     "a ready job is begun within a minute": READY_TOO_LONG,
     "deferred jobs are woken within a minute": """
         SELECT count(*) FROM job_queue WHERE status = 'pending' AND wake_at < now() - interval '1 minute'""",
-    "no job waits for a person": "SELECT count(*) FROM job_queue WHERE status = 'failed'",
+    "no job waits for a person": f"""
+        SELECT count(*) FROM job_queue j WHERE status = 'failed' AND NOT (job_type LIKE 'videos.%' AND coalesce((
+            SELECT error_class IN {FOR_TENANTS} FROM job_attempts a WHERE a.job_id = j.id ORDER BY a.id DESC LIMIT 1
+        ), false))""",
     "no clip is in doubt": "SELECT count(*) FROM provider_jobs WHERE state = 'unconfirmed'",
     "no event is parked": "SELECT count(*) FROM webhook_events WHERE status LIKE 'parked:%'",
     "no event of the last 30 days is flagged": """

@@ -260,6 +260,7 @@ def test_providers_say_whether_they_can_be_used(viral: Shell) -> None:
     assert "RUNWAYML_API_SECRET" in listed["runway"]["reason"]
     assert "removed its Videos API" in listed["openai"]["reason"]
     shown = viral.done("providers", "list").out
+    assert shown.endswith("by the keys of this shell; workers may have others\n")
     assert "$0.12" in shown
     viral.environment |= {"RUNWAYML_API_SECRET": KEY}
     assert {row["provider"]: row["reason"] for row in viral.json("providers", "list")}["runway"] is None

@@ -26,6 +26,7 @@ from domain.errors import (
     UnknownVideo,
 )
 from domain.ports import Watch
+from domain.videos.media import StudioUnavailable
 from domain.videos.script import ScriptUnusable
 from tests.video_stage import MP4, Stage, a_concept, stage
 from workers.jobs.media import keep
@@ -210,6 +211,13 @@ def test_a_file_that_is_no_video_fails_in_words(here: Stage, tmp_path: Path) -> 
     assert (shown["status"], shown["error_message"]) == ("failed", "it is no video that can be read")
     with here.app.db.transaction(tenant_id) as tx:
         assert tx.media.withdraw(tenant_id, shown["media_id"]), "what failed keeps its file"
+    with here.app.db.transaction(SYSTEM) as tx:
+        assert tx.health.violations("no job waits for a person") == 0, "its tenant is told, and nobody else can help"
+    here.studio.fails = StudioUnavailable("there is no ffmpeg")
+    here.ask(tenant_id)
+    here.run()
+    with here.app.db.transaction(SYSTEM) as tx:
+        assert tx.health.violations("no job waits for a person") == 1
 
 
 def test_a_file_of_ones_own_for_a_concept_is_looked_at_once(here: Stage, tmp_path: Path) -> None:
