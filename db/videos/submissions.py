@@ -95,9 +95,17 @@ RETURNING estimated_usd, provider || '/' || model, job_id
 """
 
 PROGRESS = """
-UPDATE provider_jobs SET state = 'running', percent = %(percent)s, queue = %(queue)s, checked_at = %(now)s
+UPDATE provider_jobs SET state = 'running', percent = %(percent)s, queue = %(queue)s, checked_at = %(now)s,
+    error_code = NULL
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND state IN ('submitted', 'running')
-    AND (state, percent, queue) IS DISTINCT FROM ('running', %(percent)s, %(queue)s)
+    AND (state, percent, queue, error_code) IS DISTINCT FROM ('running', %(percent)s, %(queue)s, NULL)
+"""
+
+MISS = """
+UPDATE provider_jobs SET error_code = %(code)s,
+    checked_at = CASE WHEN error_code = %(code)s THEN checked_at ELSE %(now)s END
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND state IN ('submitted', 'running')
+RETURNING checked_at
 """
 
 FAILED_FETCH = """
@@ -236,6 +244,12 @@ class Submissions:
         """submitted, running → running, with what the provider tells. Nothing is written if nothing has changed."""
         values = {"tenant_id": tenant_id, "id": id, "percent": percent, "queue": queue, "now": now}
         self._driver.execute(PROGRESS, values)
+
+    def miss(self, tenant_id: UUID, id: UUID, *, now: datetime) -> datetime:
+        """Note that the provider knows no such job; return since when it has said nothing else."""
+        values = {"tenant_id": tenant_id, "id": id, "now": now, "code": "unknown_job"}
+        row = self._driver.execute(MISS, values).fetchone()
+        return now if row is None or row[0] is None else row[0]
 
     def failed_fetch(self, tenant_id: UUID, id: UUID, *, message: str) -> int:
         """Count a copy of the finished clip that cannot be used; return how many there were."""

@@ -195,6 +195,8 @@ def answer_of(row: Mapping[str, Any]) -> Submission:
 POLLS = (timedelta(seconds=2), timedelta(seconds=15))
 """The shortest and the longest wait between two looks at a clip that is on time."""
 LATE_POLLS = timedelta(minutes=30)
+UNKNOWN_FOR = timedelta(minutes=5)
+"""How long a provider has to say that it knows no such job until that is believed."""
 GIVEN_UP_AFTER = timedelta(hours=24)
 """How long a submission is looked at; after that a person has to decide what became of it."""
 

@@ -41,6 +41,7 @@ from domain.videos.plan import (
 from domain.videos.profiles import NAMES, faults, hints, profile_of
 from domain.videos.script import Script, ScriptSegment, concept_at, script_of
 from domain.videos.submissions import (
+    UNKNOWN_FOR,
     Absent,
     Accepted,
     ClipState,
@@ -448,7 +449,7 @@ def _note_health(ctx: Context, row: ProviderJob, answer: Submission) -> None:
             tx.video_providers.failed(model, answer.reason, now + rest)
 
 
-def _follow(ctx: Context, row: ProviderJob, status: ClipStatus | str) -> None:
+def _follow(ctx: Context, row: ProviderJob, status: ClipStatus | Absent | str) -> None:
     """Go on as the provider says that a clip is doing. Returns once the submission has ended, or is left to a person.
 
     Raises:
@@ -456,6 +457,8 @@ def _follow(ctx: Context, row: ProviderJob, status: ClipStatus | str) -> None:
     """
     if isinstance(status, str):
         _wait(ctx, row, status)
+    elif isinstance(status, Absent):
+        _miss(ctx, row)
     elif status.state is ClipState.SUCCEEDED:
         _copy(ctx, row, status)
     elif status.ended:
@@ -469,15 +472,35 @@ def _follow(ctx: Context, row: ProviderJob, status: ClipStatus | str) -> None:
         _wait(ctx, row, f"{row.name} {doing}")
 
 
-def _poll(ctx: Context, row: ProviderJob) -> ClipStatus | str:
+def _poll(ctx: Context, row: ProviderJob) -> ClipStatus | Absent | str:
     """Return how it is doing, or why that cannot be told now, which changes nothing."""
     provider = ctx.ports.clips.get(row.provider)
     if provider is None:
         return f"there is no key for {row.provider} any more"
     try:
         return provider.poll(row.provider_job_id or "")
-    except (Unavailable, ProviderRefused) as error:
+    except ProviderRefused:
+        return Absent()
+    except Unavailable as error:
         return f"{row.provider} does not tell: {error}"
+
+
+def _miss(ctx: Context, row: ProviderJob) -> None:
+    """The provider says that it knows no such job: if it has for some minutes, a person decides (anew).
+
+    Raises:
+        Snoozed: to look again later.
+    """
+    says = f"{row.provider} says that it knows no job {row.provider_job_id}"
+    with ctx.begin() as tx:
+        since = tx.submissions.miss(row.tenant_id, row.id, now=ctx.now())
+        believed = ctx.now() - since >= UNKNOWN_FOR
+        if believed:
+            tx.submissions.doubt(row.tenant_id, row.id, message=says)
+        else:
+            tx.videos.progress(row.tenant_id, row.video_id, f"{says}; it is asked again", None)
+    if not believed:
+        _wait(ctx, row, says)
 
 
 def _wait(ctx: Context, row: ProviderJob, reason: str) -> None:
@@ -585,14 +608,14 @@ def withdraw(ctx: Context, tenant_id: UUID, video_id: UUID) -> None:
             _decide_unsent(tx, row)
     if row is not None and row.state in (SubmissionState.SUBMITTED, SubmissionState.RUNNING):
         status = _poll(ctx, row)
-        if not isinstance(status, str) and not status.ended:
+        if isinstance(status, ClipStatus) and not status.ended:
             status = _cancel(ctx, row)
         _follow(ctx, row, status)
     with ctx.finish() as tx:
         _settle(tx, tenant_id, video_id)
 
 
-def _cancel(ctx: Context, row: ProviderJob) -> ClipStatus | str:
+def _cancel(ctx: Context, row: ProviderJob) -> ClipStatus | Absent | str:
     """Ask that it be stopped, and return how it is doing then. One that cannot be stopped now goes on meanwhile."""
     with suppress(Unavailable):
         ctx.step(f"cancel {row.id}", lambda key: ctx.ports.clips[row.provider].cancel(row.provider_job_id or ""))

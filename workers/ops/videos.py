@@ -16,7 +16,9 @@ from domain.errors import (
     BudgetExceeded,
     ClipProviderUnusable,
     Conflict,
+    ProviderRefused,
     Rejected,
+    Unavailable,
     UnknownConcept,
     UnknownGeneration,
     UnknownMedia,
@@ -287,10 +289,11 @@ def resolve(
     Raises:
         UnknownVideo: there is none of this id.
         Conflict: it has no submission to decide about, more has become known of it meanwhile, or the provider's job
-            belongs to another one.
+            belongs to another one; or the provider, which is asked where there is a key for it, knows no such job.
     """
     if charged_usd < 0 or verdict not in ("found", "lost"):
         raise Rejected("the verdict is found or lost, and what was charged is not negative")
+    heard = _ask_for(app, video_id, provider_job_id) if verdict == "found" else ""
     with app.db.transaction(SYSTEM) as tx:
         owner = _owner(tx, None, video_id)
         tx.work_as(owner)
@@ -302,7 +305,7 @@ def resolve(
         if not in_doubt or row.state == SubmissionState.INTENDED:
             raise Conflict("NOT_IN_DOUBT", f"{row.name} is {row.state}, and a job takes care of it")
         if verdict == "found":
-            says = _found(app, tx, row, provider_job_id)
+            says = _found(app, tx, row, provider_job_id) + heard
         else:
             if charged_usd > MOST_TIMES * row.estimated_usd:
                 says = (
@@ -559,6 +562,32 @@ def _shown(tx: Tx, tenant_id: UUID, video_id: UUID) -> Row:
     submissions = [asdict(each) for each in tx.submissions.of_video(tenant_id, video_id)]
     opened = [each["estimated_usd"] for each in submissions if each["state"] in OPEN]
     return video | {"submissions": submissions, "reserved_usd": sum(opened, Decimal(0))}
+
+
+def _ask_for(app: App, video_id: UUID, provider_job_id: str | None) -> str:
+    """Ask the provider whether it knows the job that a submission in doubt is said to be. Returns what to add to the
+    answer if it could not be asked.
+
+    Raises:
+        Conflict: it knows no such job.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        owner = _owner(tx, None, video_id)
+        tx.work_as(owner)
+        row = next((each for each in tx.submissions.of_video(owner, video_id) if each.open), None)
+    named = provider_job_id or (None if row is None else row.provider_job_id)
+    if row is None or row.state != SubmissionState.UNCONFIRMED or named is None:
+        return ""
+    provider = app.ports.clips.get(row.provider)
+    if provider is None:
+        return f" (not asked whether it knows it: there is no key for {row.provider} here)"
+    try:
+        provider.poll(named)
+    except ProviderRefused as error:
+        raise Conflict("JOB_UNKNOWN", f"{row.provider} knows no job {named}") from error
+    except Unavailable as error:
+        return f" (it could not be asked whether it knows it: {error})"
+    return ""
 
 
 def _found(app: App, tx: Tx, row: ProviderJob, provider_job_id: str | None) -> str:

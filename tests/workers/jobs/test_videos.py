@@ -1,6 +1,7 @@
 """Clips are bought once and none is lost, whatever providers, people and processes do."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from domain.errors import Conflict
 from domain.videos.plan import Clip
 from domain.videos.submissions import ClipOrder, RefusedFor
 from tests.integrations.store.conftest import small_disk
@@ -171,6 +173,46 @@ def test_resolved_as_found_it_goes_on_and_is_paid_once(here: Stage) -> None:
     assert here.budget(tenant_id).spent == here.bill()
     assert here.budget(tenant_id).reserved == 0
     here.assert_books()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_found_as_a_job_that_its_provider_does_not_know_it_can_be_decided_anew(here: Stage, cancelled: bool) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave("500 after")
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.run()
+    with pytest.raises(Conflict, match="runway knows no job nope"):
+        videos.resolve(here.app, video_id, "found", "nope")
+    keyless = replace(here.app, ports=replace(here.app.ports, clips={}))
+    assert "no key for runway here" in videos.resolve(keyless, video_id, "found", "nope").says
+    if cancelled:
+        here.turn()
+        videos.cancel(here.app, tenant_id, video_id)
+    here.run()
+    video = here.show(video_id)
+    assert video["status"] == ("cancelled" if cancelled else "unconfirmed")
+    assert "runway says that it knows no job nope; $0.48 stay reserved" in video["error_message"]
+    videos.resolve(here.app, video_id, "found", here.bills["runway"].orders[0].id)
+    here.run()
+    video = here.show(video_id)
+    assert video["status"] == ("cancelled" if cancelled else "completed")
+    assert (video["cost_usd"], here.bills["runway"].posts) == (here.bill(), 1)
+    here.assert_books()
+
+
+def test_a_job_that_its_provider_does_not_know_for_a_moment_goes_on(here: Stage) -> None:
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=4), provider="runway")
+    here.turn()
+    [order] = here.bills["runway"].orders
+    here.bills["runway"].orders.clear()
+    here.later(seconds=20)
+    here.turn()
+    assert "knows no job" in here.show(video_id)["stage"]
+    here.bills["runway"].orders.append(order)
+    here.run()
+    video = here.show(video_id)
+    assert (video["status"], video["submissions"][0]["error_code"]) == ("completed", None)
 
 
 def test_resolved_as_lost_the_next_is_asked_if_nothing_was_charged(here: Stage) -> None:
