@@ -44,6 +44,17 @@ WHERE tenant_id = %(tenant_id)s AND source = 'own' AND concept_id IS NULL AND ({
 ORDER BY ({LIVE}) DESC, created_at DESC LIMIT 1
 """
 
+# What is being drawn orders nothing any more.
+PROMISED = f"""
+SELECT coalesce(sum(greatest(estimated_usd - coalesce((
+    SELECT sum(coalesce(final_usd, CASE WHEN p.state <> 'refused' THEN p.estimated_usd END)) FROM provider_jobs p
+    WHERE p.tenant_id = videos.tenant_id AND p.video_id = videos.id
+), 0), 0)), 0)
+FROM videos WHERE tenant_id = %s AND {LIVE} AND estimated_usd > 0 AND NOT EXISTS (
+    SELECT FROM job_queue j WHERE j.id = videos.job_id AND j.tenant_id = videos.tenant_id AND j.job_type = 'videos.draw'
+)
+"""
+
 IN_DOUBT = """EXISTS (
     SELECT FROM provider_jobs p WHERE p.tenant_id = videos.tenant_id AND p.video_id = videos.id
     AND p.state = 'unconfirmed'
@@ -211,6 +222,12 @@ class Videos:
     def of_key(self, tenant_id: UUID, key: str) -> dict[str, Any] | None:
         """Return the video that was asked for with this idempotency key in the last 24 hours."""
         return row_of(self._driver, OF_KEY, (tenant_id, key))
+
+    def promised(self, tenant_id: UUID) -> Decimal:
+        """Return what the tenant's live videos may still order: their prices, without what is reserved or spent for
+        them. Who promises more holds the lock of the month's budget."""
+        [(usd,)] = self._driver.execute(PROMISED, (tenant_id,)).fetchall()
+        return Decimal(usd)
 
     def listed(
         self,

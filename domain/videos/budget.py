@@ -24,16 +24,18 @@ PLAN_USD: Mapping[Tier, Decimal] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The money of one month: `reserved` for orders that have not ended, `spent` on those that have."""
+    """The money of one month: `reserved` for orders that have not ended, `spent` on those that have. `promised` is what
+    videos that are being made may still order, where that counts: when another is asked for."""
 
     limit: Decimal
     reserved: Decimal = NOTHING
     spent: Decimal = NOTHING
+    promised: Decimal = NOTHING
 
     @property
     def left(self) -> Decimal:
         """Never negative: a limit that is lowered below what was spent leaves nothing."""
-        return max(NOTHING, self.limit - self.reserved - self.spent)
+        return max(NOTHING, self.limit - self.reserved - self.spent - self.promised)
 
 
 def limit_of(own: Decimal | None, tier: str) -> Decimal:
@@ -56,12 +58,13 @@ def check(budget: Budget, usd: Decimal, month: date) -> None:
         raise ValueError(f"an amount is not negative: {usd}")
     if usd <= budget.left:
         return
+    promised = f", ${_shown(budget.promised)} for videos under way" if budget.promised else ""
     if budget.limit == 0:
         why = "there is no money for clips in this plan"
     else:
         why = (
             f"${_shown(budget.left)} of ${_shown(budget.limit)} are left for {month:%B %Y} "
-            f"(${_shown(budget.spent)} spent, ${_shown(budget.reserved)} reserved)"
+            f"(${_shown(budget.spent)} spent, ${_shown(budget.reserved)} reserved{promised})"
         )
     raise BudgetExceeded(
         f"this may cost ${_shown(usd)}, and {why}; render a storyboard, which is free, or have the limit raised",
@@ -70,6 +73,7 @@ def check(budget: Budget, usd: Decimal, month: date) -> None:
             "limit_usd": _shown(budget.limit),
             "reserved_usd": _shown(budget.reserved),
             "spent_usd": _shown(budget.spent),
+            "promised_usd": _shown(budget.promised),
             "left_usd": _shown(budget.left),
             "month": f"{month:%Y-%m}",
         },

@@ -140,7 +140,7 @@ def quote(
     check_layout(provider, layout)
     which: dict[str, Any] = {"concept_id": concept_id, "provider": provider, "layout": layout}
     with app.db.transaction(tenant_id) as tx:
-        new = _of_concept(app, tx, tenant_id, generation_id, **which, again=again)
+        new = _of_concept(app, tx, tenant_id, generation_id, **which, again=again, lock=False)
         if not isinstance(new, NewVideo):
             return None
         wanted = (new.provider, new.layout, new.estimated_usd)
@@ -417,8 +417,10 @@ def _of_concept(
     provider: str,
     layout: str | None,
     again: bool,
+    lock: bool = True,
 ) -> NewVideo | Row:
-    """Return what is to be made of a concept, or the video that there is of it."""
+    """Return what is to be made of a concept, or the video that there is of it. With `lock` the budget of a paid one
+    stays locked, so that of many which are asked for at once only those are made that can be paid."""
     concepts = _concepts(tx, tenant_id, generation_id, keep=True)
     address = _address(concepts, concept_id or FIRST)
     script = script_of(concept_at(concepts, address))
@@ -430,8 +432,11 @@ def _of_concept(
     now = _now(app, tx)
     asked = chain(_models(tx, tenant_id, now), provider, now, app.ports.clips.keys())
     plan = offer(script, asked, layout)
-    budget, _ = tx.video_budgets.read(tenant_id, month_of(now))
-    check(budget, plan.usd, month_of(now))
+    if lock:
+        tx.video_budgets.lock(tenant_id, month_of(now))
+        if (found := _existing(tx, tenant_id, made, again=again)) is not None:
+            return found  # it was asked for meanwhile
+    check(_to_promise(tx, tenant_id, month_of(now)), plan.usd, month_of(now))
     return NewVideo(
         generation_id,
         address,
@@ -494,7 +499,7 @@ def _options(app: App, tx: Tx, tenant_id: UUID, generation_id: UUID, concept_id:
     script = script_of(concept_at(concepts, concept_id or FIRST))
     now = _now(app, tx)
     models = _models(tx, tenant_id, now)
-    budget, _ = tx.video_budgets.read(tenant_id, month_of(now))
+    budget = _to_promise(tx, tenant_id, month_of(now))
     yield Option(STORYBOARD, Layout.STORYBOARD, 0, script.seconds, Decimal(0), True, None)
     for provider in (AUTO, *dict.fromkeys(model.provider for model in models)):
         asked, unusable = _asked(app, models, provider, now)
@@ -514,6 +519,12 @@ def _asked(
         return chain(models, provider, now, app.ports.clips.keys()), None
     except ClipProviderUnusable as error:
         return [model for model in models if model.provider == provider], str(error)
+
+
+def _to_promise(tx: Tx, tenant_id: UUID, month: date) -> Budget:
+    """Return the month's budget with what live videos may still order."""
+    budget, _ = tx.video_budgets.read(tenant_id, month)
+    return replace(budget, promised=tx.videos.promised(tenant_id))
 
 
 def _too_much(budget: Budget, usd: Decimal, month: date) -> str | None:

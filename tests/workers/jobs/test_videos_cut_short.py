@@ -491,19 +491,36 @@ def test_many_threads_ask_for_one_concept_and_one_video_is_made(here: Stage) -> 
     assert len(here.bills["runway"].orders) == 2
 
 
-def test_the_limit_holds_when_many_reserve_at_once(here: Stage) -> None:
-    """Ten clips of 48 cents, and money for four."""
-    tenant_id = here.tenant(usd=2)
-    asked = [here.ask(tenant_id, a_concept(segments=4), provider="runway") for _ in range(10)]
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda _: here.turn(), range(6)))
-    budget = here.budget(tenant_id)
-    assert budget.reserved + budget.spent == Decimal("1.92")
+def test_the_limit_holds_when_many_ask_at_once(here: Stage) -> None:
+    """Forty videos of 36 cents, and a dollar: two are made, and the others are refused before they begin."""
+    tenant_id = here.tenant(usd=1)
+    concepts = [a_concept(segments=2, seconds=3) | {"id": f"fox {n}"} for n in range(40)]
+    generation_id = here.generation(tenant_id, *concepts)
+
+    def ask(n: int) -> UUID | str:
+        wanted: dict[str, Any] = {"generation_id": generation_id, "provider": "runway", "layout": "hook"}
+        try:
+            return videos.request(here.app, tenant_id, concept_id=f"fox {n}", **wanted)["id"]
+        except BudgetExceeded as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(40)))
+    made = [each for each in answers if isinstance(each, UUID)]
+    assert len(made) == 2
+    refused = [each for each in answers if isinstance(each, str)]
+    assert all("$0.28 of $1.00 are left" in each and "$0.72 for videos under way" in each for each in refused)
+    [option] = [
+        each
+        for each in videos.estimate(here.app, tenant_id, generation_id, "fox 0")
+        if (each.provider, each.layout) == ("runway", "hook")
+    ]
+    assert not option.usable
     here.run()
-    assert here.bill() == here.budget(tenant_id).spent == Decimal("1.92")
-    shown = [here.show(each)["details"].get("slides", {}).get("0", "") for each in asked]
-    assert sum("may cost $0.48" in each for each in shown) == 6
-    assert all(here.show(each)["status"] == "completed" for each in asked)
+    assert [(here.show(each)["status"], here.show(each)["cost_usd"]) for each in made] == [
+        ("completed", Decimal("0.36"))
+    ] * 2
+    assert here.budget(tenant_id).left == Decimal("0.28")
     here.assert_books()
 
 
