@@ -27,6 +27,7 @@ class Sizes:
     generations: int = 100_000
     requests: int = 100
     render_jobs: int = 40
+    render_seconds: int = 15
     tenants: int = 1_000_000
     holds: int = 2000
     walks: int = 12
@@ -44,6 +45,7 @@ QUICK = Sizes(
     generations=5000,
     requests=5,
     render_jobs=5,
+    render_seconds=3,
     tenants=5000,
     holds=50,
     walks=2,

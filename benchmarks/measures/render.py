@@ -27,7 +27,7 @@ def measure(plan: Plan) -> None:
         plan.settle()
         for how, system in (("storyboard", "ours"), ("static-slides", "static-slides")):
             with tempfile.TemporaryDirectory(dir=plan.folder) as folder:
-                command = [sys.executable, "-m", "benchmarks.draw", how, folder]
+                command = [sys.executable, "-m", "benchmarks.draw", how, folder, str(plan.sizes.render_seconds)]
                 drawn = answer(command, ours(), Path(folder))
             plan.report.add("render", system, drawn["seconds"])
             plan.report.add("render-memory", system, drawn["own_mb"] + drawn["child_mb"])
