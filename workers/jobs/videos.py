@@ -19,11 +19,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.errors import BudgetExceeded, ClipProviderUnusable, ProviderRefused, Rejected, Unavailable
 from domain.ports import ClipProvider, Watch
+from domain.text.redaction import without_values
 from domain.videos.boxes import why_not_whole
 from domain.videos.media import CLIP_ROOM, Media, MediaUnusable, Probe, StoreUnavailable
 from domain.videos.plan import (
@@ -267,7 +268,7 @@ def _next(ctx: Context, making: Making) -> ProviderJob | None:
             _decide_unsent(tx, found)  # its job has ended without an end for it
             rows = tx.submissions.of_video(making.tenant_id, making.video_id)
             found = next((row for row in rows if row.open), None)
-        wait = timedelta(0)
+        wait, why = timedelta(0), ""
         noted = (video.get("details") or {}).get("slides") or {}
         slides = dict(noted)
         made = {row.scene for row in rows if row.state == SubmissionState.SUCCEEDED}
@@ -279,24 +280,29 @@ def _next(ctx: Context, making: Making) -> ProviderJob | None:
             chosen = _order(ctx, tx, making, scene, rows)
             if isinstance(chosen, ProviderJob):
                 found = chosen
-            elif isinstance(chosen, timedelta):
-                wait = chosen
+            elif isinstance(chosen, Wait):
+                wait, why = chosen
             else:
                 slides[str(scene)] = chosen
         if slides != noted and making.layout is not Layout.CLIP:
             tx.videos.note(making.tenant_id, making.video_id, {"slides": slides})
         if wait:
-            tx.videos.progress(making.tenant_id, making.video_id, "waiting: the provider is busy", None)
+            tx.videos.progress(making.tenant_id, making.video_id, f"waiting: {why}", None)
     if wait:
-        ctx.snooze(wait, "the provider is busy")
+        ctx.snooze(wait, why)
     if found is None and making.layout is Layout.CLIP and slides:
         raise ClipNotMade("; ".join(slides.values()))
     return found
 
 
-def _order(
-    ctx: Context, tx: Tx, making: Making, scene: int, rows: Sequence[ProviderJob]
-) -> ProviderJob | timedelta | str:
+class Wait(NamedTuple):
+    """How long to wait before the next order, and why, in words that tenants may read."""
+
+    time: timedelta
+    why: str
+
+
+def _order(ctx: Context, tx: Tx, making: Making, scene: int, rows: Sequence[ProviderJob]) -> ProviderJob | Wait | str:
     """Reserve the money for a scene's clip and intend to order it; or return how long to wait, or why there is none.
 
     A model that would take more than what is left of `most_usd` is not asked: somebody has agreed to no more.
@@ -317,7 +323,8 @@ def _order(
         return "; ".join(answers) or "no provider makes clips as long as the script"
     model, wait = choice
     if wait > timedelta(0):
-        return wait
+        last = max((row for row in past if row.provider == model.provider), key=lambda row: row.attempt)
+        return Wait(wait, without_values(last.error_message or f"{model.provider} is busy"))
     try:
         return tx.submissions.intend(
             making.tenant_id,
@@ -456,6 +463,8 @@ def _follow(ctx: Context, row: ProviderJob, status: ClipStatus | Absent | str) -
         Snoozed: to look again later.
     """
     if isinstance(status, str):
+        with ctx.begin() as tx:
+            tx.videos.progress(row.tenant_id, row.video_id, f"waiting for {row.name}: {without_values(status)}", None)
         _wait(ctx, row, status)
     elif isinstance(status, Absent):
         _miss(ctx, row)
@@ -503,7 +512,19 @@ def _miss(ctx: Context, row: ProviderJob) -> None:
         _wait(ctx, row, says)
 
 
-def _wait(ctx: Context, row: ProviderJob, reason: str) -> None:
+def _wait_made(ctx: Context, row: ProviderJob, reason: str, shown: str) -> None:
+    """`_wait` for a clip that is made; tenants are shown why it is not here.
+
+    Raises:
+        Snoozed: to look again later.
+    """
+    with ctx.begin() as tx:
+        stage = f"{row.name} is made, and cannot be copied now: {without_values(shown)}"
+        tx.videos.progress(row.tenant_id, row.video_id, stage, None)
+    _wait(ctx, row, reason, made=True)
+
+
+def _wait(ctx: Context, row: ProviderJob, reason: str, *, made: bool = False) -> None:
     """Come back later; or leave it to a person, if that has been done for a day.
 
     Raises:
@@ -512,7 +533,7 @@ def _wait(ctx: Context, row: ProviderJob, reason: str) -> None:
     since = row.submitted_at or row.created_at
     after = poll_after(ctx.now() - since, (row.deadline_at or since) - since)
     if after is not None:
-        if row.deadline_at is not None and ctx.now() > row.deadline_at:
+        if not made and row.deadline_at is not None and ctx.now() > row.deadline_at:
             with ctx.begin() as tx:
                 stage = f"{row.name} is late; it may still come, and is looked at ever more rarely"
                 tx.videos.progress(row.tenant_id, row.video_id, stage, None)
@@ -552,7 +573,7 @@ def _copy(ctx: Context, row: ProviderJob, status: ClipStatus) -> None:
         with ctx.begin() as tx:
             unusable = tx.submissions.failed_fetch(row.tenant_id, row.id, message=str(error))
         if unusable < UNUSABLE_COPIES:
-            _wait(ctx, row, str(error))
+            _wait_made(ctx, row, str(error), str(error))
             return
         message = f"the file that {row.provider} made cannot be used: {error}"
         with ctx.begin() as tx:
@@ -566,8 +587,11 @@ def _copy(ctx: Context, row: ProviderJob, status: ClipStatus) -> None:
                 message=message,
             )
         return
+    except StoreUnavailable as error:
+        _wait_made(ctx, row, str(error), "the media store cannot be used")
+        return
     except Unavailable as error:
-        _wait(ctx, row, str(error))
+        _wait_made(ctx, row, str(error), str(error))
         return
     with ctx.begin() as tx:
         if tx.media.use(row.tenant_id, kept.id) is None:

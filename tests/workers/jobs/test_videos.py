@@ -12,6 +12,7 @@ import pytest
 from domain.errors import Conflict
 from domain.videos.plan import Clip
 from domain.videos.submissions import ClipOrder, RefusedFor
+from integrations.video.runway import Runway
 from tests.integrations.store.conftest import small_disk
 from tests.video_stage import Stage, a_concept, stage
 from workers.ops import jobs, videos
@@ -86,6 +87,8 @@ def test_a_busy_provider_that_was_named_is_asked_again_a_few_times(here: Stage) 
     tenant_id = here.tenant()
     here.bills["runway"].misbehave("limited", "limited", None)
     video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    here.turn()
+    assert here.show(video_id)["stage"].startswith("waiting: Runway answers 429")
     here.run()
     assert here.show(video_id)["status"] == "completed"
     assert here.bills["runway"].posts == 3
@@ -248,6 +251,32 @@ def test_what_passes_is_waited_out(here: Stage, trick: str) -> None:
     assert here.show(video_id)["status"] == "completed"
     assert here.budget(tenant_id).spent == here.bill()
     here.assert_books()
+
+
+@pytest.mark.parametrize(
+    ("trick", "says"),
+    [("truncated media", "cannot be copied now: "), ("polls fail", "waiting for clip 1 (runway")],
+)
+def test_what_is_waited_for_is_said_with_its_last_reason(here: Stage, trick: str, says: str) -> None:
+    tenant_id = here.tenant()
+    here.bills["runway"].misbehave(trick)  # type: ignore[arg-type]
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    stages: list[str] = []
+    for _ in range(5):
+        here.turn()
+        here.later(seconds=20)
+        stages.append(here.show(video_id)["stage"])
+    assert any(says in stage for stage in stages), stages
+    assert not any("127.0.0.1" in stage for stage in stages)
+
+
+def test_a_provider_that_cannot_be_reached_is_not_called_busy(here: Stage) -> None:
+    tenant_id = here.tenant()
+    video_id = here.ask(tenant_id, a_concept(segments=2), provider="runway")
+    nobody = Runway("a key", base_url="http://127.0.0.1:9", private_hosts=["127.0.0.1"])
+    away = replace(here, app=replace(here.app, ports=replace(here.app.ports, clips={"runway": nobody})))
+    away.turn()
+    assert here.show(video_id)["stage"] == "waiting: Runway cannot be reached: Connection refused (no_connection)"
 
 
 def test_a_file_that_is_no_clip_is_paid_and_its_scene_is_a_slide(here: Stage) -> None:
