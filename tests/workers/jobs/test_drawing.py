@@ -9,11 +9,13 @@ import pytest
 
 from domain.videos.profiles import NAMES
 from domain.videos.script import script_of
+from integrations.studio.frames import Canvas
 from integrations.studio.studio import FfmpegStudio
 from tests.video_stage import MP4, Stage, a_concept, stage
 from workers.settings import Settings
 
-STUDIO = FfmpegStudio()
+STUDIO = FfmpegStudio(canvas=Canvas(540, 960, 30))
+"""Draws half the size: `tests/cli/test_videos.py` draws the whole one."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_a_storyboard_and_a_bought_clip_are_taken_by_every_platform(here: Stage)
         assert len(NAMES) >= 3
         assert abs(float(video["duration_seconds"]) - seconds) < 0.1
         probe = video["details"]["probe"]
-        assert (probe["width"], probe["height"], probe["video_streams"], probe["audio_streams"]) == (1080, 1920, 1, 1)
+        assert (probe["width"], probe["height"], probe["video_streams"], probe["audio_streams"]) == (540, 960, 1, 1)
         assert (probe["edit_lists"], probe["moov_first"]) == (0, True)
         assert not video["details"]["unusable_clips"]
     assert here.budget(tenant_id).spent == here.bill()
