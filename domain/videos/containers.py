@@ -1,4 +1,4 @@
-"""Which kind of file it is, by its first bytes: a name's ending or a header's type is what somebody says of it."""
+"""The kind of a file by its first bytes, since its name and a header say only what somebody claims."""
 
 from domain.videos.media import MediaUnusable
 

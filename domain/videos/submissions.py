@@ -163,7 +163,7 @@ class ProviderJob:
 
     @property
     def name(self) -> str:
-        """How people are told of it."""
+        """The name that people read."""
         its_id = f" {self.provider_job_id}" if self.provider_job_id else ""
         return f"clip {self.scene + 1} ({self.provider}{its_id})"
 

@@ -172,7 +172,7 @@ def run(
 
     `watch` is called every half second: what it raises kills the child at once and is raised again. `frames` are
     written to its standard input as fast as it takes them; `hear` gets each line of its standard error. It works in
-    `folder`; without one it has no place to write to that it was not told. `limit` is in seconds. At the end nothing of
+    `folder`; without one it may write only where an argument says so. `limit` is in seconds. At the end nothing of
     the child is left; one that has children itself is given `grace` seconds after a SIGTERM to end them.
 
     Raises:

@@ -1,7 +1,7 @@
 """The simulated providers of clips share a state machine: an order is charged when it is taken, goes from state to
 state with each poll, and ends in a file. `misbehave` says what goes wrong with the next orders; `orders` is the bill.
 
-An order of the right form that a trick does not refuse is always taken and charged, whatever the buyer is told.
+An order of the right form that a trick does not refuse is always taken and charged, whatever the buyer gets to read.
 """
 
 import threading
@@ -23,7 +23,7 @@ Trick = Literal[
     "out of credit",
     "500 before",
     "hang-up before",
-    # The order is taken, and the buyer is not told so.
+    # The order is taken, and the buyer gets no answer that says so.
     "500 after",
     "hang-up after",
     "reset after",

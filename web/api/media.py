@@ -2,7 +2,7 @@
 
 A file is the body itself. It is written to the store's own disk while it comes, hashed, and looked at from its first
 bytes on: what is too large, too slow, or neither a video nor a picture is refused as soon as that is clear, and nothing
-of it stays. So many are received at once that no few tenants take all places; others are told to come back.
+of it stays. So many are received at once that no few tenants take all places; others are asked to come back.
 Where files are kept in a bucket, a file can also be announced, and put there directly.
 """
 

@@ -482,7 +482,7 @@ def _follow(ctx: Context, row: ProviderJob, status: ClipStatus | Absent | str) -
 
 
 def _poll(ctx: Context, row: ProviderJob) -> ClipStatus | Absent | str:
-    """Return how it is doing, or why that cannot be told now, which changes nothing."""
+    """Return how it is doing, or why the provider does not say so now, which changes nothing."""
     provider = ctx.ports.clips.get(row.provider)
     if provider is None:
         return f"there is no key for {row.provider} any more"

@@ -1,4 +1,4 @@
-"""A whole MP4 is told from one that was cut short, and from anything else; and no file costs much to be looked at."""
+"""A whole MP4 is distinguished from one that was cut short; and no file costs much to be looked at."""
 
 import struct
 import tracemalloc

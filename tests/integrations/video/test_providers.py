@@ -164,7 +164,7 @@ def test_an_order_follows_no_redirect(case: Case, status: int) -> None:
 
 
 def test_an_sdk_that_would_try_again_sends_once() -> None:
-    """The SDKs are told not to; if one forgot, its second request would not leave."""
+    """A setting of the SDKs forbids it; if one forgot, its second request would not leave."""
     with runway_simulator(MEDIA) as simulator, closing(Http("viral-tests")) as http:
         for reply in (Reply(status=500), Reply(status=429), Reply(hang_up=True)):
             simulator.server.fail(reply)

@@ -1,4 +1,4 @@
-"""What people ask for, and what they are told: validated before anything is written, and idempotent."""
+"""Requests for videos, and their answers: validated before anything is written, and idempotent."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
