@@ -74,6 +74,28 @@ class UnknownMedia(Rejected):
     """No media file has this id."""
 
 
+class UnknownAccount(Rejected):
+    """No social account has this id."""
+
+
+class UnknownPost(Rejected):
+    """No post has this id."""
+
+
+class PostInvalid(Rejected):
+    """A post that must not be scheduled; `details` are the faults, by account."""
+
+    code = "POST_INVALID"
+
+    def __init__(self, message: str, details: dict[str, list[str]] | None = None) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class SealUnknown(Rejected):
+    """Something was encrypted under a key that this installation does not have (any more)."""
+
+
 class ClipProviderUnusable(Rejected):
     """The provider of clips cannot be used now: it is not known, has no key, is disabled or gone; the text says why."""
 

@@ -1,7 +1,7 @@
 """Ports: what jobs and the API ask of the world outside, named for what they want. `workers.app` fills them in."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,16 @@ from domain.concepts.generation import ConceptRequest, ConceptResponse
 from domain.concepts.trends import Collected
 from domain.errors import Rejected
 from domain.identity.people import Membership, Organization, Person
+from domain.posting.accounts import AppRegistration, Credential, Grant
+from domain.posting.publishing import (
+    AccountLimits,
+    Commit,
+    Content,
+    Handle,
+    Listing,
+    Sight,
+    VideoFile,
+)
 from domain.videos.media import Drawn, Probe
 from domain.videos.script import Script
 from domain.videos.submissions import ClipOrder, ClipStatus, Lookup, Submission
@@ -240,12 +250,114 @@ class UploadAddress:
     headers: Mapping[str, str]
 
 
+class Publisher(Protocol):
+    """A platform that videos are posted to (`domain/posting/publishing.py` says what the acts are for). Each call may
+    raise TokenExpired, AccountRevoked, HeldOff, or Unavailable; but `commit` raises nothing that it could return."""
+
+    def limits(self, credential: Credential) -> AccountLimits:
+        """Return what the platform lets this account do now."""
+
+    def open(self, credential: Credential, content: Content, video: VideoFile) -> Handle:
+        """Make a handle, by which nothing is published yet.
+
+        Raises:
+            PostRefused: the platform does not take this post.
+        """
+
+    def ready(
+        self, credential: Credential, handle: Handle, content: Content, video: VideoFile, watch: "Watch"
+    ) -> Handle:
+        """Return the handle (or what has become of it) once it can be committed. It may take long, and be repeated.
+
+        Raises:
+            NotReady: to be asked again later.
+            HandleLost: another handle may be opened.
+            PostRefused: the platform does not take this post.
+        """
+
+    def commit(
+        self,
+        credential: Credential,
+        handle: Handle,
+        content: Content,
+        video: VideoFile,
+        *,
+        start: int,
+        watch: "Watch",
+    ) -> Commit:
+        """Publish what the handle stands for: the point of no return. No request is repeated. `start` is how many bytes
+        of the video the platform has. What `watch` raises is raised, before the last request is sent."""
+
+    def look(self, credential: Credential, handle: Handle, content: Content, video: VideoFile) -> Sight:
+        """Return whether the handle became a post. It changes nothing."""
+
+    def recent(self, credential: Credential, since: datetime) -> Listing:
+        """Return the account's own posts since then, newest first."""
+
+    def permalink(self, credential: Credential, external_id: str) -> str | None:
+        """Return the address of a published post; None where it has none (yet)."""
+
+    def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
+        """Write the first comment below a published post, and return its id; None where the platform has no way to.
+        `key` is the same in every attempt; where the platform knows no such thing, an equal comment of ours is looked
+        for first."""
+
+
+class Login(Protocol):
+    """How an account of a platform is connected, and its tokens kept fresh.
+
+    Each call may raise `Unavailable` (`NotSent`, a kind of it, if nothing left this machine), and `AccountRevoked` if
+    the platform says that what was given opens nothing (any more).
+    """
+
+    passwords: bool
+    """Whether an account is connected with a password made for programs (`log_in`), and not in a browser."""
+
+    def authorize_url(self, app: AppRegistration, *, state: str, challenge: str, redirect_uri: str, server: str) -> str:
+        """Return the page on which the owner gives access. `challenge` is PKCE's, S256."""
+
+    def exchange(self, app: AppRegistration, *, code: str, verifier: str, redirect_uri: str, server: str) -> Grant:
+        """Return what the code of the callback stands for, with the account's id and name. It can be used once."""
+
+    def refresh(self, app: AppRegistration, grant: Grant, server: str) -> Grant:
+        """Return fresh tokens for those of a grant. Sent once: some platforms end the old ones at once."""
+
+    def revoke(self, app: AppRegistration, grant: Grant, server: str) -> None:
+        """Tell the platform that the tokens are not used any more; does nothing where it has no way to."""
+
+    def register(self, server: str, redirect_uri: str) -> AppRegistration:
+        """Make this installation known to a server that knows it not yet (Mastodon only)."""
+
+    def log_in(self, name: str, password: str, server: str) -> Grant:
+        """Return the grant of an account's program password (Bluesky only)."""
+
+
+class Vault(Protocol):
+    """Encrypts what opens somebody's account."""
+
+    def seal(self, text: str) -> bytes:
+        """Return the text encrypted under the newest key."""
+
+    def unseal(self, sealed: bytes) -> str:
+        """Return the text.
+
+        Raises:
+            SealUnknown: it is under a key that is not set any more.
+        """
+
+    def reseal(self, sealed: bytes) -> bytes | None:
+        """Return it under the newest key; None if it is already."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both);
     `writers` are the generators by name, the usual one first.
     `clerk_instance` is the id of our Clerk instance, if set; `people` None where there is no key to ask Clerk with.
     `clips` are the providers that there is a key for, by the name that `video_providers` has.
+    `publishers` are all platforms, by name; `logins` those that accounts can be connected of here; `login_apps` how
+    this installation is known to them (Mastodon's are in `mastodon_apps`, one an instance). `vault` is None without
+    keys.
 
     The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
@@ -256,6 +368,10 @@ class Ports:
     clips: Mapping[str, ClipProvider]
     studio: Studio
     media: MediaStore
+    publishers: Mapping[str, Publisher] = field(default_factory=dict)
+    logins: Mapping[str, Login] = field(default_factory=dict)
+    login_apps: Mapping[str, AppRegistration] = field(default_factory=dict)
+    vault: Vault | None = None
     livemode: bool | None = None
     clerk_instance: str | None = None
     people: IdentityRecords | None = None

@@ -17,6 +17,7 @@ from workers.runtime.setting_types import (
     ClerkInstance,
     ClerkKey,
     ClerkSigningSecrets,
+    EncryptionKeys,
     Header,
     Host,
     HostNames,
@@ -35,6 +36,11 @@ TREND_SOURCES = ("google-trends", "wikimedia", "hacker-news", "reddit", "youtube
 NO_SOURCES = ("none",)
 NEED_A_KEY = {"youtube": "youtube_api_key", "gnews": "gnews_api_key"}
 """The setting that a source needs: without it the source returns nothing."""
+APP_IDS = {
+    "tiktok_client_secret": "tiktok_client_key",
+    "google_client_secret": "google_client_id",
+    "meta_app_secret": "meta_app_id",
+}
 LOOPBACK = "127.0.0.1"
 JWKS_PATH = "/.well-known/jwks.json"
 
@@ -87,6 +93,21 @@ class Settings(BaseSettings):
     gemini_base_url: Https = ""
     luma_agents_api_key: ApiKey | None = None
     luma_agents_base_url: Https = ""
+
+    tiktok_client_key: str = ""
+    tiktok_client_secret: ApiKey | None = None
+    tiktok_base_url: Https = ""
+    google_client_id: str = ""
+    google_client_secret: ApiKey | None = None
+    google_base_url: Https = ""
+    meta_app_id: str = ""
+    meta_app_secret: ApiKey | None = None
+    meta_base_url: Https = ""
+    bluesky_base_url: Https = ""
+    mastodon_base_url: Https = ""
+    """A base URL replaces all hosts of a platform. Mastodon's names the one instance that may be private."""
+    token_encryption_keys: EncryptionKeys = ()
+    """What the tokens of social accounts are encrypted with, the newest first."""
 
     ffmpeg_bin: Path | None = None
     ffprobe_bin: Path | None = None
@@ -165,6 +186,15 @@ class Settings(BaseSettings):
     def _reddit_has_both(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if bool(value) != bool(info.data.get("reddit_client_id")):
             raise ValueError("REDDIT_CLIENT_ID and REDDIT_CLIENT_SECRET belong together; set both or neither")
+        return value
+
+    @field_validator("tiktok_client_secret", "google_client_secret", "meta_app_secret")
+    @classmethod
+    def _app_has_both(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        secret = info.field_name or ""
+        name = APP_IDS[secret]
+        if bool(value) != bool(info.data.get(name)):
+            raise ValueError(f"{name.upper()} and {secret.upper()} belong together; set both or neither")
         return value
 
     @field_validator("trend_sources")

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
 from db.schema.base import boolean, count, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key, within_tenant
-from domain.concepts.virality import PLATFORMS
+from db.schema.posting import PLATFORMS
 
 performance_feedback = table(
     "performance_feedback",
@@ -15,10 +15,11 @@ performance_feedback = table(
     sa.Column("post_id", UUID()),
     string("platform", nullable=False),
     string("horizon"),
-    count("views", kind=sa.BigInteger),
-    count("likes", kind=sa.BigInteger),
-    count("shares", kind=sa.BigInteger),
-    count("comments", kind=sa.BigInteger),
+    # NULL is unknown, 0 is a number.
+    sa.Column("views", sa.BigInteger),
+    sa.Column("likes", sa.BigInteger),
+    sa.Column("shares", sa.BigInteger),
+    sa.Column("comments", sa.BigInteger),
     sa.Column("predicted_score", sa.Numeric(10, 4)),
     sa.Column("actual_score", sa.Numeric(10, 4)),
     timestamp("observed_at", now=True),

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from db.schema.base import count, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key
-from domain.concepts.virality import PLATFORMS
+from db.schema.posting import PLATFORMS
 
 # The last answer of each trend source for each region, shared by all tenants, and how it is doing.
 trend_sources = table(

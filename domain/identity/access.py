@@ -23,6 +23,9 @@ class ApiScope(StrEnum):
     GENERATIONS_WRITE = "generations:write"
     VIDEOS_READ = "videos:read"
     VIDEOS_WRITE = "videos:write"
+    ACCOUNTS_WRITE = "accounts:write"
+    POSTS_READ = "posts:read"
+    POSTS_WRITE = "posts:write"
 
 
 SCOPES: Mapping[ApiScope, str] = MappingProxyType(
@@ -34,9 +37,12 @@ SCOPES: Mapping[ApiScope, str] = MappingProxyType(
         ApiScope.GENERATIONS_WRITE: "generate concepts, keep, delete and rate them",
         ApiScope.VIDEOS_READ: "see videos, media, what rendering would cost and what is left of its budget",
         ApiScope.VIDEOS_WRITE: "render and cancel videos within the month's budget, upload media",
+        ApiScope.ACCOUNTS_WRITE: "connect social accounts, set what may be posted to them, disconnect them",
+        ApiScope.POSTS_READ: "see social accounts and posts, and what became of them",
+        ApiScope.POSTS_WRITE: "schedule, change, approve, cancel and retry posts",
     }
 )
-ADMINS_ONLY = frozenset({ApiScope.BILLING_WRITE, ApiScope.KEYS_WRITE})
+ADMINS_ONLY = frozenset({ApiScope.BILLING_WRITE, ApiScope.KEYS_WRITE, ApiScope.ACCOUNTS_WRITE})
 
 KEY_START = "viral_"
 KEY_BYTES = 32

@@ -21,11 +21,12 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 """A caller's clock may be so far ahead of ours; what it observed counts as observed now."""
 
 PLATFORM_KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels": "instagramReels"}
-"""A concept's names of the platforms."""
+"""A concept's names of the platforms that it has predictions for."""
 
 
 class FeedbackRequest(RequestBody):
-    """Figures of a concept's video on one platform. Without `observed_at` they are of now."""
+    """Figures of a concept's video on one platform; what is left out is unknown, and 0 is a number. Without
+    `observed_at` they are of now."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -44,11 +45,11 @@ class FeedbackRequest(RequestBody):
 
     generation_id: Id
     concept_id: str = Field(max_length=100)
-    platform: Literal["tiktok", "youtube-shorts", "instagram-reels"]
-    views: Count = 0
-    likes: Count = 0
-    shares: Count = 0
-    comments: Count = 0
+    platform: Literal["tiktok", "youtube-shorts", "instagram-reels", "bluesky", "mastodon"]
+    views: Count | None = None
+    likes: Count | None = None
+    shares: Count | None = None
+    comments: Count | None = None
     actual_score: float | None = Field(None, ge=0, le=100)
     observed_at: Moment | None = None
 
@@ -71,7 +72,7 @@ def give_feedback(
         concept = next((each for each in generation.concepts if _id(each) == body.concept_id), None)
         if concept is None:
             raise not_found(f"such concept in the generation {body.generation_id}")
-        predicted = _score(concept, PLATFORM_KEYS[body.platform])
+        predicted = _score(concept, PLATFORM_KEYS.get(body.platform, body.platform))
         observed_at = _observed(body.observed_at, tx.now())
         columns = body.model_dump() | {"predicted_score": predicted, "observed_at": observed_at}
         feedback_id = tx.learning.add_feedback(caller.tenant_id, columns)

@@ -14,6 +14,7 @@ from domain.concepts.generation import LOCAL_GRAMMAR
 from domain.concepts.grammar import LocalGrammar
 from domain.ops.connections import Role
 from domain.ports import ClipProvider, ConceptWriter, MediaStore, Ports, Studio
+from workers.adapters import platforms
 from workers.adapters.store_watch import StoreWatch
 from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelWriter
 from workers.runtime.version import VERSION
@@ -46,6 +47,10 @@ def open_ports(settings: Settings, db: Database) -> Ports:
         clips=_clips(settings),
         studio=lazy(partial(open_studio, settings)),
         media=lazy(partial(_media, settings)),
+        publishers=platforms.publishers(settings),
+        logins=platforms.logins(settings),
+        login_apps=platforms.login_apps(settings),
+        vault=platforms.vault(settings),
         livemode=settings.stripe_livemode,
         clerk_instance=settings.clerk_instance_id,
         people=clerk,

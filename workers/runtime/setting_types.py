@@ -4,6 +4,7 @@ Each check is a function that returns the value as it is used, or raises ValueEr
 repeats a value only if that is surely no secret.
 """
 
+import base64
 import re
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -110,6 +111,18 @@ def clerk_signing_secrets(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]
     return value
 
 
+def encryption_keys(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """Accept Fernet's keys."""
+    for each in value:
+        try:
+            size = len(base64.b64decode(each.get_secret_value(), b"-_", validate=True))
+        except ValueError:
+            size = 0
+        if size != 32:
+            raise ValueError("should be keys of 32 random bytes each in URL-safe base64, separated by commas")
+    return value
+
+
 def clerk_instance(value: str | None) -> str | None:
     """An id of something else would have every event ignored."""
     if value and not value.startswith("ins_"):
@@ -147,6 +160,7 @@ StripeSigningSecrets = Annotated[Secrets, AfterValidator(stripe_signing_secrets)
 ClerkSigningSecrets = Annotated[Secrets, AfterValidator(clerk_signing_secrets)]
 ClerkKey = Annotated[SecretStr, AfterValidator(clerk_key)]
 ClerkInstance = Annotated[str | None, AfterValidator(clerk_instance)]
+EncryptionKeys = Annotated[Secrets, AfterValidator(encryption_keys)]
 PublicKey = Annotated[str, AfterValidator(public_key)]
 Prices = Annotated[Words, AfterValidator(prices)]
 

@@ -272,12 +272,12 @@ def test_of_several_live_videos_of_a_concept_the_newest_stays_and_a_killed_migra
             ) AS old (concept, title)
             """
         )
-        migrate.upgrade(url)
+        migrate.upgrade(url, "0025")
         live = "SELECT concept_id, title FROM videos WHERE status = 'pending' ORDER BY concept_id"
         stay = [("c1", "2026-11-03Z"), ("c2", "2026-11-01Z"), (None, "2026-11-01Z")]
         assert owner.execute(live).fetchall() == stay
         owner.execute("UPDATE alembic_version SET version_num = '0024'")
-        migrate.upgrade(url)
+        migrate.upgrade(url, "0025")
         assert owner.execute(live).fetchall() == stay
         assert (
             owner.execute(

@@ -1,0 +1,190 @@
+"""What the simulated platforms share: accounts and their tokens, the posts that really appeared, a clock that can be
+put forward, and faults at any named call.
+
+A simulator is the judge of what was posted, so it is strict: an unknown field, or one that the way of posting ignores,
+is an error. `posts` is what people would see.
+
+    with tiktok_simulator() as tiktok:
+        tiktok.fault("upload", "hang-up after")
+"""
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar, get_args
+
+from simulators.loopback import Loopback, Reply, Request
+
+Fault = Literal[
+    # The request is not acted upon.
+    "500 before",
+    "429",
+    "hang-up before",
+    "expired",
+    # It is acted upon, and the caller gets no answer that says so.
+    "500 after",
+    "hang-up after",
+    "reset after",
+    "cut after",
+    "held after",
+    # It is acted upon twice, as if the request had been delivered again.
+    "delivered twice",
+]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
+Self = TypeVar("Self", bound="PlatformSimulator")
+
+
+@dataclass
+class SimulatedAccount:
+    """An account, and what opens it now. `used_refresh_tokens` are those that were rotated away."""
+
+    external_id: str
+    username: str
+    password: str = "app-password"  # noqa: S105 - it opens nothing
+    access_tokens: dict[str, float] = field(default_factory=dict)
+    """Until when each is good, by the simulator's clock."""
+    refresh_tokens: dict[str, float] = field(default_factory=dict)
+    used_refresh_tokens: set[str] = field(default_factory=set)
+    revoked: bool = False
+
+
+@dataclass
+class SimulatedPost:
+    """A post that appeared. `sha256` is of the video's bytes as they arrived; `fields` are all that was sent with it.
+    `foreign`: its owner made it by another way."""
+
+    id: str
+    account: str
+    text: str
+    sha256: str
+    published_at: float
+    fields: dict[str, Any] = field(default_factory=dict)
+    comments: list[str] = field(default_factory=list)
+    private: bool = False
+    foreign: bool = False
+    removed: bool = False
+
+
+class ErrorResponse(Exception):
+    """The request is answered with this error."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+@dataclass
+class PlatformSimulator(ABC):
+    """`calls` names every call of the platform that our code makes; `call_of` tells which one a request is.
+
+    `held_seconds` is how long an answer is held back by "held after" before the connection is closed. `url` is the base
+    URL that stands for all hosts of the platform. Subclasses say what further tricks they know.
+    """
+
+    calls: ClassVar[tuple[str, ...]]
+
+    held_seconds: float = 3600
+    accounts: dict[str, SimulatedAccount] = field(default_factory=dict)
+    posts: list[SimulatedPost] = field(default_factory=list)
+    ahead: float = 0
+    """Seconds that the simulator's clock is ahead."""
+
+    def __post_init__(self) -> None:
+        self.server = Loopback(self._reply, protocol="HTTP/1.1")
+        self.lock = threading.RLock()
+        self.received: list[str] = []
+        """The names of the calls that arrived, in order, those that were answered with a fault too."""
+        self._faults: deque[tuple[str, Fault]] = deque()
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    def later(self, seconds: float) -> None:
+        self.ahead += seconds
+
+    def fault(self, call: str, fault: Fault, *, times: int = 1) -> None:
+        """Let the next requests of this call fail in this way."""
+        if call not in self.calls:
+            raise ValueError(f"there is no call {call!r}: {', '.join(self.calls)}")
+        with self.lock:
+            self._faults.extend([(call, fault)] * times)
+
+    def add_account(self, external_id: str, username: str = "") -> SimulatedAccount:
+        account = SimulatedAccount(external_id, username or f"user-{external_id}")
+        self.accounts[external_id] = account
+        return account
+
+    @abstractmethod
+    def call_of(self, request: Request) -> str | None:
+        """Return the name of the call; None if there is no such."""
+
+    @abstractmethod
+    def route(self, call: str, request: Request) -> Reply:
+        """Act upon a call, under the lock.
+
+        Raises:
+            ErrorResponse: it is refused.
+        """
+
+    @abstractmethod
+    def error(self, status: int, code: str, message: str = "", **headers: str) -> Reply:
+        """Return an error response as this platform words it."""
+
+    @abstractmethod
+    def expired(self) -> Reply:
+        """Return the response to an access token that has expired."""
+
+    def _reply(self, request: Request) -> Reply:
+        call = self.call_of(request)
+        if call is None:
+            return self.error(404, "not_found", f"there is no {request.method} {request.path}")
+        with self.lock:
+            self.received.append(call)
+            fault = next((each for each in self._faults if each[0] == call), None)
+            if fault is not None:
+                self._faults.remove(fault)
+            return self._faulty(fault[1], call, request) if fault is not None else self._acted(call, request)
+
+    def _acted(self, call: str, request: Request) -> Reply:
+        try:
+            return self.route(call, request)
+        except ErrorResponse as error:
+            return error.reply
+
+    def _faulty(self, fault: Fault, call: str, request: Request) -> Reply:
+        match fault:
+            case "500 before":
+                return self.error(500, "internal_error", "try again later")
+            case "429":
+                return self.error(429, "rate_limit_exceeded", "too many requests", Retry_After="30")
+            case "hang-up before":
+                return Reply(hang_up=True)
+            case "expired":
+                return self.expired()
+        reply = self._acted(call, request)
+        match fault:
+            case "500 after":
+                return self.error(500, "internal_error", "try again later")
+            case "hang-up after":
+                return Reply(hang_up=True)
+            case "reset after":
+                return Reply(hang_up=True, reset=True)
+            case "cut after":
+                return Reply(reply.body or b"{}", reply.status, reply.headers, cut=len(reply.body) // 2)
+            case "held after":
+                return Reply(hang_up=True, after=self.held_seconds)
+        return self._acted(call, request)
+
+
+@contextmanager
+def serving(simulator: Self) -> Iterator[Self]:
+    with simulator.server:
+        yield simulator

@@ -1,0 +1,46 @@
+"""The platforms that videos are posted to, as the settings open them. Each is imported when it is first asked."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from domain.ports import Login, Publisher, Vault
+from domain.posting.accounts import AppRegistration
+from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+
+def publishers(settings: Settings) -> dict[str, Publisher]:
+    """Return all platforms by name: to post there, an account's own tokens are enough."""
+    return {}
+
+
+def logins(settings: Settings) -> dict[str, Login]:
+    """Return the platforms that accounts can be connected of: those that this installation is registered with, and
+    those that ask for no registration."""
+    return {}
+
+
+def login_apps(settings: Settings) -> Mapping[str, AppRegistration]:
+    """Return how this installation is known to the platforms, where the settings say so."""
+    found = {
+        "tiktok": _app(settings.tiktok_client_key, settings.tiktok_client_secret),
+        "youtube-shorts": _app(settings.google_client_id, settings.google_client_secret),
+        "instagram-reels": _app(settings.meta_app_id, settings.meta_app_secret),
+    }
+    return {name: app for name, app in found.items() if app is not None}
+
+
+def vault(settings: Settings) -> Vault | None:
+    """Return what encrypts tokens; None without a key."""
+    keys = settings.reveal(settings.token_encryption_keys)
+    if not keys:
+        return None
+    from integrations.vault import FernetVault  # noqa: PLC0415 - most processes never encrypt
+
+    return FernetVault(keys)
+
+
+def _app(client_id: str, secret: "SecretStr | None") -> AppRegistration | None:
+    return AppRegistration(client_id, secret.get_secret_value()) if client_id and secret else None
