@@ -50,6 +50,7 @@ from db.postgres.errors import PoolTimeout as PoolTimeout
 from db.postgres.errors import cause_of, is_stale_plan, why_away
 from db.postgres.errors import is_contended as is_contended
 from db.postgres.url import parse
+from db.posting.planning import PlannedPosts
 from db.queue.archive import Archive
 from db.queue.claim import Claims
 from db.queue.dispatch import DispatchOrder
@@ -303,6 +304,7 @@ class Tx:
     health = _on_driver(Health)
     requests = _on_driver(Requests)
     store_views = _on_driver(StoreViews)
+    planned_posts = _on_driver(PlannedPosts)
     videos = _on_driver(Videos)
     submissions = _on_driver(Submissions)
     video_budgets = _on_driver(VideoBudgets)
