@@ -202,7 +202,12 @@ class HeldOff(Unavailable):
 
 
 class NotReady(Unavailable):
-    """The platform still works on what comes before publishing. `retry_after` says when to ask again."""
+    """The platform still works on what comes before publishing. `retry_after` says when to ask again; `handle` is what
+    has become of the handle, where it must be kept before that (a video job that was begun)."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None, handle: Handle | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.handle = handle
 
 
 class PostRefused(Rejected):
