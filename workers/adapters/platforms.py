@@ -1,25 +1,31 @@
 """The platforms that videos are posted to, as the settings open them. Each is imported when it is first asked."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from domain.ports import Login, Publisher, Vault
 from domain.posting.accounts import AppRegistration
+from workers.adapters.lazy import lazy
 from workers.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+WITHOUT_REGISTRATION = frozenset({"bluesky", "mastodon"})
+"""Platforms that accounts can be connected of without an app of ours: by a password, or by an app for each server."""
+
 
 def publishers(settings: Settings) -> dict[str, Publisher]:
     """Return all platforms by name: to post there, an account's own tokens are enough."""
-    return {}
+    return {name: lazy(partial(make, settings)) for name, make in _PLATFORMS.items()}
 
 
 def logins(settings: Settings) -> dict[str, Login]:
     """Return the platforms that accounts can be connected of: those that this installation is registered with, and
     those that ask for no registration."""
-    return {}
+    registered = login_apps(settings).keys() | WITHOUT_REGISTRATION
+    return {name: lazy(partial(make, settings)) for name, make in _PLATFORMS.items() if name in registered}
 
 
 def login_apps(settings: Settings) -> Mapping[str, AppRegistration]:
@@ -44,3 +50,7 @@ def vault(settings: Settings) -> Vault | None:
 
 def _app(client_id: str, secret: "SecretStr | None") -> AppRegistration | None:
     return AppRegistration(client_id, secret.get_secret_value()) if client_id and secret else None
+
+
+_PLATFORMS: Mapping[str, Callable[[Settings], Any]] = {}
+"""What makes each platform's client, which is its `Publisher` and its `Login`."""

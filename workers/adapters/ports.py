@@ -6,8 +6,7 @@ a second and 30 MB, the SDKs of language models cost 2 seconds and 90 MB, and mo
 
 from collections.abc import Callable
 from functools import partial
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING
 
 from db.transaction import Database
 from domain.concepts.generation import LOCAL_GRAMMAR
@@ -15,9 +14,10 @@ from domain.concepts.grammar import LocalGrammar
 from domain.ops.connections import Role
 from domain.ports import ClipProvider, ConceptWriter, MediaStore, Ports, Studio
 from workers.adapters import platforms
+from workers.adapters.lazy import lazy
 from workers.adapters.store_watch import StoreWatch
 from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelWriter
-from workers.runtime.version import VERSION
+from workers.runtime.version import AGENT
 from workers.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from integrations.store.folder import FolderStore
     from integrations.stripe.api import StripeApi
     from workers.adapters.trends import Collector
-
-AGENT = f"viral-dashboard-workers/{VERSION}"
-
-T = TypeVar("T")
 
 
 def open_ports(settings: Settings, db: Database) -> Ports:
@@ -66,24 +62,6 @@ def open_studio(settings: Settings) -> Studio:
     from integrations.studio.studio import FfmpegStudio  # noqa: PLC0415 - see the module's first lines
 
     return FfmpegStudio(ffmpeg=settings.ffmpeg_bin, ffprobe=settings.ffprobe_bin, fonts=settings.fonts_dir)
-
-
-def lazy(make: Callable[[], T]) -> T:
-    """Return a stand-in that makes the object when one of its attributes is first used, once for all threads."""
-    return cast(T, _Lazy(make))
-
-
-class _Lazy:
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-        self._made: Any = None
-        self._lock = Lock()
-
-    def __getattr__(self, name: str) -> Any:
-        with self._lock:
-            if self._made is None:
-                self._made = self._make()
-        return getattr(self._made, name)
 
 
 def _stripe(settings: Settings) -> "StripeApi":
