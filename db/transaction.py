@@ -51,6 +51,9 @@ from db.postgres.errors import cause_of, is_stale_plan, why_away
 from db.postgres.errors import is_contended as is_contended
 from db.postgres.url import parse
 from db.posting.planning import PlannedPosts
+from db.posting.posts import Posts
+from db.posting.reservations import Reservations
+from db.posting.restores import Restores
 from db.queue.archive import Archive
 from db.queue.claim import Claims
 from db.queue.dispatch import DispatchOrder
@@ -309,6 +312,9 @@ class Tx:
     submissions = _on_driver(Submissions)
     video_budgets = _on_driver(VideoBudgets)
     video_providers = _on_driver(VideoProviders)
+    posts = _on_driver(Posts)
+    reservations = _on_driver(Reservations)
+    restores = _on_driver(Restores)
     access = _on_sql(Access)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)

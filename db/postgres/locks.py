@@ -3,15 +3,17 @@
 1. an account outside: the advisory lock of a Stripe customer (`Billing`), of Clerk as a whole or of one person
    (`Identity`); then the rows that mirror it, and its events, which are stored by (source, external_id)
 2. the tenant; of several, by id
-3. the tenant's own rows: holds, ledger, generations, keys; media files; a month's video budget, submissions,
-   videos; of several in one table, by id
-4. new jobs; of several with unique keys, by key
-5. the job that is ended
-6. advisory locks of ordering keys and of limits of queues (`Claims`), sorted; a transaction that has one of these
+3. the gate of posting (an advisory lock: shared by who submits a post, alone for who halts posting), then the places
+   of accounts (advisory, by bucket)
+4. the tenant's own rows: holds, ledger, generations, keys; media files; a month's video budget, submissions,
+   videos; social accounts, then their posts; of several in one table, by id
+5. new jobs; of several with unique keys, by key
+6. the job that is ended
+7. advisory locks of ordering keys and of limits of queues (`Claims`), sorted; a transaction that has one of these
    waits for no row
 
-A statement that cannot follow the order does not wait: it says SKIP LOCKED (claims, the reaper, the monthly reset), or
-tries.
+A statement that cannot follow the order does not wait: it says SKIP LOCKED (claims, the reaper, the monthly reset,
+posts that are due), or tries.
 
 A row that will be changed is locked with `against_changes`, before or after its children are added: adding a child
 locks the parent FOR KEY SHARE, and of two who have done that, each would wait for the other if they asked FOR UPDATE.

@@ -10,7 +10,15 @@ done again. Its handle, by which the platform knows the coming post, is kept bef
 point of no return. `submitting` is committed before that call, so whoever finds a post in it looks before it acts.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from domain.errors import Unavailable
 
 
 class PostStatus(StrEnum):
@@ -38,3 +46,45 @@ UNDER_WAY = (PostStatus.CLAIMED, PostStatus.SUBMITTING, PostStatus.SUBMITTED, Po
 
 OVER = (PostStatus.FAILED, PostStatus.MISSED, PostStatus.CANCELLED, PostStatus.REMOVED)
 """States in which the account does not have the video by this post, so that another post of it may be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A row of `social_posts`. `handle_secrets` are sealed; `claimed_at` is the same for all that is sent for it."""
+
+    id: UUID
+    tenant_id: UUID
+    video_id: UUID
+    account_id: UUID
+    status: PostStatus
+    title: str
+    caption: str
+    hashtags: Sequence[str]
+    options: Mapping[str, Any]
+    cover_at: Decimal | None
+    first_comment: str | None
+    scheduled_for: datetime | None
+    claimed_at: datetime | None
+    handle: Mapping[str, Any] | None
+    handle_secrets: bytes | None = field(repr=False)
+    handle_expires_at: datetime | None
+    handles: int
+    submitted_at: datetime | None
+    look_after: datetime | None
+    external_id: str | None
+    permalink: str | None
+    published_at: datetime | None
+    first_comment_id: str | None
+    error_code: str | None
+    error_message: str | None
+    job_id: UUID | None
+    created_at: datetime
+
+
+class PostingHalted(Unavailable):
+    """Nothing is posted until a person has decided what became of posts while the database went back."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database was put back to an earlier state, or looks so: nothing is posted until our people have looked"
+        )

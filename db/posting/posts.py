@@ -1,0 +1,366 @@
+"""Every change of a post from its claim on, each written once. Before the claim it is its tenant's
+(`db/posting/planning.py`).
+
+    scheduled ──claim──▶ claimed ──begin_submission──▶ submitting ──accepted──▶ submitted ──accepted──▶ processing
+      ▲  └──miss──▶ missed │ ▲                           │   └──────────────┬───────┴────────────────────┘
+      └──back_to_scheduled─┘ └───────────reopen──────────┘                  ├──published──▶ published ──removed──▶ …
+                           └───────────────────fail──▶ failed ◀─────────────┼──in_inbox───▶ in_inbox
+                                                                            └──doubt──────▶ unconfirmed
+
+`unconfirmed` leaves for any other of them once somebody knows. Every one is a compare-and-set on the status: of two
+that race exactly one wins, and the other sees no row. What a submission is, and why it is committed before the call, is
+in docs/decisions/0036.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import class_row
+
+from db.posting.restores import GATE_SHARED, RESTORED
+from domain.posting.posts import Post, PostingHalted, PostStatus
+from domain.posting.publishing import Handle
+from domain.text.storable import to_json
+
+S = PostStatus
+
+SENT = (S.SUBMITTING, S.SUBMITTED, S.PROCESSING)
+UNDER_WAY = (S.CLAIMED, *SENT)
+OPEN = (*UNDER_WAY, S.UNCONFIRMED)
+
+NAMES = tuple(Post.__dataclass_fields__)
+COLUMNS = ", ".join(NAMES)
+
+GET = f"SELECT {COLUMNS} FROM social_posts WHERE tenant_id = %s AND id = %s"
+
+LATE_AFTER = "coalesce(y.late_after, interval '2 hours')"
+
+# One post of each account, then the next of each; one tenant's accounts between those of the others.
+CLAIM = f"""
+WITH waiting AS (
+    SELECT p.id, p.tenant_id, p.scheduled_for, a.platform, {LATE_AFTER} AS late_after,
+        row_number() OVER (PARTITION BY p.account_id ORDER BY p.scheduled_for, p.id) AS place
+    FROM social_posts p
+    JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id AND a.status = 'active'
+    LEFT JOIN posting_policies y ON y.tenant_id = p.tenant_id
+    WHERE p.status = 'scheduled' AND p.scheduled_for <= %(now)s AND p.scheduled_for + {LATE_AFTER} >= %(now)s
+), turns AS (
+    SELECT id, platform, late_after,
+        row_number() OVER (PARTITION BY tenant_id ORDER BY place, scheduled_for, id) AS turn
+    FROM waiting
+), chosen AS (
+    SELECT p.id, t.turn, t.platform, t.late_after FROM social_posts p JOIN turns t ON t.id = p.id
+    WHERE p.status = 'scheduled' AND p.scheduled_for <= %(now)s
+    ORDER BY t.turn, p.scheduled_for, p.id LIMIT %(limit)s
+    FOR NO KEY UPDATE OF p SKIP LOCKED
+)
+UPDATE social_posts p SET status = 'claimed', claimed_at = %(now)s, look_after = %(look_after)s, handles = 0,
+    handle = NULL, handle_secrets = NULL, handle_expires_at = NULL, error_code = NULL, error_message = NULL,
+    updated_at = now()
+FROM chosen c WHERE p.id = c.id AND p.status = 'scheduled'
+RETURNING p.id, p.tenant_id, p.account_id, c.platform, p.scheduled_for, p.scheduled_for + c.late_after, c.turn
+"""
+
+LATE = f"""
+SELECT p.id, p.tenant_id, p.scheduled_for, {LATE_AFTER}, a.status, a.reason FROM social_posts p
+JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
+LEFT JOIN posting_policies y ON y.tenant_id = p.tenant_id
+WHERE p.status = 'scheduled' AND p.scheduled_for + {LATE_AFTER} < %(now)s
+ORDER BY p.scheduled_for, p.id LIMIT %(limit)s
+FOR NO KEY UPDATE OF p SKIP LOCKED
+"""
+
+LEFT_ALONE = f"""
+UPDATE social_posts SET look_after = %(again)s, updated_at = now()
+WHERE id IN (
+    SELECT p.id FROM social_posts p LEFT JOIN job_queue j ON j.id = p.job_id AND j.status IN ('pending', 'running')
+    WHERE p.look_after < %(now)s AND p.status IN ({", ".join(f"'{each}'" for each in OPEN)}) AND j.id IS NULL
+    ORDER BY p.look_after LIMIT %(limit)s FOR NO KEY UPDATE OF p SKIP LOCKED
+)
+RETURNING tenant_id, id, status
+"""
+
+TAKE = f"""
+UPDATE social_posts SET job_id = %(job_id)s, look_after = %(look_after)s, updated_at = now()
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = ANY(%(states)s)
+RETURNING {COLUMNS}
+"""
+
+CHANGE = """
+WITH before AS (
+    SELECT id, status FROM social_posts
+    WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = ANY(%(states)s) FOR NO KEY UPDATE
+)
+UPDATE social_posts p SET {assignments}, updated_at = now()
+FROM before WHERE p.id = before.id AND p.tenant_id = %(tenant_id)s
+RETURNING before.status
+"""
+
+HALTED = "SELECT 1 FROM restores WHERE ended_at IS NULL"
+
+SUBMISSION = "INSERT INTO post_submissions (id, tenant_id, post_id, created_at) VALUES (%s, %s, %s, %s)"
+
+BOUND = """
+SELECT id FROM social_posts
+WHERE tenant_id = %s AND account_id = (SELECT account_id FROM social_posts WHERE tenant_id = %s AND id = %s)
+    AND external_id = %s AND id <> %s
+"""
+
+BOUND_OF_ACCOUNT = """
+SELECT external_id FROM social_posts
+WHERE tenant_id = %s AND account_id = %s AND external_id IS NOT NULL AND external_id = ANY(%s)
+"""
+
+NOTE = """
+INSERT INTO post_events (tenant_id, post_id, kind, message, details, job_id, at)
+VALUES (%s, %s, %s, %s, %s, %s, coalesce(%s, now()))
+"""
+
+IN_DOUBT = """
+SELECT tenant_id, id FROM social_posts
+WHERE status = 'unconfirmed' AND (%(tenant_id)s::uuid IS NULL OR tenant_id = %(tenant_id)s)
+    AND (%(account_id)s::uuid IS NULL OR account_id = %(account_id)s)
+ORDER BY id
+"""
+
+PRUNE = """
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {moment} < %s LIMIT %s))
+"""
+PRUNED = {"post_submissions": "created_at", "post_events": "at", "oauth_states": "expires_at"}
+
+
+class Due(NamedTuple):
+    """A post that was just claimed. `latest` is until when it may be begun; `turn` counts the posts of its tenant."""
+
+    id: UUID
+    tenant_id: UUID
+    account_id: UUID
+    platform: str
+    scheduled_for: datetime
+    latest: datetime
+    turn: int
+
+
+class Posts:
+    """Query group. What changes a status returns the one before, or None if it was another than it can change."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def get(self, tenant_id: UUID, post_id: UUID) -> Post | None:
+        with self._driver.cursor(row_factory=class_row(Post)) as cursor:
+            return cursor.execute(GET.encode(), (tenant_id, post_id)).fetchone()
+
+    # --- what is due; system scope ------------------------------------------------------------------------------
+
+    def claim(self, *, now: datetime, look_after: datetime, limit: int) -> list[Due]:
+        """scheduled → claimed: what is due, not late, and of an account that can be posted to; in fair order, and none
+        that somebody else has locked."""
+        values = {"now": now, "look_after": look_after, "limit": limit}
+        claimed = [Due(*row) for row in self._driver.execute(CLAIM.encode(), values)]
+        return sorted(claimed, key=lambda due: (due.turn, due.scheduled_for, due.id))
+
+    def late(self, *, now: datetime, limit: int) -> list[tuple[Any, ...]]:
+        """Lock posts that are too late to be begun: their ids, tenants, times, the lateness that their tenant allows,
+        and their account's status and reason."""
+        return self._driver.execute(LATE.encode(), {"now": now, "limit": limit}).fetchall()
+
+    def left_alone(self, *, now: datetime, again: datetime, limit: int) -> list[tuple[UUID, UUID, PostStatus]]:
+        """Return posts that nobody has looked after, although it is time, and that have no live job. They are returned
+        once more after `again`."""
+        values = {"now": now, "again": again, "limit": limit}
+        return [(row[0], row[1], S(row[2])) for row in self._driver.execute(LEFT_ALONE.encode(), values)]
+
+    def in_doubt(self, tenant_id: UUID | None = None, account_id: UUID | None = None) -> list[tuple[UUID, UUID]]:
+        """Return the unconfirmed posts in scope, as tenants and ids."""
+        values = {"tenant_id": tenant_id, "account_id": account_id}
+        return [(row[0], row[1]) for row in self._driver.execute(IN_DOUBT, values)]
+
+    # --- before the point of no return --------------------------------------------------------------------------
+
+    def take(
+        self,
+        tenant_id: UUID,
+        post_id: UUID,
+        job_id: UUID,
+        *,
+        look_after: datetime,
+        states: Collection[PostStatus] = UNDER_WAY,
+    ) -> Post | None:
+        """Say which job takes care of the post now, and return it; None if it is in no state that needs care."""
+        values = {"tenant_id": tenant_id, "id": post_id, "job_id": job_id, "look_after": look_after}
+        with self._driver.cursor(row_factory=class_row(Post)) as cursor:
+            return cursor.execute(TAKE.encode(), values | {"states": list(states)}).fetchone()
+
+    def keep_handle(self, tenant_id: UUID, post_id: UUID, handle: Handle, secrets: bytes | None, *, new: bool) -> bool:
+        """Keep by what the platform knows the coming post. `secrets` are sealed; `new`: it is another handle."""
+        changes: dict[str, Any] = {"handle": to_json(dict(handle.public)), "handle_secrets": secrets}
+        changes |= {"handle_expires_at": handle.expires_at}
+        return self._change(tenant_id, post_id, OPEN, changes, count_handle=new) is not None
+
+    def back_to_scheduled(self, tenant_id: UUID, post_id: UUID, *, code: str, message: str) -> str | None:
+        """claimed → scheduled: it waits for its account, and is the tenant's to change again."""
+        changes = _WITHOUT_HANDLE | {"status": S.SCHEDULED, "look_after": None, "job_id": None, "claimed_at": None}
+        return self._change(tenant_id, post_id, (S.CLAIMED,), changes | {"error_code": code, "error_message": message})
+
+    def miss(self, tenant_id: UUID, post_id: UUID, *, message: str) -> str | None:
+        """scheduled, claimed → missed: it could not be begun in time."""
+        changes = _WITHOUT_HANDLE | {"status": S.MISSED, "look_after": None, "claimed_at": None}
+        changes |= {"error_code": "late", "error_message": message}
+        return self._change(tenant_id, post_id, (S.SCHEDULED, S.CLAIMED), changes)
+
+    # --- the point of no return ---------------------------------------------------------------------------------
+
+    def begin_submission(
+        self, tenant_id: UUID, post_id: UUID, *, id: UUID, now: datetime, look_after: datetime
+    ) -> str | None:
+        """claimed, submitting, … → submitting: what follows the commit of this may publish the post. System scope.
+
+        Raises:
+            PostingHalted: a restore is open.
+        """
+        self._driver.execute(GATE_SHARED)
+        if self._driver.execute(HALTED).fetchone() is not None:
+            raise PostingHalted
+        changes = {"status": S.SUBMITTING, "submitted_at": now, "look_after": look_after}
+        before = self._change(tenant_id, post_id, UNDER_WAY, changes | {"error_code": None, "error_message": None})
+        if before is not None:
+            self._driver.execute(SUBMISSION, (id, tenant_id, post_id, now))
+        return before
+
+    def reopen(self, tenant_id: UUID, post_id: UUID, *, keep_handle: bool, message: str) -> str | None:
+        """Any that was sent → claimed: certainly nothing was published. Without its handle it gets another."""
+        changes: dict[str, Any] = {} if keep_handle else dict(_WITHOUT_HANDLE)
+        changes |= {"status": S.CLAIMED, "error_message": message}
+        return self._change(tenant_id, post_id, SENT, changes)
+
+    # --- what became of it --------------------------------------------------------------------------------------
+
+    def accepted(self, tenant_id: UUID, post_id: UUID, *, look_after: datetime) -> str | None:
+        """submitting → submitted; that, or unconfirmed, → processing: the platform has all it needs."""
+        to_submitted = {"status": S.SUBMITTED, "look_after": look_after, "error_code": None, "error_message": None}
+        if (before := self._change(tenant_id, post_id, (S.SUBMITTING,), to_submitted)) is not None:
+            return before
+        further = (S.SUBMITTED, S.PROCESSING, S.UNCONFIRMED)
+        return self._change(tenant_id, post_id, further, to_submitted | {"status": S.PROCESSING})
+
+    def published(
+        self, tenant_id: UUID, post_id: UUID, *, external_id: str | None, permalink: str | None, now: datetime
+    ) -> str | None:
+        """Any open state → published. Without `external_id` it is not known yet: see `name`.
+
+        Raises:
+            UniqueViolation: another post has this id; ask `bound_by` before.
+        """
+        changes: dict[str, Any] = {"status": S.PUBLISHED, "published_at": now, "look_after": None}
+        changes |= {"external_id": external_id, "permalink": permalink, "error_code": None, "error_message": None}
+        return self._change(tenant_id, post_id, OPEN, changes | {"handle_secrets": None})
+
+    def name(self, tenant_id: UUID, post_id: UUID, external_id: str) -> bool:
+        """Say as what the platform knows a published post, once; False if that is said."""
+        row = self._driver.execute(
+            "UPDATE social_posts SET external_id = %(external_id)s, updated_at = now()"
+            " WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'published' AND external_id IS NULL"
+            " RETURNING id",
+            {"tenant_id": tenant_id, "id": post_id, "external_id": external_id},
+        ).fetchone()
+        return row is not None
+
+    def decorate(self, tenant_id: UUID, post_id: UUID, **found: str) -> None:
+        """Keep what follows a publication: `permalink`, `first_comment_id`."""
+        self._change(tenant_id, post_id, (S.PUBLISHED,), found)
+
+    def in_inbox(self, tenant_id: UUID, post_id: UUID) -> str | None:
+        """Any open state → in_inbox: only the account's owner can publish it."""
+        changes = {"status": S.IN_INBOX, "look_after": None, "error_code": None, "error_message": None}
+        return self._change(tenant_id, post_id, OPEN, changes)
+
+    def fail(self, tenant_id: UUID, post_id: UUID, *, code: str, message: str) -> str | None:
+        """Any open state → failed: it is certainly not there, and will not be."""
+        changes = {"status": S.FAILED, "look_after": None, "error_code": code, "error_message": message}
+        return self._change(tenant_id, post_id, OPEN, changes)
+
+    def doubt(
+        self, tenant_id: UUID, post_id: UUID, *, code: str, message: str, look_after: datetime | None
+    ) -> str | None:
+        """Any open state → unconfirmed: nobody can tell. With `look_after` it is looked for again. The code of one that
+        is in doubt since a restore stays."""
+        changes = {"status": S.UNCONFIRMED, "look_after": look_after, "error_code": code, "error_message": message}
+        return self._change(tenant_id, post_id, OPEN, changes)
+
+    def acquit(self, tenant_id: UUID, post_id: UUID, *, message: str) -> str | None:
+        """unconfirmed → what it was before a restore, or scheduled: it is certainly not there."""
+        post = self.get(tenant_id, post_id)
+        if post is None or post.status != S.UNCONFIRMED:
+            return None
+        was = (post.error_code or "").removeprefix(f"{RESTORED} ")
+        status = was if was in (S.DRAFT, S.NEEDS_APPROVAL, S.MISSED) else S.SCHEDULED
+        changes = _WITHOUT_HANDLE | {"status": status, "look_after": None, "job_id": None, "claimed_at": None}
+        changes |= {"error_code": None, "error_message": message}
+        return self._change(tenant_id, post_id, (S.UNCONFIRMED,), changes)
+
+    def removed(self, tenant_id: UUID, post_id: UUID, *, message: str) -> str | None:
+        """published, in_inbox → removed: the platform, or the owner, took it away."""
+        changes = {"status": S.REMOVED, "look_after": None, "error_code": "removed", "error_message": message}
+        return self._change(tenant_id, post_id, (S.PUBLISHED, S.IN_INBOX), changes)
+
+    def look_after(self, tenant_id: UUID, post_id: UUID, at: datetime | None, *, message: str | None = None) -> None:
+        """Say when somebody has to look next at an open post, and why it waits."""
+        changes: dict[str, Any] = {"look_after": at}
+        if message is not None:
+            changes["error_message"] = message
+        self._change(tenant_id, post_id, OPEN, changes)
+
+    # --- reading and writing beside -----------------------------------------------------------------------------
+
+    def bound_by(self, tenant_id: UUID, post_id: UUID, external_id: str) -> UUID | None:
+        """Return the other post of the same account that has this id at the platform."""
+        values = (tenant_id, tenant_id, post_id, external_id, post_id)
+        row = self._driver.execute(BOUND, values).fetchone()
+        return None if row is None else row[0]
+
+    def bound(self, tenant_id: UUID, account_id: UUID, external_ids: Collection[str]) -> set[str]:
+        """Return those of the ids that posts of this account have."""
+        rows = self._driver.execute(BOUND_OF_ACCOUNT, (tenant_id, account_id, list(external_ids)))
+        return {row[0] for row in rows}
+
+    def note(
+        self,
+        tenant_id: UUID,
+        post_id: UUID,
+        kind: str,
+        message: str,
+        *,
+        details: Mapping[str, Any] | None = None,
+        job_id: UUID | None = None,
+        at: datetime | None = None,
+    ) -> None:
+        """Write down what happened to a post, for people; no secret is in it."""
+        self._driver.execute(NOTE, (tenant_id, post_id, kind, message, to_json(details or {}), job_id, at))
+
+    def prune(self, table: str, before: datetime, limit: int) -> int:
+        """Delete old rows of one of the tables of `PRUNED`; return how many there were. System scope."""
+        query = PRUNE.format(table=table, moment=PRUNED[table])
+        return self._driver.execute(query.encode(), (before, limit)).rowcount
+
+    def _change(
+        self,
+        tenant_id: UUID,
+        post_id: UUID,
+        states: Collection[PostStatus],
+        changes: Mapping[str, Any],
+        *,
+        count_handle: bool = False,
+    ) -> str | None:
+        assignments = ", ".join(f"{name} = %({name})s" for name in changes)
+        if count_handle:
+            assignments += ", handles = p.handles + 1"
+        values = {"tenant_id": tenant_id, "id": post_id, "states": list(states), **changes}
+        row = self._driver.execute(CHANGE.format(assignments=assignments).encode(), values).fetchone()
+        return None if row is None else str(row[0])
+
+
+_WITHOUT_HANDLE: dict[str, Any] = {"handle": None, "handle_secrets": None, "handle_expires_at": None}
