@@ -26,8 +26,9 @@ import orjson
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_exponential, wait_random
 
-from domain.errors import Unavailable
+from domain.errors import Unavailable, ViralError
 from integrations.http.addresses import Lookup
+from integrations.http.bodies import Body
 from integrations.http.errors import Momentary, NotSent, RequestRejected, TooLarge
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ MOST_BYTES = 2_000_000
 TRIES = 3
 CONNECT, READ, TOTAL = 3.0, 6.0, 12.0
 """The seconds to connect, between two pieces of a response, and for all tries of a call together."""
+WRITE = 30.0
+"""The seconds that the other side may take nothing of a request."""
+PIECE = 65_536
 WORTH_WAITING = timedelta(seconds=3)
 """A longer Retry-After is not waited for inside a call."""
 EACH = 0.5
@@ -51,9 +55,12 @@ TRANSFER_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 @dataclass(frozen=True, slots=True)
 class Request:
     """`name` stands for the other side in errors. `url` is a configured base URL and a path of ours: an address as its
-    host is connected to even if it is a private one, so nothing that came from outside may stand there.
+    host is connected to even if it is a private one, so nothing that came from outside may stand there, but for
+    `Http.download` and `Http.exchange` with a `home`.
 
-    With `headers`, `form`, `basic_auth` or `content` the request may carry a key, and follows no redirect.
+    What is sent is one of `form`, `json`, `content` and `body`, with its Content-Type unless `headers` have another
+    (`content` has none). With any of them, or `headers` or `basic_auth`, the request may carry a key, and follows no
+    redirect. Without a `method` it is a POST if something is sent, else a GET.
     """
 
     name: str
@@ -64,10 +71,21 @@ class Request:
     basic_auth: tuple[str, str] | None = None
     method: str = ""
     content: bytes | None = None
+    json: Any = None
+    body: Body | None = None
 
     @property
     def bare(self) -> bool:
-        return not (self.headers or self.form or self.basic_auth or self.content)
+        return not (self.headers or self.form or self.basic_auth or self.content) and self.json is self.body is None
+
+    @property
+    def sent(self) -> tuple[bytes | Body | None, str]:
+        """What is sent, and its Content-Type; None and "" for nothing."""
+        if self.form is not None:
+            return urlencode(self.form).encode(), "application/x-www-form-urlencoded"
+        if self.json is not None:
+            return orjson.dumps(self.json), "application/json; charset=UTF-8"
+        return (self.body, self.body.content_type) if self.body is not None else (self.content, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +136,30 @@ class Http:
         )
         return tries(self._once, request, _conditions(etag, modified), until)
 
-    def exchange(self, request: Request, *, within: float | None = None) -> Response:
-        """Send the request once and return the response whatever its status, for a vendor's SDK that judges it. A
-        redirect has no body. `within` seconds bound this call instead of the usual ones.
+    def exchange(
+        self,
+        request: Request,
+        *,
+        within: float | None = None,
+        home: str | None = None,
+        watch: Callable[[float], object] | None = None,
+    ) -> Response:
+        """Send the request once and return the response whatever its status, for those who judge it themselves. A
+        redirect is not followed, and has no body. `within` seconds bound this call instead of the usual ones.
+
+        With a `home`, a configured URL or "", the address came from outside: it must be https and lead to a public
+        address, unless it has the scheme, host and port of `home`. The request's headers are sent there as they are.
+
+        `watch` is called every half second or so while a `body` is sent, with the fraction that was. What it raises
+        ends the call, and is raised; never after the last piece was sent.
 
         Raises:
-            NotSent: there was no connection to send it on.
-            Unavailable: there is no response, or one that is too slow or too large; it may have been acted upon.
+            NotSent: there was no connection to send it on, or the address may not be asked.
+            Unavailable: there is no response, or one that is too slow or too large, or the request broke off; it may
+                have been acted upon.
         """
         until = monotonic() + (self._total if within is None else within)
-        with self._streamed(request, _with_params(request), {}, until, within) as stream:
+        with self._streamed(request, _with_params(request), {}, until, pause=within, home=home, watch=watch) as stream:
             return _response(stream, b"" if stream.status in REDIRECTING else self._read_body(request, stream))
 
     def download(
@@ -165,6 +197,7 @@ class Http:
                 None,
                 connect=self._connect,
                 read=self._read,
+                write=self._read,
                 total=within,
                 until=until,
                 waiting=progress.report,
@@ -193,19 +226,31 @@ class Http:
 
     @contextmanager
     def _streamed(
-        self, request: Request, url: str, conditions: Mapping[str, str], until: float, pause: float | None = None
+        self,
+        request: Request,
+        url: str,
+        conditions: Mapping[str, str],
+        until: float,
+        *,
+        pause: float | None = None,
+        home: str | None = None,
+        watch: Callable[[float], object] | None = None,
     ) -> Iterator["Stream"]:
         """Send the request, and yield the response with its body unread. `pause` is the longest between two pieces."""
         if monotonic() >= until:
             raise NotSent(f"{request.name} did not answer within {self._total:g} seconds")
-        with self._wire.stream(
+        wire = self._wire if home is None or _at_home(request.name, url, home) else self._outside
+        sent, _ = request.sent
+        content: bytes | Iterator[bytes] | None = sent if not isinstance(sent, Body) else _pieces(request, sent, watch)
+        with wire.stream(
             request.name,
-            request.method or ("GET" if request.form is None and request.content is None else "POST"),
+            request.method or ("GET" if sent is None else "POST"),
             url,
             self._headers(request, conditions),
-            request.content if request.form is None else urlencode(request.form).encode(),
+            content,
             connect=self._connect,
             read=pause or self._read,
+            write=WRITE if pause is None else min(pause, WRITE),
             total=pause or self._total,
             until=until,
         ) as stream:
@@ -213,11 +258,14 @@ class Http:
 
     def _headers(self, request: Request, conditions: Mapping[str, str]) -> dict[str, str]:
         headers = {"User-Agent": self._contact, "Accept": "*/*"}
-        if request.form is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        sent, content_type = request.sent
+        if content_type:
+            headers["Content-Type"] = content_type
         if request.basic_auth is not None:
             headers["Authorization"] = f"Basic {b64encode(':'.join(request.basic_auth).encode()).decode()}"
         headers = {**headers, **request.headers, **conditions, "Accept-Encoding": "gzip"}
+        if isinstance(sent, Body):
+            headers["Content-Length"] = str(sent.size)
         return {name.lower(): value for name, value in headers.items() if name.lower() != "host"}
 
     def _read_body(self, request: Request, stream: "Stream") -> bytes:
@@ -256,12 +304,12 @@ class Http:
 
 
 class _Progress:
-    """Tells `watch` how much has come, every half second."""
+    """Tells `watch` how much has come or gone, every half second; the first time `at_once`, or half a second later."""
 
-    def __init__(self, watch: Callable[[float], object]) -> None:
+    def __init__(self, watch: Callable[[float], object], *, at_once: bool = False) -> None:
         self._watch = watch
         self._fraction = 0.0
-        self._reported_at = monotonic()
+        self._reported_at = -EACH if at_once else monotonic()
 
     def report(self, fraction: float | None = None) -> None:
         self._fraction = self._fraction if fraction is None else fraction
@@ -312,6 +360,37 @@ def parse_json(body: bytes) -> Any:
         ValueError: the text is not JSON, or nested deeper.
     """
     return orjson.loads(body)
+
+
+def _pieces(request: Request, body: Body, watch: Callable[[float], object] | None) -> Iterator[bytes]:
+    """Yield what is to be sent, and tell `watch` before it how much was.
+
+    Raises:
+        Unavailable: the body breaks off, or is not as long as it says. What its source raises is never passed on: it
+            would be about another call, of which nothing may have been sent.
+    """
+    name, progress = request.name, _Progress(watch or _unwatched, at_once=True)
+    sent, left = 0, iter(body.pieces())
+    while True:
+        try:
+            piece = next(left, None)
+        except (ViralError, OSError) as error:
+            raise Unavailable(f"what was to be sent to {name} cannot be read: {type(error).__name__}") from error
+        if piece is None:
+            break
+        if sent + len(piece) > body.size:
+            raise Unavailable(f"what was to be sent to {name} is longer than {body.size:,} bytes")
+        for start in range(0, len(piece), PIECE):
+            part = piece[start : start + PIECE]
+            progress.report(sent / body.size)
+            sent += len(part)
+            yield part
+    if sent < body.size:
+        raise Unavailable(f"what was to be sent to {name} ended after {sent:,} of {body.size:,} bytes")
+
+
+def _unwatched(_: float) -> None:
+    """Nobody watches."""
 
 
 def _declared(stream: "Stream") -> int:

@@ -22,6 +22,7 @@ from integrations.http.errors import AddressRefused, Momentary, NoConnection, No
 MALFORMED = "the address or a header of the request is malformed"
 PATIENCE = 0.5
 """The longest wait, in seconds, that is not interrupted to call `waiting`."""
+SLICE = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,18 @@ class Wire:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        content: bytes | None,
+        content: bytes | Iterator[bytes] | None,
         *,
         connect: float,
         read: float,
+        write: float,
         total: float,
         until: float,
         waiting: Callable[[], object] | None = None,
     ) -> Iterator[Stream]:
         """Send the request to `name`, and yield the response: what of its body is not read is not fetched. The block
-        must stay in this thread. `total` names the seconds until `until` in errors; `waiting` is called before
+        must stay in this thread, and begins no other call of this wire; neither does what yields `content`, whose
+        length is in the headers. `total` names the seconds until `until` in errors; `waiting` is called before
         each read and every half second within one, and what it raises ends the call.
 
         Raises:
@@ -72,7 +75,7 @@ class Wire:
         """
         self._deadline.until = until
         self._deadline.waiting = waiting
-        timeout = {"connect": connect, "read": read, "write": read}
+        timeout = {"connect": connect, "read": read, "write": write}
         try:
             target = httpcore2.URL(url)
             sent = [(key.encode("ascii"), value.encode("ascii")) for key, value in headers.items()]
@@ -204,7 +207,10 @@ class _Stream(httpcore2.NetworkStream):
                     raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadline.bounded(timeout, httpcore2.WriteTimeout))
+        """Write it in slices, since a peer that takes a few bytes at a time would renew the time for each."""
+        for start in range(0, len(buffer), SLICE):
+            bounded = self._deadline.bounded(timeout, httpcore2.WriteTimeout)
+            self._stream.write(buffer[start : start + SLICE], bounded)
 
     def start_tls(
         self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
