@@ -50,8 +50,8 @@ def is_zone(name: str) -> bool:
 
 def post_times(zone: ZoneInfo, now: datetime, count: int) -> list[PostTime]:
     """Return the next `count` slots on the zone's clock, each once, earliest first."""
-    slots = _slots(zone, now + LEAD)
-    return [next(slots) for _ in range(count)]
+    found = slots(zone, now + LEAD)
+    return [next(found) for _ in range(count)]
 
 
 def due_day(zone: ZoneInfo, hour: int, last_on: date | None, now: datetime) -> date | None:
@@ -85,7 +85,8 @@ def _exists(zone: ZoneInfo, day: date) -> bool:
     return _begins(zone, day, 0) < _begins(zone, day + DAY, 0)
 
 
-def _slots(zone: ZoneInfo, after: datetime) -> Iterator[PostTime]:
+def slots(zone: ZoneInfo, after: datetime) -> Iterator[PostTime]:
+    """Yield the usual hours from then on, without end, on the clock of the zone."""
     day = after.astimezone(zone).date()
     while True:
         for hour in HOURS[day.weekday()]:
