@@ -50,6 +50,8 @@ from db.postgres.errors import PoolTimeout as PoolTimeout
 from db.postgres.errors import cause_of, is_stale_plan, why_away
 from db.postgres.errors import is_contended as is_contended
 from db.postgres.url import parse
+from db.posting.accounts import Accounts
+from db.posting.connections import Connections
 from db.posting.planning import PlannedPosts
 from db.posting.posts import Posts
 from db.posting.reservations import Reservations
@@ -315,6 +317,8 @@ class Tx:
     posts = _on_driver(Posts)
     reservations = _on_driver(Reservations)
     restores = _on_driver(Restores)
+    social_accounts = _on_driver(Accounts)
+    connections = _on_driver(Connections)
     access = _on_sql(Access)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)

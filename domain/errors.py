@@ -190,6 +190,11 @@ class Unavailable(ViralError):
         self.retry_after = retry_after
 
 
+class NotSent(Unavailable):
+    """Nothing of the request left this machine: whatever it asks for cannot have been done. After any other failure
+    nobody here can tell."""
+
+
 class NotSetUp(Unavailable):
     """This installation was not given what it takes; the text names the setting."""
 

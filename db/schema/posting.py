@@ -192,6 +192,8 @@ oauth_states = table(
     timestamp("created_at", now=True),
     timestamp("expires_at", nullable=False),
     timestamp("used_at"),
+    # What it led to.
+    sa.Column("account_id", UUID()),
     one_of("platform", PLATFORMS),
     sa.Index("oauth_states_expires_idx", "expires_at"),
 )

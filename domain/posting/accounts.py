@@ -44,6 +44,14 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedTokens:
+    """An account's tokens, encrypted; None where there is none."""
+
+    access: bytes | None = field(repr=False)
+    refresh: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AppRegistration:
     """A program as a platform's server knows it: for all of a platform, or for one Mastodon instance."""
 

@@ -1,5 +1,6 @@
 """The errors of an outbound call, beside `Unavailable`."""
 
+from domain.errors import NotSent as NotSent
 from domain.errors import Rejected, Unavailable
 
 
@@ -9,11 +10,6 @@ class RequestRejected(Rejected):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
-
-
-class NotSent(Unavailable):
-    """Nothing of the request left this machine: whatever it asks for cannot have been done. After any other failure
-    nobody here can tell."""
 
 
 class AddressRefused(NotSent):

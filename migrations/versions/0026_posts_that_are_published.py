@@ -184,6 +184,7 @@ def _create_connections() -> None:
         _moment("created_at"),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("account_id", sa.UUID(), nullable=True),
         sa.CheckConstraint(f"platform IN ({MORE_PLATFORMS})", name=op.f("oauth_states_platform_check")),
         _of_a_tenant("oauth_states"),
         sa.PrimaryKeyConstraint("state_hash", name=op.f("oauth_states_pkey")),

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from db.queue.transitions import ClaimedJob
-from db.transaction import NO_ANSWER, SYSTEM, Scope, Tx
+from db.transaction import NO_ANSWER, SYSTEM, Contended, Scope, Tx
 from domain.errors import Rejected, Unavailable
 from domain.queue import rate
 from domain.text.storable import to_json
@@ -19,7 +19,9 @@ TRY_AGAIN = 0.5
 """Seconds between attempts to reach a database that is away."""
 
 OUTAGE_PATIENCE = timedelta(minutes=1)
-"""How long the result of a step waits for the database."""
+"""How long what was done outside waits for the database."""
+
+Kept = TypeVar("Kept")
 
 
 class Snoozed(Exception):
@@ -116,6 +118,20 @@ class Effects(ABC):
             tx.rates.change(bucket, lambda found, now: (rate.hold_off(found, now + wait), None))
         raise Snoozed(wait, f"{bucket} is held off")
 
+    def keep(self, write: Callable[[Tx], Kept]) -> Kept:
+        """Write down what has happened outside and is told once only, such as new tokens: in the scope of the job, also
+        if it is not ours any more, and after an outage of the database that is short. `write` guards itself against
+        others, by a compare-and-set; it may be called again if nobody can tell whether its commit went through."""
+        until = monotonic() + min(OUTAGE_PATIENCE, self.remaining).total_seconds()
+        while True:
+            try:
+                with self._open(self._scope) as tx:
+                    return write(tx)
+            except (*NO_ANSWER, Contended):
+                if monotonic() > until:
+                    raise
+                sleep(TRY_AGAIN)
+
     def _confirm(self, step: str, result: Any, keep: Callable[[Tx], object] | None) -> Any:
         """Keep the result of a step that was just taken; return it as every later attempt will get it."""
         try:
@@ -132,20 +148,15 @@ class Effects(ABC):
         self, step: str, status: str, result: str | None = None, keep: Callable[[Tx], object] | None = None
     ) -> None:
         """An outage of the database is waited out: what was done outside, and paid, must not be forgotten."""
-        until = monotonic() + min(OUTAGE_PATIENCE, self.remaining).total_seconds()
-        while True:
-            try:
-                with self._open(SYSTEM) as tx:
-                    tx.steps.record(self.job.id, step, status, result)
-                    if keep is not None:
-                        tx.work_as(self._scope)
-                        keep(tx)
-            except NO_ANSWER:
-                if monotonic() > until:
-                    raise
-                sleep(TRY_AGAIN)
-            else:
-                return
+
+        def write(tx: Tx) -> None:
+            tx.work_as(SYSTEM)
+            tx.steps.record(self.job.id, step, status, result)
+            if keep is not None:
+                tx.work_as(self._scope)
+                keep(tx)
+
+        self.keep(write)
 
 
 def _draw(
