@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 from domain.ports import Login, Publisher, Vault
 from domain.posting.accounts import AppRegistration
 from workers.adapters.lazy import lazy
+from workers.runtime.version import AGENT
 from workers.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
+
+    from integrations.platforms.instagram import Instagram
 
 WITHOUT_REGISTRATION = frozenset({"bluesky", "mastodon"})
 """Platforms that accounts can be connected of without an app of ours: by a password, or by an app for each server."""
@@ -52,5 +55,14 @@ def _app(client_id: str, secret: "SecretStr | None") -> AppRegistration | None:
     return AppRegistration(client_id, secret.get_secret_value()) if client_id and secret else None
 
 
-_PLATFORMS: Mapping[str, Callable[[Settings], Any]] = {}
+def _instagram(settings: Settings) -> "Instagram":
+    from integrations.http.client import Http  # noqa: PLC0415
+    from integrations.platforms.instagram import Instagram  # noqa: PLC0415 - see the module's first lines
+
+    return Instagram(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.meta_base_url)
+
+
+_PLATFORMS: Mapping[str, Callable[[Settings], Any]] = {
+    "instagram-reels": _instagram,
+}
 """What makes each platform's client, which is its `Publisher` and its `Login`."""
