@@ -66,27 +66,27 @@ class GraphError:
 
     @property
     def message(self) -> str:
-        said = WORDS.get(self.subcode) or self.text
+        reason = WORDS.get(self.subcode) or self.text
         numbers = " ".join(str(number) for number in (self.code, self.subcode) if number)
-        return f"{NAME} answers {self.status}" + (f" ({numbers})" if numbers else "") + (f": {said}" if said else "")
+        return f"{NAME} answers {self.status}" + (f" ({numbers})" if numbers else "") + (f": {reason}" if reason else "")
 
 
 def read_error(response: Response) -> GraphError | None:
     """Return the error of a response; None if it is a success. Some come with status 200."""
     body = read_json(response)
-    said = body.get("error") if isinstance(body, Mapping) else None
-    if response.status < 300 and not said:
+    found = body.get("error") if isinstance(body, Mapping) else None
+    if response.status < 300 and not found:
         return None
     wait = retry_after(response.headers.get("retry-after")) or _regained_in(response)
-    if not isinstance(said, Mapping):  # api.instagram.com has another shape
+    if not isinstance(found, Mapping):  # api.instagram.com has another shape
         text = body.get("error_message") if isinstance(body, Mapping) else None
         return GraphError(response.status, text=words(text), wait=wait)
     return GraphError(
         response.status,
-        _number(said.get("code")),
-        _number(said.get("error_subcode")),
-        words(said.get("error_user_msg") or said.get("message")),
-        said.get("is_transient") is True,
+        _number(found.get("code")),
+        _number(found.get("error_subcode")),
+        words(found.get("error_user_msg") or found.get("message")),
+        found.get("is_transient") is True,
         wait,
     )
 

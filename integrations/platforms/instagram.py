@@ -124,8 +124,8 @@ class Instagram(Publisher, Login):
             case "ERROR":
                 error = container_error(status)
                 if error.subcode in NOT_FETCHED:
-                    raise HandleLost(f"{NAME}'s container came to nothing: {_said(error)}")
-                raise PostRefused(_word(error), f"{NAME} does not take the video: {_said(error)}")
+                    raise HandleLost(f"{NAME}'s container came to nothing: {_reason(error)}")
+                raise PostRefused(_word(error), f"{NAME} does not take the video: {_reason(error)}")
         raise NotReady(f"{NAME} works on the video", retry_after=A_MINUTE)
 
     def commit(
@@ -171,8 +171,8 @@ class Instagram(Publisher, Login):
                 return Absent(f"{NAME}'s container was not published within a day")
             case "ERROR":
                 error = container_error(status)
-                refused = None if error.subcode in NOT_FETCHED else PostRefused(_word(error), _said(error))
-                return Absent(f"{NAME} could not publish it: {_said(error)}", refused)
+                refused = None if error.subcode in NOT_FETCHED else PostRefused(_word(error), _reason(error))
+                return Absent(f"{NAME} could not publish it: {_reason(error)}", refused)
             case "IN_PROGRESS":
                 return CannotTell(f"{NAME} works on the video")
         return CannotTell(f"{NAME}'s container is in a state that is not known here")
@@ -214,14 +214,16 @@ class Instagram(Publisher, Login):
         has several that it may be, or does not have it yet, leaves that open."""
         opened_at = datetime.fromisoformat(str(handle.public["opened_at"]))
         try:
-            posts, _ = self._listed(credential, opened_at - SKEW)
+            posts, _ = self._listed(credential, opened_at)
         except ViralError:
             return Published()
         fitting = [each for each in posts if each.text.strip() == content.text.strip()]
         return Published(fitting[0].external_id, fitting[0].permalink) if len(fitting) == 1 else Published()
 
     def _listed(self, credential: Credential, since: datetime) -> tuple[list[Seen], bool]:
-        """Return the account's posts since then, and whether these are all of them."""
+        """Return the account's posts since then, and whether these are all of them. Instagram's clock may be behind
+        ours, and its times are whole seconds."""
+        since = (since - SKEW).replace(microsecond=0)
         params = {
             "fields": "id,caption,permalink,timestamp",
             "since": str(int(since.timestamp())),
@@ -313,10 +315,10 @@ class Instagram(Publisher, Login):
         response = self._http.exchange(request)
         error = read_error(response)
         if error is not None:
-            said = meaning(error)
-            if isinstance(said, TokenExpired):
+            meant = meaning(error)
+            if isinstance(meant, TokenExpired):
                 raise AccountRevoked(error.word, f"{NAME}'s access has ended: connect the account again")
-            raise said
+            raise meant
         body = _mapping(read_json(response))
         rows = body.get("data")
         return _mapping(rows[0]) if isinstance(rows, list) and rows else body
@@ -374,11 +376,11 @@ class _Gone(Exception):
 
 def _read(response: Response, error: GraphError | None) -> Mapping[str, Any]:
     """Return what was read. A question that is refused says nothing of the post: it is asked again later."""
-    said = meaning(error) if error is not None else None
-    if isinstance(said, PostRefused):
-        raise Unavailable(str(said))
-    if said is not None:
-        raise said
+    meant = meaning(error) if error is not None else None
+    if isinstance(meant, PostRefused):
+        raise Unavailable(str(meant))
+    if meant is not None:
+        raise meant
     return _mapping(read_json(response))
 
 
@@ -393,7 +395,7 @@ def _reachable(address: str) -> bool:
         return parts.scheme == "https" and not inside
 
 
-def _said(error: GraphError) -> str:
+def _reason(error: GraphError) -> str:
     """Return why a container failed, in words."""
     return error.message.partition(": ")[2] or "it does not say why"
 
