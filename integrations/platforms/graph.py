@@ -68,7 +68,8 @@ class GraphError:
     def message(self) -> str:
         reason = WORDS.get(self.subcode) or self.text
         numbers = " ".join(str(number) for number in (self.code, self.subcode) if number)
-        return f"{NAME} answers {self.status}" + (f" ({numbers})" if numbers else "") + (f": {reason}" if reason else "")
+        status = f"{self.status} ({numbers})" if numbers else str(self.status)
+        return f"{NAME} answers {status}: {reason}" if reason else f"{NAME} answers {status}"
 
 
 def read_error(response: Response) -> GraphError | None:

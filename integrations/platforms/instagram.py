@@ -420,8 +420,8 @@ def _seen(media: Mapping[str, Any]) -> Seen:
 
 def _scopes(value: Any) -> tuple[str, ...]:
     """Return the permissions of a grant, which come as a list or as one text."""
-    given = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
-    return tuple(each.strip() for each in given if isinstance(each, str) and each.strip())
+    listed = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    return tuple(each.strip() for each in listed if isinstance(each, str) and each.strip())
 
 
 def _id(body: Any, name: str = "id") -> str:

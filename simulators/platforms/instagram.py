@@ -185,7 +185,7 @@ class InstagramSimulator(PlatformSimulator):
         if call == "comment":
             return self._comment(account, node, request)
         if node != account.external_id:
-            raise self._refusal(100, 33, "Unsupported request. Object does not exist, or no permission")
+            raise self._refused(100, 33, "Unsupported request. Object does not exist, or no permission")
         edges = {"limits": self._limits, "create": self._create, "publish": self._publish, "list": self._listed}
         return edges[call](account, request)
 
@@ -203,20 +203,20 @@ class InstagramSimulator(PlatformSimulator):
         caption = form.get("caption", "")
         words = caption.split()
         if form["media_type"] != "REELS":
-            raise self._refusal(100, 2207023, "Unknown media type")
+            raise self._refused(100, 2207023, "Unknown media type")
         if (
             len(caption) > LONGEST_CAPTION
             or sum(word.startswith("#") for word in words) > MOST_HASHTAGS
             or sum(word.startswith("@") for word in words) > MOST_MENTIONS
         ):
-            raise self._refusal(36004, 2207010, "The caption was too long")
+            raise self._refused(36004, 2207010, "The caption was too long")
         if not form.get("thumb_offset", "0").isdigit():
-            raise self._refusal(1, 2207057, "Thumbnail offset must be a number of milliseconds")
+            raise self._refused(1, 2207057, "Thumbnail offset must be a number of milliseconds")
         for flag in ("share_to_feed", "is_ai_generated"):
             if form.get(flag, "true") not in ("true", "false"):
-                raise self._refusal(100, 0, f"Param {flag} must be a boolean")
+                raise self._refused(100, 0, f"Param {flag} must be a boolean")
         if urlsplit(form["video_url"]).scheme not in ("http", "https"):
-            raise self._refusal(9004, 2207052, "Only http or https is fetched")
+            raise self._refused(9004, 2207052, "Only http or https is fetched")
         sha256 = fetched(form["video_url"])
         error = self._spoiled.popleft() if self._spoiled else 0
         container = Container(
@@ -239,15 +239,15 @@ class InstagramSimulator(PlatformSimulator):
         container = self._container(account, form["creation_id"])
         match self._state(container):
             case "IN_PROGRESS":
-                raise self._refusal(9007, 2207027, "The media is not ready for publishing, please wait for a moment")
+                raise self._refused(9007, 2207027, "The media is not ready for publishing, please wait for a moment")
             case "EXPIRED":
-                raise self._refusal(24, 2207008, "The media builder does not exist or has expired")
+                raise self._refused(24, 2207008, "The media builder does not exist or has expired")
             case "ERROR":
-                raise self._refusal(-1, container.error or 2207053, "unknown upload error")
+                raise self._refused(-1, container.error or 2207053, "unknown upload error")
             case "PUBLISHED" if not self.accepts_repeats:
-                raise self._refusal(100, 0, "The container has been published already")
+                raise self._refused(100, 0, "The container has been published already")
         if self._used(account) >= self.quota:
-            raise self._refusal(9, 2207042, "You reached maximum number of posts")
+            raise self._refused(9, 2207042, "You reached maximum number of posts")
         container.published_at = self.now()
         caption = container.fields.get("caption", "")
         post = SimulatedPost(
@@ -330,7 +330,7 @@ class InstagramSimulator(PlatformSimulator):
     def _long_lived(self, request: Request) -> Reply:
         params = self._params(request, {"grant_type", "client_secret", "access_token"})
         if params.get("grant_type") != "ig_exchange_token" or params.get("client_secret") != self.client_secret:
-            raise self._refusal(101, 0, "Error validating client secret")
+            raise self._refused(101, 0, "Error validating client secret")
         account = self._account(request, params.get("access_token", ""))
         token = self._token(account, LONG)
         return json_reply({"access_token": token, "token_type": "bearer", "expires_in": int(LONG)})
@@ -338,11 +338,11 @@ class InstagramSimulator(PlatformSimulator):
     def _refreshed(self, request: Request) -> Reply:
         params = self._params(request, {"grant_type", "access_token"})
         if params.get("grant_type") != "ig_refresh_token":
-            raise self._refusal(100, 0, "grant_type must be ig_refresh_token")
+            raise self._refused(100, 0, "grant_type must be ig_refresh_token")
         old = params.get("access_token", "")
         account = self._account(request, old)
         if account.access_tokens[old] - LONG + DAY > self.now():
-            raise self._refusal(100, 0, "The token must be at least 24 hours old")
+            raise self._refused(100, 0, "The token must be at least 24 hours old")
         body = {"access_token": self._token(account, LONG), "token_type": "bearer", "expires_in": int(LONG)}
         return json_reply({**body, "permissions": ",".join(self.scopes)})
 
@@ -350,26 +350,26 @@ class InstagramSimulator(PlatformSimulator):
 
     def _account(self, request: Request, token: str | None = None) -> SimulatedAccount:
         """Return the account that the token opens."""
-        given = request.headers.get("authorization", "").removeprefix("Bearer ") if token is None else token
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ") if token is None else token
         for account in self.accounts.values():
-            if given in account.access_tokens:
+            if sent in account.access_tokens:
                 if account.revoked:
-                    raise self._refusal(190, 458, "The user has not authorized application", 401)
-                if account.access_tokens[given] <= self.now():
+                    raise self._refused(190, 458, "The user has not authorized application", 401)
+                if account.access_tokens[sent] <= self.now():
                     raise ErrorResponse(self.expired())
                 return account
-        raise self._refusal(190, 0, "Invalid OAuth access token - Cannot parse access token", 401)
+        raise self._refused(190, 0, "Invalid OAuth access token - Cannot parse access token", 401)
 
     def _own_post(self, account: SimulatedAccount, node: str) -> SimulatedPost:
         post = self._post(node)
         if post is None or post.account != account.external_id or post.removed:
-            raise self._refusal(100, 33, "Unsupported request. Object does not exist, or no permission")
+            raise self._refused(100, 33, "Unsupported request. Object does not exist, or no permission")
         return post
 
     def _container(self, account: SimulatedAccount, node: str) -> Container:
         container = self.containers.get(node)
         if container is None or container.account != account.external_id or container.forgotten:
-            raise self._refusal(100, 33, "Unsupported request. Object does not exist, or no permission")
+            raise self._refused(100, 33, "Unsupported request. Object does not exist, or no permission")
         return container
 
     def _state(self, container: Container) -> str:
@@ -402,10 +402,10 @@ class InstagramSimulator(PlatformSimulator):
         }
         return {name: shown[name] for name in {"id", *fields} if shown[name] != ""}
 
-    def _fields(self, request: Request, known: tuple[str, ...]) -> tuple[str, ...]:
+    def _fields(self, request: Request, allowed: tuple[str, ...]) -> tuple[str, ...]:
         wanted = tuple(request.params.get("fields", "id").split(","))
-        if unknown := set(wanted) - set(known):
-            raise self._refusal(100, 0, f"Tried accessing nonexisting field ({min(unknown)})")
+        if unknown := set(wanted) - set(allowed):
+            raise self._refused(100, 0, f"Tried accessing nonexisting field ({min(unknown)})")
         return wanted
 
     def _params(self, request: Request, allowed: set[str]) -> dict[str, str]:
@@ -413,17 +413,17 @@ class InstagramSimulator(PlatformSimulator):
 
     def _form(self, request: Request, allowed: set[str], *, required: set[str]) -> dict[str, str]:
         if request.headers.get("content-type") == "application/json":
-            given = json.loads(request.body)
+            sent = json.loads(request.body)
         else:
-            given = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
-        return self._checked({name: str(value) for name, value in given.items()}, allowed, required)
+            sent = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+        return self._checked({name: str(value) for name, value in sent.items()}, allowed, required)
 
-    def _checked(self, given: dict[str, str], allowed: set[str], required: set[str]) -> dict[str, str]:
-        for name in sorted(given.keys() - allowed):
-            raise self._refusal(100, 0, f"Unexpected parameter {name}")
-        for name in sorted(required - given.keys()):
-            raise self._refusal(100, 0, f"The parameter {name} is required")
-        return given
+    def _checked(self, sent: dict[str, str], allowed: set[str], required: set[str]) -> dict[str, str]:
+        for name in sorted(sent.keys() - allowed):
+            raise self._refused(100, 0, f"Unexpected parameter {name}")
+        for name in sorted(required - sent.keys()):
+            raise self._refused(100, 0, f"The parameter {name} is required")
+        return sent
 
     def _token(self, account: SimulatedAccount, seconds: float) -> str:
         token = self._secret("IGAA")
@@ -438,7 +438,7 @@ class InstagramSimulator(PlatformSimulator):
         """Return an id of the size that Instagram's have: no float holds it exactly."""
         return str(17_900_000_000_000_000 + next(self._numbers) * 7 + 1)
 
-    def _refusal(self, code: int, subcode: int, message: str, status: int = 400) -> ErrorResponse:
+    def _refused(self, code: int, subcode: int, message: str, status: int = 400) -> ErrorResponse:
         return ErrorResponse(self._graph_error(code, subcode, message, status))
 
     def _graph_error(self, code: int, subcode: int, message: str, status: int) -> Reply:
