@@ -10,13 +10,14 @@ bucket's own host name, which is what is signed.
 import hashlib
 import hmac
 import os
+import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import obstore
@@ -42,10 +43,12 @@ PIECE = 1024 * 1024
 QUICK, PATIENT = timedelta(seconds=5), timedelta(seconds=120)
 """How long one request may take that only names a file, and one that carries a part of it."""
 
-FULL = ("507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull")
+FULL = ("InsufficientStorage", "QuotaExceeded", "StorageFull")
+"""How the codes of full stores end: each kind of server has a word of its own before."""
 REFUSED = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "InvalidToken")
+STATUS = re.compile(r"\bServer returned non-2xx status code: (\d{3})\b")
+CODE = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)")
 ON_THEIR_WAY = "the folder for files on their way to the media store"
-BEYOND_ITS_END = "InvalidRange"
 AWAY = "the media store does not answer: is S3_ENDPOINT_URL right?"
 
 
@@ -111,7 +114,7 @@ class S3Store:
             try:
                 found = obstore.get(self._patient, key, options={"range": (start, end)})
             except GenericError as error:
-                if BEYOND_ITS_END in str(error):
+                if Answer.of(error).is_beyond_the_end:
                     return
                 raise
             for piece in found.stream(min_chunk_size=PIECE):
@@ -123,7 +126,7 @@ class S3Store:
             try:
                 obstore.delete(self._quick, key)
             except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
+                if Answer.of(error).has_no_bucket:
                     raise
 
     def address(self, key: str, *, lifetime: timedelta) -> str:
@@ -224,27 +227,58 @@ def _writing(target: Path) -> Iterator[Callable[[bytes], object]]:
         raise StoreUnavailable(f"a copy of the file cannot be written here: {error.strerror or error}") from error
 
 
+class Answer(NamedTuple):
+    """What a server said, as far as obstore tells: 0 and nothing if none answered."""
+
+    status: int
+    code: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "Answer":
+        """Read obstore's text, the only place that has it. The text also has addresses with their ports, keys and
+        durations, in which any number may be: nothing counts but what stands where status and code do."""
+        text = str(error)
+        status, code = STATUS.search(text), CODE.search(text)
+        return cls(int(status[1]) if status else 0, code[1] or code[2] if code else "")
+
+    @property
+    def is_full(self) -> bool:
+        return self.status == 507 or self.code.endswith(FULL)
+
+    @property
+    def is_refusal(self) -> bool:
+        return self.code in REFUSED
+
+    @property
+    def is_beyond_the_end(self) -> bool:
+        return self.status == 416 or self.code == "InvalidRange"
+
+    @property
+    def has_no_bucket(self) -> bool:
+        return self.code == "NoSuchBucket"
+
+
 @contextmanager
 def _in_words() -> Iterator[None]:
     """Say what is wrong without obstore's text, which repeats addresses and answers."""
     try:
         yield
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise StoreUnavailable(
-            "the media store refuses our credentials: see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do"
-            " (without s3:ListBucket it refuses to say that a file is missing)"
-        ) from error
     except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):
+        if Answer.of(error).has_no_bucket:
             raise StoreUnavailable("the media store has no such bucket: see S3_BUCKET") from error
         raise MediaMissing("the media store has no such file") from error
     except OSError as error:
         raise StoreUnavailable(f"a file on its way to the media store cannot be used: {error.strerror}") from error
     except BaseError as error:
-        text = str(error)
-        if any(word in text for word in FULL):
+        answer = Answer.of(error)
+        if answer.is_full:  # before what is refused: Ceph says it with 403
             raise StoreFull("the media store is full") from error
-        if any(word in text for word in REFUSED):
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            raise StoreUnavailable(
+                "the media store refuses our credentials: see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they"
+                " may do (without s3:ListBucket it refuses to say that a file is missing)"
+            ) from error
+        if answer.is_refusal:
             raise StoreUnavailable(
                 "the media store refuses our credentials: see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             ) from error

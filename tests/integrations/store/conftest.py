@@ -2,10 +2,10 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -14,16 +14,10 @@ import pytest
 
 from integrations.store.folder import FolderStore
 from integrations.store.s3 import S3Store
+from tests.ports import LOOPBACK, free_ports
 from tests.wait import until
 
 KEYS = {"AWS_ACCESS_KEY_ID": "writer", "AWS_SECRET_ACCESS_KEY": "writers-secret", "AWS_REGION": "us-east-1"}
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
 
 
 def http(
@@ -45,20 +39,47 @@ def answers(url: str) -> bool:
     return True
 
 
+@contextmanager
+def started(
+    ports: int, command: Callable[[list[int]], Sequence[str]], ready: Callable[[list[int]], bool], *, log: Path
+) -> Iterator[list[int]]:
+    """Start a server that is told so many ports, and yield them when it is ready. It is told others if it ends: one of
+    them may have been taken meanwhile."""
+    for _ in range(3):
+        told = free_ports(ports)
+        with log.open("wb") as out:
+            server = subprocess.Popen(
+                command(told), cwd=log.parent, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            until(
+                lambda server=server, told=told: server.poll() is not None or ready(told),
+                f"{command(told)[0]} to be ready",
+            )
+            if server.poll() is None:
+                yield told
+                return
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+    raise AssertionError(log.read_text(errors="replace")[-2000:])
+
+
 @pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of moto's server, with the bucket `videos`."""
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        until(lambda: answers(base), "moto to answer")
+
+    def command(ports: list[int]) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(ports[0])]
+
+    def ready(ports: list[int]) -> bool:
+        return answers(f"http://{LOOPBACK}:{ports[0]}")
+
+    with started(1, command, ready, log=tmp_path_factory.mktemp("moto") / "log") as [port]:
+        base = f"http://{LOOPBACK}:{port}"
         assert http(f"{base}/videos", method="PUT", headers=SIGNED_BY_NOBODY)[0] == 200
         yield base
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
 
 
 SIGNED_BY_NOBODY = {"Authorization": "AWS4-HMAC-SHA256 Credential=x/20261127/us-east-1/s3/aws4_request"}

@@ -1,8 +1,6 @@
 """A bucket, as moto plays it, and as a real server of S3 that looks at signatures."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from domain.videos.media import StoreUnavailable, object_key
+from domain.videos.media import MediaMissing, StoreFull, StoreUnavailable, object_key
 from integrations.store.s3 import S3Store
-from tests.integrations.store.conftest import KEYS, answers, free_port, http
+from simulators.loopback import Loopback, Reply
+from tests.integrations.store.conftest import KEYS, answers, http, started
+from tests.ports import LOOPBACK, closed_port
 from tests.wait import until
 
 MP4 = "video/mp4"
@@ -38,13 +38,71 @@ def test_a_bucket_that_is_not_there_is_named(moto: str, tmp_path: Path) -> None:
         S3Store("absent", endpoint=moto, environment=KEYS).put(key, path, content_type=MP4)
 
 
+LIKE_FULL = object_key(uuid4(), bytes.fromhex("507a" * 16), "mp4")
+"""A key that has the number of a full store in it. An address may have it too, and so may the time that was waited."""
+
+
 def test_a_server_that_is_away_is_named(tmp_path: Path) -> None:
-    key, path = a_file(tmp_path)
-    store = S3Store("videos", endpoint=f"http://127.0.0.1:{free_port()}", environment=KEYS)
-    with pytest.raises(StoreUnavailable, match="does not answer"):
-        store.put(key, path, content_type=MP4)
-    with pytest.raises(StoreUnavailable, match="does not answer"):
-        store.delete(key)
+    _, path = a_file(tmp_path)
+    with closed_port() as port:
+        store = S3Store("videos", endpoint=f"http://{LOOPBACK}:{port}/507/InvalidToken", environment=KEYS)
+        for act in (
+            lambda: store.put(LIKE_FULL, path, content_type=MP4),
+            lambda: store.has(LIKE_FULL),
+            lambda: store.delete(LIKE_FULL),
+        ):
+            with pytest.raises(StoreUnavailable, match="does not answer") as caught:
+                act()
+            assert not isinstance(caught.value, StoreFull)
+
+
+def answering(code: str, status: int) -> Loopback:
+    """A server of S3 that has one answer to everything."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Resource>/507</Resource></Error>" if code else ""
+    return Loopback(lambda request: Reply(body.encode(), status, {"Content-Type": "application/xml"}))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "says"),
+    [
+        (507, "", StoreFull, "is full"),
+        (507, "XMinioStorageFull", StoreFull, "is full"),
+        (400, "XMinioAdminBucketQuotaExceeded", StoreFull, "is full"),
+        (403, "QuotaExceeded", StoreFull, "is full"),  # Ceph
+        (403, "AccessDenied", StoreUnavailable, "refuses our credentials"),
+        (400, "ExpiredToken", StoreUnavailable, "refuses our credentials"),
+        (404, "NoSuchBucket", StoreUnavailable, "no such bucket"),
+        (404, "NoSuchKey", MediaMissing, "no such file"),
+        (500, "InternalError", StoreUnavailable, "does not answer"),
+        (503, "SlowDown", StoreUnavailable, "does not answer"),
+    ],
+)
+def test_what_a_server_says_is_read_where_it_says_it(
+    tmp_path: Path, status: int, code: str, error: type[Exception], says: str
+) -> None:
+    _, path = a_file(tmp_path)
+    with answering(code, status) as server:
+        store = S3Store("videos", endpoint=f"{server.url}/507", environment=KEYS)
+        for act in (lambda: store.put(LIKE_FULL, path, content_type=MP4), lambda: list(store.read(LIKE_FULL, 0, 9))):
+            with pytest.raises(error, match=says) as caught:
+                act()
+            assert type(caught.value) is error
+
+
+def test_a_deletion_that_is_refused_within_an_answer_is_told(tmp_path: Path) -> None:
+    """The answer to a deletion is 200, and what became of each key is in it."""
+    said = f"<Key>{LIKE_FULL}</Key><Code>AccessDenied</Code><Message>507</Message>"
+    body = f"<DeleteResult><Error>{said}</Error></DeleteResult>".encode()
+    with Loopback(lambda request: Reply(body, 200, {"Content-Type": "application/xml"})) as server:
+        store = S3Store("videos", endpoint=server.url, environment=KEYS)
+        with pytest.raises(StoreUnavailable, match="refuses our credentials"):
+            store.delete(LIKE_FULL)
+
+
+@pytest.mark.parametrize("code", ["InvalidRange", ""])
+def test_beyond_the_end_there_is_nothing(code: str) -> None:
+    with answering(code, 416) as server:
+        assert list(S3Store("videos", endpoint=server.url, environment=KEYS).read(LIKE_FULL, 5, 6)) == []
 
 
 def test_a_cdn_gets_the_path_and_the_signature(moto: str) -> None:
@@ -89,25 +147,28 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     (home / "keys.json").write_text(json.dumps({"identities": [identity]}))
-    ports = {f"{each}.port{grpc}": free_port() for each in PARTS for grpc in ("", ".grpc")}
-    command = [
-        *(str(weed), "server", "-s3", f"-dir={home}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-        *("-master.telemetry=false", "-volume.max=4", "-master.volumeSizeLimitMB=64", f"-s3.config={home}/keys.json"),
-        *(f"-{name}={port}" for name, port in ports.items()),
-    ]
-    base, filer = (f"http://127.0.0.1:{ports[name]}" for name in ("s3.port", "filer.port"))
-    with (home / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=home, stdout=log, stderr=log, start_new_session=True)
-        try:
-            until(lambda: server.poll() is not None or _has_bucket(filer, base), "SeaweedFS to have a bucket")
-            assert server.poll() is None, (home / "log").read_text()[-2000:]
-            yield base
-        finally:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+
+    def command(ports: list[int]) -> list[str]:
+        return [
+            *(str(weed), "server", "-s3", f"-dir={home}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}"),
+            *(
+                "-master.telemetry=false",
+                "-volume.max=4",
+                "-master.volumeSizeLimitMB=64",
+                f"-s3.config={home}/keys.json",
+            ),
+            *(f"-{name}={port}" for name, port in zip(PORTS, ports, strict=True)),
+        ]
+
+    def ready(ports: list[int]) -> bool:
+        filer, base = (f"http://{LOOPBACK}:{ports[PORTS.index(name)]}" for name in ("filer.port", "s3.port"))
+        return _has_bucket(filer, base)
+
+    with started(len(PORTS), command, ready, log=home / "log") as ports:
+        yield f"http://{LOOPBACK}:{ports[PORTS.index('s3.port')]}"
 
 
-PARTS = ("s3", "master", "volume", "filer")
+PORTS = [f"{part}.port{grpc}" for part in ("s3", "master", "volume", "filer") for grpc in ("", ".grpc")]
 
 
 def _has_bucket(filer: str, base: str) -> bool:
