@@ -4,7 +4,6 @@ A COMMIT whose answer is lost is tested in tests/workers/engine/test_lost_answer
 """
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from db.queue.enqueue import NewJob
 from db.transaction import SYSTEM, Contended, Database, DatabaseUnavailable, Notifications, SecondConnection, Tx
 from domain.errors import TenantContextNotSet, Unavailable
 from tests.outages import refusing
+from tests.ports import closed_port
 from tests.wait import until
 
 Open = Callable[..., Database]
@@ -246,16 +246,14 @@ def test_a_job_that_was_there_already_is_not_notified_again(opened: Open) -> Non
 
 
 def test_a_closed_port_is_database_unavailable() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    database = Database(f"postgresql://nobody:hush@127.0.0.1:{port}/none", pool_size=1, new_id=uuid4)
-    for attempt in (lambda: marks(database), database.connect):
-        with pytest.raises(DatabaseUnavailable, match="Postgres does not answer") as outage:
-            attempt()
-        assert isinstance(outage.value, Unavailable)
-        assert "hush" not in str(outage.value)
-    database.close()
+    with closed_port() as port:
+        database = Database(f"postgresql://nobody:hush@127.0.0.1:{port}/none", pool_size=1, new_id=uuid4)
+        for attempt in (lambda: marks(database), database.connect):
+            with pytest.raises(DatabaseUnavailable, match="Postgres does not answer") as outage:
+                attempt()
+            assert isinstance(outage.value, Unavailable)
+            assert "hush" not in str(outage.value)
+        database.close()
 
 
 def test_a_server_that_goes_away_in_the_middle_is_database_unavailable(opened: Open, owner_url: str) -> None:

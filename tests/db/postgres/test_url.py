@@ -1,8 +1,6 @@
 """Database URLs as people have them: those of the old app, of providers, of other libraries, and broken ones."""
 
-import socket
 from collections.abc import Iterator
-from contextlib import closing
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -18,6 +16,7 @@ from db.transaction import SYSTEM, Database
 from local.postgres import OWNER
 from tests.builders import new_id
 from tests.conftest import Servers
+from tests.ports import closed_port
 
 PLACE = "postgresql://ada:s3cret@db.example.com:5433/shop"
 
@@ -177,10 +176,9 @@ def strange(servers: Servers) -> Iterator[str]:
     with servers.admin() as admin:
         for command in (f"CREATE ROLE \"{role}\" LOGIN PASSWORD '{password}'", f'CREATE DATABASE "{name}"'):
             admin.execute(command.encode())
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        away = taken.getsockname()[1]
     who = f"{quote(role, safe='')}:{quote(password, safe='')}"
-    yield f"postgresql://{who}@127.0.0.1:{away},127.0.0.1:{servers.postgres.port}/{quote(name, safe='')}"
+    with closed_port() as away:
+        yield f"postgresql://{who}@127.0.0.1:{away},127.0.0.1:{servers.postgres.port}/{quote(name, safe='')}"
     with servers.admin() as admin:
         for command in (f'DROP DATABASE "{name}" WITH (FORCE)', f'DROP ROLE "{role}"'):
             admin.execute(command.encode())

@@ -16,6 +16,7 @@ from integrations.http.client import Http, Request
 from integrations.http.errors import AddressRefused, NotSent, RequestRejected, TooLarge
 from simulators.loopback import Loopback, Reply
 from simulators.loopback import Request as Received
+from tests.ports import closed_port
 from tests.raw_server import RawServer, answering, dripping, endless
 
 FILE = bytes(range(256)) * 4000
@@ -218,16 +219,11 @@ def test_many_threads_copy_beside_each_other(http: Http, tmp_path: Path) -> None
     }
 
 
-def closed_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as nobody:
-        port: int = nobody.getsockname()[1]
-        return port
-
-
 def test_without_a_connection_it_is_certain_that_nothing_was_sent(http: Http) -> None:
-    for url in (f"http://127.0.0.1:{closed_port()}", "http://no-such-host.invalid", "ftp://127.0.0.1/", "http://\x00/"):
-        with pytest.raises(NotSent):
-            http.exchange(Request("nobody", url, method="POST", content=b"{}"))
+    with closed_port() as port:
+        for url in (f"http://127.0.0.1:{port}", "http://no-such-host.invalid", "ftp://127.0.0.1/", "http://\x00/"):
+            with pytest.raises(NotSent):
+                http.exchange(Request("nobody", url, method="POST", content=b"{}"))
 
 
 def test_a_name_that_is_not_looked_up_in_time_was_not_asked() -> None:

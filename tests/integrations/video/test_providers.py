@@ -11,7 +11,6 @@ from datetime import timedelta
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from socket import create_server
 from typing import Any
 
 import pytest
@@ -32,9 +31,12 @@ from simulators.video.clips import NOT_TAKEN, TAKEN_SILENTLY, ClipSimulator, Tri
 from simulators.video.google import google_simulator
 from simulators.video.luma import luma_simulator
 from simulators.video.runway import runway_simulator
+from tests.ports import closed_port
 
 MEDIA = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 1000
 KEY = "b1946ac9-2c1d-4b1a-8f6e-0123456789ab"
+ENOUGH = 2.0
+"""Seconds in which an order arrives, also on a machine that has much else to do."""
 
 
 @dataclass(frozen=True)
@@ -176,23 +178,22 @@ def test_an_sdk_that_would_try_again_sends_once() -> None:
 
 
 def test_an_answer_that_drips_is_unknown_when_the_time_is_over(case: Case) -> None:
-    provider = case.vendor.adapter(case.simulator.key, base_url=case.simulator.url, order_seconds=0.5)
+    provider = case.vendor.adapter(case.simulator.key, base_url=case.simulator.url, order_seconds=ENOUGH)
     case.simulator.server.fail(Reply(b" " * 1000, drip=0.05), handled=True)
     assert isinstance(provider.submit(case.vendor.order, KEY), Unknown)
     assert (case.simulator.posts, len(case.simulator.orders)) == (1, 1)
 
 
 def test_an_order_that_takes_too_long_is_unknown(case: Case) -> None:
-    provider = case.vendor.adapter(case.simulator.key, base_url=case.simulator.url, order_seconds=0.4)
+    provider = case.vendor.adapter(case.simulator.key, base_url=case.simulator.url, order_seconds=ENOUGH)
     case.simulator.server.fail(Reply(after=60), handled=True)
     assert isinstance(provider.submit(case.vendor.order, KEY), Unknown)
     assert (case.simulator.posts, len(case.simulator.orders)) == (1, 1)
 
 
 def test_without_a_connection_nothing_was_sent(case: Case) -> None:
-    with closing(create_server(("127.0.0.1", 0))) as nobody:
-        port = nobody.getsockname()[1]
-    answer = case.vendor.adapter("a-key", base_url=f"http://127.0.0.1:{port}").submit(case.vendor.order, KEY)
+    with closed_port() as port:
+        answer = case.vendor.adapter("a-key", base_url=f"http://127.0.0.1:{port}").submit(case.vendor.order, KEY)
     assert isinstance(answer, Refused)
     assert (answer.kind, answer.code) == (RefusedFor.BUSY, "no_connection")
 
