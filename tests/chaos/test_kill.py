@@ -242,18 +242,18 @@ def test_redis_emptied_while_jobs_wait_loses_none(fleet: Fleet) -> None:
 def test_a_worker_whose_database_is_away_waits_for_it_and_claims_nothing_before_it_has_signed_on(
     fleet: Fleet, servers: Servers
 ) -> None:
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
-    there = urlsplit(fleet.app.settings.database_url)
-    away = there._replace(netloc=f"{there.netloc.rpartition('@')[0]}@127.0.0.1:{bound.getsockname()[1]}").geturl()
-    with fleet.app.db.transaction(SYSTEM) as tx:
-        job_id = quick.enqueue(tx, name="job")
-    dyno = fleet.start(DATABASE_URL=away)
-    until(lambda: "worker.waits" in fleet.log(), "the worker to find its database away")
-    with proxied("127.0.0.1", servers.postgres.port, bound):
-        fleet.await_status(job_id, "completed")
-        dyno.terminate()
-        assert dyno.wait(timeout=90) == 0
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        there = urlsplit(fleet.app.settings.database_url)
+        away = there._replace(netloc=f"{there.netloc.rpartition('@')[0]}@127.0.0.1:{bound.getsockname()[1]}").geturl()
+        with fleet.app.db.transaction(SYSTEM) as tx:
+            job_id = quick.enqueue(tx, name="job")
+        dyno = fleet.start(DATABASE_URL=away)
+        until(lambda: "worker.waits" in fleet.log(), "the worker to find its database away")
+        with proxied("127.0.0.1", servers.postgres.port, bound):
+            fleet.await_status(job_id, "completed")
+            dyno.terminate()
+            assert dyno.wait(timeout=90) == 0
     assert fleet.log().index("worker.waits") < fleet.log().index("worker.ready")
 
 
