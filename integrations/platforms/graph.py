@@ -12,7 +12,7 @@ from typing import Any
 
 from domain.errors import Unavailable, ViralError
 from domain.posting.publishing import AccountRevoked, HeldOff, NotReady, PostRefused, TokenExpired
-from domain.text.redaction import without_values
+from domain.text.redaction import MASK, without_values
 from integrations.http.client import Response, parse_json, retry_after
 
 NAME = "Instagram"
@@ -46,6 +46,8 @@ WORDS = {
     2207057: "the cover must be a moment within the video",
 }
 SUBCODE = re.compile(r"\b2207\d{3}\b")
+LONG_WORD = re.compile(r"[\w-]{40,}")
+"""Longer than any word: a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,9 @@ def read_json(response: Response) -> Any:
 
 def words(text: Any) -> str:
     """Return a text of Meta's in one line, without values."""
-    return without_values(" ".join(text.split()))[:LONGEST_REASON] if isinstance(text, str) else ""
+    if not isinstance(text, str):
+        return ""
+    return without_values(LONG_WORD.sub(MASK, " ".join(text.split())))[:LONGEST_REASON]
 
 
 def _number(value: Any) -> int:
