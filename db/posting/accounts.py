@@ -74,7 +74,8 @@ UPDATE social_accounts SET access_token = %(access)s, refresh_token = coalesce(%
     access_expires_at = %(access_expires_at)s,
     refresh_expires_at = CASE WHEN %(refresh)s::bytea IS NULL THEN refresh_expires_at ELSE %(refresh_expires_at)s END,
     scopes = CASE WHEN cardinality(%(scopes)s::text[]) = 0 THEN scopes ELSE %(scopes)s END,
-    username = coalesce(nullif(%(username)s, ''), username), token_version = token_version + 1,
+    username = coalesce(nullif(%(username)s, ''), username), server = coalesce(nullif(%(server)s, ''), server),
+    token_version = token_version + 1,
     refresh_begun_at = NULL, refresh_tries = 0, refreshed_at = %(now)s, updated_at = now()
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND token_version = %(version)s AND status <> 'disconnected'
 RETURNING id
@@ -126,7 +127,7 @@ SELECT count(*) FROM ended
 """
 
 CHANGE = f"""
-UPDATE social_accounts SET settings = settings || %(settings)s::jsonb,
+UPDATE social_accounts SET settings = jsonb_strip_nulls(settings || %(settings)s::jsonb),
     niche = CASE WHEN %(has_niche)s THEN %(niche)s ELSE niche END,
     timezone = coalesce(%(timezone)s, timezone),
     daily_limit = CASE WHEN %(has_daily_limit)s THEN %(daily_limit)s ELSE daily_limit END, updated_at = now()
@@ -260,7 +261,7 @@ class Accounts:
         """Add the account, or give the tenant's row of it these tokens (of the grant, encrypted); either way it is
         active. A refresh token that was not given leaves the one before as it is."""
         values = _values(grant, tokens) | {"id": new_id, "tenant_id": tenant_id, "platform": platform, "now": now}
-        values |= {"external_id": grant.external_id, "server": grant.server}
+        values |= {"external_id": grant.external_id}
         row = row_of(self._driver, CONNECT, values)
         if row is None:
             raise AssertionError("it is added or changed")
@@ -326,7 +327,8 @@ class Accounts:
         daily_limit: int | None = None,
         has_daily_limit: bool = False,
     ) -> dict[str, Any] | None:
-        """Change what its owner chose; `settings` by name, those that are not named stay. Returns the account."""
+        """Change what its owner chose; `settings` by name, those that are not named stay, and null takes one
+        away. Returns the account."""
         values: dict[str, Any] = {"tenant_id": tenant_id, "id": account_id, "settings": to_json(settings)}
         values |= {"timezone": timezone, "niche": niche, "has_niche": has_niche}
         values |= {"daily_limit": daily_limit, "has_daily_limit": has_daily_limit}
@@ -408,4 +410,5 @@ def _values(grant: Grant, tokens: SealedTokens) -> dict[str, Any]:
         "refresh_expires_at": grant.refresh_expires_at,
         "scopes": list(grant.scopes),
         "username": grant.username,
+        "server": grant.server,
     }

@@ -29,12 +29,6 @@ CONNECTED = """
 UPDATE oauth_states SET account_id = %(account_id)s WHERE tenant_id = %(tenant_id)s AND state_hash = %(state_hash)s
 """
 
-DROP = """
-DELETE FROM oauth_states WHERE state_hash IN (
-    SELECT state_hash FROM oauth_states WHERE expires_at < %(before)s LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
-"""
-
 APP = "SELECT client_id, client_secret FROM mastodon_apps WHERE server = %s AND redirect_uri = %s"
 
 # Of two that register at once the first one's stays: both are good.
@@ -86,10 +80,6 @@ class Connections:
         """Note which account it led to, for whoever loads the callback's page again."""
         values = {"tenant_id": tenant_id, "state_hash": state_hash, "account_id": account_id}
         self._driver.execute(CONNECTED, values)
-
-    def drop(self, before: datetime, limit: int) -> int:
-        """Delete some states that ended before then, and return how many. System scope."""
-        return self._driver.execute(DROP, {"before": before, "limit": limit}).rowcount
 
     def app(self, server: str, redirect_uri: str) -> tuple[str, bytes] | None:
         """Return the id and the encrypted secret by which a Mastodon instance knows us."""

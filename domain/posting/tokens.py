@@ -18,9 +18,6 @@ YOUNGEST = timedelta(hours=24)
 """Instagram refreshes no token that is younger."""
 NEEDED = timedelta(minutes=2)
 """An access token that ends sooner is not used for a call any more."""
-TRIES = 2
-"""How often the same tokens are sent to be refreshed: once more after an answer that was lost, and then a person has to
-connect the account again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +53,10 @@ def usable(times: Times, now: datetime) -> bool:
     return times.access_expires_at is None or now < times.access_expires_at - NEEDED
 
 
-def may_refresh(times: Times, now: datetime, *, tries: int = 0) -> bool:
-    """Whether these tokens may be sent to be refreshed: not after the refresh token's end, nor when as many answers as
-    `TRIES` were lost."""
-    ended = times.refresh_expires_at is not None and now >= times.refresh_expires_at
-    return not ended and tries < TRIES
+def may_refresh(times: Times, now: datetime) -> bool:
+    """Whether the refresh token still lasts. How many answers were lost is no reason not to ask again: what the
+    platform says then is the only verdict that there is (docs/decisions/0037)."""
+    return times.refresh_expires_at is None or now < times.refresh_expires_at
 
 
 def merge(before: Grant, new: Grant) -> Grant:
