@@ -69,10 +69,12 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """It is there. `external_id` is the platform's id of the post as text, None while it is not known yet."""
+    """It is there. `external_id` is the platform's id of the post as text, None while it is not known yet. `others` are
+    further posts that the platform says it made of the same handle."""
 
     external_id: str | None = None
     permalink: str | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,393 @@
+"""YouTube: our own resumable uploads (Data API v3, read on 27 November 2026), and Google's login.
+
+A session is opened by us and kept before a byte is sent, since Google's own client opens it and sends the first bytes
+in one call. The video is there once the last byte has arrived; the session says so for as long as it lives, and
+afterwards the tag that carries the post's mark.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from domain.errors import Rejected, Unavailable, ViralError
+from domain.ports import Login, Publisher, Watch
+from domain.posting.accounts import AppRegistration, Credential, Grant
+from domain.posting.publishing import (
+    Absent,
+    Accepted,
+    AccountLimits,
+    AccountRevoked,
+    CannotTell,
+    Commit,
+    Content,
+    Handle,
+    HeldOff,
+    Listing,
+    PostRefused,
+    Published,
+    Refused,
+    Seen,
+    Sight,
+    TokenExpired,
+    Unfinished,
+    Unknown,
+    VideoFile,
+)
+from integrations.http.bodies import Body
+from integrations.http.client import Http, Request
+from integrations.platforms.answers import Answer, Calls, committed
+from integrations.platforms.tokens import Clock, grant_of
+from integrations.platforms.youtube_errors import NAME, error_of, rejection_of
+
+API = "https://youtube.googleapis.com"
+TOKENS = "https://oauth2.googleapis.com"
+PAGES = "https://accounts.google.com"
+HOSTS = ".googleapis.com"
+"""Where a session may be: it is shown the access token."""
+SCOPES = (
+    "https://www.googleapis.com/auth/youtube.upload",
+    "https://www.googleapis.com/auth/youtube.force-ssl",
+)
+"""To upload; and to read the channel's own list of videos, and write comments."""
+SETTINGS = "GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET"
+
+MARK = "vd-"
+"""Before a post's mark, in the tag that carries it."""
+MOST_TAGS = 500
+"""Characters of all tags together, with the quotes of those with a space and the commas between."""
+UPLOAD_SECONDS = 240.0
+CLOCKS = timedelta(minutes=1)
+"""How far ahead of Google's clock ours may be; its times are whole seconds besides."""
+PAGE, MOST_PAGES = 50, 20
+RESUME = 308
+RECEIVED = re.compile(r"(?:bytes=)?0-(\d{1,15})", re.ASCII)
+IDS = re.compile(r"[\w-]{1,64}", re.ASCII)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class YouTube(Publisher, Login):
+    """`base_url` stands for all of Google's hosts, if it is set."""
+
+    passwords = False
+
+    def __init__(self, http: Http, *, base_url: str = "", clock: Clock = now) -> None:
+        self._base_url = base_url
+        self._api = base_url or API
+        self._tokens = base_url or TOKENS
+        self._pages = base_url or PAGES
+        self._calls = Calls(http, base_url)
+        self._clock = clock
+
+    def limits(self, credential: Credential) -> AccountLimits:
+        """YouTube tells no program what a channel may still upload."""
+        return AccountLimits()
+
+    def open(self, credential: Credential, content: Content, video: VideoFile) -> Handle:
+        options = content.options
+        if not options.get("privacy"):
+            raise PostRefused("privacy_not_chosen", "nobody has chosen who may see it: choose the privacy of the post")
+        asked = {
+            "uploadType": "resumable",
+            "part": "snippet,status",
+            "notifySubscribers": "true" if options.get("notify_subscribers", True) is True else "false",
+        }
+        resource = {
+            "snippet": {
+                "title": content.title,
+                "description": content.text,
+                "tags": _tags(content),
+                "categoryId": str(options.get("category") or "22"),
+            },
+            "status": {
+                "privacyStatus": options["privacy"],
+                "selfDeclaredMadeForKids": options.get("made_for_kids") is True,
+                "containsSyntheticMedia": content.ai_generated,
+            },
+        }
+        request = Request(
+            NAME,
+            f"{self._api}/resumable/upload/youtube/v3/videos?{urlencode(asked)}",
+            method="POST",
+            headers={"X-Upload-Content-Length": str(video.size), "X-Upload-Content-Type": video.content_type},
+            json=resource,
+        )
+        answer = self._checked(self._calls.ask(request, token=credential.access_token), credential)
+        session = answer.headers.get("location", "")
+        if not self._may_hold_a_session(session):
+            raise Unavailable(f"{NAME} opened an upload, and not at an address of its own")
+        return Handle({"size": video.size}, {"session": session})
+
+    def ready(self, credential: Credential, handle: Handle, content: Content, video: VideoFile, watch: Watch) -> Handle:
+        return handle
+
+    def commit(
+        self,
+        credential: Credential,
+        handle: Handle,
+        content: Content,
+        video: VideoFile,
+        *,
+        start: int,
+        watch: Watch,
+    ) -> Commit:
+        if start >= video.size:
+            return Unknown(f"{NAME} has the whole video already")
+        body = Body(video.size - start, lambda: video.read(start, video.size), video.content_type)
+        request = self._of_session(handle, f"bytes {start}-{video.size - 1}/{video.size}", body=body)
+        return committed(
+            lambda: self._calls.ask(request, token=credential.access_token, within=UPLOAD_SECONDS, watch=watch),
+            _inserted,
+            lambda answer: self._refused(answer, credential),
+        )
+
+    def look(self, credential: Credential, handle: Handle, content: Content, video: VideoFile) -> Sight:
+        request = self._of_session(handle, f"bytes */{video.size}", content=b"")
+        try:
+            answer = self._calls.ask(request, token=credential.access_token)
+        except Unavailable as error:
+            return CannotTell(str(error))
+        if answer.status == RESUME:
+            received = RECEIVED.fullmatch(answer.headers.get("range", ""))
+            start = int(received[1]) + 1 if received else 0
+            if start >= video.size:
+                return Accepted(f"{NAME} has the whole video")
+            return Unfinished(f"{NAME} has {start:,} of {video.size:,} bytes", start)
+        if answer.status in (404, 410):
+            return CannotTell(f"{NAME} knows the upload no longer", lost=True)
+        refused = self._error(answer, credential)
+        if isinstance(refused, TokenExpired | AccountRevoked | HeldOff):
+            raise refused
+        external_id = _id_of(answer)
+        if refused or not external_id:
+            return CannotTell(str(refused or f"{NAME} says that the video is there, and not which it is"))
+        return self._state_of(credential, external_id)
+
+    def recent(self, credential: Credential, since: datetime) -> Listing:
+        since -= CLOCKS
+        posts: list[Seen] = []
+        uploads = self._uploads(credential)
+        complete, token = not uploads, ""
+        for _ in range(MOST_PAGES if uploads else 0):
+            page = self._read(credential, "playlistItems", part="contentDetails", playlistId=uploads, pageToken=token)
+            ids = [each["contentDetails"]["videoId"] for each in _items(page, "contentDetails", "videoId")]
+            found = self._read(credential, "videos", part="snippet,status", id=",".join(ids)) if ids else {}
+            seen = [each for item in _items(found, "snippet", "publishedAt") if (each := _seen(item))]
+            posts += [each for each in seen if each.published_at >= since]
+            token = _text(page, "nextPageToken")
+            if not token or any(each.published_at < since for each in seen):
+                complete = True
+                break
+        return Listing(tuple(sorted(posts, key=lambda post: post.published_at, reverse=True)), complete)
+
+    def permalink(self, credential: Credential, external_id: str) -> str | None:
+        return _address(external_id)
+
+    def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
+        """Write it, unless the channel has written the same already: YouTube knows no key."""
+        for mine in self._comments(credential, external_id):
+            if mine["snippet"]["topLevelComment"]["snippet"].get("textOriginal") == text:
+                return _text(mine, "id")
+        resource = {"snippet": {"videoId": external_id, "topLevelComment": {"snippet": {"textOriginal": text}}}}
+        request = Request(NAME, f"{self._api}/youtube/v3/commentThreads?part=snippet", method="POST", json=resource)
+        answer = self._checked(self._calls.ask(request, token=credential.access_token), credential)
+        return answer.text("id") or None
+
+    # --- login ------------------------------------------------------------------------------------------------------
+
+    def authorize_url(self, app: AppRegistration, *, state: str, challenge: str, redirect_uri: str, server: str) -> str:
+        """Without `prompt=consent` Google gives a refresh token the first time only."""
+        asked = {
+            "client_id": app.client_id,
+            "redirect_uri": redirect_uri,
+            "response_type": "code",
+            "scope": " ".join(SCOPES),
+            "access_type": "offline",
+            "prompt": "consent",
+            "state": state,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        return f"{self._pages}/o/oauth2/v2/auth?{urlencode(asked)}"
+
+    def exchange(self, app: AppRegistration, *, code: str, verifier: str, redirect_uri: str, server: str) -> Grant:
+        asked = {
+            "code": code,
+            "grant_type": "authorization_code",
+            "redirect_uri": redirect_uri,
+            "code_verifier": verifier,
+        }
+        grant = self._grant(app, asked, code=True)
+        found = self._read(Credential("", grant.access_token), "channels", part="snippet", mine="true")
+        channel = next(iter(_items(found, "snippet", "title")), None)
+        if channel is None:
+            raise AccountRevoked("no_channel", f"the account has no {NAME} channel: make one, then connect it again")
+        return replace(grant, external_id=_text(channel, "id"), username=_text(channel["snippet"], "title"))
+
+    def refresh(self, app: AppRegistration, grant: Grant, server: str) -> Grant:
+        return self._grant(app, {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}, code=False)
+
+    def revoke(self, app: AppRegistration, grant: Grant, server: str) -> None:
+        """End the whole grant; a token that has ended already is no error."""
+        form = {"token": grant.refresh_token or grant.access_token}
+        answer = self._calls.ask(Request(NAME, f"{self._tokens}/revoke", form=form))
+        if answer.status == 429 or answer.status >= 500:
+            raise Unavailable(f"{NAME} answers {answer.status} to the end of its access")
+
+    def register(self, server: str, redirect_uri: str) -> AppRegistration:
+        raise Rejected(f"{NAME} registers programs on its own pages: set {SETTINGS}")
+
+    def log_in(self, name: str, password: str, server: str) -> Grant:
+        raise Rejected(f"{NAME} is connected in a browser, not with a password")
+
+    # --- how it is asked --------------------------------------------------------------------------------------------
+
+    def _of_session(
+        self, handle: Handle, content_range: str, *, body: Body | None = None, content: bytes | None = None
+    ) -> Request:
+        session = handle.secrets.get("session", "")
+        url = session if self._may_hold_a_session(session) else ""
+        return Request(NAME, url, method="PUT", headers={"Content-Range": content_range}, body=body, content=content)
+
+    def _may_hold_a_session(self, url: str) -> bool:
+        try:
+            parts = urlsplit(url)
+            if self._base_url:
+                home = urlsplit(self._base_url)
+                return (parts.scheme, parts.netloc) == (home.scheme, home.netloc)
+            return parts.scheme == "https" and (parts.hostname or "").endswith(HOSTS)
+        except ValueError:
+            return False
+
+    def _state_of(self, credential: Credential, external_id: str) -> Sight:
+        """Say what YouTube makes of a video that it has; that it cannot be told changes nothing about its being there
+        (postiz#1562)."""
+        there = Published(external_id, _address(external_id))
+        try:
+            found = self._read(credential, "videos", part="status", id=external_id)
+        except TokenExpired:
+            raise
+        except ViralError:
+            return there
+        status: Mapping[str, Any] = next((each["status"] for each in _items(found, "status", "uploadStatus")), {})
+        rejected = rejection_of(status)
+        if rejected:
+            return Absent(str(rejected), rejected)
+        return Accepted(f"{NAME} processes the video") if status.get("uploadStatus") == "uploaded" else there
+
+    def _refused(self, answer: Answer, credential: Credential) -> ViralError | None:
+        """A session that is not known (any more) may have brought the video before."""
+        return None if answer.status in (404, 410) else self._error(answer, credential)
+
+    def _uploads(self, credential: Credential) -> str:
+        """Return the id of the list of all that the channel has uploaded; empty if it has none."""
+        found = self._read(credential, "channels", part="contentDetails", mine="true")
+        for channel in _items(found, "contentDetails", "relatedPlaylists"):
+            return _text(channel["contentDetails"]["relatedPlaylists"], "uploads")
+        return ""
+
+    def _comments(self, credential: Credential, video_id: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the channel's own comments among the newest of a video."""
+        asked = {"part": "snippet", "videoId": video_id, "order": "time", "maxResults": "100"}
+        for each in _items(self._read(credential, "commentThreads", **asked), "snippet", "topLevelComment"):
+            said = each["snippet"]["topLevelComment"].get("snippet")
+            author = said.get("authorChannelId") if isinstance(said, Mapping) else None
+            if isinstance(author, Mapping) and author.get("value") == credential.external_id:
+                yield each
+
+    def _read(self, credential: Credential, what: str, **params: str) -> Mapping[str, Any]:
+        """Raises:
+        TokenExpired, AccountRevoked, HeldOff, Unavailable: as a reader may.
+        """
+        params = {name: value for name, value in params.items() if value}
+        if what == "playlistItems":
+            params["maxResults"] = str(PAGE)
+        request = Request(NAME, f"{self._api}/youtube/v3/{what}?{urlencode(params, quote_via=quote)}")
+        try:
+            return self._checked(self._calls.ask(request, token=credential.access_token), credential).fields
+        except PostRefused as error:
+            raise Unavailable(str(error)) from None
+
+    def _checked(self, answer: Answer, credential: Credential) -> Answer:
+        error = self._error(answer, credential)
+        if error:
+            raise error
+        return answer
+
+    def _error(self, answer: Answer, credential: Credential) -> ViralError | None:
+        return error_of(answer, self._clock(), credential.access_token)
+
+    def _grant(self, app: AppRegistration, asked: Mapping[str, str], *, code: bool) -> Grant:
+        form = {"client_id": app.client_id, "client_secret": app.client_secret, **asked}
+        answer = self._calls.ask(Request(NAME, f"{self._tokens}/token", form=form))
+        return grant_of(NAME, answer, app, self._clock(), settings=SETTINGS, code=code)
+
+
+def _tags(content: Content) -> list[str]:
+    """Return the post's mark and as many of its hashtags as there is room for."""
+    tags = [f"{MARK}{content.mark}"]
+    left = MOST_TAGS - len(tags[0])
+    for hashtag in content.hashtags:
+        tag = hashtag.lstrip("#")
+        left -= len(tag) + 1 + (2 if " " in tag else 0)
+        if left < 0:
+            break
+        tags.append(tag)
+    return tags
+
+
+def _inserted(answer: Answer) -> Commit:
+    external_id = _id_of(answer)
+    if not external_id:
+        return Unknown(f"{NAME} answers {answer.status} and names no video")
+    status = answer.fields.get("status")
+    rejected = rejection_of(status) if isinstance(status, Mapping) else None
+    if rejected:
+        return Refused(rejected)
+    if isinstance(status, Mapping) and status.get("uploadStatus") == "uploaded":
+        return Accepted(f"{NAME} processes the video")
+    return Published(external_id, _address(external_id))
+
+
+def _id_of(answer: Answer) -> str | None:
+    external_id = answer.text("id")
+    return external_id if IDS.fullmatch(external_id) else None
+
+
+def _address(external_id: str) -> str:
+    return f"https://www.youtube.com/shorts/{external_id}"
+
+
+def _seen(video: Mapping[str, Any]) -> Seen | None:
+    snippet = video["snippet"]
+    tags = snippet.get("tags")
+    marks = [tag for tag in tags if isinstance(tag, str) and tag.startswith(MARK)] if isinstance(tags, list) else []
+    try:
+        published_at = datetime.fromisoformat(snippet["publishedAt"])
+    except (ValueError, TypeError):
+        return None
+    external_id = _text(video, "id")
+    return Seen(
+        external_id=external_id,
+        text=_text(snippet, "description"),
+        published_at=published_at,
+        permalink=_address(external_id),
+        mark=marks[0].removeprefix(MARK) if marks else None,
+    )
+
+
+def _items(found: Mapping[str, Any], part: str, name: str) -> list[Mapping[str, Any]]:
+    """Return those of a list that have this field in this part."""
+    items = found.get("items")
+    good = [each for each in items if isinstance(each, Mapping)] if isinstance(items, list) else []
+    return [each for each in good if isinstance(each.get(part), Mapping) and name in each[part]]
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    return value if isinstance(value, str) else ""
