@@ -21,7 +21,7 @@ HELD_OFF = {
     "spam_risk": ("takes this for spam, and nothing of this account for now", A_DAY),
 }
 SCOPES = frozenset({"scope_not_authorized", "scope_permission_missed", "auth_removed"})
-REFUSALS = {
+NOT_TAKEN = {
     "unaudited_client_can_only_post_to_private_accounts": (
         "our app is not audited by TikTok yet, so it posts to private accounts only, and as SELF_ONLY: make the "
         "account private and choose SELF_ONLY, or let the app be audited"
@@ -44,15 +44,15 @@ MOMENTARY = frozenset({"internal", "internal_error", "video_pull_failed"})
 
 def error_of(answer: Answer, *secrets: str) -> ViralError | None:
     """Return what an answer of the API refuses; None if it is a success, which only `"ok"` is."""
-    said = answer.fields.get("error")
-    code = said.get("code") if isinstance(said, dict) else None
+    body = answer.fields.get("error")
+    code = body.get("code") if isinstance(body, dict) else None
     if answer.ok and code == "ok":
         return None
     if not isinstance(code, str):
         if answer.status == 401:
             return TokenExpired(f"{NAME} does not take the access token any more")
         return Unavailable(f"{NAME} answers {answer.status} with what cannot be read")
-    message = said.get("message") if isinstance(said, dict) else None
+    message = body.get("message") if isinstance(body, dict) else None
     text = words(message, *secrets) if isinstance(message, str) else ""
     wait = retry_after(answer.headers.get("retry-after"))
     return meaning(words(code, *secrets), answer.status, text, wait)
@@ -65,15 +65,15 @@ def meaning(code: str, status: int = 200, text: str = "", wait: timedelta | None
     if code in SCOPES:
         return AccountRevoked(code, f"{NAME} says {code}: connect the account again, and give all that is asked for")
     if code == "reached_active_user_cap":
-        said = f"{NAME} lets no more accounts post by our app today"
-        return HeldOff(code, said, retry_after=wait or AN_HOUR, whole_app=True)
+        why = f"{NAME} lets no more accounts post by our app today"
+        return HeldOff(code, why, retry_after=wait or AN_HOUR, whole_app=True)
     if code in HELD_OFF:
-        said, usual = HELD_OFF[code]
-        return HeldOff(code, f"{NAME} {said}", retry_after=wait or usual)
+        why, usual = HELD_OFF[code]
+        return HeldOff(code, f"{NAME} {why}", retry_after=wait or usual)
     if status == 429:
         return HeldOff(code, f"{NAME} is asked too often", retry_after=wait or A_MINUTE)
-    said = REFUSALS.get(code) or text
-    message = f"{NAME} says {code}" + (f": {said}" if said else "")
+    why = NOT_TAKEN.get(code) or text
+    message = f"{NAME} says {code}" + (f": {why}" if why else "")
     if code in MOMENTARY or status >= 500:
         return Unavailable(message, retry_after=wait)
     return PostRefused(code, message)

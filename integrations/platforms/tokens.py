@@ -35,13 +35,13 @@ def grant_of(name: str, answer: Answer, app: AppRegistration, now: datetime, *, 
             refresh_expires_at=_end(answer, now, "refresh_expires_in", "refresh_token_expires_in"),
             scopes=tuple(answer.text("scope").replace(",", " ").split()),
         )
-    raise _refusal(name, answer, app, settings, code=code)
+    raise _error(name, answer, app, settings, code=code)
 
 
-def _refusal(name: str, answer: Answer, app: AppRegistration, settings: str, *, code: bool) -> ViralError:
+def _error(name: str, answer: Answer, app: AppRegistration, settings: str, *, code: bool) -> ViralError:
     error, described = answer.text("error"), answer.text("error_description")
-    said = words(f"{error}: {described}" if described else error, app.client_secret, app.client_id)
-    text = f"{name} answers {answer.status}" + (f": {said}" if said else "")
+    theirs = words(f"{error}: {described}" if described else error, app.client_secret, app.client_id)
+    text = f"{name} answers {answer.status}" + (f": {theirs}" if theirs else "")
     if answer.status == 429:
         wait = retry_after(answer.headers.get("retry-after")) or timedelta(minutes=1)
         return HeldOff("rate_limit_exceeded", text, retry_after=wait, whole_app=True)

@@ -295,8 +295,8 @@ class YouTube(Publisher, Login):
         """Yield the channel's own comments among the newest of a video."""
         asked = {"part": "snippet", "videoId": video_id, "order": "time", "maxResults": "100"}
         for each in _items(self._read(credential, "commentThreads", **asked), "snippet", "topLevelComment"):
-            said = each["snippet"]["topLevelComment"].get("snippet")
-            author = said.get("authorChannelId") if isinstance(said, Mapping) else None
+            comment = each["snippet"]["topLevelComment"].get("snippet")
+            author = comment.get("authorChannelId") if isinstance(comment, Mapping) else None
             if isinstance(author, Mapping) and author.get("value") == credential.external_id:
                 yield each
 

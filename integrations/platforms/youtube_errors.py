@@ -52,9 +52,9 @@ def error_of(answer: Answer, now: datetime, *secrets: str) -> ViralError | None:
     if answer.ok:
         return None
     status = answer.status
-    reason, said = _reason(answer.fields.get("error"))
-    reason, said = words(reason, *secrets), words(said, *secrets)
-    text = f"{NAME} answers {status}" + (f" {reason}" if reason else "") + (f": {said}" if said else "")
+    reason, message = _reason(answer.fields.get("error"))
+    reason, message = words(reason, *secrets), words(message, *secrets)
+    text = f"{NAME} answers {status}" + (f" {reason}" if reason else "") + (f": {message}" if message else "")
     wait = retry_after(answer.headers.get("retry-after"))
     if reason in REVOKED:
         return AccountRevoked(reason, f"{NAME} says {reason}: {REVOKED[reason]}")
@@ -81,17 +81,17 @@ def rejection_of(status: Mapping[str, Any]) -> PostRefused | None:
 
 def _held_off(reason: str, status: int, now: datetime, wait: timedelta | None) -> HeldOff | None:
     if reason in QUOTA:
-        said = f"{NAME} gives our project no more for today: its quota is used up"
-        return HeldOff(reason, said, retry_after=_until_midnight(now), whole_app=True)
+        message = f"{NAME} gives our project no more for today: its quota is used up"
+        return HeldOff(reason, message, retry_after=_until_midnight(now), whole_app=True)
     if reason == UPLOADS:
-        said = f"{NAME} takes no more videos of this channel today"
-        return HeldOff(reason, said, retry_after=wait or timedelta(days=1))
+        message = f"{NAME} takes no more videos of this channel today"
+        return HeldOff(reason, message, retry_after=wait or timedelta(days=1))
     if reason in NOT_ENABLED:
-        said = "the YouTube Data API is not enabled for our project: enable it where GOOGLE_CLIENT_ID was made"
-        return HeldOff(reason, said, retry_after=timedelta(hours=1), whole_app=True)
+        message = "the YouTube Data API is not enabled for our project: enable it where GOOGLE_CLIENT_ID was made"
+        return HeldOff(reason, message, retry_after=timedelta(hours=1), whole_app=True)
     if reason in OFTEN or status == 429:
-        said = f"{NAME} is asked too often"
-        return HeldOff(reason or "http_429", said, retry_after=wait or timedelta(minutes=1))
+        message = f"{NAME} is asked too often"
+        return HeldOff(reason or "http_429", message, retry_after=wait or timedelta(minutes=1))
     return None
 
 
@@ -107,8 +107,8 @@ def _reason(error: Any) -> tuple[str, str]:
         return "", ""
     message = error.get("message")
     reasons = [each.get("reason") for each in _list(error.get("errors")) + _list(error.get("details"))]
-    known = [each for each in reasons if isinstance(each, str)]
-    first = next((each for each in known if each in REVOKED or each in QUOTA), known[0] if known else "")
+    texts = [each for each in reasons if isinstance(each, str)]
+    first = next((each for each in texts if each in REVOKED or each in QUOTA), texts[0] if texts else "")
     return first, message if isinstance(message, str) else ""
 
 

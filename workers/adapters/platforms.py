@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from integrations.platforms.instagram import Instagram
+    from integrations.platforms.tiktok import TikTok
+    from integrations.platforms.youtube import YouTube
 
 WITHOUT_REGISTRATION = frozenset({"bluesky", "mastodon"})
 """Platforms that accounts can be connected of without an app of ours: by a password, or by an app for each server."""
@@ -62,7 +64,23 @@ def _instagram(settings: Settings) -> "Instagram":
     return Instagram(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.meta_base_url)
 
 
+def _tiktok(settings: Settings) -> "TikTok":
+    from integrations.http.client import Http  # noqa: PLC0415
+    from integrations.platforms.tiktok import TikTok  # noqa: PLC0415 - as above
+
+    return TikTok(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.tiktok_base_url)
+
+
+def _youtube(settings: Settings) -> "YouTube":
+    from integrations.http.client import Http  # noqa: PLC0415
+    from integrations.platforms.youtube import YouTube  # noqa: PLC0415 - as above
+
+    return YouTube(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.google_base_url)
+
+
 _PLATFORMS: Mapping[str, Callable[[Settings], Any]] = {
     "instagram-reels": _instagram,
+    "tiktok": _tiktok,
+    "youtube-shorts": _youtube,
 }
 """What makes each platform's client, which is its `Publisher` and its `Login`."""

@@ -41,15 +41,15 @@ def put(url: str, body: Body) -> Request:
 
 
 def test_a_body_arrives_whole_with_its_length_and_type(server: Loopback, http: Http) -> None:
-    told: list[float] = []
+    fractions: list[float] = []
     body = Body(len(FILE), pieces, "video/mp4")
-    assert http.exchange(put(server.url, body), within=5, home=server.url, watch=told.append).status == 201
+    assert http.exchange(put(server.url, body), within=5, home=server.url, watch=fractions.append).status == 201
     [received] = server.requests
     assert (received.method, received.body) == ("PUT", FILE)
     assert received.headers["content-length"] == str(len(FILE))
     assert (received.headers["content-type"], received.headers["content-range"]) == ("video/mp4", "bytes 0-1/2")
     assert "transfer-encoding" not in received.headers
-    assert told[0] == 0
+    assert fractions[0] == 0
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
