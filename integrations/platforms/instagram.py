@@ -7,6 +7,7 @@ token: its access token, good for 60 days, is refreshed by itself.
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -105,10 +106,10 @@ class Instagram(Publisher, Login):
         }
         if content.cover_at is not None:
             form["thumb_offset"] = str(round(content.cover_at * 1000))
-        began = self._clock()
-        container = _id(self._post(credential, f"{credential.external_id}/media", form))
+        response = self._http.exchange(self._request(credential, f"{credential.external_id}/media", form=form))
+        container, now = _id(_written(response)), self._now(response)
         return Handle(
-            public={"container_id": container, "opened_at": began.isoformat()}, expires_at=began + CONTAINER_LIVES
+            public={"container_id": container, "opened_at": now.isoformat()}, expires_at=now + CONTAINER_LIVES
         )
 
     def ready(self, credential: Credential, handle: Handle, content: Content, video: VideoFile, watch: Watch) -> Handle:
@@ -159,8 +160,8 @@ class Instagram(Publisher, Login):
     def look(self, credential: Credential, handle: Handle, content: Content, video: VideoFile) -> Sight:
         try:
             state, status = self._state(credential, handle)
-        except _Gone:
-            over = handle.expires_at is None or handle.expires_at <= self._clock()
+        except _Gone as gone:
+            over = handle.expires_at is None or handle.expires_at <= gone.now
             return CannotTell(f"{NAME} does not know the container" + (" any more" if over else ""), lost=over)
         match state:
             case "PUBLISHED":
@@ -193,7 +194,8 @@ class Instagram(Publisher, Login):
                 own = not isinstance(by, Mapping) or by.get("id") in (None, credential.external_id)
                 if own and each.get("text") == text:
                     return _id(each)
-        return _id(self._post(credential, f"{external_id}/comments", {"message": text}))
+        request = self._request(credential, f"{external_id}/comments", form={"message": text})
+        return _id(_written(self._http.exchange(request)))
 
     def _state(self, credential: Credential, handle: Handle) -> tuple[str, Any]:
         """Return the state of the container, and the text that goes with it.
@@ -205,7 +207,7 @@ class Instagram(Publisher, Login):
         response = self._http.exchange(request)
         error = read_error(response)
         if error is not None and (error.code == 24 or (error.code, error.subcode) == (100, NO_OBJECT)):
-            raise _Gone
+            raise _Gone(self._now(response))
         body = _read(response, error)
         return str(body.get("status_code")), body.get("status")
 
@@ -260,7 +262,7 @@ class Instagram(Publisher, Login):
             "code": code.removesuffix("#_"),
         }
         try:
-            first = self._token(Request(NAME, f"{self._base_url or API}/oauth/access_token", form=form))
+            first, _ = self._token(Request(NAME, f"{self._base_url or API}/oauth/access_token", form=form))
         except PostRefused as error:
             raise AccountRevoked(error.code, f"{NAME} does not take the code of this login: connect again") from None
         scopes = _scopes(first.get("permissions"))
@@ -271,12 +273,12 @@ class Instagram(Publisher, Login):
             "client_secret": app.client_secret,
             "access_token": _text(first, "access_token"),
         }
-        lasting = self._token(Request(NAME, f"{self._base_url or GRAPH}/access_token", params=query))
+        lasting, now = self._token(Request(NAME, f"{self._base_url or GRAPH}/access_token", params=query))
         token = _text(lasting, "access_token")
         who = self._get(Credential("", token), "me", {"fields": "user_id,username"})
         return Grant(
             token,
-            access_expires_at=self._ends(lasting),
+            access_expires_at=now + _lifetime(lasting),
             scopes=scopes or SCOPES,
             external_id=_id(who, "user_id"),
             username=str(who.get("username") or ""),
@@ -285,14 +287,16 @@ class Instagram(Publisher, Login):
     def refresh(self, app: AppRegistration, grant: Grant, server: str) -> Grant:
         query = {"grant_type": "ig_refresh_token", "access_token": grant.access_token}
         try:
-            body = self._token(Request(NAME, f"{self._base_url or GRAPH}/refresh_access_token", params=query))
+            body, now = self._token(Request(NAME, f"{self._base_url or GRAPH}/refresh_access_token", params=query))
         except PostRefused as error:
             left = grant.access_expires_at - self._clock() if grant.access_expires_at else timedelta(0)
             if left > TOKEN_LIVES - TOO_YOUNG:
                 return grant  # one of less than a day is not refreshed
             raise Unavailable(str(error)) from None
         return Grant(
-            _text(body, "access_token"), access_expires_at=self._ends(body), scopes=_scopes(body.get("permissions"))
+            _text(body, "access_token"),
+            access_expires_at=now + _lifetime(body),
+            scopes=_scopes(body.get("permissions")),
         )
 
     def revoke(self, app: AppRegistration, grant: Grant, server: str) -> None:
@@ -304,8 +308,8 @@ class Instagram(Publisher, Login):
     def log_in(self, name: str, password: str, server: str) -> Grant:
         raise Rejected(f"{NAME} takes no passwords of programs: connect the account in a browser")
 
-    def _token(self, request: Request) -> Mapping[str, Any]:
-        """Return what is given for a code or a token.
+    def _token(self, request: Request) -> tuple[Mapping[str, Any], datetime]:
+        """Return what is given for a code or a token, and when.
 
         Raises:
             AccountRevoked: the token has ended.
@@ -321,12 +325,14 @@ class Instagram(Publisher, Login):
             raise meant
         body = _mapping(read_json(response))
         rows = body.get("data")
-        return _mapping(rows[0]) if isinstance(rows, list) and rows else body
+        return _mapping(rows[0]) if isinstance(rows, list) and rows else body, self._now(response)
 
-    def _ends(self, body: Mapping[str, Any]) -> datetime:
-        seconds = body.get("expires_in")
-        usual = TOKEN_LIVES.total_seconds()
-        return self._clock() + timedelta(seconds=min(seconds, usual) if isinstance(seconds, int) else usual)
+    def _now(self, response: Response) -> datetime:
+        """Return when it was answered, by Instagram's clock: its containers and tokens end by that one."""
+        try:
+            return parsedate_to_datetime(response.headers.get("date", "")).astimezone(UTC)
+        except ValueError:
+            return self._clock()
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -350,13 +356,6 @@ class Instagram(Publisher, Login):
         response = self._http.exchange(self._request(credential, path, params=params))
         return _read(response, read_error(response))
 
-    def _post(self, credential: Credential, path: str, form: Mapping[str, str]) -> Mapping[str, Any]:
-        response = self._http.exchange(self._request(credential, path, form=form))
-        error = read_error(response)
-        if error is not None:
-            raise meaning(error)
-        return _mapping(read_json(response))
-
     def _pages(self, credential: Credential, path: str, params: Mapping[str, str]) -> Iterator[list[Mapping[str, Any]]]:
         """Yield the pages of a list, at most `MOST_PAGES`."""
         for _ in range(MOST_PAGES):
@@ -371,7 +370,11 @@ class Instagram(Publisher, Login):
 
 
 class _Gone(Exception):
-    """There is no such container."""
+    """There is no such container now, by Instagram's clock."""
+
+    def __init__(self, now: datetime) -> None:
+        super().__init__()
+        self.now = now
 
 
 def _read(response: Response, error: GraphError | None) -> Mapping[str, Any]:
@@ -381,6 +384,13 @@ def _read(response: Response, error: GraphError | None) -> Mapping[str, Any]:
         raise Unavailable(str(meant))
     if meant is not None:
         raise meant
+    return _mapping(read_json(response))
+
+
+def _written(response: Response) -> Mapping[str, Any]:
+    error = read_error(response)
+    if error is not None:
+        raise meaning(error)
     return _mapping(read_json(response))
 
 
@@ -416,6 +426,11 @@ def _seen(media: Mapping[str, Any]) -> Seen:
         published_at,
         permalink if isinstance(permalink, str) and permalink else None,
     )
+
+
+def _lifetime(body: Mapping[str, Any]) -> timedelta:
+    seconds = body.get("expires_in")
+    return timedelta(seconds=max(0, seconds)) if isinstance(seconds, int) and seconds < 10**8 else TOKEN_LIVES
 
 
 def _scopes(value: Any) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ import urllib.request
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -91,6 +92,7 @@ class InstagramSimulator(PlatformSimulator):
         self._misbehaviours: deque[Misbehaviour] = deque()
         self._spoiled: deque[int] = deque()
         self._comments: dict[str, list[tuple[str, str, str]]] = {}
+        self._own: dict[str, dict[str, SimulatedPost]] = {}
 
     def misbehave(
         self, call: str, code: int, subcode: int = 0, *, status: int = 400, acted: bool = False, times: int = 1
@@ -108,12 +110,22 @@ class InstagramSimulator(PlatformSimulator):
         with self.lock:
             return self._token(self.accounts[account], LONG)
 
-    def post_elsewhere(self, account: str, text: str, *, before: float = 0) -> SimulatedPost:
+    def foreign_post(
+        self, external_id: str, text: str, video: bytes = b"a video of its own", *, before: float = 0
+    ) -> SimulatedPost:
         """Post something that its owner made with Instagram's own app, `before` seconds ago."""
         with self.lock:
-            post = SimulatedPost(self._id(), account, text, "", self.now() - before, foreign=True)
-            self.posts.append(post)
+            sha256, at = hashlib.sha256(video).hexdigest(), self.now() - before
+            post = SimulatedPost(self._id(), external_id, text, sha256, at, foreign=True)
+            self._appear(post)
             return post
+
+    def remove(self, post_id: str) -> None:
+        """Let its owner, or Instagram, delete a post."""
+        with self.lock:
+            for own in self._own.values():
+                if post_id in own:
+                    own[post_id].removed = True
 
     def call_of(self, request: Request) -> str | None:
         named = {
@@ -131,7 +143,7 @@ class InstagramSimulator(PlatformSimulator):
             case "GET", ["me"]:
                 return "me"
             case "GET", [name]:
-                return "permalink" if self._post(name) else "status"
+                return "status" if name in self.containers else "permalink"
             case "GET", [_, "content_publishing_limit"]:
                 return "limits"
             case "GET", [_, "media"]:
@@ -154,6 +166,11 @@ class InstagramSimulator(PlatformSimulator):
                 self._answer(call, request)
             return self._graph_error(planned.code, planned.subcode, "made to fail", planned.status)
         return self._answer(call, request)
+
+    def _acted(self, call: str, request: Request) -> Reply:
+        reply = super()._acted(call, request)
+        date = format_datetime(datetime.fromtimestamp(self.now(), UTC), usegmt=True)
+        return replace(reply, headers={**reply.headers, "Date": date})
 
     def error(self, status: int, code: str, message: str = "", **headers: str) -> Reply:
         number = {"rate_limit_exceeded": 613, "not_found": 2500}.get(code, 2)
@@ -253,17 +270,17 @@ class InstagramSimulator(PlatformSimulator):
         post = SimulatedPost(
             self._id(), account.external_id, caption, container.sha256, self.now(), fields=dict(container.fields)
         )
-        self.posts.append(post)
+        self._appear(post)
         return json_reply({"id": post.id})
 
     def _listed(self, account: SimulatedAccount, request: Request) -> Reply:
         params = self._params(request, {"fields", "since", "until", "limit", "after"})
         fields = self._fields(request, SHOWN)
+        own = self._own.get(account.external_id, {}).values()
         shown = [
             post
-            for post in sorted(self.posts, key=lambda post: (post.published_at, int(post.id)), reverse=True)
-            if post.account == account.external_id
-            and not post.removed
+            for post in sorted(own, key=lambda post: (post.published_at, int(post.id)), reverse=True)
+            if not post.removed
             and int(params.get("since", "0")) <= post.published_at <= float(params.get("until", "inf"))
             and post.published_at + self.listing_lag <= self.now()
         ]
@@ -361,8 +378,8 @@ class InstagramSimulator(PlatformSimulator):
         raise self._refused(190, 0, "Invalid OAuth access token - Cannot parse access token", 401)
 
     def _own_post(self, account: SimulatedAccount, node: str) -> SimulatedPost:
-        post = self._post(node)
-        if post is None or post.account != account.external_id or post.removed:
+        post = self._own.get(account.external_id, {}).get(node)
+        if post is None or post.removed:
             raise self._refused(100, 33, "Unsupported request. Object does not exist, or no permission")
         return post
 
@@ -382,13 +399,12 @@ class InstagramSimulator(PlatformSimulator):
         return "ERROR" if container.error else "FINISHED"
 
     def _used(self, account: SimulatedAccount) -> int:
-        return sum(
-            post.account == account.external_id and not post.foreign and post.published_at > self.now() - DAY
-            for post in self.posts
-        )
+        own = self._own.get(account.external_id, {}).values()
+        return sum(not post.foreign and post.published_at > self.now() - DAY for post in own)
 
-    def _post(self, node: str) -> SimulatedPost | None:
-        return next((post for post in self.posts if post.id == node), None)
+    def _appear(self, post: SimulatedPost) -> None:
+        self.posts.append(post)
+        self._own.setdefault(post.account, {})[post.id] = post
 
     def _shown(self, post: SimulatedPost, fields: tuple[str, ...]) -> dict[str, Any]:
         shown = {

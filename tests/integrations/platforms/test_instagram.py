@@ -363,7 +363,7 @@ def test_a_number_that_is_a_verdict_at_publishing(
 @pytest.mark.parametrize("acted", [False, True], ids=["not done", "done"])
 @pytest.mark.parametrize(("code", "subcode"), NO_VERDICT)
 def test_a_number_that_is_no_verdict_at_publishing(stage: Stage, code: int, subcode: int, *, acted: bool) -> None:
-    """postiz#1681: told "blocked", its owner posted again what was live already."""
+    """postiz#1681: its owner read "blocked", and posted again what was live already."""
     stage.open()
     stage.simulator.misbehave("publish", code, subcode, acted=acted)
     assert isinstance(stage.commit(), Unknown)
@@ -476,18 +476,18 @@ def test_a_container_that_nobody_knows_is_lost_only_after_its_day(stage: Stage) 
 def test_a_newer_post_of_the_owner_is_not_taken_for_ours(stage: Stage) -> None:
     """trypost#281: bound was "the newest of the list"."""
     ours = stage.published()
-    stage.simulator.post_elsewhere(ADA, "My holiday")
+    stage.simulator.foreign_post(ADA, "My holiday")
     assert stage.look() == Published(ours, f"https://www.instagram.com/reel/{ours}/")
 
 
 def test_of_two_posts_that_fit_none_is_taken(stage: Stage) -> None:
     stage.published()
-    stage.simulator.post_elsewhere(ADA, TEXT)
+    stage.simulator.foreign_post(ADA, TEXT)
     assert stage.look() == Published()
 
 
 def test_a_post_from_before_the_container_is_not_taken_for_ours(stage: Stage) -> None:
-    stage.simulator.post_elsewhere(ADA, TEXT, before=600)
+    stage.simulator.foreign_post(ADA, TEXT, before=600)
     ours = stage.published()
     assert stage.look() == Published(ours, f"https://www.instagram.com/reel/{ours}/")
 
@@ -513,7 +513,7 @@ def test_a_permalink_that_never_comes_leaves_a_post_published(stage: Stage, faul
 
 def test_the_list_is_whole_over_its_pages_and_says_if_it_is_not(stage: Stage) -> None:
     for minutes in range(25):
-        stage.simulator.post_elsewhere(ADA, f"Post {minutes}", before=60 * minutes)
+        stage.simulator.foreign_post(ADA, f"Post {minutes}", before=60 * minutes)
     stage.simulator.page = 2
     listing = stage.client.recent(stage.credential, stage.now() - timedelta(minutes=10))
     assert listing.complete
