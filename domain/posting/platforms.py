@@ -39,6 +39,8 @@ class Kind(StrEnum):
     TEXT = "text"
     LANGUAGE = "language"
     LANGUAGES = "languages"
+    LABELS = "labels"
+    """Some of the choices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Option:
     they do not, None if nothing is.
 
     `choices` are those that there are; those of `choices_of` are what the platform named for the account
-    (`AccountLimits.settings`), and `closed_by` is a setting there that forbids it.
+    (`AccountLimits.settings`), and `closed_by` is a setting there that forbids it. Beside one that is `alone` and on,
+    the platform ignores all others.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Option:
     choices_of: str | None = None
     closed_by: str | None = None
     most: int | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,15 @@ RULES = (
             _interaction("comment"),
             _interaction("duet"),
             _interaction("stitch"),
+            Option("brand_content", Kind.SWITCH, "whether somebody paid for it (a paid partnership)", default=False),
+            Option("brand_organic", Kind.SWITCH, "whether it promotes the owner's own business", default=False),
+            Option(
+                "inbox",
+                Kind.SWITCH,
+                "whether it goes to the owner's inbox in TikTok, who writes the text and publishes it there",
+                default=False,
+                alone=True,
+            ),
         ),
         ai_label="is_aigc",
         cover=True,
@@ -188,7 +201,15 @@ RULES = (
             TextLimit(Part.FIRST_COMMENT, 300, Unit.GRAPHEMES),
             TextLimit(Part.FIRST_COMMENT, 3000, Unit.BYTES),
         ),
-        options=(Option("langs", Kind.LANGUAGES, "the languages of the text", most=3),),
+        options=(
+            Option("langs", Kind.LANGUAGES, "the languages of the text", most=3),
+            Option(
+                "labels",
+                Kind.LABELS,
+                "what viewers are warned of",
+                choices=("sexual", "nudity", "porn", "graphic-media"),
+            ),
+        ),
         ai_label=None,
         most_hashtag_length=64,
         first_comment=True,
@@ -227,13 +248,16 @@ def rules_of(platform: str, today: date) -> Rules:
 def chosen(rules: Rules, settings: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that a post is published with: its own, else what the account's owner chose (`settings`), else
     the default. What nobody chose and has no default is not in it."""
-    found = {}
+    found: dict[str, Any] = {}
     for option in rules.options:
-        for source in (options, settings):
-            if source.get(option.name) is not None:
-                found[option.name] = source[option.name]
-                break
-        else:
-            if option.default is not None:
-                found[option.name] = option.default
-    return found
+        values = (options.get(option.name), settings.get(option.name), option.default)
+        value = next((value for value in values if value is not None), None)
+        if value is not None:
+            found[option.name] = value
+    alone = alone_of(rules, found)
+    return found if alone is None else {alone.name: True}
+
+
+def alone_of(rules: Rules, options: Mapping[str, Any]) -> Option | None:
+    """Return the option that is on and lets the platform ignore all others, if one is."""
+    return next((option for option in rules.options if option.alone and options.get(option.name) is True), None)

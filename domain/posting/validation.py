@@ -8,7 +8,7 @@ from typing import Any
 
 from domain.concepts.wording import counted, shorten
 from domain.posting.accounts import AccountStatus
-from domain.posting.platforms import Kind, Option, Part, Rules, TextLimit, chosen, rules_of
+from domain.posting.platforms import Kind, Option, Part, Rules, TextLimit, alone_of, chosen, rules_of
 from domain.posting.publishing import AccountLimits
 from domain.posting.schedule import AHEAD
 from domain.posting.text import (
@@ -130,15 +130,17 @@ def hints(draft: Draft, account: Account, video: Probe | None, now: datetime) ->
 def preview(draft: Draft, account: Account, now: datetime) -> Preview:
     """Return the post as it will be."""
     rules = rules_of(account.platform, now.date())
+    options = chosen(rules, account.settings, draft.options)
+    labelled = draft.ai_generated and alone_of(rules, options) is None
     return Preview(
         platform=account.platform,
         text=_text(draft, rules),
         title=draft.title.strip(),
         hashtags=normalise(draft.hashtags),
         first_comment=draft.first_comment,
-        options=chosen(rules, account.settings, draft.options),
+        options=options,
         counts=counts(draft, account, now),
-        ai_label=rules.ai_label if draft.ai_generated else None,
+        ai_label=rules.ai_label if labelled else None,
         ai_words=rules.ai_words if draft.ai_generated else None,
         cover_at=draft.cover_at,
         at=draft.at,
@@ -258,15 +260,21 @@ def _option_faults(draft: Draft, account: Account, rules: Rules) -> Iterator[str
             there = ", ".join(option.name for option in rules.options)
             yield f"{rules.name} has no option {visible(shorten(name, SHOWN))}: there is {there}"
     values = chosen(rules, account.settings, draft.options)
+    alone = alone_of(rules, values)
     for option in rules.options:
         value = values.get(option.name)
         if value is not None:
             yield from _value_faults(option, value, account, rules)
+        elif alone is not None:
+            if draft.options.get(option.name):
+                yield f"{alone.name} is on, and {rules.name} ignores {option.name} then: leave one of them out"
         elif option.needed:
             yield (
                 f"{option.name} was not chosen, and there is no default: choose {_either(_choices(option, account))} "
                 "for the post or for the account"
             )
+    if values.get("brand_content") is True and values.get("privacy_level") == "SELF_ONLY":
+        yield f"brand_content is on, and {rules.name} does not let what somebody paid for be seen by its owner only"
 
 
 def _choices(option: Option, account: Account) -> tuple[str, ...]:
@@ -280,7 +288,7 @@ def _value_faults(option: Option, value: Any, account: Account, rules: Rules) ->
     match option.kind:
         case Kind.CHOICE:
             choices = _choices(option, account)
-            if value not in choices:
+            if not isinstance(value, str) or value not in choices:
                 of_account = " lets this account choose" if choices != option.choices else " has"
                 yield f"{option.name} is {shown}; {rules.name}{of_account} {_either(choices)}"
         case Kind.SWITCH:
@@ -293,6 +301,9 @@ def _value_faults(option: Option, value: Any, account: Account, rules: Rules) ->
                 yield f"{option.name} is {shown}: it is a text"
             else:
                 yield from _written_faults(option, value)
+        case Kind.LABELS:
+            if not isinstance(value, list | tuple) or not all(each in option.choices for each in value):
+                yield f"{option.name} is {shown}: it is a list of some of {', '.join(option.choices)}"
         case Kind.LANGUAGE | Kind.LANGUAGES:
             yield from _language_faults(option, value, rules)
 
@@ -367,6 +378,11 @@ def _hints(draft: Draft, account: Account, rules: Rules, video: Probe | None, no
     if account.limits.posts_left_today == 0:
         yield f"{rules.name} takes no more posts of this account today: it waits until it does"
     values = chosen(rules, account.settings, draft.options)
+    if alone_of(rules, values) is not None:
+        yield (
+            f"{rules.name} puts it into the owner's inbox: they write the text and publish it there, and say that it "
+            "is AI"
+        )
     if values.get("privacy_level") == "SELF_ONLY" or values.get("privacy") == "private":
         yield "only the account's owner will see it"
     if video is not None:
