@@ -1,12 +1,14 @@
 """The settings of this shell: from the environment, or of the servers that `viral up` runs under VIRAL_HOME."""
 
+import fcntl
 import json
 import os
 import secrets
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from local.home import EmbeddedUrls, State, make_home, read_state, write_private
+from local.home import EmbeddedUrls, State, make_home, private_file, read_state, write_private
 from local.spawn import EmbeddedError
 from workers.settings import Settings, SettingsInvalid, load
 
@@ -65,25 +67,40 @@ def embedded_environment(settings: Settings, urls: EmbeddedUrls) -> dict[str, st
 
 
 def development_settings(home: Path) -> dict[str, str]:
-    """Return secrets and prices for people without a Stripe or Clerk account: made once, kept under `home`.
+    """Return secrets and prices for people without a Stripe or Clerk account, and a key for the tokens of social
+    accounts: made once, kept under `home`.
 
     Raises:
         EmbeddedError: the file that keeps them is damaged.
     """
     path = home / "development.json"
-    if not path.exists():
-        make_home(home)
-        write_private(
-            path,
-            {
-                "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(16)}",
-                "CLERK_WEBHOOK_SIGNING_SECRET": f"whsec_{b64encode(secrets.token_bytes(24)).decode()}",
-                "STRIPE_STARTER_PRICE_ID": "price_starter",
-                "STRIPE_PRO_PRICE_ID": "price_pro",
-                "STRIPE_AGENCY_PRICE_ID": "price_agency",
-            },
-        )
+    kept = _kept(path)
+    if DEVELOPMENT.keys() <= kept.keys():
+        return kept
+    make_home(home)
+    with private_file(home / "development.lock") as lock:  # of two that make a key, one would be lost
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = _kept(path)
+        kept |= {name: make() for name, make in DEVELOPMENT.items() if name not in kept}
+        write_private(path, kept)
+    return kept
+
+
+def _kept(path: Path) -> dict[str, str]:
     try:
         return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}
     except ValueError as error:
         raise EmbeddedError(f"{path} is damaged: delete it, and new secrets are made.") from error
+
+
+DEVELOPMENT: Mapping[str, Callable[[], str]] = {
+    "STRIPE_WEBHOOK_SECRET": lambda: f"whsec_{secrets.token_hex(16)}",
+    "CLERK_WEBHOOK_SIGNING_SECRET": lambda: f"whsec_{b64encode(secrets.token_bytes(24)).decode()}",
+    "STRIPE_STARTER_PRICE_ID": lambda: "price_starter",
+    "STRIPE_PRO_PRICE_ID": lambda: "price_pro",
+    "STRIPE_AGENCY_PRICE_ID": lambda: "price_agency",
+    "TOKEN_ENCRYPTION_KEYS": lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+}
+"""How each of these settings is made. A file of an earlier release lacks those that came after it."""

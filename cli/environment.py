@@ -27,6 +27,11 @@ SECRETS: Mapping[str, frozenset[str]] = {
     "RUNWAYML_API_SECRET": frozenset({WORKER}),
     "GEMINI_API_KEY": frozenset({WORKER}),
     "LUMA_AGENTS_API_KEY": frozenset({WORKER}),
+    # Web connects accounts, workers refresh their tokens.
+    "TIKTOK_CLIENT_SECRET": frozenset({WEB, WORKER}),
+    "GOOGLE_CLIENT_SECRET": frozenset({WEB, WORKER}),
+    "META_APP_SECRET": frozenset({WEB, WORKER}),
+    "TOKEN_ENCRYPTION_KEYS": frozenset({WEB, WORKER}),
     # Not settings of ours: the S3 client reads them itself. Web signs addresses with them.
     "AWS_ACCESS_KEY_ID": frozenset({WEB, WORKER}),
     "AWS_SECRET_ACCESS_KEY": frozenset({WEB, WORKER}),
@@ -38,6 +43,7 @@ SHOWN_AS_SET = frozenset(
     {
         *("ANTHROPIC_API_KEY", "REDDIT_CLIENT_SECRET", "YOUTUBE_API_KEY", "GNEWS_API_KEY"),
         *("RUNWAYML_API_SECRET", "GEMINI_API_KEY", "LUMA_AGENTS_API_KEY"),
+        *("TIKTOK_CLIENT_SECRET", "GOOGLE_CLIENT_SECRET", "META_APP_SECRET"),
     }
 )
 """Secrets whose presence other processes see too: which generators and providers there are, and what goes together."""
