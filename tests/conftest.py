@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,12 +14,14 @@ import pytest
 import redis
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from psycopg.sql import SQL, Identifier, Literal
 
 from db.migrate import upgrade as migrate
 from db.postgres.connection import AppConnection, TransactionSettings, connect
 from db.postgres.url import parse
 from db.security import seeing_all_tenants
-from local.postgres import APP, OWNER, EmbeddedPostgres
+from local.home import passwords
+from local.postgres import APP, OWNER, SUPERUSER, EmbeddedPostgres
 from local.valkey import EmbeddedRedis
 from simulators.stripe.api import StripeSimulator
 from tests.builders import NOV_22
@@ -44,13 +46,25 @@ def connection_to(url: str) -> AppConnection:
     return connect(parse(url), application_name="tests", settings=TransactionSettings(), autocommit=False)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Servers:
     postgres: EmbeddedPostgres
     redis: EmbeddedRedis
+    _kept: psycopg.Connection | None = field(default=None, init=False)
 
     def admin(self) -> psycopg.Connection:
         return psycopg.connect(self.postgres.url(OWNER, "postgres"), autocommit=True)
+
+    @property
+    def kept(self) -> psycopg.Connection:
+        """One connection for the whole run, which makes and drops the tests' databases."""
+        if self._kept is None or self._kept.closed:
+            self._kept = self.admin()
+        return self._kept
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -97,7 +111,22 @@ def servers(servers_home: Path) -> Iterator[Servers]:
         EmbeddedPostgres(home, durable=False, bin_dir=Path(bin_dir) if bin_dir else None) as postgres,
         EmbeddedRedis(home, persist=False) as cache,
     ):
-        yield Servers(postgres, cache)
+        make_logins_cheap(postgres)
+        servers = Servers(postgres, cache)
+        yield servers
+        servers.close()
+
+
+def make_logins_cheap(postgres: EmbeddedPostgres) -> None:
+    """The same passwords, hashed once and not 4,096 times: tests make a dozen connections each, and with the hashing
+    one takes twice as long."""
+    with psycopg.connect(postgres.url(SUPERUSER, "postgres"), autocommit=True) as connection:
+        if connection.info.server_version < 160000:
+            return
+        connection.execute("SET scram_iterations = 1")
+        for role in (SUPERUSER, OWNER, APP):
+            password = Literal(passwords(postgres.home)[role])
+            connection.execute(SQL("ALTER ROLE {} PASSWORD {}").format(Identifier(role), password))
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +135,9 @@ def template(servers: Servers) -> str:
     with servers.admin() as connection:
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
     migrate.upgrade(servers.postgres.url(OWNER, TEMPLATE))
+    # Whoever comes first after a migration writes down how the catalog is read; the copies have it then.
+    with psycopg.connect(servers.postgres.url(OWNER, TEMPLATE)):
+        pass
     return TEMPLATE
 
 
@@ -123,19 +155,17 @@ def database(servers: Servers, template: str) -> Iterator[str]:
 
 def _database(servers: Servers, template: str) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
-    with servers.admin() as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    servers.kept.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     yield name
     until(lambda: _dropped(servers, name), f"{name} to be dropped")
 
 
 def _dropped(servers: Servers, name: str) -> bool:
     """Even FORCE may not end a superuser's process, and autovacuum is one for as long as it looks at a table."""
-    with servers.admin() as connection:
-        try:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        except psycopg.errors.InsufficientPrivilege:
-            return False
+    try:
+        servers.kept.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    except psycopg.errors.InsufficientPrivilege:
+        return False
     return True
 
 
