@@ -27,7 +27,7 @@ run: setup  ## Start everything here: Postgres, Redis, web, worker, scheduler (C
 	@$(BIN)/viral up $(ARGS)
 
 test: setup  ## Run the whole test suite on real servers (ARGS="-k quota" for a part)
-	@folder=$$(mktemp -d) && { $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --basetemp=$$folder/tests $(ARGS); \
+	@folder=$$(mktemp -d) && { PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --basetemp=$$folder/tests $(ARGS); \
 	outcome=$$?; rm -rf $$folder; exit $$outcome; }
 
 check: lint types test  ## All that CI runs
