@@ -101,6 +101,8 @@ class System:
     servers: Servers
     folder: Path
     suffix: str = ""
+    like: "System | None" = None
+    """One whose template is copied here, too."""
     prepared: bool = field(default=False, init=False)
 
     @property
@@ -122,6 +124,8 @@ class System:
     @property
     def template(self) -> str:
         """A database with the system's tables and nothing in them; it is made when first asked for."""
+        if self.like is not None:
+            return self.like.template
         name = f"{self.database}_template"
         if not self.prepared:
             self._ask("setup", urls=self.servers.create(name))

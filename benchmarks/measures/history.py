@@ -28,8 +28,9 @@ FROM generate_series(%(first)s::bigint, %(last)s) AS n, LATERAL (
 def growth(plan: Plan) -> None:
     """Microseconds of processor time that a job costs worker, scheduler and Postgres, from enqueueing to completion,
     with much history and with little."""
-    much = System(OURS, plan.servers, plan.folder, suffix="_much")
-    little = System(OURS, plan.servers, plan.folder, suffix="_little")
+    ours = plan.system(OURS)
+    much = System(OURS, plan.servers, plan.folder, suffix="_much", like=ours)
+    little = System(OURS, plan.servers, plan.folder, suffix="_little", like=ours)
     much.fresh()
     add_history(much, plan.sizes.growth_rows)
     for _ in plan.rounds():
