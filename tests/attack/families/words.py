@@ -33,7 +33,7 @@ def escapes(stage: Stage) -> None:
 
 @attack("types of events without number", needs=(OWN,))
 def types(stage: Stage) -> None:
-    count = stage.of(3000, 200)
+    count = stage.of(3000, 60)
     with stage.watching():
         for n in range(count):
             stage.note(sent(stage, f"evt_words_{n}", f"made.up.{n}", {"object": f"made up {n}"}))

@@ -32,9 +32,9 @@ Fire = tuple[str, datetime]
 
 
 def day(stage: Stage, finding: Finding) -> None:
-    """R8, with two schedulers and with five."""
+    """R8, with two schedulers and with five; with three in the slice."""
     finding.lost = finding.doubled = 0
-    for copies in (2, 5):
+    for copies in stage.size((2, 5), (3,)):
         one_day(stage, finding, copies, hours=stage.size(24, 4))
 
 

@@ -32,7 +32,7 @@ SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY started_at - created_at) FRO
 def kills(stage: Stage, finding: Finding) -> None:
     """R1 with a short lease; then again, a few kills with everything as shipped."""
     rng = stage.rng()
-    number, jobs = stage.size((200, 20_000), (8, 1000))
+    number, jobs = stage.size((200, 20_000), (8, 600))
     with stage.system_and_fleet(**FAST) as (system, fleet):
         fleet.scheduler()
         fleet.dynos(2, processes=2)

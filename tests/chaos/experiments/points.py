@@ -48,7 +48,7 @@ AND (status <> 'completed' OR 1 <> (SELECT count(*) FROM chaos_ledger l WHERE l.
 def points(stage: Stage, finding: Finding) -> None:
     """R2."""
     rng = stage.rng()
-    times = stage.size(50, 2)
+    times = stage.size(50, 1)
     with stage.system_and_fleet(**FAST) as (system, fleet):
         time_file, flags = clockwork(system, fleet)
         set_clock(time_file, START)

@@ -23,7 +23,7 @@ def restarts(stage: Stage, finding: Finding) -> None:
 
 def crash_recovery(stage: Stage, finding: Finding) -> None:
     rng = stage.rng()
-    number = stage.size(20, 2)
+    number = stage.size(20, 1)
     with stage.system_and_fleet(**FAST, **patience(stage)) as (system, fleet):
         fleet.workers(2)
         with feeding(system, rng, per_second=150) as feeder:
@@ -50,7 +50,7 @@ def crash_recovery(stage: Stage, finding: Finding) -> None:
 def cut_commits(stage: Stage, finding: Finding) -> None:
     """The wire delivers the COMMIT and swallows its answer: ambiguous for sure, for finishes and for claims."""
     rng = stage.rng()
-    wanted = stage.size(100, 5)
+    wanted = stage.size(100, 3)
     part = Finding(finding.name, "cut commits")
     with (
         Wire(stage.servers.postgres.port, rng) as wire,

@@ -36,7 +36,7 @@ FIRST_MOVE = "SELECT min(started_at) FROM job_queue WHERE started_at > %s"
 def forgetting(stage: Stage, finding: Finding) -> None:
     """R3."""
     rng = stage.rng()
-    flushes, away = stage.size((20, 60.0), (3, 3.0))
+    flushes, away = stage.size((20, 60.0), (3, 1.5))
     with stage.system_and_fleet(**FAST) as (system, fleet):
         fleet.scheduler()
         fleet.dynos(2)

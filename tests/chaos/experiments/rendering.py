@@ -71,7 +71,7 @@ def cut_off(
     stage: Stage, finding: Finding, system: System, players: Sequence[Player], media: Path, rng: Random
 ) -> None:
     """Runs of every kind in this process, whose attempts are cut off at chosen moments."""
-    wanted = 12 if stage.sabotage else stage.size(600, 12)
+    wanted = 12 if stage.sabotage else stage.size(600, 8)
     tenants = [a_tenant(system.app, subscription_tier="AGENCY") for _ in range(1 + 3 * wanted // RUNS_OF_A_TENANT)]
     planned = [run for provider in PROVIDERS for run in runs(rng, tenants, provider, wanted)]
     rng.shuffle(planned)

@@ -227,7 +227,7 @@ from integrations.studio.studio import FfmpegStudio
 shown = ("For · Against", "“So it is” (The Post).", "漢字?")
 segments = tuple(ScriptSegment(n, n + 1, text, "", "") for n, text in enumerate(shown))
 script = Script("Größe", "music", segments, "", "x", ())
-FfmpegStudio(canvas=Canvas(540, 960, 12)).storyboard(script, Path(sys.argv[1]), watch=lambda done: None)
+FfmpegStudio(canvas=Canvas(270, 480, 6)).storyboard(script, Path(sys.argv[1]), watch=lambda done: None)
 """
 
 
@@ -305,7 +305,7 @@ def test_a_title_of_which_no_font_has_a_letter_is_refused(title: str, named: str
 
 @pytest.mark.parametrize(("count", "seconds"), [(1, 180), (20, 3)])
 def test_long_short_and_many_segments(count: int, seconds: float, tmp_path: Path) -> None:
-    path = draw(a_script(*["word"] * count, seconds=seconds), tmp_path / "a.mp4", canvas=FEW)
+    path = draw(a_script(*["word"] * count, seconds=seconds), tmp_path / "a.mp4", canvas=TINY)
     assert FfmpegStudio().probe(path, watch=nobody).seconds == pytest.approx(seconds, abs=0.2)
 
 
@@ -542,10 +542,10 @@ def users_of(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("limit", [500_000, 1_000_000], ids=["sound", "video"])
+@pytest.mark.parametrize("limit", [300_000, 600_000], ids=["sound", "video"])
 def test_a_full_disk_is_said_in_one_line(limit: int, tmp_path: Path) -> None:
     """The limit of a file's size stands in for a disk: first our own file meets it, then ffmpeg's."""
-    with alone(tmp_path / "a.mp4", limit=limit, seconds=10) as process:
+    with alone(tmp_path / "a.mp4", limit=limit, seconds=6) as process:
         assert process.stdout
         last = process.stdout.read().splitlines()[-1]
     assert last.startswith("StudioUnavailable"), last

@@ -22,7 +22,7 @@ from web.api.app import create_api
 from web.main import http_error
 from workers.app import App
 
-EXAMPLES = 20
+EXAMPLES = 10
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
