@@ -1,0 +1,494 @@
+"""Bluesky: an account's records lie on a server of its own (its PDS), and a video gets there by the video service.
+
+The key of a post's record is made of the post, so it is known before anything is sent. Putting the same record under
+the same key again changes nothing, and whether it is there can be asked at any time, by anybody.
+"""
+
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from domain.errors import Rejected, Unavailable, ViralError
+from domain.ports import Login, Publisher, Watch
+from domain.posting.accounts import AppRegistration, Credential, Grant
+from domain.posting.publishing import (
+    AccountLimits,
+    AccountRevoked,
+    CannotTell,
+    Commit,
+    Content,
+    Handle,
+    HandleLost,
+    HeldOff,
+    Listing,
+    NotReady,
+    PostRefused,
+    Published,
+    Refused,
+    Seen,
+    Sight,
+    TokenExpired,
+    Unfinished,
+    Unknown,
+    VideoFile,
+)
+from domain.posting.text import Facet, facets
+from integrations.http.bodies import Body
+from integrations.http.client import Http, Request, parse_json, retry_after
+from integrations.platforms.answers import (
+    COMMIT_SECONDS,
+    Answer,
+    Asker,
+    committed,
+    seconds_until,
+    upload_seconds,
+    words,
+)
+
+ENTRYWAY = "https://bsky.social"
+VIDEO = "https://video.bsky.app"
+VIDEO_DID = "did:web:video.bsky.app"
+DIRECTORY = "https://plc.directory"
+APP = "https://bsky.app"
+
+POSTS = "app.bsky.feed.post"
+MOST_BYTES = 300_000_000
+MOST_SECONDS = 180.0
+MOST_CHARACTERS = 300
+PAGE = 100
+MOST_PAGES = 20
+LATER = timedelta(seconds=5)
+"""When a video job is asked about again."""
+SERVICE_TOKEN = timedelta(minutes=30)
+KEY_LETTERS = "234567abcdefghijklmnopqrstuvwxyz"
+KEY_LENGTH = 13
+FACET_FIELDS = {"link": "uri", "tag": "tag"}
+
+REVOKED = {
+    "InvalidToken": "Bluesky does not know our access to the account any more: connect it again",
+    "AuthMissing": "Bluesky asks for access that we do not have: connect the account again",
+    "AuthenticationRequired": "Bluesky knows no account of this name and app password; app passwords are made in its "
+    "settings, under privacy and security",
+    "AuthFactorTokenRequired": "Bluesky asks for a code by e-mail, which it does for the account's own password: make "
+    "an app password in its settings and use that",
+    "AccountTakedown": "Bluesky has taken the account down",
+    "AccountSuspended": "Bluesky has suspended the account",
+    "AccountDeactivated": "the account is deactivated: its owner can activate it at Bluesky",
+    "RepoTakendown": "Bluesky has taken the account down",
+    "RepoDeactivated": "the account is deactivated: its owner can activate it at Bluesky",
+}
+"""What only an account's owner can mend, by Bluesky's name of the error."""
+EXPIRED = "ExpiredToken"
+BAD_VIDEO = frozenset(("validation_failure", "encoding_failure", "pds_upload_unsupported_blob_size"))
+"""Why a video job failed, where another upload of the same video fails again."""
+
+
+class Bluesky(Publisher, Login):
+    """`base_url` stands for all of Bluesky's hosts, and for the servers of accounts that are there."""
+
+    passwords = True
+
+    def __init__(
+        self, http: Http, *, base_url: str = "", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._entryway = base_url or ENTRYWAY
+        self._video = base_url or VIDEO
+        self._directory = base_url or DIRECTORY
+        self._asker = Asker(http, base_url)
+        self._clock = clock
+
+    # --- publishing ------------------------------------------------------------------------------------------------
+
+    def limits(self, credential: Credential) -> AccountLimits:
+        token = self._service_token(credential, VIDEO_DID, "app.bsky.video.getUploadLimits")
+        answer = self._get(self._video, "app.bsky.video.getUploadLimits", {}, token)
+        if not answer.ok:
+            raise self._error(answer, token)
+        left, size = answer.fields.get("remainingDailyVideos"), answer.fields.get("remainingDailyBytes")
+        can = answer.fields.get("canUpload") is not False
+        says = words(answer.text("message") or answer.text("error"), token)
+        return AccountLimits(
+            posts_left_today=(left if isinstance(left, int) else None) if can else 0,
+            max_seconds=MOST_SECONDS,
+            max_bytes=min(size, MOST_BYTES) if isinstance(size, int) else MOST_BYTES,
+            max_characters=MOST_CHARACTERS,
+            settings={"upload_message": says} if says else {},
+        )
+
+    def open(self, credential: Credential, content: Content, video: VideoFile) -> Handle:
+        return Handle({"rkey": record_key(content)})
+
+    def ready(self, credential: Credential, handle: Handle, content: Content, video: VideoFile, watch: Watch) -> Handle:
+        if "blob" in handle.public:
+            return handle
+        job: Mapping[str, Any] = {}
+        if "job_id" not in handle.public:
+            job = self._upload(credential, handle, content, video, watch)
+            handle = replace(handle, public={**handle.public, "job_id": job["jobId"]})
+        if not isinstance(job.get("blob"), Mapping):
+            job = self._job_status(handle)
+        if isinstance(blob := job.get("blob"), Mapping):
+            return replace(handle, public={**handle.public, "blob": dict(blob)})
+        if job.get("state") == "JOB_STATE_FAILED":
+            raise _failed(job)
+        done = job.get("progress")
+        raise NotReady(
+            f"Bluesky works on the video{f' ({done} %)' if isinstance(done, int) else ''}",
+            retry_after=LATER,
+            handle=handle,
+        )
+
+    def commit(
+        self,
+        credential: Credential,
+        handle: Handle,
+        content: Content,
+        video: VideoFile,
+        *,
+        start: int,
+        watch: Watch,
+    ) -> Commit:
+        if "blob" not in handle.public:
+            return Refused(NotReady("the video is not at Bluesky yet", handle=handle))
+        key = _key_of(handle, content)
+        embed = {
+            "$type": "app.bsky.embed.video",
+            "video": handle.public["blob"],
+            "aspectRatio": {"width": video.width, "height": video.height},
+        }
+        record = _record(content.text, content.created_at) | {"embed": embed}
+        if langs := content.options.get("langs"):
+            record["langs"] = list(langs)
+        if labels := content.options.get("labels"):
+            values = [{"val": label} for label in labels]
+            record["labels"] = {"$type": "com.atproto.label.defs#selfLabels", "values": values}
+        watch(0.0)
+
+        def published(answer: Answer) -> Commit:
+            uri = _uri(credential, key)
+            if answer.text("uri") != uri:
+                return Unknown("Bluesky says that it was done, and not what became of it")
+            return Published(uri, _permalink(uri))
+
+        return committed(
+            lambda: self._put(credential, key, record), published, lambda answer: self._error(answer, credential)
+        )
+
+    def look(self, credential: Credential, handle: Handle, content: Content, video: VideoFile) -> Sight:
+        """Records are public: neither an expired token nor one that was taken away hides whether the post is there."""
+        key = _key_of(handle, content)
+        try:
+            answer = self._stored(credential, key)
+        except Unavailable as error:
+            return CannotTell(str(error))
+        if answer.ok and answer.text("uri"):
+            uri = _uri(credential, key)
+            return Published(uri, _permalink(uri))
+        if answer.status in (400, 404) and answer.text("error") == "RecordNotFound":
+            return Unfinished("there is no record of this key")
+        return self._cannot_tell(answer, credential)
+
+    def recent(self, credential: Credential, since: datetime) -> Listing:
+        """Records come by their keys, which have the time that they were made for, so older ones end the list."""
+        seen: list[Seen] = []
+        params = {"repo": credential.external_id, "collection": POSTS, "limit": str(PAGE)}
+        for _ in range(MOST_PAGES):
+            answer = self._get(credential.server, "com.atproto.repo.listRecords", params, "")
+            if not answer.ok:
+                raise self._error(answer, credential)
+            records = answer.fields.get("records")
+            found = [_seen(each) for each in records] if isinstance(records, list) else []
+            seen += [each for each in found if each is not None and each.published_at >= since]
+            reached = time_of(found[-1].external_id.rpartition("/")[2]) if found and found[-1] else None
+            if not found or not answer.text("cursor") or (reached is not None and reached < since):
+                return Listing(tuple(seen), complete=True)
+            params["cursor"] = answer.text("cursor")
+        return Listing(tuple(seen), complete=False)
+
+    def permalink(self, credential: Credential, external_id: str) -> str | None:
+        return _permalink(external_id)
+
+    def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
+        """The reply's own key is made of `key` and of the post's, so an equal one is put in its place."""
+        parent = external_id.rpartition("/")[2]
+        answer = self._stored(credential, parent)
+        if not answer.ok:
+            raise self._error(answer, credential)
+        ref = {"uri": external_id, "cid": answer.text("cid")}
+        at = (time_of(parent) or datetime.fromtimestamp(0, UTC)).replace(microsecond=0) + timedelta(seconds=1)
+        rkey = _key(at, f"{external_id} {key}")
+        record = _record(text, at) | {"reply": {"root": ref, "parent": ref}}
+        answer = self._put(credential, rkey, record)
+        if not answer.ok:
+            raise self._error(answer, credential)
+        return _uri(credential, rkey)
+
+    # --- accounts --------------------------------------------------------------------------------------------------
+
+    def authorize_url(self, app: AppRegistration, *, state: str, challenge: str, redirect_uri: str, server: str) -> str:
+        raise Rejected(_BY_PASSWORD)
+
+    def exchange(self, app: AppRegistration, *, code: str, verifier: str, redirect_uri: str, server: str) -> Grant:
+        raise Rejected(_BY_PASSWORD)
+
+    def register(self, server: str, redirect_uri: str) -> AppRegistration:
+        raise Rejected(_BY_PASSWORD)
+
+    def log_in(self, name: str, password: str, server: str) -> Grant:
+        home = server.rstrip("/") or self._entryway
+        body = {"identifier": name.strip().removeprefix("@"), "password": password}
+        answer = self._post(home, "com.atproto.server.createSession", body, "")
+        if not answer.ok:
+            raise self._error(answer, password)
+        return self._grant(answer, home, password)
+
+    def refresh(self, app: AppRegistration, grant: Grant, server: str) -> Grant:
+        if not grant.refresh_token:
+            raise AccountRevoked("no_refresh_token", "Bluesky gave no way to renew its access: connect it again")
+        answer = self._post(server, "com.atproto.server.refreshSession", None, grant.refresh_token)
+        if answer.text("error") == EXPIRED:
+            raise AccountRevoked(EXPIRED, "our access to the Bluesky account has ended: connect it again")
+        if not answer.ok:
+            raise self._error(answer, grant.refresh_token, grant.access_token)
+        return self._grant(answer, server, grant.refresh_token)
+
+    def revoke(self, app: AppRegistration, grant: Grant, server: str) -> None:
+        """Close the session. Its owner can delete the app password besides."""
+        if not grant.refresh_token:
+            return
+        answer = self._post(server, "com.atproto.server.deleteSession", None, grant.refresh_token)
+        if not answer.ok and answer.text("error") not in (EXPIRED, "InvalidToken"):
+            raise self._error(answer, grant.refresh_token, grant.access_token)
+
+    def _grant(self, answer: Answer, home: str, *secrets: str) -> Grant:
+        access, refresh, did = answer.text("accessJwt"), answer.text("refreshJwt"), answer.text("did")
+        if not (access and refresh and did.startswith("did:")):
+            raise Unavailable("Bluesky answers with a session that cannot be read")
+        if answer.fields.get("active") is False:
+            status = words(answer.text("status") or "inactive", *secrets)
+            raise AccountRevoked(status, f"Bluesky says that the account is {status}")
+        return Grant(
+            access,
+            refresh,
+            _expiry(access),
+            _expiry(refresh),
+            external_id=did,
+            username=answer.text("handle"),
+            server=self._server(answer.fields.get("didDoc"), did, home),
+        )
+
+    def _server(self, document: Any, did: str, home: str) -> str:
+        """Return where the account really lives. The entryway's session says it, and else the directory of accounts;
+        a server of its own is where it was asked."""
+        if (found := _pds(document)) is not None:
+            return found
+        if home != self._entryway or not did.startswith("did:plc:"):
+            return home
+        answer = self._asker.ask(Request("Bluesky", f"{self._directory}/{quote(did)}"))
+        found = _pds(answer.value) if answer.ok else None
+        if found is None:
+            raise Unavailable("Bluesky's directory does not say where the account lives")
+        return found
+
+    # --- requests --------------------------------------------------------------------------------------------------
+
+    def _upload(
+        self, credential: Credential, handle: Handle, content: Content, video: VideoFile, watch: Watch
+    ) -> Mapping[str, Any]:
+        """Send the video, and return its job; that of the earlier upload, if Bluesky has the same video already."""
+        audience = f"did:web:{quote(urlsplit(credential.server).netloc, safe='')}"
+        token = self._service_token(credential, audience, "com.atproto.repo.uploadBlob")
+        body = Body(video.size, lambda: video.read(0, video.size), video.content_type)
+        request = Request(
+            "Bluesky",
+            f"{self._video}/xrpc/app.bsky.video.uploadVideo",
+            params={"did": credential.external_id, "name": f"{_key_of(handle, content)}.mp4"},
+            body=body,
+        )
+        answer = self._asker.ask(request, token=token, within=upload_seconds(video.size), watch=watch)
+        job = _job(answer)
+        if job.get("jobId") and (answer.ok or job.get("error") == "already_exists"):
+            return job
+        if answer.status == 401:
+            raise Unavailable("Bluesky's video service does not take what the account's server signed for it")
+        error = answer.text("error") or str(job.get("error") or "")
+        if error == "unconfirmed_email":
+            raise PostRefused(error, "Bluesky takes videos once the account's e-mail address is confirmed: do it there")
+        if answer.ok and not error:
+            raise Unavailable("Bluesky says that it has the video, and not what becomes of it")
+        raise self._error(
+            replace(answer, value={"message": job.get("message"), **answer.fields, "error": error}), token
+        )
+
+    def _job_status(self, handle: Handle) -> Mapping[str, Any]:
+        answer = self._get(self._video, "app.bsky.video.getJobStatus", {"jobId": handle.public["job_id"]}, "")
+        job = _job(answer)
+        if answer.ok or isinstance(job.get("blob"), Mapping):
+            return job
+        if answer.status in (400, 404) and answer.text("error") != EXPIRED:
+            raise HandleLost("Bluesky knows the upload of the video no longer")
+        raise self._error(answer)
+
+    def _service_token(self, credential: Credential, audience: str, method: str) -> str:
+        """Return a token by which another service may do this one thing for the account."""
+        until = int((self._clock() + SERVICE_TOKEN).timestamp())
+        params = {"aud": audience, "lxm": method, "exp": str(until)}
+        answer = self._get(credential.server, "com.atproto.server.getServiceAuth", params, credential.access_token)
+        if not answer.ok:
+            raise self._error(answer, credential)
+        if not answer.text("token"):
+            raise Unavailable("Bluesky answers without the token that was asked for")
+        return answer.text("token")
+
+    def _put(self, credential: Credential, key: str, record: Mapping[str, Any]) -> Answer:
+        body = {"repo": credential.external_id, "collection": POSTS, "rkey": key, "record": record}
+        return self._post(
+            credential.server, "com.atproto.repo.putRecord", body, credential.access_token, within=COMMIT_SECONDS
+        )
+
+    def _stored(self, credential: Credential, key: str) -> Answer:
+        params = {"repo": credential.external_id, "collection": POSTS, "rkey": key}
+        return self._get(credential.server, "com.atproto.repo.getRecord", params, "")
+
+    def _get(self, server: str, method: str, params: Mapping[str, str], token: str) -> Answer:
+        return self._asker.ask(Request("Bluesky", f"{server}/xrpc/{method}", params=params), token=token)
+
+    def _post(self, server: str, method: str, body: Any, token: str, **how: Any) -> Answer:
+        request = Request("Bluesky", f"{server}/xrpc/{method}", json=body, method="POST")
+        return self._asker.ask(request, token=token, **how)
+
+    def _error(self, answer: Answer, *secrets: Credential | str) -> ViralError:
+        """Return what an answer of failure means."""
+        hidden = [each.access_token if isinstance(each, Credential) else each for each in secrets]
+        code, message = words(answer.text("error"), *hidden), words(answer.text("message"), *hidden)
+        if code == EXPIRED:
+            return TokenExpired("the access to the Bluesky account has expired")
+        if code in REVOKED:
+            return AccountRevoked(code, REVOKED[code])
+        if answer.status == 429:
+            wait = self._wait(answer)
+            return HeldOff(code or "RateLimitExceeded", "Bluesky asks us to wait", retry_after=wait)
+        if answer.status in (401, 403):
+            return AccountRevoked(code or str(answer.status), f"Bluesky refuses our access: {message or code}")
+        if 400 <= answer.status < 500 and answer.status != 408:
+            if "could not find blob" in message.lower() or code == "BlobNotFound":
+                return HandleLost("Bluesky has the uploaded video no longer")
+            said = f"Bluesky refuses the post: {message or code or answer.status}"
+            return PostRefused(code or str(answer.status), said)
+        return Unavailable(f"Bluesky answers {answer.status}")
+
+    def _wait(self, answer: Answer) -> timedelta | None:
+        reset = answer.headers.get("ratelimit-reset", "")
+        if reset.isascii() and reset.isdigit():
+            return seconds_until(float(reset[:12]), self._clock().timestamp())
+        return retry_after(answer.headers.get("retry-after"))
+
+    def _cannot_tell(self, answer: Answer, credential: Credential) -> CannotTell:
+        error = self._error(answer, credential)
+        if isinstance(error, TokenExpired | AccountRevoked | HeldOff):
+            raise error
+        return CannotTell(str(error))
+
+
+_BY_PASSWORD = "Bluesky accounts are connected with an app password"  # noqa: S105 - a sentence
+
+
+def record_key(content: Content) -> str:
+    """Return the key of a post's record: the second that the post was made for, and what only this post has."""
+    return _key(content.created_at, content.mark)
+
+
+def time_of(key: str) -> datetime | None:
+    """Return the time in a record key; None if it has none."""
+    if len(key) != KEY_LENGTH or not set(key) <= set(KEY_LETTERS):
+        return None
+    number = 0
+    for letter in key:
+        number = number * 32 + KEY_LETTERS.index(letter)
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=(number >> 10) & (2**53 - 1))
+
+
+def _key(at: datetime, mark: str) -> str:
+    """Return a TID: 53 bits of microseconds, then 10 that tell writers apart. What is below the second is not the time
+    but a digest of the mark, so that two posts of one second have two keys."""
+    digest = int.from_bytes(sha256(mark.encode()).digest()[:8])
+    micros = int(at.timestamp()) * 1_000_000 + (digest >> 10) % 1_000_000
+    number = micros << 10 | digest & 1023
+    return "".join(KEY_LETTERS[(number >> shift) & 31] for shift in range(60, -1, -5))
+
+
+def _key_of(handle: Handle, content: Content) -> str:
+    kept = handle.public.get("rkey")
+    return kept if isinstance(kept, str) else record_key(content)
+
+
+def _record(text: str, at: datetime) -> dict[str, Any]:
+    moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    found = [_facet(each) for each in facets(text)]
+    return {"$type": POSTS, "text": text, "createdAt": moment} | ({"facets": found} if found else {})
+
+
+def _facet(facet: Facet) -> dict[str, Any]:
+    feature = {"$type": f"app.bsky.richtext.facet#{facet.kind}", FACET_FIELDS[facet.kind]: facet.value}
+    return {"index": {"byteStart": facet.start, "byteEnd": facet.end}, "features": [feature]}
+
+
+def _uri(credential: Credential, key: str) -> str:
+    return f"at://{credential.external_id}/{POSTS}/{key}"
+
+
+def _permalink(uri: str) -> str | None:
+    did, _, key = uri.removeprefix("at://").partition(f"/{POSTS}/")
+    return f"{APP}/profile/{did}/post/{key}" if key else None
+
+
+def _seen(record: Any) -> Seen | None:
+    if not isinstance(record, Mapping) or not isinstance(record.get("value"), Mapping):
+        return None
+    uri, value = str(record.get("uri")), record["value"]
+    key = uri.rpartition("/")[2]
+    try:
+        at = datetime.fromisoformat(str(value.get("createdAt")))
+    except ValueError:
+        at = time_of(key) or datetime.fromtimestamp(0, UTC)
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return Seen(uri, str(value.get("text") or ""), at, _permalink(uri))
+
+
+def _job(answer: Answer) -> Mapping[str, Any]:
+    """Return the job of an answer, which has it in a field or is it itself."""
+    inner = answer.fields.get("jobStatus")
+    return inner if isinstance(inner, Mapping) else answer.fields
+
+
+def _failed(job: Mapping[str, Any]) -> PostRefused | HandleLost:
+    code = words(str(job.get("failureCode") or ""))
+    says = words(str(job.get("message") or job.get("error") or "it does not say why"))
+    if code in BAD_VIDEO:
+        return PostRefused(code, f"Bluesky cannot use the video: {says}")
+    return HandleLost(f"Bluesky could not process the video: {says}")
+
+
+def _pds(document: Any) -> str | None:
+    """Return the account's server as its document names it."""
+    services = document.get("service") if isinstance(document, Mapping) else None
+    for each in services if isinstance(services, list) else []:
+        if isinstance(each, Mapping) and str(each.get("id", "")).endswith("#atproto_pds"):
+            address = each.get("serviceEndpoint")
+            parts = urlsplit(address) if isinstance(address, str) else None
+            if parts is not None and parts.scheme in ("http", "https") and parts.netloc:
+                return f"{parts.scheme}://{parts.netloc}"
+    return None
+
+
+def _expiry(token: str) -> datetime | None:
+    """Return when a token ends, as it says itself; None if it does not."""
+    try:
+        claims = parse_json(urlsafe_b64decode(token.split(".")[1] + "=="))
+        return datetime.fromtimestamp(int(claims["exp"]), UTC)
+    except (ValueError, TypeError, LookupError, OverflowError):
+        return None
