@@ -42,7 +42,7 @@ from integrations.http.client import Http, Request, parse_json, retry_after
 from integrations.platforms.answers import (
     COMMIT_SECONDS,
     Answer,
-    Asker,
+    Calls,
     committed,
     seconds_until,
     upload_seconds,
@@ -98,7 +98,7 @@ class Bluesky(Publisher, Login):
         self._entryway = base_url or ENTRYWAY
         self._video = base_url or VIDEO
         self._directory = base_url or DIRECTORY
-        self._asker = Asker(http, base_url)
+        self._calls = Calls(http, base_url)
         self._clock = clock
 
     # --- publishing ------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ class Bluesky(Publisher, Login):
             return found
         if home != self._entryway or not did.startswith("did:plc:"):
             return home
-        answer = self._asker.ask(Request("Bluesky", f"{self._directory}/{quote(did)}"))
+        answer = self._calls.ask(Request("Bluesky", f"{self._directory}/{quote(did)}"))
         found = _pds(answer.value) if answer.ok else None
         if found is None:
             raise Unavailable("Bluesky's directory does not say where the account lives")
@@ -309,7 +309,7 @@ class Bluesky(Publisher, Login):
             params={"did": credential.external_id, "name": f"{_key_of(handle, content)}.mp4"},
             body=body,
         )
-        answer = self._asker.ask(request, token=token, within=upload_seconds(video.size), watch=watch)
+        answer = self._calls.ask(request, token=token, within=upload_seconds(video.size), watch=watch)
         job = _job(answer)
         if job.get("jobId") and (answer.ok or job.get("error") == "already_exists"):
             return job
@@ -355,11 +355,11 @@ class Bluesky(Publisher, Login):
         return self._get(credential.server, "com.atproto.repo.getRecord", params, "")
 
     def _get(self, server: str, method: str, params: Mapping[str, str], token: str) -> Answer:
-        return self._asker.ask(Request("Bluesky", f"{server}/xrpc/{method}", params=params), token=token)
+        return self._calls.ask(Request("Bluesky", f"{server}/xrpc/{method}", params=params), token=token)
 
     def _post(self, server: str, method: str, body: Any, token: str, **how: Any) -> Answer:
         request = Request("Bluesky", f"{server}/xrpc/{method}", json=body, method="POST")
-        return self._asker.ask(request, token=token, **how)
+        return self._calls.ask(request, token=token, **how)
 
     def _error(self, answer: Answer, *secrets: Credential | str) -> ViralError:
         """Return what an answer of failure means."""
@@ -377,8 +377,8 @@ class Bluesky(Publisher, Login):
         if 400 <= answer.status < 500 and answer.status != 408:
             if "could not find blob" in message.lower() or code == "BlobNotFound":
                 return HandleLost("Bluesky has the uploaded video no longer")
-            said = f"Bluesky refuses the post: {message or code or answer.status}"
-            return PostRefused(code or str(answer.status), said)
+            failure = f"Bluesky refuses the post: {message or code or answer.status}"
+            return PostRefused(code or str(answer.status), failure)
         return Unavailable(f"Bluesky answers {answer.status}")
 
     def _wait(self, answer: Answer) -> timedelta | None:

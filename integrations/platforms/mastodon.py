@@ -40,7 +40,7 @@ from integrations.http.client import Http, Request, retry_after
 from integrations.platforms.answers import (
     COMMIT_SECONDS,
     Answer,
-    Asker,
+    Calls,
     committed,
     seconds_until,
     upload_seconds,
@@ -67,7 +67,7 @@ class Mastodon(Publisher, Login):
     def __init__(
         self, http: Http, *, base_url: str = "", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._asker = Asker(http, base_url)
+        self._calls = Calls(http, base_url)
         self._clock = clock
 
     # --- publishing ------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class Mastodon(Publisher, Login):
         body = Body(video.size, lambda: video.read(0, video.size), video.content_type)
         form = multipart({}, FormFile("file", "video.mp4", body))
         request = Request(_name(credential), f"{credential.server}/api/v2/media", body=form)
-        answer = self._asker.ask(request, token=credential.access_token, within=upload_seconds(video.size))
+        answer = self._calls.ask(request, token=credential.access_token, within=upload_seconds(video.size))
         if not answer.ok:
             raise self._error(answer, credential)
         if not (media_id := _id(answer.fields)):
@@ -157,10 +157,10 @@ class Mastodon(Publisher, Login):
             return Unfinished("the upload is there, and in no post")
         if upload.status == 404:
             return Absent("the upload is gone, and in no post")
-        said = self._error(upload, credential)
-        if isinstance(said, TokenExpired | AccountRevoked | HeldOff):
-            raise said
-        return CannotTell(str(said)) if isinstance(said, Unavailable) else Absent(str(said), said)
+        failure = self._error(upload, credential)
+        if isinstance(failure, TokenExpired | AccountRevoked | HeldOff):
+            raise failure
+        return CannotTell(str(failure)) if isinstance(failure, Unavailable) else Absent(str(failure), failure)
 
     def recent(self, credential: Credential, since: datetime) -> Listing:
         seen: list[Seen] = []
@@ -199,7 +199,7 @@ class Mastodon(Publisher, Login):
 
     def register(self, server: str, redirect_uri: str) -> AppRegistration:
         form = {"client_name": CLIENT, "redirect_uris": redirect_uri, "scopes": " ".join(SCOPES)}
-        answer = self._asker.ask(Request(_host(server), f"{_origin(server)}/api/v1/apps", form=form))
+        answer = self._calls.ask(Request(_host(server), f"{_origin(server)}/api/v1/apps", form=form))
         client_id, secret = answer.text("client_id"), answer.text("client_secret")
         if not answer.ok or not (client_id and secret):
             if answer.status == 429 or answer.status >= 500:
@@ -242,7 +242,7 @@ class Mastodon(Publisher, Login):
 
     def revoke(self, app: AppRegistration, grant: Grant, server: str) -> None:
         form = {"client_id": app.client_id, "client_secret": app.client_secret, "token": grant.access_token}
-        answer = self._asker.ask(Request(_host(server), f"{_origin(server)}/oauth/revoke", form=form))
+        answer = self._calls.ask(Request(_host(server), f"{_origin(server)}/oauth/revoke", form=form))
         if not answer.ok and answer.status not in (401, 403):
             raise self._error(answer, app.client_secret, grant.access_token)
 
@@ -251,7 +251,7 @@ class Mastodon(Publisher, Login):
 
     def _token(self, app: AppRegistration, server: str, asked: Mapping[str, str], *secrets: str) -> Grant:
         form = {**asked, "client_id": app.client_id, "client_secret": app.client_secret}
-        answer = self._asker.ask(Request(_host(server), f"{_origin(server)}/oauth/token", form=form))
+        answer = self._calls.ask(Request(_host(server), f"{_origin(server)}/oauth/token", form=form))
         if answer.text("error") in ("invalid_grant", "invalid_token", "access_denied"):
             raise AccountRevoked(
                 answer.text("error"), f"{_host(server)} does not give access (any more): connect again"
@@ -277,7 +277,7 @@ class Mastodon(Publisher, Login):
     def _post_status(self, credential: Credential, status: Mapping[str, Any], key: str) -> Answer:
         headers = {"Idempotency-Key": sha256(key.encode()).hexdigest()}
         request = Request(_name(credential), f"{credential.server}/api/v1/statuses", json=status, headers=headers)
-        return self._asker.ask(request, token=credential.access_token, within=COMMIT_SECONDS)
+        return self._calls.ask(request, token=credential.access_token, within=COMMIT_SECONDS)
 
     def _media(self, credential: Credential, handle: Handle) -> Answer:
         return self._get(credential, f"/api/v1/media/{quote(handle.public['media_id'], safe='')}")
@@ -307,7 +307,7 @@ class Mastodon(Publisher, Login):
 
     def _get(self, credential: Credential, path: str, params: Mapping[str, str] | None = None) -> Answer:
         request = Request(_name(credential), f"{credential.server}{path}", params=params or {})
-        return self._asker.ask(request, token=credential.access_token)
+        return self._calls.ask(request, token=credential.access_token)
 
     def _not_published(self, answer: Answer, credential: Credential) -> ViralError | None:
         """None for a video that has its post already: which one, a look tells."""

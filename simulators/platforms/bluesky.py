@@ -120,8 +120,8 @@ class BlueskySimulator(PlatformSimulator):
             if name in ("getServiceAuth", "getJobStatus", "getUploadLimits", "getRecord", "listRecords")
             else "POST"
         )
-        known = request.path in {f"/xrpc/{each}" for each in _METHODS} and request.method == method
-        return name if known else None
+        ours = request.path in {f"/xrpc/{each}" for each in _METHODS} and request.method == method
+        return name if ours else None
 
     def error(self, status: int, code: str, message: str = "", **headers: str) -> Reply:
         if status == 429:  # as Bluesky says it
@@ -159,7 +159,7 @@ class BlueskySimulator(PlatformSimulator):
         body = self._body(request, {"identifier", "password"})
         account = next((a for a in self.accounts.values() if body["identifier"] in (a.external_id, a.username)), None)
         if account is None or account.password != body["password"]:
-            raise self._refusal(401, "AuthenticationRequired", "Invalid identifier or password")
+            raise self._refused(401, "AuthenticationRequired", "Invalid identifier or password")
         self._living(account)
         return self._session(account)
 
@@ -177,13 +177,13 @@ class BlueskySimulator(PlatformSimulator):
 
     def _by_refresh_token(self, request: Request) -> tuple[SimulatedAccount, str]:
         if request.body:
-            raise self._refusal(400, "InvalidRequest", "A request body was provided when none was expected")
+            raise self._refused(400, "InvalidRequest", "A request body was provided when none was expected")
         token = self._bearer(request)
         account = next((a for a in self.accounts.values() if token in a.refresh_tokens), None)
         if account is None:
-            raise self._refusal(400, "InvalidToken", "Token could not be verified")
+            raise self._refused(400, "InvalidToken", "Token could not be verified")
         if account.refresh_tokens[token] <= self.now():
-            raise self._refusal(400, "ExpiredToken", "Token has been revoked")
+            raise self._refused(400, "ExpiredToken", "Token has been revoked")
         self._living(account)
         return account, token
 
@@ -226,14 +226,14 @@ class BlueskySimulator(PlatformSimulator):
     def _bearer(self, request: Request) -> str:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind != "Bearer" or not token:
-            raise self._refusal(401, "AuthMissing", "Authentication Required")
+            raise self._refused(401, "AuthMissing", "Authentication Required")
         return token
 
     def _account(self, request: Request) -> SimulatedAccount:
         token = self._bearer(request)
         account = next((a for a in self.accounts.values() if token in a.access_tokens), None)
         if account is None:
-            raise self._refusal(400, "InvalidToken", "Token could not be verified")
+            raise self._refused(400, "InvalidToken", "Token could not be verified")
         if account.access_tokens[token] <= self.now():
             raise ErrorResponse(self.expired())
         self._living(account)
@@ -241,7 +241,7 @@ class BlueskySimulator(PlatformSimulator):
 
     def _living(self, account: SimulatedAccount) -> None:
         if account.revoked:
-            raise self._refusal(401, "AccountTakedown", "Account has been taken down")
+            raise self._refused(401, "AccountTakedown", "Account has been taken down")
 
     # --- videos ----------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class BlueskySimulator(PlatformSimulator):
         params = self._params(request, {"aud", "lxm", "exp"})
         account = self._account(request)
         if float(params["exp"]) - self.now() > 3600:
-            raise self._refusal(
+            raise self._refused(
                 400, "BadExpiration", "cannot request a token with an expiration more than an hour away"
             )
         token = self._jwt(params["lxm"], account.external_id, 60)
@@ -260,11 +260,11 @@ class BlueskySimulator(PlatformSimulator):
         """Return the account that a service token is of."""
         did, aud, lxm, exp = self._service_tokens.get(self._bearer(request), ("", "", "", 0.0))
         if aud != audience:
-            raise self._refusal(401, "BadJwtAudience", f"jwt audience does not match service did: {aud}")
+            raise self._refused(401, "BadJwtAudience", f"jwt audience does not match service did: {aud}")
         if lxm != method:
-            raise self._refusal(401, "BadJwtLexiconMethod", f"bad jwt lexicon method (lxm). must match: {method}")
+            raise self._refused(401, "BadJwtLexiconMethod", f"bad jwt lexicon method (lxm). must match: {method}")
         if exp <= self.now():
-            raise self._refusal(401, "JwtExpired", "jwt expired")
+            raise self._refused(401, "JwtExpired", "jwt expired")
         return did
 
     def _upload_video(self, request: Request) -> Reply:
@@ -272,16 +272,16 @@ class BlueskySimulator(PlatformSimulator):
         server = f"did:web:{quote(urlsplit(self.url).netloc, safe='')}"
         did = self._service(request, server, UPLOAD)
         if params["did"] != did or not params["name"].endswith(".mp4"):
-            raise self._refusal(400, "InvalidRequest", "did or name is not that of the token's account and video")
+            raise self._refused(400, "InvalidRequest", "did or name is not that of the token's account and video")
         if request.headers.get("content-type") != "video/mp4" or not request.body:
-            raise self._refusal(400, "InvalidRequest", "the body is no mp4 file")
+            raise self._refused(400, "InvalidRequest", "the body is no mp4 file")
         if not self.email_confirmed:
             nothing = {"did": "", "error": "unconfirmed_email", "jobId": "", "state": ""}
             return json_reply({"jobStatus": nothing}, 401)
         digest = sha256(request.body)
-        known = next((j for j in self.jobs.values() if (j.did, j.sha256) == (did, digest.hexdigest())), None)
-        if known is not None and known.failure is None:
-            return self._known(known)
+        first = next((j for j in self.jobs.values() if (j.did, j.sha256) == (did, digest.hexdigest())), None)
+        if first is not None and first.failure is None:
+            return self._uploaded_before(first)
         blob = {"$type": "blob", "ref": {"$link": _cid(digest.digest())}, "mimeType": "video/mp4"}
         job = Job(
             f"job{len(self.jobs):016}",
@@ -294,7 +294,7 @@ class BlueskySimulator(PlatformSimulator):
         self.jobs[job.id] = job
         return json_reply({"did": did, "jobId": job.id, "state": job.state})
 
-    def _known(self, job: Job) -> Reply:
+    def _uploaded_before(self, job: Job) -> Reply:
         job.asked = max(job.asked, job.polls)
         shown = {"did": job.did, "error": "already_exists", "jobId": job.id, "message": "Video already processed"}
         shown["state"] = job.state
@@ -305,7 +305,7 @@ class BlueskySimulator(PlatformSimulator):
     def _get_job_status(self, request: Request) -> Reply:
         job = self.jobs.get(self._params(request, {"jobId"})["jobId"])
         if job is None:
-            raise self._refusal(400, "InvalidRequest", "job not found")
+            raise self._refused(400, "InvalidRequest", "job not found")
         shown: dict[str, Any] = {"jobId": job.id, "did": job.did, "state": job.state}
         if job.asked < job.polls:
             job.asked += 1
@@ -342,7 +342,7 @@ class BlueskySimulator(PlatformSimulator):
     def _create_record(self, request: Request) -> Reply:
         did, key, record, digest = self._written(request)
         if key in self.records.get(did, {}):
-            raise self._refusal(500, "InternalServerError", "Internal Server Error")
+            raise self._refused(500, "InternalServerError", "Internal Server Error")
         self._appear(did, key, record, digest, False)
         stored = self.records[did][key]
         return json_reply({"uri": stored["uri"], "cid": stored["cid"], "validationStatus": "valid"})
@@ -351,7 +351,7 @@ class BlueskySimulator(PlatformSimulator):
         params = self._params(request, {"repo", "collection", "rkey"})
         stored = self.records.get(self._repo(params), {}).get(params["rkey"])
         if stored is None:
-            raise self._refusal(400, "RecordNotFound", "Could not locate record")
+            raise self._refused(400, "RecordNotFound", "Could not locate record")
         return json_reply(stored)
 
     def _list_records(self, request: Request) -> Reply:
@@ -368,22 +368,22 @@ class BlueskySimulator(PlatformSimulator):
     def _repo(self, params: Mapping[str, str]) -> str:
         account = self.accounts.get(params["repo"])
         if account is None or params["collection"] != POSTS:
-            raise self._refusal(400, "InvalidRequest", "Could not find repo")
+            raise self._refused(400, "InvalidRequest", "Could not find repo")
         if account.revoked:
-            raise self._refusal(400, "RepoTakendown", "Repo has been taken down")
+            raise self._refused(400, "RepoTakendown", "Repo has been taken down")
         return account.external_id
 
     def _written(self, request: Request) -> tuple[str, str, dict[str, Any], str]:
         body = self._body(request, {"repo", "collection", "rkey", "record"})
         account = self._account(request)
         if body["repo"] != account.external_id or body["collection"] != POSTS:
-            raise self._refusal(400, "InvalidRequest", "the record is not a post of this account")
+            raise self._refused(400, "InvalidRequest", "the record is not a post of this account")
         if not isinstance(body["rkey"], str) or not TID.fullmatch(body["rkey"]):
-            raise self._refusal(400, "InvalidRequest", "Invalid record key")
+            raise self._refused(400, "InvalidRequest", "Invalid record key")
         record = body["record"]
         wrong = list(faults(record))
         if wrong:
-            raise self._refusal(400, "InvalidRequest", f"Invalid {POSTS} record: {'; '.join(wrong)}")
+            raise self._refused(400, "InvalidRequest", f"Invalid {POSTS} record: {'; '.join(wrong)}")
         return account.external_id, body["rkey"], record, self._video_of(account, record)
 
     def _video_of(self, account: SimulatedAccount, record: Mapping[str, Any]) -> str:
@@ -391,14 +391,14 @@ class BlueskySimulator(PlatformSimulator):
         for post in (record.get("reply") or {}).values():
             did, _, key = post["uri"].removeprefix("at://").partition(f"/{POSTS}/")
             if self.records.get(did, {}).get(key, {}).get("cid") != post["cid"]:
-                raise self._refusal(400, "InvalidRequest", "the reply is to no post that there is")
+                raise self._refused(400, "InvalidRequest", "the reply is to no post that there is")
         if "embed" not in record:
             return ""
         blob = record["embed"]["video"]
         for job in self.jobs.values():
             if (job.did, job.blob) == (account.external_id, blob) and job.state == "JOB_STATE_COMPLETED":
                 return job.sha256
-        raise self._refusal(400, "BlobNotFound", f"Could not find blob: {blob.get('ref')}")
+        raise self._refused(400, "BlobNotFound", f"Could not find blob: {blob.get('ref')}")
 
     def _appear(self, did: str, key: str, record: dict[str, Any], digest: str, foreign: bool) -> SimulatedPost:
         stored = self._stored(did, key, record)
@@ -422,7 +422,7 @@ class BlueskySimulator(PlatformSimulator):
         pairs = parse_qsl(request.query, keep_blank_values=True)
         params = dict(pairs)
         if len(pairs) != len(params) or not set(wanted) <= params.keys() <= {*wanted, *more}:
-            raise self._refusal(400, "InvalidRequest", f"the parameters are {sorted(params)}, not {sorted(wanted)}")
+            raise self._refused(400, "InvalidRequest", f"the parameters are {sorted(params)}, not {sorted(wanted)}")
         return params
 
     def _body(self, request: Request, wanted: Collection[str]) -> dict[str, Any]:
@@ -432,10 +432,10 @@ class BlueskySimulator(PlatformSimulator):
             body = None
         kind = request.headers.get("content-type", "").partition(";")[0]
         if kind != "application/json" or request.query or not isinstance(body, dict) or body.keys() != set(wanted):
-            raise self._refusal(400, "InvalidRequest", f"the body has not just {sorted(wanted)}")
+            raise self._refused(400, "InvalidRequest", f"the body has not just {sorted(wanted)}")
         return body
 
-    def _refusal(self, status: int, code: str, message: str) -> ErrorResponse:
+    def _refused(self, status: int, code: str, message: str) -> ErrorResponse:
         return ErrorResponse(self.error(status, code, message))
 
 

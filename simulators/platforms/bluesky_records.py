@@ -56,7 +56,7 @@ def _faults_of_facet(facet: Any, text: bytes) -> Iterator[str]:
         return
     start, end = facet["index"]["byteStart"], facet["index"]["byteEnd"]
     try:
-        said = text[start:end].decode()
+        shown = text[start:end].decode()
     except UnicodeDecodeError:
         yield f"the facet at {start} cuts a character"
         return
@@ -64,5 +64,7 @@ def _faults_of_facet(facet: Any, text: bytes) -> Iterator[str]:
         name = FEATURES.get(feature.get("$type"), "")
         if feature.keys() != {"$type", name}:
             yield f"the facet at {start} has a feature that there is not"
-        elif feature[name] != (said if name == "uri" else said[1:]) or (name == "tag" and said[:1] not in ("#", "＃")):
-            yield f"the facet at {start} says {feature[name]}, and the text {said}"
+        elif feature[name] != (shown if name == "uri" else shown[1:]) or (
+            name == "tag" and shown[:1] not in ("#", "＃")
+        ):
+            yield f"the facet at {start} says {feature[name]}, and the text {shown}"

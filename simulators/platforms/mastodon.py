@@ -191,7 +191,7 @@ class MastodonSimulator(PlatformSimulator):
         form = self._form(request, {"client_name", "redirect_uris", "scopes"})
         scopes = frozenset(form["scopes"].split())
         if not scopes <= SCOPES:
-            raise self._refusal(422, "Validation failed: Scopes doesn't match configured on the server.")
+            raise self._refused(422, "Validation failed: Scopes doesn't match configured on the server.")
         n = len(self.apps)
         app = App(f"client-{n}", f"client-secret-{n}", form["redirect_uris"], scopes)
         self.apps[app.client_id] = app
@@ -206,9 +206,9 @@ class MastodonSimulator(PlatformSimulator):
         )
         app = self.apps.get(params["client_id"])
         if app is None or params["redirect_uri"] != app.redirect_uri or params["response_type"] != "code":
-            raise self._refusal(400, "Client authentication failed due to unknown client")
+            raise self._refused(400, "Client authentication failed due to unknown client")
         if not set(params["scope"].split()) <= app.scopes or params["code_challenge_method"] != "S256":
-            raise self._refusal(400, "The requested scope is invalid, unknown, or malformed.")
+            raise self._refused(400, "The requested scope is invalid, unknown, or malformed.")
         self._issued += 1
         code = f"code-{self._issued}"
         account = self.signed_in or next(iter(self.accounts))
@@ -220,7 +220,7 @@ class MastodonSimulator(PlatformSimulator):
         form = dict(parse_qsl(request.body.decode()))
         app = self.apps.get(form.get("client_id", ""))
         if app is None or form.get("client_secret") != app.client_secret:
-            raise self._oauth_refusal(401, "invalid_client", "Client authentication failed due to unknown client")
+            raise self._oauth_error(401, "invalid_client", "Client authentication failed due to unknown client")
         if form.get("grant_type") == "refresh_token":
             return self._refreshed(self._form(request, {"grant_type", "refresh_token", "client_id", "client_secret"}))
         form = self._form(
@@ -238,14 +238,14 @@ class MastodonSimulator(PlatformSimulator):
             or form["grant_type"] != "authorization_code"
         )
         if granted is None or wrong:
-            raise self._oauth_refusal(400, "invalid_grant", "The provided authorization grant is invalid.")
+            raise self._oauth_error(400, "invalid_grant", "The provided authorization grant is invalid.")
         return self._granted(self.accounts[granted[1]], granted[3])
 
     def _refreshed(self, form: dict[str, str]) -> Reply:
         token = form["refresh_token"]
         account = next((a for a in self.accounts.values() if token in a.refresh_tokens), None)
         if account is None or account.revoked:
-            raise self._oauth_refusal(400, "invalid_grant", "The provided authorization grant is invalid.")
+            raise self._oauth_error(400, "invalid_grant", "The provided authorization grant is invalid.")
         del account.refresh_tokens[token]
         account.used_refresh_tokens.add(token)
         return self._granted(account, " ".join(sorted(SCOPES)))
@@ -272,7 +272,7 @@ class MastodonSimulator(PlatformSimulator):
         form = self._form(request, {"client_id", "client_secret", "token"})
         app = self.apps.get(form["client_id"])
         if app is None or form["client_secret"] != app.client_secret:
-            raise self._oauth_refusal(403, "unauthorized_client", "You are not authorized to revoke this token")
+            raise self._oauth_error(403, "unauthorized_client", "You are not authorized to revoke this token")
         for account in self.accounts.values():
             account.access_tokens.pop(form["token"], None)
         return json_reply({})
@@ -285,9 +285,9 @@ class MastodonSimulator(PlatformSimulator):
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         account = next((a for a in self.accounts.values() if token in a.access_tokens), None)
         if kind != "Bearer" or account is None:
-            raise self._refusal(401, "The access token is invalid")
+            raise self._refused(401, "The access token is invalid")
         if account.revoked:
-            raise self._refusal(403, "Your login is currently disabled")
+            raise self._refused(403, "Your login is currently disabled")
         if account.access_tokens[token] <= self.now():
             raise ErrorResponse(self.expired())
         return account
@@ -309,9 +309,9 @@ class MastodonSimulator(PlatformSimulator):
         account = self._account(request)
         name, content_type, data = self._file(request)
         if content_type != "video/mp4" or not name.endswith(".mp4") or not data:
-            raise self._refusal(422, "Validation failed: File content type is invalid, File is invalid")
+            raise self._refused(422, "Validation failed: File content type is invalid, File is invalid")
         if len(data) > self.most_bytes:
-            raise self._refusal(413, "the file is too large")
+            raise self._refused(413, "the file is too large")
         media = self._media(account.external_id, data)
         return json_reply(self._media_shown(media), 202 if not media.ready else 200)
 
@@ -325,12 +325,12 @@ class MastodonSimulator(PlatformSimulator):
         media = self.uploads.get(request.path.rpartition("/")[2])
         hidden = media is not None and media.status_id is not None and self.kind == "mastodon"
         if media is None or media.account != account.external_id or hidden:
-            raise self._refusal(404, "Record not found")
+            raise self._refused(404, "Record not found")
         if not media.ready:
             media.asked += 1
             return json_reply(self._media_shown(media), 206)
         if media.fails:
-            raise self._refusal(422, "There was a problem processing the media file")
+            raise self._refused(422, "There was a problem processing the media file")
         return json_reply(self._media_shown(media))
 
     def _media_shown(self, media: Media) -> dict[str, Any]:
@@ -343,14 +343,14 @@ class MastodonSimulator(PlatformSimulator):
         except ValueError:
             status = None
         if not isinstance(status, dict) or not status.keys() <= STATUS_FIELDS or "status" not in status:
-            raise self._refusal(422, f"the status has not just {sorted(STATUS_FIELDS)}")
+            raise self._refused(422, f"the status has not just {sorted(STATUS_FIELDS)}")
         key = (account.external_id, request.headers.get("idempotency-key", ""))
-        known, until = self._keys.get(key, ("", 0.0))
+        first, until = self._keys.get(key, ("", 0.0))
         remembers = self.kind == "mastodon" and not self.races and "scheduled_at" not in status
         if remembers and key[1] and until > self.now():
             if self.repeats_fail:
-                raise self._refusal(500, "Internal Server Error")
-            return json_reply(self._shown(next(each for each in self.posts + self._replies if each.id == known)))
+                raise self._refused(500, "Internal Server Error")
+            return json_reply(self._shown(next(each for each in self.posts + self._replies if each.id == first)))
         self._check(account, status)
         post = self._appear(account.external_id, status)
         self._keys[key] = (post.id, self.now() + KEY_SECONDS)
@@ -358,17 +358,17 @@ class MastodonSimulator(PlatformSimulator):
 
     def _check(self, account: SimulatedAccount, status: dict[str, Any]) -> None:
         if status.get("visibility", "public") not in VISIBILITIES:
-            raise self._refusal(422, "Validation failed: Visibility is not included in the list")
+            raise self._refused(422, "Validation failed: Visibility is not included in the list")
         length = count(status["status"] + status.get("spoiler_text", ""), Unit.MASTODON)
         if length > self.most_characters:
-            raise self._refusal(422, f"Validation failed: Text character limit of {self.most_characters} exceeded")
+            raise self._refused(422, f"Validation failed: Text character limit of {self.most_characters} exceeded")
         media = [self.uploads.get(each) for each in status.get("media_ids", [])]
         if any(m is None or m.account != account.external_id or m.status_id for m in media):
-            raise self._refusal(422, "Validation failed: Media not found or already attached to another post")
+            raise self._refused(422, "Validation failed: Media not found or already attached to another post")
         if not all(m.ready for m in media if m):
-            raise self._refusal(422, "Cannot attach files that have not finished processing. Try again in a moment!")
+            raise self._refused(422, "Cannot attach files that have not finished processing. Try again in a moment!")
         if not media and not status["status"].strip():
-            raise self._refusal(422, "Validation failed: Text can't be blank")
+            raise self._refused(422, "Validation failed: Text can't be blank")
 
     def _appear(self, account: str, status: dict[str, Any]) -> SimulatedPost:
         media = [self.uploads[each] for each in status.get("media_ids", [])]
@@ -391,7 +391,7 @@ class MastodonSimulator(PlatformSimulator):
         account = self._account(request)
         wanted = request.path.split("/")[4]
         if wanted != account.external_id:
-            raise self._refusal(404, "Record not found")
+            raise self._refused(404, "Record not found")
         before = int(params.get("max_id") or 10**30)
         mine = [p for p in self.posts + self._replies if p.account == wanted and not p.removed and int(p.id) < before]
         if params.get("only_media") == "true":
@@ -405,7 +405,7 @@ class MastodonSimulator(PlatformSimulator):
         for post in self.posts + self._replies:
             if (post.id, post.account, post.removed) == (wanted, account.external_id, False):
                 return json_reply(self._shown(post))
-        raise self._refusal(404, "Record not found")
+        raise self._refused(404, "Record not found")
 
     def _shown(self, post: SimulatedPost) -> dict[str, Any]:
         username = self.accounts[post.account].username
@@ -436,7 +436,7 @@ class MastodonSimulator(PlatformSimulator):
     def _just(self, pairs: list[tuple[str, str]], wanted: Collection[str], more: Collection[str]) -> dict[str, str]:
         params = dict(pairs)
         if len(pairs) != len(params) or not set(wanted) <= params.keys() <= {*wanted, *more}:
-            raise self._refusal(422, f"the parameters are {sorted(params)}, not {sorted(wanted)}")
+            raise self._refused(422, f"the parameters are {sorted(params)}, not {sorted(wanted)}")
         return params
 
     def _file(self, request: Request) -> tuple[str, str, bytes]:
@@ -444,18 +444,18 @@ class MastodonSimulator(PlatformSimulator):
         kind, _, boundary = request.headers.get("content-type", "").partition("; boundary=")
         parts = request.body.split(b"--" + boundary.encode())
         if kind != "multipart/form-data" or not boundary or len(parts) != 3 or parts[2] != b"--\r\n":
-            raise self._refusal(422, "the form has not just one file")
+            raise self._refused(422, "the form has not just one file")
         head, _, data = parts[1].removeprefix(b"\r\n").partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
         disposition = headers.get("Content-Disposition", "")
         if not disposition.startswith('form-data; name="file"; filename="'):
-            raise self._refusal(422, "the form has no file")
+            raise self._refused(422, "the form has no file")
         return disposition.split('"')[3], headers.get("Content-Type", ""), data.removesuffix(b"\r\n")
 
-    def _refusal(self, status: int, message: str) -> ErrorResponse:
+    def _refused(self, status: int, message: str) -> ErrorResponse:
         return ErrorResponse(json_reply({"error": message}, status))
 
-    def _oauth_refusal(self, status: int, code: str, message: str) -> ErrorResponse:
+    def _oauth_error(self, status: int, code: str, message: str) -> ErrorResponse:
         return ErrorResponse(json_reply({"error": code, "error_description": message}, status))
 
 

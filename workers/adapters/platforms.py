@@ -13,7 +13,9 @@ from workers.settings import Settings
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from integrations.platforms.bluesky import Bluesky
     from integrations.platforms.instagram import Instagram
+    from integrations.platforms.mastodon import Mastodon
     from integrations.platforms.tiktok import TikTok
     from integrations.platforms.youtube import YouTube
 
@@ -78,9 +80,25 @@ def _youtube(settings: Settings) -> "YouTube":
     return YouTube(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.google_base_url)
 
 
+def _bluesky(settings: Settings) -> "Bluesky":
+    from integrations.http.client import Http  # noqa: PLC0415
+    from integrations.platforms.bluesky import Bluesky  # noqa: PLC0415 - see the module's first lines
+
+    return Bluesky(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.bluesky_base_url)
+
+
+def _mastodon(settings: Settings) -> "Mastodon":
+    from integrations.http.client import Http  # noqa: PLC0415
+    from integrations.platforms.mastodon import Mastodon  # noqa: PLC0415 - see the module's first lines
+
+    return Mastodon(Http(AGENT, private_hosts=settings.outbound_private_hosts), base_url=settings.mastodon_base_url)
+
+
 _PLATFORMS: Mapping[str, Callable[[Settings], Any]] = {
     "instagram-reels": _instagram,
     "tiktok": _tiktok,
     "youtube-shorts": _youtube,
+    "bluesky": _bluesky,
+    "mastodon": _mastodon,
 }
 """What makes each platform's client, which is its `Publisher` and its `Login`."""
