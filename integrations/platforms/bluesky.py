@@ -288,7 +288,7 @@ class Bluesky(Publisher, Login):
             return found
         if home != self._entryway or not did.startswith("did:plc:"):
             return home
-        answer = self._calls.ask(Request("Bluesky", f"{self._directory}/{quote(did)}"))
+        answer = self._calls.ask(Request("Bluesky", f"{self._directory}/{quote(did, safe=':')}"))
         found = _pds(answer.value) if answer.ok else None
         if found is None:
             raise Unavailable("Bluesky's directory does not say where the account lives")
@@ -313,11 +313,11 @@ class Bluesky(Publisher, Login):
         job = _job(answer)
         if job.get("jobId") and (answer.ok or job.get("error") == "already_exists"):
             return job
-        if answer.status == 401:
-            raise Unavailable("Bluesky's video service does not take what the account's server signed for it")
         error = answer.text("error") or str(job.get("error") or "")
         if error == "unconfirmed_email":
             raise PostRefused(error, "Bluesky takes videos once the account's e-mail address is confirmed: do it there")
+        if answer.status == 401:
+            raise Unavailable("Bluesky's video service does not take what the account's server signed for it")
         if answer.ok and not error:
             raise Unavailable("Bluesky says that it has the video, and not what becomes of it")
         raise self._error(
