@@ -30,21 +30,20 @@ def write_bed(path: Path, category: str, seconds: float) -> None:
 @lru_cache(32)
 def _loop(bright: bool, semitones: int) -> bytes:
     """Return the four chords, whose end fits their beginning."""
+    # Every video pays for this, in the process that draws it: what chords and beats share is worked out once.
     circle = [sin(2 * pi * n / RATE) for n in range(RATE)]
+    tone = [0.22 * circle[n] + 0.07 * circle[2 * n % RATE] + 0.025 * circle[3 * n % RATE] for n in range(RATE)]
+    fading = [0.2 * exp(-n / 5200) * min(1.0, n / 240) for n in range(BEAT)]
     samples = array("h")
     for chord in _BRIGHT if bright else _CALM:
-        notes = [round(note * 2 ** (semitones / 12)) for note in chord]
-        second = [0.0] * RATE
-        for note in notes:
-            for partial, share in ((1, 0.22), (2, 0.07), (3, 0.025)):
-                step = note * partial  # whole periods a second, so that a second can be repeated
-                second = [have + share * circle[n * step % RATE] for n, have in enumerate(second)]
+        # Whole periods a second, so that a second can be repeated.
+        low, middle, high = notes = [round(note * 2 ** (semitones / 12)) for note in chord]
+        second = [tone[n * low % RATE] + tone[n * middle % RATE] + tone[n * high % RATE] for n in range(RATE)]
+        plucked = [[fading[n] * circle[n * 4 * note % RATE] for n in range(BEAT)] for note in notes]
         for beat in range(CHORD_SECONDS * RATE // BEAT):
             start = beat * BEAT % RATE
-            pluck = 4 * notes[beat % 3]
-            for n in range(BEAT):
-                value = second[start + n] + 0.2 * exp(-n / 5200) * circle[n * pluck % RATE] * min(1.0, n / 240)
-                samples.append(round(32767 * LOUDNESS * value))
+            both = zip(second[start : start + BEAT], plucked[beat % 3], strict=True)
+            samples.extend(round(32767 * LOUDNESS * (held + pluck)) for held, pluck in both)
         _soften(samples, len(samples) - CHORD_SECONDS * RATE)
     if byteorder == "big":
         samples.byteswap()
