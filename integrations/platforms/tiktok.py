@@ -108,7 +108,7 @@ class TikTok(Publisher, Login):
         )
 
     def ready(self, credential: Credential, handle: Handle, content: Content, video: VideoFile, watch: Watch) -> Handle:
-        """Send all chunks but the last, from where TikTok has got to."""
+        """Send all chunks but the last, from where TikTok has got to; the handle then says so."""
         chunk = _chunk_of(handle, video)
         last = _last_border(chunk, video.size)
         if last == 0:
@@ -131,7 +131,7 @@ class TikTok(Publisher, Login):
                 raise HandleLost(f"{NAME} does not take the rest of the upload any more")
             if answer.status != 206:
                 raise Unavailable(f"{NAME} answers {answer.status} to a part of the video")
-        return handle
+        return replace(handle, public={**handle.public, "uploaded_bytes": last})
 
     def commit(
         self,
@@ -148,6 +148,7 @@ class TikTok(Publisher, Login):
         last = _last_border(chunk, video.size)
         if start >= video.size:
             return Unknown(f"{NAME} has the whole video already")
+        start = max(start, handle.public.get("uploaded_bytes", 0))
         sent: Commit = Accepted(f"{NAME} has the whole video")
         for begin in range(min(start // chunk * chunk, last), last + 1, chunk):
             end = video.size if begin == last else begin + chunk
