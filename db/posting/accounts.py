@@ -365,7 +365,7 @@ class Accounts:
         rows: Sequence[Mapping[str, Any]],
         reseal: Callable[[bytes], bytes | None],
     ) -> "Resealed":
-        changed = unknown = 0
+        changed = unreadable = 0
         for row in rows:
             new: dict[str, bytes] = {}
             readable = True
@@ -383,8 +383,8 @@ class Accounts:
                 change = f"UPDATE {table} SET {listed} WHERE tenant_id = %(tenant_id)s AND id = %(id)s"
                 self._driver.execute(change.encode(), new | this)
             changed += bool(new)
-            unknown += not readable
-        return Resealed(len(rows), changed, unknown, rows[-1]["id"] if rows else None)
+            unreadable += not readable
+        return Resealed(len(rows), changed, unreadable, rows[-1]["id"] if rows else None)
 
 
 class Resealed(NamedTuple):
@@ -392,7 +392,7 @@ class Resealed(NamedTuple):
 
     seen: int
     changed: int
-    unknown: int
+    unreadable: int
     last: UUID | None
 
 

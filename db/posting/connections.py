@@ -1,12 +1,14 @@
 """Connections that somebody began in a browser, and this installation as each Mastodon instance knows it."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from db.postgres.rows import row_of
+from db.postgres.rows import row_of, rows_of
+from domain.errors import SealUnknown
 
 BEGIN = """
 INSERT INTO oauth_states (state_hash, tenant_id, platform, server, redirect_uri, return_to, verifier, created_at,
@@ -89,3 +91,19 @@ class Connections:
     def add_app(self, server: str, redirect_uri: str, client_id: str, client_secret: bytes) -> None:
         values = {"server": server, "redirect_uri": redirect_uri}
         self._driver.execute(ADD_APP, values | {"client_id": client_id, "client_secret": client_secret})
+
+    def reseal(self, reseal: Callable[[bytes], bytes | None]) -> tuple[int, int, int]:
+        """Encrypt the secrets by which instances know us anew. Returns how many there are, were changed, and are under
+        an unknown key."""
+        changed = unreadable = 0
+        rows = rows_of(self._driver, APPS)
+        for row in rows:
+            try:
+                fresh = reseal(bytes(row["client_secret"]))
+            except SealUnknown:
+                unreadable += 1
+                continue
+            if fresh is not None:
+                self._driver.execute(CHANGE_APP, (fresh, row["server"], row["redirect_uri"]))
+                changed += 1
+        return len(rows), changed, unreadable

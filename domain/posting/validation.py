@@ -121,6 +121,19 @@ def faults(
     )
 
 
+def setting_faults(settings: Mapping[str, Any], account: Account, now: datetime) -> list[str]:
+    """Return why these options cannot be what the account's owner chose for its posts; null takes a choice away."""
+    rules = rules_of(account.platform, now.date())
+    found: list[str] = []
+    for name, value in settings.items():
+        option = rules.option(name)
+        if option is None:
+            found.append(_no_option(name, rules))
+        elif value is not None:
+            found += _value_faults(option, value, account, rules)
+    return found
+
+
 def hints(draft: Draft, account: Account, video: Probe | None, now: datetime) -> list[str]:
     """Return what the platform takes, but a person might want to know first."""
     rules = rules_of(account.platform, now.date())
@@ -257,8 +270,7 @@ def _hashtag_faults(draft: Draft, rules: Rules) -> Iterator[str]:
 def _option_faults(draft: Draft, account: Account, rules: Rules) -> Iterator[str]:
     for name in draft.options:
         if rules.option(name) is None:
-            there = ", ".join(option.name for option in rules.options)
-            yield f"{rules.name} has no option {visible(shorten(name, SHOWN))}: there is {there}"
+            yield _no_option(name, rules)
     values = chosen(rules, account.settings, draft.options)
     alone = alone_of(rules, values)
     for option in rules.options:
@@ -275,6 +287,11 @@ def _option_faults(draft: Draft, account: Account, rules: Rules) -> Iterator[str
             )
     if values.get("brand_content") is True and values.get("privacy_level") == "SELF_ONLY":
         yield f"brand_content is on, and {rules.name} does not let what somebody paid for be seen by its owner only"
+
+
+def _no_option(name: str, rules: Rules) -> str:
+    there = ", ".join(option.name for option in rules.options)
+    return f"{rules.name} has no option {visible(shorten(name, SHOWN))}: there is {there}"
 
 
 def _choices(option: Option, account: Account) -> tuple[str, ...]:
