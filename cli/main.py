@@ -34,6 +34,7 @@ COMMANDS = {
     "generations": ("cli.commands.generations:app", "See the concepts that were made; set daily ones."),
     "videos": ("cli.commands.videos:app", "Make videos of concepts, and see how far they are."),
     "providers": ("cli.commands.providers:app", "See who makes videos, and for how much."),
+    "accounts": ("cli.commands.accounts:app", "Connect social accounts, and see how they post."),
     "media": ("cli.commands.media:app", "See the files that are kept; check one for platforms."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
     "dev": ("cli.commands.dev:app", "Play Stripe and Clerk; judge what they signed."),

@@ -27,10 +27,11 @@ from domain.errors import Unavailable
 from domain.ops.connections import Role, usual_pool
 from web.api.admission import PATIENCE
 from web.api.app import create_api
-from web.api.rate_limit import RateLimiter
+from web.api.rate_limit import RateLimiter, RateLimits
 from web.api.usage import UsageLog
 from web.error_responses import http_error, internal_error
 from web.media import MediaFiles
+from web.oauth import OAuthCallback
 from web.server.body import LargeBodies
 from web.server.connections import Server, connection_limits
 from web.server.listen import bind
@@ -83,6 +84,8 @@ class WebDeps:
     background: Sequence[Background] = ()
     media: ASGIApp | None = None
     """Hands out media files, where they are in a folder."""
+    oauth: ASGIApp | None = None
+    """Where owners of social accounts come back to when they have given access."""
 
 
 def run(settings: Settings) -> None:
@@ -126,6 +129,7 @@ def run(settings: Settings) -> None:
         ),
         background=(app, usage, store_watch(settings, app.db, Role.WEB)),
         media=None if settings.s3_bucket else MediaFiles(media_folder(settings)),
+        oauth=OAuthCallback(app, RateLimits(rate_limiter, settings)),
     )
     server = Server(create_app(deps), connection_limits())
     _stop_on_signals(server)
@@ -179,6 +183,7 @@ def create_app(web: WebDeps) -> WebhooksFirst:
             Route("/healthz", healthz),
             Route("/readyz", Readiness(probe.ask, web.redis_ping).answer),
             Mount("/api", web.api),
+            *([Route("/oauth/{platform}/callback", web.oauth)] if web.oauth else []),
             *([Route("/media/{tenant}/{name}", web.media, methods=["GET"])] if web.media else []),
         ],
         lifespan=lifespan,

@@ -51,7 +51,8 @@ class OAuthCallback:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._at_work >= AT_ONCE:
             busy = overloaded("too many accounts are being connected at once; load this page again").response()
-            return await busy(scope, receive, send)
+            await busy(scope, receive, send)
+            return
         self._at_work += 1
         try:
             response = await self._answer(Request(scope))

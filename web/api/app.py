@@ -30,6 +30,7 @@ from domain.errors import (
     StillUsed,
     TenantContextNotSet,
     Unavailable,
+    UnknownAccount,
     UnknownConcept,
     UnknownGeneration,
     UnknownKey,
@@ -40,7 +41,7 @@ from domain.errors import (
 )
 from domain.videos.media import StoreFull, StoreUnavailable, TenantFull
 from integrations.clerk.sessions import Verifier
-from web.api import billing, feedback, generations, jobs, keys, media, user, videos
+from web.api import accounts, billing, feedback, generations, jobs, keys, media, user, videos
 from web.api.admission import Admission
 from web.api.authentication import Authenticator
 from web.api.cors import Cors
@@ -118,7 +119,7 @@ def create_api(
     api.state.uploads = media.uploading()
     api.state.checks = media.checking()
     api.state.authenticator = Authenticator(app.db, sessions, clock)
-    for group in (user, keys, generations, jobs, videos, feedback, billing, media):
+    for group in (user, keys, generations, jobs, videos, feedback, billing, media, accounts):
         api.include_router(group.routes)
     api.include_router(media.uploads)
     add_docs(api)
@@ -189,7 +190,15 @@ async def domain_error(request: Request, error: Exception) -> Response:
             return error_response(status, str(error), error.code, error.details)
         case StillUsed():
             return error_response(409, str(error), "STILL_USED")
-        case UnknownTenant() | UnknownKey() | UnknownGeneration() | UnknownConcept() | UnknownVideo() | UnknownMedia():
+        case (
+            UnknownTenant()
+            | UnknownKey()
+            | UnknownGeneration()
+            | UnknownConcept()
+            | UnknownVideo()
+            | UnknownMedia()
+            | UnknownAccount()
+        ):
             return error_response(404, str(error), "NOT_FOUND")
         case Conflict():
             return error_response(409, str(error), error.code)

@@ -24,6 +24,7 @@ from domain.posting.accounts import AccountStatus, AppRegistration, Credential, 
 from domain.posting.choice import Candidate, Choice
 from domain.posting.choice import choose as choose_account
 from domain.posting.limits import limits_of, limits_row, places
+from domain.posting.publishing import AccountRevoked
 from domain.posting.validation import Account, setting_faults
 from domain.videos.profiles import NAMES
 from workers.app import App
@@ -128,7 +129,9 @@ def _candidate(row: Mapping[str, Any], now: datetime) -> Candidate:
 # --- connecting ---------------------------------------------------------------------------------------------------
 
 
-def connect_password(app: App, tenant_id: UUID, platform: str, name: str, password: str, server: str = "") -> Connected:
+def connect_password(
+    app: App, tenant_id: UUID, platform: str, *, name: str, password: str, server: str = ""
+) -> Connected:
     """Connect an account with a password that was made for programs (Bluesky's app password), which is not kept.
 
     Raises:
@@ -141,7 +144,11 @@ def connect_password(app: App, tenant_id: UUID, platform: str, name: str, passwo
     if not login.passwords:
         raise Rejected(f"accounts of {NAMES[found]} are connected in a browser, and not with a password")
     home = server_of(server, app.settings.bluesky_base_url) if server else ""
-    grant = login.log_in(name, password, home)
+    try:
+        grant = login.log_in(name, password, home)
+    except AccountRevoked as error:
+        says = f"{NAMES[found]} does not accept this name with this password ({error.code}): make an app password in "
+        raise Rejected(f"{says}its settings, and send that one") from error
     return keep_grant(app, tenant_id, found, grant, vault=vault)
 
 

@@ -6,8 +6,8 @@ platform and with which PKCE verifier. What a callback brings is never shown or 
 
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import Any, Final
@@ -52,7 +52,18 @@ class Outcome:
         return f"{page}{'&' if '?' in page else '?'}{urlencode(named)}{mark}{fragment}"
 
 
-def begin_connect(app: App, tenant_id: UUID, platform: str, *, server: str = "", return_to: str | None = None) -> str:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A connection that was begun: the address for the account's owner, whoever else has it. `connected` looks what
+    became of it."""
+
+    address: str = field(repr=False)
+    platform: str
+    state_hash: bytes = field(repr=False)
+    expires_at: datetime
+
+
+def begin_connect(app: App, tenant_id: UUID, platform: str, *, server: str = "", return_to: str | None = None) -> Begun:
     """Return the address of the platform's page on which an account's owner gives access. They come back to
     `return_to`, a page of our own. `server` is the account's, where the platform has many (Mastodon).
 
@@ -88,7 +99,15 @@ def begin_connect(app: App, tenant_id: UUID, platform: str, *, server: str = "",
             now=now,
             expires_at=now + LASTS,
         )
-    return address
+    return Begun(address, found, _hash(state), now + LASTS)
+
+
+def connected(app: App, begun: Begun) -> UUID | None:
+    """Return the account that the connection has led to by now."""
+    with app.db.transaction(SYSTEM) as tx:
+        row = tx.connections.get(begun.state_hash, begun.platform)
+    account_id: UUID | None = None if row is None else row["account_id"]
+    return account_id
 
 
 def finish_connect(app: App, platform: str, params: Mapping[str, str]) -> Outcome:
@@ -141,7 +160,7 @@ def _exchange(
             redirect_uri=begun["redirect_uri"],
             server=begun["server"],
         )
-        connected = keep_grant(app, begun["tenant_id"], platform, grant, vault=vault, state_hash=state_hash)
+        kept = keep_grant(app, begun["tenant_id"], platform, grant, vault=vault, state_hash=state_hash)
     except (NotSetUp, SealUnknown) as error:
         log.error("account.not_set_up", platform=platform, reason=str(error))
         return Outcome("not_set_up", "Accounts cannot be connected here now: please tell whoever runs this.", return_to)
@@ -152,9 +171,9 @@ def _exchange(
     except ViralError as error:
         log.warning("account.exchange_refused", platform=platform, reason=str(error))
         return Outcome("code_refused", f"{name} did not accept its own code. {AGAIN}", return_to)
-    who = connected.account["username"] or connected.account["external_id"]
+    who = kept.account["username"] or kept.account["external_id"]
     says = f"{who} of {name} is connected. You can close this page."
-    return Outcome("connected", says, return_to, connected.account["id"], connected.hint)
+    return Outcome("connected", says, return_to, kept.account["id"], kept.hint)
 
 
 # --- where things are ---------------------------------------------------------------------------------------------
