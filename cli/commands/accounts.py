@@ -96,7 +96,10 @@ def connect(
 
 @app.command("show")
 def show_account(account_id: AccountId, as_json: AsJson = False) -> None:
-    """Show an account, its settings, and what the platform lets it do."""
+    """Show an account and its settings.
+
+    With what the platform said that it may do.
+    """
     with session() as current:
         row = accounts.show(current, None, account_id)
     show_one(row, as_json=as_json, simplified=_simplified)

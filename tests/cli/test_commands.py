@@ -166,7 +166,7 @@ def test_arguments_that_do_not_fit_are_named_in_one_line(away: Shell, words: lis
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["nope"], "there is no 'nope'; there are:\n  billing.apply_stripe_event\n"),
+        (["nope"], "there is no 'nope'; there are:\n  accounts.due\n"),
         ([], "Missing argument 'TYPE'"),
         (["quota.reset_due", "--at", "2026-12-01", "--in", "5m"], "--at and --in: give one of them, not both"),
         (["quota.reset_due", "--at", "tomorrow"], "'--at': 'tomorrow' is no time; write 2026-12-01T09:00Z"),

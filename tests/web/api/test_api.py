@@ -115,6 +115,8 @@ def test_a_persons_role_decides_what_they_may_do(app: App, api: Api) -> None:
         "account:read",
         "generations:read",
         "generations:write",
+        "posts:read",
+        "posts:write",
         "videos:read",
         "videos:write",
     ]

@@ -1,5 +1,7 @@
 """What the API says of itself is so: every route is called with what it allows, and with what it forbids."""
 
+from dataclasses import replace
+
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
@@ -15,6 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 
 from domain.identity.access import ApiScope
+from integrations.vault import FernetVault
+from tests.account_stage import KEY, PlayedPlatform
 from tests.builders import a_tenant
 from tests.web.api.test_api import NOW, a_key
 from tests.web.api.test_generations import a_generation
@@ -36,6 +40,8 @@ def test_no_request_breaks_the_api_or_its_description(app: App) -> None:
     tenant_id = a_tenant(app)
     key = a_key(app, tenant_id, *sorted(set(ApiScope) - {ApiScope.BILLING_WRITE}))
     a_generation(app, tenant_id)
+    bluesky = PlayedPlatform(lambda: NOW, passwords=True)
+    app = replace(app, ports=replace(app.ports, vault=FernetVault([KEY]), logins={"bluesky": bluesky}, publishers={}))
     # A path with a line break reaches no mount, and so what stands around it.
     routes = [Mount("/api", create_api(app, sessions=None, clock=NOW.timestamp))]
     web = Starlette(routes=routes, exception_handlers={HTTPException: http_error})
