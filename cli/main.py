@@ -37,6 +37,7 @@ COMMANDS = {
     "accounts": ("cli.commands.accounts:app", "Connect social accounts, and see how they post."),
     "media": ("cli.commands.media:app", "See the files that are kept; check one for platforms."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
+    "restore": ("cli.commands.restore:app", "After a backup was put back: post nothing twice."),
     "dev": ("cli.commands.dev:app", "Play Stripe and Clerk; judge what they signed."),
     "import-dexie": ("cli.commands.dexie:import_dexie", "Take over what the old app kept in the browser."),
     "export-dexie": ("cli.commands.dexie:export_dexie", "Write a tenant's data as the old app kept it."),

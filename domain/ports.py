@@ -1,6 +1,6 @@
 """Ports: what jobs and the API ask of the world outside, named for what they want. `workers.app` fills them in."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -349,6 +349,16 @@ class Vault(Protocol):
         """Return it under the newest key; None if it is already."""
 
 
+class SubmissionMarks(Protocol):
+    """Keeps the last submissions of posts outside of the database, which may be put back to an earlier state."""
+
+    def remember(self, submission_id: UUID, at: datetime) -> None:
+        """Keep a submission that the database has. What cannot be kept is logged, and nothing else happens."""
+
+    def recall(self, since: datetime) -> Sequence[UUID]:
+        """Return the last submissions after this moment that are remembered; none if nothing remembers any."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both);
@@ -357,7 +367,7 @@ class Ports:
     `clips` are the providers that there is a key for, by the name that `video_providers` has.
     `publishers` are all platforms, by name; `logins` those that accounts can be connected of here; `login_apps` how
     this installation is known to them (Mastodon's are in `mastodon_apps`, one an instance). `vault` is None without
-    keys.
+    keys; `marks` only in tests that need none.
 
     The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
@@ -372,6 +382,7 @@ class Ports:
     logins: Mapping[str, Login] = field(default_factory=dict)
     login_apps: Mapping[str, AppRegistration] = field(default_factory=dict)
     vault: Vault | None = None
+    marks: SubmissionMarks | None = None
     livemode: bool | None = None
     clerk_instance: str | None = None
     people: IdentityRecords | None = None

@@ -18,6 +18,7 @@ from db.transaction import SYSTEM, Database, Tx
 from workers.engine.job import JobType
 from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily
+from workers.jobs.posting import find_due as posts_due
 from workers.jobs.quota import reset_due
 from workers.jobs.reconcile import reconcile_billing, reconcile_identity
 from workers.jobs.upkeep import drop_bodies, media, prune
@@ -57,6 +58,7 @@ def _schedule(crontab: str, job_type: JobType[[]], catch_up: CatchUp = CatchUp.L
 
 
 SCHEDULES = (
+    _schedule("* * * * *", posts_due),
     _schedule("*/5 * * * *", release_parked),
     _schedule("0 * * * *", reset_due),
     _schedule("40 3 * * *", reconcile_billing),

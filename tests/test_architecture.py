@@ -57,7 +57,7 @@ HOMES = {
     "dramatiq": ("workers.engine.broker", "workers.engine.queues", "workers.main"),
     "redis": (
         *("workers.runtime.redis_client", "workers.engine.broker", "workers.engine.notifier", "web.api.rate_limit"),
-        "scheduler.dispatcher",
+        *("scheduler.dispatcher", "workers.adapters.submission_marks"),
     ),
     "apscheduler": ("scheduler",),
     "starlette": ("web",),

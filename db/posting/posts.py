@@ -20,6 +20,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
+from db.postgres.rows import row_of
 from db.posting.restores import GATE_SHARED, RESTORED
 from domain.posting.posts import Post, PostingHalted, PostStatus
 from domain.posting.publishing import Handle
@@ -58,8 +59,8 @@ WITH waiting AS (
     FOR NO KEY UPDATE OF p SKIP LOCKED
 )
 UPDATE social_posts p SET status = 'claimed', claimed_at = %(now)s, look_after = %(look_after)s, handles = 0,
-    handle = NULL, handle_secrets = NULL, handle_expires_at = NULL, error_code = NULL, error_message = NULL,
-    updated_at = now()
+    handle = NULL, handle_secrets = NULL, handle_expires_at = NULL, submitted_at = NULL, error_code = NULL,
+    error_message = NULL, updated_at = now()
 FROM chosen c WHERE p.id = c.id AND p.status = 'scheduled'
 RETURNING p.id, p.tenant_id, p.account_id, c.platform, p.scheduled_for, p.scheduled_for + c.late_after, c.turn
 """
@@ -114,6 +115,21 @@ SELECT external_id FROM social_posts
 WHERE tenant_id = %s AND account_id = %s AND external_id IS NOT NULL AND external_id = ANY(%s)
 """
 
+# All that publishing reads beside the row itself.
+MATERIAL = """
+SELECT a.platform, a.external_id AS account_external_id, a.status AS account_status, a.reason AS account_reason,
+    a.settings, a.daily_limit, v.status AS video_status, m.sha256, m.bytes, m.extension, m.probe, m.stored_at,
+    coalesce(y.late_after, interval '2 hours') AS late_after,
+    (SELECT max(at) FROM post_events e WHERE e.tenant_id = p.tenant_id AND e.post_id = p.id AND e.kind = 'opened')
+        AS opened_at
+FROM social_posts p
+JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
+JOIN videos v ON v.tenant_id = p.tenant_id AND v.id = p.video_id
+LEFT JOIN media m ON m.tenant_id = v.tenant_id AND m.id = v.media_id
+LEFT JOIN posting_policies y ON y.tenant_id = p.tenant_id
+WHERE p.tenant_id = %s AND p.id = %s
+"""
+
 NOTE = """
 INSERT INTO post_events (tenant_id, post_id, kind, message, details, job_id, at)
 VALUES (%s, %s, %s, %s, %s, %s, coalesce(%s, now()))
@@ -129,7 +145,7 @@ ORDER BY id
 PRUNE = """
 DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {moment} < %s LIMIT %s))
 """
-PRUNED = {"post_submissions": "created_at", "post_events": "at", "oauth_states": "expires_at"}
+PRUNED = {"post_submissions": "created_at", "post_events": "at"}
 
 
 class Due(NamedTuple):
@@ -187,7 +203,7 @@ class Posts:
         post_id: UUID,
         job_id: UUID,
         *,
-        look_after: datetime,
+        look_after: datetime | None,
         states: Collection[PostStatus] = UNDER_WAY,
     ) -> Post | None:
         """Say which job takes care of the post now, and return it; None if it is in no state that needs care."""
@@ -200,6 +216,10 @@ class Posts:
         changes: dict[str, Any] = {"handle": to_json(dict(handle.public)), "handle_secrets": secrets}
         changes |= {"handle_expires_at": handle.expires_at}
         return self._change(tenant_id, post_id, OPEN, changes, count_handle=new) is not None
+
+    def drop_handle(self, tenant_id: UUID, post_id: UUID) -> None:
+        """Forget the handle of a claimed post, which gets another."""
+        self._change(tenant_id, post_id, (S.CLAIMED,), _WITHOUT_HANDLE)
 
     def back_to_scheduled(self, tenant_id: UUID, post_id: UUID, *, code: str, message: str) -> str | None:
         """claimed → scheduled: it waits for its account, and is the tenant's to change again."""
@@ -240,9 +260,9 @@ class Posts:
     # --- what became of it --------------------------------------------------------------------------------------
 
     def accepted(self, tenant_id: UUID, post_id: UUID, *, look_after: datetime) -> str | None:
-        """submitting → submitted; that, or unconfirmed, → processing: the platform has all it needs."""
+        """claimed, submitting → submitted; that, or unconfirmed, → processing: the platform has all it needs."""
         to_submitted = {"status": S.SUBMITTED, "look_after": look_after, "error_code": None, "error_message": None}
-        if (before := self._change(tenant_id, post_id, (S.SUBMITTING,), to_submitted)) is not None:
+        if (before := self._change(tenant_id, post_id, (S.CLAIMED, S.SUBMITTING), to_submitted)) is not None:
             return before
         further = (S.SUBMITTED, S.PROCESSING, S.UNCONFIRMED)
         return self._change(tenant_id, post_id, further, to_submitted | {"status": S.PROCESSING})
@@ -250,14 +270,14 @@ class Posts:
     def published(
         self, tenant_id: UUID, post_id: UUID, *, external_id: str | None, permalink: str | None, now: datetime
     ) -> str | None:
-        """Any open state → published. Without `external_id` it is not known yet: see `name`.
+        """Any open state, in_inbox → published. Without `external_id` it is not known yet: see `name`.
 
         Raises:
             UniqueViolation: another post has this id; ask `bound_by` before.
         """
         changes: dict[str, Any] = {"status": S.PUBLISHED, "published_at": now, "look_after": None}
         changes |= {"external_id": external_id, "permalink": permalink, "error_code": None, "error_message": None}
-        return self._change(tenant_id, post_id, OPEN, changes | {"handle_secrets": None})
+        return self._change(tenant_id, post_id, (*OPEN, S.IN_INBOX), changes)
 
     def name(self, tenant_id: UUID, post_id: UUID, external_id: str) -> bool:
         """Say as what the platform knows a published post, once; False if that is said."""
@@ -327,6 +347,10 @@ class Posts:
         rows = self._driver.execute(BOUND_OF_ACCOUNT, (tenant_id, account_id, list(external_ids)))
         return {row[0] for row in rows}
 
+    def material(self, tenant_id: UUID, post_id: UUID) -> dict[str, Any] | None:
+        """Return what publishing reads of a post's account, video, file and tenant."""
+        return row_of(self._driver, MATERIAL, (tenant_id, post_id))
+
     def note(
         self,
         tenant_id: UUID,
@@ -363,4 +387,7 @@ class Posts:
         return None if row is None else str(row[0])
 
 
-_WITHOUT_HANDLE: dict[str, Any] = {"handle": None, "handle_secrets": None, "handle_expires_at": None}
+_WITHOUT_HANDLE: dict[str, Any] = {
+    **{"handle": None, "handle_secrets": None, "handle_expires_at": None},
+    "submitted_at": None,
+}

@@ -4,18 +4,20 @@ Whoever asks for a place of a bucket waits for the others who do (an advisory lo
 row is waited for), so of many who ask at once as many get one as there are.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
+from domain.posting.limits import Allowance, next_place
+
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('post_reservations:' || %s, 0))"
 
 OTHERS = """
 SELECT reserved_at FROM post_reservations
 WHERE bucket = %(bucket)s AND reserved_at > %(since)s AND NOT (tenant_id = %(tenant_id)s AND post_id = %(post_id)s)
-ORDER BY reserved_at DESC OFFSET %(before)s LIMIT 1
 """
 
 RESERVE = """
@@ -41,21 +43,26 @@ class Reservations:
         self._driver = driver
 
     def reserve(
-        self, tenant_id: UUID, post_id: UUID, bucket: str, *, places: int, since: datetime, now: datetime
-    ) -> datetime | None:
-        """Take a place of the bucket, or keep the one that the post has; it counts from `now` on.
+        self, tenant_id: UUID, post_id: UUID, allowances: Sequence[Allowance], now: datetime
+    ) -> tuple[datetime, Allowance] | None:
+        """Take a place of each bucket, or none; places that the post has count from `now` on.
 
-        Returns None if there was one, else when the post was reserved whose place is the next to be free; `now` if the
-        bucket has no places at all.
+        Returns None if it has them, else when there may be one again, and the allowance that was full.
         """
-        self._driver.execute(LOCK, (bucket,))
-        if places < 1:
-            return now
-        values = {"tenant_id": tenant_id, "post_id": post_id, "bucket": bucket, "since": since, "now": now}
-        row = self._driver.execute(OTHERS, values | {"before": places - 1}).fetchone()
-        if row is not None:
-            return row[0]  # type: ignore[no-any-return]
-        self._driver.execute(RESERVE, values)
+        buckets = sorted({each.bucket for each in allowances})
+        for bucket in buckets:
+            self._driver.execute(LOCK, (bucket,))
+        values = {"tenant_id": tenant_id, "post_id": post_id, "now": now}
+        full: list[tuple[datetime, Allowance]] = []
+        for each in allowances:
+            found = self._driver.execute(OTHERS, values | {"bucket": each.bucket, "since": each.since})
+            reserved = [row[0] for row in found]
+            if len(reserved) >= each.most:
+                full.append((next_place(each, reserved, now), each))
+        if full:
+            return max(full, key=lambda item: item[0])
+        for bucket in buckets:
+            self._driver.execute(RESERVE, values | {"bucket": bucket})
         return None
 
     def release(self, tenant_id: UUID, post_id: UUID) -> None:

@@ -53,7 +53,8 @@ DOUBTFUL = ", ".join(
 # What was due since the backup was taken, and what was under way then: the rows no longer tell what became of them.
 DOUBT = f"""
 UPDATE social_posts SET status = 'unconfirmed', error_code = '{RESTORED} ' || status, look_after = %(now)s,
-    claimed_at = coalesce(claimed_at, least(scheduled_for, %(now)s)), error_message = %(message)s, updated_at = now()
+    claimed_at = least(coalesce(claimed_at, scheduled_for, %(now)s), %(taken_at)s),
+    error_message = %(message)s, updated_at = now()
 WHERE id IN (
     SELECT id FROM social_posts
     WHERE status IN ({DOUBTFUL}) AND scheduled_for BETWEEN %(since)s AND %(now)s
@@ -75,7 +76,7 @@ COUNT_UNDECIDED = f"""
 SELECT count(*) FROM social_posts WHERE status = 'unconfirmed' AND error_code LIKE '{RESTORED} %'
 """
 
-KNOWN = "SELECT id FROM post_submissions WHERE id = ANY(%s)"
+STORED = "SELECT id FROM post_submissions WHERE id = ANY(%s)"
 
 
 class Restore(NamedTuple):
@@ -118,7 +119,7 @@ class Restores:
 
     def doubt(self, *, taken_at: datetime, margin: timedelta, now: datetime, message: str) -> list[tuple[UUID, UUID]]:
         """Mark what may have been published since then as unconfirmed; return its tenants and ids. Handles stay."""
-        values = {"since": taken_at - margin, "now": now, "message": message}
+        values = {"taken_at": taken_at, "since": taken_at - margin, "now": now, "message": message}
         found = self._driver.execute(DOUBT, values).fetchall()
         self._driver.execute(COUNT, (len(found),))
         return [(tenant_id, post_id) for tenant_id, post_id in found]
@@ -135,9 +136,9 @@ class Restores:
     def count_undecided(self) -> int:
         return int(self._driver.execute(COUNT_UNDECIDED).fetchall()[0][0])
 
-    def known(self, ids: Collection[UUID]) -> set[UUID]:
+    def stored(self, ids: Collection[UUID]) -> set[UUID]:
         """Return those of these submissions that this database has."""
-        return {row[0] for row in self._driver.execute(KNOWN, (list(ids),))}
+        return {row[0] for row in self._driver.execute(STORED, (list(ids),))}
 
     def _one(self, query: str, values: Any = None) -> Restore | None:
         with self._driver.cursor(row_factory=class_row(Restore)) as cursor:

@@ -81,6 +81,11 @@ class Post:
     created_at: datetime
 
 
+def mark_of(post_id: UUID) -> str:
+    """Return `Content.mark`: what only this post has."""
+    return f"viral-{post_id.hex}"
+
+
 class PostingHalted(Unavailable):
     """Nothing is posted until a person has decided what became of posts while the database went back."""
 

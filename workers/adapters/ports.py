@@ -12,11 +12,12 @@ from db.transaction import Database
 from domain.concepts.generation import LOCAL_GRAMMAR
 from domain.concepts.grammar import LocalGrammar
 from domain.ops.connections import Role
-from domain.ports import ClipProvider, ConceptWriter, MediaStore, Ports, Studio
+from domain.ports import ClipProvider, ConceptWriter, MediaStore, Ports, Studio, SubmissionMarks
 from workers.adapters import platforms
 from workers.adapters.lazy import lazy
 from workers.adapters.store_watch import StoreWatch
 from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelWriter
+from workers.runtime.redis_client import connect
 from workers.runtime.version import AGENT
 from workers.settings import Settings
 
@@ -47,6 +48,7 @@ def open_ports(settings: Settings, db: Database) -> Ports:
         logins=platforms.logins(settings),
         login_apps=platforms.login_apps(settings),
         vault=platforms.vault(settings),
+        marks=lazy(partial(_marks, settings)),
         livemode=settings.stripe_livemode,
         clerk_instance=settings.clerk_instance_id,
         people=clerk,
@@ -114,6 +116,13 @@ def _luma(settings: Settings, key: str) -> ClipProvider:
     from integrations.video.luma import Luma  # noqa: PLC0415 - see the module's first lines
 
     return Luma(key, base_url=settings.luma_agents_base_url, private_hosts=settings.outbound_private_hosts)
+
+
+def _marks(settings: Settings) -> SubmissionMarks:
+    from workers.adapters.submission_marks import RedisAndFileMarks  # noqa: PLC0415 - most processes post nothing
+
+    client = connect(settings.redis_url, used_for="remembering submissions")
+    return RedisAndFileMarks(client, settings.viral_home / "submissions")
 
 
 def media_folder(settings: Settings) -> "FolderStore":

@@ -35,10 +35,19 @@ KEEP_UNUSED = timedelta(days=30)
 KEEP_UNFINISHED = timedelta(days=1)
 """What never got to the media store is kept so long, that is longer than anything is on its way there."""
 
+KEEP_OF_POSTS = {
+    # What is remembered outside of the database is compared with these for 30 days.
+    "post_submissions": timedelta(days=90),
+    "post_events": timedelta(days=180),
+}
+KEEP_PLACES = timedelta(days=3)
+"""Places of posts count for a day."""
+
 LONGEST = timedelta(days=3650)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 JOBS_PER_TRANSACTION = 1000
 BODIES_PER_TRANSACTION = 1000
+ROWS_PER_TRANSACTION = 1000
 FILES_AT_ONCE = 200
 
 
@@ -63,8 +72,20 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
     with ctx.begin() as tx:
         dropped = tx.archive.drop_weeks(ctx.now() - KEEP_ARCHIVED)
     ctx.count(dropped=dropped)
+    _prune_posts(ctx)
     with ctx.finish():
         pass
+
+
+def _prune_posts(ctx: Context) -> None:
+    """Delete what was written down about posts, and their places, once nobody asks any more."""
+    deleted = ROWS_PER_TRANSACTION
+    while deleted >= ROWS_PER_TRANSACTION:
+        with ctx.begin() as tx:
+            pruned = [tx.reservations.prune(ctx.now() - KEEP_PLACES, ROWS_PER_TRANSACTION)]
+            for table, keep in KEEP_OF_POSTS.items():
+                pruned.append(tx.posts.prune(table, ctx.now() - keep, ROWS_PER_TRANSACTION))
+        deleted = max(pruned)
 
 
 @job("upkeep.drop_bodies", system=True)

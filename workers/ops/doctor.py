@@ -28,6 +28,7 @@ from workers.adapters.ports import media_folder
 from workers.adapters.store_watch import divided
 from workers.app import App, build
 from workers.engine.notifier import Notifier
+from workers.ops import restore
 from workers.ops.schedules import Timetable
 from workers.ops.studio import check_fonts, check_program
 from workers.runtime.redis_client import USE_INSTEAD, Trouble, describe, diagnose
@@ -102,6 +103,7 @@ def examine(settings: Settings, calendar: Sequence[Timetable]) -> list[Finding]:
             attempt("writes", _writes),
             attempt("media store", _media_store),
             attempt("media store of all processes", _one_store),
+            attempt("posts are not made twice", restore.check),
             attempt("workers", _workers),
             attempt("scheduler", partial(_scheduler, calendar)),
             attempt("calendar", partial(_calendar, calendar)),

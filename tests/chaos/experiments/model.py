@@ -169,8 +169,6 @@ class Queue(RuleBasedStateMachine):
         if (claimed := self.a_claim(data)) is None:
             return
         attempt = FailedAttempt("failed", "Error", "told to")
-        # As the engine does: there is no next time after the last attempt.
-        again &= self.jobs[claimed.id].attempts < self.jobs[claimed.id].max_attempts
         with self.begin() as tx:
             if again:
                 mine = tx.transitions.reschedule(claimed, attempt, timedelta(0) if due else HOUR)
@@ -275,8 +273,7 @@ def agreement(stage: Stage, finding: Finding) -> None:
         Queue.system, Queue.steps, Queue.refused = system, 0, 0
         rounds = 0
         try:
-            # Chance decides what is drawn: some of it must have been refused.
-            while (Queue.steps < wanted or not Queue.refused) and stage.left() > 0:
+            while Queue.steps < wanted and stage.left() > 0:
                 run_state_machine_as_test(seed(stage.seed + rounds)(Queue), settings=chosen)
                 rounds += 1
         finally:

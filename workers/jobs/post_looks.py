@@ -1,0 +1,148 @@
+"""What became of a post that was sent: the platform is asked by the handle, else the account's own list is read; and
+what is said is written down before anything else happens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from domain.posting.limits import Act
+from domain.posting.looks import IN_DOUBT, WATCHING, may_commit_again
+from domain.posting.matching import CLOCKS, Found, InDoubt, NotThere, Ours, match
+from domain.posting.posts import Post, PostStatus
+from domain.posting.publishing import (
+    Absent,
+    Accepted,
+    CannotTell,
+    InInbox,
+    Published,
+    Sight,
+    Unfinished,
+)
+from workers.engine.job import Context, Tx
+from workers.jobs.post_work import LOOK_AFTER, Work, ask, doubt, fail, note, release, reopen, wait
+
+FollowUp = Callable[[Tx, Post], None]
+"""Enqueues what comes after a publication."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """It was certainly not published, and may be committed now; the platform has `start` bytes."""
+
+    start: int
+
+
+def look(ctx: Context, work: Work) -> Sight | InDoubt:
+    """Ask what became of the post: by the handle, and where the platform knows that no more, by the account's list."""
+    handle = work.handle
+    if handle is None:
+        return search(ctx, work)
+    sight = ask(ctx, work, Act.LOOK, lambda who: work.publisher.look(who, handle, work.content, work.video))
+    if isinstance(sight, CannotTell) and sight.lost:
+        return search(ctx, work)
+    return sight
+
+
+def search(ctx: Context, work: Work) -> Sight | InDoubt:
+    """Look for the post in the account's own list: the last resort. Never one that another post has."""
+    tenant_id, account_id = work.post.tenant_id, work.post.account_id
+    claimed_at = work.post.claimed_at or work.post.created_at
+    listing = ask(ctx, work, Act.RECENT, lambda who: work.publisher.recent(who, claimed_at - CLOCKS))
+    with ctx.begin() as tx:
+        bound = tx.posts.bound(tenant_id, account_id, [seen.external_id for seen in listing.posts])
+    ours = Ours(work.content.text, work.content.mark, claimed_at, work.video.seconds or None)
+    found = match(ours, listing, bound)
+    if isinstance(found, Found):
+        return Published(found.seen.external_id, found.seen.permalink)
+    if isinstance(found, NotThere):
+        return Absent("the account's own list of posts, which is complete, does not have it")
+    return found
+
+
+def conclude(ctx: Context, work: Work, sight: Sight | InDoubt, follow_up: FollowUp) -> Again | None:
+    """Write down what a look at a post of which a job takes care has said. None: that is the end of the attempt.
+
+    Raises:
+        Snoozed: it is looked at later, or gets another handle.
+    """
+    post, now = work.post, ctx.now()
+    answered = post.status == PostStatus.CLAIMED
+    since = now - (post.submitted_at or now)
+    settled = may_commit_again(post.submitted_at or now, now, answered=answered)
+    match sight:
+        case Published():
+            published(ctx, work, sight, follow_up)
+        case InInbox():
+            in_inbox(ctx, work, follow_up)
+        case Accepted():
+            watch(ctx, work, sight.detail)
+        case Unfinished() if settled:
+            return Again(sight.start)
+        case Absent(error=None) if settled:
+            reopen(ctx, post, sight.reason)
+        case Absent(error=error) if error is not None:
+            fail(ctx, post, getattr(error, "code", "refused"), str(error))
+        case Unfinished() | Absent():
+            # What was sent last may still be under way: it is waited for, and then looked at once more.
+            wait(ctx, post, IN_DOUBT.after(since) or timedelta(minutes=1), f"it is not there yet: {sight.reason}")
+        case InDoubt() if sight.candidates:
+            doubt(ctx, post, "ambiguous", sight.reason, candidates=list(sight.candidates))
+        case CannotTell() | InDoubt():
+            after = IN_DOUBT.after(since)
+            if after is None:
+                reason = f"it was sent, and for a day nobody could tell whether it was published: {sight.reason}"
+                doubt(ctx, post, "unknown", reason)
+            else:
+                wait(ctx, post, after, f"it was sent, and may be published: {sight.reason}")
+    return None
+
+
+def published(ctx: Context, work: Work, found: Published, follow_up: FollowUp) -> None:
+    """End the job: the post is there. One that another post has is not bound a second time."""
+    post = work.post
+    with ctx.finish() as tx:
+        other = found.external_id and tx.posts.bound_by(*work.key, found.external_id)
+        if other:
+            reason = f"the platform names the post {found.external_id}, which belongs to the post {other} already"
+            if tx.posts.doubt(*work.key, code="ambiguous", message=reason, look_after=None):
+                note(ctx, tx, post, "unconfirmed", reason)
+            return
+        if tx.posts.published(*work.key, external_id=found.external_id, permalink=found.permalink, now=ctx.now()):
+            named = found.external_id or "not named yet"
+            note(ctx, tx, post, "published", f"the platform has it: {named}", external_id=found.external_id)
+            follow_up(tx, post)
+
+
+def in_inbox(ctx: Context, work: Work, follow_up: FollowUp) -> None:
+    """End the job: only the account's owner can publish it."""
+    with ctx.finish() as tx:
+        if tx.posts.in_inbox(*work.key):
+            note(ctx, tx, work.post, "in_inbox", "it waits in the inbox of the account's owner, who has to publish it")
+            follow_up(tx, work.post)
+
+
+def watch(ctx: Context, work: Work, detail: str) -> None:
+    """Let the platform work on it; after some days it is a person's."""
+    post, now = work.post, ctx.now()
+    after = WATCHING.after(now - (post.submitted_at or now))
+    if after is None:
+        doubt(ctx, post, "slow", f"the platform has been working on it for days, and says only: {detail}")
+        return
+    with ctx.begin() as tx:
+        before = tx.posts.accepted(*work.key, look_after=now + after + LOOK_AFTER)
+        if before in (PostStatus.SUBMITTING, PostStatus.UNCONFIRMED):
+            note(ctx, tx, post, "accepted", "the platform has all it needs, and works on it", detail=detail)
+    ctx.snooze(after, "the platform works on it")
+
+
+def absolve(ctx: Context, work: Work, why: str) -> None:
+    """End a doubt: it is certainly not there. After a restore it is as it was; else a person may try it again."""
+    post = work.post
+    with ctx.finish() as tx:
+        if (post.error_code or "").startswith("restored "):
+            text = "after the database was put back, it was found that it had not been published"
+            if tx.posts.acquit(*work.key, message=text):
+                note(ctx, tx, post, "acquitted", f"{text}: {why}")
+        elif tx.posts.fail(*work.key, code="absent", message=f"it was certainly not published: {why}"):
+            note(ctx, tx, post, "failed", f"it was certainly not published: {why}")
+        release(tx, post)

@@ -1,0 +1,367 @@
+"""Posts go out, each once.
+
+    posting.due ──each minute──▶ posting.publish ──▶ published ──▶ posting.follow_up
+                                      │
+                                      └──nobody can tell──▶ unconfirmed ──▶ posting.reconcile, or a person
+
+What state a post is in stands on its row, not in a job: an attempt reads it, and goes on from there. Before the point
+of no return everything may be done again. The row is `submitting`, and a submission is a row, before the one call that
+publishes; whoever finds it so looks before it acts. Design, and why no sequence of crashes, lost answers and expired
+tokens makes a second post: docs/decisions/0036.
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from domain.errors import Unavailable, ViralError
+from domain.ports import Watch
+from domain.posting.accounts import Credential
+from domain.posting.limits import OPENINGS, Act, closed_bucket, draws, limits_row, places
+from domain.posting.looks import COMMIT_WITHIN, IN_DOUBT, PREPARING
+from domain.posting.posts import Post, PostingHalted, PostStatus
+from domain.posting.publishing import (
+    Accepted,
+    AccountRevoked,
+    Commit,
+    Handle,
+    HandleLost,
+    InInbox,
+    NotReady,
+    PostRefused,
+    Published,
+    Refused,
+    TokenExpired,
+    Unknown,
+)
+from domain.posting.schedule import DuePost, is_late, spread
+from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
+from workers.jobs.accounts import access, revoked
+from workers.jobs.post_looks import conclude, in_inbox, look, published, watch
+from workers.jobs.post_work import (
+    LOOK_AFTER,
+    Work,
+    answering,
+    ask,
+    fail,
+    halted,
+    keep_handle,
+    load,
+    note,
+    release,
+    reopen,
+    wait,
+)
+from workers.jobs.reconcile_posts import follow_up, reconcile
+
+CHUNK = 200
+"""Posts that are claimed in one transaction."""
+LONGEST_COMMIT = timedelta(minutes=4)
+"""No request of a commit is begun later than that after its submission was written down: with its own time-out it has
+ended when the outcome counts as settled (`domain.posting.looks.SETTLES`)."""
+BEGUN_MAY_END = timedelta(minutes=30)
+"""A post whose handle was opened in time may be published so much later."""
+HALTED_WAIT = timedelta(minutes=1)
+TAKES_AT_MOST = timedelta(minutes=15)
+OUR_ERROR = "an error of our own; it has been logged"
+CHECK_EVERY = 2.0
+"""Seconds between two looks of an upload at whether the job is still ours."""
+
+
+class CommitTooLate(Unavailable):
+    """The call that publishes was not begun, since too much time had gone by: another attempt may be at it."""
+
+
+# --- what is due -----------------------------------------------------------------------------------------------------
+
+
+@job("posting.due", system=True, timeout=timedelta(minutes=5))
+def find_due(ctx: Context) -> None:
+    """Claim what is due and enqueue it, spread after an outage; say of what is too late that it is missed; and let
+    nothing be forgotten that is under way."""
+    ctx.count(claimed=0, missed=0, left_alone=0)
+    if not halted(ctx):
+        _miss_late(ctx)
+        _claim(ctx)
+    with ctx.begin() as tx:
+        left = tx.posts.left_alone(now=ctx.now(), again=ctx.now() + LOOK_AFTER, limit=CHUNK)
+        for tenant_id, post_id, status in left:
+            cared_for = reconcile if status == PostStatus.UNCONFIRMED else publish
+            cared_for.enqueue(tx, tenant_id=tenant_id, post_id=post_id)
+    ctx.count(left_alone=len(left))
+    with ctx.finish():
+        pass
+
+
+def _miss_late(ctx: Context) -> None:
+    more = True
+    while more:
+        with ctx.begin() as tx:
+            late = tx.posts.late(now=ctx.now(), limit=CHUNK)
+            for post_id, tenant_id, scheduled_for, late_after, account_status, account_reason in late:
+                reason = None if account_status == "active" else account_reason or f"its account is {account_status}"
+                message = _late_words(scheduled_for, late_after, reason)
+                tx.posts.miss(tenant_id, post_id, message=message)
+                tx.posts.note(tenant_id, post_id, "missed", message, job_id=ctx.job.id, at=ctx.now())
+        ctx.count(missed=len(late))
+        more = len(late) == CHUNK
+
+
+def _claim(ctx: Context) -> None:
+    last: dict[UUID, datetime] = {}
+    more = True
+    while more:
+        now = ctx.now()
+        with ctx.begin() as tx:
+            claimed = tx.posts.claim(now=now, look_after=now + LOOK_AFTER, limit=CHUNK)
+            begins = spread([DuePost(each.id, each.account_id, each.scheduled_for) for each in claimed], now, last)
+            waves: dict[timedelta, list[dict[str, Any]]] = defaultdict(list)
+            for each in claimed:
+                after = begins[each.id]
+                last[each.account_id] = max(now + after, last.get(each.account_id, now))
+                waves[after].append({"tenant_id": each.tenant_id, "post_id": each.id})
+                if after:
+                    tx.posts.look_after(each.tenant_id, each.id, now + after + LOOK_AFTER)
+                tx.posts.note(each.tenant_id, each.id, "claimed", "it is due", job_id=ctx.job.id, at=now)
+            for after in sorted(waves):
+                publish.with_options(delay=after).enqueue_many(tx, waves[after])
+        ctx.count(claimed=len(claimed))
+        more = len(claimed) == CHUNK
+
+
+def _late_words(scheduled_for: datetime, late_after: timedelta, reason: str | None) -> str:
+    hours = late_after.total_seconds() / 3600
+    why = f": {reason}" if reason else ""
+    return (
+        f"it was due at {scheduled_for:%Y-%m-%d %H:%M} UTC and could not be begun within {hours:g} hours{why}; "
+        "schedule it again if it is still to be posted"
+    )
+
+
+# --- publishing ------------------------------------------------------------------------------------------------------
+
+
+def left_over(tx: Tx, failed: FailedJob) -> None:
+    """Decide about a post whose job ends without an end for it: one that was certainly not sent has failed, the others
+    are looked after again."""
+    if failed.tenant_id is None:
+        return
+    tenant_id, post_id = failed.tenant_id, failed.arguments["post_id"]
+    tx.work_as(SYSTEM)
+    reason = failed.reason if tx.requests.ended_as_foreseen(failed.id) else OUR_ERROR
+    tx.work_as(tenant_id)
+    post = tx.posts.get(tenant_id, post_id)
+    if post is None or post.job_id != failed.id:
+        return
+    now = tx.now()
+    if post.status == PostStatus.CLAIMED:
+        if tx.posts.fail(tenant_id, post_id, code="error", message=reason):
+            tx.posts.note(tenant_id, post_id, "failed", reason, job_id=failed.id)
+            release(tx, post)
+    elif IN_DOUBT.after(now - (post.submitted_at or now)) is None:
+        tx.posts.doubt(tenant_id, post_id, code="unknown", message=reason, look_after=None)
+        tx.posts.note(tenant_id, post_id, "unconfirmed", reason, job_id=failed.id)
+    else:
+        tx.posts.look_after(tenant_id, post_id, now + timedelta(minutes=1), message=reason)
+
+
+@job(
+    "posting.publish",
+    queue="social",
+    unique=("post_id",),
+    max_attempts=5,
+    timeout=TAKES_AT_MOST,
+    on_failure=left_over,
+)
+def publish(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
+    """Bring a claimed post further: make its handle, cross the point of no return, or look what became of it."""
+    with ctx.begin() as tx:
+        post = tx.posts.take(tenant_id, post_id, ctx.job.id, look_after=ctx.now() + TAKES_AT_MOST + LOOK_AFTER)
+    if post is None:
+        with ctx.finish():
+            pass
+        return
+    with answering(ctx, post):
+        _go_on(ctx, load(ctx, post))
+
+
+def _go_on(ctx: Context, work: Work) -> None:
+    post, start = work.post, 0
+    if post.status == PostStatus.CLAIMED:
+        if halted(ctx):
+            wait(ctx, post, HALTED_WAIT, str(PostingHalted()))
+        if is_late(post.scheduled_for or ctx.now(), ctx.now(), work.late_after) and not _was_begun(ctx, work):
+            _miss(ctx, work)
+            return
+    if post.submitted_at is not None:
+        again = conclude(ctx, work, look(ctx, work), _follow)
+        if again is None:
+            return
+        start = again.start
+    else:
+        work = _prepared(ctx, work)
+    _submit(ctx, work, start)
+
+
+def _was_begun(ctx: Context, work: Work) -> bool:
+    return work.handle is not None and work.opened_at is not None and ctx.now() < work.opened_at + BEGUN_MAY_END
+
+
+def _miss(ctx: Context, work: Work) -> None:
+    post = work.post
+    message = _late_words(post.scheduled_for or ctx.now(), work.late_after, post.error_message)
+    with ctx.finish() as tx:
+        if tx.posts.miss(*work.key, message=message):
+            note(ctx, tx, post, "missed", message)
+            release(tx, post)
+
+
+def _follow(tx: Tx, post: Post) -> None:
+    follow_up.enqueue(tx, tenant_id=post.tenant_id, post_id=post.id)
+
+
+def _prepared(ctx: Context, work: Work) -> Work:
+    """Return the work with a handle that can be committed. All of it may be done again, and nothing is published.
+
+    Raises:
+        Snoozed: a place, a rate or the platform is waited for.
+    """
+    handle = work.handle
+    if handle is None or _is_over(ctx, handle):
+        _reserve(ctx, work)
+        handle = ask(ctx, work, Act.OPEN, lambda who: work.publisher.open(who, work.content, work.video))
+        work = keep_handle(ctx, work, handle, new=True)
+    made = handle
+    try:
+        ready = ask(
+            ctx,
+            work,
+            Act.READY,
+            lambda who: work.publisher.ready(who, made, work.content, work.video, _watching(ctx, monotonic())),
+        )
+    except NotReady as error:
+        if error.handle is not None:
+            keep_handle(ctx, work, error.handle)
+        after = PREPARING.after(ctx.now() - (work.opened_at or ctx.now()))
+        if after is None:
+            raise PostRefused("not_ready", f"the platform did not get it ready in time: {error}") from error
+        wait(ctx, work.post, error.retry_after or after, str(error))
+        raise
+    return work if ready == handle else keep_handle(ctx, work, ready)
+
+
+def _is_over(ctx: Context, handle: Handle) -> bool:
+    return handle.expires_at is not None and handle.expires_at <= ctx.now() + LONGEST_COMMIT
+
+
+def _reserve(ctx: Context, work: Work) -> None:
+    """Take one of the places that the platform has for posts of the account today, or wait for one."""
+    limits = ask(ctx, work, Act.LIMITS, work.publisher.limits)
+    account_id, now = work.post.account_id, ctx.now()
+    allowances = places(work.platform, account_id, now, daily_limit=work.daily_limit, limits=limits, limits_read_at=now)
+    with ctx.begin() as tx:
+        tx.social_accounts.save_limits(work.post.tenant_id, account_id, limits_row(limits), now)
+        tx.work_as(SYSTEM)
+        full = tx.reservations.reserve(*work.key, allowances, now)
+    if full is not None:
+        free_at, allowance = full
+        wait(ctx, work.post, max(free_at - now, timedelta(minutes=1)), f"it waits for a place: {allowance.why}")
+
+
+# --- the point of no return ------------------------------------------------------------------------------------------
+
+
+def _submit(ctx: Context, work: Work, start: int) -> None:
+    """Write down that the post is submitted, make the one call that publishes, and write down what it said."""
+    handle, account_id = work.handle, work.post.account_id
+    if handle is None:
+        raise HandleLost("it has no handle")
+    for bucket in (closed_bucket(work.platform, None), closed_bucket(work.platform, account_id)):
+        ctx.draw(bucket, OPENINGS)
+    for each in draws(work.platform, Act.COMMIT, account_id):
+        ctx.draw(each.bucket, each.rate, cost=each.cost)
+    credential = access(ctx, work.post.tenant_id, account_id)
+    if halted(ctx):
+        wait(ctx, work.post, HALTED_WAIT, str(PostingHalted()))
+    with ctx.begin() as tx:
+        tx.work_as(SYSTEM)
+        submission_id, now, began = tx.new_id(), ctx.now(), monotonic()
+        before = tx.posts.begin_submission(
+            *work.key, id=submission_id, now=now, look_after=now + TAKES_AT_MOST + LOOK_AFTER
+        )
+        if before is not None:
+            note(ctx, tx, work.post, "submitting", "it is being sent: from here on it may be published", start=start)
+    if before is None:
+        with ctx.finish():
+            pass
+        return
+    if ctx.ports.marks is not None:
+        ctx.ports.marks.remember(submission_id, now)
+    work = replace(work, post=replace(work.post, status=PostStatus.SUBMITTING, submitted_at=now))
+    try:
+        if monotonic() - began > COMMIT_WITHIN.total_seconds():
+            raise CommitTooLate("too much time went by before it could be sent")
+        outcome: Commit = work.publisher.commit(
+            credential, handle, work.content, work.video, start=start, watch=_watching(ctx, began)
+        )
+    except CommitTooLate as error:
+        outcome = Refused(error)
+    _write_down(ctx, work, credential, outcome)
+
+
+def _watching(ctx: Context, began: float) -> Watch:
+    """Return what an upload calls: it ends it before the last request if that would be too late, or if the job is not
+    ours any more."""
+    checked = monotonic()
+
+    def watch_(fraction: float) -> None:
+        nonlocal checked
+        now = monotonic()
+        if now - began > LONGEST_COMMIT.total_seconds():
+            raise CommitTooLate("the upload took too long, and goes on from where it is")
+        if now - checked > CHECK_EVERY:
+            ctx.check()
+            checked = now
+
+    return watch_
+
+
+def _write_down(ctx: Context, work: Work, credential: Credential, outcome: Commit) -> None:
+    post = work.post
+    match outcome:
+        case Published():
+            published(ctx, work, outcome, _follow)
+        case InInbox():
+            in_inbox(ctx, work, _follow)
+        case Accepted():
+            watch(ctx, work, outcome.detail)
+        case Unknown():
+            with ctx.begin() as tx:
+                note(ctx, tx, post, "unknown", f"it was sent, and no answer tells what became of it: {outcome.reason}")
+            wait(ctx, post, IN_DOUBT.shortest, f"it was sent, and may be published: {outcome.reason}")
+        case Refused():
+            _refused(ctx, work, credential, outcome.error)
+
+
+def _refused(ctx: Context, work: Work, credential: Credential, error: ViralError) -> None:
+    """Go on after an answer that says that certainly nothing was published: by this call it was not, and before it a
+    look has said the same of those before."""
+    post = work.post
+    if isinstance(error, HandleLost):
+        reopen(ctx, post, str(error))
+    elif isinstance(error, (AccountRevoked, Unavailable)):
+        with ctx.begin() as tx:
+            tx.posts.reopen(*work.key, keep_handle=True, message=str(error))
+            note(ctx, tx, post, "not_sent", f"certainly nothing was published: {error}")
+        if isinstance(error, AccountRevoked):
+            revoked(ctx, post.tenant_id, post.account_id, credential, error)
+        if isinstance(error, TokenExpired):
+            access(ctx, post.tenant_id, post.account_id, refused=credential)
+        if isinstance(error, (TokenExpired, CommitTooLate)):
+            ctx.snooze(timedelta(0), str(error))
+        raise error
+    else:
+        fail(ctx, post, getattr(error, "code", "refused"), str(error))

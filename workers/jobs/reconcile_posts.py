@@ -1,0 +1,185 @@
+"""What comes after a publication, and what is done where nobody could tell whether there was one."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from domain.errors import Rejected, Unavailable
+from domain.posting.limits import Act
+from domain.posting.looks import IN_INBOX, WITHOUT_ID, Looks
+from domain.posting.matching import InDoubt
+from domain.posting.posts import Post, PostStatus
+from domain.posting.publishing import Absent, Accepted, CannotTell, InInbox, Published, Unfinished
+from workers.engine.job import Context, Tx, job
+from workers.jobs.post_looks import absolve, in_inbox, look, published, search
+from workers.jobs.post_work import Work, answering, ask, doubt, fail, load, note
+
+DECORATING = Looks(timedelta(seconds=10), timedelta(hours=1), timedelta(hours=24))
+"""For so long a published post's address and first comment are tried."""
+
+
+# --- after a publication ---------------------------------------------------------------------------------------------
+
+
+@job("posting.follow_up", queue="social", unique=("post_id",), max_attempts=5)
+def follow_up(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
+    """Find out what a published post is called and where it is, and write its first comment. Whatever goes wrong here
+    changes nothing of its publication."""
+    with ctx.begin() as tx:
+        post = tx.posts.get(tenant_id, post_id)
+    if post is None or post.status not in (PostStatus.PUBLISHED, PostStatus.IN_INBOX):
+        _end(ctx)
+        return
+    why = ""
+    try:
+        work = load(ctx, post)
+        if post.status == PostStatus.IN_INBOX:
+            _watch_inbox(ctx, work)
+            return
+        if post.external_id is None:
+            work = _named(ctx, work)
+        _decorate(ctx, work)
+    except Unavailable as error:
+        why, again = str(error), error.retry_after
+        _later(ctx, post, why, again)
+    except Rejected as error:
+        with ctx.finish() as tx:
+            note(ctx, tx, post, "follow_up", f"it is published; what should have followed was refused: {error}")
+
+
+def _end(ctx: Context) -> None:
+    with ctx.finish():
+        pass
+
+
+def _later(ctx: Context, post: Post, why: str, again: timedelta | None = None) -> None:
+    """Come back later, until it has been tried for long enough."""
+    looks = {True: WITHOUT_ID, False: DECORATING}[post.external_id is None]
+    looks = IN_INBOX if post.status == PostStatus.IN_INBOX else looks
+    since = ctx.now() - (post.published_at or post.submitted_at or ctx.now())
+    after = looks.after(since)
+    if after is None:
+        with ctx.finish() as tx:
+            note(ctx, tx, post, "follow_up", f"it is not tried any longer: {why}")
+        return
+    ctx.snooze(max(after, again or after), why)
+
+
+def _watch_inbox(ctx: Context, work: Work) -> None:
+    """Look whether the account's owner has published it from their inbox."""
+    sight = look(ctx, work)
+    if isinstance(sight, Published):
+        published(ctx, work, sight, _once_more)
+        return
+    _later(ctx, work.post, "it waits in the inbox of the account's owner")
+
+
+def _once_more(tx: Tx, post: Post) -> None:
+    follow_up.with_options(unique_key=f"{post.id}/published").enqueue(tx, tenant_id=post.tenant_id, post_id=post.id)
+
+
+def _named(ctx: Context, work: Work) -> Work:
+    """Return the work once the platform has named the post's id: TikTok does so after its moderation, or never."""
+    handle, external_id = work.handle, None
+    if handle is not None:
+        sight = ask(ctx, work, Act.LOOK, lambda who: work.publisher.look(who, handle, work.content, work.video))
+        external_id = sight.external_id if isinstance(sight, Published) else None
+    if external_id is None:
+        _later(ctx, work.post, "the platform has not named the post's id yet")
+        return work
+    with ctx.begin() as tx:
+        other = tx.posts.bound_by(*work.key, external_id)
+        if other is None:
+            tx.posts.name(*work.key, external_id)
+            note(ctx, tx, work.post, "named", f"the platform calls it {external_id}", external_id=external_id)
+        post = tx.posts.get(*work.key)
+    if other is not None or post is None:
+        raise Rejected(f"the platform names the post {external_id}, which belongs to the post {other} already")
+    return load(ctx, post)
+
+
+def _decorate(ctx: Context, work: Work) -> None:
+    """Read the post's address and write its first comment, if it has none yet."""
+    post, external_id = work.post, work.post.external_id
+    if ctx.finished or external_id is None:
+        return
+    if post.first_comment and post.first_comment_id is None:
+        text, key = post.first_comment, f"{post.id}:comment"
+        comment_id = ask(ctx, work, Act.COMMENT, lambda who: work.publisher.comment(who, external_id, text, key))
+        with ctx.begin() as tx:
+            tx.posts.decorate(*work.key, first_comment_id=comment_id or "")
+            message = (
+                "its first comment is written" if comment_id else "the platform has no way to write a first comment"
+            )
+            note(ctx, tx, post, "comment", message, comment_id=comment_id)
+    if post.permalink is None:
+        permalink = ask(ctx, work, Act.PERMALINK, lambda who: work.publisher.permalink(who, external_id))
+        if permalink is None:
+            _later(ctx, post, "the platform has no address for the post yet")
+            return
+        with ctx.finish() as tx:
+            tx.posts.decorate(*work.key, permalink=permalink)
+        return
+    _end(ctx)
+
+
+# --- where nobody could tell -----------------------------------------------------------------------------------------
+
+
+@job("posting.reconcile", unique=("post_id",), max_attempts=5)
+def reconcile(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
+    """Look what became of an unconfirmed post: by its handle, else in the account's own list. What cannot be told
+    stays a person's to decide; nothing is sent."""
+    with ctx.begin() as tx:
+        post = tx.posts.take(tenant_id, post_id, ctx.job.id, look_after=None, states=(PostStatus.UNCONFIRMED,))
+    if post is None:
+        _end(ctx)
+        return
+    with answering(ctx, post):
+        _reconcile(ctx, load(ctx, post))
+
+
+@job("posting.reconcile_account", unique=("account_id",))
+def reconcile_account(ctx: Context, tenant_id: UUID, account_id: UUID) -> None:
+    """Reconcile all posts of an account of which nobody could tell whether they were published."""
+    with ctx.finish() as tx:
+        for _, post_id in tx.posts.in_doubt(tenant_id, account_id):
+            reconcile.enqueue(tx, tenant_id=tenant_id, post_id=post_id)
+
+
+def _reconcile(ctx: Context, work: Work) -> None:
+    post, restored = work.post, is_restored(work.post)
+    sight = look(ctx, work)
+    if restored and work.handle is not None and isinstance(sight, (Unfinished, Absent)):
+        # Of a later handle, which may have become the post, the database knows nothing.
+        sight = search(ctx, work)
+    match sight:
+        case Published():
+            published(ctx, work, sight, _follow)
+        case InInbox():
+            in_inbox(ctx, work, _follow)
+        case Accepted():
+            with ctx.finish() as tx:
+                tx.posts.accepted(*work.key, look_after=ctx.now())
+                note(ctx, tx, post, "accepted", "the platform works on it", detail=sight.detail)
+        case Absent(error=error) if error is not None and not restored:
+            fail(ctx, post, getattr(error, "code", "refused"), str(error))
+        case Absent() | Unfinished():
+            absolve(ctx, work, sight.reason)
+        case CannotTell():
+            _still_in_doubt(ctx, post, sight.reason)
+        case InDoubt():
+            _still_in_doubt(ctx, post, sight.reason, candidates=list(sight.candidates))
+
+
+def is_restored(post: Post) -> bool:
+    """Whether it is in doubt because the database went back."""
+    return (post.error_code or "").startswith("restored ")
+
+
+def _still_in_doubt(ctx: Context, post: Post, reason: str, **details: object) -> None:
+    code = post.error_code or "unknown"
+    doubt(ctx, post, code, f"nobody can tell whether it was published: {reason}; look at the account itself", **details)
+
+
+def _follow(tx: Tx, post: Post) -> None:
+    follow_up.enqueue(tx, tenant_id=post.tenant_id, post_id=post.id)
