@@ -1,0 +1,315 @@
+"""Posts as people ask for them: checked, scheduled, changed, approved, cancelled, made again. The API and the shell use
+this.
+
+Functions that take `tenant_id` work in that tenant's scope; with None, where that is allowed, in the system scope. What
+became of a post, and what a person decides about one in doubt, is in `workers/ops/post_stories.py`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from db.postgres.errors import UniqueViolation
+from db.posting.planning import PostingPolicy
+from db.transaction import SYSTEM, Tx
+from domain.errors import Conflict, PostInvalid, Rejected, UnknownPost
+from domain.posting.posts import EDITABLE, UNDER_WAY, PostStatus
+from workers.app import App
+from workers.ops.post_plans import NO_PLACE, SUGGESTED, Planned, Plans, PostRequest
+
+TEXTS = ("caption", "title", "hashtags", "options", "cover_at", "first_comment")
+
+Row = dict[str, Any]
+
+
+class PostCursor(NamedTuple):
+    """The last post of a page."""
+
+    created_at: datetime
+    id: UUID
+
+
+class PostPage(NamedTuple):
+    """Posts, newest first; `next` is None on the last page."""
+
+    posts: list[Row]
+    next: PostCursor | None
+
+
+# --- asking for posts ---------------------------------------------------------------------------------------------
+
+
+def check(app: App, tenant_id: UUID, request: PostRequest) -> list[Planned]:
+    """Return what would be posted to each account, and what is wrong with it. Nothing is written.
+
+    Raises:
+        UnknownVideo, UnknownAccount: the tenant has no such thing.
+        Rejected: no account is named, or one twice.
+    """
+    with app.db.transaction(tenant_id) as tx:
+        return [planned for planned, _ in Plans(tx, tenant_id, request.video_id, _now(app, tx)).of(request)]
+
+
+def create(app: App, tenant_id: UUID, request: PostRequest) -> list[Row]:
+    """Schedule the video on all accounts, or on none, and return the posts, in the order of the accounts.
+
+    Raises:
+        PostInvalid: something is wrong with one of them; `details` has the faults by account.
+        UnknownVideo, UnknownAccount: the tenant has no such thing.
+        Rejected: no account is named, or one twice.
+    """
+    with app.db.transaction(tenant_id) as tx:
+        now = _now(app, tx)
+        needs_approval = tx.planned_posts.policy(tenant_id).needs_approval
+        plans = list(Plans(tx, tenant_id, request.video_id, now).of(request))
+        _raise_faults(planned for planned, _ in plans)
+        group = tx.new_id() if len(plans) > 1 else None
+        ids = []
+        for planned, post in sorted(plans, key=lambda each: each[0].account_id):  # the order of locks
+            status = _first_status(draft=request.draft, needs_approval=needs_approval)
+            new = replace(post, id=tx.new_id(), status=status, group_id=group)
+            if not tx.planned_posts.add(tenant_id, new):
+                raise PostInvalid(
+                    f"{planned.account}: the account has this video by another post, or soon will",
+                    {str(planned.account_id): ["the account has this video by another post, or soon will"]},
+                )
+            tx.posts.note(tenant_id, new.id, "asked", _asked(planned, status), at=now)
+            ids.append((planned.account_id, new.id))
+        by_account = {account_id: _shown(tx, tenant_id, post_id) for account_id, post_id in ids}
+        return [by_account[planned.account_id] for planned, _ in plans]
+
+
+def _first_status(*, draft: bool, needs_approval: bool) -> PostStatus:
+    if draft:
+        return PostStatus.DRAFT
+    return PostStatus.NEEDS_APPROVAL if needs_approval else PostStatus.SCHEDULED
+
+
+def _asked(planned: Planned, status: PostStatus) -> str:
+    when = f"for {planned.preview.at:%Y-%m-%d %H:%M} UTC" if planned.preview.at else "for as soon as possible"
+    match status:
+        case PostStatus.DRAFT:
+            return f"kept as a draft, {when}"
+        case PostStatus.NEEDS_APPROVAL:
+            return f"asked for {when}; somebody has to approve it first"
+    return f"scheduled {when}"
+
+
+def _raise_faults(plans: Iterable[Planned]) -> None:
+    details = {str(planned.account_id): planned.faults for planned in plans if planned.faults}
+    if details:
+        first = next(iter(details.values()))
+        more = sum(map(len, details.values())) - 1
+        raise PostInvalid(first[0] + (f" (and {more} more: see the details)" if more else ""), details)
+
+
+# --- changing them --------------------------------------------------------------------------------------------------
+
+
+def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, Any]) -> Row:
+    """Change the texts, options or time of a post that is not claimed yet, and return it. A post that is missed is
+    scheduled again by its new time. `at` may be "suggested".
+
+    Raises:
+        UnknownPost: there is none of this id.
+        Conflict: it is not to be changed any more (NOT_EDITABLE), or the account has the video by another post.
+        PostInvalid: it would not be taken as it is then.
+    """
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        owner, post = _locked(tx, tenant_id, post_id)
+        now = _now(app, tx)
+        _check_editable(post, "changed")
+        plans = Plans(tx, owner, post["video_id"], now)
+        values = {name: value for name, value in changes.items() if name in TEXTS}
+        at = changes.get("at", post["scheduled_for"])
+        if at == SUGGESTED:
+            account = tx.social_accounts.get(owner, post["account_id"]) or {}
+            at, _ = plans.suggest(account, post["scheduled_for"])
+            if at is None:
+                raise PostInvalid(NO_PLACE, {str(account["id"]): [NO_PLACE]})
+        planned = plans.of_post(post | values, at if "at" in changes else None)
+        _raise_faults([planned])
+        values["options"] = dict(planned.preview.options)
+        if "at" in changes:
+            values["scheduled_for"] = at or now
+            if post["status"] == PostStatus.MISSED:
+                values["status"] = PostStatus.SCHEDULED
+        _change(tx, owner, post_id, values)
+        what = ", ".join(sorted({"at", *TEXTS} & changes.keys())) or "nothing"
+        tx.posts.note(owner, post_id, "changed", f"changed: {what}", at=now)
+        return _shown(tx, owner, post_id)
+
+
+def approve(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
+    """Schedule a draft, or one that waits for approval; if its time has passed, for now.
+
+    Raises:
+        UnknownPost: there is none of this id.
+        Conflict: it waits for no approval (NOT_WAITING).
+        PostInvalid: it would not be taken as it is.
+    """
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        owner, post = _locked(tx, tenant_id, post_id)
+        if post["status"] not in (PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL):
+            raise Conflict("NOT_WAITING", f"the post is {post['status']}: it waits for no approval")
+        now = _now(app, tx)
+        at = post["scheduled_for"] if post["scheduled_for"] and post["scheduled_for"] > now else None
+        _raise_faults([Plans(tx, owner, post["video_id"], now).of_post(post, at)])
+        _change(
+            tx,
+            owner,
+            post_id,
+            {"status": PostStatus.SCHEDULED, "approved_at": now, "scheduled_for": at or now},
+        )
+        tx.posts.note(owner, post_id, "approved", f"approved, for {at or now:%Y-%m-%d %H:%M} UTC", at=now)
+        return _shown(tx, owner, post_id)
+
+
+def cancel(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
+    """Cancel a post that is not claimed yet.
+
+    Raises:
+        UnknownPost: there is none of this id.
+        Conflict: it is not to be cancelled any more (NOT_EDITABLE).
+    """
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        owner, post = _locked(tx, tenant_id, post_id)
+        if post["status"] == PostStatus.CANCELLED:
+            return post
+        _check_editable(post, "cancelled")
+        tx.planned_posts.cancel(owner, post_id)
+        tx.posts.note(owner, post_id, "cancelled", "cancelled", at=_now(app, tx))
+        return _shown(tx, owner, post_id)
+
+
+def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None = None) -> Row:
+    """Schedule a post again that certainly did not appear: this one only, not those that were asked for with it.
+
+    Raises:
+        UnknownPost: there is none of this id.
+        Conflict: it may have appeared, or is on its way (NOT_OVER); or the account has the video by another post.
+        PostInvalid: it would not be taken as it is.
+    """
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        owner, post = _locked(tx, tenant_id, post_id)
+        if post["status"] not in (PostStatus.FAILED, PostStatus.MISSED, PostStatus.CANCELLED):
+            why = " and nobody knows yet whether it appeared" if post["status"] == PostStatus.UNCONFIRMED else ""
+            raise Conflict("NOT_OVER", f"the post is {post['status']}{why}: it is not made again")
+        now = _now(app, tx)
+        _raise_faults([Plans(tx, owner, post["video_id"], now).of_post(post, at)])
+        try:
+            with tx.savepoint(owner):
+                tx.planned_posts.again(owner, post_id, at or now)
+        except UniqueViolation as error:
+            raise _has_it_already() from error
+        tx.posts.note(owner, post_id, "retried", f"to be made again, {at or now:%Y-%m-%d %H:%M} UTC", at=now)
+        return _shown(tx, owner, post_id)
+
+
+def _change(tx: Tx, tenant_id: UUID, post_id: UUID, values: Mapping[str, Any]) -> None:
+    try:
+        with tx.savepoint(tenant_id):
+            tx.planned_posts.change(tenant_id, post_id, values)
+    except UniqueViolation as error:
+        raise _has_it_already() from error
+
+
+def _has_it_already() -> Conflict:
+    return Conflict("HAS_IT_ALREADY", "the account has this video by another post, or soon will")
+
+
+def _check_editable(post: Row, verb: str) -> None:
+    if post["status"] in EDITABLE:
+        return
+    on_its_way = post["status"] in UNDER_WAY
+    why = "it is on its way to the platform" if on_its_way else f"it is {post['status']}"
+    raise Conflict("NOT_EDITABLE", f"the post cannot be {verb} any more: {why}")
+
+
+# --- showing them ---------------------------------------------------------------------------------------------------
+
+
+def show(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
+    """Return a post with its account's `platform` and `username`.
+
+    Raises:
+        UnknownPost: there is none of this id.
+    """
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        return _shown(tx, owner_of(tx, tenant_id, post_id), post_id)
+
+
+def listed(
+    app: App, tenant_id: UUID | None, *, limit: int = 50, after: PostCursor | None = None, **wanted: Any
+) -> PostPage:
+    """Return a page of posts, newest first. `wanted` may name a `status`, `account_id`, `video_id` or `platform`."""
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        rows = tx.planned_posts.listed(tenant_id, limit=limit + 1, after=after, **wanted)
+    page = rows[:limit]
+    more = len(rows) > limit
+    return PostPage(page, PostCursor(page[-1]["created_at"], page[-1]["id"]) if more else None)
+
+
+def calendar(app: App, tenant_id: UUID, since: datetime, until: datetime, account_id: UUID | None = None) -> list[Row]:
+    """Return the posts that are planned from `since` to before `until`, by their time.
+
+    Raises:
+        Rejected: the range is empty, or longer than a year.
+    """
+    if not since < until <= since + timedelta(days=366):
+        raise Rejected("the range ends before it begins, or is longer than a year")
+    with app.db.transaction(tenant_id) as tx:
+        return tx.planned_posts.calendar(tenant_id, since, until, account_id=account_id)
+
+
+def policy(app: App, tenant_id: UUID) -> PostingPolicy:
+    with app.db.transaction(tenant_id) as tx:
+        return tx.planned_posts.policy(tenant_id)
+
+
+def set_policy(
+    app: App, tenant_id: UUID, *, late_after: timedelta | None = None, needs_approval: bool | None = None
+) -> PostingPolicy:
+    """Change what is given, and return how it is then. Posts that are scheduled already stay scheduled.
+
+    Raises:
+        Rejected: a post is late after 1 minute to 7 days.
+    """
+    if late_after is not None and not timedelta(minutes=1) <= late_after <= timedelta(days=7):
+        raise Rejected("a post is late after 1 minute to 7 days")
+    with app.db.transaction(tenant_id) as tx:
+        return tx.planned_posts.set_policy(tenant_id, late_after=late_after, needs_approval=needs_approval)
+
+
+def owner_of(tx: Tx, tenant_id: UUID | None, post_id: UUID) -> UUID:
+    """Return the tenant of a post, and work in its scope from here on.
+
+    Raises:
+        UnknownPost: there is none of this id in scope.
+    """
+    owner = tx.planned_posts.owner(post_id)
+    if owner is None or tenant_id not in (None, owner):
+        raise UnknownPost(f"there is no post {post_id}")
+    tx.work_as(owner)
+    return owner
+
+
+def _locked(tx: Tx, tenant_id: UUID | None, post_id: UUID) -> tuple[UUID, Row]:
+    owner = owner_of(tx, tenant_id, post_id)
+    post = tx.planned_posts.lock(owner, post_id)
+    if post is None:
+        raise UnknownPost(f"there is no post {post_id}")
+    return owner, post
+
+
+def _shown(tx: Tx, tenant_id: UUID, post_id: UUID) -> Row:
+    post = tx.planned_posts.get(tenant_id, post_id)
+    if post is None:
+        raise UnknownPost(f"there is no post {post_id}")
+    return post
+
+
+def _now(app: App, tx: Tx) -> datetime:
+    return app.clock() if app.clock is not None else tx.now()
