@@ -1,5 +1,5 @@
-"""What would be posted to each account: the texts as they are put together of the request and the concept, the time, and
-what is wrong with it."""
+"""What would be posted to each account: the texts as they are put together of the request and the concept, the time,
+and what is wrong with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -119,8 +119,8 @@ class Plans:
                 no_place = [] if at else [NO_PLACE]
             draft = replace(draft, at=at)
             planned = self.judge(draft, account, earlier.get(account["id"]))
-            more = {"faults": [*planned.faults, *no_place], "hints": [*left_out, *planned.hints]}
-            yield replace(planned, at_reason=reason, **more), self._new_post(draft, account)
+            wrong, odd = [*planned.faults, *no_place], [*left_out, *planned.hints]
+            yield replace(planned, at_reason=reason, faults=wrong, hints=odd), self._new_post(draft, account)
 
     def of_post(self, post: Row, at: datetime | None) -> Planned:
         """Return what would be posted by a post that there is already, at another time."""
@@ -145,7 +145,7 @@ class Plans:
         found = self._tx.planned_posts.taken(self._tenant_id, [account["id"]], since, until)
         taken = [each for each in found.get(account["id"], ()) if each != but]
         own = account["timezone"]
-        zone = zone_of(own if own != "UTC" else self._tx.tenants.get(self._tenant_id).timezone)
+        zone = zone_of(own if own != "UTC" else self._tx.tenants.get(self._tenant_id)["timezone"])
         a_day = _posts_a_day(account, self._now)
         suggestion = suggested(_concept_time(self._concept), zone, taken, self._now, a_day=a_day)
         return (None, None) if suggestion is None else (suggestion.at, suggestion.reason)
