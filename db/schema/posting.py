@@ -115,6 +115,7 @@ social_posts = table(
     # What the platform knows by one id is one post.
     sa.Index(
         "social_posts_external_idx",
+        "tenant_id",
         "account_id",
         "external_id",
         unique=True,

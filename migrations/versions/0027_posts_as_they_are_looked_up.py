@@ -27,7 +27,7 @@ INDEXES = {
         f"UNIQUE INDEX CONCURRENTLY social_posts_once_idx ON social_posts (tenant_id, video_id, account_id) WHERE {NOT_OVER}"
     ),
     "social_posts_external_idx": (
-        "UNIQUE INDEX CONCURRENTLY social_posts_external_idx ON social_posts (account_id, external_id) "
+        "UNIQUE INDEX CONCURRENTLY social_posts_external_idx ON social_posts (tenant_id, account_id, external_id) "
         "WHERE external_id IS NOT NULL"
     ),
     "social_posts_listed_idx": (

@@ -151,6 +151,7 @@ NAMED_OUTSIDE = {
     "tenants_stripe_customer_id_key",
     "users_clerk_id_key",
     "api_keys_key_hash_key",
+    "oauth_states_pkey",
 }
 """Unique across tenants, because they are another system's name for one of ours, or are 256 random bits."""
 
