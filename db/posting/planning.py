@@ -41,10 +41,10 @@ OWNER = "SELECT tenant_id FROM social_posts WHERE id = %s"
 
 ADD = f"""
 INSERT INTO social_posts (id, tenant_id, video_id, account_id, group_id, status, title, caption, hashtags, options,
-    cover_at, first_comment, scheduled_for, prediction, attempt_group)
+    cover_at, first_comment, scheduled_for, prediction, request_hash, attempt_group)
 SELECT %(id)s, %(tenant_id)s, %(video_id)s, %(account_id)s, %(group_id)s, %(status)s, %(title)s, %(caption)s,
     %(hashtags)s::text[], %(options)s, %(cover_at)s, %(first_comment)s, %(scheduled_for)s, %(prediction)s,
-    coalesce(max(attempt_group), 0) + 1
+    %(request_hash)s, coalesce(max(attempt_group), 0) + 1
 FROM social_posts WHERE tenant_id = %(tenant_id)s AND video_id = %(video_id)s AND account_id = %(account_id)s
 ON CONFLICT (tenant_id, video_id, account_id) WHERE status NOT IN ({_OVER}) DO NOTHING
 RETURNING id
@@ -103,6 +103,12 @@ ON CONFLICT (tenant_id) DO UPDATE SET
 RETURNING late_after, needs_approval
 """
 
+# The index by tenant and time serves it: only the tenant's own posts of a day are read.
+OF_GROUP = f"""
+SELECT {COLUMNS}, p.request_hash {FROM}
+WHERE p.tenant_id = %s AND p.created_at > now() - interval '24 hours' AND p.group_id = %s
+"""
+
 EVENTS = "SELECT at, kind, message, details FROM post_events WHERE tenant_id = %s AND post_id = %s ORDER BY id"
 
 TAKEN = f"""
@@ -130,6 +136,7 @@ class NewPost:
     cover_at: float | None = None
     first_comment: str | None = None
     prediction: Mapping[str, Any] | None = None
+    request_hash: bytes | None = None
 
 
 class PostingPolicy(NamedTuple):
@@ -168,6 +175,10 @@ class PlannedPosts:
         """Return the tenant of a post in scope."""
         row = self._driver.execute(OWNER, (post_id,)).fetchone()
         return None if row is None else row[0]
+
+    def of_group(self, tenant_id: UUID, group_id: UUID) -> list[dict[str, Any]]:
+        """Return the posts that were asked for together in the last 24 hours."""
+        return rows_of(self._driver, OF_GROUP, (tenant_id, group_id))
 
     def of_file(
         self, tenant_id: UUID, video_id: UUID, accounts: Sequence[UUID], *, but: UUID | None = None

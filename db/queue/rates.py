@@ -1,6 +1,6 @@
 """Stores the buckets of `domain/queue/rate.py`, one row for each account of an outside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ RETURNING used_until, promised_until, closed_until, clock_timestamp()
 
 SAVE = "UPDATE rate_buckets SET used_until = %s, promised_until = %s, closed_until = %s WHERE name = %s"
 
+CLOSED = "SELECT max(closed_until) FROM rate_buckets WHERE name = ANY(%s) AND closed_until > clock_timestamp()"
+
 
 class Rates:
     """Query group; system scope."""
@@ -32,3 +34,8 @@ class Rates:
         bucket, answer = decide(Bucket(*state), now)
         self._driver.execute(SAVE, (bucket.used_until, bucket.promised_until, bucket.closed_until, name))
         return answer
+
+    def closed_until(self, names: Sequence[str]) -> datetime | None:
+        """Return until when the last of these buckets is closed; None if all are open."""
+        row = self._driver.execute(CLOSED, (list(names),)).fetchone()
+        return None if row is None else row[0]

@@ -143,7 +143,9 @@ class Plans:
         time. `but` is the time of the post that is moved."""
         since, until = self._now - timedelta(days=1), self._now + AHEAD + timedelta(days=1)
         found = self._tx.planned_posts.taken(self._tenant_id, [account["id"]], since, until)
-        taken = [each for each in found.get(account["id"], ()) if each != but]
+        taken = list(found.get(account["id"], ()))
+        if but in taken:  # once: another post may have the same time
+            taken.remove(but)
         own = account["timezone"]
         zone = zone_of(own if own != "UTC" else self._tx.tenants.get(self._tenant_id)["timezone"])
         a_day = _posts_a_day(account, self._now)
@@ -280,9 +282,9 @@ def _probe(video: Row) -> Probe | None:
     found = (video["details"] or {}).get("probe")
     if video["status"] != "completed" or not isinstance(found, Mapping):
         return None
-    known = {name: value for name, value in found.items() if name in Probe.__dataclass_fields__}
+    fields = {name: value for name, value in found.items() if name in Probe.__dataclass_fields__}
     try:
-        return Probe(**known)
+        return Probe(**fields)
     except TypeError:
         return None
 

@@ -1,15 +1,16 @@
 """Posts as people ask for them: checked, scheduled, changed, approved, cancelled, made again. The API and the shell use
 this.
 
-Functions that take `tenant_id` work in that tenant's scope; with None, where that is allowed, in the system scope. What
-became of a post, and what a person decides about one in doubt, is in `workers/ops/post_stories.py`.
+Functions that take `tenant_id` work in that tenant's scope; with None, where that is allowed, in the system scope.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from db.postgres.errors import UniqueViolation
 from db.posting.planning import PostingPolicy
@@ -20,6 +21,8 @@ from workers.app import App
 from workers.ops.post_plans import NO_PLACE, SUGGESTED, Planned, Plans, PostRequest
 
 TEXTS = ("caption", "title", "hashtags", "options", "cover_at", "first_comment")
+
+MOST_OF_A_RANGE = 1000
 
 Row = dict[str, Any]
 
@@ -52,24 +55,33 @@ def check(app: App, tenant_id: UUID, request: PostRequest) -> list[Planned]:
         return [planned for planned, _ in Plans(tx, tenant_id, request.video_id, _now(app, tx)).of(request)]
 
 
-def create(app: App, tenant_id: UUID, request: PostRequest) -> list[Row]:
+def create(app: App, tenant_id: UUID, request: PostRequest, key: str | None = None) -> list[Row]:
     """Schedule the video on all accounts, or on none, and return the posts, in the order of the accounts.
 
+    The same `key` brings back the posts of its first request for 24 hours.
+
     Raises:
+        Conflict: the key was sent with another request before (IDEMPOTENCY_KEY_REUSED).
         PostInvalid: something is wrong with one of them; `details` has the faults by account.
         UnknownVideo, UnknownAccount: the tenant has no such thing.
         Rejected: no account is named, or one twice.
     """
+    asked = _digest(request)
     with app.db.transaction(tenant_id) as tx:
+        # A tenant's requests come one by one: the same file may be the video of several rows, and a key is used once.
+        tx.quota.lock(tenant_id)
+        group = None if key is None else uuid5(tenant_id, key)
+        if group is not None and (there := tx.planned_posts.of_group(tenant_id, group)):
+            return _of_key(there, asked, request)
         now = _now(app, tx)
         needs_approval = tx.planned_posts.policy(tenant_id).needs_approval
         plans = list(Plans(tx, tenant_id, request.video_id, now).of(request))
         _raise_faults(planned for planned, _ in plans)
-        group = tx.new_id() if len(plans) > 1 else None
+        group = group or (tx.new_id() if len(plans) > 1 else None)
         ids = []
         for planned, post in sorted(plans, key=lambda each: each[0].account_id):  # the order of locks
             status = _first_status(draft=request.draft, needs_approval=needs_approval)
-            new = replace(post, id=tx.new_id(), status=status, group_id=group)
+            new = replace(post, id=tx.new_id(), status=status, group_id=group, request_hash=asked)
             if not tx.planned_posts.add(tenant_id, new):
                 raise PostInvalid(
                     f"{planned.account}: the account has this video by another post, or soon will",
@@ -79,6 +91,18 @@ def create(app: App, tenant_id: UUID, request: PostRequest) -> list[Row]:
             ids.append((planned.account_id, new.id))
         by_account = {account_id: _shown(tx, tenant_id, post_id) for account_id, post_id in ids}
         return [by_account[planned.account_id] for planned, _ in plans]
+
+
+def _digest(request: PostRequest) -> bytes:
+    return sha256(json.dumps(asdict(request), sort_keys=True, default=str).encode()).digest()
+
+
+def _of_key(there: Sequence[Row], asked: bytes, request: PostRequest) -> list[Row]:
+    if any(bytes(row["request_hash"]) != asked for row in there):
+        says = "this Idempotency-Key was sent with another request before; send a new one"
+        raise Conflict("IDEMPOTENCY_KEY_REUSED", says)
+    places = {each.account_id: place for place, each in enumerate(request.accounts)}
+    return sorted(there, key=lambda row: places[row["account_id"]])
 
 
 def _first_status(*, draft: bool, needs_approval: bool) -> PostStatus:
@@ -129,7 +153,7 @@ def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, 
             at, _ = plans.suggest(account, post["scheduled_for"])
             if at is None:
                 raise PostInvalid(NO_PLACE, {str(account["id"]): [NO_PLACE]})
-        planned = plans.of_post(post | values, at if "at" in changes else None)
+        planned = plans.of_post(post | values, at if "at" in changes else _in_time(at, now))
         _raise_faults([planned])
         values["options"] = dict(planned.preview.options)
         if "at" in changes:
@@ -155,7 +179,7 @@ def approve(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
         if post["status"] not in (PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL):
             raise Conflict("NOT_WAITING", f"the post is {post['status']}: it waits for no approval")
         now = _now(app, tx)
-        at = post["scheduled_for"] if post["scheduled_for"] and post["scheduled_for"] > now else None
+        at = _in_time(post["scheduled_for"], now)
         _raise_faults([Plans(tx, owner, post["video_id"], now).of_post(post, at)])
         _change(
             tx,
@@ -208,6 +232,11 @@ def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None =
         return _shown(tx, owner, post_id)
 
 
+def _in_time(at: datetime | None, now: datetime) -> datetime | None:
+    """Return the time unless it has passed: then what is posted is posted now."""
+    return at if at is not None and at > now else None
+
+
 def _change(tx: Tx, tenant_id: UUID, post_id: UUID, values: Mapping[str, Any]) -> None:
     try:
         with tx.savepoint(tenant_id):
@@ -256,12 +285,16 @@ def calendar(app: App, tenant_id: UUID, since: datetime, until: datetime, accoun
     """Return the posts that are planned from `since` to before `until`, by their time.
 
     Raises:
-        Rejected: the range is empty, or longer than a year.
+        Rejected: the range is empty, longer than a year, or has more than 1,000 posts.
     """
     if not since < until <= since + timedelta(days=366):
         raise Rejected("the range ends before it begins, or is longer than a year")
     with app.db.transaction(tenant_id) as tx:
-        return tx.planned_posts.calendar(tenant_id, since, until, account_id=account_id)
+        limit = MOST_OF_A_RANGE + 1
+        found = tx.planned_posts.calendar(tenant_id, since, until, account_id=account_id, limit=limit)
+    if len(found) > MOST_OF_A_RANGE:
+        raise Rejected(f"the range has more than {MOST_OF_A_RANGE:,} posts: ask for a shorter one, or for one account")
+    return found
 
 
 def policy(app: App, tenant_id: UUID) -> PostingPolicy:
@@ -297,7 +330,9 @@ def owner_of(tx: Tx, tenant_id: UUID | None, post_id: UUID) -> UUID:
 
 
 def _locked(tx: Tx, tenant_id: UUID | None, post_id: UUID) -> tuple[UUID, Row]:
+    """Return a post and its tenant, whose changes come one by one; the claim of a post takes the post's lock only."""
     owner = owner_of(tx, tenant_id, post_id)
+    tx.quota.lock(owner)
     post = tx.planned_posts.lock(owner, post_id)
     if post is None:
         raise UnknownPost(f"there is no post {post_id}")
