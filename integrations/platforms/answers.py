@@ -83,17 +83,36 @@ class Calls:
         return Answer(response.status, response.headers, value)
 
 
+class Watched:
+    """Calls `watch`, and keeps what it raises: that says nothing about the request."""
+
+    def __init__(self, watch: Callable[[float], object]) -> None:
+        self._watch = watch
+        self.raised: Exception | None = None
+
+    def __call__(self, fraction: float) -> None:
+        try:
+            self._watch(fraction)
+        except Exception as error:
+            self.raised = error
+            raise
+
+
 def committed(
-    send: Callable[[], Answer], published: Callable[[Answer], Commit], error: Callable[[Answer], ViralError | None]
+    send: Callable[[], Answer],
+    published: Callable[[Answer], Commit],
+    error: Callable[[Answer], ViralError | None],
+    *,
+    watched: Watched | None = None,
 ) -> Commit:
     """Send what publishes, once, and say what became of it: `published` reads an answer of success; `error` says what
-    an answer that refuses means, None if it may have been acted upon all the same."""
+    an answer that refuses means, None if it may have been acted upon all the same. What `watched` raised is raised."""
     try:
         answer = send()
-    except NotSent as failure:
-        return Refused(failure)
     except Unavailable as failure:
-        return Unknown(str(failure))
+        if watched is not None and watched.raised is failure:
+            raise
+        return Refused(failure) if isinstance(failure, NotSent) else Unknown(str(failure))
     if answer.ok:
         return published(answer)
     refused = error(answer) if answer.status in REFUSING else None

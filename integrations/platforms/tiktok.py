@@ -9,6 +9,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -39,7 +40,7 @@ from domain.posting.publishing import (
 )
 from integrations.http.bodies import Body
 from integrations.http.client import Http, Request
-from integrations.platforms.answers import Answer, Calls, committed, words
+from integrations.platforms.answers import Answer, Calls, Watched, committed, words
 from integrations.platforms.tiktok_errors import NAME, error_of, meaning
 from integrations.platforms.tokens import Clock, grant_of
 
@@ -53,7 +54,7 @@ CHUNK = 10_000_000
 """The size of each chunk but the last of a larger one, which has what is left: less than twice as much."""
 UPLOAD_LASTS = timedelta(hours=1)
 UPLOAD_SECONDS = 240.0
-"""How long the upload of one chunk may take."""
+"""How long the upload of one chunk may take, and a whole commit."""
 SURELY_OVER = timedelta(minutes=5)
 """After its end, an upload address is certainly used by nobody any more."""
 TITLE_SHOWN = 150
@@ -126,7 +127,7 @@ class TikTok(Publisher, Login):
             case _:  # it has everything, so it was committed
                 return handle
         for begin in range(min(start // chunk * chunk, last), last, chunk):
-            answer = self._upload(handle, video, begin, begin + chunk, watch)
+            answer = self._upload(handle, video, (begin, begin + chunk), watch, monotonic() + UPLOAD_SECONDS)
             if answer.status in UPLOAD_GONE:
                 raise HandleLost(f"{NAME} does not take the rest of the upload any more")
             if answer.status != 206:
@@ -149,14 +150,16 @@ class TikTok(Publisher, Login):
         if start >= video.size:
             return Unknown(f"{NAME} has the whole video already")
         start = max(start, handle.public.get("uploaded_bytes", 0))
+        until, watched = monotonic() + UPLOAD_SECONDS, Watched(watch)
         sent: Commit = Accepted(f"{NAME} has the whole video")
         for begin in range(min(start // chunk * chunk, last), last + 1, chunk):
             end = video.size if begin == last else begin + chunk
             taken = (200, 201) if begin == last else (206,)
             sent = committed(
-                lambda begin=begin, end=end: self._upload(handle, video, begin, end, watch),  # type: ignore[misc]
+                lambda begin=begin, end=end: self._upload(handle, video, (begin, end), watched, until),  # type: ignore[misc]
                 lambda answer, taken=taken: _taken(answer, taken),  # type: ignore[misc]
                 _upload_refused,
+                watched=watched,
             )
             if not isinstance(sent, Accepted):
                 break
@@ -271,7 +274,8 @@ class TikTok(Publisher, Login):
         data = answer.fields.get("data")
         return data if isinstance(data, Mapping) else {}
 
-    def _upload(self, handle: Handle, video: VideoFile, begin: int, end: int, watch: Watch) -> Answer:
+    def _upload(self, handle: Handle, video: VideoFile, part: tuple[int, int], watch: Watch, until: float) -> Answer:
+        begin, end = part
         request = Request(
             NAME,
             handle.secrets.get("upload_url", ""),
@@ -279,7 +283,7 @@ class TikTok(Publisher, Login):
             method="PUT",
             body=Body(end - begin, lambda: video.read(begin, end), video.content_type),
         )
-        return self._calls.ask(request, within=UPLOAD_SECONDS, watch=watch)
+        return self._calls.ask(request, within=until - monotonic(), watch=watch)
 
     def _uploading(self, found: Mapping[str, Any], handle: Handle, video: VideoFile) -> Sight:
         uploaded = found.get("uploaded_bytes")

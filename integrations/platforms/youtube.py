@@ -38,7 +38,7 @@ from domain.posting.publishing import (
 )
 from integrations.http.bodies import Body
 from integrations.http.client import Http, Request
-from integrations.platforms.answers import Answer, Calls, committed
+from integrations.platforms.answers import Answer, Calls, Watched, committed
 from integrations.platforms.tokens import Clock, grant_of
 from integrations.platforms.youtube_errors import NAME, error_of, rejection_of
 
@@ -64,6 +64,8 @@ CLOCKS = timedelta(minutes=1)
 PAGE, MOST_PAGES = 50, 20
 RESUME = 308
 RECEIVED = re.compile(r"(?:bytes=)?0-(\d{1,15})", re.ASCII)
+OTHER_BYTES = frozenset({"http_400", "http_416", "badContent", "badRequest", "invalidContentRange"})
+"""What a session may say of bytes that it does not want."""
 IDS = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
@@ -140,10 +142,12 @@ class YouTube(Publisher, Login):
             return Unknown(f"{NAME} has the whole video already")
         body = Body(video.size - start, lambda: video.read(start, video.size), video.content_type)
         request = self._of_session(handle, f"bytes {start}-{video.size - 1}/{video.size}", body=body)
+        watched = Watched(watch)
         return committed(
-            lambda: self._calls.ask(request, token=credential.access_token, within=UPLOAD_SECONDS, watch=watch),
+            lambda: self._calls.ask(request, token=credential.access_token, within=UPLOAD_SECONDS, watch=watched),
             _inserted,
             lambda answer: self._refused(answer, credential),
+            watched=watched,
         )
 
     def look(self, credential: Credential, handle: Handle, content: Content, video: VideoFile) -> Sight:
@@ -281,8 +285,11 @@ class YouTube(Publisher, Login):
         return Accepted(f"{NAME} processes the video") if status.get("uploadStatus") == "uploaded" else there
 
     def _refused(self, answer: Answer, credential: Credential) -> ViralError | None:
-        """A session that is not known (any more) may have brought the video before."""
-        return None if answer.status in (404, 410) else self._error(answer, credential)
+        """A session that is not known (any more) may have brought the video before, and one that does not take these
+        bytes may have them."""
+        refused = self._error(answer, credential)
+        unclear = answer.status in (404, 410) or (isinstance(refused, PostRefused) and refused.code in OTHER_BYTES)
+        return None if unclear else refused
 
     def _uploads(self, credential: Credential) -> str:
         """Return the id of the list of all that the channel has uploaded; empty if it has none."""

@@ -28,7 +28,7 @@ class Code:
 @dataclass
 class OAuthSimulator(PlatformSimulator):
     """`chosen` is the account whose owner presses "Allow" on the next login (else the first). `rotates`: a refresh
-    token ends with its first use."""
+    token ends with its first use. `accepts_repeats`: what was published is published again, if it is sent again."""
 
     id_name: ClassVar[str] = "client_id"
     access_seconds: ClassVar[float]
@@ -39,6 +39,7 @@ class OAuthSimulator(PlatformSimulator):
     client_id: str = "simulated-app"
     client_secret: str = "simulated-app-secret"  # noqa: S105 - it opens nothing
     chosen: str = ""
+    accepts_repeats: bool = False
     codes: dict[str, Code] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

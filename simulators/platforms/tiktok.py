@@ -214,7 +214,7 @@ class TikTokSimulator(OAuthSimulator):
     # --- posting ----------------------------------------------------------------------------------------------------
 
     def _creator_info(self, account: SimulatedAccount) -> Reply:
-        self._check_caps(account)
+        self._check_caps(account, status=200)
         return self._ok(
             {
                 "creator_username": account.username,
@@ -260,7 +260,8 @@ class TikTokSimulator(OAuthSimulator):
         if found is None or request.headers.get("content-type") not in ("video/mp4", "video/quicktime", "video/webm"):
             return Reply(b"", 400)
         begin, end, size = int(found[1]), int(found[2]) + 1, int(found[3])
-        if upload.whole_at is not None and upload.trick == "accepts repeats" and begin == 0:
+        repeats = self.accepts_repeats or upload.trick == "accepts repeats"
+        if upload.whole_at is not None and repeats and begin == 0:
             upload.bytes.clear()
         left = upload.size - begin
         length = left if left < 2 * upload.chunk else upload.chunk
@@ -401,15 +402,15 @@ class TikTokSimulator(OAuthSimulator):
         if info["privacy_level"] not in self._privacy(account):
             raise ErrorResponse(self.error(403, "privacy_level_option_mismatch", "Not one of the creator's options."))
 
-    def _check_caps(self, account: SimulatedAccount) -> None:
+    def _check_caps(self, account: SimulatedAccount, *, status: int = 403) -> None:
         since = self.now() - DAY
         ours = [each for each in self.posts if not each.foreign and each.published_at > since]
         users = {each.account for each in ours}
         if self.active_users is not None and account.external_id not in users and len(users) >= self.active_users:
-            raise ErrorResponse(self.error(403, "reached_active_user_cap", "The daily quota of users is reached."))
+            raise ErrorResponse(self.error(status, "reached_active_user_cap", "The daily quota of users is reached."))
         mine = sum(each.account == account.external_id for each in ours)
         if self.daily_posts is not None and mine >= self.daily_posts:
-            raise ErrorResponse(self.error(403, "spam_risk_too_many_posts", "The daily post cap is reached."))
+            raise ErrorResponse(self.error(status, "spam_risk_too_many_posts", "The daily post cap is reached."))
 
     def _privacy(self, account: SimulatedAccount) -> list[str]:
         hidden = "PUBLIC_TO_EVERYONE" if account.external_id in self.private else "FOLLOWER_OF_CREATOR"

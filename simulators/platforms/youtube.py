@@ -208,7 +208,8 @@ class YouTubeSimulator(OAuthSimulator):
         if found is None:
             raise self._refused(400, "invalidContentRange")
         begin, end, size = int(found[1]), int(found[2]) + 1, int(found[3])
-        if session.video_id is not None and session.trick == "accepts repeats" and begin == 0:
+        repeats = self.accepts_repeats or session.trick == "accepts repeats"
+        if session.video_id is not None and repeats and begin == 0:
             session.video_id = None
             session.bytes.clear()
         if session.video_id is not None:

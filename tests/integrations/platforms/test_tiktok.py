@@ -331,13 +331,14 @@ def test_where_nobody_listens_nothing_was_sent(stage: Stage[TikTokSimulator, Tik
     assert isinstance(done.error, NotSent)
 
 
-def test_what_watch_raises_is_raised(stage: Stage[TikTokSimulator, TikTok]) -> None:
+@pytest.mark.parametrize("kind", [InterruptedError, Unavailable, NotSent])
+def test_what_watch_raises_is_raised(kind: type[Exception], stage: Stage[TikTokSimulator, TikTok]) -> None:
     stage.open()
 
     def stop(_: float) -> None:
-        raise InterruptedError
+        raise kind("no more")
 
-    with pytest.raises(InterruptedError):
+    with pytest.raises(kind, match="no more"):
         stage.commit(watch=stop)
     assert stage.posted() == []
     assert isinstance(stage.look(), Unfinished)
