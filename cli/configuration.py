@@ -53,7 +53,7 @@ def resolve_offline() -> Settings:
 def _completed(settings: Settings, state: State) -> Settings:
     # Addresses that this shell shows lead to the web process that runs, on whichever port.
     public = {"PUBLIC_URL": state.web_url} if state.web_url and not settings.public_url else {}
-    return load(os.environ | embedded_environment(settings, state.urls) | public)
+    return load(os.environ | embedded_environment(settings, state.urls) | public | dict(state.simulated))
 
 
 def embedded_environment(settings: Settings, urls: EmbeddedUrls) -> dict[str, str]:

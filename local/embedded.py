@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -97,13 +97,20 @@ class Embedded:
             say(f"{self.home} is closed to other users, so Postgres keeps its data in {self.postgres.data}")
         self.record()
 
-    def record(self, *, web_url: str | None = None, children: Iterable[ChildRecord] | None = None) -> None:
+    def record(
+        self,
+        *,
+        web_url: str | None = None,
+        children: Iterable[ChildRecord] | None = None,
+        simulated: Mapping[str, str] | None = None,
+    ) -> None:
         """Write down what a second shell wants to know, and what the next start has to clear away if we are killed."""
         self._state = replace(
             self._state,
             urls=self.urls,
             web_url=self._state.web_url if web_url is None else web_url,
             children=self._state.children if children is None else tuple(children),
+            simulated=self._state.simulated if simulated is None else dict(simulated),
         )
         write_state(self.home, self._state)
 

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +46,8 @@ class State:
     urls: EmbeddedUrls = EmbeddedUrls()
     web_url: str = ""  # empty until the web process is up
     children: Sequence[ChildRecord] = field(default=())
+    simulated: Mapping[str, str] = field(default_factory=dict)
+    """Settings that lead to what `viral up --simulators` plays; no secrets."""
 
 
 def read_state(home: Path) -> State | None:
@@ -76,6 +78,7 @@ def last_state(home: Path) -> State | None:
             urls=EmbeddedUrls(**raw["urls"]),
             web_url=raw["web_url"],
             children=[ChildRecord(**child) for child in raw["children"]],
+            simulated=dict(raw.get("simulated", {})),
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

@@ -6,12 +6,17 @@ running endpoint, as their real senders would.
 
 import hashlib
 import json
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from signal import SIGINT, SIGTERM
+from threading import Event
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -25,10 +30,12 @@ from cli.shell import Group
 from domain.billing.tiers import PLANS, Tier
 from domain.errors import MalformedEvent, NotAuthenticated, SignatureInvalid, Unavailable, ViralError
 from domain.text.readable import readable
+from domain.text.visible import visible_json
 from integrations.clerk import webhooks as clerk
 from integrations.http.client import Http, Request
 from integrations.stripe import webhooks as stripe
 from simulators.kinds import KINDS
+from simulators.outside import LABEL, Outside, outside
 from simulators.personas import Persona, random_persona
 from web.server.body import MAX_BODY
 from web.session_verifier import session_verifier
@@ -47,6 +54,8 @@ PURCHASE_KINDS = ("checkout.session.completed", "customer.subscription.updated",
 At = Annotated[
     datetime | None, typer.Option(parser=moment, metavar="TIME", help="Judge as of this time. Default: now.")
 ]
+
+AsJsonLines = Annotated[bool, typer.Option("--json", help="Print a JSON object a line, for programs.")]
 
 STDIN = "-"
 
@@ -210,6 +219,66 @@ def _secret(secrets: tuple[str, ...], name: str) -> str:
     if not secrets:
         raise NotDelivered(f"{name} is not set, so nothing can be signed")
     return secrets[0]
+
+
+@app.command("simulators")
+def simulators(as_json: AsJsonLines = False) -> None:
+    """Play the outside here until Ctrl-C, and print what it receives.
+
+    TikTok, YouTube, Instagram, Bluesky and Mastodon, the providers of clips, Stripe and Clerk. The settings that are
+    printed first lead this system's own clients to them, in whichever shell they are set. Nobody sees what is posted
+    here, nothing is charged, and all of it is forgotten at the end. `viral up --simulators` plays the platforms itself.
+
+    \b
+    viral dev simulators
+    curl -s PAGE/posts                      what was posted; PAGE is printed first
+    curl -d platform=tiktok -d account=grace PAGE/sign-in
+    """
+    stopped = Event()
+    say = _print_json_line if as_json else print_event
+    with interruptible(stopped), outside(say, everything=True) as found:
+        if as_json:
+            started = {"settings": found.settings, "page": found.page, "accounts": found.accounts()}
+            _print_json_line({"event": "started", "simulated": True, **started, "absent": found.absent})
+        else:
+            introduce(found)
+        stopped.wait()
+
+
+def introduce(found: Outside) -> None:
+    print(f"{LABEL}\n")
+    for name, value in found.settings.items():
+        print(f"export {name}={shlex.quote(value)}")
+    for each in found.absent:
+        print(f"\nnot played: {each}")
+    print(f"\nwhat was posted, and who is signed in: {found.page}")
+    for name, accounts in found.accounts().items():
+        listed = ", ".join(
+            f"{a['name']} (password {a['password']})" if "password" in a else a["name"] for a in accounts
+        )
+        print(f"  {name:<16} {listed}")
+    print("\nCtrl-C stops it.\n", flush=True)
+
+
+def print_event(event: Body) -> None:
+    what = f"posted by {event['account']}: {event['text']}" if event["event"] == "post" else event["call"]
+    print(f"{datetime.now(UTC):%H:%M:%S} {event['of']:<16} {readable(what)}", flush=True)
+
+
+def _print_json_line(event: Body) -> None:
+    sys.stdout.write(f"{visible_json(json.dumps(event))}\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def interruptible(stopped: Event) -> Iterator[None]:
+    """Set `stopped` at a Ctrl-C or a SIGTERM, instead of what these do otherwise."""
+    before = {each: signal.signal(each, lambda number, frame: stopped.set()) for each in (SIGINT, SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @app.command("verify-token")

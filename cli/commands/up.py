@@ -1,10 +1,14 @@
 """`viral up`: everything on one machine, under one supervisor."""
 
+import json
 import os
 import shlex
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -14,9 +18,12 @@ from cli.commands.migrate import migrate_schema
 from cli.configuration import embedded_environment
 from cli.environment import SCHEDULER, WEB, WORKER, environment_of_child
 from cli.output import console, without_password
+from domain.text.visible import visible_json
 from local.embedded import Embedded, start_embedded
+from local.home import private_file
 from local.spawn import LOOPBACK, answers
 from local.supervisor import Child, Supervisor
+from simulators.outside import Outside, outside
 from web.server.listen import PortTaken, bind
 from workers.engine.queues import QUEUES
 from workers.main import command as worker_command
@@ -24,6 +31,7 @@ from workers.runtime.redis_client import refuse_cluster
 from workers.runtime.terminal import coloured
 from workers.settings import Settings, load
 
+SIMULATORS_LOG = "simulators.log"
 HEADING = "\nViral Dashboard's workers are up."
 SUMMARY = """
   web        {web}  (webhooks at /webhooks/stripe and /webhooks/clerk, health at /healthz and /readyz)
@@ -31,7 +39,7 @@ SUMMARY = """
   redis      {redis}
   data       {home}
 
-Next, in another shell:
+{simulated}Next, in another shell:
 {export_line}
   viral info                       where everything is
   viral dev send-event clerk user.created --email ada@example.com
@@ -39,6 +47,12 @@ Next, in another shell:
   viral jobs list
 
 Ctrl-C stops all of it; the data stays.
+"""
+SIMULATED = """The platforms are simulated: {names}.
+Nobody sees what is posted, and all of it is forgotten when this stops; accounts are connected anew after that.
+  posts and accounts   {page}
+  what they receive    {log}
+
 """
 
 
@@ -48,10 +62,15 @@ def up(
         typer.Option(metavar="DIR", help="Where the embedded servers keep their data. Default: VIRAL_HOME, or .viral."),
     ] = None,
     port: Port = None,
+    simulators: Annotated[
+        bool,
+        typer.Option("--simulators", help="Also play TikTok, YouTube, Instagram, Bluesky and Mastodon here."),
+    ] = False,
 ) -> None:
     """Start everything here, and stop it with Ctrl-C.
 
     Postgres and Redis (unless DATABASE_URL and REDIS_URL say where others are), migrations, web, worker and scheduler.
+    With simulated platforms, accounts of them are connected and posted to without an app there: nobody sees it.
     """
     if home is not None:
         os.environ["VIRAL_HOME"] = str(home)
@@ -65,11 +84,28 @@ def up(
         bin_dir=settings.postgres_bin,
         say=print,
     ) as embedded:
-        code = _supervise(settings, embedded, port)
+        with _played(settings.viral_home) if simulators else nullcontext() as played:
+            if played is not None:
+                os.environ.update(played.settings)
+                embedded.record(simulated=played.settings)
+            code = _supervise(load(), embedded, port, played)
     sys.exit(code)
 
 
-def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
+@contextmanager
+def _played(home: Path) -> Iterator[Outside]:
+    """Play the platforms in this process; what they receive is written to a file."""
+    with private_file(home / SIMULATORS_LOG) as log:
+
+        def say(event: Mapping[str, Any]) -> None:
+            log.write(f"{visible_json(json.dumps({'at': datetime.now(UTC).isoformat(), **event}))}\n")
+            log.flush()
+
+        with outside(say) as played:
+            yield played
+
+
+def _supervise(settings: Settings, embedded: Embedded, port: int | None, played: Outside | None) -> int:
     environment = os.environ | {"LOG_FORMAT": os.environ.get("LOG_FORMAT", "console")}
     environment |= embedded_environment(settings, embedded.urls)
     host = settings.host or LOOPBACK
@@ -95,9 +131,13 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None) -> int:
         postgres, redis = without_password(settings.owner_url), without_password(settings.redis_url)
         home = settings.viral_home.absolute()
         console().print(HEADING, style="bold")
-        console().print(
-            SUMMARY.format(web=web_url, postgres=postgres, redis=redis, home=home, export_line=_export_line(home))
+        simulated = (
+            SIMULATED.format(names=", ".join(played.platforms), page=played.page, log=home / SIMULATORS_LOG)
+            if played is not None
+            else ""
         )
+        lines = {"export_line": _export_line(home), "simulated": simulated}
+        console().print(SUMMARY.format(web=web_url, postgres=postgres, redis=redis, home=home, **lines))
 
     return Supervisor(
         children,

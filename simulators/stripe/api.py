@@ -153,8 +153,12 @@ class StripeSimulator:
     @contextmanager
     def serving(self) -> Iterator[str]:
         """Answer on a loopback port; yields the address for STRIPE_API_BASE."""
-        with Loopback(self._reply, protocol="HTTP/1.1") as server:
+        with self.server() as server:
             yield server.url
+
+    def server(self) -> Loopback:
+        """A server of it; its `url` is the address for STRIPE_API_BASE."""
+        return Loopback(self._reply, protocol="HTTP/1.1")
 
     def _reply(self, received: Request) -> Reply:
         form = received.body.decode() if received.method == "POST" else received.query

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,14 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from cli.configuration import embedded_environment
 from db.security import seeing_all_tenants
+from local.home import read_state
 from local.spawn import answers
 from tests.cli.shell import PYTHONPATH, Shell, a_process
 from tests.wait import until
+from workers.adapters import platforms
+from workers.settings import Settings, load
 
 NOBODY = 65534
 SMALL = {"WORKER_PROCESSES": "1", "WORKER_THREADS": "2"}
@@ -146,9 +151,10 @@ def up() -> Iterator[Up]:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Up]:
-    """A system that several tests visit. Its home has a space in its name, and the port of PORT was taken."""
+    """A system that several tests visit. Its home has a space in its name, the port of PORT was taken, and the
+    platforms are simulated."""
     with a_home("a home") as up, socket.create_server(("127.0.0.1", 0)) as taken:
-        up.started(PORT=str(taken.getsockname()[1]))
+        up.started("--simulators", PORT=str(taken.getsockname()[1]), META_APP_ID="theirs", META_APP_SECRET="planted")
         yield up
 
 
@@ -232,6 +238,35 @@ def test_info_says_where_everything_is(running: Up, viral: Shell) -> None:
     # Row-level security binds the owner as well: the URL that people are given names its scope.
     urls = state["urls"] | {"database_url": seeing_all_tenants(state["urls"]["database_url"])}
     assert output == {**urls, "web_url": state["web_url"], "version": output["version"]}
+
+
+def test_simulated_platforms_are_what_every_process_and_every_other_shell_meets(running: Up) -> None:
+    result = running.written()
+    assert "The platforms are simulated: tiktok, " in result
+    assert "Nobody sees what is posted" in result
+    page = re.findall(r"posts and accounts   (http://127\.0\.0\.1:\d+)", result)[0]
+    with urllib.request.urlopen(f"{page}/posts", timeout=10) as response:
+        assert json.load(response) == {"simulated": True, "posts": []}
+    simulated = running.state()["simulated"]
+    [worker] = [each for each in running.processes() if "workers" in words_of(each).split() and each.children()]
+    assert worker.environ().items() >= simulated.items()
+    assert "planted" not in worker.environ().values()
+    settings = resolve_in(running.home)
+    assert (settings.meta_base_url, settings.meta_app_id) == (simulated["META_BASE_URL"], simulated["META_APP_ID"])
+    login = platforms.logins(settings)["bluesky"]
+    grant = login.log_in("ada.simulated.example", "app-password", "")
+    log = running.home / "simulators.log"
+    until(lambda: "createSession" in log.read_text(), "the login to be written down")
+    assert grant.access_token not in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def resolve_in(home: Path) -> Settings:
+    """Return the settings of another shell."""
+    state = read_state(home)
+    assert state is not None
+    settings = load({"VIRAL_HOME": str(home)})
+    return load({**embedded_environment(settings, state.urls), **state.simulated})
 
 
 def test_a_second_start_on_the_same_home_is_refused(running: Up, viral: Shell) -> None:
@@ -318,6 +353,13 @@ PLANTED = {
     "RUNWAYML_API_SECRET": "key_" + "1" * 60,
     "GEMINI_API_KEY": "planted12",
     "LUMA_AGENTS_API_KEY": "planted13",
+    "TIKTOK_CLIENT_KEY": "tiktok",
+    "TIKTOK_CLIENT_SECRET": "planted14",
+    "GOOGLE_CLIENT_ID": "google",
+    "GOOGLE_CLIENT_SECRET": "planted15",
+    "META_APP_ID": "meta",
+    "META_APP_SECRET": "planted16",
+    "TOKEN_ENCRYPTION_KEYS": "cGxhbnRlZDE3cGxhbnRlZDE3cGxhbnRlZDE3cGxhbnQ=",
 }
 
 
@@ -327,7 +369,8 @@ def test_each_process_knows_the_secrets_that_it_uses_and_no_others(up: Up) -> No
     urls = up.state()["urls"]
     of = {name: urlsplit(urls[name]).password or "" for name in ("database_url", "app_database_url", "redis_url")}
     secrets = PLANTED | {"owner": of["database_url"], "app": of["app_database_url"], "redis": of["redis_url"]}
-    del secrets["REDDIT_CLIENT_ID"]
+    for name in ("REDDIT_CLIENT_ID", "TIKTOK_CLIENT_KEY", "GOOGLE_CLIENT_ID", "META_APP_ID"):
+        del secrets[name]
     superuser = json.loads((up.home / "secrets.json").read_text())["postgres"]
     state: dict[str, set[str]] = {}
     for process in psutil.Process(run.pid).children(recursive=True):
@@ -338,7 +381,8 @@ def test_each_process_knows_the_secrets_that_it_uses_and_no_others(up: Up) -> No
             state.setdefault(kind, set()).update(name for name, secret in secrets.items() if secret in text)
             assert superuser not in text, words
     shared = {"app", "redis"}
-    stored = shared | {"AWS_SECRET_ACCESS_KEY"}
+    stored = shared | {"AWS_SECRET_ACCESS_KEY", "TOKEN_ENCRYPTION_KEYS"}
+    stored |= {"TIKTOK_CLIENT_SECRET", "GOOGLE_CLIENT_SECRET", "META_APP_SECRET"}
     assert state == {
         "server": set(),
         "scheduler": shared,
