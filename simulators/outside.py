@@ -26,6 +26,7 @@ from simulators.platforms.instagram import instagram_simulator
 from simulators.platforms.mastodon import mastodon_simulator
 from simulators.platforms.platform import PlatformSimulator, SimulatedPost
 from simulators.platforms.tiktok import tiktok_simulator
+from simulators.platforms.youtube import youtube_simulator
 from simulators.stripe.api import StripeSimulator
 from simulators.video.clips import ClipSimulator
 from simulators.video.google import google_simulator
@@ -57,6 +58,15 @@ PLATFORMS: Mapping[str, Platform] = {
             "TIKTOK_BASE_URL": each.url,
             "TIKTOK_CLIENT_KEY": each.client_id,
             "TIKTOK_CLIENT_SECRET": each.client_secret,
+        },
+    ),
+    "youtube-shorts": Platform(
+        youtube_simulator,
+        (("UCsimulated00000000000ada", "ada"), ("UCsimulated000000000grace", "grace")),
+        lambda each: {
+            "GOOGLE_BASE_URL": each.url,
+            "GOOGLE_CLIENT_ID": each.client_id,
+            "GOOGLE_CLIENT_SECRET": each.client_secret,
         },
     ),
     "instagram-reels": Platform(
