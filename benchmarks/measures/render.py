@@ -44,7 +44,8 @@ def beside(plan: Plan) -> list[float]:
     system.fresh()
     jobs = WARM_UP + plan.sizes.render_jobs
     pauses = [BEFORE, *(BETWEEN + rng.uniform(0, JITTER) for _ in range(jobs - 1))]
-    settings = {"RENDER_AT_ONCE": "1", "WORKER_GRACE_SECONDS": "1"}
+    # What is broken off at the end is left in the folder of this run.
+    settings = {"RENDER_AT_ONCE": "1", "WORKER_GRACE_SECONDS": "1", "TMPDIR": str(plan.folder)}
     with system.connect() as connection, system.working("latency", **settings) as workers:
         until_idle(workers)
         system.fill(DRAWING * (2 + int(sum(pauses) / 3)), "bulk", job="draw")
