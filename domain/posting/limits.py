@@ -147,14 +147,14 @@ class Allowance:
 
 
 def draws(platform: str, act: Act | str, account_id: UUID) -> tuple[Draw, ...]:
-    """Return what the act draws from, in an order that is always the same. A post that is opened draws from the buckets
+    """Return what the act draws from, in an order that is always the same. What begins a post draws from the buckets
     that close, too."""
     found = [
         Draw(_bucket(platform, row.call, None if row.whole_app else account_id), row.rate, row.acts[Act(act)])
         for row in RATES
         if row.platform == platform and Act(act) in row.acts
     ]
-    if act == Act.OPEN:
+    if act in (Act.LIMITS, Act.OPEN):
         closing = (closed_bucket(platform, None), closed_bucket(platform, account_id))
         found = [*(Draw(bucket, OPENINGS, 1) for bucket in closing), *found]
     return tuple(found)
