@@ -8,7 +8,6 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -36,7 +35,6 @@ from domain.posting.publishing import (
     Unknown,
     VideoFile,
 )
-from domain.posting.text import Facet, facets
 from integrations.http.bodies import Body
 from integrations.http.client import Http, Request, parse_json, retry_after
 from integrations.platforms.answers import (
@@ -48,14 +46,22 @@ from integrations.platforms.answers import (
     upload_seconds,
     words,
 )
+from integrations.platforms.bluesky_records import (
+    POSTS,
+    key_of_mark,
+    permalink_of,
+    record_key,
+    record_of,
+    seen_in,
+    time_of,
+    uri_of,
+)
 
 ENTRYWAY = "https://bsky.social"
 VIDEO = "https://video.bsky.app"
 VIDEO_DID = "did:web:video.bsky.app"
 DIRECTORY = "https://plc.directory"
-APP = "https://bsky.app"
 
-POSTS = "app.bsky.feed.post"
 MOST_BYTES = 300_000_000
 MOST_SECONDS = 180.0
 MOST_CHARACTERS = 300
@@ -64,9 +70,6 @@ MOST_PAGES = 20
 LATER = timedelta(seconds=5)
 """When a video job is asked about again."""
 SERVICE_TOKEN = timedelta(minutes=30)
-KEY_LETTERS = "234567abcdefghijklmnopqrstuvwxyz"
-KEY_LENGTH = 13
-FACET_FIELDS = {"link": "uri", "tag": "tag"}
 
 REVOKED = {
     "InvalidToken": "Bluesky does not know our access to the account any more: connect it again",
@@ -107,7 +110,7 @@ class Bluesky(Publisher, Login):
         token = self._service_token(credential, VIDEO_DID, "app.bsky.video.getUploadLimits")
         answer = self._get(self._video, "app.bsky.video.getUploadLimits", {}, token)
         if not answer.ok:
-            raise self._error(answer, token)
+            raise self._video_error(answer, token)
         left, size = answer.fields.get("remainingDailyVideos"), answer.fields.get("remainingDailyBytes")
         can = answer.fields.get("canUpload") is not False
         says = words(answer.text("message") or answer.text("error"), token)
@@ -129,10 +132,10 @@ class Bluesky(Publisher, Login):
         if "job_id" not in handle.public:
             job = self._upload(credential, handle, content, video, watch)
             handle = replace(handle, public={**handle.public, "job_id": job["jobId"]})
-        if not isinstance(job.get("blob"), Mapping):
+        if _blob(job) is None:
             job = self._job_status(handle)
-        if isinstance(blob := job.get("blob"), Mapping):
-            return replace(handle, public={**handle.public, "blob": dict(blob)})
+        if blob := _blob(job):
+            return replace(handle, public={**handle.public, "blob": blob})
         if job.get("state") == "JOB_STATE_FAILED":
             raise _failed(job)
         done = job.get("progress")
@@ -160,7 +163,7 @@ class Bluesky(Publisher, Login):
             "video": handle.public["blob"],
             "aspectRatio": {"width": video.width, "height": video.height},
         }
-        record = _record(content.text, content.created_at) | {"embed": embed}
+        record = record_of(content.text, content.created_at) | {"embed": embed}
         if langs := content.options.get("langs"):
             record["langs"] = list(langs)
         if labels := content.options.get("labels"):
@@ -169,10 +172,10 @@ class Bluesky(Publisher, Login):
         watch(0.0)
 
         def published(answer: Answer) -> Commit:
-            uri = _uri(credential, key)
+            uri = uri_of(credential, key)
             if answer.text("uri") != uri:
                 return Unknown("Bluesky says that it was done, and not what became of it")
-            return Published(uri, _permalink(uri))
+            return Published(uri, permalink_of(uri))
 
         return committed(
             lambda: self._put(credential, key, record), published, lambda answer: self._error(answer, credential)
@@ -186,8 +189,8 @@ class Bluesky(Publisher, Login):
         except Unavailable as error:
             return CannotTell(str(error))
         if answer.ok and answer.text("uri"):
-            uri = _uri(credential, key)
-            return Published(uri, _permalink(uri))
+            uri = uri_of(credential, key)
+            return Published(uri, permalink_of(uri))
         if answer.status in (400, 404) and answer.text("error") == "RecordNotFound":
             return Unfinished("there is no record of this key")
         return self._cannot_tell(answer, credential)
@@ -201,7 +204,7 @@ class Bluesky(Publisher, Login):
             if not answer.ok:
                 raise self._error(answer, credential)
             records = answer.fields.get("records")
-            found = [_seen(each) for each in records] if isinstance(records, list) else []
+            found = [seen_in(each) for each in records] if isinstance(records, list) else []
             seen += [each for each in found if each is not None and each.published_at >= since]
             reached = time_of(found[-1].external_id.rpartition("/")[2]) if found and found[-1] else None
             if not found or not answer.text("cursor") or (reached is not None and reached < since):
@@ -210,7 +213,7 @@ class Bluesky(Publisher, Login):
         return Listing(tuple(seen), complete=False)
 
     def permalink(self, credential: Credential, external_id: str) -> str | None:
-        return _permalink(external_id)
+        return permalink_of(external_id)
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """The reply's own key is made of `key` and of the post's, so an equal one is put in its place."""
@@ -220,12 +223,12 @@ class Bluesky(Publisher, Login):
             raise self._error(answer, credential)
         ref = {"uri": external_id, "cid": answer.text("cid")}
         at = (time_of(parent) or datetime.fromtimestamp(0, UTC)).replace(microsecond=0) + timedelta(seconds=1)
-        rkey = _key(at, f"{external_id} {key}")
-        record = _record(text, at) | {"reply": {"root": ref, "parent": ref}}
+        rkey = key_of_mark(at, f"{external_id} {key}")
+        record = record_of(text, at) | {"reply": {"root": ref, "parent": ref}}
         answer = self._put(credential, rkey, record)
         if not answer.ok:
             raise self._error(answer, credential)
-        return _uri(credential, rkey)
+        return uri_of(credential, rkey)
 
     # --- accounts --------------------------------------------------------------------------------------------------
 
@@ -242,8 +245,11 @@ class Bluesky(Publisher, Login):
         home = server.rstrip("/") or self._entryway
         body = {"identifier": name.strip().removeprefix("@"), "password": password}
         answer = self._post(home, "com.atproto.server.createSession", body, "")
+        if answer.status in (400, 404) and answer.text("error") not in REVOKED:
+            says = words(answer.text("message"), password)
+            raise AccountRevoked("refused", f"{urlsplit(home).hostname} takes no such login: {says or answer.status}")
         if not answer.ok:
-            raise self._error(answer, password)
+            raise self._login_error(answer, password)
         return self._grant(answer, home, password)
 
     def refresh(self, app: AppRegistration, grant: Grant, server: str) -> Grant:
@@ -253,7 +259,7 @@ class Bluesky(Publisher, Login):
         if answer.text("error") == EXPIRED:
             raise AccountRevoked(EXPIRED, "our access to the Bluesky account has ended: connect it again")
         if not answer.ok:
-            raise self._error(answer, grant.refresh_token, grant.access_token)
+            raise self._login_error(answer, grant.refresh_token, grant.access_token)
         return self._grant(answer, server, grant.refresh_token)
 
     def revoke(self, app: AppRegistration, grant: Grant, server: str) -> None:
@@ -262,7 +268,7 @@ class Bluesky(Publisher, Login):
             return
         answer = self._post(server, "com.atproto.server.deleteSession", None, grant.refresh_token)
         if not answer.ok and answer.text("error") not in (EXPIRED, "InvalidToken"):
-            raise self._error(answer, grant.refresh_token, grant.access_token)
+            raise self._login_error(answer, grant.refresh_token, grant.access_token)
 
     def _grant(self, answer: Answer, home: str, *secrets: str) -> Grant:
         access, refresh, did = answer.text("accessJwt"), answer.text("refreshJwt"), answer.text("did")
@@ -316,22 +322,20 @@ class Bluesky(Publisher, Login):
         error = answer.text("error") or str(job.get("error") or "")
         if error == "unconfirmed_email":
             raise PostRefused(error, "Bluesky takes videos once the account's e-mail address is confirmed: do it there")
-        if answer.status == 401:
-            raise Unavailable("Bluesky's video service does not take what the account's server signed for it")
         if answer.ok and not error:
             raise Unavailable("Bluesky says that it has the video, and not what becomes of it")
-        raise self._error(
+        raise self._video_error(
             replace(answer, value={"message": job.get("message"), **answer.fields, "error": error}), token
         )
 
     def _job_status(self, handle: Handle) -> Mapping[str, Any]:
         answer = self._get(self._video, "app.bsky.video.getJobStatus", {"jobId": handle.public["job_id"]}, "")
         job = _job(answer)
-        if answer.ok or isinstance(job.get("blob"), Mapping):
+        if answer.ok or _blob(job):
             return job
         if answer.status in (400, 404) and answer.text("error") != EXPIRED:
             raise HandleLost("Bluesky knows the upload of the video no longer")
-        raise self._error(answer)
+        raise self._video_error(answer)
 
     def _service_token(self, credential: Credential, audience: str, method: str) -> str:
         """Return a token by which another service may do this one thing for the account."""
@@ -362,7 +366,8 @@ class Bluesky(Publisher, Login):
         return self._calls.ask(request, token=token, **how)
 
     def _error(self, answer: Answer, *secrets: Credential | str) -> ViralError:
-        """Return what an answer of failure means."""
+        """Return what an answer of failure means. One without Bluesky's words is of something in between, and says
+        nothing."""
         hidden = [each.access_token if isinstance(each, Credential) else each for each in secrets]
         code, message = words(answer.text("error"), *hidden), words(answer.text("message"), *hidden)
         if code == EXPIRED:
@@ -372,14 +377,26 @@ class Bluesky(Publisher, Login):
         if answer.status == 429:
             wait = self._wait(answer)
             return HeldOff(code or "RateLimitExceeded", "Bluesky asks us to wait", retry_after=wait)
-        if answer.status in (401, 403):
-            return AccountRevoked(code or str(answer.status), f"Bluesky refuses our access: {message or code}")
-        if 400 <= answer.status < 500 and answer.status != 408:
+        if answer.status in (401, 403) and code:
+            return AccountRevoked(code, f"Bluesky refuses our access: {message or code}")
+        if answer.status == 413 or (400 <= answer.status < 500 and code):
             if "could not find blob" in message.lower() or code == "BlobNotFound":
                 return HandleLost("Bluesky has the uploaded video no longer")
-            failure = f"Bluesky refuses the post: {message or code or answer.status}"
+            failure = f"Bluesky refuses the post: {message or code or 'it is too large'}"
             return PostRefused(code or str(answer.status), failure)
         return Unavailable(f"Bluesky answers {answer.status}")
+
+    def _video_error(self, answer: Answer, *secrets: str) -> ViralError:
+        """The video service does not know our access to the account, so it cannot say that it has ended."""
+        error = self._error(answer, *secrets)
+        if isinstance(error, AccountRevoked):
+            return Unavailable("Bluesky's video service does not take what the account's server signed for it")
+        return error
+
+    def _login_error(self, answer: Answer, *secrets: str) -> ViralError:
+        """Only an error that is known to say so means that access has ended."""
+        error = self._error(answer, *secrets)
+        return Unavailable(f"Bluesky answers {answer.status}") if isinstance(error, PostRefused | HandleLost) else error
 
     def _wait(self, answer: Answer) -> timedelta | None:
         reset = answer.headers.get("ratelimit-reset", "")
@@ -397,72 +414,27 @@ class Bluesky(Publisher, Login):
 _BY_PASSWORD = "Bluesky accounts are connected with an app password"  # noqa: S105 - a sentence
 
 
-def record_key(content: Content) -> str:
-    """Return the key of a post's record: the second that the post was made for, and what only this post has."""
-    return _key(content.created_at, content.mark)
-
-
-def time_of(key: str) -> datetime | None:
-    """Return the time in a record key; None if it has none."""
-    if len(key) != KEY_LENGTH or not set(key) <= set(KEY_LETTERS):
-        return None
-    number = 0
-    for letter in key:
-        number = number * 32 + KEY_LETTERS.index(letter)
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=(number >> 10) & (2**53 - 1))
-
-
-def _key(at: datetime, mark: str) -> str:
-    """Return a TID: 53 bits of microseconds, then 10 that tell writers apart. What is below the second is not the time
-    but a digest of the mark, so that two posts of one second have two keys."""
-    digest = int.from_bytes(sha256(mark.encode()).digest()[:8])
-    micros = int(at.timestamp()) * 1_000_000 + (digest >> 10) % 1_000_000
-    number = micros << 10 | digest & 1023
-    return "".join(KEY_LETTERS[(number >> shift) & 31] for shift in range(60, -1, -5))
-
-
 def _key_of(handle: Handle, content: Content) -> str:
     kept = handle.public.get("rkey")
     return kept if isinstance(kept, str) else record_key(content)
-
-
-def _record(text: str, at: datetime) -> dict[str, Any]:
-    moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    found = [_facet(each) for each in facets(text)]
-    return {"$type": POSTS, "text": text, "createdAt": moment} | ({"facets": found} if found else {})
-
-
-def _facet(facet: Facet) -> dict[str, Any]:
-    feature = {"$type": f"app.bsky.richtext.facet#{facet.kind}", FACET_FIELDS[facet.kind]: facet.value}
-    return {"index": {"byteStart": facet.start, "byteEnd": facet.end}, "features": [feature]}
-
-
-def _uri(credential: Credential, key: str) -> str:
-    return f"at://{credential.external_id}/{POSTS}/{key}"
-
-
-def _permalink(uri: str) -> str | None:
-    did, _, key = uri.removeprefix("at://").partition(f"/{POSTS}/")
-    return f"{APP}/profile/{did}/post/{key}" if key else None
-
-
-def _seen(record: Any) -> Seen | None:
-    if not isinstance(record, Mapping) or not isinstance(record.get("value"), Mapping):
-        return None
-    uri, value = str(record.get("uri")), record["value"]
-    key = uri.rpartition("/")[2]
-    try:
-        at = datetime.fromisoformat(str(value.get("createdAt")))
-    except ValueError:
-        at = time_of(key) or datetime.fromtimestamp(0, UTC)
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return Seen(uri, str(value.get("text") or ""), at, _permalink(uri))
 
 
 def _job(answer: Answer) -> Mapping[str, Any]:
     """Return the job of an answer, which has it in a field or is it itself."""
     inner = answer.fields.get("jobStatus")
     return inner if isinstance(inner, Mapping) else answer.fields
+
+
+def _blob(job: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return by what a record names the video, once the job has it."""
+    blob = job.get("blob")
+    try:
+        link, kind, size = blob["ref"]["$link"], blob["mimeType"], blob["size"]  # type: ignore[index]
+    except (TypeError, LookupError):
+        return None
+    if not (isinstance(link, str) and isinstance(kind, str) and isinstance(size, int)):
+        return None
+    return {"$type": "blob", "ref": {"$link": link}, "mimeType": kind, "size": size}
 
 
 def _failed(job: Mapping[str, Any]) -> PostRefused | HandleLost:

@@ -51,11 +51,12 @@ CLIENT = "Viral Dashboard"
 SCOPES = ("read:accounts", "read:statuses", "write:media", "write:statuses")
 PAGE = 40
 MOST_PAGES = 25
+COMMENTED_WITHIN = timedelta(days=2)
 SKEW = timedelta(minutes=10)
 """How far a server's clock may be from ours."""
 LATER = timedelta(seconds=5)
 """When an upload is asked about again."""
-ATTACHED = ("already attached", "already been attached", "not found or already", "already in use")
+ATTACHED = ("attached", "not found or already")
 UNPROCESSED = ("not finished processing", "still being processed", "not been processed")
 
 
@@ -74,10 +75,11 @@ class Mastodon(Publisher, Login):
 
     def limits(self, credential: Credential) -> AccountLimits:
         answer = self._get(credential, "/api/v2/instance")
-        if answer.status == 404:
-            return AccountLimits()
         if not answer.ok:
-            raise self._error(answer, credential)
+            error = self._error(answer, credential)
+            if answer.status == 404 or isinstance(error, PostRefused):  # an older server, or another kind
+                return AccountLimits()
+            raise error
         rules = _inner(answer.fields, "configuration")
         characters = _inner(rules, "statuses").get("max_characters")
         size = _inner(rules, "media_attachments").get("video_size_limit")
@@ -151,11 +153,11 @@ class Mastodon(Publisher, Login):
             upload = self._media(credential, handle)
         except (TokenExpired, HeldOff):
             raise
-        except Unavailable as error:
+        except (Unavailable, PostRefused) as error:
             return CannotTell(str(error))
         if upload.status in (200, 206):
             return Unfinished("the upload is there, and in no post")
-        if upload.status == 404:
+        if upload.status == 404 and upload.text("error"):
             return Absent("the upload is gone, and in no post")
         failure = self._error(upload, credential)
         if isinstance(failure, TokenExpired | AccountRevoked | HeldOff):
@@ -182,13 +184,18 @@ class Mastodon(Publisher, Login):
         return _address(answer.fields)
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
-        """Some servers ignore the key, so an equal reply of ours is looked for first."""
-        for status in self._own(credential, self._clock() - timedelta(days=1), replies=True):
+        """Some servers ignore the key, so an equal reply of ours is looked for first. It is seen by those who see the
+        post."""
+        for status in self._own(credential, self._clock() - COMMENTED_WITHIN, replies=True):
             if status is None:
                 break
-            if status.get("in_reply_to_id") == external_id and _plain(str(status.get("content") or "")) == text:
+            if str(status.get("in_reply_to_id")) == external_id and _plain(str(status.get("content") or "")) == text:
                 return _id(status)
-        answer = self._post_status(credential, {"status": text, "in_reply_to_id": external_id}, key)
+        post = self._get(credential, f"/api/v1/statuses/{quote(external_id, safe='')}")
+        if not post.ok:
+            raise self._error(post, credential)
+        status = {"status": text, "in_reply_to_id": external_id, "visibility": post.text("visibility") or "public"}
+        answer = self._post_status(credential, status, key)
         if not answer.ok:
             raise self._error(answer, credential)
         if not (status_id := _id(answer.fields)):
@@ -203,7 +210,7 @@ class Mastodon(Publisher, Login):
         client_id, secret = answer.text("client_id"), answer.text("client_secret")
         if not answer.ok or not (client_id and secret):
             if answer.status == 429 or answer.status >= 500:
-                raise self._error(answer)
+                raise self._login_error(answer)
             raise Rejected(f"{_host(server)} answers as no Mastodon server does: check its name")
         return AppRegistration(client_id, secret)
 
@@ -244,7 +251,7 @@ class Mastodon(Publisher, Login):
         form = {"client_id": app.client_id, "client_secret": app.client_secret, "token": grant.access_token}
         answer = self._calls.ask(Request(_host(server), f"{_origin(server)}/oauth/revoke", form=form))
         if not answer.ok and answer.status not in (401, 403):
-            raise self._error(answer, app.client_secret, grant.access_token)
+            raise self._login_error(answer, app.client_secret, grant.access_token)
 
     def log_in(self, name: str, password: str, server: str) -> Grant:
         raise Rejected("Mastodon accounts are connected in a browser")
@@ -261,7 +268,7 @@ class Mastodon(Publisher, Login):
                 answer.text("error"), f"{_host(server)} knows this installation no longer: connect again"
             )
         if not answer.ok:
-            raise self._error(answer, app.client_secret, *secrets)
+            raise self._login_error(answer, app.client_secret, *secrets)
         if not answer.text("access_token"):
             raise Unavailable(f"{_host(server)} answers without a token")
         lasts = answer.fields.get("expires_in")
@@ -312,26 +319,33 @@ class Mastodon(Publisher, Login):
     def _not_published(self, answer: Answer, credential: Credential) -> ViralError | None:
         """None for a video that has its post already: which one, a look tells."""
         says = answer.text("error").lower()
-        if answer.status in (404, 422) and any(each in says for each in ATTACHED):
+        if answer.status in (400, 404, 422) and any(each in says for each in ATTACHED):
             return None
         if answer.status == 422 and any(each in says for each in UNPROCESSED):
             return NotReady(f"{_name(credential)} works on the video", retry_after=LATER)
         return self._error(answer, credential)
 
     def _error(self, answer: Answer, *secrets: Credential | str) -> ViralError:
-        """Return what an answer of failure means."""
+        """Return what an answer of failure means. One without the server's words is of something in between (a proxy, a
+        page that asks for a human), and says nothing."""
         hidden = [each.access_token if isinstance(each, Credential) else each for each in secrets]
         where = next((_name(each) for each in secrets if isinstance(each, Credential)), "the Mastodon server")
         says = words(answer.text("error_description") or answer.text("error"), *hidden)
         if answer.status == 401 and "expired" in says.lower():
             return TokenExpired(f"the access to the account at {where} has expired")
-        if answer.status in (401, 403):
-            return AccountRevoked(str(answer.status), f"{where} refuses our access: {says or answer.status}")
+        if answer.status in (401, 403) and says:
+            return AccountRevoked(str(answer.status), f"{where} refuses our access: {says}")
         if answer.status == 429:
             return HeldOff("429", f"{where} asks us to wait", retry_after=self._wait(answer))
-        if 400 <= answer.status < 500 and answer.status != 408:
-            return PostRefused(str(answer.status), f"{where} refuses the post: {says or answer.status}")
+        if answer.status == 413 or (400 <= answer.status < 500 and says):
+            return PostRefused(str(answer.status), f"{where} refuses the post: {says or 'it is too large'}")
         return Unavailable(f"{where} answers {answer.status}")
+
+    def _login_error(self, answer: Answer, *secrets: str) -> ViralError:
+        """Only an error that is known to say so means that access has ended."""
+        error = self._error(answer, *secrets)
+        unclear = isinstance(error, PostRefused | AccountRevoked)
+        return Unavailable(f"the Mastodon server answers {answer.status}: {error}") if unclear else error
 
     def _wait(self, answer: Answer) -> timedelta | None:
         try:

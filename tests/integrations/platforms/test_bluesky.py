@@ -36,7 +36,8 @@ from domain.posting.publishing import (
 from domain.posting.text import Unit, count
 from integrations.http.client import Http
 from integrations.http.errors import NotSent
-from integrations.platforms.bluesky import Bluesky, record_key, time_of
+from integrations.platforms.bluesky import Bluesky
+from integrations.platforms.bluesky_records import record_key, time_of
 from simulators.loopback import Reply
 from simulators.platforms.bluesky import BlueskySimulator, bluesky_simulator
 from simulators.platforms.platform import FAULTS, Fault
@@ -260,7 +261,8 @@ def test_questions_that_fail_say_nothing(stage: Stage, call: str) -> None:
             with suppress(AccountRevoked):  # the second of two that close a session
                 acts[call]()
             continue
-        error = AccountRevoked if (fault, call) == ("expired", "refreshSession") else Unavailable
+        ended = fault == "expired" and call in ("createSession", "refreshSession")
+        error = AccountRevoked if ended else Unavailable
         with pytest.raises(error):
             acts[call]()
         grant = Grant(*stage.simulator.tokens(DID))
@@ -400,6 +402,28 @@ def test_an_address_that_is_not_confirmed_is_said_in_words(stage: Stage) -> None
         stage.prepared(a_post(), a_file(), stage.credential)
 
 
+def test_what_the_video_service_does_not_take_takes_no_access_away(stage: Stage) -> None:
+    """It knows nothing of our access: its 401 is about what the account's server signed."""
+    credential, content, video = stage.credential, a_post(), a_file()
+    odd = Reply(b'{"error": "InvalidToken", "message": "no"}', 401, {"Content-Type": "application/json"})
+    for path in ("uploadVideo", "getJobStatus", "getUploadLimits"):
+        stage.simulator.server.fail(odd, path=path)
+        with pytest.raises(Unavailable, match="video service"):
+            stage.bluesky.limits(credential)
+            stage.prepared(content, video, credential)
+    assert isinstance(stage.commit(credential, stage.prepared(content, video, credential), content, video), Published)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 502])
+def test_only_a_verdict_on_the_token_ends_access(stage: Stage, status: int) -> None:
+    """A proxy's page, or an error that nobody knows, says nothing of the account."""
+    grant = Grant(*stage.simulator.tokens(DID))
+    for act in (stage.bluesky.refresh, stage.bluesky.revoke):
+        stage.simulator.server.fail(Reply(b"<html>", status))
+        with pytest.raises(Unavailable):
+            act(APP, grant, stage.simulator.url)
+
+
 def test_limits_are_those_of_the_video_service(stage: Stage) -> None:
     limits = stage.bluesky.limits(stage.credential)
     assert (limits.posts_left_today, limits.max_seconds, limits.max_characters) == (25, 180, 300)
@@ -499,6 +523,21 @@ def test_it_is_connected_in_no_browser(stage: Stage) -> None:
     assert stage.bluesky.passwords
     with pytest.raises(Rejected):
         stage.bluesky.authorize_url(APP, state="s", challenge="c", redirect_uri="https://x", server="")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_page_of_something_in_between_refuses_nothing_for_ever(stage: Stage, status: int) -> None:
+    """A proxy's 403 says nothing of the account, and its 404 nothing of the post."""
+    credential, content, video = stage.credential, a_post(), a_file()
+    handle = stage.prepared(content, video, credential)
+    page = Reply(b"<html>Are you human?</html>", status, {"Content-Type": "text/html"})
+    stage.simulator.server.fail(page)
+    commit = stage.commit(credential, handle, content, video)
+    assert isinstance(commit, Refused)
+    assert isinstance(commit.error, Unavailable)
+    assert not isinstance(commit.error, TokenExpired | HeldOff)
+    stage.simulator.server.fail(page)
+    assert isinstance(stage.bluesky.look(credential, handle, content, video), CannotTell)
 
 
 def test_no_answer_puts_a_secret_into_an_error(stage: Stage) -> None:

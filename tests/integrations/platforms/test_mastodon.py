@@ -379,6 +379,8 @@ def test_a_text_that_is_too_long_is_refused_in_the_servers_words(stage: Stage) -
 
 
 def test_limits_are_the_servers_own(stage: Stage) -> None:
+    stage.simulator.server.fail(Reply(b"", 404))
+    assert stage.mastodon.limits(stage.credential).max_characters is None
     stage.simulator.most_characters = 5000
     limits = stage.mastodon.limits(stage.credential)
     assert (limits.max_characters, limits.max_bytes) == (5000, 103_809_024)
@@ -425,6 +427,15 @@ def test_a_comment_is_written_once(either: Stage, fault: Fault) -> None:
     assert stage.simulator.posts[0].comments == ["More: https://example.org"]
 
 
+def test_a_comment_is_seen_by_those_who_see_the_post(either: Stage) -> None:
+    stage = either
+    credential, content, video = stage.credential, a_post(options={"visibility": "private"}), a_file()
+    published = stage.commit(credential, stage.prepared(content, video, credential), content, video)
+    assert stage.mastodon.comment(credential, published.external_id, "More", "key")
+    [request] = [each for each in stage.simulator.server.requests if b"in_reply_to_id" in each.body]
+    assert b'"visibility":"private"' in request.body
+
+
 # --- accounts ------------------------------------------------------------------------------------------------------
 
 
@@ -469,6 +480,15 @@ def test_tokens_that_end_are_refreshed_where_a_server_has_a_way_to(stage: Stage)
         stage.mastodon.refresh(app, Grant("a-token"), grant.server)
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 502])
+def test_only_a_verdict_on_the_token_ends_access(stage: Stage, status: int) -> None:
+    """A proxy's page, or an error that nobody knows, says nothing of the account."""
+    app, grant = stage.app(), Grant("a-token", "a-refresh-token")
+    stage.simulator.server.fail(Reply(b"<html>", status))
+    with pytest.raises(Unavailable):
+        stage.mastodon.refresh(app, grant, stage.simulator.url)
+
+
 def test_an_account_that_is_disabled_is_its_owners_to_mend(stage: Stage) -> None:
     credential, content, video = stage.credential, a_post(), a_file()
     handle = stage.prepared(content, video, credential)
@@ -508,6 +528,21 @@ def test_odd_answers_publish_nothing_that_is_not_there(stage: Stage, status: int
         with pytest.raises((Unavailable, Rejected)):
             stage.prepared(content, a_file(), credential)
     assert [text for text, _ in stage.shown] == ["another"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_page_of_something_in_between_refuses_nothing_for_ever(stage: Stage, status: int) -> None:
+    """A proxy's 403 says nothing of the account, and its 404 nothing of the post."""
+    credential, content, video = stage.credential, a_post(), a_file()
+    handle = stage.prepared(content, video, credential)
+    page = Reply(b"<html>Are you human?</html>", status, {"Content-Type": "text/html"})
+    stage.simulator.server.fail(page)
+    commit = stage.commit(credential, handle, content, video)
+    assert isinstance(commit, Refused)
+    assert isinstance(commit.error, Unavailable)
+    assert not isinstance(commit.error, TokenExpired | HeldOff)
+    stage.simulator.server.fail(page, path="/media/")
+    assert isinstance(stage.look(credential, handle, content, video), CannotTell)
 
 
 def test_no_answer_puts_a_secret_into_an_error(stage: Stage) -> None:
