@@ -117,6 +117,8 @@ class TikTokSimulator(OAuthSimulator):
     daily_posts: int | None = None
     keeps_rates: bool = False
     max_seconds: int = 600
+    video_seconds: int = 12
+    """How long each video is said to be."""
     processing_seconds: float = 0
     moderation_seconds: float = 6 * HOUR
     address_seconds: float = HOUR
@@ -365,7 +367,7 @@ class TikTokSimulator(OAuthSimulator):
             "video_description": post.text[:SHOWN],
             "create_time": int(post.published_at),
             "share_url": f"https://www.tiktok.com/@{username}/video/{post.id}?utm_campaign=simulated",
-            "duration": 10,
+            "duration": self.video_seconds,
         }
         return {name: video[name] for name in video if name in names}
 

@@ -99,7 +99,8 @@ class YouTubeSimulator(OAuthSimulator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._states: dict[str, tuple[str, str]] = {}
+        self.rejected: dict[str, tuple[SimulatedPost, str, str]] = {}
+        """Videos that nobody is shown, with their state and the reason, by their id."""
         self._comments: dict[str, list[tuple[str, str, str]]] = {}
 
     def misbehave(self, *tricks: Trick | None) -> None:
@@ -263,12 +264,12 @@ class YouTubeSimulator(OAuthSimulator):
             self.now(),
             fields={**session.resource, "notify": session.notify},
             private=status["privacyStatus"] == "private",
-            removed=end is not None,
         )
-        if end is not None:
-            self._states[post.id] = end
         session.video_id = post.id
-        self.posts.append(post)
+        if end is None:
+            self.posts.append(post)
+        else:
+            self.rejected[post.id] = (post, *end)
 
     def _session(self, account: SimulatedAccount, request: Request) -> Session:
         session = self.sessions.get(request.query)
@@ -313,7 +314,8 @@ class YouTubeSimulator(OAuthSimulator):
         ids, parts = params.get("id", "").split(","), set(params.get("part", "").split(","))
         if not parts <= {"snippet", "status"} or len(ids) > 50:
             raise self._refused(400, "invalidFilters")
-        found = [post for post in self.posts if post.id in ids and post.account == account.external_id]
+        there = [*self.posts, *(post for post, _, _ in self.rejected.values())]
+        found = [post for post in there if post.id in ids and post.account == account.external_id and not post.removed]
         return json_reply({"items": [self._video(post, parts, *self._state(post)) for post in found]})
 
     def _inserted(self, session: Session) -> Reply:
@@ -323,7 +325,7 @@ class YouTubeSimulator(OAuthSimulator):
         """Return a video's state and what is wrong with it."""
         if not post.foreign and self.now() < post.published_at + self.processing_seconds:
             return "uploaded", ""
-        return self._states.get(post.id, ("processed", ""))
+        return self.rejected[post.id][1:] if post.id in self.rejected else ("processed", "")
 
     def _video(self, post: SimulatedPost, parts: set[str], state: str, reason: str = "") -> dict[str, Any]:
         at = datetime.fromtimestamp(int(post.published_at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -399,7 +401,8 @@ class YouTubeSimulator(OAuthSimulator):
             raise self._refused(400, "uploadLimitExceeded")
 
     def _post(self, video_id: str | None) -> SimulatedPost:
-        return next(each for each in self.posts if each.id == video_id)
+        shown = next((each for each in self.posts if each.id == video_id), None)
+        return shown or self.rejected[video_id or ""][0]
 
     def _shown_post(self, video_id: str) -> SimulatedPost:
         for post in self.posts:

@@ -109,7 +109,8 @@ def published(ctx: Context, work: Work, found: Published, follow_up: FollowUp) -
             return
         if tx.posts.published(*work.key, external_id=found.external_id, permalink=found.permalink, now=ctx.now()):
             named = found.external_id or "not named yet"
-            note(ctx, tx, post, "published", f"the platform has it: {named}", external_id=found.external_id)
+            more = f"; it names further ones: {', '.join(found.others)}" if found.others else ""
+            note(ctx, tx, post, "published", f"the platform has it: {named}{more}", external_id=found.external_id)
             follow_up(tx, post)
 
 
