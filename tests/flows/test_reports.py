@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from db.transaction import SYSTEM
+from domain.ports import MediaStore
 from domain.posting.accounts import AccountStatus
 from domain.posting.posts import PostStatus
+from domain.videos.media import StoreUnavailable
 from simulators.loopback import json_reply
 from tests.cutting import Died, Moments, rescue_all, watched
 from tests.post_stage import PostStage, post_stage
@@ -140,6 +142,41 @@ def test_aitoearn_586_a_death_between_the_answer_and_its_commit_opens_no_second_
         stage.run()
         assert [stage.show(each).status for each in (first, second)] == [PostStatus.PUBLISHED] * 2
         assert len(tiktok.uploads) == 2
+
+
+@pytest.mark.parametrize("platform", ["tiktok", "youtube-shorts"])
+def test_google_api_python_client_122_yt_192_a_transfer_that_is_cut_short_is_one_whole_video(
+    on: Open, platform: str
+) -> None:
+    """A transfer that was cut short was published as it was; the next one was refused as a duplicate."""
+    with on(platform) as stage:
+        tenant_id, ports = stage.tenant(), stage.app.ports
+        posts = []
+        for at in (0, 20_000, 50_000):
+            broken = replace(ports, media=_BreaksOff(ports.media, at))  # type: ignore[arg-type]
+            posts.append(stage.ask(tenant_id, stage.account(tenant_id, platform)))
+            replace(stage, app=replace(stage.app, ports=broken)).run()
+        assert {stage.show(each).status for each in posts} == {PostStatus.PUBLISHED}
+        assert len(stage.posts()) == 3
+
+
+class _BreaksOff:
+    """A media store whose first reading breaks off after so many bytes."""
+
+    def __init__(self, store: MediaStore, at: int) -> None:
+        self._store = store
+        self._left: int | None = at
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        left, self._left = self._left, None
+        if left is None:
+            yield from self._store.read(key, start, end)
+        else:
+            yield from self._store.read(key, start, start + left)
+            raise StoreUnavailable("the store broke off")
 
 
 def test_mastodon_40399_30039_21840_the_upload_decides_and_not_the_key(on: Open) -> None:
