@@ -16,6 +16,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import SYSTEM, Database, Tx
 from workers.engine.job import JobType
+from workers.jobs.accounts import find_due
 from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily
 from workers.jobs.posting import find_due as posts_due
@@ -61,6 +62,7 @@ SCHEDULES = (
     _schedule("* * * * *", posts_due),
     _schedule("*/5 * * * *", release_parked),
     _schedule("0 * * * *", reset_due),
+    _schedule("15 * * * *", find_due),
     _schedule("40 3 * * *", reconcile_billing),
     _schedule("20 4 * * *", reconcile_identity),
     _schedule("1 * * * *", daily),

@@ -25,7 +25,9 @@ from tests.builders import NOV_22, a_tenant
 from tests.drain import drain
 from workers.app import App
 from workers.engine.context import Context
+from workers.engine.heartbeat import LEASE
 from workers.engine.job import job
+from workers.engine.runner import Runner
 from workers.jobs.accounts import access, sealed
 
 KEY, OTHER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -36,7 +38,7 @@ PLATFORM = "tiktok"
 @dataclass
 class PlayedPlatform(Login):
     """`faults` are how the next refreshes fail: "lost" and "500" are acted upon or not, and nobody can tell; "not sent"
-    and "429" are not; "revoked" is the owner's word. `during` is called while a refresh is under way."""
+    and "429" are not; "revoked" is the owner's word. `during` is called while a refresh is under way, `after` when it has been acted upon."""
 
     clock: Callable[[], datetime]
     rotating: bool = True
@@ -44,6 +46,7 @@ class PlayedPlatform(Login):
     passwords: bool = False
     faults: deque[str] = field(default_factory=deque)
     during: Callable[[], object] = lambda: None
+    after: Callable[[], object] = lambda: None
     refreshes: int = 0
     revoked: list[str] = field(default_factory=list)
     good_refresh: set[str] = field(default_factory=set)
@@ -83,7 +86,8 @@ class PlayedPlatform(Login):
         return self.grant(code)
 
     def refresh(self, app: AppRegistration, grant: Grant, server: str) -> Grant:
-        self.refreshes += 1
+        with self._lock:
+            self.refreshes += 1
         fault = self.faults.popleft() if self.faults else ""
         self.during()
         if fault not in ("", "lost"):
@@ -96,6 +100,7 @@ class PlayedPlatform(Login):
         new = self.grant(grant.external_id)
         if not self.rotating:
             new = replace(new, refresh_token="", refresh_expires_at=None)
+        self.after()
         if fault == "lost":
             self._fail(fault)
         return new
@@ -186,6 +191,11 @@ class Stage:
 
     def drain(self) -> int:
         return drain(self.app)
+
+    def register(self, runner: Runner) -> None:
+        """Let a runner of this test's own be one that works."""
+        with self.app.db.transaction(SYSTEM) as tx:
+            tx.workers.beat(runner.worker_id, hostname="tests", pid=0, queues=(), version="", lease=LEASE)
 
     def with_keys(self, *keys: str) -> "Stage":
         """Return the stage as a process with these encryption keys has it."""

@@ -179,11 +179,11 @@ ORDER BY a.created_at, a.id
 """
 
 # Whoever holds a row is at it, and encrypts what it writes with the newest key; the row is seen in the next round.
-SEALED = """
+LOCKED = "FOR NO KEY UPDATE SKIP LOCKED"
+SEALED = f"""
 SELECT id, tenant_id, access_token, refresh_token FROM social_accounts
 WHERE id > %(after)s AND (access_token IS NOT NULL OR refresh_token IS NOT NULL)
-ORDER BY id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
-"""
+ORDER BY id LIMIT %(limit)s {LOCKED}"""
 
 SEALED_HANDLES = """
 SELECT id, tenant_id, handle_secrets FROM social_posts
@@ -345,6 +345,10 @@ class Accounts:
         values = {**this, "since": list(since), "status": status, "kind": kind, "message": message}
         row = row_of(self._driver, END_POSTS, values | {"code": "account_disconnected"})
         return 0 if row is None else int(row["count"])
+
+    def sealed(self, after: UUID, limit: int) -> list[dict[str, Any]]:
+        """Return the encrypted tokens of some accounts, to look whether they can be read. System scope."""
+        return rows_of(self._driver, SEALED.removesuffix(LOCKED), {"after": after, "limit": limit})
 
     # --- keys ---------------------------------------------------------------------------------------------------
 
