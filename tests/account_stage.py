@@ -38,7 +38,8 @@ PLATFORM = "tiktok"
 @dataclass
 class PlayedPlatform(Login):
     """`faults` are how the next refreshes fail: "lost" and "500" are acted upon or not, and nobody can tell; "not sent"
-    and "429" are not; "revoked" is the owner's word. `during` is called while a refresh is under way, `after` when it has been acted upon."""
+    and "429" are not; "revoked" is the owner's word. `during` is called while a refresh is under way, and
+    `after` when it was acted upon."""
 
     clock: Callable[[], datetime]
     rotating: bool = True

@@ -155,5 +155,6 @@ def configure(log_format: str, level: str, stream: TextIO | None = None) -> None
     root.setLevel(level)
     # A tick that takes longer than its interval is skipped on purpose.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
-    for chatty in ("uvicorn", "httpx", "httpcore", "dramatiq", "alembic"):
+    # What traces each response traces what stands in its headers: an upload's address opens somebody's account.
+    for chatty in ("uvicorn", "httpx", "httpx2", "httpcore", "httpcore2", "dramatiq", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
