@@ -23,7 +23,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-run: setup  ## Start everything here: Postgres, Redis, web, worker, scheduler (Ctrl-C stops it)
+run: setup  ## Start everything here: Postgres, Redis, web, worker, scheduler (Ctrl-C stops it; ARGS=--simulators plays the platforms too)
 	@$(BIN)/viral up $(ARGS)
 
 test: setup  ## Run the whole test suite on real servers (ARGS="-k quota" for a part)

@@ -214,12 +214,14 @@ class Instagram(Publisher, Login):
     def _published(self, credential: Credential, handle: Handle, content: Content) -> Published:
         """Return which post the container became: nothing but the account's list of posts tells. A list that fails, or
         has several that it may be, or does not have it yet, leaves that open."""
-        opened_at = datetime.fromisoformat(str(handle.public["opened_at"]))
+        # By Instagram's clock, as the times of the list are.
+        opened_at = datetime.fromisoformat(str(handle.public["opened_at"])).replace(microsecond=0)
         try:
             posts, _ = self._listed(credential, opened_at)
         except ViralError:
             return Published()
-        fitting = [each for each in posts if each.text.strip() == content.text.strip()]
+        after = [each for each in posts if each.published_at >= opened_at]
+        fitting = [each for each in after if " ".join(each.text.split()) == " ".join(content.text.split())]
         return Published(fitting[0].external_id, fitting[0].permalink) if len(fitting) == 1 else Published()
 
     def _listed(self, credential: Credential, since: datetime) -> tuple[list[Seen], bool]:

@@ -487,7 +487,7 @@ def test_of_two_posts_that_fit_none_is_taken(stage: Stage) -> None:
 
 
 def test_a_post_from_before_the_container_is_not_taken_for_ours(stage: Stage) -> None:
-    stage.simulator.foreign_post(ADA, TEXT, before=600)
+    stage.simulator.foreign_post(ADA, TEXT, before=3)
     ours = stage.published()
     assert stage.look() == Published(ours, f"https://www.instagram.com/reel/{ours}/")
 
