@@ -82,6 +82,7 @@ REVOKED = {
     "AccountSuspended": "Bluesky has suspended the account",
     "AccountDeactivated": "the account is deactivated: its owner can activate it at Bluesky",
     "RepoTakendown": "Bluesky has taken the account down",
+    "RepoSuspended": "Bluesky has suspended the account",
     "RepoDeactivated": "the account is deactivated: its owner can activate it at Bluesky",
 }
 """What only an account's owner can mend, by Bluesky's name of the error."""
@@ -158,11 +159,9 @@ class Bluesky(Publisher, Login):
         if "blob" not in handle.public:
             return Refused(NotReady("the video is not at Bluesky yet", handle=handle))
         key = _key_of(handle, content)
-        embed = {
-            "$type": "app.bsky.embed.video",
-            "video": handle.public["blob"],
-            "aspectRatio": {"width": video.width, "height": video.height},
-        }
+        embed = {"$type": "app.bsky.embed.video", "video": handle.public["blob"]}
+        if video.width > 0 and video.height > 0:
+            embed["aspectRatio"] = {"width": video.width, "height": video.height}
         record = record_of(content.text, content.created_at) | {"embed": embed}
         if langs := content.options.get("langs"):
             record["langs"] = list(langs)
@@ -250,42 +249,27 @@ class Bluesky(Publisher, Login):
             raise AccountRevoked("refused", f"{urlsplit(home).hostname} takes no such login: {says or answer.status}")
         if not answer.ok:
             raise self._login_error(answer, password)
-        return self._grant(answer, home, password)
+        found = _grant(answer, password)
+        return replace(found, server=self._server(answer.fields.get("didDoc"), found.external_id, home))
 
     def refresh(self, app: AppRegistration, grant: Grant, server: str) -> Grant:
         if not grant.refresh_token:
             raise AccountRevoked("no_refresh_token", "Bluesky gave no way to renew its access: connect it again")
+        server = server or self._entryway
         answer = self._post(server, "com.atproto.server.refreshSession", None, grant.refresh_token)
         if answer.text("error") == EXPIRED:
             raise AccountRevoked(EXPIRED, "our access to the Bluesky account has ended: connect it again")
         if not answer.ok:
             raise self._login_error(answer, grant.refresh_token, grant.access_token)
-        return self._grant(answer, server, grant.refresh_token)
+        return replace(_grant(answer, grant.refresh_token), server=_pds(answer.fields.get("didDoc")) or server)
 
     def revoke(self, app: AppRegistration, grant: Grant, server: str) -> None:
         """Close the session. Its owner can delete the app password besides."""
         if not grant.refresh_token:
             return
-        answer = self._post(server, "com.atproto.server.deleteSession", None, grant.refresh_token)
+        answer = self._post(server or self._entryway, "com.atproto.server.deleteSession", None, grant.refresh_token)
         if not answer.ok and answer.text("error") not in (EXPIRED, "InvalidToken"):
             raise self._login_error(answer, grant.refresh_token, grant.access_token)
-
-    def _grant(self, answer: Answer, home: str, *secrets: str) -> Grant:
-        access, refresh, did = answer.text("accessJwt"), answer.text("refreshJwt"), answer.text("did")
-        if not (access and refresh and did.startswith("did:")):
-            raise Unavailable("Bluesky answers with a session that cannot be read")
-        if answer.fields.get("active") is False:
-            status = words(answer.text("status") or "inactive", *secrets)
-            raise AccountRevoked(status, f"Bluesky says that the account is {status}")
-        return Grant(
-            access,
-            refresh,
-            _expiry(access),
-            _expiry(refresh),
-            external_id=did,
-            username=answer.text("handle"),
-            server=self._server(answer.fields.get("didDoc"), did, home),
-        )
 
     def _server(self, document: Any, did: str, home: str) -> str:
         """Return where the account really lives. The entryway's session says it, and else the directory of accounts;
@@ -405,13 +389,25 @@ class Bluesky(Publisher, Login):
         return retry_after(answer.headers.get("retry-after"))
 
     def _cannot_tell(self, answer: Answer, credential: Credential) -> CannotTell:
+        """It was asked without our access, so only what is said of the account counts."""
         error = self._error(answer, credential)
-        if isinstance(error, TokenExpired | AccountRevoked | HeldOff):
+        gone = isinstance(error, AccountRevoked) and error.code.startswith(("Account", "Repo"))
+        if gone or isinstance(error, TokenExpired | HeldOff):
             raise error
         return CannotTell(str(error))
 
 
 _BY_PASSWORD = "Bluesky accounts are connected with an app password"  # noqa: S105 - a sentence
+
+
+def _grant(answer: Answer, *secrets: str) -> Grant:
+    access, refresh, did = answer.text("accessJwt"), answer.text("refreshJwt"), answer.text("did")
+    if not (access and refresh and did.startswith("did:")):
+        raise Unavailable("Bluesky answers with a session that cannot be read")
+    if answer.fields.get("active") is False:
+        status = words(answer.text("status") or "inactive", *secrets)
+        raise AccountRevoked(status, f"Bluesky says that the account is {status}")
+    return Grant(access, refresh, _expiry(access), _expiry(refresh), external_id=did, username=answer.text("handle"))
 
 
 def _key_of(handle: Handle, content: Content) -> str:

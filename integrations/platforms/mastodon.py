@@ -28,6 +28,7 @@ from domain.posting.publishing import (
     NotReady,
     PostRefused,
     Published,
+    Refused,
     Seen,
     Sight,
     TokenExpired,
@@ -123,7 +124,9 @@ class Mastodon(Publisher, Login):
         start: int,
         watch: Watch,
     ) -> Commit:
-        media_id = handle.public["media_id"]
+        media_id = handle.public.get("media_id")
+        if not isinstance(media_id, str):
+            return Refused(HandleLost("the upload's id is not known here"))
         status: dict[str, Any] = {"status": content.text, "media_ids": [media_id]}
         chosen = {"visibility", "language", "sensitive", "spoiler_text"} & content.options.keys()
         status |= {name: content.options[name] for name in sorted(chosen) if content.options[name] not in ("", None)}
@@ -404,10 +407,11 @@ def _address(status: Mapping[str, Any]) -> str | None:
 
 
 def _created_at(status: Mapping[str, Any]) -> datetime:
+    """Return when it was posted; where that cannot be read, a time that ends no list."""
     try:
         at = datetime.fromisoformat(str(status.get("created_at")))
     except ValueError:
-        return datetime.now(UTC)
+        return datetime.max.replace(tzinfo=UTC)
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 

@@ -44,7 +44,7 @@ def _faults_of_embed(embed: Any) -> Iterator[str]:
         return
     if embed.keys() != {"$type", "video", "aspectRatio"} or embed["$type"] != "app.bsky.embed.video":
         yield "embed must be a video with its aspect ratio"
-    elif not all(isinstance(embed["aspectRatio"].get(side), int) for side in ("width", "height")):
+    elif not all(embed["aspectRatio"].get(side, 0) > 0 for side in ("width", "height")):
         yield "embed.aspectRatio must have a width and a height"
     elif embed["video"].keys() != {"$type", "ref", "mimeType", "size"}:
         yield "embed.video must be a blob"
