@@ -235,7 +235,13 @@ def simulators(as_json: AsJsonLines = False) -> None:
     curl -d platform=tiktok -d account=grace PAGE/sign-in
     """
     stopped = Event()
-    say = _print_json_line if as_json else print_event
+
+    def say(event: Body) -> None:
+        try:
+            (_print_json_line if as_json else print_event)(event)
+        except OSError:  # nobody reads it any more
+            stopped.set()
+
     with interruptible(stopped), outside(say, everything=True) as found:
         if as_json:
             started = {"settings": found.settings, "page": found.page, "accounts": found.accounts()}

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,8 +98,9 @@ def _played(home: Path) -> Iterator[Outside]:
     with private_file(home / SIMULATORS_LOG) as log:
 
         def say(event: Mapping[str, Any]) -> None:
-            log.write(f"{visible_json(json.dumps({'at': datetime.now(UTC).isoformat(), **event}))}\n")
-            log.flush()
+            with suppress(OSError):  # a full disk is no reason to stop
+                log.write(f"{visible_json(json.dumps({'at': datetime.now(UTC).isoformat(), **event}))}\n")
+                log.flush()
 
         with outside(say) as played:
             yield played

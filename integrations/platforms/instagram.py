@@ -6,6 +6,7 @@ token: its access token, good for 60 days, is refreshed by itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -118,8 +119,10 @@ class Instagram(Publisher, Login):
         except _Gone:
             raise HandleLost(f"{NAME} does not know the container any more") from None
         match state:
-            case "FINISHED" | "PUBLISHED":
+            case "FINISHED":
                 return handle
+            case "PUBLISHED":  # by an attempt that nobody here remembers any more
+                return replace(handle, public={**handle.public, "published": True})
             case "EXPIRED":
                 raise HandleLost(f"{NAME}'s container has expired")
             case "ERROR":
@@ -140,6 +143,8 @@ class Instagram(Publisher, Login):
         watch: Watch,
     ) -> Commit:
         watch(0.0)
+        if handle.public.get("published"):
+            return self._published(credential, handle, content)
         form = {"creation_id": str(handle.public["container_id"])}
         request = self._request(credential, f"{credential.external_id}/media_publish", form=form)
         try:
@@ -195,7 +200,10 @@ class Instagram(Publisher, Login):
                 if own and each.get("text") == text:
                     return _id(each)
         request = self._request(credential, f"{external_id}/comments", form={"message": text})
-        return _id(_written(self._http.exchange(request)))
+        try:
+            return _id(_written(self._http.exchange(request)))
+        except PostRefused:  # the owner has turned comments off, say: a later attempt changes nothing
+            return None
 
     def _state(self, credential: Credential, handle: Handle) -> tuple[str, Any]:
         """Return the state of the container, and the text that goes with it.

@@ -179,6 +179,16 @@ def test_many_threads_that_publish_one_container_make_one_post(stage: Stage) -> 
     assert stage.look() == Published(post.id, f"https://www.instagram.com/reel/{post.id}/")
 
 
+def test_a_container_that_turns_out_to_be_published_is_not_published_again(stage: Stage) -> None:
+    """As after a restore: the row does not know of the attempt, and the server would take a second one."""
+    stage.simulator.accepts_repeats = True
+    ours = stage.published()
+    stage.handle = stage.ready()
+    assert stage.commit() == Published(ours, f"https://www.instagram.com/reel/{ours}/")
+    assert stage.simulator.received.count("publish") == 1
+    assert len(stage.simulator.posts) == 1
+
+
 def test_options_of_the_post_are_sent_as_they_are_chosen(stage: Stage) -> None:
     content = replace(CONTENT, options={"share_to_feed": False}, ai_generated=False, cover_at=None)
     handle = stage.client.open(stage.credential, content, stage.video)
@@ -539,6 +549,12 @@ def test_the_first_comment_is_written_once_and_not_taken_for_a_strangers(stage: 
     found = stage.client.comment(stage.credential, ours, "First", "key")
     assert found == stage.client.comment(stage.credential, ours, "First", "key")
     assert stage.simulator.posts[0].comments == ["First", "First"]
+
+
+def test_a_first_comment_that_is_refused_for_good_is_none(stage: Stage) -> None:
+    ours = stage.published()
+    stage.simulator.misbehave("comment", 100)
+    assert stage.client.comment(stage.credential, ours, "First", "key") is None
 
 
 # --- the address of the video ----------------------------------------------------------------------------------------
