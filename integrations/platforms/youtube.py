@@ -59,6 +59,8 @@ MARK = "vd-"
 MOST_TAGS = 500
 """Characters of all tags together, with the quotes of those with a space and the commas between."""
 UPLOAD_SECONDS = 240.0
+STATE_WITHIN = timedelta(hours=12)
+"""How long after its session was opened a video's state is waited for."""
 CLOCKS = timedelta(minutes=1)
 """How far ahead of Google's clock ours may be; its times are whole seconds besides."""
 PAGE, MOST_PAGES = 50, 20
@@ -123,7 +125,7 @@ class YouTube(Publisher, Login):
         session = answer.headers.get("location", "")
         if not self._may_hold_a_session(session):
             raise Unavailable(f"{NAME} opened an upload, and not at an address of its own")
-        return Handle({"size": video.size}, {"session": session})
+        return Handle({"size": video.size, "opened_at": self._clock().isoformat()}, {"session": session})
 
     def ready(self, credential: Credential, handle: Handle, content: Content, video: VideoFile, watch: Watch) -> Handle:
         return handle
@@ -170,7 +172,7 @@ class YouTube(Publisher, Login):
         external_id = _id_of(answer)
         if refused or not external_id:
             return CannotTell(str(refused or f"{NAME} says that the video is there, and not which it is"))
-        return self._state_of(credential, external_id)
+        return self._state_of(credential, external_id, handle)
 
     def recent(self, credential: Credential, since: datetime) -> Listing:
         since -= CLOCKS
@@ -268,21 +270,28 @@ class YouTube(Publisher, Login):
         except ValueError:
             return False
 
-    def _state_of(self, credential: Credential, external_id: str) -> Sight:
-        """Say what YouTube makes of a video that it has; that it cannot be told changes nothing about its being there
-        (postiz#1562)."""
+    def _state_of(self, credential: Credential, external_id: str, handle: Handle) -> Sight:
+        """Say what YouTube makes of a video that it has. If that cannot be read for long, or goes on for long, it
+        changes nothing about its being there (postiz#1562)."""
         there = Published(external_id, _address(external_id))
+        patient = self._clock() < _opened_at(handle) + STATE_WITHIN
         try:
             found = self._read(credential, "videos", part="status", id=external_id)
         except TokenExpired:
             raise
-        except ViralError:
+        except Unavailable as error:
+            if patient and isinstance(error, HeldOff):
+                raise
+            return Accepted(f"{NAME} has the video: {error}") if patient else there
+        except AccountRevoked:
             return there
         status: Mapping[str, Any] = next((each["status"] for each in _items(found, "status", "uploadStatus")), {})
         rejected = rejection_of(status)
         if rejected:
             return Absent(str(rejected), rejected)
-        return Accepted(f"{NAME} processes the video") if status.get("uploadStatus") == "uploaded" else there
+        if patient and status.get("uploadStatus") == "uploaded":
+            return Accepted(f"{NAME} processes the video")
+        return there
 
     def _refused(self, answer: Answer, credential: Credential) -> ViralError | None:
         """A session that is not known (any more) may have brought the video before, and one that does not take these
@@ -333,6 +342,14 @@ class YouTube(Publisher, Login):
         form = {"client_id": app.client_id, "client_secret": app.client_secret, **asked}
         answer = self._calls.ask(Request(NAME, f"{self._tokens}/token", form=form))
         return grant_of(NAME, answer, app, self._clock(), settings=SETTINGS, code=code)
+
+
+def _opened_at(handle: Handle) -> datetime:
+    """Return when the session was opened; long ago, if the handle does not say."""
+    try:
+        return datetime.fromisoformat(handle.public["opened_at"])
+    except (LookupError, TypeError, ValueError):
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _tags(content: Content) -> list[str]:

@@ -34,6 +34,7 @@ from integrations.platforms.tiktok import TikTok, chunks_of
 from simulators.platforms.platform import FAULTS, Fault
 from simulators.platforms.tiktok import MB, TikTokSimulator, Trick, tiktok_simulator
 from tests.platform_stage import ADA, TEXT, VERIFIER, Stage, a_content, a_video
+from tests.wait import until
 
 MEDIA = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 64
 CHALLENGE = urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
@@ -228,6 +229,7 @@ def test_a_video_that_is_cut_at_any_byte_is_posted_once_and_whole(
     """google-api-python-client#122, yt#192"""
     stage.open()
     assert isinstance(stage.commit(video=a_video(MEDIA, cut=cut)), Unknown)
+    until(lambda: "upload" in stage.simulator.received, "the part of the upload")
     assert stage.posted() == []
     seen = stage.look()
     assert isinstance(seen, Unfinished)

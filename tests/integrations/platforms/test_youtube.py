@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
+from unittest.mock import ANY
 from urllib.parse import parse_qs
 
 import pytest
@@ -37,6 +38,7 @@ from simulators.loopback import Request
 from simulators.platforms.platform import FAULTS, Fault
 from simulators.platforms.youtube import Trick, YouTubeSimulator, youtube_simulator
 from tests.platform_stage import ADA, TEXT, VERIFIER, Stage, a_content, a_video
+from tests.wait import until
 
 MEDIA = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 64
 CHALLENGE = urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
@@ -117,7 +119,7 @@ def test_the_description_catches_what_google_would_ignore() -> None:
 
 def test_a_video_has_the_bytes_and_all_that_was_asked_for(stage: OurStage) -> None:
     handle = stage.open()
-    assert handle.public == {"size": len(MEDIA)}
+    assert handle.public == {"size": len(MEDIA), "opened_at": ANY}
     assert stage.ready() == handle
     assert stage.look() == Unfinished(f"YouTube has 0 of {len(MEDIA):,} bytes", 0)
     assert isinstance(stage.commit(), Accepted)
@@ -164,6 +166,7 @@ def test_a_video_that_is_cut_at_any_byte_goes_on_there_once_and_whole(
     stage.simulator.misbehave(trick)
     stage.open()
     assert isinstance(stage.commit(video=a_video(MEDIA, cut=cut)), Unknown)
+    until(lambda: "upload" in stage.simulator.received, "the part of the upload")
     assert stage.posted() == []
     seen = stage.look()
     assert isinstance(seen, Unfinished)
@@ -252,12 +255,27 @@ def test_that_its_state_cannot_be_read_changes_nothing_about_a_video(stage: OurS
     """postiz#1562, #1568"""
     stage.open()
     stage.commit()
-    stage.simulator.fault("videos", fault, times=9)
+    stage.simulator.fault("videos", fault, times=2)
+    if fault in ("429", "expired"):
+        with pytest.raises(HeldOff if fault == "429" else TokenExpired):
+            stage.look()
+    else:
+        assert isinstance(stage.look(), Published if fault == "delivered twice" else Accepted)
+    stage.later(timedelta(hours=13))
+    stage.refreshed()
     if fault == "expired":
         with pytest.raises(TokenExpired):
             stage.look()
-    else:
-        assert isinstance(stage.look(), Published)
+    assert isinstance(stage.look(), Published)
+
+
+def test_a_video_whose_state_cannot_be_read_may_still_be_rejected(stage: OurStage) -> None:
+    stage.simulator.misbehave("rejected as duplicate")
+    stage.open()
+    stage.commit()
+    stage.simulator.fault("videos", "500 before")
+    assert isinstance(stage.look(), Accepted)
+    assert isinstance(stage.look(), Absent)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
