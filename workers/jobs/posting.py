@@ -240,7 +240,7 @@ def _prepared(ctx: Context, work: Work) -> Work:
             ctx,
             work,
             Act.READY,
-            lambda who: work.publisher.ready(who, made, work.content, work.video, _watching(ctx, monotonic())),
+            lambda who: work.publisher.ready(who, made, work.content, work.video, _watching(ctx, None)),
         )
     except NotReady as error:
         if error.handle is not None:
@@ -312,15 +312,15 @@ def _submit(ctx: Context, work: Work, start: int) -> None:
     _write_down(ctx, work, credential, outcome)
 
 
-def _watching(ctx: Context, began: float) -> Watch:
-    """Return what an upload calls: it ends it before the last request if that would be too late, or if the job is not
-    ours any more."""
+def _watching(ctx: Context, began: float | None) -> Watch:
+    """Return what an upload calls: it ends it if the job is not ours any more, and before the last request of a commit
+    that began then (monotonic) if that would be too late. What comes before the commit may take its time."""
     checked = monotonic()
 
     def watch_(fraction: float) -> None:
         nonlocal checked
         now = monotonic()
-        if now - began > LONGEST_COMMIT.total_seconds():
+        if began is not None and now - began > LONGEST_COMMIT.total_seconds():
             raise CommitTooLate("the upload took too long, and goes on from where it is")
         if now - checked > CHECK_EVERY:
             ctx.check()
