@@ -3,29 +3,18 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from itertools import product
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
-from uuid import UUID
 
 import pytest
-from facebook_business.adobjects.igaccesstokenforigonlyapi import IGAccessTokenForIGOnlyAPI
-from facebook_business.adobjects.igmediaforigonlyapi import IGMediaForIGOnlyAPI
-from facebook_business.adobjects.igrefreshaccesstokenforigonlyapi import IGRefreshAccessTokenForIGOnlyAPI
-from facebook_business.adobjects.iguserforigonlyapi import IGUserForIGOnlyAPI
-from facebook_business.adobjects.shadowigmediabuilder import ShadowIGMediaBuilder
 
 from domain.errors import Unavailable, ViralError
-from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
     Absent,
     AccountLimits,
     AccountRevoked,
     CannotTell,
-    Content,
-    Handle,
     HandleLost,
     HeldOff,
     NotReady,
@@ -35,99 +24,19 @@ from domain.posting.publishing import (
     TokenExpired,
     Unfinished,
     Unknown,
-    VideoFile,
 )
 from integrations.http.client import Http
 from integrations.http.errors import NotSent
-from integrations.platforms.graph import GraphError, words
 from integrations.platforms.instagram import Instagram
-from simulators.loopback import Loopback, Reply
-from simulators.platforms.instagram import InstagramSimulator, instagram_simulator
+from simulators.loopback import Reply
 from simulators.platforms.platform import FAULTS, Fault
-
-ADA = "17841400000000001"
-MEDIA = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 40
-TEXT = "A fox in the snow #fox"
-REDIRECT = "http://127.0.0.1:8000/oauth/instagram-reels/callback"
-CONTENT = Content(UUID(int=1), TEXT, datetime.now(UTC), "mark", cover_at=1.5)
-
-
-@dataclass
-class Stage:
-    simulator: InstagramSimulator
-    files: Loopback
-    ahead: timedelta = timedelta(0)
-    handle: Handle = field(default_factory=Handle)
-
-    def __post_init__(self) -> None:
-        self.client = Instagram(Http("tests"), base_url=self.simulator.url, clock=self.now)
-        self.credential = Credential(ADA, self.simulator.token_of(ADA))
-        self.app = AppRegistration(self.simulator.client_id, self.simulator.client_secret)
-        self.video = VideoFile(
-            hashlib.sha256(MEDIA).digest(), len(MEDIA), 8.0, 1080, 1920, "video/mp4", no_bytes, self.address
-        )
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def later(self, wait: timedelta) -> None:
-        self.ahead += wait
-        self.simulator.later(wait.total_seconds())
-
-    def address(self, lifetime: timedelta) -> str:
-        assert lifetime >= timedelta(hours=1)
-        return f"{self.files.url}/media/a.mp4?signature=x"
-
-    def open(self) -> Handle:
-        self.handle = self.client.open(self.credential, CONTENT, self.video)
-        return self.handle
-
-    def ready(self) -> Handle:
-        return self.client.ready(self.credential, self.handle, CONTENT, self.video, lambda fraction: None)
-
-    def commit(self) -> Any:
-        return self.client.commit(
-            self.credential, self.handle, CONTENT, self.video, start=0, watch=lambda fraction: None
-        )
-
-    def look(self) -> Any:
-        return self.client.look(self.credential, self.handle, CONTENT, self.video)
-
-    def published(self) -> str:
-        self.open()
-        done = self.commit()
-        assert isinstance(done, Published)
-        assert done.external_id is not None
-        return done.external_id
-
-    def code(self) -> str:
-        url = self.client.authorize_url(self.app, state="s", challenge="c", redirect_uri=REDIRECT, server="")
-        query = urlsplit(url).query
-        reply = self.simulator.route("authorize", a_request("GET", "/oauth/authorize", query))
-        return parse_qs(urlsplit(reply.headers["Location"]).query)["code"][0]
-
-    def connected(self) -> Grant:
-        return self.client.exchange(self.app, code=self.code(), verifier="v", redirect_uri=REDIRECT, server="")
-
-
-def a_request(method: str, path: str, query: str = "") -> Any:
-    from simulators.loopback import Request
-
-    return Request(method, path, query, {}, b"")
-
-
-def no_bytes(start: int, end: int) -> Iterator[bytes]:
-    raise AssertionError("Instagram fetches the video itself")
+from tests.instagram_stage import ADA, CONTENT, MEDIA, TEXT, Stage, instagram_stage, verdict
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    with (
-        Loopback(lambda request: Reply(MEDIA, headers={"Content-Type": "video/mp4"})) as files,
-        instagram_simulator(held_seconds=0.05) as simulator,
-    ):
-        simulator.add_account(ADA, "ada")
-        yield Stage(simulator, files)
+    with instagram_stage() as found:
+        yield found
 
 
 # --- the way of one post ---------------------------------------------------------------------------------------------
@@ -203,13 +112,6 @@ SILENT = tuple(fault for fault in FAULTS if fault not in ("429", "expired", "del
 DONE_SILENTLY = tuple(fault for fault in FAULTS if fault.endswith(" after"))
 
 
-def verdict(act: Callable[[], object]) -> object:
-    try:
-        return act()
-    except ViralError as error:
-        return error
-
-
 READS: dict[str, Callable[[Stage], object]] = {
     "limits": lambda stage: stage.client.limits(stage.credential),
     "create": lambda stage: stage.open(),
@@ -274,33 +176,6 @@ def test_a_look_that_fails_says_nothing_and_one_without_a_list_says_published(st
     assert isinstance(found, kinds.get(fault, Unavailable))
     stage.simulator.fault("list", fault)
     assert stage.look() == Published(*([post, f"https://www.instagram.com/reel/{post}/"] if "twice" in fault else []))
-
-
-@pytest.mark.parametrize(("call", "fault"), list(product(("token", "long-lived", "me"), FAULTS)), ids=str)
-def test_a_login_that_fails_brings_no_grant(stage: Stage, call: str, fault: Fault) -> None:
-    stage.simulator.fault(call, fault)
-    found = verdict(stage.connected)
-    if fault == "429":
-        assert isinstance(found, HeldOff)
-    elif fault == "expired":
-        assert isinstance(found, TokenExpired if call == "me" else AccountRevoked)
-    elif fault == "delivered twice":
-        assert isinstance(found, AccountRevoked if call == "token" else Grant)
-    else:
-        assert type(found) is not Grant
-        assert isinstance(found, Unavailable)
-    assert isinstance(stage.connected(), Grant)
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_only_a_verdict_on_a_token_ends_an_account(stage: Stage, fault: Fault) -> None:
-    grant = stage.connected()
-    stage.later(timedelta(days=2))
-    stage.simulator.fault("refresh", fault)
-    found = verdict(lambda: stage.client.refresh(stage.app, grant, ""))
-    kinds = {"429": HeldOff, "expired": AccountRevoked, "delivered twice": Grant}
-    assert isinstance(found, kinds.get(fault, Unavailable))
-    assert isinstance(stage.client.refresh(stage.app, grant, ""), Grant)
 
 
 def test_what_never_left_this_machine_is_refused_for_certain(stage: Stage) -> None:
@@ -581,130 +456,3 @@ def test_a_video_that_nobody_outside_reaches_is_refused_before_anything_is_sent(
         client.open(stage.credential, CONTENT, video)
     assert caught.value.code == "video_not_reachable"
     assert address not in str(caught.value)
-
-
-# --- connecting ------------------------------------------------------------------------------------------------------
-
-
-def test_a_login_brings_a_token_of_sixty_days_and_who_it_is(stage: Stage) -> None:
-    grant = stage.connected()
-    assert (grant.external_id, grant.username, grant.refresh_token) == (ADA, "ada", "")
-    assert grant.access_expires_at is not None
-    assert timedelta(days=59) < grant.access_expires_at - stage.now() <= timedelta(days=60)
-    assert stage.client.limits(Credential(grant.external_id, grant.access_token)).posts_a_day == 50
-
-
-def test_a_code_is_good_once_and_with_its_own_address(stage: Stage) -> None:
-    code = stage.code()
-    with pytest.raises(AccountRevoked):
-        stage.client.exchange(stage.app, code=code, verifier="", redirect_uri="http://127.0.0.1/other", server="")
-    with pytest.raises(AccountRevoked, match="connect again"):
-        stage.client.exchange(stage.app, code=code, verifier="", redirect_uri=REDIRECT, server="")
-    assert stage.client.exchange(
-        stage.app, code=f"{stage.code()}#_", verifier="", redirect_uri=REDIRECT, server=""
-    ).username
-
-
-def test_a_login_without_the_right_to_publish_is_refused_at_once(stage: Stage) -> None:
-    stage.simulator.scopes = ("instagram_business_basic",)
-    with pytest.raises(AccountRevoked, match="leave that on") as caught:
-        stage.connected()
-    assert caught.value.code == "scope"
-
-
-def test_a_token_is_refreshed_by_itself_from_its_second_day_until_it_has_ended(stage: Stage) -> None:
-    grant = stage.connected()
-    assert stage.client.refresh(stage.app, grant, "") == grant
-    stage.later(timedelta(days=30))
-    fresh = stage.client.refresh(stage.app, grant, "")
-    assert fresh.access_token not in ("", grant.access_token)
-    assert fresh.access_expires_at is not None
-    assert fresh.access_expires_at - stage.now() > timedelta(days=59)
-    stage.later(timedelta(days=61))
-    with pytest.raises(AccountRevoked):
-        stage.client.refresh(stage.app, fresh, "")
-
-
-def test_a_refresh_that_is_refused_for_no_known_reason_ends_nothing(stage: Stage) -> None:
-    grant = stage.connected()
-    stage.later(timedelta(days=30))
-    stage.simulator.misbehave("refresh", 100)
-    with pytest.raises(Unavailable):
-        stage.client.refresh(stage.app, grant, "")
-
-
-def test_access_that_the_owner_took_away_needs_the_owner(stage: Stage) -> None:
-    grant = stage.connected()
-    stage.simulator.accounts[ADA].revoked = True
-    for act in (
-        lambda: stage.client.limits(Credential(ADA, grant.access_token)),
-        lambda: stage.client.refresh(stage.app, grant, ""),
-    ):
-        with pytest.raises(AccountRevoked):
-            act()
-
-
-def test_no_error_and_no_handle_shows_a_token(stage: Stage) -> None:
-    token = stage.credential.access_token
-    stage.open()
-    stage.simulator.accounts[ADA].access_tokens.clear()
-    shown = [str(verdict(stage.look)), repr(stage.handle), repr(stage.credential), repr(stage.connected())]
-    shown += [words(f"The token {token} of 'ada' at https://x.example/?access_token={token} is wrong")]
-    shown += [repr(GraphError(400, text=words(token)))]
-    tokens = {token, *stage.simulator.accounts[ADA].access_tokens}
-    assert [each for each in shown if any(secret in each for secret in tokens)] == []
-
-
-# --- the requests, by Meta's own tables ------------------------------------------------------------------------------
-
-NODE = "17900000000000001"
-TABLES: dict[str, Callable[[], Any]] = {
-    "create": lambda: IGUserForIGOnlyAPI(ADA).create_media(pending=True),
-    "publish": lambda: IGUserForIGOnlyAPI(ADA).create_media_publish(pending=True),
-    "limits": lambda: IGUserForIGOnlyAPI(ADA).get_content_publishing_limit(pending=True),
-    "list": lambda: IGUserForIGOnlyAPI(ADA).get_media(pending=True),
-    "me": lambda: IGUserForIGOnlyAPI(ADA).api_get(pending=True),
-    "status": lambda: ShadowIGMediaBuilder(NODE).api_get(pending=True),
-    "permalink": lambda: IGMediaForIGOnlyAPI(NODE).api_get(pending=True),
-    "comments": lambda: IGMediaForIGOnlyAPI(NODE).get_comments(pending=True),
-    "comment": lambda: IGMediaForIGOnlyAPI(NODE).create_comment(pending=True),
-    "long-lived": lambda: IGAccessTokenForIGOnlyAPI("access_token").api_get(pending=True),
-    "refresh": lambda: IGRefreshAccessTokenForIGOnlyAPI("refresh_access_token").api_get(pending=True),
-}
-GENERAL = {"fields", "limit", "after"}
-"""Parameters that every list takes; Meta's tables leave them out."""
-
-
-def test_every_request_is_one_that_metas_tables_know(stage: Stage) -> None:
-    grant = stage.connected()
-    stage.later(timedelta(days=2))
-    stage.client.refresh(stage.app, grant, "")
-    ours = stage.published()
-    stage.client.limits(stage.credential)
-    stage.look()
-    stage.client.permalink(stage.credential, ours)
-    stage.client.comment(stage.credential, ours, "First", "key")
-    checked = set()
-    for request in stage.simulator.server.requests:
-        call = stage.simulator.call_of(request)
-        if call not in TABLES:
-            continue
-        table = TABLES[call]()
-        sent = {**request.params, **{name: value[0] for name, value in parse_qs(request.body.decode()).items()}}
-        fields = set(sent.get("fields", "").split(",")) - {""}
-        assert table._method == request.method
-        assert [
-            name
-            for name, value in sent.items()
-            if name not in GENERAL and not table._param_checker.is_valid_pair(name, value)
-        ] == [], call
-        if request.path.count("/") == 3:
-            edge = request.path.rpartition("/")[2]
-            # The library's table of this login has lost a line that Meta's page and its other table have.
-            assert edge.replace("media_publish", "mediapublish") == table._endpoint
-        if call == "list":
-            assert fields <= set(vars(IGMediaForIGOnlyAPI.Field).values())
-        elif call not in ("comments",) and fields:
-            assert fields <= set(vars(table._target_class.Field).values()), call
-        checked.add(call)
-    assert checked == set(TABLES)
