@@ -32,6 +32,11 @@ class Again:
     start: int
 
 
+@dataclass(frozen=True, slots=True)
+class Matched(Published):
+    """It is there, by its text and time."""
+
+
 def look(ctx: Context, work: Work) -> Sight | InDoubt:
     """Ask what became of the post: by the handle, and where the platform knows that no more, by the account's list."""
     handle = work.handle
@@ -53,7 +58,7 @@ def search(ctx: Context, work: Work) -> Sight | InDoubt:
     ours = Ours(work.content.text, work.content.mark, claimed_at, work.video.seconds or None)
     found = match(ours, listing, bound)
     if isinstance(found, Found):
-        return Published(found.seen.external_id, found.seen.permalink)
+        return Matched(found.seen.external_id, found.seen.permalink)
     if isinstance(found, NotThere):
         return Absent("the account's own list of posts, which is complete, does not have it")
     return found
@@ -98,19 +103,22 @@ def conclude(ctx: Context, work: Work, sight: Sight | InDoubt, follow_up: Follow
 
 
 def published(ctx: Context, work: Work, found: Published, follow_up: FollowUp) -> None:
-    """End the job: the post is there. One that another post has is not bound a second time."""
-    post = work.post
+    """End the job: the post is there. An id that another post has is not bound a second time: who was found by text and
+    time alone is in doubt then, and who is there by its handle has an id that is not known yet."""
+    post, external_id, permalink = work.post, found.external_id, found.permalink
     with ctx.finish() as tx:
-        other = found.external_id and tx.posts.bound_by(*work.key, found.external_id)
-        if other:
-            reason = f"the platform names the post {found.external_id}, which belongs to the post {other} already"
+        other = external_id and tx.posts.bound_by(*work.key, external_id)
+        if other and isinstance(found, Matched):
+            reason = f"the only post that fits, {external_id}, belongs to the post {other} already"
             if tx.posts.doubt(*work.key, code="ambiguous", message=reason, look_after=None):
                 note(ctx, tx, post, "unconfirmed", reason)
             return
-        if tx.posts.published(*work.key, external_id=found.external_id, permalink=found.permalink, now=ctx.now()):
-            named = found.external_id or "not named yet"
+        if other:
+            external_id = permalink = None
+        if tx.posts.published(*work.key, external_id=external_id, permalink=permalink, now=ctx.now()):
+            name = external_id or "by what name is not known yet"
             more = f"; it names further ones: {', '.join(found.others)}" if found.others else ""
-            note(ctx, tx, post, "published", f"the platform has it: {named}{more}", external_id=found.external_id)
+            note(ctx, tx, post, "published", f"the platform has it: {name}{more}", external_id=external_id)
             follow_up(tx, post)
 
 

@@ -83,17 +83,15 @@ def _named(ctx: Context, work: Work) -> Work:
     if handle is not None:
         sight = ask(ctx, work, Act.LOOK, lambda who: work.publisher.look(who, handle, work.content, work.video))
         external_id = sight.external_id if isinstance(sight, Published) else None
-    if external_id is None:
-        _later(ctx, work.post, "the platform has not named the post's id yet")
-        return work
+    post = work.post
     with ctx.begin() as tx:
-        other = tx.posts.bound_by(*work.key, external_id)
-        if other is None:
+        if external_id is not None and tx.posts.bound_by(*work.key, external_id) is None:
             tx.posts.name(*work.key, external_id)
-            note(ctx, tx, work.post, "named", f"the platform calls it {external_id}", external_id=external_id)
-        post = tx.posts.get(*work.key)
-    if other is not None or post is None:
-        raise Rejected(f"the platform names the post {external_id}, which belongs to the post {other} already")
+            note(ctx, tx, post, "named", f"the platform calls it {external_id}", external_id=external_id)
+            post = tx.posts.get(*work.key) or post
+    if post.external_id is None:
+        _later(ctx, post, "the platform has not named the post's id yet")
+        return work
     return load(ctx, post)
 
 

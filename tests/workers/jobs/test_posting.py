@@ -1,12 +1,17 @@
 """Posts go out once: from what is due to what people see."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from db.transaction import SYSTEM
 from domain.posting.posts import PostStatus
 from tests.post_stage import PLATFORMS, PostStage, post_stage
+from tests.wait import until
+from workers.jobs.reconcile_posts import reconcile
 from workers.settings import Settings
 
 
@@ -26,3 +31,158 @@ def test_a_post_that_is_due_is_published_with_its_video(here: PostStage, platfor
     assert post.external_id
     assert post.permalink
     here.assert_once()
+
+
+def test_of_three_accounts_one_fails_and_only_that_one_is_tried_again(here: PostStage) -> None:
+    """mixpost#205: a retry posted to all of them."""
+    tenant_id = here.tenant()
+    accounts = [here.account(tenant_id, "instagram-reels") for _ in range(3)]
+    video_id = here.video(tenant_id)
+    posts = [here.ask(tenant_id, account_id, video_id) for account_id in accounts]
+    instagram = here.platforms["instagram-reels"]
+    instagram.spoil(2207026)
+    here.run()
+    [failed] = [post_id for post_id in posts if here.show(post_id).status == PostStatus.FAILED]
+    assert len(instagram.posts) == 2
+    with here.app.db.transaction(tenant_id) as tx:
+        assert tx.planned_posts.again(tenant_id, failed, here.clock[0])
+    before = instagram.received.count("publish")
+    here.run()
+    assert instagram.received.count("publish") - before == 1
+    assert {here.show(post_id).status for post_id in posts} == {PostStatus.PUBLISHED}
+    here.assert_once()
+
+
+def test_what_is_too_late_is_missed_and_says_so(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "mastodon")
+    late, still = here.ask(tenant_id, account_id), here.ask(tenant_id, account_id, after=timedelta(hours=1))
+    here.later(hours=2.5)
+    here.run()
+    missed = here.show(late)
+    assert missed.status == PostStatus.MISSED
+    assert "could not be begun within 2 hours" in str(missed.error_message)
+    assert here.show(still).status == PostStatus.PUBLISHED
+    here.assert_once()
+
+
+def test_a_tenant_says_how_late_is_too_late(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.planned_posts.set_policy(tenant_id, late_after=timedelta(hours=6))
+    post_id = here.ask(tenant_id, here.account(tenant_id, "mastodon"))
+    here.later(hours=5)
+    here.run()
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+
+
+def test_after_an_outage_accounts_take_turns_and_their_posts_are_apart(here: PostStage) -> None:
+    tenant_id, other = here.tenant(), here.tenant()
+    many, one = here.account(tenant_id, "mastodon"), here.account(other, "mastodon")
+    video_ids = [here.video(tenant_id) for _ in range(4)]
+    posts = [here.ask(tenant_id, many, video_id) for video_id in video_ids]
+    alone = here.ask(other, one)
+    here.later(minutes=30)
+    here.due()
+    here.turn()
+    delays = _delays(here)
+    assert delays[alone] < timedelta(seconds=30)
+    assert sorted(round(delays[post_id] / timedelta(minutes=2)) for post_id in posts) == [0, 1, 2, 3]
+
+
+def _delays(here: PostStage) -> dict[UUID, timedelta]:
+    """After how long each post's job was due, from when it was enqueued."""
+    with here.app.db.transaction(SYSTEM) as tx:
+        rows = tx.driver.execute(
+            "SELECT payload ->> 'post_id', greatest(scheduled_for - created_at, interval '0') FROM job_queue"
+            " WHERE job_type = 'posting.publish'"
+        ).fetchall()
+    return {UUID(post_id): delay for post_id, delay in rows}
+
+
+def test_a_disconnected_account_costs_nobody_else_anything(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    gone, fine = here.account(tenant_id, "tiktok"), here.account(tenant_id, "tiktok")
+    waits, goes = here.ask(tenant_id, gone), here.ask(tenant_id, fine)
+    with here.app.db.transaction(tenant_id) as tx:
+        row = tx.social_accounts.get(tenant_id, gone)
+    assert row is not None
+    here.platforms["tiktok"].revoke_account(row["external_id"])
+    here.run()
+    assert here.show(goes).status == PostStatus.PUBLISHED
+    post = here.show(waits)
+    assert post.status == PostStatus.SCHEDULED
+    assert "connect it again" in str(post.error_message)
+    # Its owner connects it again in time: the post goes out by itself.
+    account = here.platforms["tiktok"].accounts[row["external_id"]]
+    account.revoked = False
+    here.connect(tenant_id, "tiktok", PLATFORMS["tiktok"].grant(here.platforms["tiktok"], row["external_id"]))
+    here.run()
+    assert here.show(waits).status == PostStatus.PUBLISHED
+    here.assert_once()
+
+
+def test_the_places_of_a_day_are_kept_by_many_who_ask_at_once(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "mastodon")
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.social_accounts.change(tenant_id, account_id, settings={}, daily_limit=2, has_daily_limit=True)
+    posts = [here.ask(tenant_id, account_id) for _ in range(3)]
+    here.due()
+    for _ in range(4):
+        here.turn()
+    states = sorted(here.show(post_id).status for post_id in posts)
+    assert states == [PostStatus.CLAIMED, PostStatus.PUBLISHED, PostStatus.PUBLISHED]
+    [waiting] = [here.show(post_id) for post_id in posts if here.show(post_id).status == PostStatus.CLAIMED]
+    assert "waits for a place" in str(waiting.error_message)
+
+
+def test_a_foreign_post_in_between_is_not_taken_for_ours(here: PostStage) -> None:
+    """trypost#281: the newest of the list was bound."""
+    tenant_id = here.tenant()
+    instagram = here.platforms["instagram-reels"]
+    account_id = here.account(tenant_id, "instagram-reels", "17841400000000001")
+    post_id = here.ask(tenant_id, account_id)
+    instagram.fault("publish", "hang-up after")
+    here.due()
+    here.turn()
+    instagram.foreign_post("17841400000000001", "something else")
+    here.run()
+    [ours] = [post for post in instagram.posts if not post.foreign]
+    assert here.show(post_id).external_id == ours.id
+
+
+def test_an_unconfirmed_post_is_looked_for_and_bound(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, "mastodon"))
+    here.platforms["mastodon"].fault("post", "hang-up after")
+    here.due()
+    until(lambda: here.turn() and here.show(post_id).status == PostStatus.SUBMITTING, "the call that publishes")
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.posts.doubt(tenant_id, post_id, code="unknown", message="nobody can tell", look_after=None)
+        reconcile.enqueue(tx, tenant_id=tenant_id, post_id=post_id)
+    here.run()
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+    here.assert_once()
+
+
+def test_no_secret_is_kept_in_clear_or_told(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    here.ask(tenant_id, here.account(tenant_id, "tiktok"))
+    here.ask(tenant_id, here.account(tenant_id, "youtube-shorts"))
+    here.run()
+    secrets = [
+        token
+        for simulator in here.platforms.values()
+        for account in simulator.accounts.values()
+        for token in (*account.access_tokens, *account.refresh_tokens)
+    ]
+    secrets += ["upload_id=", "upload/"]
+    assert len(secrets) > 4
+    with here.app.db.transaction(SYSTEM) as tx:
+        texts = [
+            str(row[0])
+            for table in ("job_queue", "job_steps", "post_events", "social_posts", "social_accounts")
+            for row in tx.driver.execute(f"SELECT to_jsonb(t)::text FROM {table} t".encode())
+        ]
+    assert not [secret for secret in secrets for text in texts if secret in text]

@@ -1,0 +1,168 @@
+"""A database that was put back to an earlier state makes no second post: what went out since is found, or left to a
+person."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from db.transaction import SYSTEM
+from domain.errors import Conflict, Rejected
+from domain.posting.posts import PostStatus
+from tests.post_stage import PLATFORMS, PostStage, post_stage
+from workers.ops import restore
+from workers.settings import Settings
+
+TABLES = ("social_posts", "post_submissions", "post_events", "post_reservations")
+
+
+@pytest.fixture
+def here(settings: Settings, tmp_path: Path) -> Iterator[PostStage]:
+    with post_stage(settings, tmp_path) as made:
+        yield made
+
+
+def back_up(here: PostStage) -> dict[str, list[Any]]:
+    with here.app.db.transaction(SYSTEM) as tx:
+        return {
+            table: [row[0] for row in tx.driver.execute(f"SELECT to_jsonb(t)::text FROM {table} t".encode())]
+            for table in TABLES
+        }
+
+
+def put_back(here: PostStage, backup: dict[str, list[Any]]) -> None:
+    """Do to the rows of posts what putting back a backup does; jobs of the time after it are gone too."""
+    with here.app.db.transaction(SYSTEM) as tx:
+        for table in reversed(TABLES):
+            tx.driver.execute(f"DELETE FROM {table}".encode())
+        tx.driver.execute("DELETE FROM job_queue")
+        for table, rows in backup.items():
+            for row in rows:
+                columns = "OVERRIDING SYSTEM VALUE" if table == "post_events" else ""
+                query = f"INSERT INTO {table} {columns} SELECT * FROM jsonb_populate_record(NULL::{table}, %s::jsonb)"
+                tx.driver.execute(query.encode(), (row,))
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_what_went_out_since_the_backup_is_found_and_not_posted_again(here: PostStage, platform: str) -> None:
+    tenant_id = here.tenant()
+    out = here.ask(tenant_id, here.account(tenant_id, platform))
+    never = here.ask(tenant_id, here.account(tenant_id, platform), after=timedelta(hours=3))
+    taken_at, backup = here.clock[0], back_up(here)
+    here.later(minutes=1)
+    here.run()
+    assert here.show(out).status == PostStatus.PUBLISHED
+    put_back(here, backup)
+    assert here.show(out).status == PostStatus.SCHEDULED
+    restore.begin(here.app, taken_at)
+    assert here.show(out).status == PostStatus.UNCONFIRMED
+    here.turn()
+    assert here.show(out).status == PostStatus.PUBLISHED, here.show(out).error_message
+    assert restore.status(here.app).undecided == 0
+    assert not restore.end(here.app).open
+    here.later(hours=3)
+    here.run()
+    assert here.show(never).status == PostStatus.PUBLISHED
+    here.assert_once()
+
+
+def test_that_it_went_back_is_noticed_and_nobody_posts_until_somebody_has_decided(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "mastodon")
+    out = here.ask(tenant_id, account_id)
+    taken_at, backup = here.clock[0], back_up(here)
+    here.later(minutes=1)
+    here.run()
+    put_back(here, backup)
+    here.run()
+    assert here.show(out).status == PostStatus.SCHEDULED
+    found = restore.status(here.app)
+    assert found.open
+    assert found.restore is not None
+    assert "1 of the last 1 submissions are not in the database" in found.restore["noticed"]
+    with here.app.db.transaction(SYSTEM) as tx:
+        assert restore.check(here.app, tx)[0] == "fail"
+    restore.begin(here.app, taken_at)
+    restore.begin(here.app, taken_at)
+    here.turn()
+    restore.end(here.app)
+    restore.end(here.app)
+    here.run()
+    assert here.show(out).status == PostStatus.PUBLISHED
+    with here.app.db.transaction(SYSTEM) as tx:
+        assert restore.check(here.app, tx)[0] == "ok"
+    here.assert_once()
+
+
+def test_what_nobody_can_tell_stays_a_persons(here: PostStage) -> None:
+    """TikTok lists no private posts, so that one is not in the list proves nothing."""
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, "tiktok"), options={"privacy_level": "SELF_ONLY"})
+    taken_at, backup = here.clock[0], back_up(here)
+    here.later(minutes=1)
+    here.run(turns=150, step=timedelta(hours=1))
+    put_back(here, backup)
+    restore.begin(here.app, taken_at)
+    here.run()
+    assert here.show(post_id).status == PostStatus.UNCONFIRMED
+    with pytest.raises(Conflict, match="of 1 posts nobody knows yet"):
+        restore.end(here.app)
+    assert not restore.end(here.app, although_undecided=True).open
+    here.run()
+    assert here.show(post_id).status == PostStatus.UNCONFIRMED
+    here.assert_once(unconfirmed=1)
+
+
+def test_a_post_that_was_not_made_since_goes_out_after_all(here: PostStage) -> None:
+    """The account's list is complete and does not have it, so it was not made."""
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, "mastodon"))
+    restore.begin(here.app, here.clock[0] - timedelta(minutes=1))
+    here.run()
+    assert here.show(post_id).status == PostStatus.SCHEDULED
+    restore.end(here.app)
+    here.run()
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+    here.assert_once()
+
+
+def test_nothing_is_submitted_after_a_restore_has_begun(here: PostStage) -> None:
+    """A job that has everything ready is stopped at the commit before the call."""
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, "tiktok"))
+    here.due()
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.restores.notice("a test", here.clock[0])
+    here.turn()
+    assert here.platforms["tiktok"].posts == []
+    assert here.show(post_id).status == PostStatus.SCHEDULED
+
+
+def test_places_that_are_lost_raise_no_alarm(here: PostStage) -> None:
+    marks = here.app.ports.marks
+    assert marks is not None
+    assert list(marks.recall(here.clock[0])) == []
+    one = uuid4()
+    marks.remember(one, here.clock[0])
+    assert list(marks.recall(here.clock[0] - timedelta(seconds=1))) == [one]
+    file = here.app.settings.viral_home / "submissions"
+    file.write_text("cut sho")
+    assert list(marks.recall(here.clock[0] - timedelta(seconds=1))) == [one]
+    assert list(marks.recall(here.clock[0] + timedelta(seconds=1))) == []
+
+
+def test_only_so_many_are_remembered(here: PostStage) -> None:
+    marks = here.app.ports.marks
+    assert marks is not None
+    ids = [UUID(int=n + 1) for n in range(300)]
+    for n, each in enumerate(ids):
+        marks.remember(each, here.clock[0] + timedelta(seconds=n))
+    assert set(marks.recall(here.clock[0] - timedelta(seconds=1))) == set(ids[-64:])
+
+
+def test_a_moment_to_come_is_refused(here: PostStage) -> None:
+    with pytest.raises(Rejected, match="is still to come"):
+        restore.begin(here.app, here.clock[0] + timedelta(hours=1))
