@@ -44,7 +44,7 @@ ENDED = (
     *(PostStatus.PUBLISHED, PostStatus.IN_INBOX, PostStatus.FAILED, PostStatus.UNCONFIRMED),
     *(PostStatus.MISSED, PostStatus.CANCELLED, PostStatus.REMOVED),
 )
-PROBE = {"container": "mp4", "seconds": 10.0, "width": 1080, "height": 1920}
+PROBE = {"container": "mp4", "seconds": 12.0, "width": 1080, "height": 1920}
 
 
 @dataclass(frozen=True)
