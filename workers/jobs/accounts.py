@@ -8,8 +8,8 @@ job that asked for them is not ours any more. If no answer came, the old tokens 
 word, that they open nothing, ends the connection.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ BUSY_WAIT = timedelta(seconds=3)
 REFUSED_FRESH = timedelta(minutes=1)
 """A platform that refuses a token which it gave so recently would refuse the next one too."""
 ASK_AGAIN = timedelta(minutes=5)
+COME_BACK = timedelta(minutes=20)
 EVERY_DAY, EVERY_WEEK = timedelta(days=1), timedelta(days=7)
 CHUNK = 500
 SPREAD = 50 * 60
@@ -48,6 +49,10 @@ ANSWER_LOST = (
 )
 REVOKED = "the platform says that our access was taken away ({code}): connect it again"
 DISCONNECTED = "it is not connected any more"
+
+
+class NotAnswered(Unavailable):
+    """The platform does not answer, so that an account cannot be opened, or its limits not be read, now."""
 
 
 def access(ctx: Context, tenant_id: UUID, account_id: UUID, *, refused: Credential | None = None) -> Credential:
@@ -68,15 +73,16 @@ def access(ctx: Context, tenant_id: UUID, account_id: UUID, *, refused: Credenti
 
 def revoked(ctx: Context, tenant_id: UUID, account_id: UUID, used: Credential, error: AccountRevoked) -> None:
     """Write down that a platform took our access to an account away, unless it has been connected again since."""
-    held = _held(ctx, tenant_id, account_id)
-    if held.is_refused(used):
-        _refuse(ctx, held, _why(error))
+    with suppress(AccountRevoked, UnknownAccount):  # somebody else has written it down
+        held = _held(ctx, tenant_id, account_id)
+        if held.is_refused(used):
+            _refuse(ctx, held, _why(error))
 
 
-@job("accounts.refresh", queue="social", unique=("account_id",), max_attempts=5)
+@job("accounts.refresh", queue="social", unique=("account_id",))
 def refresh(ctx: Context, tenant_id: UUID, account_id: UUID) -> None:
     """Refresh the account's tokens if they are due."""
-    with suppress(AccountRevoked, UnknownAccount):  # the account says why
+    with suppress(AccountRevoked, UnknownAccount), _waiting(ctx):  # the account says why
         held = _held(ctx, tenant_id, account_id)
         if due(held.times, account_id, ctx.now()):
             ctx.report(refreshed=_refreshed(ctx, held, None).version > held.version)
@@ -88,7 +94,7 @@ def refresh(ctx: Context, tenant_id: UUID, account_id: UUID) -> None:
 def read_limits(ctx: Context, tenant_id: UUID, account_id: UUID) -> None:
     """Read what the platform lets the account do, and keep it with the account."""
     limits = None
-    with suppress(AccountRevoked, UnknownAccount):
+    with suppress(AccountRevoked, UnknownAccount), _waiting(ctx):
         limits = _read(ctx, tenant_id, account_id)
     with ctx.finish() as tx:
         if limits is not None:
@@ -224,7 +230,7 @@ def _refreshed(ctx: Context, held: Held, refused: Credential | None) -> Held:
         _refuse(ctx, held, reason)
         raise AccountRevoked("ended", reason)
     if held.is_refused(refused) and held.refreshed_at is not None and now < held.refreshed_at + REFUSED_FRESH:
-        raise Unavailable("the platform refuses a token that it has just given", retry_after=ASK_AGAIN)
+        raise NotAnswered("the platform refuses a token that it has just given", retry_after=ASK_AGAIN)
     login = ctx.ports.logins.get(held.platform)
     if login is None and not lasts:
         raise NotSetUp(f"this installation is not registered with {held.platform}: its accounts cannot be refreshed")
@@ -250,7 +256,7 @@ def _refreshed(ctx: Context, held: Held, refused: Credential | None) -> Held:
         ctx.log.warning("account.refresh_unanswered", account_id=held.account_id, tries=tries, reason=str(error))
         if lasts:
             return held
-        raise Unavailable(f"its tokens could not be refreshed: {error}", retry_after=TAKES) from error
+        raise NotAnswered(f"its tokens could not be refreshed: {error}", retry_after=TAKES) from error
     return _keep(ctx, held, merge(held.grant, new))
 
 
@@ -266,7 +272,7 @@ def _of_another(ctx: Context, held: Held, refused: Credential | None) -> Held:
         return again
     if again.begun_at is None or ctx.now() < again.begun_at + TAKES:
         ctx.snooze(BUSY_WAIT, "another job refreshes the account's tokens")
-    raise Unavailable("the platform does not answer to a refresh of the account's tokens", retry_after=ASK_AGAIN)
+    raise NotAnswered("the platform does not answer to a refresh of the account's tokens", retry_after=ASK_AGAIN)
 
 
 def _keep(ctx: Context, held: Held, grant: Grant) -> Held:
@@ -299,6 +305,19 @@ def _why(error: AccountRevoked) -> str:
     return REVOKED.format(code=error.code)
 
 
+@contextmanager
+def _waiting(ctx: Context) -> Iterator[None]:
+    """Come back later where a platform does not answer: that is nothing that a person could do something about.
+
+    Raises:
+        Snoozed: it does not.
+    """
+    try:
+        yield
+    except (NotAnswered, NotSent, HeldOff, NotSetUp) as error:
+        ctx.snooze(max(error.retry_after or timedelta(0), COME_BACK), str(error))
+
+
 # --- what is due --------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +339,8 @@ def _read(ctx: Context, tenant_id: UUID, account_id: UUID) -> AccountLimits | No
     except AccountRevoked as error:
         revoked(ctx, tenant_id, account_id, credential, error)
         raise
+    except Unavailable as error:
+        raise NotAnswered(str(error), retry_after=error.retry_after) from error
 
 
 def _enqueue_due(ctx: Context, tx: Tx, row: Mapping[str, Any]) -> None:

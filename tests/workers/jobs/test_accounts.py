@@ -159,3 +159,42 @@ def test_long_tokens_are_refreshed_at_half_of_their_time(stage: Stage) -> None:
             accounts.refresh.enqueue(tx, tenant_id=stage.tenant_id, account_id=account)
         stage.drain()
         assert stage.platform.refreshes == refreshes
+
+
+def test_a_refresh_that_is_due_waits_for_a_platform_that_is_away(stage: Stage) -> None:
+    stage.platform.access_for = timedelta(days=60)
+    account = stage.connect(platform="instagram-reels")
+    stage.clock.later(days=40)
+    stage.platform.faults.extend(["500"])
+    with stage.app.db.transaction(stage.tenant_id) as tx:
+        job_id = accounts.refresh.enqueue(tx, tenant_id=stage.tenant_id, account_id=account)
+    stage.drain()
+    # The token lasts, so nothing is wrong yet; the next hour's job tries again.
+    assert stage.row(account)["status"] == "active"
+    stage.clock.later(days=15)
+    stage.platform.faults.extend(["500"])
+    stage.run(account, refused=stage.tokens(account)[0])
+    with stage.app.db.transaction(SYSTEM) as tx:
+        row = tx.jobs.get(job_id)
+    assert row is not None
+    assert (row["status"], row["result"]) == ("completed", {"refreshed": False})
+
+
+def test_what_is_due_is_found_each_hour_and_no_more_than_that(stage: Stage) -> None:
+    stage.platform.access_for = timedelta(days=60)
+    stage.connect(platform="instagram-reels")
+    stage.platform.access_for = timedelta(hours=2)
+    stage.connect(stage.platform.grant("ext-2"))
+    results = []
+    for days in (0, 35, 0):
+        stage.clock.later(days=days)
+        with stage.app.db.transaction(SYSTEM) as tx:
+            job_id = accounts.find_due.enqueue(tx)
+        stage.drain()
+        with stage.app.db.transaction(SYSTEM) as tx:
+            results.append((tx.jobs.get(job_id) or {})["result"])
+            waiting = tx.driver.execute("SELECT job_type FROM job_queue WHERE status = 'pending'").fetchall()
+    assert results[0] == {"refreshes": 0, "limits": 2, "restored": 0}
+    assert results[1] == {"refreshes": 1, "limits": 2, "restored": 0}
+    # Those of the first hour still wait for their turn within it, and are the same ones.
+    assert sorted(each[0] for each in waiting) == ["accounts.read_limits"] * 2 + ["accounts.refresh"]
