@@ -179,6 +179,24 @@ def pairs(words: Sequence[str], payload: str | None) -> dict[str, Any]:
     return values
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """Read an option's `name=value`: true, false and lists as JSON has them, everything else as text, nothing as None.
+
+    Raises:
+        typer.BadParameter: it has no name, or no `=`.
+    """
+    name, is_one, value = text.partition("=")
+    if not is_one or not name:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
+    if not value:
+        return name, None
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
+    return name, found if isinstance(found, bool | list) else value
+
+
 def person() -> str:
     """Return who runs this shell, as well as the system knows."""
     try:

@@ -35,6 +35,7 @@ COMMANDS = {
     "videos": ("cli.commands.videos:app", "Make videos of concepts, and see how far they are."),
     "providers": ("cli.commands.providers:app", "See who makes videos, and for how much."),
     "accounts": ("cli.commands.accounts:app", "Connect social accounts, and see how they post."),
+    "posts": ("cli.commands.posts:app", "Post videos, each once, and see what became of them."),
     "media": ("cli.commands.media:app", "See the files that are kept; check one for platforms."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
     "restore": ("cli.commands.restore:app", "After a backup was put back: post nothing twice."),

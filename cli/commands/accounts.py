@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from cli.arguments import one_of
+from cli.arguments import one_of, setting
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import interruptible_sleep, session
 from cli.shell import Group
@@ -135,7 +135,7 @@ def change(
         named["daily_limit"] = daily_limit or None
     if niche is not None:
         named["niche"] = niche or None
-    settings = dict(_setting(each) for each in option or [])
+    settings = dict(setting(each) for each in option or [])
     with session() as current:
         row = accounts.change(current, None, account_id, settings=settings, consent=consent, timezone=zone, **named)
     show_one(row, as_json=as_json, simplified=_simplified)
@@ -208,20 +208,6 @@ def _wait(current: App, begun: Begun) -> UUID:
             raise NotConnected("nobody has given access within ten minutes: run this again for another address")
         interruptible_sleep(BETWEEN_LOOKS)
     return account_id
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    """Read `name=value`: true, false, numbers and lists as JSON has them, everything else as text."""
-    name, is_one, value = text.partition("=")
-    if not is_one or not name:
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
-    if not value:
-        return name, None
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        return name, value
-    return name, parsed if isinstance(parsed, bool | list) else value
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------

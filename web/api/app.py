@@ -24,6 +24,7 @@ from domain.errors import (
     NotAllowed,
     NotAuthenticated,
     NotSetUp,
+    PostInvalid,
     ProviderRefused,
     QuotaExceeded,
     Rejected,
@@ -35,13 +36,14 @@ from domain.errors import (
     UnknownGeneration,
     UnknownKey,
     UnknownMedia,
+    UnknownPost,
     UnknownTenant,
     UnknownVideo,
     ViralError,
 )
 from domain.videos.media import StoreFull, StoreUnavailable, TenantFull
 from integrations.clerk.sessions import Verifier
-from web.api import accounts, billing, feedback, generations, jobs, keys, media, user, videos
+from web.api import accounts, billing, feedback, generations, jobs, keys, media, posts, user, videos
 from web.api.admission import Admission
 from web.api.authentication import Authenticator
 from web.api.cors import Cors
@@ -73,6 +75,9 @@ EVERY_ROUTE = documented(
     _503="this cannot be answered now (`OVERLOADED`: too much is asked at once); try again after `Retry-After` seconds",
 )
 """The error responses of every route."""
+
+WITH_DETAILS: dict[type[ViralError], int] = {TenantFull: 413, PostInvalid: 422}
+"""The status of errors with details, where it is not 402."""
 
 STORE_AWAY = "files can be neither kept nor read now"
 
@@ -119,7 +124,7 @@ def create_api(
     api.state.uploads = media.uploading()
     api.state.checks = media.checking()
     api.state.authenticator = Authenticator(app.db, sessions, clock)
-    for group in (user, keys, generations, jobs, videos, feedback, billing, media, accounts):
+    for group in (user, keys, generations, jobs, videos, feedback, billing, media, accounts, posts):
         api.include_router(group.routes)
     api.include_router(media.uploads)
     add_docs(api)
@@ -185,8 +190,8 @@ async def domain_error(request: Request, error: Exception) -> Response:
             return retry_later(str(error), error.code, round(error.retry_after.total_seconds()), status=403).response()
         case NotAllowed():
             return error_response(403, str(error), error.code)
-        case QuotaExceeded() | BudgetExceeded() | TenantFull():
-            status = 413 if isinstance(error, TenantFull) else 402
+        case QuotaExceeded() | BudgetExceeded() | TenantFull() | PostInvalid():
+            status = next((number for kind, number in WITH_DETAILS.items() if isinstance(error, kind)), 402)
             return error_response(status, str(error), error.code, error.details)
         case StillUsed():
             return error_response(409, str(error), "STILL_USED")
@@ -198,6 +203,7 @@ async def domain_error(request: Request, error: Exception) -> Response:
             | UnknownVideo()
             | UnknownMedia()
             | UnknownAccount()
+            | UnknownPost()
         ):
             return error_response(404, str(error), "NOT_FOUND")
         case Conflict():

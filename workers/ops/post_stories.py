@@ -1,0 +1,241 @@
+"""What became of a post, and what a person decides about one of which nobody else can tell. The API and the shell use
+this."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from db.postgres.errors import UniqueViolation
+from db.transaction import SYSTEM, Tx
+from domain.errors import Conflict, Rejected, SealUnknown, Unavailable, UnknownAccount, UnknownJob, UnknownPost
+from domain.posting.accounts import AccountStatus, Credential
+from domain.posting.explanation import RESTORED, Advice, Explanation, Facts
+from domain.posting.explanation import explain as explained
+from domain.posting.limits import closed_bucket
+from domain.posting.matching import CLOCKS
+from domain.posting.posts import UNDER_WAY, PostStatus
+from domain.posting.publishing import AccountRevoked
+from domain.videos.profiles import NAMES
+from workers.app import App
+from workers.jobs.reconcile_posts import follow_up, reconcile_account
+from workers.jobs.reconcile_posts import reconcile as reconcile_post
+from workers.ops.explain import Reason
+from workers.ops.explain import explain as explain_job
+from workers.ops.jobs import Change
+from workers.ops.posts import owner_of
+
+LONGEST_ID = 500
+GIVEN_BACK = (PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL, PostStatus.MISSED)
+"""States in which nothing is sent by itself: a post that had one before the database went back gets it again."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PostExplanation:
+    """A post as it was at one moment, what is known of it, its `events` (oldest first), and for operators why its job
+    is where it is."""
+
+    at: datetime
+    post: Row
+    certain: list[str]
+    uncertain: list[str]
+    next: str | None
+    next_at: datetime | None
+    advice: list[Advice]
+    events: list[Row]
+    job: list[Reason]
+
+
+def explain(app: App, tenant_id: UUID | None, post_id: UUID) -> PostExplanation:
+    """Say what was sent when, what the platform answered, what is certain and what is not, what comes next, and what
+    somebody can do.
+
+    Raises:
+        UnknownPost: there is none of this id.
+    """
+    with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
+        owner = owner_of(tx, tenant_id, post_id)
+        post = tx.planned_posts.get(owner, post_id)
+        if post is None:
+            raise UnknownPost(f"there is no post {post_id}")
+        events = tx.planned_posts.events(owner, post_id)
+        late_after = tx.planned_posts.policy(owner).late_after
+        now = app.clock() if app.clock is not None else tx.now()
+    facts = Facts(now, post, late_after, events, **_beside(app, post))
+    found: Explanation = explained(facts)
+    job: list[Reason] = []
+    if tenant_id is None and post["job_id"] is not None and post["status"] in (*UNDER_WAY, PostStatus.UNCONFIRMED):
+        with suppress(UnknownJob):
+            job = explain_job(app, post["job_id"]).reasons
+    return PostExplanation(
+        now, post, found.certain, found.uncertain, found.next, found.next_at, found.advice, events, job
+    )
+
+
+def _beside(app: App, post: Row) -> Row:
+    """Return what decides over a post and is not the tenant's own."""
+    buckets = (closed_bucket(post["platform"], None), closed_bucket(post["platform"], post["account_id"]))
+    with app.db.transaction(SYSTEM) as tx:
+        job = None if post["job_id"] is None else tx.jobs.get(post["job_id"])
+        live = job is not None and job["status"] in ("pending", "running")
+        return {
+            "next_at": job["scheduled_for"] if live and job is not None and job["status"] == "pending" else None,
+            "closed_until": tx.rates.closed_until(buckets),
+            "halted": tx.restores.open_one() is not None,
+        }
+
+
+# --- what a person decides ------------------------------------------------------------------------------------------
+
+
+def resolve(app: App, post_id: UUID, verdict: Literal["found", "lost"], external_id: str | None = None) -> Change:
+    """Decide about a post of which nobody else can tell whether it was published.
+
+    "found": it is this post on the account, by the platform's id or its address; the platform is asked, where it
+    answers. "lost": it is certainly not there; it is never sent again by itself.
+
+    Raises:
+        UnknownPost: there is none of this id.
+        Conflict: it is not in doubt (NOT_IN_DOUBT), another post has this id (BOUND), or the platform knows no such
+            post on the account (NOT_THERE).
+        Rejected: found needs an id, lost has none.
+    """
+    if verdict not in ("found", "lost") or (verdict == "found") != bool(external_id):
+        raise Rejected("say found with the id of the post on the platform, or lost without one")
+    if external_id is not None and not (len(external_id) <= LONGEST_ID and external_id.isprintable()):
+        raise Rejected(f"the id has at most {LONGEST_ID} printable characters")
+    if external_id is None:
+        return _lost(app, post_id)
+    with app.db.transaction(SYSTEM) as tx:
+        post = _in_doubt(tx, post_id, lock=False)
+    there = _look(app, post, external_id)
+    with app.db.transaction(SYSTEM) as tx:
+        post = _in_doubt(tx, post_id, lock=True)
+        key = (post["tenant_id"], post_id)
+        now = app.clock() if app.clock is not None else tx.now()
+        if (other := tx.posts.bound_by(*key, there.external_id)) is not None:
+            raise Conflict("BOUND", f"the post {other} has the id {there.external_id} already")
+        try:
+            with tx.savepoint(post["tenant_id"]):
+                tx.posts.published(*key, external_id=there.external_id, permalink=there.permalink, now=now)
+        except UniqueViolation as error:
+            raise Conflict("BOUND", f"another post has just got the id {there.external_id}") from error
+        says = f"a person found it: {there.external_id}{there.heard}"
+        tx.posts.note(*key, "resolved", says, details={"external_id": there.external_id}, at=now)
+        follow_up.enqueue(tx, tenant_id=post["tenant_id"], post_id=post_id)
+    return Change(True, f"it is published as {there.external_id}{there.heard}")
+
+
+def reconcile(app: App, post_id: UUID) -> Change:
+    """Have the platform asked once more what became of an unconfirmed post.
+
+    Raises:
+        UnknownPost: there is none of this id.
+        Conflict: it is not in doubt (NOT_IN_DOUBT).
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        post = _in_doubt(tx, post_id, lock=False)
+        reconcile_post.enqueue(tx, tenant_id=post["tenant_id"], post_id=post_id)
+    return Change(True, f"{NAMES[post['platform']]} is asked whether it has it")
+
+
+def reconcile_of_account(app: App, account_id: UUID) -> Change:
+    """`reconcile` for all unconfirmed posts of an account.
+
+    Raises:
+        UnknownAccount: there is none of this id.
+    """
+    with app.db.transaction(SYSTEM) as tx:
+        owner = tx.social_accounts.owner(account_id)
+        if owner is None:
+            raise UnknownAccount(f"no social account has the id {account_id}")
+        count = len(tx.posts.in_doubt(owner, account_id))
+        reconcile_account.enqueue(tx, tenant_id=owner, account_id=account_id)
+    return Change(True, f"{count} unconfirmed: the platform is asked whether it has them")
+
+
+def _lost(app: App, post_id: UUID) -> Change:
+    message = "a person found that it was not published"
+    with app.db.transaction(SYSTEM) as tx:
+        post = _in_doubt(tx, post_id, lock=True)
+        key = (post["tenant_id"], post_id)
+        was = str(post["error_code"] or "").removeprefix(f"{RESTORED} ")
+        if was in GIVEN_BACK:
+            tx.posts.acquit(*key, message=message)
+            says = f"it is {was} again, as before the database was put back"
+        else:
+            tx.posts.fail(*key, code="lost", message=message)
+            says = "it has failed; it is not sent again unless somebody tries it again"
+        tx.posts.note(*key, "resolved", message, at=app.clock() if app.clock is not None else tx.now())
+        tx.work_as(SYSTEM)
+        tx.reservations.release(*key)
+    return Change(True, says)
+
+
+def _in_doubt(tx: Tx, post_id: UUID, *, lock: bool) -> Row:
+    """Return an unconfirmed post, and work in its tenant's scope from here on."""
+    owner = owner_of(tx, None, post_id)
+    post = tx.planned_posts.lock(owner, post_id) if lock else tx.planned_posts.get(owner, post_id)
+    if post is None:
+        raise UnknownPost(f"there is no post {post_id}")
+    if post["status"] != PostStatus.UNCONFIRMED:
+        care = ", and a job takes care of it" if post["status"] in UNDER_WAY else ""
+        raise Conflict("NOT_IN_DOUBT", f"the post is {post['status']}{care}: there is nothing to decide")
+    return post
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """A post on the platform; `heard` says where the platform could not tell."""
+
+    external_id: str
+    permalink: str | None = None
+    heard: str = ""
+
+
+def _look(app: App, post: Row, named: str) -> _There:
+    """Look for the post on the account: in its own list, which has nobody else's, or by its id where that list is not
+    complete.
+
+    Raises:
+        Conflict: the platform knows no such post on this account.
+    """
+    name, publisher = NAMES[post["platform"]], app.ports.publishers.get(post["platform"])
+    nobody = _There(named, heard=f"; {name} could not be asked")
+    unknown = Conflict("NOT_THERE", f"{name} knows no post {named} on the account {post['username']}")
+    try:
+        credential = _credential(app, post)
+        if publisher is None or credential is None:
+            return nobody
+        listing = publisher.recent(credential, (post["claimed_at"] or post["created_at"]) - CLOCKS)
+        for seen in listing.posts:
+            if named in (seen.external_id, seen.permalink):
+                return _There(seen.external_id, seen.permalink)
+        if listing.complete:
+            raise unknown
+    except (Unavailable, AccountRevoked, SealUnknown) as error:
+        return _There(named, heard=f"; {name} could not be asked: {error}")
+    try:
+        permalink = publisher.permalink(credential, named)
+    except (Unavailable, AccountRevoked) as error:
+        return _There(named, heard=f"; {name} could not be asked: {error}")
+    except Rejected as error:
+        raise unknown from error
+    if permalink is None:
+        raise unknown
+    return _There(named, permalink, heard=f"; the list of {name} is not complete, so this is as the person says")
+
+
+def _credential(app: App, post: Row) -> Credential | None:
+    """Return the tokens that the account has now: whoever only looks refreshes none."""
+    with app.db.transaction(post["tenant_id"]) as tx:
+        found = tx.social_accounts.tokens(post["tenant_id"], post["account_id"])
+    if found is None or app.ports.vault is None or found[1].access is None:
+        return None
+    account, tokens = found
+    if account["status"] != AccountStatus.ACTIVE or tokens.access is None:
+        return None
+    return Credential(account["external_id"], app.ports.vault.unseal(bytes(tokens.access)), account["server"])
