@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from uuid import UUID
 
 from fastapi import Request
@@ -75,8 +75,10 @@ def _what(request: Request, fault: Mapping[str, Any]) -> str:
 def _fields_of(route: APIRoute, place: str) -> list[str]:
     """Return the fields that the route's body or query (`place`) has."""
     params = route.dependant.body_params if place == "body" else route.dependant.query_params
-    models: list[Any] = [each.field_info.annotation for each in params]
-    return [name for model in models if issubclass(model, RequestBody) for name in model.model_fields]
+    annotations = [each.field_info.annotation for each in params]
+    models = [each for annotation in annotations for each in get_args(annotation) or (annotation,)]  # `Body | None`
+    bodies = [model for model in models if isinstance(model, type) and issubclass(model, RequestBody)]
+    return [name for body in bodies for name in body.model_fields]
 
 
 def unknown_field(name: str, fields: Sequence[str]) -> str:
