@@ -320,7 +320,7 @@ def post_stage(settings: Settings, folder: Path, *platforms: str, **options: Any
         for name, each in played.items():
             values |= PLATFORMS[name].settings(each)
         changed = Settings.model_validate(settings.model_dump() | values | options)
-        app = _on_this_clock(build(changed, name="tests", clock=lambda: clock[0]), played, clock)
+        app = on_this_clock(build(changed, name="tests", clock=lambda: clock[0]), played, clock)
         files.append(app)
         try:
             yield PostStage(app, played, clock)
@@ -328,7 +328,7 @@ def post_stage(settings: Settings, folder: Path, *platforms: str, **options: Any
             app.close()
 
 
-def _on_this_clock(app: App, played: Mapping[str, Any], clock: list[datetime]) -> App:
+def on_this_clock(app: App, played: Mapping[str, Any], clock: list[datetime]) -> App:
     """Let the platforms' clients read the stage's clock too, as they read the machine's otherwise."""
     clients = {
         name: PLATFORMS[name].client(Http(AGENT), base_url=each.url, clock=lambda: clock[0])

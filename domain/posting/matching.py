@@ -90,7 +90,7 @@ def _why_not(ours: Ours, seen: Seen) -> str | None:
     """Return why the only one that could be ours is not bound without a person; None if it is."""
     if not _plain(seen.text):
         return "one post of the account may be it, but shows no text to tell it by"
-    if seen.published_at < ours.claimed_at:
+    if seen.published_at < ours.claimed_at.replace(microsecond=0):  # platforms show whole seconds
         return "one post of the account has its text, but may have been there before"
     if seen.seconds is not None and ours.seconds is not None and abs(seen.seconds - ours.seconds) > SAME_LENGTH:
         return f"one post of the account has its text, but lasts {seen.seconds:g} s and not {ours.seconds:g} s"

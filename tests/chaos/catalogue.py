@@ -15,6 +15,7 @@ from tests.chaos.experiments import (
     points,
     pooling,
     postgres_loss,
+    posting,
     redis_failover,
     redis_loss,
     rendering,
@@ -51,6 +52,7 @@ CATALOGUE = (
     Entry("R13", "webhooks five times, shuffled", webhooks.shuffled, 60),
     Entry("R14", "any operations in any order", model.agreement, 120),
     Entry("R15", "migrations up and down under load", migrations.migrating, 90),
+    Entry("R16", "posts made amid faults and deaths", posting.posting, 900),
     Entry("R17", "clips bought amid faults and deaths", rendering.rendering, 600),
     Entry("pooler", "everything through PgBouncer", pooling.pooled, 150),
     Entry("redis-failover", "a Redis replica is promoted", redis_failover.promoted, 90),
@@ -60,5 +62,7 @@ CATALOGUE = (
     Entry("fence", "finish without the lease token", sabotage.caught, 60, sabotage="fence"),
     Entry("sweeper", "a dispatcher that never notifies", sabotage.caught, 60, sabotage="sweeper"),
     Entry("reaper", "a reaper that never rescues", sabotage.caught, 60, sabotage="reaper"),
+    Entry("no-handle", "no handle kept before the post", sabotage.caught, 120, sabotage="no-handle"),
+    Entry("retry", "a post begun again, its answer lost", sabotage.caught, 120, sabotage="retry"),
     Entry("resend", "an order sent again, its answer lost", sabotage.caught, 120, sabotage="resend"),
 )

@@ -86,18 +86,22 @@ def watched(app: App, *, resending: bool = False) -> App:
     whose answer was lost is sent again."""
     ports = app.ports
     asked = {name: _Resending(each) if resending else each for name, each in ports.clips.items()}
-    clips: Any = {name: _Watched(provider, "provider") for name, provider in asked.items()}
-    studio: Any = _Watched(ports.studio, "studio")
-    media: Any = _Watched(ports.media, "store")
+    clips: Any = {name: Watched(provider, "provider") for name, provider in asked.items()}
+    studio: Any = Watched(ports.studio, "studio")
+    media: Any = Watched(ports.media, "store")
     return replace(app, ports=replace(ports, clips=clips, studio=studio, media=media))
 
 
-class _Watched:
+class Watched:
+    """A port whose calls are moments, each named by `name` and the call."""
+
     def __init__(self, port: Any, name: str) -> None:
         self._port, self._name = port, name
 
     def __getattr__(self, method: str) -> Any:
         call = getattr(self._port, method)
+        if not callable(call):
+            return call
 
         def through(*args: Any, **kwargs: Any) -> Any:
             reach(f"{self._name}.{method}:before")

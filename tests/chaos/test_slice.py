@@ -19,6 +19,7 @@ SLICE = (
     "R6",
     "R8",
     "R14",
+    "R16",
     "R17",
     "pooler",
     "redis-failover",

@@ -3,6 +3,7 @@
 import time
 
 from tests.chaos.experiments.kills import kill_a_busy_one
+from tests.chaos.experiments.posting import posting
 from tests.chaos.experiments.rendering import rendering
 from tests.chaos.experiments.zombies import zombies
 from tests.chaos.fleet import FAST
@@ -51,6 +52,8 @@ CASES: dict[str, tuple[Experiment, str]] = {
     "sweeper": (forgotten, "lost"),
     "reaper": (killed, "lost"),
     "resend": (rendering, "doubled"),
+    "no-handle": (posting, "doubled"),
+    "retry": (posting, "doubled"),
 }
 """What each kind of sabotage is tried on, and how it must show."""
 

@@ -96,8 +96,8 @@ def test_an_app_wide_platform_has_one_bucket_for_all_accounts() -> None:
         pytest.param("youtube-shorts", 3, None, 3, id="within-the-whole-app"),
     ],
 )
-def test_the_fewest_posts_count(platform: str, own: int | None, said: int | None, most: int) -> None:
-    limits = AccountLimits(posts_a_day=said)
+def test_the_fewest_posts_count(platform: str, own: int | None, named: int | None, most: int) -> None:
+    limits = AccountLimits(posts_a_day=named)
     found = places(platform, ANN, NOW, daily_limit=own, limits=limits, limits_read_at=NOW)
     assert (found[-1].most, found[-1].since, found[-1].renews_at) == (most, NOW - DAY, None)
     assert f":posts:{ANN}" in found[-1].bucket

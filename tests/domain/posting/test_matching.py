@@ -1,5 +1,6 @@
 """Which post of an account's list is ours: never two, never another's, never absent while one could be it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -69,6 +70,11 @@ def test_absence_is_believed_of_a_complete_list_only() -> None:
 
 def test_an_earlier_post_is_not_ours() -> None:
     assert match(OURS, listed(a_post(published_at=CLAIMED - timedelta(hours=1))), NOBODY) == NotThere()
+
+
+def test_a_platform_that_shows_whole_seconds_shows_none_before_the_claim() -> None:
+    ours, seen = replace(OURS, claimed_at=CLAIMED + timedelta(seconds=0.7)), a_post(published_at=CLAIMED)
+    assert match(ours, listed(seen), NOBODY) == Found(seen)
 
 
 def test_one_that_only_a_clock_puts_before_the_claim_is_for_a_person() -> None:
