@@ -84,7 +84,7 @@ def test_an_app_wide_platform_has_one_bucket_for_all_accounts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("platform", "own", "said", "most"),
+    ("platform", "own", "named", "most"),
     [
         pytest.param("tiktok", None, None, 15, id="our-row"),
         pytest.param("tiktok", 4, None, 4, id="fewer-by-its-owner"),
