@@ -149,7 +149,7 @@ class TikTok(Publisher, Login):
         last = _last_border(chunk, video.size)
         if start >= video.size:
             return Unknown(f"{NAME} has the whole video already")
-        start = max(start, handle.public.get("uploaded_bytes", 0))
+        start = start or handle.public.get("uploaded_bytes", 0)
         until, watched = monotonic() + UPLOAD_SECONDS, Watched(watch)
         sent: Commit = Accepted(f"{NAME} has the whole video")
         for begin in range(min(start // chunk * chunk, last), last + 1, chunk):
