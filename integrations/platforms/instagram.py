@@ -63,7 +63,7 @@ CONTAINER_LIVES = timedelta(hours=24)
 TOKEN_LIVES, TOO_YOUNG = timedelta(days=60), timedelta(hours=24)
 SKEW = timedelta(minutes=2)
 """How much Instagram's clock may be behind ours."""
-COMMIT_SECONDS = 30.0
+WRITE_SECONDS = 30.0
 A_PAGE, MOST_PAGES = 50, 20
 
 
@@ -107,7 +107,8 @@ class Instagram(Publisher, Login):
         }
         if content.cover_at is not None:
             form["thumb_offset"] = str(round(content.cover_at * 1000))
-        response = self._http.exchange(self._request(credential, f"{credential.external_id}/media", form=form))
+        request = self._request(credential, f"{credential.external_id}/media", form=form)
+        response = self._http.exchange(request, within=WRITE_SECONDS)
         container, now = _id(_written(response)), self._now(response)
         return Handle(
             public={"container_id": container, "opened_at": now.isoformat()}, expires_at=now + CONTAINER_LIVES
@@ -148,7 +149,7 @@ class Instagram(Publisher, Login):
         form = {"creation_id": str(handle.public["container_id"])}
         request = self._request(credential, f"{credential.external_id}/media_publish", form=form)
         try:
-            response = self._http.exchange(request, within=COMMIT_SECONDS)
+            response = self._http.exchange(request, within=WRITE_SECONDS)
         except NotSent as unsent:
             return Refused(unsent)
         except Unavailable as silence:
