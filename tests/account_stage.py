@@ -150,7 +150,6 @@ class Stage:
     clock: Clock
     platform: PlayedPlatform
     tenant_id: UUID
-    obtained: list[Credential] = field(default_factory=list)
 
     def connect(self, grant: Grant | None = None, tenant_id: UUID | None = None, platform: str = PLATFORM) -> UUID:
         """Keep tokens as a connection does, and return the account's id."""

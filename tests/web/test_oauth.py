@@ -1,6 +1,7 @@
 """Connecting an account in the browser: to the platform, and back by the callback, once."""
 
 import asyncio
+import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,10 +16,17 @@ from db.transaction import SYSTEM
 from domain.errors import CheckoutInvalid, NotSetUp, Rejected
 from tests.account_stage import Stage, account_stage
 from tests.builders import a_tenant
+from tests.web.test_webhooks import deps, notified, serving
+from web.api.rate_limit import RateLimiter, RateLimits
+from web.main import WebDeps
 from web.oauth import OAuthCallback
 from workers.app import App
 from workers.ops import accounts
 from workers.ops.connecting import begin_connect, finish_connect
+from workers.runtime import logs
+from workers.runtime.redis_client import connect
+
+__all__ = ["deps", "notified"]
 
 BACK = "https://app.example.com/accounts?tab=social#top"
 
@@ -183,6 +191,28 @@ def test_an_instance_registers_us_once(stage: Stage) -> None:
     assert found is not None
     assert found[0] == "client"
     assert b"planted" not in found[1]
+
+
+def test_the_web_process_answers_and_writes_nothing_of_the_address(stage: Stage, deps: WebDeps, redis_url: str) -> None:
+    """Over a socket, with the limit of whoever tries states."""
+    limiter = RateLimiter(connect(redis_url, used_for="tests"))
+    limits = RateLimits(limiter, stage.app.settings.model_copy(update={"rate_limit_per_address": 2}))
+    stream = io.StringIO()
+    logs.configure("json", "DEBUG", stream)
+    state = begun(stage)
+    with serving(replace(deps, oauth=OAuthCallback(stage.app, limits))) as web:
+        path = "/oauth/tiktok/callback"
+        good = web.client.get(path, params={"code": "planted-code", "state": state})
+        forged = [web.client.get(path, params={"code": "planted-code", "state": f"forged-{n}"}) for n in range(3)]
+        elsewhere = web.client.get("/oauth/myspace/callback", params={"code": "planted-code"})
+    logs.configure("console", "WARNING")
+    limiter.close()
+    assert [each.status_code for each in (good, *forged, elsewhere)] == [200, 400, 400, 429, 404]
+    assert good.headers.get_list("referrer-policy") == ["no-referrer"]
+    written = stream.getvalue()
+    assert "account.connected" in written
+    assert [each for each in ("planted-code", state, "forged-1") if each in written] == []
+    assert not any(each in good.text for each in (state, "code="))
 
 
 def test_without_a_key_or_a_registration_nothing_can_be_connected(stage: Stage) -> None:
