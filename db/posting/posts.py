@@ -118,7 +118,7 @@ WHERE tenant_id = %s AND account_id = %s AND external_id IS NOT NULL AND externa
 # All that publishing reads beside the row itself.
 MATERIAL = """
 SELECT a.platform, a.external_id AS account_external_id, a.status AS account_status, a.reason AS account_reason,
-    a.settings, a.daily_limit, v.status AS video_status, m.sha256, m.bytes, m.extension, m.probe, m.stored_at,
+    a.settings, a.daily_limit, v.status AS video_status, v.source, m.sha256, m.bytes, m.extension, m.probe, m.stored_at,
     coalesce(y.late_after, interval '2 hours') AS late_after,
     (SELECT max(at) FROM post_events e WHERE e.tenant_id = p.tenant_id AND e.post_id = p.id AND e.kind = 'opened')
         AS opened_at

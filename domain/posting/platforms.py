@@ -125,6 +125,13 @@ def _interaction(name: str) -> Option:
     )
 
 
+OF_ALL = (
+    Option(
+        "ai_generated", Kind.SWITCH, "whether a program made the video; of one that was made here it is always said"
+    ),
+)
+
+
 RULES = (
     Rules(
         platform="tiktok",
@@ -150,6 +157,7 @@ RULES = (
                 default=False,
                 alone=True,
             ),
+            *OF_ALL,
         ),
         ai_label="is_aigc",
         cover=True,
@@ -173,6 +181,7 @@ RULES = (
             Option("made_for_kids", Kind.SWITCH, "whether it is made for children", default=False),
             Option("notify_subscribers", Kind.SWITCH, "whether subscribers are notified", default=True),
             Option("category", Kind.TEXT, "the number of YouTube's category", default="22", most=4),
+            *OF_ALL,
         ),
         ai_label="containsSyntheticMedia",
         title_needed=True,
@@ -185,7 +194,7 @@ RULES = (
             TextLimit(Part.TEXT, 2200, Unit.CHARACTERS),
             TextLimit(Part.FIRST_COMMENT, 300, Unit.CHARACTERS),
         ),
-        options=(Option("share_to_feed", Kind.SWITCH, "whether it appears in the feed too", default=True),),
+        options=(Option("share_to_feed", Kind.SWITCH, "whether it appears in the feed too", default=True), *OF_ALL),
         ai_label="is_ai_generated",
         most_hashtags=5,
         most_names=20,
@@ -209,6 +218,7 @@ RULES = (
                 "what viewers are warned of",
                 choices=("sexual", "nudity", "porn", "graphic-media"),
             ),
+            *OF_ALL,
         ),
         ai_label=None,
         most_hashtag_length=64,
@@ -231,6 +241,7 @@ RULES = (
             Option("sensitive", Kind.SWITCH, "whether it is hidden behind a warning", default=False),
             Option("spoiler_text", Kind.TEXT, "the warning; it counts with the text"),
             Option("language", Kind.LANGUAGE, "the language of the text"),
+            *OF_ALL,
         ),
         ai_label=None,
         first_comment=True,
@@ -261,3 +272,9 @@ def chosen(rules: Rules, settings: Mapping[str, Any], options: Mapping[str, Any]
 def alone_of(rules: Rules, options: Mapping[str, Any]) -> Option | None:
     """Return the option that is on and lets the platform ignore all others, if one is."""
     return next((option for option in rules.options if option.alone and options.get(option.name) is True), None)
+
+
+def is_labelled(source: str, options: Mapping[str, Any]) -> bool:
+    """Whether platforms and viewers are told that a program made the video: always if it was made here, else as its
+    owner says."""
+    return source == "concept" or options.get("ai_generated") is True

@@ -14,7 +14,7 @@ from domain.ports import MediaStore, Ports, Publisher, Vault
 from domain.posting.accounts import Credential
 from domain.posting.limits import Act, closed_bucket, draws
 from domain.posting.looks import HANDLES, IN_DOUBT
-from domain.posting.platforms import chosen, rules_of
+from domain.posting.platforms import chosen, is_labelled, rules_of
 from domain.posting.posts import Post, PostStatus, mark_of
 from domain.posting.publishing import (
     AccountRevoked,
@@ -290,15 +290,18 @@ def _hold_off(ctx: Context, post: Post, error: HeldOff) -> None:
 
 def _content(post: Post, row: Mapping[str, Any], now: datetime) -> Content:
     platform = row["platform"]
+    options = chosen(rules_of(platform, now.date()), row["settings"], post.options)
+    labelled = is_labelled(row["source"], options)
     return Content(
         post_id=post.id,
-        text=compose(platform, post.caption, post.hashtags),
+        text=compose(platform, post.caption, post.hashtags, labelled),
         created_at=post.claimed_at or post.created_at,
         mark=mark_of(post.id),
         title=post.title,
         hashtags=tuple(post.hashtags),
-        options=chosen(rules_of(platform, now.date()), row["settings"], post.options),
+        options=options,
         cover_at=None if post.cover_at is None else float(post.cover_at),
+        ai_generated=labelled,
     )
 
 

@@ -13,7 +13,7 @@ from domain.concepts.timing import zone_of
 from domain.concepts.wording import shorten
 from domain.errors import Rejected, UnknownAccount, UnknownVideo
 from domain.posting.limits import limits_of, places
-from domain.posting.platforms import chosen, rules_of
+from domain.posting.platforms import chosen, is_labelled, rules_of
 from domain.posting.posts import PostStatus
 from domain.posting.schedule import AHEAD, suggested
 from domain.posting.validation import Account, Draft, Earlier, Preview, faults, hints, preview
@@ -125,6 +125,7 @@ class Plans:
     def of_post(self, post: Row, at: datetime | None) -> Planned:
         """Return what would be posted by a post that there is already, at another time."""
         account = self._account(post["account_id"])
+        rules = rules_of(account["platform"], self._now.date())
         draft = Draft(
             caption=post["caption"],
             title=post["title"] or "",
@@ -133,7 +134,7 @@ class Plans:
             cover_at=None if post["cover_at"] is None else float(post["cover_at"]),
             first_comment=post["first_comment"],
             at=at,
-            ai_generated=self._is_made_here,
+            ai_generated=is_labelled(self._video["source"], chosen(rules, account["settings"], post["options"])),
         )
         earlier = self._of_file([account["id"]], but=post["id"])
         return self.judge(draft, account, earlier[0] if earlier else None)
@@ -173,11 +174,6 @@ class Plans:
             preview=preview(draft, its, self._now),
         )
 
-    @property
-    def _is_made_here(self) -> bool:
-        """Whether a program made the video, so that platforms are told; a file of one's own is its owner's to label."""
-        return bool(self._video["source"] == "concept")
-
     def _video_faults(self, draft: Draft) -> list[str]:
         status = self._video["status"]
         if status in ("failed", "cancelled"):
@@ -200,30 +196,31 @@ class Plans:
         this platform does not take is left out, and the second value says so."""
         rules = rules_of(account["platform"], self._now.date())
         takes = {"title": rules.has_title, "first_comment": rules.first_comment, "cover_at": rules.cover}
-        chosen: Row = {name: getattr(each, name) for name in takes}
+        given: Row = {name: getattr(each, name) for name in takes}
         for_all = {name: getattr(request, name) for name in takes if getattr(request, name) is not None}
-        chosen |= {name: value for name, value in for_all.items() if takes[name] and chosen[name] is None}
+        given |= {name: value for name, value in for_all.items() if takes[name] and given[name] is None}
         left_out = [
             f"{rules.name} takes no {LABELS[name]}: it is left out there" for name in for_all if not takes[name]
         ]
-        if chosen["title"] is None and rules.has_title:
+        if given["title"] is None and rules.has_title:
             title = str(self._concept.get("title") or self._video["title"] or "")
-            chosen["title"] = shorten(title.translate(NO_BRACKETS), LONGEST_TITLE)
-        if chosen["cover_at"] is None and rules.cover and self._video["cover_at"] is not None:
-            chosen["cover_at"] = float(self._video["cover_at"])
+            given["title"] = shorten(title.translate(NO_BRACKETS), LONGEST_TITLE)
+        if given["cover_at"] is None and rules.cover and self._video["cover_at"] is not None:
+            given["cover_at"] = float(self._video["cover_at"])
         caption = _first(each.caption, request.caption, self._concept.get("caption"), "")
         hashtags = _first(each.hashtags, request.hashtags)
         if hashtags is None:  # the concept's, as many as are taken
             found = self._concept.get("hashtags")
             hashtags = found[: rules.most_hashtags] if isinstance(found, list) else []
+        options = {**request.options.get(account["platform"], {}), **each.options}
         draft = Draft(
             caption=str(caption),
-            title=chosen["title"] or "",
+            title=given["title"] or "",
             hashtags=[str(tag) for tag in hashtags],
-            options={**request.options.get(account["platform"], {}), **each.options},
-            cover_at=chosen["cover_at"],
-            first_comment=chosen["first_comment"],
-            ai_generated=self._is_made_here,
+            options=options,
+            cover_at=given["cover_at"],
+            first_comment=given["first_comment"],
+            ai_generated=is_labelled(self._video["source"], chosen(rules, account["settings"], options)),
         )
         return draft, left_out
 

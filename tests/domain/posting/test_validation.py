@@ -228,7 +228,7 @@ def test_a_good_post_has_no_faults(platform: str) -> None:
         pytest.param(
             "instagram-reels",
             {"options": {"privacy": "public"}},
-            "Instagram Reels has no option privacy: there is share_to_feed",
+            "Instagram Reels has no option privacy: there is share_to_feed, ai_generated",
             id="unknown-option",
         ),
         pytest.param(

@@ -9,6 +9,7 @@ import pytest
 
 from db.transaction import SYSTEM
 from domain.posting.posts import PostStatus
+from domain.posting.text import AI_WORDS
 from tests.post_stage import PLATFORMS, PostStage, post_stage
 from tests.wait import until
 from workers.jobs.reconcile_posts import reconcile
@@ -186,3 +187,24 @@ def test_no_secret_is_kept_in_clear_or_told(here: PostStage) -> None:
             for row in tx.driver.execute(f"SELECT to_jsonb(t)::text FROM {table} t".encode())
         ]
     assert not [secret for secret in secrets for text in texts if secret in text]
+
+
+@pytest.mark.parametrize(
+    ("source", "says", "labelled"),
+    [("concept", None, True), ("concept", False, True), ("own", None, False), ("own", True, True)],
+)
+def test_what_a_program_made_is_labelled(here: PostStage, source: str, *, says: bool | None, labelled: bool) -> None:
+    tenant_id = here.tenant()
+    chosen = {} if says is None else {"ai_generated": says}
+    posts = []
+    for platform in ("tiktok", "bluesky"):
+        account_id, video_id = here.account(tenant_id, platform), here.video(tenant_id)
+        with here.app.db.transaction(tenant_id) as tx:
+            tx.driver.execute("UPDATE videos SET source = %s WHERE id = %s", (source, video_id))
+        options = {**PLATFORMS[platform].options, **chosen}
+        posts.append(here.ask(tenant_id, account_id, video_id, options=options))
+    here.run()
+    assert [here.show(each).status for each in posts] == [PostStatus.PUBLISHED] * 2
+    [clip], [skeet] = here.platforms["tiktok"].posts, here.platforms["bluesky"].posts
+    assert clip.fields["is_aigc"] is labelled
+    assert (AI_WORDS in skeet.text) is labelled
