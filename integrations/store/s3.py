@@ -246,7 +246,7 @@ class Answer(NamedTuple):
         return self.status == 507 or self.code.endswith(FULL)
 
     @property
-    def is_refusal(self) -> bool:
+    def refuses_keys(self) -> bool:
         return self.code in REFUSED
 
     @property
@@ -278,7 +278,7 @@ def _in_words() -> Iterator[None]:
                 "the media store refuses our credentials: see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they"
                 " may do (without s3:ListBucket it refuses to say that a file is missing)"
             ) from error
-        if answer.is_refusal:
+        if answer.refuses_keys:
             raise StoreUnavailable(
                 "the media store refuses our credentials: see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             ) from error

@@ -196,17 +196,17 @@ class Plans:
         this platform does not take is left out, and the second value says so."""
         rules = rules_of(account["platform"], self._now.date())
         takes = {"title": rules.has_title, "first_comment": rules.first_comment, "cover_at": rules.cover}
-        given: Row = {name: getattr(each, name) for name in takes}
+        own: Row = {name: getattr(each, name) for name in takes}
         for_all = {name: getattr(request, name) for name in takes if getattr(request, name) is not None}
-        given |= {name: value for name, value in for_all.items() if takes[name] and given[name] is None}
+        own |= {name: value for name, value in for_all.items() if takes[name] and own[name] is None}
         left_out = [
             f"{rules.name} takes no {LABELS[name]}: it is left out there" for name in for_all if not takes[name]
         ]
-        if given["title"] is None and rules.has_title:
+        if own["title"] is None and rules.has_title:
             title = str(self._concept.get("title") or self._video["title"] or "")
-            given["title"] = shorten(title.translate(NO_BRACKETS), LONGEST_TITLE)
-        if given["cover_at"] is None and rules.cover and self._video["cover_at"] is not None:
-            given["cover_at"] = float(self._video["cover_at"])
+            own["title"] = shorten(title.translate(NO_BRACKETS), LONGEST_TITLE)
+        if own["cover_at"] is None and rules.cover and self._video["cover_at"] is not None:
+            own["cover_at"] = float(self._video["cover_at"])
         caption = _first(each.caption, request.caption, self._concept.get("caption"), "")
         hashtags = _first(each.hashtags, request.hashtags)
         if hashtags is None:  # the concept's, as many as are taken
@@ -215,11 +215,11 @@ class Plans:
         options = {**request.options.get(account["platform"], {}), **each.options}
         draft = Draft(
             caption=str(caption),
-            title=given["title"] or "",
+            title=own["title"] or "",
             hashtags=[str(tag) for tag in hashtags],
             options=options,
-            cover_at=given["cover_at"],
-            first_comment=given["first_comment"],
+            cover_at=own["cover_at"],
+            first_comment=own["first_comment"],
             ai_generated=is_labelled(self._video["source"], chosen(rules, account["settings"], options)),
         )
         return draft, left_out

@@ -43,21 +43,21 @@ def answers(url: str) -> bool:
 def started(
     ports: int, command: Callable[[list[int]], Sequence[str]], ready: Callable[[list[int]], bool], *, log: Path
 ) -> Iterator[list[int]]:
-    """Start a server that is told so many ports, and yield them when it is ready. It is told others if it ends: one of
+    """Start a server on so many free ports, and yield them when it is ready. It gets others if it ends: one of
     them may have been taken meanwhile."""
     for _ in range(3):
-        told = free_ports(ports)
+        chosen = free_ports(ports)
         with log.open("wb") as out:
             server = subprocess.Popen(
-                command(told), cwd=log.parent, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                command(chosen), cwd=log.parent, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
         try:
             until(
-                lambda server=server, told=told: server.poll() is not None or ready(told),
-                f"{command(told)[0]} to be ready",
+                lambda server=server, chosen=chosen: server.poll() is not None or ready(chosen),
+                f"{command(chosen)[0]} to be ready",
             )
             if server.poll() is None:
-                yield told
+                yield chosen
                 return
         finally:
             with suppress(ProcessLookupError):

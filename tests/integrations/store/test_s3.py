@@ -91,8 +91,8 @@ def test_what_a_server_says_is_read_where_it_says_it(
 
 def test_a_deletion_that_is_refused_within_an_answer_is_told(tmp_path: Path) -> None:
     """The answer to a deletion is 200, and what became of each key is in it."""
-    said = f"<Key>{LIKE_FULL}</Key><Code>AccessDenied</Code><Message>507</Message>"
-    body = f"<DeleteResult><Error>{said}</Error></DeleteResult>".encode()
+    error = f"<Key>{LIKE_FULL}</Key><Code>AccessDenied</Code><Message>507</Message>"
+    body = f"<DeleteResult><Error>{error}</Error></DeleteResult>".encode()
     with Loopback(lambda request: Reply(body, 200, {"Content-Type": "application/xml"})) as server:
         store = S3Store("videos", endpoint=server.url, environment=KEYS)
         with pytest.raises(StoreUnavailable, match="refuses our credentials"):
