@@ -317,7 +317,7 @@ class Posts:
         if post is None or post.status != S.UNCONFIRMED:
             return None
         was = (post.error_code or "").removeprefix(f"{RESTORED} ")
-        status = was if was in (S.DRAFT, S.NEEDS_APPROVAL, S.MISSED) else S.SCHEDULED
+        status = was if was in (S.DRAFT, S.NEEDS_APPROVAL) else S.SCHEDULED
         changes = _WITHOUT_HANDLE | {"status": status, "look_after": None, "job_id": None, "claimed_at": None}
         changes |= {"error_code": None, "error_message": message}
         return self._change(tenant_id, post_id, (S.UNCONFIRMED,), changes)

@@ -45,7 +45,7 @@ RESTORED = "restored"
 DOUBTFUL = ", ".join(
     f"'{status}'"
     for status in (
-        *(PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL, PostStatus.SCHEDULED, PostStatus.MISSED, PostStatus.CLAIMED),
+        *(PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL, PostStatus.SCHEDULED, PostStatus.CLAIMED),
         *(PostStatus.SUBMITTING, PostStatus.SUBMITTED, PostStatus.PROCESSING),
     )
 )

@@ -19,7 +19,7 @@ from domain.posting.publishing import (
     Unfinished,
 )
 from workers.engine.job import Context, Tx
-from workers.jobs.post_work import LOOK_AFTER, Work, ask, doubt, fail, note, release, reopen, wait
+from workers.jobs.post_work import LOOK_AFTER, Work, ask, doubt, fail, looks_at, note, release, reopen, wait
 
 FollowUp = Callable[[Tx, Post], None]
 """Enqueues what comes after a publication."""
@@ -93,9 +93,9 @@ def conclude(ctx: Context, work: Work, sight: Sight | InDoubt, follow_up: Follow
         case InDoubt() if sight.candidates:
             doubt(ctx, post, "ambiguous", sight.reason, candidates=list(sight.candidates))
         case CannotTell() | InDoubt():
-            after = IN_DOUBT.after(since)
+            after = looks_at(post).after(since)
             if after is None:
-                reason = f"it was sent, and for a day nobody could tell whether it was published: {sight.reason}"
+                reason = f"it was sent, and for too long nobody could tell whether it was published: {sight.reason}"
                 doubt(ctx, post, "unknown", reason)
             else:
                 wait(ctx, post, after, f"it was sent, and may be published: {sight.reason}")

@@ -13,7 +13,7 @@ from domain.errors import NotSetUp, Rejected, Unavailable, UnknownAccount
 from domain.ports import MediaStore, Ports, Publisher, Vault
 from domain.posting.accounts import Credential
 from domain.posting.limits import Act, closed_bucket, draws
-from domain.posting.looks import HANDLES, IN_DOUBT
+from domain.posting.looks import HANDLES, IN_DOUBT, WATCHING, Looks
 from domain.posting.platforms import chosen, is_labelled, rules_of
 from domain.posting.posts import Post, PostStatus, mark_of
 from domain.posting.publishing import (
@@ -206,7 +206,11 @@ def answering(ctx: Context, taken: Post) -> Iterator[None]:
     except HeldOff as error:
         _hold_off(ctx, _present(ctx, taken), error)
     except HandleLost as error:
-        reopen(ctx, _present(ctx, taken), str(error))
+        post = _present(ctx, taken)
+        if _is_sent(post):
+            _look_later(ctx, post, timedelta(minutes=1), str(error))
+        else:
+            reopen(ctx, post, str(error))
     except Unavailable as error:
         post = _present(ctx, taken)
         shortest, longest = TRY_AGAIN
@@ -243,6 +247,12 @@ def reopen(ctx: Context, post: Post, why: str) -> None:
     ctx.snooze(timedelta(0), why)
 
 
+def looks_at(post: Post) -> Looks:
+    """Return how often and how long the platform is asked about a post that was sent: for days if it has said that it
+    works on it."""
+    return WATCHING if post.status in (PostStatus.SUBMITTED, PostStatus.PROCESSING) else IN_DOUBT
+
+
 def _present(ctx: Context, post: Post) -> Post:
     with ctx.begin() as tx:
         return tx.posts.get(post.tenant_id, post.id) or post
@@ -253,13 +263,13 @@ def _is_sent(post: Post) -> bool:
 
 
 def _look_later(ctx: Context, post: Post, after: timedelta, why: str) -> None:
-    """Look again at what was sent; after a day it is a person's."""
+    """Look again at what was sent; after a while it is a person's."""
     since = ctx.now() - (post.submitted_at or post.claimed_at or ctx.now())
-    if IN_DOUBT.after(since) is None and post.status in (PostStatus.SUBMITTING, PostStatus.SUBMITTED):
-        doubt(ctx, post, "unknown", f"it was sent, and for a day nobody could tell whether it was published: {why}")
-    elif post.status == PostStatus.UNCONFIRMED:
+    if post.status == PostStatus.UNCONFIRMED:
         with ctx.finish() as tx:
             note(ctx, tx, post, "look", f"it could not be looked for: {why}")
+    elif looks_at(post).after(since) is None:
+        doubt(ctx, post, "unknown", f"it was sent, and for too long nobody could tell whether it was published: {why}")
     else:
         wait(ctx, post, after, f"it was sent, and may be published: {why}")
 

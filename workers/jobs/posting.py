@@ -50,6 +50,7 @@ from workers.jobs.post_work import (
     halted,
     keep_handle,
     load,
+    looks_at,
     note,
     release,
     reopen,
@@ -161,7 +162,7 @@ def left_over(tx: Tx, failed: FailedJob) -> None:
         if tx.posts.fail(tenant_id, post_id, code="error", message=reason):
             tx.posts.note(tenant_id, post_id, "failed", reason, job_id=failed.id)
             release(tx, post)
-    elif IN_DOUBT.after(now - (post.submitted_at or now)) is None:
+    elif looks_at(post).after(now - (post.submitted_at or now)) is None:
         tx.posts.doubt(tenant_id, post_id, code="unknown", message=reason, look_after=None)
         tx.posts.note(tenant_id, post_id, "unconfirmed", reason, job_id=failed.id)
     else:

@@ -166,3 +166,16 @@ def test_only_so_many_are_remembered(here: PostStage) -> None:
 def test_a_moment_to_come_is_refused(here: PostStage) -> None:
     with pytest.raises(Rejected, match="is still to come"):
         restore.begin(here.app, here.clock[0] + timedelta(hours=1))
+
+
+def test_a_missed_post_that_was_scheduled_again_stands_in_nobodys_way(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id, video_id = here.account(tenant_id, "mastodon"), here.video(tenant_id)
+    missed = here.ask(tenant_id, account_id, video_id)
+    here.later(hours=3)
+    here.run()
+    assert here.show(missed).status == PostStatus.MISSED
+    again = here.ask(tenant_id, account_id, video_id)
+    restore.begin(here.app, here.clock[0] - timedelta(hours=4))
+    assert here.show(missed).status == PostStatus.MISSED
+    assert here.show(again).status == PostStatus.UNCONFIRMED
