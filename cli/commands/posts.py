@@ -125,13 +125,12 @@ def create(
             return
         made = posts.create(current, tenant_id, request)
         if wait:
-            made = _wait(current, [row["id"] for row in made])
+            _say_ended(_wait(current, [row["id"] for row in made]), as_json=as_json)
+            return
     if as_json:
         print_json(made)
     else:
         _say(made)
-    if wait and any(row["status"] not in (PostStatus.PUBLISHED, PostStatus.IN_INBOX) for row in made):
-        raise typer.Exit(1)
 
 
 def _hashtags(given_tags: list[str] | None) -> list[str] | None:
@@ -185,6 +184,25 @@ def _say(rows: Sequence[Mapping[str, Any]]) -> None:
         when = f" for {readable(row['scheduled_for'])}" if row["status"] == PostStatus.SCHEDULED else ""
         rest = row["permalink"] or row["error_message"]
         console().print(f"{row['id']}  {where}: {row['status']}{when}{f': {readable(rest)}' if rest else ''}")
+
+
+@app.command("wait")
+def wait_for(post_ids: PostIds, as_json: AsJson = False) -> None:
+    """Wait until it is known what became of posts.
+
+    Exit code 1 if one of them is not published. Ctrl-C leaves them to the workers.
+    """
+    with session() as current:
+        _say_ended(_wait(current, post_ids), as_json=as_json)
+
+
+def _say_ended(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+    else:
+        _say(rows)
+    if any(row["status"] not in (PostStatus.PUBLISHED, PostStatus.IN_INBOX) for row in rows):
+        raise typer.Exit(1)
 
 
 # --- seeing them ----------------------------------------------------------------------------------------------------
@@ -345,8 +363,15 @@ def policy(
             found = posts.policy(current, tenant)
         else:
             found = posts.set_policy(current, tenant, late_after=late_after, needs_approval=needs_approval)
-    row = {"late_after": found.late_after, "needs_approval": found.needs_approval}
-    show_one(row, as_json=as_json, simplified=lambda each: {**each, "late_after": span(each["late_after"])})
+    row = {"late_after_seconds": round(found.late_after.total_seconds()), "needs_approval": found.needs_approval}
+    show_one(row, as_json=as_json, simplified=_policy)
+
+
+def _policy(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "late_after": span(timedelta(seconds=row["late_after_seconds"])),
+        "needs_approval": "yes" if row["needs_approval"] else "no",
+    }
 
 
 # --- where nobody could tell ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, PostInvalid, Rejected, UnknownPost
 from domain.posting.posts import EDITABLE, UNDER_WAY, PostStatus
 from workers.app import App
+from workers.jobs.posting import find_due
 from workers.ops.post_plans import NO_PLACE, SUGGESTED, Planned, Plans, PostRequest
 
 TEXTS = ("caption", "title", "hashtags", "options", "cover_at", "first_comment")
@@ -90,7 +91,9 @@ def create(app: App, tenant_id: UUID, request: PostRequest, key: str | None = No
             tx.posts.note(tenant_id, new.id, "asked", _asked(planned, status), at=now)
             ids.append((planned.account_id, new.id))
         by_account = {account_id: _shown(tx, tenant_id, post_id) for account_id, post_id in ids}
-        return [by_account[planned.account_id] for planned, _ in plans]
+        made = [by_account[planned.account_id] for planned, _ in plans]
+        _begin_due(tx, made, now)
+        return made
 
 
 def _digest(request: PostRequest) -> bytes:
@@ -163,7 +166,7 @@ def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, 
         _change(tx, owner, post_id, values)
         what = ", ".join(sorted({"at", *TEXTS} & changes.keys())) or "nothing"
         tx.posts.note(owner, post_id, "changed", f"changed: {what}", at=now)
-        return _shown(tx, owner, post_id)
+        return _begun(tx, _shown(tx, owner, post_id), now)
 
 
 def approve(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
@@ -188,7 +191,7 @@ def approve(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
             {"status": PostStatus.SCHEDULED, "approved_at": now, "scheduled_for": at or now},
         )
         tx.posts.note(owner, post_id, "approved", f"approved, for {at or now:%Y-%m-%d %H:%M} UTC", at=now)
-        return _shown(tx, owner, post_id)
+        return _begun(tx, _shown(tx, owner, post_id), now)
 
 
 def cancel(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
@@ -229,7 +232,19 @@ def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None =
         except UniqueViolation as error:
             raise _has_it_already() from error
         tx.posts.note(owner, post_id, "retried", f"to be made again, {at or now:%Y-%m-%d %H:%M} UTC", at=now)
-        return _shown(tx, owner, post_id)
+        return _begun(tx, _shown(tx, owner, post_id), now)
+
+
+def _begun(tx: Tx, post: Row, now: datetime) -> Row:
+    _begin_due(tx, [post], now)
+    return post
+
+
+def _begin_due(tx: Tx, rows: Sequence[Row], now: datetime) -> None:
+    """Have what is due already claimed at once, and not with the next minute. For the end of a transaction."""
+    if any(row["status"] == PostStatus.SCHEDULED and row["scheduled_for"] <= now for row in rows):
+        tx.work_as(SYSTEM)
+        find_due.with_options(unique_key="now").enqueue(tx)
 
 
 def _in_time(at: datetime | None, now: datetime) -> datetime | None:

@@ -1,0 +1,117 @@
+"""`viral posts`, as an operator uses it, against a simulated Mastodon."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from db.transaction import SYSTEM
+from tests.cli.shell import Shell, working
+from tests.post_stage import PostStage, post_stage
+from workers.settings import Settings
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+MASTODON = "mastodon"
+
+
+@pytest.fixture
+def here(settings: Settings, tmp_path: Path, viral: Shell) -> Iterator[PostStage]:
+    with post_stage(settings, tmp_path, MASTODON) as made:
+        made.later(minutes=10)  # its clock stands, and the shell's goes on
+        found = made.app.settings
+        viral.environment |= {
+            "MEDIA_DIR": str(found.media_dir),
+            "MASTODON_BASE_URL": found.mastodon_base_url,
+            "TOKEN_ENCRYPTION_KEYS": found.reveal(found.token_encryption_keys)[0],
+        }
+        yield made
+
+
+def test_a_video_is_posted_waited_for_and_explained(here: PostStage, viral: Shell) -> None:
+    tenant_id = here.tenant()
+    account_id, video_id = here.account(tenant_id, MASTODON), here.video(tenant_id)
+    asked = ("posts", "create", video_id, "--account", account_id, "--caption", "A fox [bold]in[/bold] the snow")
+    checked = viral.done(*asked, "--dry-run").out
+    assert "| A fox [bold]in[/bold] the snow" in checked
+    assert "characters as Mastodon counts" in checked
+    assert viral.json("posts", "list") == []
+    with working(here.app):
+        made = viral.done(*asked, "--wait").out
+    assert ": published" in made
+    [post] = viral.json("posts", "list", "--tenant", tenant_id, "--status", "published")
+    assert post["permalink"] in made
+    explained = viral.done("posts", "explain", post["id"]).out
+    assert f"Certain: Mastodon published it as {post['external_id']}" in explained
+    assert "What happened" in explained
+    assert viral.json("posts", "explain", post["id"])["uncertain"] == []
+    shown = viral.done("posts", "show", post["id"]).out
+    assert post["permalink"] in shown
+    assert "A fox [bold]in[/bold] the snow" in viral.done("posts", "list").out
+    again = viral.refused(*asked)
+    assert "this video is already on account" in again
+    here.assert_once()
+
+
+def test_what_is_planned_is_changed_approved_cancelled_and_tried_again(here: PostStage, viral: Shell) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, MASTODON)
+    asked = ("posts", "create", here.video(tenant_id), "--account", account_id, "--caption", "x")
+    policy = viral.json("posts", "policy", tenant_id, "--late-after", "1h", "--needs-approval")
+    assert policy == {"late_after_seconds": 3600, "needs_approval": True}
+    assert "late_after      1h" in viral.done("posts", "policy", tenant_id).out
+    [made] = viral.json(*asked, "--at", "suggested", "-o", "mastodon.visibility=unlisted")
+    assert (made["status"], made["options"]["visibility"]) == ("needs_approval", "unlisted")
+    edited = viral.json("posts", "edit", made["id"], "--caption", "y", "-o", "sensitive=true", "-o", "visibility=")
+    assert (edited["caption"], edited["options"]) == ("y", {"visibility": "public", "sensitive": True})
+    assert "scheduled for" in viral.done("posts", "approve", made["id"]).out
+    [planned] = viral.json("posts", "calendar", tenant_id)
+    assert planned["id"] == made["id"]
+    assert "cancelled" in viral.done("posts", "cancel", made["id"]).out
+    assert "is too far away" in viral.refused("posts", "retry", made["id"], "--at", "2999-01-01")
+    assert ": scheduled for" in viral.done("posts", "retry", made["id"]).out
+    assert "is scheduled: it is not made again" in viral.refused("posts", "retry", made["id"])
+
+
+def test_posts_in_doubt_are_decided(here: PostStage, viral: Shell) -> None:
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, MASTODON))
+    here.run()
+    external_id = here.show(post_id).external_id
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE social_posts SET status = 'unconfirmed', external_id = NULL")
+    assert f"`viral posts resolve {post_id} lost`" in viral.done("posts", "explain", post_id).out
+    assert "knows no post 99999" in viral.refused("posts", "resolve", post_id, "found", "99999")
+    assert "asked whether it has it" in viral.done("posts", "reconcile", post_id).out
+    assert f"published as {external_id}" in viral.done("posts", "resolve", post_id, "found", external_id).out
+    assert "nothing to decide" in viral.refused("posts", "resolve", post_id, "lost")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("create", NOBODY), "--account"),
+        (("create", NOBODY, "--account", NOBODY, "--at", "tomorrow"), "is no time"),
+        (("create", NOBODY, "--account", NOBODY, "-o", "privacy"), "not NAME=VALUE"),
+        (("create", NOBODY, "--account", NOBODY, "-o", "privacy=x"), "not PLATFORM.NAME=VALUE"),
+        (("edit", NOBODY), "say what to change"),
+        (("list", "--status", "done"), "no such status"),
+        (("reconcile",), "give posts or an account"),
+        (("resolve", NOBODY, "found"), "found needs the id"),
+        (("resolve", NOBODY, "maybe"), "no such verdict"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_asked(
+    away: Shell, words: tuple[str, ...], says: str
+) -> None:
+    assert says in away.senseless("posts", *words)
+
+
+def test_what_is_not_there_is_said_in_one_line(here: PostStage, viral: Shell) -> None:
+    account_id: UUID = here.account(here.tenant(), MASTODON)
+    assert "no video" in viral.refused("posts", "create", NOBODY, "--account", account_id)
+    for words in (("show",), ("explain",), ("cancel",), ("wait",), ("reconcile",)):
+        assert "there is no post" in viral.refused("posts", *words, NOBODY)
+    foreign = here.video(here.tenant())
+    assert "there is no account" in viral.refused("posts", "create", foreign, "--account", account_id)
