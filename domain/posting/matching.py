@@ -13,18 +13,22 @@ from domain.posting.publishing import Listing, Seen
 
 CLOCKS = timedelta(minutes=2)
 """How far a platform's clock may be from ours."""
+GIVE_MARKS_BACK = ("youtube-shorts",)
+"""The platforms whose lists show the mark of each post."""
 SAME_LENGTH = 1.5
 """Seconds by which a platform may round or trim a video."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What we would have published: nothing of it can be older than `claimed_at`."""
+    """What we would have published: nothing of it can be older than `claimed_at`. `marked`: the platform's list gives
+    the mark back, so that a post without it is hardly ours, whatever its text."""
 
     text: str
     mark: str
     claimed_at: datetime
     seconds: float | None = None
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ def _why_not(ours: Ours, seen: Seen) -> str | None:
     """Return why the only one that could be ours is not bound without a person; None if it is."""
     if not _plain(seen.text):
         return "one post of the account may be it, but shows no text to tell it by"
+    if ours.marked:
+        return "one post of the account has its text, but not the mark that ours has"
     if seen.published_at < ours.claimed_at.replace(microsecond=0):  # platforms show whole seconds
         return "one post of the account has its text, but may have been there before"
     if seen.seconds is not None and ours.seconds is not None and abs(seen.seconds - ours.seconds) > SAME_LENGTH:

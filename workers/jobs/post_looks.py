@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from domain.posting.limits import Act
 from domain.posting.looks import IN_DOUBT, WATCHING, may_commit_again
-from domain.posting.matching import CLOCKS, Found, InDoubt, NotThere, Ours, match
+from domain.posting.matching import CLOCKS, GIVE_MARKS_BACK, Found, InDoubt, NotThere, Ours, match
 from domain.posting.posts import Post, PostStatus
 from domain.posting.publishing import (
     Absent,
@@ -55,7 +55,8 @@ def search(ctx: Context, work: Work) -> Sight | InDoubt:
     listing = ask(ctx, work, Act.RECENT, lambda who: work.publisher.recent(who, claimed_at - CLOCKS))
     with ctx.begin() as tx:
         bound = tx.posts.bound(tenant_id, account_id, [seen.external_id for seen in listing.posts])
-    ours = Ours(work.content.text, work.content.mark, claimed_at, work.video.seconds or None)
+    marked = work.platform in GIVE_MARKS_BACK
+    ours = Ours(work.content.text, work.content.mark, claimed_at, work.video.seconds or None, marked)
     found = match(ours, listing, bound)
     if isinstance(found, Found):
         return Matched(found.seen.external_id, found.seen.permalink)

@@ -38,6 +38,14 @@ def test_a_foreign_mark_is_not_ours() -> None:
     assert match(OURS, listed(a_post("1", mark="mark-2")), NOBODY) == NotThere()
 
 
+def test_our_text_without_our_mark_is_for_a_person_where_marks_are_given_back() -> None:
+    ours = replace(OURS, marked=True)
+    assert match(ours, listed(a_post("1")), NOBODY) == InDoubt(
+        "one post of the account has its text, but not the mark that ours has", ("1",)
+    )
+    assert match(ours, listed(a_post("1", mark="mark-1")), NOBODY) == Found(a_post("1", mark="mark-1"))
+
+
 def test_two_that_fit_are_for_a_person() -> None:
     assert match(OURS, listed(a_post("1"), a_post("2")), NOBODY) == InDoubt("2 posts of the account fit", ("1", "2"))
 
