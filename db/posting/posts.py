@@ -104,6 +104,14 @@ HALTED = "SELECT 1 FROM restores WHERE ended_at IS NULL"
 
 SUBMISSION = "INSERT INTO post_submissions (id, tenant_id, post_id, created_at) VALUES (%s, %s, %s, %s)"
 
+TWIN = """
+SELECT 1 AS found FROM social_posts p JOIN social_posts o
+    ON o.tenant_id = p.tenant_id AND o.account_id = p.account_id AND o.id <> p.id
+WHERE p.tenant_id = %(tenant_id)s AND p.id = %(id)s AND o.external_id IS NULL
+    AND o.caption = p.caption AND o.hashtags = p.hashtags AND o.title = p.title
+    AND o.status NOT IN ('draft', 'needs_approval', 'scheduled', 'failed', 'missed', 'cancelled') LIMIT 1
+"""
+
 BOUND = """
 SELECT id FROM social_posts
 WHERE tenant_id = %s AND account_id = (SELECT account_id FROM social_posts WHERE tenant_id = %s AND id = %s)
@@ -341,6 +349,10 @@ class Posts:
         values = (tenant_id, tenant_id, post_id, external_id, post_id)
         row = self._driver.execute(BOUND, values).fetchone()
         return None if row is None else row[0]
+
+    def has_twin(self, tenant_id: UUID, post_id: UUID) -> bool:
+        """Whether the account may have another post of ours with the same words, of which no id is known yet."""
+        return row_of(self._driver, TWIN, {"tenant_id": tenant_id, "id": post_id}) is not None
 
     def bound(self, tenant_id: UUID, account_id: UUID, external_ids: Collection[str]) -> set[str]:
         """Return those of the ids that posts of this account have."""

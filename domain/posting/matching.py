@@ -21,14 +21,18 @@ SAME_LENGTH = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What we would have published: nothing of it can be older than `claimed_at`. `marked`: the platform's list gives
-    the mark back, so that a post without it is hardly ours, whatever its text."""
+    """What we would have published: nothing of it can be older than `claimed_at`.
+
+    `marked`: the platform's list gives the mark back, so that a post without it is hardly ours, whatever its text.
+    `twin`: another post of ours that has no id yet has the same words.
+    """
 
     text: str
     mark: str
     claimed_at: datetime
     seconds: float | None = None
     marked: bool = False
+    twin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ def _why_not(ours: Ours, seen: Seen) -> str | None:
     """Return why the only one that could be ours is not bound without a person; None if it is."""
     if not _plain(seen.text):
         return "one post of the account may be it, but shows no text to tell it by"
+    if ours.twin:
+        return "one post of the account has its text, and so has another post of ours"
     if ours.marked:
         return "one post of the account has its text, but not the mark that ours has"
     if seen.published_at < ours.claimed_at.replace(microsecond=0):  # platforms show whole seconds

@@ -55,8 +55,9 @@ def search(ctx: Context, work: Work) -> Sight | InDoubt:
     listing = ask(ctx, work, Act.RECENT, lambda who: work.publisher.recent(who, claimed_at - CLOCKS))
     with ctx.begin() as tx:
         bound = tx.posts.bound(tenant_id, account_id, [seen.external_id for seen in listing.posts])
+        twin = tx.posts.has_twin(*work.key)
     marked = work.platform in GIVE_MARKS_BACK
-    ours = Ours(work.content.text, work.content.mark, claimed_at, work.video.seconds or None, marked)
+    ours = Ours(work.content.text, work.content.mark, claimed_at, work.video.seconds or None, marked, twin)
     found = match(ours, listing, bound)
     if isinstance(found, Found):
         return Matched(found.seen.external_id, found.seen.permalink)

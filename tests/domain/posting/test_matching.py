@@ -46,6 +46,12 @@ def test_our_text_without_our_mark_is_for_a_person_where_marks_are_given_back() 
     assert match(ours, listed(a_post("1", mark="mark-1")), NOBODY) == Found(a_post("1", mark="mark-1"))
 
 
+def test_one_that_may_be_another_of_our_posts_is_for_a_person() -> None:
+    verdict = match(replace(OURS, twin=True), listed(a_post("1")), NOBODY)
+    assert verdict == InDoubt("one post of the account has its text, and so has another post of ours", ("1",))
+    assert match(replace(OURS, twin=True), listed(), NOBODY) == NotThere()
+
+
 def test_two_that_fit_are_for_a_person() -> None:
     assert match(OURS, listed(a_post("1"), a_post("2")), NOBODY) == InDoubt("2 posts of the account fit", ("1", "2"))
 
