@@ -2,9 +2,11 @@
 
 import contextlib
 import getpass
+import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,9 +27,13 @@ from cli.configuration import embedded_environment
 from db.security import seeing_all_tenants
 from local.home import read_state
 from local.spawn import answers
-from tests.cli.shell import PYTHONPATH, Shell, a_process
+from tests.builders import a_tenant
+from tests.cli.shell import PYTHONPATH, ROOT, Shell, a_process
 from tests.wait import until
+from tests.web.api.test_generations import a_generation
+from tests.web.api.test_videos import CONCEPT
 from workers.adapters import platforms
+from workers.app import build
 from workers.settings import Settings, load
 
 NOBODY = 65534
@@ -259,6 +266,37 @@ def test_simulated_platforms_are_what_every_process_and_every_other_shell_meets(
     until(lambda: "createSession" in log.read_text(), "the login to be written down")
     assert grant.access_token not in log.read_text()
     assert log.stat().st_mode & 0o077 == 0
+
+
+def test_five_commands_from_an_account_to_what_became_of_a_post(
+    running: Up, viral: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that stand in docs/posting.md, each with what the one before printed."""
+    commands = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/posting.md").read_text("utf-8"), re.DOTALL)[0].splitlines()
+    app = build(resolve_in(running.home), name="tests", pool_size=1)
+    tenant_id = a_tenant(app)
+    ids = {"TENANT": str(tenant_id), "GENERATION": str(a_generation(app, tenant_id, concepts=[CONCEPT]).id)}
+    app.close()
+    printed = ""
+    for line, named in zip(commands, ("ACCOUNT", "VIDEO", "POST", "POST", ""), strict=True):
+        *before, command = line.split(" | ")
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(each.removeprefix("printf ") for each in before)))
+        printed = viral.done(*shlex.split(Template(command).substitute(ids).removeprefix("viral "))).out
+        if named:
+            ids[named] = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", printed)[0]
+    assert printed.startswith(
+        "Bluesky, ada.simulated.example: published\nCertain: Bluesky published it as at://did:plc:"
+    )
+    assert "Next: nothing happens by itself" in printed
+    posted = [post for post in simulated_posts(running) if post["platform"] == "bluesky"]
+    assert len(posted) == 1
+
+
+def simulated_posts(running: Up) -> list[dict[str, Any]]:
+    page = re.findall(r"posts and accounts   (http://127\.0\.0\.1:\d+)", running.written())[0]
+    with urllib.request.urlopen(f"{page}/posts", timeout=10) as response:
+        posts: list[dict[str, Any]] = json.load(response)["posts"]
+    return posts
 
 
 def resolve_in(home: Path) -> Settings:

@@ -194,6 +194,20 @@ def test_what_cannot_be_meant_is_refused(app: App, ada: Tenant, fields: dict[str
     assert posts.listed(app, None).posts == []
 
 
+def test_what_is_due_now_is_claimed_at_once_and_not_with_the_next_minute(app: App, ada: Tenant) -> None:
+    def jobs() -> list[Any]:
+        with app.db.transaction(SYSTEM) as tx:
+            return tx.driver.execute("SELECT job_type, status FROM job_queue").fetchall()
+
+    post = ada.one(draft=True)
+    ada.one()
+    assert jobs() == []
+    posts.edit(app, ada.id, post["id"], {"at": None})
+    posts.approve(app, ada.id, post["id"])
+    ada.one(at=None)
+    assert jobs() == [("posting.due", "pending")]
+
+
 # --- the texts --------------------------------------------------------------------------------------------------
 
 
