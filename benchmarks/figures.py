@@ -221,4 +221,37 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         ),
         figure("render-beside-p99", "ms", "the same, 99th percentile", alone(at_most=50)),
     ),
+    "posts": (
+        figure(
+            "posts",
+            "posts/s",
+            "posts of 500 accounts on five simulated platforms, due at once, published by one worker dyno; 10,000 an "
+            "hour are 2.8",
+            alone(at_least=2.8),
+        ),
+        figure("posts-cpu", "ms/post", "the processor time of workers, scheduler and Postgres for one of them"),
+        figure("posts-cpu-outside", "ms/post", "that of the simulated platforms, which is not ours"),
+        figure("posts-late-p50", "s", "from the time of such a post to the call that publishes it, median"),
+        figure("posts-late-p99", "s", "the same, 99th percentile", alone(at_most=60)),
+        figure(
+            "posts-late-p99-beside",
+            "s",
+            "the same while another tenant has 2,000 posts due at once, the platform of 20 accounts does not answer, "
+            "that of 4 takes no more, and 4 are disconnected",
+            alone(at_most=60),
+        ),
+        figure(
+            "posts-over",
+            "windows",
+            "accounts and platforms that were asked more, in any window, than the platform allows",
+            alone(at_most=0),
+        ),
+        figure(
+            "posts-due",
+            "ms",
+            "one run of `posting.due` beside 100,000 scheduled posts of which none is due; `little` is beside 10,000",
+            alone(at_most=100),
+            Beside("little"),
+        ),
+    ),
 }

@@ -31,6 +31,9 @@ class Sizes:
     tenants: int = 1_000_000
     holds: int = 2000
     walks: int = 12
+    posting_accounts: int = 500
+    posting_crowd: int = 2000
+    posting_rows: int = 100_000
     patience: float = 5.0
 
 
@@ -49,6 +52,9 @@ QUICK = Sizes(
     tenants=1000,
     holds=20,
     walks=1,
+    posting_accounts=10,
+    posting_crowd=20,
+    posting_rows=1000,
     patience=0,
 )
 """The smallest run in which every measure still takes all its steps: the suite makes it. Its figures say little."""

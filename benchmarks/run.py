@@ -10,7 +10,7 @@ from functools import partial
 from types import FrameType
 from typing import NamedTuple
 
-from benchmarks.measures import api, apply, drain, enqueue, history, ingest, latency, quota, render, standing, up
+from benchmarks.measures import api, apply, drain, enqueue, history, ingest, latency, posts, quota, render, standing, up
 from benchmarks.plan import Plan
 from benchmarks.report import OURS
 from benchmarks.servers import BenchError, TookTooLong, reason
@@ -41,6 +41,7 @@ MEASURES = {
     "quota": Measure(quota.measure, 330),
     "apply": Measure(apply.measure, 110),
     "render": Measure(render.measure, 200),
+    "posts": Measure(posts.measure, 75),
 }
 
 
