@@ -64,10 +64,11 @@ def main(words: Sequence[str] | None = None) -> int:
         Path(folder).chmod(0o755)
         library = Path(folder) / "fast_clock.so"
         source = Path(__file__).with_name("fast_clock.c")
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-        clock = f"{asked.speed} {time.time_ns()} {time.monotonic_ns()}"
+        given = {"SPEED": asked.speed, "BEGAN_REALTIME": time.time_ns(), "BEGAN_MONOTONIC": time.monotonic_ns()}
+        options = ["-shared", "-fPIC", "-O1", *(f"-D{name}={value}LL" for name, value in given.items())]
+        subprocess.run([compiler, *options, "-o", library, source, "-ldl"], check=True)
         command = [sys.executable, "-m", "benchmarks.hour", *(sys.argv[1:] if words is None else words)]
-        environment = os.environ | {"LD_PRELOAD": str(library), CLOCK: clock}
+        environment = os.environ | {"LD_PRELOAD": str(library), CLOCK: str(asked.speed)}
         with subprocess.Popen(command, env=environment, cwd=ROOT) as process:
             try:
                 return process.wait()

@@ -69,7 +69,7 @@ def spawn(
 def server_environment() -> dict[str, str]:
     """Our environment without secrets and without anything that would configure a server behind our back; the locale is
     one that every machine has."""
-    needed = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    needed = ("PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LD_PRELOAD")
     return {name: os.environ[name] for name in needed if name in os.environ} | {"LC_ALL": "C"}
 
 

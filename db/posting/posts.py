@@ -69,7 +69,7 @@ LATE = f"""
 SELECT p.id, p.tenant_id, p.scheduled_for, {LATE_AFTER}, a.status, a.reason FROM social_posts p
 JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
 LEFT JOIN posting_policies y ON y.tenant_id = p.tenant_id
-WHERE p.status = 'scheduled' AND p.scheduled_for + {LATE_AFTER} < %(now)s
+WHERE p.status = 'scheduled' AND p.scheduled_for <= %(now)s AND p.scheduled_for + {LATE_AFTER} < %(now)s
 ORDER BY p.scheduled_for, p.id LIMIT %(limit)s
 FOR NO KEY UPDATE OF p SKIP LOCKED
 """
