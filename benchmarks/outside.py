@@ -1,8 +1,9 @@
 """The five platforms in a process of their own, with an account for each name and a log of every call:
-`python -m benchmarks.outside FOLDER ACCOUNTS`.
+`python -m benchmarks.outside FOLDER ACCOUNTS POLLS`.
 
 FOLDER has `media/`, which Instagram fetches the videos from; `ready.json` (settings, and the tokens of each account)
 and `calls.log` are written there. ACCOUNTS is a JSON object: of each platform, the accounts' ids and how each behaves.
+Bluesky and Mastodon have an uploaded video ready after it was asked for POLLS times.
 """
 
 import json
@@ -36,7 +37,7 @@ class Log:
             self._file.write(f"{time.time():.3f} {platform} {account} {call}\n")
 
 
-def main(folder: Path, accounts: dict[str, dict[str, str]]) -> None:
+def main(folder: Path, accounts: dict[str, dict[str, str]], polls: int) -> None:
     log = Log(folder / "calls.log")
     played: dict[str, PlatformSimulator] = {}
     with ExitStack() as stack:
@@ -44,6 +45,8 @@ def main(folder: Path, accounts: dict[str, dict[str, str]]) -> None:
         settings, tokens = {"CDN_BASE_URL": page.url}, {}
         for name, platform in PLATFORMS.items():
             simulator = stack.enter_context(platform.simulator())
+            if hasattr(simulator, "polls"):
+                simulator.polls = polls
             simulator.server._answer = logged(name, simulator, accounts[name], log)
             for account in accounts[name]:
                 simulator.add_account(account)
@@ -110,4 +113,4 @@ def answer(played: dict[str, PlatformSimulator], folder: Path, request: Request)
 
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]))

@@ -34,6 +34,7 @@ class Sizes:
     posting_accounts: int = 500
     posting_crowd: int = 2000
     posting_rows: int = 100_000
+    posting_polls: int = 1
     patience: float = 5.0
 
 
@@ -55,6 +56,7 @@ QUICK = Sizes(
     posting_accounts=10,
     posting_crowd=20,
     posting_rows=1000,
+    posting_polls=0,
     patience=0,
 )
 """The smallest run in which every measure still takes all its steps: the suite makes it. Its figures say little."""

@@ -61,7 +61,7 @@ class Account:
 class Limit:
     """So many calls of these names the platform takes in any so many seconds, of one account or (`whole_app`) of us.
 
-    Written down here a second time, from the platforms' own pages (docs/posting.md), so that a slip in
+    Written down here a second time, from the platforms' own pages, so that a slip in
     `domain.posting.limits` shows.
     """
 
@@ -127,13 +127,13 @@ class Outside:
 
 
 @contextmanager
-def outside(folder: Path, accounts: Sequence[Account]) -> Iterator[Outside]:
+def outside(folder: Path, accounts: Sequence[Account], *, polls: int = 1) -> Iterator[Outside]:
     (folder / "media").mkdir(parents=True)
     folder.chmod(0o755)
     behaviours: dict[str, dict[str, str]] = {name: {} for name in PLATFORMS}
     for each in accounts:
         behaviours[each.platform][each.external_id] = each.behaviour
-    command = [sys.executable, "-m", "benchmarks.outside", str(folder), json.dumps(behaviours)]
+    command = [sys.executable, "-m", "benchmarks.outside", str(folder), json.dumps(behaviours), str(polls)]
     with running(command, ours(), folder) as process:
 
         def is_ready() -> bool:
@@ -148,7 +148,7 @@ def outside(folder: Path, accounts: Sequence[Account]) -> Iterator[Outside]:
 # --- what there is ---------------------------------------------------------------------------------------------------
 
 
-def cast(tenants: int, accounts: int) -> list[Account]:
+def accounts_of(tenants: int, accounts: int) -> list[Account]:
     """Return so many accounts of so many tenants, in turn on each of the platforms."""
     ids = [uuid4() for _ in range(tenants)]
     names = [*TAKING_MANY, *TAKING_MANY, TAKING_MANY[0], "youtube-shorts"]

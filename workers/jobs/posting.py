@@ -124,9 +124,13 @@ def _claim(ctx: Context) -> None:
                 after = begins[each.id]
                 last[each.account_id] = max(now + after, last.get(each.account_id, now))
                 waves[after].append({"tenant_id": each.tenant_id, "post_id": each.id})
+                message = "it is due"
                 if after:
-                    tx.posts.look_after(each.tenant_id, each.id, now + after + LOOK_AFTER)
-                tx.posts.note(each.tenant_id, each.id, "claimed", "it is due", job_id=ctx.job.id, at=now)
+                    message = (
+                        f"it is due, and begins at {now + after:%H:%M} UTC: others of its account are due before it"
+                    )
+                    tx.posts.look_after(each.tenant_id, each.id, now + after + LOOK_AFTER, message=message)
+                tx.posts.note(each.tenant_id, each.id, "claimed", message, job_id=ctx.job.id, at=now)
             for after in sorted(waves):
                 publish.with_options(delay=after).enqueue_many(tx, waves[after])
         ctx.count(claimed=len(claimed))
