@@ -65,8 +65,8 @@ def main(words: Sequence[str] | None = None) -> int:
         Path(folder).chmod(0o755)
         library = Path(folder) / "fast_clock.so"
         source = Path(__file__).with_name("fast_clock.c")
-        given = {"SPEED": asked.speed, "BEGAN_REALTIME": time.time_ns(), "BEGAN_MONOTONIC": time.monotonic_ns()}
-        options = ["-shared", "-fPIC", "-O1", *(f"-D{name}={value}LL" for name, value in given.items())]
+        defined = {"SPEED": asked.speed, "BEGAN_REALTIME": time.time_ns(), "BEGAN_MONOTONIC": time.monotonic_ns()}
+        options = ["-shared", "-fPIC", "-O1", *(f"-D{name}={value}LL" for name, value in defined.items())]
         subprocess.run([compiler, *options, "-o", library, source, "-ldl"], check=True)
         command = [sys.executable, "-m", "benchmarks.hour", *(sys.argv[1:] if words is None else words)]
         environment = os.environ | {"LD_PRELOAD": str(library), CLOCK: str(asked.speed)}

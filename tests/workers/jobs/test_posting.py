@@ -89,6 +89,8 @@ def test_after_an_outage_accounts_take_turns_and_their_posts_are_apart(here: Pos
     delays = _delays(here)
     assert delays[alone] < timedelta(seconds=30)
     assert sorted(round(delays[post_id] / timedelta(minutes=2)) for post_id in posts) == [0, 1, 2, 3]
+    words = [here.show(post_id).error_message or "" for post_id in posts]
+    assert sum("others of its account are due before it" in each for each in words) == 3
 
 
 def _delays(here: PostStage) -> dict[UUID, timedelta]:
