@@ -91,7 +91,7 @@ def create(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Post a video to one or several accounts: to all of them, or to none.
+    """Post a video to accounts: to all of them, or to none.
 
     All is checked before anything is sent. An account has a video once.
 
@@ -382,7 +382,7 @@ def reconcile(
     post_ids: Annotated[list[UUID] | None, typer.Argument(metavar="[ID]", help="Unconfirmed posts.")] = None,
     account: Annotated[UUID | None, typer.Option(metavar="ID", help="All unconfirmed ones of this account.")] = None,
 ) -> None:
-    """Ask the platform once more whether it has a post of which nobody could tell.
+    """Ask a platform again whether it has an unconfirmed post.
 
     Nothing is sent again.
     """
@@ -403,7 +403,7 @@ def resolve(
         str | None, typer.Argument(metavar="[EXTERNAL_ID]", help="found: the platform's id of it, or its address.")
     ] = None,
 ) -> None:
-    """Decide about a post of which nobody could tell whether it was published.
+    """Decide about a post of which nobody could tell.
 
     Look at the account itself. Found: it is that post. Lost: it is certainly not there; it is not sent again by itself.
 
