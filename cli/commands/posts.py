@@ -379,7 +379,7 @@ def _policy(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @app.command()
 def reconcile(
-    post_ids: Annotated[list[UUID] | None, typer.Argument(metavar="[ID]", help="Unconfirmed posts.")] = None,
+    post_ids: Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Unconfirmed posts.")] = None,
     account: Annotated[UUID | None, typer.Option(metavar="ID", help="All unconfirmed ones of this account.")] = None,
 ) -> None:
     """Ask a platform again whether it has an unconfirmed post.
@@ -400,7 +400,7 @@ def resolve(
     post_id: PostId,
     verdict: Annotated[str, typer.Argument(metavar="found|lost", help="Whether it is on the account.")],
     external_id: Annotated[
-        str | None, typer.Argument(metavar="[EXTERNAL_ID]", help="found: the platform's id of it, or its address.")
+        str | None, typer.Argument(metavar="EXTERNAL_ID", help="found: the platform's id of it, or its address.")
     ] = None,
 ) -> None:
     """Decide about a post of which nobody could tell.
