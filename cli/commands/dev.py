@@ -223,7 +223,7 @@ def _secret(secrets: tuple[str, ...], name: str) -> str:
 
 @app.command("simulators")
 def simulators(as_json: AsJsonLines = False) -> None:
-    """Play the outside here until Ctrl-C, and print what it receives.
+    """Play the outside until Ctrl-C, and say what it receives.
 
     TikTok, YouTube, Instagram, Bluesky and Mastodon, the providers of clips, Stripe and Clerk. The settings that are
     printed first lead this system's own clients to them, in whichever shell they are set. Nobody sees what is posted
