@@ -140,7 +140,7 @@ def an_hour(plan: Plan, asked: argparse.Namespace, posts: Sequence[tuple[Account
         check_once(connection, there)
     count = sum(found["published"].values())
     found |= {"cpu_ms_per_post": 1000 * cpu / count, "outside_cpu_ms_per_post": 1000 * cpu_outside / count}
-    return found | {"over": over(there.calls()), "calls": len(there.calls())}
+    return found | {"over": over(there), "calls": len(there.calls())}
 
 
 def watch(run: Run, lasts: timedelta) -> None:

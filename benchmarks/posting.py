@@ -75,15 +75,17 @@ class Limit:
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 _EACH: Mapping[str, int] = defaultdict(lambda: 1)
+A_POST = "a post"
+"""Counts what people see, and not a call: one that is begun again is one post."""
 LIMITS = (
     Limit("tiktok", "init a minute", 6, MINUTE, {"init": 1}),
     Limit("tiktok", "status a minute", 30, MINUTE, {"status": 1}),
     Limit("tiktok", "creator_info a minute", 20, MINUTE, {"creator_info": 1}),
-    Limit("tiktok", "posts a day", 15, DAY, {"init": 1}),
+    Limit("tiktok", "posts a day", 15, DAY, {A_POST: 1}),
     Limit("youtube-shorts", "uploads a day", 100, DAY, {"open": 1}, whole_app=True),
     Limit("youtube-shorts", "units a day", 10_000, DAY, {"channels": 1, "playlist": 1, "videos": 1}, whole_app=True),
     Limit("instagram-reels", "calls an hour", 200, HOUR, _EACH),
-    Limit("instagram-reels", "posts a day", 50, DAY, {"publish": 1}),
+    Limit("instagram-reels", "posts a day", 50, DAY, {A_POST: 1}),
     Limit("bluesky", "points an hour", 5000, HOUR, {"putRecord": 3, "createRecord": 3}),
     Limit("bluesky", "videos a day", 25, DAY, {"uploadVideo": 1}),
     Limit("mastodon", "calls in five minutes", 300, 5 * MINUTE, _EACH),
@@ -242,16 +244,17 @@ def _mp4(unique: bytes) -> bytes:
 # --- what became of it -----------------------------------------------------------------------------------------------
 
 
-def over(calls: Iterable[tuple[float, str, str, str]]) -> list[str]:
+def over(there: Outside) -> list[str]:
     """Return, in words, where more arrived than the platform takes in some window."""
+    posts = [(at, platform, account, A_POST) for platform, account, _, at in there.posts()]
     by_platform: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
-    for at, platform, account, call in calls:
+    for at, platform, account, call in [*there.calls(), *posts]:
         by_platform[platform].append((at, account, call))
     found = []
     for limit in LIMITS:
         arrived: dict[str, list[tuple[float, int]]] = defaultdict(list)
         for at, account, call in sorted(by_platform[limit.platform]):
-            if limit.costs is _EACH or call in limit.costs:
+            if call in limit.costs or (limit.costs is _EACH and call != A_POST):
                 arrived["all of them" if limit.whole_app else account].append((at, limit.costs[call]))
         for account, costs in arrived.items():
             if account != "-" and (most := _most_within(costs, limit.seconds)) > limit.most:

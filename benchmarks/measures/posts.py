@@ -156,7 +156,7 @@ def bursts(
                 burst(run, [account for account, _ in beside[: len(TAKING_MANY)]], 1)
                 found = [burst(run, accounts, 1), burst(run, everybody, 2, of=accounts)]
             check_once(connection, there)
-        return found[0], found[1], over(there.calls())
+        return found[0], found[1], over(there)
 
 
 def burst(run: Run, due: Sequence[Account], times: int, *, of: Sequence[Account] = ()) -> Burst:

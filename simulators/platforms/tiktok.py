@@ -354,8 +354,11 @@ class TikTokSimulator(OAuthSimulator):
         return self._ok({"videos": [self._shown(each, names) for each in found]})
 
     def _public(self, account: SimulatedAccount) -> list[SimulatedPost]:
-        late = {id_ for each in self.uploads.values() if not self._public_ids(each) for id_ in each.posts}
-        mine = [each for each in self.posts if each.account == account.external_id and each.id not in late]
+        own = [each for each in self.posts if each.account == account.external_id]
+        ids = {each.id for each in own}
+        uploads = [each for each in self.uploads.values() if not ids.isdisjoint(each.posts)]
+        late = {id_ for each in uploads if not self._public_ids(each) for id_ in each.posts}
+        mine = [each for each in own if each.id not in late]
         shown = [each for each in mine if not each.private and not each.removed]
         return sorted(shown, key=lambda post: post.published_at, reverse=True)
 
