@@ -5,7 +5,7 @@ Whoever crosses the point of no return holds the gate (an advisory lock, shared)
 commits the submission; who opens one holds it alone. So nobody has looked before, and commits after.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -20,7 +20,7 @@ GATE = 0x706F7374  # "post"
 GATE_SHARED = f"SELECT pg_advisory_xact_lock_shared({GATE})"
 GATE_ALONE = f"SELECT pg_advisory_xact_lock({GATE})"
 
-COLUMNS = "id, noticed, noticed_at, taken_at, begun_at, ended_at, posts_in_doubt"
+COLUMNS = "id, noticed, noticed_at, taken_at, begun_at, ended_at, posts_in_doubt, paused"
 OPEN = f"SELECT {COLUMNS} FROM restores WHERE ended_at IS NULL"
 LAST = f"SELECT {COLUMNS} FROM restores ORDER BY noticed_at DESC, id LIMIT 1"
 
@@ -64,6 +64,8 @@ WHERE id IN (
 RETURNING tenant_id, id
 """
 
+PAUSED = "UPDATE restores SET paused = paused || %s::text[] WHERE ended_at IS NULL"
+
 COUNT = "UPDATE restores SET posts_in_doubt = posts_in_doubt + %s WHERE ended_at IS NULL"
 
 UNDECIDED = f"""
@@ -89,6 +91,8 @@ class Restore(NamedTuple):
     begun_at: datetime | None
     ended_at: datetime | None
     posts_in_doubt: int
+    paused: Sequence[str]
+    """Queues that it paused: those that were paused before stay so when it ends."""
 
 
 class Restores:
@@ -123,6 +127,10 @@ class Restores:
         found = self._driver.execute(DOUBT, values).fetchall()
         self._driver.execute(COUNT, (len(found),))
         return [(tenant_id, post_id) for tenant_id, post_id in found]
+
+    def paused(self, queues: Sequence[str]) -> None:
+        """Keep which queues were paused for the one that is open."""
+        self._driver.execute(PAUSED, (list(queues),))
 
     def end(self, now: datetime) -> Restore | None:
         """Let posts go out again; None if none was open."""

@@ -17,6 +17,7 @@ FROM queue_policies WHERE queue = ANY(%s)
 PAUSE = """
 INSERT INTO queue_policies (queue, tenant_id, paused_at) VALUES (%(queue)s, %(tenant_id)s, now())
 ON CONFLICT (queue, tenant_id) DO UPDATE SET paused_at = coalesce(queue_policies.paused_at, now()), updated_at = now()
+RETURNING paused_at = now()
 """
 
 RESUME = """
@@ -61,9 +62,10 @@ class Queues:
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
-    def pause(self, queue: str, tenant_id: UUID | None = None) -> None:
-        """Let no further job of the queue, or of one tenant in it, begin. Those that run go on."""
-        self._driver.execute(PAUSE, {"queue": queue, "tenant_id": tenant_id})
+    def pause(self, queue: str, tenant_id: UUID | None = None) -> bool:
+        """Let no further job of the queue, or of one tenant in it, begin; False if that was so already. Those that run
+        go on."""
+        return bool(self._driver.execute(PAUSE, {"queue": queue, "tenant_id": tenant_id}).fetchall()[0][0])
 
     def resume(self, queue: str, tenant_id: UUID | None = None) -> bool:
         """End a pause; False if there was none."""

@@ -221,6 +221,8 @@ restores = table(
     timestamp("begun_at"),
     timestamp("ended_at"),
     count("posts_in_doubt"),
+    # Queues that it paused, and that go on when it ends.
+    sa.Column("paused", ARRAY(sa.Text), server_default=sa.text("'{}'"), nullable=False),
     sa.Index(
         "restores_open_idx", sa.text("(ended_at IS NULL)"), unique=True, postgresql_where=sa.text("ended_at IS NULL")
     ),

@@ -209,6 +209,7 @@ def _create_restores() -> None:
         _moment("noticed_at"),
         *(sa.Column(name, sa.DateTime(timezone=True), nullable=True) for name in ("taken_at", "begun_at", "ended_at")),
         sa.Column("posts_in_doubt", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("paused", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("restores_pkey")),
     )
     op.create_index(

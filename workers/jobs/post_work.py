@@ -30,6 +30,7 @@ from domain.posting.text import compose
 from domain.videos.media import CONTENT_TYPES, object_key
 from workers.engine.job import SYSTEM, Context, Tx
 from workers.jobs.accounts import access, revoked
+from workers.jobs.submission_marks import compare
 
 HELD_OFF = timedelta(minutes=15)
 """For how long nobody asks, where the platform named no time."""
@@ -40,8 +41,6 @@ TRY_AGAIN = timedelta(seconds=10), timedelta(minutes=5)
 """The shortest and the longest wait for a platform that does not answer before the point of no return."""
 LOOKS_FOR_A_PERSON = 10
 """A platform that does not answer is asked so often whether it has an unconfirmed post."""
-MARKS_KEPT = timedelta(days=30)
-"""Submissions are rows for longer than that (`upkeep.prune`)."""
 
 T = TypeVar("T")
 
@@ -134,24 +133,14 @@ def keep_handle(ctx: Context, work: Work, handle: Handle, *, new: bool = False) 
 def halted(ctx: Context) -> bool:
     """Return whether nothing may be posted, because the database was put back to an earlier state; notice it if it
     does not know what was submitted last."""
-    since = ctx.now() - MARKS_KEPT
-    with ctx.begin() as tx:
-        tx.work_as(SYSTEM)
-        last = tx.restores.last()
-    if last is not None and last.ended_at is None:
-        return True
-    since = max(since, last.ended_at) if last is not None and last.ended_at is not None else since
-    marks = [] if ctx.ports.marks is None else ctx.ports.marks.recall(since)
-    if not marks:
-        return False
-    with ctx.begin() as tx:
-        tx.work_as(SYSTEM)
-        missing = len(set(marks) - tx.restores.stored(marks))
-        if missing:
-            reason = f"{missing} of the last {len(set(marks))} submissions are not in the database: it was put back"
-            if tx.restores.notice(reason, ctx.now()):
-                ctx.log.error("posting.database_went_back", missing=missing)
-    return missing > 0
+    compared = compare(ctx.begin, ctx.ports.marks, ctx.now())
+    if compared.missing:
+        with ctx.begin() as tx:
+            tx.work_as(SYSTEM)
+            reason = f"{compared.missing} of the last {compared.found} submissions are not in the database"
+            if tx.restores.notice(f"{reason}: it was put back", ctx.now()):
+                ctx.log.error("posting.database_went_back", missing=compared.missing)
+    return compared.halted is not None or compared.missing > 0
 
 
 def note(ctx: Context, tx: Tx, post: Post, kind: str, message: str, **details: Any) -> None:

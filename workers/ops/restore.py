@@ -6,15 +6,15 @@ end     posts go out again
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from db.posting.restores import Restore
 from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, Rejected
 from workers.app import App
-from workers.jobs.post_work import MARKS_KEPT
 from workers.jobs.reconcile_posts import reconcile
+from workers.jobs.submission_marks import compare
 
 PAUSED = ("social", "media")
 """Queues whose jobs do what cannot be undone: they post, and they order clips."""
@@ -50,8 +50,7 @@ def begin(app: App, taken_at: datetime) -> RestoreStatus:
         if taken_at > now:
             raise Rejected(f"--taken-at: {taken_at.isoformat()} is still to come")
         restore = tx.restores.begin(taken_at, now)
-        for queue in PAUSED:
-            tx.queues.pause(queue)
+        tx.restores.paused([queue for queue in PAUSED if tx.queues.pause(queue)])
         since = restore.taken_at or taken_at
         tx.restores.doubt(taken_at=since, margin=MARGIN, now=now, message=DOUBT)
         for tenant_id, post_id in tx.posts.in_doubt():
@@ -87,27 +86,22 @@ def end(app: App, *, although_undecided: bool = False) -> RestoreStatus:
                     "wait for the reconciler or decide them with `viral posts resolve`; or `viral restore end --yes`, "
                     "and they stay unconfirmed",
                 )
-            tx.restores.end(app.clock() if app.clock is not None else tx.now())
-            for queue in PAUSED:
+            ended = tx.restores.end(app.clock() if app.clock is not None else tx.now())
+            for queue in ended.paused if ended is not None else ():
                 tx.queues.resume(queue)
     return status(app)
 
 
-def check(app: App, tx: Tx) -> tuple[str, str]:
+def check(app: App, _: Tx) -> tuple[str, str]:
     """Return for the doctor whether posts go out, and whether this database has what was submitted last."""
-    last, now = tx.restores.last(), tx.now()
-    if last is not None and last.ended_at is None:
-        why = last.noticed or f"a person said that it went back to {last.taken_at}"
-        return "fail", f"nothing is posted since {last.noticed_at:%Y-%m-%d %H:%M}: {why}; see `viral restore status`"
-    since = now - MARKS_KEPT
-    if last is not None and last.ended_at is not None:
-        since = max(since, last.ended_at)
-    found = [] if app.ports.marks is None else app.ports.marks.recall(since)
-    missing = len(set(found) - tx.restores.stored(found))
+    now = app.clock() if app.clock is not None else datetime.now(UTC)
+    found, missing, halted = compare(lambda: app.db.transaction(SYSTEM), app.ports.marks, now)
+    if halted is not None:
+        return "fail", f"nothing is posted since {halted}; see `viral restore status`"
     if missing:
         remedy = "if it was put back to an earlier state: `viral restore begin --taken-at TIME`"
-        return "fail", f"the database lacks {missing} of the last {len(found)} submissions of posts: {remedy}"
-    return "ok", f"the database has all of the last {len(found)} submissions that are remembered outside of it"
+        return "fail", f"the database lacks {missing} of the last {found} submissions of posts: {remedy}"
+    return "ok", f"the database has all of the last {found} submissions that are remembered outside of it"
 
 
 def _shown(restore: Restore) -> dict[str, Any]:

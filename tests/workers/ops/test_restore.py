@@ -2,15 +2,17 @@
 person."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 
 from db.transaction import SYSTEM
 from domain.errors import Conflict, Rejected
+from domain.ports import SubmissionMarks
 from domain.posting.posts import PostStatus
 from tests.post_stage import PLATFORMS, PostStage, post_stage
 from workers.ops import restore
@@ -179,3 +181,25 @@ def test_a_missed_post_that_was_scheduled_again_stands_in_nobodys_way(here: Post
     restore.begin(here.app, here.clock[0] - timedelta(hours=4))
     assert here.show(missed).status == PostStatus.MISSED
     assert here.show(again).status == PostStatus.UNCONFIRMED
+
+
+def test_queues_that_were_paused_before_stay_so(here: PostStage) -> None:
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.queues.pause("media")
+    restore.begin(here.app, here.clock[0])
+    restore.begin(here.app, here.clock[0])
+    restore.end(here.app)
+    with here.app.db.transaction(SYSTEM) as tx:
+        assert (tx.queues.resume("social"), tx.queues.resume("media")) == (False, True)
+
+
+def test_no_transaction_is_open_while_the_outside_is_read(here: PostStage) -> None:
+    class Marks:
+        def recall(self, since: datetime) -> list[UUID]:
+            with here.app.db.transaction(SYSTEM) as tx:  # it would be refused in another one
+                tx.now()
+            return [UUID(int=1)]
+
+    app = replace(here.app, ports=replace(here.app.ports, marks=cast("SubmissionMarks", Marks())))
+    with app.db.transaction(SYSTEM) as tx:
+        assert "lacks 1 of the last 1 submissions" in restore.check(app, tx)[1]
