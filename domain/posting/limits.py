@@ -79,7 +79,8 @@ RATES = (
         "units",
         # Uploads have a bucket of their own (`places`).
         _within(10_000, DAY),
-        {Act.LIMITS: 1, Act.LOOK: 1, Act.RECENT: 4, Act.PERMALINK: 1, Act.COMMENT: 50},
+        # LIMITS asks nothing.
+        {Act.LOOK: 1, Act.RECENT: 4, Act.PERMALINK: 1, Act.COMMENT: 50},
         whole_app=True,
     ),
     CallRate("instagram-reels", "calls", _within(200, timedelta(hours=1)), _ALL),

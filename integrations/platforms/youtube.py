@@ -178,17 +178,23 @@ class YouTube(Publisher, Login):
         since -= CLOCKS
         posts: list[Seen] = []
         uploads = self._uploads(credential)
-        complete, token = not uploads, ""
+        complete, token = True, ""
         for _ in range(MOST_PAGES if uploads else 0):
             page = self._read(credential, "playlistItems", part="contentDetails", playlistId=uploads, pageToken=token)
             ids = [each["contentDetails"]["videoId"] for each in _items(page, "contentDetails", "videoId")]
             found = self._read(credential, "videos", part="snippet,status", id=",".join(ids)) if ids else {}
-            seen = [each for item in _items(found, "snippet", "publishedAt") if (each := _seen(item))]
-            posts += [each for each in seen if each.published_at >= since]
+            read = {each.external_id: each for item in _items(found, "snippet", "publishedAt") if (each := _seen(item))}
+            posts += [each for each in read.values() if each.published_at >= since]
+            older = next(
+                (place for place, each in enumerate(ids) if each in read and read[each].published_at < since), None
+            )
+            # A video that is listed and cannot be read (yet) may be any.
+            complete = complete and all(each in read for each in ids[:older])
             token = _text(page, "nextPageToken")
-            if not token or any(each.published_at < since for each in seen):
-                complete = True
+            if not token or older is not None:
                 break
+        else:
+            complete = not uploads
         return Listing(tuple(sorted(posts, key=lambda post: post.published_at, reverse=True)), complete)
 
     def permalink(self, credential: Credential, external_id: str) -> str | None:
@@ -272,7 +278,7 @@ class YouTube(Publisher, Login):
 
     def _state_of(self, credential: Credential, external_id: str, handle: Handle) -> Sight:
         """Say what YouTube makes of a video that it has. If that cannot be read for long, or goes on for long, it
-        changes nothing about its being there (postiz#1562)."""
+        changes nothing about its being there (postiz#1562); but one that it shows nobody, nobody can call published."""
         there = Published(external_id, _address(external_id))
         patient = self._clock() < _opened_at(handle) + STATE_WITHIN
         try:
@@ -286,6 +292,8 @@ class YouTube(Publisher, Login):
         except AccountRevoked:
             return there
         status: Mapping[str, Any] = next((each["status"] for each in _items(found, "status", "uploadStatus")), {})
+        if not status:
+            return CannotTell(f"{NAME} has taken the video {external_id}, and shows none of that id")
         rejected = rejection_of(status)
         if rejected:
             return Absent(str(rejected), rejected)

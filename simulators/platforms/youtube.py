@@ -74,8 +74,9 @@ class Session:
 class YouTubeSimulator(OAuthSimulator):
     """`uploads_a_day` is the project's quota, `channel_uploads` what one channel may upload a day (None: any).
 
-    `processing_seconds` is how long a video is processed, `listing_lag` after how long it is in the channel's list, and
-    `session_seconds` how long a session lives, all by the simulator's clock. `page` is the length of a page of lists.
+    `processing_seconds` is how long a video is processed, `listing_lag` after how long it is in the channel's list,
+    `reading_lag` after how long it can be read by its id, and `session_seconds` how long a session lives, all by the
+    simulator's clock. `page` is the length of a page of lists.
     """
 
     calls: ClassVar[tuple[str, ...]] = (
@@ -91,6 +92,7 @@ class YouTubeSimulator(OAuthSimulator):
     channel_uploads: int | None = None
     processing_seconds: float = 0
     listing_lag: float = 0
+    reading_lag: float = 0
     session_seconds: float = 7 * DAY
     page: int = 50
     sessions: dict[str, Session] = field(default_factory=dict)
@@ -101,6 +103,8 @@ class YouTubeSimulator(OAuthSimulator):
         super().__post_init__()
         self.rejected: dict[str, tuple[SimulatedPost, str, str]] = {}
         """Videos that nobody is shown, with their state and the reason, by their id."""
+        self.unreadable: set[str] = set()
+        """Videos that are listed, and cannot be read."""
         self._comments: dict[str, list[tuple[str, str, str]]] = {}
 
     def misbehave(self, *tricks: Trick | None) -> None:
@@ -315,6 +319,8 @@ class YouTubeSimulator(OAuthSimulator):
         if not parts <= {"snippet", "status"} or len(ids) > 50:
             raise self._refused(400, "invalidFilters")
         there = [*self.posts, *(post for post, _, _ in self.rejected.values())]
+        there = [each for each in there if each.published_at + self.reading_lag <= self.now()]
+        ids = [each for each in ids if each not in self.unreadable]
         found = [post for post in there if post.id in ids and post.account == account.external_id and not post.removed]
         return json_reply({"items": [self._video(post, parts, *self._state(post)) for post in found]})
 

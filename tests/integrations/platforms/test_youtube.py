@@ -345,6 +345,43 @@ def test_a_session_that_is_gone_proves_nothing(stage: OurStage, trick: Trick) ->
     assert [seen.mark for seen in listing.posts] == (["mark-1"] if trick == "forgotten" else [])
 
 
+def test_a_list_with_a_video_that_cannot_be_read_yet_proves_nothing(stage: OurStage) -> None:
+    stage.simulator.post_elsewhere(ADA, "older", before=7200)
+    stage.simulator.misbehave("forgotten")
+    stage.open()
+    stage.commit()
+    stage.simulator.reading_lag = 600
+    since = stage.now() - timedelta(hours=1)
+    listing = stage.client.recent(stage.credential, since)
+    assert (listing.posts, listing.complete) == ((), False)
+    stage.later(timedelta(minutes=11))
+    listing = stage.client.recent(stage.credential, since)
+    assert ([seen.mark for seen in listing.posts], listing.complete) == (["mark-1"], True)
+
+
+def test_an_old_video_that_cannot_be_read_is_no_matter(stage: OurStage) -> None:
+    stage.simulator.post_elsewhere(ADA, "older", before=7200)
+    gone = stage.simulator.post_elsewhere(ADA, "oldest", before=9000)
+    stage.simulator.unreadable.add(gone.id)
+    assert stage.client.recent(stage.credential, stage.now() - timedelta(hours=1)).complete
+    assert not stage.client.recent(stage.credential, stage.now() - timedelta(hours=3)).complete
+
+
+@pytest.mark.parametrize("hours", [0, 13])
+def test_a_video_that_is_shown_to_nobody_is_not_called_published(stage: OurStage, hours: int) -> None:
+    stage.open()
+    stage.commit()
+    stage.simulator.reading_lag = 14 * 3600
+    stage.later(timedelta(hours=hours))
+    stage.refreshed()
+    sight = stage.look()
+    assert isinstance(sight, CannotTell)
+    assert not sight.lost
+    stage.later(timedelta(hours=15))
+    stage.refreshed()
+    assert isinstance(stage.look(), Published)
+
+
 def test_a_session_ends_by_itself(stage: OurStage) -> None:
     stage.open()
     stage.later(timedelta(days=8))
