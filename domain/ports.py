@@ -257,8 +257,9 @@ class Publisher(Protocol):
     def limits(self, credential: Credential) -> AccountLimits:
         """Return what the platform lets this account do now."""
 
-    def open(self, credential: Credential, content: Content, video: VideoFile) -> Handle:
-        """Make a handle, by which nothing is published yet.
+    def open(self, credential: Credential, content: Content, video: VideoFile, watch: "Watch") -> Handle:
+        """Make a handle, by which nothing is published yet. Where that takes an upload it may take long: what `watch`
+        raises ends it, and is raised.
 
         Raises:
             PostRefused: the platform does not take this post.

@@ -73,7 +73,7 @@ class Stage(Generic[Simulator, Client]):
         self.credential = replace(self.credential, access_token=self.simulator.token_of(ADA))
 
     def open(self, **changes: Any) -> Handle:
-        self.handle = self.client.open(self.credential, replace(self.content, **changes), self.video)
+        self.handle = self.client.open(self.credential, replace(self.content, **changes), self.video, unwatched)
         return self.handle
 
     def ready(self) -> Handle:

@@ -123,7 +123,7 @@ class Bluesky(Publisher, Login):
             settings={"upload_message": says} if says else {},
         )
 
-    def open(self, credential: Credential, content: Content, video: VideoFile) -> Handle:
+    def open(self, credential: Credential, content: Content, video: VideoFile, watch: Watch) -> Handle:
         return Handle({"rkey": record_key(content)})
 
     def ready(self, credential: Credential, handle: Handle, content: Content, video: VideoFile, watch: Watch) -> Handle:

@@ -90,7 +90,7 @@ class Instagram(Publisher, Login):
             return AccountLimits()
         return AccountLimits(posts_left_today=max(0, total - used), posts_a_day=total)
 
-    def open(self, credential: Credential, content: Content, video: VideoFile) -> Handle:
+    def open(self, credential: Credential, content: Content, video: VideoFile, watch: Watch) -> Handle:
         address = video.address(FETCHED_WITHIN)
         if not self._base_url and not _reachable(address):
             raise PostRefused(

@@ -57,7 +57,8 @@ SKEW = timedelta(minutes=10)
 """How far a server's clock may be from ours."""
 LATER = timedelta(seconds=5)
 """When an upload is asked about again."""
-ATTACHED = ("attached", "not found or already")
+KEPT = timedelta(hours=23)
+"""So long a server keeps an upload that is in no status (Mastodon: a day)."""
 UNPROCESSED = ("not finished processing", "still being processed", "not been processed")
 
 
@@ -89,17 +90,17 @@ class Mastodon(Publisher, Login):
             max_bytes=size if isinstance(size, int) else None,
         )
 
-    def open(self, credential: Credential, content: Content, video: VideoFile) -> Handle:
+    def open(self, credential: Credential, content: Content, video: VideoFile, watch: Watch) -> Handle:
         """Upload the video. One that is never attached to a status is shown to nobody, and deleted after a day."""
         body = Body(video.size, lambda: video.read(0, video.size), video.content_type)
         form = multipart({}, FormFile("file", "video.mp4", body))
         request = Request(_name(credential), f"{credential.server}/api/v2/media", body=form)
-        answer = self._calls.ask(request, token=credential.access_token, within=upload_seconds(video.size))
+        answer = self._calls.ask(request, token=credential.access_token, within=upload_seconds(video.size), watch=watch)
         if not answer.ok:
             raise self._error(answer, credential)
         if not (media_id := _id(answer.fields)):
             raise Unavailable(f"{_name(credential)} says that it has the video, and not what it calls it")
-        return Handle({"media_id": media_id})
+        return Handle({"media_id": media_id, "opened_at": self._clock().isoformat()})
 
     def ready(self, credential: Credential, handle: Handle, content: Content, video: VideoFile, watch: Watch) -> Handle:
         answer = self._media(credential, handle)
@@ -140,7 +141,7 @@ class Mastodon(Publisher, Login):
         return committed(
             lambda: self._post_status(credential, status, f"{content.post_id} {media_id}"),
             published,
-            lambda answer: self._not_published(answer, credential),
+            lambda answer: self._not_published(answer, credential, handle, content, video),
         )
 
     def look(self, credential: Credential, handle: Handle, content: Content, video: VideoFile) -> Sight:
@@ -161,6 +162,10 @@ class Mastodon(Publisher, Login):
         if upload.status in (200, 206):
             return Unfinished("the upload is there, and in no post")
         if upload.status == 404 and upload.text("error"):
+            if self._clock() < _opened_at(handle) + KEPT:  # one that is in a status is not shown as an upload either
+                return CannotTell(
+                    "the upload is not shown any more, as if a post had it, and no post is listed with it"
+                )
             return Absent("the upload is gone, and in no post")
         failure = self._error(upload, credential)
         if isinstance(failure, TokenExpired | AccountRevoked | HeldOff):
@@ -319,13 +324,20 @@ class Mastodon(Publisher, Login):
         request = Request(_name(credential), f"{credential.server}{path}", params=params or {})
         return self._calls.ask(request, token=credential.access_token)
 
-    def _not_published(self, answer: Answer, credential: Credential) -> ViralError | None:
-        """None for a video that has its post already: which one, a look tells."""
-        says = answer.text("error").lower()
-        if answer.status in (400, 404, 422) and any(each in says for each in ATTACHED):
-            return None
-        if answer.status == 422 and any(each in says for each in UNPROCESSED):
-            return NotReady(f"{_name(credential)} works on the video", retry_after=LATER)
+    def _not_published(
+        self, answer: Answer, credential: Credential, handle: Handle, content: Content, video: VideoFile
+    ) -> ViralError | None:
+        """Return why it is refused; None unless the upload is certainly in no post. A server says that one has it
+        already in its owner's language, with the status that it has for all that it does not take: so it is looked."""
+        if answer.status in (400, 404, 422):
+            try:
+                if not isinstance(self.look(credential, handle, content, video), Unfinished):
+                    return None
+                processed = self._media(credential, handle).status != 206
+            except ViralError:
+                return None
+            if not processed or any(each in answer.text("error").lower() for each in UNPROCESSED):
+                return NotReady(f"{_name(credential)} works on the video", retry_after=LATER)
         return self._error(answer, credential)
 
     def _error(self, answer: Answer, *secrets: Credential | str) -> ViralError:
@@ -394,6 +406,14 @@ def _id(fields: Mapping[str, Any]) -> str:
     """Return an id as text; some servers have numbers."""
     value = fields.get("id")
     return str(value) if isinstance(value, str | int) and value is not True else ""
+
+
+def _opened_at(handle: Handle) -> datetime:
+    """Return when it was uploaded; just now, for all that is known, if the handle does not say."""
+    try:
+        return datetime.fromisoformat(handle.public["opened_at"])
+    except (LookupError, TypeError, ValueError):
+        return datetime.max.replace(tzinfo=UTC) - KEPT
 
 
 def _media_ids(status: Mapping[str, Any]) -> list[str]:

@@ -92,7 +92,7 @@ class TikTok(Publisher, Login):
             max_seconds=float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None, settings=settings
         )
 
-    def open(self, credential: Credential, content: Content, video: VideoFile) -> Handle:
+    def open(self, credential: Credential, content: Content, video: VideoFile, watch: Watch) -> Handle:
         chunk, count = chunks_of(video.size)
         source = {"source": "FILE_UPLOAD", "video_size": video.size, "chunk_size": chunk, "total_chunk_count": count}
         if content.options.get("inbox") is True:
@@ -158,7 +158,7 @@ class TikTok(Publisher, Login):
             sent = committed(
                 lambda begin=begin, end=end: self._upload(handle, video, (begin, end), watched, until),  # type: ignore[misc]
                 lambda answer, taken=taken: _taken(answer, taken),  # type: ignore[misc]
-                _upload_refused,
+                lambda answer, begin=begin: _upload_refused(answer, begin),  # type: ignore[misc]
                 watched=watched,
             )
             if not isinstance(sent, Accepted):
@@ -357,11 +357,12 @@ def _taken(answer: Answer, taken: tuple[int, ...]) -> Commit:
     return Unknown(f"{NAME} answers {answer.status} to the last part of the video")
 
 
-def _upload_refused(answer: Answer) -> ViralError | None:
-    """An address that has expired, or is not known any more, may have taken the video before."""
+def _upload_refused(answer: Answer, begin: int) -> ViralError | None:
+    """An address that has expired, or is not known any more, may have taken the video before; and one that has taken
+    parts of it, and does not want another, may have that already."""
     if answer.status == 429:
         return meaning("rate_limit_exceeded", 429)
-    if answer.status in (400, 411, 413, 415):
+    if begin == 0 and answer.status in (400, 411, 413, 415):
         return PostRefused(f"upload_{answer.status}", f"{NAME} answers {answer.status} to the video")
     return None
 

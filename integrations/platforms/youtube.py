@@ -92,7 +92,7 @@ class YouTube(Publisher, Login):
         """YouTube tells no program what a channel may still upload."""
         return AccountLimits()
 
-    def open(self, credential: Credential, content: Content, video: VideoFile) -> Handle:
+    def open(self, credential: Credential, content: Content, video: VideoFile, watch: Watch) -> Handle:
         options = content.options
         if not options.get("privacy"):
             raise PostRefused("privacy_not_chosen", "nobody has chosen who may see it: choose the privacy of the post")

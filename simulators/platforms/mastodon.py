@@ -68,7 +68,9 @@ class MastodonSimulator(PlatformSimulator):
 
     `signed_in` is the account whose owner sits at the browser, the first one if it is None. `polls` and `fails` are
     those of the next uploads. `repeats_fail`: a repeated key is a 500 (mastodon#40399); `races`: two requests with one
-    key at once both go on (#21840). `token_seconds` is how long tokens are good, which come with a refresh token then.
+    key at once both go on (#21840). `listing_lag` is after how many seconds a status is listed. `language` is that of
+    what it says of posts that it does not take. `token_seconds` is how long tokens are good, which come with a refresh
+    token then.
     """
 
     calls = (
@@ -91,6 +93,8 @@ class MastodonSimulator(PlatformSimulator):
     fails: bool = False
     repeats_fail: bool = False
     races: bool = False
+    listing_lag: float = 0
+    language: Literal["en", "de"] = "en"
     token_seconds: float = EVER
     most_characters: int = 500
     most_bytes: int = 103_809_024
@@ -364,7 +368,9 @@ class MastodonSimulator(PlatformSimulator):
             raise self._refused(422, f"Validation failed: Text character limit of {self.most_characters} exceeded")
         media = [self.uploads.get(each) for each in status.get("media_ids", [])]
         if any(m is None or m.account != account.external_id or m.status_id for m in media):
-            raise self._refused(422, "Validation failed: Media not found or already attached to another post")
+            text = "Validation failed: Media not found or already attached to another post"
+            german = "Gültigkeitsprüfung ist fehlgeschlagen: Datei nicht gefunden oder schon in einem anderen Beitrag"
+            raise self._refused(422, german if self.language == "de" else text)
         if not all(m.ready for m in media if m):
             raise self._refused(422, "Cannot attach files that have not finished processing. Try again in a moment!")
         if not media and not status["status"].strip():
@@ -394,6 +400,7 @@ class MastodonSimulator(PlatformSimulator):
             raise self._refused(404, "Record not found")
         before = int(params.get("max_id") or 10**30)
         mine = [p for p in self.posts + self._replies if p.account == wanted and not p.removed and int(p.id) < before]
+        mine = [each for each in mine if each.published_at + self.listing_lag <= self.now()]
         if params.get("only_media") == "true":
             mine = [each for each in mine if each.sha256]
         mine.sort(key=lambda each: -int(each.id))

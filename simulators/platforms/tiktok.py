@@ -100,6 +100,7 @@ class TikTokSimulator(OAuthSimulator):
 
     `processing_seconds` is how long a whole upload is processed, `moderation_seconds` after how long a trick's late id
     is told, by the simulator's clock. `address_seconds` is how long an upload address takes anything.
+    `refuses_repeats`: a part that it has already is called a mistake.
     """
 
     calls: ClassVar[tuple[str, ...]] = (
@@ -116,6 +117,7 @@ class TikTokSimulator(OAuthSimulator):
     active_users: int | None = None
     daily_posts: int | None = None
     keeps_rates: bool = False
+    refuses_repeats: bool = False
     max_seconds: int = 600
     video_seconds: int = 12
     """How long each video is said to be."""
@@ -267,6 +269,8 @@ class TikTokSimulator(OAuthSimulator):
             upload.bytes.clear()
         left = upload.size - begin
         length = left if left < 2 * upload.chunk else upload.chunk
+        if self.refuses_repeats and begin < len(upload.bytes):
+            return Reply(b"", 400)
         if size != upload.size or begin != len(upload.bytes) or end != begin + length:
             return Reply(b"", 416)
         if len(request.body) != length:

@@ -68,7 +68,7 @@ class Retrying:
     def commit(self, credential: Any, handle: Any, content: Any, video: Any, **how: Any) -> Commit:
         outcome: Commit = self._publisher.commit(credential, handle, content, video, **how)
         if isinstance(outcome, Unknown):
-            handle = self._publisher.open(credential, content, video)
+            handle = self._publisher.open(credential, content, video, how["watch"])
             handle = self._publisher.ready(credential, handle, content, video, how["watch"])
             return self._publisher.commit(credential, handle, content, video, **how)  # type: ignore[no-any-return]
         return outcome

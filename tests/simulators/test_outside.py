@@ -138,7 +138,7 @@ def posted(found: Outside, text: str) -> None:
 
         digest = sha256(MEDIA).digest()
         video = VideoFile(digest, len(MEDIA), 8.0, 720, 1280, "video/mp4", lambda start, end: iter(()), address)
-        handle = client.open(credential, content, video)
+        handle = client.open(credential, content, video, lambda fraction: None)
         client.ready(credential, handle, content, video, lambda fraction: None)
         done = client.commit(credential, handle, content, video, start=0, watch=lambda fraction: None)
     assert isinstance(done, Published)

@@ -67,6 +67,8 @@ BEGUN_MAY_END = timedelta(minutes=30)
 """A post whose handle was opened in time may be published so much later."""
 HALTED_WAIT = timedelta(minutes=1)
 TAKES_AT_MOST = timedelta(minutes=15)
+TO_END = timedelta(seconds=30)
+"""What is left of an attempt when an upload is ended, so that it can be written down."""
 OUR_ERROR = "an error of our own; it has been logged"
 CHECK_EVERY = 2.0
 """Seconds between two looks of an upload at whether the job is still ours."""
@@ -237,7 +239,8 @@ def _prepared(ctx: Context, work: Work) -> Work:
     handle = work.handle
     if handle is None or _is_over(ctx, handle):
         _reserve(ctx, work)
-        handle = ask(ctx, work, Act.OPEN, lambda who: work.publisher.open(who, work.content, work.video))
+        watch_ = _watching(ctx, None)
+        handle = ask(ctx, work, Act.OPEN, lambda who: work.publisher.open(who, work.content, work.video, watch_))
         work = keep_handle(ctx, work, handle, new=True)
     made = handle
     try:
@@ -319,7 +322,7 @@ def _submit(ctx: Context, work: Work, start: int) -> None:
 
 def _watching(ctx: Context, began: float | None) -> Watch:
     """Return what an upload calls: it ends it if the job is not ours any more, and before the last request of a commit
-    that began then (monotonic) if that would be too late. What comes before the commit may take its time."""
+    that began then (monotonic) if that would be too late. What comes before the commit may take all of the attempt."""
     checked = monotonic()
 
     def watch_(fraction: float) -> None:
@@ -327,6 +330,8 @@ def _watching(ctx: Context, began: float | None) -> Watch:
         now = monotonic()
         if began is not None and now - began > LONGEST_COMMIT.total_seconds():
             raise CommitTooLate("the upload took too long, and goes on from where it is")
+        if began is None and ctx.remaining < TO_END:
+            raise Unavailable("the platform takes the upload too slowly for one attempt")
         if now - checked > CHECK_EVERY:
             ctx.check()
             checked = now

@@ -76,7 +76,7 @@ class Stage:
 
     def prepared(self, content: Content, video: VideoFile, credential: Credential) -> Handle:
         """As a job does it: what is begun is kept, and asked about again."""
-        handle = self.bluesky.open(credential, content, video)
+        handle = self.bluesky.open(credential, content, video, unwatched)
         for _ in range(20):
             try:
                 return self.bluesky.ready(credential, handle, content, video, unwatched)
@@ -320,7 +320,7 @@ def test_bsky_docs_367_postiz_1589_the_same_video_twice(stage: Stage, known_as: 
 def test_trypost_110_a_post_always_has_its_video(stage: Stage) -> None:
     """The token was for bsky.social and not for the account's own server, and the post went out without its video."""
     credential, content, video = stage.credential, a_post(), a_file()
-    commit = stage.commit(credential, stage.bluesky.open(credential, content, video), content, video)
+    commit = stage.commit(credential, stage.bluesky.open(credential, content, video, unwatched), content, video)
     assert isinstance(commit, Refused)
     assert isinstance(commit.error, NotReady)
     assert stage.shown == []
@@ -356,7 +356,7 @@ def test_trypost_281_a_post_of_the_owner_in_between_is_not_ours(stage: Stage) ->
 def test_while_bluesky_works_on_a_video_its_job_is_kept_and_nothing_is_uploaded_again(stage: Stage) -> None:
     stage.simulator.polls = 4
     credential, content, video = stage.credential, a_post(), a_file()
-    handle = stage.bluesky.open(credential, content, video)
+    handle = stage.bluesky.open(credential, content, video, unwatched)
     with pytest.raises(NotReady) as raised:
         stage.bluesky.ready(credential, handle, content, video, unwatched)
     assert raised.value.handle is not None

@@ -30,7 +30,7 @@ from integrations.http.errors import NotSent
 from integrations.platforms.instagram import Instagram
 from simulators.loopback import Reply
 from simulators.platforms.platform import FAULTS, Fault
-from tests.instagram_stage import ADA, CONTENT, MEDIA, TEXT, Stage, instagram_stage, verdict
+from tests.instagram_stage import ADA, CONTENT, MEDIA, TEXT, Stage, instagram_stage, unwatched, verdict
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_container_that_turns_out_to_be_published_is_not_published_again(stage
 
 def test_options_of_the_post_are_sent_as_they_are_chosen(stage: Stage) -> None:
     content = replace(CONTENT, options={"share_to_feed": False}, ai_generated=False, cover_at=None)
-    handle = stage.client.open(stage.credential, content, stage.video)
+    handle = stage.client.open(stage.credential, content, stage.video, unwatched)
     sent = stage.simulator.containers[str(handle.public["container_id"])].fields
     assert (sent["share_to_feed"], sent["is_ai_generated"]) == ("false", "false")
     assert "thumb_offset" not in sent
@@ -453,6 +453,6 @@ def test_a_video_that_nobody_outside_reaches_is_refused_before_anything_is_sent(
     client = Instagram(Http("tests"))
     video = replace(stage.video, address=lambda lifetime: address)
     with pytest.raises(PostRefused, match="PUBLIC_URL") as caught:
-        client.open(stage.credential, CONTENT, video)
+        client.open(stage.credential, CONTENT, video, unwatched)
     assert caught.value.code == "video_not_reachable"
     assert address not in str(caught.value)

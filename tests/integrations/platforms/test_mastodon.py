@@ -77,7 +77,7 @@ class Stage:
         )
 
     def prepared(self, content: Content, video: VideoFile, credential: Credential) -> Handle:
-        handle = self.mastodon.open(credential, content, video)
+        handle = self.mastodon.open(credential, content, video, unwatched)
         for _ in range(20):
             try:
                 return self.mastodon.ready(credential, handle, content, video, unwatched)
@@ -307,7 +307,7 @@ def test_mastodon_21840_two_at_once_are_one_post_by_the_upload(stage: Stage) -> 
 def test_postybirb_335_a_video_that_is_still_processed_is_waited_for(stage: Stage) -> None:
     stage.simulator.polls = 3
     credential, content, video = stage.credential, a_post(), a_file()
-    handle = stage.mastodon.open(credential, content, video)
+    handle = stage.mastodon.open(credential, content, video, unwatched)
     commit = stage.commit(credential, handle, content, video)
     assert isinstance(commit, Refused)
     assert isinstance(commit.error, NotReady)
@@ -334,9 +334,42 @@ def test_trypost_281_a_post_of_the_owner_in_between_is_not_ours(either: Stage) -
 # --- uploads -------------------------------------------------------------------------------------------------------
 
 
+def test_an_upload_that_a_post_has_is_not_shown_and_its_post_may_not_be_listed(stage: Stage) -> None:
+    credential, content, video = stage.credential, a_post(), a_file()
+    handle = stage.prepared(content, video, credential)
+    stage.simulator.fault("post", "reset after")
+    stage.simulator.listing_lag = 600
+    assert isinstance(stage.commit(credential, handle, content, video), Unknown)
+    sight = stage.look(credential, handle, content, video)
+    assert isinstance(sight, CannotTell)
+    assert not sight.lost
+    stage.simulator.later(601)
+    assert isinstance(stage.look(credential, handle, content, video), Published)
+    stage.simulator.remove(stage.simulator.posts[0].id)
+    assert isinstance(stage.look(credential, handle, content, video), CannotTell)
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("lag", [0, 600])
+def test_a_post_that_is_there_is_refused_in_any_language_and_not_taken_for_refused(
+    either: Stage, language: Any, lag: int
+) -> None:
+    stage = either
+    credential, content, video = stage.credential, a_post(), a_file()
+    handle = stage.prepared(content, video, credential)
+    stage.simulator.fault("post", "reset after")
+    stage.simulator.races, stage.simulator.language = True, language
+    stage.commit(credential, handle, content, video)
+    stage.simulator.listing_lag = lag if stage.simulator.kind == "mastodon" else 0
+    assert isinstance(stage.commit(credential, handle, content, video), Unknown)
+    assert stage.shown == [OURS]
+
+
 def test_an_upload_that_is_gone_means_another(stage: Stage) -> None:
     credential, content, video = stage.credential, a_post(), a_file()
     handle = stage.prepared(content, video, credential)
+    opened_at = datetime.fromisoformat(handle.public["opened_at"]) - timedelta(hours=23)
+    handle = replace(handle, public={**handle.public, "opened_at": opened_at.isoformat()})
     stage.simulator.forget_uploads()
     with pytest.raises(HandleLost):
         stage.mastodon.ready(credential, handle, content, video, unwatched)
@@ -363,10 +396,19 @@ def test_a_video_that_cannot_be_processed_is_refused(stage: Stage) -> None:
         stage.prepared(a_post(), a_file(), stage.credential)
 
 
+def test_what_watches_an_upload_ends_it(stage: Stage) -> None:
+    def stop(_: float) -> None:
+        raise InterruptedError("no more")
+
+    with pytest.raises(InterruptedError):
+        stage.mastodon.open(stage.credential, a_post(), a_file(), stop)
+    assert stage.simulator.uploads == {}
+
+
 def test_a_file_that_is_too_large_is_refused(stage: Stage) -> None:
     stage.simulator.most_bytes = 1000
     with pytest.raises(PostRefused):
-        stage.mastodon.open(stage.credential, a_post(), a_file())
+        stage.mastodon.open(stage.credential, a_post(), a_file(), unwatched)
 
 
 def test_a_text_that_is_too_long_is_refused_in_the_servers_words(stage: Stage) -> None:

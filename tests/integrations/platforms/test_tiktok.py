@@ -215,6 +215,19 @@ def test_a_chunk_that_is_lost_is_sent_again_from_where_tiktok_is(
     assert large.posted() == [large.sha256]
 
 
+def test_a_chunk_that_tiktok_has_already_is_refused_and_the_post_is_there(
+    large: Stage[TikTokSimulator, TikTok],
+) -> None:
+    large.simulator.refuses_repeats = True
+    opened_in_chunks(large)
+    large.ready()
+    large.simulator.fault("upload", "hang-up after")
+    assert isinstance(large.commit(), Unknown)
+    assert large.commit() == Unknown("the answer is 400")
+    assert isinstance(large.look(), Published)
+    assert large.posted() == [large.sha256]
+
+
 def test_an_address_that_expires_before_the_last_chunk_is_a_lost_handle(large: Stage[TikTokSimulator, TikTok]) -> None:
     large.simulator.misbehave("address expires")
     opened_in_chunks(large)
