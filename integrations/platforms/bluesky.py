@@ -4,6 +4,7 @@ The key of a post's record is made of the post, so it is known before anything i
 the same key again changes nothing, and whether it is there can be asked at any time, by anybody.
 """
 
+import re
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -87,6 +88,8 @@ REVOKED = {
 }
 """What only an account's owner can mend, by Bluesky's name of the error."""
 EXPIRED = "ExpiredToken"
+DID_PLC = re.compile(r"did:plc:[a-z0-9]{1,64}")
+DID_WEB = re.compile(r"did:web:([a-zA-Z0-9.-]{1,253})")
 BAD_VIDEO = frozenset(("validation_failure", "encoding_failure", "pds_upload_unsupported_blob_size"))
 """Why a video job failed, where another upload of the same video fails again."""
 
@@ -156,8 +159,8 @@ class Bluesky(Publisher, Login):
         start: int,
         watch: Watch,
     ) -> Commit:
-        if "blob" not in handle.public:
-            return Refused(NotReady("the video is not at Bluesky yet", handle=handle))
+        if "blob" not in handle.public:  # what made it ready was not kept: another handle has the same key
+            return Refused(HandleLost("the video is not at Bluesky yet"))
         key = _key_of(handle, content)
         embed = {"$type": "app.bsky.embed.video", "video": handle.public["blob"]}
         if video.width > 0 and video.height > 0:
@@ -249,7 +252,8 @@ class Bluesky(Publisher, Login):
             raise AccountRevoked("refused", f"{urlsplit(home).hostname} takes no such login: {says or answer.status}")
         if not answer.ok:
             raise self._login_error(answer, password)
-        found = _grant(answer, password)
+        found = _grant(answer)
+        _refuse_inactive(answer, password)
         return replace(found, server=self._server(answer.fields.get("didDoc"), found.external_id, home))
 
     def refresh(self, app: AppRegistration, grant: Grant, server: str) -> Grant:
@@ -261,7 +265,8 @@ class Bluesky(Publisher, Login):
             raise AccountRevoked(EXPIRED, "our access to the Bluesky account has ended: connect it again")
         if not answer.ok:
             raise self._login_error(answer, grant.refresh_token, grant.access_token)
-        return replace(_grant(answer, grant.refresh_token), server=_pds(answer.fields.get("didDoc")) or server)
+        # The old tokens have ended with this answer: whatever else it says is seen when the new ones are used.
+        return replace(_grant(answer), server=_pds(answer.fields.get("didDoc")) or server)
 
     def revoke(self, app: AppRegistration, grant: Grant, server: str) -> None:
         """Close the session. Its owner can delete the app password besides."""
@@ -272,17 +277,31 @@ class Bluesky(Publisher, Login):
             raise self._login_error(answer, grant.refresh_token, grant.access_token)
 
     def _server(self, document: Any, did: str, home: str) -> str:
-        """Return where the account really lives. The entryway's session says it, and else the directory of accounts;
-        a server of its own is where it was asked."""
-        if (found := _pds(document)) is not None:
+        """Return where the account really lives. The entryway's session says it, and else the account's own document.
+        A server of somebody's own can name any account: it has to be where that one lives, by its document."""
+        if home == self._entryway and (found := _pds(document)) is not None:
             return found
-        if home != self._entryway or not did.startswith("did:plc:"):
-            return home
-        answer = self._calls.ask(Request("Bluesky", f"{self._directory}/{quote(did, safe=':')}"))
-        found = _pds(answer.value) if answer.ok else None
+        found = _pds(self._document(did))
         if found is None:
-            raise Unavailable("Bluesky's directory does not say where the account lives")
+            raise Unavailable("the account's document does not say where it lives")
+        if home not in (self._entryway, found):
+            raise AccountRevoked("other_server", f"the account lives at {urlsplit(found).hostname}: log in there")
         return found
+
+    def _document(self, did: str) -> Any:
+        """Return the document of an account: from the directory, or from the domain that its id names."""
+        if DID_PLC.fullmatch(did):
+            address = f"{self._directory}/{did}"
+        elif found := DID_WEB.fullmatch(did):
+            address = f"https://{found[1]}/.well-known/did.json"
+        else:
+            raise AccountRevoked("unknown_did", "Bluesky names an account of a kind that is not known here")
+        answer = self._calls.ask(Request("Bluesky", address))
+        if answer.status in (404, 410):
+            raise AccountRevoked("no_such_did", "the server names an account that there is not")
+        if not answer.ok or not isinstance(answer.value, Mapping) or answer.value.get("id") != did:
+            raise Unavailable(f"the account's document cannot be read: the answer is {answer.status}")
+        return answer.value
 
     # --- requests --------------------------------------------------------------------------------------------------
 
@@ -400,14 +419,17 @@ class Bluesky(Publisher, Login):
 _BY_PASSWORD = "Bluesky accounts are connected with an app password"  # noqa: S105 - a sentence
 
 
-def _grant(answer: Answer, *secrets: str) -> Grant:
+def _grant(answer: Answer) -> Grant:
     access, refresh, did = answer.text("accessJwt"), answer.text("refreshJwt"), answer.text("did")
     if not (access and refresh and did.startswith("did:")):
         raise Unavailable("Bluesky answers with a session that cannot be read")
+    return Grant(access, refresh, _expiry(access), _expiry(refresh), external_id=did, username=answer.text("handle"))
+
+
+def _refuse_inactive(answer: Answer, *secrets: str) -> None:
     if answer.fields.get("active") is False:
         status = words(answer.text("status") or "inactive", *secrets)
         raise AccountRevoked(status, f"Bluesky says that the account is {status}")
-    return Grant(access, refresh, _expiry(access), _expiry(refresh), external_id=did, username=answer.text("handle"))
 
 
 def _key_of(handle: Handle, content: Content) -> str:
@@ -447,8 +469,11 @@ def _pds(document: Any) -> str | None:
     for each in services if isinstance(services, list) else []:
         if isinstance(each, Mapping) and str(each.get("id", "")).endswith("#atproto_pds"):
             address = each.get("serviceEndpoint")
-            parts = urlsplit(address) if isinstance(address, str) else None
-            if parts is not None and parts.scheme in ("http", "https") and parts.netloc:
+            try:
+                parts = urlsplit(address if isinstance(address, str) else "")
+            except ValueError:
+                continue
+            if parts.scheme in ("http", "https") and parts.netloc:
                 return f"{parts.scheme}://{parts.netloc}"
     return None
 

@@ -47,6 +47,7 @@ from integrations.platforms.answers import (
     upload_seconds,
     words,
 )
+from integrations.platforms.tokens import ends_at
 
 CLIENT = "Viral Dashboard"
 SCOPES = ("read:accounts", "read:statuses", "write:media", "write:statuses")
@@ -279,11 +280,10 @@ class Mastodon(Publisher, Login):
             raise self._login_error(answer, app.client_secret, *secrets)
         if not answer.text("access_token"):
             raise Unavailable(f"{_host(server)} answers without a token")
-        lasts = answer.fields.get("expires_in")
         return Grant(
             answer.text("access_token"),
             answer.text("refresh_token"),
-            self._clock() + timedelta(seconds=lasts) if isinstance(lasts, int) and lasts > 0 else None,
+            ends_at(answer, self._clock(), "expires_in"),
             scopes=tuple(answer.text("scope").split()),
         )
 

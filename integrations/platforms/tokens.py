@@ -31,8 +31,8 @@ def grant_of(name: str, answer: Answer, app: AppRegistration, now: datetime, *, 
         return Grant(
             access_token=token,
             refresh_token=answer.text("refresh_token"),
-            access_expires_at=_end(answer, now, "expires_in"),
-            refresh_expires_at=_end(answer, now, "refresh_expires_in", "refresh_token_expires_in"),
+            access_expires_at=ends_at(answer, now, "expires_in"),
+            refresh_expires_at=ends_at(answer, now, "refresh_expires_in", "refresh_token_expires_in"),
             scopes=tuple(answer.text("scope").replace(",", " ").split()),
         )
     raise _error(name, answer, app, settings, code=code)
@@ -56,7 +56,8 @@ def _error(name: str, answer: Answer, app: AppRegistration, settings: str, *, co
     return Unavailable(text)
 
 
-def _end(answer: Answer, now: datetime, *names: str) -> datetime | None:
+def ends_at(answer: Answer, now: datetime, *names: str) -> datetime | None:
+    """Return when a token ends, by the first of these fields that says so; None if none does, or says what none has."""
     for name in names:
         seconds = answer.fields.get(name)
         if isinstance(seconds, int | float) and 0 < seconds <= LONGEST.total_seconds():

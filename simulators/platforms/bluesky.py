@@ -56,7 +56,8 @@ class Job:
 class BlueskySimulator(PlatformSimulator):
     """`polls` and `failure` are those of the next videos. `known_as` is how a second upload of a video is answered:
     with the job of the first, with that in a field, or with the blob at once. `names_server`: a session says where the
-    account lives; else the directory does."""
+    account lives; else the directory does. `address_in_documents` is what is said there, if it is not our own; `active`
+    and `named` are what sessions say of the account: whether it is active, and another's id."""
 
     calls = (
         "createSession",
@@ -77,6 +78,9 @@ class BlueskySimulator(PlatformSimulator):
     failure: str | None = None
     known_as: Literal["job", "field", "blob"] = "job"
     names_server: bool = True
+    address_in_documents: str | None = None
+    active: bool = True
+    named: str | None = None
     email_confirmed: bool = True
     videos_a_day: int = 25
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -190,13 +194,13 @@ class BlueskySimulator(PlatformSimulator):
     def _session(self, account: SimulatedAccount) -> Reply:
         access, refresh = self._tokens(account)
         session = {
-            "did": account.external_id,
+            "did": self.named or account.external_id,
             "handle": account.username,
             "accessJwt": access,
             "refreshJwt": refresh,
             "email": "owner@example.com",
             "emailConfirmed": self.email_confirmed,
-            "active": True,
+            "active": self.active,
         }
         return json_reply(session | ({"didDoc": self._document(account)} if self.names_server else {}))
 
@@ -208,7 +212,8 @@ class BlueskySimulator(PlatformSimulator):
 
     def _document(self, account: SimulatedAccount) -> dict[str, Any]:
         other = {"id": "#bsky_notif", "type": "BskyNotificationService", "serviceEndpoint": "https://example.com"}
-        pds = {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": self.url}
+        pds = {"id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": self.address_in_documents}
+        pds["serviceEndpoint"] = self.url if self.address_in_documents is None else self.address_in_documents
         return {"id": account.external_id, "alsoKnownAs": [f"at://{account.username}"], "service": [other, pds]}
 
     def _tokens(self, account: SimulatedAccount) -> tuple[str, str]:

@@ -322,7 +322,7 @@ def test_trypost_110_a_post_always_has_its_video(stage: Stage) -> None:
     credential, content, video = stage.credential, a_post(), a_file()
     commit = stage.commit(credential, stage.bluesky.open(credential, content, video, unwatched), content, video)
     assert isinstance(commit, Refused)
-    assert isinstance(commit.error, NotReady)
+    assert isinstance(commit.error, HandleLost)
     assert stage.shown == []
     stage.prepared(content, video, credential)
     [asked] = [r.params for r in stage.simulator.server.requests if r.path.endswith("getServiceAuth")]
@@ -484,6 +484,45 @@ def test_an_account_is_connected_by_its_app_password(stage: Stage, names_server:
     assert grant.access_expires_at is not None
     assert timedelta(minutes=119) < grant.access_expires_at - now <= timedelta(hours=2)
     assert ("directory" in stage.simulator.received) is not names_server
+
+
+class Elsewhere(Bluesky):
+    """A client whose entryway is another server than the one that is asked."""
+
+    def __init__(self, http: Http, *, base_url: str) -> None:
+        super().__init__(http, base_url=base_url)
+        self._entryway = "https://bsky.social"
+
+
+@pytest.mark.parametrize("names_server", [True, False])
+def test_a_server_names_only_accounts_that_live_there(stage: Stage, http: Http, names_server: bool) -> None:
+    """Else whoever has a server connects the account of anybody."""
+    simulator, client = stage.simulator, Elsewhere(http, base_url=stage.simulator.url)
+    simulator.names_server = names_server
+    assert client.log_in("fox.example.com", "app-password", simulator.url).server == simulator.url
+    simulator.address_in_documents = "https://pds.example.com"
+    with pytest.raises(AccountRevoked, match=r"lives at pds\.example\.com"):
+        client.log_in("fox.example.com", "app-password", simulator.url)
+    for nobody in ("did:plc:nobody", "did:web:elsewhere.example/../x", "did:key:abc"):
+        simulator.named = nobody
+        with pytest.raises(AccountRevoked, match=r"account that there is not|not known here"):
+            client.log_in("fox.example.com", "app-password", simulator.url)
+
+
+@pytest.mark.parametrize("address", ["https://[bad", "ftp://x", ""])
+def test_an_address_that_is_none_loses_no_tokens(stage: Stage, address: str) -> None:
+    first = stage.bluesky.log_in("fox.example.com", "app-password", "")
+    stage.simulator.address_in_documents = address
+    fresh = stage.bluesky.refresh(APP, first, stage.simulator.url)
+    assert (fresh.refresh_token != first.refresh_token, fresh.server) == (True, stage.simulator.url)
+
+
+def test_fresh_tokens_of_an_account_that_is_not_active_are_kept(stage: Stage) -> None:
+    first = stage.bluesky.log_in("fox.example.com", "app-password", "")
+    stage.simulator.active = False
+    assert stage.bluesky.refresh(APP, first, stage.simulator.url).refresh_token != first.refresh_token
+    with pytest.raises(AccountRevoked, match="inactive"):
+        stage.bluesky.log_in("fox.example.com", "app-password", "")
 
 
 def test_a_wrong_password_is_said_in_words_without_it(stage: Stage) -> None:

@@ -365,6 +365,11 @@ def test_a_post_that_is_there_is_refused_in_any_language_and_not_taken_for_refus
     assert stage.shown == [OURS]
 
 
+def test_a_token_that_lasts_longer_than_time_is_kept(stage: Stage) -> None:
+    stage.simulator.token_seconds = 10**15
+    assert stage.connect(stage.app()).access_expires_at is None
+
+
 def test_an_upload_that_is_gone_means_another(stage: Stage) -> None:
     credential, content, video = stage.credential, a_post(), a_file()
     handle = stage.prepared(content, video, credential)
