@@ -19,7 +19,7 @@ from tests.chaos.report import FAILED, HEADINGS, Finding, line, row, write
 from tests.chaos.servers import Servers, quiet_logs
 from tests.chaos.stage import Stage
 
-FULL, SLICE = 30 * 60, 4 * 60
+FULL, SLICE = 60 * 60, 4 * 60
 """Seconds that a run may take, all in all."""
 
 

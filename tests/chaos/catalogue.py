@@ -52,7 +52,7 @@ CATALOGUE = (
     Entry("R13", "webhooks five times, shuffled", webhooks.shuffled, 60),
     Entry("R14", "any operations in any order", model.agreement, 120),
     Entry("R15", "migrations up and down under load", migrations.migrating, 90),
-    Entry("R16", "posts made amid faults and deaths", posting.posting, 900),
+    Entry("R16", "posts made once amid faults and deaths", posting.posting, 900),
     Entry("R17", "clips bought amid faults and deaths", rendering.rendering, 600),
     Entry("pooler", "everything through PgBouncer", pooling.pooled, 150),
     Entry("redis-failover", "a Redis replica is promoted", redis_failover.promoted, 90),

@@ -128,8 +128,9 @@ class Run:
     @property
     def words(self) -> str:
         trick = self.trick.name if self.trick else "-"
-        how = "restored" if self.restored else ""
-        return f"run {self.number} on {self.platform}: {self.faults} {self.cuts} {self.acts} {trick} {how}"
+        how = " ".join(name for name in ("restored", "twins") if vars(self)[name]) or "-"
+        parts = f"faults {self.faults} cuts {self.cuts} acts {self.acts} trick {trick} how {how}"
+        return f"run {self.number} on {self.platform}: {parts}"
 
 
 def runs(rng: Random, platform: str, calls: Sequence[str], count: int) -> list[Run]:
