@@ -76,6 +76,8 @@ TABLES = {
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
+    # What the new tables refer to: first, as everybody else takes it, and not while the tables below wait for it.
+    op.execute("LOCK TABLE tenants IN SHARE ROW EXCLUSIVE MODE")
     for table in WITH_PLATFORMS:
         _allow(table, "platform", MORE_PLATFORMS)
     _allow("social_posts", "status", MORE_STATUSES)

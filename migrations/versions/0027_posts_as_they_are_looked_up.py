@@ -1,7 +1,9 @@
 """posts as they are looked up
 
-What 0026 added is validated, and indexed. Of several posts of one video to one account that are not over, and of several
-with one id of the platform, which no release made, only the newest keeps its place, so that the unique indexes can be built.
+What 0026 added is validated, and indexed. The unique indexes have no room for several posts of one video to one account
+that are not over, nor for several with one id of the platform, which no release made. Of the former those that were not
+sent are cancelled, but for one if none was; of the latter those that are not published lose the id. Where that leaves
+more than one, a person has to decide, and is told of which.
 
 Safe under load: outside a transaction, so that no lock lasts; every step can be repeated after a failure.
 """
@@ -46,25 +48,45 @@ INDEXES = {
 OLD_STATUSES = """
 UPDATE social_accounts SET status = 'needs_reconnect' WHERE status NOT IN ('active', 'needs_reconnect', 'disconnected')
 """
+UNSENT = "(post.status IN ('draft', 'scheduled') OR post.status = 'claimed' AND post.submitted_at IS NULL)"
+RANK = f"(post.status = 'published', NOT {UNSENT}, post.attempt_group, post.id)"
+BINDS = "(post.status = 'published', post.created_at, post.id)"
+"""Of several posts the one with the most of it keeps its place."""
 END_DOUBLES = f"""
-UPDATE social_posts SET status = CASE status WHEN 'published' THEN 'removed' ELSE 'cancelled' END,
-    error_message = 'another post of the video to this account is newer', updated_at = now()
-WHERE {NOT_OVER} AND EXISTS (
-    SELECT FROM social_posts newer
-    WHERE newer.tenant_id = social_posts.tenant_id AND newer.video_id = social_posts.video_id
-        AND newer.account_id = social_posts.account_id
-        AND newer.status NOT IN ('failed', 'missed', 'cancelled', 'removed')
-        AND (newer.attempt_group, newer.id) > (social_posts.attempt_group, social_posts.id)
+UPDATE social_posts post SET status = 'cancelled', updated_at = now(),
+    error_message = 'another post of the video to this account is there, or comes later'
+WHERE {UNSENT} AND EXISTS (
+    SELECT FROM social_posts other
+    WHERE (other.tenant_id, other.video_id, other.account_id) = (post.tenant_id, post.video_id, post.account_id)
+        AND other.{NOT_OVER} AND {RANK.replace("post.", "other.")} > {RANK}
 )
 """
-UNBIND_DOUBLES = """
-UPDATE social_posts SET error_message = concat_ws('; ', error_message, 'a newer post has the id ' || external_id),
+UNBIND_DOUBLES = f"""
+UPDATE social_posts post SET error_message = concat_ws('; ', error_message, 'another post has the id ' || external_id),
     external_id = NULL, updated_at = now()
-WHERE external_id IS NOT NULL AND EXISTS (
-    SELECT FROM social_posts newer
-    WHERE newer.account_id = social_posts.account_id AND newer.external_id = social_posts.external_id
-        AND (newer.created_at, newer.id) > (social_posts.created_at, social_posts.id)
+WHERE external_id IS NOT NULL AND status <> 'published' AND EXISTS (
+    SELECT FROM social_posts other
+    WHERE (other.tenant_id, other.account_id, other.external_id) = (post.tenant_id, post.account_id, post.external_id)
+        AND {BINDS.replace("post.", "other.")} > {BINDS}
 )
+"""
+REFUSE_DOUBLES = f"""
+DECLARE doubles text;
+BEGIN
+    SELECT string_agg(ids, '; ') INTO doubles FROM (
+        SELECT string_agg(id::text, ', ' ORDER BY id) AS ids FROM social_posts WHERE {NOT_OVER}
+        GROUP BY tenant_id, video_id, account_id HAVING count(*) > 1
+        UNION
+        SELECT string_agg(id::text, ', ' ORDER BY id) FROM social_posts WHERE external_id IS NOT NULL
+        GROUP BY tenant_id, account_id, external_id HAVING count(*) > 1
+        LIMIT 20
+    ) AS several;
+    IF doubles IS NOT NULL THEN
+        RAISE EXCEPTION 'these social_posts were sent, and are the same post of a video or of a platform: %. Look at the '
+            'platform which of each are there, set the status of the others to failed or removed and their external_id '
+            'to NULL, and migrate again', doubles;
+    END IF;
+END
 """
 
 # Each statement is a transaction of its own and brings its settings: behind a pooler the next one has another session.
@@ -82,7 +104,7 @@ def upgrade() -> None:
         op.execute(ALONE.format(statement=OLD_STATUSES))
         for table, column in CONSTRAINTS:
             op.execute(ALONE.format(statement=f"ALTER TABLE {table} VALIDATE CONSTRAINT {table}_{column}_check"))
-        for statement in (END_DOUBLES, UNBIND_DOUBLES):
+        for statement in (END_DOUBLES, UNBIND_DOUBLES, REFUSE_DOUBLES):
             op.execute(ALONE.format(statement=statement))
         for name, definition in INDEXES.items():
             # One that an interrupted run left behind is invalid: made anew.

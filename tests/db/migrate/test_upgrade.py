@@ -287,6 +287,59 @@ def test_of_several_live_videos_of_a_concept_the_newest_stays_and_a_killed_migra
         )
 
 
+def test_of_several_posts_of_a_video_those_that_were_sent_stay_and_only_a_person_chooses_between_them(
+    servers: Servers, empty_database: str
+) -> None:
+    """0027, where something else than a release wrote `social_posts`."""
+    url = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(url, "0025")
+    with psycopg.connect(seeing_all_tenants(url), autocommit=True) as owner:
+        owner.execute(
+            """
+            WITH tenant AS (INSERT INTO tenants (name) VALUES ('old') RETURNING id),
+            generation AS (INSERT INTO generations (tenant_id) SELECT id FROM tenant RETURNING tenant_id, id),
+            account AS (
+                INSERT INTO social_accounts (tenant_id, platform, external_id)
+                SELECT id, 'tiktok', 'ada' FROM tenant RETURNING tenant_id, id
+            ),
+            old (video, attempt, status, external_id, submitted_at) AS (VALUES
+                ('v1', 1, 'published', 'a', now()), ('v1', 2, 'draft', NULL, NULL), ('v1', 3, 'failed', 'a', now()),
+                ('v2', 1, 'scheduled', NULL, NULL), ('v2', 2, 'scheduled', NULL, NULL),
+                ('v3', 1, 'submitted', NULL, now()), ('v3', 2, 'claimed', NULL, NULL), ('v3', 3, 'draft', NULL, NULL),
+                ('v4', 1, 'published', 'b', now()), ('v4', 2, 'unconfirmed', NULL, now())
+            ),
+            video AS (
+                INSERT INTO videos (tenant_id, generation_id, concept_id, title)
+                SELECT tenant_id, id, video, video FROM generation, (SELECT DISTINCT video FROM old) AS each
+                RETURNING tenant_id, id, title
+            )
+            INSERT INTO social_posts
+                (tenant_id, video_id, account_id, attempt_group, status, caption, external_id, submitted_at)
+            SELECT tenant_id, video.id, account.id, attempt, status, video || attempt, external_id, submitted_at
+            FROM old JOIN video ON title = video JOIN account USING (tenant_id)
+            """
+        )
+        with pytest.raises(MigrationRefused, match="these social_posts were sent, and are the same post") as refused:
+            migrate.upgrade(url)
+        of_v4 = "SELECT id::text FROM social_posts WHERE caption LIKE 'v4%' ORDER BY id"
+        assert ", ".join(id_ for (id_,) in owner.execute(of_v4)) in str(refused.value)
+        owner.execute("UPDATE social_posts SET status = 'failed' WHERE caption = 'v42'")
+        migrate.upgrade(url)
+        found = owner.execute("SELECT caption, status, external_id FROM social_posts ORDER BY caption").fetchall()
+    assert found == [
+        ("v11", "published", "a"),
+        ("v12", "cancelled", None),
+        ("v13", "failed", None),
+        ("v21", "cancelled", None),
+        ("v22", "scheduled", None),
+        ("v31", "submitted", None),
+        ("v32", "cancelled", None),
+        ("v33", "cancelled", None),
+        ("v41", "published", "b"),
+        ("v42", "failed", None),
+    ]
+
+
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:
     url = servers.postgres.url(OWNER, empty_database)
     newest = migrate.newest()

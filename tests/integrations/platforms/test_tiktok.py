@@ -127,6 +127,12 @@ def test_an_inbox_upload_sends_nothing_that_it_would_ignore(stage: Stage[TikTokS
     assert stage.posted() == []
 
 
+def test_that_somebody_paid_for_it_is_said(stage: Stage[TikTokSimulator, TikTok]) -> None:
+    stage.open(options={**CHOSEN, "brand_content": True, "brand_organic": True})
+    info = DirectPost.model_validate(sent(stage, "/video/init/")).post_info
+    assert (info.brand_content_toggle, info.brand_organic_toggle) == (True, True)
+
+
 def test_without_a_choice_of_privacy_nothing_is_sent(stage: Stage[TikTokSimulator, TikTok]) -> None:
     """postiz#1362"""
     with pytest.raises(PostRefused, match="choose the privacy"):
