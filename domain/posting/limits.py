@@ -119,7 +119,7 @@ PLACES = (
 """Mastodon names none."""
 
 CALLED = {"youtube-shorts": "youtube", "instagram-reels": "instagram"}
-"""What stands for a platform in the name of a bucket, where it is not its own name."""
+"""The short names of platforms that have one: in names of buckets, and where an operator names one."""
 
 
 OPENINGS = Rate(timedelta(milliseconds=1), burst=1000)

@@ -12,11 +12,11 @@ from typing import Any
 
 from domain.errors import Unavailable, ViralError
 from domain.posting.publishing import AccountRevoked, HeldOff, NotReady, PostRefused, TokenExpired
-from domain.text.redaction import MASK, without_values
+from domain.text.redaction import MASK
 from integrations.http.client import Response, parse_json, retry_after
+from integrations.platforms import answers
 
 NAME = "Instagram"
-LONGEST_REASON = 300
 A_MINUTE, AN_HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 TOKEN = frozenset({102, 190})
@@ -153,10 +153,8 @@ def read_json(response: Response) -> Any:
 
 
 def words(text: Any) -> str:
-    """Return a text of Meta's in one line, without values."""
-    if not isinstance(text, str):
-        return ""
-    return without_values(LONG_WORD.sub(MASK, " ".join(text.split())))[:LONGEST_REASON]
+    """Return a text of Meta's in one line, without values and without what may be a token."""
+    return answers.words(LONG_WORD.sub(MASK, text)) if isinstance(text, str) else ""
 
 
 def _number(value: Any) -> int:

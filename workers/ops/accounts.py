@@ -23,7 +23,7 @@ from domain.ports import Login, Vault
 from domain.posting.accounts import AccountStatus, AppRegistration, Credential, Grant
 from domain.posting.choice import Candidate, Choice
 from domain.posting.choice import choose as choose_account
-from domain.posting.limits import limits_of, limits_row, places
+from domain.posting.limits import CALLED, limits_of, limits_row, places
 from domain.posting.publishing import AccountRevoked
 from domain.posting.validation import Account, setting_faults
 from domain.videos.profiles import NAMES
@@ -33,8 +33,7 @@ from workers.ops.jobs import Change
 
 Row = dict[str, Any]
 
-CALLED: Final = {"youtube": "youtube-shorts", "instagram": "instagram-reels"}
-"""Other names of platforms."""
+BY_SHORT_NAME: Final = {short: platform for platform, short in CALLED.items()}
 SETTINGS: Final = {
     "tiktok": "TIKTOK_CLIENT_KEY and TIKTOK_CLIENT_SECRET",
     "youtube-shorts": "GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET",
@@ -364,7 +363,7 @@ def platform_of(name: str) -> str:
     Raises:
         Rejected: there is none.
     """
-    found = CALLED.get(name, name)
+    found = BY_SHORT_NAME.get(name, name)
     if found not in NAMES:
         raise Rejected(f"there is no platform of this name; there is {', '.join(NAMES)}")
     return found
