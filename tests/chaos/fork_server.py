@@ -31,12 +31,13 @@ PR_SET_PDEATHSIG = 1
 class ForkServer:
     """The harness's end."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *more: str) -> None:
+        """Import what the experiments fork, and `more` modules."""
         with log.open("wb") as file, warnings.catch_warnings():
             # Python 3.12 warns of any fork beside threads; `die_with_parent` takes no lock.
             warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.fork_server"],
+                [sys.executable, "-m", "tests.chaos.fork_server", *more],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -86,7 +87,7 @@ def die_with_parent() -> None:
 
 def serve() -> None:
     """Fork what is ordered and report what has ended, until the harness ends."""
-    for name in WARM:
+    for name in (*WARM, *sys.argv[1:]):
         importlib.import_module(name)
     orders = b""
     os.set_blocking(0, False)

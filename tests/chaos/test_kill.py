@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -17,6 +19,7 @@ from db.transaction import SYSTEM
 from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from scheduler.main import Ticker
 from tests.builders import a_tenant, job_row
+from tests.chaos.fork_server import ROOT, ForkServer
 from tests.chaos.jobs.paid import paid
 from tests.chaos.jobs.slow import poison, quick, slow
 from tests.conftest import Servers
@@ -26,20 +29,44 @@ from workers.app import App
 from workers.engine.outcomes import rescue
 from workers.runtime.redis_client import connect
 
-ROOT = Path(__file__).resolve().parents[2]
+
+@dataclass(frozen=True)
+class Forked:
+    """A dyno of the fork server, asked and told as if it were a child of this process."""
+
+    server: ForkServer
+    pid: int
+
+    def poll(self) -> int | None:
+        return self.server.ended.get(self.pid)
+
+    def wait(self, timeout: float = 90) -> int:
+        until(lambda: self.poll() is not None, f"the process {self.pid} to end", seconds=timeout)
+        return self.server.ended[self.pid]
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+Dyno = Forked | subprocess.Popen[bytes]
 
 
 class Fleet:
     """Worker dynos, and a scheduler in this process."""
 
-    def __init__(self, app: App, folder: Path) -> None:
+    def __init__(self, app: App, folder: Path, fork_server: ForkServer) -> None:
         self.app = app
         self.folder = folder
-        self.dynos: list[subprocess.Popen[bytes]] = []
+        self.dynos: list[Dyno] = []
+        self._fork_server = fork_server
 
-    def start(self, *, processes: int = 1, grace: int = 20, **env: str) -> subprocess.Popen[bytes]:
+    def start(self, *, processes: int = 1, grace: int = 20, cold: bool = False, **env: str) -> Dyno:
+        """Start a dyno, which is forked from what has imported everything; a `cold` one begins from nothing."""
         settings = self.app.settings
-        environment = os.environ | {
+        environment = {
             "DATABASE_URL": settings.database_url,
             "REDIS_URL": settings.redis_url,
             "LOG_FORMAT": "console",
@@ -47,14 +74,16 @@ class Fleet:
             "WORKER_THREADS": "2",
             "WORKER_GRACE_SECONDS": str(grace),
             "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "default",
             **env,
         }
-        with (self.folder / "workers.log").open("ab") as log:
+        arguments, path = ["tests.chaos.worker:start"], self.folder / "workers.log"
+        if not cold:
+            return self.fork("workers.__main__:begin", arguments, environment, path)
+        with path.open("ab") as log:
             dyno = subprocess.Popen(
-                [sys.executable, "-m", "workers", "tests.chaos.worker:start"],
+                [sys.executable, "-m", "workers", *arguments],
                 cwd=ROOT,
-                env=environment,
+                env=os.environ | environment | {"PYTHONWARNINGS": "default"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -62,7 +91,13 @@ class Fleet:
         self.dynos.append(dyno)
         return dyno
 
-    def start_and_sign_on(self, **options: int) -> subprocess.Popen[bytes]:
+    def fork(self, call: str, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> Dyno:
+        log.touch()
+        dyno = Forked(self._fork_server, self._fork_server.fork(call, arguments, env, log))
+        self.dynos.append(dyno)
+        return dyno
+
+    def start_and_sign_on(self, **options: Any) -> Dyno:
         before = len(self.alive())
         dyno = self.start(**options)
         expected = before + options.get("processes", 1)
@@ -131,8 +166,8 @@ def _exists(pid: int) -> bool:
 
 
 @pytest.fixture
-def fleet(app: App, tmp_path: Path) -> Iterator[Fleet]:
-    fleet = Fleet(app, tmp_path)
+def fleet(app: App, tmp_path: Path, fork_server: ForkServer) -> Iterator[Fleet]:
+    fleet = Fleet(app, tmp_path, fork_server)
     ticker = Ticker(app)
     ticker.start()
     try:
@@ -259,7 +294,7 @@ def test_a_worker_whose_database_is_away_waits_for_it_and_claims_nothing_before_
 
 def test_repeated_sigterms_to_every_process_drain_and_do_not_kill(fleet: Fleet) -> None:
     """What a dyno manager does: every process is signalled, and the parent passes its own signal on as well."""
-    dyno = fleet.start_and_sign_on(processes=2)
+    dyno = fleet.start_and_sign_on(processes=2, cold=True)
     job_id = fleet.enqueue("job")
     fleet.await_file("job.begun.1")
     for _ in range(3):

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,8 +24,9 @@ from domain.ops.connections import Role, of_fleet, of_process
 from integrations.stripe import webhooks as stripe
 from local.spawn import answers, free_port
 from tests.builders import a_tenant, new_id, tenant
+from tests.chaos.fork_server import ForkServer
 from tests.chaos.jobs import varied
-from tests.chaos.test_kill import ROOT, Fleet
+from tests.chaos.test_kill import Fleet
 from tests.wait import until
 from workers.app import App
 
@@ -47,17 +46,7 @@ class WholeFleet(Fleet):
             "LOG_FORMAT": "console",
             **env,
         }
-        with (self.folder / f"{command[0]}.log").open("ab") as log:
-            self.dynos.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "cli.main", *command],
-                    cwd=ROOT,
-                    env=os.environ | environment,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            )
+        self.fork("cli.main:main", command, environment, self.folder / f"{command[0]}.log")
 
     def web(self, **env: str) -> str:
         port = free_port()
@@ -66,8 +55,8 @@ class WholeFleet(Fleet):
 
 
 @pytest.fixture
-def fleet(app: App, tmp_path: Path) -> Iterator[WholeFleet]:
-    fleet = WholeFleet(app, tmp_path)
+def fleet(app: App, tmp_path: Path, fork_server: ForkServer) -> Iterator[WholeFleet]:
+    fleet = WholeFleet(app, tmp_path, fork_server)
     try:
         yield fleet
     finally:
