@@ -153,7 +153,7 @@ class PostStage:
         account_id: UUID = row["id"]
         return account_id
 
-    def video(self, tenant_id: UUID, *, bytes: int = 0) -> UUID:
+    def video(self, tenant_id: UUID, *, bytes: int = 0, source: str = "file") -> UUID:
         """A completed video whose file is like no other's; `bytes` more make it larger."""
         video_id = uuid4()
         path = self.app.settings.viral_home / f"{video_id}.mp4"
@@ -164,8 +164,8 @@ class PostStage:
             tx.media.use(tenant_id, media.id, probe=PROBE | {"bytes": media.bytes})
             tx.driver.execute(
                 "INSERT INTO videos (id, tenant_id, status, source, title, media_id, completed_at)"
-                " VALUES (%s, %s, 'completed', 'file', 'A fox', %s, now())",
-                (video_id, tenant_id, media.id),
+                " VALUES (%s, %s, 'completed', %s, 'A fox', %s, now())",
+                (video_id, tenant_id, source, media.id),
             )
         return video_id
 

@@ -297,7 +297,8 @@ def test_postiz_1728_1749_what_was_chosen_is_applied_and_the_label_is_there(on: 
     with on("tiktok") as stage:
         tenant_id, tiktok = stage.tenant(), stage.platforms["tiktok"]
         chosen = {"privacy_level": "SELF_ONLY", "allow_comment": True, "allow_duet": False, "allow_stitch": False}
-        post_id = stage.ask(tenant_id, stage.account(tenant_id, "tiktok"), options=chosen)
+        video_id = stage.video(tenant_id, source="concept")
+        post_id = stage.ask(tenant_id, stage.account(tenant_id, "tiktok"), video_id, options=chosen)
         stage.run(step=timedelta(hours=20))
         assert stage.show(post_id).status == PostStatus.PUBLISHED
         [shown] = tiktok.posts
