@@ -34,17 +34,21 @@ SELECT jsonb_build_object(p.subscription_id, p.period_start, 'consumed', (
 Act = tuple[datetime, Callable[[App, datetime], None]]
 
 
-def run(app: App, name: str, shape: Shape, rng: Random) -> None:
+A_DAY, MONTHS = 1, 150
+"""Up to how many days late."""
+
+
+def run(app: App, name: str, shape: Shape, rng: Random, late: Sequence[int] = (A_DAY, MONTHS)) -> None:
     """The scenario in time, then delivered a day late and months late.
 
     Raises:
         Diverged: says what differs, or that the count is not what the ledger says.
     """
     with app.db.connect(autocommit=True) as connection:
-        _run(app, name, shape, rng, connection)
+        _run(app, name, shape, rng, late, connection)
 
 
-def _run(app: App, name: str, shape: Shape, rng: Random, connection: AppConnection) -> None:
+def _run(app: App, name: str, shape: Shape, rng: Random, late: Sequence[int], connection: AppConnection) -> None:
     scenario: list[Act] = [
         (datetime.fromtimestamp(body["created"], UTC), partial(deliver, body, connection))
         for body in events_of(name, shape)
@@ -64,7 +68,7 @@ def _run(app: App, name: str, shape: Shape, rng: Random, connection: AppConnecti
         ]
     while True:
         try:
-            return _delivered_late(app, name, scenario, uses, end, rng)
+            return _delivered_late(app, name, scenario, uses, end, late, rng)
         except HoldRefused as refused:
             uses = [(at, act) for at, act in uses if refused.job_id not in act.args]
 
@@ -78,13 +82,19 @@ class HoldRefused(Exception):
 
 
 def _delivered_late(
-    app: App, name: str, scenario: Sequence[Act], uses: Sequence[Act], end: datetime, rng: Random
+    app: App,
+    name: str,
+    scenario: Sequence[Act],
+    uses: Sequence[Act],
+    end: datetime,
+    lateness: Sequence[int],
+    rng: Random,
 ) -> None:
     def some_moment() -> datetime:
         return CREATED + (end - timedelta(days=30) - CREATED) * rng.random()
 
     in_time = played(app, [*uses, *scenario], end)
-    for days in (1, 150):
+    for days in lateness:
         late = [(at + timedelta(days=rng.uniform(0, days)), act) for at, act in scenario]
         strikes = [(some_moment(), ask_who_is_due) for _ in range(4)]
         found = played(app, [*uses, *late, *strikes], end)

@@ -167,25 +167,39 @@ def compare(expected: State, found: State, order: Sequence[Body]) -> None:
         raise Diverged(f"{[(body.get('id', '')[-6:], body['type']) for body in order]}: {differing}")
 
 
-def run(app: App, name: str, shape: Shape, order: Order, rng: Random, expected: dict[Any, State]) -> None:
-    """One scenario, or its first part, in one order, with and without consumption in between.
+def run(
+    app: App,
+    name: str,
+    shape: Shape,
+    order: Order,
+    rng: Random,
+    expected: dict[Any, State],
+    ways: Sequence[bool] = (False, True),
+) -> None:
+    """One scenario, or its first part, in one order; `ways` are without and with consumption in between.
 
     Raises:
         Diverged: says what differs, or what does not hold.
     """
     scenario = events_of(name, shape)
     events = scenario[: rng.choice([len(scenario), rng.randint(1, len(scenario))])]
-    case, busy = (name, shape, len(events)), (name, shape, len(events), "with consumption")
-    if case not in expected:
-        expected[case] = deliver(app, events)
-    if busy not in expected:
-        expected[busy] = deliver(app, events, Consumer(app, rng, events))
+
+    def delivered(order: Sequence[Body], busy: bool) -> State:
+        return deliver(app, order, Consumer(app, rng, order)) if busy else deliver(app, order)
+
+    def case(busy: bool) -> tuple[Any, ...]:
+        return (name, shape, len(events), "with consumption") if busy else (name, shape, len(events))
+
+    for busy in ways:
+        if case(busy) not in expected:
+            expected[case(busy)] = delivered(events, busy)
     customers = {customer_of(body) for body in events}
+    found = list(events)
     if customers == {customer_of(body) for body in events if links(body)} and rng.random() < 0.5:
-        events = [unnamed(body) for body in events]
-    events = arranged(events, order, rng)
-    compare(expected[case], deliver(app, events), events)
-    compare(expected[busy], deliver(app, events, Consumer(app, rng, events)), events)
+        found = [unnamed(body) for body in events]
+    found = arranged(found, order, rng)
+    for busy in ways:
+        compare(expected[case(busy)], delivered(found, busy), found)
 
 
 def customer_of(body: Body) -> str:
