@@ -1,5 +1,6 @@
 """What TikTok and YouTube do after the last byte: each has one end, and what people see agrees with it."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_each_trick_has_its_end(app: App, tmp_path: Path, platform: str, trick: 
         account_id = stage.account(tenant_id, platform)
         stage.platforms[platform].misbehave(trick)
         post_id = stage.ask(tenant_id, account_id)
-        stage.run(turns=200)
+        stage.run(turns=200, step=timedelta(minutes=5))
         post = stage.show(post_id)
         assert post.status == ENDS[platform, trick], (post.error_message, stage.events(post_id))
         stage.assert_once()
