@@ -21,8 +21,8 @@ import psycopg
 from psycopg.rows import class_row
 
 from db.postgres.rows import row_of
-from db.posting.restores import GATE_SHARED, RESTORED
-from domain.posting.posts import Post, PostingHalted, PostStatus
+from db.posting.restores import GATE_SHARED
+from domain.posting.posts import Post, PostingHalted, PostStatus, given_back
 from domain.posting.publishing import Handle
 from domain.text.storable import to_json
 
@@ -265,6 +265,15 @@ class Posts:
         changes |= {"status": S.CLAIMED, "error_message": message}
         return self._change(tenant_id, post_id, SENT, changes)
 
+    def not_listed(self, tenant_id: UUID, post_id: UUID) -> bool:
+        """Note that the account's list lacks what was sent, as long as nothing more is sent; True if it is noted
+        already."""
+        post = self.get(tenant_id, post_id)
+        if post is None or post.error_code == "not_listed":
+            return post is not None
+        self._change(tenant_id, post_id, UNDER_WAY, {"error_code": "not_listed"})
+        return False
+
     # --- what became of it --------------------------------------------------------------------------------------
 
     def accepted(self, tenant_id: UUID, post_id: UUID, *, look_after: datetime) -> str | None:
@@ -324,10 +333,9 @@ class Posts:
         post = self.get(tenant_id, post_id)
         if post is None or post.status != S.UNCONFIRMED:
             return None
-        was = (post.error_code or "").removeprefix(f"{RESTORED} ")
-        status = was if was in (S.DRAFT, S.NEEDS_APPROVAL) else S.SCHEDULED
+        status = given_back(post.restored_from or S.SCHEDULED)
         changes = _WITHOUT_HANDLE | {"status": status, "look_after": None, "job_id": None, "claimed_at": None}
-        changes |= {"error_code": None, "error_message": message}
+        changes |= {"error_code": _CODES.get(status), "error_message": message}
         return self._change(tenant_id, post_id, (S.UNCONFIRMED,), changes)
 
     def removed(self, tenant_id: UUID, post_id: UUID, *, message: str) -> str | None:
@@ -398,6 +406,8 @@ class Posts:
         row = self._driver.execute(CHANGE.format(assignments=assignments).encode(), values).fetchone()
         return None if row is None else str(row[0])
 
+
+_CODES = {S.FAILED: "absent", S.MISSED: "late"}
 
 _WITHOUT_HANDLE: dict[str, Any] = {
     **{"handle": None, "handle_secrets": None, "handle_expires_at": None},

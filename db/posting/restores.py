@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from db.postgres.rows import rows_of
-from domain.posting.posts import PostStatus
+from domain.posting.posts import OVER, RESTORED, PostStatus
 
 GATE = 0x706F7374  # "post"
 GATE_SHARED = f"SELECT pg_advisory_xact_lock_shared({GATE})"
@@ -39,9 +39,6 @@ RETURNING {COLUMNS}
 
 END = f"UPDATE restores SET ended_at = %(now)s WHERE ended_at IS NULL RETURNING {COLUMNS}"
 
-RESTORED = "restored"
-"""The first word of `error_code` while a post is in doubt since a restore; the second is the status before."""
-
 DOUBTFUL = ", ".join(
     f"'{status}'"
     for status in (
@@ -50,7 +47,8 @@ DOUBTFUL = ", ".join(
     )
 )
 
-# What was due since the backup was taken, and what was under way then: the rows no longer tell what became of them.
+# What was due since the backup was taken, and what was under way or in doubt then: the rows no longer tell what became
+# of them.
 DOUBT = f"""
 UPDATE social_posts SET status = 'unconfirmed', error_code = '{RESTORED} ' || status, look_after = %(now)s,
     claimed_at = least(coalesce(claimed_at, scheduled_for, %(now)s), %(taken_at)s),
@@ -59,12 +57,22 @@ WHERE id IN (
     SELECT id FROM social_posts
     WHERE status IN ({DOUBTFUL}) AND scheduled_for BETWEEN %(since)s AND %(now)s
         OR status IN ('claimed', 'submitting', 'submitted', 'processing')
+        OR status = 'unconfirmed' AND NOT starts_with(coalesce(error_code, ''), '{RESTORED} ')
     ORDER BY id FOR NO KEY UPDATE
 )
 RETURNING tenant_id, id
 """
 
 PAUSED = "UPDATE restores SET paused = paused || %s::text[] WHERE ended_at IS NULL"
+
+# One that was over when the backup was taken, and may have been made again and published since.
+DOUBT_ONE = f"""
+UPDATE social_posts SET status = 'unconfirmed', error_code = '{RESTORED} ' || status, look_after = %(now)s,
+    claimed_at = least(coalesce(claimed_at, scheduled_for, %(now)s), %(taken_at)s),
+    error_message = %(message)s, updated_at = now()
+WHERE id = %(id)s AND status IN ({", ".join(f"'{status}'" for status in OVER)}) AND updated_at <= %(taken_at)s
+RETURNING id
+"""
 
 COUNT = "UPDATE restores SET posts_in_doubt = posts_in_doubt + %s WHERE ended_at IS NULL"
 
@@ -127,6 +135,16 @@ class Restores:
         found = self._driver.execute(DOUBT, values).fetchall()
         self._driver.execute(COUNT, (len(found),))
         return [(tenant_id, post_id) for tenant_id, post_id in found]
+
+    def doubt_one(self, post_id: UUID, taken_at: datetime, now: datetime, message: str) -> bool:
+        """Mark a post as unconfirmed that is over, and has not changed since the backup was taken; False if it is not
+        so.
+
+        Raises:
+            UniqueViolation: the account has the video by another post.
+        """
+        values = {"id": post_id, "taken_at": taken_at, "now": now, "message": message}
+        return self._driver.execute(DOUBT_ONE, values).fetchone() is not None
 
     def paused(self, queues: Sequence[str]) -> None:
         """Keep which queues were paused for the one that is open."""

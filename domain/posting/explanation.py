@@ -9,13 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from domain.posting.accounts import AccountStatus
-from domain.posting.posts import PostStatus
+from domain.posting.posts import PostStatus, restored_from
 from domain.videos.profiles import NAMES
 
 SENT = "submitting"
 """The kind of event of the point of no return."""
-RESTORED = "restored"
-"""The first word of `error_code` of a post that is in doubt because the database went back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Facts:
 
     @property
     def is_restored(self) -> bool:
-        return str(self.post["error_code"] or "").startswith(RESTORED)
+        return restored_from(self.post["error_code"]) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 SETTLES = timedelta(minutes=5)
 """How long after it was begun a commit of unknown outcome may still arrive: no request of ours lasts longer."""
+LISTED = timedelta(hours=1)
+"""An account's own list may lag behind so far: what it lacks before that may be there."""
 COMMIT_WITHIN = timedelta(seconds=10)
 """A commit is begun so soon after its submission was written down, or not at all."""
 HANDLES = 4
@@ -45,3 +47,10 @@ def may_commit_again(submitted_at: datetime, now: datetime, *, answered: bool) -
     """Return whether the handle may be committed again. `answered`: the attempt before got a definite answer; else it
     may still be under way, and only time ends it."""
     return answered or now - submitted_at >= SETTLES
+
+
+def settles_at(*begun: datetime | None) -> datetime | None:
+    """Return when what was sent has arrived or never will, by when the last may have been `begun`: by its submission,
+    and by whoever worked until a restore began. None: nothing was."""
+    moments = [moment for moment in begun if moment is not None]
+    return max(moments) + SETTLES if moments else None

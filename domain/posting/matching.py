@@ -5,16 +5,19 @@ one, and absence is believed only of a complete list in which nothing could be o
 """
 
 import unicodedata
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from domain.posting.posts import short_mark
 from domain.posting.publishing import Listing, Seen
 
 CLOCKS = timedelta(minutes=2)
 """How far a platform's clock may be from ours."""
-GIVE_MARKS_BACK = ("youtube-shorts",)
-"""The platforms whose lists show the mark of each post."""
+BEFORE_BACKUP = timedelta(minutes=10)
+"""What was due so shortly before a backup was taken may have been published after it."""
+GIVE_MARKS_BACK: Mapping[str, Callable[[str], str]] = {"youtube-shorts": str, "bluesky": short_mark}
+"""The platforms whose lists show the mark of each post, and what of it."""
 SAME_LENGTH = 1.5
 """Seconds by which a platform may round or trim a video."""
 
@@ -24,7 +27,8 @@ class Ours:
     """What we would have published: nothing of it can be older than `claimed_at`.
 
     `marked`: the platform's list gives the mark back, so that a post without it is hardly ours, whatever its text.
-    `twin`: another post of ours that has no id yet has the same words.
+    `twin`: another post of ours that has no id yet has the same words. `restored`: the database went back, so neither
+    its text nor its time need be those that were published.
     """
 
     text: str
@@ -33,6 +37,7 @@ class Ours:
     seconds: float | None = None
     marked: bool = False
     twin: bool = False
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,10 @@ def match(ours: Ours, listing: Listing, bound: Container[str]) -> Match:
         seen = possible[0]
         reason = _why_not(ours, seen)
         return Found(seen) if reason is None else InDoubt(reason, (seen.external_id,))
+    others = [seen.external_id for seen in free if ours.restored and _is_nobodys(ours, seen)]
+    if others:
+        reason = "since the backup was taken the account has posts that belong to none here, and one may be it"
+        return InDoubt(reason, tuple(others))
     if listing.complete:
         return NotThere()
     return InDoubt("the account's list of posts shows nothing like it, but does not show every post")
@@ -92,6 +101,11 @@ def _could_be(ours: Ours, seen: Seen) -> bool:
     other_mark = seen.mark is not None and seen.mark != ours.mark
     earlier = seen.published_at < ours.claimed_at - CLOCKS
     return not other_mark and not earlier and _same_text(ours.text, seen)
+
+
+def _is_nobodys(ours: Ours, seen: Seen) -> bool:
+    """Whether it may be ours, published after the backup by what the row had become then."""
+    return seen.mark is None and seen.published_at >= ours.claimed_at - BEFORE_BACKUP
 
 
 def _why_not(ours: Ours, seen: Seen) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -80,10 +81,40 @@ class Post:
     job_id: UUID | None
     created_at: datetime
 
+    @property
+    def restored_from(self) -> PostStatus | None:
+        """What it was when the backup was taken, of one that is in doubt because the database went back."""
+        return restored_from(self.error_code)
+
+
+RESTORED = "restored"
+"""The first word of `error_code` while a post is in doubt since a restore; the second is what it was before."""
+
+
+def restored_from(error_code: str | None) -> PostStatus | None:
+    """Return what the post was when the backup was taken, of one that is in doubt because the database went back."""
+    if error_code is None or not error_code.startswith(f"{RESTORED} "):
+        return None
+    return PostStatus(error_code.removeprefix(f"{RESTORED} "))
+
+
+def given_back(was: PostStatus) -> PostStatus:
+    """Return what a post is again that `was` this when the backup was taken, and was not published since: what was on
+    its way is to be sent, and one that was in doubt before has failed."""
+    if was in (PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL, *OVER):
+        return was
+    return PostStatus.FAILED if was == PostStatus.UNCONFIRMED else PostStatus.SCHEDULED
+
 
 def mark_of(post_id: UUID) -> str:
     """Return `Content.mark`: what only this post has."""
     return f"viral-{post_id.hex}"
+
+
+def short_mark(mark: str) -> str:
+    """Return the 30 bits of a mark that stand in the key of a Bluesky record: below the second, and the writer."""
+    digest = int.from_bytes(sha256(mark.encode()).digest()[:8])
+    return f"{(digest >> 10) % 1_000_000}.{digest & 1023}"
 
 
 class PostingHalted(Unavailable):

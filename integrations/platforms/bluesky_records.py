@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Any
 
 from domain.posting.accounts import Credential
+from domain.posting.posts import short_mark
 from domain.posting.publishing import Content, Seen
 from domain.posting.text import Facet, facets
 
@@ -23,20 +23,33 @@ def record_key(content: Content) -> str:
 
 def time_of(key: str) -> datetime | None:
     """Return the time in a record key; None if it has none."""
+    number = _number(key)
+    if number is None:
+        return None
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=(number >> 10) & (2**53 - 1))
+
+
+def mark_in(key: str) -> str | None:
+    """Return what stands in a record key for its post's mark (`short_mark`), whatever time it was made for; None if it
+    is no key of that kind."""
+    number = _number(key)
+    return None if number is None else f"{((number >> 10) & (2**53 - 1)) % 1_000_000}.{number & 1023}"
+
+
+def _number(key: str) -> int | None:
     if len(key) != KEY_LENGTH or not set(key) <= set(KEY_LETTERS):
         return None
     number = 0
     for letter in key:
         number = number * 32 + KEY_LETTERS.index(letter)
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=(number >> 10) & (2**53 - 1))
+    return number
 
 
 def key_of_mark(at: datetime, mark: str) -> str:
     """Return a TID: 53 bits of microseconds, then 10 that tell writers apart. What is below the second is not the time
     but a digest of the mark, so that two posts of one second have two keys."""
-    digest = int.from_bytes(sha256(mark.encode()).digest()[:8])
-    micros = int(at.timestamp()) * 1_000_000 + (digest >> 10) % 1_000_000
-    number = micros << 10 | digest & 1023
+    below, writer = map(int, short_mark(mark).split("."))
+    number = (int(at.timestamp()) * 1_000_000 + below) << 10 | writer
     return "".join(KEY_LETTERS[(number >> shift) & 31] for shift in range(60, -1, -5))
 
 
@@ -70,4 +83,4 @@ def seen_in(record: Any) -> Seen | None:
     except ValueError:
         at = time_of(key) or datetime.fromtimestamp(0, UTC)
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return Seen(uri, str(value.get("text") or ""), at, permalink_of(uri))
+    return Seen(uri, str(value.get("text") or ""), at, permalink_of(uri), mark_in(key))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from domain.posting.limits import Act
-from domain.posting.looks import IN_DOUBT, WATCHING, may_commit_again
-from domain.posting.matching import CLOCKS, GIVE_MARKS_BACK, Found, InDoubt, NotThere, Ours, match
+from domain.posting.looks import IN_DOUBT, LISTED, WATCHING, may_commit_again
+from domain.posting.matching import BEFORE_BACKUP, CLOCKS, GIVE_MARKS_BACK, Found, InDoubt, NotThere, Ours, match
 from domain.posting.posts import Post, PostStatus
 from domain.posting.publishing import (
     Absent,
@@ -37,6 +37,11 @@ class Matched(Published):
     """It is there, by its text and time."""
 
 
+@dataclass(frozen=True, slots=True)
+class NotListed(Absent):
+    """It is not in the account's own list, which may lag behind."""
+
+
 def look(ctx: Context, work: Work) -> Sight | InDoubt:
     """Ask what became of the post: by the handle, and where the platform knows that no more, by the account's list."""
     handle = work.handle
@@ -52,17 +57,21 @@ def search(ctx: Context, work: Work) -> Sight | InDoubt:
     """Look for the post in the account's own list: the last resort. Never one that another post has."""
     tenant_id, account_id = work.post.tenant_id, work.post.account_id
     claimed_at = work.post.claimed_at or work.post.created_at
-    listing = ask(ctx, work, Act.RECENT, lambda who: work.publisher.recent(who, claimed_at - CLOCKS))
+    restored = work.post.restored_from is not None
+    since = claimed_at - (BEFORE_BACKUP if restored else CLOCKS)
+    listing = ask(ctx, work, Act.RECENT, lambda who: work.publisher.recent(who, since))
     with ctx.begin() as tx:
         bound = tx.posts.bound(tenant_id, account_id, [seen.external_id for seen in listing.posts])
         twin = tx.posts.has_twin(*work.key)
-    marked = work.platform in GIVE_MARKS_BACK
-    ours = Ours(work.content.text, work.content.mark, claimed_at, work.video.seconds or None, marked, twin)
+    shown = GIVE_MARKS_BACK.get(work.platform)
+    mark = work.content.mark if shown is None else shown(work.content.mark)
+    seconds, marked = work.video.seconds or None, shown is not None
+    ours = Ours(work.content.text, mark, claimed_at, seconds, marked, twin, restored)
     found = match(ours, listing, bound)
     if isinstance(found, Found):
         return Matched(found.seen.external_id, found.seen.permalink)
     if isinstance(found, NotThere):
-        return Absent("the account's own list of posts, which is complete, does not have it")
+        return NotListed("the account's own list of posts, which is complete, does not have it")
     return found
 
 
@@ -85,6 +94,9 @@ def conclude(ctx: Context, work: Work, sight: Sight | InDoubt, follow_up: Follow
             watch(ctx, work, sight.detail)
         case Unfinished() if settled:
             return Again(sight.start)
+        case NotListed() if not _was_missing_before(ctx, work, since):
+            next_look = max(LISTED - since, IN_DOUBT.after(since) or timedelta(minutes=1))
+            wait(ctx, post, min(next_look, IN_DOUBT.longest), f"it is not there yet: {sight.reason}")
         case Absent(error=None) if settled:
             reopen(ctx, post, sight.reason)
         case Absent(error=error) if error is not None:
@@ -102,6 +114,14 @@ def conclude(ctx: Context, work: Work, sight: Sight | InDoubt, follow_up: Follow
             else:
                 wait(ctx, post, after, f"it was sent, and may be published: {sight.reason}")
     return None
+
+
+def _was_missing_before(ctx: Context, work: Work, since: timedelta) -> bool:
+    """Whether the account's list has lacked the post for long enough, and at the look before too. Lists lag behind."""
+    if since < LISTED:
+        return False
+    with ctx.begin() as tx:
+        return tx.posts.not_listed(*work.key)
 
 
 def published(ctx: Context, work: Work, found: Published, follow_up: FollowUp) -> None:
@@ -150,7 +170,7 @@ def absolve(ctx: Context, work: Work, why: str) -> None:
     """End a doubt: it is certainly not there. After a restore it is as it was; else a person may try it again."""
     post = work.post
     with ctx.finish() as tx:
-        if (post.error_code or "").startswith("restored "):
+        if post.restored_from is not None:
             text = "after the database was put back, it was found that it had not been published"
             if tx.posts.acquit(*work.key, message=text):
                 note(ctx, tx, post, "acquitted", f"{text}: {why}")

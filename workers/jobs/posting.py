@@ -22,7 +22,7 @@ from domain.ports import Watch
 from domain.posting.accounts import Credential
 from domain.posting.limits import OPENINGS, Act, closed_bucket, draws, limits_row, places
 from domain.posting.looks import COMMIT_WITHIN, IN_DOUBT, PREPARING
-from domain.posting.posts import Post, PostingHalted, PostStatus
+from domain.posting.posts import PostingHalted, PostStatus
 from domain.posting.publishing import (
     Accepted,
     AccountRevoked,
@@ -56,7 +56,7 @@ from workers.jobs.post_work import (
     reopen,
     wait,
 )
-from workers.jobs.reconcile_posts import follow_up, reconcile
+from workers.jobs.reconcile_posts import follow, reconcile
 
 CHUNK = 200
 """Posts that are claimed in one transaction."""
@@ -204,7 +204,7 @@ def _go_on(ctx: Context, work: Work) -> None:
             _miss(ctx, work)
             return
     if post.submitted_at is not None:
-        again = conclude(ctx, work, look(ctx, work), _follow)
+        again = conclude(ctx, work, look(ctx, work), follow)
         if again is None:
             return
         start = again.start
@@ -224,10 +224,6 @@ def _miss(ctx: Context, work: Work) -> None:
         if tx.posts.miss(*work.key, message=message):
             note(ctx, tx, post, "missed", message)
             release(tx, post)
-
-
-def _follow(tx: Tx, post: Post) -> None:
-    follow_up.enqueue(tx, tenant_id=post.tenant_id, post_id=post.id)
 
 
 def _prepared(ctx: Context, work: Work) -> Work:
@@ -343,9 +339,9 @@ def _write_down(ctx: Context, work: Work, credential: Credential, outcome: Commi
     post = work.post
     match outcome:
         case Published():
-            published(ctx, work, outcome, _follow)
+            published(ctx, work, outcome, follow)
         case InInbox():
-            in_inbox(ctx, work, _follow)
+            in_inbox(ctx, work, follow)
         case Accepted():
             watch(ctx, work, outcome.detail)
         case Unknown():

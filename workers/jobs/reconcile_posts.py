@@ -5,16 +5,18 @@ from uuid import UUID
 
 from domain.errors import Rejected, Unavailable
 from domain.posting.limits import Act
-from domain.posting.looks import IN_INBOX, WITHOUT_ID, Looks
+from domain.posting.looks import IN_INBOX, LISTED, SETTLES, WITHOUT_ID, Looks, settles_at
 from domain.posting.matching import InDoubt
 from domain.posting.posts import Post, PostStatus
-from domain.posting.publishing import Absent, Accepted, CannotTell, InInbox, Published, Unfinished
-from workers.engine.job import Context, Tx, job
-from workers.jobs.post_looks import absolve, in_inbox, look, published, search
-from workers.jobs.post_work import Work, answering, ask, doubt, fail, load, note
+from domain.posting.publishing import Absent, Accepted, AccountRevoked, CannotTell, InInbox, Published, Unfinished
+from workers.engine.job import SYSTEM, Context, Tx, job
+from workers.jobs.post_looks import NotListed, absolve, in_inbox, look, published, search
+from workers.jobs.post_work import ACCOUNT_WAIT, Work, answering, ask, doubt, fail, load, note, wait
 
 DECORATING = Looks(timedelta(seconds=10), timedelta(hours=1), timedelta(hours=24))
 """For so long a published post's address and first comment are tried."""
+OTHERS_MAY_BE = 3
+"""So often a restored post is looked for again while the account has posts that belong to none here yet."""
 
 
 # --- after a publication ---------------------------------------------------------------------------------------------
@@ -41,9 +43,16 @@ def follow_up(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
     except Unavailable as error:
         why, again = str(error), error.retry_after
         _later(ctx, post, why, again)
+    except AccountRevoked as error:
+        _later(ctx, post, str(error), ACCOUNT_WAIT)
     except Rejected as error:
         with ctx.finish() as tx:
             note(ctx, tx, post, "follow_up", f"it is published; what should have followed was refused: {error}")
+
+
+def follow(tx: Tx, post: Post) -> None:
+    """Enqueue what comes after a publication."""
+    follow_up.enqueue(tx, tenant_id=post.tenant_id, post_id=post.id)
 
 
 def _end(ctx: Context) -> None:
@@ -96,28 +105,37 @@ def _named(ctx: Context, work: Work) -> Work:
 
 
 def _decorate(ctx: Context, work: Work) -> None:
-    """Read the post's address and write its first comment, if it has none yet."""
+    """Read the post's address, and write its first comment, if it has none yet."""
     post, external_id = work.post, work.post.external_id
     if ctx.finished or external_id is None:
         return
-    if post.first_comment and post.first_comment_id is None:
-        text, key = post.first_comment, f"{post.id}:comment"
-        comment_id = ask(ctx, work, Act.COMMENT, lambda who: work.publisher.comment(who, external_id, text, key))
-        with ctx.begin() as tx:
-            tx.posts.decorate(*work.key, first_comment_id=comment_id or "")
-            message = (
-                "its first comment is written" if comment_id else "the platform has no way to write a first comment"
-            )
-            note(ctx, tx, post, "comment", message, comment_id=comment_id)
-    if post.permalink is None:
+    permalink = post.permalink
+    if permalink is None:
         permalink = ask(ctx, work, Act.PERMALINK, lambda who: work.publisher.permalink(who, external_id))
-        if permalink is None:
-            _later(ctx, post, "the platform has no address for the post yet")
-            return
-        with ctx.finish() as tx:
-            tx.posts.decorate(*work.key, permalink=permalink)
+        if permalink is not None:
+            with ctx.begin() as tx:
+                tx.posts.decorate(*work.key, permalink=permalink)
+    if post.first_comment and post.first_comment_id is None:
+        _comment(ctx, work, external_id, post.first_comment)
+    if permalink is None:
+        _later(ctx, post, "the platform has no address for the post yet")
         return
     _end(ctx)
+
+
+def _comment(ctx: Context, work: Work, external_id: str, text: str) -> None:
+    """Write the post's first comment; one that is refused is not tried again."""
+    post, key = work.post, f"{work.post.id}:comment"
+    try:
+        comment_id = ask(ctx, work, Act.COMMENT, lambda who: work.publisher.comment(who, external_id, text, key))
+        says = "its first comment is written" if comment_id else "the platform has no way to write a first comment"
+    except AccountRevoked:
+        raise
+    except Rejected as error:
+        comment_id, says = None, f"its first comment was refused: {error}"
+    with ctx.begin() as tx:
+        tx.posts.decorate(*work.key, first_comment_id=comment_id or "")
+        note(ctx, tx, post, "comment", says, comment_id=comment_id)
 
 
 # --- where nobody could tell -----------------------------------------------------------------------------------------
@@ -145,16 +163,16 @@ def reconcile_account(ctx: Context, tenant_id: UUID, account_id: UUID) -> None:
 
 
 def _reconcile(ctx: Context, work: Work) -> None:
-    post, restored = work.post, is_restored(work.post)
+    post, restored = work.post, work.post.restored_from is not None
     sight = look(ctx, work)
     if restored and work.handle is not None and isinstance(sight, (Unfinished, Absent)):
         # Of a later handle, which may have become the post, the database knows nothing.
         sight = search(ctx, work)
     match sight:
         case Published():
-            published(ctx, work, sight, _follow)
+            published(ctx, work, sight, follow)
         case InInbox():
-            in_inbox(ctx, work, _follow)
+            in_inbox(ctx, work, follow)
         case Accepted():
             with ctx.finish() as tx:
                 tx.posts.accepted(*work.key, look_after=ctx.now())
@@ -162,22 +180,34 @@ def _reconcile(ctx: Context, work: Work) -> None:
         case Absent(error=error) if error is not None and not restored:
             fail(ctx, post, getattr(error, "code", "refused"), str(error))
         case Absent() | Unfinished():
+            _wait_until_settled(ctx, work, sight)
             absolve(ctx, work, sight.reason)
         case CannotTell():
             _still_in_doubt(ctx, post, sight.reason)
         case InDoubt():
+            if restored and sight.candidates and ctx.job.snoozes < OTHERS_MAY_BE:
+                # Posts that went out since the backup may belong to others that are being looked for too.
+                wait(ctx, post, timedelta(minutes=1), sight.reason)
             _still_in_doubt(ctx, post, sight.reason, candidates=list(sight.candidates))
 
 
-def is_restored(post: Post) -> bool:
-    """Whether it is in doubt because the database went back."""
-    return (post.error_code or "").startswith("restored ")
+def _wait_until_settled(ctx: Context, work: Work, sight: Unfinished | Absent) -> None:
+    """Let nothing count as absent that may still arrive: who was uploading when a restore began, or an account was
+    disconnected, goes on for minutes, and a list shows it later still.
+
+    Raises:
+        Snoozed: it is looked at again then.
+    """
+    with ctx.begin() as tx:
+        tx.work_as(SYSTEM)
+        last = tx.restores.last()
+    at = settles_at(work.post.submitted_at, last.begun_at if last is not None else None)
+    if at is not None and isinstance(sight, NotListed):
+        at += LISTED - SETTLES
+    if at is not None and ctx.now() < at:
+        wait(ctx, work.post, at - ctx.now(), f"it is not there yet: {sight.reason}")
 
 
 def _still_in_doubt(ctx: Context, post: Post, reason: str, **details: object) -> None:
     code = post.error_code or "unknown"
     doubt(ctx, post, code, f"nobody can tell whether it was published: {reason}; look at the account itself", **details)
-
-
-def _follow(tx: Tx, post: Post) -> None:
-    follow_up.enqueue(tx, tenant_id=post.tenant_id, post_id=post.id)

@@ -11,11 +11,12 @@ from db.postgres.errors import UniqueViolation
 from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, Rejected, SealUnknown, Unavailable, UnknownAccount, UnknownJob, UnknownPost
 from domain.posting.accounts import AccountStatus, Credential
-from domain.posting.explanation import RESTORED, Advice, Explanation, Facts
+from domain.posting.explanation import Advice, Explanation, Facts
 from domain.posting.explanation import explain as explained
 from domain.posting.limits import closed_bucket
+from domain.posting.looks import settles_at
 from domain.posting.matching import CLOCKS
-from domain.posting.posts import UNDER_WAY, PostStatus
+from domain.posting.posts import UNDER_WAY, PostStatus, given_back, restored_from
 from domain.posting.publishing import AccountRevoked
 from domain.videos.profiles import NAMES
 from workers.app import App
@@ -27,8 +28,6 @@ from workers.ops.jobs import Change
 from workers.ops.posts import owner_of
 
 LONGEST_ID = 500
-GIVEN_BACK = (PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL, PostStatus.MISSED)
-"""States in which nothing is sent by itself: a post that had one before the database went back gets it again."""
 
 Row = dict[str, Any]
 
@@ -162,17 +161,32 @@ def _lost(app: App, post_id: UUID) -> Change:
     with app.db.transaction(SYSTEM) as tx:
         post = _in_doubt(tx, post_id, lock=True)
         key = (post["tenant_id"], post_id)
-        was = str(post["error_code"] or "").removeprefix(f"{RESTORED} ")
-        if was in GIVEN_BACK:
+        _check_settled(tx, post, now := app.clock() if app.clock is not None else tx.now())
+        was = restored_from(post["error_code"])
+        if was is not None and given_back(was) not in (PostStatus.SCHEDULED, PostStatus.FAILED):
+            # Nothing is sent by itself in such a state.
             tx.posts.acquit(*key, message=message)
             says = f"it is {was} again, as before the database was put back"
         else:
             tx.posts.fail(*key, code="lost", message=message)
             says = "it has failed; it is not sent again unless somebody tries it again"
-        tx.posts.note(*key, "resolved", message, at=app.clock() if app.clock is not None else tx.now())
+        tx.posts.note(*key, "resolved", message, at=now)
         tx.work_as(SYSTEM)
         tx.reservations.release(*key)
     return Change(True, says)
+
+
+def _check_settled(tx: Tx, post: Row, now: datetime) -> None:
+    """Refuse that it is not there while what was sent may still arrive."""
+    tx.work_as(SYSTEM)
+    last = tx.restores.last()
+    tx.work_as(post["tenant_id"])
+    at = settles_at(post["submitted_at"], last.begun_at if last is not None else None)
+    if at is not None and now < at:
+        says = (
+            f"what was sent may still arrive until {at:%H:%M:%S} UTC: look at the account after that, and say it then"
+        )
+        raise Conflict("MAY_STILL_ARRIVE", says)
 
 
 def _in_doubt(tx: Tx, post_id: UUID, *, lock: bool) -> Row:

@@ -19,11 +19,16 @@ from domain.errors import Conflict, PostInvalid, Rejected, UnknownPost
 from domain.posting.posts import EDITABLE, UNDER_WAY, PostStatus
 from workers.app import App
 from workers.jobs.posting import find_due
+from workers.jobs.reconcile_posts import reconcile
 from workers.ops.post_plans import NO_PLACE, SUGGESTED, Planned, Plans, PostRequest
 
 TEXTS = ("caption", "title", "hashtags", "options", "cover_at", "first_comment")
 
 MOST_OF_A_RANGE = 1000
+LOOKED_FOR = (
+    "the database was put back to a moment when this was over already: it is being looked for whether it was made "
+    "again and published since; do it once more when that is known"
+)
 
 Row = dict[str, Any]
 
@@ -137,7 +142,8 @@ def _raise_faults(plans: Iterable[Planned]) -> None:
 
 def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, Any]) -> Row:
     """Change the texts, options or time of a post that is not claimed yet, and return it. A post that is missed is
-    scheduled again by its new time. `at` may be "suggested".
+    scheduled again by its new time. `at` may be "suggested". One that was over when a backup was taken that the
+    database was put back to is looked for first, and is unconfirmed meanwhile.
 
     Raises:
         UnknownPost: there is none of this id.
@@ -148,6 +154,8 @@ def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, 
         owner, post = _locked(tx, tenant_id, post_id)
         now = _now(app, tx)
         _check_editable(post, "changed")
+        if "at" in changes and _is_looked_for(tx, post, now):
+            return _shown(tx, owner, post_id)
         plans = Plans(tx, owner, post["video_id"], now)
         values = {name: value for name, value in changes.items() if name in TEXTS}
         at = changes.get("at", post["scheduled_for"])
@@ -212,7 +220,9 @@ def cancel(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
 
 
 def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None = None) -> Row:
-    """Schedule a post again that certainly did not appear: this one only, not those that were asked for with it.
+    """Schedule a post again that certainly did not appear: this one only, not those that were asked for with it. One
+    that was over when a backup was taken that the database was put back to is looked for first, and is unconfirmed
+    meanwhile.
 
     Raises:
         UnknownPost: there is none of this id.
@@ -225,6 +235,8 @@ def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None =
             why = " and nobody knows yet whether it appeared" if post["status"] == PostStatus.UNCONFIRMED else ""
             raise Conflict("NOT_OVER", f"the post is {post['status']}{why}: it is not made again")
         now = _now(app, tx)
+        if _is_looked_for(tx, post, now):
+            return _shown(tx, owner, post_id)
         _raise_faults([Plans(tx, owner, post["video_id"], now).of_post(post, at)])
         try:
             with tx.savepoint(owner):
@@ -233,6 +245,25 @@ def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None =
             raise _has_it_already() from error
         tx.posts.note(owner, post_id, "retried", f"to be made again, {at or now:%Y-%m-%d %H:%M} UTC", at=now)
         return _begun(tx, _shown(tx, owner, post_id), now)
+
+
+def _is_looked_for(tx: Tx, post: Row, now: datetime) -> bool:
+    """Whether the post is looked for first: it was over when the backup was taken that the database was put back to,
+    so it may have been made again since."""
+    tx.work_as(SYSTEM)
+    last = tx.restores.last()
+    tx.work_as(post["tenant_id"])
+    if last is None or last.taken_at is None:
+        return False
+    try:
+        with tx.savepoint(post["tenant_id"]):
+            doubted = tx.restores.doubt_one(post["id"], last.taken_at, now, LOOKED_FOR)
+    except UniqueViolation as error:
+        raise _has_it_already() from error
+    if doubted:
+        tx.posts.note(post["tenant_id"], post["id"], "unconfirmed", LOOKED_FOR, at=now)
+        reconcile.enqueue(tx, tenant_id=post["tenant_id"], post_id=post["id"])
+    return doubted
 
 
 def _begun(tx: Tx, post: Row, now: datetime) -> Row:

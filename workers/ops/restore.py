@@ -6,20 +6,19 @@ end     posts go out again
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from db.posting.restores import Restore
 from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, Rejected
+from domain.posting.matching import BEFORE_BACKUP
 from workers.app import App
 from workers.jobs.reconcile_posts import reconcile
 from workers.jobs.submission_marks import compare
 
 PAUSED = ("social", "media")
 """Queues whose jobs do what cannot be undone: they post, and they order clips."""
-MARGIN = timedelta(minutes=10)
-"""What was due so shortly before the backup may have been published after it."""
 DOUBT = (
     "the database was put back to an earlier state, so it is not known whether this was published since; it is being "
     "looked for"
@@ -52,7 +51,7 @@ def begin(app: App, taken_at: datetime) -> RestoreStatus:
         restore = tx.restores.begin(taken_at, now)
         tx.restores.paused([queue for queue in PAUSED if tx.queues.pause(queue)])
         since = restore.taken_at or taken_at
-        tx.restores.doubt(taken_at=since, margin=MARGIN, now=now, message=DOUBT)
+        tx.restores.doubt(taken_at=since, margin=BEFORE_BACKUP, now=now, message=DOUBT)
         for tenant_id, post_id in tx.posts.in_doubt():
             reconcile.enqueue(tx, tenant_id=tenant_id, post_id=post_id)
     return status(app)

@@ -52,6 +52,16 @@ def test_one_that_may_be_another_of_our_posts_is_for_a_person() -> None:
     assert match(replace(OURS, twin=True), listed(), NOBODY) == NotThere()
 
 
+def test_after_a_restore_a_post_of_other_words_that_belongs_to_nobody_may_be_ours() -> None:
+    ours, other = replace(OURS, restored=True), a_post("1", text="what it had become")
+    assert isinstance(match(ours, listed(other), NOBODY), InDoubt)
+    assert match(OURS, listed(other), NOBODY) == NotThere()
+    assert match(ours, listed(other), {"1"}) == NotThere()
+    assert match(ours, listed(a_post("1", mark="mark-2")), NOBODY) == NotThere()
+    before = a_post(published_at=CLAIMED - timedelta(hours=1))
+    assert match(ours, listed(before), NOBODY) == NotThere()
+
+
 def test_two_that_fit_are_for_a_person() -> None:
     assert match(OURS, listed(a_post("1"), a_post("2")), NOBODY) == InDoubt("2 posts of the account fit", ("1", "2"))
 

@@ -3,7 +3,7 @@ person."""
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ from domain.errors import Conflict, Rejected
 from domain.ports import SubmissionMarks
 from domain.posting.posts import PostStatus
 from tests.post_stage import PLATFORMS, PostStage, post_stage
-from workers.ops import restore
+from workers.ops import post_stories, posts, restore
 from workers.settings import Settings
 
 TABLES = ("social_posts", "post_submissions", "post_events", "post_reservations")
@@ -123,7 +123,10 @@ def test_a_post_that_was_not_made_since_goes_out_after_all(here: PostStage) -> N
     tenant_id = here.tenant()
     post_id = here.ask(tenant_id, here.account(tenant_id, "mastodon"))
     restore.begin(here.app, here.clock[0] - timedelta(minutes=1))
-    here.run()
+    here.turn()
+    assert here.show(post_id).status == PostStatus.UNCONFIRMED, "a list may lag behind"
+    here.later(hours=1)
+    here.turn()
     assert here.show(post_id).status == PostStatus.SCHEDULED
     restore.end(here.app)
     here.run()
@@ -203,3 +206,83 @@ def test_no_transaction_is_open_while_the_outside_is_read(here: PostStage) -> No
     app = replace(here.app, ports=replace(here.app.ports, marks=cast("SubmissionMarks", Marks())))
     with app.db.transaction(SYSTEM) as tx:
         assert "lacks 1 of the last 1 submissions" in restore.check(app, tx)[1]
+
+
+def test_what_is_being_uploaded_when_a_restore_begins_is_not_made_twice(here: PostStage) -> None:
+    """It was sent, and nothing of it is there yet: neither the reconciler nor a person may say that it is not."""
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, "bluesky"))
+    here.platforms["bluesky"].fault("putRecord", "hang-up before")
+    here.due()
+    while here.show(post_id).status != PostStatus.SUBMITTING:
+        here.turn()
+    restore.begin(here.app, here.clock[0])
+    here.turn()
+    assert here.show(post_id).status == PostStatus.UNCONFIRMED
+    with pytest.raises(Conflict, match="may still arrive until"):
+        post_stories.resolve(here.app, post_id, "lost")
+    here.later(hours=1)
+    here.turn()
+    assert here.show(post_id).status == PostStatus.SCHEDULED
+    restore.end(here.app)
+    here.run()
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+    here.assert_once()
+
+
+@pytest.mark.parametrize("platform", ["mastodon", "bluesky"])
+def test_a_text_that_was_changed_after_the_backup_does_not_make_a_second_post(here: PostStage, platform: str) -> None:
+    """Where the list shows no marks somebody has to say which it is; Bluesky's keys have them."""
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, platform)
+    edited = here.ask(tenant_id, account_id)
+    taken_at, backup = here.clock[0], back_up(here)
+    here.later(minutes=1)
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.planned_posts.change(tenant_id, edited, {"caption": "Not the words of the backup"})
+    here.run()
+    external_id = here.show(edited).external_id
+    put_back(here, backup)
+    restore.begin(here.app, taken_at)
+    for _ in range(5):
+        here.later(minutes=30)
+        here.turn()
+    if platform == "bluesky":
+        assert here.show(edited).status == PostStatus.PUBLISHED
+    else:
+        assert here.show(edited).status == PostStatus.UNCONFIRMED
+        assert "one may be it" in str(here.show(edited).error_message)
+        post_stories.resolve(here.app, edited, "found", external_id)
+    assert here.show(edited).external_id == external_id
+    here.assert_once()
+
+
+def test_a_post_that_had_failed_before_the_backup_is_looked_for_before_it_is_made_again(here: PostStage) -> None:
+    """It was tried again after the backup, and published."""
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, "bluesky"), title="")
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.driver.execute("UPDATE social_posts SET status = 'failed', error_code = 'refused'")
+    taken_at, backup = datetime.now(UTC), back_up(here)
+    posts.retry(here.app, tenant_id, post_id)
+    here.run()
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+    put_back(here, backup)
+    restore.begin(here.app, taken_at)
+    restore.end(here.app)
+    assert posts.retry(here.app, tenant_id, post_id)["status"] == PostStatus.UNCONFIRMED
+    here.run()
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+    here.assert_once()
+
+
+def test_what_was_in_doubt_before_the_backup_fails_if_it_is_not_there(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, "bluesky"))
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.driver.execute("UPDATE social_posts SET status = 'unconfirmed', error_code = 'unknown'")
+    restore.begin(here.app, here.clock[0])
+    assert here.show(post_id).restored_from == PostStatus.UNCONFIRMED
+    here.later(hours=1)
+    here.turn()
+    assert (here.show(post_id).status, here.show(post_id).error_code) == (PostStatus.FAILED, "absent")
