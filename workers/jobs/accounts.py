@@ -252,11 +252,13 @@ def _refreshed(ctx: Context, held: Held, refused: Credential | None) -> Held:
         if lasts:
             return held
         raise
-    except Unavailable as error:
-        ctx.log.warning("account.refresh_unanswered", account_id=held.account_id, tries=tries, reason=str(error))
+    except Exception as error:  # an answer that breaks what reads it, too: it may have been acted upon
+        # The words of an error that nobody foresaw may have a token in them.
+        reason = str(error) if isinstance(error, Unavailable) else f"the answer cannot be read ({type(error).__name__})"
+        ctx.log.warning("account.refresh_unanswered", account_id=held.account_id, tries=tries, reason=reason)
         if lasts:
             return held
-        raise NotAnswered(f"its tokens could not be refreshed: {error}", retry_after=TAKES) from error
+        raise NotAnswered(f"its tokens could not be refreshed: {reason}", retry_after=TAKES) from error
     return _keep(ctx, held, merge(held.grant, new))
 
 

@@ -61,6 +61,24 @@ def test_a_refresh_that_gives_no_refresh_token_leaves_the_one_before(stage: Stag
     assert stage.tokens(account)[1] == before
 
 
+def test_an_answer_that_breaks_what_reads_it_takes_no_token_that_lasts(stage: Stage) -> None:
+    account = stage.connect()
+    before = stage.tokens(account)[0]
+    stage.clock.later(minutes=115)
+
+    def break_() -> None:
+        raise ValueError("a planted token")
+
+    stage.platform.after = break_
+    assert stage.run(account)["status"] == "completed"
+    assert OBTAINED[-1].access_token == before
+    stage.clock.later(minutes=10)
+    stage.platform.rotating = False
+    job = stage.run(account)
+    assert job["status"] == "failed"
+    assert "planted" not in job["error_message"]
+
+
 @pytest.mark.parametrize("fault", ["not sent", "429", "500"])
 def test_an_outage_disconnects_nobody(stage: Stage, fault: str) -> None:
     account = stage.connect()
