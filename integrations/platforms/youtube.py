@@ -64,6 +64,9 @@ STATE_WITHIN = timedelta(hours=12)
 CLOCKS = timedelta(minutes=1)
 """How far ahead of Google's clock ours may be; its times are whole seconds besides."""
 PAGE, MOST_PAGES = 50, 20
+ROUNDED = 2
+"""How many seconds less a video may have at YouTube, whose durations are whole seconds."""
+DURATION = re.compile(r"PT(?:(\d{1,3})H)?(?:(\d{1,3})M)?(?:(\d{1,3})S)?", re.ASCII)
 RESUME = 308
 RECEIVED = re.compile(r"(?:bytes=)?0-(\d{1,15})", re.ASCII)
 OTHER_BYTES = frozenset({"http_400", "http_416", "badContent", "badRequest", "invalidContentRange"})
@@ -172,7 +175,7 @@ class YouTube(Publisher, Login):
         external_id = _id_of(answer)
         if refused or not external_id:
             return CannotTell(str(refused or f"{NAME} says that the video is there, and not which it is"))
-        return self._state_of(credential, external_id, handle)
+        return self._state_of(credential, external_id, handle, video)
 
     def recent(self, credential: Credential, since: datetime) -> Listing:
         since -= CLOCKS
@@ -276,13 +279,13 @@ class YouTube(Publisher, Login):
         except ValueError:
             return False
 
-    def _state_of(self, credential: Credential, external_id: str, handle: Handle) -> Sight:
+    def _state_of(self, credential: Credential, external_id: str, handle: Handle, video: VideoFile) -> Sight:
         """Say what YouTube makes of a video that it has. If that cannot be read for long, or goes on for long, it
         changes nothing about its being there (postiz#1562); but one that it shows nobody, nobody can call published."""
         there = Published(external_id, _address(external_id))
         patient = self._clock() < _opened_at(handle) + STATE_WITHIN
         try:
-            found = self._read(credential, "videos", part="status", id=external_id)
+            found = self._read(credential, "videos", part="status,contentDetails", id=external_id)
         except TokenExpired:
             raise
         except Unavailable as error:
@@ -299,6 +302,12 @@ class YouTube(Publisher, Login):
             return Absent(str(rejected), rejected)
         if patient and status.get("uploadStatus") == "uploaded":
             return Accepted(f"{NAME} processes the video")
+        seconds = next((_seconds(each["contentDetails"]) for each in _items(found, "contentDetails", "duration")), None)
+        if seconds is not None and seconds < video.seconds - ROUNDED:
+            return CannotTell(
+                f"{NAME} shows {external_id}, and {seconds} s of its {video.seconds:g} s: if the end is missing there, "
+                "delete it and say that it is lost"
+            )
         return there
 
     def _refused(self, answer: Answer, credential: Credential) -> ViralError | None:
@@ -418,6 +427,15 @@ def _items(found: Mapping[str, Any], part: str, name: str) -> list[Mapping[str, 
     items = found.get("items")
     good = [each for each in items if isinstance(each, Mapping)] if isinstance(items, list) else []
     return [each for each in good if isinstance(each.get(part), Mapping) and name in each[part]]
+
+
+def _seconds(details: Mapping[str, Any]) -> int | None:
+    """Return how long a video is there; None if that is not said (of one that is still processed: P0D)."""
+    found = DURATION.fullmatch(_text(details, "duration"))
+    if found is None or not any(found.groups()):
+        return None
+    hours, minutes, seconds = (int(each or 0) for each in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:

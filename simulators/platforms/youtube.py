@@ -103,6 +103,8 @@ class YouTubeSimulator(OAuthSimulator):
         super().__post_init__()
         self.rejected: dict[str, tuple[SimulatedPost, str, str]] = {}
         """Videos that nobody is shown, with their state and the reason, by their id."""
+        self.seconds: int | None = None
+        """How long each video is said to be."""
         self.unreadable: set[str] = set()
         """Videos that are listed, and cannot be read."""
         self._comments: dict[str, list[tuple[str, str, str]]] = {}
@@ -316,7 +318,7 @@ class YouTubeSimulator(OAuthSimulator):
     def _videos(self, account: SimulatedAccount, request: Request) -> Reply:
         params = self._params(request, {"part", "id"})
         ids, parts = params.get("id", "").split(","), set(params.get("part", "").split(","))
-        if not parts <= {"snippet", "status"} or len(ids) > 50:
+        if not parts <= {"snippet", "status", "contentDetails"} or len(ids) > 50:
             raise self._refused(400, "invalidFilters")
         there = [*self.posts, *(post for post, _, _ in self.rejected.values())]
         there = [each for each in there if each.published_at + self.reading_lag <= self.now()]
@@ -339,7 +341,8 @@ class YouTubeSimulator(OAuthSimulator):
         status = {**post.fields.get("status", {}), "uploadStatus": state}
         if reason:
             status["rejectionReason" if state == "rejected" else "failureReason"] = reason
-        shown = {"snippet": snippet, "status": status}
+        details = {"duration": "P0D" if self.seconds is None else f"PT{self.seconds // 60}M{self.seconds % 60}S"}
+        shown = {"snippet": snippet, "status": status, "contentDetails": details}
         return {"id": post.id, "kind": "youtube#video", **{name: shown[name] for name in shown if name in parts}}
 
     def _threads(self, account: SimulatedAccount, request: Request) -> Reply:

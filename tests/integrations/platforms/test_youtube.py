@@ -382,6 +382,17 @@ def test_a_video_that_is_shown_to_nobody_is_not_called_published(stage: OurStage
     assert isinstance(stage.look(), Published)
 
 
+@pytest.mark.parametrize(("seconds", "kind"), [(None, Published), (7, Published), (8, Published), (3, CannotTell)])
+def test_a_video_whose_end_is_missing_is_a_persons_to_look_at(
+    stage: OurStage, seconds: int | None, kind: type[Any]
+) -> None:
+    """google-api-python-client#122"""
+    stage.simulator.seconds = seconds
+    stage.open()
+    stage.commit()
+    assert isinstance(stage.look(), kind)
+
+
 def test_a_session_ends_by_itself(stage: OurStage) -> None:
     stage.open()
     stage.later(timedelta(days=8))
