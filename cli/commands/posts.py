@@ -350,7 +350,7 @@ def policy(
     tenant: Tenant,
     late_after: Annotated[
         timedelta | None,
-        typer.Option(parser=duration, metavar="TIME", help="How late a post may begin, such as 2h; then it is missed."),
+        typer.Option(parser=duration, metavar="TIME", help="How late a post may begin, 10m to 7d; then it is missed."),
     ] = None,
     needs_approval: Annotated[
         bool | None, typer.Option("--needs-approval/--no-approval", help="Whether a person approves each post.")

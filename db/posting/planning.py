@@ -85,7 +85,7 @@ RETURNING id
 
 # Its last handle became no post, or it never had one: that is why it is over.
 AGAIN = """
-UPDATE social_posts SET status = 'scheduled', scheduled_for = %(scheduled_for)s, handle = NULL, handle_secrets = NULL,
+UPDATE social_posts SET status = %(status)s, scheduled_for = %(scheduled_for)s, handle = NULL, handle_secrets = NULL,
     handle_expires_at = NULL, submitted_at = NULL, look_after = NULL, error_code = NULL, error_message = NULL,
     claimed_at = NULL, job_id = NULL, updated_at = now()
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status IN ('failed', 'cancelled', 'missed')
@@ -206,13 +206,19 @@ class PlannedPosts:
         """Cancel a post; False if it is not the tenant's to cancel any more."""
         return self._driver.execute(CANCEL, {"tenant_id": tenant_id, "id": post_id}).fetchone() is not None
 
-    def again(self, tenant_id: UUID, post_id: UUID, scheduled_for: datetime) -> bool:
-        """Schedule a post once more that became none; False if it is in another state.
+    def again(
+        self,
+        tenant_id: UUID,
+        post_id: UUID,
+        scheduled_for: datetime,
+        status: PostStatus = PostStatus.SCHEDULED,
+    ) -> bool:
+        """Schedule a post once more that became none, or let it wait for approval; False if it is in another state.
 
         Raises:
             UniqueViolation: the account has the video by another post.
         """
-        values = {"tenant_id": tenant_id, "id": post_id, "scheduled_for": scheduled_for}
+        values = {"tenant_id": tenant_id, "id": post_id, "scheduled_for": scheduled_for, "status": status}
         return self._driver.execute(AGAIN, values).fetchone() is not None
 
     def listed(

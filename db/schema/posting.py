@@ -176,7 +176,7 @@ posting_policies = table(
     # A post that could not be begun so long after its time is missed, and a person is asked.
     sa.Column("late_after", sa.Interval, server_default=sa.text("'2 hours'"), nullable=False),
     boolean("needs_approval"),
-    sa.CheckConstraint("late_after >= '1 minute' AND late_after <= '7 days'", name="late_after"),
+    sa.CheckConstraint("late_after >= '10 minutes' AND late_after <= '7 days'", name="late_after"),
 )
 
 # Connections that somebody has begun in a browser. Only a hash of the state is kept, and it is good for one use.

@@ -166,7 +166,7 @@ def _create_records_of_posts() -> None:
         sa.Column("late_after", sa.Interval(), server_default=sa.text("'2 hours'"), nullable=False),
         sa.Column("needs_approval", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.CheckConstraint(
-            "late_after >= '1 minute' AND late_after <= '7 days'", name=op.f("posting_policies_late_after_check")
+            "late_after >= '10 minutes' AND late_after <= '7 days'", name=op.f("posting_policies_late_after_check")
         ),
         _of_a_tenant("posting_policies"),
         sa.PrimaryKeyConstraint("tenant_id", name=op.f("posting_policies_pkey")),

@@ -190,6 +190,17 @@ class PlatformSimulator(ABC):
         return self._acted(call, request)
 
 
+def seconds_of(video: bytes) -> float | None:
+    """Return how long an MP4 says that it lasts (ISO/IEC 14496-12, 8.2.2: `mvhd`); None if it does not say."""
+    at = video.find(b"mvhd")
+    if at < 0 or len(video) < at + 36:
+        return None
+    wide = video[at + 4] == 1
+    scale = int.from_bytes(video[at + (24 if wide else 16) :][:4])
+    length = int.from_bytes(video[at + (28 if wide else 20) :][: 8 if wide else 4])
+    return length / scale if scale else None
+
+
 @contextmanager
 def serving(simulator: Self) -> Iterator[Self]:
     with simulator.server:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from simulators.loopback import Reply, Request, json_reply
 from simulators.platforms.oauth import OAuthSimulator
-from simulators.platforms.platform import ErrorResponse, SimulatedAccount, SimulatedPost, serving
+from simulators.platforms.platform import ErrorResponse, SimulatedAccount, SimulatedPost, seconds_of, serving
 from simulators.video.clips import only
 
 Trick = Literal[
@@ -120,7 +120,7 @@ class TikTokSimulator(OAuthSimulator):
     refuses_repeats: bool = False
     max_seconds: int = 600
     video_seconds: int = 12
-    """How long each video is said to be."""
+    """How long a video is said to be that does not say it itself."""
     processing_seconds: float = 0
     moderation_seconds: float = 6 * HOUR
     address_seconds: float = HOUR
@@ -135,6 +135,7 @@ class TikTokSimulator(OAuthSimulator):
         super().__post_init__()
         self._asked: dict[tuple[str, str], deque[float]] = {}
         self._addresses: dict[str, Upload] = {}
+        self._seconds: dict[str, int] = {}
 
     def misbehave(self, *tricks: Trick | None) -> None:
         """Play one of these with each of the next uploads; None plays none."""
@@ -304,6 +305,8 @@ class TikTokSimulator(OAuthSimulator):
         )
         upload.posts.append(post.id)
         self.posts.append(post)
+        if (seconds := seconds_of(bytes(upload.bytes))) is not None:
+            self._seconds[post.id] = round(seconds)
 
     def _status(self, account: SimulatedAccount, request: Request) -> Reply:
         publish_id = self._body(request, {"publish_id": str}, ("publish_id",))["publish_id"]
@@ -374,7 +377,7 @@ class TikTokSimulator(OAuthSimulator):
             "video_description": post.text[:SHOWN],
             "create_time": int(post.published_at),
             "share_url": f"https://www.tiktok.com/@{username}/video/{post.id}?utm_campaign=simulated",
-            "duration": self.video_seconds,
+            "duration": self._seconds.get(post.id, self.video_seconds),
         }
         return {name: video[name] for name in video if name in names}
 

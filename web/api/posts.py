@@ -303,7 +303,7 @@ class PolicyChange(RequestBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"late_after_seconds": 3600}, {"needs_approval": True}]})
 
-    late_after_seconds: int | None = Field(None, ge=60, le=604_800)
+    late_after_seconds: int | None = Field(None, ge=600, le=604_800)
     needs_approval: bool | None = None
 
 

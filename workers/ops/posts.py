@@ -171,6 +171,9 @@ def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, 
             values["scheduled_for"] = at or now
             if post["status"] == PostStatus.MISSED:
                 values["status"] = PostStatus.SCHEDULED
+        changed = changes.keys() & set(TEXTS) and post["status"] in (PostStatus.SCHEDULED, PostStatus.MISSED)
+        if changed and tx.planned_posts.policy(owner).needs_approval:
+            values |= {"status": PostStatus.NEEDS_APPROVAL, "approved_at": None}
         _change(tx, owner, post_id, values)
         what = ", ".join(sorted({"at", *TEXTS} & changes.keys())) or "nothing"
         tx.posts.note(owner, post_id, "changed", f"changed: {what}", at=now)
@@ -238,9 +241,11 @@ def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None =
         if _is_looked_for(tx, post, now):
             return _shown(tx, owner, post_id)
         _raise_faults([Plans(tx, owner, post["video_id"], now).of_post(post, at)])
+        unseen = post["approved_at"] is None and tx.planned_posts.policy(owner).needs_approval
+        status = PostStatus.NEEDS_APPROVAL if unseen else PostStatus.SCHEDULED
         try:
             with tx.savepoint(owner):
-                tx.planned_posts.again(owner, post_id, at or now)
+                tx.planned_posts.again(owner, post_id, at or now, status)
         except UniqueViolation as error:
             raise _has_it_already() from error
         tx.posts.note(owner, post_id, "retried", f"to be made again, {at or now:%Y-%m-%d %H:%M} UTC", at=now)
@@ -354,10 +359,10 @@ def set_policy(
     """Change what is given, and return how it is then. Posts that are scheduled already stay scheduled.
 
     Raises:
-        Rejected: a post is late after 1 minute to 7 days.
+        Rejected: a post is late after 10 minutes to 7 days.
     """
-    if late_after is not None and not timedelta(minutes=1) <= late_after <= timedelta(days=7):
-        raise Rejected("a post is late after 1 minute to 7 days")
+    if late_after is not None and not timedelta(minutes=10) <= late_after <= timedelta(days=7):
+        raise Rejected("a post is late after 10 minutes to 7 days")
     with app.db.transaction(tenant_id) as tx:
         return tx.planned_posts.set_policy(tenant_id, late_after=late_after, needs_approval=needs_approval)
 

@@ -469,7 +469,7 @@ def test_a_policy_changes_as_far_as_it_is_named(app: App, ada: Tenant) -> None:
     assert posts.policy(app, ada.id) == (2 * HOUR, False)
     assert posts.set_policy(app, ada.id, late_after=HOUR) == (HOUR, False)
     assert posts.set_policy(app, ada.id, needs_approval=True) == (HOUR, True)
-    with pytest.raises(Rejected, match="1 minute to 7 days"):
+    with pytest.raises(Rejected, match="10 minutes to 7 days"):
         posts.set_policy(app, ada.id, late_after=timedelta(days=8))
 
 
@@ -478,3 +478,16 @@ def test_what_the_platform_said_of_the_account_counts(app: App, ada: Tenant) -> 
     with app.db.transaction(ada.id) as tx:
         tx.social_accounts.save_limits(ada.id, account_id, limits_row(AccountLimits(max_characters=1000)), NOW)
     assert ada.create(ada.video(), account_id, caption="x" * 900)[0]["status"] == "scheduled"
+
+
+def test_what_somebody_has_to_approve_is_approved_as_it_is_posted(app: App, ada: Tenant) -> None:
+    """Neither a retry nor a new text gets past the approval."""
+    posts.set_policy(app, ada.id, needs_approval=True)
+    post = ada.one()
+    posts.cancel(app, ada.id, post["id"])
+    assert posts.retry(app, ada.id, post["id"])["status"] == "needs_approval"
+    assert posts.approve(app, ada.id, post["id"])["status"] == "scheduled"
+    later = NOW + timedelta(hours=3)
+    assert posts.edit(app, ada.id, post["id"], {"at": later})["status"] == "scheduled"
+    changed = posts.edit(app, ada.id, post["id"], {"caption": "Another text"})
+    assert (changed["status"], changed["approved_at"]) == ("needs_approval", None)
