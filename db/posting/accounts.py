@@ -114,11 +114,19 @@ RETURNING id
 """
 
 END_POSTS = """
-WITH ended AS (
-    UPDATE social_posts SET status = %(status)s, error_code = %(code)s, error_message = %(message)s,
-        look_after = NULL, updated_at = now()
+WITH found AS (
+    SELECT id FROM social_posts
     WHERE tenant_id = %(tenant_id)s AND account_id = %(id)s AND status = ANY(%(since)s)
-    RETURNING id
+        AND (status <> 'claimed' OR (submitted_at IS NULL) = %(unsent)s)
+    ORDER BY id FOR NO KEY UPDATE
+), ended AS (
+    UPDATE social_posts p SET status = %(status)s, error_code = %(code)s, error_message = %(message)s,
+        look_after = NULL, updated_at = now()
+    FROM found f WHERE p.tenant_id = %(tenant_id)s AND p.id = f.id
+    RETURNING p.id
+), released AS (
+    DELETE FROM post_reservations
+    WHERE %(unsent)s AND tenant_id = %(tenant_id)s AND post_id IN (SELECT id FROM ended)
 ), noted AS (
     INSERT INTO post_events (tenant_id, post_id, kind, message)
     SELECT %(tenant_id)s, id, %(kind)s, %(message)s FROM ended
@@ -157,7 +165,7 @@ WHERE status = 'active' AND id > %(after)s ORDER BY id LIMIT %(limit)s
 """
 
 WAITING = (PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL, PostStatus.SCHEDULED, PostStatus.CLAIMED)
-"""States of posts of which certainly nothing was published."""
+"""States of posts of which certainly nothing was published; of a claimed one if nothing was submitted."""
 
 WITH_USE = f"""
 SELECT a.*, coalesce(p.waiting, 0) AS waiting, p.last_post_at, coalesce(r.used, 0) AS used_today FROM (
@@ -304,15 +312,15 @@ class Accounts:
     # --- what its owner decides ---------------------------------------------------------------------------------
 
     def disconnect(self, tenant_id: UUID, account_id: UUID) -> Disconnected | None:
-        """Delete the tokens, cancel what waits, and say of what was submitted that nobody can look any more. None if it
-        is not connected."""
-        this = {"tenant_id": tenant_id, "id": account_id}
+        """Delete the tokens, cancel what waits and give back its places, and say of what was submitted that nobody can
+        look any more. None if it is not connected."""
+        this: dict[str, Any] = {"tenant_id": tenant_id, "id": account_id}
         if row_of(self._driver, DISCONNECT, this) is None:
             return None
-        beyond = [each for each in UNDER_WAY if each != PostStatus.CLAIMED]
+        waited, sent = this | {"unsent": True}, this | {"unsent": False}
         return Disconnected(
-            self._end_posts(this, WAITING, PostStatus.CANCELLED, "cancelled", "its account was disconnected"),
-            self._end_posts(this, beyond, PostStatus.UNCONFIRMED, "unconfirmed", UNSEEN),
+            self._end_posts(waited, WAITING, PostStatus.CANCELLED, "cancelled", "its account was disconnected"),
+            self._end_posts(sent, UNDER_WAY, PostStatus.UNCONFIRMED, "unconfirmed", UNSEEN),
         )
 
     def change(

@@ -105,22 +105,30 @@ HALTED = "SELECT 1 FROM restores WHERE ended_at IS NULL"
 SUBMISSION = "INSERT INTO post_submissions (id, tenant_id, post_id, created_at) VALUES (%s, %s, %s, %s)"
 
 TWIN = """
-SELECT 1 AS found FROM social_posts p JOIN social_posts o
-    ON o.tenant_id = p.tenant_id AND o.account_id = p.account_id AND o.id <> p.id
+SELECT 1 AS found FROM social_posts p
+JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
+JOIN social_accounts oa ON oa.platform = a.platform AND oa.external_id = a.external_id
+JOIN social_posts o ON o.tenant_id = oa.tenant_id AND o.account_id = oa.id AND o.id <> p.id
 WHERE p.tenant_id = %(tenant_id)s AND p.id = %(id)s AND o.external_id IS NULL
     AND o.caption = p.caption AND o.hashtags = p.hashtags AND o.title = p.title
     AND o.status NOT IN ('draft', 'needs_approval', 'scheduled', 'failed', 'missed', 'cancelled') LIMIT 1
 """
 
+# An account may be connected by several tenants: a post on it is one row's of all of theirs.
+LOCK_BOUND = "SELECT pg_advisory_xact_lock(hashtextextended('posts:' || %s, 0))"
 BOUND = """
-SELECT id FROM social_posts
-WHERE tenant_id = %s AND account_id = (SELECT account_id FROM social_posts WHERE tenant_id = %s AND id = %s)
-    AND external_id = %s AND id <> %s
+SELECT o.id FROM social_posts p
+JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
+JOIN social_accounts oa ON oa.platform = a.platform AND oa.external_id = a.external_id
+JOIN social_posts o ON o.tenant_id = oa.tenant_id AND o.account_id = oa.id AND o.id <> p.id
+WHERE p.tenant_id = %(tenant_id)s AND p.id = %(id)s AND o.external_id = %(external_id)s LIMIT 1
 """
 
 BOUND_OF_ACCOUNT = """
-SELECT external_id FROM social_posts
-WHERE tenant_id = %s AND account_id = %s AND external_id IS NOT NULL AND external_id = ANY(%s)
+SELECT o.external_id FROM social_accounts a
+JOIN social_accounts oa ON oa.platform = a.platform AND oa.external_id = a.external_id
+JOIN social_posts o ON o.tenant_id = oa.tenant_id AND o.account_id = oa.id
+WHERE a.tenant_id = %s AND a.id = %s AND o.external_id IS NOT NULL AND o.external_id = ANY(%s)
 """
 
 # All that publishing reads beside the row itself.
@@ -147,6 +155,15 @@ IN_DOUBT = """
 SELECT tenant_id, id FROM social_posts
 WHERE status = 'unconfirmed' AND (%(tenant_id)s::uuid IS NULL OR tenant_id = %(tenant_id)s)
     AND (%(account_id)s::uuid IS NULL OR account_id = %(account_id)s)
+ORDER BY id
+"""
+
+UNFINISHED = """
+SELECT id FROM social_posts
+WHERE tenant_id = %s AND account_id = %s AND status IN ('published', 'in_inbox')
+    AND updated_at > now() - interval '7 days'
+    AND (status = 'in_inbox' OR external_id IS NULL OR permalink IS NULL
+        OR first_comment <> '' AND first_comment_id IS NULL)
 ORDER BY id
 """
 
@@ -202,6 +219,11 @@ class Posts:
         """Return the unconfirmed posts in scope, as tenants and ids."""
         values = {"tenant_id": tenant_id, "account_id": account_id}
         return [(row[0], row[1]) for row in self._driver.execute(IN_DOUBT, values)]
+
+    def unfinished(self, tenant_id: UUID, account_id: UUID) -> list[UUID]:
+        """Return the account's posts that wait in its inbox, or whose id, address or first comment is not there yet,
+        of the last days."""
+        return [row[0] for row in self._driver.execute(UNFINISHED, (tenant_id, account_id))]
 
     # --- before the point of no return --------------------------------------------------------------------------
 
@@ -353,17 +375,20 @@ class Posts:
     # --- reading and writing beside -----------------------------------------------------------------------------
 
     def bound_by(self, tenant_id: UUID, post_id: UUID, external_id: str) -> UUID | None:
-        """Return the other post of the same account that has this id at the platform."""
-        values = (tenant_id, tenant_id, post_id, external_id, post_id)
+        """Return the other post of the same account, whosever, that has this id at the platform; until the transaction
+        ends nobody else gets it. System scope."""
+        self._driver.execute(LOCK_BOUND, (external_id,))
+        values = {"tenant_id": tenant_id, "id": post_id, "external_id": external_id}
         row = self._driver.execute(BOUND, values).fetchone()
         return None if row is None else row[0]
 
     def has_twin(self, tenant_id: UUID, post_id: UUID) -> bool:
-        """Whether the account may have another post of ours with the same words, of which no id is known yet."""
+        """Whether the account may have another post of ours with the same words, of which no id is known yet.
+        System scope."""
         return row_of(self._driver, TWIN, {"tenant_id": tenant_id, "id": post_id}) is not None
 
     def bound(self, tenant_id: UUID, account_id: UUID, external_ids: Collection[str]) -> set[str]:
-        """Return those of the ids that posts of this account have."""
+        """Return those of the ids that posts of this account have, whosever. System scope."""
         rows = self._driver.execute(BOUND_OF_ACCOUNT, (tenant_id, account_id, list(external_ids)))
         return {row[0] for row in rows}
 

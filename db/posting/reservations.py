@@ -28,6 +28,14 @@ ON CONFLICT (tenant_id, post_id, bucket) DO UPDATE SET reserved_at = excluded.re
 
 RELEASE = "DELETE FROM post_reservations WHERE tenant_id = %s AND post_id = %s"
 
+OTHERS_WAIT = """
+SELECT EXISTS (
+    SELECT FROM social_posts p JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
+    WHERE a.platform = %(platform)s AND a.status = 'active' AND p.tenant_id <> %(tenant_id)s
+        AND p.status IN ('scheduled', 'claimed') AND p.scheduled_for <= %(until)s
+)
+"""
+
 USED = "SELECT count(*) FROM post_reservations WHERE bucket = %s AND reserved_at > %s"
 
 PRUNE = """
@@ -64,6 +72,11 @@ class Reservations:
         for bucket in buckets:
             self._driver.execute(RESERVE, values | {"bucket": bucket})
         return None
+
+    def others_wait(self, tenant_id: UUID, platform: str, until: datetime) -> bool:
+        """Return whether other tenants have posts for the platform that are due by then."""
+        values = {"tenant_id": tenant_id, "platform": platform, "until": until}
+        return bool(self._driver.execute(OTHERS_WAIT, values).fetchall()[0][0])
 
     def release(self, tenant_id: UUID, post_id: UUID) -> None:
         """Give back the places of a post that certainly was not published."""

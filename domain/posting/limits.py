@@ -174,9 +174,12 @@ def places(
     daily_limit: int | None = None,
     limits: AccountLimits | None = None,
     limits_read_at: datetime | None = None,
+    tenant_id: UUID | None = None,
+    shared: bool = False,
 ) -> tuple[Allowance, ...]:
     """Return what a reservation of a post has to keep; one counts itself. `daily_limit` is the account's own; what the
-    platform said of the account (`limits`, as it was read) makes it fewer, and more only where our row is a guess."""
+    platform said of the account (`limits`, as it was read) makes it fewer, and more only where our row is a guess.
+    While others wait too (`shared`), one tenant has half of what the platform takes of the whole installation."""
     row, name = _places_of(platform, now), NAMES[platform]
     own = _bucket(platform, "posts", account_id)
     found: list[Allowance] = []
@@ -184,6 +187,10 @@ def places(
     if row is not None and row.whole_app:
         why = f"{name} takes {row.most} uploads a day of this installation, for all its accounts"
         found.append(_allowance(_bucket(platform, "uploads", None), row.most, why, now, row.window))
+        if tenant_id is not None:
+            most_of_one = max(1, row.most // 2) if shared else row.most
+            why = f"{why}, and others wait too" if shared else why
+            found.append(_allowance(_bucket(platform, "uploads", tenant_id), most_of_one, why, now, row.window))
     if limits is not None and limits.posts_a_day is not None:
         most.append((limits.posts_a_day, f"{name} lets this account post {limits.posts_a_day} times a day"))
     elif row is not None and not row.whole_app:
@@ -247,6 +254,6 @@ def _places_of(platform: str, now: datetime) -> Places | None:
     return found[-1] if found else None
 
 
-def _bucket(platform: str, call: str, account_id: UUID | None) -> str:
+def _bucket(platform: str, call: str, whose: UUID | None) -> str:
     name = CALLED.get(platform, platform)
-    return f"{name}:{call}" if account_id is None else f"{name}:{call}:{account_id}"
+    return f"{name}:{call}" if whose is None else f"{name}:{call}:{whose}"

@@ -4,6 +4,7 @@ what is said is written down before anything else happens."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from domain.posting.limits import Act
 from domain.posting.looks import IN_DOUBT, LISTED, WATCHING, may_commit_again
@@ -18,7 +19,7 @@ from domain.posting.publishing import (
     Sight,
     Unfinished,
 )
-from workers.engine.job import Context, Tx
+from workers.engine.job import SYSTEM, Context, Tx
 from workers.jobs.post_work import LOOK_AFTER, Work, ask, doubt, fail, looks_at, note, release, reopen, wait
 
 FollowUp = Callable[[Tx, Post], None]
@@ -61,6 +62,7 @@ def search(ctx: Context, work: Work) -> Sight | InDoubt:
     since = claimed_at - (BEFORE_BACKUP if restored else CLOCKS)
     listing = ask(ctx, work, Act.RECENT, lambda who: work.publisher.recent(who, since))
     with ctx.begin() as tx:
+        tx.work_as(SYSTEM)
         bound = tx.posts.bound(tenant_id, account_id, [seen.external_id for seen in listing.posts])
         twin = tx.posts.has_twin(*work.key)
     shown = GIVE_MARKS_BACK.get(work.platform)
@@ -129,9 +131,9 @@ def published(ctx: Context, work: Work, found: Published, follow_up: FollowUp) -
     time alone is in doubt then, and who is there by its handle has an id that is not known yet."""
     post, external_id, permalink = work.post, found.external_id, found.permalink
     with ctx.finish() as tx:
-        other = external_id and tx.posts.bound_by(*work.key, external_id)
+        other = external_id and bound_by(tx, *work.key, external_id)
         if other and isinstance(found, Matched):
-            reason = f"the only post that fits, {external_id}, belongs to the post {other} already"
+            reason = f"the only post that fits, {external_id}, belongs to another post already"
             if tx.posts.doubt(*work.key, code="ambiguous", message=reason, look_after=None):
                 note(ctx, tx, post, "unconfirmed", reason)
             return
@@ -142,6 +144,14 @@ def published(ctx: Context, work: Work, found: Published, follow_up: FollowUp) -
             more = f"; it names further ones: {', '.join(found.others)}" if found.others else ""
             note(ctx, tx, post, "published", f"the platform has it: {name}{more}", external_id=external_id)
             follow_up(tx, post)
+
+
+def bound_by(tx: Tx, tenant_id: UUID, post_id: UUID, external_id: str) -> UUID | None:
+    """Return the other post, whosever, that is this one of the account; work in the tenant's scope after it."""
+    tx.work_as(SYSTEM)
+    other = tx.posts.bound_by(tenant_id, post_id, external_id)
+    tx.work_as(tenant_id)
+    return other
 
 
 def in_inbox(ctx: Context, work: Work, follow_up: FollowUp) -> None:

@@ -65,6 +65,8 @@ LONGEST_COMMIT = timedelta(minutes=4)
 ended when the outcome counts as settled (`domain.posting.looks.SETTLES`)."""
 BEGUN_MAY_END = timedelta(minutes=30)
 """A post whose handle was opened in time may be published so much later."""
+WAITS_TODAY = timedelta(hours=24)
+"""What others have due so soon shares the places of this installation."""
 HALTED_WAIT = timedelta(minutes=1)
 TAKES_AT_MOST = timedelta(minutes=15)
 TO_END = timedelta(seconds=30)
@@ -265,9 +267,22 @@ def _reserve(ctx: Context, work: Work) -> None:
     """Take one of the places that the platform has for posts of the account today, or wait for one."""
     limits = ask(ctx, work, Act.LIMITS, work.publisher.limits)
     account_id, now = work.post.account_id, ctx.now()
-    allowances = places(work.platform, account_id, now, daily_limit=work.daily_limit, limits=limits, limits_read_at=now)
+    tenant_id = work.post.tenant_id
     with ctx.begin() as tx:
-        tx.social_accounts.save_limits(work.post.tenant_id, account_id, limits_row(limits), now)
+        tx.social_accounts.save_limits(tenant_id, account_id, limits_row(limits), now)
+        tx.work_as(SYSTEM)
+        shared = tx.reservations.others_wait(tenant_id, work.platform, now + WAITS_TODAY)
+    allowances = places(
+        work.platform,
+        account_id,
+        now,
+        daily_limit=work.daily_limit,
+        limits=limits,
+        limits_read_at=now,
+        tenant_id=tenant_id,
+        shared=shared,
+    )
+    with ctx.begin() as tx:  # no row is held while a place is waited for
         tx.work_as(SYSTEM)
         full = tx.reservations.reserve(*work.key, allowances, now)
     if full is not None:

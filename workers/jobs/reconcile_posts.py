@@ -10,7 +10,7 @@ from domain.posting.matching import InDoubt
 from domain.posting.posts import Post, PostStatus
 from domain.posting.publishing import Absent, Accepted, AccountRevoked, CannotTell, InInbox, Published, Unfinished
 from workers.engine.job import SYSTEM, Context, Tx, job
-from workers.jobs.post_looks import NotListed, absolve, in_inbox, look, published, search
+from workers.jobs.post_looks import NotListed, absolve, bound_by, in_inbox, look, published, search
 from workers.jobs.post_work import ACCOUNT_WAIT, Work, answering, ask, doubt, fail, load, note, wait
 
 DECORATING = Looks(timedelta(seconds=10), timedelta(hours=1), timedelta(hours=24))
@@ -94,7 +94,7 @@ def _named(ctx: Context, work: Work) -> Work:
         external_id = sight.external_id if isinstance(sight, Published) else None
     post = work.post
     with ctx.begin() as tx:
-        if external_id is not None and tx.posts.bound_by(*work.key, external_id) is None:
+        if external_id is not None and bound_by(tx, *work.key, external_id) is None:
             tx.posts.name(*work.key, external_id)
             note(ctx, tx, post, "named", f"the platform calls it {external_id}", external_id=external_id)
             post = tx.posts.get(*work.key) or post

@@ -29,6 +29,7 @@ from domain.posting.validation import Account, setting_faults
 from domain.videos.profiles import NAMES
 from workers.app import App
 from workers.jobs.accounts import read_limits, registration, sealed
+from workers.jobs.reconcile_posts import follow_up, reconcile_account
 from workers.ops.jobs import Change
 
 Row = dict[str, Any]
@@ -165,6 +166,10 @@ def keep_grant(
         if state_hash is not None:
             tx.connections.connected(tenant_id, state_hash, row["id"])
         read_limits.enqueue(tx, tenant_id=tenant_id, account_id=row["id"])
+        # What could not be asked while the account was closed is asked now.
+        reconcile_account.enqueue(tx, tenant_id=tenant_id, account_id=row["id"])
+        for post_id in tx.posts.unfinished(tenant_id, row["id"]):
+            follow_up.enqueue(tx, tenant_id=tenant_id, post_id=post_id)
         tx.work_as(SYSTEM)
         hint = SHARED if tx.social_accounts.is_elsewhere(tenant_id, platform, grant.external_id) else None
     log.info("account.connected", tenant_id=tenant_id, account_id=row["id"], platform=platform)

@@ -20,6 +20,7 @@ from domain.posting.posts import UNDER_WAY, PostStatus, given_back, restored_fro
 from domain.posting.publishing import AccountRevoked
 from domain.videos.profiles import NAMES
 from workers.app import App
+from workers.jobs.post_looks import bound_by
 from workers.jobs.reconcile_posts import follow_up, reconcile_account
 from workers.jobs.reconcile_posts import reconcile as reconcile_post
 from workers.ops.explain import Reason
@@ -115,7 +116,7 @@ def resolve(app: App, post_id: UUID, verdict: Literal["found", "lost"], external
         post = _in_doubt(tx, post_id, lock=True)
         key = (post["tenant_id"], post_id)
         now = app.clock() if app.clock is not None else tx.now()
-        if (other := tx.posts.bound_by(*key, there.external_id)) is not None:
+        if (other := bound_by(tx, *key, there.external_id)) is not None:
             raise Conflict("BOUND", f"the post {other} has the id {there.external_id} already")
         try:
             with tx.savepoint(post["tenant_id"]):

@@ -185,3 +185,11 @@ def test_an_allowance_says_whose_limit_it_is() -> None:
         "YouTube Shorts takes 100 uploads a day of this installation, for all its accounts",
         "the account's own limit is 3 a day",
     ]
+
+
+def test_one_tenant_has_half_of_the_installations_places_while_others_wait() -> None:
+    account_id, tenant_id = UUID(int=1), UUID(int=2)
+    both = [places("youtube-shorts", account_id, NOW, tenant_id=tenant_id, shared=shared) for shared in (False, True)]
+    alone, shared = ({each.bucket: each.most for each in allowances} for allowances in both)
+    assert alone == {"youtube:uploads": 100, f"youtube:uploads:{tenant_id}": 100}
+    assert shared == {"youtube:uploads": 100, f"youtube:uploads:{tenant_id}": 50}

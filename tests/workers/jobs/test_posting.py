@@ -8,11 +8,13 @@ from uuid import UUID
 import pytest
 
 from db.transaction import SYSTEM
+from domain.posting.limits import Allowance
 from domain.posting.posts import PostStatus
 from domain.posting.text import AI_WORDS
 from tests.post_stage import PLATFORMS, PostStage, post_stage
 from tests.wait import until
 from workers.jobs.reconcile_posts import reconcile
+from workers.ops import accounts
 from workers.settings import Settings
 
 
@@ -210,3 +212,53 @@ def test_what_a_program_made_is_labelled(here: PostStage, source: str, *, says: 
     [clip], [skeet] = here.platforms["tiktok"].posts, here.platforms["bluesky"].posts
     assert clip.fields["is_aigc"] is labelled
     assert (AI_WORDS in skeet.text) is labelled
+
+
+def test_a_post_of_one_tenant_is_never_taken_for_anothers_on_the_same_account(here: PostStage) -> None:
+    """Both have connected it, and both post the same words; the answer to the second is lost before it is sent."""
+    first, second = here.tenant(), here.tenant()
+    account = here.account(first, "mastodon", "5001")
+    simulator = here.platforms["mastodon"]
+    other = here.connect(second, "mastodon", PLATFORMS["mastodon"].grant(simulator, "5001"))
+    made = here.ask(first, account, caption="The same words", title="")
+    here.run()
+    doubtful = here.ask(second, other, caption="The same words", title="")
+    with here.app.db.transaction(second) as tx:
+        tx.driver.execute(
+            "UPDATE social_posts SET status = 'unconfirmed', error_code = 'unknown',"
+            " claimed_at = now() - interval '1 hour'"
+        )
+    with here.app.db.transaction(SYSTEM) as tx:
+        external_id = here.show(made).external_id or ""
+        assert tx.posts.bound_by(second, doubtful, external_id) == made
+        assert tx.posts.bound(second, other, [external_id]) == {external_id}
+    with here.app.db.transaction(second) as tx:
+        reconcile.enqueue(tx, tenant_id=second, post_id=doubtful)
+    here.run()
+    assert (here.show(doubtful).status, here.show(doubtful).error_code) == (PostStatus.FAILED, "absent")
+
+
+def test_the_places_of_what_waited_for_a_disconnected_account_are_free_again(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "mastodon")
+    waits, sent = here.ask(tenant_id, account_id), here.ask(tenant_id, account_id)
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.driver.execute("UPDATE social_posts SET status = 'claimed', claimed_at = now()")
+        tx.driver.execute("UPDATE social_posts SET submitted_at = now() WHERE id = %s", (sent,))
+    with here.app.db.transaction(SYSTEM) as tx:
+        for post_id in (waits, sent):
+            allowance = Allowance("a-bucket", 2, here.clock[0] - timedelta(days=1), None, "")
+            tx.reservations.reserve(tenant_id, post_id, [allowance], here.clock[0])
+    accounts.disconnect(here.app, tenant_id, account_id)
+    assert (here.show(waits).status, here.show(sent).status) == (PostStatus.CANCELLED, PostStatus.UNCONFIRMED)
+    with here.app.db.transaction(SYSTEM) as tx:
+        assert tx.reservations.used("a-bucket", here.clock[0] - timedelta(hours=1)) == 1
+        assert not tx.reservations.others_wait(tenant_id, "mastodon", here.clock[0])
+
+
+def test_a_refused_first_comment_leaves_the_address(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, "youtube-shorts"), first_comment="x" * 10_001)
+    here.run()
+    post = here.show(post_id)
+    assert (post.status, bool(post.permalink), post.first_comment_id) == (PostStatus.PUBLISHED, True, "")
