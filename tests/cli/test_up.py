@@ -333,49 +333,6 @@ def test_a_worker_started_beside_it_finds_the_servers(running: Up, viral: Shell,
             worker.kill()
 
 
-def test_ctrl_c_stops_all_in_order_and_the_next_start_has_the_data(
-    up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    viral = shell(up, monkeypatch, capsys)
-    run = up.started(PORT="0")
-    tenant_id = signs_up(viral, "ada@example.com")
-    secrets = (up.home / "development.json").read_text()
-    ports = up.ports()
-    assert interrupted(run) == 0
-    assert up.left() == []
-    assert not any(answers(port) for port in ports)
-    assert not (up.home / "state.json").exists()
-    result = up.written()
-    assert re.findall(r"^viral     \| stopping (\w+) …$", result, re.MULTILINE) == ["scheduler", "worker", "web"]
-    assert "Traceback" not in result
-    assert "nothing runs under" in viral.refused("tenants", "list")
-
-    run = up.started(PORT="0")
-    assert "schema: already at " in up.written()
-    assert viral.json("tenants", "show", tenant_id)["name"] == "ada@example.com"
-    assert (up.home / "development.json").read_text() == secrets
-    assert interrupted(run) == 0
-    assert up.left() == []
-
-
-def test_after_a_kill_the_next_start_clears_away_and_works(
-    up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    viral = shell(up, monkeypatch, capsys)
-    run = up.started(PORT="0")
-    tenant_id = signs_up(viral, "ada@example.com")
-    first = up.processes()
-    assert len(first) > 5
-    run.kill()
-    run.wait()
-    run = up.started(PORT="0")
-    assert [words_of(each) for each in first if is_alive(each)] == []
-    assert viral.json("tenants", "show", tenant_id)["name"] == "ada@example.com"
-    assert viral.done("jobs", "enqueue", "quota.reset_due", "--wait").code == 0
-    assert interrupted(run) == 0
-    assert up.left() == []
-
-
 PLANTED = {
     "STRIPE_SECRET_KEY": "sk_test_planted1",
     "STRIPE_WEBHOOK_SECRET": "whsec_planted2",
@@ -401,9 +358,44 @@ PLANTED = {
 }
 
 
-def test_each_process_knows_the_secrets_that_it_uses_and_no_others(up: Up) -> None:
-    """Also on its command line; whoever may trace a process reads both."""
+def test_ctrl_c_stops_all_in_order_and_the_next_start_has_the_data_also_after_a_kill(
+    up: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last start knows a secret of each kind."""
+    viral = shell(up, monkeypatch, capsys)
+    run = up.started(PORT="0")
+    tenant_id = signs_up(viral, "ada@example.com")
+    secrets = (up.home / "development.json").read_text()
+    ports = up.ports()
+    assert interrupted(run) == 0
+    assert up.left() == []
+    assert not any(answers(port) for port in ports)
+    assert not (up.home / "state.json").exists()
+    result = up.written()
+    assert re.findall(r"^viral     \| stopping (\w+) …$", result, re.MULTILINE) == ["scheduler", "worker", "web"]
+    assert "Traceback" not in result
+    assert "nothing runs under" in viral.refused("tenants", "list")
+
+    run = up.started(PORT="0")
+    assert "schema: already at " in up.written()
+    assert viral.json("tenants", "show", tenant_id)["name"] == "ada@example.com"
+    assert (up.home / "development.json").read_text() == secrets
+    second = up.processes()
+    assert len(second) > 5
+    run.kill()
+    run.wait()
+
     run = up.started("--port", "0", **PLANTED)
+    assert [words_of(each) for each in second if is_alive(each)] == []
+    assert viral.json("tenants", "show", tenant_id)["name"] == "ada@example.com"
+    assert viral.done("jobs", "enqueue", "quota.reset_due", "--wait").code == 0
+    assert_each_process_knows_what_it_uses(up, run)
+    assert interrupted(run) == 0
+    assert up.left() == []
+
+
+def assert_each_process_knows_what_it_uses(up: Up, run: subprocess.Popen[str]) -> None:
+    """And no other secret; also on its command line: whoever may trace a process reads both."""
     urls = up.state()["urls"]
     of = {name: urlsplit(urls[name]).password or "" for name in ("database_url", "app_database_url", "redis_url")}
     secrets = PLANTED | {"owner": of["database_url"], "app": of["app_database_url"], "redis": of["redis_url"]}
