@@ -178,7 +178,7 @@ def viral(running: Up, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def signs_up(viral: Shell, email: str) -> str:
     """The id of the tenant that Clerk's event makes."""
     assert '200 {"received":true}' in viral.done("dev", "send-event", "clerk", "user.created", "--email", email).out
-    until(lambda: viral.json("tenants", "list", "--search", email), "the tenant to be made")
+    until(lambda: viral.json("tenants", "list", "--search", email), "the tenant to be made", every=0.2)
     [row] = viral.json("tenants", "list", "--search", email)
     tenant_id: str = row["id"]
     return tenant_id
@@ -217,7 +217,7 @@ def test_the_first_five_minutes(viral: Shell, tmp_path: Path) -> None:
 
     body = tmp_path / "paid.json"
     viral.done("dev", "send-event", "stripe", "checkout", "--tenant", tenant_id, "--save", body)
-    until(lambda: all_is_applied(viral), "the purchase to be applied")
+    until(lambda: all_is_applied(viral), "the purchase to be applied", every=0.2)
     paid = viral.json("tenants", "show", tenant_id)
     assert (paid["subscription_tier"], paid["subscription_status"], paid["monthly_quota"]) == ("PRO", "active", 50)
 

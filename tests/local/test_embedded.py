@@ -161,6 +161,7 @@ def test_both_servers_start_and_stop_and_leave_only_the_home(home: Path) -> None
     assert all(mode(path) & 0o077 == 0 for path in home.iterdir())
 
 
+@in_a_used_home
 def test_data_and_ports_survive_a_restart(home: Path) -> None:
     with start_embedded(home) as embedded:
         before = embedded.urls
@@ -279,6 +280,7 @@ def test_killed_while_it_starts_it_leaves_nothing_in_the_way(home: Path, elsewhe
 
 
 @on_linux
+@in_a_used_home
 def test_two_homes_can_start_at_the_same_moment(home: Path, elsewhere: Callable[[], Elsewhere]) -> None:
     up = elsewhere()
     with start_embedded(home.with_name(home.name + "-b")) as embedded:

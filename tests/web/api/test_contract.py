@@ -26,7 +26,8 @@ from web.api.app import create_api
 from web.main import http_error
 from workers.app import App
 
-EXAMPLES = 10
+EXAMPLES = 6
+"""Of what is allowed, and as many of what is not, for each route."""
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
