@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -213,7 +213,7 @@ def looked(app: App) -> float:
     """Ask for what is late, due and left alone, as the job does; return the seconds."""
     now, began = datetime.now(UTC), time.perf_counter()
     with app.db.transaction(SYSTEM) as tx:
-        found = tx.posts.late(now=now, limit=posting.CHUNK)
+        found = tx.posts.late(now=now, begun=timedelta(minutes=30), limit=posting.CHUNK)
     with app.db.transaction(SYSTEM) as tx:
         found += tx.posts.claim(now=now, look_after=now, limit=posting.CHUNK)
     with app.db.transaction(SYSTEM) as tx:

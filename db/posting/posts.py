@@ -2,18 +2,20 @@
 (`db/posting/planning.py`).
 
     scheduled ──claim──▶ claimed ──begin_submission──▶ submitting ──accepted──▶ submitted ──accepted──▶ processing
-      ▲  └──miss──▶ missed │ ▲                           │   └──────────────┬───────┴────────────────────┘
-      └──back_to_scheduled─┘ └───────────reopen──────────┘                  ├──published──▶ published ──removed──▶ …
-                           └───────────────────fail──▶ failed ◀─────────────┼──in_inbox───▶ in_inbox
-                                                                            └──doubt──────▶ unconfirmed
+        ▲                 │  ▲                           └──────────────┬───────────┴───────────────────────┘
+        │                 │  │                                          ├──published──▶ published
+        │                 │  │                                          ├──in_inbox───▶ in_inbox
+        │                 │  │                                          ├──doubt──────▶ unconfirmed
+        └────not_there────┴──┴──────▶ missed, failed ◀────not_there─────┘
 
-`unconfirmed` leaves for any other of them once somebody knows. Every one is a compare-and-set on the status: of two
+`unconfirmed` leaves for any other of them once somebody knows. Whoever holds that a post is not there says so by
+`not_there`, which has the rule for all of them. Every change is a compare-and-set on the status: of two
 that race exactly one wins, and the other sees no row. What a submission is, and why it is committed before the call, is
 in docs/decisions/0036.
 """
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -22,7 +24,7 @@ from psycopg.rows import class_row
 
 from db.postgres.rows import row_of
 from db.posting.restores import GATE_SHARED
-from domain.posting.posts import Post, PostingHalted, PostStatus, given_back
+from domain.posting.posts import RESTORED, Post, PostingHalted, PostStatus, given_back
 from domain.posting.publishing import Handle
 from domain.text.storable import to_json
 
@@ -31,6 +33,16 @@ S = PostStatus
 SENT = (S.SUBMITTING, S.SUBMITTED, S.PROCESSING)
 UNDER_WAY = (S.CLAIMED, *SENT)
 OPEN = (*UNDER_WAY, S.UNCONFIRMED)
+
+_UNSENT = (S.SCHEDULED, S.CLAIMED)
+"""States in which a row without a submission was never sent."""
+_NOT_THERE: Mapping[PostStatus, Collection[PostStatus]] = {
+    S.CLAIMED: UNDER_WAY,
+    S.SCHEDULED: OPEN,
+    S.MISSED: (S.SCHEDULED, *OPEN),
+    S.FAILED: OPEN,
+}
+IS_RESTORED = f"coalesce(p.status = 'unconfirmed' AND starts_with(p.error_code, '{RESTORED} '), false)"
 
 NAMES = tuple(Post.__dataclass_fields__)
 COLUMNS = ", ".join(NAMES)
@@ -66,12 +78,18 @@ RETURNING p.id, p.tenant_id, p.account_id, c.platform, p.scheduled_for, p.schedu
 """
 
 LATE = f"""
-SELECT p.id, p.tenant_id, p.scheduled_for, {LATE_AFTER}, a.status, a.reason FROM social_posts p
+SELECT p.id, p.tenant_id, p.scheduled_for, {LATE_AFTER}, a.status, a.reason, p.error_message FROM social_posts p
 JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
 LEFT JOIN posting_policies y ON y.tenant_id = p.tenant_id
-WHERE p.status = 'scheduled' AND p.scheduled_for <= %(now)s AND p.scheduled_for + {LATE_AFTER} < %(now)s
+WHERE {{which}}
 ORDER BY p.scheduled_for, p.id LIMIT %(limit)s
 FOR NO KEY UPDATE OF p SKIP LOCKED
+"""
+WAITS_LATE = f"p.status = 'scheduled' AND p.scheduled_for <= %(now)s AND p.scheduled_for + {LATE_AFTER} < %(now)s"
+# What waits for a place, a rate or a platform, whatever its job is doing; `look_after` is for the index.
+CLAIMED_LATE = f"""
+p.status = 'claimed' AND p.look_after IS NOT NULL AND p.submitted_at IS NULL
+    AND p.scheduled_for + {LATE_AFTER} + CASE WHEN p.handle IS NULL THEN interval '0' ELSE %(begun)s END < %(now)s
 """
 
 LEFT_ALONE = f"""
@@ -93,9 +111,25 @@ RETURNING {COLUMNS}
 CHANGE = """
 WITH before AS (
     SELECT id, status FROM social_posts
-    WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = ANY(%(states)s) FOR NO KEY UPDATE
+    WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = ANY(%(states)s) {further} FOR NO KEY UPDATE
 )
 UPDATE social_posts p SET {assignments}, updated_at = now()
+FROM before WHERE p.id = before.id AND p.tenant_id = %(tenant_id)s
+RETURNING before.status
+"""
+
+ACCEPTED = f"""
+WITH before AS (
+    SELECT id, status FROM social_posts
+    WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status IN ({", ".join(f"'{each}'" for each in OPEN)})
+    FOR NO KEY UPDATE
+)
+UPDATE social_posts p SET
+    status = CASE WHEN {IS_RESTORED} THEN p.status WHEN p.status IN ('claimed', 'submitting') THEN 'submitted'
+        ELSE 'processing' END,
+    submitted_at = coalesce(p.submitted_at, p.claimed_at, now()), look_after = %(look_after)s,
+    error_code = CASE WHEN {IS_RESTORED} THEN p.error_code END,
+    error_message = CASE WHEN {IS_RESTORED} THEN p.error_message END, updated_at = now()
 FROM before WHERE p.id = before.id AND p.tenant_id = %(tenant_id)s
 RETURNING before.status
 """
@@ -136,6 +170,8 @@ MATERIAL = """
 SELECT a.platform, a.external_id AS account_external_id, a.status AS account_status, a.reason AS account_reason,
     a.settings, a.daily_limit, v.status AS video_status, v.source, m.sha256, m.bytes, m.extension, m.probe, m.stored_at,
     coalesce(y.late_after, interval '2 hours') AS late_after,
+    (SELECT min(created_at) FROM post_submissions s WHERE s.tenant_id = p.tenant_id AND s.post_id = p.id
+        AND s.created_at >= p.claimed_at) AS first_sent_at,
     (SELECT max(at) FROM post_events e WHERE e.tenant_id = p.tenant_id AND e.post_id = p.id AND e.kind = 'opened')
         AS opened_at
 FROM social_posts p
@@ -204,10 +240,14 @@ class Posts:
         claimed = [Due(*row) for row in self._driver.execute(CLAIM.encode(), values)]
         return sorted(claimed, key=lambda due: (due.turn, due.scheduled_for, due.id))
 
-    def late(self, *, now: datetime, limit: int) -> list[tuple[Any, ...]]:
-        """Lock posts that are too late to be begun: their ids, tenants, times, the lateness that their tenant allows,
-        and their account's status and reason."""
-        return self._driver.execute(LATE.encode(), {"now": now, "limit": limit}).fetchall()
+    def late(self, *, now: datetime, begun: timedelta, limit: int) -> list[tuple[Any, ...]]:
+        """Lock posts that are too late to be begun and were never sent; those that have a handle may be so much later.
+        Their ids, tenants, times, the lateness that their tenant allows, their account's status and reason, and why
+        they wait."""
+        values = {"now": now, "begun": begun, "limit": limit}
+        waiting = self._driver.execute(LATE.format(which=WAITS_LATE).encode(), values).fetchall()
+        values["limit"] = limit - len(waiting)
+        return waiting + self._driver.execute(LATE.format(which=CLAIMED_LATE).encode(), values).fetchall()
 
     def left_alone(self, *, now: datetime, again: datetime, limit: int) -> list[tuple[UUID, UUID, PostStatus]]:
         """Return posts that nobody has looked after, although it is time, and that have no live job. They are returned
@@ -247,21 +287,6 @@ class Posts:
         changes |= {"handle_expires_at": handle.expires_at}
         return self._change(tenant_id, post_id, OPEN, changes, count_handle=new) is not None
 
-    def drop_handle(self, tenant_id: UUID, post_id: UUID) -> None:
-        """Forget the handle of a claimed post, which gets another."""
-        self._change(tenant_id, post_id, (S.CLAIMED,), _WITHOUT_HANDLE)
-
-    def back_to_scheduled(self, tenant_id: UUID, post_id: UUID, *, code: str, message: str) -> str | None:
-        """claimed → scheduled: it waits for its account, and is the tenant's to change again."""
-        changes = _WITHOUT_HANDLE | {"status": S.SCHEDULED, "look_after": None, "job_id": None, "claimed_at": None}
-        return self._change(tenant_id, post_id, (S.CLAIMED,), changes | {"error_code": code, "error_message": message})
-
-    def miss(self, tenant_id: UUID, post_id: UUID, *, message: str) -> str | None:
-        """scheduled, claimed → missed: it could not be begun in time."""
-        changes = _WITHOUT_HANDLE | {"status": S.MISSED, "look_after": None, "claimed_at": None}
-        changes |= {"error_code": "late", "error_message": message}
-        return self._change(tenant_id, post_id, (S.SCHEDULED, S.CLAIMED), changes)
-
     # --- the point of no return ---------------------------------------------------------------------------------
 
     def begin_submission(
@@ -281,12 +306,6 @@ class Posts:
             self._driver.execute(SUBMISSION, (id, tenant_id, post_id, now))
         return before
 
-    def reopen(self, tenant_id: UUID, post_id: UUID, *, keep_handle: bool, message: str) -> str | None:
-        """Any that was sent → claimed: certainly nothing was published. Without its handle it gets another."""
-        changes: dict[str, Any] = {} if keep_handle else dict(_WITHOUT_HANDLE)
-        changes |= {"status": S.CLAIMED, "error_message": message}
-        return self._change(tenant_id, post_id, SENT, changes)
-
     def not_listed(self, tenant_id: UUID, post_id: UUID) -> bool:
         """Note that the account's list lacks what was sent, as long as nothing more is sent; True if it is noted
         already."""
@@ -298,13 +317,48 @@ class Posts:
 
     # --- what became of it --------------------------------------------------------------------------------------
 
+    def not_there(
+        self,
+        post: Post,
+        to: PostStatus,
+        *,
+        certain: bool,
+        code: str | None = None,
+        message: str | None = None,
+        keep_handle: bool = False,
+    ) -> str | None:
+        """Go on with a post that certainly is not there. The only way back before the point of no return, and the only
+        way to an end at which the post may be made anew.
+
+            to          from                              handle             then
+            ─────────────────────────────────────────────────────────────────────────────────────────────────────
+            claimed     claimed, sent                     kept, or another   it is tried again
+            scheduled   claimed, sent, in doubt           gone               it waits, and is the tenant's to change
+            missed      scheduled, claimed, sent, …       gone               a person is asked for another time
+            failed      claimed, sent, in doubt           kept               a person may try it again
+            any other   in doubt                          gone               as it was before a restore
+
+        `certain` false: it was never sent, which the row says itself: `scheduled` or `claimed`, and nothing submitted.
+        `certain` true: a look or an answer says it of all that was sent for `post`, as the caller has read it; nothing
+        is changed if another submission is on the row. With its handle a post keeps the time of its submission, so
+        whoever goes on with it looks once more. None: it is not so (any more), and the post stays as it is.
+        """
+        states = [each for each in _NOT_THERE.get(to, (S.UNCONFIRMED,)) if certain or each in _UNSENT]
+        changes: dict[str, Any] = {} if keep_handle else dict(_WITHOUT_HANDLE)
+        changes |= {"status": to, "error_code": code, "error_message": message}
+        if to != S.CLAIMED:
+            changes |= {"look_after": None}
+        if to not in (S.CLAIMED, S.FAILED):
+            changes |= {"claimed_at": None, "job_id": None}
+        submitted_at = post.submitted_at if certain else None
+        return self._change(post.tenant_id, post.id, states, changes, of={"submitted": submitted_at})
+
     def accepted(self, tenant_id: UUID, post_id: UUID, *, look_after: datetime) -> str | None:
-        """claimed, submitting → submitted; that, or unconfirmed, → processing: the platform has all it needs."""
-        to_submitted = {"status": S.SUBMITTED, "look_after": look_after, "error_code": None, "error_message": None}
-        if (before := self._change(tenant_id, post_id, (S.CLAIMED, S.SUBMITTING), to_submitted)) is not None:
-            return before
-        further = (S.SUBMITTED, S.PROCESSING, S.UNCONFIRMED)
-        return self._change(tenant_id, post_id, further, to_submitted | {"status": S.PROCESSING})
+        """claimed, submitting → submitted; that, or unconfirmed, → processing: the platform has all it needs. One that
+        is in doubt since a restore stays so: it was not this database that sent it."""
+        values = {"tenant_id": tenant_id, "id": post_id, "look_after": look_after}
+        row = self._driver.execute(ACCEPTED.encode(), values).fetchone()
+        return None if row is None else str(row[0])
 
     def published(
         self, tenant_id: UUID, post_id: UUID, *, external_id: str | None, permalink: str | None, now: datetime
@@ -338,9 +392,11 @@ class Posts:
         return self._change(tenant_id, post_id, OPEN, changes)
 
     def fail(self, tenant_id: UUID, post_id: UUID, *, code: str, message: str) -> str | None:
-        """Any open state → failed: it is certainly not there, and will not be."""
-        changes = {"status": S.FAILED, "look_after": None, "error_code": code, "error_message": message}
-        return self._change(tenant_id, post_id, OPEN, changes)
+        """unconfirmed → failed: a person says that it is not there."""
+        post = self.get(tenant_id, post_id)
+        if post is None or post.status != S.UNCONFIRMED:
+            return None
+        return self.not_there(post, S.FAILED, certain=True, code=code, message=message, keep_handle=True)
 
     def doubt(
         self, tenant_id: UUID, post_id: UUID, *, code: str, message: str, look_after: datetime | None
@@ -356,20 +412,21 @@ class Posts:
         if post is None or post.status != S.UNCONFIRMED:
             return None
         status = given_back(post.restored_from or S.SCHEDULED)
-        changes = _WITHOUT_HANDLE | {"status": status, "look_after": None, "job_id": None, "claimed_at": None}
-        changes |= {"error_code": _CODES.get(status), "error_message": message}
-        return self._change(tenant_id, post_id, (S.UNCONFIRMED,), changes)
+        return self.not_there(post, status, certain=True, code=_CODES.get(status), message=message)
 
-    def removed(self, tenant_id: UUID, post_id: UUID, *, message: str) -> str | None:
-        """published, in_inbox → removed: the platform, or the owner, took it away."""
-        changes = {"status": S.REMOVED, "look_after": None, "error_code": "removed", "error_message": message}
-        return self._change(tenant_id, post_id, (S.PUBLISHED, S.IN_INBOX), changes)
-
-    def look_after(self, tenant_id: UUID, post_id: UUID, at: datetime | None, *, message: str | None = None) -> None:
+    def look_after(
+        self,
+        tenant_id: UUID,
+        post_id: UUID,
+        at: datetime | None,
+        *,
+        code: str | None = None,
+        message: str | None = None,
+    ) -> None:
         """Say when somebody has to look next at an open post, and why it waits."""
         changes: dict[str, Any] = {"look_after": at}
-        if message is not None:
-            changes["error_message"] = message
+        changed = {"error_code": code, "error_message": message}
+        changes |= {name: value for name, value in changed.items() if value is not None}
         self._change(tenant_id, post_id, OPEN, changes)
 
     # --- reading and writing beside -----------------------------------------------------------------------------
@@ -423,12 +480,15 @@ class Posts:
         changes: Mapping[str, Any],
         *,
         count_handle: bool = False,
+        of: Mapping[str, datetime | None] | None = None,
     ) -> str | None:
         assignments = ", ".join(f"{name} = %({name})s" for name in changes)
         if count_handle:
             assignments += ", handles = p.handles + 1"
-        values = {"tenant_id": tenant_id, "id": post_id, "states": list(states), **changes}
-        row = self._driver.execute(CHANGE.format(assignments=assignments).encode(), values).fetchone()
+        further = "" if of is None else "AND submitted_at IS NOT DISTINCT FROM %(submitted)s"
+        values = {"tenant_id": tenant_id, "id": post_id, "states": list(states), **(of or {}), **changes}
+        query = CHANGE.format(assignments=assignments, further=further)
+        row = self._driver.execute(query.encode(), values).fetchone()
         return None if row is None else str(row[0])
 
 

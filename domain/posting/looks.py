@@ -12,6 +12,8 @@ LISTED = timedelta(hours=1)
 """An account's own list may lag behind so far: what it lacks before that may be there."""
 COMMIT_WITHIN = timedelta(seconds=10)
 """A commit is begun so soon after its submission was written down, or not at all."""
+TRIED_FOR = timedelta(hours=24)
+"""For so long after it was sent first a post is sent again, however late its tenant allows it to be."""
 HANDLES = 4
 """How many handles a post may have: each before the last one certainly became no post."""
 

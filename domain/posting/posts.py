@@ -1,7 +1,7 @@
 """A post is one video on one account: a row of `social_posts`, and what may become of it.
 
     draft ─▶ needs_approval ─▶ scheduled ─▶ claimed ─▶ submitting ─▶ submitted ─▶ processing ─▶ published
-      └──────────────────────────▲  │          │            │             └────────────┴──▶ in_inbox, removed
+      └──────────────────────────▲  │          │            │             └────────────┴──▶ in_inbox
                                     │          │            └──▶ unconfirmed
                                     └──▶ missed, cancelled   failed
 
@@ -36,7 +36,7 @@ class PostStatus(StrEnum):
     UNCONFIRMED = "unconfirmed"
     MISSED = "missed"
     CANCELLED = "cancelled"
-    REMOVED = "removed"
+    REMOVED = "removed"  # Nothing sets it now: older releases' rows are so, where a video was on an account twice.
 
 
 EDITABLE = (PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL, PostStatus.SCHEDULED, PostStatus.MISSED)
@@ -85,6 +85,11 @@ class Post:
     def restored_from(self) -> PostStatus | None:
         """What it was when the backup was taken, of one that is in doubt because the database went back."""
         return restored_from(self.error_code)
+
+    @property
+    def may_be_there(self) -> bool:
+        """Whether of one under way, or in doubt, something was sent that publishes it: who finds it so looks first."""
+        return self.status != PostStatus.CLAIMED or self.submitted_at is not None
 
 
 RESTORED = "restored"

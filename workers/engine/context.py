@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from random import Random
-from time import monotonic
 from typing import Any
 
 import structlog
@@ -22,6 +21,7 @@ from db.queue.transitions import ClaimedJob, Done
 from db.transaction import SYSTEM, Database, LeaseMissing, Scope, Tx
 from domain.ports import Ports
 from domain.text.storable import to_json
+from workers.engine.clocks import elapsed
 from workers.engine.effects import Effects, Snoozed
 
 USUAL_STATEMENT = timedelta(seconds=30)
@@ -61,7 +61,7 @@ class Context(Effects):
         self._scope = scope
         self._clock = clock
         self._complete = complete
-        self._claimed_at = monotonic()
+        self._claimed_at = elapsed()
         self._result: dict[str, Any] = {}
 
     @cached_property
@@ -152,4 +152,4 @@ class Context(Effects):
         return self._db.transaction(scope, timeout=timeout)
 
     def _real_now(self) -> datetime:
-        return self.job.now + timedelta(seconds=monotonic() - self._claimed_at)
+        return self.job.now + timedelta(seconds=elapsed() - self._claimed_at)

@@ -30,6 +30,7 @@ from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from domain.queue.retries import Backoff
 from domain.text.redaction import location
+from workers.engine.clocks import elapsed as elapsed
 from workers.engine.context import Context as Context
 from workers.engine.queues import QUEUES
 

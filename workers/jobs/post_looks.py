@@ -22,6 +22,10 @@ from domain.posting.publishing import (
 from workers.engine.job import SYSTEM, Context, Tx
 from workers.jobs.post_work import LOOK_AFTER, Work, ask, doubt, fail, looks_at, note, release, reopen, wait
 
+AGAIN_REFUSED = "refused again"
+AGAIN_LOST = "lost again"
+"""Codes of a post of which a repeated commit was refused, or its handle not known: a look decides."""
+
 FollowUp = Callable[[Tx, Post], None]
 """Enqueues what comes after a publication."""
 
@@ -94,18 +98,18 @@ def conclude(ctx: Context, work: Work, sight: Sight | InDoubt, follow_up: Follow
             in_inbox(ctx, work, follow_up)
         case Accepted():
             watch(ctx, work, sight.detail)
-        case Unfinished() if settled:
-            return Again(sight.start)
         case NotListed() if not _was_missing_before(ctx, work, since):
             next_look = max(LISTED - since, IN_DOUBT.after(since) or timedelta(minutes=1))
             wait(ctx, post, min(next_look, IN_DOUBT.longest), f"it is not there yet: {sight.reason}")
-        case Absent(error=None) if settled:
-            reopen(ctx, post, sight.reason)
         case Absent(error=error) if error is not None:
-            fail(ctx, post, getattr(error, "code", "refused"), str(error))
+            fail(ctx, post, getattr(error, "code", "refused"), str(error), certain=True)
+        case Unfinished() | Absent() if settled:
+            return _not_there(ctx, post, sight)
         case Unfinished() | Absent():
             # What was sent last may still be under way: it is waited for, and then looked at once more.
-            wait(ctx, post, IN_DOUBT.after(since) or timedelta(minutes=1), f"it is not there yet: {sight.reason}")
+            refused = post.error_code in (AGAIN_REFUSED, AGAIN_LOST)
+            why = str(post.error_message) if refused else f"it is not there yet: {sight.reason}"
+            wait(ctx, post, IN_DOUBT.after(since) or timedelta(minutes=1), why)
         case InDoubt() if sight.candidates:
             doubt(ctx, post, "ambiguous", sight.reason, candidates=list(sight.candidates))
         case CannotTell() | InDoubt():
@@ -115,6 +119,16 @@ def conclude(ctx: Context, work: Work, sight: Sight | InDoubt, follow_up: Follow
                 doubt(ctx, post, "unknown", reason)
             else:
                 wait(ctx, post, after, f"it was sent, and may be published: {sight.reason}")
+    return None
+
+
+def _not_there(ctx: Context, post: Post, sight: Unfinished | Absent) -> Again | None:
+    if post.error_code == AGAIN_REFUSED:
+        fail(ctx, post, "refused", str(post.error_message), certain=True)
+    elif isinstance(sight, Unfinished) and post.error_code != AGAIN_LOST:
+        return Again(sight.start)
+    else:
+        reopen(ctx, post, sight.reason, certain=True)
     return None
 
 
@@ -184,6 +198,13 @@ def absolve(ctx: Context, work: Work, why: str) -> None:
             text = "after the database was put back, it was found that it had not been published"
             if tx.posts.acquit(*work.key, message=text):
                 note(ctx, tx, post, "acquitted", f"{text}: {why}")
-        elif tx.posts.fail(*work.key, code="absent", message=f"it was certainly not published: {why}"):
+        elif tx.posts.not_there(
+            post,
+            PostStatus.FAILED,
+            certain=True,
+            code="absent",
+            message=f"it was certainly not published: {why}",
+            keep_handle=True,
+        ):
             note(ctx, tx, post, "failed", f"it was certainly not published: {why}")
         release(tx, post)

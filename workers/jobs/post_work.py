@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from domain.errors import NotSetUp, Rejected, Unavailable, UnknownAccount
+from domain.errors import NotSetUp, Rejected, SealUnknown, Unavailable, UnknownAccount
 from domain.ports import MediaStore, Ports, Publisher, Vault
 from domain.posting.accounts import Credential
 from domain.posting.limits import Act, closed_bucket, draws
@@ -48,7 +48,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Work:
     """A post, and all that it is published with. `handle` is by what the platform knows it already; `late_after` how
-    late it may be begun; `opened_at` when its last handle was made."""
+    late it may be begun; `opened_at` when its last handle was made; `first_sent_at` when it was sent first since its
+    claim."""
 
     post: Post
     platform: str
@@ -59,6 +60,7 @@ class Work:
     daily_limit: int | None
     late_after: timedelta
     opened_at: datetime | None
+    first_sent_at: datetime | None
 
     @property
     def key(self) -> tuple[UUID, UUID]:
@@ -94,6 +96,7 @@ def load(ctx: Context, post: Post) -> Work:
         daily_limit=row["daily_limit"],
         late_after=row["late_after"],
         opened_at=row["opened_at"],
+        first_sent_at=row["first_sent_at"],
     )
 
 
@@ -162,10 +165,19 @@ def wait(ctx: Context, post: Post, after: timedelta, why: str) -> None:
     ctx.snooze(after, why)
 
 
-def fail(ctx: Context, post: Post, code: str, message: str) -> None:
-    """End the job and the post: it is certainly not there. Its places are free again."""
+def miss(ctx: Context, post: Post, message: str) -> None:
+    """End the job and the post: it is certainly not there, and is too late to be sent (again)."""
     with ctx.finish() as tx:
-        if tx.posts.fail(post.tenant_id, post.id, code=code, message=message):
+        if tx.posts.not_there(post, PostStatus.MISSED, certain=post.may_be_there, code="late", message=message):
+            note(ctx, tx, post, "missed", message)
+            release(tx, post)
+
+
+def fail(ctx: Context, post: Post, code: str, message: str, *, certain: bool = False) -> None:
+    """End the job and the post: it is not there (`certain`: an answer or a look says so), and will not be. Its places
+    are free again."""
+    with ctx.finish() as tx:
+        if tx.posts.not_there(post, PostStatus.FAILED, certain=certain, code=code, message=message, keep_handle=True):
             note(ctx, tx, post, "failed", message, code=code)
             release(tx, post)
 
@@ -194,51 +206,49 @@ def answering(ctx: Context, taken: Post) -> Iterator[None]:
         _without_account(ctx, _present(ctx, taken), str(error))
     except HeldOff as error:
         _hold_off(ctx, _present(ctx, taken), error)
-    except HandleLost as error:
-        post = _present(ctx, taken)
-        if _is_sent(post):
-            _look_later(ctx, post, timedelta(minutes=1), str(error))
-        else:
-            reopen(ctx, post, str(error))
     except Unavailable as error:
         post = _present(ctx, taken)
         shortest, longest = TRY_AGAIN
         again = error.retry_after or min(shortest * 2 ** min(ctx.job.snoozes, 8), longest)
         if post.status == PostStatus.UNCONFIRMED and ctx.job.snoozes < LOOKS_FOR_A_PERSON:
             ctx.snooze(again, str(error))
-        if _is_sent(post):
+        if post.may_be_there:
             _look_later(ctx, post, again, str(error))
         else:
             wait(ctx, post, again, str(error))
     except Rejected as error:
-        post = _present(ctx, taken)
-        if _is_sent(post):
-            _look_later(ctx, post, timedelta(minutes=1), str(error))
-        else:
-            fail(ctx, post, getattr(error, "code", "refused"), str(error))
+        _rejected(ctx, _present(ctx, taken), error)
 
 
-def reopen(ctx: Context, post: Post, why: str) -> None:
-    """Let the post get another handle, since this one certainly became no post; not for ever.
+def _rejected(ctx: Context, post: Post, error: Rejected) -> None:
+    if post.may_be_there:
+        _look_later(ctx, post, timedelta(minutes=1), str(error))
+    elif isinstance(error, (HandleLost, SealUnknown)) and post.handle is not None:
+        reopen(ctx, post, str(error))
+    else:
+        fail(ctx, post, getattr(error, "code", "refused"), str(error))
+
+
+def reopen(ctx: Context, post: Post, why: str, *, certain: bool = False) -> None:
+    """Let the post get another handle, since this one became no post (`certain`: an answer or a look says so); not for
+    ever.
 
     Raises:
         Snoozed: to begin again.
     """
-    if post.handles >= HANDLES:
-        fail(ctx, post, "handles", f"the platform lost what was begun {post.handles} times; the last time: {why}")
+    handles = _present(ctx, post).handles
+    if handles >= HANDLES:
+        fail(ctx, post, "handles", f"what was begun was lost {handles} times; the last time: {why}", certain=certain)
         return
     with ctx.begin() as tx:
-        if post.status == PostStatus.CLAIMED:
-            tx.posts.drop_handle(post.tenant_id, post.id)
-        else:
-            tx.posts.reopen(post.tenant_id, post.id, keep_handle=False, message=why)
-        note(ctx, tx, post, "reopened", f"certainly nothing was published: {why}")
+        if tx.posts.not_there(post, PostStatus.CLAIMED, certain=certain, message=why):
+            note(ctx, tx, post, "reopened", f"certainly nothing was published: {why}")
     ctx.snooze(timedelta(0), why)
 
 
 def looks_at(post: Post) -> Looks:
     """Return how often and how long the platform is asked about a post that was sent: for days if it has said that it
-    works on it."""
+    works on it, else for a day."""
     return WATCHING if post.status in (PostStatus.SUBMITTED, PostStatus.PROCESSING) else IN_DOUBT
 
 
@@ -247,36 +257,44 @@ def _present(ctx: Context, post: Post) -> Post:
         return tx.posts.get(post.tenant_id, post.id) or post
 
 
-def _is_sent(post: Post) -> bool:
-    return post.status != PostStatus.CLAIMED
-
-
 def _look_later(ctx: Context, post: Post, after: timedelta, why: str) -> None:
     """Look again at what was sent; after a while it is a person's."""
-    since = ctx.now() - (post.submitted_at or post.claimed_at or ctx.now())
     if post.status == PostStatus.UNCONFIRMED:
         with ctx.finish() as tx:
             note(ctx, tx, post, "look", f"it could not be looked for: {why}")
-    elif looks_at(post).after(since) is None:
+    elif _is_for_a_person(ctx, post):
         doubt(ctx, post, "unknown", f"it was sent, and for too long nobody could tell whether it was published: {why}")
     else:
         wait(ctx, post, after, f"it was sent, and may be published: {why}")
 
 
+def _is_for_a_person(ctx: Context, post: Post) -> bool:
+    since = ctx.now() - (post.submitted_at or post.claimed_at or ctx.now())
+    return post.may_be_there and looks_at(post).after(since) is None
+
+
 def _without_account(ctx: Context, post: Post, why: str) -> None:
-    """Let the post wait for its account: it costs nobody else anything."""
-    if post.status == PostStatus.CLAIMED:
-        with ctx.finish() as tx:
-            if tx.posts.back_to_scheduled(post.tenant_id, post.id, code="account", message=why):
-                note(ctx, tx, post, "waits", f"it waits for its account: {why}")
-                release(tx, post)
-        return
-    _look_later(ctx, post, ACCOUNT_WAIT, why)
+    if post.may_be_there:
+        _look_later(ctx, post, ACCOUNT_WAIT, why)
+    else:
+        wait_for_account(ctx, post, why)
+
+
+def wait_for_account(ctx: Context, post: Post, why: str, *, certain: bool = False) -> None:
+    """End the job, and let the post, which is not there (`certain`: an answer says so), wait for its account: it costs
+    nobody else anything."""
+    with ctx.finish() as tx:
+        if tx.posts.not_there(post, PostStatus.SCHEDULED, certain=certain, code="account", message=why):
+            note(ctx, tx, post, "waits", f"it waits for its account: {why}")
+            release(tx, post)
 
 
 def _hold_off(ctx: Context, post: Post, error: HeldOff) -> None:
     """Let all that would be posted to this account, or by this installation, wait as the platform says."""
     after = error.retry_after or HELD_OFF
+    if _is_for_a_person(ctx, post):
+        _look_later(ctx, post, after, str(error))
+        return
     with ctx.begin() as tx:
         platform = (tx.posts.material(post.tenant_id, post.id) or {}).get("platform", "")
         tx.posts.look_after(post.tenant_id, post.id, ctx.now() + after + LOOK_AFTER, message=str(error))

@@ -13,15 +13,14 @@ tokens makes a second post: docs/decisions/0036.
 from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
-from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from domain.errors import Unavailable, ViralError
+from domain.errors import Rejected, Unavailable, ViralError
 from domain.ports import Watch
 from domain.posting.accounts import Credential
 from domain.posting.limits import OPENINGS, Act, closed_bucket, draws, limits_row, places
-from domain.posting.looks import COMMIT_WITHIN, IN_DOUBT, PREPARING
+from domain.posting.looks import COMMIT_WITHIN, IN_DOUBT, PREPARING, TRIED_FOR
 from domain.posting.posts import PostingHalted, PostStatus
 from domain.posting.publishing import (
     Accepted,
@@ -38,9 +37,9 @@ from domain.posting.publishing import (
     Unknown,
 )
 from domain.posting.schedule import DuePost, is_late, spread
-from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
+from workers.engine.job import SYSTEM, Context, FailedJob, Tx, elapsed, job
 from workers.jobs.accounts import access, revoked
-from workers.jobs.post_looks import conclude, in_inbox, look, published, watch
+from workers.jobs.post_looks import AGAIN_LOST, AGAIN_REFUSED, conclude, in_inbox, look, published, watch
 from workers.jobs.post_work import (
     LOOK_AFTER,
     Work,
@@ -51,10 +50,12 @@ from workers.jobs.post_work import (
     keep_handle,
     load,
     looks_at,
+    miss,
     note,
     release,
     reopen,
     wait,
+    wait_for_account,
 )
 from workers.jobs.reconcile_posts import follow, reconcile
 
@@ -105,12 +106,14 @@ def _miss_late(ctx: Context) -> None:
     more = True
     while more:
         with ctx.begin() as tx:
-            late = tx.posts.late(now=ctx.now(), limit=CHUNK)
-            for post_id, tenant_id, scheduled_for, late_after, account_status, account_reason in late:
-                reason = None if account_status == "active" else account_reason or f"its account is {account_status}"
+            late = tx.posts.late(now=ctx.now(), begun=BEGUN_MAY_END, limit=CHUNK)
+            for post_id, tenant_id, scheduled_for, late_after, account_status, account_reason, waits in late:
+                reason = waits if account_status == "active" else account_reason or f"its account is {account_status}"
                 message = _late_words(scheduled_for, late_after, reason)
-                tx.posts.miss(tenant_id, post_id, message=message)
-                tx.posts.note(tenant_id, post_id, "missed", message, job_id=ctx.job.id, at=ctx.now())
+                post = tx.posts.get(tenant_id, post_id)
+                if post and tx.posts.not_there(post, PostStatus.MISSED, certain=False, code="late", message=message):
+                    tx.posts.note(tenant_id, post_id, "missed", message, job_id=ctx.job.id, at=ctx.now())
+                    tx.reservations.release(tenant_id, post_id)
         ctx.count(missed=len(late))
         more = len(late) == CHUNK
 
@@ -166,8 +169,8 @@ def left_over(tx: Tx, failed: FailedJob) -> None:
     if post is None or post.job_id != failed.id:
         return
     now = tx.now()
-    if post.status == PostStatus.CLAIMED:
-        if tx.posts.fail(tenant_id, post_id, code="error", message=reason):
+    if not post.may_be_there:
+        if tx.posts.not_there(post, PostStatus.FAILED, certain=False, code="error", message=reason, keep_handle=True):
             tx.posts.note(tenant_id, post_id, "failed", reason, job_id=failed.id)
             release(tx, post)
     elif looks_at(post).after(now - (post.submitted_at or now)) is None:
@@ -198,34 +201,28 @@ def publish(ctx: Context, tenant_id: UUID, post_id: UUID) -> None:
 
 
 def _go_on(ctx: Context, work: Work) -> None:
-    post, start = work.post, 0
-    if post.status == PostStatus.CLAIMED:
-        if halted(ctx):
-            wait(ctx, post, HALTED_WAIT, str(PostingHalted()))
-        if is_late(post.scheduled_for or ctx.now(), ctx.now(), work.late_after) and not _was_begun(ctx, work):
-            _miss(ctx, work)
-            return
-    if post.submitted_at is not None:
+    post, start, now = work.post, 0, ctx.now()
+    if post.may_be_there:
         again = conclude(ctx, work, look(ctx, work), follow)
         if again is None:
             return
         start = again.start
-    else:
+    if halted(ctx):
+        wait(ctx, post, HALTED_WAIT, str(PostingHalted()))
+    if is_late(post.scheduled_for or now, now, work.late_after) and not _was_begun(ctx, work):
+        miss(ctx, post, _late_words(post.scheduled_for or now, work.late_after, post.error_message))
+        return
+    if now - (work.first_sent_at or now) > TRIED_FOR:
+        why = post.error_message or "the platform does not say why"
+        fail(ctx, post, "tries", f"it was sent again and again for a day, and is not there: {why}", certain=True)
+        return
+    if not post.may_be_there:
         work = _prepared(ctx, work)
     _submit(ctx, work, start)
 
 
 def _was_begun(ctx: Context, work: Work) -> bool:
     return work.handle is not None and work.opened_at is not None and ctx.now() < work.opened_at + BEGUN_MAY_END
-
-
-def _miss(ctx: Context, work: Work) -> None:
-    post = work.post
-    message = _late_words(post.scheduled_for or ctx.now(), work.late_after, post.error_message)
-    with ctx.finish() as tx:
-        if tx.posts.miss(*work.key, message=message):
-            note(ctx, tx, post, "missed", message)
-            release(tx, post)
 
 
 def _prepared(ctx: Context, work: Work) -> Work:
@@ -295,7 +292,7 @@ def _reserve(ctx: Context, work: Work) -> None:
 
 def _submit(ctx: Context, work: Work, start: int) -> None:
     """Write down that the post is submitted, make the one call that publishes, and write down what it said."""
-    handle, account_id = work.handle, work.post.account_id
+    handle, account_id, repeated = work.handle, work.post.account_id, work.post.may_be_there
     if handle is None:
         raise HandleLost("it has no handle")
     for bucket in (closed_bucket(work.platform, None), closed_bucket(work.platform, account_id)):
@@ -307,7 +304,7 @@ def _submit(ctx: Context, work: Work, start: int) -> None:
         wait(ctx, work.post, HALTED_WAIT, str(PostingHalted()))
     with ctx.begin() as tx:
         tx.work_as(SYSTEM)
-        submission_id, now, began = tx.new_id(), ctx.now(), monotonic()
+        submission_id, now, began = tx.new_id(), ctx.now(), elapsed()
         before = tx.posts.begin_submission(
             *work.key, id=submission_id, now=now, look_after=now + TAKES_AT_MOST + LOOK_AFTER
         )
@@ -321,24 +318,24 @@ def _submit(ctx: Context, work: Work, start: int) -> None:
         ctx.ports.marks.remember(submission_id, now)
     work = replace(work, post=replace(work.post, status=PostStatus.SUBMITTING, submitted_at=now))
     try:
-        if monotonic() - began > COMMIT_WITHIN.total_seconds():
+        if elapsed() - began > COMMIT_WITHIN.total_seconds():
             raise CommitTooLate("too much time went by before it could be sent")
         outcome: Commit = work.publisher.commit(
             credential, handle, work.content, work.video, start=start, watch=_watching(ctx, began)
         )
     except CommitTooLate as error:
         outcome = Refused(error)
-    _write_down(ctx, work, credential, outcome)
+    _write_down(ctx, work, credential, outcome, repeated=repeated)
 
 
 def _watching(ctx: Context, began: float | None) -> Watch:
     """Return what an upload calls: it ends it if the job is not ours any more, and before the last request of a commit
-    that began then (monotonic) if that would be too late. What comes before the commit may take all of the attempt."""
-    checked = monotonic()
+    that began then (`elapsed`) if that would be too late. What comes before the commit may take all of the attempt."""
+    checked = elapsed()
 
     def watch_(fraction: float) -> None:
         nonlocal checked
-        now = monotonic()
+        now = elapsed()
         if began is not None and now - began > LONGEST_COMMIT.total_seconds():
             raise CommitTooLate("the upload took too long, and goes on from where it is")
         if began is None and ctx.remaining < TO_END:
@@ -350,7 +347,7 @@ def _watching(ctx: Context, began: float | None) -> Watch:
     return watch_
 
 
-def _write_down(ctx: Context, work: Work, credential: Credential, outcome: Commit) -> None:
+def _write_down(ctx: Context, work: Work, credential: Credential, outcome: Commit, *, repeated: bool) -> None:
     post = work.post
     match outcome:
         case Published():
@@ -364,25 +361,35 @@ def _write_down(ctx: Context, work: Work, credential: Credential, outcome: Commi
                 note(ctx, tx, post, "unknown", f"it was sent, and no answer tells what became of it: {outcome.reason}")
             wait(ctx, post, IN_DOUBT.shortest, f"it was sent, and may be published: {outcome.reason}")
         case Refused():
-            _refused(ctx, work, credential, outcome.error)
+            _refused(ctx, work, credential, outcome.error, repeated=repeated)
 
 
-def _refused(ctx: Context, work: Work, credential: Credential, error: ViralError) -> None:
-    """Go on after an answer that says that certainly nothing was published: by this call it was not, and before it a
-    look has said the same of those before."""
+def _refused(ctx: Context, work: Work, credential: Credential, error: ViralError, *, repeated: bool) -> None:
+    """Go on after an answer that says that this call published nothing. Of a first one that is certain of the post. A
+    `repeated` one may be refused because an earlier one has published it, whatever the look between them has said: the
+    next look decides."""
     post = work.post
-    if isinstance(error, HandleLost):
-        reopen(ctx, post, str(error))
+    if repeated and isinstance(error, Rejected) and not isinstance(error, AccountRevoked):
+        with ctx.begin() as tx:
+            code = AGAIN_LOST if isinstance(error, HandleLost) else AGAIN_REFUSED
+            tx.posts.look_after(*work.key, ctx.now() + LOOK_AFTER, code=code, message=str(error))
+            note(ctx, tx, post, "refused_again", f"it was sent again, and that was refused: {error}")
+        ctx.snooze(IN_DOUBT.shortest, str(error))
+    elif isinstance(error, HandleLost):
+        reopen(ctx, post, str(error), certain=True)
     elif isinstance(error, (AccountRevoked, Unavailable)):
         with ctx.begin() as tx:
-            tx.posts.reopen(*work.key, keep_handle=True, message=str(error))
-            note(ctx, tx, post, "not_sent", f"certainly nothing was published: {error}")
+            tx.posts.not_there(post, PostStatus.CLAIMED, certain=True, message=str(error), keep_handle=True)
+            note(ctx, tx, post, "not_sent", f"certainly nothing was published by that: {error}")
         if isinstance(error, AccountRevoked):
             revoked(ctx, post.tenant_id, post.account_id, credential, error)
+            if not repeated:
+                wait_for_account(ctx, post, str(error), certain=True)
+                return
         if isinstance(error, TokenExpired):
             access(ctx, post.tenant_id, post.account_id, refused=credential)
         if isinstance(error, (TokenExpired, CommitTooLate)):
             ctx.snooze(timedelta(0), str(error))
         raise error
     else:
-        fail(ctx, post, getattr(error, "code", "refused"), str(error))
+        fail(ctx, post, getattr(error, "code", "refused"), str(error), certain=True)

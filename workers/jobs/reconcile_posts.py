@@ -11,7 +11,7 @@ from domain.posting.posts import Post, PostStatus
 from domain.posting.publishing import Absent, Accepted, AccountRevoked, CannotTell, InInbox, Published, Unfinished
 from workers.engine.job import SYSTEM, Context, Tx, job
 from workers.jobs.post_looks import NotListed, absolve, bound_by, in_inbox, look, published, search
-from workers.jobs.post_work import ACCOUNT_WAIT, Work, answering, ask, doubt, fail, load, note, wait
+from workers.jobs.post_work import ACCOUNT_WAIT, LOOK_AFTER, Work, answering, ask, doubt, fail, load, note, wait
 
 DECORATING = Looks(timedelta(seconds=10), timedelta(hours=1), timedelta(hours=24))
 """For so long a published post's address and first comment are tried."""
@@ -175,10 +175,10 @@ def _reconcile(ctx: Context, work: Work) -> None:
             in_inbox(ctx, work, follow)
         case Accepted():
             with ctx.finish() as tx:
-                tx.posts.accepted(*work.key, look_after=ctx.now())
+                tx.posts.accepted(*work.key, look_after=ctx.now() + (LOOK_AFTER if restored else timedelta(0)))
                 note(ctx, tx, post, "accepted", "the platform works on it", detail=sight.detail)
         case Absent(error=error) if error is not None and not restored:
-            fail(ctx, post, getattr(error, "code", "refused"), str(error))
+            fail(ctx, post, getattr(error, "code", "refused"), str(error), certain=True)
         case Absent() | Unfinished():
             _wait_until_settled(ctx, work, sight)
             absolve(ctx, work, sight.reason)
