@@ -51,14 +51,17 @@ def _spoiled(subcode: int) -> Trick:
 
 TRICKS: Mapping[str, tuple[Trick, ...]] = {
     "tiktok": (
-        *map(_trick, ("fails its check", "fails for its text", "fails internally", "id is late", "id never comes")),
+        *map(_trick, ("fails its check", "fails for its text", "fails internally", "fails as revoked")),
+        *map(_trick, ("id is late", "id never comes", "several ids", "address expires")),
         *(_trick(name, loses=True) for name in ("forgotten", "forgotten before")),
         _trick("accepts repeats", repeats=True),
         _trick("goes to the inbox"),
     ),
     "youtube-shorts": (
         *(_trick(name, loses=True) for name in ("forgotten", "forgotten before", "expires at once")),
-        *map(_trick, ("rejected as duplicate", "fails in processing", "keeps half of a part")),
+        *map(
+            _trick, ("rejected as duplicate", "rejected for copyright", "fails in processing", "keeps half of a part")
+        ),
         _trick("accepts repeats", repeats=True),
         _set("listed late", listing_lag=90.0),
     ),

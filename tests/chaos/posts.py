@@ -326,6 +326,7 @@ class Player:
         """The owners of accounts that ask for it connect them again."""
         for tenant_id, platform, external_id in self._rows(RECONNECT):
             self.struck["account connected again"] += 1
+            self.stage.platforms[platform].accounts[external_id].revoked = False
             grant = PLATFORMS[platform].grant(self.stage.platforms[platform], external_id)
             self.stage.connect(tenant_id, platform, grant)
 
