@@ -124,9 +124,11 @@ class Run:
     @property
     def may_be_lost(self) -> bool:
         """Whether only a person can tell which post is its own, if its process died at the wrong moment."""
-        unlisted = self.restored and self.platform == "tiktok"
-        same = self.twins or any(act == "same" for _, act in self.acts)
-        return (self.trick is not None and self.trick.loses) or same or unlisted
+        acts = {act for _, act in self.acts}
+        same = self.twins or "same" in acts
+        # What went out since a backup may be any post of the account that nobody here has made.
+        back = self.restored and (self.platform == "tiktok" or "foreign" in acts)
+        return (self.trick is not None and self.trick.loses) or same or back
 
     @property
     def words(self) -> str:

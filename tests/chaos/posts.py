@@ -66,9 +66,9 @@ HURRY = (
     " AND starts_with(job_type, 'posting.') AND scheduled_for > now() + interval '0.3 s'",
     "UPDATE rate_buckets SET used_until = used_until - interval '1 min',"
     " promised_until = promised_until - interval '1 min', closed_until = closed_until - interval '1 min'",
-    "UPDATE social_posts p SET submitted_at = submitted_at - interval '5 min'"
+    "UPDATE social_posts p SET submitted_at = submitted_at - interval '70 min'"
     " WHERE status IN ('submitting', 'submitted', 'processing')"
-    " AND submitted_at BETWEEN now() - interval '5 min' AND now() - interval '5 s'"
+    " AND submitted_at BETWEEN now() - interval '60 min' AND now() - interval '5 s'"
     " AND NOT EXISTS (SELECT 1 FROM job_queue q WHERE q.id = p.job_id AND q.status = 'running')",
     "UPDATE social_posts p SET look_after = now() WHERE look_after > now()"
     " AND NOT EXISTS (SELECT 1 FROM job_queue q WHERE q.id = p.job_id AND q.status IN ('pending', 'running'))",
