@@ -98,7 +98,7 @@ def play_all(stage: Stage, players: list[Player], planned: list[Run], spare: flo
 
 
 def killed(stage: Stage, finding: Finding, books: Books, rng: Random) -> None:
-    """Real worker processes, killed at random, every other time while they are at a post."""
+    """Real worker processes, killed at random, most of them while they are at a post."""
     with a_player(stage, PLAYERS) as one, fleet_of(one.system, **FAST, **one.environment) as fleet:
         for simulator in one.stage.platforms.values():
             simulator.held_seconds = 1.0
@@ -134,13 +134,13 @@ def killed(stage: Stage, finding: Finding, books: Books, rng: Random) -> None:
 
 
 def kill_one(system: System, fleet: Fleet, rng: Random, kills: Counter[str]) -> None:
-    """Kill a process that is at a post, if there is one, or any."""
-    busy = system.rows(BUSY) if rng.random() < 0.7 else []
-    pid, where = (busy[0][0], "publishing" if busy[0][1] else "at a post") if busy else (None, "at random")
-    if pid is None:
-        pids = fleet.signed_on()
-        pid = rng.choice(pids) if pids else None
-    if pid is not None:
+    """Kill any process, or one that is at a post now, if there is such."""
+    if rng.random() < 0.3:
+        found = [(pid, "at random") for pid in fleet.signed_on()]
+        rng.shuffle(found)
+    else:
+        found = [(pid, "publishing" if submitting else "at a post") for pid, submitting in system.rows(BUSY)]
+    for pid, where in found[:1]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             kills[where] += 1
