@@ -15,6 +15,7 @@ in docs/decisions/0036.
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -22,6 +23,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
+from db.postgres.errors import UniqueViolation
 from db.postgres.rows import row_of
 from db.posting.restores import GATE_SHARED
 from domain.posting.posts import RESTORED, Post, PostingHalted, PostStatus, given_back
@@ -371,6 +373,14 @@ class Posts:
         changes: dict[str, Any] = {"status": S.PUBLISHED, "published_at": now, "look_after": None}
         changes |= {"external_id": external_id, "permalink": permalink, "error_code": None, "error_message": None}
         return self._change(tenant_id, post_id, (*OPEN, S.IN_INBOX), changes)
+
+    def contradict(self, tenant_id: UUID, post_id: UUID, *, message: str, now: datetime) -> str | None:
+        """Any in which it counts as not there → unconfirmed: the platform says that it is, and is asked again. None
+        also if the account has the video by another post by now."""
+        changes = {"status": S.UNCONFIRMED, "look_after": now, "error_code": "unknown", "error_message": message}
+        with suppress(UniqueViolation), self._driver.transaction():
+            return self._change(tenant_id, post_id, (S.SCHEDULED, S.FAILED, S.MISSED, S.CANCELLED), changes)
+        return None
 
     def name(self, tenant_id: UUID, post_id: UUID, external_id: str) -> bool:
         """Say as what the platform knows a published post, once; False if that is said."""

@@ -158,6 +158,15 @@ def published(ctx: Context, work: Work, found: Published, follow_up: FollowUp) -
             more = f"; it names further ones: {', '.join(found.others)}" if found.others else ""
             note(ctx, tx, post, "published", f"the platform has it: {name}{more}", external_id=external_id)
             follow_up(tx, post)
+        else:
+            _contradict(ctx, tx, post, external_id)
+
+
+def _contradict(ctx: Context, tx: Tx, post: Post, external_id: str | None) -> None:
+    """Keep that the platform has a post which counted as not there meanwhile: nothing makes it again."""
+    message = f"the platform has it, although it counted as not there: {external_id or 'by no name yet'}"
+    note(ctx, tx, post, "contradicted", message, external_id=external_id)
+    tx.posts.contradict(post.tenant_id, post.id, message=message, now=ctx.now())
 
 
 def bound_by(tx: Tx, tenant_id: UUID, post_id: UUID, external_id: str) -> UUID | None:

@@ -12,7 +12,7 @@ import pytest
 
 from db.transaction import SYSTEM
 from domain.errors import Conflict, Rejected
-from domain.ports import SubmissionMarks
+from domain.ports import Publisher, SubmissionMarks
 from domain.posting.posts import PostStatus
 from tests.post_stage import PLATFORMS, PostStage, post_stage
 from workers.ops import post_stories, posts, restore
@@ -286,3 +286,27 @@ def test_what_was_in_doubt_before_the_backup_fails_if_it_is_not_there(here: Post
     here.later(hours=1)
     here.turn()
     assert (here.show(post_id).status, here.show(post_id).error_code) == (PostStatus.FAILED, "absent")
+
+
+def test_an_answer_that_comes_after_all_is_not_lost(here: PostStage) -> None:
+    """Meanwhile the post counted as not there: it is not made again."""
+    tenant_id = here.tenant()
+    post_id = here.ask(tenant_id, here.account(tenant_id, "bluesky"))
+
+    class Late:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(here.app.ports.publishers["bluesky"], name)
+
+        def commit(self, *values: Any, **named: Any) -> Any:
+            answer = here.app.ports.publishers["bluesky"].commit(*values, **named)
+            with here.app.db.transaction(tenant_id) as tx:
+                tx.driver.execute("UPDATE social_posts SET status = 'scheduled', submitted_at = NULL")
+            return answer
+
+    late = replace(here.app, ports=replace(here.app.ports, publishers={"bluesky": cast("Publisher", Late())}))
+    replace(here, app=late).run()
+    here.later(minutes=1)
+    here.run()
+    assert "contradicted" in here.events(post_id)
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+    here.assert_once()
