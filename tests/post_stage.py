@@ -247,12 +247,23 @@ class PostStage:
         self.due()
         for number in range(turns):
             self.turn()
-            if not self.live():
+            if not self.live() and not self.waiting():
                 return
             self.later(seconds=step.total_seconds())
             if number % 4 == 3:
                 self.due()
         raise AssertionError(f"still live: {self.live()}")
+
+    def waiting(self) -> bool:
+        """Whether posts are due that wait for their turn on their account."""
+        with self.app.db.transaction(SYSTEM) as tx:
+            query = """
+                SELECT EXISTS (
+                    SELECT FROM social_posts p JOIN social_accounts a ON a.id = p.account_id AND a.status = 'active'
+                    WHERE p.status = 'scheduled' AND p.scheduled_for <= %s
+                ) AND NOT EXISTS (SELECT FROM restores WHERE ended_at IS NULL)
+            """
+            return bool(tx.driver.execute(query, (self.clock[0],)).fetchall()[0][0])
 
     def live(self) -> list[Any]:
         with self.app.db.transaction(SYSTEM) as tx:

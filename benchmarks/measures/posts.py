@@ -215,7 +215,7 @@ def looked(app: App) -> float:
     with app.db.transaction(SYSTEM) as tx:
         found = tx.posts.late(now=now, begun=timedelta(minutes=30), limit=posting.CHUNK)
     with app.db.transaction(SYSTEM) as tx:
-        found += tx.posts.claim(now=now, look_after=now, limit=posting.CHUNK)
+        found += tx.posts.claim(now=now, last_turn=now - timedelta(minutes=2), look_after=now, limit=posting.CHUNK)
     with app.db.transaction(SYSTEM) as tx:
         found += tx.posts.left_alone(now=now, again=now, limit=posting.CHUNK)
     if found:

@@ -268,6 +268,12 @@ class PlannedPosts:
             found.setdefault(account_id, []).append(at)
         return found
 
+    def turn_at(self, tenant_id: UUID, account_id: UUID, turn: timedelta) -> datetime | None:
+        """Return when the account may begin a post again; None if it has begun none."""
+        query = "SELECT max(claimed_at) FROM social_posts WHERE tenant_id = %s AND account_id = %s"
+        [(last,)] = self._driver.execute(query, (tenant_id, account_id)).fetchall()
+        return None if last is None else last + turn
+
     def events(self, tenant_id: UUID, post_id: UUID) -> list[dict[str, Any]]:
         """Return what happened to a post, oldest first."""
         return rows_of(self._driver, EVENTS, (tenant_id, post_id))

@@ -17,7 +17,7 @@ in docs/decisions/0036.
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -53,21 +53,23 @@ GET = f"SELECT {COLUMNS} FROM social_posts WHERE tenant_id = %s AND id = %s"
 
 LATE_AFTER = "coalesce(y.late_after, interval '2 hours')"
 
-# One post of each account, then the next of each; one tenant's accounts between those of the others.
+# The first post of each account whose turn it is; one tenant's accounts between those of the others.
 CLAIM = f"""
 WITH waiting AS (
-    SELECT p.id, p.tenant_id, p.scheduled_for, a.platform, {LATE_AFTER} AS late_after,
-        row_number() OVER (PARTITION BY p.account_id ORDER BY p.scheduled_for, p.id) AS place
+    SELECT DISTINCT ON (p.tenant_id, p.account_id) p.id, p.tenant_id, p.scheduled_for
     FROM social_posts p
     JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id AND a.status = 'active'
     LEFT JOIN posting_policies y ON y.tenant_id = p.tenant_id
     WHERE p.status = 'scheduled' AND p.scheduled_for <= %(now)s AND p.scheduled_for + {LATE_AFTER} >= %(now)s
+        AND NOT EXISTS (
+            SELECT FROM social_posts q
+            WHERE q.tenant_id = p.tenant_id AND q.account_id = p.account_id AND q.claimed_at > %(last_turn)s
+        )
+    ORDER BY p.tenant_id, p.account_id, p.scheduled_for, p.id
 ), turns AS (
-    SELECT id, platform, late_after,
-        row_number() OVER (PARTITION BY tenant_id ORDER BY place, scheduled_for, id) AS turn
-    FROM waiting
+    SELECT id, row_number() OVER (PARTITION BY tenant_id ORDER BY scheduled_for, id) AS turn FROM waiting
 ), chosen AS (
-    SELECT p.id, t.turn, t.platform, t.late_after FROM social_posts p JOIN turns t ON t.id = p.id
+    SELECT p.id, t.turn FROM social_posts p JOIN turns t ON t.id = p.id
     WHERE p.status = 'scheduled' AND p.scheduled_for <= %(now)s
     ORDER BY t.turn, p.scheduled_for, p.id LIMIT %(limit)s
     FOR NO KEY UPDATE OF p SKIP LOCKED
@@ -76,7 +78,7 @@ UPDATE social_posts p SET status = 'claimed', claimed_at = %(now)s, look_after =
     handle = NULL, handle_secrets = NULL, handle_expires_at = NULL, submitted_at = NULL, error_code = NULL,
     error_message = NULL, updated_at = now()
 FROM chosen c WHERE p.id = c.id AND p.status = 'scheduled'
-RETURNING p.id, p.tenant_id, p.account_id, c.platform, p.scheduled_for, p.scheduled_for + c.late_after, c.turn
+RETURNING c.turn, p.scheduled_for, p.id, p.tenant_id
 """
 
 LATE = f"""
@@ -211,18 +213,6 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {momen
 PRUNED = {"post_submissions": "created_at", "post_events": "at"}
 
 
-class Due(NamedTuple):
-    """A post that was just claimed. `latest` is until when it may be begun; `turn` counts the posts of its tenant."""
-
-    id: UUID
-    tenant_id: UUID
-    account_id: UUID
-    platform: str
-    scheduled_for: datetime
-    latest: datetime
-    turn: int
-
-
 class Posts:
     """Query group. What changes a status returns the one before, or None if it was another than it can change."""
 
@@ -235,12 +225,12 @@ class Posts:
 
     # --- what is due; system scope ------------------------------------------------------------------------------
 
-    def claim(self, *, now: datetime, look_after: datetime, limit: int) -> list[Due]:
-        """scheduled → claimed: what is due, not late, and of an account that can be posted to; in fair order, and none
-        that somebody else has locked."""
-        values = {"now": now, "look_after": look_after, "limit": limit}
-        claimed = [Due(*row) for row in self._driver.execute(CLAIM.encode(), values)]
-        return sorted(claimed, key=lambda due: (due.turn, due.scheduled_for, due.id))
+    def claim(self, *, now: datetime, last_turn: datetime, look_after: datetime, limit: int) -> list[tuple[UUID, UUID]]:
+        """scheduled → claimed: the first post that is due of each account that has begun none since `last_turn`, if it
+        is not late and can be posted to; as tenants and ids, in fair order, and none that somebody else has locked."""
+        values = {"now": now, "last_turn": last_turn, "look_after": look_after, "limit": limit}
+        claimed = sorted(self._driver.execute(CLAIM.encode(), values))
+        return [(tenant_id, post_id) for _, _, post_id, tenant_id in claimed]
 
     def late(self, *, now: datetime, begun: timedelta, limit: int) -> list[tuple[Any, ...]]:
         """Lock posts that are too late to be begun and were never sent; those that have a handle may be so much later.

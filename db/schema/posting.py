@@ -121,6 +121,14 @@ social_posts = table(
         unique=True,
         postgresql_where=sa.text("external_id IS NOT NULL"),
     ),
+    # Whose turn it is.
+    sa.Index(
+        "social_posts_turn_idx",
+        "tenant_id",
+        "account_id",
+        "claimed_at",
+        postgresql_where=sa.text("claimed_at IS NOT NULL"),
+    ),
     sa.Index("social_posts_listed_idx", "tenant_id", "created_at", "id"),
     sa.Index("social_posts_calendar_idx", "tenant_id", "scheduled_for"),
     sa.Index(

@@ -10,6 +10,7 @@ from typing import Any
 
 from domain.posting.accounts import AccountStatus
 from domain.posting.posts import PostStatus, restored_from
+from domain.posting.schedule import TURN, in_words
 from domain.videos.profiles import NAMES
 
 SENT = "submitting"
@@ -26,7 +27,8 @@ class Advice:
 class Facts:
     """What decides over one post. `post` is its row with its account's `platform`, `username`, `account_status` and
     `account_reason`; `next_at` when its job goes on, `closed_until` until when the platform takes nothing of the
-    account, `halted` whether nothing is posted since the database went back."""
+    account, `turn_at` when that may begin a post again, `halted` whether nothing is posted since the database went
+    back."""
 
     now: datetime
     post: Mapping[str, Any]
@@ -34,6 +36,7 @@ class Facts:
     events: Sequence[Mapping[str, Any]] = ()
     next_at: datetime | None = None
     closed_until: datetime | None = None
+    turn_at: datetime | None = None
     halted: bool = False
 
     @property
@@ -182,6 +185,8 @@ def _when_scheduled(facts: Facts) -> tuple[str | None, datetime | None]:
         return f"it waits for its account ({_account(post)}){late}", None
     if facts.closed_until is not None and facts.closed_until > due:
         return f"{facts.platform} takes no more for now: it begins after that{late}", facts.closed_until
+    if facts.turn_at is not None and facts.turn_at > max(due, facts.now):
+        return f"its turn comes: the posts of an account are begun {in_words(TURN)} apart{late}", facts.turn_at
     return ("it begins" if due > facts.now else "it is due, and begins within a minute or two") + late, due
 
 

@@ -1,18 +1,17 @@
-"""When a post is made: the suggested time, what is too late, and how what is overdue is spread."""
+"""When a post is made: the suggested time, what is too late, and the turns of an account's posts."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from domain.concepts.timing import slots
+from domain.concepts.wording import counted
 
 SPACING = timedelta(hours=1)
 """The least time between two posts of an account that we choose the time of."""
-CATCH_UP = timedelta(minutes=2)
-"""The least time between two posts of an account that are due at once."""
+TURN = timedelta(minutes=2)
+"""The least time between the beginnings of two posts of an account: after an outage, too, nobody has a burst."""
 LEAD = timedelta(minutes=5)
 """A suggested time is at least so far away: a person can still change it."""
 AHEAD = timedelta(days=180)
@@ -29,13 +28,6 @@ class Suggestion:
 
     at: datetime
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class DuePost:
-    post_id: UUID
-    account_id: UUID
-    scheduled_for: datetime
 
 
 def suggested(
@@ -77,23 +69,10 @@ def is_late(scheduled_for: datetime, now: datetime, late_after: timedelta = LATE
     return now - scheduled_for > late_after
 
 
-def spread(
-    posts: Sequence[DuePost], now: datetime, last: Mapping[UUID, datetime] | None = None
-) -> dict[UUID, timedelta]:
-    """Return how long after `now` each due post is begun, first ones first.
-
-    The posts of one account are begun in the order of their times, `CATCH_UP` apart, also from the account's `last`
-    one. Accounts take their places side by side: the first of each before the second of any, so that nobody waits for
-    one that has a hundred.
-    """
-    numbers: Counter[UUID] = Counter()
-    begins: list[tuple[timedelta, datetime, UUID]] = []
-    for post in sorted(posts, key=lambda each: (each.scheduled_for, each.post_id)):
-        before = (last or {}).get(post.account_id)
-        first = max(timedelta(0), before + CATCH_UP - now) if before is not None else timedelta(0)
-        begins.append((first + CATCH_UP * numbers[post.account_id], post.scheduled_for, post.post_id))
-        numbers[post.account_id] += 1
-    return {post_id: offset for offset, _, post_id in sorted(begins)}
+def in_words(length: timedelta) -> str:
+    """Return a length of whole minutes: "2 hours", "90 minutes"."""
+    minutes = round(length / timedelta(minutes=1))
+    return counted(minutes, "minute") if minutes % 60 else counted(minutes // 60, "hour")
 
 
 def _candidates(concept_time: datetime | None, zone: ZoneInfo, after: datetime) -> Iterator[tuple[datetime, str]]:

@@ -38,6 +38,10 @@ INDEXES = {
     "social_posts_calendar_idx": (
         "INDEX CONCURRENTLY social_posts_calendar_idx ON social_posts (tenant_id, scheduled_for)"
     ),
+    "social_posts_turn_idx": (
+        "INDEX CONCURRENTLY social_posts_turn_idx ON social_posts (tenant_id, account_id, claimed_at) "
+        "WHERE claimed_at IS NOT NULL"
+    ),
     "social_posts_look_idx": (
         "INDEX CONCURRENTLY social_posts_look_idx ON social_posts (look_after) WHERE look_after IS NOT NULL"
     ),

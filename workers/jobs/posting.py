@@ -10,10 +10,8 @@ publishes; whoever finds it so looks before it acts. Design, and why no sequence
 tokens makes a second post: docs/decisions/0036.
 """
 
-from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from domain.errors import Rejected, Unavailable, ViralError
@@ -36,7 +34,7 @@ from domain.posting.publishing import (
     TokenExpired,
     Unknown,
 )
-from domain.posting.schedule import DuePost, is_late, spread
+from domain.posting.schedule import TURN, in_words, is_late
 from workers.engine.job import SYSTEM, Context, FailedJob, Tx, elapsed, job
 from workers.jobs.accounts import access, revoked
 from workers.jobs.post_looks import AGAIN_LOST, AGAIN_REFUSED, conclude, in_inbox, look, published, watch
@@ -86,8 +84,8 @@ class CommitTooLate(Unavailable):
 
 @job("posting.due", system=True, timeout=timedelta(minutes=5))
 def find_due(ctx: Context) -> None:
-    """Claim what is due and enqueue it, spread after an outage; say of what is too late that it is missed; and let
-    nothing be forgotten that is under way."""
+    """Claim what is due and enqueue it, account by account; say of what is too late that it is missed; and let nothing
+    be forgotten that is under way."""
     ctx.count(claimed=0, missed=0, left_alone=0)
     if not halted(ctx):
         _miss_late(ctx)
@@ -119,36 +117,22 @@ def _miss_late(ctx: Context) -> None:
 
 
 def _claim(ctx: Context) -> None:
-    last: dict[UUID, datetime] = {}
     more = True
     while more:
         now = ctx.now()
         with ctx.begin() as tx:
-            claimed = tx.posts.claim(now=now, look_after=now + LOOK_AFTER, limit=CHUNK)
-            begins = spread([DuePost(each.id, each.account_id, each.scheduled_for) for each in claimed], now, last)
-            waves: dict[timedelta, list[dict[str, Any]]] = defaultdict(list)
-            for each in claimed:
-                after = begins[each.id]
-                last[each.account_id] = max(now + after, last.get(each.account_id, now))
-                waves[after].append({"tenant_id": each.tenant_id, "post_id": each.id})
-                message = "it is due"
-                if after:
-                    message = (
-                        f"it is due, and begins at {now + after:%H:%M} UTC: others of its account are due before it"
-                    )
-                    tx.posts.look_after(each.tenant_id, each.id, now + after + LOOK_AFTER, message=message)
-                tx.posts.note(each.tenant_id, each.id, "claimed", message, job_id=ctx.job.id, at=now)
-            for after in sorted(waves):
-                publish.with_options(delay=after).enqueue_many(tx, waves[after])
+            claimed = tx.posts.claim(now=now, last_turn=now - TURN, look_after=now + LOOK_AFTER, limit=CHUNK)
+            publish.enqueue_many(tx, [{"tenant_id": tenant_id, "post_id": post_id} for tenant_id, post_id in claimed])
+            for tenant_id, post_id in claimed:
+                tx.posts.note(tenant_id, post_id, "claimed", "it is due", job_id=ctx.job.id, at=now)
         ctx.count(claimed=len(claimed))
         more = len(claimed) == CHUNK
 
 
 def _late_words(scheduled_for: datetime, late_after: timedelta, reason: str | None) -> str:
-    hours = late_after.total_seconds() / 3600
     why = f": {reason}" if reason else ""
     return (
-        f"it was due at {scheduled_for:%Y-%m-%d %H:%M} UTC and could not be begun within {hours:g} hours{why}; "
+        f"it was due at {scheduled_for:%Y-%m-%d %H:%M} UTC and could not be begun within {in_words(late_after)}{why}; "
         "schedule it again if it is still to be posted"
     )
 

@@ -18,6 +18,7 @@ from domain.posting.looks import settles_at
 from domain.posting.matching import CLOCKS
 from domain.posting.posts import UNDER_WAY, PostStatus, given_back, restored_from
 from domain.posting.publishing import AccountRevoked
+from domain.posting.schedule import TURN
 from domain.videos.profiles import NAMES
 from workers.app import App
 from workers.jobs.post_looks import bound_by
@@ -84,6 +85,7 @@ def _beside(app: App, post: Row) -> Row:
         return {
             "next_at": job["scheduled_for"] if live and job is not None and job["status"] == "pending" else None,
             "closed_until": tx.rates.closed_until(buckets),
+            "turn_at": tx.planned_posts.turn_at(post["tenant_id"], post["account_id"], TURN),
             "halted": tx.restores.open_one() is not None,
         }
 

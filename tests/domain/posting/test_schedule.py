@@ -1,8 +1,7 @@
-"""Suggested times, lateness, and how what is overdue is spread."""
+"""Suggested times, lateness, and how both are said."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,13 +10,11 @@ from hypothesis import strategies as st
 
 from domain.posting.schedule import (
     AHEAD,
-    CATCH_UP,
     LEAD,
     SPACING,
-    DuePost,
+    in_words,
     is_free,
     is_late,
-    spread,
     suggested,
 )
 
@@ -124,49 +121,9 @@ def test_a_tenant_says_itself_what_late_is() -> None:
     assert is_late(NOW - timedelta(minutes=11), NOW, timedelta(minutes=10))
 
 
-def test_one_that_is_due_alone_begins_at_once() -> None:
-    post = DuePost(UUID(int=1), UUID(int=9), NOW)
-    assert spread([post], NOW) == {post.post_id: timedelta(0)}
-    assert spread([post], NOW, {UUID(int=9): NOW - timedelta(hours=5)}) == {post.post_id: timedelta(0)}
-
-
-def test_the_distance_counts_from_the_accounts_last_post() -> None:
-    post = DuePost(UUID(int=1), UUID(int=9), NOW)
-    assert spread([post], NOW, {UUID(int=9): NOW - timedelta(seconds=30)}) == {
-        post.post_id: CATCH_UP - timedelta(seconds=30)
-    }
-
-
-DUE = st.lists(
-    st.builds(
-        DuePost,
-        post_id=st.uuids(),
-        account_id=st.integers(1, 4).map(lambda number: UUID(int=number)),
-        scheduled_for=st.integers(0, 7200).map(lambda seconds: NOW - timedelta(seconds=seconds)),
-    ),
-    max_size=30,
-    unique_by=lambda post: post.post_id,
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [(10, "10 minutes"), (60, "1 hour"), (90, "90 minutes"), (120, "2 hours")],
 )
-
-
-@settings(max_examples=60)
-@given(DUE, st.integers(0, 300))
-def test_no_account_has_a_burst_and_none_waits_for_another(posts: list[DuePost], seconds_ago: int) -> None:
-    last = {UUID(int=1): NOW - timedelta(seconds=seconds_ago)}
-    offsets = spread(posts, NOW, last)
-    assert set(offsets) == {post.post_id for post in posts}
-    assert list(offsets.values()) == sorted(offsets.values())
-    for account_id in {post.account_id for post in posts}:
-        own = sorted((post for post in posts if post.account_id == account_id), key=lambda each: each.scheduled_for)
-        begins = sorted(offsets[post.post_id] for post in own)
-        assert all(after - before == CATCH_UP for before, after in pairwise(begins))
-        first = max(timedelta(0), last.get(account_id, NOW - HOUR) + CATCH_UP - NOW)
-        assert begins[0] == first
-        assert own[0].scheduled_for == min(post.scheduled_for for post in own if offsets[post.post_id] == first)
-
-
-@settings(max_examples=30)
-@given(DUE, st.randoms(use_true_random=False))
-def test_the_same_posts_are_spread_the_same(posts: list[DuePost], rng: object) -> None:
-    shuffled = rng.sample(posts, len(posts))  # type: ignore[attr-defined]
-    assert spread(shuffled, NOW) == spread(posts, NOW)
+def test_a_length_is_said_in_words(minutes: int, words: str) -> None:
+    assert in_words(timedelta(minutes=minutes)) == words

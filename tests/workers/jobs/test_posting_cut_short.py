@@ -13,6 +13,7 @@ import pytest
 
 from db.transaction import SYSTEM
 from domain.posting.posts import PostStatus
+from domain.posting.schedule import TURN
 from simulators.platforms.platform import Fault
 from tests.cutting import Died, Moments, rescue_all, watched
 from tests.post_stage import PLATFORMS, PostStage, post_stage
@@ -110,25 +111,26 @@ def _calls_of(here: PostStage, tenant_id: UUID, platform: str) -> list[str]:
 
 def test_of_many_schedulers_one_claims_a_post(here: PostStage) -> None:
     tenant_id = here.tenant()
-    account_id = here.account(tenant_id, "mastodon")
-    asked = [here.ask(tenant_id, account_id) for _ in range(3)]
+    accounts = [here.account(tenant_id, "mastodon") for _ in range(3)]
+    firsts = [here.ask(tenant_id, account_id, after=-A_SECOND) for account_id in accounts]
+    for account_id in accounts:
+        here.ask(tenant_id, account_id)  # its turn has not come
     now = here.clock[0]
 
     def claim(_: int) -> list[UUID]:
         with here.app.db.transaction(SYSTEM) as tx:
-            return [due.id for due in tx.posts.claim(now=now, look_after=now, limit=2)]
+            return [post for _, post in tx.posts.claim(now=now, last_turn=now - TURN, look_after=now, limit=2)]
 
     with ThreadPoolExecutor(16) as pool:
         claimed = [post_id for found in pool.map(claim, range(16)) for post_id in found]
-    assert sorted(claimed) == sorted(asked)
+    assert sorted(claimed) == sorted(firsts)
 
 
 @pytest.mark.parametrize("act", ["cancel", "edit"])
 def test_a_claim_and_its_tenant_have_one_winner(here: PostStage, act: str) -> None:
     """What was cancelled is not posted, and what was edited is posted as it was edited, or the edit is refused."""
     tenant_id = here.tenant()
-    account_id = here.account(tenant_id, "mastodon")
-    posts = [here.ask(tenant_id, account_id, caption=f"before {n}") for n in range(8)]
+    posts = [here.ask(tenant_id, here.account(tenant_id, "mastodon"), caption=f"before {n}") for n in range(8)]
     start = Barrier(2)
 
     def change(post_id: UUID) -> bool:
@@ -140,7 +142,9 @@ def test_a_claim_and_its_tenant_have_one_winner(here: PostStage, act: str) -> No
     def claim() -> list[UUID]:
         start.wait()
         with here.app.db.transaction(SYSTEM) as tx:
-            return [due.id for due in tx.posts.claim(now=here.clock[0], look_after=here.clock[0] - A_SECOND, limit=8)]
+            now = here.clock[0]
+            claimed = tx.posts.claim(now=now, last_turn=now - TURN, look_after=now - A_SECOND, limit=8)
+            return [post_id for _, post_id in claimed]
 
     with ThreadPoolExecutor(2) as pool:
         claiming = pool.submit(claim)

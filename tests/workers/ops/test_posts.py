@@ -17,7 +17,7 @@ from domain.errors import Conflict, PostInvalid, Rejected, UnknownAccount, Unkno
 from domain.posting.accounts import Grant, SealedTokens
 from domain.posting.limits import limits_row
 from domain.posting.publishing import AccountLimits
-from domain.posting.schedule import SPACING
+from domain.posting.schedule import SPACING, TURN
 from tests.builders import a_tenant
 from tests.web.api.test_generations import a_generation
 from workers.app import App
@@ -360,7 +360,8 @@ def test_a_change_and_a_claim_that_race_have_one_winner(app: App, ada: Tenant, a
     def race(number: int) -> Any:
         if number == 0:
             with app.db.transaction(SYSTEM) as tx:
-                return tx.posts.claim(now=NOW + HOUR / 2, look_after=NOW + HOUR, limit=100)
+                now = NOW + HOUR / 2
+                return tx.posts.claim(now=now, last_turn=now - TURN, look_after=NOW + HOUR, limit=100)
         post_id = ids[number - 1]
         if act == "edit":
             return posts.edit(app, ada.id, post_id, {"caption": "Another", "at": NOW + 2 * HOUR})
@@ -368,7 +369,7 @@ def test_a_change_and_a_claim_that_race_have_one_winner(app: App, ada: Tenant, a
 
     claimed, *results = at_once(9, race)
     assert not isinstance(claimed, ViralError)
-    taken = {each.id for each in claimed}
+    taken = {post_id for _, post_id in claimed}
     for post_id, result in zip(ids, results, strict=True):
         post = posts.show(app, ada.id, post_id)
         if post_id in taken:
