@@ -124,9 +124,11 @@ def test_what_waits_for_too_long_is_missed_in_time_and_gives_its_places_back(her
     with here.app.db.transaction(tenant_id) as tx:
         tx.social_accounts.change(tenant_id, account_id, settings={}, daily_limit=1, has_daily_limit=True)
     goes, waits = (here.ask(tenant_id, account_id) for _ in range(2))
-    here.due()
-    for _ in range(4):
+    for _ in range(2):
+        here.due()
         here.turn()
+        here.turn()
+        here.later(minutes=2)
     if here.show(waits).status == S.PUBLISHED:
         goes, waits = waits, goes
     assert here.show(goes).status == S.PUBLISHED
