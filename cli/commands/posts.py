@@ -405,15 +405,16 @@ def resolve(
 ) -> None:
     """Decide about a post of which nobody could tell.
 
-    Look at the account itself. Found: it is that post. Lost: it is certainly not there; it is not sent again by itself.
+    Look at the account itself. Found: it is that post; without its id where the platform shows us none (private posts
+    on TikTok). Lost: it is certainly not there; it is not sent again by itself.
 
     \b
     viral posts resolve ID found 7300000000000000001
     viral posts resolve ID lost
     """
     one_of(("found", "lost"), verdict, "found|lost", "verdict")
-    if (verdict == "found") != (external_id is not None):
-        raise typer.BadParameter("found needs the id, lost has none", param_hint="EXTERNAL_ID")
+    if verdict == "lost" and external_id is not None:
+        raise typer.BadParameter("goes with found", param_hint="EXTERNAL_ID")
     decided: Literal["found", "lost"] = "found" if verdict == "found" else "lost"
     with session() as current:
         change = post_stories.resolve(current, post_id, decided, external_id)

@@ -83,7 +83,7 @@ def test_posts_in_doubt_are_decided(here: PostStage, viral: Shell) -> None:
     assert f"`viral posts resolve {post_id} lost`" in viral.done("posts", "explain", post_id).out
     assert "knows no post 99999" in viral.refused("posts", "resolve", post_id, "found", "99999")
     assert "asked whether it has it" in viral.done("posts", "reconcile", post_id).out
-    assert f"published as {external_id}" in viral.done("posts", "resolve", post_id, "found", external_id).out
+    assert f"it is published: {external_id}" in viral.done("posts", "resolve", post_id, "found", external_id).out
     assert "nothing to decide" in viral.refused("posts", "resolve", post_id, "lost")
 
 
@@ -97,7 +97,7 @@ def test_posts_in_doubt_are_decided(here: PostStage, viral: Shell) -> None:
         (("edit", NOBODY), "say what to change"),
         (("list", "--status", "done"), "no such status"),
         (("reconcile",), "give posts or an account"),
-        (("resolve", NOBODY, "found"), "found needs the id"),
+        (("resolve", NOBODY, "lost", "7"), "goes with found"),
         (("resolve", NOBODY, "maybe"), "no such verdict"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,

@@ -97,19 +97,20 @@ def resolve(app: App, post_id: UUID, verdict: Literal["found", "lost"], external
     """Decide about a post of which nobody else can tell whether it was published.
 
     "found": it is this post on the account, by the platform's id or its address; the platform is asked, where it
-    answers. "lost": it is certainly not there; it is never sent again by itself.
+    answers. Without an id where the platform does not list every post (TikTok's private ones have none): somebody has
+    seen it there. "lost": it is certainly not there; it is never sent again by itself.
 
     Raises:
         UnknownPost: there is none of this id.
         Conflict: it is not in doubt (NOT_IN_DOUBT), another post has this id (BOUND), or the platform knows no such
             post on the account (NOT_THERE).
-        Rejected: found needs an id, lost has none.
+        Rejected: found needs an id of a platform that lists every post, lost has none.
     """
-    if verdict not in ("found", "lost") or (verdict == "found") != bool(external_id):
+    if verdict not in ("found", "lost") or (verdict == "lost" and external_id):
         raise Rejected("say found with the id of the post on the platform, or lost without one")
     if external_id is not None and not (len(external_id) <= LONGEST_ID and external_id.isprintable()):
         raise Rejected(f"the id has at most {LONGEST_ID} printable characters")
-    if external_id is None:
+    if verdict == "lost":
         return _lost(app, post_id)
     with app.db.transaction(SYSTEM) as tx:
         post = _in_doubt(tx, post_id, lock=False)
@@ -118,17 +119,18 @@ def resolve(app: App, post_id: UUID, verdict: Literal["found", "lost"], external
         post = _in_doubt(tx, post_id, lock=True)
         key = (post["tenant_id"], post_id)
         now = app.clock() if app.clock is not None else tx.now()
-        if (other := bound_by(tx, *key, there.external_id)) is not None:
+        if there.external_id and (other := bound_by(tx, *key, there.external_id)) is not None:
             raise Conflict("BOUND", f"the post {other} has the id {there.external_id} already")
         try:
             with tx.savepoint(post["tenant_id"]):
                 tx.posts.published(*key, external_id=there.external_id, permalink=there.permalink, now=now)
         except UniqueViolation as error:
             raise Conflict("BOUND", f"another post has just got the id {there.external_id}") from error
-        says = f"a person found it: {there.external_id}{there.heard}"
+        named = there.external_id or "seen on the account"
+        says = f"a person found it: {named}{there.heard}"
         tx.posts.note(*key, "resolved", says, details={"external_id": there.external_id}, at=now)
         follow_up.enqueue(tx, tenant_id=post["tenant_id"], post_id=post_id)
-    return Change(True, f"it is published as {there.external_id}{there.heard}")
+    return Change(True, f"it is published: {named}{there.heard}")
 
 
 def reconcile(app: App, post_id: UUID) -> Change:
@@ -208,17 +210,17 @@ def _in_doubt(tx: Tx, post_id: UUID, *, lock: bool) -> Row:
 class _There:
     """A post on the platform; `heard` says where the platform could not tell."""
 
-    external_id: str
+    external_id: str | None
     permalink: str | None = None
     heard: str = ""
 
 
-def _look(app: App, post: Row, named: str) -> _There:
+def _look(app: App, post: Row, named: str | None) -> _There:
     """Look for the post on the account: in its own list, which has nobody else's, or by its id where that list is not
     complete.
 
     Raises:
-        Conflict: the platform knows no such post on this account.
+        Conflict: the platform knows no such post on this account, or lists every post, so that one can be named.
     """
     name, publisher = NAMES[post["platform"]], app.ports.publishers.get(post["platform"])
     nobody = _There(named, heard=f"; {name} could not be asked")
@@ -229,21 +231,22 @@ def _look(app: App, post: Row, named: str) -> _There:
             return nobody
         listing = publisher.recent(credential, (post["claimed_at"] or post["created_at"]) - CLOCKS)
         for seen in listing.posts:
-            if named in (seen.external_id, seen.permalink):
+            if named and named in (seen.external_id, seen.permalink):
                 return _There(seen.external_id, seen.permalink)
         if listing.complete:
-            raise unknown
+            raise unknown if named else Conflict("ID_NEEDED", f"{name} lists every post of the account: say its id")
     except (Unavailable, AccountRevoked, SealUnknown) as error:
         return _There(named, heard=f"; {name} could not be asked: {error}")
+    unlisted = f"; {name} does not list every post, so this is as the person says"
+    if named is None:
+        return _There(None, heard=unlisted)
     try:
         permalink = publisher.permalink(credential, named)
     except (Unavailable, AccountRevoked) as error:
         return _There(named, heard=f"; {name} could not be asked: {error}")
     except Rejected as error:
         raise unknown from error
-    if permalink is None:
-        raise unknown
-    return _There(named, permalink, heard=f"; the list of {name} is not complete, so this is as the person says")
+    return _There(named, permalink, heard=unlisted)
 
 
 def _credential(app: App, post: Row) -> Credential | None:

@@ -139,3 +139,29 @@ def test_the_platform_is_asked_again_for_one_post_or_all_of_an_account(here: Pos
     assert [here.show(each).external_id for each in made] == ids
     with pytest.raises(ViralError, match="there is nothing to decide"):
         post_stories.reconcile(here.app, made[0])
+
+
+def test_a_private_post_that_a_platform_does_not_list_is_found_as_the_person_says(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """TikTok shows programs no private posts: with the id that the owner sees, or without one, a person is believed."""
+    with post_stage(settings, tmp_path, "tiktok") as here:
+        tenant_id = here.tenant()
+        account_id = here.account(tenant_id, "tiktok")
+        named, seen = here.ask(tenant_id, account_id), here.ask(tenant_id, account_id)
+        here.run()
+        for post_id in (named, seen):
+            in_doubt(here, post_id)
+        said = post_stories.resolve(here.app, named, "found", "7400000000000000206")
+        assert (here.show(named).status, here.show(named).external_id) == ("published", "7400000000000000206")
+        assert "does not list every post, so this is as the person says" in said.says
+        post_stories.resolve(here.app, seen, "found")
+        assert (here.show(seen).status, here.show(seen).external_id) == ("published", None)
+
+
+def test_a_platform_that_lists_every_post_wants_its_id(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    post_id = published(here, tenant_id, here.account(tenant_id, MASTODON))
+    in_doubt(here, post_id)
+    with pytest.raises(Conflict, match="say its id"):
+        post_stories.resolve(here.app, post_id, "found")
