@@ -152,9 +152,9 @@ def test_a_private_post_that_a_platform_does_not_list_is_found_as_the_person_say
         here.run()
         for post_id in (named, seen):
             in_doubt(here, post_id)
-        said = post_stories.resolve(here.app, named, "found", "7400000000000000206")
+        change = post_stories.resolve(here.app, named, "found", "7400000000000000206")
         assert (here.show(named).status, here.show(named).external_id) == ("published", "7400000000000000206")
-        assert "does not list every post, so this is as the person says" in said.says
+        assert "does not list every post, so this is as the person says" in change.says
         post_stories.resolve(here.app, seen, "found")
         assert (here.show(seen).status, here.show(seen).external_id) == ("published", None)
 
