@@ -20,7 +20,19 @@ from domain.posting.publishing import (
     Unfinished,
 )
 from workers.engine.job import SYSTEM, Context, Tx
-from workers.jobs.post_work import LOOK_AFTER, Work, ask, doubt, fail, looks_at, note, release, reopen, wait
+from workers.jobs.post_work import (
+    LOOK_AFTER,
+    MAY_BE_THERE,
+    Work,
+    ask,
+    doubt,
+    fail,
+    looks_at,
+    note,
+    release,
+    reopen,
+    wait,
+)
 
 AGAIN_REFUSED = "refused again"
 AGAIN_LOST = "lost again"
@@ -118,7 +130,7 @@ def conclude(ctx: Context, work: Work, sight: Sight | InDoubt, follow_up: Follow
                 reason = f"it was sent, and for too long nobody could tell whether it was published: {sight.reason}"
                 doubt(ctx, post, "unknown", reason)
             else:
-                wait(ctx, post, after, f"it was sent, and may be published: {sight.reason}")
+                wait(ctx, post, after, f"{MAY_BE_THERE}{sight.reason}")
     return None
 
 

@@ -32,6 +32,8 @@ from workers.engine.job import SYSTEM, Context, Tx
 from workers.jobs.accounts import access, revoked
 from workers.jobs.submission_marks import compare
 
+MAY_BE_THERE = "it was sent, and may be published: "
+"""Before why a post that was sent waits."""
 HELD_OFF = timedelta(minutes=15)
 """For how long nobody asks, where the platform named no time."""
 ACCOUNT_WAIT = timedelta(hours=1)
@@ -265,7 +267,7 @@ def _look_later(ctx: Context, post: Post, after: timedelta, why: str) -> None:
     elif _is_for_a_person(ctx, post):
         doubt(ctx, post, "unknown", f"it was sent, and for too long nobody could tell whether it was published: {why}")
     else:
-        wait(ctx, post, after, f"it was sent, and may be published: {why}")
+        wait(ctx, post, after, f"{MAY_BE_THERE}{why}")
 
 
 def _is_for_a_person(ctx: Context, post: Post) -> bool:

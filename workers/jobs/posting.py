@@ -40,6 +40,7 @@ from workers.jobs.accounts import access, revoked
 from workers.jobs.post_looks import AGAIN_LOST, AGAIN_REFUSED, conclude, in_inbox, look, published, watch
 from workers.jobs.post_work import (
     LOOK_AFTER,
+    MAY_BE_THERE,
     Work,
     answering,
     ask,
@@ -191,13 +192,14 @@ def _go_on(ctx: Context, work: Work) -> None:
         if again is None:
             return
         start = again.start
+    waited = (post.error_message or "").removeprefix(MAY_BE_THERE)
     if halted(ctx):
         wait(ctx, post, HALTED_WAIT, str(PostingHalted()))
     if is_late(post.scheduled_for or now, now, work.late_after) and not _was_begun(ctx, work):
-        miss(ctx, post, _late_words(post.scheduled_for or now, work.late_after, post.error_message))
+        miss(ctx, post, _late_words(post.scheduled_for or now, work.late_after, waited))
         return
     if now - (work.first_sent_at or now) > TRIED_FOR:
-        why = post.error_message or "the platform does not say why"
+        why = waited or "the platform does not say why"
         fail(ctx, post, "tries", f"it was sent again and again for a day, and is not there: {why}", certain=True)
         return
     if not post.may_be_there:
@@ -343,7 +345,7 @@ def _write_down(ctx: Context, work: Work, credential: Credential, outcome: Commi
         case Unknown():
             with ctx.begin() as tx:
                 note(ctx, tx, post, "unknown", f"it was sent, and no answer tells what became of it: {outcome.reason}")
-            wait(ctx, post, IN_DOUBT.shortest, f"it was sent, and may be published: {outcome.reason}")
+            wait(ctx, post, IN_DOUBT.shortest, f"{MAY_BE_THERE}{outcome.reason}")
         case Refused():
             _refused(ctx, work, credential, outcome.error, repeated=repeated)
 
