@@ -260,9 +260,17 @@ def _html(found: Outside) -> str:
         f" {escape(each['text'])} <small>{escape(each['sha256'][:16])}</small></li>"
         for each in found.posts()
     )
+    passwords = [
+        f"<p>App password of {escape(each['name'])} on {escape(name)}: <code>{escape(each['password'])}</code></p>"
+        for name, listed in found.accounts().items()
+        for each in listed
+        if each.get("password")
+    ]
     return (
-        f"<!doctype html><title>Simulated platforms</title><h1>Simulated platforms</h1><p>{LABEL}</p>"
-        f"<h2>Accounts</h2>{accounts}<h2>Posts</h2><ol>{posts}</ol>"
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Simulated platforms</title>'
+        "<style>body{font:16px/1.5 sans-serif;margin:2em auto;max-width:50em;padding:0 1em}form{margin:.4em 0}</style>"
+        f"<h1>Simulated platforms</h1><p>{LABEL}</p><h2>Accounts</h2>{accounts}{''.join(passwords)}"
+        f"<h2>Posts</h2>{f'<ol>{posts}</ol>' if posts else '<p>There is none yet.</p>'}"
     )
 
 
