@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,16 +28,22 @@ from uuid import UUID, uuid4
 
 import httpx
 import psycopg
+from cryptography.fernet import Fernet
 
 from db.migrate import upgrade as migrate
-from db.transaction import SYSTEM, Database
+from db.posting.planning import NewPost
+from db.transaction import SYSTEM, Database, Tx
 from domain.concepts.generation import Generation
 from domain.identity.access import KEY_BYTES, ApiScope, new_key
+from domain.posting.accounts import Grant, SealedTokens
+from domain.posting.posts import PostStatus
 from domain.quota import quota
 from integrations.stripe.api import StripeApi
+from integrations.vault import FernetVault
 from local.postgres import APP, DATABASE, OWNER, EmbeddedPostgres
 from local.spawn import end, free_port
 from local.valkey import EmbeddedRedis
+from simulators.platforms.bluesky import BlueskySimulator, bluesky_simulator
 from simulators.stripe.api import StripeSimulator
 from tests.wait import until
 from workers.jobs.generation import generate_concepts
@@ -49,9 +55,20 @@ KEYS_OF_A_TENANT, SPARE = 6, 2
 """Of which some are there to be revoked."""
 GENERATIONS = 200
 """Of all tenants together, to be read, liked and deleted."""
+ACCOUNTS_OF_A_TENANT = 4
+"""Of which all but the first, which has the posts, are there to be disconnected."""
+FILMS = 200
+"""Videos of all tenants together, to be posted."""
+POSTS_OF_A_TENANT = (PostStatus.DRAFT, PostStatus.SCHEDULED, PostStatus.FAILED, PostStatus.DRAFT, PostStatus.MISSED) * 4
+"""To be shown, changed, approved, cancelled and tried again."""
+HANDLE, APP_PASSWORD = "ada.bsky.social", "abcd-efgh-ijkl-mnop"
+"""The account that everybody connects, as the description's example says."""
+MOST_LATE = 60.0
+"""Seconds that the crowd may stay longer, until everything has succeeded."""
 MOST_GROWTH = 48 * 1024
 """KiB that the process may grow by between the first third of a stage and its end."""
 UNLIMITED = 1_000_000
+KEY = Fernet.generate_key().decode()
 
 VALUES: Mapping[str, Any] = {
     "concept_id": "c1",
@@ -62,11 +79,20 @@ VALUES: Mapping[str, Any] = {
     "cancel_url": f"{PAGE}/plans",
     "return_url": f"{PAGE}/plans",
     "is_favorite": True,
+    "platform": "tiktok",
+    "settings": {},
+    "options": {},
+    "daily_limit": 5,
+    "caption": "Bread does not sleep.",
 }
-"""What fields of bodies are sent as, where the description has no example."""
+"""What fields are sent as, where the description has no example, or one that is not for everybody."""
 
 LEARNED = {"POST /generate": "job_id", "POST /keys": "key_id", "POST /videos": "video_id", "POST /media": "media_id"}
 """Which ids answers tell."""
+MAKERS = 10
+"""Clients that first make what others ask for."""
+ALWAYS_SOME = ("generation_id", "account_id")
+"""Of these, one is never deleted."""
 
 
 NEED_A_BUCKET = {"POST /media/{media_id}/complete"}
@@ -105,9 +131,13 @@ class Stage:
         if status >= 500 and not (status == 503 and "retry-after" in answer.headers):
             self.broken.append(f"{name}: {status} {answer.text[:200]}")
 
-    def judge(self, operations: set[str], deadlocks: int) -> None:
+    def never(self, operations: set[str]) -> list[str]:
+        """Those that have not succeeded yet, but can."""
         succeeded = {name for (name, status) in self.answers if status < 300}
-        if never := sorted(operations - succeeded - NEED_A_BUCKET):
+        return sorted(operations - succeeded - NEED_A_BUCKET)
+
+    def judge(self, operations: set[str], deadlocks: int) -> None:
+        if never := self.never(operations):
             self.broken.append(f"never succeeded: {', '.join(never)}")
         if deadlocks:
             self.broken.append(f"Postgres counts {deadlocks} deadlocks")
@@ -137,10 +167,13 @@ def soak(urls: "Urls", *, stripe: str, folder: Path, seconds: float, clients: in
     before = deadlocks(urls)
     limits = {"RATE_LIMIT_PER_CALLER": str(UNLIMITED), "RATE_LIMIT_PER_TENANT": str(UNLIMITED)} if raised else {}
     environment = urls.environment | limits | {"STRIPE_API_BASE": stripe, "MEDIA_DIR": str(folder / "media")}
-    members = make_members(load(environment), tenants)
     log = folder / f"web-{tenants}.log"
-    with web(environment, log) as (base, process):
-        operations = asyncio.run(_crowd(stage, members, base, process.pid, seconds, clients))
+    with bluesky_simulator() as bluesky:
+        bluesky.add_account("did:plc:ada", HANDLE).password = APP_PASSWORD
+        environment |= {"BLUESKY_BASE_URL": bluesky.url}
+        members = make_members(load(environment), tenants, bluesky)
+        with web(environment, log) as (base, process):
+            operations = asyncio.run(_crowd(stage, members, base, process.pid, seconds, clients))
     until(lambda: not connected(urls), "the web process's connections to end")
     stage.judge(operations, deadlocks(urls) - before)
     if stage.broken:
@@ -165,6 +198,9 @@ class Urls:
             "STRIPE_SECRET_KEY": "sk_test_fake",
             "STRIPE_PRO_PRICE_ID": "price_pro",
             "CLERK_AUTHORIZED_PARTIES": PAGE,
+            "TOKEN_ENCRYPTION_KEYS": KEY,
+            "TIKTOK_CLIENT_KEY": "crowd",
+            "TIKTOK_CLIENT_SECRET": "secret-of-the-crowd",
             "TREND_SOURCES": "none",
             "LOG_LEVEL": "WARNING",
         }
@@ -199,7 +235,7 @@ def _ready(base: str, process: subprocess.Popen[bytes]) -> bool:
         return False
 
 
-def make_members(settings: Settings, count: int) -> list[Member]:
+def make_members(settings: Settings, count: int, bluesky: BlueskySimulator) -> list[Member]:
     db = Database(settings.database_url, pool_size=1, new_id=Ids(), application_name="soak")
     stripe = StripeApi(settings.stripe_secret_key.get_secret_value(), base=settings.stripe_api_base)
     now = datetime.now(UTC)
@@ -224,9 +260,47 @@ def make_members(settings: Settings, count: int) -> list[Member]:
                 generation = Generation(uuid4(), now, [concept], [])
                 tx.generations.save(tenant_id, generation)
                 member.ids["generation_id"].append(str(generation.id))
+            _make_accounts(tx, member, bluesky, now)
+            _make_posts(tx, member, max(5, FILMS // count), now)
             members.append(member)
     db.close()
     return members
+
+
+def _make_accounts(tx: Tx, member: Member, bluesky: BlueskySimulator, now: datetime) -> None:
+    vault = FernetVault([KEY])
+    for _ in range(ACCOUNTS_OF_A_TENANT):
+        account_id = uuid4()
+        external_id = f"did:plc:{account_id.hex}"
+        bluesky.add_account(external_id)
+        access, refresh = bluesky.tokens(external_id)
+        grant = Grant(access, refresh, now + timedelta(hours=2), external_id=external_id, server=bluesky.url)
+        tokens = SealedTokens(vault.seal(access), vault.seal(refresh))
+        tx.social_accounts.connect(account_id, member.id, "bluesky", grant=grant, tokens=tokens, now=now)
+        member.ids["account_id"].append(str(account_id))
+
+
+def _make_posts(tx: Tx, member: Member, films: int, now: datetime) -> None:
+    """Videos, of which the first ones have a post each; and one that is not made yet."""
+    film = "INSERT INTO videos (id, tenant_id, status, source, title) VALUES (%s, %s, %s, 'file', 'Bread')"
+    member.ids["video_id"] = [str(waiting := uuid4())]
+    tx.driver.execute(film, (waiting, member.id, "pending"))
+    for number in range(films + len(POSTS_OF_A_TENANT)):
+        video_id = uuid4()
+        tx.driver.execute(film, (video_id, member.id, "completed"))
+        if number >= len(POSTS_OF_A_TENANT):
+            member.ids["film"].append(str(video_id))
+            continue
+        post = NewPost(
+            id=uuid4(),
+            video_id=video_id,
+            account_id=UUID(member.ids["account_id"][0]),
+            status=POSTS_OF_A_TENANT[number],
+            scheduled_for=now + timedelta(days=1),
+            caption="Bread does not sleep.",
+        )
+        assert tx.planned_posts.add(member.id, post)
+        member.ids["post_id"].append(str(post.id))
 
 
 async def _crowd(stage: Stage, members: list[Member], base: str, pid: int, seconds: float, clients: int) -> set[str]:
@@ -264,14 +338,18 @@ async def _visit(
     headers = {"Authorization": f"Bearer {member.keys[number % len(member.keys)]}"}
     async with httpx.AsyncClient(base_url=base, headers=headers, timeout=60, verify=False) as client:
         while True:
-            for name, method, path, operation in rng.sample(operations, len(operations)):
-                if time.monotonic() > ends_at:
+            order = rng.sample(operations, len(operations))
+            if number < MAKERS:
+                order.sort(key=lambda each: each[0] not in LEARNED)
+            for name, method, path, operation in order:
+                if _is_over(stage, operations, ends_at):
                     return
                 options: dict[str, Any] = {"params": _required(operation, member, rng)}
                 if name == "POST /media":
                     options |= {"content": PICTURE + rng.randbytes(100), "headers": {"Content-Type": "image/png"}}
                 elif "requestBody" in operation:
                     schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                    schema = next(each for each in (schema, *schema.get("anyOf", ())) if "$ref" in each)
                     options |= {"json": body(schema, described, member, rng)}
                 began = time.monotonic()
                 try:
@@ -285,12 +363,20 @@ async def _visit(
                     member.ids[LEARNED[name]].append(answer.json()["id"])
 
 
+def _is_over(stage: Stage, operations: list[tuple[str, str, str, Mapping[str, Any]]], ends_at: float) -> bool:
+    """On a busy machine a crowd that is there for a moment stays until everything was answered once."""
+    late = time.monotonic() - ends_at
+    return late > 0 and (late > MOST_LATE or not stage.never({name for name, _, _, _ in operations}))
+
+
 def _filled(path: str, method: str, member: Member, rng: Random) -> str:
-    """The path with ids of this tenant. One that is deleted is not known any more; of generations, some always are."""
+    """The path with ids of this tenant. One that is deleted is not known any more; of some things, one always is."""
     while "{" in path:
         name = path[path.index("{") + 1 : path.index("}")]
         ids = member.ids[name]
-        if method == "DELETE" and ids and (name != "generation_id" or len(ids) > 1):
+        if name in VALUES:
+            found = VALUES[name]
+        elif method == "DELETE" and ids and (name not in ALWAYS_SOME or len(ids) > 1):
             found = ids.pop()
         else:
             found = rng.choice(ids[:20]) if ids and method != "DELETE" else str(uuid4())
@@ -301,7 +387,9 @@ def _filled(path: str, method: str, member: Member, rng: Random) -> str:
 def _required(operation: Mapping[str, Any], member: Member, rng: Random) -> dict[str, str]:
     """What has to stand in the query, with ids of this tenant."""
     names = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query" and each["required"]]
-    return {name: rng.choice(member.ids[name][:20]) for name in names}
+    now = datetime.now(UTC)
+    range_of_a_calendar = {"from": now.isoformat(), "to": (now + timedelta(days=30)).isoformat()}
+    return {name: range_of_a_calendar.get(name) or rng.choice(member.ids[name][:20]) for name in names}
 
 
 def body(schema: Mapping[str, Any], described: Mapping[str, Any], member: Member, rng: Random) -> dict[str, Any]:
@@ -310,6 +398,11 @@ def body(schema: Mapping[str, Any], described: Mapping[str, Any], member: Member
         schema = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     made = dict(schema.get("examples", [{}])[0])
     made |= {name: VALUES[name] for name in schema["properties"] if name in VALUES}
+    if "at" in schema["properties"]:
+        made["at"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    if "accounts" in made:
+        made |= {"video_id": rng.choice(member.ids["film"]), "draft": rng.random() < 0.5}
+        made["accounts"] = [{"account_id": rng.choice(member.ids["account_id"])}]
     if "generation_id" in made:
         made["generation_id"] = rng.choice(member.ids["generation_id"][:20])
     missing = set(schema.get("required", ())) - made.keys()
