@@ -59,7 +59,7 @@ QUICK = Sizes(
     posting_polls=0,
     patience=0,
 )
-"""The smallest run in which every measure still takes all its steps: the suite makes some so. Its figures say little."""
+"""The smallest run in which a measure still takes all its steps: the suite makes some so. Its figures say little."""
 
 
 @dataclass
