@@ -131,6 +131,14 @@ class Run:
         return (self.trick is not None and self.trick.loses) or same or back
 
     @property
+    def may_be_taken(self) -> bool:
+        """Whether nobody could tell the owner's own post from ours: it has the same words, the handle is gone, and the
+        platform gives no mark of ours back."""
+        same = any(act == "same" for _, act in self.acts)
+        gone = self.restored or (self.trick is not None and self.trick.loses)
+        return same and gone and self.platform in ("tiktok", "instagram-reels", "mastodon")
+
+    @property
     def words(self) -> str:
         trick = self.trick.name if self.trick else "-"
         how = " ".join(name for name in ("restored", "twins") if vars(self)[name]) or "-"

@@ -390,6 +390,9 @@ class Player:
         if len(there) > 1:
             return Fault(DOUBLED, f"its video was posted {len(there)} times")
         if status == PostStatus.PUBLISHED and not there:
+            if run.may_be_taken and self._is_the_owners(platform, account, external_id):
+                self.struck["an owner's post of the same words was taken for ours"] += 1
+                return None
             return Fault("published, and not there", "it is published, and nobody can see it")
         if status == PostStatus.PUBLISHED and external_id not in (None, there[0].id):
             return Fault("another one's id", f"it is published as {external_id}, and is {there[0].id}")
@@ -425,6 +428,10 @@ class Player:
     def _there(self, platform: str, account: str, digest: str) -> list[Any]:
         posts = self.stage.platforms[platform].posts
         return [post for post in posts if (post.account, post.sha256, post.foreign) == (account, digest, False)]
+
+    def _is_the_owners(self, platform: str, account: str, external_id: str | None) -> bool:
+        posts = self.stage.platforms[platform].posts
+        return any((post.id, post.account, post.foreign) == (external_id, account, True) for post in posts)
 
     # --- the process -------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,15 @@ SHOWN = 12
 KILLS, KILLED_RUNS, KILLED_SECONDS = 20, 40, 120
 UNDER_WAY = 12
 """Posts that the killed processes have at a time."""
-UNHURRIED = ("slow", "listed late", "id is late", "id never comes", "address expires", "fails as revoked")
+UNHURRIED = (
+    "slow",
+    "listed late",
+    "id is late",
+    "id never comes",
+    "address expires",
+    "fails as revoked",
+    "uploads are forgotten",
+)
 """Tricks that take real time where processes have a real clock."""
 BUSY = """
 SELECT DISTINCT w.pid, coalesce(p.status = 'submitting', false) FROM workers w
