@@ -51,7 +51,8 @@ def begin(app: App, taken_at: datetime) -> RestoreStatus:
         restore = tx.restores.begin(taken_at, now)
         tx.restores.paused([queue for queue in PAUSED if tx.queues.pause(queue)])
         since = restore.taken_at or taken_at
-        tx.restores.doubt(taken_at=since, margin=BEFORE_BACKUP, now=now, message=DOUBT)
+        for tenant_id, post_id in tx.restores.doubt(taken_at=since, margin=BEFORE_BACKUP, now=now, message=DOUBT):
+            tx.posts.note(tenant_id, post_id, "restored", DOUBT, at=now)
         for tenant_id, post_id in tx.posts.in_doubt():
             reconcile.enqueue(tx, tenant_id=tenant_id, post_id=post_id)
     return status(app)

@@ -61,6 +61,7 @@ def test_what_went_out_since_the_backup_is_found_and_not_posted_again(here: Post
     assert here.show(out).status == PostStatus.SCHEDULED
     restore.begin(here.app, taken_at)
     assert here.show(out).status == PostStatus.UNCONFIRMED
+    assert here.events(out)[-1] == "restored"
     here.turn()
     assert here.show(out).status == PostStatus.PUBLISHED, here.show(out).error_message
     assert restore.status(here.app).undecided == 0
