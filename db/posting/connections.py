@@ -40,7 +40,7 @@ VALUES (%(server)s, %(redirect_uri)s, %(client_id)s, %(client_secret)s)
 ON CONFLICT (server, redirect_uri) DO NOTHING
 """
 
-APPS = "SELECT server, redirect_uri, client_secret FROM mastodon_apps ORDER BY server, redirect_uri FOR UPDATE"
+APPS = "SELECT server, redirect_uri, client_secret FROM mastodon_apps ORDER BY server, redirect_uri FOR NO KEY UPDATE"
 
 CHANGE_APP = "UPDATE mastodon_apps SET client_secret = %s WHERE server = %s AND redirect_uri = %s"
 
