@@ -12,13 +12,14 @@ import io
 import json
 import math
 import os
-import re
 import stat
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any
+
+import regex
 
 from domain.dexie.kinds import LARGEST_RECORD, Unfit
 from domain.dexie.records import TABLES
@@ -40,12 +41,13 @@ LONGEST_INTEGER = 4000
 ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 GZIP = b"\x1f\x8b"
 
+# Python's own `re` matches possessive quantifiers wrongly before 3.11.5 (gh-106052), which is what Debian 12 has.
 _INSIDE = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
 _FLAT = rf'(?:[^"\[\]{{}}]++|"{_INSIDE}")*+'
-FLAT = re.compile(rf"(?:{_FLAT}(?:\{{{_FLAT}\}}|\[{_FLAT}\])?+)*+", re.DOTALL)
+FLAT = regex.compile(rf"(?:{_FLAT}(?:\{{{_FLAT}\}}|\[{_FLAT}\])?+)*+", regex.DOTALL)
 """Matches text with no brackets but those of lists and objects without others in them, which is most of the skipped."""
-PIECE_OF_STRING = re.compile(_INSIDE, re.DOTALL)
-PIECE_OF_WORD = re.compile(r"[-+.\w]*+")
+PIECE_OF_STRING = regex.compile(_INSIDE, regex.DOTALL)
+PIECE_OF_WORD = regex.compile(r"[-+.\w]*+")
 CLOSING = {"{": "}", "[": "]"}
 
 MOST_NESTED = 1_000_000
@@ -290,7 +292,7 @@ class _Text:
             raise _Malformed("the file was cut off")
         self._at += 1
 
-    def _skip_piece(self, pattern: re.Pattern[str]) -> None:
+    def _skip_piece(self, pattern: regex.Pattern[str]) -> None:
         """Skip the text that matches, however long it is."""
         while True:
             piece = pattern.match(self._buffer, self._at)

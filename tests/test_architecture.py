@@ -71,7 +71,7 @@ HOMES = {
     "stripe": ("integrations.stripe.api",),
     "jwt": ("integrations.clerk.sessions", "simulators.clerk.sessions"),
     "cryptography": ("integrations.clerk.sessions", "simulators.clerk.sessions", "integrations.vault"),
-    "regex": ("domain.posting.text",),
+    "regex": ("domain.posting.text", "integrations.dexie"),
     "httpx": ("integrations.video.stainless",),
     "httpx2": ("integrations.llm", "integrations.video.google"),
     "httpcore2": ("integrations.http.wire",),
