@@ -1,7 +1,7 @@
 """Which of a tenant's accounts of a platform a video is posted to, where nobody names one; and why, in words.
 
 At most 100 points: 40 for what is left of the day's posts, 30 for the niche (15 where it is a similar one), 20 for 30
-days of being connected, 10 for having less waiting than the others. Equal accounts are told apart by what waits, then
+days of being connected, 10 for having less waiting than the others. Equal accounts are ordered by what waits, then
 by their id: the same accounts always give the same choice.
 """
 

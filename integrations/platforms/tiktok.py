@@ -372,7 +372,7 @@ def _failed(reason: Any) -> Absent:
     error = meaning(code)
     if isinstance(error, PostRefused | AccountRevoked):
         return Absent(str(error), error)
-    if isinstance(error, HeldOff):  # whoever opens another handle is told so, and waits
+    if isinstance(error, HeldOff):  # whoever opens another handle hears the same, and waits
         return Absent(str(error))
     return Absent(f"{NAME} says that it failed: {code}")
 

@@ -325,7 +325,7 @@ def create(
 ) -> Any:
     """Schedule a video on all of these accounts, or, if anything is wrong with one of them, on none.
 
-    A platform is told of the post at its time. A video is on an account once: another post of it is refused.
+    A platform hears of the post at its time. A video is on an account once: another post of it is refused.
     """
     request = _request(body)
     if query.dry_run:

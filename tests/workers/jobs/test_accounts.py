@@ -76,7 +76,10 @@ def test_an_answer_that_breaks_what_reads_it_takes_no_token_that_lasts(stage: St
     stage.platform.rotating = False
     job = stage.run(account)
     assert job["status"] == "failed"
-    assert "planted" not in job["error_message"]
+    with stage.app.db.transaction(SYSTEM) as tx:
+        attempts = tx.driver.execute("SELECT to_jsonb(a)::text FROM job_attempts a").fetchall()
+    assert attempts
+    assert "planted" not in job["error_message"] + str(attempts)
 
 
 @pytest.mark.parametrize("fault", ["not sent", "429", "500"])
