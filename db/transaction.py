@@ -16,15 +16,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from db.billing import Billing
+from db.concepts.dexie import Dexie
 from db.concepts.generating import Generating
 from db.concepts.generations import Generations
 from db.concepts.trends import TrendSources
-from db.dexie import Dexie
 from db.events.store import Events
 from db.identity.access import Access
 from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
-from db.learning import Learning
+from db.learning.reflexion import Learning
 from db.ops.health import Health
 from db.ops.requests import Requests
 from db.ops.store_views import StoreViews

@@ -1,6 +1,6 @@
 """Ports: what jobs and the API ask of the world outside, named for what they want. `workers.app` fills them in."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,8 +10,10 @@ from uuid import UUID
 from domain.billing.tiers import PriceBook
 from domain.concepts.generation import ConceptRequest, ConceptResponse
 from domain.concepts.trends import Collected
+from domain.dexie.records import Record
 from domain.errors import Rejected
 from domain.identity.people import Membership, Organization, Person
+from domain.learning.numbers import Measured
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
     AccountLimits,
@@ -252,7 +254,12 @@ class UploadAddress:
 
 class Publisher(Protocol):
     """A platform that videos are posted to (`domain/posting/publishing.py` says what the acts are for). Each call may
-    raise TokenExpired, AccountRevoked, HeldOff, or Unavailable; but `commit` raises nothing that it could return."""
+    raise TokenExpired, AccountRevoked, HeldOff, or Unavailable; but `commit` raises nothing that it could return.
+
+    `measured_at_once` is how many posts one call of `measure` asks for.
+    """
+
+    measured_at_once: int
 
     def limits(self, credential: Credential) -> AccountLimits:
         """Return what the platform lets this account do now."""
@@ -298,10 +305,28 @@ class Publisher(Protocol):
     def permalink(self, credential: Credential, external_id: str) -> str | None:
         """Return the address of a published post; None where it has none (yet)."""
 
+    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
+        """Return the numbers of the account's own posts, at most `measured_at_once`, as they are now. A metric that the
+        platform has retired costs only itself."""
+
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """Write the first comment below a published post, and return its id; None where the platform has no way to.
         `key` is the same in every attempt; where the platform knows no such thing, an equal comment of ours is looked
         for first."""
+
+
+class OldAppFiles(Protocol):
+    """Reads and writes the export files of the old app (`domain/dexie/`)."""
+
+    def records(self, path: Path, watch: "Watch") -> Iterator[Record]:
+        """Yield a file's records, in the file's order; no more than the largest is in memory.
+
+        Raises:
+            Rejected: it is no export, or damaged; the text says where.
+        """
+
+    def write(self, tables: Iterable[tuple[str, Iterable[Mapping[str, Any]]]]) -> Iterator[bytes]:
+        """Yield the file of these tables' records, piece by piece."""
 
 
 class Login(Protocol):
@@ -368,7 +393,7 @@ class Ports:
     `clips` are the providers that there is a key for, by the name that `video_providers` has.
     `publishers` are all platforms, by name; `logins` those that accounts can be connected of here; `login_apps` how
     this installation is known to them (Mastodon's are in `mastodon_apps`, one an instance). `vault` is None without
-    keys; `marks` only in tests that need none.
+    keys; `marks` and `old_app` only in tests that need none.
 
     The others are None where there is no key to ask Stripe with: nothing is sold then, and thin events wait, parked.
     """
@@ -384,6 +409,7 @@ class Ports:
     login_apps: Mapping[str, AppRegistration] = field(default_factory=dict)
     vault: Vault | None = None
     marks: SubmissionMarks | None = None
+    old_app: OldAppFiles | None = None
     livemode: bool | None = None
     clerk_instance: str | None = None
     people: IdentityRecords | None = None

@@ -14,7 +14,6 @@ import math
 import os
 import stat
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +21,7 @@ from typing import IO, Any
 import regex
 
 from domain.dexie.kinds import LARGEST_RECORD, Unfit
-from domain.dexie.records import TABLES
+from domain.dexie.records import TABLES, Record
 from domain.dexie.typeson import revive
 from domain.errors import Rejected
 from domain.text.storable import DEEPEST
@@ -63,19 +62,6 @@ class Unread(Enum):
 
 class FileRefused(Rejected):
     """The file is no export of the old app, or not the whole of one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The value at `index` of the list of `table`. `notes` say what in it has no plain form in JSON; `unfit` says why
-    it could not be read at all; `size` is the number of its characters, as JSON."""
-
-    table: str
-    index: int
-    value: Any
-    size: int = 0
-    notes: tuple[str, ...] = ()
-    unfit: str | None = None
 
 
 class ExportFile:

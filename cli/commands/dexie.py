@@ -20,11 +20,11 @@ from cli.session import for_tenant, interruptible_sleep
 from domain.billing.tiers import PLANS, Tier
 from domain.concepts.wording import counted
 from domain.dexie.kinds import LONGEST_WORD, Unfit, sayable
-from domain.dexie.records import TABLES, read
+from domain.dexie.records import TABLES, Record, read
 from domain.quota import quota
 from domain.text.readable import readable
 from domain.text.visible import visible_json
-from integrations.dexie import ExportFile, Record, write_export
+from integrations.dexie import ExportFile, write_export
 from workers.engine.job import Tx
 
 BATCH = 250

@@ -1,9 +1,10 @@
-"""Generations of concepts, and the language models that write them."""
+"""Generations of concepts, the language models that write them, and imports of the old app's exports."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
-from db.schema.base import boolean, jsonb, string, table, tenant_id, timestamp, uuid_key
+from db.schema.base import boolean, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key
+from domain.dexie.imports import ImportStatus
 
 SEARCHED = """
 lower(
@@ -51,4 +52,28 @@ language_models = table(
     timestamp("sunset_at"),
     sa.Column("enabled", sa.Boolean, server_default=sa.text("true"), nullable=False),
     sa.PrimaryKeyConstraint("provider", "model", "valid_from"),
+)
+
+# Exports of the old app that were uploaded. The file lies in the media store until it is over.
+imports = table(
+    "imports",
+    uuid_key(),
+    tenant_id(),
+    string("status", default="checking"),
+    string("object_key", nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.LargeBinary, nullable=False),
+    sa.Column("percent", sa.SmallInteger),
+    # What would become, or became, of the records, by table; and the first of those with a reason.
+    jsonb("report"),
+    string("error_message"),
+    sa.Column("job_id", UUID()),
+    timestamp("created_at", now=True),
+    timestamp("updated_at", now=True),
+    # When the file goes, whatever has become of it.
+    timestamp("expires_at", nullable=False),
+    timestamp("deleted_at"),
+    one_of("status", ImportStatus),
+    sa.Index("imports_listed_idx", "tenant_id", "created_at", "id"),
+    sa.Index("imports_expires_idx", "expires_at", postgresql_where=sa.text("deleted_at IS NULL")),
 )

@@ -5,6 +5,7 @@ from sqlalchemy.dialects.postgresql import UUID
 
 from db.schema.base import boolean, count, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key, within_tenant
 from db.schema.posting import PLATFORMS
+from domain.learning.numbers import Horizon
 
 performance_feedback = table(
     "performance_feedback",
@@ -50,8 +51,37 @@ analytics_snapshots = table(
     sa.Column("shares", sa.BigInteger),
     sa.Column("comments", sa.BigInteger),
     jsonb("details", "{}"),
+    # The horizon that it meets; NULL if it meets none (the last look at a post that was measured late).
+    string("horizon"),
+    # How old the post was.
+    sa.Column("age", sa.Interval),
+    # Which call answered, and what `views` counts.
+    string("source"),
+    string("definition"),
     sa.UniqueConstraint("tenant_id", "post_id", "captured_at"),
     within_tenant("post_id", "social_posts"),
+    sa.Index(
+        "analytics_snapshots_once_idx",
+        "tenant_id",
+        "post_id",
+        "horizon",
+        unique=True,
+        postgresql_where=sa.text("horizon IS NOT NULL"),
+    ),
+    sa.Index("analytics_snapshots_captured_idx", "tenant_id", "captured_at"),
+)
+
+# Horizons of posts at which nobody could measure, and why not.
+missed_horizons = table(
+    "missed_horizons",
+    tenant_id(),
+    sa.Column("post_id", UUID(), nullable=False),
+    string("horizon", nullable=False),
+    string("reason", nullable=False),
+    timestamp("at", now=True),
+    sa.PrimaryKeyConstraint("tenant_id", "post_id", "horizon"),
+    within_tenant("post_id", "social_posts"),
+    one_of("horizon", Horizon),
 )
 
 self_critiques = table(

@@ -96,6 +96,8 @@ social_posts = table(
     timestamp("claimed_at"),
     timestamp("approved_at"),
     timestamp("updated_at", now=True),
+    # When its numbers are collected next; NULL before it is published, and after the last time.
+    timestamp("measure_at"),
     sa.UniqueConstraint("tenant_id", "id"),
     sa.UniqueConstraint("tenant_id", "video_id", "account_id", "attempt_group"),
     within_tenant("video_id", "videos"),
@@ -136,6 +138,7 @@ social_posts = table(
         "look_after",
         postgresql_where=sa.text("look_after IS NOT NULL"),
     ),
+    sa.Index("social_posts_measure_idx", "measure_at", postgresql_where=sa.text("measure_at IS NOT NULL")),
 )
 
 # What happened to a post, in words: what was sent when, and what the platform answered.

@@ -9,6 +9,7 @@ is an enqueued job.
 """
 
 from db.schema import archive as archive
+from db.schema import autopilot as autopilot
 from db.schema import billing as billing
 from db.schema import concepts as concepts
 from db.schema import events as events

@@ -35,6 +35,7 @@ audio_trends = table(
     timestamp("captured_at", now=True),
     sa.UniqueConstraint("platform", "region", "external_id", "captured_at"),
     one_of("platform", PLATFORMS),
+    sa.Index("audio_trends_captured_idx", "region", "captured_at"),
 )
 
 competitor_videos = table(
@@ -51,4 +52,5 @@ competitor_videos = table(
     timestamp("captured_at", now=True),
     sa.UniqueConstraint("tenant_id", "platform", "external_id"),
     one_of("platform", PLATFORMS),
+    sa.Index("competitor_videos_captured_idx", "tenant_id", "captured_at"),
 )

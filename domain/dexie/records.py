@@ -85,6 +85,19 @@ LARGEST_SCORE = 10**6
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """The value at `index` of the list of `table` in an export. `notes` say what in it has no plain form in JSON;
+    `unfit` says why it could not be read at all; `size` is the number of its characters, as JSON."""
+
+    table: str
+    index: int
+    value: Any
+    size: int = 0
+    notes: tuple[str, ...] = ()
+    unfit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A record that was read. `notes` say what had to be changed for the columns' sake: without any it is plainly
     imported. `damage` says what it had lost before it came here.

@@ -5,8 +5,9 @@ Read on 27 November 2026, unless the row says otherwise:
 - TikTok: init 6, status/fetch 30, creator_info/query 20 a minute and user token (Content Posting API, rate limits);
   video/list and video/query 600 a minute (rate limits). How many posts a creator may make in 24 hours is not published:
   15 is commonly reported, and TikTok says `spam_risk_too_many_posts` at the real one.
-- YouTube: videos.insert 100 a day and project, the rest 10,000 units (list 1, insert of a comment 50); days end at
-  midnight Pacific (quota calculator). 100 inserts a day are kept as places, and not as a rate.
+- YouTube: videos.insert 100 a day and project, the rest 10,000 units (list 1, insert of a comment 50), and
+  videos.batchGetStats 10,000 of its own (revision of 3 June 2026); days end at midnight Pacific (quota calculator). 100
+  inserts a day are kept as places, and not as a rate.
 - Instagram: 200 calls an hour and account (Graph API, rate limits). Posts in 24 hours: its pages name 50 and 100, so
   `content_publishing_limit` is read, and 50 counts where it says nothing.
 - Bluesky: 5,000 points an hour and 35,000 a day, an account; creating costs 3 (rate limits). 25 videos a day by what
@@ -42,6 +43,7 @@ class Act(StrEnum):
     RECENT = "recent"
     PERMALINK = "permalink"
     COMMENT = "comment"
+    MEASURE = "measure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ RATES = (
     CallRate("tiktok", "status", _a_minute(30), {Act.LOOK: 1}),
     CallRate("tiktok", "creator_info", _a_minute(20), {Act.LIMITS: 1}),
     CallRate("tiktok", "video_list", _a_minute(600), {Act.RECENT: 1, Act.PERMALINK: 1}),
+    CallRate("tiktok", "video_query", _a_minute(600), {Act.MEASURE: 1}),
     CallRate(
         "youtube-shorts",
         "units",
@@ -83,6 +86,7 @@ RATES = (
         {Act.LOOK: 1, Act.RECENT: 4, Act.PERMALINK: 1, Act.COMMENT: 50},
         whole_app=True,
     ),
+    CallRate("youtube-shorts", "statistics", _within(10_000, DAY), {Act.MEASURE: 1}, whole_app=True),
     CallRate("instagram-reels", "calls", _within(200, timedelta(hours=1)), _ALL),
     CallRate(
         "bluesky", "points", _within(5_000, timedelta(hours=1)), {**_ALL, Act.COMMIT: 3, Act.COMMENT: 3, Act.RECENT: 4}

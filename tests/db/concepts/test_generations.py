@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 
 from db.concepts.generations import PAGE_BYTES
-from db.learning import Adjustment, Critique, Insight
+from db.learning.reflexion import Adjustment, Critique, Insight
 from db.schema.concepts import generations
 from db.transaction import Tx
 from domain.concepts.generation import Generation

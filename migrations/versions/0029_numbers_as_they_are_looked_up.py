@@ -1,0 +1,59 @@
+"""numbers as they are looked up
+
+The indexes of what 0028 added; and posts that were published within the last days are measured from now on. A horizon
+that has passed is written down as missed when they are measured first.
+
+Safe under load: outside a transaction, so that no lock lasts; every step can be repeated after a failure.
+"""
+
+from alembic import op
+
+revision = "0029"
+down_revision = "0028"
+branch_labels = None
+depends_on = None
+
+INDEXES = {
+    "analytics_snapshots_once_idx": (
+        "UNIQUE INDEX CONCURRENTLY analytics_snapshots_once_idx ON analytics_snapshots (tenant_id, post_id, horizon) "
+        "WHERE horizon IS NOT NULL"
+    ),
+    "analytics_snapshots_captured_idx": (
+        "INDEX CONCURRENTLY analytics_snapshots_captured_idx ON analytics_snapshots (tenant_id, captured_at)"
+    ),
+    "social_posts_measure_idx": (
+        "INDEX CONCURRENTLY social_posts_measure_idx ON social_posts (measure_at) WHERE measure_at IS NOT NULL"
+    ),
+    "audio_trends_captured_idx": ("INDEX CONCURRENTLY audio_trends_captured_idx ON audio_trends (region, captured_at)"),
+    "competitor_videos_captured_idx": (
+        "INDEX CONCURRENTLY competitor_videos_captured_idx ON competitor_videos (tenant_id, captured_at)"
+    ),
+}
+MEASURED = """
+UPDATE social_posts SET measure_at = greatest(published_at + interval '1 hour', now())
+WHERE status = 'published' AND measure_at IS NULL AND published_at > now() - interval '7 days'
+"""
+
+# Each statement is a transaction of its own and brings its settings: behind a pooler the next one has another session.
+ALONE = """
+DO $alone$ BEGIN
+    SET LOCAL lock_timeout = '5s';
+    SET LOCAL app.tenant_id = '*';
+    {statement};
+END $alone$
+"""
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        for name, definition in INDEXES.items():
+            # One that an interrupted run left behind is invalid: made anew.
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            op.execute(f"CREATE {definition}")
+        op.execute(ALONE.format(statement=MEASURED))
+
+
+def downgrade() -> None:
+    with op.get_context().autocommit_block():
+        for name in INDEXES:
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
