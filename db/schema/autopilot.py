@@ -25,6 +25,8 @@ autopilots = table(
     # Dollars a month for clips.
     sa.Column("budget_usd", sa.Numeric(12, 6), server_default=sa.text("0"), nullable=False),
     timestamp("changed_at", now=True),
+    # Who changed it last, in words: a person, an API key, an operator.
+    string("changed_by"),
     timestamp("created_at", now=True),
     one_of("mode", Mode),
     sa.CheckConstraint(

@@ -106,6 +106,7 @@ def _create_autopilot() -> None:
         sa.Column("provider", sa.Text(), server_default=sa.text("'storyboard'"), nullable=False),
         _money("budget_usd"),
         _moment("changed_at"),
+        sa.Column("changed_by", sa.Text(), nullable=True),
         _moment("created_at"),
         sa.CheckConstraint(f"mode IN ({MODES})", name=op.f("autopilots_mode_check")),
         sa.CheckConstraint(
