@@ -63,9 +63,11 @@ class Measured:
     """A platform's answer about some posts: the numbers by the platform's id of the post. `gone` are those that it
     certainly has no longer. What is in neither is not known now.
 
-    `source` names the call, as "tiktok video/query".
+    `source` names the call, as "tiktok video/query". `withheld` says why the platform shows our access no numbers of
+    the others, and what the owner does about it; "" if it does not say so. Posting goes on all the same.
     """
 
     source: str
     numbers: Mapping[str, Numbers] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
+    withheld: str = ""
