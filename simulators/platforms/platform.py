@@ -2,7 +2,7 @@
 put forward, and faults at any named call.
 
 A simulator is the judge of what was posted, so it is strict: an unknown field, or one that the way of posting ignores,
-is an error. `posts` is what people would see.
+is an error. `posts` is what people would see. Their numbers grow with their age (`growth`), unless `say` overrules one.
 
     with tiktok_simulator() as tiktok:
         tiktok.fault("upload", "hang-up after")
@@ -14,10 +14,11 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from simulators.loopback import Loopback, Reply, Request
+from simulators.platforms.growth import Grown, numbers_at
 
 Fault = Literal[
     # The request is not acted upon.
@@ -99,6 +100,7 @@ class PlatformSimulator(ABC):
         self.received: list[str] = []
         """The names of the calls that arrived, in order, those that were answered with a fault too."""
         self._faults: deque[tuple[str, Fault]] = deque()
+        self._said: dict[str, dict[str, Any]] = {}
 
     @property
     def url(self) -> str:
@@ -121,6 +123,43 @@ class PlatformSimulator(ABC):
         account = SimulatedAccount(external_id, username or f"user-{external_id}")
         self.accounts[external_id] = account
         return account
+
+    def post(self, post_id: str) -> SimulatedPost:
+        """Return a post that appeared, also one that was removed.
+
+        Raises:
+            ValueError: there is none of this id.
+        """
+        with self.lock:
+            for post in self.posts:
+                if post.id == post_id:
+                    return post
+        raise ValueError(f"there is no post {post_id!r}")
+
+    def backdate(self, post_id: str, seconds: float) -> None:
+        """Make a post so many seconds older."""
+        with self.lock:
+            self.post(post_id).published_at -= seconds
+
+    def remove(self, post_id: str) -> None:
+        """Let its owner delete a post."""
+        with self.lock:
+            self.post(post_id).removed = True
+
+    def say(self, post_id: str, **counts: Any) -> None:
+        """Let the platform answer these instead of what has grown, by the names of `Grown`: None hides a number (as the
+        likes of a video whose owner does not show them), and what is no number plays a platform that is broken."""
+        with self.lock:
+            self._said.setdefault(self.post(post_id).id, {}).update(counts)
+
+    def grown(self, post: SimulatedPost) -> Grown:
+        """Return what the post's numbers are now, of one that is private or foreign too; hidden ones as well."""
+        return numbers_at(post.id, self.now() - post.published_at)
+
+    def counts(self, post: SimulatedPost) -> dict[str, Any]:
+        """Return what the platform answers of a post's numbers, by the names of `Grown`; hidden ones are missing."""
+        counts = asdict(self.grown(post)) | self._said.get(post.id, {})
+        return {name: count for name, count in counts.items() if count is not None}
 
     @abstractmethod
     def call_of(self, request: Request) -> str | None:
