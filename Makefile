@@ -26,7 +26,7 @@ $(READY): requirements-dev.txt pyproject.toml
 run: setup  ## Start everything here: Postgres, Redis, web, worker, scheduler (Ctrl-C stops it; ARGS=--simulators plays the platforms too)
 	@$(BIN)/viral up $(ARGS)
 
-test: setup  ## Run the whole test suite on real servers (ARGS="-k quota" for a part)
+test: setup  ## Run the whole test suite on real servers (ARGS="-k quota" for a part, TEST_SEED=7 for draws of before)
 	@folder=$$(mktemp -d) && { PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --basetemp=$$folder/tests $(ARGS); \
 	outcome=$$?; rm -rf $$folder; exit $$outcome; }
 

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from random import SystemRandom
 
 import psutil
 import psycopg
@@ -25,6 +24,7 @@ from benchmarks.run import MEASURES, Measure, attempt
 from benchmarks.servers import BenchError, Servers
 from local.embedded import Embedded, start_embedded
 from local.postgres import SUPERUSER
+from tests.seeds import seeded
 from tests.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def test_the_measures_are_those_that_have_figures() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("alike", ALIKE, ids="-or-".join)
 def test_a_measure_finds_its_figures(plan: Plan, alike: tuple[str, ...]) -> None:
-    name = SystemRandom().choice(alike)
+    name = seeded(alike).choice(alike)
     plan.report.measures = [name]
     # A measure in which a job was lost, or done twice, fails.
     attempt(plan, name, MEASURES[name])

@@ -3,21 +3,17 @@
 A slice of `make converge`.
 """
 
-import sys
-from random import Random, SystemRandom
-
 import pytest
 
 from tests.converge.clerk_runs import SCENARIOS, deliver, run
 from tests.converge.runs import ORDERS
+from tests.seeds import seeded
 from workers.app import App
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_scenario_ends_the_same_in_any_order(app: App, scenario: str) -> None:
-    seed = SystemRandom().randrange(2**32)
-    sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails
-    rng, expected = Random(seed), {}
+    rng, expected = seeded(scenario), {}
     for order in ORDERS:
         run(app, scenario, order, rng, expected)
 

@@ -4,10 +4,9 @@ The rules alone are held to this by tests/domain/billing/test_plan.py, whole liv
 test_lives.py; here it is two workers at once, and people.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from random import Random, SystemRandom
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +21,7 @@ from simulators.stripe.scenarios import lifecycle
 from tests.builders import NOV_22, a_stripe_event, a_tenant, job_row
 from tests.converge.clerk_runs import run_at_once
 from tests.drain import drain
+from tests.seeds import seeded
 from workers.app import App
 
 WHO = Persona(UUID(int=7), "cus_1", "sub_1", "user_1", "ada@example.com")
@@ -33,10 +33,8 @@ State = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @pytest.fixture
-def rng() -> Random:
-    seed = SystemRandom().randrange(2**32)
-    sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails
-    return Random(seed)
+def rng(request: pytest.FixtureRequest) -> Random:
+    return seeded(request.node.name)
 
 
 def scenario(shape: Shape) -> list[Body]:

@@ -1,7 +1,6 @@
 """A short slice of `make converge`, and the proof that its comparisons are not of empty tables."""
 
-import sys
-from random import Random, SystemRandom
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from simulators.personas import SHAPES
 from simulators.stripe.scenarios import SCENARIOS
 from tests.converge import late_runs
 from tests.converge.runs import ORDERS, Diverged, State, compare, deliver, events_of, run
+from tests.seeds import seeded
 from workers.app import App
 
 # (tier, status, customer, subscription, limit, used) when all has been delivered, in order.
@@ -38,10 +38,8 @@ COLUMNS = ("subscription_tier", "subscription_status", "stripe_customer_id", "st
 
 
 @pytest.fixture
-def rng() -> Random:
-    seed = SystemRandom().randrange(2**32)
-    sys.stdout.write(f"seed {seed}\n")  # shown by pytest if the test fails
-    return Random(seed)
+def rng(request: pytest.FixtureRequest) -> Random:
+    return seeded(request.node.name)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

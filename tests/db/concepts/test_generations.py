@@ -127,7 +127,9 @@ def test_a_page_has_no_more_bytes_than_it_may_but_one_generation_at_least(
     assert counts == pages
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(sizes=st.lists(st.integers(0, PAGE_BYTES), max_size=5), limit=st.integers(1, 4))
 def test_pages_of_any_sizes_together_are_the_history(tx: Tx, ada: UUID, sizes: list[int], limit: int) -> None:
     tx.sql.execute(delete(generations))

@@ -45,7 +45,7 @@ def as_read(value: Any) -> Any:
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=3), VALUES)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_everything_written_is_read_back_clean(
     connection: psycopg.Connection[Any], texts: list[str], value: Any
 ) -> None:
@@ -60,7 +60,7 @@ def test_everything_written_is_read_back_clean(
 
 
 @given(TEXTS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_also_where_the_value_is_written_into_the_statement(connection: psycopg.Connection[Any], text: str) -> None:
     statement = psycopg.sql.SQL("SELECT {}::text").format(text)
     assert connection.execute(statement).fetchall() == [(storable_text(text),)]
@@ -138,7 +138,7 @@ def test_json_that_python_does_not_read_is_its_text(app: App, written: str, read
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text('ab[]{}"\\') | st.floats(-1e9, 1e9), st.lists))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=30)
 def test_other_json_is_read_as_ever(app: App, value: Any) -> None:
     with app.db.transaction(SYSTEM) as tx:
         assert tx.driver.execute("SELECT %s::jsonb", (psycopg.types.json.Jsonb(value),)).fetchall() == [(value,)]

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from random import SystemRandom
 from threading import Barrier
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from domain.posting.schedule import TURN
 from simulators.platforms.platform import Fault
 from tests.cutting import Died, Moments, rescue_all, watched
 from tests.post_stage import PLATFORMS, PostStage, post_stage
+from tests.seeds import seeded
 from workers.settings import Settings
 
 AT_MOST = 120
@@ -61,7 +61,7 @@ def run_cut(here: PostStage, at: int) -> bool:
 def test_a_process_may_die_at_any_moment(here: PostStage, platform: str) -> None:
     """Every seventh moment of each platform, each time others; `make chaos` kills at all of them."""
     tenant_id = here.tenant()
-    first = SystemRandom().randrange(EVERY)
+    first = seeded(platform).randrange(EVERY)
     for at in range(first, AT_MOST, EVERY):
         post_id = here.ask(tenant_id, here.account(tenant_id, platform))
         struck = run_cut(here, at)
