@@ -28,9 +28,9 @@ class Grown:
 def numbers_at(seed: str, age_s: float) -> Grown:
     """Return the numbers of the post of this id at this age in seconds; all 0 before its first minute is over.
 
-    Views are `most · m / (m + half)`, rounded down, for an age of `m` minutes: half of the most after 2 to 34 hours,
-    and never all. The most is 100 to 50,000, by the post; the rest are thousandths of the views. So no number ever falls,
-    and no age is too great.
+    Views are `most · m / (m + half)`, rounded down, for an age of `m` minutes: half of the most after 2 to 34
+    hours, and never all. The most is 100 to 50,000, by the post; the rest are thousandths of the views. So no number
+    ever falls, and no age is too great.
     """
     traits = _Traits(sha256(seed.encode()).digest())
     minutes = max(int(age_s // STEP_SECONDS), 0)

@@ -100,7 +100,7 @@ class PlatformSimulator(ABC):
         self.received: list[str] = []
         """The names of the calls that arrived, in order, those that were answered with a fault too."""
         self._faults: deque[tuple[str, Fault]] = deque()
-        self._said: dict[str, dict[str, Any]] = {}
+        self._overruled: dict[str, dict[str, Any]] = {}
 
     @property
     def url(self) -> str:
@@ -150,7 +150,7 @@ class PlatformSimulator(ABC):
         """Let the platform answer these instead of what has grown, by the names of `Grown`: None hides a number (as the
         likes of a video whose owner does not show them), and what is no number plays a platform that is broken."""
         with self.lock:
-            self._said.setdefault(self.post(post_id).id, {}).update(counts)
+            self._overruled.setdefault(self.post(post_id).id, {}).update(counts)
 
     def grown(self, post: SimulatedPost) -> Grown:
         """Return what the post's numbers are now, of one that is private or foreign too; hidden ones as well."""
@@ -158,7 +158,7 @@ class PlatformSimulator(ABC):
 
     def counts(self, post: SimulatedPost) -> dict[str, Any]:
         """Return what the platform answers of a post's numbers, by the names of `Grown`; hidden ones are missing."""
-        counts = asdict(self.grown(post)) | self._said.get(post.id, {})
+        counts = asdict(self.grown(post)) | self._overruled.get(post.id, {})
         return {name: count for name, count in counts.items() if count is not None}
 
     @abstractmethod
