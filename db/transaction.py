@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from db.autopilot.autopilot import Autopilot
 from db.billing import Billing
 from db.concepts.dexie import Dexie
 from db.concepts.generating import Generating
@@ -319,6 +320,7 @@ class Tx:
     restores = _on_driver(Restores)
     social_accounts = _on_driver(Accounts)
     connections = _on_driver(Connections)
+    autopilot = _on_driver(Autopilot)
     access = _on_sql(Access)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)

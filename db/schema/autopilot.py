@@ -24,6 +24,8 @@ autopilots = table(
     string("provider", default="storyboard"),
     # Dollars a month for clips.
     sa.Column("budget_usd", sa.Numeric(12, 6), server_default=sa.text("0"), nullable=False),
+    # The last day, by the tenant's clock, whose chains were begun.
+    sa.Column("last_on", sa.Date),
     timestamp("changed_at", now=True),
     # Who changed it last, in words: a person, an API key, an operator.
     string("changed_by"),
@@ -68,6 +70,10 @@ autopilot_chains = table(
     sa.Column("group_id", UUID()),
     sa.Column("reserved_usd", sa.Numeric(12, 6), server_default=sa.text("0"), nullable=False),
     sa.Column("spent_usd", sa.Numeric(12, 6), server_default=sa.text("0"), nullable=False),
+    # The month whose budget pays for its video.
+    sa.Column("month", sa.Date),
+    # When its present stage began.
+    timestamp("since", now=True),
     # When it is looked at next; NULL once it has ended.
     timestamp("look_after"),
     timestamp("created_at", now=True),

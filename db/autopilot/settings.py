@@ -1,0 +1,175 @@
+"""What a tenant lets the autopilot do: its settings, and the accounts whose owners consent.
+
+Whoever changes either, and whoever lets a chain go on, holds the tenant's row and then that of `autopilots`: so consent
+that was withdrawn before a commit is not used in it. What is withdrawn takes back the posts that were made with it and
+are not claimed yet.
+"""
+
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from db.postgres.rows import row_of, rows_of
+from domain.autopilot.chains import Mode
+from domain.autopilot.settings import Settings
+from domain.errors import UnknownAccount, UnknownTenant
+from domain.posting.posts import EDITABLE
+
+NAMES = tuple(each.name for each in fields(Settings))
+COLUMNS = ", ".join(NAMES)
+_EDITABLE = ", ".join(f"'{status}'" for status in EDITABLE)
+
+GET = f"SELECT {COLUMNS} FROM autopilots WHERE tenant_id = %s"
+
+LOCK_TENANT = "SELECT FROM tenants WHERE id = %s FOR NO KEY UPDATE"
+LOCK = f"{GET} FOR NO KEY UPDATE"
+
+ADD = "INSERT INTO autopilots (tenant_id) VALUES (%s) ON CONFLICT DO NOTHING"
+
+SAVE = """
+UPDATE autopilots SET mode = %(mode)s, least_score = %(least_score)s, videos_a_day = %(videos_a_day)s,
+    concepts_a_day = %(concepts_a_day)s, times = %(times)s::text[], provider = %(provider)s,
+    budget_usd = %(budget_usd)s, changed_by = %(changed_by)s, changed_at = %(now)s
+WHERE tenant_id = %(tenant_id)s
+"""
+
+ACCOUNTS = """
+SELECT c.account_id, c.consented_at, c.consented_by, a.platform, a.username, a.status, a.reason
+FROM autopilot_accounts c JOIN social_accounts a ON a.tenant_id = c.tenant_id AND a.id = c.account_id
+WHERE c.tenant_id = %s ORDER BY c.consented_at, c.account_id
+"""
+
+CONSENT = """
+INSERT INTO autopilot_accounts (tenant_id, account_id, consented_at, consented_by)
+SELECT tenant_id, id, %(now)s, %(by)s FROM social_accounts WHERE tenant_id = %(tenant_id)s AND id = %(account_id)s
+ON CONFLICT (tenant_id, account_id) DO NOTHING
+"""
+
+WITHDRAW = "DELETE FROM autopilot_accounts WHERE tenant_id = %s AND account_id = %s RETURNING account_id"
+
+# Posts that chains made and that nobody has claimed yet, with their chains.
+_HELD = f"""
+held AS (
+    SELECT p.id, c.id AS chain_id FROM autopilot_chains c
+    JOIN social_posts p ON p.tenant_id = c.tenant_id AND p.video_id = c.video_id AND p.group_id = c.id
+    WHERE c.tenant_id = %(tenant_id)s AND c.stage = 'posts' AND p.status IN ({_EDITABLE}) AND {{which}}
+    ORDER BY p.id FOR NO KEY UPDATE OF p
+), changed AS (
+    UPDATE social_posts p SET status = %(status)s, updated_at = now()
+    FROM held WHERE p.tenant_id = %(tenant_id)s AND p.id = held.id
+    RETURNING p.id, held.chain_id
+), noted AS (
+    INSERT INTO post_events (tenant_id, post_id, kind, message, at)
+    SELECT %(tenant_id)s, id, %(kind)s, %(message)s, %(now)s FROM changed
+), written AS (
+    INSERT INTO autopilot_events (tenant_id, chain_id, kind, message, at)
+    SELECT DISTINCT %(tenant_id)s::uuid, chain_id, %(kind)s, %(message)s, %(now)s::timestamptz FROM changed
+)
+"""
+HOLD_BACK = f"WITH {_HELD} SELECT id FROM changed ORDER BY id"
+
+LOOK_NOW = """
+UPDATE autopilot_chains SET look_after = least(look_after, %(now)s)
+WHERE tenant_id = %(tenant_id)s AND look_after IS NOT NULL
+"""
+
+
+class AutopilotSettings:
+    """Query group."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def settings(self, tenant_id: UUID) -> Settings:
+        """Return the settings; the defaults, with the mode off, where there is no row."""
+        row = row_of(self._driver, GET, (tenant_id,))
+        return Settings() if row is None else _settings(row)
+
+    def lock(self, tenant_id: UUID) -> Settings:
+        """`settings`, and neither they nor any consent changes before the transaction ends.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+        """
+        self._lock_tenant(tenant_id)
+        row = row_of(self._driver, LOCK, (tenant_id,))
+        return Settings() if row is None else _settings(row)
+
+    def save(self, tenant_id: UUID, settings: Settings, now: datetime) -> list[UUID]:
+        """Save checked settings. Returns the posts that were held back: those that no person has approved and nobody
+        has claimed are cancelled when the mode becomes off, and wait for approval when it becomes approve.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+        """
+        self._lock_row(tenant_id)
+        values = {name: getattr(settings, name) for name in NAMES}
+        values |= {"tenant_id": tenant_id, "times": list(settings.times), "now": now}
+        self._driver.execute(SAVE, values)
+        self._driver.execute(LOOK_NOW, {"tenant_id": tenant_id, "now": now})
+        if settings.mode == Mode.OFF:
+            which, says = "p.approved_at IS NULL", "the autopilot was switched off"
+            return self._hold_back(tenant_id, which, "cancelled", f"cancelled: {says}", now)
+        if settings.mode == Mode.APPROVE:
+            which, says = "p.approved_at IS NULL AND p.status = 'scheduled'", "the autopilot was set to approve"
+            return self._hold_back(tenant_id, which, "needs_approval", f"it waits for approval: {says}", now)
+        return []
+
+    def accounts(self, tenant_id: UUID) -> list[dict[str, Any]]:
+        """Return the accounts whose owners consent, oldest consent first: `account_id`, `consented_at`,
+        `consented_by`, and the account's `platform`, `username`, `status` and `reason`."""
+        return rows_of(self._driver, ACCOUNTS, (tenant_id,))
+
+    def consent(self, tenant_id: UUID, account_id: UUID, by: str | None, now: datetime) -> bool:
+        """Let the autopilot post to an account; False if it may already.
+
+        Raises:
+            UnknownTenant, UnknownAccount: there is no such thing.
+        """
+        self._lock_row(tenant_id)
+        values = {"tenant_id": tenant_id, "account_id": account_id, "by": by, "now": now}
+        if self._driver.execute(CONSENT, values).rowcount:
+            return True
+        if all(each["account_id"] != account_id for each in self.accounts(tenant_id)):
+            raise UnknownAccount(f"there is no account {account_id}")
+        return False
+
+    def withdraw(self, tenant_id: UUID, account_id: UUID, now: datetime) -> list[UUID] | None:
+        """Let the autopilot post to an account no more. Returns its posts of this account that are cancelled: none was
+        claimed yet. None if there was no consent.
+
+        Raises:
+            UnknownTenant: there is none of this id.
+        """
+        self._lock_row(tenant_id)
+        if self._driver.execute(WITHDRAW, (tenant_id, account_id)).fetchone() is None:
+            return None
+        which = "p.account_id = %(account_id)s"
+        message = "cancelled: the consent for this account was withdrawn"
+        cancelled = self._hold_back(tenant_id, which, "cancelled", message, now, account_id=account_id)
+        self._driver.execute(LOOK_NOW, {"tenant_id": tenant_id, "now": now})
+        return cancelled
+
+    def _hold_back(
+        self, tenant_id: UUID, which: str, status: str, message: str, now: datetime, **values: Any
+    ) -> list[UUID]:
+        kind = "cancelled" if status == "cancelled" else "held_back"
+        values |= {"tenant_id": tenant_id, "status": status, "kind": kind, "message": message, "now": now}
+        rows = self._driver.execute(HOLD_BACK.format(which=which), values)
+        return [post_id for (post_id,) in rows]
+
+    def _lock_row(self, tenant_id: UUID) -> None:
+        self._lock_tenant(tenant_id)
+        self._driver.execute(ADD, (tenant_id,))
+        self._driver.execute(LOCK, (tenant_id,))
+
+    def _lock_tenant(self, tenant_id: UUID) -> None:
+        if self._driver.execute(LOCK_TENANT, (tenant_id,)).fetchone() is None:
+            raise UnknownTenant(f"no tenant has the id {tenant_id}; `viral tenants list` shows them")
+
+
+def _settings(row: dict[str, Any]) -> Settings:
+    return Settings(**row | {"mode": Mode(row["mode"]), "times": tuple(row["times"])})

@@ -1,0 +1,73 @@
+"""What a tenant lets the autopilot do, as a person sets it."""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, time
+from decimal import Decimal
+
+from domain.autopilot.chains import Mode
+from domain.errors import Rejected
+from domain.videos.plan import AUTO, STORYBOARD
+
+MOST_VIDEOS_A_DAY = 10
+MOST_CONCEPTS_A_DAY = 20
+MOST_TIMES = 24
+MOST_USD = Decimal(1_000_000)
+CENT = Decimal("0.01")
+CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The fields are the columns of `autopilots`; without a row they are these. `times` are by the clock of each
+    account, as "18:30"; `budget_usd` are dollars a month for clips."""
+
+    mode: Mode = Mode.OFF
+    least_score: int = 60
+    videos_a_day: int = 1
+    concepts_a_day: int = 5
+    times: tuple[str, ...] = ()
+    provider: str = STORYBOARD
+    budget_usd: Decimal = Decimal(0)
+    changed_by: str | None = None
+    changed_at: datetime | None = None
+
+
+def check(settings: Settings, providers: Collection[str]) -> None:
+    """Check settings before they are saved. `providers` are the names of the providers of clips that there are.
+
+    Raises:
+        Rejected: something in them is wrong; the text says all of it.
+    """
+    if faults := list(_faults(settings, providers)):
+        raise Rejected("; ".join(faults))
+
+
+def clock_times(settings: Settings) -> tuple[time, ...]:
+    """Return the times of posts, by the clock, earliest first."""
+    return tuple(sorted({time.fromisoformat(each) for each in settings.times}))
+
+
+def _faults(settings: Settings, providers: Collection[str]) -> Iterator[str]:
+    if settings.mode not in tuple(Mode):
+        yield f"the mode is {', '.join(Mode)}, not {settings.mode!r}"
+    if not 0 <= settings.least_score <= 100:
+        yield f"the least score is 0 to 100, not {settings.least_score}"
+    if not 1 <= settings.videos_a_day <= MOST_VIDEOS_A_DAY:
+        yield f"1 to {MOST_VIDEOS_A_DAY} videos a day are made, not {settings.videos_a_day}"
+    if not 1 <= settings.concepts_a_day <= MOST_CONCEPTS_A_DAY:
+        yield f"1 to {MOST_CONCEPTS_A_DAY} concepts a day are made, not {settings.concepts_a_day}"
+    elif settings.videos_a_day > settings.concepts_a_day:
+        yield f"{settings.videos_a_day} videos a day need as many concepts a day, not {settings.concepts_a_day}"
+    if len(settings.times) > MOST_TIMES or len(set(settings.times)) != len(settings.times):
+        yield f"at most {MOST_TIMES} times are named, each once"
+    for each in settings.times:
+        if not CLOCK.fullmatch(each):
+            yield f'a time is written as "18:30", from 00:00 to 23:59, not {each!r}'
+    names = (STORYBOARD, AUTO, *sorted(providers))
+    if settings.provider not in names:
+        yield f"the provider is one of {', '.join(names)}, not {settings.provider!r}"
+    usd = settings.budget_usd
+    if not usd.is_finite() or not 0 <= usd < MOST_USD or usd != usd.quantize(CENT):
+        yield f"the budget is 0 to {MOST_USD:,} US dollars a month, with cents at most, not {usd}"
