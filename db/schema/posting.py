@@ -98,6 +98,9 @@ social_posts = table(
     timestamp("updated_at", now=True),
     # When its numbers are collected next; NULL before it is published, and after the last time.
     timestamp("measure_at"),
+    # Why that could not be done the last time; and since when the platform says that it does not have the post.
+    string("measure_note"),
+    timestamp("gone_at"),
     sa.UniqueConstraint("tenant_id", "id"),
     sa.UniqueConstraint("tenant_id", "video_id", "account_id", "attempt_group"),
     within_tenant("video_id", "videos"),
@@ -139,6 +142,13 @@ social_posts = table(
         postgresql_where=sa.text("look_after IS NOT NULL"),
     ),
     sa.Index("social_posts_measure_idx", "measure_at", postgresql_where=sa.text("measure_at IS NOT NULL")),
+    sa.Index(
+        "social_posts_measured_idx",
+        "tenant_id",
+        "account_id",
+        "measure_at",
+        postgresql_where=sa.text("measure_at IS NOT NULL"),
+    ),
 )
 
 # What happened to a post, in words: what was sent when, and what the platform answered.

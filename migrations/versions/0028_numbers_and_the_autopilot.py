@@ -24,7 +24,7 @@ STAGES = "'concepts', 'video', 'posts', 'done', 'stopped'"
 IMPORT_STATUSES = "'checking', 'checked', 'importing', 'done', 'failed', 'cancelled'"
 COLUMNS = {
     "analytics_snapshots": {"horizon": "text", "age": "interval", "source": "text", "definition": "text"},
-    "social_posts": {"measure_at": "timestamptz"},
+    "social_posts": {"measure_at": "timestamptz", "measure_note": "text", "gone_at": "timestamptz"},
 }
 TABLES = (
     "missed_horizons",

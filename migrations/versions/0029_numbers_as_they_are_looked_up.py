@@ -24,6 +24,10 @@ INDEXES = {
     "social_posts_measure_idx": (
         "INDEX CONCURRENTLY social_posts_measure_idx ON social_posts (measure_at) WHERE measure_at IS NOT NULL"
     ),
+    "social_posts_measured_idx": (
+        "INDEX CONCURRENTLY social_posts_measured_idx ON social_posts (tenant_id, account_id, measure_at) "
+        "WHERE measure_at IS NOT NULL"
+    ),
     "audio_trends_captured_idx": ("INDEX CONCURRENTLY audio_trends_captured_idx ON audio_trends (region, captured_at)"),
     "competitor_videos_captured_idx": (
         "INDEX CONCURRENTLY competitor_videos_captured_idx ON competitor_videos (tenant_id, captured_at)"
