@@ -11,7 +11,7 @@ Read on 27 November 2026:
   Analytics API, two to three days late.
 - Instagram: insights of a media object. `plays` and `impressions` have ended on 21 April 2025 for all versions; one
   that has ended, in a list of several, fails the whole request. Interactions on ads are not counted.
-- Bluesky: `getPosts`; it counts no views. A repost and a quote are both shares.
+- Bluesky: `getPosts`; it counts no views. A repost and a quote are both shares, and kept apart besides.
 - Mastodon: the status; it counts no views. Counts are as far as the account's own instance has heard of them.
 """
 
@@ -64,6 +64,9 @@ METRICS = (
     Metric("bluesky", "replyCount", "comments"),
     Metric("bluesky", "repostCount", "shares"),
     Metric("bluesky", "quoteCount", "shares"),
+    Metric("bluesky", "repostCount", "reposts"),
+    Metric("bluesky", "quoteCount", "quotes"),
+    Metric("bluesky", "bookmarkCount", "saves"),
     Metric("mastodon", "favourites_count", "likes"),
     Metric("mastodon", "replies_count", "comments"),
     Metric("mastodon", "reblogs_count", "shares"),

@@ -6,13 +6,15 @@ the same key again changes nothing, and whether it is there can be asked at any 
 
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from domain.errors import Rejected, Unavailable, ViralError
+from domain.learning.counts import numbers_of
+from domain.learning.numbers import Measured
 from domain.ports import Login, Publisher, Watch
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
@@ -98,6 +100,7 @@ class Bluesky(Publisher, Login):
     """`base_url` stands for all of Bluesky's hosts, and for the servers of accounts that are there."""
 
     passwords = True
+    measured_at_once = 25
 
     def __init__(
         self, http: Http, *, base_url: str = "", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -216,6 +219,33 @@ class Bluesky(Publisher, Login):
 
     def permalink(self, credential: Credential, external_id: str) -> str | None:
         return permalink_of(external_id)
+
+    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
+        """What the answer is without may also be hidden, or not indexed yet, so only what the account's own records are
+        without, too, is gone."""
+        query = urlencode([("uris", uri) for uri in external_ids])
+        answer = self._get(credential.server, f"app.bsky.feed.getPosts?{query}", {}, credential.access_token)
+        if not answer.ok:
+            error = self._error(answer, credential)
+            raise Unavailable(str(error)) if isinstance(error, PostRefused | HandleLost) else error
+        posts = answer.fields.get("posts")
+        if not isinstance(posts, list):
+            raise Unavailable("Bluesky answers with posts that cannot be read")
+        views = {str(each.get("uri")): each for each in posts if isinstance(each, Mapping)}
+        found = [uri for uri in external_ids if uri in views]
+        return Measured(
+            "bluesky getPosts",
+            {uri: numbers_of("bluesky", views[uri], now.date()) for uri in found},
+            frozenset(uri for uri in external_ids if uri not in views and self._lacks(credential, uri)),
+        )
+
+    def _lacks(self, credential: Credential, uri: str) -> bool:
+        """Return whether the account certainly has no such record."""
+        try:
+            answer = self._stored(credential, uri.rpartition("/")[2])
+        except Unavailable:
+            return False
+        return answer.status in (400, 404) and answer.text("error") == "RecordNotFound"
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """The reply's own key is made of `key` and of the post's, so an equal one is put in its place."""

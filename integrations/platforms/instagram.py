@@ -5,7 +5,7 @@ The container's id is the handle, and its state tells for a day what became of t
 token: its access token, good for 60 days, is refreshed by itself.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from domain.errors import Rejected, Unavailable, ViralError
+from domain.learning.numbers import Measured, Numbers
 from domain.ports import Login, Publisher, Watch
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
@@ -52,10 +53,14 @@ from integrations.platforms.graph import (
     read_error,
     read_json,
 )
+from integrations.platforms.instagram_insights import SOURCE, WITHHELD, Insights, NoSuchReel, NotAllowed
 
 VERSION = "v26.0"
 GRAPH, API, PAGES = "https://graph.instagram.com", "https://api.instagram.com", "https://www.instagram.com"
-SCOPES = ("instagram_business_basic", "instagram_business_content_publish", "instagram_business_manage_comments")
+SCOPES = (
+    *("instagram_business_basic", "instagram_business_content_publish", "instagram_business_manage_comments"),
+    "instagram_business_manage_insights",
+)
 PUBLISHING = "instagram_business_content_publish"
 FETCHED_WITHIN = timedelta(hours=24)
 """How long the video's address is good: as long as the container that it is fetched for."""
@@ -69,6 +74,7 @@ A_PAGE, MOST_PAGES = 50, 20
 
 class Instagram(Publisher, Login):
     passwords = False
+    measured_at_once = 1
 
     def __init__(
         self, http: Http, *, base_url: str = "", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -76,6 +82,7 @@ class Instagram(Publisher, Login):
         self._http = http
         self._base_url = base_url
         self._clock = clock
+        self._insights = Insights()
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
@@ -192,6 +199,25 @@ class Instagram(Publisher, Login):
         found = self._get(credential, external_id, {"fields": "permalink"}).get("permalink")
         return found if isinstance(found, str) and found else None
 
+    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
+        """What Instagram says that there is not may only be hidden from our access (one error stands for both), so only
+        what the account's whole list of posts is without is gone."""
+        numbers: dict[str, Numbers] = {}
+        gone: set[str] = set()
+        for external_id in external_ids:
+
+            def ask(metrics: Sequence[str], path: str = f"{external_id}/insights") -> Response:
+                return self._http.exchange(self._request(credential, path, params={"metric": ",".join(metrics)}))
+
+            try:
+                numbers[external_id] = self._insights.read(credential.external_id, ask, now)
+            except NoSuchReel:
+                if self._lacks(credential, external_id):
+                    gone.add(external_id)
+            except NotAllowed:
+                return Measured(SOURCE, numbers, frozenset(gone), WITHHELD)
+        return Measured(SOURCE, numbers, frozenset(gone))
+
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         fields = {"fields": "id,text,from", "limit": str(A_PAGE)}
         for page in self._pages(credential, f"{external_id}/comments", fields):
@@ -205,6 +231,15 @@ class Instagram(Publisher, Login):
             return _id(_written(self._http.exchange(request)))
         except PostRefused:  # the owner has turned comments off, say: a later attempt changes nothing
             return None
+
+    def _lacks(self, credential: Credential, external_id: str) -> bool:
+        """Return whether the account certainly has no such post: its list ends, and is without it."""
+        pages = 0
+        for page in self._pages(credential, f"{credential.external_id}/media", {"fields": "id", "limit": str(A_PAGE)}):
+            pages += 1
+            if any(_id(each) == external_id for each in page):
+                return False
+        return 0 < pages < MOST_PAGES
 
     def _state(self, credential: Credential, handle: Handle) -> tuple[str, Any]:
         """Return the state of the container, and the text that goes with it.

@@ -4,7 +4,7 @@ A video is uploaded first, and its id belongs to one status for ever: whether on
 tells what became of a post. The Idempotency-Key is sent besides; some servers ignore it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from domain.errors import Rejected, Unavailable, ViralError
+from domain.learning.counts import numbers_of
+from domain.learning.numbers import Measured, Numbers
 from domain.ports import Login, Publisher, Watch
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
@@ -67,6 +69,7 @@ class Mastodon(Publisher, Login):
     """`base_url` is the one server that may be private, and have http; all others come from outside."""
 
     passwords = False
+    measured_at_once = 1
 
     def __init__(
         self, http: Http, *, base_url: str = "", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -191,6 +194,21 @@ class Mastodon(Publisher, Login):
         if not answer.ok:
             raise self._error(answer, credential)
         return _address(answer.fields)
+
+    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
+        """Only what the server itself says that it has not is gone; a 404 without its words is of something between."""
+        numbers: dict[str, Numbers] = {}
+        gone: set[str] = set()
+        for external_id in external_ids:
+            answer = self._get(credential, f"/api/v1/statuses/{quote(external_id, safe='')}")
+            if answer.status == 404 and answer.text("error"):
+                gone.add(external_id)
+            elif not answer.ok:
+                error = self._error(answer, credential)
+                raise Unavailable(str(error)) if isinstance(error, PostRefused) else error
+            elif _id(answer.fields) == external_id:
+                numbers[external_id] = numbers_of("mastodon", answer.fields, now.date())
+        return Measured("mastodon statuses", numbers, frozenset(gone))
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """Some servers ignore the key, so an equal reply of ours is looked for first. It is seen by those who see the

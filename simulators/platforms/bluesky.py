@@ -30,6 +30,7 @@ ACCESS_SECONDS, REFRESH_SECONDS, GRACE_SECONDS = 2 * 3600, 60 * 86_400, 2 * 3600
 TID = re.compile("[234567abcdefghij][234567abcdefghijklmnopqrstuvwxyz]{12}")
 VIDEO_DID = "did:web:video.bsky.app"
 UPLOAD, LIMITS = "com.atproto.repo.uploadBlob", "app.bsky.video.getUploadLimits"
+POSTS_AT_ONCE = 25
 STATES = ("CREATED", "ENCODING", "ENCODED", "SCANNING", "SCANNED", "UPLOADING", "UPLOADED")
 
 
@@ -71,6 +72,7 @@ class BlueskySimulator(PlatformSimulator):
         "createRecord",
         "getRecord",
         "listRecords",
+        "getPosts",
         "directory",
     )
 
@@ -86,6 +88,8 @@ class BlueskySimulator(PlatformSimulator):
     jobs: dict[str, Job] = field(default_factory=dict)
     records: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     """Of each account, by their keys."""
+    unlisted: set[str] = field(default_factory=set)
+    """Posts that are left out of answers although their records are there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,8 +109,7 @@ class BlueskySimulator(PlatformSimulator):
         with self.lock:
             did, _, key = uri.removeprefix("at://").partition(f"/{POSTS}/")
             del self.records[did][key]
-            for post in self.posts:
-                post.removed = post.removed or post.id == uri
+            super().remove(uri)
 
     def tokens(self, external_id: str) -> tuple[str, str]:
         """Return fresh tokens of an account, as if it had logged in."""
@@ -121,7 +124,7 @@ class BlueskySimulator(PlatformSimulator):
         name = request.path.rpartition(".")[2]
         method = (
             "GET"
-            if name in ("getServiceAuth", "getJobStatus", "getUploadLimits", "getRecord", "listRecords")
+            if name in ("getServiceAuth", "getJobStatus", "getUploadLimits", "getRecord", "listRecords", "getPosts")
             else "POST"
         )
         ours = request.path in {f"/xrpc/{each}" for each in _METHODS} and request.method == method
@@ -153,6 +156,7 @@ class BlueskySimulator(PlatformSimulator):
             "createRecord": self._create_record,
             "getRecord": self._get_record,
             "listRecords": self._list_records,
+            "getPosts": self._get_posts,
             "directory": self._did_document,
         }[call]
         return handler(request)
@@ -370,6 +374,35 @@ class BlueskySimulator(PlatformSimulator):
         body: dict[str, Any] = {"records": [self.records[params["repo"]][key] for key in page]}
         return json_reply(body | ({"cursor": page[-1]} if page else {}))
 
+    def _get_posts(self, request: Request) -> Reply:
+        """Answer as the AppView does: posts that it does not show are left out, and nobody counts views."""
+        self._account(request)
+        pairs = parse_qsl(request.query, keep_blank_values=True)
+        if {name for name, _ in pairs} != {"uris"} or not 0 < len(pairs) <= POSTS_AT_ONCE:
+            raise self._refused(400, "InvalidRequest", f"the parameters are not 1 to {POSTS_AT_ONCE} uris")
+        wanted = {uri for _, uri in pairs}
+        shown = [post for post in self.posts if post.id in wanted and not post.removed and post.id not in self.unlisted]
+        return json_reply({"posts": [self._view(post) for post in shown]})
+
+    def _view(self, post: SimulatedPost) -> dict[str, Any]:
+        """Half of what is passed on is quoted, the rest reposted."""
+        counts = self.counts(post)
+        if isinstance(passed_on := counts.get("shares"), int):
+            counts = {"quotes": passed_on // 2, "reposts": passed_on - passed_on // 2} | counts
+        names = {
+            **{"likeCount": "likes", "replyCount": "comments", "repostCount": "reposts", "quoteCount": "quotes"},
+            "bookmarkCount": "saves",
+        }
+        stored = self.records[post.account][post.id.rpartition("/")[2]]
+        return {
+            "uri": post.id,
+            "cid": stored["cid"],
+            "author": {"did": post.account, "handle": self.accounts[post.account].username},
+            "record": stored["value"],
+            "indexedAt": stored["value"]["createdAt"],
+            **{name: counts[kept] for name, kept in names.items() if kept in counts},
+        }
+
     def _repo(self, params: Mapping[str, str]) -> str:
         account = self.accounts.get(params["repo"])
         if account is None or params["collection"] != POSTS:
@@ -448,7 +481,7 @@ _METHODS = (
     *("com.atproto.server.createSession", "com.atproto.server.refreshSession", "com.atproto.server.deleteSession"),
     *("com.atproto.server.getServiceAuth", "app.bsky.video.uploadVideo", "app.bsky.video.getJobStatus"),
     *("app.bsky.video.getUploadLimits", "com.atproto.repo.putRecord", "com.atproto.repo.createRecord"),
-    *("com.atproto.repo.getRecord", "com.atproto.repo.listRecords"),
+    *("com.atproto.repo.getRecord", "com.atproto.repo.listRecords", "app.bsky.feed.getPosts"),
 )
 
 

@@ -30,11 +30,29 @@ from simulators.platforms.platform import (
 VERSION = "v26.0"
 HOUR, DAY = 3600.0, 86400.0
 SHORT, LONG = HOUR, 60 * DAY
-SCOPES = ("instagram_business_basic", "instagram_business_content_publish", "instagram_business_manage_comments")
+INSIGHTS = "instagram_business_manage_insights"
+SCOPES = (
+    *("instagram_business_basic", "instagram_business_content_publish", "instagram_business_manage_comments"),
+    INSIGHTS,
+)
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 CONTAINER_FIELDS = {"media_type", "video_url", "caption", "share_to_feed", "thumb_offset", "is_ai_generated"}
 LONGEST_CAPTION, MOST_HASHTAGS, MOST_MENTIONS = 2200, 30, 20
 FETCH_SECONDS = 10
+METRICS = {
+    **{"views": "views", "likes": "likes", "comments": "comments", "shares": "shares", "saved": "saves"},
+    "reach": "reach",
+}
+"""What a reel is measured by, and what that has grown like."""
+NO_LONGER: Mapping[str, str] = {
+    "listed": "(#100) metric[{place}] must be one of the following values: {left}",
+    "version": "Starting from version v26.0 and above, the {metric} metric is no longer supported for the queried "
+    "media. Please refer to the documentation for a list of supported metrics, such as the {other} metric",
+    "media": "(#100) The Media Insights API does not support the {metric} metric for this media product type.",
+    "type": "(#100) The metric {metric} is not supported for this media type",
+    "wordless": "(#100) Invalid parameter",
+}
+"""How Instagram says that one metric of a request is not to be had; the last one tells nothing."""
 SHOWN = ("id", "caption", "permalink", "timestamp", "media_type", "media_product_type", "is_ai_generated")
 
 
@@ -67,11 +85,12 @@ class Misbehaviour:
 class InstagramSimulator(PlatformSimulator):
     """`processing_seconds` is how long a container is IN_PROGRESS, `listing_lag` after how long a post is listed, both
     by the simulator's clock. `accepts_repeats`: publishing a container again makes another post. `scopes` are what the
-    owner allows on the next login, `chosen` the account they are signed in to (else the first)."""
+    owner allows on the next login, `chosen` the account they are signed in to (else the first). `retired` are metrics
+    that are answered with an error, worded as `NO_LONGER` has it; those in `empty` are left out of the answer."""
 
     calls: ClassVar[tuple[str, ...]] = (
         *("authorize", "token", "long-lived", "refresh", "me", "limits", "create", "status", "publish"),
-        *("list", "permalink", "comments", "comment"),
+        *("list", "permalink", "comments", "comment", "insights"),
     )
 
     client_id: str = "simulated-meta-app"
@@ -83,6 +102,8 @@ class InstagramSimulator(PlatformSimulator):
     page: int = 100
     scopes: tuple[str, ...] = SCOPES
     chosen: str = ""
+    retired: dict[str, str] = field(default_factory=dict)
+    empty: set[str] = field(default_factory=set)
     containers: dict[str, Container] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,6 +114,7 @@ class InstagramSimulator(PlatformSimulator):
         self._spoiled: deque[int] = deque()
         self._comments: dict[str, list[tuple[str, str, str]]] = {}
         self._own: dict[str, dict[str, SimulatedPost]] = {}
+        self._permissions: dict[str, tuple[str, ...]] = {}
 
     def misbehave(
         self, call: str, code: int, subcode: int = 0, *, status: int = 400, acted: bool = False, times: int = 1
@@ -106,7 +128,7 @@ class InstagramSimulator(PlatformSimulator):
             self._spoiled.extend([subcode] * times)
 
     def token_of(self, account: str) -> str:
-        """Return a fresh long-lived access token, as if its owner had connected the account."""
+        """Return a fresh long-lived access token, as if its owner had connected the account with `scopes`."""
         with self.lock:
             return self._token(self.accounts[account], LONG)
 
@@ -119,13 +141,6 @@ class InstagramSimulator(PlatformSimulator):
             post = SimulatedPost(self._id(), external_id, text, sha256, at, foreign=True)
             self._appear(post)
             return post
-
-    def remove(self, post_id: str) -> None:
-        """Let its owner, or Instagram, delete a post."""
-        with self.lock:
-            for own in self._own.values():
-                if post_id in own:
-                    own[post_id].removed = True
 
     def call_of(self, request: Request) -> str | None:
         named = {
@@ -156,6 +171,8 @@ class InstagramSimulator(PlatformSimulator):
                 return "comments"
             case "POST", [_, "comments"]:
                 return "comment"
+            case "GET", [_, "insights"]:
+                return "insights"
         return None
 
     def route(self, call: str, request: Request) -> Reply:
@@ -194,6 +211,7 @@ class InstagramSimulator(PlatformSimulator):
         account = self._account(request)
         node = request.path.split("/")[2]
         objects = {"status": self._container_state, "permalink": self._media, "comments": self._comments_of}
+        objects["insights"] = self._insights
         if call == "me":
             self._params(request, {"fields"})
             return json_reply({"user_id": account.external_id, "username": account.username, "id": "1"})
@@ -294,6 +312,30 @@ class InstagramSimulator(PlatformSimulator):
         post.comments.append(message)
         return json_reply({"id": number})
 
+    def _insights(self, account: SimulatedAccount, node: str, request: Request) -> Reply:
+        sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if INSIGHTS not in self._permissions[sent]:
+            raise self._refused(10, 0, "(#10) Application does not have permission for this action", 403)
+        wanted = self._params(request, {"metric"}).get("metric", "").split(",")
+        post = self._own_post(account, node)
+        for place, metric in enumerate(wanted):
+            if metric not in METRICS or metric in self.retired:
+                left = sorted(METRICS.keys() - self.retired.keys())
+                how = NO_LONGER[self.retired.get(metric, "listed")]
+                other = next((each for each in wanted if each != metric), "")
+                text = how.format(place=place, metric=metric, left=", ".join(left), other=other)
+                raise self._refused(100, 0, text)
+        counts = {"reach": self.grown(post).views * 4 // 5} | self.counts(post)
+        rows = [
+            {
+                **{"name": metric, "period": "lifetime", "values": [{"value": counts[METRICS[metric]]}]},
+                "id": f"{node}/insights/{metric}/lifetime",
+            }
+            for metric in wanted
+            if METRICS[metric] in counts and metric not in self.empty
+        ]
+        return json_reply({"data": rows})
+
     def _comments_of(self, account: SimulatedAccount, node: str, request: Request) -> Reply:
         comments = self._comments.get(self._own_post(account, node).id, [])
         params = self._params(request, {"fields", "limit", "after"})
@@ -349,7 +391,7 @@ class InstagramSimulator(PlatformSimulator):
         if params.get("grant_type") != "ig_exchange_token" or params.get("client_secret") != self.client_secret:
             raise self._refused(101, 0, "Error validating client secret")
         account = self._account(request, params.get("access_token", ""))
-        token = self._token(account, LONG)
+        token = self._token(account, LONG, self._permissions[params["access_token"]])
         return json_reply({"access_token": token, "token_type": "bearer", "expires_in": int(LONG)})
 
     def _refreshed(self, request: Request) -> Reply:
@@ -360,8 +402,9 @@ class InstagramSimulator(PlatformSimulator):
         account = self._account(request, old)
         if account.access_tokens[old] - LONG + DAY > self.now():
             raise self._refused(100, 0, "The token must be at least 24 hours old")
-        body = {"access_token": self._token(account, LONG), "token_type": "bearer", "expires_in": int(LONG)}
-        return json_reply({**body, "permissions": ",".join(self.scopes)})
+        allowed = self._permissions[old]
+        body = {"access_token": self._token(account, LONG, allowed), "token_type": "bearer", "expires_in": int(LONG)}
+        return json_reply({**body, "permissions": ",".join(allowed)})
 
     # --- helpers --------------------------------------------------------------------------------------------------
 
@@ -441,8 +484,10 @@ class InstagramSimulator(PlatformSimulator):
             raise self._refused(100, 0, f"The parameter {name} is required")
         return sent
 
-    def _token(self, account: SimulatedAccount, seconds: float) -> str:
+    def _token(self, account: SimulatedAccount, seconds: float, permissions: tuple[str, ...] | None = None) -> str:
+        """Return a token with these permissions; None: those that the owner allows now."""
         token = self._secret("IGAA")
+        self._permissions[token] = self.scopes if permissions is None else permissions
         account.access_tokens[token] = self.now() + seconds
         return token
 
@@ -452,7 +497,7 @@ class InstagramSimulator(PlatformSimulator):
 
     def _id(self) -> str:
         """Return an id of the size that Instagram's have: no float holds it exactly."""
-        return str(17_900_000_000_000_000 + self.next_id() * 7 + 1)
+        return str(17_900_000_000_000_000 + next(self._numbers) * 7 + 1)
 
     def _refused(self, code: int, subcode: int, message: str, status: int = 400) -> ErrorResponse:
         return ErrorResponse(self._graph_error(code, subcode, message, status))

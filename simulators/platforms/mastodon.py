@@ -122,7 +122,7 @@ class MastodonSimulator(PlatformSimulator):
     def remove(self, status_id: str) -> None:
         """Let the owner, or the server, delete a post."""
         with self.lock:
-            for post in self.posts:
+            for post in self.posts + self._replies:
                 post.removed = post.removed or post.id == status_id
 
     def forget_uploads(self) -> None:
@@ -424,8 +424,14 @@ class MastodonSimulator(PlatformSimulator):
             "visibility": post.fields.get("visibility", "public"),
             "url": f"{self.url}/@{username}/{post.id}",
             "content": _html(post.text),
+            **self._counted(post),
             "media_attachments": [self._media_shown(m) for m in self.uploads.values() if m.status_id == post.id],
         }
+
+    def _counted(self, post: SimulatedPost) -> dict[str, Any]:
+        counts = self.counts(post)
+        names = {"favourites_count": "likes", "replies_count": "comments", "reblogs_count": "shares"}
+        return {name: counts[kept] for name, kept in names.items() if kept in counts}
 
     def _next_id(self) -> str:
         """Ids grow, and have more digits than a float keeps."""

@@ -15,7 +15,8 @@ from atproto_client import models
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import Rejected, Unavailable
+from domain.errors import Rejected, Unavailable, ViralError
+from domain.learning.numbers import Measured, Numbers
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
     AccountRevoked,
@@ -40,6 +41,7 @@ from integrations.platforms.bluesky import Bluesky
 from integrations.platforms.bluesky_records import record_key, time_of
 from simulators.loopback import Reply
 from simulators.platforms.bluesky import BlueskySimulator, bluesky_simulator
+from simulators.platforms.growth import numbers_at
 from simulators.platforms.platform import FAULTS, Fault
 
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
@@ -131,18 +133,21 @@ def test_requests_are_what_atprotos_models_say(stage: Stage) -> None:
     assert stage.bluesky.comment(credential, str(published.external_id), "Mehr: https://example.org #foxes", "key")
     stage.bluesky.limits(credential)
     stage.bluesky.recent(credential, MOMENT)
+    stage.bluesky.measure(credential, [str(published.external_id)] * 2, MOMENT)
     checks: dict[str, Any] = {
         "com.atproto.repo.putRecord": models.ComAtprotoRepoPutRecord.Data,
         "com.atproto.server.getServiceAuth": models.ComAtprotoServerGetServiceAuth.Params,
         "com.atproto.repo.getRecord": models.ComAtprotoRepoGetRecord.Params,
         "com.atproto.repo.listRecords": models.ComAtprotoRepoListRecords.Params,
         "app.bsky.video.getJobStatus": models.AppBskyVideoGetJobStatus.Params,
+        "app.bsky.feed.getPosts": models.AppBskyFeedGetPosts.Params,
     }
     checked = set()
     for request in stage.simulator.server.requests:
         method = request.path.removeprefix("/xrpc/")
         if method in checks:
-            sent = json.loads(request.body) if request.body else {k: v[0] for k, v in parse_qs(request.query).items()}
+            query = {k: v if k == "uris" else v[0] for k, v in parse_qs(request.query).items()}
+            sent = json.loads(request.body) if request.body else query
             sent |= {name: int(sent[name]) for name in ("exp", "limit") if name in sent}
             models.get_or_create(sent, checks[method], strict=True)
             checked.add(method)
@@ -607,3 +612,60 @@ def test_odd_answers_publish_nothing_that_is_not_there(stage: Stage, status: int
         with pytest.raises((Unavailable, Rejected)):
             stage.prepared(content, a_file(VIDEO + b"%d" % n), credential)
     assert stage.shown == []
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+DAY_OLD = 86_430
+
+
+def a_post_of_yesterday(stage: Stage, n: int = 0) -> str:
+    uri = stage.simulator.foreign_post(DID, f"Post {n}").id
+    stage.simulator.backdate(uri, DAY_OLD)
+    return uri
+
+
+def as_grown(uri: str) -> Numbers:
+    grown = numbers_at(uri, DAY_OLD)
+    quotes = grown.shares // 2
+    details = {"reposts": grown.shares - quotes, "quotes": quotes, "saves": grown.saves}
+    return Numbers(likes=grown.likes, comments=grown.comments, shares=grown.shares, details=details)
+
+
+def test_numbers_of_25_posts_come_with_one_request_and_nobody_counts_views(stage: Stage) -> None:
+    uris = [a_post_of_yesterday(stage, n) for n in range(stage.bluesky.measured_at_once)]
+    found = stage.bluesky.measure(stage.credential, uris, MOMENT)
+    assert found == Measured("bluesky getPosts", {uri: as_grown(uri) for uri in uris})
+    assert stage.simulator.received == ["getPosts"]
+    assert {each.views for each in found.numbers.values()} == {None}
+    with pytest.raises(Unavailable, match="1 to 25 uris"):
+        stage.bluesky.measure(stage.credential, [*uris, uris[0]], MOMENT)
+
+
+def test_a_post_is_gone_if_its_record_is_and_not_if_it_is_only_left_out(stage: Stage) -> None:
+    deleted, hidden, shown = [a_post_of_yesterday(stage, n) for n in range(3)]
+    stage.simulator.remove(deleted)
+    stage.simulator.unlisted.add(hidden)
+    found = stage.bluesky.measure(stage.credential, [deleted, hidden, shown], MOMENT)
+    assert found == Measured("bluesky getPosts", {shown: as_grown(shown)}, frozenset([deleted]))
+    stage.simulator.fault("getRecord", "500 before")
+    assert stage.bluesky.measure(stage.credential, [deleted], MOMENT) == Measured("bluesky getPosts")
+
+
+def test_of_two_numbers_that_are_added_both_have_to_be_counts(stage: Stage) -> None:
+    uri = a_post_of_yesterday(stage)
+    stage.simulator.say(uri, quotes="3", comments=-1, likes=True)
+    found = stage.bluesky.measure(stage.credential, [uri], MOMENT).numbers[uri]
+    assert (found.shares, found.comments, found.likes) == (None, None, None)
+    assert found.details.keys() == {"reposts", "saves"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_request_for_numbers_that_fails_says_nothing_of_the_posts(stage: Stage, fault: Fault) -> None:
+    uri = a_post_of_yesterday(stage)
+    stage.simulator.fault("getPosts", fault)
+    kinds: dict[str, type[ViralError]] = {"429": HeldOff, "expired": TokenExpired}
+    if fault != "delivered twice":
+        with pytest.raises(kinds.get(fault, Unavailable)):
+            stage.bluesky.measure(stage.credential, [uri], MOMENT)
+    assert stage.bluesky.measure(stage.credential, [uri], MOMENT).numbers == {uri: as_grown(uri)}

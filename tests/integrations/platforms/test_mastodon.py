@@ -13,7 +13,8 @@ from uuid import UUID
 
 import pytest
 
-from domain.errors import Rejected, Unavailable
+from domain.errors import Rejected, Unavailable, ViralError
+from domain.learning.numbers import Measured, Numbers
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
     Absent,
@@ -37,6 +38,7 @@ from integrations.http.client import Http, Request
 from integrations.http.errors import NotSent
 from integrations.platforms.mastodon import Mastodon
 from simulators.loopback import Reply
+from simulators.platforms.growth import numbers_at
 from simulators.platforms.mastodon import Kind, MastodonSimulator, mastodon_simulator
 from simulators.platforms.platform import FAULTS, Fault
 
@@ -601,3 +603,60 @@ def test_no_answer_puts_a_secret_into_an_error(stage: Stage) -> None:
         commit = stage.commit(credential, handle, content, video)
         assert credential.access_token not in repr(commit)
         assert credential.access_token not in (str(commit.error) if isinstance(commit, Refused) else commit.reason)
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+DAY_OLD = 86_430
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+
+def a_status_of_yesterday(stage: Stage) -> str:
+    status_id = stage.simulator.foreign_post(OWN_ID, "A status").id
+    stage.simulator.backdate(status_id, DAY_OLD)
+    return status_id
+
+
+def as_grown(status_id: str) -> Numbers:
+    grown = numbers_at(status_id, DAY_OLD)
+    return Numbers(likes=grown.likes, comments=grown.comments, shares=grown.shares)
+
+
+@pytest.mark.parametrize("kind", ["mastodon", "gotosocial"])
+def test_boosts_are_shares_and_nobody_counts_views(http: Http, kind: Kind) -> None:
+    with mastodon_simulator(kind=kind) as simulator:
+        simulator.add_account(OWN_ID, "fox")
+        stage = Stage(simulator, Mastodon(http, base_url=simulator.url), http)
+        status = a_status_of_yesterday(stage)
+        found = stage.mastodon.measure(stage.credential, [status], NOW)
+        assert found == Measured("mastodon statuses", {status: as_grown(status)})
+        assert simulator.received == ["status"]
+
+
+def test_only_what_the_server_itself_has_no_longer_is_gone(stage: Stage) -> None:
+    status = a_status_of_yesterday(stage)
+    stage.simulator.server.fail(Reply(b"<h1>Not Found</h1>", 404))
+    with pytest.raises(Unavailable):
+        stage.mastodon.measure(stage.credential, [status], NOW)
+    stage.simulator.remove(status)
+    found = stage.mastodon.measure(stage.credential, [status], NOW)
+    assert found == Measured("mastodon statuses", gone=frozenset([status]))
+
+
+def test_numbers_of_another_status_are_not_taken_for_ours_and_what_is_no_count_is_unknown(stage: Stage) -> None:
+    status = a_status_of_yesterday(stage)
+    stage.simulator.server.fail(Reply(b'{"id": "1", "favourites_count": 3}', 200))
+    assert stage.mastodon.measure(stage.credential, [status], NOW) == Measured("mastodon statuses")
+    stage.simulator.say(status, likes=-1, comments=2.5, shares="7")
+    assert stage.mastodon.measure(stage.credential, [status], NOW).numbers == {status: Numbers()}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_request_for_numbers_that_fails_says_nothing_of_the_status(stage: Stage, fault: Fault) -> None:
+    status = a_status_of_yesterday(stage)
+    stage.simulator.fault("status", fault)
+    kinds: dict[str, type[ViralError]] = {"429": HeldOff, "expired": TokenExpired}
+    if fault != "delivered twice":
+        with pytest.raises(kinds.get(fault, Unavailable)):
+            stage.mastodon.measure(stage.credential, [status], NOW)
+    assert stage.mastodon.measure(stage.credential, [status], NOW).numbers == {status: as_grown(status)}
