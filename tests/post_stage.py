@@ -14,10 +14,9 @@ from uuid import UUID, uuid4
 
 from cryptography.fernet import Fernet
 
-from db.posting.planning import NewPost
 from db.transaction import SYSTEM
 from domain.posting.accounts import Grant, SealedTokens
-from domain.posting.posts import Post, PostStatus
+from domain.posting.posts import NewPost, Post, PostStatus
 from integrations.http.client import Http
 from integrations.platforms.bluesky import Bluesky
 from integrations.platforms.instagram import Instagram

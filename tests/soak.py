@@ -31,12 +31,11 @@ import psycopg
 from cryptography.fernet import Fernet
 
 from db.migrate import upgrade as migrate
-from db.posting.planning import NewPost
 from db.transaction import SYSTEM, Database, Tx
 from domain.concepts.generation import Generation
 from domain.identity.access import KEY_BYTES, ApiScope, new_key
 from domain.posting.accounts import Grant, SealedTokens
-from domain.posting.posts import PostStatus
+from domain.posting.posts import NewPost, PostStatus
 from domain.quota import quota
 from integrations.stripe.api import StripeApi
 from integrations.vault import FernetVault

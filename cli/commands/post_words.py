@@ -7,7 +7,7 @@ from cli.output import console, lines
 from domain.posting.posts import PostStatus
 from domain.text.readable import readable
 from domain.videos.profiles import NAMES
-from workers.ops.post_plans import Planned
+from workers.jobs.post_plans import Planned
 from workers.ops.post_stories import PostExplanation
 
 ENDED_WELL = (PostStatus.PUBLISHED, PostStatus.IN_INBOX)

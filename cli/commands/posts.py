@@ -18,9 +18,9 @@ from domain.posting.posts import PostStatus
 from domain.text.readable import readable, span
 from domain.videos.profiles import NAMES
 from workers.app import App
+from workers.jobs.post_plans import SUGGESTED, ForAccount, PostRequest
 from workers.ops import post_stories, posts, queues, videos
 from workers.ops.accounts import platform_of
-from workers.ops.post_plans import SUGGESTED, ForAccount, PostRequest
 
 app = Group()
 

@@ -9,7 +9,6 @@ and an edit that race have one winner.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -17,7 +16,7 @@ from uuid import UUID
 import psycopg
 
 from db.postgres.rows import row_of, rows_of
-from domain.posting.posts import EDITABLE, OVER, PostStatus
+from domain.posting.posts import EDITABLE, OVER, NewPost, PostStatus
 from domain.text.storable import to_json
 
 _EDITABLE = ", ".join(f"'{status}'" for status in EDITABLE)
@@ -117,26 +116,6 @@ WHERE tenant_id = %(tenant_id)s AND account_id = ANY(%(accounts)s::uuid[]) AND s
     AND coalesce(submitted_at, scheduled_for) BETWEEN %(since)s AND %(until)s
 ORDER BY 2
 """
-
-
-@dataclass(frozen=True, slots=True)
-class NewPost:
-    """A post as it is asked for. `options` are checked already; `status` is draft, needs_approval or scheduled."""
-
-    id: UUID
-    video_id: UUID
-    account_id: UUID
-    status: PostStatus
-    scheduled_for: datetime | None
-    caption: str
-    group_id: UUID | None = None
-    title: str = ""
-    hashtags: Sequence[str] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    cover_at: float | None = None
-    first_comment: str | None = None
-    prediction: Mapping[str, Any] | None = None
-    request_hash: bytes | None = None
 
 
 class PostingPolicy(NamedTuple):

@@ -129,3 +129,23 @@ class PostingHalted(Unavailable):
         super().__init__(
             "the database was put back to an earlier state, or looks so: nothing is posted until our people have looked"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NewPost:
+    """A post as it is asked for. `options` are checked already; `status` is draft, needs_approval or scheduled."""
+
+    id: UUID
+    video_id: UUID
+    account_id: UUID
+    status: PostStatus
+    scheduled_for: datetime | None
+    caption: str
+    group_id: UUID | None = None
+    title: str = ""
+    hashtags: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    cover_at: float | None = None
+    first_comment: str | None = None
+    prediction: Mapping[str, Any] | None = None
+    request_hash: bytes | None = None

@@ -21,8 +21,8 @@ from web.api.cursors import LONGEST, decode_cursor, encode_cursor
 from web.api.generations import IdempotencyKey
 from web.api.validation import Id, Moment, RequestBody
 from web.error_responses import ApiError, documented
+from workers.jobs.post_plans import MOST_ACCOUNTS, SUGGESTED, ForAccount, Planned, PostRequest
 from workers.ops import post_stories, posts
-from workers.ops.post_plans import MOST_ACCOUNTS, SUGGESTED, ForAccount, Planned, PostRequest
 
 routes = APIRouter(tags=["posts"], route_class=AdmittedRoute)
 

@@ -5,8 +5,8 @@ Functions that take `tenant_id` work in that tenant's scope; with None, where th
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, PostInvalid, Rejected, UnknownPost
 from domain.posting.posts import EDITABLE, UNDER_WAY, PostStatus
 from workers.app import App
-from workers.jobs.posting import find_due
+from workers.jobs.post_plans import NO_PLACE, SUGGESTED, Planned, Plans, PostRequest
+from workers.jobs.post_requests import Row, add, begin_due, raise_faults, shown
 from workers.jobs.reconcile_posts import reconcile
-from workers.ops.post_plans import NO_PLACE, SUGGESTED, Planned, Plans, PostRequest
 
 TEXTS = ("caption", "title", "hashtags", "options", "cover_at", "first_comment")
 
@@ -29,8 +29,6 @@ LOOKED_FOR = (
     "the database was put back to a moment when this was over already: it is being looked for whether it was made "
     "again and published since; do it once more when that is known"
 )
-
-Row = dict[str, Any]
 
 
 class PostCursor(NamedTuple):
@@ -79,26 +77,7 @@ def create(app: App, tenant_id: UUID, request: PostRequest, key: str | None = No
         group = None if key is None else uuid5(tenant_id, key)
         if group is not None and (there := tx.planned_posts.of_group(tenant_id, group)):
             return _of_key(there, asked, request)
-        now = _now(app, tx)
-        needs_approval = tx.planned_posts.policy(tenant_id).needs_approval
-        plans = list(Plans(tx, tenant_id, request.video_id, now).of(request))
-        _raise_faults(planned for planned, _ in plans)
-        group = group or (tx.new_id() if len(plans) > 1 else None)
-        ids = []
-        for planned, post in sorted(plans, key=lambda each: each[0].account_id):  # the order of locks
-            status = _first_status(draft=request.draft, needs_approval=needs_approval)
-            new = replace(post, id=tx.new_id(), status=status, group_id=group, request_hash=asked)
-            if not tx.planned_posts.add(tenant_id, new):
-                raise PostInvalid(
-                    f"{planned.account}: the account has this video by another post, or soon will",
-                    {str(planned.account_id): ["the account has this video by another post, or soon will"]},
-                )
-            tx.posts.note(tenant_id, new.id, "asked", _asked(planned, status), at=now)
-            ids.append((planned.account_id, new.id))
-        by_account = {account_id: _shown(tx, tenant_id, post_id) for account_id, post_id in ids}
-        made = [by_account[planned.account_id] for planned, _ in plans]
-        _begin_due(tx, made, now)
-        return made
+        return add(tx, tenant_id, request, _now(app, tx), group=group, request_hash=asked)
 
 
 def _digest(request: PostRequest) -> bytes:
@@ -111,30 +90,6 @@ def _of_key(there: Sequence[Row], asked: bytes, request: PostRequest) -> list[Ro
         raise Conflict("IDEMPOTENCY_KEY_REUSED", says)
     places = {each.account_id: place for place, each in enumerate(request.accounts)}
     return sorted(there, key=lambda row: places[row["account_id"]])
-
-
-def _first_status(*, draft: bool, needs_approval: bool) -> PostStatus:
-    if draft:
-        return PostStatus.DRAFT
-    return PostStatus.NEEDS_APPROVAL if needs_approval else PostStatus.SCHEDULED
-
-
-def _asked(planned: Planned, status: PostStatus) -> str:
-    when = f"for {planned.preview.at:%Y-%m-%d %H:%M} UTC" if planned.preview.at else "for as soon as possible"
-    match status:
-        case PostStatus.DRAFT:
-            return f"kept as a draft, {when}"
-        case PostStatus.NEEDS_APPROVAL:
-            return f"asked for {when}; somebody has to approve it first"
-    return f"scheduled {when}"
-
-
-def _raise_faults(plans: Iterable[Planned]) -> None:
-    details = {str(planned.account_id): planned.faults for planned in plans if planned.faults}
-    if details:
-        first = next(iter(details.values()))
-        more = sum(map(len, details.values())) - 1
-        raise PostInvalid(first[0] + (f" (and {more} more: see the details)" if more else ""), details)
 
 
 # --- changing them --------------------------------------------------------------------------------------------------
@@ -155,7 +110,7 @@ def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, 
         now = _now(app, tx)
         _check_editable(post, "changed")
         if "at" in changes and _is_looked_for(tx, post, now):
-            return _shown(tx, owner, post_id)
+            return shown(tx, owner, post_id)
         plans = Plans(tx, owner, post["video_id"], now)
         values = {name: value for name, value in changes.items() if name in TEXTS}
         at = changes.get("at", post["scheduled_for"])
@@ -165,7 +120,7 @@ def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, 
             if at is None:
                 raise PostInvalid(NO_PLACE, {str(account["id"]): [NO_PLACE]})
         planned = plans.of_post(post | values, at if "at" in changes else _in_time(at, now))
-        _raise_faults([planned])
+        raise_faults([planned])
         values["options"] = dict(planned.preview.options)
         if "at" in changes:
             values["scheduled_for"] = at or now
@@ -177,7 +132,7 @@ def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, 
         _change(tx, owner, post_id, values)
         what = ", ".join(sorted({"at", *TEXTS} & changes.keys())) or "nothing"
         tx.posts.note(owner, post_id, "changed", f"changed: {what}", at=now)
-        return _begun(tx, _shown(tx, owner, post_id), now)
+        return _begun(tx, shown(tx, owner, post_id), now)
 
 
 def approve(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
@@ -194,7 +149,7 @@ def approve(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
             raise Conflict("NOT_WAITING", f"the post is {post['status']}: it waits for no approval")
         now = _now(app, tx)
         at = _in_time(post["scheduled_for"], now)
-        _raise_faults([Plans(tx, owner, post["video_id"], now).of_post(post, at)])
+        raise_faults([Plans(tx, owner, post["video_id"], now).of_post(post, at)])
         _change(
             tx,
             owner,
@@ -202,7 +157,7 @@ def approve(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
             {"status": PostStatus.SCHEDULED, "approved_at": now, "scheduled_for": at or now},
         )
         tx.posts.note(owner, post_id, "approved", f"approved, for {at or now:%Y-%m-%d %H:%M} UTC", at=now)
-        return _begun(tx, _shown(tx, owner, post_id), now)
+        return _begun(tx, shown(tx, owner, post_id), now)
 
 
 def cancel(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
@@ -219,7 +174,7 @@ def cancel(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
         _check_editable(post, "cancelled")
         tx.planned_posts.cancel(owner, post_id)
         tx.posts.note(owner, post_id, "cancelled", "cancelled", at=_now(app, tx))
-        return _shown(tx, owner, post_id)
+        return shown(tx, owner, post_id)
 
 
 def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None = None) -> Row:
@@ -239,8 +194,8 @@ def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None =
             raise Conflict("NOT_OVER", f"the post is {post['status']}{why}: it is not made again")
         now = _now(app, tx)
         if _is_looked_for(tx, post, now):
-            return _shown(tx, owner, post_id)
-        _raise_faults([Plans(tx, owner, post["video_id"], now).of_post(post, at)])
+            return shown(tx, owner, post_id)
+        raise_faults([Plans(tx, owner, post["video_id"], now).of_post(post, at)])
         unseen = post["approved_at"] is None and tx.planned_posts.policy(owner).needs_approval
         status = PostStatus.NEEDS_APPROVAL if unseen else PostStatus.SCHEDULED
         try:
@@ -249,7 +204,7 @@ def retry(app: App, tenant_id: UUID | None, post_id: UUID, at: datetime | None =
         except UniqueViolation as error:
             raise _has_it_already() from error
         tx.posts.note(owner, post_id, "retried", f"to be made again, {at or now:%Y-%m-%d %H:%M} UTC", at=now)
-        return _begun(tx, _shown(tx, owner, post_id), now)
+        return _begun(tx, shown(tx, owner, post_id), now)
 
 
 def _is_looked_for(tx: Tx, post: Row, now: datetime) -> bool:
@@ -272,15 +227,8 @@ def _is_looked_for(tx: Tx, post: Row, now: datetime) -> bool:
 
 
 def _begun(tx: Tx, post: Row, now: datetime) -> Row:
-    _begin_due(tx, [post], now)
+    begin_due(tx, [post], now)
     return post
-
-
-def _begin_due(tx: Tx, rows: Sequence[Row], now: datetime) -> None:
-    """Have what is due already claimed at once, and not with the next minute. For the end of a transaction."""
-    if any(row["status"] == PostStatus.SCHEDULED and row["scheduled_for"] <= now for row in rows):
-        tx.work_as(SYSTEM)
-        find_due.with_options(unique_key="now").enqueue(tx)
 
 
 def _in_time(at: datetime | None, now: datetime) -> datetime | None:
@@ -318,7 +266,7 @@ def show(app: App, tenant_id: UUID | None, post_id: UUID) -> Row:
         UnknownPost: there is none of this id.
     """
     with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
-        return _shown(tx, owner_of(tx, tenant_id, post_id), post_id)
+        return shown(tx, owner_of(tx, tenant_id, post_id), post_id)
 
 
 def listed(
@@ -388,13 +336,6 @@ def _locked(tx: Tx, tenant_id: UUID | None, post_id: UUID) -> tuple[UUID, Row]:
     if post is None:
         raise UnknownPost(f"there is no post {post_id}")
     return owner, post
-
-
-def _shown(tx: Tx, tenant_id: UUID, post_id: UUID) -> Row:
-    post = tx.planned_posts.get(tenant_id, post_id)
-    if post is None:
-        raise UnknownPost(f"there is no post {post_id}")
-    return post
 
 
 def _now(app: App, tx: Tx) -> datetime:

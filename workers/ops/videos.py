@@ -20,12 +20,9 @@ from domain.errors import (
     Rejected,
     Unavailable,
     UnknownConcept,
-    UnknownGeneration,
-    UnknownMedia,
     UnknownVideo,
 )
 from domain.videos.budget import Budget, check, month_of
-from domain.videos.media import MediaKind
 from domain.videos.plan import (
     AUTO,
     STORYBOARD,
@@ -38,20 +35,27 @@ from domain.videos.plan import (
     why_unusable,
 )
 from domain.videos.script import concept_at, concept_ids, script_of
-from domain.videos.submissions import OPEN, ProviderJob, SubmissionState
+from domain.videos.submissions import ProviderJob, SubmissionState
 from workers.app import App
 from workers.engine.outcomes import cancel as cancel_job
-from workers.jobs.videos import draw, give_up, render, take_up
+from workers.jobs.video_requests import (
+    FIRST,
+    NewVideo,
+    Row,
+    add,
+    concepts_in,
+    models_of,
+    of_concept,
+    of_media,
+    shown,
+    to_promise,
+)
+from workers.jobs.videos import give_up, take_up
 from workers.ops.jobs import Change
 
-CONCEPT, OWN = "concept", "own"
-FIRST = "#1"
-"""The concept that is meant if none is named."""
 MOST_USD = 1_000_000
 MOST_TIMES = 10
 """So many times what was reserved for an order a person may book for it; more is a slip of the hand."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def concepts_of(app: App, tenant_id: UUID, generation_id: UUID) -> list[str]:
         UnknownGeneration: the tenant has none of this id.
     """
     with app.db.transaction(tenant_id) as tx:
-        return concept_ids(_concepts(tx, tenant_id, generation_id))
+        return concept_ids(concepts_in(tx, tenant_id, generation_id))
 
 
 def locate(app: App, concept_id: str) -> tuple[UUID, UUID]:
@@ -138,9 +142,9 @@ def quote(
         Rejected: what `request` would raise.
     """
     check_layout(provider, layout)
-    which: dict[str, Any] = {"concept_id": concept_id, "provider": provider, "layout": layout}
     with app.db.transaction(tenant_id) as tx:
-        new = _of_concept(app, tx, tenant_id, generation_id, **which, again=again, lock=False)
+        which = _which(app, tx, concept_id, provider, layout)
+        new = of_concept(tx, tenant_id, generation_id, **which, again=again, lock=False)
         if not isinstance(new, NewVideo):
             return None
         wanted = (new.provider, new.layout, new.estimated_usd)
@@ -186,10 +190,10 @@ def request(
             if (found := _by_key(tx, tenant_id, key, asked)) is not None:
                 return found | {"existing": True}
         if media_id is not None:
-            new = _of_media(tx, tenant_id, media_id, generation_id, concept_id, again=again)
+            new = of_media(tx, tenant_id, media_id, generation_id, concept_id, again=again)
         elif generation_id is not None:
-            which: dict[str, Any] = {"concept_id": concept_id, "provider": provider, "layout": layout}
-            new = _of_concept(app, tx, tenant_id, generation_id, **which, again=again)
+            which = _which(app, tx, concept_id, provider, layout)
+            new = of_concept(tx, tenant_id, generation_id, **which, again=again)
         else:
             raise Rejected("a video is made of a concept or of a media file: name one")
         if not isinstance(new, NewVideo):
@@ -201,20 +205,7 @@ def request(
                 f"it costs ${new.estimated_usd:.2f} at most now, and not ${at_most:.2f}: nothing is bought; ask again"
             )
             raise Conflict("PRICE_CHANGED", says)
-        video_id = tx.new_id()
-        values = asdict(new) | {"details": {"asked": asked}}
-        if not tx.videos.add(tenant_id, id=video_id, **values):
-            live = _existing(tx, tenant_id, new, again=True)
-            if live is not None:
-                return live | {"existing": True}
-            raise Conflict("VIDEO_JUST_ENDED", "another video of this concept has just ended; ask again")
-        if not again and (done := _existing(tx, tenant_id, new, again=False, but=video_id)) is not None:
-            # It was completed between the two questions: what was added is not wanted.
-            tx.videos.discard(tenant_id, video_id)
-            return done | {"existing": True}
-        job = render if new.source == CONCEPT else draw
-        tx.videos.hand_on(tenant_id, video_id, job.enqueue(tx, tenant_id=tenant_id, video_id=video_id))
-        return _shown(tx, tenant_id, video_id) | {"existing": False}
+        return add(tx, tenant_id, new, asked, again=again)
 
 
 def show(app: App, tenant_id: UUID | None, video_id: UUID) -> Row:
@@ -224,7 +215,7 @@ def show(app: App, tenant_id: UUID | None, video_id: UUID) -> Row:
         UnknownVideo: there is none of this id.
     """
     with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
-        return _shown(tx, _owner(tx, tenant_id, video_id), video_id)
+        return shown(tx, _owner(tx, tenant_id, video_id), video_id)
 
 
 def listed(
@@ -254,7 +245,7 @@ def cancel(app: App, tenant_id: UUID | None, video_id: UUID) -> Change:
     with app.db.transaction(SYSTEM if tenant_id is None else tenant_id) as tx:
         owner = _owner(tx, tenant_id, video_id)
         wanted = tx.videos.want_no_more(owner, video_id)
-        video = _shown(tx, owner, video_id)
+        video = shown(tx, owner, video_id)
     if not wanted and video["status"] == "unconfirmed":
         return Change(False, f"it is unconfirmed: {video['error_message']}")
     if not wanted:
@@ -262,13 +253,13 @@ def cancel(app: App, tenant_id: UUID | None, video_id: UUID) -> Change:
     with app.db.transaction(SYSTEM) as tx:
         # What the video says now: its job may have handed it on since.
         tx.work_as(owner)
-        video = _shown(tx, owner, video_id)
+        video = shown(tx, owner, video_id)
         tx.work_as(SYSTEM)
         state = None if video["job_id"] is None else cancel_job(tx, app.job_types, video["job_id"])
         tx.work_as(owner)
         if state is None and video["status"] in ("pending", "rendering"):
             give_up(tx, owner, video_id, None, cancelled=True, reason="cancelled")
-        video = _shown(tx, owner, video_id)
+        video = shown(tx, owner, video_id)
     if state == "running":
         return Change(True, "asked to stop: it does within two seconds, or once an order on its way is answered")
     return Change(True, "; ".join(filter(None, [video["status"], video["error_message"]])))
@@ -392,96 +383,10 @@ def recover(app: App) -> int:
 # --- what is asked for ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NewVideo:
-    """A video that may be made, before it is."""
-
-    generation_id: UUID | None
-    concept_id: str | None
-    title: str
-    source: str
-    provider: str
-    layout: str
-    estimated_usd: Decimal
-    prompt: str | None = None
-    media_id: UUID | None = None
-
-
-def _of_concept(
-    app: App,
-    tx: Tx,
-    tenant_id: UUID,
-    generation_id: UUID,
-    *,
-    concept_id: str | None,
-    provider: str,
-    layout: str | None,
-    again: bool,
-    lock: bool = True,
-) -> NewVideo | Row:
-    """Return what is to be made of a concept, or the video that there is of it. With `lock` the budget of a paid one
-    stays locked, so that of many which are asked for at once only those are made that can be paid."""
-    concepts = _concepts(tx, tenant_id, generation_id, keep=True)
-    address = _address(concepts, concept_id or FIRST)
-    script = script_of(concept_at(concepts, address))
-    made = NewVideo(generation_id, address, script.title, CONCEPT, provider, Layout.STORYBOARD, Decimal(0))
-    if (found := _existing(tx, tenant_id, made, again=again)) is not None:
-        return found
-    if provider == STORYBOARD:
-        return made
-    now = _now(app, tx)
-    asked = chain(_models(tx, tenant_id, now), provider, now, app.ports.clips.keys())
-    plan = offer(script, asked, layout)
-    if lock:
-        tx.video_budgets.lock(tenant_id, month_of(now))
-        if (found := _existing(tx, tenant_id, made, again=again)) is not None:
-            return found  # it was asked for meanwhile
-    check(_to_promise(tx, tenant_id, month_of(now)), plan.usd, month_of(now))
-    return NewVideo(
-        generation_id,
-        address,
-        script.title,
-        CONCEPT,
-        provider,
-        plan.layout,
-        plan.usd,
-        prompt=plan.clips[0].order.prompt,
-    )
-
-
-def _of_media(
-    tx: Tx, tenant_id: UUID, media_id: UUID, generation_id: UUID | None, concept_id: str | None, *, again: bool
-) -> NewVideo | Row:
-    """Return what is to be made of a file of the tenant's own, for a concept or for none."""
-    file = tx.media.use(tenant_id, media_id)
-    if file is None:
-        raise UnknownMedia(f"no media file has the id {media_id}")
-    if file.kind != MediaKind.VIDEO:
-        raise Rejected(f"the media file {media_id} is no video")
-    title, address = "", None
-    if generation_id is not None:
-        concepts = _concepts(tx, tenant_id, generation_id, keep=True)
-        address = _address(concepts, concept_id or FIRST)
-        title = " ".join(str(concept_at(concepts, address).get("title") or "").split())
-        live = tx.videos.of_concept(tenant_id, generation_id, address)
-        if live is not None and live["media_id"] == media_id and not (again and live["status"] == "completed"):
-            return live
-        if live is not None and live["status"] != "completed":
-            says = f"the video {live['id']} of this concept is {live['status']}: cancel it first"
-            raise Conflict("VIDEO_LIVE", says)
-    elif not again and (found := tx.videos.of_media(tenant_id, media_id)) is not None:
-        return found
-    layout, source = Layout.STORYBOARD, OWN
-    return NewVideo(generation_id, address, title, source, OWN, layout, Decimal(0), media_id=media_id)
-
-
-def _existing(tx: Tx, tenant_id: UUID, new: NewVideo, *, again: bool, but: UUID | None = None) -> Row | None:
-    if new.source != CONCEPT or new.generation_id is None or new.concept_id is None:
-        return None
-    found = tx.videos.of_concept(tenant_id, new.generation_id, new.concept_id, but=but)
-    if found is None or (again and found["status"] == "completed"):
-        return None
-    return _shown(tx, tenant_id, found["id"])
+def _which(app: App, tx: Tx, concept_id: str | None, provider: str, layout: str | None) -> dict[str, Any]:
+    """Return what `of_concept` is asked with."""
+    how: dict[str, Any] = {"concept_id": concept_id, "provider": provider, "layout": layout}
+    return how | {"keys": app.ports.clips.keys(), "now": _now(app, tx)}
 
 
 def _by_key(tx: Tx, tenant_id: UUID, key: str, asked: Mapping[str, Any]) -> Row | None:
@@ -491,15 +396,15 @@ def _by_key(tx: Tx, tenant_id: UUID, key: str, asked: Mapping[str, Any]) -> Row 
     if found["details"]["asked"] != asked:
         says = "this Idempotency-Key was sent with another request before; send a new one"
         raise Conflict("IDEMPOTENCY_KEY_REUSED", says)
-    return _shown(tx, tenant_id, found["id"])
+    return shown(tx, tenant_id, found["id"])
 
 
 def _options(app: App, tx: Tx, tenant_id: UUID, generation_id: UUID, concept_id: str | None) -> Iterator[Option]:
-    concepts = _concepts(tx, tenant_id, generation_id)
+    concepts = concepts_in(tx, tenant_id, generation_id)
     script = script_of(concept_at(concepts, concept_id or FIRST))
     now = _now(app, tx)
-    models = _models(tx, tenant_id, now)
-    budget = _to_promise(tx, tenant_id, month_of(now))
+    models = models_of(tx, tenant_id, now)
+    budget = to_promise(tx, tenant_id, month_of(now))
     yield Option(STORYBOARD, Layout.STORYBOARD, 0, script.seconds, Decimal(0), True, None)
     for provider in (AUTO, *dict.fromkeys(model.provider for model in models)):
         asked, unusable = _asked(app, models, provider, now)
@@ -521,39 +426,12 @@ def _asked(
         return [model for model in models if model.provider == provider], str(error)
 
 
-def _to_promise(tx: Tx, tenant_id: UUID, month: date) -> Budget:
-    """Return the month's budget with what live videos may still order."""
-    budget, _ = tx.video_budgets.read(tenant_id, month)
-    return replace(budget, promised=tx.videos.promised(tenant_id))
-
-
 def _too_much(budget: Budget, usd: Decimal, month: date) -> str | None:
     try:
         check(budget, usd, month)
     except BudgetExceeded as error:
         return str(error)
     return None
-
-
-def _concepts(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> list[Any]:
-    generation = tx.generations.get(tenant_id, generation_id, keep=keep)
-    if generation is None:
-        raise UnknownGeneration(f"no generation has the id {generation_id}")
-    return list(generation.concepts)
-
-
-def _address(concepts: Sequence[Any], concept_id: str) -> str:
-    """Return the one name of a concept that may be named by its number."""
-    found = concept_at(concepts, concept_id)
-    place = next(place for place, each in enumerate(concepts) if each is found)
-    return concept_ids(concepts)[place]
-
-
-def _models(tx: Tx, tenant_id: UUID, now: datetime) -> list[ClipModel]:
-    tx.work_as(SYSTEM)
-    models = tx.video_providers.current(now)
-    tx.work_as(tenant_id)
-    return models
 
 
 # --- what there is ----------------------------------------------------------------------------------------------
@@ -564,15 +442,6 @@ def _owner(tx: Tx, tenant_id: UUID | None, video_id: UUID) -> UUID:
     if owner is None or tenant_id not in (None, owner):
         raise UnknownVideo(f"no video has the id {video_id}")
     return owner
-
-
-def _shown(tx: Tx, tenant_id: UUID, video_id: UUID) -> Row:
-    video = tx.videos.get(tenant_id, video_id)
-    if video is None:
-        raise UnknownVideo(f"no video has the id {video_id}")
-    submissions = [asdict(each) for each in tx.submissions.of_video(tenant_id, video_id)]
-    opened = [each["estimated_usd"] for each in submissions if each["state"] in OPEN]
-    return video | {"submissions": submissions, "reserved_usd": sum(opened, Decimal(0))}
 
 
 def _ask_for(app: App, video_id: UUID, provider_job_id: str | None) -> str:
@@ -612,7 +481,7 @@ def _found(app: App, tx: Tx, row: ProviderJob, provider_job_id: str | None) -> s
             raise Conflict("JOB_KNOWN", f"it is the job {row.provider_job_id} of {row.provider}, and no other")
         return f"{row.name} is looked at again"
     now = _now(app, tx)
-    models = _models(tx, row.tenant_id, now)
+    models = models_of(tx, row.tenant_id, now)
     patience = next((each.patience for each in models if each.provider == row.provider), timedelta(minutes=20))
     try:
         with tx.savepoint(row.tenant_id):

@@ -21,8 +21,8 @@ from domain.posting.schedule import SPACING, TURN
 from tests.builders import a_tenant
 from tests.web.api.test_generations import a_generation
 from workers.app import App
+from workers.jobs.post_plans import SUGGESTED, ForAccount, PostRequest
 from workers.ops import posts
-from workers.ops.post_plans import SUGGESTED, ForAccount, PostRequest
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

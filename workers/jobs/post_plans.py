@@ -7,18 +7,17 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from db.posting.planning import NewPost
-from db.transaction import Tx
 from domain.concepts.timing import zone_of
 from domain.concepts.wording import shorten
 from domain.errors import Rejected, UnknownAccount, UnknownVideo
 from domain.posting.limits import limits_of, places
 from domain.posting.platforms import chosen, is_labelled, rules_of
-from domain.posting.posts import PostStatus
+from domain.posting.posts import NewPost, PostStatus
 from domain.posting.schedule import AHEAD, suggested
 from domain.posting.validation import Account, Draft, Earlier, Preview, faults, hints, preview
 from domain.videos.media import Probe
 from domain.videos.script import concept_at
+from workers.engine.job import Tx
 
 SUGGESTED: Literal["suggested"] = "suggested"
 LONGEST_TITLE = 100
