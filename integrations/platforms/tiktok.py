@@ -6,7 +6,7 @@ several chunks is sent but for its last chunk while it is made ready, and commit
 
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -14,6 +14,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from domain.errors import Rejected, Unavailable, ViralError
+from domain.learning.counts import numbers_of
+from domain.learning.metrics import asked as metrics_of
+from domain.learning.numbers import Measured
 from domain.ports import Login, Publisher, Watch
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
@@ -41,7 +44,7 @@ from domain.posting.publishing import (
 from integrations.http.bodies import Body
 from integrations.http.client import Http, Request
 from integrations.platforms.answers import Answer, Calls, Watched, committed, words
-from integrations.platforms.tiktok_errors import NAME, error_of, meaning
+from integrations.platforms.tiktok_errors import NAME, NOT_GIVEN, error_of, meaning
 from integrations.platforms.tokens import Clock, grant_of
 
 API, PAGES = "https://open.tiktokapis.com", "https://www.tiktok.com"
@@ -60,6 +63,11 @@ SURELY_OVER = timedelta(minutes=5)
 TITLE_SHOWN = 150
 """The characters of a text that the account's list of videos shows."""
 PAGE, MOST_PAGES = 20, 20
+PLATFORM, SOURCE = "tiktok", "tiktok video/query"
+WITHHELD = (
+    f"{NAME} shows numbers only to who may list an account's videos, which this account was connected without: connect "
+    "it again and leave that on. Posting works all the same"
+)
 CLOCKS = timedelta(minutes=1)
 """How far ahead of TikTok's clock ours may be; its times are whole seconds besides."""
 UPLOAD_GONE = (403, 404, 410)
@@ -75,6 +83,7 @@ class TikTok(Publisher, Login):
     """`base_url` stands for all of TikTok's hosts, if it is set."""
 
     passwords = False
+    measured_at_once = 20
 
     def __init__(self, http: Http, *, base_url: str = "", clock: Clock = now) -> None:
         self._api = base_url or API
@@ -213,6 +222,21 @@ class TikTok(Publisher, Login):
                 return _address(each.get("share_url"))
         return None
 
+    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
+        """Return what TikTok shows. Nothing is ever gone for certain: it answers for public posts only, so one that is
+        missing may be deleted, and may as well be private, for friends, or be looked at by its moderators."""
+        names = [metric.name for metric in metrics_of(PLATFORM, now.date())]
+        try:
+            try:
+                found = self._counted(credential, external_ids, names)
+            except PostRefused:
+                found = self._one_by_one(credential, external_ids, names)
+        except AccountRevoked as error:
+            if error.code in NOT_GIVEN:
+                return Measured(SOURCE, withheld=WITHHELD)
+            raise
+        return Measured(SOURCE, {each: numbers_of(PLATFORM, values, now.date()) for each, values in found.items()})
+
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """TikTok has no way for programs to write comments."""
         return None
@@ -273,6 +297,39 @@ class TikTok(Publisher, Login):
             raise error
         data = answer.fields.get("data")
         return data if isinstance(data, Mapping) else {}
+
+    def _one_by_one(
+        self, credential: Credential, external_ids: Sequence[str], names: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Ask for each metric by itself: one that TikTok has retired fails the whole of a request.
+
+        Raises:
+            Unavailable: it takes none of them, so the metrics are not to blame.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        refused: list[PostRefused] = []
+        for name in names:
+            try:
+                counted = self._counted(credential, external_ids, [name])
+            except PostRefused as error:
+                refused.append(error)
+            else:
+                for external_id, values in counted.items():
+                    found.setdefault(external_id, {}).update(values)
+        if len(refused) == len(names):
+            raise Unavailable(str(refused[0]))
+        return found
+
+    def _counted(
+        self, credential: Credential, external_ids: Sequence[str], names: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Return what TikTok says of those that it shows, by their ids."""
+        path = f"/v2/video/query/?fields={','.join(('id', *names))}"
+        found = self._ask(credential, path, {"filters": {"video_ids": list(external_ids)}}, refusable=True)
+        videos = found.get("videos")
+        shown = [each for each in videos if isinstance(each, Mapping)] if isinstance(videos, list) else []
+        counted = {_id_of(each): {name: each.get(name) for name in names} for each in shown}
+        return {each: counted[each] for each in external_ids if each in counted}
 
     def _upload(self, handle: Handle, video: VideoFile, part: tuple[int, int], watch: Watch, until: float) -> Answer:
         begin, end = part
@@ -375,6 +432,12 @@ def _failed(reason: Any) -> Absent:
     if isinstance(error, HeldOff):  # whoever opens another handle hears the same, and waits
         return Absent(str(error))
     return Absent(f"{NAME} says that it failed: {code}")
+
+
+def _id_of(video: Mapping[str, Any]) -> str:
+    """Return a video's id as a text; empty if it is none, as what a float has rounded."""
+    external_id = video.get("id")
+    return str(external_id) if isinstance(external_id, int | str) else ""
 
 
 def _public_ids(found: Mapping[str, Any]) -> list[str]:

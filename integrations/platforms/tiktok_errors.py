@@ -20,7 +20,9 @@ HELD_OFF = {
     ),
     "spam_risk": ("takes this for spam, and nothing of this account for now", A_DAY),
 }
-SCOPES = frozenset({"scope_not_authorized", "scope_permission_missed", "auth_removed"})
+NOT_GIVEN = frozenset({"scope_not_authorized", "scope_permission_missed"})
+"""The account's owner left out what a call needs; the others work."""
+SCOPES = NOT_GIVEN | {"auth_removed"}
 NOT_TAKEN = {
     "unaudited_client_can_only_post_to_private_accounts": (
         "our app is not audited by TikTok yet, so it posts to private accounts only, and as SELF_ONLY: make the "

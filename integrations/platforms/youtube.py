@@ -6,13 +6,15 @@ afterwards the tag that carries the post's mark.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from domain.errors import Rejected, Unavailable, ViralError
+from domain.learning.counts import numbers_of
+from domain.learning.numbers import Measured
 from domain.ports import Login, Publisher, Watch
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
@@ -40,7 +42,7 @@ from integrations.http.bodies import Body
 from integrations.http.client import Http, Request
 from integrations.platforms.answers import Answer, Calls, Watched, committed
 from integrations.platforms.tokens import Clock, grant_of
-from integrations.platforms.youtube_errors import NAME, error_of, rejection_of
+from integrations.platforms.youtube_errors import NAME, NOT_GIVEN, error_of, rejection_of
 
 API = "https://youtube.googleapis.com"
 TOKENS = "https://oauth2.googleapis.com"
@@ -72,6 +74,14 @@ RECEIVED = re.compile(r"(?:bytes=)?0-(\d{1,15})", re.ASCII)
 OTHER_BYTES = frozenset({"http_400", "http_416", "badContent", "badRequest", "invalidContentRange"})
 """What a session may say of bytes that it does not want."""
 IDS = re.compile(r"[\w-]{1,64}", re.ASCII)
+COUNT = re.compile(r"\d{1,19}", re.ASCII)
+PLATFORM, SOURCE = "youtube-shorts", "youtube videos.batchGetStats"
+WITHHELD = (
+    f"{NAME} shows our access no videos of this account, since it was connected for uploads only: connect it again and "
+    "tick everything. Posting works all the same"
+)
+MOST_DOUBTED = 10
+"""How many videos that are shown no longer are looked for by one call; the others are not known then."""
 
 
 def now() -> datetime:
@@ -82,6 +92,7 @@ class YouTube(Publisher, Login):
     """`base_url` stands for all of Google's hosts, if it is set."""
 
     passwords = False
+    measured_at_once = 50
 
     def __init__(self, http: Http, *, base_url: str = "", clock: Clock = now) -> None:
         self._base_url = base_url
@@ -203,6 +214,26 @@ class YouTube(Publisher, Login):
     def permalink(self, credential: Credential, external_id: str) -> str | None:
         return _address(external_id)
 
+    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
+        """Return what YouTube shows. What an owner hides (likes), or has switched off (comments), is not among it, and
+        how often a video was shared never is."""
+        try:
+            found = self._read(credential, "videos:batchGetStats", part="id,statistics", id=",".join(external_ids))
+        except AccountRevoked as error:
+            if error.code in NOT_GIVEN:
+                return Measured(SOURCE, withheld=WITHHELD)
+            raise
+        items = found.get("items")
+        shown = [each for each in items if isinstance(each, Mapping)] if isinstance(items, list) else []
+        there = {each["id"]: each.get("statistics") for each in shown if each.get("id") in external_ids}
+        missing = [each for each in external_ids if each not in there]
+        numbers = {
+            external_id: numbers_of(PLATFORM, {name: _count(value) for name, value in values.items()}, now.date())
+            for external_id, values in there.items()
+            if isinstance(values, Mapping)
+        }
+        return Measured(SOURCE, numbers, self._gone(credential, missing[:MOST_DOUBTED]) if missing else frozenset())
+
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """Write it, unless the channel has written the same already: YouTube knows no key."""
         for mine in self._comments(credential, external_id):
@@ -317,6 +348,37 @@ class YouTube(Publisher, Login):
         unclear = answer.status in (404, 410) or (isinstance(refused, PostRefused) and refused.code in OTHER_BYTES)
         return None if unclear else refused
 
+    def _gone(self, credential: Credential, external_ids: Sequence[str]) -> frozenset[str]:
+        """Return which of these the channel has no longer. That its statistics leave one out proves nothing, since such
+        a batch may be answered in part; nor that it cannot be read, which happens to new ones. So it is gone if YouTube
+        shows it not even to its owner, who is shown private ones too, and does not list it among the channel's uploads
+        either; or if it says that it has deleted or rejected it. What cannot be asked now is not known.
+
+        Raises:
+            TokenExpired: with a fresh one it can be asked.
+        """
+        try:
+            found = self._read(credential, "videos", part="status", id=",".join(external_ids))
+            if not isinstance(found.get("items"), list):
+                return frozenset()
+            states = {_text(each, "id"): each["status"] for each in _items(found, "status", "uploadStatus")}
+            gone = {
+                each for each, status in states.items() if rejection_of(status) or status["uploadStatus"] == "deleted"
+            }
+            unseen = [each for each in external_ids if each not in states]
+            uploads = self._uploads(credential) if unseen else ""
+            for external_id in unseen if uploads else ():
+                listed = self._read(
+                    credential, "playlistItems", part="contentDetails", playlistId=uploads, videoId=external_id
+                )
+                if listed.get("items") == []:
+                    gone.add(external_id)
+        except TokenExpired:
+            raise
+        except (Unavailable, AccountRevoked):
+            return frozenset()
+        return frozenset(gone) & frozenset(external_ids)
+
     def _uploads(self, credential: Credential) -> str:
         """Return the id of the list of all that the channel has uploaded; empty if it has none."""
         found = self._read(credential, "channels", part="contentDetails", mine="true")
@@ -398,6 +460,15 @@ def _inserted(answer: Answer) -> Commit:
 def _id_of(answer: Answer) -> str | None:
     external_id = answer.text("id")
     return external_id if IDS.fullmatch(external_id) else None
+
+
+def _is_over(status: Mapping[str, Any]) -> bool:
+    return rejection_of(status) is not None or status["uploadStatus"] == "deleted"
+
+
+def _count(value: Any) -> Any:
+    """Return the number that a text of digits stands for: YouTube writes its counts as texts."""
+    return int(value) if isinstance(value, str) and COUNT.fullmatch(value) else value
 
 
 def _address(external_id: str) -> str:

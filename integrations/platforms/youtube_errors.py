@@ -25,6 +25,8 @@ REVOKED = {
     "accountClosed": "the account is closed",
     "accountSuspended": "the account is suspended",
 }
+NOT_GIVEN = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
+"""The account's owner left out what a call needs; the others work."""
 NOT_ENABLED = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
 REJECTIONS = {
     "claim": "somebody else owns a part of it",

@@ -68,7 +68,9 @@ SOURCE_INFO: dict[str, type | tuple[type, ...]] = {
     "chunk_size": int,
     "total_chunk_count": int,
 }
-VIDEO_FIELDS = {"id", "title", "video_description", "create_time", "share_url", "duration"}
+COUNTS = {"view_count": "views", "like_count": "likes", "comment_count": "comments", "share_count": "shares"}
+"""TikTok's names of what is counted of a video, and ours."""
+VIDEO_FIELDS = {"id", "title", "video_description", "create_time", "share_url", "duration", *COUNTS}
 SHOWN = 150
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 RATES = {"creator_info": 20, "init": 6, "inbox_init": 6, "status": 30, "list": 600, "query": 600}
@@ -128,6 +130,10 @@ class TikTokSimulator(OAuthSimulator):
     """Accounts that are private."""
     closed: set[str] = field(default_factory=set)
     """Interactions that no account allows: comment, duet, stitch."""
+    unlisted: set[str] = field(default_factory=set)
+    """Accounts that were connected without the scope `video.list`."""
+    retired: set[str] = field(default_factory=set)
+    """Fields of a video that TikTok has no longer."""
     uploads: dict[str, Upload] = field(default_factory=dict)
     tricks: deque[Trick | None] = field(default_factory=deque)
 
@@ -199,6 +205,8 @@ class TikTokSimulator(OAuthSimulator):
             case "upload":
                 return self._upload(request)
         account = self.account_of(request)
+        if call in ("list", "query") and account.external_id in self.unlisted:
+            return self.error(401, "scope_not_authorized", "The user did not authorize the scope video.list.")
         self._count(call, request)
         match call:
             case "user":
@@ -340,7 +348,7 @@ class TikTokSimulator(OAuthSimulator):
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _list(self, account: SimulatedAccount, request: Request) -> Reply:
-        names = self._fields(request, VIDEO_FIELDS)
+        names = self._fields(request, VIDEO_FIELDS - self.retired)
         body = self._body(request, {"max_count": int, "cursor": int}, ())
         count = body.get("max_count", 10)
         if not 1 <= count <= 20:
@@ -353,11 +361,13 @@ class TikTokSimulator(OAuthSimulator):
         return self._ok({"videos": videos, "cursor": cursor, "has_more": len(posts) > count})
 
     def _query(self, account: SimulatedAccount, request: Request) -> Reply:
-        names = self._fields(request, VIDEO_FIELDS)
+        names = self._fields(request, VIDEO_FIELDS - self.retired)
         filters = self._body(request, {"filters": dict}, ("filters",))["filters"]
-        if filters.keys() != {"video_ids"} or not 1 <= len(filters["video_ids"]) <= 20:
+        ids = filters.get("video_ids")
+        texts = isinstance(ids, list) and all(isinstance(each, str) for each in ids)
+        if filters.keys() != {"video_ids"} or not texts or not 1 <= len(ids) <= 20:
             return self.error(400, "invalid_params", "filters")
-        found = [each for each in self._public(account) if each.id in filters["video_ids"]]
+        found = [each for each in self._public(account) if each.id in ids]
         return self._ok({"videos": [self._shown(each, names) for each in found]})
 
     def _public(self, account: SimulatedAccount) -> list[SimulatedPost]:
@@ -379,6 +389,8 @@ class TikTokSimulator(OAuthSimulator):
             "share_url": f"https://www.tiktok.com/@{username}/video/{post.id}?utm_campaign=simulated",
             "duration": self._seconds.get(post.id, self.video_seconds),
         }
+        counts = self.counts(post)
+        video |= {name: counts[ours] for name, ours in COUNTS.items() if ours in counts}
         return {name: video[name] for name in video if name in names}
 
     # --- what is checked --------------------------------------------------------------------------------------------

@@ -53,6 +53,9 @@ ENDS: dict[Trick, tuple[str, str]] = {
     "fails in processing": ("failed", "codec"),
 }
 MOST_TAGS = 500
+MOST_STATISTICS = 50
+COUNTS = {"viewCount": "views", "likeCount": "likes", "commentCount": "comments"}
+"""YouTube's names of what is counted of a video, and ours."""
 
 
 @dataclass
@@ -72,7 +75,8 @@ class Session:
 
 @dataclass
 class YouTubeSimulator(OAuthSimulator):
-    """`uploads_a_day` is the project's quota, `channel_uploads` what one channel may upload a day (None: any).
+    """`uploads_a_day` is the project's quota, `channel_uploads` what one channel may upload a day, `statistics_a_day`
+    how often the project may ask for numbers (None: any).
 
     `processing_seconds` is how long a video is processed, `listing_lag` after how long it is in the channel's list,
     `reading_lag` after how long it can be read by its id, and `session_seconds` how long a session lives, all by the
@@ -81,7 +85,7 @@ class YouTubeSimulator(OAuthSimulator):
 
     calls: ClassVar[tuple[str, ...]] = (
         *("authorize", "token", "revoke", "channels", "open", "upload", "look", "playlist", "videos"),
-        *("comments", "comment"),
+        *("comments", "comment", "statistics"),
     )
     access_seconds = HOUR
     refresh_seconds = 180 * DAY
@@ -90,6 +94,7 @@ class YouTubeSimulator(OAuthSimulator):
 
     uploads_a_day: int | None = None
     channel_uploads: int | None = None
+    statistics_a_day: int | None = None
     processing_seconds: float = 0
     listing_lag: float = 0
     reading_lag: float = 0
@@ -107,6 +112,11 @@ class YouTubeSimulator(OAuthSimulator):
         """How long each video is said to be."""
         self.unreadable: set[str] = set()
         """Videos that are listed, and cannot be read."""
+        self.left_out: set[str] = set()
+        """Videos that a batch of statistics is answered without: it is not atomic."""
+        self.upload_only: set[str] = set()
+        """Accounts that were connected without the scope to read videos."""
+        self._statistics_asked: deque[float] = deque()
         self._comments: dict[str, list[tuple[str, str, str]]] = {}
 
     def misbehave(self, *tricks: Trick | None) -> None:
@@ -140,6 +150,7 @@ class YouTubeSimulator(OAuthSimulator):
             ("POST", upload): "open",
             ("GET", "/youtube/v3/playlistItems"): "playlist",
             ("GET", "/youtube/v3/videos"): "videos",
+            ("GET", "/youtube/v3/videos:batchGetStats"): "statistics",
             ("GET", "/youtube/v3/commentThreads"): "comments",
             ("POST", "/youtube/v3/commentThreads"): "comment",
         }.get((request.method, request.path))
@@ -168,6 +179,8 @@ class YouTubeSimulator(OAuthSimulator):
                 good = self.ended(request, {"token"})
                 return json_reply({}) if good else json_reply({"error": "invalid_token"}, 400)
         account = self.account_of(request)
+        if account.external_id in self.upload_only and call not in ("open", "upload", "look"):
+            raise self._refused(403, "insufficientPermissions")
         calls = {
             "channels": self._channels,
             "open": self._open,
@@ -175,6 +188,7 @@ class YouTubeSimulator(OAuthSimulator):
             "look": self._look,
             "playlist": self._playlist,
             "videos": self._videos,
+            "statistics": self._statistics,
             "comments": self._threads,
             "comment": self._comment,
         }
@@ -302,13 +316,14 @@ class YouTubeSimulator(OAuthSimulator):
         return json_reply({"items": [item], "pageInfo": {"totalResults": 1}})
 
     def _playlist(self, account: SimulatedAccount, request: Request) -> Reply:
-        params = self._params(request, {"part", "playlistId", "maxResults", "pageToken"})
+        params = self._params(request, {"part", "playlistId", "maxResults", "pageToken", "videoId"})
         if params.get("part") != "contentDetails" or params.get("playlistId") != f"UU{account.external_id}":
             raise self._refused(404, "playlistNotFound")
         begin, count = int(params.get("pageToken", "0")), min(int(params.get("maxResults", "5")), self.page)
         mine = [each for each in self.posts if each.account == account.external_id and not each.removed]
         mine = [each for each in mine if each.published_at + self.listing_lag <= self.now()]
         mine.sort(key=lambda post: post.published_at, reverse=True)
+        mine = [each for each in mine if params.get("videoId", each.id) == each.id]
         items = [{"id": f"item-{post.id}", "contentDetails": {"videoId": post.id}} for post in mine]
         body: dict[str, Any] = {"items": items[begin : begin + count]}
         if begin + count < len(items):
@@ -325,6 +340,37 @@ class YouTubeSimulator(OAuthSimulator):
         ids = [each for each in ids if each not in self.unreadable]
         found = [post for post in there if post.id in ids and post.account == account.external_id and not post.removed]
         return json_reply({"items": [self._video(post, parts, *self._state(post)) for post in found]})
+
+    def _statistics(self, account: SimulatedAccount, request: Request) -> Reply:
+        """Only of what a video's owner may see; of one that is rejected, none."""
+        params = self._params(request, {"part", "id"})
+        ids, parts = params.get("id", "").split(","), set(params.get("part", "").split(","))
+        if not parts <= {"id", "snippet", "statistics", "contentDetails"} or len(ids) > MOST_STATISTICS:
+            raise self._refused(400, "invalidFilters")
+        self._count_statistics()
+        shown = [each for each in self.posts if each.published_at + self.reading_lag <= self.now()]
+        shown = [each for each in shown if each.account == account.external_id or not each.private]
+        hidden = self.unreadable | self.left_out
+        found = [each for each in shown if each.id in ids and each.id not in hidden and not each.removed]
+        items = [self._numbers_of(post, parts) for post in found]
+        return json_reply({"kind": "youtube#batchGetStatsResponse", "etag": "simulated", "items": items})
+
+    def _numbers_of(self, post: SimulatedPost, parts: set[str]) -> dict[str, Any]:
+        """Return them as texts, as YouTube does; nobody is shown how often a video was shared or saved."""
+        counts = {name: str(count) if isinstance(count, int) else count for name, count in self.counts(post).items()}
+        item: dict[str, Any] = {"kind": "youtube#videoStats", "etag": "simulated"}
+        if "id" in parts:
+            item["id"] = post.id
+        if "statistics" in parts:
+            item["statistics"] = {name: counts[ours] for name, ours in COUNTS.items() if ours in counts}
+        return item
+
+    def _count_statistics(self) -> None:
+        while self._statistics_asked and self._statistics_asked[0] <= self.now() - DAY:
+            self._statistics_asked.popleft()
+        if self.statistics_a_day is not None and len(self._statistics_asked) >= self.statistics_a_day:
+            raise self._refused(403, "quotaExceeded")
+        self._statistics_asked.append(self.now())
 
     def _inserted(self, session: Session) -> Reply:
         return json_reply(self._video(self._post(session.video_id), {"snippet", "status"}, "uploaded"))

@@ -6,12 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from hashlib import sha256
-from importlib.resources import files
 from typing import Any
 from unittest.mock import ANY
-from urllib.parse import parse_qs
 
 import pytest
 
@@ -37,6 +34,7 @@ from integrations.platforms.youtube_errors import error_of
 from simulators.loopback import Request
 from simulators.platforms.platform import FAULTS, Fault
 from simulators.platforms.youtube import Trick, YouTubeSimulator, youtube_simulator
+from tests.google_api import check
 from tests.platform_stage import ADA, TEXT, VERIFIER, Stage, a_content, a_video
 from tests.wait import until
 
@@ -56,50 +54,6 @@ def stage() -> Iterator[OurStage]:
 
 
 # --- requests as Google describes them ---------------------------------------------------------------------------
-
-
-@cache
-def discovery() -> dict[str, Any]:
-    """Return Google's own description of the API, as google-api-python-client has it."""
-    text = (files("googleapiclient") / "discovery_cache" / "documents" / "youtube.v3.json").read_text()
-    document: dict[str, Any] = json.loads(text)
-    return document
-
-
-TYPES = {"string": str, "boolean": bool, "integer": int, "number": (int, float)}
-
-
-def fits(value: Any, schema: dict[str, Any], where: str) -> None:
-    """Check that a value has no field but those of a schema, their types, and the values of their enumerations."""
-    if "$ref" in schema:
-        schema = discovery()["schemas"][schema["$ref"]]
-    if "properties" in schema:
-        assert isinstance(value, dict), f"{where} is no object"
-        for name, each in value.items():
-            assert name in schema["properties"], f"{where} has no {name}"
-            fits(each, schema["properties"][name], f"{where}.{name}")
-    elif schema["type"] == "array":
-        assert isinstance(value, list), f"{where} is no list"
-        for each in value:
-            fits(each, schema["items"], where)
-    else:
-        assert isinstance(value, TYPES[schema["type"]]), f"{where} is no {schema['type']}"
-        assert value in schema.get("enum", [value]), f"{where} is {value}"
-
-
-def check(request: Request) -> None:
-    """Check the parameters and the body of a request of the API against its description."""
-    document = discovery()
-    kind = {"/resumable/upload/youtube/v3/videos": "videos"}.get(request.path) or request.path.rpartition("/")[2]
-    if kind not in document["resources"] or request.method == "PUT":
-        return
-    method = document["resources"][kind]["methods"]["insert" if request.method == "POST" else "list"]
-    parameters = {**document["parameters"], **method["parameters"], "uploadType": {"type": "string"}}
-    for name, values in parse_qs(request.query, strict_parsing=True).items():
-        assert name in parameters, f"{kind} has no parameter {name}"
-        assert values[0] in parameters[name].get("enum", values), f"{name} is {values[0]}"
-    if request.method == "POST":
-        fits(json.loads(request.body), method["request"], kind)
 
 
 def test_the_description_catches_what_google_would_ignore() -> None:
