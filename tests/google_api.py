@@ -44,7 +44,7 @@ def method_of(request: Request) -> dict[str, Any] | None:
     resources = discovery()["resources"]
     path = {"/resumable/upload/youtube/v3/videos": "/youtube/v3/videos"}.get(request.path) or request.path
     for resource in resources.values():
-        for method in resource["methods"].values():
+        for method in resource.get("methods", {}).values():
             if (f"/{method['path']}", method["httpMethod"]) == (path, request.method):
                 described: dict[str, Any] = method
                 return described
@@ -59,13 +59,13 @@ def check(request: Request) -> None:
         return
     called = method["id"]
     parameters = {**discovery()["parameters"], **method["parameters"], "uploadType": {"type": "string"}}
-    given = parse_qs(request.query, strict_parsing=True)
-    for name, values in given.items():
+    sent = parse_qs(request.query, strict_parsing=True)
+    for name, values in sent.items():
         assert name in parameters, f"{called} has no parameter {name}"
         assert values[0] in parameters[name].get("enum", values), f"{name} is {values[0]}"
         assert name != "id" or len(values[0].split(",")) <= MOST_IDS, f"{called} has too many ids"
     for name, described in method["parameters"].items():
         wanted = described.get("required") or described.get("description", "").startswith("Required.")
-        assert not wanted or name in given, f"{called} has no {name}"
+        assert not wanted or name in sent, f"{called} has no {name}"
     if request.method == "POST":
         fits(json.loads(request.body), method["request"], called)
