@@ -26,6 +26,7 @@ from db.identity.access import Access
 from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
 from db.learning.reflexion import Learning
+from db.learning.snapshots import Snapshots
 from db.ops.health import Health
 from db.ops.requests import Requests
 from db.ops.store_views import StoreViews
@@ -318,6 +319,7 @@ class Tx:
     posts = _on_driver(Posts)
     reservations = _on_driver(Reservations)
     restores = _on_driver(Restores)
+    snapshots = _on_driver(Snapshots)
     social_accounts = _on_driver(Accounts)
     connections = _on_driver(Connections)
     autopilot = _on_driver(Autopilot)

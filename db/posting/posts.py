@@ -8,10 +8,11 @@
         │                 │  │                                          ├──doubt──────▶ unconfirmed
         └────not_there────┴──┴──────▶ missed, failed ◀────not_there─────┘
 
-`unconfirmed` leaves for any other of them once somebody knows. Whoever holds that a post is not there says so by
-`not_there`, which has the rule for all of them. Every change is a compare-and-set on the status: of two
-that race exactly one wins, and the other sees no row. What a submission is, and why it is committed before the call, is
-in docs/decisions/0036.
+`unconfirmed` leaves for any other of them once somebody knows; `published` only for `removed`, for ever, when the
+platform has said twice that it has it no longer (docs/decisions/0039). Whoever holds that a post is not there says so
+by `not_there`, which has the rule for all of them. Every change is a compare-and-set on the status: of two that race
+exactly one wins, and the other sees no row. What a submission is, and why it is committed before the call, is in
+docs/decisions/0036.
 """
 
 from collections.abc import Collection, Mapping
@@ -26,6 +27,7 @@ from psycopg.rows import class_row
 from db.postgres.errors import UniqueViolation
 from db.postgres.rows import row_of
 from db.posting.restores import GATE_SHARED
+from domain.learning.horizons import first_look
 from domain.posting.posts import RESTORED, Post, PostingHalted, PostStatus, given_back
 from domain.posting.publishing import Handle
 from domain.text.storable import to_json
@@ -353,15 +355,25 @@ class Posts:
         return None if row is None else str(row[0])
 
     def published(
-        self, tenant_id: UUID, post_id: UUID, *, external_id: str | None, permalink: str | None, now: datetime
+        self,
+        tenant_id: UUID,
+        post_id: UUID,
+        *,
+        external_id: str | None,
+        permalink: str | None,
+        now: datetime,
+        at: datetime | None = None,
     ) -> str | None:
-        """Any open state, in_inbox → published. Without `external_id` it is not known yet: see `name`.
+        """Any open state, in_inbox → published. Without `external_id` it is not known yet: see `name`. `at` is when it
+        was published, if the platform says so; from then on its numbers are collected, at each horizon's age.
 
         Raises:
             UniqueViolation: another post has this id; ask `bound_by` before.
         """
-        changes: dict[str, Any] = {"status": S.PUBLISHED, "published_at": now, "look_after": None}
+        published_at = now if at is None else min(at, now)
+        changes: dict[str, Any] = {"status": S.PUBLISHED, "published_at": published_at, "look_after": None}
         changes |= {"external_id": external_id, "permalink": permalink, "error_code": None, "error_message": None}
+        changes |= {"measure_at": first_look(published_at), "measure_note": None, "gone_at": None}
         return self._change(tenant_id, post_id, (*OPEN, S.IN_INBOX), changes)
 
     def contradict(self, tenant_id: UUID, post_id: UUID, *, message: str, now: datetime) -> str | None:
@@ -385,6 +397,12 @@ class Posts:
     def decorate(self, tenant_id: UUID, post_id: UUID, **found: str) -> None:
         """Keep what follows a publication: `permalink`, `first_comment_id`."""
         self._change(tenant_id, post_id, (S.PUBLISHED,), found)
+
+    def removed(self, tenant_id: UUID, post_id: UUID, *, message: str) -> str | None:
+        """published → removed: the platform has it no longer. It keeps its id there, so nobody takes the post for
+        another one; nobody makes it again by itself, but a person may."""
+        changes: dict[str, Any] = {"status": S.REMOVED, "error_code": "removed", "error_message": message}
+        return self._change(tenant_id, post_id, (S.PUBLISHED,), changes | {"measure_at": None, "measure_note": None})
 
     def in_inbox(self, tenant_id: UUID, post_id: UUID) -> str | None:
         """Any open state → in_inbox: only the account's owner can publish it."""

@@ -132,11 +132,12 @@ OPENINGS = Rate(timedelta(milliseconds=1), burst=1000)
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What an act draws from before it asks (`ctx.draw`)."""
+    """What an act draws from before it asks (`ctx.draw`). `spare` uses are left to the other acts."""
 
     bucket: str
     rate: Rate
     cost: int
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +154,14 @@ class Allowance:
 
 def draws(platform: str, act: Act | str, account_id: UUID) -> tuple[Draw, ...]:
     """Return what the act draws from, in an order that is always the same. What begins a post draws from the buckets
-    that close, too."""
+    that close, too. What measures leaves half of what posts draw from as well."""
     found = [
-        Draw(_bucket(platform, row.call, None if row.whole_app else account_id), row.rate, row.acts[Act(act)])
+        Draw(
+            _bucket(platform, row.call, None if row.whole_app else account_id),
+            row.rate,
+            row.acts[Act(act)],
+            row.rate.burst // 2 if act == Act.MEASURE and len(row.acts) > 1 else 0,
+        )
         for row in RATES
         if row.platform == platform and Act(act) in row.acts
     ]

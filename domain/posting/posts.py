@@ -1,6 +1,6 @@
 """A post is one video on one account: a row of `social_posts`, and what may become of it.
 
-    draft ─▶ needs_approval ─▶ scheduled ─▶ claimed ─▶ submitting ─▶ submitted ─▶ processing ─▶ published
+    draft ─▶ needs_approval ─▶ scheduled ─▶ claimed ─▶ submitting ─▶ submitted ─▶ processing ─▶ published ─▶ removed
       └──────────────────────────▲  │          │            │             └────────────┴──▶ in_inbox
                                     │          │            └──▶ unconfirmed
                                     └──▶ missed, cancelled   failed
@@ -36,7 +36,9 @@ class PostStatus(StrEnum):
     UNCONFIRMED = "unconfirmed"
     MISSED = "missed"
     CANCELLED = "cancelled"
-    REMOVED = "removed"  # Nothing sets it now: older releases' rows are so, where a video was on an account twice.
+    REMOVED = "removed"
+    """It was published, and its platform has it no longer. Some rows of older releases are so, where a video was on an
+    account twice."""
 
 
 EDITABLE = (PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL, PostStatus.SCHEDULED, PostStatus.MISSED)
@@ -46,7 +48,7 @@ UNDER_WAY = (PostStatus.CLAIMED, PostStatus.SUBMITTING, PostStatus.SUBMITTED, Po
 """States of which a job takes care."""
 
 OVER = (PostStatus.FAILED, PostStatus.MISSED, PostStatus.CANCELLED, PostStatus.REMOVED)
-"""States in which the account does not have the video by this post, so that another post of it may be made."""
+"""States in which the account does not have the video by this post, so that a person may make another post of it."""
 
 
 @dataclass(frozen=True, slots=True)

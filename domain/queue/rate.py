@@ -36,18 +36,21 @@ def fresh(now: datetime) -> Bucket:
 
 
 def draw(
-    bucket: Bucket, rate: Rate, now: datetime, *, cost: int = 1, promised: bool = False
+    bucket: Bucket, rate: Rate, now: datetime, *, cost: int = 1, promised: bool = False, spare: int = 0
 ) -> tuple[Bucket, datetime | None]:
     """Draw `cost` uses. Returns the bucket afterwards, and None if they were there, else when to come back.
 
-    `promised`: the caller comes at a moment that it was given here. Others wait behind those who were.
+    `promised`: the caller comes at a moment that it was given here. Others wait behind those who were. With `spare`
+    the caller leaves so many uses for others, is promised nothing, and changes nothing if it has to wait.
     """
     price = rate.every * cost
     used_until = max(bucket.used_until, now)
-    opens_at = max(used_until + price - rate.every * max(rate.burst, cost), bucket.closed_until or now)
-    may_draw = promised or bucket.promised_until <= now
+    opens_at = max(used_until + price - rate.every * max(rate.burst - spare, cost), bucket.closed_until or now)
+    may_draw = (promised and not spare) or bucket.promised_until <= now
     if opens_at <= now and may_draw:
         return replace(bucket, used_until=used_until + price), None
+    if spare:
+        return bucket, max(opens_at, bucket.promised_until)
     come_back = max(opens_at, bucket.promised_until + price)
     return replace(bucket, promised_until=come_back), come_back
 

@@ -96,13 +96,14 @@ class Effects(ABC):
             result = act(step.idempotency_key)
         return self._confirm(name, result, None if keep is None else partial(keep, result))
 
-    def draw(self, bucket: str, at: rate.Rate, *, cost: int = 1) -> None:
-        """Draw from a rate that all jobs of an account share; if it is used up, come back when this job may.
+    def draw(self, bucket: str, at: rate.Rate, *, cost: int = 1, spare: int = 0) -> None:
+        """Draw from a rate that all jobs of an account share; if it is used up, come back when this job may. With
+        `spare` so many uses are left to others, and nobody waits behind this job.
 
         Raises:
-            Snoozed: until the moment that is promised to this job.
+            Snoozed: until the moment that is promised to this job, or (with `spare`) may be its.
         """
-        decide = partial(_draw, at=at, cost=cost, promised=self.job.snoozes > 0)
+        decide = partial(_draw, at=at, cost=cost, promised=self.job.snoozes > 0, spare=spare)
         with self._open(SYSTEM) as tx:
             wait = tx.rates.change(bucket, decide)
         if wait is not None:
@@ -160,7 +161,7 @@ class Effects(ABC):
 
 
 def _draw(
-    bucket: rate.Bucket, now: datetime, *, at: rate.Rate, cost: int, promised: bool
+    bucket: rate.Bucket, now: datetime, *, at: rate.Rate, cost: int, promised: bool, spare: int
 ) -> tuple[rate.Bucket, timedelta | None]:
-    bucket, come_back = rate.draw(bucket, at, now, cost=cost, promised=promised)
+    bucket, come_back = rate.draw(bucket, at, now, cost=cost, promised=promised, spare=spare)
     return bucket, None if come_back is None else come_back - now

@@ -103,25 +103,31 @@ def load(ctx: Context, post: Post) -> Work:
 
 
 def ask(ctx: Context, work: Work, act: Act, call: Callable[[Credential], T]) -> T:
-    """Ask the platform, within its rates, with tokens that open the account; if they have expired, once more with
-    fresh ones.
+    """Ask the platform about a post, as `ask_account` does."""
+    return ask_account(ctx, (work.post.tenant_id, work.post.account_id), work.platform, act, call)
+
+
+def ask_account(
+    ctx: Context, account: tuple[UUID, UUID], platform: str, act: Act, call: Callable[[Credential], T]
+) -> T:
+    """Ask the platform of an account (its tenant's id, and its own), within its rates, with tokens that open it; if
+    they have expired, once more with fresh ones.
 
     Raises:
         Snoozed: until the rate allows it.
         AccountRevoked, HeldOff, PostRefused, Unavailable, …: as the platform says.
     """
-    account_id = work.post.account_id
-    for each in draws(work.platform, act, account_id):
-        ctx.draw(each.bucket, each.rate, cost=each.cost)
-    credential = access(ctx, work.post.tenant_id, account_id)
+    for each in draws(platform, act, account[1]):
+        ctx.draw(each.bucket, each.rate, cost=each.cost, spare=each.spare)
+    credential = access(ctx, *account)
     try:
         try:
             return call(credential)
         except TokenExpired:
-            credential = access(ctx, work.post.tenant_id, account_id, refused=credential)
+            credential = access(ctx, *account, refused=credential)
             return call(credential)
     except AccountRevoked as error:
-        revoked(ctx, work.post.tenant_id, account_id, credential, error)
+        revoked(ctx, *account, credential, error)
         raise
 
 

@@ -76,3 +76,19 @@ def test_a_closed_bucket_lets_nobody_through_before_it_opens() -> None:
 def test_a_rate_that_means_nothing_is_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="positive interval"):
         Rate(**bad)  # type: ignore[arg-type]
+
+
+@given(RATES, st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=40), st.integers(1, 4))
+def test_who_leaves_a_spare_takes_nothing_of_it_and_lets_nobody_wait(
+    rate: Rate, comings: list[tuple[int, bool]], spare: int
+) -> None:
+    bucket, now = fresh(NOON), NOON
+    for pause, spares in comings:
+        now += pause * SECOND
+        before = bucket
+        bucket, come_back = draw(bucket, rate, now, spare=spare if spares else 0)
+        if spares and come_back is not None:
+            assert bucket == before
+            assert come_back > now
+        elif spares and rate.burst > spare:
+            assert draw(bucket, rate, now, cost=spare)[1] is None

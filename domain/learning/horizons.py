@@ -1,0 +1,86 @@
+"""When a post is measured, and what becomes of each horizon: it is met once or missed once, and never both.
+
+All times are ages of the post (since `published_at`). A look is due at a horizon's age; one that is made for others
+takes a post along a little before. What could not be asked is tried again until the horizon closes.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from domain.learning.numbers import TOLERANCE, Horizon
+from domain.posting.accounts import AccountStatus
+
+EARLY = 2 * TOLERANCE
+"""A post is taken along from a twentieth of the horizon before its age on: half of what the tolerance allows, so that
+calls are saved and numbers are not all of the youngest age that still counts."""
+TRIES = 6
+"""So often a look that nobody answered is repeated between a horizon's age and its close."""
+GONE_AGAIN = timedelta(minutes=5)
+"""A post counts as removed when its platform says twice that it has it no longer, so far apart: one such answer may be
+of a server that lags behind. It is short enough for the second to meet the first horizon, if the post is there."""
+
+NOTHING_WORKED = "nothing measured it in time: no worker was free for it, or the platform's rate was used up"
+NO_ID = "its id at the platform was not known"
+HALTED = "posting was paused after the database had been put back to an earlier state"
+REMOVED = "the platform has it no longer"
+GONE_ONCE = "the platform said that it does not have it"
+NOT_IN_ANSWER = "the platform's answer did not have it"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a look at a post is for: numbers of now meet the horizon `meets` (None: no horizon is open), and those that
+    are `missed` have closed. `next_at` is when it is looked at after numbers have come; None: never again."""
+
+    meets: Horizon | None
+    missed: tuple[Horizon, ...]
+    next_at: datetime | None
+
+
+def plan(published_at: datetime, now: datetime, settled: Collection[Horizon]) -> Plan:
+    """Say what a look at a post is for of which these horizons are `settled`: met, or missed."""
+    age = now - published_at
+    open_ = [each for each in Horizon if each not in settled]
+    missed = tuple(each for each in open_ if each.closes < age)
+    meets = next((each for each in open_ if each.opens <= age <= each.closes), None)
+    later = next((each for each in open_ if each.opens > age), None)
+    return Plan(meets, missed, None if later is None else published_at + later.age)
+
+
+def joins(published_at: datetime, now: datetime, settled: Collection[Horizon]) -> bool:
+    """Return whether a post whose look is not due yet is taken along when its account is asked now."""
+    meets = plan(published_at, now, settled).meets
+    return meets is not None and now - published_at >= meets.age - meets.age / EARLY
+
+
+JOINS_AT_MOST = Horizon.D7.age / EARLY
+"""No post is taken along earlier before its look is due."""
+
+
+def first_look(published_at: datetime) -> datetime:
+    """Return when a post is measured first."""
+    return published_at + Horizon.H1.age
+
+
+def try_again_at(published_at: datetime, now: datetime, plan: Plan) -> datetime | None:
+    """Return when a post is looked at again that could not be measured now: within the open horizon, and when it has
+    closed, so that it is written down; None: never again."""
+    if plan.meets is None:
+        return plan.next_at
+    closed = published_at + plan.meets.closes + timedelta(seconds=1)
+    step = plan.meets.age / TOLERANCE / TRIES
+    return min(max(now, published_at + plan.meets.age) + step, closed)
+
+
+def without_account(status: str, reason: str | None) -> str:
+    """Say why an account that is not active cannot be asked."""
+    because = f": {reason}" if reason else ""
+    if status == AccountStatus.DISCONNECTED:
+        return "its account was disconnected"
+    return f"its account has to be reconnected{because}"
+
+
+def not_answered(error: str, *, held_off: bool = False) -> str:
+    """Say why a platform that was asked gave no numbers."""
+    return f"the platform takes no more calls for now: {error}" if held_off else f"the platform did not answer: {error}"
