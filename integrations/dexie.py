@@ -13,7 +13,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from domain.dexie.kinds import LARGEST_RECORD, Unfit
 from domain.dexie.records import TABLES, Record
 from domain.dexie.typeson import revive
 from domain.errors import Rejected
+from domain.ports import Watch
 from domain.text.storable import DEEPEST
 
 CHUNK = 1 << 16
@@ -53,6 +54,9 @@ MOST_NESTED = 1_000_000
 """How many levels a skipped value has at most: a byte is kept of each."""
 
 
+Tables = Iterable[tuple[str, Iterable[Mapping[str, Any]]]]
+
+
 class Unread(Enum):
     """Why a value was skipped. Its brackets and quotes match; the text between them was not looked at."""
 
@@ -65,17 +69,19 @@ class FileRefused(Rejected):
 
 
 class ExportFile:
-    """A file, of whose `size` bytes `position` are read. A pipe has the size None. The path `-` is standard input."""
+    """A file, of whose `size` bytes `position` are read. A pipe has the size None. The path `-` is standard input.
+    Errors call it `name`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str | None = None) -> None:
         self._source: int | Path = 0 if path == Path("-") else path
-        self._name = "standard input" if self._source == 0 else str(path)
+        self._name = name or ("standard input" if self._source == 0 else str(path))
         status = os.stat(self._source)
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
         self.position = 0
 
-    def records(self) -> Iterator[Record]:
-        """Yield all records, in the order of the file, which is opened once: a pipe cannot be read twice.
+    def records(self, watch: Watch = lambda fraction: None) -> Iterator[Record]:
+        """Yield all records, in the order of the file, which is opened once: a pipe cannot be read twice. `watch` is
+        called whenever more of the file is read.
 
         Raises:
             FileRefused: as soon as the file shows that it is damaged, cut off or foreign; at its end at the latest.
@@ -86,7 +92,7 @@ class ExportFile:
                 raise FileRefused(f"{self._name}: it is compressed: unpack it first (gunzip); nothing was imported")
             encoding = next((name for bom, name in ENCODINGS.items() if start.startswith(bom)), "utf-8")
             with io.TextIOWrapper(raw, encoding=encoding, errors="surrogateescape", newline="") as file:
-                text = _Text(file)
+                text = _Text(file, lambda: watch(raw.tell() / self.size if self.size else 0.0))
                 try:
                     for record in _records(text):
                         yield record
@@ -96,19 +102,36 @@ class ExportFile:
                     raise FileRefused(f"{self._name}: {error}; nothing was imported") from error
 
 
-def write_export(path: Path, tables: Iterable[tuple[str, Iterable[Mapping[str, Any]]]]) -> int:
-    """Write an object of lists, whole or not at all, in ASCII, which carries everything. Return how many records."""
+class OldAppExports:
+    """The port `OldAppFiles`."""
+
+    def records(self, path: Path, watch: Watch) -> Iterator[Record]:
+        return ExportFile(path, name="the file").records(watch)
+
+    def write(self, tables: Tables) -> Iterator[bytes]:
+        """Yield an object of lists, in ASCII, which carries everything."""
+        for n, (table, records) in enumerate(tables):
+            yield f"{',' if n else '{'}\n{json.dumps(table)}: [".encode()
+            for m, record in enumerate(records):
+                yield f"{',' if m else ''}\n{json.dumps(record, allow_nan=False)}".encode()
+            yield b"\n]"
+        yield b"\n}\n"
+
+
+def write_export(path: Path, tables: Tables) -> int:
+    """Write an export, whole or not at all. Return how many records."""
     count = 0
+
+    def counted(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        nonlocal count
+        for record in records:
+            count += 1
+            yield record
+
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with unfinished.open("w", encoding="ascii") as file:
-            for n, (table, records) in enumerate(tables):
-                file.write(f"{',' if n else '{'}\n{json.dumps(table)}: [")
-                for m, record in enumerate(records):
-                    file.write(f"{',' if m else ''}\n{json.dumps(record, allow_nan=False)}")
-                    count += 1
-                file.write("\n]")
-            file.write("\n}\n")
+        with unfinished.open("wb") as file:
+            file.writelines(OldAppExports().write((table, counted(records)) for table, records in tables))
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -182,9 +205,10 @@ class _Text:
     before the next. `size` is the number of characters of the value that was taken last. Every method may raise
     `_Malformed`."""
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str], before_read: Callable[[], object]) -> None:
         self.size = 0
         self._file = file
+        self._before_read = before_read
         self._buffer = ""
         self._at = 0
         self._gone = 0
@@ -327,6 +351,7 @@ class _Text:
             raise _Malformed(f"more follows after its end, at character {self._gone + self._at}")
 
     def _read(self, count: int) -> None:
+        self._before_read()
         more = self._file.read(count)
         self._ended = not more
         self._gone += self._at

@@ -28,6 +28,7 @@ from simulators.platforms.platform import PlatformSimulator, SimulatedPost
 from simulators.platforms.tiktok import tiktok_simulator
 from simulators.platforms.youtube import youtube_simulator
 from simulators.stripe.api import StripeSimulator
+from simulators.trends import trends_simulator
 from simulators.video.clips import ClipSimulator
 from simulators.video.google import google_simulator
 from simulators.video.luma import luma_simulator
@@ -133,18 +134,28 @@ class Outside:
 
 
 @contextmanager
-def outside(say: Callable[[Event], object] = lambda event: None, *, everything: bool = False) -> Iterator[Outside]:
-    """Play the platforms, and with `everything` all that we know to play. `say` gets, from a thread of its own, each
-    request and each post as they come."""
+def outside(
+    say: Callable[[Event], object] = lambda event: None,
+    *,
+    everything: bool = False,
+    trends: bool = False,
+    seed: int | None = None,
+) -> Iterator[Outside]:
+    """Play the platforms, with `trends` the sources of trends too, and with `everything` all else that we know to play.
+    `say` gets, from a thread of its own, each request and each post as they come. From `seed` follow the ids of posts
+    on TikTok, YouTube and Instagram, and so how their numbers grow."""
     found = Outside()
     with ExitStack() as stack:
         for name, platform in PLATFORMS.items():
             simulator = stack.enter_context(platform.simulator())
+            simulator.seed = seed
             for external_id, username in platform.accounts:
                 simulator.add_account(external_id, username)
             found.platforms[name] = simulator
             found.servers[name] = simulator.server
             found.settings |= platform.settings(simulator)
+        if trends:
+            _play_trends(found, stack)
         if everything:
             _play_clips(found, stack)
             _play_books(found, stack)
@@ -169,6 +180,13 @@ def _play_clips(found: Outside, stack: ExitStack) -> None:
         simulator: ClipSimulator = stack.enter_context(make(media))
         found.servers[name] = simulator.server
         found.settings |= {base: simulator.url, key: simulator.key}
+
+
+def _play_trends(found: Outside, stack: ExitStack) -> None:
+    server = found.servers["trends"] = stack.enter_context(trends_simulator())
+    bases = ("GOOGLE_TRENDS", "WIKIMEDIA", "HACKER_NEWS", "REDDIT", "REDDIT_API", "YOUTUBE", "GNEWS")
+    found.settings |= {f"{each}_BASE_URL": server.url for each in bases}
+    found.settings |= {"YOUTUBE_API_KEY": "simulated", "GNEWS_API_KEY": "simulated"}
 
 
 def _play_books(found: Outside, stack: ExitStack) -> None:

@@ -3,10 +3,9 @@
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -19,28 +18,16 @@ from cli.output import AsJson, VisibleConsole, console, show
 from cli.session import for_tenant, interruptible_sleep
 from domain.billing.tiers import PLANS, Tier
 from domain.concepts.wording import counted
-from domain.dexie.kinds import LONGEST_WORD, Unfit, sayable
-from domain.dexie.records import TABLES, Record, read
+from domain.dexie.records import TABLES, Record
+from domain.dexie.reports import OUTCOMES, Tally, batches
 from domain.quota import quota
 from domain.text.readable import readable
 from domain.text.visible import visible_json
 from integrations.dexie import ExportFile, write_export
 from workers.engine.job import Tx
 
-BATCH = 250
-"""Records that go to Postgres at once, at most."""
-
-BATCH_SIZE = 1024 * 1024
-"""Characters of them, at most, unless one alone has more."""
-
-MOST_TABLES = 50
-"""Tables that are reported by name; unknown ones beyond are counted as one."""
-OTHERS = "(other tables)"
-
 LISTED = 20
 """Records that people are shown; programs get all."""
-
-OUTCOMES = ("imported", "coerced", "skipped", "rejected")
 
 
 def import_dexie(
@@ -79,8 +66,9 @@ def import_dexie(
                 if new_tenant is not None:
                     _create(tx, tenant_id, new_tenant)
                 tx.tenants.get(tenant_id)
-                for table, batch in _batches(file.records()):
-                    _add(tx, tenant_id, table, batch, report)
+                for table, batch in batches(file.records()):
+                    for record, outcome in tx.dexie.take(tenant_id, table, batch):
+                        report.note(record, outcome.outcome, outcome.reason)
                     step()
                     interruptible_sleep(0)
                 if dry_run:
@@ -131,47 +119,12 @@ def _create(tx: Tx, tenant_id: UUID, name: str) -> None:
     tx.tenants.create(tenant_id, name, quota.first_period(PLANS[Tier.FREE].monthly_quota, tx.now()))
 
 
-def _batches(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]:
-    for table, group in groupby(records, key=lambda record: record.table):
-        batch: list[Record] = []
-        size = 0
-        for record in group:
-            if batch and (len(batch) == BATCH or size + record.size > BATCH_SIZE):
-                yield table, batch
-                batch, size = [], 0
-            batch.append(record)
-            size += record.size
-        yield table, batch
-
-
-def _add(tx: Tx, tenant_id: UUID, table: str, batch: list[Record], report: "_Report") -> None:
-
-    if table not in TABLES:
-        for record in batch:
-            report.note(record, "skipped", "the old app's types have no such table")
-        return
-    rows, taken = [], []
-    for record in batch:
-        if record.unfit:
-            report.note(record, "rejected", record.unfit)
-            continue
-        try:
-            row = read(table, record.value)
-        except Unfit as error:
-            report.note(record, "rejected", str(error))
-            continue
-        rows.append(replace(row, notes=(*record.notes, *row.notes)))
-        taken.append(record)
-    for record, outcome in zip(taken, tx.dexie.add(tenant_id, table, rows), strict=True):
-        report.note(record, outcome.outcome, outcome.reason)
-
-
 class _Report:
     """Counts what became of each record. Records with a reason to report wait in a file: there may be many."""
 
     def __init__(self) -> None:
-        self.tables = {table: dict.fromkeys(OUTCOMES, 0) for table in TABLES}
         self.listed = 0
+        self._tally = Tally()
         self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
 
     def __enter__(self) -> "_Report":
@@ -181,28 +134,21 @@ class _Report:
         self._file.close()
 
     def note(self, record: Record, outcome: str, reason: str) -> None:
-        table = record.table[:LONGEST_WORD]
-        counted_as = table if table in self.tables or len(self.tables) < MOST_TABLES else OTHERS
-        self.tables.setdefault(counted_as, dict.fromkeys(OUTCOMES, 0))[outcome] += 1
-        if not reason:
-            return
-        name = record.value.get("id") if isinstance(record.value, dict) else None
-        name = sayable(name) if isinstance(name, str | int | float) else None
-        name = name[:LONGEST_WORD] if isinstance(name, str) else name
-        line = {"table": table, "index": record.index, "id": name, "outcome": outcome, "reason": reason}
-        self._file.write(json.dumps(line) + "\n")
-        self.listed += 1
+        line = self._tally.count(record, outcome, reason)
+        if line is not None:
+            self._file.write(json.dumps(line) + "\n")
+            self.listed += 1
 
     def print_json(self, tenant_id: UUID | None) -> None:
         """In ASCII: an id may hold what no terminal can."""
-        head = {"tenant_id": tenant_id and str(tenant_id), "tables": self.tables}
+        head = {"tenant_id": tenant_id and str(tenant_id), "tables": self._tally.tables}
         sys.stdout.write(f'{visible_json(json.dumps(head)[:-1])}, "records": [')
         for n, line in enumerate(self._lines()):
             sys.stdout.write(f"{',' if n else ''}\n{visible_json(line.rstrip())}")
         sys.stdout.write("]}\n")
 
     def print(self, tenant_id: UUID | None, *, dry_run: bool) -> None:
-        rows = [{"table": table, **counts} for table, counts in self.tables.items()]
+        rows = [{"table": table, **counts} for table, counts in self._tally.tables.items()]
         show(rows, ("table", *OUTCOMES), as_json=False, nothing="")
         listed: list[dict[str, Any]] = [json.loads(line) for line in islice(self._lines(), LISTED)]
         if listed:

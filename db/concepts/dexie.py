@@ -1,7 +1,7 @@
 """The old app's records become rows, a batch at a time, and records again, as `domain.dexie.records` says."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from db.postgres.error_text import one_line
 from db.schema.learning import reflexion_insights as insights
 from db.schema.tables import metadata
-from domain.dexie.kinds import shown
-from domain.dexie.records import TABLES, Row, own_id, row_id, write
+from domain.dexie.kinds import Unfit, shown
+from domain.dexie.records import TABLES, Record, Row, own_id, read, row_id, write
 
 PAGE = 10
 """How many rows are fetched at once: each may hold twice the largest record, in its columns and in `kept`."""
@@ -49,6 +49,27 @@ class Dexie:
     def try_lock(self) -> bool:
         """Try to be the only import until this transaction ends."""
         return bool(self._sql.execute(select(func.pg_try_advisory_xact_lock(IMPORT_LOCK))).scalar())
+
+    def freeze(self) -> None:
+        """Let this transaction see one moment, and change nothing; to be called before anything is read in it."""
+        self._sql.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+
+    def take(self, tenant_id: UUID, table: str, records: Sequence[Record]) -> list[tuple[Record, Outcome]]:
+        """Read a batch of records, `add` what can be read, and return each with what became of it."""
+        if table not in TABLES:
+            return [(record, Outcome("skipped", "the old app's types have no such table")) for record in records]
+        rows, taken, outcomes = [], [], []
+        for record in records:
+            try:
+                if record.unfit:
+                    raise Unfit(record.unfit)
+                row = read(table, record.value)
+            except Unfit as error:
+                outcomes.append((record, Outcome("rejected", str(error))))
+                continue
+            rows.append(replace(row, notes=(*record.notes, *row.notes)))
+            taken.append(record)
+        return [*outcomes, *zip(taken, self.add(tenant_id, table, rows), strict=True)]
 
     def add(self, tenant_id: UUID, table: str, rows: Sequence[Row]) -> list[Outcome]:
         """Add the rows that are not there yet, in the tenant's scope, and return one outcome for each.

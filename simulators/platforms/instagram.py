@@ -497,7 +497,7 @@ class InstagramSimulator(PlatformSimulator):
 
     def _id(self) -> str:
         """Return an id of the size that Instagram's have: no float holds it exactly."""
-        return str(17_900_000_000_000_000 + next(self._numbers) * 7 + 1)
+        return str(17_900_000_000_000_000 + self.next_id() * 7 + 1)
 
     def _refused(self, code: int, subcode: int, message: str, status: int = 400) -> ErrorResponse:
         return ErrorResponse(self._graph_error(code, subcode, message, status))

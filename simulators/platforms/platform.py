@@ -8,6 +8,7 @@ is an error. `posts` is what people would see. Their numbers grow with their age
         tiktok.fault("upload", "hang-up after")
 """
 
+import itertools
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -93,6 +94,8 @@ class PlatformSimulator(ABC):
     posts: list[SimulatedPost] = field(default_factory=list)
     ahead: float = 0
     """Seconds that the simulator's clock is ahead."""
+    seed: int | None = None
+    """0 to 999,999. The ids of posts follow from it, and how their numbers grow follows from these."""
 
     def __post_init__(self) -> None:
         self.server = Loopback(self._reply, protocol="HTTP/1.1")
@@ -100,6 +103,7 @@ class PlatformSimulator(ABC):
         self.received: list[str] = []
         """The names of the calls that arrived, in order, those that were answered with a fault too."""
         self._faults: deque[tuple[str, Fault]] = deque()
+        self._ids = itertools.count(1)
         self._overruled: dict[str, dict[str, Any]] = {}
 
     @property
@@ -108,6 +112,9 @@ class PlatformSimulator(ABC):
 
     def now(self) -> float:
         return time.time() + self.ahead
+
+    def next_id(self) -> int:
+        return (self.seed or 0) * 1_000_000 + next(self._ids)
 
     def later(self, seconds: float) -> None:
         self.ahead += seconds

@@ -476,7 +476,7 @@ class TikTokSimulator(OAuthSimulator):
 
     def _id(self) -> str:
         """Return an id of TikTok's size, which no float holds exactly."""
-        return str(7_400_000_000_000_000_000 + next(self._numbers) * 7 + 3)
+        return str(7_400_000_000_000_000_000 + self.next_id() * 7 + 3)
 
 
 @contextmanager

@@ -489,7 +489,8 @@ class YouTubeSimulator(OAuthSimulator):
 
     def _id(self) -> str:
         """Return an id of 11 characters, as YouTube's have."""
-        return urlsafe_b64encode(hashlib.sha256(f"{self.url}/{next(self._numbers)}".encode()).digest()).decode()[:11]
+        channel = self.url if self.seed is None else self.seed
+        return urlsafe_b64encode(hashlib.sha256(f"{channel}/{self.next_id()}".encode()).digest()).decode()[:11]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from workers.settings import Settings
 
 if TYPE_CHECKING:
     from integrations.clerk.api import ClerkApi
+    from integrations.dexie import OldAppExports
     from integrations.llm import LanguageModels
     from integrations.store.folder import FolderStore
     from integrations.stripe.api import StripeApi
@@ -49,6 +50,7 @@ def open_ports(settings: Settings, db: Database) -> Ports:
         login_apps=platforms.login_apps(settings),
         vault=platforms.vault(settings),
         marks=lazy(partial(_marks, settings)),
+        old_app=lazy(_old_app),
         livemode=settings.stripe_livemode,
         clerk_instance=settings.clerk_instance_id,
         people=clerk,
@@ -123,6 +125,12 @@ def _marks(settings: Settings) -> SubmissionMarks:
 
     client = connect(settings.redis_url, used_for="remembering submissions")
     return RedisAndFileMarks(client, settings.viral_home / "submissions")
+
+
+def _old_app() -> "OldAppExports":
+    from integrations.dexie import OldAppExports  # noqa: PLC0415 - see the module's first lines
+
+    return OldAppExports()
 
 
 def media_folder(settings: Settings) -> "FolderStore":
