@@ -36,6 +36,7 @@ COMMANDS = {
     "providers": ("cli.commands.providers:app", "See who makes videos, and for how much."),
     "accounts": ("cli.commands.accounts:app", "Connect social accounts, and see how they post."),
     "posts": ("cli.commands.posts:app", "Post videos, each once, and see what became of them."),
+    "analytics": ("cli.commands.analytics:app", "See how posts did, side by side."),
     "media": ("cli.commands.media:app", "See the files that are kept; check one for platforms."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
     "restore": ("cli.commands.restore:app", "After a backup was put back: post nothing twice."),

@@ -26,6 +26,7 @@ from db.identity.access import Access
 from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
 from db.learning.reflexion import Learning
+from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
 from db.ops.health import Health
 from db.ops.requests import Requests
@@ -311,6 +312,7 @@ class Tx:
     health = _on_driver(Health)
     requests = _on_driver(Requests)
     store_views = _on_driver(StoreViews)
+    performance = _on_driver(Performance)
     planned_posts = _on_driver(PlannedPosts)
     videos = _on_driver(Videos)
     submissions = _on_driver(Submissions)

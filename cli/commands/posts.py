@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 
 from cli.arguments import duration, moment, one_of, setting
+from cli.commands.analytics_words import say_metrics
 from cli.commands.post_words import listed_row, say_checked, say_explained, simplified
 from cli.output import AsJson, Limit, console, print_json, show, show_one
 from cli.session import for_system, interruptible_sleep, session
@@ -19,7 +20,7 @@ from domain.text.readable import readable, span
 from domain.videos.profiles import NAMES
 from workers.app import App
 from workers.jobs.post_plans import SUGGESTED, ForAccount, PostRequest
-from workers.ops import post_stories, posts, queues, videos
+from workers.ops import analytics, post_stories, posts, queues, videos
 from workers.ops.accounts import platform_of
 
 app = Group()
@@ -274,6 +275,20 @@ def explain(post_id: PostId, as_json: AsJson = False) -> None:
         print_json(asdict(found))
     else:
         say_explained(found)
+
+
+@app.command("metrics")
+def show_metrics(post_id: PostId, as_json: AsJson = False) -> None:
+    """Show the numbers of a post.
+
+    At 1, 6, 24 and 72 hours and 7 days after its publication, as the platform gave them: a dash is what it did not say.
+    """
+    with session() as current:
+        found = analytics.metrics(current, None, post_id)
+    if as_json:
+        print_json(analytics.metric_values(found))
+    else:
+        say_metrics(found)
 
 
 # --- changing them --------------------------------------------------------------------------------------------------

@@ -149,6 +149,12 @@ social_posts = table(
         "measure_at",
         postgresql_where=sa.text("measure_at IS NOT NULL"),
     ),
+    sa.Index(
+        "social_posts_published_idx",
+        "tenant_id",
+        "published_at",
+        postgresql_where=sa.text("published_at IS NOT NULL"),
+    ),
 )
 
 # What happened to a post, in words: what was sent when, and what the platform answered.

@@ -28,6 +28,10 @@ INDEXES = {
         "INDEX CONCURRENTLY social_posts_measured_idx ON social_posts (tenant_id, account_id, measure_at) "
         "WHERE measure_at IS NOT NULL"
     ),
+    "social_posts_published_idx": (
+        "INDEX CONCURRENTLY social_posts_published_idx ON social_posts (tenant_id, published_at) "
+        "WHERE published_at IS NOT NULL"
+    ),
     "audio_trends_captured_idx": ("INDEX CONCURRENTLY audio_trends_captured_idx ON audio_trends (region, captured_at)"),
     "competitor_videos_captured_idx": (
         "INDEX CONCURRENTLY competitor_videos_captured_idx ON competitor_videos (tenant_id, captured_at)"

@@ -45,7 +45,7 @@ from domain.errors import (
 )
 from domain.videos.media import StoreFull, StoreUnavailable, TenantFull
 from integrations.clerk.sessions import Verifier
-from web.api import accounts, billing, feedback, generations, jobs, keys, media, posts, user, videos
+from web.api import accounts, analytics, billing, feedback, generations, jobs, keys, media, posts, user, videos
 from web.api.admission import Admission
 from web.api.authentication import Authenticator
 from web.api.cors import Cors
@@ -137,7 +137,7 @@ def _routes() -> Sequence[BaseRoute]:
     """Return the routes of all groups. They know nothing of an application, and are read from the handlers' signatures
     at the first request, which takes 80 ms: once for all APIs of a process, of which its tests have hundreds."""
     all_groups = APIRouter(responses=EVERY_ROUTE)
-    for group in (user, keys, generations, jobs, videos, feedback, billing, media, accounts, posts):
+    for group in (user, keys, generations, jobs, videos, feedback, billing, media, accounts, posts, analytics):
         all_groups.include_router(group.routes)
     all_groups.include_router(media.uploads)
     return all_groups.routes
