@@ -1,13 +1,12 @@
 """Numbers of posts as people read them. What nobody knows is a dash, and never 0."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from cli.output import console, show
 from domain.learning.metrics import WORDS
 from domain.learning.performance import Cell, Figures, HorizonState, Performance
-from domain.text.readable import readable, span
+from domain.text.readable import readable
 from domain.videos.profiles import NAMES
 from workers.ops.analytics import PostMetrics, metric_rows
 
@@ -50,12 +49,19 @@ def _horizon_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "horizon": row.get("horizon", "latest"),
         "state": str(row.get("state", f"at {readable(row['captured_at'])}")).replace("_", " "),
-        "age": "" if row["age_seconds"] is None else span(timedelta(seconds=row["age_seconds"])),
+        "age": _age(row["age_seconds"]),
         **{name: _count(row[name]) if seen else "" for name in COUNTS},
         "engagement": _percent(row["engagement"]) if seen else "",
         "further": further or None,
         "note": note,
     }
+
+
+def _age(seconds: int | None) -> str:
+    if seconds is None:
+        return ""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}h {minutes % 60:02}m"
 
 
 def say_performance(report: Performance) -> None:

@@ -198,7 +198,8 @@ class Week:
 def weeks(since: datetime, until: datetime, zone: ZoneInfo) -> list[Week]:
     """Return the weeks that a period touches, in order."""
     day = since.astimezone(zone).date()
-    monday, found = day - timedelta(days=day.weekday()), []
+    monday = day - timedelta(days=day.weekday())
+    found: list[Week] = []
     while not found or found[-1].begins < until:
         found.append(Week(monday, datetime(monday.year, monday.month, monday.day, tzinfo=zone)))
         monday += WEEK

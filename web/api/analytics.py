@@ -56,11 +56,9 @@ METRICS_EXAMPLE: JsonDict = {
     "next_at": "2026-12-01T17:00:40Z",
     "latest": LOOK,
     "horizons": [
-        {"horizon": "1h", "state": "missed", "reason": "YouTube Shorts did not answer in time"}
-        | {"due_at": "2026-11-28T18:00:40Z"}
-        | NO_LOOK,
-        {"horizon": "24h", "state": "met", "reason": None, "due_at": "2026-11-29T17:00:40Z"} | LOOK,
-        {"horizon": "72h", "state": "to_come", "reason": None, "due_at": "2026-12-01T17:00:40Z"} | NO_LOOK,
+        {**NO_LOOK, "horizon": "1h", "state": "missed", "due_at": "2026-11-28T18:00:40Z", "reason": "no answer"},
+        {**LOOK, "horizon": "24h", "state": "met", "due_at": "2026-11-29T17:00:40Z", "reason": None},
+        {**NO_LOOK, "horizon": "72h", "state": "to_come", "due_at": "2026-12-01T17:00:40Z", "reason": None},
     ],
 }
 FIGURES: JsonDict = {
@@ -71,6 +69,15 @@ FIGURES: JsonDict = {
     "median": 1204.0,
     "upper_quartile": 2991.5,
     "most": 9120,
+}
+RATIOS: JsonDict = {
+    "count": 9,
+    "total": None,
+    "least": 0.01,
+    "lower_quartile": 0.03,
+    "median": 0.05,
+    "upper_quartile": 0.08,
+    "most": 0.21,
 }
 PERFORMANCE_EXAMPLE: JsonDict = {
     "by": "platform",
@@ -88,11 +95,8 @@ PERFORMANCE_EXAMPLE: JsonDict = {
             "missed": 1,
             "to_come": 1,
             "unknown": {"views": 1, "likes": 1, "comments": 1, "shares": 1, "engagement": 1},
-            "views": [{"definition": "tiktok-views"} | FIGURES],
-            "engagement": [
-                {"definition": "tiktok-views", "count": 9, "total": None, "least": 0.01, "lower_quartile": 0.03}
-                | {"median": 0.05, "upper_quartile": 0.08, "most": 0.21}
-            ],
+            "views": [{**FIGURES, "definition": "tiktok-views"}],
+            "engagement": [{**RATIOS, "definition": "tiktok-views"}],
             "likes": FIGURES,
             "comments": FIGURES,
             "shares": FIGURES,
