@@ -20,6 +20,7 @@ from db.billing import Billing
 from db.concepts.dexie import Dexie
 from db.concepts.generating import Generating
 from db.concepts.generations import Generations
+from db.concepts.imports import Imports
 from db.concepts.trends import TrendSources
 from db.events.store import Events
 from db.identity.access import Access
@@ -334,6 +335,7 @@ class Tx:
     learning = _on_sql(Learning)
     media = _on_sql(MediaFiles)
     dexie = _on_sql(Dexie)
+    imports = _on_sql(Imports)
 
 
 class Database:

@@ -322,7 +322,7 @@ class OldAppFiles(Protocol):
         """Yield a file's records, in the file's order; no more than the largest is in memory.
 
         Raises:
-            Rejected: it is no export, or damaged; the text says where.
+            FileRefused: it is no export, or damaged; the text says where.
         """
 
     def write(self, tables: Iterable[tuple[str, Iterable[Mapping[str, Any]]]]) -> Iterator[bytes]:

@@ -20,10 +20,10 @@ from typing import IO, Any
 
 import regex
 
+from domain.dexie.imports import FileRefused
 from domain.dexie.kinds import LARGEST_RECORD, Unfit
 from domain.dexie.records import TABLES, Record
 from domain.dexie.typeson import revive
-from domain.errors import Rejected
 from domain.ports import Watch
 from domain.text.storable import DEEPEST
 
@@ -62,10 +62,6 @@ class Unread(Enum):
 
     TOO_DEEP = f"nested more than {DEEPEST} levels deep"
     TOO_LARGE = f"larger than {LARGEST_RECORD:,} characters"
-
-
-class FileRefused(Rejected):
-    """The file is no export of the old app, or not the whole of one."""
 
 
 class ExportFile:

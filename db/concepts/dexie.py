@@ -50,6 +50,11 @@ class Dexie:
         """Try to be the only import until this transaction ends."""
         return bool(self._sql.execute(select(func.pg_try_advisory_xact_lock(IMPORT_LOCK))).scalar())
 
+    def try_shared_lock(self) -> bool:
+        """Try to be one of the imports that may run beside each other, until this transaction ends: those that give
+        back what they hold within seconds, or are rolled back."""
+        return bool(self._sql.execute(select(func.pg_try_advisory_xact_lock_shared(IMPORT_LOCK))).scalar())
+
     def freeze(self) -> None:
         """Let this transaction see one moment, and change nothing; to be called before anything is read in it."""
         self._sql.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))

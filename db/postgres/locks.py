@@ -5,7 +5,7 @@
 2. the tenant; of several, by id
 3. the gate of posting (an advisory lock: shared by who submits a post, alone for who halts posting), then the places
    of accounts (advisory, by bucket)
-4. the tenant's own rows: holds, ledger, generations, keys; media files; a month's video budget, submissions,
+4. the tenant's own rows: holds, ledger, imports, generations, keys; media files; a month's video budget, submissions,
    videos; social accounts, then their posts; of several in one table, by id
 5. new jobs; of several with unique keys, by key
 6. the job that is ended

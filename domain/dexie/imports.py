@@ -12,7 +12,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.errors import Conflict
+from domain.errors import Conflict, Rejected
+from domain.videos.media import EXPORTS
 
 
 class ImportStatus(StrEnum):
@@ -29,6 +30,9 @@ OPEN = (ImportStatus.CHECKING, ImportStatus.CHECKED, ImportStatus.IMPORTING)
 MOST_BYTES = 64 * 1024 * 1024
 """Bytes of an uploaded export. The old app's records have a few kilobytes: that is years of them. What is larger comes
 in by `viral import-dexie`."""
+
+MOST_RECORDS = 200_000
+"""Records of an uploaded export: a file of nothing but tiny ones would keep a worker busy for an hour."""
 
 MOST_OPEN = 3
 """Imports of one tenant that are not over at once; each keeps a file."""
@@ -50,6 +54,10 @@ class ImportCursor(NamedTuple):
     id: UUID
 
 
+class FileRefused(Rejected):
+    """The file is no export of the old app, or not the whole of one."""
+
+
 class TooManyImports(Conflict):
     """The tenant has as many imports that are not over as it may have."""
 
@@ -68,8 +76,8 @@ class Import:
     tenant_id: UUID
     status: str
     object_key: str
-    bytes: int
     sha256: bytes
+    bytes: int
     percent: int | None
     report: dict[str, Any] | None
     error_message: str | None
@@ -86,4 +94,4 @@ class Import:
 
 def file_key(tenant_id: UUID, import_id: UUID) -> str:
     """Return where the file is kept. Each import has its own copy, so that one goes without the other."""
-    return f"{tenant_id}/{sha256(import_id.bytes).hexdigest()}.json"
+    return f"{tenant_id}/{sha256(import_id.bytes).hexdigest()}.{EXPORTS}"

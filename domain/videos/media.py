@@ -24,7 +24,11 @@ CONTENT_TYPES = {
 }
 """The content type of each file extension that is kept."""
 
-KEY = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}/[0-9a-f]{{64}}\.({'|'.join(CONTENT_TYPES)})")
+EXPORTS = "json"
+"""The extension of uploaded exports (`domain/dexie/imports.py`), which are no media and have no address."""
+
+_EXTENSIONS = "|".join((*CONTENT_TYPES, EXPORTS))
+KEY = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}/[0-9a-f]{{64}}\.({_EXTENSIONS})")
 
 
 CLIP_ROOM = 64_000_000

@@ -45,7 +45,20 @@ from domain.errors import (
 )
 from domain.videos.media import StoreFull, StoreUnavailable, TenantFull
 from integrations.clerk.sessions import Verifier
-from web.api import accounts, analytics, billing, feedback, generations, jobs, keys, media, posts, user, videos
+from web.api import (
+    accounts,
+    analytics,
+    billing,
+    feedback,
+    generations,
+    imports,
+    jobs,
+    keys,
+    media,
+    posts,
+    user,
+    videos,
+)
 from web.api.admission import Admission
 from web.api.authentication import Authenticator
 from web.api.cors import Cors
@@ -125,6 +138,8 @@ def create_api(
     api.state.admission = Admission()
     api.state.uploads = media.uploading()
     api.state.checks = media.checking()
+    api.state.imports = imports.importing()
+    api.state.exports = imports.exporting()
     api.state.authenticator = Authenticator(app.db, sessions, clock)
     add_docs(api)
     observed = CallerMiddleware(api, usage)
@@ -137,9 +152,24 @@ def _routes() -> Sequence[BaseRoute]:
     """Return the routes of all groups. They know nothing of an application, and are read from the handlers' signatures
     at the first request, which takes 80 ms: once for all APIs of a process, of which its tests have hundreds."""
     all_groups = APIRouter(responses=EVERY_ROUTE)
-    for group in (user, keys, generations, jobs, videos, feedback, billing, media, accounts, posts, analytics):
+    groups = (
+        user,
+        keys,
+        generations,
+        jobs,
+        videos,
+        feedback,
+        billing,
+        media,
+        accounts,
+        posts,
+        analytics,
+        imports,
+    )
+    for group in groups:
         all_groups.include_router(group.routes)
     all_groups.include_router(media.uploads)
+    all_groups.include_router(imports.files)
     return all_groups.routes
 
 

@@ -90,9 +90,13 @@ class Places:
 
     async def in_thread(self, act: Callable[[], T]) -> T:
         """Have one of the threads do this: disks and stores may be slow, and no other request waits."""
+        return await to_thread.run_sync(act, limiter=self.limiter)
+
+    @property
+    def limiter(self) -> CapacityLimiter:
         if self._limiter is None:
             self._limiter = CapacityLimiter(self._threads)
-        return await to_thread.run_sync(act, limiter=self._limiter)
+        return self._limiter
 
 
 def uploading() -> Places:
@@ -285,12 +289,8 @@ class Received(NamedTuple):
 
 async def _receive(request: Request, app: App, tenant_id: UUID, content_type: str) -> Announced:
     state: Places = request.app.state.uploads
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise ApiError(415, "send the file as it is, without a Content-Encoding", "ENCODING_UNSUPPORTED")
     most = app.settings.media_most_bytes
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > most:
-        raise _too_large(most)
+    check_head(request, most)
     with state.place(tenant_id):
         folder = await state.in_thread(app.ports.media.incoming)
         path = folder / f"{token_hex(16)}.upload"
@@ -303,7 +303,37 @@ async def _receive(request: Request, app: App, tenant_id: UUID, content_type: st
 
 async def _written(request: Request, state: Places, path: Path, most: int, content_type: str) -> tuple[bytes, str]:
     """Write the body to a file, and return its hash and extension."""
-    digest, buffer, size, extension = sha256(), bytearray(), 0, ""
+    extension = ""
+
+    def look(head: bytes) -> None:
+        nonlocal extension
+        extension = _extension(head, content_type)
+
+    digest, _ = await receive_file(request, state, path, most, look)
+    return digest, extension
+
+
+def check_head(request: Request, most: int) -> None:
+    """Raises:
+    ApiError: the head of the request says that its file is compressed or too large.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise ApiError(415, "send the file as it is, without a Content-Encoding", "ENCODING_UNSUPPORTED")
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > most:
+        raise _too_large(most)
+
+
+async def receive_file(
+    request: Request, state: Places, path: Path, most: int, look: Callable[[bytes], object] = lambda head: None
+) -> tuple[bytes, int]:
+    """Write the body to a file while it comes, and return its hash and size. `look` gets the first bytes.
+
+    Raises:
+        ApiError: it has more than `most` bytes.
+        StoreUnavailable: the disk is full.
+    """
+    digest, buffer, size, looked = sha256(), bytearray(), 0, False
 
     def write() -> None:
         with in_words(), path.open("ab") as file:
@@ -316,13 +346,15 @@ async def _written(request: Request, state: Places, path: Path, most: int, conte
         if size > most:
             raise _too_large(most)
         buffer += chunk
-        if not extension and len(buffer) >= HEAD:
-            extension = _extension(bytes(buffer[:HEAD]), content_type)
+        if not looked and len(buffer) >= HEAD:
+            look(bytes(buffer[:HEAD]))
+            looked = True
         if len(buffer) >= BUFFER:
             await state.in_thread(write)
-    extension = extension or _extension(bytes(buffer[:HEAD]), content_type)
+    if not looked:
+        look(bytes(buffer[:HEAD]))
     await state.in_thread(write)
-    return digest.digest(), extension
+    return digest.digest(), size
 
 
 def _extension(head: bytes, content_type: str) -> str:

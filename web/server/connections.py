@@ -26,8 +26,9 @@ from web.error_responses import error_response, overloaded
 from web.server.headers import ALWAYS, secured
 
 WEBHOOKS: Final = b"/webhooks/"
-UPLOADS: Final = b"/api/media"
-"""Where files are posted to (`web/api/media.py`): the only bodies that may take longer than minutes."""
+UPLOADS: Final = (b"/api/media", b"/api/import")
+"""Where files are posted to (`web/api/media.py`, `web/api/imports.py`): the only bodies that may take longer than
+minutes."""
 MOST_CONNECTIONS = 2000
 MAX_HEAD = 32 * 1024
 MAX_HEADERS = 100
@@ -247,7 +248,7 @@ class Connection(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self._abort_parsing(NOT_ONE_HOST)
         self.for_webhook = self.url.startswith(WEBHOOKS)
-        self.is_upload = self.url.partition(b"?")[0] == UPLOADS
+        self.is_upload = self.url.partition(b"?")[0] in UPLOADS
         busy = not self.for_webhook and self._pool.is_busy()
         self.app = cast(Any, answer_busy) if busy else self.config.loaded_app
         self._enter(State.BODY)

@@ -105,11 +105,7 @@ class Context(Effects):
         with self._transaction() as tx:
             yield tx
             tx.work_as(SYSTEM)
-            standing = tx.transitions.standing(self.job)
-            if standing is None:
-                raise LeaseLost
-            if standing == "cancel requested":
-                raise JobCancelled
+            _heed(tx.transitions.standing(self.job))
 
     @contextmanager
     def finish(self) -> Iterator[Tx]:
@@ -144,6 +140,16 @@ class Context(Effects):
         with self.begin():
             pass
 
+    def check_within(self, tx: Tx) -> None:
+        """`check`, in a transaction of this job that is open for long.
+
+        Raises:
+            JobCancelled, LeaseLost: as `check` does.
+        """
+        tx.work_as(SYSTEM)
+        _heed(tx.transitions.glance(self.job))
+        tx.work_as(self._scope)
+
     def _transaction(self) -> AbstractContextManager[Tx]:
         left = self.remaining
         return self._open(self._scope, timeout=left if left < USUAL_STATEMENT else None)
@@ -153,3 +159,10 @@ class Context(Effects):
 
     def _real_now(self) -> datetime:
         return self.job.now + timedelta(seconds=elapsed() - self._claimed_at)
+
+
+def _heed(standing: str | None) -> None:
+    if standing is None:
+        raise LeaseLost
+    if standing == "cancel requested":
+        raise JobCancelled

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from domain.errors import Rejected
 from domain.events.outcomes import IGNORED, SETTLED
 from workers.engine.job import Context, job
+from workers.jobs.imports import clear_overdue
 from workers.jobs.media import discard_unused
 
 KEEP_ENDED = {
@@ -108,7 +109,8 @@ def drop_bodies(ctx: Context) -> None:
 
 @job("upkeep.media", queue="media", system=True)
 def media(ctx: Context) -> None:
-    """Delete media files that nothing has used for a while, and what was left on its way to the store."""
+    """Delete media files that nothing has used for a while, what was left on its way to the store, and uploaded
+    exports whose imports are over."""
     before, unfinished_before = ctx.now() - KEEP_UNUSED, ctx.now() - KEEP_UNFINISHED
     ctx.count(deleted=0, left_on_the_way=ctx.ports.media.sweep(unfinished_before))
     after = None
@@ -125,5 +127,6 @@ def media(ctx: Context) -> None:
             )
             ctx.count(deleted=deleted)
         after = found[-1][1]
+    clear_overdue(ctx)
     with ctx.finish():
         pass
