@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from db.autopilot.autopilot import Autopilot
+from db.autopilot.reports import AutopilotReports
 from db.billing import Billing
 from db.concepts.dexie import Dexie
 from db.concepts.generating import Generating
@@ -326,6 +327,7 @@ class Tx:
     social_accounts = _on_driver(Accounts)
     connections = _on_driver(Connections)
     autopilot = _on_driver(Autopilot)
+    autopilot_reports = _on_driver(AutopilotReports)
     access = _on_sql(Access)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)

@@ -82,6 +82,10 @@ class UnknownPost(Rejected):
     """No post has this id."""
 
 
+class UnknownChain(Rejected):
+    """No chain of the autopilot has this id."""
+
+
 class PostInvalid(Rejected):
     """A post that must not be scheduled; `details` are the faults, by account."""
 

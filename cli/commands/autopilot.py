@@ -14,7 +14,7 @@ from cli.commands.chain_words import chain_row, say_explained
 from cli.output import AsJson, Limit, console, dollars, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
-from domain.autopilot.chains import Mode, Stage
+from domain.autopilot.chains import Mode
 from domain.text.readable import readable
 from domain.videos.plan import AUTO
 from domain.videos.profiles import NAMES
@@ -25,7 +25,6 @@ app = Group()
 ON = ("tenant_id", "name", "mode", "accounts", "videos_a_day", "provider", "budget", "spent", "under_way", "stopped")
 ACCOUNTS = ("account_id", "platform", "username", "consent", "note")
 CHAINS = ("id", "day", "stage", "score", "title", "spent", "reason")
-STAGES = tuple(Stage)
 
 TenantId = Annotated[UUID, typer.Option("--tenant", metavar="ID", help="Whose autopilot it is.")]
 AccountId = Annotated[UUID, typer.Argument(metavar="ACCOUNT", help="The account's id; `viral accounts list` has it.")]
@@ -81,7 +80,7 @@ def change(
             "--time",
             parser=_time,
             metavar="HH:MM",
-            help="When to post, by the tenant's clock; repeat it. Default: at each concept's own time; = for that.",
+            help="When to post, by each account's clock; repeat it. Default: at the concept's own time; = for that.",
         ),
     ] = None,
     provider: Annotated[
@@ -151,7 +150,6 @@ def withdraw(tenant: TenantId, account: AccountId, as_json: AsJson = False) -> N
 @app.command()
 def chains(
     tenant: TenantId,
-    stage: Annotated[str | None, typer.Option(help=f"{', '.join(STAGES)}.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -159,9 +157,8 @@ def chains(
 
     A chain is one concept's way from the day's concepts to its posts.
     """
-    one_of(STAGES, stage, "--stage", "stage")
     with session() as current:
-        page = autopilot.chains(current, tenant, limit=limit, stage=stage)
+        page = autopilot.chains(current, tenant, limit=limit)
     show(page.chains, CHAINS, as_json=as_json, nothing="No chains.", simplified=chain_row)
 
 

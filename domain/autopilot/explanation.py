@@ -185,7 +185,7 @@ def _cost(facts: Facts) -> str:
     spent, reserved = facts.chain["spent_usd"], facts.chain["reserved_usd"]
     if not spent and not reserved:
         drawn = facts.video is not None and facts.video["provider"] == STORYBOARD
-        return "nothing: its video is drawn here" if drawn else "nothing so far" if _lives(facts) else "nothing"
+        return "nothing: its video is drawn here" if drawn else "nothing so far" if _goes_on(facts) else "nothing"
     rest = f"{_usd(reserved)} more {'are' if spent else 'is'} reserved for what was ordered"
     if not spent:
         return f"nothing so far; {_usd(reserved)} reserved for its video"
@@ -202,7 +202,7 @@ def _usd(amount: Decimal) -> str:
 
 def _certain(facts: Facts) -> Iterator[str]:
     if not any(post["submitted_at"] or post["status"] in (*APPEARED, PostStatus.UNCONFIRMED) for post in facts.posts):
-        yield "nothing of it was posted" if not _lives(facts) else "nothing of it is posted yet"
+        yield "nothing of it was posted" if not _goes_on(facts) else "nothing of it is posted yet"
     for post in facts.of(*APPEARED):
         yield f"{_account(post)} has it" + (f": {post['permalink']}" if post["permalink"] else "")
     for post in facts.of(PostStatus.FAILED, PostStatus.MISSED, PostStatus.CANCELLED):
@@ -214,7 +214,7 @@ def _certain(facts: Facts) -> Iterator[str]:
 def _uncertain(facts: Facts) -> Iterator[str]:
     if facts.video is not None and facts.video["status"] == "unconfirmed":
         yield "whether the provider took the order of its clip"
-    if facts.chain["reserved_usd"] and not _lives(facts):
+    if facts.chain["reserved_usd"] and not _goes_on(facts):
         yield f"how much of the {_usd(facts.chain['reserved_usd'])} that is reserved will be charged"
     for post in facts.of(PostStatus.SUBMITTING, PostStatus.UNCONFIRMED):
         yield f"whether {_account(post)} has it"
@@ -227,7 +227,7 @@ def _uncertain(facts: Facts) -> Iterator[str]:
 
 def _next(facts: Facts) -> tuple[str | None, datetime | None]:
     look_at = facts.chain["look_after"]
-    if _lives(facts) and facts.mode is Mode.OFF and facts.stage is not Stage.POSTS:
+    if _goes_on(facts) and facts.mode is Mode.OFF and facts.stage is not Stage.POSTS:
         return "it stops: the autopilot was switched off meanwhile", look_at
     match facts.stage:
         case Stage.CONCEPTS:
@@ -331,5 +331,5 @@ def _moment(at: datetime | None) -> str:
     return "some time" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _lives(facts: Facts) -> bool:
+def _goes_on(facts: Facts) -> bool:
     return facts.stage not in ENDED

@@ -34,6 +34,7 @@ from domain.errors import (
     TenantContextNotSet,
     Unavailable,
     UnknownAccount,
+    UnknownChain,
     UnknownConcept,
     UnknownGeneration,
     UnknownKey,
@@ -48,6 +49,7 @@ from integrations.clerk.sessions import Verifier
 from web.api import (
     accounts,
     analytics,
+    autopilot,
     billing,
     feedback,
     generations,
@@ -164,6 +166,7 @@ def _routes() -> Sequence[BaseRoute]:
         accounts,
         posts,
         analytics,
+        autopilot,
         imports,
     )
     for group in groups:
@@ -244,6 +247,7 @@ async def domain_error(request: Request, error: Exception) -> Response:
             | UnknownMedia()
             | UnknownAccount()
             | UnknownPost()
+            | UnknownChain()
         ):
             return error_response(404, str(error), "NOT_FOUND")
         case Conflict():

@@ -12,15 +12,15 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from db.autopilot.autopilot import ChainCursor
 from domain.autopilot.chains import Mode, Stage
 from domain.errors import Rejected
 from domain.identity.access import ApiScope, Caller
 from domain.posting.posts import PostStatus
 from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
-from web.api.cursors import LONGEST, decode_cursor, encode_cursor
 from web.api.validation import RequestBody
-from web.error_responses import documented
+from web.error_responses import ApiError, documented
 from workers.ops import autopilot
 
 routes = APIRouter(prefix="/autopilot", tags=["autopilot"], route_class=AdmittedRoute)
@@ -109,15 +109,17 @@ EXPLAINED: JsonDict = {
     "next": "it is posted to adas_bakery (TikTok)",
     "next_at": "2026-11-28T17:30:00Z",
     "advice": [],
-    "events": [{"at": "2026-11-28T06:00:12Z", "kind": "begun", "message": "the day's concepts are made", "job_id": None}],
+    "events": [
+        {"at": "2026-11-28T06:00:12Z", "kind": "begun", "message": "the day's concepts are made", "job_id": None}
+    ],
 }
 
-Time = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="By the tenant's clock, as `18:30`.")]
+Time = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="By each account's clock, as `18:30`.")]
 
 
 class AutopilotChange(RequestBody):
-    """What is named is changed, and all else stays. `times` are the tenant's times for posts; none: each concept's
-    own. `budget_usd` is what clips may cost a month, of what the tenant's budget for videos has."""
+    """What is named is changed, and all else stays. `times` are when posts are made, by each account's clock; none: at
+    each concept's own. `budget_usd` is what clips may cost a month, of what the tenant's budget for videos has."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -137,7 +139,7 @@ class AutopilotChange(RequestBody):
     concepts_a_day: int | None = Field(None, ge=1, le=20, description="They count as concepts of the month's quota.")
     times: Annotated[list[Time], Field(max_length=10)] | None = None
     provider: str | None = Field(None, min_length=1, max_length=100, description="`storyboard` costs nothing.")
-    budget_usd: float | None = Field(None, strict=False, ge=0, le=autopilot.MOST_USD)
+    budget_usd: float | None = Field(None, ge=0, lt=1_000_000)
 
 
 class Money(BaseModel):
@@ -214,8 +216,7 @@ class ChainsQuery(RequestBody):
     model_config = ConfigDict(strict=False)  # an address has nothing but texts
 
     limit: int = Field(20, ge=1, le=100)
-    cursor: str | None = Field(None, max_length=LONGEST, description="`next` of the page before.")
-    stage: Stage | None = None
+    cursor: str | None = Field(None, max_length=20, description="`next` of the page before.")
 
 
 class ChainPage(BaseModel):
@@ -325,9 +326,9 @@ def withdraw(account_id: UUID, caller: Writer, app: Running) -> Autopilot:
 @routes.get("/chains")
 def list_chains(caller: Reader, app: Running, query: Annotated[ChainsQuery, Query()]) -> ChainPage:
     """Chains, newest first, a page at a time; what is added meanwhile moves no page."""
-    after = None if query.cursor is None else autopilot.ChainCursor(*decode_cursor(query.cursor))
-    page = autopilot.chains(app, caller.tenant_id, limit=query.limit, after=after, stage=query.stage)
-    return ChainPage(chains=_chains(page.chains), next=page.next and encode_cursor(page.next))
+    after = None if query.cursor is None else _cursor(query.cursor)
+    page = autopilot.chains(app, caller.tenant_id, limit=query.limit, after=after)
+    return ChainPage(chains=_chains(page.chains), next=page.next and f"{page.next.day}.{page.next.place}")
 
 
 @routes.get("/chains/{chain_id}", responses=documented(_404="no such chain of yours"))
@@ -340,7 +341,7 @@ def explain(chain_id: UUID, caller: Reader, app: Running) -> ChainExplanation:
         chain=Chain(**found.chain),
         stands=says.stands,
         why=says.why,
-        decision=says.decision and Decision(**asdict(says.decision)),
+        decision=None if says.decision is None else Decision(**asdict(says.decision)),
         cost=says.cost,
         posts=[ChainPost(**asdict(each), explain=f"/api/posts/{each.id}/explain") for each in says.posts],
         certain=says.certain,
@@ -350,6 +351,16 @@ def explain(chain_id: UUID, caller: Reader, app: Running) -> ChainExplanation:
         advice=[each.says for each in says.advice],
         events=[ChainEvent(**each) for each in found.events],
     )
+
+
+def _cursor(text: str) -> ChainCursor:
+    day, _, place = text.partition(".")
+    try:
+        if not (place.isascii() and place.isdigit() and len(place) < 4):
+            raise ValueError("no place of a day")
+        return ChainCursor(date.fromisoformat(day), int(place))
+    except ValueError as error:
+        raise ApiError(422, "cursor: not one of ours; begin without it", "INVALID") from error
 
 
 def _name(caller: Caller) -> str:

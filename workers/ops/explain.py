@@ -1,6 +1,6 @@
 """Explains in plain words why a job is where it is: gathers its facts at one moment and derives what follows."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,7 +36,8 @@ class Reason:
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts that decide over one job. `payload_versions` holds the newest version of each job type that we read."""
+    """The facts that decide over one job. `payload_versions` holds the newest version of each job type that we read,
+    `chains` the autopilot's that it works for."""
 
     now: datetime
     job: Row
@@ -53,6 +54,7 @@ class Facts:
     overdue_since: datetime | None = None
     redis: Reason | None = None
     later: int = 0
+    chains: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def _gather(app: App, job_id: UUID, redis: Reason | None) -> Facts:
             attempts=tx.jobs.attempts(job_id),
             workers=workers,
             later=tx.explain.overtaken_by(job),
+            chains=tx.autopilot.of_job(job_id),
         )
         if job["status"] != "pending":
             return facts
@@ -131,9 +134,9 @@ def reasons(facts: Facts) -> list[Reason]:
     """Derive the reasons: first what holds the job back, then which process should work on it and does not."""
     if facts.job["status"] == "pending":
         holds = [*_unreadable(facts), *_not_due(facts), *_policies(facts), *_followed(facts)]
-        return [*(holds or _waiting(facts)), *_unattended(facts), *overtaken(facts.later)]
+        return [*(holds or _waiting(facts)), *_unattended(facts), *overtaken(facts.later), *_cause(facts.chains)]
     found = _running(facts) if facts.job["status"] == "running" else [_ended(facts)]
-    return [*found, *overtaken(facts.later)]
+    return [*found, *overtaken(facts.later), *_cause(facts.chains)]
 
 
 def overtaken(later: int) -> list[Reason]:
@@ -141,6 +144,16 @@ def overtaken(later: int) -> list[Reason]:
     jobs = "1 later job of its ordering key has" if later == 1 else f"{later} later jobs of its ordering key have"
     says = f"{jobs} run already: a job that failed holds up none of those behind it"
     return [Reason("overtaken", says, "what it does now comes after what they did")] if later else []
+
+
+def _cause(chains: Sequence[Row]) -> Iterator[Reason]:
+    """Say for which of the autopilot's chains it is there, if for any: several share the day's concepts."""
+    if not chains:
+        return
+    one = f"it is part of the autopilot's chain {chains[0]['id']}"
+    says = f"{one} and of {len(chains) - 1} more of {chains[0]['day']}" if len(chains) > 1 else one
+    where = "" if chains[0]["reason"] is None else f" ({chains[0]['stage']}: {readable(chains[0]['reason'])})"
+    yield Reason("autopilot", f"{says}{where}", f"`viral autopilot explain {chains[0]['id']}`")
 
 
 # --- it has ended

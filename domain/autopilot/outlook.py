@@ -1,0 +1,88 @@
+"""What the autopilot of a tenant will do next, when, and to which accounts, in words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from domain.autopilot.chains import Mode
+from domain.autopilot.settings import Settings
+from domain.concepts.wording import counted
+from domain.videos.plan import AUTO, STORYBOARD
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What decides over the next day. `ready` are the accounts that it can post to, `waiting` those that consented and
+    cannot be posted to, both in words; `left` is what this month's money has left; `begins_at` when the next day
+    begins; `under_way` how many chains have not ended."""
+
+    settings: Settings
+    zone: ZoneInfo
+    begins_at: datetime | None
+    ready: Sequence[str] = ()
+    waiting: Sequence[str] = ()
+    left: Decimal = Decimal(0)
+    under_way: int = 0
+
+    @property
+    def is_paid(self) -> bool:
+        return self.settings.provider != STORYBOARD
+
+
+def outlook(prospect: Prospect) -> list[str]:
+    """Say what happens by itself; of an autopilot that is off or lacks something, why nothing does."""
+    return list(_outlook(prospect))
+
+
+def _outlook(prospect: Prospect) -> Iterator[str]:
+    settings = prospect.settings
+    if settings.mode is Mode.OFF:
+        yield "nothing: it is off"
+        if prospect.under_way:
+            yield "what it has under way stops, and makes no post any more; clips that are ordered already are paid"
+        return
+    if not prospect.ready:
+        yield "nothing is made: there is no account that consents and can be posted to"
+    elif prospect.is_paid and not prospect.left:
+        why = "its budget is 0" if not settings.budget_usd else "nothing of this month's budget is left"
+        yield f"nothing is made with {_provider(settings)}: {why}"
+    else:
+        yield from _day(prospect)
+    for account in prospect.waiting:
+        yield f"nothing is posted meanwhile to {account}"
+
+
+def _day(prospect: Prospect) -> Iterator[str]:
+    settings = prospect.settings
+    when = f"at {_moment(prospect.begins_at, prospect.zone)}" if prospect.begins_at else "soon"
+    best = "a video of the best of them"
+    if settings.videos_a_day > 1:
+        best = f"{counted(settings.videos_a_day, 'video')} of the best of them"
+    yield (
+        f"the next day begins {when}: it makes {counted(settings.concepts_a_day, 'concept')}, which count in the "
+        f"month's quota, and {best}, with a predicted score of at least {settings.least_score} on each account"
+    )
+    if prospect.is_paid:
+        yield f"videos are made by {_provider(settings)}, for at most ${prospect.left:.2f} more this month"
+    else:
+        yield "videos are drawn here, for nothing"
+    to = _listed(prospect.ready)
+    at = f"at {_listed(settings.times)} by each account's clock" if settings.times else "at the time of its concept"
+    if settings.mode is Mode.APPROVE:
+        yield f"posts to {to} are prepared for {at.removeprefix('at ')}; each waits until a person approves it"
+    else:
+        yield f"posts appear {at} on {to}; nobody is asked before"
+
+
+def _provider(settings: Settings) -> str:
+    return "the first provider that can be used" if settings.provider == AUTO else settings.provider
+
+
+def _moment(at: datetime, zone: ZoneInfo) -> str:
+    return f"{at.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

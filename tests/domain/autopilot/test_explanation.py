@@ -1,0 +1,124 @@
+"""Words for where a chain stands: each stage, each way in which a video or a post can be, and what a person can do."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from domain.autopilot.chains import Mode, Stage
+from domain.autopilot.explanation import Considered, Decision, Explanation, Facts, explain
+from domain.posting.posts import PostStatus
+
+NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
+LATER = NOW + timedelta(hours=3)
+NOTHING = Decimal(0)
+TAKEN = Decision("c-2", "Bread", 74.5, 60, [Considered("c-1", "Loaves", 48.0, "48 is less than the 60 asked for")])
+NONE_GOOD = Decision(None, None, None, 60, TAKEN.passed_over)
+
+
+def a_post(status: str, **columns: Any) -> dict[str, Any]:
+    return {
+        **{"id": "p1", "account_id": "a1", "platform": "tiktok", "username": "ada", "status": status},
+        **{"scheduled_for": LATER, "submitted_at": None, "published_at": None, "permalink": None},
+        **{"error_message": None, "account_status": "active"},
+    } | columns
+
+
+def found(stage: str, *, mode: Mode = Mode.AUTO, **facts: Any) -> Explanation:
+    chain = {
+        **{"id": "k1", "tenant_id": "t1", "stage": stage, "mode": "auto", "reason": "so it is", "job_id": "j1"},
+        **{"generation_id": "g1", "concept_id": "c-2", "video_id": None, "spent_usd": NOTHING, "reserved_usd": NOTHING},
+        **{"look_after": LATER},
+    }
+    columns = {name: facts.pop(name) for name in list(facts) if name in chain}
+    return explain(Facts(NOW, chain | columns, mode, **facts))
+
+
+def a_video(status: str, provider: str = "storyboard") -> dict[str, Any]:
+    return {"status": status, "provider": provider, "stage": "drawing", "percent": 40}
+
+
+VIDEOS = (None, "pending", "rendering", "completed", "failed", "cancelled", "unconfirmed")
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("stage", list(Stage))
+def test_each_stage_has_words_whatever_its_video_and_posts_are(stage: str, mode: Mode) -> None:
+    for video in VIDEOS:
+        for status in (None, *PostStatus):
+            facts = {"video": video and a_video(video), "posts": [a_post(status)] if status else []}
+            says = found(stage, mode=mode, video_id="v1" if video else None, **facts)
+            sentences = [says.stands, says.cost, *says.certain, *says.uncertain, says.next or ""]
+            sentences += [each.says for each in (*says.posts, *says.advice)]
+            assert says.stands
+            assert says.cost
+            assert not set(says.certain) & set(says.uncertain)
+            for sentence in sentences:
+                assert not {"None", "viral", "`"} & set(sentence.replace("`", " ` ").split())
+            if stage in ("done", "stopped"):
+                assert says.next_at is None
+
+
+def test_a_chain_that_found_nothing_good_enough_says_how_near_it_came() -> None:
+    says = found("stopped", concept_id=None, decision=NONE_GOOD)
+    assert says.stands == "it stopped before it had a concept, and does nothing more"
+    assert (says.why, says.cost, says.next) == ("so it is", "nothing", None)
+    assert says.certain == ["nothing of it was posted", "it spends nothing more"]
+    assert says.advice[0].says == "the best concept had 48: ask for less than 60, if that is enough"
+    assert says.advice[0].command == "viral autopilot set --tenant t1 --least-score 48"
+
+
+def test_a_chain_that_waits_for_approval_does_nothing_by_itself() -> None:
+    posts = [a_post("needs_approval"), a_post("needs_approval", id="p2", platform="bluesky")]
+    says = found("posts", mode=Mode.APPROVE, video_id="v1", video=a_video("completed"), posts=posts)
+    assert says.stands == "its video is made; of 2 posts 2 waiting for approval"
+    assert (says.next, says.next_at) == (None, None)
+    assert [each.command for each in says.advice] == ["viral posts approve p1 p2"]
+    assert says.cost == "nothing: its video is drawn here"
+
+
+def test_what_comes_next_of_several_posts_is_the_first() -> None:
+    posts = [
+        a_post("scheduled", username="grace", scheduled_for=LATER + timedelta(hours=1)),
+        a_post("scheduled", account_status="needs_reconnect"),
+    ]
+    says = found("posts", video_id="v1", video=a_video("completed"), posts=posts)
+    assert (says.next, says.next_at) == ("it is posted to ada (TikTok)", LATER)
+    assert [each.command for each in says.advice] == ["viral accounts connect tiktok --tenant t1"]
+
+
+@pytest.mark.parametrize(
+    ("spent", "reserved", "says"),
+    [
+        pytest.param("0", "0", "nothing so far", id="nothing"),
+        pytest.param("0", "1.2", "nothing so far; $1.20 reserved for its video", id="reserved"),
+        pytest.param("1.2", "0", "$1.20", id="spent"),
+        pytest.param("1.2", "0.005", "$1.20; $0.005 more are reserved for what was ordered", id="both"),
+    ],
+)
+def test_what_it_cost_is_exact(spent: str, reserved: str, says: str) -> None:
+    money = {"spent_usd": Decimal(spent), "reserved_usd": Decimal(reserved)}
+    assert found("video", video_id="v1", video=a_video("rendering", "runway"), **money).cost == says
+
+
+def test_a_stopped_chain_says_what_may_still_be_charged() -> None:
+    clip = a_video("unconfirmed", "runway")
+    says = found("stopped", video_id="v1", video=clip, reserved_usd=Decimal("1.2"))
+    assert "whether the provider took the order of its clip" in says.uncertain
+    assert "how much of the $1.20 that is reserved will be charged" in says.uncertain
+    assert "it spends nothing more" not in says.certain
+    assert "viral videos show v1" in [each.command for each in says.advice]
+
+
+def test_a_chain_of_an_autopilot_that_was_switched_off_says_that_it_stops() -> None:
+    says = found("video", mode=Mode.OFF, video_id="v1", video=a_video("rendering"))
+    assert says.next == "it stops: the autopilot was switched off meanwhile"
+
+
+def test_of_a_post_in_doubt_nobody_says_that_nothing_was_posted() -> None:
+    sent = a_post("unconfirmed", submitted_at=NOW, error_message="no answer came")
+    says = found("posts", video_id="v1", video=a_video("completed"), posts=[sent])
+    assert says.certain == []
+    assert says.uncertain == ["whether ada (TikTok) has it"]
+    assert says.posts[0].says == "unconfirmed: no answer came"
