@@ -102,6 +102,16 @@ class Explanation:
     advice: list[Advice] = field(default_factory=list)
 
 
+def decision_of(events: Sequence[Mapping[str, Any]]) -> Decision | None:
+    """Return what was decided last, as the events' details have it; None while nothing was."""
+    found = [each["details"]["decision"] for each in events if "decision" in (each["details"] or {})]
+    if not found:
+        return None
+    last = found[-1]
+    passed_over = [Considered(**each) for each in last["passed_over"]]
+    return Decision(last["concept_id"], last["title"], last["score"], last["least_score"], passed_over)
+
+
 def explain(facts: Facts) -> Explanation:
     """Say where the chain stands, and why."""
     says, at = _next(facts)
@@ -227,6 +237,8 @@ def _uncertain(facts: Facts) -> Iterator[str]:
 
 def _next(facts: Facts) -> tuple[str | None, datetime | None]:
     look_at = facts.chain["look_after"]
+    if not _goes_on(facts) and facts.chain["reserved_usd"]:
+        return "what its video cost is settled, once its provider or a person has said it", look_at
     if _goes_on(facts) and facts.mode is Mode.OFF and facts.stage is not Stage.POSTS:
         return "it stops: the autopilot was switched off meanwhile", look_at
     match facts.stage:

@@ -26,10 +26,6 @@ class Prospect:
     left: Decimal = Decimal(0)
     under_way: int = 0
 
-    @property
-    def is_paid(self) -> bool:
-        return self.settings.provider != STORYBOARD
-
 
 def outlook(prospect: Prospect) -> list[str]:
     """Say what happens by itself; of an autopilot that is off or lacks something, why nothing does."""
@@ -45,9 +41,6 @@ def _outlook(prospect: Prospect) -> Iterator[str]:
         return
     if not prospect.ready:
         yield "nothing is made: there is no account that consents and can be posted to"
-    elif prospect.is_paid and not prospect.left:
-        why = "its budget is 0" if not settings.budget_usd else "nothing of this month's budget is left"
-        yield f"nothing is made with {_provider(settings)}: {why}"
     else:
         yield from _day(prospect)
     for account in prospect.waiting:
@@ -64,10 +57,14 @@ def _day(prospect: Prospect) -> Iterator[str]:
         f"the next day begins {when}: it makes {counted(settings.concepts_a_day, 'concept')}, which count in the "
         f"month's quota, and {best}, with a predicted score of at least {settings.least_score} on each account"
     )
-    if prospect.is_paid:
-        yield f"videos are made by {_provider(settings)}, for at most ${prospect.left:.2f} more this month"
-    else:
+    if settings.provider == STORYBOARD:
         yield "videos are drawn here, for nothing"
+    elif not prospect.left:
+        why = "nothing of this month's budget is left" if settings.budget_usd else "its budget is 0"
+        yield f"videos are drawn here, for nothing, and not made by {_provider(settings)}: {why}"
+    else:
+        most = f"for at most ${prospect.left:.2f} more this month"
+        yield f"videos are made by {_provider(settings)}, {most}; where that is too little, they are drawn here"
     to = _listed(prospect.ready)
     at = f"at {_listed(settings.times)} by each account's clock" if settings.times else "at the time of its concept"
     if settings.mode is Mode.APPROVE:

@@ -15,7 +15,7 @@ from db.autopilot.autopilot import ChainCursor
 from db.transaction import SYSTEM, Tx
 from domain.autopilot.chains import Mode
 from domain.autopilot.consent import obstacle
-from domain.autopilot.explanation import ENDED, Explanation, Facts
+from domain.autopilot.explanation import ENDED, Explanation, Facts, decision_of
 from domain.autopilot.explanation import explain as explained
 from domain.autopilot.outlook import Prospect, outlook
 from domain.autopilot.settings import MOST_VIDEOS_A_DAY, check
@@ -193,6 +193,7 @@ def explain(app: App, tenant_id: UUID | None, chain_id: UUID) -> ChainExplanatio
             now=_now(app, tx),
             chain=chain,
             mode=tx.autopilot.settings(owner).mode,
+            decision=decision_of(events),
             video=video,
             posts=_posts(tx, owner, chain),
         )

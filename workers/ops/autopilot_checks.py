@@ -29,7 +29,7 @@ def check_autopilots(app: App, tx: Tx) -> Verdict:
         *_doubt([row["tenant_id"] for row in rows if not row["accounts"]], "no account that consents and is active"),
         *_doubt(
             [row["tenant_id"] for row in rows if row["provider"] != STORYBOARD and not row["budget_usd"]],
-            "a budget of 0, and a provider that costs money",
+            "a provider that costs money, and a budget of 0, so that its videos are storyboards",
         ),
         *_stopped(tx, (now - LATELY).date()),
     ]

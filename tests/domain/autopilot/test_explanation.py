@@ -1,5 +1,6 @@
 """Words for where a chain stands: each stage, each way in which a video or a post can be, and what a person can do."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from domain.autopilot.chains import Mode, Stage
-from domain.autopilot.explanation import Considered, Decision, Explanation, Facts, explain
+from domain.autopilot.explanation import Considered, Decision, Explanation, Facts, decision_of, explain
 from domain.posting.posts import PostStatus
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -106,9 +107,19 @@ def test_a_stopped_chain_says_what_may_still_be_charged() -> None:
     clip = a_video("unconfirmed", "runway")
     says = found("stopped", video_id="v1", video=clip, reserved_usd=Decimal("1.2"))
     assert "whether the provider took the order of its clip" in says.uncertain
+    assert (says.next_at, says.next) == (
+        LATER,
+        "what its video cost is settled, once its provider or a person has said it",
+    )
     assert "how much of the $1.20 that is reserved will be charged" in says.uncertain
     assert "it spends nothing more" not in says.certain
     assert "viral videos show v1" in [each.command for each in says.advice]
+
+
+def test_what_was_decided_last_counts() -> None:
+    first = {"details": {"decision": asdict(NONE_GOOD)}}
+    assert decision_of([first, {"details": {"decision": asdict(TAKEN)}}, {"details": {}}]) == TAKEN
+    assert decision_of([{"details": {}}, {"details": None}]) is None
 
 
 def test_a_chain_of_an_autopilot_that_was_switched_off_says_that_it_stops() -> None:

@@ -46,15 +46,23 @@ def test_what_approve_does_waits_for_a_person() -> None:
     [
         pytest.param({"mode": Mode.OFF}, "nothing: it is off", id="off"),
         pytest.param({"ready": ()}, "no account that consents and can be posted to", id="no consent"),
-        pytest.param({"provider": "runway"}, "nothing is made with runway: its budget is 0", id="no budget"),
-        pytest.param(
-            {"provider": "auto", "budget_usd": Decimal(40)}, "nothing of this month's budget is left", id="spent"
-        ),
     ],
 )
 def test_why_nothing_happens_is_named(changes: dict[str, Any], says: str) -> None:
     (sentence,) = sentences(**changes)
     assert says in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({}, "and not made by runway: its budget is 0", id="no budget"),
+        pytest.param({"budget_usd": Decimal(40)}, "and not made by runway: nothing of this month's", id="spent"),
+        pytest.param({"budget_usd": Decimal(40), "left": "2.5"}, "for at most $2.50 more this month", id="some left"),
+    ],
+)
+def test_what_money_there_is_decides_who_makes_the_videos(changes: dict[str, Any], says: str) -> None:
+    assert says in sentences(provider="runway", **changes)[1]
 
 
 def test_switched_off_it_says_what_becomes_of_what_is_under_way() -> None:

@@ -231,4 +231,4 @@ def test_operators_see_who_has_it_on_and_what_cannot_work(app: App, ada: Tenant)
     a_chain(app, ada.id, day=NOW.date(), place=2, stage="done")
     assert doctor()[0] == "ok"
     autopilot.change(app, ada.id, {"provider": "auto"}, by=BY)
-    assert "has a budget of 0" in doctor()[1]
+    assert "has a provider that costs money, and a budget of 0" in doctor()[1]
