@@ -17,6 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from db.transaction import SYSTEM, Database, Tx
 from workers.engine.job import JobType
 from workers.jobs.accounts import find_due
+from workers.jobs.analytics import find_due as numbers_due
 from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily
 from workers.jobs.posting import find_due as posts_due
@@ -60,6 +61,7 @@ def _schedule(crontab: str, job_type: JobType[[]], catch_up: CatchUp = CatchUp.L
 
 SCHEDULES = (
     _schedule("* * * * *", posts_due),
+    _schedule("* * * * *", numbers_due),
     _schedule("*/5 * * * *", release_parked),
     _schedule("0 * * * *", reset_due),
     _schedule("15 * * * *", find_due),

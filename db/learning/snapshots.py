@@ -5,8 +5,7 @@ A post is measured by whoever has its row locked: what is settled of it is read,
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,7 +13,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from domain.learning.horizons import REMOVED
-from domain.learning.numbers import Horizon, Numbers
+from domain.learning.measuring import MeasuredPost, Miss, Postponed, Snapshot
 from domain.text.storable import to_json
 
 COLLECT = "analytics.collect"
@@ -68,19 +67,18 @@ WITH snapshot AS (
         details, source, definition)
     VALUES (%(tenant_id)s, %(id)s, %(captured_at)s, %(age)s, %(horizon)s, %(views)s, %(likes)s, %(comments)s,
         %(shares)s, %(details)s, %(source)s, %(definition)s)
-    ON CONFLICT DO NOTHING RETURNING id
 ), feedback AS (
     INSERT INTO performance_feedback (tenant_id, generation_id, concept_id, post_id, platform, horizon, views, likes,
         comments, shares, predicted_score, observed_at)
     SELECT p.tenant_id, v.generation_id, v.concept_id, p.id, a.platform, %(horizon)s, %(views)s, %(likes)s,
-        %(comments)s, %(shares)s, CASE WHEN jsonb_typeof(p.prediction -> 'score') = 'number'
-            THEN (p.prediction ->> 'score')::numeric END, %(captured_at)s
+        %(comments)s, %(shares)s,
+        CASE WHEN jsonb_typeof(p.prediction -> 'score') = 'number'
+            AND (p.prediction ->> 'score')::numeric BETWEEN 0 AND 100 THEN (p.prediction ->> 'score')::numeric END,
+        %(captured_at)s
     FROM social_posts p
     JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
     JOIN videos v ON v.tenant_id = p.tenant_id AND v.id = p.video_id
     WHERE p.tenant_id = %(tenant_id)s AND p.id = %(id)s AND %(horizon)s::text IS NOT NULL
-        AND EXISTS (SELECT FROM snapshot)
-    ON CONFLICT DO NOTHING
 )
 UPDATE social_posts SET measure_at = %(next_at)s, measure_note = NULL, gone_at = NULL
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s
@@ -113,58 +111,6 @@ SELECT (SELECT count(*) FROM missed_horizons WHERE at > %(since)s AND reason <> 
     (SELECT count(*) FROM social_posts WHERE measure_at <= %(late)s),
     (SELECT min(measure_at) FROM social_posts WHERE measure_at IS NOT NULL)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredPost:
-    """A published post of which numbers are wanted. `measure_note` says why they could not be asked for the last time,
-    `gone_at` when the platform first said that it has it no longer, with no numbers since."""
-
-    id: UUID
-    external_id: str | None
-    published_at: datetime
-    measure_at: datetime
-    measure_note: str | None
-    gone_at: datetime | None
-    settled_names: Sequence[str]
-
-    @property
-    def settled(self) -> frozenset[Horizon]:
-        """The horizons that are met, or missed."""
-        return frozenset(Horizon(each) for each in self.settled_names)
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a platform said of a post of this `age`; `horizon` None: it was too late for one. `next_at` is when the post
-    is measured next."""
-
-    post_id: UUID
-    captured_at: datetime
-    age: timedelta
-    horizon: Horizon | None
-    numbers: Numbers
-    source: str
-    next_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """A horizon of a post at which nobody could measure it, and why."""
-
-    post_id: UUID
-    horizon: Horizon
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Postponed:
-    """A post that could not be measured, why, and when it is tried again (None: never)."""
-
-    post_id: UUID
-    next_at: datetime | None
-    note: str | None = None
-    gone_at: datetime | None = None
 
 
 class Lately(NamedTuple):

@@ -68,19 +68,41 @@ def try_again_at(published_at: datetime, now: datetime, plan: Plan) -> datetime 
     closed, so that it is written down; None: never again."""
     if plan.meets is None:
         return plan.next_at
-    closed = published_at + plan.meets.closes + timedelta(seconds=1)
-    step = plan.meets.age / TOLERANCE / TRIES
-    return min(max(now, published_at + plan.meets.age) + step, closed)
+    due, closed = published_at + plan.meets.age, published_at + plan.meets.closes + timedelta(seconds=1)
+    return due if now < due else min(now + plan.meets.age / TOLERANCE / TRIES, closed)
 
 
-def without_account(status: str, reason: str | None) -> str:
-    """Say why an account that is not active cannot be asked."""
-    because = f": {reason}" if reason else ""
+def why_missed(
+    horizon: Horizon,
+    published_at: datetime,
+    *,
+    account: str | None,
+    named: bool,
+    halted: tuple[datetime, datetime | None] | None,
+) -> str:
+    """Say why nobody looked while the horizon was open, as far as can be told afterwards: `account` is why the account
+    cannot be asked now (None: it can), `named` whether its id is known, `halted` since when and until when posting was
+    last paused after a restore."""
+    opens, closes = published_at + horizon.opens, published_at + horizon.closes
+    if halted is not None and halted[0] <= closes and (halted[1] is None or halted[1] >= opens):
+        return HALTED
+    if account is not None:
+        return account
+    return NOTHING_WORKED if named else NO_ID
+
+
+def without_account(status: str, reason: str | None) -> str | None:
+    """Say why an account cannot be asked; None: it can."""
+    if status == AccountStatus.ACTIVE:
+        return None
     if status == AccountStatus.DISCONNECTED:
         return "its account was disconnected"
-    return f"its account has to be reconnected{because}"
+    return f"its account has to be reconnected: {reason}" if reason else "its account has to be reconnected"
 
 
-def not_answered(error: str, *, held_off: bool = False) -> str:
-    """Say why a platform that was asked gave no numbers."""
-    return f"the platform takes no more calls for now: {error}" if held_off else f"the platform did not answer: {error}"
+def not_answered(error: str) -> str:
+    return f"the platform did not answer: {error}"
+
+
+def held_off(error: str) -> str:
+    return f"the platform took no more calls: {error}"

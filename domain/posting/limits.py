@@ -132,12 +132,14 @@ OPENINGS = Rate(timedelta(milliseconds=1), burst=1000)
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What an act draws from before it asks (`ctx.draw`). `spare` uses are left to the other acts."""
+    """What an act draws from before it asks (`ctx.draw`). `spare` uses are left to the other acts; `whole_app`: it is
+    the bucket of all accounts."""
 
     bucket: str
     rate: Rate
     cost: int
     spare: int = 0
+    whole_app: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ def draws(platform: str, act: Act | str, account_id: UUID) -> tuple[Draw, ...]:
             row.rate,
             row.acts[Act(act)],
             row.rate.burst // 2 if act == Act.MEASURE and len(row.acts) > 1 else 0,
+            row.whole_app,
         )
         for row in RATES
         if row.platform == platform and Act(act) in row.acts

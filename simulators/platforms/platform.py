@@ -126,6 +126,11 @@ class PlatformSimulator(ABC):
         with self.lock:
             self._faults.extend([(call, fault)] * times)
 
+    def heal(self) -> None:
+        """Let no further request fail."""
+        with self.lock:
+            self._faults.clear()
+
     def add_account(self, external_id: str, username: str = "") -> SimulatedAccount:
         account = SimulatedAccount(external_id, username or f"user-{external_id}")
         self.accounts[external_id] = account

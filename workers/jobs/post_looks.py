@@ -3,7 +3,7 @@ what is said is written down before anything else happens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from domain.posting.limits import Act
@@ -51,7 +51,9 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Matched(Published):
-    """It is there, by its text and time."""
+    """It is there, by its text and time: it was published then (`at`)."""
+
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def search(ctx: Context, work: Work) -> Sight | InDoubt:
     ours = Ours(work.content.text, mark, claimed_at, seconds, marked, twin, restored)
     found = match(ours, listing, bound)
     if isinstance(found, Found):
-        return Matched(found.seen.external_id, found.seen.permalink)
+        return Matched(found.seen.external_id, found.seen.permalink, at=found.seen.published_at)
     if isinstance(found, NotThere):
         return NotListed("the account's own list of posts, which is complete, does not have it")
     return found
@@ -165,7 +167,8 @@ def published(ctx: Context, work: Work, found: Published, follow_up: FollowUp) -
             return
         if other:
             external_id = permalink = None
-        if tx.posts.published(*work.key, external_id=external_id, permalink=permalink, now=ctx.now()):
+        at = found.at if isinstance(found, Matched) else None
+        if tx.posts.published(*work.key, external_id=external_id, permalink=permalink, now=ctx.now(), at=at):
             name = external_id or "by what name is not known yet"
             more = f"; it names further ones: {', '.join(found.others)}" if found.others else ""
             note(ctx, tx, post, "published", f"the platform has it: {name}{more}", external_id=external_id)

@@ -123,7 +123,7 @@ def resolve(app: App, post_id: UUID, verdict: Literal["found", "lost"], external
             raise Conflict("BOUND", f"the post {other} has the id {there.external_id} already")
         try:
             with tx.savepoint(post["tenant_id"]):
-                tx.posts.published(*key, external_id=there.external_id, permalink=there.permalink, now=now)
+                tx.posts.published(*key, external_id=there.external_id, permalink=there.permalink, now=now, at=there.at)
         except UniqueViolation as error:
             raise Conflict("BOUND", f"another post has just got the id {there.external_id}") from error
         named = there.external_id or "seen on the account"
@@ -208,11 +208,13 @@ def _in_doubt(tx: Tx, post_id: UUID, *, lock: bool) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class _There:
-    """A post on the platform; `heard` says where the platform could not tell."""
+    """A post on the platform, published `at` that moment if the platform says so; `heard` says where it could not
+    tell."""
 
     external_id: str | None
     permalink: str | None = None
     heard: str = ""
+    at: datetime | None = None
 
 
 def _look(app: App, post: Row, named: str | None) -> _There:
@@ -232,7 +234,7 @@ def _look(app: App, post: Row, named: str | None) -> _There:
         listing = publisher.recent(credential, (post["claimed_at"] or post["created_at"]) - CLOCKS)
         for seen in listing.posts:
             if named and named in (seen.external_id, seen.permalink):
-                return _There(seen.external_id, seen.permalink)
+                return _There(seen.external_id, seen.permalink, at=seen.published_at)
         if listing.complete:
             raise unknown if named else Conflict("ID_NEEDED", f"{name} lists every post of the account: say its id")
     except (Unavailable, AccountRevoked, SealUnknown) as error:

@@ -1,0 +1,325 @@
+"""Numbers of posts: each horizon is met by what the platform said at that age, or missed with a reason."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from db.transaction import SYSTEM
+from domain.learning.horizons import HALTED, NO_ID, NOTHING_WORKED, REMOVED
+from domain.learning.numbers import Horizon
+from domain.posting.posts import PostStatus
+from tests.number_stage import aged, collect, curve, feedback, live, missed, older, snapshots, waits
+from tests.post_stage import PLATFORMS, PostStage, post_stage
+from workers.jobs import analytics
+from workers.ops import accounts
+from workers.ops import restore as restores
+from workers.settings import Settings
+
+H = {each.value: each for each in Horizon}
+MINUTE = timedelta(minutes=1)
+WITHOUT_VIEWS = ("bluesky", "mastodon")
+
+
+@pytest.fixture
+def here(settings: Settings, tmp_path: Path) -> Iterator[PostStage]:
+    with post_stage(settings, tmp_path, "tiktok", "youtube-shorts") as made:
+        yield made
+
+
+def test_growth_comes_back_exactly_at_each_horizon_of_each_platform(settings: Settings, tmp_path: Path) -> None:
+    with post_stage(settings, tmp_path) as here:
+        tenant_id = here.tenant()
+        posts = {name: here.ask(tenant_id, here.account(tenant_id, name)) for name in PLATFORMS}
+        here.run()
+        for name, post_id in posts.items():
+            assert here.show(post_id).status == PostStatus.PUBLISHED, name
+            assert waits(here, post_id) == Horizon.H1.age
+            simulator = here.platforms[name]
+            post = simulator.post(here.show(post_id).external_id)
+            post.published_at = simulator.now() - 30  # a minute's middle: two clocks are never equal
+            aged(here, post_id, timedelta(0))
+        for horizon in Horizon:
+            for post_id in posts.values():
+                aged(here, post_id, horizon.age)
+            collect(here)
+        for name, post_id in posts.items():
+            rows = snapshots(here, post_id)
+            assert [(row["horizon"], row["age"]) for row in rows] == [(each, each.age) for each in Horizon], name
+            for row in rows:
+                expected = curve(here, post_id, row["age"])
+                assert row["views"] == (None if name in WITHOUT_VIEWS else expected.views)
+                assert (row["likes"], row["comments"]) == (expected.likes, expected.comments)
+                assert row["shares"] == (None if name == "youtube-shorts" else expected.shares)
+                assert (row["definition"] is None) == (name in WITHOUT_VIEWS)
+                assert row["source"].startswith(name.split("-")[0])
+            fed = [
+                {name: each[name] for name in ("horizon", "views", "likes", "shares")}
+                for each in feedback(here, post_id)
+            ]
+            assert fed == [{name: row[name] for name in fed[0]} for row in rows]
+            assert missed(here, post_id) == {}
+            assert waits(here, post_id) is None
+
+
+def test_feedback_has_what_was_predicted_and_of_which_concept(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    post_id = live(
+        here, tenant_id, account_id, Horizon.H1.age, concept_id="c-1", prediction='{"score": 71.5, "low": 60}'
+    )
+    older_prediction = live(here, tenant_id, account_id, Horizon.H1.age, prediction='{"score": 1e300}')
+    collect(here)
+    [row] = feedback(here, post_id)
+    assert (float(row["predicted_score"]), row["concept_id"], row["platform"]) == (71.5, "c-1", "tiktok")
+    assert row["observed_at"] == here.clock[0]
+    assert feedback(here, older_prediction)[0]["predicted_score"] is None
+
+
+def test_posts_of_an_account_share_a_call_and_those_that_are_soon_due_join(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    due = [live(here, tenant_id, account_id, Horizon.H1.age) for _ in range(3)]
+    soon = live(here, tenant_id, account_id, Horizon.D7.age - timedelta(hours=6))
+    later = live(here, tenant_id, account_id, Horizon.D7.age - timedelta(hours=12))
+    for post_id in (soon, later):
+        settle(here, post_id, *list(Horizon)[:-1])
+    collect(here)
+    assert here.platforms["tiktok"].received == ["query"]
+    assert [len(snapshots(here, post_id)) for post_id in (*due, soon, later)] == [1, 1, 1, 1, 0]
+    assert snapshots(here, soon)[0]["age"] == Horizon.D7.age - timedelta(hours=6)
+
+
+def test_a_platform_that_is_silent_for_hours_leaves_marks_and_no_numbers(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    post_id = live(here, tenant_id, here.account(tenant_id, "tiktok"), Horizon.H1.age)
+    tiktok = here.platforms["tiktok"]
+    tiktok.fault("query", "hang-up before", times=1000)
+    for _ in range(8):
+        collect(here)
+        older(here, post_id, MINUTE)
+    assert snapshots(here, post_id) == []
+    assert missed(here, post_id)["1h"].startswith("the platform did not answer: ")
+    assert waits(here, post_id) == Horizon.H6.age
+    asked = len(tiktok.received)
+    aged(here, post_id, timedelta(hours=5))
+    collect(here)
+    assert len(tiktok.received) == asked
+    tiktok.heal()
+    aged(here, post_id, Horizon.H6.age)
+    collect(here)
+    assert [row["horizon"] for row in snapshots(here, post_id)] == ["6h"]
+    assert list(missed(here, post_id)) == ["1h"]
+
+
+def test_after_an_outage_of_ours_late_numbers_fill_no_horizon(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    post_id = live(here, tenant_id, here.account(tenant_id, "tiktok"), timedelta(hours=40))
+    collect(here)
+    [late] = snapshots(here, post_id)
+    assert (late["horizon"], late["age"]) == (None, timedelta(hours=40))
+    assert late["views"] == curve(here, post_id, late["age"]).views
+    assert feedback(here, post_id) == []
+    assert missed(here, post_id) == dict.fromkeys(("1h", "6h", "24h"), NOTHING_WORKED)
+    assert waits(here, post_id) == Horizon.H72.age
+    collect(here)
+    assert len(snapshots(here, post_id)) == 1
+
+
+def test_an_account_that_waits_for_its_owner_costs_nothing_and_goes_on_after(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    post_id = live(here, tenant_id, account_id, Horizon.H1.age)
+    tiktok = here.platforms["tiktok"]
+    with here.app.db.transaction(tenant_id) as tx:
+        assert tx.social_accounts.refuse(tenant_id, account_id, "its owner took our access away")
+    for age in (Horizon.H1.age, timedelta(hours=2)):
+        aged(here, post_id, age)
+        collect(here)
+    assert tiktok.received == []
+    assert missed(here, post_id) == {"1h": "its account has to be reconnected: its owner took our access away"}
+    [account] = tiktok.accounts.values()
+    here.connect(tenant_id, "tiktok", PLATFORMS["tiktok"].grant(tiktok, account.external_id))
+    aged(here, post_id, Horizon.H6.age)
+    collect(here)
+    assert [row["horizon"] for row in snapshots(here, post_id)] == ["6h"]
+
+
+def test_horizons_of_a_disconnected_account_are_missed_for_that(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    post_id = live(here, tenant_id, account_id, Horizon.H1.age)
+    accounts.disconnect(here.app, tenant_id, account_id)
+    for age in (Horizon.H1.age, timedelta(hours=2)):
+        aged(here, post_id, age)
+        collect(here)
+    assert missed(here, post_id) == {"1h": "its account was disconnected"}
+    assert here.platforms["tiktok"].received.count("query") == 0
+
+
+def test_a_post_without_an_id_is_measured_from_when_it_is_named(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    post_id = live(here, tenant_id, account_id, Horizon.H1.age)
+    external_id = here.show(post_id).external_id
+    set_external_id(here, post_id, None)
+    collect(here)
+    aged(here, post_id, timedelta(hours=2))
+    collect(here)
+    assert missed(here, post_id) == {"1h": NO_ID}
+    set_external_id(here, post_id, external_id)
+    aged(here, post_id, Horizon.H6.age)
+    collect(here)
+    assert [row["horizon"] for row in snapshots(here, post_id)] == ["6h"]
+
+
+def test_a_post_is_removed_when_its_platform_says_so_twice(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    post_id = live(here, tenant_id, here.account(tenant_id, "youtube-shorts"), Horizon.H1.age)
+    post = here.show(post_id)
+    here.platforms["youtube-shorts"].remove(post.external_id)
+    collect(here)
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+    collect(here)
+    assert here.platforms["youtube-shorts"].received.count("statistics") == 1
+    older(here, post_id, 5 * MINUTE)
+    collect(here)
+    removed = here.show(post_id)
+    assert (removed.status, removed.external_id, removed.error_code) == (
+        PostStatus.REMOVED,
+        post.external_id,
+        "removed",
+    )
+    assert here.events(post_id) == ["removed"]
+    assert missed(here, post_id) == dict.fromkeys(Horizon, REMOVED)
+    assert waits(here, post_id) is None
+    older(here, post_id, timedelta(days=1))
+    here.due()
+    assert collect(here) == 2
+    assert here.show(post_id).status == PostStatus.REMOVED
+    assert here.platforms["youtube-shorts"].received.count("open") == 0
+
+
+def test_a_post_that_seemed_gone_once_is_measured_when_it_is_back(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    post_id = live(here, tenant_id, here.account(tenant_id, "youtube-shorts"), Horizon.H1.age)
+    there = here.platforms["youtube-shorts"].post(here.show(post_id).external_id)
+    there.removed = True
+    collect(here)
+    there.removed = False
+    older(here, post_id, 5 * MINUTE)
+    collect(here)
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+    assert [row["horizon"] for row in snapshots(here, post_id)] == ["1h"]
+    there.removed = True
+    aged(here, post_id, Horizon.H6.age)
+    collect(here)
+    assert here.show(post_id).status == PostStatus.PUBLISHED
+
+
+def test_after_a_restore_what_could_not_be_measured_says_why(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    post_id = live(here, tenant_id, here.account(tenant_id, "tiktok"), timedelta(hours=2))
+    restores.begin(here.app, here.clock[0])
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE restores SET noticed_at = noticed_at - interval '90 minutes'")
+    restores.end(here.app, although_undecided=True)
+    collect(here)
+    assert missed(here, post_id) == {"1h": HALTED}
+
+
+def test_many_at_once_meet_a_horizon_once(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    posts = [live(here, tenant_id, account_id, Horizon.H1.age) for _ in range(5)]
+    with here.app.db.transaction(tenant_id) as tx:
+        for number in range(8):
+            analytics.collect.with_options(unique_key=f"{number}").enqueue(
+                tx, tenant_id=tenant_id, account_id=account_id
+            )
+    with here.app.db.transaction(SYSTEM) as tx:
+        jobs = tx.jobs.due_now()
+    runner = here.app.runner()
+    register(here, runner.worker_id)
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(runner.run_one, jobs)) == 8
+    assert [[row["horizon"] for row in snapshots(here, post_id)] for post_id in posts] == [["1h"]] * 5
+    assert [len(feedback(here, post_id)) for post_id in posts] == [1] * 5
+    assert [missed(here, post_id) for post_id in posts] == [{}] * 5
+
+
+def test_a_tenant_is_measured_with_its_own_token_only(here: PostStage) -> None:
+    """Two tenants have the same account; each asks with what its own owner gave."""
+    tiktok, posts, tokens = here.platforms["tiktok"], [], []
+    for _ in range(2):
+        tenant_id = here.tenant()
+        tiktok.add_account("77")
+        grant = PLATFORMS["tiktok"].grant(tiktok, "77")
+        account_id = here.connect(tenant_id, "tiktok", grant)
+        tokens.append(f"Bearer {grant.access_token}")
+        posts.append(live(here, tenant_id, account_id, Horizon.H1.age))
+    collect(here)
+    asked = [
+        (request.headers["authorization"], json.loads(request.body)["filters"]["video_ids"])
+        for request in tiktok.server.requests
+        if tiktok.call_of(request) == "query"
+    ]
+    ids = [[here.show(post_id).external_id] for post_id in posts]
+    assert sorted(asked) == sorted(zip(tokens, ids, strict=True))
+
+
+def test_tenants_take_turns(here: PostStage) -> None:
+    many, one = here.tenant(), here.tenant()
+    for tenant_id, count in ((many, 3), (one, 1)):
+        for place in range(count):
+            post_id = live(here, tenant_id, here.account(tenant_id, "tiktok"), Horizon.H1.age)
+            older(here, post_id, (10 - place) * timedelta(seconds=1) if tenant_id == many else timedelta(0))
+    with here.app.db.transaction(SYSTEM) as tx:
+        found = tx.snapshots.due_accounts(now=here.clock[0], limit=2)
+    assert [tenant_id for tenant_id, _ in found] == [many, one]
+
+
+def test_a_job_that_fails_lets_its_posts_wait(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    post_id = live(here, tenant_id, account_id, Horizon.H1.age)
+
+    class Broken:
+        measured_at_once = 0
+
+    ports = replace(here.app.ports, publishers={"tiktok": Broken()})
+    broken = replace(here, app=replace(here.app, ports=ports))
+    for _ in range(3):
+        collect(broken)
+    with here.app.db.transaction(SYSTEM) as tx:
+        [(status,)] = tx.driver.execute("SELECT status FROM job_queue WHERE job_type = 'analytics.collect'").fetchall()
+    assert status == "failed"
+    assert waits(here, post_id) > Horizon.H1.age + 29 * MINUTE
+
+
+def settle(stage: PostStage, post_id: object, *horizons: Horizon) -> None:
+    """Let horizons of a post be missed already."""
+    with stage.app.db.transaction(SYSTEM) as tx:
+        for each in horizons:
+            tx.driver.execute(
+                "INSERT INTO missed_horizons (tenant_id, post_id, horizon, reason)"
+                " SELECT tenant_id, id, %s, 'a test' FROM social_posts WHERE id = %s",
+                (each, post_id),
+            )
+        tx.driver.execute(
+            "UPDATE social_posts SET measure_at = published_at + interval '7 days' WHERE id = %s", (post_id,)
+        )
+
+
+def set_external_id(stage: PostStage, post_id: object, external_id: str | None) -> None:
+    with stage.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE social_posts SET external_id = %s WHERE id = %s", (external_id, post_id))
+
+
+def register(stage: PostStage, worker_id: object) -> None:
+    with stage.app.db.transaction(SYSTEM) as tx:
+        tx.workers.beat(worker_id, hostname="tests", pid=0, queues=(), version="", lease=timedelta(minutes=1))
