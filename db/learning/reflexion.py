@@ -2,10 +2,25 @@
 
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import reduce
+from operator import add
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, Table, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Table,
+    Text,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
 from db.postgres.rows import put
 from db.schema.learning import performance_feedback, reflexion_insights, scoring_adjustments, self_critiques
@@ -72,6 +87,24 @@ class Stats(NamedTuple):
     recent_critiques: int
 
 
+class LearningCursor(NamedTuple):
+    """The last one of a page: its time, and its id."""
+
+    time: datetime
+    id: UUID
+
+
+class Page(NamedTuple, Generic[T]):
+    """The next page begins after `next`, which is None on the last one."""
+
+    found: list[T]
+    next: LearningCursor | None
+
+
+PAGE_BYTES = 2 * 1024 * 1024
+"""The limit of a page's texts and JSON, in bytes, unless the first of it alone has more."""
+
+
 @dataclass(frozen=True)
 class Entity(Generic[T]):
     """A dataclass whose fields are columns of a table of tenants. `time` is the column that lists are ordered by."""
@@ -80,19 +113,66 @@ class Entity(Generic[T]):
     table: Table
     time: str
 
-    def save(self, sql: Connection, tenant_id: UUID, thing: T, this: ColumnElement[bool]) -> None:
-        put(sql, self.table, {"tenant_id": tenant_id, **asdict(thing)}, this)
+    def save(self, sql: Connection, tenant_id: UUID, thing: T, this: ColumnElement[bool]) -> T:
+        """Add it, or change the row `this`; return what is stored.
 
-    def newest(
-        self, sql: Connection, tenant_id: UUID, *where: ColumnElement[bool], limit: int | None = None
-    ) -> list[T]:
-        columns = [self.table.c[each.name] for each in fields(self.kind)]
-        newest = (self.table.c[self.time].desc(), self.table.c.id.desc())
-        query = select(*columns).where(self.table.c.tenant_id == tenant_id, *where).order_by(*newest).limit(limit)
-        return [self.kind(*row) for row in sql.execute(query)]
+        Raises:
+            IdTaken: another row has the id.
+        """
+        put(sql, self.table, {"tenant_id": tenant_id, **asdict(thing)}, this)
+        return self._read(sql, self.table.c.tenant_id == tenant_id, this)[0]
+
+    def get(self, sql: Connection, tenant_id: UUID, thing_id: UUID) -> T | None:
+        return next(iter(self._read(sql, *self._this(tenant_id, thing_id))), None)
+
+    def delete(self, sql: Connection, tenant_id: UUID, thing_id: UUID) -> bool:
+        """Delete it, and return whether there was one."""
+        return bool(sql.execute(delete(self.table).where(*self._this(tenant_id, thing_id))).rowcount)
+
+    def page(
+        self,
+        sql: Connection,
+        tenant_id: UUID,
+        *where: ColumnElement[bool],
+        limit: int,
+        after: LearningCursor | None,
+    ) -> Page[T]:
+        """Return the newest ones after this place: at most `limit`, and fewer if they are large (`PAGE_BYTES`)."""
+        time, row_id = self.table.c[self.time], self.table.c.id
+        if after is not None:
+            where = (*where, tuple_(time, row_id) < after)
+        query = select(row_id, time, self._size()).where(self.table.c.tenant_id == tenant_id, *where)
+        # The sizes first: a hundred of the largest records are hundreds of megabytes.
+        rows = sql.execute(query.order_by(time.desc(), row_id.desc()).limit(limit + 1)).all()
+        total = 0
+        fitting: list[Any] = []
+        for row in rows[:limit]:
+            total += row[2]
+            if fitting and total > PAGE_BYTES:
+                break
+            fitting.append(row)
+        mine = self.table.c.tenant_id == tenant_id
+        found = self._read(sql, mine, row_id.in_([row[0] for row in fitting])) if fitting else []
+        more = len(rows) > len(fitting)
+        return Page(found, LearningCursor(fitting[-1][1], fitting[-1][0]) if more else None)
 
     def count(self, tenant_id: UUID, *where: ColumnElement[bool]) -> ScalarSelect[int]:
         return select(func.count()).where(self.table.c.tenant_id == tenant_id, *where).scalar_subquery()
+
+    def _read(self, sql: Connection, *where: ColumnElement[bool]) -> list[T]:
+        columns = [self.table.c[each.name] for each in fields(self.kind)]
+        newest = (self.table.c[self.time].desc(), self.table.c.id.desc())
+        return [self.kind(*row) for row in sql.execute(select(*columns).where(*where).order_by(*newest))]
+
+    def _this(self, tenant_id: UUID, thing_id: UUID) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        return self.table.c.tenant_id == tenant_id, self.table.c.id == thing_id
+
+    def _size(self) -> ColumnElement[int]:
+        """Say how many bytes the fields of a row have that have no bound of their own."""
+        columns = [self.table.c[each.name] for each in fields(self.kind)]
+        unbounded = [each for each in columns if isinstance(each.type, JSONB | Text)]
+        sizes = [func.coalesce(func.octet_length(cast(each, Text)), 0) for each in unbounded]
+        return reduce(add, sizes)
 
 
 CRITIQUES = Entity(Critique, self_critiques, "created_at")
@@ -112,25 +192,38 @@ class Learning:
         feedback_id: UUID = self._sql.execute(added.returning(performance_feedback.c.id)).scalar_one()
         return feedback_id
 
-    def save_critique(self, tenant_id: UUID, critique: Critique) -> None:
-        """Add it, or change the tenant's own of this id.
+    def save_critique(self, tenant_id: UUID, critique: Critique) -> Critique:
+        """Add it, or change the tenant's own of this id; return what is stored.
 
         Raises:
             IdTaken: another tenant has the id.
         """
-        CRITIQUES.save(self._sql, tenant_id, critique, self_critiques.c.id == critique.id)
+        return CRITIQUES.save(self._sql, tenant_id, critique, self_critiques.c.id == critique.id)
 
-    def critiques(self, tenant_id: UUID, limit: int = 50) -> list[Critique]:
-        return CRITIQUES.newest(self._sql, tenant_id, limit=limit)
+    def critique(self, tenant_id: UUID, critique_id: UUID) -> Critique | None:
+        return CRITIQUES.get(self._sql, tenant_id, critique_id)
 
-    def critiques_of_concept(self, tenant_id: UUID, concept_id: str) -> list[Critique]:
-        return CRITIQUES.newest(self._sql, tenant_id, self_critiques.c.concept_id == concept_id)
+    def critiques(
+        self,
+        tenant_id: UUID,
+        *,
+        limit: int = 50,
+        after: LearningCursor | None = None,
+        concept_id: str | None = None,
+        unapplied: bool = False,
+    ) -> Page[Critique]:
+        """Return a page of the critiques, of one concept or all, and of all or those that nothing was learned from."""
+        where = [] if concept_id is None else [self_critiques.c.concept_id == concept_id]
+        if unapplied:
+            where.append(self_critiques.c.applied_at.is_(None))
+        return CRITIQUES.page(self._sql, tenant_id, *where, limit=limit, after=after)
 
-    def unapplied_critiques(self, tenant_id: UUID, limit: int = 1000) -> list[Critique]:
-        return CRITIQUES.newest(self._sql, tenant_id, self_critiques.c.applied_at.is_(None), limit=limit)
+    def delete_critique(self, tenant_id: UUID, critique_id: UUID) -> bool:
+        return CRITIQUES.delete(self._sql, tenant_id, critique_id)
 
-    def save_insight(self, tenant_id: UUID, insight: Insight) -> None:
-        """Add it, or change the tenant's own of this category, platform and pattern, which keeps its id.
+    def save_insight(self, tenant_id: UUID, insight: Insight) -> Insight:
+        """Add it, or change the tenant's own of this category, platform and pattern, which keeps its id; return what is
+        stored.
 
         Raises:
             IdTaken: another insight has the id.
@@ -141,31 +234,50 @@ class Learning:
             & (insights.platform == insight.platform)
             & (func.md5(insights.pattern) == func.md5(insight.pattern))
         )
-        INSIGHTS.save(self._sql, tenant_id, insight, this)
+        return INSIGHTS.save(self._sql, tenant_id, insight, this)
 
-    def insights(self, tenant_id: UUID, category: str | None = None) -> list[Insight]:
-        """Return the insights, those seen last first."""
+    def insight(self, tenant_id: UUID, insight_id: UUID) -> Insight | None:
+        return INSIGHTS.get(self._sql, tenant_id, insight_id)
+
+    def insights(
+        self,
+        tenant_id: UUID,
+        *,
+        limit: int = 50,
+        after: LearningCursor | None = None,
+        category: str | None = None,
+        pattern: str | None = None,
+    ) -> Page[Insight]:
+        """Return a page of the insights, those seen last first; of one category, or of one pattern, which may stand in
+        several categories and platforms."""
         where = [] if category is None else [reflexion_insights.c.category == category]
-        return INSIGHTS.newest(self._sql, tenant_id, *where)
+        if pattern is not None:
+            where.append(reflexion_insights.c.pattern == pattern)
+        return INSIGHTS.page(self._sql, tenant_id, *where, limit=limit, after=after)
 
-    def insight_by_pattern(self, tenant_id: UUID, pattern: str) -> Insight | None:
-        """Return the insight of this pattern; of several, in other categories or platforms, the one seen last."""
-        found = INSIGHTS.newest(self._sql, tenant_id, reflexion_insights.c.pattern == pattern, limit=1)
-        return next(iter(found), None)
+    def delete_insight(self, tenant_id: UUID, insight_id: UUID) -> bool:
+        return INSIGHTS.delete(self._sql, tenant_id, insight_id)
 
-    def save_adjustment(self, tenant_id: UUID, adjustment: Adjustment) -> None:
-        """Add it, or change the tenant's own of this id.
+    def save_adjustment(self, tenant_id: UUID, adjustment: Adjustment) -> Adjustment:
+        """Add it, or change the tenant's own of this id; return what is stored.
 
         Raises:
             IdTaken: another tenant has the id.
         """
-        ADJUSTMENTS.save(self._sql, tenant_id, adjustment, scoring_adjustments.c.id == adjustment.id)
+        return ADJUSTMENTS.save(self._sql, tenant_id, adjustment, scoring_adjustments.c.id == adjustment.id)
 
-    def adjustments(self, tenant_id: UUID, limit: int = 50) -> list[Adjustment]:
-        return ADJUSTMENTS.newest(self._sql, tenant_id, limit=limit)
+    def adjustment(self, tenant_id: UUID, adjustment_id: UUID) -> Adjustment | None:
+        return ADJUSTMENTS.get(self._sql, tenant_id, adjustment_id)
 
-    def adjustments_of_category(self, tenant_id: UUID, category: str) -> list[Adjustment]:
-        return ADJUSTMENTS.newest(self._sql, tenant_id, scoring_adjustments.c.category == category)
+    def adjustments(
+        self, tenant_id: UUID, *, limit: int = 50, after: LearningCursor | None = None, category: str | None = None
+    ) -> Page[Adjustment]:
+        """Return a page of the adjustments, of one category or all."""
+        where = [] if category is None else [scoring_adjustments.c.category == category]
+        return ADJUSTMENTS.page(self._sql, tenant_id, *where, limit=limit, after=after)
+
+    def delete_adjustment(self, tenant_id: UUID, adjustment_id: UUID) -> bool:
+        return ADJUSTMENTS.delete(self._sql, tenant_id, adjustment_id)
 
     def stats(self, tenant_id: UUID, since: datetime) -> Stats:
         """Count each of them, and the critiques that are younger than `since`."""

@@ -135,7 +135,7 @@ def read(table: str, record: Any) -> Row:
         notes.append(f"{field}: {'missing' if missing else note}" if missing or note else None)
         was |= _was(field, record, kind.write(value))
     if table == "critiques":
-        gap, gap_notes = _gap(columns["performance_gap"])
+        gap, gap_notes = columns_of_gap(columns["performance_gap"])
         columns |= gap
         notes += gap_notes
     unknown = {field: sayable(value) for field, value in record.items() if field not in FIELDS[table] | {"id": None}}
@@ -223,7 +223,7 @@ NAMED = 3
 """How many damaged fields are named."""
 
 
-def _gap(gap: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def columns_of_gap(gap: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the columns that critiques are looked up by, which the old app kept inside the gap alone."""
     columns: dict[str, Any] = {}
     notes: list[str] = []

@@ -58,6 +58,7 @@ from web.api import (
     keys,
     media,
     posts,
+    reflexion,
     user,
     videos,
 )
@@ -168,6 +169,7 @@ def _routes() -> Sequence[BaseRoute]:
         analytics,
         autopilot,
         imports,
+        reflexion,
     )
     for group in groups:
         all_groups.include_router(group.routes)

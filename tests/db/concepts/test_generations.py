@@ -72,7 +72,7 @@ def test_another_tenants_id_is_refused_and_their_rows_are_left_alone(app: App, a
         assert not tx.generations.delete(ada, one.id)
     with app.db.transaction(ada) as tx:
         assert tx.generations.get(ada, one.id) == one
-        assert tx.learning.critiques(ada) == [critique]
+        assert tx.learning.critiques(ada).found == [critique]
 
 
 def test_pages_together_are_the_history_also_where_dates_are_equal(tx: Tx, ada: UUID) -> None:
@@ -204,12 +204,13 @@ def test_critiques_by_concept_and_not_yet_applied(tx: Tx, ada: UUID) -> None:
     second = Critique(uuid4(), "k2", "text", NOON + timedelta(days=1))
     for critique in (first, second):
         tx.learning.save_critique(ada, critique)
-    assert tx.learning.critiques(ada) == [second, first]
-    assert tx.learning.critiques_of_concept(ada, "k1") == [first]
+    assert tx.learning.critiques(ada) == ([second, first], None)
+    assert tx.learning.critiques(ada, concept_id="k1").found == [first]
     applied = replace(second, applied_at=NOON)
     tx.learning.save_critique(ada, applied)
-    assert tx.learning.unapplied_critiques(ada) == [first]
-    assert tx.learning.critiques(ada, limit=1) == [applied]
+    assert tx.learning.critiques(ada, unapplied=True).found == [first]
+    page, after = tx.learning.critiques(ada, limit=1)
+    assert (page, tx.learning.critiques(ada, limit=1, after=after)) == ([applied], ([first], None))
 
 
 def test_an_insight_is_one_for_its_category_platform_and_pattern(tx: Tx, ada: UUID) -> None:
@@ -217,10 +218,12 @@ def test_an_insight_is_one_for_its_category_platform_and_pattern(tx: Tx, ada: UU
     again = replace(first, id=uuid4(), evidence_count=2, last_seen_at=NOON + timedelta(days=1))
     tx.learning.save_insight(ada, first)
     tx.learning.save_insight(ada, again)
-    assert tx.learning.insights(ada) == tx.learning.insights(ada, "tech") == [replace(again, id=first.id)]
-    assert tx.learning.insights(ada, "food") == []
-    assert tx.learning.insight_by_pattern(ada, first.pattern) == replace(again, id=first.id)
-    assert tx.learning.insight_by_pattern(ada, "none") is None
+    assert (
+        tx.learning.insights(ada) == tx.learning.insights(ada, category="tech") == ([replace(again, id=first.id)], None)
+    )
+    assert tx.learning.insights(ada, category="food").found == []
+    assert tx.learning.insights(ada, pattern=first.pattern).found == [replace(again, id=first.id)]
+    assert tx.learning.insights(ada, pattern="none").found == []
 
 
 def test_adjustments_and_what_there_is_of_each(tx: Tx, ada: UUID) -> None:
@@ -229,7 +232,7 @@ def test_adjustments_and_what_there_is_of_each(tx: Tx, ada: UUID) -> None:
     for adjustment in (first, second):
         tx.learning.save_adjustment(ada, adjustment)
     tx.learning.save_critique(ada, Critique(uuid4(), "k", "text", NOON))
-    assert tx.learning.adjustments(ada) == [second, first]
-    assert tx.learning.adjustments_of_category(ada, "tech") == [first]
+    assert tx.learning.adjustments(ada).found == [second, first]
+    assert tx.learning.adjustments(ada, category="tech").found == [first]
     assert tuple(tx.learning.stats(ada, NOON - timedelta(days=7))) == (1, 0, 2, 1)
     assert tx.learning.stats(ada, NOON).recent_critiques == 0
