@@ -19,10 +19,11 @@ from db.schema.learning import performance_feedback
 from domain.identity.access import KEY_BYTES, new_key
 from tests.web.api.test_api import NOW, PAGE, Api
 from tests.web.api.test_generations import Tenant, a_generation
+from tests.web.api.test_reflexion import ADJUSTMENT, CRITIQUE, INSIGHT
 from tests.web.test_browsers import deps as deps
 from tests.web.test_browsers import web as web
 from tests.web.test_webhooks import Web
-from web.api import billing, feedback, generations, jobs, keys, user
+from web.api import billing, feedback, generations, jobs, keys, reflexion, user
 from web.api.rate_limit import RateLimiter, _network
 from web.api.validation import RequestBody
 from workers.app import App
@@ -30,7 +31,7 @@ from workers.runtime.redis_client import connect
 
 ROUTES = [
     route
-    for group in (user, keys, generations, jobs, feedback, billing)
+    for group in (user, keys, generations, jobs, feedback, billing, reflexion)
     for route in group.routes.routes
     if isinstance(route, APIRoute)
 ]
@@ -46,6 +47,11 @@ SENT: dict[str, dict[str, Any]] = {
     "KeyRequest": {"name": "n", "scopes": ["account:read"], "expires_at": "2027-01-01T00:00:00+01:00"},
     "Purchase": {"tier": "PRO", "price_id": None, "success_url": "https://a", "cancel_url": "https://b"},
     "Visit": {"return_url": "https://a"},
+    "CritiqueBody": CRITIQUE
+    | {"category": "tech", "platform": "tiktok", "predicted_score": 85.5, "actual_score": 62.5}
+    | {"applied_at": "2026-11-22T12:00:00Z"},
+    "InsightBody": INSIGHT,
+    "AdjustmentBody": ADJUSTMENT,
 }
 OF_OTHER_TYPES: list[Any] = [True, False, 0, 1, 1.0, 1.5, "1", "true", "0.5", "", [], ["1"], {}, None, 1763812800]
 
