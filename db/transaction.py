@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from db.autopilot.autopilot import Autopilot
+from db.autopilot.chains import Chains
 from db.autopilot.reports import AutopilotReports
 from db.billing import Billing
 from db.concepts.dexie import Dexie
@@ -328,6 +329,7 @@ class Tx:
     connections = _on_driver(Connections)
     autopilot = _on_driver(Autopilot)
     autopilot_reports = _on_driver(AutopilotReports)
+    chains = _on_driver(Chains)
     access = _on_sql(Access)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)

@@ -18,6 +18,7 @@ from db.transaction import SYSTEM, Database, Tx
 from workers.engine.job import JobType
 from workers.jobs.accounts import find_due
 from workers.jobs.analytics import find_due as numbers_due
+from workers.jobs.autopilot import find_due as chains_due
 from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily
 from workers.jobs.posting import find_due as posts_due
@@ -62,6 +63,7 @@ def _schedule(crontab: str, job_type: JobType[[]], catch_up: CatchUp = CatchUp.L
 SCHEDULES = (
     _schedule("* * * * *", posts_due),
     _schedule("* * * * *", numbers_due),
+    _schedule("* * * * *", chains_due),
     _schedule("*/5 * * * *", release_parked),
     _schedule("0 * * * *", reset_due),
     _schedule("15 * * * *", find_due),

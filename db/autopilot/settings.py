@@ -29,10 +29,12 @@ LOCK = f"{GET} FOR NO KEY UPDATE"
 
 ADD = "INSERT INTO autopilots (tenant_id) VALUES (%s) ON CONFLICT DO NOTHING"
 
+# Days on which it was off are nobody's gap.
 SAVE = """
 UPDATE autopilots SET mode = %(mode)s, least_score = %(least_score)s, videos_a_day = %(videos_a_day)s,
     concepts_a_day = %(concepts_a_day)s, times = %(times)s::text[], provider = %(provider)s,
-    budget_usd = %(budget_usd)s, changed_by = %(changed_by)s, changed_at = %(now)s
+    budget_usd = %(budget_usd)s, last_on = CASE WHEN mode = 'off' AND %(mode)s <> 'off' THEN NULL ELSE last_on END,
+    changed_by = %(changed_by)s, changed_at = %(now)s
 WHERE tenant_id = %(tenant_id)s
 """
 
@@ -105,7 +107,8 @@ class AutopilotSettings:
         Raises:
             UnknownTenant: there is none of this id.
         """
-        self._lock_row(tenant_id)
+        self._lock_tenant(tenant_id)
+        self._driver.execute(ADD, (tenant_id,))
         values = {name: getattr(settings, name) for name in NAMES}
         values |= {"tenant_id": tenant_id, "times": list(settings.times), "now": now}
         self._driver.execute(SAVE, values)
@@ -129,7 +132,7 @@ class AutopilotSettings:
         Raises:
             UnknownTenant, UnknownAccount: there is no such thing.
         """
-        self._lock_row(tenant_id)
+        self.lock(tenant_id)
         values = {"tenant_id": tenant_id, "account_id": account_id, "by": by, "now": now}
         if self._driver.execute(CONSENT, values).rowcount:
             return True
@@ -144,7 +147,7 @@ class AutopilotSettings:
         Raises:
             UnknownTenant: there is none of this id.
         """
-        self._lock_row(tenant_id)
+        self.lock(tenant_id)
         if self._driver.execute(WITHDRAW, (tenant_id, account_id)).fetchone() is None:
             return None
         which = "p.account_id = %(account_id)s"
@@ -160,11 +163,6 @@ class AutopilotSettings:
         values |= {"tenant_id": tenant_id, "status": status, "kind": kind, "message": message, "now": now}
         rows = self._driver.execute(HOLD_BACK.format(which=which), values)
         return [post_id for (post_id,) in rows]
-
-    def _lock_row(self, tenant_id: UUID) -> None:
-        self._lock_tenant(tenant_id)
-        self._driver.execute(ADD, (tenant_id,))
-        self._driver.execute(LOCK, (tenant_id,))
 
     def _lock_tenant(self, tenant_id: UUID) -> None:
         if self._driver.execute(LOCK_TENANT, (tenant_id,)).fetchone() is None:

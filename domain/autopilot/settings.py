@@ -62,6 +62,8 @@ def _faults(settings: Settings, providers: Collection[str]) -> Iterator[str]:
         yield f"{settings.videos_a_day} videos a day need as many concepts a day, not {settings.concepts_a_day}"
     if len(settings.times) > MOST_TIMES or len(set(settings.times)) != len(settings.times):
         yield f"at most {MOST_TIMES} times are named, each once"
+    if 0 < len(settings.times) < settings.videos_a_day:
+        yield f"{settings.videos_a_day} videos a day need as many times a day, or none"
     for each in settings.times:
         if not CLOCK.fullmatch(each):
             yield f'a time is written as "18:30", from 00:00 to 23:59, not {each!r}'

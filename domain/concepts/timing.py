@@ -70,6 +70,11 @@ def due_day(zone: ZoneInfo, hour: int, last_on: date | None, now: datetime) -> d
     return None
 
 
+def day_key(day: date) -> str:
+    """Return the unique key of the job that makes a tenant's concepts of a day, whoever enqueues it."""
+    return f"day/{day}"
+
+
 def spread(tenant_id: UUID, within: timedelta) -> timedelta:
     """Return a tenant's own delay, always the same, so that not everybody's nine o'clock is the same second."""
     return within * (tenant_id.int % 9973 / 9973)

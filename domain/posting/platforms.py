@@ -125,6 +125,9 @@ def _interaction(name: str) -> Option:
     )
 
 
+CONCEPT_KEYS = {"youtube-shorts": "youtubeShorts", "instagram-reels": "instagramReels"}
+"""A concept's names of platforms, where they are not ours."""
+
 OF_ALL = (
     Option(
         "ai_generated", Kind.SWITCH, "whether a program made the video; of one that was made here it is always said"

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from itertools import count
 from zoneinfo import ZoneInfo
 
 from domain.concepts.timing import slots
@@ -38,14 +39,16 @@ def suggested(
     *,
     a_day: int | None = None,
     spacing: timedelta = SPACING,
+    times: Sequence[time] = (),
 ) -> Suggestion | None:
     """Return the concept's posting time, or else the next usual hour in the tenant's zone, at which the account is
     free: no other post (`taken` are their times) nearer than `spacing`, and not more than `a_day` in any 24 hours.
 
-    A concept's time that has passed counts as that time of day: by the zone's clock, whatever summer time does. None if
-    the account has no free place for a long time.
+    A concept's time that has passed counts as that time of day: by the zone's clock, whatever summer time does. With
+    `times` of that clock only these are tried. None if the account has no free place for a long time.
     """
-    for at, reason in _candidates(concept_time, zone, now + LEAD):
+    tried = _at_times(times, zone, now + LEAD) if times else _candidates(concept_time, zone, now + LEAD)
+    for at, reason in tried:
         if at - now > AHEAD:
             return None
         if is_free(at, taken, a_day=a_day, spacing=spacing):
@@ -84,6 +87,17 @@ def _candidates(concept_time: datetime | None, zone: ZoneInfo, after: datetime) 
         after = preferred
     for _, slot in zip(range(SEARCHED), slots(zone, after), strict=False):
         yield slot.at, slot.reason
+
+
+def _at_times(times: Sequence[time], zone: ZoneInfo, after: datetime) -> Iterator[tuple[datetime, str]]:
+    """Yield the moments at which the zone's clock shows one of these times, without end."""
+    first = after.astimezone(zone).date()
+    for number in count():
+        day = first + timedelta(days=number)
+        # A change of summer time may turn two of them around.
+        for at in sorted({datetime.combine(day, each, zone).astimezone(UTC) for each in times}):
+            if at >= after:
+                yield at, f"{_shown(at, zone)}: a chosen time"
 
 
 def _next_at(moment: datetime, zone: ZoneInfo, after: datetime) -> datetime:

@@ -32,7 +32,7 @@ from domain.concepts.generation import (
     usable,
     violations,
 )
-from domain.concepts.timing import SPREAD, due_day, spread, zone_of
+from domain.concepts.timing import SPREAD, day_key, due_day, spread, zone_of
 from domain.concepts.trends import STILL_USED, collected_of, collected_row, sighting_of
 from domain.ports import ConceptWriter, choose
 from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
@@ -133,8 +133,11 @@ def daily(ctx: Context) -> None:
             }
             marked = tx.generating.mark_daily({tenant_id: day for tenant_id, (day, _) in due.items()})
             for tenant_id in sorted(marked):
-                own = generate_concepts.with_options(delay=spread(tenant_id, SPREAD), priority=DAILY_PRIORITY)
-                own.enqueue(tx, tenant_id=tenant_id, count=due[tenant_id][1])
+                day, count = due[tenant_id]
+                own = generate_concepts.with_options(
+                    delay=spread(tenant_id, SPREAD), priority=DAILY_PRIORITY, unique_key=day_key(day)
+                )
+                own.enqueue(tx, tenant_id=tenant_id, count=count)
         ctx.count(enqueued=len(marked))
         if len(asking) < TENANTS_PER_TRANSACTION:
             break

@@ -3,7 +3,7 @@ and what is wrong with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from domain.concepts.timing import zone_of
 from domain.concepts.wording import shorten
 from domain.errors import Rejected, UnknownAccount, UnknownVideo
 from domain.posting.limits import limits_of, places
-from domain.posting.platforms import chosen, is_labelled, rules_of
+from domain.posting.platforms import CONCEPT_KEYS, chosen, is_labelled, rules_of
 from domain.posting.posts import NewPost, PostStatus
 from domain.posting.schedule import AHEAD, suggested
 from domain.posting.validation import Account, Draft, Earlier, Preview, faults, hints, preview
@@ -23,8 +23,6 @@ SUGGESTED: Literal["suggested"] = "suggested"
 LONGEST_TITLE = 100
 MOST_ACCOUNTS = 50
 """Accounts that one request posts to."""
-CONCEPT_KEYS = {"youtube-shorts": "youtubeShorts", "instagram-reels": "instagramReels"}
-"""A concept's names of platforms, where they are not ours."""
 LABELS = {"title": "title", "first_comment": "first comment", "cover_at": "time for the cover"}
 NO_BRACKETS = str.maketrans("", "", "<>")
 """YouTube refuses them in a title; a concept's may have them."""
@@ -80,19 +78,21 @@ class Planned:
 
 
 class Plans:
-    """Plans the posts of one video to accounts of a tenant, in one transaction.
+    """Plans the posts of one video to accounts of a tenant, in one transaction. With `times` of the clock a suggested
+    time is one of these.
 
     Raises:
         UnknownVideo: the tenant has no such video.
     """
 
-    def __init__(self, tx: Tx, tenant_id: UUID, video_id: UUID, now: datetime) -> None:
+    def __init__(self, tx: Tx, tenant_id: UUID, video_id: UUID, now: datetime, *, times: Sequence[time] = ()) -> None:
         video = tx.videos.get(tenant_id, video_id)
         if video is None:
             raise UnknownVideo(f"there is no video {video_id}")
         self._tx = tx
         self._tenant_id = tenant_id
         self._now = now
+        self._times = times
         self._video = video
         self._concept = _concept(tx, tenant_id, video)
 
@@ -149,7 +149,7 @@ class Plans:
         own = account["timezone"]
         zone = zone_of(own if own != "UTC" else self._tx.tenants.get(self._tenant_id)["timezone"])
         a_day = _posts_a_day(account, self._now)
-        suggestion = suggested(_concept_time(self._concept), zone, taken, self._now, a_day=a_day)
+        suggestion = suggested(_concept_time(self._concept), zone, taken, self._now, a_day=a_day, times=self._times)
         return (None, None) if suggestion is None else (suggestion.at, suggestion.reason)
 
     def judge(self, draft: Draft, account: Row, earlier: Row | None) -> Planned:

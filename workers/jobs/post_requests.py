@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 from uuid import UUID
 
@@ -24,10 +24,11 @@ def add(
     group: UUID | None = None,
     request_hash: bytes | None = None,
     approve: bool = False,
+    times: Sequence[time] = (),
 ) -> list[Row]:
     """Schedule the video on all accounts, or on none, and return the posts, in the order of the accounts. For the end
     of a transaction that holds the tenant's lock. With `approve` a person has to approve each, whatever the tenant's
-    policy is.
+    policy is. A suggested time is one of `times` of the clock, where there are any.
 
     Raises:
         PostInvalid: something is wrong with one of them; `details` has the faults by account.
@@ -35,7 +36,7 @@ def add(
         Rejected: no account is named, or one twice.
     """
     needs_approval = approve or tx.planned_posts.policy(tenant_id).needs_approval
-    plans = list(Plans(tx, tenant_id, request.video_id, now).of(request))
+    plans = list(Plans(tx, tenant_id, request.video_id, now, times=times).of(request))
     raise_faults(planned for planned, _ in plans)
     group = group or (tx.new_id() if len(plans) > 1 else None)
     ids = []

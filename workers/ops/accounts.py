@@ -253,7 +253,8 @@ def _chosen(row: Row, settings: Mapping[str, Any], *, consent: bool, now: dateti
 
 
 def disconnect(app: App, tenant_id: UUID | None, account_id: UUID) -> Change:
-    """Delete the account's tokens, cancel what waits for it, and tell the platform that we want no access any more.
+    """Delete the account's tokens, cancel what waits for it, and tell the platform that we want no access any more. The
+    consent that the autopilot may post to it goes with them.
 
     Raises:
         UnknownAccount: there is none of this id.
@@ -262,6 +263,7 @@ def disconnect(app: App, tenant_id: UUID | None, account_id: UUID) -> Change:
     with app.db.transaction(owner) as tx:
         row = _get(tx, owner, account_id)
         grant, known_as = _last_grant(app, tx, row)
+        tx.autopilot.withdraw(owner, account_id, app.clock() if app.clock is not None else tx.now())
         ended = tx.social_accounts.disconnect(owner, account_id)
         tx.work_as(SYSTEM)
         elsewhere = tx.social_accounts.is_elsewhere(owner, row["platform"], row["external_id"])

@@ -26,6 +26,7 @@ def test_the_defaults_are_off_free_and_right():
         pytest.param({"times": ("9:30",)}, "not '9:30'", id="short time"),
         pytest.param({"times": ("24:00",)}, "not '24:00'", id="no such time"),
         pytest.param({"times": ("09:30", "09:30")}, "each once", id="a time twice"),
+        pytest.param({"videos_a_day": 2, "times": ("09:30",)}, "need as many times a day", id="too few times"),
         pytest.param({"provider": "sora"}, "storyboard, auto, luma, runway, not 'sora'", id="provider"),
         pytest.param({"budget_usd": Decimal("-1")}, "the budget is 0 to", id="negative"),
         pytest.param({"budget_usd": Decimal("1.005")}, "with cents at most, not 1.005", id="below a cent"),
