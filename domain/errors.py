@@ -187,11 +187,13 @@ class PayloadInvalid(Rejected):
 
 
 class Unavailable(ViralError):
-    """The other side cannot answer now; it may later."""
+    """The other side cannot answer now; it may later. `silent`: it let all the time of a call go by without an
+    answer, so whoever asks it again may wait as long once more."""
 
-    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: timedelta | None = None, silent: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.silent = silent
 
 
 class NotSent(Unavailable):

@@ -31,6 +31,7 @@ from benchmarks.report import percentile
 from benchmarks.servers import BenchError, Running, until, until_idle
 from benchmarks.systems import OURS
 from db.transaction import SYSTEM
+from domain.posting.schedule import TURN
 from workers.app import App
 from workers.jobs import posting
 
@@ -52,6 +53,7 @@ WHERE id IN (SELECT DISTINCT ON (account_id) id FROM social_posts WHERE account_
 ALL = """
 UPDATE social_posts SET scheduled_for = now() WHERE account_id = ANY(%(accounts)s) AND status = 'scheduled'
 """
+TURNS = "UPDATE social_posts SET claimed_at = claimed_at - %(turn)s WHERE account_id = ANY(%(accounts)s)"
 FILL = """
 INSERT INTO social_posts (tenant_id, video_id, account_id, status, scheduled_for)
 SELECT a.tenant_id, v.id, a.id, 'scheduled', now() + interval '1 day' + random() * interval '9 days'
@@ -166,6 +168,8 @@ def burst(run: Run, due: Sequence[Account], times: int, *, of: Sequence[Account]
     before, before_outside = run.cpu(), run.there.process.cpu()
     with run.app.db.transaction(SYSTEM) as tx:
         [(since,)] = tx.driver.execute("SELECT now()").fetchall()
+        # Whoever has posted a moment ago would wait for its own turn, which is none of the others' doing.
+        tx.driver.execute(TURNS, {"accounts": [each.id for each in due], "turn": TURN})
         tx.driver.execute(FIRST if times == 1 else ALL, {"accounts": [each.id for each in due]})
         posting.find_due.enqueue(tx)
     began = time.perf_counter()

@@ -184,7 +184,8 @@ def _when_scheduled(facts: Facts) -> tuple[str | None, datetime | None]:
     if post["account_status"] != AccountStatus.ACTIVE:
         return f"it waits for its account ({_account(post)}){late}", None
     if facts.closed_until is not None and facts.closed_until > due:
-        return f"{facts.platform} takes no more for now: it begins after that{late}", facts.closed_until
+        why = f"{facts.platform} takes no more for now, or does not answer"
+        return f"{why}: it begins after that{late}", facts.closed_until
     if facts.turn_at is not None and facts.turn_at > max(due, facts.now):
         return f"its turn comes: the posts of an account are begun {in_words(TURN)} apart{late}", facts.turn_at
     return ("it begins" if due > facts.now else "it is due, and begins within a minute or two") + late, due

@@ -24,7 +24,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from domain.posting.publishing import AccountLimits
-from domain.queue.rate import Rate
+from domain.queue.rate import Draw, Rate
 from domain.videos.profiles import NAMES
 
 DAY = timedelta(hours=24)
@@ -128,17 +128,15 @@ CALLED = {"youtube-shorts": "youtube", "instagram-reels": "instagram"}
 
 OPENINGS = Rate(timedelta(milliseconds=1), burst=1000)
 """More than any platform is asked: buckets of this rate only close."""
+RETURNS = Rate(timedelta(seconds=20), burst=1000)
+"""More than any platform takes of an account, too; but what waited until it opens comes back one by one. A question
+takes at most 15 seconds: while a platform does not answer an account, one of its posts asks and holds a thread."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """What an act draws from before it asks (`ctx.draw`). `spare` uses are left to the other acts; `whole_app`: it is
-    the bucket of all accounts."""
+class ActDraw(Draw):
+    """What an act draws from before it asks. `whole_app`: it is the bucket of all accounts."""
 
-    bucket: str
-    rate: Rate
-    cost: int
-    spare: int = 0
     whole_app: bool = False
 
 
@@ -154,11 +152,11 @@ class Allowance:
     why: str
 
 
-def draws(platform: str, act: Act | str, account_id: UUID) -> tuple[Draw, ...]:
+def draws(platform: str, act: Act | str, account_id: UUID) -> tuple[ActDraw, ...]:
     """Return what the act draws from, in an order that is always the same. What begins a post draws from the buckets
     that close, too. What measures leaves half of what posts draw from as well."""
     found = [
-        Draw(
+        ActDraw(
             _bucket(platform, row.call, None if row.whole_app else account_id),
             row.rate,
             row.acts[Act(act)],
@@ -169,13 +167,19 @@ def draws(platform: str, act: Act | str, account_id: UUID) -> tuple[Draw, ...]:
         if row.platform == platform and Act(act) in row.acts
     ]
     if act in (Act.LIMITS, Act.OPEN):
-        closing = (closed_bucket(platform, None), closed_bucket(platform, account_id))
-        found = [*(Draw(bucket, OPENINGS, 1) for bucket in closing), *found]
+        found = [*closings(platform, account_id), *found]
     return tuple(found)
 
 
+def closings(platform: str, account_id: UUID) -> tuple[ActDraw, ...]:
+    """Return the draws from what is closed while the platform takes no more, or does not answer."""
+    everybody = ActDraw(closed_bucket(platform, None), OPENINGS, whole_app=True)
+    return everybody, ActDraw(closed_bucket(platform, account_id), RETURNS)
+
+
 def closed_bucket(platform: str, account_id: UUID | None) -> str:
-    """Return the bucket that is held off when the platform takes no more: of one account, or of all (None)."""
+    """Return the bucket that is held off when the platform takes no more, or does not answer: of one account, or of
+    all (None)."""
     return _bucket(platform, "closed", account_id)
 
 

@@ -4,6 +4,7 @@ The generic cell rate algorithm (ITU-T I.371, annex A), with a second horizon: w
 of its own, so that a thousand waiting jobs come back one by one instead of all at once.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -18,6 +19,16 @@ class Rate:
     def __post_init__(self) -> None:
         if self.every <= timedelta(0) or self.burst < 1:
             raise ValueError("a rate needs a positive interval and a burst of at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What is drawn from a bucket that goes by this rate (`draw`)."""
+
+    bucket: str
+    rate: Rate
+    cost: int = 1
+    spare: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,23 @@ def draw(
     return replace(bucket, promised_until=come_back), come_back
 
 
-def hold_off(bucket: Bucket, until: datetime) -> Bucket:
-    """Let nobody draw before the moment that the other side named when it refused."""
-    return replace(bucket, closed_until=max(until, bucket.closed_until or until))
+def draw_all(
+    buckets: Mapping[str, Bucket], draws: Sequence[Draw], now: datetime, *, promised: bool = False
+) -> tuple[Mapping[str, Bucket], datetime | None]:
+    """Draw from several buckets, or from none if one of them has not enough. Returns those that have changed, and None,
+    else when to come back: the last of the moments that are promised by those which have not enough."""
+    after, refused, come_back = {}, {}, now
+    for each in draws:
+        before = buckets[each.bucket]
+        bucket, moment = draw(before, each.rate, now, cost=each.cost, promised=promised, spare=each.spare)
+        after[each.bucket] = bucket
+        if moment is not None:
+            refused[each.bucket], come_back = bucket, max(come_back, moment)
+    return (refused, come_back) if refused else (after, None)
+
+
+def hold_off(bucket: Bucket, until: datetime, *, returns: bool = False) -> Bucket:
+    """Let nobody draw before the moment that the other side named when it refused. `returns`: whoever holds it off is
+    the first to come back, at that moment, and the others come after it."""
+    promised_until = max(bucket.promised_until, until) if returns else bucket.promised_until
+    return replace(bucket, closed_until=max(until, bucket.closed_until or until), promised_until=promised_until)

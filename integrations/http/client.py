@@ -30,6 +30,7 @@ from domain.errors import Unavailable, ViralError
 from integrations.http.addresses import Lookup
 from integrations.http.bodies import Body
 from integrations.http.errors import Momentary, NotSent, RequestRejected, TooLarge
+from integrations.http.silence import Silences
 
 if TYPE_CHECKING:
     from integrations.http.wire import Stream, Wire
@@ -119,6 +120,7 @@ class Http:
         self._connect, self._read, self._total = seconds
         self._private_hosts = private_hosts
         self._lookup = lookup
+        self._silences = Silences()
 
     def send(self, request: Request, *, etag: str | None = None, modified: str | None = None) -> Response:
         """Return the response if it is a success, or 304 where nothing has changed since these validators.
@@ -154,12 +156,16 @@ class Http:
         ends the call, and is raised; never after the last piece was sent.
 
         Raises:
-            NotSent: there was no connection to send it on, or the address may not be asked.
+            NotSent: there was no connection to send it on, the address may not be asked, or its server does not answer.
             Unavailable: there is no response, or one that is too slow or too large, or the request broke off; it may
                 have been acted upon.
         """
         until = monotonic() + (self._total if within is None else within)
-        with self._streamed(request, _with_params(request), {}, until, pause=within, home=home, watch=watch) as stream:
+        url = _with_params(request)
+        with (
+            self._silences.asking(request.name, _server(url)),
+            self._streamed(request, url, {}, until, pause=within, home=home, watch=watch) as stream,
+        ):
             return _response(stream, b"" if stream.status in REDIRECTING else self._read_body(request, stream))
 
     def download(
@@ -397,6 +403,14 @@ def _declared(stream: "Stream") -> int:
     """Return how many bytes the body is said to have; 0 if nothing is said."""
     declared = stream.headers.get("content-length", "")
     return int(declared[:19]) if declared.isascii() and declared.isdigit() else 0
+
+
+def _server(url: str) -> str:
+    """Return whom the address is at, as a key; a malformed one is at nobody's."""
+    try:
+        return repr(_origin(url))
+    except ValueError:
+        return ""
 
 
 def _at_home(name: str, url: str, home: str) -> bool:

@@ -94,8 +94,9 @@ class Wire:
             unsent = isinstance(error, httpcore2.ConnectTimeout | httpcore2.PoolTimeout)
             if monotonic() >= until:
                 late: type[Unavailable] = NotSent if unsent else Unavailable
-                raise late(f"{name} did not finish its answer within {total:g} seconds") from None
-            raise (NoConnection if unsent else Momentary)(f"{name} cannot be reached: {_reason(error)}") from None
+                raise late(f"{name} did not finish its answer within {total:g} seconds", silent=True) from None
+            failed = NoConnection if unsent else Momentary
+            raise failed(f"{name} cannot be reached: {_reason(error)}", silent=True) from None
         except httpcore2.UnsupportedProtocol:
             raise _malformed(name) from None
         except httpcore2.LocalProtocolError:

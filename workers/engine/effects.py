@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import partial
@@ -103,20 +103,36 @@ class Effects(ABC):
         Raises:
             Snoozed: until the moment that is promised to this job, or (with `spare`) may be its.
         """
-        decide = partial(_draw, at=at, cost=cost, promised=self.job.snoozes > 0, spare=spare)
+        self.draw_all([rate.Draw(bucket, at, cost, spare)])
+
+    def draw_all(self, draws: Sequence[rate.Draw]) -> None:
+        """Draw from several buckets in one transaction: from all of them, or from none.
+
+        Raises:
+            Snoozed: until all of them have, or promise, a moment for this job.
+        """
+        if not draws:
+            return
+        decide = partial(_draw, draws, promised=self.job.snoozes > 0)
         with self._open(SYSTEM) as tx:
-            wait = tx.rates.change(bucket, decide)
-        if wait is not None:
-            raise Snoozed(wait, f"{bucket} is used up")
+            used_up = tx.rates.change({each.bucket for each in draws}, decide)
+        if used_up is not None:
+            wait, buckets = used_up
+            raise Snoozed(wait, f"{' and '.join(buckets)} {'is' if len(buckets) == 1 else 'are'} used up")
 
     def hold_off(self, bucket: str, wait: timedelta) -> None:
-        """Let every job of the account wait, not only this one, since the other side refused and named a time.
+        """Let every job of the account wait, not only this one, since the other side refused and named a time, or does
+        not answer. This job is the first to come back; the others come after it, at the rate that they draw by.
 
         Raises:
             Snoozed: for that long.
         """
+
+        def decide(found: Mapping[str, rate.Bucket], now: datetime) -> tuple[Mapping[str, rate.Bucket], None]:
+            return {bucket: rate.hold_off(found[bucket], now + wait, returns=True)}, None
+
         with self._open(SYSTEM) as tx:
-            tx.rates.change(bucket, lambda found, now: (rate.hold_off(found, now + wait), None))
+            tx.rates.change([bucket], decide)
         raise Snoozed(wait, f"{bucket} is held off")
 
     def keep(self, write: Callable[[Tx], Kept]) -> Kept:
@@ -161,7 +177,7 @@ class Effects(ABC):
 
 
 def _draw(
-    bucket: rate.Bucket, now: datetime, *, at: rate.Rate, cost: int, promised: bool, spare: int
-) -> tuple[rate.Bucket, timedelta | None]:
-    bucket, come_back = rate.draw(bucket, at, now, cost=cost, promised=promised, spare=spare)
-    return bucket, None if come_back is None else come_back - now
+    draws: Sequence[rate.Draw], buckets: Mapping[str, rate.Bucket], now: datetime, *, promised: bool
+) -> tuple[Mapping[str, rate.Bucket], tuple[timedelta, Sequence[str]] | None]:
+    changed, come_back = rate.draw_all(buckets, draws, now, promised=promised)
+    return changed, None if come_back is None else (come_back - now, list(changed))

@@ -331,8 +331,7 @@ def _read(ctx: Context, tenant_id: UUID, account_id: UUID) -> AccountLimits | No
     if row is None or publisher is None:
         return None
     credential = access(ctx, tenant_id, account_id)
-    for draw in draws(row["platform"], Act.LIMITS, account_id):
-        ctx.draw(draw.bucket, draw.rate, cost=draw.cost)
+    ctx.draw_all(draws(row["platform"], Act.LIMITS, account_id))
     try:
         return publisher.limits(credential)
     except TokenExpired:
@@ -342,7 +341,7 @@ def _read(ctx: Context, tenant_id: UUID, account_id: UUID) -> AccountLimits | No
         revoked(ctx, tenant_id, account_id, credential, error)
         raise
     except Unavailable as error:
-        raise NotAnswered(str(error), retry_after=error.retry_after) from error
+        raise NotAnswered(str(error), retry_after=error.retry_after, silent=error.silent) from error
 
 
 def _enqueue_due(ctx: Context, tx: Tx, row: Mapping[str, Any]) -> None:

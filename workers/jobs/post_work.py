@@ -40,7 +40,9 @@ ACCOUNT_WAIT = timedelta(hours=1)
 LOOK_AFTER = timedelta(minutes=15)
 """A post that its job has not touched for so long after it was to has no job any more."""
 TRY_AGAIN = timedelta(seconds=10), timedelta(minutes=5)
-"""The shortest and the longest wait for a platform that does not answer before the point of no return."""
+"""The shortest and the longest wait for a platform that has failed before the point of no return."""
+SILENT = timedelta(minutes=1), timedelta(minutes=10)
+"""The shortest and the longest wait for one that let a question's whole time go by: it took a thread for that."""
 LOOKS_FOR_A_PERSON = 10
 """A platform that does not answer is asked so often whether it has an unconfirmed post."""
 
@@ -117,8 +119,7 @@ def ask_account(
         Snoozed: until the rate allows it.
         AccountRevoked, HeldOff, PostRefused, Unavailable, …: as the platform says.
     """
-    for each in draws(platform, act, account[1]):
-        ctx.draw(each.bucket, each.rate, cost=each.cost, spare=each.spare)
+    ctx.draw_all(draws(platform, act, account[1]))
     credential = access(ctx, *account)
     try:
         try:
@@ -216,6 +217,8 @@ def answering(ctx: Context, taken: Post) -> Iterator[None]:
         _hold_off(ctx, _present(ctx, taken), error)
     except Unavailable as error:
         post = _present(ctx, taken)
+        if error.silent and not (post.may_be_there or post.status == PostStatus.UNCONFIRMED):
+            _not_answered(ctx, post, str(error))
         shortest, longest = TRY_AGAIN
         again = error.retry_after or min(shortest * 2 ** min(ctx.job.snoozes, 8), longest)
         if post.status == PostStatus.UNCONFIRMED and ctx.job.snoozes < LOOKS_FOR_A_PERSON:
@@ -308,6 +311,21 @@ def _hold_off(ctx: Context, post: Post, error: HeldOff) -> None:
         tx.posts.look_after(post.tenant_id, post.id, ctx.now() + after + LOOK_AFTER, message=str(error))
         note(ctx, tx, post, "held_off", str(error), code=error.code, seconds=round(after.total_seconds()))
     ctx.hold_off(closed_bucket(platform, None if error.whole_app else post.account_id), after)
+
+
+def _not_answered(ctx: Context, post: Post, why: str) -> None:
+    """Let all that would be posted to this account wait: each of its posts would hold a thread until its time is over.
+    This one asks again; the others come after it, one by one.
+
+    Raises:
+        Snoozed: always.
+    """
+    shortest, longest = SILENT
+    after = min(shortest * 2 ** min(ctx.job.snoozes, 8), longest)
+    with ctx.begin() as tx:
+        platform = (tx.posts.material(post.tenant_id, post.id) or {}).get("platform", "")
+        tx.posts.look_after(post.tenant_id, post.id, ctx.now() + after + LOOK_AFTER, message=why)
+    ctx.hold_off(closed_bucket(platform, post.account_id), after)
 
 
 # --- what a post is published with ---------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from uuid import UUID
 from domain.errors import Rejected, Unavailable, ViralError
 from domain.ports import Watch
 from domain.posting.accounts import Credential
-from domain.posting.limits import OPENINGS, Act, closed_bucket, draws, limits_row, places
+from domain.posting.limits import Act, closings, draws, limits_row, places
 from domain.posting.looks import COMMIT_WITHIN, IN_DOUBT, PREPARING, TRIED_FOR
 from domain.posting.posts import PostingHalted, PostStatus
 from domain.posting.publishing import (
@@ -281,10 +281,7 @@ def _submit(ctx: Context, work: Work, start: int) -> None:
     handle, account_id, repeated = work.handle, work.post.account_id, work.post.may_be_there
     if handle is None:
         raise HandleLost("it has no handle")
-    for bucket in (closed_bucket(work.platform, None), closed_bucket(work.platform, account_id)):
-        ctx.draw(bucket, OPENINGS)
-    for each in draws(work.platform, Act.COMMIT, account_id):
-        ctx.draw(each.bucket, each.rate, cost=each.cost)
+    ctx.draw_all([*closings(work.platform, account_id), *draws(work.platform, Act.COMMIT, account_id)])
     credential = access(ctx, work.post.tenant_id, account_id)
     if halted(ctx):
         wait(ctx, work.post, HALTED_WAIT, str(PostingHalted()))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.queue.rate import Bucket, Rate, draw, fresh, hold_off
+from domain.queue.rate import Bucket, Draw, Rate, draw, draw_all, fresh, hold_off
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -70,6 +70,35 @@ def test_a_closed_bucket_lets_nobody_through_before_it_opens() -> None:
     assert hold_off(bucket, at(30)).closed_until == at(60)
     _, now_open = draw(bucket, rate, at(60), promised=True)
     assert now_open is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(1, 3), st.booleans()), max_size=30))
+def test_of_several_buckets_all_are_drawn_from_or_none(comings: list[tuple[int, int, int, bool]]) -> None:
+    rates = {"account": Rate(SECOND, burst=3), "app": Rate(2 * SECOND, burst=4)}
+    buckets, now = dict.fromkeys(rates, fresh(NOON)), NOON
+    for pause, one, other, promised in comings:
+        now += pause * SECOND
+        draws = [Draw("account", rates["account"], one), Draw("app", rates["app"], other)]
+        alone = {
+            each.bucket: draw(buckets[each.bucket], each.rate, now, cost=each.cost, promised=promised) for each in draws
+        }
+        changed, come_back = draw_all(buckets, draws, now, promised=promised)
+        refused = {name: bucket for name, (bucket, moment) in alone.items() if moment is not None}
+        assert changed == (refused or {name: bucket for name, (bucket, _) in alone.items()})
+        assert come_back == max((moment for _, moment in alone.values() if moment is not None), default=None)
+        buckets |= changed
+
+
+def test_whoever_holds_a_bucket_off_comes_back_first_and_the_others_one_by_one() -> None:
+    rate = Rate(20 * SECOND, burst=1000)
+    bucket = hold_off(fresh(NOON), at(60), returns=True)
+    bucket, second = draw(bucket, rate, at(1))
+    bucket, third = draw(bucket, rate, at(2), promised=True)
+    assert (second, third) == (at(80), at(100))
+    bucket, newcomer = draw(bucket, rate, at(61))
+    assert newcomer == at(120)
+    _, first = draw(bucket, rate, at(60), promised=True)
+    assert first is None
 
 
 @pytest.mark.parametrize("bad", [{"every": timedelta(0)}, {"every": SECOND, "burst": 0}])

@@ -1,6 +1,8 @@
 """What a handler may do besides finishing: steps, snoozes, rates, cancellation, deadlines, batches, older payloads."""
 
+import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from db.transaction import SYSTEM, Tx
 from domain.errors import Unavailable
-from domain.queue.rate import Rate
+from domain.queue.rate import Draw, Rate, draw_all
 from domain.queue.retries import Backoff
 from tests.builders import a_tenant, job_row
 from workers.app import App
@@ -182,6 +184,39 @@ def test_all_jobs_of_an_account_draw_from_one_bucket_and_come_back_one_by_one(st
     gap = rows[2]["scheduled_for"] - rows[1]["scheduled_for"]
     assert abs(gap - timedelta(hours=1)) < timedelta(minutes=2)
     assert stage.run(lambda ctx: (ctx.draw("tiktok:bob", hourly), finish(ctx))[0])["status"] == "completed"
+
+
+def test_what_draws_from_several_buckets_takes_all_or_none(stage: Stage) -> None:
+    plenty, one = Rate(timedelta(hours=1), burst=2), Rate(timedelta(hours=1))
+    draws = [Draw("tiktok:ada", plenty), Draw("tiktok", one)]
+
+    def post(ctx: Context) -> None:
+        ctx.draw_all(draws)
+        with ctx.finish():
+            pass
+
+    rows = [stage.run(post) for _ in range(2)]
+    assert [(row["status"], row["error_message"]) for row in rows] == [
+        ("completed", None),
+        ("pending", "tiktok is used up"),
+    ]
+    # Nothing of the account's own was used up by the one that waits for the other bucket.
+    assert stage.run(lambda ctx: (ctx.draw("tiktok:ada", plenty), finish(ctx))[0])["status"] == "completed"
+
+
+def test_many_threads_draw_from_the_same_buckets_in_any_order(app: App) -> None:
+    names, rate = ["a", "b", "c", "d"], Rate(timedelta(hours=1), burst=1000)
+
+    def drawn(number: int) -> None:
+        wanted = [Draw(name, rate) for name in random.Random(number).sample(names, 3)]
+        with app.db.transaction(SYSTEM) as tx:
+            tx.rates.change([each.bucket for each in wanted], lambda found, now: draw_all(found, wanted, now))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(drawn, range(80)))
+    with app.db.transaction(SYSTEM) as tx:
+        uses = tx.driver.execute("SELECT sum(used_until - now()) FROM rate_buckets").fetchall()[0][0]
+    assert abs(uses - timedelta(hours=3 * 80)) < timedelta(minutes=5)
 
 
 def test_when_the_other_side_says_not_before_every_job_of_the_account_waits(stage: Stage) -> None:

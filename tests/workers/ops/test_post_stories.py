@@ -69,7 +69,7 @@ def test_what_is_not_the_posts_own_is_said_too(here: PostStage) -> None:
     post_id = here.ask(tenant_id, account_id)
     with here.app.db.transaction(SYSTEM) as tx:
         bucket, until = closed_bucket(MASTODON, account_id), tx.now().replace(year=2100)
-        tx.rates.change(bucket, lambda found, _: (hold_off(found, until), None))
+        tx.rates.change([bucket], lambda found, _: ({bucket: hold_off(found[bucket], until)}, None))
     assert "takes no more for now" in (post_stories.explain(here.app, tenant_id, post_id).next or "")
     with here.app.db.transaction(SYSTEM) as tx:
         tx.restores.notice("3 submissions are missing", here.clock[0])
