@@ -20,7 +20,7 @@ COMMANDS = {
     "doctor": ("cli.commands.doctor:doctor", "Check what can be checked, and say what to do about it."),
     "web": ("cli.commands.web:web", "Serve the webhooks, the API and health checks."),
     "worker": ("cli.commands.worker:worker", "Work on jobs."),
-    "scheduler": ("cli.commands.scheduler:scheduler", "Notify workers of due jobs, rescue lost ones, run schedules."),
+    "scheduler": ("cli.commands.scheduler:scheduler", "Notify workers of jobs, rescue lost ones, run schedules."),
     "jobs": ("cli.commands.jobs:app", "Enqueue jobs, and see what became of them."),
     "queues": ("cli.commands.queues:app", "See how much waits where; pause, resume and limit queues."),
     "schedules": ("cli.commands.schedules:app", "See what the calendar runs, and when."),
@@ -42,6 +42,7 @@ COMMANDS = {
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
     "restore": ("cli.commands.restore:app", "After a backup was put back: post nothing twice."),
     "dev": ("cli.commands.dev:app", "Play Stripe and Clerk; judge what they signed."),
+    "import-trends": ("cli.commands.trends:import_trends", "Import sounds and competitors' videos as trends."),
     "import-dexie": ("cli.commands.dexie:import_dexie", "Take over what the old app kept in the browser."),
     "export-dexie": ("cli.commands.dexie:export_dexie", "Write a tenant's data as the old app kept it."),
 }

@@ -22,6 +22,7 @@ from db.billing import Billing
 from db.concepts.dexie import Dexie
 from db.concepts.generating import Generating
 from db.concepts.generations import Generations
+from db.concepts.imported_trends import ImportedTrends
 from db.concepts.imports import Imports
 from db.concepts.trends import TrendSources
 from db.events.store import Events
@@ -312,6 +313,7 @@ class Tx:
     forgetting = _on_driver(Forgetting)
     generating = _on_driver(Generating)
     trends = _on_driver(TrendSources)
+    imported_trends = _on_driver(ImportedTrends)
     health = _on_driver(Health)
     requests = _on_driver(Requests)
     store_views = _on_driver(StoreViews)

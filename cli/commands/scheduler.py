@@ -6,7 +6,7 @@ from workers.runtime.redis_client import refuse_cluster
 
 
 def scheduler() -> None:
-    """Notify workers of due jobs, rescue lost ones, run schedules.
+    """Notify workers of jobs, rescue lost ones, run schedules.
 
     One is enough; more are harmless.
     """

@@ -45,6 +45,11 @@ SELECT seen FROM trend_sources, jsonb_array_elements(sightings) AS seen
 WHERE region IN (%(region)s, 'world') AND answered_at > %(since)s
 """
 
+ANSWERS = """
+SELECT source, region, sightings, etag, modified, answered_at, failures, error, retry_at, asked_until
+FROM trend_sources WHERE region IN (%(region)s, 'world') ORDER BY source, region
+"""
+
 STATUS = """
 SELECT source, region, jsonb_array_length(sightings) AS count, answered_at, tried_at, failures, error, retry_at
 FROM trend_sources ORDER BY source, region
@@ -106,6 +111,11 @@ class TrendSources:
         """Return the sightings in answers later than `since`, for the region and for all regions."""
         found = self._driver.execute(LAST_SEEN, {"region": region, "since": since})
         return [sighting for (sighting,) in found]
+
+    def answers(self, region: str) -> list[CachedSource]:
+        """Return the last answers for the region and for all regions; nothing is locked."""
+        with self._driver.cursor(row_factory=class_row(CachedSource)) as cursor:
+            return cursor.execute(ANSWERS, {"region": region}).fetchall()
 
     def status(self) -> list[dict[str, Any]]:
         """Return how every source is doing, for people."""

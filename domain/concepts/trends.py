@@ -17,6 +17,8 @@ from domain.concepts.categories import categories, sensitive
 from domain.concepts.wording import clean, same_subject, shorten, words
 
 EVERGREEN = "evergreen"
+AUDIO, COMPETITORS = "audio-trends", "competitors"
+"""The sources that are imported (`domain/concepts/imported.py`)."""
 MOST_TRENDS = 30
 ENOUGH = 10
 """With fewer live topics that can be used, evergreen ones fill up to this many."""
@@ -88,7 +90,8 @@ class Trend:
 @dataclass(frozen=True, slots=True)
 class Report:
     """The state of a source: "live" (asked now), "cached" (asked a while ago), "stale" (it fails, or is slow; an older
-    list is used) or "failed" (nothing can be used)."""
+    list is used) or "failed" (nothing can be used); "imported" for one that is not asked but brought along, whose
+    newest capture is of `answered_at`."""
 
     source: str
     state: str
@@ -273,6 +276,9 @@ def _evergreen(topic: str, category: str) -> Sighting:
 
 
 def _facts(sighting: Sighting, trend: Trend) -> Iterable[str]:
+    if sighting.source in (AUDIO, COMPETITORS):
+        yield from _imported_facts(sighting)
+        return
     name = SOURCE_NAMES.get(sighting.source, sighting.source)
     if sighting.count and sighting.measure == "searches":
         yield f"More than {sighting.count:,} searches in {REGION_NAMES.get(trend.region, trend.region)} ({name})."
@@ -284,6 +290,20 @@ def _facts(sighting: Sighting, trend: Trend) -> Iterable[str]:
         yield f"Reported by {clean(sighting.publisher)}."
 
 
+def _imported_facts(sighting: Sighting) -> Iterable[str]:
+    """Say what a capture says: of a sound, how many videos have it; of a competitor's video, whose it is."""
+    platform, about = sighting.publisher, clean(sighting.headline or "")
+    if sighting.source == AUDIO:
+        if about:
+            yield f"“{shorten(about, 120)}” is a sound on {platform}."
+        if sighting.count:
+            yield f"{sighting.count:,} videos on {platform} have this sound."
+    elif sighting.count:
+        yield f"{sighting.count:,} views on {platform}{f' ({shorten(about, 80)})' if about else ''}."
+    else:
+        yield f"Seen on {platform}{f' ({shorten(about, 80)})' if about else ''}."
+
+
 SOURCE_NAMES = {
     "google-trends": "Google Trends",
     "wikimedia": "Wikipedia",
@@ -291,6 +311,8 @@ SOURCE_NAMES = {
     "reddit": "Reddit",
     "youtube": "YouTube",
     "gnews": "GNews",
+    AUDIO: "imported sounds",
+    COMPETITORS: "imported videos",
 }
 
 REGION_NAMES = {"US": "the US", "GB": "the UK", "AE": "the UAE", "NL": "the Netherlands", "PH": "the Philippines"}

@@ -59,6 +59,7 @@ from web.api import (
     media,
     posts,
     reflexion,
+    trends,
     user,
     videos,
 )
@@ -170,6 +171,7 @@ def _routes() -> Sequence[BaseRoute]:
         autopilot,
         imports,
         reflexion,
+        trends,
     )
     for group in groups:
         all_groups.include_router(group.routes)

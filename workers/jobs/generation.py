@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid5
 
-from domain.concepts import trends
+from domain.concepts import imported, trends
 from domain.concepts.generation import (
     DEFAULT_COUNT,
     REMEMBERED,
@@ -32,6 +32,7 @@ from domain.concepts.generation import (
     usable,
     violations,
 )
+from domain.concepts.imported import AudioTrend, CompetitorVideo
 from domain.concepts.timing import SPREAD, day_key, due_day, spread, zone_of
 from domain.concepts.trends import STILL_USED, collected_of, collected_row, sighting_of
 from domain.ports import ConceptWriter, choose
@@ -64,8 +65,9 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
         tx.quota.hold(tenant_id, ctx.job.id, count, ctx.now())
         preferences = tx.generating.preferences(tenant_id)
         past = tx.generating.past(tenant_id, ctx.now() - REMEMBERED)
+        brought = imported_trends(tx, tenant_id, preferences.region, ctx.now())
 
-    collected = collected_of(ctx.step("trends", partial(_collect, ctx, preferences.region)))
+    collected = collected_of(ctx.step("trends", partial(_collect, ctx, preferences.region, brought)))
     request, listed = request_for(collected, count=count, past=past, seed=ctx.job.id.int)
     response = _write(ctx, writer, request, tenant_id)
 
@@ -92,6 +94,20 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
         tx.quota.settle(tenant_id, ctx.job.id, count)
 
 
+Imported = tuple[tuple[AudioTrend, ...], tuple[CompetitorVideo, ...]]
+
+
+def imported_trends(tx: Tx, tenant_id: UUID, region: str, now: datetime) -> Imported:
+    """Return the sounds of the region and the videos of the tenant's competitors that were seen lately. The transaction
+    is in the tenant's scope, and stays there."""
+    since, until = now - imported.USED_FOR, now + imported.CLOCKS_DIFFER
+    competitors = tx.imported_trends.recent_competitors(tenant_id, since, until, imported.MOST_SIGHTINGS)
+    tx.work_as(SYSTEM)
+    audio = tx.imported_trends.recent_audio(region, since, until, imported.MOST_SIGHTINGS)
+    tx.work_as(tenant_id)
+    return audio, competitors
+
+
 def check_variety(tx: Tx, writer: ConceptWriter, tenant_id: UUID, count: int, now: datetime) -> None:
     """Check, before anything is held, that the offline grammar has enough new concepts for the tenant: of evergreen
     topics, or else of what the sources last said too.
@@ -109,9 +125,11 @@ def check_variety(tx: Tx, writer: ConceptWriter, tenant_id: UUID, count: int, no
     with suppress(TrendsTooFew):
         writer.write(request)
         return
+    audio, competitors = imported_trends(tx, tenant_id, region, now)
     tx.work_as(SYSTEM)
     seen = [sighting_of(each) for each in tx.trends.last_seen(region, now - STILL_USED)]
     tx.work_as(tenant_id)
+    seen += [*imported.audio_sightings(audio), *imported.competitor_sightings(competitors)]
     writer.write(replace(request, trends=usable(trends.merge(seen, region=region, now=now)), reserve=request.trends))
 
 
@@ -146,8 +164,8 @@ def daily(ctx: Context) -> None:
         pass
 
 
-def _collect(ctx: Context, region: str, key: str) -> dict[str, Any]:
-    return collected_row(ctx.ports.trends.collect(region, ctx.now()))
+def _collect(ctx: Context, region: str, brought: Imported, key: str) -> dict[str, Any]:
+    return collected_row(imported.joined(ctx.ports.trends.collect(region, ctx.now()), *brought))
 
 
 def _write(ctx: Context, writer: ConceptWriter, request: ConceptRequest, tenant_id: UUID) -> ConceptResponse:
