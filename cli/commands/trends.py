@@ -53,12 +53,13 @@ def import_trends(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import sounds (for all tenants) and competitors' videos (a tenant's) as trends.
+    """Import sounds and competitors' videos as trends.
 
-    They are trends for the generations of a week from when they were seen. The same file again changes nothing. A newer
-    capture of a competitor's video replaces an older one, an older one nothing. Rows that are malformed are named and
-    left out; with --strict, or if all are, nothing is imported and the exit code is 1. At most 8 MB and 20,000 rows,
-    UTF-8. Names of fields may be camelCase too; docs/concepts.md lists them, and says how numbers and times are read.
+    Sounds are for all tenants, competitors' videos a tenant's. They are trends for a week from when they were seen. The
+    same file again changes nothing. A newer capture of a competitor's video replaces an older one, an older one
+    nothing. Rows that are malformed are named and left out; with --strict, or if all are, nothing is imported and the
+    exit code is 1. At most 8 MB and 20,000 rows, UTF-8. Names of fields may be camelCase too; docs/concepts.md lists
+    them, and says how numbers and times are read.
 
     \b
     viral import-trends sounds.csv --kind audio --region DE --captured-at 2026-11-28
@@ -74,7 +75,7 @@ def import_trends(
         print_json(_as_json(done))
     else:
         _print(done, dry_run=dry_run)
-    if not done.done and not dry_run:
+    if done.refused:
         raise FileNotImported(f"nothing was imported: {counted(len(done.faults), 'row')} cannot be taken")
 
 

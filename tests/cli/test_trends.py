@@ -44,8 +44,9 @@ def test_a_file_is_imported_once_and_its_bad_rows_are_named(viral: Shell, app: A
     assert [(each["line"], each["kind"]) for each in again["malformed"]] == [(3, "audio")]
 
 
-def test_strict_takes_all_or_nothing(viral: Shell, app: App, file: Path) -> None:
-    result = viral("import-trends", file, "--kind", "audio", "--strict")
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["", "dry run"])
+def test_strict_takes_all_or_nothing(viral: Shell, app: App, file: Path, more: tuple[str, ...]) -> None:
+    result = viral("import-trends", file, "--kind", "audio", "--strict", *more)
     assert (result.code, sounds(app)) == (1, [])
     assert result.err == "viral: nothing was imported: 1 row cannot be taken\n"
     assert "row 3" in result.out

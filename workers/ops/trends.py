@@ -51,8 +51,9 @@ class Imported:
     """False: nothing was changed (a dry run, or a file that was refused)."""
 
     @property
-    def rows(self) -> int:
-        return sum(sum(counts.values()) for counts in self.counts.values())
+    def refused(self) -> bool:
+        """Whether the file was refused for its malformed rows."""
+        return bool(self.faults) and not self.counts
 
 
 class _Undo(Exception):

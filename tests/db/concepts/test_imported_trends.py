@@ -140,10 +140,10 @@ def test_a_tenant_has_so_many_and_no_more(app: App) -> None:
     tenant_id = a_tenant(app)
     with app.db.transaction(tenant_id) as tx:
         tx.driver.execute(FILL, (tenant_id, MOST_COMPETITORS))
-    known = CompetitorVideo("tiktok", "1", SEEN + timedelta(hours=1), "Bread")
-    assert trends.put_competitors(app, tenant_id, [known])[0][1] == "replaced"
+    kept_one = CompetitorVideo("tiktok", "1", SEEN + timedelta(hours=1), "Bread")
+    assert trends.put_competitors(app, tenant_id, [kept_one])[0][1] == "replaced"
     with pytest.raises(trends.TooManyCompetitors):
-        trends.put_competitors(app, tenant_id, [replace(known, external_id="another")])
+        trends.put_competitors(app, tenant_id, [replace(kept_one, external_id="another")])
     with app.db.transaction(tenant_id) as tx:
         assert tx.imported_trends.count_competitors(tenant_id) == MOST_COMPETITORS
 
