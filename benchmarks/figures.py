@@ -254,4 +254,31 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             Beside("little"),
         ),
     ),
+    "collect": (
+        figure(
+            "collect",
+            "posts/s",
+            "numbers of posts that one worker dyno collects from five simulated platforms, on a day of 100 accounts "
+            "that is played in steps of 12 minutes; they post 20 times a day each, as 10,000 posts of 500 accounts: "
+            "50,000 numbers a day are 0.6",
+            alone(at_least=6),
+        ),
+        figure("collect-cpu", "ms/post", "the processor time of workers, scheduler and Postgres for one of them"),
+        figure("collect-missed", "horizons", "horizons that were missed on that day", alone(at_most=0)),
+        figure(
+            "collect-tiktok",
+            "%",
+            "the most that was asked in any window of that day, of what TikTok allows an account: 600 a minute",
+            alone(at_most=100),
+        ),
+        figure(
+            "collect-youtube",
+            "%",
+            "the same of YouTube: 10,000 a day for all accounts of an installation, which make no more than 100 posts",
+            alone(at_most=100),
+        ),
+        figure("collect-instagram", "%", "the same of Instagram: 200 an hour and account", alone(at_most=100)),
+        figure("collect-bluesky", "%", "the same of Bluesky: 5,000 points an hour and account", alone(at_most=100)),
+        figure("collect-mastodon", "%", "the same of Mastodon: 300 in five minutes and account", alone(at_most=100)),
+    ),
 }

@@ -2,7 +2,8 @@
 `python -m benchmarks.outside FOLDER ACCOUNTS POLLS`.
 
 FOLDER has `media/`, which Instagram fetches the videos from; `ready.json` (settings, and the tokens of each account)
-and `calls.log` are written there. ACCOUNTS is a JSON object: of each platform, the accounts' ids and how each behaves.
+and `calls.log` are written there; `live.json`, if it is there, lists posts that are there from the beginning, by
+platform, account and id. ACCOUNTS is a JSON object: of each platform, the accounts' ids and how each behaves.
 Bluesky and Mastodon have an uploaded video ready after it was asked for POLLS times.
 """
 
@@ -18,11 +19,12 @@ from typing import Any
 
 from simulators.loopback import Loopback, Reply, Request, json_reply
 from simulators.outside import PLATFORMS
-from simulators.platforms.platform import PlatformSimulator
+from simulators.platforms.platform import PlatformSimulator, SimulatedPost
 
 ANSWERS, SILENT, HELD_OFF = "answers", "silent", "held-off"
 """How an account's platform behaves: it answers, never does, or says 429 to all that it is asked."""
 NOBODY = "-"
+LIVE = "live.json"
 
 
 class Log:
@@ -53,6 +55,9 @@ def main(folder: Path, accounts: dict[str, dict[str, str]], polls: int) -> None:
             played[name] = simulator
             settings |= platform.settings(simulator)
             tokens[name] = {account: granted(name, simulator, account) for account in accounts[name]}
+        if (folder / LIVE).exists():
+            for name, account, post_id in json.loads((folder / LIVE).read_text()):
+                show(played[name], account, post_id)
         ready = {"settings": settings, "tokens": tokens, "page": page.url}
         (folder / "ready.part").write_text(json.dumps(ready))
         (folder / "ready.part").rename(folder / "ready.json")
@@ -76,6 +81,18 @@ def logged(name: str, simulator: PlatformSimulator, behaviour: dict[str, str], l
         return usual(request)
 
     return reply
+
+
+def show(simulator: Any, account: str, post_id: str) -> None:
+    """Let a post be there, that its account has made an hour ago."""
+    post = SimulatedPost(post_id, account, "A fox", "", simulator.now() - 3600)
+    simulator.posts.append(post)
+    if hasattr(simulator, "_own"):  # Instagram's
+        simulator._own.setdefault(account, {})[post_id] = post
+    if hasattr(simulator, "records"):  # Bluesky's
+        value = {"$type": "app.bsky.feed.post", "text": "A fox", "createdAt": "2026-11-22T10:00:00.000Z"}
+        stored = {"cid": "simulated", "value": value}
+        simulator.records.setdefault(account, {})[post_id.rpartition("/")[2]] = stored
 
 
 def owner(simulator: Any, request: Request, owners: dict[str, str]) -> str:

@@ -35,6 +35,8 @@ class Sizes:
     posting_crowd: int = 2000
     posting_rows: int = 100_000
     posting_polls: int = 1
+    collect_accounts: int = 100
+    collect_steps: int = 120
     patience: float = 5.0
 
 
@@ -57,6 +59,8 @@ QUICK = Sizes(
     posting_crowd=20,
     posting_rows=1000,
     posting_polls=0,
+    collect_accounts=10,
+    collect_steps=6,
     patience=0,
 )
 """The smallest run in which a measure still takes all its steps: the suite makes some so. Its figures say little."""

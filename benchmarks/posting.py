@@ -72,6 +72,12 @@ class Limit:
     costs: Mapping[str, int]
     whole_app: bool = False
 
+    def cost(self, call: str) -> int:
+        """Return how much of it one call takes; 0 if it is not counted."""
+        if self.costs is _EACH:
+            return int(call != A_POST)
+        return self.costs.get(call, 0)
+
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 _EACH: Mapping[str, int] = defaultdict(lambda: 1)
@@ -82,11 +88,13 @@ LIMITS = (
     Limit("tiktok", "status a minute", 30, MINUTE, {"status": 1}),
     Limit("tiktok", "creator_info a minute", 20, MINUTE, {"creator_info": 1}),
     Limit("tiktok", "posts a day", 15, DAY, {A_POST: 1}),
+    Limit("tiktok", "query a minute", 600, MINUTE, {"query": 1}),
+    Limit("youtube-shorts", "statistics a day", 10_000, DAY, {"statistics": 1}, whole_app=True),
     Limit("youtube-shorts", "uploads a day", 100, DAY, {"open": 1}, whole_app=True),
     Limit("youtube-shorts", "units a day", 10_000, DAY, {"channels": 1, "playlist": 1, "videos": 1}, whole_app=True),
     Limit("instagram-reels", "calls an hour", 200, HOUR, _EACH),
     Limit("instagram-reels", "posts a day", 50, DAY, {A_POST: 1}),
-    Limit("bluesky", "points an hour", 5000, HOUR, {"putRecord": 3, "createRecord": 3}),
+    Limit("bluesky", "points an hour", 5000, HOUR, {"putRecord": 3, "createRecord": 3, "getPosts": 1}),
     Limit("bluesky", "videos a day", 25, DAY, {"uploadVideo": 1}),
     Limit("mastodon", "calls in five minutes", 300, 5 * MINUTE, _EACH),
     Limit("mastodon", "uploads in half an hour", 30, 30 * MINUTE, {"upload": 1}),
@@ -254,15 +262,15 @@ def over(there: Outside) -> list[str]:
     for limit in LIMITS:
         arrived: dict[str, list[tuple[float, int]]] = defaultdict(list)
         for at, account, call in sorted(by_platform[limit.platform]):
-            if call in limit.costs or (limit.costs is _EACH and call != A_POST):
-                arrived["all of them" if limit.whole_app else account].append((at, limit.costs[call]))
+            if cost := limit.cost(call):
+                arrived["all of them" if limit.whole_app else account].append((at, cost))
         for account, costs in arrived.items():
-            if account != "-" and (most := _most_within(costs, limit.seconds)) > limit.most:
+            if account != "-" and (most := most_within(costs, limit.seconds)) > limit.most:
                 found.append(f"{limit.platform}, {limit.what}: {most} of {account}, not {limit.most}")
     return found
 
 
-def _most_within(costs: Sequence[tuple[float, int]], seconds: float) -> int:
+def most_within(costs: Sequence[tuple[float, int]], seconds: float) -> int:
     """Return the highest sum in any window of so many seconds."""
     most = total = first = 0
     for at, cost in costs:
