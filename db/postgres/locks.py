@@ -13,6 +13,8 @@
 7. advisory locks of ordering keys and of limits of queues (`Claims`), sorted; a transaction that has one of these
    waits for no row
 
+Buckets of rates are locked by a transaction that has no other lock; of several, by name (`db/queue/rates.py`).
+
 A statement that cannot follow the order does not wait: it says SKIP LOCKED (claims, the reaper, the monthly reset,
 posts that are due), or tries.
 

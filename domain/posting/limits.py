@@ -130,7 +130,7 @@ OPENINGS = Rate(timedelta(milliseconds=1), burst=1000)
 """More than any platform is asked: buckets of this rate only close."""
 RETURNS = Rate(timedelta(seconds=20), burst=1000)
 """More than any platform takes of an account, too; but what waited until it opens comes back one by one. A question
-takes at most 15 seconds: while a platform does not answer an account, one of its posts asks and holds a thread."""
+takes at most 15 seconds, so while a platform does not answer an account, its posts do not ask side by side."""
 
 
 @dataclass(frozen=True, slots=True)
