@@ -37,7 +37,8 @@ def say_metrics(found: PostMetrics) -> None:
         out.print(f"{UNKNOWN} is unknown: {NAMES[post['platform']]} does not say, or did not then. It is not 0.")
     _say_definitions({row["definition"] for row in rows if row["definition"]})
     if found.next_at is not None:
-        out.print(f"It is measured next at {readable(found.next_at)}.")
+        note = f" The last time it could not be: {readable(found.note)}." if found.note else ""
+        out.print(f"It is measured next at {readable(found.next_at)}.{note}")
 
 
 def _horizon_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,14 +54,14 @@ def _horizon_row(row: Mapping[str, Any]) -> dict[str, Any]:
         **{name: _count(row[name]) if seen else "" for name in COUNTS},
         "engagement": _percent(row["engagement"]) if seen else "",
         "further": further or None,
-        "note": note,
+        "note": note or "",
     }
 
 
 def _age(seconds: int | None) -> str:
     if seconds is None:
         return ""
-    minutes = round(seconds / 60)
+    minutes = seconds // 60
     return f"{minutes // 60}h {minutes % 60:02}m"
 
 
@@ -75,9 +76,7 @@ def say_performance(report: Performance) -> None:
     if report.more:
         out.print("There are more groups, with fewer posts.")
     if rows:
-        out.print(
-            f"\n{UNKNOWN}: no post has the number. “of 9”: so many posts have it, and the others are not in the figure."
-        )
+        out.print(f"\n{UNKNOWN}: no post has the number. (9): so many posts have it; the others are not in the figure.")
     _say_definitions({definition for cell in report.cells for definition in cell.views if definition})
 
 
@@ -93,7 +92,7 @@ def _cell_rows(cell: Cell) -> list[dict[str, Any]]:
             "views_median": _median(cell, views),
             "views_quartiles": _quartiles(views),
             "engagement_median": _ratio(cell, cell.engagement.get(definition, Figures())),
-            "views_are": definition or None,
+            "views_are": definition or UNKNOWN,
         }
         for definition, views in (cell.views or {"": Figures()}).items()
     ]
@@ -112,7 +111,7 @@ def _ratio(cell: Cell, figures: Figures) -> str:
 def _of(cell: Cell, figures: Figures, text: str | None) -> str:
     if text is None:
         return UNKNOWN
-    return text if figures.count == cell.measured else f"{text} of {figures.count}"
+    return text if figures.count == cell.measured else f"{text} ({figures.count})"
 
 
 def _quartiles(figures: Figures) -> str:

@@ -89,6 +89,8 @@ def say_explained(found: PostExplanation) -> None:
         out.print(f"What to do: {advice.says}" + (f": `{advice.command}`" if advice.command else ""))
     for reason in found.job:
         out.print(f"Its job: {readable(reason.says)}" + (f" ({reason.advice})" if reason.advice else ""))
+    if found.numbers:
+        out.print(f"Numbers: {readable(found.numbers)}; `viral posts metrics {post['id']}` has all")
     if found.events:
         out.print("\nWhat happened", style="bold")
     for event in found.events:

@@ -27,8 +27,9 @@ LATE_AFTER = timedelta(hours=2)
 COLUMNS = """p.id, p.tenant_id, p.video_id, p.account_id, p.group_id, p.status, p.title, p.caption, p.hashtags,
     p.options, p.cover_at, p.first_comment, p.scheduled_for, p.handle, p.handle_expires_at, p.handles, p.look_after,
     p.external_id, p.permalink, p.first_comment_id, p.prediction, p.error_code, p.error_message, p.job_id, p.claimed_at,
-    p.approved_at, p.submitted_at, p.published_at, p.measure_at, p.created_at, p.updated_at, p.attempt_group,
-    a.platform, a.username, a.status AS account_status, a.reason AS account_reason, v.title AS video_title"""
+    p.approved_at, p.submitted_at, p.published_at, p.measure_at, p.measure_note, p.created_at, p.updated_at,
+    p.attempt_group, a.platform, a.username, a.status AS account_status, a.reason AS account_reason,
+    v.title AS video_title"""
 
 FROM = """FROM social_posts p
 JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id

@@ -12,7 +12,9 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from domain.concepts.wording import counted
 from domain.errors import Rejected
+from domain.learning.horizons import REMOVED
 from domain.learning.numbers import Horizon, Numbers
 from domain.posting.posts import PostStatus
 
@@ -22,7 +24,6 @@ MOST_CELLS = 200
 WEEK = timedelta(days=7)
 
 NOT_IN_TIME = "nobody measured it in time"
-REMOVED = "the platform had the post no longer"
 
 
 class HorizonState(StrEnum):
@@ -103,6 +104,17 @@ def engagement(numbers: Numbers) -> float | None:
     if not numbers.views or any(part is None for part in parts):
         return None
     return sum(part for part in parts if part is not None) / numbers.views
+
+
+def in_words(look: Look) -> str:
+    """Return a look as a sentence; what is unknown is said."""
+    nouns = {"views": "view", "likes": "like", "comments": "comment", "shares": "share"}
+    values = {name: getattr(look.numbers, name) for name in nouns}
+    parts = [counted(value, nouns[name]) for name, value in values.items() if value is not None]
+    unknown = [name for name, value in values.items() if value is None]
+    if unknown:
+        parts.append(f"{' and '.join(unknown)} unknown" if len(unknown) < len(nouns) else "all unknown")
+    return ", ".join(parts)
 
 
 # --- many posts -----------------------------------------------------------------------------------------------------

@@ -51,8 +51,8 @@ def test_posts_are_compared(viral: Shell, ada: Measured) -> None:
     ada.look(ada.published(sky, at=at), Horizon.H24, None, 4, 1, 0)
     shown = viral.done("analytics", "show", "--tenant", ada.id).out
     rows = [line for line in shown.splitlines() if line.startswith(("YouTube Shorts ", "Bluesky "))]
-    assert rows[0].split()[2:10] == ["3", "3", "0", "0", "3,010", "of", "2", "1,505"]
-    assert rows[1].split()[2:5] == ["500", "of", "1"]
+    assert rows[0].split()[2:10] == ["3", "3", "0", "0", "3,010", "(2)", "1,505", "(2)"]
+    assert rows[1].split()[2:4] == ["500", "(1)"]
     assert rows[2].split()[:8] == ["Bluesky", "1", "1", "0", "0", "—", "—", "—"]
     assert "youtube-starts: starts and replays" in shown
     cells = viral.json("analytics", "show", "--tenant", ada.id, "--by", "account")["cells"]

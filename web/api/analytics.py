@@ -54,6 +54,7 @@ METRICS_EXAMPLE: JsonDict = {
     "published_at": "2026-11-28T17:00:40Z",
     "predicted_score": 71.0,
     "next_at": "2026-12-01T17:00:40Z",
+    "note": None,
     "latest": LOOK,
     "horizons": [
         {**NO_LOOK, "horizon": "1h", "state": "missed", "due_at": "2026-11-28T18:00:40Z", "reason": "no answer"},
@@ -133,7 +134,8 @@ class AtHorizon(LookValues):
 
 
 class PostMetrics(BaseModel):
-    """A post's numbers: the latest, and those of each horizon. `next_at`: when it is measured next; null: no more."""
+    """A post's numbers: the latest, and those of each horizon. `next_at`: when it is measured next, null: no
+    more; `note`: why it could not be measured the last time, if so."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [METRICS_EXAMPLE]})
 
@@ -144,6 +146,7 @@ class PostMetrics(BaseModel):
     published_at: datetime | None
     predicted_score: float | None
     next_at: datetime | None
+    note: str | None
     latest: LookValues | None
     horizons: list[AtHorizon]
 

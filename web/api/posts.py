@@ -68,6 +68,7 @@ EXPLAINED: JsonDict = {
     "next": "TikTok is asked what became of it; it is sent again only if it certainly is not there",
     "next_at": "2026-11-28T17:01:11Z",
     "advice": [],
+    "numbers": None,
     "events": [
         {"at": "2026-11-22T12:00:00Z", "kind": "asked", "message": "scheduled for 2026-11-28 17:00 UTC"},
         {"at": "2026-11-28T17:00:02Z", "kind": "claimed", "message": "it is due"},
@@ -244,7 +245,8 @@ class PostEvent(BaseModel):
 
 class PostExplanation(BaseModel):
     """What is `certain` of a post and what is not, what happens by itself (`next`, null: nothing) and when, and what
-    somebody can do. `events` are what happened, oldest first."""
+    somebody can do. `events` are what happened, oldest first; `numbers` the latest ones in words (`GET …/metrics` has
+    all)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXPLAINED]})
 
@@ -256,6 +258,7 @@ class PostExplanation(BaseModel):
     next_at: datetime | None
     advice: list[str]
     events: list[PostEvent]
+    numbers: str | None
 
 
 class PostsQuery(RequestBody):
@@ -410,6 +413,7 @@ def explain(post_id: UUID, caller: Reader, app: Running) -> PostExplanation:
         next=found.next,
         next_at=found.next_at,
         advice=[each.says for each in found.advice],
+        numbers=found.numbers,
         events=[PostEvent(at=each["at"], kind=each["kind"], message=each["message"]) for each in found.events],
     )
 

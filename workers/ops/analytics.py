@@ -32,13 +32,14 @@ from workers.ops.posts import owner_of
 
 @dataclass(frozen=True, slots=True)
 class PostMetrics:
-    """A post and its numbers. `next_at` is when it is measured next, None after the last time; `predicted_score` is the
-    concept's for this platform, 0 to 100."""
+    """A post and its numbers. `next_at` is when it is measured next, None after the last time, and `note` why it could
+    not be the last time, if so; `predicted_score` is the concept's for this platform, 0 to 100."""
 
     at: datetime
     post: dict[str, Any]
     predicted_score: float | None
     next_at: datetime | None
+    note: str | None
     latest: Look | None
     horizons: Sequence[AtHorizon]
 
@@ -62,6 +63,7 @@ def metrics(app: App, tenant_id: UUID | None, post_id: UUID) -> PostMetrics:
         post=post,
         predicted_score=float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None,
         next_at=post["measure_at"],
+        note=post["measure_note"],
         latest=latest(found.looks),
         horizons=at_horizons(PostStatus(post["status"]), post["published_at"], found.looks, found.missed, now),
     )
@@ -77,6 +79,7 @@ def metric_values(found: PostMetrics) -> dict[str, Any]:
         "published_at": found.post["published_at"],
         "predicted_score": found.predicted_score,
         "next_at": found.next_at,
+        "note": found.note,
         "latest": None if found.latest is None else look_values(found.latest),
         "horizons": [_at(each) for each in found.horizons],
     }

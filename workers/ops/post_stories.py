@@ -10,6 +10,7 @@ from uuid import UUID
 from db.postgres.errors import UniqueViolation
 from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, Rejected, SealUnknown, Unavailable, UnknownAccount, UnknownJob, UnknownPost
+from domain.learning.performance import in_words, latest
 from domain.posting.accounts import AccountStatus, Credential
 from domain.posting.explanation import Advice, Explanation, Facts
 from domain.posting.explanation import explain as explained
@@ -36,8 +37,8 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PostExplanation:
-    """A post as it was at one moment, what is known of it, its `events` (oldest first), and for operators why its job
-    is where it is."""
+    """A post as it was at one moment, what is known of it, its `events` (oldest first), for operators why its job is
+    where it is, and its latest `numbers` in words."""
 
     at: datetime
     post: Row
@@ -48,6 +49,7 @@ class PostExplanation:
     advice: list[Advice]
     events: list[Row]
     job: list[Reason]
+    numbers: str | None = None
 
 
 def explain(app: App, tenant_id: UUID | None, post_id: UUID) -> PostExplanation:
@@ -64,6 +66,7 @@ def explain(app: App, tenant_id: UUID | None, post_id: UUID) -> PostExplanation:
             raise UnknownPost(f"there is no post {post_id}")
         events = tx.planned_posts.events(owner, post_id)
         late_after = tx.planned_posts.policy(owner).late_after
+        look = latest(tx.performance.looks(owner, post_id).looks)
         now = app.clock() if app.clock is not None else tx.now()
     facts = Facts(now, post, late_after, events, **_beside(app, post))
     found: Explanation = explained(facts)
@@ -71,8 +74,9 @@ def explain(app: App, tenant_id: UUID | None, post_id: UUID) -> PostExplanation:
     if tenant_id is None and post["job_id"] is not None and post["status"] in (*UNDER_WAY, PostStatus.UNCONFIRMED):
         with suppress(UnknownJob):
             job = explain_job(app, post["job_id"]).reasons
+    numbers = None if look is None else f"{in_words(look)} (at {look.captured_at:%Y-%m-%d %H:%M} UTC)"
     return PostExplanation(
-        now, post, found.certain, found.uncertain, found.next, found.next_at, found.advice, events, job
+        now, post, found.certain, found.uncertain, found.next, found.next_at, found.advice, events, job, numbers
     )
 
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import Rejected
+from domain.learning.horizons import REMOVED
 from domain.learning.numbers import Horizon, Numbers
 from domain.learning.performance import (
     CELL_COLUMNS,
     LONGEST_PERIOD,
     METRICS,
     NOT_IN_TIME,
-    REMOVED,
     By,
     Cell,
     Figures,
@@ -26,6 +26,7 @@ from domain.learning.performance import (
     at_horizons,
     cell_rows,
     engagement,
+    in_words,
     latest,
     period,
     week_label,
@@ -77,6 +78,14 @@ def test_the_latest_look_may_meet_no_horizon() -> None:
     looks = [Look(PUBLISHED + timedelta(hours=hours), None, Numbers(views=hours)) for hours in (3, 9, 6)]
     assert latest(looks) == looks[1]
     assert latest([]) is None
+
+
+def test_a_look_in_words_says_what_is_unknown() -> None:
+    assert in_words(Look(PUBLISHED, None, Numbers(1, 0, 1200, 3))) == "1 view, 0 likes, 1,200 comments, 3 shares"
+    assert (
+        in_words(Look(PUBLISHED, None, Numbers(likes=2, comments=1))) == "2 likes, 1 comment, views and shares unknown"
+    )
+    assert in_words(Look(PUBLISHED, None, Numbers())) == "all unknown"
 
 
 @given(views=COUNTS, likes=COUNTS, comments=COUNTS, shares=COUNTS)
