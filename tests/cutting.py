@@ -77,6 +77,8 @@ class _Port:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
+        if not callable(method):
+            return method
 
         @wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:

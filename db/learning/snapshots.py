@@ -24,7 +24,7 @@ COLLECT = "analytics.collect"
 DUE_ACCOUNTS = f"""
 WITH waiting AS (
     SELECT p.tenant_id, p.account_id, min(p.measure_at) AS since FROM social_posts p
-    WHERE p.measure_at <= %(now)s
+    WHERE p.measure_at <= %(now)s AND p.status = 'published'
     GROUP BY p.tenant_id, p.account_id
 ), turns AS (
     SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY since, account_id) AS turn FROM waiting w

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from db.transaction import SYSTEM
+from domain.learning.numbers import Horizon
 from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from scheduler.main import Ticker
 from tests.builders import a_tenant, job_row
@@ -23,10 +24,13 @@ from tests.chaos.fork_server import ROOT, ForkServer
 from tests.chaos.jobs.paid import paid
 from tests.chaos.jobs.slow import poison, quick, slow
 from tests.conftest import Servers
+from tests.number_stage import curve, feedback, live, missed, snapshots
+from tests.post_stage import post_stage
 from tests.proxy import proxied
 from tests.wait import until
 from workers.app import App
 from workers.engine.outcomes import rescue
+from workers.jobs.analytics import collect
 from workers.runtime.redis_client import connect
 
 
@@ -228,6 +232,33 @@ def test_a_worker_killed_after_it_took_concepts_has_them_taken_and_paid_once(fle
     fleet.let("go", "commit")
     fleet.await_status(job_id, "completed")
     assert entries() == [("hold", 5), ("settle", -1)]
+
+
+def test_a_worker_killed_while_a_platform_answers_has_each_horizon_met_once(fleet: Fleet, tmp_path: Path) -> None:
+    with post_stage(fleet.app.settings, tmp_path / "stage", "tiktok") as here:
+        tenant_id, tiktok = here.tenant(), here.platforms["tiktok"]
+        account_id = here.account(tenant_id, "tiktok")
+        posts = [live(here, tenant_id, account_id, Horizon.H1.age) for _ in range(3)]
+        settings = here.app.settings
+        key = settings.token_encryption_keys[0].get_secret_value()
+        outside = {"TIKTOK_BASE_URL": tiktok.url, "TOKEN_ENCRYPTION_KEYS": key}
+        outside |= {"TIKTOK_CLIENT_KEY": tiktok.client_id, "TIKTOK_CLIENT_SECRET": tiktok.client_secret}
+        tiktok.fault("query", "held after")
+        victim = fleet.start_and_sign_on(**outside)
+        with fleet.app.db.transaction(tenant_id) as tx:
+            job_id = collect.enqueue(tx, tenant_id=tenant_id, account_id=account_id)
+        until(lambda: tiktok.received == ["query"], "the platform to be asked")
+        [pid] = fleet.alive()
+        os.kill(pid, signal.SIGKILL)
+        assert victim.wait(timeout=90) != 0
+        fleet.reap()
+        fleet.start_and_sign_on(**outside)
+        row = fleet.await_status(job_id, "completed")
+        assert (row["attempts"], row["crashes"]) == (2, 1)
+        for post_id in posts:
+            [snapshot], [fed] = snapshots(here, post_id), feedback(here, post_id)
+            assert (snapshot["horizon"], fed["horizon"], missed(here, post_id)) == ("1h", "1h", {})
+            assert snapshot["views"] == curve(here, post_id, snapshot["age"]).views
 
 
 def test_a_zombie_that_wakes_up_after_its_lease_commits_nothing(fleet: Fleet) -> None:

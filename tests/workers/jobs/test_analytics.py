@@ -1,26 +1,31 @@
 """Numbers of posts: each horizon is met by what the platform said at that age, or missed with a reason."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from db.transaction import SYSTEM
 from domain.learning.horizons import HALTED, NO_ID, NOTHING_WORKED, REMOVED
-from domain.learning.numbers import Horizon
+from domain.learning.numbers import Horizon, Measured
 from domain.posting.posts import PostStatus
+from tests.cutting import Died, Moments, rescue_all, watched
 from tests.number_stage import aged, collect, curve, feedback, live, missed, older, snapshots, waits
 from tests.post_stage import PLATFORMS, PostStage, post_stage
+from tests.seeds import seeded
 from workers.jobs import analytics
+from workers.jobs.reconcile_posts import reconcile
 from workers.ops import accounts
 from workers.ops import restore as restores
 from workers.settings import Settings
 
-H = {each.value: each for each in Horizon}
 MINUTE = timedelta(minutes=1)
 WITHOUT_VIEWS = ("bluesky", "mastodon")
 
@@ -232,6 +237,48 @@ def test_after_a_restore_what_could_not_be_measured_says_why(here: PostStage) ->
     assert missed(here, post_id) == {"1h": HALTED}
 
 
+def test_a_process_may_die_at_any_moment_of_collecting(here: PostStage) -> None:
+    """Before and after each commit and each call, of which there are two; every third moment, each time others."""
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    for at in range(seeded("collect").randrange(3), 100, 3):
+        posts = [live(here, tenant_id, account_id, Horizon.H1.age) for _ in range(21)]
+        moments = Moments(at, die, within_transactions=True)
+        try:
+            collect(replace(here, app=watched(here.app, moments)))
+        except Died:
+            rescue_all(here.app)
+            collect(here)
+        assert counted(here, "analytics_snapshots", posts) == [1] * 21, moments.passed[-1]
+        assert counted(here, "performance_feedback", posts) == [1] * 21, moments.passed[-1]
+        if not moments.struck:
+            break
+    assert "after measure" in moments.passed
+    assert moments.passed.count("before measure") == 2
+
+
+def test_a_post_that_is_found_late_is_as_old_as_its_platform_says(here: PostStage) -> None:
+    tenant_id, youtube = here.tenant(), here.platforms["youtube-shorts"]
+    post_id = here.ask(tenant_id, here.account(tenant_id, "youtube-shorts"))
+    here.run()
+    there = youtube.post(here.show(post_id).external_id)
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.driver.execute(
+            "UPDATE social_posts SET status = 'unconfirmed', external_id = NULL, published_at = NULL, handle = NULL,"
+            " measure_at = NULL WHERE id = %s",
+            (post_id,),
+        )
+        reconcile.enqueue(tx, tenant_id=tenant_id, post_id=post_id)
+    here.later(hours=3)
+    here.turn()
+    found = here.show(post_id)
+    assert found.published_at is not None
+    assert (found.status, found.published_at.timestamp()) == (PostStatus.PUBLISHED, int(there.published_at))
+    collect(here)
+    assert list(missed(here, post_id)) == ["1h"]
+    assert waits(here, post_id) == Horizon.H6.age
+
+
 def test_many_at_once_meet_a_horizon_once(here: PostStage) -> None:
     tenant_id = here.tenant()
     account_id = here.account(tenant_id, "tiktok")
@@ -243,10 +290,26 @@ def test_many_at_once_meet_a_horizon_once(here: PostStage) -> None:
             )
     with here.app.db.transaction(SYSTEM) as tx:
         jobs = tx.jobs.due_now()
-    runner = here.app.runner()
+    publisher, answered = here.app.ports.publishers["tiktok"], Barrier(8)
+
+    class Together:
+        """All have their answers before the first writes one down."""
+
+        measured_at_once = publisher.measured_at_once
+
+        def measure(self, *asked: Any) -> Measured:
+            answer = publisher.measure(*asked)
+            answered.wait(timeout=30)
+            return answer
+
+    ports = replace(here.app.ports, publishers={"tiktok": Together()})  # type: ignore[dict-item]
+    runner = replace(here.app, ports=ports).runner()
     register(here, runner.worker_id)
     with ThreadPoolExecutor(8) as threads:
         assert sum(threads.map(runner.run_one, jobs)) == 8
+    with here.app.db.transaction(SYSTEM) as tx:
+        ended = [(row["status"], row["attempts"]) for job_id in jobs if (row := tx.jobs.get(job_id))]
+    assert ended == [("completed", 1)] * 8
     assert [[row["horizon"] for row in snapshots(here, post_id)] for post_id in posts] == [["1h"]] * 5
     assert [len(feedback(here, post_id)) for post_id in posts] == [1] * 5
     assert [missed(here, post_id) for post_id in posts] == [{}] * 5
@@ -301,7 +364,18 @@ def test_a_job_that_fails_lets_its_posts_wait(here: PostStage) -> None:
     assert waits(here, post_id) > Horizon.H1.age + 29 * MINUTE
 
 
-def settle(stage: PostStage, post_id: object, *horizons: Horizon) -> None:
+def counted(stage: PostStage, table: str, posts: Sequence[UUID]) -> list[int]:
+    """Return how many rows of the first horizon each post has."""
+    query = f"SELECT (SELECT count(*) FROM {table} WHERE post_id = p.id AND horizon = '1h') FROM unnest(%s) AS p (id)"
+    with stage.app.db.transaction(SYSTEM) as tx:
+        return [row[0] for row in tx.driver.execute(query.encode(), (posts,))]
+
+
+def die() -> None:
+    raise Died
+
+
+def settle(stage: PostStage, post_id: UUID, *horizons: Horizon) -> None:
     """Let horizons of a post be missed already."""
     with stage.app.db.transaction(SYSTEM) as tx:
         for each in horizons:
@@ -315,7 +389,7 @@ def settle(stage: PostStage, post_id: object, *horizons: Horizon) -> None:
         )
 
 
-def set_external_id(stage: PostStage, post_id: object, external_id: str | None) -> None:
+def set_external_id(stage: PostStage, post_id: UUID, external_id: str | None) -> None:
     with stage.app.db.transaction(SYSTEM) as tx:
         tx.driver.execute("UPDATE social_posts SET external_id = %s WHERE id = %s", (external_id, post_id))
 
