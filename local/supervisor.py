@@ -72,8 +72,15 @@ class Supervisor:
         self._longest_backoff = longest_backoff
         self._selector = selectors.DefaultSelector()
         self._signals: list[signal.Signals] = []  # asked to stop, not yet looked at
+        self._wake: socket.socket | None = None
         self._child_ended = False
         self._failed = False
+
+    def stop(self) -> None:
+        """End the run, as SIGTERM does. Any thread may call it, also when nothing runs any more."""
+        self._signals.append(signal.SIGTERM)
+        with suppress(AttributeError, OSError):
+            self._wake.send(b"\0")  # type: ignore[union-attr]
 
     def run(self, on_started: Callable[[], None] | None = None) -> int:
         """Blocks. 0: stopped as asked; 1: a child could not be kept running. No process is left in either case."""
@@ -246,6 +253,7 @@ class Supervisor:
         with ours, theirs, self._selector:
             ours.setblocking(False)
             theirs.setblocking(False)
+            self._wake = theirs
             self._selector.register(ours, selectors.EVENT_READ, ours)
             old_fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
             heeded = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]

@@ -4,13 +4,12 @@ Events are built from Stripe's and Clerk's documented shapes, signed with the co
 running endpoint, as their real senders would.
 """
 
-import hashlib
 import json
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,22 +17,20 @@ from random import Random
 from signal import SIGINT, SIGTERM
 from threading import Event
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
 
 from cli.arguments import moment, parsed
+from cli.commands.loop import loop
 from cli.configuration import resolve, resolve_offline
+from cli.delivery import Body, deliver
 from cli.output import console
 from cli.shell import Group
 from domain.billing.tiers import PLANS, Tier
 from domain.errors import MalformedEvent, NotAuthenticated, SignatureInvalid, Unavailable, ViralError
 from domain.text.readable import readable
 from domain.text.visible import visible_json
-from integrations.clerk import webhooks as clerk
-from integrations.http.client import Http, Request
-from integrations.stripe import webhooks as stripe
 from simulators.kinds import KINDS
 from simulators.outside import LABEL, Outside, outside
 from simulators.personas import Persona, random_persona
@@ -41,11 +38,9 @@ from web.server.body import MAX_BODY
 from web.session_verifier import session_verifier
 from web.webhooks import EVENT_READERS, usable_secrets
 from workers.runtime import logs
-from workers.settings import Settings
 
 app = Group()
-
-Body = dict[str, Any]
+app.command("loop")(loop)
 
 PURCHASE = "checkout"
 PURCHASE_HELP = "a whole purchase: checkout completed, subscription active, invoice paid"
@@ -61,10 +56,6 @@ STDIN = "-"
 
 PATIENCE = 10.0
 """Seconds: nobody else waits here, and a fetch of Clerk's keys ends before."""
-
-
-class NotDelivered(ViralError):
-    """The endpoint did not accept the event."""
 
 
 class Refused(ViralError):
@@ -175,50 +166,7 @@ def _write(file: Path, body: Body) -> None:
 def _post(source: str, body: Body, url: str | None) -> None:
     settings, state = resolve()
     origin = url or (state.web_url if state else settings.web_url)
-    target = f"{origin.rstrip('/')}/webhooks/{source}"
-    content = json.dumps(body).encode()
-    headers = dict(_signed(source, body, content, settings))
-    try:
-        # Wherever the operator says, also in a network of their own.
-        http = Http("viral dev", private_hosts=[urlsplit(target).hostname or ""])
-    except ValueError:
-        raise NotDelivered(f"{target} is no address: does `viral up` run?") from None
-    try:
-        answer = http.exchange(Request(target, target, headers=headers, content=content))
-    except Unavailable as error:
-        raise NotDelivered(f"{error}: does `viral up` run?") from error
-    finally:
-        http.close()
-    name = f"{body.get('type')} {body.get('id', '')}".strip()
-    line = f"{name}: {answer.status} {answer.body.decode(errors='replace')}"
-    if answer.status != 200:
-        raise NotDelivered(line)
-    console().print(line)
-
-
-def _signed(source: str, body: Body, content: bytes, settings: Settings) -> Iterator[tuple[str, str]]:
-    yield "content-type", "application/json"
-    now = int(time.time())
-    if source == "stripe":
-        secret = _secret(settings.reveal(settings.stripe_webhook_secret), "STRIPE_WEBHOOK_SECRET")
-        yield stripe.SIGNATURE_HEADER, stripe.sign(content, secret, now)
-    else:
-        secret = _secret(settings.reveal(settings.clerk_webhook_signing_secret), "CLERK_WEBHOOK_SIGNING_SECRET")
-        delivery = _delivery_id(body)
-        yield "svix-id", delivery
-        yield "svix-timestamp", str(now)
-        yield "svix-signature", clerk.sign(content, secret, delivery, now)
-
-
-def _delivery_id(body: Mapping[str, Any]) -> str:
-    """Derive the id from the body, since Clerk's bodies carry none: the same body is the same delivery."""
-    return f"msg_{hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:27]}"
-
-
-def _secret(secrets: tuple[str, ...], name: str) -> str:
-    if not secrets:
-        raise NotDelivered(f"{name} is not set, so nothing can be signed")
-    return secrets[0]
+    console().print(deliver(source, body, settings, origin))
 
 
 @app.command("simulators")

@@ -16,17 +16,15 @@ import typer
 from cli.arguments import Port
 from cli.commands.migrate import migrate_schema
 from cli.configuration import embedded_environment
-from cli.environment import SCHEDULER, WEB, WORKER, environment_of_child
 from cli.output import console, without_password
+from cli.processes import children, free_port
 from domain.text.visible import visible_json
 from local.embedded import Embedded, start_embedded
 from local.home import private_file
 from local.spawn import LOOPBACK, answers
-from local.supervisor import Child, Supervisor
+from local.supervisor import Supervisor
 from simulators.outside import Outside, outside
-from web.server.listen import PortTaken, bind
-from workers.engine.queues import QUEUES
-from workers.main import command as worker_command
+from web.server.listen import PortTaken
 from workers.runtime.redis_client import refuse_cluster
 from workers.runtime.terminal import coloured
 from workers.settings import Settings, load
@@ -114,17 +112,7 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None, played:
     environment |= {"HOST": host, "PORT": str(_web_port(settings, host, port))}
     settings = load(environment)
     migrate_schema(settings)
-    worker, queues = worker_command(tuple(QUEUES))
-    web, scheduler = ([sys.executable, "-m", "cli.main", name] for name in (WEB, SCHEDULER))
-    foreign = embedded.postgres is None
-    of_web, of_worker, of_scheduler = (
-        environment_of_child(name, environment, foreign_database=foreign) for name in (WEB, WORKER, SCHEDULER)
-    )
-    children = [
-        Child(WEB, web, of_web, grace=15),
-        Child(WORKER, worker, of_worker | queues, grace=settings.worker_grace_seconds + 5),
-        Child(SCHEDULER, scheduler, of_scheduler, grace=15),
-    ]
+    running = children(settings, environment, foreign_database=embedded.postgres is None)
 
     def announce() -> None:
         web_url = settings.web_url
@@ -141,10 +129,10 @@ def _supervise(settings: Settings, embedded: Embedded, port: int | None, played:
         console().print(SUMMARY.format(web=web_url, postgres=postgres, redis=redis, home=home, **lines))
 
     return Supervisor(
-        children,
+        running,
         out=coloured(sys.stdout),
         on_exit=embedded.restart_dead,
-        on_children=lambda running: embedded.record(children=running),
+        on_children=lambda found: embedded.record(children=found),
         ready=lambda: answers(settings.port, urlsplit(settings.web_url).hostname or LOOPBACK),
     ).run(announce)
 
@@ -163,18 +151,10 @@ def _web_port(settings: Settings, host: str, asked: int | None) -> int:
     """
     wanted = settings.port if asked is None else asked
     try:
-        return _free(host, wanted)
+        return free_port(host, wanted)
     except PortTaken:
         if asked is not None:
             raise
-    found = _free(host, 0)
+    found = free_port(host)
     console().print(f"port {wanted} is taken; the web server listens on {found}")
-    return found
-
-
-def _free(host: str, port: int) -> int:
-    sockets = bind(host, port)
-    found: int = sockets[0].getsockname()[1]
-    for each in sockets:
-        each.close()
     return found

@@ -209,6 +209,12 @@ WHERE tenant_id = %s AND account_id = %s AND status IN ('published', 'in_inbox')
 ORDER BY id
 """
 
+BACKDATE = """
+UPDATE social_posts SET published_at = published_at - %(by)s, submitted_at = submitted_at - %(by)s,
+    claimed_at = claimed_at - %(by)s, scheduled_for = scheduled_for - %(by)s, measure_at = measure_at - %(by)s
+WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = 'published'
+"""
+
 PRUNE = """
 DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {moment} < %s LIMIT %s))
 """
@@ -484,6 +490,12 @@ class Posts:
     ) -> None:
         """Write down what happened to a post, for people; no secret is in it."""
         self._driver.execute(NOTE, (tenant_id, post_id, kind, message, to_json(details or {}), job_id, at))
+
+    def backdate(self, tenant_id: UUID, post_id: UUID, by: timedelta) -> bool:
+        """Make a published post older, as if all of it had happened so much earlier; False if it is not published. For
+        simulated posts (`workers/ops/backdating.py`)."""
+        values = {"tenant_id": tenant_id, "id": post_id, "by": by}
+        return self._driver.execute(BACKDATE, values).rowcount == 1
 
     def prune(self, table: str, before: datetime, limit: int) -> int:
         """Delete old rows of one of the tables of `PRUNED`; return how many there were. System scope."""

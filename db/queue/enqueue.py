@@ -28,6 +28,7 @@ PART = 250
 class Options(TypedDict, total=False):
     """How one enqueueing may differ from what the job type declares. Names and meanings are those of `NewJob`."""
 
+    id: UUID
     priority: int
     max_attempts: int
     scheduled_for: datetime

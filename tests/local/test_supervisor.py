@@ -23,7 +23,7 @@ from local.supervisor import Child, Supervisor
 
 PYTHONPATH = os.pathsep.join([str(Path(cli.__file__).parents[1]), *sys.path])
 HARNESS = """
-import json, os, sys
+import json, os, sys, threading
 from pathlib import Path
 from local.supervisor import Child, Supervisor
 
@@ -40,7 +40,15 @@ supervisor = Supervisor(
     ready=lambda: (folder / "ready").exists() or not order["wait"],
     **order["options"],
 )
-sys.exit(supervisor.run(lambda: print("STARTED", flush=True)))
+
+
+def started():
+    print("STARTED", flush=True)
+    if order["stops"]:
+        threading.Thread(target=supervisor.stop).start()
+
+
+sys.exit(supervisor.run(started))
 """
 TRAP = "import signal, sys, time; from pathlib import Path\n"
 POLITE = TRAP + "signal.signal(15, lambda *_: sys.exit('goodbye')); print('here', flush=True); signal.pause()"
@@ -63,10 +71,12 @@ class Run:
         *,
         grace: float = 20.0,
         wait: bool = False,
+        stops: bool = False,
         stdout: Any = None,
         **options: float,
     ) -> Run:
-        order = {"children": children, "grace": grace, "wait": wait, "folder": str(self.folder), "options": options}
+        order = {"children": children, "grace": grace, "wait": wait, "folder": str(self.folder)}
+        order |= {"options": options, "stops": stops}
         with self.out.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", HARNESS, json.dumps(order)],
@@ -119,6 +129,12 @@ def run(tmp_path: Path) -> Iterator[Run]:
     for process in left:
         process.kill()
     assert left == []
+
+
+def test_another_thread_may_end_it(run: Run) -> None:
+    run.start({"web": POLITE, "scheduler": POLITE}, stops=True)
+    assert run.ends() == 0
+    assert "STARTED" in run.text
 
 
 def test_every_line_says_who_said_it_and_is_plain_in_a_file(run: Run) -> None:

@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from db.postgres.errors import UniqueViolation
 from db.queue.enqueue import PART
 from db.transaction import SYSTEM
 from domain.errors import PayloadInvalid, TenantContextNotSet
@@ -60,6 +61,16 @@ def test_options_change_one_enqueueing_only(app: App) -> None:
     assert row["scheduled_for"] == NOON + timedelta(hours=1)
     assert (row["priority"], row["max_attempts"], row["unique_key"]) == (1, 1, "mine")
     assert thumbnail.options == {}
+
+
+def test_a_job_may_have_an_id_that_was_chosen_for_it(app: App) -> None:
+    tenant_id, job_id = a_tenant(app), uuid4()
+    own = thumbnail.with_options(id=job_id)
+    with app.db.transaction(tenant_id) as tx:
+        assert own.enqueue(tx, tenant_id=tenant_id, video_id=uuid4()) == job_id
+    assert job_row(app, job_id)["job_type"] == thumbnail.name
+    with pytest.raises(UniqueViolation), app.db.transaction(tenant_id) as tx:
+        own.enqueue(tx, tenant_id=tenant_id, video_id=uuid4())
 
 
 @pytest.mark.parametrize(

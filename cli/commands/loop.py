@@ -1,0 +1,163 @@
+"""`viral dev loop`"""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from random import SystemRandom
+from typing import Annotated, Any
+
+import typer
+
+from cli.loop import MOST_ROUNDS, MOST_SEED, Event, play
+from cli.output import AsJson, console, print_json, print_line
+from domain.learning.numbers import Horizon
+from domain.text.readable import readable
+from domain.videos.profiles import NAMES
+from local.embedded import without_interrupts
+from simulators.outside import LABEL
+
+GONE = "All of it is gone again; with --home DIR it is kept, the video too."
+INTERRUPTED = 130
+"""What a shell says of a program that Ctrl-C has ended."""
+
+
+def loop(
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=MOST_SEED, help="The same concepts and the same numbers again. Default: others."
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=MOST_ROUNDS, help="How often, each time with the next concept.")
+    ] = 1,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep all of it in this new folder, for `viral up --home`. Default: keep nothing."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the whole loop in a minute: trends, a concept, its video, three platforms, their numbers.
+
+    It needs no account and meets nobody: the product runs in a home of its own, and the sources of trends and the
+    platforms are simulated on this machine. The posts are made older, since nobody wants to wait for a week.
+
+    \b
+    viral dev loop --seed 7
+    viral dev loop --rounds 2 --json
+    """
+    chosen = SystemRandom().randrange(MOST_SEED + 1) if seed is None else seed
+    rows: list[Event] = []
+
+    def say(event: Event) -> None:
+        if event["event"] == "numbers":
+            rows.extend(event["rows"])
+        if not as_json:
+            show_event(event)
+
+    with _ended_as_by_ctrl_c(), _home(home) as place:
+        if not as_json:
+            console().print(f"{LABEL}\nseed {chosen}\n")
+        whole = play(place, seed=chosen, rounds=rounds, say=say, durable=home is not None)
+        if whole and not as_json:
+            console().print(f"\nKept, the video too: viral up --home {home}" if home else f"\n{GONE}")
+    if not whole:
+        raise typer.Exit(INTERRUPTED)
+    if as_json:
+        print_json(rows)
+
+
+@contextmanager
+def _home(kept: Path | None) -> Iterator[Path]:
+    """Return a folder for the loop: the one to keep, or one that is removed at the end, whatever happens."""
+    if kept is not None:
+        if kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
+            raise typer.BadParameter(
+                f"{kept} is there already, and the posts of another loop would be on platforms that are gone:"
+                " name a new folder",
+                param_hint="--home",
+            )
+        yield kept.absolute()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="viral-loop-"))
+    if os.geteuid() == 0:
+        folder.chmod(0o711)  # Postgres runs as another user, and has to pass
+    try:
+        yield folder / "home"
+    finally:
+        with without_interrupts():
+            data = folder / "home" / "postgres"
+            if data.is_symlink():  # where Postgres cannot reach it here (`local/privileges.py`)
+                shutil.rmtree(data.resolve().parent, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM and a closed terminal end it as Ctrl-C does, so that nothing is left behind."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+
+def show_event(event: Mapping[str, Any]) -> None:
+    """Show what has happened, and how long it took."""
+    took = f"{event['took_s']:5.1f} s  "
+    match event["event"]:
+        case "servers":
+            _print(took, f"Postgres, Redis, the simulated platforms: {event['page']}")
+        case "accounts":
+            names = ", ".join(NAMES[each] for each in event["accounts"])
+            _print(took, f"web, worker, scheduler; accounts connected (simulated): {names}")
+        case "concept":
+            concept = event["concept"]
+            _print(took, f"concept {event['round']} (the best of {event['of']}): {readable(concept['title'])}")
+            for name in ("topic", "category", "hook"):
+                _print("", f"  {name:<9} {readable(concept.get(name))}")
+        case "video":
+            _print(took, f"video: {event['path']}, {event['seconds']:g} s, sha256 {event['sha256'][:16]}…")
+        case "posts":
+            _print(took, "posts (simulated, nobody sees them):")
+            for post in event["posts"]:
+                _print("", f"  {NAMES[post['platform']]:<16} {readable(post['permalink'])}")
+        case "numbers":
+            _print(took, "views (simulated) at each age of a post:")
+            _show_table(event["rows"])
+
+
+def _print(took: str, text: str) -> None:
+    console().print(f"{took:<9}{text}")
+
+
+def _show_table(rows: list[Event]) -> None:
+    views = {(row["platform"], row["horizon"]): row["views"] for row in rows}
+    platforms = list(dict.fromkeys(row["platform"] for row in rows))
+    cells = [["", *Horizon]]
+    for platform in platforms:
+        found = [views[platform, each] for each in Horizon]
+        cells.append([NAMES[platform], *("—" if each is None else f"{each:,}" for each in found)])
+    widths = [max(len(line[n]) for line in cells) for n in range(len(cells[0]))]
+    for line in cells:
+        padded = [
+            line[0].ljust(widths[0]),
+            *(each.rjust(width) for each, width in zip(line[1:], widths[1:], strict=True)),
+        ]
+        print_line(["", *padded], [9, *widths])

@@ -1,0 +1,370 @@
+"""The whole loop on this machine: trends, a concept, its video, three platforms, and the numbers that come back.
+
+All of it is the product's own, in a home of its own: Postgres and Redis, web, worker and scheduler as processes, real
+requests between them. What is outside is simulated: the sources of trends and the platforms, on loopback sockets, and
+the person who connects the accounts. The database's clock decides when a post is measured and cannot be put forward, so
+the posts are made older, here and at the platforms alike, whose numbers grow with the age of a post.
+"""
+
+import os
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, TextIO
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from cli.configuration import embedded_environment, resolve
+from cli.delivery import deliver
+from cli.processes import children, free_port
+from db.migrate.upgrade import upgrade
+from db.transaction import SYSTEM
+from domain.errors import ViralError
+from domain.learning.numbers import Horizon
+from domain.learning.performance import HorizonState
+from domain.posting.posts import OVER, PostStatus
+from domain.videos.profiles import NAMES
+from local.embedded import Embedded, start_embedded
+from local.home import private_file
+from local.spawn import LOOPBACK, answers
+from local.supervisor import Supervisor
+from simulators.kinds import KINDS
+from simulators.outside import Outside, outside
+from simulators.personas import random_persona
+from workers.app import App, build
+from workers.jobs.generation import generate_concepts
+from workers.jobs.post_plans import ForAccount, PostRequest
+from workers.ops import analytics, jobs, posts, videos
+from workers.ops.backdating import backdate
+from workers.ops.connecting import begin_connect, connected
+from workers.ops.video_files import addresses
+from workers.runtime import logs
+from workers.settings import Settings, load
+
+Event = dict[str, Any]
+Say = Callable[[Event], object]
+
+PLATFORMS = ("tiktok", "youtube-shorts", "instagram-reels")
+OPTIONS = {"tiktok": {"privacy_level": "PUBLIC_TO_EVERYONE"}, "youtube-shorts": {"privacy": "public"}}
+"""What a person has to choose: seen by everybody."""
+MOST_ROUNDS = 10
+MOST_SEED = 999_999
+OF_A_ROUND = 5
+MONTH = 10
+"""Concepts of a round, of which the one with the best prediction is filmed; and those of a month on the free plan."""
+PAST = timedelta(seconds=30)
+"""A post is made so much older than a horizon: in the middle of the minute by which its numbers grow, so that they are
+those of the age that is written down with them."""
+PATIENCE = 300.0
+EACH = 0.05
+"""Seconds: the longest that anything is waited for, and between two looks."""
+LOG = "processes.log"
+KEPT = frozenset({"FFMPEG_BIN", "FFPROBE_BIN", "FONTS_DIR", "POSTGRES_BIN", "LOG_LEVEL"})
+"""Settings of this shell that the loop heeds. The others lead to what is somebody's own."""
+LAST_LINES = 20
+
+
+class LoopFailed(ViralError):
+    """The loop came to no end."""
+
+
+class LoopStopped(Exception):
+    """Whoever started the loop has stopped it."""
+
+
+def play(home: Path, *, seed: int, rounds: int, say: Say, durable: bool) -> bool:
+    """Play so many rounds in this home, and let `say` have an event for all that happens, from another thread. False:
+    it was stopped by a signal. For the main thread (see `local.spawn`); it changes this process's environment.
+
+    Raises:
+        LoopFailed: it came to no end; the text says where, and what the processes said last.
+        EmbeddedError: the servers cannot run here.
+    """
+    logs.configure("console", "ERROR")
+    settings = _own_settings(home)
+    began = time.monotonic()
+    with (
+        start_embedded(home, bin_dir=settings.postgres_bin, persist=durable) as embedded,
+        outside(trends=True, seed=seed) as played,
+        private_file(home / LOG) as log,
+    ):
+        os.environ.update(played.settings)
+        environment = os.environ | embedded_environment(load(), embedded.urls)
+        settings = load(environment)
+        upgrade(settings.owner_url)
+        embedded.record(web_url=settings.web_url, simulated=played.settings)
+        say({"event": "servers", "simulated": True, "home": str(home), "page": played.page, "took_s": _since(began)})
+        return _supervise(settings, environment, embedded, played, log, Plan(seed, rounds), say)
+
+
+def _own_settings(home: Path) -> Settings:
+    """Take every setting but a few out of this process's environment: nothing of the loop meets what others lead to."""
+    for name in list(os.environ):
+        if name.lower() in Settings.model_fields and name.upper() not in KEPT:
+            del os.environ[name]
+    os.environ |= {"VIRAL_HOME": str(home), "LOG_FORMAT": "console", "WORKER_PROCESSES": "1"}
+    os.environ |= {"WORKER_GRACE_SECONDS": "2"}  # whoever stops it does not wait for a video
+    os.environ |= {"HOST": LOOPBACK, "PORT": str(free_port(LOOPBACK))}
+    return load()
+
+
+@dataclass(frozen=True)
+class Plan:
+    seed: int
+    rounds: int
+
+    @property
+    def concepts(self) -> int:
+        """How many are made in each round."""
+        return min(OF_A_ROUND, MONTH // self.rounds)
+
+    def job_id(self, number: int) -> UUID:
+        """Return the id of the job that makes the concepts of a round: it is what they are drawn by."""
+        return uuid5(NAMESPACE_URL, f"viral-dev-loop:{self.seed}:{number}")
+
+
+def _supervise(
+    settings: Settings,
+    environment: Mapping[str, str],
+    embedded: Embedded,
+    played: Outside,
+    log: TextIO,
+    plan: Plan,
+    say: Say,
+) -> bool:
+    """Keep the processes running until the last round is over, or a signal comes."""
+    stopped, ended = threading.Event(), threading.Event()
+    failed: list[BaseException] = []
+    supervisor = Supervisor(
+        children(settings, environment, foreign_database=False),
+        out=log,
+        on_exit=embedded.restart_dead,
+        on_children=lambda found: embedded.record(children=found),
+        ready=lambda: answers(settings.port, LOOPBACK),
+    )
+
+    def play_rounds() -> None:
+        try:
+            with closing(build(resolve()[0], name="viral dev loop", pool_size=2)) as app:
+                Loop(app, played, plan, say, stopped).run(began)
+            ended.set()
+        except LoopStopped:
+            pass
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            supervisor.stop()
+
+    player, began = threading.Thread(target=play_rounds, name="loop"), time.monotonic()
+    code = supervisor.run(player.start)
+    stopped.set()
+    if player.ident is not None:
+        player.join()
+    if ended.is_set():
+        return True
+    if failed and not isinstance(failed[0], ViralError):
+        raise failed[0]
+    if failed or code:
+        raise LoopFailed(f"{failed[0] if failed else 'a process does not keep running'}\n{_last_lines(log)}")
+    return False
+
+
+def _last_lines(log: TextIO) -> str:
+    log.flush()
+    written = Path(log.name).read_text(errors="replace").splitlines()
+    return "\n".join(["The processes said last:", *written[-LAST_LINES:]])
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 2)
+
+
+@dataclass
+class Loop:
+    """The rounds, as a tenant and its accounts' owner would do them."""
+
+    app: App
+    played: Outside
+    plan: Plan
+    say: Say
+    stopped: threading.Event
+    accounts: dict[str, UUID] = field(default_factory=dict)
+
+    def run(self, began: float) -> None:
+        tenant_id = self._tenant()
+        for platform in PLATFORMS:
+            self.accounts[platform] = self._account(tenant_id, platform)
+        self._say("accounts", began, tenant_id=tenant_id, accounts=dict(self.accounts))
+        for number in range(1, self.plan.rounds + 1):
+            self._round(tenant_id, number)
+
+    def _round(self, tenant_id: UUID, number: int) -> None:
+        began = time.monotonic()
+        generation_id, place, concept = self._concept(tenant_id, number)
+        self._say("concept", began, round=number, concept=concept, of=self.plan.concepts)
+        began = time.monotonic()
+        video = self._video(tenant_id, generation_id, place)
+        self._say("video", began, round=number, **video)
+        began = time.monotonic()
+        made = self._posts(tenant_id, video["video_id"])
+        self._say("posts", began, round=number, posts=made)
+        began = time.monotonic()
+        rows = [{"round": number} | row for each in Horizon for row in self._numbers(tenant_id, made, each)]
+        self._say("numbers", began, round=number, rows=rows)
+
+    def _say(self, event: str, began: float, **values: Any) -> None:
+        self.say({"event": event, "simulated": True, **values, "took_s": _since(began)})
+
+    def _until(self, look: Callable[[], Any], what: str) -> Any:
+        """Return what a look finds as soon as it finds something.
+
+        Raises:
+            LoopFailed: it takes too long.
+            LoopStopped: somebody has stopped it.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while not (found := look()):
+            if self.stopped.wait(EACH):
+                raise LoopStopped
+            if time.monotonic() > deadline:
+                raise LoopFailed(f"waited {PATIENCE:g} s in vain for {what}")
+        return found
+
+    # --- before the first round -------------------------------------------------------------------------------------
+
+    def _tenant(self) -> UUID:
+        """Sign somebody up, as Clerk says it: a tenant follows."""
+        settings = self.app.settings
+        person = random_persona(Random(self.plan.seed), email="ada@example.com")  # noqa: S311 - a make-believe person
+        body = KINDS["clerk"]["user.created"].build(person, datetime.now(UTC))
+        deliver("clerk", body, settings, settings.web_url)
+        tenant_id: UUID = self._until(self._newest_tenant, "the tenant of whoever signed up")
+        return tenant_id
+
+    def _newest_tenant(self) -> UUID | None:
+        with self.app.db.transaction(SYSTEM) as tx:
+            found = tx.tenants.recent(limit=1)
+        return found[0]["id"] if found else None
+
+    def _account(self, tenant_id: UUID, platform: str) -> UUID:
+        """Connect the account of whoever is signed in at the platform, as a browser does: by way of its page, which
+        agrees at once, and back to the callback of our web server."""
+        begun = begin_connect(self.app, tenant_id, platform)
+        with urllib.request.urlopen(begun.address, timeout=30) as page:  # noqa: S310 - of a simulator, by http
+            page.read()
+        account_id: UUID = self._until(lambda: connected(self.app, begun), f"the account on {NAMES[platform]}")
+        return account_id
+
+    # --- a round ----------------------------------------------------------------------------------------------------
+
+    def _concept(self, tenant_id: UUID, number: int) -> tuple[UUID, str, Mapping[str, Any]]:
+        """Make concepts of what the sources of trends say, and return the generation, and of the concept with the best
+        prediction its address and itself."""
+        job_id = self.plan.job_id(number)
+        asked = {"tenant_id": tenant_id, "count": self.plan.concepts}
+        jobs.enqueue(self.app, generate_concepts, asked, id=job_id)
+        generation_id = UUID(self._ended(job_id)["generation_id"])
+        places = videos.concepts_of(self.app, tenant_id, generation_id)
+        with self.app.db.transaction(tenant_id) as tx:
+            generation = tx.generations.get(tenant_id, generation_id)
+        concepts = generation.concepts if generation else []
+        # `max` takes the first of equals, so the same seed films the same one.
+        at = max(range(len(concepts)), key=lambda n: _score(concepts[n]))
+        return generation_id, places[at], concepts[at]
+
+    def _ended(self, job_id: UUID) -> Mapping[str, Any]:
+        """Wait for a job, and return its result.
+
+        Raises:
+            LoopFailed: it has failed.
+        """
+        row = self._until(lambda: _over(jobs.find(self.app, job_id)), f"the job {job_id}")
+        if row["status"] != "completed":
+            raise LoopFailed(f"the job {row['job_type']} is {row['status']}: {row['error_message']}")
+        result: Mapping[str, Any] = row["result"] or {}
+        return result
+
+    def _video(self, tenant_id: UUID, generation_id: UUID, concept_id: str) -> Event:
+        row = videos.request(self.app, tenant_id, generation_id=generation_id, concept_id=concept_id)
+
+        def ended() -> Mapping[str, Any] | None:
+            found = videos.show(self.app, tenant_id, row["id"])
+            return found if found["status"] in ("completed", "failed", "unconfirmed", "cancelled") else None
+
+        video = self._until(ended, "the video")
+        if video["status"] != "completed":
+            raise LoopFailed(f"the video is {video['status']}: {video['error_message']}")
+        file = addresses(self.app, video, timedelta(hours=1))
+        shown = {"path": str(file["path"]), "sha256": file["sha256"], "seconds": (file["probe"] or {}).get("seconds")}
+        return {"video_id": video["id"], **shown}
+
+    def _posts(self, tenant_id: UUID, video_id: UUID) -> list[Event]:
+        """Post the video to all accounts, and wait until it is on each, with its address."""
+        accounts = [ForAccount(account_id) for account_id in self.accounts.values()]
+        request = PostRequest(video_id, accounts, options=OPTIONS)
+        ids = [row["id"] for row in posts.create(self.app, tenant_id, request)]
+
+        def published() -> list[Event] | None:
+            rows = [posts.show(self.app, tenant_id, post_id) for post_id in ids]
+            for row in rows:
+                if row["status"] in (*OVER, PostStatus.UNCONFIRMED):
+                    raise LoopFailed(f"the post to {NAMES[row['platform']]} is {row['status']}: {row['error_message']}")
+            there = all(
+                row["status"] == PostStatus.PUBLISHED and row["external_id"] and row["permalink"] for row in rows
+            )
+            return rows if there else None
+
+        rows: Iterable[Mapping[str, Any]] = self._until(published, "the posts to be published")
+        names = ("platform", "external_id", "permalink", "username", "published_at")
+        return [{"post_id": row["id"], **{name: row[name] for name in names}} for row in rows]
+
+    def _numbers(self, tenant_id: UUID, made: Sequence[Event], horizon: Horizon) -> list[Event]:
+        """Make the posts as old as the horizon, let what is due be collected, and return what came."""
+        for post in made:
+            self._make_older(tenant_id, post, horizon.age + PAST)
+        jobs.enqueue(self.app, self.app.job_types["analytics.due"], {})
+
+        def settled() -> list[Event] | None:
+            rows = [self._at(tenant_id, post, horizon) for post in made]
+            return [row for row in rows if row is not None] if None not in rows else None
+
+        rows: list[Event] = self._until(settled, f"the numbers of {horizon}")
+        return rows
+
+    def _make_older(self, tenant_id: UUID, post: Event, age: timedelta) -> None:
+        simulator = self.played.platforms[post["platform"]]
+        with self.app.db.transaction(SYSTEM) as tx:
+            by = post["published_at"] + age - tx.now()
+        post["published_at"] -= by
+        aged = datetime.fromtimestamp(simulator.post(post["external_id"]).published_at, UTC)
+        simulator.backdate(post["external_id"], (aged - post["published_at"]).total_seconds())
+        backdate(self.app, tenant_id, post["post_id"], by)
+
+    def _at(self, tenant_id: UUID, post: Event, horizon: Horizon) -> Event | None:
+        """Return what came of a post at this horizon; None: nothing yet."""
+        found = analytics.metrics(self.app, tenant_id, post["post_id"])
+        [at] = [each for each in found.horizons if each.horizon == horizon]
+        if at.state == HorizonState.TO_COME:
+            return None
+        names = ("views", "likes", "comments", "shares")
+        numbers = {name: getattr(at.look.numbers, name) if at.look else None for name in names}
+        age = at.look.age if at.look else None
+        return {
+            **{name: post[name] for name in ("post_id", "platform", "external_id")},
+            **{"horizon": str(horizon), "age_s": age and age.total_seconds(), **numbers, "missed": at.reason},
+            "simulated": True,
+        }
+
+
+def _over(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return row if row["status"] in ("completed", "failed", "cancelled") else None
+
+
+def _score(concept: Mapping[str, Any]) -> float:
+    """Return how it is predicted to do on all platforms together."""
+    return float(sum(each["score"] for each in concept["platformVirality"].values()))
