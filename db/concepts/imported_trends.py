@@ -75,6 +75,11 @@ FROM competitor_videos WHERE tenant_id = %(tenant_id)s AND platform = %(platform
 """
 
 
+PRUNE_AUDIO = """
+DELETE FROM audio_trends WHERE ctid = ANY(ARRAY(SELECT ctid FROM audio_trends WHERE captured_at < %s LIMIT %s))
+"""
+
+
 class Outcome(StrEnum):
     """What became of a row: it is new; it replaced an older capture; or what is there is as new, or newer."""
 
@@ -144,6 +149,10 @@ class ImportedTrends:
     def count_competitors(self, tenant_id: UUID) -> int:
         row = self._driver.execute("SELECT count(*) FROM competitor_videos WHERE tenant_id = %s", (tenant_id,))
         return int(row.fetchone()[0])  # type: ignore[index]
+
+    def prune_audio(self, before: datetime, limit: int) -> int:
+        """Delete old captures of sounds; return how many there were."""
+        return self._driver.execute(PRUNE_AUDIO, (before, limit)).rowcount
 
     def _add(self, statement: str, values: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[Outcome]:
         order = sorted(range(len(values)), key=lambda place: (values[place][0], place))

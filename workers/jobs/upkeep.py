@@ -44,6 +44,9 @@ KEEP_OF_POSTS = {
 KEEP_PLACES = timedelta(days=3)
 """Places of posts count for a day."""
 
+KEEP_SOUNDS = timedelta(days=90)
+"""Captures of sounds that were imported."""
+
 LONGEST = timedelta(days=3650)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 JOBS_PER_TRANSACTION = 1000
@@ -74,6 +77,7 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
         dropped = tx.archive.drop_weeks(ctx.now() - KEEP_ARCHIVED)
     ctx.count(dropped=dropped)
     _prune_posts(ctx)
+    _prune_sounds(ctx)
     with ctx.finish():
         pass
 
@@ -87,6 +91,14 @@ def _prune_posts(ctx: Context) -> None:
             for table, keep in KEEP_OF_POSTS.items():
                 pruned.append(tx.posts.prune(table, ctx.now() - keep, ROWS_PER_TRANSACTION))
         deleted = max(pruned)
+
+
+def _prune_sounds(ctx: Context) -> None:
+    """Delete old captures of sounds: only those of the last week are trends."""
+    deleted = ROWS_PER_TRANSACTION
+    while deleted >= ROWS_PER_TRANSACTION:
+        with ctx.begin() as tx:
+            deleted = tx.imported_trends.prune_audio(ctx.now() - KEEP_SOUNDS, ROWS_PER_TRANSACTION)
 
 
 @job("upkeep.drop_bodies", system=True)

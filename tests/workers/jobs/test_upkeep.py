@@ -13,6 +13,7 @@ import pytest
 
 from db.events.writer import store_and_commit
 from db.transaction import SYSTEM
+from domain.concepts.imported import AudioTrend
 from integrations.clerk import webhooks as clerk
 from simulators.personas import Body
 from tests.builders import a_clerk_event, a_stripe_event, an_ended_job, job_row, new_id, where
@@ -26,6 +27,8 @@ from workers.jobs.upkeep import (
     KEEP_ARCHIVED,
     KEEP_ENDED,
     KEEP_SETTLED,
+    KEEP_SOUNDS,
+    ROWS_PER_TRANSACTION,
     drop_bodies,
     prune,
 )
@@ -60,6 +63,21 @@ def test_what_ended_a_while_ago_is_archived_and_dead_letters_wait_longer(
     ]
     assert pruned(app, drain) == {"moved": 3, "dropped": 0}
     assert where(app, *gone, *kept) == ["archived"] * 3 + ["hot"] * 4
+
+
+def test_sounds_that_were_imported_go_after_90_days_however_many_there_are(
+    app: App, drain: Callable[[], int], now: datetime
+) -> None:
+    def a_sound(number: int, age: timedelta) -> AudioTrend:
+        return AudioTrend("tiktok", str(number), "Espresso", "US", now - age)
+
+    old = [a_sound(number, KEEP_SOUNDS + timedelta(hours=1)) for number in range(ROWS_PER_TRANSACTION + 1)]
+    with app.db.transaction(SYSTEM) as tx:
+        tx.imported_trends.add_audio([*old, a_sound(0, KEEP_SOUNDS - timedelta(hours=1))])
+    pruned(app, drain)
+    with app.db.transaction(SYSTEM) as tx:
+        kept = tx.driver.execute("SELECT external_id, captured_at FROM audio_trends").fetchall()
+    assert kept == [("0", now - KEEP_SOUNDS + timedelta(hours=1))]
 
 
 def test_another_age_can_be_given_and_dead_letters_still_wait(
