@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tests.chaos.experiments import (
+    autopilot,
     bloat,
     calendar,
     clocks,
@@ -54,6 +55,7 @@ CATALOGUE = (
     Entry("R15", "migrations up and down under load", migrations.migrating, 90),
     Entry("R16", "posts made once amid faults and deaths", posting.posting, 900),
     Entry("R17", "clips bought amid faults and deaths", rendering.rendering, 600),
+    Entry("autopilot", "a month of tenants left alone", autopilot.autopilot, 900),
     Entry("pooler", "everything through PgBouncer", pooling.pooled, 150),
     Entry("redis-failover", "a Redis replica is promoted", redis_failover.promoted, 90),
     Entry("eviction", "Redis evicts what waits, is full", eviction.evicted, 60),

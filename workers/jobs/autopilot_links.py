@@ -32,6 +32,7 @@ from workers.jobs.video_requests import add as add_video
 SOON = timedelta(minutes=1)
 LATER = timedelta(minutes=10)
 POSTS_AGAIN = timedelta(minutes=15)
+PERSON_AGAIN = timedelta(hours=1)
 OUR_ERROR = "an error of our own; it has been logged"
 THERE = (PostStatus.PUBLISHED, PostStatus.IN_INBOX)
 ENDED = (*THERE, PostStatus.FAILED, PostStatus.UNCONFIRMED, PostStatus.MISSED, PostStatus.CANCELLED, PostStatus.REMOVED)
@@ -253,7 +254,9 @@ def posts(turn: Turn) -> None:
             live = [each for each in rows if each["status"] not in ENDED]
     if live:
         waits = all(each["status"] in WAITS for each in live)
-        turn.look_again(turn.now + (4 if waits else 1) * POSTS_AGAIN, turn.chain.reason)
+        due = min(each["scheduled_for"] or turn.now for each in live)
+        again = turn.now + (PERSON_AGAIN if waits else POSTS_AGAIN)
+        turn.look_again(again if waits else max(again, due + SOON), turn.chain.reason)
         return
     summary = "; ".join(_became(each) for each in rows) or "its posts are not there any more"
     good = any(each["status"] in (*THERE, PostStatus.UNCONFIRMED) for each in rows)
