@@ -1,6 +1,6 @@
 """Suggested times, lateness, and how both are said."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -127,3 +127,22 @@ def test_a_tenant_says_itself_what_late_is() -> None:
 )
 def test_a_length_is_said_in_words(minutes: int, words: str) -> None:
     assert in_words(timedelta(minutes=minutes)) == words
+
+
+@given(
+    st.lists(st.builds(time, st.integers(0, 23), st.integers(0, 59)), min_size=1, max_size=4, unique=True),
+    st.sampled_from(("UTC", "Europe/Berlin", "America/New_York")),
+    st.integers(0, 366 * 24),
+)
+@settings(max_examples=40)
+def test_chosen_times_are_kept_and_none_is_taken_twice(times, zone, hours):
+    now = NOW + hours * HOUR
+    taken: list[datetime] = []
+    for _ in range(6):
+        found = suggested(None, ZoneInfo(zone), taken, now, times=times)
+        assert found is not None
+        assert all(abs(found.at - each) >= SPACING for each in taken)
+        shown = found.at.astimezone(ZoneInfo(zone)).time()
+        # A time that a change to summer time skips is shown an hour later.
+        assert shown in times or shown.replace(hour=(shown.hour - 1) % 24) in times
+        taken.append(found.at)

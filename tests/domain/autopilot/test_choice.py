@@ -1,0 +1,45 @@
+"""The best concept is the one whose weakest platform is the strongest; and other programs' concepts break nothing."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.autopilot.choice import ranked
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def a_concept(name, **scores):
+    return {"id": name, "title": name, "platformVirality": {key: {"score": value} for key, value in scores.items()}}
+
+
+def names(concepts, *platforms):
+    return [(each.concept_id, each.score) for each in ranked(concepts, platforms)]
+
+
+def test_the_weakest_of_the_accounts_platforms_counts():
+    concepts = [a_concept("a", tiktok=90, youtubeShorts=40), a_concept("b", tiktok=60, youtubeShorts=55)]
+
+    assert names(concepts, "tiktok", "youtube-shorts") == [("b", 55), ("a", 40)]
+    assert names(concepts, "tiktok", "bluesky") == [("a", 90), ("b", 60)]
+
+
+def test_where_nothing_is_predicted_for_any_platform_all_predictions_count():
+    assert names([a_concept("a", tiktok=90, instagramReels=40)], "bluesky") == [("a", 40)]
+
+
+def test_one_without_any_number_is_not_chosen_and_equal_ones_keep_their_order():
+    odd = [a_concept("a", tiktok=True), a_concept("b", tiktok=10**400), {"id": "c"}, "d", a_concept("e", tiktok="99")]
+
+    assert names([*odd, a_concept("x", tiktok=50), a_concept("y", tiktok=50)], "tiktok") == [("x", 50), ("y", 50)]
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(("id", "title", "platformVirality")), JSON) | JSON, max_size=6))
+def test_whatever_is_in_a_generation_it_can_be_ranked(concepts):
+    found = ranked(concepts, ("tiktok", "bluesky"))
+
+    assert all(0 <= each.score <= 100 for each in found)
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
