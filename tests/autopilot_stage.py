@@ -55,7 +55,8 @@ class AutopilotStage:
         **allowed: Any,
     ) -> UUID:
         """A tenant whose autopilot is in this mode, with an account on each platform, whose owner consents. Its day
-        has begun already. `usd` is what the tenant may spend on clips, whoever asks for them."""
+        has begun already, and its one video a day is posted in two hours, unless something else is `allowed`. `usd` is
+        what the tenant may spend on clips, whoever asks for them."""
         hour = {"daily_hour": self.now.hour, "daily_enabled": False}
         row = {"monthly_quota": 100_000, "subscription_tier": "AGENCY"} | hour | (columns or {})
         tenant_id = self.posts.tenant(**row)
@@ -68,7 +69,8 @@ class AutopilotStage:
                 tx.autopilot.consent(tenant_id, account_id, "its owner", self.now)
         if usd:
             videos.set_budget(self.app, tenant_id, Decimal(usd), self.now.date())
-        self.allow(tenant_id, mode=mode, **({"least_score": 0} | allowed))
+        times = () if "videos_a_day" in allowed else (f"{self.now + timedelta(hours=2):%H}:00",)
+        self.allow(tenant_id, mode=mode, **({"least_score": 0, "times": times} | allowed))
         return tenant_id
 
     def allow(self, tenant_id: UUID, **changes: Any) -> list[UUID]:

@@ -220,7 +220,7 @@ def test_a_death_at_any_link_neither_loses_nor_doubles_it(here: AutopilotStage, 
             died += _die(here, job_id, moment)
             here.posts.due()
             here.posts.turn()
-            here.posts.later(minutes=40)
+            here.posts.later(minutes=20)
             chain = here.chains(tenant_id)[-1]
             if chain["stage"] == "done":
                 break
