@@ -23,8 +23,11 @@ ORDER BY (horizon IS NULL), captured_at DESC LIMIT {len(Horizon) + 1}
 MISSED = "SELECT horizon, reason FROM missed_horizons WHERE tenant_id = %s AND post_id = %s"
 
 # What a post's group is, and what that needs. A category is that of the video's concept. The texts of concepts are
-# large, so each is read once and not once a post; and they are one object, since of a join the planner could not tell
-# how many rows it is among: it took nested loops, seconds for a tenant of 20,000 posts.
+# large, so each is read once and not once a post. Categories, and platforms of accounts, are one object each: of a join
+# the planner cannot tell how many rows it is among, and took nested loops, seconds for a tenant of 20,000 posts.
+PLATFORMS = """, platforms AS MATERIALIZED (
+    SELECT jsonb_object_agg(id, platform) AS by_account FROM social_accounts WHERE tenant_id = %(tenant_id)s
+)"""
 CATEGORIES = """, categories AS MATERIALIZED (
     SELECT jsonb_object_agg(asked.generation_id || ' ' || asked.concept_id, jsonb_path_query_first(
         g.concepts, '$[*] ? (@.id == $id).category', jsonb_build_object('id', asked.concept_id))) AS by_concept
@@ -32,7 +35,7 @@ CATEGORIES = """, categories AS MATERIALIZED (
     JOIN generations g ON g.tenant_id = %(tenant_id)s AND g.id = asked.generation_id
 )"""
 KEYS: Mapping[By, tuple[str, str]] = {
-    By.PLATFORM: ("a.platform", ""),
+    By.PLATFORM: ("(SELECT by_account FROM platforms) ->> posts.account_id::text", PLATFORMS),
     By.ACCOUNT: ("posts.account_id::text", ""),
     By.WEEK: ("(%(mondays)s::text[])[width_bucket(posts.published_at, %(begins)s::timestamptz[])]", ""),
     By.CATEGORY: (
@@ -55,7 +58,6 @@ WITH posts AS MATERIALIZED (
         s.views, s.likes, s.comments, s.shares, coalesce(s.definition, '') AS definition,
         (s.likes + s.comments + s.shares) / nullif(s.views, 0)::double precision AS engagement
     FROM posts
-    JOIN social_accounts a ON a.tenant_id = %(tenant_id)s AND a.id = posts.account_id
     LEFT JOIN analytics_snapshots s
         ON s.tenant_id = %(tenant_id)s AND s.post_id = posts.id AND s.horizon = %(horizon)s
     LEFT JOIN missed_horizons m
