@@ -17,6 +17,10 @@ def count(value: object) -> int | None:
     return value if whole and 0 <= value <= MOST else None  # type: ignore[operator,return-value]
 
 
+NOTHING = Numbers()
+"""What an answer without any count says: it is none, and the post is asked about again."""
+
+
 def numbers_of(platform: str, values: Mapping[str, object], on: date) -> Numbers:
     """Return the numbers of a post from a platform's own names and values, by the metrics that it is asked for on this
     day. Of two metrics that are added, one that is missing leaves the sum unknown."""

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from domain.errors import Rejected, Unavailable, ViralError
-from domain.learning.counts import numbers_of
+from domain.learning.counts import NOTHING, numbers_of
 from domain.learning.numbers import Measured
 from domain.ports import Login, Publisher, Watch
 from domain.posting.accounts import AppRegistration, Credential, Grant
@@ -232,10 +232,10 @@ class Bluesky(Publisher, Login):
         if not isinstance(posts, list):
             raise Unavailable("Bluesky answers with posts that cannot be read")
         views = {str(each.get("uri")): each for each in posts if isinstance(each, Mapping)}
-        found = [uri for uri in external_ids if uri in views]
+        found = {uri: numbers_of("bluesky", views[uri], now.date()) for uri in external_ids if uri in views}
         return Measured(
             "bluesky getPosts",
-            {uri: numbers_of("bluesky", views[uri], now.date()) for uri in found},
+            {uri: numbers for uri, numbers in found.items() if numbers != NOTHING},
             frozenset(uri for uri in external_ids if uri not in views and self._lacks(credential, uri)),
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from domain.errors import Rejected, Unavailable, ViralError
+from domain.learning.counts import NOTHING
 from domain.learning.numbers import Measured, Numbers
 from domain.ports import Login, Publisher, Watch
 from domain.posting.accounts import AppRegistration, Credential, Grant
@@ -210,7 +211,9 @@ class Instagram(Publisher, Login):
                 return self._http.exchange(self._request(credential, path, params={"metric": ",".join(metrics)}))
 
             try:
-                numbers[external_id] = self._insights.read(credential.external_id, ask, now)
+                # Instagram has nothing yet of some reels; a metric that it has not (yet) is missing.
+                if (found := self._insights.read(credential.external_id, ask, now)) != NOTHING:
+                    numbers[external_id] = found
             except NoSuchReel:
                 if self._lacks(credential, external_id):
                     gone.add(external_id)

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from domain.errors import Rejected, Unavailable, ViralError
-from domain.learning.counts import numbers_of
+from domain.learning.counts import NOTHING, numbers_of
 from domain.learning.numbers import Measured, Numbers
 from domain.ports import Login, Publisher, Watch
 from domain.posting.accounts import AppRegistration, Credential, Grant
@@ -206,8 +206,9 @@ class Mastodon(Publisher, Login):
             elif not answer.ok:
                 error = self._error(answer, credential)
                 raise Unavailable(str(error)) if isinstance(error, PostRefused) else error
-            elif _id(answer.fields) == external_id:
-                numbers[external_id] = numbers_of("mastodon", answer.fields, now.date())
+            found = numbers_of("mastodon", answer.fields, now.date())
+            if answer.ok and _id(answer.fields) == external_id and found != NOTHING:
+                numbers[external_id] = found
         return Measured("mastodon statuses", numbers, frozenset(gone))
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:

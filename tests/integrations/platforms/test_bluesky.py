@@ -658,6 +658,8 @@ def test_of_two_numbers_that_are_added_both_have_to_be_counts(stage: Stage) -> N
     found = stage.bluesky.measure(stage.credential, [uri], MOMENT).numbers[uri]
     assert (found.shares, found.comments, found.likes) == (None, None, None)
     assert found.details.keys() == {"reposts", "saves"}
+    stage.simulator.say(uri, shares=None, quotes=None, saves=None)
+    assert stage.bluesky.measure(stage.credential, [uri], MOMENT) == Measured("bluesky getPosts"), "asked again later"
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -110,6 +110,8 @@ def test_a_number_that_instagram_does_not_have_is_none_and_zero_is_a_number(stag
     ours = a_reel(stage, age=0)
     stage.simulator.empty = {"views", "saved"}
     assert measured(stage, ours).numbers[ours] == Numbers(likes=0, comments=0, shares=0, details={"reach": 0})
+    stage.simulator.empty = set(METRICS)
+    assert measured(stage, ours) == Measured(SOURCE), "it has nothing yet, and is asked again"
 
 
 NO_COUNTS = (-1, 1.5, 2.0, "12", "", True, [3], {"value": 3}, 10**15 + 1)
