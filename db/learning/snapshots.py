@@ -103,13 +103,19 @@ WHERE tenant_id = %(tenant_id)s AND id IN (
 )
 """
 
+# By the tenants that have accounts: of all tenants together neither table has an index by time.
 LATELY = """
-SELECT (SELECT count(*) FROM missed_horizons WHERE at > %(since)s AND reason <> %(removed)s),
-    (SELECT count(*) FROM analytics_snapshots WHERE captured_at > %(since)s AND horizon IS NOT NULL),
-    (SELECT reason FROM missed_horizons WHERE at > %(since)s AND reason <> %(removed)s
-        GROUP BY reason ORDER BY count(*) DESC, reason LIMIT 1),
-    (SELECT count(*) FROM social_posts WHERE measure_at <= %(late)s),
-    (SELECT min(measure_at) FROM social_posts WHERE measure_at IS NOT NULL)
+WITH here AS (SELECT DISTINCT tenant_id FROM social_accounts), missed AS (
+    SELECT m.reason, count(*) AS count FROM here
+    JOIN missed_horizons m ON m.tenant_id = here.tenant_id AND m.at > %(since)s AND m.reason <> %(removed)s
+    GROUP BY m.reason
+)
+SELECT coalesce((SELECT sum(count) FROM missed), 0)::bigint,
+    (SELECT count(*) FROM here JOIN analytics_snapshots s ON s.tenant_id = here.tenant_id AND s.captured_at > %(since)s
+        WHERE s.horizon IS NOT NULL),
+    (SELECT reason FROM missed ORDER BY count DESC, reason LIMIT 1),
+    (SELECT count(*) FROM social_posts WHERE measure_at <= %(late)s AND status = 'published'),
+    (SELECT min(measure_at) FROM social_posts WHERE measure_at IS NOT NULL AND status = 'published')
 """
 
 

@@ -82,6 +82,7 @@ missed_horizons = table(
     sa.PrimaryKeyConstraint("tenant_id", "post_id", "horizon"),
     within_tenant("post_id", "social_posts"),
     one_of("horizon", Horizon),
+    sa.Index("missed_horizons_at_idx", "tenant_id", "at"),
 )
 
 self_critiques = table(

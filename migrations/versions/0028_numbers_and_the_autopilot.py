@@ -56,6 +56,7 @@ def upgrade() -> None:
         *_within("missed_horizons", post_id="social_posts"),
         sa.PrimaryKeyConstraint("tenant_id", "post_id", "horizon", name=op.f("missed_horizons_pkey")),
     )
+    op.create_index("missed_horizons_at_idx", "missed_horizons", ["tenant_id", "at"])
     _create_autopilot()
     op.create_table(
         "imports",

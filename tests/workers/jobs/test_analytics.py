@@ -24,6 +24,7 @@ from workers.jobs import analytics
 from workers.jobs.reconcile_posts import reconcile
 from workers.ops import accounts
 from workers.ops import restore as restores
+from workers.ops.number_checks import check_numbers
 from workers.settings import Settings
 
 MINUTE = timedelta(minutes=1)
@@ -333,6 +334,26 @@ def test_a_tenant_is_measured_with_its_own_token_only(here: PostStage) -> None:
     ]
     ids = [[here.show(post_id).external_id] for post_id in posts]
     assert sorted(asked) == sorted(zip(tokens, ids, strict=True))
+
+
+def test_the_doctor_says_when_posts_are_not_measured_in_time(here: PostStage) -> None:
+    def checked() -> tuple[str, str]:
+        with here.app.db.transaction(SYSTEM) as tx:
+            return check_numbers(here.app, tx)
+
+    assert checked() == ("ok", "no post had to be measured on the last day")
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    post_id = live(here, tenant_id, account_id, timedelta(hours=2))
+    state, says = checked()
+    assert (state, says.split(" should")[0]) == ("warn", "1 post")
+    collect(here)
+    says = "horizons of the last day that were missed: 1 of 1, most often because"
+    assert checked() == ("warn", f"{says} {NOTHING_WORKED}")
+    more = [live(here, tenant_id, account_id, Horizon.H1.age) for _ in range(12)]
+    collect(here)
+    assert checked() == ("ok", "12 horizons of posts met on the last day, 1 missed")
+    assert waits(here, more[0]) == waits(here, post_id) == Horizon.H6.age
 
 
 def test_tenants_take_turns(here: PostStage) -> None:
