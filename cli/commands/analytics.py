@@ -41,7 +41,7 @@ def show_performance(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how a tenant's posts did: medians and quartiles, and of how many posts they are.
+    """Show how a tenant's posts did: medians, quartiles, and of how many posts.
 
     \b
     viral analytics show --tenant ID
