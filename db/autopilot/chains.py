@@ -113,6 +113,10 @@ SELECT {only_banned("t.id")} AS banned, {deserted("t.id")} AND EXISTS (
 ) AS left FROM tenants t WHERE t.id = %s
 """
 
+PRUNE_EVENTS = """
+DELETE FROM autopilot_events WHERE ctid = ANY(ARRAY(SELECT ctid FROM autopilot_events WHERE at < %s LIMIT %s))
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanting:
@@ -189,6 +193,10 @@ class Chains:
     def daily(self, tenant_id: UUID) -> dict[str, Any]:
         """Return whether the tenant has `daily` concepts, its time zone and its hour."""
         return rows_of(self._driver, DAILY, (tenant_id,))[0]
+
+    def prune_events(self, before: datetime, limit: int) -> int:
+        """Delete old events; return how many there were. System scope."""
+        return self._driver.execute(PRUNE_EVENTS, (before, limit)).rowcount
 
     def abandoned(self, tenant_id: UUID) -> str | None:
         """Return why nobody is left who answers for the tenant; None if somebody is, or nobody ever was. System

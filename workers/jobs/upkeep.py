@@ -44,6 +44,9 @@ KEEP_OF_POSTS = {
 KEEP_PLACES = timedelta(days=3)
 """Places of posts count for a day."""
 
+KEEP_CHAIN_EVENTS = timedelta(days=180)
+"""What happened to the autopilot's chains; the chains themselves stay."""
+
 KEEP_SOUNDS = timedelta(days=90)
 """Captures of sounds that were imported."""
 
@@ -77,6 +80,7 @@ def prune(ctx: Context, older_than: timedelta | None = None) -> None:
         dropped = tx.archive.drop_weeks(ctx.now() - KEEP_ARCHIVED)
     ctx.count(dropped=dropped)
     _prune_posts(ctx)
+    _prune_chain_events(ctx)
     _prune_sounds(ctx)
     with ctx.finish():
         pass
@@ -91,6 +95,14 @@ def _prune_posts(ctx: Context) -> None:
             for table, keep in KEEP_OF_POSTS.items():
                 pruned.append(tx.posts.prune(table, ctx.now() - keep, ROWS_PER_TRANSACTION))
         deleted = max(pruned)
+
+
+def _prune_chain_events(ctx: Context) -> None:
+    """Delete what happened to chains, once nobody asks any more."""
+    deleted = ROWS_PER_TRANSACTION
+    while deleted >= ROWS_PER_TRANSACTION:
+        with ctx.begin() as tx:
+            deleted = tx.chains.prune_events(ctx.now() - KEEP_CHAIN_EVENTS, ROWS_PER_TRANSACTION)
 
 
 def _prune_sounds(ctx: Context) -> None:

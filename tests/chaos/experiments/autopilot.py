@@ -33,15 +33,18 @@ from workers.jobs.posting import find_due as posts_due
 from workers.ops import posts
 from workers.ops.accounts import disconnect
 
-TENANTS, SLICE_TENANTS = 50, 4
+TENANTS, SLICE_TENANTS = 50, 3
 DAYS, SLICE_DAYS = 30, 2
 PLATFORMS = ("bluesky", "tiktok")
 BUDGETS = (Decimal("1.50"), Decimal("6.00"))
 """Dollars a month: money for two clips, and for ten."""
 DEATHS = 0.03
 """The part of attempts that die."""
+HOUR = 9
+"""When the days begin, by everybody's clock."""
 BY_THE_MINUTE = 5
-HOURS = 12
+HOURS = 10
+"""Rounds of a minute, then of an hour, in a day: until the last post of 17:00 is out. The rest of it is one step."""
 SPARE = 60
 """Seconds that are left for judging."""
 ALIVE, DEAD = timedelta(hours=1), timedelta(seconds=-1)
@@ -187,6 +190,7 @@ def autopilot(stage: Stage, finding: Finding) -> None:
         with stage.servers.admin() as connection:
             # Processes die here, and Postgres does not.
             connection.execute(f"ALTER DATABASE {system.name} SET synchronous_commit = off")
+        here.posts.later(seconds=_to_the_morning(here.now))
         month = Month(here, stage.rng(), finding)
         for number in range(stage.size(TENANTS, SLICE_TENANTS)):
             month.move_in(number)
@@ -209,6 +213,10 @@ def autopilot(stage: Stage, finding: Finding) -> None:
         finding.figures["days"] = played
         finding.expect(played == days or not stage.full, f"only {played} of {days} days were played in the time")
         judge(month, finding, stage)
+
+
+def _to_the_morning(now: datetime) -> float:
+    return ((now + timedelta(days=1)).replace(hour=HOUR, minute=10, second=0, microsecond=0) - now).total_seconds()
 
 
 # --- the judgement ----------------------------------------------------------------------------------------------------

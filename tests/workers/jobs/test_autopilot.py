@@ -15,6 +15,7 @@ from tests.drain import drain
 from workers.engine.outcomes import rescue
 from workers.jobs.autopilot import advance
 from workers.jobs.generation import daily
+from workers.jobs.upkeep import prune
 from workers.ops import posts, restore
 
 
@@ -311,3 +312,14 @@ def test_a_tenant_whose_people_are_banned_or_gone_is_served_no_more(here: Autopi
 
     assert "everybody who answers for the tenant is banned" in here.events(chain)[-2][1]
     assert here.made(tenant_id) == [("bluesky", "cancelled")]
+
+
+def test_what_happened_to_chains_is_kept_for_half_a_year(here: AutopilotStage):
+    tenant_id = here.tenant(platforms=())
+    [chain] = here.until(tenant_id, "stopped")
+    for days, kept in ((179, 2), (2, 0)):
+        here.posts.later(days=days)
+        with here.app.db.transaction(SYSTEM) as tx:
+            prune.enqueue(tx)
+        here.posts.turn()
+        assert len(here.events(chain)) == kept
