@@ -41,7 +41,9 @@ def show_performance(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how a tenant's posts did: medians, quartiles, and of how many posts.
+    """Show how a tenant's posts did, as medians and quartiles.
+
+    Each figure says of how many posts it is.
 
     \b
     viral analytics show --tenant ID
