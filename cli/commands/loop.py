@@ -43,10 +43,11 @@ def loop(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the whole loop in a minute: trends, a concept, its video, three platforms, their numbers.
+    """Show the whole loop in a minute, from trends to numbers.
 
-    It needs no account and meets nobody: the product runs in a home of its own, and the sources of trends and the
-    platforms are simulated on this machine. The posts are made older, since nobody wants to wait for a week.
+    It makes a concept and its video, posts that to three platforms and collects the numbers. It needs no account and
+    meets nobody: the product runs in a home of its own, and the sources of trends and the platforms are simulated on
+    this machine. The posts are made older, since nobody wants to wait for a week.
 
     \b
     viral dev loop --seed 7
