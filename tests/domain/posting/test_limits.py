@@ -44,6 +44,16 @@ WINDOWS = {
 }
 
 
+@pytest.mark.parametrize("platform", NAMES)
+def test_what_measures_leaves_half_of_what_posts_draw_from_too(platform: str) -> None:
+    mine = {each.bucket: each for each in draws(platform, Act.MEASURE, ANN)}
+    assert mine
+    others = {each.bucket for act in Act if act != Act.MEASURE for each in draws(platform, act, ANN)}
+    assert {each.spare for bucket, each in mine.items() if bucket not in others} <= {0}
+    assert all(each.spare == each.rate.burst // 2 > 0 for bucket, each in mine.items() if bucket in others)
+    assert all(each.spare == 0 for act in Act if act != Act.MEASURE for each in draws(platform, act, ANN))
+
+
 @pytest.mark.parametrize("row", RATES, ids=lambda row: f"{row.platform}-{row.call}")
 def test_no_window_has_more_than_the_platform_takes(row: CallRate) -> None:
     most, window = WINDOWS[row.platform, row.call]

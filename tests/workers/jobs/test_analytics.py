@@ -17,6 +17,7 @@ from domain.learning.horizons import HALTED, NO_ID, NOTHING_WORKED, REMOVED
 from domain.learning.numbers import Horizon, Measured
 from domain.posting.posts import PostStatus
 from tests.cutting import Died, Moments, rescue_all, watched
+from tests.drain import drain
 from tests.number_stage import aged, collect, curve, feedback, live, missed, older, snapshots, waits
 from tests.post_stage import PLATFORMS, PostStage, post_stage
 from tests.seeds import seeded
@@ -120,6 +121,52 @@ def test_a_platform_that_is_silent_for_hours_leaves_marks_and_no_numbers(here: P
     collect(here)
     assert [row["horizon"] for row in snapshots(here, post_id)] == ["6h"]
     assert list(missed(here, post_id)) == ["1h"]
+
+
+def test_an_account_that_is_held_off_is_asked_when_its_platform_said(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    posts = [live(here, tenant_id, here.account(tenant_id, "tiktok"), Horizon.H1.age) for _ in range(2)]
+    tiktok = here.platforms["tiktok"]
+    tiktok.fault("query", "429")
+    collect(here)
+    assert sorted(len(snapshots(here, post_id)) for post_id in posts) == [0, 1]
+    asked = len(tiktok.received)
+    collect(here)
+    assert len(tiktok.received) == asked
+    for post_id in posts:
+        older(here, post_id, MINUTE)
+    collect(here)
+    assert [[row["horizon"] for row in snapshots(here, post_id)] for post_id in posts] == [["1h"]] * 2
+
+
+def test_what_holds_off_the_whole_installation_holds_off_every_account(here: PostStage) -> None:
+    tenant_id, youtube = here.tenant(), here.platforms["youtube-shorts"]
+    posts = [live(here, tenant_id, here.account(tenant_id, "youtube-shorts"), Horizon.H1.age) for _ in range(3)]
+    youtube.statistics_a_day = 0
+    with here.app.db.transaction(SYSTEM) as tx:
+        analytics.find_due.enqueue(tx)
+    drain(here.app)
+    assert youtube.received == ["statistics"]
+    assert [job[1] for job in here.live()] == ["pending"] * 3
+    youtube.statistics_a_day = None
+    here.later(hours=23)
+    here.turn()
+    assert [[row["horizon"] for row in snapshots(here, post_id)] for post_id in posts] == [["24h"]] * 3
+    assert [list(missed(here, post_id)) for post_id in posts] == [["1h", "6h"]] * 3
+    assert any("took no more calls" in missed(here, post_id)["1h"] for post_id in posts)
+
+
+def test_tokens_that_have_expired_are_refreshed(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    post_id = live(here, tenant_id, account_id, Horizon.H1.age)
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.driver.execute("UPDATE social_accounts SET refreshed_at = refreshed_at - interval '5 minutes'")
+    tiktok = here.platforms["tiktok"]
+    tiktok.fault("query", "expired")
+    collect(here)
+    assert tiktok.received == ["query", "token", "query"]
+    assert [row["horizon"] for row in snapshots(here, post_id)] == ["1h"]
 
 
 def test_after_an_outage_of_ours_late_numbers_fill_no_horizon(here: PostStage) -> None:
