@@ -46,6 +46,8 @@ HAVING count(*) = %(days)s AND bool_and(stopped) AND max(reasons) = 1 AND count(
 ORDER BY tenant_id
 """
 
+LAST_ON = "SELECT last_on FROM autopilots WHERE tenant_id = %s"
+
 TITLES = "SELECT id, title FROM videos WHERE tenant_id = %s AND id = ANY(%s)"
 
 NAMES = """
@@ -83,6 +85,11 @@ class AutopilotReports:
         """Return the tenants of whose last `days` with chains, all after `since`, each chain stopped for one reason."""
         rows = self._driver.execute(STOPPED_ALIKE, {"days": days, "since": since})
         return [StoppedAlike(*row) for row in rows]
+
+    def last_on(self, tenant_id: UUID) -> date | None:
+        """Return the last day, by the tenant's clock, whose chains were begun since it was switched on."""
+        row = self._driver.execute(LAST_ON, (tenant_id,)).fetchone()
+        return None if row is None else row[0]
 
     def titles(self, tenant_id: UUID, videos: Iterable[UUID | None]) -> dict[UUID, str | None]:
         """Return the titles of videos, by their ids."""

@@ -114,6 +114,16 @@ def due_days(zone: ZoneInfo, hour: int, last_on: date | None, now: datetime) -> 
     return Days(day, hour_of(zone, day, hour), tuple(skipped))
 
 
+def next_begin(zone: ZoneInfo, hour: int, last_on: date | None, now: datetime) -> datetime:
+    """Return when the next day's chains are begun; `now` if they are due already."""
+    if due_days(zone, hour, last_on, now) is not None:
+        return now
+    day = now.astimezone(zone).date()
+    first = day if last_on is None else max(last_on + DAY, day)
+    begins = hour_of(zone, first, hour)
+    return begins if begins > now else hour_of(zone, first + DAY, hour)
+
+
 def lesser(began: Mode, now: Mode) -> Mode:
     """Return what a chain may do that began with one mode, while the tenant's is another now."""
     order = list(Mode)

@@ -8,7 +8,9 @@ from zoneinfo import ZoneInfo
 
 from domain.autopilot.chains import Mode
 from domain.autopilot.settings import Settings
+from domain.concepts.timing import SPREAD
 from domain.concepts.wording import counted
+from domain.posting.schedule import in_words
 from domain.videos.plan import AUTO, STORYBOARD
 
 
@@ -16,15 +18,18 @@ from domain.videos.plan import AUTO, STORYBOARD
 class Prospect:
     """What decides over the next day. `ready` are the accounts that it can post to, `waiting` those that consented and
     cannot be posted to, both in words; `left` is what this month's money has left; `begins_at` when the next day
-    begins; `under_way` how many chains have not ended."""
+    begins, by the tenant's clock (`zone`); `under_way` how many chains have not ended; `daily` how many concepts are
+    made for the tenant each day anyway, if they are."""
 
     settings: Settings
     zone: ZoneInfo
-    begins_at: datetime | None
+    now: datetime
+    begins_at: datetime
     ready: Sequence[str] = ()
     waiting: Sequence[str] = ()
     left: Decimal = Decimal(0)
     under_way: int = 0
+    daily: int | None = None
 
 
 def outlook(prospect: Prospect) -> list[str]:
@@ -49,13 +54,17 @@ def _outlook(prospect: Prospect) -> Iterator[str]:
 
 def _day(prospect: Prospect) -> Iterator[str]:
     settings = prospect.settings
-    when = f"at {_moment(prospect.begins_at, prospect.zone)}" if prospect.begins_at else "soon"
-    best = "a video of the best of them"
-    if settings.videos_a_day > 1:
-        best = f"{counted(settings.videos_a_day, 'video')} of the best of them"
+    when = "within a few minutes"
+    if prospect.begins_at > prospect.now:
+        at = f"{prospect.begins_at.astimezone(prospect.zone):%Y-%m-%d %H:%M} ({prospect.zone.key})"
+        when = f"at {at}, or up to {in_words(SPREAD)} later"
+    concepts = f"it makes {counted(settings.concepts_a_day, 'concept')}, which count in the month's quota, and"
+    if prospect.daily is not None:
+        concepts = f"of the {counted(prospect.daily, 'concept')} that are made each day anyway it makes"
+    best = "a video of the best" if settings.videos_a_day == 1 else f"videos of the best {settings.videos_a_day}"
     yield (
-        f"the next day begins {when}: it makes {counted(settings.concepts_a_day, 'concept')}, which count in the "
-        f"month's quota, and {best}, with a predicted score of at least {settings.least_score} on each account"
+        f"the next day begins {when}: {concepts} {best}, with a predicted score of at least {settings.least_score} on "
+        "each account"
     )
     if settings.provider == STORYBOARD:
         yield "videos are drawn here, for nothing"
@@ -75,10 +84,6 @@ def _day(prospect: Prospect) -> Iterator[str]:
 
 def _provider(settings: Settings) -> str:
     return "the first provider that can be used" if settings.provider == AUTO else settings.provider
-
-
-def _moment(at: datetime, zone: ZoneInfo) -> str:
-    return f"{at.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ consent by account, budget) is what holds in that commit. Numbers are collected 
 without a link. Design: docs/decisions/0040.
 """
 
+from dataclasses import asdict
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from domain.autopilot.chains import Mode, NewDay, Stage, due_days
 from domain.concepts.timing import SPREAD, spread, zone_of
 from domain.errors import Rejected
 from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
-from workers.jobs.autopilot_links import LINKS, cancel_posts
+from workers.jobs.autopilot_links import LINKS, NothingToMake, cancel_posts
 from workers.jobs.autopilot_turns import UNSETTLED_AGAIN, Turn
 
 CHUNK = 200
@@ -115,6 +116,8 @@ def _take(turn: Turn) -> None:
         with turn.tx.savepoint(turn.tenant_id):
             if _may_go_on(turn):
                 LINKS[turn.chain.stage](turn)
+    except NothingToMake as error:
+        turn.end(Stage.STOPPED, str(error), decision=asdict(error.decision))
     except Rejected as error:
         turn.end(Stage.STOPPED, str(error))
 

@@ -4,7 +4,7 @@ Raised is `Rejected` where a chain can go no further; its turn undoes the link a
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.autopilot.chains import DAILY_WITHIN, PATIENCE, Mode, Stage, hour_of
 from domain.autopilot.choice import Scored, ranked
+from domain.autopilot.explanation import Considered, Decision
 from domain.autopilot.settings import clock_times
 from domain.concepts.timing import day_key, zone_of
 from domain.concepts.wording import counted
@@ -38,6 +39,14 @@ THERE = (PostStatus.PUBLISHED, PostStatus.IN_INBOX)
 ENDED = (*THERE, PostStatus.FAILED, PostStatus.UNCONFIRMED, PostStatus.MISSED, PostStatus.CANCELLED, PostStatus.REMOVED)
 """What a chain waits for no more: what is missed or unconfirmed is a person's to decide."""
 WAITS = (PostStatus.DRAFT, PostStatus.NEEDS_APPROVAL)
+
+
+class NothingToMake(Rejected):
+    """None of the day's concepts can be made; `decision` has why not, of each."""
+
+    def __init__(self, message: str, decision: Decision) -> None:
+        super().__init__(message)
+        self.decision = decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,29 +144,41 @@ def _ask_for_a_video(turn: Turn, generation_id: UUID, accounts: Accounts) -> Non
     """
     found = ranked(concepts_in(turn.tx, turn.tenant_id, generation_id, keep=True), accounts.platforms)
     taken = turn.tx.chains.taken(turn.chain, generation_id)
-    tried: list[str] = []
-    for each in found:
-        if each.score < turn.settings.least_score:
-            tried.append(f"{each.title} has {each.score:g} of {turn.settings.least_score}")
-            break
-        if each.concept_id in taken:
-            tried.append(f"{each.title} is another chain's")
-            continue
-        try:
-            wanted, instead = _wanted(turn, generation_id, each)
-        except ScriptUnusable as error:
-            tried.append(f"{each.title}: {error}")
-        except ClipProviderUnusable as error:
-            turn.wait(LATER, str(error))
-            return
+    least = turn.settings.least_score
+    passed_over: list[Considered] = []
+    for place, each in enumerate(found):
+        if each.score < least:
+            why = f"it has less than the {least} asked for"
+        elif each.concept_id in taken:
+            why = "another chain took it"
         else:
-            if isinstance(wanted, NewVideo):
-                _begin_video(turn, wanted, each, instead)
+            try:
+                wanted, instead = _wanted(turn, generation_id, each)
+            except ScriptUnusable as error:
+                why = str(error)
+            except ClipProviderUnusable as error:
+                turn.wait(LATER, str(error))
                 return
-            tried.append(f"{each.title} has a video already")
-    raise Rejected(
-        f"none of {counted(len(found), 'concept')} can be made: {'; '.join(tried) or 'none has a prediction'}"
+            else:
+                if isinstance(wanted, NewVideo):
+                    rest = [_passed_over(other, "a better one was taken") for other in found[place + 1 :]]
+                    decision = Decision(each.concept_id, each.title, each.score, least, [*passed_over, *rest])
+                    _begin_video(turn, wanted, each, instead, decision)
+                    return
+                why = "it has a video already"
+        passed_over.append(_passed_over(each, why))
+    # Of those below the least score, the first is the best.
+    tried = [f"{each.title}: {each.why}" for each in passed_over if each.score is None or each.score >= least]
+    if best := next((each for each in found if each.score < least), None):
+        tried.append(f"{best.title} has {best.score:g} of {least}")
+    raise NothingToMake(
+        f"none of {counted(len(found), 'concept')} can be made: {'; '.join(tried) or 'none has a prediction'}",
+        Decision(None, None, None, least, passed_over),
     )
+
+
+def _passed_over(concept: Scored, why: str) -> Considered:
+    return Considered(concept.concept_id, concept.title, concept.score, why)
 
 
 def _wanted(turn: Turn, generation_id: UUID, concept: Scored) -> tuple[NewVideo | Row, str | None]:
@@ -181,7 +202,7 @@ def _wanted(turn: Turn, generation_id: UUID, concept: Scored) -> tuple[NewVideo 
     return of_concept(turn.tx, turn.tenant_id, generation_id, provider=STORYBOARD, **how), instead
 
 
-def _begin_video(turn: Turn, new: NewVideo, concept: Scored, instead: str | None) -> None:
+def _begin_video(turn: Turn, new: NewVideo, concept: Scored, instead: str | None, decision: Decision) -> None:
     video = add_video(turn.tx, turn.tenant_id, new, {"autopilot": str(turn.chain.id)}, again=False)
     if video["existing"]:
         turn.wait(timedelta(0), f"{concept.title} has just got a video of its own")
@@ -193,7 +214,8 @@ def _begin_video(turn: Turn, new: NewVideo, concept: Scored, instead: str | None
     values["month"] = month_of(turn.now) if new.estimated_usd else None
     how = "drawn" if new.provider == STORYBOARD else f"made by {new.provider} for ${new.estimated_usd:.2f} at most"
     says = f"{new.title}, the best of the concepts ({concept.score:g}), is being {how}"
-    turn.go_on(Stage.VIDEO, says, look_after=SOON, job_id=video["job_id"], **values)
+    details = {"decision": asdict(decision)}
+    turn.go_on(Stage.VIDEO, says, look_after=SOON, job_id=video["job_id"], details=details, **values)
 
 
 def video(turn: Turn) -> None:

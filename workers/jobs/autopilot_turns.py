@@ -1,6 +1,6 @@
 """One look at a chain: what is read once, and the ways in which a look may end."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -56,18 +56,25 @@ class Turn:
         self._change(reason=reason, look_after=at)
 
     def go_on(
-        self, stage: Stage, reason: str, *, look_after: timedelta, job_id: UUID | None = None, **values: Any
+        self,
+        stage: Stage,
+        reason: str,
+        *,
+        look_after: timedelta,
+        job_id: UUID | None = None,
+        details: Mapping[str, Any] | None = None,
+        **values: Any,
     ) -> None:
         """Write down the link that this transaction has begun."""
-        self.note(stage.value, reason, job_id=job_id)
+        self.note(stage.value, reason, job_id=job_id, **details or {})
         values |= {"stage": stage, "job_id": job_id, "reason": reason, "look_after": self.now + look_after}
         if stage != self.chain.stage:
             values["since"] = self.now
         self._change(**values)
 
-    def end(self, stage: Stage, reason: str) -> None:
+    def end(self, stage: Stage, reason: str, **details: Any) -> None:
         """End the chain. One whose money is not settled is looked at until it is."""
-        self.note(stage.value, reason)
+        self.note(stage.value, reason, **details)
         look_after = self.now + UNSETTLED_AGAIN if self.chain.reserved_usd else None
         self._change(stage=stage, reason=reason, look_after=look_after, ended_at=self.now)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from db.autopilot.autopilot import ChainCursor
 from db.transaction import SYSTEM, Tx
-from domain.autopilot.chains import Mode
+from domain.autopilot.chains import Mode, next_begin
 from domain.autopilot.consent import obstacle
 from domain.autopilot.explanation import ENDED, Explanation, Facts, decision_of
 from domain.autopilot.explanation import explain as explained
@@ -216,7 +216,8 @@ def _posts(tx: Tx, tenant_id: UUID, chain: Row) -> list[Row]:
 def _overview(app: App, tx: Tx, tenant_id: UUID) -> Overview:
     """Gather all that is shown of an autopilot; the transaction works in the system scope afterwards."""
     now, month = _now(app, tx), month_of(_now(app, tx))
-    zone = zone_of(tx.tenants.get(tenant_id)["timezone"])
+    tenant = tx.tenants.get(tenant_id)
+    zone = zone_of(tenant["timezone"])
     settings = tx.autopilot.settings(tenant_id)
     accounts = _accounts(tx, tenant_id, now)
     spending = tx.autopilot.spent(tenant_id, month)
@@ -228,11 +229,13 @@ def _overview(app: App, tx: Tx, tenant_id: UUID) -> Overview:
     prospect = Prospect(
         settings=settings,
         zone=zone,
-        begins_at=None,
+        now=now,
+        begins_at=next_begin(zone, tenant["daily_hour"], tx.autopilot_reports.last_on(tenant_id), now),
         ready=[_called(row) for row in may if not row["obstacle"]],
         waiting=[f"{_called(row)}: {row['obstacle']}" for row in may if row["obstacle"]],
         left=money["left_usd"],
         under_way=sum(row["stage"] not in ENDED for row in newest),
+        daily=tenant["daily_count"] if tenant["daily_enabled"] and tenant["daily_count"] else None,
     )
     names = _names(tx, tenant_id, [settings.changed_by, *(row["consented_by"] for row in may)])
     shown = asdict(settings) | {"times": list(settings.times), "timezone": zone.key}

@@ -1,37 +1,71 @@
 """What happens next, in words; and which accounts the autopilot may post to."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from domain.autopilot.chains import Mode
+from domain.autopilot.chains import Mode, due_days, next_begin
 from domain.autopilot.consent import obstacle
 from domain.autopilot.outlook import Prospect, outlook
 from domain.autopilot.settings import Settings
 from domain.posting.validation import Account
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
+LATER = timedelta(hours=3)
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def sentences(
-    ready: tuple[str, ...] = ("ada (TikTok)",), left: str = "0", under_way: int = 0, **settings: Any
+    ready: tuple[str, ...] = ("ada (TikTok)",),
+    left: str = "0",
+    after: timedelta = LATER,
+    under_way: int = 0,
+    daily: int | None = None,
+    **settings: Any,
 ) -> list[str]:
     its = Settings(**{"mode": Mode.AUTO} | settings)
-    return outlook(Prospect(its, BERLIN, NOW, ready, (), Decimal(left), under_way))
+    return outlook(Prospect(its, BERLIN, NOW, NOW + after, ready, (), Decimal(left), under_way, daily))
 
 
 def test_what_auto_does_names_time_accounts_and_money() -> None:
     assert sentences(("ada (TikTok)", "ada (Bluesky)"), times=("12:00", "18:30")) == [
-        "the next day begins at 2026-11-28 13:00 (Europe/Berlin): it makes 5 concepts, which count in the month's "
-        "quota, and a video of the best of them, with a predicted score of at least 60 on each account",
+        "the next day begins at 2026-11-28 16:00 (Europe/Berlin), or up to 40 minutes later: it makes 5 concepts, "
+        "which count in the month's quota, and a video of the best, with a predicted score of at least 60 on each "
+        "account",
         "videos are drawn here, for nothing",
         "posts appear at 12:00 and 18:30 by each account's clock on ada (TikTok) and ada (Bluesky); nobody is asked "
         "before",
     ]
+
+
+def test_a_day_that_is_due_begins_now_and_daily_concepts_are_used() -> None:
+    assert sentences(after=timedelta(0), daily=3, videos_a_day=2)[0].startswith(
+        "the next day begins within a few minutes: of the 3 concepts that are made each day anyway it makes videos of "
+        "the best 2, with"
+    )
+
+
+@given(
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Apia", "America/New_York", "Pacific/Kiritimati"]),
+    hour=st.integers(0, 23),
+    served=st.none() | st.integers(-3, 1),
+    hours=st.floats(0, 366 * 24),
+)
+def test_the_next_day_begins_when_it_is_due_and_not_before(
+    zone: str, hour: int, served: int | None, hours: float
+) -> None:
+    now = NOW + timedelta(hours=hours)
+    there = ZoneInfo(zone)
+    last_on: date | None = None if served is None else now.astimezone(there).date() + timedelta(days=served)
+    at = next_begin(there, hour, last_on, now)
+    assert at >= now
+    assert due_days(there, hour, last_on, at) is not None
+    assert at == now or due_days(there, hour, last_on, at - timedelta(seconds=1)) is None
 
 
 def test_what_approve_does_waits_for_a_person() -> None:

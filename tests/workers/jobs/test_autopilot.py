@@ -16,7 +16,7 @@ from workers.engine.outcomes import rescue
 from workers.jobs.autopilot import advance
 from workers.jobs.generation import daily
 from workers.jobs.upkeep import prune
-from workers.ops import posts, restore
+from workers.ops import autopilot, posts, restore
 
 
 @pytest.fixture
@@ -45,6 +45,12 @@ def test_a_day_goes_from_concepts_to_posts_by_itself(here: AutopilotStage):
     assert len({each["concept_id"] for each in chains}) == 2
     assert [kind for kind, _ in here.events(chains[1])] == ["begun", "concepts", "video", "posts", "done"]
     assert "bluesky: published" in chains[0]["reason"]
+    says = [autopilot.explain(here.app, tenant_id, each["id"]).explanation for each in chains]
+    assert [each.decision.concept_id for each in says] == [each["concept_id"] for each in chains]
+    first, second = sorted(says, key=lambda each: -each.decision.score)
+    best = second.decision.passed_over[0]
+    assert (best.concept_id, best.why) == (first.decision.concept_id, "another chain took it")
+    assert len(second.decision.passed_over) == len(first.decision.passed_over) == 4
     times = {at.hour for (at,) in here.rows("SELECT scheduled_for FROM social_posts")}
     assert times == {12, 18}
     with here.app.db.transaction(SYSTEM) as tx:

@@ -77,7 +77,7 @@ def test_many_who_change_one_thing_each_lose_nothing(app: App, ada: Tenant) -> N
     changes: list[dict[str, Any]] = [
         {"mode": "auto"},
         {"least_score": 77},
-        {"videos_a_day": 3},
+        {"videos_a_day": 2},
         {"concepts_a_day": 9},
         {"times": ["18:30", "12:00"]},
         {"budget_usd": Decimal("12.50")},
@@ -85,7 +85,7 @@ def test_many_who_change_one_thing_each_lose_nothing(app: App, ada: Tenant) -> N
     together(*(lambda each=each: autopilot.change(app, ada.id, each, by=BY) for each in changes))
     found = autopilot.show(app, ada.id).settings
     assert {name: found[name] for each in changes for name in each} == {
-        **{"mode": "auto", "least_score": 77, "videos_a_day": 3, "concepts_a_day": 9},
+        **{"mode": "auto", "least_score": 77, "videos_a_day": 2, "concepts_a_day": 9},
         **{"times": ["12:00", "18:30"], "budget_usd": Decimal("12.50")},
     }
     assert (found["changed_by"], found["changed_at"]) == ("ada", NOW)
