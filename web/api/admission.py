@@ -22,7 +22,7 @@ from starlette.types import Message, Receive
 
 from web.api.authentication import credential_of, identify
 from web.error_responses import ApiError, overloaded
-from web.server.body import Body, BodyTooLarge, Disconnected, InvalidJson, check_json
+from web.server.body import MAX_VALUES, Body, BodyTooLarge, Disconnected, InvalidJson, check_json
 
 SLOTS = 40
 """The number of anyio's threads, whose own queue has no bound."""
@@ -87,9 +87,11 @@ class Admission:
 
 
 class AdmittedRoute(APIRoute):
-    """A route of the API. One that takes more than `max_body` bytes has a class of its own, with another limit."""
+    """A route of the API. One that takes more than `max_body` bytes or `max_values` values has a class of its own, with
+    other limits."""
 
     max_body: ClassVar[int] = 16 * 1024
+    max_values: ClassVar[int] = MAX_VALUES
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -102,7 +104,7 @@ class AdmittedRoute(APIRoute):
                 if self.body_field is None:  # a body, if there is one, is not read
                     return await handle(request)
             try:
-                body = await read_json(request, self.max_body)
+                body = await read_json(request, self.max_body, self.max_values)
             except Disconnected:
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
             async with admission.slot():
@@ -111,8 +113,8 @@ class AdmittedRoute(APIRoute):
         return admitted
 
 
-async def read_json(request: Request, limit: int) -> bytes:
-    """Read the whole body.
+async def read_json(request: Request, limit: int, values: int = MAX_VALUES) -> bytes:
+    """Read the whole body, of at most `limit` bytes and so many values.
 
     Raises:
         ApiError: it is too large, compressed, or JSON that is not accepted.
@@ -123,7 +125,7 @@ async def read_json(request: Request, limit: int) -> bytes:
         raise ApiError(415, "send the body as it is, without a Content-Encoding", "ENCODING_UNSUPPORTED")
     try:
         body = await Body().read(request.scope, request.receive, limit)
-        check_json(body)
+        check_json(body, values=values)
     except BodyTooLarge as error:
         raise ApiError(413, str(error), "BODY_TOO_LARGE") from None
     except InvalidJson as error:

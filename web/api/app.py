@@ -177,6 +177,7 @@ def _routes() -> Sequence[BaseRoute]:
         all_groups.include_router(group.routes)
     all_groups.include_router(media.uploads)
     all_groups.include_router(imports.files)
+    all_groups.include_router(generations.large)
     return all_groups.routes
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from db.concepts.generations import PageCursor
 from domain.concepts.generation import DEFAULT_COUNT, MOST_CONCEPTS
 from domain.concepts.generation import Generation as Stored
+from domain.errors import IdTaken
 from domain.identity.access import ApiScope, Caller
 from domain.ports import choose
 from web.api.admission import AdmittedRoute
@@ -22,7 +23,16 @@ from web.error_responses import ApiError, documented, not_found
 from workers.engine.job import Tx
 from workers.jobs.generation import check_variety, generate_concepts
 
+
+class LargeBodyRoute(AdmittedRoute):
+    """A route that takes whole generations: ours have up to a hundred kilobytes."""
+
+    max_body = 256 * 1024
+    max_values = 10_000
+
+
 routes = APIRouter(tags=["generations"], route_class=AdmittedRoute)
+large = APIRouter(tags=["generations"], route_class=LargeBodyRoute)
 
 Reader = Annotated[Caller, requires(ApiScope.GENERATIONS_READ)]
 Writer = Annotated[Caller, requires(ApiScope.GENERATIONS_WRITE)]
@@ -76,6 +86,18 @@ class Generation(BaseModel):
     is_favorite: bool
     generator: str | None
     job_id: UUID | None
+
+
+class GenerationBody(RequestBody):
+    """A generation that was made elsewhere, with the dashboard's own field names in `concepts` and `trends`. Without
+    `date` it is of now."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"concepts": [{"id": "c1", "title": "Bread"}]}]})
+
+    concepts: list[dict[str, Any]] = Field(max_length=100)
+    trends: list[dict[str, Any]] = Field([], max_length=500)
+    is_favorite: bool = False
+    date: Moment | None = None
 
 
 class HistoryQuery(RequestBody):
@@ -193,6 +215,28 @@ def get_generation(generation_id: UUID, caller: Reader, app: Running) -> Generat
     """Return one generation."""
     with app.db.transaction(caller.tenant_id) as tx:
         return Generation.model_validate(own(tx, caller.tenant_id, generation_id))
+
+
+@large.put(
+    "/generations/{generation_id}",
+    responses=documented(
+        _409="`ID_TAKEN`: the id cannot be used; `MADE_HERE`: a job made it, so it stays as it is",
+        _413="the body is larger than 256 kB",
+    ),
+)
+def put_generation(generation_id: UUID, body: GenerationBody, caller: Writer, app: Running) -> Generation:
+    """Keep a generation that was made elsewhere under an id of yours; one that you kept before is replaced. Quota is
+    not consumed."""
+    try:
+        with app.db.transaction(caller.tenant_id) as tx:
+            before = tx.generations.get(caller.tenant_id, generation_id, keep=True)
+            if before is not None and before.job_id is not None:
+                raise ApiError(409, "a job made this generation, and it stays as it is", "MADE_HERE")
+            sent = body.model_dump() | {"date": body.date or tx.now()}
+            tx.generations.save(caller.tenant_id, Stored(id=generation_id, **sent))
+            return Generation.model_validate(own(tx, caller.tenant_id, generation_id))
+    except IdTaken:
+        raise ApiError(409, "this id cannot be used here: send it under another one", "ID_TAKEN") from None
 
 
 @routes.delete(

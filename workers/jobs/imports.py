@@ -64,7 +64,7 @@ def check(ctx: Context, tenant_id: UUID, import_id: UUID, apply_too: bool = Fals
     upload = _look(ctx, tenant_id, import_id)
     report = None
     if upload is not None and upload.status == ImportStatus.CHECKING:
-        with _refusals(ctx, upload):
+        with _ending_if_unusable(ctx, upload):
             report = _tried(ctx, upload)
     if report is None and upload is not None:
         _clear(ctx, tenant_id, import_id)
@@ -86,7 +86,7 @@ def apply(ctx: Context, tenant_id: UUID, import_id: UUID) -> None:
     """Take over the records of an export that was checked, from where the last attempt ended."""
     upload = _look(ctx, tenant_id, import_id)
     if upload is not None and upload.status == ImportStatus.IMPORTING:
-        with _refusals(ctx, upload):
+        with _ending_if_unusable(ctx, upload):
             _take_over(ctx, upload)
     if upload is not None:
         _clear(ctx, tenant_id, import_id)
@@ -137,7 +137,7 @@ def _look(ctx: Context, tenant_id: UUID, import_id: UUID) -> Import | None:
 
 
 @contextmanager
-def _refusals(ctx: Context, upload: Import) -> Iterator[None]:
+def _ending_if_unusable(ctx: Context, upload: Import) -> Iterator[None]:
     """End the import if its file turns out to be none, or is gone."""
     try:
         yield

@@ -60,6 +60,24 @@ def a_generation(app: App, tenant_id: UUID, days_ago: int = 0, **fields: Any) ->
     return generation
 
 
+def test_a_generation_that_was_made_elsewhere_is_kept_under_its_own_id(app: App, ada: Tenant) -> None:
+    path = f"/generations/{uuid4()}"
+    concepts = [{"id": f"c{n}", "title": "Bread", "script": [{"text": "x" * 200}] * 10} for n in range(40)]
+    sent = {"concepts": concepts, "trends": [{"topic": "rye"}], "is_favorite": True, "date": "2025-01-15T10:00:00Z"}
+    first, again = (ada("PUT", path, json=sent) for _ in range(2))
+    assert (first.status_code, first.json()) == (200, again.json())
+    assert sent.items() <= ada("GET", path).json().items()
+    assert refused(Tenant(app)("PUT", path, json=sent)) == (409, "ID_TAKEN")
+    assert refused(ada("PUT", path, json=sent | {"concepts": ["Bread"]})) == (422, "INVALID")
+    assert refused(ada("PUT", path, json=sent | {"concepts": [{"x": "x" * 300_000}]})) == (413, "BODY_TOO_LARGE")
+    made = a_generation(app, ada.id, job_id=uuid4())
+    assert refused(ada("PUT", f"/generations/{made.id}", json=sent)) == (409, "MADE_HERE")
+    assert [each["id"] for each in ada("GET", "/history", params={"favorites": "true"}).json()["generations"]] == [
+        path.rpartition("/")[2]
+    ]
+    assert tenant(app, ada.id)["used_quota"] == 0
+
+
 def test_concepts_are_asked_for_made_and_found(app: App, ada: Tenant) -> None:
     answer = ada("POST", "/generate", json=LOCAL)
     assert answer.status_code == 202
