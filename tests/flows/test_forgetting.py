@@ -220,7 +220,10 @@ def bought(app: App, tenant_id: UUID) -> None:
 
 def asked(app: App, tenant_id: UUID) -> None:
     api = Api(app)
-    key = a_key(app, tenant_id, "generations:write", "generations:read", name=f"{NAME}'s laptop")
+    scopes = ("generations:write", "generations:read", "accounts:write", "posts:read")
+    key = a_key(app, tenant_id, *scopes, name=f"{NAME}'s laptop")
+    steered = api("PUT", "/autopilot", key, json={"mode": "approve"})
+    assert NAME in steered.json()["changed_by"]
     request = {"count": 1, "generator": "local-grammar/v1"}
     assert api("POST", "/generate", key, json=request, headers={"Idempotency-Key": EMAIL}).status_code == 202
     for body in ({"count": EMAIL}, {"count": 1, "generator": EMAIL}, {NAME: PHONE}, [EMAIL]):
