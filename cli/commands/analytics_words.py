@@ -31,7 +31,8 @@ def say_metrics(found: PostMetrics) -> None:
         out.print(f"predicted score {found.predicted_score:g} of 100")
     rows = metric_rows(found)
     out.print()
-    show([_horizon_row(row) for row in rows], METRIC_COLUMNS, as_json=False, nothing="")
+    columns = [name for name in METRIC_COLUMNS if name != "further" or any(row["details"] for row in rows)]
+    show([_horizon_row(row) for row in rows], columns, as_json=False, nothing="")
     out.print()
     if any(row["captured_at"] and None in [row[name] for name in COUNTS] for row in rows):
         out.print(f"{UNKNOWN} is unknown: {NAMES[post['platform']]} does not say, or did not then. It is not 0.")
@@ -53,7 +54,7 @@ def _horizon_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "age": _age(row["age_seconds"]),
         **{name: _count(row[name]) if seen else "" for name in COUNTS},
         "engagement": _percent(row["engagement"]) if seen else "",
-        "further": further or None,
+        "further": further,
         "note": note or "",
     }
 
