@@ -52,17 +52,22 @@ ON CONFLICT (tenant_id, account_id) DO NOTHING
 
 WITHDRAW = "DELETE FROM autopilot_accounts WHERE tenant_id = %s AND account_id = %s RETURNING account_id"
 
-# Posts that chains made and that nobody has claimed yet, with their chains.
-_HELD = f"""
-held AS (
+# Posts that chains made and of which nothing was sent, with their chains. A claimed one may have a handle by now, which
+# published nothing; its job finds that the post is not its own any more.
+HOLD_BACK = f"""
+WITH held AS (
     SELECT p.id, c.id AS chain_id FROM autopilot_chains c
     JOIN social_posts p ON p.tenant_id = c.tenant_id AND p.video_id = c.video_id AND p.group_id = c.id
-    WHERE c.tenant_id = %(tenant_id)s AND c.stage = 'posts' AND p.status IN ({_EDITABLE}) AND {{which}}
+    WHERE c.tenant_id = %(tenant_id)s AND c.stage = 'posts'
+        AND (p.status IN ({_EDITABLE}) OR p.status = 'claimed' AND p.submitted_at IS NULL) AND {{which}}
     ORDER BY p.id FOR NO KEY UPDATE OF p
 ), changed AS (
-    UPDATE social_posts p SET status = %(status)s, updated_at = now()
+    UPDATE social_posts p SET status = %(status)s, handle = NULL, handle_secrets = NULL, handle_expires_at = NULL,
+        look_after = NULL, job_id = NULL, updated_at = now()
     FROM held WHERE p.tenant_id = %(tenant_id)s AND p.id = held.id
     RETURNING p.id, held.chain_id
+), released AS (
+    DELETE FROM post_reservations WHERE tenant_id = %(tenant_id)s AND post_id IN (SELECT id FROM changed)
 ), noted AS (
     INSERT INTO post_events (tenant_id, post_id, kind, message, at)
     SELECT %(tenant_id)s, id, %(kind)s, %(message)s, %(now)s FROM changed
@@ -70,8 +75,8 @@ held AS (
     INSERT INTO autopilot_events (tenant_id, chain_id, kind, message, at)
     SELECT DISTINCT %(tenant_id)s::uuid, chain_id, %(kind)s, %(message)s, %(now)s::timestamptz FROM changed
 )
+SELECT id FROM changed ORDER BY id
 """
-HOLD_BACK = f"WITH {_HELD} SELECT id FROM changed ORDER BY id"
 
 LOOK_NOW = """
 UPDATE autopilot_chains SET look_after = least(look_after, %(now)s)
@@ -101,8 +106,8 @@ class AutopilotSettings:
         return Settings() if row is None else _settings(row)
 
     def save(self, tenant_id: UUID, settings: Settings, now: datetime) -> list[UUID]:
-        """Save checked settings. Returns the posts that were held back: those that no person has approved and nobody
-        has claimed are cancelled when the mode becomes off, and wait for approval when it becomes approve.
+        """Save checked settings. Returns the posts that were held back: those that no person has approved, and of
+        which nothing was sent, are cancelled when the mode becomes off, and wait for approval when it becomes approve.
 
         Raises:
             UnknownTenant: there is none of this id.
@@ -117,7 +122,10 @@ class AutopilotSettings:
             which, says = "p.approved_at IS NULL", "the autopilot was switched off"
             return self._hold_back(tenant_id, which, "cancelled", f"cancelled: {says}", now)
         if settings.mode == Mode.APPROVE:
-            which, says = "p.approved_at IS NULL AND p.status = 'scheduled'", "the autopilot was set to approve"
+            which, says = (
+                "p.approved_at IS NULL AND p.status IN ('scheduled', 'claimed')",
+                "the autopilot was set to approve",
+            )
             return self._hold_back(tenant_id, which, "needs_approval", f"it waits for approval: {says}", now)
         return []
 
@@ -141,8 +149,8 @@ class AutopilotSettings:
         return False
 
     def withdraw(self, tenant_id: UUID, account_id: UUID, now: datetime) -> list[UUID] | None:
-        """Let the autopilot post to an account no more. Returns its posts of this account that are cancelled: none was
-        claimed yet. None if there was no consent.
+        """Let the autopilot post to an account no more. Returns its posts of this account that are cancelled, of which
+        nothing was sent; None if there was no consent.
 
         Raises:
             UnknownTenant: there is none of this id.
@@ -155,6 +163,14 @@ class AutopilotSettings:
         cancelled = self._hold_back(tenant_id, which, "cancelled", message, now, account_id=account_id)
         self._driver.execute(LOOK_NOW, {"tenant_id": tenant_id, "now": now})
         return cancelled
+
+    def cancel_posts(
+        self, tenant_id: UUID, chain_id: UUID, reason: str, now: datetime, *, unapproved: bool = False
+    ) -> list[UUID]:
+        """Cancel the posts of a chain of which nothing was sent, or those of them that wait for approval. The tenant is
+        locked already."""
+        which = "c.id = %(chain_id)s" + (" AND p.status IN ('draft', 'needs_approval')" if unapproved else "")
+        return self._hold_back(tenant_id, which, "cancelled", f"cancelled: {reason}", now, chain_id=chain_id)
 
     def _hold_back(
         self, tenant_id: UUID, which: str, status: str, message: str, now: datetime, **values: Any

@@ -17,7 +17,7 @@ from domain.autopilot.chains import Mode, NewDay, Stage, due_days
 from domain.concepts.timing import SPREAD, spread, zone_of
 from domain.errors import Rejected
 from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
-from workers.jobs.autopilot_links import LINKS, NothingToMake, cancel_posts
+from workers.jobs.autopilot_links import LINKS, NothingToMake
 from workers.jobs.autopilot_turns import UNSETTLED_AGAIN, Turn
 
 CHUNK = 200
@@ -124,7 +124,7 @@ def _take(turn: Turn) -> None:
 
 def _may_go_on(turn: Turn) -> bool:
     """Check what holds for every link; False if the chain waits. Once its posts are made there is no link left to
-    forbid: switching off has cancelled them, and whoever is banned loses those that nobody has claimed.
+    forbid: switching off has cancelled them, and whoever is banned loses those of which nothing was sent.
 
     Raises:
         Rejected: the chain is to go no further.
@@ -134,7 +134,7 @@ def _may_go_on(turn: Turn) -> bool:
     turn.tx.work_as(turn.tenant_id)
     if turn.chain.stage is Stage.POSTS:
         if abandoned is not None:
-            cancel_posts(turn, abandoned)
+            turn.tx.autopilot.cancel_posts(turn.tenant_id, turn.chain.id, abandoned, turn.now)
         return True
     if turn.mode is Mode.OFF:
         raise Rejected(OFF)

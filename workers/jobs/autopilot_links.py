@@ -17,7 +17,7 @@ from domain.autopilot.settings import clock_times
 from domain.concepts.timing import day_key, zone_of
 from domain.concepts.wording import counted
 from domain.errors import BudgetExceeded, ClipProviderUnusable, Rejected
-from domain.posting.posts import EDITABLE, PostStatus
+from domain.posting.posts import PostStatus
 from domain.quota.quota import reserve, reset
 from domain.videos.budget import month_of
 from domain.videos.plan import STORYBOARD
@@ -271,7 +271,8 @@ def posts(turn: Turn) -> None:
     if live:
         last = max(each["scheduled_for"] or turn.now for each in rows)
         if turn.now - max(last, turn.chain.since) > PATIENCE[Stage.POSTS]:
-            cancel_posts(turn, f"nobody approved it within {PATIENCE[Stage.POSTS].days} days", only=WAITS)
+            reason = f"nobody approved it within {PATIENCE[Stage.POSTS].days} days"
+            turn.tx.autopilot.cancel_posts(turn.tenant_id, turn.chain.id, reason, turn.now, unapproved=True)
             rows = turn.tx.chains.posts(turn.chain)
             live = [each for each in rows if each["status"] not in ENDED]
     if live:
@@ -283,14 +284,6 @@ def posts(turn: Turn) -> None:
     summary = "; ".join(_became(each) for each in rows) or "its posts are not there any more"
     good = any(each["status"] in (*THERE, PostStatus.UNCONFIRMED) for each in rows)
     turn.end(Stage.DONE if good else Stage.STOPPED, summary if good else f"nothing was posted: {summary}")
-
-
-def cancel_posts(turn: Turn, reason: str, only: tuple[PostStatus, ...] = EDITABLE) -> None:
-    """Cancel the chain's posts that nobody has claimed, or those of them in such a state."""
-    for each in turn.tx.chains.posts(turn.chain):
-        if each["status"] in only and turn.tx.planned_posts.cancel(turn.tenant_id, each["id"]):
-            turn.tx.posts.note(turn.tenant_id, each["id"], "cancelled", f"cancelled: {reason}", at=turn.now)
-            turn.note("cancelled", f"the post on {_name(each)} is cancelled: {reason}")
 
 
 def _became(post: Row) -> str:

@@ -15,6 +15,7 @@ from tests.drain import drain
 from workers.engine.outcomes import rescue
 from workers.jobs.autopilot import advance
 from workers.jobs.generation import daily
+from workers.jobs.posting import find_due as posts_due
 from workers.jobs.upkeep import prune
 from workers.ops import autopilot, posts, restore
 
@@ -102,6 +103,34 @@ def test_no_account_is_posted_to_whose_consent_was_withdrawn(here: AutopilotStag
     here.minute()
     assert "no account: none has its consent" in here.chains(tenant_id)[0]["reason"]
     assert not here.posts.posts()
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "off", "approve"])
+def test_a_claimed_post_of_which_nothing_was_sent_is_held_back_too(here: AutopilotStage, how):
+    """It may have waited for hours, for a place or for the platform."""
+    tenant_id = here.tenant()
+    here.until(tenant_id, "posts")
+    here.posts.later(hours=2)
+    with here.app.db.transaction(SYSTEM) as tx:
+        job_id = posts_due.enqueue(tx)
+    here.app.runner().run_one(job_id)
+    assert here.made(tenant_id) == [("bluesky", "claimed")]
+
+    if how == "withdrawn":
+        here.withdraw(tenant_id, here.accounts[tenant_id][0])
+    else:
+        here.allow(tenant_id, mode=how)
+
+    held = ("bluesky", "needs_approval" if how == "approve" else "cancelled")
+    assert here.made(tenant_id) == [held]
+    here.minute()
+    here.minute()
+    assert here.made(tenant_id) == [held]
+    assert not here.posts.posts()
+    if how == "approve":
+        posts.approve(here.app, tenant_id, here.rows("SELECT id FROM social_posts")[0][0])
+        here.until(tenant_id, "done", minutes=60, minutes_a_step=5)
+        here.posts.assert_once()
 
 
 def test_switched_off_it_stops_before_the_next_link_and_takes_back_what_waits(here: AutopilotStage):
