@@ -12,13 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.loop import MOST_ROUNDS, MOST_SEED, Event, play
+from cli.loop import MOST_ROUNDS, MOST_SEED, PLATFORMS, Event, play
 from cli.output import AsJson, console, print_json, print_line
 from domain.learning.numbers import Horizon
 from domain.text.readable import readable
 from domain.videos.profiles import NAMES
 from local.embedded import without_interrupts
 from simulators.outside import LABEL
+from workers.jobs.post_plans import CONCEPT_KEYS
 
 GONE = "All of it is gone again; with --home DIR it is kept, the video too."
 INTERRUPTED = 130
@@ -131,10 +132,12 @@ def show_event(event: Mapping[str, Any]) -> None:
         case "concept":
             concept = event["concept"]
             _print(took, f"concept {event['round']} (the best of {event['of']}): {readable(concept['title'])}")
-            for name in ("topic", "category", "hook"):
-                _print("", f"  {name:<9} {readable(concept.get(name))}")
+            _print("", f"  of the trend  {readable(concept['topic'])} ({readable(concept['trendSource'])})")
+            scores = concept["platformVirality"]
+            found = [f"{NAMES[each]} {scores[CONCEPT_KEYS.get(each, each)]['score']:g}" for each in PLATFORMS]
+            _print("", f"  predicted     {', '.join(found)} of 100")
         case "video":
-            _print(took, f"video: {event['path']}, {event['seconds']:g} s, sha256 {event['sha256'][:16]}…")
+            _print(took, f"video: {event['path']}, {event['seconds']:.0f} s, sha256 {event['sha256'][:16]}…")
         case "posts":
             _print(took, "posts (simulated, nobody sees them):")
             for post in event["posts"]:

@@ -96,10 +96,12 @@ def test_people_see_what_happened_and_a_dash_where_nobody_knows(capsys: pytest.C
     rows = [
         {"platform": "tiktok", "horizon": str(each), "views": None if each == Horizon.H6 else 1234} for each in Horizon
     ]
-    concept = {"title": "A \x1b[2Jfox", "topic": "foxes", "category": "animals"}
+    concept: dict[str, Any] = {"title": "A \x1b[2Jfox", "topic": "foxes", "trendSource": "reddit"}
+    concept["platformVirality"] = {name: {"score": 71} for name in ("tiktok", "youtubeShorts", "instagramReels")}
     show_event({"event": "concept", "round": 1, "of": 5, "concept": concept, "took_s": 0.4})
     show_event({"event": "numbers", "rows": rows, "took_s": 0.5})
     out = capsys.readouterr().out
     assert "\x1b" not in out
+    assert "predicted     TikTok 71, YouTube Shorts 71, Instagram Reels 71 of 100" in out
     assert out.splitlines()[-1].split() == ["TikTok", "1,234", "—", "1,234", "1,234", "1,234"]
     assert "simulated" in out
