@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from apscheduler.triggers.cron import CronTrigger
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
@@ -50,6 +50,35 @@ def fire(app: App, *moments: datetime, schedule: Schedule | None = None) -> None
 
 def hours(*after_noon: int) -> list[datetime]:
     return [NOON + timedelta(hours=h) for h in after_noon]
+
+
+STEADY = ("* * * * *", "*/5 * * * *", "*/20 * * * *", "*/7 * * * *", "0 * * * *", "59 * * * *", "1,31 * * * *")
+NOT_STEADY = ("10-20 * * * *", "40 3 * * *", "0 0 1 * *", "*/5 8 * * *", "0 * * * mon")
+
+
+@pytest.mark.parametrize("crontab", STEADY + NOT_STEADY)
+@settings(max_examples=15)
+@given(seconds=st.floats(0, 2e9), hours=st.floats(0, 30))
+def test_runs_are_those_of_the_trigger(crontab: str, seconds: float, hours: float) -> None:
+    after = datetime.fromtimestamp(seconds, UTC)
+    trigger = CronTrigger.from_crontab(crontab, timezone="UTC")
+    until, expected, at = after + timedelta(hours=hours), [], after
+    while (at := trigger.get_next_fire_time(None, at + timedelta(microseconds=1))) <= until:
+        expected.append(at)
+    assert list(runs_between(trigger, after, until)) == expected
+
+
+def test_runs_of_a_zone_with_summer_time_are_the_triggers_own() -> None:
+    """Every hour of a zone is not every hour of UTC where clocks move by less than one (Lord Howe Island)."""
+    trigger = CronTrigger.from_crontab("0 * * * *", timezone="Australia/Lord_Howe")
+    winter = datetime(2026, 7, 1, tzinfo=UTC)
+    found = list(runs_between(trigger, winter, winter + timedelta(hours=2)))
+    assert [at.astimezone(UTC).minute for at in found] == [30, 30]
+
+
+def test_a_year_of_minutes_is_looked_at_in_no_time() -> None:
+    trigger = CronTrigger.from_crontab("* * * * *", timezone="UTC")
+    assert sum(1 for _ in runs_between(trigger, NOON, NOON + timedelta(days=365))) == 525_600
 
 
 def test_a_new_schedule_owes_nothing_for_the_past(app: App) -> None:
