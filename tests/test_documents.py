@@ -58,6 +58,12 @@ def test_what_is_pointed_to_exists() -> None:
     assert {path: names for path, names in missing.items() if names} == {}
 
 
+def test_what_ci_makes_only_once_exists() -> None:
+    listed = re.search(r"^once=\(\n(.*?)^\)", (ROOT / ".ci/run").read_text(), re.DOTALL | re.MULTILINE)
+    assert listed is not None
+    assert [path for path in listed[1].split() if not (ROOT / path).exists()] == []
+
+
 def test_what_is_missing_is_found() -> None:
     text = "`db/nowhere.py`, `db/queue/claim.py`, `domain.quota.quota.reset`, `domain.quota.quota.nothing`"
     assert (missing_paths(text), missing_names(text)) == (["db/nowhere.py"], ["domain.quota.quota.nothing"])
