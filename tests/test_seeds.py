@@ -29,9 +29,9 @@ def drawn_unseeded(path: Path) -> list[int]:
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            of_module = name.startswith("random.") and name != "random.Random"
-            if name.endswith("SystemRandom") or of_module or (name.endswith("Random") and not node.args):
+            *of, name = ast.unparse(node.func).split(".")
+            unseeded = name == "SystemRandom" or (name == "Random" and not node.args)
+            if unseeded or (of == ["random"] and name != "Random"):
                 found.append(node.lineno)
     return found
 
@@ -41,6 +41,13 @@ def test_a_draw_without_a_seed_is_found(tmp_path: Path, text: str) -> None:
     path = tmp_path / "test_one.py"
     path.write_text(text)
     assert drawn_unseeded(path)
+
+
+@pytest.mark.parametrize("text", ["Random(7)", "random.Random(7).sample([1], 1)", "seeded(1).choice([1])"])
+def test_a_draw_with_a_seed_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "test_one.py"
+    path.write_text(text)
+    assert drawn_unseeded(path) == []
 
 
 def test_no_test_draws_without_a_seed() -> None:
