@@ -44,7 +44,7 @@ def show_autopilot(
     """Show what the autopilot may do, and what it does.
 
     Without --tenant: all tenants that have it on, a line each. With it: its settings, the accounts that it may post to,
-    this month's money, today's chains, and what happens next.
+    this month's money, the last day's chains, and what happens next.
     """
     with session() as current:
         if tenant is None:
@@ -193,7 +193,7 @@ def _say(found: autopilot.Overview, *, as_json: bool) -> None:
     nothing = "None is connected. `viral accounts connect PLATFORM --tenant ID` connects one."
     show(found.accounts, ACCOUNTS, as_json=False, nothing=nothing, simplified=_account)
     if found.chains:
-        out.print("\nToday", style="bold")
+        out.print("\nChains", style="bold")
         show(found.chains, CHAINS, as_json=False, nothing="", simplified=chain_row)
     out.print("\nNext", style="bold")
     for sentence in found.next:
@@ -208,7 +208,7 @@ def _say_account(found: autopilot.Overview, account_id: UUID, *, as_json: bool) 
     since = f"since {readable(row['consented_at'])}, by {readable(row['consented_by'])}"
     console().print(f"{account_id}  {_called(row)}: the autopilot may post to it {since}")
     for sentence in found.next:
-        console().print(f"- {readable(sentence)}")
+        console().print(f"Next: {readable(sentence)}")
 
 
 def _called(row: Mapping[str, Any]) -> str:
@@ -223,7 +223,8 @@ def _on(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings(row: Mapping[str, Any], money: Mapping[str, Any]) -> dict[str, Any]:
     amounts = (("left", "left_usd"), ("spent", "spent_usd"), ("reserved", "reserved_usd"))
-    left = ", ".join(f"{dollars(money[name])} {word}" for word, name in amounts)
+    parts = ", ".join(f"{dollars(money[name])} {word}" for word, name in amounts)
+    used = any(money[name] for name in ("budget_usd", "reserved_usd", "spent_usd"))
     return {
         "mode": row["mode"],
         "least_score": row["least_score"],
@@ -232,7 +233,9 @@ def _settings(row: Mapping[str, Any], money: Mapping[str, Any]) -> dict[str, Any
         "times": ", ".join(row["times"]) or "each concept's own",
         "time_zone": row["timezone"],
         "provider": row["provider"],
-        "budget": f"{dollars(row['budget_usd'])} a month; {money['month']:%B}: {left}",
+        "budget": f"{dollars(row['budget_usd'])} a month; {money['month']:%B}: {parts}"
+        if used
+        else "none: no clip is bought",
         "changed_at": row["changed_at"],
         "changed_by": row["changed_by"],
     }

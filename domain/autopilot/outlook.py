@@ -75,7 +75,7 @@ def _day(prospect: Prospect) -> Iterator[str]:
         most = f"for at most ${prospect.left:.2f} more this month"
         yield f"videos are made by {_provider(settings)}, {most}; where that is too little, they are drawn here"
     to = _listed(prospect.ready)
-    at = f"at {_listed(settings.times)} by each account's clock" if settings.times else "at the time of its concept"
+    at = f"at {_listed(settings.times)} by each account's clock" if settings.times else "at each concept's own time"
     if settings.mode is Mode.APPROVE:
         yield f"posts to {to} are prepared for {at.removeprefix('at ')}; each waits until a person approves it"
     else:

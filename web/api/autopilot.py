@@ -191,8 +191,8 @@ class Chain(BaseModel):
 
 
 class Autopilot(BaseModel):
-    """What the tenant lets the autopilot do. `money` is this month's, `chains` are today's, and `next` says in words
-    what will happen by itself, when, and to which accounts."""
+    """What the tenant lets the autopilot do. `money` is this month's, `chains` are those of the last day and those
+    that have not ended, and `next` says in words what will happen by itself, when, and to which accounts."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 

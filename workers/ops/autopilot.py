@@ -40,8 +40,8 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """An autopilot at one moment: its `settings`, this month's `money`, the `accounts` that consented or could, today's
-    `chains`, and what happens `next`, in words."""
+    """An autopilot at one moment: its `settings`, this month's `money`, the `accounts` that consented or could, the
+    `chains` of its last day and those that have not ended, and what happens `next`, in words."""
 
     at: datetime
     tenant_id: UUID
@@ -224,7 +224,8 @@ def _overview(app: App, tx: Tx, tenant_id: UUID) -> Overview:
     money: Row = {"month": month, "budget_usd": settings.budget_usd, "reserved_usd": spending.reserved}
     money |= {"spent_usd": spending.spent, "left_usd": max(settings.budget_usd - spending.total, NOTHING)}
     newest = tx.autopilot.chains(tenant_id, limit=2 * MOST_VIDEOS_A_DAY)
-    chains = _titled(tx, tenant_id, [row for row in newest if row["day"] == now.astimezone(zone).date()])
+    latest = [row for row in newest if row["day"] == newest[0]["day"] or row["stage"] not in ENDED]
+    chains = _titled(tx, tenant_id, latest)
     may = [row for row in accounts if row["consented_at"]]
     prospect = Prospect(
         settings=settings,

@@ -71,7 +71,7 @@ def test_the_next_day_begins_when_it_is_due_and_not_before(
 def test_what_approve_does_waits_for_a_person() -> None:
     says = sentences(mode=Mode.APPROVE)[-1]
     assert (
-        says == "posts to ada (TikTok) are prepared for the time of its concept; each waits until a person approves it"
+        says == "posts to ada (TikTok) are prepared for each concept's own time; each waits until a person approves it"
     )
 
 

@@ -171,9 +171,10 @@ def test_who_changed_it_is_called_as_they_are_called_now(app: App, ada: Tenant) 
 # --- chains -------------------------------------------------------------------------------------------------------
 
 
-def test_chains_come_by_pages_and_todays_are_shown(app: App, ada: Tenant) -> None:
+def test_chains_come_by_pages_and_the_latest_are_shown(app: App, ada: Tenant) -> None:
     days = [NOW.date() - timedelta(days=back) for back in range(3)]
-    made = [a_chain(app, ada.id, day=day, place=place) for day in days for place in (2, 1)]
+    made = [a_chain(app, ada.id, day=day, place=place, stage="done") for day in days for place in (2, 1)]
+    made.append(a_chain(app, ada.id, day=days[2] - timedelta(days=1), stage="posts"))
     a_chain(app, Tenant(app).id)
     found, after = [], None
     while True:
@@ -182,7 +183,7 @@ def test_chains_come_by_pages_and_todays_are_shown(app: App, ada: Tenant) -> Non
         if (after := page.next) is None:
             break
     assert found == made
-    assert [row["id"] for row in autopilot.show(app, ada.id).chains] == made[:2]
+    assert [row["id"] for row in autopilot.show(app, ada.id).chains] == [*made[:2], made[-1]]
 
 
 def test_nobody_elses_chain_is_explained(app: App, ada: Tenant) -> None:
