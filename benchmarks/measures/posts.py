@@ -53,7 +53,10 @@ WHERE id IN (SELECT DISTINCT ON (account_id) id FROM social_posts WHERE account_
 ALL = """
 UPDATE social_posts SET scheduled_for = now() WHERE account_id = ANY(%(accounts)s) AND status = 'scheduled'
 """
-TURNS = "UPDATE social_posts SET claimed_at = claimed_at - %(turn)s WHERE account_id = ANY(%(accounts)s)"
+TURNS = """
+UPDATE social_posts SET claimed_at = claimed_at - %(turn)s
+WHERE account_id = ANY(%(accounts)s) AND claimed_at IS NOT NULL
+"""
 FILL = """
 INSERT INTO social_posts (tenant_id, video_id, account_id, status, scheduled_for)
 SELECT a.tenant_id, v.id, a.id, 'scheduled', now() + interval '1 day' + random() * interval '9 days'
