@@ -55,7 +55,9 @@ GET = f"SELECT {COLUMNS} FROM social_posts WHERE tenant_id = %s AND id = %s"
 
 LATE_AFTER = "coalesce(y.late_after, interval '2 hours')"
 
-# The first post of each account whose turn it is; one tenant's accounts between those of the others.
+# The first post of each account whose turn it is; one tenant's accounts between those of the others. The turns are
+# computed once: statistics may not know of a crowd that has come due, and then they would be for each post of it; more
+# than are taken, since some may be locked.
 CLAIM = f"""
 WITH waiting AS (
     SELECT DISTINCT ON (p.tenant_id, p.account_id) p.id, p.tenant_id, p.scheduled_for
@@ -68,8 +70,9 @@ WITH waiting AS (
             WHERE q.tenant_id = p.tenant_id AND q.account_id = p.account_id AND q.claimed_at > %(last_turn)s
         )
     ORDER BY p.tenant_id, p.account_id, p.scheduled_for, p.id
-), turns AS (
+), turns AS MATERIALIZED (
     SELECT id, row_number() OVER (PARTITION BY tenant_id ORDER BY scheduled_for, id) AS turn FROM waiting
+    ORDER BY turn, scheduled_for, id LIMIT 4 * %(limit)s
 ), chosen AS (
     SELECT p.id, t.turn FROM social_posts p JOIN turns t ON t.id = p.id
     WHERE p.status = 'scheduled' AND p.scheduled_for <= %(now)s

@@ -4,10 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
+from db.posting.posts import CLAIM
+from db.security import seeing_all_tenants
 from db.transaction import SYSTEM
 from domain.errors import Conflict
 from domain.posting.limits import Allowance
@@ -111,6 +115,37 @@ def _waiting(here: PostStage, posts: Sequence[UUID]) -> set[UUID]:
             ops.edit(here.app, None, post_id, {"caption": f"A fox, {post_id}", "title": ""})
             found.add(post_id)
     return found
+
+
+def test_what_is_due_is_counted_once_whatever_postgres_expects(here: PostStage, owner_url: str) -> None:
+    """A crowd that is due at once, which statistics from before say nothing of, once took a claim a minute."""
+    tenant_id = here.tenant()
+    accounts = [here.account(tenant_id, "mastodon") for _ in range(8)]
+    with psycopg.connect(seeing_all_tenants(owner_url), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO videos (tenant_id, status, source, title)"
+            " SELECT %s, 'completed', 'file', 'crowd' FROM generate_series(1, 25)",
+            (tenant_id,),
+        )
+        owner.execute(
+            "INSERT INTO social_posts (tenant_id, video_id, account_id, status, scheduled_for)"
+            " SELECT tenant_id, v.id, a.id, 'scheduled', now() + interval '1 year'"
+            " FROM videos v JOIN unnest(%s::uuid[]) AS a (id) ON true WHERE title = 'crowd'",
+            (accounts,),
+        )
+        owner.execute("ANALYZE social_posts")
+        owner.execute("UPDATE social_posts SET scheduled_for = now()")
+    now = here.clock[0] + timedelta(minutes=1)
+    values = {"now": now, "last_turn": now, "look_after": now, "limit": 200}
+    with here.app.db.transaction(SYSTEM) as tx:
+        [(plan,)] = tx.driver.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {CLAIM}".encode(), values).fetchall()
+    assert [node["Actual Loops"] for node in nodes(plan[0]["Plan"]) if node["Node Type"] == "WindowAgg"] == [1]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for each in plan.get("Plans", []):
+        yield from nodes(each)
 
 
 def test_a_disconnected_account_costs_nobody_else_anything(here: PostStage) -> None:
