@@ -137,9 +137,10 @@ class Month:
         for owner in self.owners:
             if owner.mode is not Mode.OFF:
                 owner.on_days.add(self.here.now.date())
+        minds = self.rng.randrange(len(ROUNDS))
         for place, minutes in enumerate(ROUNDS):
             self.round(timedelta(minutes=minutes))
-            if place == 4:
+            if place == minds:
                 self.change_minds(number)
             if place % 4 == 3:
                 self.approve_some()
