@@ -15,11 +15,11 @@ import typer
 from cli.loop import MOST_ROUNDS, MOST_SEED, PLATFORMS, Event, play
 from cli.output import AsJson, console, print_json, print_line
 from domain.learning.numbers import Horizon
+from domain.posting.platforms import CONCEPT_KEYS
 from domain.text.readable import readable
 from domain.videos.profiles import NAMES
 from local.embedded import without_interrupts
 from simulators.outside import LABEL
-from workers.jobs.post_plans import CONCEPT_KEYS
 
 GONE = "All of it is gone again; with --home DIR it is kept, the video too."
 INTERRUPTED = 130
