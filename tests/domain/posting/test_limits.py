@@ -1,5 +1,6 @@
 """How often platforms are asked and how many posts they take: rates within every window, places within every day."""
 
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from domain.posting.limits import (
     places,
 )
 from domain.posting.publishing import AccountLimits
-from domain.queue.rate import draw, fresh
+from domain.queue.rate import Bucket, draw, draw_all, fresh
 from domain.videos.profiles import NAMES
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -52,6 +53,19 @@ def test_what_measures_leaves_half_of_what_posts_draw_from_too(platform: str) ->
     assert {each.spare for bucket, each in mine.items() if bucket not in others} <= {0}
     assert all(each.spare == each.rate.burst // 2 > 0 for bucket, each in mine.items() if bucket in others)
     assert all(each.spare == 0 for act in Act if act != Act.MEASURE for each in draws(platform, act, ANN))
+
+
+@pytest.mark.parametrize("platform", NAMES)
+def test_however_much_is_measured_a_post_finds_what_it_draws_from(platform: str) -> None:
+    buckets: dict[str, Bucket] = defaultdict(lambda: fresh(NOW))
+    again = None
+    while again is None:
+        changed, again = draw_all(buckets, draws(platform, Act.MEASURE, ANN), NOW)
+        buckets |= changed
+    for act in (Act.LIMITS, Act.OPEN, Act.READY, Act.COMMIT, Act.LOOK, Act.PERMALINK):
+        changed, wait = draw_all(buckets, draws(platform, act, ANN), NOW)
+        assert wait is None, act
+        buckets |= changed
 
 
 @pytest.mark.parametrize("row", RATES, ids=lambda row: f"{row.platform}-{row.call}")
