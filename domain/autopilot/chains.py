@@ -99,11 +99,14 @@ class Days:
 def due_days(zone: ZoneInfo, hour: int, last_on: date | None, now: datetime) -> Days | None:
     """Return the day whose chains are to be begun: the latest whose hour has come there; None if it was begun already.
 
-    Days between the last one begun and this one are skipped: nobody worked then. After a move to a zone further west
-    a day that was begun is not begun again.
+    Of one that was just switched on, today's is the first, once its hour has come. Days between the last one begun and
+    this one are skipped: nobody worked then. After a move to a zone further west a day that was begun is not begun
+    again.
     """
     day = now.astimezone(zone).date()
     if hour_of(zone, day, hour) > now:
+        if last_on is None:
+            return None
         day -= DAY
     if last_on is not None and day <= last_on:
         return None
