@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from domain.autopilot.chains import Mode, Stage
+from domain.autopilot.chains import PATIENCE, Mode, Stage
 from domain.concepts.wording import counted
 from domain.posting.accounts import AccountStatus
 from domain.posting.explanation import Advice
@@ -169,7 +169,9 @@ def _at_its_posts(facts: Facts) -> str:
     found = Counter(post["status"] for post in facts.posts)
     if not found:
         return "its video is made, and its posts are planned"
-    words = [f"{count} {_called(status)}" for status, count in sorted(found.items())]
+    if len(facts.posts) == 1:
+        return f"its video is made, and its post is {_called(facts.posts[0]['status'])}"
+    words = [f"{count} {'are' if count > 1 else 'is'} {_called(status)}" for status, count in sorted(found.items())]
     return f"its video is made; of {counted(len(facts.posts), 'post')} {_listed(words)}"
 
 
@@ -263,7 +265,10 @@ def _next_of_posts(facts: Facts) -> tuple[str | None, datetime | None]:
     if under_way := facts.of(*UNDER_WAY):
         return f"it is found out what became of it on {_listed([_account(post) for post in under_way])}", None
     if facts.of(*WAITS):
-        return None, None
+        return (
+            f"it waits until a person approves it; {PATIENCE[Stage.POSTS].days} days after its time it is cancelled",
+            None,
+        )
     return "it is looked at again, and ends once it is known what became of each post", facts.chain["look_after"]
 
 

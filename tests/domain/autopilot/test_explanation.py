@@ -70,11 +70,12 @@ def test_a_chain_that_found_nothing_good_enough_says_how_near_it_came() -> None:
     assert says.advice[0].command == "viral autopilot set --tenant t1 --least-score 48"
 
 
-def test_a_chain_that_waits_for_approval_does_nothing_by_itself() -> None:
+def test_a_chain_that_waits_for_approval_posts_nothing_by_itself() -> None:
     posts = [a_post("needs_approval"), a_post("needs_approval", id="p2", platform="bluesky")]
     says = found("posts", mode=Mode.APPROVE, video_id="v1", video=a_video("completed"), posts=posts)
-    assert says.stands == "its video is made; of 2 posts 2 waiting for approval"
-    assert (says.next, says.next_at) == (None, None)
+    assert says.stands == "its video is made; of 2 posts 2 are waiting for approval"
+    assert says.next == "it waits until a person approves it; 14 days after its time it is cancelled"
+    assert says.next_at is None
     assert [each.command for each in says.advice] == ["viral posts approve p1 p2"]
     assert says.cost == "nothing: its video is drawn here"
 
