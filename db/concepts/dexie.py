@@ -100,13 +100,15 @@ class Dexie:
             yield write(table, dict(row))
 
     def _add(self, tenant_id: UUID, table: str, rows: Sequence[Row]) -> list[Outcome]:
-        there = self._there(tenant_id, table, [row.source_id for row in rows])
-        new: dict[str, Row] = {}
+        first: dict[str, Row] = {}
         for row in rows:
-            if row.source_id not in there:
-                new.setdefault(row.source_id, row)
-        own = {source_id: own_id(source_id) or row_id(tenant_id, table, source_id) for source_id in new}
-        added = self._insert(tenant_id, table, {own[source_id]: row for source_id, row in new.items()})
+            first.setdefault(row.source_id, row)
+        own = {source_id: own_id(source_id) or row_id(tenant_id, table, source_id) for source_id in first}
+        # Added before it is asked what is there: a row of this transaction is in no statistics, so Postgres would walk
+        # over all of them for each batch, and an import take the square of its records.
+        added = self._insert(tenant_id, table, {own[source_id]: row for source_id, row in first.items()})
+        there = self._there(tenant_id, table, [source_id for source_id in first if source_id not in added])
+        new = {source_id: row for source_id, row in first.items() if source_id not in there}
         # The id may be another tenant's: this one must neither learn of it nor lose the record.
         again = {_other_id(tenant_id, table, each): row for each, row in new.items() if each not in added}
         renamed = self._insert(tenant_id, table, again)
@@ -115,11 +117,11 @@ class Dexie:
         alike = self._alike(tenant_id, table, refused) if refused else {}
         outcomes = []
         for row in rows:
-            first = new.pop(row.source_id, None)
+            is_new = new.pop(row.source_id, None) is not None
             if row.source_id not in there:
                 alike_to = alike.get(row.source_id, "another row")
                 outcomes.append(Outcome("skipped", f"it duplicates {alike_to}: same category, platform and pattern"))
-            elif first is None:
+            elif not is_new:
                 outcomes.append(
                     Outcome("skipped", f"a record of this id is there already: the row {there[row.source_id]}")
                 )
@@ -132,6 +134,8 @@ class Dexie:
     def _there(self, tenant_id: UUID, table: str, source_ids: Sequence[str]) -> dict[str, UUID]:
         """Return the ids of the rows that are there: of imported ones by their source id, of our own (once exported) by
         their id."""
+        if not source_ids:
+            return {}
         ours = _table(table)
         ids = [uuid for uuid in map(own_id, source_ids) if uuid]
         mine = ours.c.tenant_id == tenant_id

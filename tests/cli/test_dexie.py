@@ -393,6 +393,20 @@ def test_an_error_that_is_not_the_records_loses_none(app: App, ada: UUID) -> Non
             tx.dexie.add(ada, "generations", [row])
 
 
+def test_a_batch_does_not_walk_over_the_rows_that_were_added_before_it(app: App, ada: UUID) -> None:
+    """Those of this very transaction are in no statistics: a plan that reads a tenant's rows looks cheap, and an import
+    of 100,000 records took the square of their number."""
+    batches, of = 8, 100
+    read_rows = "SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = %s"
+    with app.db.transaction(ada) as tx:
+        for n in range(batches):
+            rows = [read("adjustments", an_adjustment(id=f"a{n * of + m}")) for m in range(of)]
+            added = tx.dexie.add(ada, "adjustments", rows)
+            assert {each.outcome for each in added} == {"coerced"}
+        [walked] = tx.driver.execute(read_rows, ("scoring_adjustments",)).fetchone() or [0]
+    assert walked < batches * of
+
+
 def test_imports_go_one_by_one(viral: Shell, app: App, ada: UUID, save: Save) -> None:
     """In opposite orders they would wait for each other, until Postgres ends one of them."""
     words = ("import-dexie", str(save(generations=[a_generation()])), "--tenant", str(ada), "--json")
