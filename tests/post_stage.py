@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -330,7 +331,8 @@ def post_stage(settings: Settings, folder: Path, *platforms: str, **options: Any
         for name, each in played.items():
             values |= PLATFORMS[name].settings(each)
         changed = Settings.model_validate(settings.model_dump() | values | options)
-        app = on_this_clock(build(changed, name="tests", clock=lambda: clock[0]), played, clock)
+        build_http = partial(_closed_by, stack)
+        app = on_this_clock(build(changed, name="tests", clock=lambda: clock[0]), played, clock, build_http)
         files.append(app)
         try:
             yield PostStage(app, played, clock)
@@ -338,11 +340,18 @@ def post_stage(settings: Settings, folder: Path, *platforms: str, **options: Any
             app.close()
 
 
-def on_this_clock(app: App, played: Mapping[str, Any], clock: list[datetime]) -> App:
+def _closed_by(stack: ExitStack) -> Http:
+    http = Http(AGENT)
+    stack.callback(http.close)
+    return http
+
+
+def on_this_clock(
+    app: App, played: Mapping[str, Any], clock: list[datetime], http: Callable[[], Http] = lambda: Http(AGENT)
+) -> App:
     """Let the platforms' clients read the stage's clock too, as they read the machine's otherwise."""
     clients = {
-        name: PLATFORMS[name].client(Http(AGENT), base_url=each.url, clock=lambda: clock[0])
-        for name, each in played.items()
+        name: PLATFORMS[name].client(http(), base_url=each.url, clock=lambda: clock[0]) for name, each in played.items()
     }
     logins = {name: clients[name] for name in app.ports.logins if name in clients}
     return replace(app, ports=replace(app.ports, publishers=clients, logins=logins))
