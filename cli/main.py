@@ -41,7 +41,7 @@ COMMANDS = {
     "media": ("cli.commands.media:app", "See the files that are kept; check one for platforms."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
     "restore": ("cli.commands.restore:app", "After a backup was put back: post nothing twice."),
-    "dev": ("cli.commands.dev:app", "Show the whole loop; play the outside; judge what is signed."),
+    "dev": ("cli.commands.dev:app", "Show the whole loop; play and judge the outside."),
     "import-trends": ("cli.commands.trends:import_trends", "Import sounds and competitors' videos as trends."),
     "import-dexie": ("cli.commands.dexie:import_dexie", "Take over what the old app kept in the browser."),
     "export-dexie": ("cli.commands.dexie:export_dexie", "Write a tenant's data as the old app kept it."),
