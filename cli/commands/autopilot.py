@@ -212,7 +212,7 @@ def _say_account(found: autopilot.Overview, account_id: UUID, *, as_json: bool) 
 
 
 def _called(row: Mapping[str, Any]) -> str:
-    return f"{readable(row['username'])} ({NAMES[row['platform']]})"
+    return f"{readable(row['username'] or row['id'])} ({NAMES[row['platform']]})"
 
 
 def _on(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def say_explained(found: ChainExplanation) -> None:
         for sentence in sentences:
             out.print(f"{title}: {readable(sentence)}")
     for post in says.posts:
-        out.print(f"Post: {NAMES[post.platform]}, {readable(post.username)}: {readable(post.says)}")
+        out.print(f"Post: {NAMES[post.platform]}, {readable(post.username or post.account_id)}: {readable(post.says)}")
         out.print(f"      `viral posts explain {post.id}`")
     when = f" (at {readable(says.next_at)})" if says.next_at else ""
     out.print(f"Next: {readable(says.next) + when if says.next else 'nothing happens by itself'}")
