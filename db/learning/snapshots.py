@@ -14,6 +14,7 @@ from psycopg.rows import class_row
 
 from domain.learning.horizons import REMOVED
 from domain.learning.measuring import MeasuredPost, Miss, Postponed, Snapshot
+from domain.learning.numbers import Horizon
 from domain.text.storable import to_json
 
 COLLECT = "analytics.collect"
@@ -35,6 +36,18 @@ WITH waiting AS (
     )
 )
 SELECT tenant_id, account_id FROM turns ORDER BY turn, since, account_id LIMIT %(limit)s
+"""
+
+# Of posts that the release before this one published while it was rolled out: it knew no `measure_at`. NULL is also what
+# a post has whose last look was taken a little early, so one with anything written down is not begun again.
+BEGIN = """
+UPDATE social_posts SET measure_at = greatest(published_at + %(first)s, %(now)s) WHERE id IN (
+    SELECT p.id FROM social_posts p
+    WHERE p.status = 'published' AND p.measure_at IS NULL AND p.published_at > %(since)s
+        AND NOT EXISTS (SELECT FROM analytics_snapshots s WHERE s.tenant_id = p.tenant_id AND s.post_id = p.id)
+        AND NOT EXISTS (SELECT FROM missed_horizons m WHERE m.tenant_id = p.tenant_id AND m.post_id = p.id)
+    ORDER BY p.id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+)
 """
 
 MEASURED_POST = """
@@ -135,6 +148,12 @@ class Snapshots:
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
+
+    def begin(self, *, now: datetime, limit: int) -> int:
+        """Have posts measured that were published without saying so, unless their last horizon has closed; return how
+        many these are. System scope."""
+        values = {"first": Horizon.H1.age, "now": now, "since": now - Horizon.D7.closes, "limit": limit}
+        return self._driver.execute(BEGIN, values).rowcount
 
     def due_accounts(self, *, now: datetime, limit: int) -> list[tuple[UUID, UUID]]:
         """Return tenants and accounts with posts to be measured that no live job collects, in fair order. System

@@ -155,6 +155,12 @@ social_posts = table(
         "published_at",
         postgresql_where=sa.text("published_at IS NOT NULL"),
     ),
+    # Whose measuring has ended, or never begun.
+    sa.Index(
+        "social_posts_unmeasured_idx",
+        "published_at",
+        postgresql_where=sa.text("status = 'published' AND measure_at IS NULL"),
+    ),
 )
 
 # What happened to a post, in words: what was sent when, and what the platform answered.

@@ -1,7 +1,8 @@
 """numbers as they are looked up
 
 The indexes of what 0028 added; and posts that were published within the last days are measured from now on. A horizon
-that has passed is written down as missed when they are measured first.
+that has passed is written down as missed when they are measured first. What the release before this one publishes
+until it is gone is begun by `analytics.due`.
 
 Safe under load: outside a transaction, so that no lock lasts; every step can be repeated after a failure.
 """
@@ -31,6 +32,10 @@ INDEXES = {
     "social_posts_published_idx": (
         "INDEX CONCURRENTLY social_posts_published_idx ON social_posts (tenant_id, published_at) "
         "WHERE published_at IS NOT NULL"
+    ),
+    "social_posts_unmeasured_idx": (
+        "INDEX CONCURRENTLY social_posts_unmeasured_idx ON social_posts (published_at) "
+        "WHERE status = 'published' AND measure_at IS NULL"
     ),
     "audio_trends_captured_idx": ("INDEX CONCURRENTLY audio_trends_captured_idx ON audio_trends (region, captured_at)"),
     "competitor_videos_captured_idx": (

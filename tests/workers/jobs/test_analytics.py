@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from db.learning.snapshots import BEGIN
 from db.transaction import SYSTEM
 from domain.learning.horizons import HALTED, NO_ID, NOTHING_WORKED, REMOVED
 from domain.learning.numbers import Horizon, Measured
@@ -401,6 +402,37 @@ def test_the_doctor_says_when_posts_are_not_measured_in_time(here: PostStage) ->
     collect(here)
     assert checked() == ("ok", "12 horizons of posts met on the last day, 1 missed")
     assert waits(here, more[0]) == waits(here, post_id) == Horizon.H6.age
+
+
+def test_what_the_release_before_publishes_during_a_rollout_is_measured(here: PostStage) -> None:
+    """It publishes without `measure_at`, after the migration has begun what was there."""
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    young, older_, over, met, too_old = (
+        live(here, tenant_id, account_id, age)
+        for age in (timedelta(minutes=3), timedelta(hours=5), timedelta(days=6), Horizon.D7.age, timedelta(days=9))
+    )
+    settle(here, over, *Horizon)
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute(
+            "INSERT INTO analytics_snapshots (tenant_id, post_id, horizon, captured_at)"
+            " SELECT tenant_id, id, '7d', %s FROM social_posts WHERE id = %s",
+            (here.clock[0], met),
+        )
+        tx.driver.execute("UPDATE social_posts SET measure_at = NULL")
+    collect(here)
+    assert waits(here, young) == Horizon.H1.age
+    assert list(missed(here, older_)) == ["1h"]
+    assert waits(here, older_) == Horizon.H6.age
+    assert [waits(here, post_id) for post_id in (over, met, too_old)] == [None] * 3
+
+
+def test_a_turn_of_the_schedule_reads_no_post_whose_measuring_is_over(here: PostStage) -> None:
+    values = {"first": Horizon.H1.age, "now": here.clock[0], "since": here.clock[0], "limit": 9}
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("SET LOCAL enable_seqscan = off")
+        plan = "\n".join(row[0] for row in tx.driver.execute(f"EXPLAIN {BEGIN}".encode(), values))
+    assert "social_posts_unmeasured_idx" in plan
 
 
 def test_tenants_take_turns(here: PostStage) -> None:
