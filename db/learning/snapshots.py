@@ -38,8 +38,8 @@ WITH waiting AS (
 SELECT tenant_id, account_id FROM turns ORDER BY turn, since, account_id LIMIT %(limit)s
 """
 
-# Of posts that the release before this one published while it was rolled out: it knew no `measure_at`. NULL is also what
-# a post has whose last look was taken a little early, so one with anything written down is not begun again.
+# Of posts that the release before this one published while it was rolled out: it knew no `measure_at`. NULL is also
+# what a post has whose last look was taken a little early, so one with anything written down is not begun again.
 BEGIN = """
 UPDATE social_posts SET measure_at = greatest(published_at + %(first)s, %(now)s) WHERE id IN (
     SELECT p.id FROM social_posts p

@@ -22,7 +22,10 @@ of a server that lags behind. It is short enough for the second to meet the firs
 
 NOTHING_WORKED = "nothing measured it in time: no worker was free for it, or the platform's rate was used up"
 NO_ID = "its id at the platform was not known"
-HALTED = "posting was paused after the database had been put back to an earlier state"
+HALTED = (
+    "the database was put back to an earlier state: what had been measured by then is lost, and nothing was measured "
+    "while posting was paused"
+)
 REMOVED = "the platform has it no longer"
 GONE_ONCE = "the platform said that it does not have it"
 NOT_IN_ANSWER = "the platform's answer did not have it"
@@ -81,8 +84,8 @@ def why_missed(
     halted: tuple[datetime, datetime | None] | None,
 ) -> str:
     """Say why nobody looked while the horizon was open, as far as can be told afterwards: `account` is why the account
-    cannot be asked now (None: it can), `named` whether its id is known, `halted` since when and until when posting was
-    last paused after a restore."""
+    cannot be asked now (None: it can), `named` whether its id is known, `halted` from which moment on a restore last
+    lost what was measured, and until when posting was paused after it (None: it still is)."""
     opens, closes = published_at + horizon.opens, published_at + horizon.closes
     if halted is not None and halted[0] <= closes and (halted[1] is None or halted[1] >= opens):
         return HALTED

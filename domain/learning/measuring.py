@@ -75,8 +75,8 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """Why an account cannot be asked now (None: it can), and since when and until when posting was last paused after a
-    restore (None: never)."""
+    """Why an account cannot be asked now (None: it can). `halted`: from which moment on the last restore lost what was
+    measured, and until when posting was paused after it; None: there was none."""
 
     account: str | None = None
     halted: tuple[datetime, datetime | None] | None = None

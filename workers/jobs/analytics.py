@@ -96,7 +96,8 @@ def collect(ctx: Context, tenant_id: UUID, account_id: UUID) -> None:
     due = [post for post in posts if post.measure_at <= now]
     if row is not None and due:
         soon = [post for post in posts if post.measure_at > now and joins(post.published_at, now, post.settled)]
-        halted = None if restore is None else (restore.noticed_at, restore.ended_at)
+        # What was measured after the backup was taken is lost; nothing was from when that was noticed.
+        halted = restore and (min(restore.taken_at or restore.noticed_at, restore.noticed_at), restore.ended_at)
         why_not = without_account(row["status"], row["reason"])
         asked = Asked(tenant_id, account_id, row["platform"], Circumstances(why_not, halted))
         _collect(ctx, asked, due, soon, until=began + ROUND)

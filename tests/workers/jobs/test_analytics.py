@@ -286,6 +286,23 @@ def test_after_a_restore_what_could_not_be_measured_says_why(here: PostStage) ->
     assert missed(here, post_id) == {"1h": HALTED}
 
 
+def test_what_a_restore_has_lost_was_not_missed_for_want_of_a_worker(here: PostStage) -> None:
+    """The 6th hour came after the backup was taken, and was over before anybody noticed that the database is old."""
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "tiktok")
+    lost, before = live(here, tenant_id, account_id, timedelta(hours=8)), live(here, tenant_id, account_id)
+    older(here, before, timedelta(hours=30))
+    for post_id, due in ((lost, Horizon.H6), (before, Horizon.H24)):
+        settle(here, post_id, *[each for each in Horizon if each.age < due.age])
+    restores.begin(here.app, here.clock[0] - timedelta(hours=3))
+    restores.end(here.app, although_undecided=True)
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE social_posts SET measure_at = %s", (here.clock[0],))
+    collect(here)
+    assert missed(here, lost)["6h"] == HALTED
+    assert missed(here, before)["24h"] == NOTHING_WORKED
+
+
 def test_a_process_may_die_at_any_moment_of_collecting(here: PostStage) -> None:
     """Before and after each commit and each call, of which there are two; every third moment, each time others."""
     tenant_id = here.tenant()
