@@ -167,16 +167,19 @@ def _report(row: CachedSource, now: datetime) -> Report:
 def _add(tx: Tx, file: ReadFile, tenant_id: UUID | None) -> dict[Kind, dict[str, int]]:
     """Add what a file has. The transaction is in the system scope."""
     found: dict[Kind, dict[str, int]] = {}
+    if file.competitors and tenant_id is not None:
+        tx.tenants.lock_plan(tenant_id)
     if file.audio:
         found[Kind.AUDIO] = _counts(tx.imported_trends.add_audio(file.audio))
     if file.competitors and tenant_id is not None:
         tx.work_as(tenant_id)
-        tx.tenants.get(tenant_id)
         found[Kind.COMPETITORS] = _counts(_add_competitors(tx, tenant_id, file.competitors))
     return found
 
 
 def _add_competitors(tx: Tx, tenant_id: UUID, rows: Sequence[CompetitorVideo]) -> list[Outcome]:
+    """Add them one after another with all others who do: each counts what the ones before have added."""
+    tx.tenants.lock_plan(tenant_id)
     outcomes = tx.imported_trends.add_competitors(tenant_id, rows)
     if Outcome.ADDED in outcomes and tx.imported_trends.count_competitors(tenant_id) > MOST_COMPETITORS:
         raise TooManyCompetitors

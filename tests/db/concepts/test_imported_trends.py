@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
+from threading import Barrier
 from typing import Any
 from uuid import UUID
 
@@ -144,6 +145,34 @@ def test_a_tenant_has_so_many_and_no_more(app: App) -> None:
     assert trends.put_competitors(app, tenant_id, [kept_one])[0][1] == "replaced"
     with pytest.raises(trends.TooManyCompetitors):
         trends.put_competitors(app, tenant_id, [replace(kept_one, external_id="another")])
+    with app.db.transaction(tenant_id) as tx:
+        assert tx.imported_trends.count_competitors(tenant_id) == MOST_COMPETITORS
+
+
+def test_many_who_add_at_once_do_not_get_beyond_it(app: App) -> None:
+    tenant_id, many = a_tenant(app), 6
+    with app.db.transaction(tenant_id) as tx:
+        tx.driver.execute(FILL, (tenant_id, MOST_COMPETITORS - 1))
+    together = Barrier(many)
+
+    def add(number: int) -> bool:
+        together.wait()
+        video = CompetitorVideo("tiktok", f"another-{number}", SEEN, "Bread")
+        try:
+            if number % 2:
+                trends.put_competitors(app, tenant_id, [video])
+            else:
+                file = {"videoId": video.external_id, "platform": "tiktok", "title": "Bread"}
+                file["capturedAt"] = SEEN.isoformat()
+                data = json.dumps({"competitors": [file]}).encode()
+                trends.import_trends(app, ImportRequest(data, tenant_id=tenant_id))
+        except trends.TooManyCompetitors:
+            return False
+        return True
+
+    with ThreadPoolExecutor(many) as pool:
+        added = list(pool.map(add, range(many)))
+    assert added.count(True) == 1
     with app.db.transaction(tenant_id) as tx:
         assert tx.imported_trends.count_competitors(tenant_id) == MOST_COMPETITORS
 
