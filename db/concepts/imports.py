@@ -132,9 +132,7 @@ class Imports:
 
     def prune(self, before: datetime, limit: int) -> int:
         """Delete rows that ended before then, and whose files are gone; return how many."""
-        old = ~IS_OPEN & (imports.c.deleted_at < before)
-        these = select(imports.c.id).where(old).limit(limit)
-        return self._sql.execute(delete_from(imports).where(imports.c.id.in_(these))).rowcount
+        return self._sql.execute(delete_from(imports).where(imports.c.id.in_(old_ones(before, limit)))).rowcount
 
     def _change(
         self, tenant_id: UUID, import_id: UUID, condition: ColumnElement[bool], values: Mapping[str, Any]
@@ -142,6 +140,10 @@ class Imports:
         statement = update(imports).where(_this(tenant_id, import_id), condition).values({**values, "updated_at": NOW})
         row = self._sql.execute(statement.returning(*COLUMNS)).one_or_none()
         return None if row is None else Import(*row)
+
+
+def old_ones(before: datetime, limit: int) -> Select[Any]:
+    return select(imports.c.id).where(~IS_OPEN & (imports.c.deleted_at < before)).limit(limit)
 
 
 def _selected(tenant_id: UUID, import_id: UUID) -> Select[Any]:

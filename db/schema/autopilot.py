@@ -104,4 +104,5 @@ autopilot_events = table(
     within_tenant("chain_id", "autopilot_chains"),
     sa.Index("autopilot_events_chain_idx", "tenant_id", "chain_id", "id"),
     sa.Index("autopilot_events_job_idx", "job_id", postgresql_where=sa.text("job_id IS NOT NULL")),
+    sa.Index("autopilot_events_at_idx", "at"),
 )

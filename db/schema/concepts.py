@@ -76,4 +76,5 @@ imports = table(
     one_of("status", ImportStatus),
     sa.Index("imports_listed_idx", "tenant_id", "created_at", "id"),
     sa.Index("imports_expires_idx", "expires_at", postgresql_where=sa.text("deleted_at IS NULL")),
+    sa.Index("imports_deleted_idx", "deleted_at", postgresql_where=sa.text("deleted_at IS NOT NULL")),
 )

@@ -176,6 +176,7 @@ post_events = table(
     timestamp("at", now=True),
     within_tenant("post_id", "social_posts"),
     sa.Index("post_events_post_idx", "tenant_id", "post_id", "id"),
+    sa.Index("post_events_at_idx", "at"),
 )
 
 # One row for each time that the point of no return was crossed, committed before the call.
@@ -200,6 +201,7 @@ post_reservations = table(
     sa.PrimaryKeyConstraint("tenant_id", "post_id", "bucket"),
     within_tenant("post_id", "social_posts"),
     sa.Index("post_reservations_bucket_idx", "bucket", "reserved_at"),
+    sa.Index("post_reservations_reserved_idx", "reserved_at"),
 )
 
 # How a tenant wants its posts: without a row, as the defaults say.

@@ -36,6 +36,7 @@ audio_trends = table(
     sa.UniqueConstraint("platform", "region", "external_id", "captured_at"),
     one_of("platform", PLATFORMS),
     sa.Index("audio_trends_captured_idx", "region", "captured_at"),
+    sa.Index("audio_trends_old_idx", "captured_at"),
 )
 
 competitor_videos = table(

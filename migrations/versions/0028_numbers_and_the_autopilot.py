@@ -80,6 +80,9 @@ def upgrade() -> None:
     )
     op.create_index("imports_listed_idx", "imports", ["tenant_id", "created_at", "id"])
     op.create_index("imports_expires_idx", "imports", ["expires_at"], postgresql_where=sa.text("deleted_at IS NULL"))
+    op.create_index(
+        "imports_deleted_idx", "imports", ["deleted_at"], postgresql_where=sa.text("deleted_at IS NOT NULL")
+    )
     for table in TABLES:
         for statement in (*protect(table), force(table)):
             op.execute(statement)
@@ -183,6 +186,7 @@ def _create_autopilot() -> None:
     op.create_index(
         "autopilot_events_job_idx", "autopilot_events", ["job_id"], postgresql_where=sa.text("job_id IS NOT NULL")
     )
+    op.create_index("autopilot_events_at_idx", "autopilot_events", ["at"])
 
 
 def _within(table: str, **parents: str) -> tuple[sa.ForeignKeyConstraint, ...]:

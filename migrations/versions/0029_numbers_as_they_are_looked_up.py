@@ -1,6 +1,6 @@
 """numbers as they are looked up
 
-The indexes of what 0028 added; and posts that were published within the last days are measured from now on. A horizon
+The indexes of what 0028 added, and those by which `upkeep.prune` finds what is old; and posts that were published within the last days are measured from now on. A horizon
 that has passed is written down as missed when they are measured first. What the release before this one publishes
 until it is gone is begun by `analytics.due`.
 
@@ -38,6 +38,11 @@ INDEXES = {
         "WHERE status = 'published' AND measure_at IS NULL"
     ),
     "audio_trends_captured_idx": ("INDEX CONCURRENTLY audio_trends_captured_idx ON audio_trends (region, captured_at)"),
+    "audio_trends_old_idx": "INDEX CONCURRENTLY audio_trends_old_idx ON audio_trends (captured_at)",
+    "post_events_at_idx": "INDEX CONCURRENTLY post_events_at_idx ON post_events (at)",
+    "post_reservations_reserved_idx": (
+        "INDEX CONCURRENTLY post_reservations_reserved_idx ON post_reservations (reserved_at)"
+    ),
     "competitor_videos_captured_idx": (
         "INDEX CONCURRENTLY competitor_videos_captured_idx ON competitor_videos (tenant_id, captured_at)"
     ),

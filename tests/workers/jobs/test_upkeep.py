@@ -10,8 +10,15 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy.dialects import postgresql
 
+from db.autopilot.chains import PRUNE_EVENTS
+from db.concepts.imported_trends import PRUNE_AUDIO
+from db.concepts.imports import old_ones
 from db.events.writer import store_and_commit
+from db.posting.posts import PRUNE as PRUNE_POSTS
+from db.posting.posts import PRUNED
+from db.posting.reservations import PRUNE as PRUNE_PLACES
 from db.transaction import SYSTEM
 from domain.concepts.imported import AudioTrend
 from integrations.clerk import webhooks as clerk
@@ -63,6 +70,19 @@ def test_what_ended_a_while_ago_is_archived_and_dead_letters_wait_longer(
     ]
     assert pruned(app, drain) == {"moved": 3, "dropped": 0}
     assert where(app, *gone, *kept) == ["archived"] * 3 + ["hot"] * 4
+
+
+def test_what_is_old_is_found_by_an_index(app: App, now: datetime) -> None:
+    """Each hour, in tables that may have millions of rows."""
+    old = old_ones(now, 9).compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    statements = [PRUNE_AUDIO, PRUNE_EVENTS, PRUNE_PLACES]
+    statements += [PRUNE_POSTS.format(table=table, moment=moment) for table, moment in PRUNED.items()]
+    queries = [(each, (now, 9)) for each in statements] + [(str(old), None)]
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("SET LOCAL enable_seqscan = off")
+        for query, values in queries:
+            plan = "\n".join(row[0] for row in tx.driver.execute(f"EXPLAIN {query}".encode(), values))
+            assert "Seq Scan" not in plan, plan
 
 
 def test_sounds_that_were_imported_go_after_90_days_however_many_there_are(
