@@ -2,7 +2,7 @@
 
 Whoever changes either, and whoever lets a chain go on, holds the tenant's row and then that of `autopilots`: so consent
 that was withdrawn before a commit is not used in it. What is withdrawn takes back the posts that were made with it and
-are not claimed yet.
+of which nothing was sent.
 """
 
 from dataclasses import fields
@@ -14,13 +14,12 @@ import psycopg
 
 from db.postgres.rows import row_of, rows_of
 from domain.autopilot.chains import Mode
+from domain.autopilot.consent import SET_TO_APPROVE, SWITCHED_OFF, WITHDRAWN
 from domain.autopilot.settings import Settings
 from domain.errors import UnknownAccount, UnknownTenant
-from domain.posting.posts import EDITABLE
 
 NAMES = tuple(each.name for each in fields(Settings))
 COLUMNS = ", ".join(NAMES)
-_EDITABLE = ", ".join(f"'{status}'" for status in EDITABLE)
 
 GET = f"SELECT {COLUMNS} FROM autopilots WHERE tenant_id = %s"
 
@@ -52,14 +51,16 @@ ON CONFLICT (tenant_id, account_id) DO NOTHING
 
 WITHDRAW = "DELETE FROM autopilot_accounts WHERE tenant_id = %s AND account_id = %s RETURNING account_id"
 
-# Posts that chains made and of which nothing was sent, with their chains. A claimed one may have a handle by now, which
-# published nothing; its job finds that the post is not its own any more.
-HOLD_BACK = f"""
+# Posts that chains made and of which nothing was sent, with their chains, whatever became of these. A claimed one may
+# have a handle by now, which published nothing; its job finds that the post is not its own any more. One that is in any
+# other state is asked for when it is to be sent (`permission.py`).
+HOLD_BACK = """
 WITH held AS (
     SELECT p.id, c.id AS chain_id FROM autopilot_chains c
     JOIN social_posts p ON p.tenant_id = c.tenant_id AND p.video_id = c.video_id AND p.group_id = c.id
-    WHERE c.tenant_id = %(tenant_id)s AND c.stage = 'posts'
-        AND (p.status IN ({_EDITABLE}) OR p.status = 'claimed' AND p.submitted_at IS NULL) AND {{which}}
+    WHERE c.tenant_id = %(tenant_id)s
+        AND (p.status IN ('draft', 'needs_approval', 'scheduled') OR p.status = 'claimed' AND p.submitted_at IS NULL)
+        AND {which}
     ORDER BY p.id FOR NO KEY UPDATE OF p
 ), changed AS (
     UPDATE social_posts p SET status = %(status)s, handle = NULL, handle_secrets = NULL, handle_expires_at = NULL,
@@ -118,15 +119,21 @@ class AutopilotSettings:
         values |= {"tenant_id": tenant_id, "times": list(settings.times), "now": now}
         self._driver.execute(SAVE, values)
         self._driver.execute(LOOK_NOW, {"tenant_id": tenant_id, "now": now})
-        if settings.mode == Mode.OFF:
-            which, says = "p.approved_at IS NULL", "the autopilot was switched off"
-            return self._hold_back(tenant_id, which, "cancelled", f"cancelled: {says}", now)
-        if settings.mode == Mode.APPROVE:
+        return self.hold_back(tenant_id, Mode(settings.mode), now)
+
+    def hold_back(self, tenant_id: UUID, mode: Mode, now: datetime, chain_id: UUID | None = None) -> list[UUID]:
+        """Take back what this mode does not let the autopilot post, of one chain or of all. Its row is locked."""
+        which, values = "p.approved_at IS NULL", {}
+        if chain_id is not None:
+            which, values = f"{which} AND c.id = %(chain_id)s", {"chain_id": chain_id}
+        if mode is Mode.OFF:
+            return self._hold_back(tenant_id, which, "cancelled", f"cancelled: {SWITCHED_OFF}", now, **values)
+        if mode is Mode.APPROVE:
             which, says = (
-                "p.approved_at IS NULL AND p.status IN ('scheduled', 'claimed')",
-                "the autopilot was set to approve",
+                f"{which} AND p.status IN ('scheduled', 'claimed')",
+                f"it waits for approval: {SET_TO_APPROVE}",
             )
-            return self._hold_back(tenant_id, which, "needs_approval", f"it waits for approval: {says}", now)
+            return self._hold_back(tenant_id, which, "needs_approval", says, now, **values)
         return []
 
     def accounts(self, tenant_id: UUID) -> list[dict[str, Any]]:
@@ -159,7 +166,7 @@ class AutopilotSettings:
         if self._driver.execute(WITHDRAW, (tenant_id, account_id)).fetchone() is None:
             return None
         which = "p.account_id = %(account_id)s"
-        message = "cancelled: the consent for this account was withdrawn"
+        message = f"cancelled: {WITHDRAWN}"
         cancelled = self._hold_back(tenant_id, which, "cancelled", message, now, account_id=account_id)
         self._driver.execute(LOOK_NOW, {"tenant_id": tenant_id, "now": now})
         return cancelled

@@ -85,9 +85,10 @@ RETURNING id
 
 # Its last handle became no post, or it never had one: that is why it is over.
 AGAIN = """
-UPDATE social_posts SET status = %(status)s, scheduled_for = %(scheduled_for)s, handle = NULL, handle_secrets = NULL,
-    handle_expires_at = NULL, submitted_at = NULL, look_after = NULL, error_code = NULL, error_message = NULL,
-    claimed_at = NULL, job_id = NULL, updated_at = now()
+UPDATE social_posts SET status = %(status)s, scheduled_for = %(scheduled_for)s,
+    approved_at = CASE WHEN %(status)s = 'scheduled' THEN coalesce(approved_at, now()) END,
+    handle = NULL, handle_secrets = NULL, handle_expires_at = NULL, submitted_at = NULL, look_after = NULL,
+    error_code = NULL, error_message = NULL, claimed_at = NULL, job_id = NULL, updated_at = now()
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status IN ('failed', 'cancelled', 'missed')
 RETURNING id
 """
@@ -193,7 +194,8 @@ class PlannedPosts:
         scheduled_for: datetime,
         status: PostStatus = PostStatus.SCHEDULED,
     ) -> bool:
-        """Schedule a post once more that became none, or let it wait for approval; False if it is in another state.
+        """Schedule a post once more that became none, which approves it, or let it wait for approval; False if it is in
+        another state.
 
         Raises:
             UniqueViolation: the account has the video by another post.

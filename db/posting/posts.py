@@ -24,6 +24,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
+from db.autopilot.permission import check_permission
 from db.postgres.errors import UniqueViolation
 from db.postgres.rows import row_of
 from db.posting.restores import GATE_SHARED
@@ -45,6 +46,8 @@ _NOT_THERE: Mapping[PostStatus, Collection[PostStatus]] = {
     S.SCHEDULED: OPEN,
     S.MISSED: (S.SCHEDULED, *OPEN),
     S.FAILED: OPEN,
+    S.CANCELLED: OPEN,
+    S.NEEDS_APPROVAL: OPEN,
 }
 IS_RESTORED = f"coalesce(p.status = 'unconfirmed' AND starts_with(p.error_code, '{RESTORED} '), false)"
 
@@ -299,10 +302,12 @@ class Posts:
 
         Raises:
             PostingHalted: a restore is open.
+            Withheld: the autopilot made it, and may not send it any more.
         """
         self._driver.execute(GATE_SHARED)
         if self._driver.execute(HALTED).fetchone() is not None:
             raise PostingHalted
+        check_permission(self._driver, tenant_id, post_id)
         changes = {"status": S.SUBMITTING, "submitted_at": now, "look_after": look_after}
         before = self._change(tenant_id, post_id, UNDER_WAY, changes | {"error_code": None, "error_message": None})
         if before is not None:
@@ -339,6 +344,8 @@ class Posts:
             scheduled   claimed, sent, in doubt           gone               it waits, and is the tenant's to change
             missed      scheduled, claimed, sent, …       gone               a person is asked for another time
             failed      claimed, sent, in doubt           kept               a person may try it again
+            cancelled,  claimed, sent, in doubt           gone               nobody allows it any more, or it was so
+            needs_approval                                                   before a restore
             any other   in doubt                          gone               as it was before a restore
 
         `certain` false: it was never sent, which the row says itself: `scheduled` or `claimed`, and nothing submitted.
@@ -390,7 +397,9 @@ class Posts:
         also if the account has the video by another post by now."""
         changes = {"status": S.UNCONFIRMED, "look_after": now, "error_code": "unknown", "error_message": message}
         with suppress(UniqueViolation), self._driver.transaction():
-            return self._change(tenant_id, post_id, (S.SCHEDULED, S.FAILED, S.MISSED, S.CANCELLED), changes)
+            return self._change(
+                tenant_id, post_id, (S.SCHEDULED, S.NEEDS_APPROVAL, S.FAILED, S.MISSED, S.CANCELLED), changes
+            )
         return None
 
     def name(self, tenant_id: UUID, post_id: UUID, external_id: str) -> bool:

@@ -1,11 +1,47 @@
-"""Which accounts the autopilot may post to: those whose owners consented, as far as nothing stands in the way."""
+"""Which accounts the autopilot may post to: those whose owners consented, as far as nothing stands in the way; and
+whether a post that it made may be sent."""
 
 from datetime import datetime
+from uuid import UUID
 
+from domain.autopilot.chains import Mode, lesser
+from domain.errors import Rejected
 from domain.posting.accounts import AccountStatus
 from domain.posting.platforms import alone_of, chosen, rules_of
+from domain.posting.posts import PostStatus
 from domain.posting.validation import Account
 from domain.text.visible import visible
+
+SWITCHED_OFF = "the autopilot was switched off"
+SET_TO_APPROVE = "the autopilot was set to approve"
+WITHDRAWN = "the consent for this account was withdrawn"
+
+
+class Withheld(Rejected):
+    """A post of the chain is not sent: nobody allows it any more. `to` is what becomes of it."""
+
+    def __init__(self, chain_id: UUID, to: PostStatus, reason: str) -> None:
+        waits = to is PostStatus.NEEDS_APPROVAL
+        super().__init__(f"it waits for approval: {reason}" if waits else f"cancelled: {reason}")
+        self.chain_id = chain_id
+        self.to = to
+
+
+def check_allowed(chain_id: UUID, began: Mode, now: Mode, *, consents: bool) -> None:
+    """Check that a post that no person approved may be sent. `began` is the mode with which its chain began;
+    `consents`: its account's owner still does. Whoever approves a post, or makes it again, consents to this very post:
+    of such a one nothing is asked.
+
+    Raises:
+        Withheld: it may not be sent.
+    """
+    mode = lesser(began, now)
+    if mode is Mode.OFF:
+        raise Withheld(chain_id, PostStatus.CANCELLED, SWITCHED_OFF)
+    if not consents:
+        raise Withheld(chain_id, PostStatus.CANCELLED, WITHDRAWN)
+    if mode is Mode.APPROVE:
+        raise Withheld(chain_id, PostStatus.NEEDS_APPROVAL, SET_TO_APPROVE)
 
 
 def obstacle(account: Account, now: datetime) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from domain.autopilot.chains import Mode, NewDay, Stage, due_days
+from domain.autopilot.consent import SWITCHED_OFF
 from domain.concepts.timing import SPREAD, spread, zone_of
 from domain.errors import Rejected
 from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
@@ -28,8 +29,9 @@ LOOK_AGAIN = timedelta(minutes=10)
 """When a chain is looked at again whose job was lost."""
 ON_TIME = timedelta(minutes=5)
 HALTED_WAIT = timedelta(minutes=5)
+FAILED_AGAIN = timedelta(hours=1)
+"""When a chain is looked at again whose posts are made, and whose job has failed."""
 OUR_ERROR = "an error of our own; it has been logged"
-OFF = "the autopilot was switched off"
 NOBODY_WORKED = "no scheduler worked while this day was to be begun"
 PUT_BACK = (
     "the database was put back to an earlier state, so it is not known what the autopilot did meanwhile; the next day "
@@ -83,7 +85,8 @@ def _begin_days(ctx: Context) -> None:
 
 
 def stop_failed(tx: Tx, failed: FailedJob) -> None:
-    """Stop the chain of a job that ended without an end for it."""
+    """Stop the chain of a job that ended without an end for it. One whose posts are made is looked at again later: they
+    go on without it."""
     if failed.tenant_id is None:
         return
     tx.work_as(SYSTEM)
@@ -91,8 +94,14 @@ def stop_failed(tx: Tx, failed: FailedJob) -> None:
     tx.work_as(failed.tenant_id)
     settings = tx.autopilot.lock(failed.tenant_id)
     chain = tx.chains.lock(failed.tenant_id, UUID(str(failed.arguments["chain_id"])))
-    if chain is not None and not chain.ended:
-        Turn(tx, (), chain, settings, tx.now(), failed.id).end(Stage.STOPPED, reason)
+    if chain is None or chain.ended:
+        return
+    now = tx.now()
+    turn = Turn(tx, (), chain, settings, now, failed.id)
+    if chain.stage is Stage.POSTS:
+        turn.look_again(now + FAILED_AGAIN, f"it could not be looked at: {reason}")
+    else:
+        turn.end(Stage.STOPPED, reason)
 
 
 @job("autopilot.advance", unique=("chain_id",), on_failure=stop_failed)
@@ -124,7 +133,8 @@ def _take(turn: Turn) -> None:
 
 def _may_go_on(turn: Turn) -> bool:
     """Check what holds for every link; False if the chain waits. Once its posts are made there is no link left to
-    forbid: switching off has cancelled them, and whoever is banned loses those of which nothing was sent.
+    forbid: those that came back since the mode was changed are held back, as the others were then, and whoever is
+    banned loses those of which nothing was sent.
 
     Raises:
         Rejected: the chain is to go no further.
@@ -135,9 +145,11 @@ def _may_go_on(turn: Turn) -> bool:
     if turn.chain.stage is Stage.POSTS:
         if abandoned is not None:
             turn.tx.autopilot.cancel_posts(turn.tenant_id, turn.chain.id, abandoned, turn.now)
+        elif restore is None or restore.ended_at is not None:
+            turn.tx.autopilot.hold_back(turn.tenant_id, turn.mode, turn.now, turn.chain.id)
         return True
     if turn.mode is Mode.OFF:
-        raise Rejected(OFF)
+        raise Rejected(SWITCHED_OFF)
     if abandoned is not None:
         raise Rejected(abandoned)
     if restore is not None and restore.ended_at is None:

@@ -17,7 +17,7 @@ from domain.autopilot.settings import clock_times
 from domain.concepts.timing import day_key, zone_of
 from domain.concepts.wording import counted
 from domain.errors import BudgetExceeded, ClipProviderUnusable, Rejected
-from domain.posting.posts import PostStatus
+from domain.posting.posts import PostStatus, restored_from
 from domain.quota.quota import reserve, reset
 from domain.videos.budget import month_of
 from domain.videos.plan import STORYBOARD
@@ -266,17 +266,15 @@ def _post(turn: Turn, video_id: UUID) -> None:
 
 def posts(turn: Turn) -> None:
     """Wait until the posts are over, and say what became of them. What nobody approves in time is cancelled."""
-    rows = turn.tx.chains.posts(turn.chain)
-    live = [each for each in rows if each["status"] not in ENDED]
+    rows, live = _posts(turn)
     if live:
         last = max(each["scheduled_for"] or turn.now for each in rows)
         if turn.now - max(last, turn.chain.since) > PATIENCE[Stage.POSTS]:
             reason = f"nobody approved it within {PATIENCE[Stage.POSTS].days} days"
             turn.tx.autopilot.cancel_posts(turn.tenant_id, turn.chain.id, reason, turn.now, unapproved=True)
-            rows = turn.tx.chains.posts(turn.chain)
-            live = [each for each in rows if each["status"] not in ENDED]
+            rows, live = _posts(turn)
     if live:
-        waits = all(each["status"] in WAITS for each in live)
+        waits = all(each["status"] in (*WAITS, PostStatus.UNCONFIRMED) for each in live)
         due = min(each["scheduled_for"] or turn.now for each in live)
         again = turn.now + (PERSON_AGAIN if waits else POSTS_AGAIN)
         turn.look_again(again if waits else max(again, due + SOON), turn.chain.reason)
@@ -284,6 +282,13 @@ def posts(turn: Turn) -> None:
     summary = "; ".join(_became(each) for each in rows) or "its posts are not there any more"
     good = any(each["status"] in (*THERE, PostStatus.UNCONFIRMED) for each in rows)
     turn.end(Stage.DONE if good else Stage.STOPPED, summary if good else f"nothing was posted: {summary}")
+
+
+def _posts(turn: Turn) -> tuple[list[Row], list[Row]]:
+    """Return the chain's posts, and those of them that are not over: one that is in doubt only since the database was
+    put back may be scheduled again."""
+    rows = turn.tx.chains.posts(turn.chain)
+    return rows, [each for each in rows if each["status"] not in ENDED or restored_from(each["error_code"]) is not None]
 
 
 def _became(post: Row) -> str:

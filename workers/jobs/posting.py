@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from domain.autopilot.consent import Withheld
 from domain.errors import Rejected, Unavailable, ViralError
 from domain.ports import Watch
 from domain.posting.accounts import Credential
@@ -285,14 +286,19 @@ def _submit(ctx: Context, work: Work, start: int) -> None:
     credential = access(ctx, work.post.tenant_id, account_id)
     if halted(ctx):
         wait(ctx, work.post, HALTED_WAIT, str(PostingHalted()))
-    with ctx.begin() as tx:
-        tx.work_as(SYSTEM)
-        submission_id, now, began = tx.new_id(), ctx.now(), elapsed()
-        before = tx.posts.begin_submission(
-            *work.key, id=submission_id, now=now, look_after=now + TAKES_AT_MOST + LOOK_AFTER
-        )
-        if before is not None:
-            note(ctx, tx, work.post, "submitting", "it is being sent: from here on it may be published", start=start)
+    try:
+        with ctx.begin() as tx:
+            tx.work_as(SYSTEM)
+            submission_id, now, began = tx.new_id(), ctx.now(), elapsed()
+            before = tx.posts.begin_submission(
+                *work.key, id=submission_id, now=now, look_after=now + TAKES_AT_MOST + LOOK_AFTER
+            )
+            if before is not None:
+                says = "it is being sent: from here on it may be published"
+                note(ctx, tx, work.post, "submitting", says, start=start)
+    except Withheld as error:
+        _withhold(ctx, work, error)
+        return
     if before is None:
         with ctx.finish():
             pass
@@ -309,6 +315,16 @@ def _submit(ctx: Context, work: Work, start: int) -> None:
     except CommitTooLate as error:
         outcome = Refused(error)
     _write_down(ctx, work, credential, outcome, repeated=repeated)
+
+
+def _withhold(ctx: Context, work: Work, why: Withheld) -> None:
+    """End the job, and do not send the post, which is not there: if it was sent before, a look has just said so."""
+    post, kind = work.post, "held_back" if why.to is PostStatus.NEEDS_APPROVAL else "cancelled"
+    with ctx.finish() as tx:
+        if tx.posts.not_there(post, why.to, certain=True, message=str(why)):
+            note(ctx, tx, post, kind, str(why))
+            tx.chains.note(post.tenant_id, why.chain_id, kind, str(why), at=ctx.now(), job_id=ctx.job.id)
+            release(tx, post)
 
 
 def _watching(ctx: Context, began: float | None) -> Watch:

@@ -125,7 +125,7 @@ def edit(app: App, tenant_id: UUID | None, post_id: UUID, changes: Mapping[str, 
         if "at" in changes:
             values["scheduled_for"] = at or now
             if post["status"] == PostStatus.MISSED:
-                values["status"] = PostStatus.SCHEDULED
+                values |= {"status": PostStatus.SCHEDULED, "approved_at": now}
         changed = changes.keys() & set(TEXTS) and post["status"] in (PostStatus.SCHEDULED, PostStatus.MISSED)
         if changed and tx.planned_posts.policy(owner).needs_approval:
             values |= {"status": PostStatus.NEEDS_APPROVAL, "approved_at": None}
