@@ -14,7 +14,7 @@ from cli.commands.chain_words import chain_row, say_explained
 from cli.output import AsJson, Limit, console, dollars, print_json, show, show_one
 from cli.session import session
 from cli.shell import Group
-from domain.autopilot.chains import Mode
+from domain.autopilot.chains import Mode, Stage
 from domain.text.readable import readable
 from domain.videos.plan import AUTO
 from domain.videos.profiles import NAMES
@@ -80,7 +80,7 @@ def change(
             "--time",
             parser=_time,
             metavar="HH:MM",
-            help="When to post, by each account's clock; repeat it. Default: at the concept's own time; = for that.",
+            help="When to post, by each account's clock; repeat it, an hour apart. = for the concept's own time.",
         ),
     ] = None,
     provider: Annotated[
@@ -150,6 +150,9 @@ def withdraw(tenant: TenantId, account: AccountId, as_json: AsJson = False) -> N
 @app.command()
 def chains(
     tenant: TenantId,
+    stage: Annotated[
+        str | None, typer.Option(metavar="STAGE", help=f"Only those at this stage: {', '.join(Stage)}.")
+    ] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -157,8 +160,9 @@ def chains(
 
     A chain is one concept's way from the day's concepts to its posts.
     """
+    one_of(tuple(Stage), stage, "--stage", "stage")
     with session() as current:
-        page = autopilot.chains(current, tenant, limit=limit)
+        page = autopilot.chains(current, tenant, limit=limit, stage=stage)
     show(page.chains, CHAINS, as_json=as_json, nothing="No chains.", simplified=chain_row)
 
 

@@ -17,6 +17,7 @@ CHAIN = f"SELECT {COLUMNS} FROM autopilot_chains c WHERE c.tenant_id = %s AND c.
 CHAINS = f"""
 SELECT {COLUMNS} FROM autopilot_chains c
 WHERE c.tenant_id = %(tenant_id)s AND (%(day)s::date IS NULL OR (c.day, c.place) < (%(day)s, %(place)s))
+    AND (%(stage)s::text IS NULL OR c.stage = %(stage)s)
 ORDER BY c.day DESC, c.place DESC LIMIT %(limit)s
 """
 
@@ -65,10 +66,12 @@ class Spending(NamedTuple):
 class Autopilot(AutopilotSettings):
     """Query group."""
 
-    def chains(self, tenant_id: UUID, limit: int, after: ChainCursor | None = None) -> list[dict[str, Any]]:
-        """Return chains, those of the last day first (columns of `autopilot_chains`)."""
+    def chains(
+        self, tenant_id: UUID, limit: int, after: ChainCursor | None = None, stage: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return chains, or those at one stage, those of the last day first (columns of `autopilot_chains`)."""
         day, place = after or (None, None)
-        values = {"tenant_id": tenant_id, "limit": limit, "day": day, "place": place}
+        values = {"tenant_id": tenant_id, "limit": limit, "day": day, "place": place, "stage": stage}
         return rows_of(self._driver, CHAINS, values)
 
     def chain(self, tenant_id: UUID, chain_id: UUID) -> dict[str, Any] | None:

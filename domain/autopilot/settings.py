@@ -1,13 +1,15 @@
 """What a tenant lets the autopilot do, as a person sets it."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 from domain.autopilot.chains import Mode
 from domain.errors import Rejected
+from domain.posting.schedule import SPACING, in_words
 from domain.videos.plan import AUTO, STORYBOARD
 
 MOST_VIDEOS_A_DAY = 10
@@ -49,6 +51,18 @@ def clock_times(settings: Settings) -> tuple[time, ...]:
     return tuple(sorted({time.fromisoformat(each) for each in settings.times}))
 
 
+def _too_near(times: Sequence[str]) -> tuple[str, str] | None:
+    """Return the first two times between which no account keeps its distance, the last of a day and the first of the
+    next one, too; None if all are far enough from each other, or something else is wrong with them."""
+    if len(times) < 2 or not all(CLOCK.fullmatch(each) for each in times):
+        return None
+    ordered = sorted(times)
+    at = [datetime.combine(date.min, time.fromisoformat(each)) for each in ordered]
+    at.append(at[0] + timedelta(days=1))
+    names = pairwise([*ordered, ordered[0]])
+    return next((two for (one, other), two in zip(pairwise(at), names, strict=True) if other - one < SPACING), None)
+
+
 def _faults(settings: Settings, providers: Collection[str]) -> Iterator[str]:
     if settings.mode not in tuple(Mode):
         yield f"the mode is {', '.join(Mode)}, not {settings.mode!r}"
@@ -62,6 +76,9 @@ def _faults(settings: Settings, providers: Collection[str]) -> Iterator[str]:
         yield f"{settings.videos_a_day} videos a day need as many concepts a day, not {settings.concepts_a_day}"
     if len(settings.times) > MOST_TIMES or len(set(settings.times)) != len(settings.times):
         yield f"at most {MOST_TIMES} times are named, each once"
+    elif near := _too_near(settings.times):
+        apart = f"posts of an account are at least {in_words(SPACING)} apart"
+        yield f"{near[0]} and {near[1]} are too near to each other: {apart}"
     if 0 < len(settings.times) < settings.videos_a_day:
         yield f"{settings.videos_a_day} videos a day need as many times a day, or none"
     for each in settings.times:

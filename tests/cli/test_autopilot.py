@@ -36,6 +36,9 @@ def test_a_chain_is_explained(viral: Shell, app: App) -> None:
     (row,) = viral.json("autopilot", "chains", "--tenant", ada.id)
     assert (row["id"], row["stage"]) == (str(chain), "stopped")
     assert "no concept is good enough" in viral.done("autopilot", "chains", "--tenant", ada.id).out
+    assert viral.json("autopilot", "chains", "--tenant", ada.id, "--stage", "stopped") == [row]
+    assert viral.json("autopilot", "chains", "--tenant", ada.id, "--stage", "done") == []
+    assert "there are concepts, video" in viral.senseless("autopilot", "chains", "--tenant", ada.id, "--stage", "x")
     shown = viral.done("autopilot", "explain", chain).out
     assert shown.splitlines()[:3] == [
         f"Chain {chain} (video 1 of {NOW:%Y-%m-%d}, auto): stopped",
@@ -72,5 +75,7 @@ def test_what_a_rule_forbids_fills_a_line(viral: Shell, app: App) -> None:
         "autopilot", "consent", "--tenant", ada.id, ada.account("tiktok")
     )
     assert "no tenant has the id" in viral.refused("autopilot", "show", "--tenant", uuid4())
+    line = viral.refused("autopilot", "set", "--tenant", ada.id, "--time", "23:40", "--time", "00:10")
+    assert "23:40 and 00:10 are too near to each other" in line
     line = viral.refused("autopilot", "set", "--tenant", ada.id, "--videos-a-day", 9)
     assert "need as many concepts a day" in line

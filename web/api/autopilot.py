@@ -14,6 +14,7 @@ from pydantic.config import JsonDict
 
 from db.autopilot.autopilot import ChainCursor
 from domain.autopilot.chains import Mode, Stage
+from domain.autopilot.settings import MOST_TIMES
 from domain.errors import Rejected
 from domain.identity.access import ApiScope, Caller
 from domain.posting.posts import PostStatus
@@ -137,7 +138,9 @@ class AutopilotChange(RequestBody):
     least_score: int | None = Field(None, ge=0, le=100, description="No concept with a lower prediction is made.")
     videos_a_day: int | None = Field(None, ge=1, le=10)
     concepts_a_day: int | None = Field(None, ge=1, le=20, description="They count as concepts of the month's quota.")
-    times: Annotated[list[Time], Field(max_length=10)] | None = None
+    times: Annotated[list[Time], Field(json_schema_extra={"maxItems": MOST_TIMES})] | None = Field(
+        None, description="At least an hour apart, over midnight, too: so posts of an account are."
+    )
     provider: str | None = Field(None, min_length=1, max_length=100, description="`storyboard` costs nothing.")
     budget_usd: float | None = Field(None, ge=0, lt=1_000_000)
 
@@ -217,6 +220,7 @@ class ChainsQuery(RequestBody):
 
     limit: int = Field(20, ge=1, le=100)
     cursor: str | None = Field(None, max_length=20, description="`next` of the page before.")
+    stage: Stage | None = None
 
 
 class ChainPage(BaseModel):
@@ -327,7 +331,7 @@ def withdraw(account_id: UUID, caller: Writer, app: Running) -> Autopilot:
 def list_chains(caller: Reader, app: Running, query: Annotated[ChainsQuery, Query()]) -> ChainPage:
     """Chains, newest first, a page at a time; what is added meanwhile moves no page."""
     after = None if query.cursor is None else _cursor(query.cursor)
-    page = autopilot.chains(app, caller.tenant_id, limit=query.limit, after=after)
+    page = autopilot.chains(app, caller.tenant_id, limit=query.limit, after=after, stage=query.stage)
     return ChainPage(chains=_chains(page.chains), next=page.next and f"{page.next.day}.{page.next.place}")
 
 

@@ -30,7 +30,8 @@ from workers.jobs.post_requests import add as add_posts
 from workers.jobs.video_requests import NewVideo, Row, concepts_in, of_concept, shown
 from workers.jobs.video_requests import add as add_video
 
-SOON = timedelta(minutes=1)
+SOON = timedelta(seconds=50)
+"""Before the schedule looks next: a chain goes on each minute, also one whose job began some seconds late."""
 LATER = timedelta(minutes=10)
 POSTS_AGAIN = timedelta(minutes=15)
 PERSON_AGAIN = timedelta(hours=1)

@@ -166,10 +166,13 @@ def withdraw(app: App, tenant_id: UUID, account_id: UUID) -> Withdrawal:
 # --- what it did ----------------------------------------------------------------------------------------------------
 
 
-def chains(app: App, tenant_id: UUID, *, limit: int = 50, after: ChainCursor | None = None) -> ChainPage:
-    """Return a page of a tenant's chains, those of the last day first, each with its video's `title`."""
+def chains(
+    app: App, tenant_id: UUID, *, limit: int = 50, after: ChainCursor | None = None, stage: str | None = None
+) -> ChainPage:
+    """Return a page of a tenant's chains, or of those at one stage, those of the last day first, each with its video's
+    `title`."""
     with app.db.transaction(tenant_id) as tx:
-        rows = tx.autopilot.chains(tenant_id, limit + 1, after)
+        rows = tx.autopilot.chains(tenant_id, limit + 1, after, stage)
         page = _titled(tx, tenant_id, rows[:limit])
     more = len(rows) > limit
     return ChainPage(page, ChainCursor(page[-1]["day"], page[-1]["place"]) if more else None)

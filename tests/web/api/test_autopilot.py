@@ -66,6 +66,8 @@ def test_it_is_switched_on_and_says_what_will_happen(ada: Client) -> None:
         pytest.param({"videos_a_day": 9, "concepts_a_day": 5}, "videos a day", id="more videos than concepts"),
         pytest.param({"times": ["25:00"]}, "times", id="time"),
         pytest.param({"times": ["18:30", "18:30"]}, "each once", id="a time twice"),
+        pytest.param({"times": ["23:58", "23:59"]}, "at least 1 hour apart", id="times too near"),
+        pytest.param({"times": [f"{n % 24:02}:{n // 24}0" for n in range(25)]}, "at most 24 times", id="25 times"),
         pytest.param({"provider": "nobody"}, "provider", id="provider"),
         pytest.param({"budget_usd": -1}, "budget_usd", id="budget"),
         pytest.param({"budget_usd": 0.001}, "cents", id="fractions of a cent"),
@@ -113,6 +115,9 @@ def test_chains_are_listed_and_explained(app: App, ada: Client) -> None:
     first = ada("GET", "/chains?limit=1").json()
     second = ada("GET", f"/chains?limit=1&cursor={first['next']}").json()
     assert [row["id"] for row in second["chains"]] == [str(chain)]
+    assert ada("GET", "/chains?stage=video").json() == {"chains": second["chains"], "next": None}
+    assert ada("GET", "/chains?stage=done").json()["chains"] == []
+    assert refused(ada("GET", "/chains?stage=nonsense")) == (422, "INVALID")
     assert (second["next"], second["chains"][0]["title"]) == (None, "A fox")
     explained = ada("GET", f"/chains/{chain}").json()
     assert explained["chain"] == second["chains"][0]

@@ -59,6 +59,19 @@ def test_a_day_goes_from_concepts_to_posts_by_itself(here: AutopilotStage):
         assert {each["id"] for each in tx.autopilot.of_job(job_id)} == {each["id"] for each in chains}
 
 
+def test_a_chain_goes_on_each_minute_although_its_jobs_begin_late(here: AutopilotStage):
+    """A link that began some seconds after its minute is over when the next one comes."""
+    tenant_id = here.tenant()
+    here.minute()
+    stages = []
+    for _ in range(2):
+        here.posts.later(seconds=-2)
+        here.minute()
+        stages.append(here.chains(tenant_id)[0]["stage"])
+
+    assert stages == ["video", "posts"]
+
+
 def test_with_approve_everything_waits_for_a_person(here: AutopilotStage):
     tenant_id = here.tenant(Mode.APPROVE)
     here.until(tenant_id, "posts")
