@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, TextIO
 
@@ -52,10 +52,12 @@ def show(
     as_json: bool,
     nothing: str,
     simplified: Simplified = dict,
+    whole: Collection[str] = (),
 ) -> None:
     """Print a table of `columns`, or all that is in the rows as a JSON list.
 
-    A table leaves out columns in which no row has a value, cuts long texts, and has each row as `simplified` returns
+    A table leaves out columns in which no row has a value, cuts long texts (but those of the columns that are shown
+    `whole`), and has each row as `simplified` returns
     it. `nothing` is printed where there is no row.
     """
     if as_json:
@@ -67,11 +69,15 @@ def show(
     simple = [simplified(row) for row in rows]
     used = [column for column in columns if any(row.get(column) is not None for row in simple)]
     names = [readable(column) for column in used]
-    cells = [[shortened(readable(row.get(column))) for column in used] for row in simple]
+    cells = [[_cell(row.get(column), column in whole) for column in used] for row in simple]
     widths = [max(cell_len(line[n]) for line in (names, *cells)) for n in range(len(used))]
     print_line(names, widths, "bold")
     for line in cells:
         print_line(line, widths)
+
+
+def _cell(value: object, whole: bool) -> str:
+    return readable(value) if whole else shortened(readable(value))
 
 
 def show_one(

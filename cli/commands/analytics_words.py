@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cli.output import console, show
+from domain.learning.horizons import next_look
 from domain.learning.metrics import WORDS
 from domain.learning.performance import Cell, Figures, HorizonState, Performance
 from domain.text.readable import readable
@@ -32,21 +33,24 @@ def say_metrics(found: PostMetrics) -> None:
     rows = metric_rows(found)
     out.print()
     columns = [name for name in METRIC_COLUMNS if name != "further" or any(row["details"] for row in rows)]
-    show([_horizon_row(row) for row in rows], columns, as_json=False, nothing="")
+    show([_horizon_row(row, found) for row in rows], columns, as_json=False, nothing="", whole=("note",))
     out.print()
     if any(row["captured_at"] and None in [row[name] for name in COUNTS] for row in rows):
         out.print(f"{UNKNOWN} is unknown: {NAMES[post['platform']]} does not say, or did not then. It is not 0.")
     _say_definitions({row["definition"] for row in rows if row["definition"]})
-    if found.next_at is not None:
-        note = f" The last time it could not be: {readable(found.note)}." if found.note else ""
-        out.print(f"It is measured next at {readable(found.next_at)}.{note}")
+    says, at = next_look(post, found.at)
+    if says is not None:
+        out.print(f"Next: {readable(says)}{f' (at {readable(at)})' if at else ''}")
 
 
-def _horizon_row(row: Mapping[str, Any]) -> dict[str, Any]:
+def _horizon_row(row: Mapping[str, Any], found: PostMetrics) -> dict[str, Any]:
     seen = row["captured_at"] is not None
     note = row.get("reason")
     if row.get("state") == HorizonState.TO_COME and row["due_at"] is not None:
-        note = f"from {readable(row['due_at'])}"
+        is_due = row["due_at"] <= found.at
+        note = f"{'due since' if is_due else 'from'} {readable(row['due_at'])}"
+        if is_due and found.note:
+            note += f"; the last try was in vain: {readable(found.note)}"
     further = ", ".join(f"{count:,} {name}" for name, count in (row["details"] or {}).items())
     return {
         "horizon": row.get("horizon", "latest"),

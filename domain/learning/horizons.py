@@ -4,9 +4,10 @@ All times are ages of the post (since `published_at`). A look is due at a horizo
 takes a post along a little before. What could not be asked is tried again until the horizon closes.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from domain.learning.numbers import TOLERANCE, Horizon
 from domain.posting.accounts import AccountStatus
@@ -20,7 +21,7 @@ GONE_AGAIN = timedelta(minutes=5)
 """A post counts as removed when its platform says twice that it has it no longer, so far apart: one such answer may be
 of a server that lags behind. It is short enough for the second to meet the first horizon, if the post is there."""
 
-NOTHING_WORKED = "nothing measured it in time: no worker was free for it, or the platform's rate was used up"
+NOT_IN_TIME = "nobody measured it in time: no attempt is on record while it could still be met"
 NO_ID = "its id at the platform was not known"
 HALTED = (
     "the database was put back to an earlier state: what had been measured by then is lost, and nothing was measured "
@@ -91,7 +92,21 @@ def why_missed(
         return HALTED
     if account is not None:
         return account
-    return NOTHING_WORKED if named else NO_ID
+    return NOT_IN_TIME if named else NO_ID
+
+
+def next_look(post: Mapping[str, Any], now: datetime) -> tuple[str | None, datetime | None]:
+    """Say what happens next to a post's numbers by itself, and when, if that is not at once. None: nothing, since all
+    horizons are over. `post` is its row with its account's `account_status` and `account_reason`."""
+    at: datetime | None = post["measure_at"]
+    if at is None:
+        return None, None
+    why = without_account(post["account_status"], post["account_reason"])
+    if why is None and post["external_id"] is None:
+        why = NO_ID
+    if why is not None:
+        return f"no numbers come while this is so: {why}", None
+    return ("its numbers are collected", at) if at > now else ("its numbers are collected within a minute or two", None)
 
 
 def without_account(status: str, reason: str | None) -> str | None:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from domain.concepts.wording import counted
 from domain.errors import Rejected
-from domain.learning.horizons import REMOVED
+from domain.learning.horizons import REMOVED, why_missed
 from domain.learning.numbers import Horizon, Numbers
 from domain.posting.posts import PostStatus
 
@@ -22,8 +22,6 @@ LONGEST_PERIOD = timedelta(days=366)
 USUAL_PERIOD = timedelta(days=90)
 MOST_CELLS = 200
 WEEK = timedelta(days=7)
-
-NOT_IN_TIME = "nobody measured it in time"
 
 
 class HorizonState(StrEnum):
@@ -73,9 +71,14 @@ def at_horizons(
     looks: Iterable[Look],
     missed: Mapping[Horizon, str],
     now: datetime,
+    *,
+    note: str | None = None,
+    account: str | None = None,
+    named: bool = True,
 ) -> list[AtHorizon]:
     """Return a post at all of its horizons, youngest first. One that is over without a look is missed, whether or not
-    anybody has written that down."""
+    anybody has written that down: the reason is the one that will be. `note` is why the last try was in vain; the rest
+    is as `why_missed` has it."""
     met = {look.horizon: look for look in looks if look.horizon is not None}
     found = []
     for horizon in Horizon:
@@ -87,7 +90,9 @@ def at_horizons(
         elif status == PostStatus.REMOVED:
             found.append(AtHorizon(horizon, HorizonState.MISSED, due_at, reason=REMOVED))
         elif published_at is not None and now > published_at + horizon.closes:
-            found.append(AtHorizon(horizon, HorizonState.MISSED, due_at, reason=NOT_IN_TIME))
+            why = note or why_missed(horizon, published_at, account=account, named=named, halted=None)
+            found.append(AtHorizon(horizon, HorizonState.MISSED, due_at, reason=why))
+            note = None  # it is of the first of them
         else:
             found.append(AtHorizon(horizon, HorizonState.TO_COME, due_at))
     return found

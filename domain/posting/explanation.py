@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from domain.learning.horizons import next_look
 from domain.posting.accounts import AccountStatus
 from domain.posting.posts import PostStatus, restored_from
 from domain.posting.schedule import TURN, in_words
@@ -171,6 +172,8 @@ def _next(facts: Facts) -> tuple[str | None, datetime | None]:
             return f"{name} is asked now and then, for a week, whether the owner has published it", facts.next_at
         case PostStatus.PUBLISHED if not (post["external_id"] and post["permalink"]):
             return f"{name} is asked for its id and address, for some days", facts.next_at
+        case PostStatus.PUBLISHED:
+            return next_look(post, facts.now)
     return None, None
 
 
@@ -202,11 +205,12 @@ def _account(post: Mapping[str, Any]) -> str:
 def _advice(facts: Facts) -> Iterator[Advice]:
     post, name = facts.post, facts.platform
     post_id, status = post["id"], post["status"]
-    if status in (PostStatus.SCHEDULED, PostStatus.CLAIMED, PostStatus.SUBMITTING, PostStatus.SUBMITTED):
+    on_its_way = status in (PostStatus.SCHEDULED, PostStatus.CLAIMED, PostStatus.SUBMITTING, PostStatus.SUBMITTED)
+    if on_its_way or (status == PostStatus.PUBLISHED and post["measure_at"] is not None):
         if post["account_status"] != AccountStatus.ACTIVE:
             command = f"viral accounts connect {post['platform']} --tenant {post['tenant_id']}"
             yield Advice(f"connect the account to {name} again", command)
-        if facts.halted:
+        if on_its_way and facts.halted:
             yield Advice("wait until our people have looked", "viral restore status")
     match status:
         case PostStatus.DRAFT | PostStatus.NEEDS_APPROVAL:

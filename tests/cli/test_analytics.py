@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from domain.learning.horizons import NOT_IN_TIME
 from domain.learning.numbers import Horizon
 from tests.cli.shell import Shell
 from tests.numbers_stage import Measured
@@ -33,6 +34,28 @@ def test_a_posts_numbers_are_shown_and_what_is_unknown_is_said(viral: Shell, ada
     found = viral.json("posts", "metrics", post_id)
     assert [each["views"] for each in found["horizons"]] == [None, None, 12840, None, None]
     assert "there is no post" in viral.refused("posts", "metrics", uuid4())
+
+
+def test_what_is_due_and_cannot_be_measured_says_so_whole_and_as_the_explanation_does(
+    viral: Shell, ada: Measured, app: App
+) -> None:
+    account_id = ada.account("tiktok")
+    at, note = datetime.now(UTC) - timedelta(hours=24, minutes=1), f"the platform did not answer: {'x' * 80} after all"
+    post_id = ada.published(
+        account_id, at=at, measure_at=at, measure_note=note, external_id="1", permalink="https://x.y/1"
+    )
+    shown = viral.done("posts", "metrics", post_id).out
+    lines = {line.split()[0].rstrip(":"): line for line in shown.splitlines() if line}
+    assert "due since" in lines["24h"]
+    assert lines["1h"].endswith(note)
+    assert lines["6h"].endswith(NOT_IN_TIME)
+    assert lines["Next"] == "Next: its numbers are collected within a minute or two"
+    assert lines["Next"] in viral.done("posts", "explain", post_id).out
+    with app.db.transaction(ada.id) as tx:
+        tx.driver.execute("UPDATE social_accounts SET status = 'disconnected' WHERE id = %s", (account_id,))
+    for word in ("metrics", "explain"):
+        says = "Next: no numbers come while this is so: its account was disconnected"
+        assert says in viral.done("posts", word, post_id).out.splitlines()
 
 
 def test_a_post_that_is_not_out_has_no_numbers_yet(viral: Shell, ada: Measured) -> None:

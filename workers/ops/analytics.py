@@ -9,6 +9,7 @@ from uuid import UUID
 from db.transaction import SYSTEM, Tx
 from domain.concepts.timing import zone_of
 from domain.errors import UnknownPost
+from domain.learning.horizons import without_account
 from domain.learning.numbers import Horizon
 from domain.learning.performance import (
     METRICS,
@@ -65,7 +66,12 @@ def metrics(app: App, tenant_id: UUID | None, post_id: UUID) -> PostMetrics:
         next_at=post["measure_at"],
         note=post["measure_note"],
         latest=latest(found.looks),
-        horizons=at_horizons(PostStatus(post["status"]), post["published_at"], found.looks, found.missed, now),
+        horizons=at_horizons(
+            *(PostStatus(post["status"]), post["published_at"], found.looks, found.missed, now),
+            note=post["measure_note"],
+            account=without_account(post["account_status"], post["account_reason"]),
+            named=post["external_id"] is not None,
+        ),
     )
 
 

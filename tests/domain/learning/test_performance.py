@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import Rejected
-from domain.learning.horizons import REMOVED
+from domain.learning.horizons import NOT_IN_TIME, REMOVED
 from domain.learning.numbers import Horizon, Numbers
 from domain.learning.performance import (
     CELL_COLUMNS,
     LONGEST_PERIOD,
     METRICS,
-    NOT_IN_TIME,
     By,
     Cell,
     Figures,
@@ -69,6 +68,8 @@ def test_why_a_horizon_is_missed_is_said() -> None:
         PUBLISHED + timedelta(hours=72),
         PUBLISHED + timedelta(days=7),
     )
+    unwritten = at_horizons(PostStatus.PUBLISHED, PUBLISHED, [], {}, now, note="no answer", account="it is gone")
+    assert [each.reason for each in unwritten] == ["no answer", "it is gone", "it is gone", None, None]
     assert at_horizons(PostStatus.REMOVED, PUBLISHED, [], {}, now)[0].reason == REMOVED
     waiting = at_horizons(PostStatus.SCHEDULED, None, [], {}, now)
     assert {(each.state, each.due_at) for each in waiting} == {(TO_COME, None)}

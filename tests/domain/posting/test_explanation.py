@@ -20,6 +20,7 @@ def found(
         **{"id": "p1", "tenant_id": "t1", "status": status, "platform": "tiktok", "username": "ada"},
         **{"account_status": "active", "account_reason": None, "scheduled_for": NOW + HOUR, "submitted_at": None},
         **{"published_at": None, "external_id": None, "permalink": None, "look_after": None, "handles": 0},
+        **{"measure_at": None},
         **{"error_code": None, "error_message": None, "first_comment": None, "first_comment_id": None},
     }
     return explain(Facts(NOW, post | columns, 2 * HOUR, events, halted=halted, closed_until=closed and NOW + closed))
@@ -82,6 +83,28 @@ def test_a_scheduled_post_says_what_it_waits_for(changes: dict[str, Any], says: 
     assert explained.next is not None
     assert says in explained.next
     assert [each.command for each in explained.advice] == ([advice] if advice else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says", "at"),
+    [
+        pytest.param({"measure_at": NOW + HOUR}, "its numbers are collected", NOW + HOUR, id="later"),
+        pytest.param({"measure_at": NOW}, "its numbers are collected within a minute or two", None, id="due"),
+        pytest.param({"measure_at": None}, None, None, id="over"),
+        pytest.param(
+            {"measure_at": NOW, "account_status": "disconnected"},
+            "no numbers come while this is so: its account was disconnected",
+            None,
+            id="account",
+        ),
+    ],
+)
+def test_of_a_published_post_numbers_come_next(changes: dict[str, Any], says: str | None, at: datetime | None) -> None:
+    explained = found("published", external_id="71", permalink="https://x.example/71", **changes)
+    assert (explained.next, explained.next_at) == (says, at)
+    assert [each.command for each in explained.advice] == (
+        ["viral accounts connect tiktok --tenant t1"] if "account_status" in changes else []
+    )
 
 
 def test_posts_that_may_be_it_are_named() -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from domain.learning.horizons import NOT_IN_TIME
 from domain.learning.numbers import Horizon
 from domain.learning.performance import CELL_COLUMNS, HORIZON_COLUMNS
 from tests.numbers_stage import Measured
@@ -49,14 +50,16 @@ def ada(app: App) -> Client:
 
 def test_a_post_has_its_numbers_at_each_horizon(ada: Client) -> None:
     measure_at = NOW + timedelta(hours=1)
-    post_id = ada.published(ada.account("youtube-shorts"), at=NOW - timedelta(hours=30), measure_at=measure_at)
+    post_id = ada.published(
+        ada.account("youtube-shorts"), at=NOW - timedelta(hours=30), measure_at=measure_at, external_id="x1"
+    )
     late = timedelta(hours=24, minutes=31)
     ada.look(post_id, Horizon.H24, 200, 0, 3, age=late, definition="youtube-starts-all", details={"saves": 2})
     ada.miss(post_id, Horizon.H1, "YouTube did not answer")
     found = ada(f"/posts/{post_id}/metrics").json()
     one, six, day, three, week = found["horizons"]
     assert (one["state"], one["reason"], one["views"]) == ("missed", "YouTube did not answer", None)
-    assert (six["state"], six["reason"]) == ("missed", "nobody measured it in time")
+    assert (six["state"], six["reason"]) == ("missed", NOT_IN_TIME)
     assert (day["state"], day["views"], day["likes"], day["shares"]) == ("met", 200, 0, None)
     assert (day["age_seconds"], day["source"], day["definition"]) == (88260, "simulated", "youtube-starts-all")
     assert (day["details"], day["engagement"]) == ({"saves": 2}, None)

@@ -14,7 +14,7 @@ import pytest
 
 from db.learning.snapshots import BEGIN
 from db.transaction import SYSTEM
-from domain.learning.horizons import HALTED, NO_ID, NOTHING_WORKED, REMOVED
+from domain.learning.horizons import HALTED, NO_ID, NOT_IN_TIME, REMOVED
 from domain.learning.numbers import Horizon, Measured
 from domain.posting.posts import PostStatus
 from tests.cutting import Died, Moments, rescue_all, watched
@@ -178,7 +178,7 @@ def test_after_an_outage_of_ours_late_numbers_fill_no_horizon(here: PostStage) -
     assert (late["horizon"], late["age"]) == (None, timedelta(hours=40))
     assert late["views"] == curve(here, post_id, late["age"]).views
     assert feedback(here, post_id) == []
-    assert missed(here, post_id) == dict.fromkeys(("1h", "6h", "24h"), NOTHING_WORKED)
+    assert missed(here, post_id) == dict.fromkeys(("1h", "6h", "24h"), NOT_IN_TIME)
     assert waits(here, post_id) == Horizon.H72.age
     collect(here)
     assert len(snapshots(here, post_id)) == 1
@@ -300,7 +300,7 @@ def test_what_a_restore_has_lost_was_not_missed_for_want_of_a_worker(here: PostS
         tx.driver.execute("UPDATE social_posts SET measure_at = %s", (here.clock[0],))
     collect(here)
     assert missed(here, lost)["6h"] == HALTED
-    assert missed(here, before)["24h"] == NOTHING_WORKED
+    assert missed(here, before)["24h"] == NOT_IN_TIME
 
 
 def test_a_process_may_die_at_any_moment_of_collecting(here: PostStage) -> None:
@@ -414,7 +414,7 @@ def test_the_doctor_says_when_posts_are_not_measured_in_time(here: PostStage) ->
     assert (state, says.split(" should")[0]) == ("warn", "1 post")
     collect(here)
     says = "horizons of the last day that were missed: 1 of 1, most often because"
-    assert checked() == ("warn", f"{says} {NOTHING_WORKED}")
+    assert checked() == ("warn", f"{says} {NOT_IN_TIME}")
     more = [live(here, tenant_id, account_id, Horizon.H1.age) for _ in range(12)]
     collect(here)
     assert checked() == ("ok", "12 horizons of posts met on the last day, 1 missed")
