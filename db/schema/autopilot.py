@@ -16,7 +16,7 @@ autopilots = table(
     sa.Column("tenant_id", UUID(), sa.ForeignKey("tenants.id"), primary_key=True),
     string("mode", default="off"),
     # No concept with a lower prediction on any of the accounts' platforms is made.
-    sa.Column("least_score", sa.SmallInteger, server_default=sa.text("60"), nullable=False),
+    sa.Column("least_score", sa.SmallInteger, server_default=sa.text("30"), nullable=False),
     sa.Column("videos_a_day", sa.SmallInteger, server_default=sa.text("1"), nullable=False),
     sa.Column("concepts_a_day", sa.SmallInteger, server_default=sa.text("5"), nullable=False),
     # Times of posts by the tenant's clock, as "18:30"; without any, the concept's own are taken.

@@ -103,7 +103,7 @@ def _create_autopilot() -> None:
         "autopilots",
         _tenant(),
         sa.Column("mode", sa.Text(), server_default=sa.text("'off'"), nullable=False),
-        sa.Column("least_score", sa.SmallInteger(), server_default=sa.text("60"), nullable=False),
+        sa.Column("least_score", sa.SmallInteger(), server_default=sa.text("30"), nullable=False),
         sa.Column("videos_a_day", sa.SmallInteger(), server_default=sa.text("1"), nullable=False),
         sa.Column("concepts_a_day", sa.SmallInteger(), server_default=sa.text("5"), nullable=False),
         sa.Column("times", postgresql.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),

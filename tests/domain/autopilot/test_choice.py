@@ -1,9 +1,18 @@
 """The best concept is the one whose weakest platform is the strongest; and other programs' concepts break nothing."""
 
+from datetime import UTC, datetime
+from random import Random
+from uuid import UUID
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.autopilot.choice import ranked
+from domain.autopilot.settings import Settings
+from domain.concepts.generation import ConceptRequest, compose
+from domain.concepts.grammar import LocalGrammar
+from domain.concepts.trends import fill
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -43,3 +52,13 @@ def test_whatever_is_in_a_generation_it_can_be_ranked(concepts):
 
     assert all(0 <= each.score <= 100 for each in found)
     assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+
+
+@pytest.mark.parametrize("platforms", [("bluesky",), ("tiktok", "youtube-shorts", "instagram-reels")], ids="/".join)
+def test_an_autopilot_as_it_is_at_first_finds_a_concept_each_day_although_no_trend_is_there(platforms):
+    defaults, now = Settings(), datetime(2026, 11, 22, 12, tzinfo=UTC)
+    for seed in range(50):
+        trends = fill([], region="US", rng=Random(seed), now=now)
+        request = ConceptRequest(defaults.concepts_a_day, tuple(trends), (), "US", seed, now)
+        concepts = compose(LocalGrammar().write(request), request, job_id=UUID(int=seed), timezone="UTC")
+        assert ranked(concepts, platforms)[0].score >= defaults.least_score

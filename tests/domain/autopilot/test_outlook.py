@@ -35,7 +35,7 @@ def sentences(
 def test_what_auto_does_names_time_accounts_and_money() -> None:
     assert sentences(("ada (TikTok)", "ada (Bluesky)"), times=("12:00", "18:30")) == [
         "the next day begins at 2026-11-28 16:00 (Europe/Berlin), or up to 40 minutes later: it makes 5 concepts, "
-        "which count in the month's quota, and a video of the best, with a predicted score of at least 60 on each "
+        "which count in the month's quota, and a video of the best, with a predicted score of at least 30 on each "
         "account",
         "videos are drawn here, for nothing",
         "posts appear at 12:00 and 18:30 by each account's clock on ada (TikTok) and ada (Bluesky); nobody is asked "
