@@ -38,7 +38,8 @@ WHERE tenant_id = %(tenant_id)s
 """
 
 ACCOUNTS = """
-SELECT c.account_id, c.consented_at, c.consented_by, a.platform, a.username, a.status, a.reason
+SELECT c.account_id, c.consented_at, c.consented_by, a.platform, a.username, a.external_id, a.status, a.reason,
+    a.settings
 FROM autopilot_accounts c JOIN social_accounts a ON a.tenant_id = c.tenant_id AND a.id = c.account_id
 WHERE c.tenant_id = %s ORDER BY c.consented_at, c.account_id
 """
@@ -138,7 +139,7 @@ class AutopilotSettings:
 
     def accounts(self, tenant_id: UUID) -> list[dict[str, Any]]:
         """Return the accounts whose owners consent, oldest consent first: `account_id`, `consented_at`,
-        `consented_by`, and the account's `platform`, `username`, `status` and `reason`."""
+        `consented_by`, and the account's `platform`, `username`, `external_id`, `status`, `reason` and `settings`."""
         return rows_of(self._driver, ACCOUNTS, (tenant_id,))
 
     def consent(self, tenant_id: UUID, account_id: UUID, by: str | None, now: datetime) -> bool:

@@ -12,12 +12,14 @@ from uuid import UUID
 
 from domain.autopilot.chains import DAILY_WITHIN, PATIENCE, Mode, Stage, hour_of
 from domain.autopilot.choice import Scored, ranked
+from domain.autopilot.consent import obstacle
 from domain.autopilot.explanation import Considered, Decision
 from domain.autopilot.settings import clock_times
 from domain.concepts.timing import day_key, zone_of
 from domain.concepts.wording import counted
 from domain.errors import BudgetExceeded, ClipProviderUnusable, Rejected
 from domain.posting.posts import PostStatus, restored_from
+from domain.posting.validation import Account
 from domain.quota.quota import reserve, reset
 from domain.videos.budget import month_of
 from domain.videos.plan import STORYBOARD
@@ -48,18 +50,6 @@ class NothingToMake(Rejected):
     def __init__(self, message: str, decision: Decision) -> None:
         super().__init__(message)
         self.decision = decision
-
-
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """The accounts that may be posted to, and for each other one with consent why it cannot be."""
-
-    usable: list[Row]
-    left_out: list[str]
-
-    @property
-    def platforms(self) -> list[str]:
-        return [each["platform"] for each in self.usable]
 
 
 # --- concepts -------------------------------------------------------------------------------------------------------
@@ -118,6 +108,21 @@ def _why_it_ended(turn: Turn, job: Mapping[str, Any]) -> str:
     return str(job["error_message"]) if foreseen and job["error_message"] else OUR_ERROR
 
 
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The accounts that may be posted to, and for each other one with consent why it cannot be."""
+
+    usable: list[Row]
+    left_out: list[str]
+
+    @property
+    def platforms(self) -> list[str]:
+        return [each["platform"] for each in self.usable]
+
+
 def _accounts(turn: Turn) -> Accounts:
     """Return the accounts to post to.
 
@@ -127,11 +132,21 @@ def _accounts(turn: Turn) -> Accounts:
     rows = turn.tx.autopilot.accounts(turn.tenant_id)
     if not rows:
         raise Rejected("the autopilot may post to no account: none has its consent")
-    left_out = [f"{_name(each)}: {each['reason'] or each['status']}" for each in rows if each["status"] != "active"]
-    usable = [each for each in rows if each["status"] == "active"]
+    usable, left_out = [], []
+    for each in rows:
+        wrong = obstacle(_judged(each), turn.now)
+        if wrong is None:
+            usable.append(each)
+        else:
+            left_out.append(f"{_name(each)}: {wrong[1]}")
     if not usable:
         raise Rejected(f"no account can be posted to: {'; '.join(left_out)}")
     return Accounts(usable, left_out)
+
+
+def _judged(row: Row) -> Account:
+    names = ("platform", "status", "reason", "settings")
+    return Account(name=row["username"] or row["external_id"], **{name: row[name] for name in names})
 
 
 # --- the video --------------------------------------------------------------------------------------------------------

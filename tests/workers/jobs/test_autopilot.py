@@ -171,7 +171,21 @@ def test_an_account_that_is_lost_is_left_out_and_named(here: AutopilotStage):
     [chain] = here.until(tenant_id, "posts")
 
     assert here.made(tenant_id) == [("bluesky", "scheduled")]
-    assert ("left_out", "not posted to tiktok: it was revoked") in here.events(chain)
+    [says] = [message for kind, message in here.events(chain) if kind == "left_out"]
+    assert says.startswith("not posted to tiktok: ")
+    assert "has to be connected again (it was revoked)" in says
+
+
+def test_nothing_is_made_for_an_account_whose_owner_took_a_needed_choice_back(here: AutopilotStage):
+    """TikTok wants a person to say who sees a post: without that the video could not be posted."""
+    tenant_id = here.tenant(platforms=("tiktok",))
+    with here.app.db.transaction(tenant_id) as tx:
+        tx.social_accounts.change(tenant_id, here.accounts[tenant_id][0], settings={"privacy_level": None})
+
+    [chain] = here.until(tenant_id, "stopped")
+
+    assert "TikTok wants its owner to choose privacy_level" in chain["reason"]
+    assert not links(here, tenant_id)
 
 
 @pytest.mark.parametrize(
