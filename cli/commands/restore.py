@@ -29,7 +29,7 @@ def begin(taken_at: TakenAt, as_json: AsJson = False) -> None:
     """Post nothing, and look for what was published since the backup.
 
     Pauses the queues social and media. Posts that were due since then are in doubt, and are looked for on their
-    platforms. Doing it again does no harm.
+    platforms. Autopilots that asked nobody are set to approve. Doing it again does no harm.
     """
     with session() as current:
         _show(restore.begin(current, taken_at), as_json)
@@ -76,3 +76,7 @@ def _show(found: RestoreStatus, as_json: bool) -> None:
         )
     elif found.open and row["taken_at"] is not None:
         console().print("all of them are decided: `viral restore end`")
+    if found.asking_again:
+        console().print(f"\nAutopilots that ask before each post since then: {len(found.asking_again)}", style="bold")
+        for tenant_id in found.asking_again:
+            console().print(f"if nobody is to be asked again: `viral autopilot set --tenant {tenant_id} --mode auto`")

@@ -15,7 +15,7 @@ import psycopg
 from db.postgres.rows import row_of, rows_of
 from domain.autopilot.chains import Mode
 from domain.autopilot.consent import SET_TO_APPROVE, SWITCHED_OFF, WITHDRAWN
-from domain.autopilot.settings import Settings
+from domain.autopilot.settings import PUT_BACK, RESTORED_BY, Settings
 from domain.errors import UnknownAccount, UnknownTenant
 
 NAMES = tuple(each.name for each in fields(Settings))
@@ -80,10 +80,26 @@ WITH held AS (
 SELECT id FROM changed ORDER BY id
 """
 
+UNAPPROVED = "p.approved_at IS NULL"
+WITHOUT_CONSENT = """NOT EXISTS (
+    SELECT FROM autopilot_accounts o WHERE o.tenant_id = p.tenant_id AND o.account_id = p.account_id
+)"""
+
 LOOK_NOW = """
 UPDATE autopilot_chains SET look_after = least(look_after, %(now)s)
 WHERE tenant_id = %(tenant_id)s AND look_after IS NOT NULL
 """
+
+
+# Modes and consents that were withdrawn since the backup are back with it.
+ASK_AGAIN = f"""
+UPDATE autopilots a SET mode = 'approve', changed_by = '{RESTORED_BY}', changed_at = %(now)s
+FROM (SELECT tenant_id FROM autopilots WHERE mode = 'auto' ORDER BY tenant_id FOR NO KEY UPDATE) found
+WHERE a.tenant_id = found.tenant_id
+RETURNING a.tenant_id
+"""
+
+ASKING_AGAIN = "SELECT tenant_id FROM autopilots WHERE mode = 'approve' AND changed_by = %s ORDER BY tenant_id"
 
 
 class AutopilotSettings:
@@ -124,7 +140,7 @@ class AutopilotSettings:
 
     def hold_back(self, tenant_id: UUID, mode: Mode, now: datetime, chain_id: UUID | None = None) -> list[UUID]:
         """Take back what this mode does not let the autopilot post, of one chain or of all. Its row is locked."""
-        which, values = "p.approved_at IS NULL", {}
+        which, values = UNAPPROVED, {}
         if chain_id is not None:
             which, values = f"{which} AND c.id = %(chain_id)s", {"chain_id": chain_id}
         if mode is Mode.OFF:
@@ -136,6 +152,26 @@ class AutopilotSettings:
             )
             return self._hold_back(tenant_id, which, "needs_approval", says, now, **values)
         return []
+
+    def hold_back_again(self, tenant_id: UUID, chain_id: UUID, mode: Mode, now: datetime) -> None:
+        """Take back those of a chain's posts that have come back since the mode or a consent was changed. Its row is
+        locked."""
+        which = f"{UNAPPROVED} AND c.id = %(chain_id)s AND {WITHOUT_CONSENT}"
+        self._hold_back(tenant_id, which, "cancelled", f"cancelled: {WITHDRAWN}", now, chain_id=chain_id)
+        self.hold_back(tenant_id, mode, now, chain_id)
+
+    def ask_again(self, now: datetime) -> None:
+        """Set every autopilot that is on `auto` to `approve`, since the database was put back, and let its posts to
+        come wait for approval. What is due or under way is left: whether it was published since has to be found out
+        first, and before it is sent the mode is asked for. System scope; the gate of posting is held alone."""
+        for (tenant_id,) in self._driver.execute(ASK_AGAIN, {"now": now}).fetchall():
+            which = f"{UNAPPROVED} AND p.status = 'scheduled' AND p.scheduled_for > %(now)s"
+            says = f"it waits for approval: {PUT_BACK}"
+            self._hold_back(tenant_id, which, "needs_approval", says, now)
+
+    def asking_again(self) -> list[UUID]:
+        """Return the tenants in scope that nobody has switched to another mode since `ask_again`."""
+        return [tenant_id for (tenant_id,) in self._driver.execute(ASKING_AGAIN, (RESTORED_BY,))]
 
     def accounts(self, tenant_id: UUID) -> list[dict[str, Any]]:
         """Return the accounts whose owners consent, oldest consent first: `account_id`, `consented_at`,

@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import class_row
 
+from db.autopilot.settings import AutopilotSettings
 from db.postgres.rows import rows_of
 from domain.posting.posts import OVER, RESTORED, PostStatus
 
@@ -117,16 +118,21 @@ class Restores:
         return self._one(LAST)
 
     def notice(self, reason: str, now: datetime) -> bool:
-        """Let nothing be posted until a person has decided; False if it is so already."""
+        """Let nothing be posted until a person has decided, and each autopilot ask first from here on; False if it is
+        so already."""
         self._driver.execute(GATE_ALONE)
-        return self._driver.execute(NOTICE, {"reason": reason, "now": now}).fetchone() is not None
+        if self._driver.execute(NOTICE, {"reason": reason, "now": now}).fetchone() is None:
+            return False
+        AutopilotSettings(self._driver).ask_again(now)
+        return True
 
     def begin(self, taken_at: datetime, now: datetime) -> Restore:
-        """Let nothing be posted: a person says which moment the database has gone back to. Again for the same one: the
-        earlier moment counts."""
+        """Let nothing be posted, and each autopilot ask first from here on: a person says which moment the database has
+        gone back to. Again for the same one: the earlier moment counts."""
         self._driver.execute(GATE_ALONE)
         with self._driver.cursor(row_factory=class_row(Restore)) as cursor:
             [restore] = cursor.execute(BEGIN.encode(), {"taken_at": taken_at, "now": now}).fetchall()
+        AutopilotSettings(self._driver).ask_again(now)
         return restore
 
     def doubt(self, *, taken_at: datetime, margin: timedelta, now: datetime, message: str) -> list[tuple[UUID, UUID]]:

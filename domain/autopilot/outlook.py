@@ -7,7 +7,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from domain.autopilot.chains import Mode
-from domain.autopilot.settings import Settings
+from domain.autopilot.settings import PUT_BACK, RESTORED_BY, Settings
 from domain.concepts.timing import SPREAD
 from domain.concepts.wording import counted
 from domain.posting.schedule import in_words
@@ -39,6 +39,8 @@ def outlook(prospect: Prospect) -> list[str]:
 
 def _outlook(prospect: Prospect) -> Iterator[str]:
     settings = prospect.settings
+    if settings.mode is Mode.APPROVE and settings.changed_by == RESTORED_BY:
+        yield f"each post waits for a person: {PUT_BACK}, if nobody is to be asked"
     if settings.mode is Mode.OFF:
         yield "nothing: it is off"
         if prospect.under_way:

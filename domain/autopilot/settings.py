@@ -17,6 +17,10 @@ MOST_CONCEPTS_A_DAY = 20
 MOST_TIMES = 24
 MOST_USD = Decimal(1_000_000)
 CENT = Decimal("0.01")
+PUT_BACK = "the database was put back: switch it to auto again"
+"""Why an autopilot that nobody was asked by asks first since a restore."""
+RESTORED_BY = "viral:restore"
+"""Who has changed such a one."""
 CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 
 

@@ -146,7 +146,7 @@ def _may_go_on(turn: Turn) -> bool:
         if abandoned is not None:
             turn.tx.autopilot.cancel_posts(turn.tenant_id, turn.chain.id, abandoned, turn.now)
         elif restore is None or restore.ended_at is not None:
-            turn.tx.autopilot.hold_back(turn.tenant_id, turn.mode, turn.now, turn.chain.id)
+            turn.tx.autopilot.hold_back_again(turn.tenant_id, turn.chain.id, turn.mode, turn.now)
         return True
     if turn.mode is Mode.OFF:
         raise Rejected(SWITCHED_OFF)

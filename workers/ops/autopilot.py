@@ -102,7 +102,7 @@ def change(app: App, tenant_id: UUID, changes: Mapping[str, Any], *, by: str) ->
     """Change the settings that are named (fields of `Settings`), and return the autopilot as it is then. `by` is who
     does: "user:ID", "key:ID" or "person:NAME".
 
-    Posts that no person has approved and nobody has claimed are cancelled when it is switched off, and wait for
+    Posts that no person has approved and of which nothing was sent are cancelled when it is switched off, and wait for
     approval when it is set to approve.
 
     Raises:
@@ -145,7 +145,8 @@ def consent(app: App, tenant_id: UUID, account_id: UUID, *, by: str) -> Overview
 
 
 def withdraw(app: App, tenant_id: UUID, account_id: UUID) -> Withdrawal:
-    """Let the autopilot post to an account no more, and cancel what it has scheduled there and nobody has claimed yet.
+    """Let the autopilot post to an account no more, and cancel what it has scheduled there and of which nothing was
+    sent.
 
     Raises:
         UnknownTenant, UnknownAccount: the tenant has no such account.
@@ -297,7 +298,7 @@ def _names(tx: Tx, tenant_id: UUID, whom: Sequence[str | None]) -> dict[str | No
     """Return what people and keys are called now, and in the end of those that are gone what they were."""
     tx.work_as(SYSTEM)
     called = tx.autopilot_reports.names(tenant_id, whom)
-    gone = {"user": "somebody who has left", "key": "an API key that is gone"}
+    gone = {"user": "somebody who has left", "key": "an API key that is gone", "viral": "viral restore"}
     return {
         each: called.get(each) or gone.get(each.partition(":")[0]) or each.removeprefix("person:")
         for each in whom

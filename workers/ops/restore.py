@@ -1,6 +1,6 @@
 """After the database was put back to an earlier state: nothing is posted until it is known what went out since.
 
-begin   nobody posts; what may have been published since the backup is in doubt, and is looked for
+begin   nobody posts; what may have been published since the backup is in doubt, and is looked for; autopilots ask first
 status  what is still in doubt
 end     posts go out again
 """
@@ -8,6 +8,7 @@ end     posts go out again
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from db.posting.restores import Restore
 from db.transaction import SYSTEM, Tx
@@ -29,12 +30,14 @@ SHOWN = 50
 @dataclass(frozen=True)
 class RestoreStatus:
     """`open`: nothing is posted. `undecided` posts may have been published, and nobody has said; `posts` are the first
-    of them."""
+    of them. `asking_again` are tenants whose autopilot asked nobody before, and lets each post be approved since then,
+    until somebody switches it to auto again."""
 
     open: bool
     restore: dict[str, Any] | None
     undecided: int
     posts: list[dict[str, Any]]
+    asking_again: list[UUID]
 
 
 def begin(app: App, taken_at: datetime) -> RestoreStatus:
@@ -66,6 +69,7 @@ def status(app: App) -> RestoreStatus:
             restore=None if restore is None else _shown(restore),
             undecided=tx.restores.count_undecided(),
             posts=tx.restores.undecided(SHOWN),
+            asking_again=tx.autopilot.asking_again(),
         )
 
 

@@ -16,7 +16,7 @@ from tests.drain import drain
 from tests.wait import until
 from workers.engine.job import FailedJob
 from workers.jobs.autopilot import stop_failed
-from workers.ops import posts, restore
+from workers.ops import autopilot, posts, restore
 
 CHANGES = ("off", "approve", "withdrawn")
 
@@ -122,6 +122,43 @@ def test_who_makes_a_post_again_approves_it(here: AutopilotStage):
     here.posts.run()
 
     assert here.made(tenant_id) == [("bluesky", "published")]
+
+
+# --- a database that went back ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["noticed", "begun"])
+def test_a_restore_brings_no_autopilot_back_that_nobody_is_asked_by(here: AutopilotStage, how):
+    """A mode or a consent may have been withdrawn since the backup: so a person is asked, also for posts to come."""
+    tenant_id, approving, off = here.tenant(), here.tenant(Mode.APPROVE), here.tenant(Mode.OFF)
+    here.until(tenant_id, "posts")
+    if how == "noticed":
+        with here.app.db.transaction(SYSTEM) as tx:
+            tx.restores.notice("2 submissions are missing", here.now)
+    else:
+        restore.begin(here.app, here.now - timedelta(hours=1))
+
+    ended = restore.end(here.app)
+
+    assert ended.asking_again == [tenant_id]
+    assert here.made(tenant_id) == [("bluesky", "needs_approval")]
+    shown = {each: autopilot.show(here.app, each) for each in (tenant_id, approving, off)}
+    assert {each: of.settings["mode"] for each, of in shown.items()} == {
+        tenant_id: "approve",
+        approving: "approve",
+        off: "off",
+    }
+    assert "the database was put back: switch it to auto again" in shown[tenant_id].next[0]
+    assert not any("put back" in line for line in shown[approving].next)
+    [chain] = here.chains(tenant_id)
+    assert "the database was put back" in here.events(chain)[-1][1]
+    here.posts.later(hours=3)
+    here.minute()
+    assert not here.posts.posts()
+
+    again = autopilot.change(here.app, tenant_id, {"mode": "auto"}, by="person:ada")
+    assert not any("put back" in line for line in again.next)
+    assert restore.status(here.app).asking_again == []
 
 
 # --- at the same moment -----------------------------------------------------------------------------------------------
