@@ -197,6 +197,14 @@ class Studio(Protocol):
         """Write the picture at `at` seconds as a JPEG."""
 
 
+More = Callable[[int], object]
+"""Called before so many further requests; what it raises ends the call at once."""
+
+
+def no_matter(count: int) -> None:
+    """For callers whose requests nobody counts."""
+
+
 class MediaStore(Protocol):
     """Keeps files by key, for as long as something uses them. Each call may raise StoreUnavailable."""
 
@@ -256,10 +264,11 @@ class Publisher(Protocol):
     """A platform that videos are posted to (`domain/posting/publishing.py` says what the acts are for). Each call may
     raise TokenExpired, AccountRevoked, HeldOff, or Unavailable; but `commit` raises nothing that it could return.
 
-    `measured_at_once` is how many posts one call of `measure` asks for.
+    `measured_at_once` is how many posts one call of `measure` asks for, `doubted_at_once` how many one of `gone`.
     """
 
     measured_at_once: int
+    doubted_at_once: int
 
     def limits(self, credential: Credential) -> AccountLimits:
         """Return what the platform lets this account do now."""
@@ -305,9 +314,14 @@ class Publisher(Protocol):
     def permalink(self, credential: Credential, external_id: str) -> str | None:
         """Return the address of a published post; None where it has none (yet)."""
 
-    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
-        """Return the numbers of the account's own posts, at most `measured_at_once`, as they are now. A metric that the
-        platform has retired costs only itself."""
+    def measure(
+        self, credential: Credential, external_ids: Sequence[str], now: datetime, more: "More" = no_matter
+    ) -> Measured:
+        """Return the numbers of the account's own posts, at most `measured_at_once`, as they are now: with one request.
+        A metric that the platform has retired costs only itself, and further requests; these are begun with `more`."""
+
+    def gone(self, credential: Credential, external_ids: Sequence[str]) -> frozenset[str]:
+        """Return which of the account's own posts, at most `doubted_at_once`, the platform certainly has no longer."""
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """Write the first comment below a published post, and return its id; None where the platform has no way to.

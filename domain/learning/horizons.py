@@ -30,6 +30,7 @@ HALTED = (
 REMOVED = "the platform has it no longer"
 GONE_ONCE = "the platform said that it does not have it"
 NOT_IN_ANSWER = "the platform's answer did not have it"
+NOT_ASKED = "the platform's answer did not have it, and there was no call left to ask whether it is gone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from uuid import UUID
 from domain.learning.horizons import (
     GONE_AGAIN,
     GONE_ONCE,
+    NOT_ASKED,
     NOT_IN_ANSWER,
     REMOVED,
     Plan,
@@ -92,10 +93,24 @@ class Outcome:
     removed: list[MeasuredPost] = field(default_factory=list)
 
 
+def doubted(posts: Iterable[MeasuredPost], measured: Measured, at: datetime) -> list[MeasuredPost]:
+    """Return of which posts the platform is asked whether they are gone, since that costs calls of its own: those that
+    its answer is without for the first time at a horizon, and those of which it has said so once."""
+    found: list[MeasuredPost] = []
+    for post in posts:
+        if post.external_id in measured.missing and (post.gone_at is None or at >= post.gone_at + GONE_AGAIN):
+            now = plan(post.published_at, at, post.settled)
+            # What stands there may be of a horizon before this one.
+            if post.measure_note != NOT_IN_ANSWER or (now.meets is not None and now.missed):
+                found.append(post)
+    return found
+
+
 def answered(
     posts: Iterable[MeasuredPost], measured: Measured, captured_at: datetime, circumstances: Circumstances
 ) -> Outcome:
-    """Return what becomes of posts that the platform was asked about at that moment. Numbers meet the horizon that was
+    """Return what becomes of posts that the platform was asked about at that moment; of those that are `missing` it was
+    not asked whether they are gone. Numbers meet the horizon that was
     open then; those that come too late for one say how old the post was, and fill none."""
     outcome = Outcome()
     for post in posts:
@@ -109,15 +124,21 @@ def answered(
             )
         elif numbers is not None:
             outcome.postponed.append(Postponed(post.id, found.next_at))
-        elif post.external_id not in measured.gone:
-            outcome.postponed.append(_again(post, found, captured_at, measured.withheld or NOT_IN_ANSWER))
-        elif post.gone_at is None or captured_at < post.gone_at + GONE_AGAIN:
-            gone_at = post.gone_at or captured_at
-            outcome.postponed.append(Postponed(post.id, gone_at + GONE_AGAIN, GONE_ONCE, gone_at))
-        else:
+        elif post.external_id in measured.gone and (
+            post.gone_at is not None and captured_at >= post.gone_at + GONE_AGAIN
+        ):
             outcome.removed.append(post)
             left = [each for each in Horizon if each not in post.settled and each not in found.missed]
             outcome.misses += [Miss(post.id, each, REMOVED) for each in left]
+        elif post.external_id in measured.gone or (
+            post.gone_at is not None and captured_at < post.gone_at + GONE_AGAIN
+        ):
+            gone_at = post.gone_at or captured_at
+            outcome.postponed.append(Postponed(post.id, gone_at + GONE_AGAIN, GONE_ONCE, gone_at))
+        else:
+            was_asked = post.external_id not in measured.missing or post.measure_note == NOT_IN_ANSWER
+            why = measured.withheld or (NOT_IN_ANSWER if was_asked else NOT_ASKED)
+            outcome.postponed.append(_again(post, found, captured_at, why))
     return outcome
 
 

@@ -61,7 +61,8 @@ class Numbers:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A platform's answer about some posts: the numbers by the platform's id of the post. `gone` are those that it
-    certainly has no longer. What is in neither is not known now.
+    certainly has no longer; `missing` are those that the answer is without, which may be gone (`Publisher.gone` tells).
+    What is in none of them is not known now.
 
     `source` names the call, as "tiktok video/query". `withheld` says why the platform shows our access no numbers of
     the others, and what the owner does about it; "" if it does not say so. Posting goes on all the same.
@@ -70,4 +71,5 @@ class Measured:
     source: str
     numbers: Mapping[str, Numbers] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
     withheld: str = ""

@@ -44,12 +44,17 @@ class Act(StrEnum):
     PERMALINK = "permalink"
     COMMENT = "comment"
     MEASURE = "measure"
+    GONE = "gone"
+
+
+SPARING = (Act.MEASURE, Act.GONE)
+"""What leaves half of the rates that posts draw from."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallRate:
     """So often the platform lets one account (or, `whole_app`, all of them) make a call. `acts` is what each act of
-    ours costs."""
+    ours costs, at most."""
 
     platform: str
     call: str
@@ -83,13 +88,16 @@ RATES = (
         # Uploads have a bucket of their own (`places`).
         _within(10_000, DAY),
         # LIMITS asks nothing.
-        {Act.LOOK: 1, Act.RECENT: 4, Act.PERMALINK: 1, Act.COMMENT: 50},
+        {Act.LOOK: 1, Act.RECENT: 4, Act.PERMALINK: 1, Act.COMMENT: 50, Act.GONE: 12},
         whole_app=True,
     ),
     CallRate("youtube-shorts", "statistics", _within(10_000, DAY), {Act.MEASURE: 1}, whole_app=True),
-    CallRate("instagram-reels", "calls", _within(200, timedelta(hours=1)), _ALL),
+    CallRate("instagram-reels", "calls", _within(200, timedelta(hours=1)), {**_ALL, Act.GONE: 20}),
     CallRate(
-        "bluesky", "points", _within(5_000, timedelta(hours=1)), {**_ALL, Act.COMMIT: 3, Act.COMMENT: 3, Act.RECENT: 4}
+        "bluesky",
+        "points",
+        _within(5_000, timedelta(hours=1)),
+        {**_ALL, Act.COMMIT: 3, Act.COMMENT: 3, Act.RECENT: 4, Act.GONE: 10},
     ),
     CallRate("bluesky", "points_a_day", _within(35_000, DAY), {Act.COMMIT: 3, Act.COMMENT: 3}),
     CallRate("mastodon", "calls", _within(300, timedelta(minutes=5)), _ALL),
@@ -152,15 +160,15 @@ class Allowance:
     why: str
 
 
-def draws(platform: str, act: Act | str, account_id: UUID) -> tuple[ActDraw, ...]:
+def draws(platform: str, act: Act | str, account_id: UUID, *, times: int = 1) -> tuple[ActDraw, ...]:
     """Return what the act draws from, in an order that is always the same. What begins a post draws from the buckets
-    that close, too. What measures leaves half of what posts draw from as well."""
+    that close, too. What measures, or asks whether a post is gone, leaves half of what posts draw from as well."""
     found = [
         ActDraw(
             _bucket(platform, row.call, None if row.whole_app else account_id),
             row.rate,
-            row.acts[Act(act)],
-            row.rate.burst // 2 if act == Act.MEASURE and len(row.acts) > 1 else 0,
+            row.acts[Act(act)] * times,
+            row.rate.burst // 2 if act in SPARING and any(each not in SPARING for each in row.acts) else 0,
             row.whole_app,
         )
         for row in RATES

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from domain.errors import Rejected, Unavailable, ViralError
 from domain.learning.counts import NOTHING, numbers_of
 from domain.learning.numbers import Measured
-from domain.ports import Login, Publisher, Watch
+from domain.ports import Login, More, Publisher, Watch, no_matter
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
     AccountLimits,
@@ -101,6 +101,7 @@ class Bluesky(Publisher, Login):
 
     passwords = True
     measured_at_once = 25
+    doubted_at_once = 10
 
     def __init__(
         self, http: Http, *, base_url: str = "", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -220,9 +221,10 @@ class Bluesky(Publisher, Login):
     def permalink(self, credential: Credential, external_id: str) -> str | None:
         return permalink_of(external_id)
 
-    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
-        """What the answer is without may also be hidden, or not indexed yet, so only what the account's own records are
-        without, too, is gone."""
+    def measure(
+        self, credential: Credential, external_ids: Sequence[str], now: datetime, more: More = no_matter
+    ) -> Measured:
+        """What the answer is without may also be hidden, or not indexed yet."""
         query = urlencode([("uris", uri) for uri in external_ids])
         answer = self._get(credential.server, f"app.bsky.feed.getPosts?{query}", {}, credential.access_token)
         if not answer.ok:
@@ -236,16 +238,20 @@ class Bluesky(Publisher, Login):
         return Measured(
             "bluesky getPosts",
             {uri: numbers for uri, numbers in found.items() if numbers != NOTHING},
-            frozenset(uri for uri in external_ids if uri not in views and self._lacks(credential, uri)),
+            missing=frozenset(uri for uri in external_ids if uri not in views),
         )
 
-    def _lacks(self, credential: Credential, uri: str) -> bool:
-        """Return whether the account certainly has no such record."""
-        try:
+    def gone(self, credential: Credential, external_ids: Sequence[str]) -> frozenset[str]:
+        """Only what the account's own records are without, too, is gone."""
+        gone: set[str] = set()
+        for uri in external_ids:
             answer = self._stored(credential, uri.rpartition("/")[2])
-        except Unavailable:
-            return False
-        return answer.status in (400, 404) and answer.text("error") == "RecordNotFound"
+            if answer.status in (400, 404) and answer.text("error") == "RecordNotFound":
+                gone.add(uri)
+            elif not answer.ok:
+                error = self._error(answer, credential)
+                raise Unavailable(str(error)) if isinstance(error, PostRefused | HandleLost) else error
+        return frozenset(gone)
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """The reply's own key is made of `key` and of the post's, so an equal one is put in its place."""

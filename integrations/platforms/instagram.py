@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 from domain.errors import Rejected, Unavailable, ViralError
 from domain.learning.counts import NOTHING
 from domain.learning.numbers import Measured, Numbers
-from domain.ports import Login, Publisher, Watch
+from domain.ports import Login, More, Publisher, Watch, no_matter
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
     Absent,
@@ -76,6 +76,7 @@ A_PAGE, MOST_PAGES = 50, 20
 class Instagram(Publisher, Login):
     passwords = False
     measured_at_once = 1
+    doubted_at_once = 50
 
     def __init__(
         self, http: Http, *, base_url: str = "", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -200,11 +201,12 @@ class Instagram(Publisher, Login):
         found = self._get(credential, external_id, {"fields": "permalink"}).get("permalink")
         return found if isinstance(found, str) and found else None
 
-    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
-        """What Instagram says that there is not may only be hidden from our access (one error stands for both), so only
-        what the account's whole list of posts is without is gone."""
+    def measure(
+        self, credential: Credential, external_ids: Sequence[str], now: datetime, more: More = no_matter
+    ) -> Measured:
+        """What Instagram says that there is not may only be hidden from our access: one error stands for both."""
         numbers: dict[str, Numbers] = {}
-        gone: set[str] = set()
+        missing: set[str] = set()
         for external_id in external_ids:
 
             def ask(metrics: Sequence[str], path: str = f"{external_id}/insights") -> Response:
@@ -212,14 +214,23 @@ class Instagram(Publisher, Login):
 
             try:
                 # Instagram has nothing yet of some reels; a metric that it has not (yet) is missing.
-                if (found := self._insights.read(credential.external_id, ask, now)) != NOTHING:
+                if (found := self._insights.read(credential.external_id, ask, now, more)) != NOTHING:
                     numbers[external_id] = found
             except NoSuchReel:
-                if self._lacks(credential, external_id):
-                    gone.add(external_id)
+                missing.add(external_id)
             except NotAllowed:
-                return Measured(SOURCE, numbers, frozenset(gone), WITHHELD)
-        return Measured(SOURCE, numbers, frozenset(gone))
+                return Measured(SOURCE, numbers, missing=frozenset(missing), withheld=WITHHELD)
+        return Measured(SOURCE, numbers, missing=frozenset(missing))
+
+    def gone(self, credential: Credential, external_ids: Sequence[str]) -> frozenset[str]:
+        """Only what the account's whole list of posts is without is gone."""
+        unseen, pages = set(external_ids), 0
+        for page in self._pages(credential, f"{credential.external_id}/media", {"fields": "id", "limit": str(A_PAGE)}):
+            pages += 1
+            unseen -= {_id(each) for each in page}
+            if not unseen:
+                break
+        return frozenset(unseen) if 0 < pages < MOST_PAGES else frozenset()
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         fields = {"fields": "id,text,from", "limit": str(A_PAGE)}
@@ -234,15 +245,6 @@ class Instagram(Publisher, Login):
             return _id(_written(self._http.exchange(request)))
         except PostRefused:  # the owner has turned comments off, say: a later attempt changes nothing
             return None
-
-    def _lacks(self, credential: Credential, external_id: str) -> bool:
-        """Return whether the account certainly has no such post: its list ends, and is without it."""
-        pages = 0
-        for page in self._pages(credential, f"{credential.external_id}/media", {"fields": "id", "limit": str(A_PAGE)}):
-            pages += 1
-            if any(_id(each) == external_id for each in page):
-                return False
-        return 0 < pages < MOST_PAGES
 
     def _state(self, credential: Credential, handle: Handle) -> tuple[str, Any]:
         """Return the state of the container, and the text that goes with it.

@@ -16,6 +16,7 @@ from domain.errors import Unavailable
 from domain.learning.counts import numbers_of
 from domain.learning.metrics import asked
 from domain.learning.numbers import Numbers
+from domain.ports import More, no_matter
 from domain.posting.publishing import PostRefused
 from integrations.http.client import Response
 from integrations.platforms.graph import NAME, NO_OBJECT, SCOPE, GraphError, meaning, read_error, read_json
@@ -30,6 +31,9 @@ WITHHELD = (
 )
 ALLOWED = re.compile(r"must be one of the following values: ([\w, ]+)")
 BLAMED = re.compile(r"\bthe (\w+) metric\b|\bmetric (\w+) (?:is|was|has)\b", re.IGNORECASE)
+
+ALL = ""
+"""Stands for all metrics together: they are asked for one by one."""
 
 Ask = Callable[[Sequence[str]], Response]
 """Requests these metrics of one reel."""
@@ -51,45 +55,52 @@ class Insights:
         self._left_out: dict[tuple[str, str], datetime] = {}
         """Until when, by account and metric."""
 
-    def read(self, account: str, ask: Ask, now: datetime) -> Numbers:
-        """Return the numbers of one reel.
+    def read(self, account: str, ask: Ask, now: datetime, more: More = no_matter) -> Numbers:
+        """Return the numbers of one reel. What is learnt of a request is remembered before the next one, so whoever has
+        to wait for `more` requests goes on where it was.
 
         Raises:
             NoSuchReel, NotAllowed
             Unavailable: there are none now; also TokenExpired, AccountRevoked and HeldOff, as for any request.
         """
-        names = self._wanted(account, now)
-        blamed: list[str] = []
-        while names:
+        names, singly = self._wanted(account, now)
+        if singly and names:
+            more(len(names) - 1)
+        while names and not singly:
             values = _values(ask, names)
             if not isinstance(values, str):
-                self._leave_out(account, blamed, now)
                 return numbers_of(PLATFORM, values, now.date())
             wrong = _blamed(names, values)
-            if not wrong:
-                return self._one_by_one(account, ask, names, blamed, now)
-            blamed += wrong
+            singly = not wrong
             names = [each for each in names if each not in wrong]
-        raise Unavailable(f"{NAME} takes none of the metrics that are asked for here")
+            if names:
+                self._leave_out(account, wrong or [ALL], now)
+                more(len(names) if singly else 1)
+        if not names:
+            raise Unavailable(f"{NAME} takes none of the metrics that are asked for here")
+        return self._one_by_one(account, ask, names, now)
 
-    def _one_by_one(self, account: str, ask: Ask, names: list[str], blamed: list[str], now: datetime) -> Numbers:
+    def _one_by_one(self, account: str, ask: Ask, names: list[str], now: datetime) -> Numbers:
         found: dict[str, Any] = {}
-        refused = list(blamed)
+        refused: list[str] = []
         for name in names:
             values = _values(ask, [name])
             if isinstance(values, str):
                 refused.append(name)
             else:
                 found |= values
-        if len(refused) == len(blamed) + len(names):
+        if len(refused) == len(names):
             raise Unavailable(f"{NAME} answers none of the metrics that are asked for here")
         self._leave_out(account, refused, now)
+        with self._lock:
+            self._left_out.pop((account, ALL), None)
         return numbers_of(PLATFORM, found, now.date())
 
-    def _wanted(self, account: str, now: datetime) -> list[str]:
+    def _wanted(self, account: str, now: datetime) -> tuple[list[str], bool]:
+        """Return the metrics that are asked for, and whether that is one by one."""
         with self._lock:
             out = {name for (whose, name), until in self._left_out.items() if whose == account and until > now}
-        return [metric.name for metric in asked(PLATFORM, now.date()) if metric.name not in out]
+        return [metric.name for metric in asked(PLATFORM, now.date()) if metric.name not in out], ALL in out
 
     def _leave_out(self, account: str, names: Sequence[str], now: datetime) -> None:
         if not names:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from domain.errors import Rejected, Unavailable, ViralError
 from domain.learning.counts import NOTHING, numbers_of
 from domain.learning.numbers import Measured, Numbers
-from domain.ports import Login, Publisher, Watch
+from domain.ports import Login, More, Publisher, Watch, no_matter
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
     Absent,
@@ -70,6 +70,7 @@ class Mastodon(Publisher, Login):
 
     passwords = False
     measured_at_once = 1
+    doubted_at_once = 1
 
     def __init__(
         self, http: Http, *, base_url: str = "", clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -195,7 +196,9 @@ class Mastodon(Publisher, Login):
             raise self._error(answer, credential)
         return _address(answer.fields)
 
-    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
+    def measure(
+        self, credential: Credential, external_ids: Sequence[str], now: datetime, more: More = no_matter
+    ) -> Measured:
         """Only what the server itself says that it has not is gone; a 404 without its words is of something between."""
         numbers: dict[str, Numbers] = {}
         gone: set[str] = set()
@@ -210,6 +213,10 @@ class Mastodon(Publisher, Login):
             if answer.ok and _id(answer.fields) == external_id and found != NOTHING:
                 numbers[external_id] = found
         return Measured("mastodon statuses", numbers, frozenset(gone))
+
+    def gone(self, credential: Credential, external_ids: Sequence[str]) -> frozenset[str]:
+        """`measure` says so itself."""
+        return frozenset()
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """Some servers ignore the key, so an equal reply of ours is looked for first. It is seen by those who see the

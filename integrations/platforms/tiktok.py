@@ -17,7 +17,7 @@ from domain.errors import Rejected, Unavailable, ViralError
 from domain.learning.counts import numbers_of
 from domain.learning.metrics import asked as metrics_of
 from domain.learning.numbers import Measured
-from domain.ports import Login, Publisher, Watch
+from domain.ports import Login, More, Publisher, Watch, no_matter
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
     Absent,
@@ -84,6 +84,7 @@ class TikTok(Publisher, Login):
 
     passwords = False
     measured_at_once = 20
+    doubted_at_once = 1
 
     def __init__(self, http: Http, *, base_url: str = "", clock: Clock = now) -> None:
         self._api = base_url or API
@@ -222,7 +223,9 @@ class TikTok(Publisher, Login):
                 return _address(each.get("share_url"))
         return None
 
-    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
+    def measure(
+        self, credential: Credential, external_ids: Sequence[str], now: datetime, more: More = no_matter
+    ) -> Measured:
         """Return what TikTok shows. Nothing is ever gone for certain: it answers for public posts only, so one that is
         missing may be deleted, and may as well be private, for friends, or be looked at by its moderators."""
         names = [metric.name for metric in metrics_of(PLATFORM, now.date())]
@@ -230,12 +233,16 @@ class TikTok(Publisher, Login):
             try:
                 found = self._counted(credential, external_ids, names)
             except PostRefused:
+                more(len(names))
                 found = self._one_by_one(credential, external_ids, names)
         except AccountRevoked as error:
             if error.code in NOT_GIVEN:
                 return Measured(SOURCE, withheld=WITHHELD)
             raise
         return Measured(SOURCE, {each: numbers_of(PLATFORM, values, now.date()) for each, values in found.items()})
+
+    def gone(self, credential: Credential, external_ids: Sequence[str]) -> frozenset[str]:
+        return frozenset()
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """TikTok has no way for programs to write comments."""

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from domain.errors import Rejected, Unavailable, ViralError
 from domain.learning.counts import numbers_of
 from domain.learning.numbers import Measured
-from domain.ports import Login, Publisher, Watch
+from domain.ports import Login, More, Publisher, Watch, no_matter
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
     Absent,
@@ -80,8 +80,6 @@ WITHHELD = (
     f"{NAME} shows our access no videos of this account, since it was connected for uploads only: connect it again and "
     "tick everything. Posting works all the same"
 )
-MOST_DOUBTED = 10
-"""How many videos that are shown no longer are looked for by one call; the others are not known then."""
 
 
 def now() -> datetime:
@@ -93,6 +91,7 @@ class YouTube(Publisher, Login):
 
     passwords = False
     measured_at_once = 50
+    doubted_at_once = 10
 
     def __init__(self, http: Http, *, base_url: str = "", clock: Clock = now) -> None:
         self._base_url = base_url
@@ -214,7 +213,9 @@ class YouTube(Publisher, Login):
     def permalink(self, credential: Credential, external_id: str) -> str | None:
         return _address(external_id)
 
-    def measure(self, credential: Credential, external_ids: Sequence[str], now: datetime) -> Measured:
+    def measure(
+        self, credential: Credential, external_ids: Sequence[str], now: datetime, more: More = no_matter
+    ) -> Measured:
         """Return what YouTube shows. What an owner hides (likes), or has switched off (comments), is not among it, and
         how often a video was shared never is."""
         try:
@@ -226,13 +227,37 @@ class YouTube(Publisher, Login):
         items = found.get("items")
         shown = [each for each in items if isinstance(each, Mapping)] if isinstance(items, list) else []
         there = {each["id"]: each.get("statistics") for each in shown if each.get("id") in external_ids}
-        missing = [each for each in external_ids if each not in there]
         numbers = {
             external_id: numbers_of(PLATFORM, {name: _count(value) for name, value in values.items()}, now.date())
             for external_id, values in there.items()
             if isinstance(values, Mapping)
         }
-        return Measured(SOURCE, numbers, self._gone(credential, missing[:MOST_DOUBTED]) if missing else frozenset())
+        return Measured(SOURCE, numbers, missing=frozenset(each for each in external_ids if each not in there))
+
+    def gone(self, credential: Credential, external_ids: Sequence[str]) -> frozenset[str]:
+        """Return which of these the channel has no longer. That its statistics leave one out proves nothing, since such
+        a batch may be answered in part; nor that it cannot be read, which happens to new ones. So it is gone if YouTube
+        shows it not even to its owner, who is shown private ones too, and does not list it among the channel's uploads
+        either; or if it says that it has deleted or rejected it."""
+        try:
+            found = self._read(credential, "videos", part="status", id=",".join(external_ids))
+        except AccountRevoked as error:
+            if error.code in NOT_GIVEN:
+                return frozenset()
+            raise
+        if not isinstance(found.get("items"), list):
+            return frozenset()
+        states = {_text(each, "id"): each["status"] for each in _items(found, "status", "uploadStatus")}
+        gone = {each for each, status in states.items() if rejection_of(status) or status["uploadStatus"] == "deleted"}
+        unseen = [each for each in external_ids if each not in states]
+        uploads = self._uploads(credential) if unseen else ""
+        for external_id in unseen if uploads else ():
+            listed = self._read(
+                credential, "playlistItems", part="contentDetails", playlistId=uploads, videoId=external_id
+            )
+            if listed.get("items") == []:
+                gone.add(external_id)
+        return frozenset(gone) & frozenset(external_ids)
 
     def comment(self, credential: Credential, external_id: str, text: str, key: str) -> str | None:
         """Write it, unless the channel has written the same already: YouTube knows no key."""
@@ -347,37 +372,6 @@ class YouTube(Publisher, Login):
         refused = self._error(answer, credential)
         unclear = answer.status in (404, 410) or (isinstance(refused, PostRefused) and refused.code in OTHER_BYTES)
         return None if unclear else refused
-
-    def _gone(self, credential: Credential, external_ids: Sequence[str]) -> frozenset[str]:
-        """Return which of these the channel has no longer. That its statistics leave one out proves nothing, since such
-        a batch may be answered in part; nor that it cannot be read, which happens to new ones. So it is gone if YouTube
-        shows it not even to its owner, who is shown private ones too, and does not list it among the channel's uploads
-        either; or if it says that it has deleted or rejected it. What cannot be asked now is not known.
-
-        Raises:
-            TokenExpired: with a fresh one it can be asked.
-        """
-        try:
-            found = self._read(credential, "videos", part="status", id=",".join(external_ids))
-            if not isinstance(found.get("items"), list):
-                return frozenset()
-            states = {_text(each, "id"): each["status"] for each in _items(found, "status", "uploadStatus")}
-            gone = {
-                each for each, status in states.items() if rejection_of(status) or status["uploadStatus"] == "deleted"
-            }
-            unseen = [each for each in external_ids if each not in states]
-            uploads = self._uploads(credential) if unseen else ""
-            for external_id in unseen if uploads else ():
-                listed = self._read(
-                    credential, "playlistItems", part="contentDetails", playlistId=uploads, videoId=external_id
-                )
-                if listed.get("items") == []:
-                    gone.add(external_id)
-        except TokenExpired:
-            raise
-        except (Unavailable, AccountRevoked):
-            return frozenset()
-        return frozenset(gone) & frozenset(external_ids)
 
     def _uploads(self, credential: Credential) -> str:
         """Return the id of the list of all that the channel has uploaded; empty if it has none."""

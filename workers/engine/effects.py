@@ -120,6 +120,14 @@ class Effects(ABC):
             wait, buckets = used_up
             raise Snoozed(wait, f"{' and '.join(buckets)} {'is' if len(buckets) == 1 else 'are'} used up")
 
+    def may_draw(self, draws: Sequence[rate.Draw]) -> bool:
+        """Draw as `draw_all` does, and return whether that was possible now. For draws that spare others."""
+        try:
+            self.draw_all(draws)
+        except Snoozed:
+            return False
+        return True
+
     def hold_off(self, bucket: str, wait: timedelta) -> None:
         """Let every job of the account wait, not only this one, since the other side refused and named a time, or does
         not answer. This job is the first to come back; the others come after it, at the rate that they draw by.

@@ -9,13 +9,15 @@ with a lower priority; a job holds its thread for seconds only, and leaves half 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from domain.errors import Rejected, Unavailable
 from domain.learning.horizons import JOINS_AT_MOST, NO_ID, held_off, joins, not_answered, without_account
-from domain.learning.measuring import Circumstances, MeasuredPost, Outcome, answered, unanswered
+from domain.learning.measuring import Circumstances, MeasuredPost, Outcome, answered, doubted, unanswered
 from domain.learning.numbers import Measured
 from domain.ports import Publisher
 from domain.posting.accounts import AccountStatus, Credential
@@ -23,7 +25,7 @@ from domain.posting.limits import Act, draws
 from domain.posting.publishing import AccountRevoked, HeldOff
 from domain.videos.profiles import NAMES
 from workers.engine.job import SYSTEM, Context, FailedJob, Tx, elapsed, job
-from workers.jobs.post_work import HELD_OFF, ask_account
+from workers.jobs.post_work import HELD_OFF, ask_account, call_with_access
 
 CHUNK = 200
 """Accounts that are enqueued in one transaction."""
@@ -129,10 +131,11 @@ def _collect(
     size = publisher.measured_at_once
     if size > 1 and named:
         named += [post for post in soon if post.external_id is not None]
+    missing: list[MeasuredPost] = []
     for start in range(0, len(named), size):
-        batch, left = named[start : start + size], named[start:]
+        batch, left = named[start : start + size], [*named[start:], *missing]
         if elapsed() > until:
-            return
+            break
         try:
             measured, captured_at = _ask(ctx, asked, publisher, batch)
         except HeldOff as error:
@@ -144,7 +147,10 @@ def _collect(
         except (Unavailable, Rejected) as error:
             _put_off(ctx, asked, left, not_answered(str(error)))
             return
-        _answered(ctx, asked, batch, measured, captured_at)
+        later = doubted(batch, measured, captured_at)
+        missing += later
+        _answered(ctx, asked, [post for post in batch if post not in later], measured, captured_at)
+    _ask_whether_gone(ctx, asked, publisher, missing, until=until)
 
 
 def _ask(ctx: Context, asked: Asked, publisher: Publisher, posts: Sequence[MeasuredPost]) -> tuple[Measured, datetime]:
@@ -153,9 +159,31 @@ def _ask(ctx: Context, asked: Asked, publisher: Publisher, posts: Sequence[Measu
 
     def call(credential: Credential) -> tuple[Measured, datetime]:
         now = ctx.now()
-        return publisher.measure(credential, ids, now), now
+        return publisher.measure(credential, ids, now, more), now
+
+    def more(count: int) -> None:
+        ctx.draw_all(draws(asked.platform, Act.MEASURE, asked.account_id, times=count))
 
     return ask_account(ctx, (asked.tenant_id, asked.account_id), asked.platform, Act.MEASURE, call)
+
+
+def _ask_whether_gone(
+    ctx: Context, asked: Asked, publisher: Publisher, posts: Sequence[MeasuredPost], *, until: float
+) -> None:
+    """Ask of posts that the platform's answers are without whether it has them no longer. That is never waited for: the
+    numbers of others do not depend on it, and whatever cannot be asked now is measured again first."""
+    account, size = (asked.tenant_id, asked.account_id), publisher.doubted_at_once
+    for start in range(0, len(posts), size):
+        batch = posts[start : start + size]
+        ids = [post.external_id for post in batch if post.external_id is not None]
+        if start and elapsed() > until:
+            return
+        answer, asked_at = Measured("", missing=frozenset(ids)), ctx.now()
+        if ctx.may_draw(draws(asked.platform, Act.GONE, asked.account_id)):
+            with suppress(Unavailable, Rejected):
+                gone = call_with_access(ctx, account, partial(publisher.gone, external_ids=ids))
+                answer = Measured("", gone=gone)
+        _answered(ctx, asked, batch, answer, asked_at)
 
 
 def _hold_off(ctx: Context, asked: Asked, posts: Sequence[MeasuredPost], error: HeldOff) -> None:

@@ -120,6 +120,11 @@ def ask_account(
         AccountRevoked, HeldOff, PostRefused, Unavailable, …: as the platform says.
     """
     ctx.draw_all(draws(platform, act, account[1]))
+    return call_with_access(ctx, account, call)
+
+
+def call_with_access(ctx: Context, account: tuple[UUID, UUID], call: Callable[[Credential], T]) -> T:
+    """Ask the platform as `ask_account` does; what that draws has been drawn."""
     credential = access(ctx, *account)
     try:
         try:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qs
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from atproto_client import models
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from domain.errors import Rejected, Unavailable, ViralError
 from domain.learning.numbers import Measured, Numbers
 from domain.posting.accounts import AppRegistration, Credential, Grant
+from domain.posting.limits import Act, draws
 from domain.posting.publishing import (
     AccountRevoked,
     CannotTell,
@@ -647,9 +648,16 @@ def test_a_post_is_gone_if_its_record_is_and_not_if_it_is_only_left_out(stage: S
     stage.simulator.remove(deleted)
     stage.simulator.unlisted.add(hidden)
     found = stage.bluesky.measure(stage.credential, [deleted, hidden, shown], MOMENT)
-    assert found == Measured("bluesky getPosts", {shown: as_grown(shown)}, frozenset([deleted]))
+    missing = frozenset([deleted, hidden])
+    assert found == Measured("bluesky getPosts", {shown: as_grown(shown)}, missing=missing)
+    stage.simulator.received.clear()
+    uris = [deleted, *[hidden] * (stage.bluesky.doubted_at_once - 1)]
+    assert stage.bluesky.gone(stage.credential, uris) == {deleted}
+    [drawn] = draws("bluesky", Act.GONE, uuid4())
+    assert len(stage.simulator.received) == drawn.cost, "as much as is drawn"
     stage.simulator.fault("getRecord", "500 before")
-    assert stage.bluesky.measure(stage.credential, [deleted], MOMENT) == Measured("bluesky getPosts")
+    with pytest.raises(Unavailable):
+        stage.bluesky.gone(stage.credential, [deleted])
 
 
 def test_of_two_numbers_that_are_added_both_have_to_be_counts(stage: Stage) -> None:

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from domain.errors import Unavailable
 from domain.learning.numbers import Measured, Numbers
+from domain.posting.limits import Act, draws
 from domain.posting.publishing import HeldOff, TokenExpired
-from integrations.platforms.youtube import MOST_DOUBTED, YouTube
+from integrations.platforms.youtube import YouTube
 from simulators.loopback import Request, json_reply
 from simulators.platforms.growth import Grown
 from simulators.platforms.platform import FAULTS, Fault, SimulatedPost
@@ -36,9 +39,12 @@ def stage() -> Iterator[OurStage]:
 
 
 def measured(stage: OurStage, *external_ids: str, now: datetime = NOW) -> Measured:
+    """Return what the numbers are, and which of the videos are gone for certain."""
     found = stage.client.measure(stage.credential, external_ids, now)
     assert isinstance(found, Measured)
-    return found
+    doubted = [each for each in external_ids if each in found.missing]
+    gone = stage.client.gone(stage.credential, doubted) if doubted else found.gone
+    return replace(found, gone=gone, missing=frozenset())
 
 
 def numbers(grown: Grown, **changes: Any) -> Numbers:
@@ -116,10 +122,14 @@ def test_a_video_that_is_rejected_later_is_gone(stage: OurStage) -> None:
     assert measured(stage, external_id) == Measured(SOURCE, gone=frozenset({external_id}))
 
 
-def test_a_video_of_another_channel_is_not_looked_for_without_end(stage: OurStage) -> None:
-    ids = [f"video-{number:02}" for number in range(MOST_DOUBTED + 1)]
-    assert measured(stage, *ids).gone == set(ids[:MOST_DOUBTED])
-    assert stage.simulator.received.count("playlist") == MOST_DOUBTED
+def test_whether_videos_are_gone_costs_what_is_drawn_for_it(stage: OurStage) -> None:
+    ids = [f"video-{number:02}" for number in range(stage.client.doubted_at_once)]
+    assert stage.client.measure(stage.credential, ids, NOW) == Measured(SOURCE, missing=frozenset(ids))
+    assert stage.simulator.received == ["statistics"]
+    stage.simulator.received.clear()
+    assert stage.client.gone(stage.credential, ids) == set(ids)
+    [drawn] = draws("youtube-shorts", Act.GONE, uuid4())
+    assert len(stage.simulator.received) == drawn.cost
 
 
 @pytest.mark.parametrize("call", ["videos", "channels", "playlist"])
@@ -128,13 +138,12 @@ def test_with_every_fault_a_video_is_not_gone_before_all_is_answered(stage: OurS
     post, removed = a_post(stage), a_post(stage)
     stage.simulator.remove(removed.id)
     stage.simulator.fault(call, fault)
-    if fault == "expired":
-        with pytest.raises(TokenExpired):
-            measured(stage, post.id, removed.id)
+    assert measured(stage, post.id).numbers == {post.id: numbers(stage.simulator.grown(post))}
+    if fault == "delivered twice":
+        assert measured(stage, removed.id).gone == {removed.id}
     else:
-        found = measured(stage, post.id, removed.id)
-        assert found.numbers == {post.id: numbers(stage.simulator.grown(post))}
-        assert found.gone == ({removed.id} if fault == "delivered twice" else frozenset())
+        with pytest.raises({"429": HeldOff, "expired": TokenExpired}.get(fault, Unavailable)):
+            measured(stage, removed.id)
     assert measured(stage, removed.id).gone == {removed.id}
 
 

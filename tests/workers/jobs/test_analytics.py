@@ -14,8 +14,9 @@ import pytest
 
 from db.learning.snapshots import BEGIN
 from db.transaction import SYSTEM
-from domain.learning.horizons import HALTED, NO_ID, NOT_IN_TIME, REMOVED
+from domain.learning.horizons import HALTED, NO_ID, NOT_IN_ANSWER, NOT_IN_TIME, REMOVED
 from domain.learning.numbers import Horizon, Measured
+from domain.posting.limits import Act, draws
 from domain.posting.posts import PostStatus
 from tests.cutting import Died, Moments, rescue_all, watched
 from tests.drain import drain
@@ -275,6 +276,42 @@ def test_a_post_that_seemed_gone_once_is_measured_when_it_is_back(here: PostStag
     assert here.show(post_id).status == PostStatus.PUBLISHED
 
 
+def test_whether_a_post_is_gone_is_asked_once_a_horizon(here: PostStage) -> None:
+    """YouTube leaves it out of the numbers, and still has it."""
+    tenant_id = here.tenant()
+    post_id = live(here, tenant_id, here.account(tenant_id, "youtube-shorts"), Horizon.H1.age)
+    youtube = here.platforms["youtube-shorts"]
+    youtube.left_out.add(here.show(post_id).external_id)
+    for _ in range(6):
+        collect(here)
+        older(here, post_id, MINUTE)
+    assert youtube.received.count("statistics") > 2
+    assert youtube.received.count("videos") == 1
+    aged(here, post_id, Horizon.H6.age)
+    collect(here)
+    assert youtube.received.count("videos") == 2
+    assert missed(here, post_id) == {"1h": NOT_IN_ANSWER}
+
+
+def test_where_posts_need_what_is_left_nobody_asks_whether_one_is_gone(here: PostStage) -> None:
+    """The numbers of others come all the same, and it is asked once there is room again."""
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, "youtube-shorts")
+    post_id, other = (live(here, tenant_id, account_id, Horizon.H1.age) for _ in range(2))
+    youtube = here.platforms["youtube-shorts"]
+    youtube.remove(here.show(post_id).external_id)
+    use_half_of_the_units(here)
+    collect(here)
+    assert youtube.received == ["statistics"]
+    assert [row["horizon"] for row in snapshots(here, other)] == ["1h"]
+    with here.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("DELETE FROM rate_buckets")
+    for _ in range(2):
+        older(here, post_id, 5 * MINUTE)
+        collect(here)
+    assert here.show(post_id).status == PostStatus.REMOVED
+
+
 def test_after_a_restore_what_could_not_be_measured_says_why(here: PostStage) -> None:
     tenant_id = here.tenant()
     post_id = live(here, tenant_id, here.account(tenant_id, "tiktok"), timedelta(hours=2))
@@ -361,7 +398,7 @@ def test_many_at_once_meet_a_horizon_once(here: PostStage) -> None:
     class Together:
         """All have their answers before the first writes one down."""
 
-        measured_at_once = publisher.measured_at_once
+        measured_at_once, doubted_at_once = publisher.measured_at_once, 1
 
         def measure(self, *asked: Any) -> Measured:
             answer = publisher.measure(*asked)
@@ -503,6 +540,16 @@ def settle(stage: PostStage, post_id: UUID, *horizons: Horizon) -> None:
             )
         tx.driver.execute(
             "UPDATE social_posts SET measure_at = published_at + interval '7 days' WHERE id = %s", (post_id,)
+        )
+
+
+def use_half_of_the_units(stage: PostStage) -> None:
+    """Let posts have drawn half of what YouTube lets this installation do at once."""
+    [drawn] = draws("youtube-shorts", Act.GONE, UUID(int=0))
+    with stage.app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute(
+            "INSERT INTO rate_buckets (name, used_until, promised_until) VALUES (%s, now() + %s, now())",
+            (drawn.bucket, drawn.rate.every * (drawn.rate.burst // 2)),
         )
 
 
