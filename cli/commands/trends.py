@@ -94,14 +94,15 @@ def _as_json(done: Imported) -> dict[str, Any]:
     return {
         "done": done.done,
         **{kind.value: counts for kind, counts in done.counts.items()},
-        "malformed": [{"kind": each.kind.value, "line": each.line, "reason": each.reason} for each in done.faults],
+        "malformed": [{"kind": each.kind.value, each.unit: each.place, "reason": each.reason} for each in done.faults],
         "ignored_columns": list(done.ignored),
     }
 
 
 def _print(done: Imported, *, dry_run: bool) -> None:
     rows = [{"kind": kind.value, **counts} for kind, counts in done.counts.items()]
-    show(rows, ("kind", "added", "replaced", "kept"), as_json=False, nothing="The file has no rows to import.")
+    if rows or not done.faults:
+        show(rows, ("kind", "added", "replaced", "kept"), as_json=False, nothing="There are no rows in the file.")
     for each in done.faults[:LISTED]:
         console().print(_sentence(each))
     if len(done.faults) > LISTED:
@@ -113,4 +114,4 @@ def _print(done: Imported, *, dry_run: bool) -> None:
 
 
 def _sentence(fault: Fault) -> str:
-    return f"{fault.kind.value}, row {fault.line}: {readable(fault.reason)}"
+    return f"{fault.kind.value}, {fault.unit} {fault.place}: {readable(fault.reason)}"

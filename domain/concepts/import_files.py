@@ -31,11 +31,13 @@ class FileRefused(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A row that cannot be taken: `line` of a CSV file, or the place in a JSON list, both from 1."""
+    """A row that cannot be taken. `place` is the line of a CSV file that it begins on, or its number in a JSON list,
+    both from 1; `unit` says which: "line" or "item"."""
 
-    line: int
+    place: int
     reason: str
     kind: Kind
+    unit: str
 
 
 @dataclass(slots=True)
@@ -60,21 +62,22 @@ def read_file(data: bytes, *, kind: Kind | None, format: str | None, defaults: D
     if not text.strip("\0 \t\r\n"):
         raise FileRefused("the file is empty")
     is_json = format == "json" or (format is None and text.lstrip()[:1] in ("[", "{"))
+    unit = "item" if is_json else "line"
     rows = _json_rows(text, kind) if is_json else _csv_rows(text, kind)
     found = ReadFile()
     names = {each: called(each) for each in Kind}
     ignored: dict[str, None] = {}
-    for number, (line, of, values) in enumerate(rows, 1):
+    for number, (place, of, values) in enumerate(rows, 1):
         if number > MOST_ROWS:
             raise FileRefused(f"the file has more than {counted(MOST_ROWS, 'row')}: divide it")
         if isinstance(values, str):
-            found.faults.append(Fault(line, values, of))
+            found.faults.append(Fault(place, values, of, unit))
             continue
         ignored |= dict.fromkeys(name for name in list(values)[:MOST_COLUMNS] if plain(name) not in names[of])
         try:
             row = read_row(of, values, defaults)
         except Malformed as error:
-            found.faults.append(Fault(line, str(error), of))
+            found.faults.append(Fault(place, str(error), of, unit))
             continue
         if isinstance(row, AudioTrend):
             found.audio.append(row)
@@ -107,9 +110,10 @@ def _csv_rows(text: str, kind: Kind | None) -> Rows:
         text, skipped = rest, 1
     reader = csv.reader(StringIO(text, newline=""), delimiter=separator or _separator(text, kind), strict=True)
     header: list[str] = []
+    after = 0
     try:
         for cells in reader:
-            line = reader.line_num + skipped
+            line, after = after + 1 + skipped, reader.line_num  # where it begins; a quoted cell may have several
             if not any(cell.strip() for cell in cells):
                 continue
             if not header:
@@ -119,7 +123,7 @@ def _csv_rows(text: str, kind: Kind | None) -> Rows:
             else:
                 yield line, kind, dict(zip(header, (cell.strip() for cell in cells), strict=True))
     except csv.Error as error:
-        raise FileRefused(f"line {reader.line_num + skipped}: this is no CSV: {error}") from None
+        raise FileRefused(f"line {after + 1 + skipped}: this is no CSV: {error}") from None
 
 
 def _separator(text: str, kind: Kind) -> str:

@@ -35,6 +35,7 @@ from domain.dexie.kinds import (
     sayable,
     shown,
 )
+from domain.text.numbers import written as as_sent
 from domain.text.storable import REPLACEMENT, Unstorable, is_storable, storable
 
 TABLES = {
@@ -147,7 +148,7 @@ def write(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of a row, which has its columns by name, with `id`, `source_id` and `kept`: undo `read`."""
     kept = json.loads(row["kept"]) if row["kept"] else {"was": {}, "unknown": {}}
     written = {"id": row["source_id"] or str(row["id"])}
-    written |= {field: kind.write(row[column(field)]) for field, kind in FIELDS[table].items()}
+    written |= {field: as_sent(kind.write(row[column(field)])) for field, kind in FIELDS[table].items()}
     record: dict[str, Any] = {}
     for field, value in written.items():
         was = kept["was"].get(field)

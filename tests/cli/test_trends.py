@@ -36,7 +36,7 @@ def test_a_file_is_imported_once_and_its_bad_rows_are_named(viral: Shell, app: A
     done = viral("import-trends", file, "--kind", "audio", "--region", "de")
     assert done.code == 0
     reason = "views: 'viele'".replace("views", "usage_count")
-    assert f"audio, row 3: {reason} is no count; write a whole number, such as 1234 or 1,234" in done.out
+    assert f"audio, line 3: {reason} is no count; write a whole number, such as 1234 or 1,234" in done.out
     assert "Columns that are ignored: extra" in done.lines
     assert sounds(app) == [("Espresso", "DE", 1_200_000)]
     again = json.loads(viral("import-trends", file, "--kind", "audio", "--region", "de", "--json").out)
@@ -44,12 +44,23 @@ def test_a_file_is_imported_once_and_its_bad_rows_are_named(viral: Shell, app: A
     assert [(each["line"], each["kind"]) for each in again["malformed"]] == [(3, "audio")]
 
 
+def test_a_file_without_rows_says_so_and_one_of_bad_rows_does_not(viral: Shell, app: App, tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    for text in ("[]", "platform,title\n"):
+        path.write_text(text)
+        empty = viral("import-trends", path, "--kind", "audio")
+        assert (empty.code, empty.lines) == (0, ["There are no rows in the file."])
+    path.write_text('[{"platform": "tiktok"}, 5]')
+    bad = viral("import-trends", path, "--kind", "audio")
+    assert (bad.code, bad.lines) == (1, ["audio, item 1: external_id: missing", "audio, item 2: it is no object"])
+
+
 @pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["", "dry run"])
 def test_strict_takes_all_or_nothing(viral: Shell, app: App, file: Path, more: tuple[str, ...]) -> None:
     result = viral("import-trends", file, "--kind", "audio", "--strict", *more)
     assert (result.code, sounds(app)) == (1, [])
     assert result.err == "viral: nothing was imported: 1 row cannot be taken\n"
-    assert "row 3" in result.out
+    assert "line 3" in result.out
 
 
 def test_a_file_may_have_both_and_competitors_are_a_tenants(viral: Shell, app: App, tmp_path: Path) -> None:

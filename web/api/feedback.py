@@ -1,11 +1,11 @@
 """`/api/feedback`: how a concept's video did."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from domain.identity.access import ApiScope, Caller
 from web.api.admission import AdmittedRoute
@@ -17,6 +17,7 @@ from web.error_responses import ApiError, documented, not_found
 routes = APIRouter(prefix="/feedback", tags=["feedback"], route_class=AdmittedRoute)
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+FIGURES = ("views", "likes", "shares", "comments", "actual_score")
 CLOCKS_DIFFER = timedelta(minutes=5)
 """A caller's clock may be so far ahead of ours; what it observed counts as observed now."""
 
@@ -25,8 +26,8 @@ PLATFORM_KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagr
 
 
 class FeedbackRequest(RequestBody):
-    """Figures of a concept's video on one platform; what is left out is unknown, and 0 is a number. Without
-    `observed_at` they are of now."""
+    """Figures of a concept's video on one platform; one of them at least; what is left out is unknown, and 0 is a
+    number. Without `observed_at` they are of now."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -52,6 +53,12 @@ class FeedbackRequest(RequestBody):
     comments: Count | None = None
     actual_score: float | None = Field(None, ge=0, le=100)
     observed_at: Moment | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if all(getattr(self, name) is None for name in FIGURES):
+            raise ValueError(f"say at least one of {', '.join(FIGURES)}")
+        return self
 
 
 class Feedback(BaseModel):

@@ -18,7 +18,7 @@ from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
 from web.api.cursors import LONGEST, decode_cursor, encode_cursor
 from web.api.jobs import Job, own_job
-from web.api.validation import Moment, RequestBody
+from web.api.validation import Kept, Moment, RequestBody
 from web.error_responses import ApiError, documented, not_found
 from workers.engine.job import Tx
 from workers.jobs.generation import check_variety, generate_concepts
@@ -81,8 +81,8 @@ class Generation(BaseModel):
 
     id: UUID
     date: datetime
-    concepts: list[Any]
-    trends: list[Any]
+    concepts: Annotated[list[Any], Kept]
+    trends: Annotated[list[Any], Kept]
     is_favorite: bool
     generator: str | None
     job_id: UUID | None

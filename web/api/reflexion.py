@@ -21,7 +21,7 @@ from domain.identity.access import ApiScope, Caller
 from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
 from web.api.cursors import LONGEST, decode_cursor, encode_cursor
-from web.api.validation import Moment, RequestBody
+from web.api.validation import Kept, Moment, RequestBody
 from web.error_responses import ApiError, documented, not_found
 from workers.engine.job import Tx
 
@@ -97,9 +97,9 @@ class CritiqueRow(BaseModel):
     id: UUID
     concept_id: str | None
     critique: str
-    performance_gap: Any
-    hypothesized_reasons: list[Any]
-    scoring_issues: list[Any]
+    performance_gap: Annotated[Any, Kept]
+    hypothesized_reasons: Annotated[list[Any], Kept]
+    scoring_issues: Annotated[list[Any], Kept]
     adjustment_plan: str
     confidence_level: str
     category: str | None

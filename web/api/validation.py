@@ -11,9 +11,10 @@ from uuid import UUID
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from starlette.responses import Response
 
+from domain.text.numbers import unreadable, written
 from web.error_responses import error_response
 from web.server.body import LONGEST_NAME
 
@@ -32,6 +33,15 @@ class RequestBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @field_validator("*")
+    @classmethod
+    def _can_be_read(cls, value: Any) -> Any:
+        """What is kept as it is sent must be what others can read back."""
+        place = unreadable(value) if isinstance(value, dict | list) else None
+        if place is not None:
+            raise ValueError(f"{place[:LONGEST_NAME]}: should be a number that is finite, as JSON's are")
+        return value
+
 
 def _is_text(value: object) -> object:
     if not isinstance(value, str | datetime):
@@ -48,6 +58,8 @@ def _is_in_range(value: datetime) -> datetime:
 
 
 Id = Annotated[UUID, Field(strict=False)]
+Kept = AfterValidator(written)
+"""Of a value in a response that is JSON as somebody sent it."""
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_is_text), AfterValidator(_is_in_range)]
 """A time with its offset from UTC."""
 

@@ -157,7 +157,7 @@ GERMAN = (
     ";;;;;\r\n"
     'tiktok;75;egal;"Brot\nund Salz";;2026-11-28T09:15Z\r\n'
     "tiktok;76;egal;Salz;viele;2026-11-28T09:15Z\r\n"
-    "tiktok;77;egal\r\n"
+    'tiktok;77;"egal\nund\nlang"\r\n'
 )
 
 
@@ -167,7 +167,7 @@ def test_a_german_excels_file_is_read_and_its_bad_rows_are_named_by_line() -> No
         ('Brot; um "Mitternacht"', 1234),
         ("Brot und Salz", None),
     ]
-    assert [(each.line, each.reason) for each in found.faults] == [
+    assert [(each.place, each.reason) for each in found.faults] == [
         (7, "views: 'viele' is no count; write a whole number, such as 1234 or 1,234"),
         (8, "it has 3 columns, and the header 6"),
     ]
@@ -189,7 +189,7 @@ def test_excels_own_line_says_what_separates() -> None:
     text = f"sep=;\r\n{head}\r\n{';'.join(map(str, VIDEO.values()))}\r\n{';'.join(['x'] * 5)}"
     found = read(text)
     assert found.competitors == [one()]
-    assert [each.line for each in found.faults] == [4]
+    assert [each.place for each in found.faults] == [4]
 
 
 UNREADABLE: dict[str, tuple[bytes, Kind | None, str]] = {

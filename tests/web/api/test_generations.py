@@ -208,6 +208,12 @@ def test_feedback_is_kept_beside_what_was_predicted(app: App, ada: Tenant) -> No
     with app.db.transaction(SYSTEM) as tx:
         [row] = tx.sql.execute(select(performance_feedback)).mappings()
     assert (row["tenant_id"], row["views"], float(row["actual_score"])) == (ada.id, 5, 71.5)
+    nothing = {name: seen[name] for name in ("generation_id", "concept_id", "platform")}
+    wrong = ada("POST", "/feedback", json=nothing | {"views": None})
+    assert (wrong.status_code, wrong.json()["error"]) == (
+        *(422, "body: say at least one of views, likes, shares, comments, actual_score"),
+    )
+    assert ada("POST", "/feedback", json=nothing | {"views": 0}).status_code == 201
     assert refused(ada("POST", "/feedback", json=seen | {"concept_id": "c2"})) == (404, "NOT_FOUND")
     assert refused(ada("DELETE", f"/generations/{made.id}")) == (409, "STILL_USED")
     other = a_generation(app, ada.id)
@@ -219,7 +225,7 @@ def test_what_is_anothers_is_not_there(app: App, ada: Tenant) -> None:
     theirs = Tenant(app)
     job_id = theirs("POST", "/generate", json=LOCAL).json()["id"]
     made = a_generation(app, theirs.id).id
-    seen = {"generation_id": str(made), "concept_id": "c1", "platform": "tiktok"}
+    seen = {"generation_id": str(made), "concept_id": "c1", "platform": "tiktok", "views": 1}
     for method, path, body in [
         ("GET", f"/jobs/{job_id}", None),
         ("GET", f"/generations/{made}", None),

@@ -1,5 +1,6 @@
 """What was learned, kept over HTTP: the old app's calls, each under an id of its caller's."""
 
+import json
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -144,6 +145,20 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("adjustments", {"old_value": "0.9"}),
     ("adjustments", {"category": "x" * 201}),
 ]
+
+
+def test_numbers_in_a_gap_are_such_as_json_has_and_come_out_as_they_went_in(ada: Tenant) -> None:
+    for number in ("1e999", "-1e999", "9" * 400):
+        body = json.dumps(CRITIQUE | {"performance_gap": {"deltas": [1, {"views": 0}]}}).replace("0}", f"{number}}}")
+        wrong = ada(
+            "PUT", f"/reflexion/critiques/{uuid4()}", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert (wrong.status_code, wrong.json()["error"]) == (
+            *(422, "body.performance_gap: deltas.1.views: should be a number that is finite, as JSON's are"),
+        )
+    body = CRITIQUE | {"performance_gap": {"deltas": [1e300, 12345678901234567890, 5]}}
+    kept = ada("PUT", f"/reflexion/critiques/{uuid4()}", json=body)
+    assert '"deltas":[1e+300,12345678901234567890,5]' in kept.text
 
 
 def test_what_is_wrong_is_named_and_not_kept(ada: Tenant) -> None:

@@ -99,6 +99,7 @@ def tell(app: App, ada: Tenant, observed_at: Any) -> httpx.Response:
         "generation_id": str(a_generation(app, ada.id).id),
         "concept_id": "c1",
         "platform": "tiktok",
+        "views": 1,
         "observed_at": observed_at,
     }
     return ada("POST", "/feedback", json=seen)
