@@ -350,6 +350,20 @@ def test_days_that_nobody_began_are_there_with_the_reason(here: AutopilotStage):
     assert {each["reason"] for each in chains[1:3]} == {"no scheduler worked while this day was to be begun"}
 
 
+def test_switched_off_and_on_again_within_a_day_it_makes_no_second_video(here: AutopilotStage):
+    tenant_id = here.tenant()
+    here.until(tenant_id, "posts")
+
+    for _ in range(2):
+        here.allow(tenant_id, mode=Mode.OFF)
+        here.minute()
+        here.allow(tenant_id, mode=Mode.AUTO)
+        here.minute()
+
+    assert len(here.chains(tenant_id)) == 1
+    assert links(here, tenant_id) == {"generation.generate_concepts": 1, "videos.render": 1}
+
+
 def test_the_tenants_own_daily_concepts_are_used(here: AutopilotStage):
     tenant_id = here.tenant(columns={"daily_enabled": True, "daily_count": 6})
     here.minute()
