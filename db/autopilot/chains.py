@@ -92,7 +92,7 @@ SELECT concept_id FROM autopilot_chains
 WHERE tenant_id = %s AND generation_id = %s AND concept_id IS NOT NULL AND id <> %s
 """
 
-TWIN = """
+JOB_OF_KEY = """
 SELECT id FROM job_queue WHERE tenant_id = %s AND job_type = %s AND unique_key = %s ORDER BY id DESC LIMIT 1
 """
 
@@ -184,7 +184,7 @@ class Chains:
 
     def job_of_key(self, tenant_id: UUID, job_type: str, key: str) -> UUID | None:
         """Return the last job of the tenant with this unique key, live or ended."""
-        row = self._driver.execute(TWIN, (tenant_id, job_type, key)).fetchone()
+        row = self._driver.execute(JOB_OF_KEY, (tenant_id, job_type, key)).fetchone()
         return None if row is None else row[0]
 
     def posts(self, chain: Chain) -> list[dict[str, Any]]:

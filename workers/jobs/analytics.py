@@ -24,7 +24,7 @@ from domain.posting.accounts import AccountStatus, Credential
 from domain.posting.limits import Act, draws
 from domain.posting.publishing import AccountRevoked, HeldOff
 from domain.videos.profiles import NAMES
-from workers.engine.job import SYSTEM, Context, FailedJob, Tx, elapsed, job
+from workers.engine.job import OUR_ERROR, SYSTEM, Context, FailedJob, Tx, elapsed, job
 from workers.jobs.post_work import HELD_OFF, ask_account, call_with_access
 
 CHUNK = 200
@@ -40,7 +40,6 @@ ROUND = 15.0
 AFTER_POSTS = 7
 """The priority: higher numbers come later, and posts have 5."""
 AFTER_AN_ERROR = timedelta(minutes=30)
-OUR_ERROR = "an error of our own; it has been logged"
 
 
 @job("analytics.due", system=True, timeout=timedelta(minutes=5))

@@ -17,7 +17,7 @@ from domain.autopilot.chains import Mode, NewDay, Stage, due_days
 from domain.autopilot.consent import SWITCHED_OFF
 from domain.concepts.timing import SPREAD, spread, zone_of
 from domain.errors import Rejected
-from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
+from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job, reason_for_people
 from workers.jobs.autopilot_links import LINKS, NothingToMake
 from workers.jobs.autopilot_turns import UNSETTLED_AGAIN, Turn
 
@@ -31,7 +31,6 @@ ON_TIME = timedelta(minutes=5)
 HALTED_WAIT = timedelta(minutes=5)
 FAILED_AGAIN = timedelta(hours=1)
 """When a chain is looked at again whose posts are made, and whose job has failed."""
-OUR_ERROR = "an error of our own; it has been logged"
 NOBODY_WORKED = "no scheduler worked while this day was to be begun"
 PUT_BACK = (
     "the database was put back to an earlier state, so it is not known what the autopilot did meanwhile; the next day "
@@ -89,9 +88,7 @@ def stop_failed(tx: Tx, failed: FailedJob) -> None:
     go on without it."""
     if failed.tenant_id is None:
         return
-    tx.work_as(SYSTEM)
-    reason = failed.reason if tx.requests.ended_as_foreseen(failed.id) else OUR_ERROR
-    tx.work_as(failed.tenant_id)
+    reason = reason_for_people(tx, failed)
     settings = tx.autopilot.lock(failed.tenant_id)
     chain = tx.chains.lock(failed.tenant_id, UUID(str(failed.arguments["chain_id"])))
     if chain is None or chain.ended:
@@ -113,7 +110,7 @@ def advance(ctx: Context, tenant_id: UUID, chain_id: UUID) -> None:
         chain = tx.chains.lock(tenant_id, chain_id)
         if chain is None or chain.look_after is None:
             return
-        _take(Turn(tx, ctx.ports.clips.keys(), chain, settings, now, ctx.job.id).settled())
+        _take(Turn(tx, ctx.ports.clips.keys(), chain, settings, now, ctx.job.id).settle())
 
 
 def _take(turn: Turn) -> None:

@@ -24,7 +24,7 @@ from domain.quota.quota import reserve, reset
 from domain.videos.budget import month_of
 from domain.videos.plan import STORYBOARD
 from domain.videos.script import ScriptUnusable
-from workers.engine.job import SYSTEM
+from workers.engine.job import FailedJob, reason_for_people
 from workers.jobs.autopilot_turns import Turn
 from workers.jobs.generation import generate_concepts
 from workers.jobs.post_plans import SUGGESTED, ForAccount, Plans, PostRequest
@@ -37,7 +37,6 @@ SOON = timedelta(seconds=50)
 LATER = timedelta(minutes=10)
 POSTS_AGAIN = timedelta(minutes=15)
 PERSON_AGAIN = timedelta(hours=1)
-OUR_ERROR = "an error of our own; it has been logged"
 THERE = (PostStatus.PUBLISHED, PostStatus.IN_INBOX)
 ENDED = (*THERE, PostStatus.FAILED, PostStatus.UNCONFIRMED, PostStatus.MISSED, PostStatus.CANCELLED, PostStatus.REMOVED)
 """What a chain waits for no more: what is missed or unconfirmed is a person's to decide."""
@@ -102,10 +101,7 @@ def _begin_concepts(turn: Turn) -> None:
 def _why_it_ended(turn: Turn, job: Mapping[str, Any]) -> str:
     if job["status"] == "cancelled":
         return "their job was cancelled"
-    turn.tx.work_as(SYSTEM)
-    foreseen = turn.tx.requests.ended_as_foreseen(job["id"])
-    turn.tx.work_as(turn.tenant_id)
-    return str(job["error_message"]) if foreseen and job["error_message"] else OUR_ERROR
+    return reason_for_people(turn.tx, FailedJob(job["id"], turn.tenant_id, {}, job["error_message"] or ""))
 
 
 # --- accounts ---------------------------------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ UNSETTLED_AGAIN = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A chain under its tenant's lock, in the transaction that may begin its next link. Each look ends with one of
-    `wait`, `go_on`, `end`. `keys`: the providers of clips there is a key for."""
+    """A chain under its tenant's lock, in the transaction that may begin its next link. A look ends with `go_on` (the
+    next link is begun), `end`, or with when the chain is looked at again: `wait`, which gives up after a while, or
+    `look_again`. `keys`: the providers of clips there is a key for."""
 
     tx: Tx
     keys: Collection[str]
@@ -84,7 +85,7 @@ class Turn:
             self.tenant_id, self.chain.id, kind, message, at=self.now, job_id=job, details=details or None
         )
 
-    def settled(self) -> "Turn":
+    def settle(self) -> "Turn":
         """Settle what the chain's video cost, once it has ended, and return the turn as it is then. What a provider
         or a person has still to say stays reserved."""
         if not self.chain.reserved_usd or self.chain.video_id is None:

@@ -36,7 +36,7 @@ from domain.posting.publishing import (
     Unknown,
 )
 from domain.posting.schedule import TURN, in_words, is_late
-from workers.engine.job import SYSTEM, Context, FailedJob, Tx, elapsed, job
+from workers.engine.job import SYSTEM, Context, FailedJob, Tx, elapsed, job, reason_for_people
 from workers.jobs.accounts import access, revoked
 from workers.jobs.post_looks import AGAIN_LOST, AGAIN_REFUSED, conclude, in_inbox, look, published, watch
 from workers.jobs.post_work import (
@@ -72,7 +72,6 @@ HALTED_WAIT = timedelta(minutes=1)
 TAKES_AT_MOST = timedelta(minutes=15)
 TO_END = timedelta(seconds=30)
 """What is left of an attempt when an upload is ended, so that it can be written down."""
-OUR_ERROR = "an error of our own; it has been logged"
 CHECK_EVERY = 2.0
 """Seconds between two looks of an upload at whether the job is still ours."""
 
@@ -148,9 +147,7 @@ def left_over(tx: Tx, failed: FailedJob) -> None:
     if failed.tenant_id is None:
         return
     tenant_id, post_id = failed.tenant_id, failed.arguments["post_id"]
-    tx.work_as(SYSTEM)
-    reason = failed.reason if tx.requests.ended_as_foreseen(failed.id) else OUR_ERROR
-    tx.work_as(tenant_id)
+    reason = reason_for_people(tx, failed)
     post = tx.posts.get(tenant_id, post_id)
     if post is None or post.job_id != failed.id:
         return

@@ -57,7 +57,7 @@ from domain.videos.submissions import (
     answer_row,
     poll_after,
 )
-from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
+from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job, reason_for_people
 from workers.jobs.media import keep
 
 MOST_CLIP_BYTES = 512 * 1024 * 1024
@@ -66,7 +66,6 @@ UNUSABLE_COPIES = 3
 LOOK_UP = 0.4
 """Seconds between two looks of long work at whether it is still wanted."""
 RESTS_AT_MOST = timedelta(minutes=15)
-OUR_ERROR = "an error of our own; it has been logged"
 DRAWING_TIME = timedelta(minutes=30)
 PROBE_FIELDS = tuple(Probe.__dataclass_fields__)
 
@@ -86,11 +85,7 @@ def abandon(tx: Tx, failed: FailedJob) -> None:
     tenant_id, video_id = failed.tenant_id, failed.arguments["video_id"]
     row = tx.jobs.get(failed.id)
     cancelled = row is not None and row["status"] == "cancelled"
-    tx.work_as(SYSTEM)
-    # The text of a bug may quote queries or other people's data; the job's attempts keep it for operators.
-    reason = failed.reason if tx.requests.ended_as_foreseen(failed.id) else OUR_ERROR
-    tx.work_as(tenant_id)
-    give_up(tx, tenant_id, video_id, failed.id, cancelled=cancelled, reason=reason)
+    give_up(tx, tenant_id, video_id, failed.id, cancelled=cancelled, reason=reason_for_people(tx, failed))
 
 
 def give_up(tx: Tx, tenant_id: UUID, video_id: UUID, job_id: UUID | None, *, cancelled: bool, reason: str) -> None:
