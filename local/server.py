@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, ClassVar, Self
 
 from local.home import make_home
-from local.spawn import EmbeddedError, end, end_orphan, free_port, fresh_log, tail
+from local.spawn import EmbeddedError, check_loopback, end, end_orphan, free_port, fresh_log, tail
 
 READY_WITHIN = 60.0
 """Seconds; crash recovery of a big database, or loading a long append-only file, takes a while."""
@@ -60,6 +60,7 @@ class EmbeddedServer(ABC):
 
     def launch(self) -> None:
         """Begin to start, so that another server can start meanwhile; `wait_until_ready` has to follow."""
+        check_loopback()
         make_home(self.home)
         self._prepare()
         self._spawn()

@@ -192,6 +192,22 @@ def answers(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
+def check_loopback() -> None:
+    """Make sure that this machine reaches itself: servers that nobody can reach would be waited for in vain.
+
+    Raises:
+        EmbeddedError: it does not.
+    """
+    try:
+        with socket.create_server((LOOPBACK, 0)) as listening:
+            socket.create_connection(listening.getsockname(), timeout=5).close()
+    except OSError as error:
+        raise EmbeddedError(
+            f"Nothing answers on {LOOPBACK} here ({error.strerror or error}): the loopback interface is down or closed;"
+            " `ip link set lo up` brings it up."
+        ) from error
+
+
 def fresh_log(path: Path) -> IO[bytes]:
     """An empty log to write to, closed to others; the run before stays readable as `….1`."""
     if path.exists():

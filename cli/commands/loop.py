@@ -1,9 +1,6 @@
 """`viral dev loop`"""
 
-import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +15,7 @@ from domain.learning.numbers import Horizon
 from domain.posting.platforms import CONCEPT_KEYS
 from domain.text.readable import readable
 from domain.videos.profiles import NAMES
-from local.embedded import without_interrupts
+from local.temporary import temporary_home
 from simulators.outside import LABEL
 
 GONE = "All of it is gone again; with --home DIR it is kept, the video too."
@@ -87,17 +84,8 @@ def _home(kept: Path | None) -> Iterator[Path]:
             )
         yield kept.absolute()
         return
-    folder = Path(tempfile.mkdtemp(prefix="viral-loop-"))
-    if os.geteuid() == 0:
-        folder.chmod(0o711)  # Postgres runs as another user, and has to pass
-    try:
-        yield folder / "home"
-    finally:
-        with without_interrupts():
-            data = folder / "home" / "postgres"
-            if data.is_symlink():  # where Postgres cannot reach it here (`local/privileges.py`)
-                shutil.rmtree(data.resolve().parent, ignore_errors=True)
-            shutil.rmtree(folder, ignore_errors=True)
+    with temporary_home() as home:
+        yield home
 
 
 @contextmanager

@@ -382,6 +382,21 @@ def test_a_server_that_cannot_start_says_what_its_log_says(
     assert "\n" not in str(refused.value)
 
 
+def test_where_the_machine_does_not_reach_itself_the_start_says_so_at_once(home: Path) -> None:
+    start = f"from pathlib import Path; from local.embedded import start_embedded; start_embedded(Path({str(home)!r}))"
+    words = ["unshare", "--user", "--map-root-user", "--net", sys.executable]
+    try:
+        subprocess.run([*words, "-c", ""], check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no network namespace may be made here")
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
+    run = subprocess.run(
+        [*words, "-c", start], check=False, env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert run.returncode == 1
+    assert "EmbeddedError: Nothing answers on 127.0.0.1 here (Network is unreachable)" in run.stderr.splitlines()[-1]
+
+
 @in_a_used_home
 def test_a_server_that_dies_is_started_again_at_the_same_address(home: Path) -> None:
     with start_embedded(home) as embedded:
