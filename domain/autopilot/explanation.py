@@ -64,7 +64,9 @@ class ChainPost:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What decides over one chain. `mode` is the tenant's of now (the chain has its own), `video` the row of its video
-    if it has one, `posts` those of its video with their account's `platform`, `username`, `account_status`."""
+    if it has one, `posts` those of its video with their account's `platform`, `username`, `account_status`, and why one
+    was `held` back or cancelled. `concepts` is the state of the job that makes the day's concepts, and `unusable`
+    why the tenant's provider can make no video now."""
 
     now: datetime
     chain: Mapping[str, Any]
@@ -72,6 +74,13 @@ class Facts:
     decision: Decision | None = None
     video: Mapping[str, Any] | None = None
     posts: Sequence[Mapping[str, Any]] = ()
+    concepts: str | None = None
+    unusable: str | None = None
+
+    @property
+    def waits_for_provider(self) -> bool:
+        """Whether its concepts are there, and nobody can make a video of one."""
+        return self.stage is Stage.CONCEPTS and self.concepts == "completed" and self.unusable is not None
 
     @property
     def stage(self) -> Stage:
@@ -115,9 +124,11 @@ def decision_of(events: Sequence[Mapping[str, Any]]) -> Decision | None:
 def explain(facts: Facts) -> Explanation:
     """Say where the chain stands, and why."""
     says, at = _next(facts)
+    if says is not None and at is not None and at <= facts.now:
+        says, at = f"{says}; that is due now", None
     return Explanation(
         stands=_stands(facts),
-        why=facts.chain["reason"],
+        why=_why(facts),
         decision=facts.decision,
         cost=_cost(facts),
         posts=[_post(each) for each in facts.posts],
@@ -134,10 +145,16 @@ def explain(facts: Facts) -> Explanation:
 
 def _stands(facts: Facts) -> str:
     match facts.stage:
-        case Stage.CONCEPTS if facts.chain["generation_id"] is None:
-            return "it waits for the day's concepts, which are being made"
-        case Stage.CONCEPTS:
+        case Stage.CONCEPTS if facts.waits_for_provider:
+            return "the day's concepts are made; it waits for somebody who can make a video of the best"
+        case Stage.CONCEPTS if facts.concepts == "completed":
             return "the day's concepts are made, and the best of them is chosen"
+        case Stage.CONCEPTS if facts.chain["job_id"] is None:
+            return "its day has begun, and its concepts are not asked for yet"
+        case Stage.CONCEPTS if facts.concepts in ("failed", "cancelled"):
+            return f"the day's concepts were not made: their job is {facts.concepts}"
+        case Stage.CONCEPTS:
+            return "it waits for the day's concepts, which are being made"
         case Stage.VIDEO:
             return _at_its_video(facts)
         case Stage.POSTS:
@@ -145,7 +162,33 @@ def _stands(facts: Facts) -> str:
         case Stage.DONE:
             appeared = len(facts.of(*APPEARED))
             return f"it is done: {counted(appeared, 'post')} of {len(facts.posts)} appeared"
-    return f"it stopped{_while(facts)}, and does nothing more"
+    since = f"; {counted(appeared, 'post')} of it appeared" if (appeared := len(facts.of(*APPEARED))) else ""
+    return f"it stopped{_while(facts)}, and does nothing more{since}"
+
+
+def _why(facts: Facts) -> str | None:
+    """Return why it stands there, by what is true now: what its last look wrote down may have changed since."""
+    video = facts.video or {"status": None}
+    written: str | None = facts.chain["reason"]
+    if facts.posts:
+        return "; ".join(f"{_account(post)}: {_because(post)}" for post in facts.posts)
+    if facts.waits_for_provider:
+        return facts.unusable
+    match facts.stage:
+        case Stage.CONCEPTS if facts.concepts == "completed":
+            return None
+        case Stage.VIDEO if video["status"] not in (None, "pending", "rendering"):
+            written = video["error_message"]
+    return written
+
+
+def _because(post: Mapping[str, Any]) -> str:
+    """Return where a post is in a few words, and what brought it there."""
+    says = _called(post["status"])
+    if post["status"] in (PostStatus.SCHEDULED, *WAITS):
+        says += f", for {_moment(post['scheduled_for'])}"
+    because = post["held"] or (None if post["status"] in APPEARED else post["error_message"])
+    return f"{says} ({because})" if because else says
 
 
 def _at_its_video(facts: Facts) -> str:
@@ -244,6 +287,9 @@ def _next(facts: Facts) -> tuple[str | None, datetime | None]:
     if _goes_on(facts) and facts.mode is Mode.OFF and facts.stage is not Stage.POSTS:
         return "it stops: the autopilot was switched off meanwhile", look_at
     match facts.stage:
+        case Stage.CONCEPTS if facts.waits_for_provider:
+            until = facts.chain["since"] + PATIENCE[Stage.CONCEPTS]
+            return f"it looks again until {_moment(until)}, and stops if nobody can make it by then", look_at
         case Stage.CONCEPTS:
             return "the best of the concepts is taken, and a video of it is asked for, if one is good enough", look_at
         case Stage.VIDEO if facts.asks_first:
@@ -289,6 +335,10 @@ def _advice(facts: Facts) -> Iterator[Advice]:
             yield Advice(f"{_account(post)} has to be connected again before its time", command)
     if facts.video is not None and facts.video["status"] in ("failed", "unconfirmed", "cancelled"):
         yield Advice("see what became of its video", f"viral videos show {chain['video_id']}")
+    if facts.unusable is not None and facts.video is None and facts.stage in (Stage.CONCEPTS, Stage.STOPPED):
+        says = "choose the storyboard, which is drawn here for nothing, or another provider"
+        yield Advice(says, f"viral autopilot set {tenant} --provider {STORYBOARD}")
+        yield Advice("whoever runs this installation can say when the provider can be asked", "viral providers list")
     if facts.stage is not Stage.STOPPED or facts.video is not None:
         return
     if facts.decision is not None and facts.decision.concept_id is None:
@@ -323,7 +373,8 @@ def _says(post: Mapping[str, Any]) -> str:
         case PostStatus.SCHEDULED:
             return f"it is posted at {_moment(post['scheduled_for'])}{because}"
         case PostStatus.DRAFT | PostStatus.NEEDS_APPROVAL:
-            return f"it waits for a person's approval, for {_moment(post['scheduled_for'])}"
+            held = f" ({post['held']})" if post["held"] else ""
+            return f"it waits for a person's approval, for {_moment(post['scheduled_for'])}{held}"
         case PostStatus.PUBLISHED:
             there = f": {post['permalink']}" if post["permalink"] else ""
             return f"published at {_moment(post['published_at'])}{there}"
@@ -333,7 +384,7 @@ def _says(post: Mapping[str, Any]) -> str:
             return f"it is on its way{because}"
         case PostStatus.SUBMITTING:
             return f"it is being sent{because}"
-    return f"{post['status']}{because}"
+    return f"{post['status']}: {post['held']}" if post["held"] else f"{post['status']}{because}"
 
 
 def _account(post: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from domain.autopilot.chains import Mode
+from domain.autopilot.chains import PATIENCE, Mode, Stage
 from domain.autopilot.settings import PUT_BACK, RESTORED_BY, Settings
 from domain.concepts.timing import SPREAD
 from domain.concepts.wording import counted
@@ -17,9 +17,10 @@ from domain.videos.plan import AUTO, STORYBOARD
 @dataclass(frozen=True, slots=True)
 class Prospect:
     """What decides over the next day. `ready` are the accounts that it can post to, `waiting` those that consented and
-    cannot be posted to, both in words; `left` is what this month's money has left; `begins_at` when the next day
-    begins, by the tenant's clock (`zone`); `under_way` how many chains have not ended; `daily` how many concepts are
-    made for the tenant each day anyway, if they are."""
+    cannot be posted to, both in words; `left` is what this month's money has left, the autopilot's own and the tenant's
+    for videos, and `unusable` why its provider can make no video now; `begins_at` when the next day begins, by the
+    tenant's clock (`zone`); `under_way` how many chains have not ended; `daily` how many concepts are made for the
+    tenant each day anyway, if they are."""
 
     settings: Settings
     zone: ZoneInfo
@@ -28,6 +29,7 @@ class Prospect:
     ready: Sequence[str] = ()
     waiting: Sequence[str] = ()
     left: Decimal = Decimal(0)
+    unusable: str | None = None
     under_way: int = 0
     daily: int | None = None
 
@@ -70,6 +72,11 @@ def _day(prospect: Prospect) -> Iterator[str]:
     )
     if settings.provider == STORYBOARD:
         yield "videos are drawn here, for nothing"
+    elif prospect.unusable is not None:
+        yield (
+            f"no video can be made by {_provider(settings)} now: {prospect.unusable}; a day waits up to "
+            f"{in_words(PATIENCE[Stage.CONCEPTS])} for it, and stops then; the storyboard is drawn here, for nothing"
+        )
     elif not prospect.left:
         why = "nothing of this month's budget is left" if settings.budget_usd else "its budget is 0"
         yield f"videos are drawn here, for nothing, and not made by {_provider(settings)}: {why}"

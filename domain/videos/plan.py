@@ -97,7 +97,8 @@ class Past:
 
 
 def why_unusable(model: ClipModel, now: datetime, keys: Collection[str]) -> str | None:
-    """Return why nobody can buy a clip of this model now; None if one can. `keys`: the providers there is a key for."""
+    """Return why nobody can buy a clip of this model now, in words for tenants; None if one can. `keys`: the providers
+    there is a key for."""
     if model.unavailable is not None:
         return model.unavailable
     if model.sunset_at is not None and model.sunset_at <= now:
@@ -105,8 +106,7 @@ def why_unusable(model: ClipModel, now: datetime, keys: Collection[str]) -> str 
     if not model.enabled:
         return f"{model.provider} is disabled here"
     if model.provider not in keys:
-        setting = KEY_SETTINGS.get(model.provider)
-        return f"there is no key for {model.provider}" + (f"; set {setting}" if setting else "")
+        return f"there is no key for {model.provider} here"
     return None
 
 

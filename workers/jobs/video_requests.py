@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from domain.errors import Conflict, Rejected, UnknownGeneration, UnknownMedia, UnknownVideo
+from domain.errors import ClipProviderUnusable, Conflict, Rejected, UnknownGeneration, UnknownMedia, UnknownVideo
 from domain.videos.budget import Budget, check, month_of
 from domain.videos.media import MediaKind
 from domain.videos.plan import STORYBOARD, ClipModel, Layout, chain, offer
@@ -187,6 +187,17 @@ def to_promise(tx: Tx, tenant_id: UUID, month: date) -> Budget:
     """Return the month's budget with what live videos may still order."""
     budget, _ = tx.video_budgets.read(tenant_id, month)
     return replace(budget, promised=tx.videos.promised(tenant_id))
+
+
+def unusable(tx: Tx, tenant_id: UUID, provider: str, now: datetime, keys: Collection[str]) -> str | None:
+    """Return why no video can be made by this provider now, in words for tenants; None if one can. Works in the
+    tenant's scope again afterwards."""
+    try:
+        if provider != STORYBOARD:
+            chain(models_of(tx, tenant_id, now), provider, now, keys)
+    except ClipProviderUnusable as error:
+        return str(error)
+    return None
 
 
 def models_of(tx: Tx, tenant_id: UUID, now: datetime) -> list[ClipModel]:

@@ -24,10 +24,12 @@ from domain.concepts.wording import counted
 from domain.errors import Conflict, UnknownAccount, UnknownChain
 from domain.posting.accounts import AccountStatus
 from domain.posting.limits import limits_of
+from domain.posting.posts import PostStatus
 from domain.posting.validation import Account
 from domain.videos.budget import month_of
 from domain.videos.profiles import NAMES
 from workers.app import App
+from workers.jobs.video_requests import to_promise, unusable
 
 POSTS = 200
 """Posts of one video that are looked at: it is on each account once."""
@@ -193,13 +195,17 @@ def explain(app: App, tenant_id: UUID | None, chain_id: UUID) -> ChainExplanatio
         tx.work_as(owner)
         events = tx.autopilot.events(owner, chain_id)
         video = None if chain["video_id"] is None else tx.videos.get(owner, chain["video_id"])
+        now, settings = _now(app, tx), tx.autopilot.settings(owner)
+        job = None if chain["job_id"] is None or chain["generation_id"] else tx.jobs.get(chain["job_id"])
         facts = Facts(
-            now=_now(app, tx),
+            now=now,
             chain=chain,
-            mode=tx.autopilot.settings(owner).mode,
+            mode=settings.mode,
             decision=decision_of(events),
             video=video,
             posts=_posts(tx, owner, chain),
+            concepts=None if job is None else job["status"],
+            unusable=unusable(tx, owner, settings.provider, now, app.ports.clips.keys()),
         )
         (titled,) = _titled(tx, owner, [chain])
     return ChainExplanation(facts.now, titled, explained(facts), events)
@@ -209,9 +215,23 @@ def _posts(tx: Tx, tenant_id: UUID, chain: Row) -> list[Row]:
     if chain["video_id"] is None:
         return []
     rows = tx.planned_posts.listed(tenant_id, limit=POSTS, video_id=chain["video_id"])
-    return sorted(
+    found = sorted(
         (row for row in rows if row["group_id"] == chain["id"]), key=lambda row: (row["created_at"], row["id"])
     )
+    return [row | {"held": _held(tx, tenant_id, row)} for row in found]
+
+
+def _held(tx: Tx, tenant_id: UUID, post: Row) -> str | None:
+    """Return why a post was cancelled, or held back for approval; None if it was not, or nobody wrote it down."""
+    kinds = {PostStatus.CANCELLED: "cancelled", PostStatus.NEEDS_APPROVAL: "held_back"}
+    if post["status"] not in kinds:
+        return None
+    says = [
+        each["message"]
+        for each in tx.planned_posts.events(tenant_id, post["id"])
+        if each["kind"] == kinds[post["status"]]
+    ]
+    return says[-1].partition(": ")[2] or None if says else None
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------
@@ -238,7 +258,8 @@ def _overview(app: App, tx: Tx, tenant_id: UUID) -> Overview:
         begins_at=next_begin(zone, tenant["daily_hour"], tx.autopilot_reports.last_on(tenant_id), now),
         ready=[_called(row) for row in may if not row["obstacle"]],
         waiting=[f"{_called(row)}: {row['obstacle']}" for row in may if row["obstacle"]],
-        left=money["left_usd"],
+        left=min(money["left_usd"], to_promise(tx, tenant_id, month).left),
+        unusable=unusable(tx, tenant_id, settings.provider, now, app.ports.clips.keys()),
         under_way=sum(row["stage"] not in ENDED for row in newest),
         daily=tenant["daily_count"] if tenant["daily_enabled"] and tenant["daily_count"] else None,
     )

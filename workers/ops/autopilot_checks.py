@@ -1,14 +1,16 @@
 """The check of `viral doctor` about the autopilots of tenants: those that are on, and that nothing works for."""
 
-from collections.abc import Iterator
-from datetime import date, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from db.transaction import Tx
 from domain.concepts.wording import counted
+from domain.errors import ClipProviderUnusable
 from domain.text.readable import readable, shortened
 from domain.videos.budget import month_of
-from domain.videos.plan import STORYBOARD
+from domain.videos.plan import STORYBOARD, chain
 from workers.app import App
 
 IN_VAIN = 3
@@ -31,6 +33,7 @@ def check_autopilots(app: App, tx: Tx) -> Verdict:
             [row["tenant_id"] for row in rows if row["provider"] != STORYBOARD and not row["budget_usd"]],
             "a provider that costs money, and a budget of 0, so that its videos are storyboards",
         ),
+        *_unusable(app, tx, rows, now),
         *_stopped(tx, (now - LATELY).date()),
     ]
     if doubts:
@@ -42,6 +45,20 @@ def _doubt(tenants: list[UUID], what: str) -> Iterator[str]:
     if tenants:
         have = "has" if len(tenants) == 1 else "have"
         yield f"{counted(len(tenants), 'tenant')} {have} {what} ({_named(list(map(str, tenants)))})"
+
+
+def _unusable(app: App, tx: Tx, rows: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[str]:
+    """Name the tenants of each provider of whose models none can be asked, by the keys of this shell."""
+    models = tx.video_providers.current(now)
+    for provider in sorted({row["provider"] for row in rows} - {STORYBOARD}):
+        try:
+            chain(models, provider, now, app.ports.clips.keys())
+        except ClipProviderUnusable as error:
+            what = (
+                f"the provider {provider}, which cannot be asked, so that its days stop: {error}, by the keys of this "
+            )
+            what += "shell (`viral providers list`)"
+            yield from _doubt([row["tenant_id"] for row in rows if row["provider"] == provider], what)
 
 
 def _stopped(tx: Tx, since: date) -> Iterator[str]:

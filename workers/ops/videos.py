@@ -25,6 +25,7 @@ from domain.errors import (
 from domain.videos.budget import Budget, check, month_of
 from domain.videos.plan import (
     AUTO,
+    KEY_SETTINGS,
     STORYBOARD,
     ClipModel,
     Layout,
@@ -353,11 +354,13 @@ def providers(app: App) -> list[Row]:
 
 
 def _why(model: ClipModel, now: datetime, keys: Collection[str]) -> str | None:
-    """Return `why_unusable`, with the command that helps if it is disabled; tenants do not read this."""
+    """Return `why_unusable`, with what an operator can do about it; tenants do not read this."""
     reason = why_unusable(model, now, keys)
-    if reason == why_unusable(replace(model, enabled=True), now, keys):
-        return reason
-    return f"{reason}; `viral providers enable {model.provider}` lets it be asked"
+    if reason != why_unusable(replace(model, enabled=True), now, keys):
+        return f"{reason}; `viral providers enable {model.provider}` lets it be asked"
+    if reason != why_unusable(model, now, [*keys, model.provider]) and model.provider in KEY_SETTINGS:
+        return f"{reason}; set {KEY_SETTINGS[model.provider]}"
+    return reason
 
 
 def enable(app: App, provider: str) -> Change:

@@ -22,7 +22,7 @@ def a_post(status: str, **columns: Any) -> dict[str, Any]:
     return {
         **{"id": "p1", "account_id": "a1", "platform": "tiktok", "username": "ada", "status": status},
         **{"scheduled_for": LATER, "submitted_at": None, "published_at": None, "permalink": None},
-        **{"error_message": None, "account_status": "active"},
+        **{"error_message": None, "account_status": "active", "held": None},
     } | columns
 
 
@@ -30,14 +30,14 @@ def found(stage: str, *, mode: Mode = Mode.AUTO, **facts: Any) -> Explanation:
     chain = {
         **{"id": "k1", "tenant_id": "t1", "stage": stage, "mode": "auto", "reason": "so it is", "job_id": "j1"},
         **{"generation_id": "g1", "concept_id": "c-2", "video_id": None, "spent_usd": NOTHING, "reserved_usd": NOTHING},
-        **{"look_after": LATER},
+        **{"look_after": LATER, "since": NOW},
     }
     columns = {name: facts.pop(name) for name in list(facts) if name in chain}
     return explain(Facts(NOW, chain | columns, mode, **facts))
 
 
 def a_video(status: str, provider: str = "storyboard") -> dict[str, Any]:
-    return {"status": status, "provider": provider, "stage": "drawing", "percent": 40}
+    return {"status": status, "provider": provider, "stage": "drawing", "percent": 40, "error_message": None}
 
 
 VIDEOS = (None, "pending", "rendering", "completed", "failed", "cancelled", "unconfirmed")
@@ -126,6 +126,43 @@ def test_what_was_decided_last_counts() -> None:
 def test_a_chain_of_an_autopilot_that_was_switched_off_says_that_it_stops() -> None:
     says = found("video", mode=Mode.OFF, video_id="v1", video=a_video("rendering"))
     assert says.next == "it stops: the autopilot was switched off meanwhile"
+
+
+def test_a_chain_whose_provider_cannot_work_says_so_until_when_and_what_to_do() -> None:
+    why = {"unusable": "there is no key for runway here", "generation_id": None, "concept_id": None}
+    says = found("concepts", concepts="completed", **why)
+    assert says.stands == "the day's concepts are made; it waits for somebody who can make a video of the best"
+    assert says.why == "there is no key for runway here"
+    assert says.next == "it looks again until 2026-11-28 18:00 UTC, and stops if nobody can make it by then"
+    assert says.advice[0].command == "viral autopilot set --tenant t1 --provider storyboard"
+    assert found("concepts", concepts="running", **why).stands.endswith("which are being made")
+    assert found("stopped", **why).advice[0] == says.advice[0]
+    able = found("concepts", concepts="completed", generation_id=None)
+    assert (able.stands, able.why) == ("the day's concepts are made, and the best of them is chosen", None)
+
+
+def test_why_is_what_holds_now_and_not_what_was_written_down() -> None:
+    posts = [
+        a_post("cancelled", held="the autopilot was switched off"),
+        a_post("published", username="grace", permalink="https://x"),
+        a_post("needs_approval", username="bob", held="the autopilot was set to approve"),
+        a_post("failed", username="eve", error_message="it was refused"),
+    ]
+    for stage in ("posts", "done", "stopped"):
+        says = found(stage, video_id="v1", video=a_video("completed"), posts=posts)
+        assert says.why == (
+            "ada (TikTok): cancelled (the autopilot was switched off); grace (TikTok): published; bob (TikTok): "
+            "waiting for approval, for 2026-11-28 15:00 UTC (the autopilot was set to approve); eve (TikTok): failed "
+            "(it was refused)"
+        )
+    assert says.stands == "it stopped after its posts were planned, and does nothing more; 1 post of it appeared"
+    assert says.posts[0].says == "cancelled: the autopilot was switched off"
+
+
+def test_what_is_due_has_no_time_that_is_past() -> None:
+    says = found("video", video_id="v1", video=a_video("completed"), look_after=NOW - timedelta(seconds=9))
+    assert (says.why, says.next_at) == (None, None)
+    assert says.next == "once its video is made, it is scheduled on the accounts that consent; that is due now"
 
 
 def test_of_a_post_in_doubt_nobody_says_that_nothing_was_posted() -> None:

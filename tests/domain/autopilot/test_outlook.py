@@ -26,10 +26,11 @@ def sentences(
     after: timedelta = LATER,
     under_way: int = 0,
     daily: int | None = None,
+    unusable: str | None = None,
     **settings: Any,
 ) -> list[str]:
     its = Settings(**{"mode": Mode.AUTO} | settings)
-    return outlook(Prospect(its, BERLIN, NOW, NOW + after, ready, (), Decimal(left), under_way, daily))
+    return outlook(Prospect(its, BERLIN, NOW, NOW + after, ready, (), Decimal(left), unusable, under_way, daily))
 
 
 def test_what_auto_does_names_time_accounts_and_money() -> None:
@@ -41,6 +42,15 @@ def test_what_auto_does_names_time_accounts_and_money() -> None:
         "posts appear at 12:00 and 18:30 by each account's clock on ada (TikTok) and ada (Bluesky); nobody is asked "
         "before",
     ]
+
+
+def test_a_provider_that_cannot_work_is_not_promised() -> None:
+    for left in ("0", "12"):
+        says = sentences(left=left, provider="runway", budget_usd=Decimal(12), unusable="there is no key for runway")
+        assert says[1] == (
+            "no video can be made by runway now: there is no key for runway; a day waits up to 6 hours for it, and "
+            "stops then; the storyboard is drawn here, for nothing"
+        )
 
 
 def test_a_day_that_is_due_begins_now_and_daily_concepts_are_used() -> None:

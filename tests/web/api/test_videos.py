@@ -164,7 +164,7 @@ def test_what_it_would_cost_is_said_before_anything_is_bought(app: App, ada: Ten
     paid = {(each["provider"], each["layout"]): each for each in options[1:]}
     assert paid["runway", "clip"]["usd"] == pytest.approx(3 * 0.12)
     assert not paid["runway", "clip"]["usable"]
-    assert "RUNWAYML_API_SECRET" in paid["runway", "clip"]["reason"]
+    assert paid["runway", "clip"]["reason"] == "there is no key for runway here"
     assert "removed its Videos API" in next(each["reason"] for each in options if each["provider"] == "openai")
     assert rows(app, provider_jobs) == rows(app, videos) == []
 
@@ -247,7 +247,7 @@ def test_a_script_that_cannot_be_rendered_is_one_line(app: App, concept: dict[st
     [
         ({"provider": "kodak"}, 422, "'kodak'; there are storyboard"),
         ({"provider": "openai"}, 422, "removed its Videos API"),
-        ({"provider": "runway"}, 422, "RUNWAYML_API_SECRET"),
+        ({"provider": "runway"}, 422, "there is no key for runway here"),
         ({"provider": "auto"}, 422, "no clip can be bought"),
         ({"layout": "hook"}, 422, "name a provider"),
         ({"layout": "opera"}, 422, "layout"),

@@ -1,6 +1,7 @@
 """Chains from the day's concepts to the posts: what no person allowed never happens, and every end has its reason."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -251,18 +252,34 @@ def test_many_chains_at_once_keep_to_the_budget(here: AutopilotStage):
     assert len(drawn) == sum(not each["spent_usd"] for each in chains)
 
 
-def test_a_provider_that_cannot_be_asked_is_waited_for_and_then_given_up(here: AutopilotStage):
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        pytest.param("disabled", "runway is disabled here", id="disabled"),
+        pytest.param("no key", "there is no key for runway here", id="no key"),
+    ],
+)
+def test_a_provider_that_cannot_be_asked_is_waited_for_and_then_given_up(here: AutopilotStage, how, why):
     tenant_id = here.tenant(provider="runway", usd=100, budget_usd=Decimal(50))
-    with here.app.db.transaction(SYSTEM) as tx:
-        tx.video_providers.enable("runway", False)
+    if how == "disabled":
+        with here.app.db.transaction(SYSTEM) as tx:
+            tx.video_providers.enable("runway", False)
+    else:
+        here.posts.app = replace(here.app, ports=replace(here.app.ports, clips={}))
     for _ in range(4):
         here.minute()
     [chain] = here.chains(tenant_id)
-    assert (chain["stage"], chain["reason"]) == ("concepts", "runway is disabled here")
+    assert (chain["stage"], chain["reason"]) == ("concepts", why)
+    says = autopilot.explain(here.app, tenant_id, chain["id"]).explanation
+    assert (says.stands, says.why) == (
+        "the day's concepts are made; it waits for somebody who can make a video of the best",
+        why,
+    )
+    assert f"now: {why}; a day waits up to 6 hours" in autopilot.show(here.app, tenant_id).next[1]
 
     [chain] = here.until(tenant_id, "stopped", minutes=10, minutes_a_step=60)
 
-    assert chain["reason"] == "given up after 6 hours: runway is disabled here"
+    assert chain["reason"] == f"given up after 6 hours: {why}"
     assert chain["reserved_usd"] == chain["spent_usd"] == 0
 
 

@@ -233,3 +233,7 @@ def test_operators_see_who_has_it_on_and_what_cannot_work(app: App, ada: Tenant)
     assert doctor()[0] == "ok"
     autopilot.change(app, ada.id, {"provider": "auto"}, by=BY)
     assert "has a provider that costs money, and a budget of 0" in doctor()[1]
+    autopilot.change(app, ada.id, {"provider": "runway", "budget_usd": Decimal(5)}, by=BY)
+    assert doctor()[0] == "warn"
+    assert "the provider runway, which cannot be asked" in doctor()[1]
+    assert "there is no key for runway here" in doctor()[1]
