@@ -15,6 +15,7 @@ from db.schema.learning import reflexion_insights as insights
 from db.schema.tables import metadata
 from domain.dexie.kinds import Unfit, shown
 from domain.dexie.records import TABLES, Record, Row, own_id, read, row_id, write
+from domain.dexie.trials import Trial
 
 PAGE = 10
 """How many rows are fetched at once: each may hold twice the largest record, in its columns and in `kept`."""
@@ -59,8 +60,11 @@ class Dexie:
         """Let this transaction see one moment, and change nothing; to be called before anything is read in it."""
         self._sql.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
-    def take(self, tenant_id: UUID, table: str, records: Sequence[Record]) -> list[tuple[Record, Outcome]]:
-        """Read a batch of records, `add` what can be read, and return each with what became of it."""
+    def take(
+        self, tenant_id: UUID, table: str, records: Sequence[Record], trial: Trial | None = None
+    ) -> list[tuple[Record, Outcome]]:
+        """Read a batch of records, `add` what can be read, and return each with what became of it. With a `trial` the
+        caller rolls this transaction back, as it did with the batches before: what these had added counts as there."""
         if table not in TABLES:
             return [(record, Outcome("skipped", "the old app's types have no such table")) for record in records]
         rows, taken, outcomes = [], [], []
@@ -74,7 +78,12 @@ class Dexie:
                 continue
             rows.append(replace(row, notes=(*record.notes, *row.notes)))
             taken.append(record)
-        return [*outcomes, *zip(taken, self.add(tenant_id, table, rows), strict=True)]
+        if trial is not None:
+            self._put_back(tenant_id, table, rows, trial)
+        added = self.add(tenant_id, table, rows)
+        if trial is not None:
+            self._note(tenant_id, table, rows, added, trial)
+        return [*outcomes, *zip(taken, added, strict=True)]
 
     def add(self, tenant_id: UUID, table: str, rows: Sequence[Row]) -> list[Outcome]:
         """Add the rows that are not there yet, in the tenant's scope, and return one outcome for each.
@@ -130,6 +139,37 @@ class Dexie:
                 reasons = [*notes, *([row.damage] if row.damage else [])]
                 outcomes.append(Outcome("coerced" if notes else "imported", "; ".join(reasons)))
         return outcomes
+
+    def _put_back(self, tenant_id: UUID, table: str, rows: Sequence[Row], trial: Trial) -> None:
+        """Add what these rows will come upon of what the trial had added: only what makes them come upon it."""
+
+        def ids_of(source_id: str) -> tuple[UUID, UUID]:
+            other = _other_id(tenant_id, table, source_id)
+            return own_id(source_id) or row_id(tenant_id, table, source_id), other
+
+        ours = _table(table)
+        values: list[dict[str, Any]] = []
+        for each in trial.met_by(table, rows, ids_of):
+            row: dict[str, Any] = {"id": each.id, "tenant_id": tenant_id, "source_id": each.source_id}
+            if ours is insights:
+                alike = each.alike or ("", "", str(each.id))
+                row |= zip(("category", "platform", "pattern"), alike, strict=True)
+            elif "category" in ours.c:
+                row["category"] = ""
+            values.append(row)
+        if values:
+            self._sql.execute(insert(ours).on_conflict_do_nothing(), values)
+
+    def _note(
+        self, tenant_id: UUID, table: str, rows: Sequence[Row], outcomes: Sequence[Outcome], trial: Trial
+    ) -> None:
+        new = {
+            row.source_id: row
+            for row, outcome in zip(rows, outcomes, strict=True)
+            if outcome.outcome in ("imported", "coerced")
+        }
+        for source_id, its_id in self._there(tenant_id, table, list(new)).items():
+            trial.add(table, new[source_id], its_id)
 
     def _there(self, tenant_id: UUID, table: str, source_ids: Sequence[str]) -> dict[str, UUID]:
         """Return the ids of the rows that are there: of imported ones by their source id, of our own (once exported) by

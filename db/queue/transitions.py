@@ -234,8 +234,6 @@ SELECT CASE WHEN cancel_requested_at IS NULL THEN 'wanted' ELSE 'cancel requeste
 FROM job_queue WHERE id = %s AND {RUNNING} AND lease_token = %s FOR SHARE
 """
 
-GLANCE = STANDING.replace(" FOR SHARE", "")
-
 
 @dataclass(frozen=True)
 class FailedAttempt:
@@ -367,12 +365,6 @@ class Transitions:
     def standing(self, job: ClaimedJob) -> str | None:
         """Tell of a job that this lease owns until the transaction ends: "wanted" or "cancel requested". Else None."""
         found = self._driver.execute(STANDING, (job.id, job.lease_token), prepare=True).fetchone()
-        return None if found is None else str(found[0])
-
-    def glance(self, job: ClaimedJob) -> str | None:
-        """`standing` as of now, which may be over in a moment: whoever asks in a long transaction does not keep the
-        heartbeat from the row."""
-        found = self._driver.execute(GLANCE, (job.id, job.lease_token), prepare=True).fetchone()
         return None if found is None else str(found[0])
 
     def completed(self, job: ClaimedJob) -> bool:

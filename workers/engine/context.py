@@ -140,16 +140,6 @@ class Context(Effects):
         with self.begin():
             pass
 
-    def check_within(self, tx: Tx) -> None:
-        """`check`, in a transaction of this job that is open for long.
-
-        Raises:
-            JobCancelled, LeaseLost: as `check` does.
-        """
-        tx.work_as(SYSTEM)
-        _heed(tx.transitions.glance(self.job))
-        tx.work_as(self._scope)
-
     def _transaction(self) -> AbstractContextManager[Tx]:
         left = self.remaining
         return self._open(self._scope, timeout=left if left < USUAL_STATEMENT else None)

@@ -1,9 +1,10 @@
 """Takes over an export of the old app that a tenant has uploaded.
 
-`imports.check` reads the file whole, adds its records in one transaction that is rolled back, and keeps the report:
-what `viral import-dexie --dry-run` says. `imports.apply` adds them for good, a batch a transaction, which also keeps
-how far it is; a file that was checked is not damaged, so a part of it is never taken alone unless somebody cancels. A
-later attempt passes over what is taken, and the report goes on as if there had been one.
+`imports.check` reads the file whole, adds its records in transactions that are rolled back, a batch each, so that
+nobody waits for it, and keeps the report: what `viral import-dexie --dry-run` says. `imports.apply` adds them for good,
+a batch a transaction, which also keeps how far it is; a file that was checked is not damaged, so a part of it is never
+taken alone unless somebody cancels. A later attempt passes over what is taken, and the report goes on as if there had
+been one.
 
 Of one tenant one file is worked on at a time. Neither the file's text nor its name is logged: the reasons stand on the
 row.
@@ -22,6 +23,7 @@ from uuid import UUID
 from domain.concepts.wording import shorten
 from domain.dexie.imports import KEPT, LISTED, MOST_RECORDS, FileRefused, Import, ImportStatus
 from domain.dexie.reports import BoundedReport, batches
+from domain.dexie.trials import Trial
 from domain.errors import NotSetUp
 from domain.ports import MediaStore, OldAppFiles
 from domain.videos.media import MediaMissing, StoreUnavailable
@@ -153,19 +155,18 @@ def _ending_if_unusable(ctx: Context, upload: Import) -> Iterator[None]:
 
 def _tried(ctx: Context, upload: Import) -> dict[str, Any]:
     """Return the report of adding the file's records, of which none is added."""
-    report = BoundedReport()
-    with _file(ctx, upload) as path, suppress(_Tried), ctx.begin() as tx:
-        tx.dexie.allow_rest()
-        _share(ctx, tx)
-        watch = _watching(lambda: ctx.check_within(tx))
-        for table, batch in batches(_files(ctx).records(path, watch)):
-            for record, outcome in tx.dexie.take(upload.tenant_id, table, batch):
-                report.note(record, outcome.outcome, outcome.reason)
+    report, trial = BoundedReport(), Trial()
+    with _file(ctx, upload) as path:
+        for table, batch in batches(_files(ctx).records(path, _watching(ctx.check))):
+            with suppress(_Tried), ctx.begin() as tx:
+                _share(ctx, tx)
+                for record, outcome in tx.dexie.take(upload.tenant_id, table, batch, trial):
+                    report.note(record, outcome.outcome, outcome.reason)
+                raise _Tried
             if report.taken > MOST_RECORDS:
                 raise FileRefused(
                     f"the file has more than {MOST_RECORDS:,} records, too many for one: nothing was imported"
                 )
-        raise _Tried
     return report.as_json()
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
 from domain.dexie.imports import MOST_BYTES, MOST_OPEN
-from domain.dexie.records import TABLES
-from domain.dexie.reports import MOST_LISTED
+from domain.dexie.records import TABLES, Record
+from domain.dexie.reports import BATCH, MOST_LISTED
 from tests.attack.wire import head
 from tests.cli.test_dexie import a_critique, a_generation, an_adjustment, an_insight, in_order
 from tests.cutting import Died, Moments, rescue_all, watched
@@ -307,6 +308,63 @@ def three_batches() -> dict[str, list[Any]]:
         "critiques": [a_critique(id="c")],
         "adjustments": [an_adjustment(id="a")],
     }
+
+
+def test_what_is_only_tried_is_reported_as_what_is_taken_over(web: Web) -> None:
+    """Records come upon others of earlier batches: by their id, by one that is made for another, and as insights that
+    are alike; batches have 250."""
+    ada, bob = a_mover(web), a_mover(web)
+    theirs = a_critique()
+    moved_in(web, bob, {"critiques": [theirs]})
+    insights = [an_insight(pattern=f"pattern {n}") for n in range(260)]
+    insights += [an_insight(pattern="pattern 3"), an_insight(id=insights[4]["id"], pattern="pattern 5")]
+    insights += [an_insight(id=insights[6]["id"], pattern="new"), an_insight(pattern="new"), an_insight(pattern="")]
+    generations = [a_generation() for _ in range(255)]
+    critiques = [theirs, *(a_critique() for _ in range(255)), theirs, a_critique(id=f"~ {theirs['id']}")]
+    adjustments = [an_adjustment() for _ in range(300)]
+    content = {"generations": [*generations, *generations[:30]], "critiques": critiques}
+    content |= {"insights": insights, "adjustments": [*adjustments, *adjustments[:2]]}
+    path = send(ada, content).headers["Location"]
+    drain(web.app)
+    tried = ada("GET", path).json()
+    assert tried["status"] == "checked"
+    assert exported(ada) == {key: [] for key in WHOLE}
+    assert ada("POST", f"{path}/apply").status_code == 202
+    drain(web.app)
+    report = ada("GET", path).json()["report"]
+    skipped = {table: counts["skipped"] for table, counts in report["tables"].items()}
+    assert skipped == {"generations": 30, "critiques": 1, "insights": 3, "adjustments": 2}
+    assert report["left_out"] == 0
+    assert tried["report"] == report
+
+
+def test_nobody_waits_for_a_check(web: Web) -> None:
+    """Between two batches what was tried is there for nobody, and no row is held."""
+    ada, files, looked = a_mover(web), web.app.ports.old_app, 0
+    assert files is not None
+
+    class Slow:
+        write = files.write
+
+        def records(self, path: Path, watch: Any) -> Iterator[Record]:
+            nonlocal looked
+            for number, record in enumerate(files.records(path, watch)):
+                yield record
+                if number and number % BATCH == 0:
+                    looked += 1
+                    with web.app.db.transaction(ada.id) as tx:
+                        tx.driver.execute("SET LOCAL lock_timeout = '1s'")
+                        row = {"tenant_id": ada.id, "source_id": "c0"}
+                        tx.driver.execute(
+                            "INSERT INTO self_critiques (tenant_id, source_id) VALUES (%(tenant_id)s, %(source_id)s)"
+                            " ON CONFLICT (tenant_id, source_id) DO UPDATE SET critique = 'changed'",
+                            row,
+                        )
+
+    path = send(ada, {"critiques": [a_critique(id=f"c{n}") for n in range(600)]}).headers["Location"]
+    ports = replace(web.app.ports, old_app=Slow())
+    drain(replace(web.app, ports=ports))
+    assert (ada("GET", path).json()["status"], looked) == ("checked", 2)
 
 
 def test_a_process_may_die_at_every_moment_of_an_import(web: Web) -> None:
