@@ -23,7 +23,6 @@ NAMES_OF_THINGS = {
 """Columns whose words are not states that follow one another."""
 
 BY_CONTRAST = {
-    "autopilots.mode approve": "a person says it (`PUT /api/autopilot`, `viral autopilot set`)",
     "autopilots.mode auto": "a person says it, as above; what is neither off nor approve posts by itself",
     "media.kind image": "whatever is no video; `kind_of` makes it of the content type",
     "media.kind video": "`kind_of` makes it of the content type",
