@@ -22,9 +22,10 @@ ORDER BY (horizon IS NULL), captured_at DESC LIMIT {len(Horizon) + 1}
 
 MISSED = "SELECT horizon, reason FROM missed_horizons WHERE tenant_id = %s AND post_id = %s"
 
-# What a post's group is, and what that needs. A category is that of the video's concept. The texts of concepts are
-# large, so each is read once and not once a post. Categories, and platforms of accounts, are one object each: of a join
-# the planner cannot tell how many rows it is among, and took nested loops, seconds for a tenant of 20,000 posts.
+# What a post's group is, beside its platform, and what that needs. A category is that of the video's concept. The texts
+# of concepts are large, so each is read once and not once a post. Categories, and platforms of accounts, are one object
+# each: of a join the planner cannot tell how many rows it is among, and took nested loops, seconds for a tenant of
+# 20,000 posts.
 PLATFORMS = """, platforms AS MATERIALIZED (
     SELECT jsonb_object_agg(id, platform) AS by_account FROM social_accounts WHERE tenant_id = %(tenant_id)s
 )"""
@@ -34,8 +35,9 @@ CATEGORIES = """, categories AS MATERIALIZED (
     FROM (SELECT DISTINCT generation_id, concept_id FROM posts WHERE concept_id IS NOT NULL) AS asked
     JOIN generations g ON g.tenant_id = %(tenant_id)s AND g.id = asked.generation_id
 )"""
+PLATFORM = "(SELECT by_account FROM platforms) ->> posts.account_id::text"
 KEYS: Mapping[By, tuple[str, str]] = {
-    By.PLATFORM: ("(SELECT by_account FROM platforms) ->> posts.account_id::text", PLATFORMS),
+    By.PLATFORM: (PLATFORM, ""),
     By.ACCOUNT: ("posts.account_id::text", ""),
     By.WEEK: ("(%(mondays)s::text[])[width_bucket(posts.published_at, %(begins)s::timestamptz[])]", ""),
     By.CATEGORY: (
@@ -44,15 +46,16 @@ KEYS: Mapping[By, tuple[str, str]] = {
     ),
 }
 
-# `whole` is summed exactly, `value` is ordered. A post without the number is in no figure.
-CELLS = """
+# `whole` is summed exactly, `value` is ordered. A post without the number is in no figure. A like is another thing on
+# each platform, so no cell is of two.
+CELLS = f"""
 WITH posts AS MATERIALIZED (
     SELECT p.id, p.status, p.account_id, p.published_at, v.generation_id, v.concept_id
     FROM social_posts p JOIN videos v ON v.tenant_id = p.tenant_id AND v.id = p.video_id
     WHERE p.tenant_id = %(tenant_id)s AND p.published_at >= %(since)s AND p.published_at < %(until)s
         AND p.status IN ('published', 'removed')
-){further}, looks AS MATERIALIZED (
-    SELECT {key} AS key, s.id IS NOT NULL AS measured,
+){PLATFORMS}{{further}}, looks AS MATERIALIZED (
+    SELECT {{key}} AS key, {PLATFORM} AS platform, s.id IS NOT NULL AS measured,
         s.id IS NULL AND m.post_id IS NULL AND posts.status = 'published'
             AND posts.published_at >= %(still_open)s AS to_come,
         s.views, s.likes, s.comments, s.shares, coalesce(s.definition, '') AS definition,
@@ -63,11 +66,11 @@ WITH posts AS MATERIALIZED (
     LEFT JOIN missed_horizons m
         ON m.tenant_id = %(tenant_id)s AND m.post_id = posts.id AND m.horizon = %(horizon)s
 ), cells AS (
-    SELECT key, count(*) AS posts, count(*) FILTER (WHERE measured) AS measured,
+    SELECT key, platform, count(*) AS posts, count(*) FILTER (WHERE measured) AS measured,
         count(*) FILTER (WHERE to_come) AS to_come
-    FROM looks GROUP BY key ORDER BY posts DESC, key LIMIT %(limit)s
+    FROM looks GROUP BY key, platform ORDER BY posts DESC, key, platform LIMIT %(limit)s
 ), figures AS (
-    SELECT key, metric, each.definition, count(*) AS count, sum(whole) AS total,
+    SELECT key, platform, metric, each.definition, count(*) AS count, sum(whole) AS total,
         min(value) AS least, max(value) AS most,
         percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY value) AS quartiles
     FROM looks, LATERAL (VALUES
@@ -75,13 +78,12 @@ WITH posts AS MATERIALIZED (
         ('likes', '', likes, likes), ('comments', '', comments, comments), ('shares', '', shares, shares),
         ('engagement', looks.definition, NULL, engagement)
     ) AS each (metric, definition, whole, value)
-    WHERE value IS NOT NULL GROUP BY key, metric, each.definition
+    WHERE value IS NOT NULL GROUP BY key, platform, metric, each.definition
 )
-SELECT cells.*, metric, definition, count, total, least, most, quartiles,
-    a.platform AS account_platform, a.username
-FROM cells LEFT JOIN figures USING (key)
+SELECT cells.*, metric, definition, count, total, least, most, quartiles, a.username
+FROM cells LEFT JOIN figures USING (key, platform)
 LEFT JOIN social_accounts a ON %(by)s = 'account' AND a.tenant_id = %(tenant_id)s AND a.id::text = cells.key
-ORDER BY posts DESC, key, metric, definition
+ORDER BY posts DESC, key, platform, metric, definition
 """
 
 
@@ -118,7 +120,8 @@ class Performance:
         limit: int = MOST_CELLS,
     ) -> list[Cell]:
         """Return how the posts published from `since` to before `until` did at this horizon: the `limit` groups with
-        the most posts, weeks in their order. `weeks` are those that the period touches; the others need none."""
+        the most posts, each of one platform, weeks in their order. `weeks` are those that the period touches; the
+        others need none."""
         key, further = KEYS[by]
         values = {
             **{"tenant_id": tenant_id, "by": by, "horizon": horizon, "since": since, "until": until, "limit": limit},
@@ -128,11 +131,11 @@ class Performance:
         }
         query = CELLS.format(key=key, further=further)
         rows = rows_of(self._driver, query, values)
-        grouped: dict[str, list[dict[str, Any]]] = {}
+        grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in rows:
-            grouped.setdefault(row["key"], []).append(row)
+            grouped.setdefault((row["key"], row["platform"]), []).append(row)
         keys = sorted(grouped) if by == By.WEEK else list(grouped)
-        return [_cell(by, key, grouped[key]) for key in keys]
+        return [_cell(by, key, grouped[key, platform]) for key, platform in keys]
 
 
 def _look(row: Mapping[str, Any]) -> Look:
@@ -150,7 +153,7 @@ def _cell(by: By, key: str, rows: Sequence[Mapping[str, Any]]) -> Cell:
     return Cell(
         key=key or None,
         label=_label(by, key, rows[0]),
-        **{name: rows[0][name] for name in ("posts", "measured", "to_come")},
+        **{name: rows[0][name] for name in ("platform", "posts", "measured", "to_come")},
         views=figures.get("views", {}),
         engagement=figures.get("engagement", {}),
         likes=figures.get("likes", {}).get("", Figures()),
@@ -167,11 +170,12 @@ def _figures(row: Mapping[str, Any]) -> Figures:
 
 
 def _label(by: By, key: str, row: Mapping[str, Any]) -> str:
+    platform = NAMES[row["platform"]]
     match by:
         case By.PLATFORM:
-            return NAMES[key]
+            return platform
         case By.ACCOUNT:
-            return f"{NAMES[row['account_platform']]}, {row['username'] or key}"
+            return f"{platform}, {row['username'] or key}"
         case By.WEEK:
-            return week_label(datetime.fromisoformat(key).date())
-    return key or "no category"
+            return f"{week_label(datetime.fromisoformat(key).date())}, {platform}"
+    return f"{key or 'no category'}, {platform}"

@@ -2,7 +2,7 @@
 
 What nobody could say is unknown and is counted as such: a sum over 3 of 10 posts says so. Numbers of different things
 are never put together: views are by their definition (YouTube counted otherwise until 24 August 2026, and no two
-platforms count alike), and so is what is divided by them.
+platforms count alike), and so is what is divided by them; likes, comments and shares are each platform's own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,8 @@ from domain.posting.posts import PostStatus
 
 LONGEST_PERIOD = timedelta(days=366)
 USUAL_PERIOD = timedelta(days=90)
-MOST_CELLS = 200
+MOST_CELLS = 300
+"""A year's weeks of five platforms, and some."""
 WEEK = timedelta(days=7)
 
 
@@ -141,11 +142,12 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The posts of one group at one horizon: `posts` = `measured` + `missed` + `to_come`. `views` and `engagement` are
-    by the definition of their views. `key` is None for posts without a category."""
+    """The posts of one group, on one platform, at one horizon: `posts` = `measured` + `missed` + `to_come`. `views` and
+    `engagement` are by the definition of their views. `key` is None for posts without a category."""
 
     key: str | None
     label: str
+    platform: str
     posts: int
     measured: int
     to_come: int
@@ -235,8 +237,9 @@ HORIZON_COLUMNS = (
     *("post_id", "platform", "horizon", "state", "reason", "due_at", "captured_at", "age_seconds"),
     *("views", "likes", "comments", "shares", "engagement", "details", "definition", "source", "predicted_score"),
 )
+CELL_COUNTS = ("key", "label", "platform", "posts", "measured", "missed", "to_come")
 CELL_COLUMNS = (
-    *("by", "key", "label", "horizon", "metric", "definition", "posts", "measured", "missed", "to_come"),
+    *("by", "key", "label", "platform", "horizon", "metric", "definition", "posts", "measured", "missed", "to_come"),
     *("count", "unknown", "total", "least", "lower_quartile", "median", "upper_quartile", "most"),
 )
 
@@ -266,7 +269,7 @@ def cell_rows(report: Performance) -> list[dict[str, Any]]:
     """Return a report as rows of `CELL_COLUMNS`: one for each group, metric and definition of views."""
     rows = []
     for cell in report.cells:
-        counts = {name: getattr(cell, name) for name in ("key", "label", "posts", "measured", "missed", "to_come")}
+        counts = {name: getattr(cell, name) for name in CELL_COUNTS}
         for metric in METRICS:
             for definition, figures in cell.figures(metric) or [("", Figures())]:
                 about = {"by": report.by, "horizon": report.horizon, "metric": metric, "definition": definition or None}

@@ -91,6 +91,7 @@ PERFORMANCE_EXAMPLE: JsonDict = {
         {
             "key": "tiktok",
             "label": "TikTok",
+            "platform": "tiktok",
             "posts": 12,
             "measured": 10,
             "missed": 1,
@@ -170,11 +171,12 @@ class FiguresByDefinition(FiguresOf):
 
 
 class CellOf(BaseModel):
-    """The posts of one group: `posts` = `measured` + `missed` + `to_come`. `unknown` is of how many measured ones each
-    number is not known. `key` is null for posts without a category."""
+    """The posts of one group on one platform: `posts` = `measured` + `missed` + `to_come`. `unknown` is of how many
+    measured ones each number is not known. `key` is null for posts without a category."""
 
     key: str | None
     label: str
+    platform: str
     posts: int
     measured: int
     missed: int

@@ -12,6 +12,7 @@ from domain.errors import UnknownPost
 from domain.learning.horizons import without_account
 from domain.learning.numbers import Horizon
 from domain.learning.performance import (
+    CELL_COUNTS,
     METRICS,
     MOST_CELLS,
     AtHorizon,
@@ -148,7 +149,7 @@ def performance_values(report: Performance) -> dict[str, Any]:
 
 
 def _cell_values(cell: Cell) -> dict[str, Any]:
-    counts = {name: getattr(cell, name) for name in ("key", "label", "posts", "measured", "missed", "to_come")}
+    counts = {name: getattr(cell, name) for name in CELL_COUNTS}
     plain = {name: figure_values(getattr(cell, name)) for name in ("likes", "comments", "shares")}
     parted = {
         name: [{"definition": by} | figure_values(each) for by, each in cell.figures(name)]

@@ -107,18 +107,40 @@ def test_posts_are_grouped_by_account_category_and_week(app: App, ada: Measured)
     ):
         ada.look(ada.published(account_id, at=at, video_id=video_id), Horizon.H24, 5, 1, definition="a")
     by_account = report(app, ada, By.ACCOUNT)
-    assert {key: cell.posts for key, cell in by_account.items()} == {str(one): 2, str(other): 1}
-    assert by_account[str(one)].label.startswith("Bluesky, ada-")
-    by_category = report(app, ada, By.CATEGORY)
-    assert {(cell.key, cell.label, cell.posts) for cell in by_category.values()} == {
-        ("humor", "humor", 1),
-        (None, "no category", 2),
+    assert {key: (cell.posts, cell.platform) for key, cell in by_account.items()} == {
+        str(one): (2, "bluesky"),
+        str(other): (1, "tiktok"),
     }
-    by_week = report(app, ada, By.WEEK)
-    assert [(key, cell.label, cell.posts) for key, cell in by_week.items()] == [
-        ("2026-11-09", "2026-W46", 1),
-        ("2026-11-16", "2026-W47", 2),
+    assert by_account[str(one)].label.startswith("Bluesky, ada-")
+    by_category = analytics.performance(app, ada.id, by=By.CATEGORY).cells
+    assert [(cell.key, cell.label, cell.platform, cell.posts) for cell in by_category] == [
+        (None, "no category, Bluesky", "bluesky", 1),
+        (None, "no category, TikTok", "tiktok", 1),
+        ("humor", "humor, Bluesky", "bluesky", 1),
     ]
+    by_week = analytics.performance(app, ada.id, by=By.WEEK).cells
+    assert [(cell.key, cell.label, cell.posts) for cell in by_week] == [
+        ("2026-11-09", "2026-W46, Bluesky", 1),
+        ("2026-11-16", "2026-W47, Bluesky", 1),
+        ("2026-11-16", "2026-W47, TikTok", 1),
+    ]
+
+
+@pytest.mark.parametrize("by", By)
+def test_likes_of_two_platforms_are_in_no_figure_together(app: App, ada: Measured, by: By) -> None:
+    """Nor comments and shares: of one category, in one week."""
+    for platform, number in (("tiktok", 1000), ("mastodon", 1)):
+        post_id = ada.published(ada.account(platform), at=NOW - timedelta(days=1), video_id=ada.category("humor"))
+        ada.look(post_id, Horizon.H24, number, number, number, number, definition=platform)
+    cells = analytics.performance(app, ada.id, by=by).cells
+    assert sorted((cell.platform, cell.posts, cell.likes.total) for cell in cells) == [
+        ("mastodon", 1, 1),
+        ("tiktok", 1, 1000),
+    ]
+    assert {(cell.platform, cell.comments.total, cell.shares.total) for cell in cells} == {
+        ("mastodon", 1, 1),
+        ("tiktok", 1000, 1000),
+    }
 
 
 def test_only_posts_of_the_period_that_are_out_are_counted(app: App, ada: Measured) -> None:

@@ -134,6 +134,7 @@ def test_a_report_is_a_row_for_each_number_and_definition() -> None:
     cell = Cell(
         "youtube-shorts",
         "YouTube Shorts",
+        "youtube-shorts",
         posts=10,
         measured=7,
         to_come=1,
