@@ -27,7 +27,7 @@ from domain.posting.publishing import (
     VideoFile,
 )
 from domain.posting.text import compose
-from domain.videos.media import CONTENT_TYPES, object_key
+from domain.videos.media import CONTENT_TYPES, StoreUnavailable, object_key
 from workers.engine.job import SYSTEM, Context, Tx
 from workers.jobs.accounts import access, revoked
 from workers.jobs.submission_marks import compare
@@ -222,7 +222,9 @@ def answering(ctx: Context, taken: Post) -> Iterator[None]:
         _hold_off(ctx, _present(ctx, taken), error)
     except Unavailable as error:
         post = _present(ctx, taken)
-        if error.silent and not (post.may_be_there or post.status == PostStatus.UNCONFIRMED):
+        # The store of the files is not the platform.
+        is_silent = error.silent and not isinstance(error, StoreUnavailable)
+        if is_silent and not (post.may_be_there or post.status == PostStatus.UNCONFIRMED):
             _not_answered(ctx, post, str(error))
         shortest, longest = TRY_AGAIN
         again = error.retry_after or min(shortest * 2 ** min(ctx.job.snoozes, 8), longest)

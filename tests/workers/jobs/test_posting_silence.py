@@ -11,10 +11,12 @@ import pytest
 
 from db.transaction import SYSTEM
 from domain.errors import Unavailable
+from domain.ports import Watch
 from domain.posting.accounts import Credential
 from domain.posting.limits import closed_bucket
 from domain.posting.posts import PostStatus
-from domain.posting.publishing import AccountLimits
+from domain.posting.publishing import AccountLimits, Content, Handle, VideoFile
+from domain.videos.media import StoreUnavailable
 from tests.post_stage import PostStage, post_stage
 from workers.jobs.post_work import SILENT
 from workers.settings import Settings
@@ -88,6 +90,41 @@ def test_of_an_account_that_is_not_answered_one_post_asks_and_the_others_wait(he
     here.run()
     assert statuses(here, [*posts, healthy]) == [PostStatus.PUBLISHED] * 5
     here.assert_once()
+
+
+def test_a_media_store_that_is_silent_says_nothing_of_the_platform(here: PostStage, tiktok: Any) -> None:
+    """It may be asked through the house's client too; the post waits, and the account's others do not."""
+    store = here.app.ports.media
+
+    class SilentStore:
+        def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+            raise StoreUnavailable("the media store did not finish its answer within 12 seconds", silent=True)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+    class Reading:
+        def open(self, credential: Credential, content: Content, video: VideoFile, watch: Watch) -> Handle:
+            next(video.read(0, video.size))
+            opened: Handle = tiktok.open(credential, content, video, watch)
+            return opened
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tiktok, name)
+
+    tenant_id = here.tenant()
+    account_id = here.account(tenant_id, TIKTOK)
+    post_id = here.ask(tenant_id, account_id)
+    app = here.app
+    here.app = replace(app, ports=replace(app.ports, media=SilentStore(), publishers={TIKTOK: Reading()}))  # type: ignore[arg-type, dict-item]
+    here.due()
+    here.turn()
+    post = here.show(post_id)
+    assert (post.status, closed_for(here, account_id)) == (PostStatus.CLAIMED, None)
+    assert "media store" in (post.error_message or "")
+    here.app = app
+    here.run()
+    assert here.show(post_id).status == PostStatus.PUBLISHED
 
 
 def test_the_waits_for_a_platform_that_does_not_answer_grow_up_to_ten_minutes(here: PostStage, tiktok: Any) -> None:
