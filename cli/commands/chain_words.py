@@ -33,6 +33,8 @@ def say_explained(found: ChainExplanation) -> None:
     for post in says.posts:
         out.print(f"Post: {NAMES[post.platform]}, {readable(post.username or post.account_id)}: {readable(post.says)}")
         out.print(f"      `viral posts explain {post.id}`")
+    for each in says.left_out:
+        out.print(f"Left out: {readable(each)}")
     when = f" (at {readable(says.next_at)})" if says.next_at else ""
     out.print(f"Next: {readable(says.next) + when if says.next else 'nothing happens by itself'}")
     for advice in says.advice:

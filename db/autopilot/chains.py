@@ -103,6 +103,14 @@ FROM social_posts p JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id
 WHERE p.tenant_id = %s AND p.video_id = %s AND p.group_id = %s ORDER BY p.id
 """
 
+WITHDRAWN = """
+SELECT a.id AS account_id, a.platform, a.username, a.status
+FROM autopilot_events e JOIN social_accounts a ON a.tenant_id = e.tenant_id AND a.id::text = e.details ->> 'account_id'
+WHERE e.tenant_id = %s AND e.chain_id = %s AND e.kind = 'withdrawn'
+    AND NOT EXISTS (SELECT FROM autopilot_accounts c WHERE c.tenant_id = a.tenant_id AND c.account_id = a.id)
+ORDER BY e.id
+"""
+
 DAILY = (
     "SELECT daily_enabled AND daily_count > 0 AS daily, daily_last_on, timezone, daily_hour FROM tenants WHERE id = %s"
 )
@@ -190,6 +198,11 @@ class Chains:
     def posts(self, chain: Chain) -> list[dict[str, Any]]:
         """Return the posts that the chain made, with their accounts' platforms and names."""
         return rows_of(self._driver, POSTS, (chain.tenant_id, chain.video_id, chain.id))
+
+    def withdrawn(self, tenant_id: UUID, chain_id: UUID) -> list[dict[str, Any]]:
+        """Return the accounts whose consent was withdrawn since the chain began and before its posts were made, and
+        that have none now: `account_id`, `platform`, `username`, `status`."""
+        return rows_of(self._driver, WITHDRAWN, (tenant_id, chain_id))
 
     def daily(self, tenant_id: UUID) -> dict[str, Any]:
         """Return whether the tenant has `daily` concepts, its time zone and its hour."""

@@ -52,6 +52,18 @@ ON CONFLICT (tenant_id, account_id) DO NOTHING
 
 WITHDRAW = "DELETE FROM autopilot_accounts WHERE tenant_id = %s AND account_id = %s RETURNING account_id"
 
+# Chains whose posts are not made yet name the account as one that gets none.
+NOTE_WITHDRAWN = """
+INSERT INTO autopilot_events (tenant_id, chain_id, kind, message, details, at)
+SELECT c.tenant_id, c.id, 'withdrawn', concat_ws(' on ', a.username, a.platform) || %(says)s,
+    jsonb_build_object('account_id', a.id), %(now)s
+FROM autopilot_chains c JOIN social_accounts a ON a.tenant_id = c.tenant_id AND a.id = %(account_id)s
+WHERE c.tenant_id = %(tenant_id)s AND c.stage IN ('concepts', 'video') AND NOT EXISTS (
+    SELECT FROM autopilot_events e WHERE e.tenant_id = c.tenant_id AND e.chain_id = c.id AND e.kind = 'withdrawn'
+        AND e.details ->> 'account_id' = a.id::text
+)
+"""
+
 # Posts that chains made and of which nothing was sent, with their chains, whatever became of these. A claimed one may
 # have a handle by now, which published nothing; its job finds that the post is not its own any more. One that is in any
 # other state is asked for when it is to be sent (`permission.py`).
@@ -202,6 +214,8 @@ class AutopilotSettings:
         self.lock(tenant_id)
         if self._driver.execute(WITHDRAW, (tenant_id, account_id)).fetchone() is None:
             return None
+        values = {"tenant_id": tenant_id, "account_id": account_id, "says": f": {WITHDRAWN}", "now": now}
+        self._driver.execute(NOTE_WITHDRAWN, values)
         which = "p.account_id = %(account_id)s"
         message = f"cancelled: {WITHDRAWN}"
         cancelled = self._hold_back(tenant_id, which, "cancelled", message, now, account_id=account_id)

@@ -15,6 +15,7 @@ from domain.text.visible import visible
 SWITCHED_OFF = "the autopilot was switched off"
 SET_TO_APPROVE = "the autopilot was set to approve"
 WITHDRAWN = "the consent for this account was withdrawn"
+DISCONNECTED = "the account was disconnected"
 
 
 class Withheld(Rejected):
@@ -42,6 +43,11 @@ def check_allowed(chain_id: UUID, began: Mode, now: Mode, *, consents: bool) -> 
         raise Withheld(chain_id, PostStatus.CANCELLED, WITHDRAWN)
     if mode is Mode.APPROVE:
         raise Withheld(chain_id, PostStatus.NEEDS_APPROVAL, SET_TO_APPROVE)
+
+
+def why_gone(status: str) -> str:
+    """Return why an account in this state has lost its consent: who disconnects one withdraws it, too."""
+    return DISCONNECTED if status == AccountStatus.DISCONNECTED else WITHDRAWN
 
 
 def obstacle(account: Account, now: datetime) -> tuple[str, str] | None:

@@ -65,7 +65,8 @@ class ChainPost:
 class Facts:
     """What decides over one chain. `mode` is the tenant's of now (the chain has its own), `video` the row of its video
     if it has one, `posts` those of its video with their account's `platform`, `username`, `account_status`, and why one
-    was `held` back or cancelled. `concepts` is the state of the job that makes the day's concepts, and `unusable`
+    was `held` back or cancelled. `left_out` are accounts that had consent since it began and get no post, in words with
+    why. `concepts` is the state of the job that makes the day's concepts, and `unusable`
     why the tenant's provider can make no video now."""
 
     now: datetime
@@ -74,6 +75,7 @@ class Facts:
     decision: Decision | None = None
     video: Mapping[str, Any] | None = None
     posts: Sequence[Mapping[str, Any]] = ()
+    left_out: Sequence[str] = ()
     concepts: str | None = None
     unusable: str | None = None
 
@@ -97,13 +99,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`next` says what happens by itself and `next_at` when; None: nothing does."""
+    """`next` says what happens by itself and `next_at` when; None: nothing does. `left_out` says which accounts get no
+    post, and why."""
 
     stands: str
     why: str | None
     decision: Decision | None
     cost: str
     posts: list[ChainPost] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     certain: list[str] = field(default_factory=list)
     uncertain: list[str] = field(default_factory=list)
     next: str | None = None
@@ -132,6 +136,7 @@ def explain(facts: Facts) -> Explanation:
         decision=facts.decision,
         cost=_cost(facts),
         posts=[_post(each) for each in facts.posts],
+        left_out=list(facts.left_out),
         certain=list(_certain(facts)),
         uncertain=list(_uncertain(facts)),
         next=says,

@@ -105,6 +105,7 @@ EXPLAINED: JsonDict = {
             "explain": "/api/posts/01937f41-7c8d-7dd3-9e4f-5a6b7c8d9e0f/explain",
         }
     ],
+    "left_out": ["adas_bread on bluesky: the consent for this account was withdrawn"],
     "certain": ["nothing is published yet"],
     "uncertain": [],
     "next": "it is posted to adas_bakery (TikTok)",
@@ -271,8 +272,9 @@ class ChainEvent(BaseModel):
 
 
 class ChainExplanation(BaseModel):
-    """Where a chain `stands` and `why`, what was decided and what it cost, what is `certain` and what is not, what
-    happens by itself (`next`, null: nothing) and when, and what somebody can do."""
+    """Where a chain `stands` and `why`, what was decided and what it cost, which accounts get no post (`left_out`) and
+    why, what is `certain` and what is not, what happens by itself (`next`, null: nothing) and when, and what somebody
+    can do."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXPLAINED]})
 
@@ -283,6 +285,7 @@ class ChainExplanation(BaseModel):
     decision: Decision | None
     cost: str
     posts: list[ChainPost]
+    left_out: list[str]
     certain: list[str]
     uncertain: list[str]
     next: str | None
@@ -348,6 +351,7 @@ def explain(chain_id: UUID, caller: Reader, app: Running) -> ChainExplanation:
         decision=None if says.decision is None else Decision(**asdict(says.decision)),
         cost=says.cost,
         posts=[ChainPost(**asdict(each), explain=f"/api/posts/{each.id}/explain") for each in says.posts],
+        left_out=says.left_out,
         certain=says.certain,
         uncertain=says.uncertain,
         next=says.next,

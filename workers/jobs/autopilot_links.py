@@ -12,7 +12,7 @@ from uuid import UUID
 
 from domain.autopilot.chains import DAILY_WITHIN, PATIENCE, Mode, Stage, hour_of
 from domain.autopilot.choice import Scored, ranked
-from domain.autopilot.consent import obstacle
+from domain.autopilot.consent import obstacle, why_gone
 from domain.autopilot.explanation import Considered, Decision
 from domain.autopilot.settings import clock_times
 from domain.concepts.timing import day_key, zone_of
@@ -109,7 +109,8 @@ def _why_it_ended(turn: Turn, job: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The accounts that may be posted to, and for each other one with consent why it cannot be."""
+    """The accounts that may be posted to, and for each other one that has consent, or had it since the chain began,
+    why it cannot be."""
 
     usable: list[Row]
     left_out: list[str]
@@ -126,9 +127,12 @@ def _accounts(turn: Turn) -> Accounts:
         Rejected: there is none.
     """
     rows = turn.tx.autopilot.accounts(turn.tenant_id)
+    gone = turn.tx.chains.withdrawn(turn.tenant_id, turn.chain.id)
+    left_out = [f"{_name(each)}: {why_gone(each['status'])}" for each in gone]
     if not rows:
-        raise Rejected("the autopilot may post to no account: none has its consent")
-    usable, left_out = [], []
+        which = f" ({'; '.join(left_out)})" if left_out else ""
+        raise Rejected(f"the autopilot may post to no account: none has its consent{which}")
+    usable = []
     for each in rows:
         wrong = obstacle(_judged(each), turn.now)
         if wrong is None:

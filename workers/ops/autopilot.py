@@ -14,7 +14,7 @@ from uuid import UUID
 from db.autopilot.autopilot import ChainCursor
 from db.transaction import SYSTEM, Tx
 from domain.autopilot.chains import Mode, next_begin
-from domain.autopilot.consent import obstacle
+from domain.autopilot.consent import obstacle, why_gone
 from domain.autopilot.explanation import ENDED, Explanation, Facts, decision_of
 from domain.autopilot.explanation import explain as explained
 from domain.autopilot.outlook import Prospect, outlook
@@ -204,6 +204,7 @@ def explain(app: App, tenant_id: UUID | None, chain_id: UUID) -> ChainExplanatio
             decision=decision_of(events),
             video=video,
             posts=_posts(tx, owner, chain),
+            left_out=_left_out(tx, chain, events),
             concepts=None if job is None else job["status"],
             unusable=unusable(tx, owner, settings.provider, now, app.ports.clips.keys()),
         )
@@ -219,6 +220,16 @@ def _posts(tx: Tx, tenant_id: UUID, chain: Row) -> list[Row]:
         (row for row in rows if row["group_id"] == chain["id"]), key=lambda row: (row["created_at"], row["id"])
     )
     return [row | {"held": _held(tx, tenant_id, row)} for row in found]
+
+
+def _left_out(tx: Tx, chain: Row, events: Sequence[Row]) -> list[str]:
+    """Say which accounts that had consent get no post of the chain: as was written down when its posts were made, or as
+    it is until then."""
+    if chain["group_id"] is not None:
+        left_out = (each["message"] for each in events if each["kind"] == "left_out")
+        return [each.removeprefix("not posted to ") for each in left_out]
+    gone = tx.chains.withdrawn(chain["tenant_id"], chain["id"])
+    return [f"{_called(row | {'id': row['account_id']})}: {why_gone(row['status'])}" for row in gone]
 
 
 def _held(tx: Tx, tenant_id: UUID, post: Row) -> str | None:

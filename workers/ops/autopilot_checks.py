@@ -54,10 +54,8 @@ def _unusable(app: App, tx: Tx, rows: Sequence[Mapping[str, Any]], now: datetime
         try:
             chain(models, provider, now, app.ports.clips.keys())
         except ClipProviderUnusable as error:
-            what = (
-                f"the provider {provider}, which cannot be asked, so that its days stop: {error}, by the keys of this "
-            )
-            what += "shell (`viral providers list`)"
+            why = f"{error}, by the keys of this shell; `viral providers list`"
+            what = f"the provider {provider}, which cannot be asked ({why}), so that their days stop"
             yield from _doubt([row["tenant_id"] for row in rows if row["provider"] == provider], what)
 
 

@@ -18,7 +18,7 @@ from workers.jobs.autopilot import advance
 from workers.jobs.generation import daily
 from workers.jobs.posting import find_due as posts_due
 from workers.jobs.upkeep import prune
-from workers.ops import autopilot, posts, restore
+from workers.ops import accounts, autopilot, posts, restore
 
 
 @pytest.fixture
@@ -187,6 +187,39 @@ def test_nothing_is_made_for_an_account_whose_owner_took_a_needed_choice_back(he
 
     assert "TikTok wants its owner to choose privacy_level" in chain["reason"]
     assert not links(here, tenant_id)
+
+
+def test_every_account_that_had_consent_and_gets_no_post_is_named(here: AutopilotStage):
+    """One is disconnected while the video is made, one's consent is withdrawn, and one's is there again in time."""
+    tenant_id = here.tenant(platforms=("bluesky", "tiktok", "bluesky", "bluesky"))
+    _, tiktok, other, again = here.accounts[tenant_id]
+    here.until(tenant_id, "video")
+    accounts.disconnect(here.app, tenant_id, tiktok)
+    for account_id in (other, again):
+        here.withdraw(tenant_id, account_id)
+    assert here.withdraw(tenant_id, other) is None
+    autopilot.consent(here.app, tenant_id, again, by="person:ada")
+    [chain] = here.chains(tenant_id)
+    before = autopilot.explain(here.app, tenant_id, chain["id"]).explanation.left_out
+    assert [each.partition(": ")[2] for each in before] == [
+        "the account was disconnected",
+        "the consent for this account was withdrawn",
+    ]
+
+    [chain] = here.until(tenant_id, "posts")
+
+    assert here.made(tenant_id) == [("bluesky", "scheduled")] * 2
+    left_out = [message for kind, message in here.events(chain) if kind == "left_out"]
+    assert [each.rpartition(": ")[2] for each in left_out] == [each.partition(": ")[2] for each in before]
+    assert "tiktok" in left_out[0]
+    assert "bluesky" in left_out[1]
+    after = autopilot.explain(here.app, tenant_id, chain["id"]).explanation.left_out
+    assert after == [each.removeprefix("not posted to ") for each in left_out]
+    for account_id in (here.accounts[tenant_id][0], again):
+        here.withdraw(tenant_id, account_id)
+    [chain] = here.until(tenant_id, "stopped")
+    why = autopilot.explain(here.app, tenant_id, chain["id"]).explanation.why
+    assert why.count("cancelled (the consent for this account was withdrawn)") == 2
 
 
 @pytest.mark.parametrize(
