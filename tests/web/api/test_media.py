@@ -59,6 +59,10 @@ class Web:
         self.base = base
         self.folder = folder
         self._wires = ExitStack()
+        # One for all requests: each client reads the certificates of the world first, which takes longer than they do.
+        self.client = self._wires.enter_context(
+            httpx.Client(base_url=base, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -87,11 +91,11 @@ class Tenant:
     def __init__(self, web: Web, *scopes: str) -> None:
         self.id = a_tenant(web.app)
         self.key = a_key(web.app, self.id, *(scopes or ("videos:read", "videos:write")))
-        self._base = web.base
+        self._client = web.client
 
     def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
-        return httpx.request(method, f"{self._base}{path}", headers=headers, timeout=60, **options)
+        return self._client.request(method, path, headers=headers, **options)
 
     def upload(self, content: Any, content_type: str = "video/mp4") -> httpx.Response:
         return self("POST", "/api/media", content=content, headers={"Content-Type": content_type})
