@@ -5,10 +5,10 @@
 2. the tenant; of several, by id
 3. the gate of posting (an advisory lock: shared by who submits a post, alone for who halts posting), then the places
    of accounts (advisory, by bucket)
-4. the tenant's own rows: the autopilot's settings, then its chains; holds, ledger, imports, generations, keys; media
-   files; a month's video budget, submissions, videos; social accounts, then their posts, then the numbers of these; of
-   several in one table, by id. Sounds that were imported, which no tenant has, then competitors' videos; of several, by
-   key
+4. the tenant's own rows: the autopilot's settings (shared by who submits a post that it made), then its chains; holds,
+   ledger, imports, generations, keys; media files; a month's video budget, submissions, videos; social accounts, then
+   their posts, then the numbers of these; of several in one table, by id. Sounds that were imported, which no tenant
+   has, then competitors' videos; of several, by key
 5. new jobs; of several with unique keys, by key
 6. the job that is ended
 7. advisory locks of ordering keys and of limits of queues (`Claims`), sorted; a transaction that has one of these
