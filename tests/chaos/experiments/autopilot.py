@@ -1,5 +1,6 @@
-"""`autopilot`: a month of tenants that are left alone, while attempts die, a provider is down for a day, accounts are
-lost and their owners change their minds; then what the platforms show, what the provider charged and what the rows say
+"""`autopilot`: a month of tenants that are left alone, while attempts die, a provider is down for a day, platforms
+refuse what is to be published, a restore is begun and ended, accounts are lost and their owners change their minds,
+also while a post waits to be sent again; then what the platforms show, what the provider charged and what the rows say
 are held against what was allowed.
 
 The month is simulated by the clock that every job and rule reads (`build(clock=…)`): it stands, and is put forward by
@@ -10,7 +11,7 @@ processes have a real clock, in which a month is a month (R1, R16 and R17 kill t
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -24,6 +25,7 @@ from uuid import UUID
 from db.transaction import SYSTEM
 from domain.autopilot.chains import Mode
 from domain.errors import Rejected
+from simulators.platforms.platform import Fault
 from tests.autopilot_stage import AutopilotStage, autopilot_stage
 from tests.chaos.cuts import Cut, Moments, counting, cut, installed
 from tests.chaos.report import Finding
@@ -33,7 +35,7 @@ from workers.engine.outcomes import rescue
 from workers.engine.runner import Runner
 from workers.jobs.autopilot import find_due
 from workers.jobs.posting import find_due as posts_due
-from workers.ops import posts
+from workers.ops import posts, restore
 from workers.ops.accounts import disconnect
 
 TENANTS, SLICE_TENANTS = 50, 3
@@ -47,6 +49,14 @@ HOUR = 9
 """When the days begin, by everybody's clock."""
 ROUNDS = (1, 1, 1, 1, 120, 60, 15, 15, 270, 15, 15, 15)
 """Minutes from one round of a day to the next: the day begins, then its posts of 12:00 and of 17:00 are made."""
+DUE = (6, 9)
+"""The rounds in which the posts of 12:00 and of 17:00 are sent."""
+RESTORED, ENDED = 6, 8
+"""After this round of one day a restore is begun, and after that one it is ended."""
+COMMITS = {"bluesky": "putRecord", "tiktok": "upload"}
+REFUSALS: tuple[Fault, ...] = ("429", "500 before")
+REFUSED, SLICE_REFUSED = 6, 1
+"""So many commits of a platform are refused as posts come due."""
 SPARE = 60
 """Seconds that are left for judging."""
 ALIVE, DEAD = timedelta(hours=1), timedelta(seconds=-1)
@@ -74,8 +84,10 @@ class Month:
     rng: Random
     finding: Finding
     deadly: float
+    refused: int
     owners: list[Owner] = field(default_factory=list)
     deaths: Counter[str] = field(default_factory=Counter)
+    thinking_twice: dict[UUID, Mode] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._boot()
@@ -112,12 +124,57 @@ class Month:
                 else:
                     says = "UPDATE social_accounts SET status = 'needs_reconnect', reason = 'revoked' WHERE id = %s"
                     self.here.rows(f"{says} RETURNING id", account_id)
-            self.finding.hit[what] = self.finding.hit.get(what, 0) + 1
+            self._hit(what)
 
     def set_mode(self, owner: Owner, mode: Mode) -> None:
         owner.mode = mode
         self.here.allow(owner.id, mode=mode)
         owner.modes.append((self.here.now, mode))
+
+    def refuse_some(self) -> None:
+        """Let the platforms refuse what is to be published next: such posts wait, and are sent again."""
+        for name, call in COMMITS.items():
+            self.here.posts.platforms[name].fault(
+                call, self.rng.choice(REFUSALS), times=self.rng.randint(1, self.refused)
+            )
+
+    def change_a_mind_about_what_waits(self) -> None:
+        """An owner whose post was refused by its platform, and waits, does not want it any more; in the evening it is
+        as before."""
+        query = """
+            SELECT DISTINCT tenant_id, account_id FROM social_posts
+            WHERE status = 'claimed' AND submitted_at IS NOT NULL ORDER BY 1, 2
+        """
+        waiting = dict(self.here.rows(query))
+        owners = [each for each in self.owners if each.id in waiting and each.id not in self.thinking_twice]
+        for owner in self.rng.sample(owners, min(1, len(owners))):
+            if self.rng.random() < 0.3 and len(owner.accounts) - len(owner.ended) > 1:
+                owner.ended[waiting[owner.id]] = self.here.now
+                self.here.withdraw(owner.id, waiting[owner.id])
+            else:
+                self.thinking_twice[owner.id] = owner.mode
+                self.set_mode(owner, self.rng.choice((Mode.OFF, Mode.APPROVE)))
+            self._hit("minds changed about what waited")
+
+    def evening(self) -> None:
+        """Who thought twice has it as before; and most switch to auto again what a restore has set to approve."""
+        for owner in self.owners:
+            if (mode := self.thinking_twice.pop(owner.id, None)) is not None:
+                self.set_mode(owner, mode)
+
+    def put_back(self) -> None:
+        """A person says that the database went back half an hour; since then each post waits for a person."""
+        restore.begin(self.here.app, self.here.now - timedelta(minutes=30))
+        for owner in self.owners:
+            if owner.mode is Mode.AUTO:
+                if self.rng.random() < 0.8:
+                    self.thinking_twice.setdefault(owner.id, owner.mode)
+                owner.mode = Mode.APPROVE
+                owner.modes.append((self.here.now, Mode.APPROVE))
+        self._hit("restores")
+
+    def _hit(self, what: str) -> None:
+        self.finding.hit[what] = self.finding.hit.get(what, 0) + 1
 
     def approve_some(self) -> None:
         for tenant_id, post_id in self.here.rows(
@@ -126,24 +183,39 @@ class Month:
             try:
                 posts.approve(self.here.app, tenant_id, post_id)
             except Rejected:  # its account is lost
-                self.finding.hit["approvals that were refused"] = (
-                    self.finding.hit.get("approvals that were refused", 0) + 1
-                )
+                self._hit("approvals that were refused")
 
     # --- how a day goes by ------------------------------------------------------------------------------------------
 
-    def day(self, number: int) -> None:
+    def day(self, number: int, *, restored: bool) -> None:
         """A day from the morning until its last posts are out."""
         for owner in self.owners:
             if owner.mode is not Mode.OFF:
                 owner.on_days.add(self.here.now.date())
         minds = self.rng.randrange(len(ROUNDS))
         for place, minutes in enumerate(ROUNDS):
+            if place in DUE:
+                self.refuse_some()
             self.round(timedelta(minutes=minutes))
+            if restored and place == RESTORED:
+                self.put_back()
+            if restored and place == ENDED:
+                restore.end(self.here.app, although_undecided=True)
+            if place in DUE:
+                self.change_a_mind_about_what_waits()
             if place == minds:
                 self.change_minds(number)
             if place % 4 == 3:
                 self.approve_some()
+        self.evening()
+
+    def settle(self) -> None:
+        """Nothing goes wrong any more, and what is under way comes to its end."""
+        self.deadly = 0
+        for each in self.here.posts.platforms.values():
+            each.heal()
+        for _ in range(5):
+            self.round(timedelta(hours=1))
 
     def night(self) -> None:
         self.here.posts.later(seconds=_to_the_morning(self.here.now))
@@ -154,11 +226,13 @@ class Month:
             find_due.enqueue(tx)
             posts_due.enqueue(tx)
             tx.driver.execute("UPDATE job_queue SET scheduled_for = now(), wake_at = NULL WHERE status = 'pending'")
+        before: Sequence[UUID] = ()
         for _ in range(40):
             with self.here.app.db.transaction(SYSTEM) as tx:
                 due = tx.jobs.due_now(limit=500)
-            if not due:
+            if not due or due == before:  # those of a paused queue stay
                 break
+            before = due
             for job_id in due:
                 self.attempt(job_id)
         self.here.posts.later(seconds=step.total_seconds())
@@ -194,7 +268,13 @@ def autopilot(stage: Stage, finding: Finding) -> None:
         installed(),
     ):
         here.posts.later(seconds=_to_the_morning(here.now))
-        month = Month(here, stage.rng(), finding, stage.size(DEATHS, SLICE_DEATHS))
+        month = Month(
+            here,
+            stage.rng(),
+            finding,
+            deadly=stage.size(DEATHS, SLICE_DEATHS),
+            refused=stage.size(REFUSED, SLICE_REFUSED),
+        )
         for number in range(stage.size(TENANTS, SLICE_TENANTS)):
             month.move_in(number)
         days, down, played = stage.size(DAYS, SLICE_DAYS), stage.size(9, 1), 0
@@ -206,11 +286,12 @@ def autopilot(stage: Stage, finding: Finding) -> None:
                 here.runway.order = lambda asked: here.runway.error(503, "unavailable", "down")  # type: ignore[method-assign]
             if number:
                 month.night()
-            month.day(number)
+            month.day(number, restored=number == days // 2)
             here.runway.order = works  # type: ignore[method-assign]
             played += 1
             for owner in month.owners:
                 keeps_to_its_budget(month, owner)
+        month.settle()
         finding.trials = len(month.owners) * played
         finding.figures["days"] = played
         finding.expect(played == days or not stage.full, f"only {played} of {days} days were played in the time")
@@ -239,6 +320,8 @@ def judge(month: Month, finding: Finding, stage: Stage) -> None:
     there = here.posts.posts()
     finding.figures |= {"posts": len(there), "charged_usd": str(here.runway.charged_usd)}
     finding.saw("posts on the platforms", len(there), least=stage.size(500, 1))
+    minds = finding.hit.get("minds changed about what waited", 0)
+    finding.expect(minds >= stage.size(20, 0), f"only {minds} owners changed their minds while a post waited")
     try:
         here.posts.assert_once(unconfirmed=len(there))
         finding.doubled = 0
@@ -259,26 +342,27 @@ def judge(month: Month, finding: Finding, stage: Stage) -> None:
     finding.lost = 0 if finding.lost is None else finding.lost
 
 
-POSTED = """
-SELECT p.id, p.account_id, p.status, p.submitted_at, p.approved_at, c.mode FROM social_posts p
+SENT = """
+SELECT p.id, p.account_id, p.status, s.created_at, coalesce(p.approved_at <= s.created_at, false), c.mode
+FROM post_submissions s JOIN social_posts p ON p.tenant_id = s.tenant_id AND p.id = s.post_id
 LEFT JOIN autopilot_chains c ON c.tenant_id = p.tenant_id AND c.id = p.group_id
 WHERE p.tenant_id = %s
 """
 
 
 def has_consent(month: Month, owner: Owner, finding: Finding) -> None:
-    """No post on an account without consent at the moment it was sent; none that nobody approved where the mode, when
-    it began or when it was made, says that somebody has to."""
-    for post_id, account_id, status, submitted_at, approved_at, mode in month.here.rows(POSTED, owner.id):
-        if submitted_at is None:
+    """No post is sent, for the first time or again, to an account without consent at that moment, nor where the mode,
+    when it began or then, says that somebody has to approve it; but for what a person had approved. The clock stands
+    while a round goes by, and minds change between rounds: what has the moment of a change comes after it."""
+    for post_id, account_id, status, sent_at, approved, mode in month.here.rows(SENT, owner.id):
+        finding.expect(account_id in owner.accounts, f"the post {post_id} is on an account that never had consent")
+        if approved:
             continue
         ended = owner.ended.get(account_id)
-        finding.expect(account_id in owner.accounts, f"the post {post_id} is on an account that never had consent")
-        finding.expect(ended is None or submitted_at <= ended, f"the post {post_id} ({status}) was sent after consent")
-        finding.expect(mode != Mode.APPROVE or approved_at, f"the post {post_id} was sent and nobody approved it")
-        last = next(mode for at, mode in reversed(owner.modes) if at <= submitted_at)
-        allowed = last is Mode.AUTO or approved_at is not None
-        finding.expect(allowed, f"the post {post_id} was sent while the mode was {last}, and nobody approved it")
+        finding.expect(ended is None or sent_at < ended, f"the post {post_id} ({status}) was sent after consent")
+        finding.expect(mode != Mode.APPROVE, f"the post {post_id} was sent and nobody approved it")
+        last = next(mode for at, mode in reversed(owner.modes) if at <= sent_at)
+        finding.expect(last is Mode.AUTO, f"the post {post_id} was sent in mode {last}, and nobody approved it")
 
 
 def keeps_to_its_budget(month: Month, owner: Owner) -> None:
