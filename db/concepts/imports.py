@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, null, select, tuple_, update
 from sqlalchemy import delete as delete_from
 
-from db.postgres.locks import against_changes
+from db.postgres.locks import against_changes, against_changes_where_free
 from db.schema.concepts import imports
 from db.schema.tenants import tenants
 from domain.dexie.imports import MOST_OPEN, OPEN, Import, ImportCursor, ImportStatus, TooManyImports
@@ -123,7 +123,7 @@ class Imports:
         """End imports whose time is over, and return the files of all that are over and still have one."""
         over = (imports.c.expires_at <= NOW) & imports.c.deleted_at.is_(None)
         due = select(imports.c.id).where(over).order_by(imports.c.expires_at).limit(limit)
-        of_these = imports.c.id.in_(due.with_for_update(skip_locked=True, key_share=True))
+        of_these = imports.c.id.in_(against_changes_where_free(due))
         values = {"status": ImportStatus.CANCELLED, "error_message": EXPIRED, "updated_at": NOW}
         self._sql.execute(update(imports).where(of_these, IS_OPEN).values(values))
         found = select(imports.c.tenant_id, imports.c.id, imports.c.object_key).where(over, ~IS_OPEN)

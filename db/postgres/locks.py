@@ -39,6 +39,11 @@ def against_changes(query: Query) -> Query:
     return query.with_for_update(key_share=True)
 
 
+def against_changes_where_free(query: Query) -> Query:
+    """`against_changes` of those rows that nobody else has locked (SKIP LOCKED)."""
+    return query.with_for_update(key_share=True, skip_locked=True)
+
+
 def against_deletion(query: Query) -> Query:
     """Lock the rows that the query finds until the transaction ends (FOR KEY SHARE): nobody deletes them."""
     return query.with_for_update(read=True, key_share=True)
