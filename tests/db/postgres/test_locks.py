@@ -306,6 +306,7 @@ def test_no_change_of_a_column_is_a_change_of_a_key(owner_url: str) -> None:
         found = {name for (name,) in owner.execute(SHARED_KEYS)}
     assert found == {
         "api_keys_key_hash_key",
+        "autopilot_chains_tenant_id_day_place_key",
         "generations_tenant_id_job_id_key",
         "generations_tenant_id_source_id_key",
         "media_tenant_id_sha256_key",
