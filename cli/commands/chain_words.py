@@ -42,7 +42,8 @@ def say_explained(found: ChainExplanation) -> None:
     out.print("\nWhat happened", style="bold")
     for event in found.events:
         job = f"  (job {event['job_id']})" if event["job_id"] else ""
-        out.print(f"{readable(event['at'])}  {event['kind']}: {readable(event['message'])}{job}")
+        message = event["message"].removeprefix(f"{event['kind']}: ")
+        out.print(f"{readable(event['at'])}  {event['kind']}: {readable(message)}{job}")
 
 
 def _say_decision(decision: Decision) -> None:

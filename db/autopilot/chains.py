@@ -97,8 +97,8 @@ SELECT id FROM job_queue WHERE tenant_id = %s AND job_type = %s AND unique_key =
 """
 
 POSTS = """
-SELECT p.id, p.status, p.scheduled_for, p.permalink, p.error_code, p.error_message, p.approved_at, a.platform,
-    a.username
+SELECT p.id, p.account_id, p.status, p.scheduled_for, p.permalink, p.error_code, p.error_message, p.approved_at,
+    a.platform, a.username
 FROM social_posts p JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
 WHERE p.tenant_id = %s AND p.video_id = %s AND p.group_id = %s ORDER BY p.id
 """

@@ -55,7 +55,7 @@ WITHDRAW = "DELETE FROM autopilot_accounts WHERE tenant_id = %s AND account_id =
 # Chains whose posts are not made yet name the account as one that gets none.
 NOTE_WITHDRAWN = """
 INSERT INTO autopilot_events (tenant_id, chain_id, kind, message, details, at)
-SELECT c.tenant_id, c.id, 'withdrawn', concat_ws(' on ', a.username, a.platform) || %(says)s,
+SELECT c.tenant_id, c.id, 'withdrawn', coalesce(nullif(a.username, ''), a.id::text) || ' on ' || a.platform || %(says)s,
     jsonb_build_object('account_id', a.id), %(now)s
 FROM autopilot_chains c JOIN social_accounts a ON a.tenant_id = c.tenant_id AND a.id = %(account_id)s
 WHERE c.tenant_id = %(tenant_id)s AND c.stage IN ('concepts', 'video') AND NOT EXISTS (

@@ -207,7 +207,7 @@ def _at_its_video(facts: Facts) -> str:
             percent = f", {video['percent']} %" if video.get("percent") is not None else ""
             return f"its video is being made ({video['stage']}{percent})"
         case "completed":
-            return "its video is made, and its posts are planned"
+            return "its video is made, and its posts are to be planned"
         case "unconfirmed":
             return "its video is in doubt: nobody can tell whether a clip of it was ordered"
     return f"its video is {video['status']}"
@@ -294,13 +294,15 @@ def _next(facts: Facts) -> tuple[str | None, datetime | None]:
     match facts.stage:
         case Stage.CONCEPTS if facts.waits_for_provider:
             until = facts.chain["since"] + PATIENCE[Stage.CONCEPTS]
-            return f"it looks again until {_moment(until)}, and stops if nobody can make it by then", look_at
+            return f"it looks again every few minutes, and stops if nobody can make it by {_moment(until)}", None
         case Stage.CONCEPTS:
             return "the best of the concepts is taken, and a video of it is asked for, if one is good enough", look_at
-        case Stage.VIDEO if facts.asks_first:
-            return "once its video is made, its posts are prepared, and wait for a person to approve them", look_at
         case Stage.VIDEO:
-            return "once its video is made, it is scheduled on the accounts that consent", look_at
+            made = facts.video is not None and facts.video["status"] == "completed"
+            says = "it is scheduled on the accounts that consent"
+            if facts.asks_first:
+                says = "its posts are prepared, and wait for a person to approve them"
+            return says if made else f"once its video is made, {says}", look_at
         case Stage.POSTS:
             return _next_of_posts(facts)
         case Stage.DONE if facts.of(*APPEARED):
@@ -351,7 +353,7 @@ def _advice(facts: Facts) -> Iterator[Advice]:
         if best is not None and facts.decision.least_score is not None and best < facts.decision.least_score:
             says = f"the best concept had {best:g}: ask for less than {facts.decision.least_score}, if that is enough"
             yield Advice(says, f"viral autopilot set {tenant} --least-score {int(best)}")
-    elif chain["job_id"] is not None:
+    elif chain["job_id"] is not None and facts.unusable is None:
         yield Advice("see what its last job says", f"viral jobs explain {chain['job_id']}")
     yield Advice("see what the autopilot needs", f"viral autopilot show {tenant}")
 

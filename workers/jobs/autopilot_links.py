@@ -315,7 +315,7 @@ def _became(post: Row) -> str:
 
 
 def _name(row: Row) -> str:
-    return f"{row['username']} on {row['platform']}" if row["username"] else str(row["platform"])
+    return f"{row['username'] or row['account_id']} on {row['platform']}"
 
 
 LINKS: Mapping[Stage, Callable[[Turn], None]] = {Stage.CONCEPTS: concepts, Stage.VIDEO: video, Stage.POSTS: posts}

@@ -133,7 +133,7 @@ def test_a_chain_whose_provider_cannot_work_says_so_until_when_and_what_to_do() 
     says = found("concepts", concepts="completed", **why)
     assert says.stands == "the day's concepts are made; it waits for somebody who can make a video of the best"
     assert says.why == "there is no key for runway here"
-    assert says.next == "it looks again until 2026-11-28 18:00 UTC, and stops if nobody can make it by then"
+    assert says.next == "it looks again every few minutes, and stops if nobody can make it by 2026-11-28 18:00 UTC"
     assert says.advice[0].command == "viral autopilot set --tenant t1 --provider storyboard"
     assert found("concepts", concepts="running", **why).stands.endswith("which are being made")
     assert found("stopped", **why).advice[0] == says.advice[0]
@@ -162,7 +162,7 @@ def test_why_is_what_holds_now_and_not_what_was_written_down() -> None:
 def test_what_is_due_has_no_time_that_is_past() -> None:
     says = found("video", video_id="v1", video=a_video("completed"), look_after=NOW - timedelta(seconds=9))
     assert (says.why, says.next_at) == (None, None)
-    assert says.next == "once its video is made, it is scheduled on the accounts that consent; that is due now"
+    assert says.next == "it is scheduled on the accounts that consent; that is due now"
 
 
 def test_of_a_post_in_doubt_nobody_says_that_nothing_was_posted() -> None:

@@ -121,7 +121,7 @@ def test_chains_are_listed_and_explained(app: App, ada: Client) -> None:
     assert (second["next"], second["chains"][0]["title"]) == (None, "A fox")
     explained = ada("GET", f"/chains/{chain}").json()
     assert explained["chain"] == second["chains"][0]
-    assert (explained["stands"], explained["posts"]) == ("its video is made, and its posts are planned", [])
+    assert (explained["stands"], explained["posts"]) == ("its video is made, and its posts are to be planned", [])
     assert [event["kind"] for event in explained["events"]] == ["begun"]
     assert post["status"] == "scheduled"
     for cursor in ("nonsense", "2026-11-27", "2026-11-27.99999", "2026-13-01.1"):

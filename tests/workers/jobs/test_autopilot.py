@@ -176,7 +176,7 @@ def test_an_account_that_is_lost_is_left_out_and_named(here: AutopilotStage):
 
     assert here.made(tenant_id) == [("bluesky", "scheduled")]
     [says] = [message for kind, message in here.events(chain) if kind == "left_out"]
-    assert says.startswith("not posted to tiktok: ")
+    assert says.startswith(f"not posted to {here.accounts[tenant_id][1]} on tiktok: ")
     assert "has to be connected again (it was revoked)" in says
 
 
@@ -214,8 +214,12 @@ def test_every_account_that_had_consent_and_gets_no_post_is_named(here: Autopilo
     assert here.made(tenant_id) == [("bluesky", "scheduled")] * 2
     left_out = [message for kind, message in here.events(chain) if kind == "left_out"]
     assert [each.rpartition(": ")[2] for each in left_out] == [each.partition(": ")[2] for each in before]
-    assert "tiktok" in left_out[0]
-    assert "bluesky" in left_out[1]
+    assert left_out[0].startswith(f"not posted to {tiktok} on tiktok: "), "one without a name is called by its id"
+    withdrawn = [message for kind, message in here.events(chain) if kind == "withdrawn"]
+    assert [each.partition(": ")[0] for each in withdrawn][:2] == [
+        each.removeprefix("not posted to ").rpartition(": ")[0] for each in left_out
+    ]
+    assert len(withdrawn) == 3
     after = autopilot.explain(here.app, tenant_id, chain["id"]).explanation.left_out
     assert after == [each.removeprefix("not posted to ") for each in left_out]
     for account_id in (here.accounts[tenant_id][0], again):
