@@ -25,6 +25,8 @@ ANSWERS, SILENT, HELD_OFF = "answers", "silent", "held-off"
 """How an account's platform behaves: it answers, never does, or says 429 to all that it is asked."""
 NOBODY = "-"
 LIVE = "live.json"
+RETIRED = "saved"
+"""A metric that Instagram does not give any more where posts are there from the beginning."""
 
 
 class Log:
@@ -58,6 +60,7 @@ def main(folder: Path, accounts: dict[str, dict[str, str]], polls: int) -> None:
         if (folder / LIVE).exists():
             for name, account, post_id in json.loads((folder / LIVE).read_text()):
                 show(played[name], account, post_id)
+            played["instagram-reels"].retired = {RETIRED: "media"}  # type: ignore[attr-defined]
         ready = {"settings": settings, "tokens": tokens, "page": page.url}
         (folder / "ready.part").write_text(json.dumps(ready))
         (folder / "ready.part").rename(folder / "ready.json")

@@ -94,7 +94,7 @@ LIMITS = (
     Limit("youtube-shorts", "units a day", 10_000, DAY, {"channels": 1, "playlist": 1, "videos": 1}, whole_app=True),
     Limit("instagram-reels", "calls an hour", 200, HOUR, _EACH),
     Limit("instagram-reels", "posts a day", 50, DAY, {A_POST: 1}),
-    Limit("bluesky", "points an hour", 5000, HOUR, {"putRecord": 3, "createRecord": 3, "getPosts": 1}),
+    Limit("bluesky", "points an hour", 5000, HOUR, {"putRecord": 3, "createRecord": 3, "getPosts": 1, "getRecord": 1}),
     Limit("bluesky", "videos a day", 25, DAY, {"uploadVideo": 1}),
     Limit("mastodon", "calls in five minutes", 300, 5 * MINUTE, _EACH),
     Limit("mastodon", "uploads in half an hour", 30, 30 * MINUTE, {"upload": 1}),

@@ -2,7 +2,8 @@
 
 A day is played in steps of twelve minutes, of which each lasts until all that is due is measured: then all posts are
 twelve minutes older, and so are the uses of the rates. Posts appear at times that such steps meet, for the eight days
-of which numbers are collected on the day that is played.
+of which numbers are collected on the day that is played. A few of them their platforms have no longer, and Instagram
+has retired a metric: both cost calls beside the usual ones.
 """
 
 import json
@@ -43,6 +44,9 @@ TENANTS = 20
 DAYS = 7.5
 """So long a post is measured, at the latest."""
 WITHIN = 30.0
+GONE_EACH = 50
+"""One of so many posts is gone, of platforms that say so."""
+SAYS_NOTHING = ("tiktok",)
 
 TIMES = "CREATE TABLE bench_times (post_id uuid PRIMARY KEY, published_at timestamptz, due interval)"
 VIDEO = "INSERT INTO videos (id, tenant_id, status, source) VALUES (%s, %s, 'completed', 'file')"
@@ -53,7 +57,8 @@ VALUES (%s, %s, %s, %s, 'published', %s, 'infinity', NULL)
 SETTLED = "INSERT INTO missed_horizons (tenant_id, post_id, horizon, reason) VALUES (%s, %s, %s, 'before the day')"
 # Of what age a post is measured next stands in `bench_times` until it is moved first, and on its row from then on.
 MOVE = """
-UPDATE social_posts p SET published_at = now() - v.age, measure_at = now() - v.age + v.due
+UPDATE social_posts p SET published_at = now() - v.age, measure_at = now() - v.age + v.due,
+    gone_at = CASE WHEN isfinite(p.published_at) THEN p.gone_at + (now() - v.age - p.published_at) END
 FROM (
     SELECT id, %(at)s - t.published_at AS age, t.published_at AS appeared,
         CASE WHEN isfinite(q.published_at) THEN q.measure_at - q.published_at ELSE t.due END AS due
@@ -68,12 +73,17 @@ LEFT = """
 SELECT (SELECT count(*) FROM social_posts WHERE measure_at <= now()),
     (SELECT count(*) FROM job_queue WHERE job_type LIKE 'analytics.%' AND status IN ('pending', 'running'))
 """
+# A post that is gone misses what is left of its horizons, and no fault is anybody's.
 FOUND = """
 SELECT (SELECT count(*) FROM analytics_snapshots WHERE horizon IS NOT NULL),
-    (SELECT count(*) FROM missed_horizons WHERE reason <> 'before the day'),
-    (SELECT count(*) FROM performance_feedback)
+    (SELECT count(*) FROM missed_horizons m JOIN social_posts p ON p.id = m.post_id
+        WHERE m.reason <> 'before the day' AND p.status = 'published' AND p.gone_at IS NULL),
+    (SELECT count(*) FROM performance_feedback), (SELECT count(*) FROM social_posts WHERE status = 'removed')
 """
-WHY = "SELECT reason FROM missed_horizons WHERE reason <> 'before the day' LIMIT 1"
+WHY = """
+SELECT m.reason FROM missed_horizons m JOIN social_posts p ON p.id = m.post_id
+WHERE m.reason <> 'before the day' AND p.status = 'published' LIMIT 1
+"""
 
 
 @dataclass(frozen=True)
@@ -84,15 +94,17 @@ class Live:
     account: Account
     external_id: str
     at: datetime
+    is_there: bool
 
 
 @dataclass(frozen=True)
 class Played:
-    """A day: how many numbers came, how many horizons were missed, the seconds of work and of the processor, and every
-    call with its time on that day."""
+    """A day: how many numbers came, how many horizons were missed and posts removed, the seconds of work and of the
+    processor, and every call with its time on that day."""
 
     measured: int
     missed: int
+    removed: int
     seconds: float
     cpu: float
     calls: Sequence[tuple[float, str, str, str]]
@@ -110,7 +122,11 @@ def measure(plan: Plan) -> None:
             mine = [most / allowed for name, (most, allowed) in shares.items() if name.startswith(f"{platform},")]
             plan.report.add(f"collect-{CALLED.get(platform, platform)}", "ours", 100 * max(mine, default=0))
         a_day_of = {name: sum(1 for each in day.calls if each[1] == name) for name in EVERY}
-        plan.report.details["collect"] = {"calls": a_day_of, "most and limit of a window": shares}
+        plan.report.details["collect"] = {
+            "calls": a_day_of,
+            "most and limit of a window": shares,
+            "posts that were gone": day.removed,
+        }
 
 
 def used(calls: Sequence[tuple[float, str, str, str]]) -> Iterator[tuple[str, str, int, int]]:
@@ -134,7 +150,9 @@ def a_day(plan: Plan, accounts: Sequence[Account]) -> Played:
     with tempfile.TemporaryDirectory(dir=plan.folder) as name:
         folder = Path(name)
         (folder / LIVE).write_text(
-            json.dumps([[each.account.platform, each.account.external_id, each.external_id] for each in posts])
+            json.dumps(
+                [[each.account.platform, each.account.external_id, each.external_id] for each in posts if each.is_there]
+            )
         )
         with outside(folder, accounts) as there, system.connect() as connection:
             prepared(connection, accounts, posts, dawn, there)
@@ -172,11 +190,11 @@ def play(plan: Plan, day: Day, dawn: datetime, steps: int) -> Played:
         until(lambda: is_over(day), "the numbers of a step to be collected", within=WITHIN, every=0.02)
         worked += time.perf_counter() - began
         used_cpu += cpu() - before
-    measured, missed, fed = day.connection.execute(FOUND).fetchall()[0]
+    measured, missed, fed, removed = day.connection.execute(FOUND).fetchall()[0]
     if not measured or measured != fed:
         why = day.connection.execute(WHY).fetchone()
         raise BenchError(f"{measured} horizons were met, {missed} missed, and there are {fed} rows of feedback: {why}")
-    return Played(measured, missed, worked, used_cpu, list(on_the_day(day.there, starts)))
+    return Played(measured, missed, removed, worked, used_cpu, list(on_the_day(day.there, starts)))
 
 
 def is_over(day: Day) -> bool:
@@ -205,7 +223,8 @@ def live(accounts: Sequence[Account], dawn: datetime, steps: int) -> Iterator[Li
                 "youtube-shorts": f"yt{place}",
                 "bluesky": f"at://{account.external_id}/app.bsky.feed.post/{place}",
             }
-            yield Live(uuid4(), account, ids.get(account.platform, f"7{place}"), dawn + step * STEP)
+            is_there = account.platform in SAYS_NOTHING or (step + before) // every % GONE_EACH != number % GONE_EACH
+            yield Live(uuid4(), account, ids.get(account.platform, f"7{place}"), dawn + step * STEP, is_there)
 
 
 def prepared(
