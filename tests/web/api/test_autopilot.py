@@ -49,6 +49,9 @@ def test_it_is_switched_on_and_says_what_will_happen(ada: Client) -> None:
     assert on.json() == ada("GET").json()
     assert (on.json()["budget_usd"], on.json()["money"]["left_usd"]) == (12.5, 12.5)
     assert f"posts appear at 18:30 by each account's clock on {row['username']} (Bluesky)" in on.json()["next"][-1]
+    paid = ada("PUT", json={"provider": "runway"}).json()["next"]
+    assert "no video can be made by runway now: there is no key for runway here" in paid[1]
+    assert not [each for each in paid if "$" in each or "API" in each]
     off = ada("PUT", json={"mode": "off"}).json()
     assert (off["times"], off["next"]) == (["18:30"], ["nothing: it is off"])
     (gone,) = ada("DELETE", f"/accounts/{account}").json()["accounts"]
