@@ -26,7 +26,7 @@ from web.api.app import create_api
 from web.main import http_error
 from workers.app import App
 
-EXAMPLES = 6
+EXAMPLES = 4
 """Of what is allowed, and as many of what is not, for each route."""
 CHECKS = [
     not_a_server_error,
