@@ -86,7 +86,7 @@ def test_with_approve_everything_waits_for_a_person(here: AutopilotStage):
 
     [(post_id,)] = here.rows("SELECT id FROM social_posts")
     posts.approve(here.app, tenant_id, post_id)
-    here.until(tenant_id, "done", minutes=60, minutes_a_step=5)
+    here.until(tenant_id, "done", minutes=20, minutes_a_step=15)
     assert here.made(tenant_id)[0] == ("bluesky", "published")
 
 
@@ -146,7 +146,7 @@ def test_a_claimed_post_of_which_nothing_was_sent_is_held_back_too(here: Autopil
     assert not here.posts.posts()
     if how == "approve":
         posts.approve(here.app, tenant_id, here.rows("SELECT id FROM social_posts")[0][0])
-        here.until(tenant_id, "done", minutes=60, minutes_a_step=5)
+        here.until(tenant_id, "done", minutes=20, minutes_a_step=15)
         here.posts.assert_once()
 
 
