@@ -258,7 +258,7 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         figure(
             "collect",
             "posts/s",
-            "numbers of posts that one worker dyno collects from five simulated platforms, on a day of 100 accounts "
+            "numbers of posts that one worker dyno collects from five simulated platforms, on a day of 50 accounts "
             "that is played in steps of 12 minutes; they post 20 times a day each, as 10,000 posts of 500 accounts: "
             "50,000 numbers a day are 0.6",
             alone(at_least=6),

@@ -35,7 +35,7 @@ class Sizes:
     posting_crowd: int = 2000
     posting_rows: int = 100_000
     posting_polls: int = 1
-    collect_accounts: int = 100
+    collect_accounts: int = 50
     collect_steps: int = 120
     patience: float = 5.0
 

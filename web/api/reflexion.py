@@ -74,6 +74,10 @@ class CritiqueBody(RequestBody):
     """`category`, `platform` and the scores are read from `performance_gap` if they are left out. Without `applied_at`
     nothing was learned from it yet. Without `created_at` it is of now."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"concept_id": "c1", "critique": "Too confident about luxury on weekdays."}]}
+    )
+
     concept_id: Word
     critique: Text
     performance_gap: dict[str, Any] = Field({}, description="As the old app's type has it, in its names.")
@@ -120,6 +124,12 @@ class CritiqueList(BaseModel):
 class InsightBody(RequestBody):
     """Without `discovered_at` and `last_seen_at` it was seen now."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"category": "food", "platform": "tiktok", "pattern": "A recipe that fails holds viewers."}]
+        }
+    )
+
     category: Word
     platform: Word
     pattern: Text
@@ -155,6 +165,12 @@ class InsightList(BaseModel):
 
 class AdjustmentBody(RequestBody):
     """A weight that was changed. Without `applied_at` it was now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"category": "food", "old_value": 1.0, "new_value": 1.1, "reason": "Eight posts did better."}]
+        }
+    )
 
     category: Word
     adjustment_type: Word = "category-weight"
