@@ -54,7 +54,7 @@ DUE = (6, 9)
 RESTORED, ENDED = 6, 8
 """After this round of one day a restore is begun, and after that one it is ended."""
 COMMITS = {"bluesky": "putRecord", "tiktok": "upload"}
-REFUSALS: tuple[Fault, ...] = ("429", "500 before")
+COMMIT_ERRORS: tuple[Fault, ...] = ("429", "500 before")
 REFUSED, SLICE_REFUSED = 6, 1
 """So many commits of a platform are refused as posts come due."""
 SPARE = 60
@@ -135,7 +135,7 @@ class Month:
         """Let the platforms refuse what is to be published next: such posts wait, and are sent again."""
         for name, call in COMMITS.items():
             self.here.posts.platforms[name].fault(
-                call, self.rng.choice(REFUSALS), times=self.rng.randint(1, self.refused)
+                call, self.rng.choice(COMMIT_ERRORS), times=self.rng.randint(1, self.refused)
             )
 
     def change_a_mind_about_what_waits(self) -> None:
