@@ -86,12 +86,23 @@ VALUES: Mapping[str, Any] = {
 }
 """What fields are sent as, where the description has no example, or one that is not for everybody."""
 
-LEARNED = {"POST /generate": "job_id", "POST /keys": "key_id", "POST /videos": "video_id", "POST /media": "media_id"}
+LEARNED = {
+    "POST /generate": "job_id",
+    "POST /keys": "key_id",
+    "POST /videos": "video_id",
+    "POST /media": "media_id",
+    "POST /import": "import_id",
+    "PUT /reflexion/critiques/{critique_id}": "critique_id",
+    "PUT /reflexion/insights/{insight_id}": "insight_id",
+    "PUT /reflexion/adjustments/{adjustment_id}": "adjustment_id",
+}
 """Which ids answers tell."""
 MAKERS = 10
 """Clients that first make what others ask for."""
-ALWAYS_SOME = ("generation_id", "account_id")
+ALWAYS_SOME = ("generation_id", "account_id", "import_id")
 """Of these, one is never deleted."""
+DELETES_NOTHING = "/autopilot/accounts/"
+"""What is deleted there is a consent: the account stays."""
 
 
 NEED_A_BUCKET = {"POST /media/{media_id}/complete"}
@@ -261,6 +272,7 @@ def make_members(settings: Settings, count: int, bluesky: BlueskySimulator) -> l
                 member.ids["generation_id"].append(str(generation.id))
             _make_accounts(tx, member, bluesky, now)
             _make_posts(tx, member, max(5, FILMS // count), now)
+            _make_the_rest(tx, member, now)
             members.append(member)
     db.close()
     return members
@@ -300,6 +312,21 @@ def _make_posts(tx: Tx, member: Member, films: int, now: datetime) -> None:
         )
         assert tx.planned_posts.add(member.id, post)
         member.ids["post_id"].append(str(post.id))
+
+
+def _make_the_rest(tx: Tx, member: Member, now: datetime) -> None:
+    """What only jobs and schedules make: a checked import, a chain of the autopilot; and competitors' videos."""
+    imported = "INSERT INTO imports (id, tenant_id, status, object_key, bytes, sha256, report, expires_at)"
+    member.ids["import_id"] = [str(import_id := uuid4())]
+    values = (import_id, member.id, "x/imports/x.json", b"x" * 32, now + timedelta(days=1))
+    tx.driver.execute(f"{imported} VALUES (%s, %s, 'checked', %s, 2, %s, '{{}}', %s)", values)
+    chain = "INSERT INTO autopilot_chains (id, tenant_id, day, place, mode) VALUES (%s, %s, %s, 1, 'auto')"
+    member.ids["chain_id"] = [str(chain_id := uuid4())]
+    tx.driver.execute(chain, (chain_id, member.id, now.date()))
+    for number in range(5):
+        member.ids["competitor_id"].append(str(competitor_id := uuid4()))
+        video = "INSERT INTO competitor_videos (id, tenant_id, platform, external_id) VALUES (%s, %s, 'tiktok', %s)"
+        tx.driver.execute(video, (competitor_id, member.id, str(number)))
 
 
 async def _crowd(stage: Stage, members: list[Member], base: str, pid: int, seconds: float, clients: int) -> set[str]:
@@ -346,6 +373,8 @@ async def _visit(
                 options: dict[str, Any] = {"params": _required(operation, member, rng)}
                 if name == "POST /media":
                     options |= {"content": PICTURE + rng.randbytes(100), "headers": {"Content-Type": "image/png"}}
+                elif name == "POST /import":
+                    options |= {"json": {"generations": []}}
                 elif "requestBody" in operation:
                     schema = operation["requestBody"]["content"]["application/json"]["schema"]
                     schema = next(each for each in (schema, *schema.get("anyOf", ())) if "$ref" in each)
@@ -358,7 +387,7 @@ async def _visit(
                     continue
                 stage.seconds.append(time.monotonic() - began)
                 stage.note(name, answer)
-                if answer.status_code in (201, 202) and name in LEARNED:
+                if answer.status_code in (200, 201, 202) and name in LEARNED:
                     member.ids[LEARNED[name]].append(answer.json()["id"])
 
 
@@ -375,10 +404,11 @@ def _filled(path: str, method: str, member: Member, rng: Random) -> str:
         ids = member.ids[name]
         if name in VALUES:
             found = VALUES[name]
-        elif method == "DELETE" and ids and (name not in ALWAYS_SOME or len(ids) > 1):
+        elif method == "DELETE" and DELETES_NOTHING not in path and ids and (name not in ALWAYS_SOME or len(ids) > 1):
             found = ids.pop()
         else:
-            found = rng.choice(ids[:20]) if ids and method != "DELETE" else str(uuid4())
+            known = ids and (method != "DELETE" or DELETES_NOTHING in path)
+            found = rng.choice(ids[:20]) if known else str(uuid4())
         path = path.replace(f"{{{name}}}", found)
     return path
 

@@ -190,12 +190,12 @@ def put_competitors(body: CompetitorsRequest, caller: Writer, app: Running) -> K
 
 
 @routes.delete(
-    "/competitors/{video_id}", status_code=204, responses=documented(_404="no such competitor's video of yours")
+    "/competitors/{competitor_id}", status_code=204, responses=documented(_404="no such competitor's video of yours")
 )
-def delete_competitor(video_id: UUID, caller: Writer, app: Running) -> None:
+def delete_competitor(competitor_id: UUID, caller: Writer, app: Running) -> None:
     """Delete a video; generations that were made of it stay as they are."""
-    if not ops.delete_competitor(app, caller.tenant_id, video_id):
-        raise not_found(f"competitor's video {video_id}")
+    if not ops.delete_competitor(app, caller.tenant_id, competitor_id):
+        raise not_found(f"competitor's video {competitor_id}")
 
 
 def _row(place: int, body: CompetitorRequest, now: datetime) -> CompetitorVideo:
