@@ -9,6 +9,7 @@ the process does not grow.
 
 import argparse
 import asyncio
+import json
 import math
 import os
 import signal
@@ -318,8 +319,9 @@ def _make_the_rest(tx: Tx, member: Member, now: datetime) -> None:
     """What only jobs and schedules make: a checked import, a chain of the autopilot; and competitors' videos."""
     imported = "INSERT INTO imports (id, tenant_id, status, object_key, bytes, sha256, report, expires_at)"
     member.ids["import_id"] = [str(import_id := uuid4())]
-    values = (import_id, member.id, "x/imports/x.json", b"x" * 32, now + timedelta(days=1))
-    tx.driver.execute(f"{imported} VALUES (%s, %s, 'checked', %s, 2, %s, '{{}}', %s)", values)
+    report = json.dumps({"tables": {}, "records": [], "left_out": 0})
+    values = (import_id, member.id, "x/imports/x.json", b"x" * 32, report, now + timedelta(days=1))
+    tx.driver.execute(f"{imported} VALUES (%s, %s, 'checked', %s, 2, %s, %s, %s)", values)
     chain = "INSERT INTO autopilot_chains (id, tenant_id, day, place, mode) VALUES (%s, %s, %s, 1, 'auto')"
     member.ids["chain_id"] = [str(chain_id := uuid4())]
     tx.driver.execute(chain, (chain_id, member.id, now.date()))
