@@ -100,7 +100,7 @@ class CompetitorsRequest(RequestBody):
                             "title": "Bread at midnight",
                             "channel": "nightbakers",
                             "views": 120000,
-                            "captured_at": "2026-11-28T09:15:00Z",
+                            "captured_at": "2026-11-27T09:15:00Z",
                         }
                     ]
                 }
