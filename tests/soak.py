@@ -409,8 +409,8 @@ def _filled(path: str, method: str, member: Member, rng: Random) -> str:
         elif method == "DELETE" and DELETES_NOTHING not in path and ids and (name not in ALWAYS_SOME or len(ids) > 1):
             found = ids.pop()
         else:
-            known = ids and (method != "DELETE" or DELETES_NOTHING in path)
-            found = rng.choice(ids[:20]) if known else str(uuid4())
+            there = ids and (method != "DELETE" or DELETES_NOTHING in path)
+            found = rng.choice(ids[:20]) if there else str(uuid4())
         path = path.replace(f"{{{name}}}", found)
     return path
 

@@ -287,7 +287,7 @@ def test_five_commands_from_an_account_to_what_became_of_a_post(
     assert printed.startswith(
         "Bluesky, ada.simulated.example: published\nCertain: Bluesky published it as at://did:plc:"
     )
-    assert "Next: nothing happens by itself" in printed
+    assert "Next: its numbers are collected (at " in printed
     posted = [post for post in simulated_posts(running) if post["platform"] == "bluesky"]
     assert len(posted) == 1
 
