@@ -79,8 +79,10 @@ class Supervisor:
     def stop(self) -> None:
         """End the run, as SIGTERM does. Any thread may call it, also when nothing runs any more."""
         self._signals.append(signal.SIGTERM)
-        with suppress(AttributeError, OSError):
-            self._wake.send(b"\0")  # type: ignore[union-attr]
+        wake = self._wake
+        if wake is not None:
+            with suppress(OSError):
+                wake.send(b"\0")
 
     def run(self, on_started: Callable[[], None] | None = None) -> int:
         """Blocks. 0: stopped as asked; 1: a child could not be kept running. No process is left in either case."""

@@ -147,8 +147,9 @@ class ImportedTrends:
         return bool(self._driver.execute(statement, (tenant_id, video_id)).rowcount)
 
     def count_competitors(self, tenant_id: UUID) -> int:
-        row = self._driver.execute("SELECT count(*) FROM competitor_videos WHERE tenant_id = %s", (tenant_id,))
-        return int(row.fetchone()[0])  # type: ignore[index]
+        statement = "SELECT count(*) FROM competitor_videos WHERE tenant_id = %s"
+        [(count,)] = self._driver.execute(statement, (tenant_id,)).fetchall()
+        return int(count)
 
     def prune_audio(self, before: datetime, limit: int) -> int:
         """Delete old captures of sounds; return how many there were."""

@@ -13,8 +13,9 @@ COLUMNS = ("views", "likes", "comments", "shares")
 
 def count(value: object) -> int | None:
     """Return the value if it is a count; None for what is negative, too large, a fraction, a text or a truth value."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 <= value <= MOST else None  # type: ignore[operator,return-value]
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= MOST else None
 
 
 NOTHING = Numbers()

@@ -85,7 +85,7 @@ def why_missed(
     named: bool,
     halted: tuple[datetime, datetime | None] | None,
 ) -> str:
-    """Say why nobody looked while the horizon was open, as far as can be told afterwards: `account` is why the account
+    """Say why nobody looked while the horizon was open, as far as the rows still say: `account` is why the account
     cannot be asked now (None: it can), `named` whether its id is known, `halted` from which moment on a restore last
     lost what was measured, and until when posting was paused after it (None: it still is)."""
     opens, closes = published_at + horizon.opens, published_at + horizon.closes

@@ -22,7 +22,7 @@ SETTINGS = {
 
 
 def backdate(app: App, tenant_id: UUID, post_id: UUID, by: timedelta) -> None:
-    """Make a published post on a simulated platform older. Its simulator is to be told too (`backdate` of it).
+    """Make a published post on a simulated platform older. Its simulator has to make it older, too (`backdate`).
 
     Raises:
         UnknownPost: there is none of this id.
