@@ -1,6 +1,7 @@
 """What was learned, kept over HTTP: the old app's calls, each under an id of its caller's."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -167,3 +168,14 @@ def test_what_is_wrong_is_named_and_not_kept(ada: Tenant) -> None:
         assert refused(answer) == (422, "INVALID"), wrong
         assert answer.json()["details"][0]["where"] == f"body.{next(iter(wrong))}"
     assert [listed(ada, kind) for kind in OF_EACH] == [[], [], []]
+
+
+def test_many_who_keep_one_at_once_leave_one(ada: Tenant) -> None:
+    """By its id, of critiques and adjustments; by category, platform and pattern, whatever the ids are, of insights."""
+    one = uuid4()
+    with ThreadPoolExecutor(8) as pool:
+        for kind in OF_EACH:
+            ids = [uuid4() if kind == "insights" else one for _ in range(16)]
+            kept = list(pool.map(lambda id, kind=kind: put(ada, kind, id=id), ids))
+            assert listed(ada, kind) == [kept[0]]
+            assert len({each["id"] for each in kept}) == 1
