@@ -13,6 +13,7 @@ from domain.concepts.trends import Collected
 from domain.dexie.records import Record
 from domain.errors import Rejected
 from domain.identity.people import Membership, Organization, Person
+from domain.learning.critique.critiques import CritiqueRequest, CritiqueResponse
 from domain.learning.numbers import Measured
 from domain.posting.accounts import AppRegistration, Credential, Grant
 from domain.posting.publishing import (
@@ -41,6 +42,13 @@ class ConceptWriter(Protocol):
 
     def write(self, request: ConceptRequest) -> ConceptResponse:
         """Drafts for the request. Raises `Unavailable` for "not now", `Rejected` for "never"."""
+
+
+class Critic(Protocol):
+    """Says in words why outcomes differ from predictions."""
+
+    def criticise(self, request: CritiqueRequest) -> CritiqueResponse:
+        """A critique of the request's outcomes. Raises `Unavailable` for "not now", `Rejected` for "never"."""
 
 
 class GeneratorUnknown(Rejected):

@@ -25,6 +25,11 @@ performance_feedback = table(
     sa.Column("actual_score", sa.Numeric(10, 4)),
     timestamp("observed_at", now=True),
     timestamp("created_at", now=True),
+    # What `views` counts, and the parts of engagement that are known (`domain/learning/outcomes.py`).
+    string("definition"),
+    # When it was taken into the tenant's learners; why nothing was learned from it, if so.
+    timestamp("learned_at"),
+    string("set_aside"),
     within_tenant("generation_id", "generations"),
     within_tenant("post_id", "social_posts"),
     one_of("platform", PLATFORMS),
@@ -37,6 +42,21 @@ performance_feedback = table(
         "horizon",
         unique=True,
         postgresql_where=sa.text("post_id IS NOT NULL AND horizon IS NOT NULL"),
+    ),
+    sa.Index(
+        "performance_feedback_unlearned_idx",
+        "tenant_id",
+        postgresql_where=sa.text("learned_at IS NULL AND post_id IS NOT NULL AND horizon IN ('24h', '7d')"),
+    ),
+    # The order in which a learner's outcomes are folded.
+    sa.Index(
+        "performance_feedback_fold_idx",
+        "tenant_id",
+        "platform",
+        "horizon",
+        "observed_at",
+        "id",
+        postgresql_where=sa.text("post_id IS NOT NULL AND horizon IN ('24h', '7d')"),
     ),
 )
 
@@ -85,6 +105,69 @@ missed_horizons = table(
     sa.Index("missed_horizons_at_idx", "tenant_id", "at"),
 )
 
+# What each model said of a post before it was out, for each horizon that is learned. Never changed.
+post_predictions = table(
+    "post_predictions",
+    tenant_id(),
+    sa.Column("post_id", UUID(), nullable=False),
+    string("horizon", nullable=False),
+    string("model", nullable=False),
+    string("platform", nullable=False),
+    string("definition", nullable=False),
+    # The champion's, at the horizon that is shown.
+    boolean("shown"),
+    # Log engagement; the others are points.
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("score", sa.Double, nullable=False),
+    sa.Column("low", sa.Double, nullable=False),
+    sa.Column("high", sa.Double, nullable=False),
+    jsonb("parts", "{}"),
+    jsonb("features", "{}"),
+    # The row of pooled_priors; NULL is the built-in prior.
+    sa.Column("prior_id", sa.BigInteger),
+    # The lessons that its concept was written with; NULL if nobody has asked whether there are any.
+    sa.Column("lessons", sa.ARRAY(UUID())),
+    timestamp("made_at", now=True),
+    sa.PrimaryKeyConstraint("tenant_id", "post_id", "horizon", "model"),
+    within_tenant("post_id", "social_posts"),
+    one_of("platform", PLATFORMS),
+    one_of("horizon", Horizon),
+)
+
+# What each tenant has learned: a fold over its outcomes (`domain/learning/learner.py`), and which model scores.
+learners = table(
+    "learners",
+    tenant_id(),
+    string("platform", nullable=False),
+    string("horizon", nullable=False),
+    string("definition", nullable=False),
+    jsonb("state", "{}"),
+    count("outcomes", kind=sa.BigInteger),
+    string("champion", nullable=False),
+    # The champion before it, in whose shadow it is judged, and since when.
+    string("previous"),
+    timestamp("champion_since"),
+    # At how many outcomes the last question whether another model is better was asked.
+    count("checked_at_outcomes", kind=sa.BigInteger),
+    timestamp("updated_at", now=True),
+    sa.PrimaryKeyConstraint("tenant_id", "platform", "horizon", "definition"),
+    one_of("platform", PLATFORMS),
+    one_of("horizon", Horizon),
+)
+
+# What all tenants together have seen. Never changed: predictions name the row that they were made with.
+pooled_priors = table(
+    "pooled_priors",
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    string("platform", nullable=False),
+    string("horizon", nullable=False),
+    string("definition", nullable=False),
+    sa.Column("value", sa.Double, nullable=False),
+    jsonb("categories", "{}"),
+    timestamp("made_at", now=True),
+    sa.Index("pooled_priors_newest_idx", "platform", "horizon", "definition", "id"),
+)
+
 self_critiques = table(
     "self_critiques",
     uuid_key(),
@@ -104,6 +187,10 @@ self_critiques = table(
     string("model"),
     timestamp("applied_at"),
     string("kept"),
+    # Of a group of outcomes: the account, the outcomes, and the job that had it written.
+    sa.Column("account_id", UUID()),
+    jsonb("evidence", "[]"),
+    sa.Column("job_id", UUID()),
     timestamp("created_at", now=True),
     sa.UniqueConstraint("tenant_id", "source_id"),
     sa.Index("self_critiques_concept_idx", "tenant_id", "concept_id"),
@@ -128,6 +215,13 @@ reflexion_insights = table(
     timestamp("last_seen_at", now=True),
     timestamp("expires_at"),
     string("kept"),
+    # A lesson is an insight of a critique of a group: the pattern is what was seen, the recommendation what to do.
+    sa.Column("critique_id", UUID()),
+    sa.Column("account_id", UUID()),
+    # Formats of the offline grammar that it speaks for and against: {"prefer": [], "avoid": []}.
+    jsonb("formats", "{}"),
+    timestamp("retired_at"),
+    string("retired_because"),
     timestamp("created_at", now=True),
     timestamp("updated_at", now=True),
     sa.UniqueConstraint("tenant_id", "source_id"),
@@ -150,8 +244,13 @@ scoring_adjustments = table(
     string("critique_id"),
     count("sample_size"),
     string("model_version"),
-    timestamp("applied_at", now=True),
+    # The moment from which on it scores; NULL while it is only proposed, which has to be said.
+    sa.Column("applied_at", sa.DateTime(timezone=True), server_default=sa.text("now()")),
     string("kept"),
+    string("horizon"),
+    string("definition"),
+    # The evidence: of a score that moved its parts, of a promotion or a rollback the backtest.
+    jsonb("report", "{}"),
     timestamp("created_at", now=True),
     sa.UniqueConstraint("tenant_id", "source_id"),
     sa.Index("scoring_adjustments_cell_idx", "tenant_id", "category", "platform", "applied_at"),

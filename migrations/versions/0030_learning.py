@@ -1,0 +1,136 @@
+"""learning
+
+What each model said of a post before it was out, what each tenant has learned, the pooled priors; and what outcomes,
+critiques, insights and adjustments need for it.
+
+Safe under load: columns without defaults, or with constant ones, need no rewrite; the next migration builds the indexes
+of tables that have rows. One transaction: it happens or it does not. What the release before this one reads and writes
+stays.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from db.security import force, protect
+
+revision = "0030"
+down_revision = "0029"
+branch_labels = None
+depends_on = None
+
+PLATFORMS = "'tiktok', 'youtube-shorts', 'instagram-reels', 'bluesky', 'mastodon'"
+HORIZONS = "'1h', '6h', '24h', '72h', '7d'"
+COLUMNS = {
+    "performance_feedback": {"definition": "text", "learned_at": "timestamptz", "set_aside": "text"},
+    "self_critiques": {"account_id": "uuid", "evidence": "jsonb NOT NULL DEFAULT '[]'::jsonb", "job_id": "uuid"},
+    "reflexion_insights": {
+        "critique_id": "uuid",
+        "account_id": "uuid",
+        "formats": "jsonb NOT NULL DEFAULT '{}'::jsonb",
+        "retired_at": "timestamptz",
+        "retired_because": "text",
+    },
+    "scoring_adjustments": {
+        "horizon": "text",
+        "definition": "text",
+        "report": "jsonb NOT NULL DEFAULT '{}'::jsonb",
+    },
+}
+TENANTS_OWN = ("post_predictions", "learners")
+
+
+def upgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("SET LOCAL statement_timeout = '15min'")
+    # What the new tables refer to, in the order of locks.
+    for table in ("tenants", "social_posts"):
+        op.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+    for table, columns in COLUMNS.items():
+        for name, kind in columns.items():
+            op.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+    op.execute("ALTER TABLE scoring_adjustments ALTER COLUMN applied_at DROP NOT NULL")
+    op.create_table(
+        "post_predictions",
+        _tenant(),
+        sa.Column("post_id", sa.UUID(), nullable=False),
+        sa.Column("horizon", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("platform", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("shown", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        *(sa.Column(name, sa.Double(), nullable=False) for name in ("value", "score", "low", "high")),
+        sa.Column("parts", postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False),
+        sa.Column("features", postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False),
+        sa.Column("prior_id", sa.BigInteger(), nullable=True),
+        sa.Column("lessons", postgresql.ARRAY(sa.UUID()), nullable=True),
+        _moment("made_at"),
+        sa.CheckConstraint(f"platform IN ({PLATFORMS})", name=op.f("post_predictions_platform_check")),
+        sa.CheckConstraint(f"horizon IN ({HORIZONS})", name=op.f("post_predictions_horizon_check")),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("post_predictions_tenant_id_fkey")),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "post_id"],
+            ["social_posts.tenant_id", "social_posts.id"],
+            name=op.f("post_predictions_tenant_id_post_id_fkey"),
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "post_id", "horizon", "model", name=op.f("post_predictions_pkey")),
+    )
+    op.create_table(
+        "learners",
+        _tenant(),
+        sa.Column("platform", sa.Text(), nullable=False),
+        sa.Column("horizon", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("state", postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False),
+        _count("outcomes"),
+        sa.Column("champion", sa.Text(), nullable=False),
+        sa.Column("previous", sa.Text(), nullable=True),
+        sa.Column("champion_since", sa.DateTime(timezone=True), nullable=True),
+        _count("checked_at_outcomes"),
+        _moment("updated_at"),
+        sa.CheckConstraint(f"platform IN ({PLATFORMS})", name=op.f("learners_platform_check")),
+        sa.CheckConstraint(f"horizon IN ({HORIZONS})", name=op.f("learners_horizon_check")),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("learners_tenant_id_fkey")),
+        sa.PrimaryKeyConstraint("tenant_id", "platform", "horizon", "definition", name=op.f("learners_pkey")),
+    )
+    op.create_table(
+        "pooled_priors",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("platform", sa.Text(), nullable=False),
+        sa.Column("horizon", sa.Text(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("categories", postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False),
+        _moment("made_at"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pooled_priors_pkey")),
+    )
+    op.create_index("pooled_priors_newest_idx", "pooled_priors", ["platform", "horizon", "definition", "id"])
+    for table in TENANTS_OWN:
+        for statement in (*protect(table), force(table)):
+            op.execute(statement)
+    for statement in (*protect("pooled_priors", owner_column=None), force("pooled_priors")):
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("SET LOCAL statement_timeout = '15min'")
+    for table in ("pooled_priors", *reversed(TENANTS_OWN)):
+        op.drop_table(table)
+    op.execute("UPDATE scoring_adjustments SET applied_at = created_at WHERE applied_at IS NULL")
+    op.execute("ALTER TABLE scoring_adjustments ALTER COLUMN applied_at SET NOT NULL")
+    for table, columns in COLUMNS.items():
+        for name in columns:
+            op.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+
+
+def _tenant() -> sa.Column[object]:
+    return sa.Column("tenant_id", sa.UUID(), nullable=False)
+
+
+def _count(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.BigInteger(), server_default=sa.text("0"), nullable=False)
+
+
+def _moment(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False)
