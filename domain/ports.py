@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from domain.billing.tiers import PriceBook
@@ -55,16 +55,19 @@ class GeneratorUnknown(Rejected):
     """No generator of this name can be used here."""
 
 
-def choose(writers: Mapping[str, ConceptWriter], name: str | None) -> ConceptWriter:
-    """Return the generator of this name; the usual one if none is named.
+T = TypeVar("T", ConceptWriter, Critic)
+
+
+def choose(named: Mapping[str, T], name: str | None = None) -> T:
+    """Return the generator, or the critic, of this name; the usual one if none is named.
 
     Raises:
         GeneratorUnknown: lists those that there are.
     """
-    name = name or next(iter(writers))
-    if name not in writers:
-        raise GeneratorUnknown(f"generator: it is not known here; there is {', '.join(writers)}")
-    return writers[name]
+    name = name or next(iter(named))
+    if name not in named:
+        raise GeneratorUnknown(f"generator: it is not known here; there is {', '.join(named)}")
+    return named[name]
 
 
 FetchEvent = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
@@ -410,7 +413,7 @@ class SubmissionMarks(Protocol):
 @dataclass(frozen=True)
 class Ports:
     """`prices` tells which plan a Stripe price buys; `livemode` which of Stripe's modes is served (None: both);
-    `writers` are the generators by name, the usual one first.
+    `writers` are the generators by name, the usual one first; `critics` likewise.
     `clerk_instance` is the id of our Clerk instance, if set; `people` None where there is no key to ask Clerk with.
     `clips` are the providers that there is a key for, by the name that `video_providers` has.
     `publishers` are all platforms, by name; `logins` those that accounts can be connected of here; `login_apps` how
@@ -430,6 +433,7 @@ class Ports:
     logins: Mapping[str, Login] = field(default_factory=dict)
     login_apps: Mapping[str, AppRegistration] = field(default_factory=dict)
     vault: Vault | None = None
+    critics: Mapping[str, Critic] = field(default_factory=dict)
     marks: SubmissionMarks | None = None
     old_app: OldAppFiles | None = None
     livemode: bool | None = None

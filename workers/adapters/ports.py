@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from db.transaction import Database
 from domain.concepts.generation import LOCAL_GRAMMAR
 from domain.concepts.grammar import LocalGrammar
+from domain.learning.critique.critiques import LOCAL_CRITIC
+from domain.learning.critique.offline import LocalCritic
 from domain.ops.connections import Role
 from domain.ports import ClipProvider, ConceptWriter, MediaStore, Ports, Studio, SubmissionMarks
 from workers.adapters import platforms
@@ -42,6 +44,7 @@ def open_ports(settings: Settings, db: Database) -> Ports:
         prices=settings.prices,
         trends=lazy(partial(_trends, settings, db)),
         writers=writers | {LOCAL_GRAMMAR: LocalGrammar()},
+        critics={LOCAL_CRITIC: LocalCritic()},
         clips=_clips(settings),
         studio=lazy(partial(open_studio, settings)),
         media=lazy(partial(_media, settings)),

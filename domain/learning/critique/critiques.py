@@ -6,13 +6,20 @@ with, for as long as it helps. What a language model answers is data: it is clea
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from domain.concepts.generation import Usage
 
+LOCAL_CRITIC = "local-critic/v1"
+"""The name of the critic in `domain/learning/critique/offline.py`."""
+
 LEAST_OUTCOMES = 5
 MOST_LESSONS = 3
+MOST_POINTS = 5
+"""Reasons, or scoring issues, of a critique."""
+LENGTHS = {"critique": 1500, "point": 300, "adjustment_plan": 800, "pattern": 300, "advice": 300}
+"""Characters that are kept; `point` is one reason, or one scoring issue."""
 LESSON_LASTS = timedelta(days=60)
 
 
@@ -42,6 +49,7 @@ class CritiqueRequest:
     platform: str
     account: str | None
     evidence: tuple[Evidence, ...]
+    now: datetime
     single: bool = False
     formats: tuple[str, ...] = ()
     """Names that a lesson may speak for or against."""
