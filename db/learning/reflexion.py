@@ -30,7 +30,8 @@ T = TypeVar("T", "Critique", "Insight", "Adjustment")
 
 @dataclass(frozen=True, slots=True)
 class Critique:
-    """`applied_at` is None until something was learned from it. `performance_gap` is as the old app's type has it."""
+    """`applied_at` is None until something was learned from it. `performance_gap` has the names of the old app's
+    type; its `gap` is actual minus predicted, which `domain/dexie/records.py` turns."""
 
     id: UUID
     concept_id: str

@@ -136,6 +136,7 @@ def read(table: str, record: Any) -> Row:
         notes.append(f"{field}: {'missing' if missing else note}" if missing or note else None)
         was |= _was(field, record, kind.write(value))
     if table == "critiques":
+        columns["performance_gap"] = turned(columns["performance_gap"])
         gap, gap_notes = columns_of_gap(columns["performance_gap"])
         columns |= gap
         notes += gap_notes
@@ -147,6 +148,8 @@ def read(table: str, record: Any) -> Row:
 def write(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of a row, which has its columns by name, with `id`, `source_id` and `kept`: undo `read`."""
     kept = json.loads(row["kept"]) if row["kept"] else {"was": {}, "unknown": {}}
+    if table == "critiques":
+        row = {**row, "performance_gap": turned(row["performance_gap"])}
     written = {"id": row["source_id"] or str(row["id"])}
     written |= {field: as_sent(kind.write(row[column(field)])) for field, kind in FIELDS[table].items()}
     record: dict[str, Any] = {}
@@ -222,6 +225,19 @@ def _damage(record: Mapping[str, Any]) -> str | None:
 
 NAMED = 3
 """How many damaged fields are named."""
+
+
+def turned(gap: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a performance gap with the other sign: the old app's is predicted minus actual, ours actual minus
+    predicted. Turning it twice changes nothing. What has a sign are the numbers whose names begin with `gap`; zero
+    stays as it is."""
+    return {name: -value if _has_sign(name, value) else value for name, value in gap.items()}
+
+
+def _has_sign(name: str, value: Any) -> bool:
+    return (
+        name.lower().startswith("gap") and isinstance(value, int | float) and not isinstance(value, bool) and value != 0
+    )
 
 
 def columns_of_gap(gap: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -1,7 +1,8 @@
 """learning
 
 What each model said of a post before it was out, what each tenant has learned, the pooled priors; and what outcomes,
-critiques, insights and adjustments need for it.
+critiques, insights and adjustments need for it. The gaps of critiques are actual minus predicted from now on: those that
+are there have the old app's sign, and are turned (what the release before this one imports until it is gone keeps it).
 
 Safe under load: columns without defaults, or with constant ones, need no rewrite; the next migration builds the indexes
 of tables that have rows. One transaction: it happens or it does not. What the release before this one reads and writes
@@ -38,6 +39,17 @@ COLUMNS = {
     },
 }
 TENANTS_OWN = ("post_predictions", "learners")
+# Numbers whose names begin with gap, as `domain/dexie/records.py` has it.
+TURN_GAPS = """
+UPDATE self_critiques SET performance_gap = (
+    SELECT jsonb_object_agg(key, CASE
+        WHEN key ILIKE 'gap%' AND jsonb_typeof(value) = 'number' AND value <> '0'::jsonb
+        THEN to_jsonb(-(value #>> '{}')::numeric) ELSE value END)
+    FROM jsonb_each(performance_gap)
+)
+WHERE jsonb_typeof(performance_gap) = 'object'
+    AND EXISTS (SELECT FROM jsonb_object_keys(performance_gap) AS key WHERE key ILIKE 'gap%')
+"""
 
 
 def upgrade() -> None:
@@ -50,6 +62,8 @@ def upgrade() -> None:
         for name, kind in columns.items():
             op.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
     op.execute("ALTER TABLE scoring_adjustments ALTER COLUMN applied_at DROP NOT NULL")
+    op.execute("SET LOCAL app.tenant_id = '*'")
+    op.execute(TURN_GAPS)
     op.create_table(
         "post_predictions",
         _tenant(),
@@ -117,6 +131,8 @@ def downgrade() -> None:
     op.execute("SET LOCAL statement_timeout = '15min'")
     for table in ("pooled_priors", *reversed(TENANTS_OWN)):
         op.drop_table(table)
+    op.execute("SET LOCAL app.tenant_id = '*'")
+    op.execute(TURN_GAPS)
     op.execute("UPDATE scoring_adjustments SET applied_at = created_at WHERE applied_at IS NULL")
     op.execute("ALTER TABLE scoring_adjustments ALTER COLUMN applied_at SET NOT NULL")
     for table, columns in COLUMNS.items():

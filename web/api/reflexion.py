@@ -1,7 +1,8 @@
 """`/api/reflexion`: what was learned from concepts, as the old app kept it: critiques, insights and adjustments.
 
 Each has an id that its maker chooses, so that sending one again changes nothing. `performance_gap` has the field names
-and the sign of the old app's type (predicted minus actual): it is kept as it is sent.
+of the old app's type, and is kept as it is sent; a gap in it is actual minus predicted, as everywhere here. (The old
+app's was the other way round: files of its own are turned when they are imported, and back when they are exported.)
 """
 
 from collections.abc import Callable
@@ -80,7 +81,9 @@ class CritiqueBody(RequestBody):
 
     concept_id: Word
     critique: Text
-    performance_gap: dict[str, Any] = Field({}, description="As the old app's type has it, in its names.")
+    performance_gap: dict[str, Any] = Field(
+        {}, description="In the names of the old app's type; `gap` is actual minus predicted."
+    )
     hypothesized_reasons: list[Text] = Field([], max_length=100)
     scoring_issues: list[Text] = Field([], max_length=100)
     adjustment_plan: Text = ""

@@ -1,5 +1,6 @@
 """Migrations go up and down, give up rather than block, and keep what older releases have written."""
 
+import json
 import re
 import shutil
 from functools import partial
@@ -338,6 +339,28 @@ def test_of_several_posts_of_a_video_those_that_were_sent_stay_and_only_a_person
         ("v41", "published", "b"),
         ("v42", "failed", None),
     ]
+
+
+def test_gaps_of_critiques_that_are_there_get_the_other_sign_and_have_it_back_below(
+    servers: Servers, empty_database: str
+) -> None:
+    owner = servers.postgres.url(OWNER, empty_database)
+    migrate.upgrade(owner, "0029")
+    url = seeing_all_tenants(owner)
+    gaps = [{"gap": 22.5, "gapPercentage": -26, "x": "y"}, {"gap": 0, "gapless": True}, {"other": 5}, {}]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO tenants (name) VALUES ('ada')")
+        for place, gap in enumerate(gaps):
+            connection.execute(
+                "INSERT INTO self_critiques (tenant_id, concept_id, performance_gap) SELECT id, %s, %s FROM tenants",
+                (str(place), json.dumps(gap)),
+            )
+    found = "SELECT performance_gap FROM self_critiques ORDER BY concept_id"
+    migrate.upgrade(owner)
+    turned = [{"gap": -22.5, "gapPercentage": 26, "x": "y"}, *gaps[1:]]
+    assert [gap for (gap,) in rows(url, found)] == turned
+    migrate.downgrade(owner, "0029")
+    assert [gap for (gap,) in rows(url, found)] == gaps
 
 
 def test_two_upgrades_of_one_empty_database_at_once_both_succeed(servers: Servers, empty_database: str) -> None:

@@ -132,6 +132,15 @@ def test_the_gap_is_what_critiques_are_looked_up_by() -> None:
     assert "performanceGap.actualViralityScore: 1000000000.0 is no score; it stays in the gap alone" in row.notes
 
 
+def test_a_gap_is_turned_when_it_comes_in_and_back_when_it_goes_out() -> None:
+    gap = {"gap": 22.5, "gapPercentage": -26, "gap words": "too sure", "gapless": True, "overgap": 3, "gap0": 0.0}
+    record = {"id": "c1", "performanceGap": gap}
+    row = read("critiques", record)
+    turned = {"gap": -22.5, "gapPercentage": 26, "gap words": "too sure", "gapless": True, "overgap": 3, "gap0": 0.0}
+    assert row.columns["performance_gap"] == turned
+    assert write("critiques", stored(row)) == sayable(record)
+
+
 def test_ids_made_from_records_are_stable_and_the_tenants_own() -> None:
     ada, bob = UUID(int=1), UUID(int=2)
     assert row_id(ada, "insights", "x") == row_id(ada, "insights", "x")
