@@ -29,6 +29,7 @@ from db.events.store import Events
 from db.identity.access import Access
 from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
+from db.learning.learners import Learners
 from db.learning.reflexion import Learning
 from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
@@ -327,6 +328,7 @@ class Tx:
     reservations = _on_driver(Reservations)
     restores = _on_driver(Restores)
     snapshots = _on_driver(Snapshots)
+    learners = _on_driver(Learners)
     social_accounts = _on_driver(Accounts)
     connections = _on_driver(Connections)
     autopilot = _on_driver(Autopilot)

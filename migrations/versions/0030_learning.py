@@ -124,6 +124,9 @@ def upgrade() -> None:
             op.execute(statement)
     for statement in (*protect("pooled_priors", owner_column=None), force("pooled_priors")):
         op.execute(statement)
+    # They are of many tenants together, of whom none can be read (`domain/learning/pool.py`): every tenant's posts are
+    # predicted with them. Whoever has no scope is refused here too.
+    op.execute("CREATE POLICY figures ON pooled_priors FOR SELECT USING ((SELECT app_scope()) IS NOT NULL)")
 
 
 def downgrade() -> None:

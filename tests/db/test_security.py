@@ -191,7 +191,8 @@ def test_rights_that_the_application_s_role_lacks_are_named_and_given_again(owne
 
 
 def test_every_table_is_under_the_one_rule(owner_url: str) -> None:
-    """A tenant's row by its `tenant_id` (its `id` in `tenants`); whatever has no tenant is the system's alone."""
+    """A tenant's row by its `tenant_id` (its `id` in `tenants`); whatever has no tenant is the system's alone, and the
+    figures of all tenants together may be read."""
     rule = {
         name: (enabled, forced, policies)
         for name, enabled, forced, policies in rows(
@@ -200,7 +201,7 @@ def test_every_table_is_under_the_one_rule(owner_url: str) -> None:
             SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity,
                    (SELECT array_agg(p.polname || ' ' || p.polcmd::text || ' ' || p.polpermissive || ' '
                                      || pg_get_expr(p.polqual, p.polrelid) || coalesce(' check ' ||
-                                        pg_get_expr(p.polwithcheck, p.polrelid), ''))
+                                        pg_get_expr(p.polwithcheck, p.polrelid), '') ORDER BY p.polname DESC)
                     FROM pg_policy p WHERE p.polrelid = c.oid)
             FROM pg_class c
             WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -215,7 +216,11 @@ def test_every_table_is_under_the_one_rule(owner_url: str) -> None:
         scope = "( SELECT app_scope() AS app_scope)"
         return f"(({scope} = '*'::text) OR ({scope} = ({owner})::text))" if owner else f"({scope} = '*'::text)"
 
-    assert rule == {name: (True, True, [f"scope * true {expected(name)}"]) for name in metadata.tables}
+    read_by_all = ["figures r true (( SELECT app_scope() AS app_scope) IS NOT NULL)"]
+    assert rule == {
+        name: (True, True, [f"scope * true {expected(name)}", *(read_by_all if name == "pooled_priors" else [])])
+        for name in metadata.tables
+    }
 
 
 def test_the_applications_role_may_work_in_the_tables_and_nothing_more(owner_url: str) -> None:

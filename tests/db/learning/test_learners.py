@@ -1,0 +1,49 @@
+"""What tenants have learned, as it is read to score with."""
+
+from uuid import uuid4
+
+from psycopg.types.json import Jsonb
+
+from db.transaction import SYSTEM
+from domain.learning.learner import CHAMPION, Learner, LearnerKey
+from domain.learning.numbers import Horizon
+from domain.learning.outcomes import Prior
+from tests.builders import a_tenant
+from workers.app import App
+
+TIKTOK = LearnerKey("tiktok", Horizon.H24, "tiktok-views/likes+comments+shares")
+SHORTS = LearnerKey("youtube-shorts", Horizon.D7, "youtube-engaged-views/likes+comments")
+ADD_PRIOR = "INSERT INTO pooled_priors (platform, horizon, definition, value, categories) VALUES (%s, %s, %s, %s, %s)"
+
+
+def test_scoring_has_the_tenants_learners_their_champions_and_the_newest_priors(app: App) -> None:
+    ada, other = a_tenant(app), a_tenant(app)
+    with app.db.transaction(SYSTEM) as tx:
+        tx.learners.save(ada, TIKTOK, Learner(count=7), CHAMPION)
+        tx.learners.save(ada, SHORTS, Learner(count=2), "ridge/v1")
+        tx.learners.save(other, TIKTOK, Learner(count=99), CHAMPION)
+        for key, value in ((TIKTOK, 1.0), (SHORTS, 1.25), (TIKTOK, 1.5)):
+            named = (key.platform, key.horizon, key.definition)
+            tx.driver.execute(ADD_PRIOR, (*named, value, Jsonb({"news": value / 2})))
+    with app.db.transaction(ada) as tx:
+        scoring = tx.learners.scoring(ada)
+    found = {key: (standing.learner.count, standing.champion) for key, standing in scoring.standings.items()}
+    assert found == {TIKTOK: (7, CHAMPION), SHORTS: (2, "ridge/v1")}
+    assert scoring.priors == {
+        TIKTOK: Prior(1.5, {"news": 0.75}, 3),
+        SHORTS: Prior(1.25, {"news": 0.625}, 2),
+    }
+
+
+def test_a_learner_of_another_release_has_learned_nothing_yet(app: App) -> None:
+    ada = a_tenant(app)
+    with app.db.transaction(ada) as tx:
+        tx.learners.save(ada, TIKTOK, Learner(count=7), CHAMPION)
+        tx.driver.execute("UPDATE learners SET state = jsonb_set(state, '{version}', '0')")
+        assert tx.learners.scoring(ada).standings[TIKTOK].learner.count == 0
+
+
+def test_a_tenant_without_learners_or_a_pool_has_an_empty_scoring(app: App) -> None:
+    with app.db.transaction(uuid4()) as tx:
+        scoring = tx.learners.scoring(uuid4())
+    assert (scoring.standings, scoring.priors) == ({}, {})
