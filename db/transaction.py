@@ -29,6 +29,7 @@ from db.events.store import Events
 from db.identity.access import Access
 from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
+from db.learning.accuracy import AccuracyReports
 from db.learning.learners import Learners
 from db.learning.reflexion import Learning
 from db.learning.reports import Performance
@@ -331,6 +332,7 @@ class Tx:
     learners = _on_driver(Learners)
     social_accounts = _on_driver(Accounts)
     connections = _on_driver(Connections)
+    accuracy = _on_driver(AccuracyReports)
     autopilot = _on_driver(Autopilot)
     autopilot_reports = _on_driver(AutopilotReports)
     chains = _on_driver(Chains)

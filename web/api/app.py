@@ -48,6 +48,7 @@ from domain.videos.media import StoreFull, StoreUnavailable, TenantFull
 from integrations.clerk.sessions import Verifier
 from web.api import (
     accounts,
+    accuracy,
     analytics,
     autopilot,
     billing,
@@ -166,6 +167,7 @@ def _routes() -> Sequence[BaseRoute]:
         billing,
         media,
         accounts,
+        accuracy,
         posts,
         analytics,
         autopilot,
