@@ -25,10 +25,10 @@ CHAMPION = "shrinkage/v1"
 YARDSTICK = "running-median/v1"
 """The model that never scores; the others are compared with it."""
 MODELS: Mapping[str, Callable[[], Model]] = {CHAMPION: Shrinkage, "ridge/v1": Ridge, YARDSTICK: RunningMedian}
-VERSION = 1
+VERSION = 2
 """Of the state. One of another version is folded anew from the outcomes."""
-TRAILING = 60
-"""Of how many outcomes the gaps are kept."""
+TRAILING, DIGITS = 60, 3
+"""Of how many outcomes the gaps are kept, and with how many digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ class Learner:
             self.residuals.setdefault(name, Residuals()).learn(outcome.value - expected)
         if predicted:
             actual = score_of(outcome.value)
-            self.trailing.append({name: actual - score_of(expected) for name, expected in predicted.items()})
+            gaps = {name: round(actual - score_of(expected), DIGITS) for name, expected in predicted.items()}
+            self.trailing.append(gaps)
             del self.trailing[:-TRAILING]
         if CHAMPION in outcome.predicted:
             self.drift.learn(outcome.value - outcome.predicted[CHAMPION])

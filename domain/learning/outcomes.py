@@ -98,17 +98,17 @@ def judge(numbers: Numbers, *, removed: bool = False) -> Judged:
 
     The definition is the views' name and the parts that are known, as "tiktok-views/likes+comments+shares".
     """
-    known = [name for name in PARTS if getattr(numbers, name) is not None]
-    definition = f"{numbers.definition}/{'+'.join(known)}"
+    counted = [name for name in PARTS if getattr(numbers, name) is not None]
+    definition = f"{numbers.definition}/{'+'.join(counted)}"
     if numbers.views is None:
         return Judged(reason="the platform counts no views")
-    if "likes" not in known:
+    if "likes" not in counted:
         return Judged(reason="likes are unknown")
     if removed:
         return Judged(definition=definition, reason="the post was removed")
     if numbers.views < LEAST_VIEWS:
         return Judged(definition=definition, reason=f"fewer than {LEAST_VIEWS} views")
-    percent = 100 * sum(getattr(numbers, name) for name in known) / numbers.views
+    percent = 100 * sum(getattr(numbers, name) for name in counted) / numbers.views
     if percent > MOST_PERCENT:
         return Judged(definition=definition, reason=f"engagement of more than {MOST_PERCENT:.0f} %")
     return Judged(log_engagement(percent), definition)

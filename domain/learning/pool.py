@@ -1,8 +1,13 @@
-"""The pooled prior: what tenants together have seen, of which no tenant can be read.
+"""The pooled prior: what tenants together have seen.
 
-A figure is of at least `LEAST_TENANTS` tenants and `LEAST_POSTS` posts, no tenant counts for more than `MOST_OF_ONE`
-posts, and figures are rounded. Where there are fewer, the platform's stands in; where that has too few, the built-in
-one.
+Of no tenant do more than `MOST_OF_ONE` posts count, or more than of the fifth largest, so that none has more than a
+fifth of a figure. A figure is of at least `LEAST_TENANTS` tenants and `LEAST_POSTS` posts that count, and rounded to
+`STEP`. Where there are fewer, the platform's figure stands in; where that has too few, the built-in one.
+
+What this promises: a tenant alone, or four, see nothing of each other; a tenant moves a figure by a fifth of what its
+own mean moves, at most; and one usual post among fifty moves a figure by less than a step. It is not differential
+privacy: a figure that is near the edge between two steps goes over it by one post, and who knows all the other posts of
+a cell learns from that in which direction it moved.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +23,8 @@ MOST_OF_ONE = 20.0
 """Posts that one tenant counts for in a cell, at most."""
 PSEUDO_POSTS = 20.0
 """So much does the platform's figure count in each category's."""
-DIGITS = 2
+STEP = 0.05
+"""In log engagement: figures are multiples of it. About two points."""
 
 BUILT_IN: Mapping[str, float] = {
     "tiktok": 1.9,
@@ -52,28 +58,37 @@ def contributions(model: Shrinkage) -> list[Contribution]:
 
 
 def pooled(platform: str, tenants: Iterable[Iterable[Contribution]]) -> Prior:
-    """Return the prior of all tenants' contributions on a platform."""
+    """Return the prior of all tenants' contributions on a platform, at one horizon and under one definition."""
     cells: dict[str, list[Contribution]] = {}
-    everything: list[Contribution] = []
-    of_platform = 0
+    everything = []
     for tenant in tenants:
         found = list(tenant)
-        of_platform += bool(found)
-        everything += found
         for each in found:
             cells.setdefault(each.category, []).append(each)
-    if of_platform < LEAST_TENANTS or sum(each.posts for each in everything) < LEAST_POSTS:
-        return built_in(platform)
+        posts = sum(each.posts for each in found)
+        if posts:
+            mean = fsum(each.posts * each.mean for each in found) / posts
+            everything.append(Contribution("", posts, mean))
     weight, total = _weighed(everything)
+    if weight < LEAST_POSTS:
+        return built_in(platform)
     mean = total / weight
     values = {}
     for category, found in cells.items():
-        if len(found) >= LEAST_TENANTS and sum(each.posts for each in found) >= LEAST_POSTS:
-            weight, total = _weighed(found)
-            values[category] = round((total + PSEUDO_POSTS * mean) / (weight + PSEUDO_POSTS), DIGITS)
-    return Prior(round(mean, DIGITS), values)
+        weight, total = _weighed(found)
+        if weight >= LEAST_POSTS:
+            values[category] = _rounded((total + PSEUDO_POSTS * mean) / (weight + PSEUDO_POSTS))
+    return Prior(_rounded(mean), values)
 
 
 def _weighed(found: list[Contribution]) -> tuple[float, float]:
-    weights = [min(float(each.posts), MOST_OF_ONE) for each in found]
+    """Return how many posts count, 0 of too few tenants, and the sum of their outcomes. Tenants come in any order."""
+    if len(found) < LEAST_TENANTS:
+        return 0.0, 0.0
+    fifth = sorted((each.posts for each in found), reverse=True)[LEAST_TENANTS - 1]
+    weights = [min(float(each.posts), float(fifth), MOST_OF_ONE) for each in found]
     return fsum(weights), fsum(weight * each.mean for weight, each in zip(weights, found, strict=True))
+
+
+def _rounded(figure: float) -> float:
+    return round(round(figure / STEP) * STEP, 2)

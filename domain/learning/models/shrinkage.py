@@ -6,7 +6,7 @@ variances); newer posts count more. What is kept are sums of outcomes, not of re
 better estimate of the step above, holds for all posts of before too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import fsum
 from typing import Any
@@ -17,7 +17,12 @@ from domain.learning.scale import STEEPEST
 
 CLAMP = 5.0
 """Points by which one outcome may move a displayed score, at most."""
-MOST_STEP = CLAMP / STEEPEST
+MOST_STEP = CLAMP / STEEPEST * 0.999
+"""In log engagement; a thousandth is left for rounding."""
+HALVINGS = 8
+PRIOR_MOVES = 0.1
+"""In log engagement: the clamp holds with any prior whose figures are no further from those that the post was predicted
+with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +44,17 @@ class Sums:
     weights: dict[str, float] = field(default_factory=dict)
     total: float = 0.0
 
-    def learn(self, category: str, value: float, keep: float) -> None:
+    def learn(self, category: str, value: float, share: float, kept: float) -> None:
         for each in self.weights:
-            self.weights[each] *= keep
-        self.weights[category] = self.weights.get(category, 0.0) + 1.0
-        self.total = self.total * keep + value
+            self.weights[each] *= kept
+        self.weights[category] = self.weights.get(category, 0.0) + share
+        self.total = self.total * kept + share * value
 
     def row(self) -> list[Any]:
         return [self.weights, self.total]
+
+
+_NONE = Sums()
 
 
 @dataclass(slots=True)
@@ -73,21 +81,13 @@ class Shrinkage:
         )
 
     def learn(self, features: Features, value: float, prior: Prior, *, drifting: bool) -> None:
-        """Take in an outcome, as far as the clamp lets it count."""
+        """Take in an outcome, for as much of a post as the clamp lets it count."""
         category, keep = features.category or "", self.parameters.keep_after_drift if drifting else self.parameters.keep
-        before = self._parts(category, features.account, prior)
-        expected = prior.of(category) + sum(before)
-        saved = self._copy(category, features.account)
-        self._add(category, features.account, value, keep)
-        moved = self._moved(before, category, features.account, prior)
-        if moved > MOST_STEP:
-            # What moves is linear in the outcome; one that is as expected moves hardly anything.
-            self._restore(saved, category, features.account)
-            self._add(category, features.account, expected, keep)
-            least = self._moved(before, category, features.account, prior)
-            share = max(0.0, (MOST_STEP - least) / (moved - least)) if moved > least else 0.0
-            self._restore(saved, category, features.account)
-            self._add(category, features.account, expected + share * (value - expected), keep)
+        share = _largest(self._moving(category, features.account, value, prior, keep))
+        kept = 1 - share * (1 - keep)
+        self.level.learn(category, value, share, kept)
+        self.categories.setdefault(category, Sums()).learn(category, value, share, kept)
+        self.accounts.setdefault(features.account, Sums()).learn(category, value, share, kept)
         self.posts[category] = self.posts.get(category, 0) + 1
 
     # --- the three steps ---------------------------------------------------------------------------------------------
@@ -118,31 +118,68 @@ class Shrinkage:
 
     # --- the clamp ---------------------------------------------------------------------------------------------------
 
-    def _parts(self, category: str, account: str, prior: Prior) -> tuple[float, float, float]:
-        level = self._level(prior)
-        return level, self._category(category, prior, level), self._account(account, prior, level)
+    def _moving(self, category: str, account: str, value: float, prior: Prior, keep: float) -> Callable[[float], float]:
+        """Return by how much any estimate moves, at most, when the outcome counts for a share of a post: as a function
+        of the share, continuous, and 0 where that is 0."""
+        of_platform, of_category, of_account = (
+            self.parameters.platform,
+            self.parameters.category,
+            self.parameters.account,
+        )
+        base = prior.of(category)
+        weight = fsum(self.level.weights.values())
+        above = self.level.total - fsum(count * prior.of(each) for each, count in self.level.weights.items())
+        level = above / (weight + of_platform)
+        sums = self.categories.get(category, _NONE)
+        own_weight, own_total = sums.weights.get(category, 0.0), sums.total
+        expected = (own_total + of_category * (base + level)) / (own_weight + of_category)
+        # What the account's posts in other categories are expected to have is linear in the level.
+        sums = self.accounts.get(account, _NONE)
+        same = sums.weights.get(category, 0.0)
+        all_of_it = fsum(sums.weights.values())
+        fixed, slope = [], []
+        for each, count in sums.weights.items():
+            if each != category:
+                cell = self.categories[each]
+                ratio = count / (cell.weights[each] + of_category)
+                fixed.append(ratio * (cell.total + of_category * prior.of(each)))
+                slope.append(ratio * of_category)
+        left, of_level = sums.total - fsum(fixed), fsum(slope)
+        residual = (left - of_level * level - same * expected) / (all_of_it + of_account)
 
-    def _moved(self, before: tuple[float, float, float], category: str, account: str, prior: Prior) -> float:
-        """Return by how much any estimate has moved, at most: no other one moves by more than the steps together."""
-        return sum(abs(a - b) for a, b in zip(self._parts(category, account, prior), before, strict=True))
+        here = self.level.weights.get(category, 0.0)
+        below, shrinks, among = weight + of_platform, of_category / (own_weight + of_category), all_of_it + of_account
 
-    def _add(self, category: str, account: str, value: float, keep: float) -> None:
-        self.level.learn(category, value, keep)
-        self.categories.setdefault(category, Sums()).learn(category, value, keep)
-        self.accounts.setdefault(account, Sums()).learn(category, value, keep)
+        def moved(share: float) -> float:
+            kept = 1 - share * (1 - keep)
+            new_level = (above * kept + share * (value - base)) / (weight * kept + share + of_platform)
+            new_expected = (own_total * kept + share * value + of_category * (base + new_level)) / (
+                own_weight * kept + share + of_category
+            )
+            new_residual = (
+                left * kept + share * value - of_level * kept * new_level - (same * kept + share) * new_expected
+            ) / (all_of_it * kept + share + of_account)
+            one, both = new_level - level, new_expected - expected
+            last = new_residual - residual
+            # An estimate elsewhere moves by a part of `one`, less a mean of such parts and of `both`: between these.
+            most = max(abs(one), abs(both), abs(both - one), abs(last), abs(one + last), abs(both + last))
+            return most + PRIOR_MOVES * by_prior(share, kept)
 
-    def _copy(self, category: str, account: str) -> tuple[Sums | None, ...]:
-        found = (self.level, self.categories.get(category), self.accounts.get(account))
-        return tuple(None if each is None else Sums(dict(each.weights), each.total) for each in found)
+        def by_prior(share: float, kept: float) -> float:
+            """Return how much more these can be for each unit by which the figures of another prior differ."""
+            new_below, elsewhere, new_here = weight * kept + share + of_platform, weight - here, here * kept + share
+            of_one = elsewhere * abs(kept / new_below - 1 / below) + abs(new_here / new_below - here / below)
+            through = 1 - (new_here - elsewhere * kept) / new_below
+            new_shrinks = of_category / (own_weight * kept + share + of_category)
+            of_both = abs(new_shrinks - shrinks) * through + shrinks * of_one
+            new_among = all_of_it * kept + share + of_account
+            ratio = kept * among / new_among
+            of_last = of_level / among * (2 * abs(ratio - 1) + ratio * of_one)
+            of_last += abs((same * kept + share) / new_among - same / among) * new_shrinks * through
+            of_last += same / among * of_both
+            return of_one + of_both + of_last
 
-    def _restore(self, saved: tuple[Sums | None, ...], category: str, account: str) -> None:
-        level, own, of_account = (None if each is None else Sums(dict(each.weights), each.total) for each in saved)
-        self.level = level or Sums()
-        for table, key, sums in ((self.categories, category, own), (self.accounts, account, of_account)):
-            if sums is None:
-                table.pop(key, None)
-            else:
-                table[key] = sums
+        return moved
 
     # --- as JSON -----------------------------------------------------------------------------------------------------
 
@@ -159,3 +196,17 @@ class Shrinkage:
         self.categories = {name: Sums(*sums) for name, sums in row["categories"].items()}
         self.accounts = {name: Sums(*sums) for name, sums in row["accounts"].items()}
         self.posts = dict(row["posts"])
+
+
+def _largest(moved: Callable[[float], float]) -> float:
+    """Return the largest share of a post, found by halving, that moves nothing by more than the clamp."""
+    if moved(1.0) <= MOST_STEP:
+        return 1.0
+    least, most = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (least + most) / 2
+        if moved(middle) <= MOST_STEP:
+            least = middle
+        else:
+            most = middle
+    return least
