@@ -21,6 +21,7 @@ SECRETS: Mapping[str, frozenset[str]] = {
     "CLERK_SECRET_KEY": frozenset({WORKER}),
     "CLERK_WEBHOOK_SIGNING_SECRET": frozenset({WEB}),
     "ANTHROPIC_API_KEY": frozenset({WORKER}),
+    "OPENAI_API_KEY": frozenset({WORKER}),
     "REDDIT_CLIENT_SECRET": frozenset({WORKER}),
     "YOUTUBE_API_KEY": frozenset({WORKER}),
     "GNEWS_API_KEY": frozenset({WORKER}),
@@ -41,7 +42,7 @@ SECRETS: Mapping[str, frozenset[str]] = {
 
 SHOWN_AS_SET = frozenset(
     {
-        *("ANTHROPIC_API_KEY", "REDDIT_CLIENT_SECRET", "YOUTUBE_API_KEY", "GNEWS_API_KEY"),
+        *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "REDDIT_CLIENT_SECRET", "YOUTUBE_API_KEY", "GNEWS_API_KEY"),
         *("RUNWAYML_API_SECRET", "GEMINI_API_KEY", "LUMA_AGENTS_API_KEY"),
         *("TIKTOK_CLIENT_SECRET", "GOOGLE_CLIENT_SECRET", "META_APP_SECRET"),
     }

@@ -86,6 +86,8 @@ class Settings(BaseSettings):
 
     anthropic_api_key: ApiKey | None = None
     anthropic_base_url: Https = ""
+    openai_api_key: ApiKey | None = None
+    openai_base_url: Https = ""
 
     runwayml_api_secret: ApiKey | None = None
     runwayml_base_url: Https = ""

@@ -14,11 +14,11 @@ from domain.concepts.grammar import LocalGrammar
 from domain.learning.critique.critiques import LOCAL_CRITIC
 from domain.learning.critique.offline import LocalCritic
 from domain.ops.connections import Role
-from domain.ports import ClipProvider, ConceptWriter, MediaStore, Ports, Studio, SubmissionMarks
+from domain.ports import ClipProvider, ConceptWriter, Critic, MediaStore, Ports, Studio, SubmissionMarks
 from workers.adapters import platforms
 from workers.adapters.lazy import lazy
 from workers.adapters.store_watch import StoreWatch
-from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelWriter
+from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelCritic, LanguageModelWriter
 from workers.runtime.redis_client import connect
 from workers.runtime.version import AGENT
 from workers.settings import Settings
@@ -26,7 +26,7 @@ from workers.settings import Settings
 if TYPE_CHECKING:
     from integrations.clerk.api import ClerkApi
     from integrations.dexie import OldAppExports
-    from integrations.llm import LanguageModels
+    from integrations.llm.models import LanguageModels
     from integrations.store.folder import FolderStore
     from integrations.stripe.api import StripeApi
     from workers.adapters.trends import Collector
@@ -37,14 +37,16 @@ def open_ports(settings: Settings, db: Database) -> Ports:
     stripe = lazy(partial(_stripe, settings)) if settings.stripe_secret_key.get_secret_value() else None
     clerk = lazy(partial(_clerk, settings)) if settings.clerk_secret_key.get_secret_value() else None
     writers: dict[str, ConceptWriter] = {}
-    if key := settings.anthropic_api_key:
-        models = lazy(partial(_language_models, settings, key.get_secret_value()))
+    critics: dict[str, Critic] = {}
+    if settings.anthropic_api_key or settings.openai_api_key or settings.gemini_api_key:
+        models = lazy(partial(_language_models, settings))
         writers[LANGUAGE_MODEL] = LanguageModelWriter(db, models)
+        critics[LANGUAGE_MODEL] = LanguageModelCritic(db, models)
     return Ports(
         prices=settings.prices,
         trends=lazy(partial(_trends, settings, db)),
         writers=writers | {LOCAL_GRAMMAR: LocalGrammar()},
-        critics={LOCAL_CRITIC: LocalCritic()},
+        critics=critics | {LOCAL_CRITIC: LocalCritic()},
         clips=_clips(settings),
         studio=lazy(partial(open_studio, settings)),
         media=lazy(partial(_media, settings)),
@@ -86,11 +88,17 @@ def _clerk(settings: Settings) -> "ClerkApi":
     return ClerkApi(settings.clerk_secret_key.get_secret_value(), http, base=settings.clerk_api_base)
 
 
-def _language_models(settings: Settings, key: str) -> "LanguageModels":
-    from integrations.llm import LanguageModels  # noqa: PLC0415 - see the module's first lines
+def _language_models(settings: Settings) -> "LanguageModels":
+    from integrations.llm.models import LanguageModels  # noqa: PLC0415 - see the module's first lines
+    from integrations.llm.providers import Access  # noqa: PLC0415
 
-    base, private = settings.anthropic_base_url, settings.outbound_private_hosts
-    return LanguageModels(anthropic_key=key, anthropic_base_url=base, private_hosts=private)
+    found = {
+        "anthropic": (settings.anthropic_api_key, settings.anthropic_base_url),
+        "openai": (settings.openai_api_key, settings.openai_base_url),
+        "google": (settings.gemini_api_key, settings.gemini_base_url),
+    }
+    access = {name: Access(key.get_secret_value(), base) for name, (key, base) in found.items() if key}
+    return LanguageModels(access, private_hosts=settings.outbound_private_hosts)
 
 
 def _clips(settings: Settings) -> dict[str, ClipProvider]:

@@ -1,0 +1,196 @@
+"""Language models write concepts and critiques, through pydantic-ai: one request a call, its answer typed, its cost
+known.
+
+Whether an answer may be used is decided in `domain/concepts/generation.py` and `domain/learning/critique`. A call that
+fails for now raises `Unavailable`, and the job repeats it. An unusable answer was paid for, so it is returned too, with
+its usage. Importing this module takes a second or two: `workers.adapters.ports` does so when a model is first asked.
+"""
+
+import asyncio
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+
+from pydantic_ai import Agent, NativeOutput, capture_run_messages
+from pydantic_ai import exceptions as failures
+from pydantic_ai.capabilities import Hooks
+from pydantic_ai.messages import ModelMessage, ModelResponse
+
+from domain.concepts.generation import ConceptRequest, ConceptResponse, LanguageModel, Usage, draft_of
+from domain.errors import Rejected, Unavailable
+from domain.learning.critique.critiques import CritiqueRequest, CritiqueResponse
+from domain.text.storable import Unstorable, storable, to_json
+from integrations.http.client import CONNECT, READ, TOTAL, Http
+from integrations.llm import concepts, critiques
+from integrations.llm.providers import OPENED, Access, Call, settings
+from integrations.llm.transport import HouseTransport
+
+MOST_BYTES = 10_000_000
+"""The limit of an answer: the longest that a model can be asked for here has a tenth of that."""
+
+MILLION = Decimal(1_000_000)
+LONGEST_WAIT = 86_400.0
+"""Seconds: a longer Retry-After is not believed."""
+
+T = TypeVar("T")
+
+
+class ModelRefused(Rejected):
+    """The provider will not serve this request: a wrong key, a model that it does not have, no credit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question(Generic[T]):
+    """`tokens` is the limit of the answer, `patience` how long it is waited for."""
+
+    text: str
+    instructions: str
+    type: type[T]
+    tokens: int
+    patience: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer(Generic[T]):
+    """`value` is None for an answer that is not one; it was paid for all the same."""
+
+    value: T | None
+    usage: Usage
+    refusal: str | None = None
+    unreadable: str | None = None
+
+
+class LanguageModels:
+    """The models of the providers that there are keys for."""
+
+    def __init__(self, providers: Mapping[str, Access], *, private_hosts: Collection[str] = ()) -> None:
+        """`providers` are by the names that `language_models` has; `private_hosts` may lead to private addresses."""
+        self._access = {name: access for name, access in providers.items() if name in OPENED}
+        self._http = Http("viral", most_bytes=MOST_BYTES, seconds=(CONNECT, READ, TOTAL), private_hosts=private_hosts)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        return tuple(self._access)
+
+    def write(self, model: LanguageModel, request: ConceptRequest) -> ConceptResponse:
+        """Ask the model for concepts, once. Blocks for as long as the request's patience, at most.
+
+        Raises:
+            Unavailable: overloaded, limited (with the wait it asked for), unreachable or too slow.
+            ModelRefused: the provider does not accept the key, the model or the request.
+        """
+        answer = self._asked(
+            model,
+            _Question(
+                concepts.question(request),
+                concepts.INSTRUCTIONS,
+                concepts.ConceptsAnswer,
+                concepts.tokens(request),
+                request.patience,
+            ),
+        )
+        return ConceptResponse(
+            model.generator,
+            drafts=tuple(draft_of(each.model_dump()) for each in answer.value.concepts) if answer.value else (),
+            usage=answer.usage,
+            refusal=answer.refusal,
+            unreadable=answer.unreadable,
+        )
+
+    def criticise(self, model: LanguageModel, request: CritiqueRequest) -> CritiqueResponse:
+        """Ask the model for a critique, once. Blocks and raises as `write` does. The texts are as the model wrote them:
+        what may be kept of them is decided by the caller."""
+        answer = self._asked(
+            model,
+            _Question(
+                critiques.question(request),
+                critiques.INSTRUCTIONS,
+                critiques.CritiqueAnswer,
+                critiques.TOKENS,
+                request.patience,
+            ),
+        )
+        if answer.value is None:
+            return CritiqueResponse(
+                model.generator, usage=answer.usage, refusal=answer.refusal, unreadable=answer.unreadable
+            )
+        return CritiqueResponse(
+            model.generator,
+            critique=answer.value.critique,
+            reasons=tuple(answer.value.reasons),
+            scoring_issues=tuple(answer.value.scoring_issues),
+            adjustment_plan=answer.value.adjustment_plan,
+            lessons=critiques.lessons_of(answer.value),
+            usage=answer.usage,
+        )
+
+    def _asked(self, model: LanguageModel, question: _Question[T]) -> _Answer[T]:
+        return asyncio.run(self._ask(model, question))
+
+    async def _ask(self, model: LanguageModel, question: _Question[T]) -> _Answer[T]:
+        seconds = question.patience.total_seconds()
+        call = Call(model.name, self._access[model.provider], HouseTransport(self._http, seconds), seconds)
+        async with OPENED[model.provider](call) as opened:
+            agent = Agent(
+                opened,
+                output_type=NativeOutput(question.type),
+                instructions=question.instructions,
+                retries=0,
+                capabilities=[Hooks(before_output_validate=_readable)],
+                model_settings=settings(model.provider, question.tokens, seconds),
+            )
+            with capture_run_messages() as messages:
+                try:
+                    value = (await asyncio.wait_for(agent.run(question.text), seconds)).output
+                except failures.ContentFilterError as error:
+                    return _Answer(None, _usage(model, messages), refusal=_one_line(error))
+                except failures.UnexpectedModelBehavior as error:
+                    return _Answer(None, _usage(model, messages), unreadable=_one_line(error))
+                except failures.ModelHTTPError as error:
+                    raise _translated(error, model) from error
+                except (failures.ModelAPIError, TimeoutError) as error:
+                    raise Unavailable(f"{model.generator} did not answer: {_one_line(_first(error))}") from error
+        return _Answer(value, _usage(model, messages))
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error of the house's client, if the libraries passed it on: they say no more than "connection"."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, Unavailable):
+        cause = cause.__cause__
+    return cause or error
+
+
+def _readable(ctx: object, /, *, output_context: object, output: str | dict[str, Any]) -> str | dict[str, Any]:
+    """Pass on an answer without what cannot be stored: the reader of the answers refuses half a surrogate pair, or a
+    bare control character, and with it all that was paid for."""
+    if isinstance(output, dict):
+        whole: dict[str, Any] = storable(output)[0]
+        return whole
+    try:
+        return to_json(json.loads(output, strict=False))
+    except (ValueError, RecursionError, Unstorable):
+        return output
+
+
+def _usage(model: LanguageModel, messages: Sequence[ModelMessage]) -> Usage:
+    answers = [message.usage for message in messages if isinstance(message, ModelResponse)]
+    tokens_in = sum(usage.input_tokens for usage in answers)
+    tokens_out = sum(usage.output_tokens for usage in answers)
+    cost = (tokens_in * model.usd_in + tokens_out * model.usd_out) / MILLION
+    return Usage(model.generator, tokens_in, tokens_out, f"{cost:.6f}")
+
+
+def _translated(error: Any, model: LanguageModel) -> Exception:
+    status: int = error.status_code
+    if status in (408, 409, 429) or status >= 500:
+        wait = None if error.retry_after is None else timedelta(seconds=min(error.retry_after, LONGEST_WAIT))
+        return Unavailable(f"{model.generator} answers {status}", retry_after=wait)
+    return ModelRefused(f"{model.generator} answers {status}: {_one_line(error)}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
