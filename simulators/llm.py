@@ -279,13 +279,13 @@ def _critique(request: Mapping[str, Any], trick: Trick | None) -> dict[str, Any]
     gaps, platform = request["gaps"], request["platform"]
     worse = gaps["worse_than_predicted"] > gaps["better_than_predicted"]
     side, names = ("worse" if worse else "better"), list(request["gaps_of_formats"])
-    lesson = {
+    lesson: dict[str, Any] = {
         "pattern": f"Most of these did {side} than predicted, by {abs(gaps['median_gap'])} points in the median.",
         "advice": "Say in the first seconds what the video is about.",
         "prefer": [] if worse else names[:1],
         "avoid": names[:1] if worse else [],
     }
-    answer = {
+    answer: dict[str, Any] = {
         "critique": f"A quiet group on {platform}: {gaps['outcomes']} outcomes, most of them {side} than predicted.",
         "reasons": ["Perhaps the titles say too little of the topic.", "A part of it may be chance."],
         "scoring_issues": ["The prediction does not see the title."],

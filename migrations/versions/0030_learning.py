@@ -38,6 +38,17 @@ COLUMNS = {
         "report": "jsonb NOT NULL DEFAULT '{}'::jsonb",
     },
 }
+MODELS = (
+    ("openai", "gpt-6.1-sol", "2026-11-01", 2, "2", "10"),
+    ("openai", "gpt-6-sol", "2026-11-01", 3, "2", "10"),
+    ("google", "gemini-3.8-flash", "2026-11-01", 4, "0.75", "3.75"),
+    ("google", "gemini-3.8-flash", "2027-01-01", 4, "1.5", "7.5"),
+    ("google", "gemini-3.5-flash", "2026-11-01", 5, "1.5", "9"),
+)
+"""Language models, from which day on (UTC), their ranks, and US dollars for a million tokens in and out: of
+developers.openai.com/api/docs/pricing and ai.google.dev/gemini-api/docs/pricing, as others have quoted them between 29
+September and 6 November 2026. Thoughts are paid for like answers, and from 2027 on gemini-3.8-flash costs twice as
+much. A provider without a key is never asked, whatever its rows say."""
 TENANTS_OWN = ("post_predictions", "learners")
 # Numbers whose names begin with gap, as `domain/dexie/records.py` has it.
 TURN_GAPS = """
@@ -58,11 +69,16 @@ def upgrade() -> None:
     # What the new tables refer to, in the order of locks.
     for table in ("tenants", "social_posts"):
         op.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+    op.execute("SET LOCAL app.tenant_id = '*'")
+    for provider, model, day, rank, usd_in, usd_out in MODELS:
+        op.execute(
+            "INSERT INTO language_models (provider, model, valid_from, rank, usd_per_million_in, usd_per_million_out)"
+            f" VALUES ('{provider}', '{model}', '{day}T00:00:00Z', {rank}, {usd_in}, {usd_out}) ON CONFLICT DO NOTHING"
+        )
     for table, columns in COLUMNS.items():
         for name, kind in columns.items():
             op.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
     op.execute("ALTER TABLE scoring_adjustments ALTER COLUMN applied_at DROP NOT NULL")
-    op.execute("SET LOCAL app.tenant_id = '*'")
     op.execute(TURN_GAPS)
     op.create_table(
         "post_predictions",
@@ -132,9 +148,13 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("SET LOCAL statement_timeout = '15min'")
+    op.execute("SET LOCAL app.tenant_id = '*'")
+    for provider, model, day, *_ in MODELS:
+        op.execute(
+            f"DELETE FROM language_models WHERE (provider, model, valid_from) = ('{provider}', '{model}', '{day}T00:00:00Z')"
+        )
     for table in ("pooled_priors", *reversed(TENANTS_OWN)):
         op.drop_table(table)
-    op.execute("SET LOCAL app.tenant_id = '*'")
     op.execute(TURN_GAPS)
     op.execute("UPDATE scoring_adjustments SET applied_at = created_at WHERE applied_at IS NULL")
     op.execute("ALTER TABLE scoring_adjustments ALTER COLUMN applied_at SET NOT NULL")
