@@ -31,6 +31,7 @@ from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
 from db.learning.accuracy import AccuracyReports
 from db.learning.learners import Learners
+from db.learning.outcomes import Outcomes
 from db.learning.reflexion import Learning
 from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
@@ -330,6 +331,7 @@ class Tx:
     restores = _on_driver(Restores)
     snapshots = _on_driver(Snapshots)
     learners = _on_driver(Learners)
+    outcomes = _on_driver(Outcomes)
     social_accounts = _on_driver(Accounts)
     connections = _on_driver(Connections)
     accuracy = _on_driver(AccuracyReports)

@@ -21,6 +21,8 @@ from workers.jobs.analytics import find_due as numbers_due
 from workers.jobs.autopilot import find_due as chains_due
 from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily
+from workers.jobs.learning import find_due as outcomes_due
+from workers.jobs.learning import pool
 from workers.jobs.posting import find_due as posts_due
 from workers.jobs.quota import reset_due
 from workers.jobs.reconcile import reconcile_billing, reconcile_identity
@@ -66,6 +68,7 @@ SCHEDULES = (
     _schedule("* * * * *", posts_due),
     _schedule("* * * * *", numbers_due),
     _schedule("* * * * *", chains_due),
+    _schedule("* * * * *", outcomes_due),
     _schedule("*/5 * * * *", release_parked),
     _schedule("0 * * * *", reset_due),
     _schedule("15 * * * *", find_due),
@@ -73,6 +76,7 @@ SCHEDULES = (
     _schedule("20 4 * * *", reconcile_identity),
     _schedule("1 * * * *", daily),
     _schedule("30 * * * *", prune),
+    _schedule("35 * * * *", pool),
     _schedule("50 * * * *", drop_bodies),
     _schedule("10 5 * * *", media),
 )

@@ -7,7 +7,8 @@
    of accounts (advisory, by bucket)
 4. the tenant's own rows: the autopilot's settings (shared by who submits a post that it made), then its chains; holds,
    ledger, imports, generations, keys; media files; a month's video budget, submissions, videos; social accounts, then
-   their posts, then the numbers of these; of several in one table, by id. Sounds that were imported, which no tenant
+   their posts, then the numbers of these, then what was learned of them (`learners`, by their keys); of several in one
+   table, by id, and outcomes by when they were observed. Sounds that were imported, which no tenant
    has, then competitors' videos; of several, by key
 5. new jobs; of several with unique keys, by key
 6. the job that is ended

@@ -46,6 +46,8 @@ performance_feedback = table(
     sa.Index(
         "performance_feedback_unlearned_idx",
         "tenant_id",
+        "observed_at",
+        "id",
         postgresql_where=sa.text("learned_at IS NULL AND post_id IS NOT NULL AND horizon IN ('24h', '7d')"),
     ),
     # The order in which a learner's outcomes are folded.

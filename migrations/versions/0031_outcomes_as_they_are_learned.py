@@ -14,7 +14,7 @@ depends_on = None
 
 INDEXES = {
     "performance_feedback_unlearned_idx": (
-        "INDEX CONCURRENTLY performance_feedback_unlearned_idx ON performance_feedback (tenant_id) "
+        "INDEX CONCURRENTLY performance_feedback_unlearned_idx ON performance_feedback (tenant_id, observed_at, id) "
         "WHERE learned_at IS NULL AND post_id IS NOT NULL AND horizon IN ('24h', '7d')"
     ),
     "performance_feedback_fold_idx": (

@@ -1,10 +1,10 @@
 """What tenants have learned, as it is read to score with."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from db.transaction import SYSTEM
+from db.transaction import SYSTEM, Tx
 from domain.learning.learner import CHAMPION, Learner, LearnerKey
 from domain.learning.numbers import Horizon
 from domain.learning.outcomes import Prior
@@ -16,12 +16,18 @@ SHORTS = LearnerKey("youtube-shorts", Horizon.D7, "youtube-engaged-views/likes+c
 ADD_PRIOR = "INSERT INTO pooled_priors (platform, horizon, definition, value, categories) VALUES (%s, %s, %s, %s, %s)"
 
 
+def keep(tx: Tx, tenant_id: UUID, key: LearnerKey, count: int) -> None:
+    tx.learners.lock(tenant_id, [key])
+    tx.learners.save(tenant_id, key, Learner(count=count))
+
+
 def test_scoring_has_the_tenants_learners_their_champions_and_the_newest_priors(app: App) -> None:
     ada, other = a_tenant(app), a_tenant(app)
     with app.db.transaction(SYSTEM) as tx:
-        tx.learners.save(ada, TIKTOK, Learner(count=7), CHAMPION)
-        tx.learners.save(ada, SHORTS, Learner(count=2), "ridge/v1")
-        tx.learners.save(other, TIKTOK, Learner(count=99), CHAMPION)
+        keep(tx, ada, TIKTOK, 7)
+        keep(tx, ada, SHORTS, 2)
+        keep(tx, other, TIKTOK, 99)
+        tx.driver.execute("UPDATE learners SET champion = 'ridge/v1' WHERE outcomes = 2")
         for key, value in ((TIKTOK, 1.0), (SHORTS, 1.25), (TIKTOK, 1.5)):
             named = (key.platform, key.horizon, key.definition)
             tx.driver.execute(ADD_PRIOR, (*named, value, Jsonb({"news": value / 2})))
@@ -38,7 +44,7 @@ def test_scoring_has_the_tenants_learners_their_champions_and_the_newest_priors(
 def test_a_learner_of_another_release_has_learned_nothing_yet(app: App) -> None:
     ada = a_tenant(app)
     with app.db.transaction(ada) as tx:
-        tx.learners.save(ada, TIKTOK, Learner(count=7), CHAMPION)
+        keep(tx, ada, TIKTOK, 7)
         tx.driver.execute("UPDATE learners SET state = jsonb_set(state, '{version}', '0')")
         assert tx.learners.scoring(ada).standings[TIKTOK].learner.count == 0
 
