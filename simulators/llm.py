@@ -174,9 +174,9 @@ def _openai_question(body: Mapping[str, Any]) -> str:
 
 def _openai(text: str | None, model: str) -> Reply:
     refused = {"type": "refusal", "refusal": "I cannot help with that."}
-    said = refused if text is None else {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    part = refused if text is None else {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     thoughts = {"id": "rs_1", "type": "reasoning", "summary": []}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [said]}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
     body = {
         "id": "resp_1",
         "object": "response",

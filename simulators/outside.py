@@ -1,6 +1,6 @@
 """The world outside, played on this machine by one process: the platforms that videos are posted to, and on demand the
-providers of clips, Stripe and Clerk. Nobody sees what is posted here, nothing is charged, and all of it is forgotten
-when the process ends.
+providers of clips, language models, Stripe and Clerk. Nobody sees what is posted here, nothing is charged, and all of
+it is forgotten when the process ends.
 
 Each platform has two accounts beforehand, ada and grace. A login in a browser is agreed to at once by whoever is signed
 in, which is ada until the page of it all, or a POST to its `/sign-in`, says otherwise.
@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 from domain.errors import ViralError
 from integrations.studio.ffmpeg import find, named, run
 from simulators.clerk.api import ClerkApiSimulator
+from simulators.llm import KEY, llm_simulator
 from simulators.loopback import Loopback, Reply, Request, json_reply
 from simulators.platforms.bluesky import bluesky_simulator
 from simulators.platforms.instagram import instagram_simulator
@@ -158,6 +159,7 @@ def outside(
             _play_trends(found, stack)
         if everything:
             _play_clips(found, stack)
+            _play_models(found, stack)
             _play_books(found, stack)
         page = stack.enter_context(Loopback(lambda request: _page(found, request), protocol="HTTP/1.1"))
         found.page = page.url
@@ -180,6 +182,14 @@ def _play_clips(found: Outside, stack: ExitStack) -> None:
         simulator: ClipSimulator = stack.enter_context(make(media))
         found.servers[name] = simulator.server
         found.settings |= {base: simulator.url, key: simulator.key}
+
+
+def _play_models(found: Outside, stack: ExitStack) -> None:
+    """Google's are asked where its clips are."""
+    simulator = stack.enter_context(llm_simulator())
+    found.servers["language models"] = simulator.server
+    for name in ("anthropic", "openai"):
+        found.settings |= {f"{name.upper()}_BASE_URL": simulator.url(name), f"{name.upper()}_API_KEY": KEY}
 
 
 def _play_trends(found: Outside, stack: ExitStack) -> None:

@@ -1,6 +1,7 @@
 """Google's interactions on this machine, as far as clips need them: orders in the background, their states, the files.
 
-The files lie on the same host, and want the key, too.
+The files lie on the same host, and want the key, too. So do its language models (`simulators/llm.py`), which the same
+settings lead to.
 """
 
 import json
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
+from simulators.llm import answered
 from simulators.loopback import Reply, Request, json_reply
 from simulators.video.clips import Asked, ClipSimulator, ErrorResponse, Order, only, serving
 
@@ -52,6 +54,8 @@ class GoogleSimulator(ClipSimulator):
                 return json_reply(self._shown(self.find(interaction)))
             case "GET", path if path == f"/v1beta/files/{file}:download" and request.params.get("alt") == "media":
                 return self.media_of(request, file)
+            case "POST", path if path.endswith(":generateContent"):
+                return answered(request, key=self.key)
         return self.error(404, "not_found", "Requested entity was not found.")
 
     @property

@@ -339,6 +339,7 @@ PLANTED = {
     "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_cGxhbnRlZDM0NTY3ODkwYWJjZGVm",
     "CLERK_SECRET_KEY": "sk_test_planted4",
     "ANTHROPIC_API_KEY": "sk-ant-planted5",
+    "OPENAI_API_KEY": "sk-proj-planted5",
     "YOUTUBE_API_KEY": "planted6",
     "REDDIT_CLIENT_ID": "reddit",
     "REDDIT_CLIENT_SECRET": "planted7",
@@ -419,7 +420,7 @@ def assert_each_process_knows_what_it_uses(up: Up, run: subprocess.Popen[str]) -
         "web": stored | {"STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "CLERK_WEBHOOK_SIGNING_SECRET"},
         "workers": stored
         | {"STRIPE_SECRET_KEY", "CLERK_SECRET_KEY", "ANTHROPIC_API_KEY", "YOUTUBE_API_KEY", "REDDIT_CLIENT_SECRET"}
-        | {"RUNWAYML_API_SECRET", "GEMINI_API_KEY", "LUMA_AGENTS_API_KEY"},
+        | {"OPENAI_API_KEY", "RUNWAYML_API_SECRET", "GEMINI_API_KEY", "LUMA_AGENTS_API_KEY"},
     }
 
 

@@ -120,7 +120,8 @@ def test_all_that_is_played_has_settings_that_can_be_used() -> None:
     assert settings.runwayml_api_secret is not None
     assert settings.stripe_api_base
     assert settings.clerk_api_base
-    assert len(found.servers) == len(PLATFORMS) + 5
+    assert settings.openai_base_url.endswith("/v1")
+    assert len(found.servers) == len(PLATFORMS) + 6
     assert a_clip()[4:8] == b"ftyp"
 
 

@@ -127,6 +127,8 @@ FAULTY = {
     "CLERK_JWT_KEY": ("-----BEGIN PRIVATE KEY-----s3cret-----END PRIVATE KEY-----", "is a private key"),
     "ANTHROPIC_API_KEY": ("s3cret key", "without spaces"),
     "ANTHROPIC_BASE_URL": ("http://llm.example.com", "https"),
+    "OPENAI_API_KEY": ("s3cret key", "without spaces"),
+    "OPENAI_BASE_URL": ("http://llm.example.com/v1", "https"),
     "TREND_SOURCES": ("reddit,gnews", "names gnews, which needs GNEWS_API_KEY"),
     "OUTBOUND_PRIVATE_HOSTS": ("https://gateway.example.com", "names of hosts"),
     "TRENDS_CONTACT": ("Zoë <zoe@example.com>", "ASCII"),
