@@ -16,8 +16,11 @@ import pytest
 
 from domain.posting.accounts import Credential, Grant
 from domain.posting.publishing import Content, Published, VideoFile
+from integrations.llm.models import LanguageModels
+from integrations.llm.providers import Access
 from simulators.loopback import Loopback, Reply
 from simulators.outside import PLATFORMS, Event, Outside, a_clip, outside
+from tests.language_models import CRITIQUE, MODELS
 from tests.wait import until
 from workers.adapters import platforms
 from workers.settings import load
@@ -123,6 +126,19 @@ def test_all_that_is_played_has_settings_that_can_be_used() -> None:
     assert settings.openai_base_url.endswith("/v1")
     assert len(found.servers) == len(PLATFORMS) + 6
     assert a_clip()[4:8] == b"ftyp"
+
+
+def test_the_language_models_that_are_played_answer_by_the_settings() -> None:
+    with outside(everything=True) as found:
+        settings = found.settings
+        models = LanguageModels(
+            {
+                name: Access(settings[f"{prefix}_API_KEY"], settings[f"{prefix}_BASE_URL"])
+                for name, prefix in {"anthropic": "ANTHROPIC", "openai": "OPENAI", "google": "GEMINI"}.items()
+            }
+        )
+        critics = [models.criticise(model, CRITIQUE).critic for model in MODELS.values()]
+    assert critics == [model.generator for model in MODELS.values()]
 
 
 def posted(found: Outside, text: str) -> None:

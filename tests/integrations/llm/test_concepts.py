@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from random import Random
 
 import pytest
@@ -18,16 +17,10 @@ from integrations.llm.models import LanguageModels, ModelRefused
 from integrations.llm.providers import Access
 from simulators.llm import TOKENS_IN, TOKENS_OUT, VENDORS, LlmSimulator, Trick, llm_simulator
 from simulators.loopback import Loopback, Reply
+from tests.language_models import MODEL, MODELS
 from tests.raw_server import RawServer, answering, dripping, endless
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-MODELS = {
-    "anthropic": LanguageModel("anthropic", "claude-sonnet-5-5", Decimal(2), Decimal(10)),
-    "openai": LanguageModel("openai", "gpt-6.1-sol", Decimal(2), Decimal(10)),
-    "google": LanguageModel("google", "gemini-3.8-flash", Decimal("0.75"), Decimal("3.75")),
-}
-MODEL = MODELS["anthropic"]
-"""For what no provider has a part in."""
 COSTS = {"anthropic": "0.056800", "openai": "0.056800", "google": "0.021300"}
 REQUEST = ConceptRequest(
     count=5,
