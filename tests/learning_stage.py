@@ -75,7 +75,7 @@ class Learning(Tenant):
     def see(self, *seen: Seen) -> list[UUID]:
         """Add posts with their outcomes; return the outcomes' ids."""
         with self._app.db.transaction(self.id) as tx, tx.driver.cursor() as cursor:
-            rows = [self._row(number, each) for number, each in enumerate(seen)]
+            rows = [self._row(each) for each in seen]
             cursor.executemany(ADD, rows)
             predicted = [
                 row | {"model": model, "value": value, "definition": each.definition, "prior_id": each.prior_id}
@@ -85,8 +85,8 @@ class Learning(Tenant):
             cursor.executemany(PREDICT, predicted)
         return [row["id"] for row in rows]
 
-    def _row(self, number: int, seen: Seen) -> dict[str, Any]:
-        account_id = self.accounts[number % len(self.accounts)]
+    def _row(self, seen: Seen) -> dict[str, Any]:
+        account_id = self.accounts[int(seen.minute) % len(self.accounts)]
         features = {"account": str(account_id), "category": seen.category} | dict(seen.features)
         return {
             **{"tenant_id": self.id, "platform": self.platform, "account_id": account_id, "horizon": seen.horizon},

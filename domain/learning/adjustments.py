@@ -86,4 +86,6 @@ def _reason(posts: int, gaps: Sequence[float]) -> str:
         return f"{outcomes}; what was taken in last had no predictions of its own, or is of other categories"
     mean = fmean(gaps)
     where = f"{abs(mean):.1f} points {'above' if mean >= 0 else 'below'} the prediction"
-    return f"{outcomes}; the last {len(gaps)} of them came {where}{' on average' if len(gaps) > 1 else ''}"
+    if len(gaps) == 1:
+        return f"{outcomes}; the last of them came {where}"
+    return f"{outcomes}; the last {len(gaps)} of them came {where} on average"
