@@ -32,6 +32,7 @@ from db.identity.mirror import Identity
 from db.learning.accuracy import AccuracyReports
 from db.learning.learners import Learners
 from db.learning.outcomes import Outcomes
+from db.learning.predictions import Predictions
 from db.learning.reflexion import Learning
 from db.learning.reports import Performance
 from db.learning.snapshots import Snapshots
@@ -332,6 +333,7 @@ class Tx:
     snapshots = _on_driver(Snapshots)
     learners = _on_driver(Learners)
     outcomes = _on_driver(Outcomes)
+    predictions = _on_driver(Predictions)
     social_accounts = _on_driver(Accounts)
     connections = _on_driver(Connections)
     accuracy = _on_driver(AccuracyReports)

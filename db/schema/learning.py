@@ -3,7 +3,19 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import UUID
 
-from db.schema.base import boolean, count, jsonb, one_of, string, table, tenant_id, timestamp, uuid_key, within_tenant
+from db.schema.base import (
+    after_tables,
+    boolean,
+    count,
+    jsonb,
+    one_of,
+    string,
+    table,
+    tenant_id,
+    timestamp,
+    uuid_key,
+    within_tenant,
+)
 from db.schema.posting import PLATFORMS
 from domain.learning.numbers import Horizon
 
@@ -134,6 +146,21 @@ post_predictions = table(
     within_tenant("post_id", "social_posts"),
     one_of("platform", PLATFORMS),
     one_of("horizon", Horizon),
+)
+
+# Nobody can say afterwards what was expected. Deleting is left to those who delete the post.
+after_tables(
+    """
+CREATE FUNCTION prediction_stays() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'a prediction of a post is never changed';
+END
+$$
+""",
+    """
+CREATE TRIGGER post_prediction_stays AFTER UPDATE ON post_predictions
+FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION prediction_stays()
+""",
 )
 
 # What each tenant has learned: a fold over its outcomes (`domain/learning/learner.py`), and which model scores.

@@ -50,6 +50,13 @@ developers.openai.com/api/docs/pricing and ai.google.dev/gemini-api/docs/pricing
 September and 6 November 2026. Thoughts are paid for like answers, and from 2027 on gemini-3.8-flash costs twice as
 much. A provider without a key is never asked, whatever its rows say."""
 TENANTS_OWN = ("post_predictions", "learners")
+PREDICTION_STAYS = """
+CREATE FUNCTION prediction_stays() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'a prediction of a post is never changed';
+END
+$$
+"""
 # Numbers whose names begin with gap, as `domain/dexie/records.py` has it.
 TURN_GAPS = """
 UPDATE self_critiques SET performance_gap = (
@@ -135,6 +142,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pooled_priors_pkey")),
     )
     op.create_index("pooled_priors_newest_idx", "pooled_priors", ["platform", "horizon", "definition", "id"])
+    op.execute(PREDICTION_STAYS)
+    op.execute(
+        "CREATE TRIGGER post_prediction_stays AFTER UPDATE ON post_predictions "
+        "FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION prediction_stays()"
+    )
     for table in TENANTS_OWN:
         for statement in (*protect(table), force(table)):
             op.execute(statement)
@@ -155,6 +167,7 @@ def downgrade() -> None:
         )
     for table in ("pooled_priors", *reversed(TENANTS_OWN)):
         op.drop_table(table)
+    op.execute("DROP FUNCTION prediction_stays()")
     op.execute(TURN_GAPS)
     op.execute("UPDATE scoring_adjustments SET applied_at = created_at WHERE applied_at IS NULL")
     op.execute("ALTER TABLE scoring_adjustments ALTER COLUMN applied_at SET NOT NULL")

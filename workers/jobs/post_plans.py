@@ -4,14 +4,17 @@ and what is wrong with it."""
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
+from functools import cached_property
 from typing import Any, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from domain.concepts.timing import zone_of
 from domain.concepts.wording import shorten
 from domain.errors import Rejected, UnknownAccount, UnknownVideo
+from domain.learning.scoring import Predicted, Scoring, features_of
 from domain.posting.limits import limits_of, places
-from domain.posting.platforms import CONCEPT_KEYS, chosen, is_labelled, rules_of
+from domain.posting.platforms import chosen, is_labelled, rules_of
 from domain.posting.posts import NewPost, PostStatus
 from domain.posting.schedule import AHEAD, suggested
 from domain.posting.validation import Account, Draft, Earlier, Preview, faults, hints, preview
@@ -98,7 +101,7 @@ class Plans:
 
     def of(self, request: PostRequest) -> Iterator[tuple[Planned, NewPost]]:
         """Yield for each account what would be posted and what is wrong with it, and the post as it would be added; its
-        id and status are set later.
+        id, status and prediction are set later.
 
         Raises:
             UnknownAccount: the tenant has no such account.
@@ -120,6 +123,30 @@ class Plans:
             planned = self.judge(draft, account, earlier.get(account["id"]))
             wrong, odd = [*planned.faults, *no_place], [*left_out, *planned.hints]
             yield replace(planned, at_reason=reason, faults=wrong, hints=odd), self._new_post(draft, account)
+
+    def predict(self, platform: str, post: NewPost) -> list[Predicted]:
+        """Return what every model expects of a post; nothing where the platform counts no views."""
+        at = post.scheduled_for or self._now
+        probe = _probe(self._video)
+        features = features_of(
+            account=str(post.account_id),
+            category=self._concept.get("category"),
+            at=at,
+            zone=self._zone,
+            caption=post.caption,
+            hashtags=post.hashtags,
+            seconds=None if probe is None else probe.seconds,
+        )
+        return self._scoring.predict(platform, features, at.date())
+
+    @property
+    def lessons(self) -> list[UUID] | None:
+        """The lessons that the concept was written with; None if nobody has asked whether there are any."""
+        found = self._concept.get("lessons")
+        try:
+            return [UUID(each) for each in found] if isinstance(found, list) else None
+        except (AttributeError, TypeError, ValueError):  # concepts of others may have anything in this place
+            return None
 
     def of_post(self, post: Row, at: datetime | None) -> Planned:
         """Return what would be posted by a post that there is already, at another time."""
@@ -147,10 +174,18 @@ class Plans:
         if but in taken:  # once: another post may have the same time
             taken.remove(but)
         own = account["timezone"]
-        zone = zone_of(own if own != "UTC" else self._tx.tenants.get(self._tenant_id)["timezone"])
+        zone = zone_of(own) if own != "UTC" else self._zone
         a_day = _posts_a_day(account, self._now)
         suggestion = suggested(_concept_time(self._concept), zone, taken, self._now, a_day=a_day, times=self._times)
         return (None, None) if suggestion is None else (suggestion.at, suggestion.reason)
+
+    @cached_property
+    def _zone(self) -> ZoneInfo:
+        return zone_of(self._tx.tenants.get(self._tenant_id)["timezone"])
+
+    @cached_property
+    def _scoring(self) -> Scoring:
+        return self._tx.learners.scoring(self._tenant_id)
 
     def judge(self, draft: Draft, account: Row, earlier: Row | None) -> Planned:
         """Say what is wrong with a post."""
@@ -224,9 +259,6 @@ class Plans:
         return draft, left_out
 
     def _new_post(self, draft: Draft, account: Row) -> NewPost:
-        predictions = self._concept.get("platformVirality")
-        key = CONCEPT_KEYS.get(account["platform"], account["platform"])
-        prediction = predictions.get(key) if isinstance(predictions, Mapping) else None
         rules = rules_of(account["platform"], self._now.date())
         return NewPost(
             id=account["id"],
@@ -240,7 +272,6 @@ class Plans:
             options=chosen(rules, account["settings"], draft.options),
             cover_at=draft.cover_at,
             first_comment=draft.first_comment,
-            prediction=prediction if isinstance(prediction, Mapping) else None,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.errors import PostInvalid, UnknownPost
+from domain.learning.scoring import shown_of, shown_row
 from domain.posting.posts import PostStatus
 from workers.engine.job import SYSTEM, Tx
 from workers.jobs.post_plans import Planned, Plans, PostRequest
@@ -28,7 +29,8 @@ def add(
 ) -> list[Row]:
     """Schedule the video on all accounts, or on none, and return the posts, in the order of the accounts. For the end
     of a transaction that holds the tenant's lock. With `approve` a person has to approve each, whatever the tenant's
-    policy is. A suggested time is one of `times` of the clock, where there are any.
+    policy is. A suggested time is one of `times` of the clock, where there are any. What the models expect of a post is
+    written down with it, once: whatever is changed of it later, the first prediction stays.
 
     Raises:
         PostInvalid: something is wrong with one of them; `details` has the faults by account.
@@ -36,18 +38,28 @@ def add(
         Rejected: no account is named, or one twice.
     """
     needs_approval = approve or tx.planned_posts.policy(tenant_id).needs_approval
-    plans = list(Plans(tx, tenant_id, request.video_id, now, times=times).of(request))
+    planning = Plans(tx, tenant_id, request.video_id, now, times=times)
+    plans = list(planning.of(request))
     raise_faults(planned for planned, _ in plans)
     group = group or (tx.new_id() if len(plans) > 1 else None)
     ids = []
     for planned, post in sorted(plans, key=lambda each: each[0].account_id):  # the order of locks
         status = _first_status(draft=request.draft, needs_approval=needs_approval)
-        new = replace(post, id=tx.new_id(), status=status, group_id=group, request_hash=request_hash)
+        predicted = planning.predict(planned.platform, post)
+        new = replace(
+            post,
+            id=tx.new_id(),
+            status=status,
+            group_id=group,
+            request_hash=request_hash,
+            prediction=None if (shows := shown_of(predicted)) is None else shown_row(shows),
+        )
         if not tx.planned_posts.add(tenant_id, new):
             raise PostInvalid(
                 f"{planned.account}: the account has this video by another post, or soon will",
                 {str(planned.account_id): ["the account has this video by another post, or soon will"]},
             )
+        tx.predictions.add(tenant_id, new.id, predicted, planning.lessons)
         tx.posts.note(tenant_id, new.id, "asked", _asked(planned, status), at=now)
         ids.append((planned.account_id, new.id))
     by_account = {account_id: shown(tx, tenant_id, post_id) for account_id, post_id in ids}

@@ -223,7 +223,6 @@ def test_texts_are_the_concepts_as_far_as_nobody_says_others(app: App, ada: Tena
     assert made[tube]["title"] == "Why everyone bakes at midnight"
     assert made[tube]["options"]["privacy"] == "unlisted"
     assert [len(made[each]["hashtags"]) for each in (insta, tube)] == [5, 7]
-    assert (made[tube]["prediction"], made[insta]["prediction"]) == ({"score": 64}, None)
 
 
 def test_an_accounts_own_text_comes_before_the_one_for_all(app: App, ada: Tenant) -> None:
