@@ -35,6 +35,9 @@ MILLION = Decimal(1_000_000)
 LONGEST_WAIT = 86_400.0
 """Seconds: a longer Retry-After is not believed."""
 
+NO_CREDIT = "insufficient_quota"
+"""OpenAI's word in a 429 for an account that has no credit: waiting does not help."""
+
 T = TypeVar("T")
 
 
@@ -186,10 +189,16 @@ def _usage(model: LanguageModel, messages: Sequence[ModelMessage]) -> Usage:
 
 def _translated(error: Any, model: LanguageModel) -> Exception:
     status: int = error.status_code
+    if status == 429 and NO_CREDIT in _codes(error.body):
+        return ModelRefused(f"{model.generator} answers {status}: {_one_line(error)}")
     if status in (408, 409, 429) or status >= 500:
         wait = None if error.retry_after is None else timedelta(seconds=min(error.retry_after, LONGEST_WAIT))
         return Unavailable(f"{model.generator} answers {status}", retry_after=wait)
     return ModelRefused(f"{model.generator} answers {status}: {_one_line(error)}")
+
+
+def _codes(body: object) -> tuple[object, ...]:
+    return (body.get("code"), body.get("type")) if isinstance(body, dict) else ()
 
 
 def _one_line(error: BaseException) -> str:

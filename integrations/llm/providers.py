@@ -1,5 +1,8 @@
 """A model of a provider, as pydantic-ai asks it. The SDK of a provider is imported when one of its models is first
 asked. None of them tries anything again: a job does.
+
+pydantic-ai's own requirement for Google is the second release of google-genai, and here is the third, which the clips
+need; the tests hold the two together.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping

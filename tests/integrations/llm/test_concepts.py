@@ -15,7 +15,7 @@ from domain.errors import Unavailable
 from domain.text.storable import storable_text
 from integrations.llm.models import LanguageModels, ModelRefused
 from integrations.llm.providers import Access
-from simulators.llm import TOKENS_IN, TOKENS_OUT, VENDORS, LlmSimulator, Trick, llm_simulator
+from simulators.llm import TOKENS_IN, TOKENS_OUT, VENDORS, LlmSimulator, Trick, llm_simulator, openai_error
 from simulators.loopback import Loopback, Reply
 from tests.language_models import MODEL, MODELS
 from tests.raw_server import RawServer, answering, dripping, endless
@@ -153,6 +153,12 @@ def test_nobody_is_waited_for_longer_than_a_day(
     with pytest.raises(Unavailable) as caught:
         models.write(model, REQUEST)
     assert caught.value.retry_after == timedelta(days=1)
+
+
+def test_no_credit_is_not_waited_for(fake: LlmSimulator, models: LanguageModels) -> None:
+    fake.server.fail(openai_error(429, "insufficient_quota", "You exceeded your current quota, please check your plan"))
+    with pytest.raises(ModelRefused, match="check your plan"):
+        models.write(MODELS["openai"], REQUEST)
 
 
 def test_its_patience_ends(fake: LlmSimulator, models: LanguageModels, model: LanguageModel) -> None:
