@@ -98,7 +98,8 @@ def test_what_the_tenant_has_learned_is_what_posts_are_predicted_with(app: App, 
         learner.learn(Outcome(f"{number:02}", at, Features(str(account), "food"), 0.7, prior))
     key = LearnerKey("tiktok", Horizon.H24, definition_on("tiktok", NOW.date()))
     with app.db.transaction(ada.id) as tx:
-        tx.learners.save(ada.id, key, learner, CHAMPION)
+        tx.learners.lock(ada.id, [key])
+        tx.learners.save(ada.id, key, learner)
         scoring = tx.learners.scoring(ada.id)
     [post] = ada.create(completed(app, ada, "food"), account, at=NOW + HOUR, **TIKTOK)
     [shown] = [row for row in rows(app, ada, post) if row["shown"]]
