@@ -35,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, _leave)
     base = QUICK if asked.quick else Sizes()
-    changes = {"runs": asked.runs, "jobs": asked.jobs}
+    changes = {"runs": asked.runs, "jobs": asked.jobs, "learn_tenants": asked.learn_tenants}
     sizes = replace(base, **{name: value for name, value in changes.items() if value is not None})
     report = Report(asked.only, absent(asked.peers))
     with tempfile.TemporaryDirectory(prefix="viral-bench-") as folder:
@@ -80,6 +80,11 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=measures, default=list(MEASURES), help=f"some of {', '.join(MEASURES)}")
     parser.add_argument("--runs", type=positive, help=f"of everything, in turn, as time allows (default: {Sizes.runs})")
     parser.add_argument("--jobs", type=positive, help=f"in a full queue (default: {Sizes.jobs})")
+    parser.add_argument(
+        "--learn-tenants",
+        type=positive,
+        help=f"whose outcomes are learned, of each a hundred (default: {Sizes.learn_tenants})",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="the smallest run of each, without peers unless asked for (2 minutes)"
     )

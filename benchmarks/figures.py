@@ -281,4 +281,26 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         figure("collect-bluesky", "%", "the same of Bluesky: 5,000 points an hour and account", alone(at_most=100)),
         figure("collect-mastodon", "%", "the same of Mastodon: 300 in five minutes and account", alone(at_most=100)),
     ),
+    "learn": (
+        figure(
+            "learn",
+            "outcomes/s",
+            "outcomes that one worker dyno learns from a full log of 2,000 tenants with 100 each, all models beside "
+            "one another; a million in ten minutes are 1,667 (`--learn-tenants 10000` is that size)",
+            alone(at_least=1667),
+        ),
+        figure(
+            "learn-memory",
+            "MB",
+            "the most memory (PSS) of the dyno's processes meanwhile",
+            alone(at_most=600),
+        ),
+        figure(
+            "learn-one",
+            "ms",
+            "a job that learns one outcome which has just come in, beside 100 earlier ones, from claim to completion",
+            alone(at_most=50),
+        ),
+        figure("learn-one-p99", "ms", "the 99th percentile of it", alone(at_most=150)),
+    ),
 }

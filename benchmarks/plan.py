@@ -37,6 +37,8 @@ class Sizes:
     posting_polls: int = 1
     collect_accounts: int = 50
     collect_steps: int = 120
+    learn_tenants: int = 2000
+    learn_ones: int = 300
     patience: float = 5.0
 
 
@@ -61,6 +63,8 @@ QUICK = Sizes(
     posting_polls=0,
     collect_accounts=10,
     collect_steps=6,
+    learn_tenants=20,
+    learn_ones=5,
     patience=0,
 )
 """The smallest run in which a measure still takes all its steps: the suite makes some so. Its figures say little."""

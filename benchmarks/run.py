@@ -19,6 +19,7 @@ from benchmarks.measures import (
     history,
     ingest,
     latency,
+    learn,
     posts,
     quota,
     render,
@@ -42,21 +43,22 @@ class Measure(NamedTuple):
 
 # Together 40 minutes at most.
 MEASURES = {
-    "drain": Measure(partial(drain.measure, name="drain"), 210),
+    "drain": Measure(partial(drain.measure, name="drain"), 190),
     "effect": Measure(partial(drain.measure, name="effect"), 110),
-    "enqueue": Measure(enqueue.measure, 210),
+    "enqueue": Measure(enqueue.measure, 190),
     "latency": Measure(latency.measure, 200),
     "idle": Measure(standing.idle, 130),
     "memory": Measure(standing.memory, 60),
-    "ingest": Measure(ingest.measure, 210),
+    "ingest": Measure(ingest.measure, 190),
     "api-history": Measure(api.measure, 60),
     "up": Measure(up.measure, 100),
-    "growth": Measure(history.growth, 300),
-    "quota": Measure(quota.measure, 300),
+    "growth": Measure(history.growth, 270),
+    "quota": Measure(quota.measure, 260),
     "apply": Measure(apply.measure, 110),
-    "render": Measure(render.measure, 200),
+    "render": Measure(render.measure, 180),
     "posts": Measure(posts.measure, 110),
     "collect": Measure(collect.measure, 90),
+    "learn": Measure(learn.measure, 150),
 }
 
 

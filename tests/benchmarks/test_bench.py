@@ -37,7 +37,7 @@ ALIKE = (
     ("idle", "memory", "growth"),
     ("ingest", "api-history"),
     ("enqueue", "quota"),
-    ("up", "posts", "collect"),
+    ("up", "posts", "collect", "learn"),
 )
 """Measures that start the same machinery, or much of it. The suite makes one of each; `make bench ARGS=--quick` all."""
 
