@@ -37,6 +37,7 @@ COMMANDS = {
     "accounts": ("cli.commands.accounts:app", "Connect social accounts, and see how they post."),
     "posts": ("cli.commands.posts:app", "Post videos, each once, and see what became of them."),
     "analytics": ("cli.commands.analytics:app", "See how posts did, side by side."),
+    "reflexion": ("cli.commands.reflexion:app", "See how scores are learned, and how far off they were."),
     "autopilot": ("cli.commands.autopilot:app", "Have videos made and posted without anybody's help."),
     "media": ("cli.commands.media:app", "See the files that are kept; check one for platforms."),
     "events": ("cli.commands.events:app", "See what Stripe and Clerk sent, and what became of it."),
