@@ -29,7 +29,7 @@ NAMES = {
     "original_rule": "the original's rule",
     "original_weights": "the original's weights",
 }
-ENDINGS = (".svg", ".png")
+FORMATS = (".svg", ".png")
 
 
 class RowsRefused(Rejected):
@@ -159,7 +159,7 @@ def _drawing(path: Path) -> Callable[[Any], bytes]:
     Raises:
         BadParameter: no chart can be drawn into it.
     """
-    if path.suffix.lower() not in ENDINGS:
+    if path.suffix.lower() not in FORMATS:
         raise typer.BadParameter(f"{path} ends neither with .svg nor with .png", param_hint="--plot")
     if not path.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {path.absolute().parent}", param_hint="--plot")

@@ -1,8 +1,8 @@
 """A replay: posts of the past in their order, each predicted by the production's models before its outcome is there.
 
-A stream is what a file calls one `source`. Its tenants are its accounts, or it is one tenant. A tenant's life has
-`window` posts at most; after that another one begins, which has learned nothing of its own. What all tenants of all
-streams have learned so far is pooled, as in production, so a life that begins later begins with more.
+A stream is what a file calls one `source`. Its tenants are its accounts, or it is one tenant. A tenant has `window` posts
+at most; those that follow are another one's, which has learned nothing of its own. What all tenants of all streams have
+learned so far is pooled, as in production, so a tenant that begins later begins with more.
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`delay`: after so many further posts of its stream the outcome of one is there. `window` 0: a life has no end."""
+    """`delay`: after so many further posts of its stream the outcome of one is there. `window` 0: a tenant has all of its posts."""
 
     per_account: bool = False
     delay: int = 10
@@ -60,8 +60,8 @@ class Report:
         return {name: mean(each[name] for each in found) for name in (found[0] if found else by_range([]))}
 
 
-Life = tuple[str, str, int]
-"""A stream, an account or "", and which of its lives."""
+Tenant = tuple[str, str, int]
+"""A stream, an account or "", and which of its windows."""
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Pending:
 
     post: Post
     key: LearnerKey
-    life: Life
+    tenant: Tenant
     outcome: Outcome
     by_rule: float
 
@@ -80,8 +80,8 @@ class Playing:
     """A stream while it is played."""
 
     pending: deque[Pending] = field(default_factory=deque)
-    rules: dict[Life, OriginalRule] = field(default_factory=dict)
-    medians: dict[Life, Median] = field(default_factory=dict)
+    rules: dict[Tenant, OriginalRule] = field(default_factory=dict)
+    medians: dict[Tenant, Median] = field(default_factory=dict)
     hits: dict[str, list[Hit]] = field(default_factory=lambda: {name: [] for name in (OURS, *YARDSTICKS)})
 
 
@@ -92,23 +92,23 @@ class Replay:
         self._options = options
         self._champion = champion
         self._streams: dict[str, Playing] = {}
-        self._learners: dict[tuple[Life, LearnerKey], Learner] = {}
+        self._learners: dict[tuple[Tenant, LearnerKey], Learner] = {}
         self._posts: dict[tuple[str, str], int] = {}
-        self._pool: dict[LearnerKey, dict[Life, list[Contribution]]] = {}
+        self._pool: dict[LearnerKey, dict[Tenant, list[Contribution]]] = {}
         self._priors: dict[LearnerKey, Prior] = {}
-        self._touched: set[tuple[Life, LearnerKey]] = set()
+        self._touched: set[tuple[Tenant, LearnerKey]] = set()
         self._played = self._pooled_at = 0
 
     def play(self, post: Post) -> None:
         """Predict the post; then let the outcome come whose time it is. Posts come in their order."""
         options = self._options
         stream = self._streams.setdefault(post.source, Playing())
-        tenant = (post.source, post.features.account if options.per_account else "")
-        count = self._posts.get(tenant, 0)
-        self._posts[tenant] = count + 1
+        owner = (post.source, post.features.account if options.per_account else "")
+        count = self._posts.get(owner, 0)
+        self._posts[owner] = count + 1
         number = count % options.window if options.window else count
-        life = (*tenant, count // options.window if options.window else 0)
-        self._predict(stream, post, life, number + 1)
+        tenant = (*owner, count // options.window if options.window else 0)
+        self._predict(stream, post, tenant, number + 1)
         self._played += 1
         while len(stream.pending) > options.delay:
             self._learn(stream, stream.pending.popleft())
@@ -118,45 +118,45 @@ class Replay:
     def report(self) -> Report:
         return Report([Stream(name, playing.hits) for name, playing in self._streams.items()])
 
-    def _predict(self, stream: Playing, post: Post, life: Life, number: int) -> None:
+    def _predict(self, stream: Playing, post: Post, tenant: Tenant, number: int) -> None:
         value, features, platform = post.judged.value, post.features, post.platform
         if value is None:
             raise ValueError(f"line {post.line} has no outcome")
         key = LearnerKey(platform, SHOWN, post.judged.definition)
-        learner = self._learners.get((life, key)) or Learner()
+        learner = self._learners.get((tenant, key)) or Learner()
         prior = self._priors.get(key) or built_in(platform)
         forecasts = learner.predict(features, prior)
         shown = forecasts.get(self._champion(learner)) or forecasts[CHAMPION]
-        rule = stream.rules.setdefault(life, OriginalRule())
+        rule = stream.rules.setdefault(tenant, OriginalRule())
         # The median is the stream's, also where its accounts are the tenants: it is the harder one to beat.
-        whole = (life[0], "", life[2] if not self._options.per_account else 0)
+        whole = (tenant[0], "", tenant[2] if not self._options.per_account else 0)
         median = stream.medians.setdefault(whole, Median(score_of(built_in(platform).platform)))
         by_rule, actual = rule.predict(features.category, platform), score_of(value)
         stream.hits[OURS].append(Hit(number, shown.score, actual, score_of(shown.low), score_of(shown.high)))
         yardsticks = (original_weights(features.category, platform), by_rule, median.predict())
         for name, predicted in zip(YARDSTICKS, yardsticks, strict=True):
             stream.hits[name].append(Hit(number, predicted, actual))
-        said = {name: forecast.value for name, forecast in forecasts.items()}
+        values = {name: forecast.value for name, forecast in forecasts.items()}
         # The moment is the place in the order, so that outcomes follow each other as they do in production.
         at = BEGINNING + timedelta(seconds=self._played)
-        outcome = Outcome(f"{self._played:012}", at, features, value, prior, said)
-        stream.pending.append(Pending(post, key, life, outcome, by_rule))
+        outcome = Outcome(f"{self._played:012}", at, features, value, prior, values)
+        stream.pending.append(Pending(post, key, tenant, outcome, by_rule))
 
     def _learn(self, stream: Playing, pending: Pending) -> None:
-        place, actual = (pending.life, pending.key), score_of(pending.outcome.value)
+        place, actual = (pending.tenant, pending.key), score_of(pending.outcome.value)
         self._learners.setdefault(place, Learner()).learn(pending.outcome)
         self._touched.add(place)
         features, platform = pending.post.features, pending.post.platform
-        stream.rules[pending.life].learn(features.category, platform, pending.by_rule, actual)
-        whole = (pending.life[0], "", pending.life[2] if not self._options.per_account else 0)
+        stream.rules[pending.tenant].learn(features.category, platform, pending.by_rule, actual)
+        whole = (pending.tenant[0], "", pending.tenant[2] if not self._options.per_account else 0)
         stream.medians[whole].learn(actual)
 
     def _pool_anew(self) -> None:
         """Make the pooled priors of what all tenants have learned by now."""
-        for life, key in self._touched:
-            model = self._learners[life, key].models[CHAMPION]
+        for tenant, key in self._touched:
+            model = self._learners[tenant, key].models[CHAMPION]
             if isinstance(model, Shrinkage):
-                self._pool.setdefault(key, {})[life] = contributions(model)
+                self._pool.setdefault(key, {})[tenant] = contributions(model)
         for key in {key for _, key in self._touched}:
             self._priors[key] = pooled(key.platform, self._pool[key].values())
         self._touched.clear()
