@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from random import Random
@@ -19,9 +19,11 @@ from domain.concepts import trends
 from domain.concepts.categories import categories
 from domain.concepts.timing import PostTime, post_times, zone_of
 from domain.concepts.trends import Collected, Trend
-from domain.concepts.virality import Prediction, predict
 from domain.concepts.wording import claims, counted, invented, likeness, same_subject, words
 from domain.errors import Conflict, Rejected
+from domain.learning.outcomes import Features
+from domain.learning.scoring import SCORED, Scoring, shown_row
+from domain.posting.platforms import CONCEPT_KEYS
 
 LOCAL_GRAMMAR = "local-grammar/v1"
 """The name of the generator in `domain/concepts/grammar.py`."""
@@ -239,14 +241,19 @@ def near_duplicate(draft: Draft, concepts: Iterable[PastConcept]) -> bool:
 
 
 def compose(
-    response: ConceptResponse, request: ConceptRequest, *, job_id: UUID, timezone: str | None
+    response: ConceptResponse, request: ConceptRequest, scoring: Scoring, *, job_id: UUID, timezone: str | None
 ) -> list[dict[str, Any]]:
-    """Return the concepts as they are kept: in the old app's field names, with posting times and predictions."""
+    """Return the concepts as they are kept: in the old app's field names, with posting times and predictions.
+
+    Those of the strongest trend come first. A category has one score on a platform, so of concepts that score alike
+    the first is the one that more people look for now.
+    """
     zone = zone_of(timezone)
     times = post_times(zone, request.now, len(response.drafts))
+    drafts = sorted(zip(response.drafts, trends_of(response, request), strict=True), key=_strongest_first)
     return [
-        _row(draft, trend, at, uuid5(job_id, f"concept {n}"), generator=response.generator)
-        for n, (draft, trend, at) in enumerate(zip(response.drafts, trends_of(response, request), times, strict=True))
+        _row(draft, trend, at, uuid5(job_id, f"concept {n}"), scoring, generator=response.generator)
+        for n, ((draft, trend), at) in enumerate(zip(drafts, times, strict=True))
     ]
 
 
@@ -340,8 +347,14 @@ def _without(text: str, quoted: Iterable[str]) -> str:
     return text
 
 
-def _row(draft: Draft, trend: Trend, post_time: PostTime, concept_id: UUID, *, generator: str) -> dict[str, Any]:
-    predictions = predict(trend, draft.category)
+def _strongest_first(of: tuple[Draft, Trend]) -> tuple[bool, int]:
+    _, trend = of
+    return not trend.live, -trend.score
+
+
+def _row(
+    draft: Draft, trend: Trend, post_time: PostTime, concept_id: UUID, scoring: Scoring, *, generator: str
+) -> dict[str, Any]:
     variants = [Variant(draft.title, draft.caption), *draft.variants]
     return {
         "id": str(concept_id),
@@ -371,7 +384,7 @@ def _row(draft: Draft, trend: Trend, post_time: PostTime, concept_id: UUID, *, g
         "trendSource": trend.sightings[0].source,
         "topic": trend.topic,
         "facts": list(trends.facts(trend)),
-        "platformVirality": {_KEYS[each.platform]: _virality(each) for each in predictions},
+        "platformVirality": _predictions(draft.category, scoring, post_time.at.date()),
         "variants": [
             {
                 "id": str(uuid5(concept_id, letter)),
@@ -387,9 +400,8 @@ def _row(draft: Draft, trend: Trend, post_time: PostTime, concept_id: UUID, *, g
     }
 
 
-_KEYS = {"tiktok": "tiktok", "youtube-shorts": "youtubeShorts", "instagram-reels": "instagramReels"}
-
-
-def _virality(prediction: Prediction) -> dict[str, Any]:
-    shown = {name: getattr(prediction, name) for name in ("score", "low", "high", "label", "model")}
-    return shown | {"factors": list(prediction.factors)}
+def _predictions(category: str, scoring: Scoring, on: date) -> dict[str, Any]:
+    """Return what is expected of a concept by the platforms' names, whatever the account is that it will be on."""
+    features = Features("", category)
+    found = {platform: scoring.shown(platform, features, on) for platform in SCORED}
+    return {CONCEPT_KEYS.get(name, name): shown_row(each) for name, each in found.items() if each is not None}

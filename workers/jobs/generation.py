@@ -65,6 +65,7 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
         tx.quota.hold(tenant_id, ctx.job.id, count, ctx.now())
         preferences = tx.generating.preferences(tenant_id)
         past = tx.generating.past(tenant_id, ctx.now() - REMEMBERED)
+        scoring = tx.learners.scoring(tenant_id)
         brought = imported_trends(tx, tenant_id, preferences.region, ctx.now())
 
     collected = collected_of(ctx.step("trends", partial(_collect, ctx, preferences.region, brought)))
@@ -75,7 +76,7 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
     generation = Generation(
         id=uuid5(ctx.job.id, "generation"),
         date=collected.at,
-        concepts=compose(response, request, job_id=ctx.job.id, timezone=preferences.timezone),
+        concepts=compose(response, request, scoring, job_id=ctx.job.id, timezone=preferences.timezone),
         trends=[trends.as_row(trend) for trend in listed],
         generator=response.generator,
         job_id=ctx.job.id,

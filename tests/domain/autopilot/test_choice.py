@@ -13,6 +13,7 @@ from domain.autopilot.settings import Settings
 from domain.concepts.generation import ConceptRequest, compose
 from domain.concepts.grammar import LocalGrammar
 from domain.concepts.trends import fill
+from domain.learning.scoring import Scoring
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -60,5 +61,5 @@ def test_an_autopilot_as_it_is_at_first_finds_a_concept_each_day_although_no_tre
     for seed in range(50):
         trends = fill([], region="US", rng=Random(seed), now=now)
         request = ConceptRequest(defaults.concepts_a_day, tuple(trends), (), "US", seed, now)
-        concepts = compose(LocalGrammar().write(request), request, job_id=UUID(int=seed), timezone="UTC")
+        concepts = compose(LocalGrammar().write(request), request, Scoring(), job_id=UUID(int=seed), timezone="UTC")
         assert ranked(concepts, platforms)[0].score >= defaults.least_score

@@ -36,6 +36,8 @@ from domain.concepts.grammar import LocalGrammar, drafts_of
 from domain.concepts.trends import Sighting, evergreens, fill, merge
 from domain.concepts.wording import claims
 from domain.errors import Rejected
+from domain.learning.outcomes import Features
+from domain.learning.scoring import Scoring, shown_row
 from tests.past_concepts import all_past_concepts
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -265,7 +267,7 @@ def test_an_answer_survives_as_json() -> None:
 
 def test_the_old_app_can_read_what_is_kept() -> None:
     request = a_request(*LIVE)
-    rows = compose(grammar(request), request, job_id=UUID(int=1), timezone="Europe/Berlin")
+    rows = compose(grammar(request), request, Scoring(), job_id=UUID(int=1), timezone="Europe/Berlin")
     assert len({row["id"] for row in rows}) == 5
     for row in rows:
         assert {"timeRange", "visual", "onScreenText", "camera"} == row["script"][0].keys()
@@ -276,3 +278,19 @@ def test_the_old_app_can_read_what_is_kept() -> None:
         assert row["generator"] == "local-grammar/v1"
         assert datetime.fromisoformat(row["postTime"]["utc"]) == datetime.fromisoformat(row["postTime"]["local"])
     assert json.loads(json.dumps(rows)) == rows
+
+
+def test_concepts_of_the_strongest_trend_come_first_and_are_scored_by_the_champion() -> None:
+    request = a_request(*LIVE)
+    response = grammar(request)
+    backwards = replace(response, drafts=tuple(sorted(response.drafts, key=lambda draft: draft.title)))
+    rows = compose(backwards, request, Scoring(), job_id=UUID(int=1), timezone=None)
+    trends = [request.trend(row["topic"]) for row in rows]
+    strengths = [(each.live, each.score) for each in trends if each is not None]
+    assert strengths == sorted(strengths, reverse=True)
+    assert len(set(strengths)) > 1
+    assert [row["postTime"]["utc"] for row in rows] == sorted(row["postTime"]["utc"] for row in rows)
+    for row in rows:
+        expected = Scoring().shown("tiktok", Features("", row["category"]), request.now.date())
+        assert expected is not None
+        assert row["platformVirality"]["tiktok"] == shown_row(expected)

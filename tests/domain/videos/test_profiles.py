@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.concepts.virality import PLATFORMS
+from domain.learning.scoring import SCORED
 from domain.videos.media import Probe
 from domain.videos.profiles import NAMES, PROFILES, Profile, faults, hints, profile_of, shown_size, why_nowhere
 
@@ -46,7 +46,7 @@ each_profile = pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: 
 
 def test_every_platform_has_a_profile() -> None:
     assert {row.platform for row in PROFILES} == set(NAMES)
-    assert set(PLATFORMS) < set(NAMES)
+    assert set(SCORED) < set(NAMES)
 
 
 @pytest.mark.parametrize("platform", NAMES)
