@@ -26,15 +26,15 @@ def predicted() -> list[Predicted]:
 
 
 def test_what_was_said_comes_back_to_the_bit(app: App, ada: Measured) -> None:
-    post_id, said = ada.published(ada.account("tiktok")), predicted()
+    post_id, made = ada.published(ada.account("tiktok")), predicted()
     lesson = uuid4()
     with app.db.transaction(ada.id) as tx:
-        tx.predictions.add(ada.id, post_id, said, [lesson])
+        tx.predictions.add(ada.id, post_id, made, [lesson])
         rows = tx.predictions.of_post(ada.id, post_id)
     assert [(row["horizon"], row["model"], row["shown"]) for row in rows] == [
-        (each.key.horizon, each.forecast.model, each.shown) for each in said
+        (each.key.horizon, each.forecast.model, each.shown) for each in made
     ]
-    for row, each in zip(rows, said, strict=True):
+    for row, each in zip(rows, made, strict=True):
         assert (row["platform"], row["definition"]) == (each.key.platform, each.key.definition)
         assert (row["value"], row["score"], row["low"], row["high"]) == (
             *(each.forecast.value, each.score),
