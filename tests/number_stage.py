@@ -18,7 +18,8 @@ SELECT horizon, age, views, likes, comments, shares, details, source, definition
 WHERE post_id = %s ORDER BY captured_at
 """
 FEEDBACK = """
-SELECT horizon, views, likes, comments, shares, predicted_score, generation_id, concept_id, platform, observed_at
+SELECT horizon, views, likes, comments, shares, predicted_score, generation_id, concept_id, platform, observed_at,
+    definition
 FROM performance_feedback WHERE post_id = %s ORDER BY observed_at
 """
 

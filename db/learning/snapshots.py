@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 from domain.learning.horizons import REMOVED
 from domain.learning.measuring import MeasuredPost, Miss, Postponed, Snapshot
 from domain.learning.numbers import Horizon
+from domain.learning.outcomes import judge
 from domain.text.storable import to_json
 
 COLLECT = "analytics.collect"
@@ -82,12 +83,17 @@ WITH snapshot AS (
         %(shares)s, %(details)s, %(source)s, %(definition)s)
 ), feedback AS (
     INSERT INTO performance_feedback (tenant_id, generation_id, concept_id, post_id, platform, horizon, views, likes,
-        comments, shares, predicted_score, observed_at)
+        comments, shares, predicted_score, observed_at, definition)
     SELECT p.tenant_id, v.generation_id, v.concept_id, p.id, a.platform, %(horizon)s, %(views)s, %(likes)s,
         %(comments)s, %(shares)s,
-        CASE WHEN jsonb_typeof(p.prediction -> 'score') = 'number'
-            AND (p.prediction ->> 'score')::numeric BETWEEN 0 AND 100 THEN (p.prediction ->> 'score')::numeric END,
-        %(captured_at)s
+        coalesce(
+            (SELECT w.score::numeric FROM post_predictions w
+            WHERE w.tenant_id = p.tenant_id AND w.post_id = p.id AND w.shown),
+            -- Of posts that a release made which wrote no rows.
+            CASE WHEN jsonb_typeof(p.prediction -> 'score') = 'number'
+                AND (p.prediction ->> 'score')::numeric BETWEEN 0 AND 100
+                THEN (p.prediction ->> 'score')::numeric END),
+        %(captured_at)s, %(outcome)s
     FROM social_posts p
     JOIN social_accounts a ON a.tenant_id = p.tenant_id AND a.id = p.account_id
     JOIN videos v ON v.tenant_id = p.tenant_id AND v.id = p.video_id
@@ -231,5 +237,6 @@ def _row(tenant_id: UUID, snapshot: Snapshot) -> Mapping[str, Any]:
         "details": to_json(dict(numbers.details)),
         "source": snapshot.source,
         "definition": numbers.definition or None,
+        "outcome": judge(numbers).definition or None,
         "next_at": snapshot.next_at,
     }

@@ -16,6 +16,8 @@ from db.learning.snapshots import BEGIN
 from db.transaction import SYSTEM
 from domain.learning.horizons import HALTED, NO_ID, NOT_IN_ANSWER, NOT_IN_TIME, REMOVED
 from domain.learning.numbers import Horizon, Measured
+from domain.learning.outcomes import Features, definition_on
+from domain.learning.scoring import Scoring, shown_of
 from domain.posting.limits import Act, draws
 from domain.posting.posts import PostStatus
 from tests.cutting import Died, Moments, rescue_all, watched
@@ -87,6 +89,27 @@ def test_feedback_has_what_was_predicted_and_of_which_concept(here: PostStage) -
     assert (float(row["predicted_score"]), row["concept_id"], row["platform"]) == (71.5, "c-1", "tiktok")
     assert row["observed_at"] == here.clock[0]
     assert feedback(here, older_prediction)[0]["predicted_score"] is None
+
+
+def test_feedback_has_the_shown_prediction_of_the_rows_and_the_definition_of_the_outcome(here: PostStage) -> None:
+    tenant_id = here.tenant()
+    accounts = {name: here.account(tenant_id, name) for name in ("tiktok", "youtube-shorts")}
+    posts = {
+        name: live(here, tenant_id, account_id, Horizon.H24.age, prediction='{"score": 1}')
+        for name, account_id in accounts.items()
+    }
+    today = here.clock[0].date()
+    predicted = {name: Scoring().predict(name, Features(str(each)), today) for name, each in accounts.items()}
+    with here.app.db.transaction(tenant_id) as tx:
+        for name, post_id in posts.items():
+            tx.predictions.add(tenant_id, post_id, predicted[name], None)
+    collect(here)
+    for name, post_id in posts.items():
+        [row] = [each for each in feedback(here, post_id) if each["horizon"] == Horizon.H24]
+        shown = shown_of(predicted[name])
+        assert shown is not None
+        assert float(row["predicted_score"]) == round(shown.score, 4) != 1
+        assert row["definition"] == shown.key.definition == definition_on(name, today)
 
 
 def test_posts_of_an_account_share_a_call_and_those_that_are_soon_due_join(here: PostStage) -> None:
