@@ -18,7 +18,7 @@ from domain.learning.models.ridge import Ridge
 from domain.learning.models.shrinkage import Shrinkage
 from domain.learning.numbers import Horizon
 from domain.learning.outcomes import Features, Outcome, Prior
-from domain.learning.scale import score_of
+from domain.learning.scale import END, score_of
 
 CHAMPION = "shrinkage/v1"
 """The model that scores until another one is promoted."""
@@ -95,8 +95,8 @@ class Learner:
         for name, model in self.models.items():
             estimate = model.predict(features, prior)
             if estimate is not None:
-                low, high = self.residuals.get(name, Residuals()).interval()
                 value = max(estimate.value, 0.0)
+                low, high = self.residuals.get(name, Residuals()).interval(END - value)
                 found[name] = Forecast(name, value, value + min(low, 0.0), value + max(high, 0.0), estimate.parts)
         return found
 

@@ -11,6 +11,8 @@ from math import expm1, log1p
 PIECES = ((0.0, 10.0, 15.0), (2.0, 40.0, 10.0), (5.0, 70.0, 4.0), (10.0, 90.0, 2.0))
 _STARTS = tuple(start for start, _, _ in PIECES)
 LEAST, MOST = 10.0, 100.0
+END = log1p(15.0)
+"""The log engagement from which on the score is `MOST`."""
 STEEPEST = 60.0
 """The most points for one unit of the logarithm: 10 a percent at 5 percent."""
 

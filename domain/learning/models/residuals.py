@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from math import exp, fsum, inf
 from typing import Any
 
 STEP = 0.1
@@ -9,10 +11,11 @@ STEP = 0.1
 REACH = 30
 """Bins on each side of 0; what is farther off counts into the last one."""
 KEEP = 0.995
-USUAL = (2, 3, 4, 5, 7, 10, 12, 14, 12, 10, 8, 6, 4, 2, 1)
-"""Residuals of a learner that has none of its own, bin by bin around 0, in hundredths."""
-USUAL_POSTS = 10.0
-"""So many posts they count for."""
+USUAL_BELOW, USUAL_ABOVE = 0.72, 0.6
+"""Root mean squares, in log engagement, of the residuals below and above 0 of learners that have seen nothing yet: of
+public data sets of posts of TikTok and YouTube, replayed on 28 November 2026, a learner for each account."""
+USUAL_POSTS = 5.0
+"""So many residuals they count for."""
 LOW, HIGH = 0.1, 0.9
 """The interval holds what lies between these shares of outcomes: 8 of 10."""
 
@@ -29,14 +32,15 @@ class Residuals:
         place = max(-REACH, min(REACH, round(residual / STEP)))
         self.bins[place] = self.bins.get(place, 0.0) + 1.0
 
-    def interval(self) -> tuple[float, float]:
-        """Return the residuals below which LOW and HIGH of the outcomes are."""
+    def interval(self, room: float = inf) -> tuple[float, float]:
+        """Return the residuals below which LOW and HIGH of the outcomes are. `room` is how far above the expectation
+        the scale ends: where the interval reaches its end, nothing is above it, and all that it misses is below."""
         counts = [self.bins.get(each, 0.0) for each in range(-REACH, REACH + 1)]
-        middle = len(USUAL) // 2
-        for place, hundredths in enumerate(USUAL):
-            counts[REACH - middle + place] += USUAL_POSTS * hundredths / 100
+        for place, share in enumerate(_usual()):
+            counts[place] += USUAL_POSTS * share
         total = sum(counts)
-        return _quantile(counts, LOW * total), _quantile(counts, HIGH * total)
+        high = _quantile(counts, HIGH * total)
+        return _quantile(counts, (LOW if high < room else 1 - HIGH + LOW) * total), high
 
     def row(self) -> dict[str, float]:
         return {str(place): count for place, count in self.bins.items()}
@@ -44,6 +48,14 @@ class Residuals:
     @classmethod
     def of(cls, row: Mapping[str, float]) -> "Residuals":
         return cls({int(place): count for place, count in row.items()})
+
+
+@cache
+def _usual() -> tuple[float, ...]:
+    """Return the share of usual residuals in each bin, from two halves of normal distributions."""
+    places = [place * STEP for place in range(-REACH, REACH + 1)]
+    heights = [exp(-((place / (USUAL_BELOW if place < 0 else USUAL_ABOVE)) ** 2) / 2) for place in places]
+    return tuple(height / fsum(heights) for height in heights)
 
 
 def _quantile(counts: list[float], wanted: float) -> float:
@@ -69,9 +81,9 @@ class Drift:
     alarmed: int = 0
     spread: float = 0.5
 
-    LASTS = 60
+    LASTS = 40
     """Outcomes."""
-    SLACK, THRESHOLD = 0.5, 11.0
+    SLACK, THRESHOLD = 0.5, 12.0
     """In spreads. The first is about half of the shift that is looked for."""
     FURTHEST = 3.0
     """In spreads: what is further away counts for so much, as one outcome alone is no shift."""

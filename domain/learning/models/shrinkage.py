@@ -4,21 +4,28 @@ while there is little of it: on the platform, in the category, of the account.
 An estimate with pseudo-posts is the posterior mean of a normal mean (James-Stein shrinkage with a fixed ratio of
 variances); newer posts count more. What is kept are sums of outcomes, not of residuals, so that a new prior, or a
 better estimate of the step above, holds for all posts of before too.
+
+No outcome moves any score by more than `CLAMP` points: one that would counts for less than a post. After an alarm of
+drift the newest outcomes also move all sums together (`shift`), as what has changed has mostly changed everywhere, and
+each category and account would have to learn it by itself.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import fsum
+from math import fsum, log1p
 from typing import Any
 
 from domain.learning.models.model import Estimate
 from domain.learning.outcomes import Features, Prior
-from domain.learning.scale import STEEPEST
+from domain.learning.scale import END, STEEPEST
 
 CLAMP = 5.0
 """Points by which one outcome may move a displayed score, at most."""
-MOST_STEP = CLAMP / STEEPEST * 0.999
-"""In log engagement; a thousandth is left for rounding."""
+MOST_STEP = -log1p(-CLAMP / STEEPEST) * 0.999
+"""In log engagement. Between v and v + step are `STEEPEST` * (1 - exp(-step)) points at most; a thousandth is left for
+rounding."""
+LARGEST = END + 0.08
+"""What an outcome counts for at most: how far beyond the end of the scale one is says nothing."""
 HALVINGS = 8
 PRIOR_MOVES = 0.1
 """In log engagement: the clamp holds with any prior whose figures are no further from those that the post was predicted
@@ -27,14 +34,18 @@ with."""
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Pseudo-posts of each step, and by how much a post counts less for each later one in its cell: as a rule, and
-    after an alarm of drift."""
+    """Pseudo-posts of each step; by how much a post counts less for each later one in its cell, as a rule and after an
+    alarm of drift; and which share of how far an outcome is off everything of the tenant moves by after one.
 
-    platform: float = 5.0
-    category: float = 10.0
-    account: float = 5.0
+    On public data sets of posts, replayed on 28 November 2026, the mean gap changes by less than 0.1 points where any
+    of these is halved or doubled; without the last, most of a planted change is still there after 200 outcomes."""
+
+    platform: float = 3.0
+    category: float = 5.0
+    account: float = 4.0
     keep: float = 0.99
     keep_after_drift: float = 0.97
+    follow_after_drift: float = 0.08
 
 
 @dataclass(slots=True)
@@ -67,6 +78,8 @@ class Shrinkage:
     accounts: dict[str, Sums] = field(default_factory=dict)
     posts: dict[str, int] = field(default_factory=dict)
     """By category, undiscounted."""
+    shift: float = 0.0
+    """By how much everything of the tenant has moved; sums are of outcomes less what it was at their time."""
 
     def predict(self, features: Features, prior: Prior) -> Estimate:
         """Return the estimate as its four parts."""
@@ -82,20 +95,35 @@ class Shrinkage:
 
     def learn(self, features: Features, value: float, prior: Prior, *, drifting: bool) -> None:
         """Take in an outcome, for as much of a post as the clamp lets it count."""
-        category, keep = features.category or "", self.parameters.keep_after_drift if drifting else self.parameters.keep
-        share = _largest(self._moving(category, features.account, value, prior, keep))
+        parameters, category = self.parameters, features.category or ""
+        value, keep, step, allowed = min(value, LARGEST), parameters.keep, 0.0, MOST_STEP
+        if drifting:
+            keep = parameters.keep_after_drift
+            off = value - self.predict(features, prior).value
+            step = max(-MOST_STEP / 3, min(MOST_STEP / 3, parameters.follow_after_drift * off))
+            # An estimate is the shift, and means of sums and of the prior less the shift: it moves by this at most.
+            of_prior = parameters.platform / (fsum(self.level.weights.values()) + parameters.platform)
+            allowed -= abs(step) * (1 + of_prior)
+        self.shift += step
+        share = _largest(self._moving(category, features.account, value, prior, keep), allowed)
         kept = 1 - share * (1 - keep)
+        value -= self.shift
         self.level.learn(category, value, share, kept)
         self.categories.setdefault(category, Sums()).learn(category, value, share, kept)
         self.accounts.setdefault(features.account, Sums()).learn(category, value, share, kept)
         self.posts[category] = self.posts.get(category, 0) + 1
+
+    def mean(self, category: str) -> float:
+        """Return the discounted mean of a category's outcomes, as they would be now."""
+        sums = self.categories[category]
+        return self.shift + sums.total / sums.weights[category]
 
     # --- the three steps ---------------------------------------------------------------------------------------------
 
     def _level(self, prior: Prior) -> float:
         # Sums of floats depend on their order, which a row does not keep; `fsum` is exact.
         weight = fsum(self.level.weights.values())
-        expected = fsum(count * prior.of(category) for category, count in self.level.weights.items())
+        expected = fsum(count * (prior.of(category) - self.shift) for category, count in self.level.weights.items())
         return (self.level.total - expected) / (weight + self.parameters.platform)
 
     def _category(self, category: str, prior: Prior, level: float) -> float:
@@ -103,7 +131,7 @@ class Shrinkage:
         if sums is None:
             return 0.0
         weight = sums.weights[category]
-        return (sums.total - weight * (prior.of(category) + level)) / (weight + self.parameters.category)
+        return (sums.total - weight * (prior.of(category) - self.shift + level)) / (weight + self.parameters.category)
 
     def _account(self, account: str, prior: Prior, level: float) -> float:
         sums = self.accounts.get(account)
@@ -111,7 +139,7 @@ class Shrinkage:
             return 0.0
         weight = fsum(sums.weights.values())
         expected = fsum(
-            count * (prior.of(category) + level + self._category(category, prior, level))
+            count * (prior.of(category) - self.shift + level + self._category(category, prior, level))
             for category, count in sums.weights.items()
         )
         return (sums.total - expected) / (weight + self.parameters.account)
@@ -126,9 +154,10 @@ class Shrinkage:
             self.parameters.category,
             self.parameters.account,
         )
-        base = prior.of(category)
+        shift = self.shift
+        value, base = value - shift, prior.of(category) - shift
         weight = fsum(self.level.weights.values())
-        above = self.level.total - fsum(count * prior.of(each) for each, count in self.level.weights.items())
+        above = self.level.total - fsum(count * (prior.of(each) - shift) for each, count in self.level.weights.items())
         level = above / (weight + of_platform)
         sums = self.categories.get(category, _NONE)
         own_weight, own_total = sums.weights.get(category, 0.0), sums.total
@@ -142,7 +171,7 @@ class Shrinkage:
             if each != category:
                 cell = self.categories[each]
                 ratio = count / (cell.weights[each] + of_category)
-                fixed.append(ratio * (cell.total + of_category * prior.of(each)))
+                fixed.append(ratio * (cell.total + of_category * (prior.of(each) - shift)))
                 slope.append(ratio * of_category)
         left, of_level = sums.total - fsum(fixed), fsum(slope)
         residual = (left - of_level * level - same * expected) / (all_of_it + of_account)
@@ -189,23 +218,24 @@ class Shrinkage:
             "categories": {name: sums.row() for name, sums in self.categories.items()},
             "accounts": {name: sums.row() for name, sums in self.accounts.items()},
             "posts": self.posts,
+            "shift": self.shift,
         }
 
     def load(self, row: Mapping[str, Any]) -> None:
         self.level = Sums(*row["level"])
         self.categories = {name: Sums(*sums) for name, sums in row["categories"].items()}
         self.accounts = {name: Sums(*sums) for name, sums in row["accounts"].items()}
-        self.posts = dict(row["posts"])
+        self.posts, self.shift = dict(row["posts"]), row["shift"]
 
 
-def _largest(moved: Callable[[float], float]) -> float:
+def _largest(moved: Callable[[float], float], allowed: float) -> float:
     """Return the largest share of a post, found by halving, that moves nothing by more than the clamp."""
-    if moved(1.0) <= MOST_STEP:
+    if moved(1.0) <= allowed:
         return 1.0
     least, most = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (least + most) / 2
-        if moved(middle) <= MOST_STEP:
+        if moved(middle) <= allowed:
             least = middle
         else:
             most = middle

@@ -21,6 +21,17 @@ def test_the_interval_of_a_learner_without_residuals_has_both_sides() -> None:
     assert low < 0 < high
 
 
+def test_where_the_interval_reaches_the_end_of_the_scale_all_that_it_misses_is_below() -> None:
+    rng, residuals = Random(17), Residuals()
+    for _ in range(1000):
+        residuals.learn(rng.gauss(0, 0.5))
+    low, high = residuals.interval()
+    assert residuals.interval(high + 0.1) == (low, high)
+    higher, same = residuals.interval(high)
+    assert same == high
+    assert -0.52 < higher < -0.32  # a fifth of them is below -0.42
+
+
 def noises() -> dict[str, list[float]]:
     rng = Random(17)
     return {
@@ -38,7 +49,7 @@ def test_a_stationary_stream_raises_a_false_alarm_in_two_thousand_outcomes_at_mo
 
 
 @pytest.mark.parametrize("shift", [-0.9, 0.9])
-def test_a_shift_of_one_and_a_half_spreads_raises_the_alarm_within_thirty_outcomes(shift: float) -> None:
+def test_a_shift_of_nearly_two_spreads_raises_the_alarm_within_thirty_outcomes(shift: float) -> None:
     within = 0
     for seed in range(50):
         rng, drift = Random(seed), Drift()
