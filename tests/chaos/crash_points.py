@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -38,6 +39,10 @@ AT_COMMIT = {
     "commit_answer_lost": "after",
 }
 """What happens to the next COMMIT of the thread that took the flag."""
+
+LEARNING_COMMITS = 6
+"""Commits of one job that learns at which it is struck: of batches, of pages of a fold anew, of its result."""
+MOMENTS = ("before", "sent", "after")
 
 _armed = threading.local()
 
@@ -85,7 +90,7 @@ def reach_commit(ctx: Context, *points: str) -> None:
 
 def _commit(driver: psycopg.Connection[Any], *before: bytes) -> None:
     """`before`: what the product sends in one breath with its COMMIT."""
-    moment, point, jobs = getattr(_armed, "at_commit", None) or ("", "", [])
+    moment, point, jobs = getattr(_armed, "at_commit", None) or _of_learning() or ("", "", [])
     _armed.at_commit = None
     if moment == "before":
         die(point, jobs)
@@ -97,6 +102,31 @@ def _commit(driver: psycopg.Connection[Any], *before: bytes) -> None:
     _shipped_commit(driver, *before)
     if moment == "after":
         die(point, jobs)
+
+
+@contextmanager
+def _begin(self: Context) -> Iterator[db.transaction.Tx]:
+    """`Context.begin`, whose COMMIT is numbered in the first attempt of a job that learns."""
+    learns = self.job.job_type == "reflexion.learn" and self.job.attempt == 1
+    if learns:
+        before, number = getattr(_armed, "learned", (None, 0))
+        _armed.learned = self.job.id, number + 1 if before == self.job.id else 1
+    try:
+        with _shipped_begin(self) as tx:
+            yield tx
+            _armed.learning = learns
+    finally:
+        _armed.learning = False
+
+
+def _of_learning() -> tuple[str, str, list[object]] | None:
+    """Say what happens to this COMMIT, if it is one of a job that learns."""
+    if getattr(_armed, "learning", False):
+        job_id, number = _armed.learned
+        for moment in MOMENTS:
+            if take(f"learn_{moment}_{number}"):
+                return moment, f"learn_{moment}_{number}", [job_id]
+    return None
 
 
 def _claim(self: db.queue.claim.Claims, *args: Any, **kwargs: Any) -> Any:
@@ -131,6 +161,7 @@ def _execute_pipeline(self: Any, *args: Any, **kwargs: Any) -> Any:
 _shipped_commit = db.postgres.connection.commit
 _shipped_claim = db.queue.claim.Claims.claim
 _shipped_context = Context.__init__
+_shipped_begin = Context.begin
 _shipped_pipeline = redis.client.Pipeline.execute
 
 
@@ -139,6 +170,7 @@ def install_in_worker() -> None:
     if folder() is not None:
         vars(db.transaction)["commit"] = _commit  # where the product looks it up
         Context.__init__ = _begin_context  # type: ignore[method-assign, assignment]
+        Context.begin = _begin  # type: ignore[method-assign]
     if folder() is not None or os.environ.get("CHAOS_TIMINGS"):
         db.queue.claim.Claims.claim = _claim  # type: ignore[method-assign]
 

@@ -20,6 +20,7 @@ SLICE = (
     "R14",
     "R16",
     "R17",
+    "learn-kill",
     "autopilot",
     "pooler",
     "redis-failover",
