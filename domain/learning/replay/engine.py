@@ -1,8 +1,8 @@
 """A replay: posts of the past in their order, each predicted by the production's models before its outcome is there.
 
-A stream is what a file calls one `source`. Its tenants are its accounts, or it is one tenant. A tenant has `window` posts
-at most; those that follow are another one's, which has learned nothing of its own. What all tenants of all streams have
-learned so far is pooled, as in production, so a tenant that begins later begins with more.
+A stream is what a file calls one `source`. Its tenants are its accounts, or it is one tenant. A tenant has `window`
+posts at most; those that follow are another one's, which has learned nothing of its own. What all tenants of all
+streams have learned so far is pooled, as in production, so a tenant that begins later begins with more.
 """
 
 from collections import deque
@@ -28,7 +28,8 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`delay`: after so many further posts of its stream the outcome of one is there. `window` 0: a tenant has all of its posts."""
+    """`delay`: after so many further posts of its stream the outcome of one is there. `window` 0: a tenant has all of
+    its posts."""
 
     per_account: bool = False
     delay: int = 10

@@ -9,7 +9,7 @@ from typing import Any
 
 from domain.errors import Rejected
 from domain.learning.counts import MOST
-from domain.learning.metrics import definition_of
+from domain.learning.metrics import ALWAYS, definition_of
 from domain.learning.numbers import Numbers
 from domain.learning.outcomes import Features, Judged, judge
 
@@ -159,7 +159,7 @@ def _post(line: int, names: list[str], fields: list[str], kinds: set[type]) -> P
         likes=_count("likes", row),
         comments=_count("comments", row),
         shares=_count("shares", row),
-        definition=definition_of(platform, NEWEST if day is None else day.date()),
+        definition=definition_of(platform, NEWEST if day is None else max(day.date(), ALWAYS)),
     )
     _count("saves", row)
     return Post(line, _word("source", row["source"]), platform, order_at, features, judge(numbers))
