@@ -103,7 +103,7 @@ PAGE = LOGGED.format(
 )
 
 SETTLE = """
-UPDATE performance_feedback f SET learned_at = now(), definition = coalesce(f.definition, nullif(new.definition, '')),
+UPDATE performance_feedback f SET learned_at = now(), definition = coalesce(nullif(new.definition, ''), f.definition),
     set_aside = new.set_aside, actual_score = coalesce(f.actual_score, round(new.score::numeric, 4))
 FROM unnest(%(ids)s::uuid[], %(definitions)s::text[], %(reasons)s::text[], %(scores)s::double precision[])
     AS new (id, definition, set_aside, score)

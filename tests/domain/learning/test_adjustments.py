@@ -30,15 +30,15 @@ def test_nothing_has_moved_while_outcomes_are_as_the_prior_says() -> None:
 def test_each_category_that_has_moved_is_a_row_and_what_has_none_is_no_row() -> None:
     learner = a_learner(*[("tech", 1.0), ("news", 3.5), (None, 1.9)] * 15)
     assert categories(learner) == ["news", "tech"]
-    news, tech = scores_moved(KEY, Standing(learner), PRIOR, {}, {"tech": [-12.5, -7.5], "news": [3.25]})
-    assert (news.old, tech.old) == (round(score_of(PRIOR.platform)), round(score_of(PRIOR.platform)))
-    assert news.new > news.old
+    liked, tech = scores_moved(KEY, Standing(learner), PRIOR, {}, {"tech": [-12.5, -7.5], "news": [3.25]})
+    assert (liked.old, tech.old) == (round(score_of(PRIOR.platform)), round(score_of(PRIOR.platform)))
+    assert liked.new > liked.old
     assert tech.new < tech.old
     assert (tech.posts, tech.model) == (15, CHAMPION)
     assert tech.reason == (
         "15 outcomes of the category; the last 2 of them came 10.0 points below the prediction on average"
     )
-    assert news.reason == "15 outcomes of the category; the last of them came 3.2 points above the prediction"
+    assert liked.reason == "15 outcomes of the category; the last of them came 3.2 points above the prediction"
     assert sum(tech.report["after"].values()) == learner.predict(Features("", "tech"), PRIOR)[CHAMPION].value
 
 
