@@ -193,6 +193,13 @@ class Learning:
         feedback_id: UUID = self._sql.execute(added.returning(performance_feedback.c.id)).scalar_one()
         return feedback_id
 
+    def feedback(self, tenant_id: UUID, feedback_id: UUID) -> dict[str, Any] | None:
+        """Return a row of `performance_feedback`; None if the tenant has none of this id."""
+        columns = performance_feedback.c
+        query = select(performance_feedback).where(columns.tenant_id == tenant_id, columns.id == feedback_id)
+        row = self._sql.execute(query).mappings().one_or_none()
+        return None if row is None else dict(row)
+
     def save_critique(self, tenant_id: UUID, critique: Critique) -> Critique:
         """Add it, or change the tenant's own of this id; return what is stored.
 

@@ -1,6 +1,8 @@
 """Generating through the API, and what came of it: real rows, real jobs, real buckets."""
 
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from threading import Thread
@@ -219,6 +221,39 @@ def test_feedback_is_kept_beside_what_was_predicted(app: App, ada: Tenant) -> No
     other = a_generation(app, ada.id)
     assert ada("DELETE", f"/generations/{other.id}").status_code == 204
     assert refused(ada("GET", f"/generations/{other.id}")) == (404, "NOT_FOUND")
+
+
+def test_a_key_gives_feedback_once_however_many_send_it(app: App, ada: Tenant) -> None:
+    made = a_generation(app, ada.id)
+    seen = {
+        "generation_id": str(made.id),
+        "concept_id": "c1",
+        "platform": "tiktok",
+        "likes": 5,
+        "actual_score": 71.23456,
+    }
+
+    def give(number: int) -> tuple[int, str]:
+        answer = ada("POST", "/feedback", json=seen, headers={"Idempotency-Key": f"k{number % 3}"})
+        return answer.status_code, answer.text
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(give, range(24)))
+    assert Counter(status for status, _ in answers) == {201: 3, 200: 21}
+    assert len({text for _, text in answers}) == 3
+    with app.db.transaction(SYSTEM) as tx:
+        assert len(tx.sql.execute(select(performance_feedback)).all()) == 3
+    for other in (
+        {"likes": 6},
+        {"actual_score": 71.24},
+        {"actual_score": None},
+        {"observed_at": "2026-01-01T00:00:00Z"},
+    ):
+        again = ada("POST", "/feedback", json=seen | other, headers={"Idempotency-Key": "k1"})
+        assert refused(again) == (422, "IDEMPOTENCY_KEY_REUSED")
+    theirs = Tenant(app)
+    own = seen | {"generation_id": str(a_generation(app, theirs.id).id)}
+    assert theirs("POST", "/feedback", json=own, headers={"Idempotency-Key": "k1"}).status_code == 201
 
 
 def test_what_is_anothers_is_not_there(app: App, ada: Tenant) -> None:
