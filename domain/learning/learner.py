@@ -1,9 +1,16 @@
 """A learner: all models of one tenant, platform, horizon and definition of the outcome, which learn the same outcomes.
 
-Its state is a fold over its outcomes in the order of their positions. So it does not matter in which batches they come:
-what follows the last position is taken in, what comes before it means that the fold begins anew
-(`Learner.follows`), and one that was learned already changes nothing. Which model is the champion is no part of it:
-that is decided by `domain/learning/promotion.py` and kept beside it.
+Its state is a fold over its outcomes in the order of their positions, (`at`, `id`), and this is what the fold promises:
+
+- The state is a function of the ordered outcomes alone, to the bit: in whatever batches they come, and whether it was
+  kept as a row in between or not, with its keys in any order (jsonb gives them back in another one).
+- What follows the last position is taken in; what comes before it means that the fold begins anew from the log; what
+  was learned already does not follow, so a repetition changes nothing (`Learner.follows`).
+- No outcome moves a score of any account and category by more than `CLAMP` points (`models/shrinkage.py`), whichever of
+  the models that score is the champion.
+- A state that another release made is not read (`VERSION`): it is folded anew.
+
+Which model is the champion is no part of it: that is decided by `domain/learning/promotion.py` and kept beside it.
 """
 
 from collections.abc import Callable, Mapping
