@@ -74,8 +74,7 @@ KEYS = "SELECT DISTINCT platform, horizon, definition FROM learners ORDER BY pla
 
 # A state is some ten thousand bytes, of which the pool needs some hundred.
 CONTRIBUTIONS = f"""
-SELECT tenant_id, {IS_STALE} AS stale, state #> '{{models,{CHAMPION},categories}}' AS categories,
-    state #> '{{models,{CHAMPION},posts}}' AS posts
+SELECT tenant_id, {IS_STALE} AS stale, (state #> '{{models,{CHAMPION}}}') - 'accounts' AS model
 FROM learners
 WHERE platform = %(platform)s AND horizon = %(horizon)s AND definition = %(definition)s AND tenant_id > %(after)s
 ORDER BY tenant_id LIMIT %(limit)s
@@ -226,9 +225,9 @@ def _locked(row: dict[str, Any], key: Mapping[str, Any]) -> LockedLearner:
 
 
 def _contributions(row: Mapping[str, Any]) -> Iterator[Contribution]:
-    if row["posts"] is not None:
+    if row["model"] is not None:
         model = Shrinkage()
-        model.load({"level": [{}, 0.0], "accounts": {}, "categories": row["categories"], "posts": row["posts"]})
+        model.load(row["model"] | {"accounts": {}})
         yield from contributions(model)
 
 

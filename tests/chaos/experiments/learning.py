@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 
 from db.transaction import SYSTEM
+from domain.queue.retries import CRASHES_BEFORE_QUARANTINE
 from tests.chaos.crash_points import LEARNING_COMMITS, MOMENTS
 from tests.chaos.experiments.calendar import clockwork
 from tests.chaos.fleet import FAST, Fleet
@@ -26,7 +27,7 @@ UNLEARNED = """
 SELECT (SELECT count(*) FROM performance_feedback WHERE learned_at IS NULL)
     + (SELECT count(*) FROM job_queue WHERE job_type LIKE 'reflexion.%' AND status IN ('pending', 'running'))
 """
-FAILED = "SELECT count(*) FROM job_queue WHERE job_type LIKE 'reflexion.%' AND status = 'failed'"
+FAILED = "SELECT id, crashes FROM job_queue WHERE job_type LIKE 'reflexion.%' AND status = 'failed'"
 
 
 def learning(stage: Stage, finding: Finding) -> None:
@@ -58,12 +59,17 @@ def learn(system: System, fleet: Fleet) -> None:
     """Have everything learned that there is."""
     with system.app.db.transaction(SYSTEM) as tx:
         jobs.find_due.enqueue(tx)
-    until(
-        lambda: (fleet.restart_fallen(), not system.value(UNLEARNED))[1],
-        "everything to be learned",
-        seconds=90,
-        every=0.05,
-    )
+
+    def done() -> bool:
+        fleet.restart_fallen()
+        # One that was near two deaths is in the dead letters, by design: a person would retry it.
+        for job_id, crashes in system.rows(FAILED):
+            assert crashes >= CRASHES_BEFORE_QUARANTINE, "a job was given up for another reason than deaths"
+            with system.app.db.transaction(SYSTEM) as tx:
+                tx.transitions.retry(job_id)
+        return not system.value(UNLEARNED)
+
+    until(done, "everything to be learned", seconds=60, every=0.05)
 
 
 class History:
@@ -112,4 +118,3 @@ def judge(finding: Finding, system: System, histories: list[History]) -> None:
     finding.figures["adjustments"] = system.value("SELECT count(*) FROM scoring_adjustments")
     finding.expect(finding.lost == 0, f"{finding.lost} outcomes are lost")
     finding.expect(finding.doubled == 0, f"{finding.doubled} outcomes were learned twice")
-    finding.expect(not system.value(FAILED), "a job was given up")

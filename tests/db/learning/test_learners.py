@@ -1,14 +1,18 @@
 """What tenants have learned, as it is read to score with."""
 
+from datetime import timedelta
+from operator import attrgetter
 from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
 from db.transaction import SYSTEM, Tx
 from domain.learning.learner import CHAMPION, Learner, LearnerKey
+from domain.learning.models.shrinkage import Shrinkage
 from domain.learning.numbers import Horizon
-from domain.learning.outcomes import Prior
-from tests.builders import a_tenant
+from domain.learning.outcomes import Features, Outcome, Prior
+from domain.learning.pool import built_in, contributions
+from tests.builders import NOV_22, a_tenant
 from workers.app import App
 
 TIKTOK = LearnerKey("tiktok", Horizon.H24, "tiktok-views/likes+comments+shares")
@@ -53,3 +57,28 @@ def test_a_tenant_without_learners_or_a_pool_has_an_empty_scoring(app: App) -> N
     with app.db.transaction(uuid4()) as tx:
         scoring = tx.learners.scoring(uuid4())
     assert (scoring.standings, scoring.priors) == ({}, {})
+
+
+def test_the_pool_gets_of_each_tenant_what_its_whole_state_adds(app: App) -> None:
+    learner = Learner()
+    for number in range(60):
+        at = NOV_22 + timedelta(minutes=number)
+        features = Features(f"account {number % 3}", ("news", "tech", None)[number % 3])
+        # From the middle on everything is different: an alarm of drift changes more than the sums.
+        value = 1.0 if number < 30 else 3.5
+        learner.learn(Outcome(str(number), at, features, value, built_in("tiktok"), {CHAMPION: 1.0}))
+    tenants = sorted(a_tenant(app) for _ in range(3))
+    with app.db.transaction(SYSTEM) as tx:
+        for tenant_id in tenants[:2]:
+            tx.learners.lock(tenant_id, [TIKTOK])
+            tx.learners.save(tenant_id, TIKTOK, learner)
+        keep(tx, tenants[2], SHORTS, 5)
+        first = tx.learners.contributions(TIKTOK, after=UUID(int=0), limit=1)
+        second = tx.learners.contributions(TIKTOK, after=first.last or UUID(int=0), limit=2)
+    model = learner.models[CHAMPION]
+    assert isinstance(model, Shrinkage)
+    by_category = attrgetter("category")
+    expected = sorted(contributions(model), key=by_category)
+    assert len(expected) == 3
+    assert [sorted(each, key=by_category) for each in (*first.tenants, *second.tenants)] == [expected] * 2
+    assert (first.last, second.last) == (tenants[0], None)
