@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cli.output import console, lines
+from domain.learning.scoring import prediction_words
 from domain.posting.posts import PostStatus
 from domain.text.readable import readable
 from domain.videos.profiles import NAMES
@@ -38,6 +39,7 @@ def simplified(row: Mapping[str, Any]) -> dict[str, Any]:
         "scheduled_for": row["scheduled_for"],
         "sent_at": row["submitted_at"],
         "published_at": row["published_at"],
+        "prediction": prediction_words(row["prediction"]),
         "address": row["permalink"],
         "platform_id": row["external_id"],
         "note": row["error_message"],
@@ -89,6 +91,8 @@ def say_explained(found: PostExplanation) -> None:
         out.print(f"What to do: {advice.says}" + (f": `{advice.command}`" if advice.command else ""))
     for reason in found.job:
         out.print(f"Its job: {readable(reason.says)}" + (f" ({reason.advice})" if reason.advice else ""))
+    if found.prediction:
+        out.print(f"Prediction: {readable(found.prediction)}")
     if found.numbers:
         out.print(f"Numbers: {readable(found.numbers)}; `viral posts metrics {post['id']}` has all")
     if found.events:

@@ -146,6 +146,25 @@ def shown_row(predicted: Predicted) -> dict[str, Any]:
     }
 
 
+def prediction_words(shown: Any) -> str | None:
+    """Return a prediction as it is shown in one phrase; None if there is none. Posts of the release before this one may
+    have anything in its place, as concepts of others have."""
+    if not isinstance(shown, Mapping):
+        return None
+    score, low, high = (shown.get(name) for name in ("score", "low", "high"))
+    if not _is_number(score):
+        return None
+    interval = f" ({low:g} to {high:g})" if _is_number(low) and _is_number(high) else ""
+    by = f", by {shown['model']}" if isinstance(shown.get("model"), str) else ""
+    factors = shown.get("factors")
+    why = f": {'; '.join(map(str, factors))}" if isinstance(factors, list) and factors else ""
+    return f"{score:g} of 100{interval}{by}{why}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
+
+
 def _factors(predicted: Predicted) -> Iterator[str]:
     parts = predicted.forecast.parts
     category = predicted.features.category

@@ -55,6 +55,18 @@ EXAMPLE: JsonDict = {
     "published_at": None,
     "external_id": None,
     "permalink": None,
+    "prediction": {
+        "score": 73,
+        "low": 58,
+        "high": 84,
+        "label": "high reach",
+        "model": "shrinkage/v1",
+        "factors": [
+            "starts from what others' posts showed",
+            "food does better than your average here",
+            "12 posts of evidence",
+        ],
+    },
     "error": None,
     "error_code": None,
     "created_at": "2026-11-22T12:00:00Z",
@@ -68,6 +80,7 @@ EXPLAINED: JsonDict = {
     "next": "TikTok is asked what became of it; it is sent again only if it certainly is not there",
     "next_at": "2026-11-28T17:01:11Z",
     "advice": [],
+    "prediction": "73 of 100 (58 to 84), by shrinkage/v1",
     "numbers": None,
     "events": [
         {"at": "2026-11-22T12:00:00Z", "kind": "asked", "message": "scheduled for 2026-11-28 17:00 UTC"},
@@ -178,6 +191,10 @@ class Post(BaseModel):
     published_at: datetime | None
     external_id: str | None
     permalink: str | None
+    prediction: dict[str, Any] | None = Field(
+        description="What was expected when it was made: `score` (10 to 100), the interval from `low` to `high`, the "
+        "`model`, and `factors` in words; null where the platform counts no views. It never changes."
+    )
     error: str | None = Field(validation_alias="error_message", serialization_alias="error")
     error_code: str | None
     created_at: datetime
@@ -245,8 +262,8 @@ class PostEvent(BaseModel):
 
 class PostExplanation(BaseModel):
     """What is `certain` of a post and what is not, what happens by itself (`next`, null: nothing) and when, and what
-    somebody can do. `events` are what happened, oldest first; `numbers` the latest ones in words (`GET …/metrics` has
-    all)."""
+    somebody can do. `events` are what happened, oldest first; `prediction` is what was expected of it, and `numbers`
+    the latest ones, in words (`GET …/metrics` has all)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXPLAINED]})
 
@@ -258,6 +275,7 @@ class PostExplanation(BaseModel):
     next_at: datetime | None
     advice: list[str]
     events: list[PostEvent]
+    prediction: str | None
     numbers: str | None
 
 
@@ -413,6 +431,7 @@ def explain(post_id: UUID, caller: Reader, app: Running) -> PostExplanation:
         next=found.next,
         next_at=found.next_at,
         advice=[each.says for each in found.advice],
+        prediction=found.prediction,
         numbers=found.numbers,
         events=[PostEvent(at=each["at"], kind=each["kind"], message=each["message"]) for each in found.events],
     )

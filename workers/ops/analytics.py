@@ -1,6 +1,6 @@
 """How posts did: one post at each horizon, and many group by group. The API and the shell use this."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,7 +35,7 @@ from workers.ops.posts import owner_of
 @dataclass(frozen=True, slots=True)
 class PostMetrics:
     """A post and its numbers. `next_at` is when it is measured next, None after the last time, and `note` why it could
-    not be the last time, if so; `predicted_score` is the concept's for this platform, 0 to 100."""
+    not be the last time, if so; `predicted_score` is what was expected of it, 0 to 100."""
 
     at: datetime
     post: dict[str, Any]
@@ -58,12 +58,12 @@ def metrics(app: App, tenant_id: UUID | None, post_id: UUID) -> PostMetrics:
         if post is None:
             raise UnknownPost(f"there is no post {post_id}")
         found = tx.performance.looks(owner, post_id)
+        predicted = tx.predictions.of_post(owner, post_id)
         now = _now(app, tx)
-    score = (post["prediction"] or {}).get("score")
     return PostMetrics(
         at=now,
         post=post,
-        predicted_score=float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None,
+        predicted_score=_predicted_score(predicted, post["prediction"]),
         next_at=post["measure_at"],
         note=post["measure_note"],
         latest=latest(found.looks),
@@ -74,6 +74,16 @@ def metrics(app: App, tenant_id: UUID | None, post_id: UUID) -> PostMetrics:
             named=post["external_id"] is not None,
         ),
     )
+
+
+def _predicted_score(predicted: Sequence[Mapping[str, Any]], shown: Any) -> float | None:
+    """Return the score of the row that is shown; of a post that has no rows, since an earlier release made it, what it
+    has itself."""
+    for row in predicted:
+        if row["shown"]:
+            return round(float(row["score"]), 4)
+    score = shown.get("score") if isinstance(shown, Mapping) else None
+    return float(score) if isinstance(score, int | float) and not isinstance(score, bool) else None
 
 
 def metric_values(found: PostMetrics) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from db.postgres.errors import UniqueViolation
 from db.transaction import SYSTEM, Tx
 from domain.errors import Conflict, Rejected, SealUnknown, Unavailable, UnknownAccount, UnknownJob, UnknownPost
 from domain.learning.performance import in_words, latest
+from domain.learning.scoring import prediction_words
 from domain.posting.accounts import AccountStatus, Credential
 from domain.posting.explanation import Advice, Explanation, Facts
 from domain.posting.explanation import explain as explained
@@ -38,7 +39,7 @@ Row = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class PostExplanation:
     """A post as it was at one moment, what is known of it, its `events` (oldest first), for operators why its job is
-    where it is, and its latest `numbers` in words."""
+    where it is, and in words its `prediction` and its latest `numbers`."""
 
     at: datetime
     post: Row
@@ -49,6 +50,7 @@ class PostExplanation:
     advice: list[Advice]
     events: list[Row]
     job: list[Reason]
+    prediction: str | None = None
     numbers: str | None = None
 
 
@@ -75,8 +77,11 @@ def explain(app: App, tenant_id: UUID | None, post_id: UUID) -> PostExplanation:
         with suppress(UnknownJob):
             job = explain_job(app, post["job_id"]).reasons
     numbers = None if look is None else f"{in_words(look)} (at {look.captured_at:%Y-%m-%d %H:%M} UTC)"
+    expected = prediction_words(post["prediction"])
     return PostExplanation(
-        now, post, found.certain, found.uncertain, found.next, found.next_at, found.advice, events, job, numbers
+        *(now, post, found.certain, found.uncertain, found.next, found.next_at, found.advice, events, job),
+        prediction=expected,
+        numbers=numbers,
     )
 
 

@@ -15,7 +15,17 @@ from domain.learning.numbers import Horizon
 from domain.learning.outcomes import LEARNED, Features, Outcome, Prior, definition_on
 from domain.learning.pool import built_in
 from domain.learning.scale import LEAST, MOST
-from domain.learning.scoring import SCORED, Predicted, Scoring, Standing, asks, features_of, shown_of, shown_row
+from domain.learning.scoring import (
+    SCORED,
+    Predicted,
+    Scoring,
+    Standing,
+    asks,
+    features_of,
+    prediction_words,
+    shown_of,
+    shown_row,
+)
 from domain.videos.profiles import NAMES
 
 TODAY = date(2026, 11, 28)
@@ -148,6 +158,17 @@ def test_factors_say_the_parts_in_words() -> None:
         "this account does worse",
         "12 posts of evidence",
     ]
+
+
+def test_a_prediction_is_one_phrase_whatever_an_older_post_has_in_its_place() -> None:
+    shown = Scoring().shown("tiktok", Features("a"), TODAY)
+    assert shown is not None
+    row = shown_row(shown)
+    interval = f"{row['score']} of 100 ({row['low']} to {row['high']})"
+    assert prediction_words(row) == f"{interval}, by {CHAMPION}: {'; '.join(row['factors'])}"
+    assert prediction_words({"score": 71.5}) == "71.5 of 100"
+    for odd in (None, [], {}, {"score": True}, {"score": "71"}, {"score": 10**400}, {"score": float("nan")}):
+        assert prediction_words(odd) is None
 
 
 @pytest.mark.parametrize(

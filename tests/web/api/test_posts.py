@@ -67,6 +67,22 @@ def test_a_post_from_its_request_to_its_end(ada: Client) -> None:
     assert refused(ada("POST", f"/posts/{second['id']}/approve")) == (409, "NOT_WAITING")
 
 
+def test_a_post_shows_what_is_expected_of_it(ada: Client) -> None:
+    tiktok, sky = ada.account("tiktok"), ada.account("bluesky")
+    public = {"tiktok": {"privacy_level": "PUBLIC_TO_EVERYONE"}}
+    of_tiktok, of_sky = ada.ask(tiktok, sky, options=public).json()["posts"]
+    expected = of_tiktok["prediction"]
+    assert expected["low"] < expected["score"] < expected["high"]
+    assert ada("GET", f"/posts/{of_tiktok['id']}").json()["prediction"] == expected
+    words = ada("GET", f"/posts/{of_tiktok['id']}/explain").json()["prediction"]
+    assert words.startswith(f"{expected['score']} of 100 ({expected['low']} to {expected['high']}), by shrinkage/v1: ")
+    score = ada("GET", f"/posts/{of_tiktok['id']}/metrics").json()["predicted_score"]
+    assert round(score) == expected["score"] != score
+    assert of_sky["prediction"] is None
+    assert ada("GET", f"/posts/{of_sky['id']}/explain").json()["prediction"] is None
+    assert ada("GET", f"/posts/{of_sky['id']}/metrics").json()["predicted_score"] is None
+
+
 def test_a_dry_run_shows_what_would_be_posted(ada: Client) -> None:
     sky = ada.account("bluesky")
     good = ada.ask(sky, query="?dry_run=true", hashtags=["fox"])

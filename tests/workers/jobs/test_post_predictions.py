@@ -14,7 +14,7 @@ from domain.learning.learner import CHAMPION, YARDSTICK, Learner, LearnerKey
 from domain.learning.numbers import Horizon
 from domain.learning.outcomes import LEARNED, Features, Outcome, definition_on
 from domain.learning.pool import built_in
-from domain.learning.scoring import Scoring
+from domain.learning.scoring import Scoring, shown_row
 from tests.numbers_stage import Measured
 from tests.workers.ops.test_posts import HOUR, NOW
 from workers.app import App
@@ -108,12 +108,8 @@ def test_what_the_tenant_has_learned_is_what_posts_are_predicted_with(app: App, 
     assert (shown["value"], shown["parts"]) == (expected.forecast.value, dict(expected.forecast.parts))
     [usual] = [each for each in Scoring().predict("tiktok", expected.features, NOW.date()) if each.shown]
     assert shown["score"] < usual.score - 10
-    assert post["prediction"]["factors"][1:] == [
-        "your posts do worse than that",
-        "food does worse than your average here",
-        "this account does worse",
-        "30 posts of evidence",
-    ]
+    assert post["prediction"] == shown_row(expected)
+    assert post["prediction"]["factors"][-1] == "30 posts of evidence"
 
 
 def test_the_first_prediction_stays_whatever_is_changed(app: App, ada: Measured) -> None:
