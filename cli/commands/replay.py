@@ -1,6 +1,6 @@
 """`viral reflexion replay`: how well the scores would have been learned from posts of the past."""
 
-import io
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +11,21 @@ from cli.arguments import existing
 from cli.output import AsJson, console, print_json, print_line
 from domain.concepts.wording import counted
 from domain.errors import Rejected
-from domain.learning.replay.engine import OURS, YARDSTICKS, Options, Report, replay, trailing_gaps
+from domain.learning.replay.engine import (
+    OURS,
+    USUAL_DELAY,
+    USUAL_WINDOW,
+    YARDSTICKS,
+    Options,
+    Report,
+    replay,
+    trailing_gaps,
+)
 from domain.learning.replay.figures import RANGES, Figures
 from domain.learning.replay.report import report_values
-from domain.learning.replay.rows import FileUnreadable, Post, Skipped, read
+from domain.learning.replay.rows import MOST_BYTES, ReadFile, Skipped, read_rows
 from domain.text.readable import readable
 
-MOST_BYTES = 500_000_000
 SHOWN = 20
 """Skipped rows that people are shown; programs get all."""
 WIDTH = 100
@@ -37,14 +45,19 @@ class RowsRefused(Rejected):
 
 
 def run_replay(
-    path: Annotated[Path, typer.Argument(parser=existing, metavar="FILE", help="CSV with a header.")],
+    path: Annotated[
+        Path, typer.Argument(parser=existing, metavar="FILE", help="CSV with a header; -: standard input.")
+    ],
     tenant_per: Annotated[
         str, typer.Option(metavar="account|all", help="Each account is a tenant, or a source's accounts are one's.")
     ] = "all",
     delay: Annotated[
-        int, typer.Option(min=0, help="After so many further posts of its source an outcome is there.")
-    ] = 10,
-    window: Annotated[int, typer.Option(min=0, help="Posts after which a tenant begins anew; 0: never.")] = 1210,
+        int,
+        typer.Option(min=1, max=1_000_000, help="After so many posts of its source an outcome is there."),
+    ] = USUAL_DELAY,
+    window: Annotated[
+        int, typer.Option(min=0, help="Posts of a source after which all is learned anew; 0: never.")
+    ] = USUAL_WINDOW,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if one row cannot be read.")] = False,
     as_json: AsJson = False,
     plot: Annotated[
@@ -58,10 +71,12 @@ def run_replay(
     has_question, original_sound, in any order; empty is unknown, and the first four, views and likes are needed.
     `order_at` is a time or a number.
 
-    Each `source` is a stream. Figures are for a tenant's posts 1-30, 31-100, and all after 30, 100 and 1000: mean
-    distance and mean signed gap in points, shares (0 to 1) within 20 % of the prediction, within 10 points and in the
-    stated interval, and the rank correlation; beside the same of a running median of the stream and of the original's
-    weights and rule. A row of which nothing can be learned is named with its line.
+    Each `source` is a stream, and begins anew after each window: with nothing of its own, and with the pool of what
+    came before. Figures are for a window's posts 1-30, 31-100, and all after 30, 100 and 1000: mean distance and mean
+    signed gap in points, shares (0 to 1 in JSON) within 20 % of the prediction, within 10 points and in the stated
+    interval, and the rank correlation; beside the same of a running median of the stream and of the original's weights
+    and rule. skill is 1 - gap / the running median's gap. A row that cannot be read, or of which nothing can be
+    learned, is named with its line.
 
     \b
     viral reflexion replay posts.csv
@@ -70,49 +85,57 @@ def run_replay(
     if tenant_per not in ("account", "all"):
         raise typer.BadParameter(f"{tenant_per!r} is neither account nor all", param_hint="--tenant-per")
     draw = None if plot is None else _drawing(plot)
-    posts, skipped = _read(path)
-    unreadable = [each for each in skipped if not each.judged]
-    if strict and unreadable:
-        first = "; ".join(f"line {each.line}: {each.reason}" for each in unreadable[:3])
-        more = f" (and {len(unreadable) - 3} more)" if len(unreadable) > 3 else ""
-        raise RowsRefused(f"{counted(len(unreadable), 'row')} cannot be read: {first}{more}")
-    report = replay(posts, Options(tenant_per == "account", delay, window))
+    found = _read(path)
+    if strict and found.malformed:
+        first = "; ".join(f"line {each.line}: {each.reason}" for each in found.malformed[:3])
+        more = f" (and {len(found.malformed) - 3} more)" if len(found.malformed) > 3 else ""
+        raise RowsRefused(f"{counted(len(found.malformed), 'row')} cannot be read: {first}{more}")
+    report = replay(found.posts, Options(tenant_per == "account", delay, window))
     if plot is not None and draw is not None:
         _save(plot, draw(_chart(report)))
     if as_json:
-        print_json(report_values(report, skipped))
+        print_json(report_values(report, found.skipped, found.ignored))
     else:
-        _print(report, skipped)
+        _print(report, found)
 
 
-def _read(path: Path) -> tuple[list[Post], list[Skipped]]:
+def _read(path: Path) -> ReadFile:
     try:
+        if str(path) == "-":
+            return read_rows(sys.stdin.buffer.read(MOST_BYTES + 1))
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            return read_rows(file.read(MOST_BYTES + 1))
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be read: {error.strerror}", param_hint="FILE") from None
-    if len(data) > MOST_BYTES:
-        raise FileUnreadable(f"it has more than {MOST_BYTES // 1_000_000} MB")
-    # A byte that is no UTF-8 becomes U+FFFD, which makes its row unreadable and no other.
-    return read(io.StringIO(data.decode("utf-8-sig", errors="replace"), newline=""))
 
 
 # --- for people ------------------------------------------------------------------------------------------------------
 
 
-def _print(report: Report, skipped: Sequence[Skipped]) -> None:
+def _print(report: Report, found: ReadFile) -> None:
     if not report.streams:
         console().print("No row has an outcome.")
     for stream in report.streams:
         _table(f"{readable(stream.name)}: {counted(stream.count, 'post')}", stream.ranges)
     if len(report.streams) > 1:
         _table(f"mean of {len(report.streams)} streams", report.ranges)
-    if skipped:
-        console().print(f"{counted(len(skipped), 'row')} skipped:")
-        for each in skipped[:SHOWN]:
-            console().print(f"  line {each.line}: {each.reason}")
-        if len(skipped) > SHOWN:
-            console().print(f"  and {len(skipped) - SHOWN} more (--json has all)")
+    for title, rows in (
+        ("cannot be read", found.malformed),
+        ("teach nothing and are in no figure", [each for each in found.skipped if not each.malformed]),
+    ):
+        _list(title, rows)
+    if found.ignored:
+        console().print(f"Columns that are ignored: {', '.join(map(readable, found.ignored))}")
+
+
+def _list(title: str, rows: Sequence[Skipped]) -> None:
+    if not rows:
+        return
+    console().print(f"{counted(len(rows), 'row')} that {title}:")
+    for each in rows[:SHOWN]:
+        console().print(f"  line {each.line}: {readable(each.reason)}")
+    if len(rows) > SHOWN:
+        console().print(f"  and {len(rows) - SHOWN} more (--json has all)")
 
 
 def _table(title: str, found: Callable[[str], dict[str, Figures | None]]) -> None:

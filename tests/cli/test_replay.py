@@ -28,8 +28,9 @@ def test_figures_are_printed_and_rows_that_are_in_none_are_named(away: Shell, fi
     found = away.json("reflexion", "replay", file, "--tenant-per", "account", "--delay", 2)
     assert [(each["name"], each["n"]) for each in found["streams"]] == [("s0 <&>", 60), ("s1 <&>", 60)]
     assert [each["line"] for each in found["skipped"]] == [122, 123]
-    assert found["mean"]["ranges"]["1-30"]["n"] == 120
-    assert found["mean"]["ranges"]["31-"] is None
+    assert found["mean"]["ranges"]["1-30"]["n"] == 60
+    assert found["mean"]["ranges"]["31-"]["n"] == 60
+    assert found["mean"]["ranges"]["101-"] is None
 
 
 def test_strict_refuses_a_file_of_which_a_row_cannot_be_read(away: Shell, file: Path) -> None:
@@ -69,10 +70,14 @@ def test_what_makes_no_sense_is_refused_before_anything_is_read(
 
 def test_what_is_no_table_is_refused(away: Shell, tmp_path: Path) -> None:
     path = tmp_path / "posts.csv"
-    for content, why in ((b"", "the file is empty"), (b"a;b\n", "semicolons"), (b"\xff\xfe\x00", "it has no column")):
+    for content, why in ((b"", "the file is empty"), (b"a;b\n", "semicolons"), (b"\xff\xfe\x00", "UTF-16")):
         path.write_bytes(content)
         assert why in away.refused("reflexion", "replay", path)
     assert "posts" in away.senseless("reflexion", "replay", tmp_path / "posts")
+    assert "is a directory" in " ".join(away.senseless("reflexion", "replay", tmp_path).split())
     path.write_text(f"{HEAD}\n")
+    assert "only a header" in away.refused("reflexion", "replay", path)
+    path.write_text(f"{HEAD}\ns,tiktok,1,a,,9,1,1,1\n")
     assert "No row has an outcome." in away.done("reflexion", "replay", path).out
-    assert away.json("reflexion", "replay", path) == {"streams": [], "mean": None, "skipped": []}
+    found = away.json("reflexion", "replay", path)
+    assert (found["streams"], found["mean"]["ranges"]["31-"]) == ([], None)

@@ -1,8 +1,9 @@
 """A replay: posts of the past in their order, each predicted by the production's models before its outcome is there.
 
-A stream is what a file calls one `source`. Its tenants are its accounts, or it is one tenant. A tenant has `window`
-posts at most; those that follow are another one's, which has learned nothing of its own. What all tenants of all
-streams have learned so far is pooled, as in production, so a tenant that begins later begins with more.
+A stream is what a file calls one `source`. It is cut into windows of so many posts, which are counted from 1 in each. A
+window begins with nothing learned of its own; its tenants are its accounts, or all of it is one tenant. What all
+tenants of all streams have learned so far is pooled, as in production, so a window that begins later begins with more
+(docs/decisions/0043).
 """
 
 from collections import deque
@@ -21,27 +22,32 @@ from domain.learning.scale import score_of
 
 OURS = "champion"
 YARDSTICKS = ("original_weights", "original_rule", "running_median")
-FIRST_POOL, POOL_GROWS = 20, 50
-"""The pool is made anew after so many posts at first, and then whenever one in so many has come since."""
+USUAL_DELAY, USUAL_WINDOW = 10, 1210
+FIRST_POOL, POOL_GROWS = 20, 20
+"""The pool is made anew after so many outcomes at first, and then whenever one in so many has come since."""
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+ChampionOf = Callable[[Learner], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`delay`: after so many further posts of its stream the outcome of one is there. `window` 0: a tenant has all of
-    its posts."""
+    """`delay`: after so many further posts of its stream the outcome of one is there. `window` 0: a stream is one
+    window."""
 
     per_account: bool = False
-    delay: int = 10
-    window: int = 1210
+    delay: int = USUAL_DELAY
+    window: int = USUAL_WINDOW
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What became of a stream: the predictions of each rule in the order of its posts, ours as `OURS`."""
+    """What became of a stream: the predictions of each rule in the order of its posts, ours as `OURS`. `models` says of
+    how many posts each model was the champion."""
 
     name: str
     hits: dict[str, list[Hit]]
+    models: dict[str, int]
 
     @property
     def count(self) -> int:
@@ -61,16 +67,57 @@ class Report:
         return {name: mean(each[name] for each in found) for name in (found[0] if found else by_range([]))}
 
 
-Tenant = tuple[str, str, int]
-"""A stream, an account or "", and which of its windows."""
+@dataclass(slots=True)
+class Pool:
+    """What the tenants of one platform and definition have learned, by their numbers, and the prior of it."""
+
+    prior: Prior
+    seen: dict[int, list[Contribution]] = field(default_factory=dict)
+    changed: dict[int, Learner] = field(default_factory=dict)
+    outcomes: int = 0
+    due: int = FIRST_POOL
+
+    def note(self, tenant: "Tenant") -> None:
+        """Take note that the tenant has learned an outcome; make the prior anew if it is time."""
+        self.changed[tenant.number] = tenant.learner
+        self.outcomes += 1
+        if self.outcomes < self.due:
+            return
+        for number, learner in self.changed.items():
+            model = learner.models[CHAMPION]
+            if isinstance(model, Shrinkage):
+                self.seen[number] = contributions(model)
+        self.changed.clear()
+        self.prior = pooled(tenant.key.platform, self.seen.values())
+        self.due = self.outcomes + max(FIRST_POOL, self.outcomes // POOL_GROWS)
 
 
 @dataclass(slots=True)
+class Tenant:
+    """One learner of a tenant in one window."""
+
+    number: int
+    key: LearnerKey
+    pool: Pool
+    learner: Learner = field(default_factory=Learner)
+
+
+@dataclass(slots=True)
+class Window:
+    """`tenants` by account, or "" for all of them, and learner. The rule and the median are those of the stream, also
+    where its accounts are the tenants: that median is the harder one to beat."""
+
+    tenants: dict[tuple[str, LearnerKey], Tenant] = field(default_factory=dict)
+    rule: OriginalRule = field(default_factory=OriginalRule)
+    medians: dict[LearnerKey, Median] = field(default_factory=dict)
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """A post that is out, and whose outcome is to come."""
 
-    post: Post
-    key: LearnerKey
+    window: Window
     tenant: Tenant
     outcome: Outcome
     by_rule: float
@@ -80,88 +127,77 @@ class Pending:
 class Playing:
     """A stream while it is played."""
 
+    window: Window = field(default_factory=Window)
     pending: deque[Pending] = field(default_factory=deque)
-    rules: dict[Tenant, OriginalRule] = field(default_factory=dict)
-    medians: dict[Tenant, Median] = field(default_factory=dict)
     hits: dict[str, list[Hit]] = field(default_factory=lambda: {name: [] for name in (OURS, *YARDSTICKS)})
+    models: dict[str, int] = field(default_factory=dict)
 
 
 class Replay:
-    """`champion` chooses the model whose forecast counts, by the learner; production's rule is the default's."""
+    """`champion` says which model's forecast counts, by the learner as it is when the post is predicted."""
 
-    def __init__(self, options: Options, *, champion: Callable[[Learner], str] = lambda learner: CHAMPION) -> None:
+    def __init__(self, options: Options, *, champion: ChampionOf = lambda learner: CHAMPION) -> None:
         self._options = options
         self._champion = champion
         self._streams: dict[str, Playing] = {}
-        self._learners: dict[tuple[Tenant, LearnerKey], Learner] = {}
-        self._posts: dict[tuple[str, str], int] = {}
-        self._pool: dict[LearnerKey, dict[Tenant, list[Contribution]]] = {}
-        self._priors: dict[LearnerKey, Prior] = {}
-        self._touched: set[tuple[Tenant, LearnerKey]] = set()
-        self._played = self._pooled_at = 0
+        self._pools: dict[LearnerKey, Pool] = {}
+        self._played = self._tenants = 0
 
     def play(self, post: Post) -> None:
         """Predict the post; then let the outcome come whose time it is. Posts come in their order."""
-        options = self._options
         stream = self._streams.setdefault(post.source, Playing())
-        owner = (post.source, post.features.account if options.per_account else "")
-        count = self._posts.get(owner, 0)
-        self._posts[owner] = count + 1
-        number = count % options.window if options.window else count
-        tenant = (*owner, count // options.window if options.window else 0)
-        self._predict(stream, post, tenant, number + 1)
+        if stream.window.count == self._options.window > 0:
+            stream.window = Window()
+        stream.window.count += 1
         self._played += 1
-        while len(stream.pending) > options.delay:
-            self._learn(stream, stream.pending.popleft())
-        if self._played - self._pooled_at >= max(FIRST_POOL, self._played // POOL_GROWS):
-            self._pool_anew()
+        self._predict(stream, post)
+        if len(stream.pending) > self._options.delay:
+            _learn(stream.pending.popleft())
 
     def report(self) -> Report:
-        return Report([Stream(name, playing.hits) for name, playing in self._streams.items()])
+        """Return the streams in the order of their names."""
+        return Report([Stream(name, each.hits, each.models) for name, each in sorted(self._streams.items())])
 
-    def _predict(self, stream: Playing, post: Post, tenant: Tenant, number: int) -> None:
-        value, features, platform = post.judged.value, post.features, post.platform
+    def _predict(self, stream: Playing, post: Post) -> None:
+        value, features, platform, window = post.judged.value, post.features, post.platform, stream.window
         if value is None:
             raise ValueError(f"line {post.line} has no outcome")
-        key = LearnerKey(platform, SHOWN, post.judged.definition)
-        learner = self._learners.get((tenant, key)) or Learner()
-        prior = self._priors.get(key) or built_in(platform)
-        forecasts = learner.predict(features, prior)
-        shown = forecasts.get(self._champion(learner)) or forecasts[CHAMPION]
-        rule = stream.rules.setdefault(tenant, OriginalRule())
-        # The median is the stream's, also where its accounts are the tenants: it is the harder one to beat.
-        whole = (tenant[0], "", tenant[2] if not self._options.per_account else 0)
-        median = stream.medians.setdefault(whole, Median(score_of(built_in(platform).platform)))
-        by_rule, actual = rule.predict(features.category, platform), score_of(value)
-        stream.hits[OURS].append(Hit(number, shown.score, actual, score_of(shown.low), score_of(shown.high)))
-        yardsticks = (original_weights(features.category, platform), by_rule, median.predict())
+        tenant = self._tenant(window, post)
+        prior = tenant.pool.prior
+        forecasts = tenant.learner.predict(features, prior)
+        shown = forecasts.get(self._champion(tenant.learner)) or forecasts[CHAMPION]
+        stream.models[shown.model] = stream.models.get(shown.model, 0) + 1
+        by_rule = window.rule.predict(features.category, platform)
+        median = window.medians.setdefault(tenant.key, Median(score_of(built_in(platform).platform))).predict()
+        # Nothing above looks at the outcome. What follows holds it against the predictions and keeps it for later.
+        actual = score_of(value)
+        stream.hits[OURS].append(Hit(window.count, shown.score, actual, score_of(shown.low), score_of(shown.high)))
+        yardsticks = (original_weights(features.category, platform), by_rule, median)
         for name, predicted in zip(YARDSTICKS, yardsticks, strict=True):
-            stream.hits[name].append(Hit(number, predicted, actual))
+            stream.hits[name].append(Hit(window.count, predicted, actual))
         values = {name: forecast.value for name, forecast in forecasts.items()}
         # The moment is the place in the order, so that outcomes follow each other as they do in production.
         at = BEGINNING + timedelta(seconds=self._played)
         outcome = Outcome(f"{self._played:012}", at, features, value, prior, values)
-        stream.pending.append(Pending(post, key, tenant, outcome, by_rule))
+        stream.pending.append(Pending(window, tenant, outcome, by_rule))
 
-    def _learn(self, stream: Playing, pending: Pending) -> None:
-        place, actual = (pending.tenant, pending.key), score_of(pending.outcome.value)
-        self._learners.setdefault(place, Learner()).learn(pending.outcome)
-        self._touched.add(place)
-        features, platform = pending.post.features, pending.post.platform
-        stream.rules[pending.tenant].learn(features.category, platform, pending.by_rule, actual)
-        whole = (pending.tenant[0], "", pending.tenant[2] if not self._options.per_account else 0)
-        stream.medians[whole].learn(actual)
+    def _tenant(self, window: Window, post: Post) -> Tenant:
+        key = LearnerKey(post.platform, SHOWN, post.judged.definition)
+        place = (post.features.account if self._options.per_account else "", key)
+        if place not in window.tenants:
+            pool = self._pools.setdefault(key, Pool(built_in(post.platform)))
+            self._tenants += 1
+            window.tenants[place] = Tenant(self._tenants, key, pool)
+        return window.tenants[place]
 
-    def _pool_anew(self) -> None:
-        """Make the pooled priors of what all tenants have learned by now."""
-        for tenant, key in self._touched:
-            model = self._learners[tenant, key].models[CHAMPION]
-            if isinstance(model, Shrinkage):
-                self._pool.setdefault(key, {})[tenant] = contributions(model)
-        for key in {key for _, key in self._touched}:
-            self._priors[key] = pooled(key.platform, self._pool[key].values())
-        self._touched.clear()
-        self._pooled_at = self._played
+
+def _learn(pending: Pending) -> None:
+    tenant, outcome, window = pending.tenant, pending.outcome, pending.window
+    actual = score_of(outcome.value)
+    tenant.learner.learn(outcome)
+    tenant.pool.note(tenant)
+    window.rule.learn(outcome.features.category, tenant.key.platform, pending.by_rule, actual)
+    window.medians[tenant.key].learn(actual)
 
 
 def replay(posts: Sequence[Post], options: Options) -> Report:

@@ -9,12 +9,17 @@ from domain.learning.replay.figures import Figures
 from domain.learning.replay.rows import Skipped
 
 
-def report_values(report: Report, skipped: Sequence[Skipped]) -> dict[str, Any]:
-    """Return the figures of each stream and their mean, each by range; null for a range without rows."""
+def report_values(report: Report, skipped: Sequence[Skipped], ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the figures of each stream and their mean, each by range; null for a range without rows. `models` says of
+    how many posts each model was the champion; `ignored` are columns that nobody reads."""
     return {
-        "streams": [{"name": stream.name, "n": stream.count, **_all(stream.ranges)} for stream in report.streams],
-        "mean": _all(report.ranges) if report.streams else None,
+        "streams": [
+            {"name": stream.name, "n": stream.count, "models": stream.models, **_all(stream.ranges)}
+            for stream in report.streams
+        ],
+        "mean": _all(report.ranges),
         "skipped": [{"line": each.line, "reason": each.reason} for each in skipped],
+        "ignored_columns": list(ignored),
     }
 
 

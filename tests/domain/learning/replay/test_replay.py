@@ -3,6 +3,7 @@
 from dataclasses import replace as changed
 from math import expm1
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from domain.learning.pool import built_in
 from domain.learning.replay.engine import OURS, YARDSTICKS, Options, Replay, replay, trailing_gaps
 from domain.learning.replay.figures import Hit, by_range, figures, mean, spearman
 from domain.learning.replay.report import report_values
-from domain.learning.replay.rows import Post, Skipped
+from domain.learning.replay.rows import Post, Skipped, read_rows
 from domain.learning.replay.yardsticks import Median, OriginalRule, original_weights
 from domain.learning.scale import score_of
 
@@ -128,7 +129,7 @@ def test_a_prediction_knows_no_outcome_before_its_time(delay: int) -> None:
 
 def test_the_same_posts_give_the_same_figures() -> None:
     posts = [*stream(150), *stream(90, seed=2, source="b")]
-    posts.sort(key=lambda each: (each.order_at, each.line))
+    posts.sort(key=lambda each: (each.order, each.line))
     assert report_values(replay(posts, Options()), []) == report_values(replay(posts, Options()), [])
 
 
@@ -147,24 +148,47 @@ def test_a_stream_of_which_the_truth_is_there_is_predicted_nearly_as_well_as_by_
     assert 0.75 < (ours.coverage or 0) < 0.85
 
 
-def test_after_a_window_another_tenant_begins() -> None:
+def test_after_a_window_a_stream_begins_anew() -> None:
     report = replay(stream(25), Options(delay=0, window=10))
-    assert [hit.number for hit in report.streams[0].hits[OURS]] == [*range(1, 11), *range(1, 11), *range(1, 6)]
-    first, again = report.streams[0].hits[OURS][0], report.streams[0].hits[OURS][10]
-    assert (first.predicted, first.low, first.high) == (again.predicted, again.low, again.high)
+    for rule in (OURS, *YARDSTICKS):
+        assert [hit.number for hit in report.streams[0].hits[rule]] == [*range(1, 11), *range(1, 11), *range(1, 6)]
+        first, again = report.streams[0].hits[rule][0], report.streams[0].hits[rule][10]
+        assert (first.predicted, first.low, first.high) == (again.predicted, again.low, again.high)
 
 
-def test_accounts_as_tenants_have_their_own_numbers_and_learn_from_each_other_by_the_pool_alone() -> None:
+@pytest.mark.parametrize("per_account", [False, True], ids=["all", "account"])
+def test_a_window_begins_with_the_pool_of_what_came_before(per_account: bool) -> None:
     level = built_in("tiktok").platform + 0.8
-    posts = [post(n, level, account=str(n % 12)) for n in range(240)]
+    posts = [post(n, level, account=str(n % 12)) for n in range(360)]
+    hits = replay(posts, Options(per_account=per_account, delay=0, window=60)).streams[0].hits[OURS]
+    assert [hit.number for hit in hits] == [*range(1, 61)] * 6
+    before, after = hits[0].predicted, hits[300].predicted
+    assert before == pytest.approx(score_of(built_in("tiktok").platform))
+    # Five windows of one tenant, or twelve tenants of five posts in the first window alone, are enough for the pool.
+    assert after == pytest.approx(score_of(level), abs=2)
+
+
+def test_accounts_as_tenants_learn_from_each_other_by_the_pool_alone() -> None:
+    level = built_in("tiktok").platform + 0.8
+    posts = [post(n, level, account=str(n)) for n in range(49)]
     hits = replay(posts, Options(per_account=True, delay=0)).streams[0].hits[OURS]
-    assert [hit.number for hit in hits[:24]] == [1] * 12 + [2] * 12
-    # Nobody's second post: the pool holds fewer than 50 posts, and the first of everybody says the same.
-    assert len({hit.predicted for hit in hits[:12]}) == 1
-    newcomer = [*posts, post(240, level, account="new")]
-    hit = replay(newcomer, Options(per_account=True, delay=0)).streams[0].hits[OURS][-1]
-    assert hit.number == 1
-    assert hit.predicted == pytest.approx(score_of(level), abs=3)
+    assert len({hit.predicted for hit in hits}) == 1  # the pool holds fewer than 50 posts, so nobody knows anything
+    together = replay(posts, Options(delay=0)).streams[0].hits[OURS]
+    assert together[-1].predicted > together[0].predicted + 5
+
+
+def test_the_order_of_lines_matters_for_posts_of_one_time_only() -> None:
+    lines = [
+        f"s{n % 3},tiktok,{n},a{n % 7},{('food', 'news', '')[n % 3]},1000,{20 + n * 37 % 90},3,2" for n in range(120)
+    ]
+    head = "source,platform,order_at,account,category,views,likes,comments,shares"
+
+    def report(listed: list[str]) -> dict[str, Any]:
+        return report_values(replay(read_rows("\n".join((head, *listed)).encode()).posts, Options()), [])
+
+    mixed = Random(5).sample(lines, len(lines))
+    assert mixed != lines
+    assert report(mixed) == report(lines)
 
 
 def test_a_champion_that_says_nothing_yet_is_stood_in_for() -> None:
@@ -180,10 +204,11 @@ def test_a_champion_that_says_nothing_yet_is_stood_in_for() -> None:
 
 
 def test_the_report_has_the_names_that_programs_read() -> None:
-    found = report_values(replay(stream(40), Options()), [Skipped(7, "views: 'x' is no number")])
-    assert set(found) == {"streams", "mean", "skipped"}
+    found = report_values(replay(stream(40), Options()), [Skipped(7, "views: 'x' is no number")], ["mood"])
+    assert set(found) == {"streams", "mean", "skipped", "ignored_columns"}
     [one] = found["streams"]
-    assert set(one) == {"name", "n", "ranges", "yardsticks"}
+    assert set(one) == {"name", "n", "models", "ranges", "yardsticks"}
+    assert one["models"] == {CHAMPION: 40}
     assert list(one["ranges"]) == ["1-30", "31-100", "31-", "101-", "1001-"]
     assert set(one["ranges"]["1-30"]) >= {"gap", "bias", "within20", "within10", "rank", "coverage"}
     assert one["ranges"]["101-"] is None
