@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,10 +20,15 @@ from tests.builders import beside, job_row
 from tests.cutting import Died, Moments, rescue_all, watched
 from tests.drain import drain as drain_app
 from tests.learning_stage import TIKTOK, Learning, Seen, adjustments
+from tests.number_stage import aged, collect
+from tests.post_stage import PLATFORMS, post_stage
 from tests.seeds import seeded
 from workers.app import App
 from workers.engine.heartbeat import LEASE
 from workers.jobs import learning
+from workers.jobs.post_plans import ForAccount, PostRequest
+from workers.ops import posts
+from workers.settings import Settings
 
 Drain = Callable[[], int]
 WEEK = replace(TIKTOK, horizon=Horizon.D7)
@@ -343,3 +349,30 @@ def with_prior(app: App, tenant: Learning, key: LearnerKey) -> Prior | None:
     with app.db.transaction(tenant.id) as tx:
         [first, *_] = tx.outcomes.page(tenant.id, key, after=None, limit=1)
         return tx.outcomes.priors([each for each in first.prior_ids if each is not None]).get(first.prior_ids[0] or 0)
+
+
+# --- the whole way --------------------------------------------------------------------------------------------------
+
+
+def test_a_post_that_is_made_published_and_measured_here_is_learned(settings: Settings, tmp_path: Path) -> None:
+    with post_stage(settings, tmp_path, "tiktok") as here:
+        tenant_id = here.tenant()
+        account_id = here.account(tenant_id, "tiktok")
+        options = {"tiktok": PLATFORMS["tiktok"].options}
+        request = PostRequest(here.video(tenant_id), [ForAccount(account_id)], caption="A fox", options=options)
+        [row] = posts.create(here.app, tenant_id, request, None)
+        post_id: UUID = row["id"]
+        here.run()
+        aged(here, post_id, Horizon.H24.age)
+        collect(here)
+        with here.app.db.transaction(SYSTEM) as tx:
+            learning.find_due.enqueue(tx)
+        here.turn()
+        with here.app.db.transaction(tenant_id) as tx:
+            scoring = tx.learners.scoring(tenant_id)
+            rows = {row["horizon"]: row for row in tx.predictions.of_post(tenant_id, post_id)}
+    learner = scoring.standings[TIKTOK].learner
+    assert learner.count == 1
+    assert set(learner.trailing[0]) == {"shrinkage/v1", "running-median/v1"}
+    assert rows["24h"]["definition"] == TIKTOK.definition
+    assert list(learner.row()["models"]["shrinkage/v1"]["accounts"]) == [rows["24h"]["features"]["account"]]
