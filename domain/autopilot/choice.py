@@ -32,6 +32,13 @@ def ranked(concepts: Sequence[Any], platforms: Collection[str]) -> list[Scored]:
     return sorted(found, key=lambda each: -each.score)
 
 
+def why_not(concept: Scored, taken: Scored) -> str:
+    """Say why a concept was passed over for the one that was taken, which stands before it."""
+    if concept.score == taken.score:
+        return "an earlier one that scores the same was taken"
+    return "a better one was taken"
+
+
 def _score(concept: Mapping[str, Any], platforms: Collection[str]) -> float | None:
     predictions = concept.get("platformVirality")
     if not isinstance(predictions, Mapping):

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.autopilot.chains import DAILY_WITHIN, PATIENCE, Mode, Stage, hour_of
-from domain.autopilot.choice import Scored, ranked
+from domain.autopilot.choice import Scored, ranked, why_not
 from domain.autopilot.consent import obstacle, why_gone
 from domain.autopilot.explanation import Considered, Decision
 from domain.autopilot.settings import clock_times
@@ -177,7 +177,7 @@ def _ask_for_a_video(turn: Turn, generation_id: UUID, accounts: Accounts) -> Non
                 return
             else:
                 if isinstance(wanted, NewVideo):
-                    rest = [_passed_over(other, "a better one was taken") for other in found[place + 1 :]]
+                    rest = [_passed_over(other, why_not(other, each)) for other in found[place + 1 :]]
                     decision = Decision(each.concept_id, each.title, each.score, least, [*passed_over, *rest])
                     _begin_video(turn, wanted, each, instead, decision)
                     return

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from domain.concepts.timing import zone_of
 from domain.concepts.wording import shorten
 from domain.errors import Rejected, UnknownAccount, UnknownVideo
-from domain.learning.scoring import Predicted, Scoring, features_of
+from domain.learning.scoring import SCORED, Predicted, Scoring, features_of
 from domain.posting.limits import limits_of, places
 from domain.posting.platforms import chosen, is_labelled, rules_of
 from domain.posting.posts import NewPost, PostStatus
@@ -126,6 +126,8 @@ class Plans:
 
     def predict(self, platform: str, post: NewPost) -> list[Predicted]:
         """Return what every model expects of a post; nothing where the platform counts no views."""
+        if platform not in SCORED:
+            return []
         at = post.scheduled_for or self._now
         probe = _probe(self._video)
         features = features_of(

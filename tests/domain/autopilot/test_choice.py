@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.autopilot.choice import ranked
+from domain.autopilot.choice import Scored, ranked, why_not
 from domain.autopilot.settings import Settings
 from domain.concepts.generation import ConceptRequest, compose
 from domain.concepts.grammar import LocalGrammar
@@ -45,6 +45,13 @@ def test_one_without_any_number_is_not_chosen_and_equal_ones_keep_their_order():
     odd = [a_concept("a", tiktok=True), a_concept("b", tiktok=10**400), {"id": "c"}, "d", a_concept("e", tiktok="99")]
 
     assert names([*odd, a_concept("x", tiktok=50), a_concept("y", tiktok=50)], "tiktok") == [("x", 50), ("y", 50)]
+
+
+def test_what_scores_the_same_is_not_called_worse():
+    taken = Scored("a", "A", 55)
+
+    assert why_not(Scored("b", "B", 55), taken) == "an earlier one that scores the same was taken"
+    assert why_not(Scored("c", "C", 54), taken) == "a better one was taken"
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(("id", "title", "platformVirality")), JSON) | JSON, max_size=6))
