@@ -1,4 +1,5 @@
-"""The whole loop on this machine: trends, a concept, its video, three platforms, and the numbers that come back.
+"""The whole loop on this machine: trends, a concept, its video, three platforms, the numbers that come back, and
+what is learned from them.
 
 All of it is the product's own, in a home of its own: Postgres and Redis, web, worker and scheduler as processes, real
 requests between them. What is outside is simulated: the sources of trends and the platforms, on loopback sockets, and
@@ -26,6 +27,7 @@ from db.migrate.upgrade import upgrade
 from db.transaction import SYSTEM
 from domain.errors import ViralError
 from domain.learning.numbers import Horizon
+from domain.learning.outcomes import LEARNED, SHOWN, Features
 from domain.learning.performance import HorizonState
 from domain.posting.posts import OVER, PostStatus
 from domain.videos.profiles import NAMES
@@ -39,7 +41,7 @@ from simulators.personas import random_persona
 from workers.app import App, build
 from workers.jobs.generation import generate_concepts
 from workers.jobs.post_plans import ForAccount, PostRequest
-from workers.ops import analytics, jobs, posts, videos
+from workers.ops import accuracy, analytics, jobs, posts, videos
 from workers.ops.backdating import backdate
 from workers.ops.connecting import begin_connect, connected
 from workers.ops.video_files import addresses
@@ -216,6 +218,8 @@ class Loop:
         began = time.monotonic()
         rows = [{"round": number} | row for each in Horizon for row in self._numbers(tenant_id, made, each)]
         self._say("numbers", began, round=number, rows=rows)
+        began = time.monotonic()
+        self._say("learning", began, round=number, **self._learning(tenant_id, made, concept))
 
     def _say(self, event: str, began: float, **values: Any) -> None:
         self.say({"event": event, "simulated": True, **values, "took_s": _since(began)})
@@ -335,6 +339,33 @@ class Loop:
 
         rows: list[Event] = self._until(settled, f"the numbers of {horizon}")
         return rows
+
+    def _learning(self, tenant_id: UUID, made: Sequence[Event], concept: Mapping[str, Any]) -> Event:
+        """Let what is due be learned, and return what became of the predictions and what the next one would be."""
+        jobs.enqueue(self.app, self.app.job_types["reflexion.due"], {})
+
+        def learned() -> bool:
+            evidence = [accuracy.accuracy(self.app, tenant_id, horizon=each).evidence for each in LEARNED]
+            return all(each.waiting == 0 for each in evidence)
+
+        self._until(learned, "the outcomes to be learned")
+        with self.app.db.transaction(tenant_id) as tx:
+            scoring, today = tx.learners.scoring(tenant_id), tx.now().date()
+            rows = []
+            for post in made:
+                settled = tx.accuracy.of_post(tenant_id, post["post_id"])[SHOWN]
+                features = Features(str(self.accounts[post["platform"]]), concept["category"])
+                rows.append(
+                    {
+                        **{name: post[name] for name in ("post_id", "platform")},
+                        **{"predicted": settled.score, "low": settled.low, "high": settled.high},
+                        **{"actual": settled.actual_score, "set_aside": settled.set_aside},
+                        "next": found.score if (found := scoring.shown(post["platform"], features, today)) else None,
+                    }
+                )
+            critiques = tx.learning.critiques(tenant_id, limit=1).found
+        text = critiques[0].critique if critiques else None
+        return {"rows": rows, "critique": text, "critic": critiques[0].model if critiques else None}
 
     def _make_older(self, tenant_id: UUID, post: Event, age: timedelta) -> None:
         simulator = self.played.platforms[post["platform"]]

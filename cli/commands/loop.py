@@ -12,8 +12,9 @@ import typer
 from cli.loop import MOST_ROUNDS, MOST_SEED, PLATFORMS, Event, play
 from cli.output import AsJson, console, print_json, print_line
 from domain.learning.numbers import Horizon
+from domain.learning.outcomes import SHOWN
 from domain.posting.platforms import CONCEPT_KEYS
-from domain.text.readable import readable
+from domain.text.readable import readable, shortened
 from domain.videos.profiles import NAMES
 from local.temporary import temporary_home
 from simulators.outside import LABEL
@@ -41,9 +42,10 @@ def loop(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the whole loop in a minute, from trends to numbers.
+    """Show the whole loop in a minute, from trends to what is learned.
 
-    It makes a concept and its video, posts that to three platforms and collects the numbers. It needs no account and
+    It makes a concept and its video, posts that to three platforms, collects the numbers and learns from them: the
+    scores of the second round begin with the first round's outcomes. It needs no account and
     meets nobody: the product runs in a home of its own, and the sources of trends and the platforms are simulated on
     this machine. The posts are made older, since nobody wants to wait for a week.
 
@@ -57,6 +59,8 @@ def loop(
     def say(event: Event) -> None:
         if event["event"] == "numbers":
             rows.extend(event["rows"])
+        if event["event"] == "learning":
+            _add_learned(rows, event)
         if not as_json:
             show_event(event)
 
@@ -133,6 +137,29 @@ def show_event(event: Mapping[str, Any]) -> None:
         case "numbers":
             _print(took, "views (simulated) at each age of a post:")
             _show_table(event["rows"])
+        case "learning":
+            _print(took, "learned, in points of 100, 24 h after publication:")
+            _show_learned(event["rows"])
+            if event["critique"]:
+                _print("", f"  critique ({event['critic']}): {shortened(readable(event['critique']))}")
+
+
+def _add_learned(rows: list[Event], event: Mapping[str, Any]) -> None:
+    """Add what was predicted of a post, and what came of it, to its row at the horizon that scores are of."""
+    learned = {row["post_id"]: row for row in event["rows"]}
+    for row in rows:
+        if row["post_id"] in learned and row["horizon"] == SHOWN:
+            row |= {name: learned[row["post_id"]][name] for name in ("predicted", "actual", "set_aside", "next")}
+
+
+def _show_learned(rows: list[Event]) -> None:
+    cells = [["", "predicted", "interval", "actual", "the next one like it"]]
+    for row in rows:
+        interval = f"{row['low']:.0f} to {row['high']:.0f}"
+        found = (row["predicted"], row["actual"], row["next"])
+        predicted, actual, next_one = ("—" if each is None else f"{each:.0f}" for each in found)
+        cells.append([NAMES[row["platform"]], predicted, interval, actual, next_one])
+    _print_right(cells)
 
 
 def _print(took: str, text: str) -> None:
@@ -146,6 +173,11 @@ def _show_table(rows: list[Event]) -> None:
     for platform in platforms:
         found = [views[platform, each] for each in Horizon]
         cells.append([NAMES[platform], *("—" if each is None else f"{each:,}" for each in found)])
+    _print_right(cells)
+
+
+def _print_right(cells: list[list[str]]) -> None:
+    """Print a table whose columns but the first are numbers."""
     widths = [max(len(line[n]) for line in cells) for n in range(len(cells[0]))]
     for line in cells:
         padded = [

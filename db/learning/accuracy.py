@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 
 from db.postgres.rows import rows_of
-from domain.learning.accuracy import Accuracy, AccuracyBy, Change, Evidence, Group, skill
+from domain.learning.accuracy import Accuracy, AccuracyBy, Change, Evidence, Group, Settled, skill
 from domain.learning.learner import YARDSTICK
 from domain.learning.numbers import Horizon
 from domain.learning.performance import Week, week_label
@@ -90,6 +90,16 @@ class Asked:
         return "f.tenant_id = %(tenant_id)s AND" if self.tenant_id is not None else ""
 
 
+OF_POST = """
+SELECT p.horizon, p.model, p.score, p.low, p.high, f.actual_score, f.set_aside
+FROM post_predictions s
+JOIN post_predictions p ON p.tenant_id = s.tenant_id AND p.post_id = s.post_id AND p.model = s.model
+LEFT JOIN performance_feedback f ON f.tenant_id = p.tenant_id AND f.post_id = p.post_id AND f.horizon = p.horizon
+    AND f.learned_at IS NOT NULL AND f.definition = p.definition
+WHERE s.tenant_id = %s AND s.post_id = %s AND s.shown
+"""
+
+
 class AccuracyReports:
     """Query group."""
 
@@ -125,6 +135,12 @@ class AccuracyReports:
         counts = {row["state"]: row["count"] for row in rows if not row["is_reason"]}
         reasons = {row["state"]: row["count"] for row in rows if row["is_reason"]}
         return Evidence(counts.get("learned", 0), counts.get("waiting", 0), reasons)
+
+    def of_post(self, tenant_id: UUID, post_id: UUID) -> dict[Horizon, Settled]:
+        """Return what the champion had expected of a post at each learned horizon, and what came of it."""
+        return {
+            Horizon(row.pop("horizon")): Settled(**row) for row in rows_of(self._driver, OF_POST, (tenant_id, post_id))
+        }
 
     def changes(self, asked: Asked) -> list[Change]:
         """Return promotions and rollbacks, newest first."""

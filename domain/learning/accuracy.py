@@ -44,6 +44,19 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """A post's prediction at a horizon, and its outcome once that is learned: both in points. `set_aside` says why it
+    has none, if so."""
+
+    model: str
+    score: float
+    low: float
+    high: float
+    actual_score: float | None = None
+    set_aside: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """The outcomes of one group on one platform. `key` is None where a post has no category."""
 

@@ -38,7 +38,7 @@ def numbers_at(seed: str, age_s: float) -> Grown:
     half = traits.between(120, 2_040)
     views = most * minutes // (minutes + half)
     likes, comments, shares, saves = (
-        views * traits.between(*thousandths) // 1000 for thousandths in ((20, 150), (2, 20), (1, 30), (1, 40))
+        views * traits.between(*thousandths) // 1000 for thousandths in ((10, 80), (1, 10), (1, 20), (1, 40))
     )
     return Grown(views, likes, comments, shares, saves)
 

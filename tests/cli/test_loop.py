@@ -14,6 +14,7 @@ import pytest
 
 from cli.commands.loop import show_event
 from domain.learning.numbers import Horizon
+from domain.learning.scale import log_engagement, score_of
 from simulators.outside import LABEL
 from simulators.platforms.growth import numbers_at
 from tests.cli.shell import NOWHERE, Shell, a_process
@@ -61,6 +62,12 @@ def test_each_number_is_the_curve_at_its_age_and_nothing_is_left(temporary: dict
         assert row["simulated"] is True
         assert row["missed"] is None
     assert len({row["post_id"] for row in rows}) == len(platforms)
+    for row in rows:
+        if row["horizon"] == Horizon.H24:
+            parts = [row[name] for name in ("likes", "comments", "shares") if row[name] is not None]
+            assert row["actual"] == pytest.approx(score_of(log_engagement(100 * sum(parts) / row["views"])), abs=0.001)
+            # What the next post like it is expected to do has moved to where this one came.
+            assert (row["next"] - row["predicted"]) * (row["actual"] - row["predicted"]) > 0, row
     folder = Path(temporary["TMPDIR"])
     assert of_this(folder) == []
     folder.rmdir()  # it is empty
@@ -100,8 +107,15 @@ def test_people_see_what_happened_and_a_dash_where_nobody_knows(capsys: pytest.C
     concept["platformVirality"] = {name: {"score": 71} for name in ("tiktok", "youtubeShorts", "instagramReels")}
     show_event({"event": "concept", "round": 1, "of": 5, "concept": concept, "took_s": 0.4})
     show_event({"event": "numbers", "rows": rows, "took_s": 0.5})
+    learned = {"platform": "tiktok", "predicted": 71.4, "low": 40.0, "high": 90.2, "actual": 63.5, "next": None}
+    critique = {"critique": "All of \x1b[2J3 were worse.", "critic": "local-critic/v1"}
+    show_event({"event": "learning", "rows": [learned], **critique, "took_s": 0.5})
     out = capsys.readouterr().out
     assert "\x1b" not in out
+    assert [line.split() for line in out.splitlines()[-2:]] == [
+        ["TikTok", "71", "40", "to", "90", "64", "—"],
+        ["critique", "(local-critic/v1):", "All", "of", "\\x1b[2J3", "were", "worse."],
+    ]
     assert "predicted     TikTok 71, YouTube Shorts 71, Instagram Reels 71 of 100" in out
-    assert out.splitlines()[-1].split() == ["TikTok", "1,234", "—", "1,234", "1,234", "1,234"]
+    assert out.splitlines()[-5].split() == ["TikTok", "1,234", "—", "1,234", "1,234", "1,234"]
     assert "simulated" in out

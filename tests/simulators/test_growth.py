@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from simulators.platforms.growth import STEP_SECONDS, Grown, numbers_at
 from simulators.platforms.tiktok import tiktok_simulator
 
-NOW = Grown(views=152, likes=19, comments=1, shares=3, saves=0)
+NOW = Grown(views=152, likes=10, comments=1, shares=1, saves=3)
 ages = st.floats(-1e6, 1e12)
 
 
