@@ -146,6 +146,8 @@ class Outcomes:
 
     def settle(self, tenant_id: UUID, settled: Sequence[Settled]) -> None:
         """Write down what became of outcomes that are locked."""
+        if not settled:
+            return
         values = {
             "tenant_id": tenant_id,
             "ids": [each.id for each in settled],
