@@ -29,7 +29,7 @@ def say_metrics(found: PostMetrics) -> None:
     else:
         out.print(f"published {readable(post['published_at'])}")
     if found.predicted_score is not None:
-        out.print(f"predicted score {found.predicted_score:g} of 100")
+        out.print(f"predicted score {found.predicted_score:.0f} of 100")
     rows = metric_rows(found)
     out.print()
     columns = [name for name in METRIC_COLUMNS if name != "further" or any(row["details"] for row in rows)]
