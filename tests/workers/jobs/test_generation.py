@@ -22,6 +22,12 @@ from db.schema.posting import social_accounts
 from db.schema.tenants import quota_holds, tenants
 from db.transaction import SYSTEM
 from domain.concepts.generation import PastConcept
+from domain.learning.learner import CHAMPION, Learner, LearnerKey
+from domain.learning.models.ridge import LEAST_OUTCOMES
+from domain.learning.numbers import Horizon
+from domain.learning.outcomes import Features, Outcome, definition_on
+from domain.learning.pool import built_in
+from domain.learning.scoring import shown_row
 from simulators.llm import TOKENS_IN, TOKENS_OUT, LlmSimulator, Trick, error, llm_simulator
 from simulators.loopback import Loopback, Reply
 from simulators.trends import trends_simulator
@@ -149,6 +155,27 @@ def test_without_any_network_there_are_five_that_say_so(settings: Settings, tren
         assert set(row["result"]["failed_sources"]) == {"google-trends", "wikimedia", "hacker-news", "reddit"}
     finally:
         list_of[0].close()
+
+
+def test_concepts_have_the_scores_of_the_tenants_champion(offline: App) -> None:
+    tenant_id, learner, prior = a_tenant(offline), Learner(), built_in("tiktok")
+    for number in range(LEAST_OUTCOMES):
+        at = NOV_22 - timedelta(days=10) + timedelta(minutes=number)
+        learner.learn(Outcome(f"{number:04}", at, Features("a", "food"), 0.7 + number % 3 / 10, prior))
+    key = LearnerKey("tiktok", Horizon.H24, definition_on("tiktok", NOV_22.date()))
+    with offline.db.transaction(tenant_id) as tx:
+        tx.learners.lock(tenant_id, [key])
+        tx.learners.save(tenant_id, key, learner)
+        tx.driver.execute("UPDATE learners SET champion = 'ridge/v1'")
+        scoring = tx.learners.scoring(tenant_id)
+    assert run(offline, tenant_id)["status"] == "completed"
+    [generation] = kept(offline, tenant_id)
+    for concept in generation.concepts:
+        expected = scoring.shown("tiktok", Features("", concept["category"]), NOV_22.date())
+        assert expected is not None
+        assert concept["platformVirality"]["tiktok"] == shown_row(expected)
+        assert concept["platformVirality"]["tiktok"]["model"] == "ridge/v1"
+        assert concept["platformVirality"]["youtubeShorts"]["model"] == CHAMPION
 
 
 def _once(settings: Settings, trends: Loopback) -> Iterator[App]:
