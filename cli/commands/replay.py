@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.arguments import existing
+from cli.configuration import resolve_offline
 from cli.output import AsJson, console, print_json, print_line
 from domain.concepts.wording import counted
 from domain.errors import Rejected
@@ -31,6 +32,7 @@ SHOWN = 20
 WIDTH = 100
 """The plot shows means of so many posts, or of a tenth of the stream if that is fewer."""
 MOST_POINTS = 600
+MOST_PANELS, LONGEST_TITLE = 24, 36
 NAMES = {
     OURS: "champion",
     "running_median": "running median",
@@ -188,7 +190,10 @@ def _drawing(path: Path) -> Callable[[Any], bytes]:
         raise typer.BadParameter(f"there is no folder {path.absolute().parent}", param_hint="--plot")
     from integrations.studio import charts  # noqa: PLC0415 - only who draws needs it
 
-    return charts.svg if path.suffix.lower() == ".svg" else charts.png
+    if path.suffix.lower() == ".svg":
+        return charts.svg
+    fonts = resolve_offline().fonts_dir
+    return lambda chart: charts.png(chart, fonts)
 
 
 def _save(path: Path, data: bytes) -> None:
@@ -202,11 +207,17 @@ def _chart(report: Report) -> Any:
     from integrations.studio.charts import Chart, Line, Panel  # noqa: PLC0415
 
     panels = []
-    for stream in report.streams:
+    drawn = sorted(sorted(report.streams, key=lambda each: -each.count)[:MOST_PANELS], key=lambda each: each.name)
+    for stream in drawn:
         width = max(1, min(WIDTH, stream.count // 10))
         lines = []
         for rule, name in NAMES.items():
             points = [(float(place), gap) for place, gap in enumerate(trailing_gaps(stream.hits[rule], width), width)]
             lines.append(Line(name, points[:: max(1, len(points) // MOST_POINTS)]))
-        panels.append(Panel(f"{stream.name} ({stream.count:,} posts; mean of {width})", lines))
-    return Chart("How far predictions were off", "posts of the stream", "points", list(NAMES.values()), panels)
+        name = readable(stream.name)
+        name = name if len(name) <= LONGEST_TITLE else f"{name[: LONGEST_TITLE - 1]}…"
+        panels.append(Panel(f"{name} ({stream.count:,} posts; mean of {width})", lines))
+    title = "How far predictions were off"
+    if len(drawn) < len(report.streams):
+        title += f": the longest {len(drawn)} of {len(report.streams)} streams"
+    return Chart(title, "posts of the stream", "points", list(NAMES.values()), panels)

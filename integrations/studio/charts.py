@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import ceil
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 from xml.sax.saxutils import escape, quoteattr
 
-if TYPE_CHECKING:
-    from PIL.ImageDraw import ImageDraw
+from PIL import Image, ImageDraw, ImageFont
+
+from integrations.studio.fonts import FontLibrary, Typesetter
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 INK, FAINT, PAPER = "#222222", "#d9d9d9", "#ffffff"
@@ -42,7 +44,8 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Panels with axes of the same meaning. The first name in `names` is drawn thickest, and last."""
+    """Panels with axes of the same meaning, each as high as its own lines. The first name in `names` is drawn thickest,
+    and last."""
 
     title: str
     x_label: str
@@ -69,12 +72,11 @@ def svg(chart: Chart) -> bytes:
     return "\n".join([head, *pen.marks, "</svg>", ""]).encode()
 
 
-def png(chart: Chart) -> bytes:
-    from PIL import Image, ImageDraw  # noqa: PLC0415 - only who draws needs it
-
+def png(chart: Chart, fonts: Path | None = None) -> bytes:
+    """Return the chart as a PNG; `fonts` is a folder with further fonts."""
     width, height = _size(chart)
     image = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
-    _draw(chart, PngPen(ImageDraw.Draw(image)))
+    _draw(chart, PngPen(image, ImageDraw.Draw(image), FontLibrary(fonts)))
     out = BytesIO()
     image.save(out, "PNG", optimize=True)
     return out.getvalue()
@@ -92,10 +94,9 @@ def _size(chart: Chart) -> tuple[int, int]:
 def _draw(chart: Chart, pen: Pen) -> tuple[int, int]:
     width, height = _size(chart)
     pen.text(LEFT, 32, chart.title, LARGE, bold=True)
-    highest = max((y for panel in chart.panels for line in panel.lines for _, y in line.points), default=1.0)
     for number, panel in enumerate(chart.panels):
         left, top = number % COLUMNS * PANEL_WIDTH, HEAD + number // COLUMNS * PANEL_HEIGHT
-        _draw_panel(chart, panel, pen, (left, top), highest)
+        _draw_panel(chart, panel, pen, (left, top))
     x = float(LEFT)
     for name in chart.names:
         pen.line([(x, height - 20), (x + 24, height - 20)], _colour(chart, name), _width(chart, name))
@@ -104,11 +105,12 @@ def _draw(chart: Chart, pen: Pen) -> tuple[int, int]:
     return width, height
 
 
-def _draw_panel(chart: Chart, panel: Panel, pen: Pen, corner: tuple[int, int], highest: float) -> None:
+def _draw_panel(chart: Chart, panel: Panel, pen: Pen, corner: tuple[int, int]) -> None:
     left, top = corner[0] + LEFT, corner[1] + TOP
     right, bottom = corner[0] + PANEL_WIDTH - RIGHT, corner[1] + PANEL_HEIGHT - BOTTOM
     xs = [x for line in panel.lines for x, _ in line.points]
     first, last = min(xs, default=0.0), max(xs, default=1.0)
+    highest = max((y for line in panel.lines for _, y in line.points), default=1.0)
     most = list(_ticks(0.0, highest))[-1]
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -178,17 +180,30 @@ class SvgPen:
 
 
 class PngPen:
-    def __init__(self, draw: "ImageDraw") -> None:
-        self._draw = draw
+    """It writes with the studio's fonts, which have the letters of many scripts; what none of them has is left out.
+    Where there is no font at all, Pillow's own has Latin letters."""
+
+    def __init__(self, image: Image.Image, draw: ImageDraw.ImageDraw, fonts: FontLibrary) -> None:
+        self._image, self._draw = image, draw
+        self._typesetter = Typesetter(fonts) if fonts.faces() else None
 
     def line(self, points: Sequence[tuple[float, float]], colour: str, width: float) -> None:
         scaled = [(x * SCALE, y * SCALE) for x, y in points]
         self._draw.line(scaled, fill=colour, width=round(width * SCALE), joint="curve")
 
     def text(self, x: float, y: float, text: str, size: int, anchor: str = "start", *, bold: bool = False) -> None:
-        from PIL import ImageFont  # noqa: PLC0415
+        if self._typesetter is None:
+            self._plain(x, y, text, size, anchor)
+            return
+        written, weight = self._typesetter.drawable(text), 900 if bold else 600
+        if not written:
+            return
+        mask, margin = self._typesetter.draw(written, weight, size * SCALE)
+        width = self._typesetter.measure(written, weight) * size * SCALE
+        left = x * SCALE - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
+        self._image.paste(INK, (round(left) - margin, round((y - size) * SCALE)), mask)
 
+    def _plain(self, x: float, y: float, text: str, size: int, anchor: str) -> None:
         place = {"start": "ls", "middle": "ms", "end": "rs"}[anchor]
         font = ImageFont.load_default(size * SCALE)
-        stroke = 0.6 if bold else 0
-        self._draw.text((x * SCALE, y * SCALE), text, fill=INK, font=font, anchor=place, stroke_width=stroke)
+        self._draw.text((x * SCALE, y * SCALE), text, fill=INK, font=font, anchor=place)

@@ -52,6 +52,18 @@ def test_a_chart_is_drawn_as_its_name_ends(away: Shell, file: Path, tmp_path: Pa
     assert (0, 114, 178) in {colour for _, colour in colours or []}
 
 
+def test_a_chart_of_many_streams_has_the_longest_and_says_so(away: Shell, tmp_path: Path) -> None:
+    path, drawn = tmp_path / "posts.csv", tmp_path / "chart.svg"
+    lines = [f"s{n % 26:02} {'x' * 60},tiktok,{n},a,,1000,30,3,2" for n in range(26 * 3 - 2)]
+    path.write_text("\n".join([HEAD, *lines]))
+    away.done("reflexion", "replay", path, "--plot", drawn)
+    texts = [each.text or "" for each in ElementTree.parse(drawn).getroot().iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == "How far predictions were off: the longest 24 of 26 streams"
+    titles = [text for text in texts if "posts; mean" in text]
+    assert [title[:3] for title in titles] == [f"s{n:02}" for n in range(24)]
+    assert max(map(len, titles)) < 70
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
