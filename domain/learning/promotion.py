@@ -1,0 +1,175 @@
+"""Which model scores: shadow first, a backtest before a promotion, and back by itself if it was a mistake.
+
+A learner is looked at after each `EACH` outcomes. What is compared are the gaps of predictions that were written down
+before the posts were out, on the same outcomes. The margins are wide enough that noise alone hardly ever changes a
+champion (`tests/domain/learning/test_promotion.py` counts how often).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from domain.learning.learner import CHAMPION, MODELS, YARDSTICK, Learner
+from domain.learning.models.model import Model
+from domain.learning.outcomes import Outcome
+from domain.learning.scale import score_of
+
+EACH = 10
+LEAST = 20
+"""Outcomes that both models had predicted, at least."""
+BETTER, WORSE, NOT_WORSE = 0.97, 1.05, 1.02
+"""Gaps as shares of the other model's: of a candidate, of a champion that goes back, of a candidate on the panel."""
+PAUSE = 100
+"""Outcomes for which a model is not proposed again that was found no better, or went back."""
+BACKTESTED, WARM_UP = 200, 150
+"""A backtest is on the last outcomes, after others by which both models begin to learn; a challenger needs those."""
+PANEL_TENANTS, LEAST_PANEL = 20, 5
+"""Other tenants that a backtest is on too, and how many there have to be for them to count."""
+
+
+class Step(StrEnum):
+    """What `decide` says is to be done. The words are those of `scoring_adjustments.adjustment_type`."""
+
+    PROMOTION = "promotion"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """Which model scores for a learner, `since` how many outcomes, and the one before it (None: it was the first). A
+    model in `paused` is not proposed before that many outcomes. `checked`: at how many outcomes it was looked at."""
+
+    champion: str = CHAMPION
+    previous: str | None = None
+    since: int = 0
+    checked: int = 0
+    paused: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The mean distances of two models on the `outcomes` that both had predicted, in points."""
+
+    outcomes: int
+    champion: float
+    candidate: float
+
+    @property
+    def ratio(self) -> float:
+        """The candidate's gap as a share of the champion's; of two that miss by nothing, 1."""
+        if self.champion == 0:
+            return 1.0 if self.candidate == 0 else float("inf")
+        return self.candidate / self.champion
+
+    def row(self) -> dict[str, Any]:
+        return {"outcomes": self.outcomes, "champion": round(self.champion, 3), "candidate": round(self.candidate, 3)}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A step that the trailing gaps ask for: to `model`, from the champion. A promotion takes a backtest too."""
+
+    step: Step
+    model: str
+    champion: str
+    compared: Compared
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """Both models from nothing over the tenant's own last outcomes, and over those of each tenant of the panel; None if
+    there were too few tenants. `passed` says whether the candidate may score, `reason` why (not)."""
+
+    own: Compared
+    panel: Compared | None
+    tenants: int
+    passed: bool
+    reason: str
+
+    def row(self) -> dict[str, Any]:
+        panel = None if self.panel is None else self.panel.row()
+        return {"own": self.own.row(), "panel": panel, "panel_tenants": self.tenants, "passed": self.passed}
+
+
+def is_due(count: int, checked: int) -> bool:
+    """Whether a learner of so many outcomes is to be looked at, which was last at `checked`."""
+    return count // EACH > checked // EACH
+
+
+def decide(learner: Learner, office: Office, models: Mapping[str, object] = MODELS) -> Verdict | None:
+    """Return what the trailing gaps ask for; None: the champion stays."""
+    if office.previous is not None and office.previous in models:
+        since = learner.count - office.since
+        back = compared(learner.trailing[-since:] if since > 0 else (), office.previous, office.champion)
+        if back.outcomes >= LEAST and back.ratio > WORSE:
+            return Verdict(
+                *(Step.ROLLBACK, office.previous, office.champion, back),
+                reason=_words(office.champion, back.candidate, office.previous, back.champion, back.outcomes),
+            )
+    best: Verdict | None = None
+    for name in models:
+        if name in (office.champion, YARDSTICK) or learner.count < office.paused.get(name, 0):
+            continue
+        found = compared(learner.trailing, office.champion, name)
+        if found.outcomes < LEAST or found.ratio > BETTER:
+            continue
+        if best is None or found.ratio < best.compared.ratio:
+            reason = _words(name, found.candidate, office.champion, found.champion, found.outcomes)
+            best = Verdict(Step.PROMOTION, name, office.champion, found, reason)
+    return best
+
+
+def compared(trailing: Sequence[Mapping[str, float]], champion: str, candidate: str) -> Compared:
+    """Return the mean distances of two models on the outcomes that both had predicted."""
+    both = [(abs(gaps[champion]), abs(gaps[candidate])) for gaps in trailing if champion in gaps and candidate in gaps]
+    if not both:
+        return Compared(0, 0.0, 0.0)
+    return Compared(len(both), sum(one for one, _ in both) / len(both), sum(two for _, two in both) / len(both))
+
+
+def backtest(
+    own: Sequence[Outcome],
+    panel: Sequence[Sequence[Outcome]],
+    champion: str,
+    candidate: str,
+    models: Mapping[str, Callable[[], Model]] = MODELS,
+) -> Backtest:
+    """Play the last outcomes of a tenant, and of each of the panel's, through both models, in their order."""
+    found = _played(own, champion, candidate, models)
+    others = [each for outcomes in panel if (each := _played(outcomes, champion, candidate, models)).outcomes >= LEAST]
+    joined = _joined(others) if len(others) >= LEAST_PANEL else None
+    passed, reason = True, "it is better on the tenant's own outcomes"
+    if found.outcomes < LEAST or found.ratio > BETTER:
+        passed, reason = False, "a backtest on the tenant's own outcomes does not say so"
+    elif joined is not None and joined.ratio > NOT_WORSE:
+        passed, reason = False, "it is worse on other tenants' outcomes"
+    elif joined is not None:
+        reason += " and no worse on other tenants'"
+    return Backtest(found, joined, len(others), passed, reason)
+
+
+def _played(
+    outcomes: Sequence[Outcome], champion: str, candidate: str, models: Mapping[str, Callable[[], Model]]
+) -> Compared:
+    """Return how both models do on the last `BACKTESTED` outcomes, each predicted from those before it."""
+    learner = Learner(models={name: models[name]() for name in (champion, candidate)})
+    gaps: list[dict[str, float]] = []
+    for outcome in outcomes:
+        forecasts = learner.predict(outcome.features, outcome.prior)
+        actual = score_of(outcome.value)
+        gaps.append({name: actual - forecast.score for name, forecast in forecasts.items()})
+        learner.learn(outcome)
+    return compared(gaps[-BACKTESTED:], champion, candidate)
+
+
+def _joined(found: Sequence[Compared]) -> Compared:
+    """Return the mean over tenants, each of which counts once."""
+    count = len(found)
+    champion = sum(each.champion for each in found) / count
+    return Compared(sum(each.outcomes for each in found), champion, sum(each.candidate for each in found) / count)
+
+
+def _words(one: str, gap: float, other: str, other_gap: float, outcomes: int) -> str:
+    return f"over the last {outcomes} outcomes {one} missed by {gap:.1f} points and {other} by {other_gap:.1f}"
