@@ -60,6 +60,9 @@ def run_replay(
     window: Annotated[
         int, typer.Option(min=0, help="Posts of a source after which all is learned anew; 0: never.")
     ] = USUAL_WINDOW,
+    pool: Annotated[
+        str, typer.Option(metavar="all|source", help="All streams have one pool, or each has its own.")
+    ] = "all",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if one row cannot be read.")] = False,
     as_json: AsJson = False,
     plot: Annotated[
@@ -86,13 +89,15 @@ def run_replay(
     """
     if tenant_per not in ("account", "all"):
         raise typer.BadParameter(f"{tenant_per!r} is neither account nor all", param_hint="--tenant-per")
+    if pool not in ("all", "source"):
+        raise typer.BadParameter(f"{pool!r} is neither all nor source", param_hint="--pool")
     draw = None if plot is None else _drawing(plot)
     found = _read(path)
     if strict and found.malformed:
         first = "; ".join(f"line {each.line}: {each.reason}" for each in found.malformed[:3])
         more = f" (and {len(found.malformed) - 3} more)" if len(found.malformed) > 3 else ""
         raise RowsRefused(f"{counted(len(found.malformed), 'row')} cannot be read: {first}{more}")
-    report = replay(found.posts, Options(tenant_per == "account", delay, window))
+    report = replay(found.posts, Options(tenant_per == "account", delay, window, pool == "source"))
     if plot is not None and draw is not None:
         _save(plot, draw(_chart(report)))
     if as_json:

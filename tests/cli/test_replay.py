@@ -70,9 +70,10 @@ def test_a_chart_of_many_streams_has_the_longest_and_says_so(away: Shell, tmp_pa
         (("--plot", "chart.jpg"), "ends neither with .svg nor with .png"),
         (("--plot", "/nowhere/chart.svg"), "there is no folder /nowhere"),
         (("--tenant-per", "source"), "neither account nor all"),
+        (("--pool", "none"), "neither all nor source"),
         (("--delay", "-1"), "--delay"),
     ],
-    ids=["ending", "folder", "tenants", "delay"],
+    ids=["ending", "folder", "tenants", "pool", "delay"],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_read(
     away: Shell, file: Path, words: tuple[str, ...], why: str

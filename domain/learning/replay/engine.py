@@ -3,7 +3,7 @@
 A stream is what a file calls one `source`. It is cut into windows of so many posts, which are counted from 1 in each. A
 window begins with nothing learned of its own; its tenants are its accounts, or all of it is one tenant. What all
 tenants of all streams have learned so far is pooled, as in production, so a window that begins later begins with more
-(docs/decisions/0043).
+(docs/decisions/0043); or each stream has a pool of its own.
 """
 
 from collections import deque
@@ -33,11 +33,12 @@ ChampionOf = Callable[[Learner], str]
 @dataclass(frozen=True, slots=True)
 class Options:
     """`delay`: after so many further posts of its stream the outcome of one is there. `window` 0: a stream is one
-    window."""
+    window. `pool_per_source`: streams see nothing of each other."""
 
     per_account: bool = False
     delay: int = USUAL_DELAY
     window: int = USUAL_WINDOW
+    pool_per_source: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Replay:
         self._options = options
         self._champion = champion
         self._streams: dict[str, Playing] = {}
-        self._pools: dict[LearnerKey, Pool] = {}
+        self._pools: dict[tuple[str, LearnerKey], Pool] = {}
         self._played = self._tenants = 0
 
     def play(self, post: Post) -> None:
@@ -185,7 +186,8 @@ class Replay:
         key = LearnerKey(post.platform, SHOWN, post.judged.definition)
         place = (post.features.account if self._options.per_account else "", key)
         if place not in window.tenants:
-            pool = self._pools.setdefault(key, Pool(built_in(post.platform)))
+            whose = post.source if self._options.pool_per_source else ""
+            pool = self._pools.setdefault((whose, key), Pool(built_in(post.platform)))
             self._tenants += 1
             window.tenants[place] = Tenant(self._tenants, key, pool)
         return window.tenants[place]

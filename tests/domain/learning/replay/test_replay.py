@@ -177,6 +177,20 @@ def test_accounts_as_tenants_learn_from_each_other_by_the_pool_alone() -> None:
     assert together[-1].predicted > together[0].predicted + 5
 
 
+def test_streams_with_pools_of_their_own_are_played_as_if_each_were_alone() -> None:
+    one = [changed(each, order=each.order * 2) for each in stream(200, accounts=20)]
+    other = [
+        changed(each, order=each.order * 2 + 1, judged=Judged(3.0, DEFINITION))
+        for each in stream(200, accounts=20, source="b")
+    ]
+    both = sorted([*one, *other], key=lambda each: each.order)
+    alone = replay(one, Options(per_account=True)).streams[0]
+    apart = replay(both, Options(per_account=True, pool_per_source=True)).streams[0]
+    together = replay(both, Options(per_account=True)).streams[0]
+    assert apart == alone
+    assert together.hits[OURS] != alone.hits[OURS]
+
+
 def test_the_order_of_lines_matters_for_posts_of_one_time_only() -> None:
     lines = [
         f"s{n % 3},tiktok,{n},a{n % 7},{('food', 'news', '')[n % 3]},1000,{20 + n * 37 % 90},3,2" for n in range(120)
