@@ -55,7 +55,7 @@ def run_replay(
     ] = "all",
     delay: Annotated[
         int,
-        typer.Option(min=1, max=1_000_000, help="After so many posts of its source an outcome is there."),
+        typer.Option(min=0, help="After so many further posts of its source an outcome is there."),
     ] = USUAL_DELAY,
     window: Annotated[
         int, typer.Option(min=0, help="Posts of a source after which all is learned anew; 0: never.")

@@ -31,6 +31,7 @@ def test_figures_are_printed_and_rows_that_are_in_none_are_named(away: Shell, fi
     assert found["mean"]["ranges"]["1-30"]["n"] == 60
     assert found["mean"]["ranges"]["31-"]["n"] == 60
     assert found["mean"]["ranges"]["101-"] is None
+    assert away.json("reflexion", "replay", file, "--delay", 0, "--window", 0)["mean"]["ranges"]["1-30"]["n"] == 60
 
 
 def test_strict_refuses_a_file_of_which_a_row_cannot_be_read(away: Shell, file: Path) -> None:
