@@ -30,6 +30,7 @@ from db.identity.access import Access
 from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
 from db.learning.accuracy import AccuracyReports
+from db.learning.guard_rails import GuardRails
 from db.learning.learners import Learners
 from db.learning.outcomes import Outcomes
 from db.learning.predictions import Predictions
@@ -331,6 +332,7 @@ class Tx:
     reservations = _on_driver(Reservations)
     restores = _on_driver(Restores)
     snapshots = _on_driver(Snapshots)
+    guard_rails = _on_driver(GuardRails)
     learners = _on_driver(Learners)
     outcomes = _on_driver(Outcomes)
     predictions = _on_driver(Predictions)

@@ -5,7 +5,6 @@ A learner's row is changed by whoever has it locked, after the outcomes (`db/pos
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -32,13 +31,18 @@ VALUES (%(tenant_id)s, %(platform)s, %(horizon)s, %(definition)s, '{CHAMPION}') 
 """
 
 LOCK = f"""
-SELECT state, outcomes, champion, previous, champion_since, checked_at_outcomes FROM learners WHERE {THIS}
+SELECT state, outcomes, champion, previous, champion_since_outcomes AS since, checked_at_outcomes AS checked
+FROM learners WHERE {THIS}
 FOR NO KEY UPDATE
 """
 
 STANDING = f"SELECT outcomes, champion FROM learners WHERE {THIS}"
 
-SAVE = f"UPDATE learners SET state = %(state)s, outcomes = %(outcomes)s, updated_at = now() WHERE {THIS}"
+SAVE = f"""
+UPDATE learners SET state = %(state)s, outcomes = %(outcomes)s, updated_at = now(),
+    checked_at_outcomes = coalesce(%(checked)s, checked_at_outcomes)
+WHERE {THIS}
+"""
 
 # Of another release: nobody reads it before it is folded anew.
 IS_STALE = f"""
@@ -108,8 +112,8 @@ class LockedLearner:
     outcomes: int
     champion: str
     previous: str | None
-    champion_since: datetime | None
-    checked_at_outcomes: int
+    since: int
+    checked: int
 
 
 class PoolPage(NamedTuple):
@@ -151,10 +155,11 @@ class Learners:
         found = self._driver.execute(STANDING, {"tenant_id": tenant_id} | _named(key)).fetchone()
         return (0, CHAMPION) if found is None else (found[0], found[1])
 
-    def save(self, tenant_id: UUID, key: LearnerKey, learner: Learner) -> None:
-        """Keep what a learner that is locked has learned."""
+    def save(self, tenant_id: UUID, key: LearnerKey, learner: Learner, *, checked: int | None = None) -> None:
+        """Keep what a learner that is locked has learned, and at how many outcomes its champion was looked at last, if
+        it was."""
         values = {"state": to_json(learner.row()), "outcomes": learner.count, "tenant_id": tenant_id}
-        self._driver.execute(SAVE, values | _named(key))
+        self._driver.execute(SAVE, values | {"checked": checked} | _named(key))
 
     def stale(self, tenant_id: UUID) -> list[LearnerKey]:
         """Return the tenant's learners whose state another release made."""

@@ -102,6 +102,16 @@ PAGE = LOGGED.format(
 """
 )
 
+# What a learner has learned last.
+LAST = LOGGED.format(
+    outcomes=f"""
+    SELECT * FROM performance_feedback f
+    WHERE f.tenant_id = %(tenant_id)s AND f.platform = %(platform)s AND f.horizon = %(horizon)s AND {LOG}
+        AND f.learned_at IS NOT NULL AND f.definition = %(definition)s AND f.set_aside IS NULL
+    ORDER BY f.observed_at DESC, f.id DESC LIMIT %(limit)s
+"""
+)
+
 SETTLE = """
 UPDATE performance_feedback f SET learned_at = now(), definition = coalesce(nullif(new.definition, ''), f.definition),
     set_aside = new.set_aside, actual_score = coalesce(f.actual_score, round(new.score::numeric, 4))
@@ -143,6 +153,11 @@ class Outcomes:
         at, outcome_id = after or ("-infinity", UUID(int=0))
         values = {"tenant_id": tenant_id, "platform": key.platform, "horizon": key.horizon, "limit": limit}
         return self._logged(PAGE, values | {"definition": key.definition, "at": at, "id": outcome_id})
+
+    def last(self, tenant_id: UUID, key: LearnerKey, *, limit: int) -> list[Logged]:
+        """Return the last outcomes that this learner has learned, oldest first."""
+        values = {"tenant_id": tenant_id, "platform": key.platform, "horizon": key.horizon, "limit": limit}
+        return self._logged(LAST, values | {"definition": key.definition})
 
     def settle(self, tenant_id: UUID, settled: Sequence[Settled]) -> None:
         """Write down what became of outcomes that are locked."""

@@ -176,6 +176,7 @@ learners = table(
     # The champion before it, in whose shadow it is judged, and since when.
     string("previous"),
     timestamp("champion_since"),
+    count("champion_since_outcomes", kind=sa.BigInteger),
     # At how many outcomes the last question whether another model is better was asked.
     count("checked_at_outcomes", kind=sa.BigInteger),
     timestamp("updated_at", now=True),

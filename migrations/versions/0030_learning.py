@@ -123,6 +123,7 @@ def upgrade() -> None:
         sa.Column("champion", sa.Text(), nullable=False),
         sa.Column("previous", sa.Text(), nullable=True),
         sa.Column("champion_since", sa.DateTime(timezone=True), nullable=True),
+        _count("champion_since_outcomes"),
         _count("checked_at_outcomes"),
         _moment("updated_at"),
         sa.CheckConstraint(f"platform IN ({PLATFORMS})", name=op.f("learners_platform_check")),

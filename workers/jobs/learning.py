@@ -7,11 +7,15 @@ What a learner has learned is a fold over its outcomes in the order of their pos
 batch that follows the last position is taken in; for one that comes before it the learner is folded anew from the log,
 page by page with no transaction open, and the result replaces the old one in one commit. So whoever reads a learner
 sees all of a fold or none of it, and no death, repetition or second job changes what it comes to.
+
+After each ten outcomes of a learner it is asked whether another model should score (`domain/learning/promotion.py`).
+The answer is acted upon before it goes on, in a commit of its own.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from domain.learning.adjustments import categories, scores_moved
@@ -19,9 +23,21 @@ from domain.learning.learner import Learner, LearnerKey
 from domain.learning.log import Logged, Read, Settled, read
 from domain.learning.outcomes import Outcome, definition_on
 from domain.learning.pool import Contribution, built_in, pooled
+from domain.learning.promotion import (
+    BACKTESTED,
+    PANEL_TENANTS,
+    WARM_UP,
+    Backtest,
+    Office,
+    Step,
+    Verdict,
+    backtest,
+    decide,
+    is_due,
+)
 from domain.learning.scale import score_of
 from domain.learning.scoring import Standing
-from workers.engine.job import Context, Tx, elapsed, job
+from workers.engine.job import SYSTEM, Context, Tx, elapsed, job
 
 CHUNK = 1000
 """Tenants that are enqueued in one transaction."""
@@ -72,13 +88,13 @@ def learn(ctx: Context, tenant_id: UUID) -> None:
     ctx.count(learned=0, set_aside=0)
     with ctx.begin() as tx:
         anew = tx.learners.stale(tenant_id)
-    taken = BATCH
-    while anew or taken >= BATCH:
-        for key in anew:
+    taken = Taken(anew=anew)
+    while taken.more and elapsed() <= until:
+        for key in taken.anew:
             _fold_anew(ctx, tenant_id, key)
-        if elapsed() > until:
-            break
-        taken, anew = _take_in(ctx, tenant_id)
+        taken = _take_in(ctx, tenant_id)
+        for key, verdict in taken.verdicts:
+            _act(ctx, tenant_id, key, verdict)
     with ctx.finish():
         pass
 
@@ -86,11 +102,13 @@ def learn(ctx: Context, tenant_id: UUID) -> None:
 @dataclass(slots=True)
 class Fold:
     """A learner on its way from one state to the next. Of what is new, `gaps` are outcome minus the champion's
-    prediction, in points, by category."""
+    prediction, in points, by category. With a `verdict` it goes no further before that is acted upon: so what is
+    decided about the champion does not depend on how many outcomes came together."""
 
     key: LearnerKey
     learner: Learner
-    champion: str
+    office: Office
+    verdict: Verdict | None = None
     settled: list[Settled] = field(default_factory=list)
     gaps: dict[str, list[float]] = field(default_factory=dict)
 
@@ -99,15 +117,31 @@ class Fold:
         self.learner.learn(outcome)
         if logged.learned:
             return
-        score, predicted = score_of(outcome.value), outcome.predicted.get(self.champion)
+        score, predicted = score_of(outcome.value), outcome.predicted.get(self.office.champion)
         self.settled.append(Settled(logged.id, self.key.definition, score))
         if predicted is not None:
             self.gaps.setdefault(outcome.features.category or "", []).append(score - score_of(predicted))
 
+    def look(self) -> None:
+        """Look whether another model should score, if it is time to."""
+        if is_due(self.learner.count, self.office.checked):
+            self.verdict = decide(self.learner, self.office)
+            if self.verdict is None:
+                self.office = replace(self.office, checked=self.learner.count)
 
-def _take_in(ctx: Context, tenant_id: UUID) -> tuple[int, list[LearnerKey]]:
-    """Learn a batch; return how many outcomes it had, and the learners that have to be folded anew for some of them:
-    those stay as they were."""
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a batch. `anew` are the learners that have to be folded anew for some of it: those stay as they
+    were. `more`: there are, or may be, further outcomes."""
+
+    more: bool = True
+    anew: Sequence[LearnerKey] = ()
+    verdicts: Sequence[tuple[LearnerKey, Verdict]] = ()
+
+
+def _take_in(ctx: Context, tenant_id: UUID) -> Taken:
+    """Learn a batch."""
     with ctx.begin() as tx:
         found = _read(tx, tx.outcomes.lock_unlearned(tenant_id, limit=BATCH))
         of_learners: dict[LearnerKey, list[tuple[Logged, Outcome]]] = {}
@@ -116,18 +150,30 @@ def _take_in(ctx: Context, tenant_id: UUID) -> tuple[int, list[LearnerKey]]:
                 of_learners.setdefault(each.key, []).append((each.logged, each.outcome))
         settled = [Settled(each.logged.id, each.definition, reason=each.reason) for each in found if each.reason]
         ctx.count(set_aside=len(settled))
-        anew = []
+        anew, verdicts = [], []
         for locked in tx.learners.lock(tenant_id, of_learners):
             new = of_learners[locked.key]
             if locked.learner is None or not locked.learner.follows(new[0][1]):
                 anew.append(locked.key)
                 continue
-            fold = Fold(locked.key, locked.learner, locked.champion)
+            fold = Fold(locked.key, locked.learner, _office(tx, tenant_id, locked, len(new)))
+            fold.look()
             for logged, outcome in new:
-                fold.take(logged, outcome)
+                if fold.verdict is None:
+                    fold.take(logged, outcome)
+                    fold.look()
             _keep(ctx, tx, tenant_id, fold)
+            if fold.verdict is not None:
+                verdicts.append((locked.key, fold.verdict))
         tx.outcomes.settle(tenant_id, settled)
-    return len(found), anew
+    return Taken(len(found) == BATCH or bool(anew or verdicts), anew, verdicts)
+
+
+def _office(tx: Tx, tenant_id: UUID, locked: Any, new: int) -> Office:
+    """Return which model scores; what is paused is asked for only if the learner is looked at amid the new ones."""
+    due = is_due(locked.outcomes + new, locked.checked)
+    paused = tx.guard_rails.paused(tenant_id, locked.key) if due else {}
+    return Office(locked.champion, locked.previous, locked.since, locked.checked, paused)
 
 
 def _fold_anew(ctx: Context, tenant_id: UUID, key: LearnerKey) -> None:
@@ -136,7 +182,7 @@ def _fold_anew(ctx: Context, tenant_id: UUID, key: LearnerKey) -> None:
     with ctx.begin() as tx:
         # A learner's outcomes only grow in number: if that is the same, they are the same.
         before, champion = tx.learners.standing(tenant_id, key)
-    fold = Fold(key, Learner(), champion)
+    fold = Fold(key, Learner(), Office(champion))
     after, size = None, PAGE
     while size == PAGE:
         with ctx.begin() as tx:
@@ -152,7 +198,51 @@ def _fold_anew(ctx: Context, tenant_id: UUID, key: LearnerKey) -> None:
         [locked] = tx.learners.lock(tenant_id, [key])
         if free == len(fold.settled) and locked.outcomes == before:
             ctx.count(folded_anew=1)
+            # It is looked at when the next outcomes are taken in.
+            fold.office = Office(locked.champion, checked=locked.checked)
             _keep(ctx, tx, tenant_id, fold)
+
+
+def _act(ctx: Context, tenant_id: UUID, key: LearnerKey, verdict: Verdict) -> None:
+    """Do what a verdict asks for, unless somebody has made another model the champion meanwhile. A backtest takes a
+    second or so: nothing is locked during it."""
+    tested = None if verdict.step == Step.ROLLBACK else _backtest(ctx, tenant_id, key, verdict)
+    with ctx.begin() as tx:
+        [locked] = tx.learners.lock(tenant_id, [key])
+        if locked.champion != verdict.champion:
+            return
+        found: dict[str, Any] = {"model": verdict.model, "outcomes": locked.outcomes}
+        trailing = {"trailing": verdict.compared.row()}
+        if tested is None:
+            found |= {"step": verdict.step, "champion": verdict.champion, "reason": verdict.reason, "report": trailing}
+            tx.guard_rails.change(tenant_id, key, **found)
+            ctx.count(rollbacks=1)
+            return
+        found["reason"], report = f"{verdict.reason}; {tested.reason}", trailing | {"backtest": tested.row()}
+        if tested.passed:
+            tx.guard_rails.change(tenant_id, key, **found, step=verdict.step, champion=verdict.champion, report=report)
+            ctx.count(promotions=1)
+        else:
+            tx.guard_rails.decline(tenant_id, key, **found, report=report)
+
+
+def _backtest(ctx: Context, tenant_id: UUID, key: LearnerKey, verdict: Verdict) -> Backtest:
+    """Play both models over the tenant's last outcomes and those of others. Of these nothing but the mean is kept."""
+    with ctx.begin() as tx:
+        own = _outcomes(tx, tenant_id, key)
+        tx.work_as(SYSTEM)
+        others = tx.guard_rails.panel(tenant_id, key, limit=PANEL_TENANTS)
+    panel = []
+    for other in others:
+        with ctx.begin() as tx:
+            tx.work_as(SYSTEM)
+            panel.append(_outcomes(tx, other, key))
+    return backtest(own, panel, verdict.champion, verdict.model)
+
+
+def _outcomes(tx: Tx, tenant_id: UUID, key: LearnerKey) -> list[Outcome]:
+    rows = _read(tx, tx.outcomes.last(tenant_id, key, limit=WARM_UP + BACKTESTED))
+    return [each.outcome for each in rows if each.outcome is not None]
 
 
 def _read(tx: Tx, rows: Sequence[Logged]) -> list[Read]:
@@ -163,14 +253,14 @@ def _read(tx: Tx, rows: Sequence[Logged]) -> list[Read]:
 def _keep(ctx: Context, tx: Tx, tenant_id: UUID, fold: Fold) -> None:
     """Keep a learner's new state, the outcomes that are learned with it, and each displayed score that has moved."""
     ctx.count(learned=len(fold.settled))
-    tx.learners.save(tenant_id, fold.key, fold.learner)
+    tx.learners.save(tenant_id, fold.key, fold.learner, checked=fold.office.checked)
     tx.outcomes.settle(tenant_id, fold.settled)
     key, learner = fold.key, fold.learner
     if key.definition != definition_on(key.platform, ctx.now().date()):
         return
     recorded = tx.learners.recorded(tenant_id, key, categories(learner))
     prior = tx.learners.newest_priors().get(key) or built_in(key.platform)
-    moved = scores_moved(key, Standing(learner, fold.champion), prior, recorded, fold.gaps)
+    moved = scores_moved(key, Standing(learner, fold.office.champion), prior, recorded, fold.gaps)
     tx.learners.record(tenant_id, key, moved)
 
 
