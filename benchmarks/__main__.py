@@ -37,6 +37,10 @@ def main(words: Sequence[str] | None = None) -> int:
     base = QUICK if asked.quick else Sizes()
     changes = {"runs": asked.runs, "jobs": asked.jobs, "learn_tenants": asked.learn_tenants}
     sizes = replace(base, **{name: value for name, value in changes.items() if value is not None})
+    # A larger log takes as much longer.
+    learn = MEASURES["learn"]
+    size = max(1.0, sizes.learn_tenants / Sizes.learn_tenants)
+    measures = MEASURES | {"learn": learn._replace(budget=learn.budget * size)}
     report = Report(asked.only, absent(asked.peers))
     with tempfile.TemporaryDirectory(prefix="viral-bench-") as folder:
         # Postgres, run by root, becomes somebody else, who has to find its data here.
@@ -45,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
             plan = Plan(sizes, Servers(embedded), report, Path(folder), asked.seed)
             report.facts |= facts(plan)
             for name in asked.only:
-                attempt(plan, name, MEASURES[name])
+                attempt(plan, name, measures[name])
                 # What is measured is kept, whatever becomes of the next one.
                 report.write(asked.report)
     print(f"\n{report.table()}\n\nwritten to {asked.report}")

@@ -19,7 +19,7 @@ from workers.runtime import logs
 
 EACH = 100
 """Outcomes of a tenant: posts of ten videos on ten accounts."""
-WITHIN = 600.0
+WITHIN = 1200.0
 POLLED = 0.5
 
 TENANTS = """
