@@ -8,6 +8,8 @@ champion (`tests/domain/learning/test_promotion.py` counts how often).
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import sqrt
+from statistics import fmean, stdev
 from typing import Any
 
 from domain.learning.learner import CHAMPION, MODELS, YARDSTICK, Learner
@@ -20,6 +22,9 @@ LEAST = 20
 """Outcomes that both models had predicted, at least."""
 BETTER, WORSE, NOT_WORSE = 0.97, 1.05, 1.02
 """Gaps as shares of the other model's: of a candidate, of a champion that goes back, of a candidate on the panel."""
+ONE_SIDED = 1.645
+"""Standard errors by which a candidate is better in the backtest: the trailing gaps alone are of so few outcomes that
+one of eight challengers which are no better would be promoted within 300."""
 PAUSE = 100
 """Outcomes for which a model is not proposed again that was found no better, or went back."""
 BACKTESTED, WARM_UP = 200, 150
@@ -49,11 +54,13 @@ class Office:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The mean distances of two models on the `outcomes` that both had predicted, in points."""
+    """The mean distances of two models on the `outcomes` that both had predicted, and the standard error of their
+    difference, in points."""
 
     outcomes: int
     champion: float
     candidate: float
+    error: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -62,8 +69,14 @@ class Compared:
             return 1.0 if self.candidate == 0 else float("inf")
         return self.candidate / self.champion
 
+    @property
+    def certain(self) -> bool:
+        """Whether the candidate is better by more than the difference would be by luck, nineteen times of twenty."""
+        return self.champion - self.candidate > ONE_SIDED * self.error
+
     def row(self) -> dict[str, Any]:
-        return {"outcomes": self.outcomes, "champion": round(self.champion, 3), "candidate": round(self.candidate, 3)}
+        figures = {name: round(getattr(self, name), 3) for name in ("champion", "candidate", "error")}
+        return {"outcomes": self.outcomes} | figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +123,9 @@ def decide(learner: Learner, office: Office, models: Mapping[str, object] = MODE
             )
     best: Verdict | None = None
     for name in models:
-        if name in (office.champion, YARDSTICK) or learner.count < office.paused.get(name, 0):
+        # The one before is judged by what came since, or whoever was made the champion by hand would be so until the
+        # next look only.
+        if name in (office.champion, office.previous, YARDSTICK) or learner.count < office.paused.get(name, 0):
             continue
         found = compared(learner.trailing, office.champion, name)
         if found.outcomes < LEAST or found.ratio > BETTER:
@@ -126,7 +141,10 @@ def compared(trailing: Sequence[Mapping[str, float]], champion: str, candidate: 
     both = [(abs(gaps[champion]), abs(gaps[candidate])) for gaps in trailing if champion in gaps and candidate in gaps]
     if not both:
         return Compared(0, 0.0, 0.0)
-    return Compared(len(both), sum(one for one, _ in both) / len(both), sum(two for _, two in both) / len(both))
+    count = len(both)
+    champion_gap, candidate_gap = fmean(one for one, _ in both), fmean(two for _, two in both)
+    error = stdev(one - two for one, two in both) / sqrt(count) if count > 1 else 0.0
+    return Compared(count, champion_gap, candidate_gap, error)
 
 
 def backtest(
@@ -141,7 +159,7 @@ def backtest(
     others = [each for outcomes in panel if (each := _played(outcomes, champion, candidate, models)).outcomes >= LEAST]
     joined = _joined(others) if len(others) >= LEAST_PANEL else None
     passed, reason = True, "it is better on the tenant's own outcomes"
-    if found.outcomes < LEAST or found.ratio > BETTER:
+    if found.outcomes < LEAST or found.ratio > BETTER or not found.certain:
         passed, reason = False, "a backtest on the tenant's own outcomes does not say so"
     elif joined is not None and joined.ratio > NOT_WORSE:
         passed, reason = False, "it is worse on other tenants' outcomes"
