@@ -30,6 +30,7 @@ from db.identity.access import Access
 from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
 from db.learning.accuracy import AccuracyReports
+from db.learning.critiques import Critiques
 from db.learning.guard_rails import GuardRails
 from db.learning.learners import Learners
 from db.learning.outcomes import Outcomes
@@ -333,6 +334,7 @@ class Tx:
     restores = _on_driver(Restores)
     snapshots = _on_driver(Snapshots)
     guard_rails = _on_driver(GuardRails)
+    critiques = _on_driver(Critiques)
     learners = _on_driver(Learners)
     outcomes = _on_driver(Outcomes)
     predictions = _on_driver(Predictions)

@@ -100,6 +100,7 @@ def watched(app: App, moments: Moments) -> App:
         publishers={name: _Port(each, moments) for name, each in app.ports.publishers.items()},
         logins={name: _Port(each, moments) for name, each in app.ports.logins.items()},
         marks=_Port(app.ports.marks, moments),
+        critics={name: _Port(each, moments) for name, each in app.ports.critics.items()},
     )
     types = {name: replace(each, handler=_handler(each.handler, moments)) for name, each in app.job_types.items()}
     return replace(app, db=_Database(app.db, moments), ports=ports, job_types=types)  # type: ignore[arg-type]

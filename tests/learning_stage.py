@@ -1,6 +1,6 @@
 """Tenants whose posts are out and were measured, as rows: for tests of what is learned of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -37,9 +37,9 @@ VALUES (%(id)s, %(tenant_id)s, %(post_id)s, %(platform)s, %(horizon)s, %(views)s
 """
 PREDICT = """
 INSERT INTO post_predictions (tenant_id, post_id, horizon, model, platform, definition, value, score, low, high,
-    features, prior_id)
+    features, prior_id, shown, lessons)
 VALUES (%(tenant_id)s, %(post_id)s, %(horizon)s, %(model)s, %(platform)s, %(definition)s, %(value)s, 0, 0, 0,
-    %(features)s, %(prior_id)s)
+    %(features)s, %(prior_id)s, %(shown)s AND %(model)s = 'shrinkage/v1', %(lessons)s::uuid[])
 """
 
 
@@ -62,6 +62,8 @@ class Seen:
     features: Mapping[str, Any] = field(default_factory=dict)
     prior_id: int | None = None
     status: str = "published"
+    shown: bool = False
+    lessons: Sequence[UUID] | None = None
 
 
 class Learning(Tenant):
@@ -78,7 +80,9 @@ class Learning(Tenant):
             rows = [self._row(each) for each in seen]
             cursor.executemany(ADD, rows)
             predicted = [
-                row | {"model": model, "value": value, "definition": each.definition, "prior_id": each.prior_id}
+                row
+                | {"model": model, "value": value, "definition": each.definition, "prior_id": each.prior_id}
+                | {"shown": each.shown, "lessons": each.lessons if each.lessons is None else list(each.lessons)}
                 for row, each in zip(rows, seen, strict=True)
                 for model, value in (each.predicted or {}).items()
             ]

@@ -21,6 +21,7 @@ from domain.concepts.timing import PostTime, post_times, zone_of
 from domain.concepts.trends import Collected, Trend
 from domain.concepts.wording import claims, counted, invented, likeness, same_subject, words
 from domain.errors import Conflict, Rejected
+from domain.learning.critique.lessons import ActiveLesson
 from domain.learning.outcomes import Features
 from domain.learning.scoring import SCORED, Scoring, shown_row
 from domain.posting.platforms import CONCEPT_KEYS
@@ -129,7 +130,7 @@ class PastConcept:
 class ConceptRequest:
     """A request to a generator. `seed` makes the grammar's answer repeatable; `violations` are of the last answer,
     if there was one; `patience` limits how long it takes. `reserve` has further topics, for when nothing new can be
-    said of `trends`."""
+    said of `trends`. `lessons` are what the tenant's own outcomes suggest; none if they are held back."""
 
     count: int
     trends: tuple[Trend, ...]
@@ -140,6 +141,7 @@ class ConceptRequest:
     violations: tuple[str, ...] = ()
     patience: timedelta = timedelta(minutes=2)
     reserve: tuple[Trend, ...] = ()
+    lessons: tuple[ActiveLesson, ...] = ()
 
     def trend(self, topic: str) -> Trend | None:
         """Return the trend of this topic, in any case of letters."""
@@ -198,7 +200,12 @@ def usable(found: Iterable[Trend]) -> tuple[Trend, ...]:
 
 
 def request_for(
-    collected: Collected, *, count: int, past: tuple[PastConcept, ...], seed: int
+    collected: Collected,
+    *,
+    count: int,
+    past: tuple[PastConcept, ...],
+    seed: int,
+    lessons: tuple[ActiveLesson, ...] = (),
 ) -> tuple[ConceptRequest, list[Trend]]:
     """Return the request, and all trends that were seen: some of them may be too sensitive to ask about."""
     region, now = collected.region, collected.at
@@ -206,7 +213,8 @@ def request_for(
     listed = trends.fill(live, region=region, rng=Random(seed), now=now)  # noqa: S311 - repeatable on purpose
     evergreens = trends.evergreens(region=region, rng=Random(seed), now=now)  # noqa: S311
     reserve = tuple(each for each in evergreens if each not in listed)
-    return ConceptRequest(count, usable(listed), past, region, seed, now, reserve=reserve), listed
+    request = ConceptRequest(count, usable(listed), past, region, seed, now, reserve=reserve, lessons=lessons)
+    return request, listed
 
 
 def violations(response: ConceptResponse, request: ConceptRequest) -> list[str]:
@@ -251,8 +259,9 @@ def compose(
     zone = zone_of(timezone)
     times = post_times(zone, request.now, len(response.drafts))
     drafts = sorted(zip(response.drafts, trends_of(response, request), strict=True), key=_strongest_first)
+    besides = {"generator": response.generator, "lessons": [str(each.id) for each in request.lessons]}
     return [
-        _row(draft, trend, at, uuid5(job_id, f"concept {n}"), scoring, generator=response.generator)
+        _row(draft, trend, at, uuid5(job_id, f"concept {n}"), scoring) | besides
         for n, ((draft, trend), at) in enumerate(zip(drafts, times, strict=True))
     ]
 
@@ -352,9 +361,7 @@ def _strongest_first(of: tuple[Draft, Trend]) -> tuple[bool, int]:
     return not trend.live, -trend.score
 
 
-def _row(
-    draft: Draft, trend: Trend, post_time: PostTime, concept_id: UUID, scoring: Scoring, *, generator: str
-) -> dict[str, Any]:
+def _row(draft: Draft, trend: Trend, post_time: PostTime, concept_id: UUID, scoring: Scoring) -> dict[str, Any]:
     variants = [Variant(draft.title, draft.caption), *draft.variants]
     return {
         "id": str(concept_id),
@@ -396,7 +403,6 @@ def _row(
             for letter, variant in zip("ABCDEFGH", variants, strict=False)
         ],
         "format": draft.format,
-        "generator": generator,
     }
 
 

@@ -5,6 +5,7 @@ It knows no facts and invents none. The same request gives the same drafts; anot
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 
 from domain.concepts import trends
@@ -24,6 +25,7 @@ from domain.concepts.generation import (
 )
 from domain.concepts.trends import SOURCE_NAMES, Trend
 from domain.concepts.wording import STOP_WORDS, counted, same_subject, shorten, words
+from domain.learning.critique.lessons import ActiveLesson, weight
 
 NAMED = 5
 """How many live topics an error names."""
@@ -63,7 +65,7 @@ def drafts_of(request: ConceptRequest) -> list[Draft]:
         while found_one and len(drafts) < request.count:  # each topic once, before any a second time
             found_one = False
             for trend in topics:
-                draft = _first_new(trend, _fitting(trend, rng, used, past), past, rng)
+                draft = _first_new(trend, _fitting(trend, rng, used, past, request.lessons), past, rng)
                 if draft is None:
                     continue
                 found_one = True
@@ -101,8 +103,10 @@ def _ranked(request: ConceptRequest) -> list[Trend]:
     return sorted(request.trends, key=rank)
 
 
-def _fitting(trend: Trend, rng: Random, used: Counter[str], past: list[PastConcept]) -> list[Format]:
-    """Return the formats that may tell this topic, the likeliest first."""
+def _fitting(
+    trend: Trend, rng: Random, used: Counter[str], past: list[PastConcept], lessons: Sequence[ActiveLesson]
+) -> list[Format]:
+    """Return the formats that may tell this topic, the likeliest first. Lessons exclude none."""
     uses = Counter(each.format for each in past)
     fitting = [
         each
@@ -115,7 +119,7 @@ def _fitting(trend: Trend, rng: Random, used: Counter[str], past: list[PastConce
     def rank(each: Format) -> tuple[int, float]:
         # An evergreen topic belongs to its category; a live one may be told in any tone.
         own = 12.0 if trend.live else 60.0
-        fit = own if each.category == trend.category else 1.0
+        fit = (own if each.category == trend.category else 1.0) * weight(lessons, each.name)
         return uses[each.name], -(rng.random() ** (1 / fit))
 
     return sorted(fitting, key=rank)

@@ -9,12 +9,14 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from domain.identity.access import ApiScope, Caller
+from domain.learning.critique.groups import is_large_miss
 from domain.posting.platforms import CONCEPT_KEYS
 from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
 from web.api.generations import own
 from web.api.validation import Id, Moment, RequestBody
 from web.error_responses import ApiError, documented, not_found
+from workers.jobs.critiques import review
 
 routes = APIRouter(prefix="/feedback", tags=["feedback"], route_class=AdmittedRoute)
 
@@ -118,6 +120,9 @@ def give_feedback(
         observed_at = _observed(body.observed_at, tx.now())
         added = {"id": feedback_id, "predicted_score": predicted, "observed_at": observed_at}
         tx.learning.add_feedback(caller.tenant_id, body.model_dump() | added)
+        actual = body.actual_score
+        if predicted is not None and actual is not None and is_large_miss(predicted, actual):
+            review.enqueue(tx, caller.tenant_id)
     return Feedback(id=feedback_id, predicted_score=predicted, observed_at=observed_at)
 
 

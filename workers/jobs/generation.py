@@ -35,6 +35,7 @@ from domain.concepts.generation import (
 from domain.concepts.imported import AudioTrend, CompetitorVideo
 from domain.concepts.timing import SPREAD, day_key, due_day, spread, zone_of
 from domain.concepts.trends import STILL_USED, collected_of, collected_row, sighting_of
+from domain.learning.critique.lessons import MOST_AT_ONCE, held_back
 from domain.ports import ConceptWriter, choose
 from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
 
@@ -67,9 +68,11 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
         past = tx.generating.past(tenant_id, ctx.now() - REMEMBERED)
         scoring = tx.learners.scoring(tenant_id)
         brought = imported_trends(tx, tenant_id, preferences.region, ctx.now())
+        without = held_back(ctx.job.id)
+        lessons = () if without else tx.critiques.lessons(tenant_id, ctx.now(), limit=MOST_AT_ONCE)
 
     collected = collected_of(ctx.step("trends", partial(_collect, ctx, preferences.region, brought)))
-    request, listed = request_for(collected, count=count, past=past, seed=ctx.job.id.int)
+    request, listed = request_for(collected, count=count, past=past, seed=ctx.job.id.int, lessons=lessons)
     response = _write(ctx, writer, request, tenant_id)
 
     listed += [trend for trend in dict.fromkeys(trends_of(response, request)) if trend not in listed]

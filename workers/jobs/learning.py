@@ -1,6 +1,7 @@
 """Outcomes are learned: each once, in the commit that changes what the tenant has learned.
 
     reflexion.due ──each minute──▶ reflexion.learn, one a tenant ──▶ learners, outcomes, adjustments: one commit a batch
+                                          └▶ reflexion.review: which critiques are due (`workers/jobs/critiques.py`)
     reflexion.pool ──each hour──▶ the figures of all tenants together
 
 What a learner has learned is a fold over its outcomes in the order of their positions (`domain/learning/learner.py`). A
@@ -38,6 +39,7 @@ from domain.learning.promotion import (
 from domain.learning.scale import score_of
 from domain.learning.scoring import Standing
 from workers.engine.job import SYSTEM, Context, Tx, elapsed, job
+from workers.jobs.critiques import review
 
 CHUNK = 1000
 """Tenants that are enqueued in one transaction."""
@@ -95,8 +97,8 @@ def learn(ctx: Context, tenant_id: UUID) -> None:
         taken = _take_in(ctx, tenant_id)
         for key, verdict in taken.verdicts:
             _act(ctx, tenant_id, key, verdict)
-    with ctx.finish():
-        pass
+    with ctx.finish() as tx:
+        review.enqueue(tx, tenant_id)
 
 
 @dataclass(slots=True)
