@@ -4,14 +4,15 @@ Who writes has the learner locked (`tx.learners.lock`).
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from db.postgres.rows import rows_of
-from domain.learning.learner import LearnerKey
-from domain.learning.promotion import LEAST, PAUSE, WARM_UP, Step
+from domain.learning.learner import CHAMPION, YARDSTICK, LearnerKey
+from domain.learning.promotion import LEAST, PAUSE, WARM_UP, WORSE, Step
 from domain.text.storable import to_json
 
 THIS = "tenant_id = %(tenant_id)s AND platform = %(platform)s AND horizon = %(horizon)s AND definition = %(definition)s"
@@ -31,19 +32,75 @@ WHERE platform = %(platform)s AND horizon = %(horizon)s AND definition = %(defin
 ORDER BY outcomes DESC, tenant_id LIMIT %(limit)s
 """
 
+# By the clock and not by when the transaction began: who waited for the lock comes after whom it waited for.
 CHANGE = f"""
-UPDATE learners SET champion = %(champion)s, previous = %(previous)s, champion_since = now(),
+UPDATE learners SET champion = %(champion)s, previous = %(previous)s, champion_since = clock_timestamp(),
     champion_since_outcomes = %(outcomes)s, checked_at_outcomes = %(outcomes)s
 WHERE {THIS}
 """
 
 CHECKED = f"UPDATE learners SET checked_at_outcomes = %(outcomes)s WHERE {THIS}"
 
+STANDINGS = """
+SELECT platform, horizon, definition, outcomes, champion, previous, champion_since, champion_since_outcomes, updated_at,
+    state
+FROM learners WHERE tenant_id = %s ORDER BY horizon, platform, definition
+"""
+
+HISTORY = """
+SELECT coalesce(applied_at, created_at) AS at, adjustment_type AS kind, platform, horizon, category, old_value,
+    new_value, model_version AS model, sample_size AS outcomes, applied_at IS NOT NULL AS applied, reason
+FROM scoring_adjustments WHERE tenant_id = %s ORDER BY coalesce(applied_at, created_at) DESC, id DESC LIMIT %s
+"""
+
+SET_ASIDE = """
+SELECT platform, horizon, set_aside AS reason, count(*) AS count FROM performance_feedback
+WHERE tenant_id = %s AND set_aside IS NOT NULL GROUP BY 1, 2, 3 ORDER BY count DESC, 1, 2, 3
+"""
+
+# The gaps of the last outcomes that both had predicted, learner by learner.
+TRAILING = f"""
+SELECT l.tenant_id, l.platform, l.horizon, l.champion, l.outcomes, t.count, t.champion_gap, t.median_gap
+FROM learners l CROSS JOIN LATERAL (
+    SELECT count(*) AS count, avg(abs((g ->> l.champion)::double precision)) AS champion_gap,
+        avg(abs((g ->> '{YARDSTICK}')::double precision)) AS median_gap
+    FROM jsonb_array_elements(l.state -> 'trailing') AS g WHERE g ? l.champion AND g ? '{YARDSTICK}'
+) AS t
+"""
+
+OVERVIEW = f"""
+WITH lately AS ({TRAILING})
+SELECT platform, horizon, count(DISTINCT tenant_id) AS tenants, sum(outcomes)::bigint AS outcomes,
+    count(*) FILTER (WHERE champion <> '{CHAMPION}') AS promoted,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY champion_gap) FILTER (WHERE count >= %(least)s) AS gap,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY 1 - champion_gap / nullif(median_gap, 0))
+        FILTER (WHERE count >= %(least)s) AS skill,
+    count(*) FILTER (WHERE count >= %(least)s AND champion_gap > %(worse)s * median_gap) AS worse
+FROM lately GROUP BY platform, horizon ORDER BY horizon, platform
+"""
+
+WORSE_TENANTS = f"""
+WITH lately AS ({TRAILING})
+SELECT tenant_id, platform, horizon, champion_gap, median_gap FROM lately
+WHERE count >= %(least)s AND champion_gap > %(worse)s * median_gap
+ORDER BY champion_gap / nullif(median_gap, 0) DESC, tenant_id LIMIT %(limit)s
+"""
+
+WAITING = """
+SELECT count(*) AS outcomes, min(observed_at) AS since FROM performance_feedback
+WHERE learned_at IS NULL AND post_id IS NOT NULL AND horizon IN ('24h', '7d')
+"""
+
+POOL = """
+SELECT (SELECT max(made_at) FROM pooled_priors) AS made_at, EXISTS (SELECT FROM learners) AS learners,
+    (SELECT max(completed_at) FROM job_queue WHERE job_type = 'reflexion.pool' AND status = 'completed') AS ran_at
+"""
+
 RECORD = """
 INSERT INTO scoring_adjustments (tenant_id, category, platform, horizon, definition, adjustment_type, reason,
     sample_size, model_version, report, applied_at)
 VALUES (%(tenant_id)s, '', %(platform)s, %(horizon)s, %(definition)s, %(step)s, %(reason)s, %(outcomes)s, %(model)s,
-    %(report)s, CASE WHEN %(applied)s THEN now() END)
+    %(report)s, CASE WHEN %(applied)s THEN clock_timestamp() END)
 """
 
 
@@ -52,6 +109,41 @@ class GuardRails:
 
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    def standings(self, tenant_id: UUID) -> list[dict[str, Any]]:
+        """Return the tenant's learners with all that they have learned."""
+        return rows_of(self._driver, STANDINGS, (tenant_id,))
+
+    def history(self, tenant_id: UUID, *, limit: int) -> list[dict[str, Any]]:
+        """Return what changed a tenant's scores, and which models were proposed in vain, newest first."""
+        return rows_of(self._driver, HISTORY, (tenant_id, limit))
+
+    def set_aside(self, tenant_id: UUID) -> list[dict[str, Any]]:
+        """Return how many of a tenant's outcomes nothing was learned from, by reason."""
+        return rows_of(self._driver, SET_ASIDE, (tenant_id,))
+
+    def overview(self) -> list[dict[str, Any]]:
+        """Return how learning does on each platform and horizon, over all tenants. System scope."""
+        return rows_of(self._driver, OVERVIEW, {"least": LEAST, "worse": WORSE})
+
+    def worse_tenants(self, *, least: int, limit: int) -> list[dict[str, Any]]:
+        """Return learners whose champion is clearly worse than a running median, on so many outcomes. System scope."""
+        return rows_of(self._driver, WORSE_TENANTS, {"least": least, "worse": WORSE, "limit": limit})
+
+    def waiting(self) -> tuple[int, datetime | None]:
+        """Return how many outcomes in scope nobody has learned, and when the first of them was seen."""
+        [row] = rows_of(self._driver, WAITING)
+        return row["outcomes"], row["since"]
+
+    def pool(self) -> dict[str, Any]:
+        """Return when the pool was changed last (`made_at`), when it was looked at last as far as the queue still says
+        (`ran_at`), and whether anybody has learned anything (`learners`). System scope."""
+        [row] = rows_of(self._driver, POOL)
+        return row
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
 
     def paused(self, tenant_id: UUID, key: LearnerKey) -> dict[str, int]:
         """Return the models that are not proposed before so many outcomes, since they were found no better, or went

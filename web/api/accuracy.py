@@ -1,4 +1,4 @@
-"""`/api/reflexion/accuracy`: how far predictions were off, and whether that is better than guessing the middle."""
+"""`/api/reflexion/accuracy` and `/summary`: how far predictions were off, and which model scores."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from domain.learning.performance import LONGEST_PERIOD, USUAL_PERIOD
 from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
 from web.api.validation import Moment, RequestBody
-from workers.ops import accuracy
+from workers.ops import accuracy, reflexion
 
 routes = APIRouter(prefix="/reflexion", tags=["reflexion"], route_class=AdmittedRoute)
 
@@ -127,6 +127,89 @@ class AccuracyQuery(RequestBody):
     until: Moment | None = Field(
         None, description=f"Not itself; by default now. At most {LONGEST_PERIOD.days} days after `since`."
     )
+
+
+SUMMARY: JsonDict = {
+    "learners": [
+        {
+            "platform": "tiktok",
+            "horizon": "24h",
+            "definition": "tiktok-views/likes+comments+shares",
+            "outcomes": 72,
+            "champion": "shrinkage/v1",
+            "previous": None,
+            "champion_since": None,
+            "updated_at": "2026-11-28T17:02:11Z",
+            "trailing": {"running-median/v1": {"outcomes": 60, "gap": 14.0, "champions_gap": 12.1}},
+            "skill": 0.136,
+            "drifting": False,
+            "pooled": True,
+        }
+    ],
+    "set_aside": [{"platform": "tiktok", "horizon": "24h", "reason": "fewer than 100 views", "count": 3}],
+    "waiting": 0,
+    "waiting_since": None,
+    "critiques": 4,
+    "insights": 9,
+    "adjustments": 12,
+}
+
+
+class TrailingOf(BaseModel):
+    """The mean distance of a model, and of the champion, on the last outcomes that both had predicted."""
+
+    outcomes: int
+    gap: float
+    champions_gap: float
+
+
+class LearnerOf(BaseModel):
+    """What was learned of one platform at one horizon, under one definition of outcomes. `champion` is the model that
+    scores, `previous` the one before it, in whose shadow it is judged. `drifting`: something has changed lately, and
+    older posts count less. `pooled`: what other tenants have seen is where it begins."""
+
+    platform: str
+    horizon: Horizon
+    definition: str
+    outcomes: int
+    champion: str
+    previous: str | None
+    champion_since: datetime | None
+    updated_at: datetime
+    trailing: dict[str, TrailingOf]
+    skill: float | None
+    drifting: bool
+    pooled: bool
+
+
+class SetAsideOf(BaseModel):
+    """Outcomes of which nothing was learned."""
+
+    platform: str
+    horizon: str | None
+    reason: str
+    count: int
+
+
+class Summary(BaseModel):
+    """How learning does. `waiting` outcomes are about to be learned; critiques, insights and adjustments are
+    counted."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SUMMARY]})
+
+    learners: list[LearnerOf]
+    set_aside: list[SetAsideOf]
+    waiting: int
+    waiting_since: datetime | None
+    critiques: int
+    insights: int
+    adjustments: int
+
+
+@routes.get("/summary")
+def get_summary(caller: Reader, app: Running) -> Summary:
+    """Return which model scores on each platform, on how many outcomes, and how far off it was lately."""
+    return Summary(**reflexion.status(app, caller.tenant_id))
 
 
 @routes.get("/accuracy", response_model=Accuracy)

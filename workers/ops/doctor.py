@@ -31,6 +31,7 @@ from workers.engine.notifier import Notifier
 from workers.ops import restore
 from workers.ops.account_checks import check_addresses, check_connections, check_keys
 from workers.ops.autopilot_checks import check_autopilots
+from workers.ops.learning_checks import check_learning
 from workers.ops.number_checks import check_numbers
 from workers.ops.schedules import Timetable
 from workers.ops.studio import check_fonts, check_program
@@ -118,6 +119,7 @@ def examine(settings: Settings, calendar: Sequence[Timetable]) -> list[Finding]:
             attempt("accounts", check_connections),
             attempt("addresses for platforms", check_addresses),
             attempt("numbers of posts", check_numbers),
+            attempt("learning", check_learning),
             attempt("autopilots", check_autopilots),
             attempt("types of waiting jobs", _types),
             *(attempt(name, partial(_invariant, name)) for name in INVARIANTS),
