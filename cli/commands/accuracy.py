@@ -42,7 +42,7 @@ def show_accuracy(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how far predictions were off, by week, platform, category, account or model.
+    """Show how far predictions were off, beside a running median.
 
     Only predictions count that were written down before the post was out. A gap is actual minus predicted, in points;
     skill is 1 - gap / the gap of a running median, so below 0 the running median was better.

@@ -42,7 +42,7 @@ def show_status(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how learning does: which model scores, on how many outcomes, and how far off it was lately.
+    """Show which model scores, and how far off it was lately.
 
     Gaps are means of the last 60 outcomes, in points; skill is 1 - gap / the gap of a running median.
     """
@@ -58,7 +58,10 @@ def show_status(
 
 @app.command("history")
 def show_history(tenant: OneTenant, limit: Limit = 30, as_json: AsJson = False) -> None:
-    """Show what changed a tenant's scores, promotions and rollbacks too, newest first."""
+    """Show what changed a tenant's scores, newest first.
+
+    Promotions and rollbacks of models too, and why.
+    """
     with session() as current:
         rows = reflexion.history(current, tenant, limit=limit)
     columns = ("at", "kind", "platform", "horizon", "category", "change", "model", "outcomes", "reason")
@@ -75,7 +78,7 @@ def promote(
     horizon: OneHorizon = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a model score for a tenant, whatever the figures say.
+    """Have a model score for a tenant, whatever figures say.
 
     It goes back by itself if it does worse than the one before on the next outcomes.
     """
@@ -102,7 +105,7 @@ def explain(
     platform: Annotated[str | None, typer.Option(metavar="NAME", help=f"{', '.join(SCORED)}.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Explain a score, part by part: a post's, or what a concept would get now.
+    """Explain a post's score, or what a concept would get now.
 
     \b
     viral reflexion explain POST

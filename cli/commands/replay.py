@@ -69,7 +69,9 @@ def run_replay(
         Path | None, typer.Option(metavar="FILE", help="Draw how far off predictions were, as .svg or .png.")
     ] = None,
 ) -> None:
-    """Predict posts of the past one after another, each before its outcome is there, by what was learned until then.
+    """Play posts of the past through the models.
+
+    Each is predicted before its outcome is there, by what was learned until then.
 
     The models, the pool and the scale are the production's. Needs no servers. Columns: source, platform, order_at,
     account, category, views, likes, comments, shares, saves, followers, duration_s, n_hashtags, text_len,
