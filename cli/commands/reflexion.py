@@ -99,7 +99,7 @@ def roll_back(
 
 @app.command("explain")
 def explain(
-    post: Annotated[UUID | None, typer.Argument(metavar="[POST]", help="A post's id.")] = None,
+    post: Annotated[UUID | None, typer.Argument(metavar="POST", help="A post's id.")] = None,
     tenant: Annotated[UUID | None, typer.Option("--tenant", metavar="ID", help="Whose concept it would be.")] = None,
     category: Annotated[str | None, typer.Option(metavar="NAME", help="The category of the concept.")] = None,
     platform: Annotated[str | None, typer.Option(metavar="NAME", help=f"{', '.join(SCORED)}.")] = None,
