@@ -42,7 +42,7 @@ def loop(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the whole loop in a minute, from trends to what is learned.
+    """Show the whole loop in a minute, from trends to scores.
 
     It makes a concept and its video, posts that to three platforms, collects the numbers and learns from them: the
     scores of the second round begin with the first round's outcomes. It needs no account and

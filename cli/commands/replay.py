@@ -52,7 +52,7 @@ def run_replay(
     ],
     tenant_per: Annotated[
         str, typer.Option(metavar="account|all", help="Each account is a tenant, or a source's accounts are one's.")
-    ] = "all",
+    ] = "account",
     delay: Annotated[
         int,
         typer.Option(min=0, help="After so many further posts of its source an outcome is there."),
@@ -62,7 +62,7 @@ def run_replay(
     ] = USUAL_WINDOW,
     pool: Annotated[
         str, typer.Option(metavar="all|source", help="All streams have one pool, or each has its own.")
-    ] = "all",
+    ] = "source",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the file if one row cannot be read.")] = False,
     as_json: AsJson = False,
     plot: Annotated[
@@ -78,7 +78,7 @@ def run_replay(
     has_question, original_sound, in any order; empty is unknown, and the first four, views and likes are needed.
     `order_at` is a time or a number.
 
-    Each `source` is a stream, and begins anew after each window: with nothing of its own, and with the pool of what
+    Each `source` is a stream, and begins anew after each window: with nothing of its own, and with its pool of what
     came before. Figures are for a window's posts 1-30, 31-100, and all after 30, 100 and 1000: mean distance and mean
     signed gap in points, shares (0 to 1 in JSON) within 20 % of the prediction, within 10 points and in the stated
     interval, and the rank correlation; beside the same of a running median of the stream and of the original's weights

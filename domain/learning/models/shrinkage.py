@@ -24,8 +24,10 @@ CLAMP = 5.0
 MOST_STEP = -log1p(-CLAMP / STEEPEST) * 0.999
 """In log engagement. Between v and v + step are `STEEPEST` * (1 - exp(-step)) points at most; a thousandth is left for
 rounding."""
-LARGEST = END + 0.08
-"""What an outcome counts for at most: how far beyond the end of the scale one is says nothing."""
+LARGEST = END - 0.02
+"""What an outcome counts for at most: how far beyond the end of the scale one is says nothing. It is a little before
+that, since a mean of outcomes at the end lies beyond the middle of their scores: on the streams with the most of them
+too much was expected, by 6 points on average and now by 5."""
 HALVINGS = 8
 PRIOR_MOVES = 0.1
 """In log engagement: the clamp holds with any prior whose figures are no further from those that the post was predicted
