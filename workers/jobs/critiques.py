@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 
 from domain.concepts.formats import formats
 from domain.concepts.generation import Usage
+from domain.errors import Rejected
 from domain.learning.critique import groups
 from domain.learning.critique.budget import may_ask
 from domain.learning.critique.cleaning import cleaned
@@ -35,6 +36,7 @@ AFTER_A_FAILURE = timedelta(hours=6)
 """So long a tenant gets no critique after one has failed, so that one error does not come back with each outcome."""
 LATER = 8
 """The priority of what nobody waits for."""
+LANGUAGE_MODEL = "a language model"
 NOTHING_LEFT = "Nothing of what was written about these outcomes can be kept."
 
 
@@ -66,11 +68,17 @@ def critique(
     outcome_id: UUID | None = None,
 ) -> None:
     """Have a critique written of a group of outcomes, or of one large miss, `outcome_id`. Whoever comes when it is
-    written already, or no longer due, writes nothing."""
+    written already, or no longer due, writes nothing.
+
+    What it is about is a step: an attempt after a crash asks about the same, and an answer that was paid for is kept
+    whatever has come since."""
     key = GroupKey(category, platform, account_id)
     with ctx.begin() as tx:
+        tx.critiques.lock(tenant_id)
+        found = _evidence(tx, tenant_id, key, outcome_id, ctx.now())
+    evidence = [_evidence_of(each) for each in ctx.step("evidence", partial(_fixed, found))["evidence"]]
+    with ctx.begin() as tx:
         tier = tx.critiques.lock(tenant_id)
-        evidence = _evidence(tx, tenant_id, key, outcome_id, ctx.now())
         model = next((name for name in ctx.ports.critics if name != LOCAL_CRITIC), None)
         asks = model is not None and bool(evidence) and tx.critiques.is_begun(ctx.job.id)
         if model is not None and evidence and not asks:
@@ -136,15 +144,14 @@ def _request(ctx: Context, key: GroupKey, evidence: list[Evidence], outcome_id: 
 
 
 def _write(ctx: Context, tenant_id: UUID, request: CritiqueRequest | None, model: str | None) -> Written | None:
-    """Ask the model, once more if nothing can be kept of its answer; then, or without one, the offline critic writes.
-    What an answer is about is kept with it: when an attempt is repeated, there may be more outcomes."""
+    """Ask the model, once more if nothing can be kept of its answer; then, or without one, the offline critic
+    writes."""
     if request is None:
         return None
     critic = ""
     for call in range(1, ANSWERS + 1) if model is not None else ():
         paid = partial(_record_usage, tenant_id, ctx.job.id, call)
         row = ctx.step(f"critique {call}", partial(_answer, choose(ctx.ports.critics, model), request), keep=paid)
-        request = replace(request, evidence=tuple(_evidence_of(each) for each in row["evidence"]))
         answer = _response_of(row)
         ctx.check()
         usable = cleaned(answer, request)
@@ -157,9 +164,17 @@ def _write(ctx: Context, tenant_id: UUID, request: CritiqueRequest | None, model
     return request, replace(response, critic=name, critique=response.critique or NOTHING_LEFT)
 
 
+def _fixed(evidence: list[Evidence], key: str) -> dict[str, Any]:
+    return {"evidence": [asdict(each) | {"outcome_id": str(each.outcome_id)} for each in evidence]}
+
+
 def _answer(critic: Critic, request: CritiqueRequest, key: str) -> dict[str, Any]:
-    evidence = [asdict(each) | {"outcome_id": str(each.outcome_id)} for each in request.evidence]
-    return asdict(critic.criticise(request)) | {"evidence": evidence}
+    """Return what the critic says; that it cannot be asked (a wrong key, no credit) is an answer too, of which nothing
+    is kept, so that the offline critic writes."""
+    try:
+        return asdict(critic.criticise(request))
+    except Rejected as error:
+        return asdict(CritiqueResponse(LANGUAGE_MODEL, refusal=str(error)))
 
 
 def _evidence_of(row: dict[str, Any]) -> Evidence:
@@ -169,9 +184,8 @@ def _evidence_of(row: dict[str, Any]) -> Evidence:
 def _response_of(row: dict[str, Any]) -> CritiqueResponse:
     """Read what `_answer` returned, once it was kept as JSON."""
     lessons = tuple(Lesson(**each) for each in row["lessons"])
-    fields = {name: value for name, value in row.items() if name != "evidence"}
     texts: dict[str, Any] = {name: tuple(row[name]) for name in ("reasons", "scoring_issues")}
-    return CritiqueResponse(**fields | texts | {"lessons": lessons, "usage": Usage(**row["usage"])})
+    return CritiqueResponse(**row | texts | {"lessons": lessons, "usage": Usage(**row["usage"])})
 
 
 def _record_usage(tenant_id: UUID, job_id: UUID, call: int, answer: dict[str, Any], tx: Tx) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import UUID, uuid4
 from db.transaction import SYSTEM
 from domain.concepts.formats import formats
 from domain.concepts.generation import Usage
+from domain.errors import Rejected
 from domain.learning.critique.budget import A_DAY
 from domain.learning.critique.critiques import LOCAL_CRITIC, CritiqueRequest, CritiqueResponse, Lesson
 from tests.builders import beside, job_row
@@ -137,6 +139,46 @@ def test_what_cannot_be_kept_is_asked_for_once_more_and_then_written_offline(app
     assert len(model.asked) == 2
     costs = [each["cost_usd"] for each in rows(app, ada.id, "api_usage") if each["kind"] == "llm"]
     assert costs == [0.03, 0.03]
+
+
+def test_a_model_that_cannot_be_asked_is_stood_in_for(app: App) -> None:
+    class Locked:
+        def criticise(self, request: CritiqueRequest) -> CritiqueResponse:
+            raise Rejected("anthropic/model answers 401: invalid x-api-key")
+
+    app = asking(app, Locked())
+    ada = missed(app, {"news": [-12] * 5})
+    look(app, ada)
+    [written] = rows(app, ada.id, "self_critiques")
+    assert written["model"] == f"{LOCAL_CRITIC}, after a language model gave nothing to keep"
+
+
+def test_an_answer_that_is_paid_for_is_kept_whatever_came_since(app: App) -> None:
+    """The process dies with the answer, and meanwhile the group is no longer to one side."""
+
+    def die() -> None:
+        raise Died
+
+    def begun(at: int) -> tuple[App, Model, Learning, Moments]:
+        model, moments = Model(), Moments(at, die, within_transactions=True)
+        asked = asking(app, model)
+        ada = missed(asked, {"news": [-12] * 5})
+        with app.db.transaction(ada.id) as tx:
+            critique.enqueue(tx, ada.id, "news", "tiktok", account_id=ada.accounts[0])
+        with suppress(Died):
+            drain_app(watched(asked, moments))
+        return asked, model, ada, moments
+
+    passed = begun(1000)[-1].passed
+    paid = passed.index("after a commit", passed.index("after criticise"))
+    asked, model, ada, moments = begun(paid)
+    assert (moments.passed[-1], rows(app, ada.id, "self_critiques")) == ("after a commit", [])
+    add(app, ada, {"news": [40] * 7}, first=200)
+    rescue_all(app)
+    drain_app(asked)
+    assert len(model.asked) == 1
+    [written] = rows(app, ada.id, "self_critiques")
+    assert (written["model"], len(written["evidence"])) == ("anthropic/model", 5)
 
 
 def test_a_critique_that_is_cut_off_anywhere_is_whole_or_not_there_and_paid_for_once(app: App) -> None:
