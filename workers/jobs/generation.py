@@ -4,6 +4,7 @@ The quota is held before anything is asked of anybody, and settled in the commit
 trends and each answer of the model are steps: an attempt after a crash has their results already.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -35,7 +36,7 @@ from domain.concepts.generation import (
 from domain.concepts.imported import AudioTrend, CompetitorVideo
 from domain.concepts.timing import SPREAD, day_key, due_day, spread, zone_of
 from domain.concepts.trends import STILL_USED, collected_of, collected_row, sighting_of
-from domain.learning.critique.lessons import MOST_AT_ONCE, held_back
+from domain.learning.critique.lessons import MOST_AT_ONCE, ActiveLesson, held_back, lesson_of
 from domain.ports import ConceptWriter, choose
 from workers.engine.job import SYSTEM, Context, FailedJob, Tx, job
 
@@ -71,7 +72,9 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
         without = held_back(ctx.job.id)
         lessons = () if without else tx.critiques.lessons(tenant_id, ctx.now(), limit=MOST_AT_ONCE)
 
-    collected = collected_of(ctx.step("trends", partial(_collect, ctx, preferences.region, brought)))
+    # What an answer is written from is fixed with the trends: it may be a later attempt that keeps the concepts.
+    fixed = ctx.step("trends", partial(_collect, ctx, preferences.region, brought, lessons))
+    collected, lessons = collected_of(fixed), tuple(map(lesson_of, fixed.get("lessons", ())))
     request, listed = request_for(collected, count=count, past=past, seed=ctx.job.id.int, lessons=lessons)
     response = _write(ctx, writer, request, tenant_id)
 
@@ -168,8 +171,9 @@ def daily(ctx: Context) -> None:
         pass
 
 
-def _collect(ctx: Context, region: str, brought: Imported, key: str) -> dict[str, Any]:
-    return collected_row(imported.joined(ctx.ports.trends.collect(region, ctx.now()), *brought))
+def _collect(ctx: Context, region: str, brought: Imported, lessons: Sequence[ActiveLesson], key: str) -> dict[str, Any]:
+    collected = imported.joined(ctx.ports.trends.collect(region, ctx.now()), *brought)
+    return collected_row(collected) | {"lessons": [each.row() for each in lessons]}
 
 
 def _write(ctx: Context, writer: ConceptWriter, request: ConceptRequest, tenant_id: UUID) -> ConceptResponse:

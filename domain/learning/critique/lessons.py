@@ -4,12 +4,13 @@ A lesson goes into the question to the generator, and into the offline grammar's
 tenant's generations gets none, so that there is something to compare with.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
 from math import fsum, sqrt
 from statistics import stdev
+from typing import Any
 from uuid import UUID
 
 MOST_AT_ONCE = 6
@@ -35,6 +36,15 @@ class ActiveLesson:
     advice: str
     prefer: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """Return JSON values, which `lesson_of` reads."""
+        return asdict(self) | {"id": str(self.id)}
+
+
+def lesson_of(row: Mapping[str, Any]) -> ActiveLesson:
+    lists = {name: tuple(row[name]) for name in ("prefer", "avoid")}
+    return ActiveLesson(**{**row, "id": UUID(row["id"]), **lists})
 
 
 @dataclass(frozen=True, slots=True)

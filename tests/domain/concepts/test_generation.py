@@ -36,6 +36,7 @@ from domain.concepts.grammar import LocalGrammar, drafts_of
 from domain.concepts.trends import Sighting, evergreens, fill, merge
 from domain.concepts.wording import claims
 from domain.errors import Rejected
+from domain.learning.critique.lessons import ActiveLesson
 from domain.learning.outcomes import Features
 from domain.learning.scoring import Scoring, shown_row
 from tests.past_concepts import all_past_concepts
@@ -108,6 +109,21 @@ def test_titles_are_quoted_and_names_are_not(topic: str, text: str) -> None:
     request = a_request(Sighting("reddit", topic, 1))
     [draft] = [draft for draft in grammar(request).drafts if draft.topic == topic]
     assert text in draft.caption or text[0].upper() + text[1:] in draft.caption
+
+
+def test_lessons_make_formats_likelier_or_less_likely_and_exclude_none() -> None:
+    def counted(lessons: tuple[ActiveLesson, ...]) -> Counter[str]:
+        made = (drafts_of(a_request(LIVE[0], seed=seed, count=1, lessons=lessons)) for seed in range(300))
+        return Counter(draft.format for drafts in made for draft in drafts if draft.format)
+
+    plain = counted(())
+    name = plain.most_common(1)[0][0]
+    for more, lists in ((True, ((name,), ())), (False, ((), (name,)))):
+        lesson = ActiveLesson(UUID(int=1), "food", "tiktok", "a pattern", "an advice", *lists)
+        found = counted((lesson,))
+        assert (found[name] > plain[name]) is more
+        assert found[name] > 0
+        assert found == counted((lesson,))
 
 
 def test_one_seed_one_answer() -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -22,6 +22,7 @@ from db.schema.posting import social_accounts
 from db.schema.tenants import quota_holds, tenants
 from db.transaction import SYSTEM
 from domain.concepts.generation import PastConcept
+from domain.learning.critique.lessons import held_back
 from domain.learning.learner import CHAMPION, Learner, LearnerKey
 from domain.learning.models.ridge import LEAST_OUTCOMES
 from domain.learning.numbers import Horizon
@@ -38,6 +39,7 @@ from tests.wait import until
 from workers.app import App, build
 from workers.engine.outcomes import cancel, rescue
 from workers.jobs.generation import daily, generate_concepts
+from workers.ops import jobs
 from workers.settings import Settings
 
 BASE_URLS = ("google_trends", "wikimedia", "hacker_news", "reddit", "youtube", "gnews")
@@ -176,6 +178,29 @@ def test_concepts_have_the_scores_of_the_tenants_champion(offline: App) -> None:
         assert concept["platformVirality"]["tiktok"] == shown_row(expected)
         assert concept["platformVirality"]["tiktok"]["model"] == "ridge/v1"
         assert concept["platformVirality"]["youtubeShorts"]["model"] == CHAMPION
+
+
+def test_lessons_go_into_the_question_as_data_and_stay_with_the_concepts(online: App, llm: LlmSimulator) -> None:
+    """Also if they are retired before the attempt that keeps the concepts; a share of generations gets none."""
+    tenant_id, lesson_id = a_tenant(online), uuid4()
+    with online.db.transaction(tenant_id) as tx:
+        tx.driver.execute(
+            """INSERT INTO reflexion_insights (id, tenant_id, category, platform, pattern, recommendation, critique_id,
+                expires_at, last_seen_at) VALUES (%s, %s, 'food', 'tiktok', 'Slow openings lost people.',
+                'Show the "result" first.', gen_random_uuid(), %s, %s)""",
+            (lesson_id, tenant_id, NOV_22 + timedelta(days=30), NOV_22),
+        )
+    with_lessons, without = (
+        next(job_id for n in range(1000) if held_back(job_id := UUID(int=n)) is held) for held in (False, True)
+    )
+    for job_id in (with_lessons, without):
+        jobs.enqueue(online, generate_concepts, {"tenant_id": tenant_id, "count": 1}, id=job_id)
+        drain(online)
+    found = {UUID(str(each.job_id)): each.concepts[0]["lessons"] for each in kept(online, tenant_id)}
+    assert found == {with_lessons: [str(lesson_id)], without: []}
+    one, other = llm.questions()
+    assert json.dumps('Show the "result" first.') in one
+    assert "result" not in other
 
 
 def _once(settings: Settings, trends: Loopback) -> Iterator[App]:
