@@ -91,10 +91,7 @@ SELECT count(*) AS outcomes, min(observed_at) AS since FROM performance_feedback
 WHERE learned_at IS NULL AND post_id IS NOT NULL AND horizon IN ('24h', '7d')
 """
 
-POOL = """
-SELECT (SELECT max(made_at) FROM pooled_priors) AS made_at, EXISTS (SELECT FROM learners) AS learners,
-    (SELECT max(completed_at) FROM job_queue WHERE job_type = 'reflexion.pool' AND status = 'completed') AS ran_at
-"""
+POOL_CHANGED = "SELECT max(made_at) AS at FROM pooled_priors"
 
 RECORD = """
 INSERT INTO scoring_adjustments (tenant_id, category, platform, horizon, definition, adjustment_type, reason,
@@ -137,11 +134,11 @@ class GuardRails:
         [row] = rows_of(self._driver, WAITING)
         return row["outcomes"], row["since"]
 
-    def pool(self) -> dict[str, Any]:
-        """Return when the pool was changed last (`made_at`), when it was looked at last as far as the queue still says
-        (`ran_at`), and whether anybody has learned anything (`learners`). System scope."""
-        [row] = rows_of(self._driver, POOL)
-        return row
+    def pool_changed(self) -> datetime | None:
+        """Return when a figure of the pool has changed last."""
+        [row] = rows_of(self._driver, POOL_CHANGED)
+        at: datetime | None = row["at"]
+        return at
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 

@@ -10,13 +10,13 @@ from workers.app import App
 
 LATE = timedelta(hours=1)
 """Outcomes are learned within minutes."""
-POOL_LATE = timedelta(days=1)
 NAMED = 3
 """Tenants that are named."""
 
 
 def check_learning(app: App, tx: Tx) -> tuple[str, str]:
-    """Whether outcomes are learned, the pool is looked at, and champions are worth something."""
+    """Whether outcomes are learned, and champions are worth something. (Whether schedules run, such as the pool's, is a
+    check of its own.)"""
     now = app.clock() if app.clock is not None else datetime.now(UTC)
     waiting, since = tx.guard_rails.waiting()
     if since is not None and since < now - LATE:
@@ -25,9 +25,6 @@ def check_learning(app: App, tx: Tx) -> tuple[str, str]:
             f"{counted(waiting, 'outcome')} wait to be learned, the first since {readable(since)}: do `viral scheduler`"
             " and `viral worker` run, and did a job fail (`viral jobs list --type reflexion.learn --status failed`)?",
         )
-    pool = tx.guard_rails.pool()
-    if pool["learners"] and pool["ran_at"] is not None and pool["ran_at"] < now - POOL_LATE:
-        return "warn", f"the pool of all tenants was put together last at {readable(pool['ran_at'])}; it is each hour"
     worse = tx.guard_rails.worse_tenants(least=TRAILING, limit=NAMED + 1)
     if worse:
         first = worse[0]
@@ -38,4 +35,4 @@ def check_learning(app: App, tx: Tx) -> tuple[str, str]:
             f"scores of {first['platform']} miss by {first['champion_gap']:.1f} points, a running median by"
             f" {first['median_gap']:.1f}, for {named}{more}: `viral reflexion status --tenant ID`",
         )
-    return "ok", "outcomes are learned" if pool["learners"] else "nothing was learned yet"
+    return "ok", "outcomes are learned" if tx.learners.keys() else "nothing was learned yet"

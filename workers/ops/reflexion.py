@@ -62,9 +62,9 @@ def status(app: App, tenant_id: UUID) -> dict[str, Any]:
 def overview(app: App) -> dict[str, Any]:
     """Return how learning does over all tenants."""
     with app.db.transaction(SYSTEM) as tx:
-        platforms, pool = tx.guard_rails.overview(), tx.guard_rails.pool()
+        platforms, pool = tx.guard_rails.overview(), tx.guard_rails.pool_changed()
         waiting, since = tx.guard_rails.waiting()
-    return {"platforms": platforms, "waiting": waiting, "waiting_since": since, "pool_changed_at": pool["made_at"]}
+    return {"platforms": platforms, "waiting": waiting, "waiting_since": since, "pool_changed_at": pool}
 
 
 def history(app: App, tenant_id: UUID, *, limit: int = HISTORY) -> list[dict[str, Any]]:
