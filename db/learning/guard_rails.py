@@ -5,13 +5,14 @@ Who writes has the learner locked (`tx.learners.lock`).
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from db.postgres.rows import rows_of
-from domain.learning.learner import CHAMPION, YARDSTICK, LearnerKey
+from domain.learning.learner import CHAMPION, TRAILING, YARDSTICK, LearnerKey
 from domain.learning.promotion import LEAST, PAUSE, WARM_UP, WORSE, Step
 from domain.text.storable import to_json
 
@@ -23,6 +24,20 @@ SELECT coalesce(report ->> 'from', model_version) AS model, max(sample_size) + {
 FROM scoring_adjustments
 WHERE {THIS} AND (adjustment_type = '{Step.ROLLBACK}' OR adjustment_type = '{Step.PROMOTION}' AND applied_at IS NULL)
 GROUP BY 1
+"""
+
+# Of the last outcomes that were predicted, the newest first: whether each was learned since the champion scores. What
+# comes late, in a place before the promotion, lies behind one that was learned before it.
+LATELY = f"""
+SELECT f.learned_at > l.champion_since FROM learners l
+JOIN performance_feedback f USING (tenant_id, platform, horizon, definition)
+WHERE {THIS} AND f.post_id IS NOT NULL AND f.horizon IN ('24h', '7d') AND f.learned_at IS NOT NULL
+    AND f.set_aside IS NULL AND EXISTS (
+        SELECT FROM post_predictions w
+        WHERE w.tenant_id = f.tenant_id AND w.post_id = f.post_id AND w.horizon = f.horizon
+            AND w.definition = f.definition
+    )
+ORDER BY f.observed_at DESC, f.id DESC LIMIT {TRAILING}
 """
 
 PANEL = """
@@ -59,7 +74,7 @@ WHERE tenant_id = %s AND set_aside IS NOT NULL GROUP BY 1, 2, 3 ORDER BY count D
 """
 
 # The gaps of the last outcomes that both had predicted, learner by learner.
-TRAILING = f"""
+GAPS = f"""
 SELECT l.tenant_id, l.platform, l.horizon, l.champion, l.outcomes, t.count, t.champion_gap, t.median_gap
 FROM learners l CROSS JOIN LATERAL (
     SELECT count(*) AS count, avg(abs((g ->> l.champion)::double precision)) AS champion_gap,
@@ -69,7 +84,7 @@ FROM learners l CROSS JOIN LATERAL (
 """
 
 OVERVIEW = f"""
-WITH lately AS ({TRAILING})
+WITH lately AS ({GAPS})
 SELECT platform, horizon, count(DISTINCT tenant_id) AS tenants, sum(outcomes)::bigint AS outcomes,
     count(*) FILTER (WHERE champion <> '{CHAMPION}') AS promoted,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY champion_gap) FILTER (WHERE count >= %(least)s) AS gap,
@@ -80,7 +95,7 @@ FROM lately GROUP BY platform, horizon ORDER BY horizon, platform
 """
 
 WORSE_TENANTS = f"""
-WITH lately AS ({TRAILING})
+WITH lately AS ({GAPS})
 SELECT tenant_id, platform, horizon, champion_gap, median_gap FROM lately
 WHERE count >= %(least)s AND champion_gap > %(worse)s * median_gap
 ORDER BY champion_gap / nullif(median_gap, 0) DESC, tenant_id LIMIT %(limit)s
@@ -147,6 +162,11 @@ class GuardRails:
         back."""
         rows = rows_of(self._driver, PAUSED, _named(tenant_id, key))
         return {row["model"]: row["until"] for row in rows if row["model"] is not None}
+
+    def resolved(self, tenant_id: UUID, key: LearnerKey) -> int:
+        """Return how many of the learner's last outcomes that were predicted came since its champion scores."""
+        rows = self._driver.execute(LATELY, _named(tenant_id, key)).fetchall()
+        return sum(1 for _ in takewhile(bool, (since for (since,) in rows)))
 
     def panel(self, tenant_id: UUID, key: LearnerKey, *, limit: int) -> list[UUID]:
         """Return other tenants with enough outcomes for a backtest, those with the most first. System scope."""

@@ -31,7 +31,7 @@ VALUES (%(tenant_id)s, %(platform)s, %(horizon)s, %(definition)s, '{CHAMPION}') 
 """
 
 LOCK = f"""
-SELECT state, outcomes, champion, previous, champion_since_outcomes AS since, checked_at_outcomes AS checked
+SELECT state, outcomes, champion, previous, checked_at_outcomes AS checked
 FROM learners WHERE {THIS}
 FOR NO KEY UPDATE
 """
@@ -112,7 +112,6 @@ class LockedLearner:
     outcomes: int
     champion: str
     previous: str | None
-    since: int
     checked: int
 
 

@@ -42,12 +42,13 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """Which model scores for a learner, `since` how many outcomes, and the one before it (None: it was the first). A
+    """Which model scores for a learner, and the one before it (None: it was the first). `resolved`: how many of the
+    last outcomes that were predicted came since; posts without a prediction, or that come late, are none of them. A
     model in `paused` is not proposed before that many outcomes. `checked`: at how many outcomes it was looked at."""
 
     champion: str = CHAMPION
     previous: str | None = None
-    since: int = 0
+    resolved: int = 0
     checked: int = 0
     paused: Mapping[str, int] = field(default_factory=dict)
 
@@ -114,8 +115,8 @@ def is_due(count: int, checked: int) -> bool:
 def decide(learner: Learner, office: Office, models: Mapping[str, object] = MODELS) -> Verdict | None:
     """Return what the trailing gaps ask for; None: the champion stays."""
     if office.previous is not None and office.previous in models:
-        since = learner.count - office.since
-        back = compared(learner.trailing[-since:] if since > 0 else (), office.previous, office.champion)
+        since = learner.trailing[-office.resolved :] if office.resolved > 0 else ()
+        back = compared(since, office.previous, office.champion)
         if back.outcomes >= LEAST and back.ratio > WORSE:
             return Verdict(
                 *(Step.ROLLBACK, office.previous, office.champion, back),

@@ -117,6 +117,8 @@ class Fold:
     def take(self, logged: Logged, outcome: Outcome) -> None:
         """Take in an outcome that follows; write down that it is learned, if it was not."""
         self.learner.learn(outcome)
+        if outcome.predicted:
+            self.office = replace(self.office, resolved=self.office.resolved + 1)
         if logged.learned:
             return
         score, predicted = score_of(outcome.value), outcome.predicted.get(self.office.champion)
@@ -172,10 +174,12 @@ def _take_in(ctx: Context, tenant_id: UUID) -> Taken:
 
 
 def _office(tx: Tx, tenant_id: UUID, locked: Any, new: int) -> Office:
-    """Return which model scores; what is paused is asked for only if the learner is looked at amid the new ones."""
-    due = is_due(locked.outcomes + new, locked.checked)
-    paused = tx.guard_rails.paused(tenant_id, locked.key) if due else {}
-    return Office(locked.champion, locked.previous, locked.since, locked.checked, paused)
+    """Return which model scores; the rest is asked for only if the learner is looked at amid the new ones."""
+    if not is_due(locked.outcomes + new, locked.checked):
+        return Office(locked.champion, locked.previous, checked=locked.checked)
+    resolved = 0 if locked.previous is None else tx.guard_rails.resolved(tenant_id, locked.key)
+    paused = tx.guard_rails.paused(tenant_id, locked.key)
+    return Office(locked.champion, locked.previous, resolved, locked.checked, paused)
 
 
 def _fold_anew(ctx: Context, tenant_id: UUID, key: LearnerKey) -> None:

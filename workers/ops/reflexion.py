@@ -89,7 +89,7 @@ def _learner(row: Mapping[str, Any], priors: Mapping[LearnerKey, Any]) -> dict[s
             gaps[name] = {"outcomes": found.outcomes, "gap": found.candidate, "champions_gap": found.champion}
     median = gaps.get(YARDSTICK)
     names = ("platform", "horizon", "definition", "outcomes", "champion", "previous", "champion_since", "updated_at")
-    return {name: row[name] for name in names} | {
+    return {name: row[name] for name in (*names, "champion_since_outcomes")} | {
         "trailing": gaps,
         "skill": median and skill(median["champions_gap"], median["gap"]),
         "drifting": learner.drift.alarmed > 0,

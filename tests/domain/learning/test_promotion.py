@@ -76,6 +76,7 @@ def lived(
         outcome = Outcome(f"{number:06}", START + timedelta(minutes=number), features, value, PRIOR, predicted)
         learner.learn(outcome)
         log.append(outcome)
+        office = replace(office, resolved=office.resolved + 1)
         if not is_due(learner.count, office.checked):
             continue
         verdict = decide(learner, office, models)
@@ -89,7 +90,7 @@ def lived(
                 office = replace(office, paused={**office.paused, lost: learner.count + PAUSE})
             if passed:
                 previous = verdict.champion if verdict.step == Step.PROMOTION else None
-                office = replace(office, champion=verdict.model, previous=previous, since=learner.count)
+                office = replace(office, champion=verdict.model, previous=previous, resolved=0)
         office = replace(office, checked=learner.count)
     return office, done
 
@@ -156,10 +157,10 @@ def test_equals_change_nothing(gaps: list[float]) -> None:
 def test_a_step_is_only_taken_to_who_was_better(gaps: list[tuple[float, float]]) -> None:
     learner = Learner()
     learner.count, learner.trailing = 500, [{CHAMPION: one, "ridge/v1": two} for one, two in gaps]
-    for office in (Office(), Office("ridge/v1"), Office("ridge/v1", CHAMPION, 400), Office(CHAMPION, "ridge/v1", 470)):
+    for office in (Office(), Office("ridge/v1"), Office("ridge/v1", CHAMPION, 100), Office(CHAMPION, "ridge/v1", 30)):
         verdict = decide(learner, office)
         if verdict is not None:
-            since = learner.trailing if verdict.step == Step.PROMOTION else learner.trailing[office.since - 500 :]
+            since = learner.trailing if verdict.step == Step.PROMOTION else learner.trailing[-office.resolved :]
             found = compared(since, verdict.champion, verdict.model)
             assert verdict.champion == office.champion
             assert found.outcomes >= LEAST

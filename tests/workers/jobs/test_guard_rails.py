@@ -175,3 +175,25 @@ def test_others_outcomes_are_asked_without_their_names(app: App) -> None:
     assert row["report"]["backtest"]["panel_tenants"] == 5
     assert row["report"]["backtest"]["panel"]["outcomes"] == 5 * 175
     assert not any(str(each.id) in str(row) for each in others)
+
+
+@pytest.mark.usefixtures("planted")
+@pytest.mark.parametrize("first", [100, -30], ids=["after", "late"])
+def test_only_what_was_predicted_and_came_since_can_send_a_model_back(
+    app: App, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """Posts of which nobody has said anything, or that came before, are no evidence against who scores now."""
+    monkeypatch.delitem(MODELS, "hour/v1")  # type: ignore[arg-type]
+    ada = Learning(app)
+    ada.see(*seen(35))
+    due(app)
+    force(app, ada.id, "wrong/v1")
+    ada.see(*(replace(each, predicted=None) for each in seen(25, first)))
+    due(app)
+    ada.see(*seen(19, 200))
+    due(app)
+    assert (office(app, ada.id)[0], len(steps(app, ada.id))) == ("wrong/v1", 1)
+    ada.see(*seen(1, 300))
+    due(app)
+    assert office(app, ada.id)[0] == CHAMPION
+    assert steps(app, ada.id)[-1]["report"]["trailing"]["outcomes"] == 20
