@@ -66,7 +66,7 @@ def test_what_cannot_score_is_refused_with_what_there_is(viral: Shell, app: App,
     assert f"use {CHAMPION}, {RIDGE}" in viral.refused("reflexion", "promote", "x", *tenant)
     ready(app, ada, count=20)
     early = viral.refused("reflexion", "promote", RIDGE, *tenant)
-    assert f"{RIDGE} says nothing yet for tiktok at 24h, of which 20 outcomes were learned" in early
+    assert f"{RIDGE} says nothing yet for tiktok at 24h: of the outcomes that it needs, 130 of 150 are missing" in early
     assert "use 24h or 7d" in viral.refused("reflexion", "promote", CHAMPION, *tenant, "--horizon", "1h")
     assert "of mastodon" in viral.refused("reflexion", "promote", CHAMPION, *tenant, "--platform", "mastodon")
     for words in (("status",), ("history",), ("rollback",), ("promote", RIDGE)):

@@ -9,10 +9,10 @@ from uuid import UUID
 from db.learning.learners import LockedLearner
 from db.transaction import SYSTEM, Tx
 from domain.concepts.categories import categories
-from domain.concepts.wording import counted
 from domain.errors import Conflict, Rejected, UnknownPost
 from domain.learning.accuracy import skill
 from domain.learning.learner import MODELS, YARDSTICK, Learner, LearnerKey, learner_of
+from domain.learning.models.ridge import LEAST_OUTCOMES
 from domain.learning.numbers import Horizon
 from domain.learning.outcomes import LEARNED, SHOWN, Features
 from domain.learning.pool import built_in
@@ -192,9 +192,10 @@ def promote(
             key, learner = locked.key, locked.learner or Learner()
             prior = tx.learners.newest_priors().get(key)
             if model not in learner.predict(Features(""), prior or built_in(key.platform)):
+                missing = max(0, LEAST_OUTCOMES - learner.count)
                 raise NotLearned(
-                    f"{model} says nothing yet for {key.platform} at {key.horizon}, of which"
-                    f" {counted(learner.count, 'outcome')} were learned; name --platform and --horizon where it does"
+                    f"{model} says nothing yet for {key.platform} at {key.horizon}: of the outcomes that it needs,"
+                    f" {missing} of {LEAST_OUTCOMES} are missing; name --platform and --horizon where it does"
                 )
             done.append(_change(tx, tenant_id, locked, Step.PROMOTION, model))
     return done
