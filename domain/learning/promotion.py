@@ -116,11 +116,11 @@ def decide(learner: Learner, office: Office, models: Mapping[str, object] = MODE
     """Return what the trailing gaps ask for; None: the champion stays."""
     if office.previous is not None and office.previous in models:
         since = learner.trailing[-office.resolved :] if office.resolved > 0 else ()
-        back = compared(since, office.previous, office.champion)
-        if back.outcomes >= LEAST and back.ratio > WORSE:
+        back = compared(since, office.champion, office.previous)
+        if back.outcomes >= LEAST and back.champion > WORSE * back.candidate:
             return Verdict(
                 *(Step.ROLLBACK, office.previous, office.champion, back),
-                reason=_words(office.champion, back.candidate, office.previous, back.champion, back.outcomes),
+                reason=_words(office.champion, back.champion, office.previous, back.candidate, back.outcomes),
             )
     best: Verdict | None = None
     for name in models:

@@ -210,12 +210,13 @@ def _fold_anew(ctx: Context, tenant_id: UUID, key: LearnerKey) -> None:
 
 
 def _act(ctx: Context, tenant_id: UUID, key: LearnerKey, verdict: Verdict) -> None:
-    """Do what a verdict asks for, unless somebody has made another model the champion meanwhile. A backtest takes a
-    second or so: nothing is locked during it."""
+    """Do what a verdict asks for, if it is still the same once the learner is locked: an operator may have been there
+    meanwhile. A backtest takes a second or so, and nothing is locked during it."""
     tested = None if verdict.step == Step.ROLLBACK else _backtest(ctx, tenant_id, key, verdict)
     with ctx.begin() as tx:
         [locked] = tx.learners.lock(tenant_id, [key])
-        if locked.champion != verdict.champion:
+        now = None if locked.learner is None else decide(locked.learner, _office(tx, tenant_id, locked, 0))
+        if now is None or (now.step, now.model, now.champion) != (verdict.step, verdict.model, verdict.champion):
             return
         found: dict[str, Any] = {"model": verdict.model, "outcomes": locked.outcomes}
         trailing = {"trailing": verdict.compared.row()}

@@ -136,6 +136,7 @@ def test_a_bad_set_is_not_promoted_and_goes_back_by_itself_if_it_is_forced(
     forced, back = steps(app, ada.id)
     assert (back["adjustment_type"], back["model_version"], back["sample_size"]) == ("rollback", CHAMPION, 60)
     assert back["report"]["from"] == "wrong/v1"
+    assert back["report"]["trailing"]["champion"] > back["report"]["trailing"]["candidate"]
     assert forced["reason"] == "an operator asked for it"
     with app.db.transaction(ada.id) as tx:
         assert tx.guard_rails.paused(ada.id, TIKTOK) == {"wrong/v1": 60 + PAUSE}
