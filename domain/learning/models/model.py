@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 from domain.learning.outcomes import Features, Prior
 
+FADED = 1e-12
+"""A discounted sum that has come below this is nothing: as a number of Postgres it would take hundreds of digits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

@@ -6,6 +6,8 @@ from functools import cache
 from math import exp, fsum, inf
 from typing import Any
 
+from domain.learning.models.model import FADED
+
 STEP = 0.1
 """The width of a bin, in log engagement."""
 REACH = 30
@@ -27,8 +29,7 @@ class Residuals:
     bins: dict[int, float] = field(default_factory=dict)
 
     def learn(self, residual: float) -> None:
-        for each in self.bins:
-            self.bins[each] *= KEEP
+        self.bins = {each: left for each, count in self.bins.items() if (left := count * KEEP) >= FADED}
         place = max(-REACH, min(REACH, round(residual / STEP)))
         self.bins[place] = self.bins.get(place, 0.0) + 1.0
 

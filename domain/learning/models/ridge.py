@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import cos, log1p, pi, sin
 from typing import Any
 
-from domain.learning.models.model import Estimate
+from domain.learning.models.model import FADED, Estimate
 from domain.learning.models.shrinkage import MOST_STEP
 from domain.learning.outcomes import Features, Prior
 
@@ -98,6 +98,8 @@ class Ridge:
         self.right = [kept * keep + number * residual for kept, number in zip(self.right, numbers, strict=True)]
         self.count += 1
         if self.count % SOLVED_EACH == 0:
+            self.matrix = [kept if abs(kept) >= FADED else 0.0 for kept in self.matrix]
+            self.right = [kept if abs(kept) >= FADED else 0.0 for kept in self.right]
             self.target = _solved(self.matrix, self.right)
         self._approach(MOST_STEP - moved)
 

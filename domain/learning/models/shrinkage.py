@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from math import fsum, log1p
 from typing import Any
 
-from domain.learning.models.model import Estimate
+from domain.learning.models.model import FADED, Estimate
 from domain.learning.outcomes import Features, Prior
 from domain.learning.scale import END, STEEPEST
 
@@ -60,8 +60,7 @@ class Sums:
     total: float = 0.0
 
     def learn(self, category: str, value: float, share: float, kept: float) -> None:
-        for each in self.weights:
-            self.weights[each] *= kept
+        self.weights = {each: left for each, weight in self.weights.items() if (left := weight * kept) >= FADED}
         self.weights[category] = self.weights.get(category, 0.0) + share
         self.total = self.total * kept + share * value
 

@@ -1,6 +1,7 @@
 """What the fold promises: the same state for the same outcomes, however they come."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from random import Random
@@ -142,3 +143,16 @@ def test_an_estimate_is_the_sum_of_its_parts_and_within_its_interval() -> None:
 
 def test_a_state_is_small() -> None:
     assert len(json.dumps(folded(outcomes(5, 2000)).row())) <= 20_000
+
+
+def test_what_has_faded_is_no_number_of_hundreds_of_digits() -> None:
+    """Postgres writes 1e-300 out. A category, a feature and a residual of long ago leave nothing."""
+    learner, prior = Learner(), Prior(1.9)
+    for number in range(9_000):
+        category, followers = ("news", 10**6) if number < 20 else ("food", None)
+        features = Features("a", category, followers=followers, has_question=number < 20)
+        at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
+        value = 3.5 if number < 20 else 1.5
+        learner.learn(Outcome(f"{number:06}", at, features, value, prior, {CHAMPION: 1.5}))
+    numbers = re.findall(r"-?[0-9.]+e-[0-9]+", json.dumps(learner.row()))
+    assert all(abs(float(each)) >= 1e-20 for each in numbers), numbers
