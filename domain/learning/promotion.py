@@ -5,8 +5,8 @@ before the posts were out, on the same outcomes. The margins are wide enough tha
 champion (`tests/domain/learning/test_promotion.py` counts how often).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import sqrt
 from statistics import fmean, stdev
@@ -112,6 +112,17 @@ def is_due(count: int, checked: int) -> bool:
     return count // EACH > checked // EACH
 
 
+def after(office: Office, verdict: Verdict, count: int, *, passed: bool) -> Office:
+    """Return the office once a verdict was acted upon, at so many outcomes: who does not score then rests."""
+    if verdict.step == Step.PROMOTION and passed:
+        return replace(office, champion=verdict.model, previous=verdict.champion, resolved=0, checked=count)
+    lost = verdict.model if verdict.step == Step.PROMOTION else verdict.champion
+    paused = {**office.paused, lost: count + PAUSE}
+    if verdict.step == Step.PROMOTION:
+        return replace(office, paused=paused, checked=count)
+    return replace(office, champion=verdict.model, previous=None, resolved=0, checked=count, paused=paused)
+
+
 def decide(learner: Learner, office: Office, models: Mapping[str, object] = MODELS) -> Verdict | None:
     """Return what the trailing gaps ask for; None: the champion stays."""
     if office.previous is not None and office.previous in models:
@@ -149,7 +160,7 @@ def compared(trailing: Sequence[Mapping[str, float]], champion: str, candidate: 
 
 
 def backtest(
-    own: Sequence[Outcome],
+    own: Iterable[Outcome],
     panel: Sequence[Sequence[Outcome]],
     champion: str,
     candidate: str,
@@ -170,7 +181,7 @@ def backtest(
 
 
 def _played(
-    outcomes: Sequence[Outcome], champion: str, candidate: str, models: Mapping[str, Callable[[], Model]]
+    outcomes: Iterable[Outcome], champion: str, candidate: str, models: Mapping[str, Callable[[], Model]]
 ) -> Compared:
     """Return how both models do on the last `BACKTESTED` outcomes, each predicted from those before it."""
     learner = Learner(models={name: models[name]() for name in (champion, candidate)})

@@ -7,14 +7,15 @@ tenants of all streams have learned so far is pooled, as in production, so a win
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from domain.learning.learner import CHAMPION, Learner, LearnerKey
 from domain.learning.models.shrinkage import Shrinkage
 from domain.learning.outcomes import SHOWN, Outcome, Prior
 from domain.learning.pool import Contribution, built_in, contributions, pooled
+from domain.learning.promotion import BACKTESTED, WARM_UP, Office, Step, after, backtest, decide, is_due
 from domain.learning.replay.figures import Figures, Hit, by_range, mean
 from domain.learning.replay.rows import Post
 from domain.learning.replay.yardsticks import Median, OriginalRule, original_weights
@@ -26,8 +27,6 @@ USUAL_DELAY, USUAL_WINDOW = 10, 1210
 FIRST_POOL, POOL_GROWS = 20, 20
 """The pool is made anew after so many outcomes at first, and then whenever one in so many has come since."""
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-
-ChampionOf = Callable[[Learner], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +94,29 @@ class Pool:
 
 @dataclass(slots=True)
 class Tenant:
-    """One learner of a tenant in one window."""
+    """One learner of a tenant in one window, its last outcomes, and who scores for it."""
 
     number: int
     key: LearnerKey
     pool: Pool
     learner: Learner = field(default_factory=Learner)
+    log: deque[Outcome] = field(default_factory=lambda: deque(maxlen=WARM_UP + BACKTESTED))
+    office: Office = field(default_factory=Office)
+
+    def learn(self, outcome: Outcome) -> None:
+        """Take in an outcome; then ask whether another model should score, as production does, but for the panel of
+        other tenants in the backtest."""
+        self.learner.learn(outcome)
+        self.log.append(outcome)
+        count, office = self.learner.count, replace(self.office, resolved=self.office.resolved + 1)
+        if is_due(count, office.checked):
+            verdict = decide(self.learner, office)
+            office = replace(office, checked=count)
+            if verdict is not None:
+                tested = verdict.step == Step.PROMOTION
+                passed = not tested or backtest(self.log, [], verdict.champion, verdict.model).passed
+                office = after(office, verdict, count, passed=passed)
+        self.office = office
 
 
 @dataclass(slots=True)
@@ -135,11 +151,10 @@ class Playing:
 
 
 class Replay:
-    """`champion` says which model's forecast counts, by the learner as it is when the post is predicted."""
+    """The forecast that counts is that of the tenant's champion when the post is predicted."""
 
-    def __init__(self, options: Options, *, champion: ChampionOf = lambda learner: CHAMPION) -> None:
+    def __init__(self, options: Options) -> None:
         self._options = options
-        self._champion = champion
         self._streams: dict[str, Playing] = {}
         self._pools: dict[tuple[str, LearnerKey], Pool] = {}
         self._played = self._tenants = 0
@@ -166,7 +181,7 @@ class Replay:
         tenant = self._tenant(window, post)
         prior = tenant.pool.prior
         forecasts = tenant.learner.predict(features, prior)
-        shown = forecasts.get(self._champion(tenant.learner)) or forecasts[CHAMPION]
+        shown = forecasts.get(tenant.office.champion) or forecasts[CHAMPION]
         stream.models[shown.model] = stream.models.get(shown.model, 0) + 1
         by_rule = window.rule.predict(features.category, platform)
         median = window.medians.setdefault(tenant.key, Median(score_of(built_in(platform).platform))).predict()
@@ -196,7 +211,7 @@ class Replay:
 def _learn(pending: Pending) -> None:
     tenant, outcome, window = pending.tenant, pending.outcome, pending.window
     actual = score_of(outcome.value)
-    tenant.learner.learn(outcome)
+    tenant.learn(outcome)
     tenant.pool.note(tenant)
     window.rule.learn(outcome.features.category, tenant.key.platform, pending.by_rule, actual)
     window.medians[tenant.key].learn(actual)

@@ -1,7 +1,6 @@
 """A replay predicts each post by what was there by then, and counts right."""
 
 from dataclasses import replace as changed
-from math import expm1
 from random import Random
 from typing import Any
 
@@ -9,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.learning.learner import CHAMPION, Learner
-from domain.learning.outcomes import Features, Judged, Prior
+from domain.learning.learner import CHAMPION
+from domain.learning.outcomes import Features, Judged
 from domain.learning.pool import built_in
-from domain.learning.replay.engine import OURS, YARDSTICKS, Options, Replay, replay, trailing_gaps
+from domain.learning.replay.engine import OURS, YARDSTICKS, Options, replay, trailing_gaps
 from domain.learning.replay.figures import Hit, by_range, figures, mean, spearman
 from domain.learning.replay.report import report_values
 from domain.learning.replay.rows import Post, Skipped, read_rows
@@ -205,16 +204,18 @@ def test_the_order_of_lines_matters_for_posts_of_one_time_only() -> None:
     assert report(mixed) == report(lines)
 
 
-def test_a_champion_that_says_nothing_yet_is_stood_in_for() -> None:
-    played = Replay(Options(), champion=lambda learner: "ridge/v1")
-    usual = Replay(Options())
-    for each in stream(200):
-        played.play(each)
-        usual.play(each)
-    one, other = (each.report().streams[0].hits[OURS] for each in (played, usual))
-    assert [hit.predicted for hit in one[:150]] == [hit.predicted for hit in other[:150]]
-    assert one[-1].predicted != other[-1].predicted
-    assert Learner().predict(Features("x"), Prior(expm1(1)))[CHAMPION].model == CHAMPION
+def test_another_model_scores_once_it_is_better_by_the_rules_of_production() -> None:
+    """Posts differ by the hour alone, which the challenger knows of and the champion does not."""
+    posts = []
+    for number, each in enumerate(stream(900, accounts=1)):
+        hour = number * 7 % 24
+        judged = Judged(1.2 + 0.06 * hour, DEFINITION)
+        posts.append(changed(each, judged=judged, features=changed(each.features, hour=hour)))
+    [found] = replay(posts, Options(window=0)).streams
+    assert set(found.models) == {CHAMPION, "ridge/v1"}
+    assert found.models[CHAMPION] > 150
+    gaps = [abs(hit.actual - hit.predicted) for hit in found.hits[OURS]]
+    assert sum(gaps[-200:]) < 0.9 * sum(gaps[150:350])
 
 
 def test_the_report_has_the_names_that_programs_read() -> None:
