@@ -68,14 +68,15 @@ class Insight:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """A weight that was changed. Those of the old app have no platform."""
+    """A weight that was changed, or another model that scores. Those of the old app have no platform; `applied_at` is
+    None while it is only proposed."""
 
     id: UUID
     category: str
     adjustment_type: str
     old_value: float | None
     new_value: float | None
-    applied_at: datetime
+    applied_at: datetime | None
     reason: str = ""
     critique_id: str | None = None
     platform: str | None = None
@@ -108,11 +109,11 @@ PAGE_BYTES = 2 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Entity(Generic[T]):
-    """A dataclass whose fields are columns of a table of tenants. `time` is the column that lists are ordered by."""
+    """A dataclass whose fields are columns of a table of tenants. `time` is what lists are ordered by."""
 
     kind: type[T]
     table: Table
-    time: str
+    time: ColumnElement[datetime]
 
     def save(self, sql: Connection, tenant_id: UUID, thing: T, this: ColumnElement[bool]) -> T:
         """Add it, or change the row `this`; return what is stored.
@@ -139,7 +140,7 @@ class Entity(Generic[T]):
         after: LearningCursor | None,
     ) -> Page[T]:
         """Return the newest ones after this place: at most `limit`, and fewer if they are large (`PAGE_BYTES`)."""
-        time, row_id = self.table.c[self.time], self.table.c.id
+        time, row_id = self.time, self.table.c.id
         if after is not None:
             where = (*where, tuple_(time, row_id) < after)
         query = select(row_id, time, self._size()).where(self.table.c.tenant_id == tenant_id, *where)
@@ -162,7 +163,7 @@ class Entity(Generic[T]):
 
     def _read(self, sql: Connection, *where: ColumnElement[bool]) -> list[T]:
         columns = [self.table.c[each.name] for each in fields(self.kind)]
-        newest = (self.table.c[self.time].desc(), self.table.c.id.desc())
+        newest = (self.time.desc(), self.table.c.id.desc())
         return [self.kind(*row) for row in sql.execute(select(*columns).where(*where).order_by(*newest))]
 
     def _this(self, tenant_id: UUID, thing_id: UUID) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -176,9 +177,14 @@ class Entity(Generic[T]):
         return reduce(add, sizes)
 
 
-CRITIQUES = Entity(Critique, self_critiques, "created_at")
-INSIGHTS = Entity(Insight, reflexion_insights, "last_seen_at")
-ADJUSTMENTS = Entity(Adjustment, scoring_adjustments, "applied_at")
+CRITIQUES = Entity(Critique, self_critiques, self_critiques.c.created_at)
+INSIGHTS = Entity(Insight, reflexion_insights, reflexion_insights.c.last_seen_at)
+ADJUSTMENTS = Entity(
+    Adjustment,
+    scoring_adjustments,
+    # One that is only proposed has no moment of its own yet.
+    func.coalesce(scoring_adjustments.c.applied_at, scoring_adjustments.c.created_at),
+)
 
 
 class Learning:

@@ -186,6 +186,8 @@ class AdjustmentBody(RequestBody):
 
 
 class AdjustmentRow(BaseModel):
+    """`applied_at` is null while it is only proposed: a model that was found better, and did not stand the backtest."""
+
     model_config = ConfigDict(from_attributes=True)
 
     id: UUID
@@ -196,7 +198,7 @@ class AdjustmentRow(BaseModel):
     reason: str
     critique_id: str | None
     platform: str | None
-    applied_at: datetime
+    applied_at: datetime | None
 
 
 class AdjustmentList(BaseModel):

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from db.learning.reflexion import PAGE_BYTES, Critique
+from db.transaction import SYSTEM
 from tests.web.api.test_api import NOW, refused
 from tests.web.api.test_generations import Tenant
 from workers.app import App
@@ -179,3 +180,27 @@ def test_many_who_keep_one_at_once_leave_one(ada: Tenant) -> None:
             kept = list(pool.map(lambda id, kind=kind: put(ada, kind, id=id), ids))
             assert listed(ada, kind) == [kept[0]]
             assert len({each["id"] for each in kept}) == 1
+
+
+def test_an_adjustment_that_is_only_proposed_is_listed_in_its_place_without_a_moment(app: App, ada: Tenant) -> None:
+    with app.db.transaction(SYSTEM) as tx:
+        for days, applied in ((3, True), (2, False), (1, True)):
+            tx.driver.execute(
+                """INSERT INTO scoring_adjustments (tenant_id, category, adjustment_type, applied_at, created_at)
+                VALUES (%s, %s, 'promotion', CASE WHEN %s THEN now() - %s * interval '1 day' END,
+                    now() - %s * interval '1 day')""",
+                (ada.id, f"c{days}", applied, days, days),
+            )
+    found, cursor = [], ""
+    while cursor is not None:
+        page = ada("GET", f"/reflexion/adjustments?limit=1{cursor and f'&cursor={cursor}'}").json()
+        found += page["adjustments"]
+        cursor = page["next"]
+    assert [(each["category"], each["applied_at"] is not None) for each in found] == [
+        ("c1", True),
+        ("c2", False),
+        ("c3", True),
+    ]
+    with app.db.transaction(ada.id) as tx:
+        exported = {each["category"]: each for each in tx.dexie.records(ada.id, "adjustments")}
+    assert set(exported) == {"c1", "c2", "c3"}
