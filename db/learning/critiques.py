@@ -92,6 +92,8 @@ SELECT count(*) FROM self_critiques
 WHERE tenant_id = %s AND created_at > %s AND job_id IS NOT NULL AND concept_id IS NOT NULL
 """
 
+IS_CRITICISED = "SELECT EXISTS (SELECT FROM self_critiques WHERE tenant_id = %s AND concept_id = %s)"
+
 FAILED = """
 SELECT EXISTS (
     SELECT FROM job_queue WHERE tenant_id = %s AND job_type = 'reflexion.critique' AND status = 'failed'
@@ -201,6 +203,11 @@ class Critiques:
         """Return how many critiques of single misses there are of the last day."""
         [[found]] = self._driver.execute(MISSES_TODAY, (tenant_id, now - DAY)).fetchall()
         return int(found)
+
+    def is_criticised(self, tenant_id: UUID, concept_id: str) -> bool:
+        """Whether there is a critique of the concept."""
+        [[found]] = self._driver.execute(IS_CRITICISED, (tenant_id, concept_id)).fetchall()
+        return bool(found)
 
     def has_failed(self, tenant_id: UUID, since: datetime) -> bool:
         """Whether a critique of the tenant has failed since then."""

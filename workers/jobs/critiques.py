@@ -119,10 +119,12 @@ def _evidence(tx: Tx, tenant_id: UUID, key: GroupKey, outcome_id: UUID | None, n
 
 
 def _is_written(tx: Tx, tenant_id: UUID, key: GroupKey, request: CritiqueRequest, now: datetime) -> bool:
-    """Whether another job has written of these outcomes meanwhile, or all that a day allows."""
+    """Whether another job has written of these outcomes meanwhile."""
     ids = {each.outcome_id for each in request.evidence}
     if request.single:
-        return not _evidence(tx, tenant_id, key, min(ids), now)
+        return any(
+            each.concept_id and tx.critiques.is_criticised(tenant_id, each.concept_id) for each in request.evidence
+        )
     seen = tx.critiques.seen(tenant_id, now).get(key)
     newest = max((each.observed_at for each in tx.critiques.outcomes(tenant_id, now) if each.id in ids), default=seen)
     return seen is not None and newest is not None and seen >= newest
@@ -174,7 +176,7 @@ def _answer(critic: Critic, request: CritiqueRequest, key: str) -> dict[str, Any
     try:
         return asdict(critic.criticise(request))
     except Rejected as error:
-        return asdict(CritiqueResponse(LANGUAGE_MODEL, refusal=str(error)))
+        return asdict(CritiqueResponse(LANGUAGE_MODEL, usage=Usage(LANGUAGE_MODEL), refusal=str(error)))
 
 
 def _evidence_of(row: dict[str, Any]) -> Evidence:

@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from db.transaction import SYSTEM
 from domain.concepts.formats import formats
 from domain.concepts.generation import Usage
@@ -151,10 +153,14 @@ def test_a_model_that_cannot_be_asked_is_stood_in_for(app: App) -> None:
     look(app, ada)
     [written] = rows(app, ada.id, "self_critiques")
     assert written["model"] == f"{LOCAL_CRITIC}, after a language model gave nothing to keep"
+    with app.db.transaction(ada.id) as tx:
+        spent = tx.critiques.spent(ada.id, uuid4(), tx.now())
+    assert (spent.open, spent.usd) == (0, 0)  # it cost nothing, so no money is set aside for it
 
 
-def test_an_answer_that_is_paid_for_is_kept_whatever_came_since(app: App) -> None:
-    """The process dies with the answer, and meanwhile the group is no longer to one side."""
+@pytest.mark.parametrize("single", [False, True], ids=["group", "miss"])
+def test_an_answer_that_is_paid_for_is_kept_whatever_came_since(app: App, *, single: bool) -> None:
+    """The process dies with the answer; meanwhile the group is no longer to one side, the miss no longer of late."""
 
     def die() -> None:
         raise Died
@@ -162,9 +168,10 @@ def test_an_answer_that_is_paid_for_is_kept_whatever_came_since(app: App) -> Non
     def begun(at: int) -> tuple[App, Model, Learning, Moments]:
         model, moments = Model(), Moments(at, die, within_transactions=True)
         asked = asking(app, model)
-        ada = missed(asked, {"news": [-12] * 5})
+        ada = missed(asked, {"news": [45] if single else [-12] * 5}, concepts=single)
         with app.db.transaction(ada.id) as tx:
-            critique.enqueue(tx, ada.id, "news", "tiktok", account_id=ada.accounts[0])
+            [outcome_id, *_] = [each["id"] for each in tx.critiques.misses(ada.id, tx.now())] or [None]
+            critique.enqueue(tx, ada.id, "news", "tiktok", account_id=ada.accounts[0], outcome_id=outcome_id)
         with suppress(Died):
             drain_app(watched(asked, moments))
         return asked, model, ada, moments
@@ -174,11 +181,13 @@ def test_an_answer_that_is_paid_for_is_kept_whatever_came_since(app: App) -> Non
     asked, model, ada, moments = begun(paid)
     assert (moments.passed[-1], rows(app, ada.id, "self_critiques")) == ("after a commit", [])
     add(app, ada, {"news": [40] * 7}, first=200)
+    with app.db.transaction(ada.id) as tx:
+        tx.driver.execute("UPDATE performance_feedback SET observed_at = observed_at - interval '8 days'")
     rescue_all(app)
     drain_app(asked)
     assert len(model.asked) == 1
     [written] = rows(app, ada.id, "self_critiques")
-    assert (written["model"], len(written["evidence"])) == ("anthropic/model", 5)
+    assert (written["model"], len(written["evidence"])) == ("anthropic/model", 1 if single else 5)
 
 
 def test_a_critique_that_is_cut_off_anywhere_is_whole_or_not_there_and_paid_for_once(app: App) -> None:
