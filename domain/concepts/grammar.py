@@ -116,11 +116,13 @@ def _fitting(
         and _has(trend, each.needs)
     ]
 
-    def rank(each: Format) -> tuple[int, float]:
+    def rank(each: Format) -> tuple[float, float]:
         # An evergreen topic belongs to its category; a live one may be told in any tone.
         own = 12.0 if trend.live else 60.0
-        fit = (own if each.category == trend.category else 1.0) * weight(lessons, each.name)
-        return uses[each.name], -(rng.random() ** (1 / fit))
+        likelier = weight(lessons, each.name)
+        fit = (own if each.category == trend.category else 1.0) * likelier
+        # Formats take turns; one that a lesson is for has more of them, not only its first ones earlier.
+        return uses[each.name] / likelier, -(rng.random() ** (1 / fit))
 
     return sorted(fitting, key=rank)
 

@@ -126,6 +126,26 @@ def test_lessons_make_formats_likelier_or_less_likely_and_exclude_none() -> None
         assert found == counted((lesson,))
 
 
+def test_lessons_count_for_as_long_as_they_hold_and_not_only_for_the_first_concepts() -> None:
+    """Formats take turns by what a customer had lately, so it takes several generations to see."""
+
+    def used(name: str, *lessons: ActiveLesson) -> int:
+        past: list[PastConcept] = []
+        for seed in range(12):
+            trends = tuple(evergreens(region="US", rng=Random(seed), now=NOW))
+            request = ConceptRequest(5, trends, tuple(past), "US", seed, NOW, lessons=lessons)
+            past += [PastConcept(each.title, each.topic, each.format) for each in drafts_of(request)]
+        return sum(each.format == name for each in past)
+
+    def lesson(prefer: tuple[str, ...], avoid: tuple[str, ...]) -> ActiveLesson:
+        return ActiveLesson(UUID(int=1), "food", "tiktok", "a pattern", "an advice", prefer, avoid)
+
+    name = "two-chairs"
+    plain = used(name)
+    assert used(name, lesson((name,), ())) >= 2 * plain > 0
+    assert used(name, lesson((), (name,))) < plain
+
+
 def test_one_seed_one_answer() -> None:
     assert grammar(a_request(*LIVE, seed=7)) == grammar(a_request(*LIVE, seed=7))
     assert grammar(a_request(*LIVE, seed=7)) != grammar(a_request(*LIVE, seed=8))
