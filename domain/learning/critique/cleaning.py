@@ -5,6 +5,7 @@ A sentence is dropped that has an address, a handle, markup, or a figure that is
 a model. A lesson that loses a sentence is dropped whole.
 """
 
+import html
 import json
 import re
 import unicodedata
@@ -27,7 +28,7 @@ LONGEST = 20_000
 """Characters of a text that are read at all."""
 
 _ADDRESS = re.compile(r"://|\bwww\.|\b(?:mailto|javascript|data):|@|\b[\w-]+\.[a-z]{2,}\b", re.IGNORECASE)
-_MARKUP = re.compile(r"[<>{}\[\]`|\\]|\*\*|##|!\[")
+_MARKUP = re.compile(r"[<>{}\[\]`|\\]|\*\*|##|!\[|&#?\w+;")
 _TO_A_MODEL = re.compile(
     r"\b(?:ignor|disregard|forget|overrid|bypass|disobey)\w*|\binstruct\w*|\bprompts?\b|\bjailbreak\w*"
     r"|\b(?:developer|debug|god|admin) mode\b|\b(?:assistant|system|user|human)\s*:|\bsystem message\b"
@@ -84,9 +85,11 @@ def _whole(text: str, sourced: set[str], kind: str) -> str:
 
 
 def _sentences(text: str) -> list[str]:
-    # Letters of other shapes (full-width, mathematical) are read as what they look like.
-    plain = clean(unicodedata.normalize("NFKC", storable_text(text[:LONGEST])))
-    visible = "".join(each for each in plain if unicodedata.category(each)[0] != "C")
+    # Letters of other shapes (full-width, mathematical) are read as what they look like, and words as they look without
+    # the characters in them that nobody sees.
+    plain = unicodedata.normalize("NFKC", html.unescape(storable_text(text[:LONGEST])))
+    visible = clean("".join(each for each in plain if unicodedata.category(each) != "Cf"))
+    visible = "".join(each for each in visible if unicodedata.category(each)[0] != "C")
     return [each for each in _SENTENCE.split(visible) if each]
 
 
