@@ -87,6 +87,8 @@ WHERE f.tenant_id = %(tenant_id)s AND f.observed_at > %(since)s AND f.concept_id
 ORDER BY f.concept_id, f.observed_at, f.id
 """
 
+OBSERVED = "SELECT id, observed_at FROM performance_feedback WHERE tenant_id = %s AND id = ANY(%s)"
+
 MISSES_TODAY = """
 SELECT count(*) FROM self_critiques
 WHERE tenant_id = %s AND created_at > %s AND job_id IS NOT NULL AND concept_id IS NOT NULL
@@ -101,10 +103,14 @@ SELECT EXISTS (
 )
 """
 
-# A critique that a model is asked for is a row of kind 'critique'; what its answers cost are rows of kind 'llm'.
+# A critique that a model is asked for is a row of kind 'critique'; what its answers cost are rows of kind 'llm'. One
+# that is not there after a day has failed, and costs no more than it has.
 SPENT = """
 SELECT count(*) FILTER (WHERE c.created_at > %(day)s) AS begun, coalesce(sum(l.usd), 0) AS usd,
-    count(*) FILTER (WHERE l.usd IS NULL) AS open
+    count(*) FILTER (WHERE c.created_at > %(day)s AND NOT EXISTS (
+        SELECT FROM self_critiques s
+        WHERE s.tenant_id = c.tenant_id AND s.created_at > %(day)s AND s.job_id = c.job_id
+    )) AS open
 FROM api_usage c CROSS JOIN LATERAL (
     SELECT sum(cost_usd) AS usd FROM api_usage WHERE job_id = c.job_id AND kind = 'llm'
 ) AS l
@@ -194,6 +200,10 @@ class Critiques:
         """Return these outcomes with their titles and formats, by when they were observed."""
         with self._driver.cursor(row_factory=class_row(Evidence)) as cursor:
             return cursor.execute(EVIDENCE.encode(), (tenant_id, list(ids))).fetchall()
+
+    def observed(self, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, datetime]:
+        """Return when these outcomes were observed, whatever has become of them."""
+        return dict(self._driver.execute(OBSERVED, (tenant_id, list(ids))).fetchall())
 
     def misses(self, tenant_id: UUID, now: datetime) -> list[dict[str, Any]]:
         """Return large misses of the last days that have no critique yet, one a concept."""

@@ -126,7 +126,7 @@ def _is_written(tx: Tx, tenant_id: UUID, key: GroupKey, request: CritiqueRequest
             each.concept_id and tx.critiques.is_criticised(tenant_id, each.concept_id) for each in request.evidence
         )
     seen = tx.critiques.seen(tenant_id, now).get(key)
-    newest = max((each.observed_at for each in tx.critiques.outcomes(tenant_id, now) if each.id in ids), default=seen)
+    newest = max(tx.critiques.observed(tenant_id, list(ids)).values(), default=seen)
     return seen is not None and newest is not None and seen >= newest
 
 
@@ -199,7 +199,7 @@ def _save(ctx: Context, tx: Tx, tenant_id: UUID, key: GroupKey, written: Written
     request, response = written
     evidence, gaps = request.evidence, [each.gap for each in request.evidence]
     predicted, actual = (groups.mean([getattr(each, name) for each in evidence]) for name in ("predicted", "actual"))
-    observed = {each.id: each.observed_at for each in tx.critiques.outcomes(tenant_id, ctx.now())}
+    observed = tx.critiques.observed(tenant_id, [each.outcome_id for each in evidence])
     critique_id = uuid5(ctx.job.id, "critique")
     where = {"tenant_id": tenant_id, **key._asdict()}
     gap = round(actual - predicted, 4)

@@ -22,7 +22,7 @@ MOST_EACH = Decimal("0.10")
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """`begun` critiques of models within a day; within a month what they cost, and how many have no cost yet."""
+    """`begun` critiques of models within a day, of which `open` are not written yet, and what all of a month cost."""
 
     begun: int
     usd: Decimal

@@ -247,6 +247,44 @@ def test_many_at_once_hold_the_budget_and_write_one_critique_of_each_group(app: 
     assert sum(Decimal(str(each["cost_usd"] or 0)) for each in rows(app, ada.id, "api_usage")) == Decimal("0.30")
 
 
+def test_what_was_never_paid_is_not_held_against_a_tenant_for_a_month(app: App) -> None:
+    """A wrong key, or a provider that is away: critiques are begun, and cost nothing."""
+    app = asking(app, model := Model())
+    ada = missed(app, {"news": [-12] * 5})
+    with app.db.transaction(ada.id) as tx:
+        for _ in range(20):
+            tx.critiques.begin(ada.id, uuid4())
+        tx.driver.execute("UPDATE api_usage SET created_at = now() - interval '2 days' WHERE kind = 'critique'")
+    look(app, ada)
+    assert len(model.asked) == 1
+
+
+def test_what_is_still_being_asked_counts_with_the_most_that_it_may_cost(app: App) -> None:
+    ada, job_id = missed(app, {}), uuid4()
+    with app.db.transaction(ada.id) as tx:
+        tx.critiques.begin(ada.id, job_id)
+        tx.generating.record(ada.id, job_id, 1, Usage("anthropic/model", 1, 1, "0.03"))
+        spent = tx.critiques.spent(ada.id, uuid4(), tx.now())
+    assert (spent.begun, spent.usd, spent.open) == (1, Decimal("0.03"), 1)
+
+
+def test_a_critique_knows_when_its_outcomes_were_observed_whatever_becomes_of_them_meanwhile(app: App) -> None:
+    """So that its group has no second one of the same outcomes."""
+
+    class Slow(Model):
+        def criticise(self, request: CritiqueRequest) -> CritiqueResponse:
+            with apart.db.transaction(ada.id) as tx:
+                tx.driver.execute("UPDATE performance_feedback SET set_aside = 'removed'")
+            return super().criticise(request)
+
+    apart = beside(app)
+    ada = missed(app, {"news": [-12] * 5})
+    look(asking(app, Slow()), ada)
+    apart.db.close()
+    [written] = rows(app, ada.id, "self_critiques")
+    assert all(each["observed_at"] for each in written["evidence"])
+
+
 def test_a_free_tenant_has_its_critiques_written_offline(app: App) -> None:
     model = Model()
     app = asking(app, model)
