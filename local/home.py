@@ -131,7 +131,7 @@ def make_home(home: Path) -> None:
     if home.is_dir():
         return
     try:
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)  # another process may begin here at the same moment
         home.chmod(0o711 if os.geteuid() == 0 else 0o700)
     except OSError as error:
         raise EmbeddedError(
