@@ -6,8 +6,9 @@ fifth of a figure. A figure is of at least `LEAST_TENANTS` tenants and `LEAST_PO
 
 What this promises: a tenant alone, or four, see nothing of each other; a tenant moves a figure by a fifth of what its
 own mean moves, at most; and one usual post among fifty moves a figure by less than a step. It is not differential
-privacy: a figure that is near the edge between two steps goes over it by one post, and who knows all the other posts of
-a cell learns from that in which direction it moved.
+privacy: who owns four of the five tenants of a figure can work out the mean of the fifth, to about a tenth; and a
+figure that is near the edge between two steps goes over it by one post, so that who knows all the other posts of a cell
+learns in which direction that one moved it.
 """
 
 from collections.abc import Iterable, Mapping

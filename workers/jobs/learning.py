@@ -215,6 +215,8 @@ def _act(ctx: Context, tenant_id: UUID, key: LearnerKey, verdict: Verdict) -> No
     tested = None if verdict.step == Step.ROLLBACK else _backtest(ctx, tenant_id, key, verdict)
     with ctx.begin() as tx:
         [locked] = tx.learners.lock(tenant_id, [key])
+        if not is_due(locked.outcomes, locked.checked):
+            return  # somebody else has acted at these outcomes
         now = None if locked.learner is None else decide(locked.learner, _office(tx, tenant_id, locked, 0))
         if now is None or (now.step, now.model, now.champion) != (verdict.step, verdict.model, verdict.champion):
             return
