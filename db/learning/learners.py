@@ -95,11 +95,12 @@ CROSS JOIN LATERAL (
 ) AS last
 """
 
+# By the clock and not by when the transaction began: who waited for the lock comes after whom it waited for.
 RECORD = f"""
 INSERT INTO scoring_adjustments (tenant_id, category, platform, horizon, definition, adjustment_type, old_value,
-    new_value, reason, sample_size, model_version, report)
+    new_value, reason, sample_size, model_version, report, applied_at)
 VALUES (%(tenant_id)s, %(category)s, %(platform)s, %(horizon)s, %(definition)s, '{SCORE}', %(old)s, %(new)s, %(reason)s,
-    %(posts)s, %(model)s, %(report)s)
+    %(posts)s, %(model)s, %(report)s, clock_timestamp())
 """
 
 

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 from uuid import UUID
 
+from domain.concepts.categories import categories
 from domain.learning.learner import LearnerKey
 from domain.learning.metrics import definition_of
 from domain.learning.numbers import Horizon, Numbers
@@ -95,7 +96,8 @@ def read(logged: Logged, priors: Mapping[int, Prior]) -> Read:
 def _features(logged: Logged) -> Features:
     row = logged.features
     if row is None:
-        return Features(logged.account, logged.category)
+        # A concept of others may have any word in this place.
+        return Features(logged.account, logged.category if logged.category in categories() else None)
     if not isinstance(row, dict):
         raise ValueError("its features are no object")
     # A later release may know more of them, and be rolled back.

@@ -12,12 +12,12 @@ RANGES: Mapping[str, tuple[int, int | None]] = {
     "101-": (101, None),
     "1001-": (1001, None),
 }
-"""First and last post of each range, counted from 1 for each tenant."""
+"""First and last post of each range, counted from 1 in each window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A prediction and its outcome, in points; `number` is the post's among its tenant's. `low` and `high` are
+    """A prediction and its outcome, in points; `number` is the post's in its window. `low` and `high` are
     None where no interval was stated."""
 
     number: int

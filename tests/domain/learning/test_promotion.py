@@ -22,6 +22,7 @@ from domain.learning.promotion import (
     Office,
     Step,
     Verdict,
+    after,
     backtest,
     compared,
     decide,
@@ -85,12 +86,7 @@ def lived(
             passed = backtest(log[-350:], [], verdict.champion, verdict.model, models).passed
         if verdict is not None:
             done.append((learner.count, verdict, passed))
-            lost = verdict.model if verdict.step == Step.PROMOTION else verdict.champion
-            if verdict.step == Step.ROLLBACK or not passed:
-                office = replace(office, paused={**office.paused, lost: learner.count + PAUSE})
-            if passed:
-                previous = verdict.champion if verdict.step == Step.PROMOTION else None
-                office = replace(office, champion=verdict.model, previous=previous, resolved=0)
+            office = after(office, verdict, learner.count, passed=passed)
         office = replace(office, checked=learner.count)
     return office, done
 
