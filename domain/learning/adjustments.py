@@ -8,7 +8,7 @@ from typing import Any
 from domain.learning.learner import CHAMPION, Learner, LearnerKey
 from domain.learning.models.shrinkage import Shrinkage
 from domain.learning.outcomes import SHOWN, Features, Prior
-from domain.learning.pool import built_in
+from domain.learning.pool import STEP, built_in
 from domain.learning.scale import score_of
 from domain.learning.scoring import Standing
 
@@ -70,6 +70,9 @@ def scores_moved(
             continue
         posts = _posts(learner, category)
         reason = _reason(posts, gaps.get(category, ()))
+        drawn = forecast.parts.get("prior", start) - before.parts.get("prior", start)
+        if abs(drawn) >= STEP / 2:
+            reason += f"; what others' posts showed has moved {'up' if drawn > 0 else 'down'} since, too"
         report = {"before": dict(before.parts), "after": dict(forecast.parts), "outcomes": learner.count}
         found.append(ScoreMoved(category, before.score, after, forecast.model, posts, reason, report))
     return found

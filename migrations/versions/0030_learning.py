@@ -5,9 +5,9 @@ critiques, insights and adjustments need for it. The gaps of critiques are actua
 are there have the old app's sign, and are turned (what the release before this one imports until it is gone keeps it).
 
 Safe under load but for one thing: turning the gaps takes some seconds where there are hundreds of thousands of critiques
-(4 s for 200,000), and nothing is measured or learned meanwhile. Columns without defaults, or with constant ones, need no rewrite; the next migration builds the indexes
-of tables that have rows. One transaction: it happens or it does not. What the release before this one reads and writes
-stays.
+(4 s for 200,000), and nothing is measured or learned meanwhile. Columns without defaults, or with constant ones, need no
+rewrite; the next migration builds the indexes of tables that have rows. One transaction: it happens or it does not. What
+the release before this one reads and writes stays.
 """
 
 import sqlalchemy as sa

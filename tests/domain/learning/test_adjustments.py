@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from domain.learning.adjustments import Recorded, categories, scores_moved
 from domain.learning.learner import CHAMPION, Learner, LearnerKey
 from domain.learning.numbers import Horizon
-from domain.learning.outcomes import Features, Outcome
+from domain.learning.outcomes import Features, Outcome, Prior
 from domain.learning.pool import built_in
 from domain.learning.scale import score_of
 from domain.learning.scoring import Standing
@@ -49,6 +49,15 @@ def test_a_score_is_compared_with_the_one_that_was_recorded() -> None:
     assert scores_moved(KEY, Standing(learner), PRIOR, {"tech": near}, {}) == []
     [again] = scores_moved(KEY, Standing(learner), PRIOR, {"tech": far}, {})
     assert (again.old, again.report["before"]) == (far.score, {"prior": 1.0})
+
+
+def test_a_score_that_the_pool_has_moved_says_so() -> None:
+    learner = a_learner(("tech", PRIOR.platform))
+    [moved] = scores_moved(KEY, Standing(learner), Prior(3.2, id=7), {}, {"tech": [15.2]})
+    assert moved.reason == (
+        "1 outcome of the category; the last of them came 15.2 points above the prediction; what others' posts showed "
+        "has moved up since, too"
+    )
 
 
 def test_a_champion_that_says_nothing_yet_is_stood_in_for() -> None:
