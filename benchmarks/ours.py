@@ -38,7 +38,7 @@ def fill(jobs: int, how: str) -> None:
     job_types: dict[str, JobType[[]]] = {
         "noop": bench.noop,
         "effect": bench.effect,
-        "grouped": bench.grouped,
+        "together": bench.together,
         "draw": drawing.draw,
     }
     job_type = job_types[os.environ.get("BENCH_JOB", "noop")]

@@ -1,7 +1,7 @@
 """What is measured when the engine itself is: jobs that do nothing, write one row, or note when they started."""
 
 from benchmarks.peers.driving import started
-from workers.engine.job import Context, job
+from workers.engine.job import Batch, Context, job
 
 
 @job("bench.noop", system=True)
@@ -16,8 +16,14 @@ def effect(ctx: Context) -> None:
         tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES ('bench', 1)")
 
 
-@job("bench.grouped", system=True, grouped=True)
-def grouped(ctx: Context) -> None:
+def effects(batch: Batch) -> None:
+    batch.tx.driver.execute(
+        "INSERT INTO system_metrics (name, value) SELECT 'bench', 1 FROM generate_series(1, %s)", (len(batch.jobs),)
+    )
+
+
+@job("bench.together", system=True, many=effects)
+def together(ctx: Context) -> None:
     with ctx.finish() as tx:
         tx.driver.execute("INSERT INTO system_metrics (name, value) VALUES ('bench', 1)")
 

@@ -22,7 +22,7 @@ class Contest(NamedTuple):
 CONTESTS = {
     "drain": [Contest("drain", kind) for kind in (OURS, PGQUEUER, GRAPHILE, PROCRASTINATE, CELERY, DRAMATIQ)],
     "effect": [
-        Contest("effect", OURS, "grouped"),
+        Contest("effect", OURS, "together"),
         Contest("effect-alone", OURS, "effect"),
         Contest("effect", PROCRASTINATE),
     ],
@@ -47,7 +47,7 @@ def drained(plan: Plan, contest: Contest) -> float:
     plan.settle()
     with system.connect() as connection, system.working("drain") as workers:
         rate = watch(system, connection, jobs, workers)
-        system.check_done(connection, jobs, effects=contest.job in ("effect", "grouped"))
+        system.check_done(connection, jobs, effects=contest.job in ("effect", "together"))
     return rate
 
 

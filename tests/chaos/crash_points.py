@@ -26,6 +26,7 @@ import db.queue.transitions
 import db.transaction
 import scheduler.dispatcher
 import scheduler.main
+from workers.engine.batch import BatchJob
 from workers.engine.context import Context
 
 PUSHES = {"RPUSH", "LPUSH", "ZADD", "XADD", "PUBLISH", "EVALSHA", "EVAL"}
@@ -73,13 +74,13 @@ def die(point: str, jobs: Iterable[object]) -> None:
     signal.pause()
 
 
-def reach(point: str, ctx: Context) -> None:
+def reach(point: str, ctx: Context | BatchJob) -> None:
     """A handler of the harness is at this point. Only first attempts die, so that no job is quarantined."""
     if ctx.job.attempt == 1 and take(point):
         die(point, [ctx.job.id])
 
 
-def reach_commit(ctx: Context, *points: str) -> None:
+def reach_commit(ctx: Context | BatchJob, *points: str) -> None:
     """The next COMMIT of this thread is the finish of this job."""
     if ctx.job.attempt == 1:
         for point in points:

@@ -14,11 +14,10 @@ The row of `job_queue` alone decides which it is. See docs/decisions/0001-the-ro
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -32,14 +31,14 @@ from db.transaction import (
     Database,
     DatabaseUnavailable,
     LeaseMissing,
-    Scope,
     Tx,
 )
-from domain.errors import Unavailable, ViralError
+from domain.errors import Rejected, Unavailable, ViralError
 from domain.ports import Ports
 from domain.queue.retries import GiveUp, Retry, after_failure, after_outage
+from workers.engine.batch import Batch, BatchJob
 from workers.engine.batcher import Batcher
-from workers.engine.context import Context, JobCancelled, LeaseLost
+from workers.engine.context import USUAL_STATEMENT, Context, JobCancelled, LeaseLost
 from workers.engine.effects import TRY_AGAIN, Snoozed
 from workers.engine.failures import described, named
 from workers.engine.job import JobTypes
@@ -47,10 +46,6 @@ from workers.engine.outcomes import run_failure_hook
 from workers.runtime import logs
 from workers.runtime.error_text import text_of
 
-GROUP = 50
-"""Jobs of a group. Postgres keeps 64 subtransactions of a transaction where others can see them cheaply."""
-
-AnyContext = TypeVar("AnyContext", bound=Context)
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -58,10 +53,6 @@ log = structlog.get_logger()
 
 class HandlerDidNotFinish(Exception):
     """A handler returned without `ctx.finish()`: a bug in the handler, since its job can never complete."""
-
-
-class OnlyFinish(ViralError):
-    """The handler of a grouped job used more of its context than `finish`: a bug in the handler."""
 
 
 class Attempts:
@@ -94,15 +85,15 @@ class Attempts:
         self._completions.stop(timeout=5)
 
     def run_first(self, waiting: deque[ClaimedJob]) -> None:
-        """Take the first job, together with those behind it that may share its transaction, and run them."""
-        group = [waiting.popleft()]
-        if self._types[group[0].job_type].grouped:
-            while waiting and len(group) < GROUP and waiting[0].job_type == group[0].job_type:
-                group.append(waiting.popleft())
-        if len(group) == 1:
-            self.run(group[0])
+        """Take the first job, together with those behind it that are handled with it, and run them."""
+        batch = [waiting.popleft()]
+        if self._types[batch[0].job_type].many is not None:
+            while waiting and waiting[0].job_type == batch[0].job_type:
+                batch.append(waiting.popleft())
+        if len(batch) == 1:
+            self.run(batch[0])
         else:
-            self._run_group(group)
+            self._run_batch(batch)
 
     def run(self, claimed: ClaimedJob) -> None:
         """Run one job by itself.
@@ -113,7 +104,7 @@ class Attempts:
         completes_later = False
         with _logged_as(claimed):
             try:
-                completes_later = self._handle(claimed, Context).completes_later
+                completes_later = self._handle(claimed).completes_later
                 if not completes_later:
                     log.info("job.completed")
             except Exception as error:
@@ -122,11 +113,11 @@ class Attempts:
                 if not completes_later:
                     self._leases.discard(claimed.lease_token)
 
-    def _handle(self, claimed: ClaimedJob, context: Callable[..., AnyContext]) -> AnyContext:
+    def _handle(self, claimed: ClaimedJob) -> Context:
         if claimed.cancel_requested_at is not None:
             raise JobCancelled
         job_type = self._types[claimed.job_type]
-        ctx = context(
+        ctx = Context(
             self._db,
             claimed,
             scope=job_type.scope(claimed.tenant_id),
@@ -284,64 +275,65 @@ class Attempts:
                 self._leases.discard(job.lease_token)
         return [False]
 
-    def _run_group(self, group: Sequence[ClaimedJob]) -> None:
-        """Run jobs of a `grouped` type in one transaction, each in a savepoint.
+    # --- many jobs in one transaction -----------------------------------------------------------------------------
 
-        A commit waits for the disk and a transaction costs round trips, which for a job that writes a row or two is
-        most of its price. Being in a group never makes a job fail: what does not go well there is undone and run alone.
+    def _run_batch(self, batch: Sequence[ClaimedJob]) -> None:
+        """Run jobs whose type handles many at once, and alone what is left.
+
+        Being in a batch never makes a job fail, nor costs it an attempt: what does not go well there is undone.
         """
         try:
-            for claimed in self._complete_group(group):
+            for claimed in self._handle_together(batch):
                 self.run(claimed)
         finally:
-            self._leases.difference_update(job.lease_token for job in group)
+            self._leases.difference_update(job.lease_token for job in batch)
 
-    def _complete_group(self, group: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
-        """Return the jobs that are to be run alone: all of them, if the transaction came to nothing."""
+    def _handle_together(self, batch: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        """Return the jobs that are to be run alone."""
+        if len(batch) == 1:
+            return batch
         try:
-            return self._handle_group(group)
+            return self._handle_batch(batch)
         except CommitUnknown as error:
-            alone = self._persist(lambda tx: [job for job in group if not tx.transitions.completed(job)])
-            log.warning("group.commit_unknown", completed=len(group) - len(alone), reason=str(error))
+            alone = self._persist(lambda tx: [job for job in batch if not tx.transitions.completed(job)])
+            log.warning("batch.commit_unknown", completed=len(batch) - len(alone), reason=str(error))
             return alone
+        except DatabaseUnavailable as error:
+            log.info("batch.undone", jobs=len(batch), reason=str(error))
+            return batch
         except Exception as error:
-            log.info("group.dissolved", jobs=len(group), reason=text_of(error) or type(error).__name__)
-            return group
+            # Of a bug that only `many` has, nothing else would tell.
+            unforeseen = None if isinstance(error, (ViralError, LeaseMissing)) else error
+            reason = text_of(error) or type(error).__name__
+            log.info("batch.halved", jobs=len(batch), reason=reason, exc_info=unforeseen, seldom=True)
+            half = len(batch) // 2
+            return [*self._handle_together(batch[:half]), *self._handle_together(batch[half:])]
 
-    def _handle_group(self, group: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
-        finished, alone = [], []
-        with self._db.transaction(SYSTEM) as tx:
-            for claimed in group:
-                try:
-                    with _logged_as(claimed):
-                        finished.append(self._handle(claimed, partial(GroupedContext, shared=tx)).done)
-                except Exception as error:
-                    if tx.went_away(error):
-                        raise
-                    alone.append(claimed)
+    def _handle_batch(self, batch: Sequence[ClaimedJob]) -> Sequence[ClaimedJob]:
+        """Handle the jobs in one transaction. Returns those that are left: by the handler, or as they must not run."""
+        job_type = self._types[batch[0].job_type]
+        jobs = [each for each in map(self._read, batch) if each is not None]
+        if job_type.many is None or len(jobs) < 2:
+            return batch
+        with self._db.transaction(SYSTEM, timeout=_patience(batch)) as tx:
+            job_type.many(Batch(tx, jobs, ports=self._ports, clock=self._clock))
+            handled = [each.done for each in jobs if each.left_because is None]
             tx.work_as(SYSTEM)
-            if finished and len(tx.transitions.complete(finished)) < len(finished):
+            if handled and len(tx.transitions.complete(handled)) < len(handled):
                 raise LeaseMissing
-        log.info("jobs.completed", count=len(finished), job_type=group[0].job_type)
-        return alone
+        if handled:
+            log.info("jobs.completed", count=len(handled), job_type=job_type.name)
+        done = {each.job.id for each in handled}
+        return [claimed for claimed in batch if claimed.id not in done]
 
-
-class GroupedContext(Context):
-    """The context of one job of a group, whose transaction is `shared`."""
-
-    def __init__(self, *args: Any, shared: Tx, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._shared = shared
-
-    @contextmanager
-    def finish(self) -> Iterator[Tx]:
-        with self._shared.savepoint(self._scope):
-            yield self._shared
-        self.finished = True
-
-    def _open(self, scope: Scope, timeout: timedelta | None = None) -> AbstractContextManager[Tx]:
-        # It would wait for locks that the group holds, and so for itself.
-        raise OnlyFinish(f"{self.job.job_type} is grouped: its handler may use nothing of its context but `finish`")
+    def _read(self, claimed: ClaimedJob) -> BatchJob | None:
+        """Return the job with its arguments; None if it is to be stopped, or cannot be read."""
+        job_type = self._types[claimed.job_type]
+        try:
+            arguments = job_type.arguments(claimed.payload, claimed.tenant_id, claimed.payload_version)
+        except Rejected:
+            return None
+        return None if claimed.cancel_requested_at is not None else BatchJob(claimed, arguments)
 
 
 def persist(db: Database, stopping: threading.Event, write: Callable[[Tx], T]) -> T:
@@ -360,6 +352,12 @@ def persist(db: Database, stopping: threading.Event, write: Callable[[Tx], T]) -
             log.warning("worker.cannot_write", reason=str(error), seldom=True)
             if stopping.wait(TRY_AGAIN):
                 raise
+
+
+def _patience(batch: Sequence[ClaimedJob]) -> timedelta | None:
+    """Return how long a statement may take at most, if the deadline of a job is nearer than usual."""
+    left = [job.deadline_at - job.now for job in batch if job.deadline_at is not None]
+    return min(left) if left and min(left) < USUAL_STATEMENT else None
 
 
 @contextmanager

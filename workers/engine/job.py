@@ -30,6 +30,8 @@ from db.transaction import Tx as Tx
 from domain.errors import PayloadInvalid, TenantContextNotSet
 from domain.queue.retries import Backoff
 from domain.text.redaction import location
+from workers.engine.batch import Batch as Batch
+from workers.engine.batch import BatchJob as BatchJob
 from workers.engine.clocks import elapsed as elapsed
 from workers.engine.context import Context as Context
 from workers.engine.queues import QUEUES
@@ -72,8 +74,9 @@ class Declaration:
     that returns the first; jobs of the tenant with an equal `ordering` argument run one after another, in the order
     in which they were enqueued. A job works within its tenant's scope; one declared `system` sees every tenant's rows.
     `cost` is what it weighs against other jobs of its tenant; `timeout` how long an attempt may take. `upgrades` bring
-    a payload of version 1 to version 2, and so on: a job that an older release enqueued runs in this one. A `grouped`
-    handler does nothing outside of `ctx.finish()`; then many such jobs share a commit (`workers/engine/attempt.py`).
+    a payload of version 1 to version 2, and so on: a job that an older release enqueued runs in this one. `many`
+    handles any number of jobs of a `system` type in one transaction (`workers/engine/batch.py`); the handler does one
+    that comes alone, and those that `many` leaves or cannot do.
     """
 
     name: str
@@ -89,7 +92,7 @@ class Declaration:
     cost: int = 1
     timeout: timedelta = timedelta(minutes=10)
     upgrades: tuple[Upgrade, ...] = ()
-    grouped: bool = False
+    many: Callable[[Batch], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class JobType(Declaration, Generic[P]):
     def __post_init__(self) -> None:
         if self.queue not in QUEUES:
             raise ValueError(f"job type {self.name}: unknown queue {self.queue!r}; the queues are {', '.join(QUEUES)}")
+        if self.many is not None and not self.system:
+            raise ValueError(f"job type {self.name}: `many` sees every tenant's rows, so it has to be a system type")
         unknown = {*self.unique, *([self.ordering] if self.ordering else [])} - self.parameters.keys()
         if unknown:
             raise ValueError(f"job type {self.name}: its handler has no argument {', '.join(sorted(unknown))}")

@@ -10,8 +10,7 @@ from uuid import UUID
 from db.transaction import Tx
 from tests.chaos import crash_points
 from tests.chaos.jobs.slow import wait_for
-from workers.engine.context import Context
-from workers.engine.job import job
+from workers.engine.job import Batch, BatchJob, Context, job
 
 
 @job("chaos.effect", system=True, max_attempts=20)
@@ -19,7 +18,16 @@ def effect(ctx: Context, name: str, ms: int = 0) -> None:
     work(ctx, name, ms)
 
 
-@job("chaos.grouped", system=True, grouped=True, max_attempts=20)
+def note_many(batch: Batch) -> None:
+    for each in batch.jobs:
+        crash_points.reach("in_handler", each)
+        note(batch.tx, each, each.arguments["name"])
+    for each in batch.jobs:
+        crash_points.reach("effects_written", each)
+        crash_points.reach_commit(each, "commit_sent", "commit_answer_lost")
+
+
+@job("chaos.grouped", system=True, many=note_many, max_attempts=20)
 def grouped(ctx: Context, name: str) -> None:
     """Its commit is that of many."""
     crash_points.reach("in_handler", ctx)
@@ -89,7 +97,7 @@ def deadly(ctx: Context, way: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def note(tx: Tx, ctx: Context, name: str) -> None:
+def note(tx: Tx, ctx: Context | BatchJob, name: str) -> None:
     tx.driver.execute(
         "INSERT INTO chaos_ledger (job_id, attempt, name, pid) VALUES (%s, %s, %s, %s)",
         (ctx.job.id, ctx.job.attempt, name, os.getpid()),

@@ -7,7 +7,7 @@ from uuid import UUID
 from domain.errors import Rejected
 from domain.queue.rate import Rate
 from tests.chaos.jobs.slow import mark
-from workers.engine.job import Context, FailedJob, Tx, job
+from workers.engine.job import Batch, Context, FailedJob, Tx, job
 
 PLENTY = Rate(timedelta(milliseconds=1), burst=1000)
 
@@ -38,7 +38,12 @@ def chunked(ctx: Context, name: str, key: str) -> None:
         mark(tx, name)
 
 
-@job("chaos.shared", system=True, grouped=True)
+def mark_many(batch: Batch) -> None:
+    for each in batch.jobs:
+        mark(batch.tx, each.arguments["name"])
+
+
+@job("chaos.shared", system=True, many=mark_many)
 def shared(ctx: Context, name: str) -> None:
     with ctx.finish() as tx:
         mark(tx, name)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -19,11 +20,11 @@ from tests.outages import read_only, refusing
 from tests.wait import until
 from workers.app import App
 from workers.engine.heartbeat import Heartbeat
-from workers.engine.job import Context, Tx, job
+from workers.engine.job import Batch, BatchJob, Context, Tx, job
 from workers.engine.runner import Runner
 from workers.runtime import logs
 
-Act = Callable[[Context], None]
+Act = Callable[[Any], None]
 
 act: Act
 
@@ -53,14 +54,31 @@ def alone(ctx: Context) -> None:
     act(ctx)
 
 
-@job("testing.grouped", system=True, grouped=True)
-def grouped(ctx: Context) -> None:
+class Among:
+    """One job of a batch, as `act` sees a job."""
+
+    def __init__(self, batch: Batch, each: BatchJob) -> None:
+        self.job = each.job
+        self._tx = batch.tx
+
+    @contextmanager
+    def finish(self) -> Iterator[Tx]:
+        yield self._tx
+
+
+def act_many(batch: Batch) -> None:
+    for each in batch.jobs:
+        act(Among(batch, each))
+
+
+@job("testing.together", system=True, many=act_many)
+def together(ctx: Context) -> None:
     act(ctx)
 
 
 @pytest.fixture
 def bench(app: App) -> App:
-    return replace(app, job_types={"testing.alone": alone, "testing.grouped": grouped})
+    return replace(app, job_types={"testing.alone": alone, "testing.together": together})
 
 
 def let(do: Act) -> None:
@@ -126,7 +144,7 @@ def test_a_job_that_breaks_its_connections_itself_is_not_forgiven_for_ever(bench
 
 
 def test_jobs_that_share_a_transaction_are_none_the_worse_for_it(bench: App) -> None:
-    job_ids = enqueue(bench, 20, "testing.grouped")
+    job_ids = enqueue(bench, 20, "testing.together")
     let(meets_a_read_only_server)
     with running(bench.runner(), job_ids):
         pass
