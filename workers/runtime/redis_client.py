@@ -7,6 +7,7 @@ while. So callers catch `redis.RedisError` and know nothing of kinds.
 """
 
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,13 @@ T = TypeVar("T")
 
 REOPEN_EVERY = 30.0
 """Seconds that a connection is used at most: the address behind a name may change while the old server lives on."""
+
+PROBES = {
+    name: value
+    for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
+    if (name := getattr(socket, option, None)) is not None
+}
+"""A server that is gone without a word is noticed after some ten seconds, however long we wait for it to answer."""
 
 CONNECT_WITHIN = 1.0
 """Seconds at most that a patient client waits for a connection: the name may lead elsewhere at the next attempt."""
@@ -226,13 +234,16 @@ def connect(
 
 
 def _pool(url: str, patience: float) -> RenewablePool:
-    of_tcp = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    of_tcp: dict[str, Any] = (
+        {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_keepalive_options": PROBES}
+    )
     return RenewablePool.from_url(
         url,
         socket_connect_timeout=min(patience, CONNECT_WITHIN),
         socket_timeout=patience,
         retry=None,
         client_name="viral",
+        driver_info=None,  # two commands less for each connection
         **of_tcp,
     )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -20,7 +21,7 @@ from tests.builders import job_row, new_id
 from tests.conftest import Servers
 from tests.wait import until
 from workers.app import App
-from workers.engine.broker import BatchSize, SortedSetBroker
+from workers.engine.broker import BLOCK_SECONDS, BatchSize, SortedSetBroker
 from workers.engine.heartbeat import LEASE
 from workers.engine.job import Context, job
 from workers.engine.notifier import Notifier
@@ -64,6 +65,23 @@ def notifier(redis_url: str) -> Iterator[Notifier]:
     notifier.close()
 
 
+SOON = BLOCK_SECONDS / 3
+"""Long before a command that blocks ends by itself."""
+
+
+def waits_for_both(url: str) -> None:
+    """Return when a process's one command blocks, for both of its queues and for being called off."""
+    with connect(url) as client:
+        until(lambda: client.info("clients").get("total_blocking_keys") == 3, "the fetcher to wait for both")
+
+
+def commands(url: str) -> dict[str, int]:
+    """How often each command was given to Redis so far."""
+    with connect(url) as client:
+        stats = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): found["calls"] for name, found in stats.items()}
+
+
 def ids(count: int) -> list[UUID]:
     return [new_id() for _ in range(count)]
 
@@ -98,11 +116,51 @@ def test_the_most_urgent_is_received_first(redis_url: str, notifier: Notifier) -
 def test_a_waiting_worker_answers_at_once(redis_url: str, notifier: Notifier) -> None:
     """It blocks on the set, so Redis wakes it: it need not wake up to look. (How fast is a matter for `make bench`.)"""
     with Listener(redis_url).listening() as listener:
-        client = connect(redis_url)
-        until(lambda: client.info("clients")["blocked_clients"] >= 2, "both consumers to wait")
-        client.close()
+        waits_for_both(redis_url)
         notifier.notify(notifications(ids(1)))
-        until(lambda: listener.received, "the notification to be received")
+        until(lambda: listener.received, "the notification to be received", seconds=SOON)
+        notifier.notify(notifications(ids(1), "llm"))
+        until(lambda: len(listener.received) == 2, "that of the other queue, too", seconds=SOON)
+
+
+def test_all_queues_of_a_process_share_one_command_that_blocks(redis_url: str, notifier: Notifier) -> None:
+    with Listener(redis_url).listening() as listener:
+        waits_for_both(redis_url)
+        before = commands(redis_url)
+        for job_id in ids(3):
+            notifier.notify(notifications([job_id], "llm"))
+            until(lambda: job_id in listener.received, "the notification to be received", seconds=SOON)  # noqa: B023
+        waits_for_both(redis_url)
+        after = commands(redis_url)
+    assert after["bzpopmin"] - before["bzpopmin"] == 3, "one for each, which waits for the next"
+    assert after.get("zpopmin") == before.get("zpopmin"), "of llm one is taken at once"
+
+
+def test_a_queue_that_was_full_is_waited_for_again_when_it_has_a_place(redis_url: str, notifier: Notifier) -> None:
+    """While it is full, the process waits for its other queues alone; no end of that wait is due for half a minute."""
+    listener = Listener(redis_url, threads=1)
+    listener.hold.clear()
+    first, second, third = ids(3)
+    with listener.listening():
+        notifier.notify(notifications([first], "llm"))
+        until(lambda: notifier.waiting(["llm"]) == {"llm": 0}, "the only place to be taken", seconds=SOON)
+        notifier.notify(notifications([second], "llm"))
+        assert notifier.waiting(["llm"]) == {"llm": 1}
+        listener.hold.set()
+        until(lambda: listener.received == [first, second], "what waited to be taken at once", seconds=SOON)
+        waits_for_both(redis_url)
+        notifier.notify(notifications([third], "llm"))
+        until(lambda: listener.received == [first, second, third], "what comes later, too", seconds=SOON)
+
+
+def test_a_stop_does_not_wait_for_the_command_that_blocks(redis_url: str, notifier: Notifier) -> None:
+    listener = Listener(redis_url)
+    with listener.listening():
+        waits_for_both(redis_url)
+        began = time.monotonic()
+    assert time.monotonic() - began < SOON
+    notifier.notify(notifications(ids(1)))
+    assert notifier.waiting(["default"]) == {"default": 1}, "nobody is left who takes it"
 
 
 def test_what_was_taken_and_not_begun_is_put_back_for_others(redis_url: str, notifier: Notifier) -> None:
@@ -146,8 +204,8 @@ def test_notifications_that_were_sent_one_by_one_are_taken_together(redis_url: s
 def test_an_outage_is_waited_out(servers: Servers, redis_url: str, notifier: Notifier) -> None:
     """Connections are cut while the worker waits; it reconnects by itself and receives the next notification."""
     with Listener(redis_url).listening() as listener:
+        waits_for_both(redis_url)
         client = connect(redis_url)
-        until(lambda: client.info("clients")["blocked_clients"] >= 2, "both consumers to wait")
         client.client_kill_filter(_type="normal", skipme=True)
         client.close()
         notified = ids(1)
