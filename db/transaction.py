@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
@@ -47,7 +47,9 @@ from db.postgres.connection import (
     PoolGuard,
     TransactionSettings,
     begin_commands,
+    begin_in_pipeline,
     commit,
+    commit_in_pipeline,
     connect,
     put_back,
     run_commands,
@@ -169,12 +171,15 @@ class Tx:
         held: Held,
         durable: bool,
         timeout: timedelta | None,
+        pipelined: bool,
     ) -> None:
         self._engine = engine
         self._held = held
         self._scope = scope
         self._durable = durable
         self._timeout = timeout
+        self._pipelined = pipelined
+        self._pipeline = ExitStack()
         self.new_id = new_id
         self.notifications = Notifications()
         self.last = b""
@@ -189,6 +194,8 @@ class Tx:
 
     @lazy
     def sql(self) -> Connection:
+        _ = self._opened
+        self._pipeline.close()  # SQLAlchemy looks at each result at once
         return Connection(self._engine, connection=self._opened[0])
 
     @property
@@ -199,7 +206,11 @@ class Tx:
     def _opened(self) -> tuple[PoolProxiedConnection, AppConnection]:
         pooled, driver = self._connection
         try:
-            run_commands(driver, self._begin_commands(driver))
+            if self._pipelined:
+                self._pipeline.enter_context(driver.pipeline())
+                begin_in_pipeline(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
+            else:
+                run_commands(driver, self._begin_commands(driver))
         except psycopg.Error as error:
             self.keep = False
             raise DatabaseUnavailable(f"Postgres went away: {one_line(error)}") from error
@@ -223,7 +234,10 @@ class Tx:
 
     def commit(self) -> None:
         if "_opened" in vars(self):
-            commit(self.driver, self.last)
+            if self.driver.pgconn.pipeline_status:
+                commit_in_pipeline(self.driver, self.last, self._pipeline.close)
+            else:
+                commit(self.driver, self.last)
         elif self._plain is not None:
             driver = self._connection[1]
             commit(driver, self._begin_commands(driver) + insert_plain(self._plain, driver))
@@ -233,6 +247,8 @@ class Tx:
         """Give the connection back; what is not committed is rolled back."""
         if "_connection" in vars(self):
             self._held.by_this_thread = False
+            with suppress(psycopg.Error):  # what it says has been raised, or is of no interest any more
+                self._pipeline.close()
             put_back(*self._connection, keep=self.keep)
 
     @property
@@ -252,6 +268,8 @@ class Tx:
         Raises:
             PayloadInvalid: the payload is too large.
         """
+        if not job.plain and self._pipelined:
+            return insert(self.driver, self.notifications, [job])[0]
         if self.used or not job.plain:
             return insert_one(self.driver, self.notifications, job)
         self._plain = job
@@ -347,7 +365,7 @@ class Tx:
     access = _on_sql(Access)
     billing = _on_sql(Billing)
     identity = _on_sql(Identity)
-    quota = _on_sql(Quotas)
+    quota = _on_driver(Quotas)
     tenants = _on_sql(Tenants)
     generations = _on_sql(Generations)
     learning = _on_sql(Learning)
@@ -418,11 +436,15 @@ class Database:
             raise DatabaseUnavailable(f"Postgres does not answer: {one_line(error)}") from error
 
     @contextmanager
-    def transaction(self, scope: Scope, *, durable: bool = True, timeout: timedelta | None = None) -> Iterator[Tx]:
+    def transaction(
+        self, scope: Scope, *, durable: bool = True, timeout: timedelta | None = None, pipelined: bool = False
+    ) -> Iterator[Tx]:
         """Work on the rows of `scope`; commit at the end, roll back on any error.
 
         `durable=False`: the commit is not waited for to reach the disk; a crash of the server may forget it.
-        `timeout` is the longest that one statement may take, where less than usual.
+        `timeout` is the longest that one statement may take, where less than usual. `pipelined`: statements are sent
+        when a result is read, and with the COMMIT; so one that fails may raise later than where it stands, and nobody
+        may ask what it changed (`rowcount`) before reading a later result.
 
         Raises:
             TenantContextNotSet: `scope` was None.
@@ -434,7 +456,15 @@ class Database:
         """
         if scope is None:
             raise TenantContextNotSet("a transaction must name its tenant, or SYSTEM")
-        tx = Tx(self._engine, scope, self._new_id, held=self._held, durable=durable, timeout=timeout)
+        tx = Tx(
+            self._engine,
+            scope,
+            self._new_id,
+            held=self._held,
+            durable=durable,
+            timeout=timeout,
+            pipelined=pipelined,
+        )
         try:
             try:
                 yield tx

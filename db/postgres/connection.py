@@ -6,7 +6,7 @@ no statement is prepared by name where a pooler was found.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -108,14 +108,20 @@ def run_commands(driver: psycopg.Connection[Any], commands: bytes) -> None:
         raise error if error.sqlstate else psycopg.OperationalError(str(error))
 
 
-def begin_in_pipeline(driver: AppConnection, scope: str) -> None:
-    """Begin a transaction on a connection in pipeline mode, where a message holds one statement."""
-    settings = driver.settings | {"app.tenant_id": scope}
-    driver.execute("BEGIN")
-    driver.execute(
-        f"SELECT {', '.join(['set_config(%s, %s, true)'] * len(settings))}",
-        [word for setting in settings.items() for word in setting],
-    )
+def begin_in_pipeline(
+    driver: AppConnection, scope: str, *, durable: bool = True, timeout: timedelta | None = None
+) -> None:
+    """Begin a transaction as `begin_commands` does, on a connection in pipeline mode, where a message holds one
+    statement."""
+    settings = driver.settings
+    if not durable:
+        settings = settings | {"synchronous_commit": "off"}
+    if timeout is not None:
+        settings = settings | {"statement_timeout": str(_milliseconds(timeout))}
+    if driver.autocommit:
+        driver.execute("BEGIN")  # otherwise psycopg sends it
+    set_all = "".join(f"set_config('{name}', '{value}', true), " for name, value in settings.items())
+    driver.execute(f"SELECT {set_all}set_config('app.tenant_id', %s, true)".encode(), (scope,))
 
 
 def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
@@ -127,8 +133,30 @@ def commit(driver: psycopg.Connection[Any], last: bytes) -> None:
         psycopg.Error: the server refused; nothing is kept.
     """
     refuse_failed(driver)
-    try:
+    with _committing(driver, last):
         run_commands(driver, last + b"COMMIT")
+
+
+def commit_in_pipeline(driver: psycopg.Connection[Any], last: bytes, leave: Callable[[], object]) -> None:
+    """`commit` on a connection in pipeline mode, which `leave` ends; what was sent before belongs to the round trip."""
+    try:
+        with _committing(driver, last):
+            if last:
+                driver.execute(last)
+            answer = driver.execute("COMMIT")
+            leave()
+    except psycopg.errors.PipelineAborted as error:
+        raise _failed_before() from error
+    if answer.statusmessage != "COMMIT":
+        raise _failed_before()
+
+
+@contextmanager
+def _committing(driver: psycopg.Connection[Any], last: bytes) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.PipelineAborted:
+        raise
     except psycopg.Error as error:
         # A refusal by the server (a deadlock, a deferred check) has a SQLSTATE and leaves the connection usable.
         if driver.closed or error.sqlstate is None or session_ended(error):
@@ -145,7 +173,11 @@ def refuse_failed(driver: psycopg.Connection[Any]) -> None:
         psycopg.errors.InFailedSqlTransaction: an error of a statement was caught.
     """
     if driver.info.transaction_status == TransactionStatus.INERROR:
-        raise psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
+        raise _failed_before()
+
+
+def _failed_before() -> psycopg.Error:
+    return psycopg.errors.InFailedSqlTransaction("a statement of this transaction failed, and the error was caught")
 
 
 @contextmanager

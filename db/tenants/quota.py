@@ -5,17 +5,18 @@ quota here holds the tenant's row lock, so a tenant's entries are in one order. 
 `tenants.used_quota` by plain SQL becomes an entry too, an `adjust` (a trigger, migration 0007).
 """
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+import psycopg
 
-from db.postgres.locks import against_changes
+from db.postgres.rows import rows_of
 from db.schema.base import EARLIEST, LATEST
-from db.schema.tenants import CONSUMPTION, quota_holds, quota_ledger, tenants
-from db.tenants.tenants import QUOTA_COLUMNS, quota_of, quota_values, unknown
+from db.schema.tenants import CONSUMPTION
+from db.tenants.tenants import QUOTA_COLUMNS, quota_values, unknown
+from domain.quota import quota as rules
 from domain.quota.quota import Hold, Quota, carry_over, release, reserve, reset, restart, settle
 
 MOST = 2**31 - 1
@@ -26,30 +27,102 @@ def is_due(now: str) -> str:
     return f"(quota_reset_at <= {now} AND (quota_paid_until IS NULL OR quota_reset_at < quota_paid_until))"
 
 
-LOCK_DUE = text(f"""
-SELECT id FROM tenants WHERE {is_due(":now")}
-ORDER BY quota_reset_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
-""")
+# In the order of the fields of `Quota`.
+QUOTA = ", ".join(column.name for column in QUOTA_COLUMNS)
+
+LOCK = f"SELECT {QUOTA} FROM tenants WHERE id = %s FOR NO KEY UPDATE"
+
+LOCK_MANY = f"SELECT id, {QUOTA} FROM tenants WHERE id = ANY(%b::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+
+STATUS = "SELECT status FROM quota_holds WHERE job_id = %s AND tenant_id = %s"
+
+COUNTED = "SELECT job_id FROM quota_holds WHERE job_id = ANY(%b::uuid[]) AND status IN ('held', 'settled')"
+
+ENTRY = """
+INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause, taken_at)
+VALUES (%(tenant_id)s, %(kind)s, %(amount)s, %(used)s, %(quota)s, %(period_start)s, %(cause)s,
+        coalesce(%(taken_at)s, now()))
+"""
+
+COUNT = "UPDATE tenants SET used_quota = %(used)s, updated_at = now() WHERE id = %(tenant_id)s"
+
+# What holds change, in one statement: who calls has the tenants' locks, so nothing of it changes meanwhile.
+HOLDS: dict[str, str] = {
+    "tenant_id": "uuid",
+    "job_id": "uuid",
+    "amount": "int",
+    "used": "int",
+    "quota": "int",
+    "period_start": "timestamptz",
+    "taken_at": "timestamptz",
+}
+HOLD = f"""
+WITH new AS (
+    SELECT * FROM unnest({", ".join(f"%b::{kind}[]" for kind in HOLDS.values())}) AS new ({", ".join(HOLDS)})
+), counted AS (
+    UPDATE tenants SET used_quota = new.used, updated_at = now() FROM new WHERE tenants.id = new.tenant_id
+), held AS (
+    INSERT INTO quota_holds (job_id, tenant_id, count, taken_at) SELECT job_id, tenant_id, amount, taken_at FROM new
+    ON CONFLICT (job_id) DO UPDATE
+    SET count = excluded.count, taken_at = excluded.taken_at, status = 'held', closed_at = NULL
+)
+INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause, taken_at)
+SELECT tenant_id, 'hold', amount, used, quota, period_start, 'job:' || job_id, taken_at FROM new ORDER BY tenant_id
+"""
+
+CLOSE = """
+UPDATE quota_holds SET status = %s, closed_at = now() WHERE job_id = %s AND tenant_id = %s AND status = 'held'
+RETURNING count, taken_at
+"""
+
+CLOSED = f"WITH counted AS ({COUNT}) {ENTRY}"
+
+WRITE = f"""
+UPDATE tenants SET {", ".join(f"{column.name} = %({column.name})s" for column in QUOTA_COLUMNS)}, updated_at = now()
+WHERE id = %(tenant_id)s
+"""
+
+USED_SINCE = f"""
+SELECT coalesce(sum(amount), 0) FROM quota_ledger WHERE tenant_id = %s AND taken_at >= %s AND {CONSUMPTION}
+"""
+
+LEDGER = """
+SELECT * FROM quota_ledger
+WHERE tenant_id = %(tenant_id)s AND (%(since)s::timestamptz IS NULL OR taken_at >= %(since)s)
+ORDER BY id DESC LIMIT %(limit)s
+"""
+
+HELD = "SELECT * FROM quota_holds WHERE tenant_id = %s AND status = 'held' ORDER BY taken_at"
+
+LOCK_DUE = f"""
+SELECT id FROM tenants WHERE {is_due("%(now)s")}
+ORDER BY quota_reset_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+"""
 
 # `domain.quota.quota.reset`, for many tenants at once; tests/db/tenants/test_quota.py compares the two. `months` is how
 # many calendar months lie between the anchor and the last moment that is paid for: that month's boundary or the next is
 # the reset.
-# A statement of its own, after the locks: it sees what was consumed until then. Times that nobody can have meant count
+# A statement of its own, after the locks: it sees what was consumed until then, and a locked row stays in its place.
+# OFFSET 0 keeps what is computed from being computed once for each use. Times that nobody can have meant count
 # as the nearest that somebody could, so that one such row does not keep the others from their month.
-RESET = text(f"""
+RESET = f"""
 WITH due AS (
-    SELECT id, monthly_quota, used_quota, quota_reset_at, quota_restarted_at,
+    SELECT ctid AS place, id, monthly_quota, used_quota, quota_reset_at, quota_restarted_at,
            least(greatest(quota_anchor, '{EARLIEST}'), '{LATEST}') AT TIME ZONE 'UTC' AS anchor,
-           greatest(least(:now, quota_paid_until - interval '1 microsecond'), '{EARLIEST}') AT TIME ZONE 'UTC'
+           greatest(least(%(now)s, quota_paid_until - interval '1 microsecond'), '{EARLIEST}') AT TIME ZONE 'UTC'
                AS paid_for
-    FROM tenants WHERE id = ANY(:tenants)
+    FROM tenants WHERE id = ANY(%(tenants)b::uuid[])
+), apart AS (
+    SELECT due.*, ((date_part('year', paid_for) - date_part('year', anchor)) * 12
+                   + date_part('month', paid_for) - date_part('month', anchor))::int AS months
+    FROM due OFFSET 0
+), boundary AS (
+    SELECT apart.*, months + (anchor + make_interval(months => months) <= paid_for)::int AS n FROM apart OFFSET 0
 ), begun AS (
-    SELECT due.*, greatest((anchor + make_interval(months => n - 1)) AT TIME ZONE 'UTC', quota_reset_at) AS starts_at,
+    SELECT boundary.*, greatest((anchor + make_interval(months => n - 1)) AT TIME ZONE 'UTC', quota_reset_at)
+               AS starts_at,
            (anchor + make_interval(months => n)) AT TIME ZONE 'UTC' AS ends_at
-    FROM due,
-    LATERAL (SELECT ((extract(year FROM paid_for) - extract(year FROM anchor)) * 12
-                     + extract(month FROM paid_for) - extract(month FROM anchor))::int AS months) AS apart,
-    LATERAL (SELECT months + (anchor + make_interval(months => months) <= paid_for)::int AS n) AS boundary
+    FROM boundary OFFSET 0
 ), moved AS (
     UPDATE tenants t
     SET quota_period_start = starts_at, quota_reset_at = ends_at, updated_at = now(),
@@ -57,19 +130,19 @@ WITH due AS (
         SELECT coalesce(sum(amount), 0) FROM quota_ledger l
         WHERE l.tenant_id = begun.id AND l.taken_at >= greatest(starts_at, begun.quota_restarted_at) AND l.{CONSUMPTION}
     )))
-    FROM begun WHERE t.id = begun.id
+    FROM begun WHERE t.ctid = begun.place
     RETURNING t.id, t.used_quota AS used, begun.used_quota AS was, t.monthly_quota, starts_at
 )
 INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause)
-SELECT id, 'reset', used - was, used, monthly_quota, starts_at, :cause FROM moved
-""")
+SELECT id, 'reset', used - was, used, monthly_quota, starts_at, %(cause)s FROM moved
+"""
 
 
 class Quotas:
     """Query group."""
 
-    def __init__(self, sql: Connection) -> None:
-        self._sql = sql
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
 
     def lock(self, tenant_id: UUID) -> Quota:
         """Return the quota, locked until the transaction ends.
@@ -77,34 +150,18 @@ class Quotas:
         Raises:
             UnknownTenant: there is none of this id.
         """
-        query = select(*QUOTA_COLUMNS).where(tenants.c.id == tenant_id)
-        row = self._sql.execute(against_changes(query)).one_or_none()
-        if row is None:
-            raise unknown(tenant_id)
-        return quota_of(row)
+        return _quota(tenant_id, self._driver.execute(LOCK, (tenant_id,), prepare=True))
 
     def write(self, tenant_id: UUID, before: Quota, after: Quota, kind: str, cause: str) -> None:
         """Save a quota that `lock` returned and a rule changed, with the entry that says why."""
-        values = quota_values(after) | {"updated_at": func.now()}
-        self._sql.execute(update(tenants).where(tenants.c.id == tenant_id).values(values))
+        self._driver.execute(WRITE, quota_values(after) | {"tenant_id": tenant_id})
         self.record(tenant_id, kind, cause, after, amount=after.used - before.used)
 
     def record(
         self, tenant_id: UUID, kind: str, cause: str, after: Quota, *, amount: int, taken_at: datetime | None = None
     ) -> None:
         """Append to the ledger; `cause` says who or what: `job:…`, `event:…`, `person:…`."""
-        entry: dict[str, Any] = {
-            "tenant_id": tenant_id,
-            "kind": kind,
-            "amount": amount,
-            "used_after": after.used,
-            "quota_after": after.limit,
-            "period_start": after.period_start,
-            "cause": cause,
-        }
-        if taken_at is not None:
-            entry["taken_at"] = taken_at
-        self._sql.execute(insert(quota_ledger).values(entry))
+        self._driver.execute(ENTRY, _entry(tenant_id, kind, cause, after) | {"amount": amount, "taken_at": taken_at})
 
     def hold(self, tenant_id: UUID, job_id: UUID, count: int, now: datetime) -> None:
         """Take `count` concepts for the job, unless an earlier attempt did. A job that gave them back when it failed,
@@ -114,16 +171,41 @@ class Quotas:
             QuotaExceeded: fewer are left; with figures.
             UnknownTenant: there is none of this id.
         """
-        quota = self.lock(tenant_id)
-        if self._status(tenant_id, job_id) in ("held", "settled"):
+        # Two statements, so that the second sees what was committed until the lock was had; one round trip.
+        with self._driver.pipeline():
+            locked = self._driver.execute(LOCK, (tenant_id,), prepare=True)
+            found = self._driver.execute(STATUS, (job_id, tenant_id), prepare=True)
+        quota = _quota(tenant_id, locked)
+        if found.fetchone() in (("held",), ("settled",)):
             return
+        self.hold_new(tenant_id, job_id, count, now, quota)
+
+    def hold_new(self, tenant_id: UUID, job_id: UUID, count: int, now: datetime, quota: Quota) -> None:
+        """`hold` for a job that this transaction makes, of the quota that it has locked.
+
+        Raises:
+            QuotaExceeded: fewer are left; with figures.
+        """
         begun = self._begin(tenant_id, quota, now, f"job:{job_id}")
-        after, hold = reserve(begun, count, now)
-        values = {"count": count, "taken_at": hold.taken_at, "status": "held", "closed_at": None}
-        statement = insert(quota_holds).values(values | {"job_id": job_id, "tenant_id": tenant_id})
-        self._sql.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=values))
-        self._count(tenant_id, after)
-        self.record(tenant_id, "hold", f"job:{job_id}", after, amount=count, taken_at=hold.taken_at)
+        self._take([(tenant_id, job_id, *reserve(begun, count, now))])
+
+    def hold_many(self, wanted: Mapping[UUID, tuple[UUID, int]], now: datetime) -> int:
+        """`hold` for jobs of several tenants, each tenant's job and count, where nothing has to be decided: if a month
+        is due, or too few are left, it is left to the job's own `hold`. Locks the tenants. System scope. Returns for
+        how many it did."""
+        if not wanted:
+            return 0
+        with self._driver.pipeline():
+            locked = self._driver.execute(LOCK_MANY, (list(wanted),), prepare=True)
+            counted = self._driver.execute(COUNTED, ([job_id for job_id, _ in wanted.values()],), prepare=True)
+        ended = {job_id for (job_id,) in counted}
+        taken = []
+        for tenant_id, *columns in locked:
+            quota, (job_id, count) = Quota(*columns), wanted[tenant_id]
+            if job_id not in ended and not rules.is_due(quota, now) and count <= quota.available(now):
+                taken.append((tenant_id, job_id, *reserve(quota, count, now)))
+        self._take(taken)
+        return len(taken)
 
     def settle(self, tenant_id: UUID, job_id: UUID, actual: int) -> None:
         """Give back of the job's hold all but the `actual` concepts that were made, unless it is settled already.
@@ -131,23 +213,17 @@ class Quotas:
         Raises:
             LookupError: the job holds nothing, so nobody would pay for what it made.
         """
-        quota = self.lock(tenant_id)
-        hold = self._close(tenant_id, job_id, "settled")
-        if hold is None:
-            if self._status(tenant_id, job_id) != "settled":
-                raise LookupError(f"job {job_id} holds no concepts: it has to `hold` them before it makes any")
-            return
-        after = self._count(tenant_id, settle(quota, hold, actual))
-        back = actual - hold.count
-        self.record(tenant_id, "settle", f"job:{job_id}", after, amount=back, taken_at=hold.taken_at)
+        quota, hold = self._close(tenant_id, job_id, "settled")
+        if hold is not None:
+            self._give_back(tenant_id, job_id, "settle", hold, (settle(quota, hold, actual), hold.count - actual))
+        elif self._driver.execute(STATUS, (job_id, tenant_id)).fetchone() != ("settled",):
+            raise LookupError(f"job {job_id} holds no concepts: it has to `hold` them before it makes any")
 
     def release(self, tenant_id: UUID, job_id: UUID) -> None:
         """Give the whole hold of the job back, if there is one, because nothing was made."""
-        quota = self.lock(tenant_id)
-        hold = self._close(tenant_id, job_id, "released")
+        quota, hold = self._close(tenant_id, job_id, "released")
         if hold is not None:
-            after = self._count(tenant_id, release(quota, hold))
-            self.record(tenant_id, "release", f"job:{job_id}", after, amount=-hold.count, taken_at=hold.taken_at)
+            self._give_back(tenant_id, job_id, "release", hold, (release(quota, hold), hold.count))
 
     def restart(self, tenant_id: UUID, cause: str) -> tuple[Quota, Quota]:
         """Give the tenant a fresh count for what is left of the running period. Returns the quota before and after.
@@ -157,7 +233,7 @@ class Quotas:
         """
         quota = self.lock(tenant_id)
         # Not the transaction's time: it may have waited for the lock.
-        now = self._sql.execute(select(func.clock_timestamp())).scalar_one()
+        [(now,)] = self._driver.execute("SELECT clock_timestamp()").fetchall()
         before = self._begin(tenant_id, quota, now, cause)
         after = restart(before, now)
         self.write(tenant_id, before, after, "reset", cause)
@@ -172,36 +248,32 @@ class Quotas:
 
     def used_since(self, tenant_id: UUID, moment: datetime) -> int:
         """Return what was taken at that moment or later, less what of it was given back."""
-        query = select(func.coalesce(func.sum(quota_ledger.c.amount), 0)).where(
-            quota_ledger.c.tenant_id == tenant_id,
-            quota_ledger.c.taken_at >= moment,
-            text(CONSUMPTION),
-        )
-        return int(self._sql.execute(query).scalar_one())
+        [(used,)] = self._driver.execute(USED_SINCE, (tenant_id, moment)).fetchall()
+        return int(used)
 
     def reset_due(self, now: datetime, limit: int, cause: str) -> int:
         """Begin the period that contains `now` for tenants whose next one is due, longest overdue first; those in use
         are left. Returns how many."""
-        due = self._sql.execute(LOCK_DUE, {"now": now, "limit": limit}).scalars().all()
-        self._sql.execute(RESET, {"now": now, "tenants": due, "cause": cause})
+        due = [tenant_id for (tenant_id,) in self._driver.execute(LOCK_DUE, {"now": now, "limit": limit}, prepare=True)]
+        self._driver.execute(RESET, {"now": now, "tenants": due, "cause": cause}, prepare=True)
         return len(due)
 
     def ledger(self, tenant_id: UUID, limit: int = 20, *, since: datetime | None = None) -> list[dict[str, Any]]:
         """Return the latest entries, newest first; with `since`, those whose concepts were taken then or later."""
-        query = select(quota_ledger).where(quota_ledger.c.tenant_id == tenant_id)
-        if since is not None:
-            query = query.where(quota_ledger.c.taken_at >= since)
-        query = query.order_by(quota_ledger.c.id.desc()).limit(limit)
-        return [dict(row) for row in self._sql.execute(query).mappings()]
+        return rows_of(self._driver, LEDGER, {"tenant_id": tenant_id, "since": since, "limit": limit})
 
     def held(self, tenant_id: UUID) -> list[dict[str, Any]]:
         """Holds of jobs that have not ended, oldest first."""
-        query = (
-            select(quota_holds)
-            .where(quota_holds.c.tenant_id == tenant_id, quota_holds.c.status == "held")
-            .order_by(quota_holds.c.taken_at)
-        )
-        return [dict(row) for row in self._sql.execute(query).mappings()]
+        return rows_of(self._driver, HELD, (tenant_id,))
+
+    def _take(self, holds: Iterable[tuple[UUID, UUID, Quota, Hold]]) -> None:
+        """Write what `reserve` returned for each tenant and job."""
+        rows = [
+            (tenant_id, job_id, hold.count, after.used, after.limit, after.period_start, hold.taken_at)
+            for tenant_id, job_id, after, hold in holds
+        ]
+        if rows:
+            self._driver.execute(HOLD, [list(column) for column in zip(*rows, strict=True)], prepare=True)
 
     def _begin(self, tenant_id: UUID, quota: Quota, now: datetime, cause: str) -> Quota:
         """`reset_if_due`, as an entry of its own."""
@@ -210,23 +282,34 @@ class Quotas:
             self.write(tenant_id, quota, begun, "reset", cause)
         return begun
 
-    def _count(self, tenant_id: UUID, after: Quota) -> Quota:
-        values = {"used_quota": after.used, "updated_at": func.now()}
-        self._sql.execute(update(tenants).where(tenants.c.id == tenant_id).values(values))
-        return after
+    def _close(self, tenant_id: UUID, job_id: UUID, status: str) -> tuple[Quota, Hold | None]:
+        """Lock the quota, and close the job's hold, if it has an open one; one round trip."""
+        with self._driver.pipeline():
+            locked = self._driver.execute(LOCK, (tenant_id,), prepare=True)
+            closed = self._driver.execute(CLOSE, (status, job_id, tenant_id), prepare=True)
+        row = closed.fetchone()
+        return _quota(tenant_id, locked), None if row is None else Hold(*row)
 
-    def _status(self, tenant_id: UUID, job_id: UUID) -> str | None:
-        """Return the status of the job's hold; None if it never had one."""
-        its = (quota_holds.c.tenant_id == tenant_id, quota_holds.c.job_id == job_id)
-        return self._sql.execute(select(quota_holds.c.status).where(*its)).scalar_one_or_none()
+    def _give_back(self, tenant_id: UUID, job_id: UUID, kind: str, hold: Hold, after: tuple[Quota, int]) -> None:
+        """Write the quota after it, and how much was given back."""
+        quota, amount = after
+        values = {"amount": -amount, "taken_at": hold.taken_at}
+        self._driver.execute(CLOSED, _entry(tenant_id, kind, f"job:{job_id}", quota) | values, prepare=True)
 
-    def _close(self, tenant_id: UUID, job_id: UUID, status: str) -> Hold | None:
-        its = (quota_holds.c.tenant_id == tenant_id, quota_holds.c.job_id == job_id)
-        statement = (
-            update(quota_holds)
-            .where(*its, quota_holds.c.status == "held")
-            .values(status=status, closed_at=func.now())
-            .returning(quota_holds.c.count, quota_holds.c.taken_at)
-        )
-        row = self._sql.execute(statement).one_or_none()
-        return None if row is None else Hold(*row)
+
+def _quota(tenant_id: UUID, locked: psycopg.Cursor[Any]) -> Quota:
+    row = locked.fetchone()
+    if row is None:
+        raise unknown(tenant_id)
+    return Quota(*row)
+
+
+def _entry(tenant_id: UUID, kind: str, cause: str, after: Quota) -> dict[str, Any]:
+    return {
+        "tenant_id": tenant_id,
+        "kind": kind,
+        "cause": cause,
+        "used": after.used,
+        "quota": after.limit,
+        "period_start": after.period_start,
+    }

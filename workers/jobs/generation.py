@@ -157,12 +157,14 @@ def daily(ctx: Context) -> None:
                 if each.count > 0 and (day := due_day(zone_of(each.timezone), each.hour, each.last_on, now))
             }
             marked = tx.generating.mark_daily({tenant_id: day for tenant_id, (day, _) in due.items()})
+            jobs = {}
             for tenant_id in sorted(marked):
                 day, count = due[tenant_id]
                 own = generate_concepts.with_options(
                     delay=spread(tenant_id, SPREAD), priority=DAILY_PRIORITY, unique_key=day_key(day)
                 )
-                own.enqueue(tx, tenant_id=tenant_id, count=count)
+                jobs[tenant_id] = own.enqueue(tx, tenant_id=tenant_id, count=count), count
+            tx.quota.hold_many(jobs, now)
         ctx.count(enqueued=len(marked))
         if len(asking) < TENANTS_PER_TRANSACTION:
             break

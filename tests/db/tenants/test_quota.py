@@ -1,6 +1,8 @@
 """The quota ledger: what is used is what its entries say, whoever writes and in whatever order."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -135,6 +137,43 @@ def test_a_fresh_count_survives_the_month_that_is_due_and_what_is_told_of_it(app
     assert (used(app, tenant_id), disagreeing(app)) == (0, 0)
 
 
+def test_many_are_held_for_at_once_and_what_has_to_be_decided_is_left(app: App) -> None:
+    plain, spent, due, again = (a_tenant(app, **columns) for columns in ({}, {"used_quota": 9}, {}, {}))
+    with app.db.transaction(SYSTEM) as tx:
+        tx.driver.execute("UPDATE tenants SET quota_reset_at = %s WHERE id = %s", (NOV_22, due))
+    jobs = {tenant_id: (uuid4(), 2) for tenant_id in (plain, spent, due, again)}
+    with app.db.transaction(again) as tx:
+        tx.quota.hold(again, jobs[again][0], 3, NOV_22)
+    for held in (1, 0):
+        with app.db.transaction(SYSTEM) as tx:
+            assert tx.quota.hold_many(jobs, NOV_22) == held
+    assert [used(app, each) for each in (plain, spent, due, again)] == [2, 9, 0, 3]
+    with app.db.transaction(plain) as tx:
+        tx.quota.hold(plain, jobs[plain][0], 2, NOV_22)
+        tx.quota.settle(plain, jobs[plain][0], 1)
+    assert entries(app, plain) == [("hold", 2, 2), ("settle", -1, 1)]
+    assert disagreeing(app) == 0
+
+
+def test_holds_of_many_and_of_one_at_once_take_no_more_than_there_is(app: App) -> None:
+    crowd = [a_tenant(app, monthly_quota=7) for _ in range(3)]
+
+    def take(n: int) -> int:
+        if n % 2:
+            with app.db.transaction(SYSTEM) as tx:
+                return tx.quota.hold_many({each: (uuid4(), 1) for each in crowd}, NOV_22)
+        granted = 0
+        for each in crowd:
+            with suppress(QuotaExceeded), app.db.transaction(each, pipelined=True) as tx:
+                tx.quota.hold(each, uuid4(), 1, NOV_22)
+                granted += 1
+        return granted
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sum(threads.map(take, range(16))) == 21
+    assert ([used(app, each) for each in crowd], disagreeing(app)) == ([7, 7, 7], 0)
+
+
 # --- the ledger ---------------------------------------------------------------------------------------------
 
 
@@ -253,3 +292,21 @@ def test_an_entry_that_does_not_agree_with_the_count_is_refused(app: App, owner_
             "INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause) "
             "SELECT id, 'adjust', 4, 4, 10, now(), 'person:x' FROM tenants"
         )
+
+
+def test_a_long_ledger_makes_no_hold_slower(app: App, owner_url: str) -> None:
+    """Of a tenant's entries the triggers read the last; Postgres, which expects few of them, would sort them all."""
+    tenant_id = a_tenant(app, monthly_quota=1000)
+    with psycopg.connect(owner_url) as owner:
+        owner.execute(
+            "INSERT INTO quota_ledger (tenant_id, kind, amount, used_after, quota_after, period_start, cause) "
+            "SELECT id, 'grant', 0, 0, 1000, now(), 'person:x' FROM tenants, generate_series(1, 500)"
+        )
+    with app.db.transaction(tenant_id) as tx:
+        tx.quota.hold(tenant_id, uuid4(), 1, NOV_22)
+        tx.driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        [(read,)] = tx.driver.execute(
+            "SELECT pg_stat_get_xact_tuples_returned('quota_ledger'::regclass)"
+            " + pg_stat_get_xact_tuples_fetched('quota_ledger'::regclass)"
+        ).fetchall()
+    assert read < 50
