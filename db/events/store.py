@@ -106,6 +106,20 @@ UPDATE webhook_events SET
 WHERE id = %(id)s
 """
 
+# The rows are locked by id, the order of whoever else changes several (`db/identity/forgetting.py`).
+MARK_MANY = """
+WITH outcome AS (
+    SELECT * FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[]) AS outcome (id, status, flag, detail)
+), locked AS MATERIALIZED (
+    SELECT id FROM webhook_events WHERE id = ANY(%b::uuid[]) ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE webhook_events event SET
+    status = outcome.status, flag = coalesce(outcome.flag, event.flag), processed_at = now(),
+    detail = CASE WHEN outcome.flag IS NULL AND event.flag IS NOT NULL
+        THEN coalesce(event.detail, outcome.detail) ELSE outcome.detail END
+FROM locked JOIN outcome USING (id) WHERE event.id = locked.id
+"""
+
 
 class Replayable(NamedTuple):
     """A stored event that may be applied again."""
@@ -136,6 +150,12 @@ class Events:
         if event.dropped_at is not None:
             raise EventDropped(event.external_id, event.dropped_at)
         return event
+
+    def get_many(self, event_ids: Sequence[UUID]) -> dict[UUID, Event]:
+        """Return the events that are to be applied, by their ids: those that are there and whose bodies are kept."""
+        query = f"SELECT {EVENT} FROM webhook_events WHERE id = ANY(%b::uuid[]) AND dropped_at IS NULL"
+        with self._driver.cursor(row_factory=class_row(Event)) as cursor:
+            return {event.id: event for event in cursor.execute(query, (list(event_ids),), prepare=True)}
 
     def find(self, name: str) -> dict[str, Any] | None:
         """Return all columns of the event that has this id, ours or the sender's."""
@@ -186,6 +206,12 @@ class Events:
         """Record the outcome of the event. A flag that was raised stays, with the detail that explains it."""
         values = {"id": event_id, "status": outcome.status, "flag": outcome.flag, "detail": outcome.explained}
         self._driver.execute(MARK, values)
+
+    def mark_many(self, outcomes: Mapping[UUID, Outcome]) -> None:
+        """`mark` for any number of events, in one statement."""
+        ids, found = list(outcomes), outcomes.values()
+        columns = [[each.status.value for each in found], [each.flag for each in found]]
+        self._driver.execute(MARK_MANY, (ids, *columns, [each.explained for each in found], ids), prepare=True)
 
     def drop_bodies(self, source: str, statuses: Sequence[Status], before: datetime, most: int) -> int:
         """Drop the bodies and payloads of events with these statuses that came before this time. Returns how many

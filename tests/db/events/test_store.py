@@ -41,6 +41,31 @@ def test_an_event_that_is_not_there(events: Events) -> None:
     assert events.find(str(uuid4())) is None
 
 
+def test_many_events_are_marked_as_each_would_be(connection: Connection, events: Events) -> None:
+    """Pairs of equal events: one of each pair is marked by itself, the other with all the others."""
+    flagged = Outcome(Status.APPLIED, concerns=(Concern(Flag.REFUND, "10 of 20"),))
+    outcomes = [Outcome(Status.STALE, "why"), Outcome(Status.APPLIED), flagged, flagged]
+    alone, together = (stored(connection, *(an_event(f"{way}{n}") for n in range(4))) for way in "ab")
+    for event_id in (alone[3], together[3]):
+        events.mark(event_id, Outcome(Status.APPLIED, concerns=(Concern(Flag.DISPUTE, "earlier"),)))
+    for event_id, outcome in zip(alone, outcomes, strict=True):
+        events.mark(event_id, outcome)
+    events.mark(alone[2], Outcome(Status.STALE, "later"))
+    events.mark_many({**dict(zip(together, outcomes, strict=True)), uuid4(): flagged})
+    events.mark_many({together[2]: Outcome(Status.STALE, "later")})
+    columns = ("status", "flag", "detail", "processed_at")
+    rows = [[events.find(str(event_id)) or {} for event_id in ids] for ids in (alone, together)]
+    marked = [[{name: row[name] for name in columns} for row in way] for way in rows]
+    assert marked[0] == marked[1]
+    assert marked[0][2]["flag"] == "refund"
+
+
+def test_of_many_events_those_are_loaded_that_can_be_applied(connection: Connection, events: Events) -> None:
+    kept, dropped = stored(connection, an_event("1", payload='{"a":1}'), an_event("2"))
+    connection.execute("UPDATE webhook_events SET dropped_at = now() WHERE id = %s", (dropped,))
+    assert events.get_many([kept, dropped, uuid4()]) == {kept: events.get(kept)}
+
+
 def test_events_are_listed_newest_first_and_by_what_is_asked_for(connection: Connection, events: Events) -> None:
     [first] = stored(connection, an_event("1"))
     [second] = stored(connection, an_event("2", source="clerk", type="user.created"))
