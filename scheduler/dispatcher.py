@@ -5,6 +5,10 @@ does neither for longer than a claim takes, its notification is lost, however th
 the set was evicted, deleted or left behind by a failover), and it is sent again. What waits in Redis is never sent
 again, however long that lasts: twenty thousand jobs that no worker takes cost nothing but looks.
 
+While nothing is ready and nothing runs, the dispatcher rests, until a deferred job is due or somebody enqueues one.
+What was committed by a process that died before it could notify anybody, or by a program that does not, is found by a
+look at the table every now and then.
+
 Any number of dispatchers may run: a second notification of a job is the first.
 """
 
@@ -13,6 +17,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 from typing import NamedTuple
+from uuid import uuid4
 
 import redis
 import structlog
@@ -20,12 +25,16 @@ import structlog
 from db.queue.dispatch import ReadyJob
 from db.transaction import NO_ANSWER, SYSTEM, Database
 from domain.billing.tiers import TENANT_WEIGHTS
-from workers.engine.notifier import DIRECT_LIMIT, Notifier
+from workers.engine.broker import BLOCK_SECONDS
+from workers.engine.notifier import DIRECT_LIMIT, SIGNAL_KEY, Notifier, Signal
 from workers.engine.queues import QUEUES
 from workers.runtime.error_text import text_of
 
 TICK, TICK_BUSY = 0.5, 0.03
 """Seconds between two rounds without a signal: when all ready jobs wait in Redis, and when more are ready than fit."""
+
+REST = 15.0
+"""Seconds between two rounds while nothing is ready, nothing runs, and nobody enqueues."""
 
 SHORTEST_REST = 0.005
 
@@ -53,25 +62,47 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """One scheduler's dispatching. `window` is how many jobs of a queue wait in Redis at most.
+    """One scheduler's dispatching. `window` is how many jobs of a queue wait in Redis at most, and `rest` how many
+    seconds it does without a look at the table.
 
     `next_undeclared` is the queue that nobody declares with which the next round begins; "" stands for the first.
     """
 
     def __init__(
-        self, db: Database, notifier: Notifier, *, stopwatch: Callable[[], float] = monotonic, window: int = WINDOW
+        self,
+        db: Database,
+        notifier: Notifier,
+        *,
+        stopwatch: Callable[[], float] = monotonic,
+        window: int = WINDOW,
+        rest: float = REST,
     ) -> None:
         self._db = db
         self._notifier = notifier
         self._stopwatch = stopwatch
         self._size = window
+        self._longest_rest = rest
+        self._rest: float | None = None
+        self._active = True
+        self._call = f"{SIGNAL_KEY}:{uuid4().hex}"
         self._windows: dict[str, Window] = {}
         self._epoch: str | None = None
         self._looked_at = float("-inf")
         self.next_undeclared = ""
 
+    @property
+    def idle(self) -> bool:
+        """Whether no job was ready or running at the last look at the table."""
+        return self._rest is not None
+
+    @property
+    def rests(self) -> bool:
+        """Whether it waits to be woken."""
+        return self.idle and not self._active
+
     def run(self, stop: threading.Event) -> None:
-        """Dispatch until `stop`: twice a second, faster while more is ready than fits in Redis, at once on a signal."""
+        """Dispatch until `stop` (and `end_wait`): twice a second while jobs are ready or run, faster while more is
+        ready than fits in Redis, at once on a signal, hardly ever while there is nothing to do."""
         signalled, reachable = False, True
         while not stop.is_set():
             began = self._stopwatch()
@@ -91,11 +122,41 @@ class Dispatcher:
             if stop.wait(max(SHORTEST_REST, self._stopwatch() - began)):
                 return
             try:
-                busy = self.next_undeclared or self._has_backlog()
-                signalled = self._notifier.wait_for_signal(TICK_BUSY if busy else TICK)
+                signalled = self._wait(stop) is Signal.DECIDE
             except redis.RedisError:
-                signalled = False
+                signalled, self._active = False, True
                 stop.wait(TICK)
+
+    def end_wait(self, notifier: Notifier) -> None:
+        """Have `run` see at once that it is to stop; `notifier` is another than the one that waits."""
+        notifier.call_off(self._call)
+
+    def _wait(self, stop: threading.Event) -> Signal | None:
+        """Wait until it is time for the next round, or somebody asks for one."""
+        if not self.idle:
+            self._active = True
+            busy = self.next_undeclared or self._has_backlog()
+            return self._wait_for_signal(TICK_BUSY if busy else TICK)
+        if self._active:
+            # Who looked for a dispatcher before this, and found one active, committed before the next round.
+            self._notifier.rest()
+            self._active = False
+            return self._wait_for_signal(TICK)
+        # What is due and was not woken is locked by somebody.
+        ends = self._stopwatch() + min(self._rest or TICK, self._longest_rest)
+        while not stop.is_set() and (left := ends - self._stopwatch()) > 0:
+            signal = self._wait_for_signal(min(max(left, SHORTEST_REST), BLOCK_SECONDS))
+            if signal is Signal.WAKE:
+                # Whoever enqueued the job has notified its workers, and hardly any is lost: it is looked for later.
+                self._active = True
+                self._notifier.stay_active()
+                return self._wait_for_signal(TICK)
+            if signal is not None:
+                return signal
+        return None
+
+    def _wait_for_signal(self, seconds: float) -> Signal | None:
+        return self._notifier.wait_for_signal(seconds, called_off=self._call)
 
     def dispatch(self, *, signalled: bool = False) -> int:
         """Wake deferred jobs that are due, and send what is next in each queue. `signalled`: an enqueuer asked for it.
@@ -104,14 +165,21 @@ class Dispatcher:
         """
         if self._has_backlog() and not signalled and not self.next_undeclared and self._all_full():
             return 0
-        self._looked_at = self._stopwatch()
+        self._looked_at, self._rest = self._stopwatch(), None
         with self._db.transaction(SYSTEM) as tx:
             tx.dispatch.wake(WOKEN_PER_ROUND)
             queues = tx.dispatch.ready_queues(tuple(QUEUES), start=self.next_undeclared, limit=UNDECLARED_PER_ROUND)
+            rest = None if queues else tx.dispatch.rest()
+        self._rest = rest
         undeclared = [queue for queue in queues if queue not in QUEUES]
         self.next_undeclared = undeclared[-1] if len(undeclared) == UNDECLARED_PER_ROUND else ""
         self._windows = {queue: window for queue, window in self._windows.items() if queue in queues}
+        if self.idle:
+            return 0
         try:
+            self._notifier.stay_active()
+            if not queues:
+                return 0
             self._check_epoch()
             waiting = self._notifier.waiting(queues)
             return sum(self._dispatch_queue(queue, waiting[queue], signalled=signalled) for queue in queues)

@@ -15,9 +15,10 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from db.transaction import NO_ANSWER, SYSTEM, Database
 from domain.ops.connections import Role, usual_pool
-from scheduler.dispatcher import TICK, Dispatcher
+from scheduler.dispatcher import Dispatcher
 from scheduler.schedule import SCHEDULES, Calendar
 from workers.app import App, build
+from workers.engine.broker import BLOCK_SECONDS
 from workers.engine.job import JobTypes
 from workers.engine.notifier import Notifier
 from workers.engine.outcomes import rescue
@@ -28,6 +29,9 @@ from workers.settings import Settings
 
 RESCUE_EVERY = timedelta(seconds=10)
 FIRE_EVERY = timedelta(seconds=5)
+
+STOPS_WITHIN = 5.0
+"""Seconds that a stop waits for the dispatcher at most: longer than any of its rounds, unless Redis hangs."""
 
 log = structlog.get_logger()
 
@@ -63,8 +67,9 @@ class Ticker:
     """The dispatcher on a thread of its own, which waits to be signalled, and the duties on APScheduler's threads."""
 
     def __init__(self, app: App) -> None:
-        self._notifier = Notifier(connect(app.settings.redis_url, patience=TICK + 1, used_for="dispatching"))
-        dispatcher = Dispatcher(app.db, self._notifier)
+        self._notifier = Notifier(connect(app.settings.redis_url, patience=BLOCK_SECONDS + 1, used_for="dispatching"))
+        self._dispatcher = dispatcher = Dispatcher(app.db, self._notifier)
+        self._call_off = app.notifier
         self._stop = threading.Event()
         self._dispatching = threading.Thread(target=dispatcher.run, args=(self._stop,), name="dispatcher", daemon=True)
         rescuer = Rescuer(app.db, app.job_types, after_outage=RESCUE_EVERY)
@@ -92,8 +97,9 @@ class Ticker:
     def stop(self) -> None:
         """Finish what has begun, and begin nothing more."""
         self._stop.set()
+        self._dispatcher.end_wait(self._call_off)
         self._clock.shutdown(wait=True)
-        self._dispatching.join()
+        self._dispatching.join(timeout=STOPS_WITHIN)
         self._notifier.close()
 
 

@@ -74,8 +74,14 @@ class App:
             check(tx.health.schema())
 
     def start(self) -> None:
-        """Start the thread that notifies: from here on no commit waits for Redis."""
+        """Start the thread that notifies: from here on no commit waits for Redis.
+
+        The dispatcher is woken: the process before may have died between a commit and its notification.
+        """
         self.notifications.start()
+        started = Notifications()
+        started.defer()
+        self.notifications.post(started)
 
     def stop(self) -> None:
         """Send the notifications of past commits; from here on each commit sends its own."""

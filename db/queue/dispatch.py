@@ -91,6 +91,14 @@ ORDER BY score, job.scheduled_for, job.id LIMIT greatest(least(%(limit)s, (SELEC
 """
 
 
+# Seconds until the first deferred job is to be woken (NULL: none is), and whether any job runs.
+REST = """
+SELECT (SELECT extract(epoch FROM min(wake_at) - clock_timestamp())::float FROM job_queue
+        WHERE status = 'pending' AND wake_at IS NOT NULL),
+       EXISTS (SELECT FROM job_queue WHERE status = 'running')
+"""
+
+
 class ReadyJob(NamedTuple):
     """A ready job (its id as Redis holds it) and its score in the dispatch order: the lowest is next.
 
@@ -116,6 +124,12 @@ class DispatchOrder:
         """Queues that have ready jobs: the `declared` ones first, then up to `limit` others, by name, from `start`."""
         values = {"declared": list(declared), "start": start, "limit": limit}
         return [row[0] for row in self._driver.execute(READY_QUEUES, values)]
+
+    def rest(self) -> float | None:
+        """Seconds until a job is ready, for all that the table knows while none is; None if one runs, whose end may
+        make others so."""
+        first, runs = self._driver.execute(REST).fetchone() or (None, True)
+        return None if runs else float("inf") if first is None else max(0.0, first)
 
     def next(self, queue: str, limit: int, weights: Mapping[str, float]) -> list[ReadyJob]:
         """The first jobs in dispatch order; the tenants of a plan get `weights` times as much as one that has none."""

@@ -98,7 +98,8 @@ DUE = "RETURNING id, scheduled_for <= now()"
 
 def insert(driver: psycopg.Connection[Any], notifications: Notifications, jobs: Iterable[NewJob]) -> list[UUID]:
     """Insert the jobs, in one round trip, and return their ids, in their order; those that are due are added to
-    `notifications`. Of a job whose tenant has a live one of its type and unique key, the id is that one's.
+    `notifications`, and so is that others are deferred. Of a job whose tenant has a live one of its type and unique
+    key, the id is that one's.
 
     The next part is put together while Postgres inserts the one before.
 
@@ -175,6 +176,8 @@ def _inserted(
     else:
         is_due: dict[UUID, bool] = dict(cursor.fetchall())
         due = [job for job in jobs if is_due.get(job.id)]
+        if not all(is_due.values()):
+            notifications.defer()
         ids = [job.id if job.id in is_due else _twin_or_insert(driver, notifications, job) for job in jobs]
     for job in due:
         notifications.add(job.queue, job.id, job.priority)

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from uuid import UUID
 
+DEFERRED = ""
+"""In the place of a queue: a job is to be woken later, which a dispatcher that rests does not know."""
+
 
 class Notifications(dict[str, dict[UUID, int]]):
     """Jobs that are ready, and their priorities, by queue.
@@ -15,6 +18,9 @@ class Notifications(dict[str, dict[UUID, int]]):
 
     def look_at(self, queue: str) -> None:
         self.setdefault(queue, {})
+
+    def defer(self) -> None:
+        self.setdefault(DEFERRED, {})
 
     def merge(self, others: Mapping[str, Mapping[UUID, int]]) -> None:
         """Add those of another transaction."""

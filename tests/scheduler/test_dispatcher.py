@@ -1,6 +1,9 @@
 """What waits in Redis is what the table says is next; what was lost is sent again."""
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +23,9 @@ from scheduler.main import Rescuer
 from tests.builders import a_tenant, new_id
 from tests.proxy import proxied
 from tests.redis_servers import a_redis
+from tests.wait import until
 from workers.app import App
+from workers.engine.broker import BLOCK_SECONDS
 from workers.engine.job import Context, job
 from workers.engine.notifier import Notifier
 from workers.engine.queues import notifications_key
@@ -319,3 +324,47 @@ def test_no_redis_at_all_is_survived(app: App) -> None:
     with pytest.raises(redis.RedisError):
         Notifier(connect("redis://127.0.0.1:1/0")).probe()
     assert Notifier(connect("redis://127.0.0.1:1/0")).notify({"default": {UUID(int=1): 5}}) is False
+
+
+# --- rest ---------------------------------------------------------------------------------------------------
+
+
+SOON = BLOCK_SECONDS / 3
+"""Long before a dispatcher that rests looks by itself."""
+
+
+@contextmanager
+def resting(app: App) -> Iterator[Dispatcher]:
+    """A dispatcher at work that rests, for as long as nobody wakes it."""
+    notifier = Notifier(connect(app.settings.redis_url, patience=BLOCK_SECONDS + 1))
+    dispatcher, stop = Dispatcher(app.db, notifier, rest=3600), threading.Event()
+    thread = threading.Thread(target=dispatcher.run, args=(stop,))
+    thread.start()
+    try:
+        until(lambda: dispatcher.rests, "it to rest", seconds=SOON)
+        yield dispatcher
+    finally:
+        stop.set()
+        dispatcher.end_wait(app.notifier)
+        thread.join(timeout=SOON)
+        assert not thread.is_alive(), "a stop does not wait for the end of its rest"
+        notifier.close()
+
+
+def test_a_dispatcher_that_rests_wakes_a_deferred_job_in_time(app: App) -> None:
+    with resting(app) as dispatcher:
+        job_id = enqueue(app, delay=timedelta(seconds=1))
+        until(lambda: waiting(app), "a job that was deferred meanwhile to be sent", seconds=SOON)
+        assert run(app, notified(app)) == [job_id]
+        with app.db.transaction(SYSTEM) as tx:
+            tx.driver.execute("UPDATE job_queue SET status = 'completed', completed_at = now(), worker_id = NULL")
+        until(lambda: dispatcher.rests, "it to rest again", seconds=SOON)
+
+
+def test_a_dispatcher_that_rests_looks_after_a_job_that_somebody_notified_of(app: App) -> None:
+    """The worker that takes the notification dies with it."""
+    with resting(app) as dispatcher:
+        job_id = enqueue(app)
+        assert notified(app) == [job_id]
+        until(lambda: waiting(app), "the job to be sent again", seconds=SOON)
+        assert not dispatcher.rests

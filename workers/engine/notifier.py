@@ -2,20 +2,23 @@
 
 While few notifications wait for a queue's workers, whoever enqueues a job sends one directly. When more wait than the
 workers get through in a moment, the dispatcher alone sends them, in the order that the table decides (see
-`db/queue/dispatch.py`), and an enqueuer only signals the dispatcher.
+`db/queue/dispatch.py`), and an enqueuer only signals the dispatcher. It also wakes one that rests, which then looks
+after the job until it has ended.
 """
 
 import itertools
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from enum import StrEnum
+from typing import Any, cast
 from uuid import UUID
 
 import redis
 
 from db.queue.dispatch import PRIORITY_STEP
-from db.queue.notifications import Notifications
+from db.queue.notifications import DEFERRED, Notifications
 from workers.engine.queues import notifications_key
 from workers.runtime.redis_client import RedisClient
 
@@ -28,14 +31,20 @@ EPOCH_KEY = "{viral}:epoch"
 SIGNAL_KEY = "{viral}:dispatcher"
 """A list on which the dispatcher waits for a signal."""
 
+ACTIVE_KEY, ACTIVE_SECONDS = "{viral}:dispatcher:active", 5
+"""Present while a dispatcher looks at the table all the time: it need not be woken."""
+
 PROBE_KEY, PROBE_SECONDS = "{viral}:probe", 60
 """Written to see whether Redis takes writes."""
+
+SHORTEST_RETRY = 0.5
+"""Seconds after which it is tried again, at the earliest, to wake the dispatcher."""
 
 IDS_PER_SCRIPT = 1000
 """Ids of one script call: others are served between two calls, and Lua hands on no more than a few thousand words."""
 
-# KEYS: the queue's set, the dispatcher's signal. ARGV: how many may wait, how many jobs there are in all, then
-# (score, id) pairs. Returns how many were added; the dispatcher is signalled if that is not all of them.
+# KEYS: the queue's set, the dispatcher's signal, whether one is active. ARGV: how many may wait, how many jobs there
+# are in all, then (score, id) pairs. Returns how many were added; the dispatcher is signalled if that is not all.
 ADD_WITHIN_LIMIT = """
 local room = tonumber(ARGV[1]) - redis.call('ZCARD', KEYS[1])
 local added = 0
@@ -44,8 +53,17 @@ for i = 3, #ARGV, 2 do
     redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
     added = added + 1
 end
-if added < tonumber(ARGV[2]) and redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], '1') end
+if added < tonumber(ARGV[2]) then
+    if redis.call('LINDEX', KEYS[2], -1) ~= 'decide' then redis.call('RPUSH', KEYS[2], 'decide') end
+elseif redis.call('EXISTS', KEYS[3]) == 0 and redis.call('LLEN', KEYS[2]) == 0 then
+    redis.call('RPUSH', KEYS[2], 'wake')
+end
 return added
+"""
+
+# KEYS: the dispatcher's signal, and whether one is active.
+WAKE = """
+if redis.call('EXISTS', KEYS[2]) == 0 and redis.call('LLEN', KEYS[1]) == 0 then redis.call('RPUSH', KEYS[1], 'wake') end
 """
 
 # KEYS: the queue's set. ARGV: (score, id) pairs of jobs that should be in it. Gives those that are in it their new
@@ -60,40 +78,67 @@ return missing
 """
 
 
+class Signal(StrEnum):
+    """What an enqueuer wants of the dispatcher: to look at the table at once, or to look at it again from now on."""
+
+    DECIDE = "decide"
+    WAKE = "wake"
+
+
 class Notifier:
     """One per process. Methods raise `redis.RedisError` if Redis does not answer, except where they say otherwise.
 
-    After a failure `notify` sends nothing for `rest` seconds instead of making every caller wait.
+    After a failure `notify` sends nothing for `rest` seconds instead of making every caller wait; then the dispatcher
+    is woken, and finds in the table what nobody was notified of.
     """
 
     def __init__(self, client: RedisClient, *, rest: float = 2.0) -> None:
         self._client = client
         self._rest = rest
         self._quiet_until = 0.0
+        self._retry: threading.Timer | None = None
+        self._lock = threading.Lock()
+        self._closed = False
 
     def notify(self, notifications: Mapping[str, Mapping[UUID, int]]) -> bool:
         """Notify the workers of each queue, or signal the dispatcher where it decides who is next.
 
-        A queue without jobs means that something in it may be ready that was not. Never raises; False if Redis does not
-        answer.
+        A queue without jobs means that something in it may be ready that was not, and `DEFERRED` that a job is to be
+        woken later. Never raises; False if Redis does not answer.
         """
         if time.monotonic() < self._quiet_until:
             return False
         try:
             with self._client.pipeline(transaction=False) as pipe:
                 for queue, jobs in notifications.items():
+                    if queue == DEFERRED:
+                        pipe.eval(WAKE, 2, SIGNAL_KEY, ACTIVE_KEY)
+                        continue
                     pairs = [
                         word
                         for job_id, priority in itertools.islice(jobs.items(), DIRECT_LIMIT)
                         for word in (priority * PRIORITY_STEP, str(job_id))
                     ]
-                    keys = (notifications_key(queue), SIGNAL_KEY)
-                    pipe.eval(ADD_WITHIN_LIMIT, 2, *keys, DIRECT_LIMIT, max(len(jobs), 1), *pairs)
+                    keys = (notifications_key(queue), SIGNAL_KEY, ACTIVE_KEY)
+                    pipe.eval(ADD_WITHIN_LIMIT, 3, *keys, DIRECT_LIMIT, max(len(jobs), 1), *pairs)
                 pipe.execute()
         except redis.RedisError:
             self._quiet_until = time.monotonic() + self._rest
+            self._wake_later()
             return False
         return True
+
+    def _wake_later(self) -> None:
+        with self._lock:
+            if self._retry is None and not self._closed:
+                self._retry = threading.Timer(max(self._rest, SHORTEST_RETRY), self._wake)
+                self._retry.daemon = True
+                self._retry.start()
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._retry, self._quiet_until = None, 0.0
+        self.notify({DEFERRED: {}})
 
     def notify_all(self, commits: Sequence[Notifications]) -> list[None]:
         """`notify` for several commits at once."""
@@ -132,9 +177,25 @@ class Notifier:
                 pipe.zcard(notifications_key(queue))
             return dict(zip(names, pipe.execute(), strict=True))
 
-    def wait_for_signal(self, seconds: float) -> bool:
-        """Wait until an enqueuer signals the dispatcher; False if none did."""
-        return self._client.blpop([SIGNAL_KEY], timeout=seconds) is not None
+    def wait_for_signal(self, seconds: float, *, called_off: str = SIGNAL_KEY) -> Signal | None:
+        """Wait until an enqueuer signals the dispatcher; None if none did, or if somebody calls it off (`call_off`)."""
+        found = cast("tuple[bytes, bytes] | None", self._client.blpop([called_off, SIGNAL_KEY], timeout=seconds))
+        return None if found is None or found[0] != SIGNAL_KEY.encode() else Signal(found[1].decode())
+
+    def call_off(self, key: str) -> None:
+        """End the wait that has this key, now or when it begins. Never raises: where Redis is away, none lasts."""
+        with suppress(redis.RedisError), self._client.pipeline(transaction=False) as pipe:
+            pipe.rpush(key, "")
+            pipe.expire(key, PROBE_SECONDS)
+            pipe.execute()
+
+    def stay_active(self) -> None:
+        """Have enqueuers know for a while that a dispatcher looks at the table all the time."""
+        self._client.set(ACTIVE_KEY, "1", ex=ACTIVE_SECONDS)
+
+    def rest(self) -> None:
+        """Have the next enqueuer wake the dispatcher."""
+        self._client.delete(ACTIVE_KEY)
 
     def epoch(self, fresh: str) -> str:
         """Return the mark that was once left in Redis, and is gone when Redis has lost its data; then leave `fresh`."""
@@ -154,4 +215,8 @@ class Notifier:
         return found
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._retry is not None:
+                self._retry.cancel()
         self._client.close()

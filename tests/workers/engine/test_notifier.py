@@ -1,14 +1,17 @@
 """Notifications in a real Redis: what waits in it, and when the dispatcher is signalled."""
 
 import socket
+import time
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
 
 from db.queue.notifications import Notifications
 from tests.builders import new_id
-from workers.engine.notifier import DIRECT_LIMIT, Notifier
+from tests.proxy import proxied
+from workers.engine.notifier import DIRECT_LIMIT, Notifier, Signal
 from workers.runtime.redis_client import connect
 
 
@@ -28,7 +31,7 @@ def notifications(job_ids: Sequence[UUID], queue: str = "default") -> Notificati
 
 
 def signalled(notifier: Notifier) -> bool:
-    return notifier.wait_for_signal(0.01)
+    return notifier.wait_for_signal(0.01) is not None
 
 
 def test_when_much_waits_the_dispatcher_is_signalled_instead(notifier: Notifier) -> None:
@@ -67,3 +70,39 @@ def test_after_a_failure_the_notifier_rests_instead_of_making_every_caller_wait(
         with pytest.raises(BlockingIOError):
             silent.accept()
         notifier.close()
+
+
+def test_a_dispatcher_that_rests_is_woken_once_by_whoever_enqueues(notifier: Notifier) -> None:
+    notifier.stay_active()
+    notifier.notify(notifications(ids(1)))
+    assert not signalled(notifier), "it looks by itself"
+    notifier.rest()
+    for _ in range(3):
+        notifier.notify(notifications(ids(1)))
+    assert notifier.wait_for_signal(0.01) is Signal.WAKE
+    assert not signalled(notifier)
+    deferred = Notifications()
+    deferred.defer()
+    notifier.notify(deferred)
+    notifier.notify({"llm": {}})
+    assert [notifier.wait_for_signal(0.01) for _ in range(3)] == [Signal.WAKE, Signal.DECIDE, None]
+
+
+def test_a_wait_is_called_off_by_its_own_key(notifier: Notifier) -> None:
+    notifier.call_off("{viral}:dispatcher:mine")
+    assert notifier.wait_for_signal(0.01, called_off="{viral}:dispatcher:another") is None
+    began = time.monotonic()
+    assert notifier.wait_for_signal(30, called_off="{viral}:dispatcher:mine") is None
+    assert time.monotonic() - began < 10
+
+
+def test_what_could_not_be_notified_wakes_the_dispatcher_when_redis_is_back(redis_url: str) -> None:
+    redis_at = urlsplit(redis_url)
+    with proxied("127.0.0.1", 1) as proxy:
+        cut_off = Notifier(connect(proxy.url(redis_url)), rest=0)
+        assert not cut_off.notify(notifications(ids(1)))
+        proxy.target = (str(redis_at.hostname), redis_at.port or 6379)
+        patient = Notifier(connect(redis_url, patience=31))
+        assert patient.wait_for_signal(30) is Signal.WAKE
+        patient.close()
+        cut_off.close()
