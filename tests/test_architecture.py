@@ -54,7 +54,7 @@ HOMES = {
     "sqlalchemy": ("db",),
     "alembic": ("db.migrate.upgrade",),
     "psycopg": ("db", "web", "cli", "local"),
-    "dramatiq": ("workers.engine.broker", "workers.engine.queues", "workers.main"),
+    "dramatiq": ("workers.engine.broker", "workers.engine.queues", "workers.engine.threads"),
     "redis": (
         *("workers.runtime.redis_client", "workers.engine.broker", "workers.engine.notifier", "web.api.rate_limit"),
         *("scheduler.dispatcher", "workers.adapters.submission_marks"),

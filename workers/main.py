@@ -1,4 +1,4 @@
-"""One worker process: Dramatiq's threads, a runner for what they are handed, a heartbeat (`__main__` is its parent)."""
+"""One worker process: threads, a runner for what they are handed, a heartbeat (`__main__` is its parent)."""
 
 import os
 import sys
@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import structlog
-from dramatiq.worker import Worker
 
 import workers.jobs
 from db.transaction import NO_ANSWER
@@ -19,7 +18,8 @@ from workers.adapters.ports import store_watch
 from workers.app import build
 from workers.engine.broker import SortedSetBroker
 from workers.engine.heartbeat import INTERVAL, LEASE, Heartbeat
-from workers.engine.queues import QUEUES, declare_actors, notifications_key, render_limit
+from workers.engine.queues import QUEUES, declare_actors, notifications_key, places, render_limit
+from workers.engine.threads import Threads
 from workers.runtime import logs
 from workers.runtime.cores import usable_cores
 from workers.runtime.startup import when_served
@@ -62,14 +62,14 @@ class WorkerProcess:
             lease=lease,
         )
         self._store_watch = store_watch(settings, self._app.db, Role.WORKER)
-        drawn_at_once = render_limit(
-            settings.render_at_once,
-            cores=usable_cores(),
-            processes=settings.worker_processes,
+        self._places = places(
+            queues,
             threads=settings.worker_threads,
+            waiting=settings.worker_waiting,
+            drawing=render_limit(settings.render_at_once, cores=usable_cores(), processes=settings.worker_processes),
         )
         keys = {queue: notifications_key(queue) for queue in queues}
-        self.broker = SortedSetBroker(settings.redis_url, keys, {"render": drawn_at_once})
+        self.broker = SortedSetBroker(settings.redis_url, keys, self._places)
         declare_actors(self.broker, queues, self._runner.run, self._runner.batch_size)
 
     def run(self, asked_to_stop: SimpleQueue[Any]) -> None:
@@ -81,12 +81,12 @@ class WorkerProcess:
         self._app.start()
         if when_served(self._sign_on, asked_to_stop, waits="worker.waits"):
             self._runner.start()
-            threads = Worker(self.broker, worker_threads=self._settings.worker_threads)
+            threads = Threads(self.broker, most=sum(self._places.values()))
             threads.start()
             log.info(
                 "worker.ready",
                 worker_id=str(self._runner.worker_id),
-                threads=threads.worker_threads,
+                at_once=self._places,
                 connections=self._app.db.pool_size,
             )
             asked_to_stop.get()
@@ -100,7 +100,7 @@ class WorkerProcess:
         self._heartbeat.start()
         self._store_watch.start()
 
-    def _drain(self, threads: Worker) -> None:
+    def _drain(self, threads: Threads) -> None:
         log.info("worker.draining", running=len(self._runner.leases))
         self._runner.stop()
         with suppress(*NO_ANSWER):

@@ -154,6 +154,9 @@ class Settings(BaseSettings):
 
     worker_processes: int = Field(default=PROCESSES, ge=1, le=64)
     worker_threads: int = Field(default=THREADS, ge=1, le=256)
+    """Messages of `events`, and of `default`, that one worker process handles at once."""
+    worker_waiting: int = Field(default=100, ge=1, le=1000)
+    """Jobs of `llm`, of `media` and of `social` that one worker process runs at once."""
     worker_grace_seconds: int = Field(default=20, ge=1, le=3600)
     render_at_once: int = Field(default=0, ge=0, le=64)
     """Videos that one worker process draws at once; 0: its share of the cores."""

@@ -22,8 +22,9 @@ Queues = Annotated[
 def worker(queues: Queues = None) -> None:
     """Work on jobs.
 
-    In WORKER_PROCESSES processes of WORKER_THREADS threads each. SIGTERM, SIGINT and SIGHUP let them finish what they
-    have begun, within WORKER_GRACE_SECONDS.
+    In WORKER_PROCESSES processes. Each runs WORKER_THREADS jobs at once of a queue whose jobs need this machine, and
+    WORKER_WAITING of one whose jobs wait for others. SIGTERM, SIGINT and SIGHUP let them finish what they have begun,
+    within WORKER_GRACE_SECONDS.
     """
     settings, state = resolve()
     if set(queues or ()) - set(QUEUES):

@@ -1,6 +1,6 @@
 """The queues, and the actor that Dramatiq's threads call for each."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import dramatiq
@@ -13,13 +13,19 @@ The jobs of `media` wait for other people's servers and stores, those of `render
 runs only a few of them at once (`render_limit`)."""
 
 
-def render_limit(wanted: int, *, cores: int, processes: int, threads: int) -> int:
-    """Return how many jobs of `render` one worker process runs at once; `wanted` is 0 for its share of the cores.
+WAITING = frozenset({"llm", "media", "social"})
+"""The queues whose jobs wait for somebody else nearly all the time, and hold nothing meanwhile but a thread."""
 
-    It is never its last thread, so that jobs of other queues begin while videos are drawn; but one that has a single
-    thread draws, too, and has the others wait.
-    """
-    return max(1, min(wanted or cores // processes, threads - 1))
+
+def places(queues: Iterable[str], *, threads: int, waiting: int, drawing: int) -> Mapping[str, int]:
+    """Return how many messages of each queue one worker process runs at once: `waiting` of those that wait, `drawing`
+    of `render`, `threads` of others. A queue has its places to itself: none is ever behind the jobs of another."""
+    return {queue: waiting if queue in WAITING else drawing if queue == "render" else threads for queue in queues}
+
+
+def render_limit(wanted: int, *, cores: int, processes: int) -> int:
+    """Return how many jobs of `render` one worker process runs at once; `wanted` is 0 for its share of the cores."""
+    return max(1, wanted or cores // processes)
 
 
 def notifications_key(queue: str) -> str:
