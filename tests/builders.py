@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -105,7 +105,7 @@ def _stored(app: App, source: str, envelope: Envelope, job: JobType[Any], over: 
         job_type=job.name,
         queue=job.queue,
         max_attempts=job.max_attempts,
-        **asdict(envelope),
+        **envelope._asdict(),
     )
     with nullcontext(over) if over else app.db.connect(autocommit=True) as connection:
         [stored] = store_and_commit(connection, [event])

@@ -187,6 +187,17 @@ class WebhookWriter:
                 notifications.add(each.queue, each.job_id, delivery.event.priority)
         if notifications:
             self._notify(notifications)
+        _log_accepted(batch, stored)
+
+
+def _log_accepted(batch: Sequence[Delivery], stored: Sequence[Stored]) -> None:
+    """Log a commit in one line: a line for each event costs as much as reading its body and checking its signature."""
+    named = [
+        (f"{delivery.event.source} {delivery.event.external_id} {delivery.event.type}", each.duplicate)
+        for delivery, each in zip(batch, stored, strict=True)
+    ]
+    events, duplicates = ([name for name, duplicate in named if duplicate is wanted] for wanted in (False, True))
+    log.info("webhooks.accepted", events=events, duplicates=duplicates)
 
 
 def _on_loop(batch: Sequence[Delivery], act: Callable[[list[Answer], Any], None], with_what: object) -> None:

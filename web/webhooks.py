@@ -56,16 +56,7 @@ def new_event(source: str, envelope: Envelope, job: JobType[Any], make_id: Calla
     """Return the event as it is stored, for `job` to apply. An event of an ignored type is kept, and gets no job."""
     triage = TRIAGE[source](envelope.type)
     job_id, priority = (None, job.priority) if isinstance(triage, Ignored) else (make_id(), triage)
-    return NewEvent(
-        id=make_id(),
-        source=source,
-        job_id=job_id,
-        job_type=job.name,
-        queue=job.queue,
-        max_attempts=job.max_attempts,
-        priority=priority,
-        **{name: getattr(envelope, name) for name in Envelope.__slots__},
-    )
+    return NewEvent(make_id(), source, *envelope, job_id, job.name, job.queue, job.max_attempts, priority)
 
 
 @dataclass
@@ -113,13 +104,12 @@ class WebhookEndpoint:
             return await self._store(envelope)
 
     async def _store(self, envelope: Envelope) -> Response:
-        fields = {"source": self.source, "external_id": envelope.external_id, "type": envelope.type}
         try:
-            stored = await self.writer.store(new_event(self.source, envelope, self.job, self.make_id))
+            await self.writer.store(new_event(self.source, envelope, self.job, self.make_id))
         except Unavailable as error:
+            fields = {"source": self.source, "external_id": envelope.external_id, "type": envelope.type}
             log.error("webhook.not_stored", **fields, reason=str(error), seldom=True)
             return _unavailable("the event could not be stored now; send it again later", "NOT_STORED")
-        log.info("webhook.accepted", **fields, duplicate=stored.duplicate)
         return RECEIVED
 
     def _reject(self, status: int, text: str, code: str) -> Response:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import uuid4
@@ -58,5 +57,5 @@ def purchase(who: Persona) -> Iterator[NewEvent]:
             job_type=job.name,
             queue=job.queue,
             max_attempts=job.max_attempts,
-            **asdict(stripe.parse_event(body.encode())),
+            **stripe.parse_event(body.encode())._asdict(),
         )

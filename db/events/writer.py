@@ -4,9 +4,9 @@ come any number of times.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
 import psycopg
@@ -21,11 +21,10 @@ WRONG_EVENT = (psycopg.DataError, psycopg.IntegrityError)
 """The errors by which Postgres refuses an event that cannot be stored: the connection is as good as before."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An event to be stored, and the job that is to apply it. `payload` is JSON text without U+0000.
 
-    An event without a job is ignored by its type.
+    An event without a job is ignored by its type. (A named tuple: they are made by the thousand a second.)
     """
 
     id: UUID
@@ -57,8 +56,8 @@ class Stored:
 
 KINDS: dict[Any, str] = {UUID: "uuid", str: "text", bool: "bool", datetime: "timestamptz", bytes: "bytea", int: "int"}
 COLUMNS = {
-    field.name: KINDS[next(iter(get_args(field.type)), field.type)]  # of `str | None`, the first is `str`
-    for field in fields(NewEvent)
+    name: KINDS[next(iter(get_args(kind)), kind)]  # of `str | None`, the first is `str`
+    for name, kind in NewEvent.__annotations__.items()
 }
 
 # Binary arrays (%b): text arrays have to be quoted element by element, which costs twenty times as much.
@@ -140,7 +139,7 @@ def _insert(connection: AppConnection, batch: Sequence[NewEvent]) -> set[UUID]:
     """Insert the events that are new, and commit. Returns their ids."""
     # Two processes that store the same events in one order wait for each other instead of deadlocking.
     ordered = sorted(batch, key=lambda event: (event.source, event.external_id))
-    arrays = [[getattr(event, column) for event in ordered] for column in COLUMNS]
+    arrays = [list(column) for column in zip(*ordered, strict=True)]
     with connection.pipeline():
         begin_in_pipeline(connection, SYSTEM_SCOPE)
         inserted = connection.execute(STORE, arrays, prepare=True)

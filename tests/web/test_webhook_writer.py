@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
@@ -134,6 +134,11 @@ async def stored_in_the_end(writer: WebhookWriter, event: NewEvent) -> None:
         with suppress(Unavailable):
             await writer.store(event)
             return
+
+
+def troubles(lines: Iterable[Any]) -> list[Any]:
+    """The log lines that are not about events that were stored."""
+    return [line for line in lines if line["event"] != "webhooks.accepted"]
 
 
 async def answers(tasks: list[asyncio.Task[Stored]]) -> list[Stored | BaseException]:
@@ -314,8 +319,9 @@ def test_a_connection_that_leads_to_a_read_only_server_is_replaced(postgres: Pos
 
     with capture_logs() as lines:
         in_a_loop(scenario)
-    assert [entry["event"] for entry in lines] == ["webhook_writer.postgres_away", "webhook_writer.postgres_back"]
-    assert "read-only" in lines[0]["reason"]
+    away, back = troubles(lines)
+    assert (away["event"], back["event"]) == ("webhook_writer.postgres_away", "webhook_writer.postgres_back")
+    assert "read-only" in away["reason"]
     assert len(postgres.made) == 2
     assert postgres.stored() == {"before", "after"}
 
@@ -338,7 +344,10 @@ def test_a_server_that_refuses_is_told_once_and_all_is_good_afterwards(
 
     with capture_logs() as lines:
         in_a_loop(scenario)
-    assert [entry["event"] for entry in lines] == ["webhook_writer.postgres_away", "webhook_writer.postgres_back"]
+    assert [line["event"] for line in troubles(lines)] == [
+        "webhook_writer.postgres_away",
+        "webhook_writer.postgres_back",
+    ]
     assert "later" in postgres.stored()
 
 

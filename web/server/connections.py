@@ -253,6 +253,8 @@ class Connection(HttpToolsProtocol):
         self.app = cast(Any, answer_busy) if busy else self.config.loaded_app
         self._enter(State.BODY)
         super().on_headers_complete()
+        if self.for_webhook and self.parser.get_method() == b"POST" and not self.expect_100_continue:
+            self.cycle.transport = cast(Any, OneWriteTransport(self.transport))
         self.headers = []  # trailers, which nobody here reads, must not become headers of the head
 
     def on_body(self, body: bytes) -> None:
@@ -424,6 +426,28 @@ class Connection(HttpToolsProtocol):
         self._closing = True
         self._size = 0
         self.since = now
+
+
+class OneWriteTransport:
+    """The transport that uvicorn sees for a webhook that is here in one part. It writes a response's head together with
+    its body: two writes are two packets, and wake the sender twice."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._head = data
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
 
 
 class LingeringTransport:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -329,6 +331,30 @@ def test_what_is_told_without_an_application_looks_like_every_refusal() -> None:
         lines, _, body = data.partition(b"\r\n\r\n")
         assert json.loads(body) == {"error": "this is not HTTP/1.1", "code": "NOT_HTTP", "details": None}
         assert {b"connection: close", b"x-content-type-options: nosniff"} <= set(lines.lower().split(b"\r\n"))
+
+
+def test_a_webhook_is_answered_in_one_packet() -> None:
+    with house() as web, web.wire() as wire:
+        for n in range(1, 4):
+            wire.send(post("/webhooks/stripe", b"{}"))
+            assert wire.answer() == "200"
+            assert data_packets(wire) == n
+
+
+def data_packets(wire: Wire) -> int:
+    """How many packets with data have come: `tcpi_data_segs_in` of Linux."""
+    found: int = struct.unpack_from("I", wire.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), 152)[0]
+    return found
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_whoever_waits_for_a_word_before_the_body_of_a_webhook_gets_it(method: str) -> None:
+    with house() as web, web.wire() as wire:
+        wire.send(head(method, "/webhooks/stripe", "Content-Length: 2", "Expect: 100-continue"))
+        assert wire.answer() == "100"
+        wire.send(b"{}")
+        assert wire.answer() == "200"
+        assert web.served[0][1] == b"{}"
 
 
 def test_half_a_request_does_not_hold_up_the_end_of_the_process() -> None:

@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -286,7 +285,7 @@ def test_what_ignored_events_said_of_a_person_goes_when_the_person_is_gone(app: 
         drain()
     envelope = clerk.parse_event(json.dumps(SESSION).encode(), "msg_3")
     event = new_event("clerk", envelope, apply_clerk_event, new_id)
-    other = replace(event, id=new_id(), external_id="msg_4", subject="user_bob")
+    other = event._replace(id=new_id(), external_id="msg_4", subject="user_bob")
     with app.db.connect(autocommit=True) as connection:
         store_and_commit(connection, [event, other])
     assert dropped(app, drain) == {"of_deleted": 1, "ignored": 0, "settled": 0}
