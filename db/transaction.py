@@ -51,6 +51,7 @@ from db.postgres.connection import (
     commit,
     commit_in_pipeline,
     connect,
+    has_rested,
     put_back,
     run_commands,
     savepoint,
@@ -187,6 +188,8 @@ class Tx:
         """Whether the connection is worth to be used again."""
         self._marked = False
         self._plain: NewJob | None = None
+        self._begun = False
+        """Whether BEGIN was sent on its own, to see whether a connection that rested is still there."""
 
     @property
     def used(self) -> bool:
@@ -206,7 +209,9 @@ class Tx:
     def _opened(self) -> tuple[PoolProxiedConnection, AppConnection]:
         pooled, driver = self._connection
         try:
-            if self._pipelined:
+            if self._begun:
+                pass
+            elif self._pipelined:
                 self._pipeline.enter_context(driver.pipeline())
                 begin_in_pipeline(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
             else:
@@ -222,11 +227,22 @@ class Tx:
     def _connection(self) -> tuple[PoolProxiedConnection, AppConnection]:
         if self._held.by_this_thread:
             raise SecondConnection
+        pooled, driver = self._checked_out()
+        while has_rested(pooled) and not self._begun:
+            try:
+                run_commands(driver, self._begin_commands(driver))
+                self._begun = True
+            except psycopg.Error:  # nothing has happened; a connection that did not rest is next, sooner or later
+                put_back(pooled, driver, keep=False)
+                pooled, driver = self._checked_out()
+        self._held.by_this_thread = True
+        return pooled, driver
+
+    def _checked_out(self) -> tuple[PoolProxiedConnection, AppConnection]:
         try:
             pooled = self._engine.raw_connection()
         except PoolExhausted as error:
             raise PoolTimeout("every connection of the pool is in use; see DB_POOL_SIZE") from error
-        self._held.by_this_thread = True
         return pooled, cast(AppConnection, pooled.driver_connection)
 
     def _begin_commands(self, driver: AppConnection) -> bytes:
@@ -240,7 +256,8 @@ class Tx:
                 commit(self.driver, self.last)
         elif self._plain is not None:
             driver = self._connection[1]
-            commit(driver, self._begin_commands(driver) + insert_plain(self._plain, driver))
+            beginning = b"" if self._begun else self._begin_commands(driver)
+            commit(driver, beginning + insert_plain(self._plain, driver))
             self.notifications.add(self._plain.queue, self._plain.id, self._plain.priority)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Connections: kept alive, tried before use when they have rested, and bound to nothing of a session.
+"""Connections: kept alive, tried by BEGIN when they have rested, and bound to nothing of a session.
 
 Between us and Postgres there may be a pooler that gives each transaction another session (Neon's pooled address,
 PgBouncer). So each transaction sets its own role, timeouts, time zone and scope, in the round trip that begins it, and
@@ -25,8 +25,9 @@ from db.postgres.url import DatabaseUrl
 from db.postgres.values import adapt
 from db.security import IDENTIFY, Login, role_to_take
 
-IDLE_BEFORE_PING = 2.0
-"""Seconds that a pooled connection may rest before it is tried on checkout: a server restart is noticed here."""
+IDLE_BEFORE_TRIAL = 2.0
+"""Seconds that a pooled connection may rest before it has to begin its transaction to be used: a server that restarted
+meanwhile is noticed there."""
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,8 @@ def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any], *, 
 class PoolGuard:
     """Keeps an engine's pool from handing out connections that are no good any more.
 
-    Those that rested are tried first. When one has met an outage, all that are as old are replaced: they may lead to a
-    server that was demoted meanwhile, and would refuse writes for as long as they live.
+    When one has met an outage, all that are as old are replaced: they may lead to a server that was demoted meanwhile,
+    and would refuse writes for as long as they live. Of each that is handed out, `has_rested` says whether to try it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -230,13 +231,13 @@ class PoolGuard:
     def _examine(self, driver: psycopg.Connection[Any], record: ConnectionPoolEntry, proxy: object) -> None:
         if record.info["born_at"] < self._outage_at:
             raise DisconnectionError
-        if time.monotonic() - record.info.get("rested_since", time.monotonic()) < IDLE_BEFORE_PING:
-            return
-        try:
-            driver.execute("SELECT 1")
-            driver.rollback()
-        except psycopg.Error as error:
-            raise DisconnectionError from error
+        rested = time.monotonic() - record.info.get("rested_since", time.monotonic())
+        record.info["rested"] = rested >= IDLE_BEFORE_TRIAL
+
+
+def has_rested(pooled: PoolProxiedConnection) -> bool:
+    """Whether the connection was unused for so long that the server may have gone away without a word."""
+    return bool(pooled.info.get("rested"))
 
 
 def _milliseconds(limit: timedelta) -> int:
