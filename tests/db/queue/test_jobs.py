@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from db.postgres.rows import LISTED_BYTES
 from db.queue.claim import Terms, known_types
 from db.queue.enqueue import PART, NewJob, insert_one
+from db.queue.notifications import DEFERRED
 from db.queue.transitions import Done, FailedAttempt
 from db.transaction import SYSTEM, DatabaseUnavailable, Scope
 from domain.errors import PayloadInvalid
@@ -240,7 +241,7 @@ def test_a_delay_is_counted_from_the_moment_given_or_from_now(app: App) -> None:
         now = tx.now()
         jobs = [a_job(), a_job(delay=hour), a_job(scheduled_for=noon), a_job(scheduled_for=noon, delay=hour)]
         ids = [tx.enqueue(job) for job in jobs]
-        assert tx.notifications == {"default": {ids[0]: 5}}
+        assert tx.notifications == {"default": {ids[0]: 5}, DEFERRED: {}}
     rows = [job_row(app, job_id) for job_id in ids]
     assert [row["scheduled_for"] for row in rows] == [now, now + hour, noon, noon + hour]
     assert [row["wake_at"] for row in rows] == [None, now + hour, noon, noon + hour]
