@@ -303,4 +303,21 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         ),
         figure("learn-one-p99", "ms", "the 99th percentile of it", alone(at_most=150)),
     ),
+    "waiting": (
+        figure(
+            "waiting",
+            "jobs",
+            "jobs that wait at once for a model that takes 20 s to answer, of 200 generations of 200 tenants given to "
+            "one worker dyno",
+            alone(at_least=200),
+        ),
+        figure("waiting-seconds", "s", "from enqueueing them to the last concept, 20 of which are the model's"),
+        figure("waiting-memory", "MB", "the most memory (PSS) of the dyno meanwhile", alone(at_most=250)),
+        figure(
+            "waiting-beside-p50",
+            "ms",
+            "from asking for the commit that enqueues a job of another queue to the start of its handler, meanwhile",
+            alone(at_most=20),
+        ),
+    ),
 }

@@ -39,6 +39,9 @@ class Sizes:
     collect_steps: int = 120
     learn_tenants: int = 2000
     learn_ones: int = 300
+    waiting_jobs: int = 200
+    waiting_seconds: float = 20.0
+    waiting_beside: int = 30
     patience: float = 5.0
 
 
@@ -65,6 +68,9 @@ QUICK = Sizes(
     collect_steps=6,
     learn_tenants=20,
     learn_ones=5,
+    waiting_jobs=20,
+    waiting_seconds=1.0,
+    waiting_beside=2,
     patience=0,
 )
 """The smallest run in which a measure still takes all its steps: the suite makes some so. Its figures say little."""

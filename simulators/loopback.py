@@ -25,6 +25,7 @@ class Server(ThreadingHTTPServer):
     """A client that hangs up is an ordinary thing; whatever else goes wrong in a handler is printed."""
 
     daemon_threads = True
+    request_queue_size = 1024  # hundreds may come at once
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):

@@ -17,7 +17,9 @@ from queue import SimpleQueue
 
 import workers.jobs
 from domain.errors import ViralError
+from workers.adapters.ports import preload_language_models
 from workers.engine.discovery import discover
+from workers.engine.queues import wanted_queues
 from workers.runtime.error_text import traceback_of
 from workers.runtime.terminal import guard_output
 from workers.settings import load
@@ -41,6 +43,8 @@ def begin() -> int:
     module, _, function = (sys.argv[1] if len(sys.argv) > 1 else "workers.main:start").partition(":")
     start = getattr(importlib.import_module(module), function)
     discover((workers.jobs,))
+    if "llm" in wanted_queues():
+        preload_language_models(settings)
     # A collection writes to every object that it looks at, and a page that is written to is shared no longer.
     gc.collect()
     gc.freeze()

@@ -1,6 +1,5 @@
 """One worker process: threads, a runner for what they are handed, a heartbeat (`__main__` is its parent)."""
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,14 +17,19 @@ from workers.adapters.ports import store_watch
 from workers.app import build
 from workers.engine.broker import SortedSetBroker
 from workers.engine.heartbeat import INTERVAL, LEASE, Heartbeat
-from workers.engine.queues import QUEUES, declare_actors, notifications_key, places, render_limit
+from workers.engine.queues import (
+    QUEUES_VARIABLE,
+    declare_actors,
+    notifications_key,
+    places,
+    render_limit,
+    wanted_queues,
+)
 from workers.engine.threads import Threads
 from workers.runtime import logs
 from workers.runtime.cores import usable_cores
 from workers.runtime.startup import when_served
 from workers.settings import Settings, load
-
-QUEUES_VARIABLE = "WORKER_QUEUES"
 
 log = structlog.get_logger()
 
@@ -47,8 +51,7 @@ class WorkerProcess:
         lease: timedelta = LEASE,
     ) -> None:
         logs.configure(settings.log_format, settings.log_level)
-        # Each once: Dramatiq refuses a second actor of one name.
-        queues = tuple(dict.fromkeys(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(",")))) or tuple(QUEUES)
+        queues = wanted_queues()
         self._settings = settings
         pool_size = usual_pool(Role.WORKER, settings.worker_threads)
         self._app = build(settings, name="viral worker", pool_size=pool_size, packages=packages)

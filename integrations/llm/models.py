@@ -72,6 +72,7 @@ class LanguageModels:
     def __init__(self, providers: Mapping[str, Access], *, private_hosts: Collection[str] = ()) -> None:
         """`providers` are by the names that `language_models` has; `private_hosts` may lead to private addresses."""
         self._access = {name: access for name, access in providers.items() if name in OPENED}
+        self._agents: dict[type, Agent[None, Any]] = {}
         self._http = Http("viral", most_bytes=MOST_BYTES, seconds=(CONNECT, READ, TOTAL), private_hosts=private_hosts)
 
     @property
@@ -133,21 +134,27 @@ class LanguageModels:
     def _asked(self, model: LanguageModel, question: _Question[T]) -> _Answer[T]:
         return asyncio.run(self._ask(model, question))
 
-    async def _ask(self, model: LanguageModel, question: _Question[T]) -> _Answer[T]:
-        seconds = question.patience.total_seconds()
-        call = Call(model.name, self._access[model.provider], HouseTransport(self._http, seconds), seconds)
-        async with OPENED[model.provider](call) as opened:
-            agent = Agent(
-                opened,
+    def _agent(self, question: _Question[T]) -> Agent[None, T]:
+        """Return what asks such questions: schemas of answers are made once, and not for each call."""
+        if question.type not in self._agents:
+            self._agents[question.type] = Agent(
                 output_type=NativeOutput(question.type),
                 instructions=question.instructions,
                 retries=0,
                 capabilities=[Hooks(before_output_validate=_readable)],
-                model_settings=settings(model.provider, question.tokens, seconds),
+            )
+        return self._agents[question.type]
+
+    async def _ask(self, model: LanguageModel, question: _Question[T]) -> _Answer[T]:
+        seconds = question.patience.total_seconds()
+        call = Call(model.name, self._access[model.provider], HouseTransport(self._http, seconds), seconds)
+        async with OPENED[model.provider](call) as opened:
+            answer = self._agent(question).run(
+                question.text, model=opened, model_settings=settings(model.provider, question.tokens, seconds)
             )
             with capture_run_messages() as messages:
                 try:
-                    value = (await asyncio.wait_for(agent.run(question.text), seconds)).output
+                    value = (await asyncio.wait_for(answer, seconds)).output
                 except failures.ContentFilterError as error:
                     return _Answer(None, _usage(model, messages), refusal=_one_line(error))
                 except failures.UnexpectedModelBehavior as error:

@@ -5,9 +5,10 @@ pydantic-ai's own requirement for Google is the second release of google-genai, 
 need; the tests hold the two together.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 import httpx2
 from pydantic_ai.models import Model
@@ -105,6 +106,20 @@ OPENED: Mapping[str, Callable[[Call], AbstractAsyncContextManager[Model]]] = {
     "google": _google,
 }
 """By the names that `language_models` has."""
+
+
+def preload(providers: Iterable[str]) -> None:
+    """Import the SDKs of these providers now, for processes that are forked afterwards."""
+    for name in providers:
+        for module in SDKS[name]:
+            import_module(module)
+
+
+SDKS: Mapping[str, tuple[str, str]] = {
+    "anthropic": ("anthropic", "pydantic_ai.models.anthropic"),
+    "openai": ("openai", "pydantic_ai.models.openai"),
+    "google": ("google.genai", "pydantic_ai.models.google"),
+}
 
 
 def settings(provider: str, tokens: int, seconds: float) -> ModelSettings:

@@ -37,7 +37,7 @@ ALIKE = (
     ("idle", "memory", "growth"),
     ("ingest", "api-history"),
     ("enqueue", "quota"),
-    ("up", "posts", "collect", "learn"),
+    ("up", "posts", "collect", "learn", "waiting"),
 )
 """Measures that start the same machinery, or much of it. The suite makes one of each; `make bench ARGS=--quick` all."""
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from workers.engine.queues import QUEUES
-from workers.main import QUEUES_VARIABLE, WorkerProcess
+from workers.engine.queues import QUEUES, QUEUES_VARIABLE
+from workers.main import WorkerProcess
 from workers.settings import Settings
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from db.transaction import Database
 from domain.concepts.generation import LOCAL_GRAMMAR
 from domain.concepts.grammar import LocalGrammar
@@ -38,7 +40,7 @@ def open_ports(settings: Settings, db: Database) -> Ports:
     clerk = lazy(partial(_clerk, settings)) if settings.clerk_secret_key.get_secret_value() else None
     writers: dict[str, ConceptWriter] = {}
     critics: dict[str, Critic] = {}
-    if settings.anthropic_api_key or settings.openai_api_key or settings.gemini_api_key:
+    if _model_keys(settings):
         models = lazy(partial(_language_models, settings))
         writers[LANGUAGE_MODEL] = LanguageModelWriter(db, models)
         critics[LANGUAGE_MODEL] = LanguageModelCritic(db, models)
@@ -92,13 +94,28 @@ def _language_models(settings: Settings) -> "LanguageModels":
     from integrations.llm.models import LanguageModels  # noqa: PLC0415 - see the module's first lines
     from integrations.llm.providers import Access  # noqa: PLC0415
 
-    found = {
-        "anthropic": (settings.anthropic_api_key, settings.anthropic_base_url),
-        "openai": (settings.openai_api_key, settings.openai_base_url),
-        "google": (settings.gemini_api_key, settings.gemini_base_url),
-    }
-    access = {name: Access(key.get_secret_value(), base) for name, (key, base) in found.items() if key}
+    access = {name: Access(key.get_secret_value(), base) for name, key, base in _model_keys(settings)}
     return LanguageModels(access, private_hosts=settings.outbound_private_hosts)
+
+
+def preload_language_models(settings: Settings) -> None:
+    """Import now what asking a language model takes, if there is a key for one: processes that are forked afterwards
+    have it in memory once."""
+    if providers := [name for name, _, _ in _model_keys(settings)]:
+        from integrations.llm import models  # noqa: F401, PLC0415 - see the module's first lines
+        from integrations.llm.providers import preload  # noqa: PLC0415
+
+        preload(providers)
+
+
+def _model_keys(settings: Settings) -> list[tuple[str, SecretStr, str]]:
+    """Return the providers of language models that there is a key for, with it and where they are asked."""
+    found = [
+        ("anthropic", settings.anthropic_api_key, settings.anthropic_base_url),
+        ("openai", settings.openai_api_key, settings.openai_base_url),
+        ("google", settings.gemini_api_key, settings.gemini_base_url),
+    ]
+    return [(name, key, base) for name, key, base in found if key]
 
 
 def _clips(settings: Settings) -> dict[str, ClipProvider]:

@@ -1,5 +1,6 @@
 """The queues, and the actor that Dramatiq's threads call for each."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
@@ -15,6 +16,15 @@ runs only a few of them at once (`render_limit`)."""
 
 WAITING = frozenset({"llm", "media", "social"})
 """The queues whose jobs wait for somebody else nearly all the time, and hold nothing meanwhile but a thread."""
+
+
+QUEUES_VARIABLE = "WORKER_QUEUES"
+
+
+def wanted_queues() -> tuple[str, ...]:
+    """Return the queues that this process works on, as its environment names them: all, if it names none."""
+    # Each once: Dramatiq refuses a second actor of one name.
+    return tuple(dict.fromkeys(filter(None, os.environ.get(QUEUES_VARIABLE, "").split(",")))) or tuple(QUEUES)
 
 
 def places(queues: Iterable[str], *, threads: int, waiting: int, drawing: int) -> Mapping[str, int]:
