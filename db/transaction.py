@@ -26,7 +26,7 @@ from db.concepts.imported_trends import ImportedTrends
 from db.concepts.imports import Imports
 from db.concepts.trends import TrendSources
 from db.events.store import Events
-from db.identity.access import Access
+from db.identity.access import Access, Keys
 from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
 from db.learning.accuracy import AccuracyReports
@@ -209,13 +209,10 @@ class Tx:
     def _opened(self) -> tuple[PoolProxiedConnection, AppConnection]:
         pooled, driver = self._connection
         try:
-            if self._begun:
-                pass
+            if not self._begun:
+                self._begin(driver)
             elif self._pipelined:
                 self._pipeline.enter_context(driver.pipeline())
-                begin_in_pipeline(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
-            else:
-                run_commands(driver, self._begin_commands(driver))
         except psycopg.Error as error:
             self.keep = False
             raise DatabaseUnavailable(f"Postgres went away: {one_line(error)}") from error
@@ -244,6 +241,14 @@ class Tx:
         except PoolExhausted as error:
             raise PoolTimeout("every connection of the pool is in use; see DB_POOL_SIZE") from error
         return pooled, cast(AppConnection, pooled.driver_connection)
+
+    def _begin(self, driver: AppConnection) -> None:
+        if self._pipelined:
+            driver.autocommit = True  # or psycopg sends a BEGIN of its own, and waits for it
+            self._pipeline.enter_context(driver.pipeline())
+            begin_in_pipeline(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
+        else:
+            run_commands(driver, self._begin_commands(driver))
 
     def _begin_commands(self, driver: AppConnection) -> bytes:
         return begin_commands(driver, _name(self._scope), durable=self._durable, timeout=self._timeout)
@@ -280,13 +285,18 @@ class Tx:
     def enqueue(self, job: NewJob) -> UUID:
         """Insert the job, and return its id; if the tenant has a live one of its type and unique key, that one's.
 
-        A plain job that is all that the transaction does is one round trip, together with its commit.
+        A plain job that is all that the transaction does is one round trip, together with its commit. In a pipelined
+        transaction a live twin of a job that is due at once is an error, at the next result or at the commit: who
+        cannot have one is not to wait for the answer.
 
         Raises:
             PayloadInvalid: the payload is too large.
+            UniqueViolation: there is a twin; only in a pipelined transaction.
         """
-        if not job.plain and self._pipelined:
-            return insert(self.driver, self.notifications, [job])[0]
+        if self._pipelined and job.due_at_once:
+            self.driver.execute(insert_plain(job, self.driver))
+            self.notifications.add(job.queue, job.id, job.priority)
+            return job.id
         if self.used or not job.plain:
             return insert_one(self.driver, self.notifications, job)
         self._plain = job
@@ -350,6 +360,7 @@ class Tx:
     rates = _on_driver(Rates)
     workers = _on_driver(Workers)
     schedule_runs = _on_driver(ScheduleRuns)
+    keys = _on_driver(Keys)
     events = _on_driver(Events)
     forgetting = _on_driver(Forgetting)
     generating = _on_driver(Generating)

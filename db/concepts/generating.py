@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +11,14 @@ from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL, Identifier
 
 from db.identity.people import only_banned
+from db.ops.requests import BY_KEY_OR_LIVE, KEPT
+from db.postgres.connection import together
 from db.postgres.rows import row_of, rows_of
-from db.tenants.quota import is_due
+from db.tenants.quota import LOCK, is_due, locked_quota
 from domain.concepts.generation import LanguageModel, PastConcept, Usage
 from domain.concepts.timing import is_zone
 from domain.errors import UnknownTenant
+from domain.quota.quota import Quota
 
 PREFERENCE_COLUMNS = ("region", "timezone", "daily_enabled", "daily_hour", "daily_count", "daily_last_on")
 
@@ -31,9 +34,10 @@ PAST = """
 SELECT coalesce(concept->>'title', '') AS title, coalesce(concept->>'topic', '') AS topic, concept->>'format' AS format
 FROM generations g,
     jsonb_array_elements(CASE jsonb_typeof(g.concepts) WHEN 'array' THEN g.concepts ELSE '[]' END) AS concept
-WHERE g.tenant_id = %s AND g.date >= %s AND jsonb_typeof(concept) = 'object'
+WHERE g.tenant_id = %s AND g.date >= {since} AND jsonb_typeof(concept) = 'object'
 ORDER BY g.date
 """
+PAST_SINCE, PAST_OF_LATE = PAST.format(since="%s"), PAST.format(since="now() - %s::interval")
 
 # The n-th call of a job is recorded once: a later attempt finds that there are n rows already.
 RECORD = """
@@ -93,6 +97,18 @@ class Preferences:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request for concepts is decided from: the database's time, the quota, the job that its idempotency key
+    has made already and that one's payload, the preferences, and the concepts of late, oldest first."""
+
+    now: datetime
+    quota: Quota
+    job: tuple[UUID, dict[str, Any]] | None
+    preferences: Preferences
+    past: tuple[PastConcept, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Daily:
     """A tenant that wants concepts every day at an hour of its own clock; `last_on` is by that clock too. `count` is
     what the quota allows of what is wanted; it may be negative."""
@@ -110,23 +126,45 @@ class Generating:
     def __init__(self, driver: psycopg.Connection[Any]) -> None:
         self._driver = driver
 
+    def asked(self, tenant_id: UUID, *, job_type: str, key: str | None, remembered: timedelta | None) -> Asked:
+        """Lock the quota, and read what a request is decided from; one round trip. `key`: its idempotency key.
+        `remembered`: how long ago concepts of late may be; None: they do not matter.
+
+        Raises:
+            UnknownTenant: there is no tenant of this id.
+        """
+        job, past = self._driver.cursor(), self._driver.cursor(row_factory=class_row(PastConcept))
+        # Each statement sees what was committed until the lock was had.
+        with together(self._driver):
+            locked = self._driver.execute(LOCK, (tenant_id,), prepare=True)
+            preferred = self._driver.execute(PREFERENCES, (tenant_id,), prepare=True)
+            if key is not None:
+                values = {"tenant_id": tenant_id, "job_type": job_type, "key": key, "kept": KEPT}
+                job.execute(BY_KEY_OR_LIVE, values, prepare=True)
+            if remembered is not None:
+                past.execute(PAST_OF_LATE, (tenant_id, remembered), prepare=True)
+            time = self._driver.execute("SELECT now()", prepare=True)
+        [(now,)] = time.fetchall()
+        return Asked(
+            now,
+            locked_quota(tenant_id, locked),
+            None if key is None else job.fetchone(),
+            _preferences(tenant_id, preferred),
+            () if remembered is None else tuple(past.fetchall()),
+        )
+
     def preferences(self, tenant_id: UUID) -> Preferences:
         """Return what the tenant prefers.
 
         Raises:
             UnknownTenant: there is no tenant of this id.
         """
-        row = self._driver.execute(PREFERENCES, (tenant_id,)).fetchone()
-        if row is None:
-            raise _unknown(tenant_id)
-        region, own, account = row
-        zones = (zone for zone in (account, own) if zone and is_zone(zone))
-        return Preferences(region, next(zones, "UTC"))
+        return _preferences(tenant_id, self._driver.execute(PREFERENCES, (tenant_id,)))
 
     def past(self, tenant_id: UUID, since: datetime) -> tuple[PastConcept, ...]:
         """Return the tenant's concepts since then, oldest first."""
         with self._driver.cursor(row_factory=class_row(PastConcept)) as cursor:
-            return tuple(cursor.execute(PAST, (tenant_id, since)).fetchall())
+            return tuple(cursor.execute(PAST_SINCE, (tenant_id, since)).fetchall())
 
     def record(self, tenant_id: UUID, job_id: UUID, call: int, usage: Usage) -> None:
         """Record the cost of the job's n-th call of a model, once. A generator that asks nobody costs nothing."""
@@ -173,6 +211,15 @@ class Generating:
         """Note the day (by their clock) for which each tenant gets concepts, and return those not noted before."""
         values = {"ids": list(days), "days": list(days.values())}
         return {tenant_id for (tenant_id,) in self._driver.execute(MARK_DAILY, values)}
+
+
+def _preferences(tenant_id: UUID, found: psycopg.Cursor[Any]) -> Preferences:
+    row = found.fetchone()
+    if row is None:
+        raise _unknown(tenant_id)
+    region, own, account = row
+    zones = (zone for zone in (account, own) if zone and is_zone(zone))
+    return Preferences(region, next(zones, "UTC"))
 
 
 def _unknown(tenant_id: UUID) -> UnknownTenant:

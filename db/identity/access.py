@@ -1,10 +1,12 @@
 """API keys. Only the hash of a key's text is stored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
+from psycopg.rows import namedtuple_row
 from sqlalchemy import ColumnElement, Connection, String, case, cast, func, insert, literal, select, update
 
 from db.identity.people import LIVE_MEMBERS, only_banned, role_in
@@ -56,18 +58,29 @@ AND (%(clerk_id)s::text IS NULL OR u.clerk_id = %(clerk_id)s) AND (u.deleted_at 
 """
 
 
+class Keys:
+    """Query group of the look-up that every request with a key begins with; system scope."""
+
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
+
+    def find(self, key_hash: bytes) -> Callable[[], Key | None]:
+        """Look the key up, and return what reads the answer; in a pipelined transaction that is here with the commit,
+        in one round trip."""
+        cursor = self._driver.cursor(row_factory=namedtuple_row).execute(BY_HASH, {"key_hash": key_hash}, prepare=True)
+        return lambda: _key(cursor.fetchone())
+
+
 class Access:
-    """Query group. `key`, `key_of`, `role` and `revoke_of_leavers` read other tenants' people: they need the system's
+    """Query group. `key_of`, `role` and `revoke_of_leavers` read other tenants' people: they need the system's
     scope."""
 
     def __init__(self, sql: Connection) -> None:
         self._sql = sql
 
-    def key(self, key_hash: bytes) -> Key | None:
-        return self._key(BY_HASH, {"key_hash": key_hash})
-
     def key_of(self, tenant_id: UUID, key_id: UUID) -> Key | None:
-        return self._key(BY_ID, {"tenant_id": tenant_id, "key_id": key_id})
+        parameters = {"tenant_id": tenant_id, "key_id": key_id}
+        return _key(self._sql.exec_driver_sql(BY_ID, parameters).one_or_none())
 
     def role(self, tenant_id: UUID, user_id: UUID) -> Role | None:
         """Return the person's role in the tenant now; None if they have none."""
@@ -128,13 +141,13 @@ class Access:
     def _lock(self, tenant_id: UUID) -> None:
         self._sql.execute(against_changes(select(tenants.c.id).where(tenants.c.id == tenant_id)))
 
-    def _key(self, query: str, parameters: dict[str, Any]) -> Key | None:
-        row = self._sql.exec_driver_sql(query, parameters).one_or_none()
-        if row is None:
-            return None
-        role = None if row.role is None else Role(row.role)
-        stored = (tuple(row.scopes), row.expires_at, row.revoked_at, row.last_used_at)
-        return Key(row.id, row.tenant_id, *stored, row.maker_id, role, row.banned)
+
+def _key(row: Any) -> Key | None:
+    if row is None:
+        return None
+    role = None if row.role is None else Role(row.role)
+    stored = (tuple(row.scopes), row.expires_at, row.revoked_at, row.last_used_at)
+    return Key(row.id, row.tenant_id, *stored, row.maker_id, role, row.banned)
 
 
 def _is_usable(now: datetime) -> ColumnElement[bool]:

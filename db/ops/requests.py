@@ -22,6 +22,16 @@ WHERE tenant_id = %(tenant_id)s AND completed_at > now() - %(kept)s AND created_
 LIMIT 1
 """
 
+# A job that is live keeps its key for longer.
+BY_KEY_OR_LIVE = BY_KEY.replace(
+    "LIMIT 1",
+    """UNION ALL
+SELECT id, payload FROM job_queue
+WHERE tenant_id = %(tenant_id)s AND job_type = %(job_type)s AND unique_key = %(key)s
+    AND status IN ('pending', 'running')
+LIMIT 1""",
+)
+
 # A tenant that is gone, or is being deleted, costs the requests of others nothing: no reference fails, and no lock is
 # waited for.
 RECORD = """

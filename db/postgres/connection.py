@@ -7,7 +7,7 @@ no statement is prepared by name where a pooler was found.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -101,6 +101,12 @@ def begin_commands(driver: AppConnection, scope: str, *, durable: bool, timeout:
     return commands.encode()
 
 
+def together(driver: psycopg.Connection[Any]) -> AbstractContextManager[object]:
+    """Send what the block executes in one round trip. On a connection that is in pipeline mode already it is the first
+    reading of a result that waits; read the last one first, so that none of the others does."""
+    return nullcontext() if driver.pgconn.pipeline_status else driver.pipeline()
+
+
 def run_commands(driver: psycopg.Connection[Any], commands: bytes) -> None:
     """Run commands that have neither parameters nor results, in one round trip."""
     result = driver.pgconn.exec_(commands)
@@ -119,8 +125,7 @@ def begin_in_pipeline(
         settings = settings | {"synchronous_commit": "off"}
     if timeout is not None:
         settings = settings | {"statement_timeout": str(_milliseconds(timeout))}
-    if driver.autocommit:
-        driver.execute("BEGIN")  # otherwise psycopg sends it
+    driver.execute("BEGIN")
     set_all = "".join(f"set_config('{name}', '{value}', true), " for name, value in settings.items())
     driver.execute(f"SELECT {set_all}set_config('app.tenant_id', %s, true)".encode(), (scope,))
 
@@ -199,6 +204,8 @@ def put_back(pooled: PoolProxiedConnection, driver: psycopg.Connection[Any], *, 
     """Give a connection back to its pool, rolled back; close it if that fails, or if it is not to be kept."""
     try:
         driver.rollback()
+        if driver.autocommit:
+            driver.autocommit = False  # a pipelined transaction had it
     except psycopg.Error:
         keep = False
     if not keep and pooled.is_valid:

@@ -57,7 +57,11 @@ class NewJob(NamedTuple):
     @property
     def plain(self) -> bool:
         """Whether it is due at once and cannot have a twin: inserting it leaves nothing to be asked."""
-        return self.unique_key is None and self.scheduled_for is None and not self.delay
+        return self.unique_key is None and self.due_at_once
+
+    @property
+    def due_at_once(self) -> bool:
+        return self.scheduled_for is None and not self.delay
 
 
 COLUMNS = {
@@ -118,7 +122,8 @@ def insert_one(driver: psycopg.Connection[Any], notifications: Notifications, jo
 
 
 def insert_plain(job: NewJob, driver: psycopg.Connection[Any]) -> bytes:
-    """Write the statement that inserts one plain job, as text that can be sent together with BEGIN and COMMIT."""
+    """Write the statement that inserts one job that is due at once and has no live twin, as text that can be sent
+    together with BEGIN and COMMIT."""
     fields = {name: value for name, value in job._asdict().items() if value != NewJob._field_defaults.get(name, ...)}
     if "payload" in fields:
         fields["payload"] = _json(fields["payload"])

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import psycopg
 
+from db.postgres.connection import together
 from db.postgres.rows import rows_of
 from db.schema.base import EARLIEST, LATEST
 from db.schema.tenants import CONSUMPTION
@@ -150,7 +151,7 @@ class Quotas:
         Raises:
             UnknownTenant: there is none of this id.
         """
-        return _quota(tenant_id, self._driver.execute(LOCK, (tenant_id,), prepare=True))
+        return locked_quota(tenant_id, self._driver.execute(LOCK, (tenant_id,), prepare=True))
 
     def write(self, tenant_id: UUID, before: Quota, after: Quota, kind: str, cause: str) -> None:
         """Save a quota that `lock` returned and a rule changed, with the entry that says why."""
@@ -172,11 +173,12 @@ class Quotas:
             UnknownTenant: there is none of this id.
         """
         # Two statements, so that the second sees what was committed until the lock was had; one round trip.
-        with self._driver.pipeline():
+        with together(self._driver):
             locked = self._driver.execute(LOCK, (tenant_id,), prepare=True)
             found = self._driver.execute(STATUS, (job_id, tenant_id), prepare=True)
-        quota = _quota(tenant_id, locked)
-        if found.fetchone() in (("held",), ("settled",)):
+        status = found.fetchone()
+        quota = locked_quota(tenant_id, locked)
+        if status in (("held",), ("settled",)):
             return
         self.hold_new(tenant_id, job_id, count, now, quota)
 
@@ -195,7 +197,7 @@ class Quotas:
         how many it did."""
         if not wanted:
             return 0
-        with self._driver.pipeline():
+        with together(self._driver):
             locked = self._driver.execute(LOCK_MANY, (list(wanted),), prepare=True)
             counted = self._driver.execute(COUNTED, ([job_id for job_id, _ in wanted.values()],), prepare=True)
         ended = {job_id for (job_id,) in counted}
@@ -284,11 +286,11 @@ class Quotas:
 
     def _close(self, tenant_id: UUID, job_id: UUID, status: str) -> tuple[Quota, Hold | None]:
         """Lock the quota, and close the job's hold, if it has an open one; one round trip."""
-        with self._driver.pipeline():
+        with together(self._driver):
             locked = self._driver.execute(LOCK, (tenant_id,), prepare=True)
             closed = self._driver.execute(CLOSE, (status, job_id, tenant_id), prepare=True)
         row = closed.fetchone()
-        return _quota(tenant_id, locked), None if row is None else Hold(*row)
+        return locked_quota(tenant_id, locked), None if row is None else Hold(*row)
 
     def _give_back(self, tenant_id: UUID, job_id: UUID, kind: str, hold: Hold, after: tuple[Quota, int]) -> None:
         """Write the quota after it, and how much was given back."""
@@ -297,7 +299,12 @@ class Quotas:
         self._driver.execute(CLOSED, _entry(tenant_id, kind, f"job:{job_id}", quota) | values, prepare=True)
 
 
-def _quota(tenant_id: UUID, locked: psycopg.Cursor[Any]) -> Quota:
+def locked_quota(tenant_id: UUID, locked: psycopg.Cursor[Any]) -> Quota:
+    """Read the answer to `LOCK`.
+
+    Raises:
+        UnknownTenant: there is no tenant of this id.
+    """
     row = locked.fetchone()
     if row is None:
         raise unknown(tenant_id)

@@ -37,7 +37,7 @@ def test_a_key_is_made_listed_and_revoked(app: App, viral: Shell) -> None:
     assert (made["name"], made["scopes"]) == ("export", ["account:read", "keys:write"])
     assert viral.json("keys", "list", "--tenant", tenant_id) == [made]
     with app.db.transaction(SYSTEM) as tx:
-        key = tx.access.key(hash_of(text) or b"")
+        key = tx.keys.find(hash_of(text) or b"")()
     assert key is not None
     assert (str(key.id), key.tenant_id) == (made["id"], tenant_id)
     result = viral.done("keys", "revoke", made["id"], "--tenant", tenant_id).out

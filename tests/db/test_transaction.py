@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -18,9 +18,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from db.postgres.connection import IDLE_BEFORE_TRIAL, TransactionSettings
-from db.postgres.errors import AWAY
+from db.postgres.errors import AWAY, CommitUnknown, LeaseMissing, UniqueViolation
 from db.queue.enqueue import NewJob
 from db.queue.notifications import DEFERRED
+from db.queue.transitions import ClaimedJob, Done
 from db.transaction import SYSTEM, Contended, Database, DatabaseUnavailable, Notifications, SecondConnection, Tx
 from domain.errors import TenantContextNotSet, Unavailable
 from tests.outages import refusing
@@ -131,6 +132,56 @@ def test_an_error_that_was_swallowed_inside_cannot_pass_for_a_commit(opened: Ope
         with pytest.raises(psycopg.errors.DivisionByZero):
             tx.driver.execute("SELECT 1 / 0")
     assert notified == []
+
+
+# --- a transaction that is sent in parts ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_of_a_pipelined_transaction_too_nothing_is_kept_after_an_error(opened: Open, swallowed: bool) -> None:
+    notified: list[Notifications] = []
+    database = opened(on_commit=notified.append)
+    with pytest.raises(psycopg.Error) as raised, database.transaction(SYSTEM, pipelined=True) as tx:
+        leave_mark(tx)
+        tx.enqueue(a_job())
+        wrong = tx.driver.execute("SELECT 1 / 0")
+        if swallowed:
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                wrong.fetchall()
+            leave_mark(tx)
+    assert isinstance(raised.value, psycopg.errors.DivisionByZero) is not swallowed
+    assert (marks(database), notified) == (0, [])
+    with database.transaction(SYSTEM, pipelined=True) as tx:
+        leave_mark(tx)
+        assert tx.sql.execute(text("SELECT count(*) FROM system_metrics")).scalar_one() == 1
+        leave_mark(tx)
+    assert marks(database) == 2
+
+
+def test_a_pipelined_commit_shows_its_lease_too(opened: Open) -> None:
+    now = datetime.now(UTC)
+    with pytest.raises(LeaseMissing), opened().transaction(SYSTEM, pipelined=True) as tx:
+        tx.complete(Done(ClaimedJob(uuid4(), None, "t", "default", {}, 1, 3, now, now, 7, now), None))
+
+
+def test_a_server_that_goes_away_before_a_pipelined_commit_leaves_it_open_what_became_of_it(
+    opened: Open, owner_url: str
+) -> None:
+    database = opened()
+    with pytest.raises(CommitUnknown), database.transaction(SYSTEM, pipelined=True) as tx:
+        [(pid,)] = tx.driver.execute("SELECT pg_backend_pid()").fetchall()
+        leave_mark(tx)
+        kill(owner_url, pid)
+    assert marks(database) == 0
+
+
+def test_a_twin_is_an_error_of_a_pipelined_transaction(opened: Open) -> None:
+    database, job = opened(), a_job(unique_key="mine")
+    with database.transaction(SYSTEM, pipelined=True) as tx:
+        assert tx.enqueue(job) == job.id
+    with pytest.raises(UniqueViolation), database.transaction(SYSTEM, pipelined=True) as tx:
+        tx.enqueue(a_job(unique_key="mine"))
+    assert marks(database) == 0
 
 
 def test_a_transaction_must_name_its_scope(opened: Open) -> None:

@@ -53,8 +53,9 @@ class Authenticator:
         now = datetime.fromtimestamp(self.clock(), UTC)
         key = None
         if key_hash is not None:
-            with self.db.transaction(SYSTEM) as tx:
-                key = tx.access.key(key_hash)
+            with self.db.transaction(SYSTEM, pipelined=True) as tx:
+                found = tx.keys.find(key_hash)
+            key = found()
         caller = caller_of(key, now)
         if key is not None and use_is_due(key, now):
             with self.db.transaction(key.tenant_id, durable=False) as tx:

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from db.concepts.generations import PageCursor
-from domain.concepts.generation import DEFAULT_COUNT, MOST_CONCEPTS
+from db.postgres.errors import UniqueViolation
+from domain.concepts.generation import DEFAULT_COUNT, MOST_CONCEPTS, REMEMBERED, ConceptRequest
 from domain.concepts.generation import Generation as Stored
 from domain.errors import IdTaken
 from domain.identity.access import ApiScope, Caller
@@ -17,9 +18,9 @@ from domain.ports import choose
 from web.api.admission import AdmittedRoute
 from web.api.authentication import Running, requires
 from web.api.cursors import LONGEST, decode_cursor, encode_cursor
-from web.api.jobs import Job, own_job
+from web.api.jobs import Job, new_job, own_job
 from web.api.validation import Kept, Moment, RequestBody
-from web.error_responses import ApiError, documented, not_found
+from web.error_responses import ApiError, documented, not_found, retry_later
 from workers.engine.job import Tx
 from workers.jobs.generation import check_variety, generate_concepts
 
@@ -174,17 +175,26 @@ def generate(
     """
     writer = choose(app.ports.writers, body.generator)
     key = None if idempotency_key is None else f"request:{idempotency_key}"
-    with app.db.transaction(caller.tenant_id) as tx:
-        # Locked first, so that a tenant's requests come one by one: neither key nor quota is used twice.
-        tx.quota.lock(caller.tenant_id)
-        job_id = key and _job_of(tx, caller.tenant_id, key, body)
-        if not job_id:
-            check_variety(tx, writer, caller.tenant_id, body.count, tx.now())
-            job_type = generate_concepts.with_options(unique_key=key) if key else generate_concepts
-            job_id = job_type.enqueue(tx, tenant_id=caller.tenant_id, count=body.count, generator=body.generator)
-            tx.quota.hold(caller.tenant_id, job_id, body.count, now=tx.now())
-        job = own_job(tx, caller.tenant_id, job_id)
-    response.headers["Location"] = f"/api/jobs/{job_id}"
+    remembered = REMEMBERED if writer.runs_out else None
+    try:
+        with app.db.transaction(caller.tenant_id, pipelined=True) as tx:
+            # It locks, so that a tenant's requests come one by one: neither key nor quota is used twice.
+            asked = tx.generating.asked(
+                caller.tenant_id, job_type=generate_concepts.name, key=key, remembered=remembered
+            )
+            if asked.job is not None:
+                job = own_job(tx, caller.tenant_id, _same_request(*asked.job, body))
+            else:
+                wanted = ConceptRequest(body.count, (), asked.past, asked.preferences.region, 0, asked.now)
+                check_variety(tx, writer, caller.tenant_id, wanted)
+                job_type = generate_concepts.with_options(unique_key=key) if key else generate_concepts
+                job_id = job_type.enqueue(tx, tenant_id=caller.tenant_id, count=body.count, generator=body.generator)
+                tx.quota.hold_new(caller.tenant_id, job_id, body.count, asked.now, asked.quota)
+                job = new_job(job_id, generate_concepts.name, asked.now)
+    except UniqueViolation:
+        # An old job of the key was retried just now.
+        raise retry_later("the job of this Idempotency-Key has just begun again", "OVERLOADED", 1) from None
+    response.headers["Location"] = f"/api/jobs/{job.id}"
     return job
 
 
@@ -287,11 +297,7 @@ def own(tx: Tx, tenant_id: UUID, generation_id: UUID, *, keep: bool = False) -> 
     return generation
 
 
-def _job_of(tx: Tx, tenant_id: UUID, key: str, body: GenerateRequest) -> UUID | None:
-    found = tx.requests.job_of(tenant_id, generate_concepts.name, key)
-    if found is None:
-        return None
-    job_id, payload = found
+def _same_request(job_id: UUID, payload: Mapping[str, Any], body: GenerateRequest) -> UUID:
     if _arguments(payload) != _arguments(body.model_dump()):
         raise ApiError(
             422, "this Idempotency-Key was sent with another body before; send a new one", "IDEMPOTENCY_KEY_REUSED"

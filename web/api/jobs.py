@@ -77,3 +77,10 @@ def own_job(tx: Tx, tenant_id: UUID, job_id: UUID) -> Job:
         if not tx.requests.ended_as_foreseen(job_id):
             row["error_message"] = INTERNAL_ERROR  # its own text may quote queries or other people's data
     return Job.model_validate(row)
+
+
+def new_job(job_id: UUID, job_type: str, now: datetime) -> Job:
+    """Return a job as the transaction of this moment has enqueued it, without reading it back."""
+    fresh = {"status": "pending", "attempts": 0, "scheduled_for": now, "created_at": now}
+    none = dict.fromkeys(("result", "error_message", "started_at", "completed_at"))
+    return Job.model_validate(none | fresh | {"id": job_id, "job_type": job_type})

@@ -63,10 +63,10 @@ def generate_concepts(ctx: Context, tenant_id: UUID, count: int = DEFAULT_COUNT,
     check_count(count)
     writer = choose(ctx.ports.writers, generator)
     with ctx.begin() as tx:
-        check_variety(tx, writer, tenant_id, count, ctx.now())
-        tx.quota.hold(tenant_id, ctx.job.id, count, ctx.now())
         preferences = tx.generating.preferences(tenant_id)
         past = tx.generating.past(tenant_id, ctx.now() - REMEMBERED)
+        check_variety(tx, writer, tenant_id, ConceptRequest(count, (), past, preferences.region, 0, ctx.now()))
+        tx.quota.hold(tenant_id, ctx.job.id, count, ctx.now())
         scoring = tx.learners.scoring(tenant_id)
         brought = imported_trends(tx, tenant_id, preferences.region, ctx.now())
         without = held_back(ctx.job.id)
@@ -115,20 +115,18 @@ def imported_trends(tx: Tx, tenant_id: UUID, region: str, now: datetime) -> Impo
     return audio, competitors
 
 
-def check_variety(tx: Tx, writer: ConceptWriter, tenant_id: UUID, count: int, now: datetime) -> None:
+def check_variety(tx: Tx, writer: ConceptWriter, tenant_id: UUID, wanted: ConceptRequest) -> None:
     """Check, before anything is held, that the offline grammar has enough new concepts for the tenant: of evergreen
-    topics, or else of what the sources last said too.
+    topics, or else of what the sources last said too. `wanted` has no trends yet.
 
     Raises:
         TrendsTooFew: there are fewer; the text says how many.
-        UnknownTenant: there is no tenant of this id.
     """
     if not writer.runs_out:
         return
-    region = tx.generating.preferences(tenant_id).region
-    past = tx.generating.past(tenant_id, now - REMEMBERED)
+    region, now = wanted.region, wanted.now
     evergreens = trends.evergreens(region=region, rng=Random(0), now=now)  # noqa: S311 - nobody sees the order
-    request = ConceptRequest(count, tuple(evergreens), past, region, 0, now)
+    request = replace(wanted, trends=tuple(evergreens))
     with suppress(TrendsTooFew):
         writer.write(request)
         return

@@ -3,8 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from itertools import pairwise
+from tempfile import TemporaryFile
 from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
@@ -123,6 +126,44 @@ def test_an_idempotency_key_brings_back_its_job_also_when_it_has_ended(app: App,
     assert ask(LOCAL, "another").json()["id"] != first["id"]
     assert Tenant(app)("POST", "/generate", json=LOCAL, headers={"Idempotency-Key": "mine"}).json()["id"] != first["id"]
     assert tenant(app, ada.id)["used_quota"] == 4
+
+
+WAITED_FOR = ("Query", "Sync", "Flush")
+
+
+@contextmanager
+def counted_round_trips(app: App) -> Iterator[list[str]]:
+    """What is sent to Postgres in the block and waited for, on the connection that the pool hands out first."""
+    waits: list[str] = []
+    with app.db.transaction(SYSTEM) as tx:
+        connection = tx.driver.pgconn
+    with TemporaryFile("r+") as trace:
+        connection.trace(trace.fileno())
+        yield waits
+        connection.untrace()
+        trace.seek(0)
+        sent = [words[3].split()[0] for words in (line.split("\t") for line in trace) if words[1:2] == ["F"]]
+        # What follows a Sync at once is waited for with it.
+        waits += [word for before, word in pairwise(["", *sent]) if word in WAITED_FOR and before not in WAITED_FOR]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "mine"}])
+def test_a_request_for_concepts_waits_for_postgres_three_times(app: App, ada: Tenant, headers: dict[str, str]) -> None:
+    """For the caller; for the lock and all that the answer is decided from; for the commit."""
+    assert ada("GET", "/user/usage").status_code == 200  # the use of the key has been noted
+    with counted_round_trips(app) as waits:
+        assert ada("POST", "/generate", json=LOCAL, headers=headers).status_code == 202
+    assert waits == ["Sync", "Flush", "Sync"]
+
+
+def test_requests_of_one_key_at_once_make_one_job(app: App, ada: Tenant) -> None:
+    def ask(n: int) -> httpx.Response:
+        return ada("POST", "/generate", json=LOCAL, headers={"Idempotency-Key": f"{n % 2}"})
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(ask, range(8)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert (len({answer.json()["id"] for answer in answers}), tenant(app, ada.id)["used_quota"]) == (2, 4)
 
 
 def test_who_has_too_few_left_is_told_how_many(app: App, ada: Tenant) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from db.transaction import SYSTEM
-from domain.concepts.generation import Generation, TrendsTooFew
+from domain.concepts.generation import REMEMBERED, ConceptRequest, Generation, TrendsTooFew
 from domain.concepts.imported import AudioTrend, CompetitorVideo
 from tests.builders import a_tenant, job_row
 from tests.drain import drain
@@ -94,9 +94,12 @@ def test_whether_there_is_enough_that_is_new_counts_what_was_imported(app: App) 
     with app.db.transaction(tenant_id) as tx:
         tx.generations.save(tenant_id, everything)
     writer = app.ports.writers["local-grammar/v1"]
+    with app.db.transaction(tenant_id) as tx:
+        past = tx.generating.past(tenant_id, NOW - REMEMBERED)
+    wanted = ConceptRequest(2, (), past, "US", 0, NOW)
     with app.db.transaction(tenant_id) as tx, pytest.raises(TrendsTooFew):
-        check_variety(tx, writer, tenant_id, 2, NOW)
+        check_variety(tx, writer, tenant_id, wanted)
     bring(app, tenant_id)
     with app.db.transaction(tenant_id) as tx:
-        check_variety(tx, writer, tenant_id, 2, NOW)
+        check_variety(tx, writer, tenant_id, wanted)
         assert tx.generating.preferences(tenant_id).region == "US", "still in the tenant's scope"
