@@ -172,6 +172,17 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         figure("api-history-favorites-p95", "ms", "the same, favorites only"),
         figure("api-history-search-p95", "ms", "the same with a search"),
     ),
+    "api-generate": (
+        figure(
+            "api-generate-p50",
+            "ms",
+            "how long `POST /api/generate` takes, one after another and each of another tenant, median; the offline "
+            "generator looks whether it has enough that is new",
+        ),
+        figure("api-generate-p95", "ms", "the same, 95th percentile"),
+        figure("api-generate-cpu-web", "us/request", "the processor time of the web process"),
+        figure("api-generate-cpu-postgres", "us/request", "the processor time of Postgres"),
+    ),
     "up": (
         figure("up-cold", "s", "from `viral up` in an empty folder to the first accepted webhook", alone(at_most=5)),
         figure("up-warm", "s", "the same where it has run before", alone(at_most=3)),
@@ -190,10 +201,32 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         ),
     ),
     "quota": (
-        figure("hold", "holds/s", "concepts of one tenant held and settled one after another, two commits each"),
-        figure("reset", "tenants/s", "the quota reset of a million tenants that are due at once"),
         figure(
-            "hold-p99-beside-reset", "ms", "how long a hold and its settlement take during that reset, 99th percentile"
+            "hold",
+            "holds/s",
+            "concepts of one tenant held and settled one after another, two commits each",
+            alone(at_least=300),
+        ),
+        figure(
+            "hold-many",
+            "holds/s",
+            "concepts held for 200 tenants in a transaction, as the daily ones are",
+            alone(at_least=2000),
+        ),
+        figure(
+            "hold-threads", "holds/s", "concepts of many tenants held and settled on eight threads, two commits each"
+        ),
+        figure(
+            "reset",
+            "tenants/s",
+            "the quota reset of a million tenants that are due at once",
+            alone(at_least=20_000),
+        ),
+        figure(
+            "hold-p99-beside-reset",
+            "ms",
+            "how long a hold and its settlement take during that reset, 99th percentile",
+            alone(at_most=20),
         ),
     ),
     "apply": (figure("apply", "events/s", "stored events of Stripe applied to tenants' plans by one worker dyno"),),

@@ -35,7 +35,7 @@ ALIKE = (
     ("drain", "effect", "apply"),
     ("latency", "render"),
     ("idle", "memory", "growth"),
-    ("ingest", "api-history"),
+    ("ingest", "api-history", "api-generate"),
     ("enqueue", "quota"),
     ("up", "posts", "collect", "learn", "waiting"),
 )
