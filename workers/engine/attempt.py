@@ -85,13 +85,21 @@ class Attempts:
         self._completions.stop(timeout=5)
 
     def run_first(self, waiting: deque[ClaimedJob]) -> None:
-        """Take the first job, together with those behind it that are handled with it, and run them."""
-        batch = [waiting.popleft()]
-        if self._types[batch[0].job_type].many is not None:
-            while waiting and waiting[0].job_type == batch[0].job_type:
-                batch.append(waiting.popleft())
+        """Take the first job, together with those of its type and priority if they are handled with it, and run them.
+
+        Types alternate in a queue that several of them share: what is between them waits for one batch, not for one
+        of each turn.
+        """
+        first = waiting.popleft()
+        if self._types[first.job_type].many is None:
+            self.run(first)
+            return
+        others = [job for job in waiting if (job.job_type, job.priority) != (first.job_type, first.priority)]
+        batch = [first, *(job for job in waiting if (job.job_type, job.priority) == (first.job_type, first.priority))]
+        waiting.clear()
+        waiting.extend(others)
         if len(batch) == 1:
-            self.run(batch[0])
+            self.run(first)
         else:
             self._run_batch(batch)
 

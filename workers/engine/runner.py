@@ -35,6 +35,10 @@ from workers.runtime.error_text import text_of
 QUICK, SLOW = 0.025, 0.25
 """Seconds that jobs claimed together take: below the first, more are claimed next time; above the second, one."""
 
+QUICK_TOGETHER, SLOW_TOGETHER = 0.15, 0.6
+"""The same for jobs that are handled together: none of them waits for another, and each statement is shared by all. So
+more time is a batch's own; and a slow one says nothing of a single job: half as many are claimed next time."""
+
 QUARANTINE_SHARE = 0.25
 """Seconds for which a thread goes on with one quarantined job after another, before it lets others have the rest."""
 
@@ -110,7 +114,7 @@ class Runner:
             size = self._batch_sizes[queue]
             batch, left = left[:size], left[size:]
             try:
-                seconds = self._run_batch(queue, batch)
+                seconds, together = self._run_batch(queue, batch)
             except (*NO_ANSWER, Contended) as error:
                 log.warning("job.postponed", jobs=len(batch) + len(left), reason=str(error), seldom=True)
                 self._put_back(queue, [*batch, *left])
@@ -119,13 +123,9 @@ class Runner:
             except Exception:
                 log.exception("job.runner_failed")
                 return
-            if seconds < QUICK:
-                if len(batch) == size:
-                    self._batch_sizes[queue] = min(size * 2, QUEUES.get(queue, 1))
-                continue
-            if seconds > SLOW:
-                self._batch_sizes[queue] = 1
-            if left:
+            if len(batch) == size or seconds > SLOW:
+                self._batch_sizes[queue] = next_size(size, seconds, together=together, most=QUEUES.get(queue, 1))
+            if left and seconds >= QUICK:
                 # These take their time: let other threads and processes have a share.
                 self._put_back(queue, left)
                 return
@@ -160,10 +160,14 @@ class Runner:
         self._leases.update(job.lease_token for job in claimed)
         return claimed, left
 
-    def _run_batch(self, queue: str, job_ids: Sequence[UUID]) -> float:
-        """Claim and run these; give back those that would have to wait for a slow one. Returns the seconds taken."""
+    def _run_batch(self, queue: str, job_ids: Sequence[UUID]) -> tuple[float, bool]:
+        """Claim and run these; give back those that would have to wait for a slow one.
+
+        Returns the seconds taken, and whether most of the jobs are of types that handle many together.
+        """
         with self._undoing_unknown_claims(job_ids):
             claimed, quarantined = self._claims.call(job_ids)
+        together = 2 * sum(self._types[job.job_type].many is not None for job in claimed) > len(claimed)
         waiting, began = deque(claimed), self._stopwatch()
         try:
             while waiting:
@@ -177,7 +181,7 @@ class Runner:
         seconds = self._stopwatch() - began
         if quarantined:
             self._run_quarantined_in_turn(queue, quarantined)
-        return seconds
+        return seconds, together
 
     def _run_quarantined_in_turn(self, queue: str, job_ids: Sequence[UUID]) -> None:
         """Run them one after another. If another thread is at one that takes its time, they are put off."""
@@ -232,6 +236,15 @@ class Runner:
             )
             log.warning("jobs.claim_unknown", returned=returned, seldom=True)
             raise DatabaseUnavailable(str(error)) from error
+
+
+def next_size(size: int, seconds: float, *, together: bool, most: int) -> int:
+    """Return how many jobs to claim at once after `size` of them took so many seconds."""
+    if seconds < (QUICK_TOGETHER if together else QUICK):
+        return min(size * 2, most)
+    if together:
+        return max(size // 2, 1) if seconds > SLOW_TOGETHER else size
+    return 1 if seconds > SLOW else size
 
 
 def _readable(words: Iterable[str]) -> Iterator[UUID]:

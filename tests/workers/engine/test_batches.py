@@ -8,13 +8,15 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from db.transaction import SYSTEM
 from domain.errors import Rejected
 from workers.app import App
-from workers.engine.job import Context, JobTypes, job
+from workers.engine.job import Batch, Context, JobType, JobTypes, job
 from workers.engine.queues import notifications_key
-from workers.engine.runner import SLOW, Runner
+from workers.engine.runner import QUICK, SLOW, SLOW_TOGETHER, Runner, next_size
 from workers.runtime.redis_client import connect
 
 ran: list[UUID]
@@ -189,3 +191,55 @@ def test_effects_still_commit_with_their_own_completion(app: App, process: Proce
             SELECT count(*) FROM system_metrics m JOIN job_queue j ON j.completed_at = m.at AND j.xmin = m.xmin
         """
         assert tx.driver.execute(query).fetchone() == (50,)
+
+
+def test_types_that_alternate_in_a_queue_are_handled_in_one_batch_each(app: App) -> None:
+    handled: list[tuple[str, int]] = []
+
+    def declared(name: str) -> JobType[[]]:
+        def many(batch: Batch) -> None:
+            handled.append((name, len(batch.jobs)))
+
+        return job(name, system=True, many=many)(nothing.handler)
+
+    types = [declared("testing.one"), declared("testing.other")]
+    process = Process(app, {each.name: each for each in types}, batch_size=100)
+    with app.db.transaction(SYSTEM) as tx:
+        job_ids = [each.enqueue(tx) for _ in range(10) for each in types]
+        urgent = types[1].with_options(priority=1).enqueue(tx)
+    process.runner.run("default", [str(job_id) for job_id in [*job_ids, urgent]])
+    assert handled == [("testing.one", 10), ("testing.other", 10)]
+    assert ran == [urgent], "it came first, and so alone"
+    assert statuses(app, [*job_ids, urgent]) == {"completed": 21}
+
+
+def test_jobs_that_are_handled_together_are_claimed_in_growing_numbers_though_they_take_their_time(app: App) -> None:
+    handled: list[int] = []
+
+    def many(batch: Batch) -> None:
+        global spent  # noqa: PLW0603
+        handled.append(len(batch.jobs))
+        spent += QUICK * 2
+
+    together = job("testing.together", system=True, many=many)(nothing.handler)
+    process = Process(app, {together.name: together})
+    with app.db.transaction(SYSTEM) as tx:
+        job_ids = together.enqueue_many(tx, [{}] * 31)
+    waiting = job_ids
+    while waiting:
+        size = process.runner.batch_size("default")
+        message, waiting = waiting[:size], waiting[size:]
+        process.runner.run("default", [str(job_id) for job_id in message])
+    assert (len(ran), handled) == (1, [2, 4, 8, 16])
+    assert statuses(app, job_ids) == {"completed": 31}
+
+
+@given(st.integers(1, 300), st.floats(0, 2), st.booleans(), st.integers(1, 300))
+def test_a_batch_is_never_empty_nor_larger_than_its_queue_allows_and_one_that_was_slow_is_smaller(
+    size: int, seconds: float, together: bool, most: int
+) -> None:
+    following = next_size(min(size, most), seconds, together=together, most=most)
+    assert 1 <= following <= most
+    if seconds > SLOW_TOGETHER:
+        assert following <= max(1, size // 2)
+    assert next_size(size, seconds, together=True, most=300) >= next_size(size, seconds, together=False, most=300)
