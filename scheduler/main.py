@@ -30,6 +30,9 @@ from workers.settings import Settings
 RESCUE_EVERY = timedelta(seconds=10)
 FIRE_EVERY = timedelta(seconds=5)
 
+REST = 60.0
+"""Seconds between two rescues while nothing runs: nobody is lost then, and rows of dead processes can wait."""
+
 STOPS_WITHIN = 5.0
 """Seconds that a stop waits for the dispatcher at most: longer than any of its rounds, unless Redis hangs."""
 
@@ -68,14 +71,16 @@ class Ticker:
 
     def __init__(self, app: App) -> None:
         self._notifier = Notifier(connect(app.settings.redis_url, patience=BLOCK_SECONDS + 1, used_for="dispatching"))
-        self._dispatcher = dispatcher = Dispatcher(app.db, self._notifier)
+        idle_interval = app.settings.idle_interval
+        self._dispatcher = dispatcher = Dispatcher(app.db, self._notifier, rest=idle_interval)
         self._call_off = app.notifier
         self._stop = threading.Event()
         self._dispatching = threading.Thread(target=dispatcher.run, args=(self._stop,), name="dispatcher", daemon=True)
         rescuer = Rescuer(app.db, app.job_types, after_outage=RESCUE_EVERY)
+        resting = Resting(lambda: dispatcher.idle, longest=max(REST, idle_interval))
         calendar = Calendar(app.db, SCHEDULES, clock=app.clock)
         self._clock = BackgroundScheduler(timezone="UTC", executors={"default": ThreadPoolExecutor(2)})
-        self._duties = [_guarded(rescuer.rescue), _guarded(calendar.fire)]
+        self._duties = [_guarded(resting.unless(rescuer.rescue)), _guarded(calendar.fire_in_time)]
         for duty, every in zip(self._duties, (RESCUE_EVERY, FIRE_EVERY), strict=True):
             self._clock.add_job(
                 duty,
@@ -101,6 +106,27 @@ class Ticker:
         self._clock.shutdown(wait=True)
         self._dispatching.join(timeout=STOPS_WITHIN)
         self._notifier.close()
+
+
+class Resting:
+    """Leaves out what need not be done while nothing runs; but never for longer than `longest` seconds."""
+
+    def __init__(self, idle: Callable[[], bool], *, longest: float, stopwatch: Callable[[], float] = monotonic) -> None:
+        self._idle = idle
+        self._longest = longest
+        self._stopwatch = stopwatch
+        self._done_at = float("-inf")
+
+    def unless(self, duty: Callable[[], int]) -> Callable[[], int]:
+        @wraps(duty)
+        def do() -> int:
+            now = self._stopwatch()
+            if self._idle() and now - self._done_at < self._longest:
+                return 0
+            self._done_at = now
+            return duty()
+
+        return do
 
 
 class Rescuer:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from time import monotonic
 from uuid import UUID
 
 import structlog
@@ -56,6 +57,8 @@ class Schedule:
     enqueue: Callable[[Tx, datetime], UUID]
     catch_up: CatchUp
     grace: timedelta = timedelta(minutes=1)
+    due: Callable[[Tx, datetime], bool] | None = None
+    """Whether the job would find anything to do; a run for nothing is recorded without one."""
 
 
 def _schedule(crontab: str, job_type: JobType[[]], catch_up: CatchUp = CatchUp.LATEST) -> Schedule:
@@ -86,15 +89,26 @@ class Calendar:
     """Enqueues runs that are due. `clock` replaces the database's clock, for tests and rehearsals."""
 
     def __init__(
-        self, db: Database, schedules: Sequence[Schedule], *, clock: Callable[[], datetime] | None = None
+        self,
+        db: Database,
+        schedules: Sequence[Schedule],
+        *,
+        clock: Callable[[], datetime] | None = None,
+        stopwatch: Callable[[], float] = monotonic,
     ) -> None:
         self._db = db
         self._schedules = schedules
         self._clock = clock
+        self._stopwatch = stopwatch
+        self._next_at = float("-inf")
+
+    def fire_in_time(self) -> int:
+        """`fire`, if a run can be due: the time of the next one follows from the last look at the database's clock."""
+        return self.fire() if self._stopwatch() >= self._next_at else 0
 
     def fire(self) -> int:
         """Enqueue every run that is due, each once among all schedulers. Returns how many there were."""
-        enqueued = 0
+        enqueued, began = 0, self._stopwatch()
         with self._db.transaction(SYSTEM) as tx:
             if not tx.schedule_runs.try_lock():
                 return 0
@@ -109,7 +123,13 @@ class Calendar:
                     enqueued += _enqueue_due(tx, schedule, last[schedule.name], now)
                 else:
                     _register(tx, schedule, now)
+        self._next_at = began + min(map(partial(_seconds_to_next, now=now), self._schedules), default=0.0)
         return enqueued
+
+
+def _seconds_to_next(schedule: Schedule, now: datetime) -> float:
+    at = schedule.trigger.get_next_fire_time(None, now + timedelta(microseconds=1))
+    return float("inf") if at is None else (at - now).total_seconds()
 
 
 def _register(tx: Tx, schedule: Schedule, now: datetime) -> None:
@@ -121,6 +141,9 @@ def _register(tx: Tx, schedule: Schedule, now: datetime) -> None:
 
 def _enqueue_due(tx: Tx, schedule: Schedule, last: datetime, now: datetime) -> int:
     due = runs_due(schedule, last, now)
+    if due and schedule.due is not None and not schedule.due(tx, now):
+        tx.schedule_runs.register(schedule.name, due[-1])
+        return 0
     enqueued = sum(tx.schedule_runs.fire(schedule.name, at, partial(schedule.enqueue, tx, at)) for at in due)
     if enqueued and schedule.catch_up is not CatchUp.ALL:
         skipped = [at for at in runs_between(schedule.trigger, last, now) if at not in due]

@@ -63,6 +63,7 @@ class WorkerProcess:
             version=self._app.version,
             interval=interval,
             lease=lease,
+            rest=timedelta(seconds=settings.idle_interval),
         )
         self._store_watch = store_watch(settings, self._app.db, Role.WORKER)
         self._places = places(

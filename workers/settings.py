@@ -161,6 +161,9 @@ class Settings(BaseSettings):
     render_at_once: int = Field(default=0, ge=0, le=64)
     """Videos that one worker process draws at once; 0: its share of the cores."""
 
+    idle_interval: int = Field(default=15, ge=1, le=3600)
+    """Seconds for which each process leaves Postgres alone, while nothing runs and nothing is due."""
+
     # A rule over several settings is checked at the last of them: `data` has the valid ones before it.
 
     @field_validator("direct_url")

@@ -1,4 +1,4 @@
-"""What each process sees of the media store. Of processes that died, the last view stays for an hour."""
+"""What each process sees of the media store. Of processes that died, the last view stays for six hours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,6 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import class_row
-
-FRESH = timedelta(minutes=1)
 
 RECORD = """
 INSERT INTO store_views (id, role, hostname, store, sees, trouble)
@@ -54,13 +52,13 @@ class StoreViews:
             "trouble": trouble,
         }
         self._driver.execute(RECORD, values)
-        self._driver.execute("DELETE FROM store_views WHERE seen_at < now() - interval '1 hour'")
+        self._driver.execute("DELETE FROM store_views WHERE seen_at < now() - interval '6 hours'")
 
     def forget(self, process_id: UUID) -> None:
         self._driver.execute("DELETE FROM store_views WHERE id = %s", (process_id,))
 
-    def fresh(self) -> list[StoreView]:
-        """Return the views of the last minute, in the order in which the processes started."""
+    def fresh(self, within: timedelta) -> list[StoreView]:
+        """Return the views that are no older than `within`, in the order in which the processes started."""
         query = f"SELECT {COLUMNS} FROM store_views WHERE seen_at > now() - %s::interval ORDER BY started_at, id"
         with self._driver.cursor(row_factory=class_row(StoreView)) as cursor:
-            return cursor.execute(query.encode(), (FRESH,)).fetchall()
+            return cursor.execute(query.encode(), (within,)).fetchall()

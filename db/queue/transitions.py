@@ -160,6 +160,10 @@ _UNKNOWN_AND_OLD = """
 AND lease_token <> ALL(%(tokens)s) AND coalesce(started_at, '-infinity') < now() - %(age)s::interval
 """
 
+RUNS_MORE = f"""
+SELECT EXISTS (SELECT FROM job_queue WHERE status = 'running' AND worker_id = %(worker_id)s {_UNKNOWN_AND_OLD})
+"""
+
 DISOWN = f"{_return(_OF_WORKER.format(_UNKNOWN_AND_OLD), left='attempts < max_attempts')} RETURNING id"
 
 # --- running → failed, cancelled, and what is kept of an attempt that did not complete --------------------------
@@ -331,6 +335,12 @@ class Transitions:
         """Return what a stopping process still runs: due at once, the attempt not counted."""
         values = RETURNED | {"worker_id": worker_id, "wait": timedelta(0)}
         return [row[0] for row in self._driver.execute(GIVE_BACK_ALL, values)]
+
+    def runs_more(self, worker_id: UUID, known_tokens: Collection[int], age: timedelta) -> bool:
+        """Whether the table says that this process runs a job that `disown` would return."""
+        values = {"worker_id": worker_id, "tokens": list(known_tokens), "age": age}
+        row = self._driver.execute(RUNS_MORE, values).fetchone()
+        return row is not None and bool(row[0])
 
     def disown(self, worker_id: UUID, known_tokens: Collection[int], age: timedelta) -> list[UUID]:
         """Return jobs, begun longer ago than `age`, that the table says this process runs, and that it does not know.

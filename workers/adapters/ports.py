@@ -5,6 +5,7 @@ a second and 30 MB, the SDKs of language models cost 2 seconds and 90 MB, and mo
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from domain.ops.connections import Role
 from domain.ports import ClipProvider, ConceptWriter, Critic, MediaStore, Ports, Studio, SubmissionMarks
 from workers.adapters import platforms
 from workers.adapters.lazy import lazy
-from workers.adapters.store_watch import StoreWatch
+from workers.adapters.store_watch import INTERVAL, StoreWatch
 from workers.adapters.writers import LANGUAGE_MODEL, LanguageModelCritic, LanguageModelWriter
 from workers.runtime.redis_client import connect
 from workers.runtime.version import AGENT
@@ -171,11 +172,12 @@ def media_folder(settings: Settings) -> "FolderStore":
 
 def store_watch(settings: Settings, db: Database, role: Role) -> StoreWatch:
     """Return what tells `viral doctor` which store this process sees."""
+    interval = max(INTERVAL, timedelta(seconds=settings.idle_interval))
     if settings.s3_bucket:
         name = f"bucket {settings.s3_bucket} at {settings.s3_endpoint_url or 'Amazon'}"
-        return StoreWatch(db, None, store=name, role=role)
+        return StoreWatch(db, None, store=name, role=role, interval=interval)
     folder = media_folder(settings)
-    return StoreWatch(db, folder, store=f"folder {folder.folder.absolute()}", role=role)
+    return StoreWatch(db, folder, store=f"folder {folder.folder.absolute()}", role=role, interval=interval)
 
 
 def _media(settings: Settings) -> MediaStore:

@@ -16,7 +16,8 @@ from domain.videos.media import StoreUnavailable
 from integrations.store.folder import FolderStore
 from integrations.store.incoming import own_folder, sweep
 
-INTERVAL = timedelta(seconds=15)
+INTERVAL = timedelta(minutes=1)
+"""Between two looks, at least: what is seen changes with a deployment, and hardly ever otherwise."""
 LEFT = timedelta(days=1)
 """A file that has been on its way for so long is not on its way."""
 LATE = timedelta(seconds=5)
@@ -93,6 +94,11 @@ class StoreWatch:
                 log.warning("store_watch.not_recorded", reason=type(error).__name__, seldom=True)
             if self._stop.wait(self._interval.total_seconds()):
                 return
+
+
+def fresh_within(idle_interval: timedelta) -> timedelta:
+    """How old the view of a process that lives may be."""
+    return 2 * max(INTERVAL, idle_interval) + LATE
 
 
 def divided(views: Iterable[StoreView]) -> list[str]:

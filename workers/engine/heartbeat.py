@@ -1,4 +1,8 @@
-"""Says every ten seconds that this process lives, and returns what the table believes it runs and it does not."""
+"""Says every ten seconds that this process lives, and returns what the table believes it runs and it does not.
+
+While it runs nothing it says so hardly ever, for a longer time: nobody waits for jobs that it does not have. The claim
+that ends such a rest renews the lease in its own transaction, so whoever dies with a job is missed as soon as ever.
+"""
 
 import os
 import socket
@@ -9,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from db.transaction import NO_ANSWER, SYSTEM, Database
+from db.transaction import NO_ANSWER, SYSTEM, Database, Tx
 from workers.engine.runner import Runner
 
 INTERVAL = timedelta(seconds=10)
@@ -34,14 +38,23 @@ class Heartbeat:
         version: str,
         interval: timedelta = INTERVAL,
         lease: timedelta = LEASE,
+        rest: timedelta = INTERVAL,
     ) -> None:
+        """`rest` is the interval while the process runs nothing, if that is longer."""
         self._db = db
         self._runner = runner
         self._queues = queues
         self._version = version
         self._interval = interval
         self._lease = lease
+        self._rest = max(rest, interval)
+        self._resting = False
+        self._claimed = False
+        """Whether a job was claimed since the last beat."""
+        self._written = True
+        runner.on_claim = self.renew
         self._stop = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     @property
@@ -59,22 +72,43 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Renew the lease, and disown jobs that no thread of this process runs."""
+        resting = not self._claimed and not self._runner.leases
+        self._claimed, self._resting = False, resting
         # Written without waiting for the disk or a standby: a server whose commits hang must not make it look dead, and
         # one that crashed forgets at most that it lives a few seconds longer.
         with self._db.transaction(SYSTEM, durable=False) as tx:
-            tx.workers.beat(
-                self.worker_id,
-                hostname=socket.gethostname(),
-                pid=os.getpid(),
-                queues=self._queues,
-                version=self._version,
-                lease=self._lease,
-            )
+            self._renew(tx, self._lease + (self._rest - self._interval if resting else timedelta(0)))
+            runs_more = tx.transitions.runs_more(self.worker_id, self._runner.leases, CLAIM_IN_FLIGHT)
+        if resting and self._claimed:  # meanwhile, and the claim's lease may have been lengthened here
+            self._resting = False
+            return self.beat()
+        if not runs_more:
+            return None
         # By itself: a row that cannot be given up must not keep the lease from being renewed.
         with self._db.transaction(SYSTEM, durable=False) as tx:
             disowned = tx.transitions.disown(self.worker_id, self._runner.leases, CLAIM_IN_FLIGHT)
         if disowned:
             log.warning("worker.disowned", job_ids=[str(job_id) for job_id in disowned])
+        return None
+
+    def renew(self, tx: Tx) -> None:
+        """Called in the transaction of each claim, which ends a rest: the lease of one is too long for a process that
+        runs a job, and may be over where a beat was missed."""
+        self._claimed = True
+        if self._resting or not self._written:
+            self._renew(tx, self._lease)
+            self._resting = False
+            self._woken.set()
+
+    def _renew(self, tx: Tx, lease: timedelta) -> None:
+        tx.workers.beat(
+            self.worker_id,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self._queues,
+            version=self._version,
+            lease=lease,
+        )
 
     def drain(self) -> None:
         """Show that this process is stopping. It goes on beating while its jobs run out."""
@@ -84,6 +118,7 @@ class Heartbeat:
     def sign_off(self) -> list[UUID]:
         """Stop beating, give back what still runs (attempt uncounted), and sign off. Returns the jobs given back."""
         self._stop.set()
+        self._woken.set()
         self._thread.join(timeout=5)
         with self._db.transaction(SYSTEM) as tx:
             returned = tx.transitions.give_back_all(self.worker_id)
@@ -91,19 +126,28 @@ class Heartbeat:
         return returned
 
     def _run(self) -> None:
-        written = True
-        # Missed, it is tried again soon: when the database is back, the first to write must not be who gives us up.
-        while not self._stop.wait((self._interval if written else min(self._interval / 4, AGAIN)).total_seconds()):
+        while not self._wait():
             try:
                 self.beat()
             except NO_ANSWER as error:
-                if written:
+                if self._written:
                     log.warning("worker.heartbeat_missed", reason=str(error))
-                written = False
+                self._written = False
             except Exception:
                 log.exception("worker.heartbeat_failed")
-                written = False
+                self._written = False
             else:
-                if not written:
+                if not self._written:
                     log.info("worker.heartbeat_back")
-                written = True
+                self._written = True
+
+    def _wait(self) -> bool:
+        """Wait until it is time for the next beat; True if there is none any more."""
+        if not self._written:
+            # Tried again soon: when the database is back, the first to write must not be who gives us up.
+            return self._stop.wait(min(self._interval / 4, AGAIN).total_seconds())
+        while self._woken.wait((self._rest if self._resting else self._interval).total_seconds()):
+            if self._stop.is_set():
+                return True
+            self._woken.clear()  # a claim has just renewed the lease
+        return self._stop.is_set()

@@ -22,7 +22,7 @@ import structlog
 
 from db.queue.claim import known_types
 from db.queue.transitions import ClaimedJob
-from db.transaction import NO_ANSWER, SYSTEM, CommitUnknown, Contended, Database, DatabaseUnavailable
+from db.transaction import NO_ANSWER, SYSTEM, CommitUnknown, Contended, Database, DatabaseUnavailable, Tx
 from domain.errors import Unavailable
 from domain.ports import Ports
 from workers.engine.attempt import Attempts, persist
@@ -78,6 +78,8 @@ class Runner:
         self._leases: set[int] = set()
         self._batch_sizes: defaultdict[str, int] = defaultdict(lambda: batch_size)
         self._quarantine = threading.Lock()
+        self.on_claim: Callable[[Tx], object] = lambda tx: None
+        """Called in each transaction that has claimed jobs."""
         self._claims = Batcher(self._claim_for_all, name="claims", limit=64)
         self._attempts = Attempts(
             db, job_types, ports=ports, rng=rng, clock=clock, leases=self._leases, stopping=self._stopping
@@ -149,6 +151,8 @@ class Runner:
             with self._db.transaction(SYSTEM, durable=False) as tx:
                 claimed = tx.claims.claim(job_ids, self.worker_id, self._known_types, quarantined=quarantined)
                 left = tx.claims.quarantined(job_ids, self._known_types) if len(claimed) < len(job_ids) else []
+                if claimed:
+                    self.on_claim(tx)
         except Unavailable:
             raise
         except Exception as error:

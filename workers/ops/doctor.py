@@ -25,7 +25,7 @@ from domain.ports import MediaStore
 from domain.text.readable import readable, shortened
 from domain.videos.media import CLIP_ROOM, Media, MediaMissing, StoreUnavailable, object_key
 from workers.adapters.ports import media_folder
-from workers.adapters.store_watch import divided
+from workers.adapters.store_watch import divided, fresh_within
 from workers.app import App, build
 from workers.engine.notifier import Notifier
 from workers.ops import restore
@@ -280,9 +280,9 @@ def _is_lost(store: MediaStore, tx: Tx, file: Media) -> bool:
 
 
 def _one_store(app: App, tx: Tx) -> Verdict:
-    views = tx.store_views.fresh()
+    views = tx.store_views.fresh(fresh_within(timedelta(seconds=app.settings.idle_interval)))
     if not views:
-        return "ok", "no web or worker process has looked at it within a minute, so there is nothing to compare"
+        return "ok", "no web or worker process has looked at it lately, so there is nothing to compare"
     if faults := divided(views):
         remedy = "give all of them one folder (MEDIA_DIR), or a bucket (S3_BUCKET): dynos have disks of their own"
         return "fail", f"{'; '.join(faults[:SHOWN])}: {remedy}"

@@ -43,7 +43,7 @@ def looked(app: App, *watches: StoreWatch) -> list[str]:
     with app.db.transaction(SYSTEM) as tx:
         tx.sql.execute(update(store_views).values(started_at=tx.now() - timedelta(minutes=1)))
     with app.db.transaction(SYSTEM) as tx:
-        return divided(tx.store_views.fresh())
+        return divided(tx.store_views.fresh(timedelta(minutes=1)))
 
 
 def test_processes_with_one_folder_see_each_other(app: App, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_process_that_started_just_now_is_not_missed_yet(app: App, tmp_path: P
     for folder in ("one", "two"):
         a_watch(app, tmp_path / folder, "web").look()
     with app.db.transaction(SYSTEM) as tx:
-        assert divided(tx.store_views.fresh()) == []
+        assert divided(tx.store_views.fresh(timedelta(minutes=1))) == []
 
 
 def test_who_stops_is_not_missed(app: App, tmp_path: Path) -> None:
@@ -83,13 +83,13 @@ def test_who_stops_is_not_missed(app: App, tmp_path: Path) -> None:
 
     def both() -> bool:
         with app.db.transaction(SYSTEM) as tx:
-            return [len(view.sees) for view in tx.store_views.fresh()] == [2, 2]
+            return [len(view.sees) for view in tx.store_views.fresh(timedelta(minutes=1))] == [2, 2]
 
     until(both, "both to see each other")
     worker.stop()
     web.look()
     with app.db.transaction(SYSTEM) as tx:
-        assert [(view.role, len(view.sees)) for view in tx.store_views.fresh()] == [("web", 1)]
+        assert [(view.role, len(view.sees)) for view in tx.store_views.fresh(timedelta(minutes=1))] == [("web", 1)]
     web.stop()
 
 
