@@ -17,14 +17,10 @@ from apscheduler.triggers.cron import CronTrigger
 
 from db.transaction import SYSTEM, Database, Tx
 from workers.engine.job import JobType
+from workers.jobs import analytics, autopilot, billing, learning, posting
 from workers.jobs.accounts import find_due
-from workers.jobs.analytics import find_due as numbers_due
-from workers.jobs.autopilot import find_due as chains_due
-from workers.jobs.billing import release_parked
 from workers.jobs.generation import daily
-from workers.jobs.learning import find_due as outcomes_due
 from workers.jobs.learning import pool
-from workers.jobs.posting import find_due as posts_due
 from workers.jobs.quota import reset_due
 from workers.jobs.reconcile import reconcile_billing, reconcile_identity
 from workers.jobs.upkeep import drop_bodies, media, prune
@@ -61,18 +57,18 @@ class Schedule:
     """Whether the job would find anything to do; a run for nothing is recorded without one."""
 
 
-def _schedule(crontab: str, job_type: JobType[[]], catch_up: CatchUp = CatchUp.LATEST) -> Schedule:
+def _schedule(crontab: str, job_type: JobType[[]], due: Callable[[Tx, datetime], bool] | None = None) -> Schedule:
     """A schedule with the name of its job type."""
     trigger = CronTrigger.from_crontab(crontab, timezone="UTC")
-    return Schedule(job_type.name, trigger, lambda tx, fire_at: job_type.enqueue(tx), catch_up)
+    return Schedule(job_type.name, trigger, lambda tx, fire_at: job_type.enqueue(tx), CatchUp.LATEST, due=due)
 
 
 SCHEDULES = (
-    _schedule("* * * * *", posts_due),
-    _schedule("* * * * *", numbers_due),
-    _schedule("* * * * *", chains_due),
-    _schedule("* * * * *", outcomes_due),
-    _schedule("*/5 * * * *", release_parked),
+    _schedule("* * * * *", posting.find_due, posting.anything_due),
+    _schedule("* * * * *", analytics.find_due, analytics.anything_due),
+    _schedule("* * * * *", autopilot.find_due, autopilot.anything_due),
+    _schedule("* * * * *", learning.find_due, learning.anything_due),
+    _schedule("*/5 * * * *", billing.release_parked, billing.any_parked),
     _schedule("0 * * * *", reset_due),
     _schedule("15 * * * *", find_due),
     _schedule("40 3 * * *", reconcile_billing),

@@ -21,7 +21,7 @@ from simulators.video.runway import runway_simulator
 from tests.post_stage import PostStage, post_stage
 from tests.video_stage import MP4, PaperStudio
 from workers.app import App
-from workers.jobs.autopilot import find_due
+from workers.jobs.autopilot import anything_due, find_due
 from workers.ops import videos
 from workers.settings import Settings
 
@@ -92,7 +92,8 @@ class AutopilotStage:
 
     def look(self) -> None:
         with self.app.db.transaction(SYSTEM) as tx:
-            find_due.enqueue(tx)
+            if anything_due(tx, self.posts.clock[0]):
+                find_due.enqueue(tx)
 
     def until(self, tenant_id: UUID, *stages: str, minutes: int = 30, minutes_a_step: int = 1) -> list[dict[str, Any]]:
         """Go on until all chains of the tenant's first day are in one of these stages; return them."""

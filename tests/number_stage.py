@@ -11,7 +11,7 @@ from db.transaction import SYSTEM
 from domain.learning.numbers import Horizon
 from simulators.platforms.growth import STEP_SECONDS, Grown, numbers_at
 from tests.post_stage import PostStage
-from workers.jobs.analytics import find_due
+from workers.jobs.analytics import anything_due, find_due
 
 SNAPSHOTS = """
 SELECT horizon, age, views, likes, comments, shares, details, source, definition FROM analytics_snapshots
@@ -74,7 +74,8 @@ def aged(stage: PostStage, post_id: UUID, age: timedelta) -> None:
 def collect(stage: PostStage) -> int:
     """Let a minute's schedule come, and what it enqueues; return how many attempts there were."""
     with stage.app.db.transaction(SYSTEM) as tx:
-        find_due.enqueue(tx)
+        if anything_due(tx, stage.clock[0]):
+            find_due.enqueue(tx)
     return stage.turn()
 
 

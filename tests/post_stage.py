@@ -230,9 +230,10 @@ class PostStage:
             )
 
     def due(self) -> None:
-        """Let the schedule's minute come: claim what is due. It is run by the next `turn`."""
+        """Let the schedule's minute come: claim what is due, if anything may be. It is run by the next `turn`."""
         with self.app.db.transaction(SYSTEM) as tx:
-            find_due.enqueue(tx)
+            if tx.posts.any_due(self.clock[0]):
+                find_due.enqueue(tx)
 
     def turn(self) -> int:
         """Run what is due now, once round, as if every wait were over; return how many attempts there were."""

@@ -148,6 +148,12 @@ class Chains:
         with self._driver.cursor(row_factory=class_row(Wanting)) as cursor:
             return cursor.execute(WANTING.encode(), {"after": after, "now": now, "limit": limit}).fetchall()
 
+    def any_due(self, now: datetime) -> bool:
+        """Whether a chain is to be looked at. System scope."""
+        query = "SELECT EXISTS (SELECT FROM autopilot_chains WHERE look_after <= %s)"
+        row = self._driver.execute(query, (now,)).fetchone()
+        return row is not None and bool(row[0])
+
     def begin(self, days: Sequence[NewDay], job_id: UUID, now: datetime) -> dict[str, int]:
         """Make the chains of these days, each day's once; return how many there are by stage. System scope."""
         values = {"ids": [each.tenant_id for each in days], "days": [each.day for each in days], "job_id": job_id}

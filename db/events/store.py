@@ -282,6 +282,10 @@ class Events:
         """Return parked Stripe events of these customers, oldest first, that wait for the customer's tenant."""
         return [event_id for (event_id,) in self._driver.execute(WAITING_FOR_A_LINK, (list(customer_ids),))]
 
+    def any_parked(self) -> bool:
+        row = self._driver.execute("SELECT EXISTS (SELECT FROM webhook_events WHERE status LIKE 'parked:%')").fetchone()
+        return row is not None and bool(row[0])
+
     def reappliable(self, prices: Sequence[str], *, can_fetch: bool, limit: int) -> list[UUID]:
         """Return parked Stripe events that no longer lack anything, oldest first."""
         values = {"prices": list(prices), "can_fetch": can_fetch, "limit": limit}

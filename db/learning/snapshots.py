@@ -41,14 +41,22 @@ SELECT tenant_id, account_id FROM turns ORDER BY turn, since, account_id LIMIT %
 
 # Of posts that the release before this one published while it was rolled out: it knew no `measure_at`. NULL is also
 # what a post has whose last look was taken a little early, so one with anything written down is not begun again.
-BEGIN = """
+UNBEGUN = """
+p.status = 'published' AND p.measure_at IS NULL AND p.published_at > %(since)s
+    AND NOT EXISTS (SELECT FROM analytics_snapshots s WHERE s.tenant_id = p.tenant_id AND s.post_id = p.id)
+    AND NOT EXISTS (SELECT FROM missed_horizons m WHERE m.tenant_id = p.tenant_id AND m.post_id = p.id)
+"""
+
+BEGIN = f"""
 UPDATE social_posts SET measure_at = greatest(published_at + %(first)s, %(now)s) WHERE id IN (
-    SELECT p.id FROM social_posts p
-    WHERE p.status = 'published' AND p.measure_at IS NULL AND p.published_at > %(since)s
-        AND NOT EXISTS (SELECT FROM analytics_snapshots s WHERE s.tenant_id = p.tenant_id AND s.post_id = p.id)
-        AND NOT EXISTS (SELECT FROM missed_horizons m WHERE m.tenant_id = p.tenant_id AND m.post_id = p.id)
+    SELECT p.id FROM social_posts p WHERE {UNBEGUN}
     ORDER BY p.id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
+"""
+
+ANY_DUE = f"""
+SELECT EXISTS (SELECT FROM social_posts p WHERE p.measure_at <= %(now)s AND p.status = 'published')
+    OR EXISTS (SELECT FROM social_posts p WHERE {UNBEGUN})
 """
 
 MEASURED_POST = """
@@ -160,6 +168,11 @@ class Snapshots:
         many these are. System scope."""
         values = {"first": Horizon.H1.age, "now": now, "since": now - Horizon.D7.closes, "limit": limit}
         return self._driver.execute(BEGIN, values).rowcount
+
+    def any_due(self, now: datetime) -> bool:
+        """Whether `begin` or `due_accounts` may find anything. System scope."""
+        row = self._driver.execute(ANY_DUE, {"now": now, "since": now - Horizon.D7.closes}).fetchone()
+        return row is not None and bool(row[0])
 
     def due_accounts(self, *, now: datetime, limit: int) -> list[tuple[UUID, UUID]]:
         """Return tenants and accounts with posts to be measured that no live job collects, in fair order. System

@@ -114,6 +114,16 @@ WHERE id IN (
 RETURNING tenant_id, id, status
 """
 
+# Whether `late`, `claim` or `left_alone` may find anything: cheaper than they are, and true once too often.
+ANY_DUE = f"""
+SELECT EXISTS (SELECT FROM social_posts WHERE status = 'scheduled' AND scheduled_for <= %(now)s)
+    OR EXISTS (SELECT FROM social_posts p WHERE p.status = 'claimed' AND p.look_after IS NOT NULL)
+    OR EXISTS (
+        SELECT FROM social_posts p
+        WHERE p.look_after < %(now)s AND p.status IN ({", ".join(f"'{each}'" for each in OPEN)})
+    )
+"""
+
 TAKE = f"""
 UPDATE social_posts SET job_id = %(job_id)s, look_after = %(look_after)s, updated_at = now()
 WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND status = ANY(%(states)s)
@@ -245,6 +255,11 @@ class Posts:
         values = {"now": now, "last_turn": last_turn, "look_after": look_after, "limit": limit}
         claimed = sorted(self._driver.execute(CLAIM.encode(), values))
         return [(tenant_id, post_id) for _, _, post_id, tenant_id in claimed]
+
+    def any_due(self, now: datetime) -> bool:
+        """Whether any post may be due, late or left alone."""
+        row = self._driver.execute(ANY_DUE.encode(), {"now": now}).fetchone()
+        return row is not None and bool(row[0])
 
     def late(self, *, now: datetime, begun: timedelta, limit: int) -> list[tuple[Any, ...]]:
         """Lock posts that are too late to be begun and were never sent; those that have a handle may be so much later.

@@ -99,7 +99,7 @@ class ScheduleRuns:
         return dict(self._driver.execute(COUNT_AHEAD, values).fetchall())
 
     def register(self, schedule: str, at: datetime) -> None:
-        """Let a new schedule begin at this time: it owes nothing for the time before."""
+        """Record a run without a job: a new schedule begins at this time, or this run would find nothing to do."""
         self._record(schedule, at)
 
     def fire(self, schedule: str, fire_at: datetime, enqueue: Callable[[], UUID]) -> bool:

@@ -28,7 +28,7 @@ from tests.cases.load import stripe_case
 from tests.converge.runs import State, begin, state
 from tests.drain import drain
 from workers.app import App
-from workers.jobs.billing import release_parked
+from workers.jobs.billing import any_parked, release_parked
 from workers.jobs.quota import reset_due
 from workers.jobs.reconcile import reconcile_billing
 from workers.ops.doctor import ABOUT
@@ -264,6 +264,7 @@ def test_without_a_key_it_waits_to_be_seen_and_is_released_by_one(
     assert event_row(app, job_id)["flag"]
     with app.db.transaction(SYSTEM) as tx:
         assert tx.health.violations("no event is parked") == 1
+        assert any_parked(tx, tx.now())
     run(app, release_parked)
     assert event_row(app, job_id)["status"] == "parked:incomplete"
     stripe.now = when(body) + DAY

@@ -13,7 +13,7 @@ from apscheduler.triggers.cron import CronTrigger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from db.transaction import SYSTEM
+from db.transaction import SYSTEM, Tx
 from scheduler.schedule import Calendar, CatchUp, Schedule, runs_between, runs_due
 from workers.app import App
 from workers.engine.job import Context, job
@@ -89,6 +89,28 @@ def test_a_new_schedule_owes_nothing_for_the_past(app: App) -> None:
 def test_each_run_is_enqueued_once(app: App) -> None:
     fire(app, NOON, *hours(1, 1, 1, 2, 2))
     assert enqueued(app) == hours(1, 2)
+
+
+def test_a_run_that_would_find_nothing_is_recorded_without_a_job(app: App) -> None:
+    asked: list[datetime] = []
+
+    def due(tx: Tx, now: datetime) -> bool:
+        asked.append(now)
+        return now == hours(3)[0]
+
+    fire(app, NOON, *hours(1, 2, 3, 3), schedule=replace(hourly(CatchUp.LATEST), due=due))
+    assert enqueued(app) == hours(3)
+    assert asked == hours(1, 2, 3), "each moment once"
+
+
+def test_the_calendar_is_looked_at_when_a_run_can_be_due_and_not_before(app: App) -> None:
+    now, at = [NOON + timedelta(minutes=50)], [100.0]
+    calendar = Calendar(app.db, (hourly(),), clock=lambda: now[0], stopwatch=lambda: at[0])
+    calendar.fire_in_time()
+    now[0], at[0] = NOON + timedelta(hours=1), 699.0
+    assert calendar.fire_in_time() == 0
+    at[0] = 700.0
+    assert calendar.fire_in_time() == 1
 
 
 @pytest.mark.parametrize(("policy", "made"), [(CatchUp.ALL, [1, 2, 3]), (CatchUp.LATEST, [3]), (CatchUp.SKIP, [])])

@@ -65,6 +65,11 @@ def find_due(ctx: Context) -> None:
         pass
 
 
+def anything_due(tx: Tx, now: datetime) -> bool:
+    """Whether `find_due` may find anything to do."""
+    return tx.snapshots.any_due(now)
+
+
 def left_over(tx: Tx, failed: FailedJob) -> None:
     """Let the account's posts wait for a while whose job has failed, so that one error does not come back each
     minute."""

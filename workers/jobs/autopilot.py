@@ -10,7 +10,7 @@ without a link. Design: docs/decisions/0040.
 """
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from domain.autopilot.chains import Mode, NewDay, Stage, due_days
@@ -53,6 +53,19 @@ def find_due(ctx: Context) -> None:
             break
     with ctx.finish():
         pass
+
+
+def anything_due(tx: Tx, now: datetime) -> bool:
+    """Whether `find_due` may find a chain to look at, or a day to begin."""
+    if tx.chains.any_due(now):
+        return True
+    after, more = UUID(int=0), True
+    while more:
+        wanting = tx.chains.wanting(after, now, CHUNK)
+        if any(due_days(zone_of(each.timezone), each.hour, each.last_on, now) for each in wanting):
+            return True
+        more, after = len(wanting) == CHUNK, wanting[-1].id if wanting else after
+    return False
 
 
 def _begin_days(ctx: Context) -> None:

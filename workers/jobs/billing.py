@@ -107,6 +107,11 @@ def release_parked(ctx: Context) -> None:
         ctx.report(released=len(found))
 
 
+def any_parked(tx: Tx, now: datetime) -> bool:
+    """Whether `release_parked` may find anything to do."""
+    return tx.events.any_parked()
+
+
 def store_event(tx: Tx, body: Mapping[str, Any]) -> bool:
     """Store an event that Stripe was asked for, and have it applied like any other. False if it is there already."""
     new_id = tx.new_id()

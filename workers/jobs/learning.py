@@ -15,7 +15,7 @@ The answer is acted upon before it goes on, in a commit of its own.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -80,6 +80,11 @@ def find_due(ctx: Context) -> None:
             break
     with ctx.finish():
         pass
+
+
+def anything_due(tx: Tx, now: datetime) -> bool:
+    """Whether `find_due` would find a tenant."""
+    return bool(tx.outcomes.due_tenants(after=FIRST, failed_since=now - AFTER_AN_ERROR, limit=1))
 
 
 @job("reflexion.learn", unique=("tenant_id",), timeout=timedelta(minutes=30))

@@ -72,6 +72,8 @@ HALTED_WAIT = timedelta(minutes=1)
 TAKES_AT_MOST = timedelta(minutes=15)
 TO_END = timedelta(seconds=30)
 """What is left of an attempt when an upload is ended, so that it can be written down."""
+LOOKS_BACK_EVERY = 15
+"""Minutes."""
 CHECK_EVERY = 2.0
 """Seconds between two looks of an upload at whether the job is still ours."""
 
@@ -99,6 +101,12 @@ def find_due(ctx: Context) -> None:
     ctx.count(left_alone=len(left))
     with ctx.finish():
         pass
+
+
+def anything_due(tx: Tx, now: datetime) -> bool:
+    """Whether `find_due` may find anything to do. Now and then it looks in any case whether the database was put back
+    to an earlier state."""
+    return now.minute % LOOKS_BACK_EVERY == 0 or tx.posts.any_due(now)
 
 
 def _miss_late(ctx: Context) -> None:

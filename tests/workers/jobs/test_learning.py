@@ -37,7 +37,8 @@ WEEK = replace(TIKTOK, horizon=Horizon.D7)
 def due(app: App) -> None:
     """Let a minute's schedule come, and what it enqueues."""
     with app.db.transaction(SYSTEM) as tx:
-        learning.find_due.enqueue(tx)
+        if learning.anything_due(tx, tx.now()):
+            learning.find_due.enqueue(tx)
     drain_app(app)
 
 
