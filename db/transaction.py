@@ -27,6 +27,7 @@ from db.concepts.imports import Imports
 from db.concepts.trends import TrendSources
 from db.events.store import Events
 from db.identity.access import Access, Keys
+from db.identity.accounts import ClerkAccounts
 from db.identity.forgetting import Forgetting
 from db.identity.mirror import Identity
 from db.learning.accuracy import AccuracyReports
@@ -362,6 +363,7 @@ class Tx:
     schedule_runs = _on_driver(ScheduleRuns)
     keys = _on_driver(Keys)
     events = _on_driver(Events)
+    clerk_accounts = _on_driver(ClerkAccounts)
     forgetting = _on_driver(Forgetting)
     generating = _on_driver(Generating)
     trends = _on_driver(TrendSources)

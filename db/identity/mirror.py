@@ -23,7 +23,6 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from db.identity.people import LIVE_MEMBERS, answering
 from db.postgres.locks import against_changes
 from db.schema.identity import account_tenants, api_keys, organization_memberships, organizations, users
-from db.schema.tables import metadata
 from db.schema.tenants import tenants
 from domain.identity.people import ActiveMembership, Membership, Organization, Person, Role, Row
 
@@ -40,12 +39,6 @@ MEMBERSHIP = (
 )
 
 COLUMNS: dict[type, tuple[Column[Any], ...]] = {Person: PERSON, Organization: ORGANIZATION, Membership: MEMBERSHIP}
-
-BOOKKEEPING = frozenset({"users", "quota_holds", "quota_ledger", "api_usage", "system_metrics"}) | {
-    name for name in metadata.tables if name.startswith("job_")
-}
-"""Tables whose rows a tenant has without having made anything."""
-CONTENT = [table for table in metadata.sorted_tables if "tenant_id" in table.c and table.name not in BOOKKEEPING]
 
 
 def _if_like(path: str, form: str) -> str:
@@ -292,16 +285,6 @@ class Identity:
         """Return the tenants, with roles, that the person's live memberships give them, oldest first."""
         rows = self._sql.exec_driver_sql(MEMBERSHIPS, (clerk_id,))
         return [ActiveMembership(tenant_id, Role(role)) for tenant_id, role in rows]
-
-    def in_use(self, tenant_id: UUID, *, besides: str) -> bool:
-        """Return whether the tenant is a customer, has made something, or is somebody else's too."""
-        customer = exists().where(
-            tenants.c.id == tenant_id,
-            or_(tenants.c.subscription_tier != "FREE", tenants.c.stripe_customer_id.is_not(None)),
-        )
-        made = [exists().where(table.c.tenant_id == tenant_id) for table in CONTENT]
-        shared = _others_in(tenant_id, besides=besides)
-        return bool(self._sql.execute(select(or_(customer, shared, *made))).scalar_one())
 
 
 def _row(kind: type[Row], row: Sequence[Any]) -> Row:

@@ -25,6 +25,7 @@ from domain.identity.people import (
 from domain.quota import quota
 from domain.text.personal import identifiers
 from workers.engine.job import Context, Tx, job
+from workers.jobs.clerk_events import apply_clerk_events
 
 EVENTS_AT_ONCE, EVENTS_FOUND_AT_ONCE = 1000, 200
 """Read, and changed, in one transaction."""
@@ -39,6 +40,7 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
     system=True,
     unique=("event_id",),
     priority=Priority.IDENTITY,
+    many=apply_clerk_events,
     max_attempts=10,
 )
 def apply_clerk_event(ctx: Context, event_id: UUID) -> None:
@@ -226,7 +228,7 @@ def update_active_membership(tx: Tx, person: Person) -> None:
     offered = tx.identity.live_memberships(person.clerk_id)
     in_use = False
     if offered and own_tenant is not None and own_tenant == now.tenant_id:
-        in_use = tx.identity.in_use(own_tenant, besides=person.clerk_id)
+        in_use = own_tenant in tx.clerk_accounts.in_use({person.clerk_id: own_tenant})
     then = active_membership(person, now, own_tenant, own_tenant_in_use=in_use, offered=offered)
     if then != now:
         tx.identity.save_active_membership(person.clerk_id, then)
