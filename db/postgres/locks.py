@@ -1,7 +1,8 @@
 """The one order of locks. A transaction that needs several takes them in this order, so that none waits in a circle:
 
 1. an account outside: the advisory lock of a Stripe customer (`Billing`), of Clerk as a whole or of one person
-   (`Identity`); then the rows that mirror it, and its events, which are stored by (source, external_id)
+   (`Identity`; of several people by their keys, `ClerkAccounts`); then the rows that mirror it, and its events, which
+   are stored by (source, external_id)
 2. the tenant; of several, by id
 3. the gate of posting (an advisory lock: shared by who submits a post, alone for who halts posting), then the places
    of accounts (advisory, by bucket)

@@ -1,7 +1,8 @@
 """Events of Clerk in batches: the rows are those of the same events one by one."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from db.queue.claim import Terms, known_types
 from db.transaction import SYSTEM
@@ -84,7 +86,10 @@ def store(app: App, bodies: Sequence[Body]) -> list[UUID]:
 
 
 def together(app: App, batch: Sequence[UUID]) -> None:
-    runner_of(app).run("events", [str(job_id) for job_id in batch])
+    """In one transaction, but for those that are left."""
+    with capture_logs() as lines:
+        runner_of(app).run("events", [str(job_id) for job_id in batch])
+    assert not [line for line in lines if line["event"] in ("batch.halved", "batch.undone", "job.failed")]
 
 
 def one_by_one(app: App, batch: Sequence[UUID]) -> None:
@@ -186,29 +191,51 @@ def test_people_who_need_more_than_their_row_are_handled_alone(app: App) -> None
         assert tx.identity.active_membership("user_cat").tenant_id == tx.identity.own_tenant("org_acme")
 
 
+def at_once(*acts: Callable[[App], object], app: App) -> None:
+    """Each in a thread, with connections that are closed afterwards: then Postgres has counted the deadlocks."""
+    start = threading.Barrier(len(acts))
+
+    def run(act: Callable[[App], object]) -> None:
+        own = beside(app)
+        try:
+            start.wait()
+            act(own)
+        finally:
+            own.db.close()
+
+    with ThreadPoolExecutor(len(acts)) as threads:
+        list(threads.map(run, acts))
+    with app.db.transaction(SYSTEM) as tx:
+        query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        assert tx.driver.execute(query).fetchone() == (0,)
+
+
+def test_whoever_locks_many_people_locks_them_in_one_order(app: App) -> None:
+    def lock(seed: int) -> Callable[[App], object]:
+        def act(own: App) -> None:
+            rng, names = Random(seed), [f"user_{n}" for n in range(1000)]
+            for _ in range(40):
+                with own.db.transaction(SYSTEM) as tx:
+                    tx.clerk_accounts.lock(rng.sample(names, len(names)))
+
+        return act
+
+    at_once(lock(1), lock(2), app=app)
+
+
 def test_workers_with_the_same_people_never_deadlock(app: App) -> None:
     """Each has the people in an order of its own, and each event renames a tenant."""
     people, rng = people_of(40), Random(18)
     together(app, store(app, [user("created", who, 0) for who in people]))
-    start, batches = threading.Barrier(3), []
+    batches = []
     for number in range(6):
         renamed = [replace(who, email=f"{number}.{who.email}") for who in rng.sample(people, len(people))]
         batches.append(store(app, [user("updated", who, 1 + number) for who in renamed]))
 
-    def work(mine: Sequence[Sequence[UUID]]) -> None:
-        own = beside(app)
-        start.wait()
-        for batch in mine:
-            together(own, batch)
-        own.db.close()
+    def work(mine: Sequence[Sequence[UUID]]) -> Callable[[App], object]:
+        return lambda own: [runner_of(own).run("events", [str(job_id) for job_id in batch]) for batch in mine]
 
-    threads = [threading.Thread(target=work, args=(batches[n::3],)) for n in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work(batches[::2]), work(batches[1::2]), app=app)
     with app.db.transaction(SYSTEM) as tx:
-        query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-        assert tx.driver.execute(query).fetchone() == (0,)
         names = {name for (name,) in tx.driver.execute("SELECT name FROM tenants")}
     assert names == {f"5.{who.email}" for who in people}
