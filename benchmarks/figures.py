@@ -143,8 +143,8 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             "signed webhooks stored durably and answered by one web process over 64 connections; `fastapi` is FastAPI "
             "with the SDK's `construct_event`, `by-hand` Starlette with an HMAC, each with an insert and a push; "
             "`by-hand-no-push` is without the push",
-            Beside("fastapi", at_least=10),
-            Beside("by-hand", at_least=2.5),
+            Beside("fastapi", at_least=6),
+            Beside("by-hand", at_least=1.8),
             Beside("by-hand-no-push"),
         ),
         figure(

@@ -12,15 +12,15 @@ import resource
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NoReturn, cast
 
 import structlog
 import uvicorn
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from web.error_responses import error_response, overloaded
 from web.server.headers import ALWAYS, secured
@@ -242,9 +242,12 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
             self._abort_parsing(TOO_MANY_PIPELINED)
-        if len(self.headers) > MAX_HEADERS or self._head_size() > MAX_HEAD:
+        size, hosts = len(self.url), 0
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            hosts += name == b"host"
+        if len(self.headers) > MAX_HEADERS or size > MAX_HEAD:
             self._abort_parsing(HEAD_TOO_LARGE)
-        hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self._abort_parsing(NOT_ONE_HOST)
         self.for_webhook = self.url.startswith(WEBHOOKS)
@@ -253,8 +256,8 @@ class Connection(HttpToolsProtocol):
         self.app = cast(Any, answer_busy) if busy else self.config.loaded_app
         self._enter(State.BODY)
         super().on_headers_complete()
-        if self.for_webhook and self.parser.get_method() == b"POST" and not self.expect_100_continue:
-            self.cycle.transport = cast(Any, OneWriteTransport(self.transport))
+        if self.for_webhook:
+            cast(Any, self.cycle).send = WholeResponse(self.cycle)
         self.headers = []  # trailers, which nobody here reads, must not become headers of the head
 
     def on_body(self, body: bytes) -> None:
@@ -351,10 +354,6 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _head_size(self) -> int:
-        """Return the bytes of the request line's target and the headers, about."""
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
     def _start_processing(self) -> None:
         if not self._processing:
             self._processing = True
@@ -428,26 +427,45 @@ class Connection(HttpToolsProtocol):
         self.since = now
 
 
-class OneWriteTransport:
-    """The transport that uvicorn sees for a webhook that is here in one part. It writes a response's head together with
-    its body: two writes are two packets, and wake the sender twice."""
+class WholeResponse:
+    """The `send` of a webhook's request. It writes a response's head together with its body: two writes are two
+    packets, and wake the sender twice. Nearly all responses have the same head, which is put together once."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
         self._head = b""
-        self.is_closing = transport.is_closing
+        self._body = b""
 
-    def write(self, data: bytes) -> None:
-        if self._head:
-            self._transport.write(self._head + data)
-            self._head = b""
-        else:
-            self._head = data
+    async def __call__(self, message: Message) -> None:
+        cycle = self._cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if cycle.disconnected:
+            return
+        if not cycle.response_started:
+            cycle.response_started = True
+            cycle.waiting_for_100_continue = False
+            self._head = response_head(message["status"], tuple(message.get("headers", ())))
+            return
+        self._body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        lines = [b"%s: %s\r\n" % header for header in cycle.default_headers]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        body = b"" if cycle.scope["method"] == "HEAD" else self._body
+        cycle.transport.write(b"".join([self._head, *lines, b"\r\n", body]))
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
 
-    def close(self) -> None:
-        if self._head:
-            self._transport.write(self._head)
-        self._transport.close()
+
+@lru_cache(maxsize=32)
+def response_head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Return the status line and the headers."""
+    return b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % header for header in headers)])
 
 
 class LingeringTransport:
@@ -556,5 +574,4 @@ def too_slow(part: str, seconds: float) -> Response:
 def written(response: Response) -> bytes:
     """Return the bytes of a response that the application does not give, and that closes the connection."""
     headers = [*response.raw_headers, *ALWAYS, (b"connection", b"close")]
-    lines = [b"%s: %s\r\n" % header for header in headers]
-    return b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)])
+    return response_head(response.status_code, tuple(headers)) + b"\r\n" + bytes(response.body)
