@@ -21,10 +21,11 @@ from benchmarks.plan import QUICK, Plan, Sizes
 from benchmarks.report import Report, machine
 from benchmarks.run import MEASURES, attempt
 from benchmarks.servers import ROOT, BenchError, Servers
-from benchmarks.systems import GRAPHILE, OURS, RIVALS
+from benchmarks.systems import GRAPHILE, OURS, RIVALS, STRIPE_SYNC
 from local.embedded import start_embedded
 
-PEERS = (*(kind.name for kind in RIVALS), *FORMS)
+PEERS = (*(kind.name for kind in (*RIVALS, STRIPE_SYNC)), *FORMS)
+OF_NODE = {GRAPHILE.name, STRIPE_SYNC.name}
 OWN_LIBRARIES = ("dramatiq", "psycopg", "redis", "hiredis", "sqlalchemy", "starlette", "uvicorn", "uvloop", "orjson")
 
 
@@ -113,18 +114,18 @@ def absent(peers: Sequence[str]) -> dict[str, str]:
     except install.CannotInstall as error:
         # All of them are driven by scripts of that environment.
         return left_out | dict.fromkeys(peers, str(error))
-    if GRAPHILE.name in peers:
+    if of_node := OF_NODE.intersection(peers):
         try:
             install.install_node()
         except install.CannotInstall as error:
-            left_out[GRAPHILE.name] = str(error)
+            left_out |= dict.fromkeys(of_node, str(error))
     return left_out
 
 
 def facts(plan: Plan) -> dict[str, object]:
     """All that somebody needs who wants to see the same figures."""
     report = plan.report
-    kinds = [OURS, *(kind for kind in RIVALS if kind.name not in report.absent)]
+    kinds = [OURS, *(kind for kind in (*RIVALS, STRIPE_SYNC) if kind.name not in report.absent)]
     return {
         "machine": machine(),
         "measures": list(report.measures),

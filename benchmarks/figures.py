@@ -188,8 +188,13 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         figure("up-warm", "s", "the same where it has run before", alone(at_most=3)),
         figure("walk-accepted-p50", "ms", "from sending a webhook to its answer on that quiet system, median"),
         figure("walk-accepted-p95", "ms", "the same, 95th percentile"),
-        figure("walk-changed-p50", "ms", "from sending a webhook to the changed plan of its tenant, median"),
-        figure("walk-changed-p95", "ms", "the same, 95th percentile"),
+        figure(
+            "walk-changed-p50",
+            "ms",
+            "from sending a webhook to the changed plan of its tenant, median",
+            alone(at_most=10),
+        ),
+        figure("walk-changed-p95", "ms", "the same, 95th percentile", alone(at_most=20)),
     ),
     "growth": (
         figure(
@@ -229,7 +234,39 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
             alone(at_most=20),
         ),
     ),
-    "apply": (figure("apply", "events/s", "stored events of Stripe applied to tenants' plans by one worker dyno"),),
+    "apply": (
+        figure(
+            "apply",
+            "events/s",
+            "stored events of Stripe applied to tenants' plans by one worker dyno, three of each purchase; "
+            "`stripe-sync-engine` takes the same signed events from memory, copies their objects and decides nothing",
+            alone(at_least=2000),
+            Beside("stripe-sync-engine"),
+        ),
+        figure(
+            "apply-cpu",
+            "ms/event",
+            "the processor time of worker, scheduler and Postgres",
+            alone(at_most=0.7),
+            Beside("stripe-sync-engine"),
+        ),
+        figure("apply-cpu-postgres", "ms/event", "that of Postgres alone", Beside("stripe-sync-engine")),
+    ),
+    "burst": (
+        figure(
+            "burst",
+            "s",
+            "20,001 events of 6,667 purchases are sent as fast as a web process takes them, beside a worker dyno: from "
+            "the last answer until the last tenant is right",
+            alone(at_most=10),
+        ),
+        figure("burst-accepted", "webhooks/s", "the webhooks that the web process takes meanwhile"),
+        figure("burst-cpu-web", "ms/event", "the processor time of the web process, from webhook to changed tenant"),
+        figure("burst-cpu-worker", "ms/event", "that of worker dyno and scheduler"),
+        figure("burst-cpu-postgres", "ms/event", "that of Postgres"),
+        figure("burst-wal", "bytes/event", "what Postgres writes to its log, full pages included"),
+        figure("burst-transactions", "transactions/event", "the transactions of all three processes"),
+    ),
     "render": (
         figure(
             "render",

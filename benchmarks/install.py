@@ -1,4 +1,4 @@
-"""The peers' own environments: Python ones from a package index, graphile-worker by npm."""
+"""The peers' own environments: Python ones from a package index, graphile-worker and stripe-sync-engine by npm."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def install_python() -> None:
 
 
 def install_node() -> None:
-    """Install graphile-worker, unless it is there.
+    """Install what is pinned for Node, unless it is there.
 
     Raises:
         CannotInstall: there is no npm, or its registry refuses or is out of reach.

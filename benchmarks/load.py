@@ -1,7 +1,8 @@
 """Signed events are posted over many connections for a while.
 
 `python -m benchmarks.load PORT CONNECTIONS SECONDS`, with BENCH_BODIES naming a file of lines, each a signature, a tab
-and a body; every line is posted once. The answer is JSON: requests answered, seconds, milliseconds, failures.
+and a body; every line is posted once. The answer is JSON: requests answered, seconds, milliseconds, failures, and when
+the last answer came (CLOCK_MONOTONIC).
 """
 
 import asyncio
@@ -39,6 +40,7 @@ async def load(port: int, connections: int, seconds: float, lines: Iterator[byte
     began = time.perf_counter()
     until = began + seconds
     await asyncio.gather(*(post_all(port, until, lines, tally) for _ in range(connections)))
+    ended = time.monotonic()
     took = time.perf_counter() - began
     waits = tally.milliseconds
     return {
@@ -48,6 +50,7 @@ async def load(port: int, connections: int, seconds: float, lines: Iterator[byte
         "p99": percentile(waits, 99),
         "max": max(waits),
         "failed": tally.failed,
+        "ended": ended,
     }
 
 

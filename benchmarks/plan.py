@@ -19,6 +19,8 @@ class Sizes:
 
     runs: int = 5
     jobs: int = 20_000
+    buyers: int = 2000
+    burst_buyers: int = 6667
     latency_jobs: int = 12
     idle_seconds: float = 20.0
     load_seconds: float = 5.0
@@ -48,6 +50,8 @@ class Sizes:
 QUICK = Sizes(
     runs=1,
     jobs=300,
+    buyers=30,
+    burst_buyers=30,
     latency_jobs=2,
     idle_seconds=0.5,
     load_seconds=0.5,

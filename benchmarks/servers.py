@@ -17,6 +17,7 @@ import redis
 from psycopg.sql import SQL, Composed, Identifier
 
 from local.embedded import Embedded
+from local.postgres import SUPERUSER
 from local.spawn import end, spawn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +53,7 @@ class Servers:
         if embedded.postgres is None or embedded.postgres.pid is None:
             raise BenchError("the embedded servers did not start")
         self._urls = embedded.urls
+        self._postgres = embedded.postgres
         self.postmaster = psutil.Process(embedded.postgres.pid)
         self.redis = redis.Redis.from_url(self._urls.redis_url)
 
@@ -60,6 +62,9 @@ class Servers:
             return url.rpartition("/")[0] + f"/{database}"
 
         return Urls(there(self._urls.database_url), there(self._urls.app_database_url), self._urls.redis_url)
+
+    def superuser(self, database: str) -> str:
+        return self._postgres.url(SUPERUSER, database)
 
     def create(self, database: str, template: str = "template0") -> Urls:
         """An empty Redis and a fresh database. Copying the template's files makes Postgres write all that is dirty
@@ -131,6 +136,18 @@ class Running:
         """
         if self.process.poll() is not None:
             raise BenchError(f"ended by itself: {self.command}\n{self.log_tail()}")
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """It does nothing during the block, which should be shorter than a lease."""
+        processes = self._tree()
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def ask_to_stop(self) -> None:
         if not self.asked and self.process.poll() is None:

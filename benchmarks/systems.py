@@ -22,7 +22,7 @@ from db.security import seeing_all_tenants
 class Kind:
     """A system under measurement. `left` counts the jobs that are not done, `done` those that are, `effects` the
     rows that they left; without `left` its handlers leave a dot each. `share`: the part of the usual number of jobs
-    that is given to a slow one."""
+    that is given to a slow one. `superuser`: its migrations give things to the role `postgres`."""
 
     name: str
     script: str
@@ -33,6 +33,7 @@ class Kind:
     effects: str | None = None
     share: float = 1.0
     bulk: bool = True
+    superuser: bool = False
 
 
 LEFT = """
@@ -92,6 +93,13 @@ DRAMATIQ = Kind(
 
 RIVALS = (PGQUEUER, GRAPHILE, PROCRASTINATE, CELERY, DRAMATIQ)
 
+STRIPE_SYNC = Kind(
+    "stripe-sync-engine",
+    "stripe_sync.cjs",
+    "2 processes x 10 webhooks at once; copies Stripe's objects and decides nothing; stores no event",
+    superuser=True,
+)
+
 
 @dataclass
 class System:
@@ -128,7 +136,7 @@ class System:
             return self.like.template
         name = f"{self.database}_template"
         if not self.prepared:
-            self._ask("setup", urls=self.servers.create(name))
+            self.ask("setup", urls=self.servers.create(name))
             self.prepared = True
         return name
 
@@ -139,7 +147,7 @@ class System:
 
     def fill(self, jobs: int, how: str, job: str = "noop") -> float:
         """Enqueue so many; returns the seconds that it took."""
-        seconds: float = self._ask("fill", str(jobs), how, BENCH_JOB=job)["seconds"]
+        seconds: float = self.ask("fill", str(jobs), how, BENCH_JOB=job)["seconds"]
         return seconds
 
     def vacuum(self) -> None:
@@ -150,7 +158,7 @@ class System:
 
     def send(self, pauses: Sequence[float]) -> list[tuple[int, int, int]]:
         """Enqueue a job after each pause: when called, committing, and in its handler, in ns."""
-        sent = self._ask("send", json.dumps(list(pauses)))["sent"]
+        sent = self.ask("send", json.dumps(list(pauses)))["sent"]
         starts: dict[int, int] = {}
 
         def all_started() -> bool:
@@ -205,17 +213,20 @@ class System:
     def _script(self) -> tuple[str, ...]:
         if self.kind is OURS:
             return (sys.executable, "-m", self.kind.script)
-        return (str(PYTHON), str(PEERS / self.kind.script))
+        script = PEERS / self.kind.script
+        return ("node" if script.suffix == ".cjs" else str(PYTHON), str(script))
 
-    def _ask(self, *words: str, urls: Urls | None = None, **more: str) -> Any:
+    def ask(self, *words: str, urls: Urls | None = None, **more: str) -> Any:
+        """The answer of its script (see `benchmarks/peers/driving.py`), with `more` in its environment."""
         return answer([*self._script, *words], self._environment(urls or self.urls, **more), self.folder)
 
     def _environment(self, urls: Urls, **more: str) -> dict[str, str]:
         ours_alone = self.kind is OURS
+        owner = self.servers.superuser(urls.owner.rpartition("/")[2]) if self.kind.superuser else urls.owner
         counted = {} if self.kind.left else {COUNTED: "1"}
         return our_environment(
-            DATABASE_URL=urls.app if ours_alone else urls.owner,
-            DIRECT_URL=urls.owner,
+            DATABASE_URL=urls.app if ours_alone else owner,
+            DIRECT_URL=owner,
             REDIS_URL=urls.redis,
             NODE_HOME=str(NODE),
             **{MARKS: str(self.marks)},
