@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
+from psycopg.pq import Escaping
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg.types.string import StrBinaryDumper, StrDumperUnknown
 
@@ -45,6 +46,11 @@ def adapt(connection: psycopg.Connection[Any]) -> None:
     set_json_loads(_json, connection)
     for name, first, last in (("timestamptz", FIRST_MOMENT, LAST_MOMENT), ("date", FIRST_DAY, LAST_DAY)):
         connection.adapters.register_loader(name, _clamped(connection, name, first, last))
+
+
+def literal(text: str | None, connection: psycopg.Connection[Any]) -> bytes:
+    """Write a text as a literal of SQL, for what is sent without parameters."""
+    return b"NULL" if text is None else Escaping(connection.pgconn).escape_literal(_encoded(text, "utf-8"))
 
 
 class _Text(StrDumperUnknown):

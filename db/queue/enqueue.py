@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
 
+from db.postgres.values import literal
 from db.queue.jobs import Jobs
 from db.queue.notifications import Notifications
 from domain.errors import PayloadInvalid
@@ -124,11 +124,20 @@ def insert_one(driver: psycopg.Connection[Any], notifications: Notifications, jo
 def insert_plain(job: NewJob, driver: psycopg.Connection[Any]) -> bytes:
     """Write the statement that inserts one job that is due at once and has no live twin, as text that can be sent
     together with BEGIN and COMMIT."""
-    fields = {name: value for name, value in job._asdict().items() if value != NewJob._field_defaults.get(name, ...)}
-    if "payload" in fields:
-        fields["payload"] = _json(fields["payload"])
-    values = b", ".join(sql.Literal(value).as_bytes(driver) for value in fields.values())
-    return f"INSERT INTO job_queue ({', '.join(fields)}) VALUES (".encode() + values + b"); "
+    # Joined by hand: as `psycopg.sql` it takes four times as long, which is a quarter of what enqueueing costs.
+    return b"SELECT enqueue_job('%s', %s, %s, %s, %s, %d, %d, %s, %s, %d, %d); " % (
+        str(job.id).encode(),
+        literal(job.job_type, driver),
+        literal(job.queue, driver),
+        literal(None if job.tenant_id is None else str(job.tenant_id), driver),
+        literal(_json(job.payload), driver),
+        job.priority,
+        job.max_attempts,
+        literal(job.unique_key, driver),
+        literal(job.ordering_key, driver),
+        job.cost,
+        job.payload_version,
+    )
 
 
 def _send(driver: psycopg.Connection[Any], jobs: Sequence[NewJob]) -> psycopg.Cursor[Any]:

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
 
-from db.postgres.values import UnreadableJson
+from db.postgres.values import UnreadableJson, literal
 from db.queue.notifications import Notifications
 
 NOBODY = UUID(int=0)
@@ -98,8 +97,8 @@ class Done(NamedTuple):
 
 def completing(done: Done, driver: psycopg.Connection[Any]) -> bytes:
     """`COMPLETE` of one job that holds nobody up, as the text of a statement that is sent together with COMMIT."""
-    call = sql.SQL("SELECT complete_job({}, {}, {}::jsonb); ")
-    return call.format(str(done.job.id), done.job.lease_token, done.result).as_bytes(driver)
+    values = str(done.job.id).encode(), done.job.lease_token, literal(done.result, driver)
+    return b"SELECT complete_job('%s', %d, %s); " % values
 
 
 # --- running → pending -----------------------------------------------------------------------------------------

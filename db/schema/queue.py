@@ -141,6 +141,20 @@ BEGIN
 END $$
 """)
 
+# A function for the same reason: one job is sent as text together with BEGIN and COMMIT (`insert_plain`).
+after_tables("""
+CREATE FUNCTION enqueue_job(
+    id uuid, job_type text, queue text, tenant_id uuid, payload jsonb, priority integer, max_attempts integer,
+    unique_key text, ordering_key text, cost integer, payload_version integer
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO job_queue (id, job_type, queue, tenant_id, payload, priority, max_attempts, unique_key, ordering_key,
+                           cost, payload_version)
+    VALUES (id, job_type, queue, tenant_id, payload, priority, max_attempts, unique_key, ordering_key,
+            cost, payload_version);
+END $$
+""")
+
 # The release before reads and writes `ring_at` and `rings`; this goes with the retired columns.
 after_tables("""
 CREATE FUNCTION job_wake_columns() RETURNS trigger LANGUAGE plpgsql AS $$

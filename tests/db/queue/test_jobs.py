@@ -358,3 +358,22 @@ def test_a_payload_that_would_make_a_claim_large_is_no_job(app: App, payload: di
     with app.db.transaction(SYSTEM) as tx:
         [claimed] = tx.claims.claim([job_id], uuid4(), TYPES)
     assert len(dict(claimed.payload)["text"]) == 262_000  # type: ignore[arg-type]
+
+
+# --- one job, in one round trip with its commit --------------------------------------------------------------
+
+
+def test_a_job_that_is_sent_with_its_commit_is_the_row_that_any_other_way_makes(app: App) -> None:
+    tenant_id = a_tenant(app)
+    odd = "it's 100 % \\ 'odd'; -- \x00 \ud800 \N{SNOWMAN} $1 %s"
+    fields: dict[str, Any] = {"tenant_id": tenant_id, "payload": {odd: [odd, 1.5, None]}, "ordering_key": odd}
+    fields |= {"job_type": odd, "queue": odd, "priority": 2, "max_attempts": 7, "cost": 11, "payload_version": 3}
+    for options in ({}, fields):
+        plain = job_row(app, add(app, **options))
+        with app.db.transaction(SYSTEM) as tx:
+            assert tx.driver.execute("SELECT 1").fetchone() == (1,)
+            other = tx.enqueue(a_job(**options))
+        moments = {"id", "created_at", "scheduled_for"}
+        expected = {name: value for name, value in job_row(app, other).items() if name not in moments}
+        assert {name: plain[name] for name in expected} == expected
+        assert plain["created_at"] == plain["scheduled_for"]
