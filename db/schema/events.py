@@ -47,7 +47,18 @@ webhook_events = table(
         *("source", "status", "received_at"),
         postgresql_where=sa.text("processed_at IS NOT NULL AND dropped_at IS NULL"),
     ),
+    # What an event says lies beside its row, which is written again when its status changes: 128 is the least.
+    postgresql_with={"toast_tuple_target": "128"},
 )
+
+# Compressing by Postgres's own method was nearly a third of the time that it took for a webhook.
+after_tables("""
+DO $$ BEGIN
+    IF (SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression') THEN
+        ALTER TABLE webhook_events ALTER body SET COMPRESSION lz4, ALTER payload SET COMPRESSION lz4;
+    END IF;
+END $$
+""")
 
 # An older release writes the sender's words into `status` and `flag`: this moves them into `detail`.
 after_tables(

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -70,6 +71,29 @@ def test_an_event_is_stored_with_its_job(connection: Connection) -> None:
     assert job["payload"] == {"event_id": str(event.id)}
     assert (job["status"], job["tenant_id"], job["max_attempts"]) == ("pending", None, 10)
     assert (job["unique_key"], job["wake_at"]) == (str(event.id), None)
+
+
+def test_what_an_event_says_is_not_written_again_with_its_status(connection: Connection) -> None:
+    says = Random(0).randbytes(750).hex() + "x" * 1500  # half of it is left when it is compressed
+    store_and_commit(connection, [an_event(f"evt_{n}", payload=f'{{"note":"{says}"}}') for n in range(40)])
+    [(pages,)] = connection.execute("SELECT pg_relation_size('webhook_events') / 8192").fetchall()
+    assert pages <= 2
+    with connection.transaction():
+        connection.execute("SELECT set_config('app.tenant_id', '*', true)")
+        connection.execute("UPDATE webhook_events SET status = 'applied', processed_at = now()")
+    [(pages,)] = connection.execute("SELECT pg_relation_size('webhook_events') / 8192").fetchall()
+    assert pages <= 4
+    assert rows(connection, "webhook_events")[0]["payload"] == {"note": says}
+
+
+def test_events_are_compressed_by_the_fastest_method_of_the_server(connection: Connection) -> None:
+    with_lz4 = "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+    [(has_lz4,)] = connection.execute(with_lz4).fetchall()
+    found = connection.execute(
+        "SELECT attcompression FROM pg_attribute WHERE attrelid = 'webhook_events'::regclass"
+        " AND attname IN ('body', 'payload')"
+    ).fetchall()
+    assert found == [("l" if has_lz4 else "",)] * 2
 
 
 def test_an_ignored_event_is_kept_and_gets_no_job(connection: Connection) -> None:
