@@ -1,133 +1,238 @@
-"""The mirror of Stripe: its customers, subscriptions and invoices. The tenant's plan is derived from these rows."""
+"""The mirror of Stripe: its customers, subscriptions and invoices. The tenant's plan is derived from these rows.
 
-from collections.abc import Mapping
+A hot path: rows are loaded and saved by the batch of events, one statement a table.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Table, func, or_, select
-from sqlalchemy.dialects.postgresql import insert
+import psycopg
 
-from db.schema.billing import stripe_customers, stripe_invoices, stripe_paid_periods, stripe_subscriptions
-from domain.billing.invoices import Invoice, Line, PaidPeriod, from_paid_periods, periods_paid
+from domain.billing.books import Mirror
+from domain.billing.invoices import Invoice, Line, PaidPeriod, from_paid_periods
 from domain.billing.plan import Customer
 from domain.billing.subscriptions import TERMINAL, Item, Subscription, newer
+from domain.text.storable import to_json
 
-SUBSCRIPTION = tuple(name for name in Subscription.__slots__ if name in stripe_subscriptions.c)
-COLUMNS = (*(stripe_subscriptions.c[name] for name in SUBSCRIPTION), stripe_subscriptions.c["told"].label("whole"))
-INVOICE_COLUMNS = tuple(stripe_invoices.c[name] for name in Invoice.__slots__)
-CUSTOMER_COLUMNS = tuple(stripe_customers.c[name] for name in Customer.__slots__)
-PERIOD_COLUMNS = tuple(stripe_paid_periods.c[name] for name in PaidPeriod.__slots__)
+SUBSCRIPTION_COLUMNS = {
+    "id": "text",
+    "customer_id": "text",
+    "status": "text",
+    "price_ids": "text[]",
+    "started_at": "timestamptz",
+    "billing_cycle_anchor": "timestamptz",
+    "period_start": "timestamptz",
+    "period_end": "timestamptz",
+    "trial_end": "timestamptz",
+    "cancel_at": "timestamptz",
+    "ended_at": "timestamptz",
+    "event_created": "timestamptz",
+    "event_rank": "smallint",
+    "collection_paused": "boolean",
+    "paused_at": "timestamptz",
+}
+"""The columns that people and other programs read, and their types; all are fields of `Subscription` too."""
+
+INVOICE_COLUMNS = {
+    "id": "text",
+    "subscription_id": "text",
+    "customer_id": "text",
+    "status": "text",
+    "reason": "text",
+    "issued_at": "timestamptz",
+    "due_at": "timestamptz",
+    "lines": "jsonb",
+    "event_created": "timestamptz",
+}
+ABSENT = {"price_ids": "'{}'", "collection_paused": "false", "lines": "'[]'"}
+"""What a column has where the row's JSON says nothing of it (`_as_json`), if that is not NULL."""
+
+CUSTOMER = "id, tenant_id, deleted_at"
+SUBSCRIPTION = f"{', '.join(SUBSCRIPTION_COLUMNS)}, told"
+INVOICE = ", ".join(INVOICE_COLUMNS)
+PERIOD = "subscription_id, period_start, period_end, customer_id, invoice_id"
+
+# In the order of the keys, whatever the ids are: whoever locks several does it here.
+LOCK = """
+SELECT pg_advisory_xact_lock(key) FROM (
+    SELECT DISTINCT hashtextextended('stripe:' || id, 0) AS key FROM unnest(%b::text[]) AS id ORDER BY key
+) AS keys
+"""
+
+# Arrays instead of joins, here and below: whatever the statistics say, the plan is a probe of an index for each id.
+CUSTOMERS = f"""
+SELECT {CUSTOMER} FROM stripe_customers WHERE id = ANY(ARRAY(
+    SELECT unnest(%(customers)b::text[])
+    UNION SELECT id FROM stripe_customers WHERE tenant_id = ANY(%(tenants)b::uuid[])
+))
+"""
+
+# Customers whose rows may make a plan: those that are asked for, and the deleted ones of the tenants.
+THAT_COUNT = """
+SELECT unnest(%(customers)b::text[])
+UNION SELECT id FROM stripe_customers WHERE tenant_id = ANY(%(tenants)b::uuid[]) AND deleted_at IS NOT NULL
+"""
+
+SUBSCRIPTIONS = f"""
+SELECT {SUBSCRIPTION} FROM stripe_subscriptions WHERE id = ANY(ARRAY(
+    SELECT unnest(%(ids)b::text[])
+    UNION SELECT id FROM stripe_subscriptions WHERE customer_id = ANY(ARRAY({THAT_COUNT}))
+))
+"""
+
+INVOICES = f"""
+SELECT {INVOICE} FROM stripe_invoices WHERE id = ANY(ARRAY(
+    SELECT unnest(%(ids)b::text[])
+    UNION SELECT id FROM stripe_invoices WHERE customer_id = ANY(ARRAY({THAT_COUNT}))
+))
+"""
+
+# One for each paid period that only the release before received.
+PERIODS = f"""
+SELECT {PERIOD} FROM stripe_paid_periods period
+WHERE customer_id = ANY(ARRAY({THAT_COUNT}))
+      AND NOT EXISTS (SELECT FROM stripe_invoices WHERE id = period.invoice_id)
+"""
+
+OF_TENANT = f"""
+SELECT {CUSTOMER} FROM stripe_customers
+WHERE id = %(linked)s OR (tenant_id = %(tenant_id)s AND deleted_at IS NOT NULL)
+"""
+
+RUNNING = """
+SELECT id, customer_id FROM stripe_subscriptions
+WHERE status <> ALL(%(terminal)s) AND event_created < %(before)s
+      AND customer_id NOT IN (SELECT id FROM stripe_customers WHERE deleted_at IS NOT NULL)
+      AND (%(customer_id)s::text IS NULL OR customer_id = %(customer_id)s)
+"""
+
+SAVE_CUSTOMERS = """
+INSERT INTO stripe_customers (id, tenant_id, deleted_at, updated_at)
+SELECT id, tenant_id, deleted_at, now()
+FROM unnest(%b::text[], %b::uuid[], %b::timestamptz[]) AS new (id, tenant_id, deleted_at)
+ON CONFLICT (id) DO UPDATE
+SET tenant_id = excluded.tenant_id, deleted_at = excluded.deleted_at, updated_at = excluded.updated_at
+"""
+
+SAVE_PERIODS = f"""
+INSERT INTO stripe_paid_periods AS stored ({PERIOD})
+SELECT * FROM unnest(%b::text[], %b::timestamptz[], %b::timestamptz[], %b::text[], %b::text[])
+ON CONFLICT (subscription_id, period_start) DO UPDATE
+SET period_end = greatest(stored.period_end, excluded.period_end),
+    invoice_id = greatest(stored.invoice_id COLLATE "C", excluded.invoice_id)
+WHERE excluded.period_end > stored.period_end OR excluded.invoice_id COLLATE "C" > stored.invoice_id
+"""
+
+
+def _save(table: str, columns: Mapping[str, str], whole: str | None = None) -> str:
+    """Write the statement that saves rows given as JSON, one text each; `whole` is a column for all of it."""
+    values = [f"coalesce({name}, {ABSENT[name]})" if name in ABSENT else name for name in columns]
+    names, values = [*columns, "updated_at"], [*values, "now()"]
+    if whole is not None:
+        names, values = [*names, whole], [*values, "json"]
+    return f"""
+INSERT INTO {table} ({", ".join(names)}) SELECT {", ".join(values)}
+FROM (SELECT text::jsonb AS json FROM unnest(%b::text[]) AS text OFFSET 0) AS new,
+     jsonb_to_record(json) AS fields ({", ".join(f"{name} {kind}" for name, kind in columns.items())})
+ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in names if name != "id")}
+"""
+
+
+SAVE_SUBSCRIPTIONS = _save("stripe_subscriptions", SUBSCRIPTION_COLUMNS, whole="told")
+SAVE_INVOICES = _save("stripe_invoices", INVOICE_COLUMNS)
 
 
 class Billing:
     """Query group."""
 
-    def __init__(self, sql: Connection) -> None:
-        self._sql = sql
+    def __init__(self, driver: psycopg.Connection[Any]) -> None:
+        self._driver = driver
 
-    def lock_customer(self, customer_id: str) -> None:
-        """Until the transaction ends, be the only one that applies events of this Stripe customer."""
-        self._sql.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"stripe:{customer_id}", 0))))
+    def lock_customers(self, customer_ids: Collection[str]) -> None:
+        """Until the transaction ends, be the only one that applies events of these Stripe customers."""
+        self._driver.execute(LOCK, (list(customer_ids),), prepare=True)
+
+    def mirror(
+        self,
+        customers: Iterable[str],
+        tenants: Iterable[UUID],
+        *,
+        subscriptions: Collection[str] = (),
+        invoices: Collection[str] = (),
+    ) -> Mirror:
+        """Return all that is mirrored of the customers and of the deleted ones of the tenants; besides, the tenants'
+        other customers, and the rows of these ids. One round trip."""
+        values = {"customers": list(customers), "tenants": list(tenants)}
+        with self._driver.pipeline():
+            found = self._driver.execute(CUSTOMERS, values, prepare=True)
+            rows = self._driver.execute(SUBSCRIPTIONS, values | {"ids": list(subscriptions)}, prepare=True)
+            bills = self._driver.execute(INVOICES, values | {"ids": list(invoices)}, prepare=True)
+            older = self._driver.execute(PERIODS, values, prepare=True)
+        return Mirror(
+            {row[0]: Customer(*row) for row in found},
+            {row[0]: _subscription(row) for row in rows},
+            {row[0]: _invoice(row) for row in bills},
+            {(row[0], row[1]): PaidPeriod(*row) for row in older},
+        )
+
+    def save(
+        self,
+        *,
+        customers: Iterable[Customer] = (),
+        subscriptions: Iterable[Subscription] = (),
+        invoices: Iterable[Invoice] = (),
+        periods: Iterable[PaidPeriod] = (),
+    ) -> None:
+        """Save rows, none of them twice: one statement a table, one round trip. `periods` are what the invoices pay for
+        (`domain.billing.invoices.periods_paid`), as the release before knows them."""
+        with self._driver.pipeline():
+            if some := sorted(customers, key=lambda each: each.id):
+                arrays = [[getattr(each, name) for each in some] for name in Customer.__slots__]
+                self._driver.execute(SAVE_CUSTOMERS, arrays, prepare=True)
+            if rows := sorted(subscriptions, key=lambda each: each.id):
+                self._driver.execute(SAVE_SUBSCRIPTIONS, ([_subscription_json(each) for each in rows],), prepare=True)
+            if bills := sorted(invoices, key=lambda each: each.id):
+                self._driver.execute(SAVE_INVOICES, ([to_json(_as_json(each)) for each in bills],), prepare=True)
+            if paid := sorted(periods, key=lambda each: (each.subscription_id, each.period_start)):
+                arrays = [[getattr(each, name) for each in paid] for name in PaidPeriod.__slots__]
+                self._driver.execute(SAVE_PERIODS, arrays, prepare=True)
 
     def customer(self, customer_id: str) -> Customer:
-        """Return the customer as far as events told; perhaps only its id."""
-        query = select(*CUSTOMER_COLUMNS).where(stripe_customers.c.id == customer_id)
-        row = self._sql.execute(query).one_or_none()
+        """Return the customer as far as events said; perhaps only its id."""
+        query = f"SELECT {CUSTOMER} FROM stripe_customers WHERE id = %s"
+        row = self._driver.execute(query.encode(), (customer_id,)).fetchone()
         return Customer(customer_id) if row is None else Customer(*row)
-
-    def save_customer(self, customer: Customer) -> None:
-        self._upsert(stripe_customers, {name: getattr(customer, name) for name in Customer.__slots__})
 
     def customers_that_count(self, tenant_id: UUID, linked: str | None) -> list[Customer]:
         """Return the customers whose subscriptions make the tenant's plan: the linked one, and its deleted ones."""
-        of_tenant = stripe_customers.c.tenant_id == tenant_id
-        counts = or_(stripe_customers.c.id == linked, of_tenant & stripe_customers.c.deleted_at.is_not(None))
-        return [Customer(*row) for row in self._sql.execute(select(*CUSTOMER_COLUMNS).where(counts))]
-
-    def customers_of(self, tenant_id: UUID) -> list[str]:
-        """Return the customers that pay for this tenant, as events say, and were not deleted, linked or not."""
-        of_tenant = (stripe_customers.c.tenant_id == tenant_id) & stripe_customers.c.deleted_at.is_(None)
-        return list(self._sql.execute(select(stripe_customers.c.id).where(of_tenant)).scalars())
+        found = self._driver.execute(OF_TENANT, {"tenant_id": tenant_id, "linked": linked})
+        return [Customer(*row) for row in found]
 
     def tenants_of_customers(self) -> dict[str, UUID]:
         """Return the tenant that each customer pays for, or paid for before it was deleted."""
-        query = select(stripe_customers.c.id, stripe_customers.c.tenant_id)
-        return {
-            row.id: row.tenant_id for row in self._sql.execute(query.where(stripe_customers.c.tenant_id.is_not(None)))
-        }
+        query = "SELECT id, tenant_id FROM stripe_customers WHERE tenant_id IS NOT NULL"
+        return dict(self._driver.execute(query).fetchall())
 
     def subscription(self, subscription_id: str) -> Subscription | None:
-        row = self._sql.execute(select(*COLUMNS).where(stripe_subscriptions.c.id == subscription_id)).one_or_none()
-        return None if row is None else _subscription(row)
+        return self.mirror([], [], subscriptions=[subscription_id]).subscriptions.get(subscription_id)
 
-    def subscriptions(self, *customer_ids: str) -> list[Subscription]:
-        """Return all subscriptions that were ever mirrored for these customers."""
-        rows = self._sql.execute(select(*COLUMNS).where(stripe_subscriptions.c.customer_id.in_(customer_ids)))
-        return [_subscription(row) for row in rows]
+    def invoice(self, invoice_id: str) -> Invoice | None:
+        return self.mirror([], [], invoices=[invoice_id]).invoices.get(invoice_id)
 
     def of_tenant(self, tenant_id: UUID, linked: str | None) -> tuple[list[Subscription], list[Invoice]]:
-        """Return the subscriptions and invoices that make the tenant's plan."""
-        customers = [customer.id for customer in self.customers_that_count(tenant_id, linked)]
-        return self.subscriptions(*customers), self.invoices(*customers)
+        """Return the subscriptions and invoices that make the tenant's plan; of each paid period that only the release
+        before knew, an invoice."""
+        mirror = self.mirror([each.id for each in self.customers_that_count(tenant_id, linked)], [])
+        invoices = [*mirror.invoices.values(), *from_paid_periods(mirror.periods.values())]
+        return list(mirror.subscriptions.values()), invoices
 
     def running(self, *, before: datetime, customer_id: str | None = None) -> list[tuple[str, str]]:
         """Return (subscription, customer) of those that had not ended as of their last event, if that came earlier."""
-        deleted = select(stripe_customers.c.id).where(stripe_customers.c.deleted_at.is_not(None))
-        query = select(stripe_subscriptions.c.id, stripe_subscriptions.c.customer_id).where(
-            stripe_subscriptions.c.status.not_in(sorted(TERMINAL)),
-            stripe_subscriptions.c.event_created < before,
-            stripe_subscriptions.c.customer_id.not_in(deleted),
-        )
-        if customer_id is not None:
-            query = query.where(stripe_subscriptions.c.customer_id == customer_id)
-        return [(row.id, row.customer_id) for row in self._sql.execute(query)]
-
-    def save_subscription(self, subscription: Subscription) -> None:
-        whole = _as_json(subscription)
-        whole["told"] = whole.pop("recent", [])
-        values = {name: getattr(subscription, name) for name in SUBSCRIPTION}
-        self._upsert(stripe_subscriptions, values | {"price_ids": list(subscription.price_ids), "told": whole})
-
-    def invoice(self, invoice_id: str) -> Invoice | None:
-        row = self._sql.execute(select(*INVOICE_COLUMNS).where(stripe_invoices.c.id == invoice_id)).one_or_none()
-        return None if row is None else _invoice(row)
-
-    def invoices(self, *customer_ids: str) -> list[Invoice]:
-        """Return all invoices that were ever mirrored for these customers, and one for each paid period that only the
-        release before knew."""
-        found = self._sql.execute(select(*INVOICE_COLUMNS).where(stripe_invoices.c.customer_id.in_(customer_ids)))
-        mirrored = [_invoice(row) for row in found]
-        mine = stripe_paid_periods.c.customer_id.in_(customer_ids)
-        has_invoice = select(stripe_invoices.c.id).where(stripe_invoices.c.id == stripe_paid_periods.c.invoice_id)
-        older = self._sql.execute(select(*PERIOD_COLUMNS).where(mine, ~has_invoice.exists()))
-        return mirrored + from_paid_periods(PaidPeriod(*row) for row in older)
-
-    def save_invoice(self, invoice: Invoice) -> None:
-        """Save the invoice; and the periods that it pays for, as the release before knows them."""
-        values = {name: getattr(invoice, name) for name in Invoice.__slots__}
-        self._upsert(stripe_invoices, values | {"lines": [_as_json(line) for line in invoice.lines]})
-        for period in periods_paid(invoice):
-            self._add_paid_period(period)
-
-    def _add_paid_period(self, period: PaidPeriod) -> None:
-        """A period is paid once, by its start; should two invoices disagree on its end, the later one counts."""
-        statement = insert(stripe_paid_periods).values({name: getattr(period, name) for name in PaidPeriod.__slots__})
-        stored, new = stripe_paid_periods.c, statement.excluded
-        agreed = {name: func.greatest(stored[name], new[name]) for name in ("period_end", "invoice_id")}
-        self._sql.execute(
-            statement.on_conflict_do_update(
-                index_elements=["subscription_id", "period_start"],
-                set_=agreed,
-                where=or_(*(new[name] > stored[name] for name in agreed)),
-            )
-        )
-
-    def _upsert(self, table: Table, values: dict[str, Any]) -> None:
-        statement = insert(table).values(values | {"updated_at": func.now()})
-        changed = {name: statement.excluded[name] for name in [*values, "updated_at"]}
-        self._sql.execute(statement.on_conflict_do_update(index_elements=["id"], set_=changed))
+        values = {"terminal": sorted(TERMINAL), "before": before, "customer_id": customer_id}
+        return self._driver.execute(RUNNING, values).fetchall()
 
 
 def _as_json(value: Any) -> Any:
@@ -155,11 +260,15 @@ def _times(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: datetime.fromisoformat(value) if name in TIMES else value for name, value in values.items()}
 
 
-def _subscription_from_json(row: Mapping[str, Any]) -> Subscription:
-    """Read what `save_subscription` writes into the column `told`; its member `told` holds the recent rows.
+def _subscription_json(subscription: Subscription) -> str:
+    """Write the whole row for the column `told`, in which the recent rows have that name, too."""
+    whole = _as_json(subscription)
+    whole["told"] = whole.pop("recent", [])
+    return to_json(whole)
 
-    Members that only a later release knows are left out.
-    """
+
+def _subscription_from_json(row: Mapping[str, Any]) -> Subscription:
+    """Read what `_subscription_json` writes. Members that only a later release knows are left out."""
     values = _times(row)
     values |= {name: _subscription_from_json(values[name]) for name in ("before", "active") if name in values}
     values["items"] = tuple(Item(**_times(each)) for each in values.get("items", ()))
@@ -168,17 +277,19 @@ def _subscription_from_json(row: Mapping[str, Any]) -> Subscription:
     return Subscription(**NULLABLE | {name: value for name, value in values.items() if name in Subscription.__slots__})
 
 
-def _subscription(row: Any) -> Subscription:
+def _subscription(row: tuple[Any, ...]) -> Subscription:
     """Return the whole row, with what the columns say. What the release before has written into these is newer."""
-    values = {name: getattr(row, name) for name in SUBSCRIPTION} | {"price_ids": tuple(row.price_ids)}
-    columns = Subscription(**values)
-    if row.whole is None:
-        return columns
-    whole = _subscription_from_json(row.whole)
-    return replace(whole, **values) if whole.event_created >= columns.event_created else newer(whole, columns)
+    *columns, whole = row
+    values = dict(zip(SUBSCRIPTION_COLUMNS, columns, strict=True))
+    values["price_ids"] = tuple(values["price_ids"])
+    by_columns = Subscription(**values)
+    if whole is None:
+        return by_columns
+    read = _subscription_from_json(whole)
+    return replace(read, **values) if read.event_created >= by_columns.event_created else newer(read, by_columns)
 
 
-def _invoice(row: Any) -> Invoice:
-    values = {name: getattr(row, name) for name in Invoice.__slots__}
-    values["lines"] = tuple(Line(**{"price_id": None} | _times(each)) for each in row.lines)
+def _invoice(row: tuple[Any, ...]) -> Invoice:
+    values = dict(zip(INVOICE_COLUMNS, row, strict=True))
+    values["lines"] = tuple(Line(**{"price_id": None} | _times(each)) for each in values["lines"])
     return Invoice(**values)

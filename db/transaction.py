@@ -87,6 +87,7 @@ from db.queue.steps import Steps
 from db.queue.transitions import Done, Transitions, completing
 from db.queue.workers import Workers
 from db.security import SCOPE_NOT_SET, SYSTEM_SCOPE
+from db.tenants.plans import Plans
 from db.tenants.quota import Quotas
 from db.tenants.tenants import Tenants
 from db.videos.budgets import VideoBudgets
@@ -365,6 +366,8 @@ class Tx:
     events = _on_driver(Events)
     clerk_accounts = _on_driver(ClerkAccounts)
     forgetting = _on_driver(Forgetting)
+    billing = _on_driver(Billing)
+    plans = _on_driver(Plans)
     generating = _on_driver(Generating)
     trends = _on_driver(TrendSources)
     imported_trends = _on_driver(ImportedTrends)
@@ -393,7 +396,6 @@ class Tx:
     autopilot_reports = _on_driver(AutopilotReports)
     chains = _on_driver(Chains)
     access = _on_sql(Access)
-    billing = _on_sql(Billing)
     identity = _on_sql(Identity)
     quota = _on_driver(Quotas)
     tenants = _on_sql(Tenants)

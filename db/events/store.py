@@ -15,7 +15,7 @@ from db.postgres.rows import row_of, rows_of
 from domain.billing.subscriptions import ENTITLED
 from domain.errors import EventDropped, UnknownEvent
 from domain.events.event import Event
-from domain.events.outcomes import IGNORED, Outcome, Status, listed
+from domain.events.outcomes import IGNORED, LINKLESS, Outcome, Status, listed
 
 PAYLOADS = 20
 """Payloads that are fetched at once: a customer may have many, and each may be as large as a request's body."""
@@ -54,10 +54,9 @@ WHERE source = 'clerk' AND status = ANY(%(statuses)s) AND processed_at IS NOT NU
           UNION ALL SELECT clerk_id FROM organizations WHERE deleted_at IS NOT NULL)
 """
 
-WAITING_FOR_A_LINK = """
+WAITING_FOR_A_LINK = f"""
 SELECT id FROM webhook_events
-WHERE source = 'stripe' AND subject = ANY(%s) AND status LIKE 'parked:%%'
-      AND status IN ('parked:unknown_customer', 'parked:unknown_tenant', 'parked:other_customer')
+WHERE source = 'stripe' AND subject = ANY(%s) AND status LIKE 'parked:%%' AND status IN ({listed(LINKLESS)})
 ORDER BY id
 """
 

@@ -7,10 +7,7 @@ from sqlalchemy import Boolean, ColumnElement, Connection, func, insert, literal
 from sqlalchemy.exc import IntegrityError
 
 from db.identity.people import deserted
-from db.postgres.locks import against_changes
 from db.schema.tenants import tenants
-from domain.billing.plan import TenantBilling
-from domain.billing.tiers import Tier
 from domain.errors import Conflict, UnknownTenant
 from domain.quota.quota import Quota
 
@@ -77,12 +74,6 @@ class Tenants:
         this = (tenants.c.id == tenant_id) & (tenants.c.name == was)
         self._sql.execute(update(tenants).where(this).values(name=name, updated_at=func.now()))
 
-    def of_customer(self, customer_id: str) -> UUID | None:
-        """Return the tenant that pays as this Stripe customer."""
-        return self._sql.execute(
-            select(tenants.c.id).where(tenants.c.stripe_customer_id == customer_id)
-        ).scalar_one_or_none()
-
     def link_customer(self, tenant_id: UUID, customer_id: str) -> bool:
         """Let the tenant pay as this customer, unless it is unknown or pays as another already.
 
@@ -102,37 +93,6 @@ class Tenants:
     def exists(self, tenant_id: UUID) -> bool:
         return self._sql.execute(select(tenants.c.id).where(tenants.c.id == tenant_id)).one_or_none() is not None
 
-    def lock_plan(self, tenant_id: UUID) -> TenantBilling:
-        """Return what billing may change, locked until the transaction ends.
-
-        Raises:
-            UnknownTenant: there is none of this id.
-        """
-        query = select(tenants).where(tenants.c.id == tenant_id)
-        row = self._sql.execute(against_changes(query)).one_or_none()
-        if row is None:
-            raise unknown(tenant_id)
-        return TenantBilling(
-            tier=Tier(row.subscription_tier),
-            status=row.subscription_status,
-            customer_id=row.stripe_customer_id,
-            subscription_id=row.stripe_subscription_id,
-            quota=quota_of(row),
-            created_at=row.created_at,
-        )
-
-    def save_plan(self, tenant_id: UUID, billing: TenantBilling) -> None:
-        """Write what `lock_plan` returned and `domain.billing.plan` changed."""
-        values = {
-            "subscription_tier": billing.tier.value,
-            "subscription_status": billing.status,
-            "stripe_customer_id": billing.customer_id,
-            "stripe_subscription_id": billing.subscription_id,
-            "updated_at": func.now(),
-            **quota_values(billing.quota),
-        }
-        self._sql.execute(update(tenants).where(tenants.c.id == tenant_id).values(values))
-
 
 def quota_values(quota: Quota) -> dict[str, Any]:
     return {
@@ -145,19 +105,6 @@ def quota_values(quota: Quota) -> dict[str, Any]:
         "quota_restarted_at": quota.restarted_at,
         "quota_drawn_until": quota.drawn_until,
     }
-
-
-def quota_of(row: Any) -> Quota:
-    return Quota(
-        limit=row.monthly_quota,
-        used=row.used_quota,
-        anchor=row.quota_anchor,
-        period_start=row.quota_period_start,
-        resets_at=row.quota_reset_at,
-        paid_until=row.quota_paid_until,
-        restarted_at=row.quota_restarted_at,
-        drawn_until=row.quota_drawn_until,
-    )
 
 
 def unknown(tenant_id: UUID) -> UnknownTenant:

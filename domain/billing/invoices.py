@@ -5,7 +5,7 @@ tenant is derived, because the settings that map prices may change later.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -124,6 +124,15 @@ def periods_paid(invoice: Invoice) -> tuple[PaidPeriod, ...]:
         PaidPeriod(invoice.subscription_id, start, ends[start], invoice.customer_id, invoice.id)
         for start in sorted(ends)
     )
+
+
+def longer(stored: PaidPeriod | None, incoming: PaidPeriod) -> PaidPeriod:
+    """Merge two rows of one period: it is paid once, by its start; should two invoices disagree on its end, the later
+    one counts. The same stands in SQL, in `db/billing.py`."""
+    if stored is None:
+        return incoming
+    end = max(stored.period_end, incoming.period_end)
+    return replace(stored, period_end=end, invoice_id=max(stored.invoice_id, incoming.invoice_id))
 
 
 def from_paid_periods(periods: Iterable[PaidPeriod]) -> list[Invoice]:

@@ -57,6 +57,8 @@ class Status(StrEnum):
 
 
 IGNORED = tuple(status for status in Status if status.kind == "ignored")
+LINKLESS = (Status.PARKED_CUSTOMER, Status.PARKED_TENANT, Status.PARKED_OTHER_CUSTOMER)
+"""Of an event that waits until its customer is linked to a tenant."""
 SETTLED = (Status.APPLIED, Status.STALE, Status.DUPLICATE)
 
 

@@ -1,13 +1,15 @@
 """Stripe's events become a tenant's plan: an event changes the mirror, and the plan follows from the whole mirror."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from domain.billing.books import TIED, Books
 from domain.billing.events import (
-    CustomerDeleted,
+    Fact,
     Flagged,
     Incomplete,
     InvoiceChanged,
@@ -17,23 +19,35 @@ from domain.billing.events import (
     Thin,
     read,
 )
-from domain.billing.invoices import Invoice, further
-from domain.billing.plan import Customer, TenantBilling, change_plan, concerns, pay_as, unknown_prices
 from domain.billing.reconcile import subject
-from domain.billing.subscriptions import STATUSES, Subscription, certain, ended, includes, newer
-from domain.billing.tiers import PriceBook
-from domain.errors import ProviderUnavailable
+from domain.billing.subscriptions import STATUSES, certain
+from domain.errors import MalformedEvent, ProviderUnavailable
 from domain.events.event import Event
-from domain.events.outcomes import SETTLED, Concern, Flag, Ignored, Outcome, Priority, Status
-from domain.quota.quota import carry_over
-from workers.engine.job import Context, FailedJob, Tx, job
+from domain.events.outcomes import LINKLESS, SETTLED, Concern, Flag, Ignored, Outcome, Priority, Status
+from domain.ports import Ports
+from workers.engine.job import Batch, Context, FailedJob, Tx, job
 
 EVENTS_PER_TRANSACTION = 1000
 A_MOMENT = timedelta(seconds=5)
 
 NOT_OURS = Outcome(Status.IGNORED_PRICE, "price of another product")
+GONE = Outcome(Status.IGNORED_GONE, "Stripe has no more of it")
 PARTIAL = Concern(Flag.INCOMPLETE, "the body carries only a part of the object")
-TIED = Concern(Flag.CONTRADICTION, "two events of one second contradict each other")
+
+
+def apply_stripe_events(batch: Batch) -> None:
+    """Apply stored events as if they came one after the other. One that cannot be read fails alone."""
+    jobs = {each.arguments["event_id"]: each for each in batch.jobs}
+    events = batch.tx.events.get_many(list(jobs))
+    readings = [reading(events[event_id], batch.ports) for event_id in jobs if event_id in events]
+    readable = [each for each in readings if each is not None]
+    outcomes = apply_all(batch.tx, readable, batch.ports, batch.now, can_wait=True)
+    for event_id, each in jobs.items():
+        if event_id in outcomes:
+            each.report(outcome=outcomes[event_id].status)
+        else:
+            each.leave("the event cannot be read")
+    log_concerns(batch.log, outcomes)
 
 
 @job(
@@ -43,16 +57,13 @@ TIED = Concern(Flag.CONTRADICTION, "two events of one second contradict each oth
     unique=("event_id",),
     priority=Priority.BILLING,
     max_attempts=10,
+    many=apply_stripe_events,
 )
 def apply_stripe_event(ctx: Context, event_id: UUID) -> None:
     """Apply a stored event, and have Stripe asked if the event does not say everything itself."""
     with ctx.finish() as tx:
         event = tx.events.get(event_id)
-        outcome = apply_event(ctx, tx, event, event.payload)
-        lacks_something = outcome.status in (Status.PARKED_THIN, Status.PARKED_INCOMPLETE) or is_tied(tx, event.payload)
-        if lacks_something and ctx.ports.fetch_event is not None:
-            fetch_stripe_event.enqueue(tx, event_id=event_id)
-        record_outcome(ctx, tx, event, outcome)
+        apply_one(ctx, tx, event, event.payload, can_wait=True)
 
 
 def mark_unfetchable(tx: Tx, failed: FailedJob) -> None:
@@ -76,8 +87,10 @@ def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
     """
     with ctx.begin() as tx:
         event = tx.events.get(event_id)
-        lacks_all = isinstance(read(event.payload), Thin | Incomplete)
-        asks = lacks_all or is_tied(tx, event.payload)
+        fact = read(event.payload)
+        lacks_all = isinstance(fact, Thin | Incomplete)
+        row = tx.billing.subscription(fact.subscription.id) if isinstance(fact, SubscriptionChanged) else None
+        asks = lacks_all or (row is not None and not certain(row))
     fetch = ctx.ports.fetch_event
     body: Mapping[str, Any] | None = event.payload
     if fetch is not None and asks:
@@ -86,11 +99,12 @@ def fetch_stripe_event(ctx: Context, event_id: UUID) -> None:
             raise ProviderUnavailable("Stripe's clock is still at the second that is in doubt", retry_after=A_MOMENT)
     with ctx.finish() as tx:
         if body is None:
-            record_outcome(ctx, tx, event, Outcome(Status.IGNORED_GONE, "Stripe has no more of it"))
+            tx.events.mark(event_id, GONE)
+            ctx.report(outcome=GONE.status)
         elif lacks_all:
             if body is not event.payload:
                 tx.events.replace_payload(event_id, body, getattr(read(body), "customer_id", None))
-            record_outcome(ctx, tx, event, apply_event(ctx, tx, event, body))
+            apply_one(ctx, tx, event, body, can_wait=False)
         elif body is not event.payload:
             ctx.report(stored=store_event(tx, body))
 
@@ -121,149 +135,126 @@ def store_event(tx: Tx, body: Mapping[str, Any]) -> bool:
     return True
 
 
-def is_tied(tx: Tx, body: Mapping[str, Any]) -> bool:
-    """Return whether the event has the newest second of its subscription together with others, and nothing says which
-    of them is the last."""
-    fact = read(body)
-    row = tx.billing.subscription(fact.subscription.id) if isinstance(fact, SubscriptionChanged) else None
-    return row is not None and not certain(row)
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An event, and the fact in it, or in what Stripe answered about it."""
+
+    event: Event
+    fact: Fact
 
 
-def record_outcome(ctx: Context, tx: Tx, event: Event, outcome: Outcome) -> None:
-    """Write what became of the event. One that was applied once, or waited parked, is not stale when it comes again."""
-    if outcome.status in SETTLED and event.status.kind in ("applied", "parked"):
-        outcome = replace(outcome, status=Status.APPLIED)
-    tx.events.mark(event.id, outcome)
-    ctx.report(outcome=outcome.status)
-    if outcome.concerns:
-        ctx.log.warning("billing.flagged", event_id=str(event.id), flag=outcome.flag, detail=outcome.explained)
+def reading(event: Event, ports: Ports) -> Reading | None:
+    """Return the event with its fact; None if it is malformed: alone, its job says why."""
+    try:
+        return Reading(event, read(event.payload, livemode=ports.livemode))
+    except MalformedEvent:
+        return None
 
 
-def apply_event(ctx: Context, tx: Tx, event: Event, body: Mapping[str, Any]) -> Outcome:
-    """Change the mirror as the body of the event says, and derive the tenant anew."""
-    match read(body, livemode=ctx.ports.livemode):
+def apply_one(ctx: Context, tx: Tx, event: Event, body: Mapping[str, Any], *, can_wait: bool) -> None:
+    """Apply an event by itself, with this body."""
+    fact = read(body, livemode=ctx.ports.livemode)
+    outcomes = apply_all(tx, [Reading(event, fact)], ctx.ports, ctx.now, can_wait=can_wait)
+    ctx.report(outcome=outcomes[event.id].status)
+    log_concerns(ctx.log, outcomes)
+
+
+def apply_all(
+    tx: Tx, readings: Sequence[Reading], ports: Ports, now: Callable[[], datetime], *, can_wait: bool
+) -> dict[UUID, Outcome]:
+    """Change the mirror as the facts say, one after the other, bring their customers' tenants to what it says then, and
+    record the outcomes. Returns these, by event. If it `can_wait`, Stripe is asked for what an event does not say.
+
+    Each table is read once and written once. An event that waits for a link, and is released by a later one, is applied
+    again after the others, here: its job is the one that runs.
+    """
+    books = open_books(tx, readings, ports, now)
+    outcomes: dict[UUID, Outcome] = {}
+    unsaid: dict[UUID, None] = {}
+    released: dict[str, None] = {}
+    to_apply = deque(readings)
+    while to_apply:
+        each = to_apply.popleft()
+        outcome = outcomes[each.event.id] = settled(each.event, apply_fact(books, each, ports))
+        if outcome.status in (Status.PARKED_THIN, Status.PARKED_INCOMPLETE) or books.is_tied(each.fact):
+            unsaid[each.event.id] = None
+        linked = books.take_released()
+        released |= linked
+        for other in readings if linked else ():
+            waits = other.event.id in outcomes and outcomes[other.event.id].status in LINKLESS
+            if waits and other.event.subject in linked:
+                parked = replace(other.event, status=outcomes.pop(other.event.id).status)
+                to_apply.append(replace(other, event=parked))
+    save(tx, books)
+    tx.events.mark_many(outcomes)
+    waiting = tx.events.waiting_for_a_link(list(released)) if released else []
+    apply_stripe_event.enqueue_many(tx, [{"event_id": event_id} for event_id in waiting if event_id not in outcomes])
+    if can_wait and ports.fetch_event is not None:
+        fetch_stripe_event.enqueue_many(tx, [{"event_id": event_id} for event_id in sorted(unsaid)])
+    return outcomes
+
+
+def open_books(tx: Tx, readings: Sequence[Reading], ports: Ports, now: Callable[[], datetime]) -> Books:
+    """Lock the customers that the facts are about, and the tenants that they pay for or that are named, and load all
+    that the plans of these follow from."""
+    facts = [each.fact for each in readings if isinstance(each.fact, OfCustomer)]
+    customers = {fact.customer_id for fact in facts}
+    tx.billing.lock_customers(customers)
+    tenants = tx.plans.lock(customers=customers, named={fact.tenant_hint for fact in facts if fact.tenant_hint})
+    paying = {tenant.customer_id for tenant in tenants.values() if tenant.customer_id is not None}
+    mirror = tx.billing.mirror(
+        customers | paying,
+        tenants,
+        subscriptions={each.fact.subscription.id for each in readings if isinstance(each.fact, SubscriptionChanged)},
+        invoices={fact.invoice.id for fact in facts if isinstance(fact, InvoiceChanged)},
+    )
+    return Books(mirror, tenants, prices=ports.prices, now=now(), can_ask=ports.fetch_event is not None)
+
+
+def save(tx: Tx, books: Books) -> None:
+    """Write what the facts changed."""
+    tx.billing.save(
+        customers=books.customers.values(),
+        subscriptions=books.subscriptions.values(),
+        invoices=books.invoices.values(),
+        periods=books.periods.values(),
+    )
+    plans, entries = books.close(tx.plans.used_since(books.counted_from))
+    tx.plans.save(plans)
+    tx.plans.record(entries)
+
+
+def apply_fact(books: Books, each: Reading, ports: Ports) -> Outcome:
+    match each.fact:
         case Ignored(status, detail):
             return Outcome(status, detail)
         case Thin():
             return Outcome(Status.PARKED_THIN)
         case Incomplete(path):
-            return Outcome(Status.PARKED_INCOMPLETE, path, () if ctx.ports.fetch_event else (PARTIAL,))
+            return Outcome(Status.PARKED_INCOMPLETE, path, () if ports.fetch_event else (PARTIAL,))
         case Flagged(flag, kind):
             return flagged(flag, kind)
         case SubscriptionChanged(subscription=row) if row.status not in STATUSES:
             return flagged(Flag.UNKNOWN_STATUS, f"unknown status {row.status}: the plan stays as it was")
         case PriceRetired(price_id):
-            ours = price_id in ctx.ports.prices
+            ours = price_id in ports.prices
             return flagged(Flag.PRICE_RETIRED, f"{price_id} is retired, and settings name it") if ours else NOT_OURS
         case fact:
-            tx.billing.lock_customer(fact.customer_id)
-            change = update_mirror(tx, fact)
-            return sync_tenant(ctx, tx, fact, f"event:{event.external_id}", change=change)
+            return books.apply(fact, f"event:{each.event.external_id}")
 
 
 def flagged(flag: Flag, detail: str) -> Outcome:
     return Outcome(Status.APPLIED, concerns=(Concern(flag, detail),))
 
 
-def update_mirror(tx: Tx, fact: OfCustomer) -> Status:
-    """Store the fact itself. The result is `STALE` if the mirror had something newer, and `DUPLICATE` if it had just
-    this: Stripe may tell one change by two events."""
-    match fact:
-        case SubscriptionChanged(subscription=incoming):
-            row = tx.billing.subscription(incoming.id)
-            merged = newer(row, incoming)
-            if row is None or (merged, merged.recent) != (row, row.recent):
-                tx.billing.save_subscription(merged)
-            if row is not None and merged == row:
-                return Status.DUPLICATE if includes(row, incoming) else Status.STALE
-        case InvoiceChanged(invoice=invoice):
-            stored = tx.billing.invoice(invoice.id)
-            if stored is not None and further(stored, invoice) == stored:
-                same = replace(invoice, event_created=stored.event_created) == stored
-                return Status.DUPLICATE if same else Status.STALE
-            tx.billing.save_invoice(invoice)
-        case CustomerDeleted(customer_id, at):
-            customer = tx.billing.customer(customer_id)
-            if customer.deleted_at is not None and customer.deleted_at >= at:
-                return Status.DUPLICATE if customer.deleted_at == at else Status.STALE
-            tx.billing.save_customer(replace(customer, deleted_at=at))
-    return Status.APPLIED
+def settled(event: Event, outcome: Outcome) -> Outcome:
+    """Return the outcome to be recorded. What was applied once, or waited parked, is not stale when it comes again."""
+    if outcome.status in SETTLED and event.status.kind in ("applied", "parked"):
+        return replace(outcome, status=Status.APPLIED)
+    return outcome
 
 
-def sync_tenant(ctx: Context, tx: Tx, fact: OfCustomer, cause: str, *, change: Status) -> Outcome:
-    """Bring the customer's tenant to what the mirror says; `change` is the result of `update_mirror`.
-
-    An event of a customer that is nobody's yet is parked: the mirror keeps what it said, and the event that links the
-    customer to a tenant derives the tenant from all of it.
-    """
-    customer, is_new = identify_customer(tx, fact)
-    if customer.tenant_id is None:
-        return Outcome(change if isinstance(fact, CustomerDeleted) else Status.PARKED_CUSTOMER)
-    if not tx.tenants.exists(customer.tenant_id):
-        return Outcome(Status.PARKED_TENANT)
-    stored = tx.tenants.lock_plan(customer.tenant_id)
-    linked = pay_as(stored, customer)
-    if linked is None:
-        return Outcome(Status.PARKED_OTHER_CUSTOMER)
-    after, rows, invoices = derive_plan(tx, customer.tenant_id, linked, ctx.ports.prices, ctx.now())
-    save_plan(tx, customer.tenant_id, stored, after, cause)
-    if is_new or after.customer_id != stored.customer_id or isinstance(fact, CustomerDeleted):
-        reapply_waiting(tx, customer)
-    found = concerns(rows, invoices, ctx.ports.prices, customer.tenant_id, fact.tenant_hint)
-    if ctx.ports.fetch_event is None and not all(map(certain, rows)):
-        found += (TIED,)
-    if isinstance(fact, SubscriptionChanged):
-        its_rows = [row for row in rows if row.id == fact.subscription.id]
-        if unknown_prices(its_rows, ctx.ports.prices):
-            return Outcome(Status.PARKED_PRICE, concerns=found)
-    of_the_past = customer.deleted_at is not None and not isinstance(fact, CustomerDeleted)
-    return Outcome(Status.STALE if of_the_past and change == Status.APPLIED else change, concerns=found)
-
-
-def identify_customer(tx: Tx, fact: OfCustomer) -> tuple[Customer, bool]:
-    """Return the customer with the tenant it pays for, and whether that was not known before.
-
-    The tenant's own row is the strongest evidence, then what the mirror has, then this event. Evidence for a tenant
-    that does not exist gives way.
-    """
-    mirrored = tx.billing.customer(fact.customer_id)
-    tenant_id = tx.tenants.of_customer(mirrored.id) or mirrored.tenant_id or fact.tenant_hint
-    if tenant_id is not None and fact.tenant_hint not in (None, tenant_id) and not tx.tenants.exists(tenant_id):
-        tenant_id = fact.tenant_hint
-    customer = replace(mirrored, tenant_id=tenant_id)
-    if customer != mirrored:
-        tx.billing.save_customer(customer)
-    return customer, customer != mirrored
-
-
-def derive_plan(
-    tx: Tx, tenant_id: UUID, linked: TenantBilling, prices: PriceBook, now: datetime
-) -> tuple[TenantBilling, list[Subscription], list[Invoice]]:
-    """Return the tenant as the mirror makes it, and the subscriptions and invoices that it follows from."""
-    deleted = {each.id: each.deleted_at for each in tx.billing.customers_that_count(tenant_id, linked.customer_id)}
-    rows = [ended(row, deleted[row.customer_id]) for row in tx.billing.subscriptions(*deleted)]
-    invoices = tx.billing.invoices(*deleted)
-    after = change_plan(linked, rows, invoices, prices, now)
-    begins = after.quota.counts_from
-    if begins != linked.quota.counts_from:
-        after = replace(after, quota=carry_over(after.quota, tx.quota.used_since(tenant_id, begins)))
-    return after, rows, invoices
-
-
-def save_plan(tx: Tx, tenant_id: UUID, before: TenantBilling, after: TenantBilling, cause: str) -> None:
-    """Write the tenant if it changed, and an entry of the ledger if its limit or its period did."""
-    if after != before:
-        tx.tenants.save_plan(tenant_id, after)
-    granted = after.quota.limit != before.quota.limit
-    if granted or after.quota.period_start != before.quota.period_start:
-        amount = after.quota.used - before.quota.used
-        tx.quota.record(tenant_id, "grant" if granted else "reset", cause, after.quota, amount=amount)
-
-
-def reapply_waiting(tx: Tx, customer: Customer) -> None:
-    """Apply again what waited for this customer's link; once it is deleted, also what waited for its place."""
-    waiting = [customer.id]
-    if customer.deleted_at is not None and customer.tenant_id is not None:
-        waiting += tx.billing.customers_of(customer.tenant_id)
-    parked = tx.events.waiting_for_a_link(waiting)
-    apply_stripe_event.enqueue_many(tx, [{"event_id": event_id} for event_id in parked])
+def log_concerns(log: Any, outcomes: Mapping[UUID, Outcome]) -> None:
+    for event_id, outcome in outcomes.items():
+        if outcome.concerns:
+            log.warning("billing.flagged", event_id=str(event_id), flag=outcome.flag, detail=outcome.explained)

@@ -10,13 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from db.transaction import SYSTEM, Database, Tx
+from domain.billing.books import Books
 from domain.billing.events import CustomerDeleted, InvoiceChanged, SubscriptionChanged, read
-from domain.billing.invoices import Invoice, further
+from domain.billing.invoices import Invoice, further, periods_paid
 from domain.billing.plan import Customer, pay_as
 from domain.billing.subscriptions import STATUSES, Subscription, newer
 from domain.errors import MalformedEvent
 from domain.ports import Ports
-from workers.jobs.billing import derive_plan, save_plan
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ def _rebuild(db: Database, ports: Ports, customer_ids: Sequence[str], *, apply: 
     found: list[Difference] = []
     try:
         with db.transaction(SYSTEM) as tx:
-            for customer_id in customer_ids:
-                tx.billing.lock_customer(customer_id)
+            tx.billing.lock_customers(customer_ids)
             customers = [_rebuild_mirror(tx, ports, customer_id, found) for customer_id in customer_ids]
             _rebuild_plan(tx, ports, customers, cause, found)
             if not apply:
@@ -86,18 +85,18 @@ def _rebuild_mirror(tx: Tx, ports: Ports, customer_id: str, found: list[Differen
     customer = replace(stored, tenant_id=stored.tenant_id or derived.tenant_id, deleted_at=deleted_at)
     found += _differences(customer.tenant_id, f"customer {customer_id}", stored, customer)
     if customer != stored:
-        tx.billing.save_customer(customer)
+        tx.billing.save(customers=[customer])
     for each in subscriptions:
         row = tx.billing.subscription(each.id)
         merged = newer(row, each) if has_gaps else each
         if row is None or (row.event_created, row.event_rank) <= (merged.event_created, merged.event_rank):
             found += _differences(customer.tenant_id, f"subscription {each.id}", row, merged)
-            tx.billing.save_subscription(merged)
+            tx.billing.save(subscriptions=[merged])
     for invoice in invoices:
         bill = tx.billing.invoice(invoice.id)
         if bill is None or further(bill, invoice) != bill:
             found += _differences(customer.tenant_id, f"invoice {invoice.id}", bill, invoice)
-            tx.billing.save_invoice(invoice)
+            tx.billing.save(invoices=[invoice], periods=periods_paid(invoice))
     return customer
 
 
@@ -131,16 +130,21 @@ def _rebuild_plan(tx: Tx, ports: Ports, customers: Sequence[Customer], cause: st
     tenant_id = next((customer.tenant_id for customer in customers if customer.tenant_id), None)
     if tenant_id is None or not tx.tenants.exists(tenant_id):
         return
-    stored = tx.tenants.lock_plan(tenant_id)
+    stored = tx.plans.lock_one(tenant_id)
     linked = stored
     for customer in sorted(customers, key=lambda customer: customer.deleted_at is None):
         linked = pay_as(linked, customer) or linked
     now = tx.now()
-    after, *_ = derive_plan(tx, tenant_id, linked, ports.prices, now)
+    mirror = tx.billing.mirror(filter(None, [linked.customer_id]), [tenant_id])
+    books = Books(mirror, {tenant_id: stored}, prices=ports.prices, now=now, can_ask=False)
+    books.derive(tenant_id, linked, cause)
+    plans, entries = books.close(tx.plans.used_since(books.counted_from))
+    after = plans.get(tenant_id, stored)
     found += _differences(tenant_id, "plan", stored, replace(after, quota=stored.quota))
     # A month that is due, and that nobody has asked for yet, is no difference.
     found += _differences(tenant_id, "quota", tx.quota.reset_if_due(tenant_id, stored.quota, now), after.quota)
-    save_plan(tx, tenant_id, stored, after, cause)
+    tx.plans.save(plans)
+    tx.plans.record(entries)
 
 
 def _differences(tenant_id: UUID | None, what: str, stored: Any, derived: Any) -> Iterator[Difference]:

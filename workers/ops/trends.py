@@ -168,7 +168,7 @@ def _add(tx: Tx, file: ReadFile, tenant_id: UUID | None) -> dict[Kind, dict[str,
     """Add what a file has. The transaction is in the system scope."""
     found: dict[Kind, dict[str, int]] = {}
     if file.competitors and tenant_id is not None:
-        tx.tenants.lock_plan(tenant_id)
+        tx.plans.lock_one(tenant_id)
     if file.audio:
         found[Kind.AUDIO] = _counts(tx.imported_trends.add_audio(file.audio))
     if file.competitors and tenant_id is not None:
@@ -179,7 +179,7 @@ def _add(tx: Tx, file: ReadFile, tenant_id: UUID | None) -> dict[Kind, dict[str,
 
 def _add_competitors(tx: Tx, tenant_id: UUID, rows: Sequence[CompetitorVideo]) -> list[Outcome]:
     """Add them one after another with all others who do: each counts what the ones before have added."""
-    tx.tenants.lock_plan(tenant_id)
+    tx.plans.lock_one(tenant_id)
     outcomes = tx.imported_trends.add_competitors(tenant_id, rows)
     if Outcome.ADDED in outcomes and tx.imported_trends.count_competitors(tenant_id) > MOST_COMPETITORS:
         raise TooManyCompetitors

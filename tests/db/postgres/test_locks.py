@@ -326,9 +326,9 @@ def test_a_new_link_waits_for_nobody_who_has_added_something_to_the_tenant(crowd
     with crowd.app.db.transaction(crowd.id) as saving:
         saving.generations.save(crowd.id, Generation(UUID(int=8), NOV_22, [], [], job_id=job_id))
         with crowd.others.transaction(SYSTEM) as linking:
-            before = linking.tenants.lock_plan(crowd.id)
+            before = linking.plans.lock_one(crowd.id)
             linking.driver.execute("SET LOCAL lock_timeout = '5s'")
-            linking.tenants.save_plan(crowd.id, replace(before, customer_id="cus_new"))
+            linking.plans.save({crowd.id: replace(before, customer_id="cus_new")})
         saving.quota.settle(crowd.id, job_id, 1)
 
 

@@ -147,7 +147,7 @@ def test_when_it_has_ended_the_free_plan_holds_and_what_was_used_stays_used(app:
     apply(app, active(who, at=month(1), kind="deleted", status="canceled", ended_at=month(1)))
     assert plan(app, ada) == ("FREE", "canceled", "cus_1", None, 10, 40)
     with app.db.transaction(SYSTEM) as tx:
-        [mirrored] = tx.billing.subscriptions("cus_1")
+        [mirrored] = tx.billing.mirror(["cus_1"], []).subscriptions.values()
     assert (mirrored.id, mirrored.status, mirrored.ended_at) == ("sub_1", "canceled", month(1))
 
 

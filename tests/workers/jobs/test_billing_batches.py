@@ -1,0 +1,111 @@
+"""Events that are applied together leave what they leave one by one: mirror, plans, ledger and outcomes."""
+
+import threading
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from db.transaction import SYSTEM
+from simulators.personas import Body
+from tests.builders import a_stripe_event, a_tenant, job_row, tenant
+from tests.converge.runs import WHO, arranged, begin, check, compare, events_of, links, state, unnamed
+from tests.drain import drain
+from tests.seeds import seeded
+from workers.app import App
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> Random:
+    return seeded(request.node.name)
+
+
+def jobs_of(app: App, events: Sequence[Body]) -> list[UUID]:
+    with app.db.connect(autocommit=True) as connection:
+        return list(dict.fromkeys(a_stripe_event(app, body, connection) for body in events))
+
+
+def run_together(app: App, jobs: Sequence[UUID]) -> None:
+    app.runner(batch_size=len(jobs)).run("events", [str(job_id) for job_id in jobs])
+
+
+def run_one_by_one(app: App, jobs: Sequence[UUID]) -> None:
+    runner = app.runner()
+    for job_id in jobs:
+        runner.run_one(job_id)
+
+
+def everything(app: App, jobs: Sequence[UUID]) -> dict[str, Any]:
+    drain(app)
+    with app.db.transaction(SYSTEM) as tx:
+        entries = tx.driver.execute("SELECT to_jsonb(l) - '{id,at,taken_at}'::text[] FROM quota_ledger l ORDER BY id")
+        ledger = [row for (row,) in entries.fetchall()]
+        said = [{name: row[name] for name in ("external_id", "status", "flag", "detail")} for row in tx.events.recent()]
+    ended = [{name: job_row(app, job_id)[name] for name in ("status", "attempts")} for job_id in jobs]
+    return {**state(app), "ledger": ledger, "events": said, "jobs": ended}
+
+
+def test_any_batches_leave_what_single_events_leave(app: App, rng: Random) -> None:
+    events = arranged(events_of("changes_mid_period", "basil"), "doubled", rng)
+    begin(app)
+    jobs = jobs_of(app, events)
+    run_one_by_one(app, jobs)
+    expected = everything(app, jobs)
+    assert {(each["status"], each["attempts"]) for each in expected["jobs"]} == {("completed", 1)}
+    for size in (len(events), rng.randint(2, 5)):
+        begin(app)
+        jobs = jobs_of(app, events)
+        for start in range(0, len(jobs), size):
+            run_together(app, jobs[start : start + size])
+        compare(expected, everything(app, jobs), events)
+
+
+def test_what_waits_in_a_batch_for_another_of_its_events_is_applied_in_it(app: App, rng: Random) -> None:
+    """Only the checkout says whose the customer is, and the second waits until the first is deleted."""
+    found = [each if links(each) else unnamed(each) for each in events_of("customer_deleted", "basil")]
+    events = arranged(found, "shuffled", rng)
+    begin(app)
+    jobs = jobs_of(app, events)
+    run_one_by_one(app, jobs)
+    expected = everything(app, jobs)
+    begin(app)
+    jobs = jobs_of(app, events)
+    run_together(app, jobs)
+    with app.db.transaction(SYSTEM) as tx:
+        assert tx.events.recent(status="parked") == []
+        assert tx.jobs.due_now(limit=10) == []
+    compare(expected, everything(app, jobs), events)
+
+
+def test_of_a_batch_only_what_cannot_be_read_fails(app: App) -> None:
+    ada = a_tenant(app, id=WHO.tenant_id)
+    events = events_of("a_checkout", "basil")
+    broken = {**events[0], "id": "evt_broken", "data": {"object": {"object": "subscription", "id": 7}}}
+    jobs = jobs_of(app, [events[0], broken | {"type": "customer.subscription.updated"}, *events[1:]])
+    run_together(app, jobs)
+    assert [job_row(app, job_id)["status"] for job_id in jobs] == [
+        "completed",
+        "failed",
+        *["completed"] * (len(jobs) - 2),
+    ]
+    assert tenant(app, ada)["subscription_tier"] != "FREE"
+
+
+def test_batches_of_one_customer_in_many_threads_end_as_single_events(app: App, rng: Random) -> None:
+    events = [each if links(each) else unnamed(each) for each in events_of("dunning_and_recovery", "basil")]
+    begin(app)
+    run_one_by_one(app, jobs_of(app, events))
+    drain(app)
+    expected = state(app)
+    begin(app)
+    jobs = jobs_of(app, arranged(events, "doubled", rng))
+    threads = [threading.Thread(target=run_together, args=(app, jobs[n::4])) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    drain(app)
+    check(app, jobs)
+    compare(expected, state(app), events)
